@@ -1,0 +1,1 @@
+"""Administration: joining, vaults, status; what is neither storing nor restoring."""

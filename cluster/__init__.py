@@ -1,0 +1,1 @@
+"""A whole cluster on this machine, as separate processes: for the demo, the tests and the bench."""

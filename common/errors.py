@@ -1,0 +1,66 @@
+"""What can go wrong, sorted by what the caller can do about it.
+
+    TesseraError                    1  internal fault
+    ├── UsageError                  2  the command or its arguments are off
+    ├── NotFoundError               3  no such image or file
+    ├── IntegrityError              4  damaged beyond repair, or not what it claims to be
+    │   └── ProtocolError           4  a peer sent what the protocol does not allow
+    ├── NotEnoughError              5  too few devices or shares
+    ├── RefusedError                6  wrong passphrase or key, or not admitted
+    ├── UnreachableError            7  no broker, or no answer in time
+    └── NoRoomError                 8  no device has room
+
+Each class carries the exit code of the programs and the advice that a user gets; both are attributes, since
+docstrings are gone under ``python -OO``. One place turns them into an exit: `common.program.run`.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Optional
+
+
+class TesseraError(Exception):
+    """Anything Tessera reports to a user; the message says what happened, and to which image or device."""
+
+    exit_code: ClassVar[int] = 1
+    advice: Optional[str] = None
+
+    def __init__(self, message: str, *, advice: str | None = None) -> None:
+        super().__init__(message)
+        if advice is not None:
+            self.advice = advice
+
+
+class UsageError(TesseraError):
+    exit_code = 2
+
+
+class NotFoundError(TesseraError):
+    exit_code = 3
+
+
+class IntegrityError(TesseraError):
+    exit_code = 4
+
+
+class ProtocolError(IntegrityError):
+    advice = "check that every device runs the same version of Tessera"
+
+
+class NotEnoughError(TesseraError):
+    exit_code = 5
+    advice = "see which devices are alive with: python admin/admin.py status"
+
+
+class RefusedError(TesseraError):
+    exit_code = 6
+
+
+class UnreachableError(TesseraError):
+    exit_code = 7
+    advice = "check that the broker runs and that its address is right"
+
+
+class NoRoomError(TesseraError):
+    exit_code = 8
+    advice = "free some space, raise a worker's --capacity, or add a device"

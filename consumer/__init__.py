@@ -1,0 +1,1 @@
+"""The consumer: finds, gathers, decodes, decrypts, verifies and writes an image."""

@@ -1,0 +1,1 @@
+"""The producer: slices an image, encrypts, encodes and sends it."""

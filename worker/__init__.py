@@ -1,0 +1,1 @@
+"""The worker: keeps shares on this device's disk."""
