@@ -16,13 +16,13 @@ docstrings are gone under ``python -OO``. One place turns them into an exit: `co
 
 from __future__ import annotations
 
-from typing import ClassVar, Optional
+from typing import Optional
 
 
 class TesseraError(Exception):
     """Anything Tessera reports to a user; the message says what happened, and to which image or device."""
 
-    exit_code: ClassVar[int] = 1
+    exit_code: int = 1
     advice: Optional[str] = None
 
     def __init__(self, message: str, *, advice: str | None = None) -> None:

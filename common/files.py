@@ -1,0 +1,151 @@
+"""The few things that Tessera does with files and folders, done once and in the same order everywhere.
+
+Durable means: the bytes are fsynced, the file has its final name, and the folder that names it is fsynced, in that
+order (Pillai et al., "All File Systems Are Not Created Equal", OSDI 2014). A failed fsync is never tried again on the
+same file: the kernel may have dropped the pages and would then answer "done" (Rebello et al., "Can Applications
+Recover from fsync Failures?", USENIX ATC 2020).
+
+Whatever differs on Windows is in this module.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import sys
+import time
+from pathlib import Path
+from typing import IO, Callable, Iterator
+
+from common.errors import TesseraError, UsageError
+
+_SHARING_RETRIES = 20
+_SHARING_PAUSE = 0.05  # seconds
+
+
+def sync_file(descriptor: int) -> None:
+    """Push what was written to the disk. OSError means the file's content is unknown: drop the file."""
+    if hasattr(os, "fdatasync"):
+        os.fdatasync(descriptor)
+    else:
+        os.fsync(descriptor)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder durable; Windows has no such call, NTFS journals them."""
+    if sys.platform == "win32":
+        return
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def rename_over(source: Path, target: Path) -> None:
+    """Give a file its final name, replacing what had it."""
+    _patiently(lambda: os.replace(source, target))
+
+
+def rename_new(source: Path, target: Path) -> None:
+    """Give a file its final name; FileExistsError where something has it already."""
+    if sys.platform == "win32":
+        _patiently(lambda: os.rename(source, target))  # refuses an existing target there
+        return
+    try:
+        os.link(source, target)
+    except FileExistsError:
+        raise
+    except OSError:
+        # No hard links here (exFAT, some network shares): a check and a rename leave a small gap, into which
+        # only a writer of the very same content name could fall.
+        if target.exists():
+            raise FileExistsError(target) from None
+        os.rename(source, target)
+        return
+    os.unlink(source)
+
+
+def _patiently(action: Callable[[], None]) -> None:
+    """On Windows a virus scanner or an indexer may hold a file for a moment: a sharing violation passes."""
+    for _ in range(_SHARING_RETRIES if sys.platform == "win32" else 0):
+        try:
+            return action()
+        except PermissionError:
+            time.sleep(_SHARING_PAUSE)
+    return action()
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder that only its owner may enter, and its parents."""
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+
+
+def write_private(target: Path, content: bytes, *, replace: bool = True) -> None:
+    """Write a whole file, readable by its owner only, so that after a crash it is the old one or the new one.
+
+    With `replace` false an existing target stays, and FileExistsError is raised.
+    """
+    make_folder(target.parent)
+    temporary = target.with_name(f".{target.name}.{secrets.token_hex(6)}")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o600)
+    try:
+        with open(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            sync_file(file.fileno())
+        (rename_over if replace else rename_new)(temporary, target)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    sync_folder(target.parent)
+
+
+def lock(path: Path, *, wait: bool = False) -> IO[bytes]:
+    """Hold the lock file until the returned file is closed, or the process ends.
+
+    UsageError where another process holds it and `wait` is false.
+    """
+    make_folder(path.parent)
+    file = open(path, "a+b")  # noqa: SIM115 - the caller keeps it open: that is the lock
+    try:
+        _lock(file, wait)
+    except OSError:
+        file.close()
+        raise UsageError(f"{path.parent} is in use by another Tessera process") from None
+    return file
+
+
+def _lock(file: IO[bytes], wait: bool) -> None:
+    if sys.platform == "win32":
+        import msvcrt
+
+        file.seek(0)
+        while True:
+            try:
+                return msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+            except OSError:
+                if not wait:
+                    raise
+                time.sleep(_SHARING_PAUSE)
+    else:
+        import fcntl
+
+        fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Wait for the lock file and hold it for a block of code."""
+    with lock(path, wait=True):
+        yield
+
+
+def read_limited(path: Path, limit: int) -> bytes:
+    """A whole small file; TesseraError where it is larger than any of its kind can be."""
+    with open(path, "rb") as file:
+        content = file.read(limit + 1)
+    if len(content) > limit:
+        raise TesseraError(f"{path} is larger than {limit} bytes, so it is not what it should be")
+    return content

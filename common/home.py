@@ -1,0 +1,98 @@
+"""Where a machine keeps its state: `TESSERA_HOME`, or the platform's data folder.
+
+    config.toml              what the user set, one table a program:  [producer]  k = 4
+    broker/                  the broker's CURVE key and list of members
+    client/                  this client's CURVE key and the brokers it knows
+    vault/                   vault key file, mappings and index: all encrypted
+    store/                   a worker's store, where --store names no other folder
+
+A worker keeps its identity inside its store, so that a disk moved to another machine is still the same device.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any, Dict, List
+
+import msgspec
+import platformdirs
+
+from common.errors import RefusedError, UsageError
+from common.files import read_limited, write_private
+from common.identity import KeyPair, load_key_pair
+from common.invite import BrokerAddress
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+_MAX_CONFIG = 1 << 20
+
+
+def home() -> Path:
+    """This user's Tessera folder; it need not exist yet."""
+    chosen = os.environ.get("TESSERA_HOME")
+    return Path(chosen).expanduser() if chosen else Path(platformdirs.user_data_dir("tessera", appauthor=False))
+
+
+def configured(program: str) -> Dict[str, Any]:
+    """The table of `config.toml` for a program: defaults for its options, below flags and environment."""
+    path = home() / "config.toml"
+    try:
+        tables = tomllib.loads(read_limited(path, _MAX_CONFIG).decode("utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} is not valid TOML: {error}") from None
+    table = tables.get(program, {})
+    if not isinstance(table, dict):
+        raise UsageError(f"{path}: [{program}] must be a table")
+    return {name.replace("-", "_"): value for name, value in table.items()}
+
+
+class _KnownBroker(msgspec.Struct):
+    host: str
+    client_port: int
+    worker_port: int
+    public_key: str
+
+
+def save_brokers(path: Path, brokers: List[BrokerAddress]) -> None:
+    """Keep the brokers that a worker or a client connects to."""
+    known = [_KnownBroker(b.host, b.client_port, b.worker_port, b.public_key.hex()) for b in brokers]
+    write_private(path, json.dumps(msgspec.to_builtins(known), indent=1).encode())
+
+
+def load_brokers(path: Path) -> List[BrokerAddress]:
+    """Read them back; UsageError where the file is not what `save_brokers` wrote."""
+    try:
+        known = msgspec.json.decode(read_limited(path, _MAX_CONFIG), type=List[_KnownBroker])
+        return [
+            BrokerAddress(b.host, b.client_port, b.worker_port, bytes.fromhex(b.public_key)) for b in known
+        ]
+    except (msgspec.MsgspecError, ValueError) as error:
+        raise UsageError(f"{path} is not a list of brokers: {error}") from None
+
+
+class ClientIdentity(msgspec.Struct, frozen=True):
+    """How this machine speaks as a client: its permanent key and the brokers that admitted it."""
+
+    key_pair: KeyPair
+    brokers: List[BrokerAddress]
+
+
+def client_identity() -> ClientIdentity:
+    """This machine's client identity; RefusedError, with the way in, where it never joined a cluster."""
+    folder = home() / "client"
+    try:
+        return ClientIdentity(load_key_pair(folder / "client.key"), load_brokers(folder / "brokers.json"))
+    except FileNotFoundError:
+        raise RefusedError(
+            f"this machine was not admitted to a cluster yet (no client key in {folder})",
+            advice="run `python broker/broker.py invite client` at the broker, "
+            "then here: python admin/admin.py join INVITE",
+        ) from None

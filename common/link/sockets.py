@@ -1,0 +1,59 @@
+"""The one place where sockets are made, so that none is without CURVE or without a limit.
+
+The options are those of docs/protocol.md, "Transport"; each has a reason:
+- `router_mandatory`: a send to a peer that is gone or full fails at once instead of vanishing;
+- high-water marks of 16 messages and `maxmsgsize`: with credit they bound what a peer can make us hold;
+- `immediate`: nothing is queued for a connection that does not stand, since its requester will send it again;
+- heartbeats: a peer that hangs or a cable that is pulled is noticed within three seconds.
+"""
+
+from __future__ import annotations
+
+import zmq
+from zmq.utils import z85
+
+from common.identity import KeyPair
+from common.protocol.codec import MAX_PAYLOAD
+
+HIGH_WATER_MARK = 16  # messages
+_CURVE_OVERHEAD = 64  # bytes; CURVE needs 33 over the payload
+_LINGER = 1000  # ms
+
+
+def make_router(context: zmq.Context[zmq.Socket[bytes]], pair: KeyPair, domain: str) -> zmq.Socket[bytes]:
+    """A broker's socket: CURVE server whose peers the ZAP handler of this process judges under `domain`."""
+    socket = context.socket(zmq.ROUTER)
+    _limit(socket)
+    socket.router_mandatory = 1
+    socket.curve_server = 1
+    socket.curve_secretkey = z85.encode(pair.secret)
+    socket.curve_publickey = z85.encode(pair.public)
+    socket.zap_domain = domain.encode("ascii")
+    return socket
+
+
+def make_dealer(
+    context: zmq.Context[zmq.Socket[bytes]], pair: KeyPair, server_key: bytes
+) -> zmq.Socket[bytes]:
+    """A client's or worker's socket, which speaks only to the broker with the CURVE key `server_key` (32 bytes)."""
+    socket = context.socket(zmq.DEALER)
+    _limit(socket)
+    socket.immediate = 1
+    socket.reconnect_ivl = 100
+    socket.reconnect_ivl_max = 5000
+    socket.curve_secretkey = z85.encode(pair.secret)
+    socket.curve_publickey = z85.encode(pair.public)
+    socket.curve_serverkey = z85.encode(server_key)
+    return socket
+
+
+def _limit(socket: zmq.Socket[bytes]) -> None:
+    socket.linger = _LINGER
+    socket.sndhwm = HIGH_WATER_MARK
+    socket.rcvhwm = HIGH_WATER_MARK
+    socket.maxmsgsize = MAX_PAYLOAD + _CURVE_OVERHEAD
+    socket.handshake_ivl = 2000
+    socket.heartbeat_ivl = 1000
+    socket.heartbeat_timeout = 3000
+    socket.heartbeat_ttl = 5000
+    socket.ipv6 = True

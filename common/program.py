@@ -1,0 +1,88 @@
+"""What surrounds every program's command: its options' defaults, and how an error becomes an exit.
+
+Results go to stdout, everything else to stderr. An error is one or two lines, what happened and what to do next; a
+traceback is shown only with `--debug` (or TESSERA_DEBUG=1), and never for an interruption.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import traceback
+from typing import List, NoReturn
+
+import typer
+
+from common.errors import TesseraError
+from common.home import configured
+
+INTERRUPTED = 130
+_CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
+
+
+def application(about: str) -> typer.Typer:
+    """A typer application with the settings that all programs share."""
+    return typer.Typer(
+        help=about,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        context_settings=_CONTEXT,
+        no_args_is_help=False,
+    )
+
+
+def run(commands: typer.Typer, name: str) -> NoReturn:
+    """Run a program's commands with the process's arguments and exit with the code of what happened."""
+    arguments = sys.argv[1:]
+    debug = "--debug" in arguments or os.environ.get("TESSERA_DEBUG") == "1"
+    arguments = [argument for argument in arguments if argument != "--debug"]
+    sys.exit(exit_code(commands, name, arguments, debug=debug))
+
+
+def exit_code(commands: typer.Typer, name: str, arguments: List[str], *, debug: bool) -> int:
+    logging.basicConfig(
+        level=logging.DEBUG if debug else logging.INFO,
+        format="%(asctime)s %(levelname)s %(message)s",
+        stream=sys.stderr,
+    )
+    try:
+        command = typer.main.get_command(commands)
+        outcome = command.main(
+            args=arguments, prog_name=f"{name}.py", standalone_mode=False, default_map=configured(name)
+        )
+        return outcome if isinstance(outcome, int) else 0
+    except TesseraError as error:
+        if debug:
+            traceback.print_exc()
+        complain(f"{name}: {error}")
+        if error.advice:
+            complain(f"  {error.advice}")
+        return error.exit_code
+    except (KeyboardInterrupt, typer.Abort):
+        complain(f"{name}: interrupted")
+        return INTERRUPTED
+    except Exception as error:
+        return _unexpected(error, name, debug)
+
+
+def _unexpected(error: Exception, name: str, debug: bool) -> int:
+    """Usage errors of the command-line library carry their own text and code; the rest is a fault of ours."""
+    show = getattr(error, "show", None)
+    if callable(show):
+        show()
+        return int(getattr(error, "exit_code", 2))
+    if isinstance(error, BrokenPipeError):
+        # The reader of our stdout went away (`| head`); what is still buffered has nowhere to go either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    if debug:
+        traceback.print_exc()
+    complain(f"{name}: internal fault: {type(error).__name__}: {error}")
+    complain("  run it again with --debug and report what it prints")
+    return TesseraError.exit_code
+
+
+def complain(text: str) -> None:
+    """A line for the person at the terminal, on stderr."""
+    print(text, file=sys.stderr, flush=True)

@@ -1,0 +1,11 @@
+"""The messages that programs exchange: bytes in, values out; no socket, clock or disk.
+
+Every message is two or three frames:
+
+    envelope   60 bytes, fixed layout     `envelope`: who to, which request, which operation
+    header     msgpack, at most 4 KiB     `messages`: what is asked or answered, checked against a type
+    payload    bytes, at most 4 MiB       blocks, recipes, mappings or long lists; absent where there are none
+
+The broker forwards by the envelope alone. `codec` turns structures into msgpack and back under limits; whatever does
+not have the expected shape is a `ProtocolError`, and nothing of it is used. docs/protocol.md tells it byte by byte.
+"""

@@ -1,0 +1,58 @@
+"""msgpack in and out, under limits, with the shape checked before anything is believed.
+
+`msgpack` reads (with small limits, since a megabyte of nested empty arrays would unpack into eighty) and `msgspec`
+checks that what was read is what the code expects.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Type, TypeVar, Union
+
+import msgpack
+import msgspec
+
+from common.errors import ProtocolError
+
+MAX_HEADER = 4 * 1024
+MAX_PAYLOAD = 4 * 1024 * 1024
+
+T = TypeVar("T")
+Buffer = Union[bytes, bytearray, memoryview]
+
+
+def pack(value: Any) -> bytes:  # noqa: ANN401 - any msgspec structure
+    """A msgspec structure (or a list of them) as msgpack."""
+    return bytes(msgpack.packb(msgspec.to_builtins(value, builtin_types=(bytes,))))
+
+
+def pack_header(value: Any) -> bytes:  # noqa: ANN401 - any msgspec structure
+    header = pack(value)
+    if len(header) > MAX_HEADER:
+        raise ProtocolError(f"a header of {len(header)} bytes is over the limit of {MAX_HEADER}")
+    return header
+
+
+def unpack(data: Buffer, shape: Type[T], *, limit: int = MAX_PAYLOAD) -> T:
+    """Read msgpack of at most `limit` bytes as a value of type `shape`; ProtocolError where it is anything else."""
+    if len(data) > limit:
+        raise ProtocolError(f"{len(data)} bytes of msgpack are over the limit of {limit}")
+    try:
+        value = msgpack.unpackb(
+            data,
+            max_str_len=4096,
+            max_bin_len=limit,
+            max_array_len=limit // 16,
+            max_map_len=64,
+            max_ext_len=0,
+        )
+        return msgspec.convert(value, shape)
+    except (ValueError, msgpack.UnpackException, msgspec.ValidationError, RecursionError) as error:
+        raise ProtocolError(f"msgpack without the expected shape ({shape_name(shape)}): {error}") from None
+
+
+def unpack_header(data: Buffer, shape: Type[T]) -> T:
+    return unpack(data, shape, limit=MAX_HEADER)
+
+
+def shape_name(shape: object) -> str:
+    return getattr(shape, "__name__", str(shape))

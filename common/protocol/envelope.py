@@ -1,0 +1,90 @@
+"""The first frame of every message: all that the broker reads of what it forwards.
+
+    offset  size
+    0       4     magic and version, "TSR1"
+    4       1     kind: 1 request, 2 reply, 3 probe (asks nothing, is not answered)
+    5       1     operation
+    6       2     zero
+    8       4     credit: bytes of payload that request and reply may have together, big-endian
+    12      16    peer: on the way in the device (or zeros, the broker) it is for, on the way out where it comes from
+    28      16    request id, chosen by the requester, repeated in the reply
+    44      16    owner: zeros from a client; set by the broker towards a worker
+
+A worker sees as its peer the session id that the broker gave to the client's connection, and answers to that; nobody
+ever sees a routing id.
+"""
+
+from __future__ import annotations
+
+import enum
+import struct
+from typing import NamedTuple, Union
+
+from common.errors import ProtocolError
+from common.protocol.identifiers import BROKER, NO_OWNER
+
+_LAYOUT = struct.Struct(">4sBBHI16s16s16s")
+_MAGIC = b"TSR1"
+ENVELOPE_SIZE = _LAYOUT.size
+
+
+class Kind(enum.IntEnum):
+    REQUEST = 1
+    REPLY = 2
+    PROBE = 3
+
+
+class Operation(enum.IntEnum):
+    # asked of the broker by an invited peer
+    JOIN = 1
+    # asked of the broker by a client
+    HELLO = 10
+    STATUS = 11
+    PLACES = 12
+    LOCATE = 13
+    LIST = 14
+    # asked of the broker by a worker
+    REGISTER = 20
+    ANNOUNCE = 21
+    REPORT = 22
+    # asked of a worker by a client, through the broker
+    OPEN = 30
+    APPEND = 31
+    COMMIT = 32
+    STORE = 33
+    ABANDON = 34
+    FETCH = 35
+    DESCRIBE = 36
+    # asked of nobody: the broker finds out whether a connection still stands
+    PROBE = 40
+
+
+class Envelope(NamedTuple):
+    kind: Kind
+    operation: Operation
+    request_id: bytes
+    peer: bytes = BROKER
+    credit: int = 0
+    owner: bytes = NO_OWNER
+
+    def encode(self) -> bytes:
+        return _LAYOUT.pack(
+            _MAGIC, self.kind, self.operation, 0, self.credit, self.peer, self.request_id, self.owner
+        )
+
+    def reply(self) -> Envelope:
+        """The envelope of the answer to this request, back to where it came from."""
+        return Envelope(Kind.REPLY, self.operation, self.request_id, self.peer)
+
+
+def decode_envelope(frame: Union[bytes, memoryview]) -> Envelope:
+    """Read the first frame of a message; ProtocolError where it is not an envelope of this version."""
+    if len(frame) != ENVELOPE_SIZE:
+        raise ProtocolError(f"an envelope has {ENVELOPE_SIZE} bytes, this one {len(frame)}")
+    magic, kind, operation, zero, credit, peer, request_id, owner = _LAYOUT.unpack(frame)
+    if magic != _MAGIC or zero != 0:
+        raise ProtocolError("this is no envelope of protocol version 1")
+    try:
+        return Envelope(Kind(kind), Operation(operation), request_id, peer, credit, owner)
+    except ValueError as error:
+        raise ProtocolError(f"unknown kind or operation in an envelope: {error}") from None

@@ -1,0 +1,294 @@
+"""What each operation asks and answers: the headers, and the lists that travel as payloads.
+
+A reply begins with an `Answer`: it says whether the request was granted, and if not why, in a code that programs act
+upon and a text that people read. Structures are packed as arrays, so their fields' order is part of the protocol.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import Annotated, List, Optional, Tuple
+
+import msgspec
+
+from common.protocol.identifiers import DIGEST_SIZE, IDENTIFIER_SIZE, OBJECT_ID_SIZE, OWNER_TOKEN_SIZE
+
+PROTOCOL_VERSION = 1
+MAX_SHARES = 64  # the largest n; a share's index is below it
+MAX_BATCH = 64  # shares, blocks or descriptions in one message, so that its header stays under 4 KiB
+MAX_OBJECTS = 1000  # objects in one LOCATE or LIST
+MAX_ANNOUNCED = 2000  # shares in one ANNOUNCE
+
+Identifier = Annotated[bytes, msgspec.Meta(min_length=IDENTIFIER_SIZE, max_length=IDENTIFIER_SIZE)]
+ObjectId = Annotated[bytes, msgspec.Meta(min_length=OBJECT_ID_SIZE, max_length=OBJECT_ID_SIZE)]
+Digest = Annotated[bytes, msgspec.Meta(min_length=DIGEST_SIZE, max_length=DIGEST_SIZE)]
+Token = Annotated[bytes, msgspec.Meta(min_length=OWNER_TOKEN_SIZE, max_length=OWNER_TOKEN_SIZE)]
+PublicKey = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
+ShareIndex = Annotated[int, msgspec.Meta(ge=0, lt=MAX_SHARES)]
+Count = Annotated[int, msgspec.Meta(ge=0, lt=2**53)]
+Redundancy = Annotated[int, msgspec.Meta(ge=1, le=MAX_SHARES)]
+Name = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
+
+
+class Code(enum.Enum):
+    """Why a request was not granted."""
+
+    GRANTED = "granted"
+    BUSY = "busy"  # full for now: ask again
+    GONE = "gone"  # the device is not connected
+    NO_SESSION = "no session"  # say HELLO or REGISTER first
+    NOT_ALLOWED = "not allowed"  # not with this key
+    MALFORMED = "malformed"
+    NO_ROOM = "no room"
+    NOT_OPEN = "not open"  # there is no such share being stored
+    NOT_FOUND = "not found"
+    DAMAGED = "damaged"  # it is there, but not what was stored
+    CONFLICT = "conflict"  # contradicts what was said before
+    READ_ONLY = "read only"  # the store met a fault and takes nothing more
+    FAULT = "fault"
+
+
+class Message(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
+    """The base of all headers and list items."""
+
+
+class Answer(Message):
+    code: Code
+    text: Annotated[str, msgspec.Meta(max_length=500)] = ""
+
+    @property
+    def granted(self) -> bool:
+        return self.code is Code.GRANTED
+
+
+class Empty(Message):
+    """The header of a request that says all by its operation or its payload."""
+
+
+# --- asked of the broker by an invited peer
+
+
+class Join(Message):
+    name: Name
+    public_key: PublicKey
+
+
+class Joined(Message):
+    answer: Answer
+    name: str = ""  # as admitted: a number is added where the name was taken
+
+
+# --- asked of the broker by a client
+
+
+class Hello(Message):
+    version: int
+    owner_token: Optional[Token]  # None: this client only looks at the devices
+
+
+class Welcome(Message):
+    answer: Answer
+    requests: int = 0  # how many may be under way at once
+    requests_per_device: int = 0
+    credit: int = 0  # payload bytes under way at once, over all devices
+
+
+class Device(Message):
+    device_id: Identifier
+    name: str
+    alive: bool
+    used_bytes: int = 0
+    free_bytes: int = 0
+    shares: int = 0
+
+
+class Status(Message):
+    """Payload: a list of Device."""
+
+    answer: Answer
+    settled: bool = False
+
+
+class Places(Message):
+    """Asks for n devices for each encoding; payload: a list of encoding ids."""
+
+    n: Redundancy
+    share_bytes: Count  # expected on each device for one encoding; 0 where it is not known yet
+    exclude: List[Identifier] = []
+
+
+class Placed(Message):
+    """Payload: for each encoding a list of at most n device ids, in the order of shares."""
+
+    answer: Answer
+
+
+class Locate(Message):
+    """Payload: a list of object ids."""
+
+
+class ListObjects(Message):
+    after: bytes = b""  # the object id to go on behind
+    limit: Annotated[int, msgspec.Meta(ge=1, le=MAX_OBJECTS)] = MAX_OBJECTS
+
+
+class ShareAt(Message):
+    share: ShareIndex
+    device_id: Identifier
+    sound: bool
+
+
+class EncodingAt(Message):
+    object_id: ObjectId
+    encoding_id: Identifier
+    k: Redundancy
+    n: Redundancy
+    share_bytes: Count
+    shares: List[ShareAt]
+
+
+class Holdings(Message):
+    """Payload: a list of EncodingAt, all encodings of an object beside each other, in the order of object ids."""
+
+    answer: Answer
+    settled: bool = False  # every device that may come has registered, or had the time to
+    complete: bool = True  # False: a LIST has more behind the last object
+
+
+# --- asked of the broker by a worker
+
+
+class Register(Message):
+    version: int
+    capacity_bytes: Count
+    used_bytes: Count
+    free_bytes: Count
+
+
+class AnnouncedShare(Message):
+    encoding_id: Identifier
+    share: ShareIndex
+    object_id: Optional[ObjectId]  # None where the share is too damaged to tell
+    owner: Identifier
+    k: Redundancy
+    n: Redundancy
+    share_bytes: Count
+    sound: bool = True
+
+
+class Announce(Message):
+    """Payload: a list of AnnouncedShare."""
+
+    complete: bool  # nothing of what this device holds is still to be announced
+
+
+class Report(Message):
+    used_bytes: Count
+    free_bytes: Count
+
+
+class Acknowledged(Message):
+    answer: Answer
+
+
+# --- asked of a worker by a client
+
+
+class ShareName(Message):
+    encoding_id: Identifier
+    share: ShareIndex
+
+
+class Open(Message):
+    encoding_id: Identifier
+    share: ShareIndex
+    k: Redundancy
+    n: Redundancy
+    block_size: Annotated[int, msgspec.Meta(ge=1, le=2**22)]
+    share_bytes: Count  # expected; 0 where the image's length is not known yet
+
+
+class Append(Message):
+    """Payload: the block."""
+
+    encoding_id: Identifier
+    share: ShareIndex
+    segment: Annotated[int, msgspec.Meta(ge=0, lt=2**32)]
+    digest: Digest
+
+
+class Commit(Message):
+    """Payload: a packed `Commitment`."""
+
+    encoding_id: Identifier
+    share: ShareIndex
+
+
+class Commitment(Message):
+    """What is written behind the blocks when a share is committed."""
+
+    object_id: ObjectId
+    recipe: bytes
+    mapping: bytes
+    delete_hash: Digest
+
+
+class WholeShare(Message):
+    """One share of an image of one segment, within a STORE."""
+
+    encoding_id: Identifier
+    share: ShareIndex
+    k: Redundancy
+    n: Redundancy
+    block_bytes: Annotated[int, msgspec.Meta(ge=1, le=2**22)]
+    commitment_bytes: Annotated[int, msgspec.Meta(ge=1, le=2**22)]
+
+
+class Store(Message):
+    """Payload: for each share its block, then its packed `Commitment`."""
+
+    shares: Annotated[List[WholeShare], msgspec.Meta(max_length=MAX_BATCH)]
+
+
+class Stored(Message):
+    answer: Answer
+    shares: List[Answer] = []  # in the order of the request
+
+
+class BlockName(Message):
+    encoding_id: Identifier
+    share: ShareIndex
+    segment: Annotated[int, msgspec.Meta(ge=0, lt=2**32)]
+
+
+class Fetch(Message):
+    blocks: Annotated[List[BlockName], msgspec.Meta(max_length=MAX_BATCH)]
+
+
+class Part(Message):
+    """How many bytes of the payload answer one item of the request, or why none do."""
+
+    answer: Answer
+    length: Annotated[int, msgspec.Meta(ge=0, le=2**22)] = 0
+
+
+class Fetched(Message):
+    """Payload: the blocks one after the other."""
+
+    answer: Answer
+    parts: List[Part] = []
+
+
+class Describe(Message):
+    shares: Annotated[List[ShareName], msgspec.Meta(max_length=MAX_BATCH)]
+    with_recipe: bool = True
+
+
+class Described(Message):
+    """Payload: for each share its mapping, then its recipe where it was asked for."""
+
+    answer: Answer
+    parts: List[Tuple[Answer, int, int]] = []  # lengths of mapping and recipe
+
+
+GRANTED = Answer(Code.GRANTED)
