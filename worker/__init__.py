@@ -1,1 +1,15 @@
-"""The worker: keeps shares on this device's disk."""
+"""The worker: keeps shares on this device's disk. One worker, one store, one device.
+
+In the order of a share's way:
+
+    server         the loop: messages from the brokers in, answers out
+    service        what each operation does: check → append → sync → acknowledge
+    store          the shares on disk and those being stored; nothing is acknowledged before it is durable
+    staging        a share on its way: blocks appended, not yet committed
+    share_file     the format of a share's file, bytes only
+    reading        committed shares opened, checked and read
+    disk           the handful of calls to the operating system, so that a test can make each of them fail
+    registration   tells each broker who we are and what we hold
+
+It has no vault key, and no way to get at one.
+"""

@@ -7,7 +7,7 @@ upon and a text that people read. Structures are packed as arrays, so their fiel
 from __future__ import annotations
 
 import enum
-from typing import Annotated, List, Optional, Tuple
+from typing import Annotated, Dict, List, Optional, Tuple
 
 import msgspec
 
@@ -136,6 +136,7 @@ class ShareAt(Message):
     share: ShareIndex
     device_id: Identifier
     sound: bool
+    alive: bool  # the device is connected
 
 
 class EncodingAt(Message):
@@ -145,6 +146,15 @@ class EncodingAt(Message):
     n: Redundancy
     share_bytes: Count
     shares: List[ShareAt]
+
+
+def shares_at_hand(encoding: EncodingAt) -> Dict[int, List[bytes]]:
+    """share → the devices that are connected and hold it whole."""
+    at_hand: Dict[int, List[bytes]] = {}
+    for share in encoding.shares:
+        if share.sound and share.alive:
+            at_hand.setdefault(share.share, []).append(share.device_id)
+    return at_hand
 
 
 class Holdings(Message):

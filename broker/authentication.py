@@ -1,0 +1,55 @@
+"""Judges every CURVE key before its peer's first message: the ZeroMQ Authentication Protocol (RFC 27, ZAP).
+
+libzmq asks a REP socket inside this process, and lets everybody in when nobody listens there. So the handler is bound
+before the ROUTERs are, and served by the very loop that serves them: there is no thread of its own that could die
+alone and leave the door open. What it grants is only the handshake; every message is judged again by its key.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Callable, List, Optional
+
+import zmq
+
+ZAP_ENDPOINT = "inproc://zeromq.zap.01"
+_VERSION = b"1.0"
+_REQUEST_FRAMES = 7  # version, request id, domain, address, identity, mechanism, CURVE public key
+_KEY_SIZE = 32
+
+log = logging.getLogger(__name__)
+
+
+class Authentication:
+    def __init__(
+        self, context: zmq.Context[zmq.Socket[bytes]], admits: Callable[[bytes, str], Optional[str]]
+    ) -> None:
+        """`admits(public key, domain)` gives None to admit a peer, else the reason why not."""
+        self._admits = admits
+        self.socket = context.socket(zmq.REP)
+        self.socket.linger = 0
+        self.socket.bind(ZAP_ENDPOINT)
+
+    def answer(self) -> None:
+        """Answer one question of libzmq's; it asks one at a time."""
+        frames = self.socket.recv_multipart()
+        self.socket.send_multipart(self._judge(frames))
+
+    def _judge(self, frames: List[bytes]) -> List[bytes]:
+        request_id = frames[1] if len(frames) > 1 else b""
+        refusal = [_VERSION, request_id, b"400", b"not admitted", b"", b""]
+        if len(frames) != _REQUEST_FRAMES or frames[0] != _VERSION:
+            return refusal
+        domain, address, mechanism, key = frames[2], frames[3], frames[5], frames[6]
+        if mechanism != b"CURVE" or len(key) != _KEY_SIZE:
+            return refusal
+        reason = self._admits(key, domain.decode("ascii", "replace"))
+        if reason is not None:
+            log.warning("refused a peer from %s: %s", address.decode("ascii", "replace"), reason)
+            return refusal
+        return [_VERSION, request_id, b"200", b"", key.hex().encode("ascii"), b""]
+
+
+def authenticated_key(frame: zmq.Frame) -> bytes:
+    """The CURVE public key (32 bytes) of the peer that sent this frame, as ZAP established it."""
+    return bytes.fromhex(str(frame.get("User-Id")))

@@ -1,0 +1,105 @@
+"""The broker's command line: serve, and invite."""
+
+from __future__ import annotations
+
+import logging
+import socket
+import time
+from pathlib import Path
+from typing import NoReturn, Optional
+
+import typer
+
+from broker.members import MembersFile
+from broker.server import Listening, Server
+from common.files import lock, locked
+from common.home import home
+from common.identity import KeyPair, load_key_pair, save_key_pair
+from common.invite import BrokerAddress, Invite, Role
+from common.program import application, complain, run
+from common.stopping import stop_on_signals
+
+log = logging.getLogger(__name__)
+commands = application("Run a Tessera broker, or let a device or a client into its cluster.")
+
+_HOST = typer.Option(
+    "0.0.0.0",  # noqa: S104 - a broker is there for the LAN; CURVE keeps out who is not invited
+    envvar="TESSERA_HOST",
+    help="Address to listen at.",
+)
+_CLIENT_PORT = typer.Option(5570, envvar="TESSERA_CLIENT_PORT", min=1, max=65535, help="Port for clients.")
+_WORKER_PORT = typer.Option(5571, envvar="TESSERA_WORKER_PORT", min=1, max=65535, help="Port for workers.")
+
+
+@commands.callback(invoke_without_command=True)
+def serve(
+    context: typer.Context,
+    host: str = _HOST,
+    client_port: int = _CLIENT_PORT,
+    worker_port: int = _WORKER_PORT,
+) -> None:
+    """Serve until interrupted (without a command), or run one of the commands below."""
+    listening = Listening(host, client_port, worker_port)
+    context.obj = listening
+    if context.invoked_subcommand is not None:
+        return
+    folder = _folder()
+    stopping = stop_on_signals()
+    with lock(folder / "broker.lock"):
+        server = Server(listening, _key_pair(folder), MembersFile(folder))
+        log.info("broker listens at %s, ports %d (clients) and %d (workers)", host, client_port, worker_port)
+        try:
+            server.serve(stopping)
+        finally:
+            server.close()
+    log.info("broker stopped")
+
+
+@commands.command()
+def invite(
+    context: typer.Context,
+    role: Role = typer.Argument(..., help="worker: a device that keeps shares; client: a machine that stores."),
+    address: Optional[str] = typer.Option(
+        None, envvar="TESSERA_ADDRESS", help="Host name or address that the joiner reaches this broker at."
+    ),
+) -> None:
+    """Print an invite: it lets one device or one client in, once, within an hour."""
+    listening: Listening = context.obj
+    folder = _folder()
+    one_time = KeyPair.generate()
+    MembersFile(folder).change(lambda members: members.invite(one_time.public, role, int(time.time())))
+    reached_at = address or _reached_at(listening.host)
+    broker = BrokerAddress(
+        reached_at, listening.client_port, listening.worker_port, _key_pair(folder).public
+    )
+    complain(f"invites one {role.value} to the broker at {reached_at}, once, within an hour:")
+    print(Invite(role, broker, one_time).encode())
+
+
+def _folder() -> Path:
+    return home() / "broker"
+
+
+def _key_pair(folder: Path) -> KeyPair:
+    """The broker's permanent key, made when it is first needed."""
+    path = folder / "broker.key"
+    with locked(folder / "key.lock"):
+        if not path.exists():
+            save_key_pair(path, KeyPair.generate())
+        return load_key_pair(path)
+
+
+def _reached_at(host: str) -> str:
+    """The address that others on the LAN most likely reach this machine at."""
+    if host not in ("0.0.0.0", "::", "*"):  # noqa: S104
+        return host
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))  # RFC 5737: sends nothing, only chooses the way out
+            return str(probe.getsockname()[0])
+        except OSError:
+            return socket.gethostname()
+
+
+def main() -> NoReturn:
+    run(commands, "broker")

@@ -1,0 +1,86 @@
+"""What clients have under way at devices: the broker's memory is bounded by what it has granted.
+
+A request that was forwarded is remembered until its reply passes, its device goes, or its time is over. Its credit, the
+payload bytes of request and reply together, counts against its client, its device and the whole until then.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Dict, List, Optional, Tuple
+
+from common.protocol.codec import MAX_PAYLOAD
+from common.protocol.envelope import Operation
+
+REQUESTS = 16  # under way for one client: no more than a socket's high-water mark, so that replies always fit
+REQUESTS_PER_DEVICE = 4
+CREDIT = 16 * 1024 * 1024  # bytes for one client
+TOTAL_CREDIT = 192 * 1024 * 1024  # bytes for all clients; replies and requests in sockets stay below twice that
+FORGET_AFTER = 120.0  # seconds, longer than any requester waits
+
+
+@dataclass(frozen=True)
+class Forwarded:
+    session: bytes
+    request_id: bytes
+    device: bytes
+    operation: Operation
+    credit: int
+    since: float
+
+
+class Ledger:
+    def __init__(self) -> None:
+        self._entries: OrderedDict[Tuple[bytes, bytes], Forwarded] = OrderedDict()
+        self._by_session: Dict[bytes, Tuple[int, int]] = {}  # session → requests, bytes
+        self._total = 0
+
+    def enter(self, entry: Forwarded) -> bool:
+        """Grant a request its credit; False where it has to wait. The same request again is granted once."""
+        key = (entry.session, entry.request_id)
+        if key in self._entries:
+            return True
+        requests, size = self._by_session.get(entry.session, (0, 0))
+        if requests >= REQUESTS or (requests and size + entry.credit > CREDIT):
+            return False
+        if entry.credit > MAX_PAYLOAD or self._total + entry.credit > TOTAL_CREDIT:
+            return False
+        self._entries[key] = entry
+        self._by_session[entry.session] = (requests + 1, size + entry.credit)
+        self._total += entry.credit
+        return True
+
+    def leave(self, session: bytes, request_id: bytes) -> Optional[Forwarded]:
+        """A reply passes: give the credit back. None where nobody waits for it."""
+        entry = self._entries.pop((session, request_id), None)
+        if entry is not None:
+            requests, size = self._by_session.pop(session)
+            if requests > 1:
+                self._by_session[session] = (requests - 1, size - entry.credit)
+            self._total -= entry.credit
+        return entry
+
+    def leave_device(self, device: bytes) -> List[Forwarded]:
+        """A device is gone: the requests that nobody will answer."""
+        return self._leave_all([e for e in self._entries.values() if e.device == device])
+
+    def leave_session(self, session: bytes) -> None:
+        self._leave_all([e for e in self._entries.values() if e.session == session])
+
+    def expire(self, now: float) -> None:
+        old = []
+        for entry in self._entries.values():  # in the order of entering
+            if now - entry.since < FORGET_AFTER:
+                break
+            old.append(entry)
+        self._leave_all(old)
+
+    def _leave_all(self, entries: List[Forwarded]) -> List[Forwarded]:
+        for entry in entries:
+            self.leave(entry.session, entry.request_id)
+        return entries
+
+    @property
+    def total(self) -> int:
+        return self._total

@@ -1,0 +1,45 @@
+"""Which role may ask which operation. What is not in this table is not allowed."""
+
+from __future__ import annotations
+
+import enum
+from typing import Dict, FrozenSet
+
+from common.protocol.envelope import Operation
+
+
+class Standing(enum.Enum):
+    """What a key on the list of members is admitted as."""
+
+    WORKER = "worker"
+    CLIENT = "client"
+    INVITED_WORKER = "invited worker"  # holds an invite that it may trade for a place as a worker
+    INVITED_CLIENT = "invited client"
+
+
+WORKER_SIDE = frozenset({Standing.WORKER, Standing.INVITED_WORKER})  # may connect to the workers' port
+CLIENT_SIDE = frozenset({Standing.CLIENT, Standing.INVITED_CLIENT})  # may connect to the clients' port
+
+FORWARDED = frozenset(
+    {
+        Operation.OPEN,
+        Operation.APPEND,
+        Operation.COMMIT,
+        Operation.STORE,
+        Operation.ABANDON,
+        Operation.FETCH,
+        Operation.DESCRIBE,
+    }
+)
+
+_RIGHTS: Dict[Standing, FrozenSet[Operation]] = {
+    Standing.INVITED_WORKER: frozenset({Operation.JOIN}),
+    Standing.INVITED_CLIENT: frozenset({Operation.JOIN}),
+    Standing.WORKER: frozenset({Operation.REGISTER, Operation.ANNOUNCE, Operation.REPORT}),
+    Standing.CLIENT: FORWARDED
+    | {Operation.HELLO, Operation.STATUS, Operation.PLACES, Operation.LOCATE, Operation.LIST},
+}
+
+
+def may(standing: Standing, operation: Operation) -> bool:
+    return operation in _RIGHTS[standing]

@@ -1,0 +1,136 @@
+"""The broker's sockets and its loop: frames in, frames out.
+
+Two ROUTERs, one for clients and one for workers, and the ZAP handler, served by one thread in one poll loop. Payload
+frames pass through as they came (`copy=False`). A send never waits: a peer that is full or gone is the switchboard's
+business, and no other peer's.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from dataclasses import dataclass
+from typing import Dict, List, Optional
+
+import zmq
+
+from broker.authentication import Authentication, authenticated_key
+from broker.desk import Desk
+from broker.members import MembersFile
+from broker.rights import CLIENT_SIDE, WORKER_SIDE
+from broker.switchboard import Outgoing, Side, Switchboard
+from common.errors import UsageError
+from common.identity import KeyPair
+from common.link.sockets import make_router
+
+log = logging.getLogger(__name__)
+
+_TICK = 0.25  # seconds
+_BURST = 64  # messages of one side before the other gets its turn
+_ADMITTED = {Side.CLIENTS.value: CLIENT_SIDE, Side.WORKERS.value: WORKER_SIDE}
+
+
+@dataclass(frozen=True)
+class Listening:
+    """Where a broker listens."""
+
+    host: str
+    client_port: int
+    worker_port: int
+
+    def endpoint(self, side: Side) -> str:
+        port = self.client_port if side is Side.CLIENTS else self.worker_port
+        return f"tcp://{f'[{self.host}]' if ':' in self.host else self.host}:{port}"
+
+
+class Server:
+    def __init__(self, listening: Listening, pair: KeyPair, members: MembersFile) -> None:
+        """Bind both ports; UsageError where one cannot be had."""
+        self._members = members
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context(io_threads=2)
+        self._authentication = Authentication(self._context, self._admits)  # before any port is open
+        self._desk = Desk(members, time.monotonic(), _today)
+        self._switchboard = Switchboard(self._desk)
+        self._routers: Dict[Side, zmq.Socket[bytes]] = {}
+        for side in Side:
+            router = self._routers[side] = make_router(self._context, pair, side.value)
+            try:
+                router.bind(listening.endpoint(side))
+            except zmq.ZMQError as error:
+                self._context.destroy(linger=0)
+                raise UsageError(
+                    f"cannot listen at {listening.endpoint(side)}: {error.strerror}",
+                    advice="is another broker running, or the port taken? choose --client-port and --worker-port",
+                ) from None
+
+    def _admits(self, public_key: bytes, domain: str) -> Optional[str]:
+        self._members.refresh()  # an invite may have been made a moment ago
+        standing = self._desk.standing_of(public_key)
+        if standing is None:
+            return "its key is not a member's"
+        if standing not in _ADMITTED.get(domain, frozenset()):
+            return f"its key is a {standing.value}'s, and this is the port for {domain}"
+        return None
+
+    def serve(self, stopping: threading.Event) -> None:
+        """Route messages until the event is set."""
+        poller = zmq.Poller()
+        poller.register(self._authentication.socket, zmq.POLLIN)
+        for router in self._routers.values():
+            poller.register(router, zmq.POLLIN)
+        next_tick = 0.0
+        while not stopping.is_set():
+            ready = dict(poller.poll(int(_TICK * 1000)))
+            if self._authentication.socket in ready:
+                self._authentication.answer()
+            for side, router in self._routers.items():
+                if router in ready:
+                    self._drain(side, router)
+            now = time.monotonic()
+            if now >= next_tick:
+                next_tick = now + _TICK
+                self._members.refresh()
+                self._send_all(self._switchboard.tick(now))
+
+    def close(self) -> None:
+        self._context.destroy(linger=200)
+
+    def _drain(self, side: Side, router: zmq.Socket[bytes]) -> None:
+        for _ in range(_BURST):
+            try:
+                frames = router.recv_multipart(zmq.NOBLOCK, copy=False)
+            except zmq.Again:
+                return
+            if len(frames) < 2:
+                continue  # a routing id alone: an empty message
+            key = authenticated_key(frames[-1])
+            body = [frame.buffer for frame in frames[1:]]
+            payload = frames[3] if len(frames) > 3 else None
+            routing_id = frames[0].bytes
+            now = time.monotonic()
+            self._send_all(self._switchboard.receive(side, routing_id, key, body, payload, now))
+
+    def _send_all(self, messages: List[Outgoing]) -> None:
+        while messages:
+            message = messages.pop(0)
+            messages += self._send(message)
+
+    def _send(self, message: Outgoing) -> List[Outgoing]:
+        """Send without waiting; what follows from not being able to is to be sent too."""
+        frames = [message.session.routing_id, message.envelope.encode(), message.header]
+        if message.payload is not None:
+            frames.append(message.payload)
+        try:
+            self._routers[message.session.side].send_multipart(frames, zmq.NOBLOCK, copy=False)
+        except zmq.Again:
+            return self._switchboard.undelivered(message, gone=False)
+        except zmq.ZMQError as error:
+            if error.errno != zmq.EHOSTUNREACH:
+                raise
+            return self._switchboard.undelivered(message, gone=True)
+        return []
+
+
+def _today() -> int:
+    return int(time.time())

@@ -1,0 +1,311 @@
+"""Who a message is from, whether it may be, and where it goes.
+
+A message comes with the side it arrived on (clients or workers), its routing id and the CURVE key that ZAP established.
+The key alone says who that is; the routing id is only where to answer. Everything is checked before it is believed:
+the key's standing now, the envelope, the right to the operation, the session, the credit. What is asked of the broker
+goes to the desk; what is meant for a device is forwarded with a new envelope and the same payload frame, unread.
+
+The switchboard has no socket and no clock. It returns what is to be sent, and is told when something could not be.
+"""
+
+from __future__ import annotations
+
+import enum
+import logging
+import secrets
+from dataclasses import dataclass
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple, Type, TypeVar
+
+from broker.credit import Forwarded, Ledger
+from broker.desk import Answered, Desk
+from broker.rights import CLIENT_SIDE, FORWARDED, WORKER_SIDE, Standing, may
+from common.errors import ProtocolError
+from common.protocol.codec import pack_header, unpack_header
+from common.protocol.envelope import Envelope, Kind, Operation, decode_envelope
+from common.protocol.identifiers import BROKER, IDENTIFIER_SIZE, device_id, owner_id
+from common.protocol.messages import (
+    Acknowledged,
+    Announce,
+    Answer,
+    Code,
+    Empty,
+    Hello,
+    Join,
+    ListObjects,
+    Locate,
+    Message,
+    Places,
+    Register,
+    Report,
+    Welcome,
+)
+
+log = logging.getLogger(__name__)
+
+M = TypeVar("M", bound=Message)
+_CLIENT_PROBE_PERIOD = 10.0  # seconds
+_EMPTY_PAYLOAD = memoryview(b"")
+
+
+class Side(enum.Enum):
+    CLIENTS = "clients"
+    WORKERS = "workers"
+
+
+@dataclass
+class Session:
+    """One connection of one key."""
+
+    side: Side
+    routing_id: bytes
+    public_key: bytes
+    session_id: bytes
+    owner: Optional[bytes] = None  # of a client that presented a vault's token
+    greeted: bool = False
+    probed: float = 0.0
+
+    @property
+    def device(self) -> bytes:
+        return device_id(self.public_key)
+
+
+@dataclass(frozen=True)
+class Outgoing:
+    """A message to send; `payload` is whatever buffer or frame it came as."""
+
+    session: Session
+    envelope: Envelope
+    header: bytes
+    payload: Any = None
+
+
+class Switchboard:
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+        self._ledger = Ledger()
+        self._routes: Dict[Tuple[Side, bytes], Session] = {}
+        self._sessions: Dict[bytes, Session] = {}  # by session id
+        self._devices: Dict[bytes, Session] = {}  # by device id: the registered connection
+
+    # --- messages in
+
+    def receive(
+        self,
+        side: Side,
+        routing_id: bytes,
+        public_key: bytes,
+        frames: Sequence[memoryview],
+        payload: Any,  # noqa: ANN401 - passed on as it is
+        now: float,
+    ) -> List[Outgoing]:
+        """Handle one message: frames are envelope, header and perhaps payload; `payload` is the frame to pass on."""
+        standing = self._desk.standing_of(public_key)
+        if standing is None or standing not in (CLIENT_SIDE if side is Side.CLIENTS else WORKER_SIDE):
+            log.warning("dropped a message of a key that is not (or no longer) a member")
+            return []
+        session = self._session(side, routing_id, public_key)
+        try:
+            if len(frames) not in (2, 3):
+                raise ProtocolError(f"a message of {len(frames)} frames")
+            envelope = decode_envelope(frames[0])
+        except ProtocolError as error:
+            log.warning("dropped a malformed message: %s", error)
+            return []
+        if envelope.kind is Kind.REPLY and standing is Standing.WORKER:
+            return self._pass_reply(session, envelope, frames, payload)
+        if envelope.kind is not Kind.REQUEST:
+            return []
+        return self._request(session, standing, envelope, frames, payload, now)
+
+    def _session(self, side: Side, routing_id: bytes, public_key: bytes) -> Session:
+        session = self._routes.get((side, routing_id))
+        if session is not None and session.public_key != public_key:
+            # libzmq gave the routing id to another peer: nothing that was known of the first holds for it.
+            self.forget(session)
+            session = None
+        if session is None:
+            session = Session(side, routing_id, public_key, secrets.token_bytes(IDENTIFIER_SIZE))
+            self._routes[(side, routing_id)] = session
+            self._sessions[session.session_id] = session
+        return session
+
+    def _request(
+        self,
+        session: Session,
+        standing: Standing,
+        envelope: Envelope,
+        frames: Sequence[memoryview],
+        payload: Any,  # noqa: ANN401
+        now: float,
+    ) -> List[Outgoing]:
+        if not may(standing, envelope.operation):
+            text = f"{envelope.operation.name} is not for a {standing.value}"
+            return [_refuse(session, envelope, Code.NOT_ALLOWED, text)]
+        if envelope.operation in FORWARDED:
+            return self._forward(session, envelope, frames, payload, now)
+        try:
+            header, body = self._answer(session, envelope.operation, frames, now)
+        except ProtocolError as error:
+            return [_refuse(session, envelope, Code.MALFORMED, str(error)[:500])]
+        reply = Outgoing(session, envelope.reply(), pack_header(header), body)
+        if envelope.operation is Operation.REGISTER and session.device in self._devices:
+            # Find out whether the connection that holds the place still stands; if not, the next try succeeds.
+            return [reply, _probe(self._devices[session.device])]
+        return [reply]
+
+    # --- asked of the broker
+
+    def _answer(
+        self, session: Session, operation: Operation, frames: Sequence[memoryview], now: float
+    ) -> Answered:
+        """The desk's answer; ProtocolError where header or payload have not the shape of the operation."""
+        desk = self._desk
+        payload = frames[2] if len(frames) == 3 else _EMPTY_PAYLOAD
+
+        def read(shape: Type[M]) -> M:
+            return unpack_header(frames[1], shape)
+
+        if operation is Operation.HELLO:
+            return self._hello(session, read(Hello))
+        if operation is Operation.JOIN:
+            return desk.join(session.public_key, read(Join))
+        if operation is Operation.REGISTER:
+            return self._register(session, read(Register), now)
+        if operation in (Operation.ANNOUNCE, Operation.REPORT):
+            if self._devices.get(session.device) is not session:
+                return Acknowledged(Answer(Code.NO_SESSION)), None
+            if operation is Operation.REPORT:
+                return desk.report(session.device, read(Report), now)
+            return desk.announce(session.device, read(Announce), payload)
+        if not session.greeted:
+            return Acknowledged(Answer(Code.NO_SESSION)), None
+        if operation is Operation.STATUS:
+            read(Empty)
+            return desk.status(now)
+        if session.owner is None:
+            return Acknowledged(Answer(Code.NOT_ALLOWED, "this needs a vault")), None
+        for_owner: Dict[Operation, Callable[[], Answered]] = {
+            Operation.PLACES: lambda: desk.places(read(Places), payload, now),
+            Operation.LOCATE: lambda: desk.locate(read(Locate), payload, session.owner or b"", now),
+            Operation.LIST: lambda: desk.list(read(ListObjects), session.owner or b"", now),
+        }
+        return for_owner[operation]()
+
+    def _hello(self, session: Session, header: Hello) -> Answered:
+        welcome, payload = self._desk.hello(header)
+        if isinstance(welcome, Welcome) and welcome.answer.granted:
+            session.greeted = True
+            session.owner = owner_id(header.owner_token) if header.owner_token is not None else None
+        return welcome, payload
+
+    def _register(self, session: Session, header: Register, now: float) -> Answered:
+        registered = self._devices.get(session.device)
+        if registered is session or registered is None:
+            self._desk.lose(session.device)  # the same connection again: it announces anew
+        acknowledged, payload = self._desk.register(session.device, header, now)
+        if isinstance(acknowledged, Acknowledged) and acknowledged.answer.granted:
+            self._devices[session.device] = session
+        return acknowledged, payload
+
+    # --- meant for a device
+
+    def _forward(
+        self,
+        session: Session,
+        envelope: Envelope,
+        frames: Sequence[memoryview],
+        payload: Any,  # noqa: ANN401
+        now: float,
+    ) -> List[Outgoing]:
+        if not session.greeted or session.owner is None:
+            return [_refuse(session, envelope, Code.NO_SESSION)]
+        if len(frames) == 3 and frames[2].nbytes > envelope.credit:
+            return [_refuse(session, envelope, Code.MALFORMED, "the payload is larger than its credit")]
+        device = self._devices.get(envelope.peer)
+        if device is None or not self._desk.alive(envelope.peer, now):
+            code = Code.BUSY if self._desk.expected(envelope.peer, now) else Code.GONE
+            return [_refuse(session, envelope, code, "the device is not connected")]
+        entry = Forwarded(
+            session.session_id, envelope.request_id, envelope.peer, envelope.operation, envelope.credit, now
+        )
+        if not self._ledger.enter(entry):
+            return [_refuse(session, envelope, Code.BUSY)]
+        onward = envelope._replace(peer=session.session_id, owner=session.owner)
+        return [Outgoing(device, onward, bytes(frames[1]), payload)]
+
+    def _pass_reply(
+        self,
+        session: Session,
+        envelope: Envelope,
+        frames: Sequence[memoryview],
+        payload: Any,  # noqa: ANN401
+    ) -> List[Outgoing]:
+        entry = self._ledger.leave(envelope.peer, envelope.request_id)
+        requester = self._sessions.get(envelope.peer)
+        if entry is None or requester is None:
+            return []  # late: nobody waits for it any more
+        onward = Envelope(Kind.REPLY, entry.operation, entry.request_id, entry.device)
+        if entry.device != session.device:
+            log.warning("dropped a reply of a device that was not asked")
+            return [_refuse(requester, onward, Code.FAULT, "the reply came from another device")]
+        if len(frames) == 3 and frames[2].nbytes > entry.credit:
+            return [_refuse(requester, onward, Code.FAULT, "the reply is larger than its credit")]
+        return [Outgoing(requester, onward, bytes(frames[1]), payload)]
+
+    # --- what could not be sent, and who is gone
+
+    def undelivered(self, message: Outgoing, *, gone: bool) -> List[Outgoing]:
+        """A message could not be sent: its peer is gone, or (`gone` false) has no room for more right now."""
+        answers: List[Outgoing] = []
+        if not gone and message.envelope.kind is Kind.REQUEST:
+            entry = self._ledger.leave(message.envelope.peer, message.envelope.request_id)
+            answers = self._refuse_forwarded([entry] if entry else [], Code.BUSY)
+        return self.forget(message.session) if gone else answers
+
+    def forget(self, session: Session) -> List[Outgoing]:
+        """A connection is gone: answer those who wait for it."""
+        self._routes.pop((session.side, session.routing_id), None)
+        self._sessions.pop(session.session_id, None)
+        self._ledger.leave_session(session.session_id)
+        if self._devices.get(session.device) is not session:
+            return []
+        del self._devices[session.device]
+        self._desk.lose(session.device)
+        return self._refuse_forwarded(self._ledger.leave_device(session.device), Code.GONE)
+
+    def _refuse_forwarded(self, entries: List[Forwarded], code: Code) -> List[Outgoing]:
+        refusals = []
+        for entry in entries:
+            requester = self._sessions.get(entry.session)
+            if requester is not None:
+                envelope = Envelope(Kind.REPLY, entry.operation, entry.request_id, entry.device)
+                text = "the device went away" if code is Code.GONE else ""
+                refusals.append(_refuse(requester, envelope, code, text))
+        return refusals
+
+    def tick(self, now: float) -> List[Outgoing]:
+        """To be called a few times a second: finds connections that are gone, forgets requests that are over."""
+        self._ledger.expire(now)
+        messages: List[Outgoing] = []
+        for session in list(self._sessions.values()):
+            if self._desk.standing_of(session.public_key) is None:
+                messages += self.forget(session)  # revoked, or an invite that is over
+                continue
+            if session.side is Side.WORKERS or now - session.probed > _CLIENT_PROBE_PERIOD:
+                session.probed = now
+                messages.append(_probe(session))
+        for device in list(self._devices.values()):
+            if not self._desk.alive(device.device, now):
+                waiting = self._ledger.leave_device(device.device)
+                messages += self._refuse_forwarded(waiting, Code.GONE)
+        return messages
+
+
+def _refuse(session: Session, envelope: Envelope, code: Code, text: str = "") -> Outgoing:
+    """The answer no. An Acknowledged reads as any reply: what follows the answer has defaults."""
+    reply = envelope._replace(kind=Kind.REPLY, owner=BROKER, credit=0)
+    return Outgoing(session, reply, pack_header(Acknowledged(Answer(code, text))))
+
+
+def _probe(session: Session) -> Outgoing:
+    return Outgoing(session, Envelope(Kind.PROBE, Operation.PROBE, BROKER), pack_header(Empty()))

@@ -1,0 +1,89 @@
+"""What clients ask the broker: which devices there are, where to put shares, where shares are.
+
+Lists of any length are asked for in messages of the protocol's sizes. While a broker is new, devices that hold something
+may not have registered yet; so whoever misses something asks with `settled`, and is answered once the broker knows.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Dict, Iterable, List, Sequence, Tuple
+
+from common.link.link import Link
+from common.protocol.codec import MAX_PAYLOAD, pack, unpack
+from common.protocol.envelope import Operation
+from common.protocol.messages import (
+    MAX_OBJECTS,
+    Device,
+    Empty,
+    EncodingAt,
+    Holdings,
+    Identifier,
+    ListObjects,
+    Locate,
+    Placed,
+    Places,
+    Status,
+)
+
+_SETTLE_PATIENCE = 12.0  # seconds; a broker settles within ten
+_SETTLE_PAUSE = 0.25
+_PAGE = 500  # objects
+
+
+async def list_devices(link: Link) -> List[Device]:
+    """All devices of the cluster, by name."""
+    reply = await link.request(Operation.STATUS, Empty(), Status, reply_bytes=MAX_PAYLOAD)
+    return unpack(reply.payload, List[Device])
+
+
+async def settled_devices(link: Link) -> List[Device]:
+    """All devices, once those that may still come to a new broker have come or had the time to."""
+    end = time.monotonic() + _SETTLE_PATIENCE
+    while True:
+        reply = await link.request(Operation.STATUS, Empty(), Status, reply_bytes=MAX_PAYLOAD)
+        if reply.header.settled or time.monotonic() > end:
+            return unpack(reply.payload, List[Device])
+        await asyncio.sleep(_SETTLE_PAUSE)
+
+
+async def find_places(
+    link: Link, encoding_ids: Sequence[bytes], n: int, share_bytes: int, exclude: Iterable[bytes] = ()
+) -> List[List[bytes]]:
+    """For each encoding up to n devices with room for `share_bytes`, in the order of shares."""
+    request = Places(n, share_bytes, list(exclude))
+    payload = pack(list(encoding_ids))
+    reply = await link.request(
+        Operation.PLACES, request, Placed, payload=payload, reply_bytes=MAX_PAYLOAD - len(payload)
+    )
+    return unpack(reply.payload, List[List[Identifier]])
+
+
+async def locate(link: Link, object_ids: Sequence[bytes]) -> Tuple[Dict[bytes, List[EncodingAt]], bool]:
+    """object id → its encodings, the most complete first, and whether the broker is settled."""
+    found: Dict[bytes, List[EncodingAt]] = {object_id: [] for object_id in object_ids}
+    settled = True
+    for start in range(0, len(object_ids), _PAGE):
+        payload = pack(list(object_ids[start : start + _PAGE]))
+        reply = await link.request(
+            Operation.LOCATE, Locate(), Holdings, payload=payload, reply_bytes=MAX_PAYLOAD - len(payload)
+        )
+        settled = settled and reply.header.settled
+        for encoding in unpack(reply.payload, List[EncodingAt]):
+            found[encoding.object_id].append(encoding)
+    return found, settled
+
+
+async def list_encodings(link: Link) -> List[EncodingAt]:
+    """All encodings of all of this vault's objects, once the broker is settled, in the order of object ids."""
+    await settled_devices(link)
+    encodings: List[EncodingAt] = []
+    while True:
+        after = encodings[-1].object_id if encodings else b""
+        request = ListObjects(after, min(_PAGE, MAX_OBJECTS))
+        reply = await link.request(Operation.LIST, request, Holdings, reply_bytes=MAX_PAYLOAD)
+        page = unpack(reply.payload, List[EncodingAt])
+        encodings += page
+        if reply.header.complete or not page:
+            return encodings

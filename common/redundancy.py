@@ -1,0 +1,37 @@
+"""How many shares an image gets, and how many of them restore it, unless the user says otherwise."""
+
+from __future__ import annotations
+
+from typing import Tuple
+
+from common.errors import NotEnoughError, UsageError
+from common.protocol.messages import MAX_SHARES
+
+MIN_DEVICES = 3
+_CHOICES = {3: (2, 3), 4: (2, 4), 5: (3, 5)}
+_FROM_SIX = (4, 6)
+
+
+def choose(live_devices: int, k: int | None = None, n: int | None = None) -> Tuple[int, int]:
+    """(k, n) for so many live devices; what the user gave stays, and what is left out follows from it.
+
+    NotEnoughError where there are too few devices, UsageError where the user's k and n don't go together.
+    """
+    if k is None and n is None:
+        if live_devices < MIN_DEVICES:
+            raise NotEnoughError(
+                f"{live_devices} of at least {MIN_DEVICES} devices are alive",
+                advice="start more workers; to go without redundancy on two devices, ask for it: -k 2 -n 2",
+            )
+        return _CHOICES.get(live_devices, _FROM_SIX)
+    if n is None:
+        n = min(live_devices, (k or 0) + 2)
+    if k is None:
+        k = max(1, n - 2) if n > 3 else max(1, n - 1)
+    if not 1 <= k <= n <= MAX_SHARES:
+        raise UsageError(f"k = {k} of n = {n} is not possible: 1 ≤ k ≤ n ≤ {MAX_SHARES}")
+    if k == 1:
+        raise UsageError("k = 1 would put a whole image on one device; k is at least 2")
+    if n > live_devices:
+        raise NotEnoughError(f"n = {n} needs as many live devices; {live_devices} are alive")
+    return k, n

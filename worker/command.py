@@ -1,0 +1,96 @@
+"""The worker's command line."""
+
+from __future__ import annotations
+
+import logging
+import re
+import socket
+from pathlib import Path
+from typing import NoReturn, Optional
+
+import typer
+
+from common.errors import RefusedError, UsageError
+from common.files import locked, make_folder
+from common.home import home, load_brokers, save_brokers
+from common.identity import KeyPair, load_key_pair, save_key_pair
+from common.invite import Role, decode_invite
+from common.joining import join
+from common.program import application, run
+from common.stopping import stop_on_signals
+from worker.server import Server
+from worker.store import ShareStore
+
+log = logging.getLogger(__name__)
+commands = application("Keep shares on this device.")
+
+_UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}
+
+
+@commands.command()
+def serve(
+    invite: Optional[str] = typer.Option(
+        None, "--join", envvar="TESSERA_JOIN", help="The invite, needed once: the first time this store is used."
+    ),
+    name: Optional[str] = typer.Option(
+        None, envvar="TESSERA_NAME", help="What to call this device; its host name if left out."
+    ),
+    store: Optional[Path] = typer.Option(
+        None, envvar="TESSERA_STORE", help="Folder to keep shares in; `store` in Tessera's folder if left out."
+    ),
+    capacity: Optional[str] = typer.Option(
+        None, envvar="TESSERA_CAPACITY", help="Most that shares may take, such as 500G; all but a reserve if left out."
+    ),
+) -> None:
+    """Keep shares on this device until interrupted."""
+    folder = (store or home() / "store").expanduser().absolute()
+    limit = _parse_size(capacity) if capacity is not None else None
+    stopping = stop_on_signals()
+    make_folder(folder)
+    _join_once(folder, invite, name or socket.gethostname())
+    brokers, pair = load_brokers(folder / "brokers.json"), load_key_pair(folder / "device.key")
+    shares = ShareStore(folder, limit)
+    server = Server(shares, pair, brokers)
+    log.info("worker keeps %d shares in %s", len(shares.held()), folder)
+    try:
+        server.serve(stopping)
+    finally:
+        server.close()
+        shares.close()
+    log.info("worker stopped")
+
+
+def _join_once(folder: Path, invite_text: Optional[str], name: str) -> None:
+    """Make this store a device of the cluster, if it is not one yet.
+
+    The permanent key is kept before the invite is used, so that an interruption in between costs nothing.
+    """
+    with locked(folder / "join.lock"):
+        if (folder / "brokers.json").exists():
+            if invite_text is not None:
+                log.info("%s is a device of its cluster already; the invite was not used", folder)
+            return
+        if invite_text is None:
+            raise RefusedError(
+                f"{folder} is not a device of a cluster yet",
+                advice="run `python broker/broker.py invite worker` at the broker, then start this with --join INVITE",
+            )
+        invite = decode_invite(invite_text)
+        key_file = folder / "device.key"
+        if not key_file.exists():
+            save_key_pair(key_file, KeyPair.generate())
+        admitted = join(invite, Role.WORKER, name, load_key_pair(key_file))
+        save_brokers(folder / "brokers.json", [invite.broker])
+        log.info("joined the cluster as %s", admitted)
+
+
+def _parse_size(text: str) -> int:
+    """A number of bytes as people write it: 500G, 1.5T, 200MiB."""
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?I?)B?\s*", text.upper())
+    if match is None or match[2] not in _UNITS:
+        raise UsageError(f"{text!r} is not a size; write it like 500G or 200MiB")
+    return int(float(match[1]) * _UNITS[match[2]])
+
+
+def main() -> NoReturn:
+    run(commands, "worker")

@@ -1,0 +1,75 @@
+"""The store's calls to the operating system, and nothing more: so that a test can make any one of them fail.
+
+Files are plain descriptors, unbuffered. A short write is continued until all is written or the system refuses.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import Union
+
+from common.files import make_folder, rename_new, sync_file, sync_folder
+
+_BINARY = getattr(os, "O_BINARY", 0)
+
+
+class Disk:
+    """All methods raise OSError as the operating system does."""
+
+    def create(self, path: Path) -> int:
+        """A new file's descriptor, to write and read; FileExistsError where there is one."""
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | _BINARY, 0o600)
+
+    def open(self, path: Path) -> int:
+        return os.open(path, os.O_RDONLY | _BINARY)
+
+    def close(self, descriptor: int) -> None:
+        os.close(descriptor)
+
+    def append(self, descriptor: int, data: Union[bytes, memoryview]) -> None:
+        """Write all of `data` at the file's end."""
+        os.lseek(descriptor, 0, os.SEEK_END)
+        view = memoryview(data).cast("B")
+        while view.nbytes:
+            view = view[os.write(descriptor, view) :]
+
+    def read_at(self, descriptor: int, offset: int, length: int) -> bytes:
+        """Up to `length` bytes; fewer only at the file's end."""
+        if hasattr(os, "pread"):
+            return os.pread(descriptor, length, offset)
+        os.lseek(descriptor, offset, os.SEEK_SET)
+        return os.read(descriptor, length)
+
+    def size(self, descriptor: int) -> int:
+        return os.fstat(descriptor).st_size
+
+    def truncate(self, descriptor: int, length: int) -> None:
+        os.ftruncate(descriptor, length)
+
+    def sync(self, descriptor: int) -> None:
+        """Make the file's content durable. After an OSError the file is to be dropped, not synced again."""
+        sync_file(descriptor)
+
+    def rename_new(self, source: Path, target: Path) -> None:
+        """Give a file its final name; FileExistsError where something has it."""
+        rename_new(source, target)
+
+    def sync_folder(self, folder: Path) -> None:
+        sync_folder(folder)
+
+    def make_folder(self, folder: Path) -> bool:
+        """Make a folder if it is missing; whether it was."""
+        if folder.is_dir():
+            return False
+        make_folder(folder)
+        return True
+
+    def remove(self, path: Path) -> None:
+        path.unlink(missing_ok=True)
+
+    def free_bytes(self, folder: Path) -> "tuple[int, int]":
+        """Free and total bytes of the file system that holds a folder."""
+        usage = shutil.disk_usage(folder)
+        return usage.free, usage.total

@@ -1,0 +1,104 @@
+"""Committed shares opened, checked and read. A bad block is never given out as a good one.
+
+What a share's file says about itself is checked once, when it is opened, and kept for the few shares that were read last;
+a block is checked against the recipe each time it is read.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from pathlib import Path
+from typing import Tuple
+
+from common.errors import IntegrityError
+from common.recipe import digest
+from worker.disk import Disk
+from worker.share_file import (
+    FOOTER_SIZE,
+    MAX_HEADER_SIZE,
+    MAX_TRAILER_SIZE,
+    ShareInformation,
+    decode_footer,
+    decode_share,
+)
+
+_MAX_OPEN = 64
+_MAX_KEPT = 16 << 20  # bytes of recipes and mappings
+
+
+class OpenShare:
+    """One committed share's file, its header and trailer checked against its name."""
+
+    def __init__(self, disk: Disk, path: Path, encoding_id: bytes, share: int) -> None:
+        """IntegrityError where the file is not that share, whole; OSError where it cannot be read."""
+        self._disk = disk
+        self._descriptor = disk.open(path)
+        try:
+            self.information = self._read_information()
+            header = self.information.header
+            if (header.encoding_id, header.share) != (encoding_id, share):
+                raise IntegrityError("the file is another share's")
+        except BaseException:
+            self.close()
+            raise
+
+    def _read_information(self) -> ShareInformation:
+        disk, descriptor = self._disk, self._descriptor
+        self.size = disk.size(descriptor)
+        footer = disk.read_at(descriptor, max(0, self.size - FOOTER_SIZE), FOOTER_SIZE)
+        offset = decode_footer(footer)
+        length = self.size - offset
+        if not FOOTER_SIZE < length <= MAX_TRAILER_SIZE:
+            raise IntegrityError("the footer points nowhere")
+        return decode_share(
+            disk.read_at(descriptor, 0, MAX_HEADER_SIZE), disk.read_at(descriptor, offset, length)
+        )
+
+    def block(self, segment: int) -> bytes:
+        """The block of one segment; IntegrityError where it is damaged, KeyError where there is no such segment."""
+        recipe, trailer = self.information.recipe, self.information.trailer
+        if segment >= recipe.segment_count:
+            raise KeyError(segment)
+        length = recipe.block_length(segment)
+        data = self._disk.read_at(self._descriptor, trailer.offsets[segment], length)
+        if len(data) != length or digest(data) != recipe.digest_of(segment, self.information.header.share):
+            raise IntegrityError(f"block {segment} is damaged")
+        return data
+
+    @property
+    def weight(self) -> int:
+        """Bytes that it takes to keep this share open."""
+        return len(self.information.trailer.recipe) + len(self.information.trailer.mapping)
+
+    def close(self) -> None:
+        self._disk.close(self._descriptor)
+
+
+class OpenShares:
+    """The shares that were read last, within bounds of number and memory."""
+
+    def __init__(self, disk: Disk) -> None:
+        self._disk = disk
+        self._open: OrderedDict[Tuple[bytes, int], OpenShare] = OrderedDict()
+        self._weight = 0
+
+    def get(self, path: Path, encoding_id: bytes, share: int) -> OpenShare:
+        key = (encoding_id, share)
+        kept = self._open.get(key)
+        if kept is not None:
+            self._open.move_to_end(key)
+            return kept
+        opened = self._open[key] = OpenShare(self._disk, path, encoding_id, share)
+        self._weight += opened.weight
+        while len(self._open) > 1 and (len(self._open) > _MAX_OPEN or self._weight > _MAX_KEPT):
+            self._close(next(iter(self._open)))
+        return opened
+
+    def close(self) -> None:
+        for key in list(self._open):
+            self._close(key)
+
+    def _close(self, key: Tuple[bytes, int]) -> None:
+        closing = self._open.pop(key)
+        self._weight -= closing.weight
+        closing.close()

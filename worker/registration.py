@@ -1,0 +1,119 @@
+"""What a worker tells a broker of itself: who it is, what it holds, how much room there is.
+
+    down ──connected──▶ registering ──granted──▶ registered ──"no session"──▶ registering
+      ▲                     │ "conflict": again in a second                        │
+      └────────────────────── the connection is lost ◀────────────────────────────┘
+
+No socket and no clock here: events and the time come in, messages go out.
+"""
+
+from __future__ import annotations
+
+import enum
+import logging
+import secrets
+from typing import Iterable, List, NamedTuple, Optional
+
+from common.errors import RefusedError
+from common.protocol.codec import pack, pack_header
+from common.protocol.envelope import Envelope, Kind, Operation
+from common.protocol.identifiers import IDENTIFIER_SIZE
+from common.protocol.messages import (
+    MAX_ANNOUNCED,
+    PROTOCOL_VERSION,
+    Announce,
+    AnnouncedShare,
+    Answer,
+    Code,
+    Message,
+    Register,
+    Report,
+)
+from worker.store import ShareStore
+
+log = logging.getLogger(__name__)
+
+_PERIOD = 1.0  # seconds between reports, and between tries to register
+_CONFLICT_PATIENCE = 12.0  # seconds; a connection that was cut is noticed within five
+
+
+class Statement(NamedTuple):
+    """A message to the broker itself."""
+
+    envelope: Envelope
+    header: bytes
+    payload: Optional[bytes] = None
+
+
+class _State(enum.Enum):
+    DOWN = "down"
+    REGISTERING = "registering"
+    REGISTERED = "registered"
+
+
+class Registration:
+    """The worker's standing with one broker. `now` is monotonic seconds."""
+
+    def __init__(self, store: ShareStore, address: str) -> None:
+        self._store = store
+        self._address = address
+        self._state = _State.DOWN
+        self._next = 0.0
+        self._conflict_since: Optional[float] = None
+
+    def connected(self, now: float) -> List[Statement]:
+        return self._register(now)
+
+    def disconnected(self) -> None:
+        if self._state is not _State.DOWN:
+            log.warning("lost the broker at %s", self._address)
+        self._state = _State.DOWN
+
+    def answered(self, operation: Operation, answer: Answer, now: float) -> List[Statement]:
+        """The broker's answer to one of our statements; RefusedError where it will never be yes."""
+        if answer.code is Code.NO_SESSION:
+            return self._register(now) if self._state is _State.REGISTERED else []
+        if operation is not Operation.REGISTER or self._state is not _State.REGISTERING:
+            return []
+        if answer.granted:
+            log.info("registered with the broker at %s", self._address)
+            self._state, self._conflict_since = _State.REGISTERED, None
+            return self.announce(self._store.held().values(), complete=True)
+        if answer.code is not Code.CONFLICT:
+            raise RefusedError(f"the broker at {self._address} refuses this worker: {answer.text}")
+        if self._conflict_since is None:
+            self._conflict_since = now
+        if now - self._conflict_since > _CONFLICT_PATIENCE:
+            raise RefusedError(f"the broker at {self._address} refuses this worker: {answer.text}")
+        return []
+
+    def announce(self, shares: Iterable[AnnouncedShare], *, complete: bool = False) -> List[Statement]:
+        """Tell the broker of shares; with `complete`, that these are all. Nothing while it doesn't know us."""
+        if self._state is not _State.REGISTERED:
+            return []
+        shares = list(shares)
+        pages = [shares[start : start + MAX_ANNOUNCED] for start in range(0, len(shares), MAX_ANNOUNCED)] or [[]]
+        return [
+            _statement(Operation.ANNOUNCE, Announce(complete and page is pages[-1]), pack(page)) for page in pages
+        ]
+
+    def tick(self, now: float) -> List[Statement]:
+        """To be called several times a second."""
+        if now < self._next or self._state is _State.DOWN:
+            return []
+        if self._state is _State.REGISTERING:
+            return self._register(now)
+        self._next = now + _PERIOD
+        return [_statement(Operation.REPORT, Report(self._store.used_bytes, self._store.free_bytes()))]
+
+    def _register(self, now: float) -> List[Statement]:
+        self._state = _State.REGISTERING
+        self._next = now + _PERIOD
+        store = self._store
+        register = Register(PROTOCOL_VERSION, store.capacity_bytes(), store.used_bytes, store.free_bytes())
+        return [_statement(Operation.REGISTER, register)]
+
+
+def _statement(operation: Operation, header: Message, payload: Optional[bytes] = None) -> Statement:
+    envelope = Envelope(Kind.REQUEST, operation, secrets.token_bytes(IDENTIFIER_SIZE))
+    return Statement(envelope, pack_header(header), payload)
