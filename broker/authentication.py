@@ -8,7 +8,7 @@ alone and leave the door open. What it grants is only the handshake; every messa
 from __future__ import annotations
 
 import logging
-from typing import Callable, List, Optional
+from typing import Callable, Optional
 
 import zmq
 
@@ -21,9 +21,7 @@ log = logging.getLogger(__name__)
 
 
 class Authentication:
-    def __init__(
-        self, context: zmq.Context[zmq.Socket[bytes]], admits: Callable[[bytes, str], Optional[str]]
-    ) -> None:
+    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], admits: Callable[[bytes, str], Optional[str]]) -> None:
         """`admits(public key, domain)` gives None to admit a peer, else the reason why not."""
         self._admits = admits
         self.socket = context.socket(zmq.REP)
@@ -35,7 +33,7 @@ class Authentication:
         frames = self.socket.recv_multipart()
         self.socket.send_multipart(self._judge(frames))
 
-    def _judge(self, frames: List[bytes]) -> List[bytes]:
+    def _judge(self, frames: list[bytes]) -> list[bytes]:
         request_id = frames[1] if len(frames) > 1 else b""
         refusal = [_VERSION, request_id, b"400", b"not admitted", b"", b""]
         if len(frames) != _REQUEST_FRAMES or frames[0] != _VERSION:

@@ -8,7 +8,9 @@ A share too damaged to say whose it is, is known by its encoding alone, and show
 from __future__ import annotations
 
 import bisect
-from typing import Callable, Dict, Iterable, List, Optional, Set, Tuple
+import builtins
+from collections.abc import Iterable
+from typing import Callable, Optional
 
 from common.protocol.messages import AnnouncedShare, EncodingAt, ShareAt, shares_at_hand
 
@@ -22,15 +24,15 @@ class _Encoding:
         self.object_id: Optional[bytes] = None
         self.owner = b""
         self.k = self.n = self.share_bytes = 0
-        self.shares: Dict[Tuple[int, bytes], bool] = {}  # (share, device id) → is it sound
+        self.shares: dict[tuple[int, bytes], bool] = {}  # (share, device id) → is it sound
 
 
 class Catalog:
     def __init__(self) -> None:
-        self._encodings: Dict[bytes, _Encoding] = {}
-        self._objects: Dict[Tuple[bytes, bytes], Set[bytes]] = {}  # (owner, object id) → encoding ids
-        self._order: Dict[bytes, List[bytes]] = {}  # owner → its object ids, sorted
-        self._held: Dict[bytes, int] = {}  # device id → how many shares it holds
+        self._encodings: dict[bytes, _Encoding] = {}
+        self._objects: dict[tuple[bytes, bytes], set[bytes]] = {}  # (owner, object id) → encoding ids
+        self._order: dict[bytes, list[bytes]] = {}  # owner → its object ids, sorted
+        self._held: dict[bytes, int] = {}  # device id → how many shares it holds
 
     def announce(self, device: bytes, shares: Iterable[AnnouncedShare]) -> None:
         """A device says that it holds these shares; saying it again changes nothing."""
@@ -57,13 +59,13 @@ class Catalog:
             for key in [key for key in encoding.shares if key[1] == device]:
                 del encoding.shares[key]
 
-    def locate(self, owner: bytes, object_id: bytes, alive: Alive) -> List[EncodingAt]:
+    def locate(self, owner: bytes, object_id: bytes, alive: Alive) -> builtins.list[EncodingAt]:
         """The encodings of one owner's object, the one with most shares at hand first; empty where there are none."""
         found = [self._describe(e, alive) for e in self._objects.get((owner, object_id), ())]
         known = [encoding for encoding in found if encoding.shares]
         return sorted(known, key=lambda e: (-len(shares_at_hand(e)), e.encoding_id))
 
-    def list(self, owner: bytes, after: bytes, limit: int, alive: Alive) -> Tuple[List[EncodingAt], bool]:
+    def list(self, owner: bytes, after: bytes, limit: int, alive: Alive) -> tuple[builtins.list[EncodingAt], bool]:
         """Up to `limit` of an owner's objects behind `after`, in order, and whether that was the rest."""
         order = self._order.get(owner, [])
         start = bisect.bisect_right(order, after)
@@ -77,9 +79,6 @@ class Catalog:
     def _describe(self, encoding_id: bytes, alive: Alive) -> EncodingAt:
         encoding = self._encodings[encoding_id]
         shares = [
-            ShareAt(share, device, sound, alive(device))
-            for (share, device), sound in sorted(encoding.shares.items())
+            ShareAt(share, device, sound, alive(device)) for (share, device), sound in sorted(encoding.shares.items())
         ]
-        return EncodingAt(
-            encoding.object_id or b"", encoding_id, encoding.k, encoding.n, encoding.share_bytes, shares
-        )
+        return EncodingAt(encoding.object_id or b"", encoding_id, encoding.k, encoding.n, encoding.share_bytes, shares)

@@ -69,9 +69,7 @@ def invite(
     one_time = KeyPair.generate()
     MembersFile(folder).change(lambda members: members.invite(one_time.public, role, int(time.time())))
     reached_at = address or _reached_at(listening.host)
-    broker = BrokerAddress(
-        reached_at, listening.client_port, listening.worker_port, _key_pair(folder).public
-    )
+    broker = BrokerAddress(reached_at, listening.client_port, listening.worker_port, _key_pair(folder).public)
     complain(f"invites one {role.value} to the broker at {reached_at}, once, within an hour:")
     print(Invite(role, broker, one_time).encode())
 
@@ -91,7 +89,7 @@ def _key_pair(folder: Path) -> KeyPair:
 
 def _reached_at(host: str) -> str:
     """The address that others on the LAN most likely reach this machine at."""
-    if host not in ("0.0.0.0", "::", "*"):  # noqa: S104
+    if host not in ("0.0.0.0", "::", "*"):  # noqa: S104 - compared, not bound
         return host
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:

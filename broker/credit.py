@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from dataclasses import dataclass
-from typing import Dict, List, Optional, Tuple
+from typing import Optional
 
 from common.protocol.codec import MAX_PAYLOAD
 from common.protocol.envelope import Operation
@@ -32,8 +32,8 @@ class Forwarded:
 
 class Ledger:
     def __init__(self) -> None:
-        self._entries: OrderedDict[Tuple[bytes, bytes], Forwarded] = OrderedDict()
-        self._by_session: Dict[bytes, Tuple[int, int]] = {}  # session → requests, bytes
+        self._entries: OrderedDict[tuple[bytes, bytes], Forwarded] = OrderedDict()
+        self._by_session: dict[bytes, tuple[int, int]] = {}  # session → requests, bytes
         self._total = 0
 
     def enter(self, entry: Forwarded) -> bool:
@@ -61,7 +61,7 @@ class Ledger:
             self._total -= entry.credit
         return entry
 
-    def leave_device(self, device: bytes) -> List[Forwarded]:
+    def leave_device(self, device: bytes) -> list[Forwarded]:
         """A device is gone: the requests that nobody will answer."""
         return self._leave_all([e for e in self._entries.values() if e.device == device])
 
@@ -76,7 +76,7 @@ class Ledger:
             old.append(entry)
         self._leave_all(old)
 
-    def _leave_all(self, entries: List[Forwarded]) -> List[Forwarded]:
+    def _leave_all(self, entries: list[Forwarded]) -> list[Forwarded]:
         for entry in entries:
             self.leave(entry.session, entry.request_id)
         return entries

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from typing import Annotated, Callable, Dict, List, Optional, Tuple
+from typing import Annotated, Callable, Optional
 
 import msgspec
 
@@ -51,11 +51,11 @@ log = logging.getLogger(__name__)
 
 SETTLE = 10.0  # seconds after the broker's start in which devices that are not here yet may still come
 SILENCE = 5.0  # seconds without a report after which a device is taken for gone
-Answered = Tuple[Message, Optional[bytes]]  # header, payload
+Answered = tuple[Message, Optional[bytes]]  # header, payload
 
-_Encodings = Annotated[List[Identifier], msgspec.Meta(max_length=MAX_OBJECTS)]
-_Objects = Annotated[List[ObjectId], msgspec.Meta(max_length=MAX_OBJECTS)]
-_Announcement = Annotated[List[AnnouncedShare], msgspec.Meta(max_length=MAX_ANNOUNCED)]
+_Encodings = Annotated[list[Identifier], msgspec.Meta(max_length=MAX_OBJECTS)]
+_Objects = Annotated[list[ObjectId], msgspec.Meta(max_length=MAX_OBJECTS)]
+_Announcement = Annotated[list[AnnouncedShare], msgspec.Meta(max_length=MAX_ANNOUNCED)]
 
 
 @dataclass
@@ -75,7 +75,7 @@ class Desk:
         self._started = started
         self._today = today
         self._catalog = Catalog()
-        self._devices: Dict[bytes, _DeviceState] = {}
+        self._devices: dict[bytes, _DeviceState] = {}
 
     # --- who is there
 
@@ -97,7 +97,7 @@ class Desk:
     def settled(self, now: float) -> bool:
         return now - self._started >= SETTLE or all(self.alive(d, now) for d in self._names())
 
-    def _names(self) -> Dict[bytes, str]:
+    def _names(self) -> dict[bytes, str]:
         return {device_id(bytes.fromhex(m.public_key)): m.name for m in self._members.members.workers()}
 
     def status(self, now: float) -> Answered:
@@ -105,9 +105,7 @@ class Desk:
         for device, name in self._names().items():
             state = self._devices.get(device, _DeviceState())
             shares = self._catalog.shares_on(device)
-            devices.append(
-                Device(device, name, self.alive(device, now), state.used_bytes, state.free_bytes, shares)
-            )
+            devices.append(Device(device, name, self.alive(device, now), state.used_bytes, state.free_bytes, shares))
         devices.sort(key=lambda device: device.name)
         return Status(GRANTED, self.settled(now)), pack(devices)
 
@@ -159,9 +157,7 @@ class Desk:
             return Acknowledged(Answer(Code.NO_SESSION)), None
         self._catalog.announce(device, unpack(payload, _Announcement))
         if header.complete and not state.complete:
-            log.info(
-                "device %s holds %d shares", self._names().get(device), self._catalog.shares_on(device)
-            )
+            log.info("device %s holds %d shares", self._names().get(device), self._catalog.shares_on(device))
             state.complete = True
         return Acknowledged(GRANTED), None
 
@@ -191,5 +187,3 @@ class Desk:
 
 def _other_version(version: int) -> Answer:
     return Answer(Code.MALFORMED, f"this broker speaks protocol version {PROTOCOL_VERSION}, not {version}")
-
-

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import Annotated, Callable, Dict, List, Optional, Tuple, TypeVar
+from typing import Annotated, Callable, Optional, TypeVar
 
 import msgspec
 
@@ -37,17 +37,17 @@ class Member(msgspec.Struct, frozen=True):
 
 
 class _File(msgspec.Struct):
-    members: List[Member]
+    members: list[Member]
     version: int = 1
 
 
 class MemberList:
     """The members of one cluster, in memory; no disk and no clock."""
 
-    def __init__(self, members: List[Member]) -> None:
-        self._members: Dict[str, Member] = {member.public_key: member for member in members}
+    def __init__(self, members: list[Member]) -> None:
+        self._members: dict[str, Member] = {member.public_key: member for member in members}
 
-    def all(self) -> List[Member]:
+    def all(self) -> list[Member]:
         return list(self._members.values())
 
     def find(self, public_key: bytes, now: int) -> Optional[Member]:
@@ -55,7 +55,7 @@ class MemberList:
         member = self._members.get(public_key.hex())
         return None if member is None or _over(member, now) else member
 
-    def workers(self) -> List[Member]:
+    def workers(self) -> list[Member]:
         return [member for member in self._members.values() if member.standing is Standing.WORKER]
 
     def invite(self, one_time_key: bytes, role: Role, now: int) -> None:
@@ -102,7 +102,7 @@ class MembersFile:
     def __init__(self, folder: Path) -> None:
         self._path = folder / "members.json"
         self._lock = folder / "members.lock"
-        self._seen: Tuple[int, int, int] = (-1, 0, 0)
+        self._seen: tuple[int, int, int] = (-1, 0, 0)
         self.members = MemberList([])
         self.refresh()
 
@@ -123,14 +123,14 @@ class MembersFile:
         self.refresh()
         return result
 
-    def _stamp(self) -> Tuple[int, int, int]:
+    def _stamp(self) -> tuple[int, int, int]:
         try:
             status = os.stat(self._path)
         except FileNotFoundError:
             return (0, 0, 0)
         return (status.st_mtime_ns, status.st_size, status.st_ino)
 
-    def _read(self) -> List[Member]:
+    def _read(self) -> list[Member]:
         try:
             file = msgspec.json.decode(read_limited(self._path, _MAX_FILE), type=_File)
         except FileNotFoundError:

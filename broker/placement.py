@@ -1,15 +1,16 @@
 """Which devices get an encoding's shares: weighted rendezvous hashing.
 
 Each device gets a score for the encoding from a hash of both and from its free space (Schindelhauer & Schomaker,
-"Weighted Distributed Hash Tables", SPAA 2005: -weight / ln(uniform)); the highest scores win. So a device's part follows its
-room, and when devices come or go the choice changes no more than it must.
+"Weighted Distributed Hash Tables", SPAA 2005: -weight / ln(uniform)); the highest scores win. So a device's part
+follows its room, and when devices come or go the choice changes no more than it must.
 """
 
 from __future__ import annotations
 
 import hashlib
 import math
-from typing import Collection, Iterable, List, NamedTuple
+from collections.abc import Collection, Iterable
+from typing import NamedTuple
 
 
 class Candidate(NamedTuple):
@@ -18,8 +19,12 @@ class Candidate(NamedTuple):
 
 
 def place(
-    encoding_id: bytes, candidates: Iterable[Candidate], n: int, share_bytes: int, exclude: Collection[bytes] = ()
-) -> List[bytes]:
+    encoding_id: bytes,
+    candidates: Iterable[Candidate],
+    n: int,
+    share_bytes: int,
+    exclude: Collection[bytes] = (),
+) -> list[bytes]:
     """Up to n device ids for the shares of an encoding, in the order of shares, each with room for `share_bytes`."""
     fit = [c for c in candidates if c.free_bytes > share_bytes and c.device_id not in exclude]
     ranked = sorted(fit, key=lambda candidate: _score(encoding_id, candidate), reverse=True)

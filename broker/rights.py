@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import enum
-from typing import Dict, FrozenSet
 
 from common.protocol.envelope import Operation
 
@@ -32,7 +31,7 @@ FORWARDED = frozenset(
     }
 )
 
-_RIGHTS: Dict[Standing, FrozenSet[Operation]] = {
+_RIGHTS: dict[Standing, frozenset[Operation]] = {
     Standing.INVITED_WORKER: frozenset({Operation.JOIN}),
     Standing.INVITED_CLIENT: frozenset({Operation.JOIN}),
     Standing.WORKER: frozenset({Operation.REGISTER, Operation.ANNOUNCE, Operation.REPORT}),

@@ -11,7 +11,7 @@ import logging
 import threading
 import time
 from dataclasses import dataclass
-from typing import Dict, List, Optional
+from typing import Optional
 
 import zmq
 
@@ -52,7 +52,7 @@ class Server:
         self._authentication = Authentication(self._context, self._admits)  # before any port is open
         self._desk = Desk(members, time.monotonic(), _today)
         self._switchboard = Switchboard(self._desk)
-        self._routers: Dict[Side, zmq.Socket[bytes]] = {}
+        self._routers: dict[Side, zmq.Socket[bytes]] = {}
         for side in Side:
             router = self._routers[side] = make_router(self._context, pair, side.value)
             try:
@@ -111,12 +111,12 @@ class Server:
             now = time.monotonic()
             self._send_all(self._switchboard.receive(side, routing_id, key, body, payload, now))
 
-    def _send_all(self, messages: List[Outgoing]) -> None:
+    def _send_all(self, messages: list[Outgoing]) -> None:
         while messages:
             message = messages.pop(0)
             messages += self._send(message)
 
-    def _send(self, message: Outgoing) -> List[Outgoing]:
+    def _send(self, message: Outgoing) -> list[Outgoing]:
         """Send without waiting; what follows from not being able to is to be sent too."""
         frames = [message.session.routing_id, message.envelope.encode(), message.header]
         if message.payload is not None:

@@ -13,8 +13,9 @@ from __future__ import annotations
 import enum
 import logging
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple, Type, TypeVar
+from typing import Any, Callable, Optional, TypeVar
 
 from broker.credit import Forwarded, Ledger
 from broker.desk import Answered, Desk
@@ -83,9 +84,9 @@ class Switchboard:
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
         self._ledger = Ledger()
-        self._routes: Dict[Tuple[Side, bytes], Session] = {}
-        self._sessions: Dict[bytes, Session] = {}  # by session id
-        self._devices: Dict[bytes, Session] = {}  # by device id: the registered connection
+        self._routes: dict[tuple[Side, bytes], Session] = {}
+        self._sessions: dict[bytes, Session] = {}  # by session id
+        self._devices: dict[bytes, Session] = {}  # by device id: the registered connection
 
     # --- messages in
 
@@ -95,9 +96,9 @@ class Switchboard:
         routing_id: bytes,
         public_key: bytes,
         frames: Sequence[memoryview],
-        payload: Any,  # noqa: ANN401 - passed on as it is
+        payload: Any,
         now: float,
-    ) -> List[Outgoing]:
+    ) -> list[Outgoing]:
         """Handle one message: frames are envelope, header and perhaps payload; `payload` is the frame to pass on."""
         standing = self._desk.standing_of(public_key)
         if standing is None or standing not in (CLIENT_SIDE if side is Side.CLIENTS else WORKER_SIDE):
@@ -135,9 +136,9 @@ class Switchboard:
         standing: Standing,
         envelope: Envelope,
         frames: Sequence[memoryview],
-        payload: Any,  # noqa: ANN401
+        payload: Any,
         now: float,
-    ) -> List[Outgoing]:
+    ) -> list[Outgoing]:
         if not may(standing, envelope.operation):
             text = f"{envelope.operation.name} is not for a {standing.value}"
             return [_refuse(session, envelope, Code.NOT_ALLOWED, text)]
@@ -155,14 +156,12 @@ class Switchboard:
 
     # --- asked of the broker
 
-    def _answer(
-        self, session: Session, operation: Operation, frames: Sequence[memoryview], now: float
-    ) -> Answered:
+    def _answer(self, session: Session, operation: Operation, frames: Sequence[memoryview], now: float) -> Answered:
         """The desk's answer; ProtocolError where header or payload have not the shape of the operation."""
         desk = self._desk
         payload = frames[2] if len(frames) == 3 else _EMPTY_PAYLOAD
 
-        def read(shape: Type[M]) -> M:
+        def read(shape: type[M]) -> M:
             return unpack_header(frames[1], shape)
 
         if operation is Operation.HELLO:
@@ -184,7 +183,7 @@ class Switchboard:
             return desk.status(now)
         if session.owner is None:
             return Acknowledged(Answer(Code.NOT_ALLOWED, "this needs a vault")), None
-        for_owner: Dict[Operation, Callable[[], Answered]] = {
+        for_owner: dict[Operation, Callable[[], Answered]] = {
             Operation.PLACES: lambda: desk.places(read(Places), payload, now),
             Operation.LOCATE: lambda: desk.locate(read(Locate), payload, session.owner or b"", now),
             Operation.LIST: lambda: desk.list(read(ListObjects), session.owner or b"", now),
@@ -214,9 +213,9 @@ class Switchboard:
         session: Session,
         envelope: Envelope,
         frames: Sequence[memoryview],
-        payload: Any,  # noqa: ANN401
+        payload: Any,
         now: float,
-    ) -> List[Outgoing]:
+    ) -> list[Outgoing]:
         if not session.greeted or session.owner is None:
             return [_refuse(session, envelope, Code.NO_SESSION)]
         if len(frames) == 3 and frames[2].nbytes > envelope.credit:
@@ -238,8 +237,8 @@ class Switchboard:
         session: Session,
         envelope: Envelope,
         frames: Sequence[memoryview],
-        payload: Any,  # noqa: ANN401
-    ) -> List[Outgoing]:
+        payload: Any,
+    ) -> list[Outgoing]:
         entry = self._ledger.leave(envelope.peer, envelope.request_id)
         requester = self._sessions.get(envelope.peer)
         if entry is None or requester is None:
@@ -254,15 +253,15 @@ class Switchboard:
 
     # --- what could not be sent, and who is gone
 
-    def undelivered(self, message: Outgoing, *, gone: bool) -> List[Outgoing]:
+    def undelivered(self, message: Outgoing, *, gone: bool) -> list[Outgoing]:
         """A message could not be sent: its peer is gone, or (`gone` false) has no room for more right now."""
-        answers: List[Outgoing] = []
+        answers: list[Outgoing] = []
         if not gone and message.envelope.kind is Kind.REQUEST:
             entry = self._ledger.leave(message.envelope.peer, message.envelope.request_id)
             answers = self._refuse_forwarded([entry] if entry else [], Code.BUSY)
         return self.forget(message.session) if gone else answers
 
-    def forget(self, session: Session) -> List[Outgoing]:
+    def forget(self, session: Session) -> list[Outgoing]:
         """A connection is gone: answer those who wait for it."""
         self._routes.pop((session.side, session.routing_id), None)
         self._sessions.pop(session.session_id, None)
@@ -273,7 +272,7 @@ class Switchboard:
         self._desk.lose(session.device)
         return self._refuse_forwarded(self._ledger.leave_device(session.device), Code.GONE)
 
-    def _refuse_forwarded(self, entries: List[Forwarded], code: Code) -> List[Outgoing]:
+    def _refuse_forwarded(self, entries: list[Forwarded], code: Code) -> list[Outgoing]:
         refusals = []
         for entry in entries:
             requester = self._sessions.get(entry.session)
@@ -283,10 +282,10 @@ class Switchboard:
                 refusals.append(_refuse(requester, envelope, code, text))
         return refusals
 
-    def tick(self, now: float) -> List[Outgoing]:
+    def tick(self, now: float) -> list[Outgoing]:
         """To be called a few times a second: finds connections that are gone, forgets requests that are over."""
         self._ledger.expire(now)
-        messages: List[Outgoing] = []
+        messages: list[Outgoing] = []
         for session in list(self._sessions.values()):
             if self._desk.standing_of(session.public_key) is None:
                 messages += self.forget(session)  # revoked, or an invite that is over

@@ -15,8 +15,9 @@ import os
 import secrets
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Callable, Iterator
+from typing import IO, Callable
 
 from common.errors import TesseraError, UsageError
 
@@ -108,7 +109,7 @@ def lock(path: Path, *, wait: bool = False) -> IO[bytes]:
     UsageError where another process holds it and `wait` is false.
     """
     make_folder(path.parent)
-    file = open(path, "a+b")  # noqa: SIM115 - the caller keeps it open: that is the lock
+    file = open(path, "a+b")  # noqa: SIM115
     try:
         _lock(file, wait)
     except OSError:
@@ -124,7 +125,8 @@ def _lock(file: IO[bytes], wait: bool) -> None:
         file.seek(0)
         while True:
             try:
-                return msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+                msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+                break
             except OSError:
                 if not wait:
                     raise

@@ -15,7 +15,7 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import Any, Dict, List
+from typing import Any
 
 import msgspec
 import platformdirs
@@ -39,7 +39,7 @@ def home() -> Path:
     return Path(chosen).expanduser() if chosen else Path(platformdirs.user_data_dir("tessera", appauthor=False))
 
 
-def configured(program: str) -> Dict[str, Any]:
+def configured(program: str) -> dict[str, Any]:
     """The table of `config.toml` for a program: defaults for its options, below flags and environment."""
     path = home() / "config.toml"
     try:
@@ -61,19 +61,17 @@ class _KnownBroker(msgspec.Struct):
     public_key: str
 
 
-def save_brokers(path: Path, brokers: List[BrokerAddress]) -> None:
+def save_brokers(path: Path, brokers: list[BrokerAddress]) -> None:
     """Keep the brokers that a worker or a client connects to."""
     known = [_KnownBroker(b.host, b.client_port, b.worker_port, b.public_key.hex()) for b in brokers]
     write_private(path, json.dumps(msgspec.to_builtins(known), indent=1).encode())
 
 
-def load_brokers(path: Path) -> List[BrokerAddress]:
+def load_brokers(path: Path) -> list[BrokerAddress]:
     """Read them back; UsageError where the file is not what `save_brokers` wrote."""
     try:
-        known = msgspec.json.decode(read_limited(path, _MAX_CONFIG), type=List[_KnownBroker])
-        return [
-            BrokerAddress(b.host, b.client_port, b.worker_port, bytes.fromhex(b.public_key)) for b in known
-        ]
+        known = msgspec.json.decode(read_limited(path, _MAX_CONFIG), type=list[_KnownBroker])
+        return [BrokerAddress(b.host, b.client_port, b.worker_port, bytes.fromhex(b.public_key)) for b in known]
     except (msgspec.MsgspecError, ValueError) as error:
         raise UsageError(f"{path} is not a list of brokers: {error}") from None
 
@@ -82,7 +80,7 @@ class ClientIdentity(msgspec.Struct, frozen=True):
     """How this machine speaks as a client: its permanent key and the brokers that admitted it."""
 
     key_pair: KeyPair
-    brokers: List[BrokerAddress]
+    brokers: list[BrokerAddress]
 
 
 def client_identity() -> ClientIdentity:

@@ -46,9 +46,7 @@ def join(invite: Invite, role: Role, name: str, permanent: KeyPair) -> str:
     return joined.name
 
 
-def _exchange(
-    socket: zmq.Socket[bytes], monitor: ConnectionMonitor, invite: Invite, request: Join
-) -> Joined:
+def _exchange(socket: zmq.Socket[bytes], monitor: ConnectionMonitor, invite: Invite, request: Join) -> Joined:
     request_id = secrets.token_bytes(IDENTIFIER_SIZE)
     frames = [Envelope(Kind.REQUEST, Operation.JOIN, request_id).encode(), pack_header(request)]
     poller = zmq.Poller()

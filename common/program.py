@@ -10,7 +10,7 @@ import logging
 import os
 import sys
 import traceback
-from typing import List, NoReturn
+from typing import NoReturn
 
 import typer
 
@@ -40,7 +40,7 @@ def run(commands: typer.Typer, name: str) -> NoReturn:
     sys.exit(exit_code(commands, name, arguments, debug=debug))
 
 
-def exit_code(commands: typer.Typer, name: str, arguments: List[str], *, debug: bool) -> int:
+def exit_code(commands: typer.Typer, name: str, arguments: list[str], *, debug: bool) -> int:
     logging.basicConfig(
         level=logging.DEBUG if debug else logging.INFO,
         format="%(asctime)s %(levelname)s %(message)s",

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Tuple
-
 from common.errors import NotEnoughError, UsageError
 from common.protocol.messages import MAX_SHARES
 
@@ -12,7 +10,7 @@ _CHOICES = {3: (2, 3), 4: (2, 4), 5: (3, 5)}
 _FROM_SIX = (4, 6)
 
 
-def choose(live_devices: int, k: int | None = None, n: int | None = None) -> Tuple[int, int]:
+def choose(live_devices: int, k: int | None = None, n: int | None = None) -> tuple[int, int]:
     """(k, n) for so many live devices; what the user gave stays, and what is left out follows from it.
 
     NotEnoughError where there are too few devices, UsageError where the user's k and n don't go together.

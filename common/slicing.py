@@ -1,9 +1,9 @@
 """How an image is cut: into segments, and each sealed segment into k blocks.
 
-A sealed segment is ciphertext and tag. It is the sealed segment that has the round size, k × 1 MiB, so that every block
-but the last segment's is exactly 1 MiB; a segment of the image is therefore 16 bytes shorter. The last segment is cut as
-it comes, and padded with zeros up to k equal blocks of whole units (the erasure code's smallest step). An empty image
-is one empty segment.
+A sealed segment is ciphertext and tag. It is the sealed segment that has the round size, k × 1 MiB, so that every
+block but the last segment's is exactly 1 MiB; a segment of the image is therefore 16 bytes shorter. The last
+segment is cut as it comes, and padded with zeros up to k equal blocks of whole units (the erasure code's smallest
+step). An empty image is one empty segment.
 
     image      |-- segment_size --|-- segment_size --|- rest -|
     sealed     |-- k × block_size |-- k × block_size |- rest + 16, padded to k × last_block_size -|

@@ -1,1 +1,14 @@
-"""The producer: slices an image, encrypts, encodes and sends it."""
+"""The producer: slices an image, encrypts, encodes and sends it.
+
+In the order of an image's way:
+
+    sources       which files there are to store, from arguments, folders and stdin
+    reading       read → slice: a file's bytes and their SHA-256, and whether the file held still meanwhile
+    picture       what a look at the header says: format, pixels, thumbnail; never more than a remark
+    encoding      seal → encode: one encryption and coding of one image, its recipe and its mapping
+    batch         send → commit for images of one segment, many at a time
+    stream        read → … → send for longer ones, segment by segment
+    distribution  the shares of one streamed image on their devices: opened, appended, moved, committed
+    outcome       what came of it
+    session       what all images of one run share: link, vault, code, buffers
+"""

@@ -24,22 +24,39 @@ from worker.store import ShareStore
 log = logging.getLogger(__name__)
 commands = application("Keep shares on this device.")
 
-_UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}
+_UNITS = {
+    "": 1,
+    "K": 10**3,
+    "M": 10**6,
+    "G": 10**9,
+    "T": 10**12,
+    "KI": 2**10,
+    "MI": 2**20,
+    "GI": 2**30,
+    "TI": 2**40,
+}
 
 
 @commands.command()
 def serve(
     invite: Optional[str] = typer.Option(
-        None, "--join", envvar="TESSERA_JOIN", help="The invite, needed once: the first time this store is used."
+        None,
+        "--join",
+        envvar="TESSERA_JOIN",
+        help="The invite, needed once: the first time this store is used.",
     ),
     name: Optional[str] = typer.Option(
         None, envvar="TESSERA_NAME", help="What to call this device; its host name if left out."
     ),
     store: Optional[Path] = typer.Option(
-        None, envvar="TESSERA_STORE", help="Folder to keep shares in; `store` in Tessera's folder if left out."
+        None,
+        envvar="TESSERA_STORE",
+        help="Folder to keep shares in; `store` in Tessera's folder if left out.",
     ),
     capacity: Optional[str] = typer.Option(
-        None, envvar="TESSERA_CAPACITY", help="Most that shares may take, such as 500G; all but a reserve if left out."
+        None,
+        envvar="TESSERA_CAPACITY",
+        help="Most that shares may take, such as 500G; all but a reserve if left out.",
     ),
 ) -> None:
     """Keep shares on this device until interrupted."""

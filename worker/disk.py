@@ -69,7 +69,7 @@ class Disk:
     def remove(self, path: Path) -> None:
         path.unlink(missing_ok=True)
 
-    def free_bytes(self, folder: Path) -> "tuple[int, int]":
+    def free_bytes(self, folder: Path) -> tuple[int, int]:
         """Free and total bytes of the file system that holds a folder."""
         usage = shutil.disk_usage(folder)
         return usage.free, usage.total

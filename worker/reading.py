@@ -1,14 +1,13 @@
 """Committed shares opened, checked and read. A bad block is never given out as a good one.
 
-What a share's file says about itself is checked once, when it is opened, and kept for the few shares that were read last;
-a block is checked against the recipe each time it is read.
+What a share's file says about itself is checked once, when it is opened, and kept for the few shares that were read
+last; a block is checked against the recipe each time it is read.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from pathlib import Path
-from typing import Tuple
 
 from common.errors import IntegrityError
 from common.recipe import digest
@@ -50,9 +49,7 @@ class OpenShare:
         length = self.size - offset
         if not FOOTER_SIZE < length <= MAX_TRAILER_SIZE:
             raise IntegrityError("the footer points nowhere")
-        return decode_share(
-            disk.read_at(descriptor, 0, MAX_HEADER_SIZE), disk.read_at(descriptor, offset, length)
-        )
+        return decode_share(disk.read_at(descriptor, 0, MAX_HEADER_SIZE), disk.read_at(descriptor, offset, length))
 
     def block(self, segment: int) -> bytes:
         """The block of one segment; IntegrityError where it is damaged, KeyError where there is no such segment."""
@@ -79,7 +76,7 @@ class OpenShares:
 
     def __init__(self, disk: Disk) -> None:
         self._disk = disk
-        self._open: OrderedDict[Tuple[bytes, int], OpenShare] = OrderedDict()
+        self._open: OrderedDict[tuple[bytes, int], OpenShare] = OrderedDict()
         self._weight = 0
 
     def get(self, path: Path, encoding_id: bytes, share: int) -> OpenShare:
@@ -98,7 +95,7 @@ class OpenShares:
         for key in list(self._open):
             self._close(key)
 
-    def _close(self, key: Tuple[bytes, int]) -> None:
+    def _close(self, key: tuple[bytes, int]) -> None:
         closing = self._open.pop(key)
         self._weight -= closing.weight
         closing.close()

@@ -12,7 +12,8 @@ from __future__ import annotations
 import enum
 import logging
 import secrets
-from typing import Iterable, List, NamedTuple, Optional
+from collections.abc import Iterable
+from typing import NamedTuple, Optional
 
 from common.errors import RefusedError
 from common.protocol.codec import pack, pack_header
@@ -61,7 +62,7 @@ class Registration:
         self._next = 0.0
         self._conflict_since: Optional[float] = None
 
-    def connected(self, now: float) -> List[Statement]:
+    def connected(self, now: float) -> list[Statement]:
         return self._register(now)
 
     def disconnected(self) -> None:
@@ -69,7 +70,7 @@ class Registration:
             log.warning("lost the broker at %s", self._address)
         self._state = _State.DOWN
 
-    def answered(self, operation: Operation, answer: Answer, now: float) -> List[Statement]:
+    def answered(self, operation: Operation, answer: Answer, now: float) -> list[Statement]:
         """The broker's answer to one of our statements; RefusedError where it will never be yes."""
         if answer.code is Code.NO_SESSION:
             return self._register(now) if self._state is _State.REGISTERED else []
@@ -87,17 +88,15 @@ class Registration:
             raise RefusedError(f"the broker at {self._address} refuses this worker: {answer.text}")
         return []
 
-    def announce(self, shares: Iterable[AnnouncedShare], *, complete: bool = False) -> List[Statement]:
+    def announce(self, shares: Iterable[AnnouncedShare], *, complete: bool = False) -> list[Statement]:
         """Tell the broker of shares; with `complete`, that these are all. Nothing while it doesn't know us."""
         if self._state is not _State.REGISTERED:
             return []
         shares = list(shares)
         pages = [shares[start : start + MAX_ANNOUNCED] for start in range(0, len(shares), MAX_ANNOUNCED)] or [[]]
-        return [
-            _statement(Operation.ANNOUNCE, Announce(complete and page is pages[-1]), pack(page)) for page in pages
-        ]
+        return [_statement(Operation.ANNOUNCE, Announce(complete and page is pages[-1]), pack(page)) for page in pages]
 
-    def tick(self, now: float) -> List[Statement]:
+    def tick(self, now: float) -> list[Statement]:
         """To be called several times a second."""
         if now < self._next or self._state is _State.DOWN:
             return []
@@ -106,7 +105,7 @@ class Registration:
         self._next = now + _PERIOD
         return [_statement(Operation.REPORT, Report(self._store.used_bytes, self._store.free_bytes()))]
 
-    def _register(self, now: float) -> List[Statement]:
+    def _register(self, now: float) -> list[Statement]:
         self._state = _State.REGISTERING
         self._next = now + _PERIOD
         store = self._store

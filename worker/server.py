@@ -11,7 +11,7 @@ import logging
 import threading
 import time
 from collections import deque
-from typing import Any, Deque, List
+from typing import Any
 
 import zmq
 
@@ -43,14 +43,14 @@ class _Connection:
         self.socket = make_dealer(context, pair, broker.public_key)
         self.monitor = ConnectionMonitor(self.socket)
         self.registration = Registration(store, self.address)
-        self._outbox: Deque[List[Any]] = deque()
+        self._outbox: deque[list[Any]] = deque()
         self.socket.connect(self.address)
 
-    def send(self, envelope: Envelope, header: bytes, payload: Any = None) -> None:  # noqa: ANN401
+    def send(self, envelope: Envelope, header: bytes, payload: Any = None) -> None:
         frames = [envelope.encode(), header]
         self._outbox.append(frames if payload is None else [*frames, payload])
 
-    def state(self, statements: List[Statement]) -> None:
+    def state(self, statements: list[Statement]) -> None:
         for statement in statements:
             self.send(*statement)
 
@@ -74,7 +74,7 @@ class _Connection:
 
 
 class Server:
-    def __init__(self, store: ShareStore, pair: KeyPair, brokers: List[BrokerAddress]) -> None:
+    def __init__(self, store: ShareStore, pair: KeyPair, brokers: list[BrokerAddress]) -> None:
         self._store = store
         self._service = Service(store)
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
@@ -127,7 +127,7 @@ class Server:
             except ProtocolError as error:
                 log.warning("dropped a message from the broker at %s: %s", connection.address, error)
 
-    def _accept(self, number: int, connection: _Connection, frames: List[memoryview], now: float) -> None:
+    def _accept(self, number: int, connection: _Connection, frames: list[memoryview], now: float) -> None:
         if len(frames) not in (2, 3):
             raise ProtocolError(f"a message of {len(frames)} frames")
         envelope = decode_envelope(frames[0])
@@ -145,6 +145,6 @@ class Server:
                 connection.state(connection.registration.announce(announced))
         self._send_all(answers)
 
-    def _send_all(self, answers: List[Answered]) -> None:
+    def _send_all(self, answers: list[Answered]) -> None:
         for answer in answers:
             self._connections[answer.broker].send(answer.envelope, answer.header, answer.payload)

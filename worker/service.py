@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, field
-from typing import Any, Callable, Dict, List, Optional, Tuple
+from typing import Any, Callable, Optional
 
 from common.errors import ProtocolError
 from common.protocol.codec import pack_header, unpack, unpack_header
@@ -64,15 +64,15 @@ class _Waiting:
     """A request whose answer waits for the round of fsyncs: for each share an answer, or its place in the round."""
 
     request: Request
-    shares: List[Any] = field(default_factory=list)  # Answer, or int: index into the round
+    shares: list[Any] = field(default_factory=list)  # Answer, or int: index into the round
 
 
 class Service:
     def __init__(self, store: ShareStore) -> None:
         self._store = store
-        self._round: List[PendingCommit] = []
-        self._waiting: List[_Waiting] = []
-        self._operations: Dict[Operation, Callable[[Request, float], Optional[Answered]]] = {
+        self._round: list[PendingCommit] = []
+        self._waiting: list[_Waiting] = []
+        self._operations: dict[Operation, Callable[[Request, float], Optional[Answered]]] = {
             Operation.OPEN: self._open,
             Operation.APPEND: self._append,
             Operation.COMMIT: self._commit,
@@ -82,7 +82,7 @@ class Service:
             Operation.DESCRIBE: self._describe,
         }
 
-    def handle(self, request: Request, now: float) -> List[Answered]:
+    def handle(self, request: Request, now: float) -> list[Answered]:
         """Carry out one request; what waits for the round of fsyncs is answered by `finish_round`."""
         operation = self._operations.get(request.envelope.operation)
         try:
@@ -95,7 +95,7 @@ class Service:
             return [_answer(request, Acknowledged(Answer(Code.MALFORMED, str(error)[:500])))]
         return [answered] if answered is not None else []
 
-    def finish_round(self) -> Tuple[List[AnnouncedShare], List[Answered]]:
+    def finish_round(self) -> tuple[list[AnnouncedShare], list[Answered]]:
         """Make all waiting commits durable: the shares to announce, and then the answers."""
         if not self._waiting:
             return [], []
@@ -109,7 +109,7 @@ class Service:
         self._round, self._waiting = [], []
         return announced, answers
 
-    def _conclude(self, waiting: _Waiting, outcomes: List[Answer]) -> Answered:
+    def _conclude(self, waiting: _Waiting, outcomes: list[Answer]) -> Answered:
         answers = [outcomes[share] if isinstance(share, int) else share for share in waiting.shares]
         if waiting.request.envelope.operation is Operation.COMMIT:
             return _answer(waiting.request, Acknowledged(answers[0]))
@@ -151,9 +151,7 @@ class Service:
             waiting.shares.append(self._store_one(share, block, commitment, request.envelope.owner, now))
         self._waiting.append(waiting)
 
-    def _store_one(
-        self, share: WholeShare, block: memoryview, packed: memoryview, owner: bytes, now: float
-    ) -> Any:  # noqa: ANN401 - see _Waiting
+    def _store_one(self, share: WholeShare, block: memoryview, packed: memoryview, owner: bytes, now: float) -> Any:
         key = (share.encoding_id, share.share)
         try:
             commitment = unpack(packed, Commitment)
@@ -163,9 +161,7 @@ class Service:
             block_digest = digest(block)
             if recipe.segment_count != 1 or recipe.digest_of(0, share.share) != block_digest:
                 raise DeclineError(Code.MALFORMED, "the block is not the one the recipe names")
-            opening = Open(
-                share.encoding_id, share.share, share.k, share.n, recipe.block_size, share.block_bytes
-            )
+            opening = Open(share.encoding_id, share.share, share.k, share.n, recipe.block_size, share.block_bytes)
             self._store.open(opening, owner, now)
             self._store.append(key, owner, 0, block_digest, block, now)
             return self._enter_round(key, owner, commitment)
@@ -175,7 +171,7 @@ class Service:
         except (ProtocolError, ValueError) as error:
             return Answer(Code.MALFORMED, str(error)[:500])
 
-    def _enter_round(self, key: Tuple[bytes, int], owner: bytes, commitment: Commitment) -> Any:  # noqa: ANN401
+    def _enter_round(self, key: tuple[bytes, int], owner: bytes, commitment: Commitment) -> Any:
         """The answer where it is known already, else the share's place in the round."""
         for place, waiting in enumerate(self._round):
             if (waiting.staged.encoding_id, waiting.staged.share) == key:
@@ -195,8 +191,8 @@ class Service:
 
     def _fetch(self, request: Request, _now: float) -> Answered:
         header = unpack_header(request.header, Fetch)
-        parts: List[Part] = []
-        blocks: List[bytes] = []
+        parts: list[Part] = []
+        blocks: list[bytes] = []
         for name in header.blocks:
             try:
                 key = (name.encoding_id, name.share)
@@ -211,8 +207,8 @@ class Service:
 
     def _describe(self, request: Request, _now: float) -> Answered:
         header = unpack_header(request.header, Describe)
-        parts: List[Tuple[Answer, int, int]] = []
-        pieces: List[bytes] = []
+        parts: list[tuple[Answer, int, int]] = []
+        pieces: list[bytes] = []
         for name in header.shares:
             try:
                 share = self._store.share((name.encoding_id, name.share), request.envelope.owner)
@@ -226,5 +222,5 @@ class Service:
         return _answer(request, Described(GRANTED, parts), b"".join(pieces))
 
 
-def _answer(request: Request, header: Message, payload: Any = None) -> Answered:  # noqa: ANN401
+def _answer(request: Request, header: Message, payload: Any = None) -> Answered:
     return Answered(request.broker, request.envelope.reply(), pack_header(header), payload)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
-from typing import List, Union
+from typing import Union
 
 import msgpack
 from blake3 import blake3
@@ -49,7 +49,7 @@ class ShareTrailer(Message):
     recipe: bytes
     mapping: bytes
     delete_hash: Digest
-    offsets: List[int]
+    offsets: list[int]
 
 
 def encode_header(encoding_id: bytes, share: int, k: int, n: int, block_size: int) -> bytes:
@@ -104,7 +104,7 @@ def decode_share(start: bytes, ending: bytes) -> ShareInformation:
     return ShareInformation(header, trailer, recipe)
 
 
-def _decode_header(start: Union[bytes, memoryview]) -> "tuple[bytes, ShareHeader]":
+def _decode_header(start: Union[bytes, memoryview]) -> tuple[bytes, ShareHeader]:
     unpacker = msgpack.Unpacker(max_buffer_size=MAX_HEADER_SIZE)
     unpacker.feed(start[:MAX_HEADER_SIZE])
     try:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Dict, List, NamedTuple, Union
+from typing import NamedTuple, Union
 
 from common.errors import IntegrityError
 from common.recipe import Recipe, digest
@@ -37,7 +37,7 @@ class StagedShare:
     owner: bytes
     expected_bytes: int
     touched: float
-    blocks: Dict[int, StagedBlock] = field(default_factory=dict)
+    blocks: dict[int, StagedBlock] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Begin the file; OSError where the disk refuses."""
@@ -64,14 +64,12 @@ class StagedShare:
         """Write trailer and footer; the file is then whole, but neither durable nor in its place."""
         self._append(encode_ending(self.header, trailer, self.size))
 
-    def offsets(self, recipe: Recipe) -> List[int]:
+    def offsets(self, recipe: Recipe) -> list[int]:
         """Where each segment's block is; IntegrityError where the blocks are not the ones the recipe names."""
         if (recipe.encoding_id, recipe.k, recipe.n) != (self.encoding_id, self.k, self.n):
             raise IntegrityError("the recipe is another encoding's")
         if recipe.block_size != self.block_size or len(self.blocks) != recipe.segment_count:
-            raise IntegrityError(
-                f"the recipe has {recipe.segment_count} segments, {len(self.blocks)} blocks came"
-            )
+            raise IntegrityError(f"the recipe has {recipe.segment_count} segments, {len(self.blocks)} blocks came")
         for segment in range(recipe.segment_count):
             block = self.blocks.get(segment)
             if block is None or block.digest != recipe.digest_of(segment, self.share):

@@ -5,11 +5,10 @@
     <store>/device.key …         this device's identity, see `registration`
     <store>/store.lock           held by the worker, so that no second one works on the same store
 
-A commit is: trailer written, file fsynced, renamed to its place (never over another), the folders fsynced, and only then
-acknowledged. Many commits go through these steps together (`commit_round`). A failed fsync is never tried again: the
-file is dropped and the store takes nothing more until the worker is started anew, since a disk that failed once has
-proven nothing about the next file.
-"""
+A commit is: trailer written, file fsynced, renamed to its place (never over another), the folders fsynced, and only
+then acknowledged. Many commits go through these steps together (`commit_round`). A failed fsync is never tried
+again: the file is dropped and the store takes nothing more until the worker is started anew, since a disk that
+failed once has proven nothing about the next file."""
 
 from __future__ import annotations
 
@@ -18,9 +17,10 @@ import errno
 import logging
 import os
 import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Dict, Iterator, List, Mapping, Optional, Set, Tuple
+from typing import Optional
 
 from common.errors import IntegrityError
 from common.files import lock, make_folder
@@ -38,7 +38,7 @@ _MAX_RESERVE = 1 << 30  # bytes of the disk that are left free, or 5 % where tha
 _OVERHEAD = 64 * 1024  # bytes beside the blocks that a share may take: header, records, mapping
 _ABANDONED_AFTER = 15 * 60.0  # seconds
 _FILE_NAME = re.compile(r"([0-9a-f]{32})\.([0-9a-f]{2})")
-ShareKey = Tuple[bytes, int]  # encoding id, share
+ShareKey = tuple[bytes, int]  # encoding id, share
 
 
 class DeclineError(Exception):
@@ -74,11 +74,11 @@ class ShareStore:
         for part in (self._shares_folder, self._staging_folder):
             self._disk.make_folder(part)
         remove_abandoned(self._staging_folder)
-        self._staged: Dict[ShareKey, StagedShare] = {}
+        self._staged: dict[ShareKey, StagedShare] = {}
         self._reading = OpenShares(self._disk)
         self._read_only: Optional[str] = None
         self._used = 0
-        self._held: Dict[ShareKey, AnnouncedShare] = {}
+        self._held: dict[ShareKey, AnnouncedShare] = {}
         self._scan()
 
     # --- what is here
@@ -164,9 +164,7 @@ class ShareStore:
                 now,
             )
 
-    def append(
-        self, key: ShareKey, owner: bytes, segment: int, digest: bytes, block: memoryview, now: float
-    ) -> None:
+    def append(self, key: ShareKey, owner: bytes, segment: int, digest: bytes, block: memoryview, now: float) -> None:
         """Append a block that was checked against its digest. The same block again is harmless."""
         staged = self._staged_share(key, owner)
         staged.touched = now
@@ -182,9 +180,7 @@ class ShareStore:
         with _disk_faults():
             staged.append(segment, digest, block)
 
-    def prepare_commit(
-        self, key: ShareKey, owner: bytes, commitment: Commitment
-    ) -> Optional[PendingCommit]:
+    def prepare_commit(self, key: ShareKey, owner: bytes, commitment: Commitment) -> Optional[PendingCommit]:
         """Check what is to be committed; None where it was committed before, for the same owner."""
         held = self._held.get(key)
         if held is not None:
@@ -207,12 +203,11 @@ class ShareStore:
         )
         return PendingCommit(staged, trailer, recipe.share_bytes)
 
-    def commit_round(self, commits: List[PendingCommit]) -> List[Answer]:
+    def commit_round(self, commits: list[PendingCommit]) -> list[Answer]:
         """Make shares durable together; for each the answer, granted only once it cannot be lost any more."""
         answers = [self._finish(commit) for commit in commits]
-        placed: List[Optional[Path]] = [
-            self._rename(commit) if answer.granted else None
-            for commit, answer in zip(commits, answers)
+        placed: list[Optional[Path]] = [
+            self._rename(commit) if answer.granted else None for commit, answer in zip(commits, answers)
         ]
         failed = self._sync_folders({path.parent for path in placed if path is not None})
         for index, (commit, path) in enumerate(zip(commits, placed)):
@@ -261,7 +256,7 @@ class ShareStore:
             return None
         return target
 
-    def _sync_folders(self, folders: Set[Path]) -> Set[Path]:
+    def _sync_folders(self, folders: set[Path]) -> set[Path]:
         """Sync each folder once; those that failed."""
         failed = set()
         for folder in folders:
@@ -275,9 +270,7 @@ class ShareStore:
     def _acknowledge(self, commit: PendingCommit) -> None:
         staged, trailer = commit.staged, commit.trailer
         key = (staged.encoding_id, staged.share)
-        self._held[key] = AnnouncedShare(
-            *key, trailer.object_id, staged.owner, staged.k, staged.n, commit.share_bytes
-        )
+        self._held[key] = AnnouncedShare(*key, trailer.object_id, staged.owner, staged.k, staged.n, commit.share_bytes)
         self._used += staged.size
         self._staged.pop(key, None)
 

@@ -7,7 +7,6 @@ program only through the socket's monitor.
 from __future__ import annotations
 
 import enum
-from typing import List
 
 import zmq
 from zmq.utils.monitor import parse_monitor_message
@@ -46,9 +45,9 @@ class ConnectionMonitor:
         self._watched = socket
         self.socket = socket.get_monitor_socket(_EVENTS)
 
-    def changes(self) -> List[Change]:
+    def changes(self) -> list[Change]:
         """What happened since the last call; never waits."""
-        seen = []
+        seen: list[Change] = []
         while True:
             try:
                 frames = self.socket.recv_multipart(zmq.NOBLOCK)

@@ -14,8 +14,9 @@ import asyncio
 import itertools
 import secrets
 import sys
+from collections.abc import Coroutine
 from dataclasses import dataclass
-from typing import Any, Dict, Generic, Optional, Type, TypeVar, Union
+from typing import Any, Generic, Optional, TypeVar, Union
 
 import msgspec
 import zmq
@@ -38,6 +39,7 @@ _BUSY_PAUSE = 0.02  # seconds, doubled up to
 _BUSY_PAUSE_MAX = 0.5
 
 T = TypeVar("T", bound=msgspec.Struct)
+R = TypeVar("R")
 Payload = Union[bytes, bytearray, memoryview, Any]  # anything with a buffer, such as a numpy array
 
 
@@ -51,8 +53,8 @@ class Reply(Generic[T]):
 
 @dataclass
 class _Pending:
-    frames: "list[Payload]"
-    answer: "asyncio.Future[list[zmq.Frame]]"
+    frames: list[Payload]
+    answer: asyncio.Future[list[zmq.Frame]]
 
 
 class Link:
@@ -65,10 +67,10 @@ class Link:
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._prefix = secrets.token_bytes(8)  # with the counter: a request id that nobody else can guess
         self._counter = itertools.count()
-        self._pending: Dict[bytes, _Pending] = {}
-        self._device_windows: Dict[bytes, Window] = {}
+        self._pending: dict[bytes, _Pending] = {}
+        self._device_windows: dict[bytes, Window] = {}
         self._in_session = False
-        self._tasks: "set[asyncio.Task[None]]" = set()
+        self._tasks: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> Link:
         try:
@@ -91,7 +93,7 @@ class Link:
         self,
         operation: Operation,
         header: msgspec.Struct,
-        shape: Type[T],
+        shape: type[T],
         *,
         payload: Optional[Payload] = None,
         device: bytes = BROKER,
@@ -117,7 +119,7 @@ class Link:
         self,
         operation: Operation,
         header: msgspec.Struct,
-        shape: Type[T],
+        shape: type[T],
         payload: Optional[Payload],
         device: bytes,
         size: int,
@@ -149,10 +151,10 @@ class Link:
         payload: Optional[Payload],
         device: bytes,
         credit: int,
-    ) -> "list[zmq.Frame]":
+    ) -> list[zmq.Frame]:
         request_id = self._prefix + next(self._counter).to_bytes(8, "big")
         envelope = Envelope(Kind.REQUEST, operation, request_id, device, credit)
-        frames: "list[Payload]" = [envelope.encode(), pack_header(header)]
+        frames: list[Payload] = [envelope.encode(), pack_header(header)]
         if payload is not None:
             frames.append(payload)
         pending = _Pending(frames, asyncio.get_running_loop().create_future())
@@ -181,7 +183,7 @@ class Link:
                 return
             self._accept(frames)
 
-    def _accept(self, frames: "list[zmq.Frame]") -> None:
+    def _accept(self, frames: list[zmq.Frame]) -> None:
         try:
             envelope = decode_envelope(frames[0].buffer)
         except ProtocolError:
@@ -199,7 +201,7 @@ class Link:
 
     async def _connect(self) -> None:
         brokers = self._identity.brokers
-        self._tried: "list[BrokerAddress]" = []
+        self._tried: list[BrokerAddress] = []
         for broker in brokers:
             self._tried.append(broker)
             self._attach(broker)
@@ -215,7 +217,7 @@ class Link:
     def _attach(self, broker: BrokerAddress) -> None:
         loop = asyncio.get_running_loop()
         self._no_handshake = False
-        self._first_session: "asyncio.Future[None]" = loop.create_future()
+        self._first_session: asyncio.Future[None] = loop.create_future()
         self._socket = make_dealer(self._context, self._identity.key_pair, broker.public_key)
         self._monitor = ConnectionMonitor(self._socket)
         loop.add_reader(self._socket.FD, self._receive)
@@ -281,7 +283,7 @@ class Link:
                 pending.answer.set_exception(error)
 
 
-def _read_reply(frames: "list[zmq.Frame]", shape: Type[T], device: bytes) -> Optional[Reply[T]]:
+def _read_reply(frames: list[zmq.Frame], shape: type[T], device: bytes) -> Optional[Reply[T]]:
     """The reply, or None where the answer was to ask again later."""
     if len(frames) not in (2, 3):
         raise ProtocolError(f"a message of {len(frames)} frames")
@@ -294,7 +296,7 @@ def _read_reply(frames: "list[zmq.Frame]", shape: Type[T], device: bytes) -> Opt
     return Reply(header, frames[2].buffer if len(frames) == 3 else memoryview(b""))
 
 
-def run_with_link(work: Any) -> Any:  # noqa: ANN401 - whatever the coroutine returns
+def run_with_link(work: Coroutine[Any, Any, R]) -> R:
     """Run a client's coroutine; on Windows with the selector loop, the only one that can watch ZeroMQ's sockets."""
     if sys.platform == "win32":
         asyncio.set_event_loop_policy(asyncio.WindowsSelectorEventLoopPolicy())

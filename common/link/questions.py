@@ -1,14 +1,14 @@
 """What clients ask the broker: which devices there are, where to put shares, where shares are.
 
-Lists of any length are asked for in messages of the protocol's sizes. While a broker is new, devices that hold something
-may not have registered yet; so whoever misses something asks with `settled`, and is answered once the broker knows.
-"""
+Lists of any length are asked for in messages of the protocol's sizes. While a broker is new, devices that hold
+something may not have registered yet; so whoever misses something asks with `settled`, and is answered once the
+broker knows."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from typing import Dict, Iterable, List, Sequence, Tuple
+from collections.abc import Iterable, Sequence
 
 from common.link.link import Link
 from common.protocol.codec import MAX_PAYLOAD, pack, unpack
@@ -32,37 +32,37 @@ _SETTLE_PAUSE = 0.25
 _PAGE = 500  # objects
 
 
-async def list_devices(link: Link) -> List[Device]:
+async def list_devices(link: Link) -> list[Device]:
     """All devices of the cluster, by name."""
     reply = await link.request(Operation.STATUS, Empty(), Status, reply_bytes=MAX_PAYLOAD)
-    return unpack(reply.payload, List[Device])
+    return unpack(reply.payload, list[Device])
 
 
-async def settled_devices(link: Link) -> List[Device]:
+async def settled_devices(link: Link) -> list[Device]:
     """All devices, once those that may still come to a new broker have come or had the time to."""
     end = time.monotonic() + _SETTLE_PATIENCE
     while True:
         reply = await link.request(Operation.STATUS, Empty(), Status, reply_bytes=MAX_PAYLOAD)
         if reply.header.settled or time.monotonic() > end:
-            return unpack(reply.payload, List[Device])
+            return unpack(reply.payload, list[Device])
         await asyncio.sleep(_SETTLE_PAUSE)
 
 
 async def find_places(
     link: Link, encoding_ids: Sequence[bytes], n: int, share_bytes: int, exclude: Iterable[bytes] = ()
-) -> List[List[bytes]]:
+) -> list[list[bytes]]:
     """For each encoding up to n devices with room for `share_bytes`, in the order of shares."""
     request = Places(n, share_bytes, list(exclude))
     payload = pack(list(encoding_ids))
     reply = await link.request(
         Operation.PLACES, request, Placed, payload=payload, reply_bytes=MAX_PAYLOAD - len(payload)
     )
-    return unpack(reply.payload, List[List[Identifier]])
+    return unpack(reply.payload, list[list[Identifier]])
 
 
-async def locate(link: Link, object_ids: Sequence[bytes]) -> Tuple[Dict[bytes, List[EncodingAt]], bool]:
+async def locate(link: Link, object_ids: Sequence[bytes]) -> tuple[dict[bytes, list[EncodingAt]], bool]:
     """object id → its encodings, the most complete first, and whether the broker is settled."""
-    found: Dict[bytes, List[EncodingAt]] = {object_id: [] for object_id in object_ids}
+    found: dict[bytes, list[EncodingAt]] = {object_id: [] for object_id in object_ids}
     settled = True
     for start in range(0, len(object_ids), _PAGE):
         payload = pack(list(object_ids[start : start + _PAGE]))
@@ -70,20 +70,20 @@ async def locate(link: Link, object_ids: Sequence[bytes]) -> Tuple[Dict[bytes, L
             Operation.LOCATE, Locate(), Holdings, payload=payload, reply_bytes=MAX_PAYLOAD - len(payload)
         )
         settled = settled and reply.header.settled
-        for encoding in unpack(reply.payload, List[EncodingAt]):
+        for encoding in unpack(reply.payload, list[EncodingAt]):
             found[encoding.object_id].append(encoding)
     return found, settled
 
 
-async def list_encodings(link: Link) -> List[EncodingAt]:
+async def list_encodings(link: Link) -> list[EncodingAt]:
     """All encodings of all of this vault's objects, once the broker is settled, in the order of object ids."""
     await settled_devices(link)
-    encodings: List[EncodingAt] = []
+    encodings: list[EncodingAt] = []
     while True:
         after = encodings[-1].object_id if encodings else b""
         request = ListObjects(after, min(_PAGE, MAX_OBJECTS))
         reply = await link.request(Operation.LIST, request, Holdings, reply_bytes=MAX_PAYLOAD)
-        page = unpack(reply.payload, List[EncodingAt])
+        page = unpack(reply.payload, list[EncodingAt])
         encodings += page
         if reply.header.complete or not page:
             return encodings

@@ -32,9 +32,7 @@ def make_router(context: zmq.Context[zmq.Socket[bytes]], pair: KeyPair, domain: 
     return socket
 
 
-def make_dealer(
-    context: zmq.Context[zmq.Socket[bytes]], pair: KeyPair, server_key: bytes
-) -> zmq.Socket[bytes]:
+def make_dealer(context: zmq.Context[zmq.Socket[bytes]], pair: KeyPair, server_key: bytes) -> zmq.Socket[bytes]:
     """A client's or worker's socket, which speaks only to the broker with the CURVE key `server_key` (32 bytes)."""
     socket = context.socket(zmq.DEALER)
     _limit(socket)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from typing import Deque, Tuple
 
 
 class Window:
@@ -18,7 +17,7 @@ class Window:
         self._credit = credit
         self._under_way = 0
         self._bytes = 0
-        self._waiting: Deque[Tuple[int, asyncio.Future[None]]] = deque()
+        self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
 
     def _fits(self, size: int) -> bool:
         if self._under_way == 0:

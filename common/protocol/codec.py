@@ -6,7 +6,7 @@ checks that what was read is what the code expects.
 
 from __future__ import annotations
 
-from typing import Any, Type, TypeVar, Union
+from typing import Any, TypeVar, Union
 
 import msgpack
 import msgspec
@@ -20,19 +20,19 @@ T = TypeVar("T")
 Buffer = Union[bytes, bytearray, memoryview]
 
 
-def pack(value: Any) -> bytes:  # noqa: ANN401 - any msgspec structure
+def pack(value: Any) -> bytes:
     """A msgspec structure (or a list of them) as msgpack."""
     return bytes(msgpack.packb(msgspec.to_builtins(value, builtin_types=(bytes,))))
 
 
-def pack_header(value: Any) -> bytes:  # noqa: ANN401 - any msgspec structure
+def pack_header(value: Any) -> bytes:
     header = pack(value)
     if len(header) > MAX_HEADER:
         raise ProtocolError(f"a header of {len(header)} bytes is over the limit of {MAX_HEADER}")
     return header
 
 
-def unpack(data: Buffer, shape: Type[T], *, limit: int = MAX_PAYLOAD) -> T:
+def unpack(data: Buffer, shape: type[T], *, limit: int = MAX_PAYLOAD) -> T:
     """Read msgpack of at most `limit` bytes as a value of type `shape`; ProtocolError where it is anything else."""
     if len(data) > limit:
         raise ProtocolError(f"{len(data)} bytes of msgpack are over the limit of {limit}")
@@ -45,12 +45,13 @@ def unpack(data: Buffer, shape: Type[T], *, limit: int = MAX_PAYLOAD) -> T:
             max_map_len=64,
             max_ext_len=0,
         )
-        return msgspec.convert(value, shape)
+        # Without bytes among the built-in types, base64 text would be taken for bytes.
+        return msgspec.convert(value, shape, builtin_types=(bytes,))
     except (ValueError, msgpack.UnpackException, msgspec.ValidationError, RecursionError) as error:
         raise ProtocolError(f"msgpack without the expected shape ({shape_name(shape)}): {error}") from None
 
 
-def unpack_header(data: Buffer, shape: Type[T]) -> T:
+def unpack_header(data: Buffer, shape: type[T]) -> T:
     return unpack(data, shape, limit=MAX_HEADER)
 
 

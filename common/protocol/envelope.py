@@ -68,9 +68,7 @@ class Envelope(NamedTuple):
     owner: bytes = NO_OWNER
 
     def encode(self) -> bytes:
-        return _LAYOUT.pack(
-            _MAGIC, self.kind, self.operation, 0, self.credit, self.peer, self.request_id, self.owner
-        )
+        return _LAYOUT.pack(_MAGIC, self.kind, self.operation, 0, self.credit, self.peer, self.request_id, self.owner)
 
     def reply(self) -> Envelope:
         """The envelope of the answer to this request, back to where it came from."""

@@ -7,7 +7,7 @@ upon and a text that people read. Structures are packed as arrays, so their fiel
 from __future__ import annotations
 
 import enum
-from typing import Annotated, Dict, List, Optional, Tuple
+from typing import Annotated, Optional
 
 import msgspec
 
@@ -48,7 +48,7 @@ class Code(enum.Enum):
     FAULT = "fault"
 
 
-class Message(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
+class Message(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
     """The base of all headers and list items."""
 
 
@@ -114,7 +114,7 @@ class Places(Message):
 
     n: Redundancy
     share_bytes: Count  # expected on each device for one encoding; 0 where it is not known yet
-    exclude: List[Identifier] = []
+    exclude: list[Identifier] = []
 
 
 class Placed(Message):
@@ -145,12 +145,12 @@ class EncodingAt(Message):
     k: Redundancy
     n: Redundancy
     share_bytes: Count
-    shares: List[ShareAt]
+    shares: list[ShareAt]
 
 
-def shares_at_hand(encoding: EncodingAt) -> Dict[int, List[bytes]]:
+def shares_at_hand(encoding: EncodingAt) -> dict[int, list[bytes]]:
     """share → the devices that are connected and hold it whole."""
-    at_hand: Dict[int, List[bytes]] = {}
+    at_hand: dict[int, list[bytes]] = {}
     for share in encoding.shares:
         if share.sound and share.alive:
             at_hand.setdefault(share.share, []).append(share.device_id)
@@ -257,12 +257,12 @@ class WholeShare(Message):
 class Store(Message):
     """Payload: for each share its block, then its packed `Commitment`."""
 
-    shares: Annotated[List[WholeShare], msgspec.Meta(max_length=MAX_BATCH)]
+    shares: Annotated[list[WholeShare], msgspec.Meta(max_length=MAX_BATCH)]
 
 
 class Stored(Message):
     answer: Answer
-    shares: List[Answer] = []  # in the order of the request
+    shares: list[Answer] = []  # in the order of the request
 
 
 class BlockName(Message):
@@ -272,7 +272,7 @@ class BlockName(Message):
 
 
 class Fetch(Message):
-    blocks: Annotated[List[BlockName], msgspec.Meta(max_length=MAX_BATCH)]
+    blocks: Annotated[list[BlockName], msgspec.Meta(max_length=MAX_BATCH)]
 
 
 class Part(Message):
@@ -286,11 +286,11 @@ class Fetched(Message):
     """Payload: the blocks one after the other."""
 
     answer: Answer
-    parts: List[Part] = []
+    parts: list[Part] = []
 
 
 class Describe(Message):
-    shares: Annotated[List[ShareName], msgspec.Meta(max_length=MAX_BATCH)]
+    shares: Annotated[list[ShareName], msgspec.Meta(max_length=MAX_BATCH)]
     with_recipe: bool = True
 
 
@@ -298,7 +298,7 @@ class Described(Message):
     """Payload: for each share its mapping, then its recipe where it was asked for."""
 
     answer: Answer
-    parts: List[Tuple[Answer, int, int]] = []  # lengths of mapping and recipe
+    parts: list[tuple[Answer, int, int]] = []  # lengths of mapping and recipe
 
 
 GRANTED = Answer(Code.GRANTED)

@@ -1,0 +1,87 @@
+"""The command: run the demo, start a cluster and leave it running (``--detach``), or end it (``--stop``)."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+import tempfile
+from pathlib import Path
+from typing import NoReturn, Optional
+
+import typer
+
+from cluster.demo import Demo
+from cluster.interruption import interruptible
+from cluster.local import CHECKOUT, DEFAULT_BASE_PORT, DEFAULT_WORKERS, LocalCluster, stop_cluster
+from common.errors import NotFoundError, UsageError
+from common.program import application, run
+
+SAMPLE = CHECKOUT / "samples" / "hubble_deep_field.jpg"
+
+
+_IMAGE = typer.Argument(None, help="What the demo stores; by default a photograph that ships with Tessera.")
+_WORKERS = typer.Option(None, min=1, help=f"Devices of a new cluster; by default {DEFAULT_WORKERS}.")
+_DIRECTORY = typer.Option(
+    None, "--dir", help="Keep the cluster there; by default in a temporary folder, removed afterwards."
+)
+_BASE_PORT = typer.Option(
+    None,
+    min=1,
+    max=65534,
+    help=f"Clients' port on 127.0.0.1, workers use the next; by default {DEFAULT_BASE_PORT}.",
+)
+_DETACH = typer.Option(False, "--detach", help="Start the cluster in --dir and leave it running.")
+_STOP = typer.Option(False, "--stop", help="End the cluster in --dir.")
+
+
+def main() -> NoReturn:
+    commands = application("A whole Tessera cluster on this machine, each part a process of its own.")
+    commands.command()(cluster)
+    run(commands, "cluster")
+
+
+def cluster(
+    image: Optional[Path] = _IMAGE,
+    workers: Optional[int] = _WORKERS,
+    directory: Optional[Path] = _DIRECTORY,
+    base_port: Optional[int] = _BASE_PORT,
+    detach: bool = _DETACH,
+    stop: bool = _STOP,
+) -> None:
+    """Store a photograph on six devices, kill two, restore it from the other four, and compare."""
+    if not (stop or detach):
+        _demo(image or SAMPLE, directory, workers, base_port)
+        return
+    if directory is None or image is not None or (stop and detach):
+        raise UsageError("--detach and --stop each go with --dir DIR, and without an image")
+    if stop:
+        _stop(directory)
+    else:
+        _detach(LocalCluster(directory, workers=workers, base_port=base_port))
+
+
+def _demo(image: Path, directory: Path | None, workers: int | None, base_port: int | None) -> None:
+    if not image.is_file():
+        raise NotFoundError(f"no such image: {image}")
+    with interruptible(), tempfile.TemporaryDirectory(prefix="tessera-demo-") as scratch:
+        place = directory or Path(scratch) / "cluster"
+        Demo(LocalCluster(place, workers=workers, base_port=base_port), image.resolve(), Path(scratch)).run()
+
+
+def _detach(local: LocalCluster) -> None:
+    with interruptible():
+        local.start()
+    python, producer = Path(sys.executable), CHECKOUT / "producer" / "producer.py"
+    print(f"{len(local.devices)} devices are registered with the broker on port {local.base_port}.")
+    print(f"use it:  set -a; . {_shown(local.environment_file)}; set +a")
+    print(f"         {_shown(python)} {_shown(producer)} IMAGE")
+    print(f"end it:  {_shown(CHECKOUT / 'run_cluster.sh')} --stop --dir {_shown(local.directory)}")
+
+
+def _stop(directory: Path) -> None:
+    running = stop_cluster(directory)
+    print(f"stopped {running} processes" if running else f"no cluster is running in {directory}")
+
+
+def _shown(path: Path) -> str:
+    return shlex.quote(str(path))

@@ -1,0 +1,136 @@
+"""The demo: one image through a cluster of real processes, with devices killed while it is stored there.
+
+    1. start a broker and the devices            4. restore the image from the others
+    2. store the image                           5. compare it with the original, byte for byte
+    3. kill n-k of the devices that hold it      6. stop everything, whatever happened
+
+Each step is announced in a line. It ends well only if all of that is true; an error names the step in which
+it happened. The two rates are of the programs as a user runs them, so they include starting Python.
+"""
+
+from __future__ import annotations
+
+import filecmp
+import hashlib
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from cluster.local import LocalCluster, require_success
+from common.errors import IntegrityError, NotEnoughError, TesseraError
+
+
+class Demo:
+    """One run of the demo with ``image`` on ``cluster``; ``scratch`` is a folder for the restored file."""
+
+    def __init__(self, cluster: LocalCluster, image: Path, scratch: Path) -> None:
+        self._cluster = cluster
+        self._image = image
+        self._restored = scratch / "restored"
+        self._console = Console(highlight=False, soft_wrap=True)
+        self._step = 0
+
+    def run(self) -> None:
+        """All steps. Raises the `TesseraError` of the step that failed."""
+        cluster = self._cluster
+        ports = f"ports {cluster.base_port} and {cluster.base_port + 1}"
+        with self._announced(f"Starting a broker and {len(cluster.devices)} devices on 127.0.0.1, {ports}"):
+            cluster.start()  # if it fails it stops what it started, and leaves alone what ran before
+        try:
+            self._store_and_restore()
+        finally:
+            self._say(f"Stopped the {cluster.stop()} processes that were still running.")
+
+    def _store_and_restore(self) -> None:
+        cluster = self._cluster
+        size = self._image.stat().st_size
+        with self._announced(f"Storing {self._image.name} ({size:,} bytes)"):
+            stored, storing = self._store()
+            self._console.print(self._table(stored))
+        victims = stored["devices"][: stored["n"] - stored["k"]]
+        with self._announced(f"Killing {' and '.join(victims) or 'no device'} (kill -9)"):
+            for name in victims:
+                cluster.kill_device(cluster.devices.index(name) + 1)
+        with self._announced(f"Restoring the image from the other {len(cluster.devices) - len(victims)} devices"):
+            restoring = self._restore(stored["sha256"])
+        with self._announced("Comparing the restored file with the original"):
+            self._compare(stored["sha256"])
+        self._say("identical")
+        self._say(f"SHA-256  {stored['sha256']}")
+        self._say(f"stored   at {_rate(size, storing)}")
+        self._say(f"restored at {_rate(size, restoring)}")
+
+    def _store(self) -> tuple[dict[str, Any], float]:
+        started = time.monotonic()
+        result = self._cluster.run("producer", str(self._image), "--json")
+        seconds = time.monotonic() - started
+        require_success("producer", result)
+        stored = dict(json.loads(result.stdout))
+        if stored["degraded"] or len(set(stored["devices"])) != stored["n"]:
+            raise NotEnoughError(
+                f"{stored['n']} devices should hold the image, but these do: {', '.join(stored['devices'])}"
+            )
+        if stored["already_stored"]:
+            self._say("   it was stored here before, so nothing had to be sent")
+        return stored, seconds
+
+    def _table(self, stored: dict[str, Any]) -> Table:
+        table = Table("device", "share", "kind", "bytes on its disk")
+        table.columns[-1].justify = "right"
+        shares = {name: share for share, name in enumerate(stored["devices"])}
+        for name in self._cluster.devices:
+            share = shares.get(name)
+            kind = "none" if share is None else "data" if share < stored["k"] else "parity"
+            number = "" if share is None else str(share)
+            table.add_row(name, number, kind, f"{_bytes_below(self._cluster.directory / name):,}")
+        table.caption = f"any {stored['k']} of the {stored['n']} shares give the image back"
+        return table
+
+    def _restore(self, sha256: str) -> float:
+        started = time.monotonic()
+        result = self._cluster.run("consumer", "--hash", sha256, "--output", str(self._restored))
+        seconds = time.monotonic() - started
+        require_success("consumer", result)
+        return seconds
+
+    def _compare(self, sha256: str) -> None:
+        if not filecmp.cmp(self._image, self._restored, shallow=False):
+            raise IntegrityError("the restored file differs from the original")
+        if _sha256(self._restored) != sha256:
+            raise IntegrityError(f"the restored file's SHA-256 is not the {sha256} that producer.py named")
+
+    @contextmanager
+    def _announced(self, title: str) -> Iterator[None]:
+        self._step += 1
+        self._say(f"{self._step}. {title}")
+        try:
+            yield
+        except TesseraError as error:
+            log = "" if self._step == 1 else f"\n{self._cluster.log_tail('broker')}"  # the start adds its own
+            raise type(error)(f"step {self._step} failed: {error}{log}", advice=error.advice) from error
+
+    def _say(self, line: str) -> None:
+        # Plain text: a file's name may hold what rich takes for markup.
+        self._console.print(line, markup=False)
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        for piece in iter(lambda: file.read(1 << 20), b""):
+            digest.update(piece)
+    return digest.hexdigest()
+
+
+def _bytes_below(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def _rate(size: int, seconds: float) -> str:
+    return f"{size / seconds / 1e6:.1f} MB/s ({seconds:.2f} s, including the program's start)"

@@ -1,0 +1,331 @@
+"""A Tessera cluster on this machine: a broker, devices and a client, each a process or a home of its own.
+
+The demo, the cluster tests and the bench all start their clusters here. Everything lives in one folder:
+
+    env                       what a shell needs to use the cluster (`set -a; . DIR/env`); there once complete
+    broker/     broker.pid    the broker's home
+    device-1/   device-1.pid  the first device's store, and so on
+    client/                   the client's home: admitted, with a vault
+    logs/                     what broker and devices said
+
+A new folder is filled step by step: broker, devices as their invites come, client and vault. A folder that
+has an `env` is started again with the identities it holds. No program's code runs in this process: what is
+done here a user could do with the same commands.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from cluster.environment_file import read_environment_file, write_environment_file
+from cluster.interruption import held
+from cluster.ports import HOST, port_answers, require_free
+from cluster.process import BackgroundProcess, recorded_processes, stop_all
+from common.errors import (
+    IntegrityError,
+    NoRoomError,
+    NotEnoughError,
+    NotFoundError,
+    RefusedError,
+    TesseraError,
+    UnreachableError,
+    UsageError,
+)
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+DEFAULT_WORKERS = 6
+DEFAULT_BASE_PORT = 5570
+PAUSE = 0.1  # seconds between two looks at what is being waited for
+
+_ERRORS: tuple[type[TesseraError], ...] = (
+    UsageError,
+    NotFoundError,
+    IntegrityError,
+    NotEnoughError,
+    RefusedError,
+    UnreachableError,
+    NoRoomError,
+)
+
+
+def program_command(program: str, *arguments: str) -> list[str]:
+    """The command line that runs ``program`` ("producer") of this checkout with this Python."""
+    return [sys.executable, str(CHECKOUT / program / f"{program}.py"), *arguments]
+
+
+def require_success(program: str, result: subprocess.CompletedProcess[str]) -> None:
+    """Raise the error that belongs to the exit code of ``result``, with what the program said; none for 0."""
+    if result.returncode == 0:
+        return
+    kinds = {kind.exit_code: kind for kind in _ERRORS}
+    said = result.stderr.strip() or "(it said nothing)"
+    # No advice of ours: the program's own stands in what it said.
+    raise kinds.get(result.returncode, TesseraError)(
+        f"{program}.py ended with exit code {result.returncode}:\n{said}", advice=""
+    )
+
+
+class LocalCluster:
+    """The cluster in ``directory``, running or not; making the object touches nothing.
+
+    Args:
+        directory: its folder; new or empty for a new cluster.
+        workers: devices of a new cluster; default 6. Of an existing one: what it has.
+        base_port: the clients' port on 127.0.0.1, the workers' is the next; default 5570. Likewise.
+
+    As a context manager it starts on entry and stops at the end. Devices are numbered from 1, as their names.
+
+    Raises:
+        UsageError: the folder holds a cluster with another number of devices or another port.
+    """
+
+    def __init__(self, directory: Path, *, workers: int | None = None, base_port: int | None = None) -> None:
+        self.directory = directory.resolve()
+        recorded = self._read_environment()
+        if recorded:
+            there = sum(1 for path in self.directory.glob("device-*") if path.is_dir())
+            workers = _agreed("workers", workers, there)
+            base_port = _agreed("base-port", base_port, int(recorded["TESSERA_CLIENT_PORT"]))
+        self.base_port = base_port or DEFAULT_BASE_PORT
+        self.devices = [f"device-{index}" for index in range(1, (workers or DEFAULT_WORKERS) + 1)]
+        self._passphrase = recorded.get("TESSERA_PASSPHRASE") or secrets.token_urlsafe(24)
+        self._broker = BackgroundProcess("broker", self.directory)
+        self._workers = [BackgroundProcess(name, self.directory) for name in self.devices]
+
+    @property
+    def environment_file(self) -> Path:
+        return self.directory / "env"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The environment in which the client's programs run: ours, with the cluster's settings."""
+        return self._environment_of("client", self._passphrase)
+
+    def start(self, deadline: float = 60.0) -> None:
+        """Start everything and return when every device is registered.
+
+        A new cluster gets its identities, client and vault; an existing one keeps them. What was started is
+        stopped again if this fails.
+
+        Raises:
+            UsageError: it runs already, a port is taken, or the folder holds something else.
+            TesseraError: a program failed, or was not ready within ``deadline`` seconds; with its log's end.
+        """
+        if any(process.pid is not None for process in recorded_processes(self.directory)):
+            raise UsageError(f"the cluster in {self.directory} is running already", advice="end it with --stop")
+        complete = self.environment_file.exists()
+        if not complete and self.directory.is_dir() and any(self.directory.iterdir()):
+            raise UsageError(
+                f"{self.directory} is not empty and holds no complete cluster",
+                advice="choose another folder, or delete this one",
+            )
+        require_free(self.base_port)
+        try:
+            if complete:
+                self._start_again(deadline)
+            else:
+                self._create(deadline)
+            # At every start: the folder may have been moved since.
+            write_environment_file(self.environment_file, self._settings("client", self._passphrase))
+        except BaseException:
+            self.stop()
+            raise
+
+    def stop(self) -> int:
+        """End devices and broker; returns how many processes were running. Ctrl-C does not break it off."""
+        with held():
+            return stop_all(self._workers) + stop_all([self._broker])
+
+    def start_broker(self, deadline: float = 30.0) -> None:
+        """Start the broker, and return when both its ports answer."""
+        command = program_command("broker", "--host", HOST)
+        command += ["--client-port", str(self.base_port), "--worker-port", str(self.base_port + 1)]
+        self._broker.start(command, self._environment_of("broker"))
+        end = time.monotonic() + deadline
+        while not (port_answers(self.base_port) and port_answers(self.base_port + 1)):
+            if self._broker.died or time.monotonic() > end:
+                raise UnreachableError(f"the broker did not start\n{self._broker.log_tail()}", advice="")
+            time.sleep(PAUSE)
+
+    def kill_broker(self) -> None:
+        """End the broker at once (SIGKILL, TerminateProcess)."""
+        self._broker.kill()
+
+    def start_device(self, index: int, *arguments: str) -> None:
+        """Start a device that has joined before, with more ``arguments`` if wanted (``--capacity``)."""
+        worker = self._workers[index - 1]
+        command = program_command("worker", "--store", str(worker.home), *arguments)
+        worker.start(command, self._environment_of(worker.name))
+
+    def stop_device(self, index: int) -> None:
+        """Ask a device to end, and return when it has."""
+        stop_all([self._workers[index - 1]])
+
+    def kill_device(self, index: int) -> None:
+        """End a device at once (SIGKILL, TerminateProcess)."""
+        self._workers[index - 1].kill()
+
+    def device_pid(self, index: int) -> int | None:
+        """The pid of a device's process, None while it does not run."""
+        return self._workers[index - 1].pid
+
+    def broker_pid(self) -> int | None:
+        """The pid of the broker's process, None while it does not run."""
+        return self._broker.pid
+
+    def run(
+        self,
+        program: str,
+        *arguments: str,
+        environment: Mapping[str, str] | None = None,
+        timeout: float = 600.0,
+    ) -> subprocess.CompletedProcess[str]:
+        """Run ``program`` to its end as the client (or in ``environment``): no stdin, output kept as text.
+
+        Raises `UnreachableError` if it does not end in ``timeout`` seconds; the exit code is the caller's.
+        """
+        try:
+            return subprocess.run(
+                program_command(program, *arguments),
+                env=dict(environment or self.environment),
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                encoding="utf-8",
+                errors="replace",
+                timeout=timeout,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            raise UnreachableError(f"{program}.py did not end within {timeout:.0f} s") from None
+
+    def invite(self, role: str) -> str:
+        """A new invite for a ``role``, "worker" or "client"."""
+        result = self.run("broker", "invite", role, environment=self._environment_of("broker"), timeout=60)
+        require_success("broker", result)
+        return result.stdout.strip()
+
+    def add_client(self, name: str, passphrase: str) -> dict[str, str]:
+        """Admit a client with a vault of its own, its home the folder ``name``; returns its environment."""
+        environment = self._environment_of(name, passphrase)
+        joining = {**environment, "TESSERA_JOIN": self.invite("client")}
+        require_success("admin", self.run("admin", "join", environment=joining, timeout=60))
+        require_success("admin", self.run("admin", "vault", "create", environment=environment, timeout=60))
+        return environment
+
+    def status(self) -> dict[str, Any]:
+        """What ``admin.py status --json`` says. Raises the error of its exit code."""
+        result = self.run("admin", "status", "--json", timeout=30)
+        require_success("admin", result)
+        try:
+            return dict(json.loads(result.stdout))
+        except ValueError:
+            raise TesseraError(f"admin.py status --json printed no JSON object: {result.stdout!r}") from None
+
+    def wait_registered(self, count: int, deadline: float = 60.0) -> None:
+        """Return when at least ``count`` devices are alive in the broker's eyes.
+
+        Raises:
+            NotEnoughError: they are not within ``deadline`` seconds, or a process has ended that nobody ended
+                through this object; with the ends of the logs concerned.
+        """
+        end = time.monotonic() + deadline
+        while True:
+            died = [process for process in (self._broker, *self._workers) if process.died]
+            alive, obstacle = self._look()
+            if len(alive) >= count and not died:
+                return
+            if died or time.monotonic() > end:
+                missing = [worker for worker in self._workers if worker.name not in alive]
+                tails = _tails(died or [*missing, self._broker])
+                raise NotEnoughError(f"{len(alive)} of {count} devices registered{obstacle}\n{tails}", advice="")
+            time.sleep(PAUSE)
+
+    def log_tail(self, name: str = "broker") -> str:
+        """The end of a log, under its name; for error messages."""
+        return BackgroundProcess(name, self.directory).log_tail()
+
+    def __enter__(self) -> LocalCluster:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def _create(self, deadline: float) -> None:
+        self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.start_broker()
+        for worker in self._workers:
+            # One process makes invites while those invited before are starting: the two cores are kept busy.
+            self._join(worker)
+        self.add_client("client", self._passphrase)
+        self.wait_registered(len(self.devices), deadline)
+
+    def _join(self, worker: BackgroundProcess) -> None:
+        # The invite is a secret: it goes by the environment, as every user of a machine can read arguments.
+        environment = {**self._environment_of(worker.name), "TESSERA_JOIN": self.invite("worker")}
+        command = program_command("worker", "--name", worker.name, "--store", str(worker.home))
+        worker.start(command, environment)
+
+    def _start_again(self, deadline: float) -> None:
+        self.start_broker()
+        for index in range(1, len(self.devices) + 1):
+            self.start_device(index)
+        self.wait_registered(len(self.devices), deadline)
+
+    def _look(self) -> tuple[set[str], str]:
+        try:
+            devices = self.status()["devices"]
+        except TesseraError as error:
+            return set(), f"; {error}"
+        return {str(device["name"]) for device in devices if device["alive"]}, ""
+
+    def _settings(self, home: str, passphrase: str | None = None) -> dict[str, str]:
+        settings = {
+            "TESSERA_HOME": str(self.directory / home),
+            "TESSERA_HOST": HOST,
+            "TESSERA_CLIENT_PORT": str(self.base_port),
+            "TESSERA_WORKER_PORT": str(self.base_port + 1),
+        }
+        return settings if passphrase is None else {**settings, "TESSERA_PASSPHRASE": passphrase}
+
+    def _environment_of(self, home: str, passphrase: str | None = None) -> dict[str, str]:
+        # The user's own TESSERA_… variables are for another cluster; broker and devices get no passphrase.
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("TESSERA_")}
+        return {**inherited, **self._settings(home, passphrase)}
+
+    def _read_environment(self) -> dict[str, str]:
+        try:
+            return read_environment_file(self.environment_file)
+        except FileNotFoundError:
+            return {}
+
+
+def stop_cluster(directory: Path) -> int:
+    """End whatever the pid files in ``directory`` say is running; returns how many processes were.
+
+    Needs no more than the pid files, so that a cluster whose making was broken off can be ended too.
+    """
+    processes = recorded_processes(directory.resolve())
+    devices = [process for process in processes if process.name != "broker"]
+    return stop_all(devices) + stop_all(process for process in processes if process.name == "broker")
+
+
+def _agreed(option: str, wanted: int | None, there: int) -> int:
+    if wanted is not None and wanted != there:
+        raise UsageError(f"the cluster in this folder has --{option} {there}; leave the option out, or say {there}")
+    return there
+
+
+def _tails(processes: Iterable[BackgroundProcess]) -> str:
+    return "\n".join(process.log_tail() for process in processes)

@@ -1,0 +1,65 @@
+"""The two TCP ports of a broker on this machine: the base port for clients, the one after it for workers.
+
+A port that something else holds is refused before anything is started, where it can still be said plainly.
+That look is no reservation: who takes the port in between makes the broker fail as it starts, and its log
+says so.
+"""
+
+from __future__ import annotations
+
+import random
+import socket
+import sys
+
+from common.errors import UsageError
+
+HOST = "127.0.0.1"
+# Below the range from which Linux (32768) and Windows (49152) take the local ports of outgoing connections.
+SEARCHED = range(20000, 32000, 2)
+
+
+def port_is_free(port: int) -> bool:
+    """Whether a broker could listen on ``port`` of 127.0.0.1 now."""
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        if sys.platform == "win32":
+            # On Windows SO_REUSEADDR would let the probe share a port that another process listens on.
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_EXCLUSIVEADDRUSE, 1)
+        else:
+            # As libzmq does: connections that the previous broker left in TIME_WAIT are no obstacle.
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except OSError:
+            return False
+    return True
+
+
+def port_answers(port: int) -> bool:
+    """Whether somebody accepts TCP connections on ``port`` of 127.0.0.1."""
+    try:
+        with socket.create_connection((HOST, port), timeout=1):
+            return True
+    except OSError:
+        return False
+
+
+def require_free(base_port: int) -> None:
+    """Raise `UsageError` unless both ports of a broker at ``base_port`` are free."""
+    for port in (base_port, base_port + 1):
+        if not port_is_free(port):
+            raise UsageError(
+                f"port {port} of {HOST} is taken (the cluster needs {base_port} and {base_port + 1})",
+                advice="stop what uses it, or choose other ports with --base-port",
+            )
+
+
+def find_base_port() -> int:
+    """A base port whose two ports are free; drawn at random, so that tests that run side by side rarely meet.
+
+    Raises:
+        UsageError: none of those tried is free.
+    """
+    for port in random.sample(SEARCHED, 200):
+        if port_is_free(port) and port_is_free(port + 1):
+            return port
+    raise UsageError(f"found no two free ports between {SEARCHED.start} and {SEARCHED.stop}")

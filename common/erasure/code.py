@@ -1,0 +1,129 @@
+"""The erasure code as the programs use it: k data blocks give n - k of parity, any k of the n give all back.
+
+1. `ErasureCode(k, n)` makes the code's matrix and the schedule that encodes (a millisecond for 4 of 6).
+2. `encode` runs it over one segment's blocks.
+3. `rebuild` inverts the rows of k blocks that are there, multiplies by the rows of those that are wanted, and
+   runs the schedule of that. The latest 64 schedules are kept, by which blocks are there and wanted.
+
+It does not notice a damaged block: it takes what it is given as good. Callers check every block's digest
+first. Blocks are laid out as `schedule` tells, and which bits they hold is fixed by `bitmatrix`.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from common.erasure.bitmatrix import Bits, expand, invert, multiply, parity_elements
+from common.erasure.field import Field
+from common.erasure.schedule import Block, Schedule
+from common.errors import NotEnoughError, UsageError
+
+MAX_BLOCKS = 64
+MAX_SCHEDULES = 64
+BYTE = np.dtype(np.uint8)
+LARGEST_N_OF_SMALL_FIELD = 16  # GF(2^4) has 16 elements, and each block needs one of its own
+
+
+class ErasureCode:
+    """Any k of n blocks restore all n.
+
+    An instance may be used by one thread at a time: it keeps scratch and schedules. Instances share nothing,
+    and all instances of the same k and n produce the same parity.
+
+    k, n: how many blocks hold data, and how many there are in all.
+    block_unit: every block's size in bytes is a positive multiple of this.
+    """
+
+    def __init__(self, k: int, n: int) -> None:
+        """UsageError unless 1 <= k <= n <= 64."""
+        if not 1 <= k <= n <= MAX_BLOCKS:
+            raise UsageError(f"{k} of {n} blocks is not offered: 1 <= k <= n <= {MAX_BLOCKS} must hold")
+        self.k = k
+        self.n = n
+        self._w = 4 if n <= LARGEST_N_OF_SMALL_FIELD else 8
+        self.block_unit = self._w * 8
+        field = Field(self._w)
+        self._parity_bits = expand(field, parity_elements(field, k, n - k))
+        self._generator = np.concatenate([np.eye(k * self._w, dtype=np.uint8), self._parity_bits])
+        self._encoding = Schedule(self._parity_bits, self._w)
+        self._rebuilding: OrderedDict[tuple[tuple[int, ...], tuple[int, ...]], Schedule] = OrderedDict()
+        self._scratch = np.empty(0, np.uint8)
+
+    def encode(self, data: Sequence[NDArray[np.uint8]], parity: Sequence[NDArray[np.uint8]]) -> None:
+        """Overwrite the n - k blocks of `parity` with the parity of the k blocks of `data`.
+
+        All are one-dimensional contiguous uint8 arrays of one size, a multiple of `block_unit`, at any
+        address; no parity block overlaps another block. UsageError for other counts, sizes or arrays.
+        """
+        parities = self.n - self.k
+        if len(data) != self.k or len(parity) != parities:
+            raise UsageError(f"got {len(data)} data and {len(parity)} parity blocks, expected {self.k} and {parities}")
+        self._check_blocks(data, parity)
+        self._run(self._encoding, data, parity)
+
+    def rebuild(self, present: Mapping[int, NDArray[np.uint8]], missing: Mapping[int, NDArray[np.uint8]]) -> None:
+        """Overwrite the blocks of `missing` with what they held, from k of the blocks of `present`.
+
+        Both map a block's index (data 0 to k - 1, parity k to n - 1) to an array as in `encode`. Of more than
+        k present blocks those with the lowest indices are used. NotEnoughError when fewer than k are present;
+        UsageError for an index out of range or in both mappings, and for what `encode` refuses.
+        """
+        self._check_indices(present, missing)
+        self._check_blocks(present.values(), missing.values())
+        if len(present) < self.k:
+            raise NotEnoughError(f"{len(present)} of {self.n} blocks are present, {self.k} are needed")
+        # Data first: a data block among the k needs no inverting, so that less is left to XOR.
+        used, wanted = tuple(sorted(present)[: self.k]), tuple(sorted(missing))
+        if wanted:
+            inputs, outputs = [present[index] for index in used], [missing[index] for index in wanted]
+            self._run(self._rebuilding_schedule(used, wanted), inputs, outputs)
+
+    def _rebuilding_schedule(self, used: tuple[int, ...], wanted: tuple[int, ...]) -> Schedule:
+        schedule = self._rebuilding.get((used, wanted))
+        if schedule is None:
+            bits = multiply(self._rows(wanted), invert(self._rows(used)))
+            schedule = self._rebuilding[used, wanted] = Schedule(bits, self._w)
+            if len(self._rebuilding) > MAX_SCHEDULES:
+                self._rebuilding.popitem(last=False)
+        else:
+            self._rebuilding.move_to_end((used, wanted))
+        return schedule
+
+    def _rows(self, indices: Sequence[int]) -> Bits:
+        """The generator's rows of these blocks."""
+        blocks = self._generator.reshape(self.n, self._w, -1)
+        return blocks[list(indices)].reshape(len(indices) * self._w, -1)
+
+    def _run(self, schedule: Schedule, inputs: Sequence[Block], outputs: Sequence[Block]) -> None:
+        needed = schedule.scratch_size(inputs[0].size)
+        if self._scratch.size < needed:
+            self._scratch = np.empty(needed, np.uint8)
+        schedule.run(inputs, outputs, self._scratch)
+
+    def _check_indices(self, present: Mapping[int, Block], missing: Mapping[int, Block]) -> None:
+        for index in (*present, *missing):
+            if not 0 <= index < self.n:
+                raise UsageError(f"there is no block {index}: the blocks are 0 to {self.n - 1}")
+        both = sorted(present.keys() & missing.keys())
+        if both:
+            raise UsageError(f"blocks {both} are given both as present and as missing")
+
+    def _check_blocks(self, sources: Iterable[Block], targets: Iterable[Block]) -> None:
+        size = None
+        for block in itertools.chain(sources, targets):
+            if block.dtype != BYTE or block.ndim != 1 or not block.flags.c_contiguous:
+                raise UsageError("a block must be a one-dimensional contiguous uint8 array")
+            if size is None:
+                size = block.size
+                if size == 0 or size % self.block_unit:
+                    raise UsageError(f"a block of {size} bytes is not a positive multiple of {self.block_unit}")
+            elif block.size != size:
+                raise UsageError(f"blocks must be of one size, got {size} and {block.size} bytes")
+        for block in targets:
+            if not block.flags.writeable:
+                raise UsageError("a block to be overwritten is read-only")

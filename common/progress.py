@@ -1,0 +1,65 @@
+"""Progress on stderr: a bar with rate and estimate on a terminal, for what takes longer than a second; else nothing."""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import TracebackType
+from typing import Optional
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
+
+_SHOW_AFTER = 1.0  # seconds
+
+
+class ByteProgress:
+    """Counts bytes of images; `total` is None where it is not known."""
+
+    def __init__(self, what: str, total: Optional[int]) -> None:
+        self._what = what
+        self._total = total
+        self._done = 0
+        self._started = time.monotonic()
+        self._progress: Optional[Progress] = None
+
+    def __enter__(self) -> ByteProgress:
+        return self
+
+    def __exit__(
+        self,
+        _type: Optional[type[BaseException]],
+        _error: Optional[BaseException],
+        _traceback: Optional[TracebackType],
+    ) -> None:
+        if self._progress is not None:
+            self._progress.stop()
+
+    def advance(self, count: int) -> None:
+        self._done += count
+        if self._progress is None:
+            if not sys.stderr.isatty() or time.monotonic() - self._started < _SHOW_AFTER:
+                return
+            self._begin()
+        elif self._progress is not None:
+            self._progress.update(self._task, completed=self._done)
+
+    def _begin(self) -> None:
+        self._progress = Progress(
+            TextColumn(self._what),
+            BarColumn(),
+            DownloadColumn(),
+            TransferSpeedColumn(),
+            TimeRemainingColumn(),
+            console=Console(stderr=True),
+            transient=True,
+        )
+        self._task = self._progress.add_task(self._what, total=self._total, completed=self._done)
+        self._progress.start()

@@ -1,0 +1,19 @@
+"""All that needs or protects the vault key: the secret half of Tessera.
+
+    keys       the vault key, and what follows from it: object ids, delete capabilities, the owner token
+    key_file   the vault key at rest, under a passphrase
+    sealing    the segments of one encoding, under its own data key
+    mapping    what ties a data key to an image, sealed under the vault key
+
+These four take bytes and give bytes, without socket or disk. Two more keep what they make on this machine:
+
+    folder     the key file, and sealed mappings
+    seen       the sealed index of files already stored
+
+The line: nothing under broker/ or worker/ may import this package, and an import contract in pyproject.toml
+holds it. Those programs meet only what comes out of here sealed or hashed, so whoever owns a broker or a
+device owns no key.
+
+Randomness comes from the operating system alone and is never an argument. Two limits are Python's: a key
+cannot be wiped from memory, and what swaps to disk or dumps core takes keys along.
+"""

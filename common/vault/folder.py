@@ -1,0 +1,95 @@
+"""A vault on this machine's disk: the key file, and the sealed mappings that are kept beside it.
+
+    vault/vault.key                              the vault key, wrapped by the passphrase (`key_file`), mode 0600
+    vault/mappings/<object id>-<encoding id>     sealed mappings, as they also lie beside every share
+    vault/seen                                   the sealed index of files already stored (`seen`)
+
+The mappings here are a copy that saves asking the devices; whatever is missing or damaged is fetched from them.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from pathlib import Path
+from typing import Optional
+
+from common.errors import IntegrityError, NotFoundError, UsageError
+from common.files import make_folder, read_limited, rename_over, write_private
+from common.vault.key_file import create_key_file, open_key_file
+from common.vault.keys import VaultKey
+from common.vault.mapping import MAX_SEALED_MAPPING, Mapping, open_mapping
+
+_MAX_KEY_FILE = 4096
+
+
+class VaultFolder:
+    def __init__(self, home: Path) -> None:
+        self.folder = home / "vault"
+        self.key_path = self.folder / "vault.key"
+        self._mappings = self.folder / "mappings"
+
+    # --- the key
+
+    def create(self, passphrase: str) -> VaultKey:
+        """A new vault; UsageError where there is one."""
+        key = VaultKey.generate()
+        self._keep_new(create_key_file(key, passphrase))
+        return key
+
+    def unlock(self, passphrase: str) -> VaultKey:
+        """The vault key; NotFoundError where there is no vault, RefusedError where the passphrase is wrong."""
+        return open_key_file(self.key_file(), passphrase)
+
+    def key_file(self) -> bytes:
+        """The key file as it is, for a backup or another machine: as safe as its passphrase."""
+        try:
+            return read_limited(self.key_path, _MAX_KEY_FILE)
+        except FileNotFoundError:
+            raise NotFoundError(
+                f"there is no vault in {self.folder}",
+                advice="make one with `python admin/admin.py vault create`, "
+                "or bring yours from another machine with `python admin/admin.py vault import FILE`",
+            ) from None
+
+    def import_key_file(self, content: bytes, passphrase: str) -> VaultKey:
+        """Take over a vault from its key file; the passphrase must open it."""
+        key = open_key_file(content, passphrase)
+        self._keep_new(content)
+        return key
+
+    def change_passphrase(self, old: str, new: str) -> None:
+        """Wrap the same key anew; nothing that is stored changes."""
+        write_private(self.key_path, create_key_file(self.unlock(old), new))
+
+    def _keep_new(self, content: bytes) -> None:
+        try:
+            write_private(self.key_path, content, replace=False)
+        except FileExistsError:
+            raise UsageError(
+                f"there is a vault in {self.folder} already; it was not touched",
+                advice="set TESSERA_HOME to keep another one beside it",
+            ) from None
+
+    # --- the mappings
+
+    def keep_mapping(self, object_id: bytes, encoding_id: bytes, sealed: bytes) -> None:
+        """Keep a sealed mapping. Not fsynced: the devices have it durably."""
+        make_folder(self._mappings)
+        target = self._mapping_path(object_id, encoding_id)
+        temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o600)
+        with open(descriptor, "wb") as file:
+            file.write(sealed)
+        rename_over(temporary, target)
+
+    def mapping(self, key: VaultKey, object_id: bytes, encoding_id: bytes) -> Optional[Mapping]:
+        """A kept mapping, opened; None where there is none, or it is damaged and has to be fetched."""
+        try:
+            sealed = read_limited(self._mapping_path(object_id, encoding_id), MAX_SEALED_MAPPING)
+            return open_mapping(key, sealed, object_id, encoding_id)
+        except (FileNotFoundError, IntegrityError):
+            return None
+
+    def _mapping_path(self, object_id: bytes, encoding_id: bytes) -> Path:
+        return self._mappings / f"{object_id.hex()}-{encoding_id.hex()}"

@@ -1,0 +1,128 @@
+"""The vault key and what is derived from it.
+
+    vault key (256 random bits)
+    ├── tessera/v1/id        object id = HMAC(id key, image SHA-256): no device can test a guess
+    ├── tessera/v1/mapping   seals mappings (`common.vault.mapping`)
+    ├── tessera/v1/delete    delete capability = HMAC(delete key, object id ‖ encoding id)
+    ├── tessera/v1/owner     the owner token
+    └── tessera/v1/index     seals the client's own index of files already seen
+
+Each branch is HKDF-Expand with SHA-256 (RFC 5869, section 2.3). The extract step is left out, as section 3.3
+allows: the vault key is uniformly random already. HMAC is RFC 2104 with SHA-256.
+"""
+
+from __future__ import annotations
+
+import secrets
+from typing import NoReturn, SupportsIndex, TypeVar
+
+from cryptography.hazmat.primitives.constant_time import bytes_eq
+from cryptography.hazmat.primitives.hashes import SHA256, Hash
+from cryptography.hazmat.primitives.hmac import HMAC
+from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
+
+from common.errors import TesseraError
+from common.protocol.identifiers import DIGEST_SIZE, IDENTIFIER_SIZE, OBJECT_ID_SIZE
+
+KEY_SIZE = 32
+
+K = TypeVar("K", bound="HiddenKey")
+
+
+class HiddenKey:
+    """A 256-bit key that keeps to itself: hidden in repr and str, never pickled, compared in constant time.
+
+    TesseraError when `raw` is not 32 bytes.
+    """
+
+    __slots__ = ("_raw",)
+
+    def __init__(self, raw: bytes) -> None:
+        require_size("a key", raw, KEY_SIZE)
+        self._raw = bytes(raw)
+
+    @classmethod
+    def generate(cls: type[K]) -> K:
+        """A new key from the operating system's random source."""
+        return cls(secrets.token_bytes(KEY_SIZE))
+
+    def reveal(self) -> bytes:
+        """The key's 32 bytes, for what must encrypt with them or wrap them; never for a message or a log."""
+        return self._raw
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}: hidden>"
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, HiddenKey) or type(other) is not type(self):
+            return NotImplemented
+        return bytes_eq(self._raw, other._raw)
+
+    # A hash would show whether two keys are equal, and dictionaries compare by it; so keys have none.
+    __hash__ = None  # type: ignore[assignment]
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
+        raise TesseraError(f"a {type(self).__name__} is neither pickled nor copied")
+
+
+class VaultKey(HiddenKey):
+    """The 256-bit key that opens one owner's mappings."""
+
+    __slots__ = ()
+
+    def object_id(self, image_sha256: bytes) -> bytes:
+        """The 32-byte name under which devices know the image with this SHA-256 (32 bytes)."""
+        require_size("an image's SHA-256", image_sha256, DIGEST_SIZE)
+        return _hmac(self._subkey(b"id"), image_sha256)
+
+    def delete_capability(self, object_id: bytes, encoding_id: bytes) -> bytes:
+        """The 32 bytes that, shown to a worker, delete its share of this encoding (ids: 32 and 16 bytes)."""
+        require_ids(object_id, encoding_id)
+        return _hmac(self._subkey(b"delete"), object_id + encoding_id)
+
+    def delete_hash(self, object_id: bytes, encoding_id: bytes) -> bytes:
+        """SHA-256 of the delete capability: a worker keeps it and knows the capability when shown."""
+        digest = Hash(SHA256())
+        digest.update(self.delete_capability(object_id, encoding_id))
+        return digest.finalize()
+
+    def owner_token(self) -> bytes:
+        """32 bytes that the client shows the broker over CURVE, to prove that it belongs to this vault."""
+        return self._subkey(b"owner")
+
+    def mapping_subkey(self) -> bytes:
+        """The 32-byte key from which each mapping's one-time key is derived."""
+        return self._subkey(b"mapping")
+
+    def index_subkey(self) -> bytes:
+        """The 32-byte key of the client's local index of files already seen.
+
+        Of the same family as the subkeys that the design lists; it has the index encrypted, but names no key.
+        """
+        return self._subkey(b"index")
+
+    def _subkey(self, name: bytes) -> bytes:
+        return expand(self._raw, b"tessera/v1/" + name)
+
+
+def expand(key: bytes, info: bytes) -> bytes:
+    """HKDF-Expand with SHA-256 (RFC 5869, section 2.3): 32 bytes from a uniformly random 32-byte key."""
+    return HKDFExpand(SHA256(), KEY_SIZE, info).derive(key)
+
+
+def require_size(what: str, value: bytes, size: int) -> None:
+    """TesseraError unless `value` has `size` bytes: what is joined under one HMAC must have fixed widths."""
+    if len(value) != size:
+        raise TesseraError(f"{what} has {size} bytes, not {len(value)}")
+
+
+def require_ids(object_id: bytes, encoding_id: bytes) -> None:
+    """TesseraError unless the object id has 32 bytes and the encoding id 16."""
+    require_size("an object id", object_id, OBJECT_ID_SIZE)
+    require_size("an encoding id", encoding_id, IDENTIFIER_SIZE)
+
+
+def _hmac(key: bytes, message: bytes) -> bytes:
+    code = HMAC(key, SHA256())
+    code.update(message)
+    return code.finalize()

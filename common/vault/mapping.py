@@ -1,0 +1,226 @@
+"""The mapping: the secret part of an encoding, and how it is sealed. Format version 1.
+
+    offset  bytes
+         0      8  magic "TESSMAP\\0"
+         8      2  version, 1
+        10     32  salt, random
+        42     32  commitment
+        74         ciphertext ‖ tag (16), AES-256-GCM
+
+Integers are big-endian. Sealing: one-time key and commitment by HKDF-Expand (RFC 5869, section 2.3) of the
+mapping subkey, info = label ‖ salt; the associated data are magic, version, object id, encoding id. The
+commitment is there because GCM does not commit to its key: with it, a mapping opens under one vault key only.
+The plaintext is the length (4 bytes) of the msgpack that follows, the msgpack, and zeros up to a power of
+two, at least 1024: its size tells next to nothing about the name and the thumbnail.
+
+Opening believes nothing: shape, then commitment, then tag, then every field and how they agree. What it
+returns may be acted on, save the name: that is text, and made safe where it becomes a path.
+"""
+
+from __future__ import annotations
+
+import secrets
+import struct
+from typing import Annotated, Any, NoReturn, Optional
+
+import msgpack
+import msgspec
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.constant_time import bytes_eq
+from msgspec import Meta
+
+from common.errors import IntegrityError, RefusedError, TesseraError, UsageError
+from common.vault.keys import VaultKey, expand, require_ids
+
+MAGIC = b"TESSMAP\0"
+VERSION = 1
+KEY_LABEL = b"tessera/v1/mapping/key"
+COMMITMENT_LABEL = b"tessera/v1/mapping/commitment"
+UNKNOWN_MEDIA_TYPE = "application/octet-stream"
+MAX_SEALED_MAPPING = 32 * 1024
+MAX_THUMBNAIL = 8 * 1024
+MAX_NAME = 1024  # characters
+
+_PREFIX = struct.Struct(">8sH")
+_HEADER = struct.Struct(">8sH32s32s")
+_LENGTH = struct.Struct(">I")
+_SALT_SIZE = 32
+_TAG_SIZE = 16
+_MIN_PLAINTEXT = 1024
+# Each one-time key encrypts one mapping, so that its nonce has nothing to tell apart.
+_NONCE = bytes(12)
+
+_Digest = Annotated[bytes, Meta(min_length=32, max_length=32)]
+_Count = Annotated[int, Meta(ge=1, le=2**63 - 1)]
+_Shares = Annotated[int, Meta(ge=1, le=64)]
+_Pixels = Annotated[int, Meta(ge=1, le=2**31 - 1)]
+
+
+class Mapping(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What the owner of an encoding knows of it, and nobody else.
+
+    data_key, image_sha256, recipe_digest: 32 bytes each. image_size: bytes. segment_size: plaintext bytes of
+    every segment but the last. width, height: pixels. thumbnail: a small encoded image, at most 8 KiB.
+    stored_at: seconds since 1970, UTC. name: as the producer found it, at most 1024 characters, never to be
+    trusted as a path.
+    """
+
+    data_key: _Digest
+    image_sha256: _Digest
+    image_size: Annotated[int, Meta(ge=0, le=2**63 - 1)]
+    segment_count: _Count
+    segment_size: Annotated[int, Meta(ge=1, le=2**30)]
+    k: _Shares
+    n: _Shares
+    recipe_digest: _Digest
+    name: Annotated[str, Meta(max_length=MAX_NAME)]
+    media_type: Annotated[str, Meta(max_length=255)] = UNKNOWN_MEDIA_TYPE
+    width: Optional[_Pixels] = None
+    height: Optional[_Pixels] = None
+    thumbnail: Optional[Annotated[bytes, Meta(max_length=MAX_THUMBNAIL)]] = None
+    stored_at: Annotated[int, Meta(ge=0, le=2**63 - 1)]
+
+    def __repr__(self) -> str:
+        return f"<Mapping: {self.k} of {self.n}, contents hidden>"
+
+    # rich would print every field, in a traceback with locals too.
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        return [("k", self.k), ("n", self.n)]
+
+    def __reduce__(self) -> NoReturn:
+        raise TesseraError("a mapping is not pickled: it leaves memory only sealed")
+
+
+def seal_mapping(key: VaultKey, mapping: Mapping, object_id: bytes, encoding_id: bytes) -> bytes:
+    """The mapping sealed for its object id (32 bytes) and encoding id (16), at most MAX_SEALED_MAPPING bytes.
+
+    UsageError when a field is out of its limits or two contradict each other; TesseraError when the object id
+    is not that of the mapping's image.
+    """
+    associated = _associated_data(object_id, encoding_id)
+    plaintext = _plaintext(mapping)
+    if not bytes_eq(key.object_id(mapping.image_sha256), object_id):
+        raise TesseraError("a mapping was to be sealed under the object id of another image")
+    salt = secrets.token_bytes(_SALT_SIZE)
+    one_time_key, commitment = _one_time_key(key, salt)
+    header = _HEADER.pack(MAGIC, VERSION, salt, commitment)
+    return header + AESGCM(one_time_key).encrypt(_NONCE, plaintext, associated)
+
+
+def open_mapping(key: VaultKey, sealed: bytes, object_id: bytes, encoding_id: bytes) -> Mapping:
+    """The mapping that was sealed for this object id (32 bytes) and encoding id (16).
+
+    RefusedError when it was sealed under another vault key; IntegrityError when it is damaged, belongs to
+    another object or encoding, or its fields contradict each other.
+    """
+    associated = _associated_data(object_id, encoding_id)
+    _check_shape(sealed)
+    _, _, salt, commitment = _HEADER.unpack_from(sealed)
+    one_time_key, expected = _one_time_key(key, salt)
+    if not bytes_eq(commitment, expected):
+        raise RefusedError(
+            "the mapping was sealed with another vault key", advice="check which vault's key file is in use"
+        )
+    try:
+        plaintext = AESGCM(one_time_key).decrypt(_NONCE, sealed[_HEADER.size :], associated)
+    except InvalidTag:
+        raise IntegrityError("the mapping is damaged, or belongs to another object or encoding") from None
+    mapping = _read(plaintext)
+    if not bytes_eq(key.object_id(mapping.image_sha256), object_id):
+        raise IntegrityError("the mapping describes another image than the one it is kept for")
+    return mapping
+
+
+def _associated_data(object_id: bytes, encoding_id: bytes) -> bytes:
+    require_ids(object_id, encoding_id)
+    return _PREFIX.pack(MAGIC, VERSION) + object_id + encoding_id
+
+
+def _one_time_key(key: VaultKey, salt: bytes) -> tuple[bytes, bytes]:
+    """The AES key and the commitment that go with this salt, 32 bytes each."""
+    subkey = key.mapping_subkey()
+    return expand(subkey, KEY_LABEL + salt), expand(subkey, COMMITMENT_LABEL + salt)
+
+
+def _check_shape(sealed: bytes) -> None:
+    if len(sealed) < _PREFIX.size or not sealed.startswith(MAGIC):
+        raise IntegrityError("this is not a sealed mapping")
+    _, version = _PREFIX.unpack_from(sealed)
+    if version != VERSION:
+        raise IntegrityError(
+            f"the mapping has format version {version}, this program reads version {VERSION}",
+            advice="update Tessera",
+        )
+    size = len(sealed) - _HEADER.size - _TAG_SIZE
+    if size < _MIN_PLAINTEXT or size & (size - 1) or len(sealed) > MAX_SEALED_MAPPING:
+        raise IntegrityError(f"a sealed mapping never has {len(sealed)} bytes: it is damaged")
+
+
+def _plaintext(mapping: Mapping) -> bytes:
+    """The one plaintext that stands for this mapping; UsageError when its fields are no mapping's."""
+    fields = msgspec.structs.asdict(mapping)
+    _parse(fields, UsageError)
+    body: bytes = msgpack.packb(fields)
+    framed = _LENGTH.pack(len(body)) + body
+    size = max(_MIN_PLAINTEXT, 1 << (len(framed) - 1).bit_length())
+    return framed.ljust(size, b"\0")
+
+
+def _read(plaintext: bytes) -> Mapping:
+    (length,) = _LENGTH.unpack_from(plaintext)
+    mapping = _parse(_unpack(plaintext[_LENGTH.size : _LENGTH.size + length]), IntegrityError)
+    # One mapping has one plaintext: this checks length, padding, and how msgpack wrote the fields.
+    if _plaintext(mapping) != plaintext:
+        raise IntegrityError("a mapping is not sound: it is written in another way than it should be")
+    return mapping
+
+
+def _unpack(body: bytes) -> object:
+    """What the msgpack says, or None, which is no mapping either, when it does not read."""
+    try:
+        return msgpack.unpackb(
+            body,
+            max_str_len=4 * MAX_NAME,
+            max_bin_len=MAX_THUMBNAIL,
+            max_array_len=0,
+            max_map_len=len(Mapping.__struct_fields__),
+            max_ext_len=0,
+        )
+    except (ValueError, msgpack.UnpackException):
+        # Nothing is raised in the handler: msgpack's exceptions hold what they had read, the data key too.
+        return None
+
+
+def _parse(fields: object, error: type[TesseraError]) -> Mapping:
+    """The fields as a mapping, or `error` raised with what is wrong, in words that repeat nothing secret."""
+    try:
+        # Without builtin_types, msgspec would take text for bytes and read it as base64.
+        mapping = msgspec.convert(fields, Mapping, builtin_types=(bytes,))
+    except msgspec.ValidationError as invalid:
+        raise error(f"a mapping is not sound: {invalid}") from None
+    fault = _fault(mapping)
+    if fault is not None:
+        raise error(f"a mapping is not sound: {fault}")
+    return mapping
+
+
+def _fault(mapping: Mapping) -> Optional[str]:
+    """What is wrong between fields that are right each for itself."""
+    if mapping.k > mapping.n:
+        return f"k = {mapping.k} is more than n = {mapping.n}"
+    # An empty image has one segment, which is empty.
+    if mapping.segment_count != max(1, -(-mapping.image_size // mapping.segment_size)):
+        return "its sizes and its number of segments disagree"
+    if not (_is_unicode(mapping.name) and _is_unicode(mapping.media_type)):
+        return "its name or media type is not valid Unicode"
+    return None
+
+
+def _is_unicode(text: str) -> bool:
+    # A file name that is not valid in the system's encoding reaches Python with lone surrogates.
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

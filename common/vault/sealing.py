@@ -1,0 +1,167 @@
+"""Sealing the segments of one encoding: AES-256-GCM (NIST SP 800-38D), much as STREAM (Hoang et al. 2015).
+
+    nonce            4 zero bytes ‖ s
+    associated data  "tessera/v1/segment" ‖ encoding id (16) ‖ s (8) ‖ last flag (1) ‖ k (2) ‖ n (2)
+    sealed segment   ciphertext ‖ tag (16), as long as the segment and 16 bytes
+
+Integers are big-endian. Segment s opens only as segment s of this encoding, and the flag tells a stream that
+ended from one that was cut, so that a stream of unknown length can be sealed as it comes. Length, count and
+SHA-256 of the image are bound by the mapping, not here.
+
+The counted nonce is safe because no data key meets the same s twice: a data key is new for each encoding,
+seals in one sealer only, and a sealer takes each segment number once, in order. A retry sends the same
+ciphertext again. Buffers are the caller's and are reused: allocating them costs more than the cipher.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Union
+
+import numpy as np
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from numpy.typing import NDArray
+
+from common.errors import IntegrityError, TesseraError
+from common.protocol.identifiers import IDENTIFIER_SIZE
+from common.vault.keys import HiddenKey, require_size
+
+TAG_SIZE = 16
+MAX_SHARES = 64
+LABEL = b"tessera/v1/segment"
+
+Bytes = NDArray[np.uint8]
+Buffer = Union[Bytes, memoryview, bytes]
+
+_ASSOCIATED = struct.Struct(f">{len(LABEL)}s{IDENTIFIER_SIZE}sQ?HH")
+_NONCE = struct.Struct(">4xQ")
+
+
+class DataKey(HiddenKey):
+    """The key of one encoding: `DataKey.generate()` makes one that seals, `DataKey(raw)` only opens."""
+
+    __slots__ = ("_may_seal",)
+
+    def __init__(self, raw: bytes) -> None:
+        super().__init__(raw)
+        # Known bytes have been in use: sealing with them could repeat a nonce under the same key.
+        self._may_seal = False
+
+    @classmethod
+    def generate(cls) -> DataKey:
+        """A new data key, which one `SegmentSealer` may use."""
+        key = super().generate()
+        key._may_seal = True
+        return key
+
+    def claim_for_sealing(self) -> None:
+        """Take the right to seal, which a generated key gives once; TesseraError when it is gone."""
+        if not self._may_seal:
+            raise TesseraError("a data key seals in one sealer only, and never after it was in a mapping")
+        self._may_seal = False
+
+
+class SegmentSealer:
+    """Seals segments 0, 1, 2, … of one encoding; one thread at a time.
+
+    Takes a fresh data key, the encoding id (16 bytes), k and n (1 ≤ k ≤ n ≤ 64). TesseraError when the key
+    has sealed before, or an argument is out of bounds.
+    """
+
+    def __init__(self, data_key: DataKey, encoding_id: bytes, k: int, n: int) -> None:
+        _check_encoding(encoding_id, k, n)
+        data_key.claim_for_sealing()
+        self._cipher = AESGCM(data_key.reveal())
+        self._encoding_id = encoding_id
+        self._k = k
+        self._n = n
+        self._next_segment = 0
+        self._ended = False
+
+    def seal(self, segment_number: int, plaintext: Buffer, is_last: bool, out: Bytes) -> int:
+        """Write ciphertext ‖ tag of the segment to the start of `out`, and return its length.
+
+        `plaintext` holds contiguous bytes, `out` at least 16 more (uint8, one dimension). They may start at
+        the same address, to seal in place, and not overlap otherwise. TesseraError, with nothing sealed, when
+        the number is not the next one, the last segment was sealed, or a buffer does not fit.
+        """
+        if self._ended or segment_number != self._next_segment:
+            raise TesseraError(f"segment {segment_number} cannot be sealed: {self._expectation()}")
+        source = _contiguous(plaintext)
+        target = _room(out, source.size + TAG_SIZE)
+        _check_overlap(source, target)
+        # Spent before it is used: whatever happens from here on, this number meets this key no second time.
+        self._next_segment += 1
+        self._ended = is_last
+        associated = _associated_data(self._encoding_id, segment_number, is_last, self._k, self._n)
+        return self._cipher.encrypt_into(_NONCE.pack(segment_number), source.data, associated, target.data)
+
+    def _expectation(self) -> str:
+        if self._ended:
+            return f"segment {self._next_segment - 1} was the last"
+        return f"segment {self._next_segment} comes next"
+
+
+class SegmentOpener:
+    """Opens sealed segments of one encoding, in any order; arguments as for `SegmentSealer`."""
+
+    def __init__(self, data_key: DataKey, encoding_id: bytes, k: int, n: int) -> None:
+        _check_encoding(encoding_id, k, n)
+        self._cipher = AESGCM(data_key.reveal())
+        self._encoding_id = encoding_id
+        self._k = k
+        self._n = n
+
+    def open(self, segment_number: int, sealed: Buffer, is_last: bool, out: Bytes) -> int:
+        """Write the plaintext of `sealed` (ciphertext ‖ tag) to the start of `out`, and return its length.
+
+        Buffers as for `seal`. IntegrityError, with all of `out` set to zero, when this is not segment
+        `segment_number` of this encoding as it was sealed; TesseraError when a buffer does not fit.
+        """
+        if not 0 <= segment_number < 1 << 64:
+            raise TesseraError(f"there is no segment {segment_number}")
+        source = _contiguous(sealed)
+        target = _room(out, max(source.size - TAG_SIZE, 0))
+        _check_overlap(source, target)
+        associated = _associated_data(self._encoding_id, segment_number, is_last, self._k, self._n)
+        try:
+            return self._cipher.decrypt_into(_NONCE.pack(segment_number), source.data, associated, target.data)
+        except InvalidTag:
+            # The tag is checked last, when the plaintext already stands in the buffer; nobody shall find it.
+            out[:] = 0
+            raise IntegrityError(
+                f"segment {segment_number} of encoding {self._encoding_id.hex()} is damaged or out of place"
+            ) from None
+
+
+def _associated_data(encoding_id: bytes, segment_number: int, is_last: bool, k: int, n: int) -> bytes:
+    return _ASSOCIATED.pack(LABEL, encoding_id, segment_number, is_last, k, n)
+
+
+def _check_encoding(encoding_id: bytes, k: int, n: int) -> None:
+    require_size("an encoding id", encoding_id, IDENTIFIER_SIZE)
+    if not 1 <= k <= n <= MAX_SHARES:
+        raise TesseraError(f"{k} of {n} is no encoding: 1 ≤ k ≤ n ≤ {MAX_SHARES}")
+
+
+def _contiguous(data: Buffer) -> Bytes:
+    view = data.data if isinstance(data, np.ndarray) else memoryview(data)
+    if not view.c_contiguous or view.itemsize != 1:
+        raise TesseraError("a segment's buffer must be contiguous bytes")
+    return np.frombuffer(view, np.uint8)
+
+
+def _room(out: Bytes, size: int) -> Bytes:
+    """The first `size` bytes of `out`: the cipher wants a buffer of the exact length."""
+    if out.dtype != np.uint8 or out.ndim != 1 or not out.flags.c_contiguous or not out.flags.writeable:
+        raise TesseraError("a segment's output buffer must be writable, contiguous uint8 of one dimension")
+    if out.size < size:
+        raise TesseraError(f"a segment's output buffer has {out.size} bytes where {size} are written")
+    return out[:size]
+
+
+def _check_overlap(source: Bytes, target: Bytes) -> None:
+    # The cipher runs ahead of what it reads when buffers overlap, and writes garbage without a word.
+    if np.may_share_memory(source, target) and source.ctypes.data != target.ctypes.data:
+        raise TesseraError("a segment's buffers overlap")

@@ -1,0 +1,265 @@
+"""Stores many small images together: those that fit into one segment each, the whole share in one message.
+
+A message that is forwarded costs the broker much the same whatever its size. So up to 32 images, 4 MiB of coded blocks
+at most, are read, looked up, sealed and coded together, and what goes to the same device travels together. A share that
+its device does not acknowledge goes to another; its block is still in memory.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Optional
+
+from common.errors import TesseraError, UnreachableError
+from common.link.declined import DeclinedError
+from common.protocol.codec import MAX_PAYLOAD
+from common.protocol.envelope import Operation
+from common.protocol.messages import MAX_BATCH, Answer, Code, Store, Stored, WholeShare
+from common.vault.mapping import MAX_THUMBNAIL
+from common.vault.seen import Stamp
+from producer.encoding import Bytes, Conclusion, EncodedSegment, Encoding, Image
+from producer.outcome import FailedImage, Outcome, SkippedFile, StoredImage, shares_needed, too_few
+from producer.picture import Picture, look_at
+from producer.reading import read_whole
+from producer.session import Session
+from producer.sources import Source
+
+log = logging.getLogger(__name__)
+
+MAX_IMAGES = 32
+_STORE_PATIENCE = 60.0  # seconds: a round of fsyncs on a slow disk
+_MAX_MOVES = 3
+_MIN_THUMBNAIL = 1024  # bytes; a thumbnail takes no more than a sixteenth of the image, but may take this
+
+
+@dataclass
+class _Image:
+    """One image on its way."""
+
+    source: Source
+    content: bytes
+    sha256: bytes
+    stamp: Optional[Stamp]
+    picture: Picture = field(default_factory=Picture)
+    encoding: Optional[Encoding] = None
+    encoded: Optional[EncodedSegment] = None
+    conclusion: Optional[Conclusion] = None
+    held: dict[int, bytes] = field(default_factory=dict)  # share → the device that committed it
+    refused: dict[int, Code] = field(default_factory=dict)  # share → why its last device did not
+
+
+@dataclass(frozen=True)
+class _Sending:
+    image: _Image
+    share: int
+    device: bytes
+
+
+async def store_batch(session: Session, sources: Sequence[Source]) -> list[Outcome]:
+    """Store small sources; what goes wrong with one is its outcome and no other's."""
+    started = time.monotonic()
+    outcomes: list[Outcome] = []
+    images = await _read(session, sources, outcomes)
+    known = await session.stored_encodings(list({image.sha256 for image in images}))
+    fresh: dict[bytes, _Image] = {}
+    twins: list[_Image] = []
+    for image in images:
+        encoding = known.get(image.sha256)
+        if encoding is not None:
+            size = len(image.content)
+            outcomes.append(session.already_stored(image.source, image.sha256, size, encoding, started))
+            session.remember(image.stamp, image.sha256)
+        elif image.sha256 in fresh:
+            twins.append(image)
+        else:
+            fresh[image.sha256] = image
+    await _store_fresh(session, fresh, outcomes, started)
+    if twins:  # the same bytes under another name, stored a moment ago
+        outcomes += await store_batch(session, [twin.source for twin in twins])
+    return outcomes
+
+
+async def _store_fresh(session: Session, fresh: dict[bytes, _Image], outcomes: list[Outcome], started: float) -> None:
+    wanted: list[_Image] = []
+    for image in fresh.values():
+        image.picture = await session.in_thread(look_at, image.content, _thumbnail_limit(image.content))
+        if session.images_only and not image.picture.is_image:
+            outcomes.append(SkippedFile(image.source.shown))
+        else:
+            wanted.append(image)
+    if not wanted:
+        return
+    buffer = await session.buffers.take()
+    try:
+        _encode(session, wanted, buffer)
+        await _send(session, wanted)
+    finally:
+        session.buffers.give_back(buffer)  # messages hold copies of the blocks, never the buffer
+    outcomes += [_conclude(session, image, started) for image in wanted]
+
+
+# --- read
+
+
+async def _read(session: Session, sources: Sequence[Source], outcomes: list[Outcome]) -> list[_Image]:
+    images = []
+    for source in sources:
+        try:
+            content, sha256, stamp = await session.in_thread(read_whole, source)
+        except TesseraError as error:
+            outcomes.append(FailedImage(source.shown, error))
+        else:
+            images.append(_Image(source, content, sha256, stamp))
+    return images
+
+
+def _thumbnail_limit(content: bytes) -> int:
+    return min(MAX_THUMBNAIL, max(_MIN_THUMBNAIL, len(content) // 16))
+
+
+# --- seal → encode
+
+
+def _encode(session: Session, images: Iterable[_Image], buffer: Bytes) -> None:
+    """Seal and code the images one behind the other into one buffer, which has room for all of them."""
+    offset = 0
+    for image in images:
+        image.encoding = Encoding(session.code, session.slicing)
+        room = image.encoding.buffer_bytes(len(image.content))
+        image.encoded = image.encoding.encode(0, image.content, True, buffer[offset : offset + room])
+        offset += room
+        about = Image(image.sha256, len(image.content), image.source.name, image.picture, int(time.time()))
+        image.conclusion = image.encoding.conclude(session.key, about)
+
+
+# --- send → commit
+
+
+async def _send(session: Session, images: Sequence[_Image]) -> None:
+    """Send every share to a device, and those that were not acknowledged to others, while there are any."""
+    tried: dict[bytes, list[bytes]] = {_id(image): [] for image in images}
+    for attempt in range(_MAX_MOVES):
+        lacking = [image for image in images if len(image.held) < session.code.n]
+        sendings = await _place(session, lacking, tried, together=attempt == 0)
+        if not sendings:
+            return
+        by_device: dict[bytes, list[_Sending]] = {}
+        for sending in sendings:
+            by_device.setdefault(sending.device, []).append(sending)
+        messages = [m for shares in by_device.values() for m in _messages(shares)]
+        await asyncio.gather(*(_send_message(session, message) for message in messages))
+
+
+async def _place(
+    session: Session, images: Sequence[_Image], tried: dict[bytes, list[bytes]], *, together: bool
+) -> list[_Sending]:
+    """Devices for the shares that have none yet. `together`: none was tried, so one question does for all."""
+    if together and images:
+        ids = [_id(image) for image in images]
+        placed = await session.find_places(ids, max(_share_bytes(image) for image in images))
+    else:
+        placed = [(await session.find_places([_id(i)], _share_bytes(i), tried[_id(i)]))[0] for i in images]
+    sendings = []
+    for image, devices in zip(images, placed):
+        open_shares = [share for share in range(session.code.n) if share not in image.held]
+        for share in open_shares[len(devices) :]:
+            image.refused.setdefault(share, Code.NO_ROOM)
+        for share, device in zip(open_shares, devices):
+            tried[_id(image)].append(device)
+            sendings.append(_Sending(image, share, device))
+    return sendings
+
+
+def _messages(sendings: Sequence[_Sending]) -> Iterable[list[_Sending]]:
+    """One device's shares in messages of at most the protocol's sizes."""
+    message: list[_Sending] = []
+    size = 0
+    for sending in sendings:
+        share_size = _share_bytes(sending.image)
+        if message and (len(message) == MAX_BATCH or size + share_size > MAX_PAYLOAD):
+            yield message
+            message, size = [], 0
+        message.append(sending)
+        size += share_size
+    if message:
+        yield message
+
+
+async def _send_message(session: Session, sendings: Sequence[_Sending]) -> None:
+    device = sendings[0].device
+    header = Store([_whole_share(session, sending) for sending in sendings])
+    payload = b"".join(part for s in sendings for part in _parts(s.image, s.share))
+    try:
+        reply = await session.link.request(
+            Operation.STORE, header, Stored, device=device, payload=payload, patience=_STORE_PATIENCE
+        )
+        answers = reply.header.shares
+    except DeclinedError as error:
+        answers = [Answer(error.code, str(error))] * len(sendings)
+    except UnreachableError as error:
+        answers = [Answer(Code.GONE, str(error))] * len(sendings)
+    for sending, answer in zip(sendings, answers):
+        if answer.granted:
+            sending.image.held[sending.share] = device
+            sending.image.refused.pop(sending.share, None)
+        else:
+            sending.image.refused[sending.share] = answer.code
+    refusal = next((answer for answer in answers if not answer.granted), None)
+    if refusal is not None:
+        log.warning("%s: %s", session.name_of(device), refusal.text or refusal.code.value)
+
+
+def _id(image: _Image) -> bytes:
+    return _ready(image)[0].encoding_id
+
+
+def _ready(image: _Image) -> tuple[Encoding, EncodedSegment, Conclusion]:
+    if image.encoding is None or image.encoded is None or image.conclusion is None:
+        raise TesseraError("an image is sent before it is encoded; this is a fault of Tessera")
+    return image.encoding, image.encoded, image.conclusion
+
+
+def _parts(image: _Image, share: int) -> tuple[memoryview, bytes]:
+    """A share as it travels: its block, then what is committed beside it."""
+    _, encoded, conclusion = _ready(image)
+    return encoded.blocks[share].data, conclusion.commitment
+
+
+def _share_bytes(image: _Image) -> int:
+    return sum(len(part) for part in _parts(image, 0))
+
+
+def _whole_share(session: Session, sending: _Sending) -> WholeShare:
+    block, commitment = _parts(sending.image, sending.share)
+    code = session.code
+    return WholeShare(_id(sending.image), sending.share, code.k, code.n, len(block), len(commitment))
+
+
+# --- what came of it
+
+
+def _conclude(session: Session, image: _Image, started: float) -> Outcome:
+    source, code = image.source, session.code
+    encoding, _, conclusion = _ready(image)
+    needed = shares_needed(code.k, code.n)
+    if len(image.held) < needed:
+        return FailedImage(source.shown, too_few(source.shown, len(image.held), needed, image.refused))
+    session.keep(conclusion, encoding.encoding_id, image.stamp, image.sha256)
+    size = len(image.content)
+    session.progress(size)
+    names = [session.name_of(image.held[s]) if s in image.held else None for s in range(code.n)]
+    return StoredImage(
+        image.sha256,
+        source.shown,
+        size,
+        code.k,
+        code.n,
+        names,
+        False,
+        time.monotonic() - started,
+        image.picture.is_image,
+    )

@@ -1,0 +1,93 @@
+"""The producer's command line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import NoReturn, Optional
+
+import typer
+
+from common.errors import TesseraError, UsageError
+from common.home import client_identity, home
+from common.passphrase import read_passphrase
+from common.program import application, complain, run
+from producer.outcome import FailedImage, Outcome, StoredImage
+from producer.sources import STDIN, find_sources
+
+commands = application("Store images over the devices of the cluster.")
+
+
+@commands.command()
+def store(
+    images: list[str] = typer.Argument(..., help="Images to store; folders are walked, - is stdin."),
+    as_json: bool = typer.Option(False, "--json", help="Print a JSON object per image."),
+    name: str = typer.Option("stdin", help="Name for the image that comes from stdin."),
+    k: Optional[int] = typer.Option(None, "-k", "--k", envvar="TESSERA_K", help="Shares that restore an image."),
+    n: Optional[int] = typer.Option(None, "-n", "--n", envvar="TESSERA_N", help="Shares made, one a device."),
+    images_only: bool = typer.Option(
+        False, envvar="TESSERA_IMAGES_ONLY", help="Skip files that are no image, instead of storing them too."
+    ),
+    passphrase_file: Optional[Path] = typer.Option(
+        None, envvar="TESSERA_PASSPHRASE_FILE", help="File that holds the vault's passphrase."
+    ),
+) -> int:
+    """Store images and print the SHA-256 of each, in the format of sha256sum."""
+    if images.count(STDIN) > 1:
+        raise UsageError("stdin can be stored only once")
+    sources = list(find_sources(images, name))
+    identity = client_identity()
+    from producer.work import Work  # what stores pulls in numpy and more, which --help needs not
+
+    work = Work(identity, home(), read_passphrase(passphrase_file))
+    return work.store(sources, k, n, images_only, _Report(as_json))
+
+
+class _Report:
+    """Prints each outcome, and keeps the exit code: that of the first failure."""
+
+    def __init__(self, as_json: bool) -> None:
+        self._as_json = as_json
+        self.exit_code = 0
+
+    def __call__(self, outcome: Outcome) -> None:
+        if isinstance(outcome, StoredImage):
+            self._stored(outcome)
+        elif isinstance(outcome, FailedImage):
+            self.failed(outcome.error)
+        else:
+            complain(f"{outcome.shown}: no image that Tessera knows; skipped")
+
+    def _stored(self, image: StoredImage) -> None:
+        if self._as_json:
+            print(json.dumps(image.as_json()), flush=True)
+        else:
+            print(_sha256sum_line(image.sha256.hex(), image.shown), flush=True)
+        if image.already_stored:
+            complain(f"{image.shown}: is stored already")
+        elif not image.is_image:
+            complain(f"{image.shown}: no image that Tessera knows; stored all the same")
+        if image.degraded:
+            had = image.n - image.devices.count(None)
+            complain(
+                f"{image.shown}: DEGRADED: {had} of {image.n} shares are stored; "
+                f"{had - image.k} devices may be lost, not {image.n - image.k}"
+            )
+
+    def failed(self, error: TesseraError) -> None:
+        complain(f"producer: {error}")
+        if error.advice:
+            complain(f"  {error.advice}")
+        self.exit_code = self.exit_code or error.exit_code
+
+
+def _sha256sum_line(sha256: str, shown: str) -> str:
+    """As sha256sum prints it: a name with a backslash or a line's end is escaped, and the line says so."""
+    if any(character in shown for character in "\\\n\r"):
+        escaped = shown.replace("\\", "\\\\").replace("\n", "\\n").replace("\r", "\\r")
+        return f"\\{sha256}  {escaped}"
+    return f"{sha256}  {shown}"
+
+
+def main() -> NoReturn:
+    run(commands, "producer")

@@ -1,0 +1,126 @@
+"""One encoding of one image: seal → encode, segment by segment, and the recipe and mapping that come of it.
+
+An encoding has a data key and an id of its own and is used for one attempt only; a block that has to be sent again is
+sent as it is. What is sealed is never read a second time.
+"""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass
+from typing import Union
+
+import numpy as np
+from numpy.typing import NDArray
+
+from common.erasure import ErasureCode
+from common.errors import UsageError
+from common.protocol.codec import MAX_PAYLOAD, pack
+from common.protocol.identifiers import DIGEST_SIZE, IDENTIFIER_SIZE
+from common.protocol.messages import Commitment
+from common.recipe import Recipe, digest
+from common.slicing import Slicing
+from common.vault.keys import VaultKey
+from common.vault.mapping import MAX_NAME, MAX_SEALED_MAPPING, Mapping, seal_mapping
+from common.vault.sealing import DataKey, SegmentSealer
+from producer.picture import Picture
+
+Bytes = NDArray[np.uint8]
+_MAX_DIGESTS = MAX_PAYLOAD - MAX_SEALED_MAPPING - 1024  # bytes: recipe and mapping travel in one message
+
+
+@dataclass(frozen=True)
+class Image:
+    """What is known of an image once it was read."""
+
+    sha256: bytes
+    size: int  # bytes
+    name: str
+    picture: Picture
+    stored_at: int  # Unix seconds
+
+
+@dataclass(frozen=True)
+class EncodedSegment:
+    """The n blocks of one segment, views into one buffer, and the digest of each."""
+
+    segment: int
+    blocks: list[Bytes]
+    digests: list[bytes]
+
+
+class Encoding:
+    def __init__(self, code: ErasureCode, slicing: Slicing) -> None:
+        self.encoding_id = secrets.token_bytes(IDENTIFIER_SIZE)
+        self.k, self.n = code.k, code.n
+        self._code = code
+        self._slicing = slicing
+        self._data_key = DataKey.generate()
+        self._sealer = SegmentSealer(self._data_key, self.encoding_id, code.k, code.n)
+        self._digests = bytearray()
+        self._last_block_length = 0
+
+    def buffer_bytes(self, segment_length: int) -> int:
+        """Room that the blocks of a segment with so many bytes of the image take."""
+        return self.n * self._slicing.block_length(segment_length)
+
+    def encode(self, segment: int, plaintext: Union[bytes, memoryview], is_last: bool, buffer: Bytes) -> EncodedSegment:
+        """Seal and code the next segment into `buffer`.
+
+        UsageError where the image is so long that its recipe would not fit into a message.
+        """
+        if len(self._digests) + self.n * DIGEST_SIZE > _MAX_DIGESTS:
+            limit = (_MAX_DIGESTS // (self.n * DIGEST_SIZE)) * self._slicing.segment_size
+            raise UsageError(f"the image is too large: with n = {self.n} at most {limit >> 30} GiB")
+        length = self._slicing.block_length(len(plaintext))
+        sealed = self._sealer.seal(segment, plaintext, is_last, buffer)
+        buffer[sealed : self.k * length] = 0
+        blocks = [buffer[share * length : (share + 1) * length] for share in range(self.n)]
+        self._code.encode(blocks[: self.k], blocks[self.k :])
+        digests = [digest(block.data) for block in blocks]
+        self._digests += b"".join(digests)
+        self._last_block_length = length
+        return EncodedSegment(segment, blocks, digests)
+
+    def recipe(self) -> Recipe:
+        """The recipe of all segments encoded so far."""
+        full, last = self._slicing.block_size, self._last_block_length
+        return Recipe(self.encoding_id, self.k, self.n, full, last, bytes(self._digests))
+
+    def conclude(self, key: VaultKey, image: Image) -> Conclusion:
+        """Recipe and sealed mapping, as they are committed beside every share."""
+        recipe = self.recipe()
+        packed_recipe = recipe.encode()
+        object_id = key.object_id(image.sha256)
+        mapping = Mapping(
+            data_key=self._data_key.reveal(),
+            image_sha256=image.sha256,
+            image_size=image.size,
+            segment_count=recipe.segment_count,
+            segment_size=self._slicing.segment_size,
+            k=self.k,
+            n=self.n,
+            recipe_digest=digest(packed_recipe),
+            name=_storable_name(image.name),
+            media_type=image.picture.media_type,
+            width=image.picture.width,
+            height=image.picture.height,
+            thumbnail=image.picture.thumbnail,
+            stored_at=image.stored_at,
+        )
+        sealed = seal_mapping(key, mapping, object_id, self.encoding_id)
+        delete_hash = key.delete_hash(object_id, self.encoding_id)
+        commitment = pack(Commitment(object_id, packed_recipe, sealed, delete_hash))
+        return Conclusion(object_id, sealed, commitment)
+
+
+@dataclass(frozen=True)
+class Conclusion:
+    object_id: bytes
+    mapping: bytes  # sealed
+    commitment: bytes  # packed
+
+
+def _storable_name(name: str) -> str:
+    """A file name as text that can be packed; names on disk may hold bytes that are no Unicode."""
+    return name.encode("utf-8", "replace").decode("utf-8")[:MAX_NAME]

@@ -1,0 +1,70 @@
+"""What came of storing one image, and how many committed shares make it stored."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Optional, Union
+
+from common.errors import NoRoomError, NotEnoughError, TesseraError
+from common.protocol.messages import Code
+
+
+@dataclass(frozen=True)
+class StoredImage:
+    sha256: bytes
+    shown: str  # the path as the user gave it
+    size: int  # bytes
+    k: int
+    n: int
+    devices: list[Optional[str]]  # names in the order of shares; None where a share found no device
+    already_stored: bool
+    seconds: float
+    is_image: bool
+
+    @property
+    def degraded(self) -> bool:
+        return None in self.devices
+
+    def as_json(self) -> dict[str, object]:
+        return {
+            "sha256": self.sha256.hex(),
+            "path": self.shown,
+            "bytes": self.size,
+            "k": self.k,
+            "n": self.n,
+            "devices": self.devices,
+            "already_stored": self.already_stored,
+            "degraded": self.degraded,
+            "seconds": round(self.seconds, 4),
+            "is_image": self.is_image,
+        }
+
+
+@dataclass(frozen=True)
+class FailedImage:
+    shown: str
+    error: TesseraError
+
+
+@dataclass(frozen=True)
+class SkippedFile:
+    """A file that is no image, where only images were wanted."""
+
+    shown: str
+
+
+Outcome = Union[StoredImage, FailedImage, SkippedFile]
+
+
+def shares_needed(k: int, n: int) -> int:
+    """Committed shares without which an image does not count as stored: one may still be lost, if n allows it."""
+    return min(k + 1, n)
+
+
+def too_few(shown: str, had: int, needed: int, reasons: dict[int, Code]) -> TesseraError:
+    """Why an image could not be stored: `reasons` are those of the shares that found no device."""
+    text = f"{shown}: only {had} of the at least {needed} shares needed could be stored; it was not stored"
+    full = {Code.NO_ROOM, Code.READ_ONLY}
+    if reasons and all(code in full for code in reasons.values()):
+        return NoRoomError(f"{text}: the devices have no room")
+    return NotEnoughError(text)

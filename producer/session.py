@@ -1,0 +1,130 @@
+"""What all images of one run share: the link, the vault, the code, the buffers, and what is known to be stored."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Callable, Optional, TypeVar
+
+import numpy as np
+
+from common.erasure import ErasureCode
+from common.link.link import Link
+from common.link.questions import find_places, locate
+from common.protocol.messages import Device, EncodingAt, shares_at_hand
+from common.slicing import Slicing, block_size_for
+from common.vault.folder import VaultFolder
+from common.vault.keys import VaultKey
+from common.vault.seen import SeenFiles, Stamp
+from producer.encoding import Bytes, Conclusion
+from producer.outcome import StoredImage, shares_needed
+from producer.sources import Source
+
+T = TypeVar("T")
+_BUFFER_MEMORY = 40 << 20  # bytes for all segments under way
+_MAX_BUFFERS = 6
+
+
+class SegmentBuffers:
+    """A few buffers of one segment's n blocks each; whoever wants one waits until one is free."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        count = max(2, min(_MAX_BUFFERS, _BUFFER_MEMORY // size))
+        self._free: asyncio.Queue[Optional[Bytes]] = asyncio.Queue()
+        for _ in range(count):
+            self._free.put_nowait(None)
+
+    async def take(self) -> Bytes:
+        buffer = await self._free.get()
+        return np.empty(self._size, np.uint8) if buffer is None else buffer
+
+    def give_back(self, buffer: Optional[Bytes]) -> None:
+        """Make room for the next; None where the buffer itself must not be used again."""
+        self._free.put_nowait(buffer)
+
+
+class Session:
+    def __init__(
+        self,
+        link: Link,
+        vault: VaultFolder,
+        key: VaultKey,
+        k: int,
+        n: int,
+        devices: Sequence[Device],
+        *,
+        images_only: bool,
+        progress: Callable[[int], None],
+    ) -> None:
+        """`progress` is called with the bytes of the image that went on their way."""
+        self.link = link
+        self.key = key
+        self.code = ErasureCode(k, n)
+        self.slicing = Slicing(k, self.code.block_unit, block_size_for(n))
+        self.buffers = SegmentBuffers(n * self.slicing.block_size)
+        self.images_only = images_only
+        self.progress = progress
+        self._vault = vault
+        self._seen = SeenFiles(vault.folder, key)
+        self._names: dict[bytes, str] = {device.device_id: device.name for device in devices}
+        self._threads = ThreadPoolExecutor(2, thread_name_prefix="reading")
+
+    async def in_thread(self, work: Callable[..., T], *arguments: object) -> T:
+        """Run what reads, hashes or looks at pictures beside the event loop."""
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work, *arguments)
+
+    def name_of(self, device: bytes) -> str:
+        return self._names.get(device, device.hex())
+
+    def close(self) -> None:
+        self._threads.shutdown()
+        self._seen.save()
+
+    # --- asking
+
+    async def find_places(
+        self, encoding_ids: Sequence[bytes], share_bytes: int, exclude: Sequence[bytes] = ()
+    ) -> list[list[bytes]]:
+        return await find_places(self.link, encoding_ids, self.code.n, share_bytes, exclude)
+
+    async def stored_encodings(self, sha256s: Sequence[bytes]) -> dict[bytes, EncodingAt]:
+        """SHA-256 → an encoding with enough shares at hand to count as stored; those without are left out."""
+        by_object = {self.key.object_id(sha256): sha256 for sha256 in sha256s}
+        found, _ = await locate(self.link, list(by_object))
+        return {
+            by_object[object_id]: encoding
+            for object_id, encodings in found.items()
+            for encoding in encodings[:1]
+            if len(shares_at_hand(encoding)) >= shares_needed(encoding.k, encoding.n)
+        }
+
+    async def find_stored(self, source: Source, sha256: bytes, size: int, started: float) -> Optional[StoredImage]:
+        encoding = (await self.stored_encodings([sha256])).get(sha256)
+        return None if encoding is None else self.already_stored(source, sha256, size, encoding, started)
+
+    def already_stored(
+        self, source: Source, sha256: bytes, size: int, encoding: EncodingAt, started: float
+    ) -> StoredImage:
+        at_hand = shares_at_hand(encoding)
+        names = [self.name_of(at_hand[s][0]) if s in at_hand else None for s in range(encoding.n)]
+        seconds = time.monotonic() - started
+        self.progress(size)
+        return StoredImage(sha256, source.shown, size, encoding.k, encoding.n, names, True, seconds, True)
+
+    # --- remembering
+
+    def seen(self, stamp: Optional[Stamp]) -> bytes:
+        """The SHA-256 of a file seen before; empty where it was not."""
+        return b"" if stamp is None else self._seen.sha256_of(stamp)
+
+    def remember(self, stamp: Optional[Stamp], sha256: bytes) -> None:
+        if stamp is not None:
+            self._seen.add(stamp, sha256)
+
+    def keep(self, conclusion: Conclusion, encoding_id: bytes, stamp: Optional[Stamp], sha256: bytes) -> None:
+        """What this machine keeps of an image that was stored."""
+        self._vault.keep_mapping(conclusion.object_id, encoding_id, conclusion.mapping)
+        self.remember(stamp, sha256)

@@ -1,0 +1,46 @@
+"""What follows from a vault key."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+
+from tests.vectors.vault.reference import (
+    ENCODING_ID,
+    IMAGE_SHA256,
+    OTHER_ENCODING_ID,
+    OTHER_KEY,
+    VAULT_KEY,
+    Vector,
+    expand,
+    object_id,
+    vector,
+)
+
+
+def keys() -> list[Vector]:
+    return [
+        derived("counting bytes", VAULT_KEY, IMAGE_SHA256, ENCODING_ID),
+        derived("all zeros", bytes(32), bytes(32), bytes(16)),
+        derived("all ones", b"\xff" * 32, b"\xff" * 32, b"\xff" * 16),
+        derived("another vault, same image", OTHER_KEY, IMAGE_SHA256, ENCODING_ID),
+        derived("same vault, another encoding", VAULT_KEY, IMAGE_SHA256, OTHER_ENCODING_ID),
+    ]
+
+
+def derived(name: str, vault_key: bytes, image_sha256: bytes, encoding_id: bytes) -> Vector:
+    image = object_id(vault_key, image_sha256)
+    capability = hmac.digest(expand(vault_key, b"tessera/v1/delete"), image + encoding_id, "sha256")
+    return vector(
+        name,
+        "ok",
+        vault_key_hex=vault_key,
+        image_sha256_hex=image_sha256,
+        encoding_id_hex=encoding_id,
+        object_id_hex=image,
+        delete_capability_hex=capability,
+        delete_hash_hex=hashlib.sha256(capability).digest(),
+        owner_token_hex=expand(vault_key, b"tessera/v1/owner"),
+        mapping_subkey_hex=expand(vault_key, b"tessera/v1/mapping"),
+        index_subkey_hex=expand(vault_key, b"tessera/v1/index"),
+    )
