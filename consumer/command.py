@@ -1,0 +1,50 @@
+"""The consumer's command line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NoReturn, Optional
+
+import typer
+
+from common.errors import UsageError
+from common.home import client_identity, home
+from common.passphrase import read_passphrase
+from common.program import application, run
+
+commands = application("Restore images from the devices of the cluster, or list what the vault holds.")
+
+
+@commands.command()
+def restore(
+    hashes: Optional[list[str]] = typer.Option(
+        None, "--hash", help="SHA-256 of the image, or its first eight or more digits; may be given several times."
+    ),
+    everything: bool = typer.Option(False, "--all", help="Restore all images of the vault; needs --output FOLDER."),
+    output: Optional[str] = typer.Option(
+        None, help="File to write, - for stdout, or a folder; the original name in this folder if left out."
+    ),
+    force: bool = typer.Option(False, "--force", help="Write over files that exist."),
+    list_: bool = typer.Option(False, "--list", help="Show what the vault holds, and restore nothing."),
+    as_json: bool = typer.Option(False, "--json", help="Print a JSON object per image."),
+    passphrase_file: Optional[Path] = typer.Option(
+        None, envvar="TESSERA_PASSPHRASE_FILE", help="File that holds the vault's passphrase."
+    ),
+) -> int:
+    """Restore images, byte for byte, or list what there is."""
+    wanted = hashes or []
+    if sum((bool(wanted), everything, list_)) != 1:
+        raise UsageError("give one of --hash, --all and --list")
+    if everything and output is None:
+        raise UsageError("--all needs --output FOLDER")
+    identity = client_identity()
+    from consumer.work import Work  # what restores pulls in numpy and more, which --help needs not
+
+    work = Work(identity, home(), lambda: read_passphrase(passphrase_file), as_json=as_json)
+    if list_:
+        return work.print_list()
+    return work.restore(wanted, everything, output, force)
+
+
+def main() -> NoReturn:
+    run(commands, "consumer")

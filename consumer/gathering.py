@@ -1,0 +1,132 @@
+"""Gathers one encoding's blocks from its devices: locate → gather → check.
+
+A block counts only once it has the digest that the recipe names; whoever gave a bad one is named to the user, and
+another share takes its place. A device that is gone is not asked again for this image.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Optional
+
+from common.errors import IntegrityError, NotEnoughError, RefusedError, TesseraError, UnreachableError
+from common.link.declined import DeclinedError
+from common.protocol.messages import BlockName, Code, EncodingAt, ShareName
+from common.recipe import Recipe
+from common.vault.keys import VaultKey
+from common.vault.mapping import Mapping
+from common.vault.trust import TrustedImage
+from consumer.asking import Description, Devices
+from consumer.choice import Choice, Holder
+
+Trouble = Callable[[bytes, str], None]  # device id, what is wrong with its share
+
+
+class Gathering:
+    """One encoding, from which segments are asked for in any order."""
+
+    def __init__(self, devices: Devices, encoding: EncodingAt, trouble: Trouble) -> None:
+        self._devices = devices
+        self._encoding = encoding
+        self._trouble = trouble
+        self._holders = [Holder(s.share, s.device_id) for s in encoding.shares if s.sound and s.alive]
+        self._choice = Choice(encoding.k, self._holders)
+        for share in encoding.shares:
+            if share.alive and not share.sound:
+                trouble(share.device_id, f"share {share.share} is damaged")
+
+    async def prove(self, key: VaultKey, kept: Optional[Mapping], unit: int) -> TrustedImage:
+        """Get mapping and recipe from whichever device has good ones.
+
+        `kept`: the mapping, where this machine has it. NotEnoughError where no device has good ones.
+        """
+        encoding_id, object_id = self._encoding.encoding_id, self._encoding.object_id
+        refusal: Optional[RefusedError] = None
+        for holder in sorted(self._holders):
+            answers = await self._devices.describe(
+                holder.device, [ShareName(encoding_id, holder.share)], with_recipe=True
+            )
+            answer = answers[0]
+            if not isinstance(answer, Description):
+                self._failed(holder, answer)
+                continue
+            try:
+                image = (
+                    TrustedImage(kept, encoding_id)
+                    if kept is not None
+                    else TrustedImage.from_sealed(key, answer.mapping, object_id, encoding_id)
+                )
+                self._recipe = image.accept_recipe(answer.recipe, unit)
+                self._image = image
+                return image
+            except IntegrityError as error:
+                self._failed(holder, error)
+            except RefusedError as error:
+                # A mapping of another key is one device's damage, unless all devices say the same.
+                refusal = error
+        raise refusal or NotEnoughError("no device has a good description of the image")
+
+    @property
+    def recipe(self) -> Recipe:
+        return self._recipe
+
+    async def segment(self, segment: int) -> dict[int, memoryview]:
+        """k good blocks of a segment by share; NotEnoughError where so many are not to be had."""
+        k = self._encoding.k
+        good: dict[int, memoryview] = {}
+        asked: set[Holder] = set()
+        waiting: dict[asyncio.Task[memoryview], Holder] = {}
+        try:
+            while len(good) < k:
+                self._ask_more(segment, k - len(good), good, asked, waiting)
+                if len(good) + len(waiting) < k:
+                    raise NotEnoughError(
+                        f"segment {segment} has {len(good) + len(waiting)} good blocks; {k} are needed"
+                    )
+                done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+                for task in done:
+                    self._receive(segment, waiting.pop(task), task, good)
+        finally:
+            for task in waiting:
+                task.cancel()
+        return good
+
+    def _ask_more(
+        self,
+        segment: int,
+        wanted: int,
+        good: dict[int, memoryview],
+        asked: set[Holder],
+        waiting: dict[asyncio.Task[memoryview], Holder],
+    ) -> None:
+        while len(waiting) < wanted:
+            taken = [*good, *(holder.share for holder in waiting.values())]
+            holder = self._choice.next(asked, taken)
+            if holder is None:
+                return
+            asked.add(holder)
+            name = BlockName(self._encoding.encoding_id, holder.share, segment)
+            length = self._recipe.block_length(segment)
+            task = asyncio.ensure_future(self._devices.block(holder.device, name, length))
+            waiting[task] = holder
+
+    def _receive(
+        self, segment: int, holder: Holder, task: asyncio.Task[memoryview], good: dict[int, memoryview]
+    ) -> None:
+        try:
+            block = task.result()
+        except TesseraError as error:
+            self._failed(holder, error)
+            return
+        if self._image.is_good(segment, holder.share, block):
+            good[holder.share] = block
+        else:
+            self._failed(holder, IntegrityError(f"block {segment} is not the one that was stored"))
+
+    def _failed(self, holder: Holder, error: TesseraError) -> None:
+        self._choice.fault(holder)
+        gone = isinstance(error, DeclinedError) and error.code in (Code.GONE, Code.NOT_FOUND)
+        if gone or isinstance(error, UnreachableError):
+            self._choice.gone(holder.device)
+        self._trouble(holder.device, f"share {holder.share}: {error}")

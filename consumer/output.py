@@ -1,0 +1,97 @@
+"""Where a restored image is written: under another name until it is proven, then renamed.
+
+A file name that a mapping brings along was chosen on another machine. It is made safe once, here: what remains is a
+plain name in the folder at hand, whatever the mapping says.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+from typing import IO, Optional
+
+from common.errors import NotFoundError, TesseraError, UsageError
+from common.files import rename_new, rename_over, sync_file, sync_folder
+
+STDOUT = "-"
+_UNSAFE = re.compile(r'[\x00-\x1f\x7f<>:"/\\|?*]')
+_RESERVED = re.compile(r"(?i)(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³])(\..*)?")
+_MAX_NAME_BYTES = 200
+_FALLBACK = "image"
+
+
+def safe_name(name: str) -> str:
+    """A name that is a file in the current folder on Linux and Windows alike, as close to the original as can be."""
+    text = _UNSAFE.sub("_", name).strip().rstrip(". ")
+    if text in ("", ".", "..") or set(text) <= {"_", "."}:
+        text = _FALLBACK
+    if _RESERVED.fullmatch(text):
+        text = f"_{text}"
+    while len(text.encode("utf-8", "replace")) > _MAX_NAME_BYTES:
+        stem, dot, suffix = text.rpartition(".")
+        text = f"{stem[:-1]}{dot}{suffix}" if stem and len(suffix) < 16 else text[:-1]
+    return text
+
+
+class Output:
+    """A file that appears under its name only once `keep` was called; `discard` leaves nothing."""
+
+    def __init__(self, target: Path, *, replace: bool) -> None:
+        """UsageError where the target exists and may not be replaced, NotFoundError where its folder is missing."""
+        self.target = target
+        self._replace = replace
+        if target.is_dir() or (target.exists() and not replace):
+            raise _exists(target)
+        self._temporary = target.with_name(f".{target.name[:100]}.{secrets.token_hex(6)}.part")
+        try:
+            self.file: IO[bytes] = open(self._temporary, "xb", buffering=0)  # noqa: SIM115 - closed by keep or discard
+        except FileNotFoundError:
+            raise NotFoundError(f"there is no folder {target.parent}") from None
+        except OSError as error:
+            raise TesseraError(f"cannot write to {target.parent}: {error.strerror}") from None
+
+    def keep(self) -> None:
+        """Give the file its name; to be called only once its whole content is proven."""
+        try:
+            sync_file(self.file.fileno())
+            self.file.close()
+            (rename_over if self._replace else rename_new)(self._temporary, self.target)
+        except FileExistsError:
+            self.discard()
+            raise _exists(self.target) from None
+        except OSError as error:
+            self.discard()
+            raise TesseraError(f"cannot write {self.target}: {error.strerror}") from None
+        sync_folder(self.target.parent)
+
+    def discard(self) -> None:
+        self.file.close()
+        self._temporary.unlink(missing_ok=True)
+
+
+class StandardOutput:
+    """As `Output`, for stdout: nothing is written to it before the whole image is proven."""
+
+    target: Optional[Path] = None
+
+    def __init__(self) -> None:
+        self.file: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed by keep or discard
+
+    def keep(self) -> None:
+        self.file.seek(0)
+        shutil.copyfileobj(self.file, sys.stdout.buffer, 1 << 20)
+        sys.stdout.buffer.flush()
+        self.file.close()
+
+    def discard(self) -> None:
+        self.file.close()
+
+
+def _exists(target: Path) -> UsageError:
+    what = "is a folder" if target.is_dir() else "exists already"
+    advice = "give another name with --output" if target.is_dir() else "write over it with --force, or use --output"
+    return UsageError(f"{target} {what}; it was not touched", advice=advice)

@@ -1,0 +1,168 @@
+"""What all images of one run share, and how one image is restored from whichever of its encodings can be."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Optional, Union
+
+from common.erasure import ErasureCode
+from common.errors import IntegrityError, NotEnoughError, NotFoundError, TesseraError
+from common.link.link import Link
+from common.link.questions import list_devices, list_encodings, locate, settled_devices
+from common.link.window import Window
+from common.protocol.messages import Device, EncodingAt, shares_at_hand
+from common.vault.folder import VaultFolder
+from common.vault.keys import VaultKey
+from common.vault.mapping import Mapping
+from consumer.asking import Devices
+from consumer.gathering import Gathering
+from consumer.holdings import Held, Mappings, combine
+from consumer.output import Output, StandardOutput
+from consumer.restoring import Restoring
+
+_IMAGES = 64  # restored at a time
+_MEMORY = 48 << 20  # bytes of segments for all of them; a large image takes about half of it
+_PER_LARGE_IMAGE = 28 << 20  # segments gathered ahead, one being opened, two being written
+_PER_IMAGE = 64 << 10
+
+OpenOutput = Callable[[Mapping], Union[Output, StandardOutput]]
+
+
+@dataclass(frozen=True)
+class Restored:
+    """An image that was restored and proven."""
+
+    sha256: str
+    name: str
+    size: int  # bytes
+    path: Optional[Path]  # None for stdout
+    seconds: float
+    troubles: list[str] = field(default_factory=list)  # devices and what is wrong with their shares
+
+
+class Session:
+    def __init__(
+        self,
+        link: Link,
+        vault: VaultFolder,
+        key: VaultKey,
+        *,
+        complain: Callable[[str], None],
+        progress: Callable[[int], None],
+    ) -> None:
+        self._link = link
+        self._key = key
+        self._devices = Devices(link)
+        self._mappings = Mappings(self._devices, vault, key)
+        self._codes: dict[tuple[int, int], ErasureCode] = {}
+        self._names: dict[bytes, str] = {}
+        self._window = Window(_IMAGES, _MEMORY)
+        self._complain = complain
+        self._progress = progress
+
+    # --- what there is
+
+    async def held_images(self) -> list[Held]:
+        """All images of the vault that the cluster knows, in the order of object ids."""
+        encodings = await list_encodings(self._link)
+        mappings = await self._mappings.of(encodings)
+        return combine(encodings, mappings)
+
+    async def locate(self, sha256: bytes) -> list[EncodingAt]:
+        """All encodings of an image; NotFoundError where the cluster has none, once that is certain."""
+        object_id = self._key.object_id(sha256)
+        found, settled = await locate(self._link, [object_id])
+        if not settled and not any(len(shares_at_hand(e)) >= e.k for e in found[object_id]):
+            await settled_devices(self._link)
+            found, _ = await locate(self._link, [object_id])
+        if not found[object_id]:
+            devices = await list_devices(self._link)
+            absent = [device.name for device in devices if not device.alive]
+            hint = f"; not connected, and perhaps holding it: {', '.join(absent)}" if absent else ""
+            raise NotFoundError(f"the vault holds no image with the SHA-256 {sha256.hex()}{hint}")
+        return found[object_id]
+
+    # --- restoring
+
+    async def restore(self, encodings: Sequence[EncodingAt], sha256: str, open_output: OpenOutput) -> Restored:
+        """Restore an image from the first of its encodings that can be.
+
+        NotEnoughError where no encoding has k shares at hand, IntegrityError where those at hand are damaged.
+        """
+        room = min(_PER_LARGE_IMAGE, 3 * encodings[0].share_bytes * encodings[0].k + _PER_IMAGE)
+        await self._window.enter(room)
+        try:
+            return await self._restore(encodings, sha256, open_output)
+        finally:
+            self._window.leave(room)
+
+    async def _restore(self, encodings: Sequence[EncodingAt], sha256: str, open_output: OpenOutput) -> Restored:
+        started = time.monotonic()
+        await self._learn_names(encodings)
+        failure: Optional[TesseraError] = None
+        troubles: list[str] = []
+
+        def trouble(device: bytes, text: str) -> None:
+            line = f"{self._name_of(device)}: {text}"
+            if line not in troubles:
+                troubles.append(line)
+                self._complain(f"{sha256[:16]}: {line}")
+
+        for encoding in encodings:
+            if len(shares_at_hand(encoding)) < encoding.k:
+                failure = failure or self._too_few(encoding, sha256)
+                continue
+            try:
+                gathering = Gathering(self._devices, encoding, trouble)
+                code = self._code(encoding.k, encoding.n)
+                image = await gathering.prove(self._key, self._mappings.kept(encoding), code.block_unit)
+                output = open_output(image.mapping)
+                await Restoring(code, gathering, image).write_to(output, self._progress)
+            except (NotEnoughError, IntegrityError) as error:
+                failure = error
+                continue
+            mapping = image.mapping
+            seconds = time.monotonic() - started
+            return Restored(sha256, mapping.name, mapping.image_size, output.target, seconds, troubles)
+        raise failure or NotEnoughError(f"{sha256}: no shares are at hand")
+
+    def _too_few(self, encoding: EncodingAt, sha256: str) -> NotEnoughError:
+        had = len(shares_at_hand(encoding))
+        absent = sorted({self._name_of(s.device_id) for s in encoding.shares if not s.alive})
+        hint = f"connect one of these again: {', '.join(absent)}" if absent else None
+        return NotEnoughError(
+            f"{sha256}: {had} of its shares are at hand and {encoding.k} are needed ({encoding.n} were made)",
+            advice=hint,
+        )
+
+    def _code(self, k: int, n: int) -> ErasureCode:
+        code = self._codes.get((k, n))
+        if code is None:
+            code = self._codes[k, n] = ErasureCode(k, n)
+        return code
+
+    async def _learn_names(self, encodings: Sequence[EncodingAt]) -> None:
+        if any(share.device_id not in self._names for e in encodings for share in e.shares):
+            devices: list[Device] = await list_devices(self._link)
+            self._names.update({device.device_id: device.name for device in devices})
+
+    def _name_of(self, device: bytes) -> str:
+        return self._names.get(device, device.hex())
+
+
+async def restore_all(
+    session: Session, images: Sequence[Held], open_output: OpenOutput
+) -> list[Union[Restored, TesseraError]]:
+    """Restore many images at a time; for each what came of it, in order."""
+
+    async def one(image: Held) -> Union[Restored, TesseraError]:
+        try:
+            return await session.restore(image.encodings, image.sha256, open_output)
+        except TesseraError as error:
+            return error
+
+    return await asyncio.gather(*(one(image) for image in images))
