@@ -14,6 +14,7 @@ import asyncio
 import itertools
 import secrets
 import sys
+from collections import deque
 from collections.abc import Coroutine
 from dataclasses import dataclass
 from typing import Any, Generic, Optional, TypeVar, Union
@@ -68,6 +69,7 @@ class Link:
         self._prefix = secrets.token_bytes(8)  # with the counter: a request id that nobody else can guess
         self._counter = itertools.count()
         self._pending: dict[bytes, _Pending] = {}
+        self._unsent: deque[_Pending] = deque()  # what the socket had no room for
         self._device_windows: dict[bytes, Window] = {}
         self._in_session = False
         self._tasks: set[asyncio.Task[None]] = set()
@@ -167,11 +169,29 @@ class Link:
             del self._pending[request_id]
 
     def _transmit(self, pending: _Pending) -> None:
-        try:
-            self._socket.send_multipart(pending.frames, zmq.NOBLOCK, copy=False)
-        except zmq.Again:
-            return  # the connection is down: it is sent again when it is back
-        self._receive()  # a send may have swallowed the event that announces what has come
+        self._unsent.append(pending)
+        self._on_event()
+
+    def _on_event(self) -> None:
+        """Send what waits and take what has come; the socket's descriptor tells of both, once, at the edge.
+
+        Any call on the socket may swallow the event that announces the other kind, so it goes on until neither is left.
+        """
+        while True:
+            self._send_waiting()
+            self._receive()
+            events = self._socket.getsockopt(zmq.EVENTS)
+            if not events & zmq.POLLIN and not (self._unsent and events & zmq.POLLOUT):
+                return
+
+    def _send_waiting(self) -> None:
+        while self._unsent:
+            if not self._unsent[0].answer.done():
+                try:
+                    self._socket.send_multipart(self._unsent[0].frames, zmq.NOBLOCK, copy=False)
+                except zmq.Again:
+                    return  # full, or the connection is down: then all is sent again when it is back
+            self._unsent.popleft()
 
     # --- receiving
 
@@ -220,7 +240,7 @@ class Link:
         self._first_session: asyncio.Future[None] = loop.create_future()
         self._socket = make_dealer(self._context, self._identity.key_pair, broker.public_key)
         self._monitor = ConnectionMonitor(self._socket)
-        loop.add_reader(self._socket.FD, self._receive)
+        loop.add_reader(self._socket.FD, self._on_event)
         loop.add_reader(self._monitor.socket.FD, self._watch)
         self._socket.connect(broker.endpoint(Role.CLIENT))
         self._watch()
@@ -268,6 +288,7 @@ class Link:
             self._window = Window(min(self._granted.requests, HIGH_WATER_MARK), self._granted.credit)
             self._first_session.set_result(None)
         self._in_session = True
+        self._unsent.clear()
         for pending in list(self._pending.values()):
             if not pending.answer.done():
                 self._transmit(pending)

@@ -2,7 +2,9 @@
 
 The options are those of docs/protocol.md, "Transport"; each has a reason:
 - `router_mandatory`: a send to a peer that is gone or full fails at once instead of vanishing;
-- high-water marks of 16 messages and `maxmsgsize`: with credit they bound what a peer can make us hold;
+- high-water marks of 16 messages and `maxmsgsize`: with credit they bound what a peer can make us hold. What a broker
+  sends has twice that: libzmq reports what left a pipe only by half pipes (lwm = hwm / 2), so that 16 answers to 16
+  requests could find a pipe of 16 full, and be lost;
 - `immediate`: nothing is queued for a connection that does not stand, since its requester will send it again;
 - heartbeats: a peer that hangs or a cable that is pulled is noticed within three seconds.
 """
@@ -24,6 +26,7 @@ def make_router(context: zmq.Context[zmq.Socket[bytes]], pair: KeyPair, domain: 
     """A broker's socket: CURVE server whose peers the ZAP handler of this process judges under `domain`."""
     socket = context.socket(zmq.ROUTER)
     _limit(socket)
+    socket.sndhwm = 2 * HIGH_WATER_MARK
     socket.router_mandatory = 1
     socket.curve_server = 1
     socket.curve_secretkey = z85.encode(pair.secret)
