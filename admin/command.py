@@ -52,7 +52,7 @@ def join(
 
 
 @commands.command()
-def status(as_json: bool = typer.Option(False, "--json", help="Print one JSON object.")) -> None:
+def status(as_json: bool = typer.Option(False, "--json", envvar="TESSERA_JSON", help="Print one JSON object.")) -> None:
     """Show the devices: alive or not, used and free room, shares."""
     from admin.status import ask, show, to_json
 

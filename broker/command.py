@@ -100,4 +100,4 @@ def _reached_at(host: str) -> str:
 
 
 def main() -> NoReturn:
-    run(commands, "broker")
+    run(commands, "broker", serves=True)

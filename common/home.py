@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +77,8 @@ def load_brokers(path: Path) -> list[BrokerAddress]:
         raise UsageError(f"{path} is not a list of brokers: {error}") from None
 
 
-class ClientIdentity(msgspec.Struct, frozen=True):
+@dataclass(frozen=True)
+class ClientIdentity:
     """How this machine speaks as a client: its permanent key and the brokers that admitted it."""
 
     key_pair: KeyPair

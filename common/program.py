@@ -32,20 +32,22 @@ def application(about: str) -> typer.Typer:
     )
 
 
-def run(commands: typer.Typer, name: str) -> NoReturn:
-    """Run a program's commands with the process's arguments and exit with the code of what happened."""
+def run(commands: typer.Typer, name: str, *, serves: bool = False) -> NoReturn:
+    """Run a program's commands with the process's arguments and exit with the code of what happened.
+
+    A program that serves logs what it does, with the time; any other speaks to a person, of what matters.
+    """
     arguments = sys.argv[1:]
     debug = "--debug" in arguments or os.environ.get("TESSERA_DEBUG") == "1"
     arguments = [argument for argument in arguments if argument != "--debug"]
+    level = logging.DEBUG if debug else logging.INFO if serves else logging.WARNING
+    style = "%(asctime)s %(levelname)s %(message)s" if serves or debug else f"{name}: %(message)s"
+    logging.basicConfig(level=level, format=style, stream=sys.stderr)
     sys.exit(exit_code(commands, name, arguments, debug=debug))
 
 
 def exit_code(commands: typer.Typer, name: str, arguments: list[str], *, debug: bool) -> int:
-    logging.basicConfig(
-        level=logging.DEBUG if debug else logging.INFO,
-        format="%(asctime)s %(levelname)s %(message)s",
-        stream=sys.stderr,
-    )
+    """Run the commands; returns the exit code of what happened, which has been told on stderr."""
     try:
         command = typer.main.get_command(commands)
         outcome = command.main(

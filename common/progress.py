@@ -42,13 +42,20 @@ class ByteProgress:
         if self._progress is not None:
             self._progress.stop()
 
+    def expect(self, count: int) -> None:
+        """So many bytes more are to come, now that it is known."""
+        self._total = (self._total or 0) + count
+        if self._progress is not None:
+            self._progress.update(self._task, total=self._total)
+
     def advance(self, count: int) -> None:
+        """So many bytes are done."""
         self._done += count
         if self._progress is None:
             if not sys.stderr.isatty() or time.monotonic() - self._started < _SHOW_AFTER:
                 return
             self._begin()
-        elif self._progress is not None:
+        else:
             self._progress.update(self._task, completed=self._done)
 
     def _begin(self) -> None:

@@ -18,15 +18,24 @@ commands = application("Restore images from the devices of the cluster, or list 
 @commands.command()
 def restore(
     hashes: Optional[list[str]] = typer.Option(
-        None, "--hash", help="SHA-256 of the image, or its first eight or more digits; may be given several times."
+        None,
+        "--hash",
+        envvar="TESSERA_HASH",
+        help="SHA-256 of the image, or its first eight or more digits; may be given several times.",
     ),
-    everything: bool = typer.Option(False, "--all", help="Restore all images of the vault; needs --output FOLDER."),
+    everything: bool = typer.Option(
+        False, "--all", envvar="TESSERA_ALL", help="Restore all images of the vault; needs --output FOLDER."
+    ),
     output: Optional[str] = typer.Option(
-        None, help="File to write, - for stdout, or a folder; the original name in this folder if left out."
+        None,
+        envvar="TESSERA_OUTPUT",
+        help="File to write, - for stdout, or a folder; the original name in this folder if left out.",
     ),
-    force: bool = typer.Option(False, "--force", help="Write over files that exist."),
-    list_: bool = typer.Option(False, "--list", help="Show what the vault holds, and restore nothing."),
-    as_json: bool = typer.Option(False, "--json", help="Print a JSON object per image."),
+    force: bool = typer.Option(False, "--force", envvar="TESSERA_FORCE", help="Write over files that exist."),
+    list_: bool = typer.Option(
+        False, "--list", envvar="TESSERA_LIST", help="Show what the vault holds, and restore nothing."
+    ),
+    as_json: bool = typer.Option(False, "--json", envvar="TESSERA_JSON", help="Print a JSON object per image."),
     passphrase_file: Optional[Path] = typer.Option(
         None, envvar="TESSERA_PASSPHRASE_FILE", help="File that holds the vault's passphrase."
     ),

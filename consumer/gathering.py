@@ -32,6 +32,9 @@ class Gathering:
         self._trouble = trouble
         self._holders = [Holder(s.share, s.device_id) for s in encoding.shares if s.sound and s.alive]
         self._choice = Choice(encoding.k, self._holders)
+        known = {share.share for share in encoding.shares}
+        # Whether anything but damage is in the way: a device that is not connected, a share that nobody announced.
+        self._missing = len(known) < encoding.n or not all(share.alive for share in encoding.shares)
         for share in encoding.shares:
             if share.alive and not share.sound:
                 trouble(share.device_id, f"share {share.share} is damaged")
@@ -42,7 +45,6 @@ class Gathering:
         `kept`: the mapping, where this machine has it. NotEnoughError where no device has good ones.
         """
         encoding_id, object_id = self._encoding.encoding_id, self._encoding.object_id
-        refusal: Optional[RefusedError] = None
         for holder in sorted(self._holders):
             answers = await self._devices.describe(
                 holder.device, [ShareName(encoding_id, holder.share)], with_recipe=True
@@ -60,12 +62,9 @@ class Gathering:
                 self._recipe = image.accept_recipe(answer.recipe, unit)
                 self._image = image
                 return image
-            except IntegrityError as error:
+            except (IntegrityError, RefusedError) as error:  # a mapping of another key is damage, too
                 self._failed(holder, error)
-            except RefusedError as error:
-                # A mapping of another key is one device's damage, unless all devices say the same.
-                refusal = error
-        raise refusal or NotEnoughError("no device has a good description of the image")
+        raise self._shortage("no device has a good recipe of it")
 
     @property
     def recipe(self) -> Recipe:
@@ -81,9 +80,8 @@ class Gathering:
             while len(good) < k:
                 self._ask_more(segment, k - len(good), good, asked, waiting)
                 if len(good) + len(waiting) < k:
-                    raise NotEnoughError(
-                        f"segment {segment} has {len(good) + len(waiting)} good blocks; {k} are needed"
-                    )
+                    had = len(good) + len(waiting)
+                    raise self._shortage(f"only {had} good blocks of segment {segment} are to be had; {k} are needed")
                 done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
                 for task in done:
                     self._receive(segment, waiting.pop(task), task, good)
@@ -124,9 +122,14 @@ class Gathering:
         else:
             self._failed(holder, IntegrityError(f"block {segment} is not the one that was stored"))
 
+    def _shortage(self, text: str) -> TesseraError:
+        """Too little is left: damaged where only damage is in the way, else not enough devices."""
+        return NotEnoughError(text) if self._missing else IntegrityError(text)
+
     def _failed(self, holder: Holder, error: TesseraError) -> None:
         self._choice.fault(holder)
         gone = isinstance(error, DeclinedError) and error.code in (Code.GONE, Code.NOT_FOUND)
         if gone or isinstance(error, UnreachableError):
             self._choice.gone(holder.device)
+            self._missing = True
         self._trouble(holder.device, f"share {holder.share}: {error}")

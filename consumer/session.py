@@ -14,6 +14,7 @@ from common.errors import IntegrityError, NotEnoughError, NotFoundError, Tessera
 from common.link.link import Link
 from common.link.questions import list_devices, list_encodings, locate, settled_devices
 from common.link.window import Window
+from common.progress import ByteProgress
 from common.protocol.messages import Device, EncodingAt, shares_at_hand
 from common.vault.folder import VaultFolder
 from common.vault.keys import VaultKey
@@ -52,7 +53,7 @@ class Session:
         key: VaultKey,
         *,
         complain: Callable[[str], None],
-        progress: Callable[[int], None],
+        progress: ByteProgress,
     ) -> None:
         self._link = link
         self._key = key
@@ -121,9 +122,10 @@ class Session:
                 code = self._code(encoding.k, encoding.n)
                 image = await gathering.prove(self._key, self._mappings.kept(encoding), code.block_unit)
                 output = open_output(image.mapping)
-                await Restoring(code, gathering, image).write_to(output, self._progress)
+                self._progress.expect(image.mapping.image_size)
+                await Restoring(code, gathering, image).write_to(output, self._progress.advance)
             except (NotEnoughError, IntegrityError) as error:
-                failure = error
+                failure = type(error)(f"{sha256}: {error}", advice=error.advice)
                 continue
             mapping = image.mapping
             seconds = time.monotonic() - started

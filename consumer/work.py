@@ -41,7 +41,7 @@ class Work:
         several = everything or len(wanted) > 1
         destination = _Destination(output, several=several, force=force)
         with ByteProgress("restoring", None) as progress:
-            outcomes = run_with_link(self._restore(wanted, everything, destination, progress.advance))
+            outcomes = run_with_link(self._restore(wanted, everything, destination, progress))
         exit_code = 0
         for outcome in outcomes:
             if isinstance(outcome, Restored):
@@ -55,14 +55,14 @@ class Work:
 
     async def _held_images(self) -> list[Held]:
         async with Link(self._identity, self._key.owner_token()) as link:
-            return await self._session(link, lambda _: None).held_images()
+            return await self._session(link, ByteProgress("", None)).held_images()
 
     async def _restore(
         self,
         hashes: Sequence[str],
         everything: bool,
         destination: _Destination,
-        progress: Callable[[int], None],
+        progress: ByteProgress,
     ) -> list[Union[Restored, TesseraError]]:
         async with Link(self._identity, self._key.owner_token()) as link:
             session = self._session(link, progress)
@@ -72,7 +72,7 @@ class Work:
             images = held if everything else [find(text, held) for text in hashes]
             return await restore_all(session, images, destination.open)
 
-    def _session(self, link: Link, progress: Callable[[int], None]) -> Session:
+    def _session(self, link: Link, progress: ByteProgress) -> Session:
         return Session(link, self._vault, self._key, complain=complain, progress=progress)
 
     def _report(self, restored: Restored) -> None:

@@ -21,8 +21,8 @@ commands = application("Store images over the devices of the cluster.")
 @commands.command()
 def store(
     images: list[str] = typer.Argument(..., help="Images to store; folders are walked, - is stdin."),
-    as_json: bool = typer.Option(False, "--json", help="Print a JSON object per image."),
-    name: str = typer.Option("stdin", help="Name for the image that comes from stdin."),
+    as_json: bool = typer.Option(False, "--json", envvar="TESSERA_JSON", help="Print a JSON object per image."),
+    name: str = typer.Option("stdin", envvar="TESSERA_NAME", help="Name for the image that comes from stdin."),
     k: Optional[int] = typer.Option(None, "-k", "--k", envvar="TESSERA_K", help="Shares that restore an image."),
     n: Optional[int] = typer.Option(None, "-n", "--n", envvar="TESSERA_N", help="Shares made, one a device."),
     images_only: bool = typer.Option(

@@ -6,6 +6,7 @@ In the order of a share's way:
     service        what each operation does: check → append → sync → acknowledge
     store          the shares on disk and those being stored; nothing is acknowledged before it is durable
     staging        a share on its way: blocks appended, not yet committed
+    committing     shares made durable, many in one round
     share_file     the format of a share's file, bytes only
     reading        committed shares opened, checked and read
     disk           the handful of calls to the operating system, so that a test can make each of them fail

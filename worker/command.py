@@ -110,4 +110,4 @@ def _parse_size(text: str) -> int:
 
 
 def main() -> NoReturn:
-    run(commands, "worker")
+    run(commands, "worker", serves=True)

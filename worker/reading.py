@@ -6,6 +6,7 @@ last; a block is checked against the recipe each time it is read.
 
 from __future__ import annotations
 
+import contextlib
 from collections import OrderedDict
 from pathlib import Path
 
@@ -68,7 +69,8 @@ class OpenShare:
         return len(self.information.trailer.recipe) + len(self.information.trailer.mapping)
 
     def close(self) -> None:
-        self._disk.close(self._descriptor)
+        with contextlib.suppress(OSError):  # nothing was written, so nothing is lost
+            self._disk.close(self._descriptor)
 
 
 class OpenShares:

@@ -68,7 +68,7 @@ class Registration:
     def disconnected(self) -> None:
         if self._state is not _State.DOWN:
             log.warning("lost the broker at %s", self._address)
-        self._state = _State.DOWN
+        self._state, self._conflict_since = _State.DOWN, None
 
     def answered(self, operation: Operation, answer: Answer, now: float) -> list[Statement]:
         """The broker's answer to one of our statements; RefusedError where it will never be yes."""

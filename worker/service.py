@@ -11,8 +11,8 @@ import logging
 from dataclasses import dataclass, field
 from typing import Any, Callable, Optional
 
-from common.errors import ProtocolError
-from common.protocol.codec import pack_header, unpack, unpack_header
+from common.errors import IntegrityError, ProtocolError
+from common.protocol.codec import MAX_HEADER, MAX_PAYLOAD, pack_header, unpack, unpack_header
 from common.protocol.envelope import Envelope, Operation
 from common.protocol.messages import (
     GRANTED,
@@ -36,7 +36,8 @@ from common.protocol.messages import (
     WholeShare,
 )
 from common.recipe import decode_recipe, digest
-from worker.store import DeclineError, PendingCommit, ShareStore
+from worker.committing import PendingCommit
+from worker.store import DeclineError, ShareStore
 
 log = logging.getLogger(__name__)
 
@@ -92,7 +93,7 @@ class Service:
         except DeclineError as decline:
             return [_answer(request, Acknowledged(decline.answer))]
         except ProtocolError as error:
-            return [_answer(request, Acknowledged(Answer(Code.MALFORMED, str(error)[:500])))]
+            return [_answer(request, Acknowledged(_malformed(error)))]
         return [answered] if answered is not None else []
 
     def finish_round(self) -> tuple[list[AnnouncedShare], list[Answered]]:
@@ -113,7 +114,7 @@ class Service:
         answers = [outcomes[share] if isinstance(share, int) else share for share in waiting.shares]
         if waiting.request.envelope.operation is Operation.COMMIT:
             return _answer(waiting.request, Acknowledged(answers[0]))
-        return _answer(waiting.request, Stored(GRANTED, answers))
+        return _answer(waiting.request, Stored(GRANTED, [_brief(answer, len(answers)) for answer in answers]))
 
     # --- storing
 
@@ -142,6 +143,7 @@ class Service:
         header = unpack_header(request.header, Store)
         if sum(s.block_bytes + s.commitment_bytes for s in header.shares) != request.payload.nbytes:
             raise ProtocolError("the payload has not the length that the header says")
+        self._store.require_places(len(header.shares))
         waiting = _Waiting(request)
         offset = 0
         for share in header.shares:
@@ -153,32 +155,36 @@ class Service:
 
     def _store_one(self, share: WholeShare, block: memoryview, packed: memoryview, owner: bytes, now: float) -> Any:
         key = (share.encoding_id, share.share)
+        began = False
         try:
             commitment = unpack(packed, Commitment)
-            if self._store.committed(key, owner):
-                return GRANTED
+            if key in self._store.held():
+                return self._enter_round(key, owner, commitment)
             recipe = decode_recipe(commitment.recipe)
             block_digest = digest(block)
             if recipe.segment_count != 1 or recipe.digest_of(0, share.share) != block_digest:
                 raise DeclineError(Code.MALFORMED, "the block is not the one the recipe names")
             opening = Open(share.encoding_id, share.share, share.k, share.n, recipe.block_size, share.block_bytes)
-            self._store.open(opening, owner, now)
+            began = self._store.open(opening, owner, now)
             self._store.append(key, owner, 0, block_digest, block, now)
             return self._enter_round(key, owner, commitment)
         except DeclineError as decline:
-            self._store.abandon(key, owner)
+            if began:
+                self._store.abandon(key, owner)
             return decline.answer
-        except (ProtocolError, ValueError) as error:
-            return Answer(Code.MALFORMED, str(error)[:500])
+        except IntegrityError as error:
+            return _malformed(error)
 
     def _enter_round(self, key: tuple[bytes, int], owner: bytes, commitment: Commitment) -> Any:
         """The answer where it is known already, else the share's place in the round."""
-        for place, waiting in enumerate(self._round):
-            if (waiting.staged.encoding_id, waiting.staged.share) == key:
-                return place  # asked twice within one round
         pending = self._store.prepare_commit(key, owner, commitment)
         if pending is None:
             return GRANTED
+        for place, waiting in enumerate(self._round):
+            if waiting.staged is pending.staged:  # asked twice within one round
+                if waiting.trailer != pending.trailer:
+                    raise DeclineError(Code.CONFLICT, "this share is being committed otherwise")
+                return place
         self._round.append(pending)
         return len(self._round) - 1
 
@@ -192,34 +198,67 @@ class Service:
     def _fetch(self, request: Request, _now: float) -> Answered:
         header = unpack_header(request.header, Fetch)
         parts: list[Part] = []
-        blocks: list[bytes] = []
+        blocks = _Pieces()
         for name in header.blocks:
             try:
+                blocks.require_room()
                 key = (name.encoding_id, name.share)
                 block = self._store.block(key, request.envelope.owner, name.segment)
+                blocks.add(block)
             except DeclineError as decline:
-                parts.append(Part(decline.answer))
+                parts.append(Part(_brief(decline.answer, len(header.blocks))))
                 continue
             parts.append(Part(GRANTED, len(block)))
-            blocks.append(block)
-        payload = blocks[0] if len(blocks) == 1 else b"".join(blocks)
-        return _answer(request, Fetched(GRANTED, parts), payload)
+        return _answer(request, Fetched(GRANTED, parts), blocks.payload())
 
     def _describe(self, request: Request, _now: float) -> Answered:
         header = unpack_header(request.header, Describe)
         parts: list[tuple[Answer, int, int]] = []
-        pieces: list[bytes] = []
+        pieces = _Pieces()
         for name in header.shares:
             try:
-                share = self._store.share((name.encoding_id, name.share), request.envelope.owner)
+                pieces.require_room()
+                trailer = self._store.share((name.encoding_id, name.share), request.envelope.owner).information.trailer
+                recipe = trailer.recipe if header.with_recipe else b""
+                pieces.add(trailer.mapping, recipe)
             except DeclineError as decline:
-                parts.append((decline.answer, 0, 0))
+                parts.append((_brief(decline.answer, len(header.shares)), 0, 0))
                 continue
-            trailer = share.information.trailer
-            recipe = trailer.recipe if header.with_recipe else b""
             parts.append((GRANTED, len(trailer.mapping), len(recipe)))
-            pieces += [trailer.mapping, recipe]
-        return _answer(request, Described(GRANTED, parts), b"".join(pieces))
+        return _answer(request, Described(GRANTED, parts), pieces.payload())
+
+
+class _Pieces:
+    """What a reply carries, within a payload's limit: what goes beyond is to be asked for again."""
+
+    def __init__(self) -> None:
+        self._pieces: list[bytes] = []
+        self._room = MAX_PAYLOAD
+
+    def require_room(self) -> None:
+        if self._room <= 0:
+            raise DeclineError(Code.BUSY, "the reply is full")
+
+    def add(self, *pieces: bytes) -> None:
+        """All of them, or DeclineError(BUSY)."""
+        size = sum(len(piece) for piece in pieces)
+        if size > self._room:
+            raise DeclineError(Code.BUSY, "the reply is full")
+        self._room -= size
+        self._pieces += pieces
+
+    def payload(self) -> bytes:
+        return self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
+
+
+def _malformed(error: IntegrityError) -> Answer:
+    return Answer(Code.MALFORMED, str(error)[:500])
+
+
+def _brief(answer: Answer, count: int) -> Answer:
+    """An answer that fits into one header together with `count` - 1 others; its code says all that programs need."""
+    limit = MAX_HEADER // count - 32  # bytes, beside the code, lengths and the arrays around them
+    return Answer(answer.code, answer.text.encode()[:limit].decode(errors="ignore"))
 
 
 def _answer(request: Request, header: Message, payload: Any = None) -> Answered:

@@ -89,7 +89,7 @@ def decode_share(start: bytes, ending: bytes) -> ShareInformation:
     """Read header (from the file's first bytes) and trailer with footer; IntegrityError where they don't agree."""
     header_bytes, header = _decode_header(start)
     body, footer = ending[:-FOOTER_SIZE], ending[-FOOTER_SIZE:]
-    decode_footer(footer)
+    trailer_offset = decode_footer(footer)
     if blake3(header_bytes + body).digest() != _FOOTER.unpack(footer[len(_FOOTER_PREFIX) :])[1]:
         raise IntegrityError("header or trailer are damaged")
     try:
@@ -101,6 +101,8 @@ def decode_share(start: bytes, ending: bytes) -> ShareInformation:
         raise IntegrityError("the recipe is another encoding's")
     if len(trailer.offsets) != recipe.segment_count or header.share >= header.n:
         raise IntegrityError("the trailer contradicts the recipe")
+    if not all(len(header_bytes) < offset < trailer_offset for offset in trailer.offsets):
+        raise IntegrityError("the trailer points to blocks outside the records")
     return ShareInformation(header, trailer, recipe)
 
 

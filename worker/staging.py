@@ -6,6 +6,7 @@ client gives it up, when nothing came for a while, or when the worker starts ane
 
 from __future__ import annotations
 
+import logging
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +17,8 @@ from common.recipe import Recipe, digest
 from worker.disk import Disk
 from worker.share_file import ShareTrailer, encode_ending, encode_header, record_prefix
 
+log = logging.getLogger(__name__)
+
 
 class StagedBlock(NamedTuple):
     offset: int
@@ -25,7 +28,7 @@ class StagedBlock(NamedTuple):
 
 @dataclass
 class StagedShare:
-    """One share being stored for one owner; `touched` is monotonic seconds."""
+    """One share being stored for one owner; `touched` is monotonic seconds, `path` where its file is now."""
 
     disk: Disk
     path: Path
@@ -42,21 +45,27 @@ class StagedShare:
     def __post_init__(self) -> None:
         """Begin the file; OSError where the disk refuses."""
         self.header = encode_header(self.encoding_id, self.share, self.k, self.n, self.block_size)
-        self.descriptor = self.disk.create(self.path)
         self.size = 0
-        self._append(self.header)
+        self.dropped = False
+        self.descriptor = self._create()
+        try:
+            self._append(self.header)
+        except OSError:
+            self.drop()
+            raise
 
     def append(self, segment: int, block_digest: bytes, block: Union[bytes, memoryview]) -> None:
-        """Append a segment's block, already checked against its digest; OSError where the disk refuses."""
+        """Append a segment's block, already checked against its digest.
+
+        OSError where the disk refuses; the share can go on then, unless it is `dropped`.
+        """
         start = self.size
         prefix = record_prefix(segment, block_digest, len(block))
         try:
             self._append(prefix)
             self._append(block)
         except OSError:
-            # Whatever part of the record is there must not stand before the next one.
-            self.disk.truncate(self.descriptor, start)
-            self.size = start
+            self._cut(start)
             raise
         self.blocks[segment] = StagedBlock(start + len(prefix), len(block), block_digest)
 
@@ -87,21 +96,50 @@ class StagedShare:
         return data
 
     def close(self) -> None:
-        if self.descriptor >= 0:
-            self.disk.close(self.descriptor)
-            self.descriptor = -1
+        descriptor, self.descriptor = self.descriptor, -1  # gone even where closing fails, and soon another file's
+        if descriptor >= 0:
+            self.disk.close(descriptor)
 
     def drop(self) -> None:
-        """Give it up and remove its file."""
-        self.close()
+        """Give it up and remove its file, once. A file that cannot be removed is left to the worker's next start."""
+        if self.dropped:
+            return
+        self.dropped = True
+        for step in (self.close, self._remove):
+            try:
+                step()
+            except OSError as error:
+                log.warning("dropping %s: %s", self.path, error)
+
+    def _remove(self) -> None:
         self.disk.remove(self.path)
+
+    def _create(self) -> int:
+        try:
+            return self.disk.create(self.path)
+        except FileExistsError:
+            # Left behind by a share that was dropped. A new file, not that one again: its fsync may have failed.
+            self._remove()
+            return self.disk.create(self.path)
+
+    def _cut(self, length: int) -> None:
+        """Remove a record that was written in part: it must not stand before the next one."""
+        try:
+            self.disk.truncate(self.descriptor, length)
+        except OSError:
+            self.drop()
+        else:
+            self.size = length
 
     def _append(self, data: Union[bytes, memoryview]) -> None:
         self.disk.append(self.descriptor, data)
         self.size += len(data)
 
 
-def remove_abandoned(folder: Path) -> None:
+def remove_abandoned(disk: Disk, folder: Path) -> None:
     """At the start of a worker: whatever is in staging belongs to nobody, since its descriptors died with the last."""
     for entry in os.scandir(folder):
-        Path(entry.path).unlink(missing_ok=True)
+        try:
+            disk.remove(Path(entry.path))
+        except OSError as error:
+            log.warning("cannot remove %s: %s", entry.path, error)

@@ -5,28 +5,26 @@
     <store>/device.key …         this device's identity, see `registration`
     <store>/store.lock           held by the worker, so that no second one works on the same store
 
-A commit is: trailer written, file fsynced, renamed to its place (never over another), the folders fsynced, and only
-then acknowledged. Many commits go through these steps together (`commit_round`). A failed fsync is never tried
-again: the file is dropped and the store takes nothing more until the worker is started anew, since a disk that
-failed once has proven nothing about the next file."""
+This keeps the books: who stores what, what is held, how much room there is. How a share becomes durable is in
+`committing`, how it is read in `reading`. No fault of the disk leaves this module as an OSError once the store is
+open: each becomes the answer to what was asked, and the worker goes on.
+"""
 
 from __future__ import annotations
 
 import contextlib
-import errno
 import logging
-import os
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional
 
-from common.errors import IntegrityError
+from common.errors import IntegrityError, UsageError
 from common.files import lock, make_folder
 from common.protocol.identifiers import NO_OWNER
-from common.protocol.messages import GRANTED, AnnouncedShare, Answer, Code, Commitment, Open
+from common.protocol.messages import AnnouncedShare, Answer, Code, Commitment, Open
 from common.recipe import decode_recipe
+from worker.committing import Committer, PendingCommit, disk_answer
 from worker.disk import Disk
 from worker.reading import OpenShare, OpenShares
 from worker.share_file import ShareTrailer
@@ -37,7 +35,8 @@ log = logging.getLogger(__name__)
 _MAX_RESERVE = 1 << 30  # bytes of the disk that are left free, or 5 % where that is less
 _OVERHEAD = 64 * 1024  # bytes beside the blocks that a share may take: header, records, mapping
 _ABANDONED_AFTER = 15 * 60.0  # seconds
-_FILE_NAME = re.compile(r"([0-9a-f]{32})\.([0-9a-f]{2})")
+_MAX_STAGED = 512  # each has a file open, and a process may often have no more than 1024
+_FILE_NAME = re.compile(r"([0-9a-f]{32})\.([0-3][0-9a-f])")
 ShareKey = tuple[bytes, int]  # encoding id, share
 
 
@@ -49,18 +48,9 @@ class DeclineError(Exception):
         self.answer = Answer(code, text)
 
 
-@dataclass(frozen=True)
-class PendingCommit:
-    """A staged share with what is to be written behind its blocks, checked."""
-
-    staged: StagedShare
-    trailer: ShareTrailer
-    share_bytes: int
-
-
 class ShareStore:
     def __init__(self, folder: Path, capacity: Optional[int] = None, disk: Optional[Disk] = None) -> None:
-        """Open the store and read what it holds; UsageError where another worker has it open.
+        """Open the store and read what it holds; UsageError where another worker has it open, or the disk refuses.
 
         `capacity`: bytes that shares may take; None for all that the disk has but a reserve.
         """
@@ -69,17 +59,26 @@ class ShareStore:
         self._disk = disk or Disk()
         self._shares_folder = folder / "shares"
         self._staging_folder = folder / "staging"
-        make_folder(folder)
-        self._lock = lock(folder / "store.lock")
-        for part in (self._shares_folder, self._staging_folder):
-            self._disk.make_folder(part)
-        remove_abandoned(self._staging_folder)
         self._staged: dict[ShareKey, StagedShare] = {}
         self._reading = OpenShares(self._disk)
-        self._read_only: Optional[str] = None
+        self._committing = Committer(self._disk, self._shares_folder)
         self._used = 0
         self._held: dict[ShareKey, AnnouncedShare] = {}
-        self._scan()
+        with contextlib.ExitStack() as undo:
+            try:
+                make_folder(folder)
+                self._lock = undo.enter_context(lock(folder / "store.lock"))
+                self._prepare_folders()
+                self._scan()
+            except OSError as error:
+                raise UsageError(f"{folder} cannot keep shares: {error.strerror}") from None
+            undo.pop_all()
+
+    def _prepare_folders(self) -> None:
+        for part in (self._shares_folder, self._staging_folder):
+            self._disk.make_folder(part)
+        self._disk.sync_folder(self.folder)
+        remove_abandoned(self._disk, self._staging_folder)
 
     # --- what is here
 
@@ -96,13 +95,18 @@ class ShareStore:
 
     def free_bytes(self) -> int:
         """Room for further shares; 0 where the store takes none."""
-        if self._read_only is not None:
+        if self._committing.refusal is not None:
             return 0
-        free, total = self._disk.free_bytes(self.folder)
-        room = free - min(_MAX_RESERVE, total // 20)
+        try:
+            free, total = self._disk.free_bytes(self.folder)
+        except OSError as error:
+            log.error("cannot tell how much room %s has: %s", self.folder, error)
+            return 0
+        written = sum(staged.size for staged in self._staged.values())
+        promised = sum(max(staged.size, staged.expected_bytes) for staged in self._staged.values())
+        room = free - min(_MAX_RESERVE, total // 20) + written  # `free` is already without what was written
         if self._capacity is not None:
             room = min(room, self._capacity - self._used)
-        promised = sum(max(0, staged.expected_bytes - staged.size) for staged in self._staged.values())
         return max(0, room - promised)
 
     def _scan(self) -> None:
@@ -111,11 +115,15 @@ class ShareStore:
             if match is None:
                 continue
             key = (bytes.fromhex(match[1]), int(match[2], 16))
+            if path != self._path(key):
+                log.warning("%s is not in its place; it is left alone", path)
+                continue
             try:
                 opened = OpenShare(self._disk, path, *key)
             except (IntegrityError, OSError) as error:
                 log.warning("the share in %s is damaged: %s", path, error)
                 self._held[key] = AnnouncedShare(key[0], key[1], None, NO_OWNER, 1, 1, 0, sound=False)
+                self._used += path.lstat().st_size  # it takes its room all the same
                 continue
             self._hold(opened)
             opened.close()
@@ -135,8 +143,13 @@ class ShareStore:
 
     # --- storing
 
-    def open(self, request: Open, owner: bytes, now: float) -> None:
-        """Begin to store a share. Saying so again is harmless."""
+    def require_places(self, count: int) -> None:
+        """DeclineError(BUSY) where so many more shares cannot be stored at once."""
+        if len(self._staged) + count > _MAX_STAGED:
+            raise DeclineError(Code.BUSY, "too many shares are being stored at once")
+
+    def open(self, request: Open, owner: bytes, now: float) -> bool:
+        """Begin to store a share; False where it was begun before. Saying so again is harmless."""
         key = (request.encoding_id, request.share)
         if key in self._held:
             raise DeclineError(Code.CONFLICT, "this share is stored already")
@@ -147,7 +160,8 @@ class ShareStore:
             same = (staged.owner, staged.k, staged.n, staged.block_size)
             if same != (owner, request.k, request.n, request.block_size):
                 raise DeclineError(Code.CONFLICT, "this share is being stored otherwise")
-            return
+            return False
+        self.require_places(1)
         self._require_room(request.share_bytes)
         path = self._staging_folder / _file_name(key)
         with _disk_faults():
@@ -163,6 +177,7 @@ class ShareStore:
                 request.share_bytes + _OVERHEAD,
                 now,
             )
+        return True
 
     def append(self, key: ShareKey, owner: bytes, segment: int, digest: bytes, block: memoryview, now: float) -> None:
         """Append a block that was checked against its digest. The same block again is harmless."""
@@ -178,14 +193,16 @@ class ShareStore:
         if staged.size + block.nbytes > staged.expected_bytes:
             self._require_room(block.nbytes)
         with _disk_faults():
-            staged.append(segment, digest, block)
+            try:
+                staged.append(segment, digest, block)
+            finally:
+                if staged.dropped:
+                    del self._staged[key]
 
     def prepare_commit(self, key: ShareKey, owner: bytes, commitment: Commitment) -> Optional[PendingCommit]:
-        """Check what is to be committed; None where it was committed before, for the same owner."""
-        held = self._held.get(key)
-        if held is not None:
-            if held.owner != owner:
-                raise DeclineError(Code.CONFLICT, "this share is stored already")
+        """Check what is to be committed; None where the very same was committed before, for the same owner."""
+        if key in self._held:
+            self._require_same(key, owner, commitment)
             return None
         staged = self._staged_share(key, owner)
         try:
@@ -193,6 +210,9 @@ class ShareStore:
             offsets = staged.offsets(recipe)
         except IntegrityError as error:
             raise DeclineError(Code.CONFLICT, str(error)) from None
+        ending_bytes = len(commitment.recipe) + len(commitment.mapping) + 16 * len(offsets)
+        if staged.size + ending_bytes > staged.expected_bytes:
+            self._require_room(ending_bytes)
         trailer = ShareTrailer(
             commitment.object_id,
             owner,
@@ -201,78 +221,31 @@ class ShareStore:
             commitment.delete_hash,
             offsets,
         )
-        return PendingCommit(staged, trailer, recipe.share_bytes)
+        return PendingCommit(staged, trailer, recipe.share_bytes, self._path(key))
+
+    def _require_same(self, key: ShareKey, owner: bytes, commitment: Commitment) -> None:
+        """A share that is held is acknowledged again only if it is still whole, and what was just said."""
+        if self._held[key].owner != owner:
+            raise DeclineError(Code.CONFLICT, "this share is stored already")
+        trailer = self.share(key, owner).information.trailer
+        stored = Commitment(trailer.object_id, trailer.recipe, trailer.mapping, trailer.delete_hash)
+        if stored != commitment:
+            raise DeclineError(Code.CONFLICT, "this share was committed otherwise")
 
     def commit_round(self, commits: list[PendingCommit]) -> list[Answer]:
         """Make shares durable together; for each the answer, granted only once it cannot be lost any more."""
-        answers = [self._finish(commit) for commit in commits]
-        placed: list[Optional[Path]] = [
-            self._rename(commit) if answer.granted else None for commit, answer in zip(commits, answers)
-        ]
-        failed = self._sync_folders({path.parent for path in placed if path is not None})
-        for index, (commit, path) in enumerate(zip(commits, placed)):
-            if path is not None and path.parent not in failed:
-                self._acknowledge(commit)
-            elif answers[index].granted:
-                answers[index] = Answer(Code.FAULT, "the share could not be put in its place")
+        answers = self._committing.run(commits)
+        for commit, answer in zip(commits, answers):
+            staged = commit.staged
+            key = (staged.encoding_id, staged.share)
+            if self._staged.get(key) is staged:
+                del self._staged[key]
+            if answer.granted:
+                self._held[key] = AnnouncedShare(
+                    *key, commit.trailer.object_id, staged.owner, staged.k, staged.n, commit.share_bytes
+                )
+                self._used += staged.size
         return answers
-
-    def committed(self, key: ShareKey, owner: bytes) -> bool:
-        """Whether this owner's share is durable here."""
-        held = self._held.get(key)
-        return held is not None and held.sound and held.owner == owner
-
-    def _finish(self, commit: PendingCommit) -> Answer:
-        """Write the trailer and make the file's content durable."""
-        if self._read_only is not None:
-            return Answer(Code.READ_ONLY, self._read_only)
-        staged = commit.staged
-        try:
-            staged.finish(commit.trailer)
-        except OSError as error:
-            self.abandon((staged.encoding_id, staged.share), staged.owner)
-            return _disk_answer(error)
-        try:
-            self._disk.sync(staged.descriptor)
-        except OSError as error:
-            self._stop_writing(f"fsync failed: {error.strerror}")
-            self.abandon((staged.encoding_id, staged.share), staged.owner)
-            return Answer(Code.READ_ONLY, self._read_only or "")
-        return GRANTED
-
-    def _rename(self, commit: PendingCommit) -> Optional[Path]:
-        staged = commit.staged
-        key = (staged.encoding_id, staged.share)
-        target = self._path(key)
-        staged.close()  # Windows renames no open file
-        try:
-            if self._disk.make_folder(target.parent):
-                self._disk.sync_folder(target.parent.parent)
-                self._disk.sync_folder(self._shares_folder)
-            self._disk.rename_new(staged.path, target)
-        except OSError as error:
-            log.error("cannot put the share %s in its place: %s", target.name, error)
-            self.abandon(key, staged.owner)
-            return None
-        return target
-
-    def _sync_folders(self, folders: set[Path]) -> set[Path]:
-        """Sync each folder once; those that failed."""
-        failed = set()
-        for folder in folders:
-            try:
-                self._disk.sync_folder(folder)
-            except OSError as error:
-                self._stop_writing(f"fsync of a folder failed: {error.strerror}")
-                failed.add(folder)
-        return failed
-
-    def _acknowledge(self, commit: PendingCommit) -> None:
-        staged, trailer = commit.staged, commit.trailer
-        key = (staged.encoding_id, staged.share)
-        self._held[key] = AnnouncedShare(*key, trailer.object_id, staged.owner, staged.k, staged.n, commit.share_bytes)
-        self._used += staged.size
-        self._staged.pop(key, None)
 
     def abandon(self, key: ShareKey, owner: bytes) -> None:
         """Give up a share that is being stored; harmless where there is none."""
@@ -328,19 +301,20 @@ class ShareStore:
 
     def _staged_share(self, key: ShareKey, owner: bytes) -> StagedShare:
         staged = self._staged.get(key)
+        self._require_writable()
         if staged is None or staged.owner != owner:
             raise DeclineError(Code.NOT_OPEN, "this share is not being stored here")
         return staged
 
     def _require_room(self, size: int) -> None:
-        if self._read_only is not None:
-            raise DeclineError(Code.READ_ONLY, self._read_only)
+        self._require_writable()
         if self.free_bytes() < size + _OVERHEAD:
             raise DeclineError(Code.NO_ROOM, "the store is full")
 
-    def _stop_writing(self, why: str) -> None:
-        self._read_only = f"the store is read-only: {why}"
-        log.error("%s; it takes no more shares until the worker is started anew", self._read_only)
+    def _require_writable(self) -> None:
+        refusal = self._committing.refusal
+        if refusal is not None:
+            raise DeclineError(refusal.code, refusal.text)
 
     def _path(self, key: ShareKey) -> Path:
         name = _file_name(key)
@@ -351,17 +325,11 @@ def _file_name(key: ShareKey) -> str:
     return f"{key[0].hex()}.{key[1]:02x}"
 
 
-def _disk_answer(error: OSError) -> Answer:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return Answer(Code.NO_ROOM, "the disk is full")
-    return Answer(Code.FAULT, f"the disk refuses: {os.strerror(error.errno or 0)}")
-
-
 @contextlib.contextmanager
 def _disk_faults() -> Iterator[None]:
     """Turns what the operating system refuses into an answer."""
     try:
         yield
     except OSError as error:
-        answer = _disk_answer(error)
+        answer = disk_answer(error)
         raise DeclineError(answer.code, answer.text) from None

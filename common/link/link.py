@@ -180,7 +180,7 @@ class Link:
         while True:
             self._send_waiting()
             self._receive()
-            events = self._socket.getsockopt(zmq.EVENTS)
+            events = int(self._socket.getsockopt(zmq.EVENTS))
             if not events & zmq.POLLIN and not (self._unsent and events & zmq.POLLOUT):
                 return
 
