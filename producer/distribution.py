@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.erasure import ErasureCode
-from common.errors import IntegrityError, TesseraError, UnreachableError
+from common.errors import NotEnoughError, TesseraError, UnreachableError
 from common.link.declined import DeclinedError
 from common.link.link import Link
 from common.link.questions import find_places
@@ -45,6 +45,7 @@ from producer.encoding import EncodedSegment
 log = logging.getLogger(__name__)
 
 _COMMIT_PATIENCE = 60.0  # seconds: a large share's fsync on a slow disk
+_REFILLED_TOGETHER = 3  # segments of a moved share under way at a time
 _MAX_MOVES = 3  # times that lost shares are moved before the image is stored degraded, or not
 
 
@@ -141,13 +142,16 @@ class Distribution:
             places = await find_places(self._link, [self._encoding_id], len(lost), recipe.share_bytes, self._tried)
             if not places[0]:
                 return
-            for share, device in zip(lost, places[0]):
-                log.info("share %d moves to %s", share.index, self._name_of(device))
+            moved = lost[: len(places[0])]
+            for share, device in zip(moved, places[0]):
+                log.warning("share %d moves to %s", share.index, self._name_of(device))
                 self._tried.add(device)
                 share.device = device
                 share.move(ShareState.PLACED)
-                await self._open(share, recipe.share_bytes)
-                await self._refill(share, recipe)
+            await asyncio.gather(*(self._open(share, recipe.share_bytes) for share in moved))
+            for start in range(0, recipe.segment_count, _REFILLED_TOGETHER):
+                segments = range(start, min(start + _REFILLED_TOGETHER, recipe.segment_count))
+                await asyncio.gather(*(self._refill(moved, segment, recipe) for segment in segments))
 
     async def abandon(self) -> None:
         """Have the devices forget what was not committed; as far as they can be reached."""
@@ -195,37 +199,54 @@ class Distribution:
             )
         except (DeclinedError, UnreachableError) as error:
             if share.state is not ShareState.LOST:
-                share.reason = error.code if isinstance(error, DeclinedError) else Code.GONE
                 log.warning("%s: share %d: %s", self._name_of(share.device or b""), share.index, error)
-                share.move(ShareState.LOST)
+                self._lose(share, error.code if isinstance(error, DeclinedError) else Code.GONE)
+                if share.reason is not Code.GONE:
+                    await self._abandon(share)  # the device is there: what came so far only takes its room
             return False
         return True
 
+    def _lose(self, share: SentShare, reason: Code) -> None:
+        share.reason = reason
+        share.move(ShareState.LOST)
+
     # --- moving
 
-    async def _refill(self, share: SentShare, recipe: Recipe) -> None:
-        """Bring a share that was opened anew to where it was: its blocks, rebuilt from those of the others."""
-        for segment in range(recipe.segment_count):
-            if share.state is not ShareState.OPEN:
-                return
-            rebuilt = np.empty(recipe.block_length(segment), np.uint8)
-            present = await self._read_back(segment, recipe)
-            self._code.rebuild(present, {share.index: rebuilt})
-            expected = recipe.digest_of(segment, share.index)
-            if digest(rebuilt.data) != expected:
-                raise IntegrityError("a rebuilt block is not what it was; this is a fault of Tessera")
-            await self._append(share, segment, rebuilt, expected)
+    async def _refill(self, moved: list[SentShare], segment: int, recipe: Recipe) -> None:
+        """Bring shares that were opened anew one segment further: their blocks, rebuilt from those of the others."""
+        wanted = [share for share in moved if share.state is ShareState.OPEN]
+        if not wanted:
+            return
+        present = await self._read_back(segment, recipe, moved)
+        rebuilt = {share.index: np.empty(recipe.block_length(segment), np.uint8) for share in wanted}
+        try:
+            self._code.rebuild(present, rebuilt)
+        except NotEnoughError:
+            for share in wanted:
+                self._lose(share, Code.DAMAGED)
+            return
+        for share in wanted:
+            if digest(rebuilt[share.index].data) != recipe.digest_of(segment, share.index):
+                raise TesseraError("a rebuilt block is not what it was")
+        await asyncio.gather(
+            *(
+                self._append(share, segment, rebuilt[share.index], recipe.digest_of(segment, share.index))
+                for share in wanted
+            )
+        )
 
-    async def _read_back(self, segment: int, recipe: Recipe) -> dict[int, NDArray[np.uint8]]:
-        """k good blocks of a segment, from shares that are open or committed."""
+    async def _read_back(self, segment: int, recipe: Recipe, moved: list[SentShare]) -> dict[int, NDArray[np.uint8]]:
+        """Good blocks of a segment, from shares that are open or committed elsewhere: k of them, if there are."""
+        whole = (ShareState.OPEN, ShareState.COMMITTED)
+        sources = [share for share in self.shares if share.state in whole and share not in moved]
         present: dict[int, NDArray[np.uint8]] = {}
-        sources = [s for s in self.shares if s.state in (ShareState.OPEN, ShareState.COMMITTED)]
-        for source in sources:
-            if len(present) == self._code.k:
-                break
-            block = await self._fetch(source, segment, recipe.block_length(segment))
-            if block is not None and digest(block) == recipe.digest_of(segment, source.index):
-                present[source.index] = np.frombuffer(block, np.uint8)
+        while sources and len(present) < self._code.k:
+            asked = [sources.pop(0) for _ in range(min(len(sources), self._code.k - len(present)))]
+            length = recipe.block_length(segment)
+            blocks = await asyncio.gather(*(self._fetch(source, segment, length) for source in asked))
+            for source, block in zip(asked, blocks):
+                if block is not None and digest(block) == recipe.digest_of(segment, source.index):
+                    present[source.index] = np.frombuffer(block, np.uint8)
         return present
 
     async def _fetch(self, source: SentShare, segment: int, length: int) -> Optional[memoryview]:
