@@ -1,13 +1,15 @@
 """Questions to devices: for blocks, and for what lies beside a share.
 
-Questions to the same device that are asked in the same moment travel in one message, up to the protocol's sizes. So
-restoring many small images at a time needs few messages, and the code that restores one knows nothing of it.
+Questions of one kind to the same device that are asked in the same moment travel in one message, up to the protocol's
+sizes. So restoring many small images at a time needs few messages, and the code that restores one knows nothing of it.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Generic, TypeVar, Union
 
 from common.errors import ProtocolError, TesseraError
@@ -28,9 +30,10 @@ from common.protocol.messages import (
 
 PATIENCE = 20.0  # seconds
 _MESSAGE_BYTES = 1 << 20  # of expected payload in one message, where it holds more than one answer
-_MAX_DESCRIPTION = 64 << 10  # bytes; of a recipe this long or longer only one is asked for at a time
 
-Q = TypeVar("Q", ShareName, BlockName)
+N = TypeVar("N")  # what is asked for
+A = TypeVar("A")  # what is answered
+Answers = Sequence[Union[A, TesseraError]]
 
 
 @dataclass(frozen=True)
@@ -38,85 +41,63 @@ class Description:
     """What lies beside a share."""
 
     mapping: bytes  # sealed
-    recipe: bytes  # packed
+    recipe: bytes  # packed; empty where it was not asked for
 
 
-@dataclass
-class _Question(Generic[Q]):
-    name: Q
+@dataclass(frozen=True)
+class _Question(Generic[N, A]):
+    name: N
     reply_bytes: int
-    answer: asyncio.Future[memoryview]
+    answer: asyncio.Future[A]
 
 
-class Devices:
-    """Asks devices over one link."""
+class Together(Generic[N, A]):
+    """Collects the questions of one moment and asks them device by device, message by message."""
 
-    def __init__(self, link: Link) -> None:
-        self._link = link
-        self._blocks: dict[bytes, list[_Question[BlockName]]] = {}
+    def __init__(self, ask: Callable[[bytes, list[N], int], Awaitable[Answers[A]]]) -> None:
+        """`ask(device, names, reply_bytes)` asks one message's questions: an answer or an error for each, in order."""
+        self._ask = ask
+        self._waiting: dict[bytes, list[_Question[N, A]]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
 
-    async def block(self, device: bytes, name: BlockName, length: int) -> memoryview:
-        """A block of `length` bytes, unchecked; DeclinedError or UnreachableError where it does not come."""
+    async def ask(self, device: bytes, name: N, reply_bytes: int) -> A:
+        """The answer, which has at most `reply_bytes`; DeclinedError or UnreachableError where none comes."""
         loop = asyncio.get_running_loop()
-        question = _Question(name, length, loop.create_future())
-        waiting = self._blocks.setdefault(device, [])
+        question: _Question[N, A] = _Question(name, reply_bytes, loop.create_future())
+        waiting = self._waiting.setdefault(device, [])
         if not waiting:
-            loop.call_soon(self._send_waiting, device)
+            loop.call_soon(self._send, device)
         waiting.append(question)
         return await question.answer
 
-    def _send_waiting(self, device: bytes) -> None:
-        for questions in _messages(self._blocks.pop(device)):
-            task = asyncio.ensure_future(self._fetch(device, questions))
-            # A question's own future reports what went wrong; the task itself raises nothing.
-            task.add_done_callback(lambda done: done.cancelled() or done.exception())
+    def _send(self, device: bytes) -> None:
+        for questions in _messages(self._waiting.pop(device)):
+            task = asyncio.ensure_future(self._exchange(device, questions))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
 
-    async def _fetch(self, device: bytes, questions: list[_Question[BlockName]]) -> None:
-        expected = sum(question.reply_bytes for question in questions)
+    async def _exchange(self, device: bytes, questions: list[_Question[N, A]]) -> None:
+        reply_bytes = sum(question.reply_bytes for question in questions)
         try:
-            reply = await self._link.request(
-                Operation.FETCH,
-                Fetch([question.name for question in questions]),
-                Fetched,
-                device=device,
-                reply_bytes=expected,
-                patience=PATIENCE,
-            )
-            parts = [(part.answer, part.length) for part in reply.header.parts]
-            for question, answer in zip(questions, _split(reply.payload, parts, len(questions), device)):
-                _settle(question.answer, answer)
-        except (TesseraError, asyncio.CancelledError) as error:
-            for question in questions:
-                _settle(question.answer, error)
-
-    async def describe(
-        self, device: bytes, names: list[ShareName], *, with_recipe: bool
-    ) -> list[Union[Description, TesseraError]]:
-        """For each share (at most 64) what lies beside it, or why that did not come."""
-        if len(names) > MAX_BATCH:
-            raise ProtocolError(f"{len(names)} shares in one question")
-        try:
-            reply = await self._link.request(
-                Operation.DESCRIBE,
-                Describe(names, with_recipe),
-                Described,
-                device=device,
-                reply_bytes=MAX_PAYLOAD,
-                patience=PATIENCE,
-            )
-            parts = [(answer, mapping + recipe) for answer, mapping, recipe in reply.header.parts]
-            pieces = _split(reply.payload, parts, len(names), device)
+            answers = await self._ask(device, [question.name for question in questions], reply_bytes)
         except TesseraError as error:
-            return [error] * len(names)
-        return [
-            piece if isinstance(piece, TesseraError) else Description(bytes(piece[:mapping]), bytes(piece[mapping:]))
-            for piece, (_, mapping, _) in zip(pieces, reply.header.parts)
-        ]
+            answers = [error] * len(questions)
+        except asyncio.CancelledError:
+            for question in questions:
+                question.answer.cancel()
+            raise
+        for question, answer in zip(questions, answers):
+            if question.answer.done():
+                continue  # whoever asked went away
+            if isinstance(answer, TesseraError):
+                question.answer.set_exception(answer)
+            else:
+                question.answer.set_result(answer)
 
 
-def _messages(questions: list[_Question[Q]]) -> list[list[_Question[Q]]]:
+def _messages(questions: list[_Question[N, A]]) -> list[list[_Question[N, A]]]:
     """Questions in groups that fit into one message each."""
-    groups: list[list[_Question[Q]]] = []
+    groups: list[list[_Question[N, A]]] = []
     size = 0
     for question in questions:
         size += question.reply_bytes
@@ -125,6 +106,47 @@ def _messages(questions: list[_Question[Q]]) -> list[list[_Question[Q]]]:
             size = question.reply_bytes
         groups[-1].append(question)
     return groups
+
+
+class Devices:
+    """Asks devices over one link."""
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+        self._blocks: Together[BlockName, memoryview] = Together(self._fetch)
+        with_recipe, alone = partial(self._describe, True), partial(self._describe, False)
+        self._descriptions: Together[ShareName, Description] = Together(with_recipe)
+        self._mappings: Together[ShareName, Description] = Together(alone)
+
+    async def block(self, device: bytes, name: BlockName, length: int) -> memoryview:
+        """A block of `length` bytes, unchecked; DeclinedError or UnreachableError where it does not come."""
+        return await self._blocks.ask(device, name, length)
+
+    async def description(self, device: bytes, name: ShareName, reply_bytes: int, *, with_recipe: bool) -> Description:
+        """What lies beside a share, unchecked, of at most `reply_bytes`; errors as for `block`."""
+        asking = self._descriptions if with_recipe else self._mappings
+        return await asking.ask(device, name, min(reply_bytes, MAX_PAYLOAD))
+
+    async def _fetch(self, device: bytes, names: list[BlockName], reply_bytes: int) -> Answers[memoryview]:
+        reply = await self._link.request(
+            Operation.FETCH, Fetch(names), Fetched, device=device, reply_bytes=reply_bytes, patience=PATIENCE
+        )
+        parts = [(part.answer, part.length) for part in reply.header.parts]
+        return _split(reply.payload, parts, len(names), device)
+
+    async def _describe(
+        self, with_recipe: bool, device: bytes, names: list[ShareName], reply_bytes: int
+    ) -> Answers[Description]:
+        request = Describe(names, with_recipe)
+        reply = await self._link.request(
+            Operation.DESCRIBE, request, Described, device=device, reply_bytes=reply_bytes, patience=PATIENCE
+        )
+        parts = [(answer, mapping + recipe) for answer, mapping, recipe in reply.header.parts]
+        pieces = _split(reply.payload, parts, len(names), device)
+        return [
+            piece if isinstance(piece, TesseraError) else Description(bytes(piece[:mapping]), bytes(piece[mapping:]))
+            for piece, (_, mapping, _) in zip(pieces, reply.header.parts)
+        ]
 
 
 def _split(
@@ -139,14 +161,3 @@ def _split(
         pieces.append(payload[offset : offset + length] if answer.granted else DeclinedError(answer, device))
         offset += length
     return pieces
-
-
-def _settle(future: asyncio.Future[memoryview], outcome: Union[memoryview, BaseException]) -> None:
-    if future.done():
-        return
-    if isinstance(outcome, asyncio.CancelledError):
-        future.cancel()
-    elif isinstance(outcome, BaseException):
-        future.set_exception(outcome)
-    else:
-        future.set_result(outcome)

@@ -10,16 +10,19 @@ import asyncio
 from collections.abc import Callable
 from typing import Optional
 
-from common.errors import IntegrityError, NotEnoughError, RefusedError, TesseraError, UnreachableError
+from common.errors import IntegrityError, NotEnoughError, TesseraError, UnreachableError
 from common.link.declined import DeclinedError
+from common.protocol.identifiers import DIGEST_SIZE
 from common.protocol.messages import BlockName, Code, EncodingAt, ShareName
 from common.recipe import Recipe
+from common.slicing import block_size_for
 from common.vault.keys import VaultKey
-from common.vault.mapping import Mapping
+from common.vault.mapping import MAX_SEALED_MAPPING, Mapping
 from common.vault.trust import TrustedImage
-from consumer.asking import Description, Devices
+from consumer.asking import Devices
 from consumer.choice import Choice, Holder
 
+_RECIPE_FRAME = 256  # bytes of a recipe beside its digests
 Trouble = Callable[[bytes, str], None]  # device id, what is wrong with its share
 
 
@@ -46,25 +49,28 @@ class Gathering:
         """
         encoding_id, object_id = self._encoding.encoding_id, self._encoding.object_id
         for holder in sorted(self._holders):
-            answers = await self._devices.describe(
-                holder.device, [ShareName(encoding_id, holder.share)], with_recipe=True
-            )
-            answer = answers[0]
-            if not isinstance(answer, Description):
-                self._failed(holder, answer)
-                continue
+            name = ShareName(encoding_id, holder.share)
             try:
+                description = await self._devices.description(
+                    holder.device, name, self._description_bytes(), with_recipe=True
+                )
                 image = (
                     TrustedImage(kept, encoding_id)
                     if kept is not None
-                    else TrustedImage.from_sealed(key, answer.mapping, object_id, encoding_id)
+                    else TrustedImage.from_sealed(key, description.mapping, object_id, encoding_id)
                 )
-                self._recipe = image.accept_recipe(answer.recipe, unit)
+                self._recipe = image.accept_recipe(description.recipe, unit)
                 self._image = image
                 return image
-            except (IntegrityError, RefusedError) as error:  # a mapping of another key is damage, too
+            except TesseraError as error:  # a mapping that another key sealed is damage, too
                 self._failed(holder, error)
         raise self._shortage("no device has a good recipe of it")
+
+    def _description_bytes(self) -> int:
+        """The most that mapping and recipe may take, by what the catalog says of the share's length."""
+        encoding = self._encoding
+        segments = encoding.share_bytes // block_size_for(encoding.n) + 1
+        return MAX_SEALED_MAPPING + segments * encoding.n * DIGEST_SIZE + _RECIPE_FRAME
 
     @property
     def recipe(self) -> Recipe:

@@ -6,17 +6,18 @@ machine that has never stored anything sees the whole vault too.
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Optional
 
-from common.errors import IntegrityError, NotFoundError, RefusedError, UsageError
-from common.protocol.messages import MAX_BATCH, EncodingAt, ShareName, shares_at_hand
+from common.errors import NotFoundError, TesseraError, UsageError
+from common.protocol.messages import EncodingAt, ShareName, shares_at_hand
 from common.vault.folder import VaultFolder
 from common.vault.keys import VaultKey
-from common.vault.mapping import Mapping, open_mapping
-from consumer.asking import Description, Devices
+from common.vault.mapping import MAX_SEALED_MAPPING, Mapping, open_mapping
+from consumer.asking import Devices
 
 _HASH = re.compile(r"[0-9a-f]{8,64}")
 _FULL = 64  # hex digits
@@ -52,53 +53,35 @@ class Mappings:
     async def of(self, encodings: Iterable[EncodingAt]) -> dict[bytes, Mapping]:
         """encoding id → mapping, as far as they are to be had."""
         found: dict[bytes, Mapping] = {}
-        missing: dict[bytes, EncodingAt] = {}
+        missing: list[EncodingAt] = []
         for encoding in encodings:
             mapping = self.kept(encoding)
             if mapping is not None:
                 found[encoding.encoding_id] = mapping
             else:
-                missing[encoding.encoding_id] = encoding
-        asked: set[tuple[bytes, bytes]] = set()
-        while missing:
-            questions = _questions(missing.values(), asked)
-            if not questions:
-                return found
-            for device, names in questions.items():
-                for start in range(0, len(names), MAX_BATCH):
-                    page = names[start : start + MAX_BATCH]
-                    answers = await self._devices.describe(device, page, with_recipe=False)
-                    for name, answer in zip(page, answers):
-                        if isinstance(answer, Description):
-                            self._take(missing, found, name.encoding_id, answer.mapping)
+                missing.append(encoding)
+        found.update(
+            {
+                encoding.encoding_id: mapping
+                for encoding, mapping in zip(missing, await asyncio.gather(*(self._fetch(e) for e in missing)))
+                if mapping is not None
+            }
+        )
         return found
 
-    def _take(
-        self, missing: dict[bytes, EncodingAt], found: dict[bytes, Mapping], encoding_id: bytes, sealed: bytes
-    ) -> None:
-        """Believe a mapping that opens, and keep it; another device is asked where it doesn't."""
-        encoding = missing.get(encoding_id)
-        if encoding is None:
-            return
-        try:
-            found[encoding_id] = open_mapping(self._key, sealed, encoding.object_id, encoding_id)
-        except (IntegrityError, RefusedError):
-            return
-        self._vault.keep_mapping(encoding.object_id, encoding_id, sealed)
-        del missing[encoding_id]
-
-
-def _questions(encodings: Iterable[EncodingAt], asked: set[tuple[bytes, bytes]]) -> dict[bytes, list[ShareName]]:
-    """device → the shares to ask it about: for each encoding one holder that was not asked yet."""
-    questions: dict[bytes, list[ShareName]] = {}
-    for encoding in encodings:
+    async def _fetch(self, encoding: EncodingAt) -> Optional[Mapping]:
+        """A mapping from the first device that has a good one, kept for the next time."""
         for share, devices in shares_at_hand(encoding).items():
-            device = devices[0]
-            if (encoding.encoding_id, device) not in asked:
-                asked.add((encoding.encoding_id, device))
-                questions.setdefault(device, []).append(ShareName(encoding.encoding_id, share))
-                break
-    return questions
+            name = ShareName(encoding.encoding_id, share)
+            try:
+                description = await self._devices.description(devices[0], name, MAX_SEALED_MAPPING, with_recipe=False)
+                sealed = description.mapping
+                mapping = open_mapping(self._key, sealed, encoding.object_id, encoding.encoding_id)
+            except TesseraError:
+                continue
+            self._vault.keep_mapping(encoding.object_id, encoding.encoding_id, sealed)
+            return mapping
+        return None
 
 
 def combine(encodings: Iterable[EncodingAt], mappings: dict[bytes, Mapping]) -> list[Held]:
