@@ -3,9 +3,9 @@
 The demo, the cluster tests and the bench all start their clusters here. Everything lives in one folder:
 
     env                       what a shell needs to use the cluster (`set -a; . DIR/env`); there once complete
-    broker/     broker.pid    the broker's home
-    device-1/   device-1.pid  the first device's store, and so on
-    client/                   the client's home: admitted, with a vault
+    home/                     TESSERA_HOME of the broker and of the client, which is admitted and has a vault
+    broker.pid                the broker's process
+    device-1/   device-1.pid  the first device's store and process, and so on
     logs/                     what broker and devices said
 
 A new folder is filled step by step: broker, devices as their invites come, client and vault. A folder that
@@ -29,7 +29,7 @@ from typing import Any
 from cluster.environment_file import read_environment_file, write_environment_file
 from cluster.interruption import held
 from cluster.ports import HOST, port_answers, require_free
-from cluster.process import BackgroundProcess, recorded_processes, stop_all
+from cluster.process import HOME, BackgroundProcess, recorded_processes, stop_all
 from common.errors import (
     IntegrityError,
     NoRoomError,
@@ -108,7 +108,7 @@ class LocalCluster:
     @property
     def environment(self) -> dict[str, str]:
         """The environment in which the client's programs run: ours, with the cluster's settings."""
-        return self._environment_of("client", self._passphrase)
+        return self._environment_of(HOME, self._passphrase)
 
     def start(self, deadline: float = 60.0) -> None:
         """Start everything and return when every device is registered.
@@ -135,7 +135,7 @@ class LocalCluster:
             else:
                 self._create(deadline)
             # At every start: the folder may have been moved since.
-            write_environment_file(self.environment_file, self._settings("client", self._passphrase))
+            write_environment_file(self.environment_file, self._settings(HOME, self._passphrase))
         except BaseException:
             self.stop()
             raise
@@ -149,7 +149,7 @@ class LocalCluster:
         """Start the broker, and return when both its ports answer."""
         command = program_command("broker", "--host", HOST)
         command += ["--client-port", str(self.base_port), "--worker-port", str(self.base_port + 1)]
-        self._broker.start(command, self._environment_of("broker"))
+        self._broker.start(command, self._environment_of(HOME))
         end = time.monotonic() + deadline
         while not (port_answers(self.base_port) and port_answers(self.base_port + 1)):
             if self._broker.died or time.monotonic() > end:
@@ -209,7 +209,7 @@ class LocalCluster:
 
     def invite(self, role: str) -> str:
         """A new invite for a ``role``, "worker" or "client"."""
-        result = self.run("broker", "invite", role, environment=self._environment_of("broker"), timeout=60)
+        result = self.run("broker", "invite", role, environment=self._environment_of(HOME), timeout=60)
         require_success("broker", result)
         return result.stdout.strip()
 
@@ -268,7 +268,7 @@ class LocalCluster:
         for worker in self._workers:
             # One process makes invites while those invited before are starting: the two cores are kept busy.
             self._join(worker)
-        self.add_client("client", self._passphrase)
+        self.add_client(HOME, self._passphrase)
         self.wait_registered(len(self.devices), deadline)
 
     def _join(self, worker: BackgroundProcess) -> None:

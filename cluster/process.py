@@ -28,18 +28,20 @@ if sys.platform == "win32":
 else:
     _OWN_GROUP = 0  # start_new_session does it there
 
+HOME = "home"  # the folder that is TESSERA_HOME for broker and client, so that one `env` serves both
 PAUSE = 0.02  # seconds between two looks at a process that somebody else started
 
 
 class BackgroundProcess:
     """The process called ``name`` of the cluster in ``directory``, running or not.
 
-    Its home or store is ``directory/name``, its pid file ``name.pid``, its log ``logs/name.log``.
+    A device's store is ``directory/name``; the broker's home is the one that it shares with the client. The pid
+    file is ``name.pid``, the log ``logs/name.log``.
     """
 
     def __init__(self, name: str, directory: Path) -> None:
         self.name = name
-        self.home = directory / name
+        self.home = directory / (HOME if name == "broker" else name)
         self.log_file = directory / "logs" / f"{name}.log"
         self._pid_file = directory / f"{name}.pid"
         self._child: subprocess.Popen[bytes] | None = None

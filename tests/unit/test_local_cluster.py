@@ -142,7 +142,7 @@ def test_the_programs_do_not_see_the_settings_of_another_cluster(
     monkeypatch.setenv("TESSERA_HOME", "another")
     environment = LocalCluster(tmp_path).environment
     assert "TESSERA_SETTING_OF_ANOTHER" not in environment
-    assert environment["TESSERA_HOME"] == str(tmp_path.resolve() / "client")
+    assert environment["TESSERA_HOME"] == str(tmp_path.resolve() / "home")
 
 
 def test_stopping_what_is_not_running_stops_nothing(tmp_path: Path) -> None:
