@@ -1,10 +1,11 @@
-"""The broker's command line: serve, and invite."""
+"""The broker's command line: serve; invite, list and revoke members."""
 
 from __future__ import annotations
 
 import logging
 import socket
 import time
+from datetime import datetime
 from pathlib import Path
 from typing import NoReturn, Optional
 
@@ -72,6 +73,22 @@ def invite(
     broker = BrokerAddress(reached_at, listening.client_port, listening.worker_port, _key_pair(folder).public)
     complain(f"invites one {role.value} to the broker at {reached_at}, once, within an hour:")
     print(Invite(role, broker, one_time).encode())
+
+
+@commands.command()
+def members() -> None:
+    """Print who is admitted: name, role, since when, and the beginning of the key."""
+    for member in MembersFile(_folder()).members.all():
+        if member.expires is None:
+            since = datetime.fromtimestamp(member.added).astimezone().strftime("%Y-%m-%d %H:%M")
+            print(f"{member.name}\t{member.standing.value}\t{since}\t{member.public_key[:16]}")
+
+
+@commands.command()
+def revoke(name: str = typer.Argument(..., help="The member's name, as `members` prints it.")) -> None:
+    """Take a device or a client off the list; a live connection of it is cut within a second."""
+    member = MembersFile(_folder()).change(lambda members: members.revoke(name))
+    print(f"revoked {member.name} ({member.standing.value})")
 
 
 def _folder() -> Path:

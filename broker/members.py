@@ -15,7 +15,7 @@ from typing import Annotated, Callable, Optional, TypeVar
 import msgspec
 
 from broker.rights import Standing
-from common.errors import IntegrityError, RefusedError
+from common.errors import IntegrityError, NotFoundError, RefusedError
 from common.files import locked, read_limited, write_private
 from common.invite import INVITE_LIFETIME, Role
 
@@ -83,6 +83,14 @@ class MemberList:
         self._members[key] = member
         self._members[invite.public_key] = msgspec.structs.replace(invite, used_by=key)
         return member
+
+    def revoke(self, name: str) -> Member:
+        """Take a member off the list; NotFoundError where nobody has that name."""
+        for key, member in self._members.items():
+            if member.name == name and member.standing not in _ADMITTED:
+                del self._members[key]
+                return member
+        raise NotFoundError(f"no member is called {name}", advice="see who is: python broker/broker.py members")
 
     def _free_name(self, wished: str) -> str:
         taken = {member.name for member in self._members.values()}

@@ -29,6 +29,7 @@ def application(about: str) -> typer.Typer:
         pretty_exceptions_enable=False,
         context_settings=_CONTEXT,
         no_args_is_help=False,
+        epilog="--debug shows what led to an error. Defaults may stand in config.toml in Tessera's folder.",
     )
 
 

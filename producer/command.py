@@ -26,7 +26,10 @@ def store(
     k: Optional[int] = typer.Option(None, "-k", "--k", envvar="TESSERA_K", help="Shares that restore an image."),
     n: Optional[int] = typer.Option(None, "-n", "--n", envvar="TESSERA_N", help="Shares made, one a device."),
     images_only: bool = typer.Option(
-        False, envvar="TESSERA_IMAGES_ONLY", help="Skip files that are no image, instead of storing them too."
+        False,
+        "--images-only",
+        envvar="TESSERA_IMAGES_ONLY",
+        help="Skip files that are no image, instead of storing them too.",
     ),
     passphrase_file: Optional[Path] = typer.Option(
         None, envvar="TESSERA_PASSPHRASE_FILE", help="File that holds the vault's passphrase."

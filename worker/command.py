@@ -10,7 +10,7 @@ from typing import NoReturn, Optional
 
 import typer
 
-from common.errors import RefusedError, UsageError
+from common.errors import RefusedError, UnreachableError, UsageError
 from common.files import locked, make_folder
 from common.home import home, load_brokers, save_brokers
 from common.identity import KeyPair, load_key_pair, save_key_pair
@@ -80,14 +80,14 @@ def serve(
 def _join_once(folder: Path, invite_text: Optional[str], name: str) -> None:
     """Make this store a device of the cluster, if it is not one yet.
 
-    The permanent key is kept before the invite is used, so that an interruption in between costs nothing.
+    The permanent key is kept before the invite is used, so that an interruption in between costs nothing. A store that
+    is a device already tries an invite too: it may have been revoked. Where it was not, the invite stays unused.
     """
     with locked(folder / "join.lock"):
-        if (folder / "brokers.json").exists():
-            if invite_text is not None:
-                log.info("%s is a device of its cluster already; the invite was not used", folder)
-            return
+        joined = (folder / "brokers.json").exists()
         if invite_text is None:
+            if joined:
+                return
             raise RefusedError(
                 f"{folder} is not a device of a cluster yet",
                 advice="run `python broker/broker.py invite worker` at the broker, then start this with --join INVITE",
@@ -96,7 +96,13 @@ def _join_once(folder: Path, invite_text: Optional[str], name: str) -> None:
         key_file = folder / "device.key"
         if not key_file.exists():
             save_key_pair(key_file, KeyPair.generate())
-        admitted = join(invite, Role.WORKER, name, load_key_pair(key_file))
+        try:
+            admitted = join(invite, Role.WORKER, name, load_key_pair(key_file))
+        except (RefusedError, UnreachableError) as error:
+            if not joined:
+                raise
+            log.info("%s is a device of its cluster already; the invite was not used: %s", folder, error)
+            return
         save_brokers(folder / "brokers.json", [invite.broker])
         log.info("joined the cluster as %s", admitted)
 
