@@ -7,6 +7,7 @@ sizes. So restoring many small images at a time needs few messages, and the code
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -21,6 +22,7 @@ from common.protocol.messages import (
     MAX_BATCH,
     Answer,
     BlockName,
+    Code,
     Describe,
     Described,
     Fetch,
@@ -29,6 +31,7 @@ from common.protocol.messages import (
 )
 
 PATIENCE = 20.0  # seconds
+_BUSY_PAUSE = 0.02  # seconds
 _MESSAGE_BYTES = 1 << 20  # of expected payload in one message, where it holds more than one answer
 
 N = TypeVar("N")  # what is asked for
@@ -62,6 +65,17 @@ class Together(Generic[N, A]):
 
     async def ask(self, device: bytes, name: N, reply_bytes: int) -> A:
         """The answer, which has at most `reply_bytes`; DeclinedError or UnreachableError where none comes."""
+        end = time.monotonic() + PATIENCE
+        while True:
+            try:
+                return await self._ask_once(device, name, reply_bytes)
+            except DeclinedError as error:
+                # Of questions asked together, a device answers as many as fit into its reply.
+                if error.code is not Code.BUSY or time.monotonic() > end:
+                    raise
+            await asyncio.sleep(_BUSY_PAUSE)
+
+    async def _ask_once(self, device: bytes, name: N, reply_bytes: int) -> A:
         loop = asyncio.get_running_loop()
         question: _Question[N, A] = _Question(name, reply_bytes, loop.create_future())
         waiting = self._waiting.setdefault(device, [])
@@ -141,6 +155,8 @@ class Devices:
         reply = await self._link.request(
             Operation.DESCRIBE, request, Described, device=device, reply_bytes=reply_bytes, patience=PATIENCE
         )
+        if any(min(mapping, recipe) < 0 for _, mapping, recipe in reply.header.parts):
+            raise ProtocolError("a reply has lengths below zero")
         parts = [(answer, mapping + recipe) for answer, mapping, recipe in reply.header.parts]
         pieces = _split(reply.payload, parts, len(names), device)
         return [

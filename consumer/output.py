@@ -6,6 +6,7 @@ plain name in the folder at hand, whatever the mapping says.
 
 from __future__ import annotations
 
+import os
 import re
 import secrets
 import shutil
@@ -18,22 +19,30 @@ from common.errors import NotFoundError, TesseraError, UsageError
 from common.files import rename_new, rename_over, sync_file, sync_folder
 
 STDOUT = "-"
-_UNSAFE = re.compile(r'[\x00-\x1f\x7f<>:"/\\|?*]')
-_RESERVED = re.compile(r"(?i)(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³])(\..*)?")
+_UNSAFE = re.compile(r'[\x00-\x1f\x7f-\x9f<>:"/\\|?*]')
+_RESERVED = re.compile(r"(?i)(con|prn|aux|nul|conin\$|conout\$|com[0-9¹²³]|lpt[0-9¹²³]) *(\..*)?")
 _MAX_NAME_BYTES = 200
 _FALLBACK = "image"
 
 
 def safe_name(name: str) -> str:
     """A name that is a file in the current folder on Linux and Windows alike, as close to the original as can be."""
-    text = _UNSAFE.sub("_", name).strip().rstrip(". ")
-    if text in ("", ".", "..") or set(text) <= {"_", "."}:
-        text = _FALLBACK
+    text, safer = name, _UNSAFE.sub("_", name)
+    while safer != text:  # mending one fault may show another: a shortened name may end in a space
+        text, safer = safer, _mend(safer)
+    return text
+
+
+def _mend(name: str) -> str:
+    """One step towards a safe name, from one that has no unsafe characters; the name itself where it is safe."""
+    text = name.strip().rstrip(".")
+    if set(text) <= {"_", "."}:
+        return _FALLBACK
     if _RESERVED.fullmatch(text):
-        text = f"_{text}"
-    while len(text.encode("utf-8", "replace")) > _MAX_NAME_BYTES:
+        return f"_{text}"
+    if len(text.encode("utf-8", "replace")) > _MAX_NAME_BYTES:
         stem, dot, suffix = text.rpartition(".")
-        text = f"{stem[:-1]}{dot}{suffix}" if stem and len(suffix) < 16 else text[:-1]
+        return f"{stem[:-1]}{dot}{suffix}" if stem and len(suffix) < 16 else text[:-1]
     return text
 
 
@@ -44,9 +53,9 @@ class Output:
         """UsageError where the target exists and may not be replaced, NotFoundError where its folder is missing."""
         self.target = target
         self._replace = replace
-        if target.is_dir() or (target.exists() and not replace):
+        if os.path.isdir(target) or (os.path.exists(target) and not replace):
             raise _exists(target)
-        self._temporary = target.with_name(f".{target.name[:100]}.{secrets.token_hex(6)}.part")
+        self._temporary = target.with_name(f".{target.name[:40]}.{secrets.token_hex(6)}.part")
         try:
             self.file: IO[bytes] = open(self._temporary, "xb", buffering=0)  # noqa: SIM115 - closed by keep or discard
         except FileNotFoundError:

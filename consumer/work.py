@@ -113,12 +113,11 @@ class _Destination:
                 raise UsageError("several images cannot all go to stdout")
         elif output is not None:
             path = Path(output)
-            if several or path.is_dir() or output.endswith(("/", os.sep)):
-                path.mkdir(parents=True, exist_ok=True)
-                self._folder = path
+            if several or os.path.isdir(path) or output.endswith(("/", os.sep)):
+                self._folder = _made(path)
             else:
                 self._file = path
-                if path.exists() and not force:
+                if os.path.exists(path) and not force:
                     Output(path, replace=False)  # refuses before anything is fetched
 
     def open(self, mapping: Mapping) -> Union[Output, StandardOutput]:
@@ -131,6 +130,14 @@ class _Destination:
         if self._given.setdefault(target, mapping.image_sha256) != mapping.image_sha256:
             target = target.with_name(f"{target.stem}-{mapping.image_sha256.hex()[:8]}{target.suffix}")
         return Output(target, replace=self._force)
+
+
+def _made(folder: Path) -> Path:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"cannot write to a folder {folder}: {error.strerror}") from None
+    return folder
 
 
 def _described(image: Held) -> dict[str, object]:

@@ -1,0 +1,159 @@
+"""A disk that fails where it is told to, and that knows what a power cut would leave.
+
+It works on real files. What was written but not fsynced, and names in folders that were not fsynced, are what
+`lose_power` takes away: the harshest that a file system may do.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Optional, Union
+
+from worker.disk import Disk
+
+
+class FaultyDisk(Disk):
+    """Calls are counted from `arm` on; `calls` has their names, in order."""
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+        self.failed: set[str] = set()  # the methods that ever failed
+        self.resynced: list[Path] = []  # files and folders that were fsynced again after that had failed
+        self._at: dict[int, int] = {}
+        self._always: dict[str, int] = {}
+        self._rest: Optional[tuple[int, int]] = None
+        self._paths: dict[int, Path] = {}
+        self._content: dict[int, int] = {}  # inode → bytes that are durable
+        self._names: set[Path] = set()  # names that are durable
+        self._fresh: set[Path] = set()  # names that are not, yet
+        self._failed: set[int] = set()  # inodes whose fsync failed
+        self._failed_folders: set[Path] = set()
+
+    def arm(
+        self,
+        at: Optional[dict[int, int]] = None,
+        always: Optional[dict[str, int]] = None,
+        rest: Optional[tuple[int, int]] = None,
+    ) -> None:
+        """Fail the calls of these numbers, all calls of these methods, and all from a number on, each with its errno.
+
+        A failing append writes half before, a failing rename is half done: both names are there.
+        """
+        self.calls.clear()
+        self._at, self._always, self._rest = at or {}, always or {}, rest
+
+    def _fault(self, method: str) -> Optional[OSError]:
+        number = len(self.calls)
+        self.calls.append(method)
+        code = self._at.get(number) or self._always.get(method)
+        if code is None and self._rest is not None and number >= self._rest[0]:
+            code = self._rest[1]
+        if code is None:
+            return None
+        self.failed.add(method)
+        return OSError(code, os.strerror(code))
+
+    def _enter(self, method: str) -> None:
+        fault = self._fault(method)
+        if fault is not None:
+            raise fault
+
+    # --- files
+
+    def create(self, path: Path) -> int:
+        self._enter("create")
+        descriptor = super().create(path)
+        self._paths[descriptor] = path
+        return descriptor
+
+    def open(self, path: Path) -> int:
+        self._enter("open")
+        return super().open(path)
+
+    def close(self, descriptor: int) -> None:
+        fault = self._fault("close")
+        super().close(descriptor)  # as Linux does: the descriptor is gone even then
+        self._paths.pop(descriptor, None)
+        if fault is not None:
+            raise fault
+
+    def append(self, descriptor: int, data: Union[bytes, memoryview]) -> None:
+        fault = self._fault("append")
+        if fault is not None:
+            super().append(descriptor, memoryview(data)[: len(data) // 2])
+            raise fault
+        super().append(descriptor, data)
+
+    def read_at(self, descriptor: int, offset: int, length: int) -> bytes:
+        self._enter("read_at")
+        return super().read_at(descriptor, offset, length)
+
+    def size(self, descriptor: int) -> int:
+        self._enter("size")
+        return super().size(descriptor)
+
+    def truncate(self, descriptor: int, length: int) -> None:
+        self._enter("truncate")
+        super().truncate(descriptor, length)
+
+    def sync(self, descriptor: int) -> None:
+        status = os.fstat(descriptor)
+        if status.st_ino in self._failed:
+            self.resynced.append(self._paths[descriptor])
+        fault = self._fault("sync")
+        if fault is not None:
+            self._failed.add(status.st_ino)
+            raise fault
+        super().sync(descriptor)
+        self._content[status.st_ino] = status.st_size
+
+    def remove(self, path: Path) -> None:
+        self._enter("remove")
+        status = path.stat() if path.exists() else None
+        if status is not None and status.st_nlink == 1:  # inodes are used again
+            self._content.pop(status.st_ino, None)
+            self._failed.discard(status.st_ino)
+        super().remove(path)
+
+    # --- names
+
+    def rename_new(self, source: Path, target: Path) -> None:
+        fault = self._fault("rename_new")
+        if fault is not None:
+            if not target.exists():
+                os.link(source, target)
+            raise fault
+        super().rename_new(source, target)
+        self._fresh.add(target)
+
+    def sync_folder(self, folder: Path) -> None:
+        if folder in self._failed_folders:
+            self.resynced.append(folder)
+        fault = self._fault("sync_folder")
+        if fault is not None:
+            self._failed_folders.add(folder)
+            raise fault
+        super().sync_folder(folder)
+        self._names |= {path for path in self._fresh if path.parent == folder}
+
+    def make_folder(self, folder: Path) -> bool:
+        self._enter("make_folder")
+        missing = [path for path in (folder, *folder.parents) if not path.exists()]
+        made = super().make_folder(folder)
+        self._fresh |= set(missing)
+        return made
+
+    def free_bytes(self, folder: Path) -> tuple[int, int]:
+        self._enter("free_bytes")
+        return super().free_bytes(folder)
+
+    def lose_power(self, store: Path) -> None:
+        """Leave of a closed store what is sure to be there after a power cut, and nothing more."""
+        for path in sorted(store.glob("shares/*/*/*")):
+            named = [path, *path.parents]
+            named = named[: named.index(store)]
+            if all(name in self._names for name in named):
+                os.truncate(path, self._content.get(path.stat().st_ino, 0))
+            else:
+                path.unlink()

@@ -1,0 +1,166 @@
+"""The store's room: no more is taken than the owner of the device allows, and that is said before it is written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from common.protocol.messages import Code
+from tests.unit.sample_shares import (
+    OVERHEAD,
+    OWNER,
+    bytes_on_disk,
+    declined,
+    sample,
+    share_path,
+    staged_files,
+)
+from worker.disk import Disk
+from worker.store import ShareStore
+
+
+class SmallDisk(Disk):
+    """A disk that says to have so much room."""
+
+    def __init__(self, free: int, total: int) -> None:
+        self.free, self.total = free, total
+
+    def free_bytes(self, folder: Path) -> tuple[int, int]:
+        return self.free, self.total
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "store"
+
+
+@pytest.fixture
+def store(folder: Path) -> Iterator[ShareStore]:
+    store = ShareStore(folder)
+    yield store
+    store.close()
+
+
+def test_no_more_is_stored_than_the_capacity_and_that_is_said_before_anything_is_written(folder: Path) -> None:
+    encoding = sample()
+    needed = encoding.recipe.share_bytes + OVERHEAD
+    store = ShareStore(folder, needed - 1)
+    with declined(Code.NO_ROOM):
+        store.open(encoding.opening(0), OWNER, 0.0)
+    assert staged_files(folder) == []
+    store.close()
+    store = ShareStore(folder, needed)
+    encoding.put(store, 0)
+    store.close()
+
+
+def test_room_is_promised_to_one_share_only(folder: Path) -> None:
+    one, other = sample("one"), sample("other")
+    needed = one.recipe.share_bytes + OVERHEAD
+    store = ShareStore(folder, 2 * needed - 1)
+    store.open(one.opening(0), OWNER, 0.0)
+    with declined(Code.NO_ROOM):
+        store.open(other.opening(0), OWNER, 0.0)
+    for segment in range(3):  # what was written is room taken, as what was promised is
+        one.append(store, 0, segment)
+    with declined(Code.NO_ROOM):
+        store.open(other.opening(0), OWNER, 0.0)
+    assert one.commit(store, 0).granted
+    store.open(other.opening(0), OWNER, 0.0)  # the overhead was not needed
+    store.close()
+
+
+def test_a_share_of_unknown_length_is_held_to_the_capacity_block_by_block(folder: Path) -> None:
+    block = 32 * 1024
+    encoding = sample(segments=20, block_size=block, last=block)
+    capacity = 10 * block + OVERHEAD
+    store = ShareStore(folder, capacity)
+    store.open(encoding.opening(0, share_bytes=0), OWNER, 0.0)
+    appended = 0
+    with declined(Code.NO_ROOM):
+        for segment in range(20):
+            encoding.append(store, 0, segment)
+            appended += block
+    assert 4 * block <= appended
+    assert sum(path.stat().st_size for path in staged_files(folder)) <= capacity
+    store.close()
+
+
+def test_a_commitment_for_which_there_is_no_room_is_refused(folder: Path) -> None:
+    encoding = sample()
+    store = ShareStore(folder, encoding.recipe.share_bytes + OVERHEAD)
+    encoding.stage(store, 0)
+    large = encoding.commitment
+    large.mapping = bytes(100_000)
+    with declined(Code.NO_ROOM):
+        store.prepare_commit(encoding.key(0), OWNER, large)
+    assert encoding.commit(store, 0).granted
+    store.close()
+
+
+def test_a_reserve_of_the_disk_stays_free(folder: Path) -> None:
+    total = 10 * 2**20
+    disk = SmallDisk(total, total)
+    store = ShareStore(folder, disk=disk)
+    assert store.free_bytes() == total - total // 20
+    disk.total = disk.free = 2**40
+    assert store.free_bytes() == 2**40 - 2**30
+    disk.free = 2**30 + OVERHEAD
+    with declined(Code.NO_ROOM):
+        store.open(sample().opening(0), OWNER, 0.0)
+    store.close()
+
+
+def test_what_was_written_of_a_promise_is_not_counted_twice_against_the_disk(folder: Path) -> None:
+    total = 10 * 2**20
+    disk = SmallDisk(total, total)
+    store = ShareStore(folder, disk=disk)
+    encoding = sample(segments=3, block_size=2**18, last=2**18)
+    store.open(encoding.opening(0), OWNER, 0.0)
+    for segment in range(3):
+        disk.free = total - sum(path.stat().st_size for path in staged_files(folder))
+        assert store.free_bytes() == total - total // 20 - encoding.recipe.share_bytes - OVERHEAD
+        encoding.append(store, 0, segment)
+    store.close()
+
+
+def test_used_bytes_are_the_files_and_free_bytes_what_the_capacity_leaves(folder: Path) -> None:
+    capacity = 2**20
+    store = ShareStore(folder, capacity)
+    for label in ("one", "other"):
+        sample(label).put(store, 0)
+    sample("staged").stage(store, 0)
+    sample("abandoned").stage(store, 0)
+    store.abandon(sample("abandoned").key(0), OWNER)
+    promised = sample().recipe.share_bytes + OVERHEAD
+    assert store.used_bytes == bytes_on_disk(folder)
+    assert store.free_bytes() == capacity - store.used_bytes - promised
+    assert store.capacity_bytes() == store.used_bytes + store.free_bytes()
+    used = store.used_bytes
+    store.close()
+    store = ShareStore(folder, capacity)
+    assert store.used_bytes == used
+    assert store.capacity_bytes() == capacity
+    store.close()
+
+
+def test_a_damaged_file_takes_its_room(folder: Path) -> None:
+    store = ShareStore(folder)
+    sample().put(store, 0)
+    store.close()
+    path = share_path(folder, sample(), 0)
+    path.write_bytes(b"x" * 1000)
+    store = ShareStore(folder, 2**20)
+    assert store.used_bytes == 1000
+    store.close()
+
+
+def test_only_so_many_shares_are_stored_at_once(store: ShareStore) -> None:
+    with declined(Code.BUSY):
+        for number in range(1000):
+            store.open(sample(str(number), segments=1).opening(0), OWNER, 0.0)
+    assert number == 512
+    store.abandon(sample("7").key(0), OWNER)
+    store.open(sample("new", segments=1).opening(0), OWNER, 0.0)
