@@ -36,17 +36,18 @@ class Ledger:
         self._by_session: dict[bytes, tuple[int, int]] = {}  # session → requests, bytes
         self._total = 0
 
+    def find(self, session: bytes, request_id: bytes) -> Optional[Forwarded]:
+        """The request that is under way by this name."""
+        return self._entries.get((session, request_id))
+
     def enter(self, entry: Forwarded) -> bool:
-        """Grant a request its credit; False where it has to wait. The same request again is granted once."""
-        key = (entry.session, entry.request_id)
-        if key in self._entries:
-            return True
+        """Grant a request that is not under way its credit; False where it has to wait."""
         requests, size = self._by_session.get(entry.session, (0, 0))
         if requests >= REQUESTS or (requests and size + entry.credit > CREDIT):
             return False
         if entry.credit > MAX_PAYLOAD or self._total + entry.credit > TOTAL_CREDIT:
             return False
-        self._entries[key] = entry
+        self._entries[(entry.session, entry.request_id)] = entry
         self._by_session[entry.session] = (requests + 1, size + entry.credit)
         self._total += entry.credit
         return True

@@ -33,5 +33,9 @@ def place(
 
 def _score(encoding_id: bytes, candidate: Candidate) -> float:
     mixed = hashlib.blake2b(encoding_id + candidate.device_id, digest_size=8, person=b"tessera-place").digest()
-    uniform = (int.from_bytes(mixed, "big") + 0.5) / 2**64
-    return -candidate.free_bytes / math.log(uniform)
+    return -candidate.free_bytes / math.log(_uniform(mixed))
+
+
+def _uniform(mixed: bytes) -> float:
+    """Eight bytes as a number between 0 and 1, never either: 52 bits and a half fit a float without rounding."""
+    return ((int.from_bytes(mixed, "big") >> 12) + 0.5) / 2**52

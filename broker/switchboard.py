@@ -21,7 +21,7 @@ from broker.credit import Forwarded, Ledger
 from broker.desk import Answered, Desk
 from broker.rights import CLIENT_SIDE, FORWARDED, WORKER_SIDE, Standing, may
 from common.errors import ProtocolError
-from common.protocol.codec import pack_header, unpack_header
+from common.protocol.codec import MAX_PAYLOAD, pack_header, unpack_header
 from common.protocol.envelope import Envelope, Kind, Operation, decode_envelope
 from common.protocol.identifiers import BROKER, IDENTIFIER_SIZE, device_id, owner_id
 from common.protocol.messages import (
@@ -104,6 +104,7 @@ class Switchboard:
         if standing is None or standing not in (CLIENT_SIDE if side is Side.CLIENTS else WORKER_SIDE):
             log.warning("dropped a message of a key that is not (or no longer) a member")
             return []
+        refusals = self._forget_former(side, routing_id, public_key)
         session = self._session(side, routing_id, public_key)
         try:
             if len(frames) not in (2, 3):
@@ -111,19 +112,20 @@ class Switchboard:
             envelope = decode_envelope(frames[0])
         except ProtocolError as error:
             log.warning("dropped a malformed message: %s", error)
-            return []
+            return refusals
         if envelope.kind is Kind.REPLY and standing is Standing.WORKER:
-            return self._pass_reply(session, envelope, frames, payload)
+            return refusals + self._pass_reply(session, envelope, frames, payload)
         if envelope.kind is not Kind.REQUEST:
-            return []
-        return self._request(session, standing, envelope, frames, payload, now)
+            return refusals
+        return refusals + self._request(session, standing, envelope, frames, payload, now)
+
+    def _forget_former(self, side: Side, routing_id: bytes, public_key: bytes) -> list[Outgoing]:
+        """Where libzmq gave a routing id to another peer, nothing that was known of the first holds for it."""
+        former = self._routes.get((side, routing_id))
+        return self.forget(former) if former is not None and former.public_key != public_key else []
 
     def _session(self, side: Side, routing_id: bytes, public_key: bytes) -> Session:
         session = self._routes.get((side, routing_id))
-        if session is not None and session.public_key != public_key:
-            # libzmq gave the routing id to another peer: nothing that was known of the first holds for it.
-            self.forget(session)
-            session = None
         if session is None:
             session = Session(side, routing_id, public_key, secrets.token_bytes(IDENTIFIER_SIZE))
             self._routes[(side, routing_id)] = session
@@ -216,10 +218,16 @@ class Switchboard:
         payload: Any,
         now: float,
     ) -> list[Outgoing]:
-        if not session.greeted or session.owner is None:
+        if not session.greeted:
             return [_refuse(session, envelope, Code.NO_SESSION)]
+        if session.owner is None:
+            return [_refuse(session, envelope, Code.NOT_ALLOWED, "this needs a vault")]
         if len(frames) == 3 and frames[2].nbytes > envelope.credit:
             return [_refuse(session, envelope, Code.MALFORMED, "the payload is larger than its credit")]
+        if envelope.credit > MAX_PAYLOAD:
+            return [_refuse(session, envelope, Code.MALFORMED, f"the credit is over the limit of {MAX_PAYLOAD}")]
+        if self._ledger.find(session.session_id, envelope.request_id) is not None:
+            return []  # under way already: its answer comes; forwarded again it would pass without credit
         device = self._devices.get(envelope.peer)
         if device is None or not self._desk.alive(envelope.peer, now):
             code = Code.BUSY if self._desk.expected(envelope.peer, now) else Code.GONE
@@ -239,14 +247,16 @@ class Switchboard:
         frames: Sequence[memoryview],
         payload: Any,
     ) -> list[Outgoing]:
-        entry = self._ledger.leave(envelope.peer, envelope.request_id)
+        entry = self._ledger.find(envelope.peer, envelope.request_id)
         requester = self._sessions.get(envelope.peer)
         if entry is None or requester is None:
             return []  # late: nobody waits for it any more
-        onward = Envelope(Kind.REPLY, entry.operation, entry.request_id, entry.device)
         if entry.device != session.device:
+            # A device can guess what its client asks of others; it must not end those requests.
             log.warning("dropped a reply of a device that was not asked")
-            return [_refuse(requester, onward, Code.FAULT, "the reply came from another device")]
+            return []
+        self._ledger.leave(envelope.peer, envelope.request_id)
+        onward = Envelope(Kind.REPLY, entry.operation, entry.request_id, entry.device)
         if len(frames) == 3 and frames[2].nbytes > entry.credit:
             return [_refuse(requester, onward, Code.FAULT, "the reply is larger than its credit")]
         return [Outgoing(requester, onward, bytes(frames[1]), payload)]

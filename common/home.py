@@ -23,7 +23,7 @@ import platformdirs
 
 from common.errors import RefusedError, UsageError
 from common.files import read_limited, write_private
-from common.identity import KeyPair, load_key_pair
+from common.identity import KEY_SIZE, KeyPair, load_key_pair
 from common.invite import BrokerAddress
 
 if sys.version_info >= (3, 11):
@@ -72,9 +72,16 @@ def load_brokers(path: Path) -> list[BrokerAddress]:
     """Read them back; UsageError where the file is not what `save_brokers` wrote."""
     try:
         known = msgspec.json.decode(read_limited(path, _MAX_CONFIG), type=list[_KnownBroker])
-        return [BrokerAddress(b.host, b.client_port, b.worker_port, bytes.fromhex(b.public_key)) for b in known]
-    except (msgspec.MsgspecError, ValueError) as error:
+        return [BrokerAddress(b.host, b.client_port, b.worker_port, _public_key(b.public_key)) for b in known]
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise UsageError(f"{path} is not a list of brokers: {error}") from None
+
+
+def _public_key(text: str) -> bytes:
+    key = bytes.fromhex(text)
+    if len(key) != KEY_SIZE:
+        raise ValueError(f"a public key has {KEY_SIZE} bytes, this one {len(key)}")
+    return key
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import struct
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -55,5 +56,6 @@ def load_key_pair(path: Path) -> KeyPair:
         if len(secret) != KEY_SIZE:
             raise ValueError
         return KeyPair.from_secret(secret)
-    except (ValueError, KeyError, TypeError, AttributeError, UnicodeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, struct.error):
+        # struct.error: z85 text whose groups of five exceed 32 bits
         raise IntegrityError(f"{path} is not a Tessera key file") from None

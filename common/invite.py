@@ -62,8 +62,7 @@ class Invite:
         broker = self.broker
         place = pack(_Place(broker.host, broker.client_port, broker.worker_port))
         content = bytes([_VERSION]) + self.one_time.secret + broker.public_key + place
-        text = base64.b32encode(content + _checksum(self.role, content)).decode("ascii")
-        return f"tessera-{self.role.value}-{text.rstrip('=').lower()}"
+        return f"tessera-{self.role.value}-{_base32(content + _checksum(self.role, content))}"
 
 
 def decode_invite(text: str) -> Invite:
@@ -80,7 +79,8 @@ def decode_invite(text: str) -> Invite:
         padding = "=" * (-len(parts[2]) % 8)
         content = base64.b32decode(parts[2] + padding, casefold=True)
         body, checksum = content[:-_CHECKSUM_SIZE], content[-_CHECKSUM_SIZE:]
-        if checksum != _checksum(role, body) or body[0] != _VERSION:
+        # The last character has bits to spare, which the checksum does not cover.
+        if checksum != _checksum(role, body) or body[0] != _VERSION or _base32(content) != parts[2].lower():
             raise refusal
         place = unpack(body[1 + 2 * KEY_SIZE :], _Place)
         one_time = KeyPair.from_secret(body[1 : 1 + KEY_SIZE])
@@ -88,6 +88,10 @@ def decode_invite(text: str) -> Invite:
     except (ValueError, IndexError, binascii.Error, ProtocolError):
         raise refusal from None
     return Invite(role, BrokerAddress(place.host, place.client_port, place.worker_port, public_key), one_time)
+
+
+def _base32(content: bytes) -> str:
+    return base64.b32encode(content).decode("ascii").rstrip("=").lower()
 
 
 def _checksum(role: Role, content: bytes) -> bytes:

@@ -46,6 +46,8 @@ def _from_file(file: Path) -> str:
         text = read_limited(file, _MAX_FILE).decode("utf-8")
     except FileNotFoundError:
         raise NotFoundError(f"no such file: {file}") from None
+    except OSError as error:
+        raise UsageError(f"{file} cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:
         raise UsageError(f"{file} is not UTF-8 text") from None
     return text[: -len("\r\n")] if text.endswith("\r\n") else text[:-1] if text.endswith("\n") else text

@@ -23,7 +23,7 @@ def choose(live_devices: int, k: int | None = None, n: int | None = None) -> tup
             )
         return _CHOICES.get(live_devices, _FROM_SIX)
     if n is None:
-        n = min(live_devices, (k or 0) + 2)
+        n = max(k or 0, min(live_devices, (k or 0) + 2))
     if k is None:
         k = max(1, n - 2) if n > 3 else max(1, n - 1)
     if not 1 <= k <= n <= MAX_SHARES:

@@ -27,9 +27,9 @@ _FALLBACK = "image"
 
 def safe_name(name: str) -> str:
     """A name that is a file in the current folder on Linux and Windows alike, as close to the original as can be."""
-    text, safer = name, _UNSAFE.sub("_", name)
-    while safer != text:  # mending one fault may show another: a shortened name may end in a space
-        text, safer = safer, _mend(safer)
+    text = _UNSAFE.sub("_", name)
+    while (mended := _mend(text)) != text:  # mending one fault may show another: a shortened name may end in a space
+        text = mended
     return text
 
 

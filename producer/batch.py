@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Optional
 
-from common.errors import TesseraError, UnreachableError
+from common.errors import ProtocolError, TesseraError, UnreachableError
 from common.link.declined import DeclinedError
 from common.protocol.codec import MAX_PAYLOAD
 from common.protocol.envelope import Operation
@@ -198,10 +198,14 @@ async def _send_message(session: Session, sendings: Sequence[_Sending]) -> None:
             Operation.STORE, header, Stored, device=device, payload=payload, patience=_STORE_PATIENCE
         )
         answers = reply.header.shares
+        if len(answers) != len(sendings):
+            raise ProtocolError("a reply does not answer what was asked")
     except DeclinedError as error:
         answers = [Answer(error.code, str(error))] * len(sendings)
     except UnreachableError as error:
         answers = [Answer(Code.GONE, str(error))] * len(sendings)
+    except ProtocolError as error:  # a device that answers nonsense costs no more than its shares
+        answers = [Answer(Code.FAULT, str(error))] * len(sendings)
     for sending, answer in zip(sendings, answers):
         if answer.granted:
             sending.image.held[sending.share] = device

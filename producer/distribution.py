@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.erasure import ErasureCode
-from common.errors import NotEnoughError, TesseraError, UnreachableError
+from common.errors import NotEnoughError, ProtocolError, TesseraError, UnreachableError
 from common.link.declined import DeclinedError
 from common.link.link import Link
 from common.link.questions import find_places
@@ -197,10 +197,10 @@ class Distribution:
                 payload=payload,
                 patience=patience,
             )
-        except (DeclinedError, UnreachableError) as error:
+        except (DeclinedError, UnreachableError, ProtocolError) as error:
             if share.state is not ShareState.LOST:
                 log.warning("%s: share %d: %s", self._name_of(share.device or b""), share.index, error)
-                self._lose(share, error.code if isinstance(error, DeclinedError) else Code.GONE)
+                self._lose(share, _reason(error))
                 if share.reason is not Code.GONE:
                     await self._abandon(share)  # the device is there: what came so far only takes its room
             return False
@@ -255,7 +255,14 @@ class Distribution:
             reply = await self._link.request(
                 Operation.FETCH, request, Fetched, device=source.device or b"", reply_bytes=length
             )
-        except (DeclinedError, UnreachableError):
+        except (DeclinedError, UnreachableError, ProtocolError):
             return None
         granted = len(reply.header.parts) == 1 and reply.header.parts[0].answer.granted
         return reply.payload if granted and reply.payload.nbytes == length else None
+
+
+def _reason(error: TesseraError) -> Code:
+    """Why a share was lost; a device that answers nonsense has a fault, and costs no more than its share either."""
+    if isinstance(error, DeclinedError):
+        return error.code
+    return Code.FAULT if isinstance(error, ProtocolError) else Code.GONE

@@ -41,7 +41,7 @@ def look_at(content: Union[bytes, Path], thumbnail_limit: int = MAX_THUMBNAIL) -
     """What can be said of an image's bytes, or of the file that has them; an empty Picture where nothing can."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # `_MAX_PIXELS` is what decides here
             source = io.BytesIO(content) if isinstance(content, bytes) else content
             with Image.open(source, formats=FORMATS) as image:
                 media_type = Image.MIME.get(image.format or "", UNKNOWN_MEDIA_TYPE)

@@ -87,6 +87,7 @@ def read_whole(source: Source) -> tuple[bytes, bytes, Optional[Stamp]]:
     with Reader(source) as reader:
         content = bytearray(reader.size or 0)
         reader.read_into(memoryview(content))
+        reader.read_into(memoryview(bytearray(1)))  # a byte more than it said makes `finish` fail
         return bytes(content), reader.finish(), reader.stamp
 
 

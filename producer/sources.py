@@ -37,10 +37,15 @@ def find_sources(arguments: Iterable[str], stdin_name: str) -> Iterator[Source]:
 
 
 def _walk(folder: str) -> Iterator[Source]:
-    for here, folders, files in os.walk(folder):
+    unreadable: list[OSError] = []
+    for here, folders, files in os.walk(folder, onerror=unreadable.append):
         folders.sort()
         for file in sorted(files):
             yield _file(os.path.join(here, file))
+    for error in unreadable:
+        shown = os.fspath(error.filename)
+        fault = NotFoundError(f"{shown}: cannot be read: {error.strerror}")
+        yield Source(Path(shown), shown, Path(shown).name, fault=fault)
 
 
 def _file(shown: str) -> Source:

@@ -14,7 +14,7 @@ import secrets
 from pathlib import Path
 from typing import Optional
 
-from common.errors import IntegrityError, NotFoundError, UsageError
+from common.errors import NotFoundError, TesseraError, UsageError
 from common.files import make_folder, read_limited, rename_over, write_private
 from common.vault.key_file import create_key_file, open_key_file
 from common.vault.keys import VaultKey
@@ -88,7 +88,7 @@ class VaultFolder:
         try:
             sealed = read_limited(self._mapping_path(object_id, encoding_id), MAX_SEALED_MAPPING)
             return open_mapping(key, sealed, object_id, encoding_id)
-        except (FileNotFoundError, IntegrityError):
+        except (FileNotFoundError, TesseraError):  # damage can also look like another vault's mapping
             return None
 
     def _mapping_path(self, object_id: bytes, encoding_id: bytes) -> Path:

@@ -25,12 +25,13 @@ from common.vault.keys import VaultKey, expand
 _LABEL = b"tessera/v1/seen"
 _SALT_SIZE = 32
 _MAX_CHUNK = 4 << 20
-_PER_CHUNK = 5000  # entries
+_PER_CHUNK = 1000  # entries, which fit into a chunk even with the longest paths
+_MAX_PATH = 4096  # bytes; a file with a longer one is read again
 _NONCE = bytes(12)
 
 
 class _Entry(msgspec.Struct, array_like=True):
-    path: str
+    path: bytes  # as the file system has it, since a name on disk need not be Unicode
     size: int
     changed_ns: int
     sha256: bytes
@@ -58,9 +59,10 @@ class SeenFiles:
         return self._seen.get(stamp, b"")
 
     def add(self, stamp: Stamp, sha256: bytes) -> None:
-        if self._seen.get(stamp) != sha256:
+        path = os.fsencode(stamp.path)
+        if self._seen.get(stamp) != sha256 and len(path) <= _MAX_PATH:
             self._seen[stamp] = sha256
-            self._new.append(_Entry(*stamp, sha256))
+            self._new.append(_Entry(path, stamp.size, stamp.changed_ns, sha256))
 
     def save(self) -> None:
         """Append what was added since the last time."""
@@ -94,7 +96,7 @@ class SeenFiles:
                 entries = self._open(chunk, count)
             except (InvalidTag, ProtocolError):
                 return offset, count
-            self._seen.update({Stamp(e.path, e.size, e.changed_ns): e.sha256 for e in entries})
+            self._seen.update({Stamp(os.fsdecode(e.path), e.size, e.changed_ns): e.sha256 for e in entries})
             offset, count = offset + 4 + length, count + 1
 
     def _seal(self, entries: list[_Entry], number: int) -> bytes:

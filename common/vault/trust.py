@@ -60,8 +60,10 @@ class TrustedImage:
 
     def is_good(self, segment: int, share: int, block: Union[bytes, memoryview]) -> bool:
         """Step 3."""
-        length = self._recipe.block_length(segment)
-        return len(block) == length and digest(block) == self._recipe.digest_of(segment, share)
+        recipe = self._recipe
+        if not 0 <= share < recipe.n:
+            return False  # its digest would be that of a block of another segment
+        return len(block) == recipe.block_length(segment) and digest(block) == recipe.digest_of(segment, share)
 
     def segment_length(self, segment: int) -> int:
         """Bytes of the image in a segment."""

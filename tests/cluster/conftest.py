@@ -1,0 +1,98 @@
+"""The clusters that these tests share: real processes, real CURVE, real disks.
+
+Starting a cluster takes seconds, so all tests of one run share one, of six devices. Those that kill its devices or
+damage its shares take it as `fragile_cluster`, which is made whole behind them. What is stored there stays, so every
+test stores bytes of its own, and one that looks at all of a vault takes a `user` of its own.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Callable
+
+import pytest
+
+from cluster.local import LocalCluster
+from cluster.ports import find_base_port
+from common.vault.folder import VaultFolder
+from tests.cluster.devices import revive
+from tests.cluster.programs import User
+
+MakeUser = Callable[[str], User]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.cluster)
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.CallInfo[None], None]:
+    """A failed test shows what the broker and the devices said."""
+    outcome = yield
+    report = outcome.get_result()  # type: ignore[attr-defined]
+    if report.failed:
+        clusters = {id(v): v for v in getattr(item, "funcargs", {}).values() if isinstance(v, LocalCluster)}
+        for cluster in clusters.values():
+            for name in ("broker", *cluster.devices):
+                report.sections.append((name, cluster.log_tail(name)))
+
+
+def home_of(cluster: LocalCluster) -> Path:
+    """TESSERA_HOME of the broker, and of the client that came with the cluster."""
+    return Path(cluster.environment["TESSERA_HOME"])
+
+
+@contextmanager
+def running_cluster(directory: Path, workers: int) -> Iterator[LocalCluster]:
+    with LocalCluster(directory, workers=workers, base_port=find_base_port()) as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCluster]:
+    """Six devices, all of them well; for tests that do them no harm."""
+    with running_cluster(tmp_path_factory.mktemp("six") / "cluster", 6) as running:
+        yield running
+
+
+@pytest.fixture
+def fragile_cluster(cluster: LocalCluster) -> Iterator[LocalCluster]:
+    """The same six devices, for tests that kill some, or the broker: all run again afterwards."""
+    yield cluster
+    revive(cluster)
+
+
+@pytest.fixture
+def owner(cluster: LocalCluster, tmp_path: Path) -> User:
+    """The user whose vault came with the cluster; it holds what other tests stored, too."""
+    return User(cluster.environment, tmp_path / "owner")
+
+
+@pytest.fixture
+def make_user(cluster: LocalCluster, tmp_path: Path) -> MakeUser:
+    """Makes users with an admission and a vault of their own."""
+
+    def make(name: str) -> User:
+        home = f"{tmp_path.name}-{name}"
+        return User(cluster.add_client(home, f"the passphrase of {name}"), tmp_path / name)
+
+    return make
+
+
+@pytest.fixture
+def user(cluster: LocalCluster, tmp_path: Path) -> User:
+    """A user whose vault is empty, at the owner's machine: with its admission, which saves asking for another."""
+    home = tmp_path / "home"
+    shutil.copytree(home_of(cluster) / "client", home / "client")
+    VaultFolder(home).create("the passphrase of user")
+    environment = {
+        **cluster.environment,
+        "TESSERA_HOME": str(home),
+        "TESSERA_PASSPHRASE": "the passphrase of user",
+    }
+    return User(environment, tmp_path / "user")

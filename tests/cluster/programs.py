@@ -1,0 +1,140 @@
+"""The programs as one person runs them, from a shell of their own: started, fed, waited for, judged by their exit."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Callable
+
+from cluster.local import program_command
+
+PATIENCE = 120.0  # seconds; longer than any program may take here
+_PAUSE = 0.005  # seconds between two looks at what is being waited for
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A program that has ended."""
+
+    exit_code: int
+    stdout: bytes
+    stderr: str
+    seconds: float
+
+    @property
+    def lines(self) -> list[str]:
+        return self.stdout.decode("utf-8").splitlines()
+
+    @property
+    def objects(self) -> list[dict[str, Any]]:
+        """What `--json` printed."""
+        return [json.loads(line) for line in self.lines]
+
+
+class User:
+    """One person with a home, and most often a vault, on one machine; `folder` is where they work."""
+
+    def __init__(self, environment: Mapping[str, str], folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.environment = dict(environment)
+        self.folder = folder
+
+    @property
+    def home(self) -> Path:
+        return Path(self.environment["TESSERA_HOME"])
+
+    def run(self, program: str, *arguments: str, stdin: bytes = b"", **variables: str) -> Ended:
+        """Run a program to its end; `variables` are set in its environment beside those there are."""
+        with self.started(program, *arguments, **variables) as process:
+            return finish(process, stdin)
+
+    @contextmanager
+    def started(self, program: str, *arguments: str, **variables: str) -> Iterator[subprocess.Popen[bytes]]:
+        """A program that runs, its stdin open; killed at the end if it is still there."""
+        with subprocess.Popen(
+            program_command(program, *arguments),
+            cwd=self.folder,
+            env={**self.environment, **variables},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        ) as process:
+            try:
+                yield process
+            finally:
+                process.kill()
+
+    def store(self, *arguments: str, **variables: str) -> list[dict[str, Any]]:
+        """Store what must be storable; an object for each image."""
+        with self.started("producer", "--json", *arguments, **variables) as process:
+            ended = finish(process)
+        assert ended.exit_code == 0, ended
+        return ended.objects
+
+    def store_bytes(self, content: bytes, *options: str) -> dict[str, Any]:
+        """Store a file with this content that nobody stored before."""
+        path = self.folder / f"{sha256_of(content)[:16]}.bin"
+        path.write_bytes(content)
+        (stored,) = self.store(*options, str(path))
+        assert not stored["already_stored"], stored
+        return stored
+
+    def restore(self, *hashes: str, output: Path, options: tuple[str, ...] = ()) -> Ended:
+        """Ask for images by hash; whatever comes of it."""
+        wanted = [word for text in hashes for word in ("--hash", text)]
+        return self.run("consumer", *wanted, "--output", str(output), *options)
+
+    def listed(self) -> list[dict[str, Any]]:
+        ended = self.run("consumer", "--list", "--json")
+        assert ended.exit_code == 0, ended
+        return ended.objects
+
+
+def finish(process: subprocess.Popen[bytes], stdin: bytes = b"") -> Ended:
+    """Give a program the rest of its input and wait for its end."""
+    started = time.monotonic()
+    stdout, stderr = process.communicate(stdin, timeout=PATIENCE)
+    return Ended(process.returncode, stdout, stderr.decode("utf-8", "replace"), time.monotonic() - started)
+
+
+def feed(process: subprocess.Popen[bytes], content: bytes) -> None:
+    """Write to a program's stdin and leave it open; fails where the program does not take it in time."""
+    pipe = process.stdin
+    assert pipe is not None
+
+    def write() -> None:
+        pipe.write(content)
+        pipe.flush()
+
+    writing = threading.Thread(target=write, daemon=True)
+    writing.start()
+    writing.join(PATIENCE)
+    assert not writing.is_alive(), "the program does not read its input"
+
+
+def wait_until(condition: Callable[[], bool], what: str, seconds: float = 60.0) -> None:
+    """Return as soon as the condition holds; fails where it does not within the deadline."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, f"{what}: not within {seconds:g} s"
+        time.sleep(_PAUSE)
+
+
+def random_bytes(count: int) -> bytes:
+    return os.urandom(count)
+
+
+def sha256_of(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def files_below(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file())

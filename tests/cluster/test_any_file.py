@@ -1,0 +1,237 @@
+"""Whatever is given is stored as it is, or is an error of its own; its neighbours go on."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+
+from cluster.local import LocalCluster
+from tests.cluster.devices import MIB, wait_nothing_staged, wait_staged
+from tests.cluster.programs import User, files_below, finish, random_bytes, sha256_of
+
+SEGMENT = 4 * MIB - 16  # bytes of the image in a segment, k = 4
+SIZES = [0, 1, 2, 15, 16, SEGMENT - 1, SEGMENT, SEGMENT + 1, 2 * SEGMENT, 2 * SEGMENT + 1]
+NAMES = [
+    "名前 写真.jpg",
+    "фотография.png",
+    "صورة.gif",
+    "e\u0301te\u0301.tif",  # decomposed accents stay decomposed
+    "👩‍👩‍👧 on the beach.jpeg",
+    "-k",
+    "--output",
+    'quo\'te and "double" $HOME `date`.png',
+    "percent %s {0} [bold].png",
+    " begins with a space",
+    ".hidden",
+    "n" * 190 + ".png",
+]
+POSIX_ONLY = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such files")
+
+
+def test_every_size_comes_back(user: User) -> None:
+    contents = {}
+    for size in SIZES:
+        path = user.folder / "in" / f"{size}.bin"
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(random_bytes(size))
+        contents[path.name] = path.read_bytes()
+    stored = {Path(image["path"]).name: image for image in user.store(str(user.folder / "in"))}
+    assert {name: (image["sha256"], image["bytes"]) for name, image in stored.items()} == {
+        name: (sha256_of(content), len(content)) for name, content in contents.items()
+    }
+    assert user.run("consumer", "--all", "--output", "out").exit_code == 0
+    assert {path.name: path.read_bytes() for path in files_below(user.folder / "out")} == contents
+
+
+@pytest.mark.parametrize("size", [0, 1, SEGMENT, SEGMENT + 1])
+def test_every_size_comes_back_from_a_pipe(owner: User, size: int) -> None:
+    content = random_bytes(size)
+    ended = owner.run("producer", "-", "--json", stdin=content)
+    assert ended.exit_code == 0, ended
+    assert owner.restore(ended.objects[0]["sha256"], output=owner.folder / "out").exit_code == 0
+    assert (owner.folder / "out").read_bytes() == content
+
+
+def test_a_large_sparse_file_comes_back(user: User) -> None:
+    path = user.folder / "sparse.raw"
+    with path.open("wb") as file:
+        file.write(b"begin" + random_bytes(32))
+        file.truncate(80 << 20)
+        file.seek(50 << 20)
+        file.write(random_bytes(32))
+    (stored,) = user.store(str(path))
+    assert (stored["bytes"], stored["already_stored"]) == (80 << 20, False)
+    assert user.restore(stored["sha256"], output=user.folder / "out").exit_code == 0
+    assert (user.folder / "out").read_bytes() == path.read_bytes()
+    (again,) = user.store(str(path))
+    assert again["already_stored"] is True
+
+
+@POSIX_ONLY
+def test_names_in_any_script_come_back(user: User) -> None:
+    contents = {}
+    for name in NAMES:
+        path = user.folder / "in" / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(random_bytes(100))
+        contents[name] = path.read_bytes()
+    stored = user.store(str(user.folder / "in"))
+    assert {Path(image["path"]).name for image in stored} == set(NAMES)
+    assert {image["name"] for image in user.listed()} == set(NAMES)
+    hashes = [word for image in stored for word in ("--hash", image["sha256"])]
+    out = user.folder / "out"
+    out.mkdir()
+    assert user.run("consumer", *hashes, "--output", str(out)).exit_code == 0
+    # What Windows would not take as a name is replaced; the bytes are the same.
+    assert sorted(path.read_bytes() for path in files_below(out)) == sorted(contents.values())
+    kept = {path.name for path in files_below(out)}
+    assert {"名前 写真.jpg", "фотография.png", "صورة.gif", "e\u0301te\u0301.tif", "-k", ".hidden"} <= kept
+
+
+@POSIX_ONLY
+@pytest.mark.parametrize("raw", [b"line\nend.png", b"caf\xe9.png", b"tab\tand\x1bescape.png"])
+def test_a_name_of_odd_bytes_does_no_harm(user: User, raw: bytes) -> None:
+    path = user.folder / os.fsdecode(raw)
+    path.write_bytes(random_bytes(100))
+    plain = user.run("producer", str(path))
+    assert plain.exit_code == 0, plain
+    assert sha256_of(path.read_bytes()).encode() in plain.stdout
+    as_json = user.run("producer", str(path), "--json")
+    assert as_json.exit_code == 0, as_json
+    assert as_json.objects[0]["already_stored"] is True
+    for options in ((), ("--json",)):
+        listed = user.run("consumer", "--list", *options)
+        assert listed.exit_code == 0, listed
+        assert len(listed.lines) == 1  # neither a line's end nor an escape sequence reaches the terminal
+        assert b"\x1b" not in listed.stdout
+    out = user.folder / "out"
+    out.mkdir()
+    ended = user.run("consumer", "--hash", sha256_of(path.read_bytes()), "--output", str(out))
+    assert ended.exit_code == 0, ended
+    assert [restored.read_bytes() for restored in files_below(out)] == [path.read_bytes()]
+
+
+@POSIX_ONLY
+def test_a_leading_dash_is_a_name_behind_two_dashes(user: User) -> None:
+    (user.folder / "-n").write_bytes(b"not an option")
+    ended = user.run("producer", "--", "-n")
+    assert ended.lines == [f"{sha256_of(b'not an option')}  -n"]
+
+
+def good_files(user: User) -> dict[str, str]:
+    """Two files that are fine, by name: of one segment, and of two."""
+    sizes = {"good.bin": 700, "long.bin": SEGMENT + 1}
+    for name, size in sizes.items():
+        (user.folder / name).write_bytes(random_bytes(size))
+    return {name: sha256_of((user.folder / name).read_bytes()) for name in sizes}
+
+
+def check_neighbours(user: User, fault: str, exit_code: int) -> str:
+    """Store the fault among good files: they are stored, it is named; returns what was said."""
+    good = good_files(user)
+    ended = user.run("producer", "good.bin", fault, "long.bin", "--json")
+    assert ended.exit_code == exit_code, ended
+    assert {image["path"]: image["sha256"] for image in ended.objects} == good
+    assert {image["name"] for image in user.listed()} == set(good)
+    assert fault in ended.stderr
+    return ended.stderr
+
+
+def test_a_missing_file_does_not_stop_the_others(user: User) -> None:
+    assert "no such file" in check_neighbours(user, "nowhere.png", 3)
+
+
+def test_a_link_to_nothing_does_not_stop_the_others(user: User) -> None:
+    try:
+        (user.folder / "dangling.png").symlink_to("nowhere.png")
+    except OSError:
+        pytest.skip("links are not allowed here")
+    assert "no such file" in check_neighbours(user, "dangling.png", 3)
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="everything is readable to root")
+def test_an_unreadable_file_does_not_stop_the_others(user: User) -> None:
+    (user.folder / "secret.png").write_bytes(b"secret")
+    (user.folder / "secret.png").chmod(0)
+    assert "cannot be read" in check_neighbours(user, "secret.png", 3)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no named pipes in folders")
+def test_a_named_pipe_does_not_stop_the_others(user: User) -> None:
+    os.mkfifo(user.folder / "pipe.png")
+    assert "not a regular file" in check_neighbours(user, "pipe.png", 2)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no named pipes in folders")
+def test_a_named_pipe_in_a_folder_does_not_stop_the_others(user: User) -> None:
+    good = good_files(user)
+    os.mkfifo(user.folder / "pipe.png")
+    ended = user.run("producer", str(user.folder), "--json")
+    assert ended.exit_code == 2, ended
+    assert {Path(image["path"]).name: image["sha256"] for image in ended.objects} == good
+
+
+def test_the_exit_code_is_that_of_the_first_failure(user: User) -> None:
+    (user.folder / "fine.bin").write_bytes(b"fine")
+    ended = user.run("producer", "missing-1.png", "fine.bin", "missing-2.png")
+    assert ended.exit_code == 3
+    assert ended.lines == [f"{sha256_of(b'fine')}  fine.bin"]
+    assert "missing-1.png" in ended.stderr
+    assert "missing-2.png" in ended.stderr
+
+
+def test_no_file_at_all_is_a_usage_error(user: User) -> None:
+    assert user.run("producer").exit_code == 2
+
+
+def test_an_empty_folder_stores_nothing(user: User) -> None:
+    (user.folder / "empty").mkdir()
+    ended = user.run("producer", "empty")
+    assert (ended.exit_code, ended.stdout) == (0, b"")
+
+
+def test_a_file_that_vanishes_before_its_turn_is_an_error_of_its_own(
+    cluster: LocalCluster, user: User
+) -> None:
+    good = {}
+    for name in ("long-1.bin", "long-2.bin", "long-3.bin"):  # as many as are stored at a time
+        (user.folder / name).write_bytes(random_bytes(5 * SEGMENT))
+        good[name] = sha256_of((user.folder / name).read_bytes())
+    (user.folder / "vanishing.bin").write_bytes(b"soon gone")
+    with user.started("producer", "--json", *good, "vanishing.bin") as process:
+        wait_staged(cluster, 1)
+        (user.folder / "vanishing.bin").unlink()
+        ended = finish(process)
+    assert ended.exit_code == 3, ended
+    assert {image["path"]: image["sha256"] for image in ended.objects} == good
+    assert "vanishing.bin" in ended.stderr
+
+
+@POSIX_ONLY
+@pytest.mark.parametrize("change", ["grows", "shrinks", "is written to"])
+def test_a_file_that_changes_while_it_is_read_is_an_error_of_its_own(
+    cluster: LocalCluster, user: User, change: str
+) -> None:
+    good = good_files(user)
+    path = user.folder / "restless.bin"
+    path.touch()
+    os.truncate(path, 80 << 20)  # more than is hashed before it is sent
+    with user.started("producer", "--json", "restless.bin", *good) as process:
+        wait_staged(cluster, 1)
+        process.send_signal(signal.SIGSTOP)
+        if change == "is written to":
+            with path.open("r+b") as file:
+                file.write(b"new")
+        else:
+            os.truncate(path, (80 << 20) + (1000 if change == "grows" else -1000))
+        process.send_signal(signal.SIGCONT)
+        ended = finish(process)
+    assert ended.exit_code == 4, ended
+    assert "restless.bin changed while it was read" in ended.stderr
+    assert {image["path"]: image["sha256"] for image in ended.objects} == good
+    assert {image["name"] for image in user.listed()} == set(good)
+    wait_nothing_staged(cluster)

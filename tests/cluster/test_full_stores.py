@@ -1,0 +1,144 @@
+"""Devices without room: the share goes elsewhere, or the put is refused, and nothing is left behind."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from cluster.local import LocalCluster
+from tests.cluster.conftest import running_cluster
+from tests.cluster.devices import MIB, numbers, revive, share_files, wait_lost, wait_nothing_staged
+from tests.cluster.programs import User, random_bytes, wait_until
+
+SMALL = "200K"  # room for a small share or two
+TINY = "10K"  # room for none
+SIZES = {"one segment": 2_000_000, "three segments": 5_000_000}  # k = 2
+
+
+@pytest.fixture(scope="module")
+def five(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCluster]:
+    with running_cluster(tmp_path_factory.mktemp("five") / "cluster", 5) as running:
+        yield running
+
+
+@pytest.fixture
+def five_devices(five: LocalCluster) -> Iterator[LocalCluster]:
+    """Five devices with room; whoever was given a capacity has none any more afterwards."""
+    yield five
+    for index in numbers(five):
+        five.kill_device(index)
+    revive(five)
+
+
+@pytest.fixture
+def keeper(five_devices: LocalCluster, tmp_path: Path) -> User:
+    return User(five_devices.environment, tmp_path / "keeper")
+
+
+def limit(cluster: LocalCluster, capacity: str, *indices: int) -> None:
+    """Start devices anew with a capacity beyond what they hold by now; returns once the broker knows of it."""
+    for index in indices:
+        cluster.kill_device(index)
+    wait_lost(cluster, *indices)
+    for index in indices:
+        cluster.start_device(index, "--capacity", capacity)
+    cluster.wait_registered(len(cluster.devices))
+
+
+def check_restored(user: User, sha256: str, content: bytes) -> None:
+    assert user.restore(sha256, output=user.folder / "out").exit_code == 0
+    assert (user.folder / "out").read_bytes() == content
+
+
+@pytest.mark.parametrize("size", SIZES.values(), ids=SIZES)
+def test_shares_go_to_devices_that_have_room(five_devices: LocalCluster, keeper: User, size: int) -> None:
+    limit(five_devices, SMALL, 1, 3)
+    content = random_bytes(size)
+    stored = keeper.store_bytes(content, "-k", "2", "-n", "3")
+    assert stored["degraded"] is False
+    assert sorted(stored["devices"]) == ["device-2", "device-4", "device-5"]
+    check_restored(keeper, stored["sha256"], content)
+
+
+def test_a_device_that_fills_up_in_mid_put_passes_its_share_on(
+    five_devices: LocalCluster, keeper: User
+) -> None:
+    """How long an image from stdin is shows only at its end, so nobody can tell beforehand that it will not fit."""
+    free = max(device["used_bytes"] for device in five_devices.status()["devices"]) + 3 * MIB
+    limit(five_devices, str(free), 2, 5)
+    content = random_bytes(20 * MIB)
+    ended = keeper.run("producer", "-", "-k", "2", "-n", "3", "--json", stdin=content)
+    assert ended.exit_code == 0, ended
+    (stored,) = ended.objects
+    assert stored["degraded"] is False
+    assert sorted(stored["devices"]) == ["device-1", "device-3", "device-4"]
+    wait_nothing_staged(five_devices)
+    check_restored(keeper, stored["sha256"], content)
+
+
+@pytest.mark.parametrize("size", SIZES.values(), ids=SIZES)
+def test_with_too_few_devices_that_have_room_it_is_degraded(
+    five_devices: LocalCluster, keeper: User, size: int
+) -> None:
+    limit(five_devices, TINY, 4)
+    content = random_bytes(size)
+    path = keeper.folder / "image.bin"
+    path.write_bytes(content)
+    ended = keeper.run("producer", "--json", "-k", "2", "-n", "5", str(path))
+    assert ended.exit_code == 0, ended
+    (stored,) = ended.objects
+    assert stored["degraded"] is True
+    assert sorted(filter(None, stored["devices"])) == ["device-1", "device-2", "device-3", "device-5"]
+    assert "DEGRADED" in ended.stderr
+    check_restored(keeper, stored["sha256"], content)
+
+
+@pytest.mark.parametrize("size", SIZES.values(), ids=SIZES)
+@pytest.mark.parametrize("full", [(1, 2, 3, 4, 5), (1, 3, 5)], ids=["all full", "too few with room"])
+def test_without_room_it_is_refused_and_nothing_is_left(
+    five_devices: LocalCluster, keeper: User, size: int, full: tuple[int, ...]
+) -> None:
+    limit(five_devices, TINY, *full)
+    before = share_files(five_devices)
+    path = keeper.folder / "image.bin"
+    path.write_bytes(random_bytes(size))
+    ended = keeper.run("producer", "-k", "2", "-n", "4", str(path))
+    assert ended.exit_code == 8, ended
+    assert "no room" in ended.stderr
+    assert "--capacity" in ended.stderr
+    assert ended.stdout == b""
+    wait_nothing_staged(five_devices)
+    if len(full) == 5:
+        assert share_files(five_devices) == before
+
+
+def test_all_devices_that_fill_up_in_mid_put_are_no_room(five_devices: LocalCluster, keeper: User) -> None:
+    free = max(device["used_bytes"] for device in five_devices.status()["devices"]) + 3 * MIB
+    limit(five_devices, str(free), *numbers(five_devices))
+    before = share_files(five_devices)
+    with keeper.started("producer", "-", "-k", "2", "-n", "4") as process:
+        stdout, stderr = process.communicate(random_bytes(40 * MIB), timeout=60)
+    assert process.returncode == 8, stderr
+    assert stdout == b""
+    wait_nothing_staged(five_devices)
+    assert share_files(five_devices) == before
+
+
+def test_a_device_never_takes_more_than_its_capacity(five_devices: LocalCluster, keeper: User) -> None:
+    capacity = max(device["used_bytes"] for device in five_devices.status()["devices"]) + 2 * MIB
+    limit(five_devices, str(capacity), *numbers(five_devices))
+    for index in range(12):
+        (keeper.folder / f"{index}.bin").write_bytes(random_bytes(1_500_000))
+    ended = keeper.run("producer", str(keeper.folder))
+    assert ended.exit_code == 8, ended
+    assert 1 <= len(ended.lines) < 12
+
+    def used() -> list[int]:
+        return [int(device["used_bytes"]) for device in five_devices.status()["devices"]]
+
+    wait_until(lambda: max(used()) <= capacity, "a true report")
+    for name in five_devices.devices:
+        files = (five_devices.directory / name / "shares").glob("*/*/*")
+        assert sum(path.stat().st_size for path in files) <= capacity

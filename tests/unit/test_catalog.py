@@ -1,0 +1,211 @@
+"""The catalog: it says who holds what as the devices told it, to the owner alone."""
+
+from __future__ import annotations
+
+from typing import Optional
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from broker.catalog import Catalog
+from common.protocol.messages import AnnouncedShare, EncodingAt, ShareAt, shares_at_hand
+
+OWNER, STRANGER = b"a" * 16, b"b" * 16
+DEVICES = [bytes([number]) * 16 for number in range(1, 7)]
+OBJECT, OTHER_OBJECT = b"o" * 32, b"p" * 32
+ENCODING, OTHER_ENCODING = b"e" * 16, b"f" * 16
+
+
+def share(
+    index: int,
+    encoding: bytes = ENCODING,
+    object_id: Optional[bytes] = OBJECT,
+    owner: bytes = OWNER,
+    sound: bool = True,
+) -> AnnouncedShare:
+    return AnnouncedShare(encoding, index, object_id, owner, 4, 6, 1000, sound)
+
+
+def everybody(_: bytes) -> bool:
+    return True
+
+
+def nobody(_: bytes) -> bool:
+    return False
+
+
+def full_catalog() -> Catalog:
+    catalog = Catalog()
+    for index, device in enumerate(DEVICES):
+        catalog.announce(device, [share(index)])
+    return catalog
+
+
+def only(encodings: list[EncodingAt]) -> EncodingAt:
+    (encoding,) = encodings
+    return encoding
+
+
+def object_ids(encodings: list[EncodingAt]) -> list[bytes]:
+    return [encoding.object_id for encoding in encodings]
+
+
+# --- what was announced is found
+
+
+def test_what_was_announced_is_found_share_by_share() -> None:
+    found = only(full_catalog().locate(OWNER, OBJECT, everybody))
+    expected = [ShareAt(index, device, True, True) for index, device in enumerate(DEVICES)]
+    assert found == EncodingAt(OBJECT, ENCODING, 4, 6, 1000, expected)
+
+
+def test_what_nobody_announced_is_not_found() -> None:
+    assert full_catalog().locate(OWNER, OTHER_OBJECT, everybody) == []
+    assert Catalog().list(OWNER, b"", 10, everybody) == ([], True)
+
+
+def test_saying_it_again_changes_nothing() -> None:
+    catalog = full_catalog()
+    before = catalog.locate(OWNER, OBJECT, everybody)
+    catalog.announce(DEVICES[0], [share(0), share(0)])
+    assert catalog.locate(OWNER, OBJECT, everybody) == before
+    assert catalog.shares_on(DEVICES[0]) == 1
+
+
+def test_one_share_on_two_devices_is_found_on_both() -> None:
+    catalog = full_catalog()
+    catalog.announce(DEVICES[1], [share(0)])
+    found = only(catalog.locate(OWNER, OBJECT, everybody))
+    assert shares_at_hand(found)[0] == DEVICES[:2]
+    assert catalog.shares_on(DEVICES[1]) == 2
+
+
+def test_a_device_that_is_not_connected_is_named_as_that() -> None:
+    found = only(full_catalog().locate(OWNER, OBJECT, lambda device: device != DEVICES[2]))
+    assert [entry.alive for entry in found.shares] == [True, True, False, True, True, True]
+    assert set(shares_at_hand(found)) == {0, 1, 3, 4, 5}
+
+
+def test_of_two_encodings_the_one_with_more_shares_at_hand_comes_first() -> None:
+    catalog = full_catalog()
+    for index, device in enumerate(DEVICES[:4]):
+        catalog.announce(device, [share(index, OTHER_ENCODING)])
+    both = catalog.locate(OWNER, OBJECT, everybody)
+    assert [encoding.encoding_id for encoding in both] == [ENCODING, OTHER_ENCODING]
+    last_two = catalog.locate(OWNER, OBJECT, lambda device: device in DEVICES[:4])
+    assert {encoding.encoding_id: len(shares_at_hand(encoding)) for encoding in last_two} == {
+        ENCODING: 4,
+        OTHER_ENCODING: 4,
+    }
+    catalog.announce(DEVICES[4], [share(4, sound=False)])
+    catalog.announce(DEVICES[5], [share(5, sound=False)])
+    catalog.announce(DEVICES[0], [share(0, sound=False)])
+    assert [e.encoding_id for e in catalog.locate(OWNER, OBJECT, everybody)] == [OTHER_ENCODING, ENCODING]
+
+
+# --- damage
+
+
+def test_a_damaged_share_is_known_and_not_at_hand() -> None:
+    catalog = full_catalog()
+    catalog.announce(DEVICES[3], [share(3, sound=False)])
+    found = only(catalog.locate(OWNER, OBJECT, everybody))
+    assert [entry.sound for entry in found.shares] == [True, True, True, False, True, True]
+    assert 3 not in shares_at_hand(found)
+
+
+@pytest.mark.parametrize("damaged_first", [True, False])
+def test_a_share_too_damaged_to_tell_its_owner_is_known_by_its_encoding(damaged_first: bool) -> None:
+    catalog = Catalog()
+    damaged = (DEVICES[0], [share(0, object_id=None, owner=STRANGER, sound=False)])
+    sound = (DEVICES[1], [share(1)])
+    for device, shares in (damaged, sound) if damaged_first else (sound, damaged):
+        catalog.announce(device, shares)
+    found = only(catalog.locate(OWNER, OBJECT, everybody))
+    assert found.shares == [ShareAt(0, DEVICES[0], False, True), ShareAt(1, DEVICES[1], True, True)]
+    assert catalog.locate(STRANGER, OBJECT, everybody) == []
+
+
+def test_as_long_as_only_damaged_shares_are_known_there_is_no_object() -> None:
+    catalog = Catalog()
+    catalog.announce(DEVICES[0], [share(0, sound=False), share(1, object_id=None, sound=False)])
+    assert catalog.list(OWNER, b"", 10, everybody) == ([], True)
+    assert catalog.shares_on(DEVICES[0]) == 2
+
+
+# --- devices that go and come back
+
+
+def test_what_a_device_held_is_missing_when_it_is_gone_not_unknown() -> None:
+    found = only(full_catalog().locate(OWNER, OBJECT, nobody))
+    assert len(found.shares) == 6
+    assert shares_at_hand(found) == {}
+
+
+def test_what_a_device_no_longer_names_when_it_announces_anew_is_gone() -> None:
+    catalog = full_catalog()
+    catalog.announce(DEVICES[0], [share(0, OTHER_ENCODING, OTHER_OBJECT)])
+    catalog.forget_device(DEVICES[0])
+    assert catalog.shares_on(DEVICES[0]) == 0
+    catalog.announce(DEVICES[0], [share(0, OTHER_ENCODING, OTHER_OBJECT)])
+    assert [entry.share for entry in only(catalog.locate(OWNER, OBJECT, everybody)).shares] == [1, 2, 3, 4, 5]
+    assert len(catalog.locate(OWNER, OTHER_OBJECT, everybody)) == 1
+    assert catalog.shares_on(DEVICES[0]) == 1
+
+
+def test_an_encoding_that_no_device_names_any_more_is_not_found() -> None:
+    catalog = full_catalog()
+    for device in DEVICES:
+        catalog.forget_device(device)
+    assert catalog.locate(OWNER, OBJECT, everybody) == []
+    assert catalog.list(OWNER, b"", 10, everybody) == ([], True)
+
+
+# --- owners
+
+
+def test_an_object_is_shown_to_its_owner_alone() -> None:
+    catalog = full_catalog()
+    catalog.announce(DEVICES[0], [share(0, OTHER_ENCODING, OTHER_OBJECT, STRANGER)])
+    assert catalog.locate(STRANGER, OBJECT, everybody) == []
+    assert catalog.locate(OWNER, OTHER_OBJECT, everybody) == []
+    assert object_ids(catalog.list(OWNER, b"", 10, everybody)[0]) == [OBJECT]
+    assert object_ids(catalog.list(STRANGER, b"", 10, everybody)[0]) == [OTHER_OBJECT]
+
+
+def test_two_owners_of_the_same_object_id_see_their_own_encodings() -> None:
+    catalog = full_catalog()
+    catalog.announce(DEVICES[0], [share(0, OTHER_ENCODING, OBJECT, STRANGER)])
+    assert only(catalog.locate(OWNER, OBJECT, everybody)).encoding_id == ENCODING
+    assert only(catalog.locate(STRANGER, OBJECT, everybody)).encoding_id == OTHER_ENCODING
+
+
+# --- pages
+
+
+@given(st.sets(st.integers(0, 255), max_size=30), st.integers(1, 12))
+def test_pages_one_after_the_other_list_each_object_once_and_in_order(numbers: set[int], limit: int) -> None:
+    catalog = Catalog()
+    for number in numbers:
+        catalog.announce(DEVICES[0], [share(0, bytes([number]) * 16, bytes([number]) * 32)])
+    listed: list[bytes] = []
+    complete = False
+    while not complete:
+        page, complete = catalog.list(OWNER, listed[-1] if listed else b"", limit, everybody)
+        assert len(page) <= limit
+        assert page or complete
+        listed += object_ids(page)
+    assert listed == [bytes([number]) * 32 for number in sorted(numbers)]
+
+
+def test_a_page_ends_where_the_objects_do_and_then_says_so() -> None:
+    catalog = Catalog()
+    ids = [bytes([number]) * 32 for number in range(4)]
+    for number, object_id in enumerate(ids):
+        catalog.announce(DEVICES[0], [share(0, bytes([number]) * 16, object_id)])
+    page, complete = catalog.list(OWNER, b"", 3, everybody)
+    assert (object_ids(page), complete) == (ids[:3], False)
+    page, complete = catalog.list(OWNER, ids[2], 3, everybody)
+    assert (object_ids(page), complete) == (ids[3:], True)
+    assert catalog.list(OWNER, b"", 4, everybody)[1] is True

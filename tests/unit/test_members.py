@@ -1,0 +1,230 @@
+"""Members: an invite lets in one key, once, within the hour; and what one process changes, the others take up."""
+
+from __future__ import annotations
+
+import stat
+import sys
+import threading
+from functools import partial
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from broker.members import Member, MemberList, MembersFile
+from broker.rights import Standing
+from common.errors import IntegrityError, RefusedError
+from common.identity import KeyPair
+from common.invite import INVITE_LIFETIME, Role
+
+NOW = 1_800_000_000
+ONE_TIME, OTHER_ONE_TIME = b"1" * 32, b"2" * 32
+KEY, OTHER_KEY = b"k" * 32, b"o" * 32
+LAST_SECOND = NOW + INVITE_LIFETIME - 1
+OVER = NOW + INVITE_LIFETIME
+
+
+def invited(role: Role = Role.WORKER) -> MemberList:
+    members = MemberList([])
+    members.invite(ONE_TIME, role, NOW)
+    return members
+
+
+def standing(members: MemberList, key: bytes, now: int = NOW) -> Standing | None:
+    member = members.find(key, now)
+    return None if member is None else member.standing
+
+
+# --- invites
+
+
+@pytest.mark.parametrize(
+    ("role", "invited_as", "admitted_as"),
+    [
+        (Role.WORKER, Standing.INVITED_WORKER, Standing.WORKER),
+        (Role.CLIENT, Standing.INVITED_CLIENT, Standing.CLIENT),
+    ],
+)
+def test_an_invite_lets_a_key_in_as_what_it_says(role: Role, invited_as: Standing, admitted_as: Standing) -> None:
+    members = invited(role)
+    assert standing(members, ONE_TIME) is invited_as
+    assert standing(members, KEY) is None
+    assert members.admit(ONE_TIME, KEY, "nas", NOW) == Member(KEY.hex(), admitted_as, "nas", NOW)
+    assert standing(members, KEY) is admitted_as
+
+
+def test_the_same_invite_and_key_again_get_the_same_answer() -> None:
+    members = invited()
+    first = members.admit(ONE_TIME, KEY, "nas", NOW)
+    assert members.admit(ONE_TIME, KEY, "another name", LAST_SECOND) == first
+    assert members.workers() == [first]
+
+
+def test_a_used_invite_lets_no_other_key_in() -> None:
+    members = invited()
+    members.admit(ONE_TIME, KEY, "nas", NOW)
+    with pytest.raises(RefusedError, match="has been used"):
+        members.admit(ONE_TIME, OTHER_KEY, "nas", NOW)
+    assert standing(members, OTHER_KEY) is None
+
+
+def test_an_invite_is_good_for_an_hour_and_then_over() -> None:
+    assert invited().admit(ONE_TIME, KEY, "nas", LAST_SECOND).name == "nas"
+    members = invited()
+    assert standing(members, ONE_TIME, OVER) is None
+    with pytest.raises(RefusedError, match="over"):
+        members.admit(ONE_TIME, KEY, "nas", OVER)
+    assert standing(members, KEY, OVER) is None
+
+
+def test_a_member_stays_when_its_invite_is_over() -> None:
+    members = invited()
+    members.admit(ONE_TIME, KEY, "nas", NOW)
+    assert standing(members, KEY, OVER * 2) is Standing.WORKER
+
+
+def test_old_invites_are_dropped_when_a_new_one_is_made_and_members_and_valid_invites_stay() -> None:
+    members = invited()
+    members.admit(ONE_TIME, KEY, "nas", NOW)
+    members.invite(OTHER_ONE_TIME, Role.CLIENT, LAST_SECOND)
+    assert len(members.all()) == 3
+    members.invite(b"3" * 32, Role.CLIENT, OVER)
+    assert [member.public_key for member in members.all()] == [KEY.hex(), OTHER_ONE_TIME.hex(), (b"3" * 32).hex()]
+
+
+def test_a_key_that_nobody_invited_is_let_in_by_nothing() -> None:
+    members = invited()
+    with pytest.raises(RefusedError, match="over"):
+        members.admit(OTHER_ONE_TIME, KEY, "nas", NOW)
+
+
+def test_a_members_own_key_is_no_invite() -> None:
+    members = invited()
+    members.admit(ONE_TIME, KEY, "nas", NOW)
+    with pytest.raises(RefusedError, match="over"):
+        members.admit(KEY, OTHER_KEY, "nas", NOW)
+
+
+def test_a_member_cannot_take_another_place_with_a_second_invite() -> None:
+    members = invited(Role.WORKER)
+    members.admit(ONE_TIME, KEY, "nas", NOW)
+    members.invite(OTHER_ONE_TIME, Role.CLIENT, NOW)
+    with pytest.raises(RefusedError, match="member already"):
+        members.admit(OTHER_ONE_TIME, KEY, "laptop", NOW)
+    assert standing(members, KEY) is Standing.WORKER
+
+
+@given(st.lists(st.sampled_from(["nas", "nas-2", "pi", "写真"]), max_size=8))
+def test_no_two_members_have_one_name_and_who_comes_first_keeps_the_plain_one(wishes: list[str]) -> None:
+    members = MemberList([])
+    names = []
+    for number, wish in enumerate(wishes):
+        members.invite(bytes([1, number]) * 16, Role.WORKER, NOW)
+        names.append(members.admit(bytes([1, number]) * 16, bytes([2, number]) * 16, wish, NOW).name)
+    assert len(set(names)) == len(wishes)
+    assert all(name == wish or name.startswith(f"{wish}-") for name, wish in zip(names, wishes))
+    assert names[:1] == wishes[:1]
+
+
+def test_workers_are_those_admitted_as_workers() -> None:
+    members = invited()
+    members.invite(OTHER_ONE_TIME, Role.CLIENT, NOW)
+    members.admit(OTHER_ONE_TIME, OTHER_KEY, "laptop", NOW)
+    assert members.workers() == []
+    worker = members.admit(ONE_TIME, KEY, "nas", NOW)
+    assert members.workers() == [worker]
+
+
+# --- the file
+
+
+def test_a_new_broker_has_no_members(tmp_path: Path) -> None:
+    assert MembersFile(tmp_path).members.all() == []
+
+
+def test_what_was_changed_is_there_after_a_restart(tmp_path: Path) -> None:
+    file = MembersFile(tmp_path)
+    file.change(lambda members: members.invite(ONE_TIME, Role.WORKER, NOW))
+    admitted = file.change(lambda members: members.admit(ONE_TIME, KEY, "写真 nas", NOW))
+    again = MembersFile(tmp_path).members
+    assert again.all() == file.members.all()
+    assert again.find(KEY, NOW) == admitted
+    assert again.admit(ONE_TIME, KEY, "x", NOW) == admitted
+
+
+def test_a_running_broker_takes_up_what_another_process_wrote(tmp_path: Path) -> None:
+    broker, command = MembersFile(tmp_path), MembersFile(tmp_path)
+    command.change(lambda members: members.invite(ONE_TIME, Role.WORKER, NOW))
+    broker.refresh()
+    assert standing(broker.members, ONE_TIME) is Standing.INVITED_WORKER
+    broker.change(lambda members: members.admit(ONE_TIME, KEY, "nas", NOW))
+    command.change(lambda members: members.invite(OTHER_ONE_TIME, Role.CLIENT, NOW))
+    broker.refresh()
+    assert standing(broker.members, KEY) is Standing.WORKER
+    assert standing(broker.members, OTHER_ONE_TIME) is Standing.INVITED_CLIENT
+
+
+def test_where_nothing_changed_nothing_is_read_again(tmp_path: Path) -> None:
+    file = MembersFile(tmp_path)
+    file.change(lambda members: members.invite(ONE_TIME, Role.WORKER, NOW))
+    before = file.members
+    file.refresh()
+    assert file.members is before
+
+
+def test_a_change_that_is_refused_changes_nothing(tmp_path: Path) -> None:
+    file = MembersFile(tmp_path)
+    file.change(lambda members: members.invite(ONE_TIME, Role.WORKER, NOW))
+    before = (tmp_path / "members.json").read_bytes()
+
+    def change_and_fail(members: MemberList) -> None:
+        members.admit(ONE_TIME, KEY, "nas", NOW)
+        raise RefusedError("no")
+
+    with pytest.raises(RefusedError):
+        file.change(change_and_fail)
+    assert (tmp_path / "members.json").read_bytes() == before
+    assert standing(file.members, KEY) is None
+
+
+def test_changes_at_the_same_time_are_all_kept(tmp_path: Path) -> None:
+    def invite_ten(first: int) -> None:
+        file = MembersFile(tmp_path)
+        for number in range(first, first + 10):
+            key = bytes([number]) * 32
+            file.change(partial(MemberList.invite, one_time_key=key, role=Role.WORKER, now=NOW))
+
+    threads = [threading.Thread(target=invite_ten, args=(first,)) for first in (0, 10, 20)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(MembersFile(tmp_path).members.all()) == 30
+
+
+def test_the_file_is_private_and_holds_no_usable_invite(tmp_path: Path) -> None:
+    one_time = KeyPair.generate()
+    MembersFile(tmp_path).change(lambda members: members.invite(one_time.public, Role.WORKER, NOW))
+    path = tmp_path / "members.json"
+    assert one_time.public.hex() in path.read_text()
+    assert one_time.secret.hex() not in path.read_text()
+    if sys.platform != "win32":
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "{}",
+        "[]",
+        '{"members": [5]}',
+        '{"members": [{"public_key": "12", "standing": "worker", "name": "", "added": 0}]}',
+        '{"members": [{"public_key": "' + "1" * 64 + '", "standing": "king", "name": "", "added": 0}]}',
+    ],
+)
+def test_a_damaged_file_is_an_error_that_names_it_and_nobody_is_a_member(tmp_path: Path, content: str) -> None:
+    (tmp_path / "members.json").write_text(content)
+    with pytest.raises(IntegrityError, match=r"members\.json is damaged"):
+        MembersFile(tmp_path)

@@ -1,0 +1,355 @@
+"""Where an image is written: a safe name, and no file under it before the image is proven."""
+
+from __future__ import annotations
+
+import os
+import sys
+import unicodedata
+from pathlib import Path
+
+import msgspec
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from common.errors import NotFoundError, TesseraError, UsageError
+from common.vault.mapping import Mapping
+from consumer.output import Output, StandardOutput, safe_name
+from consumer.work import _Destination
+from tests.unit.sample_images import encode
+
+RESERVED = [
+    "CON",
+    "PRN",
+    "AUX",
+    "NUL",
+    "CONIN$",
+    "CONOUT$",
+    *(f"{d}{n}" for d in ("COM", "LPT") for n in "0123456789¹²³"),
+]
+ORDINARY = [
+    "photo.jpg",
+    "IMG_0001.JPG",
+    "no suffix",
+    "été à la plage.png",
+    "写真.png",
+    "Фотография 12.tiff",
+    "صورة.webp",
+    "תמונה.gif",
+    "ภาพถ่าย.bmp",
+    "사진.jpeg",
+    "👩‍👩‍👧 family.png",
+    ".hidden.png",
+    "two..dots.png",
+    "-dash.png",
+    "a" * 196 + ".png",
+    "console.png",
+    "nullify",
+    "com10.txt",
+    "COMmon.jpg",
+]
+
+names = st.text(max_size=300) | st.text(st.sampled_from(' ./\\:*?"<>|\0\n\x85\u00a0\u3000_~$aC写'), max_size=12)
+long_names = st.builds(
+    lambda stem, times, tail: stem * times + tail,
+    st.text(min_size=1, max_size=5),
+    st.integers(1, 300),
+    st.text(max_size=30),
+)
+
+
+def reserved_on_windows(name: str) -> bool:
+    """As Python's ntpath says it, which follows Microsoft's "Naming Files, Paths, and Namespaces"."""
+    return name.partition(".")[0].rstrip(" ").upper() in RESERVED
+
+
+@given(names | long_names)
+@example("a\u00a0.")
+@example("a" * 199 + " b")
+@example("a" * 198 + "..b")
+@example("con .txt")
+@example("../../etc/passwd")
+@example("C:\\Windows\\System32\\evil.dll")
+@example("\x9b31m.png")
+def test_a_safe_name_is_one_file_in_the_folder_at_hand_whatever_was_given(name: str) -> None:
+    safe = safe_name(name)
+    assert safe not in ("", ".", "..")
+    assert not set(safe) & set('/\\:*?"<>|')
+    assert not any(unicodedata.category(character) == "Cc" for character in safe)
+    assert not safe.endswith((".", " "))
+    assert not reserved_on_windows(safe)
+    assert len(safe.encode("utf-8")) <= 255
+    assert Path(safe).name == safe
+    assert safe_name(safe) == safe, "not idempotent"
+
+
+@pytest.mark.parametrize("name", ORDINARY)
+def test_an_ordinary_name_in_any_script_stays_as_it_is(name: str) -> None:
+    assert safe_name(name) == name
+
+
+@given(
+    st.text(st.characters(categories=["L", "N"]), min_size=1, max_size=40), st.sampled_from([".png", ".jpg", ".tiff"])
+)
+def test_letters_and_digits_of_all_scripts_stay_as_they_are(stem: str, suffix: str) -> None:
+    name = stem + suffix
+    if not reserved_on_windows(name):
+        assert safe_name(name) == name
+
+
+@pytest.mark.parametrize("form", ["{}", "{}.png", "{} .png", "{}.tar.gz"])
+def test_the_names_of_windows_devices_are_altered_in_either_case(form: str) -> None:
+    for device in RESERVED:
+        for name in (form.format(device), form.format(device.lower())):
+            assert safe_name(name) == f"_{name}"
+
+
+@pytest.mark.parametrize(
+    ("name", "safe"),
+    [
+        ("", "image"),
+        (".", "image"),
+        ("..", "image"),
+        ("...", "image"),
+        ("   ", "image"),
+        ("/", "image"),
+        ("../..", "image"),
+        ("a/b", "a_b"),
+        ("../../etc/passwd", ".._.._etc_passwd"),
+        ("C:\\evil.dll", "C__evil.dll"),
+        ("photo.jpg.", "photo.jpg"),
+        ("photo.jpg  ", "photo.jpg"),
+        ("line\nbreak.png", "line_break.png"),
+    ],
+)
+def test_known_names(name: str, safe: str) -> None:
+    assert safe_name(name) == safe
+
+
+def test_a_long_name_keeps_its_suffix() -> None:
+    safe = safe_name("写" * 200 + ".jpeg")
+    assert safe.endswith("写.jpeg")
+    assert 190 < len(safe.encode()) <= 255
+
+
+# --- a file
+
+
+def left_in(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+def test_a_file_appears_only_when_it_is_kept(tmp_path: Path) -> None:
+    target = tmp_path / "image.png"
+    output = Output(target, replace=False)
+    output.file.write(b"content")
+    assert not target.exists()
+    output.keep()
+    assert target.read_bytes() == b"content"
+    assert left_in(tmp_path) == {"image.png"}
+
+
+def test_what_is_discarded_leaves_nothing(tmp_path: Path) -> None:
+    output = Output(tmp_path / "image.png", replace=False)
+    output.file.write(b"content")
+    output.discard()
+    assert left_in(tmp_path) == set()
+
+
+def test_an_existing_file_is_refused_at_once_and_stays_as_it_is(tmp_path: Path) -> None:
+    target = tmp_path / "image.png"
+    target.write_bytes(b"old")
+    with pytest.raises(UsageError, match="it was not touched") as raised:
+        Output(target, replace=False)
+    assert "--force" in (raised.value.advice or "")
+    assert target.read_bytes() == b"old"
+    assert left_in(tmp_path) == {"image.png"}
+
+
+def test_a_file_that_came_meanwhile_stays_as_it_is(tmp_path: Path) -> None:
+    target = tmp_path / "image.png"
+    output = Output(target, replace=False)
+    output.file.write(b"new")
+    target.write_bytes(b"old")
+    with pytest.raises(UsageError, match="it was not touched"):
+        output.keep()
+    assert target.read_bytes() == b"old"
+    assert left_in(tmp_path) == {"image.png"}
+
+
+def test_with_force_the_old_file_is_there_until_the_new_one_is_proven(tmp_path: Path) -> None:
+    target = tmp_path / "image.png"
+    target.write_bytes(b"old")
+    output = Output(target, replace=True)
+    output.file.write(b"new")
+    assert target.read_bytes() == b"old"
+    output.keep()
+    assert target.read_bytes() == b"new"
+    assert left_in(tmp_path) == {"image.png"}
+
+
+def test_with_force_too_a_discarded_file_leaves_the_old_one(tmp_path: Path) -> None:
+    target = tmp_path / "image.png"
+    target.write_bytes(b"old")
+    output = Output(target, replace=True)
+    output.file.write(b"new")
+    output.discard()
+    assert target.read_bytes() == b"old"
+    assert left_in(tmp_path) == {"image.png"}
+
+
+@pytest.mark.parametrize("replace", [True, False])
+def test_a_folder_is_never_replaced(tmp_path: Path, replace: bool) -> None:
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(UsageError, match="is a folder"):
+        Output(tmp_path / "folder", replace=replace)
+    assert left_in(tmp_path) == {"folder"}
+
+
+def test_a_missing_folder_is_named(tmp_path: Path) -> None:
+    with pytest.raises(NotFoundError, match="missing"):
+        Output(tmp_path / "missing" / "image.png", replace=False)
+
+
+def test_a_file_in_place_of_the_folder_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(TesseraError, match="file"):
+        Output(tmp_path / "file" / "image.png", replace=False)
+
+
+@pytest.mark.parametrize("name", ["写" * 84 + ".p", "x" * 251 + ".png"], ids=["写", "x"])
+def test_a_name_of_the_greatest_length_can_be_written(tmp_path: Path, name: str) -> None:
+    output = Output(tmp_path / name, replace=False)
+    output.file.write(b"content")
+    output.keep()
+    assert left_in(tmp_path) == {name}
+
+
+def test_a_name_longer_than_any_file_can_have_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(TesseraError):
+        Output(tmp_path / ("x" * 300), replace=False).keep()
+    assert left_in(tmp_path) == set()
+
+
+def test_when_the_name_cannot_be_given_nothing_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    output = Output(tmp_path / "image.png", replace=True)
+
+    def refuse(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("consumer.output.rename_over", refuse)
+    with pytest.raises(TesseraError, match="No space left on device"):
+        output.keep()
+    assert left_in(tmp_path) == set()
+
+
+def test_when_the_disk_refuses_the_content_nothing_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    output = Output(tmp_path / "image.png", replace=False)
+
+    def refuse(*_: object) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr("consumer.output.sync_file", refuse)
+    with pytest.raises(TesseraError, match="Input/output error"):
+        output.keep()
+    assert left_in(tmp_path) == set()
+
+
+# --- stdout
+
+
+def test_stdout_gets_nothing_before_the_image_is_proven(capsysbinary: pytest.CaptureFixture[bytes]) -> None:
+    output = StandardOutput()
+    output.file.write(b"content\r\n\0")
+    output.file.flush()
+    assert capsysbinary.readouterr().out == b""
+    output.keep()
+    assert capsysbinary.readouterr().out == b"content\r\n\0"
+
+
+def test_stdout_gets_nothing_of_what_is_discarded(capsysbinary: pytest.CaptureFixture[bytes]) -> None:
+    output = StandardOutput()
+    output.file.write(b"content")
+    output.discard()
+    assert capsysbinary.readouterr().out == b""
+    assert output.file.closed
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no file that is not shown in its folder")
+def test_what_goes_to_stdout_lies_in_no_folder_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TMPDIR", os.fspath(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    output = StandardOutput()
+    assert left_in(tmp_path) == set()
+    output.discard()
+
+
+# --- where images go
+
+
+def destination(output: str | None, *, several: bool = False, force: bool = False) -> _Destination:
+    return _Destination(output, several=several, force=force)
+
+
+def mapping(content: bytes, name: str) -> Mapping:
+    return msgspec.structs.replace(encode(content).trusted().mapping, name=name)
+
+
+def path_of(output: Output | StandardOutput) -> Path:
+    """Where an output would go, which is then discarded."""
+    output.discard()
+    assert output.target is not None
+    return output.target
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty current folder."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_without_output_an_image_gets_its_own_name_in_the_current_folder(folder: Path) -> None:
+    assert path_of(destination(None).open(mapping(b"a", "写真.png"))) == Path("写真.png")
+    assert path_of(destination(None).open(mapping(b"a", "../../etc/passwd"))) == Path(".._.._etc_passwd")
+
+
+def test_an_output_that_is_a_folder_or_ends_like_one_takes_the_image_under_its_own_name(folder: Path) -> None:
+    (folder / "there").mkdir()
+    assert path_of(destination("there").open(mapping(b"a", "a.png"))) == Path("there/a.png")
+    assert path_of(destination("new/").open(mapping(b"a", "a.png"))) == Path("new/a.png")
+
+
+def test_any_other_output_is_the_file(folder: Path) -> None:
+    assert path_of(destination("b.png").open(mapping(b"a", "a.png"))) == Path("b.png")
+
+
+def test_an_output_that_exists_is_refused_before_anything_is_fetched(folder: Path) -> None:
+    (folder / "b.png").write_bytes(b"old")
+    with pytest.raises(UsageError, match="it was not touched"):
+        destination("b.png")
+    assert path_of(destination("b.png", force=True).open(mapping(b"a", "a.png"))) == Path("b.png")
+
+
+def test_several_images_go_to_a_folder_and_never_to_stdout_or_a_file(folder: Path) -> None:
+    (folder / "file").write_bytes(b"")
+    assert path_of(destination("new", several=True).open(mapping(b"a", "a.png"))) == Path("new/a.png")
+    for output in ("-", "file"):
+        with pytest.raises(UsageError):
+            destination(output, several=True)
+
+
+def test_an_output_longer_than_any_name_is_no_internal_fault(folder: Path) -> None:
+    with pytest.raises(TesseraError):
+        output = destination("x" * 300).open(mapping(b"a", "a.png"))
+        assert isinstance(output, Output)
+        output.keep()
+    assert left_in(folder) == set()
+
+
+def test_two_images_of_one_name_get_names_that_differ(folder: Path) -> None:
+    where = destination("out", several=True)
+    first, second = mapping(b"first", "a.png"), mapping(b"second", "a.png")
+    assert path_of(where.open(first)) == Path("out/a.png")
+    assert path_of(where.open(second)) == Path(f"out/a-{second.image_sha256.hex()[:8]}.png")
+    assert path_of(where.open(first)) == Path("out/a.png")

@@ -1,0 +1,216 @@
+"""What a look at an image says: never more than a remark, and whatever it meets, never an exception."""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from common.vault.mapping import MAX_THUMBNAIL, UNKNOWN_MEDIA_TYPE
+from producer.picture import FORMATS, Picture, look_at
+from tests.unit.sample_images import chance
+
+SAMPLES = Path(__file__).parents[2] / "samples"
+KNOWN = {
+    "astronaut.png": ("image/png", 512, 512),
+    "chelsea.png": ("image/png", 451, 300),
+    "coffee.png": ("image/png", 600, 400),
+    "hubble_deep_field.jpg": ("image/jpeg", 1000, 872),
+    "multipage_rgb.tif": ("image/tiff", 10, 10),
+    "no_time_for_that_tiny.gif": ("image/gif", 14, 25),
+    "rocket.jpg": ("image/jpeg", 640, 427),
+}
+NOTHING = Picture()
+
+
+def check_thumbnail(picture: Picture, limit: int = MAX_THUMBNAIL) -> Image.Image:
+    """The thumbnail, decoded; within the limit."""
+    assert picture.thumbnail is not None
+    assert len(picture.thumbnail) <= limit
+    thumbnail = Image.open(io.BytesIO(picture.thumbnail))
+    thumbnail.load()
+    assert max(thumbnail.size) <= 160
+    return thumbnail
+
+
+def painted(mode: str = "RGB", size: tuple[int, int] = (64, 48)) -> Image.Image:
+    """A picture with some colour in it."""
+    gradient = Image.linear_gradient("L").resize(size)
+    return Image.merge("RGB", (gradient, gradient.rotate(90), gradient.rotate(180))).convert(mode)
+
+
+def saved(image: Image.Image, format_: str, **options: object) -> bytes:
+    out = io.BytesIO()
+    image.save(out, format_, **options)
+    return out.getvalue()
+
+
+# --- images
+
+
+def test_all_samples_are_known_here() -> None:
+    assert {path.name for path in SAMPLES.iterdir() if path.suffix != ".md"} == set(KNOWN)
+
+
+@pytest.mark.parametrize("name", KNOWN)
+@pytest.mark.parametrize("as_path", [True, False])
+def test_format_pixels_and_thumbnail_of_the_samples(name: str, as_path: bool) -> None:
+    picture = look_at(SAMPLES / name if as_path else (SAMPLES / name).read_bytes())
+    assert (picture.media_type, picture.width, picture.height) == KNOWN[name]
+    assert picture.is_image
+    thumbnail = check_thumbnail(picture)
+    width, height = KNOWN[name][1:]
+    assert abs(thumbnail.width * height - thumbnail.height * width) <= max(width, height), "another shape"
+
+
+@pytest.mark.parametrize("format_", ["JPEG", "PNG", "GIF", "WEBP", "TIFF", "BMP", "PPM", "ICO"])
+def test_each_listed_format_is_known(format_: str) -> None:
+    assert format_ in FORMATS
+    picture = look_at(saved(painted(size=(48, 48)), format_))
+    assert (picture.media_type, picture.width, picture.height) == (Image.MIME[format_], 48, 48)
+    check_thumbnail(picture)
+
+
+@pytest.mark.parametrize(
+    ("mode", "format_"),
+    [("1", "PNG"), ("L", "PNG"), ("LA", "PNG"), ("P", "GIF"), ("RGBA", "PNG"), ("CMYK", "JPEG"), ("RGBA", "WEBP")],
+)
+def test_pictures_of_every_mode_get_a_thumbnail(mode: str, format_: str) -> None:
+    check_thumbnail(look_at(saved(painted(mode), format_)))
+
+
+def test_what_is_transparent_stays_transparent() -> None:
+    image = painted("RGBA")
+    image.putalpha(0)
+    thumbnail = check_thumbnail(look_at(saved(image, "PNG")))
+    assert thumbnail.convert("RGBA").getpixel((5, 5))[3] == 0  # type: ignore[index]  # a pixel of four
+
+
+def test_a_thumbnail_is_upright_as_the_camera_was_and_the_pixels_are_the_files() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turned by a quarter
+    picture = look_at(saved(painted(size=(300, 200)), "JPEG", exif=exif))
+    assert (picture.width, picture.height) == (300, 200)
+    thumbnail = check_thumbnail(picture)
+    assert thumbnail.height > thumbnail.width
+
+
+@pytest.mark.parametrize("limit", [0, 20, 200, 1000, 4000, MAX_THUMBNAIL])
+def test_a_thumbnail_is_as_small_as_it_has_to_be_or_left_out(limit: int) -> None:
+    noise = Image.frombytes("RGB", (400, 400), chance("noise", 3 * 400 * 400))
+    picture = look_at(saved(noise, "PNG"), limit)
+    assert (picture.width, picture.height) == (400, 400)
+    if picture.thumbnail is not None:
+        check_thumbnail(picture, limit)
+    if limit == MAX_THUMBNAIL:
+        assert picture.thumbnail is not None
+    if limit == 0:
+        assert picture.thumbnail is None
+
+
+# --- what is none, or hostile
+
+
+def png(width: int, height: int, data: bytes = b"") -> bytes:
+    """A PNG whose header names a size, whatever its data hold."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(data)) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize("size", [(50_000, 50_000), (2**31 - 1, 2**31 - 1), (2**31 - 1, 1), (100_000, 30_000)])
+def test_a_header_that_names_far_too_many_pixels_is_never_decoded(size: tuple[int, int]) -> None:
+    assert look_at(png(*size, data=bytes(100_000))).thumbnail is None
+
+
+@pytest.mark.parametrize("size", [(10_000, 9_500), (12_000, 9_000), (13_000, 13_000)])
+def test_a_large_photograph_is_an_image_though_it_may_get_no_thumbnail(size: tuple[int, int]) -> None:
+    """As medium-format cameras and panoramas make them: `--images-only` must not skip these."""
+    picture = look_at(png(*size))
+    assert (picture.media_type, picture.width, picture.height) == ("image/png", *size)
+    assert picture.thumbnail is None
+
+
+@pytest.mark.parametrize("content", [b"", b"\0", b"GIF89a", b"\xff\xd8\xff", b"no image at all", bytes(100_000)])
+def test_what_is_no_image_is_nothing(content: bytes) -> None:
+    assert look_at(content) == NOTHING
+    assert NOTHING.media_type == UNKNOWN_MEDIA_TYPE
+    assert not NOTHING.is_image
+
+
+def test_a_file_that_is_not_there_or_is_a_folder_is_nothing(tmp_path: Path) -> None:
+    assert look_at(tmp_path / "missing.png") == NOTHING
+    assert look_at(tmp_path) == NOTHING
+
+
+UNLISTED = {
+    format_: saved(painted(), format_) for format_ in ("TGA", "PCX", "SGI", "DDS", "EPS", "PDF", "IM", "JPEG2000")
+}
+
+
+@pytest.mark.parametrize("format_", UNLISTED)
+def test_formats_that_are_not_listed_are_refused(format_: str) -> None:
+    """Some of Pillow's readers start other programs, and most of them are seldom looked after."""
+    assert look_at(UNLISTED[format_]) == NOTHING
+
+
+MAGIC = [
+    b"\x89PNG\r\n\x1a\n",
+    b"\xff\xd8\xff\xe0",
+    b"GIF89a",
+    b"RIFF\x20\0\0\0WEBPVP8 ",
+    b"II*\0",
+    b"MM\0*",
+    b"BM",
+    b"P6 ",
+    b"\0\0\1\0",
+]
+
+
+@given(st.sampled_from([b"", *MAGIC]), st.binary(max_size=300))
+@settings(max_examples=300)
+def test_random_bytes_never_raise(magic: bytes, content: bytes) -> None:
+    picture = look_at(magic + content)
+    if picture.thumbnail is not None:
+        check_thumbnail(picture)
+
+
+SMALL = {format_: saved(painted(), format_) for format_ in ("JPEG", "PNG", "GIF", "WEBP", "TIFF", "BMP", "PPM", "ICO")}
+
+
+@given(st.sampled_from(sorted(SMALL)), st.data())
+@settings(max_examples=200)
+def test_an_image_cut_anywhere_never_raises(format_: str, data: st.DataObject) -> None:
+    content = SMALL[format_]
+    picture = look_at(content[: data.draw(st.integers(0, len(content) - 1))])
+    assert picture.media_type in (UNKNOWN_MEDIA_TYPE, Image.MIME[format_])
+    if picture.thumbnail is not None:
+        check_thumbnail(picture)
+
+
+@given(st.sampled_from(sorted(SMALL)), st.data())
+@settings(max_examples=200)
+def test_an_image_with_bytes_changed_never_raises(format_: str, data: st.DataObject) -> None:
+    content = bytearray(SMALL[format_])
+    for _ in range(data.draw(st.integers(1, 4))):
+        # Most of what a reader believes stands at the beginning.
+        content[data.draw(st.integers(0, min(len(content) - 1, 200)))] = data.draw(st.integers(0, 255))
+    picture = look_at(bytes(content))
+    if picture.thumbnail is not None:
+        check_thumbnail(picture)
+
+
+@pytest.mark.parametrize("name", ["hubble_deep_field.jpg", "chelsea.png"])
+def test_a_photograph_cut_in_the_middle_is_an_image_all_the_same(name: str) -> None:
+    content = (SAMPLES / name).read_bytes()
+    picture = look_at(content[: len(content) // 2])
+    assert (picture.media_type, picture.width, picture.height) == KNOWN[name]

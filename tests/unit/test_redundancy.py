@@ -1,0 +1,80 @@
+"""k and n: chosen by the number of live devices, unless the user says otherwise and the devices allow it."""
+
+from __future__ import annotations
+
+from typing import Optional
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from common.errors import NotEnoughError, UsageError
+from common.redundancy import choose
+
+
+@pytest.mark.parametrize(
+    ("live", "chosen"), [(3, (2, 3)), (4, (2, 4)), (5, (3, 5)), (6, (4, 6)), (7, (4, 6)), (64, (4, 6)), (500, (4, 6))]
+)
+def test_the_number_of_live_devices_decides(live: int, chosen: tuple[int, int]) -> None:
+    assert choose(live) == chosen
+
+
+@pytest.mark.parametrize("live", [0, 1, 2])
+def test_fewer_than_three_devices_are_refused_with_what_is_needed(live: int) -> None:
+    with pytest.raises(NotEnoughError, match=f"{live} of at least 3") as refusal:
+        choose(live)
+    assert "-k 2 -n 2" in str(refusal.value.advice)
+
+
+@pytest.mark.parametrize(
+    ("live", "k", "n", "chosen"),
+    [
+        pytest.param(2, 2, 2, (2, 2), id="without redundancy, on request"),
+        pytest.param(6, 3, 5, (3, 5), id="both given"),
+        pytest.param(64, 64, 64, (64, 64), id="the most there can be"),
+        pytest.param(10, 5, None, (5, 7), id="k alone"),
+        pytest.param(6, 5, None, (5, 6), id="k alone, of few devices"),
+        pytest.param(10, None, 3, (2, 3), id="n = 3 alone"),
+        pytest.param(10, None, 4, (2, 4), id="n = 4 alone"),
+        pytest.param(10, None, 10, (8, 10), id="n alone"),
+    ],
+)
+def test_what_the_user_gave_stays(live: int, k: Optional[int], n: Optional[int], chosen: tuple[int, int]) -> None:
+    assert choose(live, k, n) == chosen
+
+
+@pytest.mark.parametrize(
+    ("k", "n"), [(0, 2), (-1, None), (3, 2), (2, 65), (65, None), (2, 0), (None, 0), (None, -3), (None, 65)]
+)
+def test_a_k_and_n_that_do_not_go_together_are_refused(k: Optional[int], n: Optional[int]) -> None:
+    with pytest.raises(UsageError, match="1 ≤ k ≤ n ≤ 64"):
+        choose(100, k, n)
+
+
+@pytest.mark.parametrize(("k", "n"), [(1, 1), (1, 3), (1, None), (None, 1), (None, 2)])
+def test_a_whole_image_on_one_device_is_refused(k: Optional[int], n: Optional[int]) -> None:
+    with pytest.raises(UsageError, match="whole image on one device"):
+        choose(6, k, n)
+
+
+@pytest.mark.parametrize(("k", "n"), [(4, 6), (None, 6), (2, 6), (5, None), (4, None)])
+def test_more_shares_than_live_devices_are_refused_by_the_number_of_devices(k: Optional[int], n: Optional[int]) -> None:
+    with pytest.raises(NotEnoughError, match="3 are alive"):
+        choose(3, k, n)
+
+
+@given(
+    st.integers(0, 100),
+    st.none() | st.integers(-2, 70),
+    st.none() | st.integers(-2, 70),
+)
+def test_a_choice_is_possible_on_these_devices_and_keeps_what_was_given(
+    live: int, k: Optional[int], n: Optional[int]
+) -> None:
+    try:
+        chosen_k, chosen_n = choose(live, k, n)
+    except (UsageError, NotEnoughError):
+        return
+    assert 2 <= chosen_k <= chosen_n <= min(live, 64)
+    assert k in (None, chosen_k)
+    assert n in (None, chosen_n)

@@ -1,0 +1,46 @@
+"""Rights: the whole table of role × operation, spelled out; what is not in it is not allowed."""
+
+from __future__ import annotations
+
+import pytest
+
+from broker.rights import CLIENT_SIDE, FORWARDED, WORKER_SIDE, Standing, may
+from common.protocol.envelope import Operation
+
+Y, N = True, False
+TABLE = {
+    #                     worker client invited worker / client
+    Operation.JOIN:      (N,     N,     Y,     Y),
+    Operation.HELLO:     (N,     Y,     N,     N),
+    Operation.STATUS:    (N,     Y,     N,     N),
+    Operation.PLACES:    (N,     Y,     N,     N),
+    Operation.LOCATE:    (N,     Y,     N,     N),
+    Operation.LIST:      (N,     Y,     N,     N),
+    Operation.REGISTER:  (Y,     N,     N,     N),
+    Operation.ANNOUNCE:  (Y,     N,     N,     N),
+    Operation.REPORT:    (Y,     N,     N,     N),
+    Operation.OPEN:      (N,     Y,     N,     N),
+    Operation.APPEND:    (N,     Y,     N,     N),
+    Operation.COMMIT:    (N,     Y,     N,     N),
+    Operation.STORE:     (N,     Y,     N,     N),
+    Operation.ABANDON:   (N,     Y,     N,     N),
+    Operation.FETCH:     (N,     Y,     N,     N),
+    Operation.DESCRIBE:  (N,     Y,     N,     N),
+    Operation.PROBE:     (N,     N,     N,     N),
+}  # fmt: skip
+STANDINGS = (Standing.WORKER, Standing.CLIENT, Standing.INVITED_WORKER, Standing.INVITED_CLIENT)
+
+
+@pytest.mark.parametrize("operation", Operation)
+@pytest.mark.parametrize("standing", Standing)
+def test_each_role_may_ask_what_the_table_says(standing: Standing, operation: Operation) -> None:
+    assert may(standing, operation) is TABLE[operation][STANDINGS.index(standing)]
+
+
+def test_what_is_meant_for_a_device_is_what_only_clients_ask_of_workers() -> None:
+    assert {operation for operation in Operation if 30 <= operation < 40} == FORWARDED
+
+
+def test_every_role_has_one_port() -> None:
+    assert {Standing.WORKER, Standing.INVITED_WORKER} == WORKER_SIDE
+    assert {Standing.CLIENT, Standing.INVITED_CLIENT} == CLIENT_SIDE

@@ -1,0 +1,170 @@
+"""A vault on this machine's disk: the key file is never lost, and a kept mapping is a copy that may be damaged."""
+
+from __future__ import annotations
+
+import stat
+import sys
+from pathlib import Path
+
+import pytest
+
+from common.errors import IntegrityError, NotFoundError, RefusedError, UsageError
+from common.vault import key_file
+from common.vault.folder import VaultFolder
+from common.vault.key_file import PassphraseCost
+from common.vault.mapping import MAX_SEALED_MAPPING
+from tests.unit.sample_images import KEY, OTHER_KEY, encode
+
+IMAGE = encode(b"content")
+OBJECT_ID, ENCODING_ID, SEALED = IMAGE.commitment.object_id, IMAGE.encoding_id, IMAGE.commitment.mapping
+
+
+@pytest.fixture(autouse=True)
+def _cheap_passphrases(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(key_file, "COST", PassphraseCost(passes=1, memory_kib=19 * 1024, lanes=1))
+
+
+@pytest.fixture
+def vault(tmp_path: Path) -> VaultFolder:
+    return VaultFolder(tmp_path)
+
+
+# --- the key
+
+
+def test_a_vault_opens_with_its_passphrase_and_no_other(vault: VaultFolder) -> None:
+    key = vault.create("four words for keeping")
+    assert vault.unlock("four words for keeping") == key
+    with pytest.raises(RefusedError):
+        vault.unlock("four words for losing")
+
+
+def test_a_vault_is_never_replaced_by_a_new_one(vault: VaultFolder) -> None:
+    key = vault.create("first")
+    with pytest.raises(UsageError, match="it was not touched"):
+        vault.create("second")
+    assert vault.unlock("first") == key
+
+
+def test_without_a_vault_one_is_told_how_to_get_one(vault: VaultFolder) -> None:
+    with pytest.raises(NotFoundError) as raised:
+        vault.unlock("any")
+    assert "vault create" in (raised.value.advice or "")
+    assert "vault import" in (raised.value.advice or "")
+
+
+def test_a_key_file_opens_on_another_machine(vault: VaultFolder, tmp_path: Path) -> None:
+    key = vault.create("words")
+    other = VaultFolder(tmp_path / "other")
+    assert other.import_key_file(vault.key_file(), "words") == key
+    assert other.unlock("words") == key
+    assert other.key_file() == vault.key_file()
+
+
+def test_importing_needs_the_passphrase_and_keeps_nothing_without(vault: VaultFolder, tmp_path: Path) -> None:
+    vault.create("words")
+    other = VaultFolder(tmp_path / "other")
+    with pytest.raises(RefusedError):
+        other.import_key_file(vault.key_file(), "wrong")
+    with pytest.raises(IntegrityError):
+        other.import_key_file(vault.key_file()[:-1], "words")
+    assert not other.key_path.exists()
+
+
+def test_importing_never_replaces_a_vault(vault: VaultFolder, tmp_path: Path) -> None:
+    vault.create("words")
+    other = VaultFolder(tmp_path / "other")
+    key = other.create("own words")
+    with pytest.raises(UsageError):
+        other.import_key_file(vault.key_file(), "words")
+    assert other.unlock("own words") == key
+
+
+def test_a_new_passphrase_opens_the_same_vault_and_the_old_one_no_more(vault: VaultFolder) -> None:
+    key = vault.create("old")
+    vault.change_passphrase("old", "new")
+    assert vault.unlock("new") == key
+    with pytest.raises(RefusedError):
+        vault.unlock("old")
+
+
+def test_changing_needs_the_old_passphrase(vault: VaultFolder) -> None:
+    key = vault.create("old")
+    before = vault.key_file()
+    with pytest.raises(RefusedError):
+        vault.change_passphrase("wrong", "new")
+    assert vault.key_file() == before
+    assert vault.unlock("old") == key
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such modes")
+def test_only_the_owner_may_read_key_and_mappings(vault: VaultFolder) -> None:
+    vault.create("words")
+    vault.keep_mapping(OBJECT_ID, ENCODING_ID, SEALED)
+    for path in vault.folder.rglob("*"):
+        assert stat.S_IMODE(path.stat().st_mode) == (0o700 if path.is_dir() else 0o600), path
+    assert stat.S_IMODE(vault.folder.stat().st_mode) == 0o700
+
+
+def test_no_temporary_files_are_left(vault: VaultFolder) -> None:
+    vault.create("old")
+    vault.change_passphrase("old", "new")
+    vault.keep_mapping(OBJECT_ID, ENCODING_ID, SEALED)
+    vault.keep_mapping(OBJECT_ID, ENCODING_ID, SEALED)
+    names = sorted(path.name for path in vault.folder.rglob("*") if path.is_file())
+    assert names == sorted(["vault.key", f"{OBJECT_ID.hex()}-{ENCODING_ID.hex()}"])
+
+
+# --- the mappings
+
+
+def kept_file(vault: VaultFolder) -> Path:
+    vault.keep_mapping(OBJECT_ID, ENCODING_ID, SEALED)
+    (path,) = (vault.folder / "mappings").iterdir()
+    return path
+
+
+def test_a_kept_mapping_opens_to_what_it_was(vault: VaultFolder) -> None:
+    kept_file(vault)
+    assert vault.mapping(KEY, OBJECT_ID, ENCODING_ID) == IMAGE.trusted().mapping
+
+
+def test_a_mapping_that_was_not_kept_has_to_be_fetched(vault: VaultFolder) -> None:
+    assert vault.mapping(KEY, OBJECT_ID, ENCODING_ID) is None
+    kept_file(vault)
+    assert vault.mapping(KEY, OBJECT_ID, bytes(16)) is None
+    assert vault.mapping(KEY, bytes(32), ENCODING_ID) is None
+
+
+def test_a_kept_mapping_with_any_byte_flipped_has_to_be_fetched(vault: VaultFolder) -> None:
+    path = kept_file(vault)
+    for offset in range(len(SEALED)):
+        damaged = bytearray(SEALED)
+        damaged[offset] ^= 0x10
+        path.write_bytes(damaged)
+        assert vault.mapping(KEY, OBJECT_ID, ENCODING_ID) is None, f"byte {offset}"
+
+
+@pytest.mark.parametrize("content", [b"", SEALED[:-1], SEALED[: len(SEALED) // 2], bytes(MAX_SEALED_MAPPING + 1)])
+def test_a_kept_mapping_of_another_length_has_to_be_fetched(vault: VaultFolder, content: bytes) -> None:
+    kept_file(vault).write_bytes(content)
+    assert vault.mapping(KEY, OBJECT_ID, ENCODING_ID) is None
+
+
+def test_another_vaults_mapping_in_its_place_has_to_be_fetched(vault: VaultFolder) -> None:
+    kept_file(vault).write_bytes(encode(b"content", key=OTHER_KEY).commitment.mapping)
+    assert vault.mapping(KEY, OBJECT_ID, ENCODING_ID) is None
+
+
+def test_keeping_again_replaces_a_damaged_mapping(vault: VaultFolder) -> None:
+    kept_file(vault).write_bytes(b"damaged")
+    vault.keep_mapping(OBJECT_ID, ENCODING_ID, SEALED)
+    assert vault.mapping(KEY, OBJECT_ID, ENCODING_ID) is not None
+
+
+def test_nothing_on_disk_tells_of_the_image(vault: VaultFolder) -> None:
+    path = kept_file(vault)
+    mapping = IMAGE.trusted().mapping
+    on_disk = path.name.encode() + path.read_bytes()
+    for secret in (mapping.name.encode(), mapping.image_sha256, mapping.image_sha256.hex().encode(), mapping.data_key):
+        assert secret not in on_disk
