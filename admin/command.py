@@ -12,7 +12,7 @@ import typer
 
 from common.errors import NotFoundError, UsageError
 from common.files import locked, read_limited, write_private
-from common.home import client_identity, home, save_brokers
+from common.home import client_identity, home, load_brokers, save_brokers
 from common.identity import KeyPair, load_key_pair, save_key_pair
 from common.invite import Role, decode_invite
 from common.passphrase import read_passphrase
@@ -30,24 +30,28 @@ _PASSPHRASE_FILE = typer.Option(None, envvar="TESSERA_PASSPHRASE_FILE", help="Fi
 @commands.command()
 def join(
     invite: str = typer.Argument(..., envvar="TESSERA_JOIN", help="The line that `broker.py invite client` printed."),
-    name: Optional[str] = typer.Option(None, envvar="TESSERA_NAME", help="What to call this machine; its host name."),
+    name: Optional[str] = typer.Option(
+        None, envvar="TESSERA_CLIENT_NAME", help="What to call this machine; its host name."
+    ),
 ) -> None:
     """Let this machine into a cluster, as a client."""
     from common.joining import join as trade
 
     folder = home() / "client"
     with locked(folder / "join.lock"):
-        if (folder / "brokers.json").exists():
-            raise UsageError(
-                f"this machine is a client of a cluster already ({folder})",
-                advice="set TESSERA_HOME to be the client of another one, too",
-            )
         decoded = decode_invite(invite)
+        brokers = folder / "brokers.json"
+        # The same cluster again is tried: it may have revoked this machine.
+        if brokers.exists() and decoded.broker.public_key not in [b.public_key for b in load_brokers(brokers)]:
+            raise UsageError(
+                f"this machine is a client of another cluster already ({folder})",
+                advice="set TESSERA_HOME to be the client of both",
+            )
         key_file = folder / "client.key"
         if not key_file.exists():
             save_key_pair(key_file, KeyPair.generate())
         admitted = trade(decoded, Role.CLIENT, name or socket.gethostname(), load_key_pair(key_file))
-        save_brokers(folder / "brokers.json", [decoded.broker])
+        save_brokers(brokers, [decoded.broker])
     print(f"joined the cluster of the broker at {decoded.broker.host} as {admitted}")
 
 

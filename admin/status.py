@@ -5,11 +5,13 @@ from __future__ import annotations
 from rich.console import Console
 from rich.filesize import decimal
 from rich.table import Table
+from rich.text import Text
 
 from common.home import ClientIdentity
 from common.link.link import Link, run_with_link
 from common.link.questions import list_devices
 from common.protocol.messages import Device
+from common.text import printable
 
 
 def ask(identity: ClientIdentity) -> tuple[list[Device], str]:
@@ -49,5 +51,5 @@ def show(devices: list[Device], broker: str) -> None:
         known = device.alive or device.shares or device.used_bytes
         room = (decimal(device.used_bytes), decimal(device.free_bytes)) if known else ("?", "?")
         state = "alive" if device.alive else "not connected"
-        table.add_row(device.name, state, *room, str(device.shares) if known else "?")
+        table.add_row(Text(printable(device.name)), state, *room, str(device.shares) if known else "?")
     Console().print(table)

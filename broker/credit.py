@@ -1,7 +1,8 @@
 """What clients have under way at devices: the broker's memory is bounded by what it has granted.
 
 A request that was forwarded is remembered until its reply passes, its device goes, or its time is over. Its credit, the
-payload bytes of request and reply together, counts against its client, its device and the whole until then.
+payload bytes of request and reply together, counts against its client and the whole until then. How many of its
+requests go to one device at a time is the client's part, told in the Welcome.
 """
 
 from __future__ import annotations
@@ -10,10 +11,11 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Optional
 
+from common.link.sockets import HIGH_WATER_MARK
 from common.protocol.codec import MAX_PAYLOAD
 from common.protocol.envelope import Operation
 
-REQUESTS = 16  # under way for one client: no more than a socket's high-water mark, so that replies always fit
+REQUESTS = HIGH_WATER_MARK  # under way for one client: what its sockets are made for, so that replies always fit
 REQUESTS_PER_DEVICE = 4
 CREDIT = 16 * 1024 * 1024  # bytes for one client
 TOTAL_CREDIT = 192 * 1024 * 1024  # bytes for all clients; replies and requests in sockets stay below twice that

@@ -14,7 +14,7 @@ import msgspec
 from broker.catalog import Catalog
 from broker.credit import CREDIT, REQUESTS, REQUESTS_PER_DEVICE
 from broker.members import MembersFile
-from broker.placement import Candidate, place
+from broker.placement import Candidate, has_room, place
 from broker.rights import Standing
 from common.errors import RefusedError
 from common.protocol.codec import pack, unpack
@@ -127,7 +127,8 @@ class Desk:
             place(encoding, candidates, header.n, header.share_bytes, header.exclude)
             for encoding in unpack(payload, _Encodings)
         ]
-        return Placed(GRANTED), pack(places)
+        fit = [c for c in candidates if c.device_id not in header.exclude]
+        return Placed(GRANTED, sum(not has_room(c, header.share_bytes) for c in fit)), pack(places)
 
     def locate(self, header: Locate, payload: memoryview, owner: bytes, now: float) -> Answered:
         objects = unpack(payload, _Objects)

@@ -8,6 +8,7 @@ An invite is a member too, with a one-time key, a standing that may only join, a
 from __future__ import annotations
 
 import json
+import logging
 import os
 from pathlib import Path
 from typing import Annotated, Callable, Optional, TypeVar
@@ -19,7 +20,9 @@ from common.errors import IntegrityError, NotFoundError, RefusedError
 from common.files import locked, read_limited, write_private
 from common.invite import INVITE_LIFETIME, Role
 
-_MAX_FILE = 64 << 20
+_VERSION = 1
+_MAX_FILE = 64 << 20  # bytes
+log = logging.getLogger(__name__)
 T = TypeVar("T")
 _Key = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
 
@@ -38,7 +41,7 @@ class Member(msgspec.Struct, frozen=True):
 
 class _File(msgspec.Struct):
     members: list[Member]
-    version: int = 1
+    version: int = _VERSION
 
 
 class MemberList:
@@ -111,15 +114,19 @@ class MembersFile:
         self._path = folder / "members.json"
         self._lock = folder / "members.lock"
         self._seen: tuple[int, int, int] = (-1, 0, 0)
-        self.members = MemberList([])
-        self.refresh()
+        self.members = MemberList(self._read())
 
     def refresh(self) -> None:
         """Take up what another process wrote; cheap where nothing did."""
         stamp = self._stamp()
-        if stamp != self._seen:
+        if stamp == self._seen:
+            return
+        self._seen = stamp
+        try:
             self.members = MemberList(self._read())
-            self._seen = stamp
+        except IntegrityError as error:
+            # Whoever edited it by hand may still be at it; who was a member stays one until it can be read again.
+            log.error("%s; the list as it was read before holds", error)
 
     def change(self, action: Callable[[MemberList], T]) -> T:
         """Read, change and write the list with no other process in between."""
@@ -145,4 +152,6 @@ class MembersFile:
             return []
         except msgspec.MsgspecError as error:
             raise IntegrityError(f"{self._path} is damaged: {error}") from None
+        if file.version != _VERSION:
+            raise IntegrityError(f"{self._path} is of version {file.version}; this broker reads {_VERSION}")
         return file.members

@@ -26,9 +26,13 @@ def place(
     exclude: Collection[bytes] = (),
 ) -> list[bytes]:
     """Up to n device ids for the shares of an encoding, in the order of shares, each with room for `share_bytes`."""
-    fit = [c for c in candidates if c.free_bytes > share_bytes and c.device_id not in exclude]
+    fit = [c for c in candidates if has_room(c, share_bytes) and c.device_id not in exclude]
     ranked = sorted(fit, key=lambda candidate: _score(encoding_id, candidate), reverse=True)
     return [candidate.device_id for candidate in ranked[:n]]
+
+
+def has_room(candidate: Candidate, share_bytes: int) -> bool:
+    return candidate.free_bytes > share_bytes
 
 
 def _score(encoding_id: bytes, candidate: Candidate) -> float:

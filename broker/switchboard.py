@@ -298,7 +298,8 @@ class Switchboard:
         messages: list[Outgoing] = []
         for session in list(self._sessions.values()):
             if self._desk.standing_of(session.public_key) is None:
-                messages += self.forget(session)  # revoked, or an invite that is over
+                # Revoked, or an invite that is over. It is told, or it would go on asking and be dropped.
+                messages += [_farewell(session), *self.forget(session)]
                 continue
             if session.side is Side.WORKERS or now - session.probed > _CLIENT_PROBE_PERIOD:
                 session.probed = now
@@ -314,6 +315,11 @@ def _refuse(session: Session, envelope: Envelope, code: Code, text: str = "") ->
     """The answer no. An Acknowledged reads as any reply: what follows the answer has defaults."""
     reply = envelope._replace(kind=Kind.REPLY, owner=BROKER, credit=0)
     return Outgoing(session, reply, pack_header(Acknowledged(Answer(code, text))))
+
+
+def _farewell(session: Session) -> Outgoing:
+    refusal = Acknowledged(Answer(Code.NOT_ALLOWED, "it is no longer a member"))
+    return Outgoing(session, Envelope(Kind.REPLY, Operation.PROBE, BROKER), pack_header(refusal))
 
 
 def _probe(session: Session) -> Outgoing:

@@ -6,16 +6,18 @@ traceback is shown only with `--debug` (or TESSERA_DEBUG=1), and never for an in
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import sys
 import traceback
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import typer
 
-from common.errors import TesseraError
+from common.errors import TesseraError, UsageError
 from common.home import configured
+from common.text import printable
 
 INTERRUPTED = 130
 _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
@@ -44,7 +46,18 @@ def run(commands: typer.Typer, name: str, *, serves: bool = False) -> NoReturn:
     level = logging.DEBUG if debug else logging.INFO if serves else logging.WARNING
     style = "%(asctime)s %(levelname)s %(message)s" if serves or debug else f"{name}: %(message)s"
     logging.basicConfig(level=level, format=style, stream=sys.stderr)
+    _accept_any_name()
     sys.exit(exit_code(commands, name, arguments, debug=debug))
+
+
+def _accept_any_name() -> None:
+    """Names of files need not be Unicode on Linux, nor fit the code page on Windows; printing one must not fail."""
+    if not isinstance(sys.stdout, io.TextIOWrapper):
+        return
+    if sys.platform == "win32":
+        sys.stdout.reconfigure(encoding="utf-8", errors="replace")
+    else:
+        sys.stdout.reconfigure(errors="surrogateescape")
 
 
 def exit_code(commands: typer.Typer, name: str, arguments: list[str], *, debug: bool) -> int:
@@ -52,8 +65,13 @@ def exit_code(commands: typer.Typer, name: str, arguments: list[str], *, debug: 
     try:
         command = typer.main.get_command(commands)
         outcome = command.main(
-            args=arguments, prog_name=f"{name}.py", standalone_mode=False, default_map=configured(name)
+            args=arguments,
+            prog_name=f"{name}.py",
+            standalone_mode=False,
+            default_map=defaults(command, configured(name)),
         )
+        if outcome == INTERRUPTED:  # what the command-line library makes of Ctrl-C
+            complain(f"{name}: interrupted")
         return outcome if isinstance(outcome, int) else 0
     except TesseraError as error:
         if debug:
@@ -67,6 +85,26 @@ def exit_code(commands: typer.Typer, name: str, arguments: list[str], *, debug: 
         return INTERRUPTED
     except Exception as error:
         return _unexpected(error, name, debug)
+
+
+def defaults(command: Any, table: dict[str, Any]) -> dict[str, Any]:
+    """A program's table of `config.toml`, by options' names, as the defaults of its parameters.
+
+    A command's options stand in a table of the command's name. UsageError where a key is no option.
+    """
+    options = {
+        name.lstrip("-").replace("-", "_"): parameter.name for parameter in command.params for name in parameter.opts
+    }
+    found: dict[str, Any] = {}
+    for key, value in table.items():
+        inner = getattr(command, "commands", {}).get(key)
+        if inner is not None and isinstance(value, dict):
+            found[key] = defaults(inner, {name.replace("-", "_"): each for name, each in value.items()})
+        elif key in options:
+            found[options[key]] = value
+        else:
+            raise UsageError(f"config.toml: {command.name} has no option {key}")
+    return found
 
 
 def _unexpected(error: Exception, name: str, debug: bool) -> int:
@@ -88,4 +126,4 @@ def _unexpected(error: Exception, name: str, debug: bool) -> int:
 
 def complain(text: str) -> None:
     """A line for the person at the terminal, on stderr."""
-    print(text, file=sys.stderr, flush=True)
+    print("\n".join(printable(line) for line in text.split("\n")), file=sys.stderr, flush=True)

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Optional
 
-from common.errors import NotFoundError, TesseraError, UsageError
+from common.errors import NotEnoughError, NotFoundError, TesseraError, UsageError
 from common.protocol.messages import EncodingAt, ShareName, shares_at_hand
 from common.vault.folder import VaultFolder
 from common.vault.keys import VaultKey
@@ -84,8 +84,16 @@ class Mappings:
         return None
 
 
-def combine(encodings: Iterable[EncodingAt], mappings: dict[bytes, Mapping]) -> list[Held]:
-    """The images, each with all its encodings; without those whose mapping is not to be had."""
+@dataclass(frozen=True)
+class Holdings:
+    """What the vault holds, as far as it can be told."""
+
+    images: list[Held]
+    unreadable: int  # images of which no good mapping is to be had: the devices that have them are not connected
+
+
+def combine(encodings: Iterable[EncodingAt], mappings: dict[bytes, Mapping]) -> Holdings:
+    """The images, each with all its encodings."""
     by_object: dict[bytes, list[EncodingAt]] = {}
     for encoding in encodings:
         by_object.setdefault(encoding.object_id, []).append(encoding)
@@ -94,7 +102,14 @@ def combine(encodings: Iterable[EncodingAt], mappings: dict[bytes, Mapping]) -> 
         mapping = next((mappings[e.encoding_id] for e in group if e.encoding_id in mappings), None)
         if mapping is not None:
             held.append(Held(mapping, group))
-    return held
+    return Holdings(held, len(by_object) - len(held))
+
+
+def unreadable(holdings: Holdings) -> NotEnoughError:
+    count = holdings.unreadable
+    return NotEnoughError(
+        f"{count} more image{'s' if count > 1 else ''} cannot be read: their devices are not connected"
+    )
 
 
 def check_hash(text: str) -> str:
@@ -109,9 +124,18 @@ def is_full(text: str) -> bool:
     return len(text) == _FULL
 
 
-def find(prefix: str, held: Iterable[Held]) -> Held:
-    """The one image whose SHA-256 begins so; NotFoundError where none does, UsageError where several do."""
-    matches = [image for image in held if image.sha256.startswith(prefix)]
+def find(prefix: str, holdings: Holdings) -> Held:
+    """The one image whose SHA-256 begins so.
+
+    NotFoundError where none does, NotEnoughError where it may be one that cannot be read now, UsageError where several
+    do.
+    """
+    matches = [image for image in holdings.images if image.sha256.startswith(prefix)]
+    if not matches and holdings.unreadable:
+        raise NotEnoughError(
+            f"no image that can be read now has a SHA-256 that begins with {prefix}; "
+            f"{holdings.unreadable} cannot be, since their devices are not connected"
+        )
     if not matches:
         raise NotFoundError(
             f"the vault holds no image whose SHA-256 begins with {prefix}",

@@ -21,7 +21,7 @@ from common.vault.keys import VaultKey
 from common.vault.mapping import Mapping
 from consumer.asking import Devices
 from consumer.gathering import Gathering
-from consumer.holdings import Held, Mappings, combine
+from consumer.holdings import Held, Holdings, Mappings, combine
 from consumer.output import Output, StandardOutput
 from consumer.restoring import Restoring
 
@@ -67,7 +67,7 @@ class Session:
 
     # --- what there is
 
-    async def held_images(self) -> list[Held]:
+    async def holdings(self) -> Holdings:
         """All images of the vault that the cluster knows, in the order of object ids."""
         encodings = await list_encodings(self._link)
         mappings = await self._mappings.of(encodings)

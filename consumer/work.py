@@ -14,9 +14,10 @@ from common.home import ClientIdentity
 from common.link.link import Link, run_with_link
 from common.program import complain
 from common.progress import ByteProgress
+from common.text import printable
 from common.vault.folder import VaultFolder
 from common.vault.mapping import Mapping
-from consumer.holdings import Held, check_hash, find, is_full
+from consumer.holdings import Held, Holdings, check_hash, find, is_full, unreadable
 from consumer.output import STDOUT, Output, StandardOutput, safe_name
 from consumer.session import Restored, Session, restore_all
 
@@ -30,9 +31,11 @@ class Work:
 
     def print_list(self) -> int:
         """Print what the vault holds, by date; returns the exit code."""
-        images = run_with_link(self._held_images())
-        for image in sorted(images, key=lambda held: (held.mapping.stored_at, held.sha256)):
+        holdings = run_with_link(self._holdings())
+        for image in sorted(holdings.images, key=lambda held: (held.mapping.stored_at, held.sha256)):
             print(json.dumps(_described(image)) if self._as_json else _line(image))
+        if holdings.unreadable:
+            complain(f"consumer: {unreadable(holdings)}")
         return 0
 
     def restore(self, hashes: Sequence[str], everything: bool, output: Optional[str], force: bool) -> int:
@@ -53,9 +56,9 @@ class Work:
                 exit_code = exit_code or outcome.exit_code
         return exit_code
 
-    async def _held_images(self) -> list[Held]:
+    async def _holdings(self) -> Holdings:
         async with Link(self._identity, self._key.owner_token()) as link:
-            return await self._session(link, ByteProgress("", None)).held_images()
+            return await self._session(link, ByteProgress("", None)).holdings()
 
     async def _restore(
         self,
@@ -68,9 +71,10 @@ class Work:
             session = self._session(link, progress)
             if not everything and all(is_full(text) for text in hashes):
                 return [await _restore_one(session, text, destination) for text in hashes]
-            held = await session.held_images()
-            images = held if everything else [find(text, held) for text in hashes]
-            return await restore_all(session, images, destination.open)
+            holdings = await session.holdings()
+            images = holdings.images if everything else [find(text, holdings) for text in hashes]
+            outcomes = await restore_all(session, images, destination.open)
+            return [*outcomes, *([unreadable(holdings)] if everything and holdings.unreadable else [])]
 
     def _session(self, link: Link, progress: ByteProgress) -> Session:
         return Session(link, self._vault, self._key, complain=complain, progress=progress)
@@ -159,5 +163,5 @@ def _line(image: Held) -> str:
     pixels = f"{mapping.width}×{mapping.height}" if mapping.width is not None else "-"
     date = datetime.fromtimestamp(mapping.stored_at).astimezone().strftime("%Y-%m-%d %H:%M")
     state = "" if image.restorable else "  (too few devices connected)"
-    name = "".join(c if c.isprintable() else "�" for c in mapping.name)
+    name = printable(mapping.name)
     return f"{image.sha256}  {mapping.image_size:>12}  {pixels:>11}  {date}  {name}{state}"

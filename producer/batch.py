@@ -23,7 +23,7 @@ from common.vault.mapping import MAX_THUMBNAIL
 from common.vault.seen import Stamp
 from producer.encoding import Bytes, Conclusion, EncodedSegment, Encoding, Image
 from producer.outcome import FailedImage, Outcome, SkippedFile, StoredImage, shares_needed, too_few
-from producer.picture import Picture, look_at
+from producer.picture import Picture
 from producer.reading import read_whole
 from producer.session import Session
 from producer.sources import Source
@@ -86,7 +86,7 @@ async def store_batch(session: Session, sources: Sequence[Source]) -> list[Outco
 async def _store_fresh(session: Session, fresh: dict[bytes, _Image], outcomes: list[Outcome], started: float) -> None:
     wanted: list[_Image] = []
     for image in fresh.values():
-        image.picture = await session.in_thread(look_at, image.content, _thumbnail_limit(image.content))
+        image.picture = await session.look_at(image.content, _thumbnail_limit(image.content))
         if session.images_only and not image.picture.is_image:
             outcomes.append(SkippedFile(image.source.shown))
         else:
@@ -160,14 +160,16 @@ async def _place(
     """Devices for the shares that have none yet. `together`: none was tried, so one question does for all."""
     if together and images:
         ids = [_id(image) for image in images]
-        placed = await session.find_places(ids, max(_share_bytes(image) for image in images))
+        places = await session.find_places(ids, max(_share_bytes(image) for image in images))
+        placed = [(devices, places.lacking) for devices in places.devices]
     else:
-        placed = [(await session.find_places([_id(i)], _share_bytes(i), tried[_id(i)]))[0] for i in images]
+        found = [await session.find_places([_id(i)], _share_bytes(i), tried[_id(i)]) for i in images]
+        placed = [(places.devices[0], places.lacking) for places in found]
     sendings = []
-    for image, devices in zip(images, placed):
+    for image, (devices, lacking) in zip(images, placed):
         open_shares = [share for share in range(session.code.n) if share not in image.held]
         for share in open_shares[len(devices) :]:
-            image.refused.setdefault(share, Code.NO_ROOM)
+            image.refused.setdefault(share, lacking)
         for share, device in zip(open_shares, devices):
             tried[_id(image)].append(device)
             sendings.append(_Sending(image, share, device))

@@ -22,7 +22,7 @@ commands = application("Store images over the devices of the cluster.")
 def store(
     images: list[str] = typer.Argument(..., help="Images to store; folders are walked, - is stdin."),
     as_json: bool = typer.Option(False, "--json", envvar="TESSERA_JSON", help="Print a JSON object per image."),
-    name: str = typer.Option("stdin", envvar="TESSERA_NAME", help="Name for the image that comes from stdin."),
+    name: str = typer.Option("stdin", envvar="TESSERA_STDIN_NAME", help="Name for the image that comes from stdin."),
     k: Optional[int] = typer.Option(None, "-k", "--k", envvar="TESSERA_K", help="Shares that restore an image."),
     n: Optional[int] = typer.Option(None, "-n", "--n", envvar="TESSERA_N", help="Shares made, one a device."),
     images_only: bool = typer.Option(
@@ -68,7 +68,7 @@ class _Report:
             print(_sha256sum_line(image.sha256.hex(), image.shown), flush=True)
         if image.already_stored:
             complain(f"{image.shown}: is stored already")
-        elif not image.is_image:
+        elif image.is_image is False:
             complain(f"{image.shown}: no image that Tessera knows; stored all the same")
         if image.degraded:
             had = image.n - image.devices.count(None)

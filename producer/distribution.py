@@ -25,7 +25,7 @@ from common.erasure import ErasureCode
 from common.errors import NotEnoughError, ProtocolError, TesseraError, UnreachableError
 from common.link.declined import DeclinedError
 from common.link.link import Link
-from common.link.questions import find_places
+from common.link.questions import FoundPlaces, find_places
 from common.protocol.envelope import Operation
 from common.protocol.messages import (
     Acknowledged,
@@ -68,11 +68,11 @@ _MOVES: set[tuple[ShareState, ShareState]] = {
 class SentShare:
     """One share: where it is, and how far it has come."""
 
-    def __init__(self, index: int, device: Optional[bytes]) -> None:
+    def __init__(self, index: int, device: Optional[bytes], lacking: Code) -> None:
         self.index = index
         self.device = device
         self.state = ShareState.PLACED if device is not None else ShareState.LOST
-        self.reason = Code.NO_ROOM if device is None else Code.GRANTED
+        self.reason = lacking if device is None else Code.GRANTED
 
     def move(self, state: ShareState) -> None:
         if (self.state, state) not in _MOVES:
@@ -87,18 +87,19 @@ class Distribution:
         code: ErasureCode,
         slicing: Slicing,
         encoding_id: bytes,
-        devices: list[bytes],
+        places: FoundPlaces,
         name_of: Callable[[bytes], str],
     ) -> None:
-        """`devices`: up to n device ids, for the first shares; the others begin as lost."""
+        """`places`: for this one encoding; shares for which there is no device begin as lost."""
         self._link = link
         self._code = code
         self._slicing = slicing
         self._encoding_id = encoding_id
         self._name_of = name_of
+        devices = places.devices[0]
         self._tried: set[bytes] = set(devices)
         padded: list[Optional[bytes]] = [*devices, *[None] * (code.n - len(devices))]
-        self.shares = [SentShare(index, device) for index, device in enumerate(padded)]
+        self.shares = [SentShare(index, device, places.lacking) for index, device in enumerate(padded)]
 
     def count(self, *states: ShareState) -> int:
         return sum(share.state in states for share in self.shares)
@@ -140,10 +141,11 @@ class Distribution:
             if not lost or self.count(ShareState.OPEN, ShareState.COMMITTED) < self._code.k:
                 return
             places = await find_places(self._link, [self._encoding_id], len(lost), recipe.share_bytes, self._tried)
-            if not places[0]:
+            devices = places.devices[0]
+            if not devices:
                 return
-            moved = lost[: len(places[0])]
-            for share, device in zip(moved, places[0]):
+            moved = lost[: len(devices)]
+            for share, device in zip(moved, devices):
                 log.warning("share %d moves to %s", share.index, self._name_of(device))
                 self._tried.add(device)
                 share.device = device
@@ -223,7 +225,8 @@ class Distribution:
             self._code.rebuild(present, rebuilt)
         except NotEnoughError:
             for share in wanted:
-                self._lose(share, Code.DAMAGED)
+                if share.state is ShareState.OPEN:  # another segment may have lost it meanwhile
+                    self._lose(share, Code.DAMAGED)
             return
         for share in wanted:
             if digest(rebuilt[share.index].data) != recipe.digest_of(segment, share.index):

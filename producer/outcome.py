@@ -19,7 +19,7 @@ class StoredImage:
     devices: list[Optional[str]]  # names in the order of shares; None where a share found no device
     already_stored: bool
     seconds: float
-    is_image: bool
+    is_image: Optional[bool]  # None where it was not looked at, since it is stored already
 
     @property
     def degraded(self) -> bool:

@@ -19,8 +19,10 @@ from common.vault.mapping import MAX_THUMBNAIL, UNKNOWN_MEDIA_TYPE
 
 log = logging.getLogger(__name__)
 
-FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "TIFF", "BMP", "MPO", "PPM", "ICO", "AVIF")
-_MAX_PIXELS = 100_000_000  # larger ones get no thumbnail: decoding them takes too much memory
+# MPO, several JPEGs in one file, is read by the JPEG reader; Pillow fails at names that have no reader of their own.
+# AVIF is such a one before Pillow 11.3, so it stands last.
+FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "TIFF", "BMP", "PPM", "ICO", "AVIF")
+_MAX_DECODED = 48 << 20  # bytes that decoding for a thumbnail may take; a JPEG is decoded at an eighth of its edges
 _THUMBNAIL_EDGES = (160, 96, 48)  # pixels; the first that fits into the bytes allowed
 _QUALITY = 60
 
@@ -38,16 +40,20 @@ class Picture:
 
 
 def look_at(content: Union[bytes, Path], thumbnail_limit: int = MAX_THUMBNAIL) -> Picture:
-    """What can be said of an image's bytes, or of the file that has them; an empty Picture where nothing can."""
+    """What can be said of an image's bytes, or of the file that has them; an empty Picture where nothing can.
+
+    Takes up to 48 MiB, so it is to be called by one thread at a time.
+    """
+    # Pillow's own limit would make a photograph of 200 megapixels no image at all; ours is for what is decoded.
+    Image.MAX_IMAGE_PIXELS = None
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # `_MAX_PIXELS` is what decides here
+            warnings.simplefilter("ignore")  # of damage in what is only looked at
             source = io.BytesIO(content) if isinstance(content, bytes) else content
             with Image.open(source, formats=FORMATS) as image:
                 media_type = Image.MIME.get(image.format or "", UNKNOWN_MEDIA_TYPE)
                 width, height = image.size
-                small = _thumbnail(image, thumbnail_limit) if width * height <= _MAX_PIXELS else None
-                return Picture(media_type, width, height, small)
+                return Picture(media_type, width, height, _thumbnail(image, thumbnail_limit))
     except Exception as error:  # Pillow's readers raise anything that a hostile file makes them raise
         log.debug("not read as an image: %s", type(error).__name__)
         return Picture()
@@ -56,14 +62,25 @@ def look_at(content: Union[bytes, Path], thumbnail_limit: int = MAX_THUMBNAIL) -
 def _thumbnail(image: Image.Image, limit: int) -> Optional[bytes]:
     """A WebP of at most `limit` bytes, upright as the camera was; None where that cannot be made."""
     try:
+        largest = _THUMBNAIL_EDGES[0]
+        image.draft("RGB", (2 * largest, 2 * largest))  # only a JPEG can: it is then decoded small
+        if _decoded_bytes(image) > _MAX_DECODED:
+            return None
+        image.thumbnail((2 * largest, 2 * largest))
+        small = ImageOps.exif_transpose(image)
+        small = small.convert("RGBA" if "A" in small.getbands() or "transparency" in small.info else "RGB")
         for edge in _THUMBNAIL_EDGES:
-            image.draft("RGB", (2 * edge, 2 * edge))  # lets a JPEG be decoded small
-            small = ImageOps.exif_transpose(image)
             small.thumbnail((edge, edge))
             out = io.BytesIO()
-            small.convert("RGBA" if "A" in small.getbands() else "RGB").save(out, "WEBP", quality=_QUALITY)
+            small.save(out, "WEBP", quality=_QUALITY)
             if out.tell() <= limit:
                 return out.getvalue()
     except Exception as error:  # as above: a truncated or hostile image costs its thumbnail and nothing else
         log.debug("no thumbnail: %s", type(error).__name__)
     return None
+
+
+def _decoded_bytes(image: Image.Image) -> int:
+    """Pillow keeps 4 bytes a pixel, and to scale an image with transparency a second copy of it."""
+    copies = 2 if "A" in image.getbands() else 1
+    return 4 * image.width * image.height * copies

@@ -6,20 +6,23 @@ import asyncio
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Callable, Optional, TypeVar
+from pathlib import Path
+from typing import Callable, Optional, TypeVar, Union
 
 import numpy as np
 
 from common.erasure import ErasureCode
 from common.link.link import Link
-from common.link.questions import find_places, locate
+from common.link.questions import FoundPlaces, find_places, locate
 from common.protocol.messages import Device, EncodingAt, shares_at_hand
 from common.slicing import Slicing, block_size_for
 from common.vault.folder import VaultFolder
 from common.vault.keys import VaultKey
+from common.vault.mapping import MAX_THUMBNAIL
 from common.vault.seen import SeenFiles, Stamp
 from producer.encoding import Bytes, Conclusion
 from producer.outcome import StoredImage, shares_needed
+from producer.picture import Picture, look_at
 from producer.sources import Source
 
 T = TypeVar("T")
@@ -70,11 +73,17 @@ class Session:
         self._vault = vault
         self._seen = SeenFiles(vault.folder, key)
         self._names: dict[bytes, str] = {device.device_id: device.name for device in devices}
+        self._looking = asyncio.Lock()
         self._threads = ThreadPoolExecutor(2, thread_name_prefix="reading")
 
     async def in_thread(self, work: Callable[..., T], *arguments: object) -> T:
         """Run what reads, hashes or looks at pictures beside the event loop."""
         return await asyncio.get_running_loop().run_in_executor(self._threads, work, *arguments)
+
+    async def look_at(self, content: Union[bytes, Path], thumbnail_limit: int = MAX_THUMBNAIL) -> Picture:
+        """What a look at an image's header says; one look at a time, for the memory that it takes."""
+        async with self._looking:
+            return await self.in_thread(look_at, content, thumbnail_limit)
 
     def name_of(self, device: bytes) -> str:
         return self._names.get(device, device.hex())
@@ -87,7 +96,7 @@ class Session:
 
     async def find_places(
         self, encoding_ids: Sequence[bytes], share_bytes: int, exclude: Sequence[bytes] = ()
-    ) -> list[list[bytes]]:
+    ) -> FoundPlaces:
         return await find_places(self.link, encoding_ids, self.code.n, share_bytes, exclude)
 
     async def stored_encodings(self, sha256s: Sequence[bytes]) -> dict[bytes, EncodingAt]:
@@ -112,7 +121,7 @@ class Session:
         names = [self.name_of(at_hand[s][0]) if s in at_hand else None for s in range(encoding.n)]
         seconds = time.monotonic() - started
         self.progress(size)
-        return StoredImage(sha256, source.shown, size, encoding.k, encoding.n, names, True, seconds, True)
+        return StoredImage(sha256, source.shown, size, encoding.k, encoding.n, names, True, seconds, None)
 
     # --- remembering
 

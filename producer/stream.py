@@ -16,7 +16,7 @@ from typing import Optional
 from producer.distribution import Distribution, ShareState
 from producer.encoding import Bytes, EncodedSegment, Encoding, Image
 from producer.outcome import Outcome, SkippedFile, StoredImage, shares_needed, too_few
-from producer.picture import Picture, look_at
+from producer.picture import Picture
 from producer.reading import Reader, changed, hash_file
 from producer.session import Session
 from producer.sources import Source
@@ -59,7 +59,7 @@ class _StreamedPut:
             session.code,
             session.slicing,
             self._encoding.encoding_id,
-            places[0],
+            places,
             session.name_of,
         )
         await distribution.open(share_bytes)
@@ -125,7 +125,7 @@ class _StreamedPut:
         """What the header says; a stream's thumbnail only where its first segment is all of it."""
         path = self._source.path
         content = bytes(first) if path is None or not first else path
-        self._picture = await self._session.in_thread(look_at, content)
+        self._picture = await self._session.look_at(content)
 
     def _require(self, distribution: Distribution) -> None:
         """Give up as soon as too few shares are left to store the image."""

@@ -63,7 +63,10 @@ def serve(
     folder = (store or home() / "store").expanduser().absolute()
     limit = _parse_size(capacity) if capacity is not None else None
     stopping = stop_on_signals()
-    make_folder(folder)
+    try:
+        make_folder(folder)
+    except OSError as error:
+        raise UsageError(f"{folder} cannot be made: {error.strerror}") from None
     _join_once(folder, invite, name or socket.gethostname())
     brokers, pair = load_brokers(folder / "brokers.json"), load_key_pair(folder / "device.key")
     shares = ShareStore(folder, limit)
@@ -93,6 +96,10 @@ def _join_once(folder: Path, invite_text: Optional[str], name: str) -> None:
                 advice="run `python broker/broker.py invite worker` at the broker, then start this with --join INVITE",
             )
         invite = decode_invite(invite_text)
+        if joined and invite.broker.public_key not in [b.public_key for b in load_brokers(folder / "brokers.json")]:
+            raise UsageError(
+                f"{folder} is a device of another cluster", advice="give this cluster another folder with --store"
+            )
         key_file = folder / "device.key"
         if not key_file.exists():
             save_key_pair(key_file, KeyPair.generate())

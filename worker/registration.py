@@ -74,6 +74,8 @@ class Registration:
         """The broker's answer to one of our statements; RefusedError where it will never be yes."""
         if answer.code is Code.NO_SESSION:
             return self._register(now) if self._state is _State.REGISTERED else []
+        if operation is Operation.PROBE and answer.code is Code.NOT_ALLOWED:
+            raise not_admitted(self._address)
         if operation is not Operation.REGISTER or self._state is not _State.REGISTERING:
             return []
         if answer.granted:
@@ -111,6 +113,13 @@ class Registration:
         store = self._store
         register = Register(PROTOCOL_VERSION, store.capacity_bytes(), store.used_bytes, store.free_bytes())
         return [_statement(Operation.REGISTER, register)]
+
+
+def not_admitted(address: str) -> RefusedError:
+    return RefusedError(
+        f"the broker at {address} does not admit this device",
+        advice="get a new invite there (python broker/broker.py invite worker) and start with --join",
+    )
 
 
 def _statement(operation: Operation, header: Message, payload: Optional[bytes] = None) -> Statement:

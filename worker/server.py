@@ -15,7 +15,7 @@ from typing import Any
 
 import zmq
 
-from common.errors import ProtocolError, RefusedError
+from common.errors import ProtocolError
 from common.identity import KeyPair
 from common.invite import BrokerAddress, Role
 from common.link.connection import Change, ConnectionMonitor
@@ -23,7 +23,7 @@ from common.link.sockets import HIGH_WATER_MARK, make_dealer
 from common.protocol.codec import unpack_header
 from common.protocol.envelope import Envelope, Kind, decode_envelope
 from common.protocol.messages import Acknowledged
-from worker.registration import Registration, Statement
+from worker.registration import Registration, Statement, not_admitted
 from worker.service import Answered, Request, Service
 from worker.store import ShareStore
 
@@ -111,10 +111,7 @@ class Server:
             elif change is Change.DOWN:
                 connection.lose()
             elif change is Change.NOT_ADMITTED:
-                raise RefusedError(
-                    f"the broker at {connection.address} does not admit this device",
-                    advice="get a new invite there (python broker/broker.py invite worker) and start with --join",
-                )
+                raise not_admitted(connection.address)
 
     def _read(self, number: int, connection: _Connection, now: float) -> None:
         for _ in range(_BURST):

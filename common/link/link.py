@@ -208,6 +208,9 @@ class Link:
             envelope = decode_envelope(frames[0].buffer)
         except ProtocolError:
             return  # the broker is authenticated, so this is a fault, and the request's deadline reports it
+        if envelope.kind is Kind.REPLY and envelope.operation is Operation.PROBE:
+            self._fail(self._not_admitted())  # revoked: the broker says so, once, before it forgets us
+            return
         pending = self._pending.get(envelope.request_id)
         if envelope.kind is Kind.REPLY and pending is not None and not pending.answer.done():
             pending.answer.set_result(frames)
@@ -260,17 +263,18 @@ class Link:
                 self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)
             elif change is Change.NOT_ADMITTED:
-                self._fail(
-                    RefusedError(
-                        f"the broker at {self.address} does not admit this machine",
-                        advice="get an invite there (python broker/broker.py invite client) "
-                        "and run: python admin/admin.py join INVITE",
-                    )
-                )
+                self._fail(self._not_admitted())
             elif change is Change.NO_HANDSHAKE:
                 self._no_handshake = True
             else:
                 self._in_session = False
+
+    def _not_admitted(self) -> RefusedError:
+        return RefusedError(
+            f"the broker at {self.address} does not admit this machine",
+            advice="get an invite there (python broker/broker.py invite client) "
+            "and run: python admin/admin.py join INVITE",
+        )
 
     async def _begin_session(self) -> None:
         """Say who we are, then send again all that has no answer yet."""

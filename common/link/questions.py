@@ -9,12 +9,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 from common.link.link import Link
 from common.protocol.codec import MAX_PAYLOAD, pack, unpack
 from common.protocol.envelope import Operation
 from common.protocol.messages import (
     MAX_OBJECTS,
+    Code,
     Device,
     Empty,
     EncodingAt,
@@ -48,16 +50,22 @@ async def settled_devices(link: Link) -> list[Device]:
         await asyncio.sleep(_SETTLE_PAUSE)
 
 
+class FoundPlaces(NamedTuple):
+    devices: list[list[bytes]]  # for each encoding up to n device ids, in the order of shares
+    lacking: Code  # why there are not more: NO_ROOM where connected devices are full, else GONE
+
+
 async def find_places(
     link: Link, encoding_ids: Sequence[bytes], n: int, share_bytes: int, exclude: Iterable[bytes] = ()
-) -> list[list[bytes]]:
+) -> FoundPlaces:
     """For each encoding up to n devices with room for `share_bytes`, in the order of shares."""
     request = Places(n, share_bytes, list(exclude))
     payload = pack(list(encoding_ids))
     reply = await link.request(
         Operation.PLACES, request, Placed, payload=payload, reply_bytes=MAX_PAYLOAD - len(payload)
     )
-    return unpack(reply.payload, list[list[Identifier]])
+    lacking = Code.NO_ROOM if reply.header.full else Code.GONE
+    return FoundPlaces(unpack(reply.payload, list[list[Identifier]]), lacking)
 
 
 async def locate(link: Link, object_ids: Sequence[bytes]) -> tuple[dict[bytes, list[EncodingAt]], bool]:

@@ -121,6 +121,7 @@ class Placed(Message):
     """Payload: for each encoding a list of at most n device ids, in the order of shares."""
 
     answer: Answer
+    full: int = 0  # connected devices that were passed over since they have no room
 
 
 class Locate(Message):
@@ -149,10 +150,15 @@ class EncodingAt(Message):
 
 
 def shares_at_hand(encoding: EncodingAt) -> dict[int, list[bytes]]:
-    """share → the devices that are connected and hold it whole."""
+    """share → the devices that are connected and hold it whole.
+
+    A device counts for one share only: it gets no more of an encoding, so whatever else it names proves nothing.
+    """
     at_hand: dict[int, list[bytes]] = {}
+    counted: set[bytes] = set()
     for share in encoding.shares:
-        if share.sound and share.alive:
+        if share.sound and share.alive and share.device_id not in counted:
+            counted.add(share.device_id)
             at_hand.setdefault(share.share, []).append(share.device_id)
     return at_hand
 

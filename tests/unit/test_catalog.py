@@ -191,11 +191,14 @@ def test_pages_one_after_the_other_list_each_object_once_and_in_order(numbers: s
         catalog.announce(DEVICES[0], [share(0, bytes([number]) * 16, bytes([number]) * 32)])
     listed: list[bytes] = []
     complete = False
-    while not complete:
+    for _ in range(len(numbers) + 1):
+        if complete:
+            break
         page, complete = catalog.list(OWNER, listed[-1] if listed else b"", limit, everybody)
         assert len(page) <= limit
         assert page or complete
         listed += object_ids(page)
+    assert complete
     assert listed == [bytes([number]) * 32 for number in sorted(numbers)]
 
 
@@ -209,3 +212,38 @@ def test_a_page_ends_where_the_objects_do_and_then_says_so() -> None:
     page, complete = catalog.list(OWNER, ids[2], 3, everybody)
     assert (object_ids(page), complete) == (ids[3:], True)
     assert catalog.list(OWNER, b"", 4, everybody)[1] is True
+
+
+# --- a device that lies
+
+
+def test_a_false_claim_stands_apart_and_hides_nothing_of_what_the_others_say() -> None:
+    catalog = Catalog()
+    liar = b"l" * 16
+    false = [
+        AnnouncedShare(ENCODING, 0, OTHER_OBJECT, OWNER, 4, 6, 1000),
+        AnnouncedShare(ENCODING, 1, OBJECT, OWNER, 5, 6, 1000),
+        AnnouncedShare(ENCODING, 2, OBJECT, STRANGER, 4, 6, 1000),
+    ]
+    catalog.announce(liar, false)
+    for index, device in enumerate(DEVICES[1:], start=1):
+        catalog.announce(device, [share(index)])
+    first, second = catalog.locate(OWNER, OBJECT, everybody)
+    assert (first.k, sorted(shares_at_hand(first))) == (4, [1, 2, 3, 4, 5])
+    assert (second.k, sorted(shares_at_hand(second))) == (5, [1])
+
+
+def test_one_device_that_names_all_shares_counts_for_one() -> None:
+    catalog = Catalog()
+    catalog.announce(DEVICES[0], [share(index) for index in range(6)])
+    assert len(shares_at_hand(only(catalog.locate(OWNER, OBJECT, everybody)))) == 1
+
+
+def test_what_a_device_no_longer_names_is_gone_from_the_list_too() -> None:
+    catalog = Catalog()
+    catalog.announce(DEVICES[0], [share(0), share(0, OTHER_ENCODING, OTHER_OBJECT)])
+    catalog.forget_device(DEVICES[0])
+    catalog.announce(DEVICES[0], [share(0, OTHER_ENCODING, OTHER_OBJECT)])
+    found, rest = catalog.list(OWNER, b"", 1, everybody)
+    assert (object_ids(found), rest) == ([OTHER_OBJECT], True)
+    assert catalog.shares_on(DEVICES[0]) == 1

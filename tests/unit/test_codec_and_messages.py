@@ -292,6 +292,9 @@ def test_a_payload_over_its_limit_is_refused_unread() -> None:
         pytest.param(b"\x91" * MAX_HEADER, id="arrays within arrays"),
         pytest.param(b"\x81\xa1a" * 1365, id="maps within maps"),
         pytest.param((b"\xdc\x01\x00" * 1365), id="arrays within arrays, each said to have 256"),
+        pytest.param(
+            (b"\xdd" + struct.pack(">I", 2**20)) * 819, id="arrays within arrays, each said to have a million"
+        ),
         pytest.param((b"\xdd" + struct.pack(">I", 2**32 - 1)) * 819, id="arrays said to have four billion"),
         pytest.param(b"\xdf" + struct.pack(">I", 2**32 - 1), id="map said to have four billion"),
         pytest.param(b"\xc6" + struct.pack(">I", 2**32 - 1), id="bytes said to be four gigabytes"),

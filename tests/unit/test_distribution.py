@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from common.errors import ProtocolError, TesseraError
+from common.link.questions import FoundPlaces
 from common.protocol.codec import pack
 from common.protocol.envelope import Operation
 from common.protocol.messages import Code
@@ -34,7 +35,7 @@ class Put:
             image.code,
             image.slicing,
             image.encoding_id,
-            self.cluster.ids[: image.code.n],
+            FoundPlaces([self.cluster.ids[: image.code.n]], Code.NO_ROOM),
             self.cluster.name_of,
         )
 
@@ -280,7 +281,7 @@ _LEGAL = {
 @pytest.mark.parametrize("before", list(ShareState))
 @pytest.mark.parametrize("after", list(ShareState))
 def test_a_share_moves_only_as_the_page_says(before: ShareState, after: ShareState) -> None:
-    share = SentShare(3, bytes(16))
+    share = SentShare(3, bytes(16), Code.NO_ROOM)
     share.state = before
     if (before.value, after.value) in _LEGAL:
         share.move(after)

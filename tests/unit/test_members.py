@@ -69,6 +69,15 @@ def test_a_used_invite_lets_no_other_key_in() -> None:
     assert standing(members, OTHER_KEY) is None
 
 
+def test_a_used_invite_tells_nothing_of_a_member_that_it_did_not_let_in() -> None:
+    members = invited()
+    members.invite(OTHER_ONE_TIME, Role.CLIENT, NOW)
+    members.admit(ONE_TIME, KEY, "nas", NOW)
+    members.admit(OTHER_ONE_TIME, OTHER_KEY, "laptop", NOW)
+    with pytest.raises(RefusedError, match="has been used"):
+        members.admit(ONE_TIME, OTHER_KEY, "nas", NOW)
+
+
 def test_an_invite_is_good_for_an_hour_and_then_over() -> None:
     assert invited().admit(ONE_TIME, KEY, "nas", LAST_SECOND).name == "nas"
     members = invited()

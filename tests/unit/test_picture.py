@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, features
 
 from common.vault.mapping import MAX_THUMBNAIL, UNKNOWN_MEDIA_TYPE
 from producer.picture import FORMATS, Picture, look_at
@@ -22,10 +22,10 @@ KNOWN = {
     "chelsea.png": ("image/png", 451, 300),
     "coffee.png": ("image/png", 600, 400),
     "hubble_deep_field.jpg": ("image/jpeg", 1000, 872),
-    "multipage_rgb.tif": ("image/tiff", 10, 10),
     "no_time_for_that_tiny.gif": ("image/gif", 14, 25),
     "rocket.jpg": ("image/jpeg", 640, 427),
 }
+ODD = "multipage_rgb.tif"
 NOTHING = Picture()
 
 
@@ -55,7 +55,12 @@ def saved(image: Image.Image, format_: str, **options: object) -> bytes:
 
 
 def test_all_samples_are_known_here() -> None:
-    assert {path.name for path in SAMPLES.iterdir() if path.suffix != ".md"} == set(KNOWN)
+    assert {path.name for path in SAMPLES.iterdir() if path.suffix != ".md"} == {*KNOWN, ODD}
+
+
+def test_a_sample_whose_layout_not_every_pillow_knows_is_no_image_or_the_right_one() -> None:
+    picture = look_at(SAMPLES / ODD)
+    assert picture == NOTHING or (picture.media_type, picture.width, picture.height) == ("image/tiff", 10, 10)
 
 
 @pytest.mark.parametrize("name", KNOWN)
@@ -74,6 +79,19 @@ def test_each_listed_format_is_known(format_: str) -> None:
     assert format_ in FORMATS
     picture = look_at(saved(painted(size=(48, 48)), format_))
     assert (picture.media_type, picture.width, picture.height) == (Image.MIME[format_], 48, 48)
+    check_thumbnail(picture)
+
+
+def test_several_jpegs_in_one_file_are_an_image() -> None:
+    picture = look_at(saved(painted(), "MPO", save_all=True, append_images=[painted().rotate(90)]))
+    assert picture.media_type in ("image/mpo", "image/jpeg")
+    check_thumbnail(picture)
+
+
+@pytest.mark.skipif(not features.check("avif"), reason="this Pillow reads no AVIF")
+def test_avif_is_an_image() -> None:
+    picture = look_at(saved(painted(), "AVIF"))
+    assert (picture.media_type, picture.width, picture.height) == ("image/avif", 64, 48)
     check_thumbnail(picture)
 
 
@@ -152,9 +170,7 @@ def test_a_file_that_is_not_there_or_is_a_folder_is_nothing(tmp_path: Path) -> N
     assert look_at(tmp_path) == NOTHING
 
 
-UNLISTED = {
-    format_: saved(painted(), format_) for format_ in ("TGA", "PCX", "SGI", "DDS", "EPS", "PDF", "IM", "JPEG2000")
-}
+UNLISTED = {format_: saved(painted(), format_) for format_ in ("TGA", "PCX", "SGI", "DDS", "EPS", "PDF", "JPEG2000")}
 
 
 @pytest.mark.parametrize("format_", UNLISTED)
@@ -207,6 +223,13 @@ def test_an_image_with_bytes_changed_never_raises(format_: str, data: st.DataObj
     picture = look_at(bytes(content))
     if picture.thumbnail is not None:
         check_thumbnail(picture)
+
+
+def test_damage_is_not_warned_of_in_the_middle_of_a_run(recwarn: pytest.WarningsRecorder) -> None:
+    content = SMALL["TIFF"]
+    for length in range(0, len(content), 7):
+        look_at(content[:length])
+    assert [str(warning.message) for warning in recwarn] == []
 
 
 @pytest.mark.parametrize("name", ["hubble_deep_field.jpg", "chelsea.png"])

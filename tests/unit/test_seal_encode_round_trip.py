@@ -158,7 +158,7 @@ class Home:
         def open_output(mapping: Mapping) -> Output:
             return Output(folder / mapping.name, replace=False)
 
-        return await restore_all(session, await session.held_images(), open_output)
+        return await restore_all(session, (await session.holdings()).images, open_output)
 
     def _session(self) -> ConsumerSession:
         progress = ByteProgress("restoring", None)

@@ -275,11 +275,13 @@ def test_the_credit_of_a_client_that_is_gone_comes_back(broker: SampleBroker) ->
         broker.switchboard.undelivered(welcome, gone=True)
 
 
-def test_a_revoked_client_is_not_heard_and_forgotten_at_the_next_tick(broker: SampleBroker) -> None:
+def test_a_revoked_client_is_not_heard_and_at_the_next_tick_told_once_and_forgotten(broker: SampleBroker) -> None:
     device, client = broker.worker("nas"), broker.client()
     forwarded = only(client.fetch(device))
     broker.members.revoke(client.public_key)
     assert client.ask(Operation.STATUS, Empty()) == []
+    farewell = only([message for message in broker.tick() if is_for(message, client)])
+    assert (farewell.envelope.operation, code([farewell])) == (Operation.PROBE, Code.NOT_ALLOWED)
     assert not [message for message in broker.tick() if is_for(message, client)]
     assert device.reply(forwarded) == []
 

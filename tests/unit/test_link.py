@@ -1,0 +1,470 @@
+"""The clients' link: ZeroMQ's send is not delivery, and still every request is answered, or told why not."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable, Coroutine, Iterator
+from typing import Any, Optional, TypeVar
+
+import pytest
+import zmq
+
+from common.errors import ProtocolError, RefusedError, UnreachableError
+from common.home import ClientIdentity
+from common.identity import KeyPair
+from common.invite import BrokerAddress
+from common.link import link as link_module
+from common.link.declined import DeclinedError
+from common.link.link import Link, run_with_link
+from common.protocol.codec import MAX_PAYLOAD, pack_header
+from common.protocol.envelope import Envelope, Kind, Operation
+from common.protocol.messages import (
+    GRANTED,
+    PROTOCOL_VERSION,
+    Acknowledged,
+    Answer,
+    Code,
+    Empty,
+    Hello,
+    Status,
+    Welcome,
+)
+from tests.unit.sample_images import chance
+from tests.unit.small_broker import PATIENCE, Request, Responses, SmallBroker, declined, granted, nothing, reply
+
+DEVICE = bytes(range(16))
+TOKEN = bytes(32)
+R = TypeVar("R")
+
+
+@pytest.fixture
+def broker() -> Iterator[SmallBroker]:
+    broker = SmallBroker()
+    yield broker
+    broker.stop()
+
+
+def over_link(
+    broker: SmallBroker, work: Callable[[Link], Coroutine[Any, Any, R]], identity: Optional[ClientIdentity] = None
+) -> R:
+    """What the work gives, over a link that stands, within half a minute."""
+
+    async def whole() -> R:
+        async with Link(identity or broker.identity, TOKEN) as link:
+            return await asyncio.wait_for(work(link), PATIENCE)
+
+    return run_with_link(whole())
+
+
+def ask(link: Link, payload: Optional[bytes] = None, **options: Any) -> asyncio.Task[bytes]:
+    """One request to a device, and what comes back as payload."""
+
+    async def request() -> bytes:
+        reply = await link.request(
+            Operation.FETCH, Empty(), Acknowledged, payload=payload, device=DEVICE, **{"patience": PATIENCE, **options}
+        )
+        return bytes(reply.payload)
+
+    return asyncio.ensure_future(request())
+
+
+async def came(broker: SmallBroker, count: int) -> list[Request]:
+    """The requests, once there are so many."""
+    await asyncio.get_running_loop().run_in_executor(None, broker.wait_for, lambda: len(broker.requests) >= count)
+    return list(broker.requests)
+
+
+def unused_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+# --- asking
+
+
+def test_a_request_is_answered_with_header_and_payload(broker: SmallBroker) -> None:
+    async def work(link: Link) -> None:
+        assert await ask(link, b"payload") == b"payload"
+        assert await ask(link) == b""
+        assert link.address == f"tcp://127.0.0.1:{broker.port}"
+
+    over_link(broker, work)
+    assert broker.greetings == [Hello(PROTOCOL_VERSION, TOKEN)]
+    first, second = broker.requests
+    assert first.envelope.kind is Kind.REQUEST
+    assert (first.envelope.operation, first.envelope.peer) == (Operation.FETCH, DEVICE)
+    assert first.envelope.request_id != second.envelope.request_id
+
+
+def test_the_envelope_says_how_many_bytes_request_and_reply_may_have(broker: SmallBroker) -> None:
+    over_link(broker, lambda link: ask_and_wait(link, bytes(100), reply_bytes=1000))
+    assert broker.requests[0].envelope.credit == 1100
+
+
+async def ask_and_wait(link: Link, payload: bytes, **options: Any) -> bytes:
+    return await ask(link, payload, **options)
+
+
+def test_answers_may_come_in_any_order(broker: SmallBroker) -> None:
+    broker.answer = nothing
+
+    async def work(link: Link) -> list[bytes]:
+        tasks = [ask(link, bytes([number])) for number in range(10)]
+        for request in reversed(await came(broker, 10)):
+            broker.send(request, granted(request))
+        return list(await asyncio.gather(*tasks))
+
+    assert over_link(broker, work) == [bytes([number]) for number in range(10)]
+
+
+def test_no_more_is_under_way_than_was_granted(broker: SmallBroker) -> None:
+    broker.welcome.requests_per_device = 3
+    broker.answer = nothing
+
+    async def work(link: Link) -> None:
+        tasks = [ask(link, bytes([number])) for number in range(9)]
+        for answered in range(9):
+            requests = await came(broker, min(9, answered + 3))
+            # What is beyond the third waits for an answer, so that it cannot have been sent yet.
+            assert len(requests) <= answered + 3
+            broker.send(requests[answered], granted(requests[answered]))
+        await asyncio.gather(*tasks)
+
+    over_link(broker, work)
+
+
+# --- sent again
+
+
+def test_a_request_is_sent_again_after_the_connection_was_cut(broker: SmallBroker) -> None:
+    broker.answer = nothing
+
+    async def work(link: Link) -> list[bytes]:
+        tasks = [ask(link, bytes([number])) for number in range(5)]
+        await came(broker, 5)
+        broker.answer = granted
+        await asyncio.get_running_loop().run_in_executor(None, broker.cut_and_bind_anew)
+        return list(await asyncio.gather(*tasks))
+
+    assert over_link(broker, work) == [bytes([number]) for number in range(5)]
+    assert len(broker.greetings) == 2, "a new session begins with a greeting"
+    before, after = broker.requests[:5], broker.requests[5:]
+    assert {request.session for request in after} == {1}
+    assert sorted(r.envelope.request_id for r in before) == sorted(r.envelope.request_id for r in after)
+
+
+def test_what_is_asked_while_the_broker_is_away_is_sent_when_it_is_back(broker: SmallBroker) -> None:
+    async def work(link: Link) -> list[bytes]:
+        await ask(link)
+        cutting = asyncio.get_running_loop().run_in_executor(None, broker.cut_and_bind_anew)
+        tasks = [ask(link, bytes([number])) for number in range(30)]
+        await cutting
+        return list(await asyncio.gather(*tasks))
+
+    assert over_link(broker, work) == [bytes([number]) for number in range(30)]
+
+
+def test_an_answer_is_taken_once_though_the_request_went_twice(broker: SmallBroker) -> None:
+    broker.answer = lambda request: [*granted(request), *granted(request)]
+
+    async def work(link: Link) -> list[bytes]:
+        return [await ask(link, bytes([number])) for number in range(20)]
+
+    assert over_link(broker, work) == [bytes([number]) for number in range(20)]
+
+
+@pytest.mark.parametrize("code", [Code.BUSY, Code.NO_SESSION])
+def test_whoever_is_busy_is_asked_again(broker: SmallBroker, code: Code) -> None:
+    broker.answer = lambda request: declined(request, code) if len(broker.requests) < 4 else granted(request)
+    assert over_link(broker, lambda link: ask_and_wait(link, b"payload")) == b"payload"
+    assert len(broker.requests) == 4
+    assert {request.payload for request in broker.requests} == {b"payload"}
+
+
+def test_whoever_stays_busy_is_given_up_at_the_deadline(broker: SmallBroker) -> None:
+    broker.answer = lambda request: declined(request, Code.BUSY)
+    with pytest.raises(UnreachableError, match=r"within 0\.3 s"):
+        over_link(broker, lambda link: ask_and_wait(link, b"", patience=0.3))
+    assert len(broker.requests) > 1
+
+
+@pytest.mark.parametrize("size", [1 << 20, MAX_PAYLOAD])
+def test_many_large_requests_to_a_slow_broker_are_all_answered(broker: SmallBroker, size: int) -> None:
+    """More than pipes and buffers hold, so that sending stops and goes on at events that are announced only once."""
+    count = (200 << 20) // size
+    payload = chance("payload", size)
+    broker.pause = 0.001
+    broker.answer = lambda request: [reply(request, Acknowledged(GRANTED), (request.payload or b"")[:40])]
+
+    async def work(link: Link) -> None:
+        answers = await asyncio.gather(*(ask(link, payload) for _ in range(count)))
+        assert answers == [payload[:40]] * count
+
+    over_link(broker, work)
+    assert len(broker.requests) == count, "each was sent once"
+
+
+def test_no_large_request_is_left_behind_where_all_are_needed_before_any_is_answered(broker: SmallBroker) -> None:
+    """So that no other answer's event wakes whoever waits for room to send."""
+    payload = chance("payload", 2 << 20)
+    held: list[Request] = []
+
+    def answer_all_at_once(request: Request) -> Responses:
+        held.append(request)
+        if len(held) < broker.welcome.requests:
+            return []
+        responses = [message for request in held for message in declined(request, Code.NO_ROOM)]
+        held.clear()
+        return responses
+
+    broker.answer = answer_all_at_once
+
+    async def work(link: Link) -> None:
+        tasks = [ask(link, payload) for _ in range(6 * broker.welcome.requests)]
+        outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+        assert {type(outcome) for outcome in outcomes} == {DeclinedError}
+
+    over_link(broker, work)
+
+
+class SwallowingSocket:
+    """A socket at its worst: whatever it is asked, it swallows the event that would have announced the other kind."""
+
+    def __init__(self) -> None:
+        self.room = 0  # messages that can be sent
+        self.incoming = 0
+        self.sent: list[Any] = []
+        self.taken = 0
+
+    def send_multipart(self, frames: Any, *_: Any, **__: Any) -> None:
+        if not self.room:
+            raise zmq.Again
+        self.room -= 1
+        self.sent.append(frames)
+        self.incoming += 1
+
+    def recv_multipart(self, *_: Any, **__: Any) -> list[zmq.Frame]:
+        if not self.incoming:
+            self.room = 1
+            raise zmq.Again
+        self.incoming -= 1
+        self.taken += 1
+        return [zmq.Frame(b"junk")]
+
+    def getsockopt(self, option: int) -> int:
+        assert option == zmq.EVENTS
+        return (zmq.POLLIN if self.incoming else 0) | (zmq.POLLOUT if self.room else 0)
+
+
+def test_one_event_suffices_to_send_and_take_all_there_is(broker: SmallBroker) -> None:
+    """ZeroMQ's descriptor tells of an event once; what its calls swallow it does not tell again."""
+    swallowing = SwallowingSocket()
+
+    async def work() -> None:
+        link = Link(broker.identity, TOKEN)
+        worst: Any = swallowing
+        link._socket = worst
+        waiting = [link_module._Pending([bytes([n])], asyncio.get_running_loop().create_future()) for n in range(10)]
+        link._unsent.extend(waiting)
+        link._on_event()
+
+    asyncio.run(work())
+    assert swallowing.sent == [[bytes([number])] for number in range(10)]
+    assert (swallowing.incoming, swallowing.taken) == (0, 10)
+
+
+def test_many_large_answers_are_all_taken(broker: SmallBroker) -> None:
+    payload = chance("payload", 1 << 20)
+    broker.answer = lambda request: [reply(request, Acknowledged(GRANTED), payload)]
+
+    async def work(link: Link) -> None:
+        for answer in await asyncio.gather(*(ask(link, reply_bytes=1 << 20) for _ in range(60))):
+            assert answer == payload
+
+    over_link(broker, work)
+
+
+# --- no answer, or no
+
+
+def test_a_deadline_names_the_address(broker: SmallBroker) -> None:
+    broker.answer = nothing
+    with pytest.raises(UnreachableError, match=f"tcp://127.0.0.1:{broker.port}.* within 0.2 s") as raised:
+        over_link(broker, lambda link: ask_and_wait(link, b"", patience=0.2))
+    assert raised.value.exit_code == 7
+
+
+def test_a_request_that_was_given_up_makes_room_for_the_next(broker: SmallBroker) -> None:
+    broker.welcome.requests_per_device = 1
+    broker.answer = nothing
+
+    async def work(link: Link) -> bytes:
+        for _ in range(3):
+            with pytest.raises(UnreachableError):
+                await ask(link, patience=0.05)
+        task = ask(link)
+        await came(broker, 1)
+        task.cancel()
+        broker.answer = granted
+        return await ask(link, b"next")
+
+    assert over_link(broker, work) == b"next"
+
+
+@pytest.mark.parametrize(
+    ("code", "exit_code"),
+    [(Code.GONE, 7), (Code.NO_ROOM, 8), (Code.NOT_ALLOWED, 6), (Code.NOT_FOUND, 3), (Code.DAMAGED, 4), (Code.FAULT, 4)],
+)
+def test_an_answer_that_is_no_says_why_and_who(broker: SmallBroker, code: Code, exit_code: int) -> None:
+    broker.answer = lambda request: declined(request, code, "because")
+    with pytest.raises(DeclinedError, match="because") as raised:
+        over_link(broker, lambda link: ask_and_wait(link, b""))
+    error = raised.value
+    assert (error.code, error.device, error.exit_code) == (code, DEVICE, exit_code)
+
+
+def test_without_a_broker_the_address_is_named(monkeypatch: pytest.MonkeyPatch, broker: SmallBroker) -> None:
+    monkeypatch.setattr(link_module, "CONNECT_PATIENCE", 0.3)
+    nowhere = BrokerAddress("127.0.0.1", unused_port(), 1, broker.pair.public)
+    with pytest.raises(UnreachableError, match=f"127.0.0.1:{nowhere.client_port}") as raised:
+        over_link(broker, lambda link: ask_and_wait(link, b""), ClientIdentity(broker.client, [nowhere]))
+    assert raised.value.exit_code == 7
+
+
+def test_the_next_broker_is_tried_where_the_first_does_not_answer(
+    monkeypatch: pytest.MonkeyPatch, broker: SmallBroker
+) -> None:
+    monkeypatch.setattr(link_module, "CONNECT_PATIENCE", 4.0)
+    nowhere = BrokerAddress("127.0.0.1", unused_port(), 1, broker.pair.public)
+    identity = ClientIdentity(broker.client, [nowhere, broker.address])
+    assert over_link(broker, lambda link: ask_and_wait(link, b"found"), identity) == b"found"
+
+
+def test_whoever_is_not_admitted_is_told_at_once_and_how_to_be(
+    monkeypatch: pytest.MonkeyPatch, broker: SmallBroker
+) -> None:
+    monkeypatch.setattr(link_module, "CONNECT_PATIENCE", 1000.0)  # it must not be waited for
+    stranger = ClientIdentity(KeyPair.generate(), [broker.address])
+    with pytest.raises(RefusedError, match=f"127.0.0.1:{broker.port} does not admit this machine") as raised:
+        over_link(broker, lambda link: ask_and_wait(link, b""), stranger)
+    assert raised.value.exit_code == 6
+    assert "admin.py join" in (raised.value.advice or "")
+    assert broker.greetings == []
+
+
+def test_whoever_is_no_longer_admitted_is_told_too(broker: SmallBroker) -> None:
+    broker.answer = nothing
+
+    async def work(link: Link) -> None:
+        task = ask(link)
+        await came(broker, 1)
+        broker.admitted.clear()
+        await asyncio.get_running_loop().run_in_executor(None, broker.cut_and_bind_anew)
+        with pytest.raises(RefusedError):
+            await task
+
+    over_link(broker, work)
+
+
+def test_a_broker_with_another_key_is_not_taken_for_ours(monkeypatch: pytest.MonkeyPatch, broker: SmallBroker) -> None:
+    monkeypatch.setattr(link_module, "CONNECT_PATIENCE", 1.0)
+    impostor = BrokerAddress("127.0.0.1", broker.port, broker.port, KeyPair.generate().public)
+    with pytest.raises(UnreachableError, match=f"127.0.0.1:{broker.port}"):
+        over_link(broker, lambda link: ask_and_wait(link, b""), ClientIdentity(broker.client, [impostor]))
+    assert broker.greetings == []
+
+
+def test_a_broker_that_refuses_the_greeting_is_an_error_at_once(broker: SmallBroker) -> None:
+    broker.welcome = Welcome(Answer(Code.MALFORMED))
+    with pytest.raises(DeclinedError):
+        over_link(broker, lambda link: ask_and_wait(link, b""))
+
+
+def test_closing_the_link_ends_what_still_waits(broker: SmallBroker) -> None:
+    broker.answer = nothing
+    left: list[asyncio.Task[bytes]] = []
+
+    async def whole() -> None:
+        async with Link(broker.identity, TOKEN) as link:
+            left.append(ask(link))
+            await came(broker, 1)
+        with pytest.raises(UnreachableError, match="closed"):
+            await left[0]
+
+    run_with_link(whole())
+
+
+# --- junk
+
+
+def junk_before(request: Request) -> Responses:
+    """All kinds of messages that answer nothing, and then the answer."""
+    envelope, header = request.envelope, pack_header(Acknowledged(GRANTED))
+    other_id = bytes(16)
+    return [
+        [b""],
+        [b"junk"],
+        [b"junk", b"junk", b"junk", b"junk"],
+        [bytes(len(envelope.encode())), header],
+        [envelope.encode(), header, b"wrong"],  # a request, with this very id
+        [Envelope(Kind.PROBE, Operation.PROBE, envelope.request_id).encode()],
+        [Envelope(Kind.REPLY, Operation.FETCH, other_id, DEVICE).encode(), header, b"wrong"],
+        [envelope.reply().encode()[:-1], header, b"wrong"],
+        *granted(request),
+    ]
+
+
+def test_junk_is_ignored(broker: SmallBroker) -> None:
+    broker.answer = junk_before
+
+    async def work(link: Link) -> list[bytes]:
+        return list(await asyncio.gather(*(ask(link, bytes([number])) for number in range(5))))
+
+    assert over_link(broker, work) == [bytes([number]) for number in range(5)]
+
+
+def test_an_answer_that_comes_too_late_is_ignored(broker: SmallBroker) -> None:
+    broker.answer = nothing
+
+    async def work(link: Link) -> bytes:
+        with pytest.raises(UnreachableError):
+            await ask(link, b"first", patience=0.1)
+        (first,) = await came(broker, 1)
+        task = ask(link, b"second")
+        second = (await came(broker, 2))[1]
+        broker.send(first, granted(first))
+        broker.send(second, granted(second))
+        return await task
+
+    assert over_link(broker, work) == b"second"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        pytest.param([], id="no header"),
+        pytest.param([b""], id="an empty header"),
+        pytest.param([b"\xc1"], id="no msgpack"),
+        pytest.param([pack_header(Empty())], id="no answer in it"),
+        pytest.param([pack_header(Status(GRANTED, True))], id="another shape"),
+        pytest.param([bytes(5000)], id="a header over the limit"),
+        pytest.param([pack_header(Acknowledged(GRANTED)), b"", b""], id="a frame too many"),
+    ],
+)
+def test_an_answer_of_the_wrong_form_is_an_error_for_its_request_and_no_other(
+    broker: SmallBroker, answer: list[bytes]
+) -> None:
+    broker.answer = lambda request: (
+        [[request.envelope.reply().encode(), *answer]] if request.payload == b"bad" else granted(request)
+    )
+
+    async def work(link: Link) -> None:
+        bad, good = ask(link, b"bad"), ask(link, b"good")
+        with pytest.raises(ProtocolError):
+            await bad
+        assert await good == b"good"
+
+    over_link(broker, work)

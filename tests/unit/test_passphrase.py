@@ -1,0 +1,117 @@
+"""Where a passphrase comes from: a file, the environment, or the person at the terminal."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from common.errors import NotFoundError, RefusedError, TesseraError, UsageError
+from common.passphrase import read_passphrase
+
+
+class Terminal:
+    """In place of the person: what they type, and what they were asked."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *typed: str, is_there: bool = True) -> None:
+        self.prompts: list[str] = []
+        self._typed = list(typed)
+
+        class Stdin:
+            @staticmethod
+            def isatty() -> bool:
+                return is_there
+
+        stdin: Any = Stdin()
+        monkeypatch.setattr("sys.stdin", stdin)
+        monkeypatch.setattr("getpass.getpass", self._ask)
+
+    def _ask(self, prompt: str) -> str:
+        self.prompts.append(prompt)
+        return self._typed.pop(0)
+
+
+@pytest.fixture(autouse=True)
+def _no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TESSERA_PASSPHRASE", raising=False)
+    monkeypatch.delenv("TESSERA_NEW_PASSPHRASE", raising=False)
+
+
+@pytest.mark.parametrize(
+    ("content", "passphrase"),
+    [
+        (b"four words for keeping", "four words for keeping"),
+        (b"four words\n", "four words"),
+        (b"four words\r\n", "four words"),
+        (b"four words\n\n", "four words\n"),
+        (b" spaces stay \n", " spaces stay "),
+        (b"\n", ""),
+        ("пароль 写真\n".encode(), "пароль 写真"),
+    ],
+)
+def test_a_files_content_is_the_passphrase_without_its_last_line_end(
+    tmp_path: Path, content: bytes, passphrase: str
+) -> None:
+    (tmp_path / "words").write_bytes(content)
+    assert read_passphrase(tmp_path / "words") == passphrase
+
+
+def test_the_file_goes_before_the_environment_and_that_before_the_terminal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    terminal = Terminal(monkeypatch, "typed")
+    (tmp_path / "words").write_text("from the file\n")
+    monkeypatch.setenv("TESSERA_PASSPHRASE", "from the environment")
+    assert read_passphrase(tmp_path / "words") == "from the file"
+    assert read_passphrase(None) == "from the environment"
+    assert terminal.prompts == []
+    monkeypatch.delenv("TESSERA_PASSPHRASE")
+    assert read_passphrase(None, prompt="Passphrase now: ") == "typed"
+    assert terminal.prompts == ["Passphrase now: "]
+
+
+def test_a_new_passphrase_has_a_variable_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TESSERA_PASSPHRASE", "old")
+    monkeypatch.setenv("TESSERA_NEW_PASSPHRASE", "new")
+    assert read_passphrase(None, variable="TESSERA_NEW_PASSPHRASE") == "new"
+
+
+def test_with_confirm_it_has_to_be_typed_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    Terminal(monkeypatch, "words", "words")
+    assert read_passphrase(None, confirm=True) == "words"
+    Terminal(monkeypatch, "words", "swords")
+    with pytest.raises(UsageError, match="differ"):
+        read_passphrase(None, confirm=True)
+
+
+def test_without_anybody_to_ask_one_is_told_how_to_give_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = Terminal(monkeypatch, is_there=False)
+    with pytest.raises(RefusedError) as raised:
+        read_passphrase(None)
+    assert "TESSERA_PASSPHRASE" in (raised.value.advice or "")
+    assert "--passphrase-file" in (raised.value.advice or "")
+    assert terminal.prompts == []
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(NotFoundError, match="missing"):
+        read_passphrase(tmp_path / "missing")
+
+
+def test_a_folder_in_place_of_the_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=tmp_path.name):
+        read_passphrase(tmp_path)
+
+
+def test_a_file_that_is_no_text_is_refused_without_repeating_it(tmp_path: Path) -> None:
+    (tmp_path / "words").write_bytes(b"secret\xff")
+    with pytest.raises(UsageError) as raised:
+        read_passphrase(tmp_path / "words")
+    assert "secret" not in str(raised.value)
+
+
+def test_a_file_too_large_for_a_passphrase_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "words").write_bytes(bytes(70_000))
+    with pytest.raises(TesseraError, match="words"):
+        read_passphrase(tmp_path / "words")

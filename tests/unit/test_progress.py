@@ -1,0 +1,92 @@
+"""Progress is for a person at a terminal, of what takes longer than a second; else stderr stays quiet."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+
+from common.progress import ByteProgress
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+class Clock:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 100.0
+        monkeypatch.setattr("common.progress.time.monotonic", lambda: self.now)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    return Clock(monkeypatch)
+
+
+@pytest.fixture
+def terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "120")
+    for variable in ("NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
+        monkeypatch.delenv(variable, raising=False)
+    return Terminal()
+
+
+@pytest.mark.parametrize("total", [None, 1000])
+def test_where_stderr_is_no_terminal_nothing_is_written(
+    clock: Clock, capfd: pytest.CaptureFixture[str], total: int | None
+) -> None:
+    with ByteProgress("storing", total) as progress:
+        for _ in range(5):
+            clock.now += 10
+            progress.advance(100)
+            progress.expect(100)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_what_is_done_within_a_second_shows_nothing(
+    clock: Clock, terminal: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stderr", terminal)
+    with ByteProgress("storing", 1000) as progress:
+        clock.now += 0.9
+        progress.advance(1000)
+    assert terminal.getvalue() == ""
+
+
+def test_what_takes_longer_shows_what_it_is_and_how_far_it_is(
+    clock: Clock, terminal: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stderr", terminal)
+    with ByteProgress("storing", 4000) as progress:
+        progress.advance(1000)
+        clock.now += 1.5
+        progress.advance(1000)
+        clock.now += 1.5
+        progress.advance(1000)
+    assert "storing" in terminal.getvalue()
+    assert "3.0/4.0 kB" in terminal.getvalue()
+
+
+def test_what_is_to_come_may_show_only_later(clock: Clock, terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stderr", terminal)
+    with ByteProgress("restoring", None) as progress:
+        progress.expect(2000)
+        clock.now += 1.5
+        progress.advance(1000)
+        progress.expect(2000)
+        clock.now += 1.5
+        progress.advance(1000)
+    assert "2.0/4.0 kB" in terminal.getvalue()
+
+
+def test_stdout_is_for_results_only(
+    clock: Clock, terminal: Terminal, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.stderr", terminal)
+    with ByteProgress("storing", 4000) as progress:
+        clock.now += 1.5
+        progress.advance(1000)
+    assert capsys.readouterr().out == ""
