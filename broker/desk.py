@@ -16,8 +16,8 @@ from broker.credit import CREDIT, REQUESTS, REQUESTS_PER_DEVICE
 from broker.members import MembersFile
 from broker.placement import Candidate, has_room, place
 from broker.rights import Standing
-from common.errors import RefusedError
-from common.protocol.codec import pack, unpack
+from common.errors import IntegrityError, ProtocolError, RefusedError
+from common.protocol.codec import MAX_PAYLOAD, pack, unpack
 from common.protocol.identifiers import device_id
 from common.protocol.messages import (
     GRANTED,
@@ -136,8 +136,13 @@ class Desk:
         return Holdings(GRANTED, self.settled(now)), pack(found)
 
     def list(self, header: ListObjects, owner: bytes, now: float) -> Answered:
-        found, rest = self._catalog.list(owner, header.after, header.limit, lambda d: self.alive(d, now))
-        return Holdings(GRANTED, self.settled(now), rest), pack(found)
+        limit = header.limit
+        while True:
+            found, rest = self._catalog.list(owner, header.after, limit, lambda d: self.alive(d, now))
+            payload = pack(found)
+            if len(payload) <= MAX_PAYLOAD or limit == 1:
+                return Holdings(GRANTED, self.settled(now), rest), payload
+            limit //= 2  # a page of objects with very many shares: a shorter one fits into a message
 
     # --- workers
 
@@ -156,7 +161,10 @@ class Desk:
         state = self._devices.get(device)
         if state is None or not state.connected:
             return Acknowledged(Answer(Code.NO_SESSION)), None
-        self._catalog.announce(device, unpack(payload, _Announcement))
+        shares = unpack(payload, _Announcement)
+        if any(share.k > share.n or share.share >= share.n for share in shares if share.sound):
+            raise ProtocolError("an announced share contradicts itself")
+        self._catalog.announce(device, shares)
         if header.complete and not state.complete:
             log.info("device %s holds %d shares", self._names().get(device), self._catalog.shares_on(device))
             state.complete = True
@@ -178,6 +186,9 @@ class Desk:
             )
         except RefusedError as error:
             return Joined(Answer(Code.NOT_ALLOWED, str(error))), None
+        except (OSError, IntegrityError) as error:
+            log.error("cannot admit anybody: %s", error)
+            return Joined(Answer(Code.FAULT, "the broker cannot write its list of members")), None
         log.info("admitted %s as %s", member.name, member.standing.value)
         return Joined(GRANTED, member.name), None
 

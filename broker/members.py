@@ -19,6 +19,7 @@ from broker.rights import Standing
 from common.errors import IntegrityError, NotFoundError, RefusedError
 from common.files import locked, read_limited, write_private
 from common.invite import INVITE_LIFETIME, Role
+from common.text import printable
 
 _VERSION = 1
 _MAX_FILE = 64 << 20  # bytes
@@ -82,7 +83,7 @@ class MemberList:
             raise RefusedError("this invite has been used")
         if key in self._members:
             raise RefusedError("this key is a member already")
-        member = Member(key, _ADMITTED[invite.standing], self._free_name(name), now)
+        member = Member(key, _ADMITTED[invite.standing], self._free_name(printable(name)), now)
         self._members[key] = member
         self._members[invite.public_key] = msgspec.structs.replace(invite, used_by=key)
         return member

@@ -28,7 +28,7 @@ class Reader:
         self._read = 0
         try:
             # Kept open until `close`, which is what SIM115 cannot see.
-            self._file: IO[bytes] = sys.stdin.buffer if source.path is None else open(source.path, "rb", 0)  # noqa: SIM115
+            self._file: IO[bytes] = _raw_stdin() if source.path is None else open(source.path, "rb", 0)  # noqa: SIM115
             if source.path is not None:
                 self._before = os.fstat(self._file.fileno())
         except OSError as error:
@@ -105,6 +105,12 @@ def changed(source: Source) -> IntegrityError:
         f"{source.shown} changed while it was read; it was not stored",
         advice="store it again when it is at rest",
     )
+
+
+def _raw_stdin() -> IO[bytes]:
+    """stdin below its buffer: a thread that waits in the buffer holds its lock, and a program cannot end then."""
+    raw: IO[bytes] = getattr(sys.stdin.buffer, "raw", sys.stdin.buffer)
+    return raw
 
 
 def _unreadable(source: Source, error: Union[OSError, ValueError]) -> TesseraError:

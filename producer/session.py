@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Callable, Optional, TypeVar, Union
 
@@ -24,6 +23,7 @@ from producer.encoding import Bytes, Conclusion
 from producer.outcome import StoredImage, shares_needed
 from producer.picture import Picture, look_at
 from producer.sources import Source
+from producer.threads import Threads
 
 T = TypeVar("T")
 _BUFFER_MEMORY = 40 << 20  # bytes for all segments under way
@@ -74,11 +74,11 @@ class Session:
         self._seen = SeenFiles(vault.folder, key)
         self._names: dict[bytes, str] = {device.device_id: device.name for device in devices}
         self._looking = asyncio.Lock()
-        self._threads = ThreadPoolExecutor(2, thread_name_prefix="reading")
+        self._threads = Threads()
 
     async def in_thread(self, work: Callable[..., T], *arguments: object) -> T:
         """Run what reads, hashes or looks at pictures beside the event loop."""
-        return await asyncio.get_running_loop().run_in_executor(self._threads, work, *arguments)
+        return await self._threads.run(work, *arguments)
 
     async def look_at(self, content: Union[bytes, Path], thumbnail_limit: int = MAX_THUMBNAIL) -> Picture:
         """What a look at an image's header says; one look at a time, for the memory that it takes."""
@@ -89,7 +89,7 @@ class Session:
         return self._names.get(device, device.hex())
 
     def close(self) -> None:
-        self._threads.shutdown()
+        self._threads.close()
         self._seen.save()
 
     # --- asking

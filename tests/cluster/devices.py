@@ -87,7 +87,13 @@ def restart(cluster: LocalCluster, *indices: int) -> None:
 
 
 def revive(cluster: LocalCluster) -> None:
-    """Start whatever of the cluster does not run, and return once all devices are registered."""
+    """Start whatever of the cluster does not run, and return once all devices are registered.
+
+    A device that has the beginning of a share, left by a producer that was killed, is started anew and drops it.
+    """
+    for index in numbers(cluster):
+        if staged_bytes(cluster, index):
+            cluster.kill_device(index)
     if cluster.broker_pid() is None:
         cluster.start_broker()
     dead = [index for index in numbers(cluster) if cluster.device_pid(index) is None]

@@ -28,6 +28,7 @@ class Ended:
     stdout: bytes
     stderr: str
     seconds: float
+    processor_seconds: float  # its own, whatever else the machine is doing; 0 on Windows
 
     @property
     def lines(self) -> list[str]:
@@ -100,9 +101,11 @@ class User:
 
 def finish(process: subprocess.Popen[bytes], stdin: bytes = b"") -> Ended:
     """Give a program the rest of its input and wait for its end."""
-    started = time.monotonic()
+    started, before = time.monotonic(), os.times()
     stdout, stderr = process.communicate(stdin, timeout=PATIENCE)
-    return Ended(process.returncode, stdout, stderr.decode("utf-8", "replace"), time.monotonic() - started)
+    seconds, after = time.monotonic() - started, os.times()
+    own = after.children_user + after.children_system - before.children_user - before.children_system
+    return Ended(process.returncode, stdout, stderr.decode("utf-8", "replace"), seconds, own)
 
 
 def feed(process: subprocess.Popen[bytes], content: bytes) -> None:

@@ -93,7 +93,7 @@ def test_names_in_any_script_come_back(user: User) -> None:
 
 
 @POSIX_ONLY
-@pytest.mark.parametrize("raw", [b"line\nend.png", b"caf\xe9.png", b"tab\tand\x1bescape.png"])
+@pytest.mark.parametrize("raw", [b"line\nend and\x1bescape.png", b"caf\xe9.png"])
 def test_a_name_of_odd_bytes_does_no_harm(user: User, raw: bytes) -> None:
     path = user.folder / os.fsdecode(raw)
     path.write_bytes(random_bytes(100))

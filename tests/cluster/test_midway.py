@@ -31,7 +31,7 @@ from tests.cluster.devices import (
 from tests.cluster.programs import User, feed, files_below, finish, random_bytes, sha256_of, wait_until
 
 HALF = 12 * MIB
-LARGE = 200 * MIB
+LARGE = 128 * MIB
 POSIX_ONLY = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
 
 
@@ -282,32 +282,38 @@ def test_an_interrupted_consumer_leaves_no_file(
 
 
 @POSIX_ONLY
-def test_an_interrupted_producer_leaves_nothing_on_the_devices(cluster: LocalCluster, owner: User) -> None:
+def test_an_interrupted_producer_leaves_nothing_on_the_devices(
+    fragile_cluster: LocalCluster, owner: User
+) -> None:
     path = owner.folder / "large.raw"
     path.write_bytes(random_bytes(MIB) * (LARGE // MIB))
-    before = share_files(cluster)
+    before = share_files(fragile_cluster)
     with owner.started("producer", str(path)) as process:
-        wait_staged(cluster, 1)
+        wait_staged(fragile_cluster, 1)
         process.send_signal(signal.SIGINT)
         ended = finish(process)
     assert ended.exit_code == 130, ended
     assert ended.stdout == b""
     assert "Traceback" not in ended.stderr
-    wait_nothing_staged(cluster)
-    assert share_files(cluster) == before
+    wait_nothing_staged(fragile_cluster)
+    assert share_files(fragile_cluster) == before
     path.unlink()
 
 
 @POSIX_ONLY
-def test_a_producer_that_waits_for_stdin_can_be_interrupted(cluster: LocalCluster, owner: User) -> None:
+def test_a_producer_that_waits_for_stdin_can_be_interrupted(
+    fragile_cluster: LocalCluster, owner: User
+) -> None:
     with owner.started("producer", "-") as process:
         feed(process, random_bytes(HALF))
-        wait_staged(cluster, 1)
+        wait_staged(
+            fragile_cluster, *numbers(fragile_cluster), size=2 * MIB
+        )  # all but the last segment: the next is waited for
         process.send_signal(signal.SIGINT)
         wait_until(lambda: process.poll() is not None, "the producer's end", 20)
         ended = finish(process)
     assert ended.exit_code == 130, ended
-    wait_nothing_staged(cluster)
+    wait_nothing_staged(fragile_cluster)
 
 
 @POSIX_ONLY
@@ -328,16 +334,18 @@ def test_what_a_killed_producer_began_is_gone_once_its_devices_start_anew(
     assert share_files(fragile_cluster) == before
 
 
-def test_two_producers_of_one_image_at_once_both_succeed(cluster: LocalCluster, owner: User) -> None:
+def test_two_producers_of_one_image_at_once_both_succeed(fragile_cluster: LocalCluster, owner: User) -> None:
     content = random_bytes(2 * HALF)
-    before = share_files(cluster)
+    before = share_files(fragile_cluster)
     with (
         owner.started("producer", "-", "--json") as first,
         owner.started("producer", "-", "--json") as second,
     ):
         for process in (first, second):
             feed(process, content[:HALF])
-        wait_until(lambda: len(list((cluster.directory / "device-1" / "staging").iterdir())) == 2, "two puts")
+        wait_until(
+            lambda: len(list((fragile_cluster.directory / "device-1" / "staging").iterdir())) == 2, "two puts"
+        )
         for process in (first, second):
             feed(process, content[HALF:])
         ended = [finish(process) for process in (first, second)]
@@ -345,9 +353,9 @@ def test_two_producers_of_one_image_at_once_both_succeed(cluster: LocalCluster, 
         assert each.exit_code == 0, each
         assert each.objects[0]["sha256"] == sha256_of(content)
         assert each.objects[0]["degraded"] is False
-    wait_nothing_staged(cluster)
-    encodings = {file.encoding for file in share_files(cluster) - before}
-    assert all(len([f for f in share_files(cluster) if f.encoding == e]) == 6 for e in encodings)
+    wait_nothing_staged(fragile_cluster)
+    encodings = {file.encoding for file in share_files(fragile_cluster) - before}
+    assert all(len([f for f in share_files(fragile_cluster) if f.encoding == e]) == 6 for e in encodings)
     check_restored(owner, ended[0].objects[0], content)
 
 

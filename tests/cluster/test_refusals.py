@@ -170,7 +170,7 @@ def test_an_invite_to_a_broker_that_is_gone_says_which(cluster: LocalCluster, tm
 def test_a_revoked_client_is_refused_and_its_invite_too(cluster: LocalCluster, tmp_path: Path) -> None:
     invite = cluster.invite("client")
     client = stranger(cluster, tmp_path / "client")
-    assert client.run("admin", "join", invite, TESSERA_NAME="soon gone").exit_code == 0
+    assert client.run("admin", "join", invite, TESSERA_CLIENT_NAME="soon gone").exit_code == 0
     assert client.run("admin", "status").exit_code == 0
     broker = User(cluster.environment, tmp_path / "broker")
     assert broker.run("broker", "revoke", "soon gone").exit_code == 0

@@ -79,23 +79,14 @@ def test_the_vault_on_a_second_machine_lists_and_restores_everything(
         assert (other.folder / sha256).read_bytes() == content
 
 
-def test_a_machine_that_lists_nothing_first_restores_by_hash_too(
+def test_a_second_machine_restores_by_hash_without_a_list_and_recognises_what_is_stored(
     cluster: LocalCluster, user: User, tmp_path: Path
 ) -> None:
     content = random_bytes(4000)
     sha256 = user.store_bytes(content)["sha256"]
     other = second_machine(cluster, user, tmp_path / "laptop")
-    assert other.restore(sha256, output=other.folder / "out").exit_code == 0
-    assert (other.folder / "out").read_bytes() == content
-
-
-def test_what_one_machine_stored_the_other_recognises(
-    cluster: LocalCluster, user: User, tmp_path: Path
-) -> None:
-    content = random_bytes(4000)
-    user.store_bytes(content)
-    other = second_machine(cluster, user, tmp_path / "laptop")
-    (other.folder / "copy.bin").write_bytes(content)
+    assert other.restore(sha256, output=other.folder / "copy.bin").exit_code == 0
+    assert (other.folder / "copy.bin").read_bytes() == content
     (again,) = other.store("copy.bin")
     assert again["already_stored"] is True
 
@@ -145,7 +136,8 @@ def test_a_wrong_passphrase_is_refused_in_time(user: User, command: tuple[str, .
     (user.folder / "image.bin").write_bytes(b"image")
     ended = user.run(*command, TESSERA_PASSPHRASE="a guess", TESSERA_NEW_PASSPHRASE="mine now")
     assert ended.exit_code == 6, ended
-    assert ended.seconds < LIMIT
+    # Deriving the key is all that takes time; the clock on the wall would measure the other tests, too.
+    assert ended.processor_seconds < LIMIT
     assert "passphrase" in ended.stderr
     assert "a guess" not in ended.stderr
 

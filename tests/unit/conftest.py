@@ -1,4 +1,4 @@
-"""What all unit tests share: hypothesis without its deadline, since how long a test takes is no promise of Tessera's."""
+"""What all unit tests share: hypothesis without its deadline, since how long a test takes is no promise."""
 
 from __future__ import annotations
 

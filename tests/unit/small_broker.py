@@ -1,17 +1,18 @@
 """A broker as small as can be, for the tests of the clients' link: one ROUTER with CURVE and ZAP, in a thread.
 
 It greets whoever says HELLO and answers requests as the test says. It can be cut off and bound anew on the same port,
-as when a broker is killed and started again.
+as when a broker is killed and started again. Below it are the few things that the tests do over a link to it.
 """
 
 from __future__ import annotations
 
+import asyncio
 import queue
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from typing import Optional
+from typing import Any, Optional, TypeVar
 
 import msgspec
 import zmq
@@ -20,11 +21,13 @@ from broker.authentication import Authentication, authenticated_key
 from common.home import ClientIdentity
 from common.identity import KeyPair
 from common.invite import BrokerAddress
+from common.link.link import Link, run_with_link
 from common.link.sockets import make_router
 from common.protocol.codec import pack_header, unpack_header
 from common.protocol.envelope import Envelope, Operation, decode_envelope
-from common.protocol.messages import GRANTED, Acknowledged, Answer, Code, Hello, Welcome
+from common.protocol.messages import GRANTED, Acknowledged, Answer, Code, Empty, Hello, Welcome
 
+R = TypeVar("R")
 PATIENCE = 30  # seconds: whatever takes so long does not come
 
 
@@ -182,3 +185,43 @@ class SmallBroker:
                 self._router.send_multipart([peer, *frames])  # waits while the pipe is full
             except zmq.ZMQError:
                 return  # gone: to the client it is the same as if the answer was lost
+
+
+# --- a client of it
+
+DEVICE = bytes(range(16))
+TOKEN = bytes(32)
+
+
+def over_link(
+    broker: SmallBroker, work: Callable[[Link], Coroutine[Any, Any, R]], identity: Optional[ClientIdentity] = None
+) -> R:
+    """What the work gives, over a link that stands, within half a minute."""
+
+    async def whole() -> R:
+        async with Link(identity or broker.identity, TOKEN) as link:
+            return await asyncio.wait_for(work(link), PATIENCE)
+
+    return run_with_link(whole())
+
+
+def ask(link: Link, payload: Optional[bytes] = None, **options: Any) -> asyncio.Task[bytes]:
+    """One request to a device, and what comes back as payload."""
+
+    async def request() -> bytes:
+        answered = await link.request(
+            Operation.FETCH, Empty(), Acknowledged, payload=payload, device=DEVICE, **{"patience": PATIENCE, **options}
+        )
+        return bytes(answered.payload)
+
+    return asyncio.ensure_future(request())
+
+
+async def came(broker: SmallBroker, count: int) -> list[Request]:
+    """The requests, once there are so many."""
+    await asyncio.get_running_loop().run_in_executor(None, broker.wait_for, lambda: len(broker.requests) >= count)
+    return list(broker.requests)
+
+
+async def ask_and_wait(link: Link, payload: bytes, **options: Any) -> bytes:
+    return await ask(link, payload, **options)

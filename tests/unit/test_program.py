@@ -240,6 +240,14 @@ def test_a_config_toml_that_does_not_read_is_a_usage_error_that_names_it(
     assert os.fspath(home / "config.toml") in capsys.readouterr().err
 
 
+def test_an_option_that_does_not_exist_in_config_toml_is_a_usage_error_that_names_it(
+    home: Path, capsys: Printed
+) -> None:
+    (home / "config.toml").write_text("[choosy]\nshraes = 4\n")
+    assert show() == 2
+    assert "shraes" in capsys.readouterr().err
+
+
 def test_a_value_of_the_wrong_kind_in_config_toml_is_a_usage_error(home: Path, capsys: Printed) -> None:
     (home / "config.toml").write_text('[choosy]\nshares = "many"\n')
     assert show() == 2

@@ -1,0 +1,59 @@
+"""Two threads beside the event loop, for what waits for a disk or a pipe.
+
+They are daemons, which those of `concurrent.futures` are not: a read from stdin that never returns must not keep a
+program from ending that was interrupted, or has failed for another reason.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import threading
+from typing import Any, Callable, Optional, TypeVar
+
+T = TypeVar("T")
+_Work = tuple[Callable[[], Any], "asyncio.Future[Any]", asyncio.AbstractEventLoop]
+_COUNT = 2
+
+
+class Threads:
+    def __init__(self) -> None:
+        self._work: queue.SimpleQueue[Optional[_Work]] = queue.SimpleQueue()
+        for _ in range(_COUNT):
+            threading.Thread(target=self._serve, daemon=True).start()
+
+    async def run(self, work: Callable[..., T], *arguments: object) -> T:
+        """Run `work` in a thread; what it raises is raised here."""
+        loop = asyncio.get_running_loop()
+        outcome: asyncio.Future[T] = loop.create_future()
+        self._work.put((lambda: work(*arguments), outcome, loop))
+        return await outcome
+
+    def close(self) -> None:
+        """Let the threads end, once they are done with what they have; nobody waits for them."""
+        for _ in range(_COUNT):
+            self._work.put(None)
+
+    def _serve(self) -> None:
+        while True:
+            item = self._work.get()
+            if item is None:
+                return
+            work, outcome, loop = item
+            try:
+                result, error = work(), None
+            except BaseException as caught:
+                result, error = None, caught
+            try:
+                loop.call_soon_threadsafe(_settle, outcome, result, error)
+            except RuntimeError:
+                return  # the loop is closed: the program is ending
+
+
+def _settle(outcome: asyncio.Future[Any], result: Any, error: Optional[BaseException]) -> None:
+    if outcome.done():
+        return
+    if error is None:
+        outcome.set_result(result)
+    else:
+        outcome.set_exception(error)
