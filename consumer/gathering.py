@@ -47,7 +47,8 @@ class Gathering:
 
         `kept`: the mapping, where this machine has it. NotEnoughError where no device has good ones.
         """
-        encoding_id, object_id = self._encoding.encoding_id, self._encoding.object_id
+        encoding = self._encoding
+        encoding_id, object_id = encoding.encoding_id, encoding.object_id
         for holder in sorted(self._holders):
             name = ShareName(encoding_id, holder.share)
             try:
@@ -59,6 +60,8 @@ class Gathering:
                     if kept is not None
                     else TrustedImage.from_sealed(key, description.mapping, object_id, encoding_id)
                 )
+                if (image.mapping.k, image.mapping.n) != (encoding.k, encoding.n):
+                    raise IntegrityError("what the catalog says of the encoding is not what its mapping says")
                 self._recipe = image.accept_recipe(description.recipe, unit)
                 self._image = image
                 return image

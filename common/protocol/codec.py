@@ -1,7 +1,8 @@
 """msgpack in and out, under limits, with the shape checked before anything is believed.
 
-`msgpack` reads (with small limits, since a megabyte of nested empty arrays would unpack into eighty) and `msgspec`
-checks that what was read is what the code expects.
+`msgpack` writes. `msgspec` reads, straight into the type that the code expects: whatever does not fit is refused where
+it stands and nothing of it is built. (Reading first and checking then, four megabytes of empty arrays took a process
+from 26 to 310 MiB.)
 """
 
 from __future__ import annotations
@@ -37,17 +38,8 @@ def unpack(data: Buffer, shape: type[T], *, limit: int = MAX_PAYLOAD) -> T:
     if len(data) > limit:
         raise ProtocolError(f"{len(data)} bytes of msgpack are over the limit of {limit}")
     try:
-        value = msgpack.unpackb(
-            data,
-            max_str_len=4096,
-            max_bin_len=limit,
-            max_array_len=limit // 16,
-            max_map_len=64,
-            max_ext_len=0,
-        )
-        # Without bytes among the built-in types, base64 text would be taken for bytes.
-        return msgspec.convert(value, shape, builtin_types=(bytes,))
-    except (ValueError, msgpack.UnpackException, msgspec.ValidationError, RecursionError) as error:
+        return msgspec.msgpack.decode(data, type=shape)
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise ProtocolError(f"msgpack without the expected shape ({shape_name(shape)}): {error}") from None
 
 

@@ -194,9 +194,7 @@ def test_an_empty_folder_stores_nothing(user: User) -> None:
     assert (ended.exit_code, ended.stdout) == (0, b"")
 
 
-def test_a_file_that_vanishes_before_its_turn_is_an_error_of_its_own(
-    cluster: LocalCluster, user: User
-) -> None:
+def test_a_file_that_vanishes_before_its_turn_is_an_error_of_its_own(cluster: LocalCluster, user: User) -> None:
     good = {}
     for name in ("long-1.bin", "long-2.bin", "long-3.bin"):  # as many as are stored at a time
         (user.folder / name).write_bytes(random_bytes(5 * SEGMENT))

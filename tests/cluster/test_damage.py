@@ -36,9 +36,7 @@ class Scene:
         return file.path.read_bytes()
 
     def check_restored_without(self, *bad: ShareFile, named: bool = True) -> None:
-        ended = self._owner.restore(
-            self.stored["sha256"], output=self._owner.folder / "out", options=("--force",)
-        )
+        ended = self._owner.restore(self.stored["sha256"], output=self._owner.folder / "out", options=("--force",))
         assert ended.exit_code == 0, ended
         assert (self._owner.folder / "out").read_bytes() == self.content
         for file in bad if named else ():
@@ -124,8 +122,7 @@ DAMAGES = [
 
 @pytest.mark.parametrize(
     ("damage", "size"),
-    [(damage, SMALL) for damage in DAMAGES]
-    + [(damage, LONG) for damage in (flip_in_block, cut_short, delete)],
+    [(damage, SMALL) for damage in DAMAGES] + [(damage, LONG) for damage in (flip_in_block, cut_short, delete)],
 )
 def test_a_damaged_share_is_made_up_for_and_its_device_named(
     fragile_cluster: LocalCluster, owner: User, damage: Damage, size: int
@@ -139,9 +136,7 @@ def test_a_damaged_share_is_made_up_for_and_its_device_named(
     scene.check_restored_without(victim, named=damage is not delete)
 
 
-def test_a_share_damaged_after_it_was_read_is_not_given_out_as_good(
-    fragile_cluster: LocalCluster, owner: User
-) -> None:
+def test_a_share_damaged_after_it_was_read_is_not_given_out_as_good(fragile_cluster: LocalCluster, owner: User) -> None:
     scene = Scene(fragile_cluster, owner, 60_000)
     scene.check_restored_without()
     (owner.folder / "out").unlink()
@@ -149,18 +144,14 @@ def test_a_share_damaged_after_it_was_read_is_not_given_out_as_good(
     scene.check_restored_without(scene.files[0])
 
 
-def test_two_damaged_shares_are_made_up_for_and_both_devices_named(
-    fragile_cluster: LocalCluster, owner: User
-) -> None:
+def test_two_damaged_shares_are_made_up_for_and_both_devices_named(fragile_cluster: LocalCluster, owner: User) -> None:
     scene = Scene(fragile_cluster, owner, 9_000_000)
     flip_in_block(scene.files[1], scene)
     cut_short(scene.files[3], scene)
     scene.check_restored_without(scene.files[1], scene.files[3])
 
 
-def test_one_device_lost_and_one_share_damaged_are_made_up_for(
-    fragile_cluster: LocalCluster, owner: User
-) -> None:
+def test_one_device_lost_and_one_share_damaged_are_made_up_for(fragile_cluster: LocalCluster, owner: User) -> None:
     scene = Scene(fragile_cluster, owner, 60_000)
     flip_in_block(scene.files[0], scene)
     fragile_cluster.kill_device(number_of(fragile_cluster, scene.files[5].device))

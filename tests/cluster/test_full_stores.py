@@ -62,9 +62,7 @@ def test_shares_go_to_devices_that_have_room(five_devices: LocalCluster, keeper:
     check_restored(keeper, stored["sha256"], content)
 
 
-def test_a_device_that_fills_up_in_mid_put_passes_its_share_on(
-    five_devices: LocalCluster, keeper: User
-) -> None:
+def test_a_device_that_fills_up_in_mid_put_passes_its_share_on(five_devices: LocalCluster, keeper: User) -> None:
     """How long an image from stdin is shows only at its end, so nobody can tell beforehand that it will not fit."""
     free = max(device["used_bytes"] for device in five_devices.status()["devices"]) + 3 * MIB
     limit(five_devices, str(free), 2, 5)

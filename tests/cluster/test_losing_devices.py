@@ -36,9 +36,7 @@ def without(fragile_cluster: LocalCluster, request: pytest.FixtureRequest) -> It
 
 
 @pytest.mark.parametrize("without", PAIRS, indirect=True)
-def test_any_two_of_six_devices_may_be_lost(
-    images: dict[str, bytes], owner: User, without: tuple[int, ...]
-) -> None:
+def test_any_two_of_six_devices_may_be_lost(images: dict[str, bytes], owner: User, without: tuple[int, ...]) -> None:
     ended = owner.restore(*images, output=owner.folder / "out")
     assert ended.exit_code == 0, ended
     restored = [path.read_bytes() for path in files_below(owner.folder / "out")]
@@ -59,9 +57,7 @@ def test_one_share_too_few_is_said_in_time_with_both_numbers(
         assert files_below(output.parent) == []
 
 
-def test_who_is_missing_is_named(
-    images: dict[str, bytes], owner: User, fragile_cluster: LocalCluster
-) -> None:
+def test_who_is_missing_is_named(images: dict[str, bytes], owner: User, fragile_cluster: LocalCluster) -> None:
     for index in (2, 3, 5):
         fragile_cluster.kill_device(index)
     wait_lost(fragile_cluster, 2, 3, 5)
@@ -91,9 +87,7 @@ def test_devices_stopped_and_cluster_started_again_still_hold_everything(
     fragile_cluster.stop()
     fragile_cluster.start()
     assert owner.restore(*images, output=owner.folder / "out").exit_code == 0
-    assert sorted(sha256_of(path.read_bytes()) for path in files_below(owner.folder / "out")) == sorted(
-        images
-    )
+    assert sorted(sha256_of(path.read_bytes()) for path in files_below(owner.folder / "out")) == sorted(images)
 
 
 def test_the_devices_named_are_those_that_hold_the_shares(owner: User, fragile_cluster: LocalCluster) -> None:
@@ -139,9 +133,7 @@ def test_k_and_n_follow_from_how_many_devices_are_alive(
     assert stored["degraded"] is False
 
 
-def test_an_image_lost_below_k_can_be_stored_again(
-    owner: User, fragile_cluster: LocalCluster, tmp_path: Path
-) -> None:
+def test_an_image_lost_below_k_can_be_stored_again(owner: User, fragile_cluster: LocalCluster, tmp_path: Path) -> None:
     content = random_bytes(3000)
     first = owner.store_bytes(content)
     for name in first["devices"][:3]:

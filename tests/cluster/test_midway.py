@@ -94,9 +94,7 @@ def test_a_worker_killed_in_mid_put_of_six_leaves_it_stored_degraded_and_said_so
     check_restored(owner, stored, content)
 
 
-def test_a_degraded_image_bears_the_loss_of_one_more_device(
-    fragile_cluster: LocalCluster, owner: User
-) -> None:
+def test_a_degraded_image_bears_the_loss_of_one_more_device(fragile_cluster: LocalCluster, owner: User) -> None:
     content = random_bytes(2 * HALF)
     with owner.started("producer", "-", "--json") as process:
         feed(process, content[:HALF])
@@ -107,9 +105,7 @@ def test_a_degraded_image_bears_the_loss_of_one_more_device(
     check_restored(owner, ended.objects[0], content)
 
 
-def test_two_workers_killed_in_mid_put_of_six_are_too_many(
-    fragile_cluster: LocalCluster, owner: User
-) -> None:
+def test_two_workers_killed_in_mid_put_of_six_are_too_many(fragile_cluster: LocalCluster, owner: User) -> None:
     content = random_bytes(2 * HALF)
     with owner.started("producer", "-", "--json") as process:
         feed(process, content[:HALF])
@@ -171,9 +167,7 @@ def test_a_small_image_avoids_a_device_that_just_died(eight_devices: LocalCluste
     check_restored(owner, stored, content)
 
 
-def test_a_broker_killed_and_restarted_in_mid_put_costs_nothing(
-    fragile_cluster: LocalCluster, owner: User
-) -> None:
+def test_a_broker_killed_and_restarted_in_mid_put_costs_nothing(fragile_cluster: LocalCluster, owner: User) -> None:
     content = random_bytes(2 * HALF)
     with owner.started("producer", "-", "--json") as process:
         feed(process, content[:HALF])
@@ -186,9 +180,7 @@ def test_a_broker_killed_and_restarted_in_mid_put_costs_nothing(
     check_restored(owner, ended.objects[0], content)
 
 
-def test_a_broker_killed_while_a_file_is_on_its_way_costs_nothing(
-    fragile_cluster: LocalCluster, owner: User
-) -> None:
+def test_a_broker_killed_while_a_file_is_on_its_way_costs_nothing(fragile_cluster: LocalCluster, owner: User) -> None:
     path = owner.folder / "large.raw"
     path.write_bytes(random_bytes(MIB) * (LARGE // MIB))
     with owner.started("producer", str(path), "--json") as process:
@@ -282,9 +274,7 @@ def test_an_interrupted_consumer_leaves_no_file(
 
 
 @POSIX_ONLY
-def test_an_interrupted_producer_leaves_nothing_on_the_devices(
-    fragile_cluster: LocalCluster, owner: User
-) -> None:
+def test_an_interrupted_producer_leaves_nothing_on_the_devices(fragile_cluster: LocalCluster, owner: User) -> None:
     path = owner.folder / "large.raw"
     path.write_bytes(random_bytes(MIB) * (LARGE // MIB))
     before = share_files(fragile_cluster)
@@ -301,9 +291,7 @@ def test_an_interrupted_producer_leaves_nothing_on_the_devices(
 
 
 @POSIX_ONLY
-def test_a_producer_that_waits_for_stdin_can_be_interrupted(
-    fragile_cluster: LocalCluster, owner: User
-) -> None:
+def test_a_producer_that_waits_for_stdin_can_be_interrupted(fragile_cluster: LocalCluster, owner: User) -> None:
     with owner.started("producer", "-") as process:
         feed(process, random_bytes(HALF))
         wait_staged(
@@ -343,9 +331,7 @@ def test_two_producers_of_one_image_at_once_both_succeed(fragile_cluster: LocalC
     ):
         for process in (first, second):
             feed(process, content[:HALF])
-        wait_until(
-            lambda: len(list((fragile_cluster.directory / "device-1" / "staging").iterdir())) == 2, "two puts"
-        )
+        wait_until(lambda: len(list((fragile_cluster.directory / "device-1" / "staging").iterdir())) == 2, "two puts")
         for process in (first, second):
             feed(process, content[HALF:])
         ended = [finish(process) for process in (first, second)]

@@ -25,9 +25,7 @@ def sha256(owner: User, content: bytes, tmp_path: Path) -> str:
     return str(stored["sha256"])
 
 
-def test_without_output_it_is_the_original_name_in_the_current_folder(
-    owner: User, sha256: str, content: bytes
-) -> None:
+def test_without_output_it_is_the_original_name_in_the_current_folder(owner: User, sha256: str, content: bytes) -> None:
     ended = owner.run("consumer", "--hash", sha256)
     assert ended.exit_code == 0, ended
     assert files_below(owner.folder) == [owner.folder / NAME]

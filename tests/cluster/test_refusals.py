@@ -42,9 +42,7 @@ def stranger(cluster: LocalCluster, folder: Path) -> User:
     return User({**cluster.environment, "TESSERA_HOME": str(folder / "home")}, folder)
 
 
-def test_no_broker_is_said_in_time_with_the_address_tried(
-    fragile_cluster: LocalCluster, machine: User
-) -> None:
+def test_no_broker_is_said_in_time_with_the_address_tried(fragile_cluster: LocalCluster, machine: User) -> None:
     fragile_cluster.kill_broker()
     with ExitStack() as programs:  # all at once, since each waits for a while
         started = [programs.enter_context(machine.started(*command)) for command in COMMANDS]
@@ -69,9 +67,7 @@ def test_something_else_at_the_brokers_address_is_no_broker(cluster: LocalCluste
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=FRIENDLY_NAMES)
-def test_a_key_that_was_not_admitted_is_refused_with_the_way_in(
-    machine: User, command: tuple[str, ...]
-) -> None:
+def test_a_key_that_was_not_admitted_is_refused_with_the_way_in(machine: User, command: tuple[str, ...]) -> None:
     key_file = machine.home / "client" / "client.key"
     key_file.unlink()
     save_key_pair(key_file, KeyPair.generate())
@@ -126,9 +122,7 @@ def test_a_workers_invite_works_once(cluster: LocalCluster, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(("role", "program"), [("client", "worker"), ("worker", "admin")])
-def test_an_invite_is_for_its_role_only(
-    cluster: LocalCluster, tmp_path: Path, role: str, program: str
-) -> None:
+def test_an_invite_is_for_its_role_only(cluster: LocalCluster, tmp_path: Path, role: str, program: str) -> None:
     invite = cluster.invite(role)
     newcomer = stranger(cluster, tmp_path)
     arguments = ("--join", invite, "--store", "store") if program == "worker" else ("join", invite)
@@ -140,9 +134,7 @@ def test_an_invite_is_for_its_role_only(
 
 @pytest.mark.parametrize("damage", ["garbage", "cut", "changed", "empty"])
 @pytest.mark.parametrize("program", ["worker", "admin"])
-def test_what_is_no_invite_is_a_usage_error(
-    cluster: LocalCluster, tmp_path: Path, damage: str, program: str
-) -> None:
+def test_what_is_no_invite_is_a_usage_error(cluster: LocalCluster, tmp_path: Path, damage: str, program: str) -> None:
     address = BrokerAddress("127.0.0.1", cluster.base_port, cluster.base_port + 1, KeyPair.generate().public)
     invite = Invite(Role.WORKER if program == "worker" else Role.CLIENT, address, KeyPair.generate()).encode()
     other = "b" if invite[40] == "a" else "a"
@@ -179,9 +171,7 @@ def test_a_revoked_client_is_refused_and_its_invite_too(cluster: LocalCluster, t
     assert stranger(cluster, tmp_path / "again").run("admin", "join", invite).exit_code == 6
 
 
-def test_a_second_worker_on_one_store_is_refused_and_the_first_goes_on(
-    cluster: LocalCluster, owner: User
-) -> None:
+def test_a_second_worker_on_one_store_is_refused_and_the_first_goes_on(cluster: LocalCluster, owner: User) -> None:
     pid = cluster.device_pid(1)
     ended = stranger(cluster, owner.folder).run("worker", "--store", str(cluster.directory / "device-1"))
     assert ended.exit_code == 2, ended

@@ -57,9 +57,7 @@ def test_devices_broker_and_logs_hold_no_name_hash_passphrase_or_slice(
     cluster: LocalCluster, storing: tuple[User, dict[str, bytes]]
 ) -> None:
     _, needles = storing
-    folders = [cluster.directory / name for name in ("logs", *cluster.devices)] + [
-        home_of(cluster) / "broker"
-    ]
+    folders = [cluster.directory / name for name in ("logs", *cluster.devices)] + [home_of(cluster) / "broker"]
     assert all(files_below(folder) for folder in folders)
     assert occurrences(folders, needles) == []
 
@@ -71,9 +69,7 @@ def test_the_users_own_home_holds_them_under_the_vault_key_only(
     assert occurrences([user.home], needles) == []
 
 
-def test_key_files_are_their_owners_alone(
-    cluster: LocalCluster, storing: tuple[User, dict[str, bytes]]
-) -> None:
+def test_key_files_are_their_owners_alone(cluster: LocalCluster, storing: tuple[User, dict[str, bytes]]) -> None:
     user, _ = storing
     keys = [user.home / "vault" / "vault.key", user.home / "client" / "client.key"]
     keys += [home_of(cluster) / "broker" / "broker.key", cluster.directory / "device-1" / "device.key"]

@@ -38,9 +38,7 @@ def test_sha256sum_accepts_what_is_printed(user: User) -> None:
     ended = user.run("producer", *(str(path) for path in files_below(user.folder)))
     assert ended.exit_code == 0, ended
     assert len(ended.lines) == 4
-    check = subprocess.run(
-        [str(SHA256SUM), "-c", "--strict"], input=ended.stdout, capture_output=True, check=False
-    )
+    check = subprocess.run([str(SHA256SUM), "-c", "--strict"], input=ended.stdout, capture_output=True, check=False)
     assert check.returncode == 0, (check, ended.stdout)
     assert check.stdout.count(b": OK") == 4
 
@@ -77,9 +75,7 @@ def test_the_list_for_people_has_a_line_for_each_image(user: User) -> None:
 
 
 @pytest.mark.parametrize("size", [3000, 6_000_000], ids=["one segment", "two segments"])
-def test_the_same_image_again_is_recognised_and_sent_nowhere(
-    cluster: LocalCluster, user: User, size: int
-) -> None:
+def test_the_same_image_again_is_recognised_and_sent_nowhere(cluster: LocalCluster, user: User, size: int) -> None:
     path = user.folder / "first.bin"
     path.write_bytes(random_bytes(size))
     (first,) = user.store(str(path))
@@ -179,9 +175,7 @@ def test_a_file_that_is_no_image_is_stored_too_and_said_so(user: User, size: int
     assert (user.folder / "out").read_bytes() == path.read_bytes()
 
 
-def test_images_only_skips_what_is_no_image_and_leaves_nothing_of_it(
-    cluster: LocalCluster, user: User
-) -> None:
+def test_images_only_skips_what_is_no_image_and_leaves_nothing_of_it(cluster: LocalCluster, user: User) -> None:
     shutil.copy(sample("chelsea.png"), user.folder / "cat.png")
     (user.folder / "notes.txt").write_bytes(random_bytes(900))
     (user.folder / "long.txt").write_bytes(random_bytes(9_000_000))

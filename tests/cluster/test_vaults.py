@@ -18,9 +18,7 @@ TWINS = [b"image 9808", b"image 45671"]
 def second_machine(cluster: LocalCluster, user: User, folder: Path) -> User:
     """The same person at another machine: admitted there, the vault brought along in its key file."""
     key_file = user.folder / "vault.key"
-    require_success(
-        "admin", cluster.run("admin", "vault", "export", str(key_file), environment=user.environment)
-    )
+    require_success("admin", cluster.run("admin", "vault", "export", str(key_file), environment=user.environment))
     environment = {**user.environment, "TESSERA_HOME": str(folder / "home")}
     other = User(environment, folder)
     joined = other.run("admin", "join", cluster.invite("client"))
