@@ -23,6 +23,20 @@ log = logging.getLogger(__name__)
 # AVIF is such a one before Pillow 11.3, so it stands last.
 FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "TIFF", "BMP", "PPM", "ICO", "AVIF")
 _MAX_DECODED = 48 << 20  # bytes that decoding for a thumbnail may take; a JPEG is decoded at an eighth of its edges
+_SIGNATURES = (  # offset, bytes, media type: an image that Pillow cannot read is an image all the same
+    (0, b"\xff\xd8\xff", "image/jpeg"),
+    (0, b"\x89PNG\r\n\x1a\n", "image/png"),
+    (0, b"GIF8", "image/gif"),
+    (8, b"WEBP", "image/webp"),
+    (0, b"II*\0", "image/tiff"),
+    (0, b"MM\0*", "image/tiff"),
+    (4, b"ftyphei", "image/heic"),
+    (4, b"ftypmif1", "image/heif"),
+    (4, b"ftypavif", "image/avif"),
+    (0, b"\0\0\0\x0cjP  ", "image/jp2"),
+    (0, b"8BPS", "image/vnd.adobe.photoshop"),
+)
+_SIGNATURE_BYTES = 16
 _THUMBNAIL_EDGES = (160, 96, 48)  # pixels; the first that fits into the bytes allowed
 _QUALITY = 60
 
@@ -36,7 +50,7 @@ class Picture:
 
     @property
     def is_image(self) -> bool:
-        return self.width is not None
+        return self.media_type != UNKNOWN_MEDIA_TYPE
 
 
 def look_at(content: Union[bytes, Path], thumbnail_limit: int = MAX_THUMBNAIL) -> Picture:
@@ -56,7 +70,21 @@ def look_at(content: Union[bytes, Path], thumbnail_limit: int = MAX_THUMBNAIL) -
                 return Picture(media_type, width, height, _thumbnail(image, thumbnail_limit))
     except Exception as error:  # Pillow's readers raise anything that a hostile file makes them raise
         log.debug("not read as an image: %s", type(error).__name__)
-        return Picture()
+        return Picture(_media_type_by_signature(content))
+
+
+def _media_type_by_signature(content: Union[bytes, Path]) -> str:
+    """What the first bytes say that it is."""
+    try:
+        if isinstance(content, bytes):
+            start = content[:_SIGNATURE_BYTES]
+        else:
+            with content.open("rb") as file:
+                start = file.read(_SIGNATURE_BYTES)
+    except OSError:
+        return UNKNOWN_MEDIA_TYPE
+    matches = (media for offset, signature, media in _SIGNATURES if start[offset:].startswith(signature))
+    return next(matches, UNKNOWN_MEDIA_TYPE)
 
 
 def _thumbnail(image: Image.Image, limit: int) -> Optional[bytes]:

@@ -60,4 +60,4 @@ else
     if [ "$newest" != "$oldest" ]; then unit_tests_on "$newest"; fi
 fi
 
-check "cluster tests" "$python" -m pytest -n "$cluster_processes" tests/cluster
+check "cluster tests" "$python" -m pytest -n "$cluster_processes" --dist loadfile tests/cluster

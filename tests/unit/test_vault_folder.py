@@ -145,7 +145,11 @@ def test_a_kept_mapping_with_any_byte_flipped_has_to_be_fetched(vault: VaultFold
         assert vault.mapping(KEY, OBJECT_ID, ENCODING_ID) is None, f"byte {offset}"
 
 
-@pytest.mark.parametrize("content", [b"", SEALED[:-1], SEALED[: len(SEALED) // 2], bytes(MAX_SEALED_MAPPING + 1)])
+@pytest.mark.parametrize(
+    "content",
+    [b"", SEALED[:-1], SEALED[: len(SEALED) // 2], bytes(MAX_SEALED_MAPPING + 1)],
+    ids=["empty", "a byte short", "half", "too long"],  # sealed anew in each process, so its bytes are no name
+)
 def test_a_kept_mapping_of_another_length_has_to_be_fetched(vault: VaultFolder, content: bytes) -> None:
     kept_file(vault).write_bytes(content)
     assert vault.mapping(KEY, OBJECT_ID, ENCODING_ID) is None
