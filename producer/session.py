@@ -13,6 +13,7 @@ import numpy as np
 from common.erasure import ErasureCode
 from common.link.link import Link
 from common.link.questions import FoundPlaces, find_places, locate
+from common.program import complain
 from common.protocol.messages import Device, EncodingAt, shares_at_hand
 from common.slicing import Slicing, block_size_for
 from common.vault.folder import VaultFolder
@@ -89,8 +90,12 @@ class Session:
         return self._names.get(device, device.hex())
 
     def close(self) -> None:
+        """To be called once, when all is stored or given up."""
         self._threads.close()
-        self._seen.save()
+        try:
+            self._seen.save()
+        except OSError as error:
+            complain(f"the index of files seen could not be kept: {error.strerror}; they will be read again")
 
     # --- asking
 
@@ -135,5 +140,9 @@ class Session:
 
     def keep(self, conclusion: Conclusion, encoding_id: bytes, stamp: Optional[Stamp], sha256: bytes) -> None:
         """What this machine keeps of an image that was stored."""
-        self._vault.keep_mapping(conclusion.object_id, encoding_id, conclusion.mapping)
+        try:
+            self._vault.keep_mapping(conclusion.object_id, encoding_id, conclusion.mapping)
+        except OSError as error:
+            # The image is stored, and its mapping beside every share: what failed is a copy that saves asking.
+            complain(f"the mapping could not be kept on this machine: {error.strerror}")
         self.remember(stamp, sha256)

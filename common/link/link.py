@@ -72,6 +72,7 @@ class Link:
         self._unsent: deque[_Pending] = deque()  # what the socket had no room for
         self._device_windows: dict[bytes, Window] = {}
         self._in_session = False
+        self._no_handshake = False
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> Link:
@@ -234,6 +235,9 @@ class Link:
                 return
             except asyncio.TimeoutError:
                 self._disconnect()
+            except BaseException:
+                self._disconnect()
+                raise
         hint = " (something answers there, but not with the broker's key)" if self._no_handshake else ""
         raise UnreachableError(f"no answer from the broker at {self.address}{hint}")
 

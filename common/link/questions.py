@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+from common.errors import ProtocolError
 from common.link.link import Link
 from common.protocol.codec import MAX_PAYLOAD, pack, unpack
 from common.protocol.envelope import Operation
@@ -65,7 +66,10 @@ async def find_places(
         Operation.PLACES, request, Placed, payload=payload, reply_bytes=MAX_PAYLOAD - len(payload)
     )
     lacking = Code.NO_ROOM if reply.header.full else Code.GONE
-    return FoundPlaces(unpack(reply.payload, list[list[Identifier]]), lacking)
+    devices = unpack(reply.payload, list[list[Identifier]])
+    if len(devices) != len(encoding_ids) or any(len(set(each)) != len(each) or len(each) > n for each in devices):
+        raise ProtocolError("the broker's places do not answer what was asked")
+    return FoundPlaces(devices, lacking)
 
 
 async def locate(link: Link, object_ids: Sequence[bytes]) -> tuple[dict[bytes, list[EncodingAt]], bool]:
@@ -79,6 +83,8 @@ async def locate(link: Link, object_ids: Sequence[bytes]) -> tuple[dict[bytes, l
         )
         settled = settled and reply.header.settled
         for encoding in unpack(reply.payload, list[EncodingAt]):
+            if encoding.object_id not in found:
+                raise ProtocolError("the broker located an object that was not asked for")
             found[encoding.object_id].append(encoding)
     return found, settled
 
