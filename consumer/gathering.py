@@ -137,7 +137,7 @@ class Gathering:
 
     def _failed(self, holder: Holder, error: TesseraError) -> None:
         self._choice.fault(holder)
-        gone = isinstance(error, DeclinedError) and error.code in (Code.GONE, Code.NOT_FOUND)
+        gone = isinstance(error, DeclinedError) and error.code in (Code.GONE, Code.NOT_FOUND, Code.BUSY)
         if gone or isinstance(error, UnreachableError):
             self._choice.gone(holder.device)
             self._missing = True

@@ -50,19 +50,19 @@ class Mappings:
     def kept(self, encoding: EncodingAt) -> Optional[Mapping]:
         return self._vault.mapping(self._key, encoding.object_id, encoding.encoding_id)
 
-    async def of(self, encodings: Iterable[EncodingAt]) -> dict[bytes, Mapping]:
-        """encoding id → mapping, as far as they are to be had."""
-        found: dict[bytes, Mapping] = {}
+    async def of(self, encodings: Iterable[EncodingAt]) -> dict[tuple[bytes, bytes], Mapping]:
+        """(object id, encoding id) → mapping, as far as they are to be had."""
+        found: dict[tuple[bytes, bytes], Mapping] = {}
         missing: list[EncodingAt] = []
         for encoding in encodings:
             mapping = self.kept(encoding)
             if mapping is not None:
-                found[encoding.encoding_id] = mapping
+                found[encoding.object_id, encoding.encoding_id] = mapping
             else:
                 missing.append(encoding)
         found.update(
             {
-                encoding.encoding_id: mapping
+                (encoding.object_id, encoding.encoding_id): mapping
                 for encoding, mapping in zip(missing, await asyncio.gather(*(self._fetch(e) for e in missing)))
                 if mapping is not None
             }
@@ -92,14 +92,15 @@ class Holdings:
     unreadable: int  # images of which no good mapping is to be had: the devices that have them are not connected
 
 
-def combine(encodings: Iterable[EncodingAt], mappings: dict[bytes, Mapping]) -> Holdings:
+def combine(encodings: Iterable[EncodingAt], mappings: dict[tuple[bytes, bytes], Mapping]) -> Holdings:
     """The images, each with all its encodings."""
     by_object: dict[bytes, list[EncodingAt]] = {}
     for encoding in encodings:
         by_object.setdefault(encoding.object_id, []).append(encoding)
     held = []
     for group in by_object.values():
-        mapping = next((mappings[e.encoding_id] for e in group if e.encoding_id in mappings), None)
+        known = [mappings.get((encoding.object_id, encoding.encoding_id)) for encoding in group]
+        mapping = next((mapping for mapping in known if mapping is not None), None)
         if mapping is not None:
             held.append(Held(mapping, group))
     return Holdings(held, len(by_object) - len(held))

@@ -132,8 +132,11 @@ class Session:
             return Restored(sha256, mapping.name, mapping.image_size, output.target, seconds, troubles)
         raise failure or NotEnoughError(f"{sha256}: no shares are at hand")
 
-    def _too_few(self, encoding: EncodingAt, sha256: str) -> NotEnoughError:
+    def _too_few(self, encoding: EncodingAt, sha256: str) -> TesseraError:
+        """Damaged where every share is known and only damage is in the way, else not enough."""
         had = len(shares_at_hand(encoding))
+        if _all_present(encoding):
+            return IntegrityError(f"{sha256}: only {had} of its shares are undamaged and {encoding.k} are needed")
         absent = sorted({self._name_of(s.device_id) for s in encoding.shares if not s.alive})
         hint = f"connect one of these again: {', '.join(absent)}" if absent else None
         return NotEnoughError(
@@ -154,6 +157,11 @@ class Session:
 
     def _name_of(self, device: bytes) -> str:
         return self._names.get(device, device.hex())
+
+
+def _all_present(encoding: EncodingAt) -> bool:
+    """Whether all shares that were made are on connected devices, damaged ones included."""
+    return len({share.share for share in encoding.shares if share.alive}) == encoding.n
 
 
 async def restore_all(

@@ -90,6 +90,8 @@ def _media_type_by_signature(content: Union[bytes, Path]) -> str:
 def _thumbnail(image: Image.Image, limit: int) -> Optional[bytes]:
     """A WebP of at most `limit` bytes, upright as the camera was; None where that cannot be made."""
     try:
+        if image.info.get("progressive") and _decoded_bytes(image) > _MAX_DECODED:
+            return None  # a progressive JPEG is kept whole while it is decoded, however small the result
         largest = _THUMBNAIL_EDGES[0]
         image.draft("RGB", (2 * largest, 2 * largest))  # only a JPEG can: it is then decoded small
         if _decoded_bytes(image) > _MAX_DECODED:

@@ -12,6 +12,7 @@ from common.errors import (
     UnreachableError,
 )
 from common.protocol.messages import Answer, Code
+from common.text import printable
 
 _FAMILY = {
     Code.GONE: UnreachableError,
@@ -29,7 +30,7 @@ class DeclinedError(TesseraError):
 
     def __init__(self, answer: Answer, device: bytes) -> None:
         family = _FAMILY.get(answer.code, ProtocolError)
-        super().__init__(answer.text or answer.code.value, advice=family.advice)
+        super().__init__(printable(answer.text) or answer.code.value, advice=family.advice)
         self.exit_code = family.exit_code
         self.code = answer.code
         self.device = device

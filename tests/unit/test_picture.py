@@ -255,3 +255,11 @@ def test_a_photograph_cut_in_the_middle_is_an_image_all_the_same(name: str) -> N
     content = (SAMPLES / name).read_bytes()
     picture = look_at(content[: len(content) // 2])
     assert (picture.media_type, picture.width, picture.height) == KNOWN[name]
+
+
+def test_a_large_progressive_jpeg_gets_no_thumbnail_for_it_would_be_decoded_whole() -> None:
+    """A baseline one of the same pixels does."""
+    large = painted(size=(4400, 3200))
+    progressive, baseline = (saved(large, "JPEG", quality=30, progressive=p) for p in (True, False))
+    assert look_at(progressive) == Picture("image/jpeg", 4400, 3200)
+    check_thumbnail(look_at(baseline))
