@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from pathlib import Path
 from typing import Union
 
@@ -37,10 +38,10 @@ class Disk:
 
     def read_at(self, descriptor: int, offset: int, length: int) -> bytes:
         """Up to `length` bytes; fewer only at the file's end."""
-        if hasattr(os, "pread"):
-            return os.pread(descriptor, length, offset)
-        os.lseek(descriptor, offset, os.SEEK_SET)
-        return os.read(descriptor, length)
+        if sys.platform == "win32":
+            os.lseek(descriptor, offset, os.SEEK_SET)
+            return os.read(descriptor, length)
+        return os.pread(descriptor, length, offset)
 
     def size(self, descriptor: int) -> int:
         return os.fstat(descriptor).st_size
