@@ -52,6 +52,11 @@ class _StreamedPut:
 
     async def run(self, reader: Reader) -> Outcome:
         session = self._session
+        first = memoryview(bytearray(session.slicing.segment_size))
+        count = await session.in_thread(reader.read_into, first)
+        await self._look(first[:count])
+        if session.images_only and not self._picture.is_image:
+            return SkippedFile(self._source.shown)
         share_bytes = session.slicing.share_bytes(reader.size) if reader.size is not None else 0
         places = await session.find_places([self._encoding.encoding_id], share_bytes)
         distribution = Distribution(
@@ -65,10 +70,7 @@ class _StreamedPut:
         await distribution.open(share_bytes)
         try:
             self._require(distribution)
-            size = await self._send_segments(reader, distribution)
-            if self._session.images_only and not self._picture.is_image:
-                await distribution.abandon()
-                return SkippedFile(self._source.shown)
+            size = await self._send_segments(reader, distribution, first, count)
             return await self._commit(reader, distribution, size)
         except BaseException:
             for task in self._sending:
@@ -79,12 +81,10 @@ class _StreamedPut:
 
     # --- read → slice → seal → encode → send
 
-    async def _send_segments(self, reader: Reader, distribution: Distribution) -> int:
-        """Send the whole image; returns its length in bytes."""
+    async def _send_segments(self, reader: Reader, distribution: Distribution, here: memoryview, count: int) -> int:
+        """Send the whole image, whose first `count` bytes are in `here`; returns its length in bytes."""
         session = self._session
-        here, ahead = (memoryview(bytearray(session.slicing.segment_size)) for _ in range(2))
-        count = await session.in_thread(reader.read_into, here)
-        await self._look(here[:count])
+        ahead = memoryview(bytearray(session.slicing.segment_size))
         size = segment = 0
         while True:
             reading = asyncio.ensure_future(session.in_thread(reader.read_into, ahead))

@@ -25,7 +25,7 @@ from consumer.output import Output
 from consumer.restoring import Restoring
 from consumer.session import Restored, restore_all
 from consumer.session import Session as ConsumerSession
-from producer.outcome import FailedImage, Outcome, StoredImage
+from producer.outcome import FailedImage, Outcome, SkippedFile, StoredImage
 from producer.run import store_all
 from producer.session import Session as ProducerSession
 from producer.sources import find_sources
@@ -231,6 +231,15 @@ def test_the_same_image_again_is_recognised_and_sent_nowhere(tmp_path: Path) -> 
     assert all(outcome.already_stored for outcome in outcomes.values())
     to_devices = {Operation.OPEN, Operation.APPEND, Operation.STORE, Operation.COMMIT}
     assert not to_devices & {operation for _, operation in home.cluster.messages}
+
+
+@pytest.mark.parametrize("size", [1000, SEGMENT + 100])
+def test_what_is_no_image_is_skipped_without_a_word_to_any_device(size: int, tmp_path: Path) -> None:
+    cluster = MemoryCluster(4)
+    path = tmp_path / "notes.txt"
+    write(path, bytes(size))
+    assert Home(tmp_path, cluster).put(path, images_only=True) == [SkippedFile(str(path))]
+    assert not any(device.asked for device in cluster.devices)
 
 
 def test_twins_in_one_run_are_stored_once(tmp_path: Path) -> None:
