@@ -43,8 +43,7 @@ class Reader:
     def stamp(self) -> Optional[Stamp]:
         if self._before is None or self._source.path is None:
             return None
-        path = os.path.abspath(self._source.path)
-        return Stamp(path, self._before.st_size, self._before.st_mtime_ns)
+        return Stamp.of(self._source.path, self._before)
 
     def read_into(self, buffer: memoryview) -> int:
         """Fill the buffer as far as the source goes, hash what was read, and return its length."""

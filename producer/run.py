@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from typing import Union
@@ -99,7 +98,6 @@ def _stamp(source: Source) -> Stamp | None:
     if source.path is None:
         return None
     try:
-        status = source.path.stat()
+        return Stamp.of(source.path, source.path.stat())
     except OSError:
         return None
-    return Stamp(os.path.abspath(source.path), status.st_size, status.st_mtime_ns)

@@ -44,6 +44,11 @@ class Stamp(NamedTuple):
     size: int
     changed_ns: int
 
+    @classmethod
+    def of(cls, path: Path, status: os.stat_result) -> Stamp:
+        """The stamp of a file with this status; its path made absolute, and a link left a link."""
+        return cls(os.path.abspath(path), status.st_size, status.st_mtime_ns)
+
 
 class SeenFiles:
     def __init__(self, vault_folder: Path, key: VaultKey) -> None:
