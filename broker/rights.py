@@ -14,10 +14,14 @@ class Standing(enum.Enum):
     CLIENT = "client"
     INVITED_WORKER = "invited worker"  # holds an invite that it may trade for a place as a worker
     INVITED_CLIENT = "invited client"
+    BROKER = "broker"  # another broker of this cluster
+    INVITED_BROKER = "invited broker"
 
 
 WORKER_SIDE = frozenset({Standing.WORKER, Standing.INVITED_WORKER})  # may connect to the workers' port
-CLIENT_SIDE = frozenset({Standing.CLIENT, Standing.INVITED_CLIENT})  # may connect to the clients' port
+CLIENT_SIDE = frozenset(  # may connect to the clients' port
+    {Standing.CLIENT, Standing.INVITED_CLIENT, Standing.BROKER, Standing.INVITED_BROKER}
+)
 
 FORWARDED = frozenset(
     {
@@ -28,15 +32,42 @@ FORWARDED = frozenset(
         Operation.ABANDON,
         Operation.FETCH,
         Operation.DESCRIBE,
+        Operation.PROGRESS,
+        Operation.DELETE,
+        Operation.UNDELETE,
     }
 )
 
 _RIGHTS: dict[Standing, frozenset[Operation]] = {
     Standing.INVITED_WORKER: frozenset({Operation.JOIN}),
     Standing.INVITED_CLIENT: frozenset({Operation.JOIN}),
-    Standing.WORKER: frozenset({Operation.REGISTER, Operation.ANNOUNCE, Operation.REPORT}),
+    Standing.INVITED_BROKER: frozenset({Operation.JOIN}),
+    Standing.BROKER: frozenset({Operation.SYNC}),
+    Standing.WORKER: frozenset(
+        {
+            Operation.REGISTER,
+            Operation.ANNOUNCE,
+            Operation.REPORT,
+            Operation.WITHDRAW,
+            Operation.BURY,
+            Operation.BROKERS,
+        }
+    ),
     Standing.CLIENT: FORWARDED
-    | {Operation.HELLO, Operation.STATUS, Operation.PLACES, Operation.LOCATE, Operation.LIST},
+    | {
+        Operation.HELLO,
+        Operation.STATUS,
+        Operation.PLACES,
+        Operation.LOCATE,
+        Operation.LIST,
+        Operation.HEALTH,
+        Operation.MEND,
+        Operation.COMPLAIN,
+        Operation.RETIRE,
+        Operation.REBALANCE,
+        Operation.TRASH,
+        Operation.BROKERS,
+    },
 }
 
 

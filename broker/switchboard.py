@@ -190,6 +190,8 @@ class Switchboard:
             Operation.LOCATE: lambda: desk.locate(read(Locate), payload, session.owner or b"", now),
             Operation.LIST: lambda: desk.list(read(ListObjects), session.owner or b"", now),
         }
+        if operation not in for_owner:
+            raise ProtocolError("this broker does not know the operation yet")
         return for_owner[operation]()
 
     def _hello(self, session: Session, header: Hello) -> Answered:

@@ -43,10 +43,17 @@ class Operation(enum.IntEnum):
     PLACES = 12
     LOCATE = 13
     LIST = 14
+    HEALTH = 15
+    MEND = 16
+    COMPLAIN = 17
+    RETIRE = 18
+    REBALANCE = 19
     # asked of the broker by a worker
     REGISTER = 20
     ANNOUNCE = 21
     REPORT = 22
+    WITHDRAW = 23
+    BURY = 24
     # asked of a worker by a client, through the broker
     OPEN = 30
     APPEND = 31
@@ -55,8 +62,20 @@ class Operation(enum.IntEnum):
     ABANDON = 34
     FETCH = 35
     DESCRIBE = 36
+    PROGRESS = 37
+    DELETE = 38
+    UNDELETE = 39
     # asked of nobody: the broker finds out whether a connection still stands
     PROBE = 40
+    # asked of the broker by clients and workers
+    TRASH = 50
+    BROKERS = 51
+    # asked of a broker by another broker
+    SYNC = 52
+    # asked of a worker by the broker's steward, beside OPEN, APPEND, COMMIT, ABANDON, FETCH and PROGRESS
+    INSPECT = 60
+    CHECK = 61
+    DISCARD = 62
 
 
 class Envelope(NamedTuple):

@@ -13,7 +13,7 @@ import msgspec
 
 from common.protocol.identifiers import DIGEST_SIZE, IDENTIFIER_SIZE, OBJECT_ID_SIZE, OWNER_TOKEN_SIZE
 
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
 MAX_SHARES = 64  # the largest n; a share's index is below it
 MAX_BATCH = 64  # shares, blocks or descriptions in one message, so that its header stays under 4 KiB
 MAX_OBJECTS = 1000  # objects in one LOCATE or LIST
@@ -28,6 +28,9 @@ ShareIndex = Annotated[int, msgspec.Meta(ge=0, lt=MAX_SHARES)]
 Count = Annotated[int, msgspec.Meta(ge=0, lt=2**53)]
 Redundancy = Annotated[int, msgspec.Meta(ge=1, le=MAX_SHARES)]
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
+Capability = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
+Seconds = Annotated[int, msgspec.Meta(ge=0, lt=2**53)]
+Generation = Annotated[int, msgspec.Meta(ge=1, lt=2**32)]
 
 
 class Code(enum.Enum):
@@ -100,6 +103,9 @@ class Device(Message):
     used_bytes: int = 0
     free_bytes: int = 0
     shares: int = 0
+    away_seconds: int = 0  # since it was last seen by this broker; 0 while it is alive
+    retiring: bool = False
+    left: int = 0  # of a retiring device: shares that no other device has yet
 
 
 class Status(Message):
@@ -171,6 +177,106 @@ class Holdings(Message):
     complete: bool = True  # False: a LIST has more behind the last object
 
 
+class Job(Message):
+    """What the steward is doing now."""
+
+    kind: Name  # "rebuild", "move", "check"
+    encoding_id: Identifier
+    shares: list[ShareIndex]
+    devices: list[Identifier]  # where the shares are to be, in their order
+    segments: Count
+    segments_done: Count
+
+
+class Health(Message):
+    """The state of all encodings of the cluster, of all owners, as the steward sees it; payload: a list of Job."""
+
+    answer: Answer
+    settled: bool = False
+    whole: Count = 0  # encodings with all shares on devices that are not given up
+    lacking: Count = 0  # encodings with k or more good shares at hand, but not all
+    waiting: Count = 0  # of those, how many wait for --repair-after, since their devices may come back
+    hopeless: Count = 0  # encodings with fewer than k good shares at hand: only their devices' return helps
+    bytes_left: Count = 0  # of shares to be rebuilt or moved
+    rate: Count = 0  # bytes per second, lately; 0 while nothing is being done
+    balancing: bool = False  # a rebalance is under way
+
+
+class Mend(Message):
+    """Asks for repair now, waiting for no device to come back; payload: a list of object ids, empty for all."""
+
+
+class Complaint(Message):
+    """A share that a client found bad, for the steward to look at."""
+
+    encoding_id: Identifier
+    share: ShareIndex
+    device_id: Identifier
+
+
+class Complain(Message):
+    """Payload: a list of Complaint."""
+
+
+class Retire(Message):
+    """Asks that a device's shares move elsewhere, and the device be taken off the list then."""
+
+    device_id: Identifier
+    cancel: bool = False  # keep it after all
+
+
+class Tombstone(Message):
+    """A worker's record of a deletion, or of one that was taken back; the higher generation holds."""
+
+    encoding_id: Identifier
+    object_id: ObjectId
+    owner: Identifier
+    capability: Capability  # proves to every worker with a share of it that its owner wanted this
+    generation: Generation  # 1 for the first deletion, 2 for taking it back, and so on: odd is deleted
+    trash_until: Seconds  # Unix seconds; until then it may be taken back
+    ends: Seconds  # Unix seconds; then this record is forgotten
+
+    @property
+    def deleted(self) -> bool:
+        return self.generation % 2 == 1
+
+
+class ListTrash(Message):
+    """Asks what this owner deleted and may take back."""
+
+
+class Trashed(Message):
+    """One encoding in the trash."""
+
+    object_id: ObjectId
+    encoding_id: Identifier
+    generation: Generation
+    trash_until: Seconds
+    devices: list[Identifier]  # that have told of it and are connected
+
+
+class TrashList(Message):
+    """Payload: a list of Trashed."""
+
+    answer: Answer
+    settled: bool = False
+
+
+class KnownBroker(Message):
+    """A broker of the cluster, as clients and workers reach it."""
+
+    host: Annotated[str, msgspec.Meta(min_length=1, max_length=255)]
+    client_port: Annotated[int, msgspec.Meta(ge=1, le=65535)]
+    worker_port: Annotated[int, msgspec.Meta(ge=1, le=65535)]
+    public_key: PublicKey
+
+
+class Brokers(Message):
+    """Payload: a list of KnownBroker, all of the cluster as far as the one asked knows their addresses."""
+
+    answer: Answer
+
+
 # --- asked of the broker by a worker
 
 
@@ -201,6 +307,14 @@ class Announce(Message):
 class Report(Message):
     used_bytes: Count
     free_bytes: Count
+
+
+class Withdraw(Message):
+    """Payload: a list of ShareName: shares that this device does not hold any more."""
+
+
+class Bury(Message):
+    """Payload: a list of Tombstone."""
 
 
 class Acknowledged(Message):
@@ -305,6 +419,50 @@ class Described(Message):
 
     answer: Answer
     parts: list[tuple[Answer, int, int]] = []  # lengths of mapping and recipe
+
+
+class SegmentRange(Message):
+    first: Count
+    count: Count
+
+
+class Progress(Message):
+    """How far a share has come; payload: a list of SegmentRange, in order, of the blocks that a staged one has."""
+
+    answer: Answer
+    committed: bool = False
+
+
+class Delete(Message):
+    """Asks a worker to put its shares of an encoding into the trash; every field as in Tombstone."""
+
+    encoding_id: Identifier
+    capability: Capability
+    generation: Generation
+    trash_until: Seconds
+    ends: Seconds
+
+
+class Undelete(Message):
+    """Asks a worker to take them out of the trash again; the generation is one more than the deletion's."""
+
+    encoding_id: Identifier
+    capability: Capability
+    generation: Generation
+
+
+# --- asked of a worker by the broker's steward
+
+
+class Inspect(Message):
+    """Asks for a share's commitment, and to be the only broker that mends its encoding for a while.
+
+    Reply: Acknowledged, with the packed Commitment; CONFLICT where another broker was promised that before.
+    """
+
+    encoding_id: Identifier
+    share: ShareIndex
+    lease: Seconds  # for which no other broker is promised the same; every FETCH of this broker's renews it
 
 
 GRANTED = Answer(Code.GRANTED)

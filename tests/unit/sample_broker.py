@@ -52,6 +52,8 @@ _SIDES = {
     Standing.INVITED_WORKER: Side.WORKERS,
     Standing.CLIENT: Side.CLIENTS,
     Standing.INVITED_CLIENT: Side.CLIENTS,
+    Standing.BROKER: Side.CLIENTS,
+    Standing.INVITED_BROKER: Side.CLIENTS,
 }
 
 

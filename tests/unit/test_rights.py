@@ -9,26 +9,49 @@ from common.protocol.envelope import Operation
 
 Y, N = True, False
 TABLE = {
-    #                     worker client invited worker / client
-    Operation.JOIN:      (N,     N,     Y,     Y),
-    Operation.HELLO:     (N,     Y,     N,     N),
-    Operation.STATUS:    (N,     Y,     N,     N),
-    Operation.PLACES:    (N,     Y,     N,     N),
-    Operation.LOCATE:    (N,     Y,     N,     N),
-    Operation.LIST:      (N,     Y,     N,     N),
-    Operation.REGISTER:  (Y,     N,     N,     N),
-    Operation.ANNOUNCE:  (Y,     N,     N,     N),
-    Operation.REPORT:    (Y,     N,     N,     N),
-    Operation.OPEN:      (N,     Y,     N,     N),
-    Operation.APPEND:    (N,     Y,     N,     N),
-    Operation.COMMIT:    (N,     Y,     N,     N),
-    Operation.STORE:     (N,     Y,     N,     N),
-    Operation.ABANDON:   (N,     Y,     N,     N),
-    Operation.FETCH:     (N,     Y,     N,     N),
-    Operation.DESCRIBE:  (N,     Y,     N,     N),
-    Operation.PROBE:     (N,     N,     N,     N),
+    #                     worker client broker invited worker / client / broker
+    Operation.JOIN:      (N,     N,     N,     Y,     Y,     Y),
+    Operation.HELLO:     (N,     Y,     N,     N,     N,     N),
+    Operation.STATUS:    (N,     Y,     N,     N,     N,     N),
+    Operation.PLACES:    (N,     Y,     N,     N,     N,     N),
+    Operation.LOCATE:    (N,     Y,     N,     N,     N,     N),
+    Operation.LIST:      (N,     Y,     N,     N,     N,     N),
+    Operation.HEALTH:    (N,     Y,     N,     N,     N,     N),
+    Operation.MEND:      (N,     Y,     N,     N,     N,     N),
+    Operation.COMPLAIN:  (N,     Y,     N,     N,     N,     N),
+    Operation.RETIRE:    (N,     Y,     N,     N,     N,     N),
+    Operation.REBALANCE: (N,     Y,     N,     N,     N,     N),
+    Operation.REGISTER:  (Y,     N,     N,     N,     N,     N),
+    Operation.ANNOUNCE:  (Y,     N,     N,     N,     N,     N),
+    Operation.REPORT:    (Y,     N,     N,     N,     N,     N),
+    Operation.WITHDRAW:  (Y,     N,     N,     N,     N,     N),
+    Operation.BURY:      (Y,     N,     N,     N,     N,     N),
+    Operation.OPEN:      (N,     Y,     N,     N,     N,     N),
+    Operation.APPEND:    (N,     Y,     N,     N,     N,     N),
+    Operation.COMMIT:    (N,     Y,     N,     N,     N,     N),
+    Operation.STORE:     (N,     Y,     N,     N,     N,     N),
+    Operation.ABANDON:   (N,     Y,     N,     N,     N,     N),
+    Operation.FETCH:     (N,     Y,     N,     N,     N,     N),
+    Operation.DESCRIBE:  (N,     Y,     N,     N,     N,     N),
+    Operation.PROGRESS:  (N,     Y,     N,     N,     N,     N),
+    Operation.DELETE:    (N,     Y,     N,     N,     N,     N),
+    Operation.UNDELETE:  (N,     Y,     N,     N,     N,     N),
+    Operation.PROBE:     (N,     N,     N,     N,     N,     N),
+    Operation.TRASH:     (N,     Y,     N,     N,     N,     N),
+    Operation.BROKERS:   (Y,     Y,     N,     N,     N,     N),
+    Operation.SYNC:      (N,     N,     Y,     N,     N,     N),
+    Operation.INSPECT:   (N,     N,     N,     N,     N,     N),
+    Operation.CHECK:     (N,     N,     N,     N,     N,     N),
+    Operation.DISCARD:   (N,     N,     N,     N,     N,     N),
 }  # fmt: skip
-STANDINGS = (Standing.WORKER, Standing.CLIENT, Standing.INVITED_WORKER, Standing.INVITED_CLIENT)
+STANDINGS = (
+    Standing.WORKER,
+    Standing.CLIENT,
+    Standing.BROKER,
+    Standing.INVITED_WORKER,
+    Standing.INVITED_CLIENT,
+    Standing.INVITED_BROKER,
+)
 
 
 @pytest.mark.parametrize("operation", Operation)
@@ -43,4 +66,5 @@ def test_what_is_meant_for_a_device_is_what_only_clients_ask_of_workers() -> Non
 
 def test_every_role_has_one_port() -> None:
     assert {Standing.WORKER, Standing.INVITED_WORKER} == WORKER_SIDE
-    assert {Standing.CLIENT, Standing.INVITED_CLIENT} == CLIENT_SIDE
+    others = {Standing.BROKER, Standing.INVITED_BROKER}
+    assert {Standing.CLIENT, Standing.INVITED_CLIENT} | others == CLIENT_SIDE

@@ -101,7 +101,7 @@ def test_hello_is_for_one_connection(broker: SampleBroker) -> None:
     assert code(client.reconnected().ask(Operation.STATUS, Empty())) is Code.NO_SESSION
 
 
-@pytest.mark.parametrize("version", [0, 2])
+@pytest.mark.parametrize("version", [0, 1, 3])
 def test_a_client_of_another_version_gets_no_session(broker: SampleBroker, version: int) -> None:
     client = broker.admit(Standing.CLIENT, "laptop")
     refused = client.hello(TOKEN, version).answer
