@@ -27,7 +27,6 @@ from typing import Any, Callable
 sys.path[0] = str(Path(__file__).resolve().parent.parent.parent)  # the checkout's root, in place of this folder
 
 import worker.command
-import worker.disk
 from worker.disk import Disk
 
 COUNTED = ("create", "append", "read_at", "truncate", "sync", "rename_new", "sync_folder", "make_folder", "remove")
@@ -39,6 +38,7 @@ class Saboteur:
 
     def __init__(self, faults: list[dict[str, Any]], journal: Path) -> None:
         self._faults = faults
+        self._write = os.write
         self._journal = os.open(journal, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         self._counts = dict.fromkeys(COUNTED, 0)
         self._armed = False
@@ -48,7 +48,7 @@ class Saboteur:
         for method in COUNTED:
             setattr(Disk, method, self._guarded(method, getattr(Disk, method)))
         if any(fault["action"] == "short" for fault in self._faults):
-            setattr(worker.disk.os, "write", _short(os.write))  # noqa: B010 - a module's function, seen from there
+            os.write = _short(self._write)
             self._note("fired short")
 
     def _guarded(self, method: str, original: Call) -> Call:
@@ -87,7 +87,7 @@ class Saboteur:
             self._note(f"resynced {what}")
 
     def _note(self, line: str) -> None:
-        os.write(self._journal, f"{line}\n".encode())
+        self._write(self._journal, f"{line}\n".encode())
 
 
 def _half(method: str, original: Call, disk: Disk, arguments: tuple[Any, ...]) -> None:
