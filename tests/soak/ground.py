@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any, Optional
 
 from cluster.local import CHECKOUT, LocalCluster
-from cluster.ports import find_base_port
+from cluster.ports import HOST, find_base_port, port_answers
+from cluster.process import HOME
 from common.errors import IntegrityError, TesseraError
 from common.home import ClientIdentity, load_brokers, save_brokers
 from common.identity import load_key_pair
@@ -60,6 +61,13 @@ class SoakCluster(LocalCluster):
         command = [*shifted("worker"), "--store", str(store), *arguments]
         variables = {"SOAK_CLOCK_OFFSET": str(offset)}
         self._workers[index - 1].start(command, {**self._environment_of(store.name), **variables})
+
+    def start_shifted_broker(self, offset: float) -> None:
+        """Start the broker with a clock that is wrong by `offset` seconds."""
+        command = [*shifted("broker"), "--host", HOST]
+        command += ["--client-port", str(self.base_port), "--worker-port", str(self.base_port + 1)]
+        self._broker.start(command, {**self._environment_of(HOME), "SOAK_CLOCK_OFFSET": str(offset)})
+        wait_until(lambda: port_answers(self.base_port) and port_answers(self.base_port + 1), "the broker", 30)
 
     def device_died(self, index: int) -> bool:
         return self._workers[index - 1].died

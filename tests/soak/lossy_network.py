@@ -31,6 +31,7 @@ class _Client:
 
     def __init__(self, cluster: SoakCluster, name: str, drawn: random.Random, port: int) -> None:
         self.keeper = Keeper(new_user(cluster, name), drawn)
+        self.keeper.user.patience = DEADLINE
         cluster.lead_through(port, [], self.keeper.user.home)
         self._random = drawn
         self.counts: Counter[str] = Counter()
@@ -43,7 +44,6 @@ class _Client:
         """Store one folder, then ask for what was reported as stored."""
         keeper = self.keeper
         ended = keeper.put(keeper.make_folder(small, large), *self._random.choice(OPTIONS))
-        assert ended.seconds < DEADLINE, ended
         hashes = [stored["sha256"] for stored in ended.objects]
         self.counts["puts"] += small + large
         self.counts["puts granted"] += len(hashes)
@@ -52,7 +52,6 @@ class _Client:
         out = keeper.user.folder / "got"
         ended = keeper.user.restore(*hashes, output=out, options=("--json", "--force"))
         keeper.judge_exit(ended)
-        assert ended.seconds < DEADLINE, ended
         self.counts["gets"] += len(hashes)
         self.counts["gets granted"] += len(ended.objects)
         for restored in ended.objects:

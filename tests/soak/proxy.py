@@ -20,7 +20,7 @@ import random
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -97,15 +97,19 @@ class Proxy:
         for socket in (self._authentication.socket, *self._routers):
             self._poller.register(socket, zmq.POLLIN)
         self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._fault: BaseException | None = None
+        self._thread = threading.Thread(target=self._serve, daemon=True)
 
     def start(self) -> None:
         self._thread.start()
 
     def close(self) -> None:
+        """End; raises what the proxy itself met, since then it proved nothing."""
         self._stopping.set()
         self._thread.join(10)
         self._context.destroy(linger=0)
+        if self._fault is not None:
+            raise self._fault
 
     # --- who is who
 
@@ -140,6 +144,12 @@ class Proxy:
 
     # --- the loop
 
+    def _serve(self) -> None:
+        try:
+            self._run()
+        except BaseException as fault:  # told by `close`
+            self._fault = fault
+
     def _run(self) -> None:
         while not self._stopping.is_set():
             wait = _TICK if not self._due else max(0.0, min(_TICK, self._due[0].when - time.monotonic()))
@@ -150,7 +160,7 @@ class Proxy:
                 if router in ready:
                     self._drain_router(side, router)
             for peer in list(self._peers.values()):
-                if peer.dealer in ready:
+                if not peer.gone and peer.dealer in ready:
                     for frames in _drain(peer.dealer):
                         self._meet(peer, _Way.TO_PEER, [frame.bytes for frame in frames])
             self._send_due(time.monotonic())
@@ -163,6 +173,8 @@ class Proxy:
 
     def _meet(self, peer: _Peer, way: _Way, frames: list[bytes]) -> None:
         """A message meets its faults."""
+        if peer.gone:
+            return
         faults, draw = self._faults, peer.random
         self.counts["messages"] += 1
         if draw.random() < faults.drop:
@@ -208,12 +220,15 @@ class Proxy:
                 self._forget(peer)
 
 
-def _drain(socket: zmq.Socket[bytes]) -> Iterable[list[zmq.Frame]]:
-    for _ in range(_BURST):
+def _drain(socket: zmq.Socket[bytes]) -> list[list[zmq.Frame]]:
+    """What has come; all of it at once, since a peer may be found to be gone while it is passed on."""
+    messages: list[list[zmq.Frame]] = []
+    while len(messages) < _BURST:
         try:
-            yield socket.recv_multipart(zmq.NOBLOCK, copy=False)
+            messages.append(socket.recv_multipart(zmq.NOBLOCK, copy=False))
         except zmq.Again:
-            return
+            break
+    return messages
 
 
 @contextlib.contextmanager
