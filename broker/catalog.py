@@ -9,7 +9,7 @@ others say. A share too damaged to say whose it is shows with every claim to its
 
 Encodings that were deleted stay here as long as a device holds shares of them, and are shown to no client. Which
 encodings changed since it was last asked, the catalog tells the steward (`take_touched`). Made for 100,000 images: an
-index by device, so that what a device says anew costs what it holds, and tuples where sets would take ten times the room.
+index by device, so that what a device says anew costs what it holds, and tuples, not sets, for few places.
 """
 
 from __future__ import annotations

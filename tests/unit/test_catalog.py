@@ -333,7 +333,7 @@ def test_an_encoding_is_known_by_the_claim_that_most_devices_make() -> None:
     catalog.announce(DEVICES[0], [AnnouncedShare(ENCODING, 0, OTHER_OBJECT, STRANGER, 1, 6, 1)])
     known = catalog.known(ENCODING)
     assert known is not None
-    assert (known.claim.object_id, len(known.sound), known.contrary) == (OBJECT, 5, {DEVICES[0]})
+    assert (known.claim.object_id, len(known.sound), known.contrary) == (OBJECT, 5, frozenset({DEVICES[0]}))
     assert catalog.known(OTHER_ENCODING) is None
 
 
