@@ -1,9 +1,9 @@
 """When a device is late: judged by what it needed lately, as TCP judges its packets (RFC 6298). Pure: no clock.
 
 A request is late once it has taken longer than the smoothed time of that device's answers and four times their
-deviation. A device that is not known yet is given a second. A device is *slow* while a request to it is late, and for a
-while after it was late several times in a row: it is asked only where nobody else is left. So a device that hangs holds
-few places among the requests under way, and is asked again once it has answered.
+deviation. A device that is not known yet is given half a second. A device is *slow* while a request to it is late, and
+for a while after it was late several times in a row: it is asked only where nobody else is left. So a device that hangs
+holds few places among the requests under way, and is asked again once it has answered.
 
     request ──▶ under way ──answered in time──▶ learned, forgiven
                     │ its time is over
@@ -15,7 +15,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Optional
 
-FIRST_PATIENCE = 1.0  # seconds; for a device that has not answered yet
+FIRST_PATIENCE = 0.5  # seconds; for a device that has not answered yet
 MIN_PATIENCE = 0.25  # seconds; below it lies what a busy machine and a disk's cache do
 SLOW_AFTER = 3  # times late in a row
 SLOW_FOR = 10.0  # seconds after the last of them

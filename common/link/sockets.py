@@ -7,9 +7,9 @@ The options are those of docs/protocol.md, "Transport"; each has a reason:
   requests could find a pipe of 16 full, and be lost;
 - `immediate`: nothing is queued for a connection that does not stand, since its requester will send it again;
 - heartbeats: a peer that hangs or a cable that is pulled is noticed within three seconds by the broker, which sends
-  them, and within five (`heartbeat_ttl`) by its peers, which only answer. They send none of their own: libzmq 4.3 aborts
-  the process ("Assertion failed: !_io_error") if a heartbeat is due on a connection that broke while its pipe was full,
-  as it is in a worker that was stopped for some seconds.
+  them, and within five (`heartbeat_ttl`) by its peers, which only answer. They send none of their own: libzmq 4.3
+  aborts a process ("Assertion failed: !_io_error") where a heartbeat is due on a connection that broke while its pipe was
+  full, as it is in a worker that was stopped for some seconds.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Devices that hang (SIGSTOP): still connected, and silent. They cost a get seconds, and a put no more than their share.
+"""Devices that hang (SIGSTOP): still connected, and silent. They cost a get seconds, a put no more than their share.
 
 The time of a get is held against that of the same get without, taken in the same test.
 """

@@ -22,8 +22,8 @@ def answered_in(latency: Latency, *times: float, start: float = 0.0) -> float:
     return now
 
 
-def test_a_device_that_is_not_known_is_given_a_second() -> None:
-    assert Latency().patience == FIRST_PATIENCE == 1.0
+def test_a_device_that_is_not_known_is_given_half_a_second() -> None:
+    assert Latency().patience == FIRST_PATIENCE == 0.5
 
 
 @given(st.lists(st.floats(0, 0.01), min_size=1))
@@ -52,8 +52,8 @@ def test_patience_follows_smoothed_time_and_deviation_as_rfc_6298_has_it() -> No
 def test_a_device_is_slow_from_the_moment_when_an_answer_is_late_until_it_is_here() -> None:
     latency = Latency()
     asked = latency.asked(10.0)
-    assert not latency.is_slow(11.0)
-    assert latency.is_slow(11.1)
+    assert not latency.is_slow(10.5)
+    assert latency.is_slow(10.6)
     assert latency.is_slow(100.0)
     latency.answered(asked, 100.0)
     assert not latency.is_slow(100.0)
