@@ -14,7 +14,7 @@ from common.errors import NotFoundError, UsageError
 from common.files import locked, read_limited, write_private
 from common.home import client_identity, home, load_brokers, save_brokers
 from common.identity import KeyPair, load_key_pair, save_key_pair
-from common.invite import Role, decode_invite
+from common.invite import Role, decode_invite, same_cluster
 from common.passphrase import read_passphrase
 from common.program import application, complain, run
 from common.vault.folder import VaultFolder
@@ -42,7 +42,7 @@ def join(
         decoded = decode_invite(invite)
         brokers = folder / "brokers.json"
         # The same cluster again is tried: it may have revoked this machine.
-        if brokers.exists() and decoded.broker.public_key not in [b.public_key for b in load_brokers(brokers)]:
+        if brokers.exists() and not same_cluster(load_brokers(brokers), decoded.brokers):
             raise UsageError(
                 f"this machine is a client of another cluster already ({folder})",
                 advice="set TESSERA_HOME to be the client of both",
@@ -51,8 +51,8 @@ def join(
         if not key_file.exists():
             save_key_pair(key_file, KeyPair.generate())
         admitted = trade(decoded, Role.CLIENT, name or socket.gethostname(), load_key_pair(key_file))
-        save_brokers(brokers, [decoded.broker])
-    print(f"joined the cluster of the broker at {decoded.broker.host} as {admitted}")
+        save_brokers(brokers, decoded.brokers)
+    print(f"joined the cluster of the broker at {decoded.brokers[0].host} as {admitted}")
 
 
 @commands.command()

@@ -13,7 +13,8 @@ import msgspec
 
 from broker.catalog import Catalog
 from broker.credit import CREDIT, REQUESTS, REQUESTS_PER_DEVICE
-from broker.members import MembersFile
+from broker.members import MembersFile, address_of
+from broker.other_brokers import take_up
 from broker.placement import Candidate, has_room, place
 from broker.rights import Standing
 from common.errors import IntegrityError, ProtocolError, RefusedError
@@ -28,6 +29,7 @@ from common.protocol.messages import (
     Announce,
     AnnouncedShare,
     Answer,
+    Brokers,
     Code,
     Device,
     Hello,
@@ -35,6 +37,7 @@ from common.protocol.messages import (
     Identifier,
     Join,
     Joined,
+    KnownBroker,
     ListObjects,
     Locate,
     Message,
@@ -182,7 +185,9 @@ class Desk:
     def join(self, one_time_key: bytes, header: Join) -> Answered:
         try:
             member = self._members.change(
-                lambda members: members.admit(one_time_key, header.public_key, header.name, self._today())
+                lambda members: members.admit(
+                    one_time_key, header.public_key, header.name, self._today(), address_of(header)
+                )
             )
         except RefusedError as error:
             return Joined(Answer(Code.NOT_ALLOWED, str(error))), None
@@ -191,6 +196,15 @@ class Desk:
             return Joined(Answer(Code.FAULT, "the broker cannot write its list of members")), None
         log.info("admitted %s as %s", member.name, member.standing.value)
         return Joined(GRANTED, member.name), None
+
+    # --- other brokers
+
+    def sync(self, payload: memoryview) -> Answered:
+        return Acknowledged(take_up(self._members, payload, self._today())), None
+
+    def brokers(self) -> Answered:
+        known = self._members.members.brokers()
+        return Brokers(GRANTED), pack([KnownBroker(a.host, a.client_port, a.worker_port, k) for k, a in known.items()])
 
     def standing_of(self, public_key: bytes) -> Optional[Standing]:
         member = self._members.members.find(public_key, self._today())

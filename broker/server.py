@@ -18,6 +18,7 @@ import zmq
 from broker.authentication import Authentication, authenticated_key
 from broker.desk import Desk
 from broker.members import MembersFile
+from broker.other_brokers import OtherBrokers
 from broker.rights import CLIENT_SIDE, WORKER_SIDE
 from broker.switchboard import Outgoing, Side, Switchboard
 from common.errors import UsageError
@@ -52,6 +53,7 @@ class Server:
         self._authentication = Authentication(self._context, self._admits)  # before any port is open
         self._desk = Desk(members, time.monotonic(), _today)
         self._switchboard = Switchboard(self._desk)
+        self._others = OtherBrokers(self._context, pair, members)
         self._routers: dict[Side, zmq.Socket[bytes]] = {}
         for side in Side:
             router = self._routers[side] = make_router(self._context, pair, side.value)
@@ -74,7 +76,7 @@ class Server:
         return None
 
     def serve(self, stopping: threading.Event) -> None:
-        """Route messages until the event is set."""
+        """Route messages until the event is set; RefusedError where this broker is revoked."""
         poller = zmq.Poller()
         poller.register(self._authentication.socket, zmq.POLLIN)
         for router in self._routers.values():
@@ -91,9 +93,11 @@ class Server:
             if now >= next_tick:
                 next_tick = now + _TICK
                 self._members.refresh()
+                self._others.tick(now)
                 self._send_all(self._switchboard.tick(now))
 
     def close(self) -> None:
+        self._others.close()
         self._context.destroy(linger=200)
 
     def _drain(self, side: Side, router: zmq.Socket[bytes]) -> None:

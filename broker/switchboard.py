@@ -170,6 +170,10 @@ class Switchboard:
             return self._hello(session, read(Hello))
         if operation is Operation.JOIN:
             return desk.join(session.public_key, read(Join))
+        if operation is Operation.SYNC:
+            return desk.sync(payload)
+        if operation is Operation.BROKERS and (session.greeted or self._devices.get(session.device) is session):
+            return desk.brokers()
         if operation is Operation.REGISTER:
             return self._register(session, read(Register), now)
         if operation in (Operation.ANNOUNCE, Operation.REPORT):

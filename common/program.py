@@ -17,6 +17,7 @@ import typer
 
 from common.errors import TesseraError, UsageError
 from common.home import configured
+from common.stopping import end_as_interrupted
 from common.text import printable
 
 INTERRUPTED = 130
@@ -47,6 +48,7 @@ def run(commands: typer.Typer, name: str, *, serves: bool = False) -> NoReturn:
     style = "%(asctime)s %(levelname)s %(message)s" if serves or debug else f"{name}: %(message)s"
     logging.basicConfig(level=level, format=style, stream=sys.stderr)
     _accept_any_name()
+    end_as_interrupted()
     sys.exit(exit_code(commands, name, arguments, debug=debug))
 
 

@@ -1,4 +1,8 @@
-"""Ending a long-running program cleanly: SIGTERM and Ctrl-C (on Windows Ctrl-C and Ctrl-Break) set a flag."""
+"""Ending a program cleanly when it is asked to: SIGTERM, Ctrl-C, and on Windows Ctrl-Break.
+
+A program that serves sets a flag and ends after the round it is in (`stop_on_signals`). One that does a person's work
+ends in the one way that it knows for Ctrl-C, whatever signal asked (`end_as_interrupted`).
+"""
 
 from __future__ import annotations
 
@@ -19,3 +23,17 @@ def stop_on_signals() -> threading.Event:
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), stop)
     return stopping
+
+
+def end_as_interrupted() -> None:
+    """From now on SIGTERM, and on Windows Ctrl-Break, do what Ctrl-C does. To be called in the main thread."""
+
+    def interrupt(_number: int, frame: Optional[FrameType]) -> None:
+        # Whoever handles Ctrl-C now: asyncio cancels its task, elsewhere it is a KeyboardInterrupt. Where Ctrl-C is
+        # ignored, as behind the shell's `&`, this is one all the same: an end that was asked for by name.
+        handler = signal.getsignal(signal.SIGINT)
+        (handler if callable(handler) else signal.default_int_handler)(signal.SIGINT, frame)
+
+    for name in ("SIGTERM", "SIGBREAK"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), interrupt)

@@ -2,6 +2,9 @@
 
 Questions of one kind to the same device that are asked in the same moment travel in one message, up to the protocol's
 sizes. So restoring many small images at a time needs few messages, and the code that restores one knows nothing of it.
+
+Every message tells how long its device took. A message goes on when nobody wants its answers any more: taken back, it
+would still hold its place at the broker.
 """
 
 from __future__ import annotations
@@ -29,6 +32,7 @@ from common.protocol.messages import (
     Fetched,
     ShareName,
 )
+from consumer.latency import Latencies
 
 PATIENCE = 20.0  # seconds
 _BUSY_PAUSE = 0.02  # seconds
@@ -57,9 +61,10 @@ class _Question(Generic[N, A]):
 class Together(Generic[N, A]):
     """Collects the questions of one moment and asks them device by device, message by message."""
 
-    def __init__(self, ask: Callable[[bytes, list[N], int], Awaitable[Answers[A]]]) -> None:
+    def __init__(self, ask: Callable[[bytes, list[N], int], Awaitable[Answers[A]]], latencies: Latencies) -> None:
         """`ask(device, names, reply_bytes)` asks one message's questions: an answer or an error for each, in order."""
         self._ask = ask
+        self._latencies = latencies
         self._waiting: dict[bytes, list[_Question[N, A]]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -92,14 +97,19 @@ class Together(Generic[N, A]):
 
     async def _exchange(self, device: bytes, questions: list[_Question[N, A]]) -> None:
         reply_bytes = sum(question.reply_bytes for question in questions)
+        latency = self._latencies.of(device)
+        asked = latency.asked(time.monotonic())
         try:
             answers = await self._ask(device, [question.name for question in questions], reply_bytes)
         except TesseraError as error:
+            latency.given_up(asked)
             answers = [error] * len(questions)
         except asyncio.CancelledError:
             for question in questions:
                 question.answer.cancel()
             raise
+        else:
+            latency.answered(asked, time.monotonic())
         for question, answer in zip(questions, answers):
             if question.answer.done():
                 continue  # whoever asked went away
@@ -127,10 +137,19 @@ class Devices:
 
     def __init__(self, link: Link) -> None:
         self._link = link
-        self._blocks: Together[BlockName, memoryview] = Together(self._fetch)
+        self._latencies = Latencies()
+        self._blocks: Together[BlockName, memoryview] = Together(self._fetch, self._latencies)
         with_recipe, alone = partial(self._describe, True), partial(self._describe, False)
-        self._descriptions: Together[ShareName, Description] = Together(with_recipe)
-        self._mappings: Together[ShareName, Description] = Together(alone)
+        self._descriptions: Together[ShareName, Description] = Together(with_recipe, self._latencies)
+        self._mappings: Together[ShareName, Description] = Together(alone, self._latencies)
+
+    def patience(self, device: bytes) -> float:
+        """Seconds after which an answer of this device is late."""
+        return self._latencies.of(device).patience
+
+    def slow(self) -> set[bytes]:
+        """The devices that are late now, or were again and again."""
+        return self._latencies.slow(time.monotonic())
 
     async def block(self, device: bytes, name: BlockName, length: int) -> memoryview:
         """A block of `length` bytes, unchecked; DeclinedError or UnreachableError where it does not come."""

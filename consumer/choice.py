@@ -1,7 +1,8 @@
 """Which shares to take a segment's blocks from, and which next when one fails. Pure: no socket, no clock.
 
 Data shares come first, since where all k are there nothing needs decoding. A share with faults goes behind those
-without, but is not given up: a block that is bad says nothing about the next one. A device that is gone is.
+without, but is not given up: a block that is bad says nothing about the next one. A slow device goes behind all others,
+since one that hangs costs more than a bad block. A device that is gone is given up.
 """
 
 from __future__ import annotations
@@ -25,17 +26,18 @@ class Choice:
         self._faults = dict.fromkeys(holders, 0)
         self._gone: set[bytes] = set()
 
-    def next(self, asked: Collection[Holder], taken: Collection[int]) -> Optional[Holder]:
+    def next(self, asked: Collection[Holder], taken: Collection[int], slow: Collection[bytes] = ()) -> Optional[Holder]:
         """Whom to ask for one more block of a segment; None where nobody is left.
 
-        `asked`: holders that were asked for this segment before; `taken`: shares that delivered or still may.
+        `asked`: holders that were asked for this segment before; `taken`: shares that delivered or are about to;
+        `slow`: devices that are late.
         """
         fit = [
             holder
             for holder in self._faults
             if holder not in asked and holder.share not in taken and holder.device not in self._gone
         ]
-        return min(fit, key=self._rank, default=None)
+        return min(fit, key=lambda holder: (holder.device in slow, *self._rank(holder)), default=None)
 
     def _rank(self, holder: Holder) -> tuple[int, bool, int]:
         return (self._faults[holder], holder.share >= self._k, holder.share)

@@ -1,19 +1,19 @@
 """Gathers one encoding's blocks from its devices: locate → gather → check.
 
-A block counts only once it has the digest that the recipe names; whoever gave a bad one is named to the user, and
-another share takes its place. A device that is gone is not asked again for this image.
+A block counts only once it has the digest that the recipe names; whoever gave a bad one is named to the user and
+remembered for the broker, and another share takes its place. Where a block is late another share is asked for, too
+(`hedging`). A device that is gone is not asked again for this image.
 """
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from typing import Optional
 
 from common.errors import IntegrityError, NotEnoughError, TesseraError, UnreachableError
 from common.link.declined import DeclinedError
 from common.protocol.identifiers import DIGEST_SIZE
-from common.protocol.messages import BlockName, Code, EncodingAt, ShareName
+from common.protocol.messages import BlockName, Code, Complaint, EncodingAt, ShareName
 from common.recipe import Recipe
 from common.slicing import block_size_for
 from common.vault.keys import VaultKey
@@ -21,6 +21,7 @@ from common.vault.mapping import MAX_SEALED_MAPPING, Mapping
 from common.vault.trust import TrustedImage
 from consumer.asking import Devices
 from consumer.choice import Choice, Holder
+from consumer.hedging import Race
 
 _RECIPE_FRAME = 256  # bytes of a recipe beside its digests
 Trouble = Callable[[bytes, str], None]  # device id, what is wrong with its share
@@ -33,8 +34,10 @@ class Gathering:
         self._devices = devices
         self._encoding = encoding
         self._trouble = trouble
-        self._holders = [Holder(s.share, s.device_id) for s in encoding.shares if s.sound and s.alive]
-        self._choice = Choice(encoding.k, self._holders)
+        self._choice = Choice(
+            encoding.k, [Holder(s.share, s.device_id) for s in encoding.shares if s.sound and s.alive]
+        )
+        self.bad: list[Complaint] = []  # shares that were found bad here
         known = {share.share for share in encoding.shares}
         # Whether anything but damage is in the way: a device that is not connected, a share that nobody announced.
         self._missing = len(known) < encoding.n or not all(share.alive for share in encoding.shares)
@@ -47,27 +50,34 @@ class Gathering:
 
         `kept`: the mapping, where this machine has it. NotEnoughError where no device has good ones.
         """
-        encoding = self._encoding
-        encoding_id, object_id = encoding.encoding_id, encoding.object_id
-        for holder in sorted(self._holders):
-            name = ShareName(encoding_id, holder.share)
+
+        async def describe(holder: Holder) -> Optional[TrustedImage]:
             try:
-                description = await self._devices.description(
-                    holder.device, name, self._description_bytes(), with_recipe=True
-                )
-                image = (
-                    TrustedImage(kept, encoding_id)
-                    if kept is not None
-                    else TrustedImage.from_sealed(key, description.mapping, object_id, encoding_id)
-                )
-                if (image.mapping.k, image.mapping.n) != (encoding.k, encoding.n):
-                    raise IntegrityError("what the catalog says of the encoding is not what its mapping says")
-                self._recipe = image.accept_recipe(description.recipe, unit)
-                self._image = image
-                return image
+                return await self._describe(holder, key, kept, unit)
             except TesseraError as error:  # a mapping that another key sealed is damage, too
                 self._failed(holder, error)
-        raise self._shortage("no device has a good recipe of it")
+                return None
+
+        proven = await Race(1, self._choice, self._devices, describe).run()
+        if not proven:
+            raise self._shortage("no device has a good recipe of it")
+        (self._image,) = proven.values()
+        return self._image
+
+    async def _describe(self, holder: Holder, key: VaultKey, kept: Optional[Mapping], unit: int) -> TrustedImage:
+        encoding = self._encoding
+        encoding_id, object_id = encoding.encoding_id, encoding.object_id
+        name = ShareName(encoding_id, holder.share)
+        description = await self._devices.description(holder.device, name, self._description_bytes(), with_recipe=True)
+        image = (
+            TrustedImage(kept, encoding_id)
+            if kept is not None
+            else TrustedImage.from_sealed(key, description.mapping, object_id, encoding_id)
+        )
+        if (image.mapping.k, image.mapping.n) != (encoding.k, encoding.n):
+            raise IntegrityError("what the catalog says of the encoding is not what its mapping says")
+        image.accept_recipe(description.recipe, unit)
+        return image
 
     def _description_bytes(self) -> int:
         """The most that mapping and recipe may take, by what the catalog says of the share's length."""
@@ -77,59 +87,32 @@ class Gathering:
 
     @property
     def recipe(self) -> Recipe:
-        return self._recipe
+        return self._image.recipe
 
     async def segment(self, segment: int) -> dict[int, memoryview]:
         """k good blocks of a segment by share; NotEnoughError where so many are not to be had."""
         k = self._encoding.k
-        good: dict[int, memoryview] = {}
-        asked: set[Holder] = set()
-        waiting: dict[asyncio.Task[memoryview], Holder] = {}
-        try:
-            while len(good) < k:
-                self._ask_more(segment, k - len(good), good, asked, waiting)
-                if len(good) + len(waiting) < k:
-                    had = len(good) + len(waiting)
-                    raise self._shortage(f"only {had} good blocks of segment {segment} are to be had; {k} are needed")
-                done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-                for task in done:
-                    self._receive(segment, waiting.pop(task), task, good)
-        finally:
-            for task in waiting:
-                task.cancel()
+
+        async def fetch(holder: Holder) -> Optional[memoryview]:
+            return await self._good_block(holder, segment)
+
+        race = Race(k, self._choice, self._devices, fetch)
+        good = await race.run()
+        if len(good) < k:
+            raise self._shortage(f"only {race.had} good blocks of segment {segment} are to be had; {k} are needed")
         return good
 
-    def _ask_more(
-        self,
-        segment: int,
-        wanted: int,
-        good: dict[int, memoryview],
-        asked: set[Holder],
-        waiting: dict[asyncio.Task[memoryview], Holder],
-    ) -> None:
-        while len(waiting) < wanted:
-            taken = [*good, *(holder.share for holder in waiting.values())]
-            holder = self._choice.next(asked, taken)
-            if holder is None:
-                return
-            asked.add(holder)
-            name = BlockName(self._encoding.encoding_id, holder.share, segment)
-            length = self._recipe.block_length(segment)
-            task = asyncio.ensure_future(self._devices.block(holder.device, name, length))
-            waiting[task] = holder
-
-    def _receive(
-        self, segment: int, holder: Holder, task: asyncio.Task[memoryview], good: dict[int, memoryview]
-    ) -> None:
+    async def _good_block(self, holder: Holder, segment: int) -> Optional[memoryview]:
+        name = BlockName(self._encoding.encoding_id, holder.share, segment)
         try:
-            block = task.result()
+            block = await self._devices.block(holder.device, name, self.recipe.block_length(segment))
         except TesseraError as error:
             self._failed(holder, error)
-            return
+            return None
         if self._image.is_good(segment, holder.share, block):
-            good[holder.share] = block
-        else:
-            self._failed(holder, IntegrityError(f"block {segment} is not the one that was stored"))
+            return block
+        self._failed(holder, IntegrityError(f"block {segment} is not the one that was stored"))
+        return None
 
     def _shortage(self, text: str) -> TesseraError:
         """Too little is left: damaged where only damage is in the way, else not enough devices."""
@@ -141,4 +124,8 @@ class Gathering:
         if gone or isinstance(error, UnreachableError):
             self._choice.gone(holder.device)
             self._missing = True
+        if isinstance(error, IntegrityError) or (isinstance(error, DeclinedError) and error.code is Code.DAMAGED):
+            complaint = Complaint(self._encoding.encoding_id, holder.share, holder.device)
+            if complaint not in self.bad:
+                self.bad.append(complaint)
         self._trouble(holder.device, f"share {holder.share}: {error}")

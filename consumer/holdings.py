@@ -18,6 +18,8 @@ from common.vault.folder import VaultFolder
 from common.vault.keys import VaultKey
 from common.vault.mapping import MAX_SEALED_MAPPING, Mapping, open_mapping
 from consumer.asking import Devices
+from consumer.choice import Choice, Holder
+from consumer.hedging import Race
 
 _HASH = re.compile(r"[0-9a-f]{8,64}")
 _FULL = 64  # hex digits
@@ -71,14 +73,18 @@ class Mappings:
 
     async def _fetch(self, encoding: EncodingAt) -> Optional[Mapping]:
         """A mapping from the first device that has a good one, kept for the next time."""
-        for share, devices in shares_at_hand(encoding).items():
-            name = ShareName(encoding.encoding_id, share)
+
+        async def describe(holder: Holder) -> Optional[tuple[bytes, Mapping]]:
+            name = ShareName(encoding.encoding_id, holder.share)
             try:
-                description = await self._devices.description(devices[0], name, MAX_SEALED_MAPPING, with_recipe=False)
-                sealed = description.mapping
-                mapping = open_mapping(self._key, sealed, encoding.object_id, encoding.encoding_id)
+                described = await self._devices.description(holder.device, name, MAX_SEALED_MAPPING, with_recipe=False)
+                sealed = described.mapping
+                return sealed, open_mapping(self._key, sealed, encoding.object_id, encoding.encoding_id)
             except TesseraError:
-                continue
+                return None
+
+        holders = [Holder(share, devices[0]) for share, devices in shares_at_hand(encoding).items()]
+        for sealed, mapping in (await Race(1, Choice(encoding.k, holders), self._devices, describe).run()).values():
             self._vault.keep_mapping(encoding.object_id, encoding.encoding_id, sealed)
             return mapping
         return None

@@ -75,6 +75,9 @@ class Output:
         except OSError as error:
             self.discard()
             raise TesseraError(f"cannot write {self.target}: {error.strerror}") from None
+        except BaseException:  # interrupted
+            self.discard()
+            raise
         sync_folder(self.target.parent)
 
     def discard(self) -> None:

@@ -1,8 +1,13 @@
-"""What all images of one run share, and how one image is restored from whichever of its encodings can be."""
+"""What all images of one run share, and how one image is restored from whichever of its encodings can be.
+
+Shares that were found bad on the way are reported to the broker at an image's end, so that they are mended. That is a
+favour to the cluster: whether it hears it changes nothing for the image.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -15,7 +20,9 @@ from common.link.link import Link
 from common.link.questions import list_devices, list_encodings, locate, settled_devices
 from common.link.window import Window
 from common.progress import ByteProgress
-from common.protocol.messages import Device, EncodingAt, shares_at_hand
+from common.protocol.codec import pack
+from common.protocol.envelope import Operation
+from common.protocol.messages import Acknowledged, Complain, Complaint, Device, EncodingAt, shares_at_hand
 from common.vault.folder import VaultFolder
 from common.vault.keys import VaultKey
 from common.vault.mapping import Mapping
@@ -25,6 +32,9 @@ from consumer.holdings import Held, Holdings, Mappings, combine
 from consumer.output import Output, StandardOutput
 from consumer.restoring import Restoring
 
+log = logging.getLogger(__name__)
+
+_COMPLAINT_PATIENCE = 2.0  # seconds
 _IMAGES = 64  # restored at a time
 _MEMORY = 48 << 20  # bytes of segments for all of them; a large image takes about half of it
 _PER_LARGE_IMAGE = 28 << 20  # segments gathered ahead, one being opened, two being written
@@ -117,20 +127,39 @@ class Session:
             if len(shares_at_hand(encoding)) < encoding.k:
                 failure = failure or self._too_few(encoding, sha256)
                 continue
+            gathering = Gathering(self._devices, encoding, trouble)
+            restored: Optional[Restored] = None
             try:
-                gathering = Gathering(self._devices, encoding, trouble)
-                code = self._code(encoding.k, encoding.n)
-                image = await gathering.prove(self._key, self._mappings.kept(encoding), code.block_unit)
-                output = open_output(image.mapping)
-                self._progress.expect(image.mapping.image_size)
-                await Restoring(code, gathering, image).write_to(output, self._progress.advance)
+                mapping, path = await self._restore_from(encoding, gathering, open_output)
+                seconds = time.monotonic() - started
+                restored = Restored(sha256, mapping.name, mapping.image_size, path, seconds, troubles)
             except (NotEnoughError, IntegrityError) as error:
                 failure = type(error)(f"{sha256}: {error}", advice=error.advice)
-                continue
-            mapping = image.mapping
-            seconds = time.monotonic() - started
-            return Restored(sha256, mapping.name, mapping.image_size, output.target, seconds, troubles)
+            await self._report(gathering.bad)
+            if restored is not None:
+                return restored
         raise failure or NotEnoughError(f"{sha256}: no shares are at hand")
+
+    async def _restore_from(
+        self, encoding: EncodingAt, gathering: Gathering, open_output: OpenOutput
+    ) -> tuple[Mapping, Optional[Path]]:
+        code = self._code(encoding.k, encoding.n)
+        image = await gathering.prove(self._key, self._mappings.kept(encoding), code.block_unit)
+        self._progress.expect(image.mapping.image_size)
+        output = open_output(image.mapping)
+        await Restoring(code, gathering, image).write_to(output, self._progress.advance)
+        return image.mapping, output.target
+
+    async def _report(self, bad: Sequence[Complaint]) -> None:
+        """Tell the broker of bad shares; whatever becomes of that."""
+        if not bad:
+            return
+        try:
+            await self._link.request(
+                Operation.COMPLAIN, Complain(), Acknowledged, payload=pack(list(bad)), patience=_COMPLAINT_PATIENCE
+            )
+        except TesseraError as error:
+            log.debug("the broker was not told of %d bad shares: %s", len(bad), error)
 
     def _too_few(self, encoding: EncodingAt, sha256: str) -> TesseraError:
         """Damaged where every share is known and only damage is in the way, else not enough."""

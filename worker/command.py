@@ -14,7 +14,7 @@ from common.errors import RefusedError, UnreachableError, UsageError
 from common.files import locked, make_folder
 from common.home import home, load_brokers, save_brokers
 from common.identity import KeyPair, load_key_pair, save_key_pair
-from common.invite import Role, decode_invite
+from common.invite import Role, decode_invite, same_cluster
 from common.joining import join
 from common.program import application, run
 from common.stopping import stop_on_signals
@@ -96,7 +96,7 @@ def _join_once(folder: Path, invite_text: Optional[str], name: str) -> None:
                 advice="run `python broker/broker.py invite worker` at the broker, then start this with --join INVITE",
             )
         invite = decode_invite(invite_text)
-        if joined and invite.broker.public_key not in [b.public_key for b in load_brokers(folder / "brokers.json")]:
+        if joined and not same_cluster(load_brokers(folder / "brokers.json"), invite.brokers):
             raise UsageError(
                 f"{folder} is a device of another cluster", advice="give this cluster another folder with --store"
             )
@@ -110,7 +110,7 @@ def _join_once(folder: Path, invite_text: Optional[str], name: str) -> None:
                 raise
             log.info("%s is a device of its cluster already; the invite was not used: %s", folder, error)
             return
-        save_brokers(folder / "brokers.json", [invite.broker])
+        save_brokers(folder / "brokers.json", invite.brokers)
         log.info("joined the cluster as %s", admitted)
 
 

@@ -6,7 +6,10 @@ The options are those of docs/protocol.md, "Transport"; each has a reason:
   sends has twice that: libzmq reports what left a pipe only by half pipes (lwm = hwm / 2), so that 16 answers to 16
   requests could find a pipe of 16 full, and be lost;
 - `immediate`: nothing is queued for a connection that does not stand, since its requester will send it again;
-- heartbeats: a peer that hangs or a cable that is pulled is noticed within three seconds.
+- heartbeats: a peer that hangs or a cable that is pulled is noticed within three seconds by the broker, which sends
+  them, and within five (`heartbeat_ttl`) by its peers, which only answer. They send none of their own: libzmq 4.3
+  aborts a process ("Assertion failed: !_io_error") where a heartbeat is due on a connection that broke while its pipe was
+  full, as it is in a worker that was stopped for some seconds.
 """
 
 from __future__ import annotations
@@ -27,6 +30,9 @@ def make_router(context: zmq.Context[zmq.Socket[bytes]], pair: KeyPair, domain: 
     socket = context.socket(zmq.ROUTER)
     _limit(socket)
     socket.sndhwm = 2 * HIGH_WATER_MARK
+    socket.heartbeat_ivl = 1000
+    socket.heartbeat_timeout = 3000
+    socket.heartbeat_ttl = 5000
     socket.router_mandatory = 1
     socket.curve_server = 1
     socket.curve_secretkey = z85.encode(pair.secret)
@@ -54,7 +60,4 @@ def _limit(socket: zmq.Socket[bytes]) -> None:
     socket.rcvhwm = HIGH_WATER_MARK
     socket.maxmsgsize = MAX_PAYLOAD + _CURVE_OVERHEAD
     socket.handshake_ivl = 2000
-    socket.heartbeat_ivl = 1000
-    socket.heartbeat_timeout = 3000
-    socket.heartbeat_ttl = 5000
     socket.ipv6 = True

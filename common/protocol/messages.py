@@ -28,6 +28,8 @@ ShareIndex = Annotated[int, msgspec.Meta(ge=0, lt=MAX_SHARES)]
 Count = Annotated[int, msgspec.Meta(ge=0, lt=2**53)]
 Redundancy = Annotated[int, msgspec.Meta(ge=1, le=MAX_SHARES)]
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
+HostName = Annotated[str, msgspec.Meta(min_length=1, max_length=255)]  # or an address
+Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
 Capability = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
 Seconds = Annotated[int, msgspec.Meta(ge=0, lt=2**53)]
 Generation = Annotated[int, msgspec.Meta(ge=1, lt=2**32)]
@@ -71,9 +73,18 @@ class Empty(Message):
 # --- asked of the broker by an invited peer
 
 
+class ReachedAt(Message):
+    """Where others reach a broker that joins."""
+
+    host: HostName
+    client_port: Port
+    worker_port: Port
+
+
 class Join(Message):
     name: Name
     public_key: PublicKey
+    reached_at: Optional[ReachedAt] = None  # of a broker
 
 
 class Joined(Message):
@@ -265,9 +276,9 @@ class TrashList(Message):
 class KnownBroker(Message):
     """A broker of the cluster, as clients and workers reach it."""
 
-    host: Annotated[str, msgspec.Meta(min_length=1, max_length=255)]
-    client_port: Annotated[int, msgspec.Meta(ge=1, le=65535)]
-    worker_port: Annotated[int, msgspec.Meta(ge=1, le=65535)]
+    host: HostName
+    client_port: Port
+    worker_port: Port
     public_key: PublicKey
 
 

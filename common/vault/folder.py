@@ -79,9 +79,13 @@ class VaultFolder:
         target = self._mapping_path(object_id, encoding_id)
         temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o600)
-        with open(descriptor, "wb") as file:
-            file.write(sealed)
-        rename_over(temporary, target)
+        try:
+            with open(descriptor, "wb") as file:
+                file.write(sealed)
+            rename_over(temporary, target)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
 
     def mapping(self, key: VaultKey, object_id: bytes, encoding_id: bytes) -> Optional[Mapping]:
         """A kept mapping, opened; None where there is none, or it is damaged and has to be fetched."""

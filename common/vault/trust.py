@@ -58,6 +58,11 @@ class TrustedImage:
         self._recipe = recipe
         return recipe
 
+    @property
+    def recipe(self) -> Recipe:
+        """The recipe that was accepted."""
+        return self._recipe
+
     def is_good(self, segment: int, share: int, block: Union[bytes, memoryview]) -> bool:
         """Step 3."""
         recipe = self._recipe

@@ -28,6 +28,8 @@ from common.protocol.messages import (
     Code,
     Commit,
     Commitment,
+    Complain,
+    Complaint,
     Describe,
     Described,
     Device,
@@ -206,6 +208,8 @@ class MemoryCluster:
     def __init__(self, count: int) -> None:
         self.devices = [MemoryDevice(f"device-{number}") for number in range(1, count + 1)]
         self.messages: list[tuple[bytes, Operation]] = []  # each that was sent: to whom, and what
+        self.complaints: list[Complaint] = []
+        self.knows_complaints = True  # as an older broker does not
 
     @property
     def link(self) -> Link:
@@ -273,6 +277,12 @@ class MemoryCluster:
         if operation is Operation.LIST:
             after = unpack_header(header, ListObjects).after
             return Holdings(GRANTED, True), pack([e for e in self.encodings() if e.object_id > after])
+        if operation is Operation.COMPLAIN:
+            unpack_header(header, Complain)
+            if not self.knows_complaints:
+                raise DeclinedError(Answer(Code.MALFORMED), BROKER)
+            self.complaints += unpack(payload, list[Complaint])
+            return Acknowledged(GRANTED), b""
         raise AssertionError(f"the broker does not know {operation}")
 
     def encodings(self) -> list[EncodingAt]:

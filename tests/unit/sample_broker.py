@@ -54,6 +54,7 @@ _SIDES = {
     Standing.INVITED_CLIENT: Side.CLIENTS,
     Standing.BROKER: Side.CLIENTS,
     Standing.INVITED_BROKER: Side.CLIENTS,
+    Standing.REVOKED: Side.CLIENTS,
 }
 
 

@@ -73,6 +73,7 @@ class SmallBroker:
         self.pause = 0.0  # seconds after each message: a broker that is slow
         self.requests: list[Request] = []  # without the greetings
         self.greetings: list[Hello] = []
+        self.refused = 0  # handshakes of whoever is not admitted
         self.port = 0
         self._sessions = -1
         self._greeted: set[bytes] = set()
@@ -97,16 +98,23 @@ class SmallBroker:
 
     def cut_and_bind_anew(self) -> None:
         """Lose all connections and everything that was known of them."""
-        done = threading.Event()
 
         def rebind() -> None:
             self._router.close(linger=0)
             self._bind()
-            done.set()
 
-        self._tasks.put(rebind)
+        self._do(rebind)
+
+    def close_port(self) -> None:
+        """Lose all connections, and answer nobody until `cut_and_bind_anew`."""
+        self._do(lambda: self._router.close(linger=0))
+
+    def _do(self, task: Callable[[], None]) -> None:
+        done = threading.Event()
+        self._tasks.put(task)
+        self._tasks.put(done.set)
         if not done.wait(PATIENCE):
-            raise TimeoutError("the broker was not bound anew")
+            raise TimeoutError("the broker did not do it")
 
     def send(self, to: Request, responses: Responses) -> None:
         """Send messages to the client that this request came from."""
@@ -126,7 +134,12 @@ class SmallBroker:
     # --- the thread
 
     def _admits(self, key: bytes, _domain: str) -> Optional[str]:
-        return None if key in self.admitted else "not on the list"
+        if key in self.admitted:
+            return None
+        with self._changed:
+            self.refused += 1
+            self._changed.notify_all()
+        return "not on the list"
 
     def _bind(self) -> None:
         self._sessions += 1
@@ -147,7 +160,8 @@ class SmallBroker:
         while not self._stopping.is_set():
             poller = zmq.Poller()
             poller.register(self._authentication.socket, zmq.POLLIN)
-            poller.register(self._router, zmq.POLLIN)
+            if not self._router.closed:
+                poller.register(self._router, zmq.POLLIN)
             ready = dict(poller.poll(10))
             if self._authentication.socket in ready:
                 self._authentication.answer()

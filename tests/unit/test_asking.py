@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Callable, Optional
+from unittest import mock
 
 import pytest
 from hypothesis import given
@@ -28,6 +32,7 @@ from common.protocol.messages import (
     ShareName,
 )
 from consumer.asking import Description, Devices
+from consumer.latency import FIRST_PATIENCE, MIN_PATIENCE
 from tests.unit.memory_cluster import run
 from tests.unit.sample_images import chance
 
@@ -105,6 +110,14 @@ class Asking:
     async def outcomes(self, *tasks: asyncio.Task[Any]) -> list[Any]:
         self.link.may_answer.set()
         return list(await asyncio.gather(*tasks, return_exceptions=True))
+
+
+@contextmanager
+def patched_clock(later: float) -> Iterator[None]:
+    """Within, it is so many seconds later."""
+    now = time.monotonic()
+    with mock.patch("consumer.asking.time.monotonic", lambda: now + later):
+        yield
 
 
 def names(header: Fetch) -> list[tuple[int, int]]:
@@ -294,6 +307,34 @@ def test_whoever_goes_away_before_the_message_is_sent_does_not_either() -> None:
         first, second = await asking.outcomes(*tasks)
         assert isinstance(first, asyncio.CancelledError)
         assert bytes(second) == block_of(BlockName(ENCODING, 1, 0), 100)
+
+    run(ask())
+
+
+def test_a_device_is_slow_while_its_answer_is_late_even_when_nobody_wants_it_any_more() -> None:
+    async def ask() -> None:
+        asking = Asking()
+        task = asking.block(ONE, 0)
+        await asking.sent()
+        task.cancel()
+        late = asking.devices.patience(ONE)
+        assert asking.devices.slow() == set()
+        with patched_clock(later=late + 0.1):
+            assert asking.devices.slow() == {ONE}
+        assert asking.link.cancelled == 0, "it would hold its place at the broker without anybody knowing"
+        await asking.outcomes()
+        await asking.sent()
+        assert asking.devices.slow() == set()
+
+    run(ask())
+
+
+def test_the_time_of_an_answer_is_what_makes_the_next_one_late() -> None:
+    async def ask() -> None:
+        asking = Asking()
+        assert asking.devices.patience(ONE) == FIRST_PATIENCE
+        await asking.outcomes(asking.block(ONE, 0), asking.describe(TWO, 1, with_recipe=True))
+        assert asking.devices.patience(ONE) == asking.devices.patience(TWO) == MIN_PATIENCE
 
     run(ask())
 

@@ -40,6 +40,15 @@ def test_a_share_with_faults_goes_behind_those_without_and_is_not_given_up() -> 
     assert ask_all(choice) == [2, 3, 0, 1]
 
 
+def test_a_slow_device_goes_behind_all_others_even_those_with_faults() -> None:
+    choice = Choice(2, holders(0, 1, 2, 3))
+    choice.fault(Holder(1, DEVICES[1]))
+    asked: list[Holder] = []
+    while (holder := choice.next(asked, [], {DEVICES[0], DEVICES[2]})) is not None:
+        asked.append(holder)
+    assert [holder.share for holder in asked] == [3, 1, 0, 2]
+
+
 def test_a_device_that_is_gone_is_not_asked_again() -> None:
     choice = Choice(2, holders(0, 1, 2))
     choice.gone(DEVICES[1])

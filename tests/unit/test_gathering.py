@@ -44,6 +44,12 @@ class FakeDevices:
         self.under_way = 0
         self.most_under_way = 0
 
+    def patience(self, device: bytes) -> float:
+        return 60.0
+
+    def slow(self) -> set[bytes]:
+        return set()
+
     async def block(self, device: bytes, name: BlockName, length: int) -> memoryview:
         self.asked[device] += 1
         self.under_way += 1

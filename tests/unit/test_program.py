@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -322,3 +323,59 @@ def test_a_name_that_is_not_unicode_is_printed_as_it_is_on_disk() -> None:
     out, err = process.communicate(timeout=60)
     assert process.returncode == 0, err
     assert out == b"caf\xe9.png\n"
+
+
+# --- an end that is asked for
+
+WAITING_SCRIPT = """
+import asyncio
+import sys
+import time
+from common.program import application, run
+
+commands = application("Test.")
+
+@commands.command()
+def only(within_asyncio: bool = False) -> None:
+    async def wait() -> None:
+        try:
+            print("waiting", flush=True)
+            await asyncio.sleep(60)
+        finally:
+            await asyncio.sleep(0)
+            print("cleaned up", flush=True)
+
+    if within_asyncio:
+        asyncio.run(wait())
+    try:
+        print("waiting", flush=True)
+        time.sleep(60)
+    finally:
+        print("cleaned up", flush=True)
+
+run(commands, "tiny")
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
+@pytest.mark.parametrize("ignores_ctrl_c", [False, True])
+@pytest.mark.parametrize("arguments", [[], ["--within-asyncio"]])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_sigterm_ends_a_program_as_ctrl_c_does(
+    arguments: list[str], number: signal.Signals, ignores_ctrl_c: bool
+) -> None:
+    if ignores_ctrl_c and number == signal.SIGINT:
+        pytest.skip("that is what ignoring it means")
+    ignoring = "import signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\n" if ignores_ctrl_c else ""
+    process = subprocess.Popen(
+        [sys.executable, "-c", ignoring + WAITING_SCRIPT, *arguments],
+        env={**os.environ, "PYTHONPATH": os.fspath(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"waiting\n"
+    process.send_signal(number)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out.splitlines()) == (130, [b"cleaned up"])
+    assert err.splitlines() == [b"tiny: interrupted"]

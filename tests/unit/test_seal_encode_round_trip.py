@@ -17,7 +17,8 @@ from common.errors import NotEnoughError, NotFoundError, TesseraError
 from common.progress import ByteProgress
 from common.protocol.codec import MAX_PAYLOAD
 from common.protocol.envelope import Operation
-from common.protocol.messages import Answer, Code, Stored
+from common.protocol.identifiers import BROKER
+from common.protocol.messages import Answer, Code, Complaint, Stored
 from common.slicing import BLOCK_SIZE, TAG_SIZE
 from common.vault.folder import VaultFolder
 from common.vault.mapping import Mapping
@@ -360,6 +361,33 @@ def test_a_share_with_a_flipped_byte_is_replaced_and_its_device_named(size: int,
     assert (tmp_path / "out").read_bytes() == chance("content", size)
     assert [trouble.split(":")[0] for trouble in restored.troubles] == ["device-2"]
     assert any("device-2" in complaint for complaint in home.complaints)
+
+
+@pytest.mark.parametrize("knows_complaints", [True, False])
+@pytest.mark.parametrize("size", [3000, SEGMENT + 3000])
+def test_a_bad_share_is_reported_to_the_broker_whatever_it_makes_of_that(
+    size: int, knows_complaints: bool, tmp_path: Path
+) -> None:
+    home = Home(tmp_path, MemoryCluster(4))
+    home.cluster.knows_complaints = knows_complaints
+    sha256 = write(tmp_path / "image", chance("content", size))
+    home.put(tmp_path / "image")
+    device = home.cluster.devices[1]
+    (((encoding_id, share), held),) = device.shares.items()
+    held.blocks[0] = bytes([held.blocks[0][0] ^ 1]) + held.blocks[0][1:]
+    home.get(sha256, tmp_path / "out")
+    assert (tmp_path / "out").read_bytes() == chance("content", size)
+    expected = [Complaint(encoding_id, share, device.device_id)]
+    assert home.cluster.complaints == (expected if knows_complaints else [])
+
+
+def test_with_good_shares_nothing_is_reported(tmp_path: Path) -> None:
+    home = Home(tmp_path, MemoryCluster(4))
+    sha256 = write(tmp_path / "image", chance("content", 3000))
+    home.put(tmp_path / "image")
+    home.cluster.devices[1].die(Operation.FETCH)
+    home.get(sha256, tmp_path / "out")
+    assert (BROKER, Operation.COMPLAIN) not in home.cluster.messages
 
 
 def test_shares_of_another_encoding_in_place_of_ones_own_are_replaced(tmp_path: Path) -> None:

@@ -1,0 +1,101 @@
+"""What an encoding lacks, as a pure judgement of what is known of it.
+
+A device counts for one share of an encoding only, since it is never given more. A share is *held* where a device that
+is here, and stays, has it. Of the others some are only to be waited for: their devices have not been away for long.
+The rest is lacking:
+
+    whole       all n shares are held
+    waiting     k or more are at hand; what is missing may come back with its devices
+    lacking     k or more are at hand; something is to be rebuilt, or moved off a device that is retiring
+    hopeless    fewer than k are at hand: only their devices' return helps
+"""
+
+from __future__ import annotations
+
+import enum
+import hashlib
+from collections.abc import Iterable
+from typing import Callable, NamedTuple
+
+from broker.catalog import Known, Place
+
+
+class Presence(enum.Enum):
+    """What can be expected of a device."""
+
+    HERE = "here"
+    LEAVING = "leaving"  # here, but retiring: gives shares, is given none
+    AWAY = "away"  # not for long: it may come back
+    LOST = "lost"  # for too long, or not on the list of members
+
+
+class State(enum.Enum):
+    WHOLE = "whole"
+    WAITING = "waiting"
+    LACKING = "lacking"
+    HOPELESS = "hopeless"
+
+
+class Finding(NamedTuple):
+    """What was found of one encoding."""
+
+    state: State
+    spare: int = 0  # distinct shares at hand beyond k: how many more may go
+    lacking: tuple[int, ...] = ()  # to be rebuilt or moved now
+    unheard: bool = False  # waits for shares that no device has named yet
+    leaving: tuple[Place, ...] = ()  # shares that only a retiring device has
+    surplus: tuple[Place, ...] = ()  # copies, and damaged shares, that are not needed: only of a whole one
+    bytes_left: int = 0
+
+
+def judge(known: Known, presence: Callable[[bytes], Presence], *, urgent: bool, patient: bool) -> Finding:
+    """Judge one encoding.
+
+    `urgent`: wait for no device to come back. `patient`: wait for shares that no device has named, since the encoding
+    may just be coming into being.
+    """
+    claim = known.claim
+    at = {place: presence(place.device) for place in known.sound + known.damaged}
+    held = assign(claim.encoding_id, [place for place in known.sound if at[place] is Presence.HERE])
+    retiring = assign(claim.encoding_id, [place for place in known.sound if at[place] is Presence.LEAVING])
+    spare = len(held.keys() | retiring.keys()) - claim.k
+    missing = [share for share in range(claim.n) if share not in held]
+    if not missing:
+        kept = {Place(share, device) for share, device in held.items()}
+        unneeded = (place for place in at if at[place] is Presence.HERE and place not in kept)
+        return Finding(State.WHOLE, spare, surplus=tuple(unneeded))
+    away = {place.share for place in known.sound if at[place] is Presence.AWAY}
+    leaving = tuple(Place(*item) for item in retiring.items() if item[0] not in held and item[0] not in away)
+    if spare < 0:
+        return Finding(State.HOPELESS, spare, leaving=leaving)
+    unheard = set(missing) - {place.share for place in at} if patient else set()
+    waited_for = set() if urgent else away | unheard
+    lacking = tuple(share for share in missing if share not in waited_for)
+    state = State.LACKING if lacking else State.WAITING
+    waits_for_unheard = bool(unheard) and not urgent
+    return Finding(state, spare, lacking, waits_for_unheard, leaving, bytes_left=claim.share_bytes * len(lacking))
+
+
+def assign(encoding_id: bytes, places: Iterable[Place]) -> dict[int, bytes]:
+    """share → the device that counts for it: each device for one share, and as many shares as possible.
+
+    Where several would do, the choice follows a hash, so that all brokers choose alike and no device is favoured.
+    """
+    by_device: dict[bytes, list[int]] = {}
+    for place in places:
+        by_device.setdefault(place.device, []).append(place.share)
+    held: dict[int, bytes] = {}
+    if all(len(shares) == 1 for shares in by_device.values()):
+        held = {shares[0]: device for device, shares in by_device.items()}
+        if len(held) == len(by_device):
+            return held  # the usual case
+        held.clear()
+    for device in sorted(by_device, key=lambda device: (len(by_device[device]), _rank(encoding_id, device))):
+        free = [share for share in sorted(by_device[device]) if share not in held]
+        if free:
+            held[free[0]] = device
+    return held
+
+
+def _rank(encoding_id: bytes, device: bytes) -> bytes:
+    return hashlib.blake2b(encoding_id + device, digest_size=8, person=b"tessera-keep").digest()

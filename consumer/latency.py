@@ -1,0 +1,94 @@
+"""When a device is late: judged by what it needed lately, as TCP judges its packets (RFC 6298). Pure: no clock.
+
+A request is late once it has taken longer than the smoothed time of that device's answers and four times their
+deviation. A device that is not known yet is given half a second. A device is *slow* while a request to it is late, and
+for a while after it was late several times in a row: it is asked only where nobody else is left. So a device that hangs
+holds few places among the requests under way, and is asked again once it has answered.
+
+    request ──▶ under way ──answered in time──▶ learned, forgiven
+                    │ its time is over
+                    └──▶ late: the device is slow ──answered──▶ learned, counted; slow a while longer after three
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Optional
+
+FIRST_PATIENCE = 0.5  # seconds; for a device that has not answered yet
+MIN_PATIENCE = 0.25  # seconds; below it lies what a busy machine and a disk's cache do
+SLOW_AFTER = 3  # times late in a row
+SLOW_FOR = 10.0  # seconds after the last of them
+_GAIN, _DEVIATION_GAIN, _DEVIATIONS = 1 / 8, 1 / 4, 4  # RFC 6298, section 2
+
+
+@dataclass(eq=False)
+class Asked:
+    """A request under way; times in seconds."""
+
+    at: float
+    late_at: float
+
+
+class Latency:
+    """How long one device takes to answer."""
+
+    def __init__(self) -> None:
+        self._smoothed: Optional[float] = None
+        self._deviation = 0.0
+        self._under_way: list[Asked] = []
+        self._late_in_a_row = 0
+        self._last_late = float("-inf")
+
+    @property
+    def patience(self) -> float:
+        """Seconds after which a request that is sent now is late."""
+        if self._smoothed is None:
+            return FIRST_PATIENCE
+        return max(MIN_PATIENCE, self._smoothed + _DEVIATIONS * self._deviation)
+
+    def asked(self, now: float) -> Asked:
+        """A request goes out."""
+        asked = Asked(now, now + self.patience)
+        self._under_way.append(asked)
+        return asked
+
+    def answered(self, asked: Asked, now: float) -> None:
+        """Its answer is here."""
+        self.given_up(asked)
+        self._learn(now - asked.at)
+        if now <= asked.late_at:
+            self._late_in_a_row = 0
+        elif asked.at >= self._last_late:  # requests that were under way together are late together, and count once
+            self._late_in_a_row += 1
+            self._last_late = now
+
+    def given_up(self, asked: Asked) -> None:
+        """Nobody waits for it any more, or the device is gone: nothing is learned from it."""
+        self._under_way.remove(asked)
+
+    def is_slow(self, now: float) -> bool:
+        if any(asked.late_at < now for asked in self._under_way):
+            return True
+        return self._late_in_a_row >= SLOW_AFTER and now - self._last_late < SLOW_FOR
+
+    def _learn(self, seconds: float) -> None:
+        if self._smoothed is None:
+            self._smoothed, self._deviation = seconds, seconds / 2
+            return
+        self._deviation += _DEVIATION_GAIN * (abs(self._smoothed - seconds) - self._deviation)
+        self._smoothed += _GAIN * (seconds - self._smoothed)
+
+
+class Latencies:
+    """Those of all devices."""
+
+    def __init__(self) -> None:
+        self._devices: dict[bytes, Latency] = {}
+
+    def of(self, device: bytes) -> Latency:
+        return self._devices.setdefault(device, Latency())
+
+    def slow(self, now: float) -> set[bytes]:
+        """The devices that are late now, or were again and again."""
+        return {device for device, latency in self._devices.items() if latency.is_slow(now)}

@@ -1,0 +1,140 @@
+"""Devices that hang (SIGSTOP): still connected, and silent. They cost a get seconds, a put no more than their share.
+
+The time of a get is held against that of the same get without, taken in the same test.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from cluster.local import LocalCluster
+from tests.cluster.conftest import running_cluster
+from tests.cluster.devices import MIB, number_of, revive
+from tests.cluster.programs import Ended, User, files_below, finish, random_bytes, sha256_of, wait_until
+
+LARGE = 128 * MIB
+MOST = 3.0  # seconds that hung devices may cost a get
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
+
+
+@contextmanager
+def hung(cluster: LocalCluster, *indices: int) -> Iterator[None]:
+    """Within, these devices hang."""
+    pids = [cluster.device_pid(index) or 0 for index in indices]
+    assert all(pids)
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
+
+
+@pytest.fixture(scope="module")
+def image(cluster: LocalCluster, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, list[int]]:
+    """The SHA-256 of an image of 128 MiB, and the numbers of the devices that have its shares, in their order."""
+    path = tmp_path_factory.mktemp("large") / "large.raw"
+    path.write_bytes(random_bytes(MIB) * (LARGE // MIB))
+    (stored,) = User(cluster.environment, path.parent).store(str(path))
+    path.unlink()
+    return stored["sha256"], [number_of(cluster, name) for name in stored["devices"]]
+
+
+class Get:
+    """The same get, again and again."""
+
+    def __init__(self, owner: User, sha256: str) -> None:
+        self._owner, self._sha256 = owner, sha256
+        self._out = owner.folder / "out" / "image"
+        self._out.parent.mkdir()
+
+    @contextmanager
+    def started(self) -> Iterator[subprocess.Popen[bytes]]:
+        arguments = ("--hash", self._sha256, "--output", str(self._out))
+        with self._owner.started("consumer", *arguments) as process:
+            yield process
+
+    def wait_begun(self) -> None:
+        """Return once some of the image, and not all of it, is written."""
+        parts = self._out.parent
+        wait_until(lambda: any(part.stat().st_size > 4 * MIB for part in files_below(parts)), "a growing file")
+        assert not self._out.exists(), "it was too fast to be caught in the middle"
+
+    def check(self, ended: Ended) -> float:
+        """Seconds that it took, once what came is proven."""
+        assert ended.exit_code == 0, ended
+        assert sha256_of(self._out.read_bytes()) == self._sha256
+        self._out.unlink()
+        return ended.seconds
+
+    def seconds(self) -> float:
+        with self.started() as process:
+            return self.check(finish(process))
+
+
+@pytest.mark.parametrize("shares", [(0,), (2,), (0, 3), (1, 5)])
+def test_devices_that_hang_before_a_get_cost_it_at_most_three_seconds(
+    fragile_cluster: LocalCluster, owner: User, image: tuple[str, list[int]], shares: tuple[int, ...]
+) -> None:
+    sha256, devices = image
+    get = Get(owner, sha256)
+    usual = get.seconds()
+    with hung(fragile_cluster, *(devices[share] for share in shares)):
+        seconds = get.seconds()
+    assert seconds < usual + MOST
+
+
+@pytest.mark.parametrize("shares", [(1,), (0, 3)])
+def test_devices_that_hang_in_the_middle_of_a_get_cost_it_at_most_three_seconds(
+    fragile_cluster: LocalCluster, owner: User, image: tuple[str, list[int]], shares: tuple[int, ...]
+) -> None:
+    sha256, devices = image
+    get = Get(owner, sha256)
+    usual = get.seconds()
+    with get.started() as process:
+        get.wait_begun()
+        with hung(fragile_cluster, *(devices[share] for share in shares)):
+            rest = get.check(finish(process))
+    assert rest < usual + MOST
+
+
+def test_a_device_that_hangs_costs_many_small_images_at_most_three_seconds_together(
+    fragile_cluster: LocalCluster, user: User
+) -> None:
+    for number in range(100):
+        (user.folder / "in").mkdir(exist_ok=True)
+        (user.folder / "in" / str(number)).write_bytes(random_bytes(20_000))
+    user.store("in")
+
+    def seconds(out: str) -> float:
+        ended = user.run("consumer", "--all", "--output", out)
+        assert ended.exit_code == 0, ended
+        assert len(files_below(user.folder / out)) == 100
+        return ended.seconds
+
+    usual = seconds("usual")
+    with hung(fragile_cluster, 4):
+        assert seconds("hung") < usual + MOST
+
+
+# --- storing
+
+
+@pytest.fixture(scope="module")
+def eight(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCluster]:
+    with running_cluster(tmp_path_factory.mktemp("eight") / "cluster", 8) as running:
+        yield running
+
+
+@pytest.fixture
+def eight_devices(eight: LocalCluster) -> Iterator[LocalCluster]:
+    yield eight
+    revive(eight)
