@@ -232,8 +232,11 @@ class Switchboard:
             return [_refuse(session, envelope, Code.MALFORMED, "the payload is larger than its credit")]
         if envelope.credit > MAX_PAYLOAD:
             return [_refuse(session, envelope, Code.MALFORMED, f"the credit is over the limit of {MAX_PAYLOAD}")]
-        if self._ledger.find(session.session_id, envelope.request_id) is not None:
-            return []  # under way already: its answer comes; forwarded again it would pass without credit
+        under_way = self._ledger.find(session.session_id, envelope.request_id)
+        if under_way is not None and (under_way.device, under_way.credit) != (envelope.peer, envelope.credit):
+            return []  # another request by the same id would pass without credit
+        if under_way is not None and not self._ledger.repeat(under_way, now):
+            return []
         device = self._devices.get(envelope.peer)
         if device is None or not self._desk.alive(envelope.peer, now):
             code = Code.BUSY if self._desk.expected(envelope.peer, now) else Code.GONE
@@ -241,7 +244,7 @@ class Switchboard:
         entry = Forwarded(
             session.session_id, envelope.request_id, envelope.peer, envelope.operation, envelope.credit, now
         )
-        if not self._ledger.enter(entry):
+        if under_way is None and not self._ledger.enter(entry):
             return [_refuse(session, envelope, Code.BUSY)]
         onward = envelope._replace(peer=session.session_id, owner=session.owner)
         return [Outgoing(device, onward, bytes(frames[1]), payload)]

@@ -22,7 +22,7 @@ from common.link.sockets import make_dealer
 Payload = Union[bytes, bytearray, memoryview, Any]  # anything with a buffer, such as a numpy array
 
 
-@dataclass
+@dataclass(eq=False)
 class Pending:
     """A request that has no answer yet."""
 
@@ -59,7 +59,8 @@ class Attachment:
 
     def send(self, pending: Pending) -> None:
         """Send a request as soon as there is room, unless it is answered before."""
-        self._unsent.append(pending)
+        if pending not in self._unsent:
+            self._unsent.append(pending)
         self._on_event()
 
     def drop_unsent(self) -> None:

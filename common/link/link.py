@@ -16,6 +16,7 @@ import asyncio
 import itertools
 import secrets
 import sys
+import time
 from collections.abc import Coroutine
 from dataclasses import dataclass
 from typing import Any, Generic, Optional, TypeVar
@@ -29,6 +30,7 @@ from common.invite import BrokerAddress, Role
 from common.link.attachment import Attachment, Payload, Pending
 from common.link.connection import Change
 from common.link.declined import DeclinedError
+from common.link.resending import Resending
 from common.link.sockets import HIGH_WATER_MARK
 from common.link.succession import Succession
 from common.link.window import Window
@@ -70,6 +72,7 @@ class Link:
         self._pending: dict[bytes, Pending] = {}
         self._device_windows: dict[bytes, Window] = {}
         self._succession = Succession(identity.brokers)
+        self._resending = Resending()
         self._in_session = False
         self._no_handshake = False
         self._over: Optional[TesseraError] = None
@@ -172,11 +175,25 @@ class Link:
         pending = Pending(frames, asyncio.get_running_loop().create_future())
         self._pending[request_id] = pending
         try:
-            if self._in_session or operation is Operation.HELLO:
-                self._attachment.send(pending)
-            return await pending.answer
+            return await self._answer(pending, operation)
         finally:
             del self._pending[request_id]
+
+    async def _answer(self, pending: Pending, operation: Operation) -> list[zmq.Frame]:
+        """Send a request, again where its answer is overdue (every operation may be repeated), until it is answered."""
+        began = last = time.monotonic()
+        times_sent = 0
+        while not pending.answer.done():
+            overdue = last + self._resending.due_after(times_sent) if times_sent else last
+            wait = overdue - time.monotonic()
+            if wait > 0:
+                await asyncio.wait({pending.answer}, timeout=wait)
+                continue
+            if self._in_session or operation is Operation.HELLO:
+                self._attachment.send(pending)
+            last, times_sent = time.monotonic(), times_sent + 1
+        self._resending.answered(time.monotonic() - began, times_sent)
+        return pending.answer.result()
 
     # --- receiving
 

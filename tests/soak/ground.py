@@ -12,7 +12,7 @@ import json
 import random
 import shutil
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Optional
@@ -40,6 +40,8 @@ DOCUMENTED = {0, 3, 4, 5, 7, 8}  # exit codes that a fault of disk, network or a
 
 class SoakCluster(LocalCluster):
     """A local cluster whose programs can be started with a wrong disk or clock."""
+
+    settings: Mapping[str, str] = {}  # of its programs, as environment variables
 
     def __enter__(self) -> SoakCluster:
         self.start()
@@ -76,9 +78,8 @@ class SoakCluster(LocalCluster):
         """A device that ended by itself, as a fault wanted it."""
         self._workers[index - 1].kill()
 
-    @property
-    def broker_address(self) -> BrokerAddress:
-        return load_brokers(self.directory / "home" / "client" / "brokers.json")[0]
+    def _environment_of(self, home: str, passphrase: Optional[str] = None) -> dict[str, str]:
+        return {**super()._environment_of(home, passphrase), **self.settings}
 
     def devices_seen(self) -> list[Device]:
         """What the broker says of the devices; none where it does not answer."""
@@ -141,9 +142,11 @@ def shifted(program: str) -> list[str]:
     return [sys.executable, str(SOAK / "shifted_clock.py"), program]
 
 
-def new_cluster(folder: Path, workers: int) -> SoakCluster:
-    """A cluster in ``folder``, not yet started."""
-    return SoakCluster(folder / "cluster", workers=workers, base_port=find_base_port())
+def new_cluster(folder: Path, workers: int, settings: Optional[Mapping[str, str]] = None) -> SoakCluster:
+    """A cluster in ``folder``, not yet started; `settings` are options of its programs, as environment variables."""
+    cluster = SoakCluster(folder / "cluster", workers=workers, base_port=find_base_port())
+    cluster.settings = dict(settings or {})
+    return cluster
 
 
 def new_user(cluster: LocalCluster, name: str) -> User:

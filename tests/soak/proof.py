@@ -19,6 +19,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Callable, NamedTuple, Union
 
+from cluster.interruption import interruptible
+
 Figure = Union[int, float, str]
 Figures = dict[str, Figure]
 
@@ -115,7 +117,7 @@ def main(parts: Sequence[Part], about: str, arguments: Sequence[str] | None = No
     parser.add_argument("--report", type=Path, help="file for the figures, as JSON")
     options = parser.parse_args(arguments)
     chosen = [part for part in parts if options.only is None or options.only in part.name]
-    with tempfile.TemporaryDirectory(prefix="tessera-soak-") as scratch:
+    with interruptible(), tempfile.TemporaryDirectory(prefix="tessera-soak-") as scratch:
         verdicts = judge(chosen, options.seed, options.minutes * 60, Path(scratch))
     if options.report is not None:
         report = {
