@@ -15,7 +15,9 @@ from blake3 import blake3
 
 from common.protocol.messages import Answer, Code, Commitment, Open
 from common.recipe import Recipe, digest
-from worker.store import DeclineError, ShareKey, ShareStore
+from worker.declining import DeclineError
+from worker.layout import ShareKey
+from worker.store import ShareStore
 
 OVERHEAD = 64 * 1024  # what a share may take beside its blocks
 OWNER = b"\x0a" * 16

@@ -28,7 +28,8 @@ from common.protocol.messages import (
 from common.recipe import digest
 from tests.unit.faulty_disk import FaultyDisk
 from tests.unit.sample_shares import OWNER, Sample, sample
-from worker.service import Answered, Request, Service
+from worker.requests import Answered, Request
+from worker.service import Service
 from worker.store import ShareStore
 
 BROKER = 3
@@ -83,13 +84,13 @@ class Worker:
     def put(self, encoding: Sample, share: int = SHARE) -> None:
         self.stage(encoding, share)
         self.ask_later(*commit(encoding, share))
-        _, answers = self.service.finish_round()
+        answers = self.service.finish_round()
         assert only(answers, Acknowledged).answer.granted
 
     def store_whole(self, *sent: tuple[WholeShare, bytes, bytes]) -> list[Code]:
         """The codes that a STORE of these shares (name, block, commitment) is answered."""
         self.ask_later(*store_whole(*sent))
-        _, answers = self.service.finish_round()
+        answers = self.service.finish_round()
         stored = only(answers, Stored)
         assert stored.answer.granted
         return [answer.code for answer in stored.shares]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -10,47 +9,20 @@ from pathlib import Path
 
 import pytest
 
-from broker.members import Address, MembersFile
+from broker.members import Address
 from broker.rights import Standing
-from broker.server import Listening, Server
-from cluster.ports import find_base_port
 from common import joining
 from common.errors import RefusedError, UnreachableError, UsageError
 from common.identity import KeyPair
-from common.invite import INVITE_LIFETIME, BrokerAddress, Invite, Role
+from common.invite import INVITE_LIFETIME, BrokerAddress, Role
 from common.joining import join
 from common.protocol.messages import ReachedAt
-
-
-class RunningBroker:
-    def __init__(self, folder: Path, port: int) -> None:
-        pair = KeyPair.generate()
-        self.members = MembersFile(folder)
-        self.address = BrokerAddress("127.0.0.1", port, port + 1, pair.public)
-        self._server = Server(Listening("127.0.0.1", port, port + 1), pair, MembersFile(folder))
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._server.serve, args=(self._stopping,))
-        self._thread.start()
-
-    def invite(self, role: Role, age: int = 0) -> Invite:
-        one_time = KeyPair.generate()
-        self.members.change(lambda members: members.invite(one_time.public, role, int(time.time()) - age))
-        return Invite(role, [self.address], one_time)
-
-    def standing(self, key: bytes) -> Standing | None:
-        self.members.refresh()
-        member = self.members.members.find(key, int(time.time()))
-        return None if member is None else member.standing
-
-    def stop(self) -> None:
-        self._stopping.set()
-        self._thread.join()
-        self._server.close()
+from tests.unit.running_broker import RunningBroker
 
 
 @pytest.fixture(scope="module")
 def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningBroker]:
-    running = RunningBroker(tmp_path_factory.mktemp("broker"), find_base_port())
+    running = RunningBroker(tmp_path_factory.mktemp("broker"))
     yield running
     running.stop()
 
@@ -87,7 +59,7 @@ def test_where_one_broker_is_away_or_does_not_know_the_invite_the_next_is_asked(
 ) -> None:
     monkeypatch.setattr(joining, "PATIENCE", 1.0)
     away = BrokerAddress("127.0.0.1", 1, 1, b"x" * 32)
-    unknowing = RunningBroker(tmp_path, find_base_port())
+    unknowing = RunningBroker(tmp_path)
     try:
         invite = broker.invite(Role.CLIENT)
         others = [away, BrokerAddress("no host: at all", 1, 1, b"x" * 32), unknowing.address]
@@ -103,7 +75,7 @@ def test_an_invite_that_one_broker_knows_to_be_used_is_not_shown_to_another(
     broker: RunningBroker, tmp_path: Path
 ) -> None:
     """The other may not have heard of it yet."""
-    behind = RunningBroker(tmp_path, find_base_port())
+    behind = RunningBroker(tmp_path)
     try:
         invite, permanent = broker.invite(Role.WORKER), KeyPair.generate()
         behind.members.change(lambda members: members.merge(broker.members.members.all(), int(time.time())))

@@ -35,7 +35,7 @@ from tests.unit.spoken_worker import (
     store_whole,
     whole,
 )
-from worker.service import Answered
+from worker.requests import Answered
 
 
 @pytest.fixture
@@ -190,8 +190,7 @@ def test_whatever_is_sent_and_whatever_the_disk_does_each_request_is_answered_on
     answers: list[Answered] = []
     for operation, header, payload in requests:
         answers += worker.send(operation, header, payload)
-    announced, waited = worker.service.finish_round()
-    answers += waited
+    answers += worker.service.finish_round()
     assert sorted(a.envelope.request_id for a in answers) == [(i + 1).to_bytes(16, "big") for i in range(len(requests))]
     assert [(share.encoding_id, share.share) for share in announced] == list(worker.store.held())
     worker.disk.arm()

@@ -16,7 +16,8 @@ from tests.unit.sample_shares import (
     sample,
     share_path,
 )
-from worker.store import DeclineError, ShareStore
+from worker.declining import DeclineError
+from worker.store import ShareStore
 
 
 @pytest.fixture

@@ -18,8 +18,9 @@ from hypothesis import strategies as st
 from common.protocol.messages import Answer, Code
 from tests.unit.faulty_disk import FaultyDisk
 from tests.unit.sample_shares import OWNER, Sample, declined, sample
+from worker.declining import DeclineError
 from worker.disk import Disk
-from worker.store import DeclineError, ShareStore
+from worker.store import ShareStore
 
 # DAMAGED: what is held is read before it is acknowledged once more, and that may fail as well.
 REFUSALS = {Code.NO_ROOM, Code.FAULT, Code.READ_ONLY, Code.NOT_OPEN, Code.CONFLICT, Code.DAMAGED}
