@@ -102,10 +102,18 @@ def judge(parts: Sequence[Part], seed: int, seconds: float, folder: Path) -> lis
             figures, holds = part.prove(own), True
         except Exception as error:  # a proof that fails, by whatever, must not keep the others from running
             traceback.print_exc()
+            _show_logs(own.folder)
             figures, holds = {"seed": seed, "why": f"{type(error).__name__}: {error}"[:2000]}, False
         verdicts.append(Verdict(part.name, holds, round(time.monotonic() - started, 1), figures))
         print(verdicts[-1].line(), flush=True)
     return verdicts
+
+
+def _show_logs(folder: Path) -> None:
+    """The ends of what the programs of a proof that failed said."""
+    for log in sorted(folder.glob("**/logs/*.log")):
+        lines = log.read_text(encoding="utf-8", errors="replace").splitlines()[-12:]
+        print(f"--- {log.name}", *lines, sep="\n", file=sys.stderr)
 
 
 def main(parts: Sequence[Part], about: str, arguments: Sequence[str] | None = None) -> int:
