@@ -138,6 +138,7 @@ class Server:
         envelope = decode_envelope(frames[0])
         if envelope.kind is Kind.REPLY:
             answer = unpack_header(frames[1], Acknowledged).answer
+            connection.registration.heard(envelope.request_id)
             connection.state(connection.registration.answered(envelope.operation, answer, now))
         elif envelope.kind is Kind.REQUEST:
             payload = frames[2] if len(frames) == 3 else memoryview(b"")
