@@ -62,6 +62,10 @@ class Registration:
         self._next = 0.0
         self._conflict_since: Optional[float] = None
 
+    @property
+    def registered(self) -> bool:
+        return self._state is _State.REGISTERED
+
     def connected(self, now: float) -> list[Statement]:
         return self._register(now)
 
@@ -96,7 +100,7 @@ class Registration:
             return []
         shares = list(shares)
         pages = [shares[start : start + MAX_ANNOUNCED] for start in range(0, len(shares), MAX_ANNOUNCED)] or [[]]
-        return [_statement(Operation.ANNOUNCE, Announce(complete and page is pages[-1]), pack(page)) for page in pages]
+        return [statement(Operation.ANNOUNCE, Announce(complete and page is pages[-1]), pack(page)) for page in pages]
 
     def tick(self, now: float) -> list[Statement]:
         """To be called several times a second."""
@@ -105,14 +109,14 @@ class Registration:
         if self._state is _State.REGISTERING:
             return self._register(now)
         self._next = now + _PERIOD
-        return [_statement(Operation.REPORT, Report(self._store.used_bytes, self._store.free_bytes()))]
+        return [statement(Operation.REPORT, Report(self._store.used_bytes, self._store.free_bytes()))]
 
     def _register(self, now: float) -> list[Statement]:
         self._state = _State.REGISTERING
         self._next = now + _PERIOD
         store = self._store
         register = Register(PROTOCOL_VERSION, store.capacity_bytes(), store.used_bytes, store.free_bytes())
-        return [_statement(Operation.REGISTER, register)]
+        return [statement(Operation.REGISTER, register)]
 
 
 def not_admitted(address: str) -> RefusedError:
@@ -122,6 +126,6 @@ def not_admitted(address: str) -> RefusedError:
     )
 
 
-def _statement(operation: Operation, header: Message, payload: Optional[bytes] = None) -> Statement:
+def statement(operation: Operation, header: Message, payload: Optional[bytes] = None) -> Statement:
     envelope = Envelope(Kind.REQUEST, operation, secrets.token_bytes(IDENTIFIER_SIZE))
     return Statement(envelope, pack_header(header), payload)
