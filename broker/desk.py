@@ -23,6 +23,7 @@ from common.protocol.identifiers import device_id
 from common.protocol.messages import (
     GRANTED,
     MAX_ANNOUNCED,
+    MAX_BROKERS,
     MAX_OBJECTS,
     PROTOCOL_VERSION,
     Acknowledged,
@@ -203,8 +204,10 @@ class Desk:
         return Acknowledged(take_up(self._members, payload, self._today())), None
 
     def brokers(self) -> Answered:
-        known = self._members.members.brokers()
-        return Brokers(GRANTED), pack([KnownBroker(a.host, a.client_port, a.worker_port, k) for k, a in known.items()])
+        known = [
+            KnownBroker(a.host, a.client_port, a.worker_port, key) for key, a in self._members.members.brokers().items()
+        ]
+        return Brokers(GRANTED), pack(known[:MAX_BROKERS])
 
     def standing_of(self, public_key: bytes) -> Optional[Standing]:
         member = self._members.members.find(public_key, self._today())

@@ -53,6 +53,11 @@ class BrokerAddress(msgspec.Struct, frozen=True):
         return f"tcp://{host}:{port}"
 
 
+def as_address(broker: KnownBroker) -> BrokerAddress:
+    """A broker as a message names it."""
+    return BrokerAddress(broker.host, broker.client_port, broker.worker_port, broker.public_key)
+
+
 _Brokers = Annotated[list[KnownBroker], msgspec.Meta(min_length=1, max_length=_MAX_BROKERS)]
 
 
@@ -94,8 +99,7 @@ def decode_invite(text: str) -> Invite:
         named = unpack(body[1 + KEY_SIZE :], _Brokers)
     except (ValueError, IndexError, binascii.Error, ProtocolError):
         raise refusal from None
-    brokers = [BrokerAddress(b.host, b.client_port, b.worker_port, b.public_key) for b in named]
-    return Invite(role, brokers, one_time)
+    return Invite(role, [as_address(broker) for broker in named], one_time)
 
 
 def same_cluster(known: list[BrokerAddress], named: list[BrokerAddress]) -> bool:

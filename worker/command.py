@@ -75,9 +75,9 @@ def serve(
     except OSError as error:
         raise UsageError(f"{folder} cannot be made: {error.strerror}") from None
     _join_once(folder, invite, name or socket.gethostname())
-    brokers, pair = load_brokers(folder / "brokers.json"), load_key_pair(folder / "device.key")
+    pair = load_key_pair(folder / "device.key")
     shares = ShareStore(folder, limit, scrub_every=seconds)
-    server = Server(shares, pair, brokers)
+    server = Server(shares, pair, folder / "brokers.json")
     log.info("worker keeps %d shares in %s", len(shares.held()), folder)
     try:
         server.serve(stopping)

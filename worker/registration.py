@@ -71,6 +71,10 @@ class Registration:
         self._conflict_since: Optional[float] = None
         self._unheard = Unheard()
 
+    @property
+    def registered(self) -> bool:
+        return self._state is _State.REGISTERED
+
     def connected(self, now: float) -> list[Statement]:
         return self._register(now)
 
@@ -147,7 +151,7 @@ class Registration:
         return statements
 
     def _say(self, operation: Operation, header: Message, page: list[T], said: Said) -> Statement:
-        statement = _statement(operation, header, pack(page))
+        statement = statement(operation, header, pack(page))
         self._unheard.said(statement.envelope.request_id, said)
         return statement
 
@@ -159,14 +163,14 @@ class Registration:
             return self._register(now)
         self._next = now + _PERIOD
         again = self._tell_again(self._unheard.overdue())
-        return [*again, _statement(Operation.REPORT, Report(self._store.used_bytes, self._store.free_bytes()))]
+        return [*again, statement(Operation.REPORT, Report(self._store.used_bytes, self._store.free_bytes()))]
 
     def _register(self, now: float) -> list[Statement]:
         self._state = _State.REGISTERING
         self._next = now + _PERIOD
         store = self._store
         register = Register(PROTOCOL_VERSION, store.capacity_bytes(), store.used_bytes, store.free_bytes())
-        return [_statement(Operation.REGISTER, register)]
+        return [statement(Operation.REGISTER, register)]
 
 
 def not_admitted(address: str) -> RefusedError:
@@ -185,6 +189,6 @@ def _pages(items: Iterable[T]) -> list[list[T]]:
     return [everything[start : start + MAX_ANNOUNCED] for start in range(0, len(everything), MAX_ANNOUNCED)]
 
 
-def _statement(operation: Operation, header: Message, payload: Optional[bytes] = None) -> Statement:
+def statement(operation: Operation, header: Message, payload: Optional[bytes] = None) -> Statement:
     envelope = Envelope(Kind.REQUEST, operation, secrets.token_bytes(IDENTIFIER_SIZE))
     return Statement(envelope, pack_header(header), payload)

@@ -26,7 +26,7 @@ import zmq
 
 from common.errors import ProtocolError, RefusedError, TesseraError, UnreachableError
 from common.home import ClientIdentity
-from common.invite import BrokerAddress, Role
+from common.invite import BrokerAddress, Role, as_address
 from common.link.attachment import Attachment, Payload, Pending
 from common.link.connection import Change
 from common.link.declined import DeclinedError
@@ -34,15 +34,16 @@ from common.link.resending import Resending
 from common.link.sockets import HIGH_WATER_MARK
 from common.link.succession import Succession
 from common.link.window import Window
-from common.protocol.codec import pack_header, unpack_header
+from common.protocol.codec import MAX_PAYLOAD, pack_header, unpack, unpack_header
 from common.protocol.envelope import Envelope, Kind, Operation, decode_envelope
 from common.protocol.identifiers import BROKER
-from common.protocol.messages import PROTOCOL_VERSION, Code, Hello, Welcome
+from common.protocol.messages import PROTOCOL_VERSION, Brokers, Code, Empty, Hello, KnownBrokers, Welcome
 
 CONNECT_PATIENCE = 6.0  # seconds for all brokers together
 # A broker that was killed and is started again answers within this time, so its clients stay; a longer one would only
 # hold up a put that another broker could go on with. A broker that hangs is noticed by heartbeats, after three seconds.
 FAILOVER_PATIENCE = 1.5  # seconds without a session after which the next broker is tried
+BROKERS_PERIOD = 10.0  # seconds between two questions which brokers there are
 REQUEST_PATIENCE = 30.0  # seconds for one request, unless its caller says otherwise
 _BUSY_PAUSE = 0.02  # seconds, doubled up to
 _BUSY_PAUSE_MAX = 0.5
@@ -73,11 +74,13 @@ class Link:
         self._device_windows: dict[bytes, Window] = {}
         self._succession = Succession(identity.brokers)
         self._resending = Resending()
+        self._kept = identity.brokers
         self._in_session = False
         self._no_handshake = False
         self._over: Optional[TesseraError] = None
         self._patience: Optional[asyncio.TimerHandle] = None
         self._greeting: Optional[asyncio.Task[None]] = None
+        self._following: Optional[asyncio.Task[None]] = None
 
     async def __aenter__(self) -> Link:
         self._first_session: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -241,8 +244,9 @@ class Link:
 
     def _lose_session(self) -> None:
         self._in_session = False
-        if self._greeting is not None:
-            self._greeting.cancel()
+        for task in (self._greeting, self._following):
+            if task is not None:
+                task.cancel()
 
     def _give_time(self) -> None:
         """Leave the broker in use some time to begin a session; then the next is tried, if there is one."""
@@ -300,6 +304,23 @@ class Link:
         for pending in list(self._pending.values()):
             if not pending.answer.done():
                 self._attachment.send(pending)
+        self._following = asyncio.get_running_loop().create_task(self._follow_brokers())
+
+    async def _follow_brokers(self) -> None:
+        """Ask which brokers there are, again and again, as long as the session stands."""
+        while True:
+            try:
+                frames = await self._exchange(Operation.BROKERS, Empty(), None, BROKER, MAX_PAYLOAD)
+                reply = _read_reply(frames, Brokers, BROKER)
+                named = [] if reply is None else unpack(reply.payload, KnownBrokers)
+            except (DeclinedError, ProtocolError):
+                named = []  # then those that are known stay
+            if named:
+                self._succession.renew([as_address(broker) for broker in named])
+            if self._succession.brokers != self._kept:
+                self._kept = self._succession.brokers  # the one that answers first: the next program begins there
+                self._identity.keep(self._kept)
+            await asyncio.sleep(BROKERS_PERIOD)
 
     def _end(self, error: TesseraError) -> None:
         """Nothing more can be asked."""

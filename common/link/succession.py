@@ -55,15 +55,12 @@ class Succession:
         """Whether all have refused."""
         return all(broker.public_key in self._refusals for broker in self._brokers)
 
-    def renew(self, named: list[BrokerAddress]) -> bool:
-        """Take over the list that the broker in use gave; returns whether it is another than ours.
+    def renew(self, named: list[BrokerAddress]) -> None:
+        """Take over the list that the broker in use gave.
 
         The broker in use stays first, at the address that we reach it at, whatever it is called elsewhere.
         """
         others = {broker.public_key: broker for broker in named if broker.public_key != self.current.public_key}
         former = [broker.public_key for broker in self._brokers]
         order = sorted(others, key=lambda key: former.index(key) if key in former else len(former))
-        renewed = [self.current, *(others[key] for key in order)]
-        differs = renewed != self._brokers
-        self._brokers = renewed
-        return differs
+        self._brokers = [self.current, *(others[key] for key in order)]

@@ -282,8 +282,12 @@ class KnownBroker(Message):
     public_key: PublicKey
 
 
+MAX_BROKERS = 64
+KnownBrokers = Annotated[list[KnownBroker], msgspec.Meta(max_length=MAX_BROKERS)]
+
+
 class Brokers(Message):
-    """Payload: a list of KnownBroker, all of the cluster as far as the one asked knows their addresses."""
+    """Payload: KnownBrokers, all of the cluster as far as the one asked knows their addresses."""
 
     answer: Answer
 

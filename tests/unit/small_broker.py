@@ -23,9 +23,9 @@ from common.identity import KeyPair
 from common.invite import BrokerAddress
 from common.link.link import Link, run_with_link
 from common.link.sockets import make_router
-from common.protocol.codec import pack_header, unpack_header
+from common.protocol.codec import pack, pack_header, unpack_header
 from common.protocol.envelope import Envelope, Operation, decode_envelope
-from common.protocol.messages import GRANTED, Acknowledged, Answer, Code, Empty, Hello, Welcome
+from common.protocol.messages import GRANTED, Acknowledged, Answer, Brokers, Code, Empty, Hello, KnownBroker, Welcome
 
 R = TypeVar("R")
 PATIENCE = 30  # seconds: whatever takes so long does not come
@@ -71,8 +71,10 @@ class SmallBroker:
         self.answer: Callable[[Request], Responses] = granted
         self.welcome = Welcome(GRANTED, requests=16, requests_per_device=16, credit=64 << 20)
         self.pause = 0.0  # seconds after each message: a broker that is slow
-        self.requests: list[Request] = []  # without the greetings
+        self.requests: list[Request] = []  # without greetings and questions which brokers there are
         self.greetings: list[Hello] = []
+        self.brokers: list[KnownBroker] = []  # that it names whoever asks
+        self.told = 0  # how often it did
         self.refused = 0  # handshakes of whoever is not admitted
         self.port = 0
         self._sessions = -1
@@ -91,6 +93,10 @@ class SmallBroker:
     @property
     def address(self) -> BrokerAddress:
         return BrokerAddress("127.0.0.1", self.port, self.port, self.pair.public)
+
+    @property
+    def known(self) -> KnownBroker:
+        return KnownBroker("127.0.0.1", self.port, self.port, self.pair.public)
 
     @property
     def identity(self) -> ClientIdentity:
@@ -186,6 +192,9 @@ class SmallBroker:
                 self._greeted.add(request.peer)
                 self.greetings.append(unpack_header(request.header, Hello))
                 responses = [reply(request, self.welcome)]
+            elif request.envelope.operation is Operation.BROKERS:
+                self.told += 1
+                responses = [reply(request, Brokers(GRANTED), pack(self.brokers))]
             else:
                 self.requests.append(request)
                 known = request.peer in self._greeted

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from common.errors import RefusedError, UnreachableError
-from common.home import ClientIdentity
+from common.home import ClientIdentity, load_brokers
 from common.invite import BrokerAddress
 from common.link import link as link_module
 from common.link.link import Link
 from common.protocol.codec import pack_header
 from common.protocol.envelope import Envelope, Kind, Operation
-from common.protocol.messages import Acknowledged, Answer, Code, Welcome
-from tests.unit.small_broker import SmallBroker, ask, ask_and_wait, came, granted, nothing, over_link
+from common.protocol.messages import Acknowledged, Answer, Code, KnownBroker, Welcome
+from tests.unit.small_broker import PATIENCE, SmallBroker, ask, ask_and_wait, came, granted, nothing, over_link
 
 
 class Pair:
@@ -174,3 +176,54 @@ def test_an_address_that_is_none_is_passed_over(pair: Pair) -> None:
     none = BrokerAddress("no host: at all", 5570, 5571, pair.first.pair.public)
     identity = ClientIdentity(pair.first.client, [none, pair.second.address])
     assert over_link(pair.second, lambda link: ask_and_wait(link, b"found"), identity) == b"found"
+
+
+# --- told of others
+
+
+def test_a_broker_that_the_first_tells_of_is_used_when_the_first_is_lost(pair: Pair, tmp_path: Path) -> None:
+    pair.first.brokers = [pair.first.known, pair.second.known]
+    brokers_file = tmp_path / "brokers.json"
+    identity = ClientIdentity(pair.first.client, [pair.first.address], brokers_file)
+
+    async def work(link: Link) -> bytes:
+        await in_thread(lambda: wait_for_file(brokers_file))
+        await in_thread(pair.first.stop)
+        return await ask(link, b"payload")
+
+    assert over_link(pair.first, work, identity) == b"payload"
+    assert [request.payload for request in pair.second.requests] == [b"payload"]
+
+
+def wait_for_file(path: Path) -> None:
+    end = time.monotonic() + PATIENCE
+    while not path.exists():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def test_what_was_told_is_known_the_next_time_the_broker_in_use_first(pair: Pair, tmp_path: Path) -> None:
+    pair.second.brokers = [pair.first.known, pair.second.known]
+    pair.first.admitted.clear()
+    brokers_file = tmp_path / "brokers.json"
+    identity = ClientIdentity(pair.first.client, [pair.first.address, pair.second.address], brokers_file)
+    over_link(pair.first, lambda link: in_thread(lambda: wait_for_file(brokers_file)), identity)
+    assert load_brokers(brokers_file) == [pair.second.address, pair.first.address]
+
+
+@pytest.mark.parametrize("named", ["none", "itself", "junk"])
+def test_where_nothing_new_is_told_nothing_is_written(
+    monkeypatch: pytest.MonkeyPatch, pair: Pair, tmp_path: Path, named: str
+) -> None:
+    monkeypatch.setattr(link_module, "BROKERS_PERIOD", 0.01)
+    moved = KnownBroker("elsewhere.lan", 1, 1, pair.first.pair.public)
+    lists = {"none": [], "itself": [moved], "junk": [KnownBroker("", 0, -1, b"short")]}
+    pair.first.brokers = lists[named]
+    identity = ClientIdentity(pair.first.client, [pair.first.address], tmp_path / "brokers.json")
+
+    async def work(link: Link) -> bytes:
+        await in_thread(lambda: pair.first.wait_for(lambda: pair.first.told >= 3))
+        return await ask(link, b"payload")
+
+    assert over_link(pair.first, work, identity) == b"payload"
+    assert list(tmp_path.iterdir()) == []
