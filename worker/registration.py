@@ -151,9 +151,9 @@ class Registration:
         return statements
 
     def _say(self, operation: Operation, header: Message, page: list[T], said: Said) -> Statement:
-        statement = statement(operation, header, pack(page))
-        self._unheard.said(statement.envelope.request_id, said)
-        return statement
+        spoken = statement(operation, header, pack(page))
+        self._unheard.said(spoken.envelope.request_id, said)
+        return spoken
 
     def tick(self, now: float) -> list[Statement]:
         """To be called several times a second."""
