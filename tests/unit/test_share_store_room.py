@@ -139,6 +139,7 @@ def test_used_bytes_are_the_files_and_free_bytes_what_the_capacity_leaves(folder
     assert store.free_bytes() == capacity - store.used_bytes - promised
     assert store.capacity_bytes() == store.used_bytes + store.free_bytes()
     used = store.used_bytes
+    store.abandon(sample("staged").key(0), OWNER)
     store.close()
     store = ShareStore(folder, capacity)
     assert store.used_bytes == used
