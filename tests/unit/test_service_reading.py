@@ -84,8 +84,11 @@ def test_a_disk_that_cannot_read_is_an_answer(worker: Worker) -> None:
     encoding = sample()
     worker.put(encoding)
     worker.disk.arm(always={"open": errno.EMFILE})
-    assert worker.fetch(*block_names(encoding, 0)) == ([Code.DAMAGED], b"")
-    assert worker.describe(ShareName(encoding.encoding_id, SHARE)) == ([(Code.DAMAGED, 0, 0)], b"")
+    assert worker.fetch(*block_names(encoding, 0)) == ([Code.FAULT], b"")
+    assert worker.describe(ShareName(encoding.encoding_id, SHARE)) == ([(Code.FAULT, 0, 0)], b"")
+    worker.disk.arm()
+    assert worker.fetch(*block_names(encoding, 0))[0] == [Code.GRANTED], "a process with too many files proves nothing"
+    assert worker.store.held()[encoding.key(SHARE)].sound
 
 
 def test_a_reply_holds_no_more_than_a_payload_may(worker: Worker) -> None:
@@ -191,8 +194,9 @@ def test_whatever_is_sent_and_whatever_the_disk_does_each_request_is_answered_on
     for operation, header, payload in requests:
         answers += worker.send(operation, header, payload)
     answers += worker.service.finish_round()
+    news = worker.store.news()
     assert sorted(a.envelope.request_id for a in answers) == [(i + 1).to_bytes(16, "big") for i in range(len(requests))]
-    assert [(share.encoding_id, share.share) for share in announced] == list(worker.store.held())
+    assert news.announced == list(worker.store.held().values()), "what is held is what was told"
     worker.disk.arm()
     for encoding_id, share in worker.store.held():
         worker.store.share((encoding_id, share), OWNER)
