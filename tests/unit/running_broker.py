@@ -53,6 +53,10 @@ class RunningBroker:
         self._stopping.set()
         self.thread.join()
 
+    def alive(self, device: bytes) -> bool:
+        """Whether a device has registered and announced all that it holds."""
+        return self._server._desk.alive(device, time.monotonic())
+
     def invite(self, role: Role, age: int = 0) -> Invite:
         one_time = KeyPair.generate()
         self.members.change(lambda members: members.invite(one_time.public, role, int(time.time()) - age))
