@@ -13,11 +13,14 @@ import typer
 
 from broker.members import MembersFile
 from broker.server import Listening, Server
+from broker.steward.steward import Settings
+from common.errors import UsageError
 from common.files import lock, locked
 from common.home import home
 from common.identity import KeyPair, load_key_pair, save_key_pair
 from common.invite import BrokerAddress, Invite, Role
 from common.program import application, complain, run
+from common.sizes import parse_size
 from common.stopping import stop_on_signals
 
 log = logging.getLogger(__name__)
@@ -29,6 +32,15 @@ _HOST = typer.Option(
     help="Address to listen at.",
 )
 _CLIENT_PORT = typer.Option(5570, envvar="TESSERA_CLIENT_PORT", min=1, max=65535, help="Port for clients.")
+_REPAIR_AFTER = typer.Option(
+    900.0,
+    envvar="TESSERA_REPAIR_AFTER",
+    min=0.1,
+    help="Seconds that a device may be away before its shares are rebuilt elsewhere; surplus copies are kept as long.",
+)
+_REPAIR_RATE = typer.Option(
+    "50M", envvar="TESSERA_REPAIR_RATE", help="Bytes a second that rebuilding may fetch and send, such as 50M."
+)
 _WORKER_PORT = typer.Option(5571, envvar="TESSERA_WORKER_PORT", min=1, max=65535, help="Port for workers.")
 
 
@@ -38,16 +50,22 @@ def serve(
     host: str = _HOST,
     client_port: int = _CLIENT_PORT,
     worker_port: int = _WORKER_PORT,
+    repair_after: float = _REPAIR_AFTER,
+    repair_rate: str = _REPAIR_RATE,
 ) -> None:
     """Serve until interrupted (without a command), or run one of the commands below."""
     listening = Listening(host, client_port, worker_port)
     context.obj = listening
     if context.invoked_subcommand is not None:
         return
+    rate = parse_size(repair_rate)
+    if rate < 1:
+        raise UsageError("--repair-rate must be at least a byte a second")
+    settings = Settings(repair_after=repair_after, rate=rate)
     folder = _folder()
     stopping = stop_on_signals()
     with lock(folder / "broker.lock"):
-        server = Server(listening, _key_pair(folder), MembersFile(folder))
+        server = Server(listening, _key_pair(folder), MembersFile(folder), settings)
         log.info("broker listens at %s, ports %d (clients) and %d (workers)", host, client_port, worker_port)
         try:
             server.serve(stopping)

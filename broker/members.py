@@ -38,6 +38,7 @@ class Member(msgspec.Struct, frozen=True):
     added: int  # Unix seconds
     expires: Optional[int] = None  # Unix seconds; only of an invite
     used_by: Optional[_Key] = None  # the key that this invite admitted
+    retiring: bool = False  # a worker whose shares are to move elsewhere
 
 
 class _File(msgspec.Struct):
@@ -95,6 +96,14 @@ class MemberList:
                 del self._members[key]
                 return member
         raise NotFoundError(f"no member is called {name}", advice="see who is: python broker/broker.py members")
+
+    def retire(self, public_key: str, *, cancel: bool = False) -> Member:
+        """Mark a worker (by its key in hexadecimal) as retiring, or no more; NotFoundError where it is none."""
+        member = self._members.get(public_key)
+        if member is None or member.standing is not Standing.WORKER:
+            raise NotFoundError("this is no device of the cluster")
+        self._members[public_key] = msgspec.structs.replace(member, retiring=not cancel)
+        return self._members[public_key]
 
     def _free_name(self, wished: str) -> str:
         taken = {member.name for member in self._members.values()}

@@ -13,6 +13,7 @@ import pytest
 from broker.members import MembersFile
 from broker.rights import Standing
 from broker.server import Listening, Server
+from broker.steward.steward import Settings
 from cluster.ports import find_base_port
 from common import joining
 from common.errors import RefusedError, UnreachableError, UsageError
@@ -26,7 +27,7 @@ class RunningBroker:
         pair = KeyPair.generate()
         self.members = MembersFile(folder)
         self.address = BrokerAddress("127.0.0.1", port, port + 1, pair.public)
-        self._server = Server(Listening("127.0.0.1", port, port + 1), pair, MembersFile(folder))
+        self._server = Server(Listening("127.0.0.1", port, port + 1), pair, MembersFile(folder), Settings())
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._server.serve, args=(self._stopping,))
         self._thread.start()
