@@ -81,14 +81,22 @@ class MembersInMemory(MembersFile):
 
 
 class SampleBroker:
-    def __init__(self, settings: Optional[Settings] = None, seed: int = 1) -> None:
-        self.now = STARTED
+    def __init__(
+        self,
+        settings: Optional[Settings] = None,
+        seed: int = 1,
+        *,
+        members: Optional[MembersInMemory] = None,
+        now: float = STARTED,
+    ) -> None:
+        self.now = now
         self.today = TODAY
-        self.members = MembersInMemory()
-        self.desk = Desk(self.members, STARTED, lambda: self.today)
+        self.members = members or MembersInMemory()
+        self.desk = Desk(self.members, now, lambda: self.today)
         catalog, devices = self.desk.catalog, self.desk.devices
         self.steward = Steward(catalog, devices, settings or Settings(), random.Random(seed))  # noqa: S311 - the same in every run
-        self.switchboard = Switchboard(self.desk, self.steward, Retiring(self.members, devices, catalog, self.steward))
+        self.retiring = Retiring(self.members, devices, catalog, self.steward)
+        self.switchboard = Switchboard(self.desk, self.steward, self.retiring)
         self._counter = itertools.count(1)
 
     def number(self) -> int:
