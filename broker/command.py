@@ -14,12 +14,14 @@ import typer
 from broker.joining import enter_self, join_cluster
 from broker.members import Address, Member, MemberList, MembersFile
 from broker.server import Listening, Server
+from broker.steward.steward import Settings
 from common.errors import UsageError
 from common.files import lock, locked
 from common.home import home
 from common.identity import KeyPair, load_key_pair, save_key_pair
 from common.invite import BrokerAddress, Invite, Role, decode_invite
 from common.program import application, complain, run
+from common.sizes import parse_size
 from common.stopping import stop_on_signals
 from common.text import printable
 
@@ -38,6 +40,15 @@ _JOIN = typer.Option(
 _ADDRESS = typer.Option(
     None, envvar="TESSERA_ADDRESS", help="Host name or address that others reach this broker at; found out if left out."
 )
+_REPAIR_AFTER = typer.Option(
+    900.0,
+    envvar="TESSERA_REPAIR_AFTER",
+    min=0.1,
+    help="Seconds that a device may be away before its shares are rebuilt elsewhere; surplus copies are kept as long.",
+)
+_REPAIR_RATE = typer.Option(
+    "50M", envvar="TESSERA_REPAIR_RATE", help="Bytes a second that rebuilding may fetch and send, such as 50M."
+)
 _WORKER_PORT = typer.Option(5571, envvar="TESSERA_WORKER_PORT", min=1, max=65535, help="Port for workers.")
 
 
@@ -49,12 +60,18 @@ def serve(
     worker_port: int = _WORKER_PORT,
     invite: Optional[str] = _JOIN,
     address: Optional[str] = _ADDRESS,
+    repair_after: float = _REPAIR_AFTER,
+    repair_rate: str = _REPAIR_RATE,
 ) -> None:
     """Serve until interrupted (without a command), or run one of the commands below."""
     listening = Listening(host, client_port, worker_port)
     context.obj = listening
     if context.invoked_subcommand is not None:
         return
+    rate = parse_size(repair_rate)
+    if rate < 1:
+        raise UsageError("--repair-rate must be at least a byte a second")
+    settings = Settings(repair_after=repair_after, rate=rate)
     folder = _folder()
     stopping = stop_on_signals()
     with lock(folder / "broker.lock"):
@@ -63,7 +80,7 @@ def serve(
         if invite is not None:
             join_cluster(members, pair, reached_at, decode_invite(invite), int(time.time()))
         enter_self(members, pair, reached_at, int(time.time()))
-        server = Server(listening, pair, members)
+        server = Server(listening, pair, members, settings)
         log.info("broker listens at %s, ports %d (clients) and %d (workers)", host, client_port, worker_port)
         try:
             server.serve(stopping)

@@ -64,6 +64,7 @@ class Member(msgspec.Struct, frozen=True):
     used_by: Optional[_Key] = None  # the key that this invite admitted
     address: Optional[Address] = None  # of a broker
     revision: Count = 1  # raised by every change
+    retiring: bool = False  # a worker whose shares are to move elsewhere
 
 
 class _File(msgspec.Struct):
@@ -179,6 +180,13 @@ class MemberList:
 
     def _drop_what_is_over(self, now: int) -> None:
         self._members = {key: member for key, member in self._members.items() if not _over(member, now)}
+
+    def retire(self, public_key: str, *, cancel: bool = False) -> Member:
+        """Mark a worker (by its key in hexadecimal) as retiring, or no more; NotFoundError where it is none."""
+        member = self._members.get(public_key)
+        if member is None or member.standing is not Standing.WORKER:
+            raise NotFoundError("this is no device of the cluster")
+        return self._put(msgspec.structs.replace(member, retiring=not cancel))
 
     def _free_name(self, wished: str) -> str:
         taken = {m.name for m in self._members.values() if m.standing is not Standing.REVOKED}

@@ -8,6 +8,7 @@ business, and no other peer's.
 from __future__ import annotations
 
 import logging
+import random
 import threading
 import time
 from dataclasses import dataclass
@@ -19,7 +20,9 @@ from broker.authentication import Authentication, authenticated_key
 from broker.desk import Desk
 from broker.members import MembersFile
 from broker.other_brokers import OtherBrokers
+from broker.retiring import Retiring
 from broker.rights import CLIENT_SIDE, WORKER_SIDE
+from broker.steward.steward import Settings, Steward
 from broker.switchboard import Outgoing, Side, Switchboard
 from common.errors import UsageError
 from common.identity import KeyPair
@@ -46,13 +49,15 @@ class Listening:
 
 
 class Server:
-    def __init__(self, listening: Listening, pair: KeyPair, members: MembersFile) -> None:
+    def __init__(self, listening: Listening, pair: KeyPair, members: MembersFile, settings: Settings) -> None:
         """Bind both ports; UsageError where one cannot be had."""
         self._members = members
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context(io_threads=2)
         self._authentication = Authentication(self._context, self._admits)  # before any port is open
         self._desk = Desk(members, time.monotonic(), _today)
-        self._switchboard = Switchboard(self._desk)
+        catalog, devices = self._desk.catalog, self._desk.devices
+        steward = Steward(catalog, devices, settings, random.SystemRandom())
+        self._switchboard = Switchboard(self._desk, steward, Retiring(members, devices, catalog, steward))
         self._others = OtherBrokers(self._context, pair, members)
         self._routers: dict[Side, zmq.Socket[bytes]] = {}
         for side in Side:

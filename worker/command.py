@@ -17,6 +17,7 @@ from common.identity import KeyPair, load_key_pair, save_key_pair
 from common.invite import Role, decode_invite, same_cluster
 from common.joining import join
 from common.program import application, run
+from common.sizes import parse_size
 from common.stopping import stop_on_signals
 from worker.server import Server
 from worker.store import ShareStore
@@ -24,17 +25,6 @@ from worker.store import ShareStore
 log = logging.getLogger(__name__)
 commands = application("Keep shares on this device.")
 
-_UNITS = {
-    "": 1,
-    "K": 10**3,
-    "M": 10**6,
-    "G": 10**9,
-    "T": 10**12,
-    "KI": 2**10,
-    "MI": 2**20,
-    "GI": 2**30,
-    "TI": 2**40,
-}
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 24 * 3600}
 
 
@@ -67,7 +57,7 @@ def serve(
 ) -> None:
     """Keep shares on this device until interrupted."""
     folder = (store or home() / "store").expanduser().absolute()
-    limit = _parse_size(capacity) if capacity is not None else None
+    limit = parse_size(capacity) if capacity is not None else None
     seconds = _parse_duration(scrub_every)
     stopping = stop_on_signals()
     try:
@@ -119,14 +109,6 @@ def _join_once(folder: Path, invite_text: Optional[str], name: str) -> None:
             return
         save_brokers(folder / "brokers.json", invite.brokers)
         log.info("joined the cluster as %s", admitted)
-
-
-def _parse_size(text: str) -> int:
-    """A number of bytes as people write it: 500G, 1.5T, 200MiB."""
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?I?)B?\s*", text.upper())
-    if match is None or match[2] not in _UNITS:
-        raise UsageError(f"{text!r} is not a size; write it like 500G or 200MiB")
-    return int(float(match[1]) * _UNITS[match[2]])
 
 
 def _parse_duration(text: str) -> float:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import enum
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from typing import Callable, NamedTuple
 
 from broker.catalog import Known, Place
@@ -25,6 +25,7 @@ class Presence(enum.Enum):
 
     HERE = "here"
     LEAVING = "leaving"  # here, but retiring: gives shares, is given none
+    LEFT = "left"  # retiring, and away: not waited for
     AWAY = "away"  # not for long: it may come back
     LOST = "lost"  # for too long, or not on the list of members
 
@@ -43,7 +44,7 @@ class Finding(NamedTuple):
     spare: int = 0  # distinct shares at hand beyond k: how many more may go
     lacking: tuple[int, ...] = ()  # to be rebuilt or moved now
     unheard: bool = False  # waits for shares that no device has named yet
-    leaving: tuple[Place, ...] = ()  # shares that only a retiring device has
+    leaving: tuple[Place, ...] = ()  # shares that only a retiring device has, here or away
     surplus: tuple[Place, ...] = ()  # copies, and damaged shares, that are not needed: only of a whole one
     bytes_left: int = 0
 
@@ -57,15 +58,15 @@ def judge(known: Known, presence: Callable[[bytes], Presence], *, urgent: bool, 
     claim = known.claim
     at = {place: presence(place.device) for place in known.sound + known.damaged}
     held = assign(claim.encoding_id, [place for place in known.sound if at[place] is Presence.HERE])
-    retiring = assign(claim.encoding_id, [place for place in known.sound if at[place] is Presence.LEAVING])
-    spare = len(held.keys() | retiring.keys()) - claim.k
+    given = assign(claim.encoding_id, [place for place in known.sound if at[place] is Presence.LEAVING])
+    spare = len(held.keys() | given.keys()) - claim.k
     missing = [share for share in range(claim.n) if share not in held]
     if not missing:
         kept = {Place(share, device) for share, device in held.items()}
         unneeded = (place for place in at if at[place] is Presence.HERE and place not in kept)
         return Finding(State.WHOLE, spare, surplus=tuple(unneeded))
     away = {place.share for place in known.sound if at[place] is Presence.AWAY}
-    leaving = tuple(Place(*item) for item in retiring.items() if item[0] not in held and item[0] not in away)
+    leaving = _leaving(known, at, held.keys() | away)
     if spare < 0:
         return Finding(State.HOPELESS, spare, leaving=leaving)
     unheard = set(missing) - {place.share for place in at} if patient else set()
@@ -95,6 +96,14 @@ def assign(encoding_id: bytes, places: Iterable[Place]) -> dict[int, bytes]:
         if free:
             held[free[0]] = device
     return held
+
+
+def _leaving(known: Known, at: Mapping[Place, Presence], elsewhere: Collection[int]) -> tuple[Place, ...]:
+    """The shares that only retiring devices have, of an encoding that can be restored from what is known of it."""
+    if len({place.share for place in known.sound}) < known.claim.k:
+        return ()
+    retiring = (Presence.LEAVING, Presence.LEFT)
+    return tuple(p for p in known.sound if at[p] in retiring and p.share not in elsewhere)
 
 
 def _rank(encoding_id: bytes, device: bytes) -> bytes:

@@ -1,9 +1,9 @@
 """The steward's requests to devices: few at a time, within a rate, each with an end.
 
-At most two are under way to a device, so that its clients wait little; payload bytes, those that come and those sent, are
-paid from a bucket that the rate fills. What a device is too busy for, or leaves unanswered for a while, is sent again under the
-same id, with growing pauses, until its patience is over; then its asker gets `FAULT`. What cannot be sent, since the
-device is gone, is answered `GONE` at once. Nothing here reads what it sends.
+At most two are under way to a device, so that its clients wait little; payload bytes, those that come and those sent,
+are paid from a bucket that the rate fills. What a device is too busy for, or leaves unanswered for a while, is sent
+again under the same id, with growing pauses, until its patience is over; then its asker gets `FAULT`. What cannot be
+sent, since the device is gone, is answered `GONE` at once. Nothing here reads what it sends.
 """
 
 from __future__ import annotations
@@ -11,8 +11,7 @@ from __future__ import annotations
 import heapq
 import itertools
 import random
-from collections import deque
-from collections.abc import Iterable
+from collections import Counter, deque
 from dataclasses import dataclass
 from typing import Any, Callable, NamedTuple, Optional
 
@@ -82,11 +81,12 @@ class Requests:
         self._chance = chance
         self._waiting: dict[bytes, deque[Ask]] = {}  # by device
         self._under_way: dict[bytes, _UnderWay] = {}  # by request id
-        self._at: dict[bytes, int] = {}  # device → how many are under way
+        self._at: Counter[bytes] = Counter()  # device → how many are under way
         self._timers: list[tuple[float, int, bytes]] = []  # a heap of times at which a request is due again
         self._numbers = itertools.count()
         self._bucket = float(rate)
         self._filled: Optional[float] = None
+        self._now = 0.0  # when anything happened last: what is lost is told with this time
         self.moved_bytes = 0  # payload bytes that came or were sent, ever
 
     def add(self, ask: Ask) -> None:
@@ -101,6 +101,7 @@ class Requests:
 
     def answered(self, device: bytes, request_id: bytes, frames: list[memoryview], now: float) -> None:
         """A device's reply: its header, and perhaps a payload. What nobody waits for is dropped."""
+        self._now = now
         entry = self._under_way.get(request_id)
         if entry is None or entry.ask.device != device:
             return
@@ -119,44 +120,41 @@ class Requests:
         self._pay(payload)
         entry.ask.then(Reply(answer, frames[0], payload), now)
 
-    def undelivered(self, request_id: bytes, now: float, *, gone: bool) -> None:
-        """It could not be sent: its device is gone, or has no room for more right now."""
+    def full(self, request_id: bytes) -> None:
+        """It could not be sent: its device has no room for more right now."""
         entry = self._under_way.get(request_id)
-        if entry is None:
-            return
-        if gone:
-            self._leave(entry)
-            entry.ask.then(Reply(Answer(Code.GONE)), now)
-        else:
-            self._wait(entry, now)
+        if entry is not None:
+            self._wait(entry, self._now)
 
-    def lose(self, device: bytes, now: float) -> None:
-        """A device is gone: nothing that was asked of it is answered."""
-        asks = [entry.ask for entry in self._under_way.values() if entry.ask.device == device]
-        for entry in [entry for entry in self._under_way.values() if entry.ask.device == device]:
+    def lose(self, device: bytes) -> None:
+        """A device is gone: nothing that was asked of it will be answered."""
+        entries = [entry for entry in self._under_way.values() if entry.ask.device == device]
+        for entry in entries:
             self._leave(entry)
-        asks += self._waiting.pop(device, ())
-        for ask in asks:
-            ask.then(Reply(Answer(Code.GONE)), now)
+        for ask in [*(entry.ask for entry in entries), *self._waiting.pop(device, ())]:
+            ask.then(Reply(Answer(Code.GONE, "the device is not connected")), self._now)
 
-    def release(self, now: float) -> Iterable[Sending]:
+    def release(self, now: float, connected: Callable[[bytes], bool]) -> list[Sending]:
         """What may be sent now."""
         self._fill(now)
-        yield from self._again(now)
-        for device in list(self._waiting):
-            asks = self._waiting[device]
-            while asks and self._bucket > 0 and self._at.get(device, 0) < PER_DEVICE:
+        for device in [device for device in self._waiting if not connected(device)]:
+            self.lose(device)
+        sendings = self._again(now, connected)
+        for device, asks in list(self._waiting.items()):
+            while asks and self._bucket > 0 and self._at[device] < PER_DEVICE:
                 ask = asks.popleft()
                 request_id = self._chance.getrandbits(8 * IDENTIFIER_SIZE).to_bytes(IDENTIFIER_SIZE, "big")
                 entry = _UnderWay(request_id, ask, now + ask.patience, now + _SEND_AGAIN)
                 self._under_way[request_id] = entry
-                self._at[device] = self._at.get(device, 0) + 1
-                yield self._send(entry)
-            if not asks and self._waiting.get(device) is asks:
+                self._at[device] += 1
+                sendings.append(self._send(entry))
+            if not asks:
                 del self._waiting[device]
+        return sendings
 
-    def _again(self, now: float) -> Iterable[Sending]:
+    def _again(self, now: float, connected: Callable[[bytes], bool]) -> list[Sending]:
         """What is to be sent again; what is over is answered instead."""
+        sendings = []
         while self._timers and self._timers[0][0] <= now and self._bucket > 0:
             when, _, request_id = heapq.heappop(self._timers)
             entry = self._under_way.get(request_id)
@@ -165,9 +163,12 @@ class Requests:
             if now >= entry.until:
                 self._leave(entry)
                 entry.ask.then(Reply(Answer(Code.FAULT, "no answer in time")), now)
-                continue
-            entry.again = now + _SEND_AGAIN
-            yield self._send(entry)
+            elif not connected(entry.ask.device):
+                self.lose(entry.ask.device)
+            else:
+                entry.again = now + _SEND_AGAIN
+                sendings.append(self._send(entry))
+        return sendings
 
     def _send(self, entry: _UnderWay) -> Sending:
         self._time(entry)
@@ -193,6 +194,7 @@ class Requests:
 
     def _fill(self, now: float) -> None:
         """At most a second's worth, so that a pause is not made up for by a burst."""
+        self._now = now
         if self._filled is not None:
             self._bucket = min(self._rate, self._bucket + self._rate * (now - self._filled))
         self._filled = now

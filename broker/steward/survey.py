@@ -11,6 +11,7 @@ looked at again: by changing it, or by `look_later`.
 from __future__ import annotations
 
 import heapq
+import itertools
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple, Optional
@@ -63,15 +64,16 @@ class Survey:
             if before.get(device) is not self._presence.get(device):
                 self._unlooked.update(dict.fromkeys(self._catalog.encodings_on(device)))
 
-    def look(self, now: float, limit: int) -> None:
-        """Judge up to `limit` encodings of which something changed. `now`: monotonic seconds."""
+    def look(self, now: float, limit: int) -> list[bytes]:
+        """Judge up to `limit` encodings of which something changed, and return them. `now`: monotonic seconds."""
         self._unlooked.update(dict.fromkeys(self._catalog.take_touched()))
         while self._set and self._set[0][0] <= now:
             self._unlooked[heapq.heappop(self._set)[1]] = None
-        for _ in range(min(limit, len(self._unlooked))):
-            encoding_id = next(iter(self._unlooked))
+        looked_at = list(itertools.islice(self._unlooked, limit))
+        for encoding_id in looked_at:
             del self._unlooked[encoding_id]
             self._look_at(encoding_id, now)
+        return looked_at
 
     @property
     def current(self) -> bool:
@@ -117,10 +119,6 @@ class Survey:
     def finding(self, encoding_id: bytes) -> Optional[Finding]:
         """What was found of an encoding that is not simply whole."""
         return self._findings.get(encoding_id)
-
-    def judged_now(self, known: Known) -> Finding:
-        """An encoding as it is this moment, whether it was looked at or not."""
-        return judge(known, self.presence, urgent=False, patient=True)
 
     def count(self, state: State) -> int:
         if state is not State.WHOLE:

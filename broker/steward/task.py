@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from broker.catalog import Claim, Place
+from broker.steward.requests import Ask
+from common.erasure import ErasureCode
+
+LEASE = 15  # seconds for which no other broker is promised an encoding; every FETCH renews it
 
 
 class Kind(enum.Enum):
@@ -54,3 +59,22 @@ class Outcome:
     @property
     def done(self) -> bool:
         return not self.reason
+
+
+class Surroundings(Protocol):
+    """What a job needs of the steward."""
+
+    def ask(self, ask: Ask) -> None:
+        """Send a request; its `then` is called once, unless the job ends before."""
+
+    def code(self, k: int, n: int) -> ErasureCode:
+        """The erasure code of k of n."""
+
+    def found_bad(self, encoding_id: bytes, place: Place) -> None:
+        """This share gave a bad block."""
+
+    def stored(self, task: Task, place: Place) -> None:
+        """A share is durable on its new place."""
+
+    def may_discard(self, task: Task) -> list[Discard]:
+        """Those of a task's discards that may still go, as the catalog has it now."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Callable, Optional
 
 import numpy as np
@@ -39,7 +40,7 @@ class _Segment:
 
 
 class Transfer:
-    """`ended` is called once, with the reason why it could not go on or "". `missing`: target → segments to store."""
+    """`missing`: target → segments to store. `ended` is called once, with this and the reason for giving up, or ""."""
 
     def __init__(
         self,
@@ -51,7 +52,7 @@ class Transfer:
         blocks: Blocks,
         asker: object,
         ask: Asking,
-        ended: Callable[[str, float], None],
+        ended: Callable[[Transfer, str, float], None],
     ) -> None:
         self._task = task
         self._recipe = recipe
@@ -103,7 +104,7 @@ class Transfer:
         for place in wanted:
             segment.asked.add(place)
         for place in wanted:
-            self._blocks.fetch(place, segment.number, lambda b, now, place=place: self._came(segment, place, b, now))
+            self._blocks.fetch(place, segment.number, partial(self._came, segment, place))
         if not segment.asked:
             self._rebuild(segment, now)
 
@@ -157,7 +158,7 @@ class Transfer:
                     self._task.claim.owner,
                     Operation.APPEND,
                     header,
-                    lambda reply, now, target=target: self._appended(segment, target, reply, now),
+                    partial(self._appended, segment, target),
                     payload=block,
                     credit=len(block),
                 )
@@ -185,7 +186,7 @@ class Transfer:
     def _end(self, reason: str, now: float) -> None:
         if not self._over:
             self._over = True
-            self._ended(reason, now)
+            self._ended(self, reason, now)
 
 
 def fits(recipe: Recipe, targets: int) -> bool:

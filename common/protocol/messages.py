@@ -204,11 +204,11 @@ class Health(Message):
 
     answer: Answer
     settled: bool = False
-    whole: Count = 0  # encodings with all shares on devices that are not given up
-    lacking: Count = 0  # encodings with k or more good shares at hand, but not all
+    whole: Count = 0  # encodings with all shares on devices that are connected and not retiring
+    lacking: Count = 0  # encodings with k or more good shares at hand, but not all on such devices
     waiting: Count = 0  # of those, how many wait for --repair-after, since their devices may come back
     hopeless: Count = 0  # encodings with fewer than k good shares at hand: only their devices' return helps
-    bytes_left: Count = 0  # of shares to be rebuilt or moved
+    bytes_left: Count = 0  # of shares to be rebuilt or moved, without those that are waited for
     rate: Count = 0  # bytes per second, lately; 0 while nothing is being done
     balancing: bool = False  # a rebalance is under way
 
@@ -255,6 +255,8 @@ class Tombstone(Message):
 class ListTrash(Message):
     """Asks what this owner deleted and may take back."""
 
+    after: bytes = b""  # the encoding id to go on behind
+
 
 class Trashed(Message):
     """One encoding in the trash."""
@@ -267,10 +269,11 @@ class Trashed(Message):
 
 
 class TrashList(Message):
-    """Payload: a list of Trashed."""
+    """Payload: a list of at most MAX_OBJECTS Trashed, in the order of encoding ids."""
 
     answer: Answer
     settled: bool = False
+    complete: bool = True  # False: there is more behind the last
 
 
 class KnownBroker(Message):

@@ -68,7 +68,7 @@ class SoakCluster(LocalCluster):
         """Start the broker with a clock that is wrong by `offset` seconds."""
         command = [*shifted("broker"), "--host", HOST]
         command += ["--client-port", str(self.base_port), "--worker-port", str(self.base_port + 1)]
-        self._broker.start(command, {**self._environment_of(HOME), "SOAK_CLOCK_OFFSET": str(offset)})
+        self._brokers[0].start(command, {**self._environment_of(HOME), "SOAK_CLOCK_OFFSET": str(offset)})
         wait_until(lambda: port_answers(self.base_port) and port_answers(self.base_port + 1), "the broker", 30)
 
     def device_died(self, index: int) -> bool:

@@ -11,6 +11,7 @@ from broker.joining import enter_self, join_cluster
 from broker.members import Address, MembersFile
 from broker.rights import Standing
 from broker.server import Listening, Server
+from broker.steward.steward import Settings
 from cluster.ports import find_base_port
 from common.errors import TesseraError
 from common.identity import KeyPair
@@ -36,7 +37,7 @@ class RunningBroker:
             join_cluster(self.members, self.pair, reached_at, invite, int(time.time()))
         enter_self(self.members, self.pair, reached_at, int(time.time()))
         listening = Listening("127.0.0.1", self.address.client_port, self.address.worker_port)
-        self._server = Server(listening, self.pair, MembersFile(self._folder))
+        self._server = Server(listening, self.pair, MembersFile(self._folder), Settings())
         self._stopping = threading.Event()
         self.thread = threading.Thread(target=self._serve)
         self.thread.start()
@@ -55,7 +56,7 @@ class RunningBroker:
 
     def alive(self, device: bytes) -> bool:
         """Whether a device has registered and announced all that it holds."""
-        return self._server._desk.alive(device, time.monotonic())
+        return self._server._desk.devices.alive(device, time.monotonic())
 
     def invite(self, role: Role, age: int = 0) -> Invite:
         one_time = KeyPair.generate()

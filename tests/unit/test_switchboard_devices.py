@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from broker.desk import SETTLE, SILENCE
+from broker.devices import SETTLE, SILENCE
 from broker.rights import Standing
 from common.protocol.codec import pack
 from common.protocol.envelope import Operation

@@ -1,0 +1,66 @@
+"""Retiring a device: marked on the list of members, emptied by the steward, and then taken off the list.
+
+The mark is durable, so that a broker that is started anew goes on. Once no other device misses what the retiring one
+has, its key is no member's any more: it may be unplugged, and comes back only with a new invite.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+
+from broker.catalog import Catalog
+from broker.devices import Devices
+from broker.members import Member, MembersFile
+from broker.steward.steward import Steward
+from common.errors import IntegrityError, NotFoundError
+from common.protocol.messages import GRANTED, Acknowledged, Answer, Code, Retire
+
+log = logging.getLogger(__name__)
+
+_TRY_AGAIN = 30.0  # seconds after the list could not be written
+
+
+class Retiring:
+    def __init__(self, members: MembersFile, devices: Devices, catalog: Catalog, steward: Steward) -> None:
+        self._members = members
+        self._devices = devices
+        self._catalog = catalog
+        self._steward = steward
+        self._next = 0.0
+
+    def retire(self, header: Retire) -> Acknowledged:
+        """Begin, or with `cancel` end, to move a device's shares elsewhere."""
+        member = self._devices.members().get(header.device_id)
+        if member is None:
+            return Acknowledged(Answer(Code.NOT_FOUND, "no device of this cluster has that id"))
+        key = member.public_key
+        try:
+            self._members.change(lambda members: members.retire(key, cancel=header.cancel))
+        except NotFoundError as error:
+            return Acknowledged(Answer(Code.NOT_FOUND, str(error)))
+        except (OSError, IntegrityError) as error:
+            log.error("cannot retire anything: %s", error)
+            return Acknowledged(Answer(Code.FAULT, "the broker cannot write its list of members"))
+        log.info("device %s %s", member.name, "stays after all" if header.cancel else "is retiring")
+        return Acknowledged(GRANTED)
+
+    def tick(self, now: float) -> None:
+        """Take those off the list whose shares are all elsewhere; after the steward's tick."""
+        if now < self._next:
+            return
+        for device, member in self._devices.members().items():
+            if member.retiring and self._steward.emptied(device):
+                self._take_off(device, member, now)
+
+    def _take_off(self, device: bytes, member: Member, now: float) -> None:
+        try:
+            self._members.change(lambda members: members.revoke(member.name, int(time.time())))
+        except NotFoundError:
+            return  # somebody else took it off
+        except (OSError, IntegrityError) as error:
+            log.error("cannot take %s off the list of members: %s", member.name, error)
+            self._next = now + _TRY_AGAIN
+            return
+        self._catalog.forget_device(device)
+        log.info("device %s is retired: all its shares are elsewhere, and it may be unplugged", member.name)
