@@ -75,6 +75,10 @@ class Schedule:
         world.loss, world.cut = 0.0, set()
         for device in self._living():
             device.up, device.full, device.lies = True, False, False
+        for device in world.devices.values():
+            if device.dead and world.listed(device):
+                self._note(f"{device.name}, which is dead, is to retire")
+                world.brokers[0].retiring.retire(Retire(device.device_id))
         start = world.now
         while world.now < start + PATIENCE:
             for device in self._living():
@@ -153,6 +157,7 @@ class Schedule:
         device = self.chance.choice(self._living())
         busy = {job.task.claim.encoding_id for broker in self.world.brokers for job in broker.steward.jobs}
         keys = [key for key in device.shares if key[0] not in busy and not self._would_hurt(device, key)]
+        keys = [key for key in keys if device.shares[key].is_good(key[1])]
         if keys:
             key = self.chance.choice(keys)
             self._note(f"share {key[1]} of {key[0].hex()[:8]} on {device.name} is damaged")
@@ -258,7 +263,11 @@ class Schedule:
         for device in devices:
             held = {**device.trash, **device.shares} if trash else device.shares
             for (encoding_id, share), stored in held.items():
-                if encoding_id == encoding.encoding_id and share not in found and self._is_true(stored, share, encoding):
+                if (
+                    encoding_id == encoding.encoding_id
+                    and share not in found
+                    and self._is_true(stored, share, encoding)
+                ):
                     found[share] = stored.blocks
                     break
         return found
@@ -277,7 +286,9 @@ class Schedule:
         for encoding_id, stone in device.tombstones.items():
             others = [other for other in self._living() if other is not device]
             told = [o for o in others if o.tombstones.get(encoding_id) == stone]
-            unaware = [o for o in others if any(key[0] == encoding_id for key in [*o.shares, *o.trash]) and o not in told]
+            unaware = [
+                o for o in others if any(key[0] == encoding_id for key in [*o.shares, *o.trash]) and o not in told
+            ]
             if unaware and not told:
                 return True
         return False
@@ -298,7 +309,9 @@ class Schedule:
         copies = key[1] in self._intact(encoding, self._living())
         device.shares[key] = stored
         if not copies and not others:
-            self._broken.append(f"share {key[1]} of {key[0].hex()[:8]} was given up on {device.name}, the only good one")
+            self._broken.append(
+                f"share {key[1]} of {key[0].hex()[:8]} was given up on {device.name}, the only good one"
+            )
 
     def _taken_off(self, device: Device) -> None:
         """It was retired: unplugged now."""
@@ -356,6 +369,5 @@ class Schedule:
         return wrong
 
     def _not_retired(self) -> list[str]:
-        wrong = [f"{d.name} is not retired yet" for d in self._living() if self._retiring(d)]
+        wrong = [f"{d.name} is not retired yet" for d in self.world.devices.values() if self._retiring(d)]
         return wrong + ["a rebalance goes on" for b in self.world.brokers if b.steward.balance.under_way]
-
