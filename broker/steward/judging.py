@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import enum
 import hashlib
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable
 from typing import Callable, NamedTuple
 
 from broker.catalog import Known, Place
@@ -45,8 +45,9 @@ class Finding(NamedTuple):
     lacking: tuple[int, ...] = ()  # to be rebuilt or moved now
     unheard: bool = False  # waits for shares that no device has named yet
     leaving: tuple[Place, ...] = ()  # shares that only a retiring device has, here or away
-    surplus: tuple[Place, ...] = ()  # copies, and damaged shares, that are not needed: only of a whole one
-    bytes_left: int = 0
+    surplus: tuple[Place, ...] = ()  # copies, and damaged shares, of what another device holds
+    bytes_left: int = 0  # of what is lacking
+    incomplete: bool = False  # fewer than k shares are known, wherever they are
 
 
 def judge(known: Known, presence: Callable[[bytes], Presence], *, urgent: bool, patient: bool) -> Finding:
@@ -61,20 +62,23 @@ def judge(known: Known, presence: Callable[[bytes], Presence], *, urgent: bool, 
     given = assign(claim.encoding_id, [place for place in known.sound if at[place] is Presence.LEAVING])
     spare = len(held.keys() | given.keys()) - claim.k
     missing = [share for share in range(claim.n) if share not in held]
+    surplus = tuple(
+        place for place in at if at[place] is Presence.HERE and held.get(place.share, place.device) != place.device
+    )
     if not missing:
-        kept = {Place(share, device) for share, device in held.items()}
-        unneeded = (place for place in at if at[place] is Presence.HERE and place not in kept)
-        return Finding(State.WHOLE, spare, surplus=tuple(unneeded))
+        return Finding(State.WHOLE, spare, surplus=surplus)
     away = {place.share for place in known.sound if at[place] is Presence.AWAY}
-    leaving = _leaving(known, at, held.keys() | away)
+    retiring = (Presence.LEAVING, Presence.LEFT)
+    leaving = tuple(p for p in known.sound if at[p] in retiring and p.share not in held and p.share not in away)
     if spare < 0:
-        return Finding(State.HOPELESS, spare, leaving=leaving)
+        incomplete = len({place.share for place in known.sound}) < claim.k
+        return Finding(State.HOPELESS, spare, leaving=leaving, incomplete=incomplete)
     unheard = set(missing) - {place.share for place in at} if patient else set()
     waited_for = set() if urgent else away | unheard
     lacking = tuple(share for share in missing if share not in waited_for)
     state = State.LACKING if lacking else State.WAITING
     waits_for_unheard = bool(unheard) and not urgent
-    return Finding(state, spare, lacking, waits_for_unheard, leaving, bytes_left=claim.share_bytes * len(lacking))
+    return Finding(state, spare, lacking, waits_for_unheard, leaving, surplus, claim.share_bytes * len(lacking))
 
 
 def assign(encoding_id: bytes, places: Iterable[Place]) -> dict[int, bytes]:
@@ -96,14 +100,6 @@ def assign(encoding_id: bytes, places: Iterable[Place]) -> dict[int, bytes]:
         if free:
             held[free[0]] = device
     return held
-
-
-def _leaving(known: Known, at: Mapping[Place, Presence], elsewhere: Collection[int]) -> tuple[Place, ...]:
-    """The shares that only retiring devices have, of an encoding that can be restored from what is known of it."""
-    if len({place.share for place in known.sound}) < known.claim.k:
-        return ()
-    retiring = (Presence.LEAVING, Presence.LEFT)
-    return tuple(p for p in known.sound if at[p] in retiring and p.share not in elsewhere)
 
 
 def _rank(encoding_id: bytes, device: bytes) -> bytes:

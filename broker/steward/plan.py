@@ -11,7 +11,7 @@ from typing import Callable, NamedTuple, Optional
 
 from broker.catalog import Known, Place
 from broker.placement import Candidate, place
-from broker.steward.judging import Finding, Presence, State, assign, judge
+from broker.steward.judging import Finding, Presence, assign
 from broker.steward.task import Discard, Kind, Task
 
 
@@ -42,10 +42,13 @@ def sources_of(known: Known, rooms: Rooms) -> tuple[Place, ...]:
 
 
 def mend(known: Known, finding: Finding, rooms: Rooms, avoid: Avoid) -> Optional[Task]:
-    """Rebuild, or move, what an encoding lacks; None where there is no place for any of it."""
+    """Rebuild, or move, what an encoding lacks; None where there is no place for any of it.
+
+    Where copies of other shares take up the places, these go first.
+    """
     targets = choose_places(known, finding.lacking, rooms, avoid)
     if not targets:
-        return None
+        return drop_surplus(known, finding.surplus, rooms) if finding.surplus else None
     presence = presence_in(rooms)
     leaving = {p.share: p.device for p in finding.leaving if presence(p.device) is Presence.LEAVING}
     donors = {target.share: leaving[target.share] for target in targets if target.share in leaving}
@@ -84,7 +87,10 @@ def check(known: Known, found: Place, rooms: Rooms) -> Task:
     return Task(Kind.CHECK, known.claim, sources_of(known, rooms), reads=(found,))
 
 
-def still_whole_without(known: Known, places: Collection[Place], rooms: Rooms) -> bool:
-    """Whether all shares are held by devices that are here and stay, although these go."""
-    rest = known._replace(sound=tuple(p for p in known.sound if p not in places))
-    return judge(rest, presence_in(rooms), urgent=False, patient=False).state is State.WHOLE
+def loses_nothing(known: Known, places: Collection[Place], rooms: Rooms) -> bool:
+    """Whether every share that is held, by devices that are here and stay, still is when these go."""
+    presence = presence_in(rooms)
+    here = [p for p in known.sound if presence(p.device) is Presence.HERE]
+    rest = [p for p in here if p not in places]
+    encoding_id = known.claim.encoding_id
+    return assign(encoding_id, here).keys() <= assign(encoding_id, rest).keys()

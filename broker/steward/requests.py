@@ -128,28 +128,36 @@ class Requests:
 
     def lose(self, device: bytes) -> None:
         """A device is gone: nothing that was asked of it will be answered."""
-        entries = [entry for entry in self._under_way.values() if entry.ask.device == device]
-        for entry in entries:
+        for entry in [entry for entry in self._under_way.values() if entry.ask.device == device]:
             self._leave(entry)
-        for ask in [*(entry.ask for entry in entries), *self._waiting.pop(device, ())]:
-            ask.then(Reply(Answer(Code.GONE, "the device is not connected")), self._now)
+            self._waiting.setdefault(device, deque()).append(entry.ask)
+        while self._waiting.get(device):  # one by one, since an answer may make its asker drop the others
+            self._waiting[device].popleft().then(Reply(Answer(Code.GONE, "it is not connected")), self._now)
 
     def release(self, now: float, connected: Callable[[bytes], bool]) -> list[Sending]:
         """What may be sent now."""
         self._fill(now)
-        for device in [device for device in self._waiting if not connected(device)]:
-            self.lose(device)
         sendings = self._again(now, connected)
-        for device, asks in list(self._waiting.items()):
-            while asks and self._bucket > 0 and self._at[device] < PER_DEVICE:
-                ask = asks.popleft()
-                request_id = self._chance.getrandbits(8 * IDENTIFIER_SIZE).to_bytes(IDENTIFIER_SIZE, "big")
-                entry = _UnderWay(request_id, ask, now + ask.patience, now + _SEND_AGAIN)
-                self._under_way[request_id] = entry
-                self._at[device] += 1
-                sendings.append(self._send(entry))
-            if not asks:
-                del self._waiting[device]
+        for device in list(self._waiting):
+            if not connected(device):
+                self.lose(device)
+            else:
+                sendings += self._begin(device, now)
+        return sendings
+
+    def _begin(self, device: bytes, now: float) -> list[Sending]:
+        """As much of what waits for a device as may be under way."""
+        sendings = []
+        asks = self._waiting[device]
+        while asks and self._bucket > 0 and self._at[device] < PER_DEVICE:
+            ask = asks.popleft()
+            request_id = self._chance.getrandbits(8 * IDENTIFIER_SIZE).to_bytes(IDENTIFIER_SIZE, "big")
+            entry = _UnderWay(request_id, ask, now + ask.patience, now + _SEND_AGAIN)
+            self._under_way[request_id] = entry
+            self._at[device] += 1
+            sendings.append(self._send(entry))
+        if not asks:
+            del self._waiting[device]
         return sendings
 
     def _again(self, now: float, connected: Callable[[bytes], bool]) -> list[Sending]:

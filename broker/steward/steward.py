@@ -145,8 +145,14 @@ class Steward:
         if not self.settled or any(device in _involved(job.task) for job in self.jobs):
             return False
         if self._now[device].heard:
-            return self.survey.left_on(device) == 0
+            return self.left_on(device) == 0
+        if not all(there.heard for there in self._now.values() if not there.retiring):
+            return False
         return not any(self.survey.count(state) for state in (State.WAITING, State.LACKING, State.HOPELESS))
+
+    def left_on(self, device: bytes) -> int:
+        """How many shares only this retiring device has."""
+        return self.survey.left_on(device, all_heard=all(there.heard for there in self._now.values()))
 
     @property
     def rate(self) -> int:
@@ -306,7 +312,7 @@ class Steward:
         for discard in task.discards:
             if discard.encoding_id != encoding_id:
                 continue
-            if plan.still_whole_without(known, [*(d.place for d in own), discard.place], self._rooms):
+            if plan.loses_nothing(known, [*(d.place for d in own), discard.place], self._rooms):
                 own.append(discard)
         others = [discard for discard in task.discards if discard.encoding_id != encoding_id]
         return own + (others if is_whole(known, self._rooms) else [])

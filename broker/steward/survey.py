@@ -50,7 +50,7 @@ class Survey:
         self._surplus: dict[bytes, None] = {}  # encodings whose grace is over
         self._set: list[tuple[float, bytes]] = []  # a heap of times at which encodings are to be looked at again
         self._counts: Counter[State] = Counter()
-        self._left: Counter[bytes] = Counter()  # retiring device → shares that no other device has
+        self._left: Counter[tuple[bytes, bool]] = Counter()  # retiring device → shares that only it has; incomplete?
         self._bytes_left = 0
         self._hidden: set[bytes] = set()  # deleted, and still held by a device
         self.shared: dict[bytes, float] = {}  # encodings of objects that have several → since when
@@ -112,7 +112,7 @@ class Survey:
             encoding_id = next(iter(self._surplus))
             del self._surplus[encoding_id]
             finding, known = self._findings.get(encoding_id), self._catalog.known(encoding_id)
-            if finding is not None and known is not None and finding.surplus and encoding_id not in self._unlooked:
+            if finding is not None and known is not None and finding.surplus and finding.state is State.WHOLE:
                 return Surplus(known, finding.surplus)
         return None
 
@@ -129,9 +129,15 @@ class Survey:
     def bytes_left(self) -> int:
         return self._bytes_left
 
-    def left_on(self, device: bytes) -> int:
-        """How many shares only this retiring device has; all of its shares where not everything was looked at."""
-        return self._left[device] if self.current else self._catalog.shares_on(device)
+    def left_on(self, device: bytes, *, all_heard: bool) -> int:
+        """How many shares only this retiring device has; all of its shares where not everything was looked at.
+
+        all_heard: every device on the list has told what it holds, so that encodings of which fewer than k shares are
+        known are rests that nothing can be restored from.
+        """
+        if not self.current:
+            return self._catalog.shares_on(device)
+        return self._left[device, False] + (0 if all_heard else self._left[device, True])
 
     def not_whole(self) -> Iterator[bytes]:
         """Encodings that are not whole, and those that were not looked at yet."""
@@ -170,12 +176,12 @@ class Survey:
         finding = judge(known, self.presence, urgent=urgent, patient=True)
         if before is not None and (before.state is State.WHOLE) is not (finding.state is State.WHOLE):
             self._since[encoding_id] = now
-        since = self._since[encoding_id]
+        since = self._since.setdefault(encoding_id, now)
         if finding.unheard:
             if now - since >= self._patience:
                 return judge(known, self.presence, urgent=urgent, patient=False)
             self.look_later(encoding_id, since + self._patience)
-        if finding.surplus:
+        if finding.state is State.WHOLE and finding.surplus:
             if now - since >= self._grace:
                 self._surplus[encoding_id] = None
             else:
@@ -186,7 +192,7 @@ class Survey:
         self._findings[encoding_id] = finding
         self._counts[finding.state] += 1
         self._bytes_left += finding.bytes_left
-        self._left.update(place.device for place in finding.leaving)
+        self._left.update((place.device, finding.incomplete) for place in finding.leaving)
         if finding.state is State.LACKING:
             heapq.heappush(self._lacking, (finding.spare, encoding_id))
 
@@ -197,7 +203,7 @@ class Survey:
         if finding is not None:
             self._counts[finding.state] -= 1
             self._bytes_left -= finding.bytes_left
-            self._left.subtract(place.device for place in finding.leaving)
+            self._left.subtract((place.device, finding.incomplete) for place in finding.leaving)
         return finding
 
     def _leave(self, encoding_id: bytes) -> None:

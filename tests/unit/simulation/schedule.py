@@ -75,6 +75,10 @@ class Schedule:
         world.loss, world.cut = 0.0, set()
         for device in self._living():
             device.up, device.full, device.lies = True, False, False
+        for device in world.devices.values():
+            if device.dead and world.listed(device):
+                self._note(f"{device.name}, which is dead, is to retire")
+                world.brokers[0].retiring.retire(Retire(device.device_id))
         start = world.now
         while world.now < start + PATIENCE:
             for device in self._living():
@@ -153,6 +157,7 @@ class Schedule:
         device = self.chance.choice(self._living())
         busy = {job.task.claim.encoding_id for broker in self.world.brokers for job in broker.steward.jobs}
         keys = [key for key in device.shares if key[0] not in busy and not self._would_hurt(device, key)]
+        keys = [key for key in keys if device.shares[key].is_good(key[1])]
         if keys:
             key = self.chance.choice(keys)
             self._note(f"share {key[1]} of {key[0].hex()[:8]} on {device.name} is damaged")
@@ -364,5 +369,5 @@ class Schedule:
         return wrong
 
     def _not_retired(self) -> list[str]:
-        wrong = [f"{d.name} is not retired yet" for d in self._living() if self._retiring(d)]
+        wrong = [f"{d.name} is not retired yet" for d in self.world.devices.values() if self._retiring(d)]
         return wrong + ["a rebalance goes on" for b in self.world.brokers if b.steward.balance.under_way]
