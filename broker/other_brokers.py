@@ -33,7 +33,7 @@ from common.protocol.messages import GRANTED, Acknowledged, Answer, Code, Empty
 log = logging.getLogger(__name__)
 
 _PERIOD = 10.0  # seconds after which an unchanged list is sent again
-_RETRY = 2.0  # seconds until a broker that refused this one is asked again: libzmq gives such a connection up
+_RETRY = 1.0  # seconds until a broker that refused this one is asked again: libzmq gives such a connection up
 MAX_SYNCED = 2000  # members in one SYNC; none takes more than 1.5 KiB
 _Members = Annotated[list[Member], msgspec.Meta(max_length=MAX_SYNCED)]
 

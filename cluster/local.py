@@ -134,6 +134,12 @@ class LocalCluster:
         """The environment in which the client's programs run: ours, with the cluster's settings."""
         return self._environment_of(HOME, self._passphrase)
 
+    def broker_environment(self, index: int) -> dict[str, str]:
+        """The environment in which a broker, and the commands for its operator, run."""
+        client_port, worker_port = self._ports_of(index)
+        ports = {"TESSERA_CLIENT_PORT": str(client_port), "TESSERA_WORKER_PORT": str(worker_port)}
+        return {**self._environment_of(self._brokers[index - 1].home.name), **ports}
+
     def start(self, deadline: float = 60.0) -> None:
         """Start everything and return when every device is registered.
 
@@ -175,7 +181,7 @@ class LocalCluster:
         client_port, worker_port = self._ports_of(index)
         command = program_command("broker", "--host", HOST)
         command += ["--client-port", str(client_port), "--worker-port", str(worker_port)]
-        environment = self._broker_environment(index)
+        environment = self.broker_environment(index)
         if index > 1 and not broker.home.exists():
             environment["TESSERA_JOIN"] = self.invite("broker")
         broker.start(command, environment)
@@ -238,7 +244,7 @@ class LocalCluster:
 
     def invite(self, role: str, broker: int = 1) -> str:
         """A broker's new invite for a ``role``: "worker", "client" or "broker"."""
-        result = self.run("broker", "invite", role, environment=self._broker_environment(broker), timeout=60)
+        result = self.run("broker", "invite", role, environment=self.broker_environment(broker), timeout=60)
         require_success("broker", result)
         return result.stdout.strip()
 
@@ -334,11 +340,6 @@ class LocalCluster:
     def _ports_of(self, broker: int) -> tuple[int, int]:
         """A broker's port for clients, and its port for workers."""
         return self.ports[2 * broker - 2], self.ports[2 * broker - 1]
-
-    def _broker_environment(self, index: int) -> dict[str, str]:
-        client_port, worker_port = self._ports_of(index)
-        ports = {"TESSERA_CLIENT_PORT": str(client_port), "TESSERA_WORKER_PORT": str(worker_port)}
-        return {**self._environment_of(self._brokers[index - 1].home.name), **ports}
 
     def _settings(self, home: str, passphrase: str | None = None) -> dict[str, str]:
         settings = {

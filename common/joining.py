@@ -22,7 +22,7 @@ from common.protocol.envelope import Envelope, Kind, Operation, decode_envelope
 from common.protocol.identifiers import IDENTIFIER_SIZE
 from common.protocol.messages import Join, Joined, ReachedAt
 
-PATIENCE = 8.0  # seconds for one broker
+PATIENCE = 8.0  # seconds for all brokers together
 
 
 class _NotAdmittedError(Exception):
@@ -41,7 +41,7 @@ def join(invite: Invite, role: Role, name: str, permanent: KeyPair, reached_at: 
     known = True
     for broker in invite.brokers:
         try:
-            joined = _ask(broker, invite, request)
+            joined = _ask(broker, invite, request, PATIENCE / len(invite.brokers))
         except _NotAdmittedError:
             known = False  # by this one: another may have made it a moment ago
             continue
@@ -56,13 +56,13 @@ def join(invite: Invite, role: Role, name: str, permanent: KeyPair, reached_at: 
     raise UnreachableError(f"no answer from the broker at {endpoints}")
 
 
-def _ask(broker: BrokerAddress, invite: Invite, request: Join) -> Joined:
+def _ask(broker: BrokerAddress, invite: Invite, request: Join, patience: float) -> Joined:
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     socket = make_dealer(context, invite.one_time, broker.public_key)
     monitor = ConnectionMonitor(socket)
     try:
         socket.connect(broker.endpoint(invite.role))
-        return _exchange(socket, monitor, request)
+        return _exchange(socket, monitor, request, patience)
     except zmq.ZMQError as error:
         raise UnreachableError(f"{broker.host} is no address: {error.strerror}") from None
     finally:
@@ -70,13 +70,13 @@ def _ask(broker: BrokerAddress, invite: Invite, request: Join) -> Joined:
         context.destroy(linger=0)
 
 
-def _exchange(socket: zmq.Socket[bytes], monitor: ConnectionMonitor, request: Join) -> Joined:
+def _exchange(socket: zmq.Socket[bytes], monitor: ConnectionMonitor, request: Join, patience: float) -> Joined:
     request_id = secrets.token_bytes(IDENTIFIER_SIZE)
     frames = [Envelope(Kind.REQUEST, Operation.JOIN, request_id).encode(), pack_header(request)]
     poller = zmq.Poller()
     poller.register(socket, zmq.POLLIN)
     poller.register(monitor.socket, zmq.POLLIN)
-    end = time.monotonic() + PATIENCE
+    end = time.monotonic() + patience
     while time.monotonic() < end:
         poller.poll(100)
         for change in monitor.changes():

@@ -29,7 +29,7 @@ from worker.store import ShareStore
 
 log = logging.getLogger(__name__)
 
-_RETRY = 2.0  # seconds until a broker that refused this worker is asked again
+_RETRY = 1.0  # seconds until a broker that refused this worker is asked again
 _ASKING_PERIOD = 10.0  # seconds; so long may a new broker be without this worker
 
 
@@ -125,7 +125,7 @@ class Connections:
         self._refusals[connection.broker.public_key] = error
         if all(broker.public_key in self._refusals for broker in self._brokers):
             raise error
-        log.warning("%s; it is asked again", error)
+        log.info("%s; it is asked again", error)
 
     def told(self, connection: Connection, brokers: list[BrokerAddress]) -> None:
         """A broker has answered which brokers there are; the next tick follows from it."""

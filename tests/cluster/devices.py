@@ -94,8 +94,9 @@ def revive(cluster: LocalCluster) -> None:
     for index in numbers(cluster):
         if staged_bytes(cluster, index):
             cluster.kill_device(index)
-    if cluster.broker_pid() is None:
-        cluster.start_broker()
+    for broker in range(1, cluster.broker_count + 1):
+        if cluster.broker_pid(broker) is None:
+            cluster.start_broker(broker)
     dead = [index for index in numbers(cluster) if cluster.device_pid(index) is None]
     if dead:
         wait_lost(cluster, *dead)  # before, a device that is alive may be the one that was
