@@ -7,9 +7,10 @@ The options are those of docs/protocol.md, "Transport"; each has a reason:
   requests could find a pipe of 16 full, and be lost;
 - `immediate`: nothing is queued for a connection that does not stand, since its requester will send it again;
 - heartbeats: a peer that hangs or a cable that is pulled is noticed within three seconds by the broker, which sends
-  them, and within five (`heartbeat_ttl`) by its peers, which only answer. They send none of their own: libzmq 4.3
-  aborts a process ("Assertion failed: !_io_error") where a heartbeat is due on a connection that broke while its pipe was
-  full, as it is in a worker that was stopped for some seconds.
+  them, and within five (`heartbeat_ttl`) by its peers, which only answer;
+- libzmq 4.3 aborts a process ("Assertion failed: !_io_error", libzmq issues 3937, 4767) where a heartbeat is to be sent
+  or answered on a connection that broke while its pipe was full, as it is in a worker that was stopped or cut off for
+  some seconds. So a DEALER sends none, and its pipe never fills: what the broker sends is bounded by credit already.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from common.identity import KeyPair
 from common.protocol.codec import MAX_PAYLOAD
 
 HIGH_WATER_MARK = 16  # messages
+_NEVER_FULL = 1000  # messages; see above
 _CURVE_OVERHEAD = 64  # bytes; CURVE needs 33 over the payload
 _LINGER = 1000  # ms
 
@@ -45,9 +47,10 @@ def make_dealer(context: zmq.Context[zmq.Socket[bytes]], pair: KeyPair, server_k
     """A client's or worker's socket, which speaks only to the broker with the CURVE key `server_key` (32 bytes)."""
     socket = context.socket(zmq.DEALER)
     _limit(socket)
+    socket.rcvhwm = _NEVER_FULL
     socket.immediate = 1
     socket.reconnect_ivl = 100
-    socket.reconnect_ivl_max = 5000
+    socket.reconnect_ivl_max = 2000
     socket.curve_secretkey = z85.encode(pair.secret)
     socket.curve_publickey = z85.encode(pair.public)
     socket.curve_serverkey = z85.encode(server_key)
