@@ -97,7 +97,7 @@ def found_and_repaired(terms: Terms) -> Figures:
     }
 
 
-PARTS = [Part("restored in spite", restored_in_spite, 1), Part("found and repaired", found_and_repaired, 1)]
+PARTS = [Part("restored in spite", restored_in_spite, 1), Part("found and repaired", found_and_repaired, 2)]
 
 if __name__ == "__main__":
-    sys.exit(main(PARTS, "Proof 4: bits flipped."))
+    sys.exit(main([PARTS], "Proof 4: bits flipped."))

@@ -279,4 +279,4 @@ PARTS = [
 ]
 
 if __name__ == "__main__":
-    sys.exit(main(PARTS, "Proofs 1 and 2: kills."))
+    sys.exit(main([PARTS], "Proofs 1 and 2: kills."))

@@ -164,4 +164,4 @@ PARTS = [
 ]
 
 if __name__ == "__main__":
-    sys.exit(main(PARTS, "Proof 7: races."))
+    sys.exit(main([PARTS], "Proof 7: races."))
