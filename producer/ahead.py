@@ -37,7 +37,7 @@ class WriteAhead:
     @property
     def active(self) -> bool:
         """Whether there is a journal that knows of this put."""
-        return self._journal is not None and self._begins
+        return self._journal is not None and (self._begins or self.begun is not None)
 
     # --- before it leaves the process
 
@@ -50,10 +50,9 @@ class WriteAhead:
             except OSError as error:
                 self._give_up(error)
 
-    async def go_on(self) -> None:
-        """An interrupted put: what was read of the journal holds, once it is sure to be on the disk."""
-        self._begins = True
-        await self.sync()
+    def forget(self) -> None:
+        """An interrupted put cannot go on: whatever comes is a new one."""
+        self.begun = None
 
     def segment(self, segment: int, fingerprint: bytes, digests: list[bytes]) -> None:
         """A segment is encoded; to be followed by `sync` before it is sent."""
@@ -96,7 +95,7 @@ class WriteAhead:
 
     def close(self) -> None:
         """Leave the journal as it is, for another run; one that tells nothing is removed."""
-        if self._journal is not None and (self._begins or self.begun is not None):
+        if self._journal is not None and self.active:
             self._journal.close()
             self._journal = None
         self.finish()

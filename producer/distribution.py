@@ -192,7 +192,9 @@ class Distribution:
 
     async def abandon(self) -> None:
         """Have the devices forget what was not committed; as far as they can be reached."""
-        await asyncio.gather(*(self._abandon(share) for share in self.shares if share.state is ShareState.OPEN))
+        begun = (ShareState.PLACED, ShareState.OPEN)
+        devices = [share.device if share.state in begun else None for share in self.shares]
+        await abandon_shares(self._link, self._encoding_id, devices)
 
     # --- one share
 
@@ -343,7 +345,7 @@ def _reason(error: TesseraError) -> Code:
 
 
 async def abandon_shares(link: Link, encoding_id: bytes, devices: Sequence[Optional[bytes]]) -> None:
-    """Have the devices, given by share, forget what an interrupted put began; as far as they can be reached."""
+    """Have the devices, given by share, forget what is not committed; as far as they can be reached."""
 
     async def abandon(share: int, device: bytes) -> None:
         name = ShareName(encoding_id, share)

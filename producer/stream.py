@@ -53,6 +53,7 @@ async def store_stream(session: Session, source: Source) -> Outcome:
             except OutdatedError as error:
                 complain(f"{source.shown}: {error}; it is stored from its beginning")
                 await abandon_shares(session.link, ahead.begun.beginning.encoding_id, ahead.begun.devices)
+                ahead.forget()
         put = _StreamedPut(session, source, started, expected, session.coding, ahead)
         with Reader(source) as reader:
             return await put.run(reader)
@@ -106,8 +107,12 @@ class _StreamedPut:
         if session.images_only and not self._picture.is_image:
             return SkippedFile(self._source.shown)
         share_bytes = slicing.share_bytes(reader.size) if reader.size is not None else 0
-        distribution = await self._distribute(reader, share_bytes)
+        distribution = await self._distribute(share_bytes)
         try:
+            if self._begun is not None:
+                await self._take_up(distribution, reader.size or 0, share_bytes)
+            else:
+                await self._open(distribution, reader, share_bytes)
             self._require(distribution)
             size = await self._send_segments(reader, distribution, first, count)
             outcome = await self._commit(reader, distribution, size)
@@ -119,32 +124,14 @@ class _StreamedPut:
 
     # --- where its shares go
 
-    async def _distribute(self, reader: Reader, share_bytes: int) -> Distribution:
-        if self._begun is not None:
-            return await self._take_up(self._begun, reader.size or 0, share_bytes)
-        places = await self._session.find_places([self._encoding.encoding_id], share_bytes)
-        devices: list[Optional[bytes]] = list(places.devices[0])
-        devices += [None] * (self._coding.code.n - len(devices))
-        distribution = self._distribution(devices, places.lacking)
-        await distribution.open(share_bytes)
-        if reader.origin is not None:
-            opened = [share.device if share.state is ShareState.OPEN else None for share in distribution.shares]
-            await self._ahead.begin(self._encoding.beginning(reader.origin, opened))
-        return distribution
-
-    async def _take_up(self, begun: Begun, size: int, share_bytes: int) -> Distribution:
-        """Where the shares of an interrupted put are, and how far; OutdatedError where too little is left of them."""
-        segment_count = self._coding.slicing.segment_count(size)
-        distribution = self._distribution(begun.devices, Code.GONE)
-        kept = await distribution.take_up(share_bytes, segment_count)
-        if kept < self._coding.code.k or distribution.count(ShareState.OPEN, ShareState.COMMITTED) < self._needed:
-            raise OutdatedError("too few of its devices are here with what was sent before")
-        await self._ahead.go_on()
-        complain(f"{self._source.shown}: goes on at {distribution.staged_part(segment_count):.0%}".replace("%", " %"))
-        return distribution
-
-    def _distribution(self, devices: list[Optional[bytes]], lacking: Code) -> Distribution:
+    async def _distribute(self, share_bytes: int) -> Distribution:
         session, coding = self._session, self._coding
+        if self._begun is not None:
+            devices, lacking = self._begun.devices, Code.GONE
+        else:
+            places = await session.find_places([self._encoding.encoding_id], share_bytes)
+            found = places.devices[0]
+            devices, lacking = [*found, *[None] * (coding.code.n - len(found))], places.lacking
         return Distribution(
             session.link,
             coding.code,
@@ -155,6 +142,22 @@ class _StreamedPut:
             session.name_of,
             self._ahead.moved,
         )
+
+    async def _open(self, distribution: Distribution, reader: Reader, share_bytes: int) -> None:
+        await distribution.open(share_bytes)
+        if reader.origin is not None:
+            opened = [share.device if share.state is ShareState.OPEN else None for share in distribution.shares]
+            await self._ahead.begin(self._encoding.beginning(reader.origin, opened))
+
+    async def _take_up(self, distribution: Distribution, size: int, share_bytes: int) -> None:
+        """Find out how far an interrupted put came; OutdatedError where too little is left of it."""
+        segment_count = self._coding.slicing.segment_count(size)
+        kept = await distribution.take_up(share_bytes, segment_count)
+        if kept < self._coding.code.k or distribution.count(ShareState.OPEN, ShareState.COMMITTED) < self._needed:
+            raise OutdatedError("too few of its devices are here with what was sent before")
+        # What was read of the journal may not be on the disk yet: its writer may have been killed before its own fsync.
+        await self._ahead.sync()
+        complain(f"{self._source.shown}: goes on at {distribution.staged_part(segment_count):.0%}".replace("%", " %"))
 
     async def _break_off(self, distribution: Distribution, error: BaseException) -> None:
         """Leave what was sent for another run, where that can go on with it; else have the devices forget it."""
@@ -180,11 +183,15 @@ class _StreamedPut:
         size = segment = 0
         while True:
             reading = asyncio.ensure_future(session.in_thread(reader.read_into, ahead))
-            size += count
-            # Where the length is known, what comes next need not be waited for.
-            is_last = size >= reader.size if reader.size is not None else await reading == 0
-            await self._send_segment(distribution, segment, here[:count], is_last)
-            following = await reading
+            try:
+                size += count
+                # Where the length is known, what comes next need not be waited for.
+                is_last = size >= reader.size if reader.size is not None else await reading == 0
+                await self._send_segment(distribution, segment, here[:count], is_last)
+                following = await reading
+            except BaseException:
+                await self._end_reading(reading)
+                raise
             if is_last or following == 0:
                 break
             self._require(distribution)
@@ -194,6 +201,14 @@ class _StreamedPut:
         while self._sending:
             await asyncio.wait(self._sending)
         return size
+
+    async def _end_reading(self, reading: asyncio.Future[int]) -> None:
+        """A file is closed only when nobody reads it: its descriptor may be another file's a moment later."""
+        if self._source.path is None:
+            reading.cancel()  # stdin is never closed, and may not give anything for ever
+        await asyncio.wait([reading])
+        if not reading.cancelled():
+            reading.exception()  # what broke off the sending matters more
 
     async def _send_segment(
         self, distribution: Distribution, segment: int, plaintext: memoryview, is_last: bool
