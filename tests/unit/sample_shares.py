@@ -54,7 +54,9 @@ class Sample:
     def commitment(self) -> Commitment:
         name = self.encoding_id.hex()
         delete_hash = hashlib.sha256(self.capability).digest()
-        return Commitment(chance(f"{name} object", 32), self.recipe.encode(), chance(f"{name} mapping", 100), delete_hash)
+        return Commitment(
+            chance(f"{name} object", 32), self.recipe.encode(), chance(f"{name} mapping", 100), delete_hash
+        )
 
     @property
     def capability(self) -> bytes:
