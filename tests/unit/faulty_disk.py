@@ -47,6 +47,10 @@ class FaultyDisk(Disk):
         self.calls.clear()
         self._at, self._always, self._rest = at or {}, always or {}, rest
 
+    def start_anew(self) -> None:
+        """A new worker begins: it may fsync a folder of which an earlier one failed; of a file it still may not."""
+        self._failed_folders.clear()
+
     def _fault(self, method: str) -> Optional[OSError]:
         number = len(self.calls)
         self.calls.append(method)
