@@ -7,6 +7,7 @@ a folder that was not fsynced since. And whatever fails, the store answers, and 
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import itertools
 import shutil
@@ -22,7 +23,6 @@ from common.protocol.messages import Answer, Code
 from tests.unit.faulty_disk import FaultyDisk
 from tests.unit.sample_shares import OWNER, sample, share_path
 from worker.declining import DeclineError
-from worker.disk import Disk
 from worker.store import ShareStore
 
 REFUSALS = {Code.NO_ROOM, Code.FAULT, Code.READ_ONLY, Code.NOT_OPEN, Code.CONFLICT, Code.DAMAGED, Code.NOT_FOUND}
@@ -129,7 +129,7 @@ def check_life(folder: Path, faults: Faults, tries: int = 1) -> Life:
 
 def check_after(folder: Path, acknowledged: set[str]) -> None:
     """What was acknowledged holds on a healthy disk, and what was not can be done there."""
-    store = ShareStore(folder, disk=Disk())
+    store = ShareStore(folder, disk=FaultyDisk())
     BYSTANDER.assert_readable(store, SHARE)
 
     if "delete" in acknowledged:
@@ -155,6 +155,8 @@ def check_after(folder: Path, acknowledged: set[str]) -> None:
     if "mend" in acknowledged:
         BAD.assert_readable(store, SHARE)
     assert store.block(BAD.key(SHARE), OWNER, 0) == BAD.blocks[0][SHARE], "of a bad share the good blocks are there"
+    with contextlib.suppress(DeclineError):
+        store.block(BAD.key(SHARE), OWNER, 1)  # if nobody has found out yet that it is bad
     if not store.holds(BAD.key(SHARE)):
         BAD.put(store, SHARE)
     BAD.assert_readable(store, SHARE)
