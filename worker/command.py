@@ -35,6 +35,7 @@ _UNITS = {
     "GI": 2**30,
     "TI": 2**40,
 }
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 24 * 3600}
 
 
 @commands.command()
@@ -58,10 +59,16 @@ def serve(
         envvar="TESSERA_CAPACITY",
         help="Most that shares may take, such as 500G; all but a reserve if left out.",
     ),
+    scrub_every: str = typer.Option(
+        "7d",
+        envvar="TESSERA_SCRUB_EVERY",
+        help="How long reading and checking all shares once takes, such as 12h or 7d.",
+    ),
 ) -> None:
     """Keep shares on this device until interrupted."""
     folder = (store or home() / "store").expanduser().absolute()
     limit = _parse_size(capacity) if capacity is not None else None
+    seconds = _parse_duration(scrub_every)
     stopping = stop_on_signals()
     try:
         make_folder(folder)
@@ -69,7 +76,7 @@ def serve(
         raise UsageError(f"{folder} cannot be made: {error.strerror}") from None
     _join_once(folder, invite, name or socket.gethostname())
     brokers, pair = load_brokers(folder / "brokers.json"), load_key_pair(folder / "device.key")
-    shares = ShareStore(folder, limit)
+    shares = ShareStore(folder, limit, scrub_every=seconds)
     server = Server(shares, pair, brokers)
     log.info("worker keeps %d shares in %s", len(shares.held()), folder)
     try:
@@ -120,6 +127,15 @@ def _parse_size(text: str) -> int:
     if match is None or match[2] not in _UNITS:
         raise UsageError(f"{text!r} is not a size; write it like 500G or 200MiB")
     return int(float(match[1]) * _UNITS[match[2]])
+
+
+def _parse_duration(text: str) -> float:
+    """Seconds, from how people write them: 30s, 15m, 12h, 7d."""
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([smhd])\s*", text.lower())
+    seconds = float(match[1]) * _SECONDS[match[2]] if match is not None else 0.0
+    if seconds <= 0:
+        raise UsageError(f"{text!r} is not a time; write it like 30s, 15m, 12h or 7d")
+    return seconds
 
 
 def main() -> NoReturn:

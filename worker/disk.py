@@ -9,11 +9,19 @@ import os
 import shutil
 import sys
 from pathlib import Path
-from typing import Union
+from typing import NamedTuple, Union
 
-from common.files import make_folder, rename_new, sync_file, sync_folder
+from common.files import make_folder, rename_new, rename_over, sync_file, sync_folder
 
 _BINARY = getattr(os, "O_BINARY", 0)
+
+
+class Entry(NamedTuple):
+    """A name in a folder."""
+
+    path: Path
+    size: int  # bytes
+    modified: float  # Unix seconds
 
 
 class Disk:
@@ -25,6 +33,10 @@ class Disk:
 
     def open(self, path: Path) -> int:
         return os.open(path, os.O_RDONLY | _BINARY)
+
+    def reopen(self, path: Path) -> int:
+        """The descriptor of a file that was begun before, to go on with it."""
+        return os.open(path, os.O_RDWR | _BINARY)
 
     def close(self, descriptor: int) -> None:
         os.close(descriptor)
@@ -43,6 +55,16 @@ class Disk:
             return os.read(descriptor, length)
         return os.pread(descriptor, length, offset)
 
+    def read_whole(self, path: Path, limit: int) -> bytes:
+        """A small file's content, of which no more than `limit` bytes are wanted."""
+        with open(path, "rb") as file:
+            return file.read(limit)
+
+    def uncache(self, descriptor: int) -> None:
+        """Let the next reading of this file come from the disk, as far as the system can be told so."""
+        if hasattr(os, "posix_fadvise"):
+            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+
     def size(self, descriptor: int) -> int:
         return os.fstat(descriptor).st_size
 
@@ -56,6 +78,16 @@ class Disk:
     def rename_new(self, source: Path, target: Path) -> None:
         """Give a file its final name; FileExistsError where something has it."""
         rename_new(source, target)
+
+    def rename_over(self, source: Path, target: Path) -> None:
+        """Give a file another name in one step, replacing what had it."""
+        rename_over(source, target)
+
+    def entries(self, folder: Path) -> list[Entry]:
+        """All that is in a folder, by name."""
+        with os.scandir(folder) as found:
+            listed = [(Path(entry.path), entry.stat(follow_symlinks=False)) for entry in found]
+        return sorted(Entry(path, status.st_size, status.st_mtime) for path, status in listed)
 
     def sync_folder(self, folder: Path) -> None:
         sync_folder(folder)

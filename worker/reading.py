@@ -2,11 +2,15 @@
 
 What a share's file says about itself is checked once, when it is opened, and kept for the few shares that were read
 last; a block is checked against the recipe each time it is read.
+
+Not every failure is damage. What the file says wrongly, what the disk cannot read and what is gone proves the share
+bad; a process that has too many files open, or may not open this one, has learned nothing about it.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 from collections import OrderedDict
 from pathlib import Path
 
@@ -24,6 +28,13 @@ from worker.share_file import (
 
 _MAX_OPEN = 64
 _MAX_KEPT = 16 << 20  # bytes of recipes and mappings
+
+_DAMAGE = {errno.EIO, errno.ENOENT, errno.EISDIR, errno.ENOTDIR, errno.EBADMSG, getattr(errno, "EUCLEAN", errno.EIO)}
+
+
+def is_damage(error: Exception) -> bool:
+    """Whether this, met while reading a share, proves that the share is bad."""
+    return isinstance(error, IntegrityError) or (isinstance(error, OSError) and error.errno in _DAMAGE)
 
 
 class OpenShare:
@@ -63,6 +74,11 @@ class OpenShare:
             raise IntegrityError(f"block {segment} is damaged")
         return data
 
+    def uncache(self) -> None:
+        """Have what is read from now on come from the disk."""
+        with contextlib.suppress(OSError):  # a wish: where it fails, the page cache answers
+            self._disk.uncache(self._descriptor)
+
     @property
     def weight(self) -> int:
         """Bytes that it takes to keep this share open."""
@@ -92,6 +108,11 @@ class OpenShares:
         while len(self._open) > 1 and (len(self._open) > _MAX_OPEN or self._weight > _MAX_KEPT):
             self._close(next(iter(self._open)))
         return opened
+
+    def forget(self, key: tuple[bytes, int]) -> None:
+        """Close a share's file, since it moves or goes."""
+        if key in self._open:
+            self._close(key)
 
     def close(self) -> None:
         for key in list(self._open):

@@ -13,7 +13,7 @@ import enum
 import logging
 import secrets
 from collections.abc import Iterable
-from typing import NamedTuple, Optional
+from typing import NamedTuple, Optional, TypeVar
 
 from common.errors import RefusedError
 from common.protocol.codec import pack, pack_header
@@ -25,14 +25,20 @@ from common.protocol.messages import (
     Announce,
     AnnouncedShare,
     Answer,
+    Bury,
     Code,
     Message,
     Register,
     Report,
+    Tombstone,
+    Withdraw,
 )
+from worker.holdings import News
 from worker.store import ShareStore
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 _PERIOD = 1.0  # seconds between reports, and between tries to register
 _CONFLICT_PATIENCE = 12.0  # seconds; a connection that was cut is noticed within five
@@ -81,7 +87,7 @@ class Registration:
         if answer.granted:
             log.info("registered with the broker at %s", self._address)
             self._state, self._conflict_since = _State.REGISTERED, None
-            return self.announce(self._store.held().values(), complete=True)
+            return self._tell_all()
         if answer.code is not Code.CONFLICT:
             raise RefusedError(f"the broker at {self._address} refuses this worker: {answer.text}")
         if self._conflict_since is None:
@@ -90,12 +96,27 @@ class Registration:
             raise RefusedError(f"the broker at {self._address} refuses this worker: {answer.text}")
         return []
 
-    def announce(self, shares: Iterable[AnnouncedShare], *, complete: bool = False) -> list[Statement]:
-        """Tell the broker of shares; with `complete`, that these are all. Nothing while it doesn't know us."""
+    def tell(self, news: News) -> list[Statement]:
+        """Tell the broker what changed. Nothing while it doesn't know us: it is told of everything once it does."""
         if self._state is not _State.REGISTERED:
             return []
-        shares = list(shares)
-        pages = [shares[start : start + MAX_ANNOUNCED] for start in range(0, len(shares), MAX_ANNOUNCED)] or [[]]
+        statements = self._bury(news.buried)
+        for page in _pages(news.withdrawn):
+            statements.append(_statement(Operation.WITHDRAW, Withdraw(), pack(page)))
+        if news.announced:
+            statements += self._announce(news.announced, complete=False)
+        return statements
+
+    def _tell_all(self) -> list[Statement]:
+        """Deletions before shares, so that the broker never shows what it is about to hear was deleted."""
+        return self._bury(self._store.tombstones()) + self._announce(self._store.held().values(), complete=True)
+
+    def _bury(self, tombstones: Iterable[Tombstone]) -> list[Statement]:
+        return [_statement(Operation.BURY, Bury(), pack(page)) for page in _pages(tombstones)]
+
+    def _announce(self, shares: Iterable[AnnouncedShare], *, complete: bool) -> list[Statement]:
+        """With `complete`, these are all: there is a last page then, be it empty."""
+        pages = _pages(shares) or [[]]
         return [_statement(Operation.ANNOUNCE, Announce(complete and page is pages[-1]), pack(page)) for page in pages]
 
     def tick(self, now: float) -> list[Statement]:
@@ -120,6 +141,11 @@ def not_admitted(address: str) -> RefusedError:
         f"the broker at {address} does not admit this device",
         advice="get a new invite there (python broker/broker.py invite worker) and start with --join",
     )
+
+
+def _pages(items: Iterable[T]) -> list[list[T]]:
+    everything = list(items)
+    return [everything[start : start + MAX_ANNOUNCED] for start in range(0, len(everything), MAX_ANNOUNCED)]
 
 
 def _statement(operation: Operation, header: Message, payload: Optional[bytes] = None) -> Statement:

@@ -1,13 +1,15 @@
 """The worker's loop: one connection to each broker, one store, one thread.
 
 All messages at hand are read and carried out, then the commits among them become durable together, then the answers
-go out. What a connection cannot take yet waits in its outbox, and while that is long the connection is not read: so
-a slow broker holds up itself only. What was meant for a connection that is lost is dropped; its requester asks again.
+go out. Behind that the scrub has its turn. What a connection cannot take yet waits in its outbox, and while that is
+long the connection is not read: so a slow broker holds up itself only. What was meant for a connection that is lost is
+dropped; its requester asks again.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections import deque
@@ -24,7 +26,8 @@ from common.protocol.codec import unpack_header
 from common.protocol.envelope import Envelope, Kind, decode_envelope
 from common.protocol.messages import Acknowledged
 from worker.registration import Registration, Statement, not_admitted
-from worker.service import Answered, Request, Service
+from worker.requests import Answered, Request
+from worker.service import Service
 from worker.store import ShareStore
 
 log = logging.getLogger(__name__)
@@ -87,14 +90,18 @@ class Server:
             for connection in self._connections:
                 poller.register(connection.socket, connection.interest)
                 poller.register(connection.monitor.socket, zmq.POLLIN)
-            ready = dict(poller.poll(int(_TICK * 1000)))
+            wait = min(_TICK, self._store.scrub.due_in(time.monotonic()))
+            ready = dict(poller.poll(math.ceil(wait * 1000)))
             now = time.monotonic()
             for number, connection in enumerate(self._connections):
-                self._follow(connection, now)
+                self._follow(number, connection, now)
                 if ready.get(connection.socket, 0) & zmq.POLLIN:
                     self._read(number, connection, now)
-            self._finish_round()
+            self._answer(self._service.finish_round())
+            self._service.expire(now)
             self._store.expire(now)
+            self._store.scrub.turn(now, idle=not ready)
+            self._answer([])
             for connection in self._connections:
                 connection.state(connection.registration.tick(now))
                 connection.flush()
@@ -104,12 +111,13 @@ class Server:
             connection.monitor.close()
         self._context.destroy(linger=500)
 
-    def _follow(self, connection: _Connection, now: float) -> None:
+    def _follow(self, number: int, connection: _Connection, now: float) -> None:
         for change in connection.monitor.changes():
             if change is Change.UP:
                 connection.state(connection.registration.connected(now))
             elif change is Change.DOWN:
                 connection.lose()
+                self._service.disconnected(number)
             elif change is Change.NOT_ADMITTED:
                 raise not_admitted(connection.address)
 
@@ -133,15 +141,13 @@ class Server:
             connection.state(connection.registration.answered(envelope.operation, answer, now))
         elif envelope.kind is Kind.REQUEST:
             payload = frames[2] if len(frames) == 3 else memoryview(b"")
-            self._send_all(self._service.handle(Request(number, envelope, frames[1], payload), now))
+            self._answer(self._service.handle(Request(number, envelope, frames[1], payload), now))
 
-    def _finish_round(self) -> None:
-        announced, answers = self._service.finish_round()
-        if announced:
+    def _answer(self, answers: list[Answered]) -> None:
+        """Tell every broker what changed, and only then send the answers."""
+        news = self._store.news()
+        if news:
             for connection in self._connections:
-                connection.state(connection.registration.announce(announced))
-        self._send_all(answers)
-
-    def _send_all(self, answers: list[Answered]) -> None:
+                connection.state(connection.registration.tell(news))
         for answer in answers:
             self._connections[answer.broker].send(answer.envelope, answer.header, answer.payload)

@@ -1,8 +1,8 @@
 """What a worker does for each operation: check → append → sync → acknowledge.
 
 Commits wait until all messages at hand are read and then share one round of fsyncs; every other answer is given at
-once. Before a commit is acknowledged to its client it is announced to every broker, so that a client which has the
-acknowledgement finds the share in the catalog.
+once. What changed of what is held is told to every broker before the answer to what changed it goes out (see `server`),
+so that a client which has an acknowledgement finds the share in the catalog, or finds it gone.
 """
 
 from __future__ import annotations
@@ -12,52 +12,33 @@ from dataclasses import dataclass, field
 from typing import Any, Callable, Optional
 
 from common.errors import IntegrityError, ProtocolError
-from common.protocol.codec import MAX_HEADER, MAX_PAYLOAD, pack_header, unpack, unpack_header
-from common.protocol.envelope import Envelope, Operation
+from common.protocol.codec import unpack, unpack_header
+from common.protocol.envelope import Operation
 from common.protocol.messages import (
     GRANTED,
     Acknowledged,
-    AnnouncedShare,
     Answer,
     Append,
     Code,
     Commit,
     Commitment,
-    Describe,
-    Described,
-    Fetch,
-    Fetched,
-    Message,
+    Delete,
     Open,
-    Part,
     ShareName,
     Store,
     Stored,
+    Undelete,
     WholeShare,
 )
 from common.recipe import decode_recipe, digest
+from worker.answering import Answering
 from worker.committing import PendingCommit
-from worker.store import DeclineError, ShareStore
+from worker.declining import DeclineError
+from worker.leases import Leases
+from worker.requests import Answered, Request, answer, brief, grant, key_of
+from worker.store import ShareStore
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Request:
-    """A client's request as it came through the broker with this number."""
-
-    broker: int
-    envelope: Envelope
-    header: memoryview
-    payload: memoryview
-
-
-@dataclass(frozen=True)
-class Answered:
-    broker: int
-    envelope: Envelope
-    header: bytes
-    payload: Any = None
 
 
 @dataclass
@@ -71,6 +52,8 @@ class _Waiting:
 class Service:
     def __init__(self, store: ShareStore) -> None:
         self._store = store
+        self._leases = Leases()
+        answering = Answering(store, self._leases)
         self._round: list[PendingCommit] = []
         self._waiting: list[_Waiting] = []
         self._operations: dict[Operation, Callable[[Request, float], Optional[Answered]]] = {
@@ -79,8 +62,14 @@ class Service:
             Operation.COMMIT: self._commit,
             Operation.STORE: self._store_whole,
             Operation.ABANDON: self._abandon,
-            Operation.FETCH: self._fetch,
-            Operation.DESCRIBE: self._describe,
+            Operation.DELETE: self._delete,
+            Operation.UNDELETE: self._undelete,
+            Operation.DISCARD: self._discard,
+            Operation.CHECK: self._check,
+            Operation.FETCH: answering.fetch,
+            Operation.DESCRIBE: answering.describe,
+            Operation.PROGRESS: answering.progress,
+            Operation.INSPECT: answering.inspect,
         }
 
     def handle(self, request: Request, now: float) -> list[Answered]:
@@ -91,52 +80,55 @@ class Service:
                 raise ProtocolError("this is not for a worker")
             answered = operation(request, now)
         except DeclineError as decline:
-            return [_answer(request, Acknowledged(decline.answer))]
+            return [answer(request, Acknowledged(decline.answer))]
         except ProtocolError as error:
-            return [_answer(request, Acknowledged(_malformed(error)))]
+            return [answer(request, Acknowledged(_malformed(error)))]
         return [answered] if answered is not None else []
 
-    def finish_round(self) -> tuple[list[AnnouncedShare], list[Answered]]:
-        """Make all waiting commits durable: the shares to announce, and then the answers."""
+    def finish_round(self) -> list[Answered]:
+        """Make all waiting commits durable; the answers."""
         if not self._waiting:
-            return [], []
+            return []
         outcomes = self._store.commit_round(self._round)
-        announced = [
-            self._store.held()[(commit.staged.encoding_id, commit.staged.share)]
-            for commit, outcome in zip(self._round, outcomes)
-            if outcome.granted
-        ]
         answers = [self._conclude(waiting, outcomes) for waiting in self._waiting]
         self._round, self._waiting = [], []
-        return announced, answers
+        return answers
+
+    def disconnected(self, broker: int) -> None:
+        """A broker's connection is lost: what was promised over it is free again."""
+        self._leases.release(broker)
+
+    def expire(self, now: float) -> None:
+        """To be called now and then."""
+        self._leases.expire(now)
 
     def _conclude(self, waiting: _Waiting, outcomes: list[Answer]) -> Answered:
         answers = [outcomes[share] if isinstance(share, int) else share for share in waiting.shares]
         if waiting.request.envelope.operation is Operation.COMMIT:
-            return _answer(waiting.request, Acknowledged(answers[0]))
-        return _answer(waiting.request, Stored(GRANTED, [_brief(answer, len(answers)) for answer in answers]))
+            return answer(waiting.request, Acknowledged(answers[0]))
+        return answer(waiting.request, Stored(GRANTED, [brief(answer, len(answers)) for answer in answers]))
 
     # --- storing
 
     def _open(self, request: Request, now: float) -> Answered:
-        self._store.open(unpack_header(request.header, Open), request.envelope.owner, now)
-        return _answer(request, Acknowledged(GRANTED))
+        self._store.open(unpack_header(request.header, Open), request.owner, now)
+        return grant(request)
 
     def _append(self, request: Request, now: float) -> Answered:
         header = unpack_header(request.header, Append)
         if digest(request.payload) != header.digest:
             raise DeclineError(Code.MALFORMED, "the block does not have its digest")
         key = (header.encoding_id, header.share)
-        owner = request.envelope.owner
+        owner = request.owner
         self._store.append(key, owner, header.segment, header.digest, request.payload, now)
-        return _answer(request, Acknowledged(GRANTED))
+        return grant(request)
 
     def _commit(self, request: Request, _now: float) -> None:
         header = unpack_header(request.header, Commit)
         commitment = unpack(request.payload, Commitment)
         waiting = _Waiting(request)
         key = (header.encoding_id, header.share)
-        waiting.shares.append(self._enter_round(key, request.envelope.owner, commitment))
+        waiting.shares.append(self._enter_round(key, request.owner, commitment))
         self._waiting.append(waiting)
 
     def _store_whole(self, request: Request, now: float) -> None:
@@ -150,7 +142,7 @@ class Service:
             block = request.payload[offset : offset + share.block_bytes]
             offset += share.block_bytes + share.commitment_bytes
             commitment = request.payload[offset - share.commitment_bytes : offset]
-            waiting.shares.append(self._store_one(share, block, commitment, request.envelope.owner, now))
+            waiting.shares.append(self._store_one(share, block, commitment, request.owner, now))
         self._waiting.append(waiting)
 
     def _store_one(self, share: WholeShare, block: memoryview, packed: memoryview, owner: bytes, now: float) -> Any:
@@ -158,7 +150,7 @@ class Service:
         began = False
         try:
             commitment = unpack(packed, Commitment)
-            if key in self._store.held():
+            if self._store.holds(key):
                 return self._enter_round(key, owner, commitment)
             recipe = decode_recipe(commitment.recipe)
             block_digest = digest(block)
@@ -189,77 +181,27 @@ class Service:
         return len(self._round) - 1
 
     def _abandon(self, request: Request, _now: float) -> Answered:
-        header = unpack_header(request.header, ShareName)
-        self._store.abandon((header.encoding_id, header.share), request.envelope.owner)
-        return _answer(request, Acknowledged(GRANTED))
+        self._store.abandon(key_of(unpack_header(request.header, ShareName)), request.owner)
+        return grant(request)
 
-    # --- reading
+    # --- giving up
 
-    def _fetch(self, request: Request, _now: float) -> Answered:
-        header = unpack_header(request.header, Fetch)
-        parts: list[Part] = []
-        blocks = _Pieces()
-        for name in header.blocks:
-            try:
-                blocks.require_room()
-                key = (name.encoding_id, name.share)
-                block = self._store.block(key, request.envelope.owner, name.segment)
-                blocks.add(block)
-            except DeclineError as decline:
-                parts.append(Part(_brief(decline.answer, len(header.blocks))))
-                continue
-            parts.append(Part(GRANTED, len(block)))
-        return _answer(request, Fetched(GRANTED, parts), blocks.payload())
+    def _delete(self, request: Request, _now: float) -> Answered:
+        self._store.delete(unpack_header(request.header, Delete), request.owner)
+        return grant(request)
 
-    def _describe(self, request: Request, _now: float) -> Answered:
-        header = unpack_header(request.header, Describe)
-        parts: list[tuple[Answer, int, int]] = []
-        pieces = _Pieces()
-        for name in header.shares:
-            try:
-                pieces.require_room()
-                trailer = self._store.share((name.encoding_id, name.share), request.envelope.owner).information.trailer
-                recipe = trailer.recipe if header.with_recipe else b""
-                pieces.add(trailer.mapping, recipe)
-            except DeclineError as decline:
-                parts.append((_brief(decline.answer, len(header.shares)), 0, 0))
-                continue
-            parts.append((GRANTED, len(trailer.mapping), len(recipe)))
-        return _answer(request, Described(GRANTED, parts), pieces.payload())
+    def _undelete(self, request: Request, _now: float) -> Answered:
+        self._store.undelete(unpack_header(request.header, Undelete), request.owner)
+        return grant(request)
 
+    def _discard(self, request: Request, _now: float) -> Answered:
+        self._store.discard(key_of(unpack_header(request.header, ShareName)), request.owner)
+        return grant(request)
 
-class _Pieces:
-    """What a reply carries, within a payload's limit: what goes beyond is to be asked for again."""
-
-    def __init__(self) -> None:
-        self._pieces: list[bytes] = []
-        self._room = MAX_PAYLOAD
-
-    def require_room(self) -> None:
-        if self._room <= 0:
-            raise DeclineError(Code.BUSY, "the reply is full")
-
-    def add(self, *pieces: bytes) -> None:
-        """All of them, or DeclineError(BUSY)."""
-        size = sum(len(piece) for piece in pieces)
-        if size > self._room:
-            raise DeclineError(Code.BUSY, "the reply is full")
-        self._room -= size
-        self._pieces += pieces
-
-    def payload(self) -> bytes:
-        return self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
+    def _check(self, request: Request, _now: float) -> Answered:
+        self._store.check(key_of(unpack_header(request.header, ShareName)))
+        return grant(request)
 
 
 def _malformed(error: IntegrityError) -> Answer:
     return Answer(Code.MALFORMED, str(error)[:500])
-
-
-def _brief(answer: Answer, count: int) -> Answer:
-    """An answer that fits into one header together with `count` - 1 others; its code says all that programs need."""
-    limit = MAX_HEADER // count - 32  # bytes, beside the code, lengths and the arrays around them
-    return Answer(answer.code, answer.text.encode()[:limit].decode(errors="ignore"))
-
-
-def _answer(request: Request, header: Message, payload: Any = None) -> Answered:
-    return Answered(request.broker, request.envelope.reply(), pack_header(header), payload)

@@ -13,13 +13,14 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
-from typing import Union
+from typing import NamedTuple, Optional
 
 import msgpack
 from blake3 import blake3
 
 from common.errors import IntegrityError, ProtocolError
 from common.protocol.codec import MAX_PAYLOAD, pack, unpack
+from common.protocol.identifiers import DIGEST_SIZE
 from common.protocol.messages import Digest, Identifier, Message, ObjectId, Redundancy, ShareIndex
 from common.recipe import Recipe, decode_recipe
 
@@ -28,8 +29,12 @@ _VERSION = 1
 _END = b"TSHREND1"
 _FOOTER = struct.Struct(">Q32s8s")
 _FOOTER_PREFIX = b"\xc4" + bytes([_FOOTER.size])  # msgpack bin 8
+_BIN_32 = b"\xc6"
+_BIN_32_SIZE = 5  # with the length behind it
+_TRAILER_PREFIX = b"\x96"  # msgpack array of 6
 FOOTER_SIZE = len(_FOOTER_PREFIX) + _FOOTER.size
 MAX_HEADER_SIZE = 128
+MAX_RECORD_PREFIX = 64
 MAX_TRAILER_SIZE = 2 * MAX_PAYLOAD
 
 
@@ -52,14 +57,50 @@ class ShareTrailer(Message):
     offsets: list[int]
 
 
+class RecordPrefix(NamedTuple):
+    """What stands before a block in its record; `size` is its own length."""
+
+    segment: int
+    digest: bytes
+    block_bytes: int
+    size: int
+
+
+def share_header(encoding_id: bytes, share: int, k: int, n: int, block_size: int) -> ShareHeader:
+    return ShareHeader(_MAGIC, _VERSION, encoding_id, share, k, n, block_size)
+
+
 def encode_header(encoding_id: bytes, share: int, k: int, n: int, block_size: int) -> bytes:
-    return pack(ShareHeader(_MAGIC, _VERSION, encoding_id, share, k, n, block_size))
+    return pack(share_header(encoding_id, share, k, n, block_size))
 
 
 def record_prefix(segment: int, digest: bytes, block_bytes: int) -> bytes:
     """What stands before a block in its record: the block itself follows without being copied."""
-    bin_32 = b"\xc6" + block_bytes.to_bytes(4, "big")
+    bin_32 = _BIN_32 + block_bytes.to_bytes(4, "big")
     return b"\x93" + bytes(msgpack.packb(segment)) + bytes(msgpack.packb(digest)) + bin_32
+
+
+def decode_record_prefix(start: bytes) -> Optional[RecordPrefix]:
+    """What a record of a share being stored begins with; None where this is no record's beginning."""
+    unpacker = msgpack.Unpacker(max_buffer_size=MAX_RECORD_PREFIX)
+    unpacker.feed(start[:MAX_RECORD_PREFIX])
+    try:
+        if unpacker.read_array_header() != 3:
+            return None
+        segment, block_digest = unpacker.unpack(), unpacker.unpack()
+        size = unpacker.tell() + _BIN_32_SIZE
+    except (msgpack.UnpackException, ValueError):
+        return None
+    if type(segment) is not int or type(block_digest) is not bytes or len(block_digest) != DIGEST_SIZE:
+        return None
+    length = int.from_bytes(start[size - 4 : size], "big")
+    written = record_prefix(segment, block_digest, length)
+    return RecordPrefix(segment, block_digest, length, size) if start[:size] == written else None
+
+
+def begins_trailer(start: bytes) -> bool:
+    """Whether what stands behind the last record is, or may once have been, a trailer."""
+    return start[:1] == _TRAILER_PREFIX
 
 
 def encode_ending(header: bytes, trailer: ShareTrailer, trailer_offset: int) -> bytes:
@@ -87,7 +128,7 @@ class ShareInformation:
 
 def decode_share(start: bytes, ending: bytes) -> ShareInformation:
     """Read header (from the file's first bytes) and trailer with footer; IntegrityError where they don't agree."""
-    header_bytes, header = _decode_header(start)
+    header_bytes, header = decode_header(start)
     body, footer = ending[:-FOOTER_SIZE], ending[-FOOTER_SIZE:]
     trailer_offset = decode_footer(footer)
     if blake3(header_bytes + body).digest() != _FOOTER.unpack(footer[len(_FOOTER_PREFIX) :])[1]:
@@ -106,7 +147,8 @@ def decode_share(start: bytes, ending: bytes) -> ShareInformation:
     return ShareInformation(header, trailer, recipe)
 
 
-def _decode_header(start: Union[bytes, memoryview]) -> tuple[bytes, ShareHeader]:
+def decode_header(start: bytes) -> tuple[bytes, ShareHeader]:
+    """The header in its bytes and as what it says; IntegrityError where a file does not begin with one."""
     unpacker = msgpack.Unpacker(max_buffer_size=MAX_HEADER_SIZE)
     unpacker.feed(start[:MAX_HEADER_SIZE])
     try:

@@ -1,210 +1,221 @@
 """The shares on this device: kept as one file each, and promised only once they are durable.
 
-    <store>/staging/…            shares being stored; emptied when a worker starts
-    <store>/shares/ab/cd/…       committed shares: <encoding id in hex>.<share in hex>
-    <store>/device.key …         this device's identity, see `registration`
-    <store>/store.lock           held by the worker, so that no second one works on the same store
-
-This keeps the books: who stores what, what is held, how much room there is. How a share becomes durable is in
-`committing`, how it is read in `reading`. No fault of the disk leaves this module as an OSError once the store is
-open: each becomes the answer to what was asked, and the worker goes on.
+This is the house and its rules: who may store, read, delete what, and when. Each room has a module of its own: `layout`
+says where things lie, `holdings` keeps the books, `staged` has what is on its way, `committing` makes it durable,
+`reading` reads it, `quarantine` takes what was found bad, `deleting`, `tombstones` and `trash` what was given up,
+`scrub` looks after all of it, `room` says how much more fits. No fault of the disk leaves this module as an OSError
+once the store is open: each becomes the answer to what was asked, and the worker goes on.
 """
 
 from __future__ import annotations
 
 import contextlib
 import logging
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Optional
 
 from common.errors import IntegrityError, UsageError
 from common.files import lock, make_folder
 from common.protocol.identifiers import NO_OWNER
-from common.protocol.messages import AnnouncedShare, Answer, Code, Commitment, Open
+from common.protocol.messages import (
+    AnnouncedShare,
+    Answer,
+    Code,
+    Commitment,
+    Delete,
+    Open,
+    SegmentRange,
+    Tombstone,
+    Undelete,
+)
 from common.recipe import decode_recipe
-from worker.committing import Committer, PendingCommit, disk_answer
+from worker.clock import Clock
+from worker.committing import Committer, PendingCommit
+from worker.declining import DeclineError, disk_answer
+from worker.deleting import Deletion
 from worker.disk import Disk
-from worker.reading import OpenShare, OpenShares
+from worker.durability import Durability
+from worker.holdings import Holdings, News, announced
+from worker.layout import Layout, ShareKey, file_name
+from worker.quarantine import Quarantine
+from worker.reading import OpenShare, OpenShares, is_damage
+from worker.room import OVERHEAD, Room
+from worker.scrub import SCRUB_EVERY, Scrub
 from worker.share_file import ShareTrailer
-from worker.staging import StagedShare, remove_abandoned
+from worker.staged import StagedShares
+from worker.staging import StagedShare
+from worker.stocktaking import confirm_names, scan
+from worker.trash import Trash
 
 log = logging.getLogger(__name__)
 
-_MAX_RESERVE = 1 << 30  # bytes of the disk that are left free, or 5 % where that is less
-_OVERHEAD = 64 * 1024  # bytes beside the blocks that a share may take: header, records, mapping
-_ABANDONED_AFTER = 15 * 60.0  # seconds
-_MAX_STAGED = 512  # each has a file open, and a process may often have no more than 1024
-_FILE_NAME = re.compile(r"([0-9a-f]{32})\.([0-3][0-9a-f])")
-ShareKey = tuple[bytes, int]  # encoding id, share
-
-
-class DeclineError(Exception):
-    """An operation that the store does not carry out, with the answer that says why."""
-
-    def __init__(self, code: Code, text: str) -> None:
-        super().__init__(text)
-        self.answer = Answer(code, text)
+_PURGE_EVERY = 300.0  # seconds
 
 
 class ShareStore:
-    def __init__(self, folder: Path, capacity: Optional[int] = None, disk: Optional[Disk] = None) -> None:
+    """`now` is monotonic seconds."""
+
+    def __init__(
+        self,
+        folder: Path,
+        capacity: Optional[int] = None,
+        disk: Optional[Disk] = None,
+        clock: Optional[Clock] = None,
+        scrub_every: float = SCRUB_EVERY,
+    ) -> None:
         """Open the store and read what it holds; UsageError where another worker has it open, or the disk refuses.
 
-        `capacity`: bytes that shares may take; None for all that the disk has but a reserve.
+        `capacity`: bytes that shares may take; None for all that the disk has but a reserve. `scrub_every`: seconds in
+        which all shares are read once.
         """
         self.folder = folder
-        self._capacity = capacity
-        self._disk = disk or Disk()
-        self._shares_folder = folder / "shares"
-        self._staging_folder = folder / "staging"
-        self._staged: dict[ShareKey, StagedShare] = {}
-        self._reading = OpenShares(self._disk)
-        self._committing = Committer(self._disk, self._shares_folder)
-        self._used = 0
-        self._held: dict[ShareKey, AnnouncedShare] = {}
+        self._disk = disk = disk or Disk()
+        self._clock = clock or Clock()
+        self._layout = layout = Layout(folder)
+        self._durability = durability = Durability(disk, folder)
+        self._holdings = holdings = Holdings(layout)
+        self._reading = OpenShares(disk)
+        self._staged = StagedShares(disk, layout)
+        self._committing = Committer(disk, durability)
+        self._quarantine = Quarantine(disk, layout, durability, holdings, self._release)
+        self._trash = Trash(disk, layout, durability)
+        self._deletion = Deletion(disk, layout, durability, holdings, self._trash, self._release)
+        self._room = Room(disk, folder, capacity, durability, holdings, self._trash, self._staged)
+        self.scrub = Scrub(
+            disk, layout, durability, holdings, self._clock, scrub_every, self._quarantine.take, self._found_good
+        )
+        self._purge_at = self._clock.monotonic()
         with contextlib.ExitStack() as undo:
             try:
                 make_folder(folder)
-                self._lock = undo.enter_context(lock(folder / "store.lock"))
-                self._prepare_folders()
-                self._scan()
+                self._lock = undo.enter_context(lock(layout.lock))
+                durability.prepare(folder, layout.folders)
+                self._take_stock()
             except OSError as error:
                 raise UsageError(f"{folder} cannot keep shares: {error.strerror}") from None
             undo.pop_all()
 
-    def _prepare_folders(self) -> None:
-        for part in (self._shares_folder, self._staging_folder):
-            self._disk.make_folder(part)
-        self._disk.sync_folder(self.folder)
-        remove_abandoned(self._disk, self._staging_folder)
+    def _take_stock(self) -> None:
+        """Read what is here, and finish what the last worker had no time for."""
+        disk, layout, unix = self._disk, self._layout, self._clock.unix()
+        self._deletion.tombstones.load()
+        confirm_names(disk, layout, self._durability, self._deletion.tombstones, unix)
+        damaged = scan(disk, layout, self._holdings)
+        self._quarantine.load()
+        for key, error in damaged.items():
+            self._quarantine.take(key, error)
+        self._trash.load()
+        self._deletion.settle()
+        self._staged.recover(self._wanted, unix, self._clock.monotonic())
+        self.scrub.load()
+        self._holdings.news()  # brokers are told of everything when this worker registers
+
+    def _wanted(self, staged: StagedShare) -> bool:
+        """Whether a share whose storing was interrupted may be gone on with."""
+        if self._holdings.sound(staged.key):
+            return False
+        tombstone = self._deletion.tombstones.get(staged.key[0])
+        return tombstone is None or not tombstone.deleted or tombstone.owner != staged.owner
 
     # --- what is here
 
     def held(self) -> Mapping[ShareKey, AnnouncedShare]:
         """All committed shares, the damaged ones marked."""
-        return self._held
+        return self._holdings.shares
+
+    def holds(self, key: ShareKey) -> bool:
+        """Whether a share is committed here, and nothing bad was found of it."""
+        return self._holdings.sound(key)
+
+    def tombstones(self) -> Iterable[Tombstone]:
+        """All deletions that are known here, those that were taken back too."""
+        return self._deletion.tombstones
+
+    def news(self) -> News:
+        """What every broker is to be told, since this was asked last."""
+        return self._holdings.news()
 
     @property
     def used_bytes(self) -> int:
-        return self._used
+        return self._room.used_bytes
 
     def capacity_bytes(self) -> int:
-        return self._used + self.free_bytes()
+        return self._room.used_bytes - self._trash.surplus_bytes + self._room.free_bytes()
 
     def free_bytes(self) -> int:
         """Room for further shares; 0 where the store takes none."""
-        if self._committing.refusal is not None:
-            return 0
-        try:
-            free, total = self._disk.free_bytes(self.folder)
-        except OSError as error:
-            log.error("cannot tell how much room %s has: %s", self.folder, error)
-            return 0
-        written = sum(staged.size for staged in self._staged.values())
-        promised = sum(max(staged.size, staged.expected_bytes) for staged in self._staged.values())
-        room = free - min(_MAX_RESERVE, total // 20) + written  # `free` is already without what was written
-        if self._capacity is not None:
-            room = min(room, self._capacity - self._used)
-        return max(0, room - promised)
-
-    def _scan(self) -> None:
-        for path in sorted(self._shares_folder.glob("*/*/*")):
-            match = _FILE_NAME.fullmatch(path.name)
-            if match is None:
-                continue
-            key = (bytes.fromhex(match[1]), int(match[2], 16))
-            if path != self._path(key):
-                log.warning("%s is not in its place; it is left alone", path)
-                continue
-            try:
-                opened = OpenShare(self._disk, path, *key)
-            except (IntegrityError, OSError) as error:
-                log.warning("the share in %s is damaged: %s", path, error)
-                self._held[key] = AnnouncedShare(key[0], key[1], None, NO_OWNER, 1, 1, 0, sound=False)
-                self._used += path.lstat().st_size  # it takes its room all the same
-                continue
-            self._hold(opened)
-            opened.close()
-
-    def _hold(self, opened: OpenShare) -> None:
-        header, trailer = opened.information.header, opened.information.trailer
-        key = (header.encoding_id, header.share)
-        self._held[key] = AnnouncedShare(
-            *key,
-            trailer.object_id,
-            trailer.owner,
-            header.k,
-            header.n,
-            opened.information.recipe.share_bytes,
-        )
-        self._used += opened.size
+        return self._room.free_bytes()
 
     # --- storing
 
     def require_places(self, count: int) -> None:
         """DeclineError(BUSY) where so many more shares cannot be stored at once."""
-        if len(self._staged) + count > _MAX_STAGED:
-            raise DeclineError(Code.BUSY, "too many shares are being stored at once")
+        self._staged.require_places(count)
 
     def open(self, request: Open, owner: bytes, now: float) -> bool:
-        """Begin to store a share; False where it was begun before. Saying so again is harmless."""
+        """Begin to store a share; False where it was begun before, be it by an earlier worker. Again is harmless."""
         key = (request.encoding_id, request.share)
-        if key in self._held:
-            raise DeclineError(Code.CONFLICT, "this share is stored already")
+        self._deletion.require_not_deleted(request.encoding_id, owner)
+        self._require_free(key, owner)
         if request.share >= request.n or request.k > request.n:
             raise DeclineError(Code.MALFORMED, "no such share")
-        staged = self._staged.get(key)
-        if staged is not None:
-            same = (staged.owner, staged.k, staged.n, staged.block_size)
-            if same != (owner, request.k, request.n, request.block_size):
-                raise DeclineError(Code.CONFLICT, "this share is being stored otherwise")
-            return False
-        self.require_places(1)
-        self._require_room(request.share_bytes)
-        path = self._staging_folder / _file_name(key)
-        with _disk_faults():
-            self._staged[key] = StagedShare(
-                self._disk,
-                path,
-                request.encoding_id,
-                request.share,
-                request.k,
-                request.n,
-                request.block_size,
-                owner,
-                request.share_bytes + _OVERHEAD,
-                now,
-            )
-        return True
+        expected = request.share_bytes + OVERHEAD
+        staged = self._staged.any_owners(key)
+        if staged is None:
+            self.require_places(1)
+            self._room.require(request.share_bytes)
+            with self._durability.answering():
+                self._staged.begin(request, owner, expected, now)
+            return True
+        header = staged.header
+        same = (staged.owner, header.k, header.n, header.block_size)
+        if same != (owner, request.k, request.n, request.block_size):
+            raise DeclineError(Code.CONFLICT, "this share is being stored otherwise")
+        staged.touch(now)
+        if expected > staged.expected_bytes:  # what was promised before the restart is not known any more
+            self._room.require(expected - staged.expected_bytes)
+            staged.expected_bytes = expected
+        return False
+
+    def _require_free(self, key: ShareKey, owner: bytes) -> None:
+        """DeclineError where a share is held already; in a damaged one's place it may be stored anew."""
+        held = self._holdings.shares.get(key)
+        if held is None:
+            return
+        if held.sound or held.owner not in (owner, NO_OWNER):
+            raise DeclineError(Code.CONFLICT, "this share is stored already")
+        self._durability.require_writable()
+        if not self._quarantine.move(key):
+            raise DeclineError(Code.FAULT, "a damaged share is in the way")
 
     def append(self, key: ShareKey, owner: bytes, segment: int, digest: bytes, block: memoryview, now: float) -> None:
         """Append a block that was checked against its digest. The same block again is harmless."""
-        staged = self._staged_share(key, owner)
-        staged.touched = now
+        staged = self._being_stored(key, owner)
+        staged.touch(now)
         there = staged.blocks.get(segment)
         if there is not None:
             if there.digest != digest:
                 raise DeclineError(Code.CONFLICT, f"another block of segment {segment} came before")
             return
-        if block.nbytes > staged.block_size:
+        if block.nbytes > staged.header.block_size:
             raise DeclineError(Code.MALFORMED, "the block is larger than the share's blocks")
         if staged.size + block.nbytes > staged.expected_bytes:
-            self._require_room(block.nbytes)
-        with _disk_faults():
+            self._room.require(block.nbytes)
+        with self._durability.answering():
             try:
                 staged.append(segment, digest, block)
             finally:
                 if staged.dropped:
-                    del self._staged[key]
+                    self._staged.forget(staged)
 
     def prepare_commit(self, key: ShareKey, owner: bytes, commitment: Commitment) -> Optional[PendingCommit]:
         """Check what is to be committed; None where the very same was committed before, for the same owner."""
-        if key in self._held:
+        self._deletion.require_not_deleted(key[0], owner)
+        if self._holdings.sound(key):
             self._require_same(key, owner, commitment)
             return None
-        staged = self._staged_share(key, owner)
+        staged = self._being_stored(key, owner)
         try:
             recipe = decode_recipe(commitment.recipe)
             offsets = staged.offsets(recipe)
@@ -212,7 +223,7 @@ class ShareStore:
             raise DeclineError(Code.CONFLICT, str(error)) from None
         ending_bytes = len(commitment.recipe) + len(commitment.mapping) + 16 * len(offsets)
         if staged.size + ending_bytes > staged.expected_bytes:
-            self._require_room(ending_bytes)
+            self._room.require(ending_bytes)
         trailer = ShareTrailer(
             commitment.object_id,
             owner,
@@ -221,11 +232,11 @@ class ShareStore:
             commitment.delete_hash,
             offsets,
         )
-        return PendingCommit(staged, trailer, recipe.share_bytes, self._path(key))
+        return PendingCommit(staged, trailer, recipe.share_bytes, self._layout.share(key))
 
     def _require_same(self, key: ShareKey, owner: bytes, commitment: Commitment) -> None:
         """A share that is held is acknowledged again only if it is still whole, and what was just said."""
-        if self._held[key].owner != owner:
+        if self._holdings.shares[key].owner != owner:
             raise DeclineError(Code.CONFLICT, "this share is stored already")
         trailer = self.share(key, owner).information.trailer
         stored = Commitment(trailer.object_id, trailer.recipe, trailer.mapping, trailer.delete_hash)
@@ -237,99 +248,128 @@ class ShareStore:
         answers = self._committing.run(commits)
         for commit, answer in zip(commits, answers):
             staged = commit.staged
-            key = (staged.encoding_id, staged.share)
-            if self._staged.get(key) is staged:
-                del self._staged[key]
+            self._staged.forget(staged)
             if answer.granted:
-                self._held[key] = AnnouncedShare(
-                    *key, commit.trailer.object_id, staged.owner, staged.k, staged.n, commit.share_bytes
+                self._quarantine.clear(staged.key)
+                header, trailer = staged.header, commit.trailer
+                share = AnnouncedShare(
+                    *staged.key, trailer.object_id, staged.owner, header.k, header.n, commit.share_bytes
                 )
-                self._used += staged.size
+                self._holdings.put(share, staged.size)
         return answers
+
+    def progress(self, key: ShareKey, owner: bytes, now: float) -> Optional[list[SegmentRange]]:
+        """The segments whose blocks came of a share being stored; None of one that was committed and is good."""
+        held = self._holdings.shares.get(key)
+        if held is not None and held.sound and held.owner == owner:
+            return None
+        staged = self._being_stored(key, owner)
+        staged.touch(now)
+        return staged.ranges()
 
     def abandon(self, key: ShareKey, owner: bytes) -> None:
         """Give up a share that is being stored; harmless where there is none."""
-        staged = self._staged.get(key)
-        if staged is not None and staged.owner == owner:
-            del self._staged[key]
-            staged.drop()
+        staged = self._staged.get(key, owner)
+        if staged is not None:
+            self._staged.drop(staged)
 
     def expire(self, now: float) -> None:
-        """Drop what nobody has continued for a quarter of an hour."""
-        for key, staged in list(self._staged.items()):
-            if now - staged.touched > _ABANDONED_AFTER:
-                log.warning("dropped a share that nobody continued to store")
-                self.abandon(key, staged.owner)
+        """Drop what nobody has continued to store for a day, and every few minutes what is in the trash for too long.
+
+        Where the wall clock is not to be trusted, the trash is left alone.
+        """
+        self._staged.expire(now)
+        if now < self._purge_at or self._durability.refusal is not None:
+            return
+        self._purge_at = now + _PURGE_EVERY
+        self._deletion.settle_rest()
+        if self._clock.trusted():
+            self._deletion.purge(self._clock.unix())
 
     # --- reading
 
     def share(self, key: ShareKey, owner: bytes) -> OpenShare:
         """A committed share of this owner; DeclineError(DAMAGED) where its file is not what was stored."""
-        held = self._held.get(key)
+        held = self._holdings.shares.get(key)
         if held is None or (held.owner != owner and held.sound):
             raise DeclineError(Code.NOT_FOUND, "no such share here")
         try:
-            opened = self._reading.get(self._path(key), *key)
+            opened = self._reading.get(self._holdings.place(key), *key)
         except (IntegrityError, OSError) as error:
-            log.warning("the share %s is damaged: %s", _file_name(key), error)
-            raise DeclineError(Code.DAMAGED, f"the share is damaged: {error}"[:500]) from None
+            raise self._unreadable(key, error) from None
         if opened.information.trailer.owner != owner:
             raise DeclineError(Code.NOT_FOUND, "no such share here")
         return opened
 
     def block(self, key: ShareKey, owner: bytes, segment: int) -> bytes:
-        """One block, of a committed share or of one being stored, checked."""
-        staged = self._staged.get(key)
+        """One block, of a committed share or of one being stored, be it anew in a damaged one's place; checked."""
+        staged = self._staged.get(key, owner)
+        if staged is not None and segment not in staged.blocks:
+            staged = None
         try:
-            if staged is not None and staged.owner == owner:
+            if staged is not None:
                 return staged.read(segment)
             return self.share(key, owner).block(segment)
         except KeyError:
             raise DeclineError(Code.NOT_FOUND, f"no block of segment {segment} here") from None
         except (IntegrityError, OSError) as error:
-            log.warning("share %s: %s", _file_name(key), error)
-            raise DeclineError(Code.DAMAGED, str(error)[:500]) from None
+            if staged is None:
+                raise self._unreadable(key, error) from None
+            log.warning("share %s: %s", file_name(key), error)
+            raise DeclineError(Code.DAMAGED, str(error)) from None
+
+    def check(self, key: ShareKey) -> None:
+        """Have a held share read from the disk soon; what was found of it is told."""
+        if key not in self._holdings.shares:
+            self._holdings.tell(key)  # somebody believes that it is here
+            raise DeclineError(Code.NOT_FOUND, "no such share here")
+        self.scrub.ask(key)
+
+    # --- giving up
+
+    def delete(self, request: Delete, owner: bytes) -> None:
+        """Move this owner's shares of an encoding to the trash, by the delete capability."""
+        self._deletion.delete(request, owner)
+        self._staged.drop_encoding(request.encoding_id, owner)
+
+    def undelete(self, request: Undelete, owner: bytes) -> None:
+        """Take this owner's shares of an encoding out of the trash, by the delete capability."""
+        self._deletion.undelete(request, owner)
+
+    def discard(self, key: ShareKey, owner: bytes) -> None:
+        """Give up a share that other devices have too."""
+        self._deletion.discard(key, owner, self._clock.unix())
 
     def close(self) -> None:
-        for staged in self._staged.values():
-            staged.drop()
-        self._staged.clear()
+        """Leave everything for the next start, what is being stored too."""
+        self.scrub.close()
+        self._staged.close()
         self._reading.close()
         self._lock.close()
 
     # --- inside
 
-    def _staged_share(self, key: ShareKey, owner: bytes) -> StagedShare:
-        staged = self._staged.get(key)
-        self._require_writable()
-        if staged is None or staged.owner != owner:
+    def _being_stored(self, key: ShareKey, owner: bytes) -> StagedShare:
+        self._durability.require_writable()
+        staged = self._staged.get(key, owner)
+        if staged is None:
             raise DeclineError(Code.NOT_OPEN, "this share is not being stored here")
         return staged
 
-    def _require_room(self, size: int) -> None:
-        self._require_writable()
-        if self.free_bytes() < size + _OVERHEAD:
-            raise DeclineError(Code.NO_ROOM, "the store is full")
+    def _unreadable(self, key: ShareKey, error: Exception) -> DeclineError:
+        """What to answer to who wants to read what cannot be read; a share found bad goes into quarantine."""
+        if is_damage(error):
+            self._quarantine.take(key, error)
+            return DeclineError(Code.DAMAGED, f"the share is damaged: {error}")
+        log.warning("the share %s cannot be read: %s", file_name(key), error)
+        answer = disk_answer(error) if isinstance(error, OSError) else Answer(Code.FAULT)
+        return DeclineError(answer.code, answer.text)
 
-    def _require_writable(self) -> None:
-        refusal = self._committing.refusal
-        if refusal is not None:
-            raise DeclineError(refusal.code, refusal.text)
+    def _found_good(self, key: ShareKey, opened: OpenShare) -> None:
+        """A share that could not be read at the start, or not be moved when it was bad, reads after all."""
+        if not self._holdings.sound(key) and key not in self._holdings.quarantined:
+            self._holdings.put(announced(opened), opened.size)
 
-    def _path(self, key: ShareKey) -> Path:
-        name = _file_name(key)
-        return self._shares_folder / name[:2] / name[2:4] / name
-
-
-def _file_name(key: ShareKey) -> str:
-    return f"{key[0].hex()}.{key[1]:02x}"
-
-
-@contextlib.contextmanager
-def _disk_faults() -> Iterator[None]:
-    """Turns what the operating system refuses into an answer."""
-    try:
-        yield
-    except OSError as error:
-        answer = disk_answer(error)
-        raise DeclineError(answer.code, answer.text) from None
+    def _release(self, key: ShareKey) -> None:
+        self._reading.forget(key)
+        self.scrub.release(key)

@@ -1,7 +1,8 @@
 """A disk that fails where it is told to, and that knows what a power cut would leave.
 
 It works on real files. What was written but not fsynced, and names in folders that were not fsynced, are what
-`lose_power` takes away: the harshest that a file system may do.
+`lose_power` takes away; and names that were removed, moved or replaced in folders that were not fsynced are what it
+brings back: the harshest that a file system may do. It fsyncs nothing itself: what that would have kept it knows.
 """
 
 from __future__ import annotations
@@ -10,7 +11,9 @@ import os
 from pathlib import Path
 from typing import Optional, Union
 
-from worker.disk import Disk
+from worker.disk import Disk, Entry
+
+KEPT = ("shares", "staging", "quarantine", "trash", "tombstones")
 
 
 class FaultyDisk(Disk):
@@ -27,6 +30,7 @@ class FaultyDisk(Disk):
         self._content: dict[int, int] = {}  # inode → bytes that are durable
         self._names: set[Path] = set()  # names that are durable
         self._fresh: set[Path] = set()  # names that are not, yet
+        self._gone: dict[Path, bytes] = {}  # names that are not there any more, but would be after a power cut
         self._failed: set[int] = set()  # inodes whose fsync failed
         self._failed_folders: set[Path] = set()
 
@@ -42,6 +46,10 @@ class FaultyDisk(Disk):
         """
         self.calls.clear()
         self._at, self._always, self._rest = at or {}, always or {}, rest
+
+    def start_anew(self) -> None:
+        """A new worker begins: it may fsync a folder of which an earlier one failed; of a file it still may not."""
+        self._failed_folders.clear()
 
     def _fault(self, method: str) -> Optional[OSError]:
         number = len(self.calls)
@@ -71,6 +79,12 @@ class FaultyDisk(Disk):
         self._enter("open")
         return super().open(path)
 
+    def reopen(self, path: Path) -> int:
+        self._enter("reopen")
+        descriptor = super().reopen(path)
+        self._paths[descriptor] = path
+        return descriptor
+
     def close(self, descriptor: int) -> None:
         fault = self._fault("close")
         super().close(descriptor)  # as Linux does: the descriptor is gone even then
@@ -89,6 +103,14 @@ class FaultyDisk(Disk):
         self._enter("read_at")
         return super().read_at(descriptor, offset, length)
 
+    def read_whole(self, path: Path, limit: int) -> bytes:
+        self._enter("read_whole")
+        return super().read_whole(path, limit)
+
+    def uncache(self, descriptor: int) -> None:
+        self._enter("uncache")
+        super().uncache(descriptor)
+
     def size(self, descriptor: int) -> int:
         self._enter("size")
         return super().size(descriptor)
@@ -105,16 +127,20 @@ class FaultyDisk(Disk):
         if fault is not None:
             self._failed.add(status.st_ino)
             raise fault
-        super().sync(descriptor)
         self._content[status.st_ino] = status.st_size
 
     def remove(self, path: Path) -> None:
         self._enter("remove")
+        self._lose_name(path)
+        self._forget_file(path)
+        super().remove(path)
+
+    def _forget_file(self, path: Path) -> None:
+        """Its inode is used again once its last name is gone."""
         status = path.stat() if path.exists() else None
-        if status is not None and status.st_nlink == 1:  # inodes are used again
+        if status is not None and status.st_nlink == 1:
             self._content.pop(status.st_ino, None)
             self._failed.discard(status.st_ino)
-        super().remove(path)
 
     # --- names
 
@@ -125,7 +151,27 @@ class FaultyDisk(Disk):
                 os.link(source, target)
             raise fault
         super().rename_new(source, target)
+        self._lose_name(source)
         self._fresh.add(target)
+
+    def rename_over(self, source: Path, target: Path) -> None:
+        self._enter("rename_over")
+        self._lose_name(source)
+        self._lose_name(target)
+        self._forget_file(target)
+        super().rename_over(source, target)
+        self._fresh.add(target)
+
+    def _lose_name(self, path: Path) -> None:
+        """A name goes; where it is durable, it comes back with a power cut until its folder is fsynced."""
+        self._fresh.discard(path)
+        if path in self._names and path.is_file():
+            self._names.discard(path)
+            self._gone[path] = path.read_bytes()[: self._content.get(path.stat().st_ino, 0)]
+
+    def entries(self, folder: Path) -> list[Entry]:
+        self._enter("entries")
+        return super().entries(folder)
 
     def sync_folder(self, folder: Path) -> None:
         if folder in self._failed_folders:
@@ -134,8 +180,9 @@ class FaultyDisk(Disk):
         if fault is not None:
             self._failed_folders.add(folder)
             raise fault
-        super().sync_folder(folder)
         self._names |= {path for path in self._fresh if path.parent == folder}
+        self._fresh = {path for path in self._fresh if path.parent != folder}
+        self._gone = {path: content for path, content in self._gone.items() if path.parent != folder}
 
     def make_folder(self, folder: Path) -> bool:
         self._enter("make_folder")
@@ -149,11 +196,16 @@ class FaultyDisk(Disk):
         return super().free_bytes(folder)
 
     def lose_power(self, store: Path) -> None:
-        """Leave of a closed store what is sure to be there after a power cut, and nothing more."""
-        for path in sorted(store.glob("shares/*/*/*")):
-            named = [path, *path.parents]
-            named = named[: named.index(store)]
-            if all(name in self._names for name in named):
+        """Leave of a closed store what is sure to be there after a power cut, and bring back what may be."""
+        for path in [path for part in KEPT for path in sorted((store / part).rglob("*")) if path.is_file()]:
+            if self._durable(path, store):
                 os.truncate(path, self._content.get(path.stat().st_ino, 0))
             else:
                 path.unlink()
+        for path, content in self._gone.items():
+            if path not in self._names and self._durable(path.parent, store):
+                path.write_bytes(content)
+
+    def _durable(self, path: Path, store: Path) -> bool:
+        named = [path, *path.parents]
+        return all(name in self._names for name in named[: named.index(store)])

@@ -6,6 +6,7 @@ A worker never decodes, so the blocks need not belong to an image.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,13 +14,16 @@ from pathlib import Path
 import pytest
 from blake3 import blake3
 
-from common.protocol.messages import Answer, Code, Commitment, Open
+from common.protocol.messages import Answer, Code, Commitment, Delete, Open, Undelete
 from common.recipe import Recipe, digest
-from worker.store import DeclineError, ShareKey, ShareStore
+from worker.declining import DeclineError
+from worker.layout import ShareKey
+from worker.store import ShareStore
 
 OVERHEAD = 64 * 1024  # what a share may take beside its blocks
 OWNER = b"\x0a" * 16
 STRANGER = b"\x0b" * 16
+TRASH_UNTIL, ENDS = 2**40, 2**41  # Unix seconds, far ahead
 
 
 def chance(label: str, length: int) -> bytes:
@@ -49,9 +53,20 @@ class Sample:
     @property
     def commitment(self) -> Commitment:
         name = self.encoding_id.hex()
+        delete_hash = hashlib.sha256(self.capability).digest()
         return Commitment(
-            chance(f"{name} object", 32), self.recipe.encode(), chance(f"{name} mapping", 100), chance("delete", 32)
+            chance(f"{name} object", 32), self.recipe.encode(), chance(f"{name} mapping", 100), delete_hash
         )
+
+    @property
+    def capability(self) -> bytes:
+        return chance(f"{self.encoding_id.hex()} delete", 32)
+
+    def deletion(self, generation: int = 1, *, trash_until: int = TRASH_UNTIL, ends: int = ENDS) -> Delete:
+        return Delete(self.encoding_id, self.capability, generation, trash_until, ends)
+
+    def undeletion(self, generation: int = 2) -> Undelete:
+        return Undelete(self.encoding_id, self.capability, generation)
 
     def key(self, share: int) -> ShareKey:
         return self.encoding_id, share

@@ -28,7 +28,8 @@ from common.protocol.messages import (
 from common.recipe import digest
 from tests.unit.faulty_disk import FaultyDisk
 from tests.unit.sample_shares import OWNER, Sample, sample
-from worker.service import Answered, Request, Service
+from worker.requests import Answered, Request
+from worker.service import Service
 from worker.store import ShareStore
 
 BROKER = 3
@@ -42,6 +43,12 @@ OF_A_WORKER = [
     Operation.ABANDON,
     Operation.FETCH,
     Operation.DESCRIBE,
+    Operation.PROGRESS,
+    Operation.DELETE,
+    Operation.UNDELETE,
+    Operation.INSPECT,
+    Operation.CHECK,
+    Operation.DISCARD,
 ]
 
 H = TypeVar("H", bound=msgspec.Struct)
@@ -56,12 +63,21 @@ class Worker:
         self.service = Service(self.store)
         self._count = 0
 
-    def send(self, operation: Operation, header: bytes, payload: bytes = b"", owner: bytes = OWNER) -> list[Answered]:
+    def send(
+        self,
+        operation: Operation,
+        header: bytes,
+        payload: bytes = b"",
+        owner: bytes = OWNER,
+        *,
+        broker: int = BROKER,
+        now: float = 0.0,
+    ) -> list[Answered]:
         self._count += 1
         envelope = Envelope(Kind.REQUEST, operation, self._count.to_bytes(16, "big"), SESSION, MAX_PAYLOAD, owner)
-        answers = self.service.handle(Request(BROKER, envelope, memoryview(header), memoryview(payload)), 0.0)
+        answers = self.service.handle(Request(broker, envelope, memoryview(header), memoryview(payload)), now)
         for answered in answers:
-            assert answered.broker == BROKER
+            assert answered.broker == broker
             assert answered.envelope == Envelope(Kind.REPLY, operation, envelope.request_id, SESSION)
         return answers
 
@@ -83,13 +99,13 @@ class Worker:
     def put(self, encoding: Sample, share: int = SHARE) -> None:
         self.stage(encoding, share)
         self.ask_later(*commit(encoding, share))
-        _, answers = self.service.finish_round()
+        answers = self.service.finish_round()
         assert only(answers, Acknowledged).answer.granted
 
     def store_whole(self, *sent: tuple[WholeShare, bytes, bytes]) -> list[Code]:
         """The codes that a STORE of these shares (name, block, commitment) is answered."""
         self.ask_later(*store_whole(*sent))
-        _, answers = self.service.finish_round()
+        answers = self.service.finish_round()
         stored = only(answers, Stored)
         assert stored.answer.granted
         return [answer.code for answer in stored.shares]

@@ -21,8 +21,11 @@ from common.protocol.messages import (
     Code,
     Register,
     Report,
+    ShareName,
+    Tombstone,
 )
 from tests.unit.sample_shares import OWNER, sample
+from worker.holdings import News
 from worker.registration import Registration, Statement
 from worker.store import ShareStore
 
@@ -68,6 +71,10 @@ def many_shares(count: int) -> list[AnnouncedShare]:
     return [AnnouncedShare(i.to_bytes(16, "big"), 0, b"o" * 32, OWNER, 4, 6, 1000) for i in range(count)]
 
 
+def many_tombstones(count: int) -> list[Tombstone]:
+    return [Tombstone(i.to_bytes(16, "big"), b"o" * 32, OWNER, b"c" * 32, 1 + i % 2, 1000, 2000) for i in range(count)]
+
+
 def test_a_connected_worker_registers_with_its_version_and_its_room(
     store: ShareStore, registration: Registration
 ) -> None:
@@ -99,9 +106,13 @@ def test_a_worker_that_holds_nothing_says_so(registration: Registration) -> None
 
 
 @pytest.mark.parametrize("count", [MAX_ANNOUNCED, MAX_ANNOUNCED + 1, 2 * MAX_ANNOUNCED, 2 * MAX_ANNOUNCED + 7])
-def test_many_shares_are_announced_in_pages_of_which_the_last_completes(registered: Registration, count: int) -> None:
+def test_many_shares_are_announced_in_pages_of_which_the_last_completes(
+    monkeypatch: pytest.MonkeyPatch, store: ShareStore, registration: Registration, count: int
+) -> None:
     shares = many_shares(count)
-    pages = announced(registered.announce(shares, complete=True))
+    monkeypatch.setattr(store, "held", lambda: {(s.encoding_id, s.share): s for s in shares})
+    registration.connected(0.0)
+    pages = announced(registration.answered(Operation.REGISTER, GRANTED, 0.1))
     assert [share for _, page in pages for share in page] == shares
     assert all(len(page) <= MAX_ANNOUNCED for _, page in pages)
     assert [complete for complete, _ in pages] == [False] * (len(pages) - 1) + [True]
@@ -109,14 +120,44 @@ def test_many_shares_are_announced_in_pages_of_which_the_last_completes(register
 
 def test_a_new_share_is_announced_without_completing(registered: Registration) -> None:
     shares = many_shares(1)
-    assert announced(registered.announce(shares)) == [(False, shares)]
+    assert announced(registered.tell(News(announced=shares))) == [(False, shares)]
 
 
-def test_nothing_is_announced_or_reported_to_a_broker_that_does_not_know_us(registration: Registration) -> None:
-    assert registration.announce(many_shares(1)) == []
+def test_news_come_in_pages_too_and_deletions_first(registered: Registration) -> None:
+    count = MAX_ANNOUNCED + 3
+    names = [ShareName(share.encoding_id, share.share) for share in many_shares(count)]
+    statements = registered.tell(News(many_tombstones(count), names, many_shares(count)))
+    assert operations(statements) == [Operation.BURY] * 2 + [Operation.WITHDRAW] * 2 + [Operation.ANNOUNCE] * 2
+    payloads = [statement.payload or b"" for statement in statements]
+    assert [t for page in payloads[:2] for t in unpack(page, list[Tombstone])] == many_tombstones(count)
+    assert [name for page in payloads[2:4] for name in unpack(page, list[ShareName])] == names
+    assert announced(statements[4:]) == [
+        (False, many_shares(count)[:MAX_ANNOUNCED]),
+        (False, many_shares(count)[MAX_ANNOUNCED:]),
+    ]
+
+
+def test_no_news_are_no_messages(registered: Registration) -> None:
+    assert registered.tell(News()) == []
+
+
+def test_a_registering_worker_tells_of_deletions_before_it_announces_what_it_holds(
+    monkeypatch: pytest.MonkeyPatch, store: ShareStore, registration: Registration
+) -> None:
+    sample().put(store, 0)
+    monkeypatch.setattr(store, "tombstones", lambda: many_tombstones(MAX_ANNOUNCED + 1))
+    registration.connected(0.0)
+    statements = registration.answered(Operation.REGISTER, GRANTED, 0.1)
+    assert operations(statements) == [Operation.BURY, Operation.BURY, Operation.ANNOUNCE]
+    assert announced(statements[2:]) == [(True, list(store.held().values()))]
+
+
+def test_nothing_is_told_or_reported_to_a_broker_that_does_not_know_us(registration: Registration) -> None:
+    news = News(many_tombstones(1), [ShareName(b"e" * 16, 0)], many_shares(1))
+    assert registration.tell(news) == []
     assert registration.tick(100.0) == []
     registration.connected(100.0)
-    assert registration.announce(many_shares(1)) == []
+    assert registration.tell(news) == []
 
 
 def test_a_registered_worker_reports_its_room_every_second(store: ShareStore, registered: Registration) -> None:
@@ -196,7 +237,7 @@ def test_the_patience_with_a_conflict_begins_anew_with_each_registration_and_con
 def test_a_lost_connection_is_silence_until_the_next(registered: Registration) -> None:
     registered.disconnected()
     assert registered.tick(10.0) == []
-    assert registered.announce(many_shares(1)) == []
+    assert registered.tell(News(announced=many_shares(1))) == []
     assert registered.answered(Operation.REPORT, NO_SESSION, 10.0) == [], "an answer that was on its way"
     assert registered.answered(Operation.REGISTER, GRANTED, 10.0) == []
     assert operations(registered.connected(11.0)) == [Operation.REGISTER]
@@ -205,4 +246,4 @@ def test_a_lost_connection_is_silence_until_the_next(registered: Registration) -
 
 def test_a_new_connection_registers_anew_even_if_nobody_said_that_the_last_was_lost(registered: Registration) -> None:
     assert operations(registered.connected(5.0)) == [Operation.REGISTER]
-    assert registered.announce(many_shares(1)) == []
+    assert registered.tell(News(announced=many_shares(1))) == []

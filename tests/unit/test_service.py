@@ -50,7 +50,9 @@ def test_a_commit_is_acknowledged_only_after_the_round_has_made_it_durable(worke
     worker.ask_later(*commit(encoding))
     assert worker.disk.calls == []
     assert not worker.store.held()
-    announced, answers = worker.service.finish_round()
+    worker.store.news()
+    answers = worker.service.finish_round()
+    announced = worker.store.news().announced
     assert "sync" in worker.disk.calls
     assert announced == [worker.store.held()[encoding.key(SHARE)]]
     assert only(answers, Acknowledged).answer.granted
@@ -64,7 +66,9 @@ def test_many_commits_share_a_round_and_each_is_answered(worker: Worker) -> None
     worker.disk.arm()
     for encoding in encodings:
         worker.ask_later(*commit(encoding))
-    announced, answers = worker.service.finish_round()
+    worker.store.news()
+    answers = worker.service.finish_round()
+    announced = worker.store.news().announced
     assert [share.encoding_id for share in announced] == [encoding.encoding_id for encoding in encodings]
     assert [unpack_header(a.header, Acknowledged).answer.code for a in answers] == [Code.GRANTED] * 5
     folders = worker.disk.calls.count("sync_folder")
@@ -78,7 +82,9 @@ def test_of_a_round_in_which_one_rename_fails_the_others_are_acknowledged_and_an
         worker.ask_later(*commit(encoding))
     before = ["append", "sync"] * 2 + ["close"] + ["make_folder", "sync_folder"] * 2
     worker.disk.arm({len(before): errno.EIO})
-    announced, answers = worker.service.finish_round()
+    worker.store.news()
+    answers = worker.service.finish_round()
+    announced = worker.store.news().announced
     assert worker.disk.calls[: len(before) + 1] == [*before, "rename_new"]
     assert [share.encoding_id for share in announced] == [good.encoding_id]
     codes = [unpack_header(a.header, Acknowledged).answer.code for a in answers]
@@ -88,7 +94,7 @@ def test_of_a_round_in_which_one_rename_fails_the_others_are_acknowledged_and_an
 def test_a_round_in_which_nothing_waits_does_nothing(worker: Worker) -> None:
     worker.put(sample())
     worker.disk.arm()
-    assert worker.service.finish_round() == ([], [])
+    assert worker.service.finish_round() == []
     assert worker.disk.calls == []
 
 
@@ -97,7 +103,9 @@ def test_a_commit_said_twice_within_a_round_is_carried_out_once_and_answered_twi
     worker.stage(encoding)
     for _ in range(2):
         worker.ask_later(*commit(encoding))
-    announced, answers = worker.service.finish_round()
+    worker.store.news()
+    answers = worker.service.finish_round()
+    announced = worker.store.news().announced
     assert len(announced) == 1
     assert [unpack_header(a.header, Acknowledged).answer.code for a in answers] == [Code.GRANTED] * 2
 
@@ -106,7 +114,9 @@ def test_a_commit_said_again_after_the_round_is_granted_and_not_announced_again(
     encoding = sample()
     worker.put(encoding)
     worker.ask_later(*commit(encoding))
-    announced, answers = worker.service.finish_round()
+    worker.store.news()
+    answers = worker.service.finish_round()
+    announced = worker.store.news().announced
     assert announced == []
     assert only(answers, Acknowledged).answer.granted
 
@@ -116,7 +126,7 @@ def test_a_strangers_commit_within_the_same_round_is_not_granted(worker: Worker)
     worker.stage(encoding)
     worker.ask_later(*commit(encoding))
     assert worker.ask(*commit(encoding), owner=STRANGER) is Code.NOT_OPEN
-    _, answers = worker.service.finish_round()
+    answers = worker.service.finish_round()
     assert only(answers, Acknowledged).answer.granted
 
 
@@ -137,7 +147,9 @@ def test_a_share_given_up_within_the_round_is_not_acknowledged(worker: Worker) -
     worker.stage(encoding)
     worker.ask_later(*commit(encoding))
     assert worker.ask(Operation.ABANDON, ShareName(encoding.encoding_id, SHARE)) is Code.GRANTED
-    announced, answers = worker.service.finish_round()
+    worker.store.news()
+    answers = worker.service.finish_round()
+    announced = worker.store.news().announced
     assert announced == []
     assert only(answers, Acknowledged).answer.code is Code.NOT_OPEN
     worker.put(encoding)
@@ -197,7 +209,9 @@ def test_whole_shares_are_stored_and_answered_one_by_one(worker: Worker) -> None
     encodings = [small(str(number)) for number in range(4)]
     worker.ask_later(*store_whole(*(whole(encoding) for encoding in encodings)))
     assert not worker.store.held()
-    announced, answers = worker.service.finish_round()
+    worker.store.news()
+    answers = worker.service.finish_round()
+    announced = worker.store.news().announced
     assert [share.encoding_id for share in announced] == [encoding.encoding_id for encoding in encodings]
     assert [answer.code for answer in only(answers, Stored).shares] == [Code.GRANTED] * 4
     for encoding in encodings:
@@ -256,7 +270,7 @@ def test_a_payload_that_is_longer_or_shorter_than_the_header_says_is_malformed(w
     operation, header, payload = store_whole(whole(small("one")))
     for wrong in (payload[:-1], payload + b"x", b""):
         assert worker.ask(operation, header, wrong) is Code.MALFORMED
-    assert worker.service.finish_round() == ([], [])
+    assert worker.service.finish_round() == []
 
 
 def test_a_store_that_went_read_only_says_so_for_every_share(worker: Worker) -> None:
@@ -270,7 +284,7 @@ def test_a_store_that_went_read_only_says_so_for_every_share(worker: Worker) -> 
 def test_the_refusals_of_a_full_batch_fit_into_one_header(worker: Worker) -> None:
     bad = [whole(small(str(number)), commitment=pack(["ä" * 100])) for number in range(MAX_BATCH)]
     worker.ask_later(*store_whole(*bad))
-    _, answers = worker.service.finish_round()
+    answers = worker.service.finish_round()
     assert len(answers[0].header) <= MAX_HEADER
     stored = only(answers, Stored)
     assert {answer.code for answer in stored.shares} == {Code.MALFORMED}
@@ -279,7 +293,7 @@ def test_the_refusals_of_a_full_batch_fit_into_one_header(worker: Worker) -> Non
 
 def test_a_reason_given_alone_is_given_in_full(worker: Worker) -> None:
     worker.ask_later(*store_whole(whole(small("one"), block=b"w" * 40)))
-    _, answers = worker.service.finish_round()
+    answers = worker.service.finish_round()
     assert only(answers, Stored).shares[0].text == "the block is not the one the recipe names"
 
 

@@ -15,11 +15,13 @@ from common.protocol.codec import MAX_PAYLOAD, pack, pack_header
 from common.protocol.envelope import Operation
 from common.protocol.messages import (
     Acknowledged,
+    AnnouncedShare,
     Code,
     Commit,
     Commitment,
     Describe,
     Fetch,
+    Inspect,
     ShareName,
 )
 from tests.unit.sample_shares import OWNER, sample
@@ -35,7 +37,7 @@ from tests.unit.spoken_worker import (
     store_whole,
     whole,
 )
-from worker.service import Answered
+from worker.requests import Answered
 
 
 @pytest.fixture
@@ -84,8 +86,11 @@ def test_a_disk_that_cannot_read_is_an_answer(worker: Worker) -> None:
     encoding = sample()
     worker.put(encoding)
     worker.disk.arm(always={"open": errno.EMFILE})
-    assert worker.fetch(*block_names(encoding, 0)) == ([Code.DAMAGED], b"")
-    assert worker.describe(ShareName(encoding.encoding_id, SHARE)) == ([(Code.DAMAGED, 0, 0)], b"")
+    assert worker.fetch(*block_names(encoding, 0)) == ([Code.FAULT], b"")
+    assert worker.describe(ShareName(encoding.encoding_id, SHARE)) == ([(Code.FAULT, 0, 0)], b"")
+    worker.disk.arm()
+    assert worker.fetch(*block_names(encoding, 0))[0] == [Code.GRANTED], "a process with too many files proves nothing"
+    assert worker.store.held()[encoding.key(SHARE)].sound
 
 
 def test_a_reply_holds_no_more_than_a_payload_may(worker: Worker) -> None:
@@ -162,6 +167,12 @@ def valid_requests() -> list[tuple[Operation, bytes, bytes]]:
         (Operation.ABANDON, named, b""),
         (Operation.FETCH, Fetch(block_names(encoding, 0, 1)), b""),
         (Operation.DESCRIBE, Describe([named]), b""),
+        (Operation.PROGRESS, named, b""),
+        (Operation.INSPECT, Inspect(*encoding.key(SHARE), 30), b""),
+        (Operation.CHECK, named, b""),
+        (Operation.DISCARD, named, b""),
+        (Operation.DELETE, encoding.deletion(), b""),
+        (Operation.UNDELETE, encoding.undeletion(), b""),
     ]
     return [(operation, pack_header(header), payload) for operation, header, payload in asked]
 
@@ -180,6 +191,10 @@ def mangle(draw: st.DrawFn, data: bytes) -> bytes:
     return data[:position] + bytes([draw(st.integers(0, 255))]) + data[position + 1 :]
 
 
+def by_key(share: AnnouncedShare) -> tuple[bytes, int]:
+    return share.encoding_id, share.share
+
+
 @settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(mangled_requests(), st.sets(st.integers(0, 60), max_size=4))
 def test_whatever_is_sent_and_whatever_the_disk_does_each_request_is_answered_once(
@@ -190,10 +205,10 @@ def test_whatever_is_sent_and_whatever_the_disk_does_each_request_is_answered_on
     answers: list[Answered] = []
     for operation, header, payload in requests:
         answers += worker.send(operation, header, payload)
-    announced, waited = worker.service.finish_round()
-    answers += waited
+    answers += worker.service.finish_round()
+    news = worker.store.news()
     assert sorted(a.envelope.request_id for a in answers) == [(i + 1).to_bytes(16, "big") for i in range(len(requests))]
-    assert [(share.encoding_id, share.share) for share in announced] == list(worker.store.held())
+    assert sorted(news.announced, key=by_key) == sorted(worker.store.held().values(), key=by_key)
     worker.disk.arm()
     for encoding_id, share in worker.store.held():
         worker.store.share((encoding_id, share), OWNER)

@@ -9,14 +9,15 @@ from pathlib import Path
 import pytest
 
 from common.protocol.identifiers import NO_OWNER
-from common.protocol.messages import Answer, Code
+from common.protocol.messages import Code
 from tests.unit.sample_shares import (
     OWNER,
     declined,
     sample,
     share_path,
 )
-from worker.store import DeclineError, ShareStore
+from worker.declining import DeclineError
+from worker.store import ShareStore
 
 
 @pytest.fixture
@@ -174,18 +175,14 @@ def test_a_folder_in_the_place_of_a_share_is_damage(folder: Path) -> None:
     store.close()
 
 
-def test_a_damaged_share_is_not_granted_again(folder: Path) -> None:
+def test_a_damaged_share_is_not_granted_again_before_it_was_stored_anew(folder: Path) -> None:
     encoding = sample()
     share_path(folder, encoding, 0).parent.mkdir(parents=True)
     share_path(folder, encoding, 0).write_bytes(b"damaged")
     store = ShareStore(folder)
-    with declined(Code.CONFLICT):
-        store.open(encoding.opening(0), OWNER, 0.0)
-    answers: list[Answer] = []
     for owner in (OWNER, NO_OWNER):
-        try:
+        with declined(Code.NOT_OPEN):
             store.prepare_commit(encoding.key(0), owner, encoding.commitment)
-        except DeclineError as decline:
-            answers.append(decline.answer)
-    assert [answer.code for answer in answers] == [Code.CONFLICT, Code.DAMAGED]
+    encoding.put(store, 0)
+    encoding.assert_readable(store, 0)
     store.close()

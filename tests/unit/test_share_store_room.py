@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from common.protocol.messages import Code
+from tests.unit.clocks import SetClock
 from tests.unit.sample_shares import (
     OVERHEAD,
     OWNER,
@@ -18,6 +19,7 @@ from tests.unit.sample_shares import (
     staged_files,
 )
 from worker.disk import Disk
+from worker.layout import file_name
 from worker.store import ShareStore
 
 
@@ -139,6 +141,7 @@ def test_used_bytes_are_the_files_and_free_bytes_what_the_capacity_leaves(folder
     assert store.free_bytes() == capacity - store.used_bytes - promised
     assert store.capacity_bytes() == store.used_bytes + store.free_bytes()
     used = store.used_bytes
+    store.abandon(sample("staged").key(0), OWNER)
     store.close()
     store = ShareStore(folder, capacity)
     assert store.used_bytes == used
@@ -164,3 +167,72 @@ def test_only_so_many_shares_are_stored_at_once(store: ShareStore) -> None:
     assert number == 512
     store.abandon(sample("7").key(0), OWNER)
     store.open(sample("new", segments=1).opening(0), OWNER, 0.0)
+
+
+# --- what gives way
+
+
+def test_where_room_is_needed_surplus_goes_the_oldest_first_and_what_was_deleted_does_not(folder: Path) -> None:
+    one, other, deleted = (sample(label, block_size=2**17, last=2**17) for label in ("one", "other", "deleted"))
+    size = one.recipe.share_bytes
+    clock = SetClock()
+    store = ShareStore(folder, 3 * size + 2 * OVERHEAD, clock=clock)
+    for encoding in (one, other, deleted):
+        encoding.put(store, 0)
+    store.delete(deleted.deletion(), OWNER)
+    for encoding in (one, other):
+        store.discard(encoding.key(0), OWNER)
+        clock.pass_time(60)
+    free = store.free_bytes()
+    assert 2 * size < free < 3 * size, "surplus counts as free"
+    assert store.capacity_bytes() == 3 * size + 2 * OVERHEAD
+    names = [file_name(encoding.key(0)) for encoding in (one, other, deleted)]
+    for left in (names[1:], names[2:]):
+        sample(left[0], block_size=2**17, last=2**17).put(store, 0)
+        assert {path.name[:35] for path in (folder / "trash").iterdir()} == set(left)
+    with declined(Code.NO_ROOM):
+        store.open(sample("third", block_size=2**17, last=2**17).opening(0), OWNER, 0.0)
+    store.undelete(deleted.undeletion(), OWNER)
+    deleted.assert_readable(store, 0)
+    store.close()
+
+
+def test_nothing_gives_way_in_vain(folder: Path) -> None:
+    one = sample("one", block_size=2**17, last=2**17)
+    store = ShareStore(folder, 2 * one.recipe.share_bytes)
+    one.put(store, 0)
+    store.discard(one.key(0), OWNER)
+    with declined(Code.NO_ROOM):
+        store.open(sample("large", segments=9, block_size=2**17, last=2**17).opening(0), OWNER, 0.0)
+    assert len(list((folder / "trash").iterdir())) == 1
+    store.close()
+
+
+def test_a_share_that_is_idle_gives_its_room_and_its_place_and_one_under_way_does_not(folder: Path) -> None:
+    idle, live, new = sample("idle"), sample("live"), sample("new")
+    needed = idle.recipe.share_bytes + OVERHEAD
+    store = ShareStore(folder, 2 * needed)
+    store.open(idle.opening(0), OWNER, 0.0)
+    store.open(live.opening(0), OWNER, 890.0)
+    store.expire(901.0)
+    assert store.free_bytes() == needed
+    store.open(new.opening(0), OWNER, 901.0)
+    with declined(Code.NOT_OPEN):
+        idle.append(store, 0, 0)
+    with declined(Code.NO_ROOM):
+        store.open(idle.opening(0), OWNER, 902.0)
+    live.append(store, 0, 0, now=902.0)
+    store.close()
+
+
+def test_of_idle_shares_the_one_idle_for_longest_gives_its_place(store: ShareStore) -> None:
+    shares = [sample(str(number), segments=1) for number in range(512)]
+    for number, encoding in enumerate(shares):
+        store.open(encoding.opening(0), OWNER, float(number % 300))
+    shares[0].append(store, 0, 0, now=950.0)  # it is not idle any more
+    store.expire(1000.0)
+    store.require_places(1)
+    with declined(Code.NOT_OPEN):
+        shares[300].append(store, 0, 0)
+    shares[0].append(store, 0, 0)
+    shares[1].append(store, 0, 0)

@@ -15,19 +15,18 @@ from common.recipe import digest
 from tests.unit.faulty_disk import FaultyDisk
 from tests.unit.sample_shares import OWNER, Sample, sample
 from worker.disk import Disk
-from worker.share_file import FOOTER_SIZE, ShareTrailer, decode_footer
-from worker.staging import StagedShare, remove_abandoned
+from worker.share_file import FOOTER_SIZE, ShareTrailer, decode_footer, share_header
+from worker.staging import StagedShare, begin
 
 
 def stage(disk: Disk, path: Path, encoding: Sample, share: int) -> StagedShare:
     recipe = encoding.recipe
-    return StagedShare(
-        disk, path, recipe.encoding_id, share, recipe.k, recipe.n, recipe.block_size, OWNER, recipe.share_bytes, 0.0
-    )
+    header = share_header(recipe.encoding_id, share, recipe.k, recipe.n, recipe.block_size)
+    return begin(disk, path, header, OWNER, recipe.share_bytes, 0.0)
 
 
 def append(staged: StagedShare, encoding: Sample, segment: int) -> None:
-    block = encoding.blocks[segment][staged.share]
+    block = encoding.blocks[segment][staged.header.share]
     staged.append(segment, digest(block), block)
 
 
@@ -168,9 +167,13 @@ def test_a_descriptor_is_closed_once_and_a_file_removed_once(disk: FaultyDisk, s
     assert disk.calls == ["close", "remove"]
 
 
-def test_whatever_is_in_staging_at_the_start_goes(tmp_path: Path) -> None:
-    (tmp_path / "one").write_bytes(b"1")
-    (tmp_path / "folder").mkdir()  # nobody knows whose; it is in nobody's way
-    (tmp_path / "two").write_bytes(b"2")
-    remove_abandoned(Disk(), tmp_path)
-    assert [entry.name for entry in tmp_path.iterdir()] == ["folder"]
+@given(st.sets(st.integers(0, 40)))
+def test_the_ranges_are_the_blocks_that_came(tmp_path_factory: pytest.TempPathFactory, came: set[int]) -> None:
+    encoding = sample(segments=41)
+    staged = stage(Disk(), tmp_path_factory.mktemp("staging") / "share", encoding, 1)
+    for segment in came:
+        append(staged, encoding, segment)
+    ranges = staged.ranges()
+    assert [s for each in ranges for s in range(each.first, each.first + each.count)] == sorted(came)
+    assert all(one.first + one.count < other.first for one, other in zip(ranges, ranges[1:])), "as few as can be"
+    staged.drop()

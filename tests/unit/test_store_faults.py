@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import itertools
+import shutil
 from pathlib import Path
 from typing import Callable
 
@@ -17,9 +18,9 @@ from hypothesis import strategies as st
 
 from common.protocol.messages import Answer, Code
 from tests.unit.faulty_disk import FaultyDisk
-from tests.unit.sample_shares import OWNER, Sample, declined, sample
-from worker.disk import Disk
-from worker.store import DeclineError, ShareStore
+from tests.unit.sample_shares import OWNER, Sample, declined, sample, staged_files
+from worker.declining import DeclineError
+from worker.store import ShareStore
 
 # DAMAGED: what is held is read before it is acknowledged once more, and that may fail as well.
 REFUSALS = {Code.NO_ROOM, Code.FAULT, Code.READ_ONLY, Code.NOT_OPEN, Code.CONFLICT, Code.DAMAGED}
@@ -31,6 +32,7 @@ PAIRS = {
     "two folders": (sample("one", segments=2), sample("other", segments=2)),
 }
 SHARE = 1
+DAY = 24 * 3600.0
 
 
 class Put:
@@ -101,16 +103,28 @@ def check_put(folder: Path, pair: tuple[Sample, Sample], faults: Faults, tries: 
     for encoding in put.acknowledged:
         encoding.assert_readable(store, SHARE)
     named = {encoding.encoding_id.hex() for encoding in put.acknowledged}
-    assert store.used_bytes == sum(p.stat().st_size for p in folder.glob("shares/*/*/*") if p.name[:32] in named)
+    files = [*folder.glob("shares/*/*/*"), *folder.glob("quarantine/*")]
+    assert store.used_bytes == sum(path.stat().st_size for path in files if path.name[:32] in named)
     store.close()
 
+    shutil.copytree(folder, folder / "killed")
+    check_after(folder / "killed", put, pair)
     disk.lose_power(folder)
-    reopened = ShareStore(folder, disk=Disk())
-    for encoding in put.acknowledged:
-        encoding.assert_readable(reopened, SHARE)
-    assert not list((folder / "staging").iterdir())
-    reopened.close()
+    check_after(folder, put, pair)
     return put, calls
+
+
+def check_after(folder: Path, put: Put, pair: tuple[Sample, Sample]) -> None:
+    """What was acknowledged is there after a restart on a healthy disk, and the rest can be stored, or gone on with."""
+    store = ShareStore(folder, disk=FaultyDisk())
+    for encoding in put.acknowledged:
+        encoding.assert_readable(store, SHARE)
+    for encoding in pair:
+        if not store.holds(encoding.key(SHARE)):
+            encoding.put(store, SHARE)
+        encoding.assert_readable(store, SHARE)
+    assert not staged_files(folder)
+    store.close()
 
 
 def check_read_only(store: ShareStore, disk: FaultyDisk) -> None:
@@ -246,10 +260,15 @@ def test_after_a_failed_fsync_what_was_committed_before_is_still_served(folders:
 
 def test_a_store_that_was_read_only_writes_again_after_a_restart(folders: Callable[[], Path]) -> None:
     folder = folders()
-    check_put(folder, PAIRS["one folder"], lambda disk: disk.arm(always={"sync": errno.EIO}))
+    disk = FaultyDisk()
+    store = ShareStore(folder, disk=disk)
+    sample().stage(store, SHARE)
+    disk.arm(always={"sync": errno.EIO})
+    assert sample().commit(store, SHARE).code is Code.READ_ONLY
+    store.close()
     store = ShareStore(folder)
-    for encoding in PAIRS["one folder"]:
-        encoding.put(store, SHARE)
+    sample().put(store, SHARE)
+    sample().assert_readable(store, SHARE)
     store.close()
 
 
@@ -319,10 +338,10 @@ def test_giving_up_expiring_and_closing_raise_nothing(folders: Callable[[], Path
     given_up, expired, open_at_the_end = sample("given up"), sample("expired"), sample("open at the end")
     for encoding in (given_up, expired):
         encoding.stage(store, 0)
-    store.open(open_at_the_end.opening(0), OWNER, 2000.0)
+    store.open(open_at_the_end.opening(0), OWNER, DAY)
     disk.arm(always={"close": errno.EIO, "remove": errno.EACCES})
     store.abandon(given_up.key(0), OWNER)
-    store.expire(2000.0)
+    store.expire(DAY + 1.0)
     with declined(Code.NOT_OPEN):
         expired.append(store, 0, 0)
     store.close()

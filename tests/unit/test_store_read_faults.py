@@ -99,7 +99,7 @@ def test_a_share_that_cannot_be_read_at_the_start_stops_no_worker(folders: Calla
 def test_what_cannot_be_removed_from_staging_stops_no_worker(folders: Callable[[], Path]) -> None:
     folder = folders()
     (folder / "staging").mkdir(parents=True)
-    name = f"{sample().encoding_id.hex()}.00"
+    name = f"{sample().encoding_id.hex()}.00.{OWNER.hex()}"
     (folder / "staging" / name).write_bytes(b"left over")
     disk = FaultyDisk()
     disk.arm(always={"remove": errno.EACCES})

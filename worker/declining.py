@@ -1,0 +1,27 @@
+"""What the store does not carry out, as the answer that says why."""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from common.protocol.messages import Answer, Code
+
+
+class DeclineError(Exception):
+    """An operation that the store does not carry out, with the answer that says why."""
+
+    def __init__(self, code: Code, text: str) -> None:
+        super().__init__(text)
+        self.answer = Answer(code, text[:500])
+
+
+def disk_answer(error: OSError) -> Answer:
+    """What to answer where the operating system refuses."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return Answer(Code.NO_ROOM, "the disk is full")
+    return Answer(Code.FAULT, f"the disk refuses: {reason(error)}")
+
+
+def reason(error: OSError) -> str:
+    return os.strerror(error.errno) if error.errno else "no reason given"

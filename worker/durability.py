@@ -1,0 +1,116 @@
+"""Names and small files made durable, and the end of all writing once an fsync failed.
+
+A failed fsync is never tried again: nothing is written after it until the worker is started anew, since a disk that
+failed once has proven nothing about the next file. That holds for folders too: one that was made, but whose name could
+not be made durable, looks like any other afterwards. For the same reason a folder that an earlier process made is
+believed durable only after its parent was fsynced once by this one.
+
+A file is moved by one rename; then the folder that it came to is fsynced, and then the one that it left: a power cut in
+between may leave both names, and never none.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Optional
+
+from common.protocol.messages import Answer, Code
+from worker.declining import DeclineError, disk_answer, reason
+from worker.disk import Disk
+
+log = logging.getLogger(__name__)
+
+
+class Durability:
+    """`refusal` is the answer to whatever would write, once an fsync failed. Methods raise OSError as the disk does."""
+
+    def __init__(self, disk: Disk, folder: Path) -> None:
+        self._disk = disk
+        self._durable = {folder}  # folders whose names are known to be durable
+        self.refusal: Optional[Answer] = None
+
+    def require_writable(self) -> None:
+        """DeclineError once an fsync failed."""
+        if self.refusal is not None:
+            raise DeclineError(self.refusal.code, self.refusal.text)
+
+    @contextlib.contextmanager
+    def answering(self) -> Iterator[None]:
+        """Turns what the operating system refuses into an answer, as DeclineError."""
+        try:
+            yield
+        except OSError as error:
+            answer = self.refusal or disk_answer(error)
+            raise DeclineError(answer.code, answer.text) from None
+
+    def prepare(self, folder: Path, parts: tuple[Path, ...]) -> None:
+        """Make the folders that lie directly in the store's, all their names durable."""
+        for part in parts:
+            self._disk.make_folder(part)
+        self._disk.sync_folder(folder)
+        self._durable |= set(parts)
+
+    def make_folders(self, folder: Path) -> None:
+        """Make a folder below one of the store's, its own name and its parents' durable."""
+        if folder in self._durable:
+            return
+        self.make_folders(folder.parent)
+        self._disk.make_folder(folder)
+        self.sync_folder(folder.parent)
+        self._durable.add(folder)
+
+    def sync_file(self, descriptor: int) -> None:
+        """Make a file's content durable; after an OSError the file is to be dropped."""
+        try:
+            self._disk.sync(descriptor)
+        except OSError as error:
+            self._stop("fsync failed", error)
+            raise
+
+    def sync_folder(self, folder: Path) -> None:
+        try:
+            self._disk.sync_folder(folder)
+        except OSError as error:
+            self._stop("fsync of a folder failed", error)
+            raise
+
+    def rename(self, source: Path, target: Path) -> None:
+        """Give a file another name, replacing what had it; not durable before `sync_names`."""
+        self.make_folders(target.parent)
+        self._disk.rename_over(source, target)
+
+    def sync_names(self, target: Path, source: Path) -> None:
+        """Make a rename durable: the new name first, since until then a power cut might leave none."""
+        self.sync_folder(target.parent)
+        self.sync_folder(source.parent)
+
+    def write(self, target: Path, content: bytes) -> None:
+        """Write a whole small file, so that after a crash it is the old one or the new one."""
+        temporary = target.with_name(target.name + NEW)
+        self._disk.remove(temporary)  # of an earlier try; not that file again, since its fsync may have failed
+        try:
+            self._write_new(temporary, content)
+            self._disk.rename_over(temporary, target)
+        except OSError:
+            with contextlib.suppress(OSError):  # the next try removes it
+                self._disk.remove(temporary)
+            raise
+        self.sync_folder(target.parent)
+
+    def _write_new(self, path: Path, content: bytes) -> None:
+        descriptor = self._disk.create(path)
+        try:
+            self._disk.append(descriptor, content)
+            self.sync_file(descriptor)
+        finally:
+            self._disk.close(descriptor)
+
+    def _stop(self, what: str, error: OSError) -> None:
+        self.refusal = Answer(Code.READ_ONLY, f"the store is read-only: {what}: {reason(error)}")
+        log.error("%s; it takes no more shares until the worker is started anew", self.refusal.text)
+
+
+NEW = ".new"  # behind the name of a small file that is being written

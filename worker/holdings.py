@@ -1,0 +1,128 @@
+"""What this device holds, as the brokers are told of it, and what has changed since they were told last.
+
+Of a share that changed several times only what it is in the end is told, and a broker believes the last word: so it is
+enough to remember which shares changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Optional
+
+import msgspec
+
+from common.protocol.identifiers import NO_OWNER
+from common.protocol.messages import MAX_SHARES, AnnouncedShare, ShareName, Tombstone
+from worker.layout import Layout, ShareKey
+from worker.reading import OpenShare
+
+
+@dataclass
+class News:
+    """What every broker is to be told."""
+
+    buried: list[Tombstone] = field(default_factory=list)
+    withdrawn: list[ShareName] = field(default_factory=list)
+    announced: list[AnnouncedShare] = field(default_factory=list)
+
+    def __bool__(self) -> bool:
+        return bool(self.buried or self.withdrawn or self.announced)
+
+
+class Holdings:
+    """The committed shares, sound or not, and the room that their files take."""
+
+    def __init__(self, layout: Layout) -> None:
+        self._layout = layout
+        self._shares: dict[ShareKey, AnnouncedShare] = {}
+        self._sizes: dict[ShareKey, int] = {}
+        self._changed: dict[ShareKey, None] = {}
+        self._buried: dict[bytes, Tombstone] = {}
+        self.quarantined: set[ShareKey] = set()  # whose file is in quarantine
+        self.used_bytes = 0
+
+    @property
+    def shares(self) -> Mapping[ShareKey, AnnouncedShare]:
+        return self._shares
+
+    def sound(self, key: ShareKey) -> bool:
+        held = self._shares.get(key)
+        return held is not None and held.sound
+
+    def of_encoding(self, encoding_id: bytes) -> Iterator[ShareKey]:
+        for share in range(MAX_SHARES):
+            if (encoding_id, share) in self._shares:
+                yield encoding_id, share
+
+    def place(self, key: ShareKey) -> Path:
+        """Where a held share's file is."""
+        return self._layout.quarantined(key) if key in self.quarantined else self._layout.share(key)
+
+    def size(self, key: ShareKey) -> int:
+        """Bytes of a held share's file."""
+        return self._sizes[key]
+
+    def put(self, share: AnnouncedShare, size: int, *, quarantined: bool = False) -> None:
+        """Hold a share from now on, in place of what was held by that name."""
+        key = (share.encoding_id, share.share)
+        self.remove(key)
+        self._shares[key], self._sizes[key] = share, size
+        self.used_bytes += size
+        if quarantined:
+            self.quarantined.add(key)
+
+    def remove(self, key: ShareKey) -> None:
+        """Hold a share no longer; where it was not held, that is to be told once more."""
+        self._changed[key] = None
+        if self._shares.pop(key, None) is not None:
+            self.used_bytes -= self._sizes.pop(key)
+            self.quarantined.discard(key)
+
+    def judge(self, key: ShareKey, *, sound: bool) -> None:
+        """Say what was found of a held share."""
+        self._shares[key] = msgspec.structs.replace(self._shares[key], sound=sound)
+        self.tell(key)
+
+    def tell(self, key: ShareKey) -> None:
+        """Have the brokers told of a share, though nothing about it changed."""
+        self._changed[key] = None
+
+    def bury(self, tombstone: Tombstone) -> None:
+        self._buried[tombstone.encoding_id] = tombstone
+
+    def news(self) -> News:
+        """What has changed since this was asked last."""
+        news = News(list(self._buried.values()))
+        for key in self._changed:
+            held = self._shares.get(key)
+            if held is not None:
+                news.announced.append(held)
+            else:
+                news.withdrawn.append(ShareName(*key))
+        self._buried.clear()
+        self._changed.clear()
+        return news
+
+
+def announced(opened: OpenShare, *, sound: bool = True) -> AnnouncedShare:
+    """How a share is announced that can be opened."""
+    header, trailer = opened.information.header, opened.information.trailer
+    return AnnouncedShare(
+        header.encoding_id,
+        header.share,
+        trailer.object_id,
+        trailer.owner,
+        header.k,
+        header.n,
+        opened.information.recipe.share_bytes,
+        sound,
+    )
+
+
+def unreadable(key: ShareKey, known: Optional[AnnouncedShare] = None) -> AnnouncedShare:
+    """How a share is announced whose file does not say what it is."""
+    if known is not None:
+        return msgspec.structs.replace(known, sound=False)
+    return AnnouncedShare(*key, None, NO_OWNER, 1, 1, 0, sound=False)

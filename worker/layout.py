@@ -1,0 +1,84 @@
+"""Where everything lies in a store, and what it is called.
+
+    <store>/shares/ab/cd/<encoding>.<share>     committed shares
+    <store>/staging/<encoding>.<share>.<owner>  shares being stored; they survive a restart
+    <store>/quarantine/<encoding>.<share>       shares found bad, until they are stored anew or discarded
+    <store>/trash/<encoding>.<share>.<fate>     shares that were deleted or are surplus, until their time is over
+    <store>/tombstones/<encoding>               what was deleted, and by what right
+    <store>/scrub.json                          how far the scrub has come
+    <store>/device.key, brokers.json …          this device's identity, see `command`
+    <store>/store.lock                          held by the worker, so that no second one works on the same store
+
+Encoding ids and owners are 32 hexadecimal digits in lower case, a share is two. Whatever is called otherwise is none of
+ours and left alone, but for `staging/`, which is the store's own.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Optional
+
+ShareKey = tuple[bytes, int]  # encoding id, share
+
+_KEY = re.compile(r"([0-9a-f]{32})\.([0-3][0-9a-f])")
+_OWNER = re.compile(r"[0-9a-f]{32}")
+
+
+class Layout:
+    """The paths of one store."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.shares = folder / "shares"
+        self.staging = folder / "staging"
+        self.quarantine = folder / "quarantine"
+        self.trash = folder / "trash"
+        self.tombstones = folder / "tombstones"
+        self.scrub = folder / "scrub.json"
+        self.lock = folder / "store.lock"
+
+    @property
+    def folders(self) -> tuple[Path, ...]:
+        return self.shares, self.staging, self.quarantine, self.trash, self.tombstones
+
+    def share(self, key: ShareKey) -> Path:
+        name = file_name(key)
+        return self.shares / name[:2] / name[2:4] / name
+
+    def staged(self, key: ShareKey, owner: bytes) -> Path:
+        return self.staging / f"{file_name(key)}.{owner.hex()}"
+
+    def quarantined(self, key: ShareKey) -> Path:
+        return self.quarantine / file_name(key)
+
+    def trashed(self, key: ShareKey, fate: str) -> Path:
+        return self.trash / f"{file_name(key)}.{fate}"
+
+    def tombstone(self, encoding_id: bytes) -> Path:
+        return self.tombstones / encoding_id.hex()
+
+
+def file_name(key: ShareKey) -> str:
+    return f"{key[0].hex()}.{key[1]:02x}"
+
+
+def read_key(name: str) -> Optional[ShareKey]:
+    """The share that a file is called after; None where it is called otherwise."""
+    match = _KEY.fullmatch(name)
+    return (bytes.fromhex(match[1]), int(match[2], 16)) if match else None
+
+
+def read_key_and_rest(name: str) -> Optional[tuple[ShareKey, str]]:
+    """The share that a name begins with, and what stands behind the last point."""
+    beginning, _, rest = name.rpartition(".")
+    key = read_key(beginning)
+    return (key, rest) if key is not None else None
+
+
+def read_staged_name(name: str) -> Optional[tuple[ShareKey, bytes]]:
+    """The share and the owner that a staged file is called after."""
+    read = read_key_and_rest(name)
+    if read is None or not _OWNER.fullmatch(read[1]):
+        return None
+    return read[0], bytes.fromhex(read[1])

@@ -1,0 +1,99 @@
+"""Shares found bad, taken out of the way: so that nobody is served from them by mistake, and they can be stored anew.
+
+Where one is met, in reading, in the scrub or at the start, it is marked, announced to every broker as damaged, and its
+file moves to `quarantine/`. There it stays announced, after a restart too, until the share was stored anew on this
+device, discarded or deleted. Blocks of it that are good can still be read: they may be the last ones.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Callable
+
+from common.errors import IntegrityError
+from common.protocol.messages import AnnouncedShare
+from worker.disk import Disk
+from worker.durability import Durability
+from worker.holdings import Holdings, announced, unreadable
+from worker.layout import Layout, ShareKey, file_name, read_key
+from worker.reading import OpenShare
+
+log = logging.getLogger(__name__)
+
+
+class Quarantine:
+    """`release` closes whatever has a share's file open: Windows renames no open file."""
+
+    def __init__(
+        self,
+        disk: Disk,
+        layout: Layout,
+        durability: Durability,
+        holdings: Holdings,
+        release: Callable[[ShareKey], None],
+    ) -> None:
+        self._disk = disk
+        self._layout = layout
+        self._durability = durability
+        self._holdings = holdings
+        self._release = release
+
+    def load(self) -> None:
+        """Read what the folder has, after all that is good is known; OSError where it cannot be listed."""
+        for entry in self._disk.entries(self._layout.quarantine):
+            key = read_key(entry.path.name)
+            if key is None:
+                continue
+            if self._holdings.sound(key):  # it was stored anew, and the worker ended before this could be removed
+                self._remove(key)
+            elif key not in self._holdings.shares:
+                self._holdings.put(self._known(key), entry.size, quarantined=True)
+
+    def take(self, key: ShareKey, found: Exception) -> None:
+        """Mark a held share as bad, and move its file if that can be done."""
+        log.warning("the share %s is damaged: %s", file_name(key), found)
+        if self._holdings.sound(key):
+            self._holdings.judge(key, sound=False)
+        self.move(key)
+
+    def move(self, key: ShareKey) -> bool:
+        """Move an unsound share's file out of its place; whether the place is free now."""
+        if key in self._holdings.quarantined:
+            return True
+        if self._durability.refusal is not None:
+            return False
+        self._release(key)
+        source, target = self._layout.share(key), self._layout.quarantined(key)
+        try:
+            self._durability.rename(source, target)
+            self._holdings.quarantined.add(key)
+            self._durability.sync_names(target, source)
+        except FileNotFoundError as error:
+            if source.exists():
+                log.error("cannot put the share %s into quarantine: %s", file_name(key), error)
+                return False
+            self._holdings.put(self._holdings.shares[key], 0)  # it is gone, and takes no room
+        except OSError as error:
+            log.error("cannot put the share %s into quarantine: %s", file_name(key), error)
+            return False
+        return True
+
+    def clear(self, key: ShareKey) -> None:
+        """Remove the bad file of a share that was stored anew."""
+        if key in self._holdings.quarantined:
+            self._release(key)
+            self._remove(key)
+
+    def _remove(self, key: ShareKey) -> None:
+        try:
+            self._disk.remove(self._layout.quarantined(key))
+        except OSError as error:
+            log.warning("cannot remove %s from quarantine: %s", file_name(key), error)
+
+    def _known(self, key: ShareKey) -> AnnouncedShare:
+        try:
+            opened = OpenShare(self._disk, self._layout.quarantined(key), *key)
+        except (IntegrityError, OSError):
+            return unreadable(key)
+        opened.close()
+        return announced(opened, sound=False)

@@ -1,0 +1,87 @@
+"""How much more this device takes, and what gives way where that is too little.
+
+Of the disk a reserve stays free. What shares being stored were promised is taken already, unless they are idle; what is
+in the trash as surplus, and what is idle, counts as free, since it goes before a put is refused: surplus first, the
+oldest of it, then what is idle for longest. What was deleted stays until its time is over.
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Optional
+
+from common.protocol.messages import Code
+from worker.declining import DeclineError
+from worker.disk import Disk
+from worker.durability import Durability
+from worker.holdings import Holdings
+from worker.staged import StagedShares
+from worker.trash import Trash
+
+log = logging.getLogger(__name__)
+
+_MAX_RESERVE = 1 << 30  # bytes of the disk that are left free, or 5 % where that is less
+OVERHEAD = 64 * 1024  # bytes beside the blocks that a share may take: header, records, mapping
+
+
+class Room:
+    def __init__(
+        self,
+        disk: Disk,
+        folder: Path,
+        capacity: Optional[int],
+        durability: Durability,
+        holdings: Holdings,
+        trash: Trash,
+        staged: StagedShares,
+    ) -> None:
+        """`capacity`: bytes that shares may take; None for all that the disk has but a reserve."""
+        self._disk = disk
+        self._folder = folder
+        self._capacity = capacity
+        self._durability = durability
+        self._holdings = holdings
+        self._trash = trash
+        self._staged = staged
+
+    @property
+    def used_bytes(self) -> int:
+        """What shares take, the damaged ones and the trash included."""
+        return self._holdings.used_bytes + self._trash.used_bytes
+
+    def free_bytes(self) -> int:
+        """Room for further shares; 0 where the store takes none."""
+        if self._durability.refusal is not None:
+            return 0
+        at_hand = self._at_hand()
+        return 0 if at_hand is None else max(0, at_hand + self._trash.surplus_bytes + self._idle_bytes())
+
+    def require(self, size: int) -> None:
+        """DeclineError(NO_ROOM) where no more bytes fit; what may give way does, where it is needed."""
+        self._durability.require_writable()
+        needed = size + OVERHEAD
+        at_hand = self._at_hand()
+        while at_hand is not None and at_hand + self._trash.surplus_bytes + self._idle_bytes() >= needed:
+            if at_hand >= needed:
+                return
+            if not self._trash.purge_oldest() and not self._staged.evict():
+                break
+            at_hand = self._at_hand()
+        raise DeclineError(Code.NO_ROOM, "the store is full")
+
+    def _at_hand(self) -> Optional[int]:
+        """Room that nothing has to give way for; below 0 where too much was promised, None if nobody knows."""
+        try:
+            free, total = self._disk.free_bytes(self._folder)
+        except OSError as error:
+            log.error("cannot tell how much room %s has: %s", self._folder, error)
+            return None
+        written = sum(staged.size for staged in self._staged)
+        room = free - min(_MAX_RESERVE, total // 20) + written  # `free` is already without what was written
+        if self._capacity is not None:
+            room = min(room, self._capacity - self.used_bytes)
+        return room - sum(max(staged.size, staged.expected_bytes) for staged in self._staged)
+
+    def _idle_bytes(self) -> int:
+        return sum(max(staged.size, staged.expected_bytes) for staged in self._staged if staged.idle)

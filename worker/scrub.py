@@ -1,0 +1,234 @@
+"""Every share read from the disk once in a while, and what is bad found before it is needed.
+
+    pick the next share in the order of names → open it anew, header and trailer → read and check its blocks, one a turn
+
+The loop gives it a turn at a time, and a turn reads one block at most. Its pace spreads all that the store holds over
+`every` seconds; it keeps to the moments in which nothing else is at hand, unless it is late. A share that a broker
+asked to have checked comes first and waits for no pace; what was found of it is told in any case.
+
+How far it came is in `scrub.json`, written once a minute at most and at the end, so that a device that is switched off
+each night comes round all the same.
+"""
+
+from __future__ import annotations
+
+import bisect
+import logging
+from collections import deque
+from pathlib import Path
+from typing import Callable, Optional
+
+from common.errors import IntegrityError
+from worker.clock import Clock
+from worker.disk import Disk
+from worker.durability import Durability
+from worker.holdings import Holdings
+from worker.layout import Layout, ShareKey, file_name
+from worker.reading import OpenShare, is_damage
+from worker.scrub_cursor import ScrubCursor, load_cursor, save_cursor
+
+log = logging.getLogger(__name__)
+
+SCRUB_EVERY = 7 * 24 * 3600.0  # seconds
+_LATE = 10.0  # seconds after which a turn does not wait any more for a moment in which nothing else is at hand
+_MOST_LATE = 60.0  # seconds that are caught up with; after a longer pause the pace begins anew
+_SAVE_EVERY = 60.0  # seconds
+_NOTHING_TO_DO = 1.0  # seconds
+
+
+class _Check:
+    """One share being read: it is opened at the first step, and each other step reads a block."""
+
+    def __init__(self, disk: Disk, path: Path, key: ShareKey) -> None:
+        self.key = key
+        self.done = False
+        self._disk = disk
+        self._path = path
+        self._opened: Optional[OpenShare] = None
+        self._next = 0
+
+    @property
+    def opened(self) -> OpenShare:
+        """The share's file, opened with the first look at it; IntegrityError or OSError where that fails."""
+        if self._opened is None:
+            self._opened = OpenShare(self._disk, self._path, *self.key)
+            self._opened.uncache()
+        return self._opened
+
+    def step(self) -> int:
+        """The bytes that were read; IntegrityError or OSError where the share is not good, or cannot be read."""
+        if self._opened is None:
+            return self.opened.size - self.opened.information.recipe.share_bytes
+        size = len(self.opened.block(self._next))
+        self._next += 1
+        self.done = self._next == self.opened.information.recipe.segment_count
+        return size
+
+    def close(self) -> None:
+        if self._opened is not None:
+            self._opened.uncache()  # nobody asked for what was read
+            self._opened.close()
+            self._opened = None
+
+
+class Scrub:
+    """`now` is monotonic seconds. `bad` is told of a share that was found bad, `good` of one that was not."""
+
+    def __init__(
+        self,
+        disk: Disk,
+        layout: Layout,
+        durability: Durability,
+        holdings: Holdings,
+        clock: Clock,
+        every: float,
+        bad: Callable[[ShareKey, Exception], None],
+        good: Callable[[ShareKey, OpenShare], None],
+    ) -> None:
+        self._disk = disk
+        self._layout = layout
+        self._durability = durability
+        self._holdings = holdings
+        self._clock = clock
+        self._every = every
+        self._bad = bad
+        self._good = good
+        self._asked: deque[ShareKey] = deque()
+        self._urgent: Optional[_Check] = None
+        self._regular: Optional[_Check] = None
+        self._next = self._saved_at = clock.monotonic()  # when the next block is due; when the cursor was written
+        self._cursor = self._saved = ScrubCursor(0)
+        self._round: deque[ShareKey] = deque()
+
+    def load(self) -> None:
+        """Go on where the last worker was, now that it is known what is held."""
+        self._cursor = self._saved = load_cursor(self._disk, self._layout.scrub) or ScrubCursor(int(self._clock.unix()))
+        self._round = self._remaining()
+
+    def ask(self, key: ShareKey) -> None:
+        """Have a share checked before all others."""
+        if key not in self._asked:
+            self._asked.append(key)
+
+    def due_in(self, now: float) -> float:
+        """Seconds until there is something to do."""
+        return 0.0 if self._asked or self._urgent is not None else max(0.0, self._next - now)
+
+    def turn(self, now: float, *, idle: bool) -> None:
+        """Read a block, if it is time to; `idle` says that the loop has nothing else at hand."""
+        if self._asked or self._urgent is not None:
+            self._turn_asked()
+        elif now >= self._next + (0.0 if idle else _LATE):
+            self._turn_regular(now)
+        if now - self._saved_at >= _SAVE_EVERY:
+            self._saved_at = now
+            self._save()
+
+    def release(self, key: ShareKey) -> None:
+        """Close a share's file, since it moves or goes; if it stays after all, it is read from its beginning."""
+        for check in (self._urgent, self._regular):
+            if check is not None and check.key == key:
+                check.close()
+        if self._urgent is not None and self._urgent.key == key:
+            self._urgent = None
+        if self._regular is not None and self._regular.key == key:
+            self._regular = None
+
+    def close(self) -> None:
+        for check in (self._urgent, self._regular):
+            if check is not None:
+                check.close()
+        self._save()
+
+    # --- what was asked for
+
+    def _turn_asked(self) -> None:
+        if self._urgent is None:
+            key = self._asked.popleft()
+            if key not in self._holdings.shares:
+                self._holdings.tell(key)
+                return
+            self._urgent = _Check(self._disk, self._holdings.place(key), key)
+        check = self._urgent
+        found = self._step(check)[1]
+        if check.done:
+            check.close()
+            self._urgent = None
+            self._holdings.tell(check.key)
+            log.info("checked the share %s: %s", file_name(check.key), found or "it is good")
+
+    # --- the round
+
+    def _turn_regular(self, now: float) -> None:
+        if self._regular is None:
+            self._regular = self._pick()
+            if self._regular is None:
+                self._next = now + _NOTHING_TO_DO
+                return
+        check = self._regular
+        size, found = self._step(check)
+        rate = max(1, self._holdings.used_bytes) / self._every  # bytes a second
+        self._next = max(self._next, now - _MOST_LATE) + size / rate
+        self._cursor = self._cursor.read(size)
+        if check.done:
+            check.close()
+            self._regular = None
+            self._cursor = self._cursor.passed(file_name(check.key), damaged=found is not None and is_damage(found))
+
+    def _step(self, check: _Check) -> tuple[int, Optional[Exception]]:
+        """Go on with a check: the bytes that it is to count for, and why the share is not good."""
+        whole = max(1, self._holdings.size(check.key))  # so that what does not read is not tried over and over
+        try:
+            size = check.step()
+        except (IntegrityError, OSError) as error:
+            check.done = True
+            check.close()  # before the file moves
+            if is_damage(error):
+                self._bad(check.key, error)
+            else:
+                log.warning("cannot check the share %s: %s", file_name(check.key), error)
+            return whole, error
+        if check.done:
+            self._good(check.key, check.opened)
+        return size, None
+
+    def _pick(self) -> Optional[_Check]:
+        """The next share of this round, else the first of a new one; None where there is nothing to read."""
+        for _ in range(2):
+            while self._round:
+                key = self._round.popleft()
+                if self._readable(key):
+                    return _Check(self._disk, self._holdings.place(key), key)
+            self._end_round()
+        return None
+
+    def _end_round(self) -> None:
+        if self._cursor.shares:
+            log.info(
+                "scrubbed the store: %d shares, %d bytes, %d damaged",
+                self._cursor.shares,
+                self._cursor.bytes,
+                self._cursor.damaged,
+            )
+        self._cursor = ScrubCursor(int(self._clock.unix()))
+        self._round = self._remaining()
+
+    def _remaining(self) -> deque[ShareKey]:
+        """What is to be read in this round, in the order of names; what comes later is for the next one."""
+        keys = sorted(key for key in self._holdings.shares if self._readable(key))
+        after = self._cursor.after
+        return deque(keys[bisect.bisect_right([file_name(key) for key in keys], after) if after else 0 :])
+
+    def _readable(self, key: ShareKey) -> bool:
+        """Whether a share is to be read in its turn: of what is in quarantine all is known."""
+        return key in self._holdings.shares and key not in self._holdings.quarantined
+
+    def _save(self) -> None:
+        if self._cursor == self._saved or self._durability.refusal is not None:
+            return
+        try:
+            save_cursor(self._durability, self._layout.scrub, self._cursor)
+        except OSError as error:
+            log.warning("cannot write down how far the scrub has come: %s", error)
+        else:
+            self._saved = self._cursor

@@ -1,0 +1,101 @@
+"""The records of deletions that this device had a part in, one small file for each encoding.
+
+    <store>/tombstones/<encoding id in hex>
+    array of 3    "tessera-tombstone", 1, array of 7: encoding id, object id, owner, capability, generation,
+                  trash until, ends (both Unix seconds)
+    bin of 32     BLAKE3-256 of the array
+
+The generation says which way it is: odd is deleted, even is taken back. A file that does not read as it was written is
+never believed: it is said in the log, and left alone until the same encoding's deletion is heard of again.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from typing import Annotated, Optional
+
+import msgspec
+from blake3 import blake3
+
+from common.errors import IntegrityError, ProtocolError
+from common.protocol.codec import pack, unpack
+from common.protocol.identifiers import DIGEST_SIZE
+from common.protocol.messages import Message, Tombstone
+from worker.disk import Disk
+from worker.durability import NEW, Durability
+from worker.layout import Layout
+
+log = logging.getLogger(__name__)
+
+_MAGIC = "tessera-tombstone"
+_VERSION = 1
+_DIGEST_PREFIX = b"\xc4" + bytes([DIGEST_SIZE])  # msgpack bin 8
+_ENDING_SIZE = len(_DIGEST_PREFIX) + DIGEST_SIZE
+MAX_TOMBSTONE_SIZE = 512
+
+
+class _Record(Message):
+    magic: Annotated[str, msgspec.Meta(max_length=32)]
+    version: int
+    tombstone: Tombstone
+
+
+def encode_tombstone(tombstone: Tombstone) -> bytes:
+    body = pack(_Record(_MAGIC, _VERSION, tombstone))
+    return body + _DIGEST_PREFIX + blake3(body).digest()
+
+
+def decode_tombstone(content: bytes) -> Tombstone:
+    """What a tombstone's file says; IntegrityError where it is not what was written."""
+    body, ending = content[:-_ENDING_SIZE], content[-_ENDING_SIZE:]
+    if ending != _DIGEST_PREFIX + blake3(body).digest():
+        raise IntegrityError("the file is damaged")
+    try:
+        record = unpack(body, _Record)
+    except ProtocolError as error:
+        raise IntegrityError(f"this is no tombstone: {error}") from None
+    if record.magic != _MAGIC or record.version != _VERSION:
+        raise IntegrityError("this is no tombstone of version 1")
+    return record.tombstone
+
+
+class Tombstones:
+    """All of them, in memory and on the disk."""
+
+    def __init__(self, disk: Disk, layout: Layout, durability: Durability) -> None:
+        self._disk = disk
+        self._layout = layout
+        self._durability = durability
+        self._tombstones: dict[bytes, Tombstone] = {}
+
+    def __iter__(self) -> Iterator[Tombstone]:
+        return iter(list(self._tombstones.values()))
+
+    def get(self, encoding_id: bytes) -> Optional[Tombstone]:
+        return self._tombstones.get(encoding_id)
+
+    def load(self) -> None:
+        """Read what the folder has; OSError where it cannot be listed."""
+        for entry in self._disk.entries(self._layout.tombstones):
+            try:
+                if entry.path.name.endswith(NEW):  # its writing was interrupted, so nobody relies on it
+                    self._disk.remove(entry.path)
+                    continue
+                tombstone = decode_tombstone(self._disk.read_whole(entry.path, MAX_TOMBSTONE_SIZE))
+                if entry.path != self._layout.tombstone(tombstone.encoding_id):
+                    raise IntegrityError("the file is another encoding's")
+            except (IntegrityError, OSError) as error:
+                log.error("the tombstone %s cannot be read: %s", entry.path, error)
+                continue
+            self._tombstones[tombstone.encoding_id] = tombstone
+
+    def write(self, tombstone: Tombstone) -> None:
+        """Make a deletion, or its taking back, a fact that outlives a power cut; OSError where the disk refuses."""
+        self._durability.write(self._layout.tombstone(tombstone.encoding_id), encode_tombstone(tombstone))
+        self._tombstones[tombstone.encoding_id] = tombstone
+
+    def forget(self, tombstone: Tombstone) -> None:
+        """Its time is over. Should its file come back after a power cut, it is forgotten once more."""
+        self._disk.remove(self._layout.tombstone(tombstone.encoding_id))
+        self._tombstones.pop(tombstone.encoding_id, None)

@@ -1,0 +1,118 @@
+"""Shares that were given up, kept a while in case that was a mistake.
+
+    <encoding>.<share>.deleted     by its owner; may be taken back, until its tombstone says that the time is over
+    <encoding>.<share>.damaged     the same of a share that was in quarantine
+    <encoding>.<share>.<seconds>   surplus: other devices have this share too; until these Unix seconds, or until its
+                                   room is needed, oldest first
+
+All of it takes room and counts as used. What is removed here is removed without ceremony: a file that comes back after
+a power cut is still in the trash, and its time is over once more.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from common.protocol.messages import MAX_SHARES
+from worker.disk import Disk
+from worker.durability import Durability
+from worker.layout import Layout, ShareKey, read_key_and_rest
+
+log = logging.getLogger(__name__)
+
+DELETED = "deleted"
+DAMAGED = "damaged"
+_SECONDS = re.compile(r"[0-9]{1,15}")
+
+
+@dataclass(frozen=True)
+class TrashedShare:
+    key: ShareKey
+    fate: str  # DELETED, DAMAGED, or the Unix seconds until which a surplus share is kept
+    path: Path
+    size: int
+
+    @property
+    def surplus(self) -> bool:
+        return self.fate not in (DELETED, DAMAGED)
+
+
+class Trash:
+    def __init__(self, disk: Disk, layout: Layout, durability: Durability) -> None:
+        self._disk = disk
+        self._layout = layout
+        self._durability = durability
+        self._shares: dict[tuple[ShareKey, str], TrashedShare] = {}
+        self.used_bytes = 0
+        self.surplus_bytes = 0  # of those, what goes where room is needed
+
+    def load(self) -> None:
+        """Read what the folder has; OSError where it cannot be listed."""
+        for entry in self._disk.entries(self._layout.trash):
+            name = read_key_and_rest(entry.path.name)
+            if name is not None and (name[1] in (DELETED, DAMAGED) or _SECONDS.fullmatch(name[1])):
+                self._add(TrashedShare(*name, entry.path, entry.size))
+
+    def deleted(self, encoding_id: bytes) -> list[TrashedShare]:
+        """What may be taken back of an encoding."""
+        names = [((encoding_id, share), fate) for share in range(MAX_SHARES) for fate in (DELETED, DAMAGED)]
+        return [self._shares[name] for name in names if name in self._shares]
+
+    def deleted_encodings(self) -> set[bytes]:
+        return {share.key[0] for share in self._shares.values() if not share.surplus}
+
+    def take(self, source: Path, key: ShareKey, size: int, fate: str) -> Path:
+        """Move a share's file here, durable once both folders are synced; its path. OSError where the disk refuses."""
+        target = self._layout.trashed(key, fate)
+        self._durability.rename(source, target)
+        self._add(TrashedShare(key, fate, target, size))
+        return target
+
+    def put_back(self, share: TrashedShare, target: Path) -> None:
+        """Move a share's file to where it was, durable once both folders are synced; OSError where the disk refuses."""
+        self._durability.rename(share.path, target)
+        self._forget(share.key, share.fate)
+
+    def remove(self, share: TrashedShare) -> None:
+        self._disk.remove(share.path)
+        self._forget(share.key, share.fate)
+
+    def purge_surplus(self, unix: float) -> None:
+        """Remove the surplus shares whose time is over; OSError where the disk refuses."""
+        for share in self._surplus():
+            if int(share.fate) <= unix:
+                self.remove(share)
+
+    def purge_oldest(self) -> bool:
+        """Remove a surplus share for the sake of its room; False where there is none that can be removed."""
+        for share in self._surplus():
+            try:
+                self.remove(share)
+            except OSError as error:
+                log.warning("cannot remove %s: %s", share.path, error)
+                continue
+            log.info("purged a surplus share from the trash: its room is needed")
+            return True
+        return False
+
+    def _surplus(self) -> list[TrashedShare]:
+        """Surplus shares, the oldest first."""
+        return sorted((s for s in self._shares.values() if s.surplus), key=lambda share: int(share.fate))
+
+    def _add(self, share: TrashedShare) -> None:
+        self._forget(share.key, share.fate)  # a surplus share that came twice within a second replaced the first
+        self._shares[share.key, share.fate] = share
+        self._count(share, 1)
+
+    def _forget(self, key: ShareKey, fate: str) -> None:
+        gone = self._shares.pop((key, fate), None)
+        if gone is not None:
+            self._count(gone, -1)
+
+    def _count(self, share: TrashedShare, sign: int) -> None:
+        self.used_bytes += sign * share.size
+        if share.surplus:
+            self.surplus_bytes += sign * share.size
