@@ -195,4 +195,4 @@ PARTS = [
 ]
 
 if __name__ == "__main__":
-    sys.exit(main(PARTS, "Proof 3: disks that refuse."))
+    sys.exit(main([PARTS], "Proof 3: disks that refuse."))

@@ -236,14 +236,18 @@ class Keeper:
         shutil.rmtree(out, ignore_errors=True)
         return len(wanted)
 
+    def objects(self, hashes: Iterable[str]) -> list[bytes]:
+        """The object ids of images, by which shares on disk are known."""
+        key = VaultFolder(self.user.home).unlock(PASSPHRASE)
+        return [key.object_id(bytes.fromhex(sha256)) for sha256 in hashes]
+
     def check_on_disks(self, cluster: SoakCluster) -> int:
         """Every share that a device acknowledged is on its disk, each block of it good; how many these are."""
-        key = VaultFolder(self.user.home).unlock(PASSPHRASE)
         whole = whole_on_devices(cluster)
         count = 0
-        for promise in self.promises.values():
+        for object_id, promise in zip(self.objects(self.promises), self.promises.values()):
             acknowledged = {(device, share) for share, device in enumerate(promise.devices) if device is not None}
-            lost = acknowledged - whole.get(key.object_id(bytes.fromhex(promise.sha256)), set())
+            lost = acknowledged - whole.get(object_id, set())
             assert not lost, f"acknowledged, and not on disk: {sorted(lost)} of {promise}"
             count += len(acknowledged)
         return count
@@ -267,42 +271,44 @@ def share_files(cluster: LocalCluster) -> list[Path]:
     return sorted(path for name in cluster.devices for path in (cluster.directory / name / "shares").glob("*/*/*"))
 
 
-def is_whole(path: Path) -> bool:
-    """Whether a share's file is that share, every block of it good: as its own worker would read it."""
+def object_of(path: Path) -> Optional[bytes]:
+    """The object id in a share's file; None where it is not that share, every block good, as its worker reads it."""
     encoding, share = path.name.split(".")
     try:
         opened = OpenShare(Disk(), path, bytes.fromhex(encoding), int(share, 16))
     except (IntegrityError, OSError):
-        return False
+        return None
     try:
         for segment in range(opened.information.recipe.segment_count):
             opened.block(segment)
     except (IntegrityError, OSError):
-        return False
+        return None
     finally:
         opened.close()
-    return True
+    return bytes(opened.information.trailer.object_id)
+
+
+def is_whole(path: Path) -> bool:
+    return object_of(path) is not None
 
 
 def whole_on_devices(cluster: LocalCluster) -> dict[bytes, set[tuple[str, int]]]:
     """Object id → on which device's disk which of its shares is whole."""
     found: dict[bytes, set[tuple[str, int]]] = {}
     for path in share_files(cluster):
-        encoding, share = path.name.split(".")
-        if is_whole(path):
-            opened = OpenShare(Disk(), path, bytes.fromhex(encoding), int(share, 16))
+        object_id = object_of(path)
+        if object_id is not None:
             device = path.relative_to(cluster.directory).parts[0]
-            found.setdefault(opened.information.trailer.object_id, set()).add((device, int(share, 16)))
-            opened.close()
+            found.setdefault(object_id, set()).add((device, int(path.name.split(".")[1], 16)))
     return found
 
 
-def intact_shares(cluster: LocalCluster) -> dict[str, set[int]]:
-    """Encoding id in hex → its shares of which some device's disk has a file that is whole."""
+def intact_shares(cluster: LocalCluster, devices: Sequence[str]) -> dict[str, set[int]]:
+    """Encoding id in hex → its shares of which the disk of one of these devices has a file that is whole."""
     found: dict[str, set[int]] = {}
     for path in share_files(cluster):
         encoding, share = path.name.split(".")
-        if is_whole(path):
+        if path.relative_to(cluster.directory).parts[0] in devices and is_whole(path):
             found.setdefault(encoding, set()).add(int(share, 16))
     return found
 
@@ -314,3 +320,21 @@ def devices_with_two(cluster: LocalCluster) -> list[str]:
         encodings = [path.name.split(".")[0] for path in (cluster.directory / name / "shares").glob("*/*/*")]
         found += [f"{encoding} on {name}" for encoding in set(encodings) if encodings.count(encoding) > 1]
     return found
+
+
+def wait_whole(cluster: SoakCluster, keeper: Keeper, away: int = 0, seconds: float = 60.0) -> None:
+    """Return once every promised image has all n shares, each whole on one device, and no device has two.
+
+    The disk of the device with the number `away` does not count.
+    """
+    gone = cluster.devices[away - 1] if away else None
+    wanted = dict(zip(keeper.objects(keeper.promises), (promise.n for promise in keeper.promises.values())))
+
+    def all_whole() -> bool:
+        whole = whole_on_devices(cluster)
+        complete = all(
+            len({s for d, s in whole.get(object_id, ()) if d != gone}) == n for object_id, n in wanted.items()
+        )
+        return complete and not devices_with_two(cluster)
+
+    wait_until(all_whole, "every image whole", seconds)

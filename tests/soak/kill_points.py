@@ -4,6 +4,8 @@
     every call            a worker killed before, and in the middle of, every create, append, fsync, rename … of a put
     producers             killed at random moments: what they had reported is stored
     brokers               killed at random moments while images are being stored
+    stewards              the broker killed at random moments while it rebuilds shares: no encoding ever has fewer
+                          intact shares than before
 
 Judged three ways: each share that a device acknowledged is on that device's disk, each block good (so also on the one
 that was killed); each image restores while as many devices are killed as it bears, in turn, so that every device's
@@ -19,13 +21,25 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from tests.cluster.devices import staged
 from tests.cluster.programs import User, finish, wait_until
-from tests.soak.ground import Keeper, SoakCluster, check_with_losses, new_cluster, new_user
+from tests.soak.ground import (
+    Keeper,
+    SoakCluster,
+    check_with_losses,
+    devices_with_two,
+    intact_shares,
+    new_cluster,
+    new_user,
+    share_files,
+    wait_whole,
+)
 from tests.soak.proof import Figures, Part, Terms, hold_for, main
 
 PAIRS = ((1, 2), (3, 4), (5, 6))  # losses in turn, so that each device's share is needed
 PUTTERS = 2
 LONGEST_PUT = 3.0  # seconds; about what a put takes
+QUICK = {"TESSERA_REPAIR_AFTER": "2"}
 OPTIONS = (("-k", "2", "-n", "4"), ("-k", "4", "-n", "6"))
 
 
@@ -210,12 +224,59 @@ def brokers(terms: Terms) -> Figures:
         return {"kills": kills, **putters.figures(), **_check(cluster, putters.keepers)}
 
 
+def stewards(terms: Terms) -> Figures:
+    """Kill the broker at random moments while its steward rebuilds what a device that is gone had."""
+    kills = rounds = 0
+    with new_cluster(terms.folder, 7, QUICK) as cluster:
+        keeper = Keeper(new_user(cluster, "user"), terms.random)
+        while not rounds or (kills < terms.goal(40) and terms.time_left):
+            assert keeper.put(keeper.make_folder(small=20, large=8), *OPTIONS[0]).exit_code == 0
+            away = terms.random.randint(1, 7)
+            cluster.kill_devices(away)
+            kills += _kill_while_rebuilding(cluster, terms, away)
+            wait_whole(cluster, keeper, away)
+            rounds += 1
+            cluster.revive()
+        keeper.check_restored()
+        assert not devices_with_two(cluster)
+    return {
+        "kills": kills,
+        "rounds": rounds,
+        "images": len(keeper.promises),
+        "encodings that lost an intact share": 0,
+        "images lost": 0,
+    }
+
+
+def _kill_while_rebuilding(cluster: SoakCluster, terms: Terms, away: int) -> int:
+    """Up to five kills, each when the steward has begun to rebuild; the intact shares never get fewer."""
+    present = [name for name in cluster.devices if name != cluster.devices[away - 1]]
+    for kill in range(min(5, terms.goal(40))):
+        before, files = intact_shares(cluster, present), len(share_files(cluster))
+        try:
+            wait_until(lambda: _rebuilding(cluster, files), "rebuilding", 15)  # noqa: B023
+        except AssertionError:
+            return kill  # all is rebuilt
+        hold_for(terms.random.uniform(0, 0.3))
+        cluster.kill_broker()
+        after = intact_shares(cluster, present)
+        for encoding, shares in before.items():
+            assert shares <= after.get(encoding, set()), f"{encoding} had {shares}, and has {after.get(encoding)}"
+        cluster.start_broker()
+    return kill + 1
+
+
+def _rebuilding(cluster: SoakCluster, files: int) -> bool:
+    return bool(staged(cluster)) or len(share_files(cluster)) > files
+
+
 PARTS = [
     Part("workers at random", workers_at_random, 4),
     Part("every call", every_call, 4),
-    Part("producers", producers, 1),
-    Part("brokers", brokers, 1),
+    Part("producers", producers, 2),
+    Part("brokers", brokers, 2),
+    Part("stewards", stewards, 2),
 ]
 
 if __name__ == "__main__":
-    sys.exit(main(PARTS, "Proofs 1 and 2: kills."))
+    sys.exit(main([PARTS], "Proofs 1 and 2: kills."))

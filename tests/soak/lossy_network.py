@@ -111,7 +111,7 @@ def _figures(clients: list[_Client]) -> Figures:
     }
 
 
-PARTS = [Part("lossy network", lossy, 1)]
+PARTS = [Part("lossy network", lossy, 4)]
 
 if __name__ == "__main__":
-    sys.exit(main(PARTS, "Proof 5: messages lost, doubled, delayed, reordered."))
+    sys.exit(main([PARTS], "Proof 5: messages lost, doubled, delayed, reordered."))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import random
+import shutil
 import sys
 import tempfile
 import threading
@@ -20,6 +21,7 @@ from pathlib import Path
 from typing import Callable, NamedTuple, Union
 
 from cluster.interruption import interruptible
+from cluster.local import stop_cluster
 
 Figure = Union[int, float, str]
 Figures = dict[str, Figure]
@@ -48,12 +50,6 @@ class Terms:
     def goal(self, number: int) -> int:
         """The issue's number, scaled; at least one."""
         return max(1, round(number * self.scale))
-
-    def part(self, name: str, share: float) -> Terms:
-        """Terms for a part of a proof, with its own randomness and a share of the time."""
-        folder = self.folder / name
-        folder.mkdir(parents=True)
-        return Terms(self.random.randrange(2**32), folder, self.seconds * share, self.scale)
 
     @property
     def time_left(self) -> bool:
@@ -89,24 +85,46 @@ def hold_for(seconds: float) -> None:
     threading.Event().wait(seconds)
 
 
-def judge(parts: Sequence[Part], seed: int, seconds: float, folder: Path) -> list[Verdict]:
-    """Run the parts of a proof one after the other, print a line for each, and go on behind one that fails."""
-    total = sum(part.share for part in parts)
-    terms = Terms(seed, folder, seconds)
-    verdicts = []
-    for part in parts:
-        own = terms.part(part.name.replace(" ", "-"), part.share / total)
+class Judgement:
+    """Runs the parts of proofs, one lane beside the other, and keeps the verdicts."""
+
+    def __init__(self, seed: int, seconds: float, folder: Path) -> None:
+        self.verdicts: list[Verdict] = []
+        self._seed, self._seconds, self._folder = seed, seconds, folder
+
+    def run(self, lanes: Sequence[Sequence[Part]]) -> None:
+        """Run every lane to its end; on an interruption end all clusters and give up."""
+        threads = [threading.Thread(target=self._run_lane, args=(lane,), daemon=True) for lane in lanes]
+        try:
+            for thread in threads:
+                thread.start()
+            while any(thread.is_alive() for thread in threads):
+                for thread in threads:
+                    thread.join(0.5)
+        except BaseException:
+            for folder in self._folder.glob("*/cluster"):
+                stop_cluster(folder)
+            raise
+
+    def _run_lane(self, parts: Sequence[Part]) -> None:
+        total = sum(part.share for part in parts)
+        for part in parts:
+            folder = self._folder / part.name.replace(" ", "-")
+            folder.mkdir()
+            self._judge(part, Terms(self._seed, folder, self._seconds * part.share / total))
+
+    def _judge(self, part: Part, terms: Terms) -> None:
         started = time.monotonic()
         figures: Mapping[str, Figure]
         try:
-            figures, holds = part.prove(own), True
+            figures, holds = part.prove(terms), True
         except Exception as error:  # a proof that fails, by whatever, must not keep the others from running
             traceback.print_exc()
-            _show_logs(own.folder)
-            figures, holds = {"seed": seed, "why": f"{type(error).__name__}: {error}"[:2000]}, False
-        verdicts.append(Verdict(part.name, holds, round(time.monotonic() - started, 1), figures))
-        print(verdicts[-1].line(), flush=True)
-    return verdicts
+            _show_logs(terms.folder)
+            figures, holds = {"seed": self._seed, "why": f"{type(error).__name__}: {error}"[:2000]}, False
+        self.verdicts.append(Verdict(part.name, holds, round(time.monotonic() - started, 1), figures))
+        print(self.verdicts[-1].line(), flush=True)
+        shutil.rmtree(terms.folder, ignore_errors=True)
 
 
 def _show_logs(folder: Path) -> None:
@@ -116,24 +134,28 @@ def _show_logs(folder: Path) -> None:
         print(f"--- {log.name}", *lines, sep="\n", file=sys.stderr)
 
 
-def main(parts: Sequence[Part], about: str, arguments: Sequence[str] | None = None) -> int:
-    """The command line of a proof that runs alone; returns the exit code: 1 where one does not hold."""
+def main(lanes: Sequence[Sequence[Part]], about: str, arguments: Sequence[str] | None = None) -> int:
+    """The command line of one proof, or of all; returns the exit code: 1 where one does not hold.
+
+    The parts of a lane run one after the other, each within its share of the time; lanes run side by side.
+    """
     parser = argparse.ArgumentParser(description=about)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--minutes", type=float, default=10.0, help="after which nothing more is begun")
     parser.add_argument("--only", help="parts whose name contains this")
     parser.add_argument("--report", type=Path, help="file for the figures, as JSON")
     options = parser.parse_args(arguments)
-    chosen = [part for part in parts if options.only is None or options.only in part.name]
+    chosen = [[part for part in lane if options.only is None or options.only in part.name] for lane in lanes]
     with interruptible(), tempfile.TemporaryDirectory(prefix="tessera-soak-") as scratch:
-        verdicts = judge(chosen, options.seed, options.minutes * 60, Path(scratch))
+        judgement = Judgement(options.seed, options.minutes * 60, Path(scratch))
+        judgement.run(chosen)
     if options.report is not None:
         report = {
             "seed": options.seed,
             "minutes": options.minutes,
             "python": sys.version.split()[0],
             "platform": sys.platform,
-            "proofs": [{**verdict._asdict(), "figures": dict(verdict.figures)} for verdict in verdicts],
+            "proofs": [{**verdict._asdict(), "figures": dict(verdict.figures)} for verdict in judgement.verdicts],
         }
         options.report.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-    return 0 if all(verdict.holds for verdict in verdicts) else 1
+    return 0 if all(verdict.holds for verdict in judgement.verdicts) else 1

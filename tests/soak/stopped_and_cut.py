@@ -239,4 +239,4 @@ PARTS = [
 ]
 
 if __name__ == "__main__":
-    sys.exit(main(PARTS, "Proof 6: stopped processes, a cut network, wrong clocks."))
+    sys.exit(main([PARTS], "Proof 6: stopped processes, a cut network, wrong clocks."))
