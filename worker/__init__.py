@@ -11,6 +11,8 @@ In the order of a share's way:
     reading        committed shares opened, checked and read
     disk           the handful of calls to the operating system, so that a test can make each of them fail
     registration   tells each broker who we are and what we hold
+    connections    one connection to each broker, as brokers come and go
+    brokers        which brokers those are, from what the brokers say of each other
 
 It has no vault key, and no way to get at one.
 """
