@@ -36,7 +36,7 @@ from tests.unit.simulation.device import Device, Key
 CAPACITY = 1 << 20
 REPAIR_AFTER = 4.0  # seconds
 ENCODING_GRACE = 12.0
-TICK = 0.25
+TICK = 0.5
 REPORT = 2.0
 HEADERS: dict[Operation, Message] = {Operation.WITHDRAW: Withdraw(), Operation.BURY: Bury()}
 
