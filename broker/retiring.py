@@ -7,7 +7,7 @@ has, its key is no member's any more: it may be unplugged, and comes back only w
 from __future__ import annotations
 
 import logging
-import time
+from typing import Callable
 
 from broker.catalog import Catalog
 from broker.devices import Devices
@@ -22,8 +22,17 @@ _TRY_AGAIN = 30.0  # seconds after the list could not be written
 
 
 class Retiring:
-    def __init__(self, members: MembersFile, devices: Devices, catalog: Catalog, steward: Steward) -> None:
+    def __init__(
+        self,
+        members: MembersFile,
+        devices: Devices,
+        catalog: Catalog,
+        steward: Steward,
+        today: Callable[[], int],
+    ) -> None:
+        """`today` gives Unix seconds."""
         self._members = members
+        self._today = today
         self._devices = devices
         self._catalog = catalog
         self._steward = steward
@@ -58,7 +67,7 @@ class Retiring:
 
     def _take_off(self, device: bytes, member: Member, now: float) -> None:
         try:
-            self._members.change(lambda members: members.revoke(member.name, int(time.time())))
+            self._members.change(lambda members: members.revoke(member.public_key, self._today()))
         except NotFoundError:
             return  # somebody else took it off
         except (OSError, IntegrityError) as error:
