@@ -7,7 +7,7 @@ from tests.soak import bit_flips, disk_faults
 
 
 def test_what_a_disk_refuses_goes_elsewhere_and_is_said_and_no_fsync_is_repeated(run: Run) -> None:
-    figures = run(disk_faults.refusing_disks, 0.5, seconds=60)
+    figures = run(disk_faults.refusing_disks, 0.5)
     assert figures["faults"] == figures["of"] == figures["said"]
     assert figures["fsyncs repeated"] == 0
 
