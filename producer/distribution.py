@@ -192,9 +192,8 @@ class Distribution:
 
     async def abandon(self) -> None:
         """Have the devices forget what was not committed; as far as they can be reached."""
-        begun = (ShareState.PLACED, ShareState.OPEN)
-        devices = [share.device if share.state in begun else None for share in self.shares]
-        await abandon_shares(self._link, self._encoding_id, devices)
+        left = [None if share.state is ShareState.COMMITTED else share.device for share in self.shares]
+        await abandon_shares(self._link, self._encoding_id, left)
 
     # --- one share
 

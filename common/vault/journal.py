@@ -187,7 +187,7 @@ class Journal:
         with self._syncing:
             if self._fault is not None:
                 raise self._fault
-            if self._synced >= wanted:
+            if self._synced >= wanted or self._file.closed:
                 return
             reached = self._written
             try:
@@ -200,12 +200,13 @@ class Journal:
     # --- ending
 
     def close(self) -> None:
-        """Leave it for the next run."""
-        self._file.close()
+        """Leave it for the next run. Waits for a sync that is under way: before, its lock would not be free."""
+        with self._syncing:
+            self._file.close()
 
     def remove(self) -> None:
         """The put is done, or given up. OSError where the disk refuses: it may still be there then."""
-        with self._file as file:
+        with self._syncing, self._file as file:
             file.truncate(0)
         self._path.unlink(missing_ok=True)  # closed before, since Windows removes no open file
         sync_folder(self._path.parent)

@@ -420,15 +420,14 @@ def test_where_there_is_no_room_all_is_given_up(tmp_path: Path) -> None:
 
 def test_a_file_that_changes_while_it_is_read_is_given_up(tmp_path: Path) -> None:
     machine = Machine(tmp_path)
-    machine.interrupt(Operation.APPEND, 5 * N)
-    original = machine.cluster.devices[0]._operations[Operation.PROGRESS]
+    original = machine.cluster.devices[0]._operations[Operation.OPEN]
 
     def grow(header: bytes, payload: bytes) -> object:
         with machine.file.open("ab") as file:
             file.write(b"more")
         return original(header, payload)
 
-    machine.cluster.devices[0]._operations[Operation.PROGRESS] = grow  # type: ignore[assignment]
+    machine.cluster.devices[0]._operations[Operation.OPEN] = grow  # type: ignore[assignment]
     failed = run(machine.put())
     assert isinstance(failed, FailedImage)
     assert isinstance(failed.error, IntegrityError)
