@@ -183,6 +183,7 @@ class Desk:
         if any(share.k > share.n or share.share >= share.n for share in shares if share.sound):
             raise ProtocolError("an announced share contradicts itself")
         self.catalog.announce(device, shares)
+        self.devices.told(device, now)
         if header.complete and not self.devices.complete(device):
             log.info("device %s holds %d shares", self.devices.name(device), self.catalog.shares_on(device))
             self.devices.completed(device, now)
@@ -199,7 +200,7 @@ class Desk:
         return Acknowledged(GRANTED), None
 
     def report(self, device: bytes, header: Report, now: float) -> Answered:
-        if not self.devices.connected(device):
+        if not self.devices.connected(device) or self.devices.fell_silent(device, now):
             return Acknowledged(Answer(Code.NO_SESSION)), None
         self.devices.report(device, header.used_bytes, header.free_bytes, now)
         return Acknowledged(GRANTED), None

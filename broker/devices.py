@@ -37,6 +37,7 @@ class _State:
     connected: bool = False
     last_report: float = 0.0
     heard: bool = False
+    told: float = 0.0  # when it last registered or announced something
 
 
 class Devices:
@@ -53,7 +54,16 @@ class Devices:
 
     def register(self, device: bytes, used_bytes: int, free_bytes: int, now: float) -> None:
         before = self._states.get(device, _State(self._started))
-        self._states[device] = _State(before.seen, used_bytes, free_bytes, False, True, now, before.heard)
+        self._states[device] = _State(before.seen, used_bytes, free_bytes, False, True, now, before.heard, now)
+
+    def told(self, device: bytes, now: float) -> None:
+        """It has announced something."""
+        self._states[device].told = now
+
+    def fell_silent(self, device: bytes, now: float) -> bool:
+        """Whether it reports, but has not announced all that it holds, and announces nothing more: a page was lost."""
+        state = self._states[device]
+        return not state.complete and now - state.told >= SILENCE
 
     def completed(self, device: bytes, now: float) -> None:
         """It has announced all that it holds."""
