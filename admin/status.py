@@ -1,6 +1,9 @@
-"""The state of the devices, as the broker knows it."""
+"""The devices as the broker knows them, and what its steward says of all encodings."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Optional
 
 from rich.console import Console
 from rich.filesize import decimal
@@ -10,23 +13,51 @@ from rich.text import Text
 from common.home import ClientIdentity
 from common.link.link import Link, run_with_link
 from common.link.questions import list_devices
-from common.protocol.messages import Device
+from common.protocol.codec import MAX_PAYLOAD, unpack
+from common.protocol.envelope import Operation
+from common.protocol.messages import Device, Empty, Health, Job
 from common.text import printable
 
 
-def ask(identity: ClientIdentity) -> tuple[list[Device], str]:
-    """All devices, and the address of the broker that told of them."""
+@dataclass(frozen=True)
+class Status:
+    devices: list[Device]
+    broker: str
+    health: Health
+    jobs: list[Job]
+
+    @property
+    def seconds_left(self) -> Optional[int]:
+        """An estimate for all that is to be rebuilt or moved; None where there is nothing, or no rate yet."""
+        if not self.health.bytes_left or not self.health.rate:
+            return None
+        return -(-self.health.bytes_left // self.health.rate)
+
+
+def ask(identity: ClientIdentity) -> Status:
     return run_with_link(_ask(identity))
 
 
-async def _ask(identity: ClientIdentity) -> tuple[list[Device], str]:
+async def _ask(identity: ClientIdentity) -> Status:
     async with Link(identity, None) as link:
-        return await list_devices(link), link.address
+        return await ask_status(link)
 
 
-def to_json(devices: list[Device], broker: str) -> dict[str, object]:
+async def ask_status(link: Link) -> Status:
+    devices = await list_devices(link)
+    health, jobs = await ask_health(link)
+    return Status(devices, link.address, health, jobs)
+
+
+async def ask_health(link: Link) -> tuple[Health, list[Job]]:
+    reply = await link.request(Operation.HEALTH, Empty(), Health, reply_bytes=MAX_PAYLOAD)
+    return reply.header, unpack(reply.payload, list[Job])
+
+
+def to_json(status: Status) -> dict[str, object]:
+    health = status.health
     return {
-        "broker": broker,
+        "broker": status.broker,
         "devices": [
             {
                 "name": device.name,
@@ -35,14 +66,44 @@ def to_json(devices: list[Device], broker: str) -> dict[str, object]:
                 "used_bytes": device.used_bytes,
                 "free_bytes": device.free_bytes,
                 "shares": device.shares,
+                "away_seconds": device.away_seconds,
+                "retiring": device.retiring,
+                "shares_left": device.left,
             }
-            for device in devices
+            for device in status.devices
         ],
+        "encodings": {
+            "settled": health.settled,
+            "whole": health.whole,
+            "lacking": health.lacking,
+            "waiting": health.waiting,
+            "hopeless": health.hopeless,
+        },
+        "repair": {
+            "bytes_left": health.bytes_left,
+            "bytes_per_second": health.rate,
+            "seconds_left": status.seconds_left,
+            "balancing": health.balancing,
+            "jobs": [_job(job, status.devices) for job in status.jobs],
+        },
     }
 
 
-def show(devices: list[Device], broker: str) -> None:
-    table = Table(title=f"{sum(d.alive for d in devices)} of {len(devices)} devices alive; broker {broker}")
+def _job(job: Job, devices: list[Device]) -> dict[str, object]:
+    names = {device.device_id: device.name for device in devices}
+    return {
+        "kind": job.kind,
+        "encoding": job.encoding_id.hex(),
+        "shares": job.shares,
+        "devices": [names.get(device, device.hex()) for device in job.devices],
+        "segments": job.segments,
+        "segments_done": job.segments_done,
+    }
+
+
+def show(status: Status) -> None:
+    devices = status.devices
+    table = Table(title=f"{sum(d.alive for d in devices)} of {len(devices)} devices alive; broker {status.broker}")
     table.add_column("device")
     table.add_column("state")
     for column in ("used", "free", "shares"):
@@ -50,6 +111,38 @@ def show(devices: list[Device], broker: str) -> None:
     for device in devices:
         known = device.alive or device.shares or device.used_bytes
         room = (decimal(device.used_bytes), decimal(device.free_bytes)) if known else ("?", "?")
-        state = "alive" if device.alive else "not connected"
-        table.add_row(Text(printable(device.name)), state, *room, str(device.shares) if known else "?")
-    Console().print(table)
+        table.add_row(Text(printable(device.name)), _state(device), *room, str(device.shares) if known else "?")
+    console = Console()
+    console.print(table)
+    for line in summary(status):
+        console.print(line, markup=False, highlight=False)
+
+
+def _state(device: Device) -> str:
+    state = "alive" if device.alive else f"away for {duration(device.away_seconds)}"
+    return f"{state}, retiring: {device.left} shares left" if device.retiring else state
+
+
+def summary(status: Status) -> list[str]:
+    """The encodings' state in a few lines that a person reads."""
+    health = status.health
+    if not health.settled:
+        return ["the broker has just started: devices are still coming"]
+    lines = [f"{health.whole} encodings are whole"]
+    if health.lacking:
+        lines.append(f"{health.lacking} lack shares, {health.waiting} of them wait for devices to come back")
+    if health.hopeless:
+        lines.append(f"{health.hopeless} CANNOT BE RESTORED from the devices that are connected")
+    if status.jobs or health.bytes_left:
+        left = "" if status.seconds_left is None else f", about {duration(status.seconds_left)} left"
+        at = f" at {decimal(health.rate)}/s" if health.rate else ""
+        lines.append(f"rebuilding or moving: {len(status.jobs)} now, {decimal(health.bytes_left)} in all{at}{left}")
+    return lines
+
+
+def duration(seconds: int) -> str:
+    """A time as people say it: 40 s, 12 min, 5 h, 3 days."""
+    for limit, size, unit in ((120, 1, "s"), (7200, 60, "min"), (172800, 3600, "h")):
+        if seconds < limit:
+            return f"{seconds // size} {unit}"
+    return f"{seconds // 86400} days"

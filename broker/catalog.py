@@ -6,23 +6,34 @@ committed it; a device that is gone keeps its entries, so that what it held is k
 A device may be wrong, or lie. So what a share is said to be part of (owner, object, encoding, k, n, length) is a claim,
 and shares with different claims are never put together: a false claim stands apart and hides nothing of what the
 others say. A share too damaged to say whose it is shows with every claim to its encoding.
+
+Encodings that were deleted stay here as long as a device holds shares of them, and are shown to no client. Which
+encodings changed since it was last asked, the catalog tells the steward (`take_touched`). Made for 100,000 images: an
+index by device, so that what a device says anew costs what it holds, and tuples, not sets, for few places.
 """
 
 from __future__ import annotations
 
 import bisect
 import builtins
-from collections.abc import Iterable
-from typing import Callable, NamedTuple, TypeVar
+from collections.abc import Iterable, Iterator, KeysView
+from dataclasses import dataclass, field
+from typing import Callable, NamedTuple, Optional
 
-from common.protocol.messages import AnnouncedShare, EncodingAt, ShareAt, shares_at_hand
+from broker.tombstones import Tombstones
+from common.protocol.messages import AnnouncedShare, EncodingAt, ShareAt, Tombstone, shares_at_hand
 
 Alive = Callable[[bytes], bool]  # of a device id: is the device connected now?
-K = TypeVar("K")
-_Place = tuple[int, bytes]  # share, device id
 
 
-class _Claim(NamedTuple):
+class Place(NamedTuple):
+    """A share of an encoding on a device."""
+
+    share: int
+    device: bytes
+
+
+class Claim(NamedTuple):
     """What devices say of shares that they hold."""
 
     owner: bytes
@@ -33,99 +44,244 @@ class _Claim(NamedTuple):
     share_bytes: int
 
 
+class Known(NamedTuple):
+    """What is known of an encoding, by the claim that most devices make."""
+
+    claim: Claim
+    sound: tuple[Place, ...]
+    damaged: tuple[Place, ...]
+    contrary: frozenset[bytes]  # devices that claim otherwise
+
+
+@dataclass
+class _Holding:
+    """What a device holds."""
+
+    encodings: dict[bytes, int] = field(default_factory=dict)  # encoding id → its shares, a bit for each
+    shares: int = 0
+    sound_bytes: int = 0
+
+
 class Catalog:
     def __init__(self) -> None:
-        self._sound: dict[_Claim, set[_Place]] = {}
-        self._damaged: dict[bytes, set[_Place]] = {}  # encoding id → shares that cannot tell what they are
-        self._encodings: dict[bytes, set[_Claim]] = {}  # encoding id → the claims to it
-        self._objects: dict[tuple[bytes, bytes], set[_Claim]] = {}  # (owner, object id) → claims
-        self._order: dict[bytes, list[bytes]] = {}  # owner → its object ids, sorted
-        self._held: dict[bytes, int] = {}  # device id → how many shares it holds
-        self._places: dict[_Place, _Place] = {}  # one object for each, since they recur in many encodings
+        self.tombstones = Tombstones()
+        self._sound: dict[Claim, tuple[Place, ...]] = {}
+        self._damaged: dict[bytes, tuple[Place, ...]] = {}  # encoding id → shares that are not whole
+        self._encodings: dict[bytes, tuple[Claim, ...]] = {}  # encoding id → the claims to it
+        self._objects: dict[bytes, dict[bytes, tuple[Claim, ...]]] = {}  # owner → object id → claims
+        self._order: dict[bytes, builtins.list[bytes]] = {}  # owner → its object ids, those of before among them
+        self._unsorted: set[bytes] = set()  # owners whose order is to be brought up to what they have
+        self._on: dict[bytes, _Holding] = {}  # device id → what it holds
+        self._places: dict[Place, Place] = {}  # one object for each, since they recur in many encodings
+        self._touched: dict[bytes, None] = {}
+
+    # --- what devices say
 
     def announce(self, device: bytes, shares: Iterable[AnnouncedShare]) -> None:
         """A device says that it holds these shares; the last word on a share counts."""
         for share in shares:
-            place = self._places.setdefault((share.share, device), (share.share, device))
+            place = self._place(share.share, device)
             self._remove(share.encoding_id, place)
             if share.object_id is None or not share.sound:
-                self._damaged.setdefault(share.encoding_id, set()).add(place)
+                self._add_damaged(share.encoding_id, place)
             else:
-                claim = _Claim(share.owner, share.object_id, share.encoding_id, share.k, share.n, share.share_bytes)
+                claim = Claim(share.owner, share.object_id, share.encoding_id, share.k, share.n, share.share_bytes)
                 self._add(claim, place)
-            self._held[device] = self._held.get(device, 0) + 1
 
-    def _add(self, claim: _Claim, place: _Place) -> None:
-        self._sound.setdefault(claim, set()).add(place)
-        self._encodings.setdefault(claim.encoding_id, set()).add(claim)
-        claims = self._objects.setdefault((claim.owner, claim.object_id), set())
-        if not claims:
-            bisect.insort(self._order.setdefault(claim.owner, []), claim.object_id)
-        claims.add(claim)
+    def withdraw(self, device: bytes, shares: Iterable[tuple[bytes, int]]) -> None:
+        """A device does not hold these shares (encoding id, index) any more."""
+        for encoding_id, share in shares:
+            self._remove(encoding_id, self._place(share, device))
 
-    def _remove(self, encoding_id: bytes, place: _Place) -> None:
-        """Forget what was said of a share before."""
-        groups = [self._sound[claim] for claim in self._encodings.get(encoding_id, ())]
-        for group in [*groups, self._damaged.get(encoding_id, set())]:
-            if place in group:
-                group.remove(place)
-                self._held[place[1]] -= 1
-        for claim in list(self._encodings.get(encoding_id, ())):
-            if not self._sound[claim]:
-                self._drop(claim)
-        if not self._damaged.get(encoding_id, True):
-            del self._damaged[encoding_id]
+    def distrust(self, encoding_id: bytes, place: Place) -> None:
+        """A block of this share was found bad: it counts as damaged until its device says something new of it."""
+        if self._remove(encoding_id, place):
+            self._add_damaged(encoding_id, self._place(*place))
 
-    def _drop(self, claim: _Claim) -> None:
-        """A claim that nobody makes any more."""
-        del self._sound[claim]
-        _discard(self._encodings, claim.encoding_id, claim)
-        _discard(self._objects, (claim.owner, claim.object_id), claim)
-        if (claim.owner, claim.object_id) not in self._objects:
-            order = self._order[claim.owner]
-            del order[bisect.bisect_left(order, claim.object_id)]
+    def bury(self, device: bytes, tombstones: Iterable[Tombstone]) -> None:
+        """A device tells of deletions that it knows."""
+        for tombstone in tombstones:
+            self.tombstones.tell(device, tombstone)
+            self._touched[tombstone.encoding_id] = None
 
     def forget_device(self, device: bytes) -> None:
         """Before a device announces anew all that it holds: what it no longer names is gone."""
-        if not self._held.pop(device, 0):
-            return
-        self._held[device] = 0
-        encodings = {claim.encoding_id for claim, places in self._sound.items() if _is_on(device, places)}
-        encodings |= {encoding for encoding, places in self._damaged.items() if _is_on(device, places)}
-        for encoding_id in encodings:
-            for place in [place for place in self._places if place[1] == device]:
-                self._remove(encoding_id, place)
-        self._held[device] = 0
+        holding = self._on.get(device)
+        for encoding_id, bits in list(holding.encodings.items()) if holding is not None else []:
+            for share in _shares(bits):
+                self._remove(encoding_id, self._place(share, device))
+        self._touched.update(dict.fromkeys(self.tombstones.forget_device(device)))
+
+    # --- what clients ask
 
     def locate(self, owner: bytes, object_id: bytes, alive: Alive) -> list[EncodingAt]:
         """The encodings of one owner's object, the one with most shares at hand first; empty where there are none."""
-        found = [self._describe(claim, alive) for claim in self._objects.get((owner, object_id), ())]
+        found = [self._describe(claim, alive) for claim in self._shown(owner, object_id)]
         return sorted(found, key=lambda e: (-len(shares_at_hand(e)), e.encoding_id))
 
     def list(self, owner: bytes, after: bytes, limit: int, alive: Alive) -> tuple[builtins.list[EncodingAt], bool]:
         """Up to `limit` of an owner's objects behind `after`, in order, and whether that was the rest."""
-        order = self._order.get(owner, [])
-        start = bisect.bisect_right(order, after)
-        page = order[start : start + limit]
-        held = [encoding for object_id in page for encoding in self.locate(owner, object_id, alive)]
-        return held, start + limit >= len(order)
+        order = self._sorted(owner)
+        page: builtins.list[bytes] = []
+        for position in range(bisect.bisect_right(order, after), len(order)):
+            if not self._shown(owner, order[position]):
+                continue
+            if len(page) == limit:
+                return [encoding for object_id in page for encoding in self.locate(owner, object_id, alive)], False
+            page.append(order[position])
+        return [encoding for object_id in page for encoding in self.locate(owner, object_id, alive)], True
+
+    # --- what the steward asks
+
+    def __len__(self) -> int:
+        """How many encodings there are, deleted ones and damaged ones among them."""
+        return len(self._encodings) + sum(encoding_id not in self._encodings for encoding_id in self._damaged)
+
+    def __contains__(self, encoding_id: bytes) -> bool:
+        return encoding_id in self._encodings or encoding_id in self._damaged
+
+    def known(self, encoding_id: bytes) -> Optional[Known]:
+        """An encoding by the claim that most devices make; None where none of its shares can say what it is."""
+        claims = self._encodings.get(encoding_id)
+        if not claims:
+            return None
+        best = claims[0] if len(claims) == 1 else max(claims, key=lambda claim: (len(self._sound[claim]), claim))
+        contrary = frozenset(place.device for claim in claims if claim != best for place in self._sound[claim])
+        return Known(best, self._sound[best], self._damaged.get(encoding_id, ()), contrary)
+
+    def encodings_of(self, owner: bytes, object_id: bytes) -> builtins.list[bytes]:
+        """The encodings of an object that were not deleted."""
+        return sorted({claim.encoding_id for claim in self._shown(owner, object_id)})
+
+    def owners_of(self, encoding_id: bytes) -> set[bytes]:
+        """Whose this encoding is, as its devices claim."""
+        return {claim.owner for claim in self._encodings.get(encoding_id, ())}
+
+    def encodings_on(self, device: bytes) -> KeysView[bytes]:
+        """The encodings that a device holds shares of."""
+        return self._on.get(device, _Holding()).encodings.keys()
+
+    def holders(self, encoding_id: bytes) -> set[bytes]:
+        """The devices that hold anything of an encoding, whatever they claim."""
+        groups = [self._sound[claim] for claim in self._encodings.get(encoding_id, ())]
+        return {place.device for group in [*groups, self._damaged.get(encoding_id, ())] for place in group}
 
     def shares_on(self, device: bytes) -> int:
-        return self._held.get(device, 0)
+        return self._on.get(device, _Holding()).shares
 
-    def _describe(self, claim: _Claim, alive: Alive) -> EncodingAt:
+    def bytes_on(self, device: bytes) -> int:
+        """Bytes of blocks in the sound shares of a device."""
+        return self._on.get(device, _Holding()).sound_bytes
+
+    def touch(self, encoding_id: bytes) -> None:
+        """Something about it changed, although not what is held."""
+        self._touched[encoding_id] = None
+
+    def take_touched(self) -> builtins.list[bytes]:
+        """The encodings of which anything changed since this was last asked."""
+        touched = builtins.list(self._touched)
+        self._touched.clear()
+        return touched
+
+    # --- the books
+
+    def _place(self, share: int, device: bytes) -> Place:
+        place = Place(share, device)
+        return self._places.setdefault(place, place)
+
+    def _add(self, claim: Claim, place: Place) -> None:
+        places = self._sound.get(claim, ())
+        if not places:
+            self._encodings[claim.encoding_id] = (*self._encodings.get(claim.encoding_id, ()), claim)
+            objects = self._objects.setdefault(claim.owner, {})
+            if claim.object_id not in objects:
+                self._order.setdefault(claim.owner, []).append(claim.object_id)
+                self._unsorted.add(claim.owner)
+            objects[claim.object_id] = (*objects.get(claim.object_id, ()), claim)
+        self._sound[claim] = (*places, place)
+        self._enter(claim.encoding_id, place).sound_bytes += claim.share_bytes
+
+    def _add_damaged(self, encoding_id: bytes, place: Place) -> None:
+        self._damaged[encoding_id] = (*self._damaged.get(encoding_id, ()), place)
+        self._enter(encoding_id, place)
+
+    def _enter(self, encoding_id: bytes, place: Place) -> _Holding:
+        """Put a share into the index of its device."""
+        claims = self._encodings.get(encoding_id)
+        encoding_id = claims[0].encoding_id if claims else encoding_id  # one object of equal bytes for all devices
+        holding = self._on.get(place.device)
+        if holding is None:
+            holding = self._on[place.device] = _Holding()
+        holding.encodings[encoding_id] = holding.encodings.get(encoding_id, 0) | 1 << place.share
+        holding.shares += 1
+        self._touched[encoding_id] = None
+        return holding
+
+    def _remove(self, encoding_id: bytes, place: Place) -> bool:
+        """Forget what was said of a share before; False where nothing was."""
+        holding = self._on.get(place.device)
+        bits = holding.encodings.get(encoding_id, 0) if holding is not None else 0
+        if holding is None or not bits >> place.share & 1:
+            return False
+        if bits == 1 << place.share:
+            del holding.encodings[encoding_id]
+        else:
+            holding.encodings[encoding_id] = bits ^ 1 << place.share
+        holding.shares -= 1
+        self._touched[encoding_id] = None
+        damaged = self._damaged.get(encoding_id, ())
+        if place in damaged:
+            if len(damaged) == 1:
+                del self._damaged[encoding_id]
+            else:
+                self._damaged[encoding_id] = _without(damaged, place)
+            return True
+        claim = next(claim for claim in self._encodings[encoding_id] if place in self._sound[claim])
+        holding.sound_bytes -= claim.share_bytes
+        self._sound[claim] = _without(self._sound[claim], place)
+        if not self._sound[claim]:
+            self._drop(claim)
+        return True
+
+    def _drop(self, claim: Claim) -> None:
+        """A claim that nobody makes any more."""
+        del self._sound[claim]
+        claims = tuple(other for other in self._encodings[claim.encoding_id] if other != claim)
+        if claims:
+            self._encodings[claim.encoding_id] = claims
+        else:
+            del self._encodings[claim.encoding_id]
+        objects = self._objects[claim.owner]
+        claims = tuple(other for other in objects[claim.object_id] if other != claim)
+        if claims:
+            objects[claim.object_id] = claims
+        else:
+            del objects[claim.object_id]
+            self._unsorted.add(claim.owner)
+
+    def _sorted(self, owner: bytes) -> builtins.list[bytes]:
+        """The object ids of an owner in order. Only few came since it was sorted last, so that sorting is quick."""
+        if owner in self._unsorted:
+            self._unsorted.discard(owner)
+            order, objects = self._order[owner], self._objects[owner]
+            order.sort()
+            self._order[owner] = [object_id for object_id in dict.fromkeys(order) if object_id in objects]
+        return self._order.get(owner, [])
+
+    def _shown(self, owner: bytes, object_id: bytes) -> builtins.list[Claim]:
+        claims = self._objects.get(owner, {}).get(object_id, ())
+        return [claim for claim in claims if not self.tombstones.hides(claim.encoding_id)]
+
+    def _describe(self, claim: Claim, alive: Alive) -> EncodingAt:
         sound = [(place, True) for place in self._sound[claim]]
         damaged = [(place, False) for place in self._damaged.get(claim.encoding_id, ())]
         shares = [ShareAt(*place, is_sound, alive(place[1])) for place, is_sound in sorted(sound + damaged)]
         return EncodingAt(claim.object_id, claim.encoding_id, claim.k, claim.n, claim.share_bytes, shares)
 
 
-def _is_on(device: bytes, places: Iterable[_Place]) -> bool:
-    return any(place[1] == device for place in places)
+def _shares(bits: int) -> Iterator[int]:
+    return (share for share in range(bits.bit_length()) if bits >> share & 1)
 
 
-def _discard(index: dict[K, set[_Claim]], key: K, claim: _Claim) -> None:
-    claims = index[key]
-    claims.discard(claim)
-    if not claims:
-        del index[key]
+def _without(places: tuple[Place, ...], place: Place) -> tuple[Place, ...]:
+    return tuple(other for other in places if other != place)

@@ -1,4 +1,4 @@
-"""The broker's command line: serve; invite, list and revoke members."""
+"""The broker's command line: serve, alone or beside other brokers; invite, list and revoke members."""
 
 from __future__ import annotations
 
@@ -11,14 +11,19 @@ from typing import NoReturn, Optional
 
 import typer
 
-from broker.members import MembersFile
+from broker.joining import enter_self, join_cluster
+from broker.members import Address, Member, MemberList, MembersFile
 from broker.server import Listening, Server
+from broker.steward.steward import Settings
+from common.errors import UsageError
 from common.files import lock, locked
 from common.home import home
 from common.identity import KeyPair, load_key_pair, save_key_pair
-from common.invite import BrokerAddress, Invite, Role
+from common.invite import BrokerAddress, Invite, Role, decode_invite
 from common.program import application, complain, run
+from common.sizes import parse_size
 from common.stopping import stop_on_signals
+from common.text import printable
 
 log = logging.getLogger(__name__)
 commands = application("Run a Tessera broker, or let a device or a client into its cluster.")
@@ -29,6 +34,21 @@ _HOST = typer.Option(
     help="Address to listen at.",
 )
 _CLIENT_PORT = typer.Option(5570, envvar="TESSERA_CLIENT_PORT", min=1, max=65535, help="Port for clients.")
+_JOIN = typer.Option(
+    None, "--join", envvar="TESSERA_JOIN", help="Another broker's invite, needed once: to be one of its cluster."
+)
+_ADDRESS = typer.Option(
+    None, envvar="TESSERA_ADDRESS", help="Host name or address that others reach this broker at; found out if left out."
+)
+_REPAIR_AFTER = typer.Option(
+    900.0,
+    envvar="TESSERA_REPAIR_AFTER",
+    min=0.1,
+    help="Seconds that a device may be away before its shares are rebuilt elsewhere; surplus copies are kept as long.",
+)
+_REPAIR_RATE = typer.Option(
+    "50M", envvar="TESSERA_REPAIR_RATE", help="Bytes a second that rebuilding may fetch and send, such as 50M."
+)
 _WORKER_PORT = typer.Option(5571, envvar="TESSERA_WORKER_PORT", min=1, max=65535, help="Port for workers.")
 
 
@@ -38,16 +58,29 @@ def serve(
     host: str = _HOST,
     client_port: int = _CLIENT_PORT,
     worker_port: int = _WORKER_PORT,
+    invite: Optional[str] = _JOIN,
+    address: Optional[str] = _ADDRESS,
+    repair_after: float = _REPAIR_AFTER,
+    repair_rate: str = _REPAIR_RATE,
 ) -> None:
     """Serve until interrupted (without a command), or run one of the commands below."""
     listening = Listening(host, client_port, worker_port)
     context.obj = listening
     if context.invoked_subcommand is not None:
         return
+    rate = parse_size(repair_rate)
+    if rate < 1:
+        raise UsageError("--repair-rate must be at least a byte a second")
+    settings = Settings(repair_after=repair_after, rate=rate)
     folder = _folder()
     stopping = stop_on_signals()
     with lock(folder / "broker.lock"):
-        server = Server(listening, _key_pair(folder), MembersFile(folder))
+        pair, members = _key_pair(folder), MembersFile(folder)
+        reached_at = Address(address or _reached_at(host), client_port, worker_port)
+        if invite is not None:
+            join_cluster(members, pair, reached_at, decode_invite(invite), int(time.time()))
+        enter_self(members, pair, reached_at, int(time.time()))
+        server = Server(listening, pair, members, settings)
         log.info("broker listens at %s, ports %d (clients) and %d (workers)", host, client_port, worker_port)
         try:
             server.serve(stopping)
@@ -59,20 +92,23 @@ def serve(
 @commands.command()
 def invite(
     context: typer.Context,
-    role: Role = typer.Argument(..., help="worker: a device that keeps shares; client: a machine that stores."),
-    address: Optional[str] = typer.Option(
-        None, envvar="TESSERA_ADDRESS", help="Host name or address that the joiner reaches this broker at."
+    role: Role = typer.Argument(
+        ..., help="worker: a device that keeps shares; client: a machine that stores; broker: one more broker."
     ),
+    address: Optional[str] = _ADDRESS,
 ) -> None:
-    """Print an invite: it lets one device or one client in, once, within an hour."""
+    """Print an invite: it lets one device, one client or one more broker in, once, within an hour."""
     listening: Listening = context.obj
     folder = _folder()
-    one_time = KeyPair.generate()
-    MembersFile(folder).change(lambda members: members.invite(one_time.public, role, int(time.time())))
-    reached_at = address or _reached_at(listening.host)
-    broker = BrokerAddress(reached_at, listening.client_port, listening.worker_port, _key_pair(folder).public)
+    one_time, pair, file = KeyPair.generate(), _key_pair(folder), MembersFile(folder)
+    file.change(lambda members: members.invite(one_time.public, role, int(time.time())))
+    known = file.members.brokers()
+    own = known.pop(pair.public, None)
+    reached_at = address or (own.host if own is not None else _reached_at(listening.host))
+    brokers = [BrokerAddress(reached_at, listening.client_port, listening.worker_port, pair.public)]
+    brokers += [BrokerAddress(a.host, a.client_port, a.worker_port, key) for key, a in known.items()]
     complain(f"invites one {role.value} to the broker at {reached_at}, once, within an hour:")
-    print(Invite(role, broker, one_time).encode())
+    print(Invite(role, brokers, one_time).encode())
 
 
 @commands.command()
@@ -81,14 +117,25 @@ def members() -> None:
     for member in MembersFile(_folder()).members.all():
         if member.expires is None:
             since = datetime.fromtimestamp(member.added).astimezone().strftime("%Y-%m-%d %H:%M")
-            print(f"{member.name}\t{member.standing.value}\t{since}\t{member.public_key[:16]}")
+            print(f"{printable(member.name)}\t{member.standing.value}\t{since}\t{member.public_key[:16]}")
 
 
 @commands.command()
-def revoke(name: str = typer.Argument(..., help="The member's name, as `members` prints it.")) -> None:
-    """Take a device or a client off the list; a live connection of it is cut within a second."""
-    member = MembersFile(_folder()).change(lambda members: members.revoke(name))
-    print(f"revoked {member.name} ({member.standing.value})")
+def revoke(
+    name: str = typer.Argument(..., help="The member's name, or the beginning of its key, as `members` prints them."),
+) -> None:
+    """Take a device, a client or a broker off the list; a live connection of it is cut within a second."""
+    folder = _folder()
+    ours = _key_pair(folder).public.hex()
+
+    def change(members: MemberList) -> Member:
+        revoked = members.revoke(name, int(time.time()))
+        if revoked.public_key == ours:
+            raise UsageError(f"{name} is this very broker", advice="revoke it at another broker of the cluster")
+        return revoked
+
+    member = MembersFile(folder).change(change)
+    print(f"revoked {printable(member.name)} ({member.standing.value})")
 
 
 def _folder() -> Path:

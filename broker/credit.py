@@ -8,7 +8,7 @@ requests go to one device at a time is the client's part, told in the Welcome.
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Optional
 
 from common.link.sockets import HIGH_WATER_MARK
@@ -19,6 +19,7 @@ REQUESTS = HIGH_WATER_MARK  # under way for one client: what its sockets are mad
 REQUESTS_PER_DEVICE = 4
 CREDIT = 16 * 1024 * 1024  # bytes for one client
 TOTAL_CREDIT = 192 * 1024 * 1024  # bytes for all clients; replies and requests in sockets stay below twice that
+REPEAT_AFTER = 1.0  # seconds; a request that comes again sooner is a double, its answer is coming
 FORGET_AFTER = 120.0  # seconds, longer than any requester waits
 
 
@@ -30,6 +31,7 @@ class Forwarded:
     operation: Operation
     credit: int
     since: float
+    passed: float = 0.0  # when it was last passed on again, having come again
 
 
 class Ledger:
@@ -52,6 +54,16 @@ class Ledger:
         self._entries[(entry.session, entry.request_id)] = entry
         self._by_session[entry.session] = (requests + 1, size + entry.credit)
         self._total += entry.credit
+        return True
+
+    def repeat(self, entry: Forwarded, now: float) -> bool:
+        """Whether a request under way that came again is to be passed on again: it, or its answer, may be lost.
+
+        It passes on the credit that it has; so seldom that what a device then holds twice is bounded, too.
+        """
+        if now - max(entry.since, entry.passed) < REPEAT_AFTER:
+            return False
+        self._entries[(entry.session, entry.request_id)] = replace(entry, passed=now)
         return True
 
     def leave(self, session: bytes, request_id: bytes) -> Optional[Forwarded]:

@@ -1,33 +1,37 @@
 """Answers what is asked of the broker itself: who is there, where to put shares, where shares are, who may come in.
 
+What of that is the steward's is in `steward.answers`.
+
 Sees identities, not routing ids; its answers are headers and payloads, which the switchboard sends.
 """
 
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
 from typing import Annotated, Callable, Optional
 
 import msgspec
 
 from broker.catalog import Catalog
 from broker.credit import CREDIT, REQUESTS, REQUESTS_PER_DEVICE
-from broker.members import MembersFile
+from broker.devices import Devices
+from broker.members import MembersFile, address_of
+from broker.other_brokers import take_up
 from broker.placement import Candidate, has_room, place
 from broker.rights import Standing
 from common.errors import IntegrityError, ProtocolError, RefusedError
 from common.protocol.codec import MAX_PAYLOAD, pack, unpack
-from common.protocol.identifiers import device_id
 from common.protocol.messages import (
     GRANTED,
     MAX_ANNOUNCED,
+    MAX_BROKERS,
     MAX_OBJECTS,
     PROTOCOL_VERSION,
     Acknowledged,
     Announce,
     AnnouncedShare,
     Answer,
+    Brokers,
     Code,
     Device,
     Hello,
@@ -35,7 +39,9 @@ from common.protocol.messages import (
     Identifier,
     Join,
     Joined,
+    KnownBroker,
     ListObjects,
+    ListTrash,
     Locate,
     Message,
     ObjectId,
@@ -43,28 +49,24 @@ from common.protocol.messages import (
     Places,
     Register,
     Report,
+    ShareName,
     Status,
+    Tombstone,
+    Trashed,
+    TrashList,
     Welcome,
 )
 
 log = logging.getLogger(__name__)
 
-SETTLE = 10.0  # seconds after the broker's start in which devices that are not here yet may still come
-SILENCE = 5.0  # seconds without a report after which a device is taken for gone
 Answered = tuple[Message, Optional[bytes]]  # header, payload
+_EXPIRY_PERIOD = 3600  # seconds between looks for tombstones that have come to their end
 
 _Encodings = Annotated[list[Identifier], msgspec.Meta(max_length=MAX_OBJECTS)]
 _Objects = Annotated[list[ObjectId], msgspec.Meta(max_length=MAX_OBJECTS)]
+_Withdrawal = Annotated[list[ShareName], msgspec.Meta(max_length=MAX_ANNOUNCED)]
+_Burial = Annotated[list[Tombstone], msgspec.Meta(max_length=MAX_ANNOUNCED)]
 _Announcement = Annotated[list[AnnouncedShare], msgspec.Meta(max_length=MAX_ANNOUNCED)]
-
-
-@dataclass
-class _DeviceState:
-    used_bytes: int = 0
-    free_bytes: int = 0
-    complete: bool = False  # it has announced all that it holds
-    connected: bool = False
-    last_report: float = 0.0
 
 
 class Desk:
@@ -72,42 +74,44 @@ class Desk:
 
     def __init__(self, members: MembersFile, started: float, today: Callable[[], int]) -> None:
         self._members = members
-        self._started = started
         self._today = today
-        self._catalog = Catalog()
-        self._devices: dict[bytes, _DeviceState] = {}
+        self._next_expiry = 0
+        self.catalog = Catalog()
+        self.devices = Devices(members, started)
 
     # --- who is there
 
-    def alive(self, device: bytes, now: float) -> bool:
-        state = self._devices.get(device)
-        return state is not None and state.connected and state.complete and now - state.last_report < SILENCE
-
-    def expected(self, device: bytes, now: float) -> bool:
-        """Not here, but the broker has not been up for long enough to say that it is gone."""
-        return now - self._started < SETTLE and device in self._names()
-
     def lose(self, device: bytes) -> None:
         """The device's connection is gone."""
-        state = self._devices.get(device)
-        if state is not None and state.connected:
-            state.connected = False
-            log.warning("device %s is gone", self._names().get(device, device.hex()))
+        if self.devices.lose(device):
+            log.warning("device %s is gone", self.devices.name(device))
 
-    def settled(self, now: float) -> bool:
-        return now - self._started >= SETTLE or all(self.alive(d, now) for d in self._names())
+    def tick(self, now: float) -> None:
+        """To be called a few times a second."""
+        self.devices.tick(now)
+        if self._today() >= self._next_expiry:
+            self._next_expiry = self._today() + _EXPIRY_PERIOD
+            for encoding_id in self.catalog.tombstones.expire(self._today()):
+                self.catalog.touch(encoding_id)
 
-    def _names(self) -> dict[bytes, str]:
-        return {device_id(bytes.fromhex(m.public_key)): m.name for m in self._members.members.workers()}
-
-    def status(self, now: float) -> Answered:
-        devices = []
-        for device, name in self._names().items():
-            state = self._devices.get(device, _DeviceState())
-            shares = self._catalog.shares_on(device)
-            devices.append(Device(device, name, self.alive(device, now), state.used_bytes, state.free_bytes, shares))
+    def status(self, left_on: Callable[[bytes], int], now: float) -> Answered:
+        """`left_on`: of a retiring device, how many shares no other device has."""
+        devices = [
+            Device(
+                device,
+                there.name,
+                there.alive,
+                there.used_bytes,
+                there.free_bytes,
+                self.catalog.shares_on(device),
+                int(there.away),
+                there.retiring,
+                left_on(device) if there.retiring else 0,
+            )
+            for device, there in self.devices.all(now).items()
+        ]
         devices.sort(key=lambda device: device.name)
-        return Status(GRANTED, self.settled(now)), pack(devices)
+        return Status(GRANTED, self.devices.settled(now)), pack(devices)
 
     # --- clients
 
@@ -117,11 +121,10 @@ class Desk:
         return Welcome(GRANTED, REQUESTS, REQUESTS_PER_DEVICE, CREDIT), None
 
     def places(self, header: Places, payload: memoryview, now: float) -> Answered:
-        names = self._names()
         candidates = [
-            Candidate(device, state.free_bytes)
-            for device, state in self._devices.items()
-            if device in names and self.alive(device, now)
+            Candidate(device, there.free_bytes)
+            for device, there in self.devices.all(now).items()
+            if there.alive and not there.retiring
         ]
         places = [
             place(encoding, candidates, header.n, header.share_bytes, header.exclude)
@@ -132,49 +135,74 @@ class Desk:
 
     def locate(self, header: Locate, payload: memoryview, owner: bytes, now: float) -> Answered:
         objects = unpack(payload, _Objects)
-        found = [e for o in objects for e in self._catalog.locate(owner, o, lambda d: self.alive(d, now))]
-        return Holdings(GRANTED, self.settled(now)), pack(found)
+        found = [e for o in objects for e in self.catalog.locate(owner, o, lambda d: self.devices.alive(d, now))]
+        return Holdings(GRANTED, self.devices.settled(now)), pack(found)
 
     def list(self, header: ListObjects, owner: bytes, now: float) -> Answered:
         limit = header.limit
         while True:
-            found, rest = self._catalog.list(owner, header.after, limit, lambda d: self.alive(d, now))
+            found, rest = self.catalog.list(owner, header.after, limit, lambda d: self.devices.alive(d, now))
             payload = pack(found)
             if len(payload) <= MAX_PAYLOAD or limit == 1:
-                return Holdings(GRANTED, self.settled(now), rest), payload
+                return Holdings(GRANTED, self.devices.settled(now), rest), payload
             limit //= 2  # a page of objects with very many shares: a shorter one fits into a message
+
+    def trash(self, header: ListTrash, owner: bytes, now: float) -> Answered:
+        """What this owner deleted and may take back, in the order of encoding ids."""
+        tombstones = self.catalog.tombstones
+        trashed: list[Trashed] = []
+        for encoding_id in tombstones.encodings_of(owner):
+            stone = tombstones.holds(encoding_id)
+            if encoding_id <= header.after or stone is None or not stone.deleted or stone.trash_until <= self._today():
+                continue
+            if stone.owner != owner:
+                continue
+            if len(trashed) == MAX_OBJECTS:
+                return TrashList(GRANTED, self.devices.settled(now), False), pack(trashed)
+            devices = [device for device in tombstones.told_by(encoding_id) if self.devices.alive(device, now)]
+            trashed.append(Trashed(stone.object_id, encoding_id, stone.generation, stone.trash_until, devices))
+        return TrashList(GRANTED, self.devices.settled(now)), pack(trashed)
 
     # --- workers
 
     def register(self, device: bytes, header: Register, now: float) -> Answered:
         if header.version != PROTOCOL_VERSION:
             return Acknowledged(_other_version(header.version)), None
-        if self.alive(device, now):
+        if self.devices.alive(device, now):
             taken = "another worker with this store's key is registered"
             return Acknowledged(Answer(Code.CONFLICT, taken)), None
-        self._catalog.forget_device(device)
-        self._devices[device] = _DeviceState(header.used_bytes, header.free_bytes, False, True, now)
-        log.info("device %s registered", self._names().get(device))
+        self.catalog.forget_device(device)
+        self.devices.register(device, header.used_bytes, header.free_bytes, now)
+        log.info("device %s registered", self.devices.name(device))
         return Acknowledged(GRANTED), None
 
-    def announce(self, device: bytes, header: Announce, payload: memoryview) -> Answered:
-        state = self._devices.get(device)
-        if state is None or not state.connected:
+    def announce(self, device: bytes, header: Announce, payload: memoryview, now: float) -> Answered:
+        if not self.devices.connected(device):
             return Acknowledged(Answer(Code.NO_SESSION)), None
         shares = unpack(payload, _Announcement)
         if any(share.k > share.n or share.share >= share.n for share in shares if share.sound):
             raise ProtocolError("an announced share contradicts itself")
-        self._catalog.announce(device, shares)
-        if header.complete and not state.complete:
-            log.info("device %s holds %d shares", self._names().get(device), self._catalog.shares_on(device))
-            state.complete = True
+        self.catalog.announce(device, shares)
+        self.devices.told(device, now)
+        if header.complete and not self.devices.complete(device):
+            log.info("device %s holds %d shares", self.devices.name(device), self.catalog.shares_on(device))
+            self.devices.completed(device, now)
+        return Acknowledged(GRANTED), None
+
+    def withdraw(self, device: bytes, payload: memoryview) -> Answered:
+        names = unpack(payload, _Withdrawal)
+        self.catalog.withdraw(device, [(name.encoding_id, name.share) for name in names])
+        return Acknowledged(GRANTED), None
+
+    def bury(self, device: bytes, payload: memoryview) -> Answered:
+        tombstones = unpack(payload, _Burial)
+        self.catalog.bury(device, [stone for stone in tombstones if stone.ends > self._today()])
         return Acknowledged(GRANTED), None
 
     def report(self, device: bytes, header: Report, now: float) -> Answered:
-        state = self._devices.get(device)
-        if state is None or not state.connected:
+        if not self.devices.connected(device) or self.devices.fell_silent(device, now):
             return Acknowledged(Answer(Code.NO_SESSION)), None
-        state.used_bytes, state.free_bytes, state.last_report = header.used_bytes, header.free_bytes, now
+        self.devices.report(device, header.used_bytes, header.free_bytes, now)
         return Acknowledged(GRANTED), None
 
     # --- invited peers
@@ -182,7 +210,9 @@ class Desk:
     def join(self, one_time_key: bytes, header: Join) -> Answered:
         try:
             member = self._members.change(
-                lambda members: members.admit(one_time_key, header.public_key, header.name, self._today())
+                lambda members: members.admit(
+                    one_time_key, header.public_key, header.name, self._today(), address_of(header)
+                )
             )
         except RefusedError as error:
             return Joined(Answer(Code.NOT_ALLOWED, str(error))), None
@@ -191,6 +221,17 @@ class Desk:
             return Joined(Answer(Code.FAULT, "the broker cannot write its list of members")), None
         log.info("admitted %s as %s", member.name, member.standing.value)
         return Joined(GRANTED, member.name), None
+
+    # --- other brokers
+
+    def sync(self, payload: memoryview) -> Answered:
+        return Acknowledged(take_up(self._members, payload, self._today())), None
+
+    def brokers(self) -> Answered:
+        known = [
+            KnownBroker(a.host, a.client_port, a.worker_port, key) for key, a in self._members.members.brokers().items()
+        ]
+        return Brokers(GRANTED), pack(known[:MAX_BROKERS])
 
     def standing_of(self, public_key: bytes) -> Optional[Standing]:
         member = self._members.members.find(public_key, self._today())

@@ -3,6 +3,10 @@
 With the broker's own key this is all that a broker keeps on disk: `members.json`, mode 0600, always replaced whole.
 `broker.py invite` and the running broker both change it, under a lock; the broker reads it again when it has changed.
 An invite is a member too, with a one-time key, a standing that may only join, and an end.
+
+The brokers of a cluster pass their lists on to each other (`other_brokers`), in any order, some of them old. So each
+change of a member raises its revision, and of two records of one key the higher revision holds. A revocation raises it
+by more than all other changes made elsewhere meanwhile could, and stays on the list, without rights, for a year.
 """
 
 from __future__ import annotations
@@ -16,9 +20,10 @@ from typing import Annotated, Callable, Optional, TypeVar
 import msgspec
 
 from broker.rights import Standing
-from common.errors import IntegrityError, NotFoundError, RefusedError
+from common.errors import IntegrityError, NotFoundError, RefusedError, UsageError
 from common.files import locked, read_limited, write_private
 from common.invite import INVITE_LIFETIME, Role
+from common.protocol.messages import Count, HostName, Join, Port, Seconds
 from common.text import printable
 
 _VERSION = 1
@@ -27,17 +32,39 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 _Key = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
 
-_INVITED = {Role.WORKER: Standing.INVITED_WORKER, Role.CLIENT: Standing.INVITED_CLIENT}
-_ADMITTED = {Standing.INVITED_WORKER: Standing.WORKER, Standing.INVITED_CLIENT: Standing.CLIENT}
+_INVITED = {
+    Role.WORKER: Standing.INVITED_WORKER,
+    Role.CLIENT: Standing.INVITED_CLIENT,
+    Role.BROKER: Standing.INVITED_BROKER,
+}
+_ADMITTED = {
+    Standing.INVITED_WORKER: Standing.WORKER,
+    Standing.INVITED_CLIENT: Standing.CLIENT,
+    Standing.INVITED_BROKER: Standing.BROKER,
+}
+_REVOCATION = 1 << 20  # by how much a revocation raises the revision: more than all other changes together
+_REVOKED_FOR = 365 * 24 * 3600  # seconds that it stays on the list; no broker is away for longer and still one
+_SHORTEST_KEY = 8  # hexadecimal digits by which a member may be named
+
+
+class Address(msgspec.Struct, frozen=True):
+    """Where clients, workers and other brokers reach a broker."""
+
+    host: HostName
+    client_port: Port
+    worker_port: Port
 
 
 class Member(msgspec.Struct, frozen=True):
     public_key: _Key  # hexadecimal
     standing: Standing
-    name: str
-    added: int  # Unix seconds
-    expires: Optional[int] = None  # Unix seconds; only of an invite
+    name: Annotated[str, msgspec.Meta(max_length=100)]
+    added: Seconds  # Unix
+    expires: Optional[Seconds] = None  # Unix; of an invite, and of the record that somebody was revoked
     used_by: Optional[_Key] = None  # the key that this invite admitted
+    address: Optional[Address] = None  # of a broker
+    revision: Count = 1  # raised by every change
+    retiring: bool = False  # a worker whose shares are to move elsewhere
 
 
 class _File(msgspec.Struct):
@@ -55,57 +82,145 @@ class MemberList:
         return list(self._members.values())
 
     def find(self, public_key: bytes, now: int) -> Optional[Member]:
-        """Who has this key (32 bytes); None where nobody does, or the invite is over."""
+        """Who has this key (32 bytes); None where nobody does, who had it is revoked, or the invite is over."""
         member = self._members.get(public_key.hex())
-        return None if member is None or _over(member, now) else member
+        return None if member is None or member.standing is Standing.REVOKED or _over(member, now) else member
 
     def workers(self) -> list[Member]:
         return [member for member in self._members.values() if member.standing is Standing.WORKER]
 
+    def brokers(self) -> dict[bytes, Address]:
+        """The brokers of this cluster, by public key, as far as it is known where they are."""
+        found = [m for m in self._members.values() if m.standing is Standing.BROKER]
+        return {bytes.fromhex(member.public_key): member.address for member in found if member.address is not None}
+
+    def revoked(self, public_key: bytes) -> bool:
+        member = self._members.get(public_key.hex())
+        return member is not None and member.standing is Standing.REVOKED
+
+    # --- changes
+
     def invite(self, one_time_key: bytes, role: Role, now: int) -> None:
         """Let the holder of a one-time key join within the hour; old invites are dropped."""
-        self._members = {key: m for key, m in self._members.items() if not _over(m, now)}
-        key = one_time_key.hex()
-        self._members[key] = Member(key, _INVITED[role], "", now, now + INVITE_LIFETIME)
+        self._drop_what_is_over(now)
+        self._put(Member(one_time_key.hex(), _INVITED[role], "", now, now + INVITE_LIFETIME))
 
-    def admit(self, one_time_key: bytes, public_key: bytes, name: str, now: int) -> Member:
+    def admit(
+        self, one_time_key: bytes, public_key: bytes, name: str, now: int, address: Optional[Address] = None
+    ) -> Member:
         """Trade an invite for a place; asking again with the same keys gets the same answer.
 
-        RefusedError where the invite is over or was used by another.
+        RefusedError where the invite is over or was used by another, or a broker does not say where it is.
         """
         invite = self.find(one_time_key, now)
         if invite is None or invite.standing not in _ADMITTED:
             raise RefusedError("this invite is over")
-        key = public_key.hex()
+        present = self.find(public_key, now)
         if invite.used_by is not None:
-            if invite.used_by == key and key in self._members:
-                return self._members[key]
+            if invite.used_by == public_key.hex() and present is not None:
+                return present
             raise RefusedError("this invite has been used")
-        if key in self._members:
+        if present is not None:
             raise RefusedError("this key is a member already")
-        member = Member(key, _ADMITTED[invite.standing], self._free_name(printable(name)), now)
-        self._members[key] = member
-        self._members[invite.public_key] = msgspec.structs.replace(invite, used_by=key)
-        return member
+        standing = _ADMITTED[invite.standing]
+        if (address is not None) is not (standing is Standing.BROKER):
+            raise RefusedError("a broker, and nobody else, says where it is reached")
+        self._put(msgspec.structs.replace(invite, used_by=public_key.hex()))
+        return self._put(Member(public_key.hex(), standing, self._free_name(printable(name)), now, address=address))
 
-    def revoke(self, name: str) -> Member:
-        """Take a member off the list; NotFoundError where nobody has that name."""
-        for key, member in self._members.items():
-            if member.name == name and member.standing not in _ADMITTED:
-                del self._members[key]
-                return member
-        raise NotFoundError(f"no member is called {name}", advice="see who is: python broker/broker.py members")
+    def enter_broker(self, public_key: bytes, name: str, address: Address, now: int) -> None:
+        """Enter the broker whose list this is, at the address that others reach it at now; RefusedError if revoked."""
+        member = self._members.get(public_key.hex())
+        if member is None:
+            self._put(Member(public_key.hex(), Standing.BROKER, self._free_name(name), now, address=address))
+        elif member.standing is not Standing.BROKER:
+            raise broker_revoked()
+        elif member.address != address:
+            self._put(msgspec.structs.replace(member, address=address))
+
+    def presume_broker(self, public_key: bytes, name: str, address: Address, now: int) -> None:
+        """Take for a broker what an invite names as one, until the list of another tells more of it."""
+        member = self._members.get(public_key.hex())
+        if member is None or member.standing is not Standing.BROKER:
+            presumed = Member(public_key.hex(), Standing.BROKER, name, now, address=address, revision=0)
+            self._members[public_key.hex()] = presumed
+
+    def revoke(self, name: str, now: int) -> Member:
+        """Take everything from a member, named so or by the beginning of its key; returns what it was.
+
+        NotFoundError where nobody is called so, UsageError where several are.
+        """
+        admitted = [m for m in self._members.values() if m.standing in _ADMITTED.values()]
+        found = [m for m in admitted if m.name == name]
+        if not found and len(name) >= _SHORTEST_KEY:
+            found = [m for m in admitted if m.public_key.startswith(name)]
+        if len(found) > 1:
+            advice = "say which by the beginning of its key: python broker/broker.py members"
+            raise UsageError(f"{len(found)} members are called {name}", advice=advice)
+        if not found:
+            raise NotFoundError(f"no member is called {name}", advice="see who is: python broker/broker.py members")
+        record = Member(found[0].public_key, Standing.REVOKED, found[0].name, found[0].added, now + _REVOKED_FOR)
+        self._put(record, _REVOCATION)
+        return found[0]
+
+    def merge(self, others: list[Member], now: int) -> None:
+        """Take up what another broker's list has that is newer; what is over counts for nothing."""
+        self._drop_what_is_over(now)
+        for member in others:
+            present = self._members.get(member.public_key)
+            if not _over(member, now) and (present is None or _precedence(member) > _precedence(present)):
+                self._members[member.public_key] = member
+
+    def _put(self, member: Member, step: int = 1) -> Member:
+        """Enter a member as a change of what is known of its key."""
+        former = self._members.get(member.public_key)
+        revision = step + (0 if former is None else former.revision)
+        entered = self._members[member.public_key] = msgspec.structs.replace(member, revision=revision)
+        return entered
+
+    def _drop_what_is_over(self, now: int) -> None:
+        self._members = {key: member for key, member in self._members.items() if not _over(member, now)}
+
+    def retire(self, public_key: str, *, cancel: bool = False) -> Member:
+        """Mark a worker (by its key in hexadecimal) as retiring, or no more; NotFoundError where it is none."""
+        member = self._members.get(public_key)
+        if member is None or member.standing is not Standing.WORKER:
+            raise NotFoundError("this is no device of the cluster")
+        return self._put(msgspec.structs.replace(member, retiring=not cancel))
 
     def _free_name(self, wished: str) -> str:
-        taken = {member.name for member in self._members.values()}
+        taken = {m.name for m in self._members.values() if m.standing is not Standing.REVOKED}
         name, number = wished, 2
         while name in taken:
             name, number = f"{wished}-{number}", number + 1
         return name
 
 
+def address_of(joining: Join) -> Optional[Address]:
+    """Where a broker that joins is reached."""
+    place = joining.reached_at
+    return None if place is None else Address(place.host, place.client_port, place.worker_port)
+
+
+def broker_revoked() -> RefusedError:
+    return RefusedError(
+        "this broker was revoked from its cluster",
+        advice="get an invite at another of its brokers (python broker/broker.py invite broker) "
+        "and start this one with --join INVITE",
+    )
+
+
 def _over(member: Member, now: int) -> bool:
     return member.expires is not None and member.expires <= now
+
+
+def _precedence(member: Member) -> tuple[int, int, bytes]:
+    """Of two records of one key the one with the higher precedence holds, whichever list came first.
+
+    Of equal revisions it is the more restrictive; what is left is decided in some way that all brokers share.
+    """
+    restricted = 2 if member.standing is Standing.REVOKED else 1 if member.used_by is not None else 0
+    return member.revision, restricted, msgspec.json.encode(member)
 
 
 class MembersFile:
@@ -132,10 +247,12 @@ class MembersFile:
     def change(self, action: Callable[[MemberList], T]) -> T:
         """Read, change and write the list with no other process in between."""
         with locked(self._lock):
-            members = MemberList(self._read())
+            before = self._read()
+            members = MemberList(before)
             result = action(members)
-            content = msgspec.to_builtins(_File(members.all()))
-            write_private(self._path, json.dumps(content, indent=1).encode())
+            if members.all() != before:
+                content = msgspec.to_builtins(_File(members.all()))
+                write_private(self._path, json.dumps(content, indent=1).encode())
         self.refresh()
         return result
 

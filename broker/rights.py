@@ -16,6 +16,7 @@ class Standing(enum.Enum):
     INVITED_CLIENT = "invited client"
     BROKER = "broker"  # another broker of this cluster
     INVITED_BROKER = "invited broker"
+    REVOKED = "revoked"  # was a member; kept on the list, so that no older list brings it back
 
 
 WORKER_SIDE = frozenset({Standing.WORKER, Standing.INVITED_WORKER})  # may connect to the workers' port
@@ -43,6 +44,7 @@ _RIGHTS: dict[Standing, frozenset[Operation]] = {
     Standing.INVITED_CLIENT: frozenset({Operation.JOIN}),
     Standing.INVITED_BROKER: frozenset({Operation.JOIN}),
     Standing.BROKER: frozenset({Operation.SYNC}),
+    Standing.REVOKED: frozenset(),
     Standing.WORKER: frozenset(
         {
             Operation.REGISTER,

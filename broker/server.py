@@ -8,6 +8,7 @@ business, and no other peer's.
 from __future__ import annotations
 
 import logging
+import random
 import threading
 import time
 from dataclasses import dataclass
@@ -18,7 +19,10 @@ import zmq
 from broker.authentication import Authentication, authenticated_key
 from broker.desk import Desk
 from broker.members import MembersFile
+from broker.other_brokers import OtherBrokers
+from broker.retiring import Retiring
 from broker.rights import CLIENT_SIDE, WORKER_SIDE
+from broker.steward.steward import Settings, Steward
 from broker.switchboard import Outgoing, Side, Switchboard
 from common.errors import UsageError
 from common.identity import KeyPair
@@ -45,13 +49,16 @@ class Listening:
 
 
 class Server:
-    def __init__(self, listening: Listening, pair: KeyPair, members: MembersFile) -> None:
+    def __init__(self, listening: Listening, pair: KeyPair, members: MembersFile, settings: Settings) -> None:
         """Bind both ports; UsageError where one cannot be had."""
         self._members = members
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context(io_threads=2)
         self._authentication = Authentication(self._context, self._admits)  # before any port is open
         self._desk = Desk(members, time.monotonic(), _today)
-        self._switchboard = Switchboard(self._desk)
+        catalog, devices = self._desk.catalog, self._desk.devices
+        steward = Steward(catalog, devices, settings, random.SystemRandom())
+        self._switchboard = Switchboard(self._desk, steward, Retiring(members, devices, catalog, steward, _today))
+        self._others = OtherBrokers(self._context, pair, members)
         self._routers: dict[Side, zmq.Socket[bytes]] = {}
         for side in Side:
             router = self._routers[side] = make_router(self._context, pair, side.value)
@@ -74,7 +81,7 @@ class Server:
         return None
 
     def serve(self, stopping: threading.Event) -> None:
-        """Route messages until the event is set."""
+        """Route messages until the event is set; RefusedError where this broker is revoked."""
         poller = zmq.Poller()
         poller.register(self._authentication.socket, zmq.POLLIN)
         for router in self._routers.values():
@@ -91,9 +98,11 @@ class Server:
             if now >= next_tick:
                 next_tick = now + _TICK
                 self._members.refresh()
+                self._others.tick(now)
                 self._send_all(self._switchboard.tick(now))
 
     def close(self) -> None:
+        self._others.close()
         self._context.destroy(linger=200)
 
     def _drain(self, side: Side, router: zmq.Socket[bytes]) -> None:

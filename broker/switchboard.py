@@ -14,12 +14,15 @@ import enum
 import logging
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Callable, Optional, TypeVar
 
 from broker.credit import Forwarded, Ledger
 from broker.desk import Answered, Desk
+from broker.retiring import Retiring
 from broker.rights import CLIENT_SIDE, FORWARDED, WORKER_SIDE, Standing, may
+from broker.steward import answers
+from broker.steward.steward import Steward
 from common.errors import ProtocolError
 from common.protocol.codec import MAX_PAYLOAD, pack_header, unpack_header
 from common.protocol.envelope import Envelope, Kind, Operation, decode_envelope
@@ -28,17 +31,23 @@ from common.protocol.messages import (
     Acknowledged,
     Announce,
     Answer,
+    Bury,
     Code,
+    Complain,
     Empty,
     Hello,
     Join,
     ListObjects,
+    ListTrash,
     Locate,
+    Mend,
     Message,
     Places,
     Register,
     Report,
+    Retire,
     Welcome,
+    Withdraw,
 )
 
 log = logging.getLogger(__name__)
@@ -46,6 +55,7 @@ log = logging.getLogger(__name__)
 M = TypeVar("M", bound=Message)
 _CLIENT_PROBE_PERIOD = 10.0  # seconds
 _EMPTY_PAYLOAD = memoryview(b"")
+_EMPTY_HEADER = pack_header(Empty())
 
 
 class Side(enum.Enum):
@@ -64,10 +74,10 @@ class Session:
     owner: Optional[bytes] = None  # of a client that presented a vault's token
     greeted: bool = False
     probed: float = 0.0
+    device: bytes = field(init=False)
 
-    @property
-    def device(self) -> bytes:
-        return device_id(self.public_key)
+    def __post_init__(self) -> None:
+        self.device = device_id(self.public_key)
 
 
 @dataclass(frozen=True)
@@ -81,8 +91,10 @@ class Outgoing:
 
 
 class Switchboard:
-    def __init__(self, desk: Desk) -> None:
+    def __init__(self, desk: Desk, steward: Steward, retiring: Retiring) -> None:
         self._desk = desk
+        self._steward = steward
+        self._retiring = retiring
         self._ledger = Ledger()
         self._routes: dict[tuple[Side, bytes], Session] = {}
         self._sessions: dict[bytes, Session] = {}  # by session id
@@ -114,7 +126,7 @@ class Switchboard:
             log.warning("dropped a malformed message: %s", error)
             return refusals
         if envelope.kind is Kind.REPLY and standing is Standing.WORKER:
-            return refusals + self._pass_reply(session, envelope, frames, payload)
+            return refusals + self._pass_reply(session, envelope, frames, payload, now)
         if envelope.kind is not Kind.REQUEST:
             return refusals
         return refusals + self._request(session, standing, envelope, frames, payload, now)
@@ -170,29 +182,52 @@ class Switchboard:
             return self._hello(session, read(Hello))
         if operation is Operation.JOIN:
             return desk.join(session.public_key, read(Join))
+        if operation is Operation.SYNC:
+            return desk.sync(payload)
+        if operation is Operation.BROKERS and (session.greeted or self._devices.get(session.device) is session):
+            return desk.brokers()
         if operation is Operation.REGISTER:
             return self._register(session, read(Register), now)
-        if operation in (Operation.ANNOUNCE, Operation.REPORT):
+        of_device: dict[Operation, Callable[[], Answered]] = {
+            Operation.ANNOUNCE: lambda: desk.announce(session.device, read(Announce), payload, now),
+            Operation.REPORT: lambda: desk.report(session.device, read(Report), now),
+            Operation.WITHDRAW: lambda: desk.withdraw(session.device, (read(Withdraw), payload)[1]),
+            Operation.BURY: lambda: desk.bury(session.device, (read(Bury), payload)[1]),
+        }
+        if operation in of_device:
             if self._devices.get(session.device) is not session:
                 return Acknowledged(Answer(Code.NO_SESSION)), None
-            if operation is Operation.REPORT:
-                return desk.report(session.device, read(Report), now)
-            return desk.announce(session.device, read(Announce), payload)
+            return of_device[operation]()
         if not session.greeted:
             return Acknowledged(Answer(Code.NO_SESSION)), None
-        if operation is Operation.STATUS:
-            read(Empty)
-            return desk.status(now)
-        if session.owner is None:
-            return Acknowledged(Answer(Code.NOT_ALLOWED, "this needs a vault")), None
-        for_owner: dict[Operation, Callable[[], Answered]] = {
-            Operation.PLACES: lambda: desk.places(read(Places), payload, now),
-            Operation.LOCATE: lambda: desk.locate(read(Locate), payload, session.owner or b"", now),
-            Operation.LIST: lambda: desk.list(read(ListObjects), session.owner or b"", now),
+        return self._answer_client(session, operation, read, payload, now)
+
+    def _answer_client(
+        self, session: Session, operation: Operation, read: Callable[[Any], Any], payload: memoryview, now: float
+    ) -> Answered:
+        """The answer to a client that said hello."""
+        desk, steward, owner = self._desk, self._steward, session.owner or b""
+        for_all: dict[Operation, tuple[type[Message], Callable[[Any], Answered]]] = {
+            Operation.STATUS: (Empty, lambda _: desk.status(steward.left_on, now)),
+            Operation.HEALTH: (Empty, lambda _: answers.health(steward)),
+            Operation.RETIRE: (Retire, lambda header: (self._retiring.retire(header), None)),
+            Operation.REBALANCE: (Empty, lambda _: answers.rebalance(steward)),
         }
-        if operation not in for_owner:
+        for_owner: dict[Operation, tuple[type[Message], Callable[[Any], Answered]]] = {
+            Operation.PLACES: (Places, lambda header: desk.places(header, payload, now)),
+            Operation.LOCATE: (Locate, lambda header: desk.locate(header, payload, owner, now)),
+            Operation.LIST: (ListObjects, lambda header: desk.list(header, owner, now)),
+            Operation.MEND: (Mend, lambda _: answers.mend(steward, desk.catalog, payload, owner)),
+            Operation.COMPLAIN: (Complain, lambda _: answers.complain(steward, desk.catalog, payload, owner)),
+            Operation.TRASH: (ListTrash, lambda header: desk.trash(header, owner, now)),
+        }
+        if operation in for_owner and session.owner is None:
+            return Acknowledged(Answer(Code.NOT_ALLOWED, "this needs a vault")), None
+        asked = {**for_all, **for_owner}.get(operation)
+        if asked is None:
             raise ProtocolError("this broker does not know the operation yet")
-        return for_owner[operation]()
+        shape, answer = asked
+        return answer(read(shape))
 
     def _hello(self, session: Session, header: Hello) -> Answered:
         welcome, payload = self._desk.hello(header)
@@ -228,16 +263,19 @@ class Switchboard:
             return [_refuse(session, envelope, Code.MALFORMED, "the payload is larger than its credit")]
         if envelope.credit > MAX_PAYLOAD:
             return [_refuse(session, envelope, Code.MALFORMED, f"the credit is over the limit of {MAX_PAYLOAD}")]
-        if self._ledger.find(session.session_id, envelope.request_id) is not None:
-            return []  # under way already: its answer comes; forwarded again it would pass without credit
+        under_way = self._ledger.find(session.session_id, envelope.request_id)
+        if under_way is not None and (under_way.device, under_way.credit) != (envelope.peer, envelope.credit):
+            return []  # another request by the same id would pass without credit
+        if under_way is not None and not self._ledger.repeat(under_way, now):
+            return []
         device = self._devices.get(envelope.peer)
-        if device is None or not self._desk.alive(envelope.peer, now):
-            code = Code.BUSY if self._desk.expected(envelope.peer, now) else Code.GONE
+        if device is None or not self._desk.devices.alive(envelope.peer, now):
+            code = Code.BUSY if self._desk.devices.expected(envelope.peer, now) else Code.GONE
             return [_refuse(session, envelope, code, "the device is not connected")]
         entry = Forwarded(
             session.session_id, envelope.request_id, envelope.peer, envelope.operation, envelope.credit, now
         )
-        if not self._ledger.enter(entry):
+        if under_way is None and not self._ledger.enter(entry):
             return [_refuse(session, envelope, Code.BUSY)]
         onward = envelope._replace(peer=session.session_id, owner=session.owner)
         return [Outgoing(device, onward, bytes(frames[1]), payload)]
@@ -248,7 +286,11 @@ class Switchboard:
         envelope: Envelope,
         frames: Sequence[memoryview],
         payload: Any,
+        now: float,
     ) -> list[Outgoing]:
+        if envelope.peer == self._steward.peer:
+            self._steward.answered(session.device, envelope.request_id, list(frames[1:]), now)
+            return self._of_steward(now)
         entry = self._ledger.find(envelope.peer, envelope.request_id)
         requester = self._sessions.get(envelope.peer)
         if entry is None or requester is None:
@@ -268,7 +310,9 @@ class Switchboard:
     def undelivered(self, message: Outgoing, *, gone: bool) -> list[Outgoing]:
         """A message could not be sent: its peer is gone, or (`gone` false) has no room for more right now."""
         answers: list[Outgoing] = []
-        if not gone and message.envelope.kind is Kind.REQUEST:
+        if not gone and message.envelope.peer == self._steward.peer:
+            self._steward.requests.full(message.envelope.request_id)
+        elif not gone and message.envelope.kind is Kind.REQUEST:
             entry = self._ledger.leave(message.envelope.peer, message.envelope.request_id)
             answers = self._refuse_forwarded([entry] if entry else [], Code.BUSY)
         return self.forget(message.session) if gone else answers
@@ -282,6 +326,7 @@ class Switchboard:
             return []
         del self._devices[session.device]
         self._desk.lose(session.device)
+        self._steward.requests.lose(session.device)
         return self._refuse_forwarded(self._ledger.leave_device(session.device), Code.GONE)
 
     def _refuse_forwarded(self, entries: list[Forwarded], code: Code) -> list[Outgoing]:
@@ -307,9 +352,21 @@ class Switchboard:
                 session.probed = now
                 messages.append(_probe(session))
         for device in list(self._devices.values()):
-            if not self._desk.alive(device.device, now):
+            if not self._desk.devices.alive(device.device, now):
                 waiting = self._ledger.leave_device(device.device)
                 messages += self._refuse_forwarded(waiting, Code.GONE)
+                self._steward.requests.lose(device.device)
+        self._desk.tick(now)
+        self._steward.tick(now)
+        self._retiring.tick(now)
+        return messages + self._of_steward(now)
+
+    def _of_steward(self, now: float) -> list[Outgoing]:
+        """What the steward has to send to devices now."""
+        messages = []
+        for request_id, ask in self._steward.sendings(now, self._devices.__contains__):
+            envelope = Envelope(Kind.REQUEST, ask.operation, request_id, self._steward.peer, ask.credit, ask.owner)
+            messages.append(Outgoing(self._devices[ask.device], envelope, pack_header(ask.header), ask.payload))
         return messages
 
 
@@ -325,4 +382,4 @@ def _farewell(session: Session) -> Outgoing:
 
 
 def _probe(session: Session) -> Outgoing:
-    return Outgoing(session, Envelope(Kind.PROBE, Operation.PROBE, BROKER), pack_header(Empty()))
+    return Outgoing(session, Envelope(Kind.PROBE, Operation.PROBE, BROKER), _EMPTY_HEADER)

@@ -6,7 +6,7 @@ import shlex
 import sys
 import tempfile
 from pathlib import Path
-from typing import NoReturn, Optional
+from typing import Callable, NoReturn, Optional
 
 import typer
 
@@ -27,9 +27,10 @@ _DIRECTORY = typer.Option(
 _BASE_PORT = typer.Option(
     None,
     min=1,
-    max=65534,
+    max=65528,
     help=f"Clients' port on 127.0.0.1, workers use the next; by default {DEFAULT_BASE_PORT}.",
 )
+_BROKERS = typer.Option(None, min=1, max=4, help="Brokers of a new cluster, two ports each; by default one.")
 _DETACH = typer.Option(False, "--detach", help="Start the cluster in --dir and leave it running.")
 _STOP = typer.Option(False, "--stop", help="End the cluster in --dir.")
 
@@ -45,34 +46,41 @@ def cluster(
     workers: Optional[int] = _WORKERS,
     directory: Optional[Path] = _DIRECTORY,
     base_port: Optional[int] = _BASE_PORT,
+    brokers: Optional[int] = _BROKERS,
     detach: bool = _DETACH,
     stop: bool = _STOP,
 ) -> None:
     """Store a photograph on six devices, kill two, restore it from the other four, and compare."""
+
+    def local(place: Path) -> LocalCluster:
+        return LocalCluster(place, workers=workers, base_port=base_port, brokers=brokers)
+
     if not (stop or detach):
-        _demo(image or SAMPLE, directory, workers, base_port)
+        _demo(image or SAMPLE, directory, local)
         return
     if directory is None or image is not None or (stop and detach):
         raise UsageError("--detach and --stop each go with --dir DIR, and without an image")
     if stop:
         _stop(directory)
     else:
-        _detach(LocalCluster(directory, workers=workers, base_port=base_port))
+        _detach(local(directory))
 
 
-def _demo(image: Path, directory: Path | None, workers: int | None, base_port: int | None) -> None:
+def _demo(image: Path, directory: Path | None, local: Callable[[Path], LocalCluster]) -> None:
     if not image.is_file():
         raise NotFoundError(f"no such image: {image}")
     with interruptible(), tempfile.TemporaryDirectory(prefix="tessera-demo-") as scratch:
         place = directory or Path(scratch) / "cluster"
-        Demo(LocalCluster(place, workers=workers, base_port=base_port), image.resolve(), Path(scratch)).run()
+        Demo(local(place), image.resolve(), Path(scratch)).run()
 
 
 def _detach(local: LocalCluster) -> None:
     with interruptible():
         local.start()
     python, producer = Path(sys.executable), CHECKOUT / "producer" / "producer.py"
-    print(f"{len(local.devices)} devices are registered with the broker on port {local.base_port}.")
+    ports = local.ports[::2]
+    where = f"broker on port {ports[0]}" if len(ports) == 1 else f"brokers on ports {', '.join(map(str, ports))}"
+    print(f"{len(local.devices)} devices are registered with the {where}.")
     print(f"use it:  set -a; . {_shown(local.environment_file)}; set +a")
     print(f"         {_shown(python)} {_shown(producer)} IMAGE")
     print(f"end it:  {_shown(CHECKOUT / 'run_cluster.sh')} --stop --dir {_shown(local.directory)}")

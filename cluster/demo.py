@@ -4,6 +4,8 @@
     2. store the image                           5. compare it with the original, byte for byte
     3. kill n-k of the devices that hold it      6. stop everything, whatever happened
 
+With several brokers the first one, through which the image was stored, is killed before step 4, too.
+
 Each step is announced in a line. It ends well only if all of that is true; an error names the step in which
 it happened. The two rates are of the programs as a user runs them, so they include starting Python.
 """
@@ -39,8 +41,9 @@ class Demo:
     def run(self) -> None:
         """All steps. Raises the `TesseraError` of the step that failed."""
         cluster = self._cluster
-        ports = f"ports {cluster.base_port} and {cluster.base_port + 1}"
-        with self._announced(f"Starting a broker and {len(cluster.devices)} devices on 127.0.0.1, {ports}"):
+        brokers = "a broker" if cluster.broker_count == 1 else f"{cluster.broker_count} brokers"
+        ports = f"ports {cluster.ports[0]} {'and' if cluster.broker_count == 1 else 'to'} {cluster.ports[-1]}"
+        with self._announced(f"Starting {brokers} and {len(cluster.devices)} devices on 127.0.0.1, {ports}"):
             cluster.start()  # if it fails it stops what it started, and leaves alone what ran before
         try:
             self._store_and_restore()
@@ -57,6 +60,9 @@ class Demo:
         with self._announced(f"Killing {' and '.join(victims) or 'no device'} (kill -9)"):
             for name in victims:
                 cluster.kill_device(cluster.devices.index(name) + 1)
+        if cluster.broker_count > 1:
+            with self._announced("Killing the first broker, which all programs used so far (kill -9)"):
+                cluster.kill_broker()
         with self._announced(f"Restoring the image from the other {len(cluster.devices) - len(victims)} devices"):
             restoring = self._restore(stored["sha256"])
         with self._announced("Comparing the restored file with the original"):
@@ -112,7 +118,7 @@ class Demo:
         try:
             yield
         except TesseraError as error:
-            log = "" if self._step == 1 else f"\n{self._cluster.log_tail('broker')}"  # the start adds its own
+            log = "" if self._step == 1 else f"\n{self._cluster.log_tail()}"  # the start adds its own
             raise type(error)(f"step {self._step} failed: {error}{log}", advice=error.advice) from error
 
     def _say(self, line: str) -> None:

@@ -1,11 +1,12 @@
-"""A Tessera cluster on this machine: a broker, devices and a client, each a process or a home of its own.
+"""A Tessera cluster on this machine: one broker or several, devices and a client, each a process or a home of its own.
 
 The demo, the cluster tests and the bench all start their clusters here. Everything lives in one folder:
 
     env                       what a shell needs to use the cluster (`set -a; . DIR/env`); there once complete
     home/                     TESSERA_HOME of the broker and of the client, which is admitted and has a vault
     broker.pid                the broker's process
-    device-1/   device-1.pid  the first device's store and process, and so on
+    broker-2/  broker-2.pid   the second broker's home and process, and so on, where there are several
+    device-1/  device-1.pid   the first device's store and process, and so on
     logs/                     what broker and devices said
 
 A new folder is filled step by step: broker, devices as their invites come, client and vault. A folder that
@@ -28,6 +29,7 @@ from typing import Any
 
 from cluster.environment_file import read_environment_file, write_environment_file
 from cluster.interruption import held
+from cluster.looking import lend_client
 from cluster.ports import HOST, port_answers, require_free
 from cluster.process import HOME, BackgroundProcess, recorded_processes, stop_all
 from common.errors import (
@@ -81,25 +83,47 @@ class LocalCluster:
         directory: its folder; new or empty for a new cluster.
         workers: devices of a new cluster; default 6. Of an existing one: what it has.
         base_port: the clients' port on 127.0.0.1, the workers' is the next; default 5570. Likewise.
+            A second broker has the two behind them, and so on.
+        brokers: of a new cluster; default 1. Likewise.
 
-    As a context manager it starts on entry and stops at the end. Devices are numbered from 1, as their names.
+    As a context manager it starts on entry and stops at the end. Devices and brokers are numbered from 1.
 
     Raises:
-        UsageError: the folder holds a cluster with another number of devices or another port.
+        UsageError: the folder holds a cluster with another number of devices or brokers or another port.
     """
 
-    def __init__(self, directory: Path, *, workers: int | None = None, base_port: int | None = None) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        workers: int | None = None,
+        base_port: int | None = None,
+        brokers: int | None = None,
+    ) -> None:
         self.directory = directory.resolve()
         recorded = self._read_environment()
         if recorded:
             there = sum(1 for path in self.directory.glob("device-*") if path.is_dir())
             workers = _agreed("workers", workers, there)
             base_port = _agreed("base-port", base_port, int(recorded["TESSERA_CLIENT_PORT"]))
+            others = sum(1 for path in self.directory.glob("broker-*") if path.is_dir())
+            brokers = _agreed("brokers", brokers, 1 + others)
         self.base_port = base_port or DEFAULT_BASE_PORT
         self.devices = [f"device-{index}" for index in range(1, (workers or DEFAULT_WORKERS) + 1)]
         self._passphrase = recorded.get("TESSERA_PASSPHRASE") or secrets.token_urlsafe(24)
-        self._broker = BackgroundProcess("broker", self.directory)
+        self._brokers = [
+            BackgroundProcess(_broker_name(index), self.directory) for index in range(1, (brokers or 1) + 1)
+        ]
         self._workers = [BackgroundProcess(name, self.directory) for name in self.devices]
+
+    @property
+    def broker_count(self) -> int:
+        return len(self._brokers)
+
+    @property
+    def ports(self) -> list[int]:
+        """The ports of all brokers, each one's for clients before its one for workers."""
+        return list(range(self.base_port, self.base_port + 2 * len(self._brokers)))
 
     @property
     def environment_file(self) -> Path:
@@ -109,6 +133,12 @@ class LocalCluster:
     def environment(self) -> dict[str, str]:
         """The environment in which the client's programs run: ours, with the cluster's settings."""
         return self._environment_of(HOME, self._passphrase)
+
+    def broker_environment(self, index: int) -> dict[str, str]:
+        """The environment in which a broker, and the commands for its operator, run."""
+        client_port, worker_port = self._ports_of(index)
+        ports = {"TESSERA_CLIENT_PORT": str(client_port), "TESSERA_WORKER_PORT": str(worker_port)}
+        return {**self._environment_of(self._brokers[index - 1].home.name), **ports}
 
     def start(self, deadline: float = 60.0) -> None:
         """Start everything and return when every device is registered.
@@ -128,7 +158,7 @@ class LocalCluster:
                 f"{self.directory} is not empty and holds no complete cluster",
                 advice="choose another folder, or delete this one",
             )
-        require_free(self.base_port)
+        require_free(self.ports)
         try:
             if complete:
                 self._start_again(deadline)
@@ -141,24 +171,29 @@ class LocalCluster:
             raise
 
     def stop(self) -> int:
-        """End devices and broker; returns how many processes were running. Ctrl-C does not break it off."""
+        """End devices and brokers; returns how many processes were running. Ctrl-C does not break it off."""
         with held():
-            return stop_all(self._workers) + stop_all([self._broker])
+            return stop_all(self._workers) + stop_all(self._brokers)
 
-    def start_broker(self, deadline: float = 30.0) -> None:
-        """Start the broker, and return when both its ports answer."""
+    def start_broker(self, index: int = 1, deadline: float = 30.0) -> None:
+        """Start a broker, and return when both its ports answer; for the first time a further one joins the first."""
+        broker = self._brokers[index - 1]
+        client_port, worker_port = self._ports_of(index)
         command = program_command("broker", "--host", HOST)
-        command += ["--client-port", str(self.base_port), "--worker-port", str(self.base_port + 1)]
-        self._broker.start(command, self._environment_of(HOME))
+        command += ["--client-port", str(client_port), "--worker-port", str(worker_port)]
+        environment = self.broker_environment(index)
+        if index > 1 and not broker.home.exists():
+            environment["TESSERA_JOIN"] = self.invite("broker")
+        broker.start(command, environment)
         end = time.monotonic() + deadline
-        while not (port_answers(self.base_port) and port_answers(self.base_port + 1)):
-            if self._broker.died or time.monotonic() > end:
-                raise UnreachableError(f"the broker did not start\n{self._broker.log_tail()}", advice="")
+        while not (port_answers(client_port) and port_answers(worker_port)):
+            if broker.died or time.monotonic() > end:
+                raise UnreachableError(f"the broker did not start\n{broker.log_tail()}", advice="")
             time.sleep(PAUSE)
 
-    def kill_broker(self) -> None:
-        """End the broker at once (SIGKILL, TerminateProcess)."""
-        self._broker.kill()
+    def kill_broker(self, index: int = 1) -> None:
+        """End a broker at once (SIGKILL, TerminateProcess)."""
+        self._brokers[index - 1].kill()
 
     def start_device(self, index: int, *arguments: str) -> None:
         """Start a device that has joined before, with more ``arguments`` if wanted (``--capacity``)."""
@@ -178,9 +213,9 @@ class LocalCluster:
         """The pid of a device's process, None while it does not run."""
         return self._workers[index - 1].pid
 
-    def broker_pid(self) -> int | None:
-        """The pid of the broker's process, None while it does not run."""
-        return self._broker.pid
+    def broker_pid(self, index: int = 1) -> int | None:
+        """The pid of a broker's process, None while it does not run."""
+        return self._brokers[index - 1].pid
 
     def run(
         self,
@@ -207,9 +242,9 @@ class LocalCluster:
         except subprocess.TimeoutExpired:
             raise UnreachableError(f"{program}.py did not end within {timeout:.0f} s") from None
 
-    def invite(self, role: str) -> str:
-        """A new invite for a ``role``, "worker" or "client"."""
-        result = self.run("broker", "invite", role, environment=self._environment_of(HOME), timeout=60)
+    def invite(self, role: str, broker: int = 1) -> str:
+        """A broker's new invite for a ``role``: "worker", "client" or "broker"."""
+        result = self.run("broker", "invite", role, environment=self.broker_environment(broker), timeout=60)
         require_success("broker", result)
         return result.stdout.strip()
 
@@ -221,9 +256,14 @@ class LocalCluster:
         require_success("admin", self.run("admin", "vault", "create", environment=environment, timeout=60))
         return environment
 
-    def status(self) -> dict[str, Any]:
-        """What ``admin.py status --json`` says. Raises the error of its exit code."""
-        result = self.run("admin", "status", "--json", timeout=30)
+    def status(self, broker: int | None = None) -> dict[str, Any]:
+        """What ``admin.py status --json`` says, of whichever broker answers or of this one. Raises its exit's error."""
+        environment = None
+        if broker is not None:
+            place = Path("looks") / _broker_name(broker)
+            lend_client(self.directory / HOME, self.directory / place, self._ports_of(broker)[0])
+            environment = self._environment_of(str(place))
+        result = self.run("admin", "status", "--json", environment=environment, timeout=30)
         require_success("admin", result)
         try:
             return dict(json.loads(result.stdout))
@@ -231,7 +271,7 @@ class LocalCluster:
             raise TesseraError(f"admin.py status --json printed no JSON object: {result.stdout!r}") from None
 
     def wait_registered(self, count: int, deadline: float = 60.0) -> None:
-        """Return when at least ``count`` devices are alive in the broker's eyes.
+        """Return when at least ``count`` devices are alive in the eyes of every broker that runs.
 
         Raises:
             NotEnoughError: they are not within ``deadline`` seconds, or a process has ended that nobody ended
@@ -239,13 +279,13 @@ class LocalCluster:
         """
         end = time.monotonic() + deadline
         while True:
-            died = [process for process in (self._broker, *self._workers) if process.died]
+            died = [process for process in (*self._brokers, *self._workers) if process.died]
             alive, obstacle = self._look()
             if len(alive) >= count and not died:
                 return
             if died or time.monotonic() > end:
                 missing = [worker for worker in self._workers if worker.name not in alive]
-                tails = _tails(died or [*missing, self._broker])
+                tails = _tails(died or [*missing, *self._brokers])
                 raise NotEnoughError(f"{len(alive)} of {count} devices registered{obstacle}\n{tails}", advice="")
             time.sleep(PAUSE)
 
@@ -264,7 +304,8 @@ class LocalCluster:
 
     def _create(self, deadline: float) -> None:
         self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self.start_broker()
+        for index in range(1, len(self._brokers) + 1):
+            self.start_broker(index)
         for worker in self._workers:
             # One process makes invites while those invited before are starting: the two cores are kept busy.
             self._join(worker)
@@ -278,17 +319,27 @@ class LocalCluster:
         worker.start(command, environment)
 
     def _start_again(self, deadline: float) -> None:
-        self.start_broker()
+        for index in range(1, len(self._brokers) + 1):
+            self.start_broker(index)
         for index in range(1, len(self.devices) + 1):
             self.start_device(index)
         self.wait_registered(len(self.devices), deadline)
 
     def _look(self) -> tuple[set[str], str]:
+        """The devices that all running brokers take for alive, and what kept one of them from saying so."""
+        running = [index for index, broker in enumerate(self._brokers, 1) if broker.pid is not None]
+        alive: set[str] = set(self.devices)
         try:
-            devices = self.status()["devices"]
+            for index in running if len(self._brokers) > 1 else [None]:
+                devices = self.status(index)["devices"]
+                alive &= {str(device["name"]) for device in devices if device["alive"]}
         except TesseraError as error:
             return set(), f"; {error}"
-        return {str(device["name"]) for device in devices if device["alive"]}, ""
+        return alive, ""
+
+    def _ports_of(self, broker: int) -> tuple[int, int]:
+        """A broker's port for clients, and its port for workers."""
+        return self.ports[2 * broker - 2], self.ports[2 * broker - 1]
 
     def _settings(self, home: str, passphrase: str | None = None) -> dict[str, str]:
         settings = {
@@ -317,8 +368,12 @@ def stop_cluster(directory: Path) -> int:
     Needs no more than the pid files, so that a cluster whose making was broken off can be ended too.
     """
     processes = recorded_processes(directory.resolve())
-    devices = [process for process in processes if process.name != "broker"]
-    return stop_all(devices) + stop_all(process for process in processes if process.name == "broker")
+    devices = [process for process in processes if not process.name.startswith("broker")]
+    return stop_all(devices) + stop_all(process for process in processes if process.name.startswith("broker"))
+
+
+def _broker_name(index: int) -> str:
+    return "broker" if index == 1 else f"broker-{index}"
 
 
 def _agreed(option: str, wanted: int | None, there: int) -> int:

@@ -1,4 +1,4 @@
-"""The two TCP ports of a broker on this machine: the base port for clients, the one after it for workers.
+"""The TCP ports of brokers on this machine: for each two, one for clients, the one after it for workers.
 
 A port that something else holds is refused before anything is started, where it can still be said plainly.
 That look is no reservation: who takes the port in between makes the broker fail as it starts, and its log
@@ -10,6 +10,7 @@ from __future__ import annotations
 import random
 import socket
 import sys
+from collections.abc import Sequence
 
 from common.errors import UsageError
 
@@ -43,23 +44,25 @@ def port_answers(port: int) -> bool:
         return False
 
 
-def require_free(base_port: int) -> None:
-    """Raise `UsageError` unless both ports of a broker at ``base_port`` are free."""
-    for port in (base_port, base_port + 1):
+def require_free(ports: Sequence[int]) -> None:
+    """Raise `UsageError` unless all the ports that the brokers are to have are free."""
+    for port in ports:
         if not port_is_free(port):
             raise UsageError(
-                f"port {port} of {HOST} is taken (the cluster needs {base_port} and {base_port + 1})",
+                f"port {port} of {HOST} is taken (the cluster needs {ports[0]} to {ports[-1]})",
                 advice="stop what uses it, or choose other ports with --base-port",
             )
 
 
-def find_base_port() -> int:
-    """A base port whose two ports are free; drawn at random, so that tests that run side by side rarely meet.
+def find_base_port(brokers: int = 1) -> int:
+    """A base port from which on the ports of so many brokers are free.
+
+    Drawn at random, so that tests that run side by side rarely meet.
 
     Raises:
         UsageError: none of those tried is free.
     """
     for port in random.sample(SEARCHED, 200):
-        if port_is_free(port) and port_is_free(port + 1):
+        if all(port_is_free(each) for each in range(port, port + 2 * brokers)):
             return port
-    raise UsageError(f"found no two free ports between {SEARCHED.start} and {SEARCHED.stop}")
+    raise UsageError(f"found no {2 * brokers} free ports between {SEARCHED.start} and {SEARCHED.stop}")

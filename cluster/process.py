@@ -28,14 +28,14 @@ if sys.platform == "win32":
 else:
     _OWN_GROUP = 0  # start_new_session does it there
 
-HOME = "home"  # the folder that is TESSERA_HOME for broker and client, so that one `env` serves both
+HOME = "home"  # the folder that is TESSERA_HOME for the first broker and the client, so that one `env` serves both
 PAUSE = 0.02  # seconds between two looks at a process that somebody else started
 
 
 class BackgroundProcess:
     """The process called ``name`` of the cluster in ``directory``, running or not.
 
-    A device's store is ``directory/name``; the broker's home is the one that it shares with the client. The pid
+    A device's store is ``directory/name``; the first broker's home is the one that it shares with the client. The pid
     file is ``name.pid``, the log ``logs/name.log``.
     """
 

@@ -12,11 +12,12 @@ A worker keeps its identity inside its store, so that a disk moved to another ma
 from __future__ import annotations
 
 import json
+import logging
 import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional
 
 import msgspec
 import platformdirs
@@ -30,6 +31,8 @@ if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
+
+log = logging.getLogger(__name__)
 
 _MAX_CONFIG = 1 << 20
 
@@ -72,6 +75,8 @@ def load_brokers(path: Path) -> list[BrokerAddress]:
     """Read them back; UsageError where the file is not what `save_brokers` wrote."""
     try:
         known = msgspec.json.decode(read_limited(path, _MAX_CONFIG), type=list[_KnownBroker])
+        if not known:
+            raise ValueError("it names none")
         return [BrokerAddress(b.host, b.client_port, b.worker_port, _public_key(b.public_key)) for b in known]
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise UsageError(f"{path} is not a list of brokers: {error}") from None
@@ -90,13 +95,24 @@ class ClientIdentity:
 
     key_pair: KeyPair
     brokers: list[BrokerAddress]
+    brokers_file: Optional[Path] = None  # where they are kept
+
+    def keep(self, brokers: list[BrokerAddress]) -> None:
+        """Know these brokers the next time, in this order."""
+        if self.brokers_file is None:
+            return
+        try:
+            save_brokers(self.brokers_file, brokers)
+        except OSError as error:
+            log.warning("%s could not be written: %s", self.brokers_file, error.strerror)
 
 
 def client_identity() -> ClientIdentity:
     """This machine's client identity; RefusedError, with the way in, where it never joined a cluster."""
     folder = home() / "client"
     try:
-        return ClientIdentity(load_key_pair(folder / "client.key"), load_brokers(folder / "brokers.json"))
+        brokers_file = folder / "brokers.json"
+        return ClientIdentity(load_key_pair(folder / "client.key"), load_brokers(brokers_file), brokers_file)
     except FileNotFoundError:
         raise RefusedError(
             f"this machine was not admitted to a cluster yet (no client key in {folder})",

@@ -1,10 +1,13 @@
-"""Invites: one line that lets one device or one client into the cluster, once, within an hour.
+"""Invites: one line that lets one device, one client or one more broker into the cluster, once, within an hour.
 
-An invite carries the broker's addresses and public key, and a one-time CURVE secret key. The broker keeps only the
-public half, in its list of members, with a role that may do nothing but join and with an end. So the joiner proves the
-invite by the CURVE handshake itself, nothing that proves it ever travels, and the broker's disk holds no usable invite.
+An invite carries the addresses and public keys of the cluster's brokers, the one that made it first, and a one-time
+CURVE secret key. The brokers keep only the public half, in their list of members, with a role that may do nothing but
+join and with an end. So the joiner proves the invite by the CURVE handshake itself, nothing that proves it ever
+travels, and no broker's disk holds a usable invite.
 
-    tessera-worker-<base32 of: version(1) ‖ one-time secret(32) ‖ broker public key(32) ‖ msgpack address ‖ checksum(4)>
+    tessera-worker-<base32 of: version(1) ‖ one-time secret(32) ‖ msgpack list of brokers ‖ checksum(4)>
+
+A line stays below 1 KiB: so it names four brokers at most, fewer where their names are long.
 """
 
 from __future__ import annotations
@@ -14,22 +17,26 @@ import binascii
 import enum
 import hashlib
 from dataclasses import dataclass, field
+from typing import Annotated
 
 import msgspec
 
 from common.errors import ProtocolError, UsageError
 from common.identity import KEY_SIZE, KeyPair
 from common.protocol.codec import pack, unpack
+from common.protocol.messages import KnownBroker
 
-_VERSION = 1
+_VERSION = 2
 _CHECKSUM_SIZE = 4
 _MAX_TEXT = 1024
+_MAX_BROKERS = 4
 INVITE_LIFETIME = 3600  # seconds
 
 
 class Role(enum.Enum):
     WORKER = "worker"
     CLIENT = "client"
+    BROKER = "broker"
 
 
 class BrokerAddress(msgspec.Struct, frozen=True):
@@ -46,23 +53,29 @@ class BrokerAddress(msgspec.Struct, frozen=True):
         return f"tcp://{host}:{port}"
 
 
-class _Place(msgspec.Struct, array_like=True):
-    host: str
-    client_port: int
-    worker_port: int
+def as_address(broker: KnownBroker) -> BrokerAddress:
+    """A broker as a message names it."""
+    return BrokerAddress(broker.host, broker.client_port, broker.worker_port, broker.public_key)
+
+
+_Brokers = Annotated[list[KnownBroker], msgspec.Meta(min_length=1, max_length=_MAX_BROKERS)]
 
 
 @dataclass(frozen=True)
 class Invite:
     role: Role
-    broker: BrokerAddress
+    brokers: list[BrokerAddress]  # the one that made it first
     one_time: KeyPair = field(repr=False)
 
     def encode(self) -> str:
-        broker = self.broker
-        place = pack(_Place(broker.host, broker.client_port, broker.worker_port))
-        content = bytes([_VERSION]) + self.one_time.secret + broker.public_key + place
-        return f"tessera-{self.role.value}-{_base32(content + _checksum(self.role, content))}"
+        """The line; it names as many of the brokers as there is room for."""
+        for count in range(min(len(self.brokers), _MAX_BROKERS), 0, -1):
+            brokers = [KnownBroker(b.host, b.client_port, b.worker_port, b.public_key) for b in self.brokers[:count]]
+            content = bytes([_VERSION]) + self.one_time.secret + pack(brokers)
+            text = f"tessera-{self.role.value}-{_base32(content + _checksum(self.role, content))}"
+            if len(text) <= _MAX_TEXT:
+                return text
+        raise UsageError("this broker's address is too long for an invite", advice="choose another with --address")
 
 
 def decode_invite(text: str) -> Invite:
@@ -82,12 +95,16 @@ def decode_invite(text: str) -> Invite:
         # The last character has bits to spare, which the checksum does not cover.
         if checksum != _checksum(role, body) or body[0] != _VERSION or _base32(content) != parts[2].lower():
             raise refusal
-        place = unpack(body[1 + 2 * KEY_SIZE :], _Place)
         one_time = KeyPair.from_secret(body[1 : 1 + KEY_SIZE])
-        public_key = body[1 + KEY_SIZE : 1 + 2 * KEY_SIZE]
+        named = unpack(body[1 + KEY_SIZE :], _Brokers)
     except (ValueError, IndexError, binascii.Error, ProtocolError):
         raise refusal from None
-    return Invite(role, BrokerAddress(place.host, place.client_port, place.worker_port, public_key), one_time)
+    return Invite(role, [as_address(broker) for broker in named], one_time)
+
+
+def same_cluster(known: list[BrokerAddress], named: list[BrokerAddress]) -> bool:
+    """Whether two lists have a broker in common."""
+    return not {broker.public_key for broker in known}.isdisjoint(broker.public_key for broker in named)
 
 
 def _base32(content: bytes) -> str:

@@ -1,4 +1,4 @@
-"""Trading an invite for a permanent place: what a new worker or client does once.
+"""Trading an invite for a permanent place: what a new worker, client or broker does once.
 
 The joiner connects with the invite's one-time key, which the broker admits for nothing else, and names the permanent
 key that it made for itself. The same invite and key again get the same answer, so that a lost reply does no harm.
@@ -8,56 +8,80 @@ from __future__ import annotations
 
 import secrets
 import time
+from typing import Optional
 
 import zmq
 
 from common.errors import ProtocolError, RefusedError, UnreachableError, UsageError
 from common.identity import KeyPair
-from common.invite import Invite, Role
+from common.invite import BrokerAddress, Invite, Role
 from common.link.connection import Change, ConnectionMonitor
 from common.link.sockets import make_dealer
 from common.protocol.codec import pack_header, unpack_header
 from common.protocol.envelope import Envelope, Kind, Operation, decode_envelope
 from common.protocol.identifiers import IDENTIFIER_SIZE
-from common.protocol.messages import Join, Joined
+from common.protocol.messages import Join, Joined, ReachedAt
 
-PATIENCE = 8.0  # seconds
+PATIENCE = 8.0  # seconds for all brokers together
 
 
-def join(invite: Invite, role: Role, name: str, permanent: KeyPair) -> str:
-    """Have the permanent key admitted; returns the name under which it was.
+class _NotAdmittedError(Exception):
+    """The broker does not know the invite's key."""
 
-    UsageError where the invite is for the other role, RefusedError where the broker does not (any longer) accept it,
-    UnreachableError where the broker doesn't answer.
+
+def join(invite: Invite, role: Role, name: str, permanent: KeyPair, reached_at: Optional[ReachedAt] = None) -> str:
+    """Have the permanent key admitted, by whichever of the invite's brokers answers; returns the name that it got.
+
+    `reached_at`: where others reach a broker that joins. UsageError where the invite is for another role, RefusedError
+    where no broker accepts it (any longer), UnreachableError where none answers.
     """
     if invite.role is not role:
         raise UsageError(f"this invite is for a {invite.role.value}, not for a {role.value}")
+    request = Join(name, permanent.public, reached_at)
+    known = True
+    for broker in invite.brokers:
+        try:
+            joined = _ask(broker, invite, request, PATIENCE / len(invite.brokers))
+        except _NotAdmittedError:
+            known = False  # by this one: another may have made it a moment ago
+            continue
+        except UnreachableError:
+            continue
+        if not joined.answer.granted:
+            raise _refusal(joined.answer.text)  # no other is asked: it might not know yet that the invite was used
+        return joined.name
+    if not known:
+        raise _refusal("it is over or was withdrawn")
+    endpoints = ", ".join(broker.endpoint(role) for broker in invite.brokers)
+    raise UnreachableError(f"no answer from the broker at {endpoints}")
+
+
+def _ask(broker: BrokerAddress, invite: Invite, request: Join, patience: float) -> Joined:
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-    socket = make_dealer(context, invite.one_time, invite.broker.public_key)
+    socket = make_dealer(context, invite.one_time, broker.public_key)
     monitor = ConnectionMonitor(socket)
     try:
-        socket.connect(invite.broker.endpoint(role))
-        joined = _exchange(socket, monitor, invite, Join(name, permanent.public))
+        socket.connect(broker.endpoint(invite.role))
+        return _exchange(socket, monitor, request, patience)
+    except zmq.ZMQError as error:
+        raise UnreachableError(f"{broker.host} is no address: {error.strerror}") from None
     finally:
         monitor.close()
         context.destroy(linger=0)
-    if not joined.answer.granted:
-        raise _refusal(joined.answer.text)
-    return joined.name
 
 
-def _exchange(socket: zmq.Socket[bytes], monitor: ConnectionMonitor, invite: Invite, request: Join) -> Joined:
+def _exchange(socket: zmq.Socket[bytes], monitor: ConnectionMonitor, request: Join, patience: float) -> Joined:
     request_id = secrets.token_bytes(IDENTIFIER_SIZE)
     frames = [Envelope(Kind.REQUEST, Operation.JOIN, request_id).encode(), pack_header(request)]
     poller = zmq.Poller()
     poller.register(socket, zmq.POLLIN)
     poller.register(monitor.socket, zmq.POLLIN)
-    end = time.monotonic() + PATIENCE
+    end = time.monotonic() + patience
     while time.monotonic() < end:
         poller.poll(100)
         for change in monitor.changes():
             if change is Change.NOT_ADMITTED:
-                raise _refusal("it is over or was withdrawn")
+                raise _NotAdmittedError
             if change is Change.UP:
                 socket.send_multipart(frames)
         while socket.poll(0):
@@ -67,7 +91,7 @@ def _exchange(socket: zmq.Socket[bytes], monitor: ConnectionMonitor, invite: Inv
                 if len(reply) != 2:
                     raise ProtocolError(f"a reply of {len(reply)} frames to JOIN")
                 return unpack_header(reply[1], Joined)
-    raise UnreachableError(f"no answer from the broker at {invite.broker.endpoint(invite.role)}")
+    raise UnreachableError("no answer")
 
 
 def _refusal(why: str) -> RefusedError:

@@ -58,6 +58,14 @@ class ByteProgress:
         else:
             self._progress.update(self._task, completed=self._done)
 
+    def remain(self, count: int) -> None:
+        """So many bytes are left, as whoever does the work tells it; more than before where it found more to do."""
+        done = (self._total or 0) - self._done - count
+        if done < 0:
+            self.expect(-done)
+            done = 0
+        self.advance(done)
+
     def _begin(self) -> None:
         self._progress = Progress(
             TextColumn(self._what),

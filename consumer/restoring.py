@@ -18,7 +18,6 @@ from common.errors import TesseraError
 from common.recipe import Recipe
 from common.vault.sealing import Bytes
 from common.vault.trust import TrustedImage
-from consumer.gathering import Gathering
 
 _AHEAD = 3  # segments gathered while one is opened
 
@@ -33,8 +32,17 @@ class Target(Protocol):
     def discard(self) -> None: ...
 
 
+class Segments(Protocol):
+    """Where an image's blocks come from; see `gathering`."""
+
+    @property
+    def recipe(self) -> Recipe: ...
+
+    async def segment(self, segment: int) -> dict[int, memoryview]: ...
+
+
 class Restoring:
-    def __init__(self, code: ErasureCode, gathering: Gathering, image: TrustedImage) -> None:
+    def __init__(self, code: ErasureCode, gathering: Segments, image: TrustedImage) -> None:
         self._code = code
         self._gathering = gathering
         self._image = image

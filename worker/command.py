@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import socket
+import threading
 from pathlib import Path
 from typing import NoReturn, Optional
 
@@ -14,9 +15,10 @@ from common.errors import RefusedError, UnreachableError, UsageError
 from common.files import locked, make_folder
 from common.home import home, load_brokers, save_brokers
 from common.identity import KeyPair, load_key_pair, save_key_pair
-from common.invite import Role, decode_invite
+from common.invite import Role, decode_invite, same_cluster
 from common.joining import join
 from common.program import application, run
+from common.sizes import parse_size
 from common.stopping import stop_on_signals
 from worker.server import Server
 from worker.store import ShareStore
@@ -24,17 +26,6 @@ from worker.store import ShareStore
 log = logging.getLogger(__name__)
 commands = application("Keep shares on this device.")
 
-_UNITS = {
-    "": 1,
-    "K": 10**3,
-    "M": 10**6,
-    "G": 10**9,
-    "T": 10**12,
-    "KI": 2**10,
-    "MI": 2**20,
-    "GI": 2**30,
-    "TI": 2**40,
-}
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 24 * 3600}
 
 
@@ -67,17 +58,22 @@ def serve(
 ) -> None:
     """Keep shares on this device until interrupted."""
     folder = (store or home() / "store").expanduser().absolute()
-    limit = _parse_size(capacity) if capacity is not None else None
-    seconds = _parse_duration(scrub_every)
+    limit = parse_size(capacity) if capacity is not None else None
+    seconds = parse_duration(scrub_every)
     stopping = stop_on_signals()
     try:
         make_folder(folder)
     except OSError as error:
         raise UsageError(f"{folder} cannot be made: {error.strerror}") from None
     _join_once(folder, invite, name or socket.gethostname())
-    brokers, pair = load_brokers(folder / "brokers.json"), load_key_pair(folder / "device.key")
-    shares = ShareStore(folder, limit, scrub_every=seconds)
-    server = Server(shares, pair, brokers)
+    _keep(folder, limit, seconds, stopping)
+
+
+def _keep(folder: Path, limit: Optional[int], scrub_every: float, stopping: threading.Event) -> None:
+    """Open the store, and serve from it until the event is set."""
+    pair = load_key_pair(folder / "device.key")
+    shares = ShareStore(folder, limit, scrub_every=scrub_every)
+    server = Server(shares, pair, folder / "brokers.json")
     log.info("worker keeps %d shares in %s", len(shares.held()), folder)
     try:
         server.serve(stopping)
@@ -103,7 +99,7 @@ def _join_once(folder: Path, invite_text: Optional[str], name: str) -> None:
                 advice="run `python broker/broker.py invite worker` at the broker, then start this with --join INVITE",
             )
         invite = decode_invite(invite_text)
-        if joined and invite.broker.public_key not in [b.public_key for b in load_brokers(folder / "brokers.json")]:
+        if joined and not same_cluster(load_brokers(folder / "brokers.json"), invite.brokers):
             raise UsageError(
                 f"{folder} is a device of another cluster", advice="give this cluster another folder with --store"
             )
@@ -117,19 +113,11 @@ def _join_once(folder: Path, invite_text: Optional[str], name: str) -> None:
                 raise
             log.info("%s is a device of its cluster already; the invite was not used: %s", folder, error)
             return
-        save_brokers(folder / "brokers.json", [invite.broker])
+        save_brokers(folder / "brokers.json", invite.brokers)
         log.info("joined the cluster as %s", admitted)
 
 
-def _parse_size(text: str) -> int:
-    """A number of bytes as people write it: 500G, 1.5T, 200MiB."""
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?I?)B?\s*", text.upper())
-    if match is None or match[2] not in _UNITS:
-        raise UsageError(f"{text!r} is not a size; write it like 500G or 200MiB")
-    return int(float(match[1]) * _UNITS[match[2]])
-
-
-def _parse_duration(text: str) -> float:
+def parse_duration(text: str) -> float:
     """Seconds, from how people write them: 30s, 15m, 12h, 7d."""
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([smhd])\s*", text.lower())
     seconds = float(match[1]) * _SECONDS[match[2]] if match is not None else 0.0

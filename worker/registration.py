@@ -30,11 +30,13 @@ from common.protocol.messages import (
     Message,
     Register,
     Report,
+    ShareName,
     Tombstone,
     Withdraw,
 )
 from worker.holdings import News
 from worker.store import ShareStore
+from worker.unheard import Said, Unheard
 
 log = logging.getLogger(__name__)
 
@@ -67,6 +69,11 @@ class Registration:
         self._state = _State.DOWN
         self._next = 0.0
         self._conflict_since: Optional[float] = None
+        self._unheard = Unheard()
+
+    @property
+    def registered(self) -> bool:
+        return self._state is _State.REGISTERED
 
     def connected(self, now: float) -> list[Statement]:
         return self._register(now)
@@ -75,6 +82,11 @@ class Registration:
         if self._state is not _State.DOWN:
             log.warning("lost the broker at %s", self._address)
         self._state, self._conflict_since = _State.DOWN, None
+        self._unheard.clear()
+
+    def heard(self, request_id: bytes) -> None:
+        """The broker has answered this statement, somehow."""
+        self._unheard.heard(request_id)
 
     def answered(self, operation: Operation, answer: Answer, now: float) -> list[Statement]:
         """The broker's answer to one of our statements; RefusedError where it will never be yes."""
@@ -82,12 +94,16 @@ class Registration:
             return self._register(now) if self._state is _State.REGISTERED else []
         if operation is Operation.PROBE and answer.code is Code.NOT_ALLOWED:
             raise not_admitted(self._address)
-        if operation is not Operation.REGISTER or self._state is not _State.REGISTERING:
+        if operation is not Operation.REGISTER or self._state is _State.DOWN:
             return []
         if answer.granted:
+            # Also where it was granted before: a message that came twice has made the broker forget what it was told.
             log.info("registered with the broker at %s", self._address)
             self._state, self._conflict_since = _State.REGISTERED, None
+            self._unheard.clear()
             return self._tell_all()
+        if self._state is _State.REGISTERED:
+            return []
         if answer.code is not Code.CONFLICT:
             raise RefusedError(f"the broker at {self._address} refuses this worker: {answer.text}")
         if self._conflict_since is None:
@@ -100,9 +116,7 @@ class Registration:
         """Tell the broker what changed. Nothing while it doesn't know us: it is told of everything once it does."""
         if self._state is not _State.REGISTERED:
             return []
-        statements = self._bury(news.buried)
-        for page in _pages(news.withdrawn):
-            statements.append(_statement(Operation.WITHDRAW, Withdraw(), pack(page)))
+        statements = self._bury(news.buried) + self._withdraw(news.withdrawn)
         if news.announced:
             statements += self._announce(news.announced, complete=False)
         return statements
@@ -111,13 +125,35 @@ class Registration:
         """Deletions before shares, so that the broker never shows what it is about to hear was deleted."""
         return self._bury(self._store.tombstones()) + self._announce(self._store.held().values(), complete=True)
 
+    def _tell_again(self, unheard: Said) -> list[Statement]:
+        """What a broker may not have heard, as it is now."""
+        held = self._store.held()
+        there = [held[key] for key in unheard.shares if key in held]
+        gone = [ShareName(*key) for key in unheard.shares if key not in held]
+        statements = self._bury(unheard.tombstones) + self._withdraw(gone)
+        if there or unheard.complete:
+            statements += self._announce(there, complete=unheard.complete)
+        return statements
+
     def _bury(self, tombstones: Iterable[Tombstone]) -> list[Statement]:
-        return [_statement(Operation.BURY, Bury(), pack(page)) for page in _pages(tombstones)]
+        return [self._say(Operation.BURY, Bury(), page, Said(tombstones=page)) for page in _pages(tombstones)]
+
+    def _withdraw(self, names: Iterable[ShareName]) -> list[Statement]:
+        return [self._say(Operation.WITHDRAW, Withdraw(), page, Said(_keys(page))) for page in _pages(names)]
 
     def _announce(self, shares: Iterable[AnnouncedShare], *, complete: bool) -> list[Statement]:
         """With `complete`, these are all: there is a last page then, be it empty."""
         pages = _pages(shares) or [[]]
-        return [_statement(Operation.ANNOUNCE, Announce(complete and page is pages[-1]), pack(page)) for page in pages]
+        statements = []
+        for page in pages:
+            last = complete and page is pages[-1]
+            statements.append(self._say(Operation.ANNOUNCE, Announce(last), page, Said(_keys(page), complete=last)))
+        return statements
+
+    def _say(self, operation: Operation, header: Message, page: list[T], said: Said) -> Statement:
+        spoken = statement(operation, header, pack(page))
+        self._unheard.said(spoken.envelope.request_id, said)
+        return spoken
 
     def tick(self, now: float) -> list[Statement]:
         """To be called several times a second."""
@@ -126,14 +162,15 @@ class Registration:
         if self._state is _State.REGISTERING:
             return self._register(now)
         self._next = now + _PERIOD
-        return [_statement(Operation.REPORT, Report(self._store.used_bytes, self._store.free_bytes()))]
+        again = self._tell_again(self._unheard.overdue())
+        return [*again, statement(Operation.REPORT, Report(self._store.used_bytes, self._store.free_bytes()))]
 
     def _register(self, now: float) -> list[Statement]:
         self._state = _State.REGISTERING
         self._next = now + _PERIOD
         store = self._store
         register = Register(PROTOCOL_VERSION, store.capacity_bytes(), store.used_bytes, store.free_bytes())
-        return [_statement(Operation.REGISTER, register)]
+        return [statement(Operation.REGISTER, register)]
 
 
 def not_admitted(address: str) -> RefusedError:
@@ -143,11 +180,15 @@ def not_admitted(address: str) -> RefusedError:
     )
 
 
+def _keys(shares: Iterable[AnnouncedShare | ShareName]) -> list[tuple[bytes, int]]:
+    return [(share.encoding_id, share.share) for share in shares]
+
+
 def _pages(items: Iterable[T]) -> list[list[T]]:
     everything = list(items)
     return [everything[start : start + MAX_ANNOUNCED] for start in range(0, len(everything), MAX_ANNOUNCED)]
 
 
-def _statement(operation: Operation, header: Message, payload: Optional[bytes] = None) -> Statement:
+def statement(operation: Operation, header: Message, payload: Optional[bytes] = None) -> Statement:
     envelope = Envelope(Kind.REQUEST, operation, secrets.token_bytes(IDENTIFIER_SIZE))
     return Statement(envelope, pack_header(header), payload)

@@ -1,8 +1,10 @@
 """A client's way to the cluster: requests out, answers in, in any order, each with a deadline.
 
-ZeroMQ's send is not delivery. So every request is kept until its answer is here, and sent again when the connection
-was lost in between; that is safe, since every operation may be repeated. A busy broker or device is asked again after a
-pause. Nothing here knows what is stored: producer, consumer and admin put meaning to the operations.
+ZeroMQ's send is not delivery. So every request is kept until its answer is here, and sent again, under the same request
+id, when the connection was lost in between; that is safe, since every operation may be repeated. Where the broker does
+not come back soon, the link goes on with the next one that it knows: devices are registered with all brokers, and know
+a share by its owner and its name, whoever asks. A busy broker or device is asked again after a pause. Nothing here
+knows what is stored: producer, consumer and admin put meaning to the operations.
 
     async with Link(identity, owner_token) as link:
         reply = await link.request(Operation.STATUS, Empty(), Status)
@@ -14,34 +16,40 @@ import asyncio
 import itertools
 import secrets
 import sys
-from collections import deque
+import time
 from collections.abc import Coroutine
 from dataclasses import dataclass
-from typing import Any, Generic, Optional, TypeVar, Union
+from typing import Any, Generic, Optional, TypeVar
 
 import msgspec
 import zmq
 
 from common.errors import ProtocolError, RefusedError, TesseraError, UnreachableError
 from common.home import ClientIdentity
-from common.invite import BrokerAddress, Role
-from common.link.connection import Change, ConnectionMonitor
+from common.invite import BrokerAddress, Role, as_address
+from common.link.attachment import Attachment, Payload, Pending
+from common.link.connection import Change
 from common.link.declined import DeclinedError
-from common.link.sockets import HIGH_WATER_MARK, make_dealer
+from common.link.resending import Resending
+from common.link.sockets import HIGH_WATER_MARK
+from common.link.succession import Succession
 from common.link.window import Window
-from common.protocol.codec import pack_header, unpack_header
+from common.protocol.codec import MAX_PAYLOAD, pack_header, unpack, unpack_header
 from common.protocol.envelope import Envelope, Kind, Operation, decode_envelope
 from common.protocol.identifiers import BROKER
-from common.protocol.messages import PROTOCOL_VERSION, Code, Hello, Welcome
+from common.protocol.messages import PROTOCOL_VERSION, Brokers, Code, Empty, Hello, KnownBrokers, Welcome
 
 CONNECT_PATIENCE = 6.0  # seconds for all brokers together
+# A broker that is started again needs 0.7 s and is mostly back by then, so that its clients stay; more would only hold
+# up a put that another broker can go on with. One that hangs is noticed by heartbeats, 3 s before this begins.
+FAILOVER_PATIENCE = 1.5  # seconds without a session after which the next broker is tried
+BROKERS_PERIOD = 10.0  # seconds between two questions which brokers there are
 REQUEST_PATIENCE = 30.0  # seconds for one request, unless its caller says otherwise
 _BUSY_PAUSE = 0.02  # seconds, doubled up to
 _BUSY_PAUSE_MAX = 0.5
 
 T = TypeVar("T", bound=msgspec.Struct)
 R = TypeVar("R")
-Payload = Union[bytes, bytearray, memoryview, Any]  # anything with a buffer, such as a numpy array
 
 
 @dataclass(frozen=True)
@@ -52,14 +60,8 @@ class Reply(Generic[T]):
     payload: memoryview
 
 
-@dataclass
-class _Pending:
-    frames: list[Payload]
-    answer: asyncio.Future[list[zmq.Frame]]
-
-
 class Link:
-    """One client's connection to one broker of the cluster."""
+    """One client's connection to its cluster: to one broker, and to the next where that one is lost."""
 
     def __init__(self, identity: ClientIdentity, owner_token: Optional[bytes]) -> None:
         """`owner_token`: the vault's, or None for a client that only looks at the devices."""
@@ -68,26 +70,37 @@ class Link:
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._prefix = secrets.token_bytes(8)  # with the counter: a request id that nobody else can guess
         self._counter = itertools.count()
-        self._pending: dict[bytes, _Pending] = {}
-        self._unsent: deque[_Pending] = deque()  # what the socket had no room for
+        self._pending: dict[bytes, Pending] = {}
         self._device_windows: dict[bytes, Window] = {}
+        self._succession = Succession(identity.brokers)
+        self._resending = Resending()
+        self._kept = identity.brokers
         self._in_session = False
         self._no_handshake = False
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._over: Optional[TesseraError] = None
+        self._patience: Optional[asyncio.TimerHandle] = None
+        self._greeting: Optional[asyncio.Task[None]] = None
+        self._following: Optional[asyncio.Task[None]] = None
 
     async def __aenter__(self) -> Link:
+        self._first_session: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._attach(self._succession.current)
         try:
-            await self._connect()
-        except BaseException:
-            self._context.destroy(linger=0)
-            raise
+            await asyncio.wait_for(asyncio.shield(self._first_session), CONNECT_PATIENCE)
+        except BaseException as error:
+            await self.__aexit__()
+            if not isinstance(error, asyncio.TimeoutError):
+                raise
+            hint = " (something answers there, but not with the broker's key)" if self._no_handshake else ""
+            raise self._succession.refusal or UnreachableError(
+                f"no answer from the broker at {self.address}{hint}"
+            ) from None
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        self._fail_pending(UnreachableError("the link was closed"))
-        for task in self._tasks:
-            task.cancel()
-        self._disconnect()
+        self._first_session.cancel()
+        self._end(UnreachableError("the link was closed"))
+        self._detach()
         self._context.term()
 
     # --- asking
@@ -160,49 +173,32 @@ class Link:
         frames: list[Payload] = [envelope.encode(), pack_header(header)]
         if payload is not None:
             frames.append(payload)
-        pending = _Pending(frames, asyncio.get_running_loop().create_future())
+        if self._over is not None:
+            raise self._over
+        pending = Pending(frames, asyncio.get_running_loop().create_future())
         self._pending[request_id] = pending
         try:
-            if self._in_session or operation is Operation.HELLO:
-                self._transmit(pending)
-            return await pending.answer
+            return await self._answer(pending, operation)
         finally:
             del self._pending[request_id]
 
-    def _transmit(self, pending: _Pending) -> None:
-        self._unsent.append(pending)
-        self._on_event()
-
-    def _on_event(self) -> None:
-        """Send what waits and take what has come; the socket's descriptor tells of both, once, at the edge.
-
-        Any call on the socket may swallow the event that announces the other kind, so it goes on until neither is left.
-        """
-        while True:
-            self._send_waiting()
-            self._receive()
-            events = int(self._socket.getsockopt(zmq.EVENTS))
-            if not events & zmq.POLLIN and not (self._unsent and events & zmq.POLLOUT):
-                return
-
-    def _send_waiting(self) -> None:
-        while self._unsent:
-            if not self._unsent[0].answer.done():
-                try:
-                    self._socket.send_multipart(self._unsent[0].frames, zmq.NOBLOCK, copy=False)
-                except zmq.Again:
-                    return  # full, or the connection is down: then all is sent again when it is back
-            self._unsent.popleft()
+    async def _answer(self, pending: Pending, operation: Operation) -> list[zmq.Frame]:
+        """Send a request, again where its answer is overdue (every operation may be repeated), until it is answered."""
+        began = last = time.monotonic()
+        times_sent = 0
+        while not pending.answer.done():
+            overdue = last + self._resending.due_after(times_sent) if times_sent else last
+            wait = overdue - time.monotonic()
+            if wait > 0:
+                await asyncio.wait({pending.answer}, timeout=wait)
+                continue
+            if self._in_session or operation is Operation.HELLO:
+                self._attachment.send(pending)
+            last, times_sent = time.monotonic(), times_sent + 1
+        self._resending.answered(time.monotonic() - began, times_sent)
+        return pending.answer.result()
 
     # --- receiving
-
-    def _receive(self) -> None:
-        while True:
-            try:
-                frames = self._socket.recv_multipart(zmq.NOBLOCK, copy=False)
-            except zmq.Again:
-                return
-            self._accept(frames)
 
     def _accept(self, frames: list[zmq.Frame]) -> None:
         try:
@@ -210,7 +206,7 @@ class Link:
         except ProtocolError:
             return  # the broker is authenticated, so this is a fault, and the request's deadline reports it
         if envelope.kind is Kind.REPLY and envelope.operation is Operation.PROBE:
-            self._fail(self._not_admitted())  # revoked: the broker says so, once, before it forgets us
+            self._refused(self._not_admitted())  # revoked: the broker says so, once, before it forgets us
             return
         pending = self._pending.get(envelope.request_id)
         if envelope.kind is Kind.REPLY and pending is not None and not pending.answer.done():
@@ -220,62 +216,67 @@ class Link:
 
     @property
     def address(self) -> str:
-        """The broker in use, or all that were tried, as a person would name them."""
-        return ", ".join(broker.endpoint(Role.CLIENT) for broker in self._tried)
-
-    async def _connect(self) -> None:
-        brokers = self._identity.brokers
-        self._tried: list[BrokerAddress] = []
-        for broker in brokers:
-            self._tried.append(broker)
-            self._attach(broker)
-            try:
-                await asyncio.wait_for(asyncio.shield(self._first_session), CONNECT_PATIENCE / len(brokers))
-                self._tried = [broker]
-                return
-            except asyncio.TimeoutError:
-                self._disconnect()
-            except BaseException:
-                self._disconnect()
-                raise
-        hint = " (something answers there, but not with the broker's key)" if self._no_handshake else ""
-        raise UnreachableError(f"no answer from the broker at {self.address}{hint}")
+        """The broker in use, or all that are tried, as a person would name them."""
+        brokers = [self._succession.current] if self._in_session else self._succession.brokers
+        return ", ".join(broker.endpoint(Role.CLIENT) for broker in brokers)
 
     def _attach(self, broker: BrokerAddress) -> None:
-        loop = asyncio.get_running_loop()
-        self._no_handshake = False
-        self._first_session: asyncio.Future[None] = loop.create_future()
-        self._socket = make_dealer(self._context, self._identity.key_pair, broker.public_key)
-        self._monitor = ConnectionMonitor(self._socket)
-        loop.add_reader(self._socket.FD, self._on_event)
-        loop.add_reader(self._monitor.socket.FD, self._watch)
-        self._socket.connect(broker.endpoint(Role.CLIENT))
-        self._watch()
+        self._attachment = Attachment(self._context, self._identity.key_pair, broker, self._accept, self._changed)
+        self._give_time()
 
-    def _disconnect(self) -> None:
-        loop = asyncio.get_running_loop()
+    def _detach(self) -> None:
+        self._lose_session()
+        if self._patience is not None:
+            self._patience.cancel()
+            self._patience = None
+        self._attachment.close()
+
+    def _changed(self, change: Change) -> None:
+        if change is Change.UP:
+            self._greeting = asyncio.get_running_loop().create_task(self._begin_session())
+        elif change is Change.DOWN:
+            self._lose_session()
+            self._give_time()
+        elif change is Change.NOT_ADMITTED:
+            self._refused(self._not_admitted())
+        else:
+            self._no_handshake = True
+
+    def _lose_session(self) -> None:
         self._in_session = False
-        loop.remove_reader(self._socket.FD)
-        loop.remove_reader(self._monitor.socket.FD)
-        self._monitor.close()
-        self._socket.close()
+        for task in (self._greeting, self._following):
+            if task is not None:
+                task.cancel()
 
-    def _watch(self) -> None:
-        for change in self._monitor.changes():
-            if change is Change.UP:
-                task = asyncio.get_running_loop().create_task(self._begin_session())
-                self._tasks.add(task)
-                task.add_done_callback(self._tasks.discard)
-            elif change is Change.NOT_ADMITTED:
-                self._fail(self._not_admitted())
-            elif change is Change.NO_HANDSHAKE:
-                self._no_handshake = True
+    def _give_time(self) -> None:
+        """Leave the broker in use some time to begin a session; then the next is tried, if there is one."""
+        if self._patience is None and not self._succession.alone:
+            self._patience = asyncio.get_running_loop().call_later(FAILOVER_PATIENCE, self._go_on)
+
+    def _go_on(self) -> None:
+        if self._over is None:
+            self._detach()
+            self._attach(self._succession.advance())
+
+    def _refused(self, error: TesseraError) -> None:
+        """The broker in use will not have us: go to the next, or end where there is none that might."""
+        attachment = self._attachment
+        self._lose_session()
+
+        def act() -> None:  # later: the attachment is in the midst of its messages
+            if self._attachment is not attachment or self._over is not None:
+                return
+            self._succession.refused(error)
+            if self._succession.over:
+                self._end(error)
             else:
-                self._in_session = False
+                self._go_on()
+
+        asyncio.get_running_loop().call_soon(act)
 
     def _not_admitted(self) -> RefusedError:
         return RefusedError(
-            f"the broker at {self.address} does not admit this machine",
+            f"the broker at {self._attachment.broker.endpoint(Role.CLIENT)} does not admit this machine",
             advice="get an invite there (python broker/broker.py invite client) "
             "and run: python admin/admin.py join INVITE",
         )
@@ -288,25 +289,45 @@ class Link:
             reply = _read_reply(frames, Welcome, BROKER)
             if reply is None:
                 raise UnreachableError(f"the broker at {self.address} is busy")
-            self._granted = reply.header
         except TesseraError as error:
-            self._fail(error)
+            self._refused(error)
             return
+        if self._patience is not None:
+            self._patience.cancel()
+            self._patience = None
+        self._granted = reply.header
         if not self._first_session.done():
             self._window = Window(min(self._granted.requests, HIGH_WATER_MARK), self._granted.credit)
             self._first_session.set_result(None)
+        self._succession.begun()
         self._in_session = True
-        self._unsent.clear()
+        self._attachment.drop_unsent()
         for pending in list(self._pending.values()):
             if not pending.answer.done():
-                self._transmit(pending)
+                self._attachment.send(pending)
+        self._following = asyncio.get_running_loop().create_task(self._follow_brokers())
 
-    def _fail(self, error: TesseraError) -> None:
+    async def _follow_brokers(self) -> None:
+        """Ask which brokers there are, again and again, as long as the session stands."""
+        while True:
+            try:
+                frames = await self._exchange(Operation.BROKERS, Empty(), None, BROKER, MAX_PAYLOAD)
+                reply = _read_reply(frames, Brokers, BROKER)
+                named = [] if reply is None else unpack(reply.payload, KnownBrokers)
+            except (DeclinedError, ProtocolError):
+                named = []  # then those that are known stay
+            if named:
+                self._succession.renew([as_address(broker) for broker in named])
+            if self._succession.brokers != self._kept:
+                self._kept = self._succession.brokers  # the one that answers first: the next program begins there
+                self._identity.keep(self._kept)
+            await asyncio.sleep(BROKERS_PERIOD)
+
+    def _end(self, error: TesseraError) -> None:
+        """Nothing more can be asked."""
+        self._over = error
         if not self._first_session.done():
             self._first_session.set_exception(error)
-        self._fail_pending(error)
-
-    def _fail_pending(self, error: TesseraError) -> None:
         for pending in self._pending.values():
             if not pending.answer.done():
                 pending.answer.set_exception(error)

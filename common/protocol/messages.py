@@ -28,6 +28,8 @@ ShareIndex = Annotated[int, msgspec.Meta(ge=0, lt=MAX_SHARES)]
 Count = Annotated[int, msgspec.Meta(ge=0, lt=2**53)]
 Redundancy = Annotated[int, msgspec.Meta(ge=1, le=MAX_SHARES)]
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
+HostName = Annotated[str, msgspec.Meta(min_length=1, max_length=255)]  # or an address
+Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
 Capability = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
 Seconds = Annotated[int, msgspec.Meta(ge=0, lt=2**53)]
 Generation = Annotated[int, msgspec.Meta(ge=1, lt=2**32)]
@@ -71,9 +73,18 @@ class Empty(Message):
 # --- asked of the broker by an invited peer
 
 
+class ReachedAt(Message):
+    """Where others reach a broker that joins."""
+
+    host: HostName
+    client_port: Port
+    worker_port: Port
+
+
 class Join(Message):
     name: Name
     public_key: PublicKey
+    reached_at: Optional[ReachedAt] = None  # of a broker
 
 
 class Joined(Message):
@@ -193,11 +204,11 @@ class Health(Message):
 
     answer: Answer
     settled: bool = False
-    whole: Count = 0  # encodings with all shares on devices that are not given up
-    lacking: Count = 0  # encodings with k or more good shares at hand, but not all
+    whole: Count = 0  # encodings with all shares on devices that are connected and not retiring
+    lacking: Count = 0  # encodings with k or more good shares at hand, but not all on such devices
     waiting: Count = 0  # of those, how many wait for --repair-after, since their devices may come back
     hopeless: Count = 0  # encodings with fewer than k good shares at hand: only their devices' return helps
-    bytes_left: Count = 0  # of shares to be rebuilt or moved
+    bytes_left: Count = 0  # of shares to be rebuilt or moved, without those that are waited for
     rate: Count = 0  # bytes per second, lately; 0 while nothing is being done
     balancing: bool = False  # a rebalance is under way
 
@@ -244,6 +255,8 @@ class Tombstone(Message):
 class ListTrash(Message):
     """Asks what this owner deleted and may take back."""
 
+    after: bytes = b""  # the encoding id to go on behind
+
 
 class Trashed(Message):
     """One encoding in the trash."""
@@ -256,23 +269,28 @@ class Trashed(Message):
 
 
 class TrashList(Message):
-    """Payload: a list of Trashed."""
+    """Payload: a list of at most MAX_OBJECTS Trashed, in the order of encoding ids."""
 
     answer: Answer
     settled: bool = False
+    complete: bool = True  # False: there is more behind the last
 
 
 class KnownBroker(Message):
     """A broker of the cluster, as clients and workers reach it."""
 
-    host: Annotated[str, msgspec.Meta(min_length=1, max_length=255)]
-    client_port: Annotated[int, msgspec.Meta(ge=1, le=65535)]
-    worker_port: Annotated[int, msgspec.Meta(ge=1, le=65535)]
+    host: HostName
+    client_port: Port
+    worker_port: Port
     public_key: PublicKey
 
 
+MAX_BROKERS = 64
+KnownBrokers = Annotated[list[KnownBroker], msgspec.Meta(max_length=MAX_BROKERS)]
+
+
 class Brokers(Message):
-    """Payload: a list of KnownBroker, all of the cluster as far as the one asked knows their addresses."""
+    """Payload: KnownBrokers, all of the cluster as far as the one asked knows their addresses."""
 
     answer: Answer
 

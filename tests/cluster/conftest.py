@@ -38,7 +38,8 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.CallI
     if report.failed:
         clusters = {id(v): v for v in getattr(item, "funcargs", {}).values() if isinstance(v, LocalCluster)}
         for cluster in clusters.values():
-            for name in ("broker", *cluster.devices):
+            others = [f"broker-{number}" for number in range(2, cluster.broker_count + 1)]
+            for name in ("broker", *others, *cluster.devices):
                 report.sections.append((name, cluster.log_tail(name)))
 
 
@@ -48,8 +49,9 @@ def home_of(cluster: LocalCluster) -> Path:
 
 
 @contextmanager
-def running_cluster(directory: Path, workers: int) -> Iterator[LocalCluster]:
-    with LocalCluster(directory, workers=workers, base_port=find_base_port()) as cluster:
+def running_cluster(directory: Path, workers: int, brokers: int = 1) -> Iterator[LocalCluster]:
+    base_port = find_base_port(brokers)
+    with LocalCluster(directory, workers=workers, base_port=base_port, brokers=brokers) as cluster:
         yield cluster
 
 

@@ -89,15 +89,16 @@ def restart(cluster: LocalCluster, *indices: int) -> None:
 def revive(cluster: LocalCluster) -> None:
     """Start whatever of the cluster does not run, and return once all devices are registered.
 
-    Beginnings of shares, left by a producer that was killed, would stay for a day: they are taken away.
+    What a producer that was killed has left half-stored would be kept for a day: the next test begins without it.
     """
     for index in numbers(cluster):
         if staged_bytes(cluster, index):
             cluster.kill_device(index)
             for path in (cluster.directory / f"device-{index}" / "staging").iterdir():
                 path.unlink()
-    if cluster.broker_pid() is None:
-        cluster.start_broker()
+    for broker in range(1, cluster.broker_count + 1):
+        if cluster.broker_pid(broker) is None:
+            cluster.start_broker(broker)
     dead = [index for index in numbers(cluster) if cluster.device_pid(index) is None]
     if dead:
         wait_lost(cluster, *dead)  # before, a device that is alive may be the one that was

@@ -8,7 +8,7 @@ import os
 import subprocess
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,6 +47,7 @@ class User:
         folder.mkdir(parents=True, exist_ok=True)
         self.environment = dict(environment)
         self.folder = folder
+        self.patience = PATIENCE
 
     @property
     def home(self) -> Path:
@@ -55,13 +56,19 @@ class User:
     def run(self, program: str, *arguments: str, stdin: bytes = b"", **variables: str) -> Ended:
         """Run a program to its end; `variables` are set in its environment beside those there are."""
         with self.started(program, *arguments, **variables) as process:
-            return finish(process, stdin)
+            return finish(process, stdin, self.patience)
 
     @contextmanager
     def started(self, program: str, *arguments: str, **variables: str) -> Iterator[subprocess.Popen[bytes]]:
         """A program that runs, its stdin open; killed at the end if it is still there."""
+        with self.started_as(program_command(program, *arguments), **variables) as process:
+            yield process
+
+    @contextmanager
+    def started_as(self, command: Sequence[str], **variables: str) -> Iterator[subprocess.Popen[bytes]]:
+        """As `started`, by a whole command line."""
         with subprocess.Popen(
-            program_command(program, *arguments),
+            command,
             cwd=self.folder,
             env={**self.environment, **variables},
             stdin=subprocess.PIPE,
@@ -99,10 +106,10 @@ class User:
         return ended.objects
 
 
-def finish(process: subprocess.Popen[bytes], stdin: bytes = b"") -> Ended:
-    """Give a program the rest of its input and wait for its end."""
+def finish(process: subprocess.Popen[bytes], stdin: bytes = b"", patience: float = PATIENCE) -> Ended:
+    """Give a program the rest of its input and wait for its end, for so many seconds."""
     started, before = time.monotonic(), os.times()
-    stdout, stderr = process.communicate(stdin, timeout=PATIENCE)
+    stdout, stderr = process.communicate(stdin, timeout=patience)
     seconds, after = time.monotonic() - started, os.times()
     own = after.children_user + after.children_system - before.children_user - before.children_system
     return Ended(process.returncode, stdout, stderr.decode("utf-8", "replace"), seconds, own)

@@ -23,7 +23,9 @@ from tests.cluster.devices import (
     numbers,
     revive,
     share_files,
+    staged,
     staged_bytes,
+    wait_lost,
     wait_nothing_staged,
     wait_staged,
 )
@@ -309,6 +311,30 @@ def test_a_producer_that_waits_for_stdin_can_be_interrupted(
         ended = finish(process)
     assert ended.exit_code == 130, ended
     wait_nothing_staged(fragile_cluster)
+
+
+@POSIX_ONLY
+def test_what_a_killed_producer_began_outlives_its_devices_and_is_no_image(
+    fragile_cluster: LocalCluster, owner: User
+) -> None:
+    before = share_files(fragile_cluster)
+    content = random_bytes(HALF)
+    with owner.started("producer", "-") as process:
+        feed(process, content)
+        wait_staged(fragile_cluster, *numbers(fragile_cluster))
+        process.kill()
+        process.wait()
+    begun = {path.name for path in staged(fragile_cluster)}
+    for index in numbers(fragile_cluster):
+        fragile_cluster.kill_device(index)
+    wait_lost(fragile_cluster, *numbers(fragile_cluster))
+    for index in numbers(fragile_cluster):
+        fragile_cluster.start_device(index)
+    fragile_cluster.wait_registered(len(fragile_cluster.devices))
+    assert {path.name for path in staged(fragile_cluster)} == begun
+    assert all(path.stat().st_size >= MIB for path in staged(fragile_cluster))
+    assert share_files(fragile_cluster) == before
+    assert owner.restore(sha256_of(content), output=owner.folder / "out").exit_code == 3
 
 
 def test_two_producers_of_one_image_at_once_both_succeed(fragile_cluster: LocalCluster, owner: User) -> None:

@@ -136,7 +136,7 @@ def test_an_invite_is_for_its_role_only(cluster: LocalCluster, tmp_path: Path, r
 @pytest.mark.parametrize("program", ["worker", "admin"])
 def test_what_is_no_invite_is_a_usage_error(cluster: LocalCluster, tmp_path: Path, damage: str, program: str) -> None:
     address = BrokerAddress("127.0.0.1", cluster.base_port, cluster.base_port + 1, KeyPair.generate().public)
-    invite = Invite(Role.WORKER if program == "worker" else Role.CLIENT, address, KeyPair.generate()).encode()
+    invite = Invite(Role.WORKER if program == "worker" else Role.CLIENT, [address], KeyPair.generate()).encode()
     other = "b" if invite[40] == "a" else "a"
     texts = {
         "garbage": "hello",

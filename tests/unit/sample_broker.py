@@ -7,6 +7,7 @@ delivered by itself: a test says what arrives, and when.
 from __future__ import annotations
 
 import itertools
+import random
 from collections.abc import Iterable
 from typing import Any, Callable, Optional, TypeVar
 
@@ -14,7 +15,9 @@ from msgspec import convert
 
 from broker.desk import Desk
 from broker.members import Member, MemberList, MembersFile
+from broker.retiring import Retiring
 from broker.rights import Standing
+from broker.steward.steward import Settings, Steward
 from broker.switchboard import Outgoing, Side, Switchboard
 from common.protocol.codec import pack, pack_header, unpack, unpack_header
 from common.protocol.envelope import Envelope, Kind, Operation
@@ -54,6 +57,7 @@ _SIDES = {
     Standing.INVITED_CLIENT: Side.CLIENTS,
     Standing.BROKER: Side.CLIENTS,
     Standing.INVITED_BROKER: Side.CLIENTS,
+    Standing.REVOKED: Side.CLIENTS,
 }
 
 
@@ -78,11 +82,22 @@ class MembersInMemory(MembersFile):
 
 
 class SampleBroker:
-    def __init__(self) -> None:
-        self.now = STARTED
+    def __init__(
+        self,
+        settings: Optional[Settings] = None,
+        seed: int = 1,
+        *,
+        members: Optional[MembersInMemory] = None,
+        now: float = STARTED,
+    ) -> None:
+        self.now = now
         self.today = TODAY
-        self.members = MembersInMemory()
-        self.switchboard = Switchboard(Desk(self.members, STARTED, lambda: self.today))
+        self.members = members or MembersInMemory()
+        self.desk = Desk(self.members, now, lambda: self.today)
+        catalog, devices = self.desk.catalog, self.desk.devices
+        self.steward = Steward(catalog, devices, settings or Settings(), random.Random(seed))  # noqa: S311 - the same in every run
+        self.retiring = Retiring(self.members, devices, catalog, self.steward, lambda: self.today)
+        self.switchboard = Switchboard(self.desk, self.steward, self.retiring)
         self._counter = itertools.count(1)
 
     def number(self) -> int:

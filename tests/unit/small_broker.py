@@ -23,9 +23,9 @@ from common.identity import KeyPair
 from common.invite import BrokerAddress
 from common.link.link import Link, run_with_link
 from common.link.sockets import make_router
-from common.protocol.codec import pack_header, unpack_header
+from common.protocol.codec import pack, pack_header, unpack_header
 from common.protocol.envelope import Envelope, Operation, decode_envelope
-from common.protocol.messages import GRANTED, Acknowledged, Answer, Code, Empty, Hello, Welcome
+from common.protocol.messages import GRANTED, Acknowledged, Answer, Brokers, Code, Empty, Hello, KnownBroker, Welcome
 
 R = TypeVar("R")
 PATIENCE = 30  # seconds: whatever takes so long does not come
@@ -71,8 +71,11 @@ class SmallBroker:
         self.answer: Callable[[Request], Responses] = granted
         self.welcome = Welcome(GRANTED, requests=16, requests_per_device=16, credit=64 << 20)
         self.pause = 0.0  # seconds after each message: a broker that is slow
-        self.requests: list[Request] = []  # without the greetings
+        self.requests: list[Request] = []  # without greetings and questions which brokers there are
         self.greetings: list[Hello] = []
+        self.brokers: list[KnownBroker] = []  # that it names whoever asks
+        self.told = 0  # how often it did
+        self.refused = 0  # handshakes of whoever is not admitted
         self.port = 0
         self._sessions = -1
         self._greeted: set[bytes] = set()
@@ -92,21 +95,32 @@ class SmallBroker:
         return BrokerAddress("127.0.0.1", self.port, self.port, self.pair.public)
 
     @property
+    def known(self) -> KnownBroker:
+        return KnownBroker("127.0.0.1", self.port, self.port, self.pair.public)
+
+    @property
     def identity(self) -> ClientIdentity:
         return ClientIdentity(self.client, [self.address])
 
     def cut_and_bind_anew(self) -> None:
         """Lose all connections and everything that was known of them."""
-        done = threading.Event()
 
         def rebind() -> None:
             self._router.close(linger=0)
             self._bind()
-            done.set()
 
-        self._tasks.put(rebind)
+        self._do(rebind)
+
+    def close_port(self) -> None:
+        """Lose all connections, and answer nobody until `cut_and_bind_anew`."""
+        self._do(lambda: self._router.close(linger=0))
+
+    def _do(self, task: Callable[[], None]) -> None:
+        done = threading.Event()
+        self._tasks.put(task)
+        self._tasks.put(done.set)
         if not done.wait(PATIENCE):
-            raise TimeoutError("the broker was not bound anew")
+            raise TimeoutError("the broker did not do it")
 
     def send(self, to: Request, responses: Responses) -> None:
         """Send messages to the client that this request came from."""
@@ -126,7 +140,12 @@ class SmallBroker:
     # --- the thread
 
     def _admits(self, key: bytes, _domain: str) -> Optional[str]:
-        return None if key in self.admitted else "not on the list"
+        if key in self.admitted:
+            return None
+        with self._changed:
+            self.refused += 1
+            self._changed.notify_all()
+        return "not on the list"
 
     def _bind(self) -> None:
         self._sessions += 1
@@ -147,7 +166,8 @@ class SmallBroker:
         while not self._stopping.is_set():
             poller = zmq.Poller()
             poller.register(self._authentication.socket, zmq.POLLIN)
-            poller.register(self._router, zmq.POLLIN)
+            if not self._router.closed:
+                poller.register(self._router, zmq.POLLIN)
             ready = dict(poller.poll(10))
             if self._authentication.socket in ready:
                 self._authentication.answer()
@@ -172,6 +192,9 @@ class SmallBroker:
                 self._greeted.add(request.peer)
                 self.greetings.append(unpack_header(request.header, Hello))
                 responses = [reply(request, self.welcome)]
+            elif request.envelope.operation is Operation.BROKERS:
+                self.told += 1
+                responses = [reply(request, Brokers(GRANTED), pack(self.brokers))]
             else:
                 self.requests.append(request)
                 known = request.peer in self._greeted

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from broker.catalog import Catalog
-from common.protocol.messages import AnnouncedShare, EncodingAt, ShareAt, shares_at_hand
+from broker.catalog import Catalog, Place
+from common.protocol.messages import AnnouncedShare, EncodingAt, ShareAt, Tombstone, shares_at_hand
 
 OWNER, STRANGER = b"a" * 16, b"b" * 16
 DEVICES = [bytes([number]) * 16 for number in range(1, 7)]
@@ -247,3 +247,178 @@ def test_what_a_device_no_longer_names_is_gone_from_the_list_too() -> None:
     found, rest = catalog.list(OWNER, b"", 1, everybody)
     assert (object_ids(found), rest) == ([OTHER_OBJECT], True)
     assert catalog.shares_on(DEVICES[0]) == 1
+
+
+# --- shares that are given up
+
+
+def test_a_share_that_a_device_withdraws_is_known_no_more() -> None:
+    catalog = full_catalog()
+    catalog.withdraw(DEVICES[2], [(ENCODING, 2), (ENCODING, 3), (OTHER_ENCODING, 2)])
+    found = only(catalog.locate(OWNER, OBJECT, everybody))
+    assert [entry.share for entry in found.shares] == [0, 1, 3, 4, 5]
+    assert (catalog.shares_on(DEVICES[2]), catalog.bytes_on(DEVICES[2])) == (0, 0)
+    assert catalog.holders(ENCODING) == set(DEVICES) - {DEVICES[2]}
+
+
+def test_a_damaged_share_can_be_withdrawn_too() -> None:
+    catalog = full_catalog()
+    catalog.announce(DEVICES[2], [share(2, sound=False)])
+    catalog.withdraw(DEVICES[2], [(ENCODING, 2)])
+    assert len(only(catalog.locate(OWNER, OBJECT, everybody)).shares) == 5
+
+
+def test_a_share_that_is_distrusted_counts_as_damaged_until_its_device_says_something_new_of_it() -> None:
+    catalog = full_catalog()
+    catalog.distrust(ENCODING, Place(1, DEVICES[1]))
+    catalog.distrust(ENCODING, Place(1, DEVICES[4]))  # which does not hold it
+    assert 1 not in shares_at_hand(only(catalog.locate(OWNER, OBJECT, everybody)))
+    assert catalog.shares_on(DEVICES[4]) == 1
+    catalog.announce(DEVICES[1], [share(1)])
+    assert 1 in shares_at_hand(only(catalog.locate(OWNER, OBJECT, everybody)))
+
+
+# --- what the steward asks
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["announce", "damage", "withdraw", "forget", "distrust"]),
+            st.integers(0, 3),
+            st.integers(0, 5),
+            st.sampled_from([ENCODING, OTHER_ENCODING]),
+            st.sampled_from([OBJECT, OTHER_OBJECT]),
+        ),
+        max_size=40,
+    )
+)
+def test_after_any_sequence_of_what_devices_say_the_indices_agree_with_their_last_words(
+    said: list[tuple[str, int, int, bytes, bytes]],
+) -> None:
+    catalog = Catalog()
+    held: dict[tuple[int, bytes, int], Optional[bytes]] = {}  # device, encoding, share → object id; None: damaged
+    for what, device, index, encoding, object_id in said:
+        key = (device, encoding, index)
+        if what == "announce":
+            catalog.announce(DEVICES[device], [share(index, encoding, object_id)])
+            held[key] = object_id
+        elif what == "damage":
+            catalog.announce(DEVICES[device], [share(index, encoding, object_id, sound=False)])
+            held[key] = None
+        elif what == "withdraw":
+            catalog.withdraw(DEVICES[device], [(encoding, index)])
+            held.pop(key, None)
+        elif what == "distrust":
+            catalog.distrust(encoding, Place(index, DEVICES[device]))
+            held.update({key: None} if key in held else {})
+        else:
+            catalog.forget_device(DEVICES[device])
+            held = {other: object_id for other, object_id in held.items() if other[0] != device}
+    for number in range(4):
+        own = [key for key in held if key[0] == number]
+        assert catalog.shares_on(DEVICES[number]) == len(own)
+        assert catalog.encodings_on(DEVICES[number]) == {encoding for _, encoding, _ in own}
+        assert catalog.bytes_on(DEVICES[number]) == 1000 * sum(held[key] is not None for key in own)
+    assert len(catalog) == len({encoding for _, encoding, _ in held})
+    listed, _ = catalog.list(OWNER, b"", 10, everybody)
+    assert object_ids(listed) == sorted(object_ids(listed))
+    assert {(e.object_id, e.encoding_id) for e in listed} == {(o, key[1]) for key, o in held.items() if o is not None}
+    sound = {(e.object_id, e.encoding_id, s.share, s.device_id) for e in listed for s in e.shares if s.sound}
+    assert sound == {(o, key[1], key[2], DEVICES[key[0]]) for key, o in held.items() if o is not None}
+
+
+def test_an_encoding_is_known_by_the_claim_that_most_devices_make() -> None:
+    catalog = full_catalog()
+    catalog.announce(DEVICES[0], [AnnouncedShare(ENCODING, 0, OTHER_OBJECT, STRANGER, 1, 6, 1)])
+    known = catalog.known(ENCODING)
+    assert known is not None
+    assert (known.claim.object_id, len(known.sound), known.contrary) == (OBJECT, 5, frozenset({DEVICES[0]}))
+    assert catalog.known(OTHER_ENCODING) is None
+
+
+def test_what_changed_is_told_once() -> None:
+    catalog = full_catalog()
+    assert catalog.take_touched() == [ENCODING]
+    assert catalog.take_touched() == []
+    catalog.withdraw(DEVICES[0], [(ENCODING, 0), (OTHER_ENCODING, 0)])
+    assert catalog.take_touched() == [ENCODING]
+    catalog.forget_device(DEVICES[1])
+    assert catalog.take_touched() == [ENCODING]
+
+
+# --- what was deleted
+
+
+def tombstone(generation: int = 1, capability: bytes = b"c" * 32, ends: int = 1000) -> Tombstone:
+    return Tombstone(ENCODING, OBJECT, OWNER, capability, generation, 10, ends)
+
+
+def test_an_encoding_that_was_deleted_is_shown_no_more_although_a_device_still_holds_shares_of_it() -> None:
+    catalog = full_catalog()
+    catalog.announce(DEVICES[0], [share(0, OTHER_ENCODING)])
+    catalog.bury(DEVICES[5], [tombstone()])
+    assert [e.encoding_id for e in catalog.locate(OWNER, OBJECT, everybody)] == [OTHER_ENCODING]
+    assert catalog.encodings_of(OWNER, OBJECT) == [OTHER_ENCODING]
+    catalog.withdraw(DEVICES[0], [(OTHER_ENCODING, 0)])
+    assert catalog.list(OWNER, b"", 10, everybody) == ([], True)
+
+
+def test_a_page_is_filled_past_what_was_deleted() -> None:
+    catalog = Catalog()
+    ids = [bytes([number]) * 32 for number in range(4)]
+    for object_id in ids:
+        catalog.announce(DEVICES[0], [share(0, object_id[:16], object_id)])
+    for object_id in ids[:2]:
+        catalog.bury(DEVICES[0], [Tombstone(object_id[:16], object_id, OWNER, b"c" * 32, 1, 10, 1000)])
+    page, rest = catalog.list(OWNER, b"", 1, everybody)
+    assert (object_ids(page), rest) == ([ids[2]], False)
+    page, rest = catalog.list(OWNER, ids[2], 1, everybody)
+    assert (object_ids(page), rest) == ([ids[3]], True)
+
+
+def test_a_deletion_that_was_taken_back_hides_nothing_and_the_higher_generation_holds_whoever_tells_it_last() -> None:
+    catalog = full_catalog()
+    catalog.bury(DEVICES[0], [tombstone(2)])
+    catalog.bury(DEVICES[1], [tombstone(1)])
+    assert len(catalog.locate(OWNER, OBJECT, everybody)) == 1
+    assert catalog.tombstones.behind(ENCODING) == [DEVICES[1]]
+    catalog.bury(DEVICES[0], [tombstone(3)])
+    assert catalog.locate(OWNER, OBJECT, everybody) == []
+
+
+def test_one_device_cannot_hide_an_encoding_once_the_others_have_seen_that_its_capability_opens_nothing() -> None:
+    catalog = full_catalog()
+    false = tombstone(capability=b"f" * 32)
+    catalog.bury(DEVICES[0], [false])
+    assert catalog.locate(OWNER, OBJECT, everybody) == []
+    catalog.tombstones.refute(DEVICES[1], false)
+    assert len(catalog.locate(OWNER, OBJECT, everybody)) == 1
+
+
+def test_one_device_that_stands_against_a_deletion_does_not_take_back_what_several_tell() -> None:
+    catalog = full_catalog()
+    for device in DEVICES[:3]:
+        catalog.bury(device, [tombstone()])
+    catalog.tombstones.refute(DEVICES[5], tombstone())
+    assert catalog.locate(OWNER, OBJECT, everybody) == []
+
+
+def test_what_a_device_told_of_deletions_is_forgotten_before_it_tells_anew_and_the_others_word_stays() -> None:
+    catalog = full_catalog()
+    catalog.bury(DEVICES[0], [tombstone()])
+    catalog.bury(DEVICES[1], [tombstone()])
+    catalog.forget_device(DEVICES[0])
+    assert catalog.locate(OWNER, OBJECT, everybody) == []
+    catalog.forget_device(DEVICES[1])
+    assert catalog.tombstones.encodings_of(OWNER) == []
+    catalog.announce(DEVICES[0], [share(0)])
+    assert len(catalog.locate(OWNER, OBJECT, everybody)) == 1
+
+
+def test_a_tombstone_is_forgotten_when_it_ends() -> None:
+    catalog = full_catalog()
+    catalog.bury(DEVICES[0], [tombstone(ends=1000)])
+    assert catalog.tombstones.expire(999) == []
+    assert catalog.tombstones.expire(1000) == [ENCODING]
+    assert len(catalog.locate(OWNER, OBJECT, everybody)) == 1

@@ -191,6 +191,7 @@ def test_saved_brokers_are_loaded_again_in_order_and_private(tmp_path: Path) -> 
     [
         pytest.param("", id="empty"),
         pytest.param("{}", id="no list"),
+        pytest.param("[]", id="no broker"),
         pytest.param("[5]", id="a list of numbers"),
         pytest.param(json.dumps([{**KNOWN_BROKER, "client_port": "5570"}]), id="text for a port"),
         pytest.param(json.dumps([{"host": "broker.lan"}]), id="no key"),

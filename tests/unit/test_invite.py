@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from common.errors import UsageError
 from common.identity import KeyPair
-from common.invite import BrokerAddress, Invite, Role, decode_invite
+from common.invite import BrokerAddress, Invite, Role, decode_invite, same_cluster
 
 ONE_TIME = KeyPair.from_secret(bytes(range(32)))
 BROKER_KEY = bytes(range(100, 132))
@@ -22,13 +22,13 @@ keys = st.binary(min_size=32, max_size=32)
 invites = st.builds(
     Invite,
     st.sampled_from(Role),
-    st.builds(BrokerAddress, hosts, ports, ports, keys),
+    st.lists(st.builds(BrokerAddress, hosts, ports, ports, keys), min_size=1, max_size=4),
     keys.map(KeyPair.from_secret),
 )
 
 
 def invite(host: str = "broker.lan", role: Role = Role.WORKER) -> Invite:
-    return Invite(role, BrokerAddress(host, 5570, 5571, BROKER_KEY), ONE_TIME)
+    return Invite(role, [BrokerAddress(host, 5570, 5571, BROKER_KEY)], ONE_TIME)
 
 
 def assert_refused(text: str) -> None:
@@ -44,6 +44,30 @@ def assert_refused(text: str) -> None:
 @given(invites)
 def test_an_invite_is_read_back_as_it_was_printed(printed: Invite) -> None:
     assert decode_invite(printed.encode()) == printed
+
+
+def test_it_names_four_brokers_at_most_the_one_that_made_it_first() -> None:
+    brokers = [BrokerAddress(f"broker-{number}.lan", 5570, 5571, bytes([number]) * 32) for number in range(6)]
+    assert decode_invite(Invite(Role.CLIENT, brokers, ONE_TIME).encode()).brokers == brokers[:4]
+
+
+def test_where_names_are_long_it_names_fewer_and_stays_below_a_kibibyte() -> None:
+    brokers = [BrokerAddress("h" * 250, 5570, 5571, bytes([number]) * 32) for number in range(4)]
+    printed = Invite(Role.WORKER, brokers, ONE_TIME).encode()
+    assert len(printed) <= 1024
+    assert decode_invite(printed).brokers == brokers[:2]
+
+
+def test_a_broker_with_an_address_that_fits_in_no_invite_is_told_so() -> None:
+    with pytest.raises(UsageError, match="too long"):
+        invite("h" * 1000).encode()
+
+
+def test_two_lists_with_a_broker_in_common_are_of_one_cluster() -> None:
+    first, second, third = (BrokerAddress("broker.lan", 5570, 5571, bytes([number]) * 32) for number in range(3))
+    assert same_cluster([first, second], [BrokerAddress("elsewhere", 1, 1, second.public_key), third])
+    assert not same_cluster([first, second], [third])
+    assert not same_cluster([], [third])
 
 
 @given(invites)
@@ -100,7 +124,7 @@ def test_an_invite_is_for_the_role_it_was_made_for() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "-", "--", "tessera-worker-", "tessera-client-aa", "tessera-worker-" + "a" * 2000]
+    "text", ["", "-", "--", "tessera-worker-", "tessera-broker-aa", "tessera-worker-" + "a" * 2000]
 )
 def test_what_is_no_invite_is_refused(text: str) -> None:
     assert_refused(text)
@@ -128,9 +152,10 @@ def test_neither_invite_nor_key_pair_shows_its_secret(show: object) -> None:
     [
         ("broker.lan", Role.CLIENT, "tcp://broker.lan:5570"),
         ("broker.lan", Role.WORKER, "tcp://broker.lan:5571"),
+        ("broker.lan", Role.BROKER, "tcp://broker.lan:5570"),
         ("192.0.2.7", Role.CLIENT, "tcp://192.0.2.7:5570"),
         ("fe80::1", Role.WORKER, "tcp://[fe80::1]:5571"),
     ],
 )
 def test_each_role_has_its_port(host: str, role: Role, endpoint: str) -> None:
-    assert invite(host).broker.endpoint(role) == endpoint
+    assert invite(host).brokers[0].endpoint(role) == endpoint

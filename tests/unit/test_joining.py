@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -10,46 +9,20 @@ from pathlib import Path
 
 import pytest
 
-from broker.members import MembersFile
+from broker.members import Address
 from broker.rights import Standing
-from broker.server import Listening, Server
-from cluster.ports import find_base_port
 from common import joining
 from common.errors import RefusedError, UnreachableError, UsageError
 from common.identity import KeyPair
-from common.invite import INVITE_LIFETIME, BrokerAddress, Invite, Role
+from common.invite import INVITE_LIFETIME, BrokerAddress, Role
 from common.joining import join
-
-
-class RunningBroker:
-    def __init__(self, folder: Path, port: int) -> None:
-        pair = KeyPair.generate()
-        self.members = MembersFile(folder)
-        self.address = BrokerAddress("127.0.0.1", port, port + 1, pair.public)
-        self._server = Server(Listening("127.0.0.1", port, port + 1), pair, MembersFile(folder))
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._server.serve, args=(self._stopping,))
-        self._thread.start()
-
-    def invite(self, role: Role, age: int = 0) -> Invite:
-        one_time = KeyPair.generate()
-        self.members.change(lambda members: members.invite(one_time.public, role, int(time.time()) - age))
-        return Invite(role, self.address, one_time)
-
-    def standing(self, key: bytes) -> Standing | None:
-        self.members.refresh()
-        member = self.members.members.find(key, int(time.time()))
-        return None if member is None else member.standing
-
-    def stop(self) -> None:
-        self._stopping.set()
-        self._thread.join()
-        self._server.close()
+from common.protocol.messages import ReachedAt
+from tests.unit.running_broker import RunningBroker
 
 
 @pytest.fixture(scope="module")
 def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningBroker]:
-    running = RunningBroker(tmp_path_factory.mktemp("broker"), find_base_port())
+    running = RunningBroker(tmp_path_factory.mktemp("broker"))
     yield running
     running.stop()
 
@@ -62,6 +35,56 @@ def test_a_joiner_is_admitted_under_its_name_and_again_with_the_same_answer(
     assert join(invite, role, f"a {role.value}", permanent) == f"a {role.value}"
     assert join(invite, role, f"a {role.value}", permanent) == f"a {role.value}"
     assert broker.standing(permanent.public) is standing
+
+
+def test_a_broker_is_admitted_with_the_address_that_others_reach_it_at(broker: RunningBroker) -> None:
+    permanent = KeyPair.generate()
+    assert join(broker.invite(Role.BROKER), Role.BROKER, "broker-b", permanent, ReachedAt("b.lan", 1, 2)) == "broker-b"
+    assert broker.standing(permanent.public) is Standing.BROKER
+    assert broker.members.members.brokers()[permanent.public] == Address("b.lan", 1, 2)
+
+
+@pytest.mark.parametrize(("role", "reached_at"), [(Role.BROKER, None), (Role.WORKER, ReachedAt("b.lan", 1, 2))])
+def test_a_broker_and_nobody_else_says_where_it_is_reached(
+    broker: RunningBroker, role: Role, reached_at: ReachedAt | None
+) -> None:
+    permanent = KeyPair.generate()
+    with pytest.raises(RefusedError, match="a broker, and nobody else"):
+        join(broker.invite(role), role, "odd", permanent, reached_at)
+    assert broker.standing(permanent.public) is None
+
+
+def test_where_one_broker_is_away_or_does_not_know_the_invite_the_next_is_asked(
+    broker: RunningBroker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(joining, "PATIENCE", 8.0)
+    away = BrokerAddress("127.0.0.1", 1, 1, b"x" * 32)
+    unknowing = RunningBroker(tmp_path)
+    try:
+        invite = broker.invite(Role.CLIENT)
+        others = [away, BrokerAddress("no host: at all", 1, 1, b"x" * 32), unknowing.address]
+        name = join(replace(invite, brokers=[*others, broker.address]), Role.CLIENT, "tablet", KeyPair.generate())
+        assert name == "tablet"
+        with pytest.raises(RefusedError, match="over or was withdrawn"):
+            join(replace(invite, brokers=others), Role.CLIENT, "tablet", KeyPair.generate())
+    finally:
+        unknowing.stop()
+
+
+def test_an_invite_that_one_broker_knows_to_be_used_is_not_shown_to_another(
+    broker: RunningBroker, tmp_path: Path
+) -> None:
+    """The other may not have heard of it yet."""
+    behind = RunningBroker(tmp_path)
+    try:
+        invite, permanent = broker.invite(Role.WORKER), KeyPair.generate()
+        behind.members.change(lambda members: members.merge(broker.members.members.all(), int(time.time())))
+        join(invite, Role.WORKER, "nas", KeyPair.generate())
+        with pytest.raises(RefusedError, match="has been used"):
+            join(replace(invite, brokers=[broker.address, behind.address]), Role.WORKER, "nas", permanent)
+        assert behind.standing(permanent.public) is None
+    finally:
+        behind.stop()
 
 
 def test_a_name_that_is_taken_gets_a_number(broker: RunningBroker) -> None:
@@ -104,4 +127,4 @@ def test_where_the_broker_does_not_answer_the_address_is_named(
     if fault == "another broker answers there":
         address = BrokerAddress("127.0.0.1", broker.address.client_port, broker.address.worker_port, b"x" * 32)
     with pytest.raises(UnreachableError, match=address.endpoint(Role.WORKER)):
-        join(replace(invite, broker=address), Role.WORKER, "nas", KeyPair.generate())
+        join(replace(invite, brokers=[address]), Role.WORKER, "nas", KeyPair.generate())

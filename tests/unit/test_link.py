@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import zmq
 
 from common.errors import UnreachableError
-from common.link import link as link_module
+from common.link.attachment import Attachment, Pending
 from common.link.declined import DeclinedError
 from common.link.link import Link
 from common.protocol.codec import MAX_PAYLOAD
@@ -225,12 +225,16 @@ def test_one_event_suffices_to_send_and_take_all_there_is(broker: SmallBroker) -
     swallowing = SwallowingSocket()
 
     async def work() -> None:
-        link = Link(broker.identity, TOKEN)
-        worst: Any = swallowing
-        link._socket = worst
-        waiting = [link_module._Pending([bytes([n])], asyncio.get_running_loop().create_future()) for n in range(10)]
-        link._unsent.extend(waiting)
-        link._on_event()
+        context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        attachment = Attachment(context, broker.client, broker.address, lambda frames: None, lambda change: None)
+        real, worst = attachment._socket, cast(Any, swallowing)
+        attachment._socket = worst
+        waiting = [Pending([bytes([n])], asyncio.get_running_loop().create_future()) for n in range(10)]
+        attachment._unsent.extend(waiting)
+        attachment._on_event()
+        attachment._socket = real
+        attachment.close()
+        context.destroy(linger=0)
 
     asyncio.run(work())
     assert swallowing.sent == [[bytes([number])] for number in range(10)]

@@ -16,9 +16,13 @@ import pytest
 
 from cluster.environment_file import read_environment_file, write_environment_file
 from cluster.local import LocalCluster, require_success, stop_cluster
+from cluster.looking import lend_client
 from cluster.ports import find_base_port
 from cluster.process import BackgroundProcess
-from common.errors import IntegrityError, NotEnoughError, TesseraError, UsageError
+from common.errors import IntegrityError, NotEnoughError, NotFoundError, TesseraError, UsageError
+from common.home import load_brokers, save_brokers
+from common.identity import KeyPair, load_key_pair, save_key_pair
+from common.invite import BrokerAddress
 
 SHELL = shutil.which("sh")
 AWKWARD_VALUES = [
@@ -93,14 +97,14 @@ def test_a_damaged_env_is_named(tmp_path: Path, text: str) -> None:
         read_environment_file(tmp_path / "env")
 
 
-@pytest.mark.parametrize("which", [0, 1])
+@pytest.mark.parametrize("which", [0, 1, 2, 3])
 def test_a_taken_port_is_refused_and_nothing_is_made(tmp_path: Path, which: int) -> None:
-    base_port = find_base_port()
+    base_port = find_base_port(brokers=2)
     with socket.socket() as other:
         other.bind(("127.0.0.1", base_port + which))
         other.listen()
         with pytest.raises(UsageError, match=f"port {base_port + which} of 127.0.0.1 is taken"):
-            LocalCluster(tmp_path / "new", base_port=base_port).start()
+            LocalCluster(tmp_path / "new", base_port=base_port, brokers=2).start()
     assert not (tmp_path / "new").exists()
 
 
@@ -128,7 +132,30 @@ def test_an_existing_cluster_keeps_its_size_ports_and_passphrase(tmp_path: Path)
     assert cluster.environment["TESSERA_PASSPHRASE"] == KEPT
 
 
-@pytest.mark.parametrize(("option", "wanted"), [("workers", 4), ("base_port", 1)])
+def test_an_existing_cluster_keeps_its_brokers_and_each_has_two_ports(tmp_path: Path) -> None:
+    complete_folder(tmp_path, workers=3, base_port=6000)
+    (tmp_path / "broker-2").mkdir()
+    cluster = LocalCluster(tmp_path)
+    assert cluster.broker_count == 2
+    assert cluster.ports == [6000, 6001, 6002, 6003]
+    ports = [cluster.broker_environment(index)["TESSERA_CLIENT_PORT"] for index in (1, 2)]
+    assert ports == ["6000", "6002"]
+
+
+def test_a_broker_is_asked_by_a_client_that_knows_no_other(tmp_path: Path) -> None:
+    pair = KeyPair.generate()
+    save_key_pair(tmp_path / "owner" / "client" / "client.key", pair)
+    brokers = [BrokerAddress("127.0.0.1", port, port + 1, bytes([port % 256]) * 32) for port in (6000, 6002)]
+    save_brokers(tmp_path / "owner" / "client" / "brokers.json", brokers)
+    for _ in range(2):
+        lend_client(tmp_path / "owner", tmp_path / "borrower", 6002)
+        assert load_brokers(tmp_path / "borrower" / "client" / "brokers.json") == brokers[1:]
+        assert load_key_pair(tmp_path / "borrower" / "client" / "client.key") == pair
+    with pytest.raises(NotFoundError, match="no broker at port 6004"):
+        lend_client(tmp_path / "owner", tmp_path / "borrower", 6004)
+
+
+@pytest.mark.parametrize(("option", "wanted"), [("workers", 4), ("base_port", 1), ("brokers", 2)])
 def test_an_existing_cluster_with_another_size_or_port_is_refused(tmp_path: Path, option: str, wanted: int) -> None:
     complete_folder(tmp_path, workers=3, base_port=5570)
     with pytest.raises(UsageError, match="the cluster in this folder has"):

@@ -7,14 +7,15 @@ import sys
 import threading
 from functools import partial
 from pathlib import Path
+from typing import Callable
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from broker.members import Member, MemberList, MembersFile
+from broker.members import Address, Member, MemberList, MembersFile
 from broker.rights import Standing
-from common.errors import IntegrityError, RefusedError
+from common.errors import IntegrityError, NotFoundError, RefusedError, UsageError
 from common.identity import KeyPair
 from common.invite import INVITE_LIFETIME, Role
 
@@ -23,6 +24,7 @@ ONE_TIME, OTHER_ONE_TIME = b"1" * 32, b"2" * 32
 KEY, OTHER_KEY = b"k" * 32, b"o" * 32
 LAST_SECOND = NOW + INVITE_LIFETIME - 1
 OVER = NOW + INVITE_LIFETIME
+HERE, THERE = Address("here.lan", 5570, 5571), Address("there.lan", 5570, 5571)
 
 
 def invited(role: Role = Role.WORKER) -> MemberList:
@@ -44,13 +46,16 @@ def standing(members: MemberList, key: bytes, now: int = NOW) -> Standing | None
     [
         (Role.WORKER, Standing.INVITED_WORKER, Standing.WORKER),
         (Role.CLIENT, Standing.INVITED_CLIENT, Standing.CLIENT),
+        (Role.BROKER, Standing.INVITED_BROKER, Standing.BROKER),
     ],
 )
 def test_an_invite_lets_a_key_in_as_what_it_says(role: Role, invited_as: Standing, admitted_as: Standing) -> None:
     members = invited(role)
     assert standing(members, ONE_TIME) is invited_as
     assert standing(members, KEY) is None
-    assert members.admit(ONE_TIME, KEY, "nas", NOW) == Member(KEY.hex(), admitted_as, "nas", NOW)
+    address = HERE if role is Role.BROKER else None
+    admitted = members.admit(ONE_TIME, KEY, "nas", NOW, address)
+    assert admitted == Member(KEY.hex(), admitted_as, "nas", NOW, address=address)
     assert standing(members, KEY) is admitted_as
 
 
@@ -145,6 +150,206 @@ def test_workers_are_those_admitted_as_workers() -> None:
     assert members.workers() == [worker]
 
 
+# --- revoking
+
+
+def admitted(role: Role = Role.WORKER, name: str = "nas") -> MemberList:
+    members = invited(role)
+    members.admit(ONE_TIME, KEY, name, NOW, HERE if role is Role.BROKER else None)
+    return members
+
+
+def test_whoever_is_revoked_is_nobody_and_the_name_is_free_again() -> None:
+    members = admitted()
+    assert members.revoke("nas", NOW).standing is Standing.WORKER
+    assert standing(members, KEY) is None
+    assert members.workers() == []
+    assert members.revoked(KEY)
+    members.invite(OTHER_ONE_TIME, Role.WORKER, NOW)
+    assert members.admit(OTHER_ONE_TIME, OTHER_KEY, "nas", NOW).name == "nas"
+
+
+def test_the_invite_that_let_a_revoked_member_in_does_not_do_so_again() -> None:
+    members = admitted()
+    members.revoke("nas", NOW)
+    with pytest.raises(RefusedError, match="has been used"):
+        members.admit(ONE_TIME, KEY, "nas", NOW)
+
+
+def test_a_new_invite_lets_a_revoked_member_in_again() -> None:
+    members = admitted()
+    members.revoke("nas", NOW)
+    members.invite(OTHER_ONE_TIME, Role.WORKER, NOW)
+    members.admit(OTHER_ONE_TIME, KEY, "nas", NOW)
+    assert standing(members, KEY) is Standing.WORKER
+    assert not members.revoked(KEY)
+
+
+def test_who_is_not_there_or_not_admitted_cannot_be_revoked() -> None:
+    members = admitted()
+    members.invite(OTHER_ONE_TIME, Role.CLIENT, NOW)
+    for name in ("", "nobody", OTHER_ONE_TIME.hex(), KEY.hex()[:7]):
+        with pytest.raises(NotFoundError):
+            members.revoke(name, NOW)
+    members.revoke("nas", NOW)
+    with pytest.raises(NotFoundError):
+        members.revoke("nas", NOW)
+
+
+def test_of_two_with_one_name_the_key_says_which_is_revoked() -> None:
+    """Two brokers may each admit one under the same name before their lists meet."""
+    members = MemberList([Member(key.hex(), Standing.WORKER, "nas", NOW) for key in (KEY, OTHER_KEY)])
+    with pytest.raises(UsageError, match="2 members are called nas") as refusal:
+        members.revoke("nas", NOW)
+    assert "beginning of its key" in (refusal.value.advice or "")
+    members.revoke(KEY.hex()[:16], NOW)
+    assert (standing(members, KEY), standing(members, OTHER_KEY)) == (None, Standing.WORKER)
+
+
+# --- brokers on the list
+
+
+def test_a_broker_enters_itself_and_its_new_address_when_it_moved() -> None:
+    members = MemberList([])
+    members.enter_broker(KEY, "broker-a", HERE, NOW)
+    members.enter_broker(KEY, "another name", HERE, NOW + 1)
+    assert members.all() == [Member(KEY.hex(), Standing.BROKER, "broker-a", NOW, address=HERE)]
+    members.enter_broker(KEY, "broker-a", THERE, NOW)
+    assert members.brokers() == {KEY: THERE}
+
+
+def test_a_broker_that_was_revoked_does_not_enter_itself_again() -> None:
+    members = admitted(Role.BROKER)
+    members.revoke("nas", NOW)
+    with pytest.raises(RefusedError, match="revoked"):
+        members.enter_broker(KEY, "nas", HERE, NOW)
+    assert members.brokers() == {}
+
+
+def test_what_an_invite_says_of_a_broker_holds_until_a_list_tells_more() -> None:
+    members = MemberList([])
+    members.presume_broker(KEY, "broker-here.lan", HERE, NOW + 5)
+    assert members.brokers() == {KEY: HERE}
+    members.merge(admitted(Role.BROKER).all(), NOW)
+    assert members.find(KEY, NOW) == Member(KEY.hex(), Standing.BROKER, "nas", NOW, address=HERE)
+    members.presume_broker(KEY, "broker-there.lan", THERE, NOW)
+    assert members.brokers() == {KEY: HERE}, "it is known already"
+
+
+# --- two lists become one
+
+moments = st.integers(NOW, NOW + 3)
+some_keys = st.sampled_from([KEY, OTHER_KEY]).map(bytes.hex)
+records = st.builds(
+    Member,
+    some_keys,
+    st.sampled_from(Standing),
+    st.sampled_from(["nas", "pi"]),
+    moments,
+    st.none() | st.integers(NOW - 1, NOW + 2),
+    st.none() | some_keys,
+    st.none() | st.sampled_from([HERE, THERE]),
+    st.integers(0, 3),
+)
+lists = st.lists(records, max_size=5)
+
+
+def merged(*parts: list[Member]) -> list[Member]:
+    members = MemberList([])
+    for part in parts:
+        members.merge(part, NOW)
+    return sorted(members.all(), key=lambda member: member.public_key)
+
+
+@given(lists, lists, lists)
+def test_in_whatever_order_lists_are_merged_the_result_is_one(
+    a: list[Member], b: list[Member], c: list[Member]
+) -> None:
+    assert merged(a, b, c) == merged(c, b, a) == merged(b, a, c)
+    assert merged(a, merged(b, c)) == merged(merged(a, b), c)
+    assert merged(a, b, a, b) == merged(a, b)
+
+
+@given(lists)
+def test_what_is_over_is_not_brought_back(a: list[Member]) -> None:
+    assert all(member.expires is None or member.expires > NOW for member in merged(a))
+
+
+actions = st.lists(st.sampled_from(["move", "invite", "merge"]), max_size=6)
+
+
+@given(actions, actions)
+def test_no_older_list_brings_a_revoked_member_back(before: list[str], meanwhile: list[str]) -> None:
+    """Whatever else happened to the member before, and at another broker that had not heard of it yet."""
+    here = admitted(Role.BROKER)
+    change(here, before)
+    there = MemberList(here.all())
+    change(there, meanwhile)
+    here.revoke("nas", NOW)
+    for first, second in ((here, there), (there, here)):
+        first.merge(second.all(), NOW)
+        assert first.revoked(KEY)
+        assert standing(first, KEY) is None
+
+
+def change(members: MemberList, actions: list[str]) -> None:
+    for number, action in enumerate(actions):
+        if action == "move":
+            members.enter_broker(KEY, "nas", Address("elsewhere", 1 + number, 1), NOW)
+        elif action == "invite":
+            members.invite(bytes([number]) * 32, Role.WORKER, NOW)
+        else:
+            members.merge(admitted(Role.BROKER).all(), NOW)
+
+
+def test_a_new_invite_after_the_revocation_holds_against_it() -> None:
+    here = admitted()
+    here.revoke("nas", NOW)
+    there = MemberList(here.all())
+    there.invite(OTHER_ONE_TIME, Role.WORKER, NOW)
+    there.admit(OTHER_ONE_TIME, KEY, "nas", NOW)
+    here.merge(there.all(), NOW)
+    assert standing(here, KEY) is Standing.WORKER
+
+
+def test_a_used_invite_stays_used_when_a_list_from_before_comes() -> None:
+    before = invited().all()
+    members = admitted()
+    members.merge(before, NOW)
+    with pytest.raises(RefusedError, match="has been used"):
+        members.admit(ONE_TIME, OTHER_KEY, "pi", NOW)
+
+
+def test_a_revocation_is_forgotten_after_a_year_and_a_new_admission_then_holds() -> None:
+    members, year = admitted(), 365 * 24 * 3600
+    members.revoke("nas", NOW)
+    old = members.all()
+    anew = MemberList([])
+    anew.invite(OTHER_ONE_TIME, Role.WORKER, NOW + year)
+    anew.admit(OTHER_ONE_TIME, KEY, "nas", NOW + year)
+    anew.merge(old, NOW + year)
+    assert standing(anew, KEY, NOW + year) is Standing.WORKER
+    members.merge(anew.all(), NOW + year)
+    assert standing(members, KEY, NOW + year) is Standing.WORKER
+
+
+def test_every_change_of_a_member_raises_its_revision() -> None:
+    members = invited(Role.BROKER)
+    changes: list[Callable[[], object]] = [
+        lambda: members.admit(ONE_TIME, KEY, "nas", NOW, HERE),
+        lambda: members.enter_broker(KEY, "nas", THERE, NOW),
+        lambda: members.revoke("nas", NOW),
+        lambda: members.invite(OTHER_ONE_TIME, Role.WORKER, NOW),
+        lambda: members.admit(OTHER_ONE_TIME, KEY, "nas", NOW),
+    ]
+    for change in changes:
+        former = {member.public_key: member for member in members.all()}
+        change()
+        changed = [member for member in members.all() if former.get(member.public_key) != member]
+        assert changed
+        assert all(m.revision > former[m.public_key].revision for m in changed if m.public_key in former)
+
+
 # --- the file
 
 
@@ -179,6 +384,17 @@ def test_where_nothing_changed_nothing_is_read_again(tmp_path: Path) -> None:
     file.change(lambda members: members.invite(ONE_TIME, Role.WORKER, NOW))
     before = file.members
     file.refresh()
+    assert file.members is before
+
+
+def test_where_a_change_changes_nothing_nothing_is_written(tmp_path: Path) -> None:
+    """Else two brokers would send each other their lists for ever."""
+    file = MembersFile(tmp_path)
+    file.change(lambda members: members.invite(ONE_TIME, Role.WORKER, NOW))
+    before = file.members
+    stamp = (tmp_path / "members.json").stat()
+    file.change(lambda members: members.merge(before.all(), NOW))
+    assert (tmp_path / "members.json").stat() == stamp
     assert file.members is before
 
 
@@ -237,3 +453,26 @@ def test_a_damaged_file_is_an_error_that_names_it_and_nobody_is_a_member(tmp_pat
     (tmp_path / "members.json").write_text(content)
     with pytest.raises(IntegrityError, match=r"members\.json is damaged"):
         MembersFile(tmp_path)
+
+
+# --- retiring
+
+
+def test_a_device_that_is_to_retire_is_marked_in_the_file_until_it_is_to_stay(tmp_path: Path) -> None:
+    file = MembersFile(tmp_path)
+    file.change(lambda members: members.invite(ONE_TIME, Role.WORKER, NOW))
+    member = file.change(lambda members: members.admit(ONE_TIME, KEY, "nas", NOW))
+    file.change(lambda members: members.retire(member.public_key))
+    (there,) = MembersFile(tmp_path).members.workers()
+    assert there.retiring
+    file.change(lambda members: members.retire(member.public_key, cancel=True))
+    (there,) = MembersFile(tmp_path).members.workers()
+    assert not there.retiring
+
+
+def test_only_a_device_can_retire() -> None:
+    members = invited(Role.CLIENT)
+    members.admit(ONE_TIME, KEY, "laptop", NOW)
+    for key in (KEY, OTHER_KEY):
+        with pytest.raises(NotFoundError, match="no device"):
+            members.retire(key.hex())

@@ -55,9 +55,16 @@ STANDINGS = (
 
 
 @pytest.mark.parametrize("operation", Operation)
-@pytest.mark.parametrize("standing", Standing)
+@pytest.mark.parametrize("standing", STANDINGS)
 def test_each_role_may_ask_what_the_table_says(standing: Standing, operation: Operation) -> None:
     assert may(standing, operation) is TABLE[operation][STANDINGS.index(standing)]
+
+
+@pytest.mark.parametrize("operation", Operation)
+def test_whoever_is_revoked_may_nothing(operation: Operation) -> None:
+    assert {*STANDINGS, Standing.REVOKED} == set(Standing)
+    assert not may(Standing.REVOKED, operation)
+    assert Standing.REVOKED not in WORKER_SIDE | CLIENT_SIDE
 
 
 def test_what_is_meant_for_a_device_is_what_only_clients_ask_of_workers() -> None:

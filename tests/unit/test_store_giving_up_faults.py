@@ -152,6 +152,15 @@ def check_after(folder: Path, acknowledged: set[str]) -> None:
     if SURPLUS.key(SHARE) in store.held():
         SURPLUS.assert_readable(store, SHARE)
 
+    check_mended(store, acknowledged)
+    assert not list((folder / "staging").iterdir())
+    files = [path for part in ("shares", "quarantine", "trash") for path in (folder / part).rglob("*.*")]
+    assert store.used_bytes == sum(path.stat().st_size for path in files)
+    store.close()
+
+
+def check_mended(store: ShareStore, acknowledged: set[str]) -> None:
+    """The share that was bad is good or can be stored anew, and the one that was begun can be gone on with."""
     if "mend" in acknowledged:
         BAD.assert_readable(store, SHARE)
     assert store.block(BAD.key(SHARE), OWNER, 0) == BAD.blocks[0][SHARE], "of a bad share the good blocks are there"
@@ -166,12 +175,6 @@ def check_after(folder: Path, acknowledged: set[str]) -> None:
     elif not store.holds(BEGUN.key(SHARE)):
         BEGUN.put(store, SHARE)
         BEGUN.assert_readable(store, SHARE)
-    assert not list((folder / "staging").iterdir())
-    used = sum(
-        path.stat().st_size for part in ("shares", "quarantine", "trash") for path in (folder / part).rglob("*.*")
-    )
-    assert store.used_bytes == used
-    store.close()
 
 
 @pytest.fixture

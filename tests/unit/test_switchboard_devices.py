@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from broker.desk import SETTLE, SILENCE
+from broker.devices import SETTLE, SILENCE
 from broker.rights import Standing
 from common.protocol.codec import pack
 from common.protocol.envelope import Operation
@@ -308,3 +308,16 @@ def test_a_device_that_no_member_is_is_gone_from_the_first(new_broker: SampleBro
 
 def test_a_cluster_without_devices_is_settled(new_broker: SampleBroker) -> None:
     assert new_broker.client().status()[0].settled is True
+
+
+def test_a_device_whose_last_announcement_was_lost_is_asked_to_begin_anew(broker: SampleBroker) -> None:
+    device, client = broker.admit(Standing.WORKER, "nas"), broker.client()
+    device.register()
+    device.announce([share(0)], complete=False)
+    assert device.report() is Code.GRANTED
+    broker.now += SILENCE
+    assert device.report() is Code.NO_SESSION
+    device.register()
+    device.announce([share(0)])
+    assert device.report() is Code.GRANTED
+    assert alive(client) == {"nas": True}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from broker.credit import CREDIT, FORGET_AFTER, REQUESTS, TOTAL_CREDIT
+from broker.credit import CREDIT, FORGET_AFTER, REPEAT_AFTER, REQUESTS, TOTAL_CREDIT
 from common.protocol.codec import MAX_PAYLOAD, pack_header
 from common.protocol.envelope import Envelope, Kind, Operation
 from common.protocol.identifiers import BROKER, owner_id
@@ -137,6 +137,28 @@ def test_a_request_that_is_under_way_is_not_forwarded_again_and_so_not_without_c
     assert client.fetch(other_device, credit=MAX_PAYLOAD, request_id=b"r" * 16) == []
     assert is_for(only(device.reply(forwarded)), client)
     assert requests(client.fetch(device, request_id=b"r" * 16))
+
+
+def test_a_request_that_comes_again_later_is_passed_on_again_once_a_second_at_most(broker: SampleBroker) -> None:
+    device, client = broker.worker("nas"), broker.client()
+    assert requests(client.fetch(device, credit=10, request_id=b"r" * 16))
+    broker.now += REPEAT_AFTER
+    device.report()
+    forwarded = only(client.fetch(device, credit=10, request_id=b"r" * 16))
+    assert client.fetch(device, credit=10, request_id=b"r" * 16) == []
+    assert client.fetch(device, credit=11, request_id=b"r" * 16) == []
+    assert is_for(only(device.reply(forwarded)), client)
+    assert device.reply(forwarded) == []  # the answer to the first, or to the second: whoever asked has one
+
+
+def test_a_request_that_came_again_has_its_credit_once(broker: SampleBroker) -> None:
+    device, client = broker.worker("nas"), broker.client()
+    for number in range(REQUESTS):
+        client.fetch(device, request_id=bytes([number]) * 16)
+    broker.now += REPEAT_AFTER
+    device.report()
+    assert requests(client.fetch(device, request_id=bytes(16)))
+    assert code(client.fetch(device)) is Code.BUSY
 
 
 def test_a_request_that_was_never_answered_gives_its_credit_back_in_the_end(broker: SampleBroker) -> None:

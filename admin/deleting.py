@@ -1,0 +1,221 @@
+"""`delete` and `undelete`: by the delete capability, which only the vault key makes.
+
+Each device that holds a share of the image is shown the capability; it puts the share into its trash and keeps a
+tombstone with the capability in it, by which devices that are away now are shown the same when they come back. Until
+the trash is emptied, the same capability takes the shares out again, under the next generation of the tombstone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Callable, Optional
+
+from admin.session import Session, VaultWork
+from common.errors import NotFoundError, TesseraError, UnreachableError, UsageError
+from common.link.declined import DeclinedError
+from common.link.link import run_with_link
+from common.link.questions import list_devices, settled_devices
+from common.program import INTERRUPTED, complain
+from common.protocol.codec import MAX_PAYLOAD, pack, unpack
+from common.protocol.envelope import Operation
+from common.protocol.messages import (
+    Acknowledged,
+    Code,
+    Delete,
+    EncodingAt,
+    ListTrash,
+    Mend,
+    Trashed,
+    TrashList,
+    Undelete,
+)
+from common.text import printable
+from consumer.holdings import Held, check_hash, is_full
+
+_TOMBSTONE_DAYS = 2 * 365  # how long a device may be away and still learn of a deletion when it comes back
+_DAY = 24 * 3600
+_MAX_GENERATION = 64  # how often one encoding may be deleted and taken back
+_PATIENCE = 20.0  # seconds for one device
+Ask = Callable[[str], bool]
+
+
+class Deleting(VaultWork):
+    """One run of `delete` or `undelete`."""
+
+    def delete(self, hashes: Sequence[str], trash_days: int, ask: Optional[Ask]) -> int:
+        """Delete images, after `ask` agreed to it where it is given; prints a line for each. The exit code."""
+        return run_with_link(self._delete(hashes, trash_days, ask))
+
+    def undelete(self, hashes: Sequence[str]) -> int:
+        """Take images back; prints a line for each. The exit code: 3 where one is not in the trash."""
+        return run_with_link(self._undelete(hashes))
+
+    def print_trash(self) -> int:
+        """Print what can be taken back: SHA-256 or, where this machine does not know it, that; and until when."""
+        return run_with_link(self._print_trash())
+
+    # --- delete
+
+    async def _delete(self, hashes: Sequence[str], trash_days: int, ask: Optional[Ask]) -> int:
+        async with self.session() as session:
+            images = await session.images(hashes)
+            if ask is not None:
+                for image in images:
+                    print(f"{image.sha256}  {printable(image.mapping.name)}")
+                if not ask(_question(len(images), trash_days)):
+                    complain("nothing was deleted")
+                    return INTERRUPTED
+            exit_code = 0
+            for image in images:
+                try:
+                    away = await _delete_image(session, image, trash_days)
+                except TesseraError as error:
+                    complain(f"admin: {image.sha256}: {error}")
+                    exit_code = exit_code or error.exit_code
+                    continue
+                print(f"{image.sha256}  deleted")
+                if away:
+                    complain(f"{', '.join(away)}: not connected; the shares there go when the devices come back")
+            return exit_code
+
+    async def _undelete(self, hashes: Sequence[str]) -> int:
+        wanted = list(dict.fromkeys(check_hash(text) for text in hashes))
+        async with self.session() as session:
+            trash = await _list_trash(session)
+            exit_code = 0
+            for text in wanted:
+                try:
+                    sha256, found = _find(session, trash, text)
+                    await _take_back(session, found)
+                    print(f"{sha256}  taken back")
+                except TesseraError as error:
+                    complain(f"admin: {error}")
+                    exit_code = exit_code or error.exit_code
+            return exit_code
+
+    async def _print_trash(self) -> int:
+        async with self.session() as session:
+            for object_id, trashed in _by_object(await _list_trash(session)).items():
+                until = max(each.trash_until for each in trashed)
+                name, sha256 = _known(session, object_id, trashed)
+                date = datetime.fromtimestamp(until).astimezone().strftime("%Y-%m-%d %H:%M")
+                print(f"{sha256}  until {date}  {printable(name)}")
+        return 0
+
+
+def _question(count: int, trash_days: int) -> str:
+    what = "this image" if count == 1 else f"these {count} images"
+    back = f"`undelete` can take it back for {trash_days} days" if trash_days else "it cannot be taken back"
+    return f"Delete {what} from all devices? ({back})"
+
+
+async def _delete_image(session: Session, image: Held, trash_days: int) -> list[str]:
+    """Delete all encodings of an image; the names of devices that hold a share and could not be told yet."""
+    for encoding in image.encodings:
+        devices = sorted({share.device_id for share in encoding.shares if share.alive})
+        if not devices:
+            raise UnreachableError("none of the devices that hold it is connected; nothing was deleted")
+        told = await asyncio.gather(*(_delete_on(session, encoding, device, trash_days) for device in devices))
+        if not any(told):
+            raise TesseraError("no device could delete it")
+    return session.absent(image.encodings)
+
+
+async def _delete_on(session: Session, encoding: EncodingAt, device: bytes, trash_days: int) -> bool:
+    """Delete one device's shares of an encoding; whether it did. What it holds that is damaged, it may not know."""
+    now = int(time.time())
+    capability = session.key.delete_capability(encoding.object_id, encoding.encoding_id)
+    for generation in range(1, _MAX_GENERATION, 2):  # a deletion that was taken back before has left its number
+        request = Delete(
+            encoding.encoding_id, capability, generation, now + trash_days * _DAY, now + _TOMBSTONE_DAYS * _DAY
+        )
+        try:
+            await session.link.request(Operation.DELETE, request, Acknowledged, device=device, patience=_PATIENCE)
+            return True
+        except DeclinedError as error:
+            if error.code is Code.CONFLICT:
+                continue
+            if error.code is not Code.NOT_FOUND:
+                complain(f"{session.name_of(device)}: {error}")
+            return False
+        except UnreachableError as error:
+            complain(f"{session.name_of(device)}: {error}")
+            return False
+    raise UsageError(f"it was deleted and taken back {_MAX_GENERATION // 2} times, which is too often")
+
+
+# --- undelete
+
+
+async def _list_trash(session: Session) -> list[Trashed]:
+    await settled_devices(session.link)
+    session.names = {device.device_id: device.name for device in await list_devices(session.link)}
+    trash: list[Trashed] = []
+    while True:
+        request = ListTrash(trash[-1].encoding_id if trash else b"")
+        reply = await session.link.request(Operation.TRASH, request, TrashList, reply_bytes=MAX_PAYLOAD)
+        page = unpack(reply.payload, list[Trashed])
+        trash += page
+        if reply.header.complete or not page:
+            return trash
+
+
+def _by_object(trash: Sequence[Trashed]) -> dict[bytes, list[Trashed]]:
+    grouped: dict[bytes, list[Trashed]] = {}
+    for trashed in trash:
+        grouped.setdefault(trashed.object_id, []).append(trashed)
+    return grouped
+
+
+def _known(session: Session, object_id: bytes, trashed: Sequence[Trashed]) -> tuple[str, str]:
+    """Name and SHA-256 of a deleted image, by the mapping that this machine may still keep."""
+    for each in trashed:
+        mapping = session.vault.mapping(session.key, object_id, each.encoding_id)
+        if mapping is not None:
+            return mapping.name, mapping.image_sha256.hex()
+    return "", "(stored from another machine: give its whole SHA-256)"
+
+
+def _find(session: Session, trash: Sequence[Trashed], text: str) -> tuple[str, list[Trashed]]:
+    """The deleted image whose SHA-256 is this, or begins so; NotFoundError, or UsageError where several do."""
+    groups = _by_object(trash)
+    if is_full(text):
+        found = groups.get(session.key.object_id(bytes.fromhex(text)))
+        matches = [(text, found)] if found else []
+    else:
+        known = [(_known(session, object_id, group)[1], group) for object_id, group in groups.items()]
+        matches = [(sha256, group) for sha256, group in known if sha256.startswith(text)]
+    if not matches:
+        raise NotFoundError(
+            f"no image in the trash has a SHA-256 that begins with {text}",
+            advice="see what is there with: python admin/admin.py undelete --list",
+        )
+    if len(matches) > 1:
+        raise UsageError(f"{text} is the beginning of {len(matches)} images' SHA-256; give more of its digits")
+    return matches[0]
+
+
+async def _take_back(session: Session, trashed: Sequence[Trashed]) -> None:
+    """Have every device that told of the deletion take its shares out of the trash, and the steward mend the rest."""
+    answers = await asyncio.gather(
+        *(_take_back_on(session, each, device) for each in trashed for device in each.devices)
+    )
+    if not any(answers):
+        raise NotFoundError("the trash was emptied; the image cannot be taken back")
+    payload = pack(sorted({each.object_id for each in trashed}))
+    await session.link.request(Operation.MEND, Mend(), Acknowledged, payload=payload)
+
+
+async def _take_back_on(session: Session, trashed: Trashed, device: bytes) -> bool:
+    capability = session.key.delete_capability(trashed.object_id, trashed.encoding_id)
+    request = Undelete(trashed.encoding_id, capability, trashed.generation + 1)
+    try:
+        await session.link.request(Operation.UNDELETE, request, Acknowledged, device=device, patience=_PATIENCE)
+    except (DeclinedError, UnreachableError) as error:
+        if not isinstance(error, DeclinedError) or error.code is not Code.NOT_FOUND:
+            complain(f"{session.name_of(device)}: {error}")
+        return False
+    return True

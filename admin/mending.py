@@ -1,0 +1,107 @@
+"""`repair`: has the steward rebuild what images lack now, and follows it until they are whole or cannot be made so.
+
+The steward does the work, in the broker; interrupting this command does not stop it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from typing import Optional
+
+from admin.health import Standing, judge
+from admin.session import Session, VaultWork
+from admin.status import ask_health
+from common.errors import IntegrityError, NotEnoughError
+from common.link.link import run_with_link
+from common.link.questions import list_devices, locate
+from common.program import complain
+from common.progress import ByteProgress
+from common.protocol.codec import pack
+from common.protocol.envelope import Operation
+from common.protocol.messages import MAX_OBJECTS, Acknowledged, EncodingAt, Mend, shares_at_hand
+from consumer.holdings import Held
+
+_LOOK = 0.5  # seconds between two looks at how far it is
+_PATIENCE = 15.0  # seconds in which nothing is done, after which nothing more is expected
+
+
+class Mending(VaultWork):
+    """One run of `repair`."""
+
+    def repair(self, hashes: Optional[Sequence[str]]) -> int:
+        """Repair these images, or all; prints a line for each that lacked something. 0, 4 or 5."""
+        return run_with_link(self._repair(hashes))
+
+    async def _repair(self, hashes: Optional[Sequence[str]]) -> int:
+        async with self.session() as session:
+            images = await session.images(hashes)
+            unwell = [image for image in images if judge(image.encodings).standing is not Standing.WHOLE]
+            if not unwell:
+                print(f"{len(images)} images are whole; nothing to repair")
+                return 0
+            await _ask_to_mend(session, unwell)
+            found = await _follow(session, unwell)
+            return await _report(session, unwell, found)
+
+
+async def _ask_to_mend(session: Session, images: Sequence[Held]) -> None:
+    objects = [image.encodings[0].object_id for image in images]
+    for start in range(0, len(objects), MAX_OBJECTS):
+        payload = pack(objects[start : start + MAX_OBJECTS])
+        await session.link.request(Operation.MEND, Mend(), Acknowledged, payload=payload)
+
+
+async def _follow(session: Session, images: Sequence[Held]) -> dict[bytes, list[EncodingAt]]:
+    """Wait until all are whole, or nothing was done for them for a while; what the catalog then says."""
+    objects = [image.encodings[0].object_id for image in images]
+    missing = -1
+    last_change = time.monotonic()
+    with ByteProgress("repairing", None) as progress:
+        while True:
+            found, _ = await locate(session.link, objects)
+            now_missing = sum(_missing_bytes(encodings) for encodings in found.values())
+            _, jobs = await ask_health(session.link)
+            progress.remain(now_missing)
+            ids = {encoding.encoding_id for encodings in found.values() for encoding in encodings}
+            if now_missing != missing or any(job.encoding_id in ids for job in jobs):
+                last_change = time.monotonic()
+            missing = now_missing
+            if not missing or time.monotonic() - last_change > _PATIENCE:
+                return found
+            await asyncio.sleep(_LOOK)
+
+
+def _missing_bytes(encodings: Sequence[EncodingAt]) -> int:
+    """Bytes of shares that are not at hand, of the encoding that has the most; 0 where it is whole."""
+    if not encodings:
+        return 0
+    best = min(encodings, key=lambda encoding: encoding.n - len(shares_at_hand(encoding)))
+    return (best.n - len(shares_at_hand(best))) * max(1, best.share_bytes)
+
+
+async def _report(session: Session, images: Sequence[Held], found: dict[bytes, list[EncodingAt]]) -> int:
+    devices = await list_devices(session.link)
+    places = sum(device.alive and not device.retiring for device in devices)
+    exit_code = 0
+    for image in images:
+        encodings = found[image.encodings[0].object_id]
+        if not encodings:
+            complain(f"{image.sha256}: was deleted meanwhile")
+            continue
+        health = judge(encodings)
+        if health.standing is Standing.WHOLE:
+            print(f"{image.sha256}  {health.n} of {health.n} shares, repaired")
+            continue
+        if not health.restorable:
+            why = f"only {health.good} of its shares are good and at hand, {health.k} are needed"
+            absent = session.absent(encodings)
+            exit_code = exit_code or (NotEnoughError if absent else IntegrityError).exit_code
+            why += f"; connect one of these again: {', '.join(absent)}" if absent else ""
+        else:
+            exit_code = exit_code or NotEnoughError.exit_code
+            why = f"{health.good} of {health.n} shares are there; {places} devices can take shares"
+            why += ", and each takes one: add a device" if places < health.n else ", but the rest was not rebuilt"
+        complain(f"{image.sha256}: {why}")
+    return exit_code

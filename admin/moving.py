@@ -1,0 +1,101 @@
+"""`retire` and `rebalance`: has the steward move shares between devices, and follows it.
+
+The steward goes on by itself: whoever interrupts these commands and runs them again finds it further.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from admin.status import Status, ask_status
+from common.errors import NotEnoughError, NotFoundError
+from common.home import ClientIdentity
+from common.link.link import Link, run_with_link
+from common.link.questions import settled_devices
+from common.progress import ByteProgress
+from common.protocol.envelope import Operation
+from common.protocol.messages import Acknowledged, Device, Empty, Retire
+
+_LOOK = 0.5  # seconds
+_PATIENCE = 20.0  # seconds without any progress after which somebody should look
+
+
+def retire_device(identity: ClientIdentity, name: str) -> int:
+    """Move a device's shares elsewhere and return once it is off the list: how many moved.
+
+    NotFoundError where no device has that name, NotEnoughError where shares are left that have no other place.
+    """
+    return run_with_link(_retire(identity, name))
+
+
+def cancel_retirement(identity: ClientIdentity, name: str) -> None:
+    """Keep a device that is being retired; what has moved meanwhile stays where it is."""
+    run_with_link(_cancel(identity, name))
+
+
+def rebalance_devices(identity: ClientIdentity) -> str:
+    """Spread shares by room; returns what was done, in a line."""
+    return run_with_link(_rebalance(identity))
+
+
+async def _retire(identity: ClientIdentity, name: str) -> int:
+    async with Link(identity, None) as link:
+        device = await _find(link, name)
+        await link.request(Operation.RETIRE, Retire(device.device_id), Acknowledged)
+        total = left = -1
+        changed = time.monotonic()
+        with ByteProgress("moving", None) as progress:
+            while True:
+                status = await ask_status(link)
+                here = next((d for d in status.devices if d.device_id == device.device_id), None)
+                if here is None:
+                    return max(0, total)
+                if total < 0:
+                    total = here.left
+                if here.left != left or status.jobs:
+                    changed = time.monotonic()
+                left = here.left
+                progress.remain(status.health.bytes_left)
+                if time.monotonic() - changed > _PATIENCE:
+                    raise _stuck(status, here)
+                await asyncio.sleep(_LOOK)
+
+
+def _stuck(status: Status, device: Device) -> NotEnoughError:
+    others = sum(d.alive and not d.retiring for d in status.devices)
+    away = "" if device.alive else " (it is not connected)"
+    return NotEnoughError(
+        f"{device.left} shares of {device.name}{away} have no other place among the {others} other devices; "
+        "do not unplug it yet",
+        advice="add a device or free some room: the moving goes on by itself, as long as it is not taken back "
+        f"with: admin.py retire {device.name} --cancel",
+    )
+
+
+async def _cancel(identity: ClientIdentity, name: str) -> None:
+    async with Link(identity, None) as link:
+        device = await _find(link, name)
+        await link.request(Operation.RETIRE, Retire(device.device_id, cancel=True), Acknowledged)
+
+
+async def _find(link: Link, name: str) -> Device:
+    for device in await settled_devices(link):
+        if device.name == name:
+            return device
+    raise NotFoundError(f"no device is called {name}", advice="see their names with: python admin/admin.py status")
+
+
+async def _rebalance(identity: ClientIdentity) -> str:
+    async with Link(identity, None) as link:
+        before = {device.device_id: device.shares for device in await settled_devices(link)}
+        await link.request(Operation.REBALANCE, Empty(), Acknowledged)
+        with ByteProgress("moving", None) as progress:
+            while True:
+                status = await ask_status(link)
+                if not status.health.balancing:
+                    break
+                progress.remain(status.health.bytes_left)
+                await asyncio.sleep(_LOOK)
+    gained = sum(max(0, d.shares - before.get(d.device_id, 0)) for d in status.devices)
+    return f"moved {gained} shares" if gained else "the devices are even already; nothing was moved"

@@ -1,0 +1,241 @@
+"""`verify`: whether images can be restored, and how many devices may still be lost.
+
+Quick, it asks the broker which shares are at hand and judges that. Deep, it believes nobody: of every share at hand
+every block is fetched and checked against the recipe that the mapping names, the image is put together from k of them,
+opened with the vault key and compared with its SHA-256. Nothing is written anywhere. Shares found bad are reported, so
+that the steward mends them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import IO, Optional
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from admin.health import ImageHealth, Standing, judge
+from admin.session import Session, VaultWork
+from common.erasure import ErasureCode
+from common.errors import IntegrityError, NotEnoughError, TesseraError
+from common.link.link import run_with_link
+from common.program import complain
+from common.progress import ByteProgress
+from common.protocol.codec import pack
+from common.protocol.envelope import Operation
+from common.protocol.messages import (
+    Acknowledged,
+    BlockName,
+    Complain,
+    Complaint,
+    EncodingAt,
+    shares_at_hand,
+)
+from common.recipe import Recipe
+from common.text import printable
+from common.vault.trust import TrustedImage
+from consumer.choice import Holder
+from consumer.gathering import Gathering
+from consumer.holdings import Held
+from consumer.restoring import Restoring
+
+_REPORT_PATIENCE = 5.0  # seconds
+
+
+@dataclass
+class Verdict:
+    """What was found of one image; `proven` is None where that was not tried (quick), or not possible."""
+
+    image: Held
+    health: ImageHealth
+    proven: Optional[bool] = None
+    troubles: list[str] = field(default_factory=list)
+
+    @property
+    def restorable(self) -> bool:
+        return self.health.restorable and self.proven is not False
+
+    def as_json(self) -> dict[str, object]:
+        health = self.health
+        return {
+            "sha256": self.image.sha256,
+            "name": self.image.mapping.name,
+            "k": health.k,
+            "n": health.n,
+            "shares_at_hand": health.good,
+            "damaged": health.damaged,
+            "away": health.away,
+            "may_lose": health.spare,
+            "state": (health.standing if self.restorable else Standing.LOST).value,
+            "restorable": self.restorable,
+            "proven": self.proven,
+            "troubles": self.troubles,
+        }
+
+
+class Proving(VaultWork):
+    """One run of `verify`."""
+
+    def verify(self, hashes: Optional[Sequence[str]], deep: bool, as_json: bool) -> int:
+        """Check these images, or all, and print what was found; 0, or 4 where one cannot be restored."""
+        verdicts, unreadable = run_with_link(self._verify(hashes, deep))
+        if as_json:
+            for verdict in verdicts:
+                print(json.dumps(verdict.as_json()))
+        else:
+            _show(verdicts, deep)
+        if unreadable:
+            complain(f"admin: {unreadable} more images cannot even be named: their devices are not connected")
+        failed = unreadable or not all(verdict.restorable for verdict in verdicts)
+        return IntegrityError.exit_code if failed else 0
+
+    async def _verify(self, hashes: Optional[Sequence[str]], deep: bool) -> tuple[list[Verdict], int]:
+        async with self.session() as session:
+            images = await session.images(hashes)
+            verdicts = [Verdict(image, judge(image.encodings)) for image in images]
+            if deep:
+                total = sum(v.image.mapping.image_size for v in verdicts if v.health.restorable)
+                with ByteProgress("verifying", total) as progress:
+                    for verdict in verdicts:
+                        if verdict.health.restorable:
+                            await _prove(session, verdict, progress)
+            return sorted(verdicts, key=lambda v: (v.image.mapping.stored_at, v.image.sha256)), session.unreadable
+
+
+async def _prove(session: Session, verdict: Verdict, progress: ByteProgress) -> None:
+    """Restore the image to nowhere, from the first of its encodings that can be; every share of it is looked at."""
+    complaints: list[Complaint] = []
+
+    def trouble(device: bytes, text: str) -> None:
+        line = f"{session.name_of(device)}: {text}"
+        if line not in verdict.troubles:
+            verdict.troubles.append(line)
+
+    for encoding in verdict.image.encodings:
+        if len(shares_at_hand(encoding)) < encoding.k:
+            continue
+        try:
+            code = ErasureCode(encoding.k, encoding.n)
+            gathering = Gathering(session.devices, encoding, trouble)
+            image = await gathering.prove(session.key, session.mappings.kept(encoding), code.block_unit)
+            every = EveryShare(session, encoding, gathering.recipe, image)
+            try:
+                await Restoring(code, every, image).write_to(Nowhere(), progress.advance)
+            finally:
+                complaints += every.bad
+                verdict.troubles += every.troubles
+            verdict.health = ImageHealth(
+                encoding.k, encoding.n, every.good_shares, verdict.health.damaged + len(every.bad), verdict.health.away
+            )
+            verdict.proven = True
+            break
+        except (NotEnoughError, IntegrityError) as error:
+            verdict.troubles.append(str(error))
+            verdict.proven = False
+    await _report(session, complaints)
+
+
+async def _report(session: Session, complaints: list[Complaint]) -> None:
+    if not complaints:
+        return
+    payload = pack(complaints)
+    try:
+        await session.link.request(
+            Operation.COMPLAIN, Complain(), Acknowledged, payload=payload, patience=_REPORT_PATIENCE
+        )
+    except TesseraError as error:
+        complain(f"the damage could not be reported to the broker: {error}")
+
+
+class EveryShare:
+    """Gathers not k but all shares of an encoding, and keeps which of them are bad; hands on k good blocks."""
+
+    def __init__(self, session: Session, encoding: EncodingAt, recipe: Recipe, image: TrustedImage) -> None:
+        self._recipe = recipe
+        self.bad: list[Complaint] = []
+        self.troubles: list[str] = []
+        self._session = session
+        self._encoding = encoding
+        self._image = image
+        at_hand = shares_at_hand(encoding)
+        self._holders = [Holder(share, devices[0]) for share, devices in sorted(at_hand.items())]
+        self._good = {holder.share for holder in self._holders}
+
+    @property
+    def recipe(self) -> Recipe:
+        return self._recipe
+
+    @property
+    def good_shares(self) -> int:
+        """Shares of which every block that was asked for was good."""
+        return len(self._good)
+
+    async def segment(self, segment: int) -> dict[int, memoryview]:
+        """k good blocks of a segment by share, data before parity; NotEnoughError where there are fewer."""
+        blocks = await asyncio.gather(*(self._block(holder, segment) for holder in self._holders))
+        good = {holder.share: block for holder, block in zip(self._holders, blocks) if block is not None}
+        if len(good) < self._encoding.k:
+            raise NotEnoughError(f"only {len(good)} good blocks of segment {segment}; {self._encoding.k} are needed")
+        return dict(sorted(good.items())[: self._encoding.k])
+
+    async def _block(self, holder: Holder, segment: int) -> Optional[memoryview]:
+        name = BlockName(self._encoding.encoding_id, holder.share, segment)
+        try:
+            block = await self._session.devices.block(holder.device, name, self._recipe.block_length(segment))
+        except TesseraError as error:
+            self._failed(holder, str(error), damaged=isinstance(error, IntegrityError) or error.exit_code == 4)
+            return None
+        if not self._image.is_good(segment, holder.share, block):
+            self._failed(holder, f"block {segment} is not the one that was stored", damaged=True)
+            return None
+        return block
+
+    def _failed(self, holder: Holder, text: str, *, damaged: bool) -> None:
+        if holder.share not in self._good:
+            return
+        self._good.discard(holder.share)
+        self.troubles.append(f"{self._session.name_of(holder.device)}: share {holder.share}: {text}")
+        if damaged:
+            self.bad.append(Complaint(self._encoding.encoding_id, holder.share, holder.device))
+
+
+class Nowhere:
+    """A target that keeps nothing."""
+
+    def __init__(self) -> None:
+        self.file: IO[bytes] = _Swallow()
+
+    def keep(self) -> None:
+        self.file.close()
+
+    def discard(self) -> None:
+        self.file.close()
+
+
+class _Swallow(io.BytesIO):
+    def write(self, data: object) -> int:
+        return memoryview(data).nbytes  # type: ignore[arg-type]  # BytesIO takes whatever has a buffer
+
+
+def _show(verdicts: Sequence[Verdict], deep: bool) -> None:
+    table = Table(title=f"{len(verdicts)} images, {'every share read' if deep else 'asked what is there'}")
+    table.add_column("image")
+    table.add_column("state")
+    for column in ("shares", "may lose"):
+        table.add_column(column, justify="right")
+    table.add_column("name")
+    for verdict in verdicts:
+        health = verdict.health
+        state = health.standing if verdict.restorable else Standing.LOST
+        shares = f"{health.good} of {health.n}" + (f", {health.damaged} damaged" if health.damaged else "")
+        name = Text(printable(verdict.image.mapping.name))
+        table.add_row(verdict.image.sha256[:16], state.value, shares, str(health.spare), name)
+    Console().print(table)
+    for verdict in verdicts:
+        for line in verdict.troubles:
+            complain(f"{verdict.image.sha256[:16]}: {line}")

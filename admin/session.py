@@ -1,0 +1,65 @@
+"""One run with an unlocked vault: the link, what the vault holds, and the way from a hash to an image."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Optional
+
+from common.home import ClientIdentity
+from common.link.link import Link
+from common.link.questions import list_devices, list_encodings
+from common.protocol.messages import EncodingAt
+from common.vault.folder import VaultFolder
+from common.vault.keys import VaultKey
+from consumer.asking import Devices
+from consumer.holdings import Held, Mappings, check_hash, combine, find
+
+
+class Session:
+    """What the images of one run share. `names`: device id → name."""
+
+    def __init__(self, link: Link, vault: VaultFolder, key: VaultKey) -> None:
+        self.link = link
+        self.vault = vault
+        self.key = key
+        self.devices = Devices(link)
+        self.mappings = Mappings(self.devices, vault, key)
+        self.names: dict[bytes, str] = {}
+        self.unreadable = 0  # images whose mapping no connected device has
+
+    async def images(self, hashes: Optional[Sequence[str]]) -> list[Held]:
+        """The images with these hashes or beginnings of them, all of the vault where there are none.
+
+        NotFoundError, NotEnoughError or UsageError where a hash is no image's, cannot be told now, or is several's.
+        """
+        wanted = None if hashes is None else list(dict.fromkeys(check_hash(text) for text in hashes))
+        self.names = {device.device_id: device.name for device in await list_devices(self.link)}
+        encodings = await list_encodings(self.link)
+        holdings = combine(encodings, await self.mappings.of(encodings))
+        if wanted is None:
+            self.unreadable = holdings.unreadable
+            return holdings.images
+        return [find(text, holdings) for text in wanted]
+
+    def name_of(self, device: bytes) -> str:
+        return self.names.get(device, device.hex())
+
+    def absent(self, encodings: Sequence[EncodingAt]) -> list[str]:
+        """The names of the devices that hold a share of these and are not connected."""
+        return sorted({self.name_of(s.device_id) for e in encodings for s in e.shares if not s.alive})
+
+
+class VaultWork:
+    """What every command about images begins with: a vault, unlocked before anything is asked of the network."""
+
+    def __init__(self, identity: ClientIdentity, home: Path, passphrase: str) -> None:
+        self._identity = identity
+        self._vault = VaultFolder(home)
+        self._key = self._vault.unlock(passphrase)
+
+    @asynccontextmanager
+    async def session(self) -> AsyncIterator[Session]:
+        async with Link(self._identity, self._key.owner_token()) as link:
+            yield Session(link, self._vault, self._key)

@@ -1,0 +1,86 @@
+"""The vault commands: made on this machine, copied, taken over, protected by another passphrase."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Optional
+
+import typer
+
+from common.errors import NotFoundError, UsageError
+from common.files import read_limited, write_private
+from common.home import home
+from common.passphrase import read_passphrase
+from common.program import application, complain
+from common.vault.folder import VaultFolder
+
+vault = application("Make, copy and protect vaults.")
+
+PASSPHRASE_FILE = typer.Option(None, envvar="TESSERA_PASSPHRASE_FILE", help="File that holds the vault's passphrase.")
+_MAX_KEY_FILE = 4096
+
+
+@vault.command()
+def create(passphrase_file: Optional[Path] = PASSPHRASE_FILE) -> None:
+    """Make a new vault on this machine."""
+    folder = _vault_folder()
+    if folder.key_path.exists():
+        raise UsageError(f"there is a vault in {folder.folder} already; it was not touched")
+    folder.create(read_passphrase(passphrase_file, prompt="Passphrase for the new vault: ", confirm=True))
+    print(f"made a vault: {folder.key_path}")
+    complain("keep a copy of this file somewhere safe (admin.py vault export FILE):")
+    complain("without it or without its passphrase nobody, not even you, gets an image back")
+
+
+@vault.command()
+def export(file: str = typer.Argument(..., help="Where to write the vault key file; - is stdout.")) -> None:
+    """Copy the vault key file, for a backup or another machine. It stays wrapped by the passphrase."""
+    content = _vault_folder().key_file()
+    if file == "-":
+        sys.stdout.buffer.write(content)
+        return
+    try:
+        write_private(Path(file), content, replace=False)
+    except FileExistsError:
+        raise UsageError(f"{file} exists already; it was not touched") from None
+    print(f"wrote {file}")
+
+
+@vault.command("import")
+def import_(
+    file: Path = typer.Argument(..., help="A vault key file, as `vault export` wrote it."),
+    passphrase_file: Optional[Path] = PASSPHRASE_FILE,
+) -> None:
+    """Take over a vault on this machine; its passphrase must open it."""
+    try:
+        content = read_limited(file, _MAX_KEY_FILE)
+    except FileNotFoundError:
+        raise NotFoundError(f"no such file: {file}") from None
+    folder = _vault_folder()
+    folder.import_key_file(content, read_passphrase(passphrase_file))
+    print(f"imported the vault: {folder.key_path}")
+
+
+@vault.command()
+def passphrase(
+    passphrase_file: Optional[Path] = PASSPHRASE_FILE,
+    new_passphrase_file: Optional[Path] = typer.Option(
+        None, envvar="TESSERA_NEWPASSPHRASE_FILE", help="File that holds the new passphrase."
+    ),
+) -> None:
+    """Change the vault's passphrase; nothing that is stored changes."""
+    folder = _vault_folder()
+    old = read_passphrase(passphrase_file, prompt="Passphrase now: ")
+    folder.unlock(old)
+    folder.change_passphrase(old, _new_passphrase(new_passphrase_file))
+    print("changed the passphrase")
+    complain("copies of the key file made before still open with the old one")
+
+
+def _new_passphrase(file: Optional[Path]) -> str:
+    return read_passphrase(file, prompt="New passphrase: ", confirm=True, variable="TESSERA_NEW_PASSPHRASE")
+
+
+def _vault_folder() -> VaultFolder:
+    return VaultFolder(home())

@@ -1,0 +1,139 @@
+"""The devices of the cluster: who is here, who is away and for how long, who has room.
+
+Nothing of it outlives the broker. A device that did not come since the broker started counts as away since then, and
+time in which the broker itself stood still does not count: everybody was silent then.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple, Optional
+
+from broker.members import Member, MembersFile
+from common.protocol.identifiers import device_id
+
+SETTLE = 10.0  # seconds after the broker's start in which devices that are not here yet may still come
+SILENCE = 5.0  # seconds without a report after which a device is taken for gone
+
+
+class DeviceNow(NamedTuple):
+    """A device on the list of members."""
+
+    name: str
+    alive: bool
+    away: float  # seconds since it was last seen; 0 while it is alive
+    retiring: bool
+    used_bytes: int
+    free_bytes: int
+    heard: bool  # it has told since the broker's start what it holds
+
+
+@dataclass
+class _State:
+    seen: float  # when it was last known to be here, or the broker's start
+    used_bytes: int = 0
+    free_bytes: int = 0
+    complete: bool = False  # it has announced all that it holds
+    connected: bool = False
+    last_report: float = 0.0
+    heard: bool = False
+    told: float = 0.0  # when it last registered or announced something
+
+
+class Devices:
+    """`started` and every `now`: monotonic seconds."""
+
+    def __init__(self, members: MembersFile, started: float) -> None:
+        self._members = members
+        self._started = started
+        self._states: dict[bytes, _State] = {}
+        self._ticked = started
+        self._ids: dict[str, bytes] = {}  # public key in hexadecimal → device id
+
+    # --- what happens
+
+    def register(self, device: bytes, used_bytes: int, free_bytes: int, now: float) -> None:
+        before = self._states.get(device, _State(self._started))
+        self._states[device] = _State(before.seen, used_bytes, free_bytes, False, True, now, before.heard, now)
+
+    def told(self, device: bytes, now: float) -> None:
+        """It has announced something."""
+        self._states[device].told = now
+
+    def fell_silent(self, device: bytes, now: float) -> bool:
+        """Whether it reports, but has not announced all that it holds, and announces nothing more: a page was lost."""
+        state = self._states[device]
+        return not state.complete and now - state.told >= SILENCE
+
+    def completed(self, device: bytes, now: float) -> None:
+        """It has announced all that it holds."""
+        state = self._states[device]
+        state.complete = state.heard = True
+        state.seen = now
+
+    def report(self, device: bytes, used_bytes: int, free_bytes: int, now: float) -> None:
+        state = self._states[device]
+        state.used_bytes, state.free_bytes, state.last_report = used_bytes, free_bytes, now
+        if state.complete:
+            state.seen = now
+
+    def lose(self, device: bytes) -> bool:
+        """Its connection is gone; False where it had none."""
+        state = self._states.get(device)
+        if state is None or not state.connected:
+            return False
+        state.connected = False
+        return True
+
+    def tick(self, now: float) -> None:
+        """To be called a few times a second."""
+        stood_still = now - self._ticked
+        if stood_still > SILENCE:
+            for state in self._states.values():
+                state.seen += stood_still
+        self._ticked = now
+
+    # --- who is there
+
+    def connected(self, device: bytes) -> bool:
+        state = self._states.get(device)
+        return state is not None and state.connected
+
+    def complete(self, device: bytes) -> bool:
+        return self._states[device].complete
+
+    def alive(self, device: bytes, now: float) -> bool:
+        state = self._states.get(device)
+        return state is not None and state.connected and state.complete and now - state.last_report < SILENCE
+
+    def expected(self, device: bytes, now: float) -> bool:
+        """Not here, but the broker has not been up for long enough to say that it is gone."""
+        return now - self._started < SETTLE and device in self.members()
+
+    def settled(self, now: float) -> bool:
+        """Every device that may come has come, or had the time to."""
+        return now - self._started >= SETTLE or all(self.alive(device, now) for device in self.members())
+
+    def members(self) -> dict[bytes, Member]:
+        """device id → member, of all workers on the list."""
+        return {self._id_of(member): member for member in self._members.members.workers()}
+
+    def _id_of(self, member: Member) -> bytes:
+        device = self._ids.get(member.public_key)
+        if device is None:
+            device = self._ids[member.public_key] = device_id(bytes.fromhex(member.public_key))
+        return device
+
+    def name(self, device: bytes) -> str:
+        member: Optional[Member] = self.members().get(device)
+        return device.hex()[:8] if member is None else member.name
+
+    def all(self, now: float) -> dict[bytes, DeviceNow]:
+        """The devices on the list, as they are now."""
+        return {device: self._now(device, member, now) for device, member in self.members().items()}
+
+    def _now(self, device: bytes, member: Member, now: float) -> DeviceNow:
+        state = self._states.get(device, _State(self._started))
+        alive = self.alive(device, now)
+        away = 0.0 if alive else max(0.0, now - state.seen)
+        return DeviceNow(member.name, alive, away, member.retiring, state.used_bytes, state.free_bytes, state.heard)

@@ -1,0 +1,69 @@
+"""How a broker becomes one of its cluster's, at each start: by itself if it is the first, else by another's invite.
+
+It enters itself into its list of members, with the address that others reach it at, so that the list tells everybody
+who gets it of all brokers. One that has an invite is entered by the broker that made it; what it knows of that one is
+what the invite says, until their lists meet.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+
+from broker.members import Address, MemberList, MembersFile
+from broker.rights import Standing
+from common.errors import RefusedError, UnreachableError, UsageError
+from common.identity import KeyPair
+from common.invite import Invite, Role
+from common.joining import join
+from common.protocol.messages import ReachedAt
+
+log = logging.getLogger(__name__)
+
+
+def own_name() -> str:
+    """What a broker is called on the list of members, if the name is free; a worker here bears the host's name."""
+    return f"broker-{socket.gethostname()}"[:64]
+
+
+def enter_self(file: MembersFile, pair: KeyPair, address: Address, now: int) -> None:
+    """Put this broker on its own list; RefusedError where it was revoked. `now` is Unix seconds."""
+    file.change(lambda members: members.enter_broker(pair.public, own_name(), address, now))
+
+
+def join_cluster(file: MembersFile, pair: KeyPair, address: Address, invite: Invite, now: int) -> None:
+    """Make this broker one of the cluster that the invite comes from. `now` is Unix seconds.
+
+    A broker that is one already tries the invite too: it may have been revoked. Where it was not, the invite stays
+    unused. UsageError where it has members of another cluster, else as `common.joining.join`.
+    """
+    known = file.members.brokers()
+    joined = any(broker.public_key in known for broker in invite.brokers)
+    if not joined and _has_others(file.members, pair):
+        raise UsageError(
+            "this broker has a cluster of its own, whose members would be let into the other",
+            advice="give the joining broker another folder with TESSERA_HOME",
+        )
+    reached_at = ReachedAt(address.host, address.client_port, address.worker_port)
+    try:
+        name = join(invite, Role.BROKER, own_name(), pair, reached_at)
+    except (RefusedError, UnreachableError) as error:
+        if not joined:
+            raise
+        log.info("this broker is one of its cluster already; the invite was not used: %s", error)
+        return
+
+    def presume(members: MemberList) -> None:
+        members.presume_broker(pair.public, name, address, now)
+        for broker in invite.brokers:
+            where = Address(broker.host, broker.client_port, broker.worker_port)
+            members.presume_broker(broker.public_key, f"broker-{broker.host}"[:64], where, now)
+
+    file.change(presume)
+    log.info("joined the cluster as %s", name)
+
+
+def _has_others(members: MemberList, pair: KeyPair) -> bool:
+    ours = pair.public.hex()
+    invites = (Standing.INVITED_WORKER, Standing.INVITED_CLIENT, Standing.INVITED_BROKER)
+    return any(m.public_key != ours and m.standing not in invites for m in members.all())

@@ -1,0 +1,161 @@
+"""Passes the list of members on to the other brokers of the cluster, and takes up theirs.
+
+Every broker connects to each other one on its list, with its own permanent key, at the port for clients. Whenever its
+list has changed it sends all of it (SYNC), and every ten seconds anyway, so that nothing has to be remembered of what
+another has got. The other one merges it into its own list, record by record, and if that changes it, passes it on in
+its turn. So an invite, an admission or a revocation is known to all brokers that are connected within a second.
+
+A broker that is revoked is sent the list once more, to learn of it; then it is no longer connected to. What it does
+not do: it never waits, it forwards no requests, and it keeps nothing of shares, which every broker hears of from the
+workers themselves.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from typing import Annotated, Optional
+
+import msgspec
+import zmq
+
+from broker.members import Address, Member, MemberList, MembersFile, broker_revoked
+from common.errors import IntegrityError, ProtocolError
+from common.identity import KeyPair
+from common.invite import BrokerAddress, Role
+from common.link.connection import Change, ConnectionMonitor
+from common.link.sockets import make_dealer
+from common.protocol.codec import pack, pack_header, unpack, unpack_header
+from common.protocol.envelope import Envelope, Kind, Operation, decode_envelope
+from common.protocol.identifiers import IDENTIFIER_SIZE
+from common.protocol.messages import GRANTED, Acknowledged, Answer, Code, Empty
+
+log = logging.getLogger(__name__)
+
+_PERIOD = 10.0  # seconds after which an unchanged list is sent again
+_RETRY = 1.0  # seconds until a broker that refused this one is asked again: libzmq gives such a connection up
+MAX_SYNCED = 2000  # members in one SYNC; none takes more than 1.5 KiB
+_Members = Annotated[list[Member], msgspec.Meta(max_length=MAX_SYNCED)]
+
+
+class OtherBrokers:
+    """The connections of one broker to the others. `now` is monotonic seconds."""
+
+    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], pair: KeyPair, members: MembersFile) -> None:
+        self._context = context
+        self._pair = pair
+        self._members = members
+        self._connections: dict[bytes, _Connection] = {}  # by the other's public key
+
+    def tick(self, now: float) -> None:
+        """To be called several times a second. RefusedError where this broker itself was revoked."""
+        members = self._members.members
+        if members.revoked(self._pair.public):
+            raise broker_revoked()
+        others = {key: address for key, address in members.brokers().items() if key != self._pair.public}
+        for key, connection in list(self._connections.items()):
+            connection.follow(now)
+            if others.get(key) != connection.address or connection.is_spent(now):
+                if members.revoked(key):
+                    connection.push(members, now)
+                self._connections.pop(key).close()
+        for key, address in others.items():
+            if key not in self._connections:
+                self._connections[key] = _Connection(self._context, self._pair, key, address)
+            self._connections[key].keep_informed(members, now)
+
+    def close(self) -> None:
+        for connection in self._connections.values():
+            connection.close()
+
+
+class _Connection:
+    """To one other broker."""
+
+    def __init__(
+        self, context: zmq.Context[zmq.Socket[bytes]], pair: KeyPair, public_key: bytes, address: Address
+    ) -> None:
+        self.address = address
+        where = BrokerAddress(address.host, address.client_port, address.worker_port, public_key)
+        self._endpoint = where.endpoint(Role.BROKER)
+        self._up = False
+        self._refused: Optional[float] = None
+        self._pushed: Optional[MemberList] = None
+        self._next = 0.0
+        self._socket = make_dealer(context, pair, public_key)
+        self._monitor = ConnectionMonitor(self._socket)
+        try:
+            self._socket.connect(self._endpoint)
+        except zmq.ZMQError as error:
+            log.error("the broker at %s cannot be reached: %s", self._endpoint, error.strerror)
+
+    def follow(self, now: float) -> None:
+        """Take note of what happened to the connection, and of what the other broker answered."""
+        for change in self._monitor.changes():
+            if change is Change.UP:
+                log.info("passes its members on to the broker at %s", self._endpoint)
+                self._up, self._pushed = True, None
+            elif change is Change.DOWN:
+                self._up = False
+            elif change is Change.NOT_ADMITTED:
+                self._refuse("it does not admit this broker", now)
+        while True:
+            try:
+                frames = self._socket.recv_multipart(zmq.NOBLOCK)
+            except zmq.Again:
+                return
+            self._heed(frames, now)
+
+    def _heed(self, frames: list[bytes], now: float) -> None:
+        try:
+            envelope = decode_envelope(frames[0])
+            if envelope.kind is not Kind.REPLY or len(frames) != 2:
+                return  # it probes whether this connection still stands
+            answer = unpack_header(frames[1], Acknowledged).answer
+        except ProtocolError as error:
+            log.warning("dropped a message from the broker at %s: %s", self._endpoint, error)
+            return
+        if not answer.granted:
+            self._refuse(answer.text or answer.code.value, now)
+
+    def _refuse(self, why: str, now: float) -> None:
+        log.warning("the broker at %s refuses the list of members: %s", self._endpoint, why)
+        self._up, self._refused = False, now
+
+    def is_spent(self, now: float) -> bool:
+        """Whether it is time for another connection in place of this one."""
+        return self._refused is not None and now - self._refused >= _RETRY
+
+    def keep_informed(self, members: MemberList, now: float) -> None:
+        """Send the list if it is another than before, or was sent long ago."""
+        if self._up and (self._pushed is not members or now >= self._next):
+            self.push(members, now)
+
+    def push(self, members: MemberList, now: float) -> None:
+        everybody = members.all()
+        for start in range(0, len(everybody), MAX_SYNCED):
+            envelope = Envelope(Kind.REQUEST, Operation.SYNC, secrets.token_bytes(IDENTIFIER_SIZE))
+            page = pack(everybody[start : start + MAX_SYNCED])
+            try:
+                self._socket.send_multipart([envelope.encode(), pack_header(Empty()), page], zmq.NOBLOCK)
+            except zmq.Again:
+                return  # no room, or just lost: all of it at the next tick
+        self._pushed, self._next = members, now + _PERIOD
+
+    def close(self) -> None:
+        self._monitor.close()
+        self._socket.close()  # what was pushed last goes out yet
+
+
+def take_up(file: MembersFile, payload: memoryview, today: int) -> Answer:
+    """Merge what another broker's SYNC carried into this broker's list; `today` is Unix seconds.
+
+    ProtocolError where the payload is no list of members.
+    """
+    others = unpack(payload, _Members)
+    try:
+        file.change(lambda members: members.merge(others, today))
+    except (OSError, IntegrityError) as error:
+        log.error("cannot take up another broker's members: %s", error)
+        return Answer(Code.FAULT, "the broker cannot write its list of members")
+    return GRANTED

@@ -1,0 +1,77 @@
+"""Retiring a device: marked on the list of members, emptied by the steward, and then taken off the list.
+
+The mark is durable, so that a broker that is started anew goes on. Once no other device misses what the retiring one
+has, its key is no member's any more: it may be unplugged, and comes back only with a new invite.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Callable
+
+from broker.catalog import Catalog
+from broker.devices import Devices
+from broker.members import Member, MembersFile
+from broker.steward.steward import Steward
+from common.errors import IntegrityError, NotFoundError
+from common.protocol.messages import GRANTED, Acknowledged, Answer, Code, Retire
+
+log = logging.getLogger(__name__)
+
+_TRY_AGAIN = 30.0  # seconds after the list could not be written
+
+
+class Retiring:
+    def __init__(
+        self,
+        members: MembersFile,
+        devices: Devices,
+        catalog: Catalog,
+        steward: Steward,
+        today: Callable[[], int],
+    ) -> None:
+        """`today` gives Unix seconds."""
+        self._members = members
+        self._today = today
+        self._devices = devices
+        self._catalog = catalog
+        self._steward = steward
+        self._next = 0.0
+        self._known: set[bytes] = set()  # the devices that were retiring at the last tick
+
+    def retire(self, header: Retire) -> Acknowledged:
+        """Begin, or with `cancel` end, to move a device's shares elsewhere."""
+        member = self._devices.members().get(header.device_id)
+        if member is None:
+            return Acknowledged(Answer(Code.NOT_FOUND, "no device of this cluster has that id"))
+        key = member.public_key
+        try:
+            self._members.change(lambda members: members.retire(key, cancel=header.cancel))
+        except NotFoundError as error:
+            return Acknowledged(Answer(Code.NOT_FOUND, str(error)))
+        except (OSError, IntegrityError) as error:
+            log.error("cannot retire anything: %s", error)
+            return Acknowledged(Answer(Code.FAULT, "the broker cannot write its list of members"))
+        log.info("device %s %s", member.name, "stays after all" if header.cancel else "is retiring")
+        return Acknowledged(GRANTED)
+
+    def tick(self, now: float) -> None:
+        """Take those off the list whose shares are all elsewhere; after the steward's tick."""
+        members = self._devices.members()
+        for device in self._known - members.keys():
+            self._catalog.forget_device(device)  # another broker, or somebody by hand, took it off
+        self._known = {device for device, member in members.items() if member.retiring}
+        for device in self._known if now >= self._next else ():
+            if self._steward.emptied(device):
+                self._take_off(device, members[device], now)
+
+    def _take_off(self, device: bytes, member: Member, now: float) -> None:
+        try:
+            self._members.change(lambda members: members.revoke(member.public_key, self._today()))
+        except NotFoundError:
+            return  # somebody else took it off
+        except (OSError, IntegrityError) as error:
+            log.error("cannot take %s off the list of members: %s", member.name, error)
+            self._next = now + _TRY_AGAIN
+            return
+        log.info("device %s is retired: all its shares are elsewhere, and it may be unplugged", member.name)

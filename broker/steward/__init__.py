@@ -1,0 +1,24 @@
+"""The part of the broker that notices lost or damaged shares and rebuilds them, without any key.
+
+In the order to read them:
+
+    judging     what one encoding lacks, from what is known of it
+    survey      that of all encodings, kept up to date as things change
+    plan        from what is lacking to a task: what comes from where and goes where
+    balance     the same for evening out after devices were added
+    rivals      the same for several encodings of one object
+    task        what one job is to do, and what it needs of the steward
+    job         one job: lease, inspect, and then
+    mending       open, transfer, commit, read, discard
+    agreement   which commitment holds, of those that the devices have
+    transfer    the blocks: fetched, rebuilt, appended
+    blocks      where good blocks come from; reading a share whole
+    requests    what is under way to devices: few at a time, within a rate, each with an end
+    burials     deletions told to devices that were away
+    journal     what the log says
+    steward     drives all of it
+    answers     what clients ask of it
+
+Towards a worker it speaks as a client does, with requests of its own session. All of it is without socket, clock and
+disk: replies and the time come in, requests go out.
+"""

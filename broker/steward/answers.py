@@ -1,0 +1,77 @@
+"""What clients ask of the steward: how it stands, and to look after something now."""
+
+from __future__ import annotations
+
+from typing import Annotated, Optional
+
+import msgspec
+
+from broker.catalog import Catalog, Place
+from broker.steward.judging import State
+from broker.steward.steward import Steward
+from common.protocol.codec import pack, unpack
+from common.protocol.messages import (
+    GRANTED,
+    MAX_OBJECTS,
+    Acknowledged,
+    Complaint,
+    Health,
+    Job,
+    Message,
+    ObjectId,
+)
+
+Answered = tuple[Message, Optional[bytes]]  # header, payload
+
+_Objects = Annotated[list[ObjectId], msgspec.Meta(max_length=MAX_OBJECTS)]
+_Complaints = Annotated[list[Complaint], msgspec.Meta(max_length=MAX_OBJECTS)]
+
+
+def health(steward: Steward) -> Answered:
+    """The state of all encodings, and what is being done."""
+    survey = steward.survey
+    waiting, lacking = survey.count(State.WAITING), survey.count(State.LACKING)
+    jobs = []
+    for job in steward.jobs:
+        task = job.task
+        places = task.targets or task.reads
+        shares, devices = [place.share for place in places], [place.device for place in places]
+        jobs.append(Job(task.kind.value, task.claim.encoding_id, shares, devices, job.segments, job.segments_done))
+    header = Health(
+        GRANTED,
+        steward.settled,
+        survey.count(State.WHOLE),
+        lacking + waiting,
+        waiting,
+        survey.count(State.HOPELESS),
+        survey.bytes_left,
+        steward.rate,
+        steward.balance.under_way,
+    )
+    return header, pack(jobs)
+
+
+def mend(steward: Steward, catalog: Catalog, payload: memoryview, owner: bytes) -> Answered:
+    """Mend an owner's encodings now; all of them where the list is empty."""
+    objects = unpack(payload, _Objects)
+    if objects:
+        encodings = [encoding for object_id in objects for encoding in catalog.encodings_of(owner, object_id)]
+    else:
+        encodings = [encoding for encoding in steward.survey.not_whole() if owner in catalog.owners_of(encoding)]
+    for encoding_id in encodings:
+        steward.hurry(encoding_id)
+    return Acknowledged(GRANTED), None
+
+
+def complain(steward: Steward, catalog: Catalog, payload: memoryview, owner: bytes) -> Answered:
+    """Look at shares that a client found bad; those of other owners are passed over."""
+    for complaint in unpack(payload, _Complaints):
+        place = Place(complaint.share, complaint.device_id)
+        if owner in catalog.owners_of(complaint.encoding_id):
+            steward.complain(complaint.encoding_id, place)
+    return Acknowledged(GRANTED), None
+
+
+def rebalance(steward: Steward) -> Answered:
+    steward.balance.begin()
+    return Acknowledged(GRANTED), None

@@ -1,0 +1,97 @@
+"""Sees to it that every device with shares of a deleted encoding learns of the deletion, also those that were away.
+
+A device proves a deletion to itself: it is sent the capability that another device was shown, and acts on it only if
+that fits the share it has. So the broker deletes nothing on its own authority. The same with a deletion that was taken
+back, for devices that know only the deletion. Each is told until it answers, with growing pauses.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+from dataclasses import dataclass
+from functools import partial
+from typing import Callable
+
+from broker.catalog import Catalog
+from broker.steward.requests import Ask, Reply
+from common.protocol.envelope import Operation
+from common.protocol.messages import Code, Delete, Message, Tombstone, Undelete
+
+log = logging.getLogger(__name__)
+
+_FIRST_PAUSE, _LONGEST_PAUSE = 5.0, 300.0  # seconds until a device that did not do it is told again
+_AT_ONCE = 50  # deletions that one device is told of and has not answered yet
+
+
+@dataclass
+class _Debt:
+    """One device is to be told of one encoding's deletion."""
+
+    due: float
+    pause: float = _FIRST_PAUSE
+    asked: bool = False
+
+
+class Burials:
+    """`ask` sends a request. `now` is monotonic seconds."""
+
+    def __init__(self, catalog: Catalog, ask: Callable[[Ask], None]) -> None:
+        self._catalog = catalog
+        self._ask = ask
+        self._owed: dict[bytes, dict[bytes, _Debt]] = {}  # device → encoding id → debt, what is due longest first
+
+    def look(self, encoding_id: bytes, now: float) -> None:
+        """Something about this encoding changed: who is to be told of its deletion?"""
+        tombstone = self._catalog.tombstones.holds(encoding_id)
+        for device in self._to_be_told(tombstone) if tombstone is not None else ():
+            self._owed.setdefault(device, {}).setdefault(encoding_id, _Debt(now))
+
+    def tick(self, now: float, alive: Callable[[bytes], bool]) -> None:
+        """Tell whom there is to tell, as far as they are here."""
+        for device in [device for device in self._owed if alive(device)]:
+            first = list(itertools.islice(self._owed[device].items(), _AT_ONCE))
+            for encoding_id, debt in first:
+                if debt.asked or debt.due > now:
+                    continue
+                tombstone = self._catalog.tombstones.holds(encoding_id)
+                if tombstone is None or device not in self._to_be_told(tombstone):
+                    self._settle(device, encoding_id)
+                else:
+                    debt.asked = True
+                    self._tell(device, tombstone)
+
+    def _to_be_told(self, tombstone: Tombstone) -> set[bytes]:
+        tombstones, encoding_id = self._catalog.tombstones, tombstone.encoding_id
+        behind = set(tombstones.behind(encoding_id))
+        if tombstone.deleted:
+            behind |= self._catalog.holders(encoding_id)
+        return {device for device in behind if not tombstones.stands_against(encoding_id, device)}
+
+    def _tell(self, device: bytes, tombstone: Tombstone) -> None:
+        t = tombstone
+        header: Message = Undelete(t.encoding_id, t.capability, t.generation)
+        if t.deleted:
+            header = Delete(t.encoding_id, t.capability, t.generation, t.trash_until, t.ends)
+        operation = Operation.DELETE if t.deleted else Operation.UNDELETE
+        self._ask(Ask(self, device, t.owner, operation, header, partial(self._answered, device, tombstone)))
+
+    def _answered(self, device: bytes, tombstone: Tombstone, reply: Reply, now: float) -> None:
+        encoding_id = tombstone.encoding_id
+        if reply.answer.granted or (reply.code is Code.NOT_FOUND and not tombstone.deleted):
+            # What cannot be taken out of the trash any more is not asked for again: as good as done.
+            self._catalog.bury(device, [tombstone])
+            self._settle(device, encoding_id)
+        elif reply.code is Code.NOT_ALLOWED:
+            log.warning("a device tells of a deletion that is not the owner's, as another with a share of it finds")
+            self._catalog.tombstones.refute(device, tombstone)
+            self._catalog.touch(encoding_id)
+            self._settle(device, encoding_id)
+        elif reply.code is Code.NOT_FOUND:
+            self._settle(device, encoding_id)
+        else:
+            debt = self._owed[device].pop(encoding_id, _Debt(now))
+            self._owed[device][encoding_id] = _Debt(now + debt.pause, min(2 * debt.pause, _LONGEST_PAUSE))
+
+    def _settle(self, device: bytes, encoding_id: bytes) -> None:
+        self._owed[device].pop(encoding_id, None)

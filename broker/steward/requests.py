@@ -1,0 +1,208 @@
+"""The steward's requests to devices: few at a time, within a rate, each with an end.
+
+At most two are under way to a device, so that its clients wait little; payload bytes, those that come and those sent,
+are paid from a bucket that the rate fills. What a device is too busy for, or leaves unanswered for a while, is sent
+again under the same id, with growing pauses, until its patience is over; then its asker gets `FAULT`. What cannot be
+sent, since the device is gone, is answered `GONE` at once. Nothing here reads what it sends.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import random
+from collections import Counter, deque
+from dataclasses import dataclass
+from typing import Any, Callable, NamedTuple, Optional
+
+import msgspec
+
+from common.errors import ProtocolError
+from common.protocol.codec import Buffer, unpack_header
+from common.protocol.envelope import Operation
+from common.protocol.identifiers import IDENTIFIER_SIZE
+from common.protocol.messages import Answer, Code, Message
+
+PER_DEVICE = 2  # requests under way
+PATIENCE = 20.0  # seconds for a request in all
+PATIENCE_TO_COMMIT = 60.0
+_SEND_AGAIN = 5.0  # seconds without an answer
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 2.0  # seconds after an answer "busy"
+
+
+class Reply(NamedTuple):
+    """What became of a request; `header` is None where the device did not say."""
+
+    answer: Answer
+    header: Optional[memoryview] = None
+    payload: Optional[memoryview] = None
+
+    @property
+    def code(self) -> Code:
+        return self.answer.code
+
+
+@dataclass(frozen=True, eq=False)
+class Ask:
+    """A request, and who wants to know what became of it. `credit`: most payload bytes of request and reply."""
+
+    asker: object
+    device: bytes
+    owner: bytes
+    operation: Operation
+    header: Message
+    then: Callable[[Reply, float], None]
+    payload: Optional[Buffer] = None
+    credit: int = 0
+    patience: float = PATIENCE
+
+
+class Sending(NamedTuple):
+    """A request to be sent now under this id."""
+
+    request_id: bytes
+    ask: Ask
+
+
+@dataclass
+class _UnderWay:
+    request_id: bytes
+    ask: Ask
+    until: float
+    again: float  # when it is sent again, unless it was answered
+    pause: float = _FIRST_PAUSE
+
+
+class Requests:
+    """`rate`: payload bytes per second. `now` is monotonic seconds everywhere."""
+
+    def __init__(self, rate: int, chance: random.Random) -> None:
+        self._rate = rate
+        self._chance = chance
+        self._waiting: dict[bytes, deque[Ask]] = {}  # by device
+        self._under_way: dict[bytes, _UnderWay] = {}  # by request id
+        self._at: Counter[bytes] = Counter()  # device → how many are under way
+        self._timers: list[tuple[float, int, bytes]] = []  # a heap of times at which a request is due again
+        self._numbers = itertools.count()
+        self._bucket = float(rate)
+        self._filled: Optional[float] = None
+        self._now = 0.0  # when anything happened last: what is lost is told with this time
+        self.moved_bytes = 0  # payload bytes that came or were sent, ever
+
+    def add(self, ask: Ask) -> None:
+        self._waiting.setdefault(ask.device, deque()).append(ask)
+
+    def drop(self, asker: object) -> None:
+        """Its asker wants no answers any more."""
+        for device, asks in list(self._waiting.items()):
+            self._waiting[device] = deque(ask for ask in asks if ask.asker is not asker)
+        for entry in [entry for entry in self._under_way.values() if entry.ask.asker is asker]:
+            self._leave(entry)
+
+    def answered(self, device: bytes, request_id: bytes, frames: list[memoryview], now: float) -> None:
+        """A device's reply: its header, and perhaps a payload. What nobody waits for is dropped."""
+        self._now = now
+        entry = self._under_way.get(request_id)
+        if entry is None or entry.ask.device != device:
+            return
+        try:
+            first, *_ = unpack_header(frames[0], list[Any])
+            answer = msgspec.convert(first, Answer)
+        except (ProtocolError, msgspec.MsgspecError, ValueError):
+            answer = Answer(Code.FAULT, "the device's reply makes no sense")
+        payload = frames[1] if len(frames) > 1 else None
+        if payload is not None and payload.nbytes > entry.ask.credit:
+            answer, payload = Answer(Code.FAULT, "the device's reply is larger than its credit"), None
+        if answer.code is Code.BUSY:
+            self._wait(entry, now)
+            return
+        self._leave(entry)
+        self._pay(payload)
+        entry.ask.then(Reply(answer, frames[0], payload), now)
+
+    def full(self, request_id: bytes) -> None:
+        """It could not be sent: its device has no room for more right now."""
+        entry = self._under_way.get(request_id)
+        if entry is not None:
+            self._wait(entry, self._now)
+
+    def lose(self, device: bytes) -> None:
+        """A device is gone: nothing that was asked of it will be answered."""
+        for entry in [entry for entry in self._under_way.values() if entry.ask.device == device]:
+            self._leave(entry)
+            self._waiting.setdefault(device, deque()).append(entry.ask)
+        while self._waiting.get(device):  # one by one, since an answer may make its asker drop the others
+            self._waiting[device].popleft().then(Reply(Answer(Code.GONE, "it is not connected")), self._now)
+
+    def release(self, now: float, connected: Callable[[bytes], bool]) -> list[Sending]:
+        """What may be sent now."""
+        self._fill(now)
+        sendings = self._again(now, connected)
+        for device in list(self._waiting):
+            if not connected(device):
+                self.lose(device)
+            else:
+                sendings += self._begin(device, now)
+        return sendings
+
+    def _begin(self, device: bytes, now: float) -> list[Sending]:
+        """As much of what waits for a device as may be under way."""
+        sendings = []
+        asks = self._waiting[device]
+        while asks and self._bucket > 0 and self._at[device] < PER_DEVICE:
+            ask = asks.popleft()
+            request_id = self._chance.getrandbits(8 * IDENTIFIER_SIZE).to_bytes(IDENTIFIER_SIZE, "big")
+            entry = _UnderWay(request_id, ask, now + ask.patience, now + _SEND_AGAIN)
+            self._under_way[request_id] = entry
+            self._at[device] += 1
+            sendings.append(self._send(entry))
+        if not asks:
+            del self._waiting[device]
+        return sendings
+
+    def _again(self, now: float, connected: Callable[[bytes], bool]) -> list[Sending]:
+        """What is to be sent again; what is over is answered instead."""
+        sendings = []
+        while self._timers and self._timers[0][0] <= now and self._bucket > 0:
+            when, _, request_id = heapq.heappop(self._timers)
+            entry = self._under_way.get(request_id)
+            if entry is None or entry.again != when:
+                continue
+            if now >= entry.until:
+                self._leave(entry)
+                entry.ask.then(Reply(Answer(Code.FAULT, "no answer in time")), now)
+            elif not connected(entry.ask.device):
+                self.lose(entry.ask.device)
+            else:
+                entry.again = now + _SEND_AGAIN
+                sendings.append(self._send(entry))
+        return sendings
+
+    def _send(self, entry: _UnderWay) -> Sending:
+        self._time(entry)
+        self._pay(entry.ask.payload)
+        return Sending(entry.request_id, entry.ask)
+
+    def _pay(self, payload: Optional[Buffer]) -> None:
+        size = 0 if payload is None else len(payload)
+        self._bucket -= size
+        self.moved_bytes += size
+
+    def _wait(self, entry: _UnderWay, now: float) -> None:
+        entry.again = now + entry.pause
+        entry.pause = min(2 * entry.pause, _LONGEST_PAUSE)
+        self._time(entry)
+
+    def _time(self, entry: _UnderWay) -> None:
+        heapq.heappush(self._timers, (entry.again, next(self._numbers), entry.request_id))
+
+    def _leave(self, entry: _UnderWay) -> None:
+        del self._under_way[entry.request_id]
+        self._at[entry.ask.device] -= 1
+
+    def _fill(self, now: float) -> None:
+        """At most a second's worth, so that a pause is not made up for by a burst."""
+        self._now = now
+        if self._filled is not None:
+            self._bucket = min(self._rate, self._bucket + self._rate * (now - self._filled))
+        self._filled = now

@@ -1,0 +1,343 @@
+"""The steward: notices what is lost or damaged, and has it rebuilt; without any key.
+
+    devices, catalog → survey → plan → job → requests → devices
+
+Several times a second it takes up who is here and what changed, begins jobs where fewer than two are under way, and
+hands out what is to be sent. What is most urgent comes first: complaints of clients, encodings nearest to being lost,
+surplus copies, surplus encodings, and last what a rebalance moves. An encoding that something failed for is left alone
+for a while, with growing pauses, and a device that refused its share is passed over.
+
+It has no socket and no clock. All that it knows, it can find out again: killed at any moment, the next one goes on.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import OrderedDict, deque
+from dataclasses import dataclass
+from functools import partial
+from typing import Callable, Optional
+
+from broker.catalog import Catalog, Place
+from broker.devices import DeviceNow, Devices
+from broker.steward import plan
+from broker.steward.balance import Balance
+from broker.steward.burials import Burials
+from broker.steward.job import Job
+from broker.steward.journal import Journal
+from broker.steward.judging import Presence, State
+from broker.steward.requests import Ask, Reply, Requests, Sending
+from broker.steward.rivals import drop_rivals, is_whole
+from broker.steward.survey import Survey
+from broker.steward.task import Discard, Outcome, Task
+from common.erasure import ErasureCode
+from common.protocol.envelope import Operation
+from common.protocol.identifiers import IDENTIFIER_SIZE
+from common.protocol.messages import AnnouncedShare, ShareName
+
+JOBS = 2  # at a time
+_LOOKS = 2000  # encodings judged in one tick
+_TRIES = 200  # encodings that a plan is tried for before the rest waits for the next tick
+_CODES = 8  # erasure codes kept
+_COMPLAINTS = 10_000  # waiting at most
+_LONGEST_PAUSE = 600.0  # seconds
+_RATE_OVER = 5.0  # seconds
+DAY = 86_400.0
+
+
+@dataclass(frozen=True)
+class Settings:
+    """`rate`: bytes per second; all else seconds."""
+
+    repair_after: float = 900.0  # surplus copies of shares are kept for as long, too
+    rate: int = 50_000_000
+    encoding_grace: float = DAY  # for surplus and incomplete encodings
+    pause: float = 5.0  # after the first failure
+
+
+class Steward:
+    def __init__(self, catalog: Catalog, devices: Devices, settings: Settings, chance: random.Random) -> None:
+        self.peer = chance.getrandbits(8 * IDENTIFIER_SIZE).to_bytes(IDENTIFIER_SIZE, "big")
+        self._catalog = catalog
+        self._devices = devices
+        self._settings = settings
+        self._chance = chance
+        self.survey = Survey(catalog, settings.repair_after, settings.repair_after)
+        self.requests = Requests(settings.rate, chance)
+        self.balance = Balance(catalog)
+        self._burials = Burials(catalog, self.ask)
+        self.jobs: list[Job] = []
+        self._rooms: dict[bytes, plan.Room] = {}
+        self._now: dict[bytes, DeviceNow] = {}
+        self._complaints: OrderedDict[tuple[bytes, Place], None] = OrderedDict()
+        self._paused: dict[bytes, tuple[float, float]] = {}  # encoding id → until when, and the pause's length
+        self._avoided: dict[tuple[bytes, bytes], float] = {}  # encoding id, device → until when
+        self._codes: OrderedDict[tuple[int, int], ErasureCode] = OrderedDict()
+        self._moved: deque[tuple[float, int]] = deque()
+        self._settled = False
+        self._journal = Journal(devices)
+        self._next_rivals = 0.0
+
+    # --- what drives it
+
+    def tick(self, now: float) -> None:
+        """To be called a few times a second."""
+        self._now = self._devices.all(now)
+        self._settled = self._settled or self._devices.settled(now)
+        self._rooms = {device: self._room(device_now) for device, device_now in self._now.items()}
+        self.survey.notice({device: room.presence for device, room in self._rooms.items()})
+        self._look(now)
+        self._burials.tick(now, lambda device: device in self._now and self._now[device].alive)
+        for job in [job for job in self.jobs if self._catalog.tombstones.hides(job.task.claim.encoding_id)]:
+            self._cancel(job)
+        self._note_rate(now)
+        self._begin_jobs(now)
+        if self.settled:
+            self._journal.state({state: self.survey.count(state) for state in State}, now)
+
+    def sendings(self, now: float, connected: Callable[[bytes], bool]) -> list[Sending]:
+        """What is to be sent now, to devices that are connected."""
+        return self.requests.release(now, connected)
+
+    def answered(self, device: bytes, request_id: bytes, frames: list[memoryview], now: float) -> None:
+        """A device's reply to one of our requests: header, and perhaps payload."""
+        self.requests.answered(device, request_id, frames, now)
+        self._go_on(now)
+
+    def _go_on(self, now: float) -> None:
+        """Begin what is to be done next without waiting for the next tick."""
+        if len(self.jobs) < JOBS:
+            self._look(now)
+            self._begin_jobs(now)
+
+    def _look(self, now: float) -> None:
+        for encoding_id in self.survey.look(now, _LOOKS):
+            self._burials.look(encoding_id, now)
+
+    def _room(self, now: DeviceNow) -> plan.Room:
+        if now.alive:
+            presence = Presence.LEAVING if now.retiring else Presence.HERE
+        else:
+            presence = Presence.LOST if now.away >= self._settings.repair_after else Presence.AWAY
+            presence = Presence.LEFT if now.retiring else presence
+        return plan.Room(presence, now.free_bytes, now.used_bytes + now.free_bytes)
+
+    # --- what is asked of it
+
+    @property
+    def settled(self) -> bool:
+        """The broker has heard of all devices that may come, and everything was looked at since."""
+        return self._settled and self.survey.current
+
+    def hurry(self, encoding_id: bytes) -> None:
+        """Mend this encoding now, waiting for no device to come back."""
+        self._paused.pop(encoding_id, None)
+        self.survey.hurry(encoding_id)
+
+    def complain(self, encoding_id: bytes, found: Place) -> None:
+        """A client found this share bad: look at it."""
+        if len(self._complaints) < _COMPLAINTS:
+            self._complaints[(encoding_id, found)] = None
+            self._tell_to_check(encoding_id, found)
+
+    def emptied(self, device: bytes) -> bool:
+        """Whether a retiring device can be taken off the list: nothing that it has, or may have, is missed."""
+        if not self.settled or any(device in _involved(job.task) for job in self.jobs):
+            return False
+        if self._now[device].heard:
+            return self.left_on(device) == 0
+        if not all(there.heard for there in self._now.values() if not there.retiring):
+            return False
+        return not any(self.survey.count(state) for state in (State.WAITING, State.LACKING, State.HOPELESS))
+
+    def left_on(self, device: bytes) -> int:
+        """How many shares only this retiring device has."""
+        return self.survey.left_on(device, all_heard=all(there.heard for there in self._now.values()))
+
+    @property
+    def rate(self) -> int:
+        """Bytes per second, lately; 0 while nothing is being done."""
+        if not self.jobs or len(self._moved) < 2:
+            return 0
+        (since, before), (until, after) = self._moved[0], self._moved[-1]
+        return int((after - before) / max(until - since, 0.001))
+
+    # --- jobs
+
+    def _begin_jobs(self, now: float) -> None:
+        while self._settled and len(self.jobs) < JOBS:
+            task = self._next_task(now)
+            if task is None:
+                return
+            job = Job(task, self, self._ended)
+            self.jobs.append(job)
+            self._journal.begins(task)
+            job.begin(now)
+
+    def _next_task(self, now: float) -> Optional[Task]:
+        return (
+            self._next_check()
+            or self._next_lacking(now)
+            or self._next_surplus(now)
+            or self._next_rivals_task(now)
+            or self.balance.next_task(self._rooms, {*self._busy(), *self._paused}, _TRIES)
+        )
+
+    def _busy(self) -> set[bytes]:
+        """Encodings that a job works on now."""
+        tasks = [job.task for job in self.jobs]
+        return {task.claim.encoding_id for task in tasks} | {d.encoding_id for task in tasks for d in task.discards}
+
+    def _next_check(self) -> Optional[Task]:
+        while self._complaints:
+            (encoding_id, found), _ = self._complaints.popitem(last=False)
+            known = self._catalog.known(encoding_id)
+            if known is not None and found in known.sound and encoding_id not in self._busy():
+                return plan.check(known, found, self._rooms)
+        return None
+
+    def _next_lacking(self, now: float) -> Optional[Task]:
+        busy = self._busy()
+        for _ in range(_TRIES):
+            lacking = self.survey.take_lacking()
+            if lacking is None:
+                return None
+            encoding_id = lacking.known.claim.encoding_id
+            if self._is_paused(encoding_id, now) or encoding_id in busy:
+                continue
+            task = plan.mend(*lacking, self._rooms, partial(self._avoids, encoding_id, now))
+            if task is not None:
+                return task
+            self._journal.no_place(now)
+            self.survey.look_later(encoding_id, now + min(60.0, max(self._settings.pause, self._settings.repair_after)))
+        return None
+
+    def _next_surplus(self, now: float) -> Optional[Task]:
+        busy = self._busy()
+        for _ in range(_TRIES):
+            surplus = self.survey.take_surplus()
+            if surplus is None:
+                return None
+            encoding_id = surplus.known.claim.encoding_id
+            if not self._is_paused(encoding_id, now) and encoding_id not in busy:
+                return plan.drop_surplus(*surplus, self._rooms)
+        return None
+
+    def _next_rivals_task(self, now: float) -> Optional[Task]:
+        if now < self._next_rivals:
+            return None
+        self._next_rivals = now + 1.0
+        self._forget_old(now)
+        shared, busy = self.survey.shared, self._busy()
+        old = {e for e, since in shared.items() if now - since >= self._settings.encoding_grace and e not in busy}
+        for encoding_id in list(old):
+            known = self._catalog.known(encoding_id)
+            if known is None or self._is_paused(encoding_id, now):
+                continue
+            task = drop_rivals(self._catalog, known.claim.owner, known.claim.object_id, old, self._rooms)
+            if task is not None and not self._is_paused(task.claim.encoding_id, now):
+                return task
+        return None
+
+    def _ended(self, job: Job, outcome: Outcome, now: float) -> None:
+        self.requests.drop(job)
+        self.jobs.remove(job)
+        self._journal.ended(job.task, outcome)
+        encoding_id = job.task.claim.encoding_id
+        for other in {discard.encoding_id for discard in job.task.discards} - {encoding_id}:
+            self._catalog.touch(other)
+        for target in outcome.refused:
+            self._avoided[(encoding_id, target.device)] = now + 12 * self._settings.pause
+        if outcome.done:
+            self._paused.pop(encoding_id, None)
+            self._catalog.touch(encoding_id)
+            return
+        _, before = self._paused.get(encoding_id, (0.0, self._settings.pause / 2))
+        longest = self._settings.pause if outcome.conflict else _LONGEST_PAUSE
+        pause = min(longest, 2 * before)
+        until = now + pause * self._chance.uniform(0.5, 1.5)
+        self._paused[encoding_id] = (until, pause)
+        self.survey.look_later(encoding_id, until)
+
+    def _cancel(self, job: Job) -> None:
+        """Its encoding was deleted."""
+        self.requests.drop(job)
+        self.jobs.remove(job)
+        for ask in job.abandonments(_ignore):
+            self.ask(ask)
+
+    def _is_paused(self, encoding_id: bytes, now: float) -> bool:
+        """It is looked at again when the pause is over."""
+        return encoding_id in self._paused and self._paused[encoding_id][0] > now
+
+    def _avoids(self, encoding_id: bytes, now: float, device: bytes) -> bool:
+        until = self._avoided.get((encoding_id, device))
+        if until is not None and until <= now:
+            del self._avoided[(encoding_id, device)]
+        return until is not None and until > now
+
+    # --- what a job needs of it
+
+    def ask(self, ask: Ask) -> None:
+        self.requests.add(ask)
+
+    def code(self, k: int, n: int) -> ErasureCode:
+        code = self._codes.get((k, n))
+        if code is None:
+            code = self._codes[(k, n)] = ErasureCode(k, n)
+            if len(self._codes) > _CODES:
+                self._codes.popitem(last=False)
+        self._codes.move_to_end((k, n))
+        return code
+
+    def found_bad(self, encoding_id: bytes, place: Place) -> None:
+        self._journal.bad(encoding_id, place)
+        self._catalog.distrust(encoding_id, place)
+        self._tell_to_check(encoding_id, place)
+
+    def stored(self, task: Task, place: Place) -> None:
+        claim = task.claim
+        share = AnnouncedShare(
+            claim.encoding_id, place.share, claim.object_id, claim.owner, claim.k, claim.n, claim.share_bytes
+        )
+        if self._devices.connected(place.device):
+            self._catalog.announce(place.device, [share])
+
+    def may_discard(self, task: Task) -> list[Discard]:
+        own: list[Discard] = []
+        encoding_id = task.claim.encoding_id
+        known = self._catalog.known(encoding_id)
+        if known is None or self._catalog.tombstones.hides(encoding_id):
+            return []
+        for discard in task.discards:
+            if discard.encoding_id != encoding_id:
+                continue
+            if plan.loses_nothing(known, [*(d.place for d in own), discard.place], self._rooms):
+                own.append(discard)
+        others = [discard for discard in task.discards if discard.encoding_id != encoding_id]
+        return own + (others if is_whole(known, self._rooms) else [])
+
+    # --- small things
+
+    def _tell_to_check(self, encoding_id: bytes, place: Place) -> None:
+        owner = next(iter(self._catalog.owners_of(encoding_id)), bytes(IDENTIFIER_SIZE))
+        self.ask(Ask(self, place.device, owner, Operation.CHECK, ShareName(encoding_id, place.share), _ignore))
+
+    def _note_rate(self, now: float) -> None:
+        self._moved.append((now, self.requests.moved_bytes))
+        while self._moved[0][0] < now - _RATE_OVER:
+            self._moved.popleft()
+
+    def _forget_old(self, now: float) -> None:
+        """What was noted of encodings that were deleted meanwhile, say."""
+        over = now - 2 * _LONGEST_PAUSE
+        self._paused = {encoding: pause for encoding, pause in self._paused.items() if pause[0] > over}
+        self._avoided = {key: until for key, until in self._avoided.items() if until > now}
+
+
+def _ignore(_reply: Reply, _now: float) -> None:
+    """The answer makes no difference."""
+
+
+def _involved(task: Task) -> set[bytes]:
+    return {place.device for place in (*task.sources, *task.targets, *task.reads)}

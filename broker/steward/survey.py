@@ -1,0 +1,222 @@
+"""What is found of all encodings, kept up to date bit by bit.
+
+An encoding is judged again when the catalog says that it changed, when a device that holds a share of it comes, goes
+or has been away for long enough, and when a time that was set for it comes. So a change costs what it touches, and
+100,000 encodings are never walked at once. Whole encodings leave no record here.
+
+What is lacking is handed out the nearest to being lost first. Who takes a finding sees to it that the encoding is
+looked at again: by changing it, or by `look_later`.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple, Optional
+
+from broker.catalog import Catalog, Known, Place
+from broker.steward.judging import Finding, Presence, State, judge
+
+
+class Lacking(NamedTuple):
+    """An encoding that lacks something, and what is known of it."""
+
+    known: Known
+    finding: Finding
+
+
+class Surplus(NamedTuple):
+    """A whole encoding with more copies than it needs, for longer than the grace."""
+
+    known: Known
+    places: tuple[Place, ...]
+
+
+class Survey:
+    """`patience` and `grace`: seconds for which a share that no device named is waited for, and surplus is kept."""
+
+    def __init__(self, catalog: Catalog, patience: float, grace: float) -> None:
+        self._catalog = catalog
+        self._patience = patience
+        self._grace = grace
+        self._presence: dict[bytes, Presence] = {}
+        self._unlooked: dict[bytes, None] = {}
+        self._findings: dict[bytes, Finding] = {}
+        self._since: dict[bytes, float] = {}  # encoding id → when it was first found as it is: not whole, or surplus
+        self._urgent: set[bytes] = set()
+        self._lacking: list[tuple[int, bytes]] = []  # a heap of spare, encoding id; what changed since is skipped
+        self._surplus: dict[bytes, None] = {}  # encodings whose grace is over
+        self._set: list[tuple[float, bytes]] = []  # a heap of times at which encodings are to be looked at again
+        self._counts: Counter[State] = Counter()
+        self._left: Counter[tuple[bytes, bool]] = Counter()  # retiring device → shares that only it has; incomplete?
+        self._bytes_left = 0
+        self._hidden: set[bytes] = set()  # deleted, and still held by a device
+        self.shared: dict[bytes, float] = {}  # encodings of objects that have several → since when
+
+    # --- keeping it up to date
+
+    def notice(self, presence: Mapping[bytes, Presence]) -> None:
+        """Take up which devices are there now."""
+        before, self._presence = self._presence, dict(presence)
+        for device in before.keys() | presence.keys():
+            if before.get(device) is not self._presence.get(device):
+                self._unlooked.update(dict.fromkeys(self._catalog.encodings_on(device)))
+
+    def look(self, now: float, limit: int) -> list[bytes]:
+        """Judge up to `limit` encodings of which something changed, and return them. `now`: monotonic seconds."""
+        self._unlooked.update(dict.fromkeys(self._catalog.take_touched()))
+        while self._set and self._set[0][0] <= now:
+            self._unlooked[heapq.heappop(self._set)[1]] = None
+        looked_at = list(itertools.islice(self._unlooked, limit))
+        for encoding_id in looked_at:
+            del self._unlooked[encoding_id]
+            self._look_at(encoding_id, now)
+        return looked_at
+
+    @property
+    def current(self) -> bool:
+        """Everything was looked at."""
+        return not self._unlooked
+
+    def look_later(self, encoding_id: bytes, when: float) -> None:
+        heapq.heappush(self._set, (when, encoding_id))
+
+    def hurry(self, encoding_id: bytes) -> None:
+        """Wait for no device to come back, until this encoding is whole."""
+        if encoding_id in self._findings or encoding_id in self._unlooked:
+            self._urgent.add(encoding_id)
+            self._unlooked[encoding_id] = None
+
+    def presence(self, device: bytes) -> Presence:
+        return self._presence.get(device, Presence.LOST)
+
+    # --- what was found
+
+    def take_lacking(self) -> Optional[Lacking]:
+        """The encoding nearest to being lost, out of the queue; None where nothing is to be done now."""
+        while self._lacking:
+            spare, encoding_id = heapq.heappop(self._lacking)
+            finding, known = self._findings.get(encoding_id), self._catalog.known(encoding_id)
+            if finding is None or known is None or finding.state is not State.LACKING or finding.spare != spare:
+                continue
+            if encoding_id in self._unlooked:
+                continue  # it comes again when it was looked at
+            return Lacking(known, finding)
+        return None
+
+    def take_surplus(self) -> Optional[Surplus]:
+        """A whole encoding with copies that may go, out of the queue."""
+        while self._surplus:
+            encoding_id = next(iter(self._surplus))
+            del self._surplus[encoding_id]
+            finding, known = self._findings.get(encoding_id), self._catalog.known(encoding_id)
+            if finding is not None and known is not None and finding.surplus and finding.state is State.WHOLE:
+                return Surplus(known, finding.surplus)
+        return None
+
+    def finding(self, encoding_id: bytes) -> Optional[Finding]:
+        """What was found of an encoding that is not simply whole."""
+        return self._findings.get(encoding_id)
+
+    def count(self, state: State) -> int:
+        if state is not State.WHOLE:
+            return self._counts[state]
+        return len(self._catalog) - len(self._hidden) - sum(self._counts[s] for s in State if s is not State.WHOLE)
+
+    @property
+    def bytes_left(self) -> int:
+        return self._bytes_left
+
+    def left_on(self, device: bytes, *, all_heard: bool) -> int:
+        """How many shares only this retiring device has; all of its shares where not everything was looked at.
+
+        all_heard: every device on the list has told what it holds, so that encodings of which fewer than k shares are
+        known are rests that nothing can be restored from.
+        """
+        if not self.current:
+            return self._catalog.shares_on(device)
+        return self._left[device, False] + (0 if all_heard else self._left[device, True])
+
+    def not_whole(self) -> Iterator[bytes]:
+        """Encodings that are not whole, and those that were not looked at yet."""
+        yield from [encoding for encoding, finding in self._findings.items() if finding.state is not State.WHOLE]
+        yield from list(self._unlooked)
+
+    # --- looking
+
+    def _look_at(self, encoding_id: bytes, now: float) -> None:
+        before = self._forget(encoding_id)
+        if encoding_id not in self._catalog:
+            self._leave(encoding_id)
+            return
+        if self._catalog.tombstones.hides(encoding_id):
+            self._leave(encoding_id)
+            self._hidden.add(encoding_id)
+            return
+        known = self._catalog.known(encoding_id)
+        if known is None:  # nothing is left of it but damage
+            self._file(encoding_id, Finding(State.HOPELESS, -1))
+            return
+        self._look_for_others(known, now)
+        finding = self._judge(known, before, now)
+        if finding.state is State.WHOLE:
+            self._urgent.discard(encoding_id)
+            if not finding.surplus:
+                self._since.pop(encoding_id, None)
+                return
+        self._file(encoding_id, finding)
+
+    def _judge(self, known: Known, before: Optional[Finding], now: float) -> Finding:
+        encoding_id = known.claim.encoding_id
+        urgent = encoding_id in self._urgent
+        if before is None:
+            self._since[encoding_id] = now
+        finding = judge(known, self.presence, urgent=urgent, patient=True)
+        if before is not None and (before.state is State.WHOLE) is not (finding.state is State.WHOLE):
+            self._since[encoding_id] = now
+        since = self._since.setdefault(encoding_id, now)
+        if finding.unheard:
+            if now - since >= self._patience:
+                return judge(known, self.presence, urgent=urgent, patient=False)
+            self.look_later(encoding_id, since + self._patience)
+        if finding.state is State.WHOLE and finding.surplus:
+            if now - since >= self._grace:
+                self._surplus[encoding_id] = None
+            else:
+                self.look_later(encoding_id, since + self._grace)
+        return finding
+
+    def _file(self, encoding_id: bytes, finding: Finding) -> None:
+        self._findings[encoding_id] = finding
+        self._counts[finding.state] += 1
+        self._bytes_left += finding.bytes_left
+        self._left.update((place.device, finding.incomplete) for place in finding.leaving)
+        if finding.state is State.LACKING:
+            heapq.heappush(self._lacking, (finding.spare, encoding_id))
+
+    def _forget(self, encoding_id: bytes) -> Optional[Finding]:
+        """Take an encoding out of the books; returns what was found of it before."""
+        self._hidden.discard(encoding_id)
+        finding = self._findings.pop(encoding_id, None)
+        if finding is not None:
+            self._counts[finding.state] -= 1
+            self._bytes_left -= finding.bytes_left
+            self._left.subtract((place.device, finding.incomplete) for place in finding.leaving)
+        return finding
+
+    def _leave(self, encoding_id: bytes) -> None:
+        """Nothing is to be done for this encoding any more."""
+        self._since.pop(encoding_id, None)
+        self.shared.pop(encoding_id, None)
+        self._urgent.discard(encoding_id)
+
+    def _look_for_others(self, known: Known, now: float) -> None:
+        claim = known.claim
+        encodings = self._catalog.encodings_of(claim.owner, claim.object_id)
+        if len(encodings) > 1:
+            for encoding_id in encodings:
+                self.shared.setdefault(encoding_id, now)
+        else:
+            self.shared.pop(claim.encoding_id, None)

@@ -1,0 +1,321 @@
+"""A worker in memory: its side of what the steward asks, as docs/protocol.md tells it, and the faults it may have.
+
+What it holds survives its being away, as a disk does. A share may be damaged without its worker knowing; it finds out
+when it reads or scrubs it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any, Callable, Optional
+
+from common.protocol.codec import pack, unpack, unpack_header
+from common.protocol.envelope import Envelope, Operation
+from common.protocol.identifiers import device_id
+from common.protocol.messages import (
+    GRANTED,
+    Acknowledged,
+    AnnouncedShare,
+    Answer,
+    Append,
+    Code,
+    Commit,
+    Commitment,
+    Delete,
+    Fetch,
+    Fetched,
+    Inspect,
+    Message,
+    Open,
+    Part,
+    Progress,
+    SegmentRange,
+    ShareName,
+    Tombstone,
+    Undelete,
+)
+from common.recipe import decode_recipe, digest
+
+Key = tuple[bytes, int]
+Answered = tuple[Message, Optional[bytes]]
+
+
+@dataclass
+class Stored:
+    owner: bytes
+    packed: bytes
+    blocks: list[bytes]
+    sound: bool = True  # as far as the worker knows
+
+    @property
+    def commitment(self) -> Commitment:
+        return unpack(self.packed, Commitment)
+
+    def is_good(self, share: int) -> bool:
+        recipe = decode_recipe(self.commitment.recipe)
+        return all(digest(block) == recipe.digest_of(s, share) for s, block in enumerate(self.blocks))
+
+
+@dataclass
+class Staged:
+    owner: bytes
+    opened: Open
+    blocks: dict[int, bytes] = field(default_factory=dict)
+
+
+class Decline(Exception):
+    def __init__(self, code: Code) -> None:
+        super().__init__(code.value)
+        self.code = code
+
+
+class Device:
+    """`tell(operation, list)`: says something to all brokers; `committed(device, key)`: a share became durable here."""
+
+    def __init__(
+        self,
+        number: int,
+        chance: random.Random,
+        tell: Callable[[Device, Operation, list[Any]], None],
+        committed: Callable[[Device, Key], None],
+        discarding: Callable[[Device, Key], None],
+    ) -> None:
+        self.name = f"d{number}"
+        self.public_key = number.to_bytes(32, "big")
+        self.device_id = device_id(self.public_key)
+        self.shares: dict[Key, Stored] = {}
+        self.staged: dict[Key, Staged] = {}
+        self.trash: dict[Key, Stored] = {}
+        self.tombstones: dict[bytes, Tombstone] = {}
+        self.up = True
+        self.dead = False
+        self.full = False  # takes nothing, although it says that it has room
+        self.lies = False  # sends wrong blocks now
+        self._leases: dict[bytes, tuple[object, float, int]] = {}
+        self._chance = chance
+        self._tell = tell
+        self._committed = committed
+        self._discarding = discarding
+
+    # --- what the world does to it
+
+    def restart(self) -> None:
+        self._leases.clear()
+
+    def announced(self, key: Key) -> AnnouncedShare:
+        stored = self.shares[key]
+        commitment = stored.commitment
+        recipe = decode_recipe(commitment.recipe)
+        return AnnouncedShare(
+            *key, commitment.object_id, stored.owner, recipe.k, recipe.n, recipe.share_bytes, stored.sound
+        )
+
+    def store(self, key: Key, stored: Stored) -> None:
+        self.shares[key] = stored
+        self._tell(self, Operation.ANNOUNCE, [self.announced(key)])
+
+    def damage(self, key: Key) -> None:
+        blocks = self.shares[key].blocks
+        segment = self._chance.randrange(len(blocks))
+        blocks[segment] = bytes([blocks[segment][0] ^ 1]) + blocks[segment][1:]
+
+    def scrub(self, keys: Optional[Iterable[Key]] = None, *, always_tell: bool = False) -> None:
+        for key in list(self.shares if keys is None else keys):
+            stored = self.shares.get(key)
+            if stored is not None and stored.sound and not stored.is_good(key[1]):
+                stored.sound = False
+                self._tell(self, Operation.ANNOUNCE, [self.announced(key)])
+            elif stored is not None and always_tell:
+                self._tell(self, Operation.ANNOUNCE, [self.announced(key)])
+
+    def used_bytes(self) -> int:
+        return sum(len(block) for stored in self.shares.values() for block in stored.blocks)
+
+    def drop_leases(self, broker: object) -> None:
+        self._leases = {e: lease for e, lease in self._leases.items() if lease[0] is not broker}
+
+    # --- what is asked of it
+
+    def handle(self, broker: object, envelope: Envelope, header: bytes, payload: bytes, now: float) -> Answered:
+        operations: dict[Operation, tuple[type[Message], Callable[[Any], Answered]]] = {
+            Operation.INSPECT: (Inspect, lambda h: self._inspect(h, broker, envelope.owner, now)),
+            Operation.OPEN: (Open, lambda h: self._open(h, envelope.owner)),
+            Operation.PROGRESS: (ShareName, lambda h: self._progress(h, envelope.owner)),
+            Operation.APPEND: (Append, lambda h: self._append(h, envelope.owner, payload)),
+            Operation.COMMIT: (Commit, lambda h: self._commit(h, envelope.owner, payload)),
+            Operation.ABANDON: (ShareName, self._abandon),
+            Operation.FETCH: (Fetch, lambda h: self._fetch(h, broker, now)),
+            Operation.CHECK: (ShareName, self._check),
+            Operation.DISCARD: (ShareName, self._discard),
+            Operation.DELETE: (Delete, lambda h: self.delete(h, envelope.owner)),
+            Operation.UNDELETE: (Undelete, lambda h: self.undelete(h)),
+        }
+        shape, operation = operations[envelope.operation]
+        try:
+            return operation(unpack_header(header, shape))
+        except Decline as decline:
+            return Acknowledged(Answer(decline.code)), None
+
+    def _require_not_deleted(self, encoding_id: bytes) -> None:
+        if encoding_id in self.tombstones and self.tombstones[encoding_id].deleted:
+            raise Decline(Code.CONFLICT)
+
+    def _inspect(self, header: Inspect, broker: object, owner: bytes, now: float) -> Answered:
+        stored = self.shares.get((header.encoding_id, header.share))
+        if stored is None or stored.owner != owner:
+            raise Decline(Code.NOT_FOUND)
+        if not stored.sound:
+            raise Decline(Code.DAMAGED)
+        lease = self._leases.get(header.encoding_id)
+        if header.lease:
+            if lease is not None and lease[0] is not broker and lease[1] > now:
+                raise Decline(Code.CONFLICT)
+            self._leases[header.encoding_id] = (broker, now + header.lease, header.lease)
+        return Acknowledged(GRANTED), stored.packed
+
+    def _open(self, header: Open, owner: bytes) -> Answered:
+        key = (header.encoding_id, header.share)
+        self._require_not_deleted(header.encoding_id)
+        if key in self.shares and self.shares[key].sound:
+            raise Decline(Code.CONFLICT)
+        if self.full:
+            raise Decline(Code.NO_ROOM)
+        self.staged.setdefault(key, Staged(owner, header))
+        return Acknowledged(GRANTED), None
+
+    def _progress(self, header: ShareName, owner: bytes) -> Answered:
+        key = (header.encoding_id, header.share)
+        if key in self.staged and self.staged[key].owner == owner:
+            return Progress(GRANTED), pack([SegmentRange(s, 1) for s in sorted(self.staged[key].blocks)])
+        if key in self.shares and self.shares[key].sound:
+            return Progress(GRANTED, True), None
+        raise Decline(Code.NOT_OPEN)
+
+    def _append(self, header: Append, owner: bytes, payload: bytes) -> Answered:
+        staged = self.staged.get((header.encoding_id, header.share))
+        if staged is None or staged.owner != owner:
+            raise Decline(Code.NOT_OPEN)
+        if self.full:
+            raise Decline(Code.NO_ROOM)
+        if digest(payload) != header.digest:
+            raise Decline(Code.MALFORMED)
+        staged.blocks.setdefault(header.segment, payload)
+        return Acknowledged(GRANTED), None
+
+    def _commit(self, header: Commit, owner: bytes, payload: bytes) -> Answered:
+        key = (header.encoding_id, header.share)
+        self._require_not_deleted(header.encoding_id)
+        if key in self.shares and self.shares[key].sound:
+            if self.shares[key].packed != payload:
+                raise Decline(Code.CONFLICT)
+            return Acknowledged(GRANTED), None
+        staged = self.staged.get(key)
+        if staged is None or staged.owner != owner:
+            raise Decline(Code.NOT_OPEN)
+        recipe = decode_recipe(unpack(payload, Commitment).recipe)
+        blocks = [staged.blocks.get(s, b"") for s in range(recipe.segment_count)]
+        if any(digest(block) != recipe.digest_of(s, header.share) for s, block in enumerate(blocks)):
+            raise Decline(Code.MALFORMED)
+        del self.staged[key]
+        self.store(key, Stored(owner, payload, blocks))
+        self._committed(self, key)
+        return Acknowledged(GRANTED), None
+
+    def _abandon(self, header: ShareName) -> Answered:
+        self.staged.pop((header.encoding_id, header.share), None)
+        return Acknowledged(GRANTED), None
+
+    def _fetch(self, header: Fetch, broker: object, now: float) -> Answered:
+        parts, payload = [], b""
+        for name in header.blocks:
+            key = (name.encoding_id, name.share)
+            lease = self._leases.get(name.encoding_id)
+            if lease is not None and lease[0] is broker:
+                self._leases[name.encoding_id] = (broker, now + lease[2], lease[2])
+            stored = self.shares.get(key)
+            if stored is None or not stored.sound:
+                parts.append(Part(Answer(Code.NOT_FOUND if stored is None else Code.DAMAGED)))
+                continue
+            block = stored.blocks[name.segment]
+            if digest(block) != decode_recipe(stored.commitment.recipe).digest_of(name.segment, name.share):
+                self.scrub([key])
+                parts.append(Part(Answer(Code.DAMAGED)))
+                continue
+            block = bytes(len(block)) if self.lies else block
+            parts.append(Part(GRANTED, len(block)))
+            payload += block
+        return Fetched(GRANTED, parts), payload
+
+    def _check(self, header: ShareName) -> Answered:
+        self.scrub([(header.encoding_id, header.share)], always_tell=True)
+        return Acknowledged(GRANTED), None
+
+    def _discard(self, header: ShareName) -> Answered:
+        key = (header.encoding_id, header.share)
+        if key in self.shares:
+            self._discarding(self, key)
+            del self.shares[key]
+            self._tell(self, Operation.WITHDRAW, [ShareName(*key)])
+        return Acknowledged(GRANTED), None
+
+    # --- deletion
+
+    def delete(self, header: Delete, owner: bytes) -> Answered:
+        keys = [key for key in self.shares if key[0] == header.encoding_id]
+        known = self.tombstones.get(header.encoding_id)
+        if not keys and known is None:
+            raise Decline(Code.NOT_FOUND)
+        hashes = {self.shares[key].commitment.delete_hash for key in keys}
+        if any(hashlib.sha256(header.capability).digest() != one for one in hashes):
+            raise Decline(Code.NOT_ALLOWED)
+        if known is not None and known.generation >= header.generation:
+            if known.deleted:
+                return Acknowledged(GRANTED), None
+            raise Decline(Code.CONFLICT)
+        object_id = self.shares[keys[0]].commitment.object_id if keys else known.object_id if known else b""
+        self._bury(
+            Tombstone(
+                header.encoding_id,
+                object_id,
+                owner,
+                header.capability,
+                header.generation,
+                header.trash_until,
+                header.ends,
+            )
+        )
+        for key in keys:
+            self.trash[key] = self.shares.pop(key)
+        self._tell(self, Operation.WITHDRAW, [ShareName(*key) for key in keys])
+        self.staged = {key: staged for key, staged in self.staged.items() if key[0] != header.encoding_id}
+        return Acknowledged(GRANTED), None
+
+    def undelete(self, header: Undelete) -> Answered:
+        known = self.tombstones.get(header.encoding_id)
+        if known is None:
+            raise Decline(Code.NOT_FOUND)
+        if known.capability != header.capability:
+            raise Decline(Code.NOT_ALLOWED)
+        if known.generation >= header.generation:
+            return Acknowledged(GRANTED if not known.deleted else Answer(Code.CONFLICT)), None
+        self._bury(
+            Tombstone(
+                known.encoding_id,
+                known.object_id,
+                known.owner,
+                known.capability,
+                header.generation,
+                known.trash_until,
+                known.ends,
+            )
+        )
+        for key in [key for key in self.trash if key[0] == header.encoding_id]:
+            self.store(key, self.trash.pop(key))
+        return Acknowledged(GRANTED), None
+
+    def _bury(self, tombstone: Tombstone) -> None:
+        self.tombstones[tombstone.encoding_id] = tombstone
+        self._tell(self, Operation.BURY, [tombstone])

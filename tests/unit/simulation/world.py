@@ -1,0 +1,218 @@
+"""Brokers, devices and what lies between them, on a clock of its own: real broker code, no socket, no disk.
+
+Requests and replies between broker and device take time, and may be lost, doubled or overtaken. What a device says of
+itself comes in order, as on one TCP connection: either it comes, or the connection is lost and the device registers
+anew.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import random
+from typing import Any, Callable, Optional
+
+from msgspec import convert
+
+from broker.rights import Standing
+from broker.steward.steward import Settings
+from broker.switchboard import Outgoing, Side
+from common.protocol.codec import pack, pack_header, unpack_header
+from common.protocol.envelope import Envelope, Kind, Operation
+from common.protocol.messages import (
+    PROTOCOL_VERSION,
+    Announce,
+    Answer,
+    Bury,
+    Code,
+    Message,
+    Register,
+    Report,
+    Withdraw,
+)
+from tests.unit.sample_broker import TODAY, MembersInMemory, SampleBroker
+from tests.unit.simulation.device import Device, Key
+
+CAPACITY = 1 << 20
+REPAIR_AFTER = 4.0  # seconds
+ENCODING_GRACE = 12.0
+TICK = 0.5
+REPORT = 2.0
+HEADERS: dict[Operation, Message] = {Operation.WITHDRAW: Withdraw(), Operation.BURY: Bury()}
+
+
+class Broker(SampleBroker):
+    """One run of one broker."""
+
+    def __init__(self, members: MembersInMemory, now: float, seed: int) -> None:
+        super().__init__(Settings(REPAIR_AFTER, 100_000_000, ENCODING_GRACE, 1.0), seed, members=members, now=now)
+
+
+class World:
+    def __init__(self, chance: random.Random, devices: int, brokers: int) -> None:
+        self.chance = chance
+        self.now = 1000.0
+        self.members = MembersInMemory()
+        self.loss = 0.0  # of requests and replies: lost, doubled, or late
+        self.devices: dict[bytes, Device] = {}
+        self.brokers: list[Broker] = [self._new_broker() for _ in range(brokers)]
+        self.cut: set[tuple[int, bytes]] = set()  # broker's number, device: no connection between them
+        self.on_commit: Callable[[Device, Key], None] = lambda device, key: None
+        self.on_discard: Callable[[Device, Key], None] = lambda device, key: None
+        self._connections: dict[tuple[int, bytes], bytes] = {}  # → routing id
+        self._numbers = itertools.count(1)
+        self._events: list[tuple[float, int, Callable[[], None]]] = []
+        for _ in range(devices):
+            self.add_device()
+        self._later(0.0, self._tick)
+        self._later(0.0, self._report)
+
+    # --- what the schedule does
+
+    def add_device(self) -> Device:
+        device = Device(next(self._numbers), self.chance, self._tell, self._on_commit, self._on_discard)
+        self.devices[device.device_id] = device
+        self.members.add(device.public_key, Standing.WORKER, device.name)
+        return device
+
+    def run(self, seconds: float) -> None:
+        until = self.now + seconds
+        while self._events and self._events[0][0] <= until:
+            self.now, _, event = heapq.heappop(self._events)
+            event()
+        self.now = until
+
+    def restart_broker(self, number: int) -> None:
+        for device in self.devices.values():
+            self._connections.pop((number, device.device_id), None)
+            device.drop_leases(self.brokers[number])
+        self.brokers[number] = self._new_broker()
+
+    def leave(self, device: Device) -> None:
+        """Power is cut, or its cable pulled."""
+        device.up = False
+        device.restart()
+        for number in range(len(self.brokers)):
+            self._connections.pop((number, device.device_id), None)
+
+    def disconnect(self, number: int, device: Device) -> None:
+        self.cut.add((number, device.device_id))
+        self._connections.pop((number, device.device_id), None)
+        device.drop_leases(self.brokers[number])
+
+    def listed(self, device: Device) -> bool:
+        return self.members.members.find(device.public_key, TODAY) is not None
+
+    def _new_broker(self) -> Broker:
+        return Broker(self.members, self.now, self.chance.getrandbits(32))
+
+    def _on_commit(self, device: Device, key: Key) -> None:
+        self.on_commit(device, key)
+
+    def _on_discard(self, device: Device, key: Key) -> None:
+        self.on_discard(device, key)
+
+    # --- time
+
+    def _later(self, delay: float, event: Callable[[], None]) -> None:
+        heapq.heappush(self._events, (self.now + delay, next(self._numbers), event))
+
+    def _tick(self) -> None:
+        for number, broker in enumerate(self.brokers):
+            broker.now = self.now
+            self._send_all(number, broker.tick())
+        self._later(TICK, self._tick)
+
+    def _report(self) -> None:
+        """Every device says how it is, or connects where it is not connected."""
+        for device in self.devices.values():
+            for number in range(len(self.brokers)) if device.up and self.listed(device) else ():
+                if (number, device.device_id) in self._connections:
+                    report = Report(device.used_bytes(), CAPACITY - device.used_bytes())
+                    self._say(number, device, Operation.REPORT, report)
+                elif (number, device.device_id) not in self.cut and self.chance.random() < 0.7:
+                    self._connect(number, device)
+        self._later(REPORT, self._report)
+
+    # --- what devices say
+
+    def _connect(self, number: int, device: Device) -> None:
+        self._connections[(number, device.device_id)] = next(self._numbers).to_bytes(5, "big")
+        register = Register(PROTOCOL_VERSION, CAPACITY, device.used_bytes(), CAPACITY - device.used_bytes())
+        if self._say(number, device, Operation.REGISTER, register) is not Code.GRANTED:
+            self._connections.pop((number, device.device_id), None)  # an old connection still stands: again later
+            return
+        self._say(number, device, Operation.BURY, Bury(), pack(list(device.tombstones.values())))
+        shares = [device.announced(key) for key in device.shares]
+        self._say(number, device, Operation.ANNOUNCE, Announce(True), pack(shares))
+
+    def _tell(self, device: Device, operation: Operation, items: list[Any]) -> None:
+        for number in range(len(self.brokers)):
+            if device.up and (number, device.device_id) in self._connections:
+                self._say(number, device, operation, HEADERS.get(operation, Announce(False)), pack(items))
+
+    def _say(
+        self, number: int, device: Device, operation: Operation, header: Message, payload: Optional[bytes] = None
+    ) -> Optional[Code]:
+        envelope = Envelope(Kind.REQUEST, operation, next(self._numbers).to_bytes(16, "big"))
+        frames = [envelope.encode(), pack_header(header), *([] if payload is None else [payload])]
+        answer = None
+        others = []
+        for message in self._deliver(number, device, frames):
+            if message.envelope.kind is Kind.REPLY and message.envelope.request_id == envelope.request_id:
+                first, *_ = unpack_header(message.header, list[Any])
+                answer = convert(first, Answer).code
+            else:
+                others.append(message)
+        self._send_all(number, others)
+        if answer is Code.NO_SESSION:
+            self._connections.pop((number, device.device_id), None)
+        return answer
+
+    def _deliver(self, number: int, device: Device, frames: list[bytes]) -> list[Outgoing]:
+        broker = self.brokers[number]
+        broker.now = self.now
+        routing_id = self._connections[(number, device.device_id)]
+        return broker.deliver(Side.WORKERS, routing_id, device.public_key, frames)
+
+    # --- what brokers say
+
+    def _send_all(self, number: int, messages: list[Outgoing]) -> None:
+        broker = self.brokers[number]
+        while messages:
+            message = messages.pop(0)
+            device = self._device_of(number, message)
+            if device is None:
+                messages += broker.switchboard.undelivered(message, gone=True)
+            elif message.envelope.kind is Kind.REQUEST:
+                if self.chance.random() < self.loss / 4:
+                    messages += broker.switchboard.undelivered(message, gone=False)
+                else:
+                    self._send(lambda m=message, d=device: self._reach_device(broker, number, d, m))  # type: ignore[misc]
+
+    def _device_of(self, number: int, message: Outgoing) -> Optional[Device]:
+        device = self.devices[message.session.device]
+        there = self._connections.get((number, device.device_id)) == message.session.routing_id
+        return device if there and device.up else None
+
+    def _send(self, event: Callable[[], None]) -> None:
+        """Let something arrive: once, as a rule, and soon."""
+        if self.chance.random() < self.loss:
+            return
+        self._later(self.chance.uniform(0.001, 0.02), event)
+        if self.chance.random() < self.loss:
+            self._later(self.chance.uniform(0.001, 3.0), event)
+
+    def _reach_device(self, broker: Broker, number: int, device: Device, message: Outgoing) -> None:
+        if self.brokers[number] is not broker or self._device_of(number, message) is None:
+            return
+        payload = b"" if message.payload is None else bytes(message.payload)
+        header, body = device.handle(broker, message.envelope, message.header, payload, self.now)
+        frames = [message.envelope.reply().encode(), pack_header(header), *([] if body is None else [body])]
+        self._send(lambda: self._reach_broker(broker, number, device, message, frames))
+
+    def _reach_broker(
+        self, broker: Broker, number: int, device: Device, request: Outgoing, frames: list[bytes]
+    ) -> None:
+        if self.brokers[number] is broker and self._device_of(number, request) is not None:
+            self._send_all(number, self._deliver(number, device, frames))

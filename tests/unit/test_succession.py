@@ -1,0 +1,89 @@
+"""Which broker a client uses: each in its turn, and none that all others can do without."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from common.errors import RefusedError
+from common.invite import BrokerAddress
+from common.link.succession import Succession
+
+A, B, C = (BrokerAddress(f"{name}.lan", 5570, 5571, name.encode() * 32) for name in "abc")
+NO, NEVER = RefusedError("no"), RefusedError("never")
+
+
+def test_brokers_are_taken_in_turn() -> None:
+    succession = Succession([A, B, C])
+    assert [succession.current, *(succession.advance() for _ in range(5))] == [A, B, C, A, B, C]
+
+
+def test_it_is_over_when_all_refused() -> None:
+    succession = Succession([A, B])
+    succession.refused(NO)
+    assert not succession.over
+    assert succession.advance() == B
+    assert not succession.over, "the second was not asked yet"
+    succession.refused(NEVER)
+    assert succession.over
+    assert succession.refusal is NO
+
+
+def test_a_session_with_one_is_a_reason_to_ask_the_others_again() -> None:
+    succession = Succession([A, B])
+    succession.refused(NO)
+    succession.advance()
+    succession.begun()
+    succession.refused(NEVER)
+    assert not succession.over
+    assert succession.refusal is NEVER
+
+
+def test_whoever_knows_one_broker_has_no_other_to_go_to() -> None:
+    assert Succession([A]).alone
+    assert not Succession([A, B]).alone
+
+
+def test_a_broker_that_was_named_is_there_and_one_that_was_not_is_not() -> None:
+    succession = Succession([A, B])
+    succession.renew([A, C])
+    assert succession.brokers == [A, C]
+
+
+def test_brokers_that_were_known_before_keep_their_order() -> None:
+    succession = Succession([B, A])
+    succession.renew([A, B])
+    assert succession.brokers == [B, A], "the one in use stays first"
+
+
+def test_the_broker_in_use_keeps_the_address_that_it_answers_at() -> None:
+    elsewhere = BrokerAddress("192.0.2.1", 1, 2, A.public_key)
+    succession = Succession([A])
+    succession.renew([elsewhere])
+    assert succession.brokers == [A]
+
+
+def test_another_broker_that_moved_is_known_by_its_new_address() -> None:
+    moved = BrokerAddress("192.0.2.1", 1, 2, B.public_key)
+    succession = Succession([A, B])
+    succession.renew([moved, A])
+    assert succession.brokers == [A, moved]
+
+
+@pytest.mark.parametrize("named", [[], [A], [A, A, A]])
+def test_whatever_is_named_the_broker_in_use_stays(named: list[BrokerAddress]) -> None:
+    succession = Succession([A, B])
+    succession.renew(named)
+    assert succession.brokers == [A]
+
+
+@given(st.lists(st.sampled_from([A, B, C]), min_size=1, unique=True), st.lists(st.sampled_from([A, B, C])))
+def test_it_knows_the_named_and_the_one_in_use_each_once(
+    known: list[BrokerAddress], named: list[BrokerAddress]
+) -> None:
+    succession = Succession(known)
+    succession.renew(named)
+    assert succession.current == known[0]
+    assert len(succession.brokers) == len(set(named) | {known[0]})
+    assert set(succession.brokers) == set(named) | {known[0]}

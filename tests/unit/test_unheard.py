@@ -1,0 +1,88 @@
+"""What a worker told a broker and has no answer to is told again, as it is by then."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from common.protocol.codec import unpack, unpack_header
+from common.protocol.envelope import Operation
+from common.protocol.messages import GRANTED, Announce, AnnouncedShare, ShareName
+from tests.unit.sample_shares import sample
+from worker.registration import Registration, Statement
+from worker.store import ShareStore
+from worker.unheard import Said, Unheard
+
+ONE, OTHER = (b"e" * 16, 1), (b"e" * 16, 2)
+
+
+def test_what_is_answered_is_not_told_again() -> None:
+    unheard = Unheard()
+    unheard.said(b"first", Said([ONE]))
+    unheard.said(b"second", Said([OTHER], complete=True))
+    unheard.heard(b"first")
+    assert unheard.overdue() == Said()
+    assert unheard.overdue() == Said([OTHER], complete=True)
+    assert unheard.overdue() == Said()
+
+
+def test_a_share_told_of_twice_is_told_again_once() -> None:
+    unheard = Unheard()
+    unheard.said(b"first", Said([ONE]))
+    unheard.said(b"second", Said([ONE, OTHER]))
+    unheard.overdue()
+    assert unheard.overdue() == Said([ONE, OTHER])
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[ShareStore]:
+    store = ShareStore(tmp_path / "store", 10 * 2**20)
+    yield store
+    store.close()
+
+
+@pytest.fixture
+def registration(store: ShareStore) -> Registration:
+    """Registered at time 0, with one share, of which the broker has heard nothing."""
+    sample().put(store, 0)
+    registration = Registration(store, "tcp://broker:5571")
+    registration.connected(0.0)
+    registration.answered(Operation.REGISTER, GRANTED, 0.0)
+    return registration
+
+
+def told(statements: list[Statement], operation: Operation) -> list[Statement]:
+    return [statement for statement in statements if statement.envelope.operation is operation]
+
+
+def test_an_announcement_without_an_answer_is_made_again_and_still_completes(
+    store: ShareStore, registration: Registration
+) -> None:
+    assert told(registration.tick(1.0), Operation.ANNOUNCE) == []
+    (again,) = told(registration.tick(2.0), Operation.ANNOUNCE)
+    assert unpack_header(again.header, Announce).complete
+    assert unpack(again.payload or b"", list[AnnouncedShare]) == list(store.held().values())
+    registration.heard(again.envelope.request_id)
+    assert all(told(registration.tick(float(now)), Operation.ANNOUNCE) == [] for now in range(3, 8))
+
+
+def test_a_share_that_is_not_there_any_more_is_withdrawn_instead(
+    store: ShareStore, registration: Registration, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (key,) = store.held()
+    monkeypatch.setattr(store, "held", dict)
+    registration.tick(1.0)
+    statements = registration.tick(2.0)
+    (withdrawn,) = told(statements, Operation.WITHDRAW)
+    assert unpack(withdrawn.payload or b"", list[ShareName]) == [ShareName(*key)]
+    (completing,) = told(statements, Operation.ANNOUNCE)
+    assert unpack(completing.payload or b"", list[AnnouncedShare]) == []
+
+
+def test_a_registration_that_was_granted_once_more_is_announced_once_more(registration: Registration) -> None:
+    """A REGISTER that came twice makes the broker forget what was announced in between."""
+    statements = registration.answered(Operation.REGISTER, GRANTED, 0.5)
+    assert len(told(statements, Operation.ANNOUNCE)) == 1
+    assert registration.answered(Operation.REPORT, GRANTED, 0.6) == []

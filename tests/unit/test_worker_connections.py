@@ -1,0 +1,131 @@
+"""A worker and the brokers of its cluster, with real sockets between them: it follows those that come and go."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Callable, Optional
+
+import pytest
+
+from broker.members import Member
+from broker.rights import Standing
+from common.errors import RefusedError, TesseraError
+from common.home import load_brokers, save_brokers
+from common.identity import KeyPair
+from common.invite import Role
+from common.joining import join
+from tests.unit.running_broker import PATIENCE, RunningBroker
+from worker import connections
+from worker.server import Server
+from worker.store import ShareStore
+
+
+class RunningWorker:
+    """A worker that joined the cluster of a broker, and knows no other yet."""
+
+    def __init__(self, folder: Path, broker: RunningBroker) -> None:
+        self.pair = KeyPair.generate()
+        self.name = join(broker.invite(Role.WORKER), Role.WORKER, "nas", self.pair)
+        self.brokers_file = folder / "brokers.json"
+        save_brokers(self.brokers_file, [broker.address])
+        self.ended_by: Optional[TesseraError] = None
+        self._folder = folder
+        self.start()
+
+    def start(self) -> None:
+        self._store = ShareStore(self._folder, None)
+        self._server = Server(self._store, self.pair, self.brokers_file)
+        self._stopping = threading.Event()
+        self.thread = threading.Thread(target=self._serve)
+        self.thread.start()
+
+    def _serve(self) -> None:
+        try:
+            self._server.serve(self._stopping)
+        except TesseraError as error:
+            self.ended_by = error
+        finally:
+            self._server.close()
+            self._store.close()
+
+    def stop(self) -> None:
+        self._stopping.set()
+        self.thread.join()
+
+
+class Cluster:
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.first = RunningBroker(folder / "first")
+        self.second = RunningBroker(folder / "second", self.first.invite(Role.BROKER))
+        self.worker = RunningWorker(folder / "nas", self.first)
+
+    def knows(self, broker: RunningBroker) -> bool:
+        """Whether the worker has registered with a broker and announced what it holds."""
+        return broker.alive(self.worker.pair.device_id)
+
+
+@pytest.fixture
+def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
+    monkeypatch.setattr(connections, "_ASKING_PERIOD", 0.2)
+    monkeypatch.setattr(connections, "_RETRY", 0.2)
+    running = Cluster(tmp_path)
+    yield running
+    for each in (running.worker, running.second, running.first):
+        each.stop()
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def test_a_worker_registers_with_every_broker_it_is_told_of_and_knows_them_the_next_time(cluster: Cluster) -> None:
+    wait_until(lambda: cluster.knows(cluster.first) and cluster.knows(cluster.second))
+    assert load_brokers(cluster.worker.brokers_file) == [cluster.first.address, cluster.second.address]
+
+
+def test_a_worker_leaves_a_broker_that_was_revoked(cluster: Cluster) -> None:
+    wait_until(lambda: cluster.knows(cluster.second))
+    (name,) = [m.name for m in cluster.first.members.members.all() if m.public_key == cluster.second.pair.public.hex()]
+    cluster.first.revoke(name)
+    wait_until(lambda: load_brokers(cluster.worker.brokers_file) == [cluster.first.address])
+    assert cluster.knows(cluster.first)
+    assert cluster.worker.ended_by is None
+
+
+def test_a_worker_that_one_broker_refuses_goes_on_and_one_that_all_refuse_ends(cluster: Cluster) -> None:
+    wait_until(lambda: cluster.knows(cluster.second))
+    cluster.first.stop()
+    cluster.second.revoke(cluster.worker.name)
+    wait_until(lambda: not cluster.knows(cluster.second))
+    assert cluster.worker.thread.is_alive(), "the other may admit it still"
+    cluster.first.start()
+    cluster.worker.thread.join(PATIENCE)
+    assert isinstance(cluster.worker.ended_by, RefusedError)
+
+
+def test_a_worker_whom_a_broker_does_not_know_yet_is_let_in_as_soon_as_it_does(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The broker that admitted it is away, and the other hears of it later."""
+    first = RunningBroker(tmp_path / "first")
+    second = RunningBroker(tmp_path / "second")
+    worker = RunningWorker(tmp_path / "nas", first)
+    try:
+        save_brokers(worker.brokers_file, [first.address, second.address])
+        wait_until(lambda: first.alive(worker.pair.device_id))
+        worker.stop()
+        first.stop()
+        worker.start()
+        member = Member(worker.pair.public.hex(), Standing.WORKER, "nas", int(time.time()))
+        second.members.change(lambda members: members.merge([member], int(time.time())))
+        wait_until(lambda: second.alive(worker.pair.device_id))
+    finally:
+        for each in (worker, first, second):
+            each.stop()
