@@ -13,8 +13,8 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no 
 
 
 def test_no_wrong_byte_and_no_endless_program_where_a_tenth_of_all_messages_is_lost_or_worse(run: Run) -> None:
-    figures = run(lossy_network.lossy, 60 / 1000)
-    assert int(figures["operations"]) >= 60
+    figures = run(lossy_network.lossy, 24 / 1000)
+    assert int(figures["operations"]) >= 24
     assert figures["wrong bytes"] == 0
 
 

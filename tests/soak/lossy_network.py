@@ -88,7 +88,7 @@ def _operate(cluster: SoakCluster, terms: Terms, port: int) -> list[_Client]:
 
     def work(client: _Client) -> None:
         while not ending.is_set():
-            client.put_and_get(small=8, large=2)
+            client.put_and_get(small=8 if terms.scale >= 1 else 5, large=2 if terms.scale >= 1 else 1)
             if sum(each.operations for each in clients) >= goal or not terms.time_left:
                 ending.set()
 
