@@ -25,8 +25,8 @@ from common.protocol.messages import (
     Acknowledged,
     Code,
     Delete,
-    Empty,
     EncodingAt,
+    ListTrash,
     Mend,
     Trashed,
     TrashList,
@@ -153,8 +153,14 @@ async def _delete_on(session: Session, encoding: EncodingAt, device: bytes, tras
 async def _list_trash(session: Session) -> list[Trashed]:
     await settled_devices(session.link)
     session.names = {device.device_id: device.name for device in await list_devices(session.link)}
-    reply = await session.link.request(Operation.TRASH, Empty(), TrashList, reply_bytes=MAX_PAYLOAD)
-    return [trashed for trashed in unpack(reply.payload, list[Trashed]) if trashed.generation % 2 == 1]
+    trash: list[Trashed] = []
+    while True:
+        request = ListTrash(trash[-1].encoding_id if trash else b"")
+        reply = await session.link.request(Operation.TRASH, request, TrashList, reply_bytes=MAX_PAYLOAD)
+        page = unpack(reply.payload, list[Trashed])
+        trash += page
+        if reply.header.complete or not page:
+            return trash
 
 
 def _by_object(trash: Sequence[Trashed]) -> dict[bytes, list[Trashed]]:

@@ -48,6 +48,7 @@ class Devices:
         self._started = started
         self._states: dict[bytes, _State] = {}
         self._ticked = started
+        self._ids: dict[str, bytes] = {}  # public key in hexadecimal → device id
 
     # --- what happens
 
@@ -115,7 +116,13 @@ class Devices:
 
     def members(self) -> dict[bytes, Member]:
         """device id → member, of all workers on the list."""
-        return {device_id(bytes.fromhex(m.public_key)): m for m in self._members.members.workers()}
+        return {self._id_of(member): member for member in self._members.members.workers()}
+
+    def _id_of(self, member: Member) -> bytes:
+        device = self._ids.get(member.public_key)
+        if device is None:
+            device = self._ids[member.public_key] = device_id(bytes.fromhex(member.public_key))
+        return device
 
     def name(self, device: bytes) -> str:
         member: Optional[Member] = self.members().get(device)

@@ -7,7 +7,7 @@ has, its key is no member's any more: it may be unplugged, and comes back only w
 from __future__ import annotations
 
 import logging
-import time
+from typing import Callable
 
 from broker.catalog import Catalog
 from broker.devices import Devices
@@ -22,12 +22,22 @@ _TRY_AGAIN = 30.0  # seconds after the list could not be written
 
 
 class Retiring:
-    def __init__(self, members: MembersFile, devices: Devices, catalog: Catalog, steward: Steward) -> None:
+    def __init__(
+        self,
+        members: MembersFile,
+        devices: Devices,
+        catalog: Catalog,
+        steward: Steward,
+        today: Callable[[], int],
+    ) -> None:
+        """`today` gives Unix seconds."""
         self._members = members
+        self._today = today
         self._devices = devices
         self._catalog = catalog
         self._steward = steward
         self._next = 0.0
+        self._known: set[bytes] = set()  # the devices that were retiring at the last tick
 
     def retire(self, header: Retire) -> Acknowledged:
         """Begin, or with `cancel` end, to move a device's shares elsewhere."""
@@ -47,20 +57,21 @@ class Retiring:
 
     def tick(self, now: float) -> None:
         """Take those off the list whose shares are all elsewhere; after the steward's tick."""
-        if now < self._next:
-            return
-        for device, member in self._devices.members().items():
-            if member.retiring and self._steward.emptied(device):
-                self._take_off(device, member, now)
+        members = self._devices.members()
+        for device in self._known - members.keys():
+            self._catalog.forget_device(device)  # another broker, or somebody by hand, took it off
+        self._known = {device for device, member in members.items() if member.retiring}
+        for device in self._known if now >= self._next else ():
+            if self._steward.emptied(device):
+                self._take_off(device, members[device], now)
 
     def _take_off(self, device: bytes, member: Member, now: float) -> None:
         try:
-            self._members.change(lambda members: members.revoke(member.name, int(time.time())))
+            self._members.change(lambda members: members.revoke(member.public_key, self._today()))
         except NotFoundError:
             return  # somebody else took it off
         except (OSError, IntegrityError) as error:
             log.error("cannot take %s off the list of members: %s", member.name, error)
             self._next = now + _TRY_AGAIN
             return
-        self._catalog.forget_device(device)
         log.info("device %s is retired: all its shares are elsewhere, and it may be unplugged", member.name)

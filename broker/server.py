@@ -57,7 +57,7 @@ class Server:
         self._desk = Desk(members, time.monotonic(), _today)
         catalog, devices = self._desk.catalog, self._desk.devices
         steward = Steward(catalog, devices, settings, random.SystemRandom())
-        self._switchboard = Switchboard(self._desk, steward, Retiring(members, devices, catalog, steward))
+        self._switchboard = Switchboard(self._desk, steward, Retiring(members, devices, catalog, steward, _today))
         self._others = OtherBrokers(self._context, pair, members)
         self._routers: dict[Side, zmq.Socket[bytes]] = {}
         for side in Side:

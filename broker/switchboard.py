@@ -14,7 +14,7 @@ import enum
 import logging
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Callable, Optional, TypeVar
 
 from broker.credit import Forwarded, Ledger
@@ -55,6 +55,7 @@ log = logging.getLogger(__name__)
 M = TypeVar("M", bound=Message)
 _CLIENT_PROBE_PERIOD = 10.0  # seconds
 _EMPTY_PAYLOAD = memoryview(b"")
+_EMPTY_HEADER = pack_header(Empty())
 
 
 class Side(enum.Enum):
@@ -73,10 +74,10 @@ class Session:
     owner: Optional[bytes] = None  # of a client that presented a vault's token
     greeted: bool = False
     probed: float = 0.0
+    device: bytes = field(init=False)
 
-    @property
-    def device(self) -> bytes:
-        return device_id(self.public_key)
+    def __post_init__(self) -> None:
+        self.device = device_id(self.public_key)
 
 
 @dataclass(frozen=True)
@@ -381,4 +382,4 @@ def _farewell(session: Session) -> Outgoing:
 
 
 def _probe(session: Session) -> Outgoing:
-    return Outgoing(session, Envelope(Kind.PROBE, Operation.PROBE, BROKER), pack_header(Empty()))
+    return Outgoing(session, Envelope(Kind.PROBE, Operation.PROBE, BROKER), _EMPTY_HEADER)

@@ -1,6 +1,7 @@
 """The shares of one streamed image on their devices.
 
     placed ──OPEN──▶ open ──APPEND…──▶ open ──COMMIT──▶ committed
+       (of a put that was interrupted: PROGRESS tells how far it is, from placed to open or committed)
                        │ the device fails                  │
                        └──────────▶ lost ◀─────────────────┘ (before it acknowledged)
                                      │ another device has room: its blocks are rebuilt from k others
@@ -16,6 +17,7 @@ from __future__ import annotations
 import asyncio
 import enum
 import logging
+from collections.abc import Sequence
 from typing import Callable, Optional
 
 import numpy as np
@@ -25,7 +27,8 @@ from common.erasure import ErasureCode
 from common.errors import NotEnoughError, ProtocolError, TesseraError, UnreachableError
 from common.link.declined import DeclinedError
 from common.link.link import Link
-from common.link.questions import FoundPlaces, find_places
+from common.link.questions import find_places
+from common.protocol.codec import MAX_PAYLOAD, unpack
 from common.protocol.envelope import Operation
 from common.protocol.messages import (
     Acknowledged,
@@ -36,6 +39,8 @@ from common.protocol.messages import (
     Fetch,
     Fetched,
     Open,
+    Progress,
+    SegmentRange,
     ShareName,
 )
 from common.recipe import Recipe, digest
@@ -44,6 +49,9 @@ from producer.encoding import EncodedSegment
 
 log = logging.getLogger(__name__)
 
+_PATIENCE = 20.0  # seconds
+_ABANDON_PATIENCE = 3.0
+_PROGRESS_BYTES = 16  # of a reply, for each segment at most
 _COMMIT_PATIENCE = 60.0  # seconds: a large share's fsync on a slow disk
 _REFILLED_TOGETHER = 3  # segments of a moved share under way at a time
 _MAX_MOVES = 3  # times that lost shares are moved before the image is stored degraded, or not
@@ -58,6 +66,7 @@ class ShareState(enum.Enum):
 
 _MOVES: set[tuple[ShareState, ShareState]] = {
     (ShareState.PLACED, ShareState.OPEN),
+    (ShareState.PLACED, ShareState.COMMITTED),  # found so, after an interruption
     (ShareState.PLACED, ShareState.LOST),
     (ShareState.OPEN, ShareState.COMMITTED),
     (ShareState.OPEN, ShareState.LOST),
@@ -73,6 +82,7 @@ class SentShare:
         self.device = device
         self.state = ShareState.PLACED if device is not None else ShareState.LOST
         self.reason = lacking if device is None else Code.GRANTED
+        self.staged: set[int] = set()  # segments that its device had when an interrupted put went on
 
     def move(self, state: ShareState) -> None:
         if (self.state, state) not in _MOVES:
@@ -87,19 +97,23 @@ class Distribution:
         code: ErasureCode,
         slicing: Slicing,
         encoding_id: bytes,
-        places: FoundPlaces,
+        places: Sequence[Optional[bytes]],
+        lacking: Code,
         name_of: Callable[[bytes], str],
+        on_move: Callable[[int, bytes], None] = lambda share, device: None,
     ) -> None:
-        """`places`: for this one encoding; shares for which there is no device begin as lost."""
+        """`places`: a device for each share; those for which there is none begin as lost, for want of `lacking`.
+
+        `on_move` is told of a lost share and the device that it goes to, before anything is sent there.
+        """
         self._link = link
         self._code = code
         self._slicing = slicing
         self._encoding_id = encoding_id
         self._name_of = name_of
-        devices = places.devices[0]
-        self._tried: set[bytes] = set(devices)
-        padded: list[Optional[bytes]] = [*devices, *[None] * (code.n - len(devices))]
-        self.shares = [SentShare(index, device, places.lacking) for index, device in enumerate(padded)]
+        self._on_move = on_move
+        self._tried: set[bytes] = {device for device in places if device is not None}
+        self.shares = [SentShare(index, device, lacking) for index, device in enumerate(places)]
 
     def count(self, *states: ShareState) -> int:
         return sum(share.state in states for share in self.shares)
@@ -111,6 +125,15 @@ class Distribution:
     def lost_reasons(self) -> dict[int, Code]:
         return {share.index: share.reason for share in self.lost}
 
+    def has_segment(self, segment: int) -> bool:
+        """Whether every share that is not lost had this segment when an interrupted put went on."""
+        return all(segment in share.staged for share in self.shares if share.state is ShareState.OPEN)
+
+    def staged_part(self, segment_count: int) -> float:
+        """How much of all blocks the devices had when an interrupted put went on, from 0 to 1."""
+        had = sum(len(share.staged) for share in self.shares if share.state is not ShareState.LOST)
+        return had / (segment_count * self._code.n)
+
     # --- the steps
 
     async def open(self, share_bytes: int) -> None:
@@ -118,9 +141,19 @@ class Distribution:
         placed = [share for share in self.shares if share.state is ShareState.PLACED]
         await asyncio.gather(*(self._open(share, share_bytes) for share in placed))
 
+    async def take_up(self, share_bytes: int, segment_count: int) -> int:
+        """Find out how far each placed share came before an interruption; how many of them are still there.
+
+        A device that has lost its share begins it again; its segments are then sent once more.
+        """
+        placed = [share for share in self.shares if share.state is ShareState.PLACED]
+        return sum(await asyncio.gather(*(self._take_up(share, share_bytes, segment_count) for share in placed)))
+
     async def append(self, encoded: EncodedSegment) -> bool:
         """Send a segment's blocks to all open shares; whether every block of it was acknowledged or never sent."""
-        open_shares = [share for share in self.shares if share.state is ShareState.OPEN]
+        open_shares = [
+            share for share in self.shares if share.state is ShareState.OPEN and encoded.segment not in share.staged
+        ]
         sent = await asyncio.gather(
             *(
                 self._append(share, encoded.segment, encoded.blocks[share.index], encoded.digests[share.index])
@@ -148,7 +181,9 @@ class Distribution:
             for share, device in zip(moved, devices):
                 log.warning("share %d moves to %s", share.index, self._name_of(device))
                 self._tried.add(device)
+                self._on_move(share.index, device)
                 share.device = device
+                share.staged = set()
                 share.move(ShareState.PLACED)
             await asyncio.gather(*(self._open(share, recipe.share_bytes) for share in moved))
             for start in range(0, recipe.segment_count, _REFILLED_TOGETHER):
@@ -157,7 +192,8 @@ class Distribution:
 
     async def abandon(self) -> None:
         """Have the devices forget what was not committed; as far as they can be reached."""
-        await asyncio.gather(*(self._abandon(share) for share in self.shares if share.state is ShareState.OPEN))
+        left = [None if share.state is ShareState.COMMITTED else share.device for share in self.shares]
+        await abandon_shares(self._link, self._encoding_id, left)
 
     # --- one share
 
@@ -166,6 +202,42 @@ class Distribution:
         header = Open(self._encoding_id, share.index, code.k, code.n, slicing.block_size, share_bytes)
         if await self._ask(share, Operation.OPEN, header):
             share.move(ShareState.OPEN)
+
+    async def _take_up(self, share: SentShare, share_bytes: int, segment_count: int) -> bool:
+        """Whether the share's device still has it."""
+        try:
+            committed, staged = await self._progress(share, segment_count)
+        except (DeclinedError, UnreachableError, ProtocolError) as error:
+            if isinstance(error, DeclinedError) and error.code is Code.NOT_OPEN:
+                await self._open(share, share_bytes)
+            else:
+                log.warning("%s: share %d: %s", self._name_of(share.device or b""), share.index, error)
+                self._lose(share, _reason(error))
+            return False
+        share.staged = staged
+        share.move(ShareState.COMMITTED if committed else ShareState.OPEN)
+        return True
+
+    async def _progress(self, share: SentShare, segment_count: int) -> tuple[bool, set[int]]:
+        """Whether the share is committed, and the segments that its device has."""
+        reply = await self._link.request(
+            Operation.PROGRESS,
+            ShareName(self._encoding_id, share.index),
+            Progress,
+            device=share.device or b"",
+            reply_bytes=min(MAX_PAYLOAD, _PROGRESS_BYTES * (segment_count + 1)),
+            patience=_PATIENCE,
+        )
+        if reply.header.committed:
+            return True, set(range(segment_count))
+        staged: set[int] = set()
+        end = 0
+        for each in unpack(reply.payload, list[SegmentRange]):
+            if each.first < end or each.first + each.count > segment_count:
+                raise ProtocolError("a device has segments that were never made")
+            end = each.first + each.count
+            staged.update(range(each.first, end))
+        return False, staged
 
     async def _append(self, share: SentShare, segment: int, block: NDArray[np.uint8], block_digest: bytes) -> bool:
         if share.state is not ShareState.OPEN:
@@ -179,7 +251,7 @@ class Distribution:
             share.move(ShareState.COMMITTED)
 
     async def _abandon(self, share: SentShare) -> None:
-        await self._ask(share, Operation.ABANDON, ShareName(self._encoding_id, share.index), patience=3.0)
+        await self._ask(share, Operation.ABANDON, ShareName(self._encoding_id, share.index), patience=_ABANDON_PATIENCE)
 
     async def _ask(
         self,
@@ -187,7 +259,7 @@ class Distribution:
         operation: Operation,
         header: Open | Append | Commit | ShareName,
         payload: memoryview | None = None,
-        patience: float = 20.0,
+        patience: float = _PATIENCE,
     ) -> bool:
         """Ask the share's device; whether it was granted. If not, the share is lost."""
         try:
@@ -269,3 +341,16 @@ def _reason(error: TesseraError) -> Code:
     if isinstance(error, DeclinedError):
         return error.code
     return Code.FAULT if isinstance(error, ProtocolError) else Code.GONE
+
+
+async def abandon_shares(link: Link, encoding_id: bytes, devices: Sequence[Optional[bytes]]) -> None:
+    """Have the devices, given by share, forget what is not committed; as far as they can be reached."""
+
+    async def abandon(share: int, device: bytes) -> None:
+        name = ShareName(encoding_id, share)
+        try:
+            await link.request(Operation.ABANDON, name, Acknowledged, device=device, patience=_ABANDON_PATIENCE)
+        except TesseraError as error:
+            log.debug("share %d stays where it is for a day: %s", share, error)
+
+    await asyncio.gather(*(abandon(share, device) for share, device in enumerate(devices) if device is not None))

@@ -1,28 +1,30 @@
 """One encoding of one image: seal → encode, segment by segment, and the recipe and mapping that come of it.
 
 An encoding has a data key and an id of its own and is used for one attempt only; a block that has to be sent again is
-sent as it is. What is sealed is never read a second time.
+sent as it is. What is sealed is never read a second time, except where the put was interrupted: then the attempt goes
+on with what its journal tells, and what was sealed before gives the same blocks, or an error.
 """
 
 from __future__ import annotations
 
 import secrets
 from dataclasses import dataclass
-from typing import Union
+from typing import Optional, Union
 
 import numpy as np
 from numpy.typing import NDArray
 
 from common.erasure import ErasureCode
-from common.errors import UsageError
+from common.errors import IntegrityError, UsageError
 from common.protocol.codec import MAX_PAYLOAD, pack
 from common.protocol.identifiers import DIGEST_SIZE, IDENTIFIER_SIZE
 from common.protocol.messages import Commitment
 from common.recipe import Recipe, digest
 from common.slicing import Slicing
+from common.vault.journal import Beginning, Begun, Origin, Segment, new_beginning
 from common.vault.keys import VaultKey
 from common.vault.mapping import MAX_NAME, MAX_SEALED_MAPPING, Mapping, seal_mapping
-from common.vault.sealing import DataKey, SegmentSealer
+from common.vault.sealing import DataKey, ResumedSealer, SegmentSealer
 from producer.picture import Picture
 
 Bytes = NDArray[np.uint8]
@@ -50,15 +52,28 @@ class EncodedSegment:
 
 
 class Encoding:
-    def __init__(self, code: ErasureCode, slicing: Slicing) -> None:
-        self.encoding_id = secrets.token_bytes(IDENTIFIER_SIZE)
+    def __init__(self, code: ErasureCode, slicing: Slicing, begun: Optional[Begun] = None) -> None:
+        """A new encoding, or the one that was `begun`, of the same code and slicing."""
         self.k, self.n = code.k, code.n
         self._code = code
         self._slicing = slicing
-        self._data_key = DataKey.generate()
-        self._sealer = SegmentSealer(self._data_key, self.encoding_id, code.k, code.n)
+        self._before: list[Segment] = [] if begun is None else begun.segments
+        if begun is None:
+            self.encoding_id = secrets.token_bytes(IDENTIFIER_SIZE)
+            self._data_key = DataKey.generate()
+            self._sealer = SegmentSealer(self._data_key, self.encoding_id, code.k, code.n)
+        else:
+            self.encoding_id = begun.beginning.encoding_id
+            self._data_key = DataKey(begun.beginning.data_key)
+            fingerprints = [segment.fingerprint for segment in self._before]
+            self._sealer = ResumedSealer(self._data_key.reveal(), self.encoding_id, code.k, code.n, fingerprints)
         self._digests = bytearray()
         self._last_block_length = 0
+
+    def beginning(self, origin: Origin, devices: list[Optional[bytes]]) -> Beginning:
+        """What a journal has to tell of it: with the data key, and so for nobody else."""
+        key, block_size = self._data_key.reveal(), self._slicing.block_size
+        return new_beginning(origin, self.encoding_id, key, self.k, self.n, block_size, devices)
 
     def buffer_bytes(self, segment_length: int) -> int:
         """Room that the blocks of a segment with so many bytes of the image take."""
@@ -67,7 +82,8 @@ class Encoding:
     def encode(self, segment: int, plaintext: Union[bytes, memoryview], is_last: bool, buffer: Bytes) -> EncodedSegment:
         """Seal and code the next segment into `buffer`.
 
-        UsageError where the image is so long that its recipe would not fit into a message.
+        UsageError where the image is so long that its recipe would not fit into a message, IntegrityError where the
+        segment was encoded before and is not what it was.
         """
         if len(self._digests) + self.n * DIGEST_SIZE > _MAX_DIGESTS:
             limit = (_MAX_DIGESTS // (self.n * DIGEST_SIZE)) * self._slicing.segment_size
@@ -78,9 +94,17 @@ class Encoding:
         blocks = [buffer[share * length : (share + 1) * length] for share in range(self.n)]
         self._code.encode(blocks[: self.k], blocks[self.k :])
         digests = [digest(block.data) for block in blocks]
-        self._digests += b"".join(digests)
+        row = b"".join(digests)
+        if segment < len(self._before) and row != self._before[segment].digests:
+            raise IntegrityError(f"segment {segment} is not coded as it was before")
+        self._digests += row
         self._last_block_length = length
         return EncodedSegment(segment, blocks, digests)
+
+    def skip(self, segment: int, plaintext_length: int) -> None:
+        """Pass over the next segment, which was encoded before and whose blocks are where they belong."""
+        self._digests += self._before[segment].digests
+        self._last_block_length = self._slicing.block_length(plaintext_length)
 
     def recipe(self) -> Recipe:
         """The recipe of all segments encoded so far."""
@@ -90,8 +114,6 @@ class Encoding:
     def conclude(self, key: VaultKey, image: Image) -> Conclusion:
         """Recipe and sealed mapping, as they are committed beside every share."""
         recipe = self.recipe()
-        packed_recipe = recipe.encode()
-        object_id = key.object_id(image.sha256)
         mapping = Mapping(
             data_key=self._data_key.reveal(),
             image_sha256=image.sha256,
@@ -100,7 +122,7 @@ class Encoding:
             segment_size=self._slicing.segment_size,
             k=self.k,
             n=self.n,
-            recipe_digest=digest(packed_recipe),
+            recipe_digest=digest(recipe.encode()),
             name=_storable_name(image.name),
             media_type=image.picture.media_type,
             width=image.picture.width,
@@ -108,10 +130,15 @@ class Encoding:
             thumbnail=image.picture.thumbnail,
             stored_at=image.stored_at,
         )
-        sealed = seal_mapping(key, mapping, object_id, self.encoding_id)
+        sealed = seal_mapping(key, mapping, key.object_id(image.sha256), self.encoding_id)
+        return self.conclude_as(key, image.sha256, sealed)
+
+    def conclude_as(self, key: VaultKey, sha256: bytes, sealed_mapping: bytes) -> Conclusion:
+        """The same with the mapping of an attempt that was interrupted while it was committed."""
+        object_id = key.object_id(sha256)
         delete_hash = key.delete_hash(object_id, self.encoding_id)
-        commitment = pack(Commitment(object_id, packed_recipe, sealed, delete_hash))
-        return Conclusion(object_id, sealed, commitment)
+        commitment = pack(Commitment(object_id, self.recipe().encode(), sealed_mapping, delete_hash))
+        return Conclusion(object_id, sealed_mapping, commitment)
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ import sys
 from typing import IO, Optional, Union
 
 from common.errors import IntegrityError, NotFoundError, TesseraError
+from common.vault.journal import Origin
 from common.vault.seen import Stamp
 from producer.sources import Source
 
@@ -44,6 +45,13 @@ class Reader:
         if self._before is None or self._source.path is None:
             return None
         return Stamp.of(self._source.path, self._before)
+
+    @property
+    def origin(self) -> Optional[Origin]:
+        """What tells this very file from any other, for a journal; None for stdin."""
+        if self._before is None or self._source.path is None:
+            return None
+        return Origin.of(self._source.path, self._before)
 
     def read_into(self, buffer: memoryview) -> int:
         """Fill the buffer as far as the source goes, hash what was read, and return its length."""

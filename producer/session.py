@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Callable, Optional, TypeVar, Union
 
@@ -17,6 +18,7 @@ from common.program import complain
 from common.protocol.messages import Device, EncodingAt, shares_at_hand
 from common.slicing import Slicing, block_size_for
 from common.vault.folder import VaultFolder
+from common.vault.journal import Journals
 from common.vault.keys import VaultKey
 from common.vault.mapping import MAX_THUMBNAIL
 from common.vault.seen import SeenFiles, Stamp
@@ -50,6 +52,21 @@ class SegmentBuffers:
         self._free.put_nowait(buffer)
 
 
+@dataclass(frozen=True)
+class Coding:
+    """How images are cut and coded for one k and n, and buffers of that size."""
+
+    code: ErasureCode
+    slicing: Slicing
+    buffers: SegmentBuffers
+
+
+def coding_of(k: int, n: int) -> Coding:
+    code = ErasureCode(k, n)
+    slicing = Slicing(k, code.block_unit, block_size_for(n))
+    return Coding(code, slicing, SegmentBuffers(n * slicing.block_size))
+
+
 class Session:
     def __init__(
         self,
@@ -62,13 +79,18 @@ class Session:
         *,
         images_only: bool,
         progress: Callable[[int], None],
+        required: tuple[Optional[int], Optional[int]] = (None, None),
     ) -> None:
-        """`progress` is called with the bytes of the image that went on their way."""
+        """`progress` is called with the bytes of the image that went on their way.
+
+        `required`: k and n as far as the user gave them. Where not, an interrupted put keeps to those that it had.
+        """
         self.link = link
         self.key = key
-        self.code = ErasureCode(k, n)
-        self.slicing = Slicing(k, self.code.block_unit, block_size_for(n))
-        self.buffers = SegmentBuffers(n * self.slicing.block_size)
+        self._codings = {(k, n): coding_of(k, n)}
+        self.coding = self._codings[k, n]
+        self._required = required
+        self.journals = Journals(vault.folder, key)
         self.images_only = images_only
         self.progress = progress
         self._vault = vault
@@ -76,6 +98,26 @@ class Session:
         self._names: dict[bytes, str] = {device.device_id: device.name for device in devices}
         self._looking = asyncio.Lock()
         self._threads = Threads()
+
+    @property
+    def code(self) -> ErasureCode:
+        return self.coding.code
+
+    @property
+    def slicing(self) -> Slicing:
+        return self.coding.slicing
+
+    @property
+    def buffers(self) -> SegmentBuffers:
+        return self.coding.buffers
+
+    def coding_for(self, k: int, n: int) -> Optional[Coding]:
+        """The coding of a put that was interrupted; None where the user wants another now."""
+        if self._required[0] not in (None, k) or self._required[1] not in (None, n):
+            return None
+        if (k, n) not in self._codings:
+            self._codings[k, n] = coding_of(k, n)
+        return self._codings[k, n]
 
     async def in_thread(self, work: Callable[..., T], *arguments: object) -> T:
         """Run what reads, hashes or looks at pictures beside the event loop."""

@@ -4,7 +4,9 @@ Two segments of plaintext are in hand at most, one being read and hashed in a th
 and sent; sent segments are kept until their blocks are acknowledged. So memory does not grow with the image.
 
 Files of up to 64 MiB are hashed first, so that one that is stored already costs no traffic; longer ones are hashed
-while they are sent, and the object id is needed only at commit.
+while they are sent, and the object id is needed only at commit. These keep a journal (`ahead`), and a put of one that
+was interrupted goes on where it stopped: the file is read from its start, since its hash is needed, and what the
+devices have already is neither sealed nor sent again. What fits no more begins anew under another key.
 """
 
 from __future__ import annotations
@@ -13,86 +15,183 @@ import asyncio
 import time
 from typing import Optional
 
-from producer.distribution import Distribution, ShareState
-from producer.encoding import Bytes, EncodedSegment, Encoding, Image
+from common.errors import IntegrityError, NotEnoughError, UnreachableError
+from common.program import complain
+from common.protocol.messages import Code
+from common.vault.journal import Begun
+from common.vault.sealing import fingerprint
+from producer.ahead import OutdatedError, WriteAhead
+from producer.distribution import Distribution, ShareState, abandon_shares
+from producer.encoding import Bytes, Conclusion, EncodedSegment, Encoding, Image
 from producer.outcome import Outcome, SkippedFile, StoredImage, shares_needed, too_few
 from producer.picture import Picture
 from producer.reading import Reader, changed, hash_file
-from producer.session import Session
+from producer.session import Coding, Session
 from producer.sources import Source
 
 HASH_FIRST = 64 << 20  # bytes
+_AGAIN = "run the same command again to go on where it stopped"
 
 
 async def store_stream(session: Session, source: Source) -> Outcome:
     """Store one source; raises what concerns this source alone, too."""
     started = time.monotonic()
     expected: Optional[bytes] = None
-    if source.path is not None and (source.size or 0) <= HASH_FIRST:
+    size = source.size or 0
+    if source.path is not None and size <= HASH_FIRST:
         sha256, stamp = await session.in_thread(hash_file, source)
-        stored = await session.find_stored(source, sha256, source.size or 0, started)
+        stored = await session.find_stored(source, sha256, size, started)
         if stored is not None:
             session.remember(stamp, sha256)
             return stored
         expected = sha256
-    put = _StreamedPut(session, source, started, expected)
+    ahead = WriteAhead(session, source, wanted=size > HASH_FIRST)
+    try:
+        if ahead.begun is not None:
+            try:
+                return await _go_on(session, source, started, ahead, ahead.begun)
+            except OutdatedError as error:
+                complain(f"{source.shown}: {error}; it is stored from its beginning")
+                await abandon_shares(session.link, ahead.begun.beginning.encoding_id, ahead.begun.devices)
+                ahead.forget()
+        put = _StreamedPut(session, source, started, expected, session.coding, ahead)
+        with Reader(source) as reader:
+            return await put.run(reader)
+    finally:
+        ahead.close()
+
+
+async def _go_on(session: Session, source: Source, started: float, ahead: WriteAhead, begun: Begun) -> Outcome:
+    """Go on with a put that was interrupted; OutdatedError where that cannot be."""
+    beginning = begun.beginning
+    coding = session.coding_for(beginning.k, beginning.n)
+    if coding is None:
+        raise OutdatedError(f"{beginning.k} of {beginning.n}, as it was begun, is not what is wanted now")
+    if coding.slicing.block_size != beginning.block_size:
+        raise OutdatedError("it was cut otherwise when it was interrupted")
     with Reader(source) as reader:
-        return await put.run(reader)
+        if reader.origin != beginning.origin:
+            raise OutdatedError("the file changed since it was interrupted")
+        return await _StreamedPut(session, source, started, None, coding, ahead, begun).run(reader)
 
 
 class _StreamedPut:
-    def __init__(self, session: Session, source: Source, started: float, expected: Optional[bytes]) -> None:
+    def __init__(
+        self,
+        session: Session,
+        source: Source,
+        started: float,
+        expected: Optional[bytes],
+        coding: Coding,
+        ahead: WriteAhead,
+        begun: Optional[Begun] = None,
+    ) -> None:
+        """`expected`: the SHA-256, where the file was hashed first; `begun`: by an earlier run, for the same file."""
         self._session = session
         self._source = source
         self._started = started
-        self._expected = expected  # SHA-256, where the file was hashed first
-        self._encoding = Encoding(session.code, session.slicing)
+        self._expected = expected
+        self._coding = coding
+        self._ahead = ahead
+        self._begun = begun
+        self._encoding = Encoding(coding.code, coding.slicing, begun)
+        self._needed = shares_needed(coding.code.k, coding.code.n)
         self._sending: set[asyncio.Task[None]] = set()
         self._picture = Picture()
 
     async def run(self, reader: Reader) -> Outcome:
-        session = self._session
-        first = memoryview(bytearray(session.slicing.segment_size))
+        session, slicing = self._session, self._coding.slicing
+        first = memoryview(bytearray(slicing.segment_size))
         count = await session.in_thread(reader.read_into, first)
         await self._look(first[:count])
         if session.images_only and not self._picture.is_image:
             return SkippedFile(self._source.shown)
-        share_bytes = session.slicing.share_bytes(reader.size) if reader.size is not None else 0
-        places = await session.find_places([self._encoding.encoding_id], share_bytes)
-        distribution = Distribution(
-            session.link,
-            session.code,
-            session.slicing,
-            self._encoding.encoding_id,
-            places,
-            session.name_of,
-        )
-        await distribution.open(share_bytes)
+        share_bytes = slicing.share_bytes(reader.size) if reader.size is not None else 0
+        distribution = await self._distribute(share_bytes)
         try:
+            if self._begun is not None:
+                await self._take_up(distribution, reader.size or 0, share_bytes)
+            else:
+                await self._open(distribution, reader, share_bytes)
             self._require(distribution)
             size = await self._send_segments(reader, distribution, first, count)
-            return await self._commit(reader, distribution, size)
-        except BaseException:
-            for task in self._sending:
-                task.cancel()
-            await asyncio.gather(*self._sending, return_exceptions=True)
-            await distribution.abandon()
+            outcome = await self._commit(reader, distribution, size)
+        except BaseException as error:
+            await self._break_off(distribution, error)
             raise
+        self._ahead.finish()
+        return outcome
+
+    # --- where its shares go
+
+    async def _distribute(self, share_bytes: int) -> Distribution:
+        session, coding = self._session, self._coding
+        if self._begun is not None:
+            devices, lacking = self._begun.devices, Code.GONE
+        else:
+            places = await session.find_places([self._encoding.encoding_id], share_bytes)
+            found = places.devices[0]
+            devices, lacking = [*found, *[None] * (coding.code.n - len(found))], places.lacking
+        return Distribution(
+            session.link,
+            coding.code,
+            coding.slicing,
+            self._encoding.encoding_id,
+            devices,
+            lacking,
+            session.name_of,
+            self._ahead.moved,
+        )
+
+    async def _open(self, distribution: Distribution, reader: Reader, share_bytes: int) -> None:
+        await distribution.open(share_bytes)
+        if reader.origin is not None:
+            opened = [share.device if share.state is ShareState.OPEN else None for share in distribution.shares]
+            await self._ahead.begin(self._encoding.beginning(reader.origin, opened))
+
+    async def _take_up(self, distribution: Distribution, size: int, share_bytes: int) -> None:
+        """Find out how far an interrupted put came; OutdatedError where too little is left of it."""
+        segment_count = self._coding.slicing.segment_count(size)
+        kept = await distribution.take_up(share_bytes, segment_count)
+        if kept < self._coding.code.k or distribution.count(ShareState.OPEN, ShareState.COMMITTED) < self._needed:
+            raise OutdatedError("too few of its devices are here with what was sent before")
+        # What was read of the journal may not be on the disk yet: its writer may have been killed before its own fsync.
+        await self._ahead.sync()
+        complain(f"{self._source.shown}: goes on at {distribution.staged_part(segment_count):.0%}".replace("%", " %"))
+
+    async def _break_off(self, distribution: Distribution, error: BaseException) -> None:
+        """Leave what was sent for another run, where that can go on with it; else have the devices forget it."""
+        for task in self._sending:
+            task.cancel()
+        await asyncio.gather(*self._sending, return_exceptions=True)
+        if isinstance(error, OutdatedError):
+            return
+        if self._ahead.active and not isinstance(error, Exception):
+            complain(f"{self._source.shown}: interrupted; {_AGAIN}")
+        elif self._ahead.active and isinstance(error, (NotEnoughError, UnreachableError)):
+            error.advice = f"{error.advice}; then {_AGAIN}"
+        else:
+            await distribution.abandon()
+            self._ahead.finish()
 
     # --- read → slice → seal → encode → send
 
     async def _send_segments(self, reader: Reader, distribution: Distribution, here: memoryview, count: int) -> int:
         """Send the whole image, whose first `count` bytes are in `here`; returns its length in bytes."""
         session = self._session
-        ahead = memoryview(bytearray(session.slicing.segment_size))
+        ahead = memoryview(bytearray(self._coding.slicing.segment_size))
         size = segment = 0
         while True:
             reading = asyncio.ensure_future(session.in_thread(reader.read_into, ahead))
-            size += count
-            # Where the length is known, what comes next need not be waited for.
-            is_last = size >= reader.size if reader.size is not None else await reading == 0
-            await self._send_segment(distribution, segment, here[:count], is_last)
-            following = await reading
+            try:
+                size += count
+                # Where the length is known, what comes next need not be waited for.
+                is_last = size >= reader.size if reader.size is not None else await reading == 0
+                await self._send_segment(distribution, segment, here[:count], is_last)
+                following = await reading
+            except BaseException:
+                await self._end_reading(reading)
+                raise
             if is_last or following == 0:
                 break
             self._require(distribution)
@@ -103,23 +202,46 @@ class _StreamedPut:
             await asyncio.wait(self._sending)
         return size
 
+    async def _end_reading(self, reading: asyncio.Future[int]) -> None:
+        """A file is closed only when nobody reads it: its descriptor may be another file's a moment later."""
+        if self._source.path is None:
+            reading.cancel()  # stdin is never closed, and may not give anything for ever
+        await asyncio.wait([reading])
+        if not reading.cancelled():
+            reading.exception()  # what broke off the sending matters more
+
     async def _send_segment(
         self, distribution: Distribution, segment: int, plaintext: memoryview, is_last: bool
     ) -> None:
-        buffer = await self._session.buffers.take()
-        encoded = self._encoding.encode(segment, plaintext, is_last, buffer)
+        before = self._begun.segments[segment : segment + 1] if self._begun is not None else []
+        mark = b""
+        if before or self._ahead.active:
+            mark = await self._session.in_thread(fingerprint, plaintext, is_last)
+        if before and before[0].fingerprint != mark:
+            raise OutdatedError("the file is not what it was when it was interrupted")
+        self._session.progress(len(plaintext))
+        if before and distribution.has_segment(segment):
+            self._encoding.skip(segment, len(plaintext))
+            return
+        buffer = await self._coding.buffers.take()
+        try:
+            encoded = self._encoding.encode(segment, plaintext, is_last, buffer)
+        except IntegrityError as error:
+            raise OutdatedError(str(error)) from None
+        if not before:
+            self._ahead.segment(segment, mark, encoded.digests)
         task = asyncio.get_running_loop().create_task(self._send_blocks(distribution, encoded, buffer))
         self._sending.add(task)
         task.add_done_callback(self._sending.discard)
-        self._session.progress(len(plaintext))
 
     async def _send_blocks(self, distribution: Distribution, encoded: EncodedSegment, buffer: Bytes) -> None:
         acknowledged = False
         try:
+            await self._ahead.sync()
             acknowledged = await distribution.append(encoded)
         finally:
             # A block without an acknowledgement may still lie in a socket: its buffer is not used again.
-            self._session.buffers.give_back(buffer if acknowledged else None)
+            self._coding.buffers.give_back(buffer if acknowledged else None)
 
     async def _look(self, first: memoryview) -> None:
         """What the header says; a stream's thumbnail only where its first segment is all of it."""
@@ -129,49 +251,50 @@ class _StreamedPut:
 
     def _require(self, distribution: Distribution) -> None:
         """Give up as soon as too few shares are left to store the image."""
-        code = self._session.code
-        had, needed = distribution.count(ShareState.OPEN, ShareState.COMMITTED), code.k
-        if had < needed:
-            raise too_few(self._source.shown, had, shares_needed(code.k, code.n), distribution.lost_reasons())
+        had = distribution.count(ShareState.OPEN, ShareState.COMMITTED)
+        if had < self._coding.code.k:
+            raise too_few(self._source.shown, had, self._needed, distribution.lost_reasons())
 
     # --- commit
 
     async def _commit(self, reader: Reader, distribution: Distribution, size: int) -> StoredImage:
-        session, source = self._session, self._source
+        session, source, code = self._session, self._source, self._coding.code
         sha256 = reader.finish()
         if self._expected is not None and sha256 != self._expected:
             raise changed(source)
-        if self._expected is None:
+        if self._expected is None and not distribution.count(ShareState.COMMITTED):
             stored = await session.find_stored(source, sha256, size, self._started)
             if stored is not None:  # known only now that it was hashed
                 await distribution.abandon()
                 session.remember(reader.stamp, sha256)
                 return stored
         recipe = self._encoding.recipe()
-        image = Image(sha256, size, source.name, self._picture, int(time.time()))
-        conclusion = self._encoding.conclude(session.key, image)
-        needed = shares_needed(session.code.k, session.code.n)
+        conclusion = await self._conclude(sha256, size)
         await distribution.move_lost(recipe)
-        if distribution.count(ShareState.OPEN) >= needed:
+        if distribution.count(ShareState.OPEN, ShareState.COMMITTED) >= self._needed:
             await distribution.commit(conclusion.commitment)
             await distribution.move_lost(recipe)
             await distribution.commit(conclusion.commitment)
-        if distribution.count(ShareState.COMMITTED) < needed:
+        if distribution.count(ShareState.COMMITTED) < self._needed:
             had = distribution.count(ShareState.OPEN, ShareState.COMMITTED)
-            raise too_few(source.shown, had, needed, distribution.lost_reasons())
+            raise too_few(source.shown, had, self._needed, distribution.lost_reasons())
         session.keep(conclusion, self._encoding.encoding_id, reader.stamp, sha256)
         names = [
             session.name_of(share.device or b"") if share.state is ShareState.COMMITTED else None
             for share in distribution.shares
         ]
-        return StoredImage(
-            sha256,
-            source.shown,
-            size,
-            session.code.k,
-            session.code.n,
-            names,
-            False,
-            time.monotonic() - self._started,
-            self._picture.is_image,
-        )
+        seconds = time.monotonic() - self._started
+        is_image = self._picture.is_image
+        return StoredImage(sha256, source.shown, size, code.k, code.n, names, False, seconds, is_image)
+
+    async def _conclude(self, sha256: bytes, size: int) -> Conclusion:
+        """Recipe and mapping: those of the earlier run, where it was interrupted while it committed."""
+        key, ending = self._session.key, self._begun.ending if self._begun is not None else None
+        if ending is not None:
+            if ending.sha256 != sha256:
+                raise OutdatedError("the file is not what it was when it was interrupted")
+            return self._encoding.conclude_as(key, sha256, ending.mapping)
+        image = Image(sha256, size, self._source.name, self._picture, int(time.time()))
+        conclusion = self._encoding.conclude(key, image)
+        await self._ahead.ending(sha256, conclusion.mapping)
+        return conclusion

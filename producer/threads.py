@@ -1,4 +1,4 @@
-"""Two threads beside the event loop, for what waits for a disk or a pipe.
+"""A few threads beside the event loop, for what waits for a disk or a pipe: reading, syncing journals, pictures.
 
 They are daemons, which those of `concurrent.futures` are not: a read from stdin that never returns must not keep a
 program from ending that was interrupted, or has failed for another reason.
@@ -13,7 +13,7 @@ from typing import Any, Callable, Optional, TypeVar
 
 T = TypeVar("T")
 _Work = tuple[Callable[[], Any], "asyncio.Future[Any]", asyncio.AbstractEventLoop]
-_COUNT = 2
+_COUNT = 3
 
 
 class Threads:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Callable, Optional, Protocol
@@ -57,10 +58,22 @@ class Work:
     ) -> None:
         async with Link(self._identity, self._key.owner_token()) as link:
             devices = await settled_devices(link)
+            required = (k, n)
             k, n = choose(sum(device.alive for device in devices), k, n)
             if k == n:
                 complain(f"warning: {k} of {n}: the loss of a single device loses what is stored now")
-            session = Session(link, self._vault, self._key, k, n, devices, images_only=images_only, progress=progress)
+            session = Session(
+                link,
+                self._vault,
+                self._key,
+                k,
+                n,
+                devices,
+                images_only=images_only,
+                progress=progress,
+                required=required,
+            )
+            session.journals.remove_old(time.time())
             try:
                 async for outcome in store_all(session, sources):
                     report(outcome)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import socket
+import threading
 from pathlib import Path
 from typing import NoReturn, Optional
 
@@ -58,15 +59,20 @@ def serve(
     """Keep shares on this device until interrupted."""
     folder = (store or home() / "store").expanduser().absolute()
     limit = parse_size(capacity) if capacity is not None else None
-    seconds = _parse_duration(scrub_every)
+    seconds = parse_duration(scrub_every)
     stopping = stop_on_signals()
     try:
         make_folder(folder)
     except OSError as error:
         raise UsageError(f"{folder} cannot be made: {error.strerror}") from None
     _join_once(folder, invite, name or socket.gethostname())
+    _keep(folder, limit, seconds, stopping)
+
+
+def _keep(folder: Path, limit: Optional[int], scrub_every: float, stopping: threading.Event) -> None:
+    """Open the store, and serve from it until the event is set."""
     pair = load_key_pair(folder / "device.key")
-    shares = ShareStore(folder, limit, scrub_every=seconds)
+    shares = ShareStore(folder, limit, scrub_every=scrub_every)
     server = Server(shares, pair, folder / "brokers.json")
     log.info("worker keeps %d shares in %s", len(shares.held()), folder)
     try:
@@ -111,7 +117,7 @@ def _join_once(folder: Path, invite_text: Optional[str], name: str) -> None:
         log.info("joined the cluster as %s", admitted)
 
 
-def _parse_duration(text: str) -> float:
+def parse_duration(text: str) -> float:
     """Seconds, from how people write them: 30s, 15m, 12h, 7d."""
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([smhd])\s*", text.lower())
     seconds = float(match[1]) * _SECONDS[match[2]] if match is not None else 0.0

@@ -62,7 +62,7 @@ class Disk:
 
     def uncache(self, descriptor: int) -> None:
         """Let the next reading of this file come from the disk, as far as the system can be told so."""
-        if hasattr(os, "posix_fadvise"):
+        if sys.platform == "linux":
             os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
 
     def size(self, descriptor: int) -> int:

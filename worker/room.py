@@ -54,26 +54,29 @@ class Room:
         """Room for further shares; 0 where the store takes none."""
         if self._durability.refusal is not None:
             return 0
-        return max(0, self._at_hand() + self._trash.surplus_bytes + self._idle_bytes())
+        at_hand = self._at_hand()
+        return 0 if at_hand is None else max(0, at_hand + self._trash.surplus_bytes + self._idle_bytes())
 
     def require(self, size: int) -> None:
         """DeclineError(NO_ROOM) where no more bytes fit; what may give way does, where it is needed."""
         self._durability.require_writable()
         needed = size + OVERHEAD
-        if self._at_hand() >= needed:
-            return
-        while self.free_bytes() >= needed and (self._trash.purge_oldest() or self._staged.evict()):
-            if self._at_hand() >= needed:
+        at_hand = self._at_hand()
+        while at_hand is not None and at_hand + self._trash.surplus_bytes + self._idle_bytes() >= needed:
+            if at_hand >= needed:
                 return
+            if not self._trash.purge_oldest() and not self._staged.evict():
+                break
+            at_hand = self._at_hand()
         raise DeclineError(Code.NO_ROOM, "the store is full")
 
-    def _at_hand(self) -> int:
-        """Room that nothing has to give way for; below 0 where more was promised than there is."""
+    def _at_hand(self) -> Optional[int]:
+        """Room that nothing has to give way for; below 0 where too much was promised, None if nobody knows."""
         try:
             free, total = self._disk.free_bytes(self._folder)
         except OSError as error:
             log.error("cannot tell how much room %s has: %s", self._folder, error)
-            return -self._trash.surplus_bytes - self._idle_bytes()
+            return None
         written = sum(staged.size for staged in self._staged)
         room = free - min(_MAX_RESERVE, total // 20) + written  # `free` is already without what was written
         if self._capacity is not None:

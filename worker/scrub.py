@@ -58,7 +58,7 @@ class _Check:
     def step(self) -> int:
         """The bytes that were read; IntegrityError or OSError where the share is not good, or cannot be read."""
         if self._opened is None:
-            return self.opened.weight
+            return self.opened.size - self.opened.information.recipe.share_bytes
         size = len(self.opened.block(self._next))
         self._next += 1
         self.done = self._next == self.opened.information.recipe.segment_count
@@ -176,7 +176,8 @@ class Scrub:
             self._cursor = self._cursor.passed(file_name(check.key), damaged=found is not None and is_damage(found))
 
     def _step(self, check: _Check) -> tuple[int, Optional[Exception]]:
-        """Go on with a check: the bytes that were read, and why the share is not good."""
+        """Go on with a check: the bytes that it is to count for, and why the share is not good."""
+        whole = max(1, self._holdings.size(check.key))  # so that what does not read is not tried over and over
         try:
             size = check.step()
         except (IntegrityError, OSError) as error:
@@ -186,7 +187,7 @@ class Scrub:
                 self._bad(check.key, error)
             else:
                 log.warning("cannot check the share %s: %s", file_name(check.key), error)
-            return 0, error
+            return whole, error
         if check.done:
             self._good(check.key, check.opened)
         return size, None

@@ -36,8 +36,8 @@ from worker.declining import DeclineError, disk_answer
 from worker.deleting import Deletion
 from worker.disk import Disk
 from worker.durability import Durability
-from worker.holdings import Holdings, News, announced, unreadable
-from worker.layout import Layout, ShareKey, file_name, read_key
+from worker.holdings import Holdings, News, announced
+from worker.layout import Layout, ShareKey, file_name
 from worker.quarantine import Quarantine
 from worker.reading import OpenShare, OpenShares, is_damage
 from worker.room import OVERHEAD, Room
@@ -45,6 +45,7 @@ from worker.scrub import SCRUB_EVERY, Scrub
 from worker.share_file import ShareTrailer
 from worker.staged import StagedShares
 from worker.staging import StagedShare
+from worker.stocktaking import confirm_names, scan
 from worker.trash import Trash
 
 log = logging.getLogger(__name__)
@@ -97,39 +98,18 @@ class ShareStore:
 
     def _take_stock(self) -> None:
         """Read what is here, and finish what the last worker had no time for."""
-        damaged = self._scan()
+        disk, layout, unix = self._disk, self._layout, self._clock.unix()
+        self._deletion.tombstones.load()
+        confirm_names(disk, layout, self._durability, self._deletion.tombstones, unix)
+        damaged = scan(disk, layout, self._holdings)
         self._quarantine.load()
         for key, error in damaged.items():
             self._quarantine.take(key, error)
         self._trash.load()
-        self._deletion.tombstones.load()
         self._deletion.settle()
-        self._staged.recover(self._wanted, self._clock.unix(), self._clock.monotonic())
+        self._staged.recover(self._wanted, unix, self._clock.monotonic())
         self.scrub.load()
         self._holdings.news()  # brokers are told of everything when this worker registers
-
-    def _scan(self) -> dict[ShareKey, Exception]:
-        """Take up all committed shares; those that were found damaged, and why."""
-        damaged: dict[ShareKey, Exception] = {}
-        for path in sorted(self._layout.shares.glob("*/*/*")):
-            key = read_key(path.name)
-            if key is None:
-                continue
-            if path != self._layout.share(key):
-                log.warning("%s is not in its place; it is left alone", path)
-                continue
-            try:
-                opened = OpenShare(self._disk, path, *key)
-            except (IntegrityError, OSError) as error:
-                self._holdings.put(unreadable(key), path.lstat().st_size)  # it takes its room all the same
-                if is_damage(error):
-                    damaged[key] = error
-                else:
-                    log.warning("the share %s cannot be read: %s", file_name(key), error)
-                continue
-            self._holdings.put(announced(opened), opened.size)
-            opened.close()
-        return damaged
 
     def _wanted(self, staged: StagedShare) -> bool:
         """Whether a share whose storing was interrupted may be gone on with."""
@@ -322,8 +302,10 @@ class ShareStore:
         return opened
 
     def block(self, key: ShareKey, owner: bytes, segment: int) -> bytes:
-        """One block, of a committed share or of one being stored, checked."""
+        """One block, of a committed share or of one being stored, be it anew in a damaged one's place; checked."""
         staged = self._staged.get(key, owner)
+        if staged is not None and segment not in staged.blocks:
+            staged = None
         try:
             if staged is not None:
                 return staged.read(segment)

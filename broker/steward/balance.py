@@ -1,8 +1,8 @@
 """Evening out after devices were added: shares move from devices with more than their fair part to others.
 
 A device's fair part of all bytes follows its capacity. Shares are taken from the device that is furthest over its part
-and go to one whose part is less used, as long as that brings both nearer to their parts; so each move makes the
-whole more even, and there is an end: when no device is over its part by more than 5 %, or nothing on it can be moved.
+and go to one that stays less over its own, also with the share. So each move makes the whole more even, and there is
+an end: when no device is over its part by more than 5 %, or nothing on it can be moved.
 """
 
 from __future__ import annotations
@@ -87,7 +87,8 @@ class Balance:
             return None
         size = known.claim.share_bytes
         better = [d for d in over if over[d] + size < over[donor] and d not in self._catalog.holders(encoding_id)]
-        candidates = [Candidate(device, rooms[device].free_bytes) for device in better if over[device] < 0]
+        below = [device for device in better if over[device] < 0]  # first, so that fewer shares move twice
+        candidates = [Candidate(device, rooms[device].free_bytes) for device in below or better]
         chosen = place(encoding_id, candidates, 1, size)
         return _task(known, moving[0], chosen[0], rooms) if chosen else None
 

@@ -81,9 +81,9 @@ class Blocks:
         if code is Code.GRANTED and block is not None and self._is_good(place, segment, block):
             then(block, now)
             return
-        self._failed.add(place)
-        if code in (Code.GRANTED, Code.DAMAGED):
+        if place not in self._failed and code in (Code.GRANTED, Code.DAMAGED):
             self._bad(place)
+        self._failed.add(place)
         then(None, now)
 
     def _is_good(self, place: Place, segment: int, block: memoryview) -> bool:

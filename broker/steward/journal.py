@@ -14,25 +14,30 @@ from broker.steward.task import Outcome, Task
 log = logging.getLogger(__name__)
 
 _SAY_AGAIN = 60.0  # seconds, for what may go on for long
+_SETTLED = 5.0  # seconds
 
 
 class Journal:
     def __init__(self, devices: Devices) -> None:
         self._devices = devices
         self._said_no_place: Optional[float] = None
-        self._said_state = (0, 0, 0)
-        self._next_state = 0.0
+        self._said = (0, 0, 0)  # lacking, waiting, hopeless
+        self._lately_lacking = False
+        self._since = 0.0  # when anything began, or ceased, to be lacking
+        self._next = 0.0
 
     def state(self, counts: Mapping[State, int], now: float) -> None:
-        """Say what is lacking when that has changed, at most once in a while unless nothing is any more."""
+        """Say what is lacking when that has changed, and was not over at once: images being stored lack shares, too."""
         state = (counts[State.LACKING], counts[State.WAITING], counts[State.HOPELESS])
-        if state == self._said_state or (now < self._next_state and any(state)):
+        if any(state) is not self._lately_lacking:
+            self._lately_lacking, self._since = any(state), now
+        if state == self._said or now - self._since < _SETTLED or now < self._next:
             return
-        self._said_state, self._next_state = state, now + _SAY_AGAIN
+        self._said, self._next = state, now + (_SAY_AGAIN if any(state) else 0.0)
         if any(state):
             log.warning(
-                "encodings: %d whole, %d lack shares, %d wait for devices that are away, %d cannot be restored"
-                " from the devices that are here",
+                "encodings: %d whole, %d lack shares, %d wait for devices that are away, %d have too few shares "
+                "here to be restored",
                 counts[State.WHOLE],
                 *state,
             )

@@ -24,7 +24,7 @@ def drop_rivals(
 
     old: the encodings for which the grace is over.
     """
-    if any(room.presence in (Presence.AWAY, Presence.LOST) for room in rooms.values()):
+    if any(room.presence not in (Presence.HERE, Presence.LEAVING) for room in rooms.values()):
         return None
     encodings = [catalog.known(encoding_id) for encoding_id in catalog.encodings_of(owner, object_id)]
     # One that a single device says is this object's, and most others say is another's, is none of ours.

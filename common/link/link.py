@@ -40,8 +40,8 @@ from common.protocol.identifiers import BROKER
 from common.protocol.messages import PROTOCOL_VERSION, Brokers, Code, Empty, Hello, KnownBrokers, Welcome
 
 CONNECT_PATIENCE = 6.0  # seconds for all brokers together
-# A broker that was killed and is started again answers within this time, so its clients stay; a longer one would only
-# hold up a put that another broker could go on with. A broker that hangs is noticed by heartbeats, after three seconds.
+# A broker that is started again needs 0.7 s and is mostly back by then, so that its clients stay; more would only hold
+# up a put that another broker can go on with. One that hangs is noticed by heartbeats, 3 s before this begins.
 FAILOVER_PATIENCE = 1.5  # seconds without a session after which the next broker is tried
 BROKERS_PERIOD = 10.0  # seconds between two questions which brokers there are
 REQUEST_PATIENCE = 30.0  # seconds for one request, unless its caller says otherwise
@@ -254,8 +254,9 @@ class Link:
             self._patience = asyncio.get_running_loop().call_later(FAILOVER_PATIENCE, self._go_on)
 
     def _go_on(self) -> None:
-        self._detach()
-        self._attach(self._succession.advance())
+        if self._over is None:
+            self._detach()
+            self._attach(self._succession.advance())
 
     def _refused(self, error: TesseraError) -> None:
         """The broker in use will not have us: go to the next, or end where there is none that might."""

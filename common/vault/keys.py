@@ -5,7 +5,8 @@
     ├── tessera/v1/mapping   seals mappings (`common.vault.mapping`)
     ├── tessera/v1/delete    delete capability = HMAC(delete key, object id ‖ encoding id)
     ├── tessera/v1/owner     the owner token
-    └── tessera/v1/index     seals the client's own index of files already seen
+    ├── tessera/v1/index     seals the client's own index of files already seen
+    └── tessera/v1/journal   names and seals the client's own journals of puts that are not finished
 
 Each branch is HKDF-Expand with SHA-256 (RFC 5869, section 2.3). The extract step is left out, as section 3.3
 allows: the vault key is uniformly random already. HMAC is RFC 2104 with SHA-256.
@@ -100,6 +101,10 @@ class VaultKey(HiddenKey):
         Of the same family as the subkeys that the design lists; it has the index encrypted, but names no key.
         """
         return self._subkey(b"index")
+
+    def journal_subkey(self) -> bytes:
+        """The 32-byte key of this machine's journals of puts; of the same family."""
+        return self._subkey(b"journal")
 
     def _subkey(self, name: bytes) -> bytes:
         return expand(self._raw, b"tessera/v1/" + name)

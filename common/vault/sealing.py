@@ -8,17 +8,20 @@ Integers are big-endian. Segment s opens only as segment s of this encoding, and
 ended from one that was cut, so that a stream of unknown length can be sealed as it comes. Length, count and
 SHA-256 of the image are bound by the mapping, not here.
 
-The counted nonce is safe because no data key meets the same s twice: a data key is new for each encoding,
-seals in one sealer only, and a sealer takes each segment number once, in order. A retry sends the same
-ciphertext again. Buffers are the caller's and are reused: allocating them costs more than the cipher.
+The counted nonce is safe because no data key meets the same s twice with anything else to seal: a data key is
+new for each encoding, seals in one sealer only, and a sealer takes each segment number once, in order. A retry
+sends the same ciphertext again. A put that was interrupted goes on in a `ResumedSealer`, under the same key; why
+that is safe is said there. Buffers are the caller's and are reused: allocating them costs more than the cipher.
 """
 
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 from typing import Union
 
 import numpy as np
+from blake3 import blake3
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from numpy.typing import NDArray
@@ -71,13 +74,16 @@ class SegmentSealer:
 
     def __init__(self, data_key: DataKey, encoding_id: bytes, k: int, n: int) -> None:
         _check_encoding(encoding_id, k, n)
-        data_key.claim_for_sealing()
+        self._claim(data_key)
         self._cipher = AESGCM(data_key.reveal())
         self._encoding_id = encoding_id
         self._k = k
         self._n = n
         self._next_segment = 0
         self._ended = False
+
+    def _claim(self, data_key: DataKey) -> None:
+        data_key.claim_for_sealing()
 
     def seal(self, segment_number: int, plaintext: Buffer, is_last: bool, out: Bytes) -> int:
         """Write ciphertext ‖ tag of the segment to the start of `out`, and return its length.
@@ -86,21 +92,69 @@ class SegmentSealer:
         the same address, to seal in place, and not overlap otherwise. TesseraError, with nothing sealed, when
         the number is not the next one, the last segment was sealed, or a buffer does not fit.
         """
-        if self._ended or segment_number != self._next_segment:
+        if self._ended or not self._may_follow(segment_number):
             raise TesseraError(f"segment {segment_number} cannot be sealed: {self._expectation()}")
         source = _contiguous(plaintext)
         target = _room(out, source.size + TAG_SIZE)
         _check_overlap(source, target)
+        self._check_repetition(segment_number, source, is_last)
         # Spent before it is used: whatever happens from here on, this number meets this key no second time.
-        self._next_segment += 1
+        self._next_segment = segment_number + 1
         self._ended = is_last
         associated = _associated_data(self._encoding_id, segment_number, is_last, self._k, self._n)
         return self._cipher.encrypt_into(_NONCE.pack(segment_number), source.data, associated, target.data)
+
+    def _may_follow(self, segment_number: int) -> bool:
+        return segment_number == self._next_segment
+
+    def _check_repetition(self, segment_number: int, plaintext: Bytes, is_last: bool) -> None:
+        """Hook for a sealer that seals what was sealed before."""
 
     def _expectation(self) -> str:
         if self._ended:
             return f"segment {self._next_segment - 1} was the last"
         return f"segment {self._next_segment} comes next"
+
+
+def fingerprint(plaintext: Buffer, is_last: bool) -> bytes:
+    """BLAKE3-256 of all that is sealed as a segment beside what its encoding and number say: bytes and last flag."""
+    hasher = blake3(_contiguous(plaintext).data)
+    hasher.update(b"\1" if is_last else b"\0")
+    return bytes(hasher.digest())
+
+
+class ResumedSealer(SegmentSealer):
+    """Goes on with an encoding that was interrupted: with its raw data key, and the fingerprints of its first segments.
+
+    Under one key, what was sealed as segment s must never be sealed otherwise. It is not, since of each segment that
+    may have left the process, in whole or in part, the fingerprint was on disk before (`journal`):
+
+    - A segment that has a fingerprint is sealed again only where plaintext and last flag have that very fingerprint.
+      Key, nonce, associated data and plaintext are then the same, and so is the ciphertext: nothing new is shown.
+    - Of a segment that has none, no ciphertext left the process that sealed it, if it ever was: it is sealed as if for
+      the first time, in order.
+
+    Segments that have a fingerprint may be passed over, since their ciphertext may be where it belongs. Two of these
+    for one encoding at once would each seal new segments: whoever makes one holds the journal's lock. A journal that
+    lost its end, by a disk that lied or a backup put back, does no harm as long as the file is the same; its stamp
+    (size, times, inode) is held against the journal's before, and the whole SHA-256 behind.
+    """
+
+    def __init__(self, raw_key: bytes, encoding_id: bytes, k: int, n: int, fingerprints: Sequence[bytes]) -> None:
+        super().__init__(DataKey(raw_key), encoding_id, k, n)
+        self._fingerprints = list(fingerprints)
+
+    def _claim(self, data_key: DataKey) -> None:
+        """The right to seal is the journal's here."""
+
+    def _may_follow(self, segment_number: int) -> bool:
+        return self._next_segment <= segment_number <= max(self._next_segment, len(self._fingerprints))
+
+    def _check_repetition(self, segment_number: int, plaintext: Bytes, is_last: bool) -> None:
+        if segment_number >= len(self._fingerprints):
+            return
+        if fingerprint(plaintext, is_last) != self._fingerprints[segment_number]:
+            raise IntegrityError(f"segment {segment_number} is not what was sealed before")
 
 
 class SegmentOpener:

@@ -89,11 +89,13 @@ def restart(cluster: LocalCluster, *indices: int) -> None:
 def revive(cluster: LocalCluster) -> None:
     """Start whatever of the cluster does not run, and return once all devices are registered.
 
-    A device that has the beginning of a share, left by a producer that was killed, is started anew and drops it.
+    What a producer that was killed has left half-stored would be kept for a day: the next test begins without it.
     """
     for index in numbers(cluster):
         if staged_bytes(cluster, index):
             cluster.kill_device(index)
+            for path in (cluster.directory / f"device-{index}" / "staging").iterdir():
+                path.unlink()
     for broker in range(1, cluster.broker_count + 1):
         if cluster.broker_pid(broker) is None:
             cluster.start_broker(broker)

@@ -11,16 +11,18 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
 from cluster.local import LocalCluster
 from tests.cluster.conftest import running_cluster
-from tests.cluster.devices import MIB, number_of, revive
+from tests.cluster.devices import MIB, number_of, numbers, revive, staged_bytes
 from tests.cluster.programs import Ended, User, files_below, finish, random_bytes, sha256_of, wait_until
 
 LARGE = 128 * MIB
 MOST = 3.0  # seconds that hung devices may cost a get
+GONE_AFTER = 5.25  # seconds after which the broker counts a device as gone that hangs
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
 
 
@@ -138,3 +140,48 @@ def eight(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCluster]:
 def eight_devices(eight: LocalCluster) -> Iterator[LocalCluster]:
     yield eight
     revive(eight)
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_with_eight_devices_the_shares_of_those_that_hang_in_mid_put_move_to_others(
+    eight_devices: LocalCluster, tmp_path: Path, count: int
+) -> None:
+    owner = User(eight_devices.environment, tmp_path)
+    path = tmp_path / "large.raw"
+    path.write_bytes(random_bytes(MIB) * (LARGE // MIB))
+    usual = timed_store(owner, path).seconds
+    path.write_bytes(random_bytes(MIB) * (LARGE // MIB))
+    with owner.started("producer", str(path), "--json") as process:
+        wait_until(lambda: len(holding(eight_devices)) >= 6, "blocks on six devices")
+        victims = holding(eight_devices)[:count]
+        with hung(eight_devices, *victims):
+            ended = finish(process)
+    assert ended.exit_code == 0, ended
+    (stored,) = ended.objects
+    assert stored["degraded"] is False
+    assert not {number_of(eight_devices, name) for name in stored["devices"]} & set(victims)
+    assert ended.seconds < 3 * usual + GONE_AFTER + MOST
+    eight_devices.wait_registered(8)
+    out = tmp_path / "out"
+    assert owner.restore(stored["sha256"], output=out).exit_code == 0
+    assert sha256_of(out.read_bytes()) == stored["sha256"] == sha256_of(path.read_bytes())
+
+
+def test_a_device_that_hangs_before_a_put_costs_it_no_share(eight_devices: LocalCluster, tmp_path: Path) -> None:
+    owner = User(eight_devices.environment, tmp_path)
+    with hung(eight_devices, 3):
+        stored = owner.store_bytes(random_bytes(9 * MIB))
+    assert stored["degraded"] is False
+    assert "device-3" not in stored["devices"]
+
+
+def holding(cluster: LocalCluster) -> list[int]:
+    """The devices that hold blocks of a share that is being stored."""
+    return [index for index in numbers(cluster) if staged_bytes(cluster, index) >= 2 * MIB]
+
+
+def timed_store(owner: User, path: Path) -> Ended:
+    with owner.started("producer", str(path), "--json") as process:
+        ended = finish(process)
+    assert ended.exit_code == 0, ended
+    return ended

@@ -42,8 +42,9 @@ def keeper(mending_cluster: LocalCluster, tmp_path: Path) -> User:
 
 
 def files_of(cluster: LocalCluster, before: set[ShareFile]) -> set[ShareFile]:
-    """The shares that came since."""
-    return share_files(cluster) - before
+    """The shares of the encodings that came since; those of others are mended meanwhile, too."""
+    known = {file.encoding for file in before}
+    return {file for file in share_files(cluster) if file.encoding not in known}
 
 
 def holders(cluster: LocalCluster, before: set[ShareFile], but: set[str]) -> dict[int, list[str]]:

@@ -23,6 +23,7 @@ from tests.cluster.devices import (
     numbers,
     revive,
     share_files,
+    staged,
     staged_bytes,
     wait_lost,
     wait_nothing_staged,
@@ -257,33 +258,38 @@ def test_three_devices_killed_in_mid_get_leave_no_file(
 
 
 @POSIX_ONLY
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_consumer_leaves_no_file(
-    cluster: LocalCluster, owner: User, large_image: tuple[str, int]
+    cluster: LocalCluster, owner: User, large_image: tuple[str, int], number: signal.Signals
 ) -> None:
     sha256, size = large_image
     out = owner.folder / "out" / "image"
     out.parent.mkdir()
     with owner.started("consumer", "--hash", sha256, "--output", str(out)) as process:
         hold_in_mid_get(process, out.parent, size)
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         process.send_signal(signal.SIGCONT)
         ended = finish(process)
     assert ended.exit_code == 130, ended
-    assert "Traceback" not in ended.stderr
+    assert ended.stderr.splitlines() == ["consumer: interrupted"]
     assert files_below(out.parent) == []
 
 
 @POSIX_ONLY
-def test_an_interrupted_producer_leaves_nothing_on_the_devices(fragile_cluster: LocalCluster, owner: User) -> None:
-    path = owner.folder / "large.raw"
-    path.write_bytes(random_bytes(MIB) * (LARGE // MIB))
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_producer_leaves_nothing_of_what_cannot_go_on(
+    fragile_cluster: LocalCluster, owner: User, number: signal.Signals
+) -> None:
+    path = owner.folder / "medium.raw"
+    path.write_bytes(random_bytes(MIB) * 64)
     before = share_files(fragile_cluster)
     with owner.started("producer", str(path)) as process:
         wait_staged(fragile_cluster, 1)
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         ended = finish(process)
     assert ended.exit_code == 130, ended
     assert ended.stdout == b""
+    assert ended.stderr.splitlines()[-1] == "producer: interrupted"
     assert "Traceback" not in ended.stderr
     wait_nothing_staged(fragile_cluster)
     assert share_files(fragile_cluster) == before
@@ -291,13 +297,16 @@ def test_an_interrupted_producer_leaves_nothing_on_the_devices(fragile_cluster: 
 
 
 @POSIX_ONLY
-def test_a_producer_that_waits_for_stdin_can_be_interrupted(fragile_cluster: LocalCluster, owner: User) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_producer_that_waits_for_stdin_can_be_interrupted(
+    fragile_cluster: LocalCluster, owner: User, number: signal.Signals
+) -> None:
     with owner.started("producer", "-") as process:
         feed(process, random_bytes(HALF))
         wait_staged(
             fragile_cluster, *numbers(fragile_cluster), size=2 * MIB
         )  # all but the last segment: the next is waited for
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         wait_until(lambda: process.poll() is not None, "the producer's end", 20)
         ended = finish(process)
     assert ended.exit_code == 130, ended
@@ -305,21 +314,27 @@ def test_a_producer_that_waits_for_stdin_can_be_interrupted(fragile_cluster: Loc
 
 
 @POSIX_ONLY
-def test_what_a_killed_producer_began_is_gone_once_its_devices_start_anew(
+def test_what_a_killed_producer_began_outlives_its_devices_and_is_no_image(
     fragile_cluster: LocalCluster, owner: User
 ) -> None:
     before = share_files(fragile_cluster)
+    content = random_bytes(HALF)
     with owner.started("producer", "-") as process:
-        feed(process, random_bytes(HALF))
+        feed(process, content)
         wait_staged(fragile_cluster, *numbers(fragile_cluster))
         process.kill()
         process.wait()
+    begun = {path.name for path in staged(fragile_cluster)}
     for index in numbers(fragile_cluster):
         fragile_cluster.kill_device(index)
     wait_lost(fragile_cluster, *numbers(fragile_cluster))
-    revive(fragile_cluster)
-    wait_nothing_staged(fragile_cluster)
+    for index in numbers(fragile_cluster):
+        fragile_cluster.start_device(index)
+    fragile_cluster.wait_registered(len(fragile_cluster.devices))
+    assert {path.name for path in staged(fragile_cluster)} == begun
+    assert all(path.stat().st_size >= MIB for path in staged(fragile_cluster))
     assert share_files(fragile_cluster) == before
+    assert owner.restore(sha256_of(content), output=owner.folder / "out").exit_code == 3
 
 
 def test_two_producers_of_one_image_at_once_both_succeed(fragile_cluster: LocalCluster, owner: User) -> None:

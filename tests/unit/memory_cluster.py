@@ -45,6 +45,8 @@ from common.protocol.messages import (
     Part,
     Placed,
     Places,
+    Progress,
+    SegmentRange,
     ShareAt,
     ShareName,
     Status,
@@ -87,6 +89,7 @@ class MemoryDevice:
             Operation.STORE: self._store,
             Operation.FETCH: self._fetch,
             Operation.DESCRIBE: self._describe,
+            Operation.PROGRESS: self._progress,
         }
 
     def __repr__(self) -> str:
@@ -129,7 +132,7 @@ class MemoryDevice:
         if self.full:
             raise self._refuse(Code.NO_ROOM, "full")
         held = self.shares.setdefault((opening.encoding_id, opening.share), HeldShare(opening))
-        if held.opening != opening:
+        if held.opening != opening or held.commitment is not None:
             raise self._refuse(Code.CONFLICT, "opened otherwise before")
         return Acknowledged(GRANTED), b""
 
@@ -150,6 +153,8 @@ class MemoryDevice:
         if held is None:
             raise self._refuse(Code.NOT_OPEN, "not open")
         commitment = unpack(payload, Commitment)
+        if held.commitment is not None and held.commitment != commitment:
+            raise self._refuse(Code.CONFLICT, "committed otherwise before")
         recipe = decode_recipe(commitment.recipe)
         expected = [recipe.digest_of(segment, commit.share) for segment in range(recipe.segment_count)]
         if [digest(held.blocks[segment]) for segment in sorted(held.blocks)] != expected:
@@ -163,6 +168,21 @@ class MemoryDevice:
         if held is not None and held.commitment is None:
             del self.shares[name.encoding_id, name.share]
         return Acknowledged(GRANTED), b""
+
+    def _progress(self, header: bytes, payload: bytes) -> Answered:
+        name = unpack_header(header, ShareName)
+        held = self.shares.get((name.encoding_id, name.share))
+        if held is None:
+            raise self._refuse(Code.NOT_OPEN, "not open")
+        if held.commitment is not None:
+            return Progress(GRANTED, committed=True), b""
+        ranges: list[SegmentRange] = []
+        for segment in sorted(held.blocks):
+            if ranges and ranges[-1].first + ranges[-1].count == segment:
+                ranges[-1].count += 1
+            else:
+                ranges.append(SegmentRange(segment, 1))
+        return Progress(GRANTED), pack(ranges)
 
     def _store(self, header: bytes, payload: bytes) -> Answered:
         answers = []

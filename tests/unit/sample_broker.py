@@ -96,7 +96,7 @@ class SampleBroker:
         self.desk = Desk(self.members, now, lambda: self.today)
         catalog, devices = self.desk.catalog, self.desk.devices
         self.steward = Steward(catalog, devices, settings or Settings(), random.Random(seed))  # noqa: S311 - the same in every run
-        self.retiring = Retiring(self.members, devices, catalog, self.steward)
+        self.retiring = Retiring(self.members, devices, catalog, self.steward, lambda: self.today)
         self.switchboard = Switchboard(self.desk, self.steward, self.retiring)
         self._counter = itertools.count(1)
 

@@ -43,6 +43,12 @@ OF_A_WORKER = [
     Operation.ABANDON,
     Operation.FETCH,
     Operation.DESCRIBE,
+    Operation.PROGRESS,
+    Operation.DELETE,
+    Operation.UNDELETE,
+    Operation.INSPECT,
+    Operation.CHECK,
+    Operation.DISCARD,
 ]
 
 H = TypeVar("H", bound=msgspec.Struct)
@@ -57,12 +63,21 @@ class Worker:
         self.service = Service(self.store)
         self._count = 0
 
-    def send(self, operation: Operation, header: bytes, payload: bytes = b"", owner: bytes = OWNER) -> list[Answered]:
+    def send(
+        self,
+        operation: Operation,
+        header: bytes,
+        payload: bytes = b"",
+        owner: bytes = OWNER,
+        *,
+        broker: int = BROKER,
+        now: float = 0.0,
+    ) -> list[Answered]:
         self._count += 1
         envelope = Envelope(Kind.REQUEST, operation, self._count.to_bytes(16, "big"), SESSION, MAX_PAYLOAD, owner)
-        answers = self.service.handle(Request(BROKER, envelope, memoryview(header), memoryview(payload)), 0.0)
+        answers = self.service.handle(Request(broker, envelope, memoryview(header), memoryview(payload)), now)
         for answered in answers:
-            assert answered.broker == BROKER
+            assert answered.broker == broker
             assert answered.envelope == Envelope(Kind.REPLY, operation, envelope.request_id, SESSION)
         return answers
 

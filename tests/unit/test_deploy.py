@@ -1,4 +1,4 @@
-"""The files of `deploy/`: each names programs that exist, restarts them, caps their memory, and gives them time to end."""
+"""The files of `deploy/`: each names programs that exist, restarts them, caps memory, and gives them time to end."""
 
 from __future__ import annotations
 

@@ -10,7 +10,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from common.errors import ProtocolError, TesseraError
-from common.link.questions import FoundPlaces
 from common.protocol.codec import pack
 from common.protocol.envelope import Operation
 from common.protocol.messages import Code
@@ -35,7 +34,8 @@ class Put:
             image.code,
             image.slicing,
             image.encoding_id,
-            FoundPlaces([self.cluster.ids[: image.code.n]], Code.NO_ROOM),
+            [*self.cluster.ids, *[None] * image.code.n][: image.code.n],
+            Code.NO_ROOM,
             self.cluster.name_of,
         )
 
@@ -271,6 +271,7 @@ def test_whatever_fails_each_committed_share_is_right_and_on_a_device_of_its_own
 
 _LEGAL = {
     ("placed", "open"),
+    ("placed", "committed"),
     ("placed", "lost"),
     ("open", "committed"),
     ("open", "lost"),

@@ -453,3 +453,26 @@ def test_a_damaged_file_is_an_error_that_names_it_and_nobody_is_a_member(tmp_pat
     (tmp_path / "members.json").write_text(content)
     with pytest.raises(IntegrityError, match=r"members\.json is damaged"):
         MembersFile(tmp_path)
+
+
+# --- retiring
+
+
+def test_a_device_that_is_to_retire_is_marked_in_the_file_until_it_is_to_stay(tmp_path: Path) -> None:
+    file = MembersFile(tmp_path)
+    file.change(lambda members: members.invite(ONE_TIME, Role.WORKER, NOW))
+    member = file.change(lambda members: members.admit(ONE_TIME, KEY, "nas", NOW))
+    file.change(lambda members: members.retire(member.public_key))
+    (there,) = MembersFile(tmp_path).members.workers()
+    assert there.retiring
+    file.change(lambda members: members.retire(member.public_key, cancel=True))
+    (there,) = MembersFile(tmp_path).members.workers()
+    assert not there.retiring
+
+
+def test_only_a_device_can_retire() -> None:
+    members = invited(Role.CLIENT)
+    members.admit(ONE_TIME, KEY, "laptop", NOW)
+    for key in (KEY, OTHER_KEY):
+        with pytest.raises(NotFoundError, match="no device"):
+            members.retire(key.hex())

@@ -14,7 +14,15 @@ from numpy.typing import NDArray
 
 from common import errors
 from common.errors import IntegrityError, TesseraError
-from common.vault.sealing import TAG_SIZE, Buffer, DataKey, SegmentOpener, SegmentSealer
+from common.vault.sealing import (
+    TAG_SIZE,
+    Buffer,
+    DataKey,
+    ResumedSealer,
+    SegmentOpener,
+    SegmentSealer,
+    fingerprint,
+)
 from tests.vectors.vault import read_vectors
 
 ENCODING_ID = bytes(range(16))
@@ -311,3 +319,92 @@ def test_no_error_holds_the_data_key_or_the_plaintext() -> None:
         assert encoding.raw_key.hex() not in shown
         assert repr(encoding.raw_key)[2:-1] not in shown
         assert PLAINTEXT.decode() not in shown
+
+
+# --- going on after an interruption
+
+
+class Interrupted:
+    """An encoding of which some segments were sealed before the process ended; `journalled` of them are on disk."""
+
+    def __init__(self, segments: list[bytes], journalled: int) -> None:
+        self.segments = segments
+        key = DataKey.generate()
+        self.raw_key = key.reveal()
+        first = SegmentSealer(key, ENCODING_ID, 4, 6)
+        self.sealed = [seal(first, s, data, self.is_last(s)) for s, data in enumerate(segments)]
+        self.fingerprints = [fingerprint(data, self.is_last(s)) for s, data in enumerate(segments)][:journalled]
+
+    def is_last(self, segment: int) -> bool:
+        return segment == len(self.segments) - 1
+
+    def resumed(self) -> ResumedSealer:
+        return ResumedSealer(self.raw_key, ENCODING_ID, 4, 6, self.fingerprints)
+
+
+_SEGMENTS = st.lists(st.binary(max_size=100), min_size=1, max_size=6)
+
+
+@given(_SEGMENTS, st.integers(0, 6), st.data())
+def test_a_resumed_sealer_repeats_what_was_sealed_and_goes_on_from_there(
+    segments: list[bytes], journalled: int, data: st.DataObject
+) -> None:
+    put = Interrupted(segments, journalled)
+    known = len(put.fingerprints)
+    passed_over = data.draw(st.sets(st.integers(0, max(0, known - 1)))) if known else set()
+    sealer = put.resumed()
+    for number, plaintext in enumerate(segments):
+        if number not in passed_over:
+            assert seal(sealer, number, plaintext, put.is_last(number)) == put.sealed[number]
+
+
+@given(_SEGMENTS, st.data())
+def test_a_resumed_sealer_seals_no_segment_otherwise_than_it_was_sealed(
+    segments: list[bytes], data: st.DataObject
+) -> None:
+    put = Interrupted(segments, len(segments))
+    number = data.draw(st.integers(0, len(segments) - 1))
+    plaintext, is_last = data.draw(st.tuples(st.binary(max_size=100), st.booleans()))
+    sealer = put.resumed()
+    out = room(len(plaintext) + TAG_SIZE)
+    if (plaintext, is_last) == (segments[number], put.is_last(number)):
+        assert seal(sealer, number, plaintext, is_last) == put.sealed[number]
+        return
+    with pytest.raises(IntegrityError, match="not what was sealed before"):
+        sealer.seal(number, array(plaintext), is_last, out)
+    assert (out == 0xA5).all(), "something was sealed"
+    with pytest.raises(IntegrityError):
+        sealer.seal(number, array(plaintext), is_last, out)
+
+
+@given(st.integers(0, 5), st.lists(st.integers(-1, 8), max_size=12))
+def test_under_one_key_no_number_is_sealed_twice_and_none_without_fingerprint_is_passed_over(
+    journalled: int, numbers: list[int]
+) -> None:
+    put = Interrupted([bytes([number]) for number in range(9)] + [b""], journalled)
+    sealer, sealed = put.resumed(), set()
+    for number in numbers:
+        try:
+            result = seal(sealer, number, bytes([number % 256]), False)
+        except TesseraError:
+            continue
+        assert number not in sealed
+        assert all(earlier in sealed for earlier in range(journalled, number)), "a new one was passed over"
+        assert result == put.sealed[number]
+        sealed.add(number)
+
+
+def test_the_last_flag_is_part_of_the_fingerprint() -> None:
+    """The same bytes under the same nonce with another flag would show two tags of one key."""
+    assert fingerprint(PLAINTEXT, True) != fingerprint(PLAINTEXT, False)
+    put = Interrupted([PLAINTEXT, PLAINTEXT], 2)
+    with pytest.raises(IntegrityError):
+        put.resumed().seal(0, array(PLAINTEXT), True, room(100))
+
+
+def test_a_resumed_sealer_seals_nothing_after_the_last_segment() -> None:
+    put = Interrupted([PLAINTEXT], 1)
+    sealer = put.resumed()
+    seal(sealer, 0, PLAINTEXT, True)
+    with pytest.raises(TesseraError, match="segment 0 was the last"):
+        sealer.seal(1, array(PLAINTEXT), True, room(100))

@@ -15,11 +15,13 @@ from common.protocol.codec import MAX_PAYLOAD, pack, pack_header
 from common.protocol.envelope import Operation
 from common.protocol.messages import (
     Acknowledged,
+    AnnouncedShare,
     Code,
     Commit,
     Commitment,
     Describe,
     Fetch,
+    Inspect,
     ShareName,
 )
 from tests.unit.sample_shares import OWNER, sample
@@ -165,6 +167,12 @@ def valid_requests() -> list[tuple[Operation, bytes, bytes]]:
         (Operation.ABANDON, named, b""),
         (Operation.FETCH, Fetch(block_names(encoding, 0, 1)), b""),
         (Operation.DESCRIBE, Describe([named]), b""),
+        (Operation.PROGRESS, named, b""),
+        (Operation.INSPECT, Inspect(*encoding.key(SHARE), 30), b""),
+        (Operation.CHECK, named, b""),
+        (Operation.DISCARD, named, b""),
+        (Operation.DELETE, encoding.deletion(), b""),
+        (Operation.UNDELETE, encoding.undeletion(), b""),
     ]
     return [(operation, pack_header(header), payload) for operation, header, payload in asked]
 
@@ -183,6 +191,10 @@ def mangle(draw: st.DrawFn, data: bytes) -> bytes:
     return data[:position] + bytes([draw(st.integers(0, 255))]) + data[position + 1 :]
 
 
+def by_key(share: AnnouncedShare) -> tuple[bytes, int]:
+    return share.encoding_id, share.share
+
+
 @settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(mangled_requests(), st.sets(st.integers(0, 60), max_size=4))
 def test_whatever_is_sent_and_whatever_the_disk_does_each_request_is_answered_once(
@@ -196,7 +208,7 @@ def test_whatever_is_sent_and_whatever_the_disk_does_each_request_is_answered_on
     answers += worker.service.finish_round()
     news = worker.store.news()
     assert sorted(a.envelope.request_id for a in answers) == [(i + 1).to_bytes(16, "big") for i in range(len(requests))]
-    assert news.announced == list(worker.store.held().values()), "what is held is what was told"
+    assert sorted(news.announced, key=by_key) == sorted(worker.store.held().values(), key=by_key)
     worker.disk.arm()
     for encoding_id, share in worker.store.held():
         worker.store.share((encoding_id, share), OWNER)

@@ -20,7 +20,6 @@ from common.protocol.messages import Answer, Code
 from tests.unit.faulty_disk import FaultyDisk
 from tests.unit.sample_shares import OWNER, Sample, declined, sample, staged_files
 from worker.declining import DeclineError
-from worker.disk import Disk
 from worker.store import ShareStore
 
 # DAMAGED: what is held is read before it is acknowledged once more, and that may fail as well.
@@ -117,7 +116,7 @@ def check_put(folder: Path, pair: tuple[Sample, Sample], faults: Faults, tries: 
 
 def check_after(folder: Path, put: Put, pair: tuple[Sample, Sample]) -> None:
     """What was acknowledged is there after a restart on a healthy disk, and the rest can be stored, or gone on with."""
-    store = ShareStore(folder, disk=Disk())
+    store = ShareStore(folder, disk=FaultyDisk())
     for encoding in put.acknowledged:
         encoding.assert_readable(store, SHARE)
     for encoding in pair:

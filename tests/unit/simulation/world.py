@@ -30,13 +30,13 @@ from common.protocol.messages import (
     Report,
     Withdraw,
 )
-from tests.unit.sample_broker import MembersInMemory, SampleBroker
+from tests.unit.sample_broker import TODAY, MembersInMemory, SampleBroker
 from tests.unit.simulation.device import Device, Key
 
 CAPACITY = 1 << 20
 REPAIR_AFTER = 4.0  # seconds
 ENCODING_GRACE = 12.0
-TICK = 0.25
+TICK = 0.5
 REPORT = 2.0
 HEADERS: dict[Operation, Message] = {Operation.WITHDRAW: Withdraw(), Operation.BURY: Bury()}
 
@@ -101,7 +101,7 @@ class World:
         device.drop_leases(self.brokers[number])
 
     def listed(self, device: Device) -> bool:
-        return any(member.public_key == device.public_key.hex() for member in self.members.members.all())
+        return self.members.members.find(device.public_key, TODAY) is not None
 
     def _new_broker(self) -> Broker:
         return Broker(self.members, self.now, self.chance.getrandbits(32))

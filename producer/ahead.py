@@ -1,0 +1,120 @@
+"""The journal of one put, as the put sees it: what is written ahead, and what becomes of it in the end.
+
+A put goes on without a journal where there can be none: stdin, a small file, another producer that stores the same
+file, a disk that is full. Then it cannot be resumed, and everything here does nothing. A journal whose disk refused in
+the middle is removed at once, durably: it must not tell less than what has left the process.
+"""
+
+from __future__ import annotations
+
+from typing import Optional, Union
+
+from common.errors import TesseraError
+from common.program import complain
+from common.vault.journal import Beginning, Begun, Ending, Journal, Moved, Segment
+from producer.session import Session
+from producer.sources import Source
+
+
+class OutdatedError(TesseraError):
+    """What a journal tells does not fit any more: the put has to begin anew."""
+
+
+class WriteAhead:
+    def __init__(self, session: Session, source: Source, *, wanted: bool) -> None:
+        """`wanted`: it is worth a journal; the source is a file then."""
+        self._session = session
+        self._source = source
+        self._journal: Optional[Journal] = None
+        if wanted and source.path is not None:
+            try:
+                self._journal = session.journals.open(source.path)
+            except OSError as error:
+                self._complain(error)
+        self.begun: Optional[Begun] = None if self._journal is None else self._journal.begun
+        self._begins = False
+
+    @property
+    def active(self) -> bool:
+        """Whether there is a journal that knows of this put."""
+        return self._journal is not None and (self._begins or self.begun is not None)
+
+    # --- before it leaves the process
+
+    async def begin(self, beginning: Beginning) -> None:
+        """A new put: whatever the journal told of before is void."""
+        if self._journal is not None:
+            try:
+                await self._session.in_thread(self._journal.begin, beginning)
+                self._begins = True
+            except OSError as error:
+                self._give_up(error)
+
+    def forget(self) -> None:
+        """An interrupted put cannot go on: whatever comes is a new one."""
+        self.begun = None
+
+    def segment(self, segment: int, fingerprint: bytes, digests: list[bytes]) -> None:
+        """A segment is encoded; to be followed by `sync` before it is sent."""
+        self._write(Segment(segment, fingerprint, b"".join(digests)))
+
+    def moved(self, share: int, device: bytes) -> None:
+        """A lost share goes to another device. Not synced: without it only a copy too many may be left behind."""
+        self._write(Moved(share, device))
+
+    async def ending(self, sha256: bytes, mapping: bytes) -> None:
+        """What is about to be committed."""
+        self._write(Ending(sha256, mapping))
+        await self.sync()
+
+    async def sync(self) -> None:
+        """Return once all that was written is durable."""
+        journal = self._journal
+        if journal is not None:
+            try:
+                await self._session.in_thread(journal.sync)
+            except OSError as error:
+                self._give_up(error)
+
+    def _write(self, chunk: Union[Segment, Moved, Ending]) -> None:
+        if self._journal is not None:
+            try:
+                self._journal.write(chunk)
+            except OSError as error:
+                self._give_up(error)
+
+    def _give_up(self, error: OSError) -> None:
+        if self._journal is not None:  # another segment may have met the same
+            self._complain(error)
+            self.remove()
+
+    def _complain(self, error: OSError) -> None:
+        complain(f"{self._source.shown}: no journal can be kept: {error.strerror}; interrupted, it would begin anew")
+
+    # --- in the end
+
+    def close(self) -> None:
+        """Leave the journal as it is, for another run; one that tells nothing is removed."""
+        if self._journal is not None and self.active:
+            self._journal.close()
+            self._journal = None
+        self.finish()
+
+    def finish(self) -> None:
+        """The put is done, or given up."""
+        try:
+            self.remove()
+        except TesseraError as error:
+            complain(str(error))
+
+    def remove(self) -> None:
+        """TesseraError where the journal may still be there."""
+        journal, self._journal = self._journal, None
+        if journal is not None:
+            try:
+                journal.remove()
+            except OSError as error:
+                raise TesseraError(
+                    f"{self._source.shown}: its journal in {self._session.journals.folder} cannot be removed: "
+                    f"{error.strerror}"
+                ) from None

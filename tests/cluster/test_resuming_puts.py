@@ -1,0 +1,202 @@
+"""Puts that were interrupted, killed, or lost their devices for a while, and are run again: they go on."""
+
+from __future__ import annotations
+
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from cluster.local import LocalCluster
+from tests.cluster.devices import MIB, ShareFile, numbers, share_files, staged, staged_bytes, wait_nothing_staged
+from tests.cluster.programs import Ended, User, files_below, finish, random_bytes, sha256_of, wait_until
+
+LARGE = 128 * MIB
+SHARE = LARGE // 4
+POSIX_ONLY = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
+
+
+class LargePut:
+    """The same large file, stored again and again until it is stored."""
+
+    def __init__(self, cluster: LocalCluster, owner: User) -> None:
+        self.cluster, self.owner = cluster, owner
+        self.path = owner.folder / "large.raw"
+        self.path.write_bytes(random_bytes(MIB) * (LARGE // MIB))
+        self.sha256 = sha256_of(self.path.read_bytes())
+        self._before = share_files(cluster)
+
+    def wait_middle(self, size: int = 6 * MIB) -> None:
+        """Return once each device has so many bytes, and the put is not done."""
+        devices = numbers(self.cluster)
+        wait_until(lambda: all(staged_bytes(self.cluster, index) >= size for index in devices), "the middle of a put")
+
+    def break_off(self, number: signal.Signals, size: int = 6 * MIB) -> Ended:
+        with self.owner.started("producer", str(self.path), "--json") as process:
+            self.wait_middle(size)
+            process.send_signal(number)
+            ended = finish(process)
+        assert ended.exit_code in (130, -signal.SIGKILL), ended
+        return ended
+
+    def finish(self) -> Ended:
+        ended = self.owner.run("producer", str(self.path), "--json")
+        assert ended.exit_code == 0, ended
+        (stored,) = ended.objects
+        assert stored["sha256"] == self.sha256
+        return ended
+
+    def encodings(self) -> set[str]:
+        return {file.encoding for file in share_files(self.cluster) - self._before}
+
+    @property
+    def journals(self) -> list[Path]:
+        return files_below(self.owner.home / "vault" / "journal")
+
+    def check_stored(self, ended: Ended, *, degraded: bool = False) -> None:
+        """It is stored once, nothing is left behind, and it comes back."""
+        assert ended.objects[0]["degraded"] is degraded
+        assert len(self.encodings()) == 1
+        assert self.journals == []
+        out = self.owner.folder / "out"
+        assert self.owner.restore(self.sha256, output=out).exit_code == 0
+        assert sha256_of(out.read_bytes()) == self.sha256
+        out.unlink()
+
+
+@pytest.fixture
+def put(fragile_cluster: LocalCluster, owner: User) -> Iterator[LargePut]:
+    large = LargePut(fragile_cluster, owner)
+    yield large
+    large.path.unlink()
+
+
+def percent(ended: Ended) -> int:
+    """Where a put said that it goes on."""
+    (line,) = (line for line in ended.stderr.splitlines() if "goes on at" in line)
+    return int(line.split("goes on at ")[1].split()[0])
+
+
+@POSIX_ONLY
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_a_put_that_was_broken_off_goes_on_where_it_stopped(put: LargePut, number: signal.Signals) -> None:
+    broken_off = put.break_off(number, size=SHARE // 3)
+    if number != signal.SIGKILL:
+        assert f"{put.path}: interrupted; run the same command again to go on where it stopped" in broken_off.stderr
+        assert broken_off.stderr.splitlines()[-1] == "producer: interrupted"
+    assert "Traceback" not in broken_off.stderr
+    had = sum(staged_bytes(put.cluster, index) for index in numbers(put.cluster))
+    (begun,) = {path.name.split(".")[0] for path in staged(put.cluster)}
+    ended = put.finish()
+    assert percent(ended) >= 30
+    assert abs(percent(ended) - 100 * had / (6 * SHARE)) <= 2
+    assert put.encodings() == {begun}
+    put.check_stored(ended)
+
+
+@POSIX_ONLY
+def test_it_goes_on_when_the_devices_and_the_broker_were_killed_too(put: LargePut) -> None:
+    put.break_off(signal.SIGKILL, size=SHARE // 3)
+    put.cluster.kill_broker()
+    put.cluster.start_broker()
+    kill_and_start(put.cluster)
+    ended = put.finish()
+    assert percent(ended) >= 30
+    put.check_stored(ended)
+
+
+def kill_and_start(cluster: LocalCluster) -> None:
+    """As after a power cut: what is staged stays where it is."""
+    for index in numbers(cluster):
+        cluster.kill_device(index)
+    for index in numbers(cluster):
+        cluster.start_device(index)
+    cluster.wait_registered(len(cluster.devices))
+
+
+@POSIX_ONLY
+def test_killed_again_and_again_at_any_moment_it_ends_stored_once(put: LargePut) -> None:
+    chance = random.Random(4)  # noqa: S311 - when to kill it
+    for _ in range(6):
+        with put.owner.started("producer", str(put.path)) as process:
+            wait_begun(process, put.cluster)
+            time.sleep(chance.uniform(0, 0.4))  # not for anything to happen: the moment is what varies
+            process.kill()
+            process.wait()
+    ended = put.finish()
+    if not ended.objects[0]["already_stored"]:
+        put.check_stored(ended)
+    assert len(put.encodings()) == 1
+
+
+def wait_begun(process: subprocess.Popen[bytes], cluster: LocalCluster) -> None:
+    wait_until(lambda: process.poll() is not None or bool(staged(cluster)), "the beginning of a put")
+
+
+@POSIX_ONLY
+def test_a_device_that_is_gone_meanwhile_costs_its_share_only(put: LargePut) -> None:
+    put.break_off(signal.SIGKILL)
+    put.cluster.kill_device(2)
+    ended = put.finish()
+    assert percent(ended) > 0
+    put.check_stored(ended, degraded=True)
+
+
+@POSIX_ONLY
+def test_where_too_much_is_gone_it_begins_anew(put: LargePut) -> None:
+    put.break_off(signal.SIGKILL)
+    for index in (2, 5):
+        put.cluster.kill_device(index)
+    ended = put.finish()
+    assert "too few of its devices are here with what was sent before; it is stored from its beginning" in ended.stderr
+    assert (ended.objects[0]["k"], ended.objects[0]["n"]) == (2, 4)
+    put.check_stored(ended)
+
+
+@POSIX_ONLY
+def test_a_file_that_changed_begins_anew_and_leaves_nothing_of_the_old(put: LargePut) -> None:
+    put.break_off(signal.SIGKILL)
+    with put.path.open("r+b") as file:
+        file.write(b"changed")
+    put.sha256 = sha256_of(put.path.read_bytes())
+    ended = put.finish()
+    assert "the file changed since it was interrupted; it is stored from its beginning" in ended.stderr
+    put.check_stored(ended)
+    wait_nothing_staged(put.cluster)
+
+
+@POSIX_ONLY
+def test_a_folder_goes_on_at_the_image(fragile_cluster: LocalCluster, user: User) -> None:
+    """Killed in the middle, and run again: each image is stored once."""
+    before = share_files(fragile_cluster)
+    folder = user.folder / "in"
+    folder.mkdir()
+    contents = {str(number): random_bytes(400_000 + number) for number in range(150)}
+    for name, content in contents.items():
+        (folder / name).write_bytes(content)
+    with user.started("producer", "in", "--json") as process:
+        wait_until(lambda: len(share_files(fragile_cluster) - before) > 100, "some images")
+        process.kill()
+        process.wait()
+    first = complete_encodings(fragile_cluster, before)
+    assert 0 < len(first) < 150, "it was not killed in the middle"
+    again = user.store("in")
+    assert len(again) == 150
+    stored = complete_encodings(fragile_cluster, before)
+    assert first <= stored
+    assert len(stored) == 150
+    assert sum(each["already_stored"] for each in again) >= len(first)
+    assert user.run("consumer", "--all", "--output", "out").exit_code == 0
+    assert {path.name: path.read_bytes() for path in files_below(user.folder / "out")} == contents
+
+
+def complete_encodings(cluster: LocalCluster, before: set[ShareFile]) -> set[str]:
+    """Encodings that count as stored: with at least five of their six shares."""
+    shares = Counter(file.encoding for file in share_files(cluster) - before)
+    return {encoding for encoding, count in shares.items() if count >= 5}

@@ -1,0 +1,316 @@
+"""One job of the steward: it stores what was stored before, and nothing intact is lost by it, however it ends."""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+from typing import Any, Callable, Optional
+
+import pytest
+
+from broker.catalog import Claim, Place
+from broker.steward.job import Job
+from broker.steward.requests import Ask, Reply
+from broker.steward.task import Discard, Kind, Outcome, Task
+from common.erasure import ErasureCode
+from common.protocol.codec import pack_header
+from common.protocol.envelope import Envelope, Operation
+from common.protocol.envelope import Kind as MessageKind
+from common.protocol.messages import Answer, Append, Code, Fetch
+from tests.unit.simulation.device import Device, Stored
+from tests.unit.simulation.images import OWNER, Encoding, code_of, encode, make_image
+
+K, N = 3, 5
+SEGMENTS = 6
+
+
+class Bench:
+    """An encoding on devices 0 to n - 1, two devices more, and a job's surroundings: asks reach the devices at once."""
+
+    def __init__(self, segments: int = SEGMENTS) -> None:
+        chance = random.Random(7)  # noqa: S311 - the same in every run
+        image = make_image(chance, K, N)
+        image.data = chance.randbytes(K * code_of(K, N).block_unit * segments)
+        self.encoding: Encoding = encode(image, chance)
+        self.devices = [Device(number, chance, *[lambda *_: None] * 3) for number in range(N + 2)]
+        for share, device in enumerate(self.devices[:N]):
+            self.hold(share, device)
+        recipe = self.encoding.recipe
+        self.claim = Claim(OWNER, image.object_id, recipe.encoding_id, K, N, recipe.share_bytes)
+        self.asked: list[Ask] = []
+        self.bad: list[Place] = []
+        self.outcome: Optional[Outcome] = None
+        self.answers: dict[tuple[Operation, bytes], Code] = {}  # what a device answers whatever it is asked
+        self.may = True  # discard
+        self.waiting: deque[Ask] = deque()
+        self.other_broker = object()
+
+    def hold(self, share: int, device: Device) -> None:
+        device.shares[self.key(share)] = Stored(OWNER, self.encoding.packed, self.encoding.share(share))
+
+    def key(self, share: int) -> tuple[bytes, int]:
+        return self.encoding.encoding_id, share
+
+    def place(self, share: int, number: Optional[int] = None) -> Place:
+        return Place(share, self.devices[share if number is None else number].device_id)
+
+    def task(self, *targets: Place, kind: Kind = Kind.REBUILD, **more: Any) -> Task:
+        missing = {target.share for target in targets} if kind is Kind.REBUILD else set()
+        sources = tuple(self.place(share) for share in range(N) if share not in missing)
+        return Task(kind, self.claim, sources, targets, **more)
+
+    def run(self, task: Task, asks: int = 10_000) -> Outcome:
+        """Carry it out, or stop in the middle, as if the broker was killed after so many asks."""
+        job = Job(task, self, self._ended)
+        job.begin(0.0)
+        while self.waiting and asks > 0 and self.outcome is None:
+            asks -= 1
+            ask = self.waiting.popleft()
+            ask.then(self._reply(ask), 0.0)
+        return self.outcome or Outcome("stopped")
+
+    def _reply(self, ask: Ask) -> Reply:
+        device = next(device for device in self.devices if device.device_id == ask.device)
+        refused = self.answers.get((ask.operation, ask.device))
+        if refused is not None:
+            return Reply(Answer(refused))
+        envelope = Envelope(MessageKind.REQUEST, ask.operation, b"r" * 16, owner=ask.owner)
+        header, payload = device.handle(self, envelope, pack_header(ask.header), bytes(ask.payload or b""), 0.0)
+        answer: Answer = header.answer  # type: ignore[attr-defined]
+        return Reply(answer, memoryview(pack_header(header)), None if payload is None else memoryview(payload))
+
+    def _ended(self, job: Job, outcome: Outcome, now: float) -> None:
+        assert self.outcome is None, "it ended twice"
+        self.outcome = outcome
+
+    # --- surroundings
+
+    def ask(self, ask: Ask) -> None:
+        self.asked.append(ask)
+        self.waiting.append(ask)
+
+    def code(self, k: int, n: int) -> ErasureCode:
+        return code_of(k, n)
+
+    def found_bad(self, encoding_id: bytes, place: Place) -> None:
+        self.bad.append(place)
+
+    def stored(self, task: Task, place: Place) -> None:
+        pass
+
+    def may_discard(self, task: Task) -> list[Discard]:
+        return list(task.discards) if self.may else []
+
+    # --- what came of it
+
+    def count(self, operation: Operation, number: Optional[int] = None) -> int:
+        device = None if number is None else self.devices[number].device_id
+        return sum(ask.operation is operation and device in (None, ask.device) for ask in self.asked)
+
+    def is_intact(self, share: int, number: int) -> bool:
+        stored = self.devices[number].shares.get(self.key(share))
+        return stored is not None and stored.sound and stored.blocks == self.encoding.share(share)
+
+    def intact(self) -> set[int]:
+        return {share for share in range(N) for number in range(N + 2) if self.is_intact(share, number)}
+
+
+@pytest.fixture
+def bench() -> Bench:
+    return Bench()
+
+
+def lose(bench: Bench, *shares: int) -> None:
+    for share in shares:
+        del bench.devices[share].shares[bench.key(share)]
+
+
+# --- rebuilding
+
+
+@pytest.mark.parametrize("lost", [(0,), (4,), (0, 4), (0, 1), (3, 4)])
+def test_what_is_rebuilt_is_what_was_lost(bench: Bench, lost: tuple[int, ...]) -> None:
+    lose(bench, *lost)
+    targets = [bench.place(share, N + number) for number, share in enumerate(lost)]
+    assert bench.run(bench.task(*targets)).placed == targets
+    assert all(bench.is_intact(share, N + number) for number, share in enumerate(lost))
+    assert bench.count(Operation.FETCH) == K * SEGMENTS
+
+
+def test_a_bad_block_is_not_used_its_share_is_named_and_another_takes_its_place(bench: Bench) -> None:
+    lose(bench, 4)
+    bench.devices[1].lies = True
+    assert bench.run(bench.task(bench.place(4, N))).done
+    assert bench.is_intact(4, N)
+    assert set(bench.bad) == {bench.place(1)}
+
+
+def test_with_too_few_good_blocks_nothing_is_stored(bench: Bench) -> None:
+    lose(bench, 4)
+    bench.devices[0].lies = bench.devices[1].lies = True
+    outcome = bench.run(bench.task(bench.place(4, N)))
+    assert "fewer good blocks" in outcome.reason
+    assert (outcome.placed, bench.count(Operation.COMMIT)) == ([], 0)
+
+
+def test_where_another_broker_mends_it_nobody_else_is_asked_for_anything(bench: Bench) -> None:
+    lose(bench, 4)
+    first = min(bench.devices[:4], key=lambda device: device.device_id)
+    bench.answers[(Operation.INSPECT, first.device_id)] = Code.CONFLICT
+    assert bench.run(bench.task(bench.place(4, N))).conflict
+    assert [ask.operation for ask in bench.asked] == [Operation.INSPECT]
+
+
+def test_two_devices_with_another_recipe_do_not_have_their_way(bench: Bench) -> None:
+    lose(bench, 4)
+    forged = encode(make_image(random.Random(1), K, N), random.Random(1))  # noqa: S311
+    bench.devices[2].shares[bench.key(2)].packed = forged.packed
+    outcome = bench.run(bench.task(bench.place(4, N)))
+    assert outcome.done
+    assert bench.bad == [bench.place(2)]
+    assert bench.is_intact(4, N)
+
+
+def test_what_an_earlier_try_brought_is_not_fetched_again(bench: Bench) -> None:
+    lose(bench, 4)
+    task = bench.task(bench.place(4, N))
+    bench.run(task, asks=4 + 2 + 4 * (K + 1))
+    staged = len(bench.devices[N].staged[bench.key(4)].blocks)
+    assert 0 < staged < SEGMENTS
+    bench.asked.clear()
+    bench.waiting.clear()
+    assert bench.run(task).done
+    assert bench.count(Operation.APPEND) == SEGMENTS - staged
+    assert bench.is_intact(4, N)
+
+
+def test_a_share_that_is_there_already_is_not_sent_again(bench: Bench) -> None:
+    bench.hold(4, bench.devices[N])
+    lose(bench, 4)
+    assert bench.run(bench.task(bench.place(4, N))).placed == [bench.place(4, N)]
+    assert bench.count(Operation.APPEND) == bench.count(Operation.COMMIT) == 0
+
+
+@pytest.mark.parametrize("operation", [Operation.OPEN, Operation.APPEND, Operation.COMMIT])
+def test_a_place_that_refuses_is_named_and_the_other_gets_its_share(bench: Bench, operation: Operation) -> None:
+    lose(bench, 0, 4)
+    full, fine = bench.place(0, N), bench.place(4, N + 1)
+    bench.answers[(operation, full.device)] = Code.NO_ROOM
+    outcome = bench.run(bench.task(full, fine))
+    assert (outcome.placed, outcome.refused) == ([fine], [full])
+    assert not outcome.done
+    assert bench.is_intact(4, N + 1)
+
+
+@pytest.mark.parametrize("operation", [Operation.INSPECT, Operation.FETCH])
+def test_a_source_that_gives_no_answer_is_done_without(bench: Bench, operation: Operation) -> None:
+    lose(bench, 4)
+    bench.answers[(operation, bench.devices[0].device_id)] = Code.GONE
+    assert bench.run(bench.task(bench.place(4, N))).done
+    assert bench.bad == []
+
+
+def test_no_more_than_two_segments_are_on_their_way_at_once() -> None:
+    bench = Bench(segments=20)
+    lose(bench, 4)
+    most = 0
+    reply = bench._reply
+
+    def counting(ask: Ask) -> Reply:
+        nonlocal most
+        waiting = {ask.header.segment for ask in bench.waiting if isinstance(ask.header, Append)}
+        waiting |= {
+            name.segment for ask in bench.waiting if isinstance(ask.header, Fetch) for name in ask.header.blocks
+        }
+        most = max(most, len(waiting))
+        return reply(ask)
+
+    bench._reply = counting  # type: ignore[method-assign]
+    assert bench.run(bench.task(bench.place(4, N))).done
+    assert most == 2
+
+
+# --- moving
+
+
+def move(bench: Bench, share: int = 2) -> Task:
+    to, donor = bench.place(share, N), bench.place(share)
+    discard = Discard(bench.encoding.encoding_id, OWNER, donor)
+    return bench.task(to, kind=Kind.MOVE, donors={share: donor.device}, discards=(discard,))
+
+
+def test_a_moved_share_comes_straight_from_its_device_which_gives_it_up_last(bench: Bench) -> None:
+    outcome = bench.run(move(bench))
+    assert [len(outcome.placed), len(outcome.discarded)] == [1, 1]
+    fetched = {ask.device for ask in bench.asked if ask.operation is Operation.FETCH}
+    assert fetched == {bench.devices[2].device_id, bench.devices[N].device_id}
+    assert bench.asked[-1].operation is Operation.DISCARD
+    assert bench.is_intact(2, N)
+    assert not bench.is_intact(2, 2)
+
+
+def test_a_share_that_is_bad_where_it_is_moved_from_is_rebuilt_from_the_others(bench: Bench) -> None:
+    bench.devices[2].lies = True
+    assert bench.run(move(bench)).done
+    assert bench.is_intact(2, N)
+    assert bench.bad == [bench.place(2)]
+
+
+def test_nothing_is_discarded_that_the_new_copy_does_not_stand_for(bench: Bench) -> None:
+    bench.devices[N].lies = True  # when it is read again
+    outcome = bench.run(move(bench))
+    assert (outcome.done, outcome.discarded) == (False, [])
+    assert bench.is_intact(2, 2)
+
+
+def test_nothing_is_discarded_that_the_catalog_does_not_call_surplus_any_more(bench: Bench) -> None:
+    bench.may = False
+    assert bench.run(move(bench)).discarded == []
+    assert bench.is_intact(2, 2)
+
+
+# --- checking
+
+
+def test_a_check_reads_every_block(bench: Bench) -> None:
+    assert bench.run(bench.task(kind=Kind.CHECK, reads=(bench.place(1),))).done
+    assert bench.count(Operation.FETCH, 1) == bench.count(Operation.FETCH) == SEGMENTS
+
+
+@pytest.mark.parametrize("segment", [0, SEGMENTS - 1])
+def test_a_check_finds_the_one_bad_block(bench: Bench, segment: int) -> None:
+    bench.devices[1].shares[bench.key(1)].blocks[segment] = b"?" * code_of(K, N).block_unit
+    outcome = bench.run(bench.task(kind=Kind.CHECK, reads=(bench.place(1),)))
+    assert "not good" in outcome.reason
+    assert bench.bad == [bench.place(1)]
+
+
+# --- killed
+
+
+def scenarios() -> list[tuple[str, Callable[[Bench], Task]]]:
+    def rebuild(bench: Bench) -> Task:
+        lose(bench, 0, 3)
+        return bench.task(bench.place(0, N), bench.place(3, N + 1))
+
+    return [("rebuild", rebuild), ("move", move)]
+
+
+@pytest.mark.parametrize(("name", "prepare"), scenarios(), ids=["rebuild", "move"])
+def test_killed_at_any_point_it_has_cost_nothing_and_can_be_done_again(
+    name: str, prepare: Callable[[Bench], Task]
+) -> None:
+    done, asks = False, 0
+    while not done:
+        bench = Bench(segments=3)
+        task = prepare(bench)
+        before = bench.intact()
+        done = bench.run(task, asks).done
+        assert before <= bench.intact(), f"after {asks} answers"
+        bench.waiting.clear()
+        bench.outcome = None
+        again = bench.run(task)
+        assert again.done or bench.intact() == set(range(N)), f"after {asks} answers: {again.reason}"
+        assert bench.intact() == set(range(N))
+        asks += 1
+    assert asks > 15

@@ -1,0 +1,74 @@
+"""The start of a worker: what lies in the store is made certain, and read.
+
+A worker may have been killed between a rename and the fsync of its folder. Then the file is there, but a power cut
+might still take its new name, and whoever acknowledged it now would promise too much; worse, an fsync of the folder
+that it left might come first. So before anything is believed the folders are fsynced to which files may have moved, in
+the order in which no power cut in between loses any: first those of shares that were taken out of the trash, then the
+trash, the quarantine and the tombstones, then those of shares that came lately. (What is older than an hour the
+operating system has written long since.)
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from common.errors import IntegrityError
+from worker.disk import Disk
+from worker.durability import Durability
+from worker.holdings import Holdings, announced, unreadable
+from worker.layout import Layout, ShareKey, file_name, read_key
+from worker.reading import OpenShare, is_damage
+from worker.tombstones import Tombstones
+
+log = logging.getLogger(__name__)
+
+_LATELY = 3600.0  # seconds
+
+
+def confirm_names(disk: Disk, layout: Layout, durability: Durability, tombstones: Tombstones, unix: float) -> None:
+    """Make durable what the last worker may not have had the time to; OSError where the disk refuses."""
+    taken_back = {layout.share((t.encoding_id, 0)).parent for t in tombstones if not t.deleted}
+    recent = _recent_folders(disk, layout.shares, unix - _LATELY)
+    for folder in sorted(taken_back & recent):
+        durability.sync_folder(folder)
+    for folder in (layout.trash, layout.quarantine, layout.tombstones):
+        durability.sync_folder(folder)
+    for folder in sorted(recent):
+        durability.sync_folder(folder)
+
+
+def _recent_folders(disk: Disk, shares: Path, since: float) -> set[Path]:
+    """The folders for shares in which names came or went lately, and those above them."""
+    recent = set()
+    for upper in disk.entries(shares):
+        if not upper.path.is_dir():
+            continue
+        for lower in disk.entries(upper.path):
+            if lower.modified >= since and lower.path.is_dir():
+                recent |= {lower.path, upper.path, shares}
+    return recent
+
+
+def scan(disk: Disk, layout: Layout, holdings: Holdings) -> dict[ShareKey, Exception]:
+    """Take up all committed shares; those that were found damaged, and why."""
+    damaged: dict[ShareKey, Exception] = {}
+    for path in sorted(layout.shares.glob("*/*/*")):
+        key = read_key(path.name)
+        if key is None:
+            continue
+        if path != layout.share(key):
+            log.warning("%s is not in its place; it is left alone", path)
+            continue
+        try:
+            opened = OpenShare(disk, path, *key)
+        except (IntegrityError, OSError) as error:
+            holdings.put(unreadable(key), path.lstat().st_size)  # it takes its room all the same
+            if is_damage(error):
+                damaged[key] = error
+            else:
+                log.warning("the share %s cannot be read: %s", file_name(key), error)
+            continue
+        holdings.put(announced(opened), opened.size)
+        opened.close()
+    return damaged
