@@ -48,9 +48,10 @@ def registration(store: ShareStore) -> Registration:
 
 @pytest.fixture
 def registered(registration: Registration) -> Registration:
-    """Registered at time 0."""
+    """Registered at time 0, and heard."""
     registration.connected(0.0)
-    registration.answered(Operation.REGISTER, GRANTED, 0.0)
+    for statement in registration.answered(Operation.REGISTER, GRANTED, 0.0):
+        registration.heard(statement.envelope.request_id)
     return registration
 
 
