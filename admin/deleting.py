@@ -20,18 +20,9 @@ from common.link.link import run_with_link
 from common.link.questions import list_devices, settled_devices
 from common.program import INTERRUPTED, complain
 from common.protocol.codec import MAX_PAYLOAD, pack, unpack
+from common.protocol.device_messages import Delete, Undelete
 from common.protocol.envelope import Operation
-from common.protocol.messages import (
-    Acknowledged,
-    Code,
-    Delete,
-    EncodingAt,
-    ListTrash,
-    Mend,
-    Trashed,
-    TrashList,
-    Undelete,
-)
+from common.protocol.messages import Acknowledged, Code, EncodingAt, ListTrash, Mend, Trashed, TrashList
 from common.text import printable
 from consumer.holdings import Held, check_hash, is_full
 

@@ -27,15 +27,9 @@ from common.link.link import run_with_link
 from common.program import complain
 from common.progress import ByteProgress
 from common.protocol.codec import pack
+from common.protocol.device_messages import BlockName
 from common.protocol.envelope import Operation
-from common.protocol.messages import (
-    Acknowledged,
-    BlockName,
-    Complain,
-    Complaint,
-    EncodingAt,
-    shares_at_hand,
-)
+from common.protocol.messages import Acknowledged, Complain, Complaint, EncodingAt, shares_at_hand
 from common.recipe import Recipe
 from common.text import printable
 from common.vault.trust import TrustedImage

@@ -21,6 +21,7 @@ from broker.placement import Candidate, has_room, place
 from broker.rights import Standing
 from common.errors import IntegrityError, ProtocolError, RefusedError
 from common.protocol.codec import MAX_PAYLOAD, pack, unpack
+from common.protocol.device_messages import ShareName
 from common.protocol.messages import (
     GRANTED,
     MAX_ANNOUNCED,
@@ -49,7 +50,6 @@ from common.protocol.messages import (
     Places,
     Register,
     Report,
-    ShareName,
     Status,
     Tombstone,
     Trashed,

@@ -20,18 +20,9 @@ from common.errors import ProtocolError, TesseraError
 from common.link.declined import DeclinedError
 from common.link.link import Link
 from common.protocol.codec import MAX_PAYLOAD
+from common.protocol.device_messages import BlockName, Describe, Described, Fetch, Fetched, ShareName
 from common.protocol.envelope import Operation
-from common.protocol.messages import (
-    MAX_BATCH,
-    Answer,
-    BlockName,
-    Code,
-    Describe,
-    Described,
-    Fetch,
-    Fetched,
-    ShareName,
-)
+from common.protocol.messages import MAX_BATCH, Answer, Code
 from consumer.latency import Latencies
 
 PATIENCE = 20.0  # seconds

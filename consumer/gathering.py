@@ -12,8 +12,9 @@ from typing import Optional
 
 from common.errors import IntegrityError, NotEnoughError, TesseraError, UnreachableError
 from common.link.declined import DeclinedError
+from common.protocol.device_messages import BlockName, ShareName
 from common.protocol.identifiers import DIGEST_SIZE
-from common.protocol.messages import BlockName, Code, Complaint, EncodingAt, ShareName
+from common.protocol.messages import Code, Complaint, EncodingAt
 from common.recipe import Recipe
 from common.slicing import block_size_for
 from common.vault.keys import VaultKey

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from typing import Optional
 
 from common.errors import NotEnoughError, NotFoundError, TesseraError, UsageError
-from common.protocol.messages import EncodingAt, ShareName, shares_at_hand
+from common.protocol.device_messages import ShareName
+from common.protocol.messages import EncodingAt, shares_at_hand
 from common.vault.folder import VaultFolder
 from common.vault.keys import VaultKey
 from common.vault.mapping import MAX_SEALED_MAPPING, Mapping, open_mapping

@@ -17,8 +17,9 @@ from typing import Optional
 from common.errors import ProtocolError, TesseraError, UnreachableError
 from common.link.declined import DeclinedError
 from common.protocol.codec import MAX_PAYLOAD
+from common.protocol.device_messages import Store, Stored, WholeShare
 from common.protocol.envelope import Operation
-from common.protocol.messages import MAX_BATCH, Answer, Code, Store, Stored, WholeShare
+from common.protocol.messages import MAX_BATCH, Answer, Code
 from common.vault.mapping import MAX_THUMBNAIL
 from common.vault.seen import Stamp
 from producer.encoding import Bytes, Conclusion, EncodedSegment, Encoding, Image

@@ -29,12 +29,9 @@ from common.link.declined import DeclinedError
 from common.link.link import Link
 from common.link.questions import find_places
 from common.protocol.codec import MAX_PAYLOAD, unpack
-from common.protocol.envelope import Operation
-from common.protocol.messages import (
-    Acknowledged,
+from common.protocol.device_messages import (
     Append,
     BlockName,
-    Code,
     Commit,
     Fetch,
     Fetched,
@@ -43,6 +40,8 @@ from common.protocol.messages import (
     SegmentRange,
     ShareName,
 )
+from common.protocol.envelope import Operation
+from common.protocol.messages import Acknowledged, Code
 from common.recipe import Recipe, digest
 from common.slicing import Slicing
 from producer.encoding import EncodedSegment

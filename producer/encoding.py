@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from common.erasure import ErasureCode
 from common.errors import IntegrityError, UsageError
 from common.protocol.codec import MAX_PAYLOAD, pack
+from common.protocol.device_messages import Commitment
 from common.protocol.identifiers import DIGEST_SIZE, IDENTIFIER_SIZE
-from common.protocol.messages import Commitment
 from common.recipe import Recipe, digest
 from common.slicing import Slicing
 from common.vault.journal import Beginning, Begun, Origin, Segment, new_beginning

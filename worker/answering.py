@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 from common.protocol.codec import MAX_PAYLOAD, pack, unpack_header
-from common.protocol.messages import (
-    GRANTED,
-    Answer,
-    Code,
+from common.protocol.device_messages import (
     Commitment,
     Describe,
     Described,
@@ -17,6 +14,7 @@ from common.protocol.messages import (
     Progress,
     ShareName,
 )
+from common.protocol.messages import GRANTED, Answer, Code
 from worker.declining import DeclineError
 from worker.leases import Leases
 from worker.requests import Answered, Request, answer, brief, grant, key_of

@@ -20,8 +20,9 @@ from typing import Callable, Optional
 import msgspec
 
 from common.errors import IntegrityError
+from common.protocol.device_messages import Delete, Undelete
 from common.protocol.identifiers import NO_OWNER
-from common.protocol.messages import Code, Delete, Tombstone, Undelete
+from common.protocol.messages import Code, Tombstone
 from worker.declining import DeclineError, disk_answer
 from worker.disk import Disk
 from worker.durability import Durability

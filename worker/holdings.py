@@ -13,8 +13,9 @@ from typing import Optional
 
 import msgspec
 
+from common.protocol.device_messages import ShareName
 from common.protocol.identifiers import NO_OWNER
-from common.protocol.messages import MAX_SHARES, AnnouncedShare, ShareName, Tombstone
+from common.protocol.messages import MAX_SHARES, AnnouncedShare, Tombstone
 from worker.layout import Layout, ShareKey
 from worker.reading import OpenShare
 

@@ -17,6 +17,7 @@ from typing import NamedTuple, Optional, TypeVar
 
 from common.errors import RefusedError
 from common.protocol.codec import pack, pack_header
+from common.protocol.device_messages import ShareName
 from common.protocol.envelope import Envelope, Kind, Operation
 from common.protocol.identifiers import IDENTIFIER_SIZE
 from common.protocol.messages import (
@@ -30,7 +31,6 @@ from common.protocol.messages import (
     Message,
     Register,
     Report,
-    ShareName,
     Tombstone,
     Withdraw,
 )

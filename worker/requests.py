@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from common.protocol.codec import MAX_HEADER, pack_header
+from common.protocol.device_messages import ShareName
 from common.protocol.envelope import Envelope
-from common.protocol.messages import GRANTED, Acknowledged, Answer, Message, ShareName
+from common.protocol.messages import GRANTED, Acknowledged, Answer, Message
 from worker.layout import ShareKey
 
 

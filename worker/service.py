@@ -13,13 +13,8 @@ from typing import Any, Callable, Optional
 
 from common.errors import IntegrityError, ProtocolError
 from common.protocol.codec import unpack, unpack_header
-from common.protocol.envelope import Operation
-from common.protocol.messages import (
-    GRANTED,
-    Acknowledged,
-    Answer,
+from common.protocol.device_messages import (
     Append,
-    Code,
     Commit,
     Commitment,
     Delete,
@@ -30,6 +25,8 @@ from common.protocol.messages import (
     Undelete,
     WholeShare,
 )
+from common.protocol.envelope import Operation
+from common.protocol.messages import GRANTED, Acknowledged, Answer, Code
 from common.recipe import decode_recipe, digest
 from worker.answering import Answering
 from worker.committing import PendingCommit

@@ -11,7 +11,8 @@ import logging
 from collections.abc import Iterator
 from typing import Callable, Optional
 
-from common.protocol.messages import MAX_SHARES, Code, Open
+from common.protocol.device_messages import Open
+from common.protocol.messages import MAX_SHARES, Code
 from worker.declining import DeclineError
 from worker.disk import Disk, Entry
 from worker.layout import Layout, ShareKey

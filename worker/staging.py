@@ -14,7 +14,7 @@ from typing import NamedTuple, Union
 
 from common.errors import IntegrityError
 from common.protocol.codec import pack
-from common.protocol.messages import SegmentRange
+from common.protocol.device_messages import SegmentRange
 from common.recipe import Recipe, digest
 from worker.disk import Disk
 from worker.layout import ShareKey

@@ -17,18 +17,9 @@ from typing import Optional
 
 from common.errors import IntegrityError, UsageError
 from common.files import lock, make_folder
+from common.protocol.device_messages import Commitment, Delete, Open, SegmentRange, Undelete
 from common.protocol.identifiers import NO_OWNER
-from common.protocol.messages import (
-    AnnouncedShare,
-    Answer,
-    Code,
-    Commitment,
-    Delete,
-    Open,
-    SegmentRange,
-    Tombstone,
-    Undelete,
-)
+from common.protocol.messages import AnnouncedShare, Answer, Code, Tombstone
 from common.recipe import decode_recipe
 from worker.clock import Clock
 from worker.committing import Committer, PendingCommit

@@ -13,7 +13,7 @@ from typing import Union
 from broker.catalog import Claim
 from common.errors import IntegrityError
 from common.protocol.codec import unpack
-from common.protocol.messages import Commitment
+from common.protocol.device_messages import Commitment
 from common.recipe import Recipe, decode_recipe
 
 

@@ -10,16 +10,7 @@ from broker.catalog import Catalog, Place
 from broker.steward.judging import State
 from broker.steward.steward import Steward
 from common.protocol.codec import pack, unpack
-from common.protocol.messages import (
-    GRANTED,
-    MAX_OBJECTS,
-    Acknowledged,
-    Complaint,
-    Health,
-    Job,
-    Message,
-    ObjectId,
-)
+from common.protocol.messages import GRANTED, MAX_OBJECTS, Acknowledged, Complaint, Health, Job, Message, ObjectId
 
 Answered = tuple[Message, Optional[bytes]]  # header, payload
 

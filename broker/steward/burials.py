@@ -15,8 +15,9 @@ from typing import Callable
 
 from broker.catalog import Catalog
 from broker.steward.requests import Ask, Reply
+from common.protocol.device_messages import Delete, Undelete
 from common.protocol.envelope import Operation
-from common.protocol.messages import Code, Delete, Message, Tombstone, Undelete
+from common.protocol.messages import Code, Message, Tombstone
 
 log = logging.getLogger(__name__)
 

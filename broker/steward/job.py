@@ -21,8 +21,9 @@ from broker.steward.requests import Ask, Reply
 from broker.steward.task import LEASE, Outcome, Surroundings, Task
 from broker.steward.transfer import fits
 from common.protocol.codec import MAX_PAYLOAD
+from common.protocol.device_messages import Inspect
 from common.protocol.envelope import Operation
-from common.protocol.messages import Code, Inspect
+from common.protocol.messages import Code
 
 
 class Job:

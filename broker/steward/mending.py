@@ -21,8 +21,9 @@ from broker.steward.task import LEASE, Discard, Outcome, Surroundings, Task
 from broker.steward.transfer import Transfer
 from common.errors import ProtocolError
 from common.protocol.codec import MAX_PAYLOAD, unpack, unpack_header
+from common.protocol.device_messages import Commit, Inspect, Open, Progress, SegmentRange, ShareName
 from common.protocol.envelope import Operation
-from common.protocol.messages import Code, Commit, Inspect, Message, Open, Progress, SegmentRange, ShareName
+from common.protocol.messages import Code, Message
 
 MAX_SEGMENTS = 1 << 20  # of one encoding: more fit into no recipe
 

@@ -31,9 +31,10 @@ from broker.steward.rivals import drop_rivals, is_whole
 from broker.steward.survey import Survey
 from broker.steward.task import Discard, Outcome, Task
 from common.erasure import ErasureCode
+from common.protocol.device_messages import ShareName
 from common.protocol.envelope import Operation
 from common.protocol.identifiers import IDENTIFIER_SIZE
-from common.protocol.messages import AnnouncedShare, ShareName
+from common.protocol.messages import AnnouncedShare
 
 JOBS = 2  # at a time
 _LOOKS = 2000  # encodings judged in one tick

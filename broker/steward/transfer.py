@@ -21,8 +21,8 @@ from broker.steward.blocks import Asking, Blocks
 from broker.steward.requests import Ask, Reply
 from broker.steward.task import Task
 from common.erasure import ErasureCode
+from common.protocol.device_messages import Append
 from common.protocol.envelope import Operation
-from common.protocol.messages import Append
 from common.recipe import Recipe, digest
 
 MEMORY = 16 * 1024 * 1024  # bytes of blocks that one job holds at once

@@ -18,41 +18,43 @@ from common.errors import TesseraError, UnreachableError
 from common.link.declined import DeclinedError
 from common.link.link import Link, Reply
 from common.protocol.codec import MAX_PAYLOAD, pack, pack_header, unpack, unpack_header
+from common.protocol.device_messages import (
+    Append,
+    Commit,
+    Commitment,
+    Describe,
+    Described,
+    Fetch,
+    Fetched,
+    Open,
+    Part,
+    Progress,
+    SegmentRange,
+    ShareName,
+    Store,
+    Stored,
+    WholeShare,
+)
 from common.protocol.envelope import Operation
 from common.protocol.identifiers import BROKER
 from common.protocol.messages import (
     GRANTED,
     Acknowledged,
     Answer,
-    Append,
     Code,
-    Commit,
-    Commitment,
     Complain,
     Complaint,
-    Describe,
-    Described,
     Device,
     EncodingAt,
-    Fetch,
-    Fetched,
     Holdings,
     Identifier,
     ListObjects,
     Locate,
     ObjectId,
-    Open,
-    Part,
     Placed,
     Places,
-    Progress,
-    SegmentRange,
     ShareAt,
-    ShareName,
     Status,
-    Store,
-    Stored,
-    WholeShare,
 )
 from common.recipe import decode_recipe, digest
 from tests.unit.sample_images import chance

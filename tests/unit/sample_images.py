@@ -11,7 +11,8 @@ from blake3 import blake3
 
 from common.erasure import ErasureCode
 from common.protocol.codec import unpack
-from common.protocol.messages import Commitment, EncodingAt, ShareAt
+from common.protocol.device_messages import Commitment
+from common.protocol.messages import EncodingAt, ShareAt
 from common.recipe import Recipe
 from common.slicing import Slicing
 from common.vault.keys import VaultKey

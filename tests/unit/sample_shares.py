@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 from blake3 import blake3
 
-from common.protocol.messages import Answer, Code, Commitment, Delete, Open, Undelete
+from common.protocol.device_messages import Commitment, Delete, Open, Undelete
+from common.protocol.messages import Answer, Code
 from common.recipe import Recipe, digest
 from worker.declining import DeclineError
 from worker.layout import ShareKey

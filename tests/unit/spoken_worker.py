@@ -9,12 +9,9 @@ from typing import Any, TypeVar
 import msgspec
 
 from common.protocol.codec import MAX_PAYLOAD, pack, pack_header, unpack_header
-from common.protocol.envelope import Envelope, Kind, Operation
-from common.protocol.messages import (
-    Acknowledged,
+from common.protocol.device_messages import (
     Append,
     BlockName,
-    Code,
     Commit,
     Describe,
     Described,
@@ -25,6 +22,8 @@ from common.protocol.messages import (
     Stored,
     WholeShare,
 )
+from common.protocol.envelope import Envelope, Kind, Operation
+from common.protocol.messages import Acknowledged, Code
 from common.recipe import digest
 from tests.unit.faulty_disk import FaultyDisk
 from tests.unit.sample_shares import OWNER, Sample, sample

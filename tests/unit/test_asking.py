@@ -17,20 +17,9 @@ from common.errors import IntegrityError, ProtocolError, TesseraError, Unreachab
 from common.link.declined import DeclinedError
 from common.link.link import Reply
 from common.protocol.codec import MAX_HEADER, MAX_PAYLOAD, pack
+from common.protocol.device_messages import BlockName, Describe, Described, Fetch, Fetched, Part, ShareName
 from common.protocol.envelope import Operation
-from common.protocol.messages import (
-    GRANTED,
-    MAX_BATCH,
-    Answer,
-    BlockName,
-    Code,
-    Describe,
-    Described,
-    Fetch,
-    Fetched,
-    Part,
-    ShareName,
-)
+from common.protocol.messages import GRANTED, MAX_BATCH, Answer, Code
 from consumer.asking import Description, Devices
 from consumer.latency import FIRST_PATIENCE, MIN_PATIENCE
 from tests.unit.memory_cluster import run

@@ -15,44 +15,46 @@ from hypothesis import strategies as st
 from msgspec import inspect
 
 from common.errors import ProtocolError
-from common.protocol import messages
+from common.protocol import device_messages, messages
 from common.protocol.codec import MAX_HEADER, MAX_PAYLOAD, pack, pack_header, unpack, unpack_header
+from common.protocol.device_messages import (
+    Append,
+    BlockName,
+    Commitment,
+    Describe,
+    Described,
+    Fetch,
+    Fetched,
+    Open,
+    Part,
+    ShareName,
+    Store,
+    Stored,
+    WholeShare,
+)
 from common.protocol.messages import (
     GRANTED,
     MAX_BATCH,
     MAX_SHARES,
     Acknowledged,
     Answer,
-    Append,
-    BlockName,
     Code,
-    Commitment,
-    Describe,
-    Described,
-    Fetch,
-    Fetched,
     Hello,
     Holdings,
     Identifier,
     Join,
     Joined,
     Message,
-    Open,
-    Part,
     Placed,
     Places,
-    ShareName,
     Status,
-    Store,
-    Stored,
     Welcome,
-    WholeShare,
 )
 
 STRUCTURES = sorted(
     (
         value
-        for value in vars(messages).values()
+        for value in {**vars(messages), **vars(device_messages)}.values()
         if isinstance(value, type) and issubclass(value, Message) and value is not Message
     ),
     key=lambda structure: structure.__name__,

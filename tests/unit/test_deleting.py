@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from common.protocol.messages import Code, Delete, ShareName, Tombstone
+from common.protocol.device_messages import Delete, ShareName
+from common.protocol.messages import Code, Tombstone
 from tests.unit.clocks import SetClock
 from tests.unit.sample_shares import ENDS, OWNER, STRANGER, TRASH_UNTIL, Sample, chance, declined, sample, share_path
 from worker.layout import file_name

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from common.errors import IntegrityError, NotEnoughError, TesseraError, UnreachableError
 from common.link.declined import DeclinedError
-from common.protocol.messages import Answer, BlockName, Code, EncodingAt, ShareAt, ShareName
+from common.protocol.device_messages import BlockName, ShareName
+from common.protocol.messages import Answer, Code, EncodingAt, ShareAt
 from consumer.asking import Description
 from consumer.gathering import Gathering
 from tests.unit.memory_cluster import run

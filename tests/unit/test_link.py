@@ -15,13 +15,7 @@ from common.link.declined import DeclinedError
 from common.link.link import Link
 from common.protocol.codec import MAX_PAYLOAD
 from common.protocol.envelope import Kind, Operation
-from common.protocol.messages import (
-    GRANTED,
-    PROTOCOL_VERSION,
-    Acknowledged,
-    Code,
-    Hello,
-)
+from common.protocol.messages import GRANTED, PROTOCOL_VERSION, Acknowledged, Code, Hello
 from tests.unit.sample_images import chance
 from tests.unit.small_broker import (
     DEVICE,

@@ -17,15 +17,7 @@ from common.link.declined import DeclinedError
 from common.link.link import Link, run_with_link
 from common.protocol.codec import pack_header
 from common.protocol.envelope import Envelope, Kind, Operation
-from common.protocol.messages import (
-    GRANTED,
-    Acknowledged,
-    Answer,
-    Code,
-    Empty,
-    Status,
-    Welcome,
-)
+from common.protocol.messages import GRANTED, Acknowledged, Answer, Code, Empty, Status, Welcome
 from tests.unit.small_broker import (
     DEVICE,
     TOKEN,

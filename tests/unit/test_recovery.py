@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.protocol.messages import Code, SegmentRange
+from common.protocol.device_messages import SegmentRange
+from common.protocol.messages import Code
 from common.recipe import digest
 from tests.unit.clocks import START, SetClock
 from tests.unit.faulty_disk import FaultyDisk

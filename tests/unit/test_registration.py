@@ -9,6 +9,7 @@ import pytest
 
 from common.errors import RefusedError
 from common.protocol.codec import unpack, unpack_header
+from common.protocol.device_messages import ShareName
 from common.protocol.envelope import Kind, Operation
 from common.protocol.identifiers import BROKER
 from common.protocol.messages import (
@@ -21,7 +22,6 @@ from common.protocol.messages import (
     Code,
     Register,
     Report,
-    ShareName,
     Tombstone,
 )
 from tests.unit.sample_shares import OWNER, sample

@@ -320,7 +320,7 @@ def test_a_file_that_changed_and_looks_the_same_to_the_last_is_never_sealed_unde
 def watch_appends(device: object, encoding_id: bytes, sent: list[tuple[int, int, bytes]]) -> None:
     """Note the blocks of an encoding that a device gets."""
     from common.protocol.codec import unpack_header
-    from common.protocol.messages import Append
+    from common.protocol.device_messages import Append
 
     operations: dict[Operation, Callable[[bytes, bytes], object]] = device._operations  # type: ignore[attr-defined]
     original = operations[Operation.APPEND]
@@ -515,7 +515,7 @@ def test_nothing_of_a_segment_leaves_before_its_journal_is_durable(
     monkeypatch.setattr(journal_module.Journal, "write", note_write)
     monkeypatch.setattr(journal_module.Journal, "sync", note_sync)
     from common.protocol.codec import unpack_header
-    from common.protocol.messages import Append
+    from common.protocol.device_messages import Append
 
     for device in machine.cluster.devices:
         original = device._operations[Operation.APPEND]

@@ -9,15 +9,9 @@ from pathlib import Path
 import pytest
 
 from common.protocol.codec import MAX_HEADER, pack, unpack_header
+from common.protocol.device_messages import Commitment, ShareName, Stored
 from common.protocol.envelope import Operation
-from common.protocol.messages import (
-    MAX_BATCH,
-    Acknowledged,
-    Code,
-    Commitment,
-    ShareName,
-    Stored,
-)
+from common.protocol.messages import MAX_BATCH, Acknowledged, Code
 from tests.unit.sample_shares import STRANGER, sample
 from tests.unit.spoken_worker import (
     SHARE,

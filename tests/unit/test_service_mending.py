@@ -10,17 +10,9 @@ from typing import Optional
 import pytest
 
 from common.protocol.codec import pack_header, unpack, unpack_header
+from common.protocol.device_messages import Commitment, Fetch, Inspect, Progress, SegmentRange, ShareName
 from common.protocol.envelope import Operation
-from common.protocol.messages import (
-    Acknowledged,
-    Code,
-    Commitment,
-    Fetch,
-    Inspect,
-    Progress,
-    SegmentRange,
-    ShareName,
-)
+from common.protocol.messages import Acknowledged, Code
 from tests.unit.sample_shares import STRANGER, Sample, sample, share_path
 from tests.unit.spoken_worker import BROKER, SHARE, Worker, append, block_names, commit, only, small, whole
 

@@ -12,18 +12,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from common.protocol.codec import MAX_PAYLOAD, pack, pack_header
+from common.protocol.device_messages import Commit, Commitment, Describe, Fetch, Inspect, ShareName
 from common.protocol.envelope import Operation
-from common.protocol.messages import (
-    Acknowledged,
-    AnnouncedShare,
-    Code,
-    Commit,
-    Commitment,
-    Describe,
-    Fetch,
-    Inspect,
-    ShareName,
-)
+from common.protocol.messages import Acknowledged, AnnouncedShare, Code
 from tests.unit.sample_shares import OWNER, sample
 from tests.unit.spoken_worker import (
     OF_A_WORKER,

@@ -11,6 +11,7 @@ from broker.rights import Standing
 from broker.steward.steward import Settings
 from broker.switchboard import Outgoing
 from common.protocol.codec import pack, unpack, unpack_header
+from common.protocol.device_messages import Delete, ShareName, Undelete
 from common.protocol.envelope import Operation
 from common.protocol.identifiers import owner_id
 from common.protocol.messages import (
@@ -22,7 +23,6 @@ from common.protocol.messages import (
     Code,
     Complain,
     Complaint,
-    Delete,
     Empty,
     Health,
     Job,
@@ -31,11 +31,9 @@ from common.protocol.messages import (
     Message,
     Places,
     Retire,
-    ShareName,
     Tombstone,
     Trashed,
     TrashList,
-    Undelete,
     Withdraw,
 )
 from tests.unit.sample_broker import TODAY, SampleBroker, SamplePeer, answer, code, is_for, only, requests

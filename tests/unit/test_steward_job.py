@@ -14,9 +14,10 @@ from broker.steward.requests import Ask, Reply
 from broker.steward.task import Discard, Kind, Outcome, Task
 from common.erasure import ErasureCode
 from common.protocol.codec import pack_header
+from common.protocol.device_messages import Append, Fetch
 from common.protocol.envelope import Envelope, Operation
 from common.protocol.envelope import Kind as MessageKind
-from common.protocol.messages import Answer, Append, Code, Fetch
+from common.protocol.messages import Answer, Code
 from tests.unit.simulation.device import Device, Stored
 from tests.unit.simulation.images import OWNER, Encoding, code_of, encode, make_image
 

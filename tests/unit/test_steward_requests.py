@@ -10,8 +10,9 @@ from broker.catalog import Claim
 from broker.steward.agreement import Agreed, agree
 from broker.steward.requests import PATIENCE, PER_DEVICE, Ask, Reply, Requests, Sending
 from common.protocol.codec import pack, pack_header
+from common.protocol.device_messages import Commitment
 from common.protocol.envelope import Operation
-from common.protocol.messages import Acknowledged, Answer, Code, Commitment, Empty
+from common.protocol.messages import Acknowledged, Answer, Code, Empty
 from tests.unit.sample_shares import sample
 
 NAS, PI = b"n" * 16, b"p" * 16

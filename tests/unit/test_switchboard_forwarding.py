@@ -6,9 +6,10 @@ import pytest
 
 from broker.credit import CREDIT, FORGET_AFTER, REPEAT_AFTER, REQUESTS, TOTAL_CREDIT
 from common.protocol.codec import MAX_PAYLOAD, pack_header
+from common.protocol.device_messages import Fetched, Part
 from common.protocol.envelope import Envelope, Kind, Operation
 from common.protocol.identifiers import BROKER, owner_id
-from common.protocol.messages import GRANTED, Acknowledged, Answer, Code, Empty, Fetched, Part
+from common.protocol.messages import GRANTED, Acknowledged, Answer, Code, Empty
 from tests.unit.sample_broker import SampleBroker, code, is_for, only, replies, requests
 
 TOKEN, OTHER_TOKEN = b"t" * 32, b"u" * 32

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from common.protocol.messages import Code, ShareName
+from common.protocol.device_messages import ShareName
+from common.protocol.messages import Code
 from tests.unit.clocks import START, SetClock
 from tests.unit.sample_shares import OWNER, STRANGER, Sample, declined, sample, share_path
 from worker.store import ShareStore

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from common.protocol.codec import unpack, unpack_header
+from common.protocol.device_messages import ShareName
 from common.protocol.envelope import Operation
-from common.protocol.messages import GRANTED, Announce, AnnouncedShare, ShareName
+from common.protocol.messages import GRANTED, Announce, AnnouncedShare
 from tests.unit.sample_shares import sample
 from worker.registration import Registration, Statement
 from worker.store import ShareStore

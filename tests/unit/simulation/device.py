@@ -13,30 +13,24 @@ from dataclasses import dataclass, field
 from typing import Any, Callable, Optional
 
 from common.protocol.codec import pack, unpack, unpack_header
-from common.protocol.envelope import Envelope, Operation
-from common.protocol.identifiers import device_id
-from common.protocol.messages import (
-    GRANTED,
-    Acknowledged,
-    AnnouncedShare,
-    Answer,
+from common.protocol.device_messages import (
     Append,
-    Code,
     Commit,
     Commitment,
     Delete,
     Fetch,
     Fetched,
     Inspect,
-    Message,
     Open,
     Part,
     Progress,
     SegmentRange,
     ShareName,
-    Tombstone,
     Undelete,
 )
+from common.protocol.envelope import Envelope, Operation
+from common.protocol.identifiers import device_id
+from common.protocol.messages import GRANTED, Acknowledged, AnnouncedShare, Answer, Code, Message, Tombstone
 from common.recipe import decode_recipe, digest
 
 Key = tuple[bytes, int]

@@ -11,7 +11,7 @@ import numpy as np
 
 from common.erasure import ErasureCode
 from common.protocol.codec import pack
-from common.protocol.messages import Commitment
+from common.protocol.device_messages import Commitment
 from common.recipe import Recipe, digest
 
 OWNER = b"\x0a" * 16

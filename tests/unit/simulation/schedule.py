@@ -11,7 +11,8 @@ import contextlib
 import random
 from typing import Callable
 
-from common.protocol.messages import Delete, Retire, Undelete
+from common.protocol.device_messages import Delete, Undelete
+from common.protocol.messages import Retire
 from tests.unit.simulation.device import Decline, Device, Key, Stored
 from tests.unit.simulation.images import OWNER, Encoding, Image, encode, make_image
 from tests.unit.simulation.world import World

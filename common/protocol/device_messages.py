@@ -1,0 +1,168 @@
+"""What is asked of a worker: by clients through the broker, and by the broker's steward.
+
+Headers and payload lists as in `messages`, which has what all messages are made of, and what is asked of the broker.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+
+from common.protocol.messages import (
+    MAX_BATCH,
+    Answer,
+    Capability,
+    Count,
+    Digest,
+    Generation,
+    Identifier,
+    Message,
+    ObjectId,
+    Redundancy,
+    Seconds,
+    ShareIndex,
+)
+
+# --- asked of a worker by a client
+
+
+class ShareName(Message):
+    encoding_id: Identifier
+    share: ShareIndex
+
+
+class Open(Message):
+    encoding_id: Identifier
+    share: ShareIndex
+    k: Redundancy
+    n: Redundancy
+    block_size: Annotated[int, msgspec.Meta(ge=1, le=2**22)]
+    share_bytes: Count  # expected; 0 where the image's length is not known yet
+
+
+class Append(Message):
+    """Payload: the block."""
+
+    encoding_id: Identifier
+    share: ShareIndex
+    segment: Annotated[int, msgspec.Meta(ge=0, lt=2**32)]
+    digest: Digest
+
+
+class Commit(Message):
+    """Payload: a packed `Commitment`."""
+
+    encoding_id: Identifier
+    share: ShareIndex
+
+
+class Commitment(Message):
+    """What is written behind the blocks when a share is committed."""
+
+    object_id: ObjectId
+    recipe: bytes
+    mapping: bytes
+    delete_hash: Digest
+
+
+class WholeShare(Message):
+    """One share of an image of one segment, within a STORE."""
+
+    encoding_id: Identifier
+    share: ShareIndex
+    k: Redundancy
+    n: Redundancy
+    block_bytes: Annotated[int, msgspec.Meta(ge=1, le=2**22)]
+    commitment_bytes: Annotated[int, msgspec.Meta(ge=1, le=2**22)]
+
+
+class Store(Message):
+    """Payload: for each share its block, then its packed `Commitment`."""
+
+    shares: Annotated[list[WholeShare], msgspec.Meta(max_length=MAX_BATCH)]
+
+
+class Stored(Message):
+    answer: Answer
+    shares: list[Answer] = msgspec.field(default_factory=list)  # in the order of the request
+
+
+class BlockName(Message):
+    encoding_id: Identifier
+    share: ShareIndex
+    segment: Annotated[int, msgspec.Meta(ge=0, lt=2**32)]
+
+
+class Fetch(Message):
+    blocks: Annotated[list[BlockName], msgspec.Meta(max_length=MAX_BATCH)]
+
+
+class Part(Message):
+    """How many bytes of the payload answer one item of the request, or why none do."""
+
+    answer: Answer
+    length: Annotated[int, msgspec.Meta(ge=0, le=2**22)] = 0
+
+
+class Fetched(Message):
+    """Payload: the blocks one after the other."""
+
+    answer: Answer
+    parts: list[Part] = msgspec.field(default_factory=list)
+
+
+class Describe(Message):
+    shares: Annotated[list[ShareName], msgspec.Meta(max_length=MAX_BATCH)]
+    with_recipe: bool = True
+
+
+class Described(Message):
+    """Payload: for each share its mapping, then its recipe where it was asked for."""
+
+    answer: Answer
+    parts: list[tuple[Answer, int, int]] = msgspec.field(default_factory=list)  # lengths of mapping and recipe
+
+
+class SegmentRange(Message):
+    first: Count
+    count: Count
+
+
+class Progress(Message):
+    """How far a share has come; payload: a list of SegmentRange, in order, of the blocks that a staged one has."""
+
+    answer: Answer
+    committed: bool = False
+
+
+class Delete(Message):
+    """Asks a worker to put its shares of an encoding into the trash; every field as in Tombstone."""
+
+    encoding_id: Identifier
+    capability: Capability
+    generation: Generation
+    trash_until: Seconds
+    ends: Seconds
+
+
+class Undelete(Message):
+    """Asks a worker to take them out of the trash again; the generation is one more than the deletion's."""
+
+    encoding_id: Identifier
+    capability: Capability
+    generation: Generation
+
+
+# --- asked of a worker by the broker's steward
+
+
+class Inspect(Message):
+    """Asks for a share's commitment, and to be the only broker that mends its encoding for a while.
+
+    Reply: Acknowledged, with the packed Commitment; CONFLICT where another broker was promised that before.
+    """
+
+    encoding_id: Identifier
+    share: ShareIndex
+    lease: Seconds  # for which no other broker is promised the same; every FETCH of this broker's renews it
