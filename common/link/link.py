@@ -181,6 +181,8 @@ class Link:
             return await self._answer(pending, operation)
         finally:
             del self._pending[request_id]
+            if not pending.answer.cancel():
+                pending.answer.exception()  # seen, though whoever asked may be gone by now
 
     async def _answer(self, pending: Pending, operation: Operation) -> list[zmq.Frame]:
         """Send a request, again where its answer is overdue (every operation may be repeated), until it is answered."""
