@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
-from collections import Counter
 from pathlib import Path
 from typing import Callable, Optional
 
@@ -12,145 +10,30 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from common.errors import IntegrityError, NotEnoughError, TesseraError, UnreachableError
-from common.progress import ByteProgress
+from common.protocol.codec import unpack_header
+from common.protocol.device_messages import Append
 from common.protocol.envelope import Operation
 from common.protocol.messages import Code
-from common.slicing import TAG_SIZE, Slicing
 from common.vault import journal as journal_module
-from common.vault.folder import VaultFolder
-from consumer.output import Output
-from consumer.session import Session as ConsumerSession
-from producer import session as session_module
-from producer import stream as stream_module
-from producer.outcome import FailedImage, Outcome, StoredImage
-from producer.run import store_all
-from producer.session import Session
-from producer.sources import find_sources
-from tests.unit.memory_cluster import MemoryCluster, run
-from tests.unit.sample_images import KEY, chance
+from producer.outcome import StoredImage
+from tests.unit.interrupted_puts import (
+    CONTENT,
+    SEGMENT,
+    SEGMENTS,
+    K,
+    Machine,
+    N,
+    appended,
+    make_sizes_small,
+)
+from tests.unit.memory_cluster import run
 
-K, N = 2, 4
-BLOCK = 1024
-SEGMENT = K * BLOCK - TAG_SIZE
-SEGMENTS = 8
-CONTENT = chance("content", SEGMENTS * SEGMENT - 100)
 in_one_folder = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None)
 
 
 @pytest.fixture(autouse=True)
 def small_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every file of more than one small segment counts as large."""
-    monkeypatch.setattr(stream_module, "HASH_FIRST", SEGMENT)
-    monkeypatch.setattr(session_module, "block_size_for", lambda n: BLOCK)
-
-
-class Stop:
-    """Stops a put at the n-th message of an operation, before or after the device got it."""
-
-    def __init__(self, cluster: MemoryCluster, operation: Operation, at: int, *, delivered: bool) -> None:
-        self._cluster, self._request = cluster, cluster.request
-        self._operation, self._left, self._delivered = operation, at, delivered
-        self.reached = asyncio.Event()
-        cluster.request = self._watch  # type: ignore[method-assign, assignment]
-
-    async def _watch(self, operation: Operation, *arguments: object, **keywords: object) -> object:
-        if operation is self._operation:
-            self._left -= 1
-        if self._left > 0 or operation is not self._operation:
-            return await self._request(operation, *arguments, **keywords)  # type: ignore[arg-type]
-        if self._delivered and self._left == 0:
-            await self._request(operation, *arguments, **keywords)  # type: ignore[arg-type]
-        self.reached.set()
-        await asyncio.Event().wait()  # until it is cancelled
-        raise AssertionError
-
-    def over(self) -> None:
-        self._cluster.request = self._request  # type: ignore[method-assign]
-
-
-class Machine:
-    """A machine with a vault and one large file beside a cluster in memory."""
-
-    def __init__(self, folder: Path, devices: int = N, content: bytes = CONTENT) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        self.cluster = MemoryCluster(devices)
-        self.vault = VaultFolder(folder / "home")
-        self.file = folder / "large"
-        self.file.write_bytes(content)
-        self.folder = folder
-
-    @property
-    def journals(self) -> list[Path]:
-        folder = self.vault.folder / "journal"
-        return list(folder.iterdir()) if folder.exists() else []
-
-    async def put(
-        self, required: tuple[Optional[int], Optional[int]] = (None, None), coding: tuple[int, int] = (K, N)
-    ) -> Outcome:
-        devices = self.cluster.as_devices()
-        session = Session(
-            self.cluster.link,
-            self.vault,
-            KEY,
-            *coding,
-            devices,
-            images_only=False,
-            progress=lambda _: None,
-            required=required,
-        )
-        try:
-            (outcome,) = [each async for each in store_all(session, find_sources([str(self.file)], "stdin"))]
-            return outcome
-        finally:
-            session.close()
-
-    def stored(self, **keywords: tuple[int, int]) -> StoredImage:
-        outcome = run(self.put(**keywords))
-        assert isinstance(outcome, StoredImage), outcome
-        return outcome
-
-    def interrupt(self, operation: Operation, at: int, *, delivered: bool = True, kill: bool = False) -> bool:
-        """One run that ends at this message; false where it was done before. `kill`: it says goodbye to nobody."""
-
-        async def interrupted() -> bool:
-            stop = Stop(self.cluster, operation, at, delivered=delivered)
-            task = asyncio.ensure_future(self.put())
-            reaching = asyncio.ensure_future(stop.reached.wait())
-            await asyncio.wait([task, reaching], return_when=asyncio.FIRST_COMPLETED)
-            shares = {device: dict(device.shares) for device in self.cluster.devices}
-            stop.over()
-            reached = stop.reached.is_set()
-            task.cancel()
-            await asyncio.wait([task])
-            if kill:
-                for device, held in shares.items():
-                    device.shares = held
-            reaching.cancel()
-            return reached
-
-        return run(interrupted())
-
-    def encodings(self) -> set[bytes]:
-        return {encoding for device in self.cluster.devices for encoding, _ in device.shares}
-
-    def check_restored(self, content: bytes = CONTENT) -> None:
-        out = self.folder / "out"
-        out.unlink(missing_ok=True)
-
-        async def get() -> None:
-            session = ConsumerSession(
-                self.cluster.link, self.vault, KEY, complain=lambda _: None, progress=ByteProgress("", None)
-            )
-            (encoding,) = self.cluster.encodings()
-            await session.restore([encoding], "image", lambda _: Output(out, replace=False))
-
-        run(get())
-        assert out.read_bytes() == content
-
-
-def appended(cluster: MemoryCluster) -> Counter[bytes]:
-    return Counter(device for device, operation in cluster.messages if operation is Operation.APPEND)
+    make_sizes_small(monkeypatch)
 
 
 def test_a_put_that_was_interrupted_sends_again_only_what_is_missing(
@@ -319,8 +202,6 @@ def test_a_file_that_changed_and_looks_the_same_to_the_last_is_never_sealed_unde
 
 def watch_appends(device: object, encoding_id: bytes, sent: list[tuple[int, int, bytes]]) -> None:
     """Note the blocks of an encoding that a device gets."""
-    from common.protocol.codec import unpack_header
-    from common.protocol.device_messages import Append
 
     operations: dict[Operation, Callable[[bytes, bytes], object]] = device._operations  # type: ignore[attr-defined]
     original = operations[Operation.APPEND]
@@ -381,163 +262,3 @@ def test_with_others_from_the_user_it_begins_anew(
     assert isinstance(outcome, StoredImage)
     assert (outcome.k, outcome.n) == coding
     assert before not in machine.encodings()
-
-
-# --- what is kept, and what is given up
-
-
-@pytest.mark.parametrize("size", [SEGMENT - 5, SEGMENT])
-def test_a_small_file_keeps_no_journal(size: int, tmp_path: Path) -> None:
-    machine = Machine(tmp_path, content=chance("small", size))
-    machine.stored()
-    assert not (machine.vault.folder / "journal").exists()
-
-
-def test_where_devices_are_gone_the_rest_stays_for_another_run(tmp_path: Path) -> None:
-    machine = Machine(tmp_path)
-    for device in machine.cluster.devices[:3]:
-        device.die(Operation.APPEND, 5)
-    failed = run(machine.put())
-    assert isinstance(failed, FailedImage)
-    assert isinstance(failed.error, NotEnoughError)
-    assert "run the same command again to go on where it stopped" in (failed.error.advice or "")
-    for device in machine.cluster.devices:
-        device.alive = True
-    (before,) = machine.encodings()
-    assert not machine.stored().degraded
-    assert machine.encodings() == {before}
-    machine.check_restored()
-
-
-def test_where_there_is_no_room_all_is_given_up(tmp_path: Path) -> None:
-    machine = Machine(tmp_path)
-    for device in machine.cluster.devices[:3]:
-        device.decline(Operation.APPEND, Code.NO_ROOM, 5)
-    assert isinstance(run(machine.put()), FailedImage)
-    assert machine.encodings() == set()
-    assert machine.journals == []
-
-
-def test_a_file_that_changes_while_it_is_read_is_given_up(tmp_path: Path) -> None:
-    machine = Machine(tmp_path)
-    original = machine.cluster.devices[0]._operations[Operation.OPEN]
-
-    def grow(header: bytes, payload: bytes) -> object:
-        with machine.file.open("ab") as file:
-            file.write(b"more")
-        return original(header, payload)
-
-    machine.cluster.devices[0]._operations[Operation.OPEN] = grow  # type: ignore[assignment]
-    failed = run(machine.put())
-    assert isinstance(failed, FailedImage)
-    assert isinstance(failed.error, IntegrityError)
-    assert (machine.encodings(), machine.journals) == (set(), [])
-
-
-def test_a_file_that_turns_out_to_be_stored_leaves_no_journal(tmp_path: Path) -> None:
-    machine = Machine(tmp_path)
-    machine.stored()
-    machine.file = machine.file.rename(machine.file.with_name("renamed"))
-    assert machine.stored().already_stored
-    assert machine.journals == []
-    assert len(machine.encodings()) == 1
-
-
-def test_a_second_producer_of_the_file_does_without_a_journal(tmp_path: Path) -> None:
-    machine = Machine(tmp_path)
-
-    async def both() -> list[Outcome]:
-        return list(await asyncio.gather(machine.put(), machine.put()))
-
-    assert all(isinstance(outcome, StoredImage) for outcome in run(both()))
-    assert machine.journals == []
-
-
-@pytest.mark.parametrize("what", ["write", "sync"])
-def test_a_journal_that_cannot_be_kept_is_removed_and_the_put_goes_on(
-    what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    machine = Machine(tmp_path)
-    original: Callable[..., None] = getattr(journal_module.Journal, what)
-    calls = 0
-
-    def fail(self: object, *arguments: object) -> None:
-        nonlocal calls
-        calls += 1
-        if calls > 4:
-            raise OSError(28, "No space left on device")
-        original(self, *arguments)
-
-    monkeypatch.setattr(journal_module.Journal, what, fail)
-    assert not machine.stored().degraded
-    told = capsys.readouterr().err
-    assert told.count("no journal can be kept: No space left on device; interrupted, it would begin anew") == 1
-    assert machine.journals == []
-    machine.check_restored()
-
-
-def test_a_journal_that_can_neither_be_kept_nor_removed_ends_the_put(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Left behind, it would tell less than what has been sealed."""
-    machine = Machine(tmp_path)
-
-    def refuse(*_: object) -> None:
-        raise OSError(5, "Input/output error")
-
-    monkeypatch.setattr(journal_module, "sync_file", refuse)
-    monkeypatch.setattr(journal_module.Journal, "remove", refuse)
-    failed = run(machine.put())
-    assert isinstance(failed, FailedImage)
-    assert type(failed.error) is TesseraError
-    assert "cannot be removed" in str(failed.error)
-    assert not appended(machine.cluster)
-
-
-def test_nothing_of_a_segment_leaves_before_its_journal_is_durable(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    machine = Machine(tmp_path)
-    durable = [-1]
-    written = [-1]
-    write, sync = journal_module.Journal.write, journal_module.Journal.sync
-
-    def note_write(self: journal_module.Journal, chunk: object) -> None:
-        write(self, chunk)  # type: ignore[arg-type]
-        if isinstance(chunk, journal_module.Segment):
-            written.append(chunk.segment)
-
-    def note_sync(self: journal_module.Journal) -> None:
-        reached = written[-1]
-        sync(self)
-        durable.append(max(reached, durable[-1]))
-
-    monkeypatch.setattr(journal_module.Journal, "write", note_write)
-    monkeypatch.setattr(journal_module.Journal, "sync", note_sync)
-    from common.protocol.codec import unpack_header
-    from common.protocol.device_messages import Append
-
-    for device in machine.cluster.devices:
-        original = device._operations[Operation.APPEND]
-
-        def append(header: bytes, payload: bytes, original: Callable[..., object] = original) -> object:
-            assert unpack_header(header, Append).segment <= durable[-1]
-            return original(header, payload)
-
-        device._operations[Operation.APPEND] = append  # type: ignore[assignment]
-    machine.stored()
-    assert durable[-1] == SEGMENTS - 1
-
-
-def test_a_broker_that_is_gone_leaves_all_for_another_run(tmp_path: Path) -> None:
-    machine = Machine(tmp_path)
-    for device in machine.cluster.devices:
-        device.fail(Operation.APPEND, lambda: UnreachableError("no answer from a device"), 5)
-    failed = run(machine.put())
-    assert isinstance(failed, FailedImage)
-    assert len(machine.journals) == 1
-    assert not machine.stored().degraded
-
-
-def test_slices_are_as_small_here_as_these_tests_think() -> None:
-    assert Slicing(K, 32, BLOCK).segment_count(len(CONTENT)) == SEGMENTS

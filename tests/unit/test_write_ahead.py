@@ -1,0 +1,193 @@
+"""What a put keeps for another run, what it gives up, and what is on the disk before anything is sent."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Callable
+
+import pytest
+
+from common.errors import IntegrityError, NotEnoughError, TesseraError, UnreachableError
+from common.protocol.codec import unpack_header
+from common.protocol.device_messages import Append
+from common.protocol.envelope import Operation
+from common.protocol.messages import Code
+from common.slicing import Slicing
+from common.vault import journal as journal_module
+from producer.outcome import FailedImage, Outcome, StoredImage
+from tests.unit.interrupted_puts import (
+    BLOCK,
+    CONTENT,
+    SEGMENT,
+    SEGMENTS,
+    K,
+    Machine,
+    appended,
+    make_sizes_small,
+)
+from tests.unit.memory_cluster import run
+from tests.unit.sample_images import chance
+
+
+@pytest.fixture(autouse=True)
+def small_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
+    make_sizes_small(monkeypatch)
+
+
+# --- what is kept, and what is given up
+
+
+@pytest.mark.parametrize("size", [SEGMENT - 5, SEGMENT])
+def test_a_small_file_keeps_no_journal(size: int, tmp_path: Path) -> None:
+    machine = Machine(tmp_path, content=chance("small", size))
+    machine.stored()
+    assert not (machine.vault.folder / "journal").exists()
+
+
+def test_where_devices_are_gone_the_rest_stays_for_another_run(tmp_path: Path) -> None:
+    machine = Machine(tmp_path)
+    for device in machine.cluster.devices[:3]:
+        device.die(Operation.APPEND, 5)
+    failed = run(machine.put())
+    assert isinstance(failed, FailedImage)
+    assert isinstance(failed.error, NotEnoughError)
+    assert "run the same command again to go on where it stopped" in (failed.error.advice or "")
+    for device in machine.cluster.devices:
+        device.alive = True
+    (before,) = machine.encodings()
+    assert not machine.stored().degraded
+    assert machine.encodings() == {before}
+    machine.check_restored()
+
+
+def test_where_there_is_no_room_all_is_given_up(tmp_path: Path) -> None:
+    machine = Machine(tmp_path)
+    for device in machine.cluster.devices[:3]:
+        device.decline(Operation.APPEND, Code.NO_ROOM, 5)
+    assert isinstance(run(machine.put()), FailedImage)
+    assert machine.encodings() == set()
+    assert machine.journals == []
+
+
+def test_a_file_that_changes_while_it_is_read_is_given_up(tmp_path: Path) -> None:
+    machine = Machine(tmp_path)
+    original = machine.cluster.devices[0]._operations[Operation.OPEN]
+
+    def grow(header: bytes, payload: bytes) -> object:
+        with machine.file.open("ab") as file:
+            file.write(b"more")
+        return original(header, payload)
+
+    machine.cluster.devices[0]._operations[Operation.OPEN] = grow  # type: ignore[assignment]
+    failed = run(machine.put())
+    assert isinstance(failed, FailedImage)
+    assert isinstance(failed.error, IntegrityError)
+    assert (machine.encodings(), machine.journals) == (set(), [])
+
+
+def test_a_file_that_turns_out_to_be_stored_leaves_no_journal(tmp_path: Path) -> None:
+    machine = Machine(tmp_path)
+    machine.stored()
+    machine.file = machine.file.rename(machine.file.with_name("renamed"))
+    assert machine.stored().already_stored
+    assert machine.journals == []
+    assert len(machine.encodings()) == 1
+
+
+def test_a_second_producer_of_the_file_does_without_a_journal(tmp_path: Path) -> None:
+    machine = Machine(tmp_path)
+
+    async def both() -> list[Outcome]:
+        return list(await asyncio.gather(machine.put(), machine.put()))
+
+    assert all(isinstance(outcome, StoredImage) for outcome in run(both()))
+    assert machine.journals == []
+
+
+@pytest.mark.parametrize("what", ["write", "sync"])
+def test_a_journal_that_cannot_be_kept_is_removed_and_the_put_goes_on(
+    what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    machine = Machine(tmp_path)
+    original: Callable[..., None] = getattr(journal_module.Journal, what)
+    calls = 0
+
+    def fail(self: object, *arguments: object) -> None:
+        nonlocal calls
+        calls += 1
+        if calls > 4:
+            raise OSError(28, "No space left on device")
+        original(self, *arguments)
+
+    monkeypatch.setattr(journal_module.Journal, what, fail)
+    assert not machine.stored().degraded
+    told = capsys.readouterr().err
+    assert told.count("no journal can be kept: No space left on device; interrupted, it would begin anew") == 1
+    assert machine.journals == []
+    machine.check_restored()
+
+
+def test_a_journal_that_can_neither_be_kept_nor_removed_ends_the_put(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Left behind, it would tell less than what has been sealed."""
+    machine = Machine(tmp_path)
+
+    def refuse(*_: object) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(journal_module, "sync_file", refuse)
+    monkeypatch.setattr(journal_module.Journal, "remove", refuse)
+    failed = run(machine.put())
+    assert isinstance(failed, FailedImage)
+    assert type(failed.error) is TesseraError
+    assert "cannot be removed" in str(failed.error)
+    assert not appended(machine.cluster)
+
+
+def test_nothing_of_a_segment_leaves_before_its_journal_is_durable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine = Machine(tmp_path)
+    durable = [-1]
+    written = [-1]
+    write, sync = journal_module.Journal.write, journal_module.Journal.sync
+
+    def note_write(self: journal_module.Journal, chunk: object) -> None:
+        write(self, chunk)  # type: ignore[arg-type]
+        if isinstance(chunk, journal_module.Segment):
+            written.append(chunk.segment)
+
+    def note_sync(self: journal_module.Journal) -> None:
+        reached = written[-1]
+        sync(self)
+        durable.append(max(reached, durable[-1]))
+
+    monkeypatch.setattr(journal_module.Journal, "write", note_write)
+    monkeypatch.setattr(journal_module.Journal, "sync", note_sync)
+
+    for device in machine.cluster.devices:
+        original = device._operations[Operation.APPEND]
+
+        def append(header: bytes, payload: bytes, original: Callable[..., object] = original) -> object:
+            assert unpack_header(header, Append).segment <= durable[-1]
+            return original(header, payload)
+
+        device._operations[Operation.APPEND] = append  # type: ignore[assignment]
+    machine.stored()
+    assert durable[-1] == SEGMENTS - 1
+
+
+def test_a_broker_that_is_gone_leaves_all_for_another_run(tmp_path: Path) -> None:
+    machine = Machine(tmp_path)
+    for device in machine.cluster.devices:
+        device.fail(Operation.APPEND, lambda: UnreachableError("no answer from a device"), 5)
+    failed = run(machine.put())
+    assert isinstance(failed, FailedImage)
+    assert len(machine.journals) == 1
+    assert not machine.stored().degraded
+
+
+def test_slices_are_as_small_here_as_these_tests_think() -> None:
+    assert Slicing(K, 32, BLOCK).segment_count(len(CONTENT)) == SEGMENTS
