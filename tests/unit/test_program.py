@@ -366,9 +366,10 @@ def test_sigterm_ends_a_program_as_ctrl_c_does(
 ) -> None:
     if ignores_ctrl_c and number == signal.SIGINT:
         pytest.skip("that is what ignoring it means")
-    ignoring = "import signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\n" if ignores_ctrl_c else ""
+    # Said in either case: a shell's `&` has all that it starts ignore Ctrl-C.
+    heeding = f"signal.signal(signal.SIGINT, signal.{'SIG_IGN' if ignores_ctrl_c else 'default_int_handler'})\n"
     process = subprocess.Popen(
-        [sys.executable, "-c", ignoring + WAITING_SCRIPT, *arguments],
+        [sys.executable, "-c", "import signal\n" + heeding + WAITING_SCRIPT, *arguments],
         env={**os.environ, "PYTHONPATH": os.fspath(ROOT)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
