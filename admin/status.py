@@ -136,7 +136,7 @@ def summary(status: Status) -> list[str]:
     if status.jobs or health.bytes_left:
         left = "" if status.seconds_left is None else f", about {duration(status.seconds_left)} left"
         at = f" at {decimal(health.rate)}/s" if health.rate else ""
-        lines.append(f"rebuilding or moving: {len(status.jobs)} now, {decimal(health.bytes_left)} in all{at}{left}")
+        lines.append(f"to be rebuilt or moved: {decimal(health.bytes_left)}, {len(status.jobs)} under way{at}{left}")
     return lines
 
 
