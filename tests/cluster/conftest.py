@@ -59,7 +59,16 @@ def running_cluster(directory: Path, workers: int, brokers: int = 1) -> Iterator
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCluster]:
     """Six devices, all of them well; for tests that do them no harm."""
     with running_cluster(tmp_path_factory.mktemp("six") / "cluster", 6) as running:
+        _hold_the_steward(running)
         yield running
+
+
+def _hold_the_steward(cluster: LocalCluster) -> None:
+    """Have nothing mended: what a test damages or takes away is to be met as it is. Mending has tests of its own."""
+    (home_of(cluster) / "config.toml").write_text('[broker]\nrepair_rate = "1"\n')
+    cluster.kill_broker()
+    cluster.start_broker()
+    cluster.wait_registered(len(cluster.devices))
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,7 +45,11 @@ def staged(cluster: LocalCluster) -> list[Path]:
 
 def staged_bytes(cluster: LocalCluster, index: int) -> int:
     """What a device has of shares that are being stored."""
-    return sum(path.stat().st_size for path in (cluster.directory / f"device-{index}" / "staging").iterdir())
+    sizes = []
+    for path in (cluster.directory / f"device-{index}" / "staging").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # committed or given up meanwhile
+            sizes.append(path.stat().st_size)
+    return sum(sizes)
 
 
 def wait_staged(cluster: LocalCluster, *indices: int, size: int = MIB) -> None:
@@ -95,7 +100,7 @@ def revive(cluster: LocalCluster) -> None:
         if staged_bytes(cluster, index):
             cluster.kill_device(index)
             for path in (cluster.directory / f"device-{index}" / "staging").iterdir():
-                path.unlink()
+                path.unlink(missing_ok=True)
     for broker in range(1, cluster.broker_count + 1):
         if cluster.broker_pid(broker) is None:
             cluster.start_broker(broker)
