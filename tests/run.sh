@@ -62,4 +62,3 @@ else
 fi
 
 check "cluster tests" "$python" -m pytest -n "$cluster_processes" --dist loadfile tests/cluster
-check "faults" "$python" -m pytest -n "$cluster_processes" --dist loadfile tests/faults

@@ -46,7 +46,7 @@ class Attachment:
         self._changed = changed
         self._unsent: deque[Pending] = deque()
         self._closed = False
-        self._socket = make_dealer(context, pair, broker.public_key)
+        self._socket = make_dealer(context, pair, broker.public_key, heartbeats=True)
         self._monitor = ConnectionMonitor(self._socket)
         loop = asyncio.get_running_loop()
         loop.add_reader(self._socket.FD, self._on_event)

@@ -6,11 +6,12 @@ The options are those of docs/protocol.md, "Transport"; each has a reason:
   sends has twice that: libzmq reports what left a pipe only by half pipes (lwm = hwm / 2), so that 16 answers to 16
   requests could find a pipe of 16 full, and be lost;
 - `immediate`: nothing is queued for a connection that does not stand, since its requester will send it again;
-- heartbeats: a peer that hangs or a cable that is pulled is noticed within three seconds by the broker, which sends
-  them, and within five (`heartbeat_ttl`) by its peers, which only answer;
+- heartbeats: a peer that hangs or a cable that is pulled is noticed within three seconds by the broker and by clients,
+  which have another broker to go on with. Workers only answer, and notice within five (`heartbeat_ttl`) unless what
+  came last was no heartbeat; they are registered with every broker anyway;
 - libzmq 4.3 aborts a process ("Assertion failed: !_io_error", libzmq issues 3937, 4767) where a heartbeat is to be sent
   or answered on a connection that broke while its pipe was full, as it is in a worker that was stopped or cut off for
-  some seconds. So a DEALER sends none, and its pipe never fills: what the broker sends is bounded by credit already.
+  some seconds. So a DEALER's pipe never fills: what the broker sends is bounded by credit already.
 """
 
 from __future__ import annotations
@@ -32,9 +33,7 @@ def make_router(context: zmq.Context[zmq.Socket[bytes]], pair: KeyPair, domain: 
     socket = context.socket(zmq.ROUTER)
     _limit(socket)
     socket.sndhwm = 2 * HIGH_WATER_MARK
-    socket.heartbeat_ivl = 1000
-    socket.heartbeat_timeout = 3000
-    socket.heartbeat_ttl = 5000
+    _send_heartbeats(socket)
     socket.router_mandatory = 1
     socket.curve_server = 1
     socket.curve_secretkey = z85.encode(pair.secret)
@@ -43,10 +42,17 @@ def make_router(context: zmq.Context[zmq.Socket[bytes]], pair: KeyPair, domain: 
     return socket
 
 
-def make_dealer(context: zmq.Context[zmq.Socket[bytes]], pair: KeyPair, server_key: bytes) -> zmq.Socket[bytes]:
-    """A client's or worker's socket, which speaks only to the broker with the CURVE key `server_key` (32 bytes)."""
+def make_dealer(
+    context: zmq.Context[zmq.Socket[bytes]], pair: KeyPair, server_key: bytes, *, heartbeats: bool = False
+) -> zmq.Socket[bytes]:
+    """A client's or worker's socket, which speaks only to the broker with the CURVE key `server_key` (32 bytes).
+
+    `heartbeats`: notice a broker that hangs within three seconds, whatever it said last.
+    """
     socket = context.socket(zmq.DEALER)
     _limit(socket)
+    if heartbeats:
+        _send_heartbeats(socket)
     socket.rcvhwm = _NEVER_FULL
     socket.immediate = 1
     socket.reconnect_ivl = 100
@@ -64,3 +70,9 @@ def _limit(socket: zmq.Socket[bytes]) -> None:
     socket.maxmsgsize = MAX_PAYLOAD + _CURVE_OVERHEAD
     socket.handshake_ivl = 2000
     socket.ipv6 = True
+
+
+def _send_heartbeats(socket: zmq.Socket[bytes]) -> None:
+    socket.heartbeat_ivl = 1000
+    socket.heartbeat_timeout = 3000
+    socket.heartbeat_ttl = 5000
