@@ -62,7 +62,7 @@ class Gathering:
         proven = await Race(1, self._choice, self._devices, describe).run()
         if not proven:
             raise self._shortage("no device has a good recipe of it")
-        (self._image,) = proven.values()
+        self._image = next(iter(proven.values()))  # two devices may have answered in the same moment
         return self._image
 
     async def _describe(self, holder: Holder, key: VaultKey, kept: Optional[Mapping], unit: int) -> TrustedImage:

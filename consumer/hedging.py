@@ -49,7 +49,10 @@ class Race(Generic[G]):
         self._good: dict[int, G] = {}
 
     async def run(self) -> dict[int, G]:
-        """Good answers by share: `wanted`, or fewer as soon as it is clear that so many are not to be had."""
+        """Good answers by share: `wanted`, or fewer as soon as it is clear that so many are not to be had.
+
+        More, where several came in the same moment.
+        """
         try:
             while len(self._good) < self._wanted:
                 now = time.monotonic()

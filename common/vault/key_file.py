@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import secrets
 import struct
+import threading
 import unicodedata
 from dataclasses import dataclass
 from typing import Optional
@@ -45,6 +46,10 @@ _SALT_SIZE = 16
 _NONCE_SIZE = 12
 _WRAPPED_SIZE = KEY_SIZE + 16
 KEY_FILE_SIZE = _HEADER.size + _WRAPPED_SIZE
+
+# OpenSSL's Argon2id with several lanes shares one pool of threads in the process: two derivations at once wait for each
+# other forever, or one fails as if memory were short (seen with OpenSSL 4.0.3).
+_one_derivation = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -134,9 +139,10 @@ def _derive(passphrase: str, salt: bytes, cost: PassphraseCost) -> tuple[bytes, 
     cost.check()
     secret = _passphrase_bytes(passphrase)
     try:
-        prk = Argon2id(
-            salt=salt, length=KEY_SIZE, iterations=cost.passes, lanes=cost.lanes, memory_cost=cost.memory_kib
-        ).derive(secret)
+        with _one_derivation:
+            prk = Argon2id(
+                salt=salt, length=KEY_SIZE, iterations=cost.passes, lanes=cost.lanes, memory_cost=cost.memory_kib
+            ).derive(secret)
     except MemoryError:
         raise RefusedError(
             f"this machine has no {cost.memory_kib // 1024} MiB of memory to check the passphrase with",

@@ -78,6 +78,19 @@ def fragile_cluster(cluster: LocalCluster) -> Iterator[LocalCluster]:
     revive(cluster)
 
 
+@pytest.fixture(scope="session")
+def _eight(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCluster]:
+    with running_cluster(tmp_path_factory.mktemp("eight") / "cluster", 8) as running:
+        yield running
+
+
+@pytest.fixture
+def eight_devices(_eight: LocalCluster) -> Iterator[LocalCluster]:
+    """Eight devices, two more than an image has shares; all run again afterwards."""
+    yield _eight
+    revive(_eight)
+
+
 @pytest.fixture
 def owner(cluster: LocalCluster, tmp_path: Path) -> User:
     """The user whose vault came with the cluster; it holds what other tests stored, too."""

@@ -16,8 +16,7 @@ from pathlib import Path
 import pytest
 
 from cluster.local import LocalCluster
-from tests.cluster.conftest import running_cluster
-from tests.cluster.devices import MIB, number_of, numbers, revive, staged_bytes
+from tests.cluster.devices import MIB, number_of, numbers, staged_bytes
 from tests.cluster.programs import Ended, User, files_below, finish, random_bytes, sha256_of, wait_until
 
 LARGE = 128 * MIB
@@ -128,18 +127,6 @@ def test_a_device_that_hangs_costs_many_small_images_at_most_three_seconds_toget
 
 
 # --- storing
-
-
-@pytest.fixture(scope="module")
-def eight(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCluster]:
-    with running_cluster(tmp_path_factory.mktemp("eight") / "cluster", 8) as running:
-        yield running
-
-
-@pytest.fixture
-def eight_devices(eight: LocalCluster) -> Iterator[LocalCluster]:
-    yield eight
-    revive(eight)
 
 
 @pytest.mark.parametrize("count", [1, 2])

@@ -9,14 +9,12 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from cluster.local import LocalCluster
-from tests.cluster.conftest import running_cluster
 from tests.cluster.devices import (
     MIB,
     number_of,
@@ -34,18 +32,6 @@ from tests.cluster.programs import User, feed, files_below, finish, random_bytes
 HALF = 12 * MIB
 LARGE = 128 * MIB
 POSIX_ONLY = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
-
-
-@pytest.fixture(scope="module")
-def eight(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCluster]:
-    with running_cluster(tmp_path_factory.mktemp("eight") / "cluster", 8) as running:
-        yield running
-
-
-@pytest.fixture
-def eight_devices(eight: LocalCluster) -> Iterator[LocalCluster]:
-    yield eight
-    revive(eight)
 
 
 @pytest.fixture(scope="module")

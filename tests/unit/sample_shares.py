@@ -17,6 +17,7 @@ from blake3 import blake3
 from common.protocol.device_messages import Commitment, Delete, Open, Undelete
 from common.protocol.messages import Answer, Code
 from common.recipe import Recipe, digest
+from tests.unit.clocks import SetClock
 from worker.declining import DeclineError
 from worker.layout import ShareKey
 from worker.store import ShareStore
@@ -127,3 +128,14 @@ def bytes_on_disk(folder: Path) -> int:
 
 def staged_files(folder: Path) -> list[Path]:
     return list((folder / "staging").iterdir())
+
+
+def trashed(store: ShareStore) -> list[str]:
+    """The names of the files in its trash."""
+    return sorted(path.name for path in (store.folder / "trash").iterdir())
+
+
+def reopened(store: ShareStore, clock: SetClock) -> ShareStore:
+    """The same store after its worker was started anew."""
+    store.close()
+    return ShareStore(store.folder, clock=clock)

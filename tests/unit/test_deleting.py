@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,41 +10,24 @@ import pytest
 from common.protocol.device_messages import Delete, ShareName
 from common.protocol.messages import Code, Tombstone
 from tests.unit.clocks import SetClock
-from tests.unit.sample_shares import ENDS, OWNER, STRANGER, TRASH_UNTIL, Sample, chance, declined, sample, share_path
+from tests.unit.sample_shares import (
+    ENDS,
+    OWNER,
+    STRANGER,
+    TRASH_UNTIL,
+    Sample,
+    chance,
+    declined,
+    reopened,
+    sample,
+    share_path,
+    trashed,
+)
 from worker.layout import file_name
 from worker.store import ShareStore
 
 WEEK = 7 * 24 * 3600
 TEN_YEARS = 10 * 365 * 24 * 3600
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return tmp_path / "store"
-
-
-@pytest.fixture
-def clock() -> SetClock:
-    return SetClock()
-
-
-@pytest.fixture
-def store(folder: Path, clock: SetClock) -> Iterator[ShareStore]:
-    """With one share, of which the brokers know."""
-    store = ShareStore(folder, clock=clock)
-    sample().put(store, 0)
-    store.news()
-    yield store
-    store.close()
-
-
-def reopened(store: ShareStore, clock: SetClock) -> ShareStore:
-    store.close()
-    return ShareStore(store.folder, clock=clock)
-
-
-def trashed(store: ShareStore) -> list[str]:
-    return sorted(path.name for path in (store.folder / "trash").iterdir())
 
 
 def tombstone(encoding: Sample, generation: int) -> Tombstone:

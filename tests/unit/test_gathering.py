@@ -40,13 +40,14 @@ class FakeDevices:
         self._conduct = {device_of(share): what for share, what in conduct.items()}
         self._late = {device_of(share): turns for share, turns in late.items()}
         self._descriptions = {device_of(share): description for share, description in descriptions.items()}
+        self.patient_for = 60.0  # seconds
         self.asked: Counter[bytes] = Counter()
         self.answered: set[bytes] = set()
         self.under_way = 0
         self.most_under_way = 0
 
     def patience(self, device: bytes) -> float:
-        return 60.0
+        return self.patient_for
 
     def slow(self) -> set[bytes]:
         return set()
@@ -313,6 +314,13 @@ def test_mapping_and_recipe_come_from_the_first_device_that_has_good_ones(kept: 
     scene = Scene()
     run(scene.gathering.prove(KEY, IMAGE.trusted().mapping if kept else None, IMAGE.code.block_unit))
     assert scene.devices.asked == {device_of(0): 1}
+    assert scene.told == []
+
+
+def test_a_late_device_and_the_one_asked_in_its_place_may_answer_in_the_same_moment() -> None:
+    scene = Scene()
+    scene.devices.patient_for = 0.0
+    run(scene.prove())
     assert scene.told == []
 
 

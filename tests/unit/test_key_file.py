@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import threading
 import traceback
 from typing import Any
 
@@ -125,6 +126,23 @@ def test_parameters_out_of_bounds_are_refused_before_any_derivation(
         open_key_file(file[:26] + numbers + file[38:], PASSPHRASE)
     with pytest.raises(RefusedError, match="outside"):
         _create_at_cost(VaultKey(RAW_KEY), PASSPHRASE, PassphraseCost(passes, memory_kib, lanes))
+
+
+def test_several_threads_may_open_key_files_at_once() -> None:
+    cost = PassphraseCost(passes=1, memory_kib=19 * 1024, lanes=4)
+    file = _create_at_cost(VaultKey(RAW_KEY), PASSPHRASE, cost)
+    opened: list[VaultKey] = []
+
+    def open_often() -> None:
+        for _ in range(5):
+            opened.append(open_key_file(file, PASSPHRASE))
+
+    threads = [threading.Thread(target=open_often, daemon=True) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert opened == [VaultKey(RAW_KEY)] * 15
 
 
 @pytest.mark.parametrize("cost", [(1, 19 * 1024, 1), (10, 1024 * 1024, 8)])

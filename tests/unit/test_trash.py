@@ -2,48 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 
 from common.protocol.device_messages import ShareName
 from common.protocol.messages import Code
 from tests.unit.clocks import START, SetClock
-from tests.unit.sample_shares import OWNER, STRANGER, Sample, declined, sample, share_path
+from tests.unit.sample_shares import OWNER, STRANGER, Sample, declined, reopened, sample, share_path, trashed
 from worker.store import ShareStore
 
 WEEK = 7 * 24 * 3600
 TEN_YEARS = 10 * 365 * 24 * 3600
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return tmp_path / "store"
-
-
-@pytest.fixture
-def clock() -> SetClock:
-    return SetClock()
-
-
-@pytest.fixture
-def store(folder: Path, clock: SetClock) -> Iterator[ShareStore]:
-    """With one share, of which the brokers know."""
-    store = ShareStore(folder, clock=clock)
-    sample().put(store, 0)
-    store.news()
-    yield store
-    store.close()
-
-
-def reopened(store: ShareStore, clock: SetClock) -> ShareStore:
-    store.close()
-    return ShareStore(store.folder, clock=clock)
-
-
-def trashed(store: ShareStore) -> list[str]:
-    return sorted(path.name for path in (store.folder / "trash").iterdir())
 
 
 def name(encoding: Sample, share: int = 0) -> ShareName:
