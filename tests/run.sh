@@ -62,3 +62,4 @@ else
 fi
 
 check "cluster tests" "$python" -m pytest -n "$cluster_processes" --dist loadfile tests/cluster
+check "faults" "$python" -m pytest -n "$cluster_processes" --dist loadfile tests/faults

@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tests.soak.ground import Keeper, SoakCluster, check_with_losses, new_cluster, new_user
+from tests.soak.ground import Keeper, SoakCluster, check_with_losses, new_cluster, new_user, wait_whole
 from tests.soak.proof import Figures, Part, Terms, main
 
 REFUSALS = [
@@ -112,6 +112,8 @@ def unreadable_disks(terms: Terms) -> Figures:
             for index in pair:
                 cluster.kill_device(index)
             cluster.revive()
+            # What could not be read counts as damaged, on a disk that reads again too, until it is rebuilt.
+            wait_whole(cluster, keeper)
         keeper.check_restored()
     return {"images": len(keeper.promises), "restored from the others": restored}
 
