@@ -21,7 +21,6 @@ from tests.cluster.programs import Ended, User, wait_until
 from tests.soak.ground import (
     Keeper,
     SoakCluster,
-    devices_with_two,
     new_cluster,
     new_user,
     wait_whole,
@@ -70,11 +69,12 @@ def two_producers(terms: Terms) -> Figures:
             for ended in _at_once(keeper.user, terms.random, store, store):
                 assert ended.exit_code == 0, ended
                 assert len(ended.objects) == TOGETHER
-                assert not any(stored["degraded"] for stored in ended.objects)
+                # One that finds the other's encoding while its last shares are on their way says what is there.
+                assert not any(stored["degraded"] and not stored["already_stored"] for stored in ended.objects)
                 keeper.note(ended)
             races += TOGETHER
+        wait_whole(cluster, keeper)
         restored = keeper.check_restored()
-        assert not devices_with_two(cluster)
     return {"races": races, "restored": restored}
 
 
