@@ -36,6 +36,7 @@ REFUSALS = [
     ("sync_folder", 1, "EIO"),
 ]
 TMPFS_BYTES = 24 << 20
+MENDED = 180.0  # seconds
 TOUGH = ("-k", "2", "-n", "4")
 
 
@@ -112,8 +113,9 @@ def unreadable_disks(terms: Terms) -> Figures:
             for index in pair:
                 cluster.kill_device(index)
             cluster.revive()
-            # What could not be read counts as damaged, on a disk that reads again too, until it is rebuilt.
-            wait_whole(cluster, keeper)
+            # What could not be read counts as damaged, on a disk that reads again too, until it is rebuilt. The steward
+            # passes over a device that refused a share for a minute.
+            wait_whole(cluster, keeper, seconds=MENDED)
         keeper.check_restored()
     return {"images": len(keeper.promises), "restored from the others": restored}
 
