@@ -64,9 +64,8 @@ def recovery(
             raise UsageError(f"{file} exists already; it was not touched") from None
         print(f"wrote {file}")
         complain("print it, hand the codes out, and then remove the file: it opens the vault to whoever reads it")
-    complain(
-        f"any {need} of these {of} codes open the vault; {need - 1} tell nothing. They hold as long as its key does"
-    )
+    complain(f"any {need} of these {of} codes open the vault; {need - 1} tell nothing")
+    complain("a new passphrase does not change them; a new vault key (vault rotate) needs a new kit")
 
 
 def restore(

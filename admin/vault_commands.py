@@ -77,9 +77,8 @@ def passphrase(
     new = choose_passphrase(new_passphrase_file, prompt="New passphrase: ", variable="TESSERA_NEW_PASSPHRASE")
     folder.change_passphrase(old, new)
     print("changed the passphrase")
-    complain(
-        "copies of the key file made before still open with the old one: replace them (admin.py vault export FILE)"
-    )
+    complain("copies of the key file made before still open with the old one; replace them:")
+    complain("admin.py vault export FILE")
     if system_keyring.is_stored(home()):
         system_keyring.store(home(), new)
         complain("the keyring has the new one, too")

@@ -71,9 +71,7 @@ def check_new_passphrase(passphrase: str) -> None:
     if len(set(text)) < _LEAST_DIFFERENT:
         raise UsageError(f"a new passphrase has at least {_LEAST_DIFFERENT} different characters", advice=_ADVICE)
     if len(text) < _GOOD:
-        log.warning(
-            "this passphrase is short: whoever copies the key file may guess it; better would be four or more unrelated words"
-        )
+        log.warning("this passphrase is short: whoever copies the key file may guess it; four or more words are better")
 
 
 def _from_file(file: Path) -> str:

@@ -14,8 +14,8 @@ A code, 50 bytes, written as 20 groups of 5 characters in 5 lines of 4:
 
 The check value says whether what was restored is the key, and is inside of what is split: so fewer codes than needed
 tell nothing whatever, not even to who could compute without limit. Every group has four characters of Crockford's
-base32, which no eye takes for each other, and a fifth that checks them and their place: so a typing error is found, with
-the group that it is in. The checksum is for what slips through that.
+base32, which no eye takes for each other, and a fifth that checks them and their place: so a typing error is found,
+with the group that it is in. The checksum is for what slips through that.
 
 Nothing here reads, writes or prints; texts of errors name codes and groups by their place and repeat none.
 """
@@ -170,7 +170,7 @@ def read_codes(text: str) -> list[RecoveryCode]:
 
 
 def groups_of(line: str, code: int, before: int) -> list[str]:
-    """The groups in a line of the code that is the `code`th, with `before` groups before; UsageError where one is wrong.
+    """The groups in a line of the `code`th code, with `before` groups before it; UsageError where one is wrong.
 
     Small letters are read too, and hyphens in place of spaces; where groups are written together they are told apart.
     """
@@ -242,7 +242,7 @@ def _groups(content: bytes) -> list[str]:
 
 
 def _check_character(values: list[int], place: int) -> int:
-    """Place + Σ 2^(i+1) × value i over GF(32): differs for one changed character, two neighbours or two groups swapped."""
+    """Place + Σ 2^(i+1) × value i over GF(32): tells of a changed character, and of neighbours or groups swapped."""
     check, weight = place, 1
     for value in values:
         weight = _times_two(weight)
