@@ -223,7 +223,9 @@ def test_with_the_real_library_and_a_backend_of_ours(home: Path) -> None:
     library = pytest.importorskip("keyring")
     entries = MemoryKeyring()
     methods: dict[str, Any] = {
-        name: staticmethod(getattr(entries, name)) for name in ("get_password", "set_password", "delete_password")
+        "get_password": lambda _self, *entry: entries.get_password(*entry),
+        "set_password": lambda _self, *entry: entries.set_password(*entry),
+        "delete_password": lambda _self, *entry: entries.delete_password(*entry),
     }
     base = importlib.import_module("keyring.backend").KeyringBackend
     former = library.get_keyring()
