@@ -12,7 +12,7 @@ from typing import Optional
 
 import typer
 
-from admin.vault_commands import PASSPHRASE_FILE, choose_passphrase, vault_folder
+from admin.vault_commands import PASSPHRASE_FILE, choose_passphrase, keep_keyring_true, vault_folder
 from common.errors import NotFoundError, TesseraError, UsageError
 from common.files import read_limited, write_private
 from common.passphrase import read_passphrase
@@ -79,7 +79,9 @@ def restore(
     restored = restore_key(codes)
     for number in restored.altered:
         complain(f"code number {number} of the kit was altered; it was left out, and the others agree without it")
-    folder.keep(restored.key, choose_passphrase(passphrase_file, prompt="New passphrase for the vault: "))
+    passphrase = choose_passphrase(passphrase_file, prompt="New passphrase for the vault: ")
+    folder.keep(restored.key, passphrase)
+    keep_keyring_true(passphrase)
     print(f"restored the vault: {folder.key_path}")
     complain("its key is confirmed to be the one that the codes were made from")
 

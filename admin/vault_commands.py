@@ -27,7 +27,9 @@ def create(passphrase_file: Optional[Path] = PASSPHRASE_FILE) -> None:
     """Make a new vault on this machine."""
     folder = vault_folder()
     folder.require_none()
-    folder.create(choose_passphrase(passphrase_file, prompt="Passphrase for the new vault: "))
+    chosen = choose_passphrase(passphrase_file, prompt="Passphrase for the new vault: ")
+    folder.create(chosen)
+    keep_keyring_true(chosen)
     print(f"made a vault: {folder.key_path}")
     complain("keep a copy of this file somewhere safe (admin.py vault export FILE):")
     complain("without it or without its passphrase nobody, not even you, gets an image back,")
@@ -59,7 +61,9 @@ def import_(
     except FileNotFoundError:
         raise NotFoundError(f"no such file: {file}") from None
     folder = vault_folder()
-    folder.import_key_file(content, read_passphrase(passphrase_file))
+    chosen = read_passphrase(passphrase_file, ask_keyring=False)
+    folder.import_key_file(content, chosen)
+    keep_keyring_true(chosen)
     print(f"imported the vault: {folder.key_path}")
 
 
@@ -79,9 +83,7 @@ def passphrase(
     print("changed the passphrase")
     complain("copies of the key file made before still open with the old one; replace them:")
     complain("admin.py vault export FILE")
-    if system_keyring.is_stored(home()):
-        system_keyring.store(home(), new)
-        complain("the keyring has the new one, too")
+    keep_keyring_true(new)
 
 
 def choose_passphrase(file: Optional[Path], *, prompt: str, variable: str = VARIABLE) -> str:
@@ -89,6 +91,13 @@ def choose_passphrase(file: Optional[Path], *, prompt: str, variable: str = VARI
     passphrase = read_passphrase(file, prompt=prompt, confirm=True, variable=variable)
     check_new_passphrase(passphrase)
     return passphrase
+
+
+def keep_keyring_true(passphrase: str) -> None:
+    """Where the keyring had this machine's vault's passphrase, it has the one that opens the vault from now on."""
+    if system_keyring.is_stored(home()):
+        system_keyring.store(home(), passphrase)
+        complain("the keyring has the new passphrase, too")
 
 
 def vault_folder() -> VaultFolder:

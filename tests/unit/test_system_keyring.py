@@ -209,6 +209,16 @@ def test_a_changed_passphrase_is_changed_in_the_keyring_too(
     assert list(keyring.entries.values()) == ["five other words for it"]
 
 
+def test_a_vault_that_takes_the_place_of_another_has_its_passphrase_in_the_keyring(
+    home: Path, keyring: MemoryKeyring, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    system_keyring.store(home, "of a vault that was moved away")
+    monkeypatch.setenv("TESSERA_PASSPHRASE", WORDS)
+    assert vault("create") == 0
+    monkeypatch.delenv("TESSERA_PASSPHRASE")
+    assert read_passphrase(None) == WORDS
+
+
 def test_a_changed_passphrase_puts_nothing_into_a_keyring_that_had_nothing(
     home: Path, keyring: MemoryKeyring, monkeypatch: pytest.MonkeyPatch
 ) -> None:
