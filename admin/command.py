@@ -9,6 +9,8 @@ import typer
 
 from admin.device_commands import rebalance, retire, status
 from admin.image_commands import delete, repair, undelete, verify
+from admin.keyring_commands import keyring
+from admin.recovery_commands import recovery, restore
 from admin.vault_commands import vault
 from common.errors import UsageError
 from common.files import locked
@@ -50,6 +52,9 @@ def join(
 
 for command in (status, verify, repair, delete, undelete, retire, rebalance):
     commands.command()(command)
+for command in (recovery, restore):
+    vault.command()(command)
+vault.add_typer(keyring, name="keyring")
 commands.add_typer(vault, name="vault")
 
 

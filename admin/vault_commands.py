@@ -8,10 +8,11 @@ from typing import Optional
 
 import typer
 
+from common import system_keyring
 from common.errors import NotFoundError, UsageError
 from common.files import read_limited, write_private
 from common.home import home
-from common.passphrase import read_passphrase
+from common.passphrase import VARIABLE, check_new_passphrase, read_passphrase
 from common.program import application, complain
 from common.vault.folder import VaultFolder
 
@@ -24,19 +25,21 @@ _MAX_KEY_FILE = 4096
 @vault.command()
 def create(passphrase_file: Optional[Path] = PASSPHRASE_FILE) -> None:
     """Make a new vault on this machine."""
-    folder = _vault_folder()
-    if folder.key_path.exists():
-        raise UsageError(f"there is a vault in {folder.folder} already; it was not touched")
-    folder.create(read_passphrase(passphrase_file, prompt="Passphrase for the new vault: ", confirm=True))
+    folder = vault_folder()
+    folder.require_none()
+    chosen = choose_passphrase(passphrase_file, prompt="Passphrase for the new vault: ")
+    folder.create(chosen)
+    keep_keyring_true(chosen)
     print(f"made a vault: {folder.key_path}")
     complain("keep a copy of this file somewhere safe (admin.py vault export FILE):")
-    complain("without it or without its passphrase nobody, not even you, gets an image back")
+    complain("without it or without its passphrase nobody, not even you, gets an image back,")
+    complain("save with recovery codes, which you can write down: admin.py vault recovery")
 
 
 @vault.command()
 def export(file: str = typer.Argument(..., help="Where to write the vault key file; - is stdout.")) -> None:
     """Copy the vault key file, for a backup or another machine. It stays wrapped by the passphrase."""
-    content = _vault_folder().key_file()
+    content = vault_folder().key_file()
     if file == "-":
         sys.stdout.buffer.write(content)
         return
@@ -57,8 +60,10 @@ def import_(
         content = read_limited(file, _MAX_KEY_FILE)
     except FileNotFoundError:
         raise NotFoundError(f"no such file: {file}") from None
-    folder = _vault_folder()
-    folder.import_key_file(content, read_passphrase(passphrase_file))
+    folder = vault_folder()
+    chosen = read_passphrase(passphrase_file, ask_keyring=False)
+    folder.import_key_file(content, chosen)
+    keep_keyring_true(chosen)
     print(f"imported the vault: {folder.key_path}")
 
 
@@ -70,17 +75,31 @@ def passphrase(
     ),
 ) -> None:
     """Change the vault's passphrase; nothing that is stored changes."""
-    folder = _vault_folder()
+    folder = vault_folder()
     old = read_passphrase(passphrase_file, prompt="Passphrase now: ")
     folder.unlock(old)
-    folder.change_passphrase(old, _new_passphrase(new_passphrase_file))
+    new = choose_passphrase(new_passphrase_file, prompt="New passphrase: ", variable="TESSERA_NEW_PASSPHRASE")
+    folder.change_passphrase(old, new)
     print("changed the passphrase")
-    complain("copies of the key file made before still open with the old one")
+    complain("copies of the key file made before still open with the old one; replace them:")
+    complain("admin.py vault export FILE")
+    keep_keyring_true(new)
 
 
-def _new_passphrase(file: Optional[Path]) -> str:
-    return read_passphrase(file, prompt="New passphrase: ", confirm=True, variable="TESSERA_NEW_PASSPHRASE")
+def choose_passphrase(file: Optional[Path], *, prompt: str, variable: str = VARIABLE) -> str:
+    """A new passphrase, from where passphrases come from; UsageError where it is too weak."""
+    passphrase = read_passphrase(file, prompt=prompt, confirm=True, variable=variable)
+    check_new_passphrase(passphrase)
+    return passphrase
 
 
-def _vault_folder() -> VaultFolder:
+def keep_keyring_true(passphrase: str) -> None:
+    """Where the keyring had this machine's vault's passphrase, it has the one that opens the vault from now on."""
+    if system_keyring.is_stored(home()):
+        system_keyring.store(home(), passphrase)
+        complain("the keyring has the new passphrase, too")
+
+
+def vault_folder() -> VaultFolder:
+    """The vault on this machine; there may be none yet."""
     return VaultFolder(home())

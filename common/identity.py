@@ -12,6 +12,7 @@ from zmq.utils import z85
 
 from common.errors import IntegrityError
 from common.files import read_limited, write_private
+from common.libraries import require_libzmq
 from common.protocol.identifiers import device_id
 
 KEY_SIZE = 32
@@ -20,18 +21,20 @@ _MAX_FILE = 4096
 
 @dataclass(frozen=True)
 class KeyPair:
-    """A CURVE key pair, 32 raw bytes each."""
+    """A CURVE key pair, 32 raw bytes each; TesseraError where this machine's libzmq will not do."""
 
     public: bytes
     secret: bytes = field(repr=False)
 
     @classmethod
     def generate(cls) -> KeyPair:
+        require_libzmq()
         public, secret = zmq.curve_keypair()
         return cls(z85.decode(public), z85.decode(secret))
 
     @classmethod
     def from_secret(cls, secret: bytes) -> KeyPair:
+        require_libzmq()
         return cls(z85.decode(zmq.curve_public(z85.encode(secret))), secret)
 
     @property

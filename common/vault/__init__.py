@@ -4,8 +4,9 @@
     key_file   the vault key at rest, under a passphrase
     sealing    the segments of one encoding, under its own data key
     mapping    what ties a data key to an image, sealed under the vault key
+    recovery   the vault key in codes that people write down, by Shamir's scheme (`secret_sharing`)
 
-These four take bytes and give bytes, without socket or disk. Two more keep what they make on this machine:
+These take bytes and give bytes, without socket or disk. Two more keep what they make on this machine:
 
     folder     the key file, and sealed mappings
     seen       the sealed index of files already stored

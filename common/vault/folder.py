@@ -3,6 +3,7 @@
     vault/vault.key                              the vault key, wrapped by the passphrase (`key_file`), mode 0600
     vault/mappings/<object id>-<encoding id>     sealed mappings, as they also lie beside every share
     vault/seen                                   the sealed index of files already stored (`seen`)
+    vault/keyring                                where the passphrase is in the system's keyring (`system_keyring`)
 
 The mappings here are a copy that saves asking the devices; whatever is missing or damaged is fetched from them.
 """
@@ -16,6 +17,7 @@ from typing import Optional
 
 from common.errors import NotFoundError, TesseraError, UsageError
 from common.files import make_folder, read_limited, rename_over, write_private
+from common.libraries import require_openssl
 from common.vault.key_file import create_key_file, open_key_file
 from common.vault.keys import VaultKey
 from common.vault.mapping import MAX_SEALED_MAPPING, Mapping, open_mapping
@@ -24,7 +26,10 @@ _MAX_KEY_FILE = 4096
 
 
 class VaultFolder:
+    """The vault in a home folder; TesseraError where this machine's OpenSSL will not do."""
+
     def __init__(self, home: Path) -> None:
+        require_openssl()
         self.folder = home / "vault"
         self.key_path = self.folder / "vault.key"
         self._mappings = self.folder / "mappings"
@@ -34,8 +39,17 @@ class VaultFolder:
     def create(self, passphrase: str) -> VaultKey:
         """A new vault; UsageError where there is one."""
         key = VaultKey.generate()
-        self._keep_new(create_key_file(key, passphrase))
+        self.keep(key, passphrase)
         return key
+
+    def keep(self, key: VaultKey, passphrase: str) -> None:
+        """A vault of a key that exists, as recovery codes give it back; UsageError where there is a vault."""
+        self._keep_new(create_key_file(key, passphrase))
+
+    def require_none(self) -> None:
+        """UsageError where there is a vault: asked before a person is, and again when one is kept."""
+        if self.key_path.exists():
+            raise self._present()
 
     def unlock(self, passphrase: str) -> VaultKey:
         """The vault key; NotFoundError where there is no vault, RefusedError where the passphrase is wrong."""
@@ -49,7 +63,8 @@ class VaultFolder:
             raise NotFoundError(
                 f"there is no vault in {self.folder}",
                 advice="make one with `python admin/admin.py vault create`, "
-                "or bring yours from another machine with `python admin/admin.py vault import FILE`",
+                "bring yours from another machine with `python admin/admin.py vault import FILE`, "
+                "or restore it from recovery codes with `python admin/admin.py vault restore`",
             ) from None
 
     def import_key_file(self, content: bytes, passphrase: str) -> VaultKey:
@@ -59,17 +74,24 @@ class VaultFolder:
         return key
 
     def change_passphrase(self, old: str, new: str) -> None:
-        """Wrap the same key anew; nothing that is stored changes."""
+        """Wrap the same key anew; nothing that is stored changes.
+
+        RefusedError where the old passphrase is wrong. The new file replaces the old one whole and durably: whatever
+        happens meanwhile, one of the two is there.
+        """
         write_private(self.key_path, create_key_file(self.unlock(old), new))
 
     def _keep_new(self, content: bytes) -> None:
         try:
             write_private(self.key_path, content, replace=False)
         except FileExistsError:
-            raise UsageError(
-                f"there is a vault in {self.folder} already; it was not touched",
-                advice="set TESSERA_HOME to keep another one beside it",
-            ) from None
+            raise self._present() from None
+
+    def _present(self) -> UsageError:
+        return UsageError(
+            f"there is a vault in {self.folder} already; it was not touched",
+            advice="set TESSERA_HOME to keep another one beside it",
+        )
 
     # --- the mappings
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import copy
 import string
 
@@ -92,6 +93,16 @@ def test_an_invite_with_any_character_changed_is_refused(host: str) -> None:
         for other in "a2b7z-=018 é\0":
             if other != character:
                 assert_refused(printed[:place] + other + printed[place + 1 :])
+
+
+@pytest.mark.parametrize("host", ["h", "ho", "hos", "host", "hosts"])
+def test_every_bit_of_an_invite_counts(host: str) -> None:
+    prefix, role, rest = invite(host).encode().split("-")
+    content = base64.b32decode(rest.upper() + "=" * (-len(rest) % 8))
+    for bit in range(8 * len(content)):
+        damaged = bytearray(content)
+        damaged[bit // 8] ^= 1 << bit % 8
+        assert_refused(f"{prefix}-{role}-{base64.b32encode(damaged).decode().rstrip('=').lower()}")
 
 
 @pytest.mark.parametrize("host", ["h", "ho", "hos", "host", "hosts"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import threading
 import traceback
 from typing import Any
@@ -170,6 +171,23 @@ def test_every_byte_of_the_parameters_counts(file: bytes) -> None:
     for offset in range(26, 38):
         for mask in (1, 0x80, 0xFF):
             _must_fail(_changed(file, offset, mask))
+
+
+def test_every_bit_counts_whatever_argon2id_makes_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All 1040 bits, with a cheap function in Argon2id's place that depends on all that Argon2id does."""
+    monkeypatch.setattr(key_file, "Argon2id", CheapDerivation)
+    cheap = create_key_file(VaultKey(RAW_KEY), PASSPHRASE)
+    assert open_key_file(cheap, PASSPHRASE).reveal() == RAW_KEY
+    for bit in range(8 * KEY_FILE_SIZE):
+        _must_fail(_changed(cheap, bit // 8, 1 << bit % 8))
+
+
+class CheapDerivation:
+    def __init__(self, **parameters: object) -> None:
+        self._parameters = repr(sorted(parameters.items())).encode()
+
+    def derive(self, secret: bytes) -> bytes:
+        return hashlib.sha256(self._parameters + secret).digest()
 
 
 def test_a_key_file_cut_anywhere_is_damaged(file: bytes, no_derivation: None) -> None:

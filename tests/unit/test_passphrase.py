@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from common.errors import NotFoundError, RefusedError, TesseraError, UsageError
-from common.passphrase import read_passphrase
+from common.passphrase import check_new_passphrase, read_passphrase
 
 
 class Terminal:
@@ -115,3 +116,38 @@ def test_a_file_too_large_for_a_passphrase_is_refused(tmp_path: Path) -> None:
     (tmp_path / "words").write_bytes(bytes(70_000))
     with pytest.raises(TesseraError, match="words"):
         read_passphrase(tmp_path / "words")
+
+
+# --- new ones
+
+
+@pytest.mark.parametrize(
+    "weak", ["", "a", "1234567", "pässwrd", "e\u0301" * 7, "aaaaaaaaaaaaaaaa", "abcabcabcabc", " " * 20]
+)
+def test_a_new_passphrase_too_short_or_too_uniform_is_refused_without_repeating_it(weak: str) -> None:
+    with pytest.raises(UsageError, match="at least") as raised:
+        check_new_passphrase(weak)
+    assert "four or more words" in (raised.value.advice or "")
+    assert len(weak) < 2 or weak not in str(raised.value)
+
+
+@pytest.mark.parametrize("short", ["password", "Tr0ub4dor&3", "пароль12"])
+def test_a_short_one_is_taken_with_a_warning_that_does_not_repeat_it(
+    caplog: pytest.LogCaptureFixture, short: str
+) -> None:
+    check_new_passphrase(short)
+    (record,) = caplog.records
+    assert record.levelno == logging.WARNING
+    assert "short" in record.getMessage()
+    assert short not in record.getMessage()
+
+
+@pytest.mark.parametrize("good", ["four words for keeping", "fünfzehn Zeichen", "x" * 12 + "abcdef"])
+def test_a_long_one_is_taken_without_a_word(caplog: pytest.LogCaptureFixture, good: str) -> None:
+    check_new_passphrase(good)
+    assert not caplog.records
+
+
+def test_a_passphrase_that_is_there_already_is_never_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TESSERA_PASSPHRASE", "old")
+    assert read_passphrase(None) == "old"

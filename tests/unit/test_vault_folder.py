@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import stat
 import sys
 from pathlib import Path
+from typing import Callable
 
 import pytest
 
+from common import files
 from common.errors import IntegrityError, NotFoundError, RefusedError, UsageError
 from common.vault import key_file
 from common.vault.folder import VaultFolder
@@ -51,6 +55,7 @@ def test_without_a_vault_one_is_told_how_to_get_one(vault: VaultFolder) -> None:
         vault.unlock("any")
     assert "vault create" in (raised.value.advice or "")
     assert "vault import" in (raised.value.advice or "")
+    assert "vault restore" in (raised.value.advice or "")
 
 
 def test_a_key_file_opens_on_another_machine(vault: VaultFolder, tmp_path: Path) -> None:
@@ -86,6 +91,74 @@ def test_a_new_passphrase_opens_the_same_vault_and_the_old_one_no_more(vault: Va
     assert vault.unlock("new") == key
     with pytest.raises(RefusedError):
         vault.unlock("old")
+
+
+def test_a_new_passphrase_changes_the_key_file_and_nothing_else(vault: VaultFolder) -> None:
+    vault.create("old")
+    vault.keep_mapping(OBJECT_ID, ENCODING_ID, SEALED)
+    kept = {path: path.read_bytes() for path in vault.folder.rglob("*") if path.is_file()}
+    vault.change_passphrase("old", "new")
+    now = {path: path.read_bytes() for path in vault.folder.rglob("*") if path.is_file()}
+    assert [path for path in kept if now[path] != kept[path]] == [vault.key_path]
+    assert now.keys() == kept.keys()
+
+
+@pytest.mark.parametrize("step", ["sync_file", "rename"])
+def test_a_change_of_passphrase_that_is_cut_short_leaves_the_vault_as_it_was(
+    vault: VaultFolder, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    """Before its new name, the old file is untouched; and it gets that name only after it was synced."""
+    key = vault.create("old")
+    before = vault.key_file()
+    steps: list[str] = []
+    real_sync, real_replace = files.sync_file, os.replace
+
+    def sync(descriptor: int) -> None:
+        steps.append("sync_file")
+        if step == "sync_file":
+            raise OSError(errno.EIO, "fault")
+        real_sync(descriptor)
+
+    def replace(source: Path, target: Path) -> None:
+        steps.append("rename")
+        if step != "sync_file":
+            raise OSError(errno.EIO, "fault")
+        real_replace(source, target)
+
+    monkeypatch.setattr(files, "sync_file", sync)
+    monkeypatch.setattr(os, "replace", replace)
+    with pytest.raises(OSError, match="fault"):
+        vault.change_passphrase("old", "new")
+    assert steps == (["sync_file"] if step == "sync_file" else ["sync_file", "rename"])
+    assert vault.key_file() == before
+    assert vault.unlock("old") == key
+    assert [path.name for path in vault.folder.iterdir()] == ["vault.key"]
+
+
+def test_a_change_of_passphrase_is_durable_when_it_returns(vault: VaultFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    vault.create("old")
+    steps: list[str] = []
+
+    def noted(step: str, real: Callable[..., None]) -> Callable[..., None]:
+        def call(*arguments: object) -> None:
+            steps.append(step)
+            real(*arguments)
+
+        return call
+
+    monkeypatch.setattr(files, "sync_file", noted("file", files.sync_file))
+    monkeypatch.setattr(os, "replace", noted("rename", os.replace))
+    monkeypatch.setattr(files, "sync_folder", noted("folder", files.sync_folder))
+    vault.change_passphrase("old", "new")
+    assert steps == ["file", "rename", "folder"]
+
+
+def test_a_copy_of_the_old_key_file_still_opens_with_the_old_passphrase(vault: VaultFolder) -> None:
+    """Which is why the command says so: a change of passphrase is no change of key."""
+    key = vault.create("old")
+    copy = vault.key_file()
+    vault.change_passphrase("old", "new")
+    assert key_file.open_key_file(copy, "old") == key
 
 
 def test_changing_needs_the_old_passphrase(vault: VaultFolder) -> None:

@@ -1,0 +1,132 @@
+"""The recovery kit's commands: print codes that restore the vault key, and restore it from them.
+
+Codes go to stdout or into a new file that only its owner may read, and come from a file, from stdin or from a person
+at the terminal. They are never an argument, and no message or log line repeats any of one.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Optional
+
+import typer
+
+from admin.vault_commands import PASSPHRASE_FILE, choose_passphrase, keep_keyring_true, vault_folder
+from common.errors import NotFoundError, TesseraError, UsageError
+from common.files import read_limited, write_private
+from common.passphrase import read_passphrase
+from common.program import complain
+from common.vault.recovery import (
+    GROUPS_IN_CODE,
+    GROUPS_IN_LINE,
+    RecoveryCode,
+    code_of,
+    groups_of,
+    make_codes,
+    read_codes,
+    require_one_kit,
+    restore_key,
+)
+
+_MAX_CODES_FILE = 64 * 1024
+
+_SHEET = """\
+# Tessera recovery code {number} of {of}, set {set_name}
+# Any {need} codes of this set, with different numbers, open the whole vault, whatever its passphrase is.
+# Keep each in another place or with another person, on paper. To restore, on any machine with Tessera:
+#   python admin/admin.py vault restore
+# Digits, and all letters but I, L, O, U. Small letters count as capitals. Lines with # are no part of the code.
+"""
+
+
+def recovery(
+    of: int = typer.Option(5, help="How many codes to make, at most 16."),
+    need: int = typer.Option(3, help="How many of them restore the vault, at least 2."),
+    file: Optional[Path] = typer.Option(None, help="Write the codes into this new file instead of to stdout."),
+    passphrase_file: Optional[Path] = PASSPHRASE_FILE,
+) -> None:
+    """Print recovery codes for the vault, to be written down: some of them restore it without file and passphrase."""
+    folder = vault_folder()
+    folder.key_file()  # without a vault, nobody is asked for a passphrase
+    codes = make_codes(folder.unlock(read_passphrase(passphrase_file)), need, of)
+    sheets = [
+        _SHEET.format(number=code.number, of=of, need=need, set_name=code.set_name) + "\n".join(code.lines()) + "\n"
+        for code in codes
+    ]
+    text = "\n".join(sheets)
+    if file is None:
+        print(text, end="")
+    else:
+        try:
+            write_private(file, text.encode("ascii"), replace=False)
+        except FileExistsError:
+            raise UsageError(f"{file} exists already; it was not touched") from None
+        print(f"wrote {file}")
+        complain("print it, hand the codes out, and then remove the file: it opens the vault to whoever reads it")
+    complain(f"any {need} of these {of} codes open the vault; {need - 1} tell nothing")
+    complain("a new passphrase does not change them; a new vault key (vault rotate) needs a new kit")
+
+
+def restore(
+    file: Optional[str] = typer.Argument(None, help="File with the codes; - is stdin. Without it you are asked."),
+    passphrase_file: Optional[Path] = PASSPHRASE_FILE,
+) -> None:
+    """Restore the vault key from recovery codes, into a new key file on this machine under a new passphrase."""
+    folder = vault_folder()
+    folder.require_none()  # nobody types codes in vain
+    codes = _asked() if file is None and sys.stdin.isatty() else read_codes(_read(file or "-"))
+    restored = restore_key(codes)
+    for number in restored.altered:
+        complain(f"code number {number} of the kit was altered; it was left out, and the others agree without it")
+    passphrase = choose_passphrase(passphrase_file, prompt="New passphrase for the vault: ")
+    folder.keep(restored.key, passphrase)
+    keep_keyring_true(passphrase)
+    print(f"restored the vault: {folder.key_path}")
+    complain("its key is confirmed to be the one that the codes were made from")
+
+
+def _read(file: str) -> str:
+    try:
+        content = sys.stdin.buffer.read(_MAX_CODES_FILE) if file == "-" else read_limited(Path(file), _MAX_CODES_FILE)
+        return content.decode("utf-8")
+    except FileNotFoundError:
+        raise NotFoundError(f"no such file: {file}") from None
+    except OSError as error:
+        raise UsageError(f"{file} cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise UsageError(f"{file} is not UTF-8 text") from None
+
+
+def _asked() -> list[RecoveryCode]:
+    """Codes as a person types them, line by line, until there are enough; a line with a fault is asked for again."""
+    codes: list[RecoveryCode] = []
+    while not codes or len({code.number for code in codes}) < codes[0].need:
+        more = f" of {codes[0].need}" if codes else ""
+        complain(f"code {len(codes) + 1}{more}, in the 5 lines that are on the paper:")
+        try:
+            code = _asked_code(len(codes) + 1)
+            require_one_kit([*codes, code])
+        except TesseraError as error:
+            complain(f"  {error}")
+            complain("  type this code again, or another one")
+            continue
+        if any(code.number == former.number for former in codes):
+            complain("  this code was given before; type another one")
+            continue
+        codes.append(code)
+    return codes
+
+
+def _asked_code(number: int) -> RecoveryCode:
+    groups: list[str] = []
+    while len(groups) < GROUPS_IN_CODE:
+        print(f"  line {len(groups) // GROUPS_IN_LINE + 1}: ", end="", file=sys.stderr, flush=True)
+        line = sys.stdin.readline()
+        if not line:
+            raise typer.Abort  # the end of the input is no code
+        try:
+            groups += groups_of(line, number, len(groups)) if line.strip() else []
+        except UsageError as error:
+            complain(f"  {error}: type this line again")
+    return code_of(groups, number)

@@ -1,0 +1,120 @@
+"""Each parser refuses what it must, with the failure that was promised: the vectors of tests/vectors/formats."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+from typing import Any, Callable
+
+import numpy as np
+import pytest
+
+from broker.members import MembersFile
+from common import errors
+from common.errors import TesseraError
+from common.home import load_brokers
+from common.identity import load_key_pair
+from common.invite import decode_invite
+from common.protocol import device_messages
+from common.protocol.codec import unpack_header
+from common.protocol.envelope import decode_envelope
+from common.recipe import decode_recipe
+from common.vault.key_file import open_key_file
+from common.vault.keys import VaultKey
+from common.vault.mapping import open_mapping
+from common.vault.recovery import read_codes, restore_key
+from common.vault.sealing import DataKey, SegmentOpener
+from tests.vectors.formats import FILE, read_vectors
+from tests.vectors.formats.generate import content
+from tests.vectors.vault.reference import ENCODING_ID
+from worker.disk import Disk
+from worker.reading import OpenShare
+from worker.tombstones import decode_tombstone
+
+VECTORS = read_vectors()
+Inputs = dict[str, Any]
+
+
+def key_file(data: bytes, inputs: Inputs, _folder: Path) -> object:
+    return open_key_file(data, inputs["passphrase"])
+
+
+def mapping(data: bytes, inputs: Inputs, _folder: Path) -> object:
+    key, object_id, encoding_id = (bytes.fromhex(inputs[name]) for name in ("vault_key", "object_id", "encoding_id"))
+    return open_mapping(VaultKey(key), data, object_id, encoding_id)
+
+
+def segment(data: bytes, inputs: Inputs, _folder: Path) -> object:
+    key, encoding_id = bytes.fromhex(inputs["data_key"]), bytes.fromhex(inputs["encoding_id"])
+    opener = SegmentOpener(DataKey(key), encoding_id, inputs["k"], inputs["n"])
+    out = np.zeros(max(len(data), 16), np.uint8)
+    return opener.open(inputs["number"], np.frombuffer(data, np.uint8), inputs["is_last"], out)
+
+
+def recovery_codes(data: bytes, _inputs: Inputs, _folder: Path) -> object:
+    return restore_key(read_codes(data.decode("utf-8"))).key
+
+
+def share_file(data: bytes, _inputs: Inputs, folder: Path) -> object:
+    (folder / "share").write_bytes(data)
+    with contextlib.closing(OpenShare(Disk(), folder / "share", ENCODING_ID, 1)) as share:
+        return share.information
+
+
+def member_list(data: bytes, _inputs: Inputs, folder: Path) -> object:
+    (folder / "members.json").write_bytes(data)
+    return MembersFile(folder)
+
+
+def from_file(load: Callable[[Path], object]) -> Callable[[bytes, Inputs, Path], object]:
+    def read(data: bytes, _inputs: Inputs, folder: Path) -> object:
+        (folder / "file").write_bytes(data)
+        return load(folder / "file")
+
+    return read
+
+
+READERS: dict[str, Callable[[bytes, Inputs, Path], object]] = {
+    "key file": key_file,
+    "mapping": mapping,
+    "segment": segment,
+    "recovery codes": recovery_codes,
+    "recipe": lambda data, _inputs, _folder: decode_recipe(data),
+    "share file": share_file,
+    "tombstone": lambda data, _inputs, _folder: decode_tombstone(data),
+    "envelope": lambda data, _inputs, _folder: decode_envelope(data),
+    "header": lambda data, inputs, _folder: unpack_header(data, getattr(device_messages, inputs["header"])),
+    "invite": lambda data, _inputs, _folder: decode_invite(data.decode("utf-8")),
+    "list of members": member_list,
+    "CURVE key": from_file(load_key_pair),
+    "list of brokers": from_file(load_brokers),
+}
+
+
+@pytest.mark.parametrize("vector", VECTORS, ids=lambda vector: f"{vector['kind']}: {vector['name']}")
+def test_a_parser_passes_or_refuses_as_it_must(vector: dict[str, Any], tmp_path: Path) -> None:
+    data, inputs, expected = bytes.fromhex(vector["bytes_hex"]), vector["inputs"], vector["expect"]
+    if expected == "ok":
+        read = READERS[vector["kind"]](data, inputs, tmp_path)
+        assert read is not None
+        if isinstance(read, VaultKey) and "vault_key" in inputs:
+            assert read.reveal().hex() == inputs["vault_key"]
+        return
+    with pytest.raises(TesseraError) as raised:
+        READERS[vector["kind"]](data, inputs, tmp_path)
+    assert raised.type is getattr(errors, expected["error"])
+    assert raised.value.exit_code == expected["exit_code"]
+    assert expected["words"] in str(raised.value)
+
+
+def test_there_are_at_least_a_hundred_and_three_quarters_must_fail() -> None:
+    refused = [vector for vector in VECTORS if vector["expect"] != "ok"]
+    assert len(VECTORS) >= 100
+    assert len(refused) >= 75
+    assert {vector["kind"] for vector in VECTORS} == set(READERS)
+    names = [(vector["kind"], vector["name"]) for vector in VECTORS]
+    assert len(set(names)) == len(names)
+
+
+def test_the_vectors_are_what_their_generator_writes() -> None:
+    assert FILE.read_text(encoding="ascii") == content()

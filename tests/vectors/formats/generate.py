@@ -1,0 +1,24 @@
+"""Writes the vectors of what must be refused: python -m tests.vectors.formats.generate"""
+
+from __future__ import annotations
+
+import json
+
+from tests.vectors.formats import FILE
+from tests.vectors.formats.rows import Row
+from tests.vectors.formats.stored_rows import stored_rows
+from tests.vectors.formats.vault_rows import vault_rows
+from tests.vectors.formats.wire_rows import wire_rows
+
+
+def rows() -> list[Row]:
+    """All of them. Contact cards come here, from a module of their own."""
+    return [*vault_rows(), *stored_rows(), *wire_rows()]
+
+
+def content() -> str:
+    return json.dumps(rows(), indent=1) + "\n"
+
+
+if __name__ == "__main__":
+    FILE.write_bytes(content().encode("ascii"))

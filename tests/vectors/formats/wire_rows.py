@@ -1,0 +1,175 @@
+"""Envelopes, headers, invites, and the lists and keys kept as JSON: what comes from others, or from who edits files."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from typing import Any
+
+from tests.vectors.formats.rows import Row, bad, good
+from tests.vectors.formats.stored_rows import packed
+from tests.vectors.vault.reference import ENCODING_ID
+
+ONE_TIME = bytes(range(32))
+BROKER_KEY = bytes(range(100, 132))
+BROKER = ["broker.lan", 5570, 5571, BROKER_KEY]
+
+
+def envelope(
+    *, magic: bytes = b"TSR1", kind: int = 1, operation: int = 36, zero: int = 0, rest: bytes = bytes(52)
+) -> bytes:
+    return magic + bytes([kind, operation]) + zero.to_bytes(2, "big") + rest
+
+
+def envelopes() -> list[Row]:
+    def row(name: str, data: bytes, words: str) -> Row:
+        return bad("envelope", name, data, "ProtocolError", words)
+
+    return [
+        good("envelope", "as it should be", envelope()),
+        good("envelope", "a reply", envelope(kind=2)),
+        row("empty", b"", "an envelope has 60 bytes, this one 0"),
+        row("last byte missing", envelope()[:-1], "this one 59"),
+        row("one byte behind", envelope() + b"\0", "this one 61"),
+        row("another magic", envelope(magic=b"TSR0"), "no envelope of protocol version"),
+        row("bytes that are kept zero", envelope(zero=1), "no envelope of protocol version"),
+        row("kind 0", envelope(kind=0), "unknown kind or operation"),
+        row("kind 9", envelope(kind=9), "unknown kind or operation"),
+        row("operation 0", envelope(operation=0), "unknown kind or operation"),
+        row("operation 255", envelope(operation=255), "unknown kind or operation"),
+    ]
+
+
+def headers() -> list[Row]:
+    opening: list[Any] = [ENCODING_ID, 1, 2, 3, 64, 0]
+
+    def changed(place: int, value: object) -> bytes:
+        return packed([*opening[:place], value, *opening[place + 1 :]])
+
+    def row(name: str, data: bytes, words: str = "without the expected shape (Open)", header: str = "Open") -> Row:
+        return bad("header", name, data, "ProtocolError", words, header=header)
+
+    return [
+        good("header", "an opening", packed(opening), header="Open"),
+        good("header", "a commit", packed([ENCODING_ID, 1]), header="Commit"),
+        row("empty", b""),
+        row("no msgpack", b"\xc1"),
+        row("cut", packed(opening)[:-1]),
+        row("more behind", packed(opening) + b"\0"),
+        row("a field missing", packed(opening[:4])),
+        row("a map in an array's place", packed({"share": 1})),
+        row("encoding id of 15 bytes", changed(0, bytes(15))),
+        row("encoding id as text", changed(0, "0123456789abcdef")),
+        row("share 64", changed(1, 64)),
+        row("share −1", changed(1, -1)),
+        row("k of 0", changed(2, 0)),
+        row("n as a float", changed(3, 3.0)),
+        row("n as true", changed(3, True)),
+        row("blocks over 4 MiB", changed(4, 2**22 + 1)),
+        row("more bytes than can be counted", changed(5, 2**53)),
+        row("over 4 KiB", packed([ENCODING_ID, 1, 2, 3, 64, 0, bytes(4096)]), "over the limit of 4096"),
+        row("nested 3000 deep", b"\x91" * 3000),
+        row("arrays of 2^32 entries", b"\xdd\xff\xff\xff\xff" * 3),
+        row("an append without a digest", packed([ENCODING_ID, 1, 0]), "(Append)", "Append"),
+        row("a digest of 31 bytes", packed([ENCODING_ID, 1, 0, bytes(31)]), "(Append)", "Append"),
+        row("65 blocks fetched at once", packed([[[ENCODING_ID, 1, 0]] * 65]), "(Fetch)", "Fetch"),
+        row("a delete with a short capability", packed([ENCODING_ID, bytes(31), 1, 0, 0]), "(Delete)", "Delete"),
+    ]
+
+
+def invite(
+    role: str = "worker", *, version: int = 2, brokers: object = None, checked_as: str = "", secret: bytes = ONE_TIME
+) -> bytes:
+    content = bytes([version]) + secret + packed([BROKER] if brokers is None else brokers)
+    checksum = hashlib.sha256(b"tessera/v1/invite" + (checked_as or role).encode() + content).digest()[:4]
+    text = base64.b32encode(content + checksum).decode("ascii").rstrip("=").lower()
+    return f"tessera-{role}-{text}".encode()
+
+
+def invites() -> list[Row]:
+    whole = invite()
+
+    def row(name: str, data: bytes) -> Row:
+        return bad("invite", name, data, "UsageError", "this invite is not complete or has a typing error")
+
+    return [
+        good("invite", "a worker's", whole),
+        good("invite", "a client's, in capitals", invite("client").replace(b"-client-", b"-CLIENT-").lower()),
+        row("empty", b""),
+        row("one character changed", whole[:40] + (b"a" if whole[40:41] != b"a" else b"b") + whole[41:]),
+        row("last character missing", whole[:-1]),
+        row("one character behind", whole + b"a"),
+        row("first character missing", whole[1:]),
+        row("for another role than it was made for", invite("client", checked_as="worker")),
+        row("for no role there is", invite("owner")),
+        row("a former version", invite(version=1)),
+        row("no broker", invite(brokers=[])),
+        row("five brokers", invite(brokers=[BROKER] * 5)),
+        row("a port of 0", invite(brokers=[["broker.lan", 0, 5571, BROKER_KEY]])),
+        row("a broker's key of 31 bytes", invite(brokers=[["broker.lan", 5570, 5571, bytes(31)]])),
+        row("a secret of 31 bytes", invite(secret=bytes(31))),
+        row("over 1024 characters", whole + b"a" * 1024),
+        row("characters of another base", whole[:-2] + b"18"),
+    ]
+
+
+def as_json(value: object) -> bytes:
+    return json.dumps(value).encode("ascii")
+
+
+def members(**changed: Any) -> bytes:
+    member = {"public_key": "ab" * 32, "standing": "worker", "name": "shelf", "added": 1_700_000_000}
+    return as_json({"members": [{**member, **changed}], "version": 1})
+
+
+def member_lists() -> list[Row]:
+    def row(name: str, data: bytes, words: str = "members.json is damaged") -> Row:
+        return bad("list of members", name, data, "IntegrityError", words)
+
+    return [
+        good("list of members", "as it should be", members()),
+        row("empty", b""),
+        row("cut", members()[:-1]),
+        row("no JSON", b"\xff\xfe"),
+        row("a later version", as_json({"members": [], "version": 2}), "is of version 2; this broker reads 1"),
+        row("no members", as_json({"version": 1})),
+        row("a key of 62 digits", members(public_key="ab" * 31)),
+        row("a key in capitals", members(public_key="AB" * 32)),
+        row("a standing that there is not", members(standing="owner")),
+        row("a name of 101 characters", members(name="n" * 101)),
+        row("added before 1970", members(added=-1)),
+        row("added as text", members(added="today")),
+    ]
+
+
+def kept_as_json() -> list[Row]:
+    key = {"tessera": "curve-key", "version": 1, "secret": "0" * 40}
+    broker = {"host": "broker.lan", "client_port": 5570, "worker_port": 5571, "public_key": "ab" * 32}
+    not_key, not_list = "is not a Tessera key file", "is not a list of brokers"
+
+    def bad_key(name: str, data: bytes) -> Row:
+        return bad("CURVE key", name, data, "IntegrityError", not_key)
+
+    def bad_list(name: str, data: bytes) -> Row:
+        return bad("list of brokers", name, data, "UsageError", not_list)
+
+    return [
+        good("CURVE key", "as it should be", as_json(key)),
+        bad_key("empty", b""),
+        bad_key("a later version", as_json({**key, "version": 2})),
+        bad_key("of another program", as_json({**key, "tessera": "vault-key"})),
+        bad_key("a secret of 35 characters", as_json({**key, "secret": "0" * 35})),
+        bad_key("a secret as a number", as_json({**key, "secret": 7})),
+        bad_key("a list", as_json([key])),
+        good("list of brokers", "as it should be", as_json([broker])),
+        bad_list("empty", b""),
+        bad_list("of none", as_json([])),
+        bad_list("without a port", as_json([{"host": "broker.lan"}])),
+        bad_list("a key of 31 bytes", as_json([{**broker, "public_key": "ab" * 31}])),
+        bad_list("a key that is no hexadecimal", as_json([{**broker, "public_key": "xy" * 32}])),
+    ]
+
+
+def wire_rows() -> list[Row]:
+    return envelopes() + headers() + invites() + member_lists() + kept_as_json()
