@@ -78,6 +78,12 @@ class Viewer:
                 except OSError as error:
                     self._start_failed(str(error.strerror))
 
+    @property
+    def pid(self) -> Optional[int]:
+        """The child's process id, while there is one."""
+        child = self._child
+        return None if child is None else child.pid
+
     def look_at(self, content: Union[bytes, Path], thumbnail_limit: int = MAX_THUMBNAIL) -> Picture:
         """What can be said of an image's bytes, or of the file that has them; an empty Picture where nothing can."""
         try:
@@ -153,6 +159,10 @@ class _Child:
         self._asks, self._answers = cast(IO[bytes], self._process.stdin), cast(IO[bytes], self._process.stdout)
         self.ready = False
         self.well = True
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
 
     @contextlib.contextmanager
     def killed_after(self, seconds: float) -> Iterator[None]:
