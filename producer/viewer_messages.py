@@ -75,7 +75,7 @@ Said = Union[Ready, Read, Seen]
 _decoder: msgspec.msgpack.Decoder[Said] = msgspec.msgpack.Decoder(Said)
 
 
-def understand(frame: bytes) -> Said:
+def understand(frame: Union[bytes, bytearray]) -> Said:
     """What the viewer said; ViewerError where it is none of its messages."""
     try:
         return _decoder.decode(frame)
@@ -85,12 +85,13 @@ def understand(frame: bytes) -> Said:
 
 def write_frame(pipe: IO[bytes], content: bytes) -> None:
     """Write a frame; OSError where the other end is gone."""
-    rest = memoryview(_LENGTH.pack(len(content)) + content)
-    while rest:
-        rest = rest[pipe.write(rest) :]
+    for part in (_LENGTH.pack(len(content)), content):
+        rest = memoryview(part)
+        while rest:
+            rest = rest[pipe.write(rest) :]
 
 
-def read_frame(pipe: IO[bytes], limit: int) -> bytes:
+def read_frame(pipe: IO[bytes], limit: int) -> bytearray:
     """Read a frame of at most `limit` bytes; EOFError where the other end is gone, ViewerError where it is longer."""
     (length,) = _LENGTH.unpack(_read(pipe, _LENGTH.size))
     if length > limit:
@@ -98,11 +99,12 @@ def read_frame(pipe: IO[bytes], limit: int) -> bytes:
     return _read(pipe, length)
 
 
-def _read(pipe: IO[bytes], length: int) -> bytes:
-    content = bytearray()
-    while len(content) < length:
-        piece = pipe.read(length - len(content))
-        if not piece:
+def _read(pipe: IO[bytes], length: int) -> bytearray:
+    content = bytearray(length)
+    rest = memoryview(content)
+    while rest:
+        count = pipe.readinto(rest)  # type: ignore[attr-defined]  # every binary file has it
+        if not count:
             raise EOFError
-        content += piece
-    return bytes(content)
+        rest = rest[count:]
+    return content
