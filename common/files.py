@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Callable
 
-from common.errors import TesseraError, UsageError
+from common.errors import IntegrityError, UsageError
 
 _PIECE = 1 << 16  # bytes
 _SHARING_RETRIES = 20
@@ -146,12 +146,12 @@ def locked(path: Path) -> Iterator[None]:
 
 
 def read_limited(path: Path, limit: int) -> bytes:
-    """A whole small file; TesseraError where it is larger than any of its kind can be."""
+    """A whole small file; IntegrityError where it is larger than any of its kind can be."""
     content = bytearray()
     with open(path, "rb") as file:
         # In pieces: Python makes room for all that it is asked to read, however little there is.
         while piece := file.read(min(_PIECE, limit + 1 - len(content))):
             content += piece
     if len(content) > limit:
-        raise TesseraError(f"{path} is larger than {limit} bytes, so it is not what it should be")
+        raise IntegrityError(f"{path} is larger than {limit} bytes, so it is not what it should be")
     return bytes(content)
