@@ -5,8 +5,10 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+import pytest
+
 from cluster.local import program_command
-from tests.cluster.programs import User, finish, sha256_of
+from tests.cluster.programs import User, finish, random_bytes, sha256_of
 from tests.unit.bombs import BOMBS
 
 SAMPLE = Path(__file__).parents[2] / "samples" / "rocket.jpg"
@@ -40,3 +42,19 @@ def test_the_producers_own_process_never_loads_a_decoder(user: User) -> None:
     ]
     assert "producer.viewing" in imported
     assert [name for name in imported if name.partition(".")[0] == "PIL"] == []
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such names")
+def test_an_image_with_a_hostile_name_is_listed_on_one_line_that_does_nothing(user: User) -> None:
+    name = "\x1b]0;owned\x07\x1b[2J\nholiday\u202egpj.exe"
+    (user.folder / name).write_bytes(b"GIF89a" + random_bytes(100))
+    user.store(name)
+    ended = user.run("consumer", "--list")
+    text = ended.stdout.decode()
+    assert "holiday" in text
+    assert text.count("\n") == 1
+    assert text.rstrip("\n").isprintable()
+    assert user.listed()[0]["name"] == name
+    output = user.folder / "restored"
+    assert user.run("consumer", "--all", "--output", str(output)).exit_code == 0
+    assert [path.name.isprintable() for path in output.iterdir()] == [True]
