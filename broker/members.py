@@ -268,7 +268,7 @@ class MembersFile:
             file = msgspec.json.decode(read_limited(self._path, _MAX_FILE), type=_File)
         except FileNotFoundError:
             return []
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             raise IntegrityError(f"{self._path} is damaged: {error}") from None
         if file.version != _VERSION:
             raise IntegrityError(f"{self._path} is of version {file.version}; this broker reads {_VERSION}")

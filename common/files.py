@@ -19,8 +19,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Callable
 
-from common.errors import TesseraError, UsageError
+from common.errors import IntegrityError, UsageError
 
+_PIECE = 1 << 16  # bytes
 _SHARING_RETRIES = 20
 _SHARING_PAUSE = 0.05  # seconds
 
@@ -145,9 +146,12 @@ def locked(path: Path) -> Iterator[None]:
 
 
 def read_limited(path: Path, limit: int) -> bytes:
-    """A whole small file; TesseraError where it is larger than any of its kind can be."""
+    """A whole small file; IntegrityError where it is larger than any of its kind can be."""
+    content = bytearray()
     with open(path, "rb") as file:
-        content = file.read(limit + 1)
+        # In pieces: Python makes room for all that it is asked to read, however little there is.
+        while piece := file.read(min(_PIECE, limit + 1 - len(content))):
+            content += piece
     if len(content) > limit:
-        raise TesseraError(f"{path} is larger than {limit} bytes, so it is not what it should be")
-    return content
+        raise IntegrityError(f"{path} is larger than {limit} bytes, so it is not what it should be")
+    return bytes(content)

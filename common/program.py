@@ -17,6 +17,7 @@ import typer
 
 from common.errors import TesseraError, UsageError
 from common.home import configured
+from common.privacy import forbid_peeking
 from common.stopping import end_as_interrupted
 from common.text import printable
 
@@ -46,10 +47,21 @@ def run(commands: typer.Typer, name: str, *, serves: bool = False) -> NoReturn:
     arguments = [argument for argument in arguments if argument != "--debug"]
     level = logging.DEBUG if debug else logging.INFO if serves else logging.WARNING
     style = "%(asctime)s %(levelname)s %(message)s" if serves or debug else f"{name}: %(message)s"
-    logging.basicConfig(level=level, format=style, stream=sys.stderr)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(PrintableFormatter(style))
+    logging.basicConfig(level=level, handlers=[handler])
+    if not serves:
+        forbid_peeking()  # these are the programs that hold a vault's key
     _accept_any_name()
     end_as_interrupted()
     sys.exit(exit_code(commands, name, arguments, debug=debug))
+
+
+class PrintableFormatter(logging.Formatter):
+    """A log's line stays one line, and does nothing to a terminal, whatever names and messages of others are in it."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        return printable(super().formatMessage(record))
 
 
 def _accept_any_name() -> None:

@@ -24,9 +24,10 @@ from common.vault.mapping import MAX_THUMBNAIL
 from common.vault.seen import SeenFiles, Stamp
 from producer.encoding import Bytes, Conclusion
 from producer.outcome import StoredImage, shares_needed
-from producer.picture import Picture, look_at
+from producer.picture import Picture
 from producer.sources import Source
 from producer.threads import Threads
+from producer.viewing import Viewer
 
 T = TypeVar("T")
 _BUFFER_MEMORY = 40 << 20  # bytes for all segments under way
@@ -77,6 +78,7 @@ class Session:
         n: int,
         devices: Sequence[Device],
         *,
+        viewer: Viewer,
         images_only: bool,
         progress: Callable[[int], None],
         required: tuple[Optional[int], Optional[int]] = (None, None),
@@ -96,6 +98,7 @@ class Session:
         self._vault = vault
         self._seen = SeenFiles(vault.folder, key)
         self._names: dict[bytes, str] = {device.device_id: device.name for device in devices}
+        self._viewer = viewer
         self._looking = asyncio.Lock()
         self._threads = Threads()
 
@@ -124,9 +127,9 @@ class Session:
         return await self._threads.run(work, *arguments)
 
     async def look_at(self, content: Union[bytes, Path], thumbnail_limit: int = MAX_THUMBNAIL) -> Picture:
-        """What a look at an image's header says; one look at a time, for the memory that it takes."""
+        """What a look at an image says; one look at a time, so that those that wait keep no thread from reading."""
         async with self._looking:
-            return await self.in_thread(look_at, content, thumbnail_limit)
+            return await self.in_thread(self._viewer.look_at, content, thumbnail_limit)
 
     def name_of(self, device: bytes) -> str:
         return self._names.get(device, device.hex())

@@ -18,6 +18,7 @@ from producer.outcome import Outcome
 from producer.run import store_all
 from producer.session import Session
 from producer.sources import Source
+from producer.viewing import Viewer
 
 
 class Report(Protocol):
@@ -30,6 +31,8 @@ class Work:
     def __init__(self, identity: ClientIdentity, home: Path, passphrase: str) -> None:
         self._identity = identity
         self._vault = VaultFolder(home)
+        self._viewer = Viewer()
+        self._viewer.start()  # it is ready when the passphrase is a key
         self._key = self._vault.unlock(passphrase)
 
     def store(
@@ -43,8 +46,11 @@ class Work:
         """Store the sources; returns the exit code."""
         sizes = [source.size for source in sources if source.fault is None]
         total = None if None in sizes else sum(size or 0 for size in sizes)
-        with ByteProgress("storing", total) as progress:
-            run_with_link(self._store(sources, k, n, images_only, report, progress.advance))
+        try:
+            with ByteProgress("storing", total) as progress:
+                run_with_link(self._store(sources, k, n, images_only, report, progress.advance))
+        finally:
+            self._viewer.close()
         return report.exit_code
 
     async def _store(
@@ -69,6 +75,7 @@ class Work:
                 k,
                 n,
                 devices,
+                viewer=self._viewer,
                 images_only=images_only,
                 progress=progress,
                 required=required,

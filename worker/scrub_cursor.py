@@ -47,7 +47,7 @@ def load_cursor(disk: Disk, path: Path) -> Optional[ScrubCursor]:
         cursor = msgspec.json.decode(disk.read_whole(path, _MAX_SIZE), type=ScrubCursor)
     except FileNotFoundError:
         return None
-    except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         log.warning("%s does not read, so the scrub begins anew: %s", path, error)
         return None
     if cursor.version != _VERSION or (cursor.after is not None and read_key(cursor.after) is None):

@@ -24,6 +24,10 @@ class Gate:
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._listening = threading.Event()
 
+    @property
+    def port(self) -> int:
+        return self._port
+
     def start(self) -> None:
         self._thread.start()
         assert self._listening.wait(10), "the gate does not listen"
@@ -59,6 +63,9 @@ class Gate:
             await asyncio.gather(self._pump(reader, onward_writer), self._pump(onward_reader, writer))
         writer.close()
 
+    def _passing(self, way: asyncio.StreamWriter, data: bytes) -> None:
+        """What goes on its way; nobody looks at it here."""
+
     async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError):
             while True:
@@ -66,6 +73,7 @@ class Gate:
                 await self._open.wait()
                 if not data:
                     break
+                self._passing(writer, data)
                 writer.write(data)
                 await writer.drain()
         writer.close()

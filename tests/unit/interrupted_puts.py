@@ -22,7 +22,7 @@ from producer.run import store_all
 from producer.session import Session
 from producer.sources import find_sources
 from tests.unit.memory_cluster import MemoryCluster, run
-from tests.unit.sample_images import KEY, chance
+from tests.unit.sample_images import KEY, Unseeing, chance
 
 K, N = 2, 4
 BLOCK = 1024
@@ -87,6 +87,7 @@ class Machine:
             KEY,
             *coding,
             devices,
+            viewer=Unseeing(),
             images_only=False,
             progress=lambda _: None,
             required=required,

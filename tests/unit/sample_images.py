@@ -20,9 +20,17 @@ from common.vault.mapping import Mapping
 from common.vault.trust import TrustedImage
 from producer.encoding import Encoding, Image
 from producer.picture import Picture
+from producer.viewing import Viewer
 
 KEY = VaultKey(bytes(range(32)))
 OTHER_KEY = VaultKey(bytes(range(1, 33)))
+
+
+class Unseeing(Viewer):
+    """Starts no process: what can be said of an image are its first bytes."""
+
+    def start(self) -> None:
+        pass
 
 
 def chance(label: str, length: int) -> bytes:

@@ -32,7 +32,7 @@ from producer.run import store_all
 from producer.session import Session as ProducerSession
 from producer.sources import find_sources
 from tests.unit.memory_cluster import MemoryCluster, MemoryDevice, run
-from tests.unit.sample_images import KEY, OTHER_KEY, EncodedImage, chance, encode, segment_size
+from tests.unit.sample_images import KEY, OTHER_KEY, EncodedImage, Unseeing, chance, encode, segment_size
 
 SEGMENT = 2 * BLOCK_SIZE - TAG_SIZE  # bytes of the image in a segment of 2 of n
 
@@ -135,7 +135,15 @@ class Home:
     async def _put(self, arguments: list[str], images_only: bool) -> list[Outcome]:
         link, devices = self.cluster.link, self.cluster.as_devices()
         session = ProducerSession(
-            link, self.vault, KEY, self.k, self.n, devices, images_only=images_only, progress=lambda _: None
+            link,
+            self.vault,
+            KEY,
+            self.k,
+            self.n,
+            devices,
+            viewer=Unseeing(),
+            images_only=images_only,
+            progress=lambda _: None,
         )
         try:
             return [outcome async for outcome in store_all(session, find_sources(arguments, "stdin"))]

@@ -1,0 +1,85 @@
+"""The viewer's loop: `python -m producer.viewer`, started by the producer with a pipe to read from and one to write to.
+
+It says that it is ready, and then answers each `Look`, meanwhile asking for the pieces of the image that Pillow wants.
+When the producer is gone its pipes end, and so does the viewer.
+"""
+
+from __future__ import annotations
+
+import io
+import signal
+import sys
+from typing import IO, Any
+
+import msgspec
+
+from producer.viewer.decoding import look_at
+from producer.viewer.limits import allow_seconds, confine
+from producer.viewer_messages import MAX_LOOK, MAX_READ, PATIENCE, Look, Read, Ready, Said, read_frame, write_frame
+
+
+class _Asked(io.RawIOBase):
+    """The image as a file, each piece asked of the producer."""
+
+    def __init__(self, asks: IO[bytes], answers: IO[bytes], size: int) -> None:
+        super().__init__()
+        self._asks, self._answers, self._size = asks, answers, size
+        self._position = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
+        if base + offset < 0:
+            raise ValueError("before the beginning")
+        self._position = base + offset
+        return self._position
+
+    def readinto(self, buffer: Any) -> int:
+        wanted = min(len(buffer), MAX_READ, max(0, self._size - self._position))
+        if not wanted:
+            return 0
+        _say(self._answers, Read(self._position, wanted))
+        piece = read_frame(self._asks, wanted)
+        buffer[: len(piece)] = piece
+        self._position += len(piece)
+        return len(piece)
+
+    def readall(self) -> bytes:
+        content = bytearray()
+        while piece := self.read(MAX_READ):
+            content += piece
+        return bytes(content)
+
+
+def serve(asks: IO[bytes], answers: IO[bytes]) -> None:
+    """Answer until the producer's end of the pipe is closed."""
+    _say(answers, Ready())
+    while True:
+        try:
+            look = msgspec.msgpack.decode(read_frame(asks, MAX_LOOK), type=Look)
+        except EOFError:
+            return
+        allow_seconds(PATIENCE)
+        file = io.BufferedReader(_Asked(asks, answers, look.size), MAX_READ)
+        _say(answers, look_at(file, look.thumbnail_limit))
+
+
+def _say(answers: IO[bytes], message: Said) -> None:
+    write_frame(answers, msgspec.msgpack.encode(message))
+
+
+def main() -> None:
+    # Ctrl-C goes to every process of a terminal; the producer's end is what this one waits for.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    confine()
+    with open(sys.stdin.fileno(), "rb", 0) as asks, open(sys.stdout.fileno(), "wb", 0) as answers:
+        serve(asks, answers)
+
+
+if __name__ == "__main__":
+    main()

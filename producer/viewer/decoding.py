@@ -1,0 +1,86 @@
+"""Pillow's look at an image: format, size in pixels, and a thumbnail for the mapping.
+
+Only formats on a list are read, and pixels only where decoding them takes at most 48 MiB by what the header says. What
+a header does not say is for the limits of the process. Everything that reads an image is imported here and now: the
+process opens no file once it has met the first image.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy  # noqa: F401  # which Pillow imports when it meets a certain GIF
+import io
+import warnings
+from typing import IO, Optional
+
+from PIL import (  # noqa: F401  # the readers of the formats on the list register themselves
+    BmpImagePlugin,
+    GifImagePlugin,
+    IcoImagePlugin,
+    Image,
+    ImageColor,
+    ImageFilter,
+    ImageOps,
+    ImagePalette,
+    JpegImagePlugin,
+    MpoImagePlugin,
+    PngImagePlugin,
+    PpmImagePlugin,
+    TiffImagePlugin,
+    WebPImagePlugin,
+)
+
+from producer.viewer_messages import FORMATS, Seen
+
+with contextlib.suppress(ImportError):  # Pillow has it since 11.3
+    from PIL import AvifImagePlugin
+
+    AvifImagePlugin.DEFAULT_MAX_THREADS = 1  # the process may have no other
+
+_MAX_DECODED = 48 << 20  # bytes that decoding for a thumbnail may take; a JPEG is decoded at an eighth of its edges
+_THUMBNAIL_EDGES = (160, 96, 48)  # pixels; the first that fits into the bytes allowed
+_QUALITY = 60
+
+
+def look_at(file: IO[bytes], thumbnail_limit: int) -> Seen:
+    """What can be said of an image; nothing where it cannot be read."""
+    # Pillow's own limit would make a photograph of 200 megapixels no image at all; ours is for what is decoded.
+    Image.MAX_IMAGE_PIXELS = None
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of damage in what is only looked at
+            readable = [name for name in FORMATS if name in Image.OPEN]  # Pillow loads all others for one that is not
+            with Image.open(file, formats=readable) as image:
+                width, height = image.size
+                return Seen(image.format, width, height, _thumbnail(image, thumbnail_limit))
+    except Exception:  # Pillow's readers raise anything that a hostile file makes them raise
+        return Seen()
+
+
+def _thumbnail(image: Image.Image, limit: int) -> Optional[bytes]:
+    """A WebP of at most `limit` bytes, upright as the camera was; None where that cannot be made."""
+    try:
+        if image.info.get("progressive") and _decoded_bytes(image) > _MAX_DECODED:
+            return None  # a progressive JPEG is kept whole while it is decoded, however small the result
+        largest = _THUMBNAIL_EDGES[0]
+        image.draft("RGB", (2 * largest, 2 * largest))  # only a JPEG can: it is then decoded small
+        if _decoded_bytes(image) > _MAX_DECODED:
+            return None
+        image.thumbnail((2 * largest, 2 * largest))
+        small = ImageOps.exif_transpose(image)
+        small = small.convert("RGBA" if "A" in small.getbands() or "transparency" in small.info else "RGB")
+        for edge in _THUMBNAIL_EDGES:
+            small.thumbnail((edge, edge))
+            out = io.BytesIO()
+            small.save(out, "WEBP", quality=_QUALITY)
+            if out.tell() <= limit:
+                return out.getvalue()
+    except Exception:  # as above: a truncated or hostile image costs its thumbnail and nothing else
+        return None
+    return None
+
+
+def _decoded_bytes(image: Image.Image) -> int:
+    """Pillow keeps 4 bytes a pixel, and to scale an image with transparency a second copy of it."""
+    copies = 2 if "A" in image.getbands() else 1
+    return 4 * image.width * image.height * copies

@@ -1,0 +1,110 @@
+"""What producer and viewer say to each other over two pipes: frames of four bytes of length and so many of msgpack.
+
+    producer → viewer                          viewer → producer
+                                               Ready
+    Look(size, thumbnail limit)                Read(offset, length), any number of them
+    the bytes asked for (fewer at the end)     Seen(format, width, height, thumbnail)
+
+The viewer's frames are a hostile peer's: bounded before they are read, and nothing but one of the three messages.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import IO, Annotated, Optional, Union
+
+import msgspec
+from msgspec import Meta
+
+from common.errors import TesseraError
+
+FORMATS = {  # Pillow's names of the formats that are looked at, and their media types
+    "JPEG": "image/jpeg",
+    "MPO": "image/mpo",  # several JPEGs in one file, read by the JPEG reader
+    "PNG": "image/png",
+    "GIF": "image/gif",
+    "WEBP": "image/webp",
+    "TIFF": "image/tiff",
+    "BMP": "image/bmp",
+    "PPM": "image/x-portable-anymap",
+    "ICO": "image/x-icon",
+    "AVIF": "image/avif",
+}
+PATIENCE = 10  # seconds for one image; a photograph takes a twentieth of one
+MAX_READ = 1 << 20  # bytes of the image in one frame
+MAX_LOOK = 32  # bytes of a Look
+MAX_ANSWER = 16 << 10  # bytes of a frame of the viewer's
+
+_LENGTH = struct.Struct(">I")
+_Offset = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+_Pixels = Annotated[int, Meta(ge=1, le=2**31 - 1)]
+
+
+class ViewerError(TesseraError):
+    """The viewer ended, or said what it must not say."""
+
+
+class Look(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """Look at the image that has so many bytes; its thumbnail may have `thumbnail_limit` bytes."""
+
+    size: _Offset
+    thumbnail_limit: Annotated[int, Meta(ge=0, le=MAX_ANSWER)]
+
+
+class Ready(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="ready"):
+    """The viewer has loaded what it needs and denied itself the rest."""
+
+
+class Read(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="read"):
+    """A piece of the image is wanted."""
+
+    offset: _Offset
+    length: Annotated[int, Meta(ge=1, le=MAX_READ)]
+
+
+class Seen(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="seen"):
+    """The answer: Pillow's name of the format, pixels, an encoded thumbnail; all None for what it cannot read."""
+
+    format: Optional[Annotated[str, Meta(max_length=16)]] = None
+    width: Optional[_Pixels] = None
+    height: Optional[_Pixels] = None
+    thumbnail: Optional[Annotated[bytes, Meta(max_length=MAX_ANSWER)]] = None
+
+
+Said = Union[Ready, Read, Seen]
+_decoder: msgspec.msgpack.Decoder[Said] = msgspec.msgpack.Decoder(Said)
+
+
+def understand(frame: Union[bytes, bytearray]) -> Said:
+    """What the viewer said; ViewerError where it is none of its messages."""
+    try:
+        return _decoder.decode(frame)
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
+        raise ViewerError("the viewer said what it must not say") from None
+
+
+def write_frame(pipe: IO[bytes], content: bytes) -> None:
+    """Write a frame; OSError where the other end is gone."""
+    for part in (_LENGTH.pack(len(content)), content):
+        rest = memoryview(part)
+        while rest:
+            rest = rest[pipe.write(rest) :]
+
+
+def read_frame(pipe: IO[bytes], limit: int) -> bytearray:
+    """Read a frame of at most `limit` bytes; EOFError where the other end is gone, ViewerError where it is longer."""
+    (length,) = _LENGTH.unpack(_read(pipe, _LENGTH.size))
+    if length > limit:
+        raise ViewerError(f"a frame of {length} bytes, where {limit} are allowed")
+    return _read(pipe, length)
+
+
+def _read(pipe: IO[bytes], length: int) -> bytearray:
+    content = bytearray(length)
+    rest = memoryview(content)
+    while rest:
+        count = pipe.readinto(rest)  # type: ignore[attr-defined]  # every binary file has it
+        if not count:
+            raise EOFError
+        rest = rest[count:]
+    return content

@@ -1,0 +1,243 @@
+"""Has images looked at by a process of its own, and believes little of what it answers.
+
+Decoders are where a hostile file gets to run code, and the producer holds the vault key. So a child does it
+(`producer.viewer`): one for a whole run, started while the passphrase is still being turned into a key, without the
+producer's environment and handles, under limits that it sets itself, and killed by a deadline here. It is given the
+pieces of the image that it asks for, through its pipe; it opens no file.
+
+Whatever becomes of the child costs a thumbnail and nothing else: the next image gets a new one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import IO, Callable, Optional, Union, cast
+
+import msgspec
+
+from common.program import complain
+from common.vault.mapping import MAX_THUMBNAIL
+from producer.picture import SIGNATURE_BYTES, Picture, by_signature
+from producer.viewer_messages import (
+    FORMATS,
+    MAX_ANSWER,
+    PATIENCE,
+    Look,
+    Read,
+    Ready,
+    Said,
+    Seen,
+    ViewerError,
+    read_frame,
+    understand,
+    write_frame,
+)
+
+log = logging.getLogger(__name__)
+
+_ROOT = Path(__file__).resolve().parent.parent
+COMMAND = (sys.executable, "-m", "producer.viewer")
+_START_PATIENCE = 30.0  # seconds until it is ready, on a machine that has much else to do
+_END_PATIENCE = 1.0  # seconds
+_MAX_FAILED_STARTS = 2
+# What an interpreter may need to find itself and its packages; no secret has any of these names.
+_ENVIRONMENT = (
+    *("PATH", "HOME", "LANG", "LD_LIBRARY_PATH", "PYTHONHOME", "PYTHONPATH", "PYTHONDONTWRITEBYTECODE"),
+    *("SYSTEMROOT", "USERPROFILE", "APPDATA", "LOCALAPPDATA", "TEMP", "TMP"),
+)
+
+_Piece = Callable[[int, int], bytes]  # (offset, length) → the image's bytes there, fewer at its end
+
+
+class Viewer:
+    """Looks at images, one at a time, by a child that is replaced when it fails."""
+
+    def __init__(self, command: Sequence[str] = COMMAND, patience: float = PATIENCE) -> None:
+        """`patience`: seconds for one image."""
+        self._command = command
+        self._patience = patience
+        self._child: Optional[_Child] = None
+        self._failed_starts = 0
+        self._closed = False
+        self._looking = threading.Lock()
+        self._changing = threading.Lock()
+
+    def start(self) -> None:
+        """Start the child and wait for nothing: it is wanted soon."""
+        with self._changing:
+            if self._child is None and not self._closed and self._failed_starts < _MAX_FAILED_STARTS:
+                try:
+                    self._child = _Child(self._command)
+                except OSError as error:
+                    self._start_failed(str(error.strerror))
+
+    @property
+    def pid(self) -> Optional[int]:
+        """The child's process id, while there is one."""
+        child = self._child
+        return None if child is None else child.pid
+
+    def look_at(self, content: Union[bytes, Path], thumbnail_limit: int = MAX_THUMBNAIL) -> Picture:
+        """What can be said of an image's bytes, or of the file that has them; an empty Picture where nothing can."""
+        try:
+            with self._looking, _opened(content) as (size, piece):
+                seen = self._ask(Look(size, thumbnail_limit), piece) if size else Seen()
+                return _believed(seen, thumbnail_limit) or by_signature(piece(0, SIGNATURE_BYTES))
+        except OSError:  # the file cannot be read, which reading it for storing says, too
+            return Picture()
+
+    def close(self) -> None:
+        """End the child, whatever it is doing."""
+        with self._changing:
+            self._closed = True
+            if self._child is not None:
+                self._child.kill()
+        if self._looking.acquire(timeout=_END_PATIENCE):  # a look that is under way ends now, and its pipes with it
+            with self._changing:
+                self._drop()
+            self._looking.release()
+
+    def _ask(self, look: Look, piece: _Piece) -> Seen:
+        self.start()
+        child = self._child
+        if child is None:
+            return Seen()
+        try:
+            if not child.ready:
+                with child.killed_after(_START_PATIENCE):
+                    child.wait_ready()
+                self._failed_starts = 0
+            with child.killed_after(self._patience):
+                return child.look(look, piece)
+        except (OSError, EOFError, ViewerError) as error:
+            log.debug("no look at an image: %s %s", type(error).__name__, error)
+            if not child.ready:
+                self._start_failed("it ends at once")
+            return Seen()
+        finally:
+            with self._changing:
+                if not child.well and self._child is child:
+                    self._drop()
+
+    def _start_failed(self, why: str) -> None:
+        self._failed_starts += 1
+        if self._failed_starts == _MAX_FAILED_STARTS and not self._closed:
+            complain(f"images are stored without thumbnails: the process that makes them does not start ({why})")
+
+    def _drop(self) -> None:
+        if self._child is not None:
+            self._child.end()
+            self._child = None
+
+
+class _Child:
+    """One process; not to be used again once it is not `well`."""
+
+    def __init__(self, command: Sequence[str]) -> None:
+        """Start it; OSError where that cannot be."""
+        flags = 0
+        if sys.platform == "win32":
+            flags = subprocess.CREATE_NO_WINDOW
+        self._process = subprocess.Popen(
+            command,
+            bufsize=0,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            cwd=_ROOT,
+            env={name: os.environ[name] for name in _ENVIRONMENT if name in os.environ},
+            start_new_session=True,  # no terminal, so that it can neither type there nor be interrupted from there
+            creationflags=flags,
+        )
+        self._asks, self._answers = cast(IO[bytes], self._process.stdin), cast(IO[bytes], self._process.stdout)
+        self.ready = False
+        self.well = True
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @contextlib.contextmanager
+    def killed_after(self, seconds: float) -> Iterator[None]:
+        """Kill it where the block takes longer: what reads or writes its pipes then fails."""
+        timer = threading.Timer(seconds, self.kill)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        except BaseException:
+            self.well = False
+            raise
+        finally:
+            timer.cancel()
+            timer.join()  # so that it cannot strike later
+
+    def wait_ready(self) -> None:
+        if not isinstance(self._hear(), Ready):
+            raise ViewerError("the viewer answers before it was asked")
+        self.ready = True
+
+    def look(self, look: Look, piece: _Piece) -> Seen:
+        self._tell(msgspec.msgpack.encode(look))
+        while True:
+            said = self._hear()
+            if isinstance(said, Seen):
+                return said
+            if not isinstance(said, Read):
+                raise ViewerError("the viewer does not answer what it was asked")
+            self._tell(piece(said.offset, said.length))
+
+    def end(self) -> None:
+        self.kill()
+        self._process.wait()
+        self._asks.close()
+        self._answers.close()
+
+    def kill(self) -> None:
+        self.well = False
+        self._process.kill()
+
+    def _tell(self, content: bytes) -> None:
+        write_frame(self._asks, content)
+
+    def _hear(self) -> Said:
+        return understand(read_frame(self._answers, MAX_ANSWER))
+
+
+@contextlib.contextmanager
+def _opened(content: Union[bytes, Path]) -> Iterator[tuple[int, _Piece]]:
+    """The image's size, and how to get at its pieces."""
+    if isinstance(content, bytes):
+        yield len(content), lambda offset, length: content[offset : offset + length]
+        return
+    with content.open("rb", 0) as file:
+
+        def piece(offset: int, length: int) -> bytes:
+            try:
+                file.seek(offset)
+                return file.read(length)
+            except OSError:
+                return b""  # as if it ended there
+
+        yield os.fstat(file.fileno()).st_size, piece
+
+
+def _believed(seen: Seen, thumbnail_limit: int) -> Optional[Picture]:
+    """The answer as far as it is one: a format on the list, pixels, and a thumbnail that may be stored, unread."""
+    if seen.format not in FORMATS or seen.width is None or seen.height is None:
+        return None
+    thumbnail = seen.thumbnail
+    if thumbnail is not None and (len(thumbnail) > thumbnail_limit or not _is_webp(thumbnail)):
+        thumbnail = None
+    return Picture(FORMATS[seen.format], seen.width, seen.height, thumbnail)
+
+
+def _is_webp(content: bytes) -> bool:
+    return content[:4] == b"RIFF" and content[8:12] == b"WEBP"

@@ -1,0 +1,103 @@
+"""Names and messages that others chose do nothing to a terminal, and stay on the line that they were put on."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import random
+
+import msgspec
+import pytest
+
+from admin.status import Status, show, to_json
+from broker.members import MemberList
+from common.invite import Role
+from common.link.declined import DeclinedError
+from common.program import PrintableFormatter, complain
+from common.protocol.messages import Answer, Code, Device, Health
+from common.text import printable
+from consumer.holdings import Held
+from consumer.work import _described, _line
+from producer.outcome import StoredImage
+from tests.unit.mutation import valid_message
+from tests.unit.sample_images import encode
+
+# A window's title, a cleared screen, a line's end, text from right to left, a C1 control, NUL, DEL, half a character
+HOSTILE = "\x1b]0;owned\x07\x1b[2J\r\nname\u202egpj\x9b31m\x00\x7f\ud800"
+LEFT = "name"  # of what is harmless in it
+
+
+def harmless(text: str) -> bool:
+    """Nothing in it is acted upon by a terminal, but for lines' ends."""
+    return all(character.isprintable() or character == "\n" for character in text)
+
+
+@pytest.fixture
+def image() -> Held:
+    mapping = encode(b"content").trusted().mapping
+    return Held(msgspec.structs.replace(mapping, name=HOSTILE), [])
+
+
+def test_the_check_of_these_tests_would_notice() -> None:
+    for character in HOSTILE.replace("\n", ""):
+        if not character.isprintable():
+            assert not harmless(character)
+    assert not harmless(HOSTILE)
+    assert harmless(printable(HOSTILE))
+
+
+def test_a_hostile_name_in_the_list_of_a_vault_stays_on_its_line(image: Held) -> None:
+    line = _line(image)
+    assert harmless(line)
+    assert "\n" not in line
+    assert LEFT in line
+
+
+def test_a_hostile_name_in_the_list_as_json_is_escaped(image: Held) -> None:
+    text = json.dumps(_described(image))
+    assert text.isascii()
+    assert "\x1b" not in text
+    assert "\n" not in text
+    assert json.loads(text)["name"] == HOSTILE
+
+
+def test_a_hostile_name_of_a_device_is_made_printable_when_it_is_admitted() -> None:
+    members = MemberList([])
+    members.invite(bytes(32), Role.WORKER, 0)
+    member = members.admit(bytes(32), bytes([1] * 32), HOSTILE, 1)
+    assert harmless(member.name)
+    assert "\n" not in member.name
+
+
+def test_a_hostile_name_of_a_device_in_the_status_does_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    """As a broker would give it that lies, since an honest one has made it printable."""
+    health = msgspec.msgpack.decode(valid_message(Health, random.Random(1)), type=Health)  # noqa: S311
+    hostile = Status([Device(bytes(16), HOSTILE + "[bold red]", True)], "tcp://127.0.0.1:5570", health, [])
+    show(hostile)
+    shown = capsys.readouterr().out
+    assert harmless(shown)
+    assert LEFT in shown
+    assert json.dumps(to_json(hostile)).isascii()
+
+
+def test_what_a_device_says_is_made_printable_where_it_becomes_an_error() -> None:
+    error = DeclinedError(Answer(Code.FAULT, HOSTILE), bytes(16))
+    assert harmless(str(error))
+    assert "\n" not in str(error)
+
+
+def test_a_complaint_and_a_line_of_a_log_are_printable(capsys: pytest.CaptureFixture[str]) -> None:
+    complain(f"{HOSTILE}: is damaged")
+    assert harmless(capsys.readouterr().err)
+    stream = io.StringIO()
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(PrintableFormatter("%(levelname)s %(message)s"))
+    handler.handle(logging.makeLogRecord({"levelname": "WARNING", "msg": "%s: %s", "args": (HOSTILE, HOSTILE)}))
+    assert harmless(stream.getvalue())
+    assert stream.getvalue().count("\n") == 1, "one record, one line: nobody forges another"
+
+
+def test_a_stored_image_told_as_json_is_escaped() -> None:
+    stored = StoredImage(bytes(32), HOSTILE, 1, 2, 3, [HOSTILE, None, None], False, 0.1, True)
+    assert json.dumps(stored.as_json()).isascii()
