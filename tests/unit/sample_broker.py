@@ -54,6 +54,8 @@ _SIDES = {
     Standing.WORKER: Side.WORKERS,
     Standing.INVITED_WORKER: Side.WORKERS,
     Standing.CLIENT: Side.CLIENTS,
+    Standing.ADMIN: Side.CLIENTS,
+    Standing.INVITED_ADMIN: Side.CLIENTS,
     Standing.INVITED_CLIENT: Side.CLIENTS,
     Standing.BROKER: Side.CLIENTS,
     Standing.INVITED_BROKER: Side.CLIENTS,
@@ -118,9 +120,9 @@ class SampleBroker:
         peer.announce(shares)
         return peer
 
-    def client(self, token: Optional[bytes] = b"t" * 32) -> SamplePeer:
-        """A client that has said hello, with its vault's token."""
-        peer = self.admit(Standing.CLIENT, f"client {self.number()}")
+    def client(self, token: Optional[bytes] = b"t" * 32, standing: Standing = Standing.CLIENT) -> SamplePeer:
+        """A client (or admin) that has said hello, with its vault's token."""
+        peer = self.admit(standing, f"client {self.number()}")
         peer.hello(token)
         return peer
 

@@ -46,6 +46,7 @@ def standing(members: MemberList, key: bytes, now: int = NOW) -> Standing | None
     [
         (Role.WORKER, Standing.INVITED_WORKER, Standing.WORKER),
         (Role.CLIENT, Standing.INVITED_CLIENT, Standing.CLIENT),
+        (Role.ADMIN, Standing.INVITED_ADMIN, Standing.ADMIN),
         (Role.BROKER, Standing.INVITED_BROKER, Standing.BROKER),
     ],
 )
