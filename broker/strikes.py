@@ -4,7 +4,7 @@ What counts is only what no honest peer does, however slow, lossy or killed in b
 
     a message that is none      wrong number of frames, no envelope, a header or payload of another shape
     a false credit              a payload larger than its credit, a credit over the limit, one request id for two things
-    a flood                     hundreds of requests over the granted credit within a second on one connection
+    a flood                     a thousand requests over the granted credit within a second
     an answer to nothing        a device that answered more often than it was asked
 
 What does not count: late answers, requests and answers that come twice, a client that is over its credit for a while
@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 STRIKES = 3
 WITHIN = 60.0  # seconds in which they come
 CLOSED_FOR = 60.0  # seconds
-FLOOD = 256  # requests over the credit within a second; an honest connection asks again at most some 100 times
+FLOOD = 1024  # requests over the credit within a second; an honest connection asks again at most some 100 times
 _FLOOD_PERIOD = 1.0  # seconds
 _ALLOWANCE = 128  # answers to what a connection that is lost, or another broker process, had asked
 _MAX_OWED = 1 << 20

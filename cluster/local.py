@@ -249,7 +249,7 @@ class LocalCluster:
         return result.stdout.strip()
 
     def add_client(self, name: str, passphrase: str, role: str = "client") -> dict[str, str]:
-        """Admit a client (or "admin") with a vault of its own, its home the folder ``name``; returns its environment."""
+        """Admit a client or "admin" with a vault of its own, its home the folder ``name``; returns its environment."""
         environment = self._environment_of(name, passphrase)
         joining = {**environment, "TESSERA_JOIN": self.invite(role)}
         require_success("admin", self.run("admin", "join", environment=joining, timeout=60))

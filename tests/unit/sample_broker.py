@@ -17,8 +17,9 @@ from broker.desk import Desk
 from broker.members import Member, MemberList, MembersFile
 from broker.retiring import Retiring
 from broker.rights import Standing
+from broker.sessions import Outgoing, Side
 from broker.steward.steward import Settings, Steward
-from broker.switchboard import Outgoing, Side, Switchboard
+from broker.switchboard import Switchboard
 from common.protocol.codec import pack, pack_header, unpack, unpack_header
 from common.protocol.envelope import Envelope, Kind, Operation
 from common.protocol.identifiers import BROKER, device_id

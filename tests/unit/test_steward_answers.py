@@ -8,8 +8,8 @@ import pytest
 
 from broker.devices import SETTLE
 from broker.rights import Standing
+from broker.sessions import Outgoing
 from broker.steward.steward import Settings
-from broker.switchboard import Outgoing
 from common.protocol.codec import pack, unpack, unpack_header
 from common.protocol.device_messages import Delete, ShareName, Undelete
 from common.protocol.envelope import Operation
