@@ -4,6 +4,7 @@ In the order of a message's way:
 
     authentication   judges every CURVE key before its first message (ZAP), by the list of members
     server           the two ROUTER sockets and the loop: frames in, frames out
+    sessions         one connection of one key, and the messages to it
     switchboard      who a message is from, whether it may be, and where it goes; knows sessions, no sockets
     rights           which role may ask which operation
     strikes, door    who broke the protocol three times, and is not heard for a while

@@ -132,7 +132,7 @@ class Service:
         header = unpack_header(request.header, Store)
         if sum(s.block_bytes + s.commitment_bytes for s in header.shares) != request.payload.nbytes:
             raise ProtocolError("the payload has not the length that the header says")
-        self._store.require_places(len(header.shares))
+        self._store.require_places(len(header.shares), request.owner)
         waiting = _Waiting(request)
         offset = 0
         for share in header.shares:
