@@ -147,7 +147,7 @@ class Service:
         began = False
         try:
             commitment = unpack(packed, Commitment)
-            if self._store.holds(key):
+            if self._store.holds(key, owner):
                 return self._enter_round(key, owner, commitment)
             recipe = decode_recipe(commitment.recipe)
             block_digest = digest(block)

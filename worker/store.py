@@ -118,9 +118,9 @@ class ShareStore:
         """All committed shares, the damaged ones marked."""
         return self._holdings.shares
 
-    def holds(self, key: ShareKey) -> bool:
-        """Whether a share is committed here, and nothing bad was found of it."""
-        return self._holdings.sound(key)
+    def holds(self, key: ShareKey, owner: bytes) -> bool:
+        """Whether a share of this owner is committed here, and nothing bad was found of it."""
+        return self._holdings.sound(key) and self._holdings.shares[key].owner == owner
 
     def tombstones(self) -> Iterable[Tombstone]:
         """All deletions that are known here, those that were taken back too."""
@@ -208,7 +208,7 @@ class ShareStore:
     def prepare_commit(self, key: ShareKey, owner: bytes, commitment: Commitment) -> Optional[PendingCommit]:
         """Check what is to be committed; None where the very same was committed before, for the same owner."""
         self._deletion.require_not_deleted(key[0], owner)
-        if self._holdings.sound(key):
+        if self.holds(key, owner):
             self._require_same(key, owner, commitment)
             return None
         staged = self._being_stored(key, owner)
@@ -235,8 +235,6 @@ class ShareStore:
 
     def _require_same(self, key: ShareKey, owner: bytes, commitment: Commitment) -> None:
         """A share that is held is acknowledged again only if it is still whole, and what was just said."""
-        if self._holdings.shares[key].owner != owner:
-            raise DeclineError(Code.CONFLICT, "this share is stored already")
         trailer = self.share(key, owner).information.trailer
         stored = Commitment(trailer.object_id, trailer.recipe, trailer.mapping, trailer.delete_hash)
         if stored != commitment:
@@ -290,7 +288,7 @@ class ShareStore:
     def share(self, key: ShareKey, owner: bytes) -> OpenShare:
         """A committed share of this owner; DeclineError(DAMAGED) where its file is not what was stored."""
         held = self._holdings.shares.get(key)
-        if held is None or (held.owner != owner and held.sound):
+        if held is None or held.owner not in ((owner,) if held.sound else (owner, NO_OWNER)):
             raise DeclineError(Code.NOT_FOUND, "no such share here")
         try:
             opened = self._reading.get(self._holdings.place(key), *key)

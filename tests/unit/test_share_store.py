@@ -294,7 +294,7 @@ def test_a_stranger_can_do_nothing_with_a_committed_share(store: ShareStore) -> 
         store.share(encoding.key(0), STRANGER)
     with declined(Code.NOT_OPEN):
         encoding.append(store, 0, 0, STRANGER)
-    with declined(Code.CONFLICT):
+    with declined(Code.NOT_OPEN):
         store.prepare_commit(encoding.key(0), STRANGER, encoding.commitment)
     store.abandon(encoding.key(0), STRANGER)
     encoding.assert_readable(store, 0)
