@@ -24,12 +24,12 @@ commands = application("Administer a Tessera cluster from a client: its devices,
 
 @commands.command()
 def join(
-    invite: str = typer.Argument(..., envvar="TESSERA_JOIN", help="The line that `broker.py invite client` printed."),
+    invite: str = typer.Argument(..., envvar="TESSERA_JOIN", help="What `broker.py invite client` (or admin) printed."),
     name: Optional[str] = typer.Option(
         None, envvar="TESSERA_CLIENT_NAME", help="What to call this machine; its host name."
     ),
 ) -> None:
-    """Let this machine into a cluster, as a client."""
+    """Let this machine into a cluster, as a client, or as an admin where the invite is for one."""
     from common.joining import join as trade
 
     folder = home() / "client"
@@ -42,10 +42,11 @@ def join(
                 f"this machine is a client of another cluster already ({folder})",
                 advice="set TESSERA_HOME to be the client of both",
             )
+        role = Role.ADMIN if decoded.role is Role.ADMIN else Role.CLIENT
         key_file = folder / "client.key"
         if not key_file.exists():
             save_key_pair(key_file, KeyPair.generate())
-        admitted = trade(decoded, Role.CLIENT, name or socket.gethostname(), load_key_pair(key_file))
+        admitted = trade(decoded, role, name or socket.gethostname(), load_key_pair(key_file))
         save_brokers(brokers, decoded.brokers)
     print(f"joined the cluster of the broker at {decoded.brokers[0].host} as {admitted}")
 

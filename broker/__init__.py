@@ -4,17 +4,22 @@ In the order of a message's way:
 
     authentication   judges every CURVE key before its first message (ZAP), by the list of members
     server           the two ROUTER sockets and the loop: frames in, frames out
+    sessions         one connection of one key, and the messages to it
     switchboard      who a message is from, whether it may be, and where it goes; knows sessions, no sockets
     rights           which role may ask which operation
+    strikes, door    who broke the protocol three times, and is not heard for a while
     credit           what each client has under way, so that a stalled device costs bounded memory
     desk             answers what is asked of the broker itself
     devices          who is here, who is away and for how long
     catalog          who holds what, rebuilt from what workers announce; nothing of it is kept on disk
     tombstones       what was deleted or taken back, as the devices tell it; likewise
+    quota            how much one vault may have in the whole cluster
     placement        which devices get an encoding's shares
     steward          notices what is lost or damaged, and has it rebuilt
     retiring         devices that are emptied, and then taken off the list
     members          the list of admitted keys and of invites: all that a broker keeps on disk beside its own key
+    audit            who was let in, refused or put out, and what was deleted: a file of one line each, with
+                     `refusals` and `burial_record` to keep it short
     joining          how a broker becomes one of its cluster's, at each start
     other_brokers    passes the list of members on to the cluster's other brokers, and takes up theirs
 

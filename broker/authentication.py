@@ -7,7 +7,6 @@ alone and leave the door open. What it grants is only the handshake; every messa
 
 from __future__ import annotations
 
-import logging
 from typing import Callable, Optional
 
 import zmq
@@ -17,13 +16,24 @@ _VERSION = b"1.0"
 _REQUEST_FRAMES = 7  # version, request id, domain, address, identity, mechanism, CURVE public key
 _KEY_SIZE = 32
 
-log = logging.getLogger(__name__)
+
+def _untold(public_key: bytes, domain: str, address: str, reason: str) -> None:
+    """Where nobody wants to know who was not let in."""
 
 
 class Authentication:
-    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], admits: Callable[[bytes, str], Optional[str]]) -> None:
-        """`admits(public key, domain)` gives None to admit a peer, else the reason why not."""
+    def __init__(
+        self,
+        context: zmq.Context[zmq.Socket[bytes]],
+        admits: Callable[[bytes, str], Optional[str]],
+        refused: Callable[[bytes, str, str, str], None] = _untold,
+    ) -> None:
+        """`admits(public key, domain)` gives None to admit a peer, else the reason why not.
+
+        `refused(public key, domain, address, reason)` is told of each peer that was not let in.
+        """
         self._admits = admits
+        self._refused = refused
         self.socket = context.socket(zmq.REP)
         self.socket.linger = 0
         self.socket.bind(ZAP_ENDPOINT)
@@ -41,9 +51,10 @@ class Authentication:
         domain, address, mechanism, key = frames[2], frames[3], frames[5], frames[6]
         if mechanism != b"CURVE" or len(key) != _KEY_SIZE:
             return refusal
-        reason = self._admits(key, domain.decode("ascii", "replace"))
+        asked_for = domain.decode("ascii", "replace")
+        reason = self._admits(key, asked_for)
         if reason is not None:
-            log.warning("refused a peer from %s: %s", address.decode("ascii", "replace"), reason)
+            self._refused(key, asked_for, address.decode("ascii", "replace"), reason)
             return refusal
         return [_VERSION, request_id, b"200", b"", key.hex().encode("ascii"), b""]
 

@@ -23,6 +23,7 @@ from typing import Callable, NamedTuple, Optional
 from broker.tombstones import Tombstones
 from common.protocol.messages import AnnouncedShare, EncodingAt, ShareAt, Tombstone, shares_at_hand
 
+MAX_SHARES_ON_A_DEVICE = 250_000  # so that no device that announces without end fills the memory
 Alive = Callable[[bytes], bool]  # of a device id: is the device connected now?
 
 
@@ -74,14 +75,20 @@ class Catalog:
         self._on: dict[bytes, _Holding] = {}  # device id → what it holds
         self._places: dict[Place, Place] = {}  # one object for each, since they recur in many encodings
         self._touched: dict[bytes, None] = {}
+        self._owned: dict[bytes, int] = {}  # owner → bytes of blocks in all sound shares
 
     # --- what devices say
 
     def announce(self, device: bytes, shares: Iterable[AnnouncedShare]) -> None:
-        """A device says that it holds these shares; the last word on a share counts."""
+        """A device says that it holds these shares; the last word on a share counts.
+
+        What goes beyond the number that one device may have is not taken up.
+        """
         for share in shares:
             place = self._place(share.share, device)
             self._remove(share.encoding_id, place)
+            if self.shares_on(device) >= MAX_SHARES_ON_A_DEVICE:
+                continue
             if share.object_id is None or not share.sound:
                 self._add_damaged(share.encoding_id, place)
             else:
@@ -173,6 +180,10 @@ class Catalog:
         """Bytes of blocks in the sound shares of a device."""
         return self._on.get(device, _Holding()).sound_bytes
 
+    def bytes_of(self, owner: bytes) -> int:
+        """Bytes of blocks in all sound shares of a vault, on all devices."""
+        return self._owned.get(owner, 0)
+
     def touch(self, encoding_id: bytes) -> None:
         """Something about it changed, although not what is held."""
         self._touched[encoding_id] = None
@@ -200,6 +211,7 @@ class Catalog:
             objects[claim.object_id] = (*objects.get(claim.object_id, ()), claim)
         self._sound[claim] = (*places, place)
         self._enter(claim.encoding_id, place).sound_bytes += claim.share_bytes
+        self._owned[claim.owner] = self._owned.get(claim.owner, 0) + claim.share_bytes
 
     def _add_damaged(self, encoding_id: bytes, place: Place) -> None:
         self._damaged[encoding_id] = (*self._damaged.get(encoding_id, ()), place)
@@ -238,6 +250,9 @@ class Catalog:
             return True
         claim = next(claim for claim in self._encodings[encoding_id] if place in self._sound[claim])
         holding.sound_bytes -= claim.share_bytes
+        self._owned[claim.owner] -= claim.share_bytes
+        if not self._owned[claim.owner]:
+            del self._owned[claim.owner]
         self._sound[claim] = _without(self._sound[claim], place)
         if not self._sound[claim]:
             self._drop(claim)

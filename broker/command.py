@@ -1,4 +1,4 @@
-"""The broker's command line: serve, alone or beside other brokers; invite, list and revoke members."""
+"""The broker's command line: serve, alone or beside others; invite, list, withdraw and revoke."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import NoReturn, Optional
 
 import typer
 
+from broker.audit import AuditLog, shown_key
 from broker.joining import enter_self, join_cluster
 from broker.members import Address, Member, MemberList, MembersFile
 from broker.server import Listening, Server
@@ -19,7 +20,7 @@ from common.errors import UsageError
 from common.files import lock, locked
 from common.home import home
 from common.identity import KeyPair, load_key_pair, save_key_pair
-from common.invite import BrokerAddress, Invite, Role, decode_invite
+from common.invite import INVITE_LIFETIME, BrokerAddress, Invite, Role, decode_invite
 from common.program import application, complain, run
 from common.sizes import parse_size
 from common.stopping import stop_on_signals
@@ -27,6 +28,9 @@ from common.text import printable
 
 log = logging.getLogger(__name__)
 commands = application("Run a Tessera broker, or let a device or a client into its cluster.")
+
+invites = typer.Typer(help="List the invites that can still be used, or withdraw one.", no_args_is_help=False)
+commands.add_typer(invites, name="invites")
 
 _HOST = typer.Option(
     "0.0.0.0",  # noqa: S104 - a broker is there for the LAN; CURVE keeps out who is not invited
@@ -49,6 +53,11 @@ _REPAIR_AFTER = typer.Option(
 _REPAIR_RATE = typer.Option(
     "50M", envvar="TESSERA_REPAIR_RATE", help="Bytes a second that rebuilding may fetch and send, such as 50M."
 )
+_OWNER_QUOTA = typer.Option(
+    None,
+    envvar="TESSERA_OWNER_QUOTA",
+    help="Most that the shares of one vault may take in the whole cluster, such as 2T; any size if left out.",
+)
 _WORKER_PORT = typer.Option(5571, envvar="TESSERA_WORKER_PORT", min=1, max=65535, help="Port for workers.")
 
 
@@ -62,6 +71,7 @@ def serve(
     address: Optional[str] = _ADDRESS,
     repair_after: float = _REPAIR_AFTER,
     repair_rate: str = _REPAIR_RATE,
+    owner_quota: Optional[str] = _OWNER_QUOTA,
 ) -> None:
     """Serve until interrupted (without a command), or run one of the commands below."""
     listening = Listening(host, client_port, worker_port)
@@ -71,6 +81,7 @@ def serve(
     rate = parse_size(repair_rate)
     if rate < 1:
         raise UsageError("--repair-rate must be at least a byte a second")
+    quota = parse_size(owner_quota) if owner_quota is not None else None
     settings = Settings(repair_after=repair_after, rate=rate)
     folder = _folder()
     stopping = stop_on_signals()
@@ -80,7 +91,7 @@ def serve(
         if invite is not None:
             join_cluster(members, pair, reached_at, decode_invite(invite), int(time.time()))
         enter_self(members, pair, reached_at, int(time.time()))
-        server = Server(listening, pair, members, settings)
+        server = Server(listening, pair, members, settings, AuditLog(folder).record, quota)
         log.info("broker listens at %s, ports %d (clients) and %d (workers)", host, client_port, worker_port)
         try:
             server.serve(stopping)
@@ -93,15 +104,19 @@ def serve(
 def invite(
     context: typer.Context,
     role: Role = typer.Argument(
-        ..., help="worker: a device that keeps shares; client: a machine that stores; broker: one more broker."
+        ...,
+        help="worker: a device that keeps shares; client: a machine that stores; admin: a client that also retires "
+        "devices; broker: one more broker.",
     ),
     address: Optional[str] = _ADDRESS,
 ) -> None:
-    """Print an invite: it lets one device, one client or one more broker in, once, within an hour."""
+    """Print an invite: it lets one device, one client or admin, or one more broker in, once, within an hour."""
     listening: Listening = context.obj
     folder = _folder()
     one_time, pair, file = KeyPair.generate(), _key_pair(folder), MembersFile(folder)
     file.change(lambda members: members.invite(one_time.public, role, int(time.time())))
+    until = _moment(int(time.time()) + INVITE_LIFETIME)
+    AuditLog(folder).record("invited", role=role.value, key=shown_key(one_time.public), until=until)
     known = file.members.brokers()
     own = known.pop(pair.public, None)
     reached_at = address or (own.host if own is not None else _reached_at(listening.host))
@@ -116,8 +131,29 @@ def members() -> None:
     """Print who is admitted: name, role, since when, and the beginning of the key."""
     for member in MembersFile(_folder()).members.all():
         if member.expires is None:
-            since = datetime.fromtimestamp(member.added).astimezone().strftime("%Y-%m-%d %H:%M")
-            print(f"{printable(member.name)}\t{member.standing.value}\t{since}\t{member.public_key[:16]}")
+            key = shown_key(member.public_key)
+            print(f"{printable(member.name)}\t{member.standing.value}\t{_moment(member.added)}\t{key}")
+
+
+@invites.callback(invoke_without_command=True)
+def list_invites(context: typer.Context) -> None:
+    """Print the invites that can still be used: role, when made, when over, and the beginning of the one-time key."""
+    if context.invoked_subcommand is not None:
+        return
+    for member in MembersFile(_folder()).members.open_invites(int(time.time())):
+        made, over = _moment(member.added), _moment(member.expires or member.added)
+        print(f"{_role_of(member)}\t{made}\t{over}\t{shown_key(member.public_key)}")
+
+
+@invites.command()
+def withdraw(
+    key: str = typer.Argument(..., help="The beginning of the invite's key, as `invites` prints it."),
+) -> None:
+    """Take an invite back that nobody has used yet."""
+    folder = _folder()
+    member = MembersFile(folder).change(lambda members: members.withdraw(key, int(time.time())))
+    AuditLog(folder).record("withdrawn", role=_role_of(member), key=shown_key(member.public_key))
+    print(f"withdrew the invite {shown_key(member.public_key)} ({_role_of(member)})")
 
 
 @commands.command()
@@ -135,7 +171,17 @@ def revoke(
         return revoked
 
     member = MembersFile(folder).change(change)
+    facts = {"name": printable(member.name), "role": member.standing.value, "key": shown_key(member.public_key)}
+    AuditLog(folder).record("revoked", **facts)
     print(f"revoked {printable(member.name)} ({member.standing.value})")
+
+
+def _role_of(invite: Member) -> str:
+    return invite.standing.value.replace("invited ", "")
+
+
+def _moment(unix: int) -> str:
+    return datetime.fromtimestamp(unix).astimezone().strftime("%Y-%m-%d %H:%M")
 
 
 def _folder() -> Path:

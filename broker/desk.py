@@ -8,20 +8,25 @@ Sees identities, not routing ids; its answers are headers and payloads, which th
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from typing import Annotated, Callable, Optional
 
 import msgspec
 
+from broker.audit import Record, shown_key, unrecorded
+from broker.burial_record import BurialRecord
 from broker.catalog import Catalog
 from broker.credit import CREDIT, REQUESTS, REQUESTS_PER_DEVICE
 from broker.devices import Devices
 from broker.members import MembersFile, address_of
 from broker.other_brokers import take_up
 from broker.placement import Candidate, has_room, place
+from broker.quota import OwnerQuota
 from broker.rights import Standing
 from common.errors import IntegrityError, ProtocolError, RefusedError
 from common.protocol.codec import MAX_PAYLOAD, pack, unpack
 from common.protocol.device_messages import ShareName
+from common.protocol.envelope import Operation
 from common.protocol.messages import (
     GRANTED,
     MAX_ANNOUNCED,
@@ -72,11 +77,22 @@ _Announcement = Annotated[list[AnnouncedShare], msgspec.Meta(max_length=MAX_ANNO
 class Desk:
     """The broker's own knowledge and its answers. `now` is monotonic seconds, `today` Unix seconds."""
 
-    def __init__(self, members: MembersFile, started: float, today: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        members: MembersFile,
+        started: float,
+        today: Callable[[], int],
+        record: Record = unrecorded,
+        owner_quota: Optional[int] = None,
+    ) -> None:
+        """`owner_quota`: bytes of shares that one vault may have in the whole cluster; None for any number."""
         self._members = members
+        self._record = record
+        self._burials = BurialRecord()
         self._today = today
         self._next_expiry = 0
         self.catalog = Catalog()
+        self._quota = OwnerQuota(self.catalog, owner_quota)
         self.devices = Devices(members, started)
 
     # --- who is there
@@ -89,6 +105,7 @@ class Desk:
     def tick(self, now: float) -> None:
         """To be called a few times a second."""
         self.devices.tick(now)
+        self._record_deletions(now)
         if self._today() >= self._next_expiry:
             self._next_expiry = self._today() + _EXPIRY_PERIOD
             for encoding_id in self.catalog.tombstones.expire(self._today()):
@@ -120,7 +137,10 @@ class Desk:
             return Welcome(_other_version(header.version)), None
         return Welcome(GRANTED, REQUESTS, REQUESTS_PER_DEVICE, CREDIT), None
 
-    def places(self, header: Places, payload: memoryview, now: float) -> Answered:
+    def places(self, header: Places, payload: memoryview, owner: bytes, now: float) -> Answered:
+        refusal = self._quota.refusal(owner, header.n * header.share_bytes)
+        if refusal is not None:
+            return Placed(refusal), None
         candidates = [
             Candidate(device, there.free_bytes)
             for device, there in self.devices.all(now).items()
@@ -132,6 +152,10 @@ class Desk:
         ]
         fit = [c for c in candidates if c.device_id not in header.exclude]
         return Placed(GRANTED, sum(not has_room(c, header.share_bytes) for c in fit)), pack(places)
+
+    def over_quota(self, owner: bytes, operation: Operation, frames: Sequence[memoryview]) -> Optional[Answer]:
+        """The refusal of a request that would begin to store more than this vault may have."""
+        return self._quota.judge(owner, operation, frames)
 
     def locate(self, header: Locate, payload: memoryview, owner: bytes, now: float) -> Answered:
         objects = unpack(payload, _Objects)
@@ -194,10 +218,20 @@ class Desk:
         self.catalog.withdraw(device, [(name.encoding_id, name.share) for name in names])
         return Acknowledged(GRANTED), None
 
-    def bury(self, device: bytes, payload: memoryview) -> Answered:
+    def bury(self, device: bytes, payload: memoryview, now: float) -> Answered:
         tombstones = unpack(payload, _Burial)
-        self.catalog.bury(device, [stone for stone in tombstones if stone.ends > self._today()])
+        holding = [stone for stone in tombstones if stone.ends > self._today()]
+        for stone in holding:
+            known = self.catalog.tombstones.holds(stone.encoding_id)
+            new = self.devices.known_complete(device) and (known is None or known.generation < stone.generation)
+            self._burials.tell(device, stone, now, new=new)
+        self.catalog.bury(device, holding)
         return Acknowledged(GRANTED), None
+
+    def _record_deletions(self, now: float) -> None:
+        for stone, devices in self._burials.take(now):
+            event = "deleted" if stone.deleted else "undeleted"
+            self._record(event, owner=stone.owner.hex(), encoding=stone.encoding_id.hex(), devices=devices)
 
     def report(self, device: bytes, header: Report, now: float) -> Answered:
         if not self.devices.connected(device) or self.devices.fell_silent(device, now):
@@ -215,11 +249,21 @@ class Desk:
                 )
             )
         except RefusedError as error:
+            self._record(
+                "join refused", invite=shown_key(one_time_key), key=shown_key(header.public_key), why=str(error)
+            )
             return Joined(Answer(Code.NOT_ALLOWED, str(error))), None
         except (OSError, IntegrityError) as error:
             log.error("cannot admit anybody: %s", error)
             return Joined(Answer(Code.FAULT, "the broker cannot write its list of members")), None
         log.info("admitted %s as %s", member.name, member.standing.value)
+        self._record(
+            "joined",
+            name=member.name,
+            role=member.standing.value,
+            key=shown_key(member.public_key),
+            invite=shown_key(one_time_key),
+        )
         return Joined(GRANTED, member.name), None
 
     # --- other brokers
@@ -232,6 +276,11 @@ class Desk:
             KnownBroker(a.host, a.client_port, a.worker_port, key) for key, a in self._members.members.brokers().items()
         ]
         return Brokers(GRANTED), pack(known[:MAX_BROKERS])
+
+    def name_of(self, public_key: bytes) -> str:
+        """What the member with this key is called, or the beginning of the key."""
+        member = self._members.members.find(public_key, self._today())
+        return member.name if member is not None and member.name else shown_key(public_key)
 
     def standing_of(self, public_key: bytes) -> Optional[Standing]:
         member = self._members.members.find(public_key, self._today())

@@ -102,6 +102,10 @@ class Devices:
     def complete(self, device: bytes) -> bool:
         return self._states[device].complete
 
+    def known_complete(self, device: bytes) -> bool:
+        """It is here, and has announced all that it holds: what it tells is news."""
+        return self.connected(device) and self.complete(device)
+
     def alive(self, device: bytes, now: float) -> bool:
         state = self._states.get(device)
         return state is not None and state.connected and state.complete and now - state.last_report < SILENCE

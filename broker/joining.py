@@ -11,7 +11,7 @@ import logging
 import socket
 
 from broker.members import Address, MemberList, MembersFile
-from broker.rights import Standing
+from broker.rights import INVITED
 from common.errors import RefusedError, UnreachableError, UsageError
 from common.identity import KeyPair
 from common.invite import Invite, Role
@@ -65,5 +65,4 @@ def join_cluster(file: MembersFile, pair: KeyPair, address: Address, invite: Inv
 
 def _has_others(members: MemberList, pair: KeyPair) -> bool:
     ours = pair.public.hex()
-    invites = (Standing.INVITED_WORKER, Standing.INVITED_CLIENT, Standing.INVITED_BROKER)
-    return any(m.public_key != ours and m.standing not in invites for m in members.all())
+    return any(m.public_key != ours and m.standing not in INVITED for m in members.all())

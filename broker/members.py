@@ -19,7 +19,7 @@ from typing import Annotated, Callable, Optional, TypeVar
 
 import msgspec
 
-from broker.rights import Standing
+from broker.rights import INVITED, Standing
 from common.errors import IntegrityError, NotFoundError, RefusedError, UsageError
 from common.files import locked, read_limited, write_private
 from common.invite import INVITE_LIFETIME, Role
@@ -35,11 +35,13 @@ _Key = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
 _INVITED = {
     Role.WORKER: Standing.INVITED_WORKER,
     Role.CLIENT: Standing.INVITED_CLIENT,
+    Role.ADMIN: Standing.INVITED_ADMIN,
     Role.BROKER: Standing.INVITED_BROKER,
 }
 _ADMITTED = {
     Standing.INVITED_WORKER: Standing.WORKER,
     Standing.INVITED_CLIENT: Standing.CLIENT,
+    Standing.INVITED_ADMIN: Standing.ADMIN,
     Standing.INVITED_BROKER: Standing.BROKER,
 }
 _REVOCATION = 1 << 20  # by how much a revocation raises the revision: more than all other changes together
@@ -161,6 +163,27 @@ class MemberList:
             raise NotFoundError(f"no member is called {name}", advice="see who is: python broker/broker.py members")
         record = Member(found[0].public_key, Standing.REVOKED, found[0].name, found[0].added, now + _REVOKED_FOR)
         self._put(record, _REVOCATION)
+        return found[0]
+
+    def open_invites(self, now: int) -> list[Member]:
+        """The invites that can still be used."""
+        return [m for m in self._members.values() if m.standing in INVITED and m.used_by is None and not _over(m, now)]
+
+    def withdraw(self, key: str, now: int) -> Member:
+        """Take an open invite back, named by the beginning of its one-time key; returns what it was.
+
+        It stays on the list as revoked for the rest of its hour, so that no other broker's list brings it back.
+        NotFoundError where no open invite's key begins so, UsageError where several do.
+        """
+        advice = "see which are open: python broker/broker.py invites"
+        if len(key) < _SHORTEST_KEY:
+            raise UsageError(f"name an invite by at least {_SHORTEST_KEY} digits of its key", advice=advice)
+        found = [m for m in self.open_invites(now) if m.public_key.startswith(key.lower())]
+        if len(found) > 1:
+            raise UsageError(f"the keys of {len(found)} invites begin so", advice=advice)
+        if not found:
+            raise NotFoundError("no open invite's key begins so: it is over, used or withdrawn", advice=advice)
+        self._put(msgspec.structs.replace(found[0], standing=Standing.REVOKED), _REVOCATION)
         return found[0]
 
     def merge(self, others: list[Member], now: int) -> None:

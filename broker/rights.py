@@ -12,8 +12,10 @@ class Standing(enum.Enum):
 
     WORKER = "worker"
     CLIENT = "client"
+    ADMIN = "admin"  # a client that may also change which devices the cluster has
     INVITED_WORKER = "invited worker"  # holds an invite that it may trade for a place as a worker
     INVITED_CLIENT = "invited client"
+    INVITED_ADMIN = "invited admin"
     BROKER = "broker"  # another broker of this cluster
     INVITED_BROKER = "invited broker"
     REVOKED = "revoked"  # was a member; kept on the list, so that no older list brings it back
@@ -21,7 +23,17 @@ class Standing(enum.Enum):
 
 WORKER_SIDE = frozenset({Standing.WORKER, Standing.INVITED_WORKER})  # may connect to the workers' port
 CLIENT_SIDE = frozenset(  # may connect to the clients' port
-    {Standing.CLIENT, Standing.INVITED_CLIENT, Standing.BROKER, Standing.INVITED_BROKER}
+    {
+        Standing.CLIENT,
+        Standing.ADMIN,
+        Standing.BROKER,
+        Standing.INVITED_CLIENT,
+        Standing.INVITED_ADMIN,
+        Standing.INVITED_BROKER,
+    }
+)
+INVITED = frozenset(  # holds an unused or used invite, and is nobody's permanent key
+    {Standing.INVITED_WORKER, Standing.INVITED_CLIENT, Standing.INVITED_ADMIN, Standing.INVITED_BROKER}
 )
 
 FORWARDED = frozenset(
@@ -39,9 +51,23 @@ FORWARDED = frozenset(
     }
 )
 
+_CLIENT = FORWARDED | {
+    Operation.HELLO,
+    Operation.STATUS,
+    Operation.PLACES,
+    Operation.LOCATE,
+    Operation.LIST,
+    Operation.HEALTH,
+    Operation.MEND,
+    Operation.COMPLAIN,
+    Operation.TRASH,
+    Operation.BROKERS,
+}
+
 _RIGHTS: dict[Standing, frozenset[Operation]] = {
     Standing.INVITED_WORKER: frozenset({Operation.JOIN}),
     Standing.INVITED_CLIENT: frozenset({Operation.JOIN}),
+    Standing.INVITED_ADMIN: frozenset({Operation.JOIN}),
     Standing.INVITED_BROKER: frozenset({Operation.JOIN}),
     Standing.BROKER: frozenset({Operation.SYNC}),
     Standing.REVOKED: frozenset(),
@@ -55,21 +81,8 @@ _RIGHTS: dict[Standing, frozenset[Operation]] = {
             Operation.BROKERS,
         }
     ),
-    Standing.CLIENT: FORWARDED
-    | {
-        Operation.HELLO,
-        Operation.STATUS,
-        Operation.PLACES,
-        Operation.LOCATE,
-        Operation.LIST,
-        Operation.HEALTH,
-        Operation.MEND,
-        Operation.COMPLAIN,
-        Operation.RETIRE,
-        Operation.REBALANCE,
-        Operation.TRASH,
-        Operation.BROKERS,
-    },
+    Standing.CLIENT: _CLIENT,
+    Standing.ADMIN: _CLIENT | {Operation.RETIRE, Operation.REBALANCE},
 }
 
 

@@ -16,14 +16,17 @@ from typing import Optional
 
 import zmq
 
+from broker.audit import Record, shown_key, unrecorded
 from broker.authentication import Authentication, authenticated_key
 from broker.desk import Desk
 from broker.members import MembersFile
 from broker.other_brokers import OtherBrokers
+from broker.refusals import Refusals
 from broker.retiring import Retiring
 from broker.rights import CLIENT_SIDE, WORKER_SIDE
+from broker.sessions import Outgoing, Side
 from broker.steward.steward import Settings, Steward
-from broker.switchboard import Outgoing, Side, Switchboard
+from broker.switchboard import Switchboard
 from common.errors import UsageError
 from common.identity import KeyPair
 from common.link.sockets import make_router
@@ -49,15 +52,26 @@ class Listening:
 
 
 class Server:
-    def __init__(self, listening: Listening, pair: KeyPair, members: MembersFile, settings: Settings) -> None:
+    def __init__(
+        self,
+        listening: Listening,
+        pair: KeyPair,
+        members: MembersFile,
+        settings: Settings,
+        record: Record = unrecorded,
+        owner_quota: Optional[int] = None,
+    ) -> None:
         """Bind both ports; UsageError where one cannot be had."""
         self._members = members
+        self._record = record
+        self._refusals = Refusals()
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context(io_threads=2)
-        self._authentication = Authentication(self._context, self._admits)  # before any port is open
-        self._desk = Desk(members, time.monotonic(), _today)
+        self._authentication = Authentication(self._context, self._admits, self._refused)  # before any port is open
+        self._desk = Desk(members, time.monotonic(), _today, record, owner_quota)
         catalog, devices = self._desk.catalog, self._desk.devices
         steward = Steward(catalog, devices, settings, random.SystemRandom())
-        self._switchboard = Switchboard(self._desk, steward, Retiring(members, devices, catalog, steward, _today))
+        retiring = Retiring(members, devices, catalog, steward, _today)
+        self._switchboard = Switchboard(self._desk, steward, retiring, record)
         self._others = OtherBrokers(self._context, pair, members)
         self._routers: dict[Side, zmq.Socket[bytes]] = {}
         for side in Side:
@@ -76,9 +90,23 @@ class Server:
         standing = self._desk.standing_of(public_key)
         if standing is None:
             return "its key is not a member's"
+        if self._switchboard.door.closed(public_key, time.monotonic()):
+            return "it broke the protocol, and the door is closed to it for a while"
         if standing not in _ADMITTED.get(domain, frozenset()):
             return f"its key is a {standing.value}'s, and this is the port for {domain}"
         return None
+
+    def _refused(self, public_key: bytes, domain: str, address: str, why: str) -> None:
+        """Say that somebody was not let in; of very many a few, and their number."""
+        if self._refusals.note(time.monotonic()):
+            log.warning("refused a peer from %s: %s", address, why)
+            self._record("refused", key=shown_key(public_key), port=domain, address=address, why=why)
+
+    def _say_rest_of_refusals(self, now: float) -> None:
+        unsaid = self._refusals.unsaid(now)
+        if unsaid:
+            log.warning("refused %d more peers", unsaid)
+            self._record("refused more", count=unsaid)
 
     def serve(self, stopping: threading.Event) -> None:
         """Route messages until the event is set; RefusedError where this broker is revoked."""
@@ -99,6 +127,7 @@ class Server:
                 next_tick = now + _TICK
                 self._members.refresh()
                 self._others.tick(now)
+                self._say_rest_of_refusals(now)
                 self._send_all(self._switchboard.tick(now))
 
     def close(self) -> None:

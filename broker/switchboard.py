@@ -2,7 +2,8 @@
 
 A message comes with the side it arrived on (clients or workers), its routing id and the CURVE key that ZAP established.
 The key alone says who that is; the routing id is only where to answer. Everything is checked before it is believed:
-the key's standing now, the envelope, the right to the operation, the session, the credit. What is asked of the broker
+the key's standing now, the envelope, the right to the operation, the session, the credit. Three breaches close the
+door for a while (`door`). What is asked of the broker
 goes to the desk; what is meant for a device is forwarded with a new envelope and the same payload frame, unread.
 
 The switchboard has no socket and no clock. It returns what is to be sent, and is told when something could not be.
@@ -10,23 +11,24 @@ The switchboard has no socket and no clock. It returns what is to be sent, and i
 
 from __future__ import annotations
 
-import enum
 import logging
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any, Callable, Optional, TypeVar
+from typing import Any, Callable, TypeVar
 
+from broker.audit import Record, unrecorded
 from broker.credit import Forwarded, Ledger
 from broker.desk import Answered, Desk
+from broker.door import Door
 from broker.retiring import Retiring
 from broker.rights import CLIENT_SIDE, FORWARDED, WORKER_SIDE, Standing, may
+from broker.sessions import Outgoing, Session, Side, farewell, probe, refuse
 from broker.steward import answers
 from broker.steward.steward import Steward
 from common.errors import ProtocolError
 from common.protocol.codec import MAX_PAYLOAD, pack_header, unpack_header
 from common.protocol.envelope import Envelope, Kind, Operation, decode_envelope
-from common.protocol.identifiers import BROKER, IDENTIFIER_SIZE, device_id, owner_id
+from common.protocol.identifiers import IDENTIFIER_SIZE, owner_id
 from common.protocol.messages import (
     Acknowledged,
     Announce,
@@ -55,43 +57,11 @@ log = logging.getLogger(__name__)
 M = TypeVar("M", bound=Message)
 _CLIENT_PROBE_PERIOD = 10.0  # seconds
 _EMPTY_PAYLOAD = memoryview(b"")
-_EMPTY_HEADER = pack_header(Empty())
-
-
-class Side(enum.Enum):
-    CLIENTS = "clients"
-    WORKERS = "workers"
-
-
-@dataclass
-class Session:
-    """One connection of one key."""
-
-    side: Side
-    routing_id: bytes
-    public_key: bytes
-    session_id: bytes
-    owner: Optional[bytes] = None  # of a client that presented a vault's token
-    greeted: bool = False
-    probed: float = 0.0
-    device: bytes = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.device = device_id(self.public_key)
-
-
-@dataclass(frozen=True)
-class Outgoing:
-    """A message to send; `payload` is whatever buffer or frame it came as."""
-
-    session: Session
-    envelope: Envelope
-    header: bytes
-    payload: Any = None
 
 
 class Switchboard:
-    def __init__(self, desk: Desk, steward: Steward, retiring: Retiring) -> None:
+    def __init__(self, desk: Desk, steward: Steward, retiring: Retiring, record: Record = unrecorded) -> None:
+        self.door = Door(desk.name_of, record)
         self._desk = desk
         self._steward = steward
         self._retiring = retiring
@@ -114,7 +84,9 @@ class Switchboard:
         """Handle one message: frames are envelope, header and perhaps payload; `payload` is the frame to pass on."""
         standing = self._desk.standing_of(public_key)
         if standing is None or standing not in (CLIENT_SIDE if side is Side.CLIENTS else WORKER_SIDE):
-            log.warning("dropped a message of a key that is not (or no longer) a member")
+            self.door.stranger(now)
+            return []
+        if self.door.closed(public_key, now):
             return []
         refusals = self._forget_former(side, routing_id, public_key)
         session = self._session(side, routing_id, public_key)
@@ -123,8 +95,7 @@ class Switchboard:
                 raise ProtocolError(f"a message of {len(frames)} frames")
             envelope = decode_envelope(frames[0])
         except ProtocolError as error:
-            log.warning("dropped a malformed message: %s", error)
-            return refusals
+            return refusals + self._strike(session, str(error), now)
         if envelope.kind is Kind.REPLY and standing is Standing.WORKER:
             return refusals + self._pass_reply(session, envelope, frames, payload, now)
         if envelope.kind is not Kind.REQUEST:
@@ -155,18 +126,31 @@ class Switchboard:
     ) -> list[Outgoing]:
         if not may(standing, envelope.operation):
             text = f"{envelope.operation.name} is not for a {standing.value}"
-            return [_refuse(session, envelope, Code.NOT_ALLOWED, text)]
+            return [refuse(session, envelope, Code.NOT_ALLOWED, text)]
         if envelope.operation in FORWARDED:
             return self._forward(session, envelope, frames, payload, now)
         try:
             header, body = self._answer(session, envelope.operation, frames, now)
         except ProtocolError as error:
-            return [_refuse(session, envelope, Code.MALFORMED, str(error)[:500])]
+            refusal = refuse(session, envelope, Code.MALFORMED, str(error)[:500])
+            # What another version says first is no fault of its own.
+            first = envelope.operation in (Operation.HELLO, Operation.REGISTER, Operation.JOIN)
+            return [refusal] if first else [refusal, *self._strike(session, str(error), now)]
         reply = Outgoing(session, envelope.reply(), pack_header(header), body)
         if envelope.operation is Operation.REGISTER and session.device in self._devices:
             # Find out whether the connection that holds the place still stands; if not, the next try succeeds.
-            return [reply, _probe(self._devices[session.device])]
+            return [reply, probe(self._devices[session.device])]
         return [reply]
+
+    def _strike(self, session: Session, why: str, now: float) -> list[Outgoing]:
+        """The peer broke the protocol; where its door closes, all its connections are forgotten."""
+        if not self.door.strike(session.public_key, why, now):
+            return []
+        ended = [other for other in self._sessions.values() if other.public_key == session.public_key]
+        return [message for other in ended for message in self.forget(other)]
+
+    def _refuse_credit(self, session: Session, envelope: Envelope, why: str, now: float) -> list[Outgoing]:
+        return [refuse(session, envelope, Code.MALFORMED, why), *self._strike(session, why, now)]
 
     # --- asked of the broker
 
@@ -192,7 +176,7 @@ class Switchboard:
             Operation.ANNOUNCE: lambda: desk.announce(session.device, read(Announce), payload, now),
             Operation.REPORT: lambda: desk.report(session.device, read(Report), now),
             Operation.WITHDRAW: lambda: desk.withdraw(session.device, (read(Withdraw), payload)[1]),
-            Operation.BURY: lambda: desk.bury(session.device, (read(Bury), payload)[1]),
+            Operation.BURY: lambda: desk.bury(session.device, (read(Bury), payload)[1], now),
         }
         if operation in of_device:
             if self._devices.get(session.device) is not session:
@@ -214,7 +198,7 @@ class Switchboard:
             Operation.REBALANCE: (Empty, lambda _: answers.rebalance(steward)),
         }
         for_owner: dict[Operation, tuple[type[Message], Callable[[Any], Answered]]] = {
-            Operation.PLACES: (Places, lambda header: desk.places(header, payload, now)),
+            Operation.PLACES: (Places, lambda header: desk.places(header, payload, owner, now)),
             Operation.LOCATE: (Locate, lambda header: desk.locate(header, payload, owner, now)),
             Operation.LIST: (ListObjects, lambda header: desk.list(header, owner, now)),
             Operation.MEND: (Mend, lambda _: answers.mend(steward, desk.catalog, payload, owner)),
@@ -243,6 +227,7 @@ class Switchboard:
         acknowledged, payload = self._desk.register(session.device, header, now)
         if isinstance(acknowledged, Acknowledged) and acknowledged.answer.granted:
             self._devices[session.device] = session
+            self.door.strikes.registered(session.public_key)
         return acknowledged, payload
 
     # --- meant for a device
@@ -256,27 +241,34 @@ class Switchboard:
         now: float,
     ) -> list[Outgoing]:
         if not session.greeted:
-            return [_refuse(session, envelope, Code.NO_SESSION)]
+            return [refuse(session, envelope, Code.NO_SESSION)]
         if session.owner is None:
-            return [_refuse(session, envelope, Code.NOT_ALLOWED, "this needs a vault")]
+            return [refuse(session, envelope, Code.NOT_ALLOWED, "this needs a vault")]
         if len(frames) == 3 and frames[2].nbytes > envelope.credit:
-            return [_refuse(session, envelope, Code.MALFORMED, "the payload is larger than its credit")]
+            return self._refuse_credit(session, envelope, "the payload is larger than its credit", now)
         if envelope.credit > MAX_PAYLOAD:
-            return [_refuse(session, envelope, Code.MALFORMED, f"the credit is over the limit of {MAX_PAYLOAD}")]
+            return self._refuse_credit(session, envelope, f"the credit is over the limit of {MAX_PAYLOAD}", now)
         under_way = self._ledger.find(session.session_id, envelope.request_id)
         if under_way is not None and (under_way.device, under_way.credit) != (envelope.peer, envelope.credit):
-            return []  # another request by the same id would pass without credit
+            # Another request by the same id would pass without credit.
+            return self._strike(session, "one request id for two requests", now)
         if under_way is not None and not self._ledger.repeat(under_way, now):
             return []
         device = self._devices.get(envelope.peer)
+        refusal = self._desk.over_quota(session.owner, envelope.operation, frames)
+        if refusal is not None:
+            return [refuse(session, envelope, refusal.code, refusal.text)]
         if device is None or not self._desk.devices.alive(envelope.peer, now):
             code = Code.BUSY if self._desk.devices.expected(envelope.peer, now) else Code.GONE
-            return [_refuse(session, envelope, code, "the device is not connected")]
+            return [refuse(session, envelope, code, "the device is not connected")]
         entry = Forwarded(
             session.session_id, envelope.request_id, envelope.peer, envelope.operation, envelope.credit, now
         )
         if under_way is None and not self._ledger.enter(entry):
-            return [_refuse(session, envelope, Code.BUSY)]
+            flood = self.door.strikes.over_credit(session.public_key, now)
+            struck = self._strike(session, "a flood of requests over the credit", now) if flood else []
+            return [refuse(session, envelope, Code.BUSY), *struck]
+        self.door.strikes.asked(device.public_key)
         onward = envelope._replace(peer=session.session_id, owner=session.owner)
         return [Outgoing(device, onward, bytes(frames[1]), payload)]
 
@@ -288,6 +280,8 @@ class Switchboard:
         payload: Any,
         now: float,
     ) -> list[Outgoing]:
+        if not self.door.strikes.answered(session.public_key):
+            return self._strike(session, "it answers what it was not asked", now)
         if envelope.peer == self._steward.peer:
             self._steward.answered(session.device, envelope.request_id, list(frames[1:]), now)
             return self._of_steward(now)
@@ -302,7 +296,7 @@ class Switchboard:
         self._ledger.leave(envelope.peer, envelope.request_id)
         onward = Envelope(Kind.REPLY, entry.operation, entry.request_id, entry.device)
         if len(frames) == 3 and frames[2].nbytes > entry.credit:
-            return [_refuse(requester, onward, Code.FAULT, "the reply is larger than its credit")]
+            return [refuse(requester, onward, Code.FAULT, "the reply is larger than its credit")]
         return [Outgoing(requester, onward, bytes(frames[1]), payload)]
 
     # --- what could not be sent, and who is gone
@@ -336,7 +330,7 @@ class Switchboard:
             if requester is not None:
                 envelope = Envelope(Kind.REPLY, entry.operation, entry.request_id, entry.device)
                 text = "the device went away" if code is Code.GONE else ""
-                refusals.append(_refuse(requester, envelope, code, text))
+                refusals.append(refuse(requester, envelope, code, text))
         return refusals
 
     def tick(self, now: float) -> list[Outgoing]:
@@ -346,11 +340,11 @@ class Switchboard:
         for session in list(self._sessions.values()):
             if self._desk.standing_of(session.public_key) is None:
                 # Revoked, or an invite that is over. It is told, or it would go on asking and be dropped.
-                messages += [_farewell(session), *self.forget(session)]
+                messages += [farewell(session), *self.forget(session)]
                 continue
             if session.side is Side.WORKERS or now - session.probed > _CLIENT_PROBE_PERIOD:
                 session.probed = now
-                messages.append(_probe(session))
+                messages.append(probe(session))
         for device in list(self._devices.values()):
             if not self._desk.devices.alive(device.device, now):
                 waiting = self._ledger.leave_device(device.device)
@@ -366,20 +360,7 @@ class Switchboard:
         messages = []
         for request_id, ask in self._steward.sendings(now, self._devices.__contains__):
             envelope = Envelope(Kind.REQUEST, ask.operation, request_id, self._steward.peer, ask.credit, ask.owner)
-            messages.append(Outgoing(self._devices[ask.device], envelope, pack_header(ask.header), ask.payload))
+            device = self._devices[ask.device]
+            self.door.strikes.asked(device.public_key)
+            messages.append(Outgoing(device, envelope, pack_header(ask.header), ask.payload))
         return messages
-
-
-def _refuse(session: Session, envelope: Envelope, code: Code, text: str = "") -> Outgoing:
-    """The answer no. An Acknowledged reads as any reply: what follows the answer has defaults."""
-    reply = envelope._replace(kind=Kind.REPLY, owner=BROKER, credit=0)
-    return Outgoing(session, reply, pack_header(Acknowledged(Answer(code, text))))
-
-
-def _farewell(session: Session) -> Outgoing:
-    refusal = Acknowledged(Answer(Code.NOT_ALLOWED, "it is no longer a member"))
-    return Outgoing(session, Envelope(Kind.REPLY, Operation.PROBE, BROKER), pack_header(refusal))
-
-
-def _probe(session: Session) -> Outgoing:
-    return Outgoing(session, Envelope(Kind.PROBE, Operation.PROBE, BROKER), _EMPTY_HEADER)

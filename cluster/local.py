@@ -3,7 +3,7 @@
 The demo, the cluster tests and the bench all start their clusters here. Everything lives in one folder:
 
     env                       what a shell needs to use the cluster (`set -a; . DIR/env`); there once complete
-    home/                     TESSERA_HOME of the broker and of the client, which is admitted and has a vault
+    home/                     TESSERA_HOME of the broker and of the client, which is an admin and has a vault
     broker.pid                the broker's process
     broker-2/  broker-2.pid   the second broker's home and process, and so on, where there are several
     device-1/  device-1.pid   the first device's store and process, and so on
@@ -243,15 +243,15 @@ class LocalCluster:
             raise UnreachableError(f"{program}.py did not end within {timeout:.0f} s") from None
 
     def invite(self, role: str, broker: int = 1) -> str:
-        """A broker's new invite for a ``role``: "worker", "client" or "broker"."""
+        """A broker's new invite for a ``role``: "worker", "client", "admin" or "broker"."""
         result = self.run("broker", "invite", role, environment=self.broker_environment(broker), timeout=60)
         require_success("broker", result)
         return result.stdout.strip()
 
-    def add_client(self, name: str, passphrase: str) -> dict[str, str]:
-        """Admit a client with a vault of its own, its home the folder ``name``; returns its environment."""
+    def add_client(self, name: str, passphrase: str, role: str = "client") -> dict[str, str]:
+        """Admit a client or "admin" with a vault of its own, its home the folder ``name``; returns its environment."""
         environment = self._environment_of(name, passphrase)
-        joining = {**environment, "TESSERA_JOIN": self.invite("client")}
+        joining = {**environment, "TESSERA_JOIN": self.invite(role)}
         require_success("admin", self.run("admin", "join", environment=joining, timeout=60))
         require_success("admin", self.run("admin", "vault", "create", environment=environment, timeout=60))
         return environment
@@ -309,7 +309,7 @@ class LocalCluster:
         for worker in self._workers:
             # One process makes invites while those invited before are starting: the two cores are kept busy.
             self._join(worker)
-        self.add_client(HOME, self._passphrase)
+        self.add_client(HOME, self._passphrase, "admin")
         self.wait_registered(len(self.devices), deadline)
 
     def _join(self, worker: BackgroundProcess) -> None:

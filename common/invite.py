@@ -1,4 +1,4 @@
-"""Invites: one line that lets one device, one client or one more broker into the cluster, once, within an hour.
+"""Invites: one line that lets one device, client, admin or broker into the cluster, once, within an hour.
 
 An invite carries the addresses and public keys of the cluster's brokers, the one that made it first, and a one-time
 CURVE secret key. The brokers keep only the public half, in their list of members, with a role that may do nothing but
@@ -36,6 +36,7 @@ INVITE_LIFETIME = 3600  # seconds
 class Role(enum.Enum):
     WORKER = "worker"
     CLIENT = "client"
+    ADMIN = "admin"
     BROKER = "broker"
 
 

@@ -50,6 +50,11 @@ def serve(
         envvar="TESSERA_CAPACITY",
         help="Most that shares may take, such as 500G; all but a reserve if left out.",
     ),
+    owner_quota: Optional[str] = typer.Option(
+        None,
+        envvar="TESSERA_OWNER_QUOTA",
+        help="Most that the shares of one vault may take here, such as 100G; any size if left out.",
+    ),
     scrub_every: str = typer.Option(
         "7d",
         envvar="TESSERA_SCRUB_EVERY",
@@ -59,6 +64,7 @@ def serve(
     """Keep shares on this device until interrupted."""
     folder = (store or home() / "store").expanduser().absolute()
     limit = parse_size(capacity) if capacity is not None else None
+    quota = parse_size(owner_quota) if owner_quota is not None else None
     seconds = parse_duration(scrub_every)
     stopping = stop_on_signals()
     try:
@@ -66,13 +72,15 @@ def serve(
     except OSError as error:
         raise UsageError(f"{folder} cannot be made: {error.strerror}") from None
     _join_once(folder, invite, name or socket.gethostname())
-    _keep(folder, limit, seconds, stopping)
+    _keep(folder, limit, quota, seconds, stopping)
 
 
-def _keep(folder: Path, limit: Optional[int], scrub_every: float, stopping: threading.Event) -> None:
+def _keep(
+    folder: Path, limit: Optional[int], quota: Optional[int], scrub_every: float, stopping: threading.Event
+) -> None:
     """Open the store, and serve from it until the event is set."""
     pair = load_key_pair(folder / "device.key")
-    shares = ShareStore(folder, limit, scrub_every=scrub_every)
+    shares = ShareStore(folder, limit, scrub_every=scrub_every, owner_quota=quota)
     server = Server(shares, pair, folder / "brokers.json")
     log.info("worker keeps %d shares in %s", len(shares.held()), folder)
     try:

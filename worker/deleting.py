@@ -94,7 +94,7 @@ class Deletion:
             raise DeclineError(Code.MALFORMED, "this takes no deletion back")
         known = self._known(request.encoding_id, owner)
         if known is None:
-            raise DeclineError(Code.NOT_FOUND, "no such deletion is known here")
+            raise _nothing_here()
         if not hmac.compare_digest(known.capability, request.capability):
             raise _not_allowed()
         if known.generation < request.generation:
@@ -159,15 +159,15 @@ class Deletion:
     # --- the right
 
     def _known(self, encoding_id: bytes, owner: bytes) -> Optional[Tombstone]:
-        """What this owner has deleted or taken back; DeclineError where somebody else has."""
+        """What this owner has deleted or taken back; DeclineError, as if nothing were here, where somebody else has."""
         known = self.tombstones.get(encoding_id)
         if known is not None and known.owner != owner:
-            raise DeclineError(Code.CONFLICT, "another owner deleted an encoding of this id")
+            raise _nothing_here()
         return known
 
     def _proven(self, request: Delete, owner: bytes) -> ShareTrailer:
         """What lies beside a share here that the capability fits; DeclineError where there is none."""
-        trailers = self._trailers(request.encoding_id)
+        trailers = self._trailers(request.encoding_id, owner)
         own = [trailer for trailer in trailers if trailer is not None and trailer.owner == owner]
         for trailer in own:
             if _fits(request.capability, trailer):
@@ -176,11 +176,16 @@ class Deletion:
             raise _not_allowed()
         if None in trailers:
             raise DeclineError(Code.DAMAGED, "the share here is too damaged to tell who may delete it")
-        raise DeclineError(Code.NOT_FOUND, "nothing of this encoding is here")
+        raise _nothing_here()
 
-    def _trailers(self, encoding_id: bytes) -> list[Optional[ShareTrailer]]:
-        """What lies beside each share of an encoding, held or deleted; None beside one that does not read."""
-        held = [(key, self._holdings.place(key)) for key in self._holdings.of_encoding(encoding_id)]
+    def _trailers(self, encoding_id: bytes, owner: bytes) -> list[Optional[ShareTrailer]]:
+        """What lies beside each share of an encoding, held or deleted; None beside one that does not read.
+
+        What is known to be another owner's is not even read: that would take longer than where nothing is.
+        """
+        keys = self._holdings.of_encoding(encoding_id)
+        own = [key for key in keys if self._holdings.shares[key].owner in (owner, NO_OWNER)]
+        held = [(key, self._holdings.place(key)) for key in own]
         deleted = [(share.key, share.path) for share in self._trash.deleted(encoding_id)]
         return [_read_trailer(self._disk, path, key) for key, path in held + deleted]
 
@@ -264,6 +269,10 @@ def _read_trailer(disk: Disk, path: Path, key: ShareKey) -> Optional[ShareTraile
 
 def _fits(capability: bytes, trailer: ShareTrailer) -> bool:
     return hmac.compare_digest(hashlib.sha256(capability).digest(), trailer.delete_hash)
+
+
+def _nothing_here() -> DeclineError:
+    return DeclineError(Code.NOT_FOUND, "nothing of this encoding is here")
 
 
 def _not_allowed() -> DeclineError:

@@ -43,6 +43,7 @@ class Holdings:
         self._buried: dict[bytes, Tombstone] = {}
         self.quarantined: set[ShareKey] = set()  # whose file is in quarantine
         self.used_bytes = 0
+        self._owned: dict[bytes, int] = {}  # owner → bytes of its shares' files
 
     @property
     def shares(self) -> Mapping[ShareKey, AnnouncedShare]:
@@ -65,20 +66,30 @@ class Holdings:
         """Bytes of a held share's file."""
         return self._sizes[key]
 
+    def used_by(self, owner: bytes) -> int:
+        """Bytes that the held shares of a vault take."""
+        return self._owned.get(owner, 0)
+
     def put(self, share: AnnouncedShare, size: int, *, quarantined: bool = False) -> None:
         """Hold a share from now on, in place of what was held by that name."""
         key = (share.encoding_id, share.share)
         self.remove(key)
         self._shares[key], self._sizes[key] = share, size
         self.used_bytes += size
+        self._owned[share.owner] = self._owned.get(share.owner, 0) + size
         if quarantined:
             self.quarantined.add(key)
 
     def remove(self, key: ShareKey) -> None:
         """Hold a share no longer; where it was not held, that is to be told once more."""
         self._changed[key] = None
-        if self._shares.pop(key, None) is not None:
-            self.used_bytes -= self._sizes.pop(key)
+        held = self._shares.pop(key, None)
+        if held is not None:
+            size = self._sizes.pop(key)
+            self.used_bytes -= size
+            self._owned[held.owner] -= size
+            if not self._owned[held.owner]:
+                del self._owned[held.owner]
             self.quarantined.discard(key)
 
     def judge(self, key: ShareKey, *, sound: bool) -> None:

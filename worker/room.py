@@ -65,7 +65,7 @@ class Room:
         while at_hand is not None and at_hand + self._trash.surplus_bytes + self._idle_bytes() >= needed:
             if at_hand >= needed:
                 return
-            if not self._trash.purge_oldest() and not self._staged.evict():
+            if not self._trash.purge_oldest() and not self._staged.evict(self._staged):
                 break
             at_hand = self._at_hand()
         raise DeclineError(Code.NO_ROOM, "the store is full")

@@ -132,7 +132,7 @@ class Service:
         header = unpack_header(request.header, Store)
         if sum(s.block_bytes + s.commitment_bytes for s in header.shares) != request.payload.nbytes:
             raise ProtocolError("the payload has not the length that the header says")
-        self._store.require_places(len(header.shares))
+        self._store.require_places(len(header.shares), request.owner)
         waiting = _Waiting(request)
         offset = 0
         for share in header.shares:
@@ -147,7 +147,7 @@ class Service:
         began = False
         try:
             commitment = unpack(packed, Commitment)
-            if self._store.holds(key):
+            if self._store.holds(key, owner):
                 return self._enter_round(key, owner, commitment)
             recipe = decode_recipe(commitment.recipe)
             block_digest = digest(block)

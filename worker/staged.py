@@ -8,7 +8,7 @@ idle for longest goes first. A put that is under way is never dropped for anothe
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Callable, Optional
 
 from common.protocol.device_messages import Open
@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 _IDLE_AFTER = 15 * 60.0  # seconds
 _DROPPED_AFTER = 24 * 3600.0  # seconds
 _MAX_STAGED = 512  # each has a file open, and a process may often have no more than 1024
+MAX_STAGED_OF_ONE = _MAX_STAGED // 2  # of one owner
 
 
 class StagedShares:
@@ -34,34 +35,42 @@ class StagedShares:
     def __init__(self, disk: Disk, layout: Layout) -> None:
         self._disk = disk
         self._layout = layout
-        self._shares: dict[ShareKey, StagedShare] = {}
+        self._shares: dict[tuple[ShareKey, bytes], StagedShare] = {}  # by share and owner: none meets another's
 
     def __iter__(self) -> Iterator[StagedShare]:
         return iter(self._shares.values())
 
     def get(self, key: ShareKey, owner: bytes) -> Optional[StagedShare]:
         """The share that this owner is storing."""
-        staged = self._shares.get(key)
-        return staged if staged is not None and staged.owner == owner else None
+        return self._shares.get((key, owner))
 
-    def any_owners(self, key: ShareKey) -> Optional[StagedShare]:
-        return self._shares.get(key)
+    def of_owner(self, owner: bytes) -> list[StagedShare]:
+        """What this owner is storing."""
+        return [staged for staged in self._shares.values() if staged.owner == owner]
 
     def begin(self, request: Open, owner: bytes, expected_bytes: int, now: float) -> None:
         """Begin to store a share; OSError where the disk refuses."""
         key = (request.encoding_id, request.share)
         header = share_header(*key, request.k, request.n, request.block_size)
-        self._shares[key] = begin(self._disk, self._layout.staged(key, owner), header, owner, expected_bytes, now)
+        self._shares[key, owner] = begin(
+            self._disk, self._layout.staged(key, owner), header, owner, expected_bytes, now
+        )
 
-    def require_places(self, count: int) -> None:
-        """DeclineError(BUSY) where so many more shares cannot be stored at once; idle ones give way."""
+    def require_places(self, count: int, owner: bytes) -> None:
+        """DeclineError(BUSY) where so many more shares cannot be stored at once; idle ones give way.
+
+        One owner has at most half of the places, so that nobody keeps all others out.
+        """
+        while len(self.of_owner(owner)) + count > MAX_STAGED_OF_ONE:
+            if not self.evict(self.of_owner(owner)):
+                raise DeclineError(Code.BUSY, "this vault stores too many shares at once")
         while len(self._shares) + count > _MAX_STAGED:
-            if not self.evict():
+            if not self.evict(self):
                 raise DeclineError(Code.BUSY, "too many shares are being stored at once")
 
-    def evict(self) -> bool:
-        """Drop the share that is idle for longest; False where none is."""
-        idle = [staged for staged in self._shares.values() if staged.idle]
+    def evict(self, among: Iterable[StagedShare]) -> bool:
+        """Drop the share that is idle for longest among these; False where none is."""
+        idle = [staged for staged in among if staged.idle]
         if not idle:
             return False
         log.warning("dropped a share that nobody continued to store: others need its place")
@@ -80,8 +89,8 @@ class StagedShares:
 
     def forget(self, staged: StagedShare) -> None:
         """Count it no longer, whatever became of its file."""
-        if self._shares.get(staged.key) is staged:
-            del self._shares[staged.key]
+        if self._shares.get((staged.key, staged.owner)) is staged:
+            del self._shares[staged.key, staged.owner]
 
     def expire(self, now: float) -> None:
         """Mark what is idle, and drop what nobody has continued for a day."""
@@ -106,10 +115,10 @@ class StagedShares:
         self.expire(now)
 
     def _take_up(self, staged: StagedShare, wanted: Callable[[StagedShare], bool]) -> None:
-        if staged.key in self._shares or len(self._shares) >= _MAX_STAGED or not wanted(staged):
+        if len(self._shares) >= _MAX_STAGED or not wanted(staged):
             staged.drop()
         else:
-            self._shares[staged.key] = staged
+            self._shares[staged.key, staged.owner] = staged
 
     def _remove(self, entry: Entry) -> None:
         try:

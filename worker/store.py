@@ -29,6 +29,7 @@ from worker.disk import Disk
 from worker.durability import Durability
 from worker.holdings import Holdings, News, announced
 from worker.layout import Layout, ShareKey, file_name
+from worker.portions import Portions
 from worker.quarantine import Quarantine
 from worker.reading import OpenShare, OpenShares, is_damage
 from worker.room import OVERHEAD, Room
@@ -54,11 +55,12 @@ class ShareStore:
         disk: Optional[Disk] = None,
         clock: Optional[Clock] = None,
         scrub_every: float = SCRUB_EVERY,
+        owner_quota: Optional[int] = None,
     ) -> None:
         """Open the store and read what it holds; UsageError where another worker has it open, or the disk refuses.
 
         `capacity`: bytes that shares may take; None for all that the disk has but a reserve. `scrub_every`: seconds in
-        which all shares are read once.
+        which all shares are read once. `owner_quota`: bytes that one vault's shares may take; None for any number.
         """
         self.folder = folder
         self._disk = disk = disk or Disk()
@@ -73,6 +75,7 @@ class ShareStore:
         self._trash = Trash(disk, layout, durability)
         self._deletion = Deletion(disk, layout, durability, holdings, self._trash, self._release)
         self._room = Room(disk, folder, capacity, durability, holdings, self._trash, self._staged)
+        self._portions = Portions(holdings, self._staged, self._room, owner_quota)
         self.scrub = Scrub(
             disk, layout, durability, holdings, self._clock, scrub_every, self._quarantine.take, self._found_good
         )
@@ -115,9 +118,9 @@ class ShareStore:
         """All committed shares, the damaged ones marked."""
         return self._holdings.shares
 
-    def holds(self, key: ShareKey) -> bool:
-        """Whether a share is committed here, and nothing bad was found of it."""
-        return self._holdings.sound(key)
+    def holds(self, key: ShareKey, owner: bytes) -> bool:
+        """Whether a share of this owner is committed here, and nothing bad was found of it."""
+        return self._holdings.sound(key) and self._holdings.shares[key].owner == owner
 
     def tombstones(self) -> Iterable[Tombstone]:
         """All deletions that are known here, those that were taken back too."""
@@ -140,9 +143,9 @@ class ShareStore:
 
     # --- storing
 
-    def require_places(self, count: int) -> None:
-        """DeclineError(BUSY) where so many more shares cannot be stored at once."""
-        self._staged.require_places(count)
+    def require_places(self, count: int, owner: bytes) -> None:
+        """DeclineError(BUSY) where this owner cannot store so many more shares at once."""
+        self._staged.require_places(count, owner)
 
     def open(self, request: Open, owner: bytes, now: float) -> bool:
         """Begin to store a share; False where it was begun before, be it by an earlier worker. Again is harmless."""
@@ -152,29 +155,31 @@ class ShareStore:
         if request.share >= request.n or request.k > request.n:
             raise DeclineError(Code.MALFORMED, "no such share")
         expected = request.share_bytes + OVERHEAD
-        staged = self._staged.any_owners(key)
+        staged = self._staged.get(key, owner)
         if staged is None:
-            self.require_places(1)
-            self._room.require(request.share_bytes)
+            self.require_places(1, owner)
+            self._portions.require_another(owner, request.share_bytes)
             with self._durability.answering():
                 self._staged.begin(request, owner, expected, now)
             return True
         header = staged.header
-        same = (staged.owner, header.k, header.n, header.block_size)
-        if same != (owner, request.k, request.n, request.block_size):
+        if (header.k, header.n, header.block_size) != (request.k, request.n, request.block_size):
             raise DeclineError(Code.CONFLICT, "this share is being stored otherwise")
         staged.touch(now)
         if expected > staged.expected_bytes:  # what was promised before the restart is not known any more
-            self._room.require(expected - staged.expected_bytes)
+            self._portions.require(owner, expected - staged.expected_bytes)
             staged.expected_bytes = expected
         return False
 
     def _require_free(self, key: ShareKey, owner: bytes) -> None:
-        """DeclineError where a share is held already; in a damaged one's place it may be stored anew."""
+        """DeclineError where this owner has the share already; in a damaged one's place it may be stored anew.
+
+        What another owner has by that name does not show here: it stands in the way of the commit only.
+        """
         held = self._holdings.shares.get(key)
-        if held is None:
+        if held is None or held.owner not in (owner, NO_OWNER):
             return
-        if held.sound or held.owner not in (owner, NO_OWNER):
+        if held.sound:
             raise DeclineError(Code.CONFLICT, "this share is stored already")
         self._durability.require_writable()
         if not self._quarantine.move(key):
@@ -192,7 +197,7 @@ class ShareStore:
         if block.nbytes > staged.header.block_size:
             raise DeclineError(Code.MALFORMED, "the block is larger than the share's blocks")
         if staged.size + block.nbytes > staged.expected_bytes:
-            self._room.require(block.nbytes)
+            self._portions.require(owner, block.nbytes)
         with self._durability.answering():
             try:
                 staged.append(segment, digest, block)
@@ -203,10 +208,13 @@ class ShareStore:
     def prepare_commit(self, key: ShareKey, owner: bytes, commitment: Commitment) -> Optional[PendingCommit]:
         """Check what is to be committed; None where the very same was committed before, for the same owner."""
         self._deletion.require_not_deleted(key[0], owner)
-        if self._holdings.sound(key):
+        if self.holds(key, owner):
             self._require_same(key, owner, commitment)
             return None
         staged = self._being_stored(key, owner)
+        held = self._holdings.shares.get(key)
+        if held is not None and held.owner not in (owner, NO_OWNER):
+            raise DeclineError(Code.CONFLICT, "this share is stored already")
         try:
             recipe = decode_recipe(commitment.recipe)
             offsets = staged.offsets(recipe)
@@ -214,7 +222,7 @@ class ShareStore:
             raise DeclineError(Code.CONFLICT, str(error)) from None
         ending_bytes = len(commitment.recipe) + len(commitment.mapping) + 16 * len(offsets)
         if staged.size + ending_bytes > staged.expected_bytes:
-            self._room.require(ending_bytes)
+            self._portions.require(owner, ending_bytes)
         trailer = ShareTrailer(
             commitment.object_id,
             owner,
@@ -227,8 +235,6 @@ class ShareStore:
 
     def _require_same(self, key: ShareKey, owner: bytes, commitment: Commitment) -> None:
         """A share that is held is acknowledged again only if it is still whole, and what was just said."""
-        if self._holdings.shares[key].owner != owner:
-            raise DeclineError(Code.CONFLICT, "this share is stored already")
         trailer = self.share(key, owner).information.trailer
         stored = Commitment(trailer.object_id, trailer.recipe, trailer.mapping, trailer.delete_hash)
         if stored != commitment:
@@ -282,7 +288,7 @@ class ShareStore:
     def share(self, key: ShareKey, owner: bytes) -> OpenShare:
         """A committed share of this owner; DeclineError(DAMAGED) where its file is not what was stored."""
         held = self._holdings.shares.get(key)
-        if held is None or (held.owner != owner and held.sound):
+        if held is None or held.owner not in ((owner,) if held.sound else (owner, NO_OWNER)):
             raise DeclineError(Code.NOT_FOUND, "no such share here")
         try:
             opened = self._reading.get(self._holdings.place(key), *key)

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 from typing import Optional
 
+from broker.audit import AuditLog, unrecorded
 from broker.joining import enter_self, join_cluster
 from broker.members import Address, MembersFile
 from broker.rights import Standing
@@ -21,7 +22,8 @@ PATIENCE = 30  # seconds: whatever takes so long does not come
 
 
 class RunningBroker:
-    def __init__(self, folder: Path, invite: Optional[Invite] = None) -> None:
+    def __init__(self, folder: Path, invite: Optional[Invite] = None, audit: Optional[AuditLog] = None) -> None:
+        self._record = unrecorded if audit is None else audit.record
         self.pair = KeyPair.generate()
         self.members = MembersFile(folder)
         port = find_base_port()
@@ -37,7 +39,7 @@ class RunningBroker:
             join_cluster(self.members, self.pair, reached_at, invite, int(time.time()))
         enter_self(self.members, self.pair, reached_at, int(time.time()))
         listening = Listening("127.0.0.1", self.address.client_port, self.address.worker_port)
-        self._server = Server(listening, self.pair, MembersFile(self._folder), Settings())
+        self._server = Server(listening, self.pair, MembersFile(self._folder), Settings(), self._record)
         self._stopping = threading.Event()
         self.thread = threading.Thread(target=self._serve)
         self.thread.start()

@@ -17,8 +17,9 @@ from broker.desk import Desk
 from broker.members import Member, MemberList, MembersFile
 from broker.retiring import Retiring
 from broker.rights import Standing
+from broker.sessions import Outgoing, Side
 from broker.steward.steward import Settings, Steward
-from broker.switchboard import Outgoing, Side, Switchboard
+from broker.switchboard import Switchboard
 from common.protocol.codec import pack, pack_header, unpack, unpack_header
 from common.protocol.envelope import Envelope, Kind, Operation
 from common.protocol.identifiers import BROKER, device_id
@@ -54,6 +55,8 @@ _SIDES = {
     Standing.WORKER: Side.WORKERS,
     Standing.INVITED_WORKER: Side.WORKERS,
     Standing.CLIENT: Side.CLIENTS,
+    Standing.ADMIN: Side.CLIENTS,
+    Standing.INVITED_ADMIN: Side.CLIENTS,
     Standing.INVITED_CLIENT: Side.CLIENTS,
     Standing.BROKER: Side.CLIENTS,
     Standing.INVITED_BROKER: Side.CLIENTS,
@@ -118,9 +121,9 @@ class SampleBroker:
         peer.announce(shares)
         return peer
 
-    def client(self, token: Optional[bytes] = b"t" * 32) -> SamplePeer:
-        """A client that has said hello, with its vault's token."""
-        peer = self.admit(Standing.CLIENT, f"client {self.number()}")
+    def client(self, token: Optional[bytes] = b"t" * 32, standing: Standing = Standing.CLIENT) -> SamplePeer:
+        """A client (or admin) that has said hello, with its vault's token."""
+        peer = self.admit(standing, f"client {self.number()}")
         peer.hello(token)
         return peer
 

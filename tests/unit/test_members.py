@@ -46,6 +46,7 @@ def standing(members: MemberList, key: bytes, now: int = NOW) -> Standing | None
     [
         (Role.WORKER, Standing.INVITED_WORKER, Standing.WORKER),
         (Role.CLIENT, Standing.INVITED_CLIENT, Standing.CLIENT),
+        (Role.ADMIN, Standing.INVITED_ADMIN, Standing.ADMIN),
         (Role.BROKER, Standing.INVITED_BROKER, Standing.BROKER),
     ],
 )
@@ -476,3 +477,52 @@ def test_only_a_device_can_retire() -> None:
     for key in (KEY, OTHER_KEY):
         with pytest.raises(NotFoundError, match="no device"):
             members.retire(key.hex())
+
+
+# --- open invites, and those taken back
+
+
+def test_the_invites_that_can_still_be_used_are_listed() -> None:
+    members = invited()
+    members.invite(OTHER_ONE_TIME, Role.ADMIN, NOW)
+    assert [member.standing for member in members.open_invites(NOW)] == [
+        Standing.INVITED_WORKER,
+        Standing.INVITED_ADMIN,
+    ]
+    members.admit(ONE_TIME, KEY, "nas", NOW)
+    assert [member.public_key for member in members.open_invites(NOW)] == [OTHER_ONE_TIME.hex()]
+    assert members.open_invites(OVER) == []
+
+
+def test_an_invite_that_was_withdrawn_lets_nobody_in() -> None:
+    members = invited()
+    assert members.withdraw(ONE_TIME.hex()[:16], NOW).standing is Standing.INVITED_WORKER
+    assert members.find(ONE_TIME, NOW) is None
+    assert members.open_invites(NOW) == []
+    with pytest.raises(RefusedError, match="is over"):
+        members.admit(ONE_TIME, KEY, "nas", NOW)
+
+
+def test_another_brokers_older_list_does_not_bring_a_withdrawn_invite_back() -> None:
+    members = invited()
+    older = members.all()
+    members.withdraw(ONE_TIME.hex(), NOW)
+    members.merge(older, NOW)
+    assert members.find(ONE_TIME, NOW) is None
+    other = MemberList(older)
+    other.merge(members.all(), NOW)
+    assert other.find(ONE_TIME, NOW) is None
+
+
+def test_only_an_open_invite_can_be_withdrawn_and_only_where_it_is_clear_which() -> None:
+    members = invited()
+    members.admit(ONE_TIME, KEY, "nas", NOW)
+    for key in (ONE_TIME, KEY, OTHER_KEY):
+        with pytest.raises(NotFoundError):
+            members.withdraw(key.hex(), NOW)
+    members.invite(b"3" * 16 + b"a" * 16, Role.CLIENT, NOW)
+    members.invite(b"3" * 16 + b"b" * 16, Role.CLIENT, NOW)
+    with pytest.raises(UsageError, match="2 invites"):
+        members.withdraw((b"3" * 16).hex(), NOW)
+    with pytest.raises(UsageError, match="at least 8"):
+        members.withdraw("33", NOW)

@@ -65,8 +65,6 @@ def test_only_its_owner_goes_on_with_it(folder: Path) -> None:
     store = ShareStore(folder)
     with declined(Code.NOT_OPEN):
         store.progress(sample().key(0), STRANGER, 0.0)
-    with declined(Code.CONFLICT):
-        store.open(sample().opening(0), STRANGER, 0.0)
     with declined(Code.NOT_FOUND):
         store.block(sample().key(0), STRANGER, 0)
     assert store.block(sample().key(0), OWNER, 0) == sample().blocks[0][0]

@@ -257,10 +257,32 @@ def test_a_stranger_can_do_nothing_with_a_share_being_stored(store: ShareStore) 
         encoding.append(store, 0, 0, STRANGER)
     with declined(Code.NOT_OPEN):
         store.prepare_commit(encoding.key(0), STRANGER, encoding.commitment)
-    with declined(Code.CONFLICT):
-        store.open(encoding.opening(0), STRANGER, 0.0)
     store.abandon(encoding.key(0), STRANGER)
     assert encoding.commit(store, 0).granted
+
+
+def test_a_stranger_who_begins_the_same_share_does_not_learn_of_it_and_is_not_in_its_way(store: ShareStore) -> None:
+    encoding = sample()
+    assert store.open(encoding.opening(0), STRANGER, 0.0)
+    encoding.stage(store, 0)
+    encoding.append(store, 0, 0, STRANGER)
+    assert encoding.commit(store, 0).granted
+    encoding.append(store, 0, 1, STRANGER)
+    with declined(Code.CONFLICT):
+        store.prepare_commit(encoding.key(0), STRANGER, encoding.commitment)
+    encoding.assert_readable(store, 0)
+
+
+def test_what_a_stranger_opens_is_answered_alike_whether_it_is_there_or_not(store: ShareStore) -> None:
+    encoding, absent = sample(), sample("absent")
+    encoding.put(store, 0)
+    for asked in (encoding, absent):
+        assert store.open(asked.opening(0), STRANGER, 0.0)
+        assert store.progress(asked.key(0), STRANGER, 0.0) == []
+        store.abandon(asked.key(0), STRANGER)
+        with declined(Code.NOT_OPEN):
+            store.progress(asked.key(0), STRANGER, 0.0)
+    encoding.assert_readable(store, 0)
 
 
 def test_a_stranger_can_do_nothing_with_a_committed_share(store: ShareStore) -> None:
@@ -272,7 +294,7 @@ def test_a_stranger_can_do_nothing_with_a_committed_share(store: ShareStore) -> 
         store.share(encoding.key(0), STRANGER)
     with declined(Code.NOT_OPEN):
         encoding.append(store, 0, 0, STRANGER)
-    with declined(Code.CONFLICT):
+    with declined(Code.NOT_OPEN):
         store.prepare_commit(encoding.key(0), STRANGER, encoding.commitment)
     store.abandon(encoding.key(0), STRANGER)
     encoding.assert_readable(store, 0)

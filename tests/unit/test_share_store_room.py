@@ -12,6 +12,7 @@ from tests.unit.clocks import SetClock
 from tests.unit.sample_shares import (
     OVERHEAD,
     OWNER,
+    STRANGER,
     bytes_on_disk,
     declined,
     sample,
@@ -161,12 +162,57 @@ def test_a_damaged_file_takes_its_room(folder: Path) -> None:
 
 
 def test_only_so_many_shares_are_stored_at_once(store: ShareStore) -> None:
+    for owner in (OWNER, STRANGER):  # one of them alone has half of the places
+        with declined(Code.BUSY):
+            for number in range(1000):
+                store.open(sample(str(number), segments=1).opening(0), owner, 0.0)
+        assert number == 256
     with declined(Code.BUSY):
-        for number in range(1000):
-            store.open(sample(str(number), segments=1).opening(0), OWNER, 0.0)
-    assert number == 512
+        store.open(sample("another", segments=1).opening(0), b"c" * 16, 0.0)
     store.abandon(sample("7").key(0), OWNER)
     store.open(sample("new", segments=1).opening(0), OWNER, 0.0)
+
+
+def test_one_vault_has_at_most_half_of_the_room_under_way_where_others_store_too(folder: Path) -> None:
+    store = ShareStore(folder, 10 * 2**20)
+    mib = 2**20
+    sample("theirs").put(store, 0, STRANGER)
+    store.open(sample("1").opening(0, share_bytes=3 * mib), OWNER, 0.0)
+    with declined(Code.BUSY):
+        store.open(sample("2").opening(0, share_bytes=3 * mib), OWNER, 0.0)
+    store.open(sample("3").opening(0, share_bytes=3 * mib), STRANGER, 0.0)
+    store.close()
+
+
+def test_a_share_alone_and_a_vault_alone_may_take_all_the_room(folder: Path) -> None:
+    mib = 2**20
+    store = ShareStore(folder, 10 * mib)
+    store.open(sample("1").opening(0, share_bytes=6 * mib), OWNER, 0.0)
+    store.open(sample("2").opening(0, share_bytes=3 * mib), OWNER, 0.0)
+    store.close()
+
+
+def test_a_vault_gets_no_more_of_a_device_than_its_quota_and_others_do(folder: Path) -> None:
+    mib = 2**20
+    store = ShareStore(folder, owner_quota=2 * mib)
+    sample("kept").put(store, 0)
+    store.open(sample("1").opening(0, share_bytes=mib), OWNER, 0.0)
+    with declined(Code.NO_ROOM):
+        store.open(sample("2").opening(0, share_bytes=mib), OWNER, 0.0)
+    store.open(sample("3").opening(0, share_bytes=mib), STRANGER, 0.0)
+    store.abandon(sample("1").key(0), OWNER)
+    store.open(sample("2").opening(0, share_bytes=mib), OWNER, 0.0)
+    store.close()
+
+
+def test_a_share_of_unknown_length_counts_against_the_quota_as_it_grows(folder: Path) -> None:
+    store = ShareStore(folder, owner_quota=2 * OVERHEAD)
+    encoding = sample(segments=8, block_size=2**14, last=2**14)
+    store.open(encoding.opening(0, share_bytes=0), OWNER, 0.0)
+    with declined(Code.NO_ROOM):
+        for segment in range(8):
+            encoding.append(store, 0, segment)
+    store.close()
 
 
 # --- what gives way
@@ -226,13 +272,13 @@ def test_a_share_that_is_idle_gives_its_room_and_its_place_and_one_under_way_doe
 
 
 def test_of_idle_shares_the_one_idle_for_longest_gives_its_place(store: ShareStore) -> None:
-    shares = [sample(str(number), segments=1) for number in range(512)]
+    shares = [sample(str(number), segments=1) for number in range(256)]
     for number, encoding in enumerate(shares):
-        store.open(encoding.opening(0), OWNER, float(number % 300))
+        store.open(encoding.opening(0), OWNER, float(number % 150))
     shares[0].append(store, 0, 0, now=950.0)  # it is not idle any more
     store.expire(1000.0)
-    store.require_places(1)
+    store.require_places(1, OWNER)
     with declined(Code.NOT_OPEN):
-        shares[300].append(store, 0, 0)
+        shares[150].append(store, 0, 0)
     shares[0].append(store, 0, 0)
     shares[1].append(store, 0, 0)

@@ -8,8 +8,8 @@ import pytest
 
 from broker.devices import SETTLE
 from broker.rights import Standing
+from broker.sessions import Outgoing
 from broker.steward.steward import Settings
-from broker.switchboard import Outgoing
 from common.protocol.codec import pack, unpack, unpack_header
 from common.protocol.device_messages import Delete, ShareName, Undelete
 from common.protocol.envelope import Operation
@@ -187,7 +187,7 @@ def test_nobody_complains_of_what_is_not_theirs(broker: SampleBroker) -> None:
 
 def test_a_retiring_device_gets_no_new_shares_and_its_own_move(broker: SampleBroker) -> None:
     a, b, c = three_workers(broker)
-    fresh, client = broker.worker("d"), broker.client(TOKEN)
+    fresh, client = broker.worker("d"), broker.client(TOKEN, Standing.ADMIN)
     broker.tick()
     assert code(client.ask(Operation.RETIRE, Retire(a.device))) is Code.GRANTED
     placed = only(client.ask(Operation.PLACES, Places(4, 0), pack([b"1" * 16])))
@@ -201,7 +201,7 @@ def test_a_retiring_device_gets_no_new_shares_and_its_own_move(broker: SampleBro
 
 def test_a_retiring_device_whose_shares_are_all_elsewhere_is_no_member_any_more(broker: SampleBroker) -> None:
     a, _, _ = three_workers(broker)
-    fresh, client = broker.worker("d"), broker.client(TOKEN)
+    fresh, client = broker.worker("d"), broker.client(TOKEN, Standing.ADMIN)
     broker.tick()
     client.ask(Operation.RETIRE, Retire(a.device))
     broker.tick()
@@ -214,7 +214,7 @@ def test_a_retiring_device_whose_shares_are_all_elsewhere_is_no_member_any_more(
 
 def test_a_device_may_stay_after_all(broker: SampleBroker) -> None:
     a, _, _ = three_workers(broker)
-    client = broker.client()
+    client = broker.client(standing=Standing.ADMIN)
     client.ask(Operation.RETIRE, Retire(a.device))
     assert code(client.ask(Operation.RETIRE, Retire(a.device, cancel=True))) is Code.GRANTED
     broker.tick()
@@ -224,7 +224,7 @@ def test_a_device_may_stay_after_all(broker: SampleBroker) -> None:
 def test_a_dead_device_that_retires_goes_when_nothing_is_missing_without_it(broker: SampleBroker) -> None:
     dead = broker.admit(Standing.WORKER, "dead")
     workers = three_workers(broker)[:2]
-    fresh, client = broker.worker("d"), broker.client()
+    fresh, client = broker.worker("d"), broker.client(standing=Standing.ADMIN)
     client.ask(Operation.RETIRE, Retire(dead.device))
     later(broker, SETTLE + 1, *workers, fresh)
     disconnected = {device.name for device in client.status()[1]}
@@ -236,9 +236,18 @@ def test_a_dead_device_that_retires_goes_when_nothing_is_missing_without_it(brok
 
 @pytest.mark.parametrize("known", [True, False])
 def test_what_is_no_device_cannot_retire(broker: SampleBroker, known: bool) -> None:
-    client = broker.client()
+    client = broker.client(standing=Standing.ADMIN)
     refused = answer(client.ask(Operation.RETIRE, Retire(client.device if known else b"x" * 16)), Acknowledged).answer
     assert (refused.code, "no device" in refused.text) == (Code.NOT_FOUND, True)
+
+
+@pytest.mark.parametrize("operation", [Operation.RETIRE, Operation.REBALANCE])
+def test_who_is_no_admin_changes_nothing_about_the_devices(broker: SampleBroker, operation: Operation) -> None:
+    a, _, _ = three_workers(broker)
+    client = broker.client(TOKEN)
+    assert code(client.ask(operation, Retire(a.device))) is Code.NOT_ALLOWED
+    assert not any(device.retiring for device in client.status()[1])
+    assert not health(client)[0].balancing
 
 
 # --- rebalance
@@ -246,7 +255,7 @@ def test_what_is_no_device_cannot_retire(broker: SampleBroker, known: bool) -> N
 
 def test_a_rebalance_is_under_way_until_nothing_is_to_be_moved(broker: SampleBroker) -> None:
     three_workers(broker)
-    client = broker.client(token=None)
+    client = broker.client(None, Standing.ADMIN)
     assert code(client.ask(Operation.REBALANCE, Empty())) is Code.GRANTED
     assert health(client)[0].balancing
     broker.tick()

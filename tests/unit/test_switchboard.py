@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from broker.credit import CREDIT, REQUESTS, TOTAL_CREDIT
 from broker.rights import FORWARDED, Standing
-from broker.switchboard import Side
+from broker.sessions import Side
 from common.invite import Role
 from common.protocol.codec import MAX_PAYLOAD, pack, unpack
 from common.protocol.envelope import Envelope, Kind, Operation

@@ -15,8 +15,8 @@ from typing import Any, Callable, Optional
 from msgspec import convert
 
 from broker.rights import Standing
+from broker.sessions import Outgoing, Side
 from broker.steward.steward import Settings
-from broker.switchboard import Outgoing, Side
 from common.protocol.codec import pack, pack_header, unpack_header
 from common.protocol.envelope import Envelope, Kind, Operation
 from common.protocol.messages import PROTOCOL_VERSION, Announce, Answer, Bury, Code, Message, Register, Report, Withdraw

@@ -1,0 +1,100 @@
+"""Strikes: who breaks the protocol three times within a minute is not heard for a minute.
+
+What counts is only what no honest peer does, however slow, lossy or killed in between the network and it may be:
+
+    a message that is none      wrong number of frames, no envelope, a header or payload of another shape
+    a false credit              a payload larger than its credit, a credit over the limit, one request id for two things
+    a flood                     a thousand requests over the granted credit within a second
+    an answer to nothing        a device that answered more often than it was asked
+
+What does not count: late answers, requests and answers that come twice, a client that is over its credit for a while
+because the broker remembers longer than it waits, an answer that is larger than its credit (the client named the
+credit, so a client could have an honest device put out), and what another program version says first.
+
+A strike belongs to the key, not to the connection. No clock, no socket; memory is bounded by the number of keys kept.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass, field
+
+STRIKES = 3
+WITHIN = 60.0  # seconds in which they come
+CLOSED_FOR = 60.0  # seconds
+FLOOD = 1024  # requests over the credit within a second; an honest connection asks again at most some 100 times
+_FLOOD_PERIOD = 1.0  # seconds
+_ALLOWANCE = 128  # answers to what a connection that is lost, or another broker process, had asked
+_MAX_OWED = 1 << 20
+_MAX_KEYS = 4096
+
+
+@dataclass
+class _Conduct:
+    strikes: list[float] = field(default_factory=list)  # when
+    closed_until: float = 0.0
+    over_since: float = 0.0
+    over: int = 0  # requests over the credit since then
+    owed: int = _ALLOWANCE  # answers that may still come
+
+
+class Strikes:
+    """`key` is a CURVE public key, `now` monotonic seconds."""
+
+    def __init__(self) -> None:
+        self._conducts: OrderedDict[bytes, _Conduct] = OrderedDict()
+
+    def closed(self, key: bytes, now: float) -> bool:
+        """Whether the door is closed to this key."""
+        conduct = self._conducts.get(key)
+        return conduct is not None and now < conduct.closed_until
+
+    def strike(self, key: bytes, now: float) -> bool:
+        """Count a strike; True where it is the one that closes the door."""
+        conduct = self._conduct(key)
+        conduct.strikes = [*(at for at in conduct.strikes if now - at < WITHIN), now]
+        if len(conduct.strikes) < STRIKES:
+            return False
+        conduct.strikes, conduct.closed_until = [], now + CLOSED_FOR
+        return True
+
+    def over_credit(self, key: bytes, now: float) -> bool:
+        """A request came over the granted credit; whether so many did that it is a flood."""
+        conduct = self._conduct(key)
+        if now - conduct.over_since >= _FLOOD_PERIOD:
+            conduct.over_since, conduct.over = now, 0
+        conduct.over += 1
+        if conduct.over < FLOOD:
+            return False
+        conduct.over = 0
+        return True
+
+    # --- what a device owes
+
+    def registered(self, key: bytes) -> None:
+        """A device begins anew: it may still answer what was asked before."""
+        conduct = self._conduct(key)
+        conduct.owed = max(conduct.owed, _ALLOWANCE)
+
+    def asked(self, key: bytes) -> None:
+        """A request goes to this device, be it once more."""
+        conduct = self._conduct(key)
+        conduct.owed = min(conduct.owed + 1, _MAX_OWED)
+
+    def answered(self, key: bytes) -> bool:
+        """An answer came; False where this device answered more often than it was asked."""
+        conduct = self._conduct(key)
+        conduct.owed -= 1
+        if conduct.owed >= 0:
+            return True
+        conduct.owed = 0
+        return False
+
+    def _conduct(self, key: bytes) -> _Conduct:
+        conduct = self._conducts.get(key)
+        if conduct is None:
+            while len(self._conducts) >= _MAX_KEYS:
+                self._conducts.popitem(last=False)
+            conduct = self._conducts[key] = _Conduct()
+        self._conducts.move_to_end(key)
+        return conduct

@@ -1,0 +1,235 @@
+"""A client that knows all ids of another owner's image changes nothing of it, and learns nothing.
+
+The hostile client is admitted, has a token of its own and speaks the protocol as it likes. What it is answered about
+ids that exist is what it is answered about ids that do not; one thing excepted, which the last test says.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import time
+from collections.abc import Awaitable
+from typing import Any, Callable, NamedTuple, TypeVar
+
+import pytest
+
+from cluster.local import LocalCluster
+from common.home import ClientIdentity, load_brokers
+from common.identity import load_key_pair
+from common.link.declined import DeclinedError
+from common.link.link import Link, run_with_link
+from common.link.questions import list_encodings, locate
+from common.protocol.codec import MAX_PAYLOAD, pack
+from common.protocol.device_messages import (
+    Append,
+    BlockName,
+    Commit,
+    Commitment,
+    Delete,
+    Describe,
+    Described,
+    Fetch,
+    Fetched,
+    Inspect,
+    Open,
+    Progress,
+    ShareName,
+    Store,
+    Stored,
+    Undelete,
+    WholeShare,
+)
+from common.protocol.envelope import Operation
+from common.protocol.messages import Acknowledged, Complain, Complaint, ListTrash, Mend, TrashList
+from common.recipe import digest
+from common.vault.folder import VaultFolder
+from tests.cluster.conftest import MakeUser
+from tests.cluster.devices import share_files
+from tests.cluster.programs import User, random_bytes
+
+T = TypeVar("T")
+Ask = Callable[[Link, "Known"], Awaitable[Any]]
+FAR = 2**40  # Unix seconds
+
+
+class Known(NamedTuple):
+    """What the hostile client knows of a share."""
+
+    object_id: bytes
+    encoding_id: bytes
+    share: int
+    device: bytes
+    k: int
+    n: int
+
+    def absent(self) -> Known:
+        """The same of an image that there is not."""
+        return self._replace(object_id=os.urandom(32), encoding_id=os.urandom(16))
+
+    @property
+    def name(self) -> ShareName:
+        return ShareName(self.encoding_id, self.share)
+
+
+@pytest.fixture
+def victim(make_user: MakeUser) -> User:
+    user = make_user("victim")
+    user.store_bytes(random_bytes(5000))
+    return user
+
+
+def identity(user: User) -> ClientIdentity:
+    folder = user.home / "client"
+    return ClientIdentity(load_key_pair(folder / "client.key"), load_brokers(folder / "brokers.json"))
+
+
+def known_of(victim: User) -> Known:
+    """Everything that may be known of the victim's image, from the victim itself."""
+    token = VaultFolder(victim.home).unlock(victim.environment["TESSERA_PASSPHRASE"]).owner_token()
+
+    async def ask() -> Known:
+        async with Link(identity(victim), token) as link:
+            (encoding,) = await list_encodings(link)
+            place = encoding.shares[0]
+            return Known(
+                encoding.object_id,
+                encoding.encoding_id,
+                place.share,
+                place.device_id,
+                encoding.k,
+                encoding.n,
+            )
+
+    return run_with_link(ask())
+
+
+def as_stranger(machine: User, work: Callable[[Link], Awaitable[T]]) -> T:
+    """Do something with the link of an admitted client with another owner's token."""
+
+    async def run() -> T:
+        async with Link(identity(machine), os.urandom(32)) as link:
+            return await work(link)
+
+    return run_with_link(run())
+
+
+async def outcome(asked: Awaitable[Any]) -> Any:
+    """What an answer says, in a form that can be compared."""
+    try:
+        reply = await asked
+    except DeclinedError as error:
+        return error.code, str(error)
+    return reply.header, bytes(reply.payload)
+
+
+def to_device(operation: Operation, header: Callable[[Known], Any], shape: type[Any], payload: bytes = b"") -> Ask:
+    def ask(link: Link, known: Known) -> Awaitable[Any]:
+        sent = payload or None
+        return link.request(
+            operation,
+            header(known),
+            shape,
+            payload=sent,
+            device=known.device,
+            reply_bytes=MAX_PAYLOAD - len(payload),
+            patience=20.0,
+        )
+
+    return ask
+
+
+ASKED: dict[str, Ask] = {
+    "FETCH": to_device(Operation.FETCH, lambda o: Fetch([BlockName(o.encoding_id, o.share, 0)]), Fetched),
+    "DESCRIBE": to_device(Operation.DESCRIBE, lambda o: Describe([o.name]), Described),
+    "PROGRESS": to_device(Operation.PROGRESS, lambda o: o.name, Progress),
+    "APPEND": to_device(
+        Operation.APPEND,
+        lambda o: Append(o.encoding_id, o.share, 0, digest(b"x")),
+        Acknowledged,
+        b"x",
+    ),
+    "COMMIT": to_device(
+        Operation.COMMIT,
+        lambda o: Commit(o.encoding_id, o.share),
+        Acknowledged,
+        pack(Commitment(b"o" * 32, b"r", b"m", b"h" * 32)),
+    ),
+    "OPEN": to_device(Operation.OPEN, lambda o: Open(o.encoding_id, o.share, o.k, o.n, 1024, 100), Acknowledged),
+    "ABANDON": to_device(Operation.ABANDON, lambda o: o.name, Acknowledged),
+    "DELETE": to_device(Operation.DELETE, lambda o: Delete(o.encoding_id, b"c" * 32, 1, FAR, FAR), Acknowledged),
+    "UNDELETE": to_device(Operation.UNDELETE, lambda o: Undelete(o.encoding_id, b"c" * 32, 2), Acknowledged),
+    "INSPECT": to_device(Operation.INSPECT, lambda o: Inspect(o.encoding_id, o.share, 0), Acknowledged),
+    "CHECK": to_device(Operation.CHECK, lambda o: o.name, Acknowledged),
+    "DISCARD": to_device(Operation.DISCARD, lambda o: o.name, Acknowledged),
+    "MEND": lambda link, o: link.request(Operation.MEND, Mend(), Acknowledged, payload=pack([o.object_id])),
+    "COMPLAIN": lambda link, o: link.request(
+        Operation.COMPLAIN, Complain(), Acknowledged, payload=pack([Complaint(o.encoding_id, o.share, o.device)])
+    ),
+    "TRASH": lambda link, o: link.request(Operation.TRASH, ListTrash(), TrashList, reply_bytes=MAX_PAYLOAD),
+}
+
+
+@pytest.mark.parametrize("operation", ASKED)
+def test_what_is_anothers_is_answered_like_what_does_not_exist(
+    cluster: LocalCluster, owner: User, victim: User, operation: str
+) -> None:
+    known = known_of(victim)
+    before = {file: file.path.read_bytes() for file in share_files(cluster)}
+
+    async def compare(link: Link) -> None:
+        there, absent = known, known.absent()
+        assert await outcome(ASKED[operation](link, there)) == await outcome(ASKED[operation](link, absent))
+        for opened in (there, absent):
+            await outcome(ASKED["ABANDON"](link, opened))
+
+    as_stranger(owner, compare)
+    assert {file: file.path.read_bytes() for file in share_files(cluster)} == before
+    (image,) = victim.listed()
+    assert victim.restore(image["sha256"], output=victim.folder / "out").exit_code == 0
+
+
+def test_anothers_images_are_neither_listed_nor_located(owner: User, victim: User) -> None:
+    known = known_of(victim)
+
+    async def look(link: Link) -> None:
+        assert await list_encodings(link) == []
+        found, _ = await locate(link, [known.object_id])
+        assert found == {known.object_id: []}
+
+    as_stranger(owner, look)
+
+
+def test_anothers_image_and_none_take_equally_long_to_be_denied(owner: User, victim: User) -> None:
+    """By medians of many questions in turn: a disk that is read shows at once."""
+    known = known_of(victim)
+
+    async def measure(link: Link) -> None:
+        for operation in ("FETCH", "DESCRIBE", "DELETE"):
+            seconds: dict[bool, list[float]] = {True: [], False: []}
+            for _ in range(150):
+                for there in seconds:
+                    asked = known if there else known.absent()
+                    started = time.perf_counter()
+                    await outcome(ASKED[operation](link, asked))
+                    seconds[there].append(time.perf_counter() - started)
+            ratio = statistics.median(seconds[True]) / statistics.median(seconds[False])
+            assert 0.5 < ratio < 2.0, operation
+
+    as_stranger(owner, measure)
+
+
+def test_anothers_share_is_not_overwritten(cluster: LocalCluster, owner: User, victim: User) -> None:
+    """That it is there shows here, to whoever knows its ids and sends a whole share in its place."""
+    known = known_of(victim)
+    before = {file: file.path.read_bytes() for file in share_files(cluster)}
+
+    async def overwrite(link: Link) -> None:
+        whole = WholeShare(known.encoding_id, known.share, known.k, known.n, 4, 4)
+        header, _ = await outcome(
+            link.request(Operation.STORE, Store([whole]), Stored, payload=b"x" * 8, device=known.device)
+        )
+        assert not header.shares[0].granted
+
+    as_stranger(owner, overwrite)
+    assert {file: file.path.read_bytes() for file in share_files(cluster)} == before

@@ -1,0 +1,55 @@
+"""What one owner may take of a device, so that none takes it from all others.
+
+Of the room: `--owner-quota`, if there is one, for what is held and what is on its way together. Of the room for what
+is on its way, on a device that others use too: beyond its first share an owner gets at most half of it, so that shares
+that are opened and never finished keep nobody out. One share alone may take all, since images can be large. Of the
+places `staged` gives one owner half.
+
+What an owner deleted lies in the trash for its time and is not counted here.
+"""
+
+from __future__ import annotations
+
+from typing import Optional
+
+from common.protocol.messages import Code
+from worker.declining import DeclineError
+from worker.holdings import Holdings
+from worker.room import OVERHEAD, Room
+from worker.staged import StagedShares
+
+
+class Portions:
+    def __init__(self, holdings: Holdings, staged: StagedShares, room: Room, owner_quota: Optional[int]) -> None:
+        """`owner_quota`: bytes that one owner's shares may take; None for any number."""
+        self._holdings = holdings
+        self._staged = staged
+        self._room = room
+        self._owner_quota = owner_quota
+
+    def require_another(self, owner: bytes, size: int) -> None:
+        """DeclineError(NO_ROOM) as `require`; BUSY where this owner has too much under way to begin another share."""
+        self.require(owner, size)
+        under_way = self._under_way(owner)
+        if not under_way or not self._has_others(owner):
+            return
+        if under_way + size > (self._room.free_bytes() + under_way) // 2:
+            raise DeclineError(Code.BUSY, "this vault has half of the room here under way")
+
+    def require(self, owner: bytes, size: int) -> None:
+        """DeclineError(NO_ROOM) where this owner may not have so many bytes more, or nobody may."""
+        if self._owner_quota is not None:
+            taken = self._holdings.used_by(owner) + self._under_way(owner)
+            if taken + size + OVERHEAD > self._owner_quota:
+                raise DeclineError(Code.NO_ROOM, "this vault's quota on this device is used up")
+        self._room.require(size)
+
+    def _under_way(self, owner: bytes) -> int:
+        return sum(
+            max(staged.size, staged.expected_bytes) for staged in self._staged.of_owner(owner) if not staged.idle
+        )
+
+    def _has_others(self, owner: bytes) -> bool:
+        """Whether other vaults use this device."""
+        held_by_others = self._holdings.used_bytes > self._holdings.used_by(owner)
+        return held_by_others or any(staged.owner != owner for staged in self._staged)
