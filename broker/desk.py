@@ -118,6 +118,8 @@ class Desk:
     def hello(self, header: Hello) -> Answered:
         if header.version != PROTOCOL_VERSION:
             return Welcome(_other_version(header.version)), None
+        if header.owner_token is not None and header.deposit_token is not None:
+            return Welcome(Answer(Code.MALFORMED, "a client shows one token")), None
         return Welcome(GRANTED, REQUESTS, REQUESTS_PER_DEVICE, CREDIT), None
 
     def places(self, header: Places, payload: memoryview, now: float) -> Answered:

@@ -36,6 +36,22 @@ FORWARDED = frozenset(
         Operation.PROGRESS,
         Operation.DELETE,
         Operation.UNDELETE,
+        Operation.AMEND,
+    }
+)
+
+DEPOSIT = frozenset(  # what a client may ask that showed a vault's deposit token only
+    {
+        Operation.HELLO,
+        Operation.STATUS,
+        Operation.PLACES,
+        Operation.OPEN,
+        Operation.APPEND,
+        Operation.COMMIT,
+        Operation.STORE,
+        Operation.ABANDON,
+        Operation.PROGRESS,
+        Operation.BROKERS,
     }
 )
 
@@ -69,6 +85,7 @@ _RIGHTS: dict[Standing, frozenset[Operation]] = {
         Operation.REBALANCE,
         Operation.TRASH,
         Operation.BROKERS,
+        Operation.RETIRE_OWNER,
     },
 }
 

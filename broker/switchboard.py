@@ -20,13 +20,13 @@ from typing import Any, Callable, Optional, TypeVar
 from broker.credit import Forwarded, Ledger
 from broker.desk import Answered, Desk
 from broker.retiring import Retiring
-from broker.rights import CLIENT_SIDE, FORWARDED, WORKER_SIDE, Standing, may
+from broker.rights import CLIENT_SIDE, DEPOSIT, FORWARDED, WORKER_SIDE, Standing, may
 from broker.steward import answers
 from broker.steward.steward import Steward
 from common.errors import ProtocolError
 from common.protocol.codec import MAX_PAYLOAD, pack_header, unpack_header
 from common.protocol.envelope import Envelope, Kind, Operation, decode_envelope
-from common.protocol.identifiers import BROKER, IDENTIFIER_SIZE, device_id, owner_id
+from common.protocol.identifiers import BROKER, IDENTIFIER_SIZE, deposit_token, device_id, owner_id
 from common.protocol.messages import (
     Acknowledged,
     Announce,
@@ -72,6 +72,7 @@ class Session:
     public_key: bytes
     session_id: bytes
     owner: Optional[bytes] = None  # of a client that presented a vault's token
+    deposits: bool = False  # it presented the deposit token: it may store, and not read
     greeted: bool = False
     probed: float = 0.0
     device: bytes = field(init=False)
@@ -156,6 +157,8 @@ class Switchboard:
         if not may(standing, envelope.operation):
             text = f"{envelope.operation.name} is not for a {standing.value}"
             return [_refuse(session, envelope, Code.NOT_ALLOWED, text)]
+        if session.deposits and envelope.operation not in DEPOSIT:
+            return [_refuse(session, envelope, Code.NOT_ALLOWED, "this client may only store for the vault")]
         if envelope.operation in FORWARDED:
             return self._forward(session, envelope, frames, payload, now)
         try:
@@ -233,7 +236,8 @@ class Switchboard:
         welcome, payload = self._desk.hello(header)
         if isinstance(welcome, Welcome) and welcome.answer.granted:
             session.greeted = True
-            session.owner = owner_id(header.owner_token) if header.owner_token is not None else None
+            session.owner = _owner(header)
+            session.deposits = header.deposit_token is not None
         return welcome, payload
 
     def _register(self, session: Session, header: Register, now: float) -> Answered:
@@ -368,6 +372,14 @@ class Switchboard:
             envelope = Envelope(Kind.REQUEST, ask.operation, request_id, self._steward.peer, ask.credit, ask.owner)
             messages.append(Outgoing(self._devices[ask.device], envelope, pack_header(ask.header), ask.payload))
         return messages
+
+
+def _owner(header: Hello) -> Optional[bytes]:
+    """The vault that a client shows a token of."""
+    token = header.deposit_token
+    if header.owner_token is not None:
+        token = deposit_token(header.owner_token)
+    return None if token is None else owner_id(token)
 
 
 def _refuse(session: Session, envelope: Envelope, code: Code, text: str = "") -> Outgoing:

@@ -18,6 +18,7 @@ MAX_SHARES = 64  # the largest n; a share's index is below it
 MAX_BATCH = 64  # shares, blocks or descriptions in one message, so that its header stays under 4 KiB
 MAX_OBJECTS = 1000  # objects in one LOCATE or LIST
 MAX_ANNOUNCED = 2000  # shares in one ANNOUNCE
+MAX_GRANTS = 16  # other owners that may read one encoding
 
 Identifier = Annotated[bytes, msgspec.Meta(min_length=IDENTIFIER_SIZE, max_length=IDENTIFIER_SIZE)]
 ObjectId = Annotated[bytes, msgspec.Meta(min_length=OBJECT_ID_SIZE, max_length=OBJECT_ID_SIZE)]
@@ -32,6 +33,7 @@ HostName = Annotated[str, msgspec.Meta(min_length=1, max_length=255)]  # or an a
 Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
 Capability = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
 Seconds = Annotated[int, msgspec.Meta(ge=0, lt=2**53)]
+Revision = Annotated[int, msgspec.Meta(ge=1, lt=2**53)]
 Generation = Annotated[int, msgspec.Meta(ge=1, lt=2**32)]
 
 
@@ -96,8 +98,11 @@ class Joined(Message):
 
 
 class Hello(Message):
+    """At most one of the tokens; without any this client only looks at the devices."""
+
     version: int
-    owner_token: Optional[Token]  # None: this client only looks at the devices
+    owner_token: Optional[Token]  # all of a vault's rights
+    deposit_token: Optional[Token] = None  # only storing for it
 
 
 class Welcome(Message):
@@ -305,6 +310,13 @@ class Register(Message):
     free_bytes: Count
 
 
+class GrantedTo(Message):
+    """An owner who may read a share of another's, and the object id by which that owner finds it."""
+
+    owner: Identifier
+    object_id: ObjectId
+
+
 class AnnouncedShare(Message):
     encoding_id: Identifier
     share: ShareIndex
@@ -314,6 +326,8 @@ class AnnouncedShare(Message):
     n: Redundancy
     share_bytes: Count
     sound: bool = True
+    revision: Revision = 1  # of the commitment
+    grants: Annotated[list[GrantedTo], msgspec.Meta(max_length=MAX_GRANTS)] = []
 
 
 class Announce(Message):
