@@ -220,43 +220,46 @@ def test_a_broker_takes_up_retired_owners_of_another(broker: SampleBroker) -> No
 # --- shares that were away
 
 
-def amended_but_one(broker: SampleBroker, newer: int = 3) -> SamplePeer:
-    """Devices with the new commitment, and one that was away; returns that one."""
-    for index in range(newer):
-        broker.worker(f"device {index}", [share(index, NEW_OWNER, 2)])
-    away = broker.worker("away", [share(3)])
+def amended_but_one(broker: SampleBroker, newer: int = 3) -> list[SamplePeer]:
+    """Devices with the new commitment, and last one that was away."""
+    peers = [broker.worker(f"device {index}", [share(index, NEW_OWNER, 2)]) for index in range(newer)]
+    peers.append(broker.worker("away", [share(3)]))
     broker.tick()
-    return away
+    return peers
 
 
-def reported(broker: SampleBroker, seconds: float) -> list[ShareName]:
-    """What devices are told to discard within so many seconds."""
+def discarded(broker: SampleBroker, peers: list[SamplePeer], seconds: float) -> list[ShareName]:
+    """What devices, all of them here, are told to discard within so many seconds; nobody answers."""
     told = []
     for _ in range(int(seconds)):
         broker.now += 1
-        for peer in list(broker.switchboard._devices.values()):
-            broker.desk.devices.told(peer.device, broker.now)
-        told += requests(broker.tick())
-    assert all(message.envelope.owner == OWNER for message in told if message.envelope.operation is Operation.DISCARD)
-    return [unpack_header(m.header, ShareName) for m in told if m.envelope.operation is Operation.DISCARD]
+        for peer in peers:
+            peer.report()
+        told += [m for m in requests(broker.tick()) if m.envelope.operation is Operation.DISCARD]
+    assert all(message.envelope.owner == OWNER for message in told)
+    return [unpack_header(message.header, ShareName) for message in told]
 
 
 def test_a_stale_share_is_given_up_once_its_owner_had_the_time_to_amend_it(broker: SampleBroker) -> None:
-    amended_but_one(broker)
-    assert reported(broker, AMENDING - 2) == []
-    assert reported(broker, 10) == [ShareName(ENCODING, 3)]
+    peers = amended_but_one(broker)
+    assert discarded(broker, peers, AMENDING - 2) == []
+    assert set(map(tuple_of, discarded(broker, peers, 5))) == {(ENCODING, 3)}
+
+
+def tuple_of(name: ShareName) -> tuple[bytes, int]:
+    return name.encoding_id, name.share
 
 
 def test_a_stale_share_that_was_amended_meanwhile_stays(broker: SampleBroker) -> None:
-    away = amended_but_one(broker)
-    assert reported(broker, AMENDING - 2) == []
-    away.announce([share(3, NEW_OWNER, 2)])
-    assert reported(broker, 20) == []
+    peers = amended_but_one(broker)
+    assert discarded(broker, peers, AMENDING - 2) == []
+    peers[-1].announce([share(3, NEW_OWNER, 2)])
+    assert discarded(broker, peers, 20) == []
 
 
 def test_nothing_is_given_up_while_fewer_than_k_have_the_newer_commitment(broker: SampleBroker) -> None:
-    amended_but_one(broker, newer=1)
-    assert reported(broker, 2 * AMENDING) == []
+    peers = amended_but_one(broker, newer=1)
+    assert discarded(broker, peers, 2 * AMENDING) == []
 
 
 # --- deletions of another right
