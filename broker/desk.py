@@ -62,6 +62,7 @@ from common.protocol.messages import (
 log = logging.getLogger(__name__)
 
 Answered = tuple[Message, Optional[bytes]]  # header, payload
+_MAX_RETIRED_OWNERS = 10_000  # so that no client makes the list of members grow without end
 _EXPIRY_PERIOD = 3600  # seconds between looks for tombstones that have come to their end
 
 _Encodings = Annotated[list[Identifier], msgspec.Meta(max_length=MAX_OBJECTS)]
@@ -173,6 +174,8 @@ class Desk:
 
     def retire_owner(self, owner: bytes) -> Answered:
         """Let nobody in as this owner from now on."""
+        if len(self._members.members.retired_owners) >= _MAX_RETIRED_OWNERS and not self.has_retired(owner):
+            return Acknowledged(Answer(Code.NO_ROOM, "too many owners were retired")), None
         try:
             self._members.change(lambda members: members.retire_owners([owner]))
         except (OSError, IntegrityError) as error:

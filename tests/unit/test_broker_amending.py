@@ -211,6 +211,13 @@ def test_retired_owners_are_on_disk_and_passed_on_and_only_grow(tmp_path: Path) 
     assert len(pack(Sync([OWNER] * MAX_RETIRED))) <= 4096
 
 
+def test_no_client_makes_the_list_of_retired_owners_grow_without_end(broker: SampleBroker) -> None:
+    owner = broker.client()
+    broker.members.members.retire_owners([number.to_bytes(16, "big") for number in range(10_000)])
+    assert code(owner.ask(Operation.RETIRE_OWNER, Empty())) is Code.NO_ROOM
+    assert owner.objects() == []
+
+
 def test_a_broker_takes_up_retired_owners_of_another(broker: SampleBroker) -> None:
     other = broker.admit(Standing.BROKER, "broker-b")
     assert code(other.ask(Operation.SYNC, Sync([OWNER]), pack([]))) is Code.GRANTED
