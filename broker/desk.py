@@ -27,6 +27,7 @@ from common.errors import IntegrityError, ProtocolError, RefusedError
 from common.protocol.codec import MAX_PAYLOAD, pack, unpack
 from common.protocol.device_messages import ShareName
 from common.protocol.envelope import Operation
+from common.protocol.identifiers import deposit_token, owner_id
 from common.protocol.messages import (
     GRANTED,
     MAX_ANNOUNCED,
@@ -56,6 +57,7 @@ from common.protocol.messages import (
     Register,
     Report,
     Status,
+    Sync,
     Tombstone,
     Trashed,
     TrashList,
@@ -65,6 +67,7 @@ from common.protocol.messages import (
 log = logging.getLogger(__name__)
 
 Answered = tuple[Message, Optional[bytes]]  # header, payload
+_MAX_RETIRED_OWNERS = 10_000  # so that no client makes the list of members grow without end
 _EXPIRY_PERIOD = 3600  # seconds between looks for tombstones that have come to their end
 
 _Encodings = Annotated[list[Identifier], msgspec.Meta(max_length=MAX_OBJECTS)]
@@ -135,6 +138,8 @@ class Desk:
     def hello(self, header: Hello) -> Answered:
         if header.version != PROTOCOL_VERSION:
             return Welcome(_other_version(header.version)), None
+        if header.owner_token is not None and header.deposit_token is not None:
+            return Welcome(Answer(Code.MALFORMED, "a client shows one token")), None
         return Welcome(GRANTED, REQUESTS, REQUESTS_PER_DEVICE, CREDIT), None
 
     def places(self, header: Places, payload: memoryview, owner: bytes, now: float) -> Answered:
@@ -186,6 +191,22 @@ class Desk:
             devices = [device for device in tombstones.told_by(encoding_id) if self.devices.alive(device, now)]
             trashed.append(Trashed(stone.object_id, encoding_id, stone.generation, stone.trash_until, devices))
         return TrashList(GRANTED, self.devices.settled(now)), pack(trashed)
+
+    def has_retired(self, owner: bytes) -> bool:
+        """Whether this owner's vault key was replaced by another."""
+        return self._members.members.has_retired(owner)
+
+    def retire_owner(self, owner: bytes) -> Answered:
+        """Let nobody in as this owner from now on."""
+        if len(self._members.members.retired_owners) >= _MAX_RETIRED_OWNERS and not self.has_retired(owner):
+            return Acknowledged(Answer(Code.NO_ROOM, "too many owners were retired")), None
+        try:
+            self._members.change(lambda members: members.retire_owners([owner]))
+        except (OSError, IntegrityError) as error:
+            log.error("cannot retire an owner: %s", error)
+            return Acknowledged(Answer(Code.FAULT, "the broker cannot write its list of members")), None
+        log.info("retired the owner %s: the vault key was replaced", owner.hex())
+        return Acknowledged(GRANTED), None
 
     # --- workers
 
@@ -268,8 +289,8 @@ class Desk:
 
     # --- other brokers
 
-    def sync(self, payload: memoryview) -> Answered:
-        return Acknowledged(take_up(self._members, payload, self._today())), None
+    def sync(self, header: Sync, payload: memoryview) -> Answered:
+        return Acknowledged(take_up(self._members, payload, self._today(), header.retired_owners)), None
 
     def brokers(self) -> Answered:
         known = [
@@ -285,6 +306,14 @@ class Desk:
     def standing_of(self, public_key: bytes) -> Optional[Standing]:
         member = self._members.members.find(public_key, self._today())
         return None if member is None else member.standing
+
+
+def owner_shown(header: Hello) -> Optional[bytes]:
+    """The vault that a client shows a token of."""
+    token = header.deposit_token
+    if header.owner_token is not None:
+        token = deposit_token(header.owner_token)
+    return None if token is None else owner_id(token)
 
 
 def _other_version(version: int) -> Answer:

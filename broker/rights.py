@@ -48,6 +48,22 @@ FORWARDED = frozenset(
         Operation.PROGRESS,
         Operation.DELETE,
         Operation.UNDELETE,
+        Operation.AMEND,
+    }
+)
+
+DEPOSIT = frozenset(  # what a client may ask that showed a vault's deposit token only
+    {
+        Operation.HELLO,
+        Operation.STATUS,
+        Operation.PLACES,
+        Operation.OPEN,
+        Operation.APPEND,
+        Operation.COMMIT,
+        Operation.STORE,
+        Operation.ABANDON,
+        Operation.PROGRESS,
+        Operation.BROKERS,
     }
 )
 
@@ -62,6 +78,7 @@ _CLIENT = FORWARDED | {
     Operation.COMPLAIN,
     Operation.TRASH,
     Operation.BROKERS,
+    Operation.RETIRE_OWNER,
 }
 
 _RIGHTS: dict[Standing, frozenset[Operation]] = {

@@ -31,6 +31,7 @@ class Session:
     public_key: bytes
     session_id: bytes
     owner: Optional[bytes] = None  # of a client that presented a vault's token
+    deposits: bool = False  # it presented the deposit token: it may store, and not read
     greeted: bool = False
     probed: float = 0.0
     device: bytes = field(init=False)

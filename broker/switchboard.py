@@ -18,17 +18,17 @@ from typing import Any, Callable, TypeVar
 
 from broker.audit import Record, unrecorded
 from broker.credit import Forwarded, Ledger
-from broker.desk import Answered, Desk
+from broker.desk import Answered, Desk, owner_shown
 from broker.door import Door
 from broker.retiring import Retiring
-from broker.rights import CLIENT_SIDE, FORWARDED, WORKER_SIDE, Standing, may
+from broker.rights import CLIENT_SIDE, DEPOSIT, FORWARDED, WORKER_SIDE, Standing, may
 from broker.sessions import Outgoing, Session, Side, farewell, probe, refuse
 from broker.steward import answers
 from broker.steward.steward import Steward
 from common.errors import ProtocolError
 from common.protocol.codec import MAX_PAYLOAD, pack_header, unpack_header
 from common.protocol.envelope import Envelope, Kind, Operation, decode_envelope
-from common.protocol.identifiers import IDENTIFIER_SIZE, owner_id
+from common.protocol.identifiers import IDENTIFIER_SIZE
 from common.protocol.messages import (
     Acknowledged,
     Announce,
@@ -48,6 +48,7 @@ from common.protocol.messages import (
     Register,
     Report,
     Retire,
+    Sync,
     Welcome,
     Withdraw,
 )
@@ -57,6 +58,7 @@ log = logging.getLogger(__name__)
 M = TypeVar("M", bound=Message)
 _CLIENT_PROBE_PERIOD = 10.0  # seconds
 _EMPTY_PAYLOAD = memoryview(b"")
+_REPLACED = Answer(Code.NOT_ALLOWED, "this vault key was replaced")
 
 
 class Switchboard:
@@ -127,6 +129,10 @@ class Switchboard:
         if not may(standing, envelope.operation):
             text = f"{envelope.operation.name} is not for a {standing.value}"
             return [refuse(session, envelope, Code.NOT_ALLOWED, text)]
+        if self._is_retired(session) and envelope.operation not in (Operation.HELLO, Operation.RETIRE_OWNER):
+            return [refuse(session, envelope, _REPLACED.code, _REPLACED.text)]
+        if session.deposits and envelope.operation not in DEPOSIT:
+            return [refuse(session, envelope, Code.NOT_ALLOWED, "this client may only store for the vault")]
         if envelope.operation in FORWARDED:
             return self._forward(session, envelope, frames, payload, now)
         try:
@@ -152,6 +158,9 @@ class Switchboard:
     def _refuse_credit(self, session: Session, envelope: Envelope, why: str, now: float) -> list[Outgoing]:
         return [refuse(session, envelope, Code.MALFORMED, why), *self._strike(session, why, now)]
 
+    def _is_retired(self, session: Session) -> bool:
+        return session.owner is not None and self._desk.has_retired(session.owner)
+
     # --- asked of the broker
 
     def _answer(self, session: Session, operation: Operation, frames: Sequence[memoryview], now: float) -> Answered:
@@ -167,7 +176,7 @@ class Switchboard:
         if operation is Operation.JOIN:
             return desk.join(session.public_key, read(Join))
         if operation is Operation.SYNC:
-            return desk.sync(payload)
+            return desk.sync(read(Sync), payload)
         if operation is Operation.BROKERS and (session.greeted or self._devices.get(session.device) is session):
             return desk.brokers()
         if operation is Operation.REGISTER:
@@ -203,6 +212,7 @@ class Switchboard:
             Operation.LIST: (ListObjects, lambda header: desk.list(header, owner, now)),
             Operation.MEND: (Mend, lambda _: answers.mend(steward, desk.catalog, payload, owner)),
             Operation.COMPLAIN: (Complain, lambda _: answers.complain(steward, desk.catalog, payload, owner)),
+            Operation.RETIRE_OWNER: (Empty, lambda _: desk.retire_owner(owner)),
             Operation.TRASH: (ListTrash, lambda header: desk.trash(header, owner, now)),
         }
         if operation in for_owner and session.owner is None:
@@ -214,10 +224,14 @@ class Switchboard:
         return answer(read(shape))
 
     def _hello(self, session: Session, header: Hello) -> Answered:
+        owner = owner_shown(header)
+        if owner is not None and self._desk.has_retired(owner):
+            return Welcome(_REPLACED), None
         welcome, payload = self._desk.hello(header)
         if isinstance(welcome, Welcome) and welcome.answer.granted:
             session.greeted = True
-            session.owner = owner_id(header.owner_token) if header.owner_token is not None else None
+            session.owner = owner
+            session.deposits = header.deposit_token is not None
         return welcome, payload
 
     def _register(self, session: Session, header: Register, now: float) -> Answered:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from common.protocol.codec import MAX_PAYLOAD, pack, unpack_header
 from common.protocol.device_messages import (
-    Commitment,
     Describe,
     Described,
     Fetch,
@@ -18,6 +17,7 @@ from common.protocol.messages import GRANTED, Answer, Code
 from worker.declining import DeclineError
 from worker.leases import Leases
 from worker.requests import Answered, Request, answer, brief, grant, key_of
+from worker.share_file import commitment_of, mapping_for
 from worker.store import ShareStore
 
 
@@ -55,12 +55,13 @@ class Answering:
             try:
                 pieces.require_room()
                 trailer = self._store.share(key_of(name), request.owner).information.trailer
+                mapping = mapping_for(trailer, request.owner) or b""
                 recipe = trailer.recipe if header.with_recipe else b""
-                pieces.add(trailer.mapping, recipe)
+                pieces.add(mapping, recipe)
             except DeclineError as decline:
                 parts.append((brief(decline.answer, len(header.shares)), 0, 0))
                 continue
-            parts.append((GRANTED, len(trailer.mapping), len(recipe)))
+            parts.append((GRANTED, len(mapping), len(recipe)))
         return answer(request, Described(GRANTED, parts), pieces.payload())
 
     def progress(self, request: Request, now: float) -> Answered:
@@ -77,8 +78,7 @@ class Answering:
         trailer = self._store.share((header.encoding_id, header.share), request.owner).information.trailer
         if header.lease and not self._leases.ask(header.encoding_id, request.broker, header.lease, now):
             raise DeclineError(Code.CONFLICT, "another broker mends this encoding")
-        commitment = Commitment(trailer.object_id, trailer.recipe, trailer.mapping, trailer.delete_hash)
-        return grant(request, pack(commitment))
+        return grant(request, pack(commitment_of(trailer)))
 
 
 class _Pieces:

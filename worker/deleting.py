@@ -23,6 +23,7 @@ from common.errors import IntegrityError
 from common.protocol.device_messages import Delete, Undelete
 from common.protocol.identifiers import NO_OWNER
 from common.protocol.messages import Code, Tombstone
+from worker.amendments import Amendments
 from worker.declining import DeclineError, disk_answer
 from worker.disk import Disk
 from worker.durability import Durability
@@ -48,6 +49,7 @@ class Deletion:
         durability: Durability,
         holdings: Holdings,
         trash: Trash,
+        amendments: Amendments,
         release: Callable[[ShareKey], None],
     ) -> None:
         self._disk = disk
@@ -55,6 +57,7 @@ class Deletion:
         self._durability = durability
         self._holdings = holdings
         self._trash = trash
+        self._amendments = amendments
         self._release = release
         self._unsettled: set[bytes] = set()  # encodings of which a tombstone is not carried out yet
         self.tombstones = Tombstones(disk, layout, durability)
@@ -69,9 +72,7 @@ class Deletion:
         """Move this owner's shares of an encoding to the trash, durably; harmless where that was done."""
         if request.generation % 2 == 0 or request.ends < request.trash_until:
             raise DeclineError(Code.MALFORMED, "this is no deletion")
-        known = self._known(request.encoding_id, owner)
-        if known is not None and not hmac.compare_digest(known.capability, request.capability):
-            raise _not_allowed()
+        known = self._known(request.encoding_id, owner, request.capability)
         if known is None or known.generation < request.generation:
             object_id = known.object_id if known is not None else self._proven(request, owner).object_id
             known = Tombstone(
@@ -92,11 +93,9 @@ class Deletion:
         """Take this owner's shares of an encoding out of the trash, durably; harmless where that was done."""
         if request.generation % 2 == 1:
             raise DeclineError(Code.MALFORMED, "this takes no deletion back")
-        known = self._known(request.encoding_id, owner)
+        known = self._known(request.encoding_id, owner, request.capability)
         if known is None:
             raise _nothing_here()
-        if not hmac.compare_digest(known.capability, request.capability):
-            raise _not_allowed()
         if known.generation < request.generation:
             if known.deleted and not self._trash.deleted(request.encoding_id):
                 raise DeclineError(Code.NOT_FOUND, "nothing of this is in the trash any more")
@@ -151,18 +150,34 @@ class Deletion:
                     self.tombstones.forget(tombstone)
             except OSError as error:
                 log.warning("cannot purge the encoding %s: %s", tombstone.encoding_id.hex(), error)
+        self.drop_amendments()
         try:
             self._trash.purge_surplus(unix)
         except OSError as error:
             log.warning("cannot purge the trash: %s", error)
 
+    def drop_amendments(self) -> None:
+        """Remove the amendments to shares that are neither held nor may come back."""
+        deleted = self._trash.deleted_encodings()
+        self._amendments.drop(lambda key: key in self._holdings.shares or key[0] in deleted)
+
     # --- the right
 
-    def _known(self, encoding_id: bytes, owner: bytes) -> Optional[Tombstone]:
-        """What this owner has deleted or taken back; DeclineError, as if nothing were here, where somebody else has."""
+    def _known(self, encoding_id: bytes, owner: bytes, capability: bytes) -> Optional[Tombstone]:
+        """What this owner has deleted or taken back; DeclineError, as if nothing were here, where somebody else has.
+
+        What was taken back by another right says nothing any more: it may have been amended since.
+        """
         known = self.tombstones.get(encoding_id)
-        if known is not None and known.owner != owner:
+        if known is None:
+            return None
+        fitting = hmac.compare_digest(known.capability, capability)
+        if not known.deleted and not (known.owner == owner and fitting):
+            return None
+        if known.owner != owner:
             raise _nothing_here()
+        if not fitting:
+            raise _not_allowed()
         return known
 
     def _proven(self, request: Delete, owner: bytes) -> ShareTrailer:
@@ -170,7 +185,7 @@ class Deletion:
         trailers = self._trailers(request.encoding_id, owner)
         own = [trailer for trailer in trailers if trailer is not None and trailer.owner == owner]
         for trailer in own:
-            if _fits(request.capability, trailer):
+            if fits(request.capability, trailer):
                 return trailer
         if own:
             raise _not_allowed()
@@ -187,12 +202,26 @@ class Deletion:
         own = [key for key in keys if self._holdings.shares[key].owner in (owner, NO_OWNER)]
         held = [(key, self._holdings.place(key)) for key in own]
         deleted = [(share.key, share.path) for share in self._trash.deleted(encoding_id)]
-        return [_read_trailer(self._disk, path, key) for key, path in held + deleted]
+        return [self._read_trailer(path, key) for key, path in held + deleted]
 
     def _belongs(self, key: ShareKey, tombstone: Tombstone) -> bool:
         """Whether a held share is one that this tombstone deletes; one that does not say whose it is is no loss."""
-        trailer = _read_trailer(self._disk, self._holdings.place(key), key)
-        return trailer is None or (trailer.owner == tombstone.owner and _fits(tombstone.capability, trailer))
+        trailer = self._read_trailer(self._holdings.place(key), key)
+        return trailer is None or (trailer.owner == tombstone.owner and fits(tombstone.capability, trailer))
+
+    def _read_trailer(self, path: Path, key: ShareKey) -> Optional[ShareTrailer]:
+        """What lies beside a share; None where its file does not say so, DeclineError where it cannot be asked now."""
+        try:
+            opened = OpenShare(self._disk, path, *key, self._amendments)
+        except IntegrityError:
+            return None
+        except OSError as error:
+            if is_damage(error):
+                return None
+            answer = disk_answer(error)
+            raise DeclineError(answer.code, answer.text) from None
+        opened.close()
+        return opened.information.trailer
 
     # --- the doing
 
@@ -237,7 +266,7 @@ class Deletion:
             return  # it was stored anew; this one goes when the tombstone's time is over
         sound = share.fate == DELETED
         try:
-            opened = OpenShare(self._disk, share.path, *share.key)
+            opened = OpenShare(self._disk, share.path, *share.key, self._amendments)
         except (IntegrityError, OSError) as error:
             if isinstance(error, OSError) and not is_damage(error):
                 raise
@@ -252,22 +281,8 @@ class Deletion:
         self._durability.sync_names(target, share.path)
 
 
-def _read_trailer(disk: Disk, path: Path, key: ShareKey) -> Optional[ShareTrailer]:
-    """What lies beside a share; None where its file does not say so, DeclineError where it cannot be asked now."""
-    try:
-        opened = OpenShare(disk, path, *key)
-    except IntegrityError:
-        return None
-    except OSError as error:
-        if is_damage(error):
-            return None
-        answer = disk_answer(error)
-        raise DeclineError(answer.code, answer.text) from None
-    opened.close()
-    return opened.information.trailer
-
-
-def _fits(capability: bytes, trailer: ShareTrailer) -> bool:
+def fits(capability: bytes, trailer: ShareTrailer) -> bool:
+    """Whether this is the right to delete, or change, what the trailer lies beside."""
     return hmac.compare_digest(hashlib.sha256(capability).digest(), trailer.delete_hash)
 
 

@@ -13,9 +13,9 @@ from typing import Optional
 
 import msgspec
 
-from common.protocol.device_messages import ShareName
+from common.protocol.device_messages import Grant, ShareName
 from common.protocol.identifiers import NO_OWNER
-from common.protocol.messages import MAX_SHARES, AnnouncedShare, Tombstone
+from common.protocol.messages import MAX_SHARES, AnnouncedShare, GrantedTo, Tombstone
 from worker.layout import Layout, ShareKey
 from worker.reading import OpenShare
 
@@ -130,7 +130,14 @@ def announced(opened: OpenShare, *, sound: bool = True) -> AnnouncedShare:
         header.n,
         opened.information.recipe.share_bytes,
         sound,
+        trailer.revision,
+        granted(trailer.grants),
     )
+
+
+def granted(grants: list[Grant]) -> list[GrantedTo]:
+    """Who else may read a share, as the brokers are told of it."""
+    return [GrantedTo(grant.owner, grant.object_id) for grant in grants]
 
 
 def unreadable(key: ShareKey, known: Optional[AnnouncedShare] = None) -> AnnouncedShare:

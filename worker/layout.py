@@ -5,6 +5,7 @@
     <store>/quarantine/<encoding>.<share>       shares found bad, until they are stored anew or discarded
     <store>/trash/<encoding>.<share>.<fate>     shares that were deleted or are surplus, until their time is over
     <store>/tombstones/<encoding>               what was deleted, and by what right
+    <store>/amendments/<encoding>.<share>.<base>  what took the place of what lies behind a share's blocks
     <store>/scrub.json                          how far the scrub has come
     <store>/device.key, brokers.json …          this device's identity, see `command`
     <store>/store.lock                          held by the worker, so that no second one works on the same store
@@ -35,12 +36,13 @@ class Layout:
         self.quarantine = folder / "quarantine"
         self.trash = folder / "trash"
         self.tombstones = folder / "tombstones"
+        self.amendments = folder / "amendments"
         self.scrub = folder / "scrub.json"
         self.lock = folder / "store.lock"
 
     @property
     def folders(self) -> tuple[Path, ...]:
-        return self.shares, self.staging, self.quarantine, self.trash, self.tombstones
+        return self.shares, self.staging, self.quarantine, self.trash, self.tombstones, self.amendments
 
     def share(self, key: ShareKey) -> Path:
         name = file_name(key)
@@ -54,6 +56,10 @@ class Layout:
 
     def trashed(self, key: ShareKey, fate: str) -> Path:
         return self.trash / f"{file_name(key)}.{fate}"
+
+    def amendment(self, key: ShareKey, base: str) -> Path:
+        """`base`: the first hexadecimal digits of the share file's digest."""
+        return self.amendments / f"{file_name(key)}.{base}"
 
     def tombstone(self, encoding_id: bytes) -> Path:
         return self.tombstones / encoding_id.hex()

@@ -12,6 +12,7 @@ from typing import Callable
 
 from common.errors import IntegrityError
 from common.protocol.messages import AnnouncedShare
+from worker.amendments import Amendments
 from worker.disk import Disk
 from worker.durability import Durability
 from worker.holdings import Holdings, announced, unreadable
@@ -30,12 +31,14 @@ class Quarantine:
         layout: Layout,
         durability: Durability,
         holdings: Holdings,
+        amendments: Amendments,
         release: Callable[[ShareKey], None],
     ) -> None:
         self._disk = disk
         self._layout = layout
         self._durability = durability
         self._holdings = holdings
+        self._amendments = amendments
         self._release = release
 
     def load(self) -> None:
@@ -92,7 +95,7 @@ class Quarantine:
 
     def _known(self, key: ShareKey) -> AnnouncedShare:
         try:
-            opened = OpenShare(self._disk, self._layout.quarantined(key), *key)
+            opened = OpenShare(self._disk, self._layout.quarantined(key), *key, self._amendments)
         except (IntegrityError, OSError):
             return unreadable(key)
         opened.close()

@@ -10,12 +10,16 @@ bad; a process that has too many files open, or may not open this one, has learn
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import errno
 from collections import OrderedDict
 from pathlib import Path
 
+import msgspec
+
 from common.errors import IntegrityError
 from common.recipe import digest
+from worker.amendments import Amendments
 from worker.disk import Disk
 from worker.share_file import (
     FOOTER_SIZE,
@@ -38,9 +42,12 @@ def is_damage(error: Exception) -> bool:
 
 
 class OpenShare:
-    """One committed share's file, its header and trailer checked against its name."""
+    """One committed share's file, its header and trailer checked against its name, amended where it was.
 
-    def __init__(self, disk: Disk, path: Path, encoding_id: bytes, share: int) -> None:
+    `size`: bytes of the file and of its amendment.
+    """
+
+    def __init__(self, disk: Disk, path: Path, encoding_id: bytes, share: int, amendments: Amendments) -> None:
         """IntegrityError where the file is not that share, whole; OSError where it cannot be read."""
         self._disk = disk
         self._descriptor = disk.open(path)
@@ -49,6 +56,7 @@ class OpenShare:
             header = self.information.header
             if (header.encoding_id, header.share) != (encoding_id, share):
                 raise IntegrityError("the file is another share's")
+            self._amend((encoding_id, share), amendments)
         except BaseException:
             self.close()
             raise
@@ -62,6 +70,26 @@ class OpenShare:
         if not FOOTER_SIZE < length <= MAX_TRAILER_SIZE:
             raise IntegrityError("the footer points nowhere")
         return decode_share(disk.read_at(descriptor, 0, MAX_HEADER_SIZE), disk.read_at(descriptor, offset, length))
+
+    def _amend(self, key: tuple[bytes, int], amendments: Amendments) -> None:
+        """Put what was said of this share last in the place of what its file says."""
+        information = self.information
+        amendment = amendments.find(key, information.base)
+        if amendment is None:
+            return
+        if amendment.recipe_digest != digest(information.trailer.recipe):
+            raise IntegrityError("the amendment is of another recipe")
+        trailer = msgspec.structs.replace(
+            information.trailer,
+            object_id=amendment.object_id,
+            owner=amendment.owner,
+            mapping=amendment.mapping,
+            delete_hash=amendment.delete_hash,
+            revision=amendment.revision,
+            grants=amendment.grants,
+        )
+        self.information = dataclasses.replace(information, trailer=trailer)
+        self.size += amendments.size(key, information.base)
 
     def block(self, segment: int) -> bytes:
         """The block of one segment; IntegrityError where it is damaged, KeyError where there is no such segment."""
@@ -82,7 +110,8 @@ class OpenShare:
     @property
     def weight(self) -> int:
         """Bytes that it takes to keep this share open."""
-        return len(self.information.trailer.recipe) + len(self.information.trailer.mapping)
+        trailer = self.information.trailer
+        return len(trailer.recipe) + len(trailer.mapping) + sum(len(grant.mapping) for grant in trailer.grants)
 
     def close(self) -> None:
         with contextlib.suppress(OSError):  # nothing was written, so nothing is lost
@@ -92,8 +121,9 @@ class OpenShare:
 class OpenShares:
     """The shares that were read last, within bounds of number and memory."""
 
-    def __init__(self, disk: Disk) -> None:
+    def __init__(self, disk: Disk, amendments: Amendments) -> None:
         self._disk = disk
+        self._amendments = amendments
         self._open: OrderedDict[tuple[bytes, int], OpenShare] = OrderedDict()
         self._weight = 0
 
@@ -103,7 +133,7 @@ class OpenShares:
         if kept is not None:
             self._open.move_to_end(key)
             return kept
-        opened = self._open[key] = OpenShare(self._disk, path, encoding_id, share)
+        opened = self._open[key] = OpenShare(self._disk, path, encoding_id, share, self._amendments)
         self._weight += opened.weight
         while len(self._open) > 1 and (len(self._open) > _MAX_OPEN or self._weight > _MAX_KEPT):
             self._close(next(iter(self._open)))

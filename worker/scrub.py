@@ -1,6 +1,7 @@
 """Every share read from the disk once in a while, and what is bad found before it is needed.
 
-    pick the next share in the order of names → open it anew, header and trailer → read and check its blocks, one a turn
+    pick the next share in the order of names → open it anew, header, trailer and amendment
+        → read and check its blocks, one a turn
 
 The loop gives it a turn at a time, and a turn reads one block at most. Its pace spreads all that the store holds over
 `every` seconds; it keeps to the moments in which nothing else is at hand, unless it is late. A share that a broker
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Callable, Optional
 
 from common.errors import IntegrityError
+from worker.amendments import Amendments
 from worker.clock import Clock
 from worker.disk import Disk
 from worker.durability import Durability
@@ -39,11 +41,12 @@ _NOTHING_TO_DO = 1.0  # seconds
 class _Check:
     """One share being read: it is opened at the first step, and each other step reads a block."""
 
-    def __init__(self, disk: Disk, path: Path, key: ShareKey) -> None:
+    def __init__(self, disk: Disk, path: Path, key: ShareKey, amendments: Amendments) -> None:
         self.key = key
         self.done = False
         self._disk = disk
         self._path = path
+        self._amendments = amendments
         self._opened: Optional[OpenShare] = None
         self._next = 0
 
@@ -51,7 +54,7 @@ class _Check:
     def opened(self) -> OpenShare:
         """The share's file, opened with the first look at it; IntegrityError or OSError where that fails."""
         if self._opened is None:
-            self._opened = OpenShare(self._disk, self._path, *self.key)
+            self._opened = OpenShare(self._disk, self._path, *self.key, self._amendments)
             self._opened.uncache()
         return self._opened
 
@@ -80,6 +83,7 @@ class Scrub:
         layout: Layout,
         durability: Durability,
         holdings: Holdings,
+        amendments: Amendments,
         clock: Clock,
         every: float,
         bad: Callable[[ShareKey, Exception], None],
@@ -89,6 +93,7 @@ class Scrub:
         self._layout = layout
         self._durability = durability
         self._holdings = holdings
+        self._amendments = amendments
         self._clock = clock
         self._every = every
         self._bad = bad
@@ -148,7 +153,7 @@ class Scrub:
             if key not in self._holdings.shares:
                 self._holdings.tell(key)
                 return
-            self._urgent = _Check(self._disk, self._holdings.place(key), key)
+            self._urgent = _Check(self._disk, self._holdings.place(key), key, self._amendments)
         check = self._urgent
         found = self._step(check)[1]
         if check.done:
@@ -198,7 +203,7 @@ class Scrub:
             while self._round:
                 key = self._round.popleft()
                 if self._readable(key):
-                    return _Check(self._disk, self._holdings.place(key), key)
+                    return _Check(self._disk, self._holdings.place(key), key, self._amendments)
             self._end_round()
         return None
 

@@ -14,6 +14,7 @@ from typing import Any, Callable, Optional
 from common.errors import IntegrityError, ProtocolError
 from common.protocol.codec import unpack, unpack_header
 from common.protocol.device_messages import (
+    Amend,
     Append,
     Commit,
     Commitment,
@@ -61,6 +62,7 @@ class Service:
             Operation.ABANDON: self._abandon,
             Operation.DELETE: self._delete,
             Operation.UNDELETE: self._undelete,
+            Operation.AMEND: self._amend,
             Operation.DISCARD: self._discard,
             Operation.CHECK: self._check,
             Operation.FETCH: answering.fetch,
@@ -181,7 +183,7 @@ class Service:
         self._store.abandon(key_of(unpack_header(request.header, ShareName)), request.owner)
         return grant(request)
 
-    # --- giving up
+    # --- changing, giving up
 
     def _delete(self, request: Request, _now: float) -> Answered:
         self._store.delete(unpack_header(request.header, Delete), request.owner)
@@ -189,6 +191,11 @@ class Service:
 
     def _undelete(self, request: Request, _now: float) -> Answered:
         self._store.undelete(unpack_header(request.header, Undelete), request.owner)
+        return grant(request)
+
+    def _amend(self, request: Request, _now: float) -> Answered:
+        header = unpack_header(request.header, Amend)
+        self._store.amend(header, unpack(request.payload, Commitment), request.owner)
         return grant(request)
 
     def _discard(self, request: Request, _now: float) -> Answered:

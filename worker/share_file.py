@@ -2,26 +2,39 @@
 
     header    array ["tessera-share", 1, encoding id, share, k, n, block size]
     record    array [segment, digest, block]      one for each segment, in the order in which blocks came
-    trailer   array [object id, owner, recipe, mapping, delete hash, [offset of each segment's block]]
+    trailer   array [object id, owner, recipe, mapping, delete hash, [offset of each segment's block], revision,
+                     [grants: array [owner, object id, mapping]]]
     footer    bin of 48 bytes: u64 offset of the trailer ‖ BLAKE3-256 of header and trailer ‖ "TSHREND1"
 
 The footer has a fixed length and is found from the end. The trailer's recipe names every block's digest, so header,
-trailer and footer together vouch for the whole file. A file without a footer is a share that was never committed.
+trailer and footer together vouch for the whole file. What the trailer says beside the recipe and the offsets may have
+been superseded since: `amendments`. A file without a footer is a share that was never committed.
 """
 
 from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
-from typing import NamedTuple, Optional
+from typing import Annotated, NamedTuple, Optional
 
 import msgpack
+import msgspec
 from blake3 import blake3
 
 from common.errors import IntegrityError, ProtocolError
 from common.protocol.codec import MAX_PAYLOAD, pack, unpack
+from common.protocol.device_messages import Commitment, Grant
 from common.protocol.identifiers import DIGEST_SIZE
-from common.protocol.messages import Digest, Identifier, Message, ObjectId, Redundancy, ShareIndex
+from common.protocol.messages import (
+    MAX_GRANTS,
+    Digest,
+    Identifier,
+    Message,
+    ObjectId,
+    Redundancy,
+    Revision,
+    ShareIndex,
+)
 from common.recipe import Recipe, decode_recipe
 
 _MAGIC = "tessera-share"
@@ -31,7 +44,7 @@ _FOOTER = struct.Struct(">Q32s8s")
 _FOOTER_PREFIX = b"\xc4" + bytes([_FOOTER.size])  # msgpack bin 8
 _BIN_32 = b"\xc6"
 _BIN_32_SIZE = 5  # with the length behind it
-_TRAILER_PREFIX = b"\x96"  # msgpack array of 6
+_TRAILER_PREFIXES = (b"\x96", b"\x98")  # msgpack array of 6, as it once was, and of 8
 FOOTER_SIZE = len(_FOOTER_PREFIX) + _FOOTER.size
 MAX_HEADER_SIZE = 128
 MAX_RECORD_PREFIX = 64
@@ -55,6 +68,25 @@ class ShareTrailer(Message):
     mapping: bytes
     delete_hash: Digest
     offsets: list[int]
+    revision: Revision = 1
+    grants: Annotated[list[Grant], msgspec.Meta(max_length=MAX_GRANTS)] = msgspec.field(default_factory=list)
+
+
+def commitment_of(trailer: ShareTrailer) -> Commitment:
+    t = trailer
+    return Commitment(t.object_id, t.recipe, t.mapping, t.delete_hash, t.revision, t.grants)
+
+
+def may_read(trailer: ShareTrailer, owner: bytes) -> bool:
+    """Whether a share is this owner's, or granted to them."""
+    return mapping_for(trailer, owner) is not None
+
+
+def mapping_for(trailer: ShareTrailer, owner: bytes) -> Optional[bytes]:
+    """The mapping that was sealed for this owner; None where they have nothing to do with the share."""
+    if trailer.owner == owner:
+        return trailer.mapping
+    return next((grant.mapping for grant in trailer.grants if grant.owner == owner), None)
 
 
 class RecordPrefix(NamedTuple):
@@ -100,7 +132,7 @@ def decode_record_prefix(start: bytes) -> Optional[RecordPrefix]:
 
 def begins_trailer(start: bytes) -> bool:
     """Whether what stands behind the last record is, or may once have been, a trailer."""
-    return start[:1] == _TRAILER_PREFIX
+    return start[:1] in _TRAILER_PREFIXES
 
 
 def encode_ending(header: bytes, trailer: ShareTrailer, trailer_offset: int) -> bytes:
@@ -119,11 +151,12 @@ def decode_footer(footer: bytes) -> int:
 
 @dataclass(frozen=True)
 class ShareInformation:
-    """All that a share's file says beside the blocks, checked."""
+    """All that a share's file says beside the blocks, checked; `base` is the footer's digest of it."""
 
     header: ShareHeader
     trailer: ShareTrailer
     recipe: Recipe
+    base: bytes
 
 
 def decode_share(start: bytes, ending: bytes) -> ShareInformation:
@@ -131,7 +164,8 @@ def decode_share(start: bytes, ending: bytes) -> ShareInformation:
     header_bytes, header = decode_header(start)
     body, footer = ending[:-FOOTER_SIZE], ending[-FOOTER_SIZE:]
     trailer_offset = decode_footer(footer)
-    if blake3(header_bytes + body).digest() != _FOOTER.unpack(footer[len(_FOOTER_PREFIX) :])[1]:
+    base = blake3(header_bytes + body).digest()
+    if base != _FOOTER.unpack(footer[len(_FOOTER_PREFIX) :])[1]:
         raise IntegrityError("header or trailer are damaged")
     try:
         trailer = unpack(body, ShareTrailer, limit=MAX_TRAILER_SIZE)
@@ -144,7 +178,7 @@ def decode_share(start: bytes, ending: bytes) -> ShareInformation:
         raise IntegrityError("the trailer contradicts the recipe")
     if not all(len(header_bytes) < offset < trailer_offset for offset in trailer.offsets):
         raise IntegrityError("the trailer points to blocks outside the records")
-    return ShareInformation(header, trailer, recipe)
+    return ShareInformation(header, trailer, recipe, base)
 
 
 def decode_header(start: bytes) -> tuple[bytes, ShareHeader]:

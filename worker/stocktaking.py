@@ -4,8 +4,8 @@ A worker may have been killed between a rename and the fsync of its folder. Then
 might still take its new name, and whoever acknowledged it now would promise too much; worse, an fsync of the folder
 that it left might come first. So before anything is believed the folders are fsynced to which files may have moved, in
 the order in which no power cut in between loses any: first those of shares that were taken out of the trash, then the
-trash, the quarantine and the tombstones, then those of shares that came lately. (What is older than an hour the
-operating system has written long since.)
+trash, the quarantine, the tombstones and the amendments, then those of shares that came lately. (What is older than an
+hour the operating system has written long since.)
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import logging
 from pathlib import Path
 
 from common.errors import IntegrityError
+from worker.amendments import Amendments
 from worker.disk import Disk
 from worker.durability import Durability
 from worker.holdings import Holdings, announced, unreadable
@@ -32,7 +33,7 @@ def confirm_names(disk: Disk, layout: Layout, durability: Durability, tombstones
     recent = _recent_folders(disk, layout.shares, unix - _LATELY)
     for folder in sorted(taken_back & recent):
         durability.sync_folder(folder)
-    for folder in (layout.trash, layout.quarantine, layout.tombstones):
+    for folder in (layout.trash, layout.quarantine, layout.tombstones, layout.amendments):
         durability.sync_folder(folder)
     for folder in sorted(recent):
         durability.sync_folder(folder)
@@ -50,7 +51,7 @@ def _recent_folders(disk: Disk, shares: Path, since: float) -> set[Path]:
     return recent
 
 
-def scan(disk: Disk, layout: Layout, holdings: Holdings) -> dict[ShareKey, Exception]:
+def scan(disk: Disk, layout: Layout, holdings: Holdings, amendments: Amendments) -> dict[ShareKey, Exception]:
     """Take up all committed shares; those that were found damaged, and why."""
     damaged: dict[ShareKey, Exception] = {}
     for path in sorted(layout.shares.glob("*/*/*")):
@@ -61,7 +62,7 @@ def scan(disk: Disk, layout: Layout, holdings: Holdings) -> dict[ShareKey, Excep
             log.warning("%s is not in its place; it is left alone", path)
             continue
         try:
-            opened = OpenShare(disk, path, *key)
+            opened = OpenShare(disk, path, *key, amendments)
         except (IntegrityError, OSError) as error:
             holdings.put(unreadable(key), path.lstat().st_size)  # it takes its room all the same
             if is_damage(error):

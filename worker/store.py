@@ -2,9 +2,10 @@
 
 This is the house and its rules: who may store, read, delete what, and when. Each room has a module of its own: `layout`
 says where things lie, `holdings` keeps the books, `staged` has what is on its way, `committing` makes it durable,
-`reading` reads it, `quarantine` takes what was found bad, `deleting`, `tombstones` and `trash` what was given up,
-`scrub` looks after all of it, `room` says how much more fits. No fault of the disk leaves this module as an OSError
-once the store is open: each becomes the answer to what was asked, and the worker goes on.
+`reading` reads it, `amending` and `amendments` put another commitment beside it, `quarantine` takes what was found bad,
+`deleting`, `tombstones` and `trash` what was given up, `scrub` looks after all of it, `room` says how much more fits.
+No fault of the disk leaves this module as an OSError once the store is open: each becomes the answer to what was asked,
+and the worker goes on.
 """
 
 from __future__ import annotations
@@ -17,24 +18,26 @@ from typing import Optional
 
 from common.errors import IntegrityError, UsageError
 from common.files import lock, make_folder
-from common.protocol.device_messages import Commitment, Delete, Open, SegmentRange, Undelete
+from common.protocol.device_messages import Amend, Commitment, Delete, Open, SegmentRange, Undelete
 from common.protocol.identifiers import NO_OWNER
 from common.protocol.messages import AnnouncedShare, Answer, Code, Tombstone
 from common.recipe import decode_recipe
+from worker.amending import Amending
+from worker.amendments import Amendments
 from worker.clock import Clock
 from worker.committing import Committer, PendingCommit
 from worker.declining import DeclineError, disk_answer
 from worker.deleting import Deletion
 from worker.disk import Disk
 from worker.durability import Durability
-from worker.holdings import Holdings, News, announced
+from worker.holdings import Holdings, News, announced, granted
 from worker.layout import Layout, ShareKey, file_name
 from worker.portions import Portions
 from worker.quarantine import Quarantine
 from worker.reading import OpenShare, OpenShares, is_damage
 from worker.room import OVERHEAD, Room
 from worker.scrub import SCRUB_EVERY, Scrub
-from worker.share_file import ShareTrailer
+from worker.share_file import ShareTrailer, commitment_of, may_read
 from worker.staged import StagedShares
 from worker.staging import StagedShare
 from worker.stocktaking import confirm_names, scan
@@ -68,17 +71,20 @@ class ShareStore:
         self._layout = layout = Layout(folder)
         self._durability = durability = Durability(disk, folder)
         self._holdings = holdings = Holdings(layout)
-        self._reading = OpenShares(disk)
+        self._amendments = amendments = Amendments(disk, layout, durability)
+        self._reading = OpenShares(disk, amendments)
         self._staged = StagedShares(disk, layout)
         self._committing = Committer(disk, durability)
-        self._quarantine = Quarantine(disk, layout, durability, holdings, self._release)
+        self._quarantine = Quarantine(disk, layout, durability, holdings, amendments, self._release)
         self._trash = Trash(disk, layout, durability)
-        self._deletion = Deletion(disk, layout, durability, holdings, self._trash, self._release)
+        self._deletion = Deletion(disk, layout, durability, holdings, self._trash, amendments, self._release)
         self._room = Room(disk, folder, capacity, durability, holdings, self._trash, self._staged)
         self._portions = Portions(holdings, self._staged, self._room, owner_quota)
-        self.scrub = Scrub(
-            disk, layout, durability, holdings, self._clock, scrub_every, self._quarantine.take, self._found_good
+        self._amending = Amending(
+            durability, holdings, amendments, self._deletion, self._room, self._opened, self._release
         )
+        take, good = self._quarantine.take, self._found_good
+        self.scrub = Scrub(disk, layout, durability, holdings, amendments, self._clock, scrub_every, take, good)
         self._purge_at = self._clock.monotonic()
         with contextlib.ExitStack() as undo:
             try:
@@ -94,13 +100,15 @@ class ShareStore:
         """Read what is here, and finish what the last worker had no time for."""
         disk, layout, unix = self._disk, self._layout, self._clock.unix()
         self._deletion.tombstones.load()
+        self._amendments.load()
         confirm_names(disk, layout, self._durability, self._deletion.tombstones, unix)
-        damaged = scan(disk, layout, self._holdings)
+        damaged = scan(disk, layout, self._holdings, self._amendments)
         self._quarantine.load()
         for key, error in damaged.items():
             self._quarantine.take(key, error)
         self._trash.load()
         self._deletion.settle()
+        self._deletion.drop_amendments()
         self._staged.recover(self._wanted, unix, self._clock.monotonic())
         self.scrub.load()
         self._holdings.news()  # brokers are told of everything when this worker registers
@@ -221,6 +229,7 @@ class ShareStore:
         except IntegrityError as error:
             raise DeclineError(Code.CONFLICT, str(error)) from None
         ending_bytes = len(commitment.recipe) + len(commitment.mapping) + 16 * len(offsets)
+        ending_bytes += sum(len(grant.mapping) for grant in commitment.grants)
         if staged.size + ending_bytes > staged.expected_bytes:
             self._portions.require(owner, ending_bytes)
         trailer = ShareTrailer(
@@ -230,14 +239,14 @@ class ShareStore:
             commitment.mapping,
             commitment.delete_hash,
             offsets,
+            commitment.revision,
+            commitment.grants,
         )
         return PendingCommit(staged, trailer, recipe.share_bytes, self._layout.share(key))
 
     def _require_same(self, key: ShareKey, owner: bytes, commitment: Commitment) -> None:
         """A share that is held is acknowledged again only if it is still whole, and what was just said."""
-        trailer = self.share(key, owner).information.trailer
-        stored = Commitment(trailer.object_id, trailer.recipe, trailer.mapping, trailer.delete_hash)
-        if stored != commitment:
+        if commitment_of(self.share(key, owner).information.trailer) != commitment:
             raise DeclineError(Code.CONFLICT, "this share was committed otherwise")
 
     def commit_round(self, commits: list[PendingCommit]) -> list[Answer]:
@@ -250,7 +259,14 @@ class ShareStore:
                 self._quarantine.clear(staged.key)
                 header, trailer = staged.header, commit.trailer
                 share = AnnouncedShare(
-                    *staged.key, trailer.object_id, staged.owner, header.k, header.n, commit.share_bytes
+                    *staged.key,
+                    trailer.object_id,
+                    staged.owner,
+                    header.k,
+                    header.n,
+                    commit.share_bytes,
+                    revision=trailer.revision,
+                    grants=granted(trailer.grants),
                 )
                 self._holdings.put(share, staged.size)
         return answers
@@ -286,15 +302,13 @@ class ShareStore:
     # --- reading
 
     def share(self, key: ShareKey, owner: bytes) -> OpenShare:
-        """A committed share of this owner; DeclineError(DAMAGED) where its file is not what was stored."""
+        """A committed share that this owner may read; DeclineError(DAMAGED) where it is not what was stored."""
         held = self._holdings.shares.get(key)
-        if held is None or held.owner not in ((owner,) if held.sound else (owner, NO_OWNER)):
+        readers = () if held is None else (held.owner, *(grant.owner for grant in held.grants))
+        if held is None or (owner not in readers and (held.sound or held.owner != NO_OWNER)):
             raise DeclineError(Code.NOT_FOUND, "no such share here")
-        try:
-            opened = self._reading.get(self._holdings.place(key), *key)
-        except (IntegrityError, OSError) as error:
-            raise self._unreadable(key, error) from None
-        if opened.information.trailer.owner != owner:
+        opened = self._opened(key)
+        if not may_read(opened.information.trailer, owner):
             raise DeclineError(Code.NOT_FOUND, "no such share here")
         return opened
 
@@ -322,7 +336,14 @@ class ShareStore:
             raise DeclineError(Code.NOT_FOUND, "no such share here")
         self.scrub.ask(key)
 
-    # --- giving up
+    # --- changing, giving up
+
+    def amend(self, request: Amend, commitment: Commitment, owner: bytes) -> None:
+        """Have another commitment hold for shares of an encoding, and this owner be theirs, by the delete capability.
+
+        Whatever is held anew is durable, and to be announced, before this returns.
+        """
+        self._amending.amend(request, commitment, owner)
 
     def delete(self, request: Delete, owner: bytes) -> None:
         """Move this owner's shares of an encoding to the trash, by the delete capability."""
@@ -352,6 +373,13 @@ class ShareStore:
         if staged is None:
             raise DeclineError(Code.NOT_OPEN, "this share is not being stored here")
         return staged
+
+    def _opened(self, key: ShareKey) -> OpenShare:
+        """A held share, whoever asks; DeclineError where it cannot be read."""
+        try:
+            return self._reading.get(self._holdings.place(key), *key)
+        except (IntegrityError, OSError) as error:
+            raise self._unreadable(key, error) from None
 
     def _unreadable(self, key: ShareKey, error: Exception) -> DeclineError:
         """What to answer to who wants to read what cannot be read; a share found bad goes into quarantine."""

@@ -11,6 +11,7 @@ import msgspec
 
 from common.protocol.messages import (
     MAX_BATCH,
+    MAX_GRANTS,
     Answer,
     Capability,
     Count,
@@ -20,9 +21,12 @@ from common.protocol.messages import (
     Message,
     ObjectId,
     Redundancy,
+    Revision,
     Seconds,
     ShareIndex,
 )
+
+MAX_GRANTED_MAPPING = 32 * 1024  # bytes of one sealed mapping
 
 # --- asked of a worker by a client
 
@@ -57,13 +61,24 @@ class Commit(Message):
     share: ShareIndex
 
 
+class Grant(Message):
+    """Another owner who may read an encoding: by this object id, with a mapping that was sealed for that owner."""
+
+    owner: Identifier
+    object_id: ObjectId
+    mapping: Annotated[bytes, msgspec.Meta(max_length=MAX_GRANTED_MAPPING)]
+
+
 class Commitment(Message):
-    """What is written behind the blocks when a share is committed."""
+    """What is written behind the blocks when a share is committed; an AMEND puts one of a higher revision in place."""
 
     object_id: ObjectId
     recipe: bytes
     mapping: bytes
     delete_hash: Digest
+    revision: Revision = 1
+    # Of two for one owner the first counts.
+    grants: Annotated[list[Grant], msgspec.Meta(max_length=MAX_GRANTS)] = msgspec.field(default_factory=list)
 
 
 class WholeShare(Message):
@@ -152,6 +167,17 @@ class Undelete(Message):
     encoding_id: Identifier
     capability: Capability
     generation: Generation
+
+
+class Amend(Message):
+    """Asks a worker to replace what lies beside its shares of an encoding; payload: a packed `Commitment`.
+
+    Its owner is the session's from then on. The recipe stays: it must be the one that lies there.
+    """
+
+    encoding_id: Identifier
+    capability: Capability  # that fits the delete hash which lies there now
+    revision: Revision  # the commitment's: higher than the one that lies there
 
 
 # --- asked of a worker by the broker's steward

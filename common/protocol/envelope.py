@@ -67,6 +67,10 @@ class Operation(enum.IntEnum):
     UNDELETE = 39
     # asked of nobody: the broker finds out whether a connection still stands
     PROBE = 40
+    # asked of a worker by a client, through the broker
+    AMEND = 41
+    # asked of the broker by a client
+    RETIRE_OWNER = 42
     # asked of the broker by clients and workers
     TRASH = 50
     BROKERS = 51

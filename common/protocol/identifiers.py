@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import hmac
 
 IDENTIFIER_SIZE = 16  # device id, session id, owner id, encoding id, request id
 OBJECT_ID_SIZE = 32
 DIGEST_SIZE = 32
 OWNER_TOKEN_SIZE = 32
+DEPOSIT_TOKEN_SIZE = 32
 
 BROKER = bytes(IDENTIFIER_SIZE)  # as the peer of an envelope: the broker itself
 NO_OWNER = bytes(IDENTIFIER_SIZE)
@@ -18,9 +20,17 @@ def device_id(public_key: bytes) -> bytes:
     return hashlib.sha256(b"tessera/v1/device" + public_key).digest()[:IDENTIFIER_SIZE]
 
 
-def owner_id(owner_token: bytes) -> bytes:
-    """The 16-byte id of the vault whose client presented this token.
+def deposit_token(owner_token: bytes) -> bytes:
+    """What a client shows that may only store for the vault with this owner token; both are of 32 bytes.
 
-    Workers keep the id beside each share and see nothing that would let them present the token themselves.
+    HKDF-Expand (RFC 5869, section 2.3) of one block, so that who has it learns nothing of the owner token.
     """
-    return hashlib.sha256(b"tessera/v1/owner-id" + owner_token).digest()[:IDENTIFIER_SIZE]
+    return hmac.new(owner_token, b"tessera/v1/deposit" + b"\x01", hashlib.sha256).digest()
+
+
+def owner_id(deposit_token: bytes) -> bytes:
+    """The 16-byte id of the vault with this deposit token.
+
+    Workers keep the id beside each share and see nothing that would let them present a token themselves.
+    """
+    return hashlib.sha256(b"tessera/v1/owner-id" + deposit_token).digest()[:IDENTIFIER_SIZE]

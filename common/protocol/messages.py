@@ -18,6 +18,8 @@ MAX_SHARES = 64  # the largest n; a share's index is below it
 MAX_BATCH = 64  # shares, blocks or descriptions in one message, so that its header stays under 4 KiB
 MAX_OBJECTS = 1000  # objects in one LOCATE or LIST
 MAX_ANNOUNCED = 2000  # shares in one ANNOUNCE
+MAX_RETIRED = 200  # owners in one SYNC
+MAX_GRANTS = 16  # other owners that may read one encoding
 
 Identifier = Annotated[bytes, msgspec.Meta(min_length=IDENTIFIER_SIZE, max_length=IDENTIFIER_SIZE)]
 ObjectId = Annotated[bytes, msgspec.Meta(min_length=OBJECT_ID_SIZE, max_length=OBJECT_ID_SIZE)]
@@ -32,6 +34,7 @@ HostName = Annotated[str, msgspec.Meta(min_length=1, max_length=255)]  # or an a
 Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
 Capability = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
 Seconds = Annotated[int, msgspec.Meta(ge=0, lt=2**53)]
+Revision = Annotated[int, msgspec.Meta(ge=1, lt=2**53)]
 Generation = Annotated[int, msgspec.Meta(ge=1, lt=2**32)]
 
 
@@ -96,8 +99,11 @@ class Joined(Message):
 
 
 class Hello(Message):
+    """At most one of the tokens; without any this client only looks at the devices."""
+
     version: int
-    owner_token: Optional[Token]  # None: this client only looks at the devices
+    owner_token: Optional[Token]  # all of a vault's rights
+    deposit_token: Optional[Token] = None  # only storing for it
 
 
 class Welcome(Message):
@@ -295,6 +301,12 @@ class Brokers(Message):
     answer: Answer
 
 
+class Sync(Message):
+    """One broker's list for another; payload: a list of members, as in members.json."""
+
+    retired_owners: Annotated[list[Identifier], msgspec.Meta(max_length=MAX_RETIRED)] = []
+
+
 # --- asked of the broker by a worker
 
 
@@ -303,6 +315,13 @@ class Register(Message):
     capacity_bytes: Count
     used_bytes: Count
     free_bytes: Count
+
+
+class GrantedTo(Message):
+    """An owner who may read a share of another's, and the object id by which that owner finds it."""
+
+    owner: Identifier
+    object_id: ObjectId
 
 
 class AnnouncedShare(Message):
@@ -314,6 +333,8 @@ class AnnouncedShare(Message):
     n: Redundancy
     share_bytes: Count
     sound: bool = True
+    revision: Revision = 1  # of the commitment
+    grants: Annotated[list[GrantedTo], msgspec.Meta(max_length=MAX_GRANTS)] = []
 
 
 class Announce(Message):

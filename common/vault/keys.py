@@ -4,7 +4,7 @@
     ├── tessera/v1/id        object id = HMAC(id key, image SHA-256): no device can test a guess
     ├── tessera/v1/mapping   seals mappings (`common.vault.mapping`)
     ├── tessera/v1/delete    delete capability = HMAC(delete key, object id ‖ encoding id)
-    ├── tessera/v1/owner     the owner token
+    ├── tessera/v1/owner     the owner token, and of that tessera/v1/deposit: the deposit token
     ├── tessera/v1/index     seals the client's own index of files already seen
     └── tessera/v1/journal   names and seals the client's own journals of puts that are not finished
 
@@ -90,6 +90,10 @@ class VaultKey(HiddenKey):
     def owner_token(self) -> bytes:
         """32 bytes that the client shows the broker over CURVE, to prove that it belongs to this vault."""
         return self._subkey(b"owner")
+
+    def deposit_token(self) -> bytes:
+        """32 bytes that let whoever shows them store for this vault, and do nothing else."""
+        return expand(self.owner_token(), b"tessera/v1/deposit")
 
     def mapping_subkey(self) -> bytes:
         """The 32-byte key from which each mapping's one-time key is derived."""

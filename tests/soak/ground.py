@@ -29,7 +29,10 @@ from common.link.questions import list_devices
 from common.protocol.messages import Device
 from common.vault.folder import VaultFolder
 from tests.cluster.programs import Ended, User, wait_until
+from worker.amendments import Amendments
 from worker.disk import Disk
+from worker.durability import Durability
+from worker.layout import Layout
 from worker.reading import OpenShare
 
 SOAK = CHECKOUT / "tests" / "soak"
@@ -274,8 +277,11 @@ def share_files(cluster: LocalCluster) -> list[Path]:
 def object_of(path: Path) -> Optional[bytes]:
     """The object id in a share's file; None where it is not that share, every block good, as its worker reads it."""
     encoding, share = path.name.split(".")
+    disk, store = Disk(), path.parents[3]
+    amendments = Amendments(disk, Layout(store), Durability(disk, store))
     try:
-        opened = OpenShare(Disk(), path, bytes.fromhex(encoding), int(share, 16))
+        amendments.load()
+        opened = OpenShare(disk, path, bytes.fromhex(encoding), int(share, 16), amendments)
     except (IntegrityError, OSError):
         return None
     try:

@@ -13,7 +13,7 @@ from typing import Optional, Union
 
 from worker.disk import Disk, Entry
 
-KEPT = ("shares", "staging", "quarantine", "trash", "tombstones")
+KEPT = ("shares", "staging", "quarantine", "trash", "tombstones", "amendments")
 
 
 class FaultyDisk(Disk):

@@ -18,6 +18,7 @@ from common.errors import ProtocolError
 from common.protocol import device_messages, messages
 from common.protocol.codec import MAX_HEADER, MAX_PAYLOAD, pack, pack_header, unpack, unpack_header
 from common.protocol.device_messages import (
+    MAX_GRANTED_MAPPING,
     Append,
     BlockName,
     Commitment,
@@ -25,6 +26,7 @@ from common.protocol.device_messages import (
     Described,
     Fetch,
     Fetched,
+    Grant,
     Open,
     Part,
     ShareName,
@@ -34,11 +36,15 @@ from common.protocol.device_messages import (
 )
 from common.protocol.messages import (
     GRANTED,
+    MAX_ANNOUNCED,
     MAX_BATCH,
+    MAX_GRANTS,
     MAX_SHARES,
     Acknowledged,
+    AnnouncedShare,
     Answer,
     Code,
+    GrantedTo,
     Hello,
     Holdings,
     Identifier,
@@ -50,7 +56,9 @@ from common.protocol.messages import (
     Status,
     Welcome,
 )
+from common.vault.mapping import MAX_SEALED_MAPPING
 
+OBJECT = b"o" * 32
 STRUCTURES = sorted(
     (
         value
@@ -313,3 +321,34 @@ def test_a_bomb_in_a_header_is_refused_and_costs_little_memory(bomb: bytes) -> N
     finally:
         tracemalloc.stop()
     assert peak < 8 << 20
+
+
+def test_a_commitment_of_before_reads_as_the_first_revision_with_no_grants() -> None:
+    packed = msgpack.packb([OBJECT, b"recipe", b"mapping", b"d" * 32])
+    assert unpack(packed, Commitment) == Commitment(OBJECT, b"recipe", b"mapping", b"d" * 32, 1, [])
+
+
+@pytest.mark.parametrize(
+    ("revision", "grants"),
+    [
+        (0, []),
+        (2**53, []),
+        (2, [Grant(IDENTIFIER, OBJECT, b"m")] * (MAX_GRANTS + 1)),
+        (2, [Grant(IDENTIFIER, OBJECT, bytes(MAX_GRANTED_MAPPING + 1))]),
+        (2, [Grant(IDENTIFIER, OBJECT[:31], b"m")]),
+        (2, [Grant(IDENTIFIER[:15], OBJECT, b"m")]),
+    ],
+)
+def test_a_commitment_is_bounded_in_revision_and_grants(revision: int, grants: list[Grant]) -> None:
+    with pytest.raises(ProtocolError):
+        unpack(pack(Commitment(OBJECT, b"recipe", b"mapping", b"d" * 32, revision, grants)), Commitment)
+
+
+def test_a_mapping_for_another_owner_may_be_as_long_as_any_sealed_mapping() -> None:
+    assert MAX_GRANTED_MAPPING == MAX_SEALED_MAPPING
+
+
+def test_the_largest_page_of_announced_shares_fits_into_a_payload() -> None:
+    grants = [GrantedTo(IDENTIFIER, OBJECT)] * MAX_GRANTS
+    share = AnnouncedShare(IDENTIFIER, 63, OBJECT, IDENTIFIER, 64, 64, 2**53 - 1, True, 2**53 - 1, grants)
+    assert len(pack([share] * MAX_ANNOUNCED)) <= MAX_PAYLOAD

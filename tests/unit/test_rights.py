@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from broker.rights import CLIENT_SIDE, FORWARDED, INVITED, WORKER_SIDE, Standing, may
+from broker.rights import CLIENT_SIDE, DEPOSIT, FORWARDED, INVITED, WORKER_SIDE, Standing, may
 from common.protocol.envelope import Operation
 
 Y, N = True, False
@@ -40,6 +40,8 @@ TABLE = {
     Operation.DELETE:    (N,     Y,     Y,     N,     N,     N,     N,     N),
     Operation.UNDELETE:  (N,     Y,     Y,     N,     N,     N,     N,     N),
     Operation.PROBE:     (N,     N,     N,     N,     N,     N,     N,     N),
+    Operation.AMEND:     (N,     Y,     Y,     N,     N,     N,     N,     N),
+    Operation.RETIRE_OWNER: (N,  Y,     Y,     N,     N,     N,     N,     N),
     Operation.TRASH:     (N,     Y,     Y,     N,     N,     N,     N,     N),
     Operation.BROKERS:   (Y,     Y,     Y,     N,     N,     N,     N,     N),
     Operation.SYNC:      (N,     N,     N,     Y,     N,     N,     N,     N),
@@ -73,7 +75,20 @@ def test_whoever_is_revoked_may_nothing(operation: Operation) -> None:
 
 
 def test_what_is_meant_for_a_device_is_what_only_clients_ask_of_workers() -> None:
-    assert {operation for operation in Operation if 30 <= operation < 40} == FORWARDED
+    assert {operation for operation in Operation if 30 <= operation < 40} | {Operation.AMEND} == FORWARDED
+
+
+@pytest.mark.parametrize(
+    "operation",
+    {
+        Operation.LOCATE, Operation.LIST, Operation.FETCH, Operation.DESCRIBE, Operation.DELETE, Operation.UNDELETE,
+        Operation.AMEND, Operation.TRASH, Operation.RETIRE_OWNER, Operation.RETIRE, Operation.REBALANCE, Operation.MEND,
+        Operation.COMPLAIN, Operation.HEALTH,
+    },
+)  # fmt: skip
+def test_a_deposit_neither_reads_nor_changes_what_is_stored(operation: Operation) -> None:
+    assert operation not in DEPOSIT
+    assert all(may(Standing.CLIENT, allowed) for allowed in DEPOSIT)
 
 
 def test_every_role_has_one_port() -> None:

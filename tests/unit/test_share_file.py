@@ -13,7 +13,10 @@ from hypothesis import strategies as st
 from common.errors import IntegrityError
 from common.recipe import Recipe, digest
 from tests.unit.sample_shares import OWNER, Sample, sample
+from worker.amendments import Amendments
 from worker.disk import Disk
+from worker.durability import Durability
+from worker.layout import Layout
 from worker.reading import OpenShare
 from worker.share_file import (
     FOOTER_SIZE,
@@ -68,7 +71,9 @@ def read(content: bytes) -> ShareInformation:
 
 def open_file(path: Path, content: bytes, encoding: Sample, share: int) -> OpenShare:
     path.write_bytes(content)
-    return OpenShare(Disk(), path, encoding.encoding_id, share)
+    disk, folder = Disk(), path.parent
+    amendments = Amendments(disk, Layout(folder), Durability(disk, folder))
+    return OpenShare(disk, path, encoding.encoding_id, share, amendments)
 
 
 @st.composite

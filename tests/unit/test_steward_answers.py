@@ -13,7 +13,7 @@ from broker.steward.steward import Settings
 from common.protocol.codec import pack, unpack, unpack_header
 from common.protocol.device_messages import Delete, ShareName, Undelete
 from common.protocol.envelope import Operation
-from common.protocol.identifiers import owner_id
+from common.protocol.identifiers import deposit_token, owner_id
 from common.protocol.messages import (
     MAX_OBJECTS,
     Acknowledged,
@@ -50,7 +50,7 @@ def broker() -> SampleBroker:
 
 
 def share(index: int, object_id: bytes = OBJECT, *, sound: bool = True) -> AnnouncedShare:
-    return AnnouncedShare(object_id[:16], index, object_id, owner_id(TOKEN), 2, 3, 1000, sound)
+    return AnnouncedShare(object_id[:16], index, object_id, owner_id(deposit_token(TOKEN)), 2, 3, 1000, sound)
 
 
 def three_workers(broker: SampleBroker) -> list[SamplePeer]:
@@ -124,7 +124,7 @@ def test_what_is_damaged_is_mended_without_waiting_and_shown(broker: SampleBroke
     broker.tick()
     a.announce([share(0, sound=False)])
     (inspect,) = asked(broker.tick(), Operation.INSPECT)
-    assert inspect.envelope.owner == owner_id(TOKEN)
+    assert inspect.envelope.owner == owner_id(deposit_token(TOKEN))
     (job,) = health(broker.client())[1]
     assert (job.kind, job.encoding_id, job.shares) == ("rebuild", ENCODING, [0])
     assert job.devices[0] in (a.device, fresh.device)
@@ -282,7 +282,7 @@ def test_a_withdrawn_share_is_shown_no_more(broker: SampleBroker) -> None:
 
 def tombstone(generation: int = 1, encoding_id: bytes = ENCODING, **changed: int) -> Tombstone:
     trash_until, ends = changed.get("trash_until", TODAY + 10), changed.get("ends", TODAY + 100)
-    return Tombstone(encoding_id, OBJECT, owner_id(TOKEN), b"c" * 32, generation, trash_until, ends)
+    return Tombstone(encoding_id, OBJECT, owner_id(deposit_token(TOKEN)), b"c" * 32, generation, trash_until, ends)
 
 
 def bury(device: SamplePeer, *tombstones: Tombstone) -> Optional[Code]:
@@ -298,7 +298,7 @@ def test_a_device_that_was_away_is_told_of_a_deletion_until_it_has_done_it(broke
     assert len(told) == 2
     expected = Delete(ENCODING, b"c" * 32, 1, TODAY + 10, TODAY + 100)
     assert [unpack_header(message.header, Delete) for message in told] == [expected] * 2
-    assert {message.envelope.owner for message in told} == {owner_id(TOKEN)}
+    assert {message.envelope.owner for message in told} == {owner_id(deposit_token(TOKEN))}
     busy, done = told
     (b if is_for(busy, b) else c).reply(busy, Acknowledged(Answer(Code.FAULT)))
     (b if is_for(done, b) else c).reply(done)

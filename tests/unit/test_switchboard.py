@@ -15,7 +15,7 @@ from broker.sessions import Side
 from common.invite import Role
 from common.protocol.codec import MAX_PAYLOAD, pack, unpack
 from common.protocol.envelope import Envelope, Kind, Operation
-from common.protocol.identifiers import BROKER, owner_id
+from common.protocol.identifiers import BROKER, deposit_token, owner_id
 from common.protocol.messages import (
     GRANTED,
     AnnouncedShare,
@@ -54,7 +54,7 @@ def broker() -> SampleBroker:
 
 
 def share(index: int, object_id: bytes = OBJECT, token: bytes = TOKEN) -> AnnouncedShare:
-    return AnnouncedShare(object_id[:16], index, object_id, owner_id(token), 2, 3, 1000)
+    return AnnouncedShare(object_id[:16], index, object_id, owner_id(deposit_token(token)), 2, 3, 1000)
 
 
 # --- who may speak

@@ -8,7 +8,7 @@ from broker.devices import SETTLE, SILENCE
 from broker.rights import Standing
 from common.protocol.codec import pack
 from common.protocol.envelope import Operation
-from common.protocol.identifiers import owner_id
+from common.protocol.identifiers import deposit_token, owner_id
 from common.protocol.messages import (
     MAX_ANNOUNCED,
     PROTOCOL_VERSION,
@@ -39,7 +39,7 @@ def new_broker() -> SampleBroker:
 
 
 def share(index: int, object_id: bytes = OBJECT) -> AnnouncedShare:
-    return AnnouncedShare(object_id[:16], index, object_id, owner_id(TOKEN), 2, 3, 1000)
+    return AnnouncedShare(object_id[:16], index, object_id, owner_id(deposit_token(TOKEN)), 2, 3, 1000)
 
 
 def alive(client: SamplePeer) -> dict[str, bool]:

@@ -8,7 +8,7 @@ from broker.credit import CREDIT, FORGET_AFTER, REPEAT_AFTER, REQUESTS, TOTAL_CR
 from common.protocol.codec import MAX_PAYLOAD, pack_header
 from common.protocol.device_messages import Fetched, Part
 from common.protocol.envelope import Envelope, Kind, Operation
-from common.protocol.identifiers import BROKER, owner_id
+from common.protocol.identifiers import BROKER, deposit_token, owner_id
 from common.protocol.messages import GRANTED, Acknowledged, Answer, Code, Empty
 from tests.unit.sample_broker import SampleBroker, code, is_for, only, replies, requests
 
@@ -24,13 +24,17 @@ def test_a_request_reaches_the_device_with_its_header_and_payload_and_the_owner_
     broker: SampleBroker,
 ) -> None:
     device, client = broker.worker("nas"), broker.client(TOKEN)
-    claimed = Envelope(Kind.REQUEST, Operation.FETCH, b"r" * 16, device.device, 100, owner=owner_id(OTHER_TOKEN))
+    claimed = Envelope(
+        Kind.REQUEST, Operation.FETCH, b"r" * 16, device.device, 100, owner=owner_id(deposit_token(OTHER_TOKEN))
+    )
     payload = b"the block"
     forwarded = only(client.send(claimed.encode(), b"header, unread", payload))
     assert is_for(forwarded, device)
     assert (forwarded.header, forwarded.payload) == (b"header, unread", payload)
     assert forwarded.payload is payload
-    assert forwarded.envelope._replace(peer=BROKER) == claimed._replace(peer=BROKER, owner=owner_id(TOKEN))
+    assert forwarded.envelope._replace(peer=BROKER) == claimed._replace(
+        peer=BROKER, owner=owner_id(deposit_token(TOKEN))
+    )
     assert client.routing_id not in forwarded.envelope.encode()
 
 

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from common.errors import TesseraError
+from common.protocol.identifiers import deposit_token, owner_id
 from common.vault.keys import HiddenKey, VaultKey
 from common.vault.sealing import DataKey
 from tests.vectors.vault import FOLDER, read_vectors
@@ -33,6 +34,12 @@ def test_known_keys_give_known_results(vector: dict[str, Any]) -> None:
     assert key.index_subkey() == vector["index_subkey_hex"]
 
 
+def test_deposit_token_and_owner_id_follow_from_the_owner_token_alike_for_broker_and_client() -> None:
+    key = VaultKey(b"v" * 32)
+    assert key.deposit_token() == deposit_token(key.owner_token())
+    assert len({owner_id(key.deposit_token()), owner_id(key.owner_token())}) == 2
+
+
 def test_the_vectors_are_what_the_second_implementation_makes() -> None:
     checked_in = {path.name: path.read_text(encoding="ascii") for path in FOLDER.glob("*.json")}
     assert checked_in == contents()
@@ -53,10 +60,11 @@ def test_no_two_branches_of_a_vault_key_are_the_same(raw: bytes, digest: bytes, 
         key.delete_capability(object_id, encoding_id),
         key.delete_hash(object_id, encoding_id),
         key.owner_token(),
+        key.deposit_token(),
         key.mapping_subkey(),
         key.index_subkey(),
     }
-    assert len(branches) == 7
+    assert len(branches) == 8
     assert {len(branch) for branch in branches} == {32}
 
 

@@ -1,0 +1,138 @@
+"""What took the place of what lies behind a share's blocks: a small file for each share that was amended.
+
+    <store>/amendments/<encoding id in hex>.<share>.<base, its first 16 hex digits>
+    array of 4    "tessera-amendment", 1, base, array of 7: object id, owner, mapping, delete hash, revision,
+                  grants (arrays of 3: owner, object id, mapping), digest of the recipe
+    bin of 32     BLAKE3-256 of the array
+
+The base is the digest in the share file's footer, so an amendment belongs to one committed file and no other, wherever
+that lies: in its place, in quarantine or in the trash. It is written whole, beside the old one, and takes its place in
+one step; the share's file is never touched. One that does not read makes its share damaged: what lies in the file was
+superseded, and is never believed again.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from typing import Annotated, Callable, Optional
+
+import msgspec
+from blake3 import blake3
+
+from common.errors import IntegrityError, ProtocolError
+from common.protocol.codec import pack, unpack
+from common.protocol.device_messages import MAX_GRANTED_MAPPING, Commitment, Grant
+from common.protocol.identifiers import DIGEST_SIZE
+from common.protocol.messages import MAX_GRANTS, Digest, Identifier, Message, ObjectId, Revision
+from common.recipe import digest
+from worker.disk import Disk
+from worker.durability import NEW, Durability
+from worker.layout import Layout, ShareKey, read_key_and_rest
+
+log = logging.getLogger(__name__)
+
+_MAGIC = "tessera-amendment"
+_VERSION = 1
+_DIGEST_PREFIX = b"\xc4" + bytes([DIGEST_SIZE])  # msgpack bin 8
+_ENDING_SIZE = len(_DIGEST_PREFIX) + DIGEST_SIZE
+_BASE = re.compile(r"[0-9a-f]{16}")
+MAX_AMENDMENT_SIZE = (MAX_GRANTS + 1) * (MAX_GRANTED_MAPPING + 256)
+_Mapping = Annotated[bytes, msgspec.Meta(max_length=MAX_GRANTED_MAPPING)]
+
+
+class Amendment(Message):
+    """What lies beside a share from now on, but for the recipe, which stays."""
+
+    object_id: ObjectId
+    owner: Identifier
+    mapping: _Mapping
+    delete_hash: Digest
+    revision: Revision
+    grants: Annotated[list[Grant], msgspec.Meta(max_length=MAX_GRANTS)]
+    recipe_digest: Digest
+
+
+class _Record(Message):
+    magic: Annotated[str, msgspec.Meta(max_length=32)]
+    version: int
+    base: Digest
+    amendment: Amendment
+
+
+def amendment_of(commitment: Commitment, owner: bytes) -> Amendment:
+    c = commitment
+    return Amendment(c.object_id, owner, c.mapping, c.delete_hash, c.revision, c.grants, digest(c.recipe))
+
+
+def encode_amendment(amendment: Amendment, base: bytes) -> bytes:
+    body = pack(_Record(_MAGIC, _VERSION, base, amendment))
+    return body + _DIGEST_PREFIX + blake3(body).digest()
+
+
+def decode_amendment(content: bytes, base: bytes) -> Amendment:
+    """What an amendment's file says; IntegrityError where it is not what was written for this base."""
+    body, ending = content[:-_ENDING_SIZE], content[-_ENDING_SIZE:]
+    if ending != _DIGEST_PREFIX + blake3(body).digest():
+        raise IntegrityError("the amendment is damaged")
+    try:
+        record = unpack(body, _Record)
+    except ProtocolError as error:
+        raise IntegrityError(f"this is no amendment: {error}") from None
+    if record.magic != _MAGIC or record.version != _VERSION:
+        raise IntegrityError("this is no amendment of version 1")
+    if record.base != base:
+        raise IntegrityError("the amendment is another share's")
+    return record.amendment
+
+
+class Amendments:
+    """Which there are, in memory; what they say, on the disk."""
+
+    def __init__(self, disk: Disk, layout: Layout, durability: Durability) -> None:
+        self._disk = disk
+        self._layout = layout
+        self._durability = durability
+        self._sizes: dict[ShareKey, dict[str, int]] = {}  # share → beginning of the base → bytes
+
+    def load(self) -> None:
+        """Take up what the folder has; OSError where it cannot be listed."""
+        for entry in self._disk.entries(self._layout.amendments):
+            if entry.path.name.endswith(NEW):  # its writing was interrupted, so nobody relies on it
+                self._disk.remove(entry.path)
+                continue
+            name = read_key_and_rest(entry.path.name)
+            if name is not None and _BASE.fullmatch(name[1]):
+                self._sizes.setdefault(name[0], {})[name[1]] = entry.size
+
+    def size(self, key: ShareKey, base: bytes) -> int:
+        """Bytes of the amendment to this share's file; 0 where there is none."""
+        return self._sizes.get(key, {}).get(_name(base), 0)
+
+    def find(self, key: ShareKey, base: bytes) -> Optional[Amendment]:
+        """The amendment to a share's file with this base; IntegrityError or OSError where it does not read."""
+        if not self.size(key, base):
+            return None
+        path = self._layout.amendment(key, _name(base))
+        return decode_amendment(self._disk.read_whole(path, MAX_AMENDMENT_SIZE), base)
+
+    def write(self, key: ShareKey, base: bytes, amendment: Amendment) -> None:
+        """Make an amendment a fact that outlives a power cut, in place of an older one; OSError if the disk refuses."""
+        content = encode_amendment(amendment, base)
+        self._durability.write(self._layout.amendment(key, _name(base)), content)
+        self._sizes.setdefault(key, {})[_name(base)] = len(content)
+
+    def drop(self, wanted: Callable[[ShareKey], bool]) -> None:
+        """Remove those of shares that are not here any more. What a power cut brings back goes the same way."""
+        for key in [key for key in self._sizes if not wanted(key)]:
+            try:
+                for name in self._sizes[key]:
+                    self._disk.remove(self._layout.amendment(key, name))
+            except OSError as error:
+                log.warning("cannot remove an amendment: %s", error)
+            else:
+                del self._sizes[key]
+
+
+def _name(base: bytes) -> str:
+    return base.hex()[:16]
