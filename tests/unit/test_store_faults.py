@@ -120,7 +120,7 @@ def check_after(folder: Path, put: Put, pair: tuple[Sample, Sample]) -> None:
     for encoding in put.acknowledged:
         encoding.assert_readable(store, SHARE)
     for encoding in pair:
-        if not store.holds(encoding.key(SHARE)):
+        if not store.holds(encoding.key(SHARE), OWNER):
             encoding.put(store, SHARE)
         encoding.assert_readable(store, SHARE)
     assert not staged_files(folder)

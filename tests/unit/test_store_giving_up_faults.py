@@ -166,13 +166,13 @@ def check_mended(store: ShareStore, acknowledged: set[str]) -> None:
     assert store.block(BAD.key(SHARE), OWNER, 0) == BAD.blocks[0][SHARE], "of a bad share the good blocks are there"
     with contextlib.suppress(DeclineError):
         store.block(BAD.key(SHARE), OWNER, 1)  # if nobody has found out yet that it is bad
-    if not store.holds(BAD.key(SHARE)):
+    if not store.holds(BAD.key(SHARE), OWNER):
         BAD.put(store, SHARE)
     BAD.assert_readable(store, SHARE)
 
     if "go on" in acknowledged:
         BEGUN.assert_readable(store, SHARE)
-    elif not store.holds(BEGUN.key(SHARE)):
+    elif not store.holds(BEGUN.key(SHARE), OWNER):
         BEGUN.put(store, SHARE)
         BEGUN.assert_readable(store, SHARE)
 
