@@ -50,9 +50,7 @@ class Contacts:
             entries = msgspec.json.decode(self._opened(content), type=list[_Entry])
             return {entry.name: decode_card(entry.card) for entry in entries}
         except (InvalidTag, ValueError, RecursionError, UsageError):
-            raise IntegrityError(
-                f"{self._path} is damaged", advice="remove it, and add the contacts again"
-            ) from None
+            raise IntegrityError(f"{self._path} is damaged", advice="remove it, and add the contacts again") from None
 
     def card(self, name: str) -> ContactCard:
         """The card with this name; NotFoundError where there is none."""

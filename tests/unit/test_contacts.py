@@ -77,7 +77,12 @@ def test_a_card_shows_neither_of_its_secrets() -> None:
 
 def test_a_card_gives_away_no_key_of_the_vault() -> None:
     content = card_of(KEY, "Ann").content()
-    for secret in (KEY.reveal(), KEY.owner_token(), KEY.mapping_subkey(), KEY.contact_private_key().private_bytes_raw()):
+    for secret in (
+        KEY.reveal(),
+        KEY.owner_token(),
+        KEY.mapping_subkey(),
+        KEY.contact_private_key().private_bytes_raw(),
+    ):
         assert secret not in content
 
 
