@@ -5,7 +5,9 @@ committed it; a device that is gone keeps its entries, so that what it held is k
 
 A device may be wrong, or lie. So what a share is said to be part of (owner, object, encoding, k, n, length) is a claim,
 and shares with different claims are never put together: a false claim stands apart and hides nothing of what the
-others say. A share too damaged to say whose it is shows with every claim to its encoding.
+others say. A share too damaged to say whose it is shows with every claim to its encoding. To whom a share is granted is
+a claim as well, of that owner's, which only clients see. A share whose revision is below the one that k devices agree
+on is stale: it still counts for what it says, and the steward is told.
 
 Encodings that were deleted stay here as long as a device holds shares of them, and are shown to no client. Which
 encodings changed since it was last asked, the catalog tells the steward (`take_touched`). Made for 100,000 images: an
@@ -42,6 +44,14 @@ class Claim(NamedTuple):
     k: int
     n: int
     share_bytes: int
+    granted: bool = False  # somebody else's, who lets this owner read it
+
+
+class Stale(NamedTuple):
+    """A share whose device was away when it was amended elsewhere."""
+
+    owner: bytes  # as its device has it
+    place: Place
 
 
 class Known(NamedTuple):
@@ -51,6 +61,7 @@ class Known(NamedTuple):
     sound: tuple[Place, ...]
     damaged: tuple[Place, ...]
     contrary: frozenset[bytes]  # devices that claim otherwise
+    stale: tuple[Stale, ...] = ()
 
 
 @dataclass
@@ -66,6 +77,7 @@ class Catalog:
     def __init__(self) -> None:
         self.tombstones = Tombstones()
         self._sound: dict[Claim, tuple[Place, ...]] = {}
+        self._revisions: dict[bytes, dict[Place, int]] = {}  # encoding id → of its sound shares, where it is not 1
         self._damaged: dict[bytes, tuple[Place, ...]] = {}  # encoding id → shares that are not whole
         self._encodings: dict[bytes, tuple[Claim, ...]] = {}  # encoding id → the claims to it
         self._objects: dict[bytes, dict[bytes, tuple[Claim, ...]]] = {}  # owner → object id → claims
@@ -87,6 +99,10 @@ class Catalog:
             else:
                 claim = Claim(share.owner, share.object_id, share.encoding_id, share.k, share.n, share.share_bytes)
                 self._add(claim, place)
+                for grant in dict.fromkeys((grant.owner, grant.object_id) for grant in share.grants):
+                    self._enlist(claim._replace(owner=grant[0], object_id=grant[1], granted=True), place)
+                if share.revision != 1:
+                    self._revisions.setdefault(share.encoding_id, {})[place] = share.revision
 
     def withdraw(self, device: bytes, shares: Iterable[tuple[bytes, int]]) -> None:
         """A device does not hold these shares (encoding id, index) any more."""
@@ -142,19 +158,38 @@ class Catalog:
 
     def known(self, encoding_id: bytes) -> Optional[Known]:
         """An encoding by the claim that most devices make; None where none of its shares can say what it is."""
-        claims = self._encodings.get(encoding_id)
+        claims = [claim for claim in self._encodings.get(encoding_id, ()) if not claim.granted]
         if not claims:
             return None
         best = claims[0] if len(claims) == 1 else max(claims, key=lambda claim: (len(self._sound[claim]), claim))
+        stale: tuple[Stale, ...] = ()
+        if encoding_id in self._revisions:
+            alike = [claim for claim in claims if claim[3:] == best[3:]]
+            best = max(alike, key=lambda claim: (self._agreed_revision(claim), claim == best))
+            stale = self._stale(alike, self._agreed_revision(best))
         contrary = frozenset(place.device for claim in claims if claim != best for place in self._sound[claim])
-        return Known(best, self._sound[best], self._damaged.get(encoding_id, ()), contrary)
+        return Known(best, self._sound[best], self._damaged.get(encoding_id, ()), contrary, stale)
+
+    def _agreed_revision(self, claim: Claim) -> int:
+        """The highest revision at which k devices make a claim; 0 where they do at none."""
+        devices: dict[int, set[bytes]] = {}
+        for place in self._sound[claim]:
+            devices.setdefault(self._revision(claim, place), set()).add(place.device)
+        return max((revision for revision, group in devices.items() if len(group) >= claim.k), default=0)
+
+    def _stale(self, claims: Iterable[Claim], revision: int) -> tuple[Stale, ...]:
+        places = [(claim, place) for claim in claims for place in self._sound[claim]]
+        return tuple(Stale(claim.owner, place) for claim, place in places if self._revision(claim, place) < revision)
+
+    def _revision(self, claim: Claim, place: Place) -> int:
+        return self._revisions.get(claim.encoding_id, {}).get(place, 1)
 
     def encodings_of(self, owner: bytes, object_id: bytes) -> builtins.list[bytes]:
-        """The encodings of an object that were not deleted."""
-        return sorted({claim.encoding_id for claim in self._shown(owner, object_id)})
+        """The encodings of an object that were not deleted, without those that are another owner's."""
+        return sorted({claim.encoding_id for claim in self._shown(owner, object_id) if not claim.granted})
 
     def owners_of(self, encoding_id: bytes) -> set[bytes]:
-        """Whose this encoding is, as its devices claim."""
+        """Whose this encoding is, as its devices claim, and to whom it is granted."""
         return {claim.owner for claim in self._encodings.get(encoding_id, ())}
 
     def encodings_on(self, device: bytes) -> KeysView[bytes]:
@@ -190,6 +225,11 @@ class Catalog:
         return self._places.setdefault(place, place)
 
     def _add(self, claim: Claim, place: Place) -> None:
+        self._enlist(claim, place)
+        self._enter(claim.encoding_id, place).sound_bytes += claim.share_bytes
+
+    def _enlist(self, claim: Claim, place: Place) -> None:
+        """Have a share found by a claim."""
         places = self._sound.get(claim, ())
         if not places:
             self._encodings[claim.encoding_id] = (*self._encodings.get(claim.encoding_id, ()), claim)
@@ -199,7 +239,6 @@ class Catalog:
                 self._unsorted.add(claim.owner)
             objects[claim.object_id] = (*objects.get(claim.object_id, ()), claim)
         self._sound[claim] = (*places, place)
-        self._enter(claim.encoding_id, place).sound_bytes += claim.share_bytes
 
     def _add_damaged(self, encoding_id: bytes, place: Place) -> None:
         self._damaged[encoding_id] = (*self._damaged.get(encoding_id, ()), place)
@@ -236,11 +275,14 @@ class Catalog:
             else:
                 self._damaged[encoding_id] = _without(damaged, place)
             return True
-        claim = next(claim for claim in self._encodings[encoding_id] if place in self._sound[claim])
-        holding.sound_bytes -= claim.share_bytes
-        self._sound[claim] = _without(self._sound[claim], place)
-        if not self._sound[claim]:
-            self._drop(claim)
+        for claim in [claim for claim in self._encodings[encoding_id] if place in self._sound[claim]]:
+            holding.sound_bytes -= 0 if claim.granted else claim.share_bytes
+            self._sound[claim] = _without(self._sound[claim], place)
+            if not self._sound[claim]:
+                self._drop(claim)
+        revisions = self._revisions.get(encoding_id, {})
+        if revisions.pop(place, None) is not None and not revisions:
+            del self._revisions[encoding_id]
         return True
 
     def _drop(self, claim: Claim) -> None:

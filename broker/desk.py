@@ -22,6 +22,7 @@ from broker.rights import Standing
 from common.errors import IntegrityError, ProtocolError, RefusedError
 from common.protocol.codec import MAX_PAYLOAD, pack, unpack
 from common.protocol.device_messages import ShareName
+from common.protocol.identifiers import deposit_token, owner_id
 from common.protocol.messages import (
     GRANTED,
     MAX_ANNOUNCED,
@@ -51,6 +52,7 @@ from common.protocol.messages import (
     Register,
     Report,
     Status,
+    Sync,
     Tombstone,
     Trashed,
     TrashList,
@@ -165,6 +167,20 @@ class Desk:
             trashed.append(Trashed(stone.object_id, encoding_id, stone.generation, stone.trash_until, devices))
         return TrashList(GRANTED, self.devices.settled(now)), pack(trashed)
 
+    def has_retired(self, owner: bytes) -> bool:
+        """Whether this owner's vault key was replaced by another."""
+        return self._members.members.has_retired(owner)
+
+    def retire_owner(self, owner: bytes) -> Answered:
+        """Let nobody in as this owner from now on."""
+        try:
+            self._members.change(lambda members: members.retire_owners([owner]))
+        except (OSError, IntegrityError) as error:
+            log.error("cannot retire an owner: %s", error)
+            return Acknowledged(Answer(Code.FAULT, "the broker cannot write its list of members")), None
+        log.info("retired the owner %s: the vault key was replaced", owner.hex())
+        return Acknowledged(GRANTED), None
+
     # --- workers
 
     def register(self, device: bytes, header: Register, now: float) -> Answered:
@@ -226,8 +242,8 @@ class Desk:
 
     # --- other brokers
 
-    def sync(self, payload: memoryview) -> Answered:
-        return Acknowledged(take_up(self._members, payload, self._today())), None
+    def sync(self, header: Sync, payload: memoryview) -> Answered:
+        return Acknowledged(take_up(self._members, payload, self._today(), header.retired_owners)), None
 
     def brokers(self) -> Answered:
         known = [
@@ -238,6 +254,14 @@ class Desk:
     def standing_of(self, public_key: bytes) -> Optional[Standing]:
         member = self._members.members.find(public_key, self._today())
         return None if member is None else member.standing
+
+
+def owner_shown(header: Hello) -> Optional[bytes]:
+    """The vault that a client shows a token of."""
+    token = header.deposit_token
+    if header.owner_token is not None:
+        token = deposit_token(header.owner_token)
+    return None if token is None else owner_id(token)
 
 
 def _other_version(version: int) -> Answer:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Callable, Optional, TypeVar
 
@@ -31,6 +32,8 @@ _MAX_FILE = 64 << 20  # bytes
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 _Key = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
+
+_Owner = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{32}$")]
 
 _INVITED = {
     Role.WORKER: Standing.INVITED_WORKER,
@@ -67,19 +70,26 @@ class Member(msgspec.Struct, frozen=True):
     retiring: bool = False  # a worker whose shares are to move elsewhere
 
 
-class _File(msgspec.Struct):
-    members: list[Member]
-    version: int = _VERSION
-
-
 class MemberList:
     """The members of one cluster, in memory; no disk and no clock."""
 
-    def __init__(self, members: list[Member]) -> None:
+    def __init__(self, members: list[Member], retired_owners: Iterable[bytes] = ()) -> None:
         self._members: dict[str, Member] = {member.public_key: member for member in members}
+        self._retired_owners = set(retired_owners)
 
     def all(self) -> list[Member]:
         return list(self._members.values())
+
+    @property
+    def retired_owners(self) -> list[bytes]:
+        """The ids of owners whose vault key was replaced: nobody is let in as one of them any more. They only grow."""
+        return sorted(self._retired_owners)
+
+    def has_retired(self, owner: bytes) -> bool:
+        return owner in self._retired_owners
+
+    def retire_owners(self, owners: Iterable[bytes]) -> None:
+        self._retired_owners |= set(owners)
 
     def find(self, public_key: bytes, now: int) -> Optional[Member]:
         """Who has this key (32 bytes); None where nobody does, who had it is revoked, or the invite is over."""
@@ -223,6 +233,15 @@ def _precedence(member: Member) -> tuple[int, int, bytes]:
     return member.revision, restricted, msgspec.json.encode(member)
 
 
+class _File(msgspec.Struct):
+    members: list[Member]
+    version: int = _VERSION
+    retired_owners: list[_Owner] = []
+
+    def as_members(self) -> MemberList:
+        return MemberList(self.members, map(bytes.fromhex, self.retired_owners))
+
+
 class MembersFile:
     """`members.json` of a broker's folder, read again when another process changed it."""
 
@@ -230,7 +249,7 @@ class MembersFile:
         self._path = folder / "members.json"
         self._lock = folder / "members.lock"
         self._seen: tuple[int, int, int] = (-1, 0, 0)
-        self.members = MemberList(self._read())
+        self.members = self._read().as_members()
 
     def refresh(self) -> None:
         """Take up what another process wrote; cheap where nothing did."""
@@ -239,7 +258,7 @@ class MembersFile:
             return
         self._seen = stamp
         try:
-            self.members = MemberList(self._read())
+            self.members = self._read().as_members()
         except IntegrityError as error:
             # Whoever edited it by hand may still be at it; who was a member stays one until it can be read again.
             log.error("%s; the list as it was read before holds", error)
@@ -248,10 +267,11 @@ class MembersFile:
         """Read, change and write the list with no other process in between."""
         with locked(self._lock):
             before = self._read()
-            members = MemberList(before)
+            members = before.as_members()
             result = action(members)
-            if members.all() != before:
-                content = msgspec.to_builtins(_File(members.all()))
+            after = _File(members.all(), retired_owners=[owner.hex() for owner in members.retired_owners])
+            if after != before:
+                content = msgspec.to_builtins(after)
                 write_private(self._path, json.dumps(content, indent=1).encode())
         self.refresh()
         return result
@@ -263,13 +283,13 @@ class MembersFile:
             return (0, 0, 0)
         return (status.st_mtime_ns, status.st_size, status.st_ino)
 
-    def _read(self) -> list[Member]:
+    def _read(self) -> _File:
         try:
             file = msgspec.json.decode(read_limited(self._path, _MAX_FILE), type=_File)
         except FileNotFoundError:
-            return []
+            return _File([])
         except msgspec.MsgspecError as error:
             raise IntegrityError(f"{self._path} is damaged: {error}") from None
         if file.version != _VERSION:
             raise IntegrityError(f"{self._path} is of version {file.version}; this broker reads {_VERSION}")
-        return file.members
+        return file

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import logging
 import secrets
+from collections.abc import Sequence
 from typing import Annotated, Optional
 
 import msgspec
@@ -28,7 +29,7 @@ from common.link.sockets import make_dealer
 from common.protocol.codec import pack, pack_header, unpack, unpack_header
 from common.protocol.envelope import Envelope, Kind, Operation, decode_envelope
 from common.protocol.identifiers import IDENTIFIER_SIZE
-from common.protocol.messages import GRANTED, Acknowledged, Answer, Code, Empty
+from common.protocol.messages import GRANTED, MAX_RETIRED, Acknowledged, Answer, Code, Sync
 
 log = logging.getLogger(__name__)
 
@@ -132,12 +133,14 @@ class _Connection:
             self.push(members, now)
 
     def push(self, members: MemberList, now: float) -> None:
-        everybody = members.all()
-        for start in range(0, len(everybody), MAX_SYNCED):
+        everybody, retired = members.all(), members.retired_owners
+        pages = max(-(-len(everybody) // MAX_SYNCED), -(-len(retired) // MAX_RETIRED))
+        for number in range(pages):
             envelope = Envelope(Kind.REQUEST, Operation.SYNC, secrets.token_bytes(IDENTIFIER_SIZE))
-            page = pack(everybody[start : start + MAX_SYNCED])
+            header = pack_header(Sync(retired[number * MAX_RETIRED : (number + 1) * MAX_RETIRED]))
+            page = pack(everybody[number * MAX_SYNCED : (number + 1) * MAX_SYNCED])
             try:
-                self._socket.send_multipart([envelope.encode(), pack_header(Empty()), page], zmq.NOBLOCK)
+                self._socket.send_multipart([envelope.encode(), header, page], zmq.NOBLOCK)
             except zmq.Again:
                 return  # no room, or just lost: all of it at the next tick
         self._pushed, self._next = members, now + _PERIOD
@@ -147,14 +150,19 @@ class _Connection:
         self._socket.close()  # what was pushed last goes out yet
 
 
-def take_up(file: MembersFile, payload: memoryview, today: int) -> Answer:
+def take_up(file: MembersFile, payload: memoryview, today: int, retired_owners: Sequence[bytes] = ()) -> Answer:
     """Merge what another broker's SYNC carried into this broker's list; `today` is Unix seconds.
 
     ProtocolError where the payload is no list of members.
     """
     others = unpack(payload, _Members)
+
+    def merge(members: MemberList) -> None:
+        members.merge(others, today)
+        members.retire_owners(retired_owners)
+
     try:
-        file.change(lambda members: members.merge(others, today))
+        file.change(merge)
     except (OSError, IntegrityError) as error:
         log.error("cannot take up another broker's members: %s", error)
         return Answer(Code.FAULT, "the broker cannot write its list of members")

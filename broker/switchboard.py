@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any, Callable, Optional, TypeVar
 
 from broker.credit import Forwarded, Ledger
-from broker.desk import Answered, Desk
+from broker.desk import Answered, Desk, owner_shown
 from broker.retiring import Retiring
 from broker.rights import CLIENT_SIDE, DEPOSIT, FORWARDED, WORKER_SIDE, Standing, may
 from broker.steward import answers
@@ -26,7 +26,7 @@ from broker.steward.steward import Steward
 from common.errors import ProtocolError
 from common.protocol.codec import MAX_PAYLOAD, pack_header, unpack_header
 from common.protocol.envelope import Envelope, Kind, Operation, decode_envelope
-from common.protocol.identifiers import BROKER, IDENTIFIER_SIZE, deposit_token, device_id, owner_id
+from common.protocol.identifiers import BROKER, IDENTIFIER_SIZE, device_id
 from common.protocol.messages import (
     Acknowledged,
     Announce,
@@ -46,6 +46,7 @@ from common.protocol.messages import (
     Register,
     Report,
     Retire,
+    Sync,
     Welcome,
     Withdraw,
 )
@@ -56,6 +57,7 @@ M = TypeVar("M", bound=Message)
 _CLIENT_PROBE_PERIOD = 10.0  # seconds
 _EMPTY_PAYLOAD = memoryview(b"")
 _EMPTY_HEADER = pack_header(Empty())
+_REPLACED = Answer(Code.NOT_ALLOWED, "this vault key was replaced")
 
 
 class Side(enum.Enum):
@@ -157,6 +159,8 @@ class Switchboard:
         if not may(standing, envelope.operation):
             text = f"{envelope.operation.name} is not for a {standing.value}"
             return [_refuse(session, envelope, Code.NOT_ALLOWED, text)]
+        if self._is_retired(session) and envelope.operation not in (Operation.HELLO, Operation.RETIRE_OWNER):
+            return [_refuse(session, envelope, _REPLACED.code, _REPLACED.text)]
         if session.deposits and envelope.operation not in DEPOSIT:
             return [_refuse(session, envelope, Code.NOT_ALLOWED, "this client may only store for the vault")]
         if envelope.operation in FORWARDED:
@@ -170,6 +174,9 @@ class Switchboard:
             # Find out whether the connection that holds the place still stands; if not, the next try succeeds.
             return [reply, _probe(self._devices[session.device])]
         return [reply]
+
+    def _is_retired(self, session: Session) -> bool:
+        return session.owner is not None and self._desk.has_retired(session.owner)
 
     # --- asked of the broker
 
@@ -186,7 +193,7 @@ class Switchboard:
         if operation is Operation.JOIN:
             return desk.join(session.public_key, read(Join))
         if operation is Operation.SYNC:
-            return desk.sync(payload)
+            return desk.sync(read(Sync), payload)
         if operation is Operation.BROKERS and (session.greeted or self._devices.get(session.device) is session):
             return desk.brokers()
         if operation is Operation.REGISTER:
@@ -222,6 +229,7 @@ class Switchboard:
             Operation.LIST: (ListObjects, lambda header: desk.list(header, owner, now)),
             Operation.MEND: (Mend, lambda _: answers.mend(steward, desk.catalog, payload, owner)),
             Operation.COMPLAIN: (Complain, lambda _: answers.complain(steward, desk.catalog, payload, owner)),
+            Operation.RETIRE_OWNER: (Empty, lambda _: desk.retire_owner(owner)),
             Operation.TRASH: (ListTrash, lambda header: desk.trash(header, owner, now)),
         }
         if operation in for_owner and session.owner is None:
@@ -233,10 +241,13 @@ class Switchboard:
         return answer(read(shape))
 
     def _hello(self, session: Session, header: Hello) -> Answered:
+        owner = owner_shown(header)
+        if owner is not None and self._desk.has_retired(owner):
+            return Welcome(_REPLACED), None
         welcome, payload = self._desk.hello(header)
         if isinstance(welcome, Welcome) and welcome.answer.granted:
             session.greeted = True
-            session.owner = _owner(header)
+            session.owner = owner
             session.deposits = header.deposit_token is not None
         return welcome, payload
 
@@ -372,14 +383,6 @@ class Switchboard:
             envelope = Envelope(Kind.REQUEST, ask.operation, request_id, self._steward.peer, ask.credit, ask.owner)
             messages.append(Outgoing(self._devices[ask.device], envelope, pack_header(ask.header), ask.payload))
         return messages
-
-
-def _owner(header: Hello) -> Optional[bytes]:
-    """The vault that a client shows a token of."""
-    token = header.deposit_token
-    if header.owner_token is not None:
-        token = deposit_token(header.owner_token)
-    return None if token is None else owner_id(token)
 
 
 def _refuse(session: Session, envelope: Envelope, code: Code, text: str = "") -> Outgoing:

@@ -1,7 +1,8 @@
 """Which commitment holds, of those that the holders of an encoding's shares have.
 
 A steward has no key to check a recipe with. It believes one of which at least k different devices hold identical
-copies: fewer than k hostile ones cannot put theirs in its place.
+copies: fewer than k hostile ones cannot put theirs in its place. Of several that so many hold the one of the highest
+revision holds: the others' devices were away when it was amended.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ class Agreed:
     """A commitment that enough devices hold."""
 
     packed: bytes
+    commitment: Commitment
     recipe: Recipe
     devices: frozenset[bytes]
 
@@ -31,11 +33,12 @@ def agree(commitments: Mapping[bytes, bytes], claim: Claim) -> Union[Agreed, str
     copies: dict[bytes, set[bytes]] = {}
     for device, packed in commitments.items():
         copies.setdefault(packed, set()).add(device)
-    enough = sorted((packed for packed in copies if len(copies[packed]) >= claim.k), key=lambda p: -len(copies[p]))
+    weight = {packed: (revision_of(packed), len(copies[packed])) for packed in copies if len(copies[packed]) >= claim.k}
+    enough = sorted(weight, key=lambda packed: weight[packed], reverse=True)
     if not enough:
         most = max((len(devices) for devices in copies.values()), default=0)
         return f"only {most} devices have the same recipe and mapping, {claim.k} are needed"
-    if len(enough) > 1 and len(copies[enough[0]]) == len(copies[enough[1]]):
+    if len(enough) > 1 and weight[enough[0]] == weight[enough[1]]:
         return "its devices contradict each other about the recipe and mapping"
     try:
         commitment = unpack(enough[0], Commitment)
@@ -45,4 +48,12 @@ def agree(commitments: Mapping[bytes, bytes], claim: Claim) -> Union[Agreed, str
     said = (commitment.object_id, recipe.encoding_id, recipe.k, recipe.n, recipe.share_bytes)
     if said != (claim.object_id, claim.encoding_id, claim.k, claim.n, claim.share_bytes):
         return "its recipe is not what its devices claim"
-    return Agreed(enough[0], recipe, frozenset(copies[enough[0]]))
+    return Agreed(enough[0], commitment, recipe, frozenset(copies[enough[0]]))
+
+
+def revision_of(packed: bytes) -> int:
+    """A commitment's revision; 0 where it is none."""
+    try:
+        return unpack(packed, Commitment).revision
+    except IntegrityError:
+        return 0

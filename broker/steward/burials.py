@@ -83,7 +83,8 @@ class Burials:
             # What cannot be taken out of the trash any more is not asked for again: as good as done.
             self._catalog.bury(device, [tombstone])
             self._settle(device, encoding_id)
-        elif reply.code is Code.NOT_ALLOWED:
+        elif reply.code is Code.NOT_ALLOWED or (reply.code is Code.NOT_FOUND and self._holds(device, encoding_id)):
+            # Its share is another owner's, or was amended for one.
             log.warning("a device tells of a deletion that is not the owner's, as another with a share of it finds")
             self._catalog.tombstones.refute(device, tombstone)
             self._catalog.touch(encoding_id)
@@ -93,6 +94,10 @@ class Burials:
         else:
             debt = self._owed[device].pop(encoding_id, _Debt(now))
             self._owed[device][encoding_id] = _Debt(now + debt.pause, min(2 * debt.pause, _LONGEST_PAUSE))
+
+    def _holds(self, device: bytes, encoding_id: bytes) -> bool:
+        known = self._catalog.known(encoding_id)
+        return known is not None and any(place.device == device for place in known.sound)
 
     def _settle(self, device: bytes, encoding_id: bytes) -> None:
         self._owed[device].pop(encoding_id, None)

@@ -15,7 +15,7 @@ from __future__ import annotations
 from typing import Callable, Optional
 
 from broker.catalog import Place
-from broker.steward.agreement import agree
+from broker.steward.agreement import agree, revision_of
 from broker.steward.mending import Mending
 from broker.steward.requests import Ask, Reply
 from broker.steward.task import LEASE, Outcome, Surroundings, Task
@@ -89,7 +89,9 @@ class Job:
             self._end(agreed, now)
             return
         for place in self.task.sources:
-            if place.device in self._commitments and place.device not in agreed.devices:
+            packed = self._commitments.get(place.device)
+            older = packed is not None and 0 < revision_of(packed) < agreed.commitment.revision
+            if packed is not None and not older and place.device not in agreed.devices:
                 self._around.found_bad(self.task.claim.encoding_id, place)
         if not fits(agreed.recipe, len(self.task.targets)):
             self._end("its segments are too large to be rebuilt here", now)

@@ -23,7 +23,7 @@ from common.errors import ProtocolError
 from common.protocol.codec import MAX_PAYLOAD, unpack, unpack_header
 from common.protocol.device_messages import Commit, Inspect, Open, Progress, SegmentRange, ShareName
 from common.protocol.envelope import Operation
-from common.protocol.messages import Code, Message
+from common.protocol.messages import AnnouncedShare, Code, GrantedTo, Message
 
 MAX_SEGMENTS = 1 << 20  # of one encoding: more fit into no recipe
 
@@ -172,7 +172,7 @@ class Mending:
     def _committed_all(self, now: float) -> None:
         self._outcome.placed += self._committed
         for target in self._committed:
-            self._around.stored(self._task, target)
+            self._around.stored(self._stored(target), target.device)
         if self._committed or not self._task.targets:
             self._read(now)
         else:
@@ -256,6 +256,21 @@ class Mending:
     ) -> None:
         owner = self._task.claim.owner
         self._around.ask(Ask(self._asker, device, owner, operation, header, then, payload, credit, patience))
+
+    def _stored(self, place: Place) -> AnnouncedShare:
+        """What the device is going to announce."""
+        claim, commitment = self._task.claim, self._agreed.commitment
+        return AnnouncedShare(
+            claim.encoding_id,
+            place.share,
+            claim.object_id,
+            claim.owner,
+            claim.k,
+            claim.n,
+            claim.share_bytes,
+            revision=commitment.revision,
+            grants=[GrantedTo(grant.owner, grant.object_id) for grant in commitment.grants],
+        )
 
     def _name(self, place: Place) -> ShareName:
         return ShareName(self._task.claim.encoding_id, place.share)

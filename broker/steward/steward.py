@@ -28,6 +28,7 @@ from broker.steward.journal import Journal
 from broker.steward.judging import Presence, State
 from broker.steward.requests import Ask, Reply, Requests, Sending
 from broker.steward.rivals import drop_rivals, is_whole
+from broker.steward.stale import AMENDING, Stale
 from broker.steward.survey import Survey
 from broker.steward.task import Discard, Outcome, Task
 from common.erasure import ErasureCode
@@ -67,6 +68,7 @@ class Steward:
         self.requests = Requests(settings.rate, chance)
         self.balance = Balance(catalog)
         self._burials = Burials(catalog, self.ask)
+        self._stale = Stale(catalog, self.survey, min(settings.repair_after, AMENDING), self.ask)
         self.jobs: list[Job] = []
         self._rooms: dict[bytes, plan.Room] = {}
         self._now: dict[bytes, DeviceNow] = {}
@@ -91,6 +93,8 @@ class Steward:
         self._burials.tick(now, lambda device: device in self._now and self._now[device].alive)
         for job in [job for job in self.jobs if self._catalog.tombstones.hides(job.task.claim.encoding_id)]:
             self._cancel(job)
+        if self._settled:
+            self._stale.tick(now, self._rooms, self._busy())
         self._note_rate(now)
         self._begin_jobs(now)
         if self.settled:
@@ -296,13 +300,9 @@ class Steward:
         self._catalog.distrust(encoding_id, place)
         self._tell_to_check(encoding_id, place)
 
-    def stored(self, task: Task, place: Place) -> None:
-        claim = task.claim
-        share = AnnouncedShare(
-            claim.encoding_id, place.share, claim.object_id, claim.owner, claim.k, claim.n, claim.share_bytes
-        )
-        if self._devices.connected(place.device):
-            self._catalog.announce(place.device, [share])
+    def stored(self, share: AnnouncedShare, device: bytes) -> None:
+        if self._devices.connected(device):
+            self._catalog.announce(device, [share])
 
     def may_discard(self, task: Task) -> list[Discard]:
         own: list[Discard] = []

@@ -53,6 +53,7 @@ class Survey:
         self._left: Counter[tuple[bytes, bool]] = Counter()  # retiring device → shares that only it has; incomplete?
         self._bytes_left = 0
         self._hidden: set[bytes] = set()  # deleted, and still held by a device
+        self.stale: dict[bytes, float] = {}  # encodings with stale shares → since when
         self.shared: dict[bytes, float] = {}  # encodings of objects that have several → since when
 
     # --- keeping it up to date
@@ -160,6 +161,10 @@ class Survey:
             self._file(encoding_id, Finding(State.HOPELESS, -1))
             return
         self._look_for_others(known, now)
+        if known.stale:
+            self.stale.setdefault(encoding_id, now)
+        else:
+            self.stale.pop(encoding_id, None)
         finding = self._judge(known, before, now)
         if finding.state is State.WHOLE:
             self._urgent.discard(encoding_id)
@@ -210,6 +215,7 @@ class Survey:
         """Nothing is to be done for this encoding any more."""
         self._since.pop(encoding_id, None)
         self.shared.pop(encoding_id, None)
+        self.stale.pop(encoding_id, None)
         self._urgent.discard(encoding_id)
 
     def _look_for_others(self, known: Known, now: float) -> None:

@@ -9,6 +9,7 @@ from typing import Protocol
 from broker.catalog import Claim, Place
 from broker.steward.requests import Ask
 from common.erasure import ErasureCode
+from common.protocol.messages import AnnouncedShare
 
 LEASE = 15  # seconds for which no other broker is promised an encoding; every FETCH renews it
 
@@ -73,8 +74,8 @@ class Surroundings(Protocol):
     def found_bad(self, encoding_id: bytes, place: Place) -> None:
         """This share gave a bad block."""
 
-    def stored(self, task: Task, place: Place) -> None:
-        """A share is durable on its new place."""
+    def stored(self, share: AnnouncedShare, device: bytes) -> None:
+        """A share is durable on a device."""
 
     def may_discard(self, task: Task) -> list[Discard]:
         """Those of a task's discards that may still go, as the catalog has it now."""

@@ -18,6 +18,7 @@ MAX_SHARES = 64  # the largest n; a share's index is below it
 MAX_BATCH = 64  # shares, blocks or descriptions in one message, so that its header stays under 4 KiB
 MAX_OBJECTS = 1000  # objects in one LOCATE or LIST
 MAX_ANNOUNCED = 2000  # shares in one ANNOUNCE
+MAX_RETIRED = 200  # owners in one SYNC
 MAX_GRANTS = 16  # other owners that may read one encoding
 
 Identifier = Annotated[bytes, msgspec.Meta(min_length=IDENTIFIER_SIZE, max_length=IDENTIFIER_SIZE)]
@@ -298,6 +299,12 @@ class Brokers(Message):
     """Payload: KnownBrokers, all of the cluster as far as the one asked knows their addresses."""
 
     answer: Answer
+
+
+class Sync(Message):
+    """One broker's list for another; payload: a list of members, as in members.json."""
+
+    retired_owners: Annotated[list[Identifier], msgspec.Meta(max_length=MAX_RETIRED)] = []
 
 
 # --- asked of the broker by a worker

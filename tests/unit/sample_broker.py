@@ -75,7 +75,7 @@ class MembersInMemory(MembersFile):
 
     def add(self, public_key: bytes, standing: Standing, name: str, expires: Optional[int] = None) -> None:
         member = Member(public_key.hex(), standing, name, TODAY, expires)
-        self.members = MemberList([*self.members.all(), member])
+        self.members = MemberList([*self.members.all(), member], self.members.retired_owners)
 
     def revoke(self, public_key: bytes) -> None:
         self.members = MemberList([m for m in self.members.all() if m.public_key != public_key.hex()])

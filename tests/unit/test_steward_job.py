@@ -17,7 +17,7 @@ from common.protocol.codec import pack_header
 from common.protocol.device_messages import Append, Fetch
 from common.protocol.envelope import Envelope, Operation
 from common.protocol.envelope import Kind as MessageKind
-from common.protocol.messages import Answer, Code
+from common.protocol.messages import AnnouncedShare, Answer, Code
 from tests.unit.simulation.device import Device, Stored
 from tests.unit.simulation.images import OWNER, Encoding, code_of, encode, make_image
 
@@ -96,7 +96,7 @@ class Bench:
     def found_bad(self, encoding_id: bytes, place: Place) -> None:
         self.bad.append(place)
 
-    def stored(self, task: Task, place: Place) -> None:
+    def stored(self, share: AnnouncedShare, device: bytes) -> None:
         pass
 
     def may_discard(self, task: Task) -> list[Discard]:

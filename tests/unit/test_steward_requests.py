@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 
+import msgspec
 import pytest
 
 from broker.catalog import Claim
@@ -192,7 +193,17 @@ def devices(count: int, first: int = 1) -> list[bytes]:
 
 def test_a_commitment_that_k_devices_have_alike_is_believed_and_who_has_it_is_known() -> None:
     found = agree({**dict.fromkeys(devices(3), PACKED), **dict.fromkeys(devices(2, 8), OTHER)}, claim())
-    assert found == Agreed(PACKED, ENCODING.recipe, frozenset(devices(3)))
+    assert found == Agreed(PACKED, COMMITMENT, ENCODING.recipe, frozenset(devices(3)))
+
+
+def test_of_two_that_k_devices_have_the_newer_holds_and_fewer_than_k_have_no_newer_one_believed() -> None:
+    newer = pack(msgspec.structs.replace(COMMITMENT, revision=2))
+    found = agree({**dict.fromkeys(devices(4), PACKED), **dict.fromkeys(devices(3, 8), newer)}, claim())
+    assert isinstance(found, Agreed)
+    assert (found.packed, found.devices) == (newer, frozenset(devices(3, 8)))
+    found = agree({**dict.fromkeys(devices(4), PACKED), **dict.fromkeys(devices(2, 8), newer)}, claim())
+    assert isinstance(found, Agreed)
+    assert found.packed == PACKED
 
 
 def test_fewer_than_k_alike_are_not_believed() -> None:

@@ -1,0 +1,310 @@
+"""Amending on real devices: for a new owner, for a friend, through a kill, and on a device that was away.
+
+The requests are made over the clients' link itself. A cluster of its own, whose broker waits two seconds for a device.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Coroutine, Iterator
+from dataclasses import dataclass
+from typing import Any, Callable, Optional, TypeVar
+
+import numpy as np
+import pytest
+
+from cluster.local import LocalCluster
+from common.erasure import ErasureCode
+from common.errors import TesseraError
+from common.home import ClientIdentity, load_brokers
+from common.identity import load_key_pair
+from common.link.link import Link, run_with_link
+from common.protocol.codec import MAX_PAYLOAD, pack, unpack
+from common.protocol.device_messages import (
+    Amend,
+    BlockName,
+    Commitment,
+    Delete,
+    Describe,
+    Described,
+    Fetch,
+    Fetched,
+    Grant,
+    ShareName,
+    Store,
+    Stored,
+    WholeShare,
+)
+from common.protocol.envelope import Operation
+from common.protocol.identifiers import deposit_token, owner_id
+from common.protocol.messages import Acknowledged, EncodingAt, Holdings, ListObjects, Locate, Message
+from common.recipe import Recipe, digest
+from tests.cluster.conftest import home_of, running_cluster
+from tests.cluster.devices import number_of, revive, wait_lost
+from tests.cluster.programs import random_bytes, wait_until
+
+T = TypeVar("T")
+K, N = 2, 4
+PATIENCE = 20.0
+TRASH_UNTIL, ENDS = 2**40, 2**41
+
+
+@dataclass(frozen=True)
+class Vault:
+    """An owner, as far as the network knows one."""
+
+    token: bytes
+
+    @property
+    def owner(self) -> bytes:
+        return owner_id(deposit_token(self.token))
+
+
+class Image:
+    """An encoding of one segment of chance."""
+
+    def __init__(self) -> None:
+        code = ErasureCode(K, N)
+        arrays = [np.frombuffer(random_bytes(code.block_unit), np.uint8) for _ in range(K)]
+        parity = [np.empty(code.block_unit, np.uint8) for _ in range(N - K)]
+        code.encode(arrays, parity)
+        self.blocks = [array.tobytes() for array in arrays + parity]
+        digests = b"".join(digest(block) for block in self.blocks)
+        self.recipe = Recipe(random_bytes(16), K, N, code.block_unit, code.block_unit, digests)
+        self.encoding_id = self.recipe.encoding_id
+        self.object_id, self.capability = random_bytes(32), random_bytes(32)
+
+    def commitment(self, revision: int = 1, *grants: Grant) -> Commitment:
+        delete_hash = hashlib.sha256(self.capability).digest()
+        return Commitment(self.object_id, self.recipe.encode(), b"the mapping", delete_hash, revision, list(grants))
+
+
+class Client:
+    """One machine that shows one vault's token at a time."""
+
+    def __init__(self, cluster: LocalCluster) -> None:
+        folder = home_of(cluster) / "client"
+        self._identity = ClientIdentity(load_key_pair(folder / "client.key"), load_brokers(folder / "brokers.json"))
+
+    def over(self, vault: Vault, work: Callable[[Link], Coroutine[Any, Any, T]]) -> T:
+        async def whole() -> T:
+            async with Link(self._identity, vault.token) as link:
+                return await asyncio.wait_for(work(link), 60)
+
+        return run_with_link(whole())
+
+    def store(self, vault: Vault, image: Image, devices: list[bytes]) -> None:
+        packed = pack(image.commitment())
+
+        async def work(link: Link) -> None:
+            for share, device in enumerate(devices):
+                whole = WholeShare(image.encoding_id, share, K, N, len(image.blocks[share]), len(packed))
+                payload = image.blocks[share] + packed
+                stored = await link.request(
+                    Operation.STORE, Store([whole]), Stored, payload=payload, device=device, patience=PATIENCE
+                )
+                assert [answer.granted for answer in stored.header.shares] == [True]
+
+        self.over(vault, work)
+
+    def amend(self, vault: Vault, image: Image, capability: bytes, said: Commitment, devices: list[bytes]) -> None:
+        header = Amend(image.encoding_id, capability, said.revision)
+
+        async def work(link: Link) -> None:
+            for device in devices:
+                await link.request(
+                    Operation.AMEND, header, Acknowledged, payload=pack(said), device=device, patience=PATIENCE
+                )
+
+        self.over(vault, work)
+
+    def found(self, vault: Vault, object_id: bytes) -> list[EncodingAt]:
+        async def work(link: Link) -> list[EncodingAt]:
+            reply = await link.request(
+                Operation.LOCATE,
+                Locate(),
+                Holdings,
+                payload=pack([object_id]),
+                reply_bytes=MAX_PAYLOAD,
+                patience=PATIENCE,
+            )
+            return unpack(reply.payload, list[EncodingAt])
+
+        return self.over(vault, work)
+
+    def listed(self, vault: Vault) -> list[bytes]:
+        async def work(link: Link) -> list[bytes]:
+            reply = await link.request(
+                Operation.LIST, ListObjects(), Holdings, reply_bytes=MAX_PAYLOAD, patience=PATIENCE
+            )
+            return [encoding.object_id for encoding in unpack(reply.payload, list[EncodingAt])]
+
+        return self.over(vault, work)
+
+    def read(self, vault: Vault, image: Image, share: int, device: bytes) -> Optional[tuple[bytes, bytes]]:
+        """Block and mapping of a share, or None where the device says no."""
+        block = Fetch([BlockName(image.encoding_id, share, 0)])
+        name = Describe([ShareName(image.encoding_id, share)], with_recipe=False)
+
+        async def work(link: Link) -> Optional[tuple[bytes, bytes]]:
+            options: dict[str, Any] = {"device": device, "reply_bytes": 40_000, "patience": PATIENCE}
+            fetched = await link.request(Operation.FETCH, block, Fetched, **options)
+            described = await link.request(Operation.DESCRIBE, name, Described, **options)
+            granted = fetched.header.parts[0].answer.granted, described.header.parts[0][0].granted
+            assert granted[0] is granted[1]
+            return (bytes(fetched.payload), bytes(described.payload)) if all(granted) else None
+
+        return self.over(vault, work)
+
+    def refused(self, vault: Vault, operation: Operation, header: Message, device: bytes, payload: bytes) -> bool:
+        async def work(link: Link) -> bool:
+            try:
+                await link.request(
+                    operation, header, Acknowledged, payload=payload or None, device=device, patience=PATIENCE
+                )
+            except TesseraError:
+                return True
+            return False
+
+        return self.over(vault, work)
+
+
+@pytest.fixture(scope="module")
+def amending(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCluster]:
+    with running_cluster(tmp_path_factory.mktemp("amending") / "cluster", N) as running:
+        (home_of(running) / "config.toml").write_text("[broker]\nrepair_after = 2\n")
+        running.kill_broker()
+        running.start_broker()
+        running.wait_registered(N)
+        yield running
+
+
+@pytest.fixture
+def amending_cluster(amending: LocalCluster) -> Iterator[LocalCluster]:
+    yield amending
+    revive(amending)
+
+
+@pytest.fixture
+def client(amending_cluster: LocalCluster) -> Client:
+    return Client(amending_cluster)
+
+
+@pytest.fixture
+def devices(amending_cluster: LocalCluster) -> list[bytes]:
+    """Device ids, in the order of names."""
+    there = sorted(amending_cluster.status()["devices"], key=lambda device: str(device["name"]))
+    return [bytes.fromhex(str(device["id"])) for device in there]
+
+
+def new_vault() -> Vault:
+    return Vault(random_bytes(32))
+
+
+def shares_of(found: list[EncodingAt]) -> list[list[int]]:
+    return [sorted(at.share for at in encoding.shares if at.sound and at.alive) for encoding in found]
+
+
+def test_what_was_amended_is_found_under_the_new_owner_and_no_more_under_the_old(
+    client: Client, devices: list[bytes]
+) -> None:
+    old, new, image = new_vault(), new_vault(), Image()
+    client.store(old, image, devices)
+    assert shares_of(client.found(old, image.object_id)) == [[0, 1, 2, 3]]
+    taken_over = image.commitment(2)
+    taken_over.object_id = random_bytes(32)
+    client.amend(new, image, image.capability, taken_over, devices)
+    assert client.found(old, image.object_id) == []
+    assert client.listed(old) == []
+    assert shares_of(client.found(new, taken_over.object_id)) == [[0, 1, 2, 3]]
+    assert client.read(old, image, 0, devices[0]) is None
+    assert client.read(new, image, 0, devices[0]) == (image.blocks[0], b"the mapping")
+
+
+def test_a_friend_reads_what_is_granted_and_does_nothing_else_until_it_is_taken_back(
+    client: Client, devices: list[bytes]
+) -> None:
+    owner, friend, image, others = new_vault(), new_vault(), Image(), Image()
+    client.store(owner, image, devices)
+    client.store(owner, others, devices)
+    grant = Grant(friend.owner, random_bytes(32), b"the friend's mapping")
+    client.amend(owner, image, image.capability, image.commitment(2, grant), devices)
+    assert client.listed(friend) == [grant.object_id]
+    assert shares_of(client.found(friend, grant.object_id)) == [[0, 1, 2, 3]]
+    assert client.found(friend, others.object_id) == []
+    assert client.read(friend, image, 1, devices[1]) == (image.blocks[1], b"the friend's mapping")
+    guess = random_bytes(32)
+    delete = Delete(image.encoding_id, image.capability, 1, TRASH_UNTIL, ENDS)
+    assert client.refused(friend, Operation.DELETE, delete, devices[1], b"")
+    amend = Amend(image.encoding_id, guess, 3)
+    assert client.refused(friend, Operation.AMEND, amend, devices[1], pack(image.commitment(3)))
+    assert client.read(friend, others, 0, devices[0]) is None
+    client.amend(owner, image, image.capability, image.commitment(3), devices)
+    assert client.listed(friend) == []
+    assert client.read(friend, image, 1, devices[1]) is None
+    assert client.read(owner, image, 1, devices[1]) == (image.blocks[1], b"the mapping")
+
+
+def test_a_device_killed_in_the_middle_of_amending_has_the_old_or_the_new_one_whole(
+    amending_cluster: LocalCluster, client: Client, devices: list[bytes]
+) -> None:
+    owner, image = new_vault(), Image()
+    client.store(owner, image, devices)
+    name = sorted(amending_cluster.devices)[0]
+
+    async def amend_until_killed(link: Link) -> int:
+        """Amend without pause, kill the device in the middle; the last revision that was acknowledged."""
+        acknowledged = 1
+        for revision in range(2, 400):
+            said = image.commitment(revision)
+            said.mapping = b"mapping %d" % revision
+            request = asyncio.ensure_future(
+                link.request(
+                    Operation.AMEND,
+                    Amend(image.encoding_id, image.capability, revision),
+                    Acknowledged,
+                    payload=pack(said),
+                    device=devices[0],
+                    patience=2.0,
+                )
+            )
+            if revision == 30:
+                await asyncio.sleep(0)
+                amending_cluster.kill_device(number_of(amending_cluster, name))
+            try:
+                await request
+            except TesseraError:
+                return acknowledged
+            acknowledged = revision
+        return acknowledged
+
+    acknowledged = client.over(owner, amend_until_killed)
+    assert acknowledged in (29, 30)
+    revive(amending_cluster)
+    read = client.read(owner, image, 0, devices[0])
+    assert read is not None
+    assert read[0] == image.blocks[0]
+    assert read[1] in [b"mapping %d" % revision for revision in (acknowledged, acknowledged + 1)]
+
+
+def test_a_device_that_was_away_is_mended_with_the_newer_commitment(
+    amending_cluster: LocalCluster, client: Client, devices: list[bytes]
+) -> None:
+    old, new, image = new_vault(), new_vault(), Image()
+    client.store(old, image, devices)
+    name = sorted(amending_cluster.devices)[N - 1]
+    amending_cluster.kill_device(number_of(amending_cluster, name))
+    wait_lost(amending_cluster, number_of(amending_cluster, name))
+    taken_over = image.commitment(2)
+    taken_over.object_id, taken_over.mapping = random_bytes(32), b"the new mapping"
+    client.amend(new, image, image.capability, taken_over, devices[: N - 1])
+    revive(amending_cluster)
+
+    def mended() -> bool:
+        whole = shares_of(client.found(new, taken_over.object_id)) == [[0, 1, 2, 3]]
+        return whole and client.found(old, image.object_id) == []
+
+    wait_until(mended, "the share that was away, with the new commitment")
+    assert client.read(new, image, N - 1, devices[N - 1]) == (image.blocks[N - 1], b"the new mapping")
+    assert client.read(old, image, N - 1, devices[N - 1]) is None
