@@ -84,7 +84,10 @@ class Session:
         return combine(encodings, mappings)
 
     async def locate(self, sha256: bytes) -> list[EncodingAt]:
-        """All encodings of an image, those that others share behind its own; NotFoundError where the cluster has none, once that is certain."""
+        """All encodings of an image, this vault's own first, then those that others share with it or left for it.
+
+        NotFoundError where the cluster has none, once that is certain.
+        """
         names = [self._key.object_id(sha256), self._key.granted_object_id(sha256)]
         found, settled = await locate(self._link, names)
         if not settled and not any(len(shares_at_hand(e)) >= e.k for name in names for e in found[name]):

@@ -1,8 +1,10 @@
 """Contact cards: what one vault's owner hands to others, so that they can share with it or store for it.
 
-    tessera-contact:<base32 of: version (1) ‖ deposit token (32) ‖ public key (32) ‖ lookup key (32) ‖ name ‖ checksum (4)>
+    tessera-contact:<base32 of the content, lower case, without padding>
 
-Lower case without padding; name is UTF-8, at most 64 bytes; checksum is the first 4 bytes of SHA-256(label ‖ all before
+    content = version (1) ‖ deposit token (32) ‖ public key (32) ‖ lookup key (32) ‖ name ‖ checksum (4)
+
+Name is UTF-8, at most 64 bytes; checksum is the first 4 bytes of SHA-256(label ‖ all before
 it). The deposit token lets its holder store for the vault and nothing else; the public key (X25519) seals mappings that
 only the vault opens; the lookup key names images for it. So a card reads nothing, but whoever has it can fill the
 vault's devices, and can test whether an image that they already know is shared with this vault where they also see the
@@ -105,7 +107,7 @@ def pack_cards(cards: list[ContactCard]) -> bytes:
 def unpack_cards(packed: bytes) -> list[ContactCard]:
     """Read them back; IntegrityError where they are not what `pack_cards` made."""
     try:
-        contents = unpack(packed, _Contents)  # type: ignore[arg-type]  # an annotated list is no class
+        contents = unpack(packed, _Contents)
     except ProtocolError:
         raise IntegrityError("a list of contact cards is damaged") from None
     return [_card(content) for content in contents]
