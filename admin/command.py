@@ -7,6 +7,7 @@ from typing import NoReturn, Optional
 
 import typer
 
+from admin.contact_commands import contacts, share, unshare
 from admin.device_commands import rebalance, retire, status
 from admin.image_commands import delete, repair, undelete, verify
 from admin.keyring_commands import keyring
@@ -51,12 +52,13 @@ def join(
     print(f"joined the cluster of the broker at {decoded.brokers[0].host} as {admitted}")
 
 
-for command in (status, verify, repair, delete, undelete, retire, rebalance):
+for command in (status, verify, repair, delete, undelete, share, unshare, retire, rebalance):
     commands.command()(command)
 for command in (recovery, restore):
     vault.command()(command)
 vault.add_typer(keyring, name="keyring")
 commands.add_typer(vault, name="vault")
+commands.add_typer(contacts, name="contacts")
 
 
 def main() -> NoReturn:

@@ -14,7 +14,7 @@ from datetime import datetime
 from typing import Callable, Optional
 
 from admin.session import Session, VaultWork
-from common.errors import NotFoundError, TesseraError, UnreachableError, UsageError
+from common.errors import NotFoundError, RefusedError, TesseraError, UnreachableError, UsageError
 from common.link.declined import DeclinedError
 from common.link.link import run_with_link
 from common.link.questions import list_devices, settled_devices
@@ -105,20 +105,40 @@ def _question(count: int, trash_days: int) -> str:
 
 async def _delete_image(session: Session, image: Held, trash_days: int) -> list[str]:
     """Delete all encodings of an image; the names of devices that hold a share and could not be told yet."""
-    for encoding in image.encodings:
+    own = [encoding for encoding in image.encodings if not _is_shared(session, image, encoding)]
+    if not own:
+        raise RefusedError(
+            "it is another vault's, shared with this one; only its owner can delete it",
+            advice="ask them to take it back",
+        )
+    for encoding in own:
         devices = sorted({share.device_id for share in encoding.shares if share.alive})
         if not devices:
             raise UnreachableError("none of the devices that hold it is connected; nothing was deleted")
         told = await asyncio.gather(*(_delete_on(session, encoding, device, trash_days) for device in devices))
         if not any(told):
             raise TesseraError("no device could delete it")
-    return session.absent(image.encodings)
+    return session.absent(own)
+
+
+def _is_shared(session: Session, image: Held, encoding: EncodingAt) -> bool:
+    """Whether an encoding is another vault's. One that was left for this vault came with the right to delete it."""
+    mapping = session.mappings.kept(encoding) or image.mapping
+    own_name = session.key.object_id(mapping.image_sha256)
+    return encoding.object_id != own_name and mapping.delete_capability is None
+
+
+def _capability(session: Session, object_id: bytes, encoding_id: bytes) -> bytes:
+    """The right to delete: told by the mapping where another left the image for this vault, else derived."""
+    mapping = session.vault.mapping(session.key, object_id, encoding_id)
+    told = None if mapping is None else mapping.delete_capability
+    return told or session.key.delete_capability(object_id, encoding_id)
 
 
 async def _delete_on(session: Session, encoding: EncodingAt, device: bytes, trash_days: int) -> bool:
     """Delete one device's shares of an encoding; whether it did. What it holds that is damaged, it may not know."""
     now = int(time.time())
-    capability = session.key.delete_capability(encoding.object_id, encoding.encoding_id)
+    capability = _capability(session, encoding.object_id, encoding.encoding_id)
     for generation in range(1, _MAX_GENERATION, 2):  # a deletion that was taken back before has left its number
         request = Delete(
             encoding.encoding_id, capability, generation, now + trash_days * _DAY, now + _TOMBSTONE_DAYS * _DAY
@@ -174,7 +194,12 @@ def _find(session: Session, trash: Sequence[Trashed], text: str) -> tuple[str, l
     """The deleted image whose SHA-256 is this, or begins so; NotFoundError, or UsageError where several do."""
     groups = _by_object(trash)
     if is_full(text):
-        found = groups.get(session.key.object_id(bytes.fromhex(text)))
+        sha256 = bytes.fromhex(text)
+        found = [
+            trashed
+            for name in (session.key.object_id(sha256), session.key.granted_object_id(sha256))
+            for trashed in groups.get(name, [])
+        ]
         matches = [(text, found)] if found else []
     else:
         known = [(_known(session, object_id, group)[1], group) for object_id, group in groups.items()]
@@ -201,7 +226,7 @@ async def _take_back(session: Session, trashed: Sequence[Trashed]) -> None:
 
 
 async def _take_back_on(session: Session, trashed: Trashed, device: bytes) -> bool:
-    capability = session.key.delete_capability(trashed.object_id, trashed.encoding_id)
+    capability = _capability(session, trashed.object_id, trashed.encoding_id)
     request = Undelete(trashed.encoding_id, capability, trashed.generation + 1)
     try:
         await session.link.request(Operation.UNDELETE, request, Acknowledged, device=device, patience=_PATIENCE)

@@ -7,9 +7,11 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Optional
 
+from common.erasure import ErasureCode
 from common.home import ClientIdentity
 from common.link.link import Link
 from common.link.questions import list_devices, list_encodings
+from common.protocol.identifiers import owner_id
 from common.protocol.messages import EncodingAt
 from common.vault.folder import VaultFolder
 from common.vault.keys import VaultKey
@@ -43,6 +45,10 @@ class Session:
             return holdings.images
         return [find(text, holdings) for text in wanted]
 
+    def unit(self, k: int, n: int) -> int:
+        """The erasure code's smallest step in bytes."""
+        return ErasureCode(k, n).block_unit
+
     def name_of(self, device: bytes) -> str:
         return self.names.get(device, device.hex())
 
@@ -56,8 +62,13 @@ class VaultWork:
 
     def __init__(self, identity: ClientIdentity, home: Path, passphrase: str) -> None:
         self._identity = identity
+        self._home = home
         self._vault = VaultFolder(home)
         self._key = self._vault.unlock(passphrase)
+
+    def _own_owner(self) -> bytes:
+        """This vault's owner id."""
+        return owner_id(self._key.deposit_token())
 
     @asynccontextmanager
     async def session(self) -> AsyncIterator[Session]:

@@ -16,8 +16,9 @@ from common.errors import NotEnoughError, NotFoundError, TesseraError, UsageErro
 from common.protocol.device_messages import ShareName
 from common.protocol.messages import EncodingAt, shares_at_hand
 from common.vault.folder import VaultFolder
+from common.vault.granting import open_any
 from common.vault.keys import VaultKey
-from common.vault.mapping import MAX_SEALED_MAPPING, Mapping, open_mapping
+from common.vault.mapping import MAX_SEALED_MAPPING, Mapping
 from consumer.asking import Devices
 from consumer.choice import Choice, Holder
 from consumer.hedging import Race
@@ -80,7 +81,7 @@ class Mappings:
             try:
                 described = await self._devices.description(holder.device, name, MAX_SEALED_MAPPING, with_recipe=False)
                 sealed = described.mapping
-                return sealed, open_mapping(self._key, sealed, encoding.object_id, encoding.encoding_id)
+                return sealed, open_any(self._key, sealed, encoding.object_id, encoding.encoding_id)
             except TesseraError:
                 return None
 
@@ -104,13 +105,18 @@ def combine(encodings: Iterable[EncodingAt], mappings: dict[tuple[bytes, bytes],
     by_object: dict[bytes, list[EncodingAt]] = {}
     for encoding in encodings:
         by_object.setdefault(encoding.object_id, []).append(encoding)
-    held = []
+    held: dict[bytes, Held] = {}
+    unread = 0
     for group in by_object.values():
         known = [mappings.get((encoding.object_id, encoding.encoding_id)) for encoding in group]
         mapping = next((mapping for mapping in known if mapping is not None), None)
-        if mapping is not None:
-            held.append(Held(mapping, group))
-    return Holdings(held, len(by_object) - len(held))
+        if mapping is None:
+            unread += 1
+        elif mapping.image_sha256 in held:  # stored here, and shared by another or left for this vault as well
+            held[mapping.image_sha256].encodings.extend(group)
+        else:
+            held[mapping.image_sha256] = Held(mapping, group)
+    return Holdings(list(held.values()), unread)
 
 
 def unreadable(holdings: Holdings) -> NotEnoughError:

@@ -84,18 +84,22 @@ class Session:
         return combine(encodings, mappings)
 
     async def locate(self, sha256: bytes) -> list[EncodingAt]:
-        """All encodings of an image; NotFoundError where the cluster has none, once that is certain."""
-        object_id = self._key.object_id(sha256)
-        found, settled = await locate(self._link, [object_id])
-        if not settled and not any(len(shares_at_hand(e)) >= e.k for e in found[object_id]):
+        """All encodings of an image, this vault's own first, then those that others share with it or left for it.
+
+        NotFoundError where the cluster has none, once that is certain.
+        """
+        names = [self._key.object_id(sha256), self._key.granted_object_id(sha256)]
+        found, settled = await locate(self._link, names)
+        if not settled and not any(len(shares_at_hand(e)) >= e.k for name in names for e in found[name]):
             await settled_devices(self._link)
-            found, _ = await locate(self._link, [object_id])
-        if not found[object_id]:
+            found, _ = await locate(self._link, names)
+        encodings = [encoding for name in names for encoding in found[name]]
+        if not encodings:
             devices = await list_devices(self._link)
             absent = [device.name for device in devices if not device.alive]
             hint = f"; not connected, and perhaps holding it: {', '.join(absent)}" if absent else ""
             raise NotFoundError(f"the vault holds no image with the SHA-256 {sha256.hex()}{hint}")
-        return found[object_id]
+        return encodings
 
     # --- restoring
 

@@ -18,9 +18,10 @@ from typing import Optional
 from common.errors import NotFoundError, TesseraError, UsageError
 from common.files import make_folder, read_limited, rename_over, write_private
 from common.libraries import require_openssl
+from common.vault.granting import open_any
 from common.vault.key_file import create_key_file, open_key_file
 from common.vault.keys import VaultKey
-from common.vault.mapping import MAX_SEALED_MAPPING, Mapping, open_mapping
+from common.vault.mapping import MAX_SEALED_MAPPING, Mapping
 
 _MAX_KEY_FILE = 4096
 
@@ -113,7 +114,7 @@ class VaultFolder:
         """A kept mapping, opened; None where there is none, or it is damaged and has to be fetched."""
         try:
             sealed = read_limited(self._mapping_path(object_id, encoding_id), MAX_SEALED_MAPPING)
-            return open_mapping(key, sealed, object_id, encoding_id)
+            return open_any(key, sealed, object_id, encoding_id)
         except (FileNotFoundError, TesseraError):  # damage can also look like another vault's mapping
             return None
 

@@ -6,7 +6,10 @@
     ├── tessera/v1/delete    delete capability = HMAC(delete key, object id ‖ encoding id)
     ├── tessera/v1/owner     the owner token, and of that tessera/v1/deposit: the deposit token
     ├── tessera/v1/index     seals the client's own index of files already seen
-    └── tessera/v1/journal   names and seals the client's own journals of puts that are not finished
+    ├── tessera/v1/journal   names and seals the client's own journals of puts that are not finished
+    ├── tessera/v1/contact   the X25519 key by which others seal mappings to this vault
+    ├── tessera/v1/lookup    object id of what others share: HMAC(lookup key, image SHA-256); on the contact card
+    └── tessera/v1/contacts  seals this machine's list of contact cards
 
 Each branch is HKDF-Expand with SHA-256 (RFC 5869, section 2.3). The extract step is left out, as section 3.3
 allows: the vault key is uniformly random already. HMAC is RFC 2104 with SHA-256.
@@ -17,6 +20,7 @@ from __future__ import annotations
 import secrets
 from typing import NoReturn, SupportsIndex, TypeVar
 
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.constant_time import bytes_eq
 from cryptography.hazmat.primitives.hashes import SHA256, Hash
 from cryptography.hazmat.primitives.hmac import HMAC
@@ -73,8 +77,7 @@ class VaultKey(HiddenKey):
 
     def object_id(self, image_sha256: bytes) -> bytes:
         """The 32-byte name under which devices know the image with this SHA-256 (32 bytes)."""
-        require_size("an image's SHA-256", image_sha256, DIGEST_SIZE)
-        return _hmac(self._subkey(b"id"), image_sha256)
+        return object_id_by(self._subkey(b"id"), image_sha256)
 
     def delete_capability(self, object_id: bytes, encoding_id: bytes) -> bytes:
         """The 32 bytes that, shown to a worker, delete its share of this encoding (ids: 32 and 16 bytes)."""
@@ -110,8 +113,31 @@ class VaultKey(HiddenKey):
         """The 32-byte key of this machine's journals of puts; of the same family."""
         return self._subkey(b"journal")
 
+    def contact_private_key(self) -> X25519PrivateKey:
+        """What opens the mappings that others sealed to this vault's contact card."""
+        return X25519PrivateKey.from_private_bytes(self._subkey(b"contact"))
+
+    def lookup_key(self) -> bytes:
+        """32 bytes on the contact card, by which others name what they share with this vault."""
+        return self._subkey(b"lookup")
+
+    def granted_object_id(self, image_sha256: bytes) -> bytes:
+        """The 32-byte name under which an image is found that others share with this vault, or left for it."""
+        return object_id_by(self.lookup_key(), image_sha256)
+
+    def contacts_subkey(self) -> bytes:
+        """The 32-byte key of this machine's list of contacts."""
+        return self._subkey(b"contacts")
+
     def _subkey(self, name: bytes) -> bytes:
         return expand(self._raw, b"tessera/v1/" + name)
+
+
+def object_id_by(key: bytes, image_sha256: bytes) -> bytes:
+    """HMAC-SHA256 of the image's SHA-256 (32 bytes) under an id key, or a card's lookup key, of 32 bytes."""
+    require_size("an id key", key, KEY_SIZE)
+    require_size("an image's SHA-256", image_sha256, DIGEST_SIZE)
+    return _hmac(key, image_sha256)
 
 
 def expand(key: bytes, info: bytes) -> bytes:

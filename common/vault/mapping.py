@@ -41,6 +41,7 @@ UNKNOWN_MEDIA_TYPE = "application/octet-stream"
 MAX_SEALED_MAPPING = 32 * 1024
 MAX_THUMBNAIL = 8 * 1024
 MAX_NAME = 1024  # characters
+MAX_SHARED_WITH = 8 * 1024
 
 _PREFIX = struct.Struct(">8sH")
 _HEADER = struct.Struct(">8sH32s32s")
@@ -48,6 +49,7 @@ _LENGTH = struct.Struct(">I")
 _SALT_SIZE = 32
 _TAG_SIZE = 16
 _MIN_PLAINTEXT = 1024
+_LEFT_OUT = ("delete_capability", "revision", "shared_with")  # where they are None
 # Each one-time key encrypts one mapping, so that its nonce has nothing to tell apart.
 _NONCE = bytes(12)
 
@@ -63,7 +65,9 @@ class Mapping(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     data_key, image_sha256, recipe_digest: 32 bytes each. image_size: bytes. segment_size: plaintext bytes of
     every segment but the last. width, height: pixels. thumbnail: a small encoded image, at most 8 KiB.
     stored_at: seconds since 1970, UTC. name: as the producer found it, at most 1024 characters, never to be
-    trusted as a path.
+    trusted as a path. delete_capability: where no vault key derives it, since the image was left by another.
+    revision: of the commitment that it is part of, where that was amended. shared_with: the contact cards that it was
+    sealed to as well (`contact_card.pack_cards`). What is None of these three is not written.
     """
 
     data_key: _Digest
@@ -80,6 +84,9 @@ class Mapping(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     height: Optional[_Pixels] = None
     thumbnail: Optional[Annotated[bytes, Meta(max_length=MAX_THUMBNAIL)]] = None
     stored_at: Annotated[int, Meta(ge=0, le=2**63 - 1)]
+    delete_capability: Optional[_Digest] = None
+    revision: Optional[Annotated[int, Meta(ge=2, le=2**53 - 1)]] = None
+    shared_with: Optional[Annotated[bytes, Meta(min_length=1, max_length=MAX_SHARED_WITH)]] = None
 
     def __repr__(self) -> str:
         return f"<Mapping: {self.k} of {self.n}, contents hidden>"
@@ -99,7 +106,7 @@ def seal_mapping(key: VaultKey, mapping: Mapping, object_id: bytes, encoding_id:
     is not that of the mapping's image.
     """
     associated = _associated_data(object_id, encoding_id)
-    plaintext = _plaintext(mapping)
+    plaintext = pack_mapping(mapping)
     if not bytes_eq(key.object_id(mapping.image_sha256), object_id):
         raise TesseraError("a mapping was to be sealed under the object id of another image")
     salt = secrets.token_bytes(_SALT_SIZE)
@@ -126,7 +133,7 @@ def open_mapping(key: VaultKey, sealed: bytes, object_id: bytes, encoding_id: by
         plaintext = AESGCM(one_time_key).decrypt(_NONCE, sealed[_HEADER.size :], associated)
     except InvalidTag:
         raise IntegrityError("the mapping is damaged, or belongs to another object or encoding") from None
-    mapping = _read(plaintext)
+    mapping = read_mapping(plaintext)
     if not bytes_eq(key.object_id(mapping.image_sha256), object_id):
         raise IntegrityError("the mapping describes another image than the one it is kept for")
     return mapping
@@ -152,26 +159,37 @@ def _check_shape(sealed: bytes) -> None:
             f"the mapping has format version {version}, this program reads version {VERSION}",
             advice="update Tessera",
         )
-    size = len(sealed) - _HEADER.size - _TAG_SIZE
-    if size < _MIN_PLAINTEXT or size & (size - 1) or len(sealed) > MAX_SEALED_MAPPING:
+    if not is_padded_size(len(sealed) - _HEADER.size - _TAG_SIZE) or len(sealed) > MAX_SEALED_MAPPING:
         raise IntegrityError(f"a sealed mapping never has {len(sealed)} bytes: it is damaged")
 
 
-def _plaintext(mapping: Mapping) -> bytes:
-    """The one plaintext that stands for this mapping; UsageError when its fields are no mapping's."""
+def is_padded_size(size: int) -> bool:
+    """Whether a mapping's plaintext can have so many bytes."""
+    return size >= _MIN_PLAINTEXT and not size & (size - 1)
+
+
+def pack_mapping(mapping: Mapping) -> bytes:
+    """The one plaintext that stands for this mapping, padded; UsageError when its fields are no mapping's.
+
+    Secret: for what seals it only.
+    """
     fields = msgspec.structs.asdict(mapping)
     _parse(fields, UsageError)
+    fields = {name: value for name, value in fields.items() if value is not None or name not in _LEFT_OUT}
     body: bytes = msgpack.packb(fields)
     framed = _LENGTH.pack(len(body)) + body
     size = max(_MIN_PLAINTEXT, 1 << (len(framed) - 1).bit_length())
     return framed.ljust(size, b"\0")
 
 
-def _read(plaintext: bytes) -> Mapping:
+def read_mapping(plaintext: bytes) -> Mapping:
+    """The mapping of what was opened; IntegrityError where it is not what `pack_mapping` makes."""
+    if len(plaintext) < _LENGTH.size:
+        raise IntegrityError("a mapping is not sound: it is too short")
     (length,) = _LENGTH.unpack_from(plaintext)
     mapping = _parse(_unpack(plaintext[_LENGTH.size : _LENGTH.size + length]), IntegrityError)
     # One mapping has one plaintext: this checks length, padding, and how msgpack wrote the fields.
-    if _plaintext(mapping) != plaintext:
+    if pack_mapping(mapping) != plaintext:
         raise IntegrityError("a mapping is not sound: it is written in another way than it should be")
     return mapping
 

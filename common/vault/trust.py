@@ -19,8 +19,9 @@ from typing import Union
 from common.errors import IntegrityError
 from common.recipe import Recipe, decode_recipe, digest
 from common.slicing import TAG_SIZE, Slicing
+from common.vault.granting import open_any
 from common.vault.keys import VaultKey
-from common.vault.mapping import Mapping, open_mapping
+from common.vault.mapping import Mapping
 from common.vault.sealing import Bytes, DataKey, SegmentOpener
 
 
@@ -28,7 +29,7 @@ class TrustedImage:
     """One encoding of one image, as far as it has been proven."""
 
     def __init__(self, mapping: Mapping, encoding_id: bytes) -> None:
-        """`mapping`: opened by `open_mapping` for this encoding id."""
+        """`mapping`: opened for this encoding id."""
         self.mapping = mapping
         self.encoding_id = encoding_id
         self._opener = SegmentOpener(DataKey(mapping.data_key), encoding_id, mapping.k, mapping.n)
@@ -38,7 +39,7 @@ class TrustedImage:
     @classmethod
     def from_sealed(cls, key: VaultKey, sealed: bytes, object_id: bytes, encoding_id: bytes) -> TrustedImage:
         """Step 1; IntegrityError or RefusedError where the mapping does not open."""
-        return cls(open_mapping(key, sealed, object_id, encoding_id), encoding_id)
+        return cls(open_any(key, sealed, object_id, encoding_id), encoding_id)
 
     def accept_recipe(self, packed: Union[bytes, memoryview], unit: int) -> Recipe:
         """Step 2, with the erasure code's unit in bytes; IntegrityError where it is not the mapping's recipe."""

@@ -42,6 +42,17 @@ def test_a_prefix_of_what_may_be_an_unreadable_image_is_not_called_unknown() -> 
 def test_a_prefix_of_two_images_is_a_usage_error() -> None:
     one = encoding_at()
     other = msgspec.structs.replace(one, object_id=bytes(32))
-    mappings = {(each.object_id, each.encoding_id): MAPPING for each in (one, other)}
+    twin = msgspec.structs.replace(
+        MAPPING, image_sha256=MAPPING.image_sha256[:31] + bytes([MAPPING.image_sha256[31] ^ 1])
+    )
+    mappings = {(one.object_id, one.encoding_id): MAPPING, (other.object_id, other.encoding_id): twin}
     with pytest.raises(UsageError):
         find(MAPPING.image_sha256.hex()[:8], combine([one, other], mappings))
+
+
+def test_an_image_that_is_stored_here_and_shared_by_another_is_one_image_with_both_encodings() -> None:
+    one = encoding_at()
+    other = msgspec.structs.replace(one, object_id=bytes(32), encoding_id=bytes(16))
+    mappings = {(each.object_id, each.encoding_id): MAPPING for each in (one, other)}
+    (image,) = combine([one, other], mappings).images
+    assert image.encodings == [one, other]

@@ -1,0 +1,71 @@
+"""Sharing with another vault: they restore with their own key, and what is taken back they cannot fetch any more."""
+
+from __future__ import annotations
+
+from tests.cluster.conftest import MakeUser
+from tests.cluster.programs import Ended, User, files_below, random_bytes
+
+
+def admin(user: User, *arguments: str) -> Ended:
+    ended = user.run("admin", *arguments)
+    assert ended.exit_code == 0, ended
+    return ended
+
+
+def know(user: User, other: User, name: str) -> str:
+    """Have `user` know the other's contact card by this name; the card."""
+    (card,) = admin(other, "contacts", "card").lines
+    admin(user, "contacts", "add", name, card)
+    return card
+
+
+def test_what_is_shared_is_restored_by_the_other_vault_until_it_is_taken_back(make_user: MakeUser) -> None:
+    alice, bob, carol = make_user("alice"), make_user("bob"), make_user("carol")
+    content = random_bytes(5_000_000)
+    sha256 = alice.store_bytes(content)["sha256"]
+    know(alice, bob, "bob")
+    know(alice, carol, "carol")
+    assert bob.restore(sha256, output=bob.folder / "before").exit_code == 3
+
+    for name in ("bob", "carol"):
+        admin(alice, "share", "--hash", sha256, "--with", name)
+    for user in (alice, bob, carol):
+        assert [image["sha256"] for image in user.listed()] == [sha256]
+        ended = user.restore(sha256, output=user.folder / "copy")
+        assert ended.exit_code == 0, ended
+        assert (user.folder / "copy").read_bytes() == content
+
+    taken = admin(alice, "unshare", "--hash", sha256, "--with", "bob")
+    assert "stays copied" in taken.stderr
+    assert bob.listed() == []
+    assert bob.restore(sha256, output=bob.folder / "after").exit_code == 3
+    for user in (alice, carol):
+        assert user.restore(sha256[:12], output=user.folder / "still").exit_code == 0
+        assert (user.folder / "still").read_bytes() == content
+    assert alice.run("admin", "unshare", "--hash", sha256, "--with", "bob").exit_code == 3
+
+
+def test_a_recipient_can_neither_delete_nor_pass_on_what_is_shared_with_them(make_user: MakeUser) -> None:
+    alice, bob, carol = make_user("alice"), make_user("bob"), make_user("carol")
+    sha256 = alice.store_bytes(random_bytes(3000))["sha256"]
+    know(alice, bob, "bob")
+    know(bob, carol, "carol")
+    admin(alice, "share", "--hash", sha256, "--with", "bob")
+    deleted = bob.run("admin", "delete", "--yes", "--hash", sha256)
+    assert deleted.exit_code == 6 and "only its owner can delete it" in deleted.stderr, deleted
+    passed_on = bob.run("admin", "share", "--hash", sha256, "--with", "carol")
+    assert passed_on.exit_code == 6, passed_on
+    assert alice.restore(sha256, output=alice.folder / "mine").exit_code == 0
+
+
+def test_no_device_sees_the_hash_of_what_is_shared(make_user: MakeUser) -> None:
+    alice, bob = make_user("alice"), make_user("bob")
+    sha256 = alice.store_bytes(random_bytes(3000))["sha256"]
+    card = know(alice, bob, "bob")
+    admin(alice, "share", "--hash", sha256, "--with", "bob")
+    assert bob.restore(sha256, output=bob.folder / "copy").exit_code == 0
+    stores = [path for path in files_below(alice.home.parent) if {"shares", "amendments"} & set(path.parts)]
+    assert stores
+    for path in stores:
+        content = path.read_bytes()
+        assert bytes.fromhex(sha256) not in content and sha256.encode() not in content and card.encode() not in content
