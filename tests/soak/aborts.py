@@ -13,12 +13,13 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 
 from broker.rights import Standing
 from cluster.ports import port_answers
 from tests.cluster.programs import finish, wait_until
 from tests.soak.ground import Keeper, SoakCluster, new_cluster, new_user
-from tests.soak.hostile_peers import broker_key, enter, peers, resident, send_endlessly, serving_pid
+from tests.soak.hostile_peers import Peer, broker_key, enter, peers, resident, send_endlessly, serving_pid
 from tests.soak.proof import Figures, Part, Terms, hold_for, main
 
 DEADLINE = 120.0  # seconds
@@ -51,7 +52,8 @@ def _until_back(cluster: SoakCluster, harm: Callable[[int], None]) -> float:
 
 def aborted_broker(terms: Terms) -> Figures:
     """End the broker in the middle of puts, each time by another signal."""
-    times, pauses = terms.goal(40), []
+    times = terms.goal(40)
+    pauses: list[float] = []
     with _ready(terms) as (cluster, keeper):
         for number in range(times):
             if pauses and not terms.time_left:
@@ -60,7 +62,7 @@ def aborted_broker(terms: Terms) -> Figures:
             folder = keeper.make_folder(small=3, large=2)
             with keeper.user.started("producer", "--json", *OPTIONS, str(folder)) as process:
                 hold_for(terms.random.uniform(0.4, 1.2))  # so that it is in the middle, wherever that is
-                pauses.append(_until_back(cluster, lambda pid, number=ending: os.kill(pid, number)))  # type: ignore[misc]
+                pauses.append(_until_back(cluster, partial(_kill, ending)))
                 keeper.note(finish(process, patience=DEADLINE))
         cluster.wait_alive()
         keeper.check_restored()
@@ -74,22 +76,30 @@ def aborted_broker(terms: Terms) -> Figures:
     }
 
 
+def _kill(ending: signal.Signals, pid: int) -> None:
+    os.kill(pid, ending)
+
+
+def _overfill(peer: Peer, most: list[int], pid: int) -> None:
+    """Send without end until the process is gone; note the most that it had in memory."""
+    send_endlessly(peer, ENDLESS)
+    while (now := resident(pid)) > 0:
+        most[0] = max(most[0], now)
+        hold_for(0.005)
+    peer.socket.close(linger=0)  # or libzmq would go on with the next broker
+
+
 def endless_message(terms: Terms) -> Figures:
     """Have a client send a message without end, with images stored before, and served afterwards."""
-    times, pauses, most = terms.goal(10), [], [0]
+    times, most = terms.goal(10), [0]
+    pauses: list[float] = []
     with _ready(terms) as (cluster, keeper):
         for pair in enter(cluster, Standing.CLIENT, times):
             if pauses and not terms.time_left:
                 break
 
-            def harm(pid: int, pair: object = pair) -> None:
-                with peers([pair], broker_key(cluster), cluster.base_port) as (peer,):  # type: ignore[list-item]
-                    send_endlessly(peer, ENDLESS)
-                    while (now := resident(pid)) > 0:
-                        most[0] = max(most[0], now)
-                        hold_for(0.005)
-
-            pauses.append(_until_back(cluster, harm))
+            with peers([pair], broker_key(cluster), cluster.base_port) as (peer,):
+                pauses.append(_until_back(cluster, partial(_overfill, peer, most)))
             cluster.wait_alive()
             assert keeper.put(keeper.make_folder(small=2, large=1), *OPTIONS).exit_code == 0
             keeper.check_restored()
