@@ -109,7 +109,7 @@ def _send_to_broker(drawn: random.Random, cluster: SoakCluster, pairs: list[tupl
         for _, peer in opened:
             peer.close()
     finally:
-        context.term()  # once all was sent
+        context.destroy(linger=2000)  # once all was sent
     return sent
 
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Optional
 
+import msgpack
 import pytest
 import zmq
 
@@ -19,7 +20,7 @@ from common.errors import TesseraError
 from common.identity import KeyPair
 from common.link.connection import Change, ConnectionMonitor
 from common.link.sockets import make_dealer
-from common.protocol.codec import MAX_PAYLOAD, pack, pack_header, unpack_header
+from common.protocol.codec import MAX_PAYLOAD, pack, pack_header
 from common.protocol.device_messages import BlockName, Fetch
 from common.protocol.envelope import Envelope, Kind, Operation, decode_envelope
 from common.protocol.identifiers import device_id
@@ -94,7 +95,7 @@ class Peer:
         self.say(Envelope(Kind.REQUEST, operation, request_id), header, payload)
         envelope, answered = self.hear()
         assert envelope.request_id == request_id
-        return unpack_header(answered, Acknowledged).answer.code
+        return code_of(answered)
 
     def hello(self, token: bytes) -> None:
         self.say(Envelope(Kind.REQUEST, Operation.HELLO, b"h" * 16), Hello(PROTOCOL_VERSION, token))
@@ -107,6 +108,11 @@ class Peer:
     def leave(self) -> None:
         self.monitor.close()
         self.socket.close(linger=0)
+
+
+def code_of(header: bytes) -> Code:
+    """The code of any answer, whatever follows it."""
+    return Code(msgpack.unpackb(header)[0][0])
 
 
 # --- ZAP, which lets everybody in where nobody answers
@@ -142,7 +148,7 @@ def test_a_broker_whose_handler_is_gone_serves_nobody_and_ends(
     server._authentication.socket.close(linger=0)
     stranger = Peer(context, broker, None)
     try:
-        with pytest.raises(zmq.ZMQError):
+        with pytest.raises(TesseraError, match="nobody judges"):
             server.serve(threading.Event())
     finally:
         server.close()
@@ -179,7 +185,7 @@ def test_what_a_former_peer_had_asked_for_does_not_reach_whoever_took_its_routin
     newcomer = Peer(context, broker, Standing.CLIENT, b"mine")
     newcomer.say(Envelope(Kind.REQUEST, Operation.STATUS, b"s" * 16), Empty())
     envelope, header = newcomer.hear()
-    assert unpack_header(header, Acknowledged).answer.code is Code.NO_SESSION, "it is greeted by another's hello"
+    assert code_of(header) is Code.NO_SESSION, "it is greeted by another's hello"
     worker.say(Envelope(Kind.REPLY, Operation.FETCH, asked.request_id, asked.peer), Acknowledged(GRANTED), b"late")
     assert worker.ask(Operation.BROKERS, Empty()) is Code.GRANTED  # so the broker has dealt with the reply
     newcomer.hello(b"u" * 32)
@@ -203,7 +209,7 @@ def test_a_payload_of_the_limit_passes_under_curve_and_a_larger_one_does_not(
     client.say(envelope._replace(request_id=b"b" * 16), Empty(), bytes(MAX_PAYLOAD + 1))
     answered, header = client.hear()
     assert answered.request_id == b"b" * 16
-    assert unpack_header(header, Acknowledged).answer.code is Code.MALFORMED
+    assert code_of(header) is Code.MALFORMED
     client.monitor.changes()
     client.say(envelope._replace(request_id=b"c" * 16), Empty(), bytes(MAX_PAYLOAD + 64))
     seen: list[Change] = []
@@ -221,7 +227,11 @@ from common.errors import ProtocolError
 from common.protocol.codec import MAX_HEADER, unpack, unpack_header
 shapes = [s for m in (messages, device_messages) for _, s in inspect.getmembers(m)
           if inspect.isclass(s) and issubclass(s, messages.Message)]
-shapes += [list[s] for s in shapes] + [list[bytes], list[messages.Identifier], list[list[messages.Identifier]]]
+def takes_nothing(shape):
+    try: return unpack(b"\\x90", shape) is not None
+    except ProtocolError: return False
+shapes = [s for s in shapes if not takes_nothing(s)]
+shapes += [typing.List[s] for s in shapes] + [typing.List[bytes], typing.List[messages.Identifier]]
 tracemalloc.start()
 worst = refused = 0
 size = 1 << 20
