@@ -11,6 +11,8 @@ from typing import Callable, Optional
 
 import zmq
 
+from common.errors import TesseraError
+
 ZAP_ENDPOINT = "inproc://zeromq.zap.01"
 _VERSION = b"1.0"
 _REQUEST_FRAMES = 7  # version, request id, domain, address, identity, mechanism, CURVE public key
@@ -37,6 +39,11 @@ class Authentication:
         self.socket = context.socket(zmq.REP)
         self.socket.linger = 0
         self.socket.bind(ZAP_ENDPOINT)
+
+    def require(self) -> None:
+        """TesseraError where the handler is gone: from then on libzmq would let everybody in."""
+        if self.socket.closed:
+            raise TesseraError("nobody judges who may connect any more, so nobody is served")
 
     def answer(self) -> None:
         """Answer one question of libzmq's; it asks one at a time."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import socket
+import sys
+import threading
 import time
 from datetime import datetime
 from pathlib import Path
@@ -14,8 +16,10 @@ import typer
 from broker.audit import AuditLog, shown_key
 from broker.joining import enter_self, join_cluster
 from broker.members import Address, Member, MemberList, MembersFile
+from broker.memory import cap_memory, forbid_core_dumps, memory_exceeded, watch_memory
 from broker.server import Listening, Server
 from broker.steward.steward import Settings
+from broker.supervisor import stop_with_supervisor, supervise
 from common.errors import UsageError
 from common.files import lock, locked
 from common.home import home
@@ -58,6 +62,18 @@ _OWNER_QUOTA = typer.Option(
     envvar="TESSERA_OWNER_QUOTA",
     help="Most that the shares of one vault may take in the whole cluster, such as 2T; any size if left out.",
 )
+_MEMORY = typer.Option(
+    "384MiB", envvar="TESSERA_MEMORY", help="Most memory that this process may have; near it, it ends to be restarted."
+)
+_SUPERVISED = typer.Option(
+    False,
+    "--supervised",
+    envvar="TESSERA_SUPERVISED",
+    help="Run the broker in a child process that is started again whenever it fails; for where no systemd does that.",
+)
+_UNDER_SUPERVISOR = "--under-supervisor"
+_IS_CHILD = typer.Option(False, _UNDER_SUPERVISOR, hidden=True)
+_LEAST_MEMORY = 128 << 20  # bytes; a broker at rest has some 50 MiB
 _WORKER_PORT = typer.Option(5571, envvar="TESSERA_WORKER_PORT", min=1, max=65535, help="Port for workers.")
 
 
@@ -72,31 +88,70 @@ def serve(
     repair_after: float = _REPAIR_AFTER,
     repair_rate: str = _REPAIR_RATE,
     owner_quota: Optional[str] = _OWNER_QUOTA,
+    memory: str = _MEMORY,
+    supervised: bool = _SUPERVISED,
+    is_child: bool = _IS_CHILD,
 ) -> None:
     """Serve until interrupted (without a command), or run one of the commands below."""
     listening = Listening(host, client_port, worker_port)
     context.obj = listening
     if context.invoked_subcommand is not None:
         return
-    rate = parse_size(repair_rate)
+    rate, most = parse_size(repair_rate), parse_size(memory)
     if rate < 1:
         raise UsageError("--repair-rate must be at least a byte a second")
+    if most < _LEAST_MEMORY:
+        raise UsageError(f"--memory must be at least {_LEAST_MEMORY >> 20}MiB")
     quota = parse_size(owner_quota) if owner_quota is not None else None
-    settings = Settings(repair_after=repair_after, rate=rate)
-    folder = _folder()
+    forbid_core_dumps()
     stopping = stop_on_signals()
+    if supervised and not is_child:
+        raise typer.Exit(supervise(_as_child(sys.argv), stopping))
+    if is_child:
+        stop_with_supervisor(stopping, sys.stdin.fileno())
+    reached_at = Address(address or _reached_at(host), client_port, worker_port)
+    settings = Settings(repair_after=repair_after, rate=rate)
+    _serve(listening, reached_at, invite, settings, quota, most, stopping)
+
+
+def _as_child(arguments: list[str]) -> list[str]:
+    """The command line of the process that a supervisor with these `sys.argv` starts."""
+    script = Path(__file__).resolve().parent / "broker.py"
+    options = [argument for argument in arguments[1:] if argument != "--supervised"]
+    return [sys.executable, str(script), *options, _UNDER_SUPERVISOR]
+
+
+def _serve(
+    listening: Listening,
+    reached_at: Address,
+    invite: Optional[str],
+    settings: Settings,
+    quota: Optional[int],
+    memory: int,
+    stopping: threading.Event,
+) -> None:
+    """Serve in this process until the event is set; TesseraError where it came near its `memory` (bytes)."""
+    folder = _folder()
     with lock(folder / "broker.lock"):
         pair, members = _key_pair(folder), MembersFile(folder)
-        reached_at = Address(address or _reached_at(host), client_port, worker_port)
         if invite is not None:
             join_cluster(members, pair, reached_at, decode_invite(invite), int(time.time()))
         enter_self(members, pair, reached_at, int(time.time()))
+        cap_memory(memory)
         server = Server(listening, pair, members, settings, AuditLog(folder).record, quota)
-        log.info("broker listens at %s, ports %d (clients) and %d (workers)", host, client_port, worker_port)
+        log.info(
+            "broker listens at %s, ports %d (clients) and %d (workers)",
+            listening.host,
+            listening.client_port,
+            listening.worker_port,
+        )
+        exceeded = watch_memory(memory, stopping)
         try:
             server.serve(stopping)
         finally:
             server.close()
+    if exceeded.is_set():
+        raise memory_exceeded(memory)
     log.info("broker stopped")
 
 

@@ -116,6 +116,7 @@ class Server:
             poller.register(router, zmq.POLLIN)
         next_tick = 0.0
         while not stopping.is_set():
+            self._authentication.require()
             ready = dict(poller.poll(int(_TICK * 1000)))
             if self._authentication.socket in ready:
                 self._authentication.answer()

@@ -20,6 +20,7 @@ import zmq
 from zmq.utils import z85
 
 from common.identity import KeyPair
+from common.link.routing_ids import seed_routing_ids
 from common.protocol.codec import MAX_PAYLOAD
 
 HIGH_WATER_MARK = 16  # messages
@@ -30,6 +31,7 @@ _LINGER = 1000  # ms
 
 def make_router(context: zmq.Context[zmq.Socket[bytes]], pair: KeyPair, domain: str) -> zmq.Socket[bytes]:
     """A broker's socket: CURVE server whose peers the ZAP handler of this process judges under `domain`."""
+    seed_routing_ids()
     socket = context.socket(zmq.ROUTER)
     _limit(socket)
     socket.sndhwm = 2 * HIGH_WATER_MARK

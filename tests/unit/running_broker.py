@@ -38,11 +38,15 @@ class RunningBroker:
         if invite is not None:
             join_cluster(self.members, self.pair, reached_at, invite, int(time.time()))
         enter_self(self.members, self.pair, reached_at, int(time.time()))
-        listening = Listening("127.0.0.1", self.address.client_port, self.address.worker_port)
-        self._server = Server(listening, self.pair, MembersFile(self._folder), Settings(), self._record)
+        self._server = self.make_server()
         self._stopping = threading.Event()
         self.thread = threading.Thread(target=self._serve)
         self.thread.start()
+
+    def make_server(self) -> Server:
+        """A server that is bound to this broker's ports, and not yet served."""
+        listening = Listening("127.0.0.1", self.address.client_port, self.address.worker_port)
+        return Server(listening, self.pair, MembersFile(self._folder), Settings(), self._record)
 
     def _serve(self) -> None:
         try:
