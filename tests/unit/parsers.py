@@ -150,7 +150,7 @@ def _open_mapping(sealed: bytes) -> object:
 
 
 def _mapping_inside() -> bytes:
-    return mapping._plaintext(_IMAGE.trusted().mapping)
+    return mapping.pack_mapping(_IMAGE.trusted().mapping)
 
 
 def _seal_mapping(plaintext: bytes) -> bytes:

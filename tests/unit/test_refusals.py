@@ -27,7 +27,10 @@ from common.vault.sealing import DataKey, SegmentOpener
 from tests.vectors.formats import FILE, read_vectors
 from tests.vectors.formats.generate import content
 from tests.vectors.vault.reference import ENCODING_ID
+from worker.amendments import Amendments
 from worker.disk import Disk
+from worker.durability import Durability
+from worker.layout import Layout
 from worker.reading import OpenShare
 from worker.tombstones import decode_tombstone
 
@@ -57,7 +60,9 @@ def recovery_codes(data: bytes, _inputs: Inputs, _folder: Path) -> object:
 
 def share_file(data: bytes, _inputs: Inputs, folder: Path) -> object:
     (folder / "share").write_bytes(data)
-    with contextlib.closing(OpenShare(Disk(), folder / "share", ENCODING_ID, 1)) as share:
+    disk = Disk()
+    amendments = Amendments(disk, Layout(folder), Durability(disk, folder))
+    with contextlib.closing(OpenShare(disk, folder / "share", ENCODING_ID, 1, amendments)) as share:
         return share.information
 
 
