@@ -30,7 +30,7 @@ from common.protocol.device_messages import (
 )
 from common.protocol.envelope import Envelope, Operation
 from common.protocol.identifiers import device_id
-from common.protocol.messages import GRANTED, Acknowledged, AnnouncedShare, Answer, Code, Message, Tombstone
+from common.protocol.messages import GRANTED, Acknowledged, AnnouncedShare, Answer, Code, GrantedTo, Message, Tombstone
 from common.recipe import decode_recipe, digest
 
 Key = tuple[bytes, int]
@@ -104,7 +104,15 @@ class Device:
         commitment = stored.commitment
         recipe = decode_recipe(commitment.recipe)
         return AnnouncedShare(
-            *key, commitment.object_id, stored.owner, recipe.k, recipe.n, recipe.share_bytes, stored.sound
+            *key,
+            commitment.object_id,
+            stored.owner,
+            recipe.k,
+            recipe.n,
+            recipe.share_bytes,
+            stored.sound,
+            commitment.revision,
+            [GrantedTo(grant.owner, grant.object_id) for grant in commitment.grants],
         )
 
     def store(self, key: Key, stored: Stored) -> None:
