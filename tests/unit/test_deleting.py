@@ -239,7 +239,7 @@ def test_taking_back_needs_the_same_right(store: ShareStore) -> None:
     wrong.capability = chance("guess", 32)
     with declined(Code.NOT_ALLOWED):
         store.undelete(wrong, OWNER)
-    with declined(Code.CONFLICT):
+    with declined(Code.NOT_FOUND):
         store.undelete(encoding.undeletion(), STRANGER)
     assert not store.held()
 
