@@ -111,7 +111,7 @@ def test_a_share_whose_delete_hash_is_another_stays_whoever_else_stored_some_und
     assert store.commit_round([pending])[0].granted
     store.delete(encoding.deletion(), OWNER)
     assert list(store.held()) == [encoding.key(1)]
-    with declined(Code.CONFLICT):
+    with declined(Code.NOT_FOUND):
         store.delete(encoding.deletion(), STRANGER)
 
 
@@ -221,7 +221,7 @@ def test_taking_back_needs_the_same_right(store: ShareStore) -> None:
     wrong.capability = chance("guess", 32)
     with declined(Code.NOT_ALLOWED):
         store.undelete(wrong, OWNER)
-    with declined(Code.CONFLICT):
+    with declined(Code.NOT_FOUND):
         store.undelete(encoding.undeletion(), STRANGER)
     assert not store.held()
 
