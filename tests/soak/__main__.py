@@ -4,11 +4,23 @@ from __future__ import annotations
 
 import sys
 
-from tests.soak import bit_flips, disk_faults, kill_points, lossy_network, parsers, races, stopped_and_cut
+from tests.soak import (
+    aborts,
+    bit_flips,
+    disk_faults,
+    fuzzing,
+    kill_points,
+    lossy_network,
+    parsers,
+    races,
+    stopped_and_cut,
+    strangers,
+)
 from tests.soak.proof import main
 
 WAITING = [*stopped_and_cut.PARTS, *lossy_network.PARTS]
-WORKING = [*kill_points.PARTS, *disk_faults.PARTS, *bit_flips.PARTS, *races.PARTS, *parsers.PARTS]
+WORKING = [*kill_points.PARTS, *disk_faults.PARTS, *bit_flips.PARTS, *races.PARTS]
+HOSTILE = [*aborts.PARTS, *fuzzing.PARTS, *strangers.PARTS, *parsers.PARTS]
 
 if __name__ == "__main__":
-    sys.exit(main([WAITING, WORKING], "Every proof of docs/reliability.md."))
+    sys.exit(main([WAITING, [*WORKING, *HOSTILE]], "Every proof of docs/reliability.md and docs/threat-model.md."))

@@ -1,0 +1,55 @@
+"""Hostile peers against real processes: the proofs of `tests/soak`, shorter."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Callable
+
+import pytest
+
+from tests.soak import aborts, fuzzing, strangers
+from tests.soak.proof import Figures, Terms
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks at processes as only Linux shows them")
+SEED = 1
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Callable[..., Figures]:
+    return lambda proof, scale: proof(Terms(SEED, tmp_path, 600.0, scale))
+
+
+def test_a_supervised_broker_that_is_aborted_in_the_middle_of_puts_is_back_and_nothing_is_lost(
+    run: Callable[..., Figures],
+) -> None:
+    figures = run(aborts.aborted_broker, 2 / 40)
+    assert figures["ends"] == 2
+    assert float(figures["back after s, longest"]) < 10, "two seconds, on a machine that does nothing else"
+
+
+def test_a_message_without_end_costs_a_restart_and_nothing_that_was_acknowledged(
+    run: Callable[..., Figures],
+) -> None:
+    figures = run(aborts.endless_message, 1 / 10)
+    assert int(figures["broker's most MiB"]) < 384
+    assert float(figures["back after s, longest"]) < 10
+
+
+def test_mutated_messages_end_no_broker_and_it_serves_on(run: Callable[..., Figures]) -> None:
+    figures = run(fuzzing.fuzzed_broker, 0.05)
+    assert int(figures["messages by members"]) >= 500
+
+
+def test_mutated_messages_of_its_own_broker_end_no_worker(run: Callable[..., Figures]) -> None:
+    assert run(fuzzing.fuzzed_worker, 0.2)["messages"] == 2000
+
+
+def test_eight_clients_that_flood_a_stopped_device_take_neither_memory_nor_service(
+    run: Callable[..., Figures],
+) -> None:
+    assert int(run(strangers.flooded_device, 1 / 5)["broker's most MiB"]) < 384
+
+
+def test_half_open_connections_and_strangers_hardly_slow_an_honest_put(run: Callable[..., Figures]) -> None:
+    assert float(run(strangers.half_open_connections, 1 / 5)["slower by %"]) < 200, "under 20 on a quiet machine"
