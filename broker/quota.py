@@ -2,7 +2,8 @@
 
 Counted from the catalog, and asked before a put gets places and again wherever a share is begun (OPEN, STORE), since
 a changed client need not ask for places. What is under way counts only once it is committed: so a vault may end over
-its quota by the puts that it had under way when it reached it, and by no more.
+its quota by all the puts that it had under way when it reached it. A device that lies about what it holds can use up
+somebody's quota.
 """
 
 from __future__ import annotations

@@ -52,7 +52,7 @@ def serve(
     ),
     owner_quota: Optional[str] = typer.Option(
         None,
-        envvar="TESSERA_OWNER_QUOTA",
+        envvar="TESSERA_WORKER_OWNER_QUOTA",
         help="Most that the shares of one vault may take here, such as 100G; any size if left out.",
     ),
     scrub_every: str = typer.Option(

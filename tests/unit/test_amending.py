@@ -132,10 +132,9 @@ def test_a_grants_owner_reads_and_does_nothing_else(store: ShareStore) -> None:
             again.delete(sample().deletion(), FRIEND)
         with declined(Code.NOT_ALLOWED):
             amend(again, commitment(3), FRIEND, chance("guess", 32))
+        sample().stage(again, 0, FRIEND)
         with declined(Code.CONFLICT):
             again.prepare_commit(sample().key(0), FRIEND, lies_there(again))
-        with declined(Code.CONFLICT):
-            again.open(sample().opening(0), FRIEND, 0.0)
         with declined(Code.NOT_FOUND):
             again.discard(sample().key(0), FRIEND)
     again.close()

@@ -194,8 +194,9 @@ def test_in_a_damaged_shares_place_nobody_else_stores_theirs(store: ShareStore, 
     flip(share_path(folder, sample(), 0), sample().blocks[1][0])
     with declined(Code.DAMAGED):
         store.block(sample().key(0), OWNER, 1)
+    sample().stage(store, 0, STRANGER)
     with declined(Code.CONFLICT):
-        store.open(sample().opening(0), STRANGER, 0.0)
+        sample().commit(store, 0, STRANGER)
 
 
 def test_a_worker_that_ended_before_it_removed_the_bad_file_does_so_at_its_next_start(

@@ -11,11 +11,12 @@ from broker.quota import OwnerQuota
 from common.protocol.codec import pack, pack_header
 from common.protocol.device_messages import Open
 from common.protocol.envelope import Operation
-from common.protocol.identifiers import owner_id
+from common.protocol.identifiers import deposit_token, owner_id
 from common.protocol.messages import AnnouncedShare, Code, Places
 from tests.unit.sample_broker import STARTED, SampleBroker, SamplePeer, code, requests
 
 TOKEN, OTHER_TOKEN = b"t" * 32, b"u" * 32
+VAULT = owner_id(deposit_token(TOKEN))
 MIB = 1 << 20
 QUOTA = 10 * MIB
 
@@ -29,7 +30,7 @@ class QuotaBroker(SampleBroker):
 
 
 def share(number: int, size: int, token: bytes = TOKEN) -> AnnouncedShare:
-    return AnnouncedShare(number.to_bytes(16, "big"), 0, b"o" * 32, owner_id(token), 2, 3, size)
+    return AnnouncedShare(number.to_bytes(16, "big"), 0, b"o" * 32, owner_id(deposit_token(token)), 2, 3, size)
 
 
 def open_share(client: SamplePeer, device: SamplePeer, size: int) -> Code:
@@ -66,7 +67,7 @@ def test_what_was_given_up_counts_no_more() -> None:
     broker = QuotaBroker()
     device, client = broker.worker("nas", [share(1, QUOTA)]), broker.client(TOKEN)
     broker.desk.catalog.withdraw(device.device, [(share(1, QUOTA).encoding_id, 0)])
-    assert broker.desk.catalog.bytes_of(owner_id(TOKEN)) == 0
+    assert broker.desk.catalog.bytes_of(VAULT) == 0
     assert open_share(client, device, MIB) is Code.GRANTED
 
 
@@ -81,7 +82,7 @@ def test_a_malformed_opening_is_left_to_the_device() -> None:
 
 def test_without_a_quota_a_vault_has_what_it_likes() -> None:
     broker = SampleBroker()
-    assert Desk(broker.members, STARTED, lambda: 0)._quota.refusal(owner_id(TOKEN), 1 << 60) is None
+    assert Desk(broker.members, STARTED, lambda: 0)._quota.refusal(VAULT, 1 << 60) is None
 
 
 def test_a_device_that_announces_without_end_does_not_fill_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -90,6 +91,6 @@ def test_a_device_that_announces_without_end_does_not_fill_the_memory(monkeypatc
     catalog.announce(b"d" * 16, [share(number, 1) for number in range(100)])
     assert catalog.shares_on(b"d" * 16) == 10
     catalog.announce(b"d" * 16, [share(3, 2)])  # what it says anew of what it has is heard
-    assert catalog.bytes_of(owner_id(TOKEN)) == 11
+    assert catalog.bytes_of(VAULT) == 11
     catalog.announce(b"e" * 16, [share(50, 1)])
     assert catalog.shares_on(b"e" * 16) == 1

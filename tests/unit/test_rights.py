@@ -116,7 +116,7 @@ def documented_rights() -> dict[Standing, set[str]]:
     for standings, operations in re.findall(r"^\| ([a-z ,]+) \| (.+) \|$", _section(page), flags=re.MULTILINE):
         if standings != "standing":
             for name in standings.split(", "):
-                rights[Standing(name)] = set(re.findall(r"\b[A-Z]{3,}\b", operations))
+                rights[Standing(name)] = set(re.findall(r"\b[A-Z_]{3,}\b", operations))
     rights[Standing.ADMIN] |= rights[Standing.CLIENT]  # "what a client may, and"
     return rights
 
