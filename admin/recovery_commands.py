@@ -65,7 +65,7 @@ def recovery(
         print(f"wrote {file}")
         complain("print it, hand the codes out, and then remove the file: it opens the vault to whoever reads it")
     complain(f"any {need} of these {of} codes open the vault; {need - 1} tell nothing")
-    complain("a new passphrase does not change them; a new vault key (vault rotate) needs a new kit")
+    complain("a new passphrase does not change them")
 
 
 def restore(

@@ -71,7 +71,7 @@ def import_(
 def passphrase(
     passphrase_file: Optional[Path] = PASSPHRASE_FILE,
     new_passphrase_file: Optional[Path] = typer.Option(
-        None, envvar="TESSERA_NEWPASSPHRASE_FILE", help="File that holds the new passphrase."
+        None, envvar="TESSERA_NEW_PASSPHRASE_FILE", help="File that holds the new passphrase."
     ),
 ) -> None:
     """Change the vault's passphrase; nothing that is stored changes."""
