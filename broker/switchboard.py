@@ -200,9 +200,10 @@ class Switchboard:
     ) -> Answered:
         """The answer to a client that said hello."""
         desk, steward, owner = self._desk, self._steward, session.owner or b""
+        is_admin = desk.standing_of(session.public_key) is Standing.ADMIN
         for_all: dict[Operation, tuple[type[Message], Callable[[Any], Answered]]] = {
             Operation.STATUS: (Empty, lambda _: desk.status(steward.left_on, now)),
-            Operation.HEALTH: (Empty, lambda _: answers.health(steward)),
+            Operation.HEALTH: (Empty, lambda _: answers.health(steward, None if is_admin else owner)),
             Operation.RETIRE: (Retire, lambda header: (self._retiring.retire(header), None)),
             Operation.REBALANCE: (Empty, lambda _: answers.rebalance(steward)),
         }

@@ -18,13 +18,15 @@ _Objects = Annotated[list[ObjectId], msgspec.Meta(max_length=MAX_OBJECTS)]
 _Complaints = Annotated[list[Complaint], msgspec.Meta(max_length=MAX_OBJECTS)]
 
 
-def health(steward: Steward) -> Answered:
-    """The state of all encodings, and what is being done."""
+def health(steward: Steward, owner: Optional[bytes]) -> Answered:
+    """The state of all encodings, and what is being done; of this owner's only, or where it is None, of all."""
     survey = steward.survey
     waiting, lacking = survey.count(State.WAITING), survey.count(State.LACKING)
     jobs = []
     for job in steward.jobs:
         task = job.task
+        if owner not in (None, task.claim.owner):
+            continue
         places = task.targets or task.reads
         shares, devices = [place.share for place in places], [place.device for place in places]
         jobs.append(Job(task.kind.value, task.claim.encoding_id, shares, devices, job.segments, job.segments_done))

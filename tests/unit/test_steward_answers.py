@@ -133,6 +133,17 @@ def test_what_is_damaged_is_mended_without_waiting_and_shown(broker: SampleBroke
     assert b.report() is Code.GRANTED
 
 
+def test_what_is_being_mended_is_told_to_its_owner_and_to_admins(broker: SampleBroker) -> None:
+    a, _, _ = three_workers(broker)
+    broker.worker("d")
+    a.announce([share(0, sound=False)])
+    broker.tick()
+    assert len(health(broker.client(TOKEN))[1]) == 1
+    assert len(health(broker.client(None, Standing.ADMIN))[1]) == 1
+    for other in (broker.client(OTHER_TOKEN), broker.client(None)):
+        assert health(other)[1] == []
+
+
 def test_a_reply_to_the_steward_from_another_device_than_was_asked_changes_nothing(broker: SampleBroker) -> None:
     a, b, c = three_workers(broker)
     broker.worker("d")
