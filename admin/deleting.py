@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Callable, Optional
 
-from admin.session import Session, VaultWork
+from admin.session import Session, VaultWork, change_each
 from common.errors import NotFoundError, RefusedError, TesseraError, UnreachableError, UsageError
 from common.link.declined import DeclinedError
 from common.link.link import run_with_link
@@ -59,18 +59,12 @@ class Deleting(VaultWork):
                 if not ask(_question(len(images), trash_days)):
                     complain("nothing was deleted")
                     return INTERRUPTED
-            exit_code = 0
-            for image in images:
-                try:
-                    away = await _delete_image(session, image, trash_days)
-                except TesseraError as error:
-                    complain(f"admin: {image.sha256}: {error}")
-                    exit_code = exit_code or error.exit_code
-                    continue
-                print(f"{image.sha256}  deleted")
-                if away:
-                    complain(f"{', '.join(away)}: not connected; the shares there go when the devices come back")
-            return exit_code
+            return await change_each(
+                images,
+                lambda image: _delete_image(session, image, trash_days),
+                "deleted",
+                "not connected; the shares there go when the devices come back",
+            )
 
     async def _undelete(self, hashes: Sequence[str]) -> int:
         wanted = list(dict.fromkeys(check_hash(text) for text in hashes))

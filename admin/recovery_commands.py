@@ -13,8 +13,8 @@ from typing import Optional
 import typer
 
 from admin.vault_commands import PASSPHRASE_FILE, choose_passphrase, keep_keyring_true, vault_folder
-from common.errors import NotFoundError, TesseraError, UsageError
-from common.files import read_limited, write_private
+from common.errors import TesseraError, UsageError
+from common.files import read_limited, reading_text, write_private
 from common.passphrase import read_passphrase
 from common.program import complain
 from common.vault.recovery import (
@@ -87,15 +87,9 @@ def restore(
 
 
 def _read(file: str) -> str:
-    try:
+    with reading_text(file):
         content = sys.stdin.buffer.read(_MAX_CODES_FILE) if file == "-" else read_limited(Path(file), _MAX_CODES_FILE)
         return content.decode("utf-8")
-    except FileNotFoundError:
-        raise NotFoundError(f"no such file: {file}") from None
-    except OSError as error:
-        raise UsageError(f"{file} cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise UsageError(f"{file} is not UTF-8 text") from None
 
 
 def _asked() -> list[RecoveryCode]:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Optional
 
 from common.erasure import ErasureCode
+from common.errors import TesseraError
 from common.home import ClientIdentity
 from common.link.link import Link
 from common.link.questions import list_devices, list_encodings
+from common.program import complain
 from common.protocol.identifiers import owner_id
 from common.protocol.messages import EncodingAt
 from common.vault.folder import VaultFolder
@@ -55,6 +57,27 @@ class Session:
     def absent(self, encodings: Sequence[EncodingAt]) -> list[str]:
         """The names of the devices that hold a share of these and are not connected."""
         return sorted({self.name_of(s.device_id) for e in encodings for s in e.shares if not s.alive})
+
+
+async def change_each(
+    images: Sequence[Held], change: Callable[[Held], Awaitable[list[str]]], done: str, not_yet: str
+) -> int:
+    """Change images one after the other, with a line for each that is; the exit code, that of the first failure.
+
+    `change` gives the names of the devices that it did not reach; `not_yet` says what becomes of these.
+    """
+    exit_code = 0
+    for image in images:
+        try:
+            away = await change(image)
+        except TesseraError as error:
+            complain(f"admin: {image.sha256}: {error}")
+            exit_code = exit_code or error.exit_code
+            continue
+        print(f"{image.sha256}  {done}")
+        if away:
+            complain(f"{', '.join(away)}: {not_yet}")
+    return exit_code
 
 
 class VaultWork:

@@ -15,7 +15,7 @@ from typing import Callable, Optional
 
 import msgspec
 
-from admin.session import Session, VaultWork
+from admin.session import Session, VaultWork, change_each
 from common.errors import NotEnoughError, NotFoundError, RefusedError, TesseraError, UsageError
 from common.link.link import run_with_link
 from common.program import complain
@@ -71,19 +71,13 @@ class Sharing(VaultWork):
         return exit_code
 
     async def _change(self, hashes: Sequence[str], change: Change, done: str) -> int:
-        exit_code = 0
         async with self.session() as session:
-            for image in await session.images(hashes):
-                try:
-                    away = await _change_image(session, image, change)
-                except TesseraError as error:
-                    complain(f"admin: {image.sha256}: {error}")
-                    exit_code = exit_code or error.exit_code
-                    continue
-                print(f"{image.sha256}  {done}")
-                if away:
-                    complain(f"{', '.join(away)}: not reached; it is changed there when they come back")
-        return exit_code
+            return await change_each(
+                await session.images(hashes),
+                lambda image: _change_image(session, image, change),
+                done,
+                "not reached; it is changed there when they come back",
+            )
 
 
 async def _change_image(session: Session, image: Held, change: Change) -> list[str]:

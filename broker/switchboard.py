@@ -158,6 +158,9 @@ class Switchboard:
     def _refuse_credit(self, session: Session, envelope: Envelope, why: str, now: float) -> list[Outgoing]:
         return [refuse(session, envelope, Code.MALFORMED, why), *self._strike(session, why, now)]
 
+    def _is_admin(self, session: Session) -> bool:
+        return self._desk.standing_of(session.public_key) is Standing.ADMIN
+
     def _is_retired(self, session: Session) -> bool:
         return session.owner is not None and self._desk.has_retired(session.owner)
 
@@ -200,10 +203,9 @@ class Switchboard:
     ) -> Answered:
         """The answer to a client that said hello."""
         desk, steward, owner = self._desk, self._steward, session.owner or b""
-        is_admin = desk.standing_of(session.public_key) is Standing.ADMIN
         for_all: dict[Operation, tuple[type[Message], Callable[[Any], Answered]]] = {
             Operation.STATUS: (Empty, lambda _: desk.status(steward.left_on, now)),
-            Operation.HEALTH: (Empty, lambda _: answers.health(steward, None if is_admin else owner)),
+            Operation.HEALTH: (Empty, lambda _: answers.health(steward, None if self._is_admin(session) else owner)),
             Operation.RETIRE: (Retire, lambda header: (self._retiring.retire(header), None)),
             Operation.REBALANCE: (Empty, lambda _: answers.rebalance(steward)),
         }

@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Callable
 
-from common.errors import IntegrityError, UsageError
+from common.errors import IntegrityError, NotFoundError, UsageError
 
 _PIECE = 1 << 16  # bytes
 _SHARING_RETRIES = 20
@@ -155,3 +155,16 @@ def read_limited(path: Path, limit: int) -> bytes:
     if len(content) > limit:
         raise IntegrityError(f"{path} is larger than {limit} bytes, so it is not what it should be")
     return bytes(content)
+
+
+@contextlib.contextmanager
+def reading_text(name: object) -> Iterator[None]:
+    """Around reading text from a file that a person named: NotFoundError or UsageError where that cannot be done."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise NotFoundError(f"no such file: {name}") from None
+    except OSError as error:
+        raise UsageError(f"{name} cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise UsageError(f"{name} is not UTF-8 text") from None

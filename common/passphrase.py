@@ -19,8 +19,8 @@ import unicodedata
 from pathlib import Path
 from typing import Optional
 
-from common.errors import NotFoundError, RefusedError, UsageError
-from common.files import read_limited
+from common.errors import RefusedError, UsageError
+from common.files import read_limited, reading_text
 from common.home import home
 from common.system_keyring import remembered
 
@@ -76,12 +76,6 @@ def check_new_passphrase(passphrase: str) -> None:
 
 def _from_file(file: Path) -> str:
     """A file's content; one line ending at its end is not part of the passphrase."""
-    try:
+    with reading_text(file):
         text = read_limited(file, _MAX_FILE).decode("utf-8")
-    except FileNotFoundError:
-        raise NotFoundError(f"no such file: {file}") from None
-    except OSError as error:
-        raise UsageError(f"{file} cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise UsageError(f"{file} is not UTF-8 text") from None
     return text[: -len("\r\n")] if text.endswith("\r\n") else text[:-1] if text.endswith("\n") else text
