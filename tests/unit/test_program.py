@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Callable, Optional
+from typing import IO, Callable, Optional, Union
 
 import pytest
 import typer
@@ -277,13 +277,15 @@ run(commands, "tiny")
 """
 
 
-def start(*arguments: str) -> subprocess.Popen[bytes]:
+def start(
+    *arguments: str, before: str = "", stdout: Union[int, IO[bytes]] = subprocess.PIPE
+) -> subprocess.Popen[bytes]:
     # As in most locales, and unlike in C: what cannot be encoded is an error.
     environment = {**os.environ, "PYTHONPATH": os.fspath(ROOT), "PYTHONIOENCODING": "utf-8:strict"}
     return subprocess.Popen(
-        [sys.executable, "-c", SCRIPT, *arguments],
+        [sys.executable, "-c", before + SCRIPT, *arguments],
         env=environment,
-        stdout=subprocess.PIPE,
+        stdout=stdout,
         stderr=subprocess.PIPE,
     )
 
@@ -315,6 +317,23 @@ def test_a_reader_that_goes_away_is_no_fault_to_report() -> None:
     process.stderr.close()
     assert process.wait(60) == 1
     assert err.splitlines() == [b"tiny: careful"]
+
+
+@pytest.mark.parametrize("arguments", [[], ["--fail"], ["--unknown"]])
+def test_a_program_that_has_said_its_last_word_ends_whatever_of_it_would_not(arguments: list[str]) -> None:
+    """Seen on CPython 3.13.0: its end hung."""
+    process = start(*arguments, before="import atexit, threading; atexit.register(threading.Event().wait)")
+    process.communicate(timeout=60)
+    assert process.returncode == {"": 0, "--fail": 1, "--unknown": 2}["".join(arguments)]
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="this system has no such device")
+def test_results_that_could_not_be_written_are_an_error() -> None:
+    with open("/dev/full", "wb") as full:
+        process = start(stdout=full)
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert b"No space left" in err
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="names are Unicode there")
