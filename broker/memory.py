@@ -12,6 +12,7 @@ What of it there is: on Linux both; on Windows the watch alone; elsewhere none t
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import threading
@@ -19,6 +20,8 @@ from pathlib import Path
 from typing import Callable, NamedTuple, Optional
 
 from common.errors import TesseraError
+
+log = logging.getLogger(__name__)
 
 _LOOK_EVERY = 0.05  # seconds; at loopback's speed some 50 MB come in such a time
 _STATM = Path("/proc/self/statm")
@@ -57,7 +60,14 @@ def watch_memory(
 
     def watch() -> None:
         while not stopping.wait(_LOOK_EVERY):
-            now = asked()
+            try:
+                now = asked()
+            except (MemoryError, OSError) as error:
+                # What the system refuses this process by now, it will refuse the others of its threads as well.
+                exceeded.set()
+                stopping.set()
+                log.warning("cannot look at what is in memory: %s", type(error).__name__)
+                return
             if now is None:
                 return
             if is_too_much(most, now):
@@ -110,10 +120,11 @@ else:
     import resource
 
     def in_use() -> Optional[InUse]:
-        """What this process has in memory; None where the system has no /proc."""
+        """What this process has in memory; None where the system has no /proc. MemoryError or OSError where the
+        system refuses what it takes to look."""
         try:
             pages = _STATM.read_text().split()
-        except OSError:
+        except FileNotFoundError:
             return None
         size = os.sysconf("SC_PAGE_SIZE")
         return InUse(int(pages[1]) * size, int(pages[5]) * size)

@@ -63,3 +63,4 @@ fi
 
 check "cluster tests" "$python" -m pytest -n "$cluster_processes" --dist loadfile tests/cluster
 check "faults" "$python" -m pytest -n "$cluster_processes" --dist loadfile tests/faults
+check "hostile peers" "$python" -m pytest -n "$cluster_processes" --dist loadfile tests/hostile

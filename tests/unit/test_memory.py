@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import subprocess
 import sys
 import threading
@@ -32,6 +33,19 @@ def test_a_process_that_grows_too_large_is_told_to_stop_and_knows_why() -> None:
     sizes = iter([100, 200, 337])
     stopping = threading.Event()
     exceeded = watch_memory(384 * MIB, stopping, lambda: InUse(next(sizes) * MIB, 0))
+    assert stopping.wait(PATIENCE)
+    assert exceeded.is_set()
+
+
+@pytest.mark.parametrize("refusal", [MemoryError(), OSError(errno.ENOMEM, "no memory")])
+def test_a_process_that_is_refused_the_memory_to_look_ends_as_one_that_has_too_much(refusal: Exception) -> None:
+    """Seen in a broker that a message without end had brought to its RLIMIT_DATA: nobody watched it any more."""
+
+    def look() -> InUse:
+        raise refusal
+
+    stopping = threading.Event()
+    exceeded = watch_memory(384 * MIB, stopping, look)
     assert stopping.wait(PATIENCE)
     assert exceeded.is_set()
 
