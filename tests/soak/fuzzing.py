@@ -134,6 +134,7 @@ def _without_admission(drawn: random.Random, cluster: SoakCluster) -> int:
             null = context.socket(zmq.DEALER)
             null.connect(f"tcp://{HOST}:{port}")
             for uninvited in (stranger.socket, null):
+                uninvited.linger = 0  # what nobody takes would keep the context from ending
                 with contextlib.suppress(zmq.Again):
                     uninvited.send_multipart(message(drawn, Operation.HELLO, Kind.REQUEST, BROKER), zmq.NOBLOCK)
             with contextlib.suppress(OSError), socket.create_connection((HOST, port), timeout=5) as raw:
