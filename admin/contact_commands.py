@@ -13,7 +13,7 @@ from common.home import client_identity, home
 from common.passphrase import read_passphrase
 from common.program import application, complain
 from common.vault.contact_card import card_of, decode_card
-from common.vault.contacts import Contacts
+from common.vault.contacts import Contacts, open_contacts
 from common.vault.folder import VaultFolder
 
 contacts = application("Contact cards: your own, and those of people whom you share with or store for.")
@@ -75,8 +75,4 @@ def unshare(hashes: list[str] = _HASHES, with_: str = _WITH, passphrase_file: Op
 
 
 def _contacts(passphrase_file: Optional[Path]) -> Contacts:
-    """Under the vault where there is one here."""
-    vault = VaultFolder(home())
-    if not vault.key_path.exists():
-        return Contacts(home(), None)
-    return Contacts(home(), vault.unlock(read_passphrase(passphrase_file)))
+    return open_contacts(home(), lambda: read_passphrase(passphrase_file))

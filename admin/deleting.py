@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Callable, Optional
 
+from admin.ownership import delete_capability, is_own
 from admin.session import Session, VaultWork, change_each
 from common.errors import NotFoundError, RefusedError, TesseraError, UnreachableError, UsageError
 from common.link.declined import DeclinedError
@@ -99,7 +100,7 @@ def _question(count: int, trash_days: int) -> str:
 
 async def _delete_image(session: Session, image: Held, trash_days: int) -> list[str]:
     """Delete all encodings of an image; the names of devices that hold a share and could not be told yet."""
-    own = [encoding for encoding in image.encodings if not _is_shared(session, image, encoding)]
+    own = [e for e in image.encodings if is_own(session.key, e, session.mapping_of(image, e))]
     if not own:
         raise RefusedError(
             "it is another vault's, shared with this one; only its owner can delete it",
@@ -115,18 +116,9 @@ async def _delete_image(session: Session, image: Held, trash_days: int) -> list[
     return session.absent(own)
 
 
-def _is_shared(session: Session, image: Held, encoding: EncodingAt) -> bool:
-    """Whether an encoding is another vault's. One that was left for this vault came with the right to delete it."""
-    mapping = session.mappings.kept(encoding) or image.mapping
-    own_name = session.key.object_id(mapping.image_sha256)
-    return encoding.object_id != own_name and mapping.delete_capability is None
-
-
 def _capability(session: Session, object_id: bytes, encoding_id: bytes) -> bytes:
-    """The right to delete: told by the mapping where another left the image for this vault, else derived."""
     mapping = session.vault.mapping(session.key, object_id, encoding_id)
-    told = None if mapping is None else mapping.delete_capability
-    return told or session.key.delete_capability(object_id, encoding_id)
+    return delete_capability(session.key, mapping, object_id, encoding_id)
 
 
 async def _delete_on(session: Session, encoding: EncodingAt, device: bytes, trash_days: int) -> bool:

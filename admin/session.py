@@ -17,6 +17,7 @@ from common.protocol.identifiers import owner_id
 from common.protocol.messages import EncodingAt
 from common.vault.folder import VaultFolder
 from common.vault.keys import VaultKey
+from common.vault.mapping import Mapping
 from consumer.asking import Devices
 from consumer.holdings import Held, Mappings, check_hash, combine, find
 
@@ -46,6 +47,10 @@ class Session:
             self.unreadable = holdings.unreadable
             return holdings.images
         return [find(text, holdings) for text in wanted]
+
+    def mapping_of(self, image: Held, encoding: EncodingAt) -> Mapping:
+        """The mapping of one of an image's encodings; that of another one where it is not to be had."""
+        return self.mappings.kept(encoding) or image.mapping
 
     def unit(self, k: int, n: int) -> int:
         """The erasure code's smallest step in bytes."""

@@ -248,12 +248,16 @@ class LocalCluster:
         require_success("broker", result)
         return result.stdout.strip()
 
-    def add_client(self, name: str, passphrase: str, role: str = "client") -> dict[str, str]:
-        """Admit a client or "admin" with a vault of its own, its home the folder ``name``; returns its environment."""
+    def add_client(self, name: str, passphrase: str | None, role: str = "client") -> dict[str, str]:
+        """Admit a client or "admin", its home the folder ``name``; returns its environment.
+
+        With a vault of its own under ``passphrase``, or, as a camera has none, without.
+        """
         environment = self._environment_of(name, passphrase)
         joining = {**environment, "TESSERA_JOIN": self.invite(role)}
         require_success("admin", self.run("admin", "join", environment=joining, timeout=60))
-        require_success("admin", self.run("admin", "vault", "create", environment=environment, timeout=60))
+        if passphrase is not None:
+            require_success("admin", self.run("admin", "vault", "create", environment=environment, timeout=60))
         return environment
 
     def status(self, broker: int | None = None) -> dict[str, Any]:

@@ -1,8 +1,9 @@
 """The journal of one put, as the put sees it: what is written ahead, and what becomes of it in the end.
 
-A put goes on without a journal where there can be none: stdin, a small file, another producer that stores the same
-file, a disk that is full. Then it cannot be resumed, and everything here does nothing. A journal whose disk refused in
-the middle is removed at once, durably: it must not tell less than what has left the process.
+A put goes on without a journal where there can be none: stdin, a small file, an image for another's vault, another
+producer that stores the same file, a disk that is full. Then it cannot be resumed, and everything here does nothing. A
+journal whose disk refused in the middle is removed at once, durably: it must not tell less than what has left the
+process.
 """
 
 from __future__ import annotations
@@ -26,9 +27,9 @@ class WriteAhead:
         self._session = session
         self._source = source
         self._journal: Optional[Journal] = None
-        if wanted and source.path is not None:
+        if wanted and session.own is not None and source.path is not None:
             try:
-                self._journal = session.journals.open(source.path)
+                self._journal = session.own.journals.open(source.path)
             except OSError as error:
                 self._complain(error)
         self.begun: Optional[Begun] = None if self._journal is None else self._journal.begun
@@ -115,6 +116,5 @@ class WriteAhead:
                 journal.remove()
             except OSError as error:
                 raise TesseraError(
-                    f"{self._source.shown}: its journal in {self._session.journals.folder} cannot be removed: "
-                    f"{error.strerror}"
+                    f"{self._source.shown}: its journal {journal.path} cannot be removed: {error.strerror}"
                 ) from None

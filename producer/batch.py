@@ -134,7 +134,7 @@ def _encode(session: Session, images: Iterable[_Image], buffer: Bytes) -> None:
         image.encoded = image.encoding.encode(0, image.content, True, buffer[offset : offset + room])
         offset += room
         about = Image(image.sha256, len(image.content), image.source.name, image.picture, int(time.time()))
-        image.conclusion = image.encoding.conclude(session.key, about)
+        image.conclusion = image.encoding.conclude(session.owner, about)
 
 
 # --- send → commit

@@ -31,6 +31,9 @@ def store(
         envvar="TESSERA_IMAGES_ONLY",
         help="Skip files that are no image, instead of storing them too.",
     ),
+    for_: Optional[str] = typer.Option(
+        None, "--for", envvar="TESSERA_FOR", help="Store for a contact, who alone can restore it then."
+    ),
     passphrase_file: Optional[Path] = typer.Option(
         None, envvar="TESSERA_PASSPHRASE_FILE", help="File that holds the vault's passphrase."
     ),
@@ -40,9 +43,14 @@ def store(
         raise UsageError("stdin can be stored only once")
     sources = list(find_sources(images, name))
     identity = client_identity()
-    from producer.work import Work  # what stores pulls in numpy and more, which --help needs not
+    from producer.work import Work, other_vault, own_vault  # these pull in numpy and more, which --help needs not
 
-    work = Work(identity, home(), read_passphrase(passphrase_file))
+    if for_ is not None:
+        contact, ask = for_, lambda: read_passphrase(passphrase_file)
+        work = Work(identity, lambda: other_vault(home(), contact, ask))
+    else:
+        passphrase = read_passphrase(passphrase_file)
+        work = Work(identity, lambda: own_vault(home(), passphrase))
     return work.store(sources, k, n, images_only, _Report(as_json))
 
 

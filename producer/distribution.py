@@ -100,10 +100,13 @@ class Distribution:
         lacking: Code,
         name_of: Callable[[bytes], str],
         on_move: Callable[[int, bytes], None] = lambda share, device: None,
+        *,
+        may_read: bool = True,
     ) -> None:
         """`places`: a device for each share; those for which there is none begin as lost, for want of `lacking`.
 
-        `on_move` is told of a lost share and the device that it goes to, before anything is sent there.
+        `on_move` is told of a lost share and the device that it goes to, before anything is sent there. `may_read`:
+        what was sent may be read back, without which a lost share cannot move; the steward makes it anew later.
         """
         self._link = link
         self._code = code
@@ -111,6 +114,7 @@ class Distribution:
         self._encoding_id = encoding_id
         self._name_of = name_of
         self._on_move = on_move
+        self._may_read = may_read
         self._tried: set[bytes] = {device for device in places if device is not None}
         self.shares = [SentShare(index, device, lacking) for index, device in enumerate(places)]
 
@@ -170,7 +174,7 @@ class Distribution:
         """Give lost shares to other devices, as far as there are any, and rebuild there what they had."""
         for _ in range(_MAX_MOVES):
             lost = self.lost
-            if not lost or self.count(ShareState.OPEN, ShareState.COMMITTED) < self._code.k:
+            if not lost or not self._may_read or self.count(ShareState.OPEN, ShareState.COMMITTED) < self._code.k:
                 return
             places = await find_places(self._link, [self._encoding_id], len(lost), recipe.share_bytes, self._tried)
             devices = places.devices[0]

@@ -22,9 +22,9 @@ from common.protocol.identifiers import DIGEST_SIZE, IDENTIFIER_SIZE
 from common.recipe import Recipe, digest
 from common.slicing import Slicing
 from common.vault.journal import Beginning, Begun, Origin, Segment, new_beginning
-from common.vault.keys import VaultKey
-from common.vault.mapping import MAX_NAME, MAX_SEALED_MAPPING, Mapping, seal_mapping
+from common.vault.mapping import MAX_NAME, MAX_SEALED_MAPPING, Mapping
 from common.vault.sealing import DataKey, ResumedSealer, SegmentSealer
+from producer.owner import Owner, SealedMapping
 from producer.picture import Picture
 
 Bytes = NDArray[np.uint8]
@@ -111,7 +111,7 @@ class Encoding:
         full, last = self._slicing.block_size, self._last_block_length
         return Recipe(self.encoding_id, self.k, self.n, full, last, bytes(self._digests))
 
-    def conclude(self, key: VaultKey, image: Image) -> Conclusion:
+    def conclude(self, owner: Owner, image: Image) -> Conclusion:
         """Recipe and sealed mapping, as they are committed beside every share."""
         recipe = self.recipe()
         mapping = Mapping(
@@ -130,21 +130,17 @@ class Encoding:
             thumbnail=image.picture.thumbnail,
             stored_at=image.stored_at,
         )
-        sealed = seal_mapping(key, mapping, key.object_id(image.sha256), self.encoding_id)
-        return self.conclude_as(key, image.sha256, sealed)
+        return self.conclude_with(owner.seal(mapping, self.encoding_id))
 
-    def conclude_as(self, key: VaultKey, sha256: bytes, sealed_mapping: bytes) -> Conclusion:
+    def conclude_with(self, sealed: SealedMapping) -> Conclusion:
         """The same with the mapping of an attempt that was interrupted while it was committed."""
-        object_id = key.object_id(sha256)
-        delete_hash = key.delete_hash(object_id, self.encoding_id)
-        commitment = pack(Commitment(object_id, self.recipe().encode(), sealed_mapping, delete_hash))
-        return Conclusion(object_id, sealed_mapping, commitment)
+        recipe = self.recipe().encode()
+        return Conclusion(sealed, pack(Commitment(sealed.object_id, recipe, sealed.mapping, sealed.delete_hash)))
 
 
 @dataclass(frozen=True)
 class Conclusion:
-    object_id: bytes
-    mapping: bytes  # sealed
+    sealed: SealedMapping
     commitment: bytes  # packed
 
 

@@ -1,4 +1,4 @@
-"""What all images of one run share: the link, the vault, the code, the buffers, and what is known to be stored."""
+"""What all images of one run share: the link, their owner, the code, the buffers, and what is known to be stored."""
 
 from __future__ import annotations
 
@@ -14,16 +14,13 @@ import numpy as np
 from common.erasure import ErasureCode
 from common.link.link import Link
 from common.link.questions import FoundPlaces, find_places, locate
-from common.program import complain
 from common.protocol.messages import Device, EncodingAt, shares_at_hand
 from common.slicing import Slicing, block_size_for
-from common.vault.folder import VaultFolder
-from common.vault.journal import Journals
-from common.vault.keys import VaultKey
 from common.vault.mapping import MAX_THUMBNAIL
-from common.vault.seen import SeenFiles, Stamp
+from common.vault.seen import Stamp
 from producer.encoding import Bytes, Conclusion
 from producer.outcome import StoredImage, shares_needed
+from producer.owner import Owner, OwnVault
 from producer.picture import Picture
 from producer.sources import Source
 from producer.threads import Threads
@@ -72,8 +69,7 @@ class Session:
     def __init__(
         self,
         link: Link,
-        vault: VaultFolder,
-        key: VaultKey,
+        owner: Owner,
         k: int,
         n: int,
         devices: Sequence[Device],
@@ -88,15 +84,13 @@ class Session:
         `required`: k and n as far as the user gave them. Where not, an interrupted put keeps to those that it had.
         """
         self.link = link
-        self.key = key
+        self.owner = owner
+        self.own = owner if isinstance(owner, OwnVault) else None  # what can be asked and remembered for it only
         self._codings = {(k, n): coding_of(k, n)}
         self.coding = self._codings[k, n]
         self._required = required
-        self.journals = Journals(vault.folder, key)
         self.images_only = images_only
         self.progress = progress
-        self._vault = vault
-        self._seen = SeenFiles(vault.folder, key)
         self._names: dict[bytes, str] = {device.device_id: device.name for device in devices}
         self._viewer = viewer
         self._looking = asyncio.Lock()
@@ -137,10 +131,8 @@ class Session:
     def close(self) -> None:
         """To be called once, when all is stored or given up."""
         self._threads.close()
-        try:
-            self._seen.save()
-        except OSError as error:
-            complain(f"the index of files seen could not be kept: {error.strerror}; they will be read again")
+        if self.own is not None:
+            self.own.save()
 
     # --- asking
 
@@ -150,8 +142,13 @@ class Session:
         return await find_places(self.link, encoding_ids, self.code.n, share_bytes, exclude)
 
     async def stored_encodings(self, sha256s: Sequence[bytes]) -> dict[bytes, EncodingAt]:
-        """SHA-256 → an encoding with enough shares at hand to count as stored; those without are left out."""
-        by_object = {self.key.object_id(sha256): sha256 for sha256 in sha256s}
+        """SHA-256 → an encoding with enough shares at hand to count as stored; those without are left out.
+
+        Of another's vault nothing can be asked: then there are none.
+        """
+        if self.own is None:
+            return {}
+        by_object = {self.own.object_id(sha256): sha256 for sha256 in sha256s}
         found, _ = await locate(self.link, list(by_object))
         return {
             by_object[object_id]: encoding
@@ -177,17 +174,14 @@ class Session:
 
     def seen(self, stamp: Optional[Stamp]) -> bytes:
         """The SHA-256 of a file seen before; empty where it was not."""
-        return b"" if stamp is None else self._seen.sha256_of(stamp)
+        return b"" if self.own is None else self.own.seen(stamp)
 
     def remember(self, stamp: Optional[Stamp], sha256: bytes) -> None:
-        if stamp is not None:
-            self._seen.add(stamp, sha256)
+        if self.own is not None:
+            self.own.remember(stamp, sha256)
 
     def keep(self, conclusion: Conclusion, encoding_id: bytes, stamp: Optional[Stamp], sha256: bytes) -> None:
         """What this machine keeps of an image that was stored."""
-        try:
-            self._vault.keep_mapping(conclusion.object_id, encoding_id, conclusion.mapping)
-        except OSError as error:
-            # The image is stored, and its mapping beside every share: what failed is a copy that saves asking.
-            complain(f"the mapping could not be kept on this machine: {error.strerror}")
-        self.remember(stamp, sha256)
+        if self.own is not None:
+            self.own.keep_mapping(conclusion.sealed, encoding_id)
+            self.own.remember(stamp, sha256)

@@ -6,7 +6,8 @@ and sent; sent segments are kept until their blocks are acknowledged. So memory 
 Files of up to 64 MiB are hashed first, so that one that is stored already costs no traffic; longer ones are hashed
 while they are sent, and the object id is needed only at commit. These keep a journal (`ahead`), and a put of one that
 was interrupted goes on where it stopped: the file is read from its start, since its hash is needed, and what the
-devices have already is neither sealed nor sent again. What fits no more begins anew under another key.
+devices have already is neither sealed nor sent again. What fits no more begins anew under another key. For another's
+vault none of this holds: nothing can be asked of it, and nothing is kept of what was sealed for it.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ async def store_stream(session: Session, source: Source) -> Outcome:
     started = time.monotonic()
     expected: Optional[bytes] = None
     size = source.size or 0
-    if source.path is not None and size <= HASH_FIRST:
+    if session.own is not None and source.path is not None and size <= HASH_FIRST:
         sha256, stamp = await session.in_thread(hash_file, source)
         stored = await session.find_stored(source, sha256, size, started)
         if stored is not None:
@@ -141,6 +142,7 @@ class _StreamedPut:
             lacking,
             session.name_of,
             self._ahead.moved,
+            may_read=session.own is not None,
         )
 
     async def _open(self, distribution: Distribution, reader: Reader, share_bytes: int) -> None:
@@ -289,12 +291,13 @@ class _StreamedPut:
 
     async def _conclude(self, sha256: bytes, size: int) -> Conclusion:
         """Recipe and mapping: those of the earlier run, where it was interrupted while it committed."""
-        key, ending = self._session.key, self._begun.ending if self._begun is not None else None
-        if ending is not None:
+        own, ending = self._session.own, self._begun.ending if self._begun is not None else None
+        if own is not None and ending is not None:
             if ending.sha256 != sha256:
                 raise OutdatedError("the file is not what it was when it was interrupted")
-            return self._encoding.conclude_as(key, sha256, ending.mapping)
+            sealed = own.sealed_before(sha256, self._encoding.encoding_id, ending.mapping)
+            return self._encoding.conclude_with(sealed)
         image = Image(sha256, size, self._source.name, self._picture, int(time.time()))
-        conclusion = self._encoding.conclude(key, image)
-        await self._ahead.ending(sha256, conclusion.mapping)
+        conclusion = self._encoding.conclude(self._session.owner, image)
+        await self._ahead.ending(sha256, conclusion.sealed.mapping)
         return conclusion

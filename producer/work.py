@@ -1,4 +1,4 @@
-"""One run of the producer: unlock the vault, connect, choose k and n, store, report."""
+"""One run of the producer: find out for whom, connect, choose k and n, store, report."""
 
 from __future__ import annotations
 
@@ -8,13 +8,15 @@ from pathlib import Path
 from typing import Callable, Optional, Protocol
 
 from common.home import ClientIdentity
-from common.link.link import Link, run_with_link
+from common.link.link import run_with_link
 from common.link.questions import settled_devices
 from common.program import complain
 from common.progress import ByteProgress
 from common.redundancy import choose
+from common.vault.contacts import open_contacts
 from common.vault.folder import VaultFolder
 from producer.outcome import Outcome
+from producer.owner import OtherVault, Owner, OwnVault
 from producer.run import store_all
 from producer.session import Session
 from producer.sources import Source
@@ -27,13 +29,23 @@ class Report(Protocol):
     def __call__(self, outcome: Outcome) -> None: ...
 
 
+def own_vault(home: Path, passphrase: str) -> OwnVault:
+    """The vault of this machine, unlocked; RefusedError where the passphrase is wrong."""
+    vault = VaultFolder(home)
+    return OwnVault(vault, vault.unlock(passphrase))
+
+
+def other_vault(home: Path, name: str, passphrase: Callable[[], str]) -> OtherVault:
+    """The vault of a contact; NotFoundError where there is none of this name. See `open_contacts`."""
+    return OtherVault(open_contacts(home, passphrase).card(name))
+
+
 class Work:
-    def __init__(self, identity: ClientIdentity, home: Path, passphrase: str) -> None:
+    def __init__(self, identity: ClientIdentity, find_owner: Callable[[], Owner]) -> None:
         self._identity = identity
-        self._vault = VaultFolder(home)
         self._viewer = Viewer()
         self._viewer.start()  # it is ready when the passphrase is a key
-        self._key = self._vault.unlock(passphrase)
+        self._owner = find_owner()
 
     def store(
         self,
@@ -62,7 +74,7 @@ class Work:
         report: Report,
         progress: Callable[[int], None],
     ) -> None:
-        async with Link(self._identity, self._key.owner_token()) as link:
+        async with self._owner.link(self._identity) as link:
             devices = await settled_devices(link)
             required = (k, n)
             k, n = choose(sum(device.alive for device in devices), k, n)
@@ -70,8 +82,7 @@ class Work:
                 complain(f"warning: {k} of {n}: the loss of a single device loses what is stored now")
             session = Session(
                 link,
-                self._vault,
-                self._key,
+                self._owner,
                 k,
                 n,
                 devices,
@@ -80,7 +91,8 @@ class Work:
                 progress=progress,
                 required=required,
             )
-            session.journals.remove_old(time.time())
+            if session.own is not None:
+                session.own.journals.remove_old(time.time())
             try:
                 async for outcome in store_all(session, sources):
                     report(outcome)

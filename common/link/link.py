@@ -63,10 +63,14 @@ class Reply(Generic[T]):
 class Link:
     """One client's connection to its cluster: to one broker, and to the next where that one is lost."""
 
-    def __init__(self, identity: ClientIdentity, owner_token: Optional[bytes]) -> None:
-        """`owner_token`: the vault's, or None for a client that only looks at the devices."""
+    def __init__(
+        self, identity: ClientIdentity, owner_token: Optional[bytes], *, deposit_token: Optional[bytes] = None
+    ) -> None:
+        """`owner_token`: the vault's. `deposit_token`: that of a vault that is only stored for. None of them for a
+        client that only looks at the devices; never both.
+        """
         self._identity = identity
-        self._owner_token = owner_token
+        self._hello = Hello(PROTOCOL_VERSION, owner_token, deposit_token)
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._prefix = secrets.token_bytes(8)  # with the counter: a request id that nobody else can guess
         self._counter = itertools.count()
@@ -286,8 +290,7 @@ class Link:
     async def _begin_session(self) -> None:
         """Say who we are, then send again all that has no answer yet."""
         try:
-            hello = Hello(PROTOCOL_VERSION, self._owner_token)
-            frames = await self._exchange(Operation.HELLO, hello, None, BROKER, 0)
+            frames = await self._exchange(Operation.HELLO, self._hello, None, BROKER, 0)
             reply = _read_reply(frames, Welcome, BROKER)
             if reply is None:
                 raise UnreachableError(f"the broker at {self.address} is busy")

@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import secrets
 from pathlib import Path
-from typing import Optional
+from typing import Callable, Optional
 
 import msgspec
 from cryptography.exceptions import InvalidTag
@@ -21,12 +21,22 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from common.errors import IntegrityError, NotFoundError, UsageError
 from common.files import locked, read_limited, write_private
 from common.vault.contact_card import MAX_NAME, ContactCard, decode_card
+from common.vault.folder import VaultFolder
 from common.vault.keys import VaultKey, expand
 
 _LABEL = b"tessera/v1/contacts"
 _SALT_SIZE = 32
 _NONCE = bytes(12)
 _MAX_FILE = 1 << 20
+
+
+def open_contacts(home: Path, passphrase: Callable[[], str]) -> Contacts:
+    """The contacts of this machine: under its vault where there is one, whose `passphrase` is asked for then.
+
+    RefusedError where that is wrong.
+    """
+    vault = VaultFolder(home)
+    return Contacts(home, vault.unlock(passphrase()) if vault.key_path.exists() else None)
 
 
 class _Entry(msgspec.Struct):

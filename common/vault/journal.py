@@ -146,7 +146,7 @@ class Journal:
     """One put's journal, open and locked. Chunks are written in one thread at a time; `sync` may run beside."""
 
     def __init__(self, path: Path, key: bytes, file: IO[bytes]) -> None:
-        self._path = path
+        self.path = path
         self._key = key
         self._file = file
         self._binding = path.name.encode()
@@ -163,11 +163,11 @@ class Journal:
         """Start anew, durably. OSError where the disk refuses."""
         self._file.truncate(0)
         self._written = self._synced = self._count = 0
-        self._binding = self._path.name.encode()
+        self._binding = self.path.name.encode()
         self.write(beginning)
         self._binding = beginning.encoding_id
         self.sync()
-        sync_folder(self._path.parent)
+        sync_folder(self.path.parent)
 
     def write(self, chunk: _AnyChunk) -> None:
         """Append a chunk; it counts only once `sync` has returned. OSError where the disk refuses."""
@@ -208,8 +208,8 @@ class Journal:
         """The put is done, or given up. OSError where the disk refuses: it may still be there then."""
         with self._syncing, self._file as file:
             file.truncate(0)
-        self._path.unlink(missing_ok=True)  # closed before, since Windows removes no open file
-        sync_folder(self._path.parent)
+        self.path.unlink(missing_ok=True)  # closed before, since Windows removes no open file
+        sync_folder(self.path.parent)
 
     # --- reading
 

@@ -109,6 +109,12 @@ def make_user(cluster: LocalCluster, tmp_path: Path) -> MakeUser:
 
 
 @pytest.fixture
+def camera(cluster: LocalCluster, tmp_path: Path) -> User:
+    """An admitted machine without a vault."""
+    return User(cluster.add_client(f"{tmp_path.name}-camera", None), tmp_path / "camera")
+
+
+@pytest.fixture
 def user(cluster: LocalCluster, tmp_path: Path) -> User:
     """A user whose vault is empty, at the owner's machine: with its admission, which saves asking for another."""
     home = tmp_path / "home"

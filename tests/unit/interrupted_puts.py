@@ -18,6 +18,7 @@ from consumer.session import Session as ConsumerSession
 from producer import session as session_module
 from producer import stream as stream_module
 from producer.outcome import Outcome, StoredImage
+from producer.owner import OwnVault
 from producer.run import store_all
 from producer.session import Session
 from producer.sources import find_sources
@@ -83,8 +84,7 @@ class Machine:
         devices = self.cluster.as_devices()
         session = Session(
             self.cluster.link,
-            self.vault,
-            KEY,
+            OwnVault(self.vault, KEY),
             *coding,
             devices,
             viewer=Unseeing(),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from pathlib import Path
 
 import msgspec
 import numpy as np
@@ -15,10 +16,12 @@ from common.protocol.device_messages import Commitment
 from common.protocol.messages import EncodingAt, ShareAt
 from common.recipe import Recipe
 from common.slicing import Slicing
+from common.vault.folder import VaultFolder
 from common.vault.keys import VaultKey
 from common.vault.mapping import Mapping
 from common.vault.trust import TrustedImage
 from producer.encoding import Encoding, Image
+from producer.owner import OwnVault
 from producer.picture import Picture
 from producer.viewing import Viewer
 
@@ -105,7 +108,8 @@ def encode(content: bytes, k: int = 2, n: int = 4, units: int = 2, key: VaultKey
         encoded = encoding.encode(segment, plaintext, segment == count - 1, buffer)
         blocks.append([block.tobytes() for block in encoded.blocks])
     image = Image(hashlib.sha256(content).digest(), len(content), "写真.png", Picture(), 1_700_000_000)
-    commitment = unpack(encoding.conclude(key, image).commitment, Commitment)
+    owner = OwnVault(VaultFolder(Path("a home that is never made")), key)
+    commitment = unpack(encoding.conclude(owner, image).commitment, Commitment)
     return EncodedImage(content, code, slicing, blocks, encoding.recipe(), commitment)
 
 

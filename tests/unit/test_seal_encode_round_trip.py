@@ -28,6 +28,7 @@ from consumer.restoring import Restoring
 from consumer.session import Restored, restore_all
 from consumer.session import Session as ConsumerSession
 from producer.outcome import FailedImage, Outcome, SkippedFile, StoredImage
+from producer.owner import OwnVault
 from producer.run import store_all
 from producer.session import Session as ProducerSession
 from producer.sources import find_sources
@@ -136,8 +137,7 @@ class Home:
         link, devices = self.cluster.link, self.cluster.as_devices()
         session = ProducerSession(
             link,
-            self.vault,
-            KEY,
+            OwnVault(self.vault, KEY),
             self.k,
             self.n,
             devices,

@@ -1,0 +1,120 @@
+"""What lies beside all shares of an encoding is written anew: for others to read it too, or under another vault key.
+
+The owner's own mapping tells with whom an encoding is shared and of which revision it is; so any machine with the vault
+can go on from there. To change it, the mapping of the highest revision is taken that any device has, the next one is
+sealed for the owner and, to their cards, for all who may read; each device that is shown the delete capability puts
+these in the place of what it has. Devices that are away now get them from the steward when they come back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import Optional
+
+import msgspec
+
+from admin.ownership import delete_capability
+from admin.session import Session
+from common.errors import NotEnoughError, TesseraError
+from common.program import complain
+from common.protocol.codec import pack
+from common.protocol.device_messages import Amend, Commitment, ShareName
+from common.protocol.envelope import Operation
+from common.protocol.identifiers import DIGEST_SIZE
+from common.protocol.messages import Acknowledged, EncodingAt, shares_at_hand
+from common.recipe import Recipe
+from common.slicing import block_size_for
+from common.vault.contact_card import ContactCard, pack_cards, unpack_cards
+from common.vault.granting import grant_to, open_any
+from common.vault.mapping import MAX_SEALED_MAPPING, Mapping, seal_mapping
+from common.vault.trust import TrustedImage
+
+_PATIENCE = 20.0  # seconds for one device
+_RECIPE_FRAME = 256  # bytes of a recipe beside its digests
+
+
+@dataclass(frozen=True)
+class Current:
+    """What holds of an encoding now, by the highest revision that a device has."""
+
+    mapping: Mapping
+    recipe: Recipe
+
+    @property
+    def revision(self) -> int:
+        return self.mapping.revision or 1
+
+    @property
+    def cards(self) -> list[ContactCard]:
+        """Those whom it is shared with."""
+        return [] if self.mapping.shared_with is None else unpack_cards(self.mapping.shared_with)
+
+
+async def find_current(session: Session, encoding: EncodingAt) -> Current:
+    """NotEnoughError where no device has a good mapping and recipe."""
+    holders = [(share, devices[0]) for share, devices in shares_at_hand(encoding).items()]
+    answers = await asyncio.gather(*(_describe(session, encoding, *holder) for holder in holders))
+    known = [answer for answer in answers if answer is not None]
+    if not known:
+        raise NotEnoughError("no connected device has a good mapping of it")
+    return max(known, key=lambda current: current.revision)
+
+
+async def _describe(session: Session, encoding: EncodingAt, share: int, device: bytes) -> Optional[Current]:
+    segments = encoding.share_bytes // block_size_for(encoding.n) + 1
+    limit = MAX_SEALED_MAPPING + segments * encoding.n * DIGEST_SIZE + _RECIPE_FRAME
+    name = ShareName(encoding.encoding_id, share)
+    try:
+        described = await session.devices.description(device, name, limit, with_recipe=True)
+        mapping = open_any(session.key, described.mapping, encoding.object_id, encoding.encoding_id)
+        image = TrustedImage(mapping, encoding.encoding_id)
+        return Current(mapping, image.accept_recipe(described.recipe, session.unit(mapping.k, mapping.n)))
+    except TesseraError:
+        return None
+
+
+async def amend(
+    session: Session, encoding: EncodingAt, current: Current, cards: list[ContactCard], heir: Optional[Session] = None
+) -> list[str]:
+    """Have all connected devices take the next revision, shared with `cards`; the names of those that did not.
+
+    `heir`: the session of the vault that it belongs to from then on; this one where there is none. What another had
+    left for this vault becomes as if the vault had stored it itself. NotEnoughError where fewer than k devices took
+    it: then it does not hold yet.
+    """
+    taker = heir or session
+    object_id, encoding_id = taker.key.object_id(current.mapping.image_sha256), encoding.encoding_id
+    revision = current.revision + 1
+    mapping = msgspec.structs.replace(
+        current.mapping,
+        delete_capability=None,
+        revision=revision,
+        shared_with=pack_cards(cards) if cards else None,
+    )
+    sealed = seal_mapping(taker.key, mapping, object_id, encoding_id)
+    grants = [grant_to(card, mapping, encoding_id) for card in cards]
+    delete_hash = taker.key.delete_hash(object_id, encoding_id)
+    commitment = Commitment(object_id, current.recipe.encode(), sealed, delete_hash, revision, grants)
+    capability = delete_capability(session.key, current.mapping, encoding.object_id, encoding_id)
+    request, payload = Amend(encoding_id, capability, revision), pack(commitment)
+
+    async def tell(device: bytes) -> bool:
+        try:
+            await taker.link.request(
+                Operation.AMEND, request, Acknowledged, device=device, payload=payload, patience=_PATIENCE
+            )
+        except TesseraError as error:
+            complain(f"{session.name_of(device)}: {error}")
+            return False
+        return True
+
+    devices = sorted({share.device_id for share in encoding.shares if share.alive})
+    told = await asyncio.gather(*(tell(device) for device in devices))
+    if sum(told) < current.mapping.k:
+        raise NotEnoughError(
+            f"{sum(told)} devices took the change and {current.mapping.k} are needed for it to hold",
+            advice="run it again when more devices are connected",
+        )
+    taker.vault.keep_mapping(object_id, encoding_id, sealed)
+    return [session.name_of(device) for device, took in zip(devices, told) if not took]
