@@ -9,6 +9,7 @@ these in the place of what it has. Devices that are away now get them from the s
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Optional
 
@@ -74,17 +75,29 @@ async def _describe(session: Session, encoding: EncodingAt, share: int, device: 
         return None
 
 
-async def amend(
-    session: Session, encoding: EncodingAt, current: Current, cards: list[ContactCard], heir: Optional[Session] = None
-) -> list[str]:
-    """Have all connected devices take the next revision, shared with `cards`; the names of those that did not.
+@dataclass(frozen=True)
+class Right:
+    """What some devices have to be shown before they change an encoding."""
 
-    `heir`: the session of the vault that it belongs to from then on; this one where there is none. What another had
-    left for this vault becomes as if the vault had stored it itself. NotEnoughError where fewer than k devices took
-    it: then it does not hold yet.
+    devices: list[bytes]
+    capability: bytes
+
+
+def right_to(session: Session, encoding: EncodingAt, mapping: Mapping) -> Right:
+    """The right to an encoding of this session's vault, at the connected devices that have it."""
+    devices = sorted({share.device_id for share in encoding.shares if share.alive})
+    return Right(devices, delete_capability(session.key, mapping, encoding.object_id, encoding.encoding_id))
+
+
+async def amend(
+    owner: Session, encoding_id: bytes, current: Current, cards: list[ContactCard], rights: Sequence[Right]
+) -> list[str]:
+    """Have devices take the next revision, as the vault of the session `owner`'s, shared with `cards`.
+
+    The names of the devices that did not. What another had left for the vault becomes as if the vault had stored it
+    itself. NotEnoughError where fewer than k devices took it: then it does not hold yet.
     """
-    taker = heir or session
-    object_id, encoding_id = taker.key.object_id(current.mapping.image_sha256), encoding.encoding_id
+    object_id = owner.key.object_id(current.mapping.image_sha256)
     revision = current.revision + 1
     mapping = msgspec.structs.replace(
         current.mapping,
@@ -92,29 +105,28 @@ async def amend(
         revision=revision,
         shared_with=pack_cards(cards) if cards else None,
     )
-    sealed = seal_mapping(taker.key, mapping, object_id, encoding_id)
+    sealed = seal_mapping(owner.key, mapping, object_id, encoding_id)
     grants = [grant_to(card, mapping, encoding_id) for card in cards]
-    delete_hash = taker.key.delete_hash(object_id, encoding_id)
-    commitment = Commitment(object_id, current.recipe.encode(), sealed, delete_hash, revision, grants)
-    capability = delete_capability(session.key, current.mapping, encoding.object_id, encoding_id)
-    request, payload = Amend(encoding_id, capability, revision), pack(commitment)
+    delete_hash = owner.key.delete_hash(object_id, encoding_id)
+    payload = pack(Commitment(object_id, current.recipe.encode(), sealed, delete_hash, revision, grants))
 
-    async def tell(device: bytes) -> bool:
+    async def tell(device: bytes, request: Amend) -> bool:
         try:
-            await taker.link.request(
+            await owner.link.request(
                 Operation.AMEND, request, Acknowledged, device=device, payload=payload, patience=_PATIENCE
             )
         except TesseraError as error:
-            complain(f"{session.name_of(device)}: {error}")
+            complain(f"{owner.name_of(device)}: {error}")
             return False
         return True
 
-    devices = sorted({share.device_id for share in encoding.shares if share.alive})
-    told = await asyncio.gather(*(tell(device) for device in devices))
-    if sum(told) < current.mapping.k:
+    asked = [(device, Amend(encoding_id, right.capability, revision)) for right in rights for device in right.devices]
+    told = await asyncio.gather(*(tell(device, request) for device, request in asked))
+    took = {device for (device, _), taken in zip(asked, told) if taken}
+    if len(took) < mapping.k:
         raise NotEnoughError(
-            f"{sum(told)} devices took the change and {current.mapping.k} are needed for it to hold",
+            f"{len(took)} devices took the change and {mapping.k} are needed for it to hold",
             advice="run it again when more devices are connected",
         )
-    taker.vault.keep_mapping(object_id, encoding_id, sealed)
-    return [session.name_of(device) for device, took in zip(devices, told) if not took]
+    owner.vault.keep_mapping(object_id, encoding_id, sealed)
+    return sorted({owner.name_of(device) for device, _ in asked if device not in took})

@@ -70,7 +70,7 @@ class Deleting(VaultWork):
     async def _undelete(self, hashes: Sequence[str]) -> int:
         wanted = list(dict.fromkeys(check_hash(text) for text in hashes))
         async with self.session() as session:
-            trash = await _list_trash(session)
+            trash = await list_trash(session)
             exit_code = 0
             for text in wanted:
                 try:
@@ -84,7 +84,7 @@ class Deleting(VaultWork):
 
     async def _print_trash(self) -> int:
         async with self.session() as session:
-            for object_id, trashed in _by_object(await _list_trash(session)).items():
+            for object_id, trashed in by_object(await list_trash(session)).items():
                 until = max(each.trash_until for each in trashed)
                 name, sha256 = _known(session, object_id, trashed)
                 date = datetime.fromtimestamp(until).astimezone().strftime("%Y-%m-%d %H:%M")
@@ -147,7 +147,8 @@ async def _delete_on(session: Session, encoding: EncodingAt, device: bytes, tras
 # --- undelete
 
 
-async def _list_trash(session: Session) -> list[Trashed]:
+async def list_trash(session: Session) -> list[Trashed]:
+    """What was deleted and can be taken back."""
     await settled_devices(session.link)
     session.names = {device.device_id: device.name for device in await list_devices(session.link)}
     trash: list[Trashed] = []
@@ -160,7 +161,8 @@ async def _list_trash(session: Session) -> list[Trashed]:
             return trash
 
 
-def _by_object(trash: Sequence[Trashed]) -> dict[bytes, list[Trashed]]:
+def by_object(trash: Sequence[Trashed]) -> dict[bytes, list[Trashed]]:
+    """Object id → what is in the trash of it, on whichever device."""
     grouped: dict[bytes, list[Trashed]] = {}
     for trashed in trash:
         grouped.setdefault(trashed.object_id, []).append(trashed)
@@ -178,7 +180,7 @@ def _known(session: Session, object_id: bytes, trashed: Sequence[Trashed]) -> tu
 
 def _find(session: Session, trash: Sequence[Trashed], text: str) -> tuple[str, list[Trashed]]:
     """The deleted image whose SHA-256 is this, or begins so; NotFoundError, or UsageError where several do."""
-    groups = _by_object(trash)
+    groups = by_object(trash)
     if is_full(text):
         sha256 = bytes.fromhex(text)
         found = [

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Callable
 
-from admin.amending import amend, find_current
+from admin.amending import amend, find_current, right_to
 from admin.ownership import is_own
 from admin.session import Session, VaultWork, change_each
 from common.errors import NotFoundError, RefusedError, UsageError
@@ -68,5 +68,6 @@ async def _change_image(session: Session, image: Held, change: Change) -> list[s
     untold: list[str] = []
     for encoding in own:
         current = await find_current(session, encoding)
-        untold += await amend(session, encoding, current, change(current.cards))
+        rights = [right_to(session, encoding, current.mapping)]
+        untold += await amend(session, encoding.encoding_id, current, change(current.cards), rights)
     return sorted(set(untold) | set(session.absent(own)))

@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Optional
+from typing import TYPE_CHECKING, Optional
 
 import typer
 
 from common import system_keyring
 from common.errors import NotFoundError, UsageError
 from common.files import read_limited, write_private
-from common.home import home
+from common.home import client_identity, home
 from common.passphrase import VARIABLE, check_new_passphrase, read_passphrase
-from common.program import application, complain
+from common.program import INTERRUPTED, application, complain
 from common.vault.folder import VaultFolder
+
+if TYPE_CHECKING:
+    from admin.rotating import Outlook
 
 vault = application("Make, copy and protect vaults.")
 
 PASSPHRASE_FILE = typer.Option(None, envvar="TESSERA_PASSPHRASE_FILE", help="File that holds the vault's passphrase.")
+NEW_PASSPHRASE_FILE = typer.Option(
+    None, envvar="TESSERA_NEW_PASSPHRASE_FILE", help="File that holds the new passphrase."
+)
 _MAX_KEY_FILE = 4096
 
 
@@ -70,9 +76,7 @@ def import_(
 @vault.command()
 def passphrase(
     passphrase_file: Optional[Path] = PASSPHRASE_FILE,
-    new_passphrase_file: Optional[Path] = typer.Option(
-        None, envvar="TESSERA_NEW_PASSPHRASE_FILE", help="File that holds the new passphrase."
-    ),
+    new_passphrase_file: Optional[Path] = NEW_PASSPHRASE_FILE,
 ) -> None:
     """Change the vault's passphrase; nothing that is stored changes."""
     folder = vault_folder()
@@ -84,6 +88,59 @@ def passphrase(
     complain("copies of the key file made before still open with the old one; replace them:")
     complain("admin.py vault export FILE")
     keep_keyring_true(new)
+
+
+@vault.command()
+def rotate(
+    backup: Optional[Path] = typer.Option(
+        None, envvar="TESSERA_BACKUP", help="Where a copy of the new key file goes: onto another disk."
+    ),
+    yes: bool = typer.Option(False, "--yes", help="Do not ask."),
+    passphrase_file: Optional[Path] = PASSPHRASE_FILE,
+    new_passphrase_file: Optional[Path] = NEW_PASSPHRASE_FILE,
+) -> int:
+    """Give the vault another key, because somebody else has this one. What was interrupted goes on."""
+    from admin.rotating import Rotating
+
+    work = Rotating(client_identity(), home(), read_passphrase(passphrase_file))
+    if not work.unfinished:
+        if backup is None:
+            raise UsageError("give --backup FILE: the new key must be in two places before anything is put under it")
+        if not _agreed(work.look(), yes):
+            complain("nothing was changed")
+            return INTERRUPTED
+        chosen = choose_passphrase(
+            new_passphrase_file, prompt="Passphrase for the new key: ", variable="TESSERA_NEW_PASSPHRASE"
+        )
+        try:
+            work.begin(chosen, backup)
+        except FileExistsError:
+            raise UsageError(f"{backup} exists already; it was not touched") from None
+        keep_keyring_true(chosen)
+    exit_code = work.go_on()
+    if exit_code != 0:
+        complain("the vault opens with its new passphrase only; run `vault rotate` again until it is done")
+        return exit_code
+    print("the vault has its new key, and the old one is refused")
+    complain("void are: recovery codes, copies of the key file and contact cards made before. Make them anew:")
+    complain("admin.py vault recovery, vault export FILE, contacts card; other machines: vault import FILE")
+    return 0
+
+
+def _agreed(outlook: Outlook, yes: bool) -> bool:
+    """Say what a rotation means, and ask whether to begin."""
+    complain(f"{outlook.images} images get the new key; the old key file and its passphrase open nothing then")
+    if outlook.shared_by_others:
+        complain(
+            f"{outlook.shared_by_others} images are others': they must share them again, with the new contact card"
+        )
+    if outlook.deleted:
+        complain(f"{outlook.deleted} deleted images cannot be taken back any more")
+    if yes:
+        return True
+    if not sys.stdin.isatty():
+        raise UsageError("nobody can be asked here; say --yes to rotate without asking")
+    return typer.confirm("Rotate?", err=True)
 
 
 def choose_passphrase(file: Optional[Path], *, prompt: str, variable: str = VARIABLE) -> str:

@@ -4,26 +4,32 @@
     vault/mappings/<object id>-<encoding id>     sealed mappings, as they also lie beside every share
     vault/seen                                   the sealed index of files already stored (`seen`)
     vault/keyring                                where the passphrase is in the system's keyring (`system_keyring`)
+    vault/former.key                             the key before, while a rotation is under way (`former_key`)
 
 The mappings here are a copy that saves asking the devices; whatever is missing or damaged is fetched from them.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import secrets
 from pathlib import Path
 from typing import Optional
 
-from common.errors import NotFoundError, TesseraError, UsageError
-from common.files import make_folder, read_limited, rename_over, write_private
+from common.errors import IntegrityError, NotFoundError, TesseraError, UsageError
+from common.files import make_folder, read_limited, rename_over, sync_folder, write_private
 from common.libraries import require_openssl
+from common.vault.former_key import SIZE as FORMER_KEY_SIZE
+from common.vault.former_key import open_former_key, seal_former_key
 from common.vault.granting import open_any
 from common.vault.key_file import create_key_file, open_key_file
 from common.vault.keys import VaultKey
 from common.vault.mapping import MAX_SEALED_MAPPING, Mapping
 
 _MAX_KEY_FILE = 4096
+
+log = logging.getLogger(__name__)
 
 
 class VaultFolder:
@@ -34,6 +40,7 @@ class VaultFolder:
         self.folder = home / "vault"
         self.key_path = self.folder / "vault.key"
         self._mappings = self.folder / "mappings"
+        self._former_path = self.folder / "former.key"
 
     # --- the key
 
@@ -54,7 +61,13 @@ class VaultFolder:
 
     def unlock(self, passphrase: str) -> VaultKey:
         """The vault key; NotFoundError where there is no vault, RefusedError where the passphrase is wrong."""
-        return open_key_file(self.key_file(), passphrase)
+        key = open_key_file(self.key_file(), passphrase)
+        try:
+            if self.former_key(key) is not None:
+                log.warning("some images may still have the vault key before; finish with: admin.py vault rotate")
+        except IntegrityError as error:
+            log.warning("%s; %s", error, error.advice)
+        return key
 
     def key_file(self) -> bytes:
         """The key file as it is, for a backup or another machine: as safe as its passphrase."""
@@ -81,6 +94,34 @@ class VaultFolder:
         happens meanwhile, one of the two is there.
         """
         write_private(self.key_path, create_key_file(self.unlock(old), new))
+
+    # --- rotation
+
+    def begin_rotation(self, old: VaultKey, passphrase: str, backup: Path) -> VaultKey:
+        """Make a new vault key, which this vault has from then on; the old one is kept, sealed under it.
+
+        FileExistsError where there is a file called `backup`, which gets a copy of the new key file first. After a
+        crash at any moment the vault opens, with one of the keys, and no key is lost that seals anything.
+        """
+        key = VaultKey.generate()
+        content = create_key_file(key, passphrase)
+        write_private(backup, content, replace=False)
+        write_private(self._former_path, seal_former_key(key, old))
+        write_private(self.key_path, content)
+        return key
+
+    def former_key(self, key: VaultKey) -> Optional[VaultKey]:
+        """The key before, where a rotation to this one is under way. IntegrityError where it is damaged."""
+        try:
+            content = read_limited(self._former_path, FORMER_KEY_SIZE)
+        except FileNotFoundError:
+            return None
+        return open_former_key(key, content)
+
+    def end_rotation(self) -> None:
+        """Nothing is sealed under the key before any more: forget it."""
+        self._former_path.unlink(missing_ok=True)
+        sync_folder(self.folder)
 
     def _keep_new(self, content: bytes) -> None:
         try:
@@ -109,6 +150,9 @@ class VaultFolder:
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
+
+    def forget_mapping(self, object_id: bytes, encoding_id: bytes) -> None:
+        self._mapping_path(object_id, encoding_id).unlink(missing_ok=True)
 
     def mapping(self, key: VaultKey, object_id: bytes, encoding_id: bytes) -> Optional[Mapping]:
         """A kept mapping, opened; None where there is none, or it is damaged and has to be fetched."""

@@ -9,7 +9,8 @@
     ├── tessera/v1/journal   names and seals the client's own journals of puts that are not finished
     ├── tessera/v1/contact   the X25519 key by which others seal mappings to this vault
     ├── tessera/v1/lookup    object id of what others share: HMAC(lookup key, image SHA-256); on the contact card
-    └── tessera/v1/contacts  seals this machine's list of contact cards
+    ├── tessera/v1/contacts  seals this machine's list of contact cards
+    └── tessera/v1/former    seals the vault key that this one takes the place of
 
 Each branch is HKDF-Expand with SHA-256 (RFC 5869, section 2.3). The extract step is left out, as section 3.3
 allows: the vault key is uniformly random already. HMAC is RFC 2104 with SHA-256.
@@ -128,6 +129,10 @@ class VaultKey(HiddenKey):
     def contacts_subkey(self) -> bytes:
         """The 32-byte key of this machine's list of contacts."""
         return self._subkey(b"contacts")
+
+    def former_subkey(self) -> bytes:
+        """The 32-byte key that seals the vault key before, while its images get this one."""
+        return self._subkey(b"former")
 
     def _subkey(self, name: bytes) -> bytes:
         return expand(self._raw, b"tessera/v1/" + name)

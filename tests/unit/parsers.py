@@ -32,13 +32,15 @@ from common.protocol.codec import pack, unpack_header
 from common.protocol.envelope import Envelope, Kind, Operation, decode_envelope
 from common.protocol.messages import Message, Tombstone
 from common.recipe import decode_recipe
-from common.vault import key_file, mapping
+from common.vault import granting, key_file, mapping
+from common.vault.contact_card import ContactCard, card_of, decode_card, pack_cards, unpack_cards
+from common.vault.former_key import open_former_key, seal_former_key
 from common.vault.journal import Ending, Journals, Moved, Origin, Segment, new_beginning
 from common.vault.keys import expand
 from common.vault.seen import SeenFiles
 from producer.viewer_messages import Seen, ViewerError, understand
 from tests.unit.mutation import mutant, valid_message
-from tests.unit.sample_images import KEY, encode
+from tests.unit.sample_images import KEY, OTHER_KEY, encode
 from worker import share_file
 from worker.disk import Disk, Entry
 from worker.recovery import recover
@@ -104,6 +106,12 @@ def parsers(folder: Path) -> list[Parser]:
         Parser("recipe", _always(_IMAGE.commitment.recipe), decode_recipe, (IntegrityError,)),
         Parser("mapping", _always(_IMAGE.commitment.mapping), _open_mapping, (IntegrityError, RefusedError)),
         Parser("mapping, inside", _always(_mapping_inside()), _open_mapping, (IntegrityError,), _seal_mapping),
+        Parser("mapping for a card", _always(_left_mapping()), _open_left, (IntegrityError, RefusedError)),
+        Parser("mapping for a card, inside", _always(_mapping_inside()), _open_left, (IntegrityError,), _seal_left),
+        Parser("contact card", _always(_card().encode().encode()), _decode_card, (UsageError,)),
+        Parser("contact card, inside", _always(_card().content()), _decode_card, (UsageError,), _with_card_checksum),
+        Parser("contact cards", _always(pack_cards([_card()] * 3)), unpack_cards, (IntegrityError,)),
+        Parser("former key", _always(seal_former_key(KEY, OTHER_KEY)), _open_former, (IntegrityError,)),
         Parser("key file", _always(_key_file()), _open_key_file, (IntegrityError, RefusedError), _affordable),
         Parser("invite", _always(_invite().encode().encode()), _decode_invite, (UsageError,)),
         Parser("invite, inside", _always(_invite_inside()), _decode_invite, (UsageError,), _with_checksum),
@@ -161,6 +169,43 @@ def _seal_mapping(plaintext: bytes) -> bytes:
     associated = mapping.MAGIC + mapping.VERSION.to_bytes(2, "big") + _IMAGE.commitment.object_id + _ID
     sealed = AESGCM(one_time_key).encrypt(_NONCE, plaintext.ljust(size, b"\0"), associated)
     return mapping.MAGIC + mapping.VERSION.to_bytes(2, "big") + salt + commitment + sealed
+
+
+def _card() -> ContactCard:
+    return card_of(KEY, "Ann")
+
+
+def _with_card_checksum(content: bytes) -> bytes:
+    checksum = hashlib.sha256(b"tessera/v1/contact-card" + content).digest()[:4]
+    return b"tessera-contact:" + base64.b32encode(content + checksum).rstrip(b"=").lower()
+
+
+def _decode_card(content: bytes) -> object:
+    return decode_card(content.decode("utf-8", "surrogateescape"))
+
+
+def _left_object() -> bytes:
+    return _card().object_id(_IMAGE.trusted().mapping.image_sha256)
+
+
+def _left_mapping() -> bytes:
+    return granting.seal_to_card(_card(), _IMAGE.trusted().mapping, _ID)
+
+
+def _open_left(sealed: bytes) -> object:
+    return granting.open_any(KEY, sealed, _left_object(), _ID)
+
+
+def _seal_left(plaintext: bytes) -> bytes:
+    """Sealed by whoever has the card, whatever it holds; as long as a mapping may be."""
+    size = max(1024, 1 << (len(plaintext) - 1).bit_length() if plaintext else 0)
+    information = granting.LABEL + _left_object() + _ID
+    sealed = granting._suite().encrypt(plaintext.ljust(size, b"\0"), _card().recipient(), information)
+    return granting.MAGIC + granting.VERSION.to_bytes(2, "big") + sealed
+
+
+def _open_former(content: bytes) -> object:
+    return open_former_key(KEY, content)
 
 
 def _key_file() -> bytes:

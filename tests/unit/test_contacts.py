@@ -43,6 +43,19 @@ def mapping(**fields: object) -> Mapping:
     return msgspec.structs.replace(known, **fields)
 
 
+# --- a vault that gets another key
+
+
+def test_contacts_are_taken_over_to_the_key_that_takes_the_place_of_theirs(tmp_path: Path) -> None:
+    card = card_of(OTHER, "Ann")
+    Contacts(tmp_path, KEY).add("ann", card)
+    for _ in range(2):
+        Contacts(tmp_path, OTHER).take_over(KEY)
+        assert Contacts(tmp_path, OTHER).all() == {"ann": card}
+    with pytest.raises(IntegrityError):
+        Contacts(tmp_path, KEY).all()
+
+
 # --- cards
 
 

@@ -19,6 +19,9 @@ from common.protocol import device_messages
 from common.protocol.codec import unpack_header
 from common.protocol.envelope import decode_envelope
 from common.recipe import decode_recipe
+from common.vault.contact_card import decode_card
+from common.vault.former_key import open_former_key
+from common.vault.granting import open_any
 from common.vault.key_file import open_key_file
 from common.vault.keys import VaultKey
 from common.vault.mapping import open_mapping
@@ -79,6 +82,17 @@ def from_file(load: Callable[[Path], object]) -> Callable[[bytes, Inputs, Path],
     return read
 
 
+def mapping_for_a_card(data: bytes, inputs: Inputs, _folder: Path) -> object:
+    key, object_id, encoding_id = (bytes.fromhex(inputs[name]) for name in ("vault_key", "object_id", "encoding_id"))
+    return open_any(VaultKey(key), data, object_id, encoding_id)
+
+
+def former_vault_key(data: bytes, inputs: Inputs, _folder: Path) -> object:
+    former = open_former_key(VaultKey(bytes.fromhex(inputs["vault_key"])), data)
+    assert (None if former is None else former.reveal().hex()) == inputs.get("former_key")
+    return "read"
+
+
 READERS: dict[str, Callable[[bytes, Inputs, Path], object]] = {
     "key file": key_file,
     "mapping": mapping,
@@ -93,6 +107,9 @@ READERS: dict[str, Callable[[bytes, Inputs, Path], object]] = {
     "list of members": member_list,
     "CURVE key": from_file(load_key_pair),
     "list of brokers": from_file(load_brokers),
+    "contact card": lambda data, _inputs, _folder: decode_card(data.decode("utf-8")),
+    "mapping sealed to a card": mapping_for_a_card,
+    "former vault key": former_vault_key,
 }
 
 

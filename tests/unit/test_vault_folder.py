@@ -33,6 +33,66 @@ def vault(tmp_path: Path) -> VaultFolder:
     return VaultFolder(tmp_path)
 
 
+# --- rotation
+
+
+def test_a_rotation_makes_a_key_that_the_vault_has_from_then_on_and_keeps_the_one_before(
+    vault: VaultFolder, tmp_path: Path
+) -> None:
+    old = vault.create("four words for keeping")
+    new = vault.begin_rotation(old, "four words for later", tmp_path / "backup")
+    assert new != old
+    assert vault.unlock("four words for later") == new
+    assert vault.former_key(new) == old
+    assert key_file.open_key_file((tmp_path / "backup").read_bytes(), "four words for later") == new
+    vault.end_rotation()
+    assert vault.former_key(new) is None
+    with pytest.raises(RefusedError):
+        vault.unlock("four words for keeping")
+
+
+@pytest.mark.parametrize("at", range(6))
+def test_a_rotation_that_is_cut_off_leaves_a_vault_that_opens_and_no_key_lost(
+    vault: VaultFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: int
+) -> None:
+    old = vault.create("old words")
+    calls = iter(range(6))
+
+    def cut(action: Callable[..., None]) -> Callable[..., None]:
+        def perhaps(*arguments: object) -> None:
+            if next(calls) == at:
+                raise OSError(errno.EIO, "cut off")
+            action(*arguments)
+
+        return perhaps
+
+    monkeypatch.setattr(files, "rename_new", cut(files.rename_new))
+    monkeypatch.setattr(files, "rename_over", cut(files.rename_over))
+    monkeypatch.setattr(files, "sync_folder", cut(files.sync_folder))
+    with pytest.raises(OSError, match="cut off"):
+        vault.begin_rotation(old, "new words", tmp_path / "backup")
+    monkeypatch.undo()
+    try:
+        key = vault.unlock("old words")
+        assert (key, vault.former_key(key)) == (old, None)
+        again = vault.begin_rotation(old, "newer words", tmp_path / "another backup")
+        assert vault.former_key(again) == old
+    except RefusedError:
+        assert vault.former_key(vault.unlock("new words")) == old
+
+
+def test_a_former_key_that_is_damaged_is_said_and_does_not_keep_the_vault_shut(
+    vault: VaultFolder, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    new = vault.begin_rotation(vault.create("old words"), "new words", tmp_path / "backup")
+    path = vault.folder / "former.key"
+    path.write_bytes(path.read_bytes()[:-1] + b"\0")
+    assert vault.unlock("new words") == new
+    assert "is damaged" in caplog.text
+    with pytest.raises(IntegrityError, match="is damaged"):
+        vault.former_key(new)
+
+
 # --- the key
 
 

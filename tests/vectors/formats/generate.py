@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 from tests.vectors.formats import FILE
+from tests.vectors.formats.contact_rows import contact_rows
 from tests.vectors.formats.rows import Row
 from tests.vectors.formats.stored_rows import stored_rows
 from tests.vectors.formats.vault_rows import vault_rows
@@ -12,8 +13,8 @@ from tests.vectors.formats.wire_rows import wire_rows
 
 
 def rows() -> list[Row]:
-    """All of them. Contact cards come here, from a module of their own."""
-    return [*vault_rows(), *stored_rows(), *wire_rows()]
+    """All of them."""
+    return [*vault_rows(), *stored_rows(), *wire_rows(), *contact_rows()]
 
 
 def content() -> str:

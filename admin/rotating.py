@@ -1,0 +1,169 @@
+"""`vault rotate`: all that is stored under the vault key gets another one, and the old one is refused.
+
+    look → make the new key → amend every encoding → retire the old owner → forget the old key
+
+Nothing is stored anew: mappings are sealed under the new key and object ids made by it, and put in the place of the old
+ones by the old right to delete, which ends with that. An interrupted rotation goes on when it is run again: until its
+end the old key lies beside the new one, sealed under it. Devices that are away are brought up to date by the steward;
+no more than k have to be here for each image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Optional
+
+from admin.amending import Current, amend, find_current, right_to
+from admin.deleting import by_object, list_trash
+from admin.ownership import is_own
+from admin.session import Session, change_each
+from common.errors import NotEnoughError, TesseraError
+from common.files import lock
+from common.home import ClientIdentity
+from common.link.declined import DeclinedError
+from common.link.link import Link, run_with_link
+from common.link.questions import list_devices, list_encodings, settled_devices
+from common.program import complain
+from common.protocol.envelope import Operation
+from common.protocol.messages import Acknowledged, Code, Empty, EncodingAt, shares_at_hand
+from common.vault.contacts import Contacts
+from common.vault.folder import VaultFolder
+from common.vault.keys import VaultKey
+from consumer.holdings import Held, combine
+
+_REST_AWAY = "not connected; brought up to date when they come back"
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """What a rotation would change."""
+
+    images: int  # that get the new key
+    shared_by_others: int  # that cannot be read under the new key until their owners share them again
+    deleted: int  # that cannot be taken back any more
+
+
+class Rotating:
+    """One run of `vault rotate`."""
+
+    def __init__(self, identity: ClientIdentity, home: Path, passphrase: str) -> None:
+        self._identity = identity
+        self._home = home
+        self._vault = VaultFolder(home)
+        self._lock = lock(self._vault.folder / "rotation.lock")
+        self._key = self._vault.unlock(passphrase)
+        self._former: Optional[VaultKey] = self._vault.former_key(self._key)
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether an earlier run made the new key already."""
+        return self._former is not None
+
+    def look(self) -> Outlook:
+        """NotEnoughError where too few devices are here to rotate every image now."""
+        return run_with_link(self._look())
+
+    def begin(self, passphrase: str, backup: Path) -> None:
+        """Make the new key, with a copy of its key file in `backup`; FileExistsError where that is there."""
+        former, self._key = self._key, self._vault.begin_rotation(self._key, passphrase, backup)
+        self._former = former
+
+    def go_on(self) -> int:
+        """Give every image the new key, a line for each; the exit code, 0 where the old key is refused now."""
+        if self._former is None:
+            raise TesseraError("there is no rotation to go on with")
+        Contacts(self._home, self._key).take_over(self._former)
+        exit_code = run_with_link(self._go_on(self._former))
+        if exit_code == 0:
+            self._vault.end_rotation()
+        return exit_code
+
+    @asynccontextmanager
+    async def _session(self, key: VaultKey) -> AsyncIterator[Session]:
+        async with Link(self._identity, key.owner_token()) as link:
+            session = Session(link, self._vault, key)
+            await settled_devices(link)
+            session.names = {device.device_id: device.name for device in await list_devices(link)}
+            yield session
+
+    # --- look
+
+    async def _look(self) -> Outlook:
+        async with self._session(self._key) as session:
+            encodings = await list_encodings(session.link)
+            holdings = combine(encodings, await session.mappings.of(encodings))
+            own = [e for image in holdings.images for e in _own(session, image)]
+            lacking = [e for e in own if len(shares_at_hand(e)) < e.k]
+            if lacking or holdings.unreadable:
+                away = ", ".join(session.absent(encodings)) or "none is known to be away"
+                raise NotEnoughError(
+                    f"{len(lacking) + holdings.unreadable} images have fewer shares at hand than the change needs",
+                    advice=f"connect these devices and run it again: {away}",
+                )
+            images = sum(bool(_own(session, image)) for image in holdings.images)
+            deleted = len(by_object(await list_trash(session)))
+            return Outlook(images, len(holdings.images) - images, deleted)
+
+    # --- go on
+
+    async def _go_on(self, former: VaultKey) -> int:
+        async with self._session(self._key) as new:
+            try:
+                async with self._session(former) as old:
+                    return await _hand_over_all(old, new)
+            except DeclinedError as error:
+                if error.code is not Code.NOT_ALLOWED:
+                    raise
+                return 0  # an earlier run came so far that the old key is refused
+
+
+async def _hand_over_all(old: Session, new: Session) -> int:
+    there = {encoding.encoding_id: encoding for encoding in await list_encodings(new.link)}
+    pending = [e for e in await list_encodings(old.link) if not _holds(there.get(e.encoding_id))]
+    holdings = combine(pending, await old.mappings.of(pending))
+
+    async def hand_over(image: Held) -> list[str]:
+        own = _own(old, image)
+        names: list[str] = []
+        for encoding in own:
+            names += await _hand_over(old, new, encoding, there.get(encoding.encoding_id))
+        return sorted(set(names) | set(old.absent(own)))
+
+    images = [image for image in holdings.images if _own(old, image)]
+    exit_code = await change_each(images, hand_over, "has the new key", _REST_AWAY)
+    if holdings.unreadable:
+        away = ", ".join(old.absent(pending))
+        complain(f"{holdings.unreadable} images cannot be read now; connect these devices: {away}")
+        exit_code = exit_code or NotEnoughError.exit_code
+    if exit_code == 0:
+        await old.link.request(Operation.RETIRE_OWNER, Empty(), Acknowledged)
+    return exit_code
+
+
+def _own(session: Session, image: Held) -> list[EncodingAt]:
+    return [e for e in image.encodings if is_own(session.key, e, session.mapping_of(image, e))]
+
+
+def _holds(encoding: Optional[EncodingAt]) -> bool:
+    """Whether so many devices have an encoding under the new key that the steward brings it to the others."""
+    return encoding is not None and len(shares_at_hand(encoding)) >= encoding.k
+
+
+async def _hand_over(old: Session, new: Session, encoding: EncodingAt, there: Optional[EncodingAt]) -> list[str]:
+    """Put an encoding under the new key; `there`: what an interrupted run has put under it already."""
+    known: list[Current] = []
+    rights = []
+    for session, part in ((old, encoding), (new, there)):
+        if part is not None and shares_at_hand(part):
+            current = await find_current(session, part)
+            known.append(current)
+            rights.append(right_to(session, part, current.mapping))
+    if not known:
+        raise NotEnoughError("none of the devices that hold it is connected")
+    newest = max(known, key=lambda current: current.revision)
+    names = await amend(new, encoding.encoding_id, newest, newest.cards, rights)
+    new.vault.forget_mapping(encoding.object_id, encoding.encoding_id)
+    return names

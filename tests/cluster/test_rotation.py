@@ -1,0 +1,195 @@
+"""A vault that gets another key: every image comes back with the new one, and the old one is refused."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from cluster.local import LocalCluster
+from tests.cluster.conftest import MakeUser, home_of, running_cluster
+from tests.cluster.devices import revive, wait_lost
+from tests.cluster.programs import Ended, User, finish, random_bytes, wait_until
+from tests.cluster.test_depositing import leave, restored
+from tests.cluster.test_sharing import admin, know
+
+NEW = "another passphrase for the new key"
+
+
+@pytest.fixture(scope="module")
+def _mending(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCluster]:
+    with running_cluster(tmp_path_factory.mktemp("rotation") / "cluster", 6) as running:
+        (home_of(running) / "config.toml").write_text("[broker]\nrepair_after = 2\n")
+        running.kill_broker()
+        running.start_broker()
+        running.wait_registered(6)
+        yield running
+
+
+@pytest.fixture
+def cluster(_mending: LocalCluster) -> Iterator[LocalCluster]:
+    """Six devices, and a steward that mends at once."""
+    yield _mending
+    revive(_mending)
+
+
+def rotate(user: User, *options: str) -> Ended:
+    """Rotate; from then on the user has the new passphrase."""
+    backup = user.folder / f"backup {len(list(user.folder.iterdir()))}.key"
+    ended = user.run("admin", "vault", "rotate", "--yes", "--backup", str(backup), *options, TESSERA_NEW_PASSPHRASE=NEW)
+    user.environment["TESSERA_PASSPHRASE"] = NEW
+    return ended
+
+
+def with_old_key(user: User) -> User:
+    """Whoever has stolen the user's key file and passphrase, and machine."""
+    home = user.home.with_name(user.home.name + "-thief")
+    shutil.copytree(user.home, home)
+    return User({**user.environment, "TESSERA_HOME": os.fspath(home)}, user.folder / "thief")
+
+
+def test_all_images_come_back_with_the_new_key_and_the_old_one_is_refused(make_user: MakeUser) -> None:
+    user = make_user("leaky")
+    contents = [random_bytes(size) for size in (0, 30_000, 9_000_000)]
+    hashes = [user.store_bytes(content)["sha256"] for content in contents]
+    thief = with_old_key(user)
+    ended = rotate(user)
+    assert ended.exit_code == 0, ended
+    assert sorted(line.split()[0] for line in ended.lines[:-1]) == sorted(hashes)
+    assert "the old one is refused" in ended.lines[-1]
+    assert "contacts card" in ended.stderr and "recovery" in ended.stderr
+
+    assert [restored(user, sha256) for sha256 in hashes] == contents
+    assert sorted(image["sha256"] for image in user.listed()) == sorted(hashes)
+    admin(user, "verify", "--all", "--deep")
+    assert not (user.home / "vault" / "former.key").exists()
+    (thief.folder / "file").write_bytes(b"x")
+    for command in (
+        ("consumer", "--list"),
+        ("consumer", "--hash", hashes[1]),
+        ("producer", "file"),
+        ("admin", "delete", "--yes", "--hash", hashes[1]),
+    ):
+        refused = thief.run(*command)
+        assert refused.exit_code == 6 and "this vault key was replaced" in refused.stderr, refused
+    # As before: store, find what is stored, delete.
+    (again,) = user.store(str(next(user.folder.glob("*.bin"))))
+    assert again["already_stored"]
+    admin(user, "delete", "--yes", "--hash", hashes[0])
+
+
+def test_the_backup_opens_the_vault_on_another_machine(make_user: MakeUser) -> None:
+    user = make_user("leaky")
+    content = random_bytes(30_000)
+    sha256 = user.store_bytes(content)["sha256"]
+    assert rotate(user).exit_code == 0
+    (backup,) = user.folder.glob("backup *.key")
+    shutil.rmtree(user.home / "vault")
+    admin(user, "vault", "import", str(backup))
+    assert restored(user, sha256) == content
+
+
+def test_a_device_that_was_away_is_brought_up_to_date_when_it_comes_back(
+    make_user: MakeUser, cluster: LocalCluster
+) -> None:
+    user = make_user("leaky")
+    content = random_bytes(30_000)
+    sha256 = user.store_bytes(content)["sha256"]
+    cluster.kill_device(6)
+    wait_lost(cluster, 6)
+    ended = rotate(user)
+    assert ended.exit_code == 0 and "device-6" in ended.stderr, ended
+    assert restored(user, sha256) == content
+    cluster.start_device(6)
+
+    def whole() -> bool:
+        (image,) = user.run("admin", "verify", "--all", "--json").objects
+        return bool(image["sha256"] == sha256 and image["state"] == "whole")
+
+    wait_until(whole, "the share that was away, under the new key")
+    for index in (1, 2):
+        cluster.kill_device(index)
+    assert restored(user, sha256) == content
+
+
+def test_a_rotation_that_is_killed_loses_nothing_and_goes_on_when_it_is_run_again(make_user: MakeUser) -> None:
+    user = make_user("leaky")
+    contents = [random_bytes(20_000 + number) for number in range(40)]
+    hashes = [user.store_bytes(content)["sha256"] for content in contents[:3]]
+    for content in contents[3:]:
+        (user.folder / f"{len(content)}.more").write_bytes(content)
+    hashes += [image["sha256"] for image in user.store(*(str(path) for path in sorted(user.folder.glob("*.more"))))]
+    options = ("--yes", "--backup", str(user.folder / "backup.key"))
+    with user.started("admin", "vault", "rotate", *options, TESSERA_NEW_PASSPHRASE=NEW) as process:
+        assert process.stdout is not None
+        process.stdout.readline()  # the first image has the new key
+        process.kill()
+        finish(process)
+    user.environment["TESSERA_PASSPHRASE"] = NEW
+    listed = user.run("consumer", "--list", "--json")
+    assert 1 <= len(listed.objects) < 40, "it was killed in the middle"
+    assert "vault rotate" in listed.stderr
+    assert rotate(user).exit_code == 0
+    assert sorted(image["sha256"] for image in user.listed()) == sorted(hashes)
+    assert sorted(restored(user, sha256) for sha256 in hashes) == sorted(contents)
+
+
+def test_what_was_shared_or_left_for_the_vault_and_its_contacts_stay(make_user: MakeUser) -> None:
+    alice, bob = make_user("alice"), make_user("bob")
+    know(alice, bob, "bob")
+    know(bob, alice, "alice")
+    shared, left, foreign = (random_bytes(30_000 + number) for number in range(3))
+    sha256 = alice.store_bytes(shared)["sha256"]
+    admin(alice, "share", "--hash", sha256, "--with", "bob")
+    leave(bob, "alice", left)
+    not_hers = bob.store_bytes(foreign)["sha256"]
+    admin(bob, "share", "--hash", not_hers, "--with", "alice")
+    gone = alice.store_bytes(random_bytes(1000))["sha256"]
+    admin(alice, "delete", "--yes", "--hash", gone)
+
+    ended = rotate(alice)
+    assert ended.exit_code == 0, ended
+    assert "2 images get the new key" in ended.stderr
+    assert "1 images are others'" in ended.stderr
+    assert "1 deleted images cannot be taken back" in ended.stderr
+    assert restored(alice, sha256) == shared
+    assert restored(bob, sha256) == shared
+    assert [image["sha256"] for image in alice.listed() if image["sha256"] != sha256] != []
+    assert alice.restore(not_hers, output=alice.folder / "not hers").exit_code == 3
+    admin(alice, "unshare", "--hash", sha256, "--with", "bob")  # she still knows him
+    assert bob.restore(sha256, output=bob.folder / "after").exit_code == 3
+    admin(bob, "contacts", "remove", "alice")
+    know(bob, alice, "alice")
+    admin(bob, "share", "--hash", not_hers, "--with", "alice")
+    assert restored(alice, not_hers) == foreign
+
+
+def test_with_too_few_devices_nothing_is_begun(make_user: MakeUser, cluster: LocalCluster) -> None:
+    user = make_user("leaky")
+    content = random_bytes(30_000)
+    sha256 = user.store_bytes(content)["sha256"]
+    for index in (1, 2, 3):
+        cluster.kill_device(index)
+    wait_lost(cluster, 1, 2, 3)
+    old = user.environment["TESSERA_PASSPHRASE"]
+    ended = rotate(user)
+    assert ended.exit_code == 5 and "device-1, device-2, device-3" in ended.stderr, ended
+    assert not list(user.folder.glob("backup*"))
+    user.environment["TESSERA_PASSPHRASE"] = old
+    revive(cluster)
+    assert restored(user, sha256) == content
+
+
+def test_it_asks_for_a_backup_and_overwrites_none(make_user: MakeUser, tmp_path: Path) -> None:
+    user = make_user("leaky")
+    missing = user.run("admin", "vault", "rotate", "--yes", TESSERA_NEW_PASSPHRASE=NEW)
+    assert missing.exit_code == 2 and "--backup" in missing.stderr, missing
+    (tmp_path / "there").write_bytes(b"precious")
+    taken = user.run(
+        "admin", "vault", "rotate", "--yes", "--backup", str(tmp_path / "there"), TESSERA_NEW_PASSPHRASE=NEW
+    )
+    assert taken.exit_code == 2 and (tmp_path / "there").read_bytes() == b"precious", taken
+    assert user.listed() == []
