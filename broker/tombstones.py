@@ -8,11 +8,14 @@ as long as more devices tell it than stand against it.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple, Optional
 
 from common.protocol.messages import Tombstone
+
+MAX_TOMBSTONES_OF_A_DEVICE = 250_000  # as many as shares, so that no device that tells without end fills the memory
 
 
 class _Grave(NamedTuple):
@@ -38,12 +41,21 @@ class Tombstones:
     def __init__(self) -> None:
         self._records: dict[bytes, dict[_Grave, _Record]] = {}  # encoding id → claims
         self._owners: dict[bytes, set[bytes]] = {}  # owner → encoding ids
+        self._counts: Counter[bytes] = Counter()  # device → records that it tells
 
     def tell(self, device: bytes, tombstone: Tombstone) -> None:
-        """A device knows of this; a generation below the one it told before is old news."""
-        graves = self._records.setdefault(tombstone.encoding_id, {})
+        """A device knows of this; a generation below the one it told before is old news.
+
+        What goes beyond the number that one device may tell is not taken up.
+        """
         grave = _Grave(tombstone.object_id, tombstone.owner, tombstone.capability)
-        record = graves.setdefault(grave, _Record(tombstone))
+        record = self._records.get(tombstone.encoding_id, {}).get(grave)
+        if record is None or device not in record.told:
+            if self._counts[device] >= MAX_TOMBSTONES_OF_A_DEVICE:
+                return
+            self._counts[device] += 1
+        if record is None:
+            record = self._records.setdefault(tombstone.encoding_id, {})[grave] = _Record(tombstone)
         record.told[device] = max(tombstone.generation, record.told.get(device, 0))
         record.against.discard(device)
         if tombstone.generation > record.best.generation:
@@ -95,6 +107,7 @@ class Tombstones:
         for encoding_id in told:
             for record in self._records[encoding_id].values():
                 record.told.pop(device, None)
+        del self._counts[device]
         self._clear(told)
         return told
 
@@ -104,6 +117,7 @@ class Tombstones:
         for encoding_id in over:
             for record in self._records[encoding_id].values():
                 if record.best.ends <= today:
+                    self._counts.subtract(record.told.keys())
                     record.told.clear()
         self._clear(over)
         return over

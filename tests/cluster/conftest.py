@@ -79,6 +79,23 @@ def fragile_cluster(cluster: LocalCluster) -> Iterator[LocalCluster]:
 
 
 @pytest.fixture(scope="session")
+def _mending(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCluster]:
+    with running_cluster(tmp_path_factory.mktemp("mending") / "cluster", 6) as running:
+        (home_of(running) / "config.toml").write_text("[broker]\nrepair_after = 2\n")
+        running.kill_broker()
+        running.start_broker()
+        running.wait_registered(len(running.devices))
+        yield running
+
+
+@pytest.fixture
+def mending_cluster(_mending: LocalCluster) -> Iterator[LocalCluster]:
+    """Six devices, and a steward that mends at once; all run again afterwards."""
+    yield _mending
+    revive(_mending)
+
+
+@pytest.fixture(scope="session")
 def _eight(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCluster]:
     with running_cluster(tmp_path_factory.mktemp("eight") / "cluster", 8) as running:
         yield running

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from cluster.local import LocalCluster
-from tests.cluster.conftest import MakeUser, home_of, running_cluster
+from tests.cluster.conftest import MakeUser
 from tests.cluster.devices import revive, wait_lost
 from tests.cluster.programs import Ended, User, finish, random_bytes, wait_until
 from tests.cluster.test_depositing import leave, restored
@@ -19,21 +18,10 @@ from tests.cluster.test_sharing import admin, know
 NEW = "another passphrase for the new key"
 
 
-@pytest.fixture(scope="module")
-def _mending(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCluster]:
-    with running_cluster(tmp_path_factory.mktemp("rotation") / "cluster", 6) as running:
-        (home_of(running) / "config.toml").write_text("[broker]\nrepair_after = 2\n")
-        running.kill_broker()
-        running.start_broker()
-        running.wait_registered(6)
-        yield running
-
-
 @pytest.fixture
-def cluster(_mending: LocalCluster) -> Iterator[LocalCluster]:
-    """Six devices, and a steward that mends at once."""
-    yield _mending
-    revive(_mending)
+def cluster(mending_cluster: LocalCluster) -> LocalCluster:
+    """For all tests here."""
+    return mending_cluster
 
 
 def rotate(user: User, *options: str) -> Ended:

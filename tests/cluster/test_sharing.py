@@ -2,8 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+
+import pytest
+
+from cluster.local import LocalCluster
 from tests.cluster.conftest import MakeUser
-from tests.cluster.programs import Ended, User, files_below, random_bytes
+from tests.cluster.devices import wait_lost
+from tests.cluster.programs import Ended, User, files_below, finish, random_bytes, wait_until
+
+
+@pytest.fixture
+def cluster(mending_cluster: LocalCluster) -> LocalCluster:
+    """For all tests here."""
+    return mending_cluster
 
 
 def admin(user: User, *arguments: str) -> Ended:
@@ -69,3 +81,53 @@ def test_no_device_sees_the_hash_of_what_is_shared(make_user: MakeUser) -> None:
     for path in stores:
         content = path.read_bytes()
         assert bytes.fromhex(sha256) not in content and sha256.encode() not in content and card.encode() not in content
+
+
+def test_a_device_that_was_away_while_something_was_shared_is_told_when_it_comes_back(
+    make_user: MakeUser, mending_cluster: LocalCluster
+) -> None:
+    alice, bob = make_user("alice"), make_user("bob")
+    content = random_bytes(30_000)
+    sha256 = alice.store_bytes(content)["sha256"]
+    know(alice, bob, "bob")
+    mending_cluster.kill_device(6)
+    wait_lost(mending_cluster, 6)
+    shared = admin(alice, "share", "--hash", sha256, "--with", "bob")
+    assert "device-6: not reached" in shared.stderr
+    mending_cluster.start_device(6)
+
+    def whole(user: User) -> bool:
+        (image,) = user.run("admin", "verify", "--all", "--json").objects
+        return bool(image["state"] == "whole")
+
+    wait_until(lambda: whole(alice) and whole(bob), "the share that was away, shared too")
+    for index in (1, 2):
+        mending_cluster.kill_device(index)
+    assert bob.restore(sha256, output=bob.folder / "copy").exit_code == 0
+    assert (bob.folder / "copy").read_bytes() == content
+
+
+def test_of_two_machines_that_share_at_once_one_is_refused_or_both_hold(make_user: MakeUser) -> None:
+    alice, bob, carol = make_user("alice"), make_user("bob"), make_user("carol")
+    content = random_bytes(30_000)
+    sha256 = alice.store_bytes(content)["sha256"]
+    for user, name in ((bob, "bob"), (carol, "carol")):
+        know(alice, user, name)
+    for _ in range(3):
+        with contextlib.ExitStack() as stack:
+            both = [
+                stack.enter_context(alice.started("admin", "share", "--hash", sha256, "--with", name))
+                for name in ("bob", "carol")
+            ]
+            ended = [finish(process) for process in both]
+        # Whoever was refused runs it again; nothing but that is lost.
+        assert all(each.exit_code in (0, 4, 5) for each in ended), ended
+        for each, name in zip(ended, ("bob", "carol")):
+            if each.exit_code != 0:
+                admin(alice, "share", "--hash", sha256, "--with", name)
+        for user in (alice, bob, carol):
+            (user.folder / "copy").unlink(missing_ok=True)
+            assert user.restore(sha256, output=user.folder / "copy").exit_code == 0, user.folder
+            assert (user.folder / "copy").read_bytes() == content
+        for name in ("bob", "carol"):
+            admin(alice, "unshare", "--hash", sha256, "--with", name)

@@ -77,6 +77,26 @@ def test_the_vault_on_a_second_machine_lists_and_restores_everything(
         assert (other.folder / sha256).read_bytes() == content
 
 
+def test_three_recovery_codes_of_five_bring_all_images_back_on_a_new_machine(
+    cluster: LocalCluster, user: User, tmp_path: Path
+) -> None:
+    content = random_bytes(5_000_000)
+    sha256 = user.store_bytes(content)["sha256"]
+    sheets = user.run("admin", "vault", "recovery", "--of", "5", "--need", "3").stdout.decode("ascii")
+    codes = ["# Tessera" + sheet for sheet in sheets.split("# Tessera")[1:]]
+    assert len(codes) == 5
+    other = second_machine(cluster, user, tmp_path / "laptop")
+    (other.home / "vault" / "vault.key").unlink()
+    other.environment["TESSERA_PASSPHRASE"] = "the passphrase of the new machine"
+    too_few = other.run("admin", "vault", "restore", stdin="".join(codes[:2]).encode())
+    assert too_few.exit_code != 0 and not (other.home / "vault" / "vault.key").exists(), too_few
+    ended = other.run("admin", "vault", "restore", stdin="".join([codes[4], codes[0], codes[2]]).encode())
+    assert ended.exit_code == 0, ended
+    assert [image["sha256"] for image in other.listed()] == [sha256]
+    assert other.restore(sha256, output=other.folder / "copy").exit_code == 0
+    assert (other.folder / "copy").read_bytes() == content
+
+
 def test_a_second_machine_restores_by_hash_without_a_list_and_recognises_what_is_stored(
     cluster: LocalCluster, user: User, tmp_path: Path
 ) -> None:

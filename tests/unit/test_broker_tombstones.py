@@ -1,0 +1,47 @@
+"""What the broker keeps of deletions that devices tell."""
+
+from __future__ import annotations
+
+import pytest
+
+from broker import tombstones as tombstones_module
+from broker.tombstones import Tombstones
+from common.protocol.messages import Tombstone
+
+ENDS = 2_000_000_000
+LIAR, HONEST = b"liar" * 4, b"nas!" * 4
+
+
+def tombstone(number: int, ends: int = ENDS) -> Tombstone:
+    return Tombstone(number.to_bytes(16, "big"), b"o" * 32, b"w" * 16, b"c" * 32, 1, ends - 1, ends)
+
+
+@pytest.fixture
+def tombstones(monkeypatch: pytest.MonkeyPatch) -> Tombstones:
+    monkeypatch.setattr(tombstones_module, "MAX_TOMBSTONES_OF_A_DEVICE", 10)
+    return Tombstones()
+
+
+def test_a_device_that_tells_deletions_without_end_is_not_taken_up_beyond_what_one_may_tell(
+    tombstones: Tombstones,
+) -> None:
+    for number in range(50):
+        tombstones.tell(LIAR, tombstone(number))
+    assert len(tombstones.encodings_of(b"w" * 16)) == 10
+    tombstones.tell(HONEST, tombstone(40))
+    assert tombstones.hides(tombstone(40).encoding_id)
+    tombstones.tell(LIAR, tombstone(3))  # what it told before it may tell again
+    assert tombstones.told_by(tombstone(3).encoding_id) == {LIAR: 1}
+
+
+def test_what_it_told_before_it_came_back_or_that_came_to_its_end_counts_no_more(tombstones: Tombstones) -> None:
+    for number in range(10):
+        tombstones.tell(HONEST, tombstone(number, ENDS if number < 5 else ENDS - 100))
+    assert len(tombstones.expire(ENDS - 50)) == 5
+    for number in range(20, 30):
+        tombstones.tell(HONEST, tombstone(number))
+    assert len(tombstones.encodings_of(b"w" * 16)) == 10
+    tombstones.forget_device(HONEST)
+    for number in range(30, 50):
+        tombstones.tell(HONEST, tombstone(number))
+    assert tombstones.encodings_of(b"w" * 16) == [tombstone(number).encoding_id for number in range(30, 40)]
