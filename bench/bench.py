@@ -1,0 +1,131 @@
+"""Measures Tessera beside what people use instead, in turn and repeatedly in one run: python bench/bench.py
+
+Whole commands are timed, from their start to their end, the start of Python and the derivation of a key from the
+passphrase among them. What comes back is compared by SHA-256 each time. A peer that is not installed is left out.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import statistics
+import sys
+import tempfile
+from contextlib import ExitStack
+from pathlib import Path
+from typing import NoReturn, Optional
+
+sys.path[0] = str(Path(__file__).resolve().parent.parent)  # the checkout's root, in place of this folder
+
+import typer
+
+from bench.contenders import Contender, Measured, OverSsh, Restic, Tessera, ssh_server
+from bench.report import GET, GET_TWO_DEAD, PUT, Run, as_json, costs_table, rates_table
+from bench.roofline import measure_roofline
+from bench.workloads import MIB, Workload, make_photo, make_workloads
+from cluster.local import LocalCluster
+from cluster.ports import find_base_port
+from common.program import application, complain, run
+
+commands = application("Measure Tessera beside scp, rsync and restic.")
+_PHOTO = 3 * MIB
+
+
+@commands.command()
+def bench(
+    repeats: int = typer.Option(3, min=1, help="Rounds; in each every contender has its turn."),
+    scale: float = typer.Option(1.0, min=0.01, max=1.0, help="Make the workloads smaller, for a try."),
+    stores: Optional[Path] = typer.Option(None, help="Where stores lie: a folder on tmpfs or on a disk."),
+    latencies: int = typer.Option(30, min=0, help="How often one photograph of 3 MB is stored and restored."),
+    json_file: Optional[Path] = typer.Option(None, "--json", help="Write each run there, as JSON."),
+) -> None:
+    """Print tables in Markdown."""
+    with tempfile.TemporaryDirectory(prefix="tessera-bench-", dir=stores) as folder:
+        place = Path(folder)
+        workloads = make_workloads(place / "workloads", scale)
+        roofline = measure_roofline(place)
+        with ExitStack() as stack:
+            cluster = stack.enter_context(LocalCluster(place / "cluster", workers=6, base_port=find_base_port(1)))
+            product = Tessera(cluster, place)
+            server = stack.enter_context(ssh_server(place))
+            contenders: list[Contender] = [product]
+            if server is not None:
+                contenders += [OverSsh(tool, server) for tool in ("scp", "rsync") if shutil.which(tool)]
+            if shutil.which("restic"):
+                contenders.append(Restic(place))
+            for name in ("sshd", "rsync", "restic"):
+                if shutil.which(name, path="/usr/sbin:/usr/bin:/bin") is None:
+                    complain(f"{name} is not installed here, and left out")
+            runs = [r for _ in range(repeats) for workload in workloads for r in _round(contenders, workload, place)]
+            runs += _two_dead(cluster, product, workloads[0], place, repeats)
+            moments = _latencies(product, place, latencies)
+    print(rates_table(runs), "", costs_table(runs), "", roofline.table(runs), "", *moments, sep="\n")
+    print("", *(f"- {c.name}: {c.lacks}" for c in contenders if c.lacks), sep="\n")
+    if json_file is not None:
+        json_file.write_text(json.dumps({"runs": as_json(runs), "roofline": roofline.as_json()}, indent=1) + "\n")
+
+
+def _round(contenders: list[Contender], workload: Workload, place: Path) -> list[Run]:
+    runs = []
+    for contender in contenders:
+        runs.append(_run(contender, workload, PUT, contender.put(workload)))
+        runs.append(_got(contender, workload, GET, place))
+        contender.empty()
+    return runs
+
+
+def _two_dead(cluster: LocalCluster, product: Tessera, workload: Workload, place: Path, repeats: int) -> list[Run]:
+    product.put(workload)
+    for index in (1, 2):
+        cluster.kill_device(index)
+    return [_got(product, workload, GET_TWO_DEAD, place) for _ in range(repeats)]
+
+
+def _run(contender: Contender, workload: Workload, what: str, measured: Measured) -> Run:
+    complain(f"{contender.name}: {workload.name}: {what}: {measured.command.wall:.2f} s")
+    return Run(contender.name, workload.name, what, workload.size, workload.count, measured)
+
+
+def _got(contender: Contender, workload: Workload, what: str, place: Path) -> Run:
+    into = place / "got"
+    if isinstance(contender, Tessera):
+        into.mkdir()
+    result = _run(contender, workload, what, contender.get(workload, into))
+    wanted = sorted(_sha256(path) for path in workload.files)
+    if sorted(_sha256(path) for path in into.rglob("*") if path.is_file()) != wanted:
+        raise RuntimeError(f"{contender.name} did not bring {workload.name} back")
+    shutil.rmtree(into)
+    return result
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _latencies(product: Tessera, place: Path, times: int) -> list[str]:
+    """One photograph at a time, as the programs themselves measure it, once they have started."""
+    taken: dict[str, list[float]] = {PUT: [], GET: []}
+    for number in range(times):
+        photo = place / f"photo {number}.jpg"
+        photo.write_bytes(make_photo(_PHOTO) + number.to_bytes(4, "big"))
+        stored = json.loads(product.run("producer", "--json", str(photo)))
+        restored = json.loads(
+            product.run("consumer", "--json", "--hash", stored["sha256"], "--output", str(place / f"got {number}"))
+        )
+        taken[PUT].append(stored["seconds"])
+        taken[GET].append(restored["seconds"])
+    return [
+        f"One photograph of 3 MB, {what}, {len(seconds)} times: {statistics.median(seconds) * 1e3:.0f} ms (median), "
+        f"{max(seconds) * 1e3:.0f} ms at most."
+        for what, seconds in taken.items()
+        if seconds
+    ]
+
+
+def main() -> NoReturn:
+    run(commands, "bench")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,202 @@
+"""What is measured: Tessera, and what people use instead. Each stores a folder and brings it back, as one command."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Optional, Protocol
+
+from bench.metering import Cost, peak_memory, processor_seconds, run_metered
+from bench.workloads import Workload
+from cluster.local import CHECKOUT, LocalCluster
+from cluster.ports import HOST, find_base_port, port_answers
+
+_CIPHER = "aes128-gcm@openssh.com"
+_PATIENCE = 30.0  # seconds
+
+
+@dataclass
+class Measured:
+    """One put or get: of the command, and of the processes behind it by what they are."""
+
+    command: Cost
+    behind: dict[str, float] = field(default_factory=dict)  # processor seconds
+    peaks: dict[str, int] = field(default_factory=dict)  # bytes
+
+
+class Contender(Protocol):
+    name: str
+    lacks: str  # what it does not do
+
+    def put(self, workload: Workload) -> Measured:
+        """Store the workload, where nothing of it is stored."""
+
+    def get(self, workload: Workload, into: Path) -> Measured:
+        """Bring it back; the files are below `into` then."""
+
+    def empty(self) -> None:
+        """Let go of what was stored."""
+
+
+class Tessera:
+    """4 of 6 over six devices, each run with a vault of its own."""
+
+    name = "Tessera, 4 of 6"
+    lacks = ""
+
+    def __init__(self, cluster: LocalCluster, place: Path) -> None:
+        self._cluster = cluster
+        self._place = place
+        self.environment: dict[str, str] = {}
+        self.empty()
+
+    def empty(self) -> None:
+        """Delete what the vault has, and begin another one."""
+        if self.environment:
+            listed = self.run("consumer", "--list")
+            hashes = [word for line in listed.splitlines() for word in ("--hash", line.split()[0])]
+            for start in range(0, len(hashes), 200):
+                self.run("admin", "delete", "--yes", "--trash-days", "0", *hashes[start : start + 200])
+        home = self._place / secrets.token_hex(4)
+        shutil.copytree(Path(self._cluster.environment["TESSERA_HOME"]) / "client", home / "client")
+        passphrase = secrets.token_urlsafe(16)
+        self.environment = {
+            **self._cluster.environment,
+            "TESSERA_HOME": os.fspath(home),
+            "TESSERA_PASSPHRASE": passphrase,
+        }
+        self.run("admin", "vault", "create")
+
+    def put(self, workload: Workload) -> Measured:
+        return self._measured("producer", os.fspath(workload.folder))
+
+    def get(self, workload: Workload, into: Path) -> Measured:
+        return self._measured("consumer", "--all", "--output", os.fspath(into))
+
+    def _measured(self, program: str, *arguments: str) -> Measured:
+        pids = self._pids()
+        before = {name: sum(processor_seconds(pid) for pid in group) for name, group in pids.items()}
+        command = [sys.executable, os.fspath(CHECKOUT / program / f"{program}.py"), *arguments]
+        cost = run_metered(command, self.environment)
+        behind = {name: sum(map(processor_seconds, group)) - before[name] for name, group in pids.items()}
+        return Measured(cost, behind, {name: max(map(peak_memory, group)) for name, group in pids.items()})
+
+    def _pids(self) -> dict[str, list[int]]:
+        devices = [self._cluster.device_pid(index) for index in range(1, len(self._cluster.devices) + 1)]
+        broker = self._cluster.broker_pid()
+        return {"broker": [pid for pid in [broker] if pid], "workers": [pid for pid in devices if pid]}
+
+    def run(self, program: str, *arguments: str) -> str:
+        ended = self._cluster.run(program, *arguments, environment=self.environment)
+        if ended.returncode != 0:
+            raise RuntimeError(f"{program}: {ended.stderr}")
+        return ended.stdout
+
+
+class OverSsh:
+    """`scp` or `rsync` to an sshd of its own on this machine."""
+
+    lacks = "no encryption at rest, no redundancy, no fsync"
+
+    def __init__(self, name: str, server: SshServer) -> None:
+        self.name = f"{name}, one plain copy"
+        self._tool = name
+        self._server = server
+        self._stored = server.place / f"stored by {name}".replace(" ", "-")
+
+    def empty(self) -> None:
+        shutil.rmtree(self._stored, ignore_errors=True)
+
+    def put(self, workload: Workload) -> Measured:
+        return self._copy(os.fspath(workload.folder), f"{HOST}:{self._stored}")
+
+    def get(self, workload: Workload, into: Path) -> Measured:
+        return self._copy(f"{HOST}:{self._stored}", os.fspath(into))
+
+    def _copy(self, source: str, target: str) -> Measured:
+        if self._tool == "scp":
+            return Measured(
+                run_metered(["scp", "-q", "-r", "-P", str(self._server.port), *self._server.options, source, target])
+            )
+        shell = " ".join(["ssh", "-p", str(self._server.port), *self._server.options])
+        return Measured(run_metered(["rsync", "-a", "-e", shell, f"{source}/", target]))
+
+
+class Restic:
+    name = "restic, local repository"
+    lacks = "no network, no redundancy"
+
+    def __init__(self, place: Path) -> None:
+        self._repository = place / "restic"
+        self._environment = {**os.environ, "RESTIC_PASSWORD": secrets.token_urlsafe(16)}
+        self._options = ["restic", "--no-cache", "-q", "-r", os.fspath(self._repository)]
+        self.empty()
+
+    def empty(self) -> None:
+        shutil.rmtree(self._repository, ignore_errors=True)
+        run_metered([*self._options, "init"], self._environment)
+
+    def put(self, workload: Workload) -> Measured:
+        return Measured(run_metered([*self._options, "backup", "."], self._environment, workload.folder))
+
+    def get(self, workload: Workload, into: Path) -> Measured:
+        command = [*self._options, "restore", "latest", "--target", os.fspath(into)]
+        return Measured(run_metered(command, self._environment))
+
+
+@dataclass(frozen=True)
+class SshServer:
+    place: Path
+    port: int
+    options: list[str]
+
+
+@contextmanager
+def ssh_server(place: Path) -> Iterator[Optional[SshServer]]:
+    """An sshd with keys of its own, on a port of this machine; None where there is none."""
+    sshd = shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
+    if sshd is None or shutil.which("scp") is None:
+        yield None
+        return
+    keys = place / "ssh"
+    keys.mkdir(mode=0o700)
+    for name in ("host", "user"):
+        command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", os.fspath(keys / name)]
+        subprocess.run(command, check=True)
+    port = find_base_port(1)
+    settings = [
+        f"Port {port}",
+        f"ListenAddress {HOST}",
+        f"HostKey {keys / 'host'}",
+        f"AuthorizedKeysFile {keys / 'user.pub'}",
+        f"Ciphers {_CIPHER}",
+        "PidFile none",
+        "StrictModes no",
+        "UsePAM no",
+        "PasswordAuthentication no",
+        "PermitRootLogin prohibit-password",
+        "Subsystem sftp internal-sftp",
+    ]
+    (keys / "config").write_text("\n".join(settings) + "\n")
+    with suppress(PermissionError):
+        Path("/run/sshd").mkdir(exist_ok=True)  # sshd asks for it when root starts it
+    with subprocess.Popen([sshd, "-D", "-q", "-f", os.fspath(keys / "config")]) as server:
+        try:
+            end = time.monotonic() + _PATIENCE
+            while not port_answers(port):
+                if server.poll() is not None or time.monotonic() > end:
+                    raise RuntimeError("the sshd of the bench did not start")
+                time.sleep(0.05)
+            known = ["StrictHostKeyChecking=no", f"UserKnownHostsFile={keys / 'known'}", f"Ciphers={_CIPHER}"]
+            options = [word for setting in known for word in ("-o", setting)]
+            yield SshServer(place, port, ["-F", "none", "-i", os.fspath(keys / "user"), *options])
+        finally:
+            server.terminate()

@@ -1,0 +1,80 @@
+"""What processes cost: wall and processor time, and the most memory that one had."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+_LOOK_EVERY = 0.02  # seconds
+_TICK = os.sysconf("SC_CLK_TCK")
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Of a command, its children that it waited for included."""
+
+    wall: float  # seconds
+    processor: float  # seconds
+    peak: int  # bytes, of the command itself
+
+
+def run_metered(command: Sequence[str], environment: Mapping[str, str] | None = None, cwd: Path | None = None) -> Cost:
+    """Run a command to its end and tell what it cost; RuntimeError, with what it said, where it fails."""
+    started = time.monotonic()
+    with subprocess.Popen(
+        command,
+        env=None if environment is None else dict(environment),
+        cwd=cwd,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+    ) as process:
+        assert process.stderr is not None
+        watch = _PeakWatch(process.pid)
+        said = process.stderr.read()
+        _, status, usage = os.wait4(process.pid, 0)
+        wall = time.monotonic() - started
+        process.returncode = os.waitstatus_to_exitcode(status)
+    peak = watch.end()
+    if process.returncode != 0:
+        raise RuntimeError(f"{command[0]} … ended with {process.returncode}: {said.decode(errors='replace')[-2000:]}")
+    return Cost(wall, usage.ru_utime + usage.ru_stime, peak)
+
+
+class _PeakWatch:
+    """The most memory of a process, looked at while it runs: what the system says afterwards counts this one's, too."""
+
+    def __init__(self, pid: int) -> None:
+        self._pid = pid
+        self._peak = 0
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._look)
+        self._thread.start()
+
+    def end(self) -> int:
+        self._over.set()
+        self._thread.join()
+        return self._peak
+
+    def _look(self) -> None:
+        while not self._over.wait(_LOOK_EVERY):
+            with suppress(OSError, StopIteration):
+                self._peak = peak_memory(self._pid)
+
+
+def processor_seconds(pid: int) -> float:
+    """What a process has used so far, all its threads."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / _TICK
+
+
+def peak_memory(pid: int) -> int:
+    """The most bytes that a process has had in memory."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) << 10 for line in lines if line.startswith("VmHWM"))
