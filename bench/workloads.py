@@ -1,6 +1,6 @@
 """What is stored: seeded files, the same in each run.
 
-Photographs are real JPEGs, of noise, so that a thumbnail has to be made of each; the others are bytes of chance.
+Photographs are real JPEGs, of noise, with a small one embedded as cameras do; the others are bytes of chance.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import math
 import random
+import struct
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -69,6 +70,15 @@ def _photo(number: int, size: float) -> bytes:
 
 
 def _jpeg(width: int, height: int, offset: int) -> bytes:
-    out = io.BytesIO()
-    Image.fromarray(_NOISE[offset : offset + height, offset : offset + width]).save(out, "JPEG", quality=_QUALITY)
+    image = Image.fromarray(_NOISE[offset : offset + height, offset : offset + width])
+    out, small = io.BytesIO(), io.BytesIO()
+    image.resize((160, round(160 * height / width))).save(small, "JPEG", quality=_QUALITY)
+    image.save(out, "JPEG", quality=_QUALITY, exif=_with_thumbnail(small.getvalue()))
     return out.getvalue() + offset.to_bytes(2, "big")
+
+
+def _with_thumbnail(jpeg: bytes) -> bytes:
+    """Exif whose second directory names this thumbnail: compression, offset and length."""
+    entries = [(0x103, 3, 6 << 16), (0x201, 4, 56), (0x202, 4, len(jpeg))]
+    second = struct.pack(">H", len(entries)) + b"".join(struct.pack(">HHII", t, k, 1, v) for t, k, v in entries)
+    return b"Exif\0\0" + b"MM\0*" + struct.pack(">IHI", 8, 0, 14) + second + bytes(4) + jpeg

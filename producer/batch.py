@@ -12,7 +12,7 @@ import logging
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Optional
+from typing import Optional, Union
 
 from common.errors import ProtocolError, TesseraError, UnreachableError
 from common.link.declined import DeclinedError
@@ -25,7 +25,7 @@ from common.vault.seen import Stamp
 from producer.encoding import Bytes, Conclusion, EncodedSegment, Encoding, Image
 from producer.outcome import FailedImage, Outcome, SkippedFile, StoredImage, shares_needed, too_few
 from producer.picture import Picture
-from producer.reading import read_whole
+from producer.reading import WholeFile, read_whole
 from producer.session import Session
 from producer.sources import Source
 
@@ -108,14 +108,23 @@ async def _store_fresh(session: Session, fresh: dict[bytes, _Image], outcomes: l
 
 async def _read(session: Session, sources: Sequence[Source], outcomes: list[Outcome]) -> list[_Image]:
     images = []
+    for source, read in await session.in_thread(_read_all, sources):
+        if isinstance(read, TesseraError):
+            outcomes.append(FailedImage(source.shown, read))
+        else:
+            images.append(_Image(source, *read))
+    return images
+
+
+def _read_all(sources: Sequence[Source]) -> list[tuple[Source, Union[WholeFile, TesseraError]]]:
+    """All of a batch in one go: a change of threads for each would take longer than the reading."""
+    outcomes: list[tuple[Source, Union[WholeFile, TesseraError]]] = []
     for source in sources:
         try:
-            content, sha256, stamp = await session.in_thread(read_whole, source)
+            outcomes.append((source, read_whole(source)))
         except TesseraError as error:
-            outcomes.append(FailedImage(source.shown, error))
-        else:
-            images.append(_Image(source, content, sha256, stamp))
-    return images
+            outcomes.append((source, error))
+    return outcomes
 
 
 def _thumbnail_limit(content: bytes) -> int:

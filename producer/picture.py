@@ -26,6 +26,11 @@ _SIGNATURES = (  # offset, bytes, media type: an image that nobody here can read
     (0, b"8BPS", "image/vnd.adobe.photoshop"),
 )
 
+_STARTS = (  # of the formats that can be looked at (`viewer_messages.FORMATS`), where these are short
+    *(b"BM", b"II", b"MM", b"\0\0\1\0"),
+    *(b"P" + bytes([kind]) for kind in b"0123456fy"),
+)
+
 
 @dataclass(frozen=True)
 class Picture:
@@ -37,6 +42,11 @@ class Picture:
     @property
     def is_image(self) -> bool:
         return self.media_type != UNKNOWN_MEDIA_TYPE
+
+
+def is_worth_a_look(start: bytes) -> bool:
+    """Whether a file that begins so may be an image of a format that can be looked at; SIGNATURE_BYTES are enough."""
+    return by_signature(start).is_image or start.startswith(_STARTS) or start[4:8] == b"ftyp"
 
 
 def by_signature(start: bytes) -> Picture:

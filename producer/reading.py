@@ -18,6 +18,8 @@ from producer.sources import Source
 
 _HASH_STEP = 1 << 20
 
+WholeFile = tuple[bytes, bytes, Optional[Stamp]]  # content, SHA-256, stamp
+
 
 class Reader:
     """One source, open. Errors name the file and concern it alone: NotFoundError, IntegrityError."""
@@ -89,7 +91,7 @@ class Reader:
         self.close()
 
 
-def read_whole(source: Source) -> tuple[bytes, bytes, Optional[Stamp]]:
+def read_whole(source: Source) -> WholeFile:
     """A small file's bytes, SHA-256 and stamp."""
     with Reader(source) as reader:
         content = bytearray(reader.size or 0)

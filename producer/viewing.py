@@ -24,7 +24,7 @@ import msgspec
 
 from common.program import complain
 from common.vault.mapping import MAX_THUMBNAIL
-from producer.picture import SIGNATURE_BYTES, Picture, by_signature
+from producer.picture import SIGNATURE_BYTES, Picture, by_signature, is_worth_a_look
 from producer.viewer_messages import (
     FORMATS,
     MAX_ANSWER,
@@ -88,8 +88,9 @@ class Viewer:
         """What can be said of an image's bytes, or of the file that has them; an empty Picture where nothing can."""
         try:
             with self._looking, _opened(content) as (size, piece):
-                seen = self._ask(Look(size, thumbnail_limit), piece) if size else Seen()
-                return _believed(seen, thumbnail_limit) or by_signature(piece(0, SIGNATURE_BYTES))
+                start = piece(0, SIGNATURE_BYTES)
+                seen = self._ask(Look(size, thumbnail_limit), piece) if is_worth_a_look(start) else Seen()
+                return _believed(seen, thumbnail_limit) or by_signature(start)
         except OSError:  # the file cannot be read, which reading it for storing says, too
             return Picture()
 

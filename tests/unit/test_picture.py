@@ -7,11 +7,12 @@ import struct
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Optional
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image, features
+from PIL import Image, ImageOps, features
 
 from common.vault.mapping import MAX_THUMBNAIL, UNKNOWN_MEDIA_TYPE
 from producer.picture import Picture
@@ -146,6 +147,77 @@ def test_a_thumbnail_is_upright_as_the_camera_was_and_the_pixels_are_the_files()
     assert (picture.width, picture.height) == (300, 200)
     thumbnail = check_thumbnail(picture)
     assert thumbnail.height > thumbnail.width
+
+
+# --- the small JPEG that a camera puts into a photograph
+
+RED = (250, 10, 10)
+
+
+def photograph(
+    size: tuple[int, int], embedded: bytes, orientation: int = 1, length: Optional[int] = None
+) -> tuple[bytes, Image.Image]:
+    """A grey JPEG with Exif in which this is embedded; and its own thumbnail, as Pillow turns it."""
+    said = len(embedded) if length is None else length
+    first = struct.pack(">HHHIHHI", 1, 0x112, 3, 1, orientation, 0, 26)
+    second = struct.pack(">H", 3)
+    for tag, kind, value in ((0x103, 3, 6 << 16), (0x201, 4, 68), (0x202, 4, said)):
+        second += struct.pack(">HHII", tag, kind, 1, value)
+    exif = b"Exif\0\0" + b"MM\0*" + struct.pack(">I", 8) + first + second + bytes(4) + embedded
+    grey = Image.new("RGB", size, (128, 128, 128))
+    content = saved(grey, "JPEG", exif=exif)
+    return content, ImageOps.exif_transpose(Image.open(io.BytesIO(content)))
+
+
+def marked(size: tuple[int, int]) -> bytes:
+    """A grey picture, red where it begins."""
+    picture = Image.new("RGB", size, (128, 128, 128))
+    picture.paste(RED, (0, 0, size[0] // 2, size[1] // 2))
+    return saved(picture, "JPEG")
+
+
+def is_red(thumbnail: Image.Image, right: bool, bottom: bool) -> bool:
+    place = (thumbnail.width * (3 if right else 1) // 4, thumbnail.height * (3 if bottom else 1) // 4)
+    red, green, _ = thumbnail.convert("RGB").getpixel(place)  # type: ignore[misc]  # a pixel of three
+    return bool(red > 180 and green < 80)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_photographs_own_small_picture_is_its_thumbnail_turned_as_the_photograph(orientation: int) -> None:
+    content, upright = photograph((640, 480), marked((160, 120)), orientation)
+    picture = look_at(content)
+    assert (picture.width, picture.height) == (640, 480)
+    thumbnail = check_thumbnail(picture)
+    assert (thumbnail.width > thumbnail.height) is (upright.width > upright.height)
+    expected = ImageOps.exif_transpose(Image.open(io.BytesIO(_with_orientation(marked((160, 120)), orientation))))
+    corners = [(right, bottom) for right in (False, True) for bottom in (False, True)]
+    assert [is_red(thumbnail, *corner) for corner in corners] == [is_red(expected, *corner) for corner in corners]
+    assert sum(is_red(thumbnail, *corner) for corner in corners) == 1
+
+
+def _with_orientation(content: bytes, orientation: int) -> bytes:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    return saved(Image.open(io.BytesIO(content)), "JPEG", exif=exif)
+
+
+@pytest.mark.parametrize("size", [(160, 160), (160, 107), (120, 160), (80, 60), (1600, 1200)])
+def test_a_small_picture_of_another_shape_or_of_no_use_is_not_taken(size: tuple[int, int]) -> None:
+    """As where a photograph was cropped and the program left the small one as it was, or a camera filled it up."""
+    content, _ = photograph((640, 480), marked(size)[:60_000])
+    thumbnail = check_thumbnail(look_at(content))
+    assert not is_red(thumbnail, right=False, bottom=False)
+
+
+@pytest.mark.parametrize("embedded", [b"", b"\xff\xd8\xff", marked((160, 120))[:300], b"no JPEG" * 9])
+@pytest.mark.parametrize("length", [None, 0, 1, 2**31, 2**32 - 1])
+def test_whatever_is_wrong_with_the_small_picture_the_photograph_has_a_thumbnail(
+    embedded: bytes, length: Optional[int]
+) -> None:
+    content, _ = photograph((640, 480), embedded, length=length)
+    picture = look_at(content)
+    assert (picture.media_type, picture.width) == ("image/jpeg", 640)
+    check_thumbnail(picture)
 
 
 @pytest.mark.parametrize("limit", [0, 20, 200, 1000, 4000, MAX_THUMBNAIL])

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from unittest import mock
 
 import msgspec
 import pytest
@@ -273,3 +274,11 @@ def test_one_process_looks_at_many_images(viewer: Viewer) -> None:
     for _ in range(50):
         assert viewer.look_at(JPEG).thumbnail is not None
     assert _pid(viewer) == first
+
+
+@pytest.mark.parametrize("content", [b"", b"plain text", bytes(4096), b"%PDF-1.7 and so on"])
+def test_what_cannot_be_an_image_by_its_first_bytes_costs_no_question(content: bytes) -> None:
+    viewer = Viewer((sys.executable, "-c", "raise SystemExit('asked')"))
+    with mock.patch.object(viewer, "_ask", side_effect=AssertionError("asked")):
+        assert viewer.look_at(content) == Picture()
+    viewer.close()
