@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 import statistics
 import sys
@@ -41,6 +42,7 @@ def bench(
     json_file: Optional[Path] = typer.Option(None, "--json", help="Write each run there, as JSON."),
 ) -> None:
     """Print tables in Markdown."""
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # users have their programs compiled once, not at each start
     with tempfile.TemporaryDirectory(prefix="tessera-bench-", dir=stores) as folder:
         place = Path(folder)
         workloads = make_workloads(place / "workloads", scale)

@@ -17,6 +17,8 @@ from producer.viewer.decoding import look_at
 from producer.viewer.limits import allow_seconds, confine
 from producer.viewer_messages import MAX_LOOK, MAX_READ, PATIENCE, Look, Read, Ready, Said, read_frame, write_frame
 
+_AT_A_TIME = 128 << 10  # bytes: of a camera's photograph no more than its beginning is wanted
+
 
 class _Asked(io.RawIOBase):
     """The image as a file, each piece asked of the producer."""
@@ -65,7 +67,7 @@ def serve(asks: IO[bytes], answers: IO[bytes]) -> None:
         except EOFError:
             return
         allow_seconds(PATIENCE)
-        file = io.BufferedReader(_Asked(asks, answers, look.size), MAX_READ)
+        file = io.BufferedReader(_Asked(asks, answers, look.size), _AT_A_TIME)
         _say(answers, look_at(file, look.thumbnail_limit))
 
 
