@@ -10,7 +10,7 @@ no more than k have to be here for each image.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -121,10 +121,27 @@ class Rotating:
 
 
 async def _hand_over_all(old: Session, new: Session) -> int:
-    there = {encoding.encoding_id: encoding for encoding in await list_encodings(new.link)}
-    pending = [e for e in await list_encodings(old.link) if not _holds(there.get(e.encoding_id))]
-    holdings = combine(pending, await old.mappings.of(pending))
+    """Hand over until nothing is left, also of what another machine stores meanwhile; then end the old owner."""
+    while True:
+        there = {encoding.encoding_id: encoding for encoding in await list_encodings(new.link)}
+        pending = [e for e in await list_encodings(old.link) if not _holds(there.get(e.encoding_id))]
+        holdings = combine(pending, await old.mappings.of(pending))
+        images = [image for image in holdings.images if _own(old, image)]
+        exit_code = await _hand_over_images(old, new, images, there)
+        if holdings.unreadable:
+            away = ", ".join(old.absent(pending))
+            complain(f"{holdings.unreadable} images cannot be read now; connect these devices: {away}")
+            exit_code = exit_code or NotEnoughError.exit_code
+        if exit_code != 0:
+            return exit_code
+        if not images:
+            await old.link.request(Operation.RETIRE_OWNER, Empty(), Acknowledged)
+            return 0
 
+
+async def _hand_over_images(
+    old: Session, new: Session, images: Sequence[Held], there: Mapping[bytes, EncodingAt]
+) -> int:
     async def hand_over(image: Held) -> list[str]:
         own = _own(old, image)
         names: list[str] = []
@@ -132,15 +149,7 @@ async def _hand_over_all(old: Session, new: Session) -> int:
             names += await _hand_over(old, new, encoding, there.get(encoding.encoding_id))
         return sorted(set(names) | set(old.absent(own)))
 
-    images = [image for image in holdings.images if _own(old, image)]
-    exit_code = await change_each(images, hand_over, "has the new key", _REST_AWAY)
-    if holdings.unreadable:
-        away = ", ".join(old.absent(pending))
-        complain(f"{holdings.unreadable} images cannot be read now; connect these devices: {away}")
-        exit_code = exit_code or NotEnoughError.exit_code
-    if exit_code == 0:
-        await old.link.request(Operation.RETIRE_OWNER, Empty(), Acknowledged)
-    return exit_code
+    return await change_each(images, hand_over, "has the new key", _REST_AWAY)
 
 
 def _own(session: Session, image: Held) -> list[EncodingAt]:

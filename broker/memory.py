@@ -120,8 +120,10 @@ else:
     import resource
 
     def in_use() -> Optional[InUse]:
-        """What this process has in memory; None where the system has no /proc. MemoryError or OSError where the
-        system refuses what it takes to look."""
+        """What this process has in memory; None where the system has no /proc.
+
+        MemoryError or OSError where the system refuses what it takes to look.
+        """
         try:
             pages = _STATM.read_text().split()
         except FileNotFoundError:

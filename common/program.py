@@ -6,6 +6,7 @@ traceback is shown only with `--debug` (or TESSERA_DEBUG=1), and never for an in
 
 from __future__ import annotations
 
+import contextlib
 import io
 import logging
 import os
@@ -58,12 +59,16 @@ def run(commands: typer.Typer, name: str, *, serves: bool = False) -> NoReturn:
 
 
 def _end(code: int) -> NoReturn:
-    """End the process now that all is printed, without tearing the interpreter down.
+    """End the process once all is printed, without tearing the interpreter down.
 
     Nothing waits for that, and it is no safe thing: on CPython 3.13.0 a program that had said its last word was seen
     to hang instead of ending, twice in thousands of ends.
     """
     logging.shutdown()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError):  # where it matters, `exit_code` has met it
+            if stream is not None:  # as where Windows runs a program without a console
+                stream.flush()
     os._exit(code)
 
 
@@ -94,8 +99,8 @@ def exit_code(commands: typer.Typer, name: str, arguments: list[str], *, debug: 
             standalone_mode=False,
             default_map=defaults(command, configured(name)),
         )
-        if sys.stdout is not None:  # as where Windows runs a program without a console
-            sys.stdout.flush()
+        if sys.stdout is not None:
+            sys.stdout.flush()  # what cannot be written is an error
         if outcome == INTERRUPTED:  # what the command-line library makes of Ctrl-C
             complain(f"{name}: interrupted")
         return outcome if isinstance(outcome, int) else 0

@@ -282,6 +282,7 @@ def start(
 ) -> subprocess.Popen[bytes]:
     # As in most locales, and unlike in C: what cannot be encoded is an error.
     environment = {**os.environ, "PYTHONPATH": os.fspath(ROOT), "PYTHONIOENCODING": "utf-8:strict"}
+    environment.pop("PYTHONUNBUFFERED", None)  # what is printed waits in a buffer, as it does for most
     return subprocess.Popen(
         [sys.executable, "-c", before + SCRIPT, *arguments],
         env=environment,
