@@ -17,13 +17,14 @@ import msgspec
 
 from admin.ownership import delete_capability
 from admin.session import Session
-from common.errors import NotEnoughError, TesseraError
+from common.errors import NotEnoughError, RefusedError, TesseraError
+from common.link.declined import DeclinedError
 from common.program import complain
 from common.protocol.codec import pack
 from common.protocol.device_messages import Amend, Commitment, ShareName
 from common.protocol.envelope import Operation
 from common.protocol.identifiers import DIGEST_SIZE
-from common.protocol.messages import Acknowledged, EncodingAt, shares_at_hand
+from common.protocol.messages import Acknowledged, Code, EncodingAt, shares_at_hand
 from common.recipe import Recipe
 from common.slicing import block_size_for
 from common.vault.contact_card import ContactCard, pack_cards, unpack_cards
@@ -95,7 +96,8 @@ async def amend(
     """Have devices take the next revision, as the vault of the session `owner`'s, shared with `cards`.
 
     The names of the devices that did not. What another had left for the vault becomes as if the vault had stored it
-    itself. NotEnoughError where fewer than k devices took it: then it does not hold yet.
+    itself. NotEnoughError where fewer than k devices took it: then it does not hold yet. RefusedError where all of
+    them say that this is no right to it, as where whoever left it gave a wrong one.
     """
     object_id = owner.key.object_id(current.mapping.image_sha256)
     revision = current.revision + 1
@@ -110,6 +112,8 @@ async def amend(
     delete_hash = owner.key.delete_hash(object_id, encoding_id)
     payload = pack(Commitment(object_id, current.recipe.encode(), sealed, delete_hash, revision, grants))
 
+    refused: set[bytes] = set()
+
     async def tell(device: bytes, request: Amend) -> bool:
         try:
             await owner.link.request(
@@ -117,12 +121,16 @@ async def amend(
             )
         except TesseraError as error:
             complain(f"{owner.name_of(device)}: {error}")
+            if isinstance(error, DeclinedError) and error.code in (Code.NOT_ALLOWED, Code.NOT_FOUND):
+                refused.add(device)
             return False
         return True
 
     asked = [(device, Amend(encoding_id, right.capability, revision)) for right in rights for device in right.devices]
     told = await asyncio.gather(*(tell(device, request) for device, request in asked))
     took = {device for (device, _), taken in zip(asked, told) if taken}
+    if asked and refused == {device for device, _ in asked}:
+        raise RefusedError("no device lets this vault change it: whoever left or shared it gave no right to it")
     if len(took) < mapping.k:
         raise NotEnoughError(
             f"{len(took)} devices took the change and {mapping.k} are needed for it to hold",

@@ -32,7 +32,7 @@ from common.protocol.messages import Acknowledged, Code, Empty, EncodingAt, shar
 from common.vault.contacts import Contacts
 from common.vault.folder import VaultFolder
 from common.vault.keys import VaultKey
-from consumer.holdings import Held, combine
+from consumer.holdings import Held, check_hash, combine
 
 _REST_AWAY = "not connected; brought up to date when they come back"
 
@@ -71,12 +71,15 @@ class Rotating:
         former, self._key = self._key, self._vault.begin_rotation(self._key, passphrase, backup)
         self._former = former
 
-    def go_on(self) -> int:
-        """Give every image the new key, a line for each; the exit code, 0 where the old key is refused now."""
+    def go_on(self, leave: Sequence[str]) -> int:
+        """Give every image the new key, a line for each; the exit code, 0 where the old key is refused now.
+
+        `leave`: SHA-256s, or beginnings of them, of images that stay behind with the old key.
+        """
         if self._former is None:
             raise TesseraError("there is no rotation to go on with")
         Contacts(self._home, self._key).take_over(self._former)
-        exit_code = run_with_link(self._go_on(self._former))
+        exit_code = run_with_link(self._go_on(self._former, [check_hash(text) for text in leave]))
         if exit_code == 0:
             self._vault.end_rotation()
         return exit_code
@@ -109,24 +112,25 @@ class Rotating:
 
     # --- go on
 
-    async def _go_on(self, former: VaultKey) -> int:
+    async def _go_on(self, former: VaultKey, leave: Sequence[str]) -> int:
         async with self._session(self._key) as new:
             try:
                 async with self._session(former) as old:
-                    return await _hand_over_all(old, new)
+                    return await _hand_over_all(old, new, leave)
             except DeclinedError as error:
                 if error.code is not Code.NOT_ALLOWED:
                     raise
                 return 0  # an earlier run came so far that the old key is refused
 
 
-async def _hand_over_all(old: Session, new: Session) -> int:
+async def _hand_over_all(old: Session, new: Session, leave: Sequence[str]) -> int:
     """Hand over until nothing is left, also of what another machine stores meanwhile; then end the old owner."""
     while True:
         there = {encoding.encoding_id: encoding for encoding in await list_encodings(new.link)}
         pending = [e for e in await list_encodings(old.link) if not _holds(there.get(e.encoding_id))]
         holdings = combine(pending, await old.mappings.of(pending))
-        images = [image for image in holdings.images if _own(old, image)]
+        staying = tuple(leave)
+        images = [image for image in holdings.images if _own(old, image) and not image.sha256.startswith(staying)]
         exit_code = await _hand_over_images(old, new, images, there)
         if holdings.unreadable:
             away = ", ".join(old.absent(pending))

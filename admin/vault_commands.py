@@ -96,6 +96,9 @@ def rotate(
         None, envvar="TESSERA_BACKUP", help="Where a copy of the new key file goes: onto another disk."
     ),
     yes: bool = typer.Option(False, "--yes", help="Do not ask."),
+    leave: Optional[list[str]] = typer.Option(
+        None, help="SHA-256 of an image that another left and that cannot get the new key: it stays behind."
+    ),
     passphrase_file: Optional[Path] = PASSPHRASE_FILE,
     new_passphrase_file: Optional[Path] = NEW_PASSPHRASE_FILE,
 ) -> int:
@@ -117,9 +120,10 @@ def rotate(
         except FileExistsError:
             raise UsageError(f"{backup} exists already; it was not touched") from None
         keep_keyring_true(chosen)
-    exit_code = work.go_on()
+    exit_code = work.go_on(leave or [])
     if exit_code != 0:
         complain("the vault opens with its new passphrase only; run `vault rotate` again until it is done")
+        complain("what others left without a right to it: restore it with a copy of the old key file, and --leave it")
         return exit_code
     print("the vault has its new key, and the old one is refused")
     complain("void are: recovery codes, copies of the key file and contact cards made before. Make them anew:")
