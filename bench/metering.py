@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _LOOK_EVERY = 0.02  # seconds
-_TICK = os.sysconf("SC_CLK_TCK")
 
 
 @dataclass(frozen=True)
@@ -71,7 +70,7 @@ class _PeakWatch:
 def processor_seconds(pid: int) -> float:
     """What a process has used so far, all its threads."""
     fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / _TICK
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def peak_memory(pid: int) -> int:

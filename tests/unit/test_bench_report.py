@@ -1,0 +1,50 @@
+"""The tables that the bench prints."""
+
+from __future__ import annotations
+
+from typing import Optional
+
+from bench.contenders import Measured
+from bench.metering import Cost
+from bench.report import GET, GET_TWO_DEAD, PUT, YARDSTICK, Run, as_json, costs_table, rates_table
+
+MB, MIB = 1_000_000, 1 << 20
+
+
+def run(
+    contender: str, seconds: float, what: str = PUT, behind: Optional[dict[str, float]] = None, peak: int = 9 * MIB
+) -> Run:
+    behind = behind or {}
+    measured = Measured(Cost(seconds, 2 * seconds, peak), behind, {name: 5 * MIB for name in behind})
+    return Run(contender, "a file", what, 100 * MB, 2, measured)
+
+
+def test_a_rate_is_the_median_of_all_rounds_with_its_spread_and_as_a_multiple_of_scps() -> None:
+    runs = [run("ours", seconds) for seconds in (2.0, 1.0, 4.0)] + [run(YARDSTICK, 1.0)]
+    rows = rates_table(runs).splitlines()[2:]
+    assert rows == [
+        "| a file | put | ours | 50 (25 to 100) | 1 | 0.50 |",
+        f"| a file | put | {YARDSTICK} | 100 (100 to 100) | 2 | 1.00 |",
+    ]
+
+
+def test_a_get_with_devices_dead_is_held_against_scps_get() -> None:
+    runs = [run("ours", 0.5, GET_TWO_DEAD), run(YARDSTICK, 1.0, GET), run(YARDSTICK, 9.0, PUT)]
+    assert rates_table(runs).splitlines()[2].endswith("| 200 (200 to 200) | 4 | 2.00 |")
+
+
+def test_without_scp_there_is_no_multiple() -> None:
+    assert rates_table([run("ours", 1.0)]).splitlines()[2].endswith("| – |")
+
+
+def test_costs_are_processor_nanoseconds_per_image_byte_of_each_process() -> None:
+    runs = [run("ours", 0.1, behind={"broker": 0.3, "workers": 0.5}), run(YARDSTICK, 1.0)]
+    assert costs_table(runs).splitlines()[2:] == ["| a file | put | 2.00 | 3.00 | 5.00 | 10.00 | 9 | 5 | 5 |"]
+
+
+def test_each_run_is_told_as_json() -> None:
+    (told,) = as_json([run("ours", 0.5, behind={"broker": 0.25})])
+    assert told["seconds"] == 0.5
+    assert told["bytes"] == 100 * MB
+    assert told["processor_seconds"] == {"client": 1.0, "broker": 0.25}
+    assert told["peak_bytes"] == {"client": 9 * MIB, "broker": 5 * MIB}
