@@ -5,17 +5,10 @@ from __future__ import annotations
 import sys
 import time
 from types import TracebackType
-from typing import Optional
+from typing import TYPE_CHECKING, Optional
 
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    DownloadColumn,
-    Progress,
-    TextColumn,
-    TimeRemainingColumn,
-    TransferSpeedColumn,
-)
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
 _SHOW_AFTER = 1.0  # seconds
 
@@ -67,6 +60,17 @@ class ByteProgress:
         self.advance(done)
 
     def _begin(self) -> None:
+        # Here, since it takes longer to import than a photograph to store, and most runs show no bar.
+        from rich.console import Console
+        from rich.progress import (
+            BarColumn,
+            DownloadColumn,
+            Progress,
+            TextColumn,
+            TimeRemainingColumn,
+            TransferSpeedColumn,
+        )
+
         self._progress = Progress(
             TextColumn(self._what),
             BarColumn(),
