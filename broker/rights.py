@@ -62,7 +62,6 @@ DEPOSIT = frozenset(  # what a client may ask that showed a vault's deposit toke
         Operation.COMMIT,
         Operation.STORE,
         Operation.ABANDON,
-        Operation.PROGRESS,
         Operation.BROKERS,
     }
 )

@@ -12,10 +12,19 @@ from common.home import ClientIdentity, load_brokers
 from common.identity import load_key_pair
 from common.link.declined import DeclinedError
 from common.link.link import Link
-from common.link.questions import list_encodings, locate
-from common.protocol.device_messages import Described, ShareName
+from common.link.questions import list_devices, list_encodings, locate
+from common.protocol.device_messages import (
+    BlockName,
+    Delete,
+    Describe,
+    Described,
+    Fetch,
+    Fetched,
+    Progress,
+    ShareName,
+)
 from common.protocol.envelope import Operation
-from common.protocol.messages import Code
+from common.protocol.messages import Acknowledged, Code
 from common.vault.contact_card import ContactCard, decode_card
 from tests.cluster.conftest import MakeUser
 from tests.cluster.devices import share_files, wait_staged
@@ -112,7 +121,7 @@ def test_who_may_only_store_can_neither_find_nor_read_what_it_stored(
     (encoding,) = {file.encoding for file in share_files(cluster) - before}
     card = decode_card(admin(family, "contacts", "card").lines[0])
     refusals = asyncio.run(_try_to_read(_identity(camera), card, sha256, bytes.fromhex(encoding)))
-    assert refusals == [Code.NOT_ALLOWED] * 3
+    assert refusals == [Code.NOT_ALLOWED] * 6
     for program in (("consumer", "--list"), ("consumer", "--hash", sha256.hex()), ("admin", "verify")):
         assert camera.run(*program).exit_code in (2, 3, 6)  # it has no vault to do that with
 
@@ -127,8 +136,15 @@ async def _try_to_read(identity: ClientIdentity, card: ContactCard, sha256: byte
     refusals = []
     async with Link(identity, None, deposit_token=card.deposit_token) as link:
         share = ShareName(encoding, 0)
-        describe = link.request(Operation.DESCRIBE, share, Described, device=bytes(16), reply_bytes=1 << 16)
-        for question in (locate(link, [card.object_id(sha256)]), list_encodings(link), describe):
+        device = (await list_devices(link))[0].device_id
+        describe = link.request(Operation.DESCRIBE, Describe([share]), Described, device=device, reply_bytes=1 << 16)
+        block = Fetch([BlockName(encoding, 0, 0)])
+        fetch = link.request(Operation.FETCH, block, Fetched, device=device, reply_bytes=1 << 16)
+        deletion = Delete(encoding, bytes(32), 1, 2**31, 2**31)
+        delete = link.request(Operation.DELETE, deletion, Acknowledged, device=device)
+        progress = link.request(Operation.PROGRESS, share, Progress, device=device, reply_bytes=1 << 10)
+        looks = (locate(link, [card.object_id(sha256)]), list_encodings(link))
+        for question in (*looks, describe, fetch, delete, progress):
             try:
                 await question
             except DeclinedError as error:
