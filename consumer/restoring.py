@@ -20,6 +20,7 @@ from common.vault.sealing import Bytes
 from common.vault.trust import TrustedImage
 
 _AHEAD = 3  # segments gathered while one is opened
+_BRIEF = 128 << 10  # bytes that are hashed and written sooner than another thread has begun
 
 
 class Target(Protocol):
@@ -74,7 +75,11 @@ class Restoring:
                 length = self._open(segment, blocks, sealed, plaintext)
                 if writing is not None:
                     await writing
-                writing = self._in_thread(file, plaintext[:length].data)
+                writing = None
+                if length <= _BRIEF:
+                    self._hash_and_write(file, plaintext[:length].data)
+                else:
+                    writing = self._in_thread(file, plaintext[:length].data)
                 progress(length)
             if writing is not None:
                 await writing

@@ -86,8 +86,9 @@ async def store_batch(session: Session, sources: Sequence[Source]) -> list[Outco
 
 async def _store_fresh(session: Session, fresh: dict[bytes, _Image], outcomes: list[Outcome], started: float) -> None:
     wanted: list[_Image] = []
-    for image in fresh.values():
-        image.picture = await session.look_at(image.content, _thumbnail_limit(image.content))
+    looks = [(image.content, _thumbnail_limit(image.content)) for image in fresh.values()]
+    for image, picture in zip(fresh.values(), await session.look_at_all(looks)):
+        image.picture = picture
         if session.images_only and not image.picture.is_image:
             outcomes.append(SkippedFile(image.source.shown))
         else:

@@ -121,9 +121,16 @@ class Session:
         return await self._threads.run(work, *arguments)
 
     async def look_at(self, content: Union[bytes, Path], thumbnail_limit: int = MAX_THUMBNAIL) -> Picture:
-        """What a look at an image says; one look at a time, so that those that wait keep no thread from reading."""
+        """What a look at an image says."""
+        return (await self.look_at_all([(content, thumbnail_limit)]))[0]
+
+    async def look_at_all(self, images: Sequence[tuple[Union[bytes, Path], int]]) -> list[Picture]:
+        """What looks at images say, each with its thumbnail's most bytes.
+
+        By one thread at a time, so that those that wait keep none from reading, and for all in one go.
+        """
         async with self._looking:
-            return await self.in_thread(self._viewer.look_at, content, thumbnail_limit)
+            return await self.in_thread(lambda: [self._viewer.look_at(*image) for image in images])
 
     def name_of(self, device: bytes) -> str:
         return self._names.get(device, device.hex())
