@@ -1,6 +1,6 @@
 """`vault rotate`: all that is stored under the vault key gets another one, and the old one is refused.
 
-    look → make the new key → amend every encoding → retire the old owner → forget the old key
+    look → make the new key → amend every encoding → keep that all are → retire the old owner → forget the old key
 
 Nothing is stored anew: mappings are sealed under the new key and object ids made by it, and put in the place of the old
 ones by the old right to delete, which ends with that. An interrupted rotation goes on when it is run again: until its
@@ -20,7 +20,7 @@ from admin.amending import Current, amend, find_current, right_to
 from admin.deleting import by_object, list_trash
 from admin.ownership import is_own
 from admin.session import Session, change_each
-from common.errors import NotEnoughError, TesseraError
+from common.errors import NotEnoughError, RefusedError, TesseraError
 from common.files import lock
 from common.home import ClientIdentity
 from common.link.declined import DeclinedError
@@ -116,15 +116,25 @@ class Rotating:
         async with self._session(self._key) as new:
             try:
                 async with self._session(former) as old:
-                    return await _hand_over_all(old, new, leave)
+                    exit_code = await _hand_over_all(old, new, leave)
+                    if exit_code == 0:
+                        self._vault.keep_replaced()
+                        await old.link.request(Operation.RETIRE_OWNER, Empty(), Acknowledged)
+                    return exit_code
             except DeclinedError as error:
-                if error.code is not Code.NOT_ALLOWED:
+                if error.code is not Code.REPLACED:
                     raise
-                return 0  # an earlier run came so far that the old key is refused
+                if self._vault.is_former_replaced:
+                    return 0  # an earlier run came so far
+                raise RefusedError(
+                    "the vault key before was replaced by another machine, before this one was through",
+                    advice="what lacks here has the key of that machine: bring its vault from there "
+                    "(admin.py vault export FILE); the key before was kept here",
+                ) from error
 
 
 async def _hand_over_all(old: Session, new: Session, leave: Sequence[str]) -> int:
-    """Hand over until nothing is left, also of what another machine stores meanwhile; then end the old owner."""
+    """Hand over until nothing is left, also of what another machine stores meanwhile."""
     while True:
         there = {encoding.encoding_id: encoding for encoding in await list_encodings(new.link)}
         pending = [e for e in await list_encodings(old.link) if not _holds(there.get(e.encoding_id))]
@@ -136,11 +146,8 @@ async def _hand_over_all(old: Session, new: Session, leave: Sequence[str]) -> in
             away = ", ".join(old.absent(pending))
             complain(f"{holdings.unreadable} images cannot be read now; connect these devices: {away}")
             exit_code = exit_code or NotEnoughError.exit_code
-        if exit_code != 0:
+        if exit_code != 0 or not images:
             return exit_code
-        if not images:
-            await old.link.request(Operation.RETIRE_OWNER, Empty(), Acknowledged)
-            return 0
 
 
 async def _hand_over_images(

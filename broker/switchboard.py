@@ -58,7 +58,7 @@ log = logging.getLogger(__name__)
 M = TypeVar("M", bound=Message)
 _CLIENT_PROBE_PERIOD = 10.0  # seconds
 _EMPTY_PAYLOAD = memoryview(b"")
-_REPLACED = Answer(Code.NOT_ALLOWED, "this vault key was replaced")
+_REPLACED = Answer(Code.REPLACED, "this vault key was replaced")
 
 
 class Switchboard:

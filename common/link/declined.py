@@ -18,6 +18,7 @@ _FAMILY = {
     Code.GONE: UnreachableError,
     Code.BUSY: UnreachableError,
     Code.NOT_ALLOWED: RefusedError,
+    Code.REPLACED: RefusedError,
     Code.NO_ROOM: NoRoomError,
     Code.READ_ONLY: NoRoomError,
     Code.NOT_FOUND: NotFoundError,

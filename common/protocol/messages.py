@@ -46,6 +46,7 @@ class Code(enum.Enum):
     GONE = "gone"  # the device is not connected
     NO_SESSION = "no session"  # say HELLO or REGISTER first
     NOT_ALLOWED = "not allowed"  # not with this key
+    REPLACED = "replaced"  # the vault key was rotated: its owner has retired
     MALFORMED = "malformed"
     NO_ROOM = "no room"
     NOT_OPEN = "not open"  # there is no such share being stored

@@ -5,6 +5,7 @@
     vault/seen                                   the sealed index of files already stored (`seen`)
     vault/keyring                                where the passphrase is in the system's keyring (`system_keyring`)
     vault/former.key                             the key before, while a rotation is under way (`former_key`)
+    vault/replaced.key                           the same, once nothing that is stored needs it any more
 
 The mappings here are a copy that saves asking the devices; whatever is missing or damaged is fetched from them.
 """
@@ -41,6 +42,7 @@ class VaultFolder:
         self.key_path = self.folder / "vault.key"
         self._mappings = self.folder / "mappings"
         self._former_path = self.folder / "former.key"
+        self._replaced_path = self.folder / "replaced.key"
 
     # --- the key
 
@@ -112,15 +114,28 @@ class VaultFolder:
 
     def former_key(self, key: VaultKey) -> Optional[VaultKey]:
         """The key before, where a rotation to this one is under way. IntegrityError where it is damaged."""
-        try:
-            content = read_limited(self._former_path, FORMER_KEY_SIZE)
-        except FileNotFoundError:
-            return None
-        return open_former_key(key, content)
+        for path in (self._former_path, self._replaced_path):
+            try:
+                return open_former_key(key, read_limited(path, FORMER_KEY_SIZE))
+            except FileNotFoundError:
+                pass
+        return None
+
+    @property
+    def is_former_replaced(self) -> bool:
+        """Whether this vault has kept that it needs the key before no more, so that it may be refused."""
+        return self._replaced_path.exists() and not self._former_path.exists()
+
+    def keep_replaced(self) -> None:
+        """Nothing is sealed under the key before any more: keep that, before it is refused."""
+        if not self.is_former_replaced:
+            rename_over(self._former_path, self._replaced_path)
+            sync_folder(self.folder)
 
     def end_rotation(self) -> None:
-        """Nothing is sealed under the key before any more: forget it."""
+        """The key before is refused: forget it."""
         self._former_path.unlink(missing_ok=True)
+        self._replaced_path.unlink(missing_ok=True)
         sync_folder(self.folder)
 
     def _keep_new(self, content: bytes) -> None:

@@ -120,13 +120,13 @@ def test_who_may_only_store_can_neither_find_nor_read_what_it_stored(
     sha256 = bytes.fromhex(leave(camera, "family", content))
     (encoding,) = {file.encoding for file in share_files(cluster) - before}
     card = decode_card(admin(family, "contacts", "card").lines[0])
-    refusals = asyncio.run(_try_to_read(_identity(camera), card, sha256, bytes.fromhex(encoding)))
+    refusals = asyncio.run(_try_to_read(identity_of(camera), card, sha256, bytes.fromhex(encoding)))
     assert refusals == [Code.NOT_ALLOWED] * 6
     for program in (("consumer", "--list"), ("consumer", "--hash", sha256.hex()), ("admin", "verify")):
         assert camera.run(*program).exit_code in (2, 3, 6)  # it has no vault to do that with
 
 
-def _identity(machine: User) -> ClientIdentity:
+def identity_of(machine: User) -> ClientIdentity:
     folder = machine.home / "client"
     return ClientIdentity(load_key_pair(folder / "client.key"), load_brokers(folder / "brokers.json"))
 

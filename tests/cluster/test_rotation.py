@@ -2,22 +2,43 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
+import signal
+import subprocess
 import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from cluster.local import CHECKOUT, LocalCluster
+from common.link.link import Link
+from common.protocol.envelope import Operation
+from common.protocol.messages import Acknowledged, Empty
+from common.vault.folder import VaultFolder
+from common.vault.keys import VaultKey
 from tests.cluster.conftest import MakeUser
 from tests.cluster.devices import revive, wait_lost
-from tests.cluster.programs import Ended, User, finish, random_bytes, wait_until
-from tests.cluster.test_depositing import leave, restored
+from tests.cluster.programs import Ended, User, finish, random_bytes, sha256_of, wait_until
+from tests.cluster.test_admission import operator
+from tests.cluster.test_depositing import identity_of, leave, restored
 from tests.cluster.test_sharing import admin, know
 
 NEW = "another passphrase for the new key"
+
+
+@dataclass(frozen=True)
+class Rotation:
+    """One that is under way."""
+
+    user: User
+    former: VaultKey
+    contents: dict[str, bytes]  # by SHA-256
+    process: subprocess.Popen[bytes]
 
 
 @pytest.fixture
@@ -125,6 +146,63 @@ def test_a_rotation_that_is_killed_loses_nothing_and_goes_on_when_it_is_run_agai
     assert rotate(user).exit_code == 0
     assert sorted(image["sha256"] for image in user.listed()) == sorted(hashes)
     assert sorted(restored(user, sha256) for sha256 in hashes) == sorted(contents)
+
+
+def admit(user: User, cluster: LocalCluster, name: str) -> None:
+    """Admit the user's machine anew, under a name by which it can be revoked."""
+    shutil.rmtree(user.home / "client")
+    admin(user, "join", cluster.invite("client"), "--name", name)
+
+
+@pytest.fixture
+def rotating(make_user: MakeUser, cluster: LocalCluster) -> Iterator[Rotation]:
+    """A user, admitted as "leaky", whose machine was stopped in the middle of a rotation."""
+    user = make_user("leaky")
+    admit(user, cluster, "leaky")
+    contents = [random_bytes(20_000 + number) for number in range(40)]
+    for content in contents:
+        (user.folder / f"{len(content)}.more").write_bytes(content)
+    user.store(*(str(path) for path in user.folder.glob("*.more")))
+    former = VaultFolder(user.home).unlock(user.environment["TESSERA_PASSPHRASE"])
+    options = ("--yes", "--backup", str(user.folder / "backup.key"))
+    with user.started("admin", "vault", "rotate", *options, TESSERA_NEW_PASSPHRASE=NEW) as process:
+        assert process.stdout is not None
+        process.stdout.readline()  # the first image has the new key
+        process.send_signal(signal.SIGSTOP)
+        user.environment["TESSERA_PASSPHRASE"] = NEW
+        yield Rotation(user, former, {sha256_of(content): content for content in contents}, process)
+
+
+def test_who_is_revoked_in_the_middle_keeps_the_key_before_and_goes_on_once_admitted_again(
+    rotating: Rotation, cluster: LocalCluster
+) -> None:
+    user = rotating.user
+    operator(cluster, "revoke", "leaky")
+    rotating.process.send_signal(signal.SIGCONT)
+    assert finish(rotating.process).exit_code != 0
+    assert (user.home / "vault" / "former.key").exists()
+    admit(user, cluster, "leaky again")
+    assert 1 <= len(user.run("consumer", "--list", "--json").objects) < 40
+    assert rotate(user).exit_code == 0
+    assert {sha256: restored(user, sha256) for sha256 in rotating.contents} == rotating.contents
+
+
+def test_where_another_machine_ends_the_old_key_in_the_middle_it_is_kept_and_that_is_said(rotating: Rotation) -> None:
+    user, former = rotating.user, rotating.former
+    identity = identity_of(user)
+
+    async def retire() -> None:
+        async with Link(identity, former.owner_token()) as link:
+            await link.request(Operation.RETIRE_OWNER, Empty(), Acknowledged)
+
+    asyncio.run(retire())
+    rotating.process.send_signal(signal.SIGCONT)
+    assert finish(rotating.process).exit_code != 0
+    again = rotate(user)
+    assert again.exit_code == 6 and "replaced by another machine" in again.stderr, again
+    vault = VaultFolder(user.home)
+    assert vault.former_key(vault.unlock(NEW)) == former
+    assert 1 <= len(user.run("consumer", "--list", "--json").objects) < 40
 
 
 def test_what_was_shared_or_left_for_the_vault_and_its_contacts_stay(make_user: MakeUser) -> None:

@@ -189,11 +189,11 @@ def test_an_owner_that_was_retired_is_let_in_by_no_token_and_live_sessions_are_o
     assert code(owner.ask(Operation.RETIRE_OWNER, Empty())) is Code.GRANTED
     assert code(owner.ask(Operation.RETIRE_OWNER, Empty())) is Code.GRANTED, "the answer may have been lost"
     for peer, operation in ((owner, Operation.LIST), (another, Operation.FETCH), (camera, Operation.OPEN)):
-        assert code(peer.ask(operation, Empty(), device=device.device)) is Code.NOT_ALLOWED
+        assert code(peer.ask(operation, Empty(), device=device.device)) is Code.REPLACED
     for tokens in ((TOKEN, None), (None, deposit_token(TOKEN))):
         peer = broker.admit(Standing.CLIENT, "laptop")
         welcome = answer(peer.ask(Operation.HELLO, Hello(PROTOCOL_VERSION, *tokens)), Welcome)
-        assert welcome.answer.code is Code.NOT_ALLOWED
+        assert welcome.answer.code is Code.REPLACED
         assert "was replaced" in welcome.answer.text
     assert friend.objects() == []
 

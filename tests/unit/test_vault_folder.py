@@ -45,8 +45,14 @@ def test_a_rotation_makes_a_key_that_the_vault_has_from_then_on_and_keeps_the_on
     assert vault.unlock("four words for later") == new
     assert vault.former_key(new) == old
     assert key_file.open_key_file((tmp_path / "backup").read_bytes(), "four words for later") == new
+    assert not vault.is_former_replaced
+    for _ in range(2):
+        vault.keep_replaced()
+        assert vault.is_former_replaced
+        assert vault.former_key(new) == old
     vault.end_rotation()
     assert vault.former_key(new) is None
+    assert not vault.is_former_replaced
     with pytest.raises(RefusedError):
         vault.unlock("four words for keeping")
 
