@@ -53,6 +53,8 @@ def run(commands: typer.Typer, name: str, *, serves: bool = False) -> NoReturn:
     logging.basicConfig(level=level, handlers=[handler])
     if not serves:
         forbid_peeking()  # these are the programs that hold a vault's key
+    # numpy is here for bytes; threads for linear algebra only cost each start some time.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     _accept_any_name()
     end_as_interrupted()
     _end(exit_code(commands, name, arguments, debug=debug))

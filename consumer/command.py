@@ -47,9 +47,15 @@ def restore(
     if everything and output is None:
         raise UsageError("--all needs --output FOLDER")
     identity = client_identity()
-    from consumer.work import Work  # what restores pulls in numpy and more, which --help needs not
+    passphrase = read_passphrase(passphrase_file)
+    # --help needs none of these. What restores pulls in numpy and more, while the vault is unlocked beside it.
+    from common.vault.folder import VaultFolder
+    from common.vault.unlocking import Unlocking
 
-    work = Work(identity, home(), lambda: read_passphrase(passphrase_file), as_json=as_json)
+    unlocking = Unlocking(VaultFolder(home()), passphrase)
+    from consumer.work import Work
+
+    work = Work(identity, unlocking.vault, unlocking.key(), as_json=as_json)
     if list_:
         return work.print_list()
     return work.restore(wanted, everything, output, force)

@@ -1,10 +1,10 @@
-"""One run of the consumer: unlock the vault, connect, find the images, restore or list them, report."""
+"""One run of the consumer: connect, find the images, restore or list them, report."""
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Optional, Union
@@ -16,6 +16,7 @@ from common.program import complain
 from common.progress import ByteProgress
 from common.text import printable
 from common.vault.folder import VaultFolder
+from common.vault.keys import VaultKey
 from common.vault.mapping import Mapping
 from consumer.holdings import Held, Holdings, check_hash, find, is_full, unreadable
 from consumer.output import STDOUT, Output, StandardOutput, safe_name
@@ -23,10 +24,10 @@ from consumer.session import Restored, Session, restore_all
 
 
 class Work:
-    def __init__(self, identity: ClientIdentity, home: Path, passphrase: Callable[[], str], *, as_json: bool) -> None:
+    def __init__(self, identity: ClientIdentity, vault: VaultFolder, key: VaultKey, *, as_json: bool) -> None:
         self._identity = identity
-        self._vault = VaultFolder(home)
-        self._key = self._vault.unlock(passphrase())
+        self._vault = vault
+        self._key = key
         self._as_json = as_json
 
     def print_list(self) -> int:

@@ -43,14 +43,22 @@ def store(
         raise UsageError("stdin can be stored only once")
     sources = list(find_sources(images, name))
     identity = client_identity()
-    from producer.work import Work, other_vault, own_vault  # these pull in numpy and more, which --help needs not
-
+    # --help needs none of these. What stores pulls in numpy and more, while the vault is unlocked beside it.
     if for_ is not None:
+        from producer.work import Work, other_vault
+
         contact, ask = for_, lambda: read_passphrase(passphrase_file)
         work = Work(identity, lambda: other_vault(home(), contact, ask))
     else:
         passphrase = read_passphrase(passphrase_file)
-        work = Work(identity, lambda: own_vault(home(), passphrase))
+        from common.vault.folder import VaultFolder
+        from common.vault.unlocking import Unlocking
+
+        unlocking = Unlocking(VaultFolder(home()), passphrase)
+        from producer.owner import OwnVault
+        from producer.work import Work
+
+        work = Work(identity, lambda: OwnVault(unlocking.vault, unlocking.key()))
     return work.store(sources, k, n, images_only, _Report(as_json))
 
 

@@ -14,9 +14,8 @@ from common.program import complain
 from common.progress import ByteProgress
 from common.redundancy import choose
 from common.vault.contacts import open_contacts
-from common.vault.folder import VaultFolder
 from producer.outcome import Outcome
-from producer.owner import OtherVault, Owner, OwnVault
+from producer.owner import OtherVault, Owner
 from producer.run import store_all
 from producer.session import Session
 from producer.sources import Source
@@ -27,12 +26,6 @@ class Report(Protocol):
     exit_code: int
 
     def __call__(self, outcome: Outcome) -> None: ...
-
-
-def own_vault(home: Path, passphrase: str) -> OwnVault:
-    """The vault of this machine, unlocked; RefusedError where the passphrase is wrong."""
-    vault = VaultFolder(home)
-    return OwnVault(vault, vault.unlock(passphrase))
 
 
 def other_vault(home: Path, name: str, passphrase: Callable[[], str]) -> OtherVault:
