@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 
 import typer
 
+from common.allocation import keep_freed_memory
 from common.errors import TesseraError, UsageError
 from common.home import configured
 from common.privacy import forbid_peeking
@@ -51,7 +52,9 @@ def run(commands: typer.Typer, name: str, *, serves: bool = False) -> NoReturn:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(PrintableFormatter(style))
     logging.basicConfig(level=level, handlers=[handler])
-    if not serves:
+    if serves:
+        keep_freed_memory()
+    else:
         forbid_peeking()  # these are the programs that hold a vault's key
     # numpy is here for bytes; threads for linear algebra only cost each start some time.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
