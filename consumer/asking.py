@@ -1,7 +1,9 @@
 """Questions to devices: for blocks, and for what lies beside a share.
 
 Questions of one kind to the same device that are asked in the same moment travel in one message, up to the protocol's
-sizes. So restoring many small images at a time needs few messages, and the code that restores one knows nothing of it.
+sizes; so do those that come while two messages are under way to it, unless they fill one (as Nagle's algorithm has it,
+RFC 896). So restoring many small images at a time needs few messages, and the code that restores one knows nothing of
+it.
 
 Every message tells how long its device took. A message goes on when nobody wants its answers any more: taken back, it
 would still hold its place at the broker.
@@ -11,12 +13,13 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Generic, TypeVar, Union
 
-from common.errors import ProtocolError, TesseraError
+from common.errors import ProtocolError, TesseraError, UnreachableError
 from common.link.declined import DeclinedError
 from common.link.link import Link
 from common.protocol.codec import MAX_PAYLOAD
@@ -28,6 +31,7 @@ from consumer.latency import Latencies
 PATIENCE = 20.0  # seconds
 _BUSY_PAUSE = 0.02  # seconds
 _MESSAGE_BYTES = 1 << 20  # of expected payload in one message, where it holds more than one answer
+_UNDER_WAY = 2  # messages to one device, beyond which only full ones go out
 
 N = TypeVar("N")  # what is asked for
 A = TypeVar("A")  # what is answered
@@ -50,13 +54,15 @@ class _Question(Generic[N, A]):
 
 
 class Together(Generic[N, A]):
-    """Collects the questions of one moment and asks them device by device, message by message."""
+    """Collects questions and asks them device by device, message by message."""
 
     def __init__(self, ask: Callable[[bytes, list[N], int], Awaitable[Answers[A]]], latencies: Latencies) -> None:
         """`ask(device, names, reply_bytes)` asks one message's questions: an answer or an error for each, in order."""
         self._ask = ask
         self._latencies = latencies
         self._waiting: dict[bytes, list[_Question[N, A]]] = {}
+        self._under_way: Counter[bytes] = Counter()
+        self._due: set[bytes] = set()  # devices to be sent to before anything else happens
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def ask(self, device: bytes, name: N, reply_bytes: int) -> A:
@@ -74,17 +80,29 @@ class Together(Generic[N, A]):
     async def _ask_once(self, device: bytes, name: N, reply_bytes: int) -> A:
         loop = asyncio.get_running_loop()
         question: _Question[N, A] = _Question(name, reply_bytes, loop.create_future())
-        waiting = self._waiting.setdefault(device, [])
-        if not waiting:
+        self._waiting.setdefault(device, []).append(question)
+        if device not in self._due:
+            self._due.add(device)
             loop.call_soon(self._send, device)
-        waiting.append(question)
         return await question.answer
 
     def _send(self, device: bytes) -> None:
-        for questions in _messages(self._waiting.pop(device)):
+        """Send what waits for this device: full messages, and where few are under way the rest."""
+        self._due.discard(device)
+        wanted = [question for question in self._waiting.pop(device, []) if not question.answer.done()]
+        messages = _messages(wanted)
+        if messages and self._under_way[device] + len(messages) > _UNDER_WAY and not _is_full(messages[-1]):
+            self._waiting[device] = messages.pop()
+        for questions in messages:
+            self._under_way[device] += 1
             task = asyncio.ensure_future(self._exchange(device, questions))
             self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            task.add_done_callback(partial(self._ended, device))
+
+    def _ended(self, device: bytes, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        self._under_way[device] -= 1
+        self._send(device)
 
     async def _exchange(self, device: bytes, questions: list[_Question[N, A]]) -> None:
         reply_bytes = sum(question.reply_bytes for question in questions)
@@ -94,6 +112,8 @@ class Together(Generic[N, A]):
             answers = await self._ask(device, [question.name for question in questions], reply_bytes)
         except TesseraError as error:
             latency.given_up(asked)
+            if isinstance(error, UnreachableError):  # what waits for its turn need not find that out once more
+                questions += self._waiting.pop(device, [])
             answers = [error] * len(questions)
         except asyncio.CancelledError:
             for question in questions:
@@ -121,6 +141,10 @@ def _messages(questions: list[_Question[N, A]]) -> list[list[_Question[N, A]]]:
             size = question.reply_bytes
         groups[-1].append(question)
     return groups
+
+
+def _is_full(questions: list[_Question[N, A]]) -> bool:
+    return len(questions) == MAX_BATCH or sum(question.reply_bytes for question in questions) >= _MESSAGE_BYTES
 
 
 class Devices:

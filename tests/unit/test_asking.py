@@ -168,21 +168,83 @@ def test_a_question_of_a_later_moment_does_not_wait_for_the_first_answer() -> No
     run(ask())
 
 
+def test_while_two_messages_are_under_way_to_a_device_later_questions_wait_and_travel_together() -> None:
+    async def ask() -> None:
+        asking = Asking()
+        tasks = [asking.block(ONE, 0)]
+        await asking.sent()
+        tasks.append(asking.block(ONE, 1))
+        await asking.sent()
+        for share in range(2, 6):
+            tasks.append(asking.block(ONE, share))
+            assert len(await asking.sent()) == 2
+        tasks.append(asking.block(TWO, 6))
+        assert len(await asking.sent()) == 3, "another device's do not wait"
+        blocks = await asking.outcomes(*tasks)
+        assert [bytes(block) for block in blocks] == [block_of(BlockName(ENCODING, s, 0), 100) for s in range(7)]
+        assert [names(header) for _, header, _ in asking.link.sent[3:]] == [[(share, 0) for share in range(2, 6)]]
+
+    run(ask())
+
+
+def test_questions_that_fill_a_message_wait_for_nothing() -> None:
+    async def ask() -> None:
+        asking = Asking()
+        tasks = []
+        for share in range(6):
+            tasks.append(asking.block(ONE, share, length=MESSAGE_BYTES))
+            assert len(await asking.sent()) == share + 1
+        await asking.outcomes(*tasks)
+
+    run(ask())
+
+
+def test_where_a_device_does_not_answer_what_waits_for_it_hears_so_at_once() -> None:
+    async def ask() -> None:
+        asking = Asking()
+        tasks = []
+        for share in range(4):
+            tasks.append(asking.block(ONE, share))
+            await asking.sent()
+        asking.link.error = UnreachableError("no answer")
+        errors = await asking.outcomes(*tasks)
+        assert [type(error) for error in errors] == [UnreachableError] * 4
+        assert len(asking.link.sent) == 2
+
+    run(ask())
+
+
+def test_a_question_that_nobody_waits_for_any_more_is_not_sent() -> None:
+    async def ask() -> None:
+        asking = Asking()
+        tasks = []
+        for share in range(4):
+            tasks.append(asking.block(ONE, share))
+            await asking.sent()
+        tasks[2].cancel()
+        await asking.outcomes(*tasks)
+        assert [names(header) for _, header, _ in asking.link.sent] == [[(0, 0)], [(1, 0)], [(3, 0)]]
+
+    run(ask())
+
+
 @given(st.lists(st.tuples(st.sampled_from([ONE, TWO]), st.integers(1, MESSAGE_BYTES + 1000)), max_size=200))
 def test_messages_keep_within_limits_and_every_question_travels_once(questions: list[tuple[bytes, int]]) -> None:
     async def ask() -> None:
         asking = Asking()
         # A share and a segment tell the questions apart; a share's index is below 64.
         tasks = [asking.block(device, i % 64, i // 64, length) for i, (device, length) in enumerate(questions)]
-        sent = await asking.sent()
+        at_first = len(await asking.sent())
+        blocks = await asking.outcomes(*tasks)
+        assert [len(block) for block in blocks] == [length for _, length in questions]
+        sent = asking.link.sent
+        assert at_first >= min(len(sent), 2)
         for _, header, reply_bytes in sent:
             assert 1 <= len(header.blocks) <= MAX_BATCH
             assert reply_bytes == sum(asking.link.lengths[name] for name in names(header))
             assert reply_bytes <= MESSAGE_BYTES or len(header.blocks) == 1
         travelled = sorted((device, segment * 64 + share) for device, h, _ in sent for share, segment in names(h))
         assert travelled == sorted((device, i) for i, (device, _) in enumerate(questions))
-        asking.link.error = UnreachableError("that was all")
-        await asking.outcomes(*tasks)
 
     run(ask())
 
