@@ -15,7 +15,7 @@ from producer.session import Session
 from producer.sources import Source
 from producer.stream import store_stream
 
-_AT_A_TIME = 3
+_AT_A_TIME = 5
 
 Work = Union[Source, list[Source]]  # a stream, or a batch
 
