@@ -42,7 +42,7 @@ class _Image:
     """One image on its way."""
 
     source: Source
-    content: bytes
+    content: memoryview
     sha256: bytes
     stamp: Optional[Stamp]
     picture: Picture = field(default_factory=Picture)
@@ -128,7 +128,7 @@ def _read_all(sources: Sequence[Source]) -> list[tuple[Source, Union[WholeFile, 
     return outcomes
 
 
-def _thumbnail_limit(content: bytes) -> int:
+def _thumbnail_limit(content: memoryview) -> int:
     return min(MAX_THUMBNAIL, max(_MIN_THUMBNAIL, len(content) // 16))
 
 

@@ -18,7 +18,7 @@ from producer.sources import Source
 
 _HASH_STEP = 1 << 20
 
-WholeFile = tuple[bytes, bytes, Optional[Stamp]]  # content, SHA-256, stamp
+WholeFile = tuple[memoryview, bytes, Optional[Stamp]]  # content, SHA-256, stamp
 
 
 class Reader:
@@ -97,7 +97,7 @@ def read_whole(source: Source) -> WholeFile:
         content = bytearray(reader.size or 0)
         reader.read_into(memoryview(content))
         reader.read_into(memoryview(bytearray(1)))  # a byte more than it said makes `finish` fail
-        return bytes(content), reader.finish(), reader.stamp
+        return memoryview(content).toreadonly(), reader.finish(), reader.stamp
 
 
 def hash_file(source: Source) -> tuple[bytes, Optional[Stamp]]:

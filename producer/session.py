@@ -120,11 +120,11 @@ class Session:
         """Run what reads, hashes or looks at pictures beside the event loop."""
         return await self._threads.run(work, *arguments)
 
-    async def look_at(self, content: Union[bytes, Path], thumbnail_limit: int = MAX_THUMBNAIL) -> Picture:
+    async def look_at(self, content: Union[memoryview, Path], thumbnail_limit: int = MAX_THUMBNAIL) -> Picture:
         """What a look at an image says."""
         return (await self.look_at_all([(content, thumbnail_limit)]))[0]
 
-    async def look_at_all(self, images: Sequence[tuple[Union[bytes, Path], int]]) -> list[Picture]:
+    async def look_at_all(self, images: Sequence[tuple[Union[memoryview, Path], int]]) -> list[Picture]:
         """What looks at images say, each with its thumbnail's most bytes.
 
         By one thread at a time, so that those that wait keep none from reading, and for all in one go.

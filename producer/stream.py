@@ -248,7 +248,7 @@ class _StreamedPut:
     async def _look(self, first: memoryview) -> None:
         """What the header says; a stream's thumbnail only where its first segment is all of it."""
         path = self._source.path
-        content = bytes(first) if path is None or not first else path
+        content = first if path is None or not first else path
         self._picture = await self._session.look_at(content)
 
     def _require(self, distribution: Distribution) -> None:

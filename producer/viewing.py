@@ -84,7 +84,7 @@ class Viewer:
         child = self._child
         return None if child is None else child.pid
 
-    def look_at(self, content: Union[bytes, Path], thumbnail_limit: int = MAX_THUMBNAIL) -> Picture:
+    def look_at(self, content: Union[bytes, memoryview, Path], thumbnail_limit: int = MAX_THUMBNAIL) -> Picture:
         """What can be said of an image's bytes, or of the file that has them; an empty Picture where nothing can."""
         try:
             with self._looking, _opened(content) as (size, piece):
@@ -213,10 +213,10 @@ class _Child:
 
 
 @contextlib.contextmanager
-def _opened(content: Union[bytes, Path]) -> Iterator[tuple[int, _Piece]]:
+def _opened(content: Union[bytes, memoryview, Path]) -> Iterator[tuple[int, _Piece]]:
     """The image's size, and how to get at its pieces."""
-    if isinstance(content, bytes):
-        yield len(content), lambda offset, length: content[offset : offset + length]
+    if not isinstance(content, Path):
+        yield len(content), lambda offset, length: bytes(content[offset : offset + length])
         return
     with content.open("rb", 0) as file:
 

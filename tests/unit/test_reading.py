@@ -60,7 +60,8 @@ def test_reading_whole_and_hashing_agree(tmp_path: Path, size: int) -> None:
     status = (tmp_path / "image").stat()
     stamp = Stamp(os.path.abspath(tmp_path / "image"), size, status.st_mtime_ns)
     sha256 = hashlib.sha256(content).digest()
-    assert read_whole(source) == (content, sha256, stamp)
+    whole, *rest = read_whole(source)
+    assert (bytes(whole), whole.readonly, *rest) == (content, True, sha256, stamp)
     assert hash_file(source) == (sha256, stamp)
 
 
