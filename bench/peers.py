@@ -1,0 +1,48 @@
+"""Which contenders a run has beside Tessera. Whatever cannot be had here is left out by name, with the reason."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from pathlib import Path
+
+from bench.contenders import COMMANDS, Contender, OverSsh, Restic, ssh_server
+from bench.tahoe import NEEDED as TAHOE_NEEDS
+from bench.tahoe import tahoe
+from common.errors import TesseraError
+from common.program import complain
+
+
+@contextmanager
+def peers(place: Path, *, with_tahoe: bool) -> Iterator[list[Contender]]:
+    """Start those that are asked for and can be had; all of them end with the block."""
+    found: list[Contender] = []
+    with ExitStack() as stack:
+
+        def start(name: str, needs: Sequence[str], contenders: AbstractContextManager[Sequence[Contender]]) -> None:
+            if _all_here(name, needs):
+                try:
+                    found.extend(stack.enter_context(contenders))
+                except TesseraError as error:
+                    complain(f"{name} is left out: {error}")
+                    if error.advice:
+                        complain(f"  {error.advice}")
+
+        if _all_here("scp", ["sshd", "scp"]):
+            server = stack.enter_context(ssh_server(place))
+            found.append(OverSsh("scp", server))
+            if _all_here("rsync", ["rsync"]):
+                found.append(OverSsh("rsync", server))
+        if _all_here("restic", ["restic"]):
+            found.append(Restic(place))
+        if with_tahoe:
+            start("Tahoe-LAFS", TAHOE_NEEDS, tahoe(place / "tahoe"))
+        yield found
+
+
+def _all_here(name: str, needs: Sequence[str]) -> bool:
+    missing = [need for need in needs if shutil.which(need, path=COMMANDS) is None]
+    if missing:
+        complain(f"{name} is left out: {', '.join(missing)} is not installed here")
+    return not missing
