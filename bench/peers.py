@@ -7,6 +7,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 
+from bench.by_hand import CIPHERS, by_hand
+from bench.by_hand import NEEDED as BY_HAND_NEEDS
 from bench.contenders import COMMANDS, Contender, OverSsh, Restic, ssh_server
 from bench.tahoe import NEEDED as TAHOE_NEEDS
 from bench.tahoe import tahoe
@@ -15,7 +17,7 @@ from common.program import complain
 
 
 @contextmanager
-def peers(place: Path, *, with_tahoe: bool) -> Iterator[list[Contender]]:
+def peers(place: Path, *, with_tahoe: bool, with_zfec: bool) -> Iterator[list[Contender]]:
     """Start those that are asked for and can be had; all of them end with the block."""
     found: list[Contender] = []
     with ExitStack() as stack:
@@ -34,6 +36,9 @@ def peers(place: Path, *, with_tahoe: bool) -> Iterator[list[Contender]]:
             found.append(OverSsh("scp", server))
             if _all_here("rsync", ["rsync"]):
                 found.append(OverSsh("rsync", server))
+            if with_zfec:
+                for cipher in CIPHERS:
+                    start(f"{cipher} with zfec", [cipher, *BY_HAND_NEEDS], by_hand(cipher, server, place / cipher))
         if _all_here("restic", ["restic"]):
             found.append(Restic(place))
         if with_tahoe:
