@@ -10,6 +10,8 @@ from pathlib import Path
 from bench.by_hand import CIPHERS, by_hand
 from bench.by_hand import NEEDED as BY_HAND_NEEDS
 from bench.contenders import COMMANDS, Contender, OverSsh, Restic, ssh_server
+from bench.gluster import NEEDED as GLUSTER_NEEDS
+from bench.gluster import gluster
 from bench.tahoe import NEEDED as TAHOE_NEEDS
 from bench.tahoe import tahoe
 from common.errors import TesseraError
@@ -17,7 +19,7 @@ from common.program import complain
 
 
 @contextmanager
-def peers(place: Path, *, with_tahoe: bool, with_zfec: bool) -> Iterator[list[Contender]]:
+def peers(place: Path, *, with_tahoe: bool, with_zfec: bool, with_gluster: bool) -> Iterator[list[Contender]]:
     """Start those that are asked for and can be had; all of them end with the block."""
     found: list[Contender] = []
     with ExitStack() as stack:
@@ -43,6 +45,8 @@ def peers(place: Path, *, with_tahoe: bool, with_zfec: bool) -> Iterator[list[Co
             found.append(Restic(place))
         if with_tahoe:
             start("Tahoe-LAFS", TAHOE_NEEDS, tahoe(place / "tahoe"))
+        if with_gluster:
+            start("GlusterFS", GLUSTER_NEEDS, gluster(place / "gluster"))
         yield found
 
 

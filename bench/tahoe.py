@@ -94,11 +94,7 @@ def tahoe(place: Path) -> Iterator[list[Tahoe]]:
 
         def create(kind: str, folder: str, port: int, *options: str) -> str:
             listen = [f"--port=tcp:{port}:interface={HOST}", f"--location=tcp:{HOST}:{port}"] if port else []
-            subprocess.run(
-                box.within(program, kind, *listen, *options, os.fspath(place / folder)),
-                check=True,
-                stdout=subprocess.DEVNULL,
-            )
+            box.run(program, kind, *listen, *options, os.fspath(place / folder))
             return folder
 
         def start(folder: str) -> subprocess.Popen[bytes]:
