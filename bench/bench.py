@@ -46,6 +46,7 @@ def bench(
     with_tahoe: bool = typer.Option(False, "--with-tahoe", help="Tahoe-LAFS, installed into the user's cache."),
     with_zfec: bool = typer.Option(False, "--with-zfec", help="openssl or age, zfec and rsync, put together by hand."),
     with_gluster: bool = typer.Option(False, "--with-gluster", help="GlusterFS, from the system's packages, as root."),
+    with_swift: bool = typer.Option(False, "--with-swift", help="OpenStack Swift, installed into the user's cache."),
     json_file: Optional[Path] = typer.Option(None, "--json", help="Write each run there, as JSON."),
 ) -> None:
     """Print tables in Markdown."""
@@ -57,8 +58,8 @@ def bench(
         with ExitStack() as stack:
             cluster = stack.enter_context(LocalCluster(place / "cluster", workers=6, base_port=find_base_port(1)))
             product = Tessera(cluster, place)
-            others = peers(place, with_tahoe=with_tahoe, with_zfec=with_zfec, with_gluster=with_gluster)
-            contenders = [product, *stack.enter_context(others)]
+            asked = {"tahoe": with_tahoe, "zfec": with_zfec, "gluster": with_gluster, "swift": with_swift}
+            contenders = [product, *stack.enter_context(peers(place, {name for name, yes in asked.items() if yes}))]
             runs = [r for _ in range(repeats) for workload in workloads for r in _round(contenders, workload, place)]
             runs += [r for number in range(latencies) for r in _round(contenders, _one_photo(place, number), place)]
             moments = _latencies(product, place, latencies)

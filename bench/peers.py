@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 
@@ -12,6 +12,8 @@ from bench.by_hand import NEEDED as BY_HAND_NEEDS
 from bench.contenders import COMMANDS, Contender, OverSsh, Restic, ssh_server
 from bench.gluster import NEEDED as GLUSTER_NEEDS
 from bench.gluster import gluster
+from bench.swift import NEEDED as SWIFT_NEEDS
+from bench.swift import swift
 from bench.tahoe import NEEDED as TAHOE_NEEDS
 from bench.tahoe import tahoe
 from common.errors import TesseraError
@@ -19,8 +21,11 @@ from common.program import complain
 
 
 @contextmanager
-def peers(place: Path, *, with_tahoe: bool, with_zfec: bool, with_gluster: bool) -> Iterator[list[Contender]]:
-    """Start those that are asked for and can be had; all of them end with the block."""
+def peers(place: Path, asked: Collection[str]) -> Iterator[list[Contender]]:
+    """Start those that can be had; all of them end with the block.
+
+    `asked`: those of "tahoe", "zfec", "gluster" and "swift" that take part, beside scp, rsync and restic.
+    """
     found: list[Contender] = []
     with ExitStack() as stack:
 
@@ -38,15 +43,17 @@ def peers(place: Path, *, with_tahoe: bool, with_zfec: bool, with_gluster: bool)
             found.append(OverSsh("scp", server))
             if _all_here("rsync", ["rsync"]):
                 found.append(OverSsh("rsync", server))
-            if with_zfec:
+            if "zfec" in asked:
                 for cipher in CIPHERS:
                     start(f"{cipher} with zfec", [cipher, *BY_HAND_NEEDS], by_hand(cipher, server, place / cipher))
         if _all_here("restic", ["restic"]):
             found.append(Restic(place))
-        if with_tahoe:
+        if "tahoe" in asked:
             start("Tahoe-LAFS", TAHOE_NEEDS, tahoe(place / "tahoe"))
-        if with_gluster:
+        if "gluster" in asked:
             start("GlusterFS", GLUSTER_NEEDS, gluster(place / "gluster"))
+        if "swift" in asked:
+            start("OpenStack Swift", SWIFT_NEEDS, swift(place / "swift"))
         yield found
 
 

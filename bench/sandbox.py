@@ -25,6 +25,7 @@ class Sandbox:
     def __init__(self, holder: int, namespaces: Sequence[str]) -> None:
         self._holder = holder
         self._namespaces = namespaces
+        self._network = os.readlink(f"/proc/{holder}/ns/net")
 
     def within(self, *command: str) -> list[str]:
         """The command that runs this one in the sandbox."""
@@ -59,11 +60,11 @@ class Sandbox:
 
     def processes(self, part: str = "") -> list[int]:
         """Those in the sandbox, daemons of daemons among them, whose command lines have this part."""
-        found, ours = [], os.readlink(f"/proc/{self._holder}/ns/net")
+        found = []
         for folder in Path("/proc").glob("[0-9]*"):
             with suppress(OSError):  # it has ended, or is somebody else's
                 said = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-                if said and part in said and os.readlink(folder / "ns" / "net") == ours:
+                if said and part in said and os.readlink(folder / "ns" / "net") == self._network:
                     found.append(int(folder.name))
         return sorted(pid for pid in found if pid != self._holder)
 
@@ -84,7 +85,8 @@ def sandbox(*, mounts: bool = False) -> Iterator[Sandbox]:
     user = [] if _is_root() else ["--user", "--map-root-user"]
     hold = ["sh", "-c", "ip link set lo up && echo up && exec cat"]  # until its standard input ends
     command, pipe = ["unshare", *user, *namespaces, "--", *hold], subprocess.PIPE
-    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe) as holder:
+    # In a session of its own: what interrupts the bench is no reason for this to end before what runs in it.
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, start_new_session=True) as holder:
         assert holder.stdin and holder.stdout and holder.stderr
         if holder.stdout.readline() != b"up\n":
             raise TesseraError(f"no network namespace: {holder.stderr.read().decode(errors='replace').strip()}")
