@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from bench.metering import Measured
+from bench.metering import Cost, Measured
 from bench.workloads import MIB
 
 PUT, GET, GET_TWO_DEAD = "put", "get", "get, two devices dead"
@@ -119,3 +120,14 @@ def as_json(runs: Sequence[Run]) -> list[dict[str, object]]:
         }
         for run in runs
     ]
+
+
+def from_json(told: Sequence[Mapping[str, Any]]) -> list[Run]:
+    """The runs that `as_json` told of."""
+    runs = []
+    for run in told:
+        used, peaks = dict(run["processor_seconds"]), dict(run["peak_bytes"])
+        command = Cost(run["seconds"], used.pop("client"), peaks.pop("client"))
+        measured = Measured(command, used, peaks)
+        runs.append(Run(run["contender"], run["workload"], run["what"], run["bytes"], run["files"], measured))
+    return runs

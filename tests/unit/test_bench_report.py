@@ -14,6 +14,7 @@ from bench.report import (
     Run,
     as_json,
     costs_table,
+    from_json,
     moments_table,
     rates_table,
 )
@@ -70,3 +71,8 @@ def test_each_run_is_told_as_json() -> None:
     assert told["bytes"] == 100 * MB
     assert told["processor_seconds"] == {"client": 1.0, "broker": 0.25}
     assert told["peak_bytes"] == {"client": 9 * MIB, "broker": 5 * MIB}
+
+
+def test_runs_are_read_back_from_json() -> None:
+    runs = [run("ours", 0.5, behind={"broker": 0.25}), run(YARDSTICK, 1.0, GET)]
+    assert from_json(as_json(runs)) == runs
