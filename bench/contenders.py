@@ -10,26 +10,19 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Optional, Protocol
+from typing import Protocol, runtime_checkable
 
-from bench.metering import Cost, peak_memory, processor_seconds, run_metered
+from bench.metering import Measured, Meter, run_metered
+from bench.report import TESSERA
 from bench.workloads import Workload
 from cluster.local import CHECKOUT, LocalCluster
 from cluster.ports import HOST, find_base_port, port_answers
 
 _CIPHER = "aes128-gcm@openssh.com"
 _PATIENCE = 30.0  # seconds
-
-
-@dataclass
-class Measured:
-    """One put or get: of the command, and of the processes behind it by what they are."""
-
-    command: Cost
-    behind: dict[str, float] = field(default_factory=dict)  # processor seconds
-    peaks: dict[str, int] = field(default_factory=dict)  # bytes
+COMMANDS = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])  # where servers are looked for
 
 
 class Contender(Protocol):
@@ -46,10 +39,18 @@ class Contender(Protocol):
         """Let go of what was stored."""
 
 
+@runtime_checkable
+class Redundant(Contender, Protocol):
+    """One that brings all back when two of its six devices are gone."""
+
+    def lose_two(self) -> None:
+        """Take two devices away for good."""
+
+
 class Tessera:
     """4 of 6 over six devices, each run with a vault of its own."""
 
-    name = "Tessera, 4 of 6"
+    name = TESSERA
     lacks = ""
 
     def __init__(self, cluster: LocalCluster, place: Path) -> None:
@@ -79,15 +80,17 @@ class Tessera:
         return self._measured("producer", os.fspath(workload.folder))
 
     def get(self, workload: Workload, into: Path) -> Measured:
+        into.mkdir(exist_ok=True)
         return self._measured("consumer", "--all", "--output", os.fspath(into))
 
+    def lose_two(self) -> None:
+        for index in (1, 2):
+            self._cluster.kill_device(index)
+
     def _measured(self, program: str, *arguments: str) -> Measured:
-        pids = self._pids()
-        before = {name: sum(processor_seconds(pid) for pid in group) for name, group in pids.items()}
+        meter = Meter(self._pids())
         command = [sys.executable, os.fspath(CHECKOUT / program / f"{program}.py"), *arguments]
-        cost = run_metered(command, self.environment)
-        behind = {name: sum(map(processor_seconds, group)) - before[name] for name, group in pids.items()}
-        return Measured(cost, behind, {name: max(map(peak_memory, group)) for name, group in pids.items()})
+        return meter.measured(run_metered(command, self.environment))
 
     def _pids(self) -> dict[str, list[int]]:
         devices = [self._cluster.device_pid(index) for index in range(1, len(self._cluster.devices) + 1)]
@@ -160,12 +163,9 @@ class SshServer:
 
 
 @contextmanager
-def ssh_server(place: Path) -> Iterator[Optional[SshServer]]:
-    """An sshd with keys of its own, on a port of this machine; None where there is none."""
-    sshd = shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
-    if sshd is None or shutil.which("scp") is None:
-        yield None
-        return
+def ssh_server(place: Path) -> Iterator[SshServer]:
+    """An sshd with keys of its own, on a port of this machine."""
+    sshd = shutil.which("sshd", path=COMMANDS) or "sshd"
     keys = place / "ssh"
     keys.mkdir(mode=0o700)
     for name in ("host", "user"):

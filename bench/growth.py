@@ -72,8 +72,12 @@ def growth(
 def _table(rows: Sequence[Row]) -> str:
     names = list(rows[0]) if rows else []
     lines = ["| " + " | ".join(names) + " |", "|---" * len(names) + "|"]
-    lines += ["| " + " | ".join(f"{row[name]:,.4g}" for name in names) + " |" for row in rows]
+    lines += ["| " + " | ".join(_shown(row[name]) for name in names) + " |" for row in rows]
     return "\n".join(lines)
+
+
+def _shown(value: float) -> str:
+    return f"{value:,}" if isinstance(value, int) else f"{value:,.4g}"
 
 
 @contextmanager

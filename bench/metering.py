@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 _LOOK_EVERY = 0.02  # seconds
@@ -21,6 +21,34 @@ class Cost:
     wall: float  # seconds
     processor: float  # seconds
     peak: int  # bytes, of the command itself
+
+
+@dataclass
+class Measured:
+    """One put or get: of the command, and of the processes behind it by what they are.
+
+    Those are "broker" and "workers": whatever stands between, and whatever keeps shares.
+    """
+
+    command: Cost
+    behind: dict[str, float] = field(default_factory=dict)  # processor seconds
+    peaks: dict[str, int] = field(default_factory=dict)  # bytes
+
+
+class Meter:
+    """What processes that run already use from now on."""
+
+    def __init__(self, pids: Mapping[str, Sequence[int]]) -> None:
+        self._pids = pids
+        self._before = self._used()
+
+    def measured(self, command: Cost) -> Measured:
+        """What the command cost, and meanwhile these processes."""
+        behind = {name: used - self._before[name] for name, used in self._used().items()}
+        return Measured(command, behind, {name: max(map(peak_memory, pids)) for name, pids in self._pids.items()})
+
+    def _used(self) -> dict[str, float]:
+        return {name: sum(map(processor_seconds, pids)) for name, pids in self._pids.items()}
 
 
 def run_metered(command: Sequence[str], environment: Mapping[str, str] | None = None, cwd: Path | None = None) -> Cost:

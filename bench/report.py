@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from bench.contenders import Measured
+from bench.metering import Cost, Measured
 from bench.workloads import MIB
 
 PUT, GET, GET_TWO_DEAD = "put", "get", "get, two devices dead"
 YARDSTICK = "scp, one plain copy"
+TESSERA = "Tessera, 4 of 6"
+ONE_PHOTO = "one photo of 3 MB"
+PROCESSES = ("client", "broker", "workers")
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,7 @@ def grouped(runs: Sequence[Run]) -> dict[Key, list[Run]]:
 
 def rates_table(runs: Sequence[Run]) -> str:
     """Markdown: each contender's rate by workload, as a multiple of scp's in the same run."""
+    runs = [run for run in runs if run.workload != ONE_PHOTO]
     lines = [
         "| workload | | contender | MB/s: median (least to most) | files/s | × scp |",
         "|---|---|---|---|---|---|",
@@ -58,26 +63,46 @@ def rates_table(runs: Sequence[Run]) -> str:
     return "\n".join(lines)
 
 
+def moments_table(runs: Sequence[Run]) -> str:
+    """Markdown: how long whole commands take for one photograph."""
+    lines = ["| one photo of 3 MB, whole commands | put ms: median (least to most) | get ms |", "|---|---|---|"]
+    groups = grouped([run for run in runs if run.workload == ONE_PHOTO])
+    for contender in dict.fromkeys(contender for _, _, contender in groups):
+        shown = []
+        for what in (PUT, GET):
+            taken = sorted(run.measured.command.wall * 1e3 for run in groups[ONE_PHOTO, what, contender])
+            shown.append(f"{statistics.median(taken):.0f} ({taken[0]:.0f} to {taken[-1]:.0f})")
+        lines.append(f"| {contender} | {' | '.join(shown)} |")
+    return "\n".join(lines)
+
+
 def costs_table(runs: Sequence[Run]) -> str:
-    """Markdown: processor nanoseconds per image byte, and peak memory, of each of Tessera's processes."""
+    """Markdown: processor nanoseconds per image byte, and peak memory, of each process of those that have several.
+
+    A peer's gateway stands in the place of the broker, its storage servers in that of the workers.
+    """
     lines = [
-        "| workload | | client ns/B | broker ns/B | workers ns/B | all | client MiB | broker MiB | worker MiB |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "| workload | | contender | client ns/B | broker ns/B | workers ns/B | all "
+        "| client MiB | broker MiB | worker MiB |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
-    for (workload, what, _), group in grouped([run for run in runs if run.measured.behind]).items():
-
-        def nanoseconds(name: str, group: Sequence[Run] = group) -> float:
-            seconds = [r.measured.command.processor if name == "client" else r.measured.behind[name] for r in group]
-            return statistics.median(seconds) / group[0].size * 1e9
-
-        costs = [nanoseconds(name) for name in ("client", "broker", "workers")]
+    measured = [run for run in runs if run.measured.behind and run.workload != ONE_PHOTO]
+    for (workload, what, contender), group in grouped(measured).items():
+        costs = [nanoseconds(group, process) for process in PROCESSES]
         peaks = [
             max(run.measured.command.peak for run in group),
-            *(max(run.measured.peaks[name] for run in group) for name in ("broker", "workers")),
+            *(max(run.measured.peaks.get(name, 0) for run in group) for name in PROCESSES[1:]),
         ]
         shown = " | ".join(f"{cost:.2f}" for cost in [*costs, sum(costs)])
-        lines.append(f"| {workload} | {what} | {shown} | {' | '.join(str(peak // MIB) for peak in peaks)} |")
+        sizes = " | ".join(str(peak // MIB) if peak else "–" for peak in peaks)
+        lines.append(f"| {workload} | {what} | {contender} | {shown} | {sizes} |")
     return "\n".join(lines)
+
+
+def nanoseconds(group: Sequence[Run], process: str) -> float:
+    """Of processor time for each byte: the median of these runs of one kind."""
+    seconds = [r.measured.command.processor if process == "client" else r.measured.behind[process] for r in group]
+    return statistics.median(seconds) / group[0].size * 1e9
 
 
 def as_json(runs: Sequence[Run]) -> list[dict[str, object]]:
@@ -95,3 +120,14 @@ def as_json(runs: Sequence[Run]) -> list[dict[str, object]]:
         }
         for run in runs
     ]
+
+
+def from_json(told: Sequence[Mapping[str, Any]]) -> list[Run]:
+    """The runs that `as_json` told of."""
+    runs = []
+    for run in told:
+        used, peaks = dict(run["processor_seconds"]), dict(run["peak_bytes"])
+        command = Cost(run["seconds"], used.pop("client"), peaks.pop("client"))
+        measured = Measured(command, used, peaks)
+        runs.append(Run(run["contender"], run["workload"], run["what"], run["bytes"], run["files"], measured))
+    return runs

@@ -16,7 +16,7 @@ import zmq
 from blake3 import blake3
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from bench.report import GET, PUT, Run, grouped
+from bench.report import GET, ONE_PHOTO, PUT, TESSERA, Run, grouped
 from bench.workloads import MIB
 from cluster.ports import HOST, find_base_port
 from common.erasure import ErasureCode
@@ -56,9 +56,9 @@ class Roofline:
         lines = ["| primitive | ns per byte | GB/s on one core |", "|---|---|---|"]
         lines += [f"| {name} | {value:.2f} | {1 / value:.1f} |" for name, value in self.as_json().items()]
         lines += ["", "| | at least ns/B | measured ns/B | × |", "|---|---|---|---|"]
-        for (workload, what, _), group in grouped([run for run in runs if run.measured.behind]).items():
+        for (workload, what, _), group in grouped([run for run in runs if run.contender == TESSERA]).items():
             least = {PUT: self.put, GET: self.get}.get(what)
-            if least is None:
+            if least is None or workload == ONE_PHOTO:
                 continue
             costs = [r.measured.command.processor + sum(r.measured.behind.values()) for r in group]
             paid = statistics.median(costs) / group[0].size * 1e9

@@ -4,19 +4,35 @@ from __future__ import annotations
 
 from typing import Optional
 
-from bench.contenders import Measured
-from bench.metering import Cost
-from bench.report import GET, GET_TWO_DEAD, PUT, YARDSTICK, Run, as_json, costs_table, rates_table
+from bench.metering import Cost, Measured
+from bench.report import (
+    GET,
+    GET_TWO_DEAD,
+    ONE_PHOTO,
+    PUT,
+    YARDSTICK,
+    Run,
+    as_json,
+    costs_table,
+    from_json,
+    moments_table,
+    rates_table,
+)
 
 MB, MIB = 1_000_000, 1 << 20
 
 
 def run(
-    contender: str, seconds: float, what: str = PUT, behind: Optional[dict[str, float]] = None, peak: int = 9 * MIB
+    contender: str,
+    seconds: float,
+    what: str = PUT,
+    behind: Optional[dict[str, float]] = None,
+    peak: int = 9 * MIB,
+    workload: str = "a file",
 ) -> Run:
     behind = behind or {}
     measured = Measured(Cost(seconds, 2 * seconds, peak), behind, {name: 5 * MIB for name in behind})
-    return Run(contender, "a file", what, 100 * MB, 2, measured)
+    return Run(contender, workload, what, 100 * MB, 2, measured)
 
 
 def test_a_rate_is_the_median_of_all_rounds_with_its_spread_and_as_a_multiple_of_scps() -> None:
@@ -39,7 +55,14 @@ def test_without_scp_there_is_no_multiple() -> None:
 
 def test_costs_are_processor_nanoseconds_per_image_byte_of_each_process() -> None:
     runs = [run("ours", 0.1, behind={"broker": 0.3, "workers": 0.5}), run(YARDSTICK, 1.0)]
-    assert costs_table(runs).splitlines()[2:] == ["| a file | put | 2.00 | 3.00 | 5.00 | 10.00 | 9 | 5 | 5 |"]
+    assert costs_table(runs).splitlines()[2:] == ["| a file | put | ours | 2.00 | 3.00 | 5.00 | 10.00 | 9 | 5 | 5 |"]
+
+
+def test_what_one_photo_takes_is_told_in_milliseconds_and_nowhere_else() -> None:
+    puts = [run("ours", seconds, workload=ONE_PHOTO, behind={"broker": 1, "workers": 1}) for seconds in (0.2, 0.1, 0.4)]
+    runs = [*puts, run("ours", 0.05, GET, workload=ONE_PHOTO)]
+    assert moments_table(runs).splitlines()[2:] == ["| ours | 200 (100 to 400) | 50 (50 to 50) |"]
+    assert rates_table(runs).splitlines()[2:] == costs_table(runs).splitlines()[2:] == []
 
 
 def test_each_run_is_told_as_json() -> None:
@@ -48,3 +71,8 @@ def test_each_run_is_told_as_json() -> None:
     assert told["bytes"] == 100 * MB
     assert told["processor_seconds"] == {"client": 1.0, "broker": 0.25}
     assert told["peak_bytes"] == {"client": 9 * MIB, "broker": 5 * MIB}
+
+
+def test_runs_are_read_back_from_json() -> None:
+    runs = [run("ours", 0.5, behind={"broker": 0.25}), run(YARDSTICK, 1.0, GET)]
+    assert from_json(as_json(runs)) == runs

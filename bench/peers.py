@@ -1,0 +1,64 @@
+"""Which contenders a run has beside Tessera. Whatever cannot be had here is left out by name, with the reason."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from pathlib import Path
+
+from bench.by_hand import CIPHERS, by_hand
+from bench.by_hand import NEEDED as BY_HAND_NEEDS
+from bench.contenders import COMMANDS, Contender, OverSsh, Restic, ssh_server
+from bench.gluster import NEEDED as GLUSTER_NEEDS
+from bench.gluster import gluster
+from bench.swift import NEEDED as SWIFT_NEEDS
+from bench.swift import swift
+from bench.tahoe import NEEDED as TAHOE_NEEDS
+from bench.tahoe import tahoe
+from common.errors import TesseraError
+from common.program import complain
+
+
+@contextmanager
+def peers(place: Path, asked: Collection[str]) -> Iterator[list[Contender]]:
+    """Start those that can be had; all of them end with the block.
+
+    `asked`: those of "tahoe", "zfec", "gluster" and "swift" that take part, beside scp, rsync and restic.
+    """
+    found: list[Contender] = []
+    with ExitStack() as stack:
+
+        def start(name: str, needs: Sequence[str], contenders: AbstractContextManager[Sequence[Contender]]) -> None:
+            if _all_here(name, needs):
+                try:
+                    found.extend(stack.enter_context(contenders))
+                except TesseraError as error:
+                    complain(f"{name} is left out: {error}")
+                    if error.advice:
+                        complain(f"  {error.advice}")
+
+        if _all_here("scp", ["sshd", "scp"]):
+            server = stack.enter_context(ssh_server(place))
+            found.append(OverSsh("scp", server))
+            if _all_here("rsync", ["rsync"]):
+                found.append(OverSsh("rsync", server))
+            if "zfec" in asked:
+                for cipher in CIPHERS:
+                    start(f"{cipher} with zfec", [cipher, *BY_HAND_NEEDS], by_hand(cipher, server, place / cipher))
+        if _all_here("restic", ["restic"]):
+            found.append(Restic(place))
+        if "tahoe" in asked:
+            start("Tahoe-LAFS", TAHOE_NEEDS, tahoe(place / "tahoe"))
+        if "gluster" in asked:
+            start("GlusterFS", GLUSTER_NEEDS, gluster(place / "gluster"))
+        if "swift" in asked:
+            start("OpenStack Swift", SWIFT_NEEDS, swift(place / "swift"))
+        yield found
+
+
+def _all_here(name: str, needs: Sequence[str]) -> bool:
+    missing = [need for need in needs if shutil.which(need, path=COMMANDS) is None]
+    if missing:
+        complain(f"{name} is left out: {', '.join(missing)} is not installed here")
+    return not missing
