@@ -15,7 +15,7 @@ _TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD = (-1, 128 * _MIB), (-2, 4 * _MIB), (
 
 
 def keep_freed_memory() -> None:
-    """From now on up to 128 MiB of each heap that are free stay with this process; only with glibc, elsewhere nothing."""
+    """From now on up to 128 MiB that are free in each heap stay with this process; only with glibc."""
     if not sys.platform.startswith("linux"):
         return
     set_option = getattr(ctypes.CDLL(None), "mallopt", None)
