@@ -1,0 +1,87 @@
+"""The widgets that all views use: as customtkinter's, but reachable and to be worked by keyboard, in the app's colours.
+
+Colours are pairs, for light and dark.
+"""
+
+from __future__ import annotations
+
+import tkinter
+from typing import Any, Callable
+
+import customtkinter
+
+ACCENT = ("#1f6aa5", "#2f7fbd")
+QUIET = ("#5b6168", "#a4abb3")  # text that explains
+PANEL = ("#ffffff", "#26292e")
+GROUND = ("#eef0f3", "#1b1d21")
+LINE = ("#cfd4da", "#3a3f46")
+TEXT = ("#16191d", "#e8eaed")
+GOOD = ("#1c7c43", "#4cc27d")
+WARNING = ("#9a6200", "#e6b04a")
+DANGER = ("#b3261e", "#f2766d")
+DANGER_PANEL = ("#fbe9e7", "#4a2320")
+FOCUS = ("#0b57d0", "#a8c7fa")
+
+
+def font(size: int = 14, *, bold: bool = False) -> Any:
+    return customtkinter.CTkFont(size=size, weight="bold" if bold else "normal")
+
+
+def fixed_font(size: int = 13) -> Any:
+    family = next((name for name in ("DejaVu Sans Mono", "Consolas", "Menlo") if name in tkinter_families()), "Courier")
+    return customtkinter.CTkFont(family=family, size=size)
+
+
+def tkinter_families() -> tuple[str, ...]:
+    from tkinter import font as fonts
+
+    return fonts.families()
+
+
+class Button(customtkinter.CTkButton):
+    """A button that Tab reaches, and Space and Return press. `kind`: main, plain, or danger."""
+
+    def __init__(
+        self, parent: Any, text: str, command: Callable[[], None], kind: str = "plain", **options: Any
+    ) -> None:
+        kinds: dict[str, dict[str, Any]] = {
+            "main": {"fg_color": ACCENT, "hover_color": ("#185a8d", "#3c8fcf"), "text_color": "#ffffff"},
+            "plain": {"fg_color": PANEL, "hover_color": LINE, "text_color": TEXT},
+            "danger": {"fg_color": DANGER, "hover_color": ("#8f1d17", "#d95b52"), "text_color": ("#ffffff", "#1b1d21")},
+        }
+        self._resting = ACCENT if kind == "main" else DANGER if kind == "danger" else LINE
+        super().__init__(
+            parent,
+            text=text,
+            command=command,
+            height=34,
+            border_width=2,
+            border_color=self._resting,
+            font=font(),
+            **{**kinds[kind], **options},
+        )
+        reach_by_keyboard(self, self.invoke)
+        tkinter.Misc.bind(self, "<FocusIn>", lambda _: self.configure(border_color=FOCUS))
+        tkinter.Misc.bind(self, "<FocusOut>", lambda _: self.configure(border_color=self._resting))
+
+
+def reach_by_keyboard(widget: Any, press: Callable[[], Any]) -> None:
+    """Have Tab stop at a widget of customtkinter, and Space and Return do what a click does."""
+    widget.tk.call(str(widget), "configure", "-takefocus", 1)
+    for key in ("<space>", "<Return>", "<KP_Enter>"):
+        tkinter.Misc.bind(widget, key, lambda _: press())
+
+
+def heading(parent: Any, text: str, size: int = 22) -> Any:
+    return customtkinter.CTkLabel(parent, text=text, font=font(size, bold=True), text_color=TEXT, anchor="w")
+
+
+def note(parent: Any, text: str = "", wraplength: int = 0) -> Any:
+    """A line or two that explain."""
+    return customtkinter.CTkLabel(
+        parent, text=text, font=font(13), text_color=QUIET, anchor="w", justify="left", wraplength=wraplength
+    )
+
+
+def panel(parent: Any) -> Any:
+    return customtkinter.CTkFrame(parent, fg_color=PANEL, border_color=LINE, border_width=1, corner_radius=8)
