@@ -85,3 +85,30 @@ def note(parent: Any, text: str = "", wraplength: int = 0) -> Any:
 
 def panel(parent: Any) -> Any:
     return customtkinter.CTkFrame(parent, fg_color=PANEL, border_color=LINE, border_width=1, corner_radius=8)
+
+
+class PassphraseField(customtkinter.CTkFrame):
+    """A field that shows dots, with a button that shows what is typed."""
+
+    def __init__(self, parent: Any, hint: str, on_return: Callable[[], None]) -> None:
+        super().__init__(parent, fg_color="transparent")
+        self.grid_columnconfigure(0, weight=1)
+        self.entry = customtkinter.CTkEntry(self, show="•", placeholder_text=hint, height=34, font=font())
+        self.entry.grid(row=0, column=0, sticky="ew", padx=(0, 10))
+        self.entry.bind("<Return>", lambda _: on_return())
+        self._button = Button(self, "Show", self._toggle, width=70)
+        self._button.grid(row=0, column=1)
+
+    def take(self) -> str:
+        """What was typed, which the field then forgets."""
+        typed: str = self.entry.get()
+        self.entry.delete(0, "end")
+        return typed
+
+    def focus_set(self) -> None:
+        self.entry.focus_set()
+
+    def _toggle(self) -> None:
+        hidden = self.entry.cget("show") != ""
+        self.entry.configure(show="" if hidden else "•")
+        self._button.configure(text="Hide" if hidden else "Show")
