@@ -31,6 +31,9 @@ def store(
         envvar="TESSERA_IMAGES_ONLY",
         help="Skip files that are no image, instead of storing them too.",
     ),
+    to: Optional[list[str]] = typer.Option(
+        None, envvar="TESSERA_TO", help="Device that may get a share, by name; may be given several times."
+    ),
     for_: Optional[str] = typer.Option(
         None, "--for", envvar="TESSERA_FOR", help="Store for a contact, who alone can restore it then."
     ),
@@ -43,7 +46,7 @@ def store(
         raise UsageError("stdin can be stored only once")
     sources = list(find_sources(images, name))
     identity = client_identity()
-    from producer.work import Work, other_vault, own_vault  # these pull in numpy and more, which --help needs not
+    from producer.work import Wish, Work, other_vault, own_vault  # these pull in numpy and more, which --help needs not
 
     if for_ is not None:
         contact, ask = for_, lambda: read_passphrase(passphrase_file)
@@ -51,7 +54,7 @@ def store(
     else:
         passphrase = read_passphrase(passphrase_file)
         work = Work(identity, lambda: own_vault(home(), passphrase))
-    return work.store(sources, k, n, images_only, _Report(as_json))
+    return work.store(sources, Wish(k, n, images_only, to or ()), _Report(as_json))
 
 
 class _Report:
