@@ -27,6 +27,7 @@ from desktop.views.view import View
 
 _ALL_FORMATS = "all formats"
 _DETAILS = 270  # units across
+_FEW = 8  # shares, whose places need no scrolling
 _SEARCH_AFTER = 120  # milliseconds without a key
 _TONES = {Tone.GOOD: GOOD, Tone.NOTICE: WARNING, Tone.ALARM: DANGER, Tone.UNKNOWN: QUIET}
 _STATES = {"here": GOOD, "away": WARNING, "damaged": DANGER}
@@ -130,7 +131,7 @@ class GalleryView(View[GalleryModel]):
         if model.entry is None:
             self._details.grid_forget()
         else:
-            self._details.grid(row=2, column=1, sticky="nsew", padx=(14, 0))
+            self._details.grid(row=2, column=1, sticky="nsew", padx=(10, 0))
 
 
 class _Details(customtkinter.CTkFrame):
@@ -180,6 +181,8 @@ class _Details(customtkinter.CTkFrame):
         self._health.configure(text=health_sentence(entry.health))
         for child in self._places.winfo_children():
             child.destroy()
+        few = len(self._model.places) <= _FEW  # a bar that scrolls nothing only catches the eye
+        self._places.configure(scrollbar_button_color=PANEL if few else LINE)
         for row, place in enumerate(self._model.places):
             share = customtkinter.CTkLabel(
                 self._places, text=f"share {place.share}", font=font(13), text_color=QUIET, anchor="w", height=22
