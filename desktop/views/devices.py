@@ -14,6 +14,7 @@ from desktop.views.controls import (
     ACCENT,
     DANGER,
     GOOD,
+    GROUND,
     LINE,
     PANEL,
     QUIET,
@@ -26,6 +27,7 @@ from desktop.views.controls import (
     note,
 )
 from desktop.views.overlay import NameForm, Overlay, ask, copy
+from desktop.views.scrolling import Scrolling
 from desktop.views.view import View
 
 _TONES = {Tone.GOOD: GOOD, Tone.NOTICE: WARNING, Tone.ALARM: DANGER, Tone.UNKNOWN: QUIET}
@@ -50,7 +52,7 @@ class DevicesView(View[DevicesModel]):
         self._summary = note(self)
         self._summary.grid(row=1, column=0, sticky="ew", pady=(2, 0))
         self._told = customtkinter.CTkLabel(self, text="", font=font(14, bold=True), text_color=TEXT, anchor="w")
-        self._list = customtkinter.CTkScrollableFrame(self, fg_color="transparent", corner_radius=0)
+        self._list = Scrolling(self, GROUND)
         self._list.grid(row=3, column=0, sticky="nsew", pady=(8, 0))
         self._list.grid_columnconfigure(0, weight=1)
         self._rows: dict[str, _Row] = {}

@@ -22,12 +22,12 @@ from desktop.views.controls import (
     heading,
     note,
 )
+from desktop.views.scrolling import Scrolling
 from desktop.views.tiles import TileGrid
 from desktop.views.view import View
 
 _ALL_FORMATS = "all formats"
 _DETAILS = 270  # units across
-_FEW = 8  # shares, whose places need no scrolling
 _SEARCH_AFTER = 120  # milliseconds without a key
 _TONES = {Tone.GOOD: GOOD, Tone.NOTICE: WARNING, Tone.ALARM: DANGER, Tone.UNKNOWN: QUIET}
 _STATES = {"here": GOOD, "away": WARNING, "damaged": DANGER}
@@ -154,7 +154,7 @@ class _Details(customtkinter.CTkFrame):
         )
         self._badge = customtkinter.CTkLabel(self, font=font(14, bold=True), anchor="w")
         self._health = note(self, wraplength=wrap)
-        self._places = customtkinter.CTkScrollableFrame(self, fg_color="transparent", corner_radius=0, width=wrap)
+        self._places = Scrolling(self, PANEL, width=wrap)
         self._places.grid_columnconfigure(1, weight=1)
         rows = (self._name, self._facts, self._hash, self._badge, self._health)
         for row, (label, above) in enumerate(zip(rows, (14, 2, 4, 10, 0))):
@@ -181,8 +181,6 @@ class _Details(customtkinter.CTkFrame):
         self._health.configure(text=health_sentence(entry.health))
         for child in self._places.winfo_children():
             child.destroy()
-        few = len(self._model.places) <= _FEW  # a bar that scrolls nothing only catches the eye
-        self._places.configure(scrollbar_button_color=PANEL if few else LINE)
         for row, place in enumerate(self._model.places):
             share = customtkinter.CTkLabel(
                 self._places, text=f"share {place.share}", font=font(13), text_color=QUIET, anchor="w", height=22
