@@ -76,20 +76,24 @@ class Background:
     ) -> Task:
         """Start a coroutine in the loop's thread. `cancelled`: called once it has ended after `Task.cancel`."""
         task = Task()
+        begun: list[asyncio.Task[T]] = []
 
-        async def serve() -> None:
-            try:
-                result = await work()
-            except asyncio.CancelledError:
+        def begin() -> None:
+            begun.append(self._loop.create_task(work()))
+            begun[0].add_done_callback(ended)
+
+        def ended(finished: asyncio.Task[T]) -> None:
+            if finished.cancelled():
                 self.post(cancelled)
-                raise
-            except Exception as caught:
-                self._settle(task, failed, as_tessera_error(caught))
+                return
+            error = finished.exception()
+            if error is None:
+                self._settle(task, done, finished.result(), cancelled)
             else:
-                self._settle(task, done, result)
+                self._settle(task, failed, as_tessera_error(error), cancelled)
 
-        future = asyncio.run_coroutine_threadsafe(serve(), self._loop)
-        task._cancel = lambda: void(future.cancel())
+        self._loop.call_soon_threadsafe(begin)
+        task._cancel = lambda: void(self._loop.call_soon_threadsafe(lambda: void(begun[0].cancel())))
         return task
 
     def deliver(self, seconds: float = 0.008) -> bool:
@@ -115,16 +119,24 @@ class Background:
         """Have something called on the window's thread, in the order of posting."""
         self._deliveries.put(lambda: call(*arguments))
 
-    def _settle(self, task: Task, call: Callable[[Any], None], outcome: object) -> None:
+    def _settle(
+        self,
+        task: Task,
+        call: Callable[[Any], None],
+        outcome: object,
+        cancelled: Callable[[], None] = lambda: None,
+    ) -> None:
         def settle() -> None:
             if task.running:
                 task.running = False
                 call(outcome)
+            else:
+                cancelled()  # in the moment in which it ended
 
         self.post(settle)
 
 
-def as_tessera_error(error: Exception) -> TesseraError:
+def as_tessera_error(error: BaseException) -> TesseraError:
     """The error itself, or for one that nobody foresaw, what to do about it."""
     if isinstance(error, TesseraError):
         return error

@@ -6,6 +6,7 @@ Colours are pairs, for light and dark.
 from __future__ import annotations
 
 import tkinter
+from functools import partial
 from typing import Any, Callable
 
 import customtkinter
@@ -112,3 +113,35 @@ class PassphraseField(customtkinter.CTkFrame):
         hidden = self.entry.cget("show") != ""
         self.entry.configure(show="" if hidden else "•")
         self._button.configure(text="Hide" if hidden else "Show")
+
+
+class Slider(customtkinter.CTkSlider):
+    """A slider for whole numbers that Tab reaches and the arrow keys move."""
+
+    def __init__(self, parent: Any, chosen: Callable[[int], None]) -> None:
+        super().__init__(parent, from_=0, to=1, command=self._moved, height=18, button_color=ACCENT)
+        self._chosen = chosen
+        self._whole = (0, 1, 0)  # from, to, value
+        self.configure(button_hover_color=FOCUS, progress_color=ACCENT, border_width=3)
+        self.tk.call(str(self), "configure", "-takefocus", 1)
+        for key, step in (("<Left>", -1), ("<Down>", -1), ("<Right>", 1), ("<Up>", 1)):
+            tkinter.Misc.bind(self, key, partial(self._step, step))
+        tkinter.Misc.bind(self, "<FocusIn>", lambda _: self.configure(button_color=FOCUS))
+        tkinter.Misc.bind(self, "<FocusOut>", lambda _: self.configure(button_color=ACCENT))
+
+    def show(self, least: int, most: int, value: int, *, enabled: bool) -> None:
+        if (least, most, value) != self._whole:
+            self._whole = (least, most, value)
+            span = max(1, most - least)
+            self.configure(from_=least, to=least + span, number_of_steps=span)
+            self.set(value)
+        self.configure(state="normal" if enabled and most > least else "disabled")
+
+    def _moved(self, value: float) -> None:
+        if round(value) != self._whole[2]:
+            self._chosen(round(value))
+
+    def _step(self, step: int, _event: object) -> None:
+        least, most, value = self._whole
+        if self.cget("state") == "normal" and least <= value + step <= most:
+            self._chosen(value + step)

@@ -9,7 +9,7 @@ import customtkinter
 from desktop.model.model import Model
 
 M = TypeVar("M", bound=Model)
-_SHOW_AFTER = 15  # milliseconds in which changes are gathered
+_SHOW_AFTER = 60  # milliseconds in which changes are gathered
 
 
 class View(customtkinter.CTkFrame, Generic[M]):
