@@ -44,7 +44,7 @@ class Item:
     @property
     def resendable(self) -> bool:
         """Whether shares of it found no device, and can be tried again."""
-        return self.state in (State.DEGRADED, State.FAILED)
+        return self.state is State.DEGRADED or (self.state is State.FAILED and self.source.fault is None)
 
     def conclude(self, outcome: Outcome) -> None:
         self.advice = ""

@@ -84,6 +84,11 @@ def note(parent: Any, text: str = "", wraplength: int = 0) -> Any:
     )
 
 
+def wrap(label: Any, pixels: int) -> None:
+    """Have a label's text wrapped to a width in pixels; for a `<Configure>` of what it stands in."""
+    label.configure(wraplength=max(120, int(pixels / customtkinter.ScalingTracker.get_widget_scaling(label)) - 4))
+
+
 def panel(parent: Any) -> Any:
     return customtkinter.CTkFrame(parent, fg_color=PANEL, border_color=LINE, border_width=1, corner_radius=8)
 

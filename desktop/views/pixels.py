@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Optional
 
 import customtkinter
 from PIL import Image, ImageDraw, ImageTk
@@ -39,3 +39,34 @@ def scaled(pixels: Pixels, width: int, height: int) -> Any:
 
 def _image(pixels: Pixels) -> Image.Image:
     return Image.frombytes("RGBA", (pixels.width, pixels.height), pixels.rgba)
+
+
+class Mosaic:
+    """An image that comes together tile by tile: what is not here yet is flat and grey."""
+
+    def __init__(self, pixels: Optional[Pixels], width: int, height: int, columns: int, rows: int) -> None:
+        """Of a thumbnail, made so large; where there is none, of nothing but tiles."""
+        self._columns, self._rows = columns, rows
+        if pixels is None:
+            self._bright = Image.new("RGB", (width, height), "#4f86b4")
+        else:
+            self._bright = _image(pixels).convert("RGB").resize((width, height), Image.Resampling.BICUBIC)
+        coarse = self._bright.resize((columns, rows), Image.Resampling.BOX).convert("L").convert("RGB")
+        veiled = Image.blend(coarse, Image.new("RGB", coarse.size, "#7d838a"), 0.55)
+        self._veiled = veiled.resize((width, height), Image.Resampling.NEAREST)
+        draw = ImageDraw.Draw(self._veiled)
+        for column, row in ((column, row) for row in range(rows) for column in range(columns)):
+            draw.rectangle(self._box(column, row), outline="#6b7178")
+
+    def photo(self, tiles: int) -> ImageTk.PhotoImage:
+        """With so many tiles here, from the top left on."""
+        image = self._veiled.copy()
+        for number in range(min(tiles, self._columns * self._rows)):
+            box = self._box(number % self._columns, number // self._columns)
+            image.paste(self._bright.crop(box), box)
+        return ImageTk.PhotoImage(image)
+
+    def _box(self, column: int, row: int) -> tuple[int, int, int, int]:
+        width, height = self._bright.size
+        left, right = column * width // self._columns, (column + 1) * width // self._columns
+        return left, row * height // self._rows, right, (row + 1) * height // self._rows

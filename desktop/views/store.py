@@ -10,7 +10,7 @@ import customtkinter
 from desktop.model.putting import Item, State
 from desktop.model.store import Phase, StoreModel
 from desktop.model.wording import count, rate, size, time_left
-from desktop.views.controls import ACCENT, GOOD, LINE, TEXT, Button, Slider, font, heading, note, panel
+from desktop.views.controls import ACCENT, GOOD, LINE, TEXT, Button, Slider, font, heading, note, panel, wrap
 from desktop.views.device_rows import DeviceRows
 from desktop.views.dropping import accept_files
 from desktop.views.table import Column, Row, Table
@@ -63,6 +63,7 @@ class StoreView(View[StoreModel]):
             spare, font=font(bold=True), text_color=TEXT, anchor="w", justify="left", wraplength=360
         )
         self._words.grid(row=0, column=0, columnspan=3, sticky="w")
+        spare.bind("<Configure>", lambda event: wrap(self._words, event.width))
         self._automatic = customtkinter.CTkSwitch(
             spare, text="Leave it to Tessera", font=font(13), text_color=TEXT, command=self._toggle_automatic
         )
@@ -123,7 +124,7 @@ class StoreView(View[StoreModel]):
             self._empty.grid(row=1, column=0, columnspan=4)
         self._table.show([_row(item) for item in model.items])
         if model.resendable and not model.busy:
-            self._resend.configure(text=f"Resend {count(len(model.resendable), 'image')} to other devices")
+            self._resend.configure(text=f"Resend {count(len(model.resendable), 'image')}")
             self._resend.grid(row=2, column=0, columnspan=4, sticky="w", padx=14, pady=(0, 12))
         else:
             self._resend.grid_forget()
