@@ -9,7 +9,7 @@ import asyncio
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Optional
+from typing import Callable, Optional
 
 from admin.health import Standing, judge
 from admin.session import Session, VaultWork
@@ -24,6 +24,7 @@ from common.protocol.envelope import Operation
 from common.protocol.messages import MAX_OBJECTS, Acknowledged, EncodingAt, Mend, shares_at_hand
 from consumer.holdings import Held
 
+Remain = Callable[[int], None]
 _LOOK = 0.5  # seconds between two looks at how far it is
 _PATIENCE = 15.0  # seconds in which nothing is done, after which nothing more is expected
 
@@ -39,7 +40,7 @@ class Mending(VaultWork):
         async with self.session() as session:
             images = await session.images(hashes)
             with ByteProgress("repairing", None) as progress:
-                outcomes = await repair_images(session, images, progress)
+                outcomes = await repair_images(session, images, progress.remain)
         if not outcomes:
             print(f"{len(images)} images are whole; nothing to repair")
         for outcome in outcomes:
@@ -57,13 +58,16 @@ class Outcome:
     exit_code: int = 0
 
 
-async def repair_images(session: Session, images: Sequence[Held], progress: ByteProgress) -> list[Outcome]:
-    """Have those of the images repaired that are not whole, and follow it; what came of each of these."""
+async def repair_images(session: Session, images: Sequence[Held], remain: Remain) -> list[Outcome]:
+    """Have those of the images repaired that are not whole, and follow it; what came of each of these.
+
+    `remain` is told of the bytes that are left, again and again.
+    """
     unwell = [image for image in images if judge(image.encodings).standing is not Standing.WHOLE]
     if not unwell:
         return []
     await _ask_to_mend(session, unwell)
-    found = await _follow(session, unwell, progress)
+    found = await _follow(session, unwell, remain)
     devices = await list_devices(session.link)
     places = sum(device.alive and not device.retiring for device in devices)
     return [_outcome(session, image, found[image.encodings[0].object_id], places) for image in unwell]
@@ -76,7 +80,7 @@ async def _ask_to_mend(session: Session, images: Sequence[Held]) -> None:
         await session.link.request(Operation.MEND, Mend(), Acknowledged, payload=payload)
 
 
-async def _follow(session: Session, images: Sequence[Held], progress: ByteProgress) -> dict[bytes, list[EncodingAt]]:
+async def _follow(session: Session, images: Sequence[Held], remain: Remain) -> dict[bytes, list[EncodingAt]]:
     """Wait until all are whole, or nothing was done for them for a while; what the catalog then says."""
     objects = [image.encodings[0].object_id for image in images]
     missing = -1
@@ -85,7 +89,7 @@ async def _follow(session: Session, images: Sequence[Held], progress: ByteProgre
         found, _ = await locate(session.link, objects)
         now_missing = sum(_missing_bytes(encodings) for encodings in found.values())
         _, jobs = await ask_health(session.link)
-        progress.remain(now_missing)
+        remain(now_missing)
         ids = {encoding.encoding_id for encodings in found.values() for encoding in encodings}
         if now_missing != missing or any(job.encoding_id in ids for job in jobs):
             last_change = time.monotonic()

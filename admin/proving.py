@@ -14,7 +14,7 @@ import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import IO, Optional
+from typing import IO, Callable, Optional
 
 from rich.console import Console
 from rich.table import Table
@@ -40,6 +40,7 @@ from consumer.gathering import Gathering
 from consumer.holdings import Held
 from consumer.restoring import Restoring
 
+Advance = Callable[[int], None]
 _REPORT_PATIENCE = 5.0  # seconds
 
 
@@ -96,9 +97,8 @@ class Proving(VaultWork):
     async def _verify(self, hashes: Optional[Sequence[str]], deep: bool) -> Found:
         async with self.session() as session:
             images = await session.images(hashes)
-            total = sum(image.mapping.image_size for image in images if deep and judge(image.encodings).restorable)
-            with ByteProgress("verifying", total) as progress:
-                return await verify_images(session, images, progress, deep=deep)
+            with ByteProgress("verifying", bytes_to_prove(images) if deep else 0) as progress:
+                return await verify_images(session, images, progress.advance, deep=deep)
 
 
 @dataclass(frozen=True)
@@ -110,19 +110,27 @@ class Found:
     proof: Optional[Proof] = None  # where every image was read whole and could be restored
 
 
-async def verify_images(session: Session, images: Sequence[Held], progress: ByteProgress, *, deep: bool) -> Found:
-    """Judge these images, of which `session.images` told; deep, prove each of them from its shares."""
+def bytes_to_prove(images: Sequence[Held]) -> int:
+    """How many bytes of these images a deep `verify_images` goes through."""
+    return sum(image.mapping.image_size for image in images if judge(image.encodings).restorable)
+
+
+async def verify_images(session: Session, images: Sequence[Held], advance: Advance, *, deep: bool) -> Found:
+    """Judge these images, of which `session.images` told; deep, prove each of them from its shares.
+
+    `advance` is told of the bytes that are done.
+    """
     verdicts = [Verdict(image, judge(image.encodings)) for image in images]
     for verdict in verdicts:
         if deep and verdict.health.restorable:
-            await _prove(session, verdict, progress)
+            await _prove(session, verdict, advance)
     proven = bool(verdicts) and not session.unreadable and all(verdict.proven for verdict in verdicts)
     proof = Proof(int(time.time()), len(verdicts)) if deep and proven else None
     ordered = sorted(verdicts, key=lambda v: (v.image.mapping.stored_at, v.image.sha256))
     return Found(ordered, session.unreadable, proof)
 
 
-async def _prove(session: Session, verdict: Verdict, progress: ByteProgress) -> None:
+async def _prove(session: Session, verdict: Verdict, advance: Advance) -> None:
     """Restore the image to nowhere, from the first of its encodings that can be; every share of it is looked at."""
     complaints: list[Complaint] = []
 
@@ -140,7 +148,7 @@ async def _prove(session: Session, verdict: Verdict, progress: ByteProgress) -> 
             image = await gathering.prove(session.key, session.mappings.kept(encoding), code.block_unit)
             every = EveryShare(session, encoding, gathering.recipe, image)
             try:
-                await Restoring(code, every, image).write_to(Nowhere(), progress.advance)
+                await Restoring(code, every, image).write_to(Nowhere(), advance)
             finally:
                 complaints += every.bad
                 verdict.troubles += every.troubles

@@ -10,6 +10,7 @@ import customtkinter
 
 from common.errors import TesseraError
 from desktop.background import Background, as_tessera_error
+from desktop.garbage import WindowCollects
 from desktop.model.devices import DevicesModel
 from desktop.model.first_start import FirstStartModel
 from desktop.model.gallery import GalleryModel
@@ -63,6 +64,8 @@ class App(customtkinter.CTk):
         self.session = Session()
         self.background = Background()
         self.viewer = Viewer()  # its process decodes what this one shows
+        self.viewer.start()  # while the passphrase is typed
+        self._garbage = WindowCollects()
         self.settings = load_settings(self.session.home)
         customtkinter.set_appearance_mode(self.settings.appearance)
         self.models: dict[str, Model] = {}
@@ -158,6 +161,7 @@ class App(customtkinter.CTk):
         left = True
         try:
             left = self.background.deliver()
+            self._garbage.step()
         finally:  # an error in one delivery is shown, and stops no other
             self.after(_DELIVER_MORE if left else _DELIVER_EVERY, self._deliver)
 
@@ -187,6 +191,7 @@ class App(customtkinter.CTk):
         self.background.close()
         self.viewer.close()
         self.destroy()
+        self._garbage.end()
 
 
 def open_window() -> None:

@@ -8,17 +8,21 @@ from typing import Optional
 
 @dataclass(frozen=True)
 class Grid:
-    """`count` tiles in rows, as many beside each other as fit into `width`, with a `gap` between and around them."""
+    """`count` tiles in rows over the whole `width`: as many beside each other as are at least `least` wide."""
 
     count: int
     width: int  # pixels that there are, across
-    tile_width: int
+    least: int
     tile_height: int
-    gap: int
+    gap: int  # between tiles
 
     @property
     def columns(self) -> int:
-        return max(1, (self.width - self.gap) // (self.tile_width + self.gap))
+        return max(1, (self.width + self.gap) // (self.least + self.gap))
+
+    @property
+    def tile_width(self) -> int:
+        return max(self.least, (self.width - (self.columns - 1) * self.gap) // self.columns)
 
     @property
     def rows(self) -> int:
@@ -26,30 +30,24 @@ class Grid:
 
     @property
     def height(self) -> int:
-        """Of all rows together, with the gaps around them."""
-        return self.gap + self.rows * (self.tile_height + self.gap)
-
-    @property
-    def margin(self) -> int:
-        """What is left of the first column, so that the columns stand in the middle."""
-        return max(self.gap, (self.width - self.columns * (self.tile_width + self.gap) + self.gap) // 2)
+        """Of all rows together."""
+        return max(0, self.rows * (self.tile_height + self.gap) - self.gap)
 
     def position(self, place: int) -> tuple[int, int]:
         """The upper left corner of a tile."""
         row, column = divmod(place, self.columns)
-        return self.margin + column * (self.tile_width + self.gap), self.gap + row * (self.tile_height + self.gap)
+        return column * (self.tile_width + self.gap), row * (self.tile_height + self.gap)
 
     def in_sight(self, top: float, height: float) -> range:
         """The tiles that a window of this height shows from `top` on, whole or in part."""
         step = self.tile_height + self.gap
-        first = max(0, int((top - self.gap) // step))
-        last = max(0, int(-(-(top + height - self.gap) // step)))
+        first, last = max(0, int(top // step)), max(0, int(-(-(top + height) // step)))
         return range(min(self.count, first * self.columns), min(self.count, last * self.columns))
 
     def place_at(self, x: float, y: float) -> Optional[int]:
         """The tile at a point; None between tiles and behind the last."""
-        column, across = divmod(x - self.margin, self.tile_width + self.gap)
-        row, down = divmod(y - self.gap, self.tile_height + self.gap)
+        column, across = divmod(x, self.tile_width + self.gap)
+        row, down = divmod(y, self.tile_height + self.gap)
         if not (0 <= column < self.columns and row >= 0 and across < self.tile_width and down < self.tile_height):
             return None
         place = int(row) * self.columns + int(column)
@@ -63,8 +61,8 @@ class Grid:
 
     def top_to_show(self, place: int, top: float, height: float) -> float:
         """Where a window at `top` has to begin, so that it shows this tile whole; `top` where it does already."""
-        upper = self.position(place)[1] - self.gap
-        lower = upper + self.tile_height + 2 * self.gap
+        upper = self.position(place)[1]
+        lower = upper + self.tile_height
         if upper < top:
             return upper
         return lower - height if lower > top + height else top

@@ -14,10 +14,9 @@ from admin.session import Session as ClusterSession
 from common.errors import TesseraError
 from common.link.link import Link
 from common.link.questions import list_devices
-from common.progress import ByteProgress
 from common.protocol.messages import Device
 from common.redundancy import choose
-from desktop.background import Background, Task
+from desktop.background import Background, Task, void
 from desktop.model.commands import command_line
 from desktop.model.following import Following
 from desktop.model.model import Model
@@ -280,7 +279,7 @@ class StoreModel(Model):
     async def _mend(self, hashes: list[str]) -> list[Repaired]:
         async with self.session.link() as link:
             cluster = ClusterSession(link, self.session.vault, self.session.key)
-            return await repair_images(cluster, await cluster.images(hashes), ByteProgress("repairing", None))
+            return await repair_images(cluster, await cluster.images(hashes), void)
 
     def _repaired(self, items: list[Item], outcomes: list[Repaired]) -> None:
         lacking = {outcome.image.sha256: outcome.text for outcome in outcomes if not outcome.repaired}

@@ -22,6 +22,7 @@ from desktop.views.controls import (
     heading,
     note,
 )
+from desktop.views.scrolling import Scrolling
 from desktop.views.tiles import TileGrid
 from desktop.views.view import View
 
@@ -130,7 +131,7 @@ class GalleryView(View[GalleryModel]):
         if model.entry is None:
             self._details.grid_forget()
         else:
-            self._details.grid(row=2, column=1, sticky="nsew", padx=(14, 0))
+            self._details.grid(row=2, column=1, sticky="nsew", padx=(10, 0))
 
 
 class _Details(customtkinter.CTkFrame):
@@ -153,7 +154,7 @@ class _Details(customtkinter.CTkFrame):
         )
         self._badge = customtkinter.CTkLabel(self, font=font(14, bold=True), anchor="w")
         self._health = note(self, wraplength=wrap)
-        self._places = customtkinter.CTkScrollableFrame(self, fg_color="transparent", corner_radius=0, width=wrap)
+        self._places = Scrolling(self, PANEL, width=wrap)
         self._places.grid_columnconfigure(1, weight=1)
         rows = (self._name, self._facts, self._hash, self._badge, self._health)
         for row, (label, above) in enumerate(zip(rows, (14, 2, 4, 10, 0))):

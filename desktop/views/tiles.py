@@ -51,16 +51,16 @@ class TileGrid(customtkinter.CTkFrame):
         self._selected: Optional[str] = None
         self._hovered: Optional[int] = None
         self._tiles: dict[int, _Tile] = {}  # by place
-        self._free: list[_Tile] = []
+        self._hidden: list[_Tile] = []
         self._photos: OrderedDict[str, Any] = OrderedDict()  # by SHA-256; None for one without a picture
         self._cut: dict[str, str] = {}  # names as they fit
         self.grid_columnconfigure(0, weight=1)
         self.grid_rowconfigure(0, weight=1)
-        self._canvas = tkinter.Canvas(self, highlightthickness=0, borderwidth=0, takefocus=1)
-        self._canvas.grid(row=0, column=0, sticky="nsew")
-        self._bar = customtkinter.CTkScrollbar(self, command=self._canvas.yview)
-        self._bar.grid(row=0, column=1, sticky="ns")
-        self._canvas.configure(yscrollcommand=self._scrolled)
+        self._surface = tkinter.Canvas(self, highlightthickness=0, borderwidth=0, takefocus=1)
+        self._surface.grid(row=0, column=0, sticky="nsew")
+        self._bar = customtkinter.CTkScrollbar(self, command=self._surface.yview)
+        self._bar.grid(row=0, column=1, sticky="ns", padx=(6, 0))
+        self._surface.configure(yscrollcommand=self._scrolled)
         self._prepare()
         self._thumbnails = thumbnails(self._take)
         self._listen()
@@ -84,19 +84,13 @@ class TileGrid(customtkinter.CTkFrame):
 
     @property
     def canvas(self) -> tkinter.Canvas:
-        return self._canvas
+        return self._surface
 
     def _prepare(self) -> None:
         """Everything that depends on the appearance and the scaling."""
         self._scale = float(self._get_widget_scaling())
         unit = self._unit
-        size = (unit(_WIDTH), unit(_HEIGHT), unit(10))
-        panel, line = self._colour(PANEL), self._colour(LINE)
-        self._cards = {
-            "plain": rounded(*size, panel, line, 1),
-            "hovered": rounded(*size, panel, self._colour(ACCENT), unit(1)),
-            "selected": rounded(*size, panel, self._colour(FOCUS), unit(3)),
-        }
+        self._cards: dict[str, Any] = {}
         dot = unit(9)
         self._dots = {
             tone: rounded(dot, dot, dot // 2, self._colour(_TONES[tone]), self._colour(_TONES[tone]), 0)
@@ -105,7 +99,7 @@ class TileGrid(customtkinter.CTkFrame):
         family = customtkinter.CTkFont().actual("family")
         self._name_font = fonts.Font(family=family, size=-unit(13))
         self._small_font = fonts.Font(family=family, size=-unit(12))
-        self._canvas.configure(background=self._colour(GROUND), yscrollincrement=1)
+        self._surface.configure(background=self._colour(GROUND), yscrollincrement=1)
         self._cut.clear()
 
     def _unit(self, units: float) -> int:
@@ -124,9 +118,9 @@ class TileGrid(customtkinter.CTkFrame):
         self._begin_anew()
 
     def _begin_anew(self) -> None:
-        self._canvas.delete("all")
+        self._surface.delete("all")
         self._tiles.clear()
-        self._free.clear()
+        self._hidden.clear()
         self._prepare()
         self._lay_out()
 
@@ -134,21 +128,35 @@ class TileGrid(customtkinter.CTkFrame):
 
     def _lay_out(self) -> None:
         """The entries or the width changed: everything gets its place anew."""
-        width = max(1, self._canvas.winfo_width())
+        width = max(1, self._surface.winfo_width())
         unit = self._unit
         self._grid_of_tiles = Grid(len(self._entries), width, unit(_WIDTH), unit(_HEIGHT), unit(_GAP))
-        self._canvas.configure(scrollregion=(0, 0, width, max(self._grid_of_tiles.height, 1)))
-        self._free += self._tiles.values()
+        self._surface.configure(scrollregion=(0, 0, width, max(self._grid_of_tiles.height, 1)))
+        for tile in self._tiles.values():
+            self._hide(tile)
         self._tiles.clear()
         self._hovered = None
+        self._make_cards()
         self._fill()
+
+    def _make_cards(self) -> None:
+        """What tiles stand on, in the width that they have now."""
+        width, unit = self._grid_of_tiles.tile_width, self._unit
+        if self._cards and self._cards["plain"].width() == width:
+            return
+        size, panel = (width, unit(_HEIGHT), unit(10)), self._colour(PANEL)
+        self._cards = {
+            "plain": rounded(*size, panel, self._colour(LINE), 1),
+            "hovered": rounded(*size, panel, self._colour(ACCENT), unit(1)),
+            "selected": rounded(*size, panel, self._colour(FOCUS), unit(3)),
+        }
 
     def _scrolled(self, first: float, last: float) -> None:
         self._bar.set(float(first), float(last))  # Tk hands over text
         self._fill()
 
     def _in_sight(self, screens: int = 0) -> range:
-        top, height = self._canvas.canvasy(0), self._canvas.winfo_height()
+        top, height = self._surface.canvasy(0), self._surface.winfo_height()
         return self._grid_of_tiles.in_sight(top - screens * height, height * (1 + 2 * screens))
 
     def _fill(self) -> None:
@@ -156,14 +164,13 @@ class TileGrid(customtkinter.CTkFrame):
         if not hasattr(self, "_grid_of_tiles"):
             return
         in_sight = self._in_sight()
-        for place in [place for place in self._tiles if place not in in_sight]:
-            self._free.append(self._tiles.pop(place))
+        free = [self._tiles.pop(place) for place in list(self._tiles) if place not in in_sight]
         for place in in_sight:
             if place not in self._tiles:
-                self._tiles[place] = self._placed(self._free.pop() if self._free else self._new_tile(), place)
-        for tile in self._free:
-            for item in tile:
-                self._canvas.itemconfigure(item, state="hidden")
+                tile = free.pop() if free else self._hidden.pop() if self._hidden else self._new_tile()
+                self._tiles[place] = self._placed(tile, place)
+        for tile in free:
+            self._hide(tile)
         self._ask_for_thumbnails(in_sight)
 
     def _ask_for_thumbnails(self, in_sight: range) -> None:
@@ -172,10 +179,18 @@ class TileGrid(customtkinter.CTkFrame):
         keys = [self._entries[place].sha256 for place in order]
         self._thumbnails.want([key for key in keys if key not in self._photos])
 
+    def _hide(self, tile: _Tile) -> None:
+        """Out of sight, and without pictures: Tk takes an item that shows one that is gone for an error."""
+        for item in (tile.card, tile.picture, tile.dot):
+            self._surface.itemconfigure(item, image="", state="hidden")
+        for item in (tile.standing_in, tile.name, tile.words):
+            self._surface.itemconfigure(item, state="hidden")
+        self._hidden.append(tile)
+
     def _new_tile(self) -> _Tile:
-        canvas, quiet, text = self._canvas, self._colour(QUIET), self._colour(TEXT)
+        canvas, quiet, text = self._surface, self._colour(QUIET), self._colour(TEXT)
         return _Tile(
-            canvas.create_image(0, 0, anchor="nw", image=self._cards["plain"]),
+            canvas.create_image(0, 0, anchor="nw"),
             canvas.create_image(0, 0, anchor="center"),
             canvas.create_text(0, 0, anchor="center", font=self._name_font, fill=quiet),
             canvas.create_text(0, 0, anchor="w", font=self._name_font, fill=text),
@@ -185,9 +200,9 @@ class TileGrid(customtkinter.CTkFrame):
 
     def _placed(self, tile: _Tile, place: int) -> _Tile:
         """Move a tile to a place and have it show what belongs there."""
-        canvas, entry, unit = self._canvas, self._entries[place], self._unit
+        canvas, entry, unit = self._surface, self._entries[place], self._unit
         x, y = self._grid_of_tiles.position(place)
-        middle, below = x + unit(_WIDTH / 2), y + unit(_PADDING + EDGE)
+        middle, below = x + self._grid_of_tiles.tile_width // 2, y + unit(_PADDING + EDGE)
         canvas.coords(tile.card, x, y)
         canvas.coords(tile.picture, middle, y + unit(_PADDING + EDGE / 2))
         canvas.coords(tile.standing_in, middle, y + unit(_PADDING + EDGE / 2))
@@ -206,12 +221,12 @@ class TileGrid(customtkinter.CTkFrame):
         picture = self._photos.get(entry.sha256)
         if picture is not None:
             self._photos.move_to_end(entry.sha256)
-            self._canvas.itemconfigure(tile.picture, image=picture, state="normal")
-            self._canvas.itemconfigure(tile.standing_in, state="hidden")
+            self._surface.itemconfigure(tile.picture, image=picture, state="normal")
+            self._surface.itemconfigure(tile.standing_in, state="hidden")
         else:
             words = "" if entry.has_thumbnail and entry.sha256 not in self._photos else entry.format
-            self._canvas.itemconfigure(tile.picture, state="hidden")
-            self._canvas.itemconfigure(tile.standing_in, text=words, state="normal")
+            self._surface.itemconfigure(tile.picture, image="", state="hidden")
+            self._surface.itemconfigure(tile.standing_in, text=words, state="normal")
 
     def _fitting(self, name: str) -> str:
         """As much of a name as fits, with its end, which says the format."""
@@ -248,10 +263,10 @@ class TileGrid(customtkinter.CTkFrame):
     def _mark(self, place: int) -> None:
         tile = self._tiles.get(place)
         if tile is not None:
-            self._canvas.itemconfigure(tile.card, image=self._card(place))
+            self._surface.itemconfigure(tile.card, image=self._card(place))
 
     def _listen(self) -> None:
-        canvas = self._canvas
+        canvas = self._surface
         canvas.bind("<Configure>", lambda _: self._lay_out())
         canvas.bind("<Motion>", lambda event: self._hover(self._at(event)))
         canvas.bind("<Leave>", lambda _: self._hover(None))
@@ -278,7 +293,7 @@ class TileGrid(customtkinter.CTkFrame):
         canvas.bind("<Escape>", lambda _: self._select(None))
 
     def _at(self, event: Any) -> Optional[int]:
-        return self._grid_of_tiles.place_at(self._canvas.canvasx(event.x), self._canvas.canvasy(event.y))
+        return self._grid_of_tiles.place_at(self._surface.canvasx(event.x), self._surface.canvasy(event.y))
 
     def _hover(self, place: Optional[int]) -> None:
         if place != self._hovered:
@@ -288,7 +303,7 @@ class TileGrid(customtkinter.CTkFrame):
                     self._mark(each)
 
     def _clicked(self, event: Any) -> None:
-        self._canvas.focus_set()
+        self._surface.focus_set()
         place = self._at(event)
         self._select(None if place is None else self._entries[place].sha256)
 
@@ -298,15 +313,15 @@ class TileGrid(customtkinter.CTkFrame):
             self._open(self._entries[place].sha256)
 
     def _turn(self, steps: float) -> None:
-        self._canvas.yview_scroll(round(steps * self._unit(_WHEEL)), "units")
+        self._surface.yview_scroll(round(steps * self._unit(_WHEEL)), "units")
 
     def _go(self, step: int) -> str:
         """Select the image so many places on, and bring it into sight."""
         here = next((place for place, e in enumerate(self._entries) if e.sha256 == self._selected), None)
         place = self._grid_of_tiles.moved(here, step)
         if place is not None:
-            top, height = self._canvas.canvasy(0), self._canvas.winfo_height()
-            self._canvas.yview_moveto(
+            top, height = self._surface.canvasy(0), self._surface.winfo_height()
+            self._surface.yview_moveto(
                 self._grid_of_tiles.top_to_show(place, top, height) / max(1, self._grid_of_tiles.height)
             )
             self._select(self._entries[place].sha256)
