@@ -13,11 +13,7 @@ from admin.image_commands import delete, repair, undelete, verify
 from admin.keyring_commands import keyring
 from admin.recovery_commands import recovery, restore
 from admin.vault_commands import vault
-from common.errors import UsageError
-from common.files import locked
-from common.home import home, load_brokers, save_brokers
-from common.identity import KeyPair, load_key_pair, save_key_pair
-from common.invite import Role, decode_invite, same_cluster
+from common.home import home
 from common.program import application, run
 
 commands = application("Administer a Tessera cluster from a client: its devices, the images in it, your vault.")
@@ -31,25 +27,10 @@ def join(
     ),
 ) -> None:
     """Let this machine into a cluster, as a client, or as an admin where the invite is for one."""
-    from common.joining import join as trade
+    from admin.joining import join_cluster
 
-    folder = home() / "client"
-    with locked(folder / "join.lock"):
-        decoded = decode_invite(invite)
-        brokers = folder / "brokers.json"
-        # The same cluster again is tried: it may have revoked this machine.
-        if brokers.exists() and not same_cluster(load_brokers(brokers), decoded.brokers):
-            raise UsageError(
-                f"this machine is a client of another cluster already ({folder})",
-                advice="set TESSERA_HOME to be the client of both",
-            )
-        role = Role.ADMIN if decoded.role is Role.ADMIN else Role.CLIENT
-        key_file = folder / "client.key"
-        if not key_file.exists():
-            save_key_pair(key_file, KeyPair.generate())
-        admitted = trade(decoded, role, name or socket.gethostname(), load_key_pair(key_file))
-        save_brokers(brokers, decoded.brokers)
-    print(f"joined the cluster of the broker at {decoded.brokers[0].host} as {admitted}")
+    admission = join_cluster(home(), invite, name or socket.gethostname())
+    print(f"joined the cluster of the broker at {admission.broker} as {admission.name}")
 
 
 for command in (status, verify, repair, delete, undelete, share, unshare, retire, rebalance):

@@ -8,7 +8,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
-from typing import Optional
+from dataclasses import dataclass
+from typing import Callable, Optional
 
 from admin.health import Standing, judge
 from admin.session import Session, VaultWork
@@ -23,6 +24,7 @@ from common.protocol.envelope import Operation
 from common.protocol.messages import MAX_OBJECTS, Acknowledged, EncodingAt, Mend, shares_at_hand
 from consumer.holdings import Held
 
+Remain = Callable[[int], None]
 _LOOK = 0.5  # seconds between two looks at how far it is
 _PATIENCE = 15.0  # seconds in which nothing is done, after which nothing more is expected
 
@@ -37,13 +39,38 @@ class Mending(VaultWork):
     async def _repair(self, hashes: Optional[Sequence[str]]) -> int:
         async with self.session() as session:
             images = await session.images(hashes)
-            unwell = [image for image in images if judge(image.encodings).standing is not Standing.WHOLE]
-            if not unwell:
-                print(f"{len(images)} images are whole; nothing to repair")
-                return 0
-            await _ask_to_mend(session, unwell)
-            found = await _follow(session, unwell)
-            return await _report(session, unwell, found)
+            with ByteProgress("repairing", None) as progress:
+                outcomes = await repair_images(session, images, progress.remain)
+        if not outcomes:
+            print(f"{len(images)} images are whole; nothing to repair")
+        for outcome in outcomes:
+            (print if outcome.repaired else complain)(f"{outcome.image.sha256}{outcome.text}")
+        return next((outcome.exit_code for outcome in outcomes if outcome.exit_code), 0)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of the repair of one image."""
+
+    image: Held
+    repaired: bool
+    text: str  # to be read behind its name or SHA-256
+    exit_code: int = 0
+
+
+async def repair_images(session: Session, images: Sequence[Held], remain: Remain) -> list[Outcome]:
+    """Have those of the images repaired that are not whole, and follow it; what came of each of these.
+
+    `remain` is told of the bytes that are left, again and again.
+    """
+    unwell = [image for image in images if judge(image.encodings).standing is not Standing.WHOLE]
+    if not unwell:
+        return []
+    await _ask_to_mend(session, unwell)
+    found = await _follow(session, unwell, remain)
+    devices = await list_devices(session.link)
+    places = sum(device.alive and not device.retiring for device in devices)
+    return [_outcome(session, image, found[image.encodings[0].object_id], places) for image in unwell]
 
 
 async def _ask_to_mend(session: Session, images: Sequence[Held]) -> None:
@@ -53,24 +80,23 @@ async def _ask_to_mend(session: Session, images: Sequence[Held]) -> None:
         await session.link.request(Operation.MEND, Mend(), Acknowledged, payload=payload)
 
 
-async def _follow(session: Session, images: Sequence[Held]) -> dict[bytes, list[EncodingAt]]:
+async def _follow(session: Session, images: Sequence[Held], remain: Remain) -> dict[bytes, list[EncodingAt]]:
     """Wait until all are whole, or nothing was done for them for a while; what the catalog then says."""
     objects = [image.encodings[0].object_id for image in images]
     missing = -1
     last_change = time.monotonic()
-    with ByteProgress("repairing", None) as progress:
-        while True:
-            found, _ = await locate(session.link, objects)
-            now_missing = sum(_missing_bytes(encodings) for encodings in found.values())
-            _, jobs = await ask_health(session.link)
-            progress.remain(now_missing)
-            ids = {encoding.encoding_id for encodings in found.values() for encoding in encodings}
-            if now_missing != missing or any(job.encoding_id in ids for job in jobs):
-                last_change = time.monotonic()
-            missing = now_missing
-            if not missing or time.monotonic() - last_change > _PATIENCE:
-                return found
-            await asyncio.sleep(_LOOK)
+    while True:
+        found, _ = await locate(session.link, objects)
+        now_missing = sum(_missing_bytes(encodings) for encodings in found.values())
+        _, jobs = await ask_health(session.link)
+        remain(now_missing)
+        ids = {encoding.encoding_id for encodings in found.values() for encoding in encodings}
+        if now_missing != missing or any(job.encoding_id in ids for job in jobs):
+            last_change = time.monotonic()
+        missing = now_missing
+        if not missing or time.monotonic() - last_change > _PATIENCE:
+            return found
+        await asyncio.sleep(_LOOK)
 
 
 def _missing_bytes(encodings: Sequence[EncodingAt]) -> int:
@@ -81,27 +107,17 @@ def _missing_bytes(encodings: Sequence[EncodingAt]) -> int:
     return (best.n - len(shares_at_hand(best))) * max(1, best.share_bytes)
 
 
-async def _report(session: Session, images: Sequence[Held], found: dict[bytes, list[EncodingAt]]) -> int:
-    devices = await list_devices(session.link)
-    places = sum(device.alive and not device.retiring for device in devices)
-    exit_code = 0
-    for image in images:
-        encodings = found[image.encodings[0].object_id]
-        if not encodings:
-            complain(f"{image.sha256}: was deleted meanwhile")
-            continue
-        health = judge(encodings)
-        if health.standing is Standing.WHOLE:
-            print(f"{image.sha256}  {health.n} of {health.n} shares, repaired")
-            continue
-        if not health.restorable:
-            why = f"only {health.good} of its shares are good and at hand, {health.k} are needed"
-            absent = session.absent(encodings)
-            exit_code = exit_code or (NotEnoughError if absent else IntegrityError).exit_code
-            why += f"; connect one of these again: {', '.join(absent)}" if absent else ""
-        else:
-            exit_code = exit_code or NotEnoughError.exit_code
-            why = f"{health.good} of {health.n} shares are there; {places} devices can take shares"
-            why += ", and each takes one: add a device" if places < health.n else ", but the rest was not rebuilt"
-        complain(f"{image.sha256}: {why}")
-    return exit_code
+def _outcome(session: Session, image: Held, encodings: Sequence[EncodingAt], places: int) -> Outcome:
+    if not encodings:
+        return Outcome(image, False, ": was deleted meanwhile")
+    health = judge(encodings)
+    if health.standing is Standing.WHOLE:
+        return Outcome(image, True, f"  {health.n} of {health.n} shares, repaired")
+    if not health.restorable:
+        why = f"only {health.good} of its shares are good and at hand, {health.k} are needed"
+        absent = session.absent(encodings)
+        why += f"; connect one of these again: {', '.join(absent)}" if absent else ""
+        return Outcome(image, False, f": {why}", (NotEnoughError if absent else IntegrityError).exit_code)
+    why = f"{health.good} of {health.n} shares are there; {places} devices can take shares"
+    why += ", and each takes one: add a device" if places < health.n else ", but the rest was not rebuilt"
+    return Outcome(image, False, f": {why}", NotEnoughError.exit_code)

@@ -39,10 +39,27 @@ def rebalance_devices(identity: ClientIdentity) -> str:
     return run_with_link(_rebalance(identity))
 
 
+async def begin_retirement(link: Link, name: str) -> Device:
+    """Have a device's shares moved elsewhere, and the device taken off the list then; returns it as it is now."""
+    device = await _find(link, name)
+    await link.request(Operation.RETIRE, Retire(device.device_id), Acknowledged)
+    return device
+
+
+async def keep_device(link: Link, name: str) -> None:
+    """Keep a device that is being retired after all."""
+    device = await _find(link, name)
+    await link.request(Operation.RETIRE, Retire(device.device_id, cancel=True), Acknowledged)
+
+
+async def begin_rebalance(link: Link) -> None:
+    """Have shares moved from full devices to those with room; `Health.balancing` says how long it lasts."""
+    await link.request(Operation.REBALANCE, Empty(), Acknowledged)
+
+
 async def _retire(identity: ClientIdentity, name: str) -> int:
     async with Link(identity, None) as link:
-        device = await _find(link, name)
-        await link.request(Operation.RETIRE, Retire(device.device_id), Acknowledged)
+        device = await begin_retirement(link, name)
         total = left = -1
         changed = time.monotonic()
         with ByteProgress("moving", None) as progress:
@@ -75,8 +92,7 @@ def _stuck(status: Status, device: Device) -> NotEnoughError:
 
 async def _cancel(identity: ClientIdentity, name: str) -> None:
     async with Link(identity, None) as link:
-        device = await _find(link, name)
-        await link.request(Operation.RETIRE, Retire(device.device_id, cancel=True), Acknowledged)
+        await keep_device(link, name)
 
 
 async def _find(link: Link, name: str) -> Device:
@@ -89,7 +105,7 @@ async def _find(link: Link, name: str) -> Device:
 async def _rebalance(identity: ClientIdentity) -> str:
     async with Link(identity, None) as link:
         before = {device.device_id: device.shares for device in await settled_devices(link)}
-        await link.request(Operation.REBALANCE, Empty(), Acknowledged)
+        await begin_rebalance(link)
         with ByteProgress("moving", None) as progress:
             while True:
                 status = await ask_status(link)

@@ -11,15 +11,17 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import IO, Optional
+from typing import IO, Callable, Optional
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from admin.health import ImageHealth, Standing, judge
+from admin.proof import Proof, keep_proof
 from admin.session import Session, VaultWork
 from common.erasure import ErasureCode
 from common.errors import IntegrityError, NotEnoughError, TesseraError
@@ -38,6 +40,7 @@ from consumer.gathering import Gathering
 from consumer.holdings import Held
 from consumer.restoring import Restoring
 
+Advance = Callable[[int], None]
 _REPORT_PATIENCE = 5.0  # seconds
 
 
@@ -77,7 +80,10 @@ class Proving(VaultWork):
 
     def verify(self, hashes: Optional[Sequence[str]], deep: bool, as_json: bool) -> int:
         """Check these images, or all, and print what was found; 0, or 4 where one cannot be restored."""
-        verdicts, unreadable = run_with_link(self._verify(hashes, deep))
+        found = run_with_link(self._verify(hashes, deep))
+        verdicts, unreadable = found.verdicts, found.unreadable
+        if hashes is None and found.proof is not None:
+            keep_proof(self._home, found.proof)
         if as_json:
             for verdict in verdicts:
                 print(json.dumps(verdict.as_json()))
@@ -88,20 +94,43 @@ class Proving(VaultWork):
         failed = unreadable or not all(verdict.restorable for verdict in verdicts)
         return IntegrityError.exit_code if failed else 0
 
-    async def _verify(self, hashes: Optional[Sequence[str]], deep: bool) -> tuple[list[Verdict], int]:
+    async def _verify(self, hashes: Optional[Sequence[str]], deep: bool) -> Found:
         async with self.session() as session:
             images = await session.images(hashes)
-            verdicts = [Verdict(image, judge(image.encodings)) for image in images]
-            if deep:
-                total = sum(v.image.mapping.image_size for v in verdicts if v.health.restorable)
-                with ByteProgress("verifying", total) as progress:
-                    for verdict in verdicts:
-                        if verdict.health.restorable:
-                            await _prove(session, verdict, progress)
-            return sorted(verdicts, key=lambda v: (v.image.mapping.stored_at, v.image.sha256)), session.unreadable
+            with ByteProgress("verifying", bytes_to_prove(images) if deep else 0) as progress:
+                return await verify_images(session, images, progress.advance, deep=deep)
 
 
-async def _prove(session: Session, verdict: Verdict, progress: ByteProgress) -> None:
+@dataclass(frozen=True)
+class Found:
+    """What `verify` found, the image stored first at the beginning."""
+
+    verdicts: list[Verdict]
+    unreadable: int  # images that cannot even be named: no connected device has their mapping
+    proof: Optional[Proof] = None  # where every image was read whole and could be restored
+
+
+def bytes_to_prove(images: Sequence[Held]) -> int:
+    """How many bytes of these images a deep `verify_images` goes through."""
+    return sum(image.mapping.image_size for image in images if judge(image.encodings).restorable)
+
+
+async def verify_images(session: Session, images: Sequence[Held], advance: Advance, *, deep: bool) -> Found:
+    """Judge these images, of which `session.images` told; deep, prove each of them from its shares.
+
+    `advance` is told of the bytes that are done.
+    """
+    verdicts = [Verdict(image, judge(image.encodings)) for image in images]
+    for verdict in verdicts:
+        if deep and verdict.health.restorable:
+            await _prove(session, verdict, advance)
+    proven = bool(verdicts) and not session.unreadable and all(verdict.proven for verdict in verdicts)
+    proof = Proof(int(time.time()), len(verdicts)) if deep and proven else None
+    ordered = sorted(verdicts, key=lambda v: (v.image.mapping.stored_at, v.image.sha256))
+    return Found(ordered, session.unreadable, proof)
+
+
+async def _prove(session: Session, verdict: Verdict, advance: Advance) -> None:
     """Restore the image to nowhere, from the first of its encodings that can be; every share of it is looked at."""
     complaints: list[Complaint] = []
 
@@ -119,7 +148,7 @@ async def _prove(session: Session, verdict: Verdict, progress: ByteProgress) -> 
             image = await gathering.prove(session.key, session.mappings.kept(encoding), code.block_unit)
             every = EveryShare(session, encoding, gathering.recipe, image)
             try:
-                await Restoring(code, every, image).write_to(Nowhere(), progress.advance)
+                await Restoring(code, every, image).write_to(Nowhere(), advance)
             finally:
                 complaints += every.bad
                 verdict.troubles += every.troubles

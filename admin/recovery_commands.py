@@ -12,9 +12,10 @@ from typing import Optional
 
 import typer
 
+from admin.recovery_kit import kit_text, save_kit
 from admin.vault_commands import PASSPHRASE_FILE, choose_passphrase, keep_keyring_true, vault_folder
 from common.errors import TesseraError, UsageError
-from common.files import read_limited, reading_text, write_private
+from common.files import read_limited, reading_text
 from common.passphrase import read_passphrase
 from common.program import complain
 from common.vault.recovery import (
@@ -31,14 +32,6 @@ from common.vault.recovery import (
 
 _MAX_CODES_FILE = 64 * 1024
 
-_SHEET = """\
-# Tessera recovery code {number} of {of}, set {set_name}
-# Any {need} codes of this set, with different numbers, open the whole vault, whatever its passphrase is.
-# Keep each in another place or with another person, on paper. To restore, on any machine with Tessera:
-#   python admin/admin.py vault restore
-# Digits, and all letters but I, L, O, U. Small letters count as capitals. Lines with # are no part of the code.
-"""
-
 
 def recovery(
     of: int = typer.Option(5, help="How many codes to make, at most 16."),
@@ -49,19 +42,11 @@ def recovery(
     """Print recovery codes for the vault, to be written down: some of them restore it without file and passphrase."""
     folder = vault_folder()
     folder.key_file()  # without a vault, nobody is asked for a passphrase
-    codes = make_codes(folder.unlock(read_passphrase(passphrase_file)), need, of)
-    sheets = [
-        _SHEET.format(number=code.number, of=of, need=need, set_name=code.set_name) + "\n".join(code.lines()) + "\n"
-        for code in codes
-    ]
-    text = "\n".join(sheets)
+    text = kit_text(make_codes(folder.unlock(read_passphrase(passphrase_file)), need, of))
     if file is None:
         print(text, end="")
     else:
-        try:
-            write_private(file, text.encode("ascii"), replace=False)
-        except FileExistsError:
-            raise UsageError(f"{file} exists already; it was not touched") from None
+        save_kit(file, text)
         print(f"wrote {file}")
         complain("print it, hand the codes out, and then remove the file: it opens the vault to whoever reads it")
     complain(f"any {need} of these {of} codes open the vault; {need - 1} tell nothing")

@@ -231,6 +231,18 @@ def revoke(
     print(f"revoked {printable(member.name)} ({member.standing.value})")
 
 
+@commands.command()
+def rename(
+    name: str = typer.Argument(..., help="The member's name, or the beginning of its key, as `members` prints them."),
+    new_name: str = typer.Argument(..., help="What it is to be called."),
+) -> None:
+    """Call a device, a client or a broker by another name."""
+    folder = _folder()
+    member = MembersFile(folder).change(lambda members: members.rename(name, new_name))
+    AuditLog(folder).record("renamed", was=printable(name), name=member.name, key=shown_key(member.public_key))
+    print(f"{printable(name)} is called {member.name} now")
+
+
 def _role_of(invite: Member) -> str:
     return invite.standing.value.replace("invited ", "")
 

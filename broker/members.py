@@ -49,6 +49,7 @@ _ADMITTED = {
 }
 _REVOCATION = 1 << 20  # by how much a revocation raises the revision: more than all other changes together
 _REVOKED_FOR = 365 * 24 * 3600  # seconds that it stays on the list; no broker is away for longer and still one
+MAX_NAME = 64  # characters, as whoever joins may say
 _SHORTEST_KEY = 8  # hexadecimal digits by which a member may be named
 
 
@@ -162,6 +163,27 @@ class MemberList:
 
         NotFoundError where nobody is called so, UsageError where several are.
         """
+        member = self._called(name)
+        record = Member(member.public_key, Standing.REVOKED, member.name, member.added, now + _REVOKED_FOR)
+        self._put(record, _REVOCATION)
+        return member
+
+    def rename(self, name: str, wished: str) -> Member:
+        """Call a member, named as for `revoke`, by another name from now on; returns it as it is then.
+
+        UsageError where another has the name, or it is none.
+        """
+        member = self._called(name)
+        if not 0 < len(wished) <= MAX_NAME or printable(wished) != wished:
+            raise UsageError(f"a name has 1 to {MAX_NAME} characters that can be printed")
+        if member.name == wished:
+            return member
+        if self._free_name(wished) != wished:
+            raise UsageError(f"another member is called {wished} already")
+        return self._put(msgspec.structs.replace(member, name=wished))
+
+    def _called(self, name: str) -> Member:
+        """The member with this name, or whose key begins so; NotFoundError, or UsageError where several have it."""
         admitted = [m for m in self._members.values() if m.standing in _ADMITTED.values()]
         found = [m for m in admitted if m.name == name]
         if not found and len(name) >= _SHORTEST_KEY:
@@ -171,8 +193,6 @@ class MemberList:
             raise UsageError(f"{len(found)} members are called {name}", advice=advice)
         if not found:
             raise NotFoundError(f"no member is called {name}", advice="see who is: python broker/broker.py members")
-        record = Member(found[0].public_key, Standing.REVOKED, found[0].name, found[0].added, now + _REVOKED_FOR)
-        self._put(record, _REVOCATION)
         return found[0]
 
     def open_invites(self, now: int) -> list[Member]:

@@ -9,6 +9,7 @@ In the order of an image's way:
     restoring    decode → open → verify: the image, segment by segment
     output       where it is written: under another name until it is proven, then renamed
     session      what all images of one run share
+    watching     what is told of devices and their shares meanwhile
     work         one run, from unlocking the vault to the exit code
 
 What is believed, and why, is in `common.vault.trust`.

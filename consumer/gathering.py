@@ -26,15 +26,19 @@ from consumer.hedging import Race
 
 _RECIPE_FRAME = 256  # bytes of a recipe beside its digests
 Trouble = Callable[[bytes, str], None]  # device id, what is wrong with its share
+Came = Callable[[bytes, int], None]  # device id, bytes of a good block
 
 
 class Gathering:
     """One encoding, from which segments are asked for in any order."""
 
-    def __init__(self, devices: Devices, encoding: EncodingAt, trouble: Trouble) -> None:
+    def __init__(
+        self, devices: Devices, encoding: EncodingAt, trouble: Trouble, came: Came = lambda device, count: None
+    ) -> None:
         self._devices = devices
         self._encoding = encoding
         self._trouble = trouble
+        self._came = came
         self._choice = Choice(
             encoding.k, [Holder(s.share, s.device_id) for s in encoding.shares if s.sound and s.alive]
         )
@@ -111,6 +115,7 @@ class Gathering:
             self._failed(holder, error)
             return None
         if self._image.is_good(segment, holder.share, block):
+            self._came(holder.device, block.nbytes)
             return block
         self._failed(holder, IntegrityError(f"block {segment} is not the one that was stored"))
         return None

@@ -103,6 +103,49 @@ class StandardOutput:
         self.file.close()
 
 
+class HeldOutput:
+    """As `Output`, for whoever shows an image before it is saved: in memory, if it is no larger than `limit` bytes.
+
+    A larger one is in a file without a name. To be closed by whoever has it in the end.
+    """
+
+    target: Optional[Path] = None
+
+    def __init__(self, limit: int) -> None:
+        self.file: IO[bytes] = tempfile.SpooledTemporaryFile(limit)  # noqa: SIM115 - closed by its owner
+        self._limit = limit
+        self.size = 0  # bytes, once it is proven
+
+    def keep(self) -> None:
+        self.size = self.file.tell()
+
+    def discard(self) -> None:
+        self.file.close()
+
+    def content(self) -> Optional[bytes]:
+        """The whole image; None where it is too large to be in memory."""
+        if self.size > self._limit:
+            return None
+        self.file.seek(0)
+        return self.file.read()
+
+    def save(self, target: Path) -> None:
+        """Write it to a file, in place of one that is there; UsageError, NotFoundError or TesseraError."""
+        output = Output(target, replace=True)
+        try:
+            self.file.seek(0)
+            while piece := memoryview(self.file.read(1 << 20)):
+                while piece:  # a file without a buffer may take less than it is given
+                    piece = piece[output.file.write(piece) :]
+        except OSError as error:
+            output.discard()
+            raise TesseraError(f"cannot write {target}: {error.strerror}") from None
+        except BaseException:
+            output.discard()
+            raise
+        output.keep()
+
+
 def _exists(target: Path) -> UsageError:
     what = "is a folder" if target.is_dir() else "exists already"
     advice = "give another name with --output" if target.is_dir() else "write over it with --force, or use --output"

@@ -12,14 +12,13 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Optional, Union
+from typing import Optional, Protocol, Union
 
 from common.erasure import ErasureCode
 from common.errors import IntegrityError, NotEnoughError, NotFoundError, TesseraError
 from common.link.link import Link
 from common.link.questions import list_devices, list_encodings, locate, settled_devices
 from common.link.window import Window
-from common.progress import ByteProgress
 from common.protocol.codec import pack
 from common.protocol.envelope import Operation
 from common.protocol.messages import Acknowledged, Complain, Complaint, Device, EncodingAt, shares_at_hand
@@ -29,8 +28,9 @@ from common.vault.mapping import Mapping
 from consumer.asking import Devices
 from consumer.gathering import Gathering
 from consumer.holdings import Held, Holdings, Mappings, combine
-from consumer.output import Output, StandardOutput
+from consumer.output import HeldOutput, Output, StandardOutput
 from consumer.restoring import Restoring
+from consumer.watching import Attempt, Came, Missing, Watch, nobody
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ _MEMORY = 48 << 20  # bytes of segments for all of them; a large image takes abo
 _PER_LARGE_IMAGE = 28 << 20  # segments gathered ahead, one being opened, two being written
 _PER_IMAGE = 64 << 10
 
-OpenOutput = Callable[[Mapping], Union[Output, StandardOutput]]
+OpenOutput = Callable[[Mapping], Union[Output, StandardOutput, HeldOutput]]
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,14 @@ class Restored:
     troubles: list[str] = field(default_factory=list)  # devices and what is wrong with their shares
 
 
+class Progress(Protocol):
+    """Told of bytes that are to come, and of bytes that are done; see `common.progress`."""
+
+    def expect(self, count: int) -> None: ...
+
+    def advance(self, count: int) -> None: ...
+
+
 class Session:
     def __init__(
         self,
@@ -63,7 +71,8 @@ class Session:
         key: VaultKey,
         *,
         complain: Callable[[str], None],
-        progress: ByteProgress,
+        progress: Progress,
+        watch: Watch = nobody,
     ) -> None:
         self._link = link
         self._key = key
@@ -74,6 +83,7 @@ class Session:
         self._window = Window(_IMAGES, _MEMORY)
         self._complain = complain
         self._progress = progress
+        self._watch = watch
 
     # --- what there is
 
@@ -126,12 +136,17 @@ class Session:
             if line not in troubles:
                 troubles.append(line)
                 self._complain(f"{sha256[:16]}: {line}")
+                self._watch(Missing(self._name_of(device), text))
+
+        def came(device: bytes, count: int) -> None:
+            self._watch(Came(self._name_of(device), count))
 
         for encoding in encodings:
+            self._tell_of(encoding)
             if len(shares_at_hand(encoding)) < encoding.k:
                 failure = failure or self._too_few(encoding, sha256)
                 continue
-            gathering = Gathering(self._devices, encoding, trouble)
+            gathering = Gathering(self._devices, encoding, trouble, came)
             restored: Optional[Restored] = None
             try:
                 mapping, path = await self._restore_from(encoding, gathering, open_output)
@@ -164,6 +179,14 @@ class Session:
             )
         except TesseraError as error:
             log.debug("the broker was not told of %d bad shares: %s", len(bad), error)
+
+    def _tell_of(self, encoding: EncodingAt) -> None:
+        """Tell whoever watches who holds it, and who of them is away."""
+        names = [self._name_of(share.device_id) for share in encoding.shares]
+        self._watch(Attempt(encoding.k, encoding.n, names))
+        for share, name in zip(encoding.shares, names):
+            if not share.alive:
+                self._watch(Missing(name, "not connected"))
 
     def _too_few(self, encoding: EncodingAt, sha256: str) -> TesseraError:
         """Damaged where every share is known and only damage is in the way, else not enough."""

@@ -11,6 +11,7 @@ In the order of an image's way:
     stream        read → … → send for longer ones, segment by segment
     distribution  the shares of one streamed image on their devices: opened, appended, moved, committed
     outcome       what came of it
+    watching      what is told of each share meanwhile
     threads       what waits for a disk or a pipe runs beside the event loop
     session       what all images of one run share: link, vault, code, buffers
 """

@@ -28,6 +28,7 @@ from producer.picture import Picture
 from producer.reading import WholeFile, read_whole
 from producer.session import Session
 from producer.sources import Source
+from producer.watching import Step
 
 log = logging.getLogger(__name__)
 
@@ -183,6 +184,7 @@ async def _place(
             image.refused.setdefault(share, lacking)
         for share, device in zip(open_shares, devices):
             tried[_id(image)].append(device)
+            session.tell(image.source.shown, share, device, Step.PLACED, _share_bytes(image))
             sendings.append(_Sending(image, share, device))
     return sendings
 
@@ -220,11 +222,15 @@ async def _send_message(session: Session, sendings: Sequence[_Sending]) -> None:
     except ProtocolError as error:  # a device that answers nonsense costs no more than its shares
         answers = [Answer(Code.FAULT, str(error))] * len(sendings)
     for sending, answer in zip(sendings, answers):
+        image, share = sending.image, sending.share
         if answer.granted:
-            sending.image.held[sending.share] = device
-            sending.image.refused.pop(sending.share, None)
+            image.held[share] = device
+            image.refused.pop(share, None)
+            session.tell(image.source.shown, share, device, Step.ACKNOWLEDGED, _share_bytes(image))
+            session.tell(image.source.shown, share, device, Step.COMMITTED)
         else:
-            sending.image.refused[sending.share] = answer.code
+            image.refused[share] = answer.code
+            session.tell(image.source.shown, share, device, Step.LOST, why=answer.text or answer.code.value)
     refusal = next((answer for answer in answers if not answer.granted), None)
     if refusal is not None:
         log.warning("%s: %s", session.name_of(device), refusal.text or refusal.code.value)

@@ -31,6 +31,9 @@ def store(
         envvar="TESSERA_IMAGES_ONLY",
         help="Skip files that are no image, instead of storing them too.",
     ),
+    to: Optional[list[str]] = typer.Option(
+        None, envvar="TESSERA_TO", help="Device that may get a share, by name; may be given several times."
+    ),
     for_: Optional[str] = typer.Option(
         None, "--for", envvar="TESSERA_FOR", help="Store for a contact, who alone can restore it then."
     ),
@@ -45,7 +48,7 @@ def store(
     identity = client_identity()
     # --help needs none of these. What stores pulls in numpy and more, while the vault is unlocked beside it.
     if for_ is not None:
-        from producer.work import Work, other_vault
+        from producer.work import Wish, Work, other_vault
 
         contact, ask = for_, lambda: read_passphrase(passphrase_file)
         work = Work(identity, lambda: other_vault(home(), contact, ask))
@@ -56,10 +59,10 @@ def store(
 
         unlocking = Unlocking(VaultFolder(home()), passphrase)
         from producer.owner import OwnVault
-        from producer.work import Work
+        from producer.work import Wish, Work
 
         work = Work(identity, lambda: OwnVault(unlocking.vault, unlocking.key()))
-    return work.store(sources, k, n, images_only, _Report(as_json))
+    return work.store(sources, Wish(k, n, images_only, to or ()), _Report(as_json))
 
 
 class _Report:

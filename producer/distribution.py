@@ -17,8 +17,8 @@ from __future__ import annotations
 import asyncio
 import enum
 import logging
-from collections.abc import Sequence
-from typing import Callable, Optional
+from collections.abc import Iterable, Sequence
+from typing import Callable, Optional, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,6 +45,7 @@ from common.protocol.messages import Acknowledged, Code
 from common.recipe import Recipe, digest
 from common.slicing import Slicing
 from producer.encoding import EncodedSegment
+from producer.watching import Step
 
 log = logging.getLogger(__name__)
 
@@ -54,6 +55,16 @@ _PROGRESS_BYTES = 16  # of a reply, for each segment at most
 _COMMIT_PATIENCE = 60.0  # seconds: a large share's fsync on a slow disk
 _REFILLED_TOGETHER = 3  # segments of a moved share under way at a time
 _MAX_MOVES = 3  # times that lost shares are moved before the image is stored degraded, or not
+
+
+class Tell(Protocol):
+    """Told of a share's step: its number, its device, and what `watching.ShareStep` has beside these."""
+
+    def __call__(self, share: int, device: bytes, step: Step, count: int = 0, why: str = "") -> None: ...
+
+
+def _tell_nobody(share: int, device: bytes, step: Step, count: int = 0, why: str = "") -> None:
+    pass
 
 
 class ShareState(enum.Enum):
@@ -102,11 +113,14 @@ class Distribution:
         on_move: Callable[[int, bytes], None] = lambda share, device: None,
         *,
         may_read: bool = True,
+        avoid: Iterable[bytes] = (),
+        tell: Tell = _tell_nobody,
     ) -> None:
         """`places`: a device for each share; those for which there is none begin as lost, for want of `lacking`.
 
         `on_move` is told of a lost share and the device that it goes to, before anything is sent there. `may_read`:
         what was sent may be read back, without which a lost share cannot move; the steward makes it anew later.
+        `avoid`: devices that get no share that moves.
         """
         self._link = link
         self._code = code
@@ -115,7 +129,8 @@ class Distribution:
         self._name_of = name_of
         self._on_move = on_move
         self._may_read = may_read
-        self._tried: set[bytes] = {device for device in places if device is not None}
+        self._tell = tell
+        self._tried: set[bytes] = {*avoid, *(device for device in places if device is not None)}
         self.shares = [SentShare(index, device, lacking) for index, device in enumerate(places)]
 
     def count(self, *states: ShareState) -> int:
@@ -202,23 +217,28 @@ class Distribution:
 
     async def _open(self, share: SentShare, share_bytes: int) -> None:
         code, slicing = self._code, self._slicing
+        self._tell(share.index, share.device or b"", Step.PLACED, share_bytes)
         header = Open(self._encoding_id, share.index, code.k, code.n, slicing.block_size, share_bytes)
         if await self._ask(share, Operation.OPEN, header):
             share.move(ShareState.OPEN)
 
     async def _take_up(self, share: SentShare, share_bytes: int, segment_count: int) -> bool:
         """Whether the share's device still has it."""
+        self._tell(share.index, share.device or b"", Step.PLACED, share_bytes)
         try:
             committed, staged = await self._progress(share, segment_count)
         except (DeclinedError, UnreachableError, ProtocolError) as error:
             if isinstance(error, DeclinedError) and error.code is Code.NOT_OPEN:
                 await self._open(share, share_bytes)
             else:
-                log.warning("%s: share %d: %s", self._name_of(share.device or b""), share.index, error)
-                self._lose(share, _reason(error))
+                self._lose(share, _reason(error), error)
             return False
         share.staged = staged
         share.move(ShareState.COMMITTED if committed else ShareState.OPEN)
+        there = share_bytes * len(staged) // segment_count
+        self._tell(share.index, share.device or b"", Step.ACKNOWLEDGED, there)
+        if committed:
+            self._tell(share.index, share.device or b"", Step.COMMITTED)
         return True
 
     async def _progress(self, share: SentShare, segment_count: int) -> tuple[bool, set[int]]:
@@ -246,12 +266,16 @@ class Distribution:
         if share.state is not ShareState.OPEN:
             return True
         header = Append(self._encoding_id, share.index, segment, block_digest)
-        return await self._ask(share, Operation.APPEND, header, block.data)
+        granted = await self._ask(share, Operation.APPEND, header, block.data)
+        if granted:
+            self._tell(share.index, share.device or b"", Step.ACKNOWLEDGED, block.nbytes)
+        return granted
 
     async def _commit(self, share: SentShare, commitment: bytes) -> None:
         header = Commit(self._encoding_id, share.index)
         if await self._ask(share, Operation.COMMIT, header, memoryview(commitment), _COMMIT_PATIENCE):
             share.move(ShareState.COMMITTED)
+            self._tell(share.index, share.device or b"", Step.COMMITTED)
 
     async def _abandon(self, share: SentShare) -> None:
         await self._ask(share, Operation.ABANDON, ShareName(self._encoding_id, share.index), patience=_ABANDON_PATIENCE)
@@ -276,14 +300,15 @@ class Distribution:
             )
         except (DeclinedError, UnreachableError, ProtocolError) as error:
             if share.state is not ShareState.LOST:
-                log.warning("%s: share %d: %s", self._name_of(share.device or b""), share.index, error)
-                self._lose(share, _reason(error))
+                self._lose(share, _reason(error), error)
                 if share.reason is not Code.GONE:
                     await self._abandon(share)  # the device is there: what came so far only takes its room
             return False
         return True
 
-    def _lose(self, share: SentShare, reason: Code) -> None:
+    def _lose(self, share: SentShare, reason: Code, error: TesseraError) -> None:
+        log.warning("%s: share %d: %s", self._name_of(share.device or b""), share.index, error)
+        self._tell(share.index, share.device or b"", Step.LOST, why=str(error))
         share.reason = reason
         share.move(ShareState.LOST)
 
@@ -298,10 +323,10 @@ class Distribution:
         rebuilt = {share.index: np.empty(recipe.block_length(segment), np.uint8) for share in wanted}
         try:
             self._code.rebuild(present, rebuilt)
-        except NotEnoughError:
+        except NotEnoughError as error:
             for share in wanted:
                 if share.state is ShareState.OPEN:  # another segment may have lost it meanwhile
-                    self._lose(share, Code.DAMAGED)
+                    self._lose(share, Code.DAMAGED, error)
             return
         for share in wanted:
             if digest(rebuilt[share.index].data) != recipe.digest_of(segment, share.index):

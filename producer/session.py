@@ -25,6 +25,7 @@ from producer.picture import Picture
 from producer.sources import Source
 from producer.threads import Threads
 from producer.viewing import Viewer
+from producer.watching import ShareStep, Step, Watch, nobody
 
 T = TypeVar("T")
 _BUFFER_MEMORY = 40 << 20  # bytes for all segments under way
@@ -78,10 +79,13 @@ class Session:
         images_only: bool,
         progress: Callable[[int], None],
         required: tuple[Optional[int], Optional[int]] = (None, None),
+        avoid: Sequence[bytes] = (),
+        watch: Watch = nobody,
     ) -> None:
-        """`progress` is called with the bytes of the image that went on their way.
+        """`progress` is called with the bytes of the image that went on their way, `watch` with each share's steps.
 
         `required`: k and n as far as the user gave them. Where not, an interrupted put keeps to those that it had.
+        `avoid`: devices that get no share.
         """
         self.link = link
         self.owner = owner
@@ -91,6 +95,8 @@ class Session:
         self._required = required
         self.images_only = images_only
         self.progress = progress
+        self.avoid = tuple(avoid)
+        self._watch = watch
         self._names: dict[bytes, str] = {device.device_id: device.name for device in devices}
         self._viewer = viewer
         self._looking = asyncio.Lock()
@@ -135,6 +141,10 @@ class Session:
     def name_of(self, device: bytes) -> str:
         return self._names.get(device, device.hex())
 
+    def tell(self, shown: str, share: int, device: bytes, step: Step, count: int = 0, why: str = "") -> None:
+        """Tell whoever watches of a share's step; `shown` names the image."""
+        self._watch(ShareStep(shown, share, self.name_of(device), step, count, why))
+
     def close(self) -> None:
         """To be called once, when all is stored or given up."""
         self._threads.close()
@@ -146,7 +156,8 @@ class Session:
     async def find_places(
         self, encoding_ids: Sequence[bytes], share_bytes: int, exclude: Sequence[bytes] = ()
     ) -> FoundPlaces:
-        return await find_places(self.link, encoding_ids, self.code.n, share_bytes, exclude)
+        excluded = [*self.avoid, *exclude]
+        return await find_places(self.link, encoding_ids, self.code.n, share_bytes, excluded)
 
     async def stored_encodings(self, sha256s: Sequence[bytes]) -> dict[bytes, EncodingAt]:
         """SHA-256 → an encoding with enough shares at hand to count as stored; those without are left out.

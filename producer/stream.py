@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from functools import partial
 from typing import Optional
 
 from common.errors import IntegrityError, NotEnoughError, UnreachableError
@@ -143,6 +144,8 @@ class _StreamedPut:
             session.name_of,
             self._ahead.moved,
             may_read=session.own is not None,
+            avoid=session.avoid,
+            tell=partial(session.tell, self._source.shown),
         )
 
     async def _open(self, distribution: Distribution, reader: Reader, share_bytes: int) -> None:

@@ -5,7 +5,11 @@
     Look(size, thumbnail limit)                Read(offset, length), any number of them
     the bytes asked for (fewer at the end)     Seen(format, width, height, thumbnail)
 
-The viewer's frames are a hostile peer's: bounded before they are read, and nothing but one of the three messages.
+    Show(size, width, height)                  Read(offset, length), any number of them
+    the bytes asked for (fewer at the end)     Shown(width, height), and its pixels in frames of up to 1 MiB
+
+The viewer's frames are a hostile peer's: bounded before they are read, and nothing but one of the four messages. What
+follows a Shown is as long as its width and height say, four bytes (RGBA) a pixel, whatever they are.
 """
 
 from __future__ import annotations
@@ -32,23 +36,35 @@ FORMATS = {  # Pillow's names of the formats that are looked at, and their media
 }
 PATIENCE = 10  # seconds for one image; a photograph takes a twentieth of one
 MAX_READ = 1 << 20  # bytes of the image in one frame
-MAX_LOOK = 32  # bytes of a Look
+MAX_LOOK = 32  # bytes of a Look or a Show
 MAX_ANSWER = 16 << 10  # bytes of a frame of the viewer's
+MAX_EDGE = 2560  # pixels of what is shown, across and down
+MAX_PIXELS_FRAME = 1 << 20  # bytes of a frame of pixels
+PIXEL_BYTES = 4
 
 _LENGTH = struct.Struct(">I")
 _Offset = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 _Pixels = Annotated[int, Meta(ge=1, le=2**31 - 1)]
+_Edge = Annotated[int, Meta(ge=1, le=MAX_EDGE)]
 
 
 class ViewerError(TesseraError):
     """The viewer ended, or said what it must not say."""
 
 
-class Look(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+class Look(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="look"):
     """Look at the image that has so many bytes; its thumbnail may have `thumbnail_limit` bytes."""
 
     size: _Offset
     thumbnail_limit: Annotated[int, Meta(ge=0, le=MAX_ANSWER)]
+
+
+class Show(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="show"):
+    """Show the image that has so many bytes, with at most so many pixels across and down."""
+
+    size: _Offset
+    width: _Edge
+    height: _Edge
 
 
 class Ready(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="ready"):
@@ -71,7 +87,15 @@ class Seen(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=T
     thumbnail: Optional[Annotated[bytes, Meta(max_length=MAX_ANSWER)]] = None
 
 
-Said = Union[Ready, Read, Seen]
+class Shown(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="shown"):
+    """So many pixels follow; none for what cannot be read."""
+
+    width: Annotated[int, Meta(ge=0, le=MAX_EDGE)] = 0
+    height: Annotated[int, Meta(ge=0, le=MAX_EDGE)] = 0
+
+
+Asked = Union[Look, Show]
+Said = Union[Ready, Read, Seen, Shown]
 _decoder: msgspec.msgpack.Decoder[Said] = msgspec.msgpack.Decoder(Said)
 
 

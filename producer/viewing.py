@@ -17,8 +17,9 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Callable, Optional, Union, cast
+from typing import IO, Callable, Optional, TypeVar, Union, cast
 
 import msgspec
 
@@ -28,12 +29,18 @@ from producer.picture import SIGNATURE_BYTES, Picture, by_signature, is_worth_a_
 from producer.viewer_messages import (
     FORMATS,
     MAX_ANSWER,
+    MAX_EDGE,
+    MAX_PIXELS_FRAME,
     PATIENCE,
+    PIXEL_BYTES,
+    Asked,
     Look,
     Read,
     Ready,
     Said,
     Seen,
+    Show,
+    Shown,
     ViewerError,
     read_frame,
     understand,
@@ -54,6 +61,16 @@ _ENVIRONMENT = (
 )
 
 _Piece = Callable[[int, int], bytes]  # (offset, length) → the image's bytes there, fewer at its end
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """An image as a screen shows it, row by row; four bytes a pixel: red, green, blue, opacity."""
+
+    width: int
+    height: int
+    rgba: bytes
 
 
 class Viewer:
@@ -89,10 +106,23 @@ class Viewer:
         try:
             with self._looking, _opened(content) as (size, piece):
                 start = piece(0, SIGNATURE_BYTES)
-                seen = self._ask(Look(size, thumbnail_limit), piece) if is_worth_a_look(start) else Seen()
-                return _believed(seen, thumbnail_limit) or by_signature(start)
+                look = Look(size, thumbnail_limit)
+                seen = self._ask(lambda child: child.look(look, piece)) if is_worth_a_look(start) else None
+                return _believed(seen or Seen(), thumbnail_limit) or by_signature(start)
         except OSError:  # the file cannot be read, which reading it for storing says, too
             return Picture()
+
+    def show(self, content: Union[bytes, Path], width: int, height: int) -> Optional[Pixels]:
+        """An image upright, with at most so many pixels across and down; None where it cannot be read or is too large.
+
+        It is made smaller where it has more, never larger.
+        """
+        try:
+            with self._looking, _opened(content) as (size, piece):
+                show = Show(size, min(width, MAX_EDGE), min(height, MAX_EDGE))
+                return self._ask(lambda child: child.show(show, piece))
+        except OSError:
+            return None
 
     def close(self) -> None:
         """End the child, whatever it is doing."""
@@ -105,23 +135,24 @@ class Viewer:
                 self._drop()
             self._looking.release()
 
-    def _ask(self, look: Look, piece: _Piece) -> Seen:
+    def _ask(self, ask: Callable[[_Child], T]) -> Optional[T]:
+        """What the child answers; None where it does not."""
         self.start()
         child = self._child
         if child is None:
-            return Seen()
+            return None
         try:
             if not child.ready:
                 with child.killed_after(_START_PATIENCE):
                     child.wait_ready()
                 self._failed_starts = 0
             with child.killed_after(self._patience):
-                return child.look(look, piece)
+                return ask(child)
         except (OSError, EOFError, ViewerError) as error:
             log.debug("no look at an image: %s %s", type(error).__name__, error)
             if not child.ready:
                 self._start_failed("it ends at once")
-            return Seen()
+            return None
         finally:
             with self._changing:
                 if not child.well and self._child is child:
@@ -186,14 +217,27 @@ class _Child:
         self.ready = True
 
     def look(self, look: Look, piece: _Piece) -> Seen:
-        self._tell(msgspec.msgpack.encode(look))
-        while True:
-            said = self._hear()
-            if isinstance(said, Seen):
-                return said
-            if not isinstance(said, Read):
-                raise ViewerError("the viewer does not answer what it was asked")
+        said = self._asked(look, piece)
+        if not isinstance(said, Seen):
+            raise ViewerError("the viewer does not answer what it was asked")
+        return said
+
+    def show(self, show: Show, piece: _Piece) -> Optional[Pixels]:
+        said = self._asked(show, piece)
+        if not isinstance(said, Shown) or said.width > show.width or said.height > show.height:
+            raise ViewerError("the viewer does not answer what it was asked")
+        rgba = bytearray()
+        wanted = PIXEL_BYTES * said.width * said.height
+        while len(rgba) < wanted:
+            rgba += read_frame(self._answers, min(MAX_PIXELS_FRAME, wanted - len(rgba)))
+        return Pixels(said.width, said.height, bytes(rgba)) if wanted else None
+
+    def _asked(self, what: Asked, piece: _Piece) -> Said:
+        """Its answer, once it has the pieces of the image that it wants."""
+        self._tell(msgspec.msgpack.encode(what))
+        while isinstance(said := self._hear(), Read):
             self._tell(piece(said.offset, said.length))
+        return said
 
     def end(self) -> None:
         self.kill()

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Callable, Optional, Protocol
 
+from common.errors import NotFoundError
 from common.home import ClientIdentity
 from common.link.link import run_with_link
 from common.link.questions import settled_devices
 from common.program import complain
 from common.progress import ByteProgress
+from common.protocol.messages import Device
 from common.redundancy import choose
 from common.vault.contacts import open_contacts
 from producer.outcome import Outcome
@@ -20,6 +23,7 @@ from producer.run import store_all
 from producer.session import Session
 from producer.sources import Source
 from producer.viewing import Viewer
+from producer.watching import Watch, nobody
 
 
 class Report(Protocol):
@@ -33,6 +37,16 @@ def other_vault(home: Path, name: str, passphrase: Callable[[], str]) -> OtherVa
     return OtherVault(open_contacts(home, passphrase).card(name))
 
 
+@dataclass(frozen=True)
+class Wish:
+    """How the user wants images stored; what is left out follows from the devices there are."""
+
+    k: Optional[int] = None
+    n: Optional[int] = None
+    images_only: bool = False
+    to: Sequence[str] = ()  # the names of the devices that may get shares; all where there are none
+
+
 class Work:
     def __init__(self, identity: ClientIdentity, find_owner: Callable[[], Owner]) -> None:
         self._identity = identity
@@ -40,54 +54,73 @@ class Work:
         self._viewer.start()  # it is ready when the passphrase is a key
         self._owner = find_owner()
 
-    def store(
-        self,
-        sources: Sequence[Source],
-        k: Optional[int],
-        n: Optional[int],
-        images_only: bool,
-        report: Report,
-    ) -> int:
+    def store(self, sources: Sequence[Source], wish: Wish, report: Report) -> int:
         """Store the sources; returns the exit code."""
-        sizes = [source.size for source in sources if source.fault is None]
-        total = None if None in sizes else sum(size or 0 for size in sizes)
         try:
-            with ByteProgress("storing", total) as progress:
-                run_with_link(self._store(sources, k, n, images_only, report, progress.advance))
+            with ByteProgress("storing", total_size(sources)) as progress:
+                storing = store(self._identity, self._owner, self._viewer, sources, wish, report, progress.advance)
+                run_with_link(storing)
         finally:
             self._viewer.close()
         return report.exit_code
 
-    async def _store(
-        self,
-        sources: Sequence[Source],
-        k: Optional[int],
-        n: Optional[int],
-        images_only: bool,
-        report: Report,
-        progress: Callable[[int], None],
-    ) -> None:
-        async with self._owner.link(self._identity) as link:
-            devices = await settled_devices(link)
-            required = (k, n)
-            k, n = choose(sum(device.alive for device in devices), k, n)
-            if k == n:
-                complain(f"warning: {k} of {n}: the loss of a single device loses what is stored now")
-            session = Session(
-                link,
-                self._owner,
-                k,
-                n,
-                devices,
-                viewer=self._viewer,
-                images_only=images_only,
-                progress=progress,
-                required=required,
-            )
-            if session.own is not None:
-                session.own.journals.remove_old(time.time())
-            try:
-                async for outcome in store_all(session, sources):
-                    report(outcome)
-            finally:
-                session.close()
+
+def total_size(sources: Sequence[Source]) -> Optional[int]:
+    """The bytes of all that can be stored; None where they show only at the end."""
+    sizes = [source.size for source in sources if source.fault is None]
+    return None if None in sizes else sum(size or 0 for size in sizes)
+
+
+async def store(
+    identity: ClientIdentity,
+    owner: Owner,
+    viewer: Viewer,
+    sources: Sequence[Source],
+    wish: Wish,
+    report: Callable[[Outcome], None],
+    progress: Callable[[int], None],
+    watch: Watch = nobody,
+) -> None:
+    """Store the sources by a link of its own; `report` is called with each one's outcome as soon as it is known.
+
+    Cancelled, it leaves what it had begun so that the same call goes on with it. `progress` and `watch`: as `Session`.
+    """
+    async with owner.link(identity) as link:
+        devices = await settled_devices(link)
+        chosen = choose_devices(devices, wish.to)
+        k, n = choose(sum(device.alive for device in chosen), wish.k, wish.n)
+        if k == n:
+            complain(f"warning: {k} of {n}: the loss of a single device loses what is stored now")
+        session = Session(
+            link,
+            owner,
+            k,
+            n,
+            devices,
+            viewer=viewer,
+            images_only=wish.images_only,
+            progress=progress,
+            required=(wish.k, wish.n),
+            avoid=[device.device_id for device in devices if device not in chosen],
+            watch=watch,
+        )
+        if session.own is not None:
+            session.own.journals.remove_old(time.time())
+        try:
+            async for outcome in store_all(session, sources):
+                report(outcome)
+        finally:
+            session.close()
+
+
+def choose_devices(devices: Sequence[Device], names: Sequence[str]) -> list[Device]:
+    """The devices of these names, all where no name is given; NotFoundError where there is no such device."""
+    if not names:
+        return list(devices)
+    unknown = set(names) - {device.name for device in devices}
+    if unknown:
+        raise NotFoundError(
+            f"no device of the cluster is called {', '.join(sorted(unknown))}",
+            advice="see how they are called with: python admin/admin.py status",
+        )
+    return [device for device in devices if device.name in names]

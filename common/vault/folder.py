@@ -12,8 +12,10 @@ The mappings here are a copy that saves asking the devices; whatever is missing 
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
+import re
 import secrets
 from pathlib import Path
 from typing import Optional
@@ -29,6 +31,7 @@ from common.vault.keys import VaultKey
 from common.vault.mapping import MAX_SEALED_MAPPING, Mapping
 
 _MAX_KEY_FILE = 4096
+_MAPPING_NAME = re.compile(r"([0-9a-f]{64})-([0-9a-f]{32})")
 
 log = logging.getLogger(__name__)
 
@@ -176,6 +179,21 @@ class VaultFolder:
             return open_any(key, sealed, object_id, encoding_id)
         except (FileNotFoundError, TesseraError):  # damage can also look like another vault's mapping
             return None
+
+    def kept_mappings(self) -> list[tuple[bytes, bytes]]:
+        """The object id and encoding id of every mapping that is kept here, the latest kept first."""
+        found: list[tuple[int, bytes, bytes]] = []
+        try:
+            with os.scandir(self._mappings) as files:
+                for file in files:
+                    named = _MAPPING_NAME.fullmatch(file.name)
+                    if named is None:
+                        continue
+                    with contextlib.suppress(FileNotFoundError):  # forgotten meanwhile
+                        found.append((file.stat().st_mtime_ns, bytes.fromhex(named[1]), bytes.fromhex(named[2])))
+        except FileNotFoundError:
+            return []
+        return [(object_id, encoding_id) for _, object_id, encoding_id in sorted(found, reverse=True)]
 
     def _mapping_path(self, object_id: bytes, encoding_id: bytes) -> Path:
         return self._mappings / f"{object_id.hex()}-{encoding_id.hex()}"

@@ -1,6 +1,7 @@
 """The viewer's loop: `python -m producer.viewer`, started by the producer with a pipe to read from and one to write to.
 
-It says that it is ready, and then answers each `Look`, meanwhile asking for the pieces of the image that Pillow wants.
+It says that it is ready, and then answers each `Look` and `Show`, meanwhile asking for the pieces of the image that
+Pillow wants.
 When the producer is gone its pipes end, and so does the viewer.
 """
 
@@ -13,14 +14,26 @@ from typing import IO, Any
 
 import msgspec
 
-from producer.viewer.decoding import look_at
+from producer.viewer.decoding import look_at, shown, strips
 from producer.viewer.limits import allow_seconds, confine
-from producer.viewer_messages import MAX_LOOK, MAX_READ, PATIENCE, Look, Read, Ready, Said, read_frame, write_frame
+from producer.viewer_messages import (
+    MAX_LOOK,
+    MAX_READ,
+    PATIENCE,
+    Asked,
+    Look,
+    Read,
+    Ready,
+    Said,
+    Shown,
+    read_frame,
+    write_frame,
+)
 
 _AT_A_TIME = 128 << 10  # bytes: of a camera's photograph no more than its beginning is wanted
 
 
-class _Asked(io.RawIOBase):
+class _AskedFor(io.RawIOBase):
     """The image as a file, each piece asked of the producer."""
 
     def __init__(self, asks: IO[bytes], answers: IO[bytes], size: int) -> None:
@@ -63,12 +76,21 @@ def serve(asks: IO[bytes], answers: IO[bytes]) -> None:
     _say(answers, Ready())
     while True:
         try:
-            look = msgspec.msgpack.decode(read_frame(asks, MAX_LOOK), type=Look)
+            asked: Asked = msgspec.msgpack.decode(read_frame(asks, MAX_LOOK), type=Asked)
         except EOFError:
             return
         allow_seconds(PATIENCE)
-        file = io.BufferedReader(_Asked(asks, answers, look.size), _AT_A_TIME)
-        _say(answers, look_at(file, look.thumbnail_limit))
+        file = io.BufferedReader(_AskedFor(asks, answers, asked.size), _AT_A_TIME)
+        if isinstance(asked, Look):
+            _say(answers, look_at(file, asked.thumbnail_limit))
+            continue
+        image = shown(file, asked.width, asked.height)
+        if image is None:
+            _say(answers, Shown())
+            continue
+        _say(answers, Shown(image.width, image.height))
+        for strip in strips(image):
+            write_frame(answers, strip)
 
 
 def _say(answers: IO[bytes], message: Said) -> None:

@@ -1,4 +1,4 @@
-"""Pillow's look at an image: format, size in pixels, and a thumbnail for the mapping.
+"""Pillow's look at an image: format, size in pixels, and a thumbnail for the mapping; or its pixels for a screen.
 
 Only formats on a list are read, and pixels only where decoding them takes at most 48 MiB by what the header says. What
 a header does not say is for the limits of the process. Everything that reads an image is imported here and now: the
@@ -11,6 +11,7 @@ import contextlib
 import copy  # noqa: F401  # which Pillow imports when it meets a certain GIF
 import io
 import warnings
+from collections.abc import Iterator
 from typing import IO, Optional
 
 from PIL import (  # noqa: F401  # the readers of the formats on the list register themselves
@@ -31,7 +32,7 @@ from PIL import (  # noqa: F401  # the readers of the formats on the list regist
     WebPImagePlugin,
 )
 
-from producer.viewer_messages import FORMATS, Seen
+from producer.viewer_messages import FORMATS, MAX_PIXELS_FRAME, PIXEL_BYTES, Seen
 
 with contextlib.suppress(ImportError):  # Pillow has it since 11.3
     from PIL import AvifImagePlugin
@@ -57,17 +58,46 @@ _TURNS = {  # as ImageOps.exif_transpose has it
 
 def look_at(file: IO[bytes], thumbnail_limit: int) -> Seen:
     """What can be said of an image; nothing where it cannot be read."""
-    # Pillow's own limit would make a photograph of 200 megapixels no image at all; ours is for what is decoded.
-    Image.MAX_IMAGE_PIXELS = None
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of damage in what is only looked at
-            readable = [name for name in FORMATS if name in Image.OPEN]  # Pillow loads all others for one that is not
-            with Image.open(file, formats=readable) as image:
-                width, height = image.size
-                return Seen(image.format, width, height, _thumbnail(image, thumbnail_limit))
+        with _opened(file) as image:
+            width, height = image.size
+            return Seen(image.format, width, height, _thumbnail(image, thumbnail_limit))
     except Exception:  # Pillow's readers raise anything that a hostile file makes them raise
         return Seen()
+
+
+def shown(file: IO[bytes], width: int, height: int) -> Optional[Image.Image]:
+    """An image upright and no larger than that; None where it cannot be read, or takes too much to decode."""
+    try:
+        with _opened(file) as image:
+            image.draft("RGB", (width, height))
+            if _decoded_bytes(image) > _MAX_DECODED:
+                return None
+            longest = max(width, height)  # which is across shows once it is upright
+            image.thumbnail((longest, longest))
+            upright = ImageOps.exif_transpose(image)
+            upright.thumbnail((width, height))
+            return upright.convert("RGBA")
+    except Exception:  # as above
+        return None
+
+
+def strips(image: Image.Image) -> Iterator[bytes]:
+    """The pixels of an image of a screen, top to bottom, in pieces that fit into a frame."""
+    rows = MAX_PIXELS_FRAME // (PIXEL_BYTES * image.width)
+    for top in range(0, image.height, rows):
+        yield image.crop((0, top, image.width, min(top + rows, image.height))).tobytes()
+
+
+@contextlib.contextmanager
+def _opened(file: IO[bytes]) -> Iterator[Image.Image]:
+    # Pillow's own limit would make a photograph of 200 megapixels no image at all; ours is for what is decoded.
+    Image.MAX_IMAGE_PIXELS = None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of damage in what is only looked at
+        readable = [name for name in FORMATS if name in Image.OPEN]  # Pillow loads all others for one that is not
+        with Image.open(file, formats=readable) as image:
+            yield image
 
 
 def _thumbnail(image: Image.Image, limit: int) -> Optional[bytes]:

@@ -122,3 +122,16 @@ def test_a_worker_that_is_revoked_ends_within_a_second_and_says_so(admitting: Lo
     wait_until(lambda: admitting.device_pid(3) is None, "the end of device-3", REVOKED_WITHIN)
     assert time.monotonic() - revoked < REVOKED_WITHIN
     assert "does not admit this device" in admitting.log_tail("device-3")
+
+
+def test_a_device_that_is_renamed_bears_the_new_name_and_keeps_what_it_holds(admitting: LocalCluster) -> None:
+    before = admitting.status()["devices"][0]
+    operator(admitting, "rename", before["name"], "the attic")
+
+    def renamed() -> bool:
+        here = [device for device in admitting.status()["devices"] if device["id"] == before["id"]]
+        return [(d["name"], d["shares"]) for d in here] == [("the attic", before["shares"])]
+
+    wait_until(renamed, "the device under its new name")
+    assert [line["name"] for line in audited(admitting, "renamed")] == ["the attic"]
+    operator(admitting, "rename", "the attic", before["name"])

@@ -38,6 +38,39 @@ def standing(members: MemberList, key: bytes, now: int = NOW) -> Standing | None
     return None if member is None else member.standing
 
 
+# --- names
+
+
+def test_a_renamed_member_keeps_its_place_and_every_other_list_takes_the_name_up() -> None:
+    members = invited()
+    members.admit(ONE_TIME, KEY, "nas", NOW)
+    former = members.all()
+    renamed = members.rename("nas", "attic")
+    assert (renamed.name, standing(members, KEY)) == ("attic", Standing.WORKER)
+    elsewhere = MemberList(former)
+    elsewhere.merge(members.all(), NOW)
+    assert elsewhere.find(KEY, NOW) == renamed
+    members.merge(former, NOW)
+    assert members.find(KEY, NOW) == renamed
+
+
+@pytest.mark.parametrize("wished", ["", "x" * 65, "two\nlines", "desk"])
+def test_a_name_that_is_none_or_that_another_has_is_refused(wished: str) -> None:
+    members = invited()
+    members.admit(ONE_TIME, KEY, "nas", NOW)
+    members.invite(OTHER_ONE_TIME, Role.WORKER, NOW)
+    members.admit(OTHER_ONE_TIME, OTHER_KEY, "desk", NOW)
+    with pytest.raises(UsageError):
+        members.rename("nas", wished)
+    assert members.rename("nas", "nas").revision == 1
+
+
+def test_nobody_is_renamed_who_is_no_member() -> None:
+    members = invited()
+    with pytest.raises(NotFoundError):
+        members.rename("nas", "attic")
+
+
 # --- invites
 
 

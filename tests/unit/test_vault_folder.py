@@ -311,3 +311,14 @@ def test_nothing_on_disk_tells_of_the_image(vault: VaultFolder) -> None:
     on_disk = path.name.encode() + path.read_bytes()
     for secret in (mapping.name.encode(), mapping.image_sha256, mapping.image_sha256.hex().encode(), mapping.data_key):
         assert secret not in on_disk
+
+
+def test_the_mappings_that_are_kept_are_named_the_latest_first_and_nothing_else_is(vault: VaultFolder) -> None:
+    assert vault.kept_mappings() == []
+    other = encode(b"other content")
+    for each, seconds in ((IMAGE, 20), (other, 10)):
+        vault.keep_mapping(each.commitment.object_id, each.encoding_id, each.commitment.mapping)
+        path = vault.folder / "mappings" / f"{each.commitment.object_id.hex()}-{each.encoding_id.hex()}"
+        os.utime(path, (seconds, seconds))
+    (vault.folder / "mappings" / ".half-written").write_bytes(b"")
+    assert vault.kept_mappings() == [(OBJECT_ID, ENCODING_ID), (other.commitment.object_id, other.encoding_id)]

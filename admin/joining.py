@@ -1,0 +1,44 @@
+"""Lets this machine into a cluster, as a client or as an admin."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from common.errors import UsageError
+from common.files import locked
+from common.home import load_brokers, save_brokers
+from common.identity import KeyPair, load_key_pair, save_key_pair
+from common.invite import Role, decode_invite, same_cluster
+from common.joining import join as trade
+
+
+@dataclass(frozen=True)
+class Admission:
+    broker: str  # its host
+    name: str  # what this machine is called there
+    role: Role
+
+
+def join_cluster(home: Path, invite: str, name: str) -> Admission:
+    """Trade an invite for this machine's admission, and keep that in its folder.
+
+    UsageError where the invite has a fault or the machine is in another cluster; otherwise as `common.joining.join`.
+    """
+    folder = home / "client"
+    with locked(folder / "join.lock"):
+        decoded = decode_invite(invite)
+        brokers = folder / "brokers.json"
+        # The same cluster again is tried: it may have revoked this machine.
+        if brokers.exists() and not same_cluster(load_brokers(brokers), decoded.brokers):
+            raise UsageError(
+                f"this machine is a client of another cluster already ({folder})",
+                advice="set TESSERA_HOME to be the client of both",
+            )
+        role = Role.ADMIN if decoded.role is Role.ADMIN else Role.CLIENT
+        key_file = folder / "client.key"
+        if not key_file.exists():
+            save_key_pair(key_file, KeyPair.generate())
+        admitted = trade(decoded, role, name, load_key_pair(key_file))
+        save_brokers(brokers, decoded.brokers)
+    return Admission(decoded.brokers[0].host, admitted, role)

@@ -1,0 +1,21 @@
+"""The desktop app: the same as producer, consumer and admin, with a mouse.
+
+    command      the command line: starts the window
+    session      whose machine this is: the folder, the admission, the vault, and its key once it is unlocked
+    background   runs work beside the window's thread and hands over what comes of it
+    garbage      has Python's garbage collected in the window's thread
+    model/       what a view shows and does, without a window: one model for a view, tested without one
+    views/       thin: widgets that show a model and pass on what is clicked
+    app          the window: navigation, errors, the command that does the same
+
+How they go together. Everything of a model happens on the window's thread. What takes time it gives to `Background`,
+as a blocking call (`run`) or a coroutine (`start`), together with what is to be called on the window's thread with the
+result or the TesseraError. Meanwhile the work tells of its progress by `Background.post`. A model changes its
+attributes and calls `changed()`; its view, which asked for that by `on_change`, reads the attributes and shows them
+(`views.view.View` gathers many changes into one `show`). A view calls a model's methods and never anything else: no
+producer, consumer, admin or common is imported by a view. A model has an `error` and a `command`, which the window
+shows for the view that is in front.
+
+For a new view: a model in `model/` (subclass `Model`), a view in `views/` (subclass `View`, with `build` and `show`),
+and a line in `app.ROUTES`.
+"""

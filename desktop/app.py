@@ -1,0 +1,207 @@
+"""The window: the way in, the views and how to get from one to another, errors, and the command that does the same."""
+
+from __future__ import annotations
+
+import logging
+from types import TracebackType
+from typing import Any, Callable, NamedTuple, Optional
+
+import customtkinter
+
+from common.errors import TesseraError
+from desktop.background import Background, as_tessera_error
+from desktop.garbage import WindowCollects
+from desktop.model.devices import DevicesModel
+from desktop.model.first_start import FirstStartModel
+from desktop.model.gallery import GalleryModel
+from desktop.model.model import Model
+from desktop.model.reassemble import ReassembleModel
+from desktop.model.safety import SafetyModel
+from desktop.model.store import StoreModel
+from desktop.model.unlock import UnlockModel
+from desktop.session import Session, Stage
+from desktop.settings import Settings, load_settings, save_settings
+from desktop.views.controls import GROUND
+from desktop.views.devices import DevicesView
+from desktop.views.first_start import FirstStartView
+from desktop.views.frame import CommandLine, ErrorBar, Sidebar
+from desktop.views.gallery import GalleryView
+from desktop.views.reassemble import ReassembleView
+from desktop.views.safety import SafetyView
+from desktop.views.store import StoreView
+from desktop.views.unlock import UnlockView
+from desktop.views.view import View
+from producer.viewing import Viewer
+
+log = logging.getLogger(__name__)
+
+_DELIVER_EVERY = 20  # milliseconds
+_DELIVER_MORE = 1  # milliseconds, while something is left: so that clicks and drawing come in between
+
+
+class Route(NamedTuple):
+    title: str
+    view: Callable[[Any, Any], View[Any]]
+
+
+ROUTES = {
+    "store": Route("Store", StoreView),
+    "gallery": Route("Gallery", GalleryView),
+    "reassemble": Route("Reassemble", ReassembleView),
+    "devices": Route("Devices", DevicesView),
+    "safety": Route("Safety", SafetyView),
+}
+
+
+class App(customtkinter.CTk):
+    """The window. `show(name)` brings a view of ROUTES to the front; `models[name]` is what it shows."""
+
+    def __init__(self) -> None:
+        super().__init__(fg_color=GROUND, className="Tessera")
+        self.title("Tessera")
+        self.geometry("1180x680")
+        self.minsize(900, 560)
+        self.session = Session()
+        self.background = Background()
+        self.viewer = Viewer()  # its process decodes what this one shows
+        self.viewer.start()  # while the passphrase is typed
+        self._garbage = WindowCollects()
+        self.settings = load_settings(self.session.home)
+        customtkinter.set_appearance_mode(self.settings.appearance)
+        self.models: dict[str, Model] = {}
+        self._views: dict[str, View[Any]] = {}
+        self._front: Optional[View[Any]] = None
+        self._forget_front: Callable[[], None] = lambda: None
+        self.grid_columnconfigure(1, weight=1)
+        self.grid_rowconfigure(1, weight=1)
+        self._sidebar = Sidebar(self, {name: route.title for name, route in ROUTES.items()}, self.show)
+        self._sidebar.on_appearance(self.settings.appearance, self._set_appearance)
+        self._errors = ErrorBar(self)
+        self._commands = CommandLine(self)
+        self._commands.grid(row=2, column=0, columnspan=2, sticky="ew")
+        self.protocol("WM_DELETE_WINDOW", self.close)
+        for number, name in enumerate(ROUTES, 1):
+            self.bind(f"<Control-Key-{number}>", lambda _event, name=name: self._show_by_key(name))
+        self.go_on()
+        self._deliver()
+
+    # --- what is in front
+
+    def go_on(self) -> None:
+        """Show what has to be done next: the way in, or the first view once the vault is open."""
+        stage = self.session.stage
+        if stage is Stage.OPEN:
+            self._sidebar.grid(row=0, column=0, rowspan=2, sticky="ns")
+            self.show("gallery")
+        elif stage is Stage.UNLOCK:
+            self._name("Unlock")
+            self._bring_forward(UnlockView(self, UnlockModel(self.session, self.background, self.go_on)))
+        else:
+            self._name("Welcome")
+            self._bring_forward(FirstStartView(self, FirstStartModel(self.session, self.background, self.go_on)))
+
+    def show(self, name: str) -> None:
+        """Bring a view to the front; it is made when it is first wanted."""
+        if name not in self._views:
+            self.models[name] = self._model(name)
+            self._views[name] = ROUTES[name].view(self, self.models[name])
+        self._sidebar.mark(name)
+        self._bring_forward(self._views[name])
+        self._name(ROUTES[name].title)
+
+    def reassemble(self, sha256: str) -> None:
+        """Bring an image of the vault back and show how."""
+        self.show("reassemble")
+        model = self.models["reassemble"]
+        if isinstance(model, ReassembleModel):
+            model.begin(sha256)
+
+    def _name(self, title: str) -> None:
+        """What a taskbar shows."""
+        self.title(f"{title} - Tessera")
+
+    def _model(self, name: str) -> Model:
+        session, background = self.session, self.background
+        if name == "gallery":
+            return GalleryModel(session, background, self.viewer, self.reassemble)
+        if name == "reassemble":
+            return ReassembleModel(session, background, self.viewer)
+        if name == "devices":
+            return DevicesModel(session, background)
+        if name == "safety":
+            return SafetyModel(session, background)
+        return StoreModel(session, background)
+
+    def _bring_forward(self, view: View[Any]) -> None:
+        before = self._front
+        if before is view:
+            return
+        if before is not None:
+            before.model.deactivate()
+            self._forget_front()
+            before.grid_forget()
+            if before not in self._views.values():
+                before.destroy()
+        self._front = view
+        self._forget_front = view.model.on_change(self._show_state)
+        view.grid(row=1, column=1, sticky="nsew", padx=24, pady=(18, 8))
+        self.focus_set()  # what had the focus may be gone, and keys with it
+        view.model.activate()
+        self._show_state()
+
+    def _show_by_key(self, name: str) -> None:
+        if self.session.stage is Stage.OPEN:
+            self.show(name)
+
+    def _show_state(self) -> None:
+        """The error and the command of the view in front."""
+        model = self._front.model if self._front is not None else None
+        self._commands.show("" if model is None else model.command)
+        if model is None or model.error is None:
+            self._errors.grid_forget()
+        else:
+            self._errors.show(model.error, model.dismiss_error)
+            self._errors.grid(row=0, column=1, sticky="ew", padx=24, pady=(14, 0))
+
+    # --- what goes on behind
+
+    def _deliver(self) -> None:
+        left = True
+        try:
+            left = self.background.deliver()
+            self._garbage.step()
+        finally:  # an error in one delivery is shown, and stops no other
+            self.after(_DELIVER_MORE if left else _DELIVER_EVERY, self._deliver)
+
+    def report_callback_exception(
+        self, kind: type[BaseException], error: BaseException, traceback: Optional[TracebackType]
+    ) -> None:
+        """What Tk calls for an exception in whatever it called: it is shown, and the window goes on."""
+        if isinstance(error, KeyboardInterrupt):
+            self.close()
+            return
+        shown = (
+            error if isinstance(error, TesseraError) else as_tessera_error(Exception(error).with_traceback(traceback))
+        )
+        if self._front is not None:
+            self._front.model.fail(shown)
+
+    def _set_appearance(self, appearance: str) -> None:
+        customtkinter.set_appearance_mode(appearance)
+        self.settings = Settings(appearance)
+        save_settings(self.session.home, self.settings)
+
+    def close(self) -> None:
+        """Leave things in order and end: what is being stored can go on next time."""
+        if self._front is not None:
+            self._front.model.deactivate()
+        self.withdraw()
+        self.background.close()
+        self.viewer.close()
+        self.destroy()
+        self._garbage.end()
+
+
+def open_window() -> None:
+    """Open the window, and return when it is closed."""
+    App().mainloop()

@@ -1,0 +1,9 @@
+import sys
+from pathlib import Path
+
+sys.path[0] = str(Path(__file__).resolve().parent.parent)  # the checkout's root, in place of this folder
+
+from desktop.command import main
+
+if __name__ == "__main__":
+    main()

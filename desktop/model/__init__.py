@@ -1,0 +1,1 @@
+"""View models: what the views show and do, without a window."""

@@ -1,0 +1,243 @@
+"""The devices: how each is, and what may be done about it, each thing after a word on what it means."""
+
+from __future__ import annotations
+
+from collections.abc import Coroutine
+from dataclasses import dataclass
+from typing import Any, Callable, Optional
+
+from rich.filesize import decimal
+
+from admin.moving import begin_rebalance, begin_retirement, keep_device
+from admin.status import Status, ask_status, duration, summary
+from common.link.link import Link
+from common.protocol.messages import Device
+from common.text import printable
+from desktop.background import Background
+from desktop.model.commands import command_line
+from desktop.model.entries import Tone
+from desktop.model.following import Following
+from desktop.model.model import Model
+from desktop.model.operator import ROLES, Operator, operator_command
+from desktop.model.qr_code import qr_matrix
+from desktop.session import Session
+
+_LOOK_EVERY = 2.0  # seconds
+_NEARLY_FULL = 0.95  # of the room
+
+
+@dataclass(frozen=True)
+class DeviceRow:
+    """One device as it is shown."""
+
+    name: str
+    key: str  # its id's beginning
+    tone: Tone
+    state: str
+    last_seen: str
+    shares: str
+    room: str
+    fullness: Optional[float]  # 0 to 1; None where it is not known
+    retiring: bool
+    alive: bool
+
+
+def device_row(device: Device) -> DeviceRow:
+    known = device.alive or bool(device.shares or device.used_bytes)
+    total = device.used_bytes + device.free_bytes
+    fullness = device.used_bytes / total if known and total else None
+    state, tone = _state(device, fullness)
+    return DeviceRow(
+        name=printable(device.name),
+        key=device.device_id.hex()[:8],
+        tone=tone,
+        state=state,
+        last_seen="now" if device.alive else f"{duration(device.away_seconds)} ago",
+        shares=f"{device.shares:,}" if known else "?",
+        room=f"{decimal(device.used_bytes)} used, {decimal(device.free_bytes)} free" if known else "not known",
+        fullness=fullness,
+        retiring=device.retiring,
+        alive=device.alive,
+    )
+
+
+def _state(device: Device, fullness: Optional[float]) -> tuple[str, Tone]:
+    if device.retiring:
+        left = f"retiring, {device.left:,} share{'' if device.left == 1 else 's'} left"
+        return (left if device.left else "retiring, all is moved"), Tone.NOTICE
+    if not device.alive:
+        return "away", Tone.ALARM
+    if fullness is not None and fullness > _NEARLY_FULL:
+        return "nearly full", Tone.NOTICE
+    return "well", Tone.GOOD
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is asked before something is done that cannot simply be taken back."""
+
+    title: str
+    text: str
+    yes: str
+    command: str
+    act: Optional[Callable[[], None]]  # None where it can only be done at the broker, by the command
+
+
+@dataclass(frozen=True)
+class Invite:
+    role: str
+    line: str
+    qr: list[list[bool]]
+
+
+class DevicesModel(Model):
+    """`doing`: what is being done, empty where nothing is. `told`: what came of the last thing."""
+
+    def __init__(self, session: Session, background: Background) -> None:
+        super().__init__(session, background)
+        self.status: Optional[Status] = None
+        self.rows: list[DeviceRow] = []
+        self.invite: Optional[Invite] = None
+        self.doing = ""
+        self.told = ""
+        self.operator = Operator(session.home)
+        self.command = command_line("admin", "status")
+        self._following = Following(self, session.link, self._look, _LOOK_EVERY)
+
+    def activate(self) -> None:
+        self._following.begin()
+
+    def deactivate(self) -> None:
+        self._following.stop()
+
+    async def _look(self, link: Link) -> None:
+        self.background.post(self._take, await ask_status(link))
+
+    def _take(self, status: Status) -> None:
+        if status != self.status:
+            self.status = status
+            self.rows = [device_row(device) for device in status.devices]
+            self.changed()
+
+    @property
+    def title(self) -> str:
+        if self.status is None:
+            return "Asking the broker …"
+        return f"{sum(row.alive for row in self.rows)} of {len(self.rows)} alive"
+
+    @property
+    def summary(self) -> list[str]:
+        """How all encodings of the cluster are, in a few lines."""
+        return [] if self.status is None else summary(self.status)
+
+    # --- what is asked first
+
+    def retiring(self, name: str) -> Question:
+        return Question(
+            f"Retire {name}?",
+            f"All shares on {name} move to other devices. When they have, it is taken off the list and may be "
+            "unplugged; it comes back only by a new invite. This may take long, goes on when this window is closed, "
+            "and can be taken back until it is done.",
+            "Retire",
+            command_line("admin", "retire", name),
+            lambda: self._ask(f"Retiring {name} …", lambda link: _retire(link, name)),
+        )
+
+    def revoking(self, name: str) -> Question:
+        return Question(
+            f"Revoke {name}?",
+            f"{name} is cut off at once, and the shares on it count as lost: they are rebuilt from the others where "
+            "enough are there. For a device that is stolen or broken. One that is well should be retired, which loses "
+            "nothing. It cannot be taken back; a new invite lets it in again.",
+            "Revoke",
+            operator_command("revoke", name),
+            self._operating(f"Revoking {name} …", lambda: self.operator.revoke(name)),
+        )
+
+    def renaming(self, name: str, new_name: str) -> Question:
+        return Question(
+            f"Rename {name}?",
+            f"{name} is called {new_name} from now on, for everybody in the cluster. Nothing else changes.",
+            "Rename",
+            operator_command("rename", name, new_name),
+            self._operating(f"Renaming {name} …", lambda: self.operator.rename(name, new_name)),
+        )
+
+    # --- what is done
+
+    def keep(self, name: str) -> None:
+        """Keep a device that is being retired."""
+        self.command = command_line("admin", "retire", name, "--cancel")
+        self._ask(f"Keeping {name} …", lambda link: _keep(link, name))
+
+    def rebalance(self) -> None:
+        """Spread shares by room."""
+        self.command = command_line("admin", "rebalance")
+        self._ask("Spreading shares …", _rebalance)
+
+    def make_invite(self, role: str) -> None:
+        """Make an invite for one of ROLES, where the broker is on this machine; else show the command that does."""
+        self.command = operator_command("invite", role)
+        self.invite = None
+        if not self.operator.is_here:
+            self.told = f"Invites are made at the broker. Run the command below there, for {ROLES[role]}."
+            self.changed()
+            return
+        self._begin("Making an invite …")
+        self.background.run(
+            lambda: self.operator.invite(role), done=lambda line: self._invited(role, line), failed=self._failed
+        )
+
+    def close_invite(self) -> None:
+        self.invite = None
+        self.changed()
+
+    def _invited(self, role: str, line: str) -> None:
+        self.doing = ""
+        self.invite = Invite(role, line, qr_matrix(line))
+        self.changed()
+
+    def _ask(self, doing: str, work: Callable[[Link], Coroutine[Any, Any, str]]) -> None:
+        async def asked() -> str:
+            async with self.session.link() as link:
+                return await work(link)
+
+        self._begin(doing)
+        self.background.start(asked, done=self._done, failed=self._failed)
+
+    def _operating(self, doing: str, work: Callable[[], str]) -> Optional[Callable[[], None]]:
+        """What does something as the broker's operator; None where the broker is elsewhere."""
+
+        def act() -> None:
+            self._begin(doing)
+            self.background.run(work, done=self._done, failed=self._failed)
+
+        return act if self.operator.is_here else None
+
+    def _begin(self, doing: str) -> None:
+        self.doing, self.told, self.error = doing, "", None
+        self.changed()
+
+    def _done(self, told: str) -> None:
+        self.doing, self.told = "", told
+        self.changed()
+        self._following.look_now()
+
+    def _failed(self, error: Any) -> None:
+        self.doing = ""
+        self.fail(error)
+
+
+async def _retire(link: Link, name: str) -> str:
+    await begin_retirement(link, name)
+    return f"{name} is being retired; do not unplug it before it is gone from this list."
+
+
+async def _keep(link: Link, name: str) -> str:
+    await keep_device(link, name)
+    return f"{name} stays."
+
+
+async def _rebalance(link: Link) -> str:
+    await begin_rebalance(link)
+    return "Shares are being spread by the room that devices have."

@@ -1,0 +1,200 @@
+"""The images of the vault as a person looks for them: what is shown of each, its health, and what a search finds.
+
+No thumbnail is kept here: whoever shows one has it opened then (`thumbnails`), so that the memory for thousands of
+images is that of their names.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Optional
+
+from rich.filesize import decimal
+
+from admin.health import ImageHealth, Standing, judge
+from common.protocol.messages import EncodingAt
+from common.text import printable
+from common.vault.mapping import UNKNOWN_MEDIA_TYPE, Mapping
+
+_DAY = 24 * 3600
+
+MappingName = tuple[bytes, bytes]  # object id, encoding id: by which the vault's folder knows a mapping
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One image of the vault. `health` and `encodings` say what the cluster knows of it, once it was asked."""
+
+    sha256: str
+    name: str
+    media_type: str
+    width: Optional[int]
+    height: Optional[int]
+    size: int  # bytes
+    stored_at: int  # Unix seconds
+    mapping: MappingName
+    has_thumbnail: bool
+    health: Optional[ImageHealth] = None
+    encodings: tuple[EncodingAt, ...] = ()
+    text: str = field(default="", compare=False)  # what a search looks at
+
+    @property
+    def format(self) -> str:
+        """JPEG, PNG, …; `file` where it is no image that anybody here knows."""
+        return format_of(self.media_type)
+
+    @property
+    def when(self) -> str:
+        """The day and time it was stored, here."""
+        return datetime.fromtimestamp(self.stored_at).strftime("%Y-%m-%d %H:%M")
+
+    @property
+    def facts(self) -> str:
+        """Format, size in pixels and in bytes, on one line."""
+        pixels = f"{self.width} × {self.height}" if self.width and self.height else None
+        return " · ".join(part for part in (self.format, pixels, decimal(self.size)) if part)
+
+    @property
+    def badge(self) -> Badge:
+        return badge_of(self.health)
+
+    def known_at(self, encodings: Sequence[EncodingAt]) -> Entry:
+        """The same image with what the cluster says of it; nothing where it knows none of it."""
+        return replace(self, health=judge(encodings) if encodings else None, encodings=tuple(encodings))
+
+
+def entry_of(mapping: Mapping, name: MappingName) -> Entry:
+    """What is shown of an image, from its mapping, which is known by `name`."""
+    shown = printable(mapping.name) or "(no name)"
+    entry = Entry(
+        sha256=mapping.image_sha256.hex(),
+        name=shown,
+        media_type=mapping.media_type,
+        width=mapping.width,
+        height=mapping.height,
+        size=mapping.image_size,
+        stored_at=mapping.stored_at,
+        mapping=name,
+        has_thumbnail=mapping.thumbnail is not None,
+    )
+    return replace(entry, text=f"{shown} {entry.when} {entry.format} {entry.sha256}".casefold())
+
+
+def format_of(media_type: str) -> str:
+    if media_type == UNKNOWN_MEDIA_TYPE:
+        return "file"
+    return printable(media_type.rpartition("/")[2]).upper()
+
+
+# --- health
+
+
+class Tone(enum.Enum):
+    """How a badge is coloured; the words beside it say the same."""
+
+    GOOD = "good"
+    NOTICE = "notice"
+    ALARM = "alarm"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True)
+class Badge:
+    words: str
+    tone: Tone
+
+
+def badge_of(health: Optional[ImageHealth]) -> Badge:
+    """An image's health in two or three words."""
+    if health is None:
+        return Badge("not known yet", Tone.UNKNOWN)
+    missing = health.n - health.good
+    return {
+        Standing.WHOLE: Badge("whole", Tone.GOOD),
+        Standing.LACKING: Badge(f"{missing} share{'s' if missing > 1 else ''} missing", Tone.NOTICE),
+        Standing.IN_DANGER: Badge("in danger", Tone.ALARM),
+        Standing.LOST: Badge("cannot be restored", Tone.ALARM),
+    }[health.standing]
+
+
+def health_sentence(health: Optional[ImageHealth]) -> str:
+    """The same, with what it means for the owner."""
+    if health is None:
+        return "The devices have not been asked yet."
+    shares = f"{health.good} of {health.n} shares are at hand, any {health.k} restore it"
+    if not health.restorable:
+        return f"{shares}: more devices have to come back before it can be restored."
+    if health.spare == 0:
+        return f"{shares}: the loss of one more device would lose it."
+    return f"{shares}: {health.spare} more device{'s' if health.spare > 1 else ''} may be lost."
+
+
+@dataclass(frozen=True)
+class SharePlace:
+    """Where one share of an image is."""
+
+    share: int
+    device: str
+    state: str  # "here", "away", "damaged"
+
+
+def share_places(encoding: EncodingAt, names: dict[bytes, str]) -> list[SharePlace]:
+    """Where each share of an encoding is, in their order; `names`: device id → name."""
+    return [
+        SharePlace(
+            at.share,
+            printable(names.get(at.device_id, at.device_id.hex()[:8])),
+            "away" if not at.alive else "here" if at.sound else "damaged",
+        )
+        for at in sorted(encoding.shares, key=lambda at: (at.share, at.device_id))
+    ]
+
+
+# --- searching
+
+
+class Age(enum.Enum):
+    """How long ago an image was stored."""
+
+    ANY = "any time"
+    DAY = "last 24 hours"
+    WEEK = "last 7 days"
+    MONTH = "last 30 days"
+    YEAR = "last 365 days"
+
+    @property
+    def seconds(self) -> Optional[int]:
+        days = {Age.DAY: 1, Age.WEEK: 7, Age.MONTH: 30, Age.YEAR: 365}
+        return days[self] * _DAY if self in days else None
+
+
+@dataclass(frozen=True)
+class Search:
+    """What is looked for. `words`: each stands in the name, the date (2026-11), the format or the SHA-256."""
+
+    words: str = ""
+    format: Optional[str] = None  # None for all
+    age: Age = Age.ANY
+    unwell: bool = False  # only those that are not whole
+
+    def find(self, entries: Iterable[Entry], now: float) -> list[Entry]:
+        """Those that match, the newest first."""
+        words = self.words.casefold().split()
+        since = 0 if self.age.seconds is None else now - self.age.seconds
+        found = [
+            entry
+            for entry in entries
+            if entry.stored_at >= since
+            and (self.format is None or entry.format == self.format)
+            and not (self.unwell and entry.badge.tone in (Tone.GOOD, Tone.UNKNOWN))
+            and all(word in entry.text for word in words)
+        ]
+        return sorted(found, key=lambda entry: (-entry.stored_at, entry.name, entry.sha256))
+
+
+def formats_of(entries: Iterable[Entry]) -> list[str]:
+    """The formats that there are, by name."""
+    return sorted({entry.format for entry in entries})

@@ -1,0 +1,174 @@
+"""The gallery: all images of the vault, what of them a search finds, and the one that is looked at closely."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from typing import Callable, Optional
+
+from admin.session import Session as ClusterSession
+from common.errors import TesseraError
+from common.link.link import Link
+from desktop.background import Background, Task
+from desktop.model.commands import command_line
+from desktop.model.entries import Age, Entry, Search, SharePlace, share_places
+from desktop.model.following import Following
+from desktop.model.images import Images, Look, look, read_kept
+from desktop.model.model import Model
+from desktop.model.thumbnails import EDGE, Thumbnails
+from desktop.session import Session
+from producer.viewing import Pixels, Viewer
+
+_LOOK_EVERY = 15.0  # seconds
+_SHOWN_DIGITS = 16  # of a SHA-256 in a command
+
+Deliver = Callable[[str, Optional[Pixels]], None]
+
+
+class GalleryModel(Model):
+    """`shown`: what the search finds, the newest first. `selected`: the SHA-256 of the image that is looked at."""
+
+    def __init__(
+        self, session: Session, background: Background, viewer: Viewer, reassemble: Callable[[str], None]
+    ) -> None:
+        super().__init__(session, background)
+        self.viewer = viewer
+        self.images = Images()
+        self.search = Search()
+        self.shown: list[Entry] = []
+        self.selected: Optional[str] = None
+        self._reassemble = reassemble
+        self._reading: Optional[Task] = None
+        self._read = False
+        self._known = self.images.known  # a copy, which the loop's thread may look at
+        self._following = Following(self, session.link, self._look, _LOOK_EVERY)
+        self._tell_command()
+
+    def activate(self) -> None:
+        if self._read:
+            self._following.begin()
+        elif self._reading is None:
+            self._reading = self.background.run(self._read_kept, done=self._all_read, failed=self.fail)
+
+    def deactivate(self) -> None:
+        self._following.stop()
+
+    # --- what there is
+
+    def _read_kept(self) -> None:
+        for batch in read_kept(self.session.vault, self.session.key):
+            self.background.post(self._add, batch)
+
+    def _add(self, entries: list[Entry]) -> None:
+        self.images.add(entries)
+        self._find()
+
+    def _all_read(self, _: None) -> None:
+        self._reading, self._read = None, True
+        self._known = self.images.known
+        self._find()
+        self._following.begin()
+
+    async def _look(self, link: Link) -> None:
+        cluster = ClusterSession(link, self.session.vault, self.session.key)
+
+        def tell(entries: list[Entry]) -> None:
+            self.background.post(self._add, entries)
+
+        self.background.post(self._take, await look(cluster, self._known, tell))
+
+    def _take(self, found: Look) -> None:
+        if self.images.take(found):
+            self._known = self.images.known
+            self._find()
+
+    # --- what is looked for
+
+    def look_for(self, words: str) -> None:
+        self._search(replace(self.search, words=words))
+
+    def choose_format(self, format: Optional[str]) -> None:
+        self._search(replace(self.search, format=format))
+
+    def choose_age(self, age: Age) -> None:
+        self._search(replace(self.search, age=age))
+
+    def choose_unwell(self, unwell: bool) -> None:
+        self._search(replace(self.search, unwell=unwell))
+
+    def _search(self, search: Search) -> None:
+        if search != self.search:
+            self.search = search
+            self._find()
+
+    def _find(self) -> None:
+        self.shown = self.images.find(self.search, time.time())
+        self.changed()
+
+    @property
+    def summary(self) -> str:
+        """How many images there are, and how many of them are shown."""
+        total = f"{len(self.images):,} image{'' if len(self.images) == 1 else 's'}"
+        return total if len(self.shown) == len(self.images) else f"{len(self.shown):,} of {total}"
+
+    @property
+    def state(self) -> str:
+        """What is going on, or what is missing; empty where all is well."""
+        if not self._read:
+            return "Opening the vault …"
+        if not self.images.looked:
+            return "Asking the devices …"
+        unreadable = self.images.unreadable
+        if unreadable:
+            more = f"{unreadable} more image{'s' if unreadable > 1 else ''}"
+            return f"{more} cannot be shown: their devices are not connected"
+        return ""
+
+    @property
+    def emptiness(self) -> str:
+        """What to say where nothing is shown."""
+        if self.images.looked and not len(self.images):
+            return "There are no images in this vault yet.\nStore some, and they appear here."
+        return "No image is like that." if len(self.images) and not self.shown else ""
+
+    # --- one image
+
+    def select(self, sha256: Optional[str]) -> None:
+        self.selected = sha256
+        self._tell_command()
+        self.changed()
+
+    @property
+    def entry(self) -> Optional[Entry]:
+        """The image that is looked at."""
+        return None if self.selected is None else self.images.entry(self.selected)
+
+    @property
+    def places(self) -> list[SharePlace]:
+        """Where the shares of the image that is looked at are; of its most complete encoding."""
+        entry = self.entry
+        return [] if entry is None or not entry.encodings else share_places(entry.encodings[0], self.images.names)
+
+    def reassemble(self, sha256: str) -> None:
+        self._reassemble(sha256)
+
+    def _tell_command(self) -> None:
+        chosen = ("--list",) if self.selected is None else ("--hash", self.selected[:_SHOWN_DIGITS])
+        self.command = command_line("consumer", *chosen)
+
+    # --- pictures
+
+    def thumbnails(self, deliver: Deliver) -> Thumbnails:
+        """What makes thumbnails by SHA-256, to be closed at the end; `deliver` is called on the window's thread."""
+        return Thumbnails(self._thumbnail, lambda sha256, pixels: self.background.post(deliver, sha256, pixels))
+
+    def _thumbnail(self, sha256: str) -> Optional[Pixels]:
+        entry = self.images.entry(sha256)
+        if entry is None or not entry.has_thumbnail:
+            return None
+        try:
+            mapping = self.session.vault.mapping(self.session.key, *entry.mapping)
+        except (TesseraError, OSError):  # the vault was locked meanwhile, or the disk refuses
+            return None
+        thumbnail = None if mapping is None else mapping.thumbnail
+        return None if thumbnail is None else self.viewer.show(thumbnail, EDGE, EDGE)

@@ -1,0 +1,68 @@
+"""Where the tiles of a grid stand, and which of them are in sight. Numbers only: pixels in, pixels and places out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Optional
+
+
+@dataclass(frozen=True)
+class Grid:
+    """`count` tiles in rows over the whole `width`: as many beside each other as are at least `least` wide."""
+
+    count: int
+    width: int  # pixels that there are, across
+    least: int
+    tile_height: int
+    gap: int  # between tiles
+
+    @property
+    def columns(self) -> int:
+        return max(1, (self.width + self.gap) // (self.least + self.gap))
+
+    @property
+    def tile_width(self) -> int:
+        return max(self.least, (self.width - (self.columns - 1) * self.gap) // self.columns)
+
+    @property
+    def rows(self) -> int:
+        return -(-self.count // self.columns)
+
+    @property
+    def height(self) -> int:
+        """Of all rows together."""
+        return max(0, self.rows * (self.tile_height + self.gap) - self.gap)
+
+    def position(self, place: int) -> tuple[int, int]:
+        """The upper left corner of a tile."""
+        row, column = divmod(place, self.columns)
+        return column * (self.tile_width + self.gap), row * (self.tile_height + self.gap)
+
+    def in_sight(self, top: float, height: float) -> range:
+        """The tiles that a window of this height shows from `top` on, whole or in part."""
+        step = self.tile_height + self.gap
+        first, last = max(0, int(top // step)), max(0, int(-(-(top + height) // step)))
+        return range(min(self.count, first * self.columns), min(self.count, last * self.columns))
+
+    def place_at(self, x: float, y: float) -> Optional[int]:
+        """The tile at a point; None between tiles and behind the last."""
+        column, across = divmod(x, self.tile_width + self.gap)
+        row, down = divmod(y, self.tile_height + self.gap)
+        if not (0 <= column < self.columns and row >= 0 and across < self.tile_width and down < self.tile_height):
+            return None
+        place = int(row) * self.columns + int(column)
+        return place if place < self.count else None
+
+    def moved(self, place: Optional[int], step: int) -> Optional[int]:
+        """The place `step` tiles on from another, kept within the grid; the first where there was none."""
+        if not self.count:
+            return None
+        return 0 if place is None else min(self.count - 1, max(0, place + step))
+
+    def top_to_show(self, place: int, top: float, height: float) -> float:
+        """Where a window at `top` has to begin, so that it shows this tile whole; `top` where it does already."""
+        upper = self.position(place)[1]
+        lower = upper + self.tile_height
+        if upper < top:
+            return upper
+        return lower - height if lower > top + height else top

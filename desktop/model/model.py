@@ -1,0 +1,49 @@
+"""What all view models have: observers, an error to show, and the command that does the same."""
+
+from __future__ import annotations
+
+from typing import Callable, Optional
+
+from common.errors import TesseraError
+from desktop.background import Background
+from desktop.session import Session
+
+
+class Model:
+    """Lives on the window's thread. A subclass changes its attributes and calls `changed()`."""
+
+    def __init__(self, session: Session, background: Background) -> None:
+        self.session = session
+        self.background = background
+        self.error: Optional[TesseraError] = None
+        self.command = ""  # what does the same in a terminal; see `commands.command_line`
+        self._observers: list[Callable[[], None]] = []
+
+    def on_change(self, observer: Callable[[], None]) -> Callable[[], None]:
+        """Have the observer called after every change; returns what ends that."""
+        self._observers.append(observer)
+
+        def forget() -> None:
+            if observer in self._observers:
+                self._observers.remove(observer)
+
+        return forget
+
+    def changed(self) -> None:
+        for observer in list(self._observers):
+            observer()
+
+    def fail(self, error: TesseraError) -> None:
+        """Show an error; fit to be the `failed` of a piece of work."""
+        self.error = error
+        self.changed()
+
+    def dismiss_error(self) -> None:
+        self.error = None
+        self.changed()
+
+    def activate(self) -> None:
+        """The view comes to the front."""
+
+    def deactivate(self) -> None:
+        """The view goes to the back, or the window is closed."""

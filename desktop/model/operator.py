@@ -1,0 +1,117 @@
+"""What only the broker's operator may do: invite, rename, revoke; done where the broker's folder is on this machine.
+
+The broker's own commands do it, as processes: nothing of the broker is imported. Elsewhere the same command is shown,
+to be run at the broker.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from common.errors import (
+    IntegrityError,
+    NotEnoughError,
+    NotFoundError,
+    RefusedError,
+    TesseraError,
+    UnreachableError,
+    UsageError,
+)
+from desktop.model.commands import command_line
+
+_CHECKOUT = Path(__file__).resolve().parent.parent.parent
+_PATIENCE = 30.0  # seconds
+_ERRORS: tuple[type[TesseraError], ...] = (
+    UsageError,
+    NotFoundError,
+    IntegrityError,
+    NotEnoughError,
+    RefusedError,
+    UnreachableError,
+)
+
+ROLES = {
+    "worker": "a device, which keeps shares",
+    "client": "a machine that stores and reassembles",
+    "admin": "a machine that may also retire devices",
+}
+
+
+@dataclass(frozen=True)
+class Member:
+    """Somebody whom the broker lets in."""
+
+    name: str
+    role: str
+    since: str
+    key: str  # its beginning
+
+
+class Operator:
+    """The broker's commands, with Tessera's folder `home`. What runs one blocks, and is for a thread."""
+
+    def __init__(self, home: Path) -> None:
+        self._home = home
+
+    @property
+    def is_here(self) -> bool:
+        """Whether this machine has the broker's folder."""
+        return (self._home / "broker" / "broker.key").exists()
+
+    def invite(self, role: str) -> str:
+        """A new invite for one of ROLES, good for an hour."""
+        return self._run("invite", role).strip()
+
+    def rename(self, name: str, new_name: str) -> str:
+        """Call a member by another name; what was done, as the command says it."""
+        return self._run("rename", name, new_name).strip()
+
+    def revoke(self, name: str) -> str:
+        """Take a member off the list; what was done, as the command says it."""
+        return self._run("revoke", name).strip()
+
+    def members(self) -> list[Member]:
+        """Who is admitted, the devices among them."""
+        rows = [line.split("\t") for line in self._run("members").splitlines()]
+        return [Member(*row) for row in rows if len(row) == len(Member.__dataclass_fields__)]
+
+    def _run(self, *arguments: str) -> str:
+        """What a command prints; the error that its exit code means, in its words."""
+        flags = 0
+        if sys.platform == "win32":
+            flags = subprocess.CREATE_NO_WINDOW
+        try:
+            ended = subprocess.run(
+                [sys.executable, str(_CHECKOUT / "broker" / "broker.py"), *arguments],
+                env={**os.environ, "TESSERA_HOME": str(self._home)},
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                encoding="utf-8",
+                errors="replace",
+                timeout=_PATIENCE,
+                check=False,
+                creationflags=flags,
+            )
+        except subprocess.TimeoutExpired:
+            raise UnreachableError(f"broker.py did not end within {_PATIENCE:.0f} s", advice="try again") from None
+        if ended.returncode:
+            raise _error(ended.returncode, ended.stderr)
+        return ended.stdout
+
+
+def _error(exit_code: int, said: str) -> TesseraError:
+    """An exit as the error that led to it: one line says what happened, the indented one what to do."""
+    kind = {kind.exit_code: kind for kind in _ERRORS}.get(exit_code, TesseraError)
+    lines = [line for line in said.splitlines() if line.strip()]
+    advice = next((line.strip() for line in lines if line.startswith("  ")), None)
+    what = next((line for line in lines if line.startswith("broker: ")), lines[-1] if lines else "it said nothing")
+    return kind(what.removeprefix("broker: "), advice=advice)
+
+
+def operator_command(*arguments: str) -> str:
+    """What to type at the broker."""
+    return command_line("broker", *arguments)

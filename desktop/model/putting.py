@@ -1,0 +1,152 @@
+"""How far one put is: what became of each image, and how far each device is with its shares."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field
+from typing import Callable, Optional
+
+from desktop.model.rate import Rate
+from desktop.model.wording import redundancy
+from producer.outcome import FailedImage, Outcome, StoredImage
+from producer.sources import Source
+from producer.watching import ShareStep, Step
+
+
+class State(enum.Enum):
+    WAITING = "waiting"
+    SENDING = "sending"
+    STORED = "stored"
+    DEGRADED = "degraded"  # with fewer shares than there should be
+    FAILED = "failed"
+    SKIPPED = "skipped"
+
+
+@dataclass
+class Item:
+    """One file that is to be stored, and what became of it."""
+
+    source: Source
+    state: State = State.WAITING
+    text: str = ""
+    advice: str = ""
+    sha256: str = ""
+
+    @property
+    def shown(self) -> str:
+        return self.source.shown
+
+    @property
+    def done(self) -> bool:
+        """Whether there is nothing left to send."""
+        return self.state in (State.STORED, State.DEGRADED, State.SKIPPED)
+
+    @property
+    def resendable(self) -> bool:
+        """Whether shares of it found no device, and can be tried again."""
+        return self.state is State.DEGRADED or (self.state is State.FAILED and self.source.fault is None)
+
+    def conclude(self, outcome: Outcome) -> None:
+        self.advice = ""
+        if isinstance(outcome, StoredImage):
+            self.sha256 = outcome.sha256.hex()
+            self._stored(outcome)
+        elif isinstance(outcome, FailedImage):
+            self.state, self.text, self.advice = State.FAILED, str(outcome.error), outcome.error.advice or ""
+        else:
+            self.state, self.text = State.SKIPPED, "no image; skipped"
+
+    def _stored(self, image: StoredImage) -> None:
+        had = image.n - image.devices.count(None)
+        if image.degraded:
+            self.state = State.DEGRADED
+            self.text = f"only {had} of {image.n} shares found a device; {had - image.k} may be lost"
+        else:
+            self.state = State.STORED
+            again = "was stored already; " if image.already_stored else ""
+            self.text = again + redundancy(image.k, image.n)
+
+
+@dataclass
+class DeviceProgress:
+    """How far one device is with the shares that go to it."""
+
+    name: str
+    speed: Rate
+    placed: dict[tuple[str, int], int] = field(default_factory=dict)  # (image, share) → bytes expected of it
+    there: dict[tuple[str, int], int] = field(default_factory=dict)  # → bytes acknowledged
+    committed: set[tuple[str, int]] = field(default_factory=set)
+    lost: dict[tuple[str, int], str] = field(default_factory=dict)  # → why
+
+    @property
+    def part(self) -> float:
+        """How much of all is there, from 0 to 1."""
+        if self.placed and len(self.committed) == len(self.placed):
+            return 1.0
+        expected = sum(max(count, self.there.get(key, 0)) for key, count in self.placed.items())
+        return min(1.0, sum(self.there.values()) / expected) if expected else 0.0
+
+    @property
+    def seconds_left(self) -> Optional[float]:
+        left = sum(max(0, count - self.there.get(key, 0)) for key, count in self.placed.items())
+        return self.speed.seconds_for(left) if left else None
+
+    def take(self, step: ShareStep) -> None:
+        key = (step.shown, step.share)
+        if step.step is Step.PLACED:
+            self.placed[key] = step.count
+            self.there[key] = 0
+            self.lost.pop(key, None)
+        elif step.step is Step.ACKNOWLEDGED:
+            self.there[key] = self.there.get(key, 0) + step.count
+            self.speed.add(step.count)
+        elif step.step is Step.COMMITTED:
+            self.committed.add(key)
+        else:
+            self.placed.pop(key, None)
+            self.there.pop(key, None)
+            self.lost[key] = step.why
+
+
+class Put:
+    """All of one put, of the items that are not done yet."""
+
+    def __init__(self, items: list[Item], clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self.items = {item.shown: item for item in items}
+        self.devices: dict[str, DeviceProgress] = {}
+        self.total = sum(item.source.size or 0 for item in items)
+        self.sent = 0  # bytes of images that went on their way
+        self.speed = Rate(clock)
+
+    @property
+    def part(self) -> float:
+        return min(1.0, self.sent / self.total) if self.total else 0.0
+
+    @property
+    def seconds_left(self) -> Optional[float]:
+        return self.speed.seconds_for(max(0, self.total - self.sent))
+
+    def advance(self, count: int) -> None:
+        self.sent += count
+        self.speed.add(count)
+
+    def take(self, step: ShareStep) -> None:
+        device = self.devices.get(step.device)
+        if device is None:
+            device = self.devices[step.device] = DeviceProgress(step.device, Rate(self._clock))
+        device.take(step)
+        item = self.items.get(step.shown)
+        if item is not None and item.state is State.WAITING:
+            item.state, item.text = State.SENDING, "on its way"
+
+    def conclude(self, outcome: Outcome) -> None:
+        item = self.items.get(outcome.shown)
+        if item is not None:
+            item.conclude(outcome)
+
+    def break_off(self) -> None:
+        """It was cancelled: what is not done waits."""
+        for item in self.items.values():
+            if item.state is State.SENDING:
+                item.state, item.text = State.WAITING, "stopped; it can go on"

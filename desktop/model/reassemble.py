@@ -1,0 +1,225 @@
+"""Bringing an image back: from which devices, how far it is, and the image itself once it is proven."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Callable, Optional
+
+from common.errors import TesseraError
+from common.vault.mapping import Mapping
+from consumer.holdings import check_hash, find, is_full
+from consumer.output import HeldOutput, safe_name
+from consumer.session import Restored
+from consumer.session import Session as ConsumerSession
+from consumer.watching import News
+from desktop.background import Background, Task, void
+from desktop.model.commands import command_line
+from desktop.model.model import Model
+from desktop.model.reassembling import Reassembly
+from desktop.model.wording import size
+from desktop.session import Session
+from producer.viewing import Pixels, Viewer
+
+_IN_MEMORY = 256 << 20  # bytes of an image that is shown before it is saved
+_MOST_PIXELS = (1920, 1200)
+_HASH = "HASH"
+
+
+class Phase(enum.Enum):
+    NOTHING = "nothing"
+    GATHERING = "gathering"
+    PROVEN = "proven"
+    FAILED = "failed"
+    STOPPED = "stopped"
+
+
+@dataclass(frozen=True)
+class _Expected:
+    """What the consumer tells its progress to, for one reassembly."""
+
+    model: ReassembleModel
+    reassembly: Reassembly
+
+    def expect(self, count: int) -> None:
+        """The mapping has told."""
+
+    def advance(self, count: int) -> None:
+        self.model.post(self.reassembly.advance, count)
+
+
+class ReassembleModel(Model):
+    """`reassembly`: how far it is; `pixels`: the image itself, once it is proven, where it can be shown."""
+
+    def __init__(self, session: Session, background: Background, viewer: Viewer) -> None:
+        super().__init__(session, background)
+        self._viewer = viewer
+        self.phase = Phase.NOTHING
+        self.wanted = ""  # a SHA-256, or the beginning of one
+        self.reassembly = Reassembly()
+        self.pixels: Optional[Pixels] = None
+        self.saved = ""
+        self.saving = False
+        self._held: Optional[HeldOutput] = None
+        self._task: Optional[Task] = None
+        self._tell_command()
+
+    @property
+    def label(self) -> str:
+        """What is on the screen: never to be taken for the original before it is."""
+        if self.phase is Phase.GATHERING:
+            preview = "" if self.reassembly.thumbnail is None else "Preview made from the thumbnail. "
+            return preview + "Not yet the original: its SHA-256 is not proven."
+        if self.phase is Phase.PROVEN and self.pixels is not None:
+            return "The original: its SHA-256 matches."
+        if self.phase is Phase.PROVEN:
+            return "The original is here and its SHA-256 matches. It cannot be shown, but it can be saved."
+        if self.phase is Phase.NOTHING:
+            return ""
+        return "Not the original: it did not come together."
+
+    @property
+    def name(self) -> str:
+        """What the image was called, fit to be a file's name."""
+        mapping = self.reassembly.mapping
+        return "" if mapping is None else safe_name(mapping.name)
+
+    @property
+    def details(self) -> str:
+        mapping = self.reassembly.mapping
+        if mapping is None:
+            return ""
+        pixels = f"{mapping.width}×{mapping.height}, " if mapping.width else ""
+        return f"{pixels}{size(mapping.image_size)}, {mapping.image_sha256.hex()[:16]}…"
+
+    # --- bringing it back
+
+    def begin(self, sha256: str) -> None:
+        """Bring back the image with this SHA-256, or the one whose SHA-256 begins so."""
+        self.cancel()
+        self.wanted = sha256.strip().lower()
+        self.error, self.pixels, self.saved = None, None, ""
+        self._drop()
+        self._tell_command()
+        try:
+            check_hash(self.wanted)
+        except TesseraError as error:
+            self.phase = Phase.NOTHING
+            self.fail(error)
+            return
+        reassembly = self.reassembly = Reassembly()
+        self.phase = Phase.GATHERING
+        self._task = self.background.start(
+            lambda: self._work(self.wanted, reassembly),
+            done=lambda outcome: self._proven(reassembly, *outcome),
+            failed=self._failed,
+        )
+        self.changed()
+
+    def retry(self) -> None:
+        """Ask all devices again, those that had nothing too."""
+        if self.wanted and self.phase is not Phase.GATHERING:
+            self.begin(self.wanted)
+
+    def cancel(self) -> None:
+        if self._task is not None and self.phase is Phase.GATHERING:
+            self._task.cancel()
+            self.phase = Phase.STOPPED
+            self.changed()
+        self._task = None
+
+    async def _work(self, wanted: str, reassembly: Reassembly) -> tuple[Restored, HeldOutput]:
+        held: list[HeldOutput] = []
+
+        def watch(news: News) -> None:
+            self.post(reassembly.take, news)
+
+        def open_output(mapping: Mapping) -> HeldOutput:
+            self.background.post(self._known, reassembly, mapping)
+            held.append(HeldOutput(_IN_MEMORY))
+            return held[-1]
+
+        async with self.session.link() as link:
+            progress = _Expected(self, reassembly)
+            consumer = ConsumerSession(
+                link, self.session.vault, self.session.key, complain=void, progress=progress, watch=watch
+            )
+            if is_full(wanted):
+                sha256, encodings = wanted, await consumer.locate(bytes.fromhex(wanted))
+            else:
+                found = find(wanted, await consumer.holdings())
+                sha256, encodings = found.sha256, found.encodings
+            return await consumer.restore(encodings, sha256, open_output), held[-1]
+
+    def post(self, take: Callable[[Any], None], what: object) -> None:
+        """Have something of a reassembly changed on the window's thread."""
+        self.background.post(self._news, take, what)
+
+    def _news(self, take: Callable[[Any], None], what: object) -> None:
+        take(what)
+        self.changed()
+
+    def _known(self, reassembly: Reassembly, mapping: Mapping) -> None:
+        reassembly.begin(mapping)
+        if mapping.thumbnail is not None and reassembly.thumbnail is None:
+            thumbnail = mapping.thumbnail
+
+            def show(pixels: Optional[Pixels]) -> None:
+                reassembly.thumbnail = pixels
+                self.changed()
+
+            self.background.run(lambda: self._viewer.show(thumbnail, 320, 320), done=show, failed=self.fail)
+        self.changed()
+
+    def _proven(self, reassembly: Reassembly, restored: Restored, held: HeldOutput) -> None:
+        self.phase, self._task = Phase.PROVEN, None
+        reassembly.sha256 = restored.sha256
+        self.wanted = restored.sha256
+        self._held = held
+        self._tell_command()
+        self.background.run(lambda: self._decoded(held), done=lambda pixels: self._show(held, pixels), failed=self.fail)
+        self.changed()
+
+    def _decoded(self, held: HeldOutput) -> Optional[Pixels]:
+        content = held.content()
+        return None if content is None else self._viewer.show(content, *_MOST_PIXELS)
+
+    def _show(self, held: HeldOutput, pixels: Optional[Pixels]) -> None:
+        if held is self._held:
+            self.pixels = pixels
+            self.changed()
+
+    def _failed(self, error: TesseraError) -> None:
+        self.phase, self._task = Phase.FAILED, None
+        self.fail(error)
+
+    # --- keeping it
+
+    def save(self, path: str) -> None:
+        """Write the image, byte for byte as it was stored, in place of a file that is there."""
+        held = self._held
+        if held is None or self.phase is not Phase.PROVEN or self.saving:
+            return
+        self.saving, self.error, self.saved = True, None, ""
+        self.command = command_line("consumer", "--hash", self.wanted, "--output", path)
+        self.background.run(lambda: held.save(Path(path)), done=lambda _: self._saved(path), failed=self._not_saved)
+        self.changed()
+
+    def _saved(self, path: str) -> None:
+        self.saving = False
+        self.saved = f"Saved as {path}, byte for byte the original."
+        self.changed()
+
+    def _not_saved(self, error: TesseraError) -> None:
+        self.saving = False
+        self.fail(error)
+
+    def _drop(self) -> None:
+        """Forget the image that was here."""
+        if self._held is not None and not self.saving:
+            self._held.discard()
+        self._held = None
+
+    def _tell_command(self) -> None:
+        self.command = command_line("consumer", "--hash", self.wanted or _HASH)

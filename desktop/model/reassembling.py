@@ -1,0 +1,63 @@
+"""One image on its way back: how much of it is here, and what each device gave."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Optional
+
+from common.vault.mapping import Mapping
+from consumer.watching import Attempt, Came, Missing, News
+from producer.viewing import Pixels
+
+
+@dataclass
+class DeviceShare:
+    """What came from one device, and what of it was missing."""
+
+    name: str
+    came: int = 0  # bytes
+    missing: list[str] = field(default_factory=list)  # why, each once
+
+
+@dataclass
+class Reassembly:
+    mapping: Optional[Mapping] = None
+    thumbnail: Optional[Pixels] = None
+    k: int = 0
+    n: int = 0
+    devices: dict[str, DeviceShare] = field(default_factory=dict)
+    here: int = 0  # bytes of the image, of this attempt
+    sha256: str = ""  # once it is proven
+
+    @property
+    def part(self) -> float:
+        """How much of the image is here, from 0 to 1."""
+        if self.sha256:
+            return 1.0
+        if self.mapping is None or not self.mapping.image_size:
+            return 0.0
+        return min(1.0, self.here / self.mapping.image_size)
+
+    @property
+    def missing(self) -> list[DeviceShare]:
+        return [device for device in self.devices.values() if device.missing]
+
+    def begin(self, mapping: Mapping) -> None:
+        """It is known what the image is; after a failed attempt, once more."""
+        self.mapping = mapping
+        self.here = 0
+
+    def advance(self, count: int) -> None:
+        self.here += count
+
+    def take(self, news: News) -> None:
+        if isinstance(news, Attempt):
+            self.k, self.n = news.k, news.n
+            for name in news.devices:
+                self.devices.setdefault(name, DeviceShare(name))
+            return
+        device = self.devices.setdefault(news.device, DeviceShare(news.device))
+        if isinstance(news, Came):
+            device.came += news.count
+        elif isinstance(news, Missing) and news.why not in device.missing:
+            device.missing.append(news.why)

@@ -1,0 +1,235 @@
+"""Safety: that everything can be restored, proven and mended; the passphrase; recovery codes."""
+
+from __future__ import annotations
+
+from collections.abc import Coroutine
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Callable, Optional
+
+from admin.health import Standing
+from admin.mending import Outcome, repair_images
+from admin.proof import Proof, keep_proof, last_proof
+from admin.proving import Found, Verdict, bytes_to_prove, verify_images
+from admin.session import Session as ClusterSession
+from admin.status import duration
+from common import system_keyring
+from common.errors import TesseraError, UsageError
+from common.passphrase import check_new_passphrase
+from common.text import printable
+from desktop.background import Background, Task
+from desktop.model.commands import command_line
+from desktop.model.entries import Tone, badge_of
+from desktop.model.model import Model
+from desktop.model.progress import Counter, Progress
+from desktop.model.recovery import RecoveryModel
+from desktop.session import Session
+
+_JUST_NOW = 60  # seconds
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What was found of one image that is not as it should be, or what became of it."""
+
+    name: str
+    words: str
+    tone: Tone
+
+
+@dataclass(frozen=True)
+class Report:
+    """What came of a verification or a repair."""
+
+    summary: str
+    tone: Tone
+    findings: list[Finding]
+
+
+class SafetyModel(Model):
+    """`doing`: what is being done, empty where nothing is; `progress`: how far it is, where that is known."""
+
+    def __init__(self, session: Session, background: Background) -> None:
+        super().__init__(session, background)
+        self.recovery = RecoveryModel(session, background)
+        self.proof: Optional[Proof] = None
+        self.report: Optional[Report] = None
+        self.doing = ""
+        self.progress: Optional[Progress] = None
+        self.told = ""  # what came of a new passphrase
+        self.command = command_line("admin", "verify", "--all", "--deep")
+        self._task: Optional[Task] = None
+        self.recovery.on_change(self._recovery_changed)
+
+    def activate(self) -> None:
+        self.proof = last_proof(self.session.home)
+        self.changed()
+
+    def proof_words(self, now: float) -> str:
+        """When all was proven restorable last, and how long ago that is."""
+        if self.proof is None:
+            return "Not proven yet on this machine."
+        when = datetime.fromtimestamp(self.proof.at).strftime("%Y-%m-%d %H:%M")
+        count = f"{self.proof.images:,} image{'' if self.proof.images == 1 else 's'}"
+        since = int(now) - self.proof.at
+        ago = "just now" if since < _JUST_NOW else f"{duration(since)} ago"
+        return f"{when}, {ago}: {count}, every share read."
+
+    # --- verify and repair
+
+    def verify(self, *, deep: bool) -> None:
+        """Ask what is there; deep, read every share and prove each image. Nothing is written anywhere."""
+        self.command = command_line("admin", "verify", "--all", *(["--deep"] if deep else []))
+        self._begin(
+            "Reading every share …" if deep else "Asking the devices …",
+            lambda cluster, counter: _verified(cluster, counter, deep),
+            self._verified,
+        )
+
+    def repair(self) -> None:
+        """Have everything rebuilt now that is missing."""
+        self.command = command_line("admin", "repair", "--all")
+        self._begin("Having lost shares rebuilt …", _repaired, self._repaired)
+
+    def cancel(self) -> None:
+        """Break off what is being done; a repair goes on in the broker."""
+        if self._task is not None:
+            self._task.cancel()
+            self._end()
+            self.changed()
+
+    def _begin(
+        self,
+        doing: str,
+        work: Callable[[ClusterSession, Counter], Coroutine[Any, Any, Any]],
+        done: Callable[[Any], None],
+    ) -> None:
+        counter = Counter(lambda progress: self.background.post(self._advanced, progress))
+
+        async def serve() -> Any:
+            async with self.session.link() as link:
+                return await work(ClusterSession(link, self.session.vault, self.session.key), counter)
+
+        self.doing, self.progress, self.report, self.error = doing, None, None, None
+        self._task = self.background.start(serve, done=done, failed=self._failed)
+        self.changed()
+
+    def _end(self) -> None:
+        self._task, self.doing, self.progress = None, "", None
+
+    def _advanced(self, progress: Progress) -> None:
+        if self._task is not None:
+            self.progress = progress
+            self.changed()
+
+    def _verified(self, found: Found) -> None:
+        self._end()
+        self.report = verify_report(found.verdicts, found.unreadable, proven=found.proof is not None)
+        if found.proof is not None:
+            self.proof = found.proof
+            home, proof = self.session.home, found.proof
+            self.background.run(lambda: keep_proof(home, proof), done=lambda _: None, failed=self.fail)
+        self.changed()
+
+    def _repaired(self, told: Report) -> None:
+        self._end()
+        self.report = told
+        self.changed()
+
+    def _failed(self, error: TesseraError) -> None:
+        self._end()
+        self.fail(error)
+
+    # --- the passphrase
+
+    def change_passphrase(self, old: str, new: str, again: str) -> None:
+        """Wrap the vault's key by another passphrase; nothing that is stored changes."""
+        self.command = command_line("admin", "vault", "passphrase")
+        if new != again:
+            self.fail(UsageError("the two new passphrases differ", advice="type the same one twice"))
+            return
+        try:
+            check_new_passphrase(new)
+        except UsageError as error:
+            self.fail(error)
+            return
+        vault, home = self.session.vault, self.session.home
+
+        def change() -> None:
+            vault.change_passphrase(old, new)
+            if system_keyring.is_stored(home):
+                system_keyring.store(home, new)
+
+        self.doing, self.told, self.error = "Changing the passphrase …", "", None
+        self.changed()
+        self.background.run(change, done=self._passphrase_changed, failed=self._failed)
+
+    def _passphrase_changed(self, _: None) -> None:
+        self._end()
+        self.told = (
+            "The passphrase is changed. Copies of the key file made before still open with the old one: replace them "
+            f"({command_line('admin', 'vault', 'export')} FILE)."
+        )
+        self.changed()
+
+    def _recovery_changed(self) -> None:
+        self.error = self.recovery.error or self.error
+        self.command = self.recovery.command or self.command
+        self.changed()
+
+    def dismiss_error(self) -> None:
+        self.recovery.error = None
+        super().dismiss_error()
+
+
+async def _verified(cluster: ClusterSession, counter: Counter, deep: bool) -> Found:
+    images = await cluster.images(None)
+    if deep:
+        counter.expect(bytes_to_prove(images))
+    return await verify_images(cluster, images, counter.advance, deep=deep)
+
+
+async def _repaired(cluster: ClusterSession, counter: Counter) -> Report:
+    images = await cluster.images(None)
+    outcomes = await repair_images(cluster, images, counter.remain)
+    return repair_report(len(images), outcomes)
+
+
+def verify_report(verdicts: list[Verdict], unreadable: int, *, proven: bool) -> Report:
+    """What a verification found, as a person wants to know it: that all is well, or which images are not."""
+    findings = [finding for finding in map(_finding, verdicts) if finding is not None]
+    lost = sum(not verdict.restorable for verdict in verdicts)
+    count = f"{len(verdicts):,} image{'' if len(verdicts) == 1 else 's'}"
+    if lost or unreadable:
+        cannot = f"{lost:,} of {count} cannot be restored now" if lost else f"{count} can be restored"
+        unnamed = f"; {unreadable:,} more cannot even be named: their devices are not connected" if unreadable else ""
+        return Report(f"{cannot}{unnamed}.", Tone.ALARM, findings)
+    if findings:
+        return Report(f"All of {count} can be restored; {len(findings):,} not whole.", Tone.NOTICE, findings)
+    how = "every share was read" if proven else "by what the devices say"
+    return Report(f"All of {count} are whole and can be restored ({how}).", Tone.GOOD, findings)
+
+
+def _finding(verdict: Verdict) -> Optional[Finding]:
+    badge = badge_of(verdict.health)
+    words = badge.words if verdict.restorable else Standing.LOST.value
+    if badge.tone is Tone.GOOD and verdict.restorable and not verdict.troubles:
+        return None
+    tone = badge.tone if verdict.restorable else Tone.ALARM
+    return Finding(printable(verdict.image.mapping.name), "; ".join([words, *map(printable, verdict.troubles)]), tone)
+
+
+def repair_report(images: int, outcomes: list[Outcome]) -> Report:
+    if not outcomes:
+        return Report(f"All of {images:,} images are whole; there was nothing to repair.", Tone.GOOD, [])
+    repaired = sum(outcome.repaired for outcome in outcomes)
+    findings = [
+        Finding(
+            printable(outcome.image.mapping.name),
+            outcome.text.lstrip(": "),
+            Tone.GOOD if outcome.repaired else Tone.ALARM,
+        )
+        for outcome in outcomes
+    ]
+    tone = Tone.GOOD if repaired == len(outcomes) else Tone.ALARM
+    return Report(f"{repaired:,} of {len(outcomes):,} images that lacked shares are whole again.", tone, findings)

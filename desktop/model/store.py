@@ -1,0 +1,291 @@
+"""Storing: what, on which devices, with how much to spare; how far it is; what failed, and sending that again."""
+
+from __future__ import annotations
+
+import enum
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Callable, Optional
+
+from admin.mending import Outcome as Repaired
+from admin.mending import repair_images
+from admin.session import Session as ClusterSession
+from common.errors import TesseraError
+from common.link.link import Link
+from common.link.questions import list_devices
+from common.protocol.messages import Device
+from common.redundancy import choose
+from desktop.background import Background, Task, void
+from desktop.model.commands import command_line
+from desktop.model.following import Following
+from desktop.model.model import Model
+from desktop.model.putting import Item, Put, State
+from desktop.model.wording import redundancy
+from desktop.session import Session
+from producer.outcome import Outcome
+from producer.owner import OwnVault
+from producer.sources import Source, find_sources
+from producer.viewing import Viewer
+from producer.watching import ShareStep
+from producer.work import Wish, store
+
+_LOOK_EVERY = 3.0  # seconds
+_SHOWN_PATHS = 4  # in the command
+
+
+class Phase(enum.Enum):
+    CHOOSING = "choosing"
+    STORING = "storing"
+    STOPPING = "stopping"  # it was cancelled, and leaves things so that it can go on
+    STOPPED = "stopped"
+    DONE = "done"
+
+
+@dataclass
+class Choice:
+    """A device that may get shares, if it is chosen."""
+
+    device: Device
+    chosen: bool = True
+
+    @property
+    def name(self) -> str:
+        return self.device.name
+
+
+class StoreModel(Model):
+    """`items`: what is to be stored; `devices`: where; `k` and `n`: with how much to spare; `put`: how far it is."""
+
+    def __init__(self, session: Session, background: Background, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__(session, background)
+        self._clock = clock
+        self.phase = Phase.CHOOSING
+        self.items: list[Item] = []
+        self.devices: list[Choice] = []
+        self.automatic = True  # k and n follow from the devices
+        self.k = self.n = 0
+        self.put: Optional[Put] = None
+        self.looking = 0  # for files, in folders that were chosen
+        self._paths: list[str] = []
+        self._task: Optional[Task] = None
+        self._following = Following(self, session.link, self._look, _LOOK_EVERY)
+        self._settle()
+
+    def activate(self) -> None:
+        self._following.begin()
+
+    def deactivate(self) -> None:
+        self._following.stop()
+
+    @property
+    def busy(self) -> bool:
+        return self.phase in (Phase.STORING, Phase.STOPPING)
+
+    # --- what
+
+    def add(self, paths: Sequence[str]) -> None:
+        """Files, and folders with all that is in them."""
+        if not paths or self.busy:
+            return
+        self._paths += [path for path in paths if path not in self._paths]
+        self.looking += 1
+        self.changed()
+        self.background.run(lambda: list(find_sources(paths, "")), done=self._found, failed=self._not_found)
+
+    def clear(self) -> None:
+        if not self.busy:
+            self.items, self._paths, self.put = [], [], None
+            self.phase = Phase.CHOOSING
+            self._settle()
+
+    def _found(self, sources: list[Source]) -> None:
+        self.looking -= 1
+        known = {item.shown for item in self.items}
+        if self.phase is Phase.DONE:
+            self.phase = Phase.CHOOSING
+        self.items += [Item(source) for source in sources if source.shown not in known]
+        self._settle()
+
+    def _not_found(self, error: TesseraError) -> None:
+        self.looking -= 1
+        self.fail(error)
+
+    @property
+    def waiting(self) -> list[Item]:
+        """What is still to be sent."""
+        return [item for item in self.items if not item.done]
+
+    # --- where
+
+    async def _look(self, link: Link) -> None:
+        self.background.post(self._see, await list_devices(link))
+
+    def _see(self, devices: list[Device]) -> None:
+        unchosen = {choice.name for choice in self.devices if not choice.chosen}
+        self.devices = [Choice(device, device.name not in unchosen) for device in devices if not device.retiring]
+        self._settle()
+
+    def choose_device(self, name: str, chosen: bool) -> None:
+        for choice in self.devices:
+            if choice.name == name:
+                choice.chosen = chosen
+        self._settle()
+
+    @property
+    def live(self) -> int:
+        """Devices that are chosen and connected."""
+        return sum(choice.chosen and choice.device.alive for choice in self.devices)
+
+    # --- with how much to spare
+
+    def choose_shares(self, k: int, n: int) -> None:
+        """k of n, as far as there are devices."""
+        self.automatic = False
+        self.n = max(2, min(n, self.live))
+        self.k = max(2, min(k, self.n))
+        self._settle()
+
+    def leave_to_app(self) -> None:
+        self.automatic = True
+        self._settle()
+
+    @property
+    def words(self) -> str:
+        """What k of n means, or why there can be none."""
+        if not self.devices:
+            return "asking which devices there are…"
+        try:
+            k, n = choose(self.live, *((None, None) if self.automatic else (self.k, self.n)))
+        except TesseraError as error:
+            return str(error)
+        return redundancy(k, n)
+
+    def _settle(self) -> None:
+        """k and n as the devices allow, and the command that does the same."""
+        if self.automatic:
+            try:
+                self.k, self.n = choose(self.live)
+            except TesseraError:
+                self.k = self.n = min(2, self.live)
+        paths = self._paths if len(self._paths) <= _SHOWN_PATHS else [*self._paths[:_SHOWN_PATHS], "…"]
+        wish = self._wish()
+        options = [] if wish.k is None else ["-k", str(wish.k), "-n", str(wish.n)]
+        options += [word for name in wish.to for word in ("--to", name)]
+        self.command = command_line("producer", *options, *(paths or ["FILE"]))
+        self.changed()
+
+    def _wish(self) -> Wish:
+        everywhere = all(choice.chosen for choice in self.devices)
+        to = [] if everywhere else [choice.name for choice in self.devices if choice.chosen]
+        return Wish(to=to) if self.automatic else Wish(self.k, self.n, to=to)
+
+    # --- storing
+
+    def start(self) -> None:
+        """Store what is not stored yet; what was cancelled goes on where it stopped."""
+        self._store(self.waiting)
+
+    def cancel(self) -> None:
+        """Break off; `start` goes on."""
+        if self.phase is Phase.STORING and self._task is not None:
+            self.phase = Phase.STOPPING
+            self._task.cancel()
+            self.changed()
+
+    @property
+    def resendable(self) -> list[Item]:
+        """What shares found no device for."""
+        return [item for item in self.items if item.resendable]
+
+    def resend(self) -> None:
+        """Send the shares that found no device to others: images that failed anew, then what others lack."""
+        failed = [item for item in self.resendable if item.state is State.FAILED]
+        if failed:
+            self._store(failed)
+        elif self.resendable and not self.busy:
+            self._repair(self.resendable)
+
+    def _store(self, items: list[Item]) -> None:
+        if not items or self.busy:
+            return
+        for item in items:
+            item.state, item.text, item.advice = State.WAITING, "", ""
+        put = self.put = Put(items, self._clock)
+        wish, sources = self._wish(), [item.source for item in items]
+        self.phase, self.error = Phase.STORING, None
+        self._task = self.background.start(
+            lambda: self._work(put, sources, wish), done=self._done, failed=self._failed, cancelled=self._cancelled
+        )
+        self.changed()
+
+    async def _work(self, put: Put, sources: list[Source], wish: Wish) -> None:
+        post, session = self.background.post, self.session
+
+        def report(outcome: Outcome) -> None:
+            post(self._news, put.conclude, outcome)
+
+        def progress(count: int) -> None:
+            post(self._news, put.advance, count)
+
+        def watch(step: ShareStep) -> None:
+            post(self._news, put.take, step)
+
+        viewer = Viewer()  # of its own: the window's is wanted meanwhile
+        viewer.start()
+        try:
+            owner = OwnVault(session.vault, session.key)
+            await store(session.identity, owner, viewer, sources, wish, report, progress, watch)
+        finally:
+            viewer.close()
+
+    def _news(self, take: Callable[[object], None], what: object) -> None:
+        take(what)
+        self.changed()
+
+    def _done(self, _: None) -> None:
+        self.phase, self._task = Phase.DONE, None
+        self._following.look_now()
+        self.changed()
+
+    def _failed(self, error: TesseraError) -> None:
+        self.phase, self._task = Phase.STOPPED, None
+        if self.put is not None:
+            self.put.break_off()
+        self.fail(error)
+
+    def _cancelled(self) -> None:
+        self.phase, self._task = Phase.STOPPED, None
+        if self.put is not None:
+            self.put.break_off()
+        self.changed()
+
+    # --- mending what is stored degraded
+
+    def _repair(self, items: list[Item]) -> None:
+        self.phase, self.error, self.put = Phase.STORING, None, None
+        for item in items:
+            item.text = "its missing shares are made anew on another device…"
+        hashes = [item.sha256 for item in items]
+        self.command = command_line("admin", "repair", *(word for text in hashes for word in ("--hash", text)))
+        self._task = self.background.start(
+            lambda: self._mend(hashes),
+            done=lambda outcomes: self._repaired(items, outcomes),
+            failed=self._failed,
+            cancelled=self._cancelled,
+        )
+        self.changed()
+
+    async def _mend(self, hashes: list[str]) -> list[Repaired]:
+        async with self.session.link() as link:
+            cluster = ClusterSession(link, self.session.vault, self.session.key)
+            return await repair_images(cluster, await cluster.images(hashes), void)
+
+    def _repaired(self, items: list[Item], outcomes: list[Repaired]) -> None:
+        lacking = {outcome.image.sha256: outcome.text for outcome in outcomes if not outcome.repaired}
+        for item in items:
+            if item.sha256 in lacking:
+                item.text = lacking[item.sha256].lstrip(": ")
+            else:
+                item.state, item.text = State.STORED, "whole: its missing shares are on other devices now"
+        self._done(None)

@@ -1,0 +1,54 @@
+"""The vault is unlocked by its passphrase, from the system's keyring where the user put it there."""
+
+from __future__ import annotations
+
+from typing import Callable, Optional
+
+from common import system_keyring
+from common.errors import TesseraError
+from common.vault.keys import VaultKey
+from desktop.background import Background
+from desktop.model.commands import command_line
+from desktop.model.model import Model
+from desktop.session import Session
+
+
+class UnlockModel(Model):
+    """`doing`: what is being done, empty where nothing is."""
+
+    def __init__(self, session: Session, background: Background, go_on: Callable[[], None]) -> None:
+        """`go_on`: called once the vault is open."""
+        super().__init__(session, background)
+        self._go_on = go_on
+        self.doing = ""
+        self.command = command_line("consumer", "--list")
+
+    def activate(self) -> None:
+        home = self.session.home
+        if not self.doing and system_keyring.is_stored(home):
+            self.doing = "Asking the system's keyring…"
+            self.changed()
+            self.background.run(lambda: system_keyring.remembered(home), done=self._remembered, failed=self._failed)
+
+    def unlock(self, passphrase: str) -> None:
+        vault = self.session.vault
+        self.error = None
+        self.doing = "Unlocking…"
+        self.changed()
+        self.background.run(lambda: vault.unlock(passphrase), done=self._opened, failed=self._failed)
+
+    def _remembered(self, passphrase: Optional[str]) -> None:
+        self.doing = ""
+        if passphrase is None:
+            self.changed()
+        else:
+            self.unlock(passphrase)
+
+    def _opened(self, key: VaultKey) -> None:
+        self.doing = ""
+        self.session.open(key)
+        self._go_on()
+
+    def _failed(self, error: TesseraError) -> None:
+        self.doing = ""
+        self.fail(error)

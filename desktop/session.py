@@ -1,0 +1,62 @@
+"""Whose machine this is: Tessera's folder, the admission to a cluster, the vault, and its key once it is unlocked."""
+
+from __future__ import annotations
+
+import enum
+from pathlib import Path
+from typing import Optional
+
+from common.errors import RefusedError
+from common.home import ClientIdentity, client_identity, home
+from common.link.link import Link
+from common.vault.folder import VaultFolder
+from common.vault.keys import VaultKey
+
+
+class Stage(enum.Enum):
+    """What has to be done next before images can be stored or seen."""
+
+    JOIN = "join"  # this machine is in no cluster yet
+    VAULT = "vault"  # it has no vault
+    UNLOCK = "unlock"  # its vault is locked
+    OPEN = "open"
+
+
+class Session:
+    """To be changed on the window's thread only; the methods that block are for `Background.run`."""
+
+    def __init__(self) -> None:
+        self.home: Path = home()
+        self.vault = VaultFolder(self.home)
+        self._key: Optional[VaultKey] = None
+
+    @property
+    def stage(self) -> Stage:
+        if self._key is not None:
+            return Stage.OPEN
+        if not (self.home / "client" / "brokers.json").exists():
+            return Stage.JOIN
+        return Stage.UNLOCK if self.vault.key_path.exists() else Stage.VAULT
+
+    @property
+    def identity(self) -> ClientIdentity:
+        """How this machine speaks to the cluster; RefusedError where it never joined one."""
+        return client_identity()
+
+    @property
+    def key(self) -> VaultKey:
+        """The vault's key; RefusedError while it is locked."""
+        if self._key is None:
+            raise RefusedError("the vault is locked", advice="unlock it with its passphrase")
+        return self._key
+
+    def open(self, key: VaultKey) -> None:
+        """From now on the vault is unlocked."""
+        self._key = key
+
+    def lock(self) -> None:
+        self._key = None
+
+    def link(self) -> Link:
+        """A new way to the cluster with the vault's rights, to be entered with `async with` in a coroutine."""
+        return Link(self.identity, self.key.owner_token())

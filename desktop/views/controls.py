@@ -1,0 +1,152 @@
+"""The widgets that all views use: as customtkinter's, but reachable and to be worked by keyboard, in the app's colours.
+
+Colours are pairs, for light and dark.
+"""
+
+from __future__ import annotations
+
+import tkinter
+from functools import partial
+from typing import Any, Callable
+
+import customtkinter
+
+ACCENT = ("#1f6aa5", "#2f7fbd")
+QUIET = ("#5b6168", "#a4abb3")  # text that explains
+PANEL = ("#ffffff", "#26292e")
+GROUND = ("#eef0f3", "#1b1d21")
+LINE = ("#cfd4da", "#3a3f46")
+TEXT = ("#16191d", "#e8eaed")
+GOOD = ("#1c7c43", "#4cc27d")
+WARNING = ("#9a6200", "#e6b04a")
+DANGER = ("#b3261e", "#f2766d")
+DANGER_PANEL = ("#fbe9e7", "#4a2320")
+FOCUS = ("#0b57d0", "#a8c7fa")
+
+
+def font(size: int = 14, *, bold: bool = False) -> Any:
+    return customtkinter.CTkFont(size=size, weight="bold" if bold else "normal")
+
+
+def fixed_font(size: int = 13) -> Any:
+    family = next((name for name in ("DejaVu Sans Mono", "Consolas", "Menlo") if name in tkinter_families()), "Courier")
+    return customtkinter.CTkFont(family=family, size=size)
+
+
+def tkinter_families() -> tuple[str, ...]:
+    from tkinter import font as fonts
+
+    return fonts.families()
+
+
+class Button(customtkinter.CTkButton):
+    """A button that Tab reaches, and Space and Return press. `kind`: main, plain, or danger."""
+
+    def __init__(
+        self, parent: Any, text: str, command: Callable[[], None], kind: str = "plain", **options: Any
+    ) -> None:
+        kinds: dict[str, dict[str, Any]] = {
+            "main": {"fg_color": ACCENT, "hover_color": ("#185a8d", "#3c8fcf"), "text_color": "#ffffff"},
+            "plain": {"fg_color": PANEL, "hover_color": LINE, "text_color": TEXT},
+            "danger": {"fg_color": DANGER, "hover_color": ("#8f1d17", "#d95b52"), "text_color": ("#ffffff", "#1b1d21")},
+        }
+        self._resting = ACCENT if kind == "main" else DANGER if kind == "danger" else LINE
+        super().__init__(
+            parent,
+            text=text,
+            command=command,
+            height=34,
+            border_width=2,
+            border_color=self._resting,
+            font=font(),
+            **{**kinds[kind], **options},
+        )
+        reach_by_keyboard(self, self.invoke)
+        tkinter.Misc.bind(self, "<FocusIn>", lambda _: self.configure(border_color=FOCUS))
+        tkinter.Misc.bind(self, "<FocusOut>", lambda _: self.configure(border_color=self._resting))
+
+
+def reach_by_keyboard(widget: Any, press: Callable[[], Any]) -> None:
+    """Have Tab stop at a widget of customtkinter, and Space and Return do what a click does."""
+    widget.tk.call(str(widget), "configure", "-takefocus", 1)
+    for key in ("<space>", "<Return>", "<KP_Enter>"):
+        tkinter.Misc.bind(widget, key, lambda _: press())
+
+
+def heading(parent: Any, text: str, size: int = 22) -> Any:
+    return customtkinter.CTkLabel(parent, text=text, font=font(size, bold=True), text_color=TEXT, anchor="w")
+
+
+def note(parent: Any, text: str = "", wraplength: int = 0) -> Any:
+    """A line or two that explain."""
+    return customtkinter.CTkLabel(
+        parent, text=text, font=font(13), text_color=QUIET, anchor="w", justify="left", wraplength=wraplength
+    )
+
+
+def wrap(label: Any, pixels: int) -> None:
+    """Have a label's text wrapped to a width in pixels; for a `<Configure>` of what it stands in."""
+    label.configure(wraplength=max(120, int(pixels / customtkinter.ScalingTracker.get_widget_scaling(label)) - 4))
+
+
+def panel(parent: Any) -> Any:
+    return customtkinter.CTkFrame(parent, fg_color=PANEL, border_color=LINE, border_width=1, corner_radius=8)
+
+
+class PassphraseField(customtkinter.CTkFrame):
+    """A field that shows dots, with a button that shows what is typed."""
+
+    def __init__(self, parent: Any, hint: str, on_return: Callable[[], None]) -> None:
+        super().__init__(parent, fg_color="transparent")
+        self.grid_columnconfigure(0, weight=1)
+        self.entry = customtkinter.CTkEntry(self, show="•", placeholder_text=hint, height=34, font=font())
+        self.entry.grid(row=0, column=0, sticky="ew", padx=(0, 10))
+        self.entry.bind("<Return>", lambda _: on_return())
+        self._button = Button(self, "Show", self._toggle, width=70)
+        self._button.grid(row=0, column=1)
+
+    def take(self) -> str:
+        """What was typed, which the field then forgets."""
+        typed: str = self.entry.get()
+        self.entry.delete(0, "end")
+        return typed
+
+    def focus_set(self) -> None:
+        self.entry.focus_set()
+
+    def _toggle(self) -> None:
+        hidden = self.entry.cget("show") != ""
+        self.entry.configure(show="" if hidden else "•")
+        self._button.configure(text="Hide" if hidden else "Show")
+
+
+class Slider(customtkinter.CTkSlider):
+    """A slider for whole numbers that Tab reaches and the arrow keys move."""
+
+    def __init__(self, parent: Any, chosen: Callable[[int], None]) -> None:
+        super().__init__(parent, from_=0, to=1, command=self._moved, height=18, button_color=ACCENT)
+        self._chosen = chosen
+        self._whole = (0, 1, 0)  # from, to, value
+        self.configure(button_hover_color=FOCUS, progress_color=ACCENT, border_width=3)
+        self.tk.call(str(self), "configure", "-takefocus", 1)
+        for key, step in (("<Left>", -1), ("<Down>", -1), ("<Right>", 1), ("<Up>", 1)):
+            tkinter.Misc.bind(self, key, partial(self._step, step))
+        tkinter.Misc.bind(self, "<FocusIn>", lambda _: self.configure(button_color=FOCUS))
+        tkinter.Misc.bind(self, "<FocusOut>", lambda _: self.configure(button_color=ACCENT))
+
+    def show(self, least: int, most: int, value: int, *, enabled: bool) -> None:
+        if (least, most, value) != self._whole:
+            self._whole = (least, most, value)
+            span = max(1, most - least)
+            self.configure(from_=least, to=least + span, number_of_steps=span)
+            self.set(value)
+        self.configure(state="normal" if enabled and most > least else "disabled")
+
+    def _moved(self, value: float) -> None:
+        if round(value) != self._whole[2]:
+            self._chosen(round(value))
+
+    def _step(self, step: int, _event: object) -> None:
+        least, most, value = self._whole
+        if self.cget("state") == "normal" and least <= value + step <= most:
+            self._chosen(value + step)

@@ -1,0 +1,86 @@
+"""The devices of the store view: which may get shares, and how far each is."""
+
+from __future__ import annotations
+
+from typing import Any, Callable, Optional
+
+import customtkinter
+
+from desktop.model.putting import DeviceProgress
+from desktop.model.store import Choice
+from desktop.model.wording import count, rate, size, time_left
+from desktop.views.controls import ACCENT, DANGER, GOOD, LINE, QUIET, TEXT, font, reach_by_keyboard
+
+
+class DeviceRow(customtkinter.CTkFrame):
+    def __init__(self, parent: Any, choice: Choice, choose: Callable[[str, bool], None]) -> None:
+        super().__init__(parent, fg_color="transparent")
+        self.grid_columnconfigure(1, weight=1)
+        self._box = customtkinter.CTkCheckBox(
+            self, text=choice.name, font=font(bold=True), text_color=TEXT, checkbox_width=20, checkbox_height=20
+        )
+        self._box.configure(command=lambda: choose(choice.name, bool(self._box.get())))
+        reach_by_keyboard(self._box, self._box.toggle)
+        self._box.grid(row=0, column=0, sticky="w")
+        self._text = customtkinter.CTkLabel(self, font=font(12), text_color=QUIET, anchor="e", height=20)
+        self._text.grid(row=0, column=1, sticky="e")
+        self._bar = customtkinter.CTkProgressBar(self, height=8, progress_color=ACCENT, fg_color=LINE)
+        self._lost = customtkinter.CTkLabel(
+            self, font=font(12), text_color=DANGER, anchor="w", justify="left", height=20, wraplength=330
+        )
+        self._said: tuple[object, ...] = ()
+
+    def show(self, choice: Choice, progress: Optional[DeviceProgress], *, busy: bool) -> None:
+        device = choice.device
+        text = f"{size(device.free_bytes)} free" if device.alive else "not connected"
+        lost, part = "", None
+        if progress is not None:
+            there, all_ = len(progress.committed), len(progress.placed)
+            parts = [f"{there} of {count(all_, 'share')}"]
+            if there < all_:
+                parts += [rate(progress.speed.per_second()), time_left(progress.seconds_left)]
+            text = "  ·  ".join(filter(None, parts))
+            part = round(progress.part, 3)
+            lost = "; ".join(dict.fromkeys(progress.lost.values()))
+        said = (choice.chosen, text, lost, part, busy)
+        if said != self._said:
+            self._said = said
+            self._say(choice.chosen, text, lost, part, busy)
+
+    def _say(self, chosen: bool, text: str, lost: str, part: Optional[float], busy: bool) -> None:
+        self._box.configure(state="normal")
+        (self._box.select if chosen else self._box.deselect)()
+        self._box.configure(state="disabled" if busy else "normal")
+        self._text.configure(text=text)
+        if part is None:
+            self._bar.grid_forget()
+        else:
+            self._bar.configure(progress_color=GOOD if part >= 1.0 and not lost else ACCENT)
+            self._bar.set(part)
+            self._bar.grid(row=1, column=0, columnspan=2, sticky="ew", pady=(4, 0))
+        if lost:
+            self._lost.configure(text=lost)
+            self._lost.grid(row=2, column=0, columnspan=2, sticky="w")
+        else:
+            self._lost.grid_forget()
+
+
+class DeviceRows(customtkinter.CTkScrollableFrame):
+    """One row a device, kept from one look to the next."""
+
+    def __init__(self, parent: Any, choose: Callable[[str, bool], None]) -> None:
+        super().__init__(parent, fg_color="transparent")
+        self.grid_columnconfigure(0, weight=1)
+        self._choose = choose
+        self._rows: dict[str, DeviceRow] = {}
+
+    def show(self, choices: list[Choice], progress: dict[str, DeviceProgress], *, busy: bool) -> None:
+        names = [choice.name for choice in choices]
+        if names != list(self._rows):
+            for row in self._rows.values():
+                row.destroy()
+            self._rows = {choice.name: DeviceRow(self, choice, self._choose) for choice in choices}
+            for number, row in enumerate(self._rows.values()):
+                row.grid(row=number, column=0, sticky="ew", pady=6, padx=(0, 6))
+        for choice in choices:
+            self._rows[choice.name].show(choice, progress.get(choice.name), busy=busy)

@@ -1,0 +1,224 @@
+"""The devices: a row for each, invites, and what may be done about a device, behind a question."""
+
+from __future__ import annotations
+
+import tkinter
+from typing import Any, Optional
+
+import customtkinter
+
+from desktop.model.devices import DeviceRow, DevicesModel, Invite
+from desktop.model.entries import Tone
+from desktop.model.operator import ROLES, operator_command
+from desktop.views.controls import (
+    ACCENT,
+    DANGER,
+    GOOD,
+    GROUND,
+    LINE,
+    PANEL,
+    QUIET,
+    TEXT,
+    WARNING,
+    Button,
+    fixed_font,
+    font,
+    heading,
+    note,
+)
+from desktop.views.overlay import NameForm, Overlay, ask, copy
+from desktop.views.scrolling import Scrolling
+from desktop.views.view import View
+
+_TONES = {Tone.GOOD: GOOD, Tone.NOTICE: WARNING, Tone.ALARM: DANGER, Tone.UNKNOWN: QUIET}
+_QR_EDGE = 250  # units at most
+_QR_MARGIN = 4  # squares, which a reader needs
+_NAME = 20  # characters of a name that are shown
+
+
+class DevicesView(View[DevicesModel]):
+    def build(self) -> None:
+        self.grid_columnconfigure(0, weight=1)
+        self.grid_rowconfigure(3, weight=1)
+        top = customtkinter.CTkFrame(self, fg_color="transparent")
+        top.grid(row=0, column=0, sticky="ew")
+        top.grid_columnconfigure(1, weight=1)
+        heading(top, "Devices").grid(row=0, column=0, sticky="w")
+        self._title = note(top)
+        self._title.grid(row=0, column=1, sticky="w", padx=12, pady=(6, 0))
+        self._even = Button(top, "Spread shares evenly", self.model.rebalance, width=170)
+        self._even.grid(row=0, column=2, padx=(0, 10))
+        Button(top, "Invite …", self._choose_role, kind="main", width=110).grid(row=0, column=3)
+        self._summary = note(self)
+        self._summary.grid(row=1, column=0, sticky="ew", pady=(2, 0))
+        self._told = customtkinter.CTkLabel(self, text="", font=font(14, bold=True), text_color=TEXT, anchor="w")
+        self._list = Scrolling(self, GROUND)
+        self._list.grid(row=3, column=0, sticky="nsew", pady=(8, 0))
+        self._list.grid_columnconfigure(0, weight=1)
+        self._rows: dict[str, _Row] = {}
+        self._overlay: Optional[Overlay] = None
+        self._invite: Optional[Invite] = None
+
+    def show(self) -> None:
+        model = self.model
+        self._title.configure(text=model.title)
+        self._summary.configure(text="  ·  ".join(model.summary))
+        told = model.doing or model.told
+        self._told.configure(text=told)
+        if told:
+            self._told.grid(row=2, column=0, sticky="ew", pady=(4, 0))
+        else:
+            self._told.grid_forget()
+        for key in [key for key in self._rows if key not in {row.key for row in model.rows}]:
+            self._rows.pop(key).destroy()
+        for place, row in enumerate(model.rows):
+            if row.key not in self._rows:
+                self._rows[row.key] = _Row(self._list, self)
+            self._rows[row.key].show(row)
+            self._rows[row.key].grid(row=place, column=0, sticky="ew", pady=(0, 8), padx=(0, 8))
+        if model.invite is not self._invite:
+            self._invite = model.invite
+            if model.invite is not None:
+                self._open(_InviteSheet(self, model.invite, model.close_invite))
+
+    # --- what is asked
+
+    def _open(self, overlay: Overlay) -> None:
+        if self._overlay is not None and self._overlay.winfo_exists():
+            self._overlay.destroy()
+        self._overlay = overlay
+
+    def _choose_role(self) -> None:
+        self._open(_RoleForm(self, self.model))
+
+    def retire(self, name: str) -> None:
+        self._open(ask(self, self.model.retiring(name)))
+
+    def keep(self, name: str) -> None:
+        self.model.keep(name)
+
+    def revoke(self, name: str) -> None:
+        self._open(ask(self, self.model.revoking(name)))
+
+    def rename(self, name: str) -> None:
+        model = self.model
+
+        def done(new_name: str) -> None:
+            act = model.renaming(name, new_name).act
+            if act is not None and new_name and new_name != name:
+                act()
+
+        def command(new_name: str) -> str:
+            return operator_command("rename", name, new_name)
+
+        self._open(NameForm(self, name, command, done, model.operator.is_here))
+
+
+class _Row(customtkinter.CTkFrame):
+    """One device."""
+
+    def __init__(self, parent: Any, view: DevicesView) -> None:
+        super().__init__(parent, fg_color=PANEL, border_color=LINE, border_width=1, corner_radius=8)
+        self._view = view
+        self._shown: Optional[DeviceRow] = None
+        self.grid_columnconfigure(1, weight=3, uniform="wide", minsize=150)
+        self.grid_columnconfigure(2, weight=2, uniform="wide", minsize=90)
+        self.grid_columnconfigure(3, weight=4, uniform="wide", minsize=180)
+        self._dot = customtkinter.CTkFrame(self, width=12, height=12, corner_radius=6)
+        self._dot.grid(row=0, column=0, rowspan=2, padx=(16, 12))
+        self._name = customtkinter.CTkLabel(self, font=font(15, bold=True), text_color=TEXT, anchor="w", height=24)
+        self._name.grid(row=0, column=1, sticky="ew", pady=(10, 0))
+        self._state = customtkinter.CTkLabel(self, font=font(13), anchor="w", height=20)
+        self._state.grid(row=1, column=1, sticky="ew", pady=(0, 10))
+        self._shares = customtkinter.CTkLabel(self, font=font(14), text_color=TEXT, anchor="w", height=24)
+        self._shares.grid(row=0, column=2, sticky="ew", pady=(10, 0))
+        self._seen = note(self)
+        self._seen.configure(height=20)
+        self._seen.grid(row=1, column=2, sticky="ew", pady=(0, 10))
+        self._room = customtkinter.CTkLabel(self, font=font(13), text_color=QUIET, anchor="w", height=24)
+        self._room.grid(row=0, column=3, sticky="ew", pady=(10, 0), padx=(0, 12))
+        self._bar = customtkinter.CTkProgressBar(self, height=8, progress_color=ACCENT, fg_color=LINE)
+        self._bar.grid(row=1, column=3, sticky="ew", pady=(0, 10), padx=(0, 12))
+        small: dict[str, Any] = {"width": 84}
+        Button(self, "Rename", lambda: view.rename(self._device), **small).grid(row=0, column=4, rowspan=2, padx=3)
+        self._retire = Button(self, "Retire", self._retire_or_keep, **small)
+        self._retire.grid(row=0, column=5, rowspan=2, padx=3)
+        Button(self, "Revoke", lambda: view.revoke(self._device), text_color=DANGER, **small).grid(
+            row=0, column=6, rowspan=2, padx=(3, 14)
+        )
+
+    @property
+    def _device(self) -> str:
+        return "" if self._shown is None else self._shown.name
+
+    def _retire_or_keep(self) -> None:
+        if self._shown is not None:
+            (self._view.keep if self._shown.retiring else self._view.retire)(self._shown.name)
+
+    def show(self, row: DeviceRow) -> None:
+        if row == self._shown:
+            return
+        self._shown = row
+        colour = _TONES[row.tone]
+        self._dot.configure(fg_color=colour)
+        self._name.configure(text=row.name if len(row.name) <= _NAME else f"{row.name[: _NAME - 1]}…")
+        self._state.configure(text=row.state, text_color=colour)
+        self._shares.configure(text=f"{row.shares} shares")
+        self._seen.configure(text=f"seen {row.last_seen}")
+        self._room.configure(text=row.room)
+        self._bar.set(row.fullness or 0.0)
+        self._retire.configure(text="Keep" if row.retiring else "Retire")
+
+
+class _RoleForm(Overlay):
+    """Asks whom an invite is for."""
+
+    def __init__(self, view: DevicesView, model: DevicesModel) -> None:
+        super().__init__(view, "Invite")
+        self.say("An invite lets one machine in, once, within an hour. What is it for?")
+        self._role = tkinter.StringVar(self, next(iter(ROLES)))
+        for role, meaning in ROLES.items():
+            choice = customtkinter.CTkRadioButton(
+                self.body, text=meaning, variable=self._role, value=role, font=font(14), text_color=TEXT
+            )
+            choice.grid(sticky="w", pady=5)
+
+        def make() -> None:
+            role = self._role.get()
+            self.close()
+            model.make_invite(role)
+
+        cancel = self.button("Cancel", self.close)
+        self.button("Make invite", make, kind="main")
+        tkinter.Misc.focus_set(cancel)
+
+
+class _InviteSheet(Overlay):
+    """An invite, as a line to copy and as a QR code."""
+
+    def __init__(self, view: DevicesView, invite: Invite, closed: Any) -> None:
+        super().__init__(view, f"Invite for {ROLES[invite.role]}", closed)
+        self.say("It works once, within an hour. Whoever reads it may use it, so show it to nobody else.")
+        text = customtkinter.CTkTextbox(
+            self.body, height=68, font=fixed_font(12), text_color=TEXT, border_width=1, border_color=LINE, wrap="char"
+        )
+        text.insert("1.0", invite.line)
+        text.configure(state="disabled")
+        text.grid(sticky="ew", pady=(4, 8))
+        self._draw_code(invite.qr)
+        self.button("Close", self.close)
+        main = self.button("Copy", lambda: copy(self, invite.line), kind="main")
+        tkinter.Misc.focus_set(main)
+
+    def _draw_code(self, squares: list[list[bool]]) -> None:
+        """Dark on white in both appearances: not all readers know the other way round."""
+        across = len(squares) + 2 * _QR_MARGIN
+        square = max(2, int(_QR_EDGE * self._get_widget_scaling()) // across)
+        edge = square * across
+        canvas = tkinter.Canvas(self.body, width=edge, height=edge, background="#ffffff", highlightthickness=0)
+        canvas.grid(pady=(0, 2))
+        for y, row in enumerate(squares, _QR_MARGIN):
+            for x, dark in enumerate(row, _QR_MARGIN):
+                if dark:
+                    corner = (x * square, y * square, (x + 1) * square, (y + 1) * square)
+                    canvas.create_rectangle(*corner, fill="#000000", width=0)

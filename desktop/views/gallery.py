@@ -1,0 +1,197 @@
+"""The gallery: a search, a grid of all that it finds, and beside it the image that is looked at."""
+
+from __future__ import annotations
+
+from typing import Any, Optional
+
+import customtkinter
+
+from desktop.model.entries import Age, Tone, health_sentence
+from desktop.model.gallery import GalleryModel
+from desktop.views.controls import (
+    DANGER,
+    GOOD,
+    LINE,
+    PANEL,
+    QUIET,
+    TEXT,
+    WARNING,
+    Button,
+    fixed_font,
+    font,
+    heading,
+    note,
+)
+from desktop.views.scrolling import Scrolling
+from desktop.views.tiles import TileGrid
+from desktop.views.view import View
+
+_ALL_FORMATS = "all formats"
+_DETAILS = 270  # units across
+_SEARCH_AFTER = 120  # milliseconds without a key
+_TONES = {Tone.GOOD: GOOD, Tone.NOTICE: WARNING, Tone.ALARM: DANGER, Tone.UNKNOWN: QUIET}
+_STATES = {"here": GOOD, "away": WARNING, "damaged": DANGER}
+
+
+class GalleryView(View[GalleryModel]):
+    def build(self) -> None:
+        self.grid_columnconfigure(0, weight=1)
+        self.grid_rowconfigure(2, weight=1)
+        top = customtkinter.CTkFrame(self, fg_color="transparent")
+        top.grid(row=0, column=0, columnspan=2, sticky="ew")
+        top.grid_columnconfigure(1, weight=1)
+        heading(top, "Gallery").grid(row=0, column=0, sticky="w")
+        self._summary = note(top)
+        self._summary.grid(row=0, column=1, sticky="w", padx=12, pady=(6, 0))
+        self._state = note(top)
+        self._state.grid(row=0, column=2, sticky="e", pady=(6, 0))
+        self._build_search()
+        self._tiles = TileGrid(self, self.model.thumbnails, self.model.select, self._open)
+        self._tiles.grid(row=2, column=0, sticky="nsew")
+        self._empty = customtkinter.CTkLabel(self, text="", font=font(15), text_color=QUIET, justify="center")
+        self._details = _Details(self, self.model)
+
+    def _build_search(self) -> None:
+        row = customtkinter.CTkFrame(self, fg_color="transparent")
+        row.grid(row=1, column=0, columnspan=2, sticky="ew", pady=(10, 10))
+        row.grid_columnconfigure(0, weight=1)
+        self._words = customtkinter.CTkEntry(
+            row, placeholder_text="Search by name, date (2026-11) or format", height=34, font=font(), border_color=LINE
+        )
+        self._words.grid(row=0, column=0, sticky="ew", padx=(0, 10))
+        self._searching: Optional[str] = None
+        self._words.bind("<KeyRelease>", lambda _: self._search_soon())
+        self._words.bind("<Escape>", lambda _: self._clear())
+        self._words.bind("<Down>", lambda _: self._tiles.canvas.focus_set())
+        menu: dict[str, Any] = {"height": 34, "font": font(13), "dropdown_font": font(13), "fg_color": PANEL}
+        menu.update({"text_color": TEXT, "button_color": LINE, "button_hover_color": QUIET})
+        self._format = customtkinter.CTkOptionMenu(
+            row, values=[_ALL_FORMATS], width=130, command=self._choose_format, **menu
+        )
+        self._format.grid(row=0, column=1, padx=(0, 10))
+        ages = [age.value for age in Age]
+        self._age = customtkinter.CTkOptionMenu(
+            row, values=ages, width=140, command=lambda text: self.model.choose_age(Age(text)), **menu
+        )
+        self._age.grid(row=0, column=2, padx=(0, 10))
+        self._unwell: Any = customtkinter.CTkCheckBox(
+            row,
+            text="not whole",
+            font=font(13),
+            text_color=TEXT,
+            border_width=2,
+            checkbox_width=20,
+            checkbox_height=20,
+            width=100,
+            command=lambda: self.model.choose_unwell(bool(self._unwell.get())),
+        )
+        self._unwell.grid(row=0, column=3)
+
+    # --- what is chosen
+
+    def _search_soon(self) -> None:
+        if self._searching is not None:
+            self.after_cancel(self._searching)
+        self._searching = self.after(_SEARCH_AFTER, self._search)
+
+    def _search(self) -> None:
+        self._searching = None
+        self.model.look_for(self._words.get())
+
+    def _clear(self) -> None:
+        self._words.delete(0, "end")
+        self._search_soon()
+
+    def _choose_format(self, text: str) -> None:
+        self.model.choose_format(None if text == _ALL_FORMATS else text)
+
+    def _open(self, sha256: Optional[str]) -> None:
+        if sha256 is not None:
+            self.model.reassemble(sha256)
+
+    # --- what is shown
+
+    @property
+    def tiles(self) -> TileGrid:
+        return self._tiles
+
+    def show(self) -> None:
+        model = self.model
+        self._summary.configure(text=model.summary)
+        self._state.configure(text=model.state)
+        self._format.configure(values=[_ALL_FORMATS, *model.images.formats])
+        self._tiles.show(model.shown, model.selected)
+        if model.emptiness:
+            self._empty.configure(text=model.emptiness)
+            self._empty.grid(row=2, column=0)
+            self._empty.lift()
+        else:
+            self._empty.grid_forget()
+        self._details.show()
+        if model.entry is None:
+            self._details.grid_forget()
+        else:
+            self._details.grid(row=2, column=1, sticky="nsew", padx=(10, 0))
+
+
+class _Details(customtkinter.CTkFrame):
+    """One image: what it is, how it is, and where its shares went."""
+
+    def __init__(self, parent: Any, model: GalleryModel) -> None:
+        super().__init__(parent, fg_color=PANEL, border_color=LINE, border_width=1, corner_radius=8, width=_DETAILS)
+        self.grid_propagate(False)
+        self.grid_columnconfigure(0, weight=1)
+        self.grid_rowconfigure(5, weight=1)
+        self._model = model
+        self._shown: Any = None
+        wrap = _DETAILS - 36
+        self._name = customtkinter.CTkLabel(
+            self, font=font(15, bold=True), text_color=TEXT, anchor="w", justify="left", wraplength=wrap
+        )
+        self._facts = note(self, wraplength=wrap)
+        self._hash = customtkinter.CTkLabel(
+            self, font=fixed_font(11), text_color=QUIET, anchor="w", justify="left", wraplength=wrap
+        )
+        self._badge = customtkinter.CTkLabel(self, font=font(14, bold=True), anchor="w")
+        self._health = note(self, wraplength=wrap)
+        self._places = Scrolling(self, PANEL, width=wrap)
+        self._places.grid_columnconfigure(1, weight=1)
+        rows = (self._name, self._facts, self._hash, self._badge, self._health)
+        for row, (label, above) in enumerate(zip(rows, (14, 2, 4, 10, 0))):
+            label.grid(row=row, column=0, sticky="ew", padx=16, pady=(above, 0))
+        self._places.grid(row=5, column=0, sticky="nsew", padx=(10, 4), pady=(8, 4))
+        Button(self, "Reassemble", self._reassemble, kind="main").grid(
+            row=6, column=0, sticky="ew", padx=16, pady=(4, 14)
+        )
+
+    def _reassemble(self) -> None:
+        if self._model.selected is not None:
+            self._model.reassemble(self._model.selected)
+
+    def show(self) -> None:
+        entry = self._model.entry
+        if entry is None or (entry, self._model.images.names) == self._shown:
+            return
+        self._shown = (entry, self._model.images.names)
+        self._name.configure(text=entry.name if len(entry.name) < 80 else f"{entry.name[:76]}…")
+        self._facts.configure(text=f"{entry.facts}\nstored {entry.when}")
+        digits = entry.sha256
+        self._hash.configure(text="\n".join(digits[at : at + 32] for at in range(0, len(digits), 32)))
+        self._badge.configure(text=entry.badge.words, text_color=_TONES[entry.badge.tone])
+        self._health.configure(text=health_sentence(entry.health))
+        for child in self._places.winfo_children():
+            child.destroy()
+        for row, place in enumerate(self._model.places):
+            share = customtkinter.CTkLabel(
+                self._places, text=f"share {place.share}", font=font(13), text_color=QUIET, anchor="w", height=22
+            )
+            share.grid(row=row, column=0, sticky="w", padx=(4, 10))
+            device = place.device if len(place.device) <= 18 else f"{place.device[:17]}…"
+            name = customtkinter.CTkLabel(
+                self._places, text=device, font=font(13), text_color=TEXT, anchor="w", height=22
+            )
+            name.grid(row=row, column=1, sticky="ew")
+            state = customtkinter.CTkLabel(
+                self._places, text=place.state, font=font(13), text_color=_STATES[place.state], height=22
+            )
+            state.grid(row=row, column=2, sticky="e", padx=(6, 4))

@@ -1,0 +1,145 @@
+"""What lies over a view until it is answered: a question before something is done, or a form."""
+
+from __future__ import annotations
+
+import tkinter
+from typing import Any, Callable
+
+import customtkinter
+
+from desktop.model.devices import Question
+from desktop.views.controls import FOCUS, GROUND, LINE, PANEL, TEXT, Button, fixed_font, font, heading, note
+
+_WIDTH = 520  # units
+_WRAP = _WIDTH - 56
+
+
+class Overlay(customtkinter.CTkFrame):
+    """A panel over a view: a title, what subclasses put into `body`, and buttons. Escape closes it."""
+
+    def __init__(self, view: Any, title: str, closed: Callable[[], None] = lambda: None) -> None:
+        super().__init__(view, fg_color=PANEL, border_color=FOCUS, border_width=2, corner_radius=10)
+        self._closed = closed
+        self.grid_columnconfigure(0, weight=1)
+        title_label = heading(self, title, size=18)
+        title_label.configure(wraplength=_WRAP, justify="left")
+        title_label.grid(row=0, column=0, sticky="ew", padx=28, pady=(22, 4))
+        self.body = customtkinter.CTkFrame(self, fg_color="transparent", width=_WRAP)
+        self.body.grid(row=1, column=0, sticky="ew", padx=28)
+        self.body.grid_columnconfigure(0, weight=1)
+        customtkinter.CTkFrame(self.body, fg_color="transparent", width=_WRAP, height=0).grid()  # so wide at least
+        self._buttons = customtkinter.CTkFrame(self, fg_color="transparent")
+        self._buttons.grid(row=2, column=0, sticky="e", padx=22, pady=(16, 20))
+        self._count = 0
+        self.place(relx=0.5, rely=0.46, anchor="center")
+        self.lift()
+
+    def say(self, text: str) -> None:
+        """A paragraph in the body."""
+        label = customtkinter.CTkLabel(
+            self.body, text=text, font=font(14), text_color=TEXT, anchor="w", justify="left", wraplength=_WRAP
+        )
+        label.grid(sticky="ew", pady=(4, 6))
+
+    def say_command(self, command: str) -> None:
+        """The command that does the same."""
+        note(self.body, "The same in a terminal:").grid(sticky="ew", pady=(4, 0))
+        readonly(self.body, command).grid(sticky="ew", pady=(2, 4))
+
+    def button(self, text: str, command: Callable[[], None], kind: str = "plain") -> Button:
+        button = Button(self._buttons, text, command, kind=kind, width=110)
+        button.grid(row=0, column=self._count, padx=6)
+        self._count += 1
+        self.escape_closes(button)
+        return button
+
+    def escape_closes(self, widget: Any) -> None:
+        tkinter.Misc.bind(widget, "<Escape>", lambda _: self.close())
+
+    def close(self) -> None:
+        self.place_forget()
+        self.destroy()
+        self._closed()
+
+
+def readonly(parent: Any, text: str) -> Any:
+    """A line that can be marked and copied, and not changed."""
+    entry = customtkinter.CTkEntry(
+        parent, font=fixed_font(12), fg_color=GROUND, border_color=LINE, border_width=1, text_color=TEXT
+    )
+    entry.insert(0, text)
+    entry.configure(state="readonly")
+    return entry
+
+
+def copy(widget: Any, text: str) -> None:
+    widget.clipboard_clear()
+    widget.clipboard_append(text)
+
+
+def ask(view: Any, question: Question, closed: Callable[[], None] = lambda: None) -> Overlay:
+    """Ask, and do it on yes; where it can only be done at the broker, offer the command."""
+    overlay = Overlay(view, question.title, closed)
+    overlay.say(question.text)
+    act = question.act
+    if act is None:
+        overlay.say("Only the broker's operator may do this. Run the command below on the broker's machine.")
+    overlay.say_command(question.command)
+
+    def yes() -> None:
+        overlay.close()
+        if act is not None:
+            act()
+
+    cancel = overlay.button("Close" if act is None else "Cancel", overlay.close)
+    if act is None:
+        overlay.button("Copy", lambda: copy(overlay, question.command), kind="main")
+    else:
+        overlay.button(question.yes, yes, kind="main" if question.yes == "Rename" else "danger")
+    tkinter.Misc.focus_set(cancel)
+    return overlay
+
+
+class NameForm(Overlay):
+    """Asks for a device's new name."""
+
+    def __init__(
+        self, view: Any, name: str, command: Callable[[str], str], done: Callable[[str], None], can_act: bool
+    ) -> None:
+        super().__init__(view, f"Rename {name}")
+        self.say("The new name is shown to everybody in the cluster. Nothing else changes.")
+        if not can_act:
+            self.say("Only the broker's operator may do this. Run the command below on the broker's machine.")
+        self._entry = customtkinter.CTkEntry(self.body, font=font(), height=34)
+        self._entry.insert(0, name)
+        self._entry.grid(sticky="ew", pady=(4, 6))
+        self.escape_closes(self._entry)
+        self._command = command
+        note(self.body, "The same in a terminal:").grid(sticky="ew", pady=(4, 0))
+        self._line = readonly(self.body, command(name))
+        self._line.grid(sticky="ew", pady=(2, 4))
+        self._entry.bind("<KeyRelease>", lambda _: self._tell())
+        self.button("Cancel", self.close)
+
+        def rename() -> None:
+            chosen = self.name
+            self.close()
+            done(chosen)
+
+        if can_act:
+            self._entry.bind("<Return>", lambda _: rename())
+            self.button("Rename", rename, kind="main")
+        else:
+            self.button("Copy", lambda: copy(self, command(self.name)), kind="main")
+        self._entry.focus_set()
+        self._entry.select_range(0, "end")
+
+    @property
+    def name(self) -> str:
+        return str(self._entry.get()).strip()
+
+    def _tell(self) -> None:
+        self._line.configure(state="normal")
+        self._line.delete(0, "end")
+        self._line.insert(0, self._command(self.name))
+        self._line.configure(state="readonly")

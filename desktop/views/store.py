@@ -1,0 +1,194 @@
+"""Storing: files at the left, devices at the right, and what any k of n means between them and the button."""
+
+from __future__ import annotations
+
+from tkinter import filedialog
+from typing import Any
+
+import customtkinter
+
+from desktop.model.putting import Item, State
+from desktop.model.store import Phase, StoreModel
+from desktop.model.wording import count, rate, size, time_left
+from desktop.views.controls import ACCENT, GOOD, LINE, TEXT, Button, Slider, font, heading, note, panel, wrap
+from desktop.views.device_rows import DeviceRows
+from desktop.views.dropping import accept_files
+from desktop.views.table import Column, Row, Table
+from desktop.views.view import View
+
+_COLOURS = {State.STORED: "good", State.DEGRADED: "warning", State.FAILED: "danger", State.SENDING: "plain"}
+_COLUMNS = [Column("File", 150, stretch=True), Column("Size", 80, anchor="e"), Column("What became of it", 250, True)]
+
+
+class StoreView(View[StoreModel]):
+    def build(self) -> None:
+        self.grid_columnconfigure(0, weight=3, uniform="half")
+        self.grid_columnconfigure(1, weight=2, uniform="half")
+        self.grid_rowconfigure(1, weight=1)
+        heading(self, "Store images").grid(row=0, column=0, sticky="w", pady=(0, 10))
+        self._build_files().grid(row=1, column=0, sticky="nsew", padx=(0, 12))
+        self._build_devices().grid(row=1, column=1, sticky="nsew")
+        self._build_actions().grid(row=2, column=0, columnspan=2, sticky="ew", pady=(12, 0))
+
+    def _build_files(self) -> Any:
+        card = panel(self)
+        card.grid_columnconfigure(3, weight=1)
+        card.grid_rowconfigure(1, weight=1)
+        self._add_files = Button(card, "Add files…", self._choose_files, width=100)
+        self._add_files.grid(row=0, column=0, padx=(14, 6), pady=12)
+        self._add_folder = Button(card, "Add a folder…", self._choose_folder, width=120)
+        self._add_folder.grid(row=0, column=1, padx=6)
+        self._clear = Button(card, "Clear", self.model.clear, width=70)
+        self._clear.grid(row=0, column=2, padx=6)
+        self._summary = note(card)
+        self._summary.grid(row=0, column=3, padx=14, sticky="e")
+        self._table = Table(card, _COLUMNS)
+        self._empty = note(card)
+        can_drop = accept_files(self, self.model.add)
+        self._invitation = "Choose images, or a folder with them" + (", or drop them here." if can_drop else ".")
+        self._resend = Button(card, "", self.model.resend)
+        return card
+
+    def _build_devices(self) -> Any:
+        card = panel(self)
+        card.grid_columnconfigure(0, weight=1)
+        card.grid_rowconfigure(1, weight=1)
+        heading(card, "Devices that get a share", 15).grid(row=0, column=0, sticky="w", padx=16, pady=(12, 2))
+        self._devices = DeviceRows(card, self.model.choose_device)
+        self._devices.grid(row=1, column=0, sticky="nsew", padx=(8, 4))
+        spare = customtkinter.CTkFrame(card, fg_color="transparent")
+        spare.grid(row=2, column=0, sticky="ew", padx=16, pady=(6, 12))
+        spare.grid_columnconfigure(1, weight=1)
+        self._words = customtkinter.CTkLabel(
+            spare, font=font(bold=True), text_color=TEXT, anchor="w", justify="left", wraplength=360
+        )
+        self._words.grid(row=0, column=0, columnspan=3, sticky="w")
+        spare.bind("<Configure>", lambda event: wrap(self._words, event.width))
+        self._automatic = customtkinter.CTkSwitch(
+            spare, text="Leave it to Tessera", font=font(13), text_color=TEXT, command=self._toggle_automatic
+        )
+        self._automatic.grid(row=1, column=0, columnspan=3, sticky="w", pady=(2, 4))
+        note(spare, "Shares, one a device").grid(row=2, column=0, sticky="w", padx=(0, 10))
+        self._shares = Slider(spare, self._choose_shares)
+        self._shares.grid(row=2, column=1, sticky="ew")
+        self._shares_number = note(spare)
+        self._shares_number.grid(row=2, column=2, padx=(8, 0))
+        note(spare, "Devices that may be lost").grid(row=3, column=0, sticky="w", padx=(0, 10))
+        self._spare = Slider(spare, self._choose_spare)
+        self._spare.grid(row=3, column=1, sticky="ew")
+        self._spare_number = note(spare)
+        self._spare_number.grid(row=3, column=2, padx=(8, 0))
+        return card
+
+    def _build_actions(self) -> Any:
+        row = customtkinter.CTkFrame(self, fg_color="transparent")
+        row.grid_columnconfigure(2, weight=1)
+        self._start = Button(row, "Store now", self.model.start, "main", width=130)
+        self._start.grid(row=0, column=0, padx=(0, 10))
+        self._cancel = Button(row, "Cancel", self.model.cancel, width=90)
+        self._cancel.grid(row=0, column=1, padx=(0, 16))
+        self._progress = customtkinter.CTkProgressBar(row, height=10, progress_color=ACCENT, fg_color=LINE)
+        self._how_far = note(row)
+        self._how_far.grid(row=0, column=3, padx=(14, 0))
+        return row
+
+    # --- what the model says
+
+    def show(self) -> None:
+        model = self.model
+        busy = model.busy
+        for button in (self._add_files, self._add_folder, self._clear):
+            button.configure(state="disabled" if busy else "normal")
+        self._show_files()
+        self._devices.show(model.devices, {} if model.put is None else model.put.devices, busy=busy)
+        self._words.configure(text=model.words[:1].upper() + model.words[1:])
+        (self._automatic.select if model.automatic else self._automatic.deselect)()
+        self._automatic.configure(state="disabled" if busy else "normal")
+        self._shares.show(2, max(2, model.live), model.n, enabled=not busy)
+        self._spare.show(0, max(0, model.n - 2), model.n - model.k, enabled=not busy)
+        self._shares_number.configure(text=str(model.n))
+        self._spare_number.configure(text=str(model.n - model.k))
+        self._show_actions()
+
+    def _show_files(self) -> None:
+        model = self.model
+        total = sum(item.source.size or 0 for item in model.items)
+        looking = "looking for files…" if model.looking else ""
+        self._summary.configure(text=looking or (f"{count(len(model.items), 'file')}, {size(total)}" if total else ""))
+        if model.items:
+            self._empty.grid_forget()
+            self._table.grid(row=1, column=0, columnspan=4, sticky="nsew", padx=10, pady=(0, 10))
+        else:
+            self._table.grid_forget()
+            self._empty.configure(text=self._invitation)
+            self._empty.grid(row=1, column=0, columnspan=4)
+        self._table.show([_row(item) for item in model.items])
+        if model.resendable and not model.busy:
+            self._resend.configure(text=f"Resend {count(len(model.resendable), 'image')}")
+            self._resend.grid(row=2, column=0, columnspan=4, sticky="w", padx=14, pady=(0, 12))
+        else:
+            self._resend.grid_forget()
+
+    def _show_actions(self) -> None:
+        model, put = self.model, self.model.put
+        self._start.configure(
+            text="Resume" if model.phase is Phase.STOPPED else "Store now",
+            state="normal" if model.waiting and not model.busy else "disabled",
+        )
+        self._cancel.configure(state="normal" if model.phase is Phase.STORING else "disabled")
+        if put is None:
+            self._progress.grid_forget()
+        else:
+            self._progress.set(1.0 if model.phase is Phase.DONE else put.part)
+            self._progress.configure(progress_color=GOOD if model.phase is Phase.DONE else ACCENT)
+            self._progress.grid(row=0, column=2, sticky="ew")
+        self._how_far.configure(text=self._how_far_text())
+
+    def _how_far_text(self) -> str:
+        model, put = self.model, self.model.put
+        if model.phase is Phase.STORING and put is not None:
+            parts = [
+                f"{size(put.sent)} of {size(put.total)}",
+                rate(put.speed.per_second()),
+                time_left(put.seconds_left),
+            ]
+            return "  ·  ".join(filter(None, parts))
+        if model.phase is Phase.STORING:
+            return "Mending…"
+        if model.phase is Phase.STOPPING:
+            return "Stopping…"
+        if model.phase is Phase.STOPPED:
+            return "Stopped. What is stored stays stored; Resume sends the rest."
+        if model.phase is Phase.DONE:
+            done = sum(item.state is not State.FAILED for item in model.items)
+            return f"{done} of {count(len(model.items), 'image')} stored"
+        return ""
+
+    # --- what is clicked
+
+    def _choose_files(self) -> None:
+        self.model.add(filedialog.askopenfilenames(parent=self, title="Images to store"))
+
+    def _choose_folder(self) -> None:
+        chosen = filedialog.askdirectory(parent=self, title="A folder with images", mustexist=True)
+        if chosen:
+            self.model.add([chosen])
+
+    def _toggle_automatic(self) -> None:
+        if self._automatic.get():
+            self.model.leave_to_app()
+        else:
+            self.model.choose_shares(self.model.k, self.model.n)
+
+    def _choose_shares(self, n: int) -> None:
+        spare = self.model.n - self.model.k
+        self.model.choose_shares(n - min(spare, max(0, n - 2)), n)
+
+    def _choose_spare(self, spare: int) -> None:
+        self.model.choose_shares(self.model.n - spare, self.model.n)
+
+
+def _row(item: Item) -> Row:
+    text = f"{item.text} - {item.advice}" if item.advice else item.text
+    length = "" if item.source.size is None else size(item.source.size)
+    return Row((item.source.name, length, text), _COLOURS.get(item.state, "quiet"))

@@ -1,0 +1,90 @@
+"""A table of any length: Tk's own, which draws what is seen only, in the app's colours."""
+
+from __future__ import annotations
+
+from tkinter import ttk
+from typing import Any, NamedTuple
+
+import customtkinter
+
+from desktop.views.controls import ACCENT, DANGER, GOOD, LINE, PANEL, QUIET, TEXT, WARNING
+
+_ROW = 28  # units
+_COLOURS = {"good": GOOD, "warning": WARNING, "danger": DANGER, "quiet": QUIET, "plain": TEXT}
+
+
+class Column(NamedTuple):
+    title: str
+    width: int  # units
+    stretch: bool = False
+    anchor: str = "w"
+
+
+class Row(NamedTuple):
+    values: tuple[str, ...]
+    colour: str = "plain"  # one of _COLOURS
+
+
+class Table(customtkinter.CTkFrame):
+    def __init__(self, parent: Any, columns: list[Column]) -> None:
+        super().__init__(parent, fg_color=PANEL, corner_radius=0)
+        self.grid_columnconfigure(0, weight=1)
+        self.grid_rowconfigure(0, weight=1)
+        self._columns = columns
+        names = [str(number) for number in range(len(columns))]
+        self._style = f"{id(self)}.Treeview"
+        self._tree = ttk.Treeview(self, columns=names, show="headings", selectmode="browse", style=self._style)
+        self._bar = customtkinter.CTkScrollbar(self, command=self._tree.yview)
+        self._tree.configure(yscrollcommand=self._scrolled)
+        self._tree.grid(row=0, column=0, sticky="nsew")
+        self._shown: list[Row] = []
+        self._dress()
+
+    def show(self, rows: list[Row]) -> None:
+        """Show these rows, changing only what is different."""
+        tree = self._tree
+        for index, row in enumerate(rows[: len(self._shown)]):
+            if row != self._shown[index]:
+                tree.item(str(index), values=row.values, tags=(row.colour,))
+        for index in range(len(self._shown), len(rows)):
+            tree.insert("", "end", str(index), values=rows[index].values, tags=(rows[index].colour,))
+        tree.delete(*(str(index) for index in range(len(rows), len(self._shown))))
+        self._shown = list(rows)
+
+    def _scrolled(self, first: float, last: float) -> None:
+        self._bar.set(float(first), float(last))
+        if float(first) <= 0.0 and float(last) >= 1.0:
+            self._bar.grid_forget()
+        else:
+            self._bar.grid(row=0, column=1, sticky="ns")
+
+    def _dress(self) -> None:
+        scale = self._get_widget_scaling()
+        pick = self._apply_appearance_mode
+        style = ttk.Style(self)
+        style.theme_use("clam")  # the one that takes all colours on every platform
+        size = -round(13 * scale)
+        ground, line = pick(PANEL), pick(LINE)
+        plain = {"background": ground, "fieldbackground": ground, "bordercolor": ground, "lightcolor": ground}
+        style.configure(self._style, foreground=pick(TEXT), rowheight=round(_ROW * scale), borderwidth=0, **plain)
+        style.configure(self._style, font=("Roboto", size), darkcolor=ground)
+        style.map(self._style, background=[("selected", pick(ACCENT))], foreground=[("selected", "#ffffff")])
+        heading = f"{self._style}.Heading"
+        style.configure(heading, background=ground, foreground=pick(QUIET), relief="flat", font=("Roboto", size))
+        style.configure(heading, bordercolor=line, lightcolor=ground, darkcolor=ground, padding=(4, 4))
+        style.map(heading, background=[("active", ground)])
+        for name, colour in _COLOURS.items():
+            self._tree.tag_configure(name, foreground=pick(colour))
+        for number, column in enumerate(self._columns):
+            anchor: Any = column.anchor
+            self._tree.heading(str(number), text=column.title, anchor=anchor)
+            width = round(column.width * scale)
+            self._tree.column(str(number), width=width, minwidth=width, stretch=column.stretch, anchor=anchor)
+
+    def _set_appearance_mode(self, mode_string: str) -> None:
+        super()._set_appearance_mode(mode_string)
+        self._dress()
+
+    def _set_scaling(self, *scaling: float) -> None:
+        super()._set_scaling(*scaling)
+        self._dress()

@@ -1,0 +1,165 @@
+"""The devices' model: how each is in words, and what is asked and said before something is done about one."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from admin.status import Status
+from common.errors import NotFoundError, RefusedError, UsageError
+from common.protocol.messages import GRANTED, Device, Health
+from desktop.background import Background
+from desktop.model import operator
+from desktop.model.devices import DevicesModel, device_row
+from desktop.model.entries import Tone
+from desktop.model.operator import Operator
+from desktop.session import Session
+from tests.unit.desktop_models import deliver_until, open_session
+
+GB = 10**9
+ATTIC = Device(b"a" * 16, "attic", True, 2 * GB, 8 * GB, 1200)
+AWAY = Device(b"b" * 16, "desk", False, 0, 0, 0, 7300)
+
+
+@pytest.mark.parametrize(
+    ("device", "state", "tone"),
+    [
+        (ATTIC, "well", Tone.GOOD),
+        (AWAY, "away", Tone.ALARM),
+        (Device(b"a" * 16, "full", True, 99 * GB, 1 * GB, 5), "nearly full", Tone.NOTICE),
+        (Device(b"a" * 16, "old", True, GB, GB, 5, 0, True, 1), "retiring, 1 share left", Tone.NOTICE),
+        (Device(b"a" * 16, "old", True, GB, GB, 5, 0, True, 0), "retiring, all is moved", Tone.NOTICE),
+    ],
+)
+def test_a_device_is_described_in_words_and_a_tone(device: Device, state: str, tone: Tone) -> None:
+    row = device_row(device)
+    assert (row.state, row.tone) == (state, tone)
+
+
+def test_a_row_says_room_shares_and_when_the_device_was_seen() -> None:
+    row = device_row(ATTIC)
+    assert (row.shares, row.room, row.last_seen) == ("1,200", "2.0 GB used, 8.0 GB free", "now")
+    assert row.fullness == pytest.approx(0.2)
+    away = device_row(AWAY)
+    assert (away.shares, away.room, away.fullness, away.last_seen) == ("?", "not known", None, "2 h ago")
+
+
+# --- the broker's commands, which are told from a script in place of the broker's
+
+
+@pytest.fixture
+def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "checkout" / "broker"
+    folder.mkdir(parents=True)
+    monkeypatch.setattr(operator, "_CHECKOUT", tmp_path / "checkout")
+    return folder / "broker.py"
+
+
+def test_the_operators_commands_are_there_where_the_brokers_folder_is(tmp_path: Path) -> None:
+    assert not Operator(tmp_path).is_here
+    (tmp_path / "broker").mkdir()
+    (tmp_path / "broker" / "broker.key").touch()
+    assert Operator(tmp_path).is_here
+
+
+def test_a_command_runs_with_the_apps_folder_and_gives_what_it_prints(tmp_path: Path, checkout: Path) -> None:
+    checkout.write_text("import os, sys\nprint(os.environ['TESSERA_HOME'], *sys.argv[1:])\n")
+    assert Operator(tmp_path).rename("attic", "the roof") == f"{tmp_path} rename attic the roof"
+    checkout.write_text("print('nas\\tworker\\t2026-11-26 10:00\\t55d3f2de')\n")
+    (member,) = Operator(tmp_path).members()
+    assert (member.name, member.role, member.key) == ("nas", "worker", "55d3f2de")
+
+
+@pytest.mark.parametrize(("code", "error"), [(2, UsageError), (3, NotFoundError), (6, RefusedError)])
+def test_a_commands_exit_is_the_error_of_its_class_with_its_advice(
+    tmp_path: Path, checkout: Path, code: int, error: type[Exception]
+) -> None:
+    said = "broker: no member is called attic\\n  see who is: members\\n"
+    checkout.write_text(f"import sys\nsys.stderr.write('{said}')\nsys.exit({code})\n")
+    with pytest.raises(error) as caught:
+        Operator(tmp_path).revoke("attic")
+    assert str(caught.value) == "no member is called attic"
+    assert caught.value.advice == "see who is: members"  # type: ignore[attr-defined]
+
+
+# --- the model
+
+
+@pytest.fixture
+def background() -> Iterator[Background]:
+    running = Background()
+    yield running
+    running.close()
+
+
+@pytest.fixture
+def session(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Session:
+    return open_session(tmp_path / "home", monkeypatch)
+
+
+def test_what_is_asked_says_what_it_means_and_the_command_that_does_the_same(
+    session: Session, background: Background
+) -> None:
+    model = DevicesModel(session, background)
+    retire, revoke = model.retiring("attic"), model.revoking("attic")
+    assert "comes back only by a new invite" in retire.text
+    assert retire.act is not None
+    assert "count as lost" in revoke.text
+    assert revoke.act is None  # the broker is elsewhere: there is nothing but the command
+    assert [question.command for question in (retire, revoke, model.renaming("attic", "the roof"))] == [
+        "python admin/admin.py retire attic",
+        "python broker/broker.py revoke attic",
+        "python broker/broker.py rename attic 'the roof'"
+        if sys.platform != "win32"
+        else 'python broker/broker.py rename attic "the roof"',
+    ]
+
+
+def test_an_invite_is_shown_as_a_line_and_as_a_code_where_the_broker_is_here(
+    session: Session, background: Background, checkout: Path
+) -> None:
+    pytest.importorskip("segno")
+    model = DevicesModel(session, background)
+    model.make_invite("worker")
+    assert model.invite is None
+    assert "at the broker" in model.told
+    (session.home / "broker").mkdir()
+    (session.home / "broker" / "broker.key").touch()
+    checkout.write_text("import sys\nprint('tessera-' + sys.argv[2] + '-abc')\n")
+    model.make_invite("worker")
+    deliver_until(background, lambda: model.invite or model.error)
+    assert model.invite is not None
+    assert model.invite.line == "tessera-worker-abc"
+    assert len(model.invite.qr) == len(model.invite.qr[0]) >= 21
+    assert model.invite.line not in model.command
+    model.close_invite()
+    assert model.invite is None
+
+
+def test_what_a_command_refuses_is_shown_and_the_model_goes_on(
+    session: Session, background: Background, checkout: Path
+) -> None:
+    (session.home / "broker").mkdir()
+    (session.home / "broker" / "broker.key").touch()
+    checkout.write_text("import sys\nsys.exit('broker: another member is called desk already')\n")
+    model = DevicesModel(session, background)
+    act = model.renaming("attic", "desk").act
+    assert act is not None
+    act()
+    assert model.doing
+    deliver_until(background, lambda: model.error)
+    assert (model.doing, str(model.error)) == ("", "another member is called desk already")
+
+
+def test_the_list_changes_only_with_what_the_broker_says(session: Session, background: Background) -> None:
+    model = DevicesModel(session, background)
+    changes: list[str] = []
+    model.on_change(lambda: changes.append(model.title))
+    status = Status([ATTIC, AWAY], "tcp://192.0.2.2:5570", Health(GRANTED, True, 3), [])
+    model._take(status)
+    model._take(Status([ATTIC, AWAY], "tcp://192.0.2.2:5570", Health(GRANTED, True, 3), []))
+    assert changes == ["1 of 2 alive"]
+    assert model.summary == ["3 encodings are whole"]
