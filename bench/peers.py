@@ -19,6 +19,8 @@ from bench.tahoe import tahoe
 from common.errors import TesseraError
 from common.program import complain
 
+_SSH = ("sshd", "ssh", "ssh-keygen")
+
 
 @contextmanager
 def peers(place: Path, asked: Collection[str]) -> Iterator[list[Contender]]:
@@ -38,14 +40,15 @@ def peers(place: Path, asked: Collection[str]) -> Iterator[list[Contender]]:
                     if error.advice:
                         complain(f"  {error.advice}")
 
-        if _all_here("scp", ["sshd", "scp"]):
-            server = stack.enter_context(ssh_server(place))
-            found.append(OverSsh("scp", server))
-            if _all_here("rsync", ["rsync"]):
-                found.append(OverSsh("rsync", server))
-            if "zfec" in asked:
-                for cipher in CIPHERS:
-                    start(f"{cipher} with zfec", [cipher, *BY_HAND_NEEDS], by_hand(cipher, server, place / cipher))
+        server = stack.enter_context(ssh_server(place)) if not _missing(_SSH) else None
+        for tool in ("scp", "rsync"):
+            if _all_here(tool, [*_SSH, tool]) and server is not None:
+                found.append(OverSsh(tool, server))
+        for cipher in CIPHERS if "zfec" in asked else ():
+            if server is not None:
+                start(f"{cipher} with zfec", [cipher, *BY_HAND_NEEDS], by_hand(cipher, server, place / cipher))
+            else:
+                complain(f"{cipher} with zfec is left out: there is no sshd")
         if _all_here("restic", ["restic"]):
             found.append(Restic(place))
         if "tahoe" in asked:
@@ -58,7 +61,11 @@ def peers(place: Path, asked: Collection[str]) -> Iterator[list[Contender]]:
 
 
 def _all_here(name: str, needs: Sequence[str]) -> bool:
-    missing = [need for need in needs if shutil.which(need, path=COMMANDS) is None]
+    missing = _missing(needs)
     if missing:
         complain(f"{name} is left out: {', '.join(missing)} is not installed here")
     return not missing
+
+
+def _missing(needs: Sequence[str]) -> list[str]:
+    return [need for need in needs if shutil.which(need, path=COMMANDS) is None]
