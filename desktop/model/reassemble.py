@@ -69,7 +69,8 @@ class ReassembleModel(Model):
     def label(self) -> str:
         """What is on the screen: never to be taken for the original before it is."""
         if self.phase is Phase.GATHERING:
-            return "Preview made from the thumbnail. Not yet the original: its SHA-256 is not proven."
+            preview = "" if self.reassembly.thumbnail is None else "Preview made from the thumbnail. "
+            return preview + "Not yet the original: its SHA-256 is not proven."
         if self.phase is Phase.PROVEN and self.pixels is not None:
             return "The original: its SHA-256 matches."
         if self.phase is Phase.PROVEN:
