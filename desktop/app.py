@@ -99,8 +99,10 @@ class App(customtkinter.CTk):
             self._sidebar.grid(row=0, column=0, rowspan=2, sticky="ns")
             self.show("gallery")
         elif stage is Stage.UNLOCK:
+            self._name("Unlock")
             self._bring_forward(UnlockView(self, UnlockModel(self.session, self.background, self.go_on)))
         else:
+            self._name("Welcome")
             self._bring_forward(FirstStartView(self, FirstStartModel(self.session, self.background, self.go_on)))
 
     def show(self, name: str) -> None:
@@ -109,6 +111,7 @@ class App(customtkinter.CTk):
             self.models[name] = self._model(name)
             self._views[name] = ROUTES[name].view(self, self.models[name])
         self._sidebar.mark(name)
+        self._name(ROUTES[name].title)
         self._bring_forward(self._views[name])
 
     def reassemble(self, sha256: str) -> None:
@@ -117,6 +120,10 @@ class App(customtkinter.CTk):
         model = self.models["reassemble"]
         if isinstance(model, ReassembleModel):
             model.begin(sha256)
+
+    def _name(self, title: str) -> None:
+        """What a taskbar shows."""
+        self.title(f"{title} - Tessera")
 
     def _model(self, name: str) -> Model:
         session, background = self.session, self.background

@@ -55,7 +55,7 @@ class ReassembleView(View[ReassembleModel]):
         )
         self._hash.grid(row=0, column=0, sticky="ew", padx=(0, 10))
         self._hash.bind("<Return>", lambda _: self._begin())
-        self._start = Button(row, "Reassemble", self._begin, "main", width=120)
+        self._start = Button(row, "Bring it back", self._begin, "main", width=120)
         self._start.grid(row=0, column=1)
         self._cancel = Button(row, "Cancel", self.model.cancel, width=80)
         self._cancel.grid(row=0, column=2, padx=(10, 0))

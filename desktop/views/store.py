@@ -83,7 +83,7 @@ class StoreView(View[StoreModel]):
     def _build_actions(self) -> Any:
         row = customtkinter.CTkFrame(self, fg_color="transparent")
         row.grid_columnconfigure(2, weight=1)
-        self._start = Button(row, "Store", self.model.start, "main", width=130)
+        self._start = Button(row, "Store now", self.model.start, "main", width=130)
         self._start.grid(row=0, column=0, padx=(0, 10))
         self._cancel = Button(row, "Cancel", self.model.cancel, width=90)
         self._cancel.grid(row=0, column=1, padx=(0, 16))
@@ -132,7 +132,7 @@ class StoreView(View[StoreModel]):
     def _show_actions(self) -> None:
         model, put = self.model, self.model.put
         self._start.configure(
-            text="Resume" if model.phase is Phase.STOPPED else "Store",
+            text="Resume" if model.phase is Phase.STOPPED else "Store now",
             state="normal" if model.waiting and not model.busy else "disabled",
         )
         self._cancel.configure(state="normal" if model.phase is Phase.STORING else "disabled")

@@ -1,0 +1,160 @@
+"""Photographs go to six devices and come back from four, with a mouse, and byte for byte."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+from tkinter import filedialog
+
+import pytest
+
+from cluster.local import CHECKOUT, LocalCluster
+from desktop.model.gallery import GalleryModel
+from desktop.model.reassemble import Phase, ReassembleModel
+from desktop.model.store import Phase as StorePhase
+from desktop.model.store import StoreModel
+from tests.desktop.conftest import StartApp
+from tests.desktop.driving import Driven
+
+WORDS = "four words for keeping"
+PHOTOGRAPHS = ["astronaut.png", "hubble_deep_field.jpg", "rocket.jpg"]
+LARGE = 100_000_000  # bytes: more than are hashed first, so that it can go on
+
+
+def opened(cluster: LocalCluster, start_app: StartApp, name: str) -> Driven:
+    """The app, its vault unlocked."""
+    window = start_app(Path(cluster.add_client(name, WORDS)["TESSERA_HOME"]))
+    window.fill_in(0, WORDS)
+    window.press("Unlock")
+    window.until(lambda: window.app.title() == "Gallery - Tessera", "the gallery")
+    return window
+
+
+def store_model(window: Driven) -> StoreModel:
+    model = window.app.models["store"]
+    assert isinstance(model, StoreModel)
+    return model
+
+
+def reassemble_model(window: Driven) -> ReassembleModel:
+    model = window.app.models["reassemble"]
+    assert isinstance(model, ReassembleModel)
+    return model
+
+
+def choose_files(window: Driven, monkeypatch: pytest.MonkeyPatch, *paths: Path) -> None:
+    """What the file dialog, which is the system's own, answers."""
+    monkeypatch.setattr(filedialog, "askopenfilenames", lambda **_: tuple(str(path) for path in paths))
+    window.press("Add files…")
+    window.until(lambda: len(store_model(window).items) == len(paths), "the files in the table")
+
+
+def save_as(window: Driven, monkeypatch: pytest.MonkeyPatch, target: Path) -> None:
+    monkeypatch.setattr(filedialog, "asksaveasfilename", lambda **_: str(target))
+    window.press("Save as…")
+    window.until(lambda: window.sees("byte for byte the original"), "the saved file")
+
+
+def sha256_of(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_three_photographs_are_stored_seen_and_reassembled_without_two_devices(
+    fragile_cluster: LocalCluster, start_app: StartApp, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    cluster = fragile_cluster
+    window = opened(cluster, start_app, f"{tmp_path.name}-photographs")
+    window.press("Store")
+    photographs = [CHECKOUT / "samples" / name for name in PHOTOGRAPHS]
+    choose_files(window, monkeypatch, *photographs)
+    window.until(lambda: window.sees("Any 4 of 6 devices bring it back; two may be lost"), "k and n in words")
+    window.press("Store now")
+    window.until(lambda: window.sees("3 of 3 images stored"), "all stored")
+    put = store_model(window).put
+    assert put is not None
+    assert {name: len(device.committed) for name, device in put.devices.items()} == dict.fromkeys(cluster.devices, 3)
+
+    window.press("Gallery")
+    gallery = window.app.models["gallery"]
+    assert isinstance(gallery, GalleryModel)
+    window.until(lambda: len(gallery.shown) == 3, "three images in the gallery")
+
+    cluster.kill_device(1)
+    cluster.kill_device(2)
+    wanted = sha256_of(photographs[0])
+    gallery.reassemble(wanted)
+    model = reassemble_model(window)
+    window.until(lambda: model.phase is not Phase.GATHERING, "the end of gathering")
+    window.until(lambda: window.sees("The original: its SHA-256 matches."), "the image itself")
+    pixels = model.pixels
+    assert pixels is not None
+    assert (pixels.width, pixels.height) == (512, 512), "it is the image and no thumbnail"
+    assert {device.name for device in model.reassembly.missing} == {"device-1", "device-2"}
+    save_as(window, monkeypatch, tmp_path / "back.png")
+    assert sha256_of(tmp_path / "back.png") == wanted
+
+    cluster.start_device(1)
+    cluster.start_device(2)
+    cluster.wait_registered(6)
+    window.press("Retry missing")
+    window.until(lambda: model.phase is Phase.PROVEN, "the image once more")
+    assert not model.reassembly.missing
+    window.until(lambda: not window.can_press("Retry missing"), "that nothing is missing")
+
+
+def test_with_three_of_six_devices_away_it_says_what_to_do_and_a_retry_brings_it_back(
+    fragile_cluster: LocalCluster, start_app: StartApp, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    cluster = fragile_cluster
+    window = opened(cluster, start_app, f"{tmp_path.name}-away")
+    path = tmp_path / "photograph.bin"
+    path.write_bytes(os.urandom(200_000))
+    window.press("Store")
+    choose_files(window, monkeypatch, path)
+    window.until(lambda: store_model(window).live == 6, "all devices")
+    window.press("Store now")
+    window.until(lambda: window.sees("1 of 1 image stored"), "the end of storing")
+    for index in (1, 2, 3):
+        cluster.kill_device(index)
+    window.press("Reassemble")
+    window.fill_in(0, sha256_of(path)[:12])
+    window.press("Bring it back")
+    back = reassemble_model(window)
+    window.until(lambda: window.sees("connect one of these again: device-1, device-2, device-3"), "the advice")
+    assert window.sees("Not the original")
+    assert not window.can_press("Save as…")
+    cluster.start_device(3)
+    cluster.wait_registered(4)
+    window.press("Retry missing")
+    window.until(lambda: back.phase is Phase.PROVEN, "the image")
+
+
+def test_a_put_that_is_cancelled_in_the_middle_goes_on_where_it_stopped(
+    cluster: LocalCluster,
+    start_app: StartApp,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    window = opened(cluster, start_app, f"{tmp_path.name}-cancelled")
+    path = tmp_path / "large.bin"
+    path.write_bytes(os.urandom(LARGE))
+    window.press("Store")
+    choose_files(window, monkeypatch, path)
+    model = store_model(window)
+    window.until(lambda: model.live == 6, "all devices")
+    window.press("Store now")
+    window.until(lambda: model.put is not None and model.put.part > 0.3, "a third of it on its way")
+    window.press("Cancel")
+    window.until(lambda: model.phase is StorePhase.STOPPED, "that it stopped")
+    assert window.sees("Resume sends the rest")
+    capfd.readouterr()
+    window.press("Resume")
+    window.until(lambda: window.sees("1 of 1 image stored"), "the rest")
+    assert "goes on at" in capfd.readouterr().err, "it began anew"
+
+    window.app.reassemble(sha256_of(path))
+    window.until(lambda: reassemble_model(window).phase is Phase.PROVEN, "the file again")
+    save_as(window, monkeypatch, tmp_path / "back.bin")
+    assert sha256_of(tmp_path / "back.bin") == sha256_of(path)

@@ -1,0 +1,82 @@
+"""The way in: a machine that is new, a passphrase that is wrong, and the keyboard alone."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from cluster.local import LocalCluster, program_command
+from tests.cluster.programs import wait_until
+from tests.desktop.conftest import StartApp
+
+XDOTOOL = shutil.which("xdotool") or ""
+WORDS = "four words for keeping"
+
+
+def test_a_new_machine_joins_makes_a_vault_and_is_in(
+    cluster: LocalCluster, start_app: StartApp, tmp_path: Path
+) -> None:
+    window = start_app(tmp_path / "home")
+    window.until(lambda: window.sees("Join a cluster"), "the first step")
+    window.fill_in(0, "tessera-client-aaaa")
+    window.press("Join")
+    window.until(lambda: window.sees("this invite is not complete"), "what is wrong with the invite")
+    assert window.sees("paste the whole line"), "and what to do about it"
+
+    again = start_app(tmp_path / "home")
+    again.fill_in(0, cluster.invite("client"))
+    again.press("Join")
+    again.until(lambda: again.sees("Your vault"), "the second step")
+    again.fill_in(0, WORDS)
+    again.fill_in(1, "other words than these")
+    again.press("Make the vault")
+    again.until(lambda: again.sees("the two passphrases differ"), "what is wrong with the passphrases")
+    again.fill_in(0, WORDS)
+    again.fill_in(1, WORDS)
+    again.press("Make the vault")
+    again.until(lambda: again.app.title() == "Gallery - Tessera", "the gallery")
+    assert (tmp_path / "home" / "vault" / "vault.key").exists()
+
+
+def test_a_wrong_passphrase_is_refused_and_the_right_one_opens_still(
+    cluster: LocalCluster, start_app: StartApp, tmp_path: Path
+) -> None:
+    home = Path(cluster.add_client(f"{tmp_path.name}-locked", WORDS)["TESSERA_HOME"])
+    window = start_app(home)
+    window.fill_in(0, "four words for losing")
+    window.press("Unlock")
+    window.until(lambda: window.sees("wrong passphrase"), "that it is wrong")
+    assert window.app.title() == "Unlock - Tessera"
+    window.fill_in(0, WORDS)
+    window.press("Unlock")
+    window.until(lambda: window.app.title() == "Gallery - Tessera", "the gallery")
+    assert not window.sees("wrong passphrase")
+
+
+@pytest.mark.skipif(not XDOTOOL, reason="no xdotool (Debian: apt install xdotool)")
+def test_the_program_itself_is_unlocked_by_keyboard_alone(cluster: LocalCluster, screen: str, tmp_path: Path) -> None:
+    environment = {**os.environ, **cluster.add_client(f"{tmp_path.name}-typing", WORDS), "DISPLAY": screen}
+    del environment["TESSERA_PASSPHRASE"]
+
+    def xdotool(*arguments: str) -> str:
+        return subprocess.run(
+            [XDOTOOL, *arguments], env=environment, capture_output=True, text=True, check=False, timeout=30
+        ).stdout.strip()
+
+    with subprocess.Popen(program_command("desktop"), env=environment, stderr=subprocess.PIPE) as program:
+        try:
+            wait_until(lambda: bool(xdotool("search", "--name", "^Unlock - Tessera$")), "the window")
+            window = xdotool("search", "--name", "^Unlock - Tessera$").split()[-1]
+            xdotool("windowfocus", "--sync", window)
+            xdotool("type", "--delay", "5", WORDS)
+            xdotool("key", "Return")
+            wait_until(lambda: bool(xdotool("search", "--name", "^Gallery - Tessera$")), "the gallery")
+            xdotool("key", "ctrl+1")
+            wait_until(lambda: bool(xdotool("search", "--name", "^Store - Tessera$")), "the view behind Ctrl-1")
+            assert program.poll() is None
+        finally:
+            program.kill()
