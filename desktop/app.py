@@ -111,8 +111,8 @@ class App(customtkinter.CTk):
             self.models[name] = self._model(name)
             self._views[name] = ROUTES[name].view(self, self.models[name])
         self._sidebar.mark(name)
-        self._name(ROUTES[name].title)
         self._bring_forward(self._views[name])
+        self._name(ROUTES[name].title)
 
     def reassemble(self, sha256: str) -> None:
         """Bring an image of the vault back and show how."""
@@ -150,6 +150,7 @@ class App(customtkinter.CTk):
         self._front = view
         self._forget_front = view.model.on_change(self._show_state)
         view.grid(row=1, column=1, sticky="nsew", padx=24, pady=(18, 8))
+        self.focus_set()  # what had the focus may be gone, and keys with it
         view.model.activate()
         self._show_state()
 

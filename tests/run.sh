@@ -47,7 +47,7 @@ python="$environment_python"
 check "lint" "$python" -m ruff check .
 check "format" "$python" -m ruff format --check .
 check "types" "$python" -m mypy
-check "types, as on Windows" "$python" -m mypy --platform win32 broker worker producer consumer admin common cluster
+check "types, as on Windows" "$python" -m mypy --platform win32 broker worker producer consumer admin desktop common cluster
 # Its script has the path of the environment built in; called so, a checkout that was moved still works.
 check "import rules" "$python" -c 'from importlinter.cli import lint_imports_command; lint_imports_command()'
 check "unit tests" "$python" -m pytest -n "$unit_processes" tests/unit
@@ -62,5 +62,6 @@ else
 fi
 
 check "cluster tests" "$python" -m pytest -n "$cluster_processes" --dist loadfile tests/cluster
+check "desktop app" "$python" -m pytest tests/desktop
 check "faults" "$python" -m pytest -n "$cluster_processes" --dist loadfile tests/faults
 check "hostile peers" "$python" -m pytest -n "$cluster_processes" --dist loadfile tests/hostile

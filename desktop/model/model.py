@@ -22,7 +22,12 @@ class Model:
     def on_change(self, observer: Callable[[], None]) -> Callable[[], None]:
         """Have the observer called after every change; returns what ends that."""
         self._observers.append(observer)
-        return lambda: self._observers.remove(observer)
+
+        def forget() -> None:
+            if observer in self._observers:
+                self._observers.remove(observer)
+
+        return forget
 
     def changed(self) -> None:
         for observer in list(self._observers):

@@ -14,6 +14,7 @@ from desktop.model.gallery import GalleryModel
 from desktop.model.reassemble import Phase, ReassembleModel
 from desktop.model.store import Phase as StorePhase
 from desktop.model.store import StoreModel
+from tests.cluster.programs import wait_until
 from tests.desktop.conftest import StartApp
 from tests.desktop.driving import Driven
 
@@ -56,6 +57,16 @@ def save_as(window: Driven, monkeypatch: pytest.MonkeyPatch, target: Path) -> No
     window.until(lambda: window.sees("byte for byte the original"), "the saved file")
 
 
+def kill(cluster: LocalCluster, *indices: int) -> None:
+    """End these devices at once, and wait until the broker has noticed."""
+    for index in indices:
+        cluster.kill_device(index)
+    gone = {f"device-{index}" for index in indices}
+    wait_until(
+        lambda: not any(d["alive"] and d["name"] in gone for d in cluster.status()["devices"]), "that they are gone"
+    )
+
+
 def sha256_of(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
@@ -80,8 +91,7 @@ def test_three_photographs_are_stored_seen_and_reassembled_without_two_devices(
     assert isinstance(gallery, GalleryModel)
     window.until(lambda: len(gallery.shown) == 3, "three images in the gallery")
 
-    cluster.kill_device(1)
-    cluster.kill_device(2)
+    kill(cluster, 1, 2)
     wanted = sha256_of(photographs[0])
     gallery.reassemble(wanted)
     model = reassemble_model(window)
@@ -115,8 +125,7 @@ def test_with_three_of_six_devices_away_it_says_what_to_do_and_a_retry_brings_it
     window.until(lambda: store_model(window).live == 6, "all devices")
     window.press("Store now")
     window.until(lambda: window.sees("1 of 1 image stored"), "the end of storing")
-    for index in (1, 2, 3):
-        cluster.kill_device(index)
+    kill(cluster, 1, 2, 3)
     window.press("Reassemble")
     window.fill_in(0, sha256_of(path)[:12])
     window.press("Bring it back")
@@ -148,7 +157,7 @@ def test_a_put_that_is_cancelled_in_the_middle_goes_on_where_it_stopped(
     window.until(lambda: model.put is not None and model.put.part > 0.3, "a third of it on its way")
     window.press("Cancel")
     window.until(lambda: model.phase is StorePhase.STOPPED, "that it stopped")
-    assert window.sees("Resume sends the rest")
+    window.until(lambda: window.sees("Resume sends the rest"), "what that means")
     capfd.readouterr()
     window.press("Resume")
     window.until(lambda: window.sees("1 of 1 image stored"), "the rest")

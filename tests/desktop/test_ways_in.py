@@ -49,12 +49,12 @@ def test_a_wrong_passphrase_is_refused_and_the_right_one_opens_still(
     window = start_app(home)
     window.fill_in(0, "four words for losing")
     window.press("Unlock")
-    window.until(lambda: window.sees("wrong passphrase"), "that it is wrong")
+    window.until(lambda: window.sees("does not open this key file"), "that it is wrong")
     assert window.app.title() == "Unlock - Tessera"
     window.fill_in(0, WORDS)
     window.press("Unlock")
     window.until(lambda: window.app.title() == "Gallery - Tessera", "the gallery")
-    assert not window.sees("wrong passphrase")
+    assert not window.sees("does not open this key file")
 
 
 @pytest.mark.skipif(not XDOTOOL, reason="no xdotool (Debian: apt install xdotool)")
@@ -75,8 +75,11 @@ def test_the_program_itself_is_unlocked_by_keyboard_alone(cluster: LocalCluster,
             xdotool("type", "--delay", "5", WORDS)
             xdotool("key", "Return")
             wait_until(lambda: bool(xdotool("search", "--name", "^Gallery - Tessera$")), "the gallery")
-            xdotool("key", "ctrl+1")
-            wait_until(lambda: bool(xdotool("search", "--name", "^Store - Tessera$")), "the view behind Ctrl-1")
+            # Again and again: a key that is pressed while the window is being made may be nobody's.
+            wait_until(
+                lambda: xdotool("key", "ctrl+1") == "" and bool(xdotool("search", "--name", "^Store - Tessera$")),
+                "the view behind Ctrl-1",
+            )
             assert program.poll() is None
         finally:
             program.kill()
