@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from types import TracebackType
 from typing import Any, Callable, NamedTuple, Optional
 
@@ -35,6 +36,9 @@ from producer.viewing import Viewer
 
 log = logging.getLogger(__name__)
 
+# Seconds that another thread keeps the interpreter for when this one waits for it, as it does after each call of Tk's:
+# at Python's own 5 ms a window that draws much stands still beside a thread that computes.
+_SWITCH = 0.0005
 _DELIVER_EVERY = 20  # milliseconds
 _DELIVER_MORE = 1  # milliseconds, while something is left: so that clicks and drawing come in between
 
@@ -66,6 +70,7 @@ class App(customtkinter.CTk):
         self.viewer = Viewer()  # its process decodes what this one shows
         self.viewer.start()  # while the passphrase is typed
         self._garbage = WindowCollects()
+        sys.setswitchinterval(_SWITCH)
         self.settings = load_settings(self.session.home)
         customtkinter.set_appearance_mode(self.settings.appearance)
         self.models: dict[str, Model] = {}
