@@ -99,11 +99,11 @@ class App(customtkinter.CTk):
             self._sidebar.grid(row=0, column=0, rowspan=2, sticky="ns")
             self.show("gallery")
         elif stage is Stage.UNLOCK:
-            self._name("Unlock")
             self._bring_forward(UnlockView(self, UnlockModel(self.session, self.background, self.go_on)))
+            self._name("Unlock")
         else:
-            self._name("Welcome")
             self._bring_forward(FirstStartView(self, FirstStartModel(self.session, self.background, self.go_on)))
+            self._name("Welcome")
 
     def show(self, name: str) -> None:
         """Bring a view to the front; it is made when it is first wanted."""

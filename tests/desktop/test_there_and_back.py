@@ -131,7 +131,7 @@ def test_with_three_of_six_devices_away_it_says_what_to_do_and_a_retry_brings_it
     window.press("Bring it back")
     back = reassemble_model(window)
     window.until(lambda: window.sees("connect one of these again: device-1, device-2, device-3"), "the advice")
-    assert window.sees("Not the original")
+    window.until(lambda: window.sees("Not the original"), "what is on the screen")
     assert not window.can_press("Save as…")
     cluster.start_device(3)
     cluster.wait_registered(4)
