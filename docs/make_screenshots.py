@@ -65,6 +65,7 @@ def main() -> None:
             samples = [str(CHECKOUT / "samples" / name) for name in _SAMPLES]
             stored = cluster.run("producer", str(pictures), *samples)
             require_success("producer", stored)
+            _wait_reported(cluster)
             for number in _LOST:
                 cluster.kill_device(number)
             for size in SIZES:
@@ -72,20 +73,30 @@ def main() -> None:
                     new_home = place / f"new-{size}"
                     told = {
                         "size": size,
-                        "more": str(more),
+                        "more": more.name,
                         "invite": cluster.invite("client"),
                         "new_home": str(new_home),
                         "sha256": stored.stdout.splitlines()[-1].split()[0],
                     }
                     environment = {**cluster.environment, "DISPLAY": display}
                     for which in ("way in", "views"):
-                        _run({**told, "which": which}, environment)
+                        _run({**told, "which": which}, environment, place)
 
 
-def _run(told: dict[str, str], environment: dict[str, str]) -> None:
-    """The app in a process of its own, since one process has one window."""
+def _wait_reported(cluster: LocalCluster) -> None:
+    """Until every device has said how much of its room is taken."""
+    end = time.monotonic() + _PATIENCE
+    while not all(device["used_bytes"] for device in cluster.status()["devices"]):
+        if time.monotonic() > end:
+            sys.exit("not all devices said how full they are")
+
+
+def _run(told: dict[str, str], environment: dict[str, str], place: Path) -> None:
+    """The app in a process of its own, since one process has one window; in `place`, so that paths are short."""
     command = [sys.executable, str(Path(__file__).resolve()), _CHILD]
-    subprocess.run(command, env=environment, input=json.dumps(told).encode(), check=True, timeout=_RUN_PATIENCE)
+    subprocess.run(
+        command, cwd=place, env=environment, input=json.dumps(told).encode(), check=True, timeout=_RUN_PATIENCE
+    )
 
 
 @contextmanager

@@ -198,6 +198,7 @@ async def _repaired(cluster: ClusterSession, counter: Counter) -> Report:
 def verify_report(verdicts: list[Verdict], unreadable: int, *, proven: bool) -> Report:
     """What a verification found, as a person wants to know it: that all is well, or which images are not."""
     findings = [finding for finding in map(_finding, verdicts) if finding is not None]
+    findings.sort(key=lambda finding: finding.tone is not Tone.ALARM)
     lost = sum(not verdict.restorable for verdict in verdicts)
     count = f"{len(verdicts):,} image{'' if len(verdicts) == 1 else 's'}"
     if lost or unreadable:
