@@ -76,7 +76,8 @@ def test_a_new_vault_needs_the_same_passphrase_twice_and_no_weak_one(session: Se
     assert not session.vault.key_path.exists()
     model.create_vault(PASSPHRASE, PASSPHRASE)
     deliver_until(background, lambda: went)
-    assert (stage_of(session), model.error) == (Stage.OPEN, None)
+    assert stage_of(session) is Stage.OPEN
+    assert model.error is None
 
 
 def test_a_vault_from_another_machine_is_taken_over_by_its_passphrase_only(
@@ -112,4 +113,5 @@ def test_a_wrong_passphrase_unlocks_nothing_and_the_right_one_does(session: Sess
     assert (stage_of(session), model.doing, went) == (Stage.UNLOCK, "", [])
     model.unlock(PASSPHRASE)
     deliver_until(background, lambda: went)
-    assert (stage_of(session), model.error) == (Stage.OPEN, None)
+    assert stage_of(session) is Stage.OPEN
+    assert model.error is None
