@@ -116,7 +116,7 @@ def test_everything_is_proven_restorable_and_the_window_says_when(cluster: Local
     window.app.show("safety")
     began = int(time.time())
     window.press("Prove everything")
-    window.until(lambda: window.sees("every share was read") and window.sees("just now"), "the proof")
+    window.until(lambda: window.sees("every share at hand was read") and window.sees("just now"), "the proof")
     proof = last_proof(Path(cluster.environment["TESSERA_HOME"]))
     assert proof is not None
     assert proof.at >= began
