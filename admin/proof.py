@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 
 class Proof(msgspec.Struct, frozen=True):
-    """Every share of every image was read, and every image could be restored."""
+    """Every share at hand was read, and every image could be restored."""
 
     at: _Count  # Unix seconds, when it was done
     images: _Count

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from types import TracebackType
 from typing import Any, Callable, NamedTuple, Optional
 
@@ -35,6 +36,11 @@ from producer.viewing import Viewer
 
 log = logging.getLogger(__name__)
 
+# Seconds that another thread keeps the interpreter for when this one waits for it, as it does after each call of Tk's:
+# at Python's own 5 ms a window that draws much stands still beside a thread that computes.
+_SWITCH = 0.0005
+_USUAL_DENSITY = 96  # pixels an inch
+_MOST_SCALE = 3.0
 _DELIVER_EVERY = 20  # milliseconds
 _DELIVER_MORE = 1  # milliseconds, while something is left: so that clicks and drawing come in between
 
@@ -59,6 +65,7 @@ class App(customtkinter.CTk):
     def __init__(self) -> None:
         super().__init__(fg_color=GROUND, className="Tessera")
         self.title("Tessera")
+        _fit_to_screen(self)
         self.geometry("1180x680")
         self.minsize(900, 560)
         self.session = Session()
@@ -66,6 +73,7 @@ class App(customtkinter.CTk):
         self.viewer = Viewer()  # its process decodes what this one shows
         self.viewer.start()  # while the passphrase is typed
         self._garbage = WindowCollects()
+        sys.setswitchinterval(_SWITCH)
         self.settings = load_settings(self.session.home)
         customtkinter.set_appearance_mode(self.settings.appearance)
         self.models: dict[str, Model] = {}
@@ -94,11 +102,11 @@ class App(customtkinter.CTk):
             self._sidebar.grid(row=0, column=0, rowspan=2, sticky="ns")
             self.show("gallery")
         elif stage is Stage.UNLOCK:
-            self._name("Unlock")
             self._bring_forward(UnlockView(self, UnlockModel(self.session, self.background, self.go_on)))
+            self._name("Unlock")
         else:
-            self._name("Welcome")
             self._bring_forward(FirstStartView(self, FirstStartModel(self.session, self.background, self.go_on)))
+            self._name("Welcome")
 
     def show(self, name: str) -> None:
         """Bring a view to the front; it is made when it is first wanted."""
@@ -200,6 +208,14 @@ class App(customtkinter.CTk):
         self.viewer.close()
         self.destroy()
         self._garbage.end()
+
+
+def _fit_to_screen(window: App) -> None:
+    """Units as large as the screen's density asks for; on Windows customtkinter sees to that itself."""
+    if sys.platform != "win32":
+        scale = max(1.0, min(_MOST_SCALE, window.winfo_fpixels("1i") / _USUAL_DENSITY))
+        customtkinter.set_widget_scaling(scale)
+        customtkinter.set_window_scaling(scale)
 
 
 def open_window() -> None:

@@ -181,10 +181,10 @@ class Search:
     unwell: bool = False  # only those that are not whole
 
     def find(self, entries: Iterable[Entry], now: float) -> list[Entry]:
-        """Those that match, the newest first."""
+        """Those that match, in the order in which they are given."""
         words = self.words.casefold().split()
         since = 0 if self.age.seconds is None else now - self.age.seconds
-        found = [
+        return [
             entry
             for entry in entries
             if entry.stored_at >= since
@@ -192,9 +192,7 @@ class Search:
             and not (self.unwell and entry.badge.tone in (Tone.GOOD, Tone.UNKNOWN))
             and all(word in entry.text for word in words)
         ]
-        return sorted(found, key=lambda entry: (-entry.stored_at, entry.name, entry.sha256))
 
 
-def formats_of(entries: Iterable[Entry]) -> list[str]:
-    """The formats that there are, by name."""
-    return sorted({entry.format for entry in entries})
+def newest_first(entries: Iterable[Entry]) -> list[Entry]:
+    return sorted(entries, key=lambda entry: (-entry.stored_at, entry.name, entry.sha256))

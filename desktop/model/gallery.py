@@ -40,7 +40,7 @@ class GalleryModel(Model):
         self._reassemble = reassemble
         self._reading: Optional[Task] = None
         self._read = False
-        self._known = self.images.known  # a copy, which the loop's thread may look at
+        self._known = self.images.known  # which the loop's thread may look at
         self._following = Following(self, session.link, self._look, _LOOK_EVERY)
         self._tell_command()
 

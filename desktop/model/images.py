@@ -7,8 +7,9 @@ hand over entries; `Images` is where the window's thread puts them together. Not
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+import asyncio
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Callable, Optional
 
 from admin.session import Session
@@ -16,9 +17,11 @@ from common.link.questions import list_devices, list_encodings
 from common.protocol.messages import EncodingAt
 from common.vault.folder import VaultFolder
 from common.vault.keys import VaultKey
-from desktop.model.entries import Entry, MappingName, Search, entry_of, formats_of
+from desktop.model.entries import Entry, MappingName, Search, entry_of, newest_first
 
 _BATCH = 200  # entries handed over at a time
+_PIECE = 100  # images judged between two pauses
+_PAUSE = 0.001  # seconds
 
 
 def read_kept(vault: VaultFolder, key: VaultKey) -> Iterator[list[Entry]]:
@@ -37,40 +40,73 @@ def read_kept(vault: VaultFolder, key: VaultKey) -> Iterator[list[Entry]]:
 
 
 @dataclass(frozen=True)
-class Look:
-    """What the cluster says the vault holds."""
+class Known:
+    """What the window shows now."""
 
-    entries: list[Entry]
+    entries: dict[str, Entry]
+    by_mapping: dict[MappingName, Entry]
+    unreadable: int = 0
+    names: dict[bytes, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Look:
+    """What the cluster says the vault holds; `changed`: whether it is anything else than what was known before."""
+
+    entries: dict[str, Entry]  # by SHA-256, the newest first
+    by_mapping: dict[MappingName, Entry]
     unreadable: int  # images of which no connected device has the mapping
     names: dict[bytes, str]  # of devices
+    changed: bool = True
 
 
-async def look(session: Session, known: dict[MappingName, Entry], tell: Callable[[list[Entry]], None]) -> Look:
+async def look(session: Session, known: Known, tell: Callable[[list[Entry]], None]) -> Look:
     """Ask the cluster for all images and their shares.
 
     `known` entries need no mapping to be opened again; of others, which may come from far, `tell` is called as they
-    come.
+    come. It pauses between pieces of its work, so that the window's thread has its turn.
     """
     names = {device.device_id: device.name for device in await list_devices(session.link)}
     encodings = await list_encodings(session.link)
-    entries, missing = dict(known), [e for e in encodings if _name(e) not in known]
+    by_mapping, missing = dict(known.by_mapping), [e for e in encodings if _name(e) not in known.by_mapping]
     for start in range(0, len(missing), _BATCH):
         fetched = await session.mappings.of(missing[start : start + _BATCH])
         new = {name: entry_of(mapping, name) for name, mapping in fetched.items()}
-        entries.update(new)
+        by_mapping.update(new)
         tell(list(new.values()))
-    groups: dict[bytes, list[EncodingAt]] = {}
+    groups, unreadable = await _grouped(encodings, by_mapping)
+    entries: list[Entry] = []
+    for number, (sha256, (entry, group)) in enumerate(groups.items()):
+        before = known.entries.get(sha256)
+        same = before is not None and before.encodings == tuple(group)
+        entries.append(before if before is not None and same else entry.known_at(group))
+        if number % _PIECE == 0:
+            await asyncio.sleep(_PAUSE)
+    found = {entry.sha256: entry for entry in newest_first(entries)}
+    same_as_before = len(found) == len(known.entries) and all(
+        entry is known.entries.get(sha256) for sha256, entry in found.items()
+    )
+    changed = not same_as_before or (unreadable, names) != (known.unreadable, known.names)
+    return Look(found, by_mapping, unreadable, names, changed)
+
+
+async def _grouped(
+    encodings: list[EncodingAt], by_mapping: dict[MappingName, Entry]
+) -> tuple[dict[str, tuple[Entry, list[EncodingAt]]], int]:
+    """The encodings of each image, by SHA-256, and how many images there are of which nothing can be told."""
+    by_object: dict[bytes, list[EncodingAt]] = {}
     for encoding in encodings:
-        groups.setdefault(encoding.object_id, []).append(encoding)
-    by_hash: dict[str, tuple[Entry, list[EncodingAt]]] = {}
+        by_object.setdefault(encoding.object_id, []).append(encoding)
+    await asyncio.sleep(_PAUSE)
+    groups: dict[str, tuple[Entry, list[EncodingAt]]] = {}
     unreadable = 0
-    for group in groups.values():
-        entry = next((entries[_name(e)] for e in group if _name(e) in entries), None)
+    for group in by_object.values():
+        entry = next((by_mapping[_name(e)] for e in group if _name(e) in by_mapping), None)
         if entry is None:
             unreadable += 1
         else:  # stored here, and perhaps shared by another as well
-            by_hash.setdefault(entry.sha256, (entry, []))[1].extend(group)
-    return Look([entry.known_at(group) for entry, group in by_hash.values()], unreadable, names)
+            groups.setdefault(entry.sha256, (entry, []))[1].extend(group)
+    return groups, unreadable
 
 
 def _name(encoding: EncodingAt) -> MappingName:
@@ -86,36 +122,35 @@ class Images:
         self.names: dict[bytes, str] = {}
         self.unreadable = 0
         self.looked = False  # whether the cluster has been asked
+        self.formats: list[str] = []
 
     def __len__(self) -> int:
         return len(self._entries)
 
     @property
-    def known(self) -> dict[MappingName, Entry]:
-        """The entries by the mappings they come from, for the next `look`."""
-        return dict(self._by_mapping)
+    def known(self) -> Known:
+        """All this as it is now, for the next `look` in another thread."""
+        return Known(self._entries.copy(), self._by_mapping.copy(), self.unreadable, self.names)
 
     def entry(self, sha256: str) -> Optional[Entry]:
         return self._entries.get(sha256)
 
-    def add(self, entries: Iterable[Entry]) -> None:
+    def add(self, entries: Sequence[Entry]) -> None:
         """Take up what was kept here, or came just now; what the cluster has said already is not lost."""
         for entry in entries:
-            self._by_mapping[entry.mapping] = replace(entry, health=None, encodings=())
+            self._by_mapping[entry.mapping] = entry
             self._entries.setdefault(entry.sha256, entry)
+        self._entries = {entry.sha256: entry for entry in newest_first(self._entries.values())}
+        self.formats = sorted({*self.formats, *(entry.format for entry in entries)})
 
     def take(self, found: Look) -> bool:
         """Take up what the cluster said, in place of all that was known before; whether anything is different now."""
-        entries = {entry.sha256: entry for entry in found.entries}
-        changed = entries != self._entries or found.unreadable != self.unreadable or not self.looked
-        self._entries, self.names, self.unreadable, self.looked = entries, found.names, found.unreadable, True
-        for entry in found.entries:
-            self._by_mapping[entry.mapping] = replace(entry, health=None, encodings=())
+        changed = found.changed or not self.looked
+        self.looked = True
+        if changed:
+            self._entries, self._by_mapping = dict(found.entries), dict(found.by_mapping)
+            self.names, self.unreadable = found.names, found.unreadable
         return changed
 
     def find(self, search: Search, now: float) -> list[Entry]:
         return search.find(self._entries.values(), now)
-
-    @property
-    def formats(self) -> list[str]:
-        return formats_of(self._entries.values())

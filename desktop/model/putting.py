@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import Callable, Optional
 
 from desktop.model.rate import Rate
-from desktop.model.wording import redundancy
 from producer.outcome import FailedImage, Outcome, StoredImage
 from producer.sources import Source
 from producer.watching import ShareStep, Step
@@ -52,7 +51,8 @@ class Item:
             self.sha256 = outcome.sha256.hex()
             self._stored(outcome)
         elif isinstance(outcome, FailedImage):
-            self.state, self.text, self.advice = State.FAILED, str(outcome.error), outcome.error.advice or ""
+            text = str(outcome.error).removeprefix(f"{self.shown}: ")  # which stands beside it
+            self.state, self.text, self.advice = State.FAILED, text, outcome.error.advice or ""
         else:
             self.state, self.text = State.SKIPPED, "no image; skipped"
 
@@ -63,8 +63,8 @@ class Item:
             self.text = f"only {had} of {image.n} shares found a device; {had - image.k} may be lost"
         else:
             self.state = State.STORED
-            again = "was stored already; " if image.already_stored else ""
-            self.text = again + redundancy(image.k, image.n)
+            how = "was stored already" if image.already_stored else "stored"
+            self.text = f"{how}: any {image.k} of {image.n} bring it back"
 
 
 @dataclass

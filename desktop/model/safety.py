@@ -73,7 +73,7 @@ class SafetyModel(Model):
         count = f"{self.proof.images:,} image{'' if self.proof.images == 1 else 's'}"
         since = int(now) - self.proof.at
         ago = "just now" if since < _JUST_NOW else f"{duration(since)} ago"
-        return f"{when}, {ago}: {count}, every share read."
+        return f"{when}, {ago}: {count}, every share at hand read."
 
     # --- verify and repair
 
@@ -198,6 +198,7 @@ async def _repaired(cluster: ClusterSession, counter: Counter) -> Report:
 def verify_report(verdicts: list[Verdict], unreadable: int, *, proven: bool) -> Report:
     """What a verification found, as a person wants to know it: that all is well, or which images are not."""
     findings = [finding for finding in map(_finding, verdicts) if finding is not None]
+    findings.sort(key=lambda finding: finding.tone is not Tone.ALARM)
     lost = sum(not verdict.restorable for verdict in verdicts)
     count = f"{len(verdicts):,} image{'' if len(verdicts) == 1 else 's'}"
     if lost or unreadable:
@@ -206,7 +207,7 @@ def verify_report(verdicts: list[Verdict], unreadable: int, *, proven: bool) -> 
         return Report(f"{cannot}{unnamed}.", Tone.ALARM, findings)
     if findings:
         return Report(f"All of {count} can be restored; {len(findings):,} not whole.", Tone.NOTICE, findings)
-    how = "every share was read" if proven else "by what the devices say"
+    how = "every share at hand was read" if proven else "by what the devices say"
     return Report(f"All of {count} are whole and can be restored ({how}).", Tone.GOOD, findings)
 
 

@@ -89,7 +89,7 @@ class _ProofPanel(_Panel):
         super().__init__(
             parent,
             "Can everything be restored?",
-            "A proof reads every share of every image and puts each image together, without writing it anywhere.",
+            "A proof reads every share at hand and puts each image together, without writing it anywhere.",
         )
         self._model = model
         self._shown: Optional[Report] = None

@@ -46,7 +46,9 @@ class StoreView(View[StoreModel]):
         self._empty = note(card)
         can_drop = accept_files(self, self.model.add)
         self._invitation = "Choose images, or a folder with them" + (", or drop them here." if can_drop else ".")
+        self._trouble = note(card)
         self._resend = Button(card, "", self.model.resend)
+        card.bind("<Configure>", lambda event: wrap(self._trouble, event.width - 40))
         return card
 
     def _build_devices(self) -> Any:
@@ -123,9 +125,15 @@ class StoreView(View[StoreModel]):
             self._empty.configure(text=self._invitation)
             self._empty.grid(row=1, column=0, columnspan=4)
         self._table.show([_row(item) for item in model.items])
+        trouble = _trouble(model.items)
+        self._trouble.configure(text=trouble)
+        if trouble:
+            self._trouble.grid(row=2, column=0, columnspan=4, sticky="w", padx=14, pady=(0, 8))
+        else:
+            self._trouble.grid_forget()
         if model.resendable and not model.busy:
             self._resend.configure(text=f"Resend {count(len(model.resendable), 'image')}")
-            self._resend.grid(row=2, column=0, columnspan=4, sticky="w", padx=14, pady=(0, 12))
+            self._resend.grid(row=3, column=0, columnspan=4, sticky="w", padx=14, pady=(0, 12))
         else:
             self._resend.grid_forget()
 
@@ -189,6 +197,16 @@ class StoreView(View[StoreModel]):
 
 
 def _row(item: Item) -> Row:
-    text = f"{item.text} - {item.advice}" if item.advice else item.text
     length = "" if item.source.size is None else size(item.source.size)
-    return Row((item.source.name, length, text), _COLOURS.get(item.state, "quiet"))
+    return Row((item.source.name, length, item.text), _COLOURS.get(item.state, "quiet"))
+
+
+def _trouble(items: list[Item]) -> str:
+    """In full, what the table may have no room for: the first thing that went wrong, and what to do about it."""
+    unwell = [item for item in items if item.state in (State.FAILED, State.DEGRADED)]
+    if not unwell:
+        return ""
+    first = unwell[0]
+    text = f"{first.source.name}: {first.text}"
+    more = f"  (and {count(len(unwell) - 1, 'other')})" if len(unwell) > 1 else ""
+    return "\n".join(filter(None, (text + more, first.advice)))

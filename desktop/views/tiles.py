@@ -78,6 +78,11 @@ class TileGrid(customtkinter.CTkFrame):
                 self._mark(place)
 
     @property
+    def painted(self) -> bool:
+        """Whether there is a tile in sight."""
+        return bool(self._tiles)
+
+    @property
     def waiting(self) -> int:
         """Tiles in sight whose picture is still to come."""
         return sum(self._entries[place].sha256 not in self._photos for place in self._in_sight())

@@ -38,7 +38,8 @@ class View(customtkinter.CTkFrame, Generic[M]):
         self.show()
 
     def destroy(self) -> None:
-        self._forget()
+        forget, self._forget = self._forget, lambda: None  # Tk may say so twice
+        forget()
         if self._waiting is not None:
             self.after_cancel(self._waiting)
             self._waiting = None

@@ -11,9 +11,11 @@ import pytest
 
 from cluster.local import CHECKOUT, LocalCluster
 from desktop.model.gallery import GalleryModel
+from desktop.model.putting import State
 from desktop.model.reassemble import Phase, ReassembleModel
 from desktop.model.store import Phase as StorePhase
 from desktop.model.store import StoreModel
+from tests.cluster.devices import share_files
 from tests.cluster.programs import wait_until
 from tests.desktop.conftest import StartApp
 from tests.desktop.driving import Driven
@@ -65,6 +67,11 @@ def kill(cluster: LocalCluster, *indices: int) -> None:
     wait_until(
         lambda: not any(d["alive"] and d["name"] in gone for d in cluster.status()["devices"]), "that they are gone"
     )
+
+
+def encodings_on(cluster: LocalCluster, index: int) -> set[str]:
+    """The encodings of which a device has a share on its disk."""
+    return {share.encoding for share in share_files(cluster) if share.device == f"device-{index}"}
 
 
 def sha256_of(path: Path) -> str:
@@ -131,7 +138,7 @@ def test_with_three_of_six_devices_away_it_says_what_to_do_and_a_retry_brings_it
     window.press("Bring it back")
     back = reassemble_model(window)
     window.until(lambda: window.sees("connect one of these again: device-1, device-2, device-3"), "the advice")
-    assert window.sees("Not the original")
+    window.until(lambda: window.sees("Not the original"), "what is on the screen")
     assert not window.can_press("Save as…")
     cluster.start_device(3)
     cluster.wait_registered(4)
@@ -167,3 +174,29 @@ def test_a_put_that_is_cancelled_in_the_middle_goes_on_where_it_stopped(
     window.until(lambda: reassemble_model(window).phase is Phase.PROVEN, "the file again")
     save_as(window, monkeypatch, tmp_path / "back.bin")
     assert sha256_of(tmp_path / "back.bin") == sha256_of(path)
+
+
+def test_resend_has_a_share_that_found_no_device_made_on_another_one(
+    fragile_cluster: LocalCluster, start_app: StartApp, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    cluster = fragile_cluster
+    window = opened(cluster, start_app, f"{tmp_path.name}-resend")
+    path = tmp_path / "photograph.bin"
+    path.write_bytes(os.urandom(300_000))
+    window.press("Store")
+    choose_files(window, monkeypatch, path)
+    model = store_model(window)
+    window.until(lambda: model.live == 6, "all devices")
+    model.choose_device("device-6", False)
+    window.press("Store now")
+    window.until(lambda: window.sees("1 of 1 image stored"), "the end of storing")
+    kill(cluster, 1)
+    # What a device leaves that fails in the middle of a put, where no other is chosen.
+    (item,) = model.items
+    item.state = State.DEGRADED
+    model.changed()
+    before = encodings_on(cluster, 6)
+    window.press("Resend 1 image")
+    window.until(lambda: not model.busy, "the end of mending")
+    assert (item.state, model.error) == (State.STORED, None), item.text
+    assert encodings_on(cluster, 6) - before, "the device that was left out has the share now"

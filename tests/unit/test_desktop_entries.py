@@ -17,8 +17,8 @@ from desktop.model.entries import (
     badge_of,
     entry_of,
     format_of,
-    formats_of,
     health_sentence,
+    newest_first,
     share_places,
 )
 from tests.unit.sample_images import device_of, encode
@@ -77,7 +77,6 @@ def test_a_format_is_named_as_people_name_it() -> None:
         "HEIC",
         "file",
     ]
-    assert formats_of([entry("a"), entry("b", media_type="image/png"), entry("c")]) == ["JPEG", "PNG"]
 
 
 def test_what_the_cluster_knows_of_an_image_is_its_best_encoding() -> None:
@@ -126,5 +125,5 @@ ALL = [OLD, CAT, DOG]
         (Search("nothing of the kind"), []),
     ],
 )
-def test_a_search_finds_by_name_date_format_and_health_the_newest_first(search: Search, found: list[Entry]) -> None:
-    assert search.find(ALL, NOW) == found
+def test_a_search_finds_by_name_date_format_age_and_health(search: Search, found: list[Entry]) -> None:
+    assert newest_first(search.find(ALL, NOW)) == found

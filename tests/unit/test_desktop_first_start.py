@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Optional
 
 import pytest
 
-from common.errors import NotFoundError, RefusedError, UsageError
+from common.errors import NotFoundError, RefusedError, TesseraError, UsageError
 from common.vault.folder import VaultFolder
 from desktop.background import Background
 from desktop.model.first_start import FirstStartModel
+from desktop.model.model import Model
 from desktop.model.unlock import UnlockModel
 from desktop.session import Session, Stage
 from tests.unit.desktop_models import PASSPHRASE, cheap_passphrases, deliver_until
@@ -39,6 +41,10 @@ def joined(session: Session) -> None:
 def stage_of(session: Session) -> Stage:
     """Asked anew each time: it follows from what is on the disk."""
     return session.stage
+
+
+def error_of(model: Model) -> Optional[TesseraError]:
+    return model.error
 
 
 def test_what_is_next_is_to_join_then_the_vault_then_its_passphrase(session: Session) -> None:
@@ -76,7 +82,7 @@ def test_a_new_vault_needs_the_same_passphrase_twice_and_no_weak_one(session: Se
     assert not session.vault.key_path.exists()
     model.create_vault(PASSPHRASE, PASSPHRASE)
     deliver_until(background, lambda: went)
-    assert (stage_of(session), model.error) == (Stage.OPEN, None)
+    assert (stage_of(session), error_of(model)) == (Stage.OPEN, None)
 
 
 def test_a_vault_from_another_machine_is_taken_over_by_its_passphrase_only(
@@ -112,4 +118,4 @@ def test_a_wrong_passphrase_unlocks_nothing_and_the_right_one_does(session: Sess
     assert (stage_of(session), model.doing, went) == (Stage.UNLOCK, "", [])
     model.unlock(PASSPHRASE)
     deliver_until(background, lambda: went)
-    assert (stage_of(session), model.error) == (Stage.OPEN, None)
+    assert (stage_of(session), error_of(model)) == (Stage.OPEN, None)

@@ -56,9 +56,10 @@ def test_what_the_cluster_says_takes_the_place_of_what_was_kept(tmp_path: Path) 
     images.add(entries_of(IMAGE, OTHER, folder=tmp_path))
     assert len(images) == 2
     whole = entries_of(IMAGE, folder=tmp_path / "again")[0].known_at([IMAGE.located()])
-    assert images.take(Look([whole], 0, {device_of(0): "attic"}))
+    known = {whole.sha256: whole}, {whole.mapping: whole}
+    assert images.take(Look(*known, 0, {device_of(0): "attic"}))
     assert [images.entry(sha256(image)) is None for image in (IMAGE, OTHER)] == [False, True]
-    assert not images.take(Look([whole], 0, {device_of(0): "attic"}))
+    assert not images.take(Look(*known, 0, {device_of(0): "attic"}, changed=False))
     images.add(entries_of(IMAGE, folder=tmp_path / "third"))
     assert images.entry(sha256(IMAGE)) == whole
 
@@ -70,6 +71,7 @@ class _Cluster:
         self.link = self
         self.asked: list[bytes] = []
         self.mappings = self
+        self.lacking = False
         self._images, self._readable = images, {image.encoding_id: image for image in readable}
 
     async def of(self, encodings: list[object]) -> dict[tuple[bytes, bytes], object]:
@@ -80,7 +82,8 @@ class _Cluster:
 
 def looked(cluster: _Cluster, known: list[Entry], monkeypatch: pytest.MonkeyPatch) -> tuple[Look, list[Entry]]:
     async def encodings(_: object) -> list[object]:
-        return [image.located() for image in cluster._images]
+        shares = [ShareAt(share, device_of(share), True, share != 3 or not cluster.lacking) for share in range(4)]
+        return [image.located(shares=shares) for image in cluster._images]
 
     async def devices(_: object) -> list[object]:
         return []
@@ -88,8 +91,9 @@ def looked(cluster: _Cluster, known: list[Entry], monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr("desktop.model.images.list_encodings", encodings)
     monkeypatch.setattr("desktop.model.images.list_devices", devices)
     told: list[Entry] = []
-    by_mapping = {entry.mapping: entry for entry in known}
-    return asyncio.run(look(cast(ClusterSession, cluster), by_mapping, told.extend)), told
+    images = Images()
+    images.add(known)
+    return asyncio.run(look(cast(ClusterSession, cluster), images.known, told.extend)), told
 
 
 def test_a_look_at_the_cluster_opens_only_mappings_that_are_not_known_and_counts_the_unreadable(
@@ -98,11 +102,24 @@ def test_a_look_at_the_cluster_opens_only_mappings_that_are_not_known_and_counts
     third = encode(b"third content")
     cluster = _Cluster(VaultFolder(tmp_path), [IMAGE, OTHER, third], readable=[OTHER])
     found, told = looked(cluster, entries_of(IMAGE, folder=tmp_path), monkeypatch)
-    assert {entry.sha256 for entry in found.entries} == {sha256(IMAGE), sha256(OTHER)}
-    assert all(entry.badge.words == "whole" for entry in found.entries)
+    assert set(found.entries) == {sha256(IMAGE), sha256(OTHER)}
+    assert all(entry.badge.words == "whole" for entry in found.entries.values())
     assert found.unreadable == 1
     assert IMAGE.encoding_id not in cluster.asked
     assert [entry.sha256 for entry in told] == [sha256(OTHER)]
+
+
+def test_a_look_that_finds_nothing_new_says_so_and_one_that_does_says_that(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster = _Cluster(VaultFolder(tmp_path), [IMAGE], readable=[IMAGE])
+    first, _ = looked(cluster, [], monkeypatch)
+    second, _ = looked(cluster, list(first.entries.values()), monkeypatch)
+    assert (first.changed, second.changed) == (True, False)
+    cluster.lacking = True
+    third, _ = looked(cluster, list(first.entries.values()), monkeypatch)
+    assert third.changed
+    assert [entry.badge.words for entry in third.entries.values()] == ["1 share missing"]
 
 
 # --- the model
@@ -152,7 +169,8 @@ def test_the_state_of_shares_that_are_away_is_shown_with_the_devices_that_have_t
     keep(session, image)
     entry = next(read_kept(session.vault, session.key))[0]
     shares = [ShareAt(share, device_of(share), True, share != 3) for share in range(4)]
-    model._take(Look([entry.known_at([image.located(shares=shares)])], 2, {device_of(3): "attic"}))
+    known = entry.known_at([image.located(shares=shares)])
+    model._take(Look({known.sha256: known}, {known.mapping: known}, 2, {device_of(3): "attic"}))
     model.select(entry.sha256)
     assert model.shown[0].badge.words == "1 share missing"
     assert [(place.device, place.state) for place in model.places][3] == ("attic", "away")

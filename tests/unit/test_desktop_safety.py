@@ -40,7 +40,7 @@ def test_where_all_is_well_that_is_all_that_is_said() -> None:
     report = verify_report([verdict(6), verdict(6)], 0, proven=True)
     assert (report.tone, report.findings) == (Tone.GOOD, [])
     assert "All of 2 images are whole" in report.summary
-    assert "every share was read" in report.summary
+    assert "every share at hand was read" in report.summary
     assert "by what the devices say" in verify_report([verdict(6, proven=None)], 0, proven=False).summary
 
 
@@ -87,7 +87,7 @@ def test_the_last_proof_is_shown_and_a_new_one_is_kept(session: Session, backgro
     assert model.proof_words(NOW) == "Not proven yet on this machine."
     keep_proof(session.home, Proof(NOW - 3 * 86400, 5))
     model.activate()
-    assert "3 days ago: 5 images, every share read" in model.proof_words(NOW)
+    assert "3 days ago: 5 images, every share at hand read" in model.proof_words(NOW)
     model._verified(Found([verdict(6)], 0, Proof(NOW, 1)))
     assert "just now: 1 image" in model.proof_words(NOW + 5)
     deliver_until(background, lambda: last_proof(session.home) == Proof(NOW, 1))

@@ -1,0 +1,250 @@
+"""Screenshots of every view of the desktop app, light and dark, into docs/images: python docs/make_screenshots.py
+
+Starts a cluster of this machine, stores pictures on it, loses two of its devices, and shows the real app under Xvfb at
+1280×720 and 1920×1080. The pictures are the samples and pieces of them. Takes about two minutes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Callable
+
+sys.path[0] = str(Path(__file__).resolve().parent.parent)  # the checkout's root, in place of this folder
+
+from PIL import Image, ImageGrab
+
+from cluster.local import CHECKOUT, LocalCluster, require_success
+from cluster.ports import find_base_port
+
+if TYPE_CHECKING:
+    from desktop.app import App
+
+IMAGES = CHECKOUT / "docs" / "images"
+SIZES = ("1280x720", "1920x1080")
+THEMES = ("light", "dark")
+_NAMES = ("attic", "desk", "kitchen", "laptop", "nas", "office", "studio", "workshop")
+_LOST = (3, 7)  # devices that are gone when the app is looked at
+_SAMPLES = ("chelsea.png", "coffee.png", "astronaut.png", "hubble_deep_field.jpg", "rocket.jpg")
+_PICTURES = 40
+_LARGE = (6000, 4000)  # pixels, so that storing and reassembling can be seen under way
+_CHILD = "--one-window"
+_RUN_PATIENCE = 240.0  # seconds
+_PATIENCE = 60.0  # seconds
+_SCREEN_PATIENCE = 10.0  # seconds
+_COLOURS = 256  # of a screenshot, which makes it a third as large
+
+
+def main() -> None:
+    if sys.argv[1:] == [_CHILD]:
+        _Shooting(json.load(sys.stdin)).shoot()
+        return
+    IMAGES.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="tessera-screenshots-") as scratch:
+        place = Path(scratch)
+        pictures, more = place / "pictures", place / "holiday"
+        _make_pictures(pictures, _PICTURES, 2041)
+        _make_pictures(more, 6, 3107)
+        with Image.open(CHECKOUT / "samples" / "hubble_deep_field.jpg") as sample:
+            sample.resize(_LARGE).save(more / "deep field, large.tif")
+        with LocalCluster(place / "cluster", workers=len(_NAMES), base_port=find_base_port(1)) as cluster:
+            for number, name in enumerate(_NAMES, 1):
+                renamed = cluster.run(
+                    "broker", "rename", f"device-{number}", name, environment=cluster.broker_environment(1)
+                )
+                require_success("broker", renamed)
+            samples = [str(CHECKOUT / "samples" / name) for name in _SAMPLES]
+            stored = cluster.run("producer", str(pictures), *samples)
+            require_success("producer", stored)
+            _wait_reported(cluster)
+            for number in _LOST:
+                cluster.kill_device(number)
+            for size in SIZES:
+                with _screen(size) as display:
+                    new_home = place / f"new-{size}"
+                    told = {
+                        "size": size,
+                        "more": more.name,
+                        "invite": cluster.invite("client"),
+                        "new_home": str(new_home),
+                        "sha256": stored.stdout.splitlines()[-1].split()[0],
+                    }
+                    environment = {**cluster.environment, "DISPLAY": display}
+                    for which in ("way in", "views"):
+                        _run({**told, "which": which}, environment, place)
+
+
+def _wait_reported(cluster: LocalCluster) -> None:
+    """Until every device has said how much of its room is taken."""
+    end = time.monotonic() + _PATIENCE
+    while not all(device["used_bytes"] for device in cluster.status()["devices"]):
+        if time.monotonic() > end:
+            sys.exit("not all devices said how full they are")
+
+
+def _run(told: dict[str, str], environment: dict[str, str], place: Path) -> None:
+    """The app in a process of its own, since one process has one window; in `place`, so that paths are short."""
+    command = [sys.executable, str(Path(__file__).resolve()), _CHILD]
+    subprocess.run(
+        command, cwd=place, env=environment, input=json.dumps(told).encode(), check=True, timeout=_RUN_PATIENCE
+    )
+
+
+@contextmanager
+def _screen(size: str) -> Iterator[str]:
+    """A screen of this size."""
+    xvfb = shutil.which("Xvfb")
+    if xvfb is None:
+        sys.exit("there is no Xvfb; apt install xvfb")
+    reading, writing = os.pipe()
+    server = subprocess.Popen(
+        [xvfb, "-displayfd", str(writing), "-screen", "0", f"{size}x24", "-nolisten", "tcp"],
+        pass_fds=[writing],
+        stderr=subprocess.DEVNULL,
+    )
+    os.close(writing)
+    try:
+        with os.fdopen(reading) as told:
+            yield f":{told.readline().strip()}"
+    finally:
+        server.terminate()
+        server.wait(_SCREEN_PATIENCE)
+
+
+def _make_pictures(folder: Path, count: int, first: int) -> None:
+    """Pieces of the samples, called as a camera calls them."""
+    folder.mkdir()
+    chance = random.Random(first)  # noqa: S311 - the same pictures each time
+    samples = [Image.open(CHECKOUT / "samples" / name).convert("RGB") for name in _SAMPLES]
+    number = first
+    for _ in range(count):
+        sample = chance.choice(samples)
+        shape = chance.choice((1.5, 1.33, 1.0, 0.75))
+        down = int(min(sample.height, sample.width / shape) * chance.uniform(0.5, 0.9))
+        across = min(sample.width, int(down * shape))
+        x, y = chance.randrange(sample.width - across + 1), chance.randrange(sample.height - down + 1)
+        piece = sample.crop((x, y, x + across, y + down)).resize((2 * across, 2 * down))
+        piece.save(folder / f"IMG_{number}.{chance.choice(('jpg', 'jpg', 'png', 'webp'))}")
+        number += chance.randrange(1, 9)
+
+
+class _Shooting:
+    """One window, and the screenshots of it."""
+
+    def __init__(self, told: dict[str, str]) -> None:
+        self._told = told
+        if told["which"] == "way in":
+            os.environ["TESSERA_HOME"] = told["new_home"]
+        from desktop.app import App
+
+        self._app: App = App()
+        self._app.geometry(f"{told['size']}+0+0")
+
+    def shoot(self) -> None:
+        (self._way_in if self._told["which"] == "way in" else self._views)()
+        self._app.close()
+
+    # --- the scenes
+
+    def _way_in(self) -> None:
+        app = self._app
+        self._both("first-start")
+        model: Any = app._front.model if app._front is not None else None
+        model.join(self._told["invite"], "laptop of a guest")
+        self._until(lambda: model.joined or model.error)
+        self._both("new-vault")
+        app.session.vault.create("four words for a guest")
+        app.go_on()
+        self._both("unlock")
+
+    def _views(self) -> None:
+        app = self._app
+        app.session.open(app.session.vault.unlock(os.environ["TESSERA_PASSPHRASE"]))
+        app.go_on()
+        gallery: Any = app.models["gallery"]
+        view: Any = app._views["gallery"]
+        tiles = view.tiles
+        self._until(lambda: gallery.images.looked and not tiles.waiting)
+        self._both("gallery", lambda: not tiles.waiting)
+        gallery.select(gallery.shown[2].sha256)
+        self._both("gallery-image", lambda: not tiles.waiting)
+        self._store()
+        app.reassemble(self._told["sha256"])
+        reassemble: Any = app.models["reassemble"]
+        self._until(lambda: reassemble.pixels or reassemble.error)
+        self._both("reassemble")
+        self._devices()
+        self._safety()
+
+    def _store(self) -> None:
+        self._app.show("store")
+        store: Any = self._app.models["store"]
+        store.add([self._told["more"]])
+        self._until(lambda: store.items and store.devices)
+        self._both("store")
+        store.start()
+        self._until(lambda: not store.busy)
+        self._both("stored")
+
+    def _devices(self) -> None:
+        self._app.show("devices")
+        devices: Any = self._app.models["devices"]
+        view: Any = self._app._views["devices"]
+        self._until(lambda: devices.rows)
+        self._both("devices")
+        view.retire(devices.rows[0].name)
+        self._both("devices-retire")
+        devices.make_invite("worker")
+        self._until(lambda: devices.invite or devices.error)
+        self._both("devices-invite")
+        view._overlay.close()
+
+    def _safety(self) -> None:
+        self._app.show("safety")
+        safety: Any = self._app.models["safety"]
+        safety.verify(deep=True)
+        self._until(lambda: safety.report or safety.error)
+        self._both("safety")
+
+    # --- the camera
+
+    def _both(self, name: str, ready: Callable[[], object] = lambda: True) -> None:
+        """One picture in each appearance."""
+        import customtkinter
+
+        for theme in THEMES:
+            customtkinter.set_appearance_mode(theme)
+            self._settle()
+            self._until(ready)
+            self._settle()
+            picture = ImageGrab.grab(xdisplay=os.environ["DISPLAY"])
+            picture = picture.convert("P", palette=Image.Palette.ADAPTIVE, colors=_COLOURS)
+            picture.save(IMAGES / f"{name}-{theme}-{self._told['size']}.png", optimize=True)
+
+    def _until(self, reached: Callable[[], object]) -> None:
+        end = time.monotonic() + _PATIENCE
+        while not reached():
+            if time.monotonic() > end:
+                sys.exit(f"{self._told['which']}: what is to be shown did not come")
+            self._app.update()
+            time.sleep(0.01)
+
+    def _settle(self) -> None:
+        """Let what is waiting to be drawn be drawn."""
+        end = time.monotonic() + 0.4
+        while time.monotonic() < end:
+            self._app.update()
+            time.sleep(0.01)
+
+
+if __name__ == "__main__":
+    main()
