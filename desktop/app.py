@@ -39,6 +39,8 @@ log = logging.getLogger(__name__)
 # Seconds that another thread keeps the interpreter for when this one waits for it, as it does after each call of Tk's:
 # at Python's own 5 ms a window that draws much stands still beside a thread that computes.
 _SWITCH = 0.0005
+_USUAL_DENSITY = 96  # pixels an inch
+_MOST_SCALE = 3.0
 _DELIVER_EVERY = 20  # milliseconds
 _DELIVER_MORE = 1  # milliseconds, while something is left: so that clicks and drawing come in between
 
@@ -63,6 +65,7 @@ class App(customtkinter.CTk):
     def __init__(self) -> None:
         super().__init__(fg_color=GROUND, className="Tessera")
         self.title("Tessera")
+        _fit_to_screen(self)
         self.geometry("1180x680")
         self.minsize(900, 560)
         self.session = Session()
@@ -205,6 +208,14 @@ class App(customtkinter.CTk):
         self.viewer.close()
         self.destroy()
         self._garbage.end()
+
+
+def _fit_to_screen(window: App) -> None:
+    """Units as large as the screen's density asks for; on Windows customtkinter sees to that itself."""
+    if sys.platform != "win32":
+        scale = max(1.0, min(_MOST_SCALE, window.winfo_fpixels("1i") / _USUAL_DENSITY))
+        customtkinter.set_widget_scaling(scale)
+        customtkinter.set_window_scaling(scale)
 
 
 def open_window() -> None:

@@ -142,7 +142,7 @@ class ReassembleView(View[ReassembleModel]):
             return
         if model.pixels is not None:
             shown = model.pixels
-            self._photo = photo(shown, min(width / shown.width, height / shown.height, 1.0))
+            self._photo = photo(shown, min(width / shown.width, height / shown.height, self._get_widget_scaling()))
         else:
             self._photo = self._mosaic_of(width, height).photo(here)
         canvas.create_image(width // 2, height // 2, image=self._photo)
