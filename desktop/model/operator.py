@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 from common.errors import (
@@ -41,16 +40,6 @@ ROLES = {
 }
 
 
-@dataclass(frozen=True)
-class Member:
-    """Somebody whom the broker lets in."""
-
-    name: str
-    role: str
-    since: str
-    key: str  # its beginning
-
-
 class Operator:
     """The broker's commands, with Tessera's folder `home`. What runs one blocks, and is for a thread."""
 
@@ -73,11 +62,6 @@ class Operator:
     def revoke(self, name: str) -> str:
         """Take a member off the list; what was done, as the command says it."""
         return self._run("revoke", name).strip()
-
-    def members(self) -> list[Member]:
-        """Who is admitted, the devices among them."""
-        rows = [line.split("\t") for line in self._run("members").splitlines()]
-        return [Member(*row) for row in rows if len(row) == len(Member.__dataclass_fields__)]
 
     def _run(self, *arguments: str) -> str:
         """What a command prints; the error that its exit code means, in its words."""
