@@ -72,6 +72,7 @@ class Steward:
         self.jobs: list[Job] = []
         self._rooms: dict[bytes, plan.Room] = {}
         self._now: dict[bytes, DeviceNow] = {}
+        self._hurried: set[bytes] = set()  # encodings to be mended now
         self._complaints: OrderedDict[tuple[bytes, Place], None] = OrderedDict()
         self._paused: dict[bytes, tuple[float, float]] = {}  # encoding id → until when, and the pause's length
         self._avoided: dict[tuple[bytes, bytes], float] = {}  # encoding id, device → until when
@@ -89,6 +90,8 @@ class Steward:
         self._settled = self._settled or self._devices.settled(now)
         self._rooms = {device: self._room(device_now) for device, device_now in self._now.items()}
         self.survey.notice({device: room.presence for device, room in self._rooms.items()})
+        while self._hurried:  # not before: a device may have been lost in the moment in which it was asked for
+            self.survey.hurry(self._hurried.pop())
         self._look(now)
         self._burials.tick(now, lambda device: device in self._now and self._now[device].alive)
         for job in [job for job in self.jobs if self._catalog.tombstones.hides(job.task.claim.encoding_id)]:
@@ -137,7 +140,7 @@ class Steward:
     def hurry(self, encoding_id: bytes) -> None:
         """Mend this encoding now, waiting for no device to come back."""
         self._paused.pop(encoding_id, None)
-        self.survey.hurry(encoding_id)
+        self._hurried.add(encoding_id)
 
     def complain(self, encoding_id: bytes, found: Place) -> None:
         """A client found this share bad: look at it."""

@@ -157,6 +157,15 @@ def test_a_reply_to_the_steward_from_another_device_than_was_asked_changes_nothi
 # --- mend
 
 
+def test_who_asks_in_the_very_moment_in_which_a_device_is_lost_is_heard(broker: SampleBroker) -> None:
+    a, b, c = three_workers(broker)
+    fresh, client = broker.worker("d"), broker.client(TOKEN)
+    assert asked(later(broker, 10, a, b, c, fresh), Operation.INSPECT) == []
+    disconnect(broker, c)
+    assert code(client.ask(Operation.MEND, Mend(), pack([OBJECT]))) is Code.GRANTED
+    assert asked(later(broker, 1, a, b, fresh), Operation.INSPECT) != []
+
+
 def test_who_asks_for_it_has_images_mended_without_waiting_for_devices_that_are_away(broker: SampleBroker) -> None:
     a, b, c = three_workers(broker)
     fresh, client, stranger = broker.worker("d"), broker.client(TOKEN), broker.client(OTHER_TOKEN)
