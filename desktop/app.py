@@ -211,9 +211,12 @@ class App(customtkinter.CTk):
 
 
 def _fit_to_screen(window: App) -> None:
-    """Units as large as the screen's density asks for; on Windows customtkinter sees to that itself."""
+    """Units as large as the screen's density asks for, in quarters, since few screens tell theirs exactly.
+
+    On Windows customtkinter sees to that itself.
+    """
     if sys.platform != "win32":
-        scale = max(1.0, min(_MOST_SCALE, window.winfo_fpixels("1i") / _USUAL_DENSITY))
+        scale = max(1.0, min(_MOST_SCALE, int(4 * window.winfo_fpixels("1i") / _USUAL_DENSITY) / 4))
         customtkinter.set_widget_scaling(scale)
         customtkinter.set_window_scaling(scale)
 

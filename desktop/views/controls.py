@@ -6,6 +6,7 @@ Colours are pairs, for light and dark.
 from __future__ import annotations
 
 import tkinter
+from collections.abc import Sequence
 from functools import partial
 from typing import Any, Callable
 
@@ -14,6 +15,7 @@ import customtkinter
 ACCENT = ("#1f6aa5", "#2f7fbd")
 QUIET = ("#5b6168", "#a4abb3")  # text that explains
 PANEL = ("#ffffff", "#26292e")
+CHOSEN = ("#bcd9f2", "#255a86")
 GROUND = ("#eef0f3", "#1b1d21")
 LINE = ("#cfd4da", "#3a3f46")
 TEXT = ("#16191d", "#e8eaed")
@@ -71,6 +73,23 @@ def reach_by_keyboard(widget: Any, press: Callable[[], Any]) -> None:
     widget.tk.call(str(widget), "configure", "-takefocus", 1)
     for key in ("<space>", "<Return>", "<KP_Enter>"):
         tkinter.Misc.bind(widget, key, lambda _: press())
+
+
+class Choice(customtkinter.CTkSegmentedButton):
+    """One of a few, side by side; the words are as readable on the chosen one as on the others."""
+
+    def __init__(self, parent: Any, values: Sequence[str], **options: Any) -> None:
+        super().__init__(
+            parent,
+            values=list(values),
+            fg_color=LINE,
+            selected_color=CHOSEN,
+            selected_hover_color=CHOSEN,
+            unselected_color=PANEL,
+            unselected_hover_color=LINE,
+            text_color=TEXT,
+            **options,
+        )
 
 
 def heading(parent: Any, text: str, size: int = 22) -> Any:

@@ -9,7 +9,7 @@ import customtkinter
 
 from desktop.model.first_start import FirstStartModel
 from desktop.session import Stage
-from desktop.views.controls import LINE, TEXT, Button, PassphraseField, fixed_font, font, heading, note, panel
+from desktop.views.controls import LINE, TEXT, Button, Choice, PassphraseField, fixed_font, font, heading, note, panel
 from desktop.views.view import View
 
 _WIDTH = 620
@@ -67,9 +67,7 @@ class FirstStartView(View[FirstStartModel]):
             "nobody, not even you, gets an image back.",
             _WIDTH,
         ).grid(row=2, column=0, columnspan=2, padx=24, sticky="w")
-        self._choice = customtkinter.CTkSegmentedButton(
-            card, values=[_CREATE, _IMPORT], font=font(), command=self._chosen, height=34
-        )
+        self._choice = Choice(card, [_CREATE, _IMPORT], font=font(), command=self._chosen, height=34)
         self._choice.set(_CREATE)
         self._choice.grid(row=3, column=0, columnspan=2, padx=24, pady=12, sticky="ew")
         self._file_row = customtkinter.CTkFrame(card, fg_color="transparent")

@@ -16,6 +16,7 @@ from desktop.views.controls import (
     PANEL,
     TEXT,
     Button,
+    Choice,
     fixed_font,
     font,
     heading,
@@ -34,8 +35,8 @@ class Sidebar(customtkinter.CTkFrame):
             button.grid(row=row, column=0, padx=14, pady=3, sticky="ew")
             self._buttons[name] = button
         note(self, "Appearance").grid(row=len(titles) + 2, column=0, padx=20, sticky="w")
-        self._appearance = customtkinter.CTkSegmentedButton(
-            self, values=[name.capitalize() for name in APPEARANCES], font=font(12), dynamic_resizing=False, width=162
+        self._appearance = Choice(
+            self, [name.capitalize() for name in APPEARANCES], font=font(12), dynamic_resizing=False, width=162
         )
         self._appearance.grid(row=len(titles) + 3, column=0, padx=14, pady=(2, 16), sticky="ew")
 

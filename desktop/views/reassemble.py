@@ -67,9 +67,9 @@ class ReassembleView(View[ReassembleModel]):
         card.grid_rowconfigure(1, weight=1)
         self._label = customtkinter.CTkLabel(card, font=font(bold=True), text="", anchor="w", justify="left")
         self._label.grid(row=0, column=0, columnspan=2, sticky="ew", padx=14, pady=(10, 6))
-        self._canvas = tkinter.Canvas(card, highlightthickness=0, borderwidth=0)
-        self._canvas.grid(row=1, column=0, columnspan=2, sticky="nsew", padx=14)
-        self._canvas.bind("<Configure>", lambda _: self._redraw())
+        self._preview = tkinter.Canvas(card, highlightthickness=0, borderwidth=0)
+        self._preview.grid(row=1, column=0, columnspan=2, sticky="nsew", padx=14)
+        self._preview.bind("<Configure>", lambda _: self._redraw())
         self._bar = customtkinter.CTkProgressBar(card, height=8, progress_color=ACCENT, fg_color=LINE)
         self._bar.grid(row=2, column=0, columnspan=2, sticky="ew", padx=14, pady=(10, 0))
         self._details = note(card)
@@ -121,7 +121,7 @@ class ReassembleView(View[ReassembleModel]):
 
     def _redraw(self) -> None:
         """The image where it is proven, else the mosaic, as large as there is room for; only what changed."""
-        model, canvas = self.model, self._canvas
+        model, canvas = self.model, self._preview
         canvas.configure(background=self._apply_appearance_mode(PANEL))
         width, height = canvas.winfo_width(), canvas.winfo_height()
         if width < 20 or height < 20:
