@@ -15,7 +15,7 @@ from producer.session import Session
 from producer.sources import Source
 from producer.stream import store_stream
 
-_AT_A_TIME = 5
+AT_A_TIME = 5
 
 Work = Union[Source, list[Source]]  # a stream, or a batch
 
@@ -25,7 +25,7 @@ async def store_all(session: Session, sources: Iterable[Source]) -> AsyncIterato
     running: set[asyncio.Task[list[Outcome]]] = set()
     try:
         for work in _divide(session, sources):
-            if len(running) == _AT_A_TIME:
+            if len(running) == AT_A_TIME:
                 done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
                 for task in done:
                     for outcome in task.result():

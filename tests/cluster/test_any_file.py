@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from cluster.local import LocalCluster
+from producer.run import AT_A_TIME
 from tests.cluster.devices import MIB, wait_nothing_staged, wait_staged
 from tests.cluster.programs import User, files_below, finish, random_bytes, sha256_of
 
@@ -196,7 +197,7 @@ def test_an_empty_folder_stores_nothing(user: User) -> None:
 
 def test_a_file_that_vanishes_before_its_turn_is_an_error_of_its_own(cluster: LocalCluster, user: User) -> None:
     good = {}
-    for name in ("long-1.bin", "long-2.bin", "long-3.bin"):  # as many as are stored at a time
+    for name in (f"long-{number}.bin" for number in range(AT_A_TIME)):
         (user.folder / name).write_bytes(random_bytes(5 * SEGMENT))
         good[name] = sha256_of((user.folder / name).read_bytes())
     (user.folder / "vanishing.bin").write_bytes(b"soon gone")

@@ -253,9 +253,12 @@ def test_status_tells_what_is_missing_and_json_tells_the_same(mending_cluster: L
     for name in lost:
         mending_cluster.kill_device(number_of(mending_cluster, name))
     wait_lost(mending_cluster, *(number_of(mending_cluster, name) for name in lost))
-    ended = admin(keeper, "status", "--json")
-    told = json.loads(ended.stdout)
-    assert told["encodings"]["hopeless"] >= 1, told
+
+    def status() -> dict[str, Any]:
+        return dict(json.loads(admin(keeper, "status", "--json").stdout))
+
+    wait_until(lambda: status()["encodings"]["hopeless"] >= 1, "the steward to have looked")
+    told = status()
     assert "CANNOT BE RESTORED" in admin(keeper, "status").stdout.decode()
     assert {d["name"] for d in told["devices"] if not d["alive"]} == set(lost)
 
