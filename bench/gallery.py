@@ -12,9 +12,7 @@ import io
 import json
 import os
 import random
-import shutil
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -30,7 +28,8 @@ import typer
 from bench.metering import peak_memory
 from cluster.local import CHECKOUT, LocalCluster, require_success
 from cluster.ports import find_base_port
-from common.errors import NotEnoughError, UsageError
+from cluster.screen import virtual_screen
+from common.errors import NotEnoughError
 from common.program import application, run
 
 if TYPE_CHECKING:
@@ -43,7 +42,6 @@ _TICK = 5  # milliseconds between two looks of the window's timer
 _TURN = 16  # milliseconds between two turns of the wheel
 _JUMPS = 40
 _PATIENCE = 120.0  # seconds
-_SCREEN_PATIENCE = 10.0  # seconds
 
 
 @commands.command()
@@ -72,24 +70,12 @@ def _screen(size: str) -> Iterator[None]:
     if sys.platform == "win32" or os.environ.get("DISPLAY"):
         yield
         return
-    xvfb = shutil.which("Xvfb")
-    if xvfb is None:
-        raise UsageError("there is no screen, and no Xvfb", advice="apt install xvfb, or run it on a desktop")
-    reading, writing = os.pipe()
-    server = subprocess.Popen(
-        [xvfb, "-displayfd", str(writing), "-screen", "0", f"{size}x24", "-nolisten", "tcp"],
-        pass_fds=[writing],
-        stderr=subprocess.DEVNULL,
-    )
-    os.close(writing)
-    try:
-        with os.fdopen(reading) as told:
-            os.environ["DISPLAY"] = f":{told.readline().strip()}"
-        yield
-    finally:
-        os.environ.pop("DISPLAY", None)
-        server.terminate()
-        server.wait(_SCREEN_PATIENCE)
+    with virtual_screen(size) as display:
+        os.environ["DISPLAY"] = display
+        try:
+            yield
+        finally:
+            os.environ.pop("DISPLAY", None)
 
 
 def _make_pictures(folder: Path, count: int) -> None:

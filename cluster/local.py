@@ -32,31 +32,12 @@ from cluster.interruption import held
 from cluster.looking import lend_client
 from cluster.ports import HOST, port_answers, require_free
 from cluster.process import HOME, BackgroundProcess, recorded_processes, stop_all
-from common.errors import (
-    IntegrityError,
-    NoRoomError,
-    NotEnoughError,
-    NotFoundError,
-    RefusedError,
-    TesseraError,
-    UnreachableError,
-    UsageError,
-)
+from common.errors import NotEnoughError, TesseraError, UnreachableError, UsageError, kind_of
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 DEFAULT_WORKERS = 6
 DEFAULT_BASE_PORT = 5570
 PAUSE = 0.1  # seconds between two looks at what is being waited for
-
-_ERRORS: tuple[type[TesseraError], ...] = (
-    UsageError,
-    NotFoundError,
-    IntegrityError,
-    NotEnoughError,
-    RefusedError,
-    UnreachableError,
-    NoRoomError,
-)
 
 
 def program_command(program: str, *arguments: str) -> list[str]:
@@ -68,12 +49,9 @@ def require_success(program: str, result: subprocess.CompletedProcess[str]) -> N
     """Raise the error that belongs to the exit code of ``result``, with what the program said; none for 0."""
     if result.returncode == 0:
         return
-    kinds = {kind.exit_code: kind for kind in _ERRORS}
     said = result.stderr.strip() or "(it said nothing)"
     # No advice of ours: the program's own stands in what it said.
-    raise kinds.get(result.returncode, TesseraError)(
-        f"{program}.py ended with exit code {result.returncode}:\n{said}", advice=""
-    )
+    raise kind_of(result.returncode)(f"{program}.py ended with exit code {result.returncode}:\n{said}", advice="")
 
 
 class LocalCluster:

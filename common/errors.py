@@ -64,3 +64,9 @@ class UnreachableError(TesseraError):
 class NoRoomError(TesseraError):
     exit_code = 8
     advice = "free some space, raise a worker's --capacity, or add a device"
+
+
+def kind_of(exit_code: int) -> type[TesseraError]:
+    """The class of the error that ended a program with this exit code; TesseraError where none has it."""
+    kinds = (UsageError, NotFoundError, IntegrityError, NotEnoughError, RefusedError, UnreachableError, NoRoomError)
+    return {kind.exit_code: kind for kind in kinds}.get(exit_code, TesseraError)

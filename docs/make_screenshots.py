@@ -9,13 +9,10 @@ from __future__ import annotations
 import json
 import os
 import random
-import shutil
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable
 
@@ -25,6 +22,8 @@ from PIL import Image, ImageGrab
 
 from cluster.local import CHECKOUT, LocalCluster, require_success
 from cluster.ports import find_base_port
+from cluster.screen import virtual_screen
+from common.errors import UsageError
 
 if TYPE_CHECKING:
     from desktop.app import App
@@ -40,7 +39,6 @@ _LARGE = (6000, 4000)  # pixels, so that storing and reassembling can be seen un
 _CHILD = "--one-window"
 _RUN_PATIENCE = 240.0  # seconds
 _PATIENCE = 60.0  # seconds
-_SCREEN_PATIENCE = 10.0  # seconds
 _COLOURS = 256  # of a screenshot, which makes it a third as large
 
 
@@ -69,7 +67,7 @@ def main() -> None:
             for number in _LOST:
                 cluster.kill_device(number)
             for size in SIZES:
-                with _screen(size) as display:
+                with virtual_screen(size) as display:
                     new_home = place / f"new-{size}"
                     told = {
                         "size": size,
@@ -97,27 +95,6 @@ def _run(told: dict[str, str], environment: dict[str, str], place: Path) -> None
     subprocess.run(
         command, cwd=place, env=environment, input=json.dumps(told).encode(), check=True, timeout=_RUN_PATIENCE
     )
-
-
-@contextmanager
-def _screen(size: str) -> Iterator[str]:
-    """A screen of this size."""
-    xvfb = shutil.which("Xvfb")
-    if xvfb is None:
-        sys.exit("there is no Xvfb; apt install xvfb")
-    reading, writing = os.pipe()
-    server = subprocess.Popen(
-        [xvfb, "-displayfd", str(writing), "-screen", "0", f"{size}x24", "-nolisten", "tcp"],
-        pass_fds=[writing],
-        stderr=subprocess.DEVNULL,
-    )
-    os.close(writing)
-    try:
-        with os.fdopen(reading) as told:
-            yield f":{told.readline().strip()}"
-    finally:
-        server.terminate()
-        server.wait(_SCREEN_PATIENCE)
 
 
 def _make_pictures(folder: Path, count: int, first: int) -> None:
@@ -247,4 +224,7 @@ class _Shooting:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except UsageError as error:
+        sys.exit(f"{error}; {error.advice}")

@@ -11,28 +11,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-from common.errors import (
-    IntegrityError,
-    NotEnoughError,
-    NotFoundError,
-    RefusedError,
-    TesseraError,
-    UnreachableError,
-    UsageError,
-)
+from common.errors import TesseraError, UnreachableError, kind_of
 from desktop.model.commands import command_line
 
 _CHECKOUT = Path(__file__).resolve().parent.parent.parent
 _PATIENCE = 30.0  # seconds
-_ERRORS: tuple[type[TesseraError], ...] = (
-    UsageError,
-    NotFoundError,
-    IntegrityError,
-    NotEnoughError,
-    RefusedError,
-    UnreachableError,
-)
-
 ROLES = {
     "worker": "a device, which keeps shares",
     "client": "a machine that stores and reassembles",
@@ -89,11 +72,10 @@ class Operator:
 
 def _error(exit_code: int, said: str) -> TesseraError:
     """An exit as the error that led to it: one line says what happened, the indented one what to do."""
-    kind = {kind.exit_code: kind for kind in _ERRORS}.get(exit_code, TesseraError)
     lines = [line for line in said.splitlines() if line.strip()]
     advice = next((line.strip() for line in lines if line.startswith("  ")), None)
     what = next((line for line in lines if line.startswith("broker: ")), lines[-1] if lines else "it said nothing")
-    return kind(what.removeprefix("broker: "), advice=advice)
+    return kind_of(exit_code)(what.removeprefix("broker: "), advice=advice)
 
 
 def operator_command(*arguments: str) -> str:

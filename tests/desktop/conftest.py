@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,13 +15,14 @@ from typing import TYPE_CHECKING, Callable
 import pytest
 
 from cluster.local import LocalCluster
+from cluster.screen import virtual_screen
 from tests.cluster.conftest import running_cluster
 from tests.cluster.devices import revive
 
 if TYPE_CHECKING:
     from tests.desktop.driving import Driven
 
-_SIZE = "1280x720x24"
+_SIZE = "1280x720"
 StartApp = Callable[[Path], "Driven"]
 
 
@@ -36,15 +36,8 @@ def screen() -> Iterator[str]:
             pytest.skip("no display, and no Xvfb (Debian: apt install xvfb)")
         yield os.environ.get("DISPLAY", "")
         return
-    reading, writing = os.pipe()
-    command = ["Xvfb", "-displayfd", str(writing), "-screen", "0", _SIZE, "-nolisten", "tcp"]
-    with subprocess.Popen(command, pass_fds=[writing], stderr=subprocess.DEVNULL) as server:
-        try:
-            os.close(writing)
-            with open(reading, encoding="ascii") as told:
-                yield f":{told.readline().strip()}"
-        finally:
-            server.terminate()
+    with virtual_screen(_SIZE) as display:
+        yield display
 
 
 @pytest.fixture(scope="session")
