@@ -16,10 +16,10 @@ from typing import Callable
 import pytest
 
 from cluster.local import LocalCluster
-from cluster.ports import find_base_port
 from common.vault.folder import VaultFolder
 from tests.cluster.devices import revive
 from tests.cluster.programs import User
+from tests.ports import own_base_port
 
 MakeUser = Callable[[str], User]
 
@@ -50,7 +50,7 @@ def home_of(cluster: LocalCluster) -> Path:
 
 @contextmanager
 def running_cluster(directory: Path, workers: int, brokers: int = 1) -> Iterator[LocalCluster]:
-    base_port = find_base_port(brokers)
+    base_port = own_base_port(brokers)
     with LocalCluster(directory, workers=workers, base_port=base_port, brokers=brokers) as cluster:
         yield cluster
 

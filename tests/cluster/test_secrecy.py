@@ -6,6 +6,7 @@ The cluster is one of its own, with recorders between the broker and all others:
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from cluster.local import LocalCluster
-from cluster.ports import HOST, find_base_port
+from cluster.ports import HOST
 from common.home import load_brokers, save_brokers
 from common.identity import load_key_pair
 from common.invite import BrokerAddress
@@ -36,6 +37,7 @@ from tests.cluster.searching import (
     slices,
     spellings,
 )
+from tests.ports import own_base_port
 
 PASSPHRASE = "nine words that nobody else would ever think of"
 NAME = "uncle-wanja-at-the-lake-1978.jpg"
@@ -69,8 +71,10 @@ def lead_through(port: int, brokers_file: Path) -> None:
 @pytest.fixture(scope="module")
 def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
     folder = tmp_path_factory.mktemp("secrecy")
-    port = find_base_port()
-    with running_cluster(folder / "cluster", 3) as cluster, recorders(port, cluster.base_port) as wire:
+    with contextlib.ExitStack() as stack:
+        cluster = stack.enter_context(running_cluster(folder / "cluster", 3))
+        port = own_base_port()  # only now: the cluster's own are taken
+        wire = stack.enter_context(recorders(port, cluster.base_port))
         user = User(cluster.add_client("secretive", PASSPHRASE), folder / "user")
         lead_through(port, user.home / "client" / "brokers.json")
         for index, name in enumerate(cluster.devices, 1):
@@ -148,7 +152,7 @@ def test_the_search_finds_each_needle_where_it_was_planted(story: Story, tmp_pat
 def test_the_recorder_records_each_needle_that_passes(story: Story) -> None:
     """Both ways, to somebody who sends back what comes."""
     content = b"".join(story.everything.values())
-    with socket.create_server((HOST, 0)) as server, recorders(find_base_port(), server.getsockname()[1]) as (there, _):
+    with socket.create_server((HOST, 0)) as server, recorders(own_base_port(), server.getsockname()[1]) as (there, _):
         threading.Thread(target=_send_back, args=(server, len(content)), daemon=True).start()
         with socket.create_connection((HOST, there.port), timeout=30) as client:
             client.sendall(content)

@@ -22,7 +22,7 @@ import zmq
 from broker.authentication import Authentication
 from broker.rights import Standing
 from cluster.local import CHECKOUT
-from cluster.ports import HOST, find_base_port
+from cluster.ports import HOST
 from cluster.process import BackgroundProcess
 from common.home import save_brokers
 from common.identity import KeyPair, save_key_pair
@@ -33,6 +33,7 @@ from common.protocol.envelope import Envelope, Kind, Operation
 from common.protocol.identifiers import BROKER
 from common.protocol.messages import GRANTED, Acknowledged
 from tests.cluster.programs import wait_until
+from tests.ports import own_base_port
 from tests.soak.ground import Keeper, SoakCluster, new_cluster, new_user
 from tests.soak.hostile_peers import Peer, broker_key, enter, resident
 from tests.soak.mutations import message, mutated
@@ -150,7 +151,7 @@ class LyingBroker:
     """A broker with the key that a worker has pinned: admits it, and says whatever a test wants it to say."""
 
     def __init__(self) -> None:
-        self.pair, self.port = KeyPair.generate(), find_base_port()
+        self.pair, self.port = KeyPair.generate(), own_base_port()
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._authentication = Authentication(self._context, lambda _key, _domain: None)
         self._router = make_router(self._context, self.pair, "workers")

@@ -16,7 +16,7 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from cluster.ports import find_base_port
+from tests.ports import own_base_port
 from tests.soak.ground import Keeper, SoakCluster, new_cluster, new_user
 from tests.soak.proof import Figures, Part, Terms, main
 from tests.soak.proxy import Faults, proxy
@@ -62,7 +62,7 @@ class _Client:
 def lossy(terms: Terms) -> Figures:
     """Store and restore through the proxy; then, without it, everything that was promised."""
     with new_cluster(terms.folder, 6) as cluster:
-        port = find_base_port()
+        port = own_base_port()
         for index in range(1, 7):
             cluster.kill_device(index)
         cluster.lead_through(port, range(1, 7))

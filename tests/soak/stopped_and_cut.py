@@ -17,8 +17,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from cluster.ports import find_base_port
 from tests.cluster.programs import finish
+from tests.ports import own_base_port
 from tests.soak.gate import gate
 from tests.soak.ground import Keeper, SoakCluster, new_cluster, new_user, shifted
 from tests.soak.proof import Figures, Part, Terms, hold_for, main
@@ -149,8 +149,9 @@ def _hold_consumer(keeper: Keeper, seconds: float) -> None:
 def partition(terms: Terms) -> Figures:
     """Cut half of the devices off, with a put under way; restore and store meanwhile, and mend the network."""
     seconds, times = _seconds(terms), 3 if terms.scale >= 1 else 1
-    port, behind = find_base_port(), (1, 2, 3)
+    behind = (1, 2, 3)
     with _ready(terms) as (cluster, keeper, watch):
+        port = own_base_port()  # only now: the cluster's own are taken
         for index in behind:
             cluster.kill_device(index)
         cluster.lead_through(port, behind)

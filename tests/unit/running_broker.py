@@ -13,10 +13,10 @@ from broker.members import Address, MembersFile
 from broker.rights import Standing
 from broker.server import Listening, Server
 from broker.steward.steward import Settings
-from cluster.ports import find_base_port
 from common.errors import TesseraError
 from common.identity import KeyPair
 from common.invite import BrokerAddress, Invite, Role
+from tests.ports import own_base_port
 
 PATIENCE = 30  # seconds: whatever takes so long does not come
 
@@ -26,7 +26,7 @@ class RunningBroker:
         self._record = unrecorded if audit is None else audit.record
         self.pair = KeyPair.generate()
         self.members = MembersFile(folder)
-        port = find_base_port()
+        port = own_base_port()
         self.address = BrokerAddress("127.0.0.1", port, port + 1, self.pair.public)
         self.ended_by: Optional[TesseraError] = None
         self._folder = folder

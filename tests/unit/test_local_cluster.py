@@ -17,12 +17,12 @@ import pytest
 from cluster.environment_file import read_environment_file, write_environment_file
 from cluster.local import LocalCluster, require_success, stop_cluster
 from cluster.looking import lend_client
-from cluster.ports import find_base_port
 from cluster.process import BackgroundProcess
 from common.errors import IntegrityError, NotEnoughError, NotFoundError, TesseraError, UsageError
 from common.home import load_brokers, save_brokers
 from common.identity import KeyPair, load_key_pair, save_key_pair
 from common.invite import BrokerAddress
+from tests.ports import own_base_port
 
 SHELL = shutil.which("sh")
 AWKWARD_VALUES = [
@@ -99,7 +99,7 @@ def test_a_damaged_env_is_named(tmp_path: Path, text: str) -> None:
 
 @pytest.mark.parametrize("which", [0, 1, 2, 3])
 def test_a_taken_port_is_refused_and_nothing_is_made(tmp_path: Path, which: int) -> None:
-    base_port = find_base_port(brokers=2)
+    base_port = own_base_port(brokers=2)
     with socket.socket() as other:
         other.bind(("127.0.0.1", base_port + which))
         other.listen()
@@ -111,12 +111,12 @@ def test_a_taken_port_is_refused_and_nothing_is_made(tmp_path: Path, which: int)
 def test_a_folder_with_other_things_in_it_is_refused(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("precious")
     with pytest.raises(UsageError, match="is not empty and holds no complete cluster"):
-        LocalCluster(tmp_path, base_port=find_base_port()).start()
+        LocalCluster(tmp_path, base_port=own_base_port()).start()
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
 
 def test_a_second_start_is_refused_and_the_first_goes_on(tmp_path: Path, process: BackgroundProcess) -> None:
-    complete_folder(tmp_path, workers=1, base_port=find_base_port())
+    complete_folder(tmp_path, workers=1, base_port=own_base_port())
     pid = start_and_wait_until_ready(process, READY_AND_WAITING)
     with pytest.raises(UsageError, match="is running already"):
         LocalCluster(tmp_path).start()
@@ -124,7 +124,7 @@ def test_a_second_start_is_refused_and_the_first_goes_on(tmp_path: Path, process
 
 
 def test_an_existing_cluster_keeps_its_size_ports_and_passphrase(tmp_path: Path) -> None:
-    base_port = find_base_port()
+    base_port = own_base_port()
     complete_folder(tmp_path, workers=3, base_port=base_port)
     cluster = LocalCluster(tmp_path)
     assert cluster.devices == ["device-1", "device-2", "device-3"]

@@ -1,0 +1,20 @@
+"""Ports for tests: those that run side by side (`pytest -n`) draw from ranges of their own.
+
+A port that was found free is not yet taken, so of two that draw from one range both may begin with the same.
+"""
+
+from __future__ import annotations
+
+import os
+
+from cluster.ports import SEARCHED, find_base_port
+
+_MOST = 4  # ports that one draws beyond its base port, and that must not be the next range's either
+
+
+def own_base_port(brokers: int = 1) -> int:
+    """A base port from which on the ports of so many brokers are free, and nobody beside draws any of them."""
+    number = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:])
+    count = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    size = len(SEARCHED) // count
+    return find_base_port(brokers, SEARCHED[number * size : (number + 1) * size - _MOST // 2])
