@@ -79,9 +79,9 @@ class Peer:
         frames = [envelope.encode(), pack_header(header)]
         self.socket.send_multipart(frames if payload is None else [*frames, payload])
 
-    def hear(self, *kinds: Kind) -> tuple[Envelope, bytes]:
+    def hear(self, *kinds: Kind, seconds: float = PATIENCE) -> tuple[Envelope, bytes]:
         """The next message of these kinds."""
-        end = time.monotonic() + PATIENCE
+        end = time.monotonic() + seconds
         while self.socket.poll(max(0, int(1000 * (end - time.monotonic())))):
             frames = self.socket.recv_multipart()
             envelope = decode_envelope(frames[0])
@@ -172,6 +172,24 @@ def test_a_routing_id_that_is_in_use_is_not_handed_over(broker: RunningBroker, c
     assert not thief.socket.poll(200), "the thief is answered by its routing id"
 
 
+def whoever_gets(routing_id: bytes, broker: RunningBroker, context: zmq.Context[Any]) -> tuple[Peer, Envelope, bytes]:
+    """A client with this routing id, which another had, and what it is answered.
+
+    As long as the broker has not seen that the other is gone, it leaves without an answer whoever comes with its id.
+    """
+    end = time.monotonic() + PATIENCE
+    while time.monotonic() < end:
+        newcomer = Peer(context, broker, Standing.CLIENT, routing_id)
+        newcomer.say(Envelope(Kind.REQUEST, Operation.STATUS, b"s" * 16), Empty())
+        try:
+            envelope, header = newcomer.hear(seconds=5)
+        except TimeoutError:
+            newcomer.leave()
+        else:
+            return newcomer, envelope, header
+    raise TimeoutError("the routing id is never free")
+
+
 def test_what_a_former_peer_had_asked_for_does_not_reach_whoever_took_its_routing_id(
     broker: RunningBroker, context: zmq.Context[Any]
 ) -> None:
@@ -182,9 +200,7 @@ def test_what_a_former_peer_had_asked_for_does_not_reach_whoever_took_its_routin
     fetch(first, worker.device, b"a" * 16)
     asked, _ = worker.hear(Kind.REQUEST)
     first.leave()
-    newcomer = Peer(context, broker, Standing.CLIENT, b"mine")
-    newcomer.say(Envelope(Kind.REQUEST, Operation.STATUS, b"s" * 16), Empty())
-    envelope, header = newcomer.hear()
+    newcomer, envelope, header = whoever_gets(b"mine", broker, context)
     assert code_of(header) is Code.NO_SESSION, "it is greeted by another's hello"
     worker.say(Envelope(Kind.REPLY, Operation.FETCH, asked.request_id, asked.peer), Acknowledged(GRANTED), b"late")
     assert worker.ask(Operation.BROKERS, Empty()) is Code.GRANTED  # so the broker has dealt with the reply

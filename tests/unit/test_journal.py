@@ -262,12 +262,13 @@ class Disk:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.syncs = 0
         self.fail = False
-        self.may_end = threading.Event()
+        self.begun, self.may_end = threading.Event(), threading.Event()
         self.may_end.set()
         monkeypatch.setattr(journal_module, "sync_file", self._sync)
 
     def _sync(self, descriptor: int) -> None:
         self.syncs += 1
+        self.begun.set()
         assert self.may_end.wait(30)
         if self.fail:
             raise OSError(errno.EIO, "input/output error")
@@ -284,6 +285,7 @@ def test_sync_returns_only_once_what_was_written_before_is_on_the_disk(
     journal.write(segment(0))
     syncing = threading.Thread(target=journal.sync)
     syncing.start()
+    assert disk.begun.wait(30)
     syncing.join(0.05)
     assert syncing.is_alive()
     disk.may_end.set()

@@ -108,7 +108,7 @@ def test_brokers_are_tried_in_turn_until_one_is_back(monkeypatch: pytest.MonkeyP
         return await task
 
     assert over_link(pair.first, work, pair.identity) == b"payload"
-    assert len(pair.first.greetings) == 2
+    assert len(pair.first.greetings) >= 2  # once more for each time that the answer took longer than that
 
 
 def test_a_request_ends_by_its_own_patience_where_no_broker_answers(pair: Pair) -> None:

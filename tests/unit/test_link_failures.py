@@ -206,9 +206,10 @@ def test_an_answer_that_comes_too_late_is_ignored(broker: SmallBroker) -> None:
     broker.answer = nothing
 
     async def work(link: Link) -> bytes:
-        with pytest.raises(UnreachableError):
-            await ask(link, b"first", patience=0.1)
+        late = ask(link, b"first", patience=1.0)  # time to be sent, and not to be sent twice
         (first,) = await came(broker, 1)
+        with pytest.raises(UnreachableError):
+            await late
         task = ask(link, b"second")
         second = (await came(broker, 2))[1]
         broker.send(first, granted(first))
