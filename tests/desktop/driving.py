@@ -11,7 +11,7 @@ import customtkinter
 
 from desktop.app import App
 
-_PATIENCE = 30.0  # seconds
+_PATIENCE = 120.0  # seconds
 _PAUSE = 0.005  # seconds between two looks
 
 

@@ -86,7 +86,7 @@ def _store_past(cluster: SoakCluster, keeper: Keeper, index: int, fault: dict[st
         said = said or cluster.devices[index - 1] in ended.stderr
         if "fired" in path.read_text() and (said or fault["action"] == "short"):
             break
-    cluster.kill_device(index)
+    cluster.kill_devices(index)
     cluster.start_device(index)
     cluster.wait_alive()
     return path.read_text(), said

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Optional
 
 from cluster.local import CHECKOUT, LocalCluster
-from cluster.ports import HOST, find_base_port, port_answers
+from cluster.ports import HOST, port_answers
 from cluster.process import HOME
 from common.errors import IntegrityError, TesseraError
 from common.home import ClientIdentity, load_brokers, save_brokers
@@ -29,6 +29,7 @@ from common.link.questions import list_devices
 from common.protocol.messages import Device
 from common.vault.folder import VaultFolder
 from tests.cluster.programs import Ended, User, wait_until
+from tests.ports import own_base_port
 from worker.amendments import Amendments
 from worker.disk import Disk
 from worker.durability import Durability
@@ -127,10 +128,12 @@ class SoakCluster(LocalCluster):
         """Start whatever does not run, and return once all devices are alive."""
         if self.broker_pid() is None:
             self.start_broker()
-        for index in range(1, len(self.devices) + 1):
-            if self.device_pid(index) is None:
-                self.forget_device_process(index)
-                self.start_device(index, *arguments)
+        dead = [index for index in range(1, len(self.devices) + 1) if self.device_pid(index) is None]
+        if dead:
+            self.wait_gone(*dead)  # before, a device that is alive may be the one that was
+        for index in dead:
+            self.forget_device_process(index)
+            self.start_device(index, *arguments)
         self.wait_alive()
 
     def lead_through(self, base_port: int, indices: Iterable[int], *homes: Path) -> None:
@@ -147,7 +150,7 @@ def shifted(program: str) -> list[str]:
 
 def new_cluster(folder: Path, workers: int, settings: Optional[Mapping[str, str]] = None) -> SoakCluster:
     """A cluster in ``folder``, not yet started; `settings` are options of its programs, as environment variables."""
-    cluster = SoakCluster(folder / "cluster", workers=workers, base_port=find_base_port())
+    cluster = SoakCluster(folder / "cluster", workers=workers, base_port=own_base_port())
     cluster.settings = dict(settings or {})
     return cluster
 

@@ -182,8 +182,7 @@ def put_until_fired(cluster: SoakCluster, keeper: Keeper, index: int, fault: dic
         if "fired" in journal.read_text():
             wait_until(lambda: cluster.device_died(index), "the device's end", 10)
             cluster.forget_device_process(index)
-            cluster.start_device(index)
-            cluster.wait_alive()
+            cluster.revive()
             return True
     return False
 
@@ -256,7 +255,8 @@ def _kill_while_rebuilding(cluster: SoakCluster, terms: Terms, away: int) -> int
     """Up to five kills, each when the steward has begun to rebuild; the intact shares never get fewer."""
     present = [name for name in cluster.devices if name != cluster.devices[away - 1]]
     for kill in range(min(5, terms.goal(40))):
-        before, files = intact_shares(cluster, present), len(share_files(cluster))
+        files = len(share_files(cluster))  # first: what is rebuilt while all of them are read counts, too
+        before = intact_shares(cluster, present)
         try:
             wait_until(lambda: _rebuilding(cluster, files), "rebuilding", 15)  # noqa: B023
         except AssertionError:
