@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cluster.local import LocalCluster
+from common.errors import TesseraError
 from tests.cluster.programs import wait_until
 
 MIB = 1 << 20
@@ -81,7 +82,14 @@ def alive(cluster: LocalCluster) -> set[str]:
 def wait_lost(cluster: LocalCluster, *indices: int) -> None:
     """Return once the broker has noticed that these devices are gone."""
     names = {cluster.devices[index - 1] for index in indices}
-    wait_until(lambda: not names & alive(cluster), f"the loss of {names}")
+
+    def lost() -> bool:
+        try:
+            return not names & alive(cluster)
+        except TesseraError:  # the broker did not answer in time; it is asked again
+            return False
+
+    wait_until(lost, f"the loss of {names}")
 
 
 def restart(cluster: LocalCluster, *indices: int) -> None:

@@ -164,7 +164,7 @@ def _written(folder: Path) -> int:
     return max(sizes)
 
 
-def wait_until(condition: Callable[[], bool], what: str, seconds: float = 60.0) -> None:
+def wait_until(condition: Callable[[], bool], what: str, seconds: float = PATIENCE) -> None:
     """Return as soon as the condition holds; fails where it does not within the deadline."""
     end = time.monotonic() + seconds
     while not condition():

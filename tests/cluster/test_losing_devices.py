@@ -14,7 +14,7 @@ from tests.cluster.programs import User, files_below, random_bytes, sha256_of
 
 PAIRS = list(combinations(range(1, 7), 2))
 TRIPLES = [(1, 2, 3), (2, 4, 6)]
-LIMIT = 25.0  # seconds in which too few shares are to be said: less than one request may wait
+LIMIT = 19.0  # seconds in which too few shares are to be said: less than a question to a single device may wait
 
 
 @pytest.fixture(scope="module")

@@ -113,7 +113,7 @@ def test_a_device_that_comes_back_gives_up_what_was_rebuilt_meanwhile(
     mending_cluster.kill_device(number_of(mending_cluster, gone))
     wait_until(lambda: is_whole(mending_cluster, before, {gone}), "the lost share on another device")
     revive(mending_cluster)
-    wait_until(lambda: is_whole(mending_cluster, before, set()), "no share to be there twice", 120)
+    wait_until(lambda: is_whole(mending_cluster, before, set()), "no share to be there twice")
     check_restored(keeper, content)
 
 

@@ -15,8 +15,7 @@ from desktop.model.putting import State
 from desktop.model.reassemble import Phase, ReassembleModel
 from desktop.model.store import Phase as StorePhase
 from desktop.model.store import StoreModel
-from tests.cluster.devices import share_files
-from tests.cluster.programs import wait_until
+from tests.cluster.devices import share_files, wait_lost
 from tests.desktop.conftest import StartApp
 from tests.desktop.driving import Driven
 
@@ -63,10 +62,7 @@ def kill(cluster: LocalCluster, *indices: int) -> None:
     """End these devices at once, and wait until the broker has noticed."""
     for index in indices:
         cluster.kill_device(index)
-    gone = {f"device-{index}" for index in indices}
-    wait_until(
-        lambda: not any(d["alive"] and d["name"] in gone for d in cluster.status()["devices"]), "that they are gone"
-    )
+    wait_lost(cluster, *indices)
 
 
 def encodings_on(cluster: LocalCluster, index: int) -> set[str]:
