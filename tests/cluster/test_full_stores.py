@@ -116,10 +116,9 @@ def test_all_devices_that_fill_up_in_mid_put_are_no_room(five_devices: LocalClus
     free = max(device["used_bytes"] for device in five_devices.status()["devices"]) + 3 * MIB
     limit(five_devices, str(free), *numbers(five_devices))
     before = share_files(five_devices)
-    with keeper.started("producer", "-", "-k", "2", "-n", "4") as process:
-        stdout, stderr = process.communicate(random_bytes(40 * MIB), timeout=60)
-    assert process.returncode == 8, stderr
-    assert stdout == b""
+    ended = keeper.run("producer", "-", "-k", "2", "-n", "4", stdin=random_bytes(40 * MIB))
+    assert ended.exit_code == 8, ended
+    assert ended.stdout == b""
     wait_nothing_staged(five_devices)
     assert share_files(five_devices) == before
 
