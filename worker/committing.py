@@ -1,8 +1,9 @@
 """Staged shares made durable, many in one round.
 
-For each share: trailer written → file fsynced → renamed to its place, never over another; then each folder that got a
-name is fsynced once. A share's answer is granted only when all of that went well; any other is dropped, wherever its
-file is by then. After a failed fsync nothing more is written, see `durability`.
+Trailers written → folders made that are missing → files fsynced → each renamed to its place, never over another → each
+folder that got a name fsynced. Each step is done for all shares before the next: a journaling file system then has a
+few things to write for a round, not a few for each share. A share's answer is granted only when all of that went well;
+any other is dropped, wherever its file is by then. After a failed fsync nothing more is written, see `durability`.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ class PendingCommit:
     trailer: ShareTrailer
     share_bytes: int
     target: Path
+    folder: Path  # of the target
 
 
 class Committer:
@@ -42,18 +44,20 @@ class Committer:
     def run(self, commits: list[PendingCommit]) -> list[Answer]:
         """Make shares durable together; for each the answer. What is not granted is dropped."""
         answers = [self._write(commit) for commit in commits]
+        self._make_folders(commits, answers)
+        self._sync(commits, answers)
         answers = [self._place(commit) if answer.granted else answer for commit, answer in zip(commits, answers)]
-        placed = {commit.target.parent for commit, answer in zip(commits, answers) if answer.granted}
+        placed = {commit.folder for commit, answer in zip(commits, answers) if answer.granted}
         durable = self._sync_folders(placed)
         for index, commit in enumerate(commits):
-            if answers[index].granted and commit.target.parent not in durable:
+            if answers[index].granted and commit.folder not in durable:
                 answers[index] = self._durability.refusal or _BROKEN
             if not answers[index].granted:
                 commit.staged.drop()
         return answers
 
     def _write(self, commit: PendingCommit) -> Answer:
-        """Write the trailer and make the file's content durable."""
+        """Write the trailer."""
         durability, staged = self._durability, commit.staged
         if durability.refusal is not None:
             return durability.refusal
@@ -61,10 +65,31 @@ class Committer:
             return Answer(Code.NOT_OPEN, "this share was given up")
         try:
             staged.finish(commit.trailer)
-            durability.sync_file(staged.descriptor)
         except OSError as error:
-            return durability.refusal or disk_answer(error)
+            return disk_answer(error)
         return GRANTED
+
+    def _make_folders(self, commits: list[PendingCommit], answers: list[Answer]) -> None:
+        """Make the folders of all shares whose answer is granted so far; it no longer is where there is none."""
+        durability = self._durability
+        wanted = [index for index, answer in enumerate(answers) if answer.granted]
+        try:
+            durability.make_folders({commits[index].folder for index in wanted})
+        except OSError as error:
+            log.error("cannot make folders for shares: %s", error)
+            for index in wanted:
+                if not durability.is_durable(commits[index].folder):
+                    answers[index] = durability.refusal or disk_answer(error)
+
+    def _sync(self, commits: list[PendingCommit], answers: list[Answer]) -> None:
+        """Make the content of all files durable whose answer is granted so far."""
+        if self._durability.refusal is not None:
+            return  # `_place` says so
+        written = [index for index, answer in enumerate(answers) if answer.granted]
+        faults = self._durability.sync_files([commits[index].staged.descriptor for index in written])
+        for index, fault in zip(written, faults):
+            if fault is not None:
+                answers[index] = self._durability.refusal or disk_answer(fault)
 
     def _place(self, commit: PendingCommit) -> Answer:
         """Give the file its name; after a failed fsync not even one whose own went well."""
@@ -73,7 +98,6 @@ class Committer:
             return durability.refusal
         try:
             staged.close()  # Windows renames no open file
-            durability.make_folders(target.parent)
             self._disk.rename_new(staged.path, target)
         except FileExistsError as error:
             return disk_answer(error)

@@ -8,12 +8,17 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple, Union
+from typing import NamedTuple, Optional, Union
 
 from common.files import make_folder, rename_new, rename_over, sync_file, sync_folder
 
 _BINARY = getattr(os, "O_BINARY", 0)
+_SLOW_SYNC = 0.0005  # seconds
+_SYNCS_AT_ONCE = 16
 
 
 class Entry(NamedTuple):
@@ -29,21 +34,20 @@ class Disk:
 
     def create(self, path: Path) -> int:
         """A new file's descriptor, to write and read; FileExistsError where there is one."""
-        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | _BINARY, 0o600)
+        return os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_EXCL | _BINARY, 0o600)
 
     def open(self, path: Path) -> int:
         return os.open(path, os.O_RDONLY | _BINARY)
 
     def reopen(self, path: Path) -> int:
         """The descriptor of a file that was begun before, to go on with it."""
-        return os.open(path, os.O_RDWR | _BINARY)
+        return os.open(path, os.O_RDWR | os.O_APPEND | _BINARY)
 
     def close(self, descriptor: int) -> None:
         os.close(descriptor)
 
     def append(self, descriptor: int, data: Union[bytes, memoryview]) -> None:
         """Write all of `data` at the file's end."""
-        os.lseek(descriptor, 0, os.SEEK_END)
         view = memoryview(data).cast("B")
         while view.nbytes:
             view = view[os.write(descriptor, view) :]
@@ -74,6 +78,31 @@ class Disk:
     def sync(self, descriptor: int) -> None:
         """Make the file's content durable. After an OSError the file is to be dropped, not synced again."""
         sync_file(descriptor)
+
+    def sync_all(self, descriptors: Sequence[int]) -> list[Optional[OSError]]:
+        """`sync` for each file; what the operating system said of it, if it refused.
+
+        A disk that takes its time for one has several at once: what they wait for, a write of the file system's
+        journal, is then the same for many of them.
+        """
+        faults: list[Optional[OSError]] = []
+        slow = False
+        while len(faults) < len(descriptors) and not slow:
+            started = time.monotonic()
+            faults.append(self._fault_of_sync(descriptors[len(faults)]))
+            slow = time.monotonic() - started > _SLOW_SYNC
+        rest = descriptors[len(faults) :]
+        if rest:
+            with ThreadPoolExecutor(min(len(rest), _SYNCS_AT_ONCE), "sync") as threads:
+                faults += threads.map(self._fault_of_sync, rest)
+        return faults
+
+    def _fault_of_sync(self, descriptor: int) -> Optional[OSError]:
+        try:
+            self.sync(descriptor)
+        except OSError as error:
+            return error
+        return None
 
     def rename_new(self, source: Path, target: Path) -> None:
         """Give a file its final name; FileExistsError where something has it."""

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Optional
 
@@ -53,14 +53,24 @@ class Durability:
         self._disk.sync_folder(folder)
         self._durable |= set(parts)
 
-    def make_folders(self, folder: Path) -> None:
-        """Make a folder below one of the store's, its own name and its parents' durable."""
-        if folder in self._durable:
+    def is_durable(self, folder: Path) -> bool:
+        """Whether a folder was made, and its name is known to be durable."""
+        return folder in self._durable
+
+    def make_folders(self, folders: Iterable[Path]) -> None:
+        """Make folders below the store's, their own names and their parents' durable; each parent is fsynced once."""
+        missing = [folder for folder in folders if folder not in self._durable]
+        if not missing:
             return
-        self.make_folders(folder.parent)
-        self._disk.make_folder(folder)
-        self.sync_folder(folder.parent)
-        self._durable.add(folder)
+        parents: dict[Path, list[Path]] = {}
+        for folder in missing:
+            parents.setdefault(folder.parent, []).append(folder)
+        self.make_folders(parents)
+        for folder in missing:
+            self._disk.make_folder(folder)
+        for parent, made in parents.items():
+            self.sync_folder(parent)
+            self._durable.update(made)
 
     def sync_file(self, descriptor: int) -> None:
         """Make a file's content durable; after an OSError the file is to be dropped."""
@@ -69,6 +79,14 @@ class Durability:
         except OSError as error:
             self._stop("fsync failed", error)
             raise
+
+    def sync_files(self, descriptors: Sequence[int]) -> list[Optional[OSError]]:
+        """Make the content of several files durable; for each why not. A file with an OSError is to be dropped."""
+        faults = self._disk.sync_all(descriptors)
+        for fault in faults:
+            if fault is not None:
+                self._stop("fsync failed", fault)
+        return faults
 
     def sync_folder(self, folder: Path) -> None:
         try:
@@ -79,7 +97,7 @@ class Durability:
 
     def rename(self, source: Path, target: Path) -> None:
         """Give a file another name, replacing what had it; not durable before `sync_names`."""
-        self.make_folders(target.parent)
+        self.make_folders([target.parent])
         self._disk.rename_over(source, target)
 
     def sync_names(self, target: Path, source: Path) -> None:

@@ -39,14 +39,22 @@ class Layout:
         self.amendments = folder / "amendments"
         self.scrub = folder / "scrub.json"
         self.lock = folder / "store.lock"
+        self._share_folders: dict[str, Path] = {}
 
     @property
     def folders(self) -> tuple[Path, ...]:
         return self.shares, self.staging, self.quarantine, self.trash, self.tombstones, self.amendments
 
     def share(self, key: ShareKey) -> Path:
-        name = file_name(key)
-        return self.shares / name[:2] / name[2:4] / name
+        return self.share_folder(key) / file_name(key)
+
+    def share_folder(self, key: ShareKey) -> Path:
+        """The folder of a share; the same object each time, which makes it quick to look up in a set."""
+        name = key[0][:2].hex()
+        folder = self._share_folders.get(name)
+        if folder is None:
+            folder = self._share_folders[name] = self.shares / name[:2] / name[2:]
+        return folder
 
     def staged(self, key: ShareKey, owner: bytes) -> Path:
         return self.staging / f"{file_name(key)}.{owner.hex()}"

@@ -10,6 +10,7 @@ What an owner deleted lies in the trash for its time and is not counted here.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Optional
 
 from common.protocol.messages import Code
@@ -27,11 +28,25 @@ class Portions:
         self._room = room
         self._owner_quota = owner_quota
 
-    def require_another(self, owner: bytes, size: int) -> None:
-        """DeclineError(NO_ROOM) as `require`; BUSY where this owner has too much under way to begin another share."""
+    def has_room(self, owner: bytes, sizes: Sequence[int]) -> bool:
+        """Whether this owner may begin shares of these sizes, all of them; where not, some of them may still fit.
+
+        One look for many shares: each has to go through all that is on its way.
+        """
+        try:
+            self.require_another(owner, sum(sizes) + OVERHEAD * (len(sizes) - 1), alone=len(sizes) == 1)
+        except DeclineError:
+            return False
+        return True
+
+    def require_another(self, owner: bytes, size: int, *, alone: bool = True) -> None:
+        """DeclineError(NO_ROOM) as `require`; BUSY where this owner has too much under way to begin another share.
+
+        `alone`: it is one share, which may take all if it is the first.
+        """
         self.require(owner, size)
         under_way = self._under_way(owner)
-        if not under_way or not self._has_others(owner):
+        if (alone and not under_way) or not self._has_others(owner):
             return
         if under_way + size > (self._room.free_bytes() + under_way) // 2:
             raise DeclineError(Code.BUSY, "this vault has half of the room here under way")

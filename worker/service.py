@@ -135,16 +135,19 @@ class Service:
         if sum(s.block_bytes + s.commitment_bytes for s in header.shares) != request.payload.nbytes:
             raise ProtocolError("the payload has not the length that the header says")
         self._store.require_places(len(header.shares), request.owner)
+        has_room = self._store.has_room(request.owner, [share.block_bytes for share in header.shares])
         waiting = _Waiting(request)
         offset = 0
         for share in header.shares:
             block = request.payload[offset : offset + share.block_bytes]
             offset += share.block_bytes + share.commitment_bytes
             commitment = request.payload[offset - share.commitment_bytes : offset]
-            waiting.shares.append(self._store_one(share, block, commitment, request.owner, now))
+            waiting.shares.append(self._store_one(request.owner, share, block, commitment, now, has_room))
         self._waiting.append(waiting)
 
-    def _store_one(self, share: WholeShare, block: memoryview, packed: memoryview, owner: bytes, now: float) -> Any:
+    def _store_one(
+        self, owner: bytes, share: WholeShare, block: memoryview, packed: memoryview, now: float, has_room: bool
+    ) -> Any:
         key = (share.encoding_id, share.share)
         began = False
         try:
@@ -156,7 +159,7 @@ class Service:
             if recipe.segment_count != 1 or recipe.digest_of(0, share.share) != block_digest:
                 raise DeclineError(Code.MALFORMED, "the block is not the one the recipe names")
             opening = Open(share.encoding_id, share.share, share.k, share.n, recipe.block_size, share.block_bytes)
-            began = self._store.open(opening, owner, now)
+            began = self._store.open(opening, owner, now, has_room=has_room)
             self._store.append(key, owner, 0, block_digest, block, now)
             return self._enter_round(key, owner, commitment)
         except DeclineError as decline:

@@ -72,6 +72,11 @@ class ShareTrailer(Message):
     grants: Annotated[list[Grant], msgspec.Meta(max_length=MAX_GRANTS)] = msgspec.field(default_factory=list)
 
 
+def trailer_of(commitment: Commitment, owner: bytes, offsets: list[int]) -> ShareTrailer:
+    c = commitment
+    return ShareTrailer(c.object_id, owner, c.recipe, c.mapping, c.delete_hash, offsets, c.revision, c.grants)
+
+
 def commitment_of(trailer: ShareTrailer) -> Commitment:
     t = trailer
     return Commitment(t.object_id, t.recipe, t.mapping, t.delete_hash, t.revision, t.grants)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Optional
 
@@ -37,7 +37,7 @@ from worker.quarantine import Quarantine
 from worker.reading import OpenShare, OpenShares, is_damage
 from worker.room import OVERHEAD, Room
 from worker.scrub import SCRUB_EVERY, Scrub
-from worker.share_file import ShareTrailer, commitment_of, may_read
+from worker.share_file import commitment_of, may_read, trailer_of
 from worker.staged import StagedShares
 from worker.staging import StagedShare
 from worker.stocktaking import confirm_names, scan
@@ -155,8 +155,15 @@ class ShareStore:
         """DeclineError(BUSY) where this owner cannot store so many more shares at once."""
         self._staged.require_places(count, owner)
 
-    def open(self, request: Open, owner: bytes, now: float) -> bool:
-        """Begin to store a share; False where it was begun before, be it by an earlier worker. Again is harmless."""
+    def has_room(self, owner: bytes, sizes: Sequence[int]) -> bool:
+        """Whether shares of these sizes, in bytes, may all be begun for this owner; each need not be looked at then."""
+        return self._portions.has_room(owner, sizes)
+
+    def open(self, request: Open, owner: bytes, now: float, *, has_room: bool = False) -> bool:
+        """Begin to store a share; False where it was begun before, be it by an earlier worker. Again is harmless.
+
+        `has_room`: that was asked for it already.
+        """
         key = (request.encoding_id, request.share)
         self._deletion.require_not_deleted(request.encoding_id, owner)
         self._require_free(key, owner)
@@ -166,7 +173,8 @@ class ShareStore:
         staged = self._staged.get(key, owner)
         if staged is None:
             self.require_places(1, owner)
-            self._portions.require_another(owner, request.share_bytes)
+            if not has_room:
+                self._portions.require_another(owner, request.share_bytes)
             with self._durability.answering():
                 self._staged.begin(request, owner, expected, now)
             return True
@@ -232,17 +240,8 @@ class ShareStore:
         ending_bytes += sum(len(grant.mapping) for grant in commitment.grants)
         if staged.size + ending_bytes > staged.expected_bytes:
             self._portions.require(owner, ending_bytes)
-        trailer = ShareTrailer(
-            commitment.object_id,
-            owner,
-            commitment.recipe,
-            commitment.mapping,
-            commitment.delete_hash,
-            offsets,
-            commitment.revision,
-            commitment.grants,
-        )
-        return PendingCommit(staged, trailer, recipe.share_bytes, self._layout.share(key))
+        trailer, layout = trailer_of(commitment, owner, offsets), self._layout
+        return PendingCommit(staged, trailer, recipe.share_bytes, layout.share(key), layout.share_folder(key))
 
     def _require_same(self, key: ShareKey, owner: bytes, commitment: Commitment) -> None:
         """A share that is held is acknowledged again only if it is still whole, and what was just said."""

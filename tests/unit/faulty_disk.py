@@ -8,6 +8,7 @@ brings back: the harshest that a file system may do. It fsyncs nothing itself: w
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Optional, Union
 
@@ -128,6 +129,10 @@ class FaultyDisk(Disk):
             self._failed.add(status.st_ino)
             raise fault
         self._content[status.st_ino] = status.st_size
+
+    def sync_all(self, descriptors: Sequence[int]) -> list[Optional[OSError]]:
+        """One after the other, so that the calls have an order."""
+        return [self._fault_of_sync(descriptor) for descriptor in descriptors]
 
     def remove(self, path: Path) -> None:
         self._enter("remove")

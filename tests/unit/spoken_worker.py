@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Optional, TypeVar
 
 import msgspec
 
@@ -56,9 +56,9 @@ H = TypeVar("H", bound=msgspec.Struct)
 class Worker:
     """A service on its store, spoken to as a broker does."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, capacity: Optional[int] = None) -> None:
         self.disk = FaultyDisk()
-        self.store = ShareStore(folder, disk=self.disk)
+        self.store = ShareStore(folder, capacity, disk=self.disk)
         self.service = Service(self.store)
         self._count = 0
 

@@ -12,7 +12,7 @@ from common.protocol.codec import MAX_HEADER, pack, unpack_header
 from common.protocol.device_messages import Commitment, ShareName, Stored
 from common.protocol.envelope import Operation
 from common.protocol.messages import MAX_BATCH, Acknowledged, Code
-from tests.unit.sample_shares import STRANGER, sample
+from tests.unit.sample_shares import OVERHEAD, STRANGER, sample
 from tests.unit.spoken_worker import (
     SHARE,
     Worker,
@@ -74,7 +74,7 @@ def test_of_a_round_in_which_one_rename_fails_the_others_are_acknowledged_and_an
     for encoding in (bad, good):
         worker.stage(encoding)
         worker.ask_later(*commit(encoding))
-    before = ["append", "sync"] * 2 + ["close"] + ["make_folder", "sync_folder"] * 2
+    before = ["append"] * 2 + ["make_folder", "sync_folder"] * 2 + ["sync"] * 2 + ["close"]
     worker.disk.arm({len(before): errno.EIO})
     worker.store.news()
     answers = worker.service.finish_round()
@@ -83,6 +83,36 @@ def test_of_a_round_in_which_one_rename_fails_the_others_are_acknowledged_and_an
     assert [share.encoding_id for share in announced] == [good.encoding_id]
     codes = [unpack_header(a.header, Acknowledged).answer.code for a in answers]
     assert codes == [Code.FAULT, Code.GRANTED]
+
+
+def test_a_round_makes_its_folders_and_files_durable_before_it_gives_any_share_its_place(worker: Worker) -> None:
+    encodings = [sample(str(number)) for number in range(5)]
+    for encoding in encodings:
+        worker.stage(encoding)
+        worker.ask_later(*commit(encoding))
+    places = {encoding.encoding_id.hex()[:4] for encoding in encodings}
+    parents = {place[:2] for place in places}
+    assert len(parents) > 1, "the sample's folders are several"
+    worker.disk.arm()
+    worker.service.finish_round()
+    calls = worker.disk.calls
+    assert calls.index("rename_new") > max(at for at, call in enumerate(calls) if call in ("sync", "make_folder"))
+    assert calls.count("sync_folder") == 1 + len(parents) + len(places), "each folder once"
+
+
+def test_of_many_shares_in_one_message_there_is_one_look_at_the_room_and_some_are_stored_where_not_all_fit(
+    tmp_path: Path,
+) -> None:
+    encodings = [small(str(number)) for number in range(4)]
+    roomy = Worker(tmp_path / "roomy")
+    roomy.disk.arm()
+    assert roomy.store_whole(*(whole(encoding) for encoding in encodings)) == [Code.GRANTED] * 4
+    assert roomy.disk.calls.count("free_bytes") == 1
+    roomy.store.close()
+    tight = Worker(tmp_path / "tight", capacity=2 * (40 + OVERHEAD))
+    codes = tight.store_whole(*(whole(encoding) for encoding in encodings))
+    assert codes == [Code.GRANTED] * 2 + [Code.NO_ROOM] * 2
+    tight.store.close()
 
 
 def test_a_round_in_which_nothing_waits_does_nothing(worker: Worker) -> None:

@@ -282,3 +282,24 @@ def test_of_idle_shares_the_one_idle_for_longest_gives_its_place(store: ShareSto
         shares[150].append(store, 0, 0)
     shares[0].append(store, 0, 0)
     shares[1].append(store, 0, 0)
+
+
+def test_many_shares_may_be_begun_where_there_is_room_for_all_of_them(folder: Path) -> None:
+    size = 1000
+    store = ShareStore(folder, 3 * (size + OVERHEAD))
+    assert store.has_room(OWNER, [size] * 3)
+    assert not store.has_room(OWNER, [size] * 4)
+    assert not store.has_room(OWNER, [size + 1, size, size])
+    store.close()
+
+
+def test_where_others_store_too_several_shares_take_no_more_than_half_of_the_room_and_one_alone_may(
+    folder: Path,
+) -> None:
+    others = sample("others")
+    store = ShareStore(folder, 8 * (2**20 + OVERHEAD) + others.recipe.share_bytes + OVERHEAD)
+    store.open(others.opening(0), STRANGER, 0.0)
+    assert store.has_room(OWNER, [2**20] * 4)
+    assert not store.has_room(OWNER, [2**20] * 5)
+    assert store.has_room(OWNER, [5 * 2**20])
+    store.close()

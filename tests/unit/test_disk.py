@@ -1,0 +1,76 @@
+"""Fsyncs of many files: several at once where the disk is slow, and each told of by itself."""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+import time
+from pathlib import Path
+from typing import Optional
+
+import pytest
+
+from worker.disk import Disk
+
+AT_ONCE = 4
+
+
+class SlowDisk(Disk):
+    """The first fsync takes its time; all others wait until so many have begun."""
+
+    def __init__(self, faulty: Optional[int] = None) -> None:
+        self.synced: list[int] = []
+        self._together = threading.Barrier(AT_ONCE)
+        self._faulty = faulty
+
+    def sync(self, descriptor: int) -> None:
+        first = not self.synced
+        self.synced.append(descriptor)
+        if first:
+            time.sleep(0.002)  # what such a disk does
+        else:
+            self._together.wait(timeout=30)
+        if descriptor == self._faulty:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        super().sync(descriptor)
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> list[int]:
+    disk = Disk()
+    return [disk.create(tmp_path / str(number)) for number in range(1 + 2 * AT_ONCE)]
+
+
+def test_a_slow_disk_has_several_files_to_fsync_at_once(files: list[int]) -> None:
+    disk = SlowDisk()
+    assert disk.sync_all(files) == [None] * len(files)
+    assert disk.synced[0] == files[0]
+    assert sorted(disk.synced) == files
+
+
+@pytest.mark.parametrize("faulty", [0, 3])
+def test_a_fsync_that_failed_is_told_of_its_file_only_and_not_tried_again(files: list[int], faulty: int) -> None:
+    disk = SlowDisk(files[faulty])
+    faults = disk.sync_all(files)
+    assert [index for index, fault in enumerate(faults) if fault is not None] == [faulty]
+    assert faults[faulty] is not None and faults[faulty].errno == errno.EIO  # type: ignore[union-attr]
+    assert sorted(disk.synced) == files
+
+
+def test_no_files_are_no_work() -> None:
+    assert Disk().sync_all([]) == []
+
+
+def test_what_is_written_goes_to_the_end_also_after_reading_and_cutting(tmp_path: Path) -> None:
+    disk = Disk()
+    descriptor = disk.create(tmp_path / "share")
+    disk.append(descriptor, b"one two")
+    assert disk.read_at(descriptor, 0, 3) == b"one"
+    disk.truncate(descriptor, 4)
+    disk.append(descriptor, b"three")
+    disk.close(descriptor)
+    again = disk.reopen(tmp_path / "share")
+    disk.append(again, memoryview(b" four"))
+    disk.close(again)
+    assert (tmp_path / "share").read_bytes() == b"one three four"
