@@ -1,7 +1,7 @@
 """How cost grows with the image's size, the number of images, devices and clients: python bench/growth.py
 
 Each row doubles or more what is in its first column; what is measured should not grow faster than that. Stores lie
-where `--stores` says. What takes the longest is the largest number of images: about two minutes for 30,000.
+where `--stores` says. What takes the longest is the largest number of images: about five minutes for 100,000.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ from common.errors import TesseraError
 from common.program import application, complain, run
 
 commands = application("Measure how cost grows.")
-_SIZES = (1, 4, 16, 64, 256, 1024)  # MiB
-_COUNTS = (100, 1_000, 10_000, 30_000)
+_SIZES = (1, 4, 16, 64, 256, 1024, 4096)  # MiB
+_COUNTS = (100, 1_000, 10_000, 100_000)
 _SMALL = 10 << 10  # bytes
-_DEVICES = (3, 6, 12, 24, 48)
+_DEVICES = (3, 6, 12, 24, 60)
 _CLIENTS = (1, 2, 4, 8, 16)
 _PART = 32  # MiB that each client stores
 _PATIENCE = 120.0  # seconds

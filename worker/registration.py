@@ -163,7 +163,9 @@ class Registration:
             return self._register(now)
         self._next = now + _PERIOD
         again = self._tell_again(self._unheard.overdue())
-        return [*again, statement(Operation.REPORT, Report(self._store.used_bytes, self._store.free_bytes()))]
+        report = statement(Operation.REPORT, Report(self._store.used_bytes, self._store.free_bytes()))
+        self._unheard.said(report.envelope.request_id, Said())
+        return [*again, report]
 
     def _register(self, now: float) -> list[Statement]:
         self._state = _State.REGISTERING

@@ -19,13 +19,35 @@ from worker.unheard import Said, Unheard
 ONE, OTHER = (b"e" * 16, 1), (b"e" * 16, 2)
 
 
-def test_what_is_answered_is_not_told_again() -> None:
+def test_what_is_answered_is_not_told_again_and_what_was_passed_over_is_once() -> None:
     unheard = Unheard()
     unheard.said(b"first", Said([ONE]))
     unheard.said(b"second", Said([OTHER], complete=True))
+    unheard.said(b"third", Said())
     unheard.heard(b"first")
+    unheard.heard(b"third")
     assert unheard.overdue() == Said()
     assert unheard.overdue() == Said([OTHER], complete=True)
+    assert unheard.overdue() == Said()
+
+
+def test_a_broker_that_needs_its_time_is_told_nothing_again() -> None:
+    unheard = Unheard()
+    for number in range(100):
+        unheard.said(bytes([number]), Said([(b"e" * 16, number)]))
+    for number in range(100):
+        assert [unheard.overdue() for _ in range(5)] == [Said()] * 5
+        unheard.heard(bytes([number]))
+    assert [unheard.overdue() for _ in range(5)] == [Said()] * 5
+
+
+def test_what_is_answered_after_something_later_is_not_told_again() -> None:
+    unheard = Unheard()
+    unheard.said(b"first", Said([ONE]))
+    unheard.said(b"second", Said([OTHER]))
+    unheard.heard(b"second")
+    unheard.overdue()
+    unheard.heard(b"first")
     assert unheard.overdue() == Said()
 
 
@@ -33,6 +55,8 @@ def test_a_share_told_of_twice_is_told_again_once() -> None:
     unheard = Unheard()
     unheard.said(b"first", Said([ONE]))
     unheard.said(b"second", Said([ONE, OTHER]))
+    unheard.said(b"third", Said())
+    unheard.heard(b"third")
     unheard.overdue()
     assert unheard.overdue() == Said([ONE, OTHER])
 
@@ -58,15 +82,28 @@ def told(statements: list[Statement], operation: Operation) -> list[Statement]:
     return [statement for statement in statements if statement.envelope.operation is operation]
 
 
+def tick_and_hear(registration: Registration, now: float) -> list[Statement]:
+    """A second passes, and the broker answers the report."""
+    statements = registration.tick(now)
+    (report,) = told(statements, Operation.REPORT)
+    registration.heard(report.envelope.request_id)
+    return statements
+
+
 def test_an_announcement_without_an_answer_is_made_again_and_still_completes(
     store: ShareStore, registration: Registration
 ) -> None:
-    assert told(registration.tick(1.0), Operation.ANNOUNCE) == []
-    (again,) = told(registration.tick(2.0), Operation.ANNOUNCE)
+    assert told(tick_and_hear(registration, 1.0), Operation.ANNOUNCE) == []
+    assert told(tick_and_hear(registration, 2.0), Operation.ANNOUNCE) == []
+    (again,) = told(registration.tick(3.0), Operation.ANNOUNCE)
     assert unpack_header(again.header, Announce).complete
     assert unpack(again.payload or b"", list[AnnouncedShare]) == list(store.held().values())
     registration.heard(again.envelope.request_id)
-    assert all(told(registration.tick(float(now)), Operation.ANNOUNCE) == [] for now in range(3, 8))
+    assert all(told(registration.tick(float(now)), Operation.ANNOUNCE) == [] for now in range(4, 9))
+
+
+def test_a_broker_that_answers_nothing_is_not_told_again(registration: Registration) -> None:
+    assert all(told(registration.tick(float(now)), Operation.ANNOUNCE) == [] for now in range(1, 60))
 
 
 def test_a_share_that_is_not_there_any_more_is_withdrawn_instead(
@@ -74,8 +111,9 @@ def test_a_share_that_is_not_there_any_more_is_withdrawn_instead(
 ) -> None:
     (key,) = store.held()
     monkeypatch.setattr(store, "held", dict)
-    registration.tick(1.0)
-    statements = registration.tick(2.0)
+    tick_and_hear(registration, 1.0)
+    tick_and_hear(registration, 2.0)
+    statements = registration.tick(3.0)
     (withdrawn,) = told(statements, Operation.WITHDRAW)
     assert unpack(withdrawn.payload or b"", list[ShareName]) == [ShareName(*key)]
     (completing,) = told(statements, Operation.ANNOUNCE)
