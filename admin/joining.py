@@ -7,9 +7,10 @@ from pathlib import Path
 
 from common.errors import UsageError
 from common.files import locked
+from common.finding.inviter import read_invite
 from common.home import load_brokers, save_brokers
 from common.identity import KeyPair, load_key_pair, save_key_pair
-from common.invite import Role, decode_invite, same_cluster
+from common.invite import Role, same_cluster
 from common.joining import join as trade
 
 
@@ -21,13 +22,14 @@ class Admission:
 
 
 def join_cluster(home: Path, invite: str, name: str) -> Admission:
-    """Trade an invite for this machine's admission, and keep that in its folder.
+    """Trade an invite, or its short code, for this machine's admission, and keep that in its folder.
 
-    UsageError where the invite has a fault or the machine is in another cluster; otherwise as `common.joining.join`.
+    UsageError where the invite has a fault or the machine is in another cluster; otherwise as `read_invite` of
+    `common.finding.inviter` and `common.joining.join`.
     """
     folder = home / "client"
     with locked(folder / "join.lock"):
-        decoded = decode_invite(invite)
+        decoded = read_invite(invite, Role.CLIENT, Role.ADMIN)
         brokers = folder / "brokers.json"
         # The same cluster again is tried: it may have revoked this machine.
         if brokers.exists() and not same_cluster(load_brokers(brokers), decoded.brokers):
@@ -35,10 +37,9 @@ def join_cluster(home: Path, invite: str, name: str) -> Admission:
                 f"this machine is a client of another cluster already ({folder})",
                 advice="set TESSERA_HOME to be the client of both",
             )
-        role = Role.ADMIN if decoded.role is Role.ADMIN else Role.CLIENT
         key_file = folder / "client.key"
         if not key_file.exists():
             save_key_pair(key_file, KeyPair.generate())
-        admitted = trade(decoded, role, name, load_key_pair(key_file))
-        save_brokers(brokers, decoded.brokers)
-    return Admission(decoded.brokers[0].host, admitted, role)
+        admitted = trade(decoded, decoded.role, name, load_key_pair(key_file))
+        save_brokers(brokers, admitted.brokers)
+    return Admission(admitted.brokers[0].host, admitted.name, decoded.role)

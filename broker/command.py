@@ -13,6 +13,7 @@ from typing import NoReturn, Optional
 
 import typer
 
+from broker.announcing import Announcer
 from broker.audit import AuditLog, shown_key
 from broker.joining import enter_self, join_cluster
 from broker.members import Address, Member, MemberList, MembersFile
@@ -22,10 +23,13 @@ from broker.steward.steward import Settings
 from broker.supervisor import stop_with_supervisor, supervise
 from common.errors import UsageError
 from common.files import lock, locked
+from common.finding.addresses import is_loopback, is_wildcard, own_address
+from common.finding.inviter import read_invite
 from common.home import home
 from common.identity import KeyPair, load_key_pair, save_key_pair
-from common.invite import INVITE_LIFETIME, BrokerAddress, Invite, Role, decode_invite
+from common.invite import INVITE_LIFETIME, BrokerAddress, Invite, Role
 from common.program import application, complain, run
+from common.short_invite import ShortInvite
 from common.sizes import parse_size
 from common.stopping import stop_on_signals
 from common.text import printable
@@ -47,6 +51,12 @@ _JOIN = typer.Option(
 )
 _ADDRESS = typer.Option(
     None, envvar="TESSERA_ADDRESS", help="Host name or address that others reach this broker at; found out if left out."
+)
+_ANNOUNCE = typer.Option(
+    True,
+    "--announce/--no-announce",
+    envvar="TESSERA_ANNOUNCE",
+    help="Tell the LAN by mDNS that there is a broker, and its ports and public key; never at a loopback address.",
 )
 _REPAIR_AFTER = typer.Option(
     900.0,
@@ -85,6 +95,7 @@ def serve(
     worker_port: int = _WORKER_PORT,
     invite: Optional[str] = _JOIN,
     address: Optional[str] = _ADDRESS,
+    announce: bool = _ANNOUNCE,
     repair_after: float = _REPAIR_AFTER,
     repair_rate: str = _REPAIR_RATE,
     owner_quota: Optional[str] = _OWNER_QUOTA,
@@ -93,7 +104,7 @@ def serve(
     is_child: bool = _IS_CHILD,
 ) -> None:
     """Serve until interrupted (without a command), or run one of the commands below."""
-    listening = Listening(host, client_port, worker_port)
+    listening = Listening(host, client_port, worker_port, announce and not is_loopback(host))
     context.obj = listening
     if context.invoked_subcommand is not None:
         return
@@ -135,7 +146,7 @@ def _serve(
     with lock(folder / "broker.lock"):
         pair, members = _key_pair(folder), MembersFile(folder)
         if invite is not None:
-            join_cluster(members, pair, reached_at, decode_invite(invite), int(time.time()))
+            join_cluster(members, pair, reached_at, read_invite(invite, Role.BROKER), int(time.time()))
         enter_self(members, pair, reached_at, int(time.time()))
         cap_memory(memory)
         server = Server(listening, pair, members, settings, AuditLog(folder).record, quota)
@@ -146,10 +157,13 @@ def _serve(
             listening.worker_port,
         )
         exceeded = watch_memory(memory, stopping)
+        announcer = Announcer(listening, pair.public) if listening.announced else None
         try:
             server.serve(stopping)
         finally:
             server.close()
+            if announcer is not None:
+                announcer.close()
     if exceeded.is_set():
         raise memory_exceeded(memory)
     log.info("broker stopped")
@@ -168,7 +182,9 @@ def invite(
     """Print an invite: it lets one device, one client or admin, or one more broker in, once, within an hour."""
     listening: Listening = context.obj
     folder = _folder()
-    one_time, pair, file = KeyPair.generate(), _key_pair(folder), MembersFile(folder)
+    pair, file = _key_pair(folder), MembersFile(folder)
+    short = ShortInvite.generate(role, pair.public)
+    one_time = short.one_time(pair.public)
     file.change(lambda members: members.invite(one_time.public, role, int(time.time())))
     until = _moment(int(time.time()) + INVITE_LIFETIME)
     AuditLog(folder).record("invited", role=role.value, key=shown_key(one_time.public), until=until)
@@ -178,7 +194,10 @@ def invite(
     brokers = [BrokerAddress(reached_at, listening.client_port, listening.worker_port, pair.public)]
     brokers += [BrokerAddress(a.host, a.client_port, a.worker_port, key) for key, a in known.items()]
     complain(f"invites one {role.value} to the broker at {reached_at}, once, within an hour:")
-    print(Invite(role, brokers, one_time).encode())
+    print(Invite(role, brokers, one_time).encode(), flush=True)
+    if listening.announced:
+        # On stderr: a script that passes the line on gets one line, wherever the broker listens.
+        complain(f"or, typed on a machine of this LAN, the same invite as a code:\n{short.encode()}")
 
 
 @commands.command()
@@ -266,14 +285,7 @@ def _key_pair(folder: Path) -> KeyPair:
 
 def _reached_at(host: str) -> str:
     """The address that others on the LAN most likely reach this machine at."""
-    if host not in ("0.0.0.0", "::", "*"):  # noqa: S104 - compared, not bound
-        return host
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        try:
-            probe.connect(("192.0.2.1", 9))  # RFC 5737: sends nothing, only chooses the way out
-            return str(probe.getsockname()[0])
-        except OSError:
-            return socket.gethostname()
+    return (own_address() or socket.gethostname()) if is_wildcard(host) else host
 
 
 def main() -> NoReturn:

@@ -46,7 +46,7 @@ def join_cluster(file: MembersFile, pair: KeyPair, address: Address, invite: Inv
         )
     reached_at = ReachedAt(address.host, address.client_port, address.worker_port)
     try:
-        name = join(invite, Role.BROKER, own_name(), pair, reached_at)
+        admitted = join(invite, Role.BROKER, own_name(), pair, reached_at)
     except (RefusedError, UnreachableError) as error:
         if not joined:
             raise
@@ -54,13 +54,13 @@ def join_cluster(file: MembersFile, pair: KeyPair, address: Address, invite: Inv
         return
 
     def presume(members: MemberList) -> None:
-        members.presume_broker(pair.public, name, address, now)
-        for broker in invite.brokers:
+        members.presume_broker(pair.public, admitted.name, address, now)
+        for broker in admitted.brokers:
             where = Address(broker.host, broker.client_port, broker.worker_port)
             members.presume_broker(broker.public_key, f"broker-{broker.host}"[:64], where, now)
 
     file.change(presume)
-    log.info("joined the cluster as %s", name)
+    log.info("joined the cluster as %s", admitted.name)
 
 
 def _has_others(members: MemberList, pair: KeyPair) -> bool:

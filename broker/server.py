@@ -45,6 +45,7 @@ class Listening:
     host: str
     client_port: int
     worker_port: int
+    announced: bool = False  # whether the LAN is told
 
     def endpoint(self, side: Side) -> str:
         port = self.client_port if side is Side.CLIENTS else self.worker_port

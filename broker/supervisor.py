@@ -22,7 +22,9 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Optional
 
 from common.program import INTERRUPTED
 
@@ -58,23 +60,33 @@ def how_it_ended(exit_code: int) -> str:
         return f"by signal {-exit_code}"
 
 
-def supervise(command: Sequence[str], stopping: threading.Event) -> int:
-    """Keep `command` running until it ends for good, or until the event is set; returns the exit code to end with."""
+def supervise(
+    command: Sequence[str],
+    stopping: threading.Event,
+    *,
+    what: str = "the broker",
+    folder: Optional[Path] = None,
+    environment: Optional[Mapping[str, str]] = None,
+) -> int:
+    """Keep `command` running until it ends for good, or until the event is set; returns the exit code to end with.
+
+    `what` it is, for the log; `folder` and `environment` to run it in, this process's own if left out.
+    """
     pause = 0.0
     while not stopping.wait(pause):
         began = time.monotonic()
-        with subprocess.Popen(command, stdin=subprocess.PIPE) as child:
-            exit_code = _wait_for_end(child, stopping)
+        with subprocess.Popen(command, stdin=subprocess.PIPE, cwd=folder, env=environment) as child:
+            exit_code = _wait_for_end(child, stopping, what)
         if is_final(exit_code):
             return exit_code
         if stopping.is_set():
             return 1
         pause = next_pause(pause, time.monotonic() - began)
-        log.warning("the broker, process %d, ended %s and is started again", child.pid, how_it_ended(exit_code))
+        log.warning("%s, process %d, ended %s and is started again", what, child.pid, how_it_ended(exit_code))
     return 0
 
 
-def _wait_for_end(child: subprocess.Popen[bytes], stopping: threading.Event) -> int:
+def _wait_for_end(child: subprocess.Popen[bytes], stopping: threading.Event, what: str) -> int:
     """The exit code of a child that ends by itself, or because the event is set."""
     while not stopping.is_set():
         try:
@@ -86,7 +98,7 @@ def _wait_for_end(child: subprocess.Popen[bytes], stopping: threading.Event) -> 
     try:
         return child.wait(_GRACE)
     except subprocess.TimeoutExpired:
-        log.warning("the broker, process %d, did not end within %d s and is killed", child.pid, _GRACE)
+        log.warning("%s, process %d, did not end within %d s and is killed", what, child.pid, _GRACE)
         child.kill()
         return child.wait()
 

@@ -32,7 +32,7 @@ def require_libzmq() -> None:
 
 def require_openssl() -> None:
     """TesseraError, with what to do, unless OpenSSL is new enough."""
-    # Here, since broker and worker check libzmq, and have no use for `cryptography`.
+    # Here, since broker and worker check libzmq, and use `cryptography` for short invites only.
     from cryptography.hazmat.backends.openssl.backend import backend
 
     number = backend.openssl_version_number()  # 0xMNN00PP0: major, minor, patch

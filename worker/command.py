@@ -13,9 +13,10 @@ import typer
 
 from common.errors import RefusedError, UnreachableError, UsageError
 from common.files import locked, make_folder
+from common.finding.inviter import read_invite
 from common.home import home, load_brokers, save_brokers
 from common.identity import KeyPair, load_key_pair, save_key_pair
-from common.invite import Role, decode_invite, same_cluster
+from common.invite import Role, same_cluster
 from common.joining import join
 from common.program import application, run
 from common.sizes import parse_size
@@ -35,7 +36,7 @@ def serve(
         None,
         "--join",
         envvar="TESSERA_JOIN",
-        help="The invite, needed once: the first time this store is used.",
+        help="The invite, or its short code, needed once: the first time this store is used.",
     ),
     name: Optional[str] = typer.Option(
         None, envvar="TESSERA_NAME", help="What to call this device; its host name if left out."
@@ -106,23 +107,28 @@ def _join_once(folder: Path, invite_text: Optional[str], name: str) -> None:
                 f"{folder} is not a device of a cluster yet",
                 advice="run `python broker/broker.py invite worker` at the broker, then start this with --join INVITE",
             )
-        invite = decode_invite(invite_text)
-        if joined and not same_cluster(load_brokers(folder / "brokers.json"), invite.brokers):
-            raise UsageError(
-                f"{folder} is a device of another cluster", advice="give this cluster another folder with --store"
-            )
-        key_file = folder / "device.key"
-        if not key_file.exists():
-            save_key_pair(key_file, KeyPair.generate())
         try:
-            admitted = join(invite, Role.WORKER, name, load_key_pair(key_file))
+            invite = read_invite(invite_text, Role.WORKER)
+            if joined and not same_cluster(load_brokers(folder / "brokers.json"), invite.brokers):
+                raise UsageError(
+                    f"{folder} is a device of another cluster", advice="give this cluster another folder with --store"
+                )
+            admitted = join(invite, Role.WORKER, name, _device_key(folder))
         except (RefusedError, UnreachableError) as error:
             if not joined:
                 raise
             log.info("%s is a device of its cluster already; the invite was not used: %s", folder, error)
             return
-        save_brokers(folder / "brokers.json", invite.brokers)
-        log.info("joined the cluster as %s", admitted)
+        save_brokers(folder / "brokers.json", admitted.brokers)
+        log.info("joined the cluster as %s", admitted.name)
+
+
+def _device_key(folder: Path) -> KeyPair:
+    """This store's permanent key, made when it is first needed."""
+    key_file = folder / "device.key"
+    if not key_file.exists():
+        save_key_pair(key_file, KeyPair.generate())
+    return load_key_pair(key_file)
 
 
 def parse_duration(text: str) -> float:

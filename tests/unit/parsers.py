@@ -24,6 +24,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from broker.members import Member, MembersFile
 from broker.rights import Standing
 from common.errors import IntegrityError, ProtocolError, RefusedError, UsageError
+from common.finding.announcement import Announcement, read_announcement
 from common.home import load_brokers
 from common.identity import KeyPair, load_key_pair, save_key_pair
 from common.invite import BrokerAddress, Invite, Role, decode_invite
@@ -32,6 +33,7 @@ from common.protocol.codec import pack, unpack_header
 from common.protocol.envelope import Envelope, Kind, Operation, decode_envelope
 from common.protocol.messages import Message, Tombstone
 from common.recipe import decode_recipe
+from common.short_invite import ShortInvite, decode_short_invite
 from common.vault import granting, key_file, mapping
 from common.vault.contact_card import ContactCard, card_of, decode_card, pack_cards, unpack_cards
 from common.vault.former_key import open_former_key, seal_former_key
@@ -115,6 +117,9 @@ def parsers(folder: Path) -> list[Parser]:
         Parser("key file", _always(_key_file()), _open_key_file, (IntegrityError, RefusedError), _affordable),
         Parser("invite", _always(_invite().encode().encode()), _decode_invite, (UsageError,)),
         Parser("invite, inside", _always(_invite_inside()), _decode_invite, (UsageError,), _with_checksum),
+        Parser("short invite", _always(_SHORT.encode().encode()), _decode_short, (UsageError,)),
+        Parser("short invite, inside", _always(_short_inside()), _decode_short, (UsageError,), _with_short_checksum),
+        Parser("announcement", _always(_announced()), _read_announcement, (ProtocolError,)),
         Parser("share file's header", _always(_HEADER), share_file.decode_header, (IntegrityError,)),
         Parser("share file's record", _always(_RECORD), share_file.decode_record_prefix),
         Parser("share file's end", _always(_ENDING), _decode_share, (IntegrityError,)),
@@ -243,6 +248,36 @@ def _with_checksum(content: bytes) -> bytes:
 
 def _decode_invite(content: bytes) -> object:
     return decode_invite(content.decode("utf-8", "surrogateescape"))
+
+
+_SHORT = ShortInvite(Role.WORKER, bytes(range(16)), bytes(range(10)))
+
+
+def _short_inside() -> bytes:
+    return base64.b32decode(_SHORT.encode().replace("-", ""))[:-3]
+
+
+def _with_short_checksum(content: bytes) -> bytes:
+    return base64.b32encode(content + hashlib.sha256(b"tessera/v1/short-invite" + content).digest()[:3])
+
+
+def _decode_short(content: bytes) -> object:
+    return decode_short_invite(content.decode("utf-8", "surrogateescape"))
+
+
+# --- announcements
+
+
+def _announced() -> bytes:
+    """One as lines: the instance, each property, and the address."""
+    said = Announcement(5570, 5571, bytes(range(32)))
+    return "\n".join([said.instance, *(f"{n}={v}" for n, v in said.properties().items()), "192.0.2.7"]).encode()
+
+
+def _read_announcement(content: bytes) -> object:
+    instance, *said, address = content.split(b"\n") if content.count(b"\n") else (b"", b"")
+    properties: dict[bytes, Optional[bytes]] = {line.partition(b"=")[0]: line.partition(b"=")[2] for line in said}
+    return read_announcement(instance.decode("latin-1"), properties, [address.decode("latin-1")])
 
 
 # --- the worker's

@@ -36,7 +36,7 @@ def test_a_unit_does_not_start_again_what_is_not_admitted(program: str) -> None:
     assert unit(program)["Service"]["RestartPreventExitStatus"] == "6"
 
 
-@pytest.mark.parametrize(("program", "most"), [("broker", 384), ("worker", 256)])
+@pytest.mark.parametrize(("program", "most"), [("broker", 384 + 96), ("worker", 256)])
 def test_a_unit_caps_memory(program: str, most: int) -> None:
     assert unit(program)["Service"]["MemoryMax"] == f"{most}M"
 

@@ -32,14 +32,17 @@ def test_a_joiner_is_admitted_under_its_name_and_again_with_the_same_answer(
     broker: RunningBroker, role: Role, standing: Standing
 ) -> None:
     invite, permanent = broker.invite(role), KeyPair.generate()
-    assert join(invite, role, f"a {role.value}", permanent) == f"a {role.value}"
-    assert join(invite, role, f"a {role.value}", permanent) == f"a {role.value}"
+    assert join(invite, role, f"a {role.value}", permanent).name == f"a {role.value}"
+    assert join(invite, role, f"a {role.value}", permanent).name == f"a {role.value}"
     assert broker.standing(permanent.public) is standing
 
 
 def test_a_broker_is_admitted_with_the_address_that_others_reach_it_at(broker: RunningBroker) -> None:
     permanent = KeyPair.generate()
-    assert join(broker.invite(Role.BROKER), Role.BROKER, "broker-b", permanent, ReachedAt("b.lan", 1, 2)) == "broker-b"
+    assert (
+        join(broker.invite(Role.BROKER), Role.BROKER, "broker-b", permanent, ReachedAt("b.lan", 1, 2)).name
+        == "broker-b"
+    )
     assert broker.standing(permanent.public) is Standing.BROKER
     assert broker.members.members.brokers()[permanent.public] == Address("b.lan", 1, 2)
 
@@ -63,7 +66,7 @@ def test_where_one_broker_is_away_or_does_not_know_the_invite_the_next_is_asked(
     try:
         invite = broker.invite(Role.CLIENT)
         others = [away, BrokerAddress("no host: at all", 1, 1, b"x" * 32), unknowing.address]
-        name = join(replace(invite, brokers=[*others, broker.address]), Role.CLIENT, "tablet", KeyPair.generate())
+        name = join(replace(invite, brokers=[*others, broker.address]), Role.CLIENT, "tablet", KeyPair.generate()).name
         assert name == "tablet"
         with pytest.raises(RefusedError, match="over or was withdrawn"):
             join(replace(invite, brokers=others), Role.CLIENT, "tablet", KeyPair.generate())
@@ -88,7 +91,7 @@ def test_an_invite_that_one_broker_knows_to_be_used_is_not_shown_to_another(
 
 
 def test_a_name_that_is_taken_gets_a_number(broker: RunningBroker) -> None:
-    names = [join(broker.invite(Role.WORKER), Role.WORKER, "写真 nas", KeyPair.generate()) for _ in range(2)]
+    names = [join(broker.invite(Role.WORKER), Role.WORKER, "写真 nas", KeyPair.generate()).name for _ in range(2)]
     assert names == ["写真 nas", "写真 nas-2"]
 
 

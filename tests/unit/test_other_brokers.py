@@ -69,14 +69,14 @@ def test_an_invite_of_one_is_honoured_by_the_other(two: Two, role: Role) -> None
     invite, permanent = two.first.invite(role), KeyPair.generate()
     wait_until(lambda: two.second.standing(invite.one_time.public) is not None, SOON)
     invite.brokers[:] = [two.second.address]
-    assert join(invite, role, f"a {role.value}", permanent) == f"a {role.value}"
+    assert join(invite, role, f"a {role.value}", permanent).name == f"a {role.value}"
     wait_until(lambda: two.first.standing(permanent.public) is not None, SOON)
     wait_until(lambda: two.lists_agree, SOON)
 
 
 def test_a_revocation_at_one_bites_at_the_other(two: Two) -> None:
     permanent = KeyPair.generate()
-    name = join(two.first.invite(Role.CLIENT), Role.CLIENT, "laptop", permanent)
+    name = join(two.first.invite(Role.CLIENT), Role.CLIENT, "laptop", permanent).name
     wait_until(lambda: two.second.standing(permanent.public) is Standing.CLIENT, SOON)
     two.second.revoke(name)
     wait_until(lambda: two.first.standing(permanent.public) is None, SOON)
@@ -85,7 +85,7 @@ def test_a_revocation_at_one_bites_at_the_other(two: Two) -> None:
 
 def test_a_broker_that_was_away_learns_of_changes_when_it_returns(two: Two) -> None:
     revoked, admitted = KeyPair.generate(), KeyPair.generate()
-    name = join(two.first.invite(Role.WORKER), Role.WORKER, "nas", revoked)
+    name = join(two.first.invite(Role.WORKER), Role.WORKER, "nas", revoked).name
     wait_until(lambda: two.second.standing(revoked.public) is Standing.WORKER, SOON)
     two.second.stop()
     two.first.revoke(name)

@@ -19,6 +19,7 @@ from common.protocol import device_messages
 from common.protocol.codec import unpack_header
 from common.protocol.envelope import decode_envelope
 from common.recipe import decode_recipe
+from common.short_invite import decode_short_invite
 from common.vault.contact_card import decode_card
 from common.vault.former_key import open_former_key
 from common.vault.granting import open_any
@@ -59,6 +60,13 @@ def segment(data: bytes, inputs: Inputs, _folder: Path) -> object:
 
 def recovery_codes(data: bytes, _inputs: Inputs, _folder: Path) -> object:
     return restore_key(read_codes(data.decode("utf-8"))).key
+
+
+def short_invite(data: bytes, inputs: Inputs, _folder: Path) -> object:
+    short, broker_key = decode_short_invite(data.decode("ascii")), bytes.fromhex(inputs["broker_key"])
+    assert short.is_of(broker_key)
+    assert short.one_time(broker_key).secret.hex() == inputs["secret"]
+    return short
 
 
 def share_file(data: bytes, _inputs: Inputs, folder: Path) -> object:
@@ -103,6 +111,7 @@ READERS: dict[str, Callable[[bytes, Inputs, Path], object]] = {
     "tombstone": lambda data, _inputs, _folder: decode_tombstone(data),
     "envelope": lambda data, _inputs, _folder: decode_envelope(data),
     "header": lambda data, inputs, _folder: unpack_header(data, getattr(device_messages, inputs["header"])),
+    "short invite": short_invite,
     "invite": lambda data, _inputs, _folder: decode_invite(data.decode("utf-8")),
     "list of members": member_list,
     "CURVE key": from_file(load_key_pair),

@@ -28,7 +28,7 @@ class RunningWorker:
 
     def __init__(self, folder: Path, broker: RunningBroker) -> None:
         self.pair = KeyPair.generate()
-        self.name = join(broker.invite(Role.WORKER), Role.WORKER, "nas", self.pair)
+        self.name = join(broker.invite(Role.WORKER), Role.WORKER, "nas", self.pair).name
         self.brokers_file = folder / "brokers.json"
         save_brokers(self.brokers_file, [broker.address])
         self.ended_by: Optional[TesseraError] = None

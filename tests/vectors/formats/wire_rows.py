@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import hmac
 import json
 from typing import Any
 
@@ -13,6 +14,8 @@ from tests.vectors.vault.reference import ENCODING_ID
 
 ONE_TIME = bytes(range(32))
 BROKER_KEY = bytes(range(100, 132))
+SEED = bytes(range(200, 216))
+SHORT_LABEL = b"tessera/v1/short-invite"
 BROKER = ["broker.lan", 5570, 5571, BROKER_KEY]
 
 
@@ -114,6 +117,47 @@ def invites() -> list[Row]:
     ]
 
 
+def short_invite(
+    *, version: int = 1, role: int = 1, seed: bytes = SEED, broker_key: bytes = BROKER_KEY, label: bytes = SHORT_LABEL
+) -> bytes:
+    check = derived(b"/broker", seed, broker_key)[:10]
+    body = bytes([version << 4 | role]) + seed + check
+    text = base64.b32encode(body + hashlib.sha256(label + body).digest()[:3]).decode("ascii")
+    return "-".join(text[at : at + 4] for at in range(0, len(text), 4)).encode()
+
+
+def derived(purpose: bytes, seed: bytes = SEED, broker_key: bytes = BROKER_KEY) -> bytes:
+    """RFC 5869 by hand: extract with a salt of zeros, then one block of expand."""
+    extracted = hmac.digest(bytes(32), seed, "sha256")
+    return hmac.digest(extracted, SHORT_LABEL + purpose + broker_key + b"\1", "sha256")
+
+
+def short_invites() -> list[Row]:
+    whole = short_invite()
+    inputs = {"broker_key": BROKER_KEY, "secret": derived(b"/secret")}
+    misread = whole.translate(bytes.maketrans(b"OIB", b"018"))
+
+    def row(name: str, data: bytes, words: str = "this is no invite: it has a typing error") -> Row:
+        return bad("short invite", name, data, "UsageError", words, **inputs)
+
+    return [
+        good("short invite", "a worker's", whole, **inputs),
+        good("short invite", "a broker's", short_invite(role=4), **inputs),
+        good("short invite", "in small letters, without groups", whole.lower().replace(b"-", b""), **inputs),
+        good("short invite", "0, 1 and 8 typed for O, I and B", misread, **inputs),
+        row("empty", b"", "nothing that could be one"),
+        row("one character changed", whole[:10] + (b"A" if whole[10:11] != b"A" else b"C") + whole[11:]),
+        row("last character missing", whole[:-1], "has 48 characters, this one 47"),
+        row("one character behind", whole + b"A", "has 48 characters, this one 49"),
+        row("two groups exchanged", whole[5:10] + whole[:5] + whole[10:]),
+        row("a character of no base", b"9" + whole[1:]),
+        row("a later version", short_invite(version=2)),
+        row("for no role there is", short_invite(role=5)),
+        row("for role 0", short_invite(role=0)),
+        row("the checksum of a whole invite", short_invite(label=b"tessera/v1/invite")),
+    ]
+
+
 def as_json(value: object) -> bytes:
     return json.dumps(value).encode("ascii")
 
@@ -172,4 +216,4 @@ def kept_as_json() -> list[Row]:
 
 
 def wire_rows() -> list[Row]:
-    return envelopes() + headers() + invites() + member_lists() + kept_as_json()
+    return envelopes() + headers() + invites() + short_invites() + member_lists() + kept_as_json()

@@ -1,0 +1,120 @@
+"""The process that announces a broker: `python -m broker.announcer HOST CLIENT_PORT WORKER_PORT PUBLIC_KEY`.
+
+Started by the broker with a pipe for its stdin, and ends when that closes. Its arguments are what it announces, nothing
+of which is secret. Every ten seconds it looks whether the machine has another address by now, as after a new lease or
+when the network came up late, and then announces that one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import logging
+import socket
+import sys
+import threading
+from typing import Any, Optional
+
+from broker.memory import cap_memory, forbid_core_dumps, watch_memory
+from broker.supervisor import stop_with_supervisor
+from common.finding.addresses import is_loopback, is_wildcard, own_address
+from common.finding.announcement import MAX_ADDRESSES, SERVICE, Announcement
+from common.stopping import stop_on_signals
+
+log = logging.getLogger(__name__)
+
+_LOOK_EVERY = 10.0  # seconds
+_MEMORY = 96 << 20  # bytes; at rest it has some 30 MiB
+
+
+def announced_at(host: str) -> list[str]:
+    """The addresses, at most four, at which others reach a broker that listens at `host`; none while there is none."""
+    if is_wildcard(host):
+        own = own_address()
+        return [] if own is None or is_loopback(own) else [own]
+    try:
+        resolved = [str(found[4][0]) for found in socket.getaddrinfo(host, None, type=socket.SOCK_DGRAM)]
+    except OSError:
+        return []
+    return [address for address in dict.fromkeys(resolved) if not is_loopback(address)][:MAX_ADDRESSES]
+
+
+class Responder:
+    """Answers who asks the LAN for brokers; with no address, nobody."""
+
+    def __init__(self, announcement: Announcement) -> None:
+        self._announcement = announcement
+        self._addresses: list[str] = []
+        self._zeroconf: Optional[Any] = None
+        self._complained = False
+
+    def announce_at(self, addresses: list[str]) -> None:
+        """Announce the broker at these addresses, and at no others any more. Says once that it cannot be."""
+        if addresses == self._addresses and (self._zeroconf is not None or not addresses):
+            return
+        self.close()
+        self._addresses = addresses
+        if not addresses:
+            return
+        from zeroconf import Error
+
+        try:
+            self._begin(addresses)
+        except (OSError, RuntimeError, Error) as error:
+            if not self._complained:
+                log.warning("the broker cannot be announced on the LAN (mDNS): %s; invites work all the same", error)
+            self._complained = True
+            self.close()
+            return
+        self._complained = False
+        log.info("the broker is announced on the LAN at %s", ", ".join(addresses))
+
+    def _begin(self, addresses: list[str]) -> None:
+        from zeroconf import ServiceInfo, Zeroconf
+
+        said = self._announcement
+        self._zeroconf = Zeroconf(interfaces=addresses)
+        info = ServiceInfo(
+            SERVICE,
+            said.instance,
+            port=said.client_port,
+            addresses=[ipaddress.ip_address(address).packed for address in addresses],
+            properties=said.properties(),
+            server=said.host,
+        )
+        # Asks nobody whether the name is free: it follows from the key, and whoever denied it would silence the broker.
+        self._zeroconf.register_service(info, cooperating_responders=True)
+
+    def close(self) -> None:
+        """Take the announcement back."""
+        if self._zeroconf is not None:
+            zeroconf, self._zeroconf = self._zeroconf, None
+            with contextlib.suppress(OSError):
+                zeroconf.close()
+
+
+def announce(announcement: Announcement, host: str, stopping: threading.Event) -> None:
+    """Announce a broker that listens at `host` until the event is set."""
+    responder = Responder(announcement)
+    try:
+        responder.announce_at(announced_at(host))
+        while not stopping.wait(_LOOK_EVERY):
+            responder.announce_at(announced_at(host))
+    finally:
+        responder.close()
+
+
+def main(host: str, client_port: str, worker_port: str, public_key: str) -> int:
+    """Announce until stdin closes; the exit code: 1 where it ended to be started again."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    forbid_core_dumps()
+    stopping = stop_on_signals()
+    stop_with_supervisor(stopping, sys.stdin.fileno())
+    cap_memory(_MEMORY)
+    exceeded = watch_memory(_MEMORY, stopping)
+    announce(Announcement(int(client_port), int(worker_port), bytes.fromhex(public_key)), host, stopping)
+    return 1 if exceeded.is_set() else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))

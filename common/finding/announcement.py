@@ -1,0 +1,97 @@
+"""What a broker announces of itself on the LAN, and how an announcement is read, whoever made it. Pure.
+
+    instance   tessera-<first 16 hexadecimal digits of the broker's public key>
+    type       _tessera._tcp.local.
+    SRV        tessera-<the same>.local., the port for clients
+    TXT        v=1  c=<port for clients>  w=<port for workers>  k=<public key, 64 hexadecimal digits>
+
+No name of a machine, a member or a person is in it. Instance and host name follow from the key, so that they say
+nothing more, and that whoever looks for a key it knows can pass over all others unasked.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Optional
+
+from common.errors import ProtocolError
+from common.identity import KEY_SIZE
+from common.invite import BrokerAddress
+
+SERVICE = "_tessera._tcp.local."
+MAX_ADDRESSES = 4  # of one announcement; the rest is not looked at
+_VERSION = b"1"
+_NAMED = 16  # hexadecimal digits of the public key
+_PORT = re.compile(rb"[1-9][0-9]{0,4}")
+_KEY = re.compile(rb"[0-9a-f]{%d}" % (2 * KEY_SIZE))
+_MAX_PROPERTIES = 16
+
+
+@dataclass(frozen=True)
+class Announcement:
+    """What the broker with this public key (32 bytes) says: the ports at which it listens."""
+
+    client_port: int
+    worker_port: int
+    public_key: bytes
+
+    @property
+    def instance(self) -> str:
+        return instance_of(self.public_key)
+
+    @property
+    def host(self) -> str:
+        return f"tessera-{self.public_key.hex()[:_NAMED]}.local."
+
+    def properties(self) -> dict[str, str]:
+        """The TXT record."""
+        return {"v": "1", "c": str(self.client_port), "w": str(self.worker_port), "k": self.public_key.hex()}
+
+
+def instance_of(public_key: bytes) -> str:
+    """The name under which the broker with this public key announces itself."""
+    return f"tessera-{public_key.hex()[:_NAMED]}.{SERVICE}"
+
+
+def read_announcement(
+    instance: str, properties: Mapping[bytes, Optional[bytes]], addresses: Sequence[str]
+) -> list[BrokerAddress]:
+    """The broker that is announced, once for each address at which it may be reached, at most four.
+
+    ProtocolError where it is no announcement of this version, or not of the form that it must have.
+    """
+    if len(properties) > _MAX_PROPERTIES:
+        raise ProtocolError(f"an announcement of {len(properties)} properties")
+    if properties.get(b"v") != _VERSION:
+        raise ProtocolError("an announcement of another version")
+    client_port, worker_port = _port(properties.get(b"c")), _port(properties.get(b"w"))
+    key = properties.get(b"k")
+    if key is None or _KEY.fullmatch(key) is None:
+        raise ProtocolError("an announcement without a public key")
+    public_key = bytes.fromhex(key.decode("ascii"))
+    if instance.lower() != instance_of(public_key):
+        raise ProtocolError("an announcement under a name that is not its key's")
+    hosts = list(dict.fromkeys(host for host in addresses[: 4 * MAX_ADDRESSES] if _may_be_a_machine(host)))
+    if not hosts:
+        raise ProtocolError("an announcement without an address")
+    return [BrokerAddress(host, client_port, worker_port, public_key) for host in hosts[:MAX_ADDRESSES]]
+
+
+def _port(text: Optional[bytes]) -> int:
+    if text is None or _PORT.fullmatch(text) is None or int(text) > 65535:
+        raise ProtocolError("an announcement without its two ports")
+    return int(text)
+
+
+def _may_be_a_machine(text: str) -> bool:
+    """Whether it is an address at which one machine is reached by others: no name, no group, none that needs a zone."""
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    zoned = "%" in text or (address.version == 6 and address.is_link_local)
+    nowhere = address.is_unspecified or address.is_reserved or address.is_multicast or address.is_loopback
+    return not (zoned or nowhere)
