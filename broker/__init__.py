@@ -21,6 +21,7 @@ In the order of a message's way:
     audit            who was let in, refused or put out, and what was deleted: a file of one line each, with
                      `refusals` and `burial_record` to keep it short
     joining          how a broker becomes one of its cluster's, at each start
+    announcing       has the LAN told that there is a broker, by `announcer`, a process without a key
     other_brokers    passes the list of members on to the cluster's other brokers, and takes up theirs
 
 It has no vault key, and no way to get at one.

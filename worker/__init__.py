@@ -29,6 +29,7 @@ In the order of a share's way:
     registration   tells each broker who we are, what we hold and what was deleted
     connections    one connection to each broker, as brokers come and go
     brokers        which brokers those are, from what the brokers say of each other
+    whereabouts    at which addresses they may be, when none is reached any more
 
 It has no vault key, and no way to get at one.
 """

@@ -3,6 +3,9 @@
 A worker registers with all brokers, so that each of them knows what it holds and can send clients to it. A broker that
 refuses it is asked again: its list of members may be a moment behind. Only when all refuse, the worker is at an end.
 Each broker is asked every ten seconds which brokers there are; what comes of that is kept in `brokers.json`.
+
+While none has this worker registered, as when the broker's machine got another address, the brokers are looked for on
+the LAN, by their public keys, in a thread of its own. An address that is found so is tried in turn with the known one.
 """
 
 from __future__ import annotations
@@ -16,6 +19,8 @@ from typing import Any, Optional
 import zmq
 
 from common.errors import RefusedError
+from common.finding.addresses import is_loopback
+from common.finding.looking import Search
 from common.home import load_brokers, save_brokers
 from common.identity import KeyPair
 from common.invite import BrokerAddress, Role
@@ -26,11 +31,17 @@ from common.protocol.messages import Empty
 from worker.brokers import agreed
 from worker.registration import Registration, Statement, statement
 from worker.store import ShareStore
+from worker.whereabouts import Whereabouts
 
 log = logging.getLogger(__name__)
 
 _RETRY = 1.0  # seconds until a broker that refused this worker is asked again
 _ASKING_PERIOD = 10.0  # seconds; so long may a new broker be without this worker
+_LOOK_AFTER = 5.0  # seconds without any broker; one that is started again is back by then
+_LOOK_FOR = 5.0  # seconds that a search takes
+_LOOK_PAUSE = 10.0  # seconds until the next search, doubled up to
+_LOOK_PAUSE_MAX = 300.0
+_TRY_FOR = 3.0  # seconds for one address, where there are several of one broker
 
 
 class Connection:
@@ -91,6 +102,52 @@ class Connection:
         return reading | (zmq.POLLOUT if self._outbox else 0)
 
 
+class _Seeking:
+    """Looks for the brokers on the LAN as long as none of them has this worker; never waits."""
+
+    def __init__(self, brokers: list[BrokerAddress]) -> None:
+        self.whereabouts = Whereabouts(brokers)
+        self._search: Optional[Search] = None
+        self._search_at: Optional[float] = None
+        self._pause = _LOOK_PAUSE
+        self._turn_at = 0.0
+
+    def end(self, now: float) -> None:
+        """A broker is reached, or it is all over."""
+        if self._search is not None:
+            self._search.close()
+            self._search = None
+        self._search_at, self._pause, self._turn_at = None, _LOOK_PAUSE, now
+
+    def where_to_try(self, tried: list[BrokerAddress], now: float) -> list[BrokerAddress]:
+        """The brokers at the addresses to try now, after these."""
+        if self._search_at is None:
+            self._search_at = now + _LOOK_AFTER
+        known = self.whereabouts.known
+        if self._search is None and now >= self._search_at and not all(is_loopback(broker.host) for broker in known):
+            log.info("no broker is reached; looking for them on the LAN")
+            self._search = Search(_LOOK_FOR, [broker.public_key for broker in known])
+            self._search_at, self._pause = now + _LOOK_FOR + self._pause, min(2 * self._pause, _LOOK_PAUSE_MAX)
+        heard = self._hear()
+        if not heard and now < self._turn_at:
+            return tried
+        self._turn_at = now + _TRY_FOR
+        return self.whereabouts.following(tried)
+
+    def _hear(self) -> bool:
+        """Whether the search has found something that is worth trying at once."""
+        if self._search is None:
+            return False
+        new = False
+        while (broker := self._search.next()) is not None:
+            if self.whereabouts.heard(broker):
+                log.info("a broker of this cluster is announced at %s", broker.endpoint(Role.WORKER))
+                new = True
+        if self._search.ended:
+            self._search = None
+        return new
+
+
 class Connections:
     """All of them. `now` is monotonic seconds."""
 
@@ -103,6 +160,7 @@ class Connections:
         self._store = store
         self._brokers_file = brokers_file
         self._brokers = load_brokers(brokers_file)
+        self._seeking = _Seeking(self._brokers)
         self._refusals: dict[bytes, RefusedError] = {}
         self._counter = 0
         self._connections: dict[int, Connection] = {}
@@ -117,6 +175,16 @@ class Connections:
         connection = self._connections.get(number)
         if connection is not None:
             connection.send(envelope, header, payload)
+
+    def turned_away(self, connection: Connection, error: RefusedError, now: float) -> None:
+        """Somebody ended the handshake. He need not have the broker's key, so at an address that is nobody's but some
+        announcement's word this is no refusal; otherwise as `refuse`.
+        """
+        if self._seeking.whereabouts.is_known(connection.broker):
+            self.refuse(connection, error, now)
+        else:
+            log.info("%s is not where this worker is admitted", connection.address)
+            connection.lose()
 
     def refuse(self, connection: Connection, error: RefusedError, now: float) -> None:
         """A broker will not have this worker; raises the error where none of the others will, either."""
@@ -134,13 +202,18 @@ class Connections:
         if renewed == self._brokers:
             return
         self._brokers = renewed
+        self._seeking.whereabouts.renew(renewed)
+        self._save()
+
+    def _save(self) -> None:
         try:
-            save_brokers(self._brokers_file, renewed)
+            save_brokers(self._brokers_file, self._seeking.whereabouts.known)
         except OSError as error:
             log.warning("%s could not be written: %s", self._brokers_file, error.strerror)
 
     def tick(self, now: float) -> None:
         """To be called several times a second, while no connection is in use."""
+        self._seek(now)
         for connection in self:
             if connection.broker not in self._brokers:
                 log.info("leaves the broker at %s", connection.address)
@@ -159,7 +232,18 @@ class Connections:
                 log.info("connects to the broker at %s, too", broker.endpoint(Role.WORKER))
                 self._connect(broker)
 
+    def _seek(self, now: float) -> None:
+        """Take note of where brokers were reached; where none is, try where they are found."""
+        registered = [connection.broker for connection in self if connection.registration.registered]
+        if registered:
+            self._seeking.end(now)
+            if any([self._seeking.whereabouts.reached(broker) for broker in registered]):
+                self._save()
+        else:
+            self._brokers = self._seeking.where_to_try(self._brokers, now)
+
     def close(self) -> None:
+        self._seeking.end(0.0)
         for connection in self:
             self._close(connection)
 

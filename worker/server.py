@@ -79,7 +79,7 @@ class Server:
                 connection.lose()
                 self._service.disconnected(connection.number)
             elif change is Change.NOT_ADMITTED:
-                self._connections.refuse(connection, not_admitted(connection.address), now)
+                self._connections.turned_away(connection, not_admitted(connection.address), now)
 
     def _read(self, connection: Connection, now: float) -> None:
         for _ in range(_BURST):

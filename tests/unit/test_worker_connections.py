@@ -12,12 +12,15 @@ import pytest
 
 from broker.members import Member
 from broker.rights import Standing
+from cluster.ports import find_base_port
 from common.errors import RefusedError, TesseraError
+from common.finding.addresses import is_loopback
 from common.home import load_brokers, save_brokers
 from common.identity import KeyPair
-from common.invite import Role
+from common.invite import BrokerAddress, Role
 from common.joining import join
 from tests.unit.running_broker import PATIENCE, RunningBroker
+from tests.unit.turning_away import TurningAway
 from worker import connections
 from worker.server import Server
 from worker.store import ShareStore
@@ -129,3 +132,98 @@ def test_a_worker_whom_a_broker_does_not_know_yet_is_let_in_as_soon_as_it_does(
     finally:
         for each in (worker, first, second):
             each.stop()
+
+
+# --- a broker that moved
+
+
+class Found:
+    """In place of a search on the LAN: finds these at once."""
+
+    def __init__(self, *brokers: BrokerAddress) -> None:
+        self.brokers = list(brokers)
+        self.searches: list[list[bytes]] = []
+
+    def __call__(self, _seconds: float, keys: list[bytes]) -> Found:
+        self.searches.append(keys)
+        self._left = list(self.brokers)
+        return self
+
+    @property
+    def ended(self) -> bool:
+        return not self._left
+
+    def next(self) -> Optional[BrokerAddress]:
+        return self._left.pop(0) if self._left else None
+
+    def close(self) -> None:
+        self._left.clear()
+
+
+@pytest.fixture
+def moved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[RunningBroker, RunningWorker, Found]]:
+    """A worker that is registered, and searches soon after it is not any more; each thing is found on loopback."""
+    for name, seconds in {"_LOOK_AFTER": 0.3, "_LOOK_PAUSE": 0.3, "_LOOK_FOR": 0.3, "_TRY_FOR": 1.0}.items():
+        monkeypatch.setattr(connections, name, seconds)
+    found = Found()
+    monkeypatch.setattr(connections, "Search", found)
+    monkeypatch.setattr(connections, "is_loopback", lambda _: False)
+    broker = RunningBroker(tmp_path / "broker")
+    worker = RunningWorker(tmp_path / "nas", broker)
+    wait_until(lambda: broker.alive(worker.pair.device_id))
+    yield broker, worker, found
+    worker.stop()
+    broker.stop()
+
+
+def move(broker: RunningBroker) -> BrokerAddress:
+    """Another address, as after a new lease; returns the one that it had."""
+    before = broker.address
+    broker.stop()
+    port = find_base_port()
+    broker.address = BrokerAddress(before.host, port, port + 1, before.public_key)
+    broker.start()
+    return before
+
+
+def test_a_broker_that_moved_is_found_by_its_key_and_known_there_the_next_time(
+    moved: tuple[RunningBroker, RunningWorker, Found],
+) -> None:
+    broker, worker, found = moved
+    assert found.searches == [], "nobody looks for a broker that is there"
+    before = move(broker)
+    found.brokers = [broker.address]
+    wait_until(lambda: broker.alive(worker.pair.device_id))
+    wait_until(lambda: load_brokers(worker.brokers_file) == [broker.address])
+    assert broker.address != before
+    assert found.searches[0] == [broker.pair.public]
+
+
+def test_who_announces_anothers_key_neither_ends_a_worker_nor_keeps_it_from_its_broker(
+    moved: tuple[RunningBroker, RunningWorker, Found],
+) -> None:
+    broker, worker, found = moved
+    liar = TurningAway()
+    before = broker.address
+    broker.stop()
+    found.brokers = [liar.posing_as(broker.pair.public)]
+    wait_until(lambda: liar.asked >= 2)
+    assert worker.ended_by is None
+    assert load_brokers(worker.brokers_file) == [before]
+    broker.start()  # where it was
+    wait_until(lambda: broker.alive(worker.pair.device_id))
+    liar.close()
+    assert load_brokers(worker.brokers_file) == [before]
+
+
+def test_brokers_on_loopback_are_not_looked_for(
+    moved: tuple[RunningBroker, RunningWorker, Found], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broker, worker, found = moved
+    monkeypatch.setattr(connections, "is_loopback", is_loopback)
+    broker.stop()
+    gone = time.monotonic()
+    wait_until(lambda: time.monotonic() - gone > 1.0)
+    assert found.searches == []
+    assert worker.thread.is_alive()
+    broker.start()
