@@ -31,6 +31,7 @@ from common.link.attachment import Attachment, Payload, Pending
 from common.link.connection import Change
 from common.link.declined import DeclinedError
 from common.link.resending import Resending
+from common.link.seeking import Seeking
 from common.link.sockets import HIGH_WATER_MARK
 from common.link.succession import Succession
 from common.link.window import Window
@@ -77,6 +78,7 @@ class Link:
         self._pending: dict[bytes, Pending] = {}
         self._device_windows: dict[bytes, Window] = {}
         self._succession = Succession(identity.brokers)
+        self._seeking = Seeking(self._found)
         self._resending = Resending()
         self._kept = identity.brokers
         self._in_session = False
@@ -103,6 +105,7 @@ class Link:
 
     async def __aexit__(self, *_: object) -> None:
         self._first_session.cancel()
+        self._seeking.end()
         self._end(UnreachableError("the link was closed"))
         self._detach()
         self._context.term()
@@ -243,6 +246,8 @@ class Link:
         elif change is Change.DOWN:
             self._lose_session()
             self._give_time()
+        elif change is Change.NOT_ADMITTED and self._succession.is_found:
+            self._turned_away()
         elif change is Change.NOT_ADMITTED:
             self._refused(self._not_admitted())
         else:
@@ -255,7 +260,12 @@ class Link:
                 task.cancel()
 
     def _give_time(self) -> None:
-        """Leave the broker in use some time to begin a session; then the next is tried, if there is one."""
+        """Leave the broker in use some time to begin a session; then the next is tried, if there is one.
+
+        Meanwhile they are looked for on the LAN: their addresses may have changed.
+        """
+        if self._over is None:
+            self._seeking.begin(self._succession.brokers)
         if self._patience is None and not self._succession.alone:
             self._patience = asyncio.get_running_loop().call_later(FAILOVER_PATIENCE, self._go_on)
 
@@ -263,6 +273,22 @@ class Link:
         if self._over is None:
             self._detach()
             self._attach(self._succession.advance())
+
+    def _found(self, broker: BrokerAddress) -> None:
+        """A broker with one of the keys that we know is announced there."""
+        if not self._in_session and self._over is None and self._succession.add(broker):
+            self._go_on()
+
+    def _turned_away(self) -> None:
+        """Somebody ended the handshake at an address that was only found; he need not have the broker's key."""
+        attachment = self._attachment
+
+        def act() -> None:  # later, as below
+            if self._attachment is attachment and self._over is None:
+                self._detach()
+                self._attach(self._succession.drop())
+
+        asyncio.get_running_loop().call_soon(act)
 
     def _refused(self, error: TesseraError) -> None:
         """The broker in use will not have us: go to the next, or end where there is none that might."""
@@ -304,6 +330,7 @@ class Link:
         if not self._first_session.done():
             self._window = Window(min(self._granted.requests, HIGH_WATER_MARK), self._granted.credit)
             self._first_session.set_result(None)
+        self._seeking.end()
         self._succession.begun()
         self._in_session = True
         self._attachment.drop_unsent()

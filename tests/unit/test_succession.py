@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from common.errors import RefusedError
 from common.invite import BrokerAddress
-from common.link.succession import Succession
+from common.link.succession import MAX_FOUND, Succession
 
 A, B, C = (BrokerAddress(f"{name}.lan", 5570, 5571, name.encode() * 32) for name in "abc")
 NO, NEVER = RefusedError("no"), RefusedError("never")
@@ -87,3 +87,54 @@ def test_it_knows_the_named_and_the_one_in_use_each_once(
     assert succession.current == known[0]
     assert len(succession.brokers) == len(set(named) | {known[0]})
     assert set(succession.brokers) == set(named) | {known[0]}
+
+
+# --- addresses that were found
+
+
+def at(host: str, broker: BrokerAddress = A) -> BrokerAddress:
+    return BrokerAddress(host, 5570, 5571, broker.public_key)
+
+
+def test_an_address_that_was_found_is_tried_next_beside_the_known_ones() -> None:
+    succession = Succession([A, B])
+    assert succession.add(at("found"))
+    assert not succession.is_found
+    assert [succession.advance() for _ in range(4)] == [at("found"), B, A, at("found")]
+    assert succession.is_found
+
+
+def test_of_many_that_are_found_a_few_are_tried_and_of_other_clusters_none() -> None:
+    succession = Succession([A, B])
+    assert not succession.add(at("found", C))
+    assert not succession.add(A)
+    assert [succession.add(at(f"host-{number}")) for number in range(100)].count(True) == MAX_FOUND
+    assert len(succession.brokers) == 2 + MAX_FOUND
+    assert {A, B} <= set(succession.brokers)
+
+
+def test_an_address_that_turned_us_away_is_tried_no_more_and_refused_nothing() -> None:
+    succession = Succession([A])
+    succession.add(at("found"))
+    succession.advance()
+    assert succession.drop() == A
+    assert succession.brokers == [A]
+    assert not succession.over
+    assert succession.refusal is None
+
+
+def test_a_session_at_an_address_that_was_found_makes_it_the_brokers_and_forgets_the_others() -> None:
+    succession = Succession([A, B])
+    for host in ("lie", "found"):
+        succession.add(at(host))
+    assert succession.advance() == at("found")
+    succession.begun()
+    assert succession.brokers == [at("found"), B]
+    assert not succession.is_found
+
+
+def test_a_session_where_the_broker_is_known_forgets_what_was_found() -> None:
+    succession = Succession([A, B])
+    succession.add(at("lie"))
+    succession.begun()
+    assert succession.brokers == [A, B]
