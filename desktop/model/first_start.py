@@ -2,27 +2,48 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from pathlib import Path
-from typing import Callable
+from typing import Callable, NamedTuple, Optional
 
 from admin.joining import Admission, join_cluster
 from common.errors import NotFoundError, TesseraError, UsageError
 from common.files import read_limited
+from common.finding.looking import look
+from common.invite import BrokerAddress
 from common.passphrase import check_new_passphrase
 from common.vault.keys import VaultKey
-from desktop.background import Background
+from desktop.background import Background, Task
 from desktop.model.commands import command_line
 from desktop.model.model import Model
 from desktop.session import Session, Stage
 
 _MAX_KEY_FILE = 4096
+_NOBODY_AFTER = 4.0  # seconds of looking for brokers until it is said that there is none
+_SHOWN_BROKERS = 3
+_SHOWN_KEY = 16  # hexadecimal digits, as `broker.py members` prints
+_LOOKING = "Looking for brokers on this network…"
+_NOBODY = (
+    "No broker announces itself on this network. An invite's whole line works all the same; its short code needs a "
+    "broker that is found here."
+)
 _JOIN = command_line("admin", "join") + " INVITE"
 _CREATE = command_line("admin", "vault", "create")
 
 
+class Nearby(NamedTuple):
+    """A broker that announces itself on the LAN; nobody has proven that it is one."""
+
+    address: str
+    key: str  # the beginning of its public key
+
+
 class FirstStartModel(Model):
-    """`stage`: JOIN, then VAULT. `doing`: what is being done, empty where nothing is."""
+    """`stage`: JOIN, then VAULT. `doing`: what is being done, empty where nothing is.
+
+    `nearby`: the brokers found on the LAN so far; they are looked for as long as joining is what is to be done.
+    """
 
     def __init__(self, session: Session, background: Background, go_on: Callable[[], None]) -> None:
         """`go_on`: called once the vault is open."""
@@ -32,12 +53,56 @@ class FirstStartModel(Model):
         self.doing = ""
         self.joined = ""  # what came of joining
         self.machine = socket.gethostname()
+        self.nearby: list[Nearby] = []
+        self._nobody = _LOOKING  # what is said while none is found
+        self._search: Optional[Task] = None
         self.command = _JOIN if self.stage is Stage.JOIN else _CREATE
 
+    def activate(self) -> None:
+        if self.stage is not Stage.JOIN or self._search is not None:
+            return
+        post = self.background.post
+
+        async def search() -> None:
+            saying = asyncio.get_running_loop().call_later(_NOBODY_AFTER, post, self._found_nobody, _NOBODY)
+            try:
+                await look(lambda broker: post(self._found, broker))
+            finally:
+                saying.cancel()
+
+        self._search = self.background.start(
+            search, done=lambda _: None, failed=lambda error: self._found_nobody(f"{error}.")
+        )
+
+    def deactivate(self) -> None:
+        if self._search is not None:
+            self._search.cancel()
+            self._search = None
+
+    @property
+    def nearby_text(self) -> str:
+        """What was found on the LAN, in a line each."""
+        if not self.nearby:
+            return self._nobody
+        lines = [f"Found on this network: broker at {each.address}, key {each.key}…" for each in self.nearby]
+        more = len(lines) - _SHOWN_BROKERS
+        return "\n".join(lines[:_SHOWN_BROKERS] + ([f"and {more} more"] if more > 0 else []))
+
+    def _found(self, broker: BrokerAddress) -> None:
+        nearby = Nearby(broker.host, broker.public_key.hex()[:_SHOWN_KEY])
+        if self._search is not None and nearby not in self.nearby:
+            self.nearby.append(nearby)
+            self.changed()
+
+    def _found_nobody(self, why: str) -> None:
+        self._nobody = why
+        self.changed()
+
     def join(self, invite: str, name: str) -> None:
-        """Trade an invite, as it was pasted, for this machine's admission."""
+        """Trade an invite, the line as it was pasted or the code as it was typed, for this machine's admission."""
         if not invite.strip():
-            self.fail(UsageError("no invite was pasted", advice="paste the whole line that starts with tessera-"))
+            advice = "paste the whole line that starts with tessera-, or type the code below it"
+            self.fail(UsageError("no invite was given", advice=advice))
             return
         home, name = self.session.home, name.strip() or self.machine
         self._begin("Asking the broker…", _JOIN)
@@ -47,6 +112,7 @@ class FirstStartModel(Model):
         self.doing = ""
         self.joined = f"This machine joined the cluster of the broker at {admission.broker} as {admission.name}."
         self.stage = self.session.stage
+        self.deactivate()
         self.command = _CREATE
         if self.stage is Stage.VAULT:
             self.changed()

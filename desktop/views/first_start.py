@@ -37,7 +37,7 @@ class FirstStartView(View[FirstStartModel]):
         note(
             card,
             "An invite lets this machine in, once. Whoever runs the broker makes one with: "
-            "python broker/broker.py invite client",
+            "python broker/broker.py invite client. Paste its line, or type the short code below it.",
             _WIDTH,
         ).grid(row=1, column=0, columnspan=2, padx=24, sticky="w")
         self._invite = customtkinter.CTkTextbox(card, width=_WIDTH, height=84, font=fixed_font(), wrap="char")
@@ -46,15 +46,17 @@ class FirstStartView(View[FirstStartModel]):
         self._invite.bind("<Tab>", self._leave_invite)
         self._name = customtkinter.CTkEntry(card, font=font(), height=34)
         self._name.insert(0, self.model.machine)
+        self._nearby = note(card, wraplength=_WIDTH)
+        self._nearby.grid(row=3, column=0, columnspan=2, padx=24, pady=(0, 8), sticky="w")
         note(card, "What this machine is called in the cluster").grid(
-            row=3, column=0, columnspan=2, padx=24, sticky="w"
+            row=4, column=0, columnspan=2, padx=24, sticky="w"
         )
-        self._name.grid(row=4, column=0, columnspan=2, padx=24, pady=(2, 10), sticky="ew")
+        self._name.grid(row=5, column=0, columnspan=2, padx=24, pady=(2, 10), sticky="ew")
         self._name.bind("<Return>", lambda _: self._do_join())
         self._join_button = Button(card, "Join", self._do_join, "main", width=120)
-        self._join_button.grid(row=5, column=0, padx=(24, 12), pady=(2, 22), sticky="w")
+        self._join_button.grid(row=6, column=0, padx=(24, 12), pady=(2, 22), sticky="w")
         self._joining = note(card)
-        self._joining.grid(row=5, column=1, pady=(2, 22), sticky="w")
+        self._joining.grid(row=6, column=1, pady=(2, 22), sticky="w")
         return card
 
     def _build_vault(self) -> Any:
@@ -105,6 +107,7 @@ class FirstStartView(View[FirstStartModel]):
             self.after(100, (self._invite if front is self._join else self._passphrase).focus_set)
         self._joined.configure(text=model.joined)
         self._joining.configure(text=model.doing)
+        self._nearby.configure(text=model.nearby_text)
         self._doing.configure(text=model.doing)
         for button in (self._join_button, self._vault_button):
             button.configure(state="disabled" if model.doing else "normal")

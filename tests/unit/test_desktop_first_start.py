@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Optional
+from typing import Callable, Optional
 
 import pytest
 
-from common.errors import NotFoundError, RefusedError, TesseraError, UsageError
+from admin.joining import Admission
+from common.errors import NotFoundError, RefusedError, TesseraError, UnreachableError, UsageError
+from common.invite import BrokerAddress, Role
 from common.vault.folder import VaultFolder
 from desktop.background import Background
-from desktop.model.first_start import FirstStartModel
+from desktop.model import first_start
+from desktop.model.first_start import FirstStartModel, Nearby
 from desktop.model.model import Model
 from desktop.model.unlock import UnlockModel
 from desktop.session import Session, Stage
@@ -69,6 +73,102 @@ def test_an_invite_with_a_fault_is_refused_with_advice_and_never_shown(
     assert isinstance(model.error, UsageError)
     assert "secret" not in f"{model.error} {model.error.advice} {model.command}"
     assert model.stage is Stage.JOIN
+
+
+class Lan:
+    """In place of a search: gives what the test says, when it says so, and knows whether it runs."""
+
+    def __init__(self, fault: Optional[UnreachableError] = None) -> None:
+        self.running = 0
+        self.found: Optional[Callable[[BrokerAddress], None]] = None
+        self._fault = fault
+
+    async def look(self, found: Callable[[BrokerAddress], None]) -> None:
+        if self._fault is not None:
+            raise self._fault
+        self.found = found
+        self.running += 1
+        try:
+            await asyncio.Event().wait()
+        finally:
+            self.running -= 1
+
+
+def at(number: int) -> BrokerAddress:
+    return BrokerAddress(f"192.0.2.{number}", 5570, 5571, bytes([number]) * 32)
+
+
+def test_brokers_appear_as_they_are_found_until_the_step_is_left(
+    session: Session, background: Background, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lan = Lan()
+    monkeypatch.setattr(first_start, "look", lan.look)
+    model = FirstStartModel(session, background, lambda: None)
+    model.activate()
+    model.activate()
+    assert "Looking for brokers" in model.nearby_text
+    deliver_until(background, lambda: lan.found)
+    assert lan.found is not None
+    assert lan.running == 1
+    for number in (7, 7, 8, 9, 10, 11):
+        lan.found(at(number))
+    deliver_until(background, lambda: len(model.nearby) == 5)
+    assert model.nearby[0] == Nearby("192.0.2.7", "07" * 8)
+    assert "broker at 192.0.2.7, key 0707070707070707" in model.nearby_text
+    assert model.nearby_text.splitlines()[3:] == ["and 2 more"]
+    model.deactivate()
+    lan.found(at(12))
+    deliver_until(background, lambda: not lan.running)
+    background.deliver()
+    assert len(model.nearby) == 5
+
+
+def test_where_no_broker_is_found_that_is_said(
+    session: Session, background: Background, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lan = Lan()
+    monkeypatch.setattr(first_start, "look", lan.look)
+    monkeypatch.setattr(first_start, "_NOBODY_AFTER", 0.01)
+    model = FirstStartModel(session, background, lambda: None)
+    model.activate()
+    deliver_until(background, lambda: "No broker announces itself" in model.nearby_text)
+    assert "whole line works all the same" in model.nearby_text
+    model.deactivate()
+
+
+def test_where_this_machine_cannot_look_that_is_said_and_no_error(
+    session: Session, background: Background, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(first_start, "look", Lan(UnreachableError("this machine cannot look: no mDNS")).look)
+    model = FirstStartModel(session, background, lambda: None)
+    model.activate()
+    deliver_until(background, lambda: "this machine cannot look: no mDNS." in model.nearby_text)
+    assert model.error is None
+
+
+def test_who_has_joined_looks_for_no_broker(
+    session: Session, background: Background, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lan = Lan()
+    monkeypatch.setattr(first_start, "look", lan.look)
+    model = FirstStartModel(session, background, lambda: None)
+    model.activate()
+    deliver_until(background, lambda: lan.running)
+    monkeypatch.setattr(first_start, "join_cluster", lambda *_: Admission("192.0.2.7", "desk", Role.CLIENT))
+    joined(session)
+    model.join("CODE", "desk")
+    deliver_until(background, lambda: model.stage is Stage.VAULT and not lan.running)
+    model.activate()
+    deliver_until(background, lambda: True)
+    assert not lan.running
+
+
+def test_a_code_with_a_typing_error_is_refused_with_advice(session: Session, background: Background) -> None:
+    model = FirstStartModel(session, background, lambda: None)
+    model.join("ABCD-EFGH", "desk")
+    deliver_until(background, lambda: not model.doing)
+    assert isinstance(model.error, UsageError)
+    assert "code of 12 groups" in str(model.error.advice)
 
 
 def test_a_new_vault_needs_the_same_passphrase_twice_and_no_weak_one(session: Session, background: Background) -> None:
