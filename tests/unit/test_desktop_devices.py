@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,7 +16,7 @@ from desktop.model.devices import DevicesModel, device_row
 from desktop.model.entries import Tone
 from desktop.model.operator import Operator
 from desktop.session import Session
-from tests.unit.desktop_models import deliver_until, open_session
+from tests.unit.desktop_models import deliver_until
 
 GB = 10**9
 ATTIC = Device(b"a" * 16, "attic", True, 2 * GB, 8 * GB, 1200)
@@ -83,18 +82,6 @@ def test_a_commands_exit_is_the_error_of_its_class_with_its_advice(
 
 
 # --- the model
-
-
-@pytest.fixture
-def background() -> Iterator[Background]:
-    running = Background()
-    yield running
-    running.close()
-
-
-@pytest.fixture
-def session(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Session:
-    return open_session(tmp_path / "home", monkeypatch)
 
 
 def test_what_is_asked_says_what_it_means_and_the_command_that_does_the_same(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Optional
 
@@ -16,13 +15,6 @@ from desktop.model.model import Model
 from desktop.model.unlock import UnlockModel
 from desktop.session import Session, Stage
 from tests.unit.desktop_models import PASSPHRASE, cheap_passphrases, deliver_until
-
-
-@pytest.fixture
-def background() -> Iterator[Background]:
-    made = Background()
-    yield made
-    made.close()
 
 
 @pytest.fixture
