@@ -1,4 +1,4 @@
-"""The machines that store and bring back, and a way to cut one off; elsewhere than at the broker, the commands for it."""
+"""The machines that store and bring back, and a way to cut one off; away from the broker, the commands for it."""
 
 from __future__ import annotations
 
