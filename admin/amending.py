@@ -42,6 +42,7 @@ class Current:
 
     mapping: Mapping
     recipe: Recipe
+    sealed: bytes  # the mapping as it lies there
 
     @property
     def revision(self) -> int:
@@ -71,7 +72,8 @@ async def _describe(session: Session, encoding: EncodingAt, share: int, device: 
         described = await session.devices.description(device, name, limit, with_recipe=True)
         mapping = open_any(session.key, described.mapping, encoding.object_id, encoding.encoding_id)
         image = TrustedImage(mapping, encoding.encoding_id)
-        return Current(mapping, image.accept_recipe(described.recipe, session.unit(mapping.k, mapping.n)))
+        recipe = image.accept_recipe(described.recipe, session.unit(mapping.k, mapping.n))
+        return Current(mapping, recipe, described.mapping)
     except TesseraError:
         return None
 

@@ -44,13 +44,22 @@ def verify(
 def repair(
     hashes: Optional[list[str]] = _HASHES,
     everything: bool = _ALL,
+    # Never by a variable that was set for the producer's --to: it changes who makes the shares.
+    to: Optional[list[str]] = typer.Option(
+        None,
+        "--to",
+        help="A device that may get them; may be repeated. This machine makes the shares then, in place of the broker, "
+        "which puts them wherever there is room.",
+    ),
     passphrase_file: Optional[Path] = PASSPHRASE_FILE,
 ) -> int:
     """Have missing and damaged shares rebuilt now, instead of waiting for devices to come back."""
+    from admin.completing import Completing
     from admin.mending import Mending
 
     chosen = _chosen(hashes, everything)
-    return Mending(client_identity(), home(), read_passphrase(passphrase_file)).repair(chosen)
+    unlocked = client_identity(), home(), read_passphrase(passphrase_file)
+    return Completing(*unlocked).complete(chosen, to) if to else Mending(*unlocked).repair(chosen)
 
 
 def delete(

@@ -41,11 +41,7 @@ class Mending(VaultWork):
             images = await session.images(hashes)
             with ByteProgress("repairing", None) as progress:
                 outcomes = await repair_images(session, images, progress.remain)
-        if not outcomes:
-            print(f"{len(images)} images are whole; nothing to repair")
-        for outcome in outcomes:
-            (print if outcome.repaired else complain)(f"{outcome.image.sha256}{outcome.text}")
-        return next((outcome.exit_code for outcome in outcomes if outcome.exit_code), 0)
+        return print_outcomes(images, outcomes)
 
 
 @dataclass(frozen=True)
@@ -56,6 +52,15 @@ class Outcome:
     repaired: bool
     text: str  # to be read behind its name or SHA-256
     exit_code: int = 0
+
+
+def print_outcomes(images: Sequence[Held], outcomes: Sequence[Outcome]) -> int:
+    """A line for each image that lacked something; the exit code, that of the first failure."""
+    if not outcomes:
+        print(f"{len(images)} images are whole; nothing to repair")
+    for outcome in outcomes:
+        (print if outcome.repaired else complain)(f"{outcome.image.sha256}{outcome.text}")
+    return next((outcome.exit_code for outcome in outcomes if outcome.exit_code), 0)
 
 
 async def repair_images(session: Session, images: Sequence[Held], remain: Remain) -> list[Outcome]:
@@ -70,7 +75,7 @@ async def repair_images(session: Session, images: Sequence[Held], remain: Remain
     found = await _follow(session, unwell, remain)
     devices = await list_devices(session.link)
     places = sum(device.alive and not device.retiring for device in devices)
-    return [_outcome(session, image, found[image.encodings[0].object_id], places) for image in unwell]
+    return [outcome_of(session, image, found[image.encodings[0].object_id], places) for image in unwell]
 
 
 async def _ask_to_mend(session: Session, images: Sequence[Held]) -> None:
@@ -107,7 +112,8 @@ def _missing_bytes(encodings: Sequence[EncodingAt]) -> int:
     return (best.n - len(shares_at_hand(best))) * max(1, best.share_bytes)
 
 
-def _outcome(session: Session, image: Held, encodings: Sequence[EncodingAt], places: int) -> Outcome:
+def outcome_of(session: Session, image: Held, encodings: Sequence[EncodingAt], places: int) -> Outcome:
+    """What came of an image, by what the catalog says of it now; `places`: devices that can take shares."""
     if not encodings:
         return Outcome(image, False, ": was deleted meanwhile")
     health = judge(encodings)

@@ -198,7 +198,7 @@ class EveryShare:
         """Shares of which every block that was asked for was good."""
         return len(self._good)
 
-    async def segment(self, segment: int) -> dict[int, memoryview]:
+    async def segment(self, segment: int, here: Optional[dict[int, memoryview]] = None) -> dict[int, memoryview]:
         """k good blocks of a segment by share, data before parity; NotEnoughError where there are fewer."""
         blocks = await asyncio.gather(*(self._block(holder, segment) for holder in self._holders))
         good = {holder.share: block for holder, block in zip(self._holders, blocks) if block is not None}

@@ -21,6 +21,7 @@ from common.vault.keys import VaultKey
 from common.vault.mapping import MAX_SEALED_MAPPING, Mapping
 from common.vault.trust import TrustedImage
 from consumer.asking import Devices
+from consumer.begun import Blocks
 from consumer.choice import Choice, Holder
 from consumer.hedging import Race
 
@@ -94,14 +95,21 @@ class Gathering:
     def recipe(self) -> Recipe:
         return self._image.recipe
 
-    async def segment(self, segment: int) -> dict[int, memoryview]:
-        """k good blocks of a segment by share; NotEnoughError where so many are not to be had."""
+    async def segment(self, segment: int, here: Optional[Blocks] = None) -> Blocks:
+        """k good blocks of a segment by share; NotEnoughError where so many are not to be had.
+
+        `here`: good ones that need not be asked for. Those that come are added, whatever becomes of the others.
+        """
         k = self._encoding.k
+        kept: Blocks = {} if here is None else here
 
         async def fetch(holder: Holder) -> Optional[memoryview]:
-            return await self._good_block(holder, segment)
+            block = await self._good_block(holder, segment)
+            if block is not None:
+                kept[holder.share] = block
+            return block
 
-        race = Race(k, self._choice, self._devices, fetch)
+        race = Race(k, self._choice, self._devices, fetch, kept)
         good = await race.run()
         if len(good) < k:
             raise self._shortage(f"only {race.had} good blocks of segment {segment} are to be had; {k} are needed")

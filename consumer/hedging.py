@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Collection, Coroutine
+from collections.abc import Collection, Coroutine, Mapping
+from types import MappingProxyType
 from typing import Any, Callable, Generic, Optional, Protocol, TypeVar
 
 from consumer.choice import Choice, Holder
@@ -38,15 +39,16 @@ class Race(Generic[G]):
         choice: Choice,
         punctuality: Punctuality,
         ask: Callable[[Holder], Coroutine[Any, Any, Optional[G]]],
+        here: Mapping[int, G] = MappingProxyType({}),
     ) -> None:
-        """`ask` gives a holder's answer, None where it is not good."""
+        """`ask` gives a holder's answer, None where it is not good; `here`: good answers of before, by share."""
         self._wanted = wanted
         self._choice = choice
         self._punctuality = punctuality
         self._ask = ask
         self._asked: set[Holder] = set()
         self._waiting: dict[asyncio.Task[Optional[G]], tuple[Holder, float]] = {}  # and when it is late
-        self._good: dict[int, G] = {}
+        self._good: dict[int, G] = dict(here)
 
     async def run(self) -> dict[int, G]:
         """Good answers by share: `wanted`, or fewer as soon as it is clear that so many are not to be had.

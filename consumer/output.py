@@ -12,11 +12,14 @@ import secrets
 import shutil
 import sys
 import tempfile
+import threading
 from pathlib import Path
 from typing import IO, Optional
 
 from common.errors import NotFoundError, TesseraError, UsageError
 from common.files import rename_new, rename_over, sync_file, sync_folder
+from common.vault.mapping import Mapping
+from consumer.begun import Begun
 
 STDOUT = "-"
 _UNSAFE = re.compile(r'[\x00-\x1f\x7f-\x9f<>:"/\\|?*]')
@@ -106,7 +109,8 @@ class StandardOutput:
 class HeldOutput:
     """As `Output`, for whoever shows an image before it is saved: in memory, if it is no larger than `limit` bytes.
 
-    A larger one is in a file without a name. To be closed by whoever has it in the end.
+    A larger one is in a file without a name. An attempt that fails leaves in it what is good, for the next one to go on
+    with. To be closed by whoever has it in the end.
     """
 
     target: Optional[Path] = None
@@ -114,29 +118,41 @@ class HeldOutput:
     def __init__(self, limit: int) -> None:
         self.file: IO[bytes] = tempfile.SpooledTemporaryFile(limit)  # noqa: SIM115 - closed by its owner
         self._limit = limit
+        self.begun = Begun()  # of one encoding: another's segments may be of another length
         self.size = 0  # bytes, once it is proven
+        self._kept = False
+        self._reading = threading.Lock()
+
+    @property
+    def proven(self) -> bool:
+        """Whether it has the whole image."""
+        return self._kept and self.begun.segments > 0
 
     def keep(self) -> None:
-        self.size = self.file.tell()
+        self.size, self._kept = self.file.tell(), True
 
     def discard(self) -> None:
         self.file.close()
 
+    def leave_memory(self) -> None:
+        """Be in a file from now on, whatever the size."""
+        if isinstance(self.file, tempfile.SpooledTemporaryFile):
+            self.file.rollover()
+
     def content(self) -> Optional[bytes]:
-        """The whole image; None where it is too large to be in memory."""
+        """The whole image, for any thread; None where it is too large to be in memory."""
         if self.size > self._limit:
             return None
-        self.file.seek(0)
-        return self.file.read()
+        with self._reading:
+            self.file.seek(0)
+            return self.file.read()
 
     def save(self, target: Path) -> None:
-        """Write it to a file, in place of one that is there; UsageError, NotFoundError or TesseraError."""
+        """Write it to a file, in place of one that is there, in any thread; UsageError, NotFoundError, TesseraError."""
         output = Output(target, replace=True)
         try:
-            self.file.seek(0)
-            while piece := memoryview(self.file.read(1 << 20)):
-                while piece:  # a file without a buffer may take less than it is given
-                    piece = piece[output.file.write(piece) :]
+            with self._reading:
+                self._copy_to(output)
         except OSError as error:
             output.discard()
             raise TesseraError(f"cannot write {target}: {error.strerror}") from None
@@ -144,6 +160,38 @@ class HeldOutput:
             output.discard()
             raise
         output.keep()
+
+    def _copy_to(self, output: Output) -> None:
+        self.file.seek(0)
+        while piece := memoryview(self.file.read(1 << 20)):
+            while piece:  # a file without a buffer may take less than it is given
+                piece = piece[output.file.write(piece) :]
+
+
+class HeldImage:
+    """One image that is brought back before it is saved, in as many attempts as it takes.
+
+    Of each encoding that is tried it has an output of its own. Only the one tried last is in memory.
+    """
+
+    def __init__(self, limit: int) -> None:
+        """`limit`: the most bytes in memory."""
+        self._limit = limit
+        self._outputs: dict[bytes, HeldOutput] = {}  # by the digest of the recipe, which names the encoding
+
+    def open(self, mapping: Mapping) -> HeldOutput:
+        """The output for the encoding of this mapping, with what earlier attempts left in it."""
+        for digest, other in self._outputs.items():
+            if digest != mapping.recipe_digest:
+                other.leave_memory()
+        if mapping.recipe_digest not in self._outputs:
+            self._outputs[mapping.recipe_digest] = HeldOutput(self._limit)
+        return self._outputs[mapping.recipe_digest]
+
+    def discard(self) -> None:
+        for output in self._outputs.values():
+            output.discard()
+        self._outputs.clear()
 
 
 def _exists(target: Path) -> UsageError:

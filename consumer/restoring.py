@@ -1,7 +1,8 @@
 """Restores one image: decode → open → verify, segment by segment, in order.
 
 A few segments are gathered ahead while one is decoded and opened, and another hashed and written in a thread. So memory
-does not grow with the image. Whatever goes wrong, what was written is discarded.
+does not grow with the image. Whatever goes wrong, what was written is discarded; or, where the target is one with which
+another attempt goes on, kept as far as it was proven.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from typing import IO, Protocol
+from typing import IO, Optional, Protocol
 
 import numpy as np
 
@@ -18,8 +19,10 @@ from common.errors import TesseraError
 from common.recipe import Recipe
 from common.vault.sealing import Bytes
 from common.vault.trust import TrustedImage
+from consumer.begun import Begun, Blocks
 
 _AHEAD = 3  # segments gathered while one is opened
+_PIECE = 1 << 20  # bytes hashed at a time of what is there already
 _BRIEF = 128 << 10  # bytes that are hashed and written sooner than another thread has begun
 
 
@@ -39,50 +42,71 @@ class Segments(Protocol):
     @property
     def recipe(self) -> Recipe: ...
 
-    async def segment(self, segment: int) -> dict[int, memoryview]: ...
+    async def segment(self, segment: int, here: Optional[Blocks] = None) -> Blocks: ...
 
 
 class Restoring:
-    def __init__(self, code: ErasureCode, gathering: Segments, image: TrustedImage) -> None:
+    def __init__(
+        self, code: ErasureCode, gathering: Segments, image: TrustedImage, begun: Optional[Begun] = None
+    ) -> None:
+        """`begun`: how far the target has come before, where it is to be gone on with; and again, after an error."""
         self._code = code
+        self._goes_on = begun is not None
+        self._begun = Begun() if begun is None else begun
         self._gathering = gathering
         self._image = image
         self._recipe: Recipe = gathering.recipe
 
     async def write_to(self, target: Target, progress: Callable[[int], None]) -> None:
-        """Write the image; `progress` is called with bytes as they are written. On errors nothing is kept."""
+        """Write the image; `progress` is called with bytes as they are written, those of before first.
+
+        On errors nothing is kept, except by a target that is gone on with. All that it has is hashed again then, and
+        forgotten where the whole is not the image.
+        """
         try:
             await self._write_segments(target.file, progress)
-            self._image.verify()
+            self._verify()
         except BaseException:
-            target.discard()
+            if not self._goes_on:
+                target.discard()
             raise
         target.keep()
 
+    def _verify(self) -> None:
+        try:
+            self._image.verify()
+        except BaseException:
+            self._begun.forget()
+            raise
+
     async def _write_segments(self, file: IO[bytes], progress: Callable[[int], None]) -> None:
         count = self._recipe.segment_count
-        ahead: deque[asyncio.Task[dict[int, memoryview]]] = deque()
+        ahead: deque[asyncio.Task[Blocks]] = deque()
         size = self._recipe.block_length(0) * self._code.k
         sealed = np.empty(size, np.uint8)
         plaintexts = [np.empty(size, np.uint8) for _ in range(min(2, count))]
-        writing: asyncio.Future[None] | None = None
+        first = self._begun.segments
+        writing: Optional[asyncio.Future[None]] = None
         try:
-            for segment in range(count):
+            if self._goes_on:
+                writing = self._in_thread(self._take_up, file)
+                progress(sum(map(self._image.segment_length, range(first))))
+            for segment in range(first, count):
                 while len(ahead) <= _AHEAD and segment + len(ahead) < count:
-                    ahead.append(asyncio.ensure_future(self._gathering.segment(segment + len(ahead))))
+                    ahead.append(asyncio.ensure_future(self._gather(segment + len(ahead))))
                 blocks = await ahead.popleft()
                 plaintext = plaintexts[segment % len(plaintexts)]
                 length = self._open(segment, blocks, sealed, plaintext)
                 if writing is not None:
-                    await writing
+                    await _ended(writing)
                 writing = None
                 if length <= _BRIEF:
-                    self._hash_and_write(file, plaintext[:length].data)
+                    self._hash_and_write(file, segment, plaintext[:length].data)
                 else:
-                    writing = self._in_thread(file, plaintext[:length].data)
+                    writing = self._in_thread(self._hash_and_write, file, segment, plaintext[:length].data)
                 progress(length)
             if writing is not None:
-                await writing
+                await _ended(writing)
         finally:
             for task in ahead:
                 task.cancel()
@@ -90,7 +114,10 @@ class Restoring:
             if writing is not None:
                 await asyncio.wait([writing])
 
-    def _open(self, segment: int, blocks: dict[int, memoryview], sealed: Bytes, plaintext: Bytes) -> int:
+    async def _gather(self, segment: int) -> Blocks:
+        return await self._gathering.segment(segment, self._begun.of(segment) if self._goes_on else None)
+
+    def _open(self, segment: int, blocks: Blocks, sealed: Bytes, plaintext: Bytes) -> int:
         """Put the sealed segment together, rebuilding data blocks that did not come, and open it."""
         k, length = self._code.k, self._recipe.block_length(segment)
         data = [sealed[share * length : (share + 1) * length] for share in range(k)]
@@ -103,14 +130,33 @@ class Restoring:
             self._code.rebuild(present, missing)
         return self._image.open_segment(segment, sealed[: k * length], plaintext)
 
-    def _in_thread(self, file: IO[bytes], plaintext: memoryview) -> asyncio.Future[None]:
+    def _in_thread(self, work: Callable[..., None], *arguments: object) -> asyncio.Future[None]:
         """Hash and write beside the event loop; one segment at a time, in order."""
-        return asyncio.get_running_loop().run_in_executor(None, self._hash_and_write, file, plaintext)
+        return asyncio.get_running_loop().run_in_executor(None, work, *arguments)
 
-    def _hash_and_write(self, file: IO[bytes], plaintext: memoryview) -> None:
+    def _take_up(self, file: IO[bytes]) -> None:
+        """Hash what is written already; what is behind it, of a segment that was not written whole, is cut off."""
+        left = sum(map(self._image.segment_length, range(self._begun.segments)))
+        try:
+            file.seek(0)
+            while left and (piece := file.read(min(left, _PIECE))):
+                self._image.update(memoryview(piece))
+                left -= len(piece)
+            file.truncate(file.tell())
+        except OSError as error:
+            raise TesseraError(f"cannot read what is here of the image: {error.strerror}") from None
+
+    def _hash_and_write(self, file: IO[bytes], segment: int, plaintext: memoryview) -> None:
         self._image.update(plaintext)
         try:
             while plaintext.nbytes:
                 plaintext = plaintext[file.write(plaintext) :]
         except OSError as error:
             raise TesseraError(f"cannot write the image: {error.strerror}") from None
+        self._begun.wrote(segment)
+
+
+async def _ended(writing: asyncio.Future[None]) -> None:
+    """Wait for a thread's work. A future that is waited for by itself counts as ended when the waiting is cancelled."""
+    await asyncio.wait([writing])
+    writing.result()

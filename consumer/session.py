@@ -116,7 +116,8 @@ class Session:
     async def restore(self, encodings: Sequence[EncodingAt], sha256: str, open_output: OpenOutput) -> Restored:
         """Restore an image from the first of its encodings that can be.
 
-        NotEnoughError where no encoding has k shares at hand, IntegrityError where those at hand are damaged.
+        NotEnoughError where no encoding has k shares at hand, IntegrityError where those at hand are damaged. A
+        HeldOutput that is opened again after an error has what is good already, and only the rest is asked for.
         """
         room = min(_PER_LARGE_IMAGE, 3 * encodings[0].share_bytes * encodings[0].k + _PER_IMAGE)
         await self._window.enter(room)
@@ -166,7 +167,8 @@ class Session:
         image = await gathering.prove(self._key, self._mappings.kept(encoding), code.block_unit)
         self._progress.expect(image.mapping.image_size)
         output = open_output(image.mapping)
-        await Restoring(code, gathering, image).write_to(output, self._progress.advance)
+        begun = output.begun if isinstance(output, HeldOutput) else None
+        await Restoring(code, gathering, image, begun).write_to(output, self._progress.advance)
         return image.mapping, output.target
 
     async def _report(self, bad: Sequence[Complaint]) -> None:

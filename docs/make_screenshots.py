@@ -184,6 +184,10 @@ class _Shooting:
         self._until(lambda: devices.invite or devices.error)
         self._both("devices-invite")
         view._overlay.close()
+        self._until(lambda: devices.machines)
+        view._which.set("Machines that store and bring back")
+        view.show()
+        self._both("devices-machines")
 
     def _safety(self) -> None:
         self._app.show("safety")

@@ -167,6 +167,12 @@ class Distribution:
         placed = [share for share in self.shares if share.state is ShareState.PLACED]
         return sum(await asyncio.gather(*(self._take_up(share, share_bytes, segment_count) for share in placed)))
 
+    def are_committed(self) -> None:
+        """The placed shares are at their devices already; what is lost is to be made from them."""
+        for share in self.shares:
+            if share.state is ShareState.PLACED:
+                share.move(ShareState.COMMITTED)
+
     async def append(self, encoded: EncodedSegment) -> bool:
         """Send a segment's blocks to all open shares; whether every block of it was acknowledged or never sent."""
         open_shares = [

@@ -17,6 +17,7 @@ from desktop.background import Background
 from desktop.model.commands import command_line
 from desktop.model.entries import Tone
 from desktop.model.following import Following
+from desktop.model.machines import MachineRow, machine_rows, own_key, revoke_command, revoking_means
 from desktop.model.model import Model
 from desktop.model.operator import ROLES, Operator, operator_command
 from desktop.model.qr_code import qr_matrix
@@ -97,6 +98,7 @@ class DevicesModel(Model):
         super().__init__(session, background)
         self.status: Optional[Status] = None
         self.rows: list[DeviceRow] = []
+        self.machines: Optional[list[MachineRow]] = None  # None where the list is not here, or not read yet
         self.invite: Optional[Invite] = None
         self.doing = ""
         self.told = ""
@@ -106,6 +108,7 @@ class DevicesModel(Model):
 
     def activate(self) -> None:
         self._following.begin()
+        self.look_at_machines()
 
     def deactivate(self) -> None:
         self._following.stop()
@@ -130,6 +133,19 @@ class DevicesModel(Model):
         """How all encodings of the cluster are, in a few lines."""
         return [] if self.status is None else summary(self.status)
 
+    def look_at_machines(self) -> None:
+        """Read the broker's list, where it is on this machine."""
+        if self.operator.is_here:
+            self.background.run(self._read_machines, done=self._see_machines, failed=self.fail)
+
+    def _read_machines(self) -> list[MachineRow]:
+        return machine_rows(self.operator.members(), own_key(self.session))
+
+    def _see_machines(self, machines: list[MachineRow]) -> None:
+        if machines != self.machines:
+            self.machines = machines
+            self.changed()
+
     # --- what is asked first
 
     def retiring(self, name: str) -> Question:
@@ -152,6 +168,15 @@ class DevicesModel(Model):
             "Revoke",
             operator_command("revoke", name),
             self._operating(f"Revoking {name} …", lambda: self.operator.revoke(name)),
+        )
+
+    def revoking_machine(self, row: MachineRow) -> Question:
+        return Question(
+            f"Revoke {row.name}?",
+            revoking_means(row),
+            "Revoke",
+            revoke_command(row),
+            self._operating(f"Revoking {row.name} …", lambda: self.operator.revoke(row.key)),
         )
 
     def renaming(self, name: str, new_name: str) -> Question:
@@ -191,6 +216,7 @@ class DevicesModel(Model):
     def close_invite(self) -> None:
         self.invite = None
         self.changed()
+        self.look_at_machines()
 
     def _invited(self, role: str, line: str) -> None:
         self.doing = ""
@@ -222,6 +248,7 @@ class DevicesModel(Model):
         self.doing, self.told = "", told
         self.changed()
         self._following.look_now()
+        self.look_at_machines()
 
     def _failed(self, error: Any) -> None:
         self.doing = ""

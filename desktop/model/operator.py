@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 from common.errors import TesseraError, UnreachableError, kind_of
 from desktop.model.commands import command_line
@@ -23,6 +24,15 @@ ROLES = {
 }
 
 
+class Member(NamedTuple):
+    """One line of `broker.py members`."""
+
+    name: str
+    role: str
+    since: str
+    key: str  # its key's beginning
+
+
 class Operator:
     """The broker's commands, with Tessera's folder `home`. What runs one blocks, and is for a thread."""
 
@@ -34,6 +44,11 @@ class Operator:
         """Whether this machine has the broker's folder."""
         return (self._home / "broker" / "broker.key").exists()
 
+    def members(self) -> list[Member]:
+        """Who is on the broker's list."""
+        lines = (line.rsplit("\t", 3) for line in self._run("members").splitlines())
+        return [Member(*fields) for fields in lines if len(fields) == len(Member._fields)]
+
     def invite(self, role: str) -> str:
         """A new invite for one of ROLES, good for an hour."""
         return self._run("invite", role).strip()
@@ -43,7 +58,7 @@ class Operator:
         return self._run("rename", name, new_name).strip()
 
     def revoke(self, name: str) -> str:
-        """Take a member off the list; what was done, as the command says it."""
+        """Take a member, by name or the beginning of its key, off the list; what was done, as the command says it."""
         return self._run("revoke", name).strip()
 
     def _run(self, *arguments: str) -> str:

@@ -10,7 +10,7 @@ from typing import Any, Callable, Optional
 from common.errors import TesseraError
 from common.vault.mapping import Mapping
 from consumer.holdings import check_hash, find, is_full
-from consumer.output import HeldOutput, safe_name
+from consumer.output import HeldImage, HeldOutput, safe_name
 from consumer.session import Restored
 from consumer.session import Session as ConsumerSession
 from consumer.watching import News
@@ -32,6 +32,7 @@ class Phase(enum.Enum):
     GATHERING = "gathering"
     PROVEN = "proven"
     FAILED = "failed"
+    STOPPING = "stopping"  # it was cancelled, and leaves what is here so that it can go on
     STOPPED = "stopped"
 
 
@@ -61,13 +62,17 @@ class ReassembleModel(Model):
         self.pixels: Optional[Pixels] = None
         self.saved = ""
         self.saving = False
-        self._held: Optional[HeldOutput] = None
+        self._image = HeldImage(_IN_MEMORY)  # what is here of it
+        self._held: Optional[HeldOutput] = None  # all of it, proven
+        self._decoding = False
         self._task: Optional[Task] = None
         self._tell_command()
 
     @property
     def label(self) -> str:
         """What is on the screen: never to be taken for the original before it is."""
+        if self.phase is Phase.GATHERING and self._held is not None:
+            return "The original: its SHA-256 matches. All devices are asked once more."
         if self.phase is Phase.GATHERING:
             preview = "" if self.reassembly.thumbnail is None else "Preview made from the thumbnail. "
             return preview + "Not yet the original: its SHA-256 is not proven."
@@ -97,10 +102,9 @@ class ReassembleModel(Model):
 
     def begin(self, sha256: str) -> None:
         """Bring back the image with this SHA-256, or the one whose SHA-256 begins so."""
-        self.cancel()
+        self._drop()
         self.wanted = sha256.strip().lower()
         self.error, self.pixels, self.saved = None, None, ""
-        self._drop()
         self._tell_command()
         try:
             check_hash(self.wanted)
@@ -108,28 +112,60 @@ class ReassembleModel(Model):
             self.phase = Phase.NOTHING
             self.fail(error)
             return
-        reassembly = self.reassembly = Reassembly()
+        self.reassembly = Reassembly()
+        self._attempt()
+
+    def retry(self) -> None:
+        """Ask all devices again, those that had nothing too, for what is not here yet."""
+        if self.can_retry:
+            self.error = None
+            self.reassembly.again()
+            self._attempt()
+
+    @property
+    def can_retry(self) -> bool:
+        """Whether something was missing that may be there now, and nobody is reading what is here."""
+        lacking = bool(self.reassembly.missing) or self.phase in (Phase.FAILED, Phase.STOPPED)
+        return bool(self.wanted) and lacking and not (self.busy or self.saving or self._decoding)
+
+    @property
+    def busy(self) -> bool:
+        return self.phase in (Phase.GATHERING, Phase.STOPPING)
+
+    def _attempt(self) -> None:
+        reassembly, image, wanted = self.reassembly, self._image, self.wanted
         self.phase = Phase.GATHERING
         self._task = self.background.start(
-            lambda: self._work(self.wanted, reassembly),
+            lambda: self._work(wanted, reassembly, image),
             done=lambda outcome: self._proven(reassembly, *outcome),
             failed=self._failed,
+            cancelled=lambda: self._ended(image),
         )
         self.changed()
 
-    def retry(self) -> None:
-        """Ask all devices again, those that had nothing too."""
-        if self.wanted and self.phase is not Phase.GATHERING:
-            self.begin(self.wanted)
-
     def cancel(self) -> None:
+        """Break off; `retry` goes on with what is here."""
         if self._task is not None and self.phase is Phase.GATHERING:
+            self.phase = Phase.STOPPING
             self._task.cancel()
-            self.phase = Phase.STOPPED
             self.changed()
-        self._task = None
 
-    async def _work(self, wanted: str, reassembly: Reassembly) -> tuple[Restored, HeldOutput]:
+    def _ended(self, image: HeldImage) -> None:
+        """An attempt that was cancelled has let go of what is here."""
+        if image is not self._image:
+            image.discard()  # something else is wanted by now
+        elif self.phase is Phase.STOPPING:
+            self._task = None
+            self._not_all_here(Phase.STOPPED)
+            self.changed()
+
+    def _not_all_here(self, phase: Phase) -> None:
+        """An attempt ended without the image; one that was proven before is no worse for it."""
+        if self._held is not None and not self._held.proven:
+            self._held, self.pixels, self.reassembly.sha256 = None, None, ""
+        self.phase = phase if self._held is None else Phase.PROVEN
+
+    async def _work(self, wanted: str, reassembly: Reassembly, image: HeldImage) -> tuple[Restored, HeldOutput]:
         held: list[HeldOutput] = []
 
         def watch(news: News) -> None:
@@ -137,7 +173,7 @@ class ReassembleModel(Model):
 
         def open_output(mapping: Mapping) -> HeldOutput:
             self.background.post(self._known, reassembly, mapping)
-            held.append(HeldOutput(_IN_MEMORY))
+            held.append(image.open(mapping))
             return held[-1]
 
         async with self.session.link() as link:
@@ -176,9 +212,11 @@ class ReassembleModel(Model):
         self.phase, self._task = Phase.PROVEN, None
         reassembly.sha256 = restored.sha256
         self.wanted = restored.sha256
-        self._held = held
+        self._held, self._decoding = held, True
         self._tell_command()
-        self.background.run(lambda: self._decoded(held), done=lambda pixels: self._show(held, pixels), failed=self.fail)
+        self.background.run(
+            lambda: self._decoded(held), done=lambda pixels: self._show(held, pixels), failed=self._not_shown
+        )
         self.changed()
 
     def _decoded(self, held: HeldOutput) -> Optional[Pixels]:
@@ -186,12 +224,18 @@ class ReassembleModel(Model):
         return None if content is None else self._viewer.show(content, *_MOST_PIXELS)
 
     def _show(self, held: HeldOutput, pixels: Optional[Pixels]) -> None:
+        self._decoding = False
         if held is self._held:
             self.pixels = pixels
-            self.changed()
+        self.changed()
+
+    def _not_shown(self, error: TesseraError) -> None:
+        self._decoding = False
+        self.fail(error)
 
     def _failed(self, error: TesseraError) -> None:
-        self.phase, self._task = Phase.FAILED, None
+        self._task = None
+        self._not_all_here(Phase.FAILED)
         self.fail(error)
 
     # --- keeping it
@@ -216,10 +260,12 @@ class ReassembleModel(Model):
         self.fail(error)
 
     def _drop(self) -> None:
-        """Forget the image that was here."""
-        if self._held is not None and not self.saving:
-            self._held.discard()
-        self._held = None
+        """Forget the image that was here, or a part of it; an attempt that goes on does so itself when it has ended."""
+        if self._task is not None:
+            self._task.cancel()
+        elif not self.saving:
+            self._image.discard()
+        self._image, self._held, self._task = HeldImage(_IN_MEMORY), None, None
 
     def _tell_command(self) -> None:
         self.command = command_line("consumer", "--hash", self.wanted or _HASH)

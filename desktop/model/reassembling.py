@@ -42,8 +42,13 @@ class Reassembly:
     def missing(self) -> list[DeviceShare]:
         return [device for device in self.devices.values() if device.missing]
 
+    def again(self) -> None:
+        """Another attempt begins: what was missing may be there now, and what came stays."""
+        for device in self.devices.values():
+            device.missing.clear()
+
     def begin(self, mapping: Mapping) -> None:
-        """It is known what the image is; after a failed attempt, once more."""
+        """It is known what the image is, and how much of it is here will be told; in each attempt once more."""
         self.mapping = mapping
         self.here = 0
 

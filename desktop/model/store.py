@@ -5,18 +5,18 @@ from __future__ import annotations
 import enum
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Callable, Optional
 
+from admin.completing import complete_images
 from admin.mending import Outcome as Repaired
-from admin.mending import repair_images
 from admin.session import Session as ClusterSession
 from common.errors import TesseraError
 from common.link.link import Link
 from common.link.questions import list_devices
 from common.protocol.messages import Device
 from common.redundancy import choose
-from desktop.background import Background, Task, void
+from desktop.background import Background, Task
 from desktop.model.commands import command_line
 from desktop.model.following import Following
 from desktop.model.model import Model
@@ -66,6 +66,7 @@ class StoreModel(Model):
         self.automatic = True  # k and n follow from the devices
         self.k = self.n = 0
         self.put: Optional[Put] = None
+        self.resending = False  # what is stored, but with fewer shares than there should be
         self.looking = 0  # for files, in folders that were chosen
         self._paths: list[str] = []
         self._task: Optional[Task] = None
@@ -199,12 +200,12 @@ class StoreModel(Model):
         return [item for item in self.items if item.resendable]
 
     def resend(self) -> None:
-        """Send the shares that found no device to others: images that failed anew, then what others lack."""
+        """Send the shares that found no device to chosen ones: images that failed anew, then what others lack."""
         failed = [item for item in self.resendable if item.state is State.FAILED]
         if failed:
             self._store(failed)
         elif self.resendable and not self.busy:
-            self._repair(self.resendable)
+            self._complete(self.resendable)
 
     def _store(self, items: list[Item]) -> None:
         if not items or self.busy:
@@ -244,48 +245,62 @@ class StoreModel(Model):
         self.changed()
 
     def _done(self, _: None) -> None:
-        self.phase, self._task = Phase.DONE, None
+        self.phase, self.resending, self._task = Phase.DONE, False, None
         self._following.look_now()
         self.changed()
 
     def _failed(self, error: TesseraError) -> None:
-        self.phase, self._task = Phase.STOPPED, None
+        self.phase, self.resending, self._task = Phase.STOPPED, False, None
         if self.put is not None:
             self.put.break_off()
         self.fail(error)
 
     def _cancelled(self) -> None:
-        self.phase, self._task = Phase.STOPPED, None
+        self.phase, self.resending, self._task = Phase.STOPPED, False, None
         if self.put is not None:
             self.put.break_off()
         self.changed()
 
-    # --- mending what is stored degraded
+    # --- the missing shares of what is stored degraded
 
-    def _repair(self, items: list[Item]) -> None:
-        self.phase, self.error, self.put = Phase.STORING, None, None
+    def _complete(self, items: list[Item]) -> None:
+        by_hash = {item.sha256: item for item in items}
+        to = [choice.name for choice in self.devices if choice.chosen]
+        put = self.put = Put(items, self._clock)
+        self.phase, self.resending, self.error = Phase.STORING, True, None
         for item in items:
-            item.text = "its missing shares are made anew on another device…"
-        hashes = [item.sha256 for item in items]
-        self.command = command_line("admin", "repair", *(word for text in hashes for word in ("--hash", text)))
+            item.text, item.advice = "its missing shares go to chosen devices…", ""
+        hashes = [word for text in by_hash for word in ("--hash", text)]
+        self.command = command_line("admin", "repair", *hashes, *(word for name in to for word in ("--to", name)))
         self._task = self.background.start(
-            lambda: self._mend(hashes),
-            done=lambda outcomes: self._repaired(items, outcomes),
-            failed=self._failed,
-            cancelled=self._cancelled,
+            lambda: self._completed(put, by_hash, to),
+            done=lambda outcomes: self._resent(by_hash, outcomes),
+            failed=lambda error: self._not_resent(items, error),
+            cancelled=lambda: self._not_resent(items, None),
         )
         self.changed()
 
-    async def _mend(self, hashes: list[str]) -> list[Repaired]:
+    async def _completed(self, put: Put, by_hash: dict[str, Item], to: list[str]) -> list[Repaired]:
+        def watch(step: ShareStep) -> None:
+            self.background.post(self._news, put.take, replace(step, shown=by_hash[step.shown].shown))
+
         async with self.session.link() as link:
             cluster = ClusterSession(link, self.session.vault, self.session.key)
-            return await repair_images(cluster, await cluster.images(hashes), void)
+            return await complete_images(cluster, await cluster.images(list(by_hash)), to, watch)
 
-    def _repaired(self, items: list[Item], outcomes: list[Repaired]) -> None:
+    def _resent(self, by_hash: dict[str, Item], outcomes: list[Repaired]) -> None:
         lacking = {outcome.image.sha256: outcome.text for outcome in outcomes if not outcome.repaired}
-        for item in items:
-            if item.sha256 in lacking:
-                item.text = lacking[item.sha256].lstrip(": ")
+        for sha256, item in by_hash.items():
+            if sha256 in lacking:
+                item.text = lacking[sha256].lstrip(": ")
             else:
-                item.state, item.text = State.STORED, "whole: its missing shares are on other devices now"
+                item.state, item.text = State.STORED, "whole: every share is on a device"
         self._done(None)
+
+    def _not_resent(self, items: list[Item], error: Optional[TesseraError]) -> None:
+        for item in items:
+            item.text = "its missing shares were not sent"
+        if error is None:
+            self._cancelled()
+        else:
+            self._failed(error)

@@ -1,4 +1,4 @@
-"""The devices: a row for each, invites, and what may be done about a device, behind a question."""
+"""The devices, and the machines that may store: a row for each, invites, and what may be done, behind a question."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import customtkinter
 
 from desktop.model.devices import DeviceRow, DevicesModel, Invite
 from desktop.model.entries import Tone
+from desktop.model.machines import MachineRow
 from desktop.model.operator import ROLES, operator_command
 from desktop.views.controls import (
     ACCENT,
@@ -21,11 +22,13 @@ from desktop.views.controls import (
     TEXT,
     WARNING,
     Button,
+    Choice,
     fixed_font,
     font,
     heading,
     note,
 )
+from desktop.views.machines import MachineList
 from desktop.views.overlay import NameForm, Overlay, ask, copy
 from desktop.views.scrolling import Scrolling
 from desktop.views.view import View
@@ -34,12 +37,14 @@ _TONES = {Tone.GOOD: GOOD, Tone.NOTICE: WARNING, Tone.ALARM: DANGER, Tone.UNKNOW
 _QR_EDGE = 250  # units at most
 _QR_MARGIN = 4  # squares, which a reader needs
 _NAME = 20  # characters of a name that are shown
+_DEVICES = "Devices that keep shares"
+_MACHINES = "Machines that store and bring back"
 
 
 class DevicesView(View[DevicesModel]):
     def build(self) -> None:
         self.grid_columnconfigure(0, weight=1)
-        self.grid_rowconfigure(3, weight=1)
+        self.grid_rowconfigure(4, weight=1)
         top = customtkinter.CTkFrame(self, fg_color="transparent")
         top.grid(row=0, column=0, sticky="ew")
         top.grid_columnconfigure(1, weight=1)
@@ -49,12 +54,15 @@ class DevicesView(View[DevicesModel]):
         self._even = Button(top, "Spread shares evenly", self.model.rebalance, width=170)
         self._even.grid(row=0, column=2, padx=(0, 10))
         Button(top, "Invite …", self._choose_role, kind="main", width=110).grid(row=0, column=3)
+        self._which = Choice(self, [_DEVICES, _MACHINES], font=font(13), height=30, command=lambda _: self.show())
+        self._which.set(_DEVICES)
+        self._which.grid(row=1, column=0, sticky="w", pady=(8, 4))
         self._summary = note(self)
-        self._summary.grid(row=1, column=0, sticky="ew", pady=(2, 0))
+        self._summary.grid(row=2, column=0, sticky="ew", pady=(2, 0))
         self._told = customtkinter.CTkLabel(self, text="", font=font(14, bold=True), text_color=TEXT, anchor="w")
         self._list = Scrolling(self, GROUND)
-        self._list.grid(row=3, column=0, sticky="nsew", pady=(8, 0))
         self._list.grid_columnconfigure(0, weight=1)
+        self._machines = MachineList(self, self.model, self.revoke_machine)
         self._rows: dict[str, _Row] = {}
         self._overlay: Optional[Overlay] = None
         self._invite: Optional[Invite] = None
@@ -62,11 +70,16 @@ class DevicesView(View[DevicesModel]):
     def show(self) -> None:
         model = self.model
         self._title.configure(text=model.title)
-        self._summary.configure(text="  ·  ".join(model.summary))
+        devices = self._which.get() == _DEVICES
+        self._summary.configure(text="  ·  ".join(model.summary) if devices else self._machines.summary)
+        shown, hidden = (self._list, self._machines) if devices else (self._machines, self._list)
+        hidden.grid_forget()
+        shown.grid(row=4, column=0, sticky="nsew", pady=(8, 0))
+        self._machines.show()
         told = model.doing or model.told
         self._told.configure(text=told)
         if told:
-            self._told.grid(row=2, column=0, sticky="ew", pady=(4, 0))
+            self._told.grid(row=3, column=0, sticky="ew", pady=(4, 0))
         else:
             self._told.grid_forget()
         for key in [key for key in self._rows if key not in {row.key for row in model.rows}]:
@@ -99,6 +112,9 @@ class DevicesView(View[DevicesModel]):
 
     def revoke(self, name: str) -> None:
         self._open(ask(self, self.model.revoking(name)))
+
+    def revoke_machine(self, row: MachineRow) -> None:
+        self._open(ask(self, self.model.revoking_machine(row)))
 
     def rename(self, name: str) -> None:
         model = self.model

@@ -101,9 +101,8 @@ class ReassembleView(View[ReassembleModel]):
 
     def show(self) -> None:
         model, reassembly = self.model, self.model.reassembly
-        gathering = model.phase is Phase.GATHERING
-        self._cancel.configure(state="normal" if gathering else "disabled")
-        self._start.configure(state="disabled" if gathering else "normal")
+        self._cancel.configure(state="normal" if model.phase is Phase.GATHERING else "disabled")
+        self._start.configure(state="disabled" if model.busy else "normal")
         self._save.configure(state="normal" if model.phase is Phase.PROVEN and not model.saving else "disabled")
         proven = model.phase is Phase.PROVEN
         self._label.configure(text=model.label, text_color=GOOD if proven else WARNING)
@@ -115,8 +114,7 @@ class ReassembleView(View[ReassembleModel]):
         self._devices.show([_row(device, proven=proven) for device in reassembly.devices.values()])
         lacking = [f"{device.name}: {'; '.join(device.missing)}" for device in reassembly.missing]
         self._missing.configure(text="\n".join(lacking[:4] + (["…"] if len(lacking) > 4 else [])))
-        again = not gathering and (bool(reassembly.missing) or model.phase in (Phase.FAILED, Phase.STOPPED))
-        self._retry.configure(state="normal" if again else "disabled")
+        self._retry.configure(state="normal" if model.can_retry else "disabled")
         self._redraw()
 
     def _redraw(self) -> None:
@@ -180,7 +178,7 @@ class ReassembleView(View[ReassembleModel]):
     # --- what is clicked
 
     def _begin(self) -> None:
-        if self.model.phase is not Phase.GATHERING:
+        if not self.model.busy:
             self.model.begin(self._hash.get())
 
     def _save_as(self) -> None:

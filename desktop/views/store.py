@@ -144,7 +144,7 @@ class StoreView(View[StoreModel]):
             state="normal" if model.waiting and not model.busy else "disabled",
         )
         self._cancel.configure(state="normal" if model.phase is Phase.STORING else "disabled")
-        if put is None:
+        if put is None or model.resending:
             self._progress.grid_forget()
         else:
             self._progress.set(1.0 if model.phase is Phase.DONE else put.part)
@@ -154,6 +154,8 @@ class StoreView(View[StoreModel]):
 
     def _how_far_text(self) -> str:
         model, put = self.model, self.model.put
+        if model.resending:
+            return "Sending missing shares…"
         if model.phase is Phase.STORING and put is not None:
             parts = [
                 f"{size(put.sent)} of {size(put.total)}",
@@ -161,8 +163,6 @@ class StoreView(View[StoreModel]):
                 time_left(put.seconds_left),
             ]
             return "  ·  ".join(filter(None, parts))
-        if model.phase is Phase.STORING:
-            return "Mending…"
         if model.phase is Phase.STOPPING:
             return "Stopping…"
         if model.phase is Phase.STOPPED:

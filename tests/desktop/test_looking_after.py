@@ -9,6 +9,7 @@ from admin.proof import last_proof
 from cluster.local import CHECKOUT, LocalCluster, require_success
 from desktop.model.devices import DevicesModel
 from desktop.model.gallery import GalleryModel
+from desktop.views.devices import DevicesView
 from desktop.views.gallery import GalleryView
 from tests.desktop.conftest import StartApp
 from tests.desktop.driving import Driven
@@ -95,6 +96,33 @@ def test_a_device_is_renamed_and_retired_behind_a_question_and_kept_after_all(
     assert back is not None
     back()
     window.until(lambda: window.sees("device-6"), "the old name")
+
+
+def test_a_machine_that_stores_is_seen_and_revoked_behind_a_question(
+    cluster: LocalCluster, start_app: StartApp, tmp_path: Path
+) -> None:
+    before = cluster.run("broker", "members", environment=cluster.broker_environment(1)).stdout
+    cluster.add_client(tmp_path.name, None)
+    window = opened(cluster, start_app)
+    window.app.show("devices")
+    model, view = window.app.models["devices"], window.app._views["devices"]
+    assert isinstance(model, DevicesModel)
+    assert isinstance(view, DevicesView)
+    window.until(lambda: model.machines, "the machines")
+    view._which.set("Machines that store and bring back")
+    view.show()
+    assert model.machines is not None
+    window.until(lambda: window.sees("(this machine)"), "the app's own machine")
+    (laptop,) = [row for row in model.machines if row.key not in before]
+    view.revoke_machine(laptop)
+    window.until(lambda: window.sees("stores, sees and brings back nothing any more"), "the question")
+    window.press("Cancel")
+    assert laptop in model.machines
+    act = model.revoking_machine(laptop).act
+    assert act is not None
+    act()
+    window.until(lambda: model.machines is not None and laptop not in model.machines, "that it is gone")
+    window.until(lambda: window.sees("revoked"), "what was done")
 
 
 def test_an_invite_is_shown_as_a_line_and_as_a_code(cluster: LocalCluster, start_app: StartApp) -> None:

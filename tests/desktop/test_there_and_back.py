@@ -172,27 +172,39 @@ def test_a_put_that_is_cancelled_in_the_middle_goes_on_where_it_stopped(
     assert sha256_of(tmp_path / "back.bin") == sha256_of(path)
 
 
-def test_resend_has_a_share_that_found_no_device_made_on_another_one(
+def test_resend_sends_the_share_of_a_device_that_died_in_mid_put_to_a_device_that_is_ticked(
     fragile_cluster: LocalCluster, start_app: StartApp, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     cluster = fragile_cluster
     window = opened(cluster, start_app, f"{tmp_path.name}-resend")
-    path = tmp_path / "photograph.bin"
-    path.write_bytes(os.urandom(300_000))
+    path = tmp_path / "large.bin"
+    path.write_bytes(os.urandom(LARGE))
     window.press("Store")
     choose_files(window, monkeypatch, path)
     model = store_model(window)
     window.until(lambda: model.live == 6, "all devices")
     model.choose_device("device-6", False)
-    window.press("Store now")
-    window.until(lambda: window.sees("1 of 1 image stored"), "the end of storing")
-    kill(cluster, 1)
-    # What a device leaves that fails in the middle of a put, where no other is chosen.
-    (item,) = model.items
-    item.state = State.DEGRADED
-    model.changed()
     before = encodings_on(cluster, 6)
+    window.press("Store now")
+    window.until(lambda: model.put is not None and model.put.part > 0.3, "a third of it on its way")
+    kill(cluster, 1)
+    (item,) = model.items
+    window.until(lambda: not model.busy, "the end of storing")
+    assert item.state is State.DEGRADED, item.text
+    window.until(lambda: window.sees("only 4 of 5 shares found a device"), "what became of it")
+
     window.press("Resend 1 image")
-    window.until(lambda: not model.busy, "the end of mending")
+    window.until(lambda: not model.busy, "the end of sending")
+    assert item.state is State.DEGRADED, "there is no device for it"
+    window.until(lambda: window.sees("no other of the chosen devices took one"), "why")
+    assert encodings_on(cluster, 6) == before, "nothing goes where it is not to go"
+
+    model.choose_device("device-6", True)
+    window.press("Resend 1 image")
+    assert "--to device-6" in model.command
+    window.until(lambda: not model.busy, "the end of sending")
     assert (item.state, model.error) == (State.STORED, None), item.text
-    assert encodings_on(cluster, 6) - before, "the device that was left out has the share now"
+    assert len(encodings_on(cluster, 6) - before) == 1, "the device that is ticked now has the share"
+    put = model.put
+    assert put is not None
+    assert [name for name, device in put.devices.items() if device.committed] == ["device-6"]

@@ -1,4 +1,5 @@
-"""What unit tests share: hypothesis without its deadline, since how long a test takes is no promise; and a store."""
+"""What unit tests share: hypothesis without its deadline, since how long a test takes is no promise; a store; and what
+the desktop's models need, a vault that is open and time behind the window."""
 
 from __future__ import annotations
 
@@ -8,7 +9,10 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from desktop.background import Background
+from desktop.session import Session
 from tests.unit.clocks import SetClock
+from tests.unit.desktop_models import open_session
 from tests.unit.sample_shares import sample
 from worker.store import ShareStore
 
@@ -29,3 +33,16 @@ def store(tmp_path: Path, clock: SetClock) -> Iterator[ShareStore]:
     store.news()
     yield store
     store.close()
+
+
+@pytest.fixture
+def background() -> Iterator[Background]:
+    made = Background()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def session(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Session:
+    """A vault in a new home, unlocked."""
+    return open_session(tmp_path / "home", monkeypatch)

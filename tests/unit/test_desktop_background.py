@@ -4,20 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Iterator
-
-import pytest
 
 from common.errors import RefusedError, TesseraError
 from desktop.background import Background
 from tests.unit.desktop_models import deliver_until
-
-
-@pytest.fixture
-def background() -> Iterator[Background]:
-    made = Background()
-    yield made
-    made.close()
 
 
 def unexpected(error: TesseraError) -> None:

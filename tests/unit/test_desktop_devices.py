@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,9 +14,10 @@ from desktop.background import Background
 from desktop.model import operator
 from desktop.model.devices import DevicesModel, device_row
 from desktop.model.entries import Tone
-from desktop.model.operator import Operator
+from desktop.model.machines import MachineRow, machine_rows
+from desktop.model.operator import ROLES, Member, Operator
 from desktop.session import Session
-from tests.unit.desktop_models import deliver_until, open_session
+from tests.unit.desktop_models import deliver_until
 
 GB = 10**9
 ATTIC = Device(b"a" * 16, "attic", True, 2 * GB, 8 * GB, 1200)
@@ -85,18 +85,6 @@ def test_a_commands_exit_is_the_error_of_its_class_with_its_advice(
 # --- the model
 
 
-@pytest.fixture
-def background() -> Iterator[Background]:
-    running = Background()
-    yield running
-    running.close()
-
-
-@pytest.fixture
-def session(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Session:
-    return open_session(tmp_path / "home", monkeypatch)
-
-
 def test_what_is_asked_says_what_it_means_and_the_command_that_does_the_same(
     session: Session, background: Background
 ) -> None:
@@ -160,3 +148,73 @@ def test_the_list_changes_only_with_what_the_broker_says(session: Session, backg
     model._take(Status([ATTIC, AWAY], "tcp://192.0.2.2:5570", Health(GRANTED, True, 3), []))
     assert changes == ["1 of 2 alive"]
     assert model.summary == ["3 encodings are whole"]
+
+
+# --- the machines that store
+
+MEMBERS = """\
+attic\tworker\t2026-11-20 10:00\taaaaaaaaaaaaaaaa
+laptop\tclient\t2026-11-21 10:00\tbbbbbbbbbbbbbbbb
+desk, in the study\tadmin\t2026-11-22 10:00\tcccccccccccccccc
+second\tbroker\t2026-11-23 10:00\tdddddddddddddddd
+"""
+
+
+def test_machines_are_the_clients_and_admins_of_the_brokers_list_by_name() -> None:
+    members = [Member(*line.split("\t")) for line in MEMBERS.splitlines()]
+    desk, laptop = machine_rows(members, "b" * 64)
+    assert (desk.name, desk.role, desk.is_this) == ("desk, in the study", ROLES["admin"], False)
+    assert (laptop.name, laptop.role, laptop.since, laptop.is_this) == (
+        "laptop",
+        ROLES["client"],
+        "2026-11-21 10:00",
+        True,
+    )
+    assert not any(row.is_this for row in machine_rows(members, ""))
+
+
+def test_a_machine_is_revoked_by_its_key_behind_a_word_on_what_it_means(
+    session: Session, background: Background, checkout: Path
+) -> None:
+    (session.home / "broker").mkdir()
+    (session.home / "broker" / "broker.key").touch()
+    (checkout.parent / "members").write_text(MEMBERS)
+    checkout.write_text(
+        "import pathlib, sys\n"
+        "list_ = pathlib.Path(__file__).with_name('members')\n"
+        "text = list_.read_text()\n"
+        "if sys.argv[1] == 'revoke':\n"
+        "    lines = [line for line in text.splitlines(True) if sys.argv[2] not in line]\n"
+        "    list_.write_text(''.join(lines))\n"
+        "    text = 'revoked laptop (client)'\n"
+        "print(text, end='')\n"
+    )
+    model = DevicesModel(session, background)
+    model.look_at_machines()
+    deliver_until(background, lambda: model.machines)
+    assert model.machines is not None
+    question = model.revoking_machine(model.machines[1])
+    assert "stores, sees and brings back nothing any more" in question.text
+    assert "vault rotate" in question.text
+    assert question.command == "python broker/broker.py revoke bbbbbbbbbbbbbbbb"
+    assert question.act is not None
+    question.act()
+    deliver_until(background, lambda: model.machines is not None and len(model.machines) == 1)
+    assert model.told == "revoked laptop (client)"
+
+
+def test_revoking_the_apps_own_machine_says_so(session: Session, background: Background) -> None:
+    model = DevicesModel(session, background)
+    question = model.revoking_machine(MachineRow("desk", "c" * 16, ROLES["admin"], "2026-11-22 10:00", True))
+    assert "this app" in question.text
+    assert question.act is None, "the broker is elsewhere: there is nothing but the command"
+
+
+def test_elsewhere_than_at_the_broker_there_is_no_list_and_nothing_is_run(
+    session: Session, background: Background, checkout: Path
+) -> None:
+    checkout.write_text("raise SystemExit('broker: it was run')\n")
+    model = DevicesModel(session, background)
+    model.look_at_machines()
+    assert model.machines is None
+    assert model.error is None

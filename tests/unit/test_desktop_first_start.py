@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Callable, Optional
 
@@ -20,13 +19,6 @@ from desktop.model.model import Model
 from desktop.model.unlock import UnlockModel
 from desktop.session import Session, Stage
 from tests.unit.desktop_models import PASSPHRASE, cheap_passphrases, deliver_until
-
-
-@pytest.fixture
-def background() -> Iterator[Background]:
-    made = Background()
-    yield made
-    made.close()
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Optional, cast
 
@@ -21,7 +20,7 @@ from desktop.model.images import Images, Look, look, read_kept
 from desktop.model.thumbnails import Thumbnails
 from desktop.session import Session
 from producer.viewing import Pixels
-from tests.unit.desktop_models import deliver_until, keep, open_session
+from tests.unit.desktop_models import deliver_until, keep
 from tests.unit.sample_images import KEY, EncodedImage, Unseeing, device_of, encode
 
 IMAGE, OTHER = encode(b"content"), encode(b"other content")
@@ -123,18 +122,6 @@ def test_a_look_that_finds_nothing_new_says_so_and_one_that_does_says_that(
 
 
 # --- the model
-
-
-@pytest.fixture
-def background() -> Iterator[Background]:
-    running = Background()
-    yield running
-    running.close()
-
-
-@pytest.fixture
-def session(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Session:
-    return open_session(tmp_path, monkeypatch)
 
 
 def test_the_gallery_shows_what_is_kept_though_nobody_answers_and_says_so(

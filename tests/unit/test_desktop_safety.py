@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -21,7 +20,7 @@ from desktop.model.entries import Tone
 from desktop.model.progress import Counter, Progress
 from desktop.model.safety import SafetyModel, repair_report, verify_report
 from desktop.session import Session
-from tests.unit.desktop_models import PASSPHRASE, deliver_until, open_session
+from tests.unit.desktop_models import PASSPHRASE, deliver_until
 from tests.unit.sample_images import encode
 
 NOW = 1_800_000_000
@@ -68,18 +67,6 @@ def test_a_repair_tells_of_each_image_that_lacked_something() -> None:
 
 
 # --- the model
-
-
-@pytest.fixture
-def background() -> Iterator[Background]:
-    running = Background()
-    yield running
-    running.close()
-
-
-@pytest.fixture
-def session(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Session:
-    return open_session(tmp_path, monkeypatch)
 
 
 def test_the_last_proof_is_shown_and_a_new_one_is_kept(session: Session, background: Background) -> None:

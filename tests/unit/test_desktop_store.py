@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,7 +17,7 @@ from desktop.session import Session
 from producer.outcome import FailedImage, StoredImage
 from producer.sources import Source
 from producer.watching import ShareStep, Step
-from tests.unit.desktop_models import deliver_until, open_session
+from tests.unit.desktop_models import deliver_until
 
 SHA256 = bytes(32)
 
@@ -129,11 +128,8 @@ def test_a_file_that_cannot_be_read_is_nothing_to_send_again() -> None:
 
 
 @pytest.fixture
-def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[StoreModel]:
-    background = Background()
-    session: Session = open_session(tmp_path / "home", monkeypatch)
-    yield StoreModel(session, background)
-    background.close()
+def model(session: Session, background: Background) -> StoreModel:
+    return StoreModel(session, background)
 
 
 def test_left_to_itself_it_chooses_for_the_devices_that_are_connected_and_chosen(model: StoreModel) -> None:

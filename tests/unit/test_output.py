@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 import unicodedata
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -14,7 +16,7 @@ from hypothesis import strategies as st
 
 from common.errors import NotFoundError, TesseraError, UsageError
 from common.vault.mapping import Mapping
-from consumer.output import Output, StandardOutput, safe_name
+from consumer.output import HeldOutput, Output, StandardOutput, safe_name
 from consumer.work import _Destination
 from tests.unit.sample_images import encode
 
@@ -353,3 +355,36 @@ def test_two_images_of_one_name_get_names_that_differ(folder: Path) -> None:
     assert path_of(where.open(first)) == Path("out/a.png")
     assert path_of(where.open(second)) == Path(f"out/a-{second.image_sha256.hex()[:8]}.png")
     assert path_of(where.open(first)) == Path("out/a.png")
+
+
+def test_an_image_that_is_decoded_meanwhile_is_saved_whole(tmp_path: Path) -> None:
+    """Both read the one file that there is."""
+    content = os.urandom(3 << 20)
+    held = HeldOutput(1 << 23)
+    held.file.write(content)
+    held.keep()
+    decoded: list[object] = []
+    decoding = threading.Thread(target=lambda: decoded.append(held.content()))
+
+    class Reading:
+        """A file between whose pieces somebody else would read, if they could."""
+
+        def __init__(self, file: Any) -> None:
+            self._file = file
+
+        def read(self, *count: int) -> Any:
+            piece = self._file.read(*count)
+            if count and not decoding.ident:
+                decoding.start()
+                decoding.join(0.2)
+            return piece
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._file, name)
+
+    reading: Any = Reading(held.file)
+    held.file = reading
+    held.save(tmp_path / "saved")
+    decoding.join()
+    assert (tmp_path / "saved").read_bytes() == content
+    assert decoded == [content]

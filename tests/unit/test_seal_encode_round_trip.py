@@ -7,7 +7,7 @@ import hashlib
 import io
 import itertools
 from pathlib import Path
-from typing import IO, Any, Union
+from typing import IO, Any, Optional, Union
 
 import pytest
 from hypothesis import given, settings
@@ -46,7 +46,7 @@ class GoodBlocks:
         self._image = image
         self._left = left
 
-    async def segment(self, segment: int) -> dict[int, memoryview]:
+    async def segment(self, segment: int, here: Optional[dict[int, memoryview]] = None) -> dict[int, memoryview]:
         await asyncio.sleep(0)
         return {share: memoryview(self._image.blocks[segment][share]) for share in self._left}
 
