@@ -6,10 +6,14 @@ from typing import Any, Callable, Optional
 
 import customtkinter
 
+from desktop.model.fitting import fitting
 from desktop.model.putting import DeviceProgress
 from desktop.model.store import Choice
 from desktop.model.wording import count, rate, size, time_left
-from desktop.views.controls import ACCENT, DANGER, GOOD, LINE, QUIET, TEXT, font, reach_by_keyboard
+from desktop.views.controls import ACCENT, DANGER, GOOD, LINE, PANEL, QUIET, TEXT, font, reach_by_keyboard
+from desktop.views.scrolling import Scrolling
+
+_BESIDE = 48  # units: the box, and what keeps name and words apart
 
 
 class DeviceRow(customtkinter.CTkFrame):
@@ -28,7 +32,9 @@ class DeviceRow(customtkinter.CTkFrame):
         self._lost = customtkinter.CTkLabel(
             self, font=font(12), text_color=DANGER, anchor="w", justify="left", height=20, wraplength=330
         )
+        self._name = choice.name
         self._said: tuple[object, ...] = ()
+        self.bind("<Configure>", lambda _: self._fit())
 
     def show(self, choice: Choice, progress: Optional[DeviceProgress], *, busy: bool) -> None:
         device = choice.device
@@ -52,6 +58,7 @@ class DeviceRow(customtkinter.CTkFrame):
         (self._box.select if chosen else self._box.deselect)()
         self._box.configure(state="disabled" if busy else "normal")
         self._text.configure(text=text)
+        self._fit()
         if part is None:
             self._bar.grid_forget()
         else:
@@ -64,12 +71,22 @@ class DeviceRow(customtkinter.CTkFrame):
         else:
             self._lost.grid_forget()
 
+    def _fit(self) -> None:
+        """As much of the name as the words beside it leave room for."""
+        scale = self._get_widget_scaling()
+        bold = self._box.cget("font")
+        room = int(self.winfo_width() / scale) - font(12).measure(self._text.cget("text")) - _BESIDE
+        if room > 0:
+            shown = fitting(self._name, room, bold.measure)
+            if shown != self._box.cget("text"):
+                self._box.configure(text=shown)
 
-class DeviceRows(customtkinter.CTkScrollableFrame):
+
+class DeviceRows(Scrolling):
     """One row a device, kept from one look to the next."""
 
     def __init__(self, parent: Any, choose: Callable[[str, bool], None]) -> None:
-        super().__init__(parent, fg_color="transparent")
+        super().__init__(parent, PANEL)
         self.grid_columnconfigure(0, weight=1)
         self._choose = choose
         self._rows: dict[str, DeviceRow] = {}

@@ -11,6 +11,7 @@ from typing import Any, Optional
 import customtkinter
 
 from desktop.model.entries import Tone
+from desktop.model.fitting import fitting
 from desktop.model.recovery import MAX_CODES, RecoveryModel
 from desktop.model.safety import Report, SafetyModel
 from desktop.views.controls import (
@@ -153,7 +154,9 @@ class _ProofPanel(_Panel):
         for row, finding in enumerate(report.findings[:_SHOWN_FINDINGS]):
             line = customtkinter.CTkFrame(self._findings, fg_color="transparent")
             line.grid(row=row, column=0, sticky="ew", pady=(0, 6))
-            name = customtkinter.CTkLabel(line, text=finding.name[:60], font=font(13), text_color=TEXT, height=20)
+            name = customtkinter.CTkLabel(
+                line, text=fitting(finding.name, 60, len), font=font(13), text_color=TEXT, height=20
+            )
             name.grid(row=0, column=0, sticky="w", padx=(6, 0))
             words = customtkinter.CTkLabel(
                 line, text=finding.words, font=font(13), text_color=_TONES[finding.tone], height=20, anchor="w"

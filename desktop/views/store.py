@@ -17,7 +17,7 @@ from desktop.views.table import Column, Row, Table
 from desktop.views.view import View
 
 _COLOURS = {State.STORED: "good", State.DEGRADED: "warning", State.FAILED: "danger", State.SENDING: "plain"}
-_COLUMNS = [Column("File", 150, stretch=True), Column("Size", 80, anchor="e"), Column("What became of it", 250, True)]
+_COLUMNS = [Column("File", 190, stretch=True), Column("Size", 80, anchor="e"), Column("What became of it", 210, True)]
 
 
 class StoreView(View[StoreModel]):
@@ -57,7 +57,7 @@ class StoreView(View[StoreModel]):
         card.grid_rowconfigure(1, weight=1)
         heading(card, "Devices that get a share", 15).grid(row=0, column=0, sticky="w", padx=16, pady=(12, 2))
         self._devices = DeviceRows(card, self.model.choose_device)
-        self._devices.grid(row=1, column=0, sticky="nsew", padx=(8, 4))
+        self._devices.grid(row=1, column=0, sticky="nsew", padx=(14, 4))
         spare = customtkinter.CTkFrame(card, fg_color="transparent")
         spare.grid(row=2, column=0, sticky="ew", padx=16, pady=(6, 12))
         spare.grid_columnconfigure(1, weight=1)

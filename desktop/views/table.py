@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from tkinter import font as fonts
 from tkinter import ttk
 from typing import Any, NamedTuple
 
 import customtkinter
 
+from desktop.model.fitting import fitting
 from desktop.views.controls import ACCENT, DANGER, GOOD, LINE, PANEL, QUIET, TEXT, WARNING
 
 _ROW = 28  # units
+_PADDING = 10  # pixels of a cell beside its words
 _COLOURS = {"good": GOOD, "warning": WARNING, "danger": DANGER, "quiet": QUIET, "plain": TEXT}
 
 
@@ -38,6 +41,8 @@ class Table(customtkinter.CTkFrame):
         self._tree.configure(yscrollcommand=self._scrolled)
         self._tree.grid(row=0, column=0, sticky="nsew")
         self._shown: list[Row] = []
+        self._font = fonts.Font(self, family="Roboto", size=-13)
+        self._tree.bind("<Configure>", lambda _: self.after_idle(self._fit))
         self._dress()
 
     def show(self, rows: list[Row]) -> None:
@@ -45,11 +50,22 @@ class Table(customtkinter.CTkFrame):
         tree = self._tree
         for index, row in enumerate(rows[: len(self._shown)]):
             if row != self._shown[index]:
-                tree.item(str(index), values=row.values, tags=(row.colour,))
+                tree.item(str(index), values=self._fitting(row), tags=(row.colour,))
         for index in range(len(self._shown), len(rows)):
-            tree.insert("", "end", str(index), values=rows[index].values, tags=(rows[index].colour,))
+            tree.insert("", "end", str(index), values=self._fitting(rows[index]), tags=(rows[index].colour,))
         tree.delete(*(str(index) for index in range(len(rows), len(self._shown))))
         self._shown = list(rows)
+
+    def _fitting(self, row: Row) -> tuple[str, ...]:
+        """The words of a row, each as far as its column is wide."""
+        rooms = [int(self._tree.column(str(number), "width")) - _PADDING for number in range(len(self._columns))]
+        return tuple(fitting(text, room, self._font.measure) for text, room in zip(row.values, rooms))
+
+    def _fit(self) -> None:
+        """The columns may be of another width now."""
+        if self.winfo_exists():
+            for index, row in enumerate(self._shown):
+                self._tree.item(str(index), values=self._fitting(row))
 
     def _scrolled(self, first: float, last: float) -> None:
         self._bar.set(float(first), float(last))
@@ -64,6 +80,7 @@ class Table(customtkinter.CTkFrame):
         style = ttk.Style(self)
         style.theme_use("clam")  # the one that takes all colours on every platform
         size = -round(13 * scale)
+        self._font.configure(size=size)
         ground, line = pick(PANEL), pick(LINE)
         plain = {"background": ground, "fieldbackground": ground, "bordercolor": ground, "lightcolor": ground}
         style.configure(self._style, foreground=pick(TEXT), rowheight=round(_ROW * scale), borderwidth=0, **plain)
