@@ -31,7 +31,7 @@ from desktop.views.table import Column, Row, Table
 from desktop.views.view import View
 
 _TILES_ACROSS = 16
-_COLUMNS = [Column("Device", 120, stretch=True), Column("Came", 70, anchor="e"), Column("What was missing", 100, True)]
+_COLUMNS = [Column("Device", 100, stretch=True), Column("Came", 66, anchor="e"), Column("What was missing", 122, True)]
 
 
 class ReassembleView(View[ReassembleModel]):
