@@ -79,7 +79,7 @@ async def change_each(
             complain(f"admin: {image.sha256}: {error}")
             exit_code = exit_code or error.exit_code
             continue
-        print(f"{image.sha256}  {done}")
+        print(f"{image.sha256}  {done}", flush=True)  # one at a time, also to a file or another program
         if away:
             complain(f"{', '.join(away)}: {not_yet}")
     return exit_code
