@@ -70,14 +70,14 @@ def test_an_invite_with_a_fault_is_refused_with_advice_and_never_shown(
 class Lan:
     """In place of a search: gives what the test says, when it says so, and knows whether it runs."""
 
-    def __init__(self, fault: Optional[UnreachableError] = None) -> None:
+    def __init__(self) -> None:
         self.running = 0
         self.found: Optional[Callable[[BrokerAddress], None]] = None
-        self._fault = fault
+        self.fault: Optional[UnreachableError] = None
 
     async def look(self, found: Callable[[BrokerAddress], None]) -> None:
-        if self._fault is not None:
-            raise self._fault
+        if self.fault is not None:
+            raise self.fault
         self.found = found
         self.running += 1
         try:
@@ -86,15 +86,20 @@ class Lan:
             self.running -= 1
 
 
+@pytest.fixture
+def lan(monkeypatch: pytest.MonkeyPatch) -> Lan:
+    made = Lan()
+    monkeypatch.setattr(first_start, "look", made.look)
+    return made
+
+
 def at(number: int) -> BrokerAddress:
     return BrokerAddress(f"192.0.2.{number}", 5570, 5571, bytes([number]) * 32)
 
 
 def test_brokers_appear_as_they_are_found_until_the_step_is_left(
-    session: Session, background: Background, monkeypatch: pytest.MonkeyPatch
+    session: Session, background: Background, lan: Lan
 ) -> None:
-    lan = Lan()
-    monkeypatch.setattr(first_start, "look", lan.look)
     model = FirstStartModel(session, background, lambda: None)
     model.activate()
     model.activate()
@@ -116,10 +121,8 @@ def test_brokers_appear_as_they_are_found_until_the_step_is_left(
 
 
 def test_where_no_broker_is_found_that_is_said(
-    session: Session, background: Background, monkeypatch: pytest.MonkeyPatch
+    session: Session, background: Background, lan: Lan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lan = Lan()
-    monkeypatch.setattr(first_start, "look", lan.look)
     monkeypatch.setattr(first_start, "_NOBODY_AFTER", 0.01)
     model = FirstStartModel(session, background, lambda: None)
     model.activate()
@@ -129,9 +132,9 @@ def test_where_no_broker_is_found_that_is_said(
 
 
 def test_where_this_machine_cannot_look_that_is_said_and_no_error(
-    session: Session, background: Background, monkeypatch: pytest.MonkeyPatch
+    session: Session, background: Background, lan: Lan
 ) -> None:
-    monkeypatch.setattr(first_start, "look", Lan(UnreachableError("this machine cannot look: no mDNS")).look)
+    lan.fault = UnreachableError("this machine cannot look: no mDNS")
     model = FirstStartModel(session, background, lambda: None)
     model.activate()
     deliver_until(background, lambda: "this machine cannot look: no mDNS." in model.nearby_text)
@@ -139,10 +142,8 @@ def test_where_this_machine_cannot_look_that_is_said_and_no_error(
 
 
 def test_who_has_joined_looks_for_no_broker(
-    session: Session, background: Background, monkeypatch: pytest.MonkeyPatch
+    session: Session, background: Background, lan: Lan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lan = Lan()
-    monkeypatch.setattr(first_start, "look", lan.look)
     model = FirstStartModel(session, background, lambda: None)
     model.activate()
     deliver_until(background, lambda: lan.running)
