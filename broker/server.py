@@ -35,6 +35,7 @@ log = logging.getLogger(__name__)
 
 _TICK = 0.25  # seconds
 _BURST = 64  # messages of one side before the other gets its turn
+_TURN = 0.02  # seconds, likewise: a page of announcements takes some hundred times as long as a forward
 _ADMITTED = {Side.CLIENTS.value: CLIENT_SIDE, Side.WORKERS.value: WORKER_SIDE}
 
 
@@ -137,6 +138,7 @@ class Server:
         self._context.destroy(linger=200)
 
     def _drain(self, side: Side, router: zmq.Socket[bytes]) -> None:
+        end = time.monotonic() + _TURN
         for _ in range(_BURST):
             try:
                 frames = router.recv_multipart(zmq.NOBLOCK, copy=False)
@@ -150,6 +152,8 @@ class Server:
             routing_id = frames[0].bytes
             now = time.monotonic()
             self._send_all(self._switchboard.receive(side, routing_id, key, body, payload, now))
+            if now >= end:
+                return
 
     def _send_all(self, messages: list[Outgoing]) -> None:
         while messages:

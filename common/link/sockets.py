@@ -2,16 +2,17 @@
 
 The options are those of docs/protocol.md, "Transport"; each has a reason:
 - `router_mandatory`: a send to a peer that is gone or full fails at once instead of vanishing;
-- high-water marks of 16 messages and `maxmsgsize`: with credit they bound what a peer can make us hold. What a broker
-  sends has twice that: libzmq reports what left a pipe only by half pipes (lwm = hwm / 2), so that 16 answers to 16
-  requests could find a pipe of 16 full, and be lost;
+- high-water marks of 16 messages for what is sent, and `maxmsgsize`. What a broker sends has twice that: libzmq reports
+  what left a pipe only by half pipes (lwm = hwm / 2), so that 16 answers to 16 requests could find a pipe of 16 full,
+  and be lost;
 - `immediate`: nothing is queued for a connection that does not stand, since its requester will send it again;
 - heartbeats: a peer that hangs or a cable that is pulled is noticed within three seconds by the broker and by clients,
   which have another broker to go on with. Workers only answer, and notice within five (`heartbeat_ttl`) unless what
   came last was no heartbeat; they are registered with every broker anyway;
 - libzmq 4.3 aborts a process ("Assertion failed: !_io_error", libzmq issues 3937, 4767) where a heartbeat is to be sent
-  or answered on a connection that broke while its pipe was full, as it is in a worker that was stopped or cut off for
-  some seconds. So a DEALER's pipe never fills: what the broker sends is bounded by credit already.
+  or answered on a connection that broke while its pipe was full, as it is in a program that was stopped or busy for
+  some seconds. So what is received has a mark that no honest peer reaches: a client has 16 requests under way, a
+  device some for each client and a page for each 2000 of its shares, and a DEALER gets no more than it asked for.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from common.link.routing_ids import seed_routing_ids
 from common.protocol.codec import MAX_PAYLOAD
 
 HIGH_WATER_MARK = 16  # messages
-_NEVER_FULL = 1000  # messages; see above
+_NEVER_FULL = 1000  # messages that wait to be received; see above
 _CURVE_OVERHEAD = 64  # bytes; CURVE needs 33 over the payload
 _LINGER = 1000  # ms
 
@@ -55,7 +56,6 @@ def make_dealer(
     _limit(socket)
     if heartbeats:
         _send_heartbeats(socket)
-    socket.rcvhwm = _NEVER_FULL
     socket.immediate = 1
     socket.reconnect_ivl = 100
     socket.reconnect_ivl_max = 2000
@@ -68,7 +68,7 @@ def make_dealer(
 def _limit(socket: zmq.Socket[bytes]) -> None:
     socket.linger = _LINGER
     socket.sndhwm = HIGH_WATER_MARK
-    socket.rcvhwm = HIGH_WATER_MARK
+    socket.rcvhwm = _NEVER_FULL
     socket.maxmsgsize = MAX_PAYLOAD + _CURVE_OVERHEAD
     socket.handshake_ivl = 2000
     socket.ipv6 = True
