@@ -44,20 +44,20 @@ class Portions:
 
         `alone`: it is one share, which may take all if it is the first.
         """
-        self.require(owner, size)
+        free = self.require(owner, size)
         under_way = self._under_way(owner)
         if (alone and not under_way) or not self._has_others(owner):
             return
-        if under_way + size > (self._room.free_bytes() + under_way) // 2:
+        if under_way + size > (free + under_way) // 2:
             raise DeclineError(Code.BUSY, "this vault has half of the room here under way")
 
-    def require(self, owner: bytes, size: int) -> None:
-        """DeclineError(NO_ROOM) where this owner may not have so many bytes more, or nobody may."""
+    def require(self, owner: bytes, size: int) -> int:
+        """The room that there is; DeclineError(NO_ROOM) where this owner may not have so many bytes more, or nobody."""
         if self._owner_quota is not None:
             taken = self._holdings.used_by(owner) + self._under_way(owner)
             if taken + size + OVERHEAD > self._owner_quota:
                 raise DeclineError(Code.NO_ROOM, "this vault's quota on this device is used up")
-        self._room.require(size)
+        return self._room.require(size)
 
     def _under_way(self, owner: bytes) -> int:
         return sum(

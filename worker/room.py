@@ -55,16 +55,19 @@ class Room:
         if self._durability.refusal is not None:
             return 0
         at_hand = self._at_hand()
-        return 0 if at_hand is None else max(0, at_hand + self._trash.surplus_bytes + self._idle_bytes())
+        return 0 if at_hand is None else max(0, at_hand + self._yielding_bytes())
 
-    def require(self, size: int) -> None:
-        """DeclineError(NO_ROOM) where no more bytes fit; what may give way does, where it is needed."""
+    def require(self, size: int) -> int:
+        """The room that there is, as `free_bytes`; DeclineError(NO_ROOM) where so many bytes do not fit.
+
+        What may give way does, where it is needed.
+        """
         self._durability.require_writable()
         needed = size + OVERHEAD
         at_hand = self._at_hand()
-        while at_hand is not None and at_hand + self._trash.surplus_bytes + self._idle_bytes() >= needed:
+        while at_hand is not None and at_hand + self._yielding_bytes() >= needed:
             if at_hand >= needed:
-                return
+                return at_hand + self._yielding_bytes()
             if not self._trash.purge_oldest() and not self._staged.evict(self._staged):
                 break
             at_hand = self._at_hand()
@@ -83,5 +86,6 @@ class Room:
             room = min(room, self._capacity - self.used_bytes)
         return room - sum(max(staged.size, staged.expected_bytes) for staged in self._staged)
 
-    def _idle_bytes(self) -> int:
-        return sum(max(staged.size, staged.expected_bytes) for staged in self._staged if staged.idle)
+    def _yielding_bytes(self) -> int:
+        idle = sum(max(staged.size, staged.expected_bytes) for staged in self._staged if staged.idle)
+        return self._trash.surplus_bytes + idle

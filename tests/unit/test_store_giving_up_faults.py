@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Callable, Optional
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from common.errors import UsageError
@@ -235,5 +235,6 @@ def test_a_call_failing_and_then_what_tidies_up(folders: Callable[[], Path], sec
     st.dictionaries(st.integers(0, 200), st.sampled_from([errno.ENOSPC, errno.EIO, errno.EACCES]), max_size=10),
     st.integers(1, 3),
 )
+@example({62: errno.EIO, 0: errno.ENOSPC, 5: errno.ENOSPC, 88: errno.ENOSPC}, 3)  # a disk that tells its room only once
 def test_any_calls_failing(folders: Callable[[], Path], at: dict[int, int], tries: int) -> None:
     check_life(folders(), lambda disk: disk.arm(at), tries)
