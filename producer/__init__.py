@@ -13,5 +13,6 @@ In the order of an image's way:
     outcome       what came of it
     watching      what is told of each share meanwhile
     threads       what waits for a disk or a pipe runs beside the event loop
+    buffers       the memory that all images of one run are sealed and coded into
     session       what all images of one run share: link, vault, code, buffers
 """

@@ -1,8 +1,8 @@
 """Stores many small images together: those that fit into one segment each, the whole share in one message.
 
-A message that is forwarded costs the broker much the same whatever its size. So up to 32 images, 4 MiB of coded blocks
-at most, are read, looked up, sealed and coded together, and what goes to the same device travels together. A share that
-its device does not acknowledge goes to another; its block is still in memory.
+A message that is forwarded costs the broker much the same whatever its size. So up to 32 images, the bytes of two
+segments at most, are read, looked up, sealed and coded together, and what goes to the same device travels together. A
+share that its device does not acknowledge goes to another; its block is still in memory.
 """
 
 from __future__ import annotations
@@ -96,12 +96,15 @@ async def _store_fresh(session: Session, fresh: dict[bytes, _Image], outcomes: l
             wanted.append(image)
     if not wanted:
         return
-    buffer = await session.buffers.take()
+    slicing = session.slicing
+    room = sum(slicing.block_length(len(image.content)) for image in wanted)
+    segments = -(-room // slicing.block_size)
+    buffer = await session.coding.buffers.take(segments)
     try:
         _encode(session, wanted, buffer)
         await _send(session, wanted)
     finally:
-        session.buffers.give_back(buffer)  # messages hold copies of the blocks, never the buffer
+        session.coding.buffers.give_back(buffer, segments)  # messages hold copies of the blocks, never the buffer
     outcomes += [_conclude(session, image, started) for image in wanted]
 
 

@@ -43,9 +43,9 @@ async def store_all(session: Session, sources: Iterable[Source]) -> AsyncIterato
 
 
 def _divide(session: Session, sources: Iterable[Source]) -> Iterator[Work]:
-    """Batches of what fits into one segment, with no more blocks than one segment has; the rest one by one."""
+    """Batches of what fits into one segment each, as much as a batch has room for; the rest one by one."""
     batch: list[Source] = []
-    room = session.slicing.block_size
+    room = session.batch_room
     for source in sources:
         if source.fault is None and (source.size is None or session.slicing.segment_count(source.size) > 1):
             yield source
@@ -53,7 +53,7 @@ def _divide(session: Session, sources: Iterable[Source]) -> Iterator[Work]:
         block = session.slicing.block_length(source.size or 0)
         if batch and (len(batch) == MAX_IMAGES or block > room):
             yield batch
-            batch, room = [], session.slicing.block_size
+            batch, room = [], session.batch_room
         batch.append(source)
         room -= block
     if batch:

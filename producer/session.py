@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Callable, Optional, TypeVar, Union
 
-import numpy as np
-
 from common.erasure import ErasureCode
 from common.link.link import Link
 from common.link.questions import FoundPlaces, find_places, locate
@@ -18,7 +16,8 @@ from common.protocol.messages import Device, EncodingAt, shares_at_hand
 from common.slicing import Slicing, block_size_for
 from common.vault.mapping import MAX_THUMBNAIL
 from common.vault.seen import Stamp
-from producer.encoding import Bytes, Conclusion
+from producer.buffers import Buffers
+from producer.encoding import Conclusion
 from producer.outcome import StoredImage, shares_needed
 from producer.owner import Owner, OwnVault
 from producer.picture import Picture
@@ -28,27 +27,7 @@ from producer.viewing import Viewer
 from producer.watching import ShareStep, Step, Watch, nobody
 
 T = TypeVar("T")
-_BUFFER_MEMORY = 40 << 20  # bytes for all segments under way
-_MAX_BUFFERS = 6
-
-
-class SegmentBuffers:
-    """A few buffers of one segment's n blocks each; whoever wants one waits until one is free."""
-
-    def __init__(self, size: int) -> None:
-        self._size = size
-        count = max(2, min(_MAX_BUFFERS, _BUFFER_MEMORY // size))
-        self._free: asyncio.Queue[Optional[Bytes]] = asyncio.Queue()
-        for _ in range(count):
-            self._free.put_nowait(None)
-
-    async def take(self) -> Bytes:
-        buffer = await self._free.get()
-        return np.empty(self._size, np.uint8) if buffer is None else buffer
-
-    def give_back(self, buffer: Optional[Bytes]) -> None:
-        """Make room for the next; None where the buffer itself must not be used again."""
-        self._free.put_nowait(buffer)
+_BATCH_SEGMENTS = 2  # whose bytes a batch of small images may have: with two there are fewer messages than with one
 
 
 @dataclass(frozen=True)
@@ -57,13 +36,13 @@ class Coding:
 
     code: ErasureCode
     slicing: Slicing
-    buffers: SegmentBuffers
+    buffers: Buffers
 
 
 def coding_of(k: int, n: int) -> Coding:
     code = ErasureCode(k, n)
     slicing = Slicing(k, code.block_unit, block_size_for(n))
-    return Coding(code, slicing, SegmentBuffers(n * slicing.block_size))
+    return Coding(code, slicing, Buffers(n * slicing.block_size))
 
 
 class Session:
@@ -111,8 +90,9 @@ class Session:
         return self.coding.slicing
 
     @property
-    def buffers(self) -> SegmentBuffers:
-        return self.coding.buffers
+    def batch_room(self) -> int:
+        """Bytes of each share that a batch of small images has room for."""
+        return _BATCH_SEGMENTS * self.slicing.block_size
 
     def coding_for(self, k: int, n: int) -> Optional[Coding]:
         """The coding of a put that was interrupted; None where the user wants another now."""

@@ -42,6 +42,7 @@ with contextlib.suppress(ImportError):  # Pillow has it since 11.3
 _MAX_DECODED = 48 << 20  # bytes that decoding for a thumbnail may take; a JPEG is decoded at an eighth of its edges
 _THUMBNAIL_EDGES = (160, 96, 48)  # pixels; the first that fits into the bytes allowed
 _QUALITY = 60
+_METHOD = 2  # of 6: half the time of the usual 4, and a twentieth more bytes
 _EXIF_PREFIX = b"Exif\0\0"
 _JPEG_OFFSET, _JPEG_LENGTH = 0x201, 0x202  # tags of the second directory
 _MAX_EMBEDDED_EDGE = 1024  # pixels
@@ -125,7 +126,7 @@ def _encoded(small: Image.Image, limit: int) -> Optional[bytes]:
     for edge in _THUMBNAIL_EDGES:
         small.thumbnail((edge, edge))
         out = io.BytesIO()
-        small.save(out, "WEBP", quality=_QUALITY)
+        small.save(out, "WEBP", quality=_QUALITY, method=_METHOD)
         if out.tell() <= limit:
             return out.getvalue()
     return None
