@@ -19,7 +19,7 @@ from desktop.model.entries import Tone
 from desktop.model.following import Following
 from desktop.model.machines import MachineRow, machine_rows, own_key, revoke_command, revoking_means
 from desktop.model.model import Model
-from desktop.model.operator import ROLES, Operator, operator_command
+from desktop.model.operator import ROLES, Invited, Operator, operator_command
 from desktop.model.qr_code import qr_matrix
 from desktop.session import Session
 
@@ -88,6 +88,7 @@ class Question:
 class Invite:
     role: str
     line: str
+    code: str  # empty where the broker does not announce itself
     qr: list[list[bool]]
 
 
@@ -132,6 +133,11 @@ class DevicesModel(Model):
     def summary(self) -> list[str]:
         """How all encodings of the cluster are, in a few lines."""
         return [] if self.status is None else summary(self.status)
+
+    def turn_to(self, *, machines: bool) -> None:
+        """The machines are looked at, or the devices."""
+        self.command = operator_command("members") if machines else command_line("admin", "status")
+        self.changed()
 
     def look_at_machines(self) -> None:
         """Read the broker's list, where it is on this machine."""
@@ -210,7 +216,7 @@ class DevicesModel(Model):
             return
         self._begin("Making an invite …")
         self.background.run(
-            lambda: self.operator.invite(role), done=lambda line: self._invited(role, line), failed=self._failed
+            lambda: self.operator.invite(role), done=lambda invited: self._invited(role, invited), failed=self._failed
         )
 
     def close_invite(self) -> None:
@@ -218,9 +224,9 @@ class DevicesModel(Model):
         self.changed()
         self.look_at_machines()
 
-    def _invited(self, role: str, line: str) -> None:
+    def _invited(self, role: str, invited: Invited) -> None:
         self.doing = ""
-        self.invite = Invite(role, line, qr_matrix(line))
+        self.invite = Invite(role, invited.line, invited.code, qr_matrix(invited.line))
         self.changed()
 
     def _ask(self, doing: str, work: Callable[[Link], Coroutine[Any, Any, str]]) -> None:

@@ -12,7 +12,8 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
-from common.errors import TesseraError, UnreachableError, kind_of
+from common.errors import TesseraError, UnreachableError, UsageError, kind_of
+from common.short_invite import decode_short_invite
 from desktop.model.commands import command_line
 
 _CHECKOUT = Path(__file__).resolve().parent.parent.parent
@@ -33,6 +34,13 @@ class Member(NamedTuple):
     key: str  # its key's beginning
 
 
+class Invited(NamedTuple):
+    """One invite in both its forms."""
+
+    line: str
+    code: str  # to be typed on a machine of the LAN; empty where the broker does not announce itself
+
+
 class Operator:
     """The broker's commands, with Tessera's folder `home`. What runs one blocks, and is for a thread."""
 
@@ -46,23 +54,24 @@ class Operator:
 
     def members(self) -> list[Member]:
         """Who is on the broker's list."""
-        lines = (line.rsplit("\t", 3) for line in self._run("members").splitlines())
+        lines = (line.rsplit("\t", 3) for line in self._run("members").stdout.splitlines())
         return [Member(*fields) for fields in lines if len(fields) == len(Member._fields)]
 
-    def invite(self, role: str) -> str:
+    def invite(self, role: str) -> Invited:
         """A new invite for one of ROLES, good for an hour."""
-        return self._run("invite", role).strip()
+        ended = self._run("invite", role)
+        return Invited(ended.stdout.strip(), next(filter(_is_code, ended.stderr.splitlines()), "").strip())
 
     def rename(self, name: str, new_name: str) -> str:
         """Call a member by another name; what was done, as the command says it."""
-        return self._run("rename", name, new_name).strip()
+        return self._run("rename", name, new_name).stdout.strip()
 
     def revoke(self, name: str) -> str:
         """Take a member, by name or the beginning of its key, off the list; what was done, as the command says it."""
-        return self._run("revoke", name).strip()
+        return self._run("revoke", name).stdout.strip()
 
-    def _run(self, *arguments: str) -> str:
-        """What a command prints; the error that its exit code means, in its words."""
+    def _run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """A command that has succeeded; the error that its exit code means, in its words."""
         flags = 0
         if sys.platform == "win32":
             flags = subprocess.CREATE_NO_WINDOW
@@ -82,7 +91,15 @@ class Operator:
             raise UnreachableError(f"broker.py did not end within {_PATIENCE:.0f} s", advice="try again") from None
         if ended.returncode:
             raise _error(ended.returncode, ended.stderr)
-        return ended.stdout
+        return ended
+
+
+def _is_code(line: str) -> bool:
+    try:
+        decode_short_invite(line)
+    except UsageError:
+        return False
+    return True
 
 
 def _error(exit_code: int, said: str) -> TesseraError:

@@ -29,7 +29,7 @@ from desktop.views.controls import (
     note,
 )
 from desktop.views.machines import MachineList
-from desktop.views.overlay import NameForm, Overlay, ask, copy
+from desktop.views.overlay import NameForm, Overlay, ask, copy, readonly
 from desktop.views.scrolling import Scrolling
 from desktop.views.view import View
 
@@ -37,8 +37,8 @@ _TONES = {Tone.GOOD: GOOD, Tone.NOTICE: WARNING, Tone.ALARM: DANGER, Tone.UNKNOW
 _QR_EDGE = 250  # units at most
 _QR_MARGIN = 4  # squares, which a reader needs
 _NAME = 20  # characters of a name that are shown
-_DEVICES = "Devices that keep shares"
-_MACHINES = "Machines that store and bring back"
+DEVICES = "Devices that keep shares"
+MACHINES = "Machines that store and bring back"
 
 
 class DevicesView(View[DevicesModel]):
@@ -54,8 +54,8 @@ class DevicesView(View[DevicesModel]):
         self._even = Button(top, "Spread shares evenly", self.model.rebalance, width=170)
         self._even.grid(row=0, column=2, padx=(0, 10))
         Button(top, "Invite …", self._choose_role, kind="main", width=110).grid(row=0, column=3)
-        self._which = Choice(self, [_DEVICES, _MACHINES], font=font(13), height=30, command=lambda _: self.show())
-        self._which.set(_DEVICES)
+        self._which = Choice(self, [DEVICES, MACHINES], font=font(13), height=30, command=self.turn)
+        self._which.set(DEVICES)
         self._which.grid(row=1, column=0, sticky="w", pady=(8, 4))
         self._summary = note(self)
         self._summary.grid(row=2, column=0, sticky="ew", pady=(2, 0))
@@ -67,10 +67,15 @@ class DevicesView(View[DevicesModel]):
         self._overlay: Optional[Overlay] = None
         self._invite: Optional[Invite] = None
 
+    def turn(self, which: str) -> None:
+        """To one of both lists."""
+        self._which.set(which)
+        self.model.turn_to(machines=which == MACHINES)
+
     def show(self) -> None:
         model = self.model
         self._title.configure(text=model.title)
-        devices = self._which.get() == _DEVICES
+        devices = self._which.get() == DEVICES
         self._summary.configure(text="  ·  ".join(model.summary) if devices else self._machines.summary)
         shown, hidden = (self._list, self._machines) if devices else (self._machines, self._list)
         hidden.grid_forget()
@@ -210,7 +215,7 @@ class _RoleForm(Overlay):
 
 
 class _InviteSheet(Overlay):
-    """An invite, as a line to copy and as a QR code."""
+    """An invite, as a line to copy, as a QR code, and as a short code to type."""
 
     def __init__(self, view: DevicesView, invite: Invite, closed: Any) -> None:
         super().__init__(view, f"Invite for {ROLES[invite.role]}", closed)
@@ -222,6 +227,9 @@ class _InviteSheet(Overlay):
         text.configure(state="disabled")
         text.grid(sticky="ew", pady=(4, 8))
         self._draw_code(invite.qr)
+        if invite.code:
+            self.say("Or type this on a machine of the same network. Upper or lower case and the dashes do not matter.")
+            readonly(self.body, invite.code).grid(sticky="ew", pady=(4, 8))
         self.button("Close", self.close)
         main = self.button("Copy", lambda: copy(self, invite.line), kind="main")
         tkinter.Misc.focus_set(main)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
+import signal
+import sys
 from pathlib import Path
 from tkinter import filedialog
 
@@ -63,6 +65,21 @@ def kill(cluster: LocalCluster, *indices: int) -> None:
     for index in indices:
         cluster.kill_device(index)
     wait_lost(cluster, *indices)
+
+
+def stop(cluster: LocalCluster, *indices: int) -> None:
+    _signal(cluster, signal.SIGSTOP, *indices)
+
+
+def go_on(cluster: LocalCluster, *indices: int) -> None:
+    _signal(cluster, signal.SIGCONT, *indices)
+
+
+def _signal(cluster: LocalCluster, number: int, *indices: int) -> None:
+    for index in indices:
+        pid = cluster.device_pid(index)
+        assert pid is not None
+        os.kill(pid, number)
 
 
 def encodings_on(cluster: LocalCluster, index: int) -> set[str]:
@@ -140,6 +157,34 @@ def test_with_three_of_six_devices_away_it_says_what_to_do_and_a_retry_brings_it
     cluster.wait_registered(4)
     window.press("Retry missing")
     window.until(lambda: back.phase is Phase.PROVEN, "the image")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows cannot stop a process")
+def test_two_devices_that_die_in_the_middle_of_reassembling_are_done_without(
+    fragile_cluster: LocalCluster, start_app: StartApp, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    cluster = fragile_cluster
+    window = opened(cluster, start_app, f"{tmp_path.name}-dying")
+    path = tmp_path / "large.bin"
+    path.write_bytes(os.urandom(LARGE))
+    window.press("Store")
+    choose_files(window, monkeypatch, path)
+    window.until(lambda: store_model(window).live == 6, "all devices")
+    window.press("Store now")
+    window.until(lambda: window.sees("1 of 1 image stored"), "the end of storing")
+
+    window.app.reassemble(sha256_of(path))
+    model = reassemble_model(window)
+    window.until(lambda: model.reassembly.part > 0.1, "a tenth of it")
+    stop(cluster, 1, 2, 3)  # so that three are left, which cannot end it before these are killed
+    kill(cluster, 1, 2)
+    window.until(lambda: window.sees("Not yet the original"), "that it is still on its way")
+    assert 0.1 < model.reassembly.part < 1
+    go_on(cluster, 3)
+    window.until(lambda: model.phase is Phase.PROVEN, "the file")
+    assert {device.name for device in model.reassembly.missing} >= {"device-1", "device-2"}
+    save_as(window, monkeypatch, tmp_path / "back.bin")
+    assert sha256_of(tmp_path / "back.bin") == sha256_of(path)
 
 
 def test_a_put_that_is_cancelled_in_the_middle_goes_on_where_it_stopped(

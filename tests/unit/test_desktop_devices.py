@@ -9,7 +9,9 @@ import pytest
 
 from admin.status import Status
 from common.errors import NotFoundError, RefusedError, UsageError
+from common.invite import Role
 from common.protocol.messages import GRANTED, Device, Health
+from common.short_invite import ShortInvite
 from desktop.background import Background
 from desktop.model import operator
 from desktop.model.devices import DevicesModel, device_row
@@ -103,7 +105,7 @@ def test_what_is_asked_says_what_it_means_and_the_command_that_does_the_same(
     ]
 
 
-def test_an_invite_is_shown_as_a_line_and_as_a_code_where_the_broker_is_here(
+def test_an_invite_is_shown_in_all_its_forms_where_the_broker_is_here(
     session: Session, background: Background, checkout: Path
 ) -> None:
     pytest.importorskip("segno")
@@ -113,15 +115,31 @@ def test_an_invite_is_shown_as_a_line_and_as_a_code_where_the_broker_is_here(
     assert "at the broker" in model.told
     (session.home / "broker").mkdir()
     (session.home / "broker" / "broker.key").touch()
-    checkout.write_text("import sys\nprint('tessera-' + sys.argv[2] + '-abc')\n")
+    code = ShortInvite.generate(Role.WORKER, bytes(32)).encode()
+    said = f"invites one worker, once:\\nor, typed, as a code:\\n{code}\\n"
+    checkout.write_text(f"import sys\nprint('tessera-' + sys.argv[2] + '-abc')\nsys.stderr.write('{said}')\n")
     model.make_invite("worker")
     deliver_until(background, lambda: model.invite or model.error)
     assert model.invite is not None
-    assert model.invite.line == "tessera-worker-abc"
+    assert (model.invite.line, model.invite.code) == ("tessera-worker-abc", code)
     assert len(model.invite.qr) == len(model.invite.qr[0]) >= 21
     assert model.invite.line not in model.command
     model.close_invite()
     assert model.invite is None
+
+
+def test_a_broker_that_does_not_announce_itself_gives_no_code(tmp_path: Path, checkout: Path) -> None:
+    checkout.write_text("import sys\nprint('tessera-worker-abc')\nsys.stderr.write('invites one worker, once:\\n')\n")
+    assert Operator(tmp_path).invite("worker") == ("tessera-worker-abc", "")
+
+
+def test_each_of_both_lists_shows_the_command_for_it(session: Session, background: Background) -> None:
+    model = DevicesModel(session, background)
+    model.make_invite("worker")
+    model.turn_to(machines=True)
+    assert model.command == "python broker/broker.py members"
+    model.turn_to(machines=False)
+    assert model.command == "python admin/admin.py status"
 
 
 def test_what_a_command_refuses_is_shown_and_the_model_goes_on(
