@@ -128,6 +128,8 @@ class _Shooting:
         self._app.geometry(f"{told['size']}+0+0")
 
     def shoot(self) -> None:
+        width = int(self._told["size"].split("x")[0])
+        self._until(lambda: self._app.winfo_width() == width)  # it begins as small as Tk makes any window
         (self._way_in if self._told["which"] == "way in" else self._views)()
         self._app.close()
 

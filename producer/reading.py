@@ -92,8 +92,10 @@ class Reader:
 
 
 def read_whole(source: Source) -> WholeFile:
-    """A small file's bytes, SHA-256 and stamp."""
+    """A small file's bytes, SHA-256 and stamp; IntegrityError where it is not as large as when it was found."""
     with Reader(source) as reader:
+        if reader.size != source.size:
+            raise changed(source)
         content = bytearray(reader.size or 0)
         reader.read_into(memoryview(content))
         reader.read_into(memoryview(bytearray(1)))  # a byte more than it said makes `finish` fail

@@ -161,6 +161,15 @@ def test_a_file_that_changes_while_it_is_read_in_one_go_is_named(
         read(source)
 
 
+def test_a_small_file_that_grew_since_it_was_found_is_named_before_it_is_read(path: Path) -> None:
+    """As one that is still being copied: it may have become too large for what small files are sent in."""
+    source = source_of(path)
+    with path.open("ab") as file:
+        file.truncate(1 << 40)
+    with pytest.raises(IntegrityError, match=path.name):
+        read_whole(source)
+
+
 @pytest.mark.parametrize("read", [read_whole, hash_file])
 def test_a_file_that_has_more_than_it_says_is_never_taken_for_the_beginning_of_it(
     read: Callable[[Source], Any],
