@@ -1,7 +1,8 @@
 """Ending a program cleanly when it is asked to: SIGTERM, Ctrl-C, and on Windows Ctrl-Break.
 
 A program that serves sets a flag and ends after the round it is in (`stop_on_signals`). One that does a person's work
-ends in the one way that it knows for Ctrl-C, whatever signal asked (`end_as_interrupted`).
+ends in the one way that it knows for Ctrl-C, whatever signal asked (`end_as_interrupted`); what waits in an event loop
+then tidies up first (`interruption`).
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ import threading
 from types import FrameType
 from typing import Optional
 
+ASKING = ("SIGINT", "SIGTERM", "SIGBREAK")  # as far as the system has them
+
 
 def stop_on_signals() -> threading.Event:
     """An event that is set once the process is asked to end. To be called in the main thread."""
@@ -19,7 +22,7 @@ def stop_on_signals() -> threading.Event:
     def stop(_number: int, _frame: Optional[FrameType]) -> None:
         stopping.set()
 
-    for name in ("SIGINT", "SIGTERM", "SIGBREAK"):
+    for name in ASKING:
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), stop)
     return stopping
@@ -29,8 +32,8 @@ def end_as_interrupted() -> None:
     """From now on SIGTERM, and on Windows Ctrl-Break, do what Ctrl-C does. To be called in the main thread."""
 
     def interrupt(_number: int, frame: Optional[FrameType]) -> None:
-        # Whoever handles Ctrl-C now: asyncio cancels its task, elsewhere it is a KeyboardInterrupt. Where Ctrl-C is
-        # ignored, as behind the shell's `&`, this is one all the same: an end that was asked for by name.
+        # Where Ctrl-C is ignored, as behind the shell's `&`, this is one all the same: an end that was asked for by
+        # name.
         handler = signal.getsignal(signal.SIGINT)
         (handler if callable(handler) else signal.default_int_handler)(signal.SIGINT, frame)
 

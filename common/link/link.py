@@ -26,6 +26,7 @@ import zmq
 
 from common.errors import ProtocolError, RefusedError, TesseraError, UnreachableError
 from common.home import ClientIdentity
+from common.interruption import run_until_interrupted
 from common.invite import BrokerAddress, Role, as_address
 from common.link.attachment import Attachment, Payload, Pending
 from common.link.connection import Change
@@ -382,4 +383,4 @@ def run_with_link(work: Coroutine[Any, Any, R]) -> R:
     """Run a client's coroutine; on Windows with the selector loop, the only one that can watch ZeroMQ's sockets."""
     if sys.platform == "win32":
         asyncio.set_event_loop_policy(asyncio.WindowsSelectorEventLoopPolicy())
-    return asyncio.run(work)
+    return run_until_interrupted(work)

@@ -1,0 +1,62 @@
+"""An event loop that lets its tasks tidy up before an interruption ends it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import threading
+from collections.abc import Coroutine, Iterator
+from types import FrameType
+from typing import Any, Callable, Optional, TypeVar
+
+from common.stopping import ASKING
+
+R = TypeVar("R")
+
+
+def run_until_interrupted(work: Coroutine[Any, Any, R]) -> R:
+    """As `asyncio.run`; asked to end, it cancels the task, and raises KeyboardInterrupt once that has tidied up.
+
+    So does asyncio since Python 3.11, for Ctrl-C alone and not where that is ignored. A KeyboardInterrupt out of
+    whatever task is running would end the loop before those that wait for it could tidy up. Asked twice, it ends so.
+    """
+    interrupted = False
+
+    async def interruptible() -> R:
+        loop, task = asyncio.get_running_loop(), asyncio.current_task()
+
+        def interrupt(_number: int, _frame: Optional[FrameType]) -> None:
+            nonlocal interrupted
+            if interrupted or task is None:
+                raise KeyboardInterrupt
+            interrupted = True
+            task.cancel()
+            loop.call_soon_threadsafe(lambda: None)  # a loop that waits is to notice
+
+        with _asked_by_signals(interrupt):
+            return await work
+
+    try:
+        return asyncio.run(interruptible())
+    except asyncio.CancelledError:
+        if interrupted:
+            raise KeyboardInterrupt from None
+        raise
+
+
+@contextlib.contextmanager
+def _asked_by_signals(interrupt: Callable[[int, Optional[FrameType]], None]) -> Iterator[None]:
+    """Have the signals that ask to end, but those that are ignored, call this; in the main thread, which gets them."""
+    numbers = [getattr(signal, name) for name in ASKING if hasattr(signal, name)]
+    if threading.current_thread() is not threading.main_thread():
+        numbers = []
+    before = {number: signal.getsignal(number) for number in numbers}
+    heard = {number: handler for number, handler in before.items() if handler not in (signal.SIG_IGN, None)}
+    try:
+        for number in heard:
+            signal.signal(number, interrupt)
+        yield
+    finally:
+        for number, handler in heard.items():
+            signal.signal(number, handler)
