@@ -3,9 +3,10 @@
 A worker may have been killed between a rename and the fsync of its folder. Then the file is there, but a power cut
 might still take its new name, and whoever acknowledged it now would promise too much; worse, an fsync of the folder
 that it left might come first. So before anything is believed the folders are fsynced to which files may have moved, in
-the order in which no power cut in between loses any: first those of shares that were taken out of the trash, then the
-trash, the quarantine, the tombstones and the amendments, then those of shares that came lately. (What is older than an
-hour the operating system has written long since.)
+the order in which no power cut in between loses any: first the quarantine, then those of shares that were taken out of
+the trash (one of which a bad share may have left for the quarantine), then the trash, the tombstones and the
+amendments, then those of shares that came lately. (What is older than an hour the operating system has written long
+since.)
 """
 
 from __future__ import annotations
@@ -31,9 +32,10 @@ def confirm_names(disk: Disk, layout: Layout, durability: Durability, tombstones
     """Make durable what the last worker may not have had the time to; OSError where the disk refuses."""
     taken_back = {layout.share((t.encoding_id, 0)).parent for t in tombstones if not t.deleted}
     recent = _recent_folders(disk, layout.shares, unix - _LATELY)
+    durability.sync_folder(layout.quarantine)
     for folder in sorted(taken_back & recent):
         durability.sync_folder(folder)
-    for folder in (layout.trash, layout.quarantine, layout.tombstones, layout.amendments):
+    for folder in (layout.trash, layout.tombstones, layout.amendments):
         durability.sync_folder(folder)
     for folder in sorted(recent):
         durability.sync_folder(folder)

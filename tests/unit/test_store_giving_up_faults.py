@@ -236,5 +236,6 @@ def test_a_call_failing_and_then_what_tidies_up(folders: Callable[[], Path], sec
     st.integers(1, 3),
 )
 @example({62: errno.EIO, 0: errno.ENOSPC, 5: errno.ENOSPC, 88: errno.ENOSPC}, 3)  # a disk that tells its room only once
+@example({50: errno.ENOSPC, 15: errno.ENOSPC, 80: errno.ENOSPC, 103: errno.ENOSPC}, 2)  # the fsyncs of the quarantine
 def test_any_calls_failing(folders: Callable[[], Path], at: dict[int, int], tries: int) -> None:
     check_life(folders(), lambda disk: disk.arm(at), tries)
