@@ -32,8 +32,7 @@ def end_as_interrupted() -> None:
     """From now on SIGTERM, and on Windows Ctrl-Break, do what Ctrl-C does. To be called in the main thread."""
 
     def interrupt(_number: int, frame: Optional[FrameType]) -> None:
-        # Where Ctrl-C is ignored, as behind the shell's `&`, this is one all the same: an end that was asked for by
-        # name.
+        # Where Ctrl-C is ignored, as behind the shell's `&`, this ends it all the same: it was asked for by name.
         handler = signal.getsignal(signal.SIGINT)
         (handler if callable(handler) else signal.default_int_handler)(signal.SIGINT, frame)
 

@@ -65,9 +65,9 @@ class Room:
         self._durability.require_writable()
         needed = size + OVERHEAD
         at_hand = self._at_hand()
-        while at_hand is not None and at_hand + self._yielding_bytes() >= needed:
+        while at_hand is not None and (free := at_hand + self._yielding_bytes()) >= needed:
             if at_hand >= needed:
-                return at_hand + self._yielding_bytes()
+                return free
             if not self._trash.purge_oldest() and not self._staged.evict(self._staged):
                 break
             at_hand = self._at_hand()

@@ -19,7 +19,7 @@ SENT = 200  # messages, more than any client has under way
 
 # A broker that is busy elsewhere, or was stopped, while a client sends and leaves; then it takes what has come.
 _BUSY_BROKER = """
-import sys, threading, zmq
+import zmq
 from zmq.auth.thread import ThreadAuthenticator
 from common.identity import KeyPair
 from common.link.sockets import make_router
