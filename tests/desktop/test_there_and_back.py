@@ -54,6 +54,14 @@ def choose_files(window: Driven, monkeypatch: pytest.MonkeyPatch, *paths: Path) 
     window.until(lambda: len(store_model(window).items) == len(paths), "the files in the table")
 
 
+def choose_new_file(window: Driven, monkeypatch: pytest.MonkeyPatch, path: Path, size: int) -> None:
+    """Make a file of `size` random bytes and choose it in the view for storing, once all devices are seen there."""
+    path.write_bytes(os.urandom(size))
+    window.press("Store")
+    choose_files(window, monkeypatch, path)
+    window.until(lambda: store_model(window).live == 6, "all devices")
+
+
 def save_as(window: Driven, monkeypatch: pytest.MonkeyPatch, target: Path) -> None:
     monkeypatch.setattr(filedialog, "asksaveasfilename", lambda **_: str(target))
     window.press("Save as…")
@@ -139,10 +147,7 @@ def test_with_three_of_six_devices_away_it_says_what_to_do_and_a_retry_brings_it
     cluster = fragile_cluster
     window = opened(cluster, start_app, f"{tmp_path.name}-away")
     path = tmp_path / "photograph.bin"
-    path.write_bytes(os.urandom(200_000))
-    window.press("Store")
-    choose_files(window, monkeypatch, path)
-    window.until(lambda: store_model(window).live == 6, "all devices")
+    choose_new_file(window, monkeypatch, path, 200_000)
     window.press("Store now")
     window.until(lambda: window.sees("1 of 1 image stored"), "the end of storing")
     kill(cluster, 1, 2, 3)
@@ -166,10 +171,7 @@ def test_two_devices_that_die_in_the_middle_of_reassembling_are_done_without(
     cluster = fragile_cluster
     window = opened(cluster, start_app, f"{tmp_path.name}-dying")
     path = tmp_path / "large.bin"
-    path.write_bytes(os.urandom(LARGE))
-    window.press("Store")
-    choose_files(window, monkeypatch, path)
-    window.until(lambda: store_model(window).live == 6, "all devices")
+    choose_new_file(window, monkeypatch, path, LARGE)
     window.press("Store now")
     window.until(lambda: window.sees("1 of 1 image stored"), "the end of storing")
 
@@ -196,11 +198,8 @@ def test_a_put_that_is_cancelled_in_the_middle_goes_on_where_it_stopped(
 ) -> None:
     window = opened(cluster, start_app, f"{tmp_path.name}-cancelled")
     path = tmp_path / "large.bin"
-    path.write_bytes(os.urandom(LARGE))
-    window.press("Store")
-    choose_files(window, monkeypatch, path)
+    choose_new_file(window, monkeypatch, path, LARGE)
     model = store_model(window)
-    window.until(lambda: model.live == 6, "all devices")
     window.press("Store now")
     window.until(lambda: model.put is not None and model.put.part > 0.3, "a third of it on its way")
     window.press("Cancel")
@@ -223,11 +222,8 @@ def test_resend_sends_the_share_of_a_device_that_died_in_mid_put_to_a_device_tha
     cluster = fragile_cluster
     window = opened(cluster, start_app, f"{tmp_path.name}-resend")
     path = tmp_path / "large.bin"
-    path.write_bytes(os.urandom(LARGE))
-    window.press("Store")
-    choose_files(window, monkeypatch, path)
+    choose_new_file(window, monkeypatch, path, LARGE)
     model = store_model(window)
-    window.until(lambda: model.live == 6, "all devices")
     model.choose_device("device-6", False)
     before = encodings_on(cluster, 6)
     window.press("Store now")
