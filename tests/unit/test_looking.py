@@ -96,7 +96,7 @@ def test_a_search_for_keys_gives_those_only_and_ends_in_time(lan: Zeroconf) -> N
 def test_a_broker_that_comes_later_is_found_when_it_comes_also_in_another_round(
     lan: Zeroconf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(looking, "ROUND", 0.4)
+    monkeypatch.setattr(looking, "ROUND", 2.0)  # a record is multicast once a second (RFC 6762, section 6)
     first, second = fresh(), fresh()
     announced(lan, first)
 
