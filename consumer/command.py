@@ -53,6 +53,8 @@ def restore(
     from common.vault.unlocking import Unlocking
 
     unlocking = Unlocking(VaultFolder(home()), passphrase)
+    import numpy  # noqa: F401 - imported less deep in the stack than where it is used: see docs/performance.md
+
     from consumer.work import Work
 
     work = Work(identity, unlocking.vault, unlocking.key(), as_json=as_json)

@@ -7,6 +7,7 @@ remembered for the broker, and another share takes its place. Where a block is l
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Optional
 
@@ -20,7 +21,7 @@ from common.slicing import block_size_for
 from common.vault.keys import VaultKey
 from common.vault.mapping import MAX_SEALED_MAPPING, Mapping
 from common.vault.trust import TrustedImage
-from consumer.asking import Devices
+from consumer.asking import Description, Devices
 from consumer.begun import Blocks
 from consumer.choice import Choice, Holder
 from consumer.hedging import Race
@@ -57,24 +58,26 @@ class Gathering:
         `kept`: the mapping, where this machine has it. NotEnoughError where no device has good ones.
         """
 
-        async def describe(holder: Holder) -> Optional[TrustedImage]:
+        def judge(holder: Holder, answer: asyncio.Future[Description]) -> Optional[TrustedImage]:
             try:
-                return await self._describe(holder, key, kept, unit)
+                return self._prove(answer.result(), key, kept, unit)
             except TesseraError as error:  # a mapping that another key sealed is damage, too
                 self._failed(holder, error)
                 return None
 
-        proven = await Race(1, self._choice, self._devices, describe).run()
+        proven = await Race(1, self._choice, self._devices, self._describe, judge).run()
         if not proven:
             raise self._shortage("no device has a good recipe of it")
         self._image = next(iter(proven.values()))  # two devices may have answered in the same moment
         return self._image
 
-    async def _describe(self, holder: Holder, key: VaultKey, kept: Optional[Mapping], unit: int) -> TrustedImage:
+    def _describe(self, holder: Holder) -> asyncio.Future[Description]:
+        name = ShareName(self._encoding.encoding_id, holder.share)
+        return self._devices.description(holder.device, name, self._description_bytes(), with_recipe=True)
+
+    def _prove(self, description: Description, key: VaultKey, kept: Optional[Mapping], unit: int) -> TrustedImage:
         encoding = self._encoding
         encoding_id, object_id = encoding.encoding_id, encoding.object_id
-        name = ShareName(encoding_id, holder.share)
-        description = await self._devices.description(holder.device, name, self._description_bytes(), with_recipe=True)
         image = (
             TrustedImage(kept, encoding_id)
             if kept is not None
@@ -103,22 +106,25 @@ class Gathering:
         k = self._encoding.k
         kept: Blocks = {} if here is None else here
 
-        async def fetch(holder: Holder) -> Optional[memoryview]:
-            block = await self._good_block(holder, segment)
+        def ask(holder: Holder) -> asyncio.Future[memoryview]:
+            name = BlockName(self._encoding.encoding_id, holder.share, segment)
+            return self._devices.block(holder.device, name, self.recipe.block_length(segment))
+
+        def judge(holder: Holder, answer: asyncio.Future[memoryview]) -> Optional[memoryview]:
+            block = self._good_block(holder, segment, answer)
             if block is not None:
                 kept[holder.share] = block
             return block
 
-        race = Race(k, self._choice, self._devices, fetch, kept)
+        race = Race(k, self._choice, self._devices, ask, judge, kept)
         good = await race.run()
         if len(good) < k:
             raise self._shortage(f"only {race.had} good blocks of segment {segment} are to be had; {k} are needed")
         return good
 
-    async def _good_block(self, holder: Holder, segment: int) -> Optional[memoryview]:
-        name = BlockName(self._encoding.encoding_id, holder.share, segment)
+    def _good_block(self, holder: Holder, segment: int, answer: asyncio.Future[memoryview]) -> Optional[memoryview]:
         try:
-            block = await self._devices.block(holder.device, name, self.recipe.block_length(segment))
+            block = answer.result()
         except TesseraError as error:
             self._failed(holder, error)
             return None

@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Collection, Coroutine, Mapping
+from collections.abc import Collection, Mapping
+from functools import partial
 from types import MappingProxyType
-from typing import Any, Callable, Generic, Optional, Protocol, TypeVar
+from typing import Callable, Generic, Optional, Protocol, TypeVar
 
 from consumer.choice import Choice, Holder
 
-G = TypeVar("G")
+A = TypeVar("A")  # an answer
+G = TypeVar("G")  # one that was found good
 
 
 class Punctuality(Protocol):
@@ -30,7 +32,7 @@ class Punctuality(Protocol):
         ...
 
 
-class Race(Generic[G]):
+class Race(Generic[A, G]):
     """One question to as many holders as it takes to get `wanted` good answers."""
 
     def __init__(
@@ -38,17 +40,25 @@ class Race(Generic[G]):
         wanted: int,
         choice: Choice,
         punctuality: Punctuality,
-        ask: Callable[[Holder], Coroutine[Any, Any, Optional[G]]],
+        ask: Callable[[Holder], asyncio.Future[A]],
+        judge: Callable[[Holder, asyncio.Future[A]], Optional[G]],
         here: Mapping[int, G] = MappingProxyType({}),
     ) -> None:
-        """`ask` gives a holder's answer, None where it is not good; `here`: good answers of before, by share."""
+        """`judge` gives what is good of an answer that came, or failed, None where nothing is.
+
+        `here`: good answers of before, by share.
+        """
         self._wanted = wanted
         self._choice = choice
         self._punctuality = punctuality
         self._ask = ask
+        self._judge = judge
         self._asked: set[Holder] = set()
-        self._waiting: dict[asyncio.Task[Optional[G]], tuple[Holder, float]] = {}  # and when it is late
+        self._waiting: dict[Holder, tuple[asyncio.Future[A], float]] = {}  # and when it is late
         self._good: dict[int, G] = dict(here)
+        self._news: Optional[asyncio.Future[None]] = None
+        self._fault: Optional[Exception] = None
+        self._over = False
 
     async def run(self) -> dict[int, G]:
         """Good answers by share: `wanted`, or fewer as soon as it is clear that so many are not to be had.
@@ -56,42 +66,72 @@ class Race(Generic[G]):
         More, where several came in the same moment.
         """
         try:
-            while len(self._good) < self._wanted:
+            while len(self._good) < self._wanted and self._fault is None:
                 now = time.monotonic()
                 self._ask_more(now)
                 if self.had < self._wanted:
                     break
-                done, _ = await asyncio.wait(
-                    self._waiting, timeout=self._until_late(now), return_when=asyncio.FIRST_COMPLETED
-                )
-                for task in done:
-                    holder, _ = self._waiting.pop(task)
-                    answer = task.result()
-                    if answer is not None:
-                        self._good.setdefault(holder.share, answer)
+                await self._hear(self._until_late(now))
         finally:
-            for task in self._waiting:
-                task.cancel()
+            for holder, (answer, _) in list(self._waiting.items()):
+                if answer.done():
+                    self._came(holder, answer)  # it came in this very moment
+                else:
+                    answer.cancel()
+            self._over = True
+        if self._fault is not None:
+            raise self._fault
         return self._good
 
     @property
     def had(self) -> int:
         """Shares that gave a good answer, or still may."""
-        return len({*self._good, *(holder.share for holder, _ in self._waiting.values())})
+        return len({*self._good, *(holder.share for holder in self._waiting)})
 
     def _ask_more(self, now: float) -> None:
         """Ask until enough answers are here or on time; where some are late, as many others as are not slow."""
+        on_time = {holder.share for holder, (_, late_at) in self._waiting.items() if late_at > now}
+        taken = {*self._good, *on_time}
+        if len(taken) >= self._wanted:
+            return
         slow = self._punctuality.slow()
-        while True:
-            on_time = {holder.share for holder, late_at in self._waiting.values() if late_at > now}
-            if len({*self._good, *on_time}) >= self._wanted:
-                return
-            holder = self._choice.next(self._asked, {*self._good, *on_time}, slow)
+        while len(taken) < self._wanted:
+            holder = self._choice.next(self._asked, taken, slow)
             if holder is None or (self.had >= self._wanted and holder.device in slow):
                 return
             self._asked.add(holder)
-            task = asyncio.ensure_future(self._ask(holder))
-            self._waiting[task] = (holder, now + self._punctuality.patience(holder.device))
+            answer = self._ask(holder)
+            self._waiting[holder] = (answer, now + self._punctuality.patience(holder.device))
+            answer.add_done_callback(partial(self._came, holder))
+            taken.add(holder.share)
+
+    def _came(self, holder: Holder, answer: asyncio.Future[A]) -> None:
+        if self._over:
+            return
+        del self._waiting[holder]
+        try:
+            good = None if answer.cancelled() else self._judge(holder, answer)
+        except Exception as fault:
+            self._fault, good = fault, None  # raised by `run`, which whoever asked waits for
+        if good is not None:
+            self._good.setdefault(holder.share, good)
+        if good is None or len(self._good) >= self._wanted:
+            self._tell()
+
+    async def _hear(self, patience: Optional[float]) -> None:
+        """Wait until there are enough answers, one is not good, or so many seconds are over (None: however long)."""
+        loop = asyncio.get_running_loop()
+        self._news = loop.create_future()
+        timer = None if patience is None else loop.call_later(patience, self._tell)
+        try:
+            await self._news
+        finally:
+            if timer is not None:
+                timer.cancel()
+
+    def _tell(self) -> None:
+        if self._news is not None and not self._news.done():
+            self._news.set_result(None)
 
     def _until_late(self, now: float) -> Optional[float]:
         """Seconds until the next question is late; None where all that are left are."""

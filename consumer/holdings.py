@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Optional
+from weakref import WeakValueDictionary
 
 from common.errors import NotEnoughError, NotFoundError, TesseraError, UsageError
 from common.protocol.device_messages import ShareName
@@ -19,7 +20,7 @@ from common.vault.folder import VaultFolder
 from common.vault.granting import open_any
 from common.vault.keys import VaultKey
 from common.vault.mapping import MAX_SEALED_MAPPING, Mapping
-from consumer.asking import Devices
+from consumer.asking import Description, Devices
 from consumer.choice import Choice, Holder
 from consumer.hedging import Race
 
@@ -50,9 +51,17 @@ class Mappings:
         self._devices = devices
         self._vault = vault
         self._key = key
+        # Those that somebody still holds, such as all of the images that are being restored.
+        self._opened: WeakValueDictionary[tuple[bytes, bytes], Mapping] = WeakValueDictionary()
 
     def kept(self, encoding: EncodingAt) -> Optional[Mapping]:
-        return self._vault.mapping(self._key, encoding.object_id, encoding.encoding_id)
+        name = encoding.object_id, encoding.encoding_id
+        mapping = self._opened.get(name)
+        if mapping is None:
+            mapping = self._vault.mapping(self._key, *name)
+            if mapping is not None:
+                self._opened[name] = mapping
+        return mapping
 
     async def of(self, encodings: Iterable[EncodingAt]) -> dict[tuple[bytes, bytes], Mapping]:
         """(object id, encoding id) → mapping, as far as they are to be had."""
@@ -76,17 +85,20 @@ class Mappings:
     async def _fetch(self, encoding: EncodingAt) -> Optional[Mapping]:
         """A mapping from the first device that has a good one, kept for the next time."""
 
-        async def describe(holder: Holder) -> Optional[tuple[bytes, Mapping]]:
+        def ask(holder: Holder) -> asyncio.Future[Description]:
             name = ShareName(encoding.encoding_id, holder.share)
+            return self._devices.description(holder.device, name, MAX_SEALED_MAPPING, with_recipe=False)
+
+        def judge(_holder: Holder, answer: asyncio.Future[Description]) -> Optional[tuple[bytes, Mapping]]:
             try:
-                described = await self._devices.description(holder.device, name, MAX_SEALED_MAPPING, with_recipe=False)
-                sealed = described.mapping
+                sealed = answer.result().mapping
                 return sealed, open_any(self._key, sealed, encoding.object_id, encoding.encoding_id)
             except TesseraError:
                 return None
 
         holders = [Holder(share, devices[0]) for share, devices in shares_at_hand(encoding).items()]
-        for sealed, mapping in (await Race(1, Choice(encoding.k, holders), self._devices, describe).run()).values():
+        found = await Race(1, Choice(encoding.k, holders), self._devices, ask, judge).run()
+        for sealed, mapping in found.values():
             self._vault.keep_mapping(encoding.object_id, encoding.encoding_id, sealed)
             return mapping
         return None

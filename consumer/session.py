@@ -35,7 +35,7 @@ from consumer.watching import Attempt, Came, Missing, Watch, nobody
 log = logging.getLogger(__name__)
 
 _COMPLAINT_PATIENCE = 2.0  # seconds
-_IMAGES = 64  # restored at a time
+_IMAGES = 160  # restored at a time
 _MEMORY = 48 << 20  # bytes of segments for all of them; a large image takes about half of it
 _PER_LARGE_IMAGE = 28 << 20  # segments gathered ahead, one being opened, two being written
 _PER_IMAGE = 64 << 10

@@ -58,6 +58,8 @@ def store(
         from common.vault.unlocking import Unlocking
 
         unlocking = Unlocking(VaultFolder(home()), passphrase)
+        import numpy  # noqa: F401 - imported less deep in the stack than where it is used: see docs/performance.md
+
         from producer.owner import OwnVault
         from producer.work import Wish, Work
 

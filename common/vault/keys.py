@@ -74,7 +74,11 @@ class HiddenKey:
 class VaultKey(HiddenKey):
     """The 256-bit key that opens one owner's mappings."""
 
-    __slots__ = ()
+    __slots__ = ("_subkeys",)
+
+    def __init__(self, raw: bytes) -> None:
+        super().__init__(raw)
+        self._subkeys: dict[bytes, bytes] = {}  # derived before; many images ask for the same
 
     def object_id(self, image_sha256: bytes) -> bytes:
         """The 32-byte name under which devices know the image with this SHA-256 (32 bytes)."""
@@ -135,7 +139,10 @@ class VaultKey(HiddenKey):
         return self._subkey(b"former")
 
     def _subkey(self, name: bytes) -> bytes:
-        return expand(self._raw, b"tessera/v1/" + name)
+        subkey = self._subkeys.get(name)
+        if subkey is None:
+            subkey = self._subkeys[name] = expand(self._raw, b"tessera/v1/" + name)
+        return subkey
 
 
 def object_id_by(key: bytes, image_sha256: bytes) -> bytes:

@@ -59,7 +59,7 @@ _Shares = Annotated[int, Meta(ge=1, le=64)]
 _Pixels = Annotated[int, Meta(ge=1, le=2**31 - 1)]
 
 
-class Mapping(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Mapping(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, weakref=True):
     """What the owner of an encoding knows of it, and nobody else.
 
     data_key, image_sha256, recipe_digest: 32 bytes each. image_size: bytes. segment_size: plaintext bytes of

@@ -20,7 +20,7 @@ from common.protocol.codec import MAX_HEADER, MAX_PAYLOAD, pack
 from common.protocol.device_messages import BlockName, Describe, Described, Fetch, Fetched, Part, ShareName
 from common.protocol.envelope import Operation
 from common.protocol.messages import GRANTED, MAX_BATCH, Answer, Code
-from consumer.asking import Description, Devices
+from consumer.asking import PATIENCE, Description, Devices
 from consumer.latency import FIRST_PATIENCE, MIN_PATIENCE
 from tests.unit.memory_cluster import run
 from tests.unit.sample_images import chance
@@ -156,33 +156,18 @@ def test_questions_of_different_kinds_do_not() -> None:
     run(ask())
 
 
-def test_a_question_of_a_later_moment_does_not_wait_for_the_first_answer() -> None:
+def test_while_a_message_is_under_way_to_a_device_later_questions_wait_and_travel_together() -> None:
     async def ask() -> None:
         asking = Asking()
-        first = asking.block(ONE, 0)
-        assert len(await asking.sent()) == 1
-        second = asking.block(ONE, 1)
-        assert len(await asking.sent()) == 2
-        await asking.outcomes(first, second)
-
-    run(ask())
-
-
-def test_while_two_messages_are_under_way_to_a_device_later_questions_wait_and_travel_together() -> None:
-    async def ask() -> None:
-        asking = Asking()
-        tasks = [asking.block(ONE, 0)]
-        await asking.sent()
-        tasks.append(asking.block(ONE, 1))
-        await asking.sent()
-        for share in range(2, 6):
+        tasks = []
+        for share in range(5):
             tasks.append(asking.block(ONE, share))
-            assert len(await asking.sent()) == 2
-        tasks.append(asking.block(TWO, 6))
-        assert len(await asking.sent()) == 3, "another device's do not wait"
+            assert len(await asking.sent()) == 1
+        tasks.append(asking.block(TWO, 5))
+        assert len(await asking.sent()) == 2, "another device's do not wait"
         blocks = await asking.outcomes(*tasks)
-        assert [bytes(block) for block in blocks] == [block_of(BlockName(ENCODING, s, 0), 100) for s in range(7)]
-        assert [names(header) for _, header, _ in asking.link.sent[3:]] == [[(share, 0) for share in range(2, 6)]]
+        assert [bytes(block) for block in blocks] == [block_of(BlockName(ENCODING, s, 0), 100) for s in range(6)]
+        assert [names(header) for _, header, _ in asking.link.sent[2:]] == [[(share, 0) for share in range(1, 5)]]
 
     run(ask())
 
@@ -209,7 +194,7 @@ def test_where_a_device_does_not_answer_what_waits_for_it_hears_so_at_once() -> 
         asking.link.error = UnreachableError("no answer")
         errors = await asking.outcomes(*tasks)
         assert [type(error) for error in errors] == [UnreachableError] * 4
-        assert len(asking.link.sent) == 2
+        assert len(asking.link.sent) == 1
 
     run(ask())
 
@@ -223,7 +208,7 @@ def test_a_question_that_nobody_waits_for_any_more_is_not_sent() -> None:
             await asking.sent()
         tasks[2].cancel()
         await asking.outcomes(*tasks)
-        assert [names(header) for _, header, _ in asking.link.sent] == [[(0, 0)], [(1, 0)], [(3, 0)]]
+        assert [names(header) for _, header, _ in asking.link.sent] == [[(0, 0)], [(1, 0), (3, 0)]]
 
     run(ask())
 
@@ -238,7 +223,7 @@ def test_messages_keep_within_limits_and_every_question_travels_once(questions: 
         blocks = await asking.outcomes(*tasks)
         assert [len(block) for block in blocks] == [length for _, length in questions]
         sent = asking.link.sent
-        assert at_first >= min(len(sent), 2)
+        assert at_first >= min(len(sent), 1)
         for _, header, reply_bytes in sent:
             assert 1 <= len(header.blocks) <= MAX_BATCH
             assert reply_bytes == sum(asking.link.lengths[name] for name in names(header))
@@ -253,9 +238,10 @@ def test_a_full_message_is_followed_by_the_next() -> None:
     async def ask() -> None:
         asking = Asking()
         tasks = [asking.block(ONE, share % 64, share // 64) for share in range(MAX_BATCH + 1)]
-        assert [len(header.blocks) for _, header, _ in await asking.sent()] == [MAX_BATCH, 1]
+        await asking.sent()
         for index, block in enumerate(await asking.outcomes(*tasks)):
             assert bytes(block) == block_of(BlockName(ENCODING, index % 64, index // 64), 100)
+        assert [len(header.blocks) for _, header, _ in asking.link.sent] == [MAX_BATCH, 1]
 
     run(ask())
 
@@ -274,6 +260,31 @@ def test_one_answer_that_is_no_concerns_one_question_only() -> None:
         assert bytes(third) == block_of(BlockName(ENCODING, 2, 0), 100)
         assert isinstance(second, DeclinedError)
         assert (second.code, second.device, second.exit_code) == (Code.DAMAGED, ONE, IntegrityError.exit_code)
+
+    run(ask())
+
+
+def test_a_question_that_a_busy_device_had_no_room_for_is_asked_again_until_its_time_is_over() -> None:
+    async def ask() -> None:
+        asking = Asking()
+
+        def refuse_the_last(header: Fetched, payload: bytes) -> tuple[Fetched, bytes]:
+            if len(header.parts) == 1 and not over:
+                return header, payload
+            parts = [*header.parts[:-1], Part(Answer(Code.BUSY), 0)]
+            return Fetched(GRANTED, parts), payload[:-100]
+
+        over = False
+        asking.link.alter = refuse_the_last
+        blocks = await asking.outcomes(*(asking.block(ONE, share) for share in range(3)))
+        assert [bytes(block) for block in blocks] == [block_of(BlockName(ENCODING, s, 0), 100) for s in range(3)]
+        assert [names(header) for _, header, _ in asking.link.sent] == [[(0, 0), (1, 0), (2, 0)], [(2, 0)]]
+        over = True
+        waiting = asking.block(ONE, 3)
+        with patched_clock(later=PATIENCE + 1):
+            (error,) = await asking.outcomes(waiting)
+        assert isinstance(error, DeclinedError)
+        assert error.code is Code.BUSY
 
     run(ask())
 

@@ -52,7 +52,15 @@ class FakeDevices:
     def slow(self) -> set[bytes]:
         return set()
 
-    async def block(self, device: bytes, name: BlockName, length: int) -> memoryview:
+    def block(self, device: bytes, name: BlockName, length: int) -> asyncio.Future[memoryview]:
+        return asyncio.ensure_future(self._block(device, name, length))
+
+    def description(
+        self, device: bytes, name: ShareName, reply_bytes: int, *, with_recipe: bool
+    ) -> asyncio.Future[Description]:
+        return asyncio.ensure_future(self._description(device, name, reply_bytes, with_recipe))
+
+    async def _block(self, device: bytes, name: BlockName, length: int) -> memoryview:
         self.asked[device] += 1
         self.under_way += 1
         self.most_under_way = max(self.most_under_way, self.under_way)
@@ -77,7 +85,7 @@ class FakeDevices:
         changed = {FLIPPED: bytes([block[0] ^ 1]) + block[1:], SHORT: block[:-1]}
         return changed.get(what, block)
 
-    async def description(self, device: bytes, name: ShareName, reply_bytes: int, *, with_recipe: bool) -> Description:
+    async def _description(self, device: bytes, name: ShareName, reply_bytes: int, with_recipe: bool) -> Description:
         self.asked[device] += 1
         await asyncio.sleep(0)
         assert with_recipe

@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Collection
 from typing import Optional
 
+import pytest
+
 from consumer.choice import Choice, Holder
 from consumer.hedging import Race
 from tests.unit.memory_cluster import run
@@ -32,8 +34,14 @@ class Course:
     def slow(self) -> set[bytes]:
         return self._slow
 
-    def race(self, wanted: int, holders: Optional[list[Holder]] = None) -> Race[str]:
-        return Race(wanted, Choice(wanted, holders or HOLDERS), self, self._answer)
+    def race(self, wanted: int, holders: Optional[list[Holder]] = None) -> Race[Optional[str], str]:
+        return Race(wanted, Choice(wanted, holders or HOLDERS), self, self.ask, self.judge)
+
+    def ask(self, holder: Holder) -> asyncio.Future[Optional[str]]:
+        return asyncio.ensure_future(self._answer(holder))
+
+    def judge(self, _holder: Holder, answer: asyncio.Future[Optional[str]]) -> Optional[str]:
+        return answer.result()
 
     async def _answer(self, holder: Holder) -> Optional[str]:
         device = DEVICES.index(holder.device)
@@ -169,6 +177,45 @@ def test_another_copy_of_a_share_that_is_late_may_take_its_place() -> None:
         copy = Holder(0, DEVICES[5])
         contest = course.race(2, [HOLDERS[0], HOLDERS[1], copy])
         assert await contest.run() == {0: "answer 0 of 5", 1: "answer 1 of 1"}
+
+    run(race())
+
+
+def test_a_fault_in_judging_an_answer_ends_the_race_and_is_told_to_whoever_asked() -> None:
+    async def race() -> None:
+        course = Course(hang={1})
+
+        def judge(_holder: Holder, _answer: asyncio.Future[Optional[str]]) -> Optional[str]:
+            raise ZeroDivisionError
+
+        with pytest.raises(ZeroDivisionError):
+            await Race(2, Choice(2, HOLDERS), course, course.ask, judge).run()
+        await asyncio.sleep(0)
+        assert course.cancelled == [1]
+
+    run(race())
+
+
+def test_an_answer_that_comes_in_the_moment_in_which_the_race_ends_is_judged() -> None:
+    async def race() -> None:
+        judged: list[int] = []
+        futures: dict[Holder, asyncio.Future[Optional[str]]] = {}
+
+        def ask(holder: Holder) -> asyncio.Future[Optional[str]]:
+            futures[holder] = asyncio.get_running_loop().create_future()
+            return futures[holder]
+
+        def judge(holder: Holder, answer: asyncio.Future[Optional[str]]) -> Optional[str]:
+            judged.append(holder.share)
+            return answer.result()
+
+        task = asyncio.ensure_future(Race(2, Choice(2, HOLDERS[:2]), Course(), ask, judge).run())
+        await asyncio.sleep(0)
+        futures[HOLDERS[0]].set_result(None)  # not good, so that too few are left
+        await asyncio.sleep(0)
+        futures[HOLDERS[1]].set_result("good")
+        assert await task == {1: "good"}
+        assert judged == [0, 1]
 
     run(race())
 
