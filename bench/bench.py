@@ -24,7 +24,7 @@ sys.path[0] = str(Path(__file__).resolve().parent.parent)  # the checkout's root
 import typer
 
 from bench.contenders import Contender, Redundant, Tessera
-from bench.metering import Measured
+from bench.metering import Measured, find_memory
 from bench.peers import peers
 from bench.report import GET, GET_TWO_DEAD, ONE_PHOTO, PUT, Run, as_json, costs_table, moments_table, rates_table
 from bench.roofline import measure_roofline
@@ -35,6 +35,7 @@ from common.program import application, complain, run
 
 commands = application("Measure Tessera beside what people use instead.")
 _PHOTO = 3 * MIB
+_SPARE_MEMORY = 64 * MIB  # for a run, beside five times what it stores
 
 
 @commands.command()
@@ -83,6 +84,7 @@ def _one_photo(place: Path, number: int) -> Workload:
 def _round(contenders: Sequence[Contender], workload: Workload, place: Path) -> list[Run]:
     runs = []
     for contender in contenders:
+        _find_memory_for(workload)
         runs.append(_run(contender, workload, PUT, contender.put(workload)))
         runs.append(_got(contender, workload, GET, place))
         contender.empty()
@@ -105,12 +107,17 @@ def _run(contender: Contender, workload: Workload, what: str, measured: Measured
 
 def _got(contender: Contender, workload: Workload, what: str, place: Path) -> Run:
     into = place / "got"
+    _find_memory_for(workload)
     result = _run(contender, workload, what, contender.get(workload, into))
     wanted = sorted(_sha256(path) for path in workload.files)
     if sorted(_sha256(path) for path in into.rglob("*") if path.is_file()) != wanted:
         raise RuntimeError(f"{contender.name} did not bring {workload.name} back")
     shutil.rmtree(into)
     return result
+
+
+def _find_memory_for(workload: Workload) -> None:
+    find_memory(_SPARE_MEMORY + 5 * workload.size)
 
 
 def _sha256(path: Path) -> str:

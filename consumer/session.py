@@ -21,7 +21,7 @@ from common.link.questions import list_devices, list_encodings, locate, settled_
 from common.link.window import Window
 from common.protocol.codec import pack
 from common.protocol.envelope import Operation
-from common.protocol.messages import Acknowledged, Complain, Complaint, Device, EncodingAt, shares_at_hand
+from common.protocol.messages import Acknowledged, Complain, Complaint, EncodingAt, shares_at_hand
 from common.vault.folder import VaultFolder
 from common.vault.keys import VaultKey
 from common.vault.mapping import Mapping
@@ -80,6 +80,7 @@ class Session:
         self._mappings = Mappings(self._devices, vault, key)
         self._codes: dict[tuple[int, int], ErasureCode] = {}
         self._names: dict[bytes, str] = {}
+        self._naming: Optional[asyncio.Task[None]] = None
         self._window = Window(_IMAGES, _MEMORY)
         self._complain = complain
         self._progress = progress
@@ -89,7 +90,7 @@ class Session:
 
     async def holdings(self) -> Holdings:
         """All images of the vault that the cluster knows, in the order of object ids."""
-        encodings = await list_encodings(self._link)
+        encodings, _ = await asyncio.gather(list_encodings(self._link), self._learn_names())
         mappings = await self._mappings.of(encodings)
         return combine(encodings, mappings)
 
@@ -99,7 +100,7 @@ class Session:
         NotFoundError where the cluster has none, once that is certain.
         """
         names = [self._key.object_id(sha256), self._key.granted_object_id(sha256)]
-        found, settled = await locate(self._link, names)
+        (found, settled), _ = await asyncio.gather(locate(self._link, names), self._learn_names())
         if not settled and not any(len(shares_at_hand(e)) >= e.k for name in names for e in found[name]):
             await settled_devices(self._link)
             found, _ = await locate(self._link, names)
@@ -128,7 +129,7 @@ class Session:
 
     async def _restore(self, encodings: Sequence[EncodingAt], sha256: str, open_output: OpenOutput) -> Restored:
         started = time.monotonic()
-        await self._learn_names(encodings)
+        await self._learn_names()
         failure: Optional[TesseraError] = None
         troubles: list[str] = []
 
@@ -208,10 +209,18 @@ class Session:
             code = self._codes[k, n] = ErasureCode(k, n)
         return code
 
-    async def _learn_names(self, encodings: Sequence[EncodingAt]) -> None:
-        if any(share.device_id not in self._names for e in encodings for share in e.shares):
-            devices: list[Device] = await list_devices(self._link)
-            self._names.update({device.device_id: device.name for device in devices})
+    async def _learn_names(self) -> None:
+        """Ask for the devices' names, once for all images."""
+        if self._naming is None:
+            self._naming = asyncio.ensure_future(self._ask_for_names())
+        await asyncio.shield(self._naming)
+
+    async def _ask_for_names(self) -> None:
+        try:
+            self._names = {device.device_id: device.name for device in await list_devices(self._link)}
+        except TesseraError:
+            self._naming = None  # the next image asks again
+            raise
 
     def _name_of(self, device: bytes) -> str:
         return self._names.get(device, device.hex())

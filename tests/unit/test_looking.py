@@ -81,7 +81,7 @@ def test_a_search_for_keys_gives_those_only_and_ends_in_time(lan: Zeroconf) -> N
     wanted, other = fresh(), fresh()
     announced(lan, other)
     announced(lan, wanted)
-    search = Search(1.5, [wanted.public_key], LOOPBACK)
+    search = Search(5.0, [wanted.public_key], LOOPBACK)
     found: list[BrokerAddress] = []
     end = time.monotonic() + SOON
     while not search.ended:
