@@ -39,7 +39,16 @@ class Deleting(VaultWork):
 
     def delete(self, hashes: Sequence[str], trash_days: int, ask: Optional[Ask]) -> int:
         """Delete images, after `ask` agreed to it where it is given; prints a line for each. The exit code."""
-        return run_with_link(self._delete(hashes, trash_days, ask))
+        if ask is not None:
+            # Between two event loops and with no link open: in one, the first Ctrl-C would only cancel its task.
+            images = run_with_link(self._find_images(hashes))
+            for image in images:
+                print(f"{image.sha256}  {printable(image.mapping.name)}")
+            if not ask(_question(len(images), trash_days)):
+                complain("nothing was deleted")
+                return INTERRUPTED
+            hashes = [image.sha256 for image in images]
+        return run_with_link(self._delete(hashes, trash_days))
 
     def undelete(self, hashes: Sequence[str]) -> int:
         """Take images back; prints a line for each. The exit code: 3 where one is not in the trash."""
@@ -51,17 +60,14 @@ class Deleting(VaultWork):
 
     # --- delete
 
-    async def _delete(self, hashes: Sequence[str], trash_days: int, ask: Optional[Ask]) -> int:
+    async def _find_images(self, hashes: Sequence[str]) -> list[Held]:
         async with self.session() as session:
-            images = await session.images(hashes)
-            if ask is not None:
-                for image in images:
-                    print(f"{image.sha256}  {printable(image.mapping.name)}")
-                if not ask(_question(len(images), trash_days)):
-                    complain("nothing was deleted")
-                    return INTERRUPTED
+            return await session.images(hashes)
+
+    async def _delete(self, hashes: Sequence[str], trash_days: int) -> int:
+        async with self.session() as session:
             return await change_each(
-                images,
+                await session.images(hashes),
                 lambda image: _delete_image(session, image, trash_days),
                 "deleted",
                 "not connected; the shares there go when the devices come back",

@@ -1,0 +1,83 @@
+"""What is asked at a terminal: it is shown before anything is done, and Ctrl-C, once, is a no."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from cluster.local import program_command
+from tests.cluster.programs import PATIENCE, User, random_bytes, sha256_of, wait_until
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no pseudo-terminals that Python opens")
+
+
+class AtTerminal:
+    """A program whose stdin, stdout and stderr are a terminal."""
+
+    def __init__(self, process: subprocess.Popen[bytes], terminal: int) -> None:
+        self.process = process
+        self._terminal = terminal
+        self.said = b""
+
+    def wait_for(self, text: bytes) -> None:
+        def has_said() -> bool:
+            try:
+                self.said += os.read(self._terminal, 65536)
+            except BlockingIOError:
+                assert self.process.poll() is None, self.said
+            return text in self.said
+
+        wait_until(has_said, f"that it says {text!r}")
+
+    def type(self, text: bytes) -> None:
+        os.write(self._terminal, text)
+
+
+@contextmanager
+def at_terminal(user: User, program: str, *arguments: str) -> Iterator[AtTerminal]:
+    terminal, its_end = os.openpty()
+    os.set_blocking(terminal, False)
+    try:
+        with subprocess.Popen(
+            program_command(program, *arguments),
+            cwd=user.folder,
+            env=user.environment,
+            stdin=its_end,
+            stdout=its_end,
+            stderr=its_end,
+        ) as process:
+            os.close(its_end)
+            try:
+                yield AtTerminal(process, terminal)
+            finally:
+                process.kill()
+    finally:
+        os.close(terminal)
+
+
+def test_delete_shows_what_it_would_delete_and_ctrl_c_once_ends_it(owner: User) -> None:
+    content = random_bytes(5000)
+    sha256 = owner.store_bytes(content)["sha256"]
+    with at_terminal(owner, "admin", "delete", "--hash", sha256[:16]) as asked:
+        asked.wait_for(b"Delete this image from all devices?")
+        assert sha256.encode() in asked.said
+        asked.process.send_signal(signal.SIGINT)
+        assert asked.process.wait(PATIENCE) == 130
+    assert owner.restore(sha256, output=owner.folder / "still-there").exit_code == 0
+    assert sha256_of((owner.folder / "still-there").read_bytes()) == sha256
+
+
+@pytest.mark.parametrize(("answer", "exit_code", "restored"), [(b"n\n", 130, 0), (b"y\n", 0, 3)])
+def test_delete_does_what_the_answer_says(owner: User, answer: bytes, exit_code: int, restored: int) -> None:
+    sha256 = owner.store_bytes(random_bytes(5000))["sha256"]
+    with at_terminal(owner, "admin", "delete", "--hash", sha256) as asked:
+        asked.wait_for(b"[y/N]:")
+        asked.type(answer)
+        assert asked.process.wait(PATIENCE) == exit_code
+    assert owner.restore(sha256, output=owner.folder / "out").exit_code == restored
