@@ -2,8 +2,7 @@
 
 Questions of one kind to the same device that are asked in the same moment travel in one message, up to the protocol's
 sizes; so do those that come while a message is under way to it, unless they fill one (as Nagle's algorithm has it, RFC
-896). So restoring many small images at a time needs few messages, and the code that restores one knows nothing of
-it.
+896). So restoring many small images at a time needs few messages, and the code that restores one knows nothing of it.
 
 Every message tells how long its device took. A message goes on when nobody wants its answers any more: taken back, it
 would still hold its place at the broker.
@@ -68,7 +67,7 @@ class Together(Generic[N, A]):
     def ask(self, device: bytes, name: N, reply_bytes: int) -> asyncio.Future[A]:
         """The answer, which has at most `reply_bytes`; DeclinedError or UnreachableError where none comes.
 
-        A future and no coroutine: a task for each block was a third of what restoring a small image cost.
+        A future and no coroutine, so that a block needs no task of its own: very many are asked for at a time.
         """
         answer: asyncio.Future[A] = asyncio.get_running_loop().create_future()
         self._put(device, _Question(name, reply_bytes, answer, time.monotonic() + PATIENCE))
