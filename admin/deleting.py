@@ -18,7 +18,7 @@ from admin.session import Session, VaultWork, change_each
 from common.errors import NotFoundError, RefusedError, TesseraError, UnreachableError, UsageError
 from common.link.declined import DeclinedError
 from common.link.link import run_with_link
-from common.link.questions import list_devices, settled_devices
+from common.link.questions import device_names, settled_devices
 from common.program import INTERRUPTED, complain
 from common.protocol.codec import MAX_PAYLOAD, pack, unpack
 from common.protocol.device_messages import Delete, Undelete
@@ -39,16 +39,14 @@ class Deleting(VaultWork):
 
     def delete(self, hashes: Sequence[str], trash_days: int, ask: Optional[Ask]) -> int:
         """Delete images, after `ask` agreed to it where it is given; prints a line for each. The exit code."""
-        if ask is not None:
-            # Between two event loops and with no link open: in one, the first Ctrl-C would only cancel its task.
-            images = run_with_link(self._find_images(hashes))
+        images = run_with_link(self._find_images(hashes))
+        if ask is not None:  # between two event loops: in one, the first Ctrl-C would only cancel its task
             for image in images:
                 print(f"{image.sha256}  {printable(image.mapping.name)}")
             if not ask(_question(len(images), trash_days)):
                 complain("nothing was deleted")
                 return INTERRUPTED
-            hashes = [image.sha256 for image in images]
-        return run_with_link(self._delete(hashes, trash_days))
+        return run_with_link(self._delete(images, trash_days))
 
     def undelete(self, hashes: Sequence[str]) -> int:
         """Take images back; prints a line for each. The exit code: 3 where one is not in the trash."""
@@ -64,10 +62,11 @@ class Deleting(VaultWork):
         async with self.session() as session:
             return await session.images(hashes)
 
-    async def _delete(self, hashes: Sequence[str], trash_days: int) -> int:
+    async def _delete(self, images: Sequence[Held], trash_days: int) -> int:
         async with self.session() as session:
+            session.names = await device_names(session.link)
             return await change_each(
-                await session.images(hashes),
+                images,
                 lambda image: _delete_image(session, image, trash_days),
                 "deleted",
                 "not connected; the shares there go when the devices come back",
@@ -156,7 +155,7 @@ async def _delete_on(session: Session, encoding: EncodingAt, device: bytes, tras
 async def list_trash(session: Session) -> list[Trashed]:
     """What was deleted and can be taken back."""
     await settled_devices(session.link)
-    session.names = {device.device_id: device.name for device in await list_devices(session.link)}
+    session.names = await device_names(session.link)
     trash: list[Trashed] = []
     while True:
         request = ListTrash(trash[-1].encoding_id if trash else b"")

@@ -25,7 +25,7 @@ from common.files import lock
 from common.home import ClientIdentity
 from common.link.declined import DeclinedError
 from common.link.link import Link, run_with_link
-from common.link.questions import list_devices, list_encodings, settled_devices
+from common.link.questions import device_names, list_encodings, settled_devices
 from common.program import complain
 from common.protocol.envelope import Operation
 from common.protocol.messages import Acknowledged, Code, Empty, EncodingAt, shares_at_hand
@@ -89,7 +89,7 @@ class Rotating:
         async with Link(self._identity, key.owner_token()) as link:
             session = Session(link, self._vault, key)
             await settled_devices(link)
-            session.names = {device.device_id: device.name for device in await list_devices(link)}
+            session.names = await device_names(link)
             yield session
 
     # --- look

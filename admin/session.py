@@ -11,7 +11,7 @@ from common.erasure import ErasureCode
 from common.errors import TesseraError
 from common.home import ClientIdentity
 from common.link.link import Link
-from common.link.questions import list_devices, list_encodings
+from common.link.questions import device_names, list_encodings
 from common.program import complain
 from common.protocol.identifiers import owner_id
 from common.protocol.messages import EncodingAt
@@ -40,7 +40,7 @@ class Session:
         NotFoundError, NotEnoughError or UsageError where a hash is no image's, cannot be told now, or is several's.
         """
         wanted = None if hashes is None else list(dict.fromkeys(check_hash(text) for text in hashes))
-        self.names = {device.device_id: device.name for device in await list_devices(self.link)}
+        self.names = await device_names(self.link)
         encodings = await list_encodings(self.link)
         holdings = combine(encodings, await self.mappings.of(encodings))
         if wanted is None:

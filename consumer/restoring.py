@@ -92,9 +92,9 @@ class Restoring:
                 writing = self._in_thread(self._take_up, file)
                 progress(sum(map(self._image.segment_length, range(first))))
             for segment in range(first, count):
-                while count > 1 and len(ahead) <= _AHEAD and segment + len(ahead) < count:
+                while len(ahead) <= _AHEAD and segment + len(ahead) < count:
                     ahead.append(asyncio.ensure_future(self._gather(segment + len(ahead))))
-                blocks = await (ahead.popleft() if ahead else self._gather(segment))
+                blocks = await ahead.popleft()
                 plaintext = plaintexts[segment % len(plaintexts)]
                 length = self._open(segment, blocks, sealed, plaintext)
                 if writing is not None:

@@ -17,7 +17,7 @@ from typing import Optional, Protocol, Union
 from common.erasure import ErasureCode
 from common.errors import IntegrityError, NotEnoughError, NotFoundError, TesseraError
 from common.link.link import Link
-from common.link.questions import list_devices, list_encodings, locate, settled_devices
+from common.link.questions import device_names, list_devices, list_encodings, locate, settled_devices
 from common.link.window import Window
 from common.protocol.codec import pack
 from common.protocol.envelope import Operation
@@ -217,7 +217,7 @@ class Session:
 
     async def _ask_for_names(self) -> None:
         try:
-            self._names = {device.device_id: device.name for device in await list_devices(self._link)}
+            self._names = await device_names(self._link)
         except TesseraError:
             self._naming = None  # the next image asks again
             raise

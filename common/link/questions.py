@@ -41,6 +41,11 @@ async def list_devices(link: Link) -> list[Device]:
     return unpack(reply.payload, list[Device])
 
 
+async def device_names(link: Link) -> dict[bytes, str]:
+    """Device id → name, of all devices of the cluster."""
+    return {device.device_id: device.name for device in await list_devices(link)}
+
+
 async def settled_devices(link: Link) -> list[Device]:
     """All devices, once those that may still come to a new broker have come or had the time to."""
     end = time.monotonic() + _SETTLE_PATIENCE

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Callable, Optional
 
 from admin.session import Session
-from common.link.questions import list_devices, list_encodings
+from common.link.questions import device_names, list_encodings
 from common.protocol.messages import EncodingAt
 from common.vault.folder import VaultFolder
 from common.vault.keys import VaultKey
@@ -66,7 +66,7 @@ async def look(session: Session, known: Known, tell: Callable[[list[Entry]], Non
     `known` entries need no mapping to be opened again; of others, which may come from far, `tell` is called as they
     come. It pauses between pieces of its work, so that the window's thread has its turn.
     """
-    names = {device.device_id: device.name for device in await list_devices(session.link)}
+    names = await device_names(session.link)
     encodings = await list_encodings(session.link)
     by_mapping, missing = dict(known.by_mapping), [e for e in encodings if _name(e) not in known.by_mapping]
     for start in range(0, len(missing), _BATCH):

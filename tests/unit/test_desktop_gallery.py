@@ -88,7 +88,7 @@ def looked(cluster: _Cluster, known: list[Entry], monkeypatch: pytest.MonkeyPatc
         return []
 
     monkeypatch.setattr("desktop.model.images.list_encodings", encodings)
-    monkeypatch.setattr("desktop.model.images.list_devices", devices)
+    monkeypatch.setattr("common.link.questions.list_devices", devices)
     told: list[Entry] = []
     images = Images()
     images.add(known)
