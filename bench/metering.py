@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 _LOOK_EVERY = 0.02  # seconds
-_PAGE = 4096  # bytes
 
 
 @dataclass(frozen=True)
@@ -85,7 +84,7 @@ def find_memory(size: int) -> None:
     with mmap.mmap(-1, size) as memory:
         if hasattr(mmap, "MADV_NOHUGEPAGE"):
             memory.madvise(mmap.MADV_NOHUGEPAGE)
-        for offset in range(0, size, _PAGE):
+        for offset in range(0, size, mmap.PAGESIZE):
             memory[offset] = 1
 
 

@@ -90,10 +90,7 @@ class Race(Generic[A, G]):
 
     def _ask_more(self, now: float) -> None:
         """Ask until enough answers are here or on time; where some are late, as many others as are not slow."""
-        on_time = {holder.share for holder, (_, late_at) in self._waiting.items() if late_at > now}
-        taken = {*self._good, *on_time}
-        if len(taken) >= self._wanted:
-            return
+        taken = {*self._good, *(holder.share for holder, (_, late_at) in self._waiting.items() if late_at > now)}
         slow = self._punctuality.slow()
         while len(taken) < self._wanted:
             holder = self._choice.next(self._asked, taken, slow)
