@@ -65,19 +65,21 @@ class User:
     @contextmanager
     def started(self, program: str, *arguments: str, **variables: str) -> Iterator[subprocess.Popen[bytes]]:
         """A program that runs, its stdin open; killed at the end if it is still there."""
-        with self.started_as(program_command(program, *arguments), **variables) as process:
+        with self.started_as(program_command(program, *arguments), subprocess.PIPE, **variables) as process:
             yield process
 
     @contextmanager
-    def started_as(self, command: Sequence[str], **variables: str) -> Iterator[subprocess.Popen[bytes]]:
-        """As `started`, by a whole command line."""
+    def started_as(
+        self, command: Sequence[str], streams: int = subprocess.PIPE, **variables: str
+    ) -> Iterator[subprocess.Popen[bytes]]:
+        """As `started`, by a whole command line; `streams`: what its stdin, stdout and stderr are."""
         with subprocess.Popen(
             command,
             cwd=self.folder,
             env={**self.environment, **variables},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stdin=streams,
+            stdout=streams,
+            stderr=streams,
         ) as process:
             try:
                 yield process

@@ -44,19 +44,9 @@ def at_terminal(user: User, program: str, *arguments: str) -> Iterator[AtTermina
     terminal, its_end = os.openpty()
     os.set_blocking(terminal, False)
     try:
-        with subprocess.Popen(
-            program_command(program, *arguments),
-            cwd=user.folder,
-            env=user.environment,
-            stdin=its_end,
-            stdout=its_end,
-            stderr=its_end,
-        ) as process:
+        with user.started_as(program_command(program, *arguments), its_end) as process:
             os.close(its_end)
-            try:
-                yield AtTerminal(process, terminal)
-            finally:
-                process.kill()
+            yield AtTerminal(process, terminal)
     finally:
         os.close(terminal)
 
