@@ -15,7 +15,7 @@ from typing import Callable, Optional
 
 from admin.ownership import delete_capability, is_own
 from admin.session import Session, VaultWork, change_each
-from common.errors import NotFoundError, RefusedError, TesseraError, UnreachableError, UsageError
+from common.errors import NotEnoughError, NotFoundError, RefusedError, TesseraError, UnreachableError, UsageError
 from common.link.declined import DeclinedError
 from common.link.link import run_with_link
 from common.link.questions import device_names, settled_devices
@@ -117,7 +117,7 @@ async def _delete_image(session: Session, image: Held, trash_days: int) -> list[
             raise UnreachableError("none of the devices that hold it is connected; nothing was deleted")
         told = await asyncio.gather(*(_delete_on(session, encoding, device, trash_days) for device in devices))
         if not any(told):
-            raise TesseraError("no device could delete it")
+            raise NotEnoughError("no device could delete it")
     return session.absent(own)
 
 

@@ -8,7 +8,7 @@
     ├── NotEnoughError              5  too few devices or shares
     ├── RefusedError                6  wrong passphrase or key, or not admitted
     ├── UnreachableError            7  no broker, or no answer in time
-    └── NoRoomError                 8  no device has room
+    └── NoRoomError                 8  no device has room, or nothing can be written to a path
 
 Each class carries the exit code of the programs and the advice that a user gets; both are attributes, since
 docstrings are gone under ``python -OO``. One place turns them into an exit: `common.program.run`.
@@ -16,6 +16,7 @@ docstrings are gone under ``python -OO``. One place turns them into an exit: `co
 
 from __future__ import annotations
 
+import errno
 from typing import Optional
 
 
@@ -70,3 +71,23 @@ def kind_of(exit_code: int) -> type[TesseraError]:
     """The class of the error that ended a program with this exit code; TesseraError where none has it."""
     kinds = (UsageError, NotFoundError, IntegrityError, NotEnoughError, RefusedError, UnreachableError, NoRoomError)
     return {kind.exit_code: kind for kind in kinds}.get(exit_code, TesseraError)
+
+
+_CANNOT_BE_WRITTEN = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+
+
+def refused_by_system(error: OSError) -> TesseraError | None:
+    """What the operating system's refusal means to a user, for what nobody nearer to it has a better word for.
+
+    NoRoomError where nothing can be written, be the disk full or read-only; NotFoundError where a path is not there;
+    IntegrityError where its bytes cannot be read; UsageError for whatever else a path is or does not allow. None where
+    it is about no path and no room: that is a fault of the program.
+    """
+    path = error.filename2 or error.filename
+    if error.errno in _CANNOT_BE_WRITTEN:
+        advice = "make it writable, or choose another folder" if error.errno == errno.EROFS else None
+        return NoRoomError(f"cannot write {path or 'the output'}: {error.strerror}", advice=advice)
+    if path is None:
+        return None
+    kind = {errno.ENOENT: NotFoundError, errno.EIO: IntegrityError}.get(error.errno or 0, UsageError)
+    return kind(f"cannot use {path}: {error.strerror}")

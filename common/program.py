@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 import typer
 
 from common.allocation import keep_freed_memory
-from common.errors import TesseraError, UsageError
+from common.errors import TesseraError, UsageError, refused_by_system
 from common.home import configured
 from common.privacy import forbid_peeking
 from common.stopping import end_as_interrupted
@@ -110,12 +110,7 @@ def exit_code(commands: typer.Typer, name: str, arguments: list[str], *, debug: 
             complain(f"{name}: interrupted")
         return outcome if isinstance(outcome, int) else 0
     except TesseraError as error:
-        if debug:
-            traceback.print_exc()
-        complain(f"{name}: {error}")
-        if error.advice:
-            complain(f"  {error.advice}")
-        return error.exit_code
+        return _told(error, name, debug)
     except (KeyboardInterrupt, typer.Abort):
         complain(f"{name}: interrupted")
         return INTERRUPTED
@@ -143,8 +138,20 @@ def defaults(command: Any, table: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
+def _told(error: TesseraError, name: str, debug: bool) -> int:
+    if debug:
+        traceback.print_exc()
+    complain(f"{name}: {error}")
+    if error.advice:
+        complain(f"  {error.advice}")
+    return error.exit_code
+
+
 def _unexpected(error: Exception, name: str, debug: bool) -> int:
-    """Usage errors of the command-line library carry their own text and code; the rest is a fault of ours."""
+    """Usage errors of the command-line library carry their own text and code; the rest is a fault of ours.
+
+    But for what the system refused: a home that is a file, a disk that is full.
+    """
     show = getattr(error, "show", None)
     if callable(show):
         show()
@@ -153,6 +160,9 @@ def _unexpected(error: Exception, name: str, debug: bool) -> int:
         # The reader of our stdout went away (`| head`); what is still buffered has nowhere to go either.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    refused = refused_by_system(error) if isinstance(error, OSError) else None
+    if refused is not None:
+        return _told(refused, name, debug)
     if debug:
         traceback.print_exc()
     complain(f"{name}: internal fault: {type(error).__name__}: {error}")

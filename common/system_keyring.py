@@ -18,7 +18,7 @@ import secrets
 from pathlib import Path
 from typing import Any, Optional
 
-from common.errors import TesseraError, UsageError
+from common.errors import RefusedError, TesseraError, UsageError
 from common.files import read_limited, write_private
 
 log = logging.getLogger(__name__)
@@ -29,13 +29,13 @@ _ADVICE = "install it with: python -m pip install -r requirements-keyring.txt"
 
 
 def store(home: Path, passphrase: str) -> None:
-    """Put the passphrase into the keyring, in place of what was there; TesseraError where that cannot be done."""
+    """Put the passphrase into the keyring, in place of what was there; RefusedError where that cannot be done."""
     keyring = _library()
     name = _entry(home) or secrets.token_hex(16)
     try:
         keyring.set_password(SERVICE, name, passphrase)
     except Exception as error:  # each system's keyring raises what it likes, and what it says may hold the passphrase
-        raise TesseraError(
+        raise RefusedError(
             f"the system's keyring did not take the passphrase ({type(error).__name__})",
             advice="see what `python -m keyring diagnose` says; without it, the passphrase is asked for as before",
         ) from None
@@ -43,7 +43,7 @@ def store(home: Path, passphrase: str) -> None:
 
 
 def forget(home: Path) -> bool:
-    """Take the passphrase out of the keyring; False where none was stored. TesseraError where that cannot be done."""
+    """Take the passphrase out of the keyring; False where none was stored. RefusedError where that cannot be done."""
     name = _entry(home)
     if name is None:
         return False
@@ -52,7 +52,7 @@ def forget(home: Path) -> bool:
         if keyring.get_password(SERVICE, name) is not None:
             keyring.delete_password(SERVICE, name)
     except Exception as error:
-        raise TesseraError(
+        raise RefusedError(
             f"the system's keyring did not give the passphrase up ({type(error).__name__})",
             advice=f"remove the entry {name} of the service {SERVICE} with the system's own program",
         ) from None

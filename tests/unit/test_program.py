@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -119,6 +120,29 @@ def test_what_nobody_expected_is_1_without_a_traceback(error: Exception, capsys:
     assert "odd" in err
     assert "--debug" in err
     assert "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [
+        (errno.ENOSPC, 8),
+        (errno.EROFS, 8),
+        (errno.ENOENT, 3),
+        (errno.EIO, 4),
+        (errno.ENOTDIR, 2),
+        (errno.EISDIR, 2),
+        (errno.EACCES, 2),
+        (errno.ELOOP, 2),
+    ],
+)
+def test_what_the_system_refuses_of_a_path_is_named_and_no_internal_fault(
+    number: int, code: int, capsys: Printed
+) -> None:
+    assert end(raising(OSError(number, os.strerror(number), "/the/path"))) == code
+    err = capsys.readouterr().err
+    assert "/the/path" in err
+    assert os.strerror(number) in err
+    assert "internal fault" not in err
 
 
 def test_with_debug_it_shows_one(capsys: Printed) -> None:
@@ -333,8 +357,9 @@ def test_results_that_could_not_be_written_are_an_error() -> None:
     with open("/dev/full", "wb") as full:
         process = start(stdout=full)
         _, err = process.communicate(timeout=60)
-    assert process.returncode == 1
+    assert process.returncode == 8
     assert b"No space left" in err
+    assert b"internal fault" not in err
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="names are Unicode there")

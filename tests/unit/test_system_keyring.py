@@ -12,7 +12,7 @@ import pytest
 
 from admin.command import commands
 from common import system_keyring
-from common.errors import RefusedError, TesseraError, UsageError
+from common.errors import RefusedError, UsageError
 from common.passphrase import read_passphrase
 from common.program import exit_code
 from common.vault import key_file
@@ -145,7 +145,7 @@ def test_where_the_keyring_is_locked_or_broken_a_run_goes_on_and_repeats_nothing
     assert system_keyring.remembered(home) is None
     assert type(fault).__name__ in caplog.text
     for action in (lambda: system_keyring.store(home, WORDS), lambda: system_keyring.forget(home)):
-        with pytest.raises(TesseraError) as raised:
+        with pytest.raises(RefusedError) as raised:
             action()
         assert WORDS not in f"{raised.value} {raised.value.advice} {caplog.text}"
         assert raised.value.__suppress_context__
