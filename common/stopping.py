@@ -2,7 +2,7 @@
 
 A program that serves sets a flag and ends after the round it is in (`stop_on_signals`). One that does a person's work
 ends in the one way that it knows for Ctrl-C, whatever signal asked (`end_as_interrupted`); what waits in an event loop
-then tidies up first (`interruption`).
+then tidies up first (`interruption`). Before either, while it is being loaded, it just ends.
 """
 
 from __future__ import annotations
@@ -28,8 +28,19 @@ def stop_on_signals() -> threading.Event:
     return stopping
 
 
+def end_silently_while_loading() -> None:
+    """Until `end_as_interrupted`, have Ctrl-C end the process at once: it has nothing to tidy up, nor to tell.
+
+    Otherwise a traceback of imports is what a person sees who thought better of it in the first moment.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # it may be ignored, as behind a shell's `&`
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def end_as_interrupted() -> None:
-    """From now on SIGTERM, and on Windows Ctrl-Break, do what Ctrl-C does. To be called in the main thread."""
+    """From now on Ctrl-C, SIGTERM, and on Windows Ctrl-Break interrupt alike. To be called in the main thread."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def interrupt(_number: int, frame: Optional[FrameType]) -> None:
         # Where Ctrl-C is ignored, as behind the shell's `&`, this ends it all the same: it was asked for by name.

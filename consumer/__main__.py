@@ -1,3 +1,7 @@
+from common.stopping import end_silently_while_loading
+
+end_silently_while_loading()
+
 from consumer.command import main
 
 if __name__ == "__main__":

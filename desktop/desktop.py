@@ -3,6 +3,10 @@ from pathlib import Path
 
 sys.path[0] = str(Path(__file__).resolve().parent.parent)  # the checkout's root, in place of this folder
 
+from common.stopping import end_silently_while_loading
+
+end_silently_while_loading()
+
 from desktop.command import main
 
 if __name__ == "__main__":

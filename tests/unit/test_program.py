@@ -429,3 +429,19 @@ def test_sigterm_ends_a_program_as_ctrl_c_does(
         out, err = process.communicate()  # shows, below, how far it came
     assert (process.returncode, out.splitlines()) == (130, [b"cleaned up"]), err
     assert err.splitlines() == [b"tiny: interrupted"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
+@pytest.mark.parametrize("program", ["broker", "worker", "producer", "consumer", "admin", "cluster", "desktop"])
+@pytest.mark.parametrize("as_module", [False, True])
+def test_ctrl_c_while_a_program_is_being_loaded_ends_it_without_a_word(
+    program: str, as_module: bool, tmp_path: Path
+) -> None:
+    (tmp_path / "typer.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n")
+    started = ["-m", program] if as_module else [str(ROOT / program / f"{program}.py")]
+    environment = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"}
+    ended = subprocess.run(
+        [sys.executable, *started], env=environment, cwd=tmp_path, capture_output=True, timeout=60, check=False
+    )
+    assert ended.returncode == -signal.SIGINT
+    assert (ended.stdout, ended.stderr) == (b"", b"")
