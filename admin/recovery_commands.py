@@ -13,11 +13,12 @@ from typing import Optional
 import typer
 
 from admin.recovery_kit import kit_text, save_kit
-from admin.vault_commands import PASSPHRASE_FILE, choose_passphrase, keep_keyring_true, vault_folder
+from admin.vault_commands import PASSPHRASE_FILE, keep_keyring_true, vault_folder
 from common.errors import TesseraError, UsageError
 from common.files import read_limited, reading_text
-from common.passphrase import read_passphrase
+from common.passphrase import read_new_passphrase, read_passphrase
 from common.program import complain
+from common.text import decoded
 from common.vault.recovery import (
     GROUPS_IN_CODE,
     GROUPS_IN_LINE,
@@ -64,7 +65,7 @@ def restore(
     restored = restore_key(codes)
     for number in restored.altered:
         complain(f"code number {number} of the kit was altered; it was left out, and the others agree without it")
-    passphrase = choose_passphrase(passphrase_file, prompt="New passphrase for the vault: ")
+    passphrase = read_new_passphrase(passphrase_file, prompt="New passphrase for the vault: ")
     folder.keep(restored.key, passphrase)
     keep_keyring_true(passphrase)
     print(f"restored the vault: {folder.key_path}")
@@ -74,7 +75,7 @@ def restore(
 def _read(file: str) -> str:
     with reading_text(file):
         content = sys.stdin.buffer.read(_MAX_CODES_FILE) if file == "-" else read_limited(Path(file), _MAX_CODES_FILE)
-        return content.decode("utf-8")
+        return decoded(content)
 
 
 def _asked() -> list[RecoveryCode]:

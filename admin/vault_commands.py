@@ -12,7 +12,7 @@ from common import system_keyring
 from common.errors import NotFoundError, UsageError
 from common.files import read_limited, write_private
 from common.home import client_identity, home
-from common.passphrase import VARIABLE, check_new_passphrase, read_passphrase
+from common.passphrase import read_new_passphrase, read_passphrase
 from common.program import INTERRUPTED, application, complain
 from common.vault.folder import VaultFolder
 
@@ -33,7 +33,7 @@ def create(passphrase_file: Optional[Path] = PASSPHRASE_FILE) -> None:
     """Make a new vault on this machine."""
     folder = vault_folder()
     folder.require_none()
-    chosen = choose_passphrase(passphrase_file, prompt="Passphrase for the new vault: ")
+    chosen = read_new_passphrase(passphrase_file, prompt="Passphrase for the new vault: ")
     folder.create(chosen)
     keep_keyring_true(chosen)
     print(f"made a vault: {folder.key_path}")
@@ -82,7 +82,7 @@ def passphrase(
     folder = vault_folder()
     old = read_passphrase(passphrase_file, prompt="Passphrase now: ")
     folder.unlock(old)
-    new = choose_passphrase(new_passphrase_file, prompt="New passphrase: ", variable="TESSERA_NEW_PASSPHRASE")
+    new = read_new_passphrase(new_passphrase_file, prompt="New passphrase: ", variable="TESSERA_NEW_PASSPHRASE")
     folder.change_passphrase(old, new)
     print("changed the passphrase")
     complain("copies of the key file made before still open with the old one; replace them:")
@@ -112,7 +112,7 @@ def rotate(
         if not _agreed(work.look(), yes):
             complain("nothing was changed")
             return INTERRUPTED
-        chosen = choose_passphrase(
+        chosen = read_new_passphrase(
             new_passphrase_file, prompt="Passphrase for the new key: ", variable="TESSERA_NEW_PASSPHRASE"
         )
         try:
@@ -145,13 +145,6 @@ def _agreed(outlook: Outlook, yes: bool) -> bool:
     if not sys.stdin.isatty():
         raise UsageError("nobody can be asked here; say --yes to rotate without asking")
     return typer.confirm("Rotate?", err=True)
-
-
-def choose_passphrase(file: Optional[Path], *, prompt: str, variable: str = VARIABLE) -> str:
-    """A new passphrase, from where passphrases come from; UsageError where it is too weak."""
-    passphrase = read_passphrase(file, prompt=prompt, confirm=True, variable=variable)
-    check_new_passphrase(passphrase)
-    return passphrase
 
 
 def keep_keyring_true(passphrase: str) -> None:

@@ -167,4 +167,4 @@ def reading_text(name: object) -> Iterator[None]:
     except OSError as error:
         raise UsageError(f"{name} cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:
-        raise UsageError(f"{name} is not UTF-8 text") from None
+        raise UsageError(f"{name} is no text in UTF-8 or UTF-16") from None

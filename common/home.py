@@ -26,6 +26,7 @@ from common.errors import RefusedError, UsageError
 from common.files import read_limited, write_private
 from common.identity import KEY_SIZE, KeyPair, load_key_pair
 from common.invite import BrokerAddress
+from common.text import decoded
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -47,7 +48,7 @@ def configured(program: str) -> dict[str, Any]:
     """The table of `config.toml` for a program: defaults for its options, below flags and environment."""
     path = home() / "config.toml"
     try:
-        tables = tomllib.loads(read_limited(path, _MAX_CONFIG).decode("utf-8"))
+        tables = tomllib.loads(decoded(read_limited(path, _MAX_CONFIG)))
     except FileNotFoundError:
         return {}
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

@@ -1,7 +1,9 @@
 """Where a passphrase comes from, never the command line, and which new ones are too weak.
 
 In this order: a file, the environment, the system's keyring where the vault's passphrase was put there
-(`system_keyring`), the person at the terminal.
+(`system_keyring`), the person at the terminal. What editors and shells put before and behind it is no part of it
+(`as_typed`), wherever it comes from; nor can a new one have anything within that no keyboard gives, such as a line end:
+it would open the vault from that file only.
 
 A new one of fewer than 8 characters is refused, and so is one of fewer than 4 different ones: whoever has the key file
 can guess at their leisure, and those fall to guessing whatever each guess costs. Below 15 characters a warning says
@@ -23,6 +25,7 @@ from common.errors import RefusedError, UsageError
 from common.files import read_limited, reading_text
 from common.home import home
 from common.system_keyring import remembered
+from common.text import BYTE_ORDER_MARK, as_typed, decoded
 
 log = logging.getLogger(__name__)
 
@@ -38,34 +41,41 @@ def read_passphrase(
     file: Optional[Path],
     *,
     prompt: str = "Passphrase of the vault: ",
-    confirm: bool = False,
     variable: str = VARIABLE,
     ask_keyring: bool = True,
 ) -> str:
     """The passphrase: from the file, else the environment variable, else the keyring, else the terminal.
 
-    With `confirm`, for a new one, a person has to type it twice, and no keyring is asked. RefusedError where none is
-    given and nobody can be asked.
+    RefusedError where none is given and nobody can be asked.
     """
-    if file is not None:
-        return _from_file(file)
-    if variable in os.environ:
-        return os.environ[variable]
-    if ask_keyring and not confirm and (kept := remembered(home())) is not None:
-        return kept
-    if not sys.stdin.isatty():
-        raise RefusedError(
-            "no passphrase given", advice=f"set {variable}, or use --passphrase-file, or run it at a terminal"
-        )
-    passphrase = getpass.getpass(prompt)
-    if confirm and getpass.getpass("The same again: ") != passphrase:
+    given = _given(file, variable)
+    if given is None and ask_keyring:
+        given = remembered(home())
+    return _asked(prompt, variable) if given is None else given
+
+
+def read_new_passphrase(file: Optional[Path], *, prompt: str, variable: str = VARIABLE) -> str:
+    """A new passphrase, as it is typed: from the file, else the environment variable, else typed twice at the terminal.
+
+    UsageError where it is too weak, which a person learns before it has to be repeated, or where the two differ;
+    RefusedError where none is given and nobody can be asked.
+    """
+    given = _given(file, variable)
+    passphrase = as_typed(_asked(prompt, variable) if given is None else given)
+    check_new_passphrase(passphrase)
+    if given is None and as_typed(_asked("The same again: ", variable)) != passphrase:
         raise UsageError("the two passphrases differ")
     return passphrase
 
 
 def check_new_passphrase(passphrase: str) -> None:
-    """UsageError where a new passphrase is too weak to be any use; a warning where it is not strong."""
-    text = unicodedata.normalize("NFC", passphrase)
+    """UsageError where a new passphrase is too weak or cannot be typed; a warning where it is not strong."""
+    text = unicodedata.normalize("NFC", as_typed(passphrase))
+    if any(unicodedata.category(character) == "Cc" or character == BYTE_ORDER_MARK for character in text):
+        raise UsageError(
+            "a new passphrase is one line, of characters that can be typed",
+            advice="look at its file: it has several lines, or something that does not show",
+        )
     if len(text) < _LEAST:
         raise UsageError(f"a new passphrase has at least {_LEAST} characters", advice=_ADVICE)
     if len(set(text)) < _LEAST_DIFFERENT:
@@ -74,8 +84,18 @@ def check_new_passphrase(passphrase: str) -> None:
         log.warning("this passphrase is short: whoever copies the key file may guess it; four or more words are better")
 
 
-def _from_file(file: Path) -> str:
-    """A file's content; one line ending at its end is not part of the passphrase."""
+def _given(file: Optional[Path], variable: str) -> Optional[str]:
+    """What was given in advance; None where a person has to be asked."""
+    if file is None:
+        return os.environ.get(variable)
     with reading_text(file):
-        text = read_limited(file, _MAX_FILE).decode("utf-8")
-    return text[: -len("\r\n")] if text.endswith("\r\n") else text[:-1] if text.endswith("\n") else text
+        text = decoded(read_limited(file, _MAX_FILE))
+    return as_typed(text)
+
+
+def _asked(prompt: str, variable: str) -> str:
+    if not sys.stdin.isatty():
+        raise RefusedError(
+            "no passphrase given", advice=f"set {variable}, or use --passphrase-file, or run it at a terminal"
+        )
+    return getpass.getpass(prompt)

@@ -9,6 +9,7 @@ from common.finding.looking import Interfaces, find
 from common.invite import Invite, Role, decode_invite
 from common.joining import require_role
 from common.short_invite import ShortInvite, decode_short_invite
+from common.text import as_typed
 
 PATIENCE = 5.0  # seconds for the first announcement of the broker's key
 _GRACE = 0.3  # seconds more for others of the same key: an announcement may lie about the address
@@ -24,6 +25,7 @@ def read_invite(text: str, *roles: Role, interfaces: Optional[Interfaces] = None
     UsageError (which never repeats it) where it has a fault or is for another role, both told before any search;
     UnreachableError where the broker of a short code does not announce itself on this LAN.
     """
+    text = as_typed(text)
     if text.strip().lower().startswith("tessera"):
         invite = decode_invite(text)
         _require_one_of(roles, invite.role)

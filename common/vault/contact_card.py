@@ -27,6 +27,7 @@ from common.errors import IntegrityError, ProtocolError, UsageError
 from common.protocol.codec import pack, unpack
 from common.protocol.identifiers import owner_id
 from common.protocol.messages import MAX_GRANTS
+from common.text import as_typed
 from common.vault.keys import KEY_SIZE, VaultKey, object_id_by
 
 _PREFIX = "tessera-contact:"
@@ -81,7 +82,7 @@ def decode_card(text: str) -> ContactCard:
         "this contact card is not complete or has a typing error",
         advice="paste the whole line that `admin.py contacts card` printed",
     )
-    text = text.strip()
+    text = as_typed(text).strip()
     if len(text) > _MAX_TEXT or not text.lower().startswith(_PREFIX):
         raise refusal
     coded = text[len(_PREFIX) :]

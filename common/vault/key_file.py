@@ -15,11 +15,16 @@ HKDF-Expand (RFC 5869, section 2.3), compare the commitment, then unwrap. The co
 does not commit to its key: one could craft a file that opens under many passphrases, and learn from each
 attempt to open it which of them are wrong (Len, Grubbs, Ristenpart 2021).
 
+A byte-order mark before a passphrase and a line end behind it are no part of it: they come from files and shells, and
+no keyboard has them. Key files that were made with them open all the same, by a second derivation where the first one
+does not fit, which a wrong passphrase costs too.
+
 A new passphrase means: open, then create. Reading, writing and the file's mode are the caller's.
 """
 
 from __future__ import annotations
 
+import logging
 import secrets
 import struct
 import threading
@@ -33,7 +38,10 @@ from cryptography.hazmat.primitives.constant_time import bytes_eq
 from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
 
 from common.errors import IntegrityError, RefusedError, UsageError
+from common.text import BYTE_ORDER_MARK, as_typed
 from common.vault.keys import KEY_SIZE, VaultKey, expand
+
+log = logging.getLogger(__name__)
 
 MAGIC = b"TESSKEY\0"
 VERSION = 1
@@ -84,7 +92,7 @@ def create_key_file(key: VaultKey, passphrase: str) -> bytes:
 
     UsageError when the passphrase is empty or not Unicode text.
     """
-    return _create_at_cost(key, passphrase, COST)
+    return _create_at_cost(key, as_typed(passphrase), COST)
 
 
 def open_key_file(data: bytes, passphrase: str) -> VaultKey:
@@ -96,9 +104,18 @@ def open_key_file(data: bytes, passphrase: str) -> VaultKey:
     _check_shape(data)
     header, wrapped = data[: _HEADER.size], data[_HEADER.size :]
     _, _, salt, passes, memory_kib, lanes, nonce, commitment = _HEADER.unpack(header)
-    kek, expected = _derive(passphrase, salt, PassphraseCost(passes, memory_kib, lanes))
-    if not bytes_eq(commitment, expected):
+    cost = PassphraseCost(passes, memory_kib, lanes)
+    for reading in _readings(passphrase):
+        kek, expected = _derive(reading, salt, cost)
+        if bytes_eq(commitment, expected):
+            break
+    else:
         raise RefusedError("the passphrase does not open this key file", advice="check the passphrase and try again")
+    if reading != as_typed(passphrase):
+        log.warning(
+            "the vault's passphrase was made with a byte-order mark or a line end; make it anew without: "
+            "admin.py vault passphrase"
+        )
     try:
         return VaultKey(AESGCM(kek).decrypt(nonce, wrapped, header))
     except InvalidTag:
@@ -107,6 +124,12 @@ def open_key_file(data: bytes, passphrase: str) -> VaultKey:
             "the key file is damaged: its vault key does not unwrap",
             advice="restore the key file from a copy",
         ) from None
+
+
+def _readings(passphrase: str) -> list[str]:
+    """What a passphrase may stand for, each once: as it is typed, then as it was taken when key files were made so."""
+    typed = as_typed(passphrase)
+    return list(dict.fromkeys((typed or passphrase, passphrase, BYTE_ORDER_MARK + typed)))
 
 
 def _create_at_cost(key: VaultKey, passphrase: str, cost: PassphraseCost) -> bytes:

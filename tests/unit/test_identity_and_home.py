@@ -167,6 +167,12 @@ def test_each_program_has_its_table_with_its_options_names(tessera_home: Path) -
     assert configured("worker") == {}
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_a_config_file_of_notepad_or_powershell_is_read(tessera_home: Path, encoding: str) -> None:
+    (tessera_home / "config.toml").write_bytes('[consumer]\r\noutput = "ö"\r\n'.encode(encoding))
+    assert configured("consumer") == {"output": "ö"}
+
+
 @pytest.mark.parametrize("content", [b"[producer", b"producer = 4\n", b'[producer]\nk = "\xff"\n', b"k = = 4"])
 def test_a_config_file_with_a_fault_is_a_usage_error_that_names_it(tessera_home: Path, content: bytes) -> None:
     (tessera_home / "config.toml").write_bytes(content)

@@ -97,6 +97,51 @@ def test_a_wrong_passphrase_is_refused(file: bytes, wrong: str) -> None:
         open_key_file(file, wrong)
 
 
+MARKED = "\ufeff" + PASSPHRASE
+
+
+@pytest.mark.parametrize("given", [MARKED, PASSPHRASE + "\r", PASSPHRASE + "\n", MARKED + "\r\n"])
+def test_a_key_file_made_from_a_file_or_a_shell_opens_by_keyboard_and_by_what_it_was_made_from(given: str) -> None:
+    data = create_key_file(VaultKey(RAW_KEY), given)
+    assert open_key_file(data, PASSPHRASE) == open_key_file(data, given) == VaultKey(RAW_KEY)
+
+
+@pytest.mark.parametrize("given", [MARKED, PASSPHRASE + "\r", PASSPHRASE + "\n"])
+def test_a_key_file_that_was_made_with_the_mark_or_a_line_end_opens_with_it_and_says_so(
+    given: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    data = _create_at_cost(VaultKey(RAW_KEY), given, LOW_COST)
+    assert open_key_file(data, given) == VaultKey(RAW_KEY)
+    (record,) = caplog.records
+    assert "vault passphrase" in record.getMessage()
+    assert PASSPHRASE not in record.getMessage()
+
+
+def test_a_key_file_that_was_made_with_the_mark_opens_by_keyboard() -> None:
+    data = _create_at_cost(VaultKey(RAW_KEY), MARKED, LOW_COST)
+    assert open_key_file(data, PASSPHRASE) == VaultKey(RAW_KEY)
+
+
+def test_the_right_passphrase_is_derived_once_and_a_wrong_one_twice(
+    file: bytes, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    derived: list[str] = []
+    derive = key_file._derive
+
+    def count(passphrase: str, salt: bytes, cost: PassphraseCost) -> tuple[bytes, bytes]:
+        derived.append(passphrase)
+        return derive(passphrase, salt, cost)
+
+    monkeypatch.setattr(key_file, "_derive", count)
+    open_key_file(file, PASSPHRASE)
+    open_key_file(file, MARKED)  # as it comes from a file with a mark
+    assert derived == [PASSPHRASE, PASSPHRASE]
+    assert not caplog.records
+    with pytest.raises(RefusedError):
+        open_key_file(file, "a wrong one")
+    assert derived[2:] == ["a wrong one", "\ufeffa wrong one"]
+
+
 def test_an_empty_passphrase_is_a_usage_error(file: bytes, no_derivation: None) -> None:
     with pytest.raises(UsageError, match="empty"):
         create_key_file(VaultKey(RAW_KEY), "")

@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 
 from common.errors import NotFoundError, RefusedError, TesseraError, UsageError
-from common.passphrase import check_new_passphrase, read_passphrase
+from common.passphrase import check_new_passphrase, read_new_passphrase, read_passphrase
+
+LONG = "four words for keeping"
 
 
 class Terminal:
@@ -49,6 +51,9 @@ def _no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         (b" spaces stay \n", " spaces stay "),
         (b"\n", ""),
         ("пароль 写真\n".encode(), "пароль 写真"),
+        pytest.param("naïve 写真\r\n".encode("utf-8-sig"), "naïve 写真", id="Notepad: UTF-8 with a mark"),
+        pytest.param("\ufeffnaïve 写真\r\n".encode("utf-16-le"), "naïve 写真", id="PowerShell: UTF-16"),
+        pytest.param("\ufeffnaïve 写真\n".encode("utf-16-be"), "naïve 写真", id="UTF-16, big-endian"),
     ],
 )
 def test_a_files_content_is_the_passphrase_without_its_last_line_end(
@@ -56,6 +61,20 @@ def test_a_files_content_is_the_passphrase_without_its_last_line_end(
 ) -> None:
     (tmp_path / "words").write_bytes(content)
     assert read_passphrase(tmp_path / "words") == passphrase
+
+
+@pytest.mark.parametrize("given", ["\ufefffour words for it", "four words for it\r", "\ufefffour words for it\r\n"])
+def test_what_a_shell_puts_around_a_new_passphrase_is_no_part_of_it(
+    monkeypatch: pytest.MonkeyPatch, given: str
+) -> None:
+    monkeypatch.setenv("TESSERA_PASSPHRASE", given)
+    assert read_new_passphrase(None, prompt="") == "four words for it"
+
+
+@pytest.mark.parametrize("untypable", ["two lines\nof words", "four words for it\n\n", "four\0words", "a \ufeffmark"])
+def test_a_new_passphrase_that_cannot_be_typed_is_refused(untypable: str) -> None:
+    with pytest.raises(UsageError, match="can be typed"):
+        check_new_passphrase(untypable)
 
 
 def test_the_file_goes_before_the_environment_and_that_before_the_terminal(
@@ -78,12 +97,20 @@ def test_a_new_passphrase_has_a_variable_of_its_own(monkeypatch: pytest.MonkeyPa
     assert read_passphrase(None, variable="TESSERA_NEW_PASSPHRASE") == "new"
 
 
-def test_with_confirm_it_has_to_be_typed_twice(monkeypatch: pytest.MonkeyPatch) -> None:
-    Terminal(monkeypatch, "words", "words")
-    assert read_passphrase(None, confirm=True) == "words"
-    Terminal(monkeypatch, "words", "swords")
+def test_a_new_one_has_to_be_typed_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    Terminal(monkeypatch, LONG, LONG)
+    assert read_new_passphrase(None, prompt="New: ") == LONG
+    Terminal(monkeypatch, LONG, LONG + "?")
     with pytest.raises(UsageError, match="differ"):
-        read_passphrase(None, confirm=True)
+        read_new_passphrase(None, prompt="New: ")
+
+
+@pytest.mark.parametrize("refused", ["", "short", "aaaaaaaaaaaa"])
+def test_a_new_one_that_is_refused_is_not_asked_for_again(monkeypatch: pytest.MonkeyPatch, refused: str) -> None:
+    terminal = Terminal(monkeypatch, refused)
+    with pytest.raises(UsageError, match="at least"):
+        read_new_passphrase(None, prompt="New: ")
+    assert terminal.prompts == ["New: "]
 
 
 def test_without_anybody_to_ask_one_is_told_how_to_give_it(monkeypatch: pytest.MonkeyPatch) -> None:

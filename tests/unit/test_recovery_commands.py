@@ -78,6 +78,20 @@ def test_any_three_of_five_printed_sheets_restore_the_vault_under_a_new_passphra
     assert not any(line in said.out + said.err for sheet in sheets for line in sheet.splitlines()[-5:])
 
 
+def test_codes_and_passphrases_in_files_of_notepad_and_powershell_are_what_they_say(
+    machine: Machine, other: Machine, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    sheets = printed_codes(machine, capsys)
+    codes, words = tmp_path / "codes.txt", tmp_path / "words.txt"
+    codes.write_bytes(("\ufeff" + "\r\n\r\n".join(sheets[:3]) + "\r\n").encode("utf-16-le"))
+    words.write_bytes(f"{NEW}\r\n".encode("utf-8-sig"))
+    assert other.run("restore", str(codes), "--passphrase-file", str(words)) == 0
+    assert other.vault.unlock(NEW) == machine.vault.unlock(OLD)
+    words.write_bytes(f"\ufeff{OLD}\r\n".encode("utf-16-be"))
+    assert other.run("passphrase", "--new-passphrase-file", str(words), passphrase="\ufeff" + NEW) == 0
+    assert other.vault.unlock(OLD) == machine.vault.unlock(OLD)
+
+
 def test_codes_are_read_from_stdin_too(machine: Machine, other: Machine, capsys: pytest.CaptureFixture[str]) -> None:
     sheets = printed_codes(machine, capsys, "--of", "3", "--need", "2")
     for arguments in (["restore", "-"], ["restore"]):

@@ -13,7 +13,7 @@ import pytest
 from admin.command import commands
 from common import system_keyring
 from common.errors import RefusedError, UsageError
-from common.passphrase import read_passphrase
+from common.passphrase import read_new_passphrase, read_passphrase
 from common.program import exit_code
 from common.vault import key_file
 from common.vault.folder import VaultFolder
@@ -106,7 +106,7 @@ def test_a_keyring_that_nothing_was_put_into_is_never_asked_nor_its_library_load
 def test_a_new_passphrase_never_comes_from_the_keyring(home: Path, keyring: MemoryKeyring) -> None:
     system_keyring.store(home, WORDS)
     with pytest.raises(RefusedError):
-        read_passphrase(None, confirm=True)
+        read_new_passphrase(None, prompt="")
 
 
 def test_two_vaults_have_an_entry_each(home: Path, keyring: MemoryKeyring) -> None:
