@@ -11,6 +11,7 @@ Whatever differs on Windows is in this module.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import secrets
 import sys
@@ -87,8 +88,11 @@ def make_folder(folder: Path) -> None:
 def write_private(target: Path, content: bytes, *, replace: bool = True) -> None:
     """Write a whole file, readable by its owner only, so that after a crash it is the old one or the new one.
 
-    With `replace` false an existing target stays, and FileExistsError is raised.
+    With `replace` false an existing target stays, and FileExistsError is raised. IsADirectoryError where the target's
+    name is that of a folder by itself, as `.` is.
     """
+    if not target.name:
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(target))
     make_folder(target.parent)
     temporary = target.with_name(f".{target.name}.{secrets.token_hex(6)}")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o600)

@@ -7,6 +7,7 @@ import sys
 from tests.soak import (
     aborts,
     bit_flips,
+    command_lines,
     disk_faults,
     fuzzing,
     kill_points,
@@ -20,7 +21,7 @@ from tests.soak.proof import main
 
 WAITING = [*stopped_and_cut.PARTS, *lossy_network.PARTS]
 WORKING = [*kill_points.PARTS, *disk_faults.PARTS, *bit_flips.PARTS, *races.PARTS]
-HOSTILE = [*aborts.PARTS, *fuzzing.PARTS, *strangers.PARTS, *parsers.PARTS]
+HOSTILE = [*aborts.PARTS, *fuzzing.PARTS, *strangers.PARTS, *parsers.PARTS, *command_lines.PARTS]
 
 if __name__ == "__main__":
     sys.exit(main([WAITING, [*WORKING, *HOSTILE]], "Every proof of docs/reliability.md and docs/threat-model.md."))

@@ -111,6 +111,12 @@ def test_file_and_folder_are_their_owners_alone_whatever_the_umask(tmp_path: Pat
 
 
 @POSIX
+@pytest.mark.parametrize("name", [".", "/", ""])
+def test_a_path_that_is_a_folder_by_its_name_is_refused_as_one(name: str) -> None:
+    with pytest.raises(IsADirectoryError):
+        write_private(Path(name), NEW)
+
+
 def test_a_file_that_others_could_read_is_private_once_written_again(tmp_path: Path) -> None:
     target = tmp_path / "file"
     target.write_bytes(OLD)
