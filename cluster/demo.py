@@ -7,7 +7,7 @@
 With several brokers the first one, through which the image was stored, is killed before step 4, too.
 
 Each step is announced in a line. It ends well only if all of that is true; an error names the step in which
-it happened. The two rates are of the programs as a user runs them, so they include starting Python.
+it happened. It tells no rates: of one small image they would be those of starting Python (see `bench/`).
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from __future__ import annotations
 import filecmp
 import hashlib
 import json
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -52,9 +51,8 @@ class Demo:
 
     def _store_and_restore(self) -> None:
         cluster = self._cluster
-        size = self._image.stat().st_size
-        with self._announced(f"Storing {self._image.name} ({size:,} bytes)"):
-            stored, storing = self._store()
+        with self._announced(f"Storing {self._image.name} ({self._image.stat().st_size:,} bytes)"):
+            stored = self._store()
             self._console.print(self._table(stored))
         victims = stored["devices"][: stored["n"] - stored["k"]]
         with self._announced(f"Killing {' and '.join(victims) or 'no device'} (kill -9)"):
@@ -64,18 +62,14 @@ class Demo:
             with self._announced("Killing the first broker, which all programs used so far (kill -9)"):
                 cluster.kill_broker()
         with self._announced(f"Restoring the image from the other {len(cluster.devices) - len(victims)} devices"):
-            restoring = self._restore(stored["sha256"])
+            self._restore(stored["sha256"])
         with self._announced("Comparing the restored file with the original"):
             self._compare(stored["sha256"])
         self._say("identical")
         self._say(f"SHA-256  {stored['sha256']}")
-        self._say(f"stored   at {_rate(size, storing)}")
-        self._say(f"restored at {_rate(size, restoring)}")
 
-    def _store(self) -> tuple[dict[str, Any], float]:
-        started = time.monotonic()
+    def _store(self) -> dict[str, Any]:
         result = self._cluster.run("producer", str(self._image), "--json")
-        seconds = time.monotonic() - started
         require_success("producer", result)
         stored = dict(json.loads(result.stdout))
         if stored["degraded"] or len(set(stored["devices"])) != stored["n"]:
@@ -84,7 +78,7 @@ class Demo:
             )
         if stored["already_stored"]:
             self._say("   it was stored here before, so nothing had to be sent")
-        return stored, seconds
+        return stored
 
     def _table(self, stored: dict[str, Any]) -> Table:
         table = Table("device", "share", "kind", "bytes on its disk")
@@ -98,12 +92,9 @@ class Demo:
         table.caption = f"any {stored['k']} of the {stored['n']} shares give the image back"
         return table
 
-    def _restore(self, sha256: str) -> float:
-        started = time.monotonic()
+    def _restore(self, sha256: str) -> None:
         result = self._cluster.run("consumer", "--hash", sha256, "--output", str(self._restored))
-        seconds = time.monotonic() - started
         require_success("consumer", result)
-        return seconds
 
     def _compare(self, sha256: str) -> None:
         if not filecmp.cmp(self._image, self._restored, shallow=False):
@@ -136,7 +127,3 @@ def _sha256(path: Path) -> str:
 
 def _bytes_below(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-
-
-def _rate(size: int, seconds: float) -> str:
-    return f"{size / seconds / 1e6:.1f} MB/s ({seconds:.2f} s, including the program's start)"
