@@ -23,6 +23,7 @@ from common.privacy import forbid_peeking
 from common.stopping import end_as_interrupted
 from common.text import printable
 
+VERSION = "0.1.0"  # as in pyproject.toml
 INTERRUPTED = 130
 _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 
@@ -35,7 +36,8 @@ def application(about: str) -> typer.Typer:
         pretty_exceptions_enable=False,
         context_settings=_CONTEXT,
         no_args_is_help=False,
-        epilog="--debug shows what led to an error. Defaults may stand in config.toml in Tessera's folder.",
+        epilog="--debug shows what led to an error, --version which Tessera this is. "
+        "Defaults may stand in config.toml in Tessera's folder.",
     )
 
 
@@ -47,6 +49,9 @@ def run(commands: typer.Typer, name: str, *, serves: bool = False) -> NoReturn:
     arguments = sys.argv[1:]
     debug = "--debug" in arguments or os.environ.get("TESSERA_DEBUG") == "1"
     arguments = [argument for argument in arguments if argument != "--debug"]
+    if arguments[:1] == ["--version"]:
+        print(f"{name}.py (Tessera) {VERSION}")
+        _end(0)
     level = logging.DEBUG if debug else logging.INFO if serves else logging.WARNING
     style = "%(asctime)s %(levelname)s %(message)s" if serves or debug else f"{name}: %(message)s"
     handler = logging.StreamHandler(sys.stderr)

@@ -1,11 +1,18 @@
 #!/usr/bin/env bash
 # All checks of the checkout, on a machine that has nothing but python3: lint, types, import rules, tests.
 # Stops at the first that fails. The unit tests also run on the oldest and the newest other Python there is.
+#   tests/run.sh            everything
+#   tests/run.sh fast       lint, types, import rules, and the unit tests on one Python
 set -euo pipefail
 
 root="$(cd "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/.." && pwd)"
 cd "$root"
 source cluster/environment.sh
+
+case "${1:-}" in
+    "" | fast) ;;
+    *) echo "usage: tests/run.sh [fast]" >&2; exit 2 ;;
+esac
 
 unit_processes=2
 cluster_processes=2
@@ -51,6 +58,7 @@ check "types, as on Windows" "$python" -m mypy --platform win32 broker worker pr
 # Its script has the path of the environment built in; called so, a checkout that was moved still works.
 check "import rules" "$python" -c 'from importlinter.cli import lint_imports_command; lint_imports_command()'
 check "unit tests" "$python" -m pytest -n "$unit_processes" tests/unit
+if [ "${1:-}" = fast ]; then exit; fi
 
 others="$(other_pythons)"
 if [ -z "$others" ]; then

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -342,6 +343,12 @@ def test_a_reader_that_goes_away_is_no_fault_to_report() -> None:
     process.stderr.close()
     assert process.wait(60) == 1
     assert err.splitlines() == [b"tiny: careful"]
+
+
+def test_version_names_the_release_that_the_project_is() -> None:
+    (version,) = re.findall(r'^version = "(.+)"$', (ROOT / "pyproject.toml").read_text(encoding="utf-8"), re.MULTILINE)
+    out, err = start("--version").communicate(timeout=60)
+    assert (out.decode().split(), err) == (["tiny.py", "(Tessera)", version], b"")
 
 
 @pytest.mark.parametrize("arguments", [[], ["--fail"], ["--unknown"]])

@@ -1,0 +1,70 @@
+"""Documents: every link leads somewhere, and every path that a document names is there."""
+
+from __future__ import annotations
+
+import functools
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+DOCUMENTS = sorted(
+    path for path in ROOT.glob("**/*.md") if not any(part[0] == "." for part in path.relative_to(ROOT).parts)
+)
+_FENCED = re.compile(r"^(```|~~~).*?^\1[^\n]*$", re.DOTALL | re.MULTILINE)
+_LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+_CODE = re.compile(r"`([^`\n]+)`")
+_HEADING = re.compile(r"^#{1,6} +(.+?) *$", re.MULTILINE)
+# A path of the checkout, as opposed to one below TESSERA_HOME (`broker/audit.jsonl`), by its first folder and its end.
+_PATH = re.compile(r"[A-Za-z0-9_.-]+/(?:[A-Za-z0-9_.-]+/)*(?:[A-Za-z0-9_-]+(?:\.py|\.sh|\.md|\.toml)?)?")
+
+
+def prose(document: Path) -> str:
+    """A document without its listings."""
+    return _FENCED.sub("", document.read_text(encoding="utf-8"))
+
+
+def anchors(document: Path) -> set[str]:
+    """The anchors that headings get: as GitHub makes them, https://github.com/gjtorikian/html-pipeline."""
+    found: set[str] = set()
+    for heading in _HEADING.findall(prose(document)):
+        text = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading).lower()
+        anchor = re.sub(r"[^\w\- ]", "", text).replace(" ", "-")
+        found.add(next(name for name in (anchor, *(f"{anchor}-{n}" for n in range(1, 99))) if name not in found))
+    return found
+
+
+@functools.cache
+def checkout() -> frozenset[str]:
+    """Every file and folder of the checkout, but what is hidden or made by running it."""
+    found = (path.relative_to(ROOT).as_posix() for path in ROOT.glob("[!.]*/**/*") if "__pycache__" not in path.parts)
+    return frozenset(found)
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_link_of_a_document_leads_somewhere(document: Path) -> None:
+    broken = []
+    for link in _LINK.findall(prose(document)):
+        if re.match(r"[a-z]+:", link):  # another site's
+            continue
+        path, _, anchor = link.partition("#")
+        target = (document.parent / path).resolve() if path else document
+        if not target.exists() or (anchor and anchor not in anchors(target)):
+            broken.append(link)
+    assert not broken
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_path_that_a_document_names_is_in_the_checkout(document: Path) -> None:
+    folders = {path.name for path in ROOT.glob("[!.]*") if path.is_dir()}
+    missing = []
+    for code in _CODE.findall(prose(document)):
+        for word in code.split():
+            if (
+                word.split("/")[0] in folders
+                and _PATH.fullmatch(word)
+                and word.rstrip("/") not in (checkout() | folders)
+            ):
+                missing.append(word)
+    assert not missing
