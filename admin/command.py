@@ -9,7 +9,7 @@ import typer
 
 from admin.contact_commands import contacts, share, unshare
 from admin.device_commands import rebalance, retire, status
-from admin.image_commands import delete, repair, undelete, verify
+from admin.image_commands import delete, repair, strengthen, undelete, verify
 from admin.keyring_commands import keyring
 from admin.recovery_commands import recovery, restore
 from admin.vault_commands import vault
@@ -33,7 +33,7 @@ def join(
     print(f"joined the cluster of the broker at {admission.broker} as {admission.name}")
 
 
-for command in (status, verify, repair, delete, undelete, share, unshare, retire, rebalance):
+for command in (status, verify, repair, strengthen, delete, undelete, share, unshare, retire, rebalance):
     commands.command()(command)
 for command in (recovery, restore):
     vault.command()(command)

@@ -21,13 +21,12 @@ from common.link.link import run_with_link
 from common.link.questions import device_names, settled_devices
 from common.program import INTERRUPTED, complain
 from common.protocol.codec import MAX_PAYLOAD, pack, unpack
-from common.protocol.device_messages import Delete, Undelete
+from common.protocol.device_messages import TOMBSTONE_LIFETIME, Delete, Undelete
 from common.protocol.envelope import Operation
-from common.protocol.messages import Acknowledged, Code, EncodingAt, ListTrash, Mend, Trashed, TrashList
+from common.protocol.messages import NEVER, Acknowledged, Code, EncodingAt, ListTrash, Mend, Trashed, TrashList
 from common.text import printable
 from consumer.holdings import Held, check_hash, is_full
 
-_TOMBSTONE_DAYS = 2 * 365  # how long a device may be away and still learn of a deletion when it comes back
 _DAY = 24 * 3600
 _MAX_GENERATION = 64  # how often one encoding may be deleted and taken back
 _PATIENCE = 20.0  # seconds for one device
@@ -112,13 +111,18 @@ async def _delete_image(session: Session, image: Held, trash_days: int) -> list[
             advice="ask them to take it back",
         )
     for encoding in own:
-        devices = sorted({share.device_id for share in encoding.shares if share.alive})
-        if not devices:
-            raise UnreachableError("none of the devices that hold it is connected; nothing was deleted")
-        told = await asyncio.gather(*(_delete_on(session, encoding, device, trash_days) for device in devices))
-        if not any(told):
-            raise NotEnoughError("no device could delete it")
+        await delete_encoding(session, encoding, trash_days)
     return session.absent(own)
+
+
+async def delete_encoding(session: Session, encoding: EncodingAt, trash_days: int) -> None:
+    """Delete one encoding of this vault's own on all devices that are connected, and have them tell the others."""
+    devices = sorted({share.device_id for share in encoding.shares if share.alive})
+    if not devices:
+        raise UnreachableError("none of the devices that hold it is connected; nothing was deleted")
+    told = await asyncio.gather(*(_delete_on(session, encoding, device, trash_days) for device in devices))
+    if not any(told):
+        raise NotEnoughError("no device could delete it")
 
 
 def _capability(session: Session, object_id: bytes, encoding_id: bytes) -> bytes:
@@ -131,9 +135,8 @@ async def _delete_on(session: Session, encoding: EncodingAt, device: bytes, tras
     now = int(time.time())
     capability = _capability(session, encoding.object_id, encoding.encoding_id)
     for generation in range(1, _MAX_GENERATION, 2):  # a deletion that was taken back before has left its number
-        request = Delete(
-            encoding.encoding_id, capability, generation, now + trash_days * _DAY, now + _TOMBSTONE_DAYS * _DAY
-        )
+        trash_until, ends = now + trash_days * _DAY if trash_days else NEVER, now + TOMBSTONE_LIFETIME
+        request = Delete(encoding.encoding_id, capability, generation, trash_until, ends)
         try:
             await session.link.request(Operation.DELETE, request, Acknowledged, device=device, patience=_PATIENCE)
             return True

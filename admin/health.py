@@ -5,8 +5,10 @@ from __future__ import annotations
 import enum
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Optional
 
 from common.protocol.messages import EncodingAt, shares_at_hand
+from common.redundancy import DeviceCount
 
 
 class Standing(enum.Enum):
@@ -49,6 +51,13 @@ class ImageHealth:
 def judge(encodings: Sequence[EncodingAt]) -> ImageHealth:
     """The health of an image by its best encoding; `encodings` has at least one."""
     return max((_judge(encoding) for encoding in encodings), key=lambda health: (health.good - health.k, health.n))
+
+
+def could_be_stronger(
+    encodings: Sequence[EncodingAt], devices: DeviceCount, wanted: Optional[tuple[int, int]] = None
+) -> bool:
+    """Whether one of an image's encodings is weaker than one that is stored now; see `DeviceCount`."""
+    return any(devices.could_be_stronger(encoding.k, encoding.n, wanted) for encoding in encodings)
 
 
 def _judge(encoding: EncodingAt) -> ImageHealth:

@@ -62,6 +62,20 @@ def repair(
     return Completing(*unlocked).complete(chosen, to) if to else Mending(*unlocked).repair(chosen)
 
 
+def strengthen(
+    hashes: Optional[list[str]] = _HASHES,
+    everything: bool = _ALL,
+    k: Optional[int] = typer.Option(None, "-k", "--k", help="Shares that restore an image; as for a new one."),
+    n: Optional[int] = typer.Option(None, "-n", "--n", help="Shares made, one a device; as for a new image."),
+    passphrase_file: Optional[Path] = PASSPHRASE_FILE,
+) -> int:
+    """Store anew what is stored weaker than the devices allow that are alive now, and delete the old shares."""
+    from admin.strengthening import Strengthening
+
+    chosen = _chosen(hashes, everything)
+    return Strengthening(client_identity(), home(), read_passphrase(passphrase_file)).strengthen(chosen, k, n)
+
+
 def delete(
     hashes: Optional[list[str]] = _HASHES_ON_THE_LINE,
     trash_days: int = typer.Option(

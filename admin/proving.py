@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from admin.health import ImageHealth, Standing, judge
+from admin.health import ImageHealth, Standing, could_be_stronger, judge
 from admin.proof import Proof, keep_proof
 from admin.session import Session, VaultWork
 from common.erasure import ErasureCode
@@ -33,6 +33,7 @@ from common.protocol.device_messages import BlockName
 from common.protocol.envelope import Operation
 from common.protocol.messages import Acknowledged, Complain, Complaint, EncodingAt, shares_at_hand
 from common.recipe import Recipe
+from common.redundancy import count_devices
 from common.text import printable
 from common.vault.trust import TrustedImage
 from consumer.choice import Holder
@@ -52,6 +53,7 @@ class Verdict:
     health: ImageHealth
     proven: Optional[bool] = None
     troubles: list[str] = field(default_factory=list)
+    weak: bool = False  # it could be stronger: see `strengthen`
 
     @property
     def restorable(self) -> bool:
@@ -70,6 +72,7 @@ class Verdict:
             "may_lose": health.spare,
             "state": (health.standing if self.restorable else Standing.LOST).value,
             "restorable": self.restorable,
+            "could_be_stronger": self.weak,
             "proven": self.proven,
             "troubles": self.troubles,
         }
@@ -120,7 +123,10 @@ async def verify_images(session: Session, images: Sequence[Held], advance: Advan
 
     `advance` is told of the bytes that are done.
     """
+    devices = count_devices(session.listed)
     verdicts = [Verdict(image, judge(image.encodings)) for image in images]
+    for verdict in verdicts:
+        verdict.weak = could_be_stronger(verdict.image.encodings, devices)
     for verdict in verdicts:
         if deep and verdict.health.restorable:
             await _prove(session, verdict, advance)
@@ -259,6 +265,9 @@ def _show(verdicts: Sequence[Verdict], deep: bool) -> None:
         name = Text(printable(verdict.image.mapping.name))
         table.add_row(verdict.image.sha256[:16], state.value, shares, str(health.spare), name)
     Console().print(table)
+    weak = sum(verdict.weak for verdict in verdicts)
+    if weak:
+        print(f"{weak} could be stronger with the devices that are alive: admin.py strengthen --all")
     for verdict in verdicts:
         for line in verdict.troubles:
             complain(f"{verdict.image.sha256[:16]}: {line}")

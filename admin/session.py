@@ -11,10 +11,10 @@ from common.erasure import ErasureCode
 from common.errors import TesseraError
 from common.home import ClientIdentity
 from common.link.link import Link
-from common.link.questions import device_names, list_encodings
+from common.link.questions import list_devices, list_encodings
 from common.program import complain
 from common.protocol.identifiers import owner_id
-from common.protocol.messages import EncodingAt
+from common.protocol.messages import Device, EncodingAt
 from common.vault.folder import VaultFolder
 from common.vault.keys import VaultKey
 from common.vault.mapping import Mapping
@@ -23,7 +23,7 @@ from consumer.holdings import Held, Mappings, check_hash, combine, find
 
 
 class Session:
-    """What the images of one run share. `names`: device id → name."""
+    """What the images of one run share. `listed`: the devices of the cluster; `names`: device id → name."""
 
     def __init__(self, link: Link, vault: VaultFolder, key: VaultKey) -> None:
         self.link = link
@@ -31,6 +31,7 @@ class Session:
         self.key = key
         self.devices = Devices(link)
         self.mappings = Mappings(self.devices, vault, key)
+        self.listed: list[Device] = []
         self.names: dict[bytes, str] = {}
         self.unreadable = 0  # images whose mapping no connected device has
 
@@ -40,8 +41,9 @@ class Session:
         NotFoundError, NotEnoughError or UsageError where a hash is no image's, cannot be told now, or is several's.
         """
         wanted = None if hashes is None else list(dict.fromkeys(check_hash(text) for text in hashes))
-        self.names = await device_names(self.link)
-        encodings = await list_encodings(self.link)
+        encodings = await list_encodings(self.link)  # once all devices that may come are here
+        self.listed = await list_devices(self.link)
+        self.names = {device.device_id: device.name for device in self.listed}
         holdings = combine(encodings, await self.mappings.of(encodings))
         if wanted is None:
             self.unreadable = holdings.unreadable

@@ -78,6 +78,7 @@ def to_json(status: Status) -> dict[str, object]:
             "lacking": health.lacking,
             "waiting": health.waiting,
             "hopeless": health.hopeless,
+            "could_be_stronger": health.weak,
         },
         "repair": {
             "bytes_left": health.bytes_left,
@@ -133,6 +134,8 @@ def summary(status: Status) -> list[str]:
         lines.append(f"{health.lacking} lack shares, {health.waiting} of them wait for devices to come back")
     if health.hopeless:
         lines.append(f"{health.hopeless} CANNOT BE RESTORED from the devices that are connected")
+    if health.weak:
+        lines.append(f"{health.weak} could be stronger with the devices that are alive: admin.py strengthen --all")
     if status.jobs or health.bytes_left:
         left = "" if status.seconds_left is None else f", about {duration(status.seconds_left)} left"
         at = f" at {decimal(health.rate)}/s" if health.rate else ""

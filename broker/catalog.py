@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import bisect
 import builtins
+from collections import Counter
 from collections.abc import Iterable, Iterator, KeysView
 from dataclasses import dataclass, field
 from typing import Callable, NamedTuple, Optional
@@ -26,6 +27,7 @@ from broker.tombstones import Tombstones
 from common.protocol.messages import AnnouncedShare, EncodingAt, ShareAt, Tombstone, shares_at_hand
 
 MAX_SHARES_ON_A_DEVICE = 250_000  # so that no device that announces without end fills the memory
+Code = tuple[int, int]  # k, n
 Alive = Callable[[bytes], bool]  # of a device id: is the device connected now?
 
 
@@ -88,6 +90,7 @@ class Catalog:
         self._places: dict[Place, Place] = {}  # one object for each, since they recur in many encodings
         self._touched: dict[bytes, None] = {}
         self._owned: dict[bytes, int] = {}  # owner → bytes of blocks in all sound shares
+        self.codes: Counter[Code] = Counter()  # how many encodings are claimed to have this k and n
 
     # --- what devices say
 
@@ -245,6 +248,8 @@ class Catalog:
         places = self._sound.get(claim, ())
         if not places:
             self._encodings[claim.encoding_id] = (*self._encodings.get(claim.encoding_id, ()), claim)
+            if not claim.granted:
+                self.codes[claim.k, claim.n] += 1
             objects = self._objects.setdefault(claim.owner, {})
             if claim.object_id not in objects:
                 self._order.setdefault(claim.owner, []).append(claim.object_id)
@@ -304,6 +309,8 @@ class Catalog:
     def _drop(self, claim: Claim) -> None:
         """A claim that nobody makes any more."""
         del self._sound[claim]
+        if not claim.granted:
+            self.codes[claim.k, claim.n] -= 1
         claims = tuple(other for other in self._encodings[claim.encoding_id] if other != claim)
         if claims:
             self._encodings[claim.encoding_id] = claims

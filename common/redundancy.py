@@ -1,9 +1,16 @@
-"""How many shares an image gets, and how many of them restore it, unless the user says otherwise."""
+"""How many shares an image gets, and how many of them restore it, unless the user says otherwise.
+
+And of what is stored already: whether the devices that there are today allow more of them to be lost.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Optional
+
 from common.errors import NotEnoughError, UsageError
-from common.protocol.messages import MAX_SHARES
+from common.protocol.messages import MAX_SHARES, Device
 
 MIN_DEVICES = 3
 _CHOICES = {3: (2, 3), 4: (2, 4), 5: (3, 5)}
@@ -33,3 +40,29 @@ def choose(live_devices: int, k: int | None = None, n: int | None = None) -> tup
     if n > live_devices:
         raise NotEnoughError(f"n = {n} needs as many live devices; {live_devices} are alive")
     return k, n
+
+
+@dataclass(frozen=True)
+class DeviceCount:
+    """So many devices there are: `listed` of the cluster, without those that are retiring, and `live` of these here."""
+
+    live: int
+    listed: int
+
+    def could_be_stronger(self, k: int, n: int, wanted: Optional[tuple[int, int]] = None) -> bool:
+        """Whether an image of k of n is weaker than one that is stored now: fewer devices that hold it may be lost.
+
+        `wanted`: (k, n) that it is compared with; what `choose` takes for the devices that are here, if left out. A
+        share for which there is no device counts for nothing.
+        """
+        if wanted is None:
+            if self.live < MIN_DEVICES:
+                return False
+            wanted = choose(self.live)
+        return min(n, self.listed) - k < wanted[1] - wanted[0]
+
+
+def count_devices(devices: Iterable[Device]) -> DeviceCount:
+    """How many devices there are for shares."""
+    staying = [device for device in devices if not device.retiring]
+    return DeviceCount(sum(device.alive for device in staying), len(staying))

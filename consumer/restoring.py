@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 from typing import IO, Optional, Protocol
 
 import numpy as np
@@ -72,6 +72,19 @@ class Restoring:
             raise
         target.keep()
 
+    async def plaintexts(self) -> AsyncGenerator[memoryview, None]:
+        """The image's bytes, segment by segment, each to be used before the next is asked for.
+
+        They are the image only once all have come: an IntegrityError at the end says that they are not.
+        """
+        async for _, plaintext in self._opened(0):
+            if plaintext.nbytes <= _BRIEF:
+                self._image.update(plaintext)
+            else:
+                await self._in_thread(self._image.update, plaintext)
+            yield plaintext
+        self._image.verify()
+
     def _verify(self) -> None:
         try:
             self._image.verify()
@@ -80,39 +93,48 @@ class Restoring:
             raise
 
     async def _write_segments(self, file: IO[bytes], progress: Callable[[int], None]) -> None:
-        count = self._recipe.segment_count
-        ahead: deque[asyncio.Task[Blocks]] = deque()
-        size = self._recipe.block_length(0) * self._code.k
-        sealed = np.empty(size, np.uint8)
-        plaintexts = [np.empty(size, np.uint8) for _ in range(min(2, count))]
         first = self._begun.segments
+        opened = self._opened(first)
         writing: Optional[asyncio.Future[None]] = None
         try:
             if self._goes_on:
                 writing = self._in_thread(self._take_up, file)
                 progress(sum(map(self._image.segment_length, range(first))))
+            async for segment, plaintext in opened:
+                if writing is not None:
+                    await _ended(writing)
+                writing = None
+                if plaintext.nbytes <= _BRIEF:
+                    self._hash_and_write(file, segment, plaintext)
+                else:
+                    writing = self._in_thread(self._hash_and_write, file, segment, plaintext)
+                progress(plaintext.nbytes)
+            if writing is not None:
+                await _ended(writing)
+        finally:
+            await opened.aclose()
+            if writing is not None:
+                await asyncio.wait([writing])
+
+    async def _opened(self, first: int) -> AsyncGenerator[tuple[int, memoryview], None]:
+        """The segments from `first` on, opened; the bytes of one are still there while the next is."""
+        count = self._recipe.segment_count
+        ahead: deque[asyncio.Task[Blocks]] = deque()
+        size = self._recipe.block_length(0) * self._code.k
+        sealed = np.empty(size, np.uint8)
+        plaintexts = [np.empty(size, np.uint8) for _ in range(min(2, count))]
+        try:
             for segment in range(first, count):
                 while len(ahead) <= _AHEAD and segment + len(ahead) < count:
                     ahead.append(asyncio.ensure_future(self._gather(segment + len(ahead))))
                 blocks = await ahead.popleft()
                 plaintext = plaintexts[segment % len(plaintexts)]
                 length = self._open(segment, blocks, sealed, plaintext)
-                if writing is not None:
-                    await _ended(writing)
-                writing = None
-                if length <= _BRIEF:
-                    self._hash_and_write(file, segment, plaintext[:length].data)
-                else:
-                    writing = self._in_thread(self._hash_and_write, file, segment, plaintext[:length].data)
-                progress(length)
-            if writing is not None:
-                await _ended(writing)
+                yield segment, plaintext[:length].data
         finally:
             for task in ahead:
                 task.cancel()
             await asyncio.gather(*ahead, return_exceptions=True)
-            if writing is not None:
-                await asyncio.wait([writing])
 
     async def _gather(self, segment: int) -> Blocks:
         return await self._gathering.segment(segment, self._begun.of(segment) if self._goes_on else None)

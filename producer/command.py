@@ -88,7 +88,7 @@ class _Report:
         else:
             print(_sha256sum_line(image.sha256.hex(), image.shown), flush=True)
         if image.already_stored:
-            complain(f"{image.shown}: is stored already")
+            complain(f"{image.shown}: is stored already" + _weaker(image))
         elif image.is_image is False:
             complain(f"{image.shown}: no image that Tessera knows; stored all the same")
         if image.degraded:
@@ -103,6 +103,16 @@ class _Report:
         if error.advice:
             complain(f"  {error.advice}")
         self.exit_code = self.exit_code or error.exit_code
+
+
+def _weaker(image: StoredImage) -> str:
+    if image.asked is None:
+        return ""
+    k, n = image.asked
+    return (
+        f", as {image.k} of {image.n} shares, so that {image.n - image.k} devices may be lost, not {n - k}; "
+        f"to have it as {k} of {n}: python admin/admin.py strengthen --hash {image.sha256.hex()[:16]}"
+    )
 
 
 def _sha256sum_line(sha256: str, shown: str) -> str:

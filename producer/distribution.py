@@ -17,6 +17,7 @@ from __future__ import annotations
 import asyncio
 import enum
 import logging
+import time
 from collections.abc import Iterable, Sequence
 from typing import Callable, Optional, Protocol
 
@@ -30,9 +31,11 @@ from common.link.link import Link
 from common.link.questions import find_places
 from common.protocol.codec import MAX_PAYLOAD, unpack
 from common.protocol.device_messages import (
+    TOMBSTONE_LIFETIME,
     Append,
     BlockName,
     Commit,
+    Delete,
     Fetch,
     Fetched,
     Open,
@@ -41,7 +44,7 @@ from common.protocol.device_messages import (
     ShareName,
 )
 from common.protocol.envelope import Operation
-from common.protocol.messages import Acknowledged, Code
+from common.protocol.messages import NEVER, Acknowledged, Code
 from common.recipe import Recipe, digest
 from common.slicing import Slicing
 from producer.encoding import EncodedSegment
@@ -213,6 +216,12 @@ class Distribution:
             for start in range(0, recipe.segment_count, _REFILLED_TOGETHER):
                 segments = range(start, min(start + _REFILLED_TOGETHER, recipe.segment_count))
                 await asyncio.gather(*(self._refill(moved, segment, recipe) for segment in segments))
+
+    async def withdraw(self, capability: bytes) -> None:
+        """Have the devices forget all of it, by the right to delete it; as far as they can be reached."""
+        committed = [share.device for share in self.shares if share.state is ShareState.COMMITTED]
+        await withdraw_shares(self._link, self._encoding_id, committed, capability)
+        await self.abandon()
 
     async def abandon(self) -> None:
         """Have the devices forget what was not committed; as far as they can be reached."""
@@ -388,3 +397,21 @@ async def abandon_shares(link: Link, encoding_id: bytes, devices: Sequence[Optio
             log.debug("share %d stays where it is for a day: %s", share, error)
 
     await asyncio.gather(*(abandon(share, device) for share, device in enumerate(devices) if device is not None))
+
+
+async def withdraw_shares(
+    link: Link, encoding_id: bytes, devices: Iterable[Optional[bytes]], capability: bytes
+) -> None:
+    """Have devices that committed a share of what is not stored after all delete it; as far as they can be reached.
+
+    Others hear of it from these, should they have committed one without being able to say so.
+    """
+    request = Delete(encoding_id, capability, 1, NEVER, int(time.time()) + TOMBSTONE_LIFETIME)
+
+    async def delete(device: bytes) -> None:
+        try:
+            await link.request(Operation.DELETE, request, Acknowledged, device=device, patience=_ABANDON_PATIENCE)
+        except TesseraError as error:
+            log.warning("a share of what was not stored stays on a device: %s", error)
+
+    await asyncio.gather(*(delete(device) for device in devices if device is not None))

@@ -8,16 +8,18 @@ on with what its journal tells, and what was sealed before gives the same blocks
 from __future__ import annotations
 
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Optional, Union
+from typing import Any, Optional, Union
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from common.erasure import ErasureCode
 from common.errors import IntegrityError, UsageError
 from common.protocol.codec import MAX_PAYLOAD, pack
-from common.protocol.device_messages import Commitment
+from common.protocol.device_messages import Commitment, Grant
 from common.protocol.identifiers import DIGEST_SIZE, IDENTIFIER_SIZE
 from common.recipe import Recipe, digest
 from common.slicing import Slicing
@@ -113,16 +115,10 @@ class Encoding:
 
     def conclude(self, owner: Owner, image: Image) -> Conclusion:
         """Recipe and sealed mapping, as they are committed beside every share."""
-        recipe = self.recipe()
         mapping = Mapping(
-            data_key=self._data_key.reveal(),
+            **self._coded(),
             image_sha256=image.sha256,
             image_size=image.size,
-            segment_count=recipe.segment_count,
-            segment_size=self._slicing.segment_size,
-            k=self.k,
-            n=self.n,
-            recipe_digest=digest(recipe.encode()),
             name=_storable_name(image.name),
             media_type=image.picture.media_type,
             width=image.picture.width,
@@ -132,10 +128,27 @@ class Encoding:
         )
         return self.conclude_with(owner.seal(mapping, self.encoding_id))
 
-    def conclude_with(self, sealed: SealedMapping) -> Conclusion:
-        """The same with the mapping of an attempt that was interrupted while it was committed."""
+    def conclude_with(self, sealed: SealedMapping, grants: Sequence[Grant] = ()) -> Conclusion:
+        """The same with a mapping that is sealed already: by an attempt that was interrupted, say."""
         recipe = self.recipe().encode()
-        return Conclusion(sealed, pack(Commitment(sealed.object_id, recipe, sealed.mapping, sealed.delete_hash)))
+        commitment = Commitment(sealed.object_id, recipe, sealed.mapping, sealed.delete_hash, grants=list(grants))
+        return Conclusion(sealed, pack(commitment))
+
+    def adopt(self, mapping: Mapping) -> Mapping:
+        """The mapping of another encoding of the same image, as it is for this one: of revision 1, the vault's own."""
+        return msgspec.structs.replace(mapping, **self._coded(), delete_capability=None, revision=None)
+
+    def _coded(self) -> dict[str, Any]:
+        """The fields of the mapping that are the encoding's, and not the image's."""
+        recipe = self.recipe()
+        return {
+            "data_key": self._data_key.reveal(),
+            "segment_count": recipe.segment_count,
+            "segment_size": self._slicing.segment_size,
+            "k": self.k,
+            "n": self.n,
+            "recipe_digest": digest(recipe.encode()),
+        }
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ class StoredImage:
     already_stored: bool
     seconds: float
     is_image: Optional[bool]  # None where it was not looked at, since it is stored already
+    asked: Optional[tuple[int, int]] = None  # k, n: where it is stored already, and weaker than it would be now
 
     @property
     def degraded(self) -> bool:
@@ -35,6 +36,7 @@ class StoredImage:
             "devices": self.devices,
             "already_stored": self.already_stored,
             "degraded": self.degraded,
+            "could_be_stronger": self.asked is not None,
             "seconds": round(self.seconds, 4),
             "is_image": self.is_image,
         }

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Optional, Protocol
 
 import msgspec
@@ -30,11 +30,15 @@ _CAPABILITY_SIZE = 32
 
 @dataclass(frozen=True)
 class SealedMapping:
-    """A mapping as it lies beside every share, for which object, and the hash of the right to delete that."""
+    """A mapping as it lies beside every share, for which object, and the right to delete that."""
 
     object_id: bytes
     mapping: bytes
-    delete_hash: bytes
+    delete_capability: bytes = field(repr=False)
+
+    @property
+    def delete_hash(self) -> bytes:
+        return hashlib.sha256(self.delete_capability).digest()
 
 
 class Owner(Protocol):
@@ -61,7 +65,7 @@ class OtherVault:
         left = msgspec.structs.replace(mapping, delete_capability=capability)
         object_id = self._card.object_id(mapping.image_sha256)
         sealed = seal_to_card(self._card, left, encoding_id)
-        return SealedMapping(object_id, sealed, hashlib.sha256(capability).digest())
+        return SealedMapping(object_id, sealed, capability)
 
 
 class OwnVault:
@@ -86,7 +90,7 @@ class OwnVault:
     def sealed_before(self, image_sha256: bytes, encoding_id: bytes, mapping: bytes) -> SealedMapping:
         """The same of a mapping that a put had sealed before it was interrupted."""
         object_id = self.object_id(image_sha256)
-        return SealedMapping(object_id, mapping, self._key.delete_hash(object_id, encoding_id))
+        return SealedMapping(object_id, mapping, self._key.delete_capability(object_id, encoding_id))
 
     # --- what this machine remembers
 

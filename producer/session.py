@@ -13,6 +13,7 @@ from common.erasure import ErasureCode
 from common.link.link import Link
 from common.link.questions import FoundPlaces, find_places, locate
 from common.protocol.messages import Device, EncodingAt, shares_at_hand
+from common.redundancy import count_devices
 from common.slicing import Slicing, block_size_for
 from common.vault.mapping import MAX_THUMBNAIL
 from common.vault.seen import Stamp
@@ -76,6 +77,7 @@ class Session:
         self.progress = progress
         self.avoid = tuple(avoid)
         self._watch = watch
+        self._count = count_devices(devices)
         self._names: dict[bytes, str] = {device.device_id: device.name for device in devices}
         self._viewer = viewer
         self._looking = asyncio.Lock()
@@ -166,7 +168,11 @@ class Session:
         names = [self.name_of(at_hand[s][0]) if s in at_hand else None for s in range(encoding.n)]
         seconds = time.monotonic() - started
         self.progress(size)
-        return StoredImage(sha256, source.shown, size, encoding.k, encoding.n, names, True, seconds, None)
+        asked = self.code.k, self.code.n
+        weaker = self._count.could_be_stronger(encoding.k, encoding.n, asked)
+        return StoredImage(
+            sha256, source.shown, size, encoding.k, encoding.n, names, True, seconds, None, asked if weaker else None
+        )
 
     # --- remembering
 

@@ -22,7 +22,7 @@ import msgspec
 from common.errors import IntegrityError
 from common.protocol.device_messages import Delete, Undelete
 from common.protocol.identifiers import NO_OWNER
-from common.protocol.messages import Code, Tombstone
+from common.protocol.messages import NEVER, Code, Tombstone
 from worker.amendments import Amendments
 from worker.declining import DeclineError, disk_answer
 from worker.disk import Disk
@@ -140,21 +140,27 @@ class Deletion:
         for tombstone in self.tombstones:
             over = unix >= tombstone.trash_until and tombstone.deleted and tombstone.encoding_id in in_trash
             ended = unix >= tombstone.ends
-            if not over and not ended:
-                continue
-            try:
-                for share in self._trash.deleted(tombstone.encoding_id):
-                    self._trash.remove(share)
-                    log.info("purged the deleted share %s", file_name(share.key))
-                if ended:
+            if (over or ended) and self._empty(tombstone) and ended:
+                try:
                     self.tombstones.forget(tombstone)
-            except OSError as error:
-                log.warning("cannot purge the encoding %s: %s", tombstone.encoding_id.hex(), error)
+                except OSError as error:
+                    log.warning("cannot forget the deletion of %s: %s", tombstone.encoding_id.hex(), error)
         self.drop_amendments()
         try:
             self._trash.purge_surplus(unix)
         except OSError as error:
             log.warning("cannot purge the trash: %s", error)
+
+    def _empty(self, tombstone: Tombstone) -> bool:
+        """Remove what is in the trash of an encoding; whether the disk let us."""
+        try:
+            for share in self._trash.deleted(tombstone.encoding_id):
+                self._trash.remove(share)
+                log.info("purged the deleted share %s", file_name(share.key))
+        except OSError as error:
+            log.warning("cannot purge the encoding %s: %s", tombstone.encoding_id.hex(), error)
+            return False
+        return True
 
     def drop_amendments(self) -> None:
         """Remove the amendments to shares that are neither held nor may come back."""
@@ -241,6 +247,8 @@ class Deletion:
                 for key in list(self._holdings.of_encoding(tombstone.encoding_id)):
                     if self._belongs(key, tombstone):
                         self._throw_away(key, DELETED if self._holdings.sound(key) else DAMAGED)
+                if tombstone.trash_until == NEVER:
+                    self._empty(tombstone)
             else:
                 for share in self._trash.deleted(tombstone.encoding_id):
                     self._put_back(share)

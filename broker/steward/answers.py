@@ -40,6 +40,7 @@ def health(steward: Steward, owner: Optional[bytes]) -> Answered:
         survey.bytes_left,
         steward.rate,
         steward.balance.under_way,
+        steward.weak,
     )
     return header, pack(jobs)
 

@@ -2,7 +2,8 @@
 
 Two puts of one image make two encodings, and a put that was broken off leaves a part of one. After a grace of a day,
 and only while every device on the list is here, so that no broker acts on half of the truth, one whole encoding stays,
-the same for all brokers, and the others go once it was read whole. Where no encoding of an object is whole, all stay:
+of those of which most devices may be lost one that is the same for all brokers, and the others go once it was read
+whole. Where no encoding of an object is whole, all stay:
 what looks like the rest of a broken put may be the rest of an image whose other devices were taken off the list.
 """
 
@@ -32,7 +33,7 @@ def drop_rivals(
     whole = [found for found in known if is_whole(found, rooms)]
     if not whole or len(known) < 2:
         return None
-    stays = min(whole, key=lambda found: found.claim.encoding_id)
+    stays = min(whole, key=lambda found: (found.claim.k - found.claim.n, found.claim.encoding_id))
     presence = presence_in(rooms)
     kept = assign(stays.claim.encoding_id, [p for p in stays.sound if presence(p.device) is Presence.HERE])
     reads = tuple(Place(share, device) for share, device in sorted(kept.items()))

@@ -36,6 +36,7 @@ from common.protocol.device_messages import ShareName
 from common.protocol.envelope import Operation
 from common.protocol.identifiers import IDENTIFIER_SIZE
 from common.protocol.messages import AnnouncedShare
+from common.redundancy import DeviceCount
 
 JOBS = 2  # at a time
 _LOOKS = 2000  # encodings judged in one tick
@@ -163,6 +164,13 @@ class Steward:
         return self.survey.left_on(device, all_heard=all(there.heard for there in self._now.values()))
 
     @property
+    def weak(self) -> int:
+        """How many encodings could be stronger with the devices that are here now."""
+        presences = [room.presence for room in self._rooms.values()]
+        leaving = sum(presence in (Presence.LEAVING, Presence.LEFT) for presence in presences)
+        return self.survey.weak(DeviceCount(presences.count(Presence.HERE), len(presences) - leaving))
+
+    @property
     def rate(self) -> int:
         """Bytes per second, lately; 0 while nothing is being done."""
         if not self.jobs or len(self._moved) < 2:
@@ -237,7 +245,8 @@ class Steward:
         self._next_rivals = now + 1.0
         self._forget_old(now)
         shared, busy = self.survey.shared, self._busy()
-        old = {e for e, since in shared.items() if now - since >= self._settings.encoding_grace and e not in busy}
+        grace = self._settings.encoding_grace
+        old = {e for e, rivalry in shared.items() if now - rivalry.since >= grace and e not in busy}
         for encoding_id in list(old):
             known = self._catalog.known(encoding_id)
             if known is None or self._is_paused(encoding_id, now):

@@ -16,8 +16,9 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple, Optional
 
-from broker.catalog import Catalog, Known, Place
+from broker.catalog import Catalog, Code, Known, Place
 from broker.steward.judging import Finding, Presence, State, judge
+from common.redundancy import DeviceCount
 
 
 class Lacking(NamedTuple):
@@ -32,6 +33,14 @@ class Surplus(NamedTuple):
 
     known: Known
     places: tuple[Place, ...]
+
+
+class Rivalry(NamedTuple):
+    """An object that has several encodings, and since when."""
+
+    since: float
+    owner: bytes
+    object_id: bytes
 
 
 class Survey:
@@ -52,9 +61,10 @@ class Survey:
         self._counts: Counter[State] = Counter()
         self._left: Counter[tuple[bytes, bool]] = Counter()  # retiring device → shares that only it has; incomplete?
         self._bytes_left = 0
-        self._hidden: set[bytes] = set()  # deleted, and still held by a device
+        self._hidden: dict[bytes, Code] = {}  # deleted, and still held by a device
+        self._hidden_codes: Counter[Code] = Counter()
         self.stale: dict[bytes, float] = {}  # encodings with stale shares → since when
-        self.shared: dict[bytes, float] = {}  # encodings of objects that have several → since when
+        self.shared: dict[bytes, Rivalry] = {}  # encodings of objects that have several
 
     # --- keeping it up to date
 
@@ -126,6 +136,12 @@ class Survey:
             return self._counts[state]
         return len(self._catalog) - len(self._hidden) - sum(self._counts[s] for s in State if s is not State.WHOLE)
 
+    def weak(self, devices: DeviceCount) -> int:
+        """How many encodings could be stronger with so many devices."""
+        codes = self._catalog.codes
+        weak = (max(0, codes[code] - self._hidden_codes[code]) for code in codes if devices.could_be_stronger(*code))
+        return sum(weak)
+
     @property
     def bytes_left(self) -> int:
         return self._bytes_left
@@ -154,7 +170,7 @@ class Survey:
             return
         if self._catalog.tombstones.hides(encoding_id):
             self._leave(encoding_id)
-            self._hidden.add(encoding_id)
+            self._hide(encoding_id)
             return
         known = self._catalog.known(encoding_id)
         if known is None:  # nothing is left of it but damage
@@ -203,7 +219,9 @@ class Survey:
 
     def _forget(self, encoding_id: bytes) -> Optional[Finding]:
         """Take an encoding out of the books; returns what was found of it before."""
-        self._hidden.discard(encoding_id)
+        hidden = self._hidden.pop(encoding_id, None)
+        if hidden is not None:
+            self._hidden_codes[hidden] -= 1
         finding = self._findings.pop(encoding_id, None)
         if finding is not None:
             self._counts[finding.state] -= 1
@@ -211,10 +229,21 @@ class Survey:
             self._left.subtract((place.device, finding.incomplete) for place in finding.leaving)
         return finding
 
+    def _hide(self, encoding_id: bytes) -> None:
+        known = self._catalog.known(encoding_id)
+        code = (known.claim.k, known.claim.n) if known is not None else (0, 0)
+        self._hidden[encoding_id] = code
+        self._hidden_codes[code] += 1
+
     def _leave(self, encoding_id: bytes) -> None:
         """Nothing is to be done for this encoding any more."""
         self._since.pop(encoding_id, None)
-        self.shared.pop(encoding_id, None)
+        rivalry = self.shared.pop(encoding_id, None)
+        if rivalry is not None:
+            others = self._catalog.encodings_of(rivalry.owner, rivalry.object_id)
+            if len(others) < 2:  # nothing else tells the one that stays that it is alone now
+                for other in others:
+                    self.shared.pop(other, None)
         self.stale.pop(encoding_id, None)
         self._urgent.discard(encoding_id)
 
@@ -223,6 +252,6 @@ class Survey:
         encodings = self._catalog.encodings_of(claim.owner, claim.object_id)
         if len(encodings) > 1:
             for encoding_id in encodings:
-                self.shared.setdefault(encoding_id, now)
+                self.shared.setdefault(encoding_id, Rivalry(now, claim.owner, claim.object_id))
         else:
             self.shared.pop(claim.encoding_id, None)

@@ -218,6 +218,7 @@ class Health(Message):
     bytes_left: Count = 0  # of shares to be rebuilt or moved, without those that are waited for
     rate: Count = 0  # bytes per second, lately; 0 while nothing is being done
     balancing: bool = False  # a rebalance is under way
+    weak: Count = 0  # encodings that could be stronger, stored anew with the devices that are alive
 
 
 class Mend(Message):
@@ -243,6 +244,9 @@ class Retire(Message):
     cancel: bool = False  # keep it after all
 
 
+NEVER = 0  # of `trash_until`: nothing is kept in the trash
+
+
 class Tombstone(Message):
     """A worker's record of a deletion, or of one that was taken back; the higher generation holds."""
 
@@ -251,7 +255,7 @@ class Tombstone(Message):
     owner: Identifier
     capability: Capability  # proves to every worker with a share of it that its owner wanted this
     generation: Generation  # 1 for the first deletion, 2 for taking it back, and so on: odd is deleted
-    trash_until: Seconds  # Unix seconds; until then it may be taken back
+    trash_until: Seconds  # Unix seconds; until then it may be taken back, where it is not NEVER
     ends: Seconds  # Unix seconds; then this record is forgotten
 
     @property

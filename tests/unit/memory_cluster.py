@@ -7,6 +7,7 @@ can be told to fail at its n-th request of an operation; `holdings` says what al
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections import Counter
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
@@ -19,9 +20,11 @@ from common.link.declined import DeclinedError
 from common.link.link import Link, Reply
 from common.protocol.codec import MAX_PAYLOAD, pack, pack_header, unpack, unpack_header
 from common.protocol.device_messages import (
+    Amend,
     Append,
     Commit,
     Commitment,
+    Delete,
     Describe,
     Described,
     Fetch,
@@ -92,6 +95,8 @@ class MemoryDevice:
             Operation.FETCH: self._fetch,
             Operation.DESCRIBE: self._describe,
             Operation.PROGRESS: self._progress,
+            Operation.DELETE: self._delete,
+            Operation.AMEND: self._amend,
         }
 
     def __repr__(self) -> str:
@@ -185,6 +190,29 @@ class MemoryDevice:
             else:
                 ranges.append(SegmentRange(segment, 1))
         return Progress(GRANTED), pack(ranges)
+
+    def _delete(self, header: bytes, payload: bytes) -> Answered:
+        request = unpack_header(header, Delete)
+        found = self._committed(request.encoding_id, request.capability)
+        for key, _ in found:
+            del self.shares[key]
+        return Acknowledged(GRANTED), b""
+
+    def _amend(self, header: bytes, payload: bytes) -> Answered:
+        request = unpack_header(header, Amend)
+        for _, held in self._committed(request.encoding_id, request.capability):
+            held.commitment = unpack(payload, Commitment)
+        return Acknowledged(GRANTED), b""
+
+    def _committed(self, encoding_id: bytes, capability: bytes) -> list[tuple[ShareKey, HeldShare]]:
+        """The shares of an encoding that this capability is the right to."""
+        found = [(key, held) for key, held in self.shares.items() if key[0] == encoding_id and held.commitment]
+        if not found:
+            raise self._refuse(Code.NOT_FOUND, "nothing of it here")
+        digests = {held.commitment.delete_hash for _, held in found if held.commitment is not None}
+        if digests != {hashlib.sha256(capability).digest()}:
+            raise self._refuse(Code.NOT_ALLOWED, "not the right to it")
+        return found
 
     def _store(self, header: bytes, payload: bytes) -> Answered:
         answers = []

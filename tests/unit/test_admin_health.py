@@ -97,7 +97,14 @@ def test_json_has_all_that_the_table_has() -> None:
             "shares_left": 2,
         }
     ]
-    assert told["encodings"] == {"settled": True, "whole": 1, "lacking": 1, "waiting": 0, "hopeless": 0}
+    assert told["encodings"] == {
+        "settled": True,
+        "whole": 1,
+        "lacking": 1,
+        "waiting": 0,
+        "hopeless": 0,
+        "could_be_stronger": 0,
+    }
     repair = told["repair"]
     assert isinstance(repair, dict)
     assert (repair["seconds_left"], repair["bytes_left"]) == (5, 50)

@@ -52,6 +52,7 @@ def test_as_json_it_says_what_was_promised() -> None:
         "devices": ["nas", None, "desk"],
         "already_stored": False,
         "degraded": True,
+        "could_be_stronger": False,
         "seconds": 0.1235,
         "is_image": True,
     }

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from common.errors import NotEnoughError, UsageError
-from common.redundancy import choose
+from common.redundancy import DeviceCount, choose
 
 
 @pytest.mark.parametrize(
@@ -78,3 +78,23 @@ def test_a_choice_is_possible_on_these_devices_and_keeps_what_was_given(
     assert 2 <= chosen_k <= chosen_n <= min(live, 64)
     assert k in (None, chosen_k)
     assert n in (None, chosen_n)
+
+
+@pytest.mark.parametrize(
+    ("k", "n", "live", "listed", "weak"),
+    [
+        pytest.param(2, 3, 3, 3, False, id="as strong as three devices allow"),
+        pytest.param(2, 3, 3, 5, False, id="the others are not here now"),
+        pytest.param(2, 3, 4, 4, True, id="a fourth device came"),
+        pytest.param(2, 2, 3, 3, True, id="stored without redundancy"),
+        pytest.param(2, 2, 2, 2, False, id="two devices allow no better"),
+        pytest.param(2, 4, 6, 6, False, id="other numbers, as many devices may be lost"),
+        pytest.param(3, 9, 9, 9, False, id="stronger than it need be, as was asked for"),
+        pytest.param(4, 6, 5, 6, False, id="one is away, and comes back"),
+        pytest.param(4, 6, 5, 5, True, id="one is gone for good: its share has no place"),
+    ],
+)
+def test_an_image_is_weak_where_more_devices_might_be_lost_were_it_stored_now(
+    k: int, n: int, live: int, listed: int, weak: bool
+) -> None:
+    assert DeviceCount(live, listed).could_be_stronger(k, n) is weak

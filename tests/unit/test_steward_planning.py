@@ -17,6 +17,7 @@ from broker.steward.rivals import drop_rivals
 from broker.steward.survey import Survey
 from common.protocol.identifiers import device_id
 from common.protocol.messages import AnnouncedShare, Tombstone
+from common.redundancy import DeviceCount
 from tests.unit.sample_broker import MembersInMemory
 
 OWNER = b"a" * 16
@@ -128,6 +129,45 @@ def test_of_two_whole_encodings_the_same_stays_for_everybody_and_it_is_read_befo
     assert task.reads == tuple(Place(index, DEVICES[index]) for index in range(3))
     assert {discard.encoding_id for discard in task.discards} == {SECOND}
     assert len(task.discards) == 3
+
+
+def test_of_two_whole_encodings_the_one_stays_of_which_more_devices_may_be_lost() -> None:
+    catalog = twice(second=0)
+    for index, device in enumerate(DEVICES[3:7]):
+        catalog.announce(device, [share(index, SECOND, OBJECT, 2, 4)])
+    task = drop_rivals(catalog, OWNER, OBJECT, ALL, HERE)
+    assert task is not None
+    assert task.claim.encoding_id == SECOND
+    assert {discard.encoding_id for discard in task.discards} == {FIRST}
+
+
+def test_of_an_object_with_one_encoding_nothing_is_remembered_once_the_other_was_deleted() -> None:
+    catalog = twice()
+    survey = survey_of(catalog)
+    survey.look(0.0, 100)
+    assert set(survey.shared) == {FIRST, SECOND}
+    for index, device in enumerate(DEVICES[:3]):
+        catalog.withdraw(device, [(FIRST, index)])
+    survey.look(1.0, 100)
+    assert not survey.shared
+
+
+def test_weak_encodings_are_counted_but_not_those_that_were_deleted_and_wait_for_a_device() -> None:
+    catalog = twice()
+    put(catalog, THIRD, DEVICES[:3])
+    for index in range(4):
+        catalog.announce(DEVICES[index], [share(index, b"4" * 16, b"q" * 32, 2, 4)])
+    survey = survey_of(catalog)
+    survey.look(0.0, 100)
+    assert survey.weak(DeviceCount(3, 3)) == 0
+    assert survey.weak(DeviceCount(6, 6)) == 3
+    catalog.bury(DEVICES[0], [Tombstone(THIRD, THIRD * 2, OWNER, b"c" * 32, 1, 0, 1 << 40)])
+    survey.look(1.0, 100)
+    assert survey.weak(DeviceCount(6, 6)) == 2
+    for index in range(3):
+        catalog.withdraw(DEVICES[index], [(THIRD, index), (FIRST, index)])
+    survey.look(2.0, 100)
+    assert survey.weak(DeviceCount(6, 6)) == 1
 
 
 def test_the_rest_of_a_broken_put_goes_where_another_encoding_is_whole() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from common.protocol.device_messages import ShareName
-from common.protocol.messages import Code
+from common.protocol.messages import NEVER, Code
 from tests.unit.clocks import START, SetClock
 from tests.unit.sample_shares import OWNER, STRANGER, Sample, declined, reopened, sample, share_path, trashed
 from worker.store import ShareStore
@@ -38,6 +38,17 @@ def test_the_trash_is_purged_when_its_time_is_over_and_then_nothing_comes_back(
     with declined(Code.NOT_FOUND):
         store.undelete(encoding.undeletion(), OWNER)
     assert [t.generation for t in store.tombstones()] == [1], "it is still remembered that this was deleted"
+    with declined(Code.CONFLICT):
+        store.open(encoding.opening(0), OWNER, 0.0)
+
+
+def test_what_is_deleted_without_trash_takes_no_room_at_once_and_stays_deleted(store: ShareStore) -> None:
+    encoding = sample()
+    store.delete(encoding.deletion(trash_until=NEVER), OWNER)
+    assert not trashed(store)
+    assert store.used_bytes == 0
+    with declined(Code.NOT_FOUND):
+        store.undelete(encoding.undeletion(), OWNER)
     with declined(Code.CONFLICT):
         store.open(encoding.opening(0), OWNER, 0.0)
 
