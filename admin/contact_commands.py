@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import socket
 from pathlib import Path
-from typing import Optional
+from typing import TYPE_CHECKING, Optional
 
 import typer
 
-from admin.vault_commands import PASSPHRASE_FILE
+from admin.vault_commands import PASSPHRASE_FILE, vault_folder, vault_passphrase
 from common.home import client_identity, home
-from common.passphrase import read_passphrase
 from common.program import application, complain
-from common.vault.contact_card import card_of, decode_card
+from common.vault.contact_card import card_of, decode_card, require_name
 from common.vault.contacts import Contacts, open_contacts
-from common.vault.folder import VaultFolder
+from consumer.hashes import check_hash
+
+if TYPE_CHECKING:
+    from admin.sharing import Sharing
 
 contacts = application("Contact cards: your own, and those of people whom you share with or store for.")
 
@@ -28,8 +30,10 @@ def card(
     passphrase_file: Optional[Path] = PASSPHRASE_FILE,
 ) -> None:
     """Print this vault's contact card, to hand to others."""
-    key = VaultFolder(home()).unlock(read_passphrase(passphrase_file))
-    print(card_of(key, name or socket.gethostname()).encode())
+    name = name or socket.gethostname()
+    require_name(name)
+    key = vault_folder().unlock(vault_passphrase(passphrase_file))
+    print(card_of(key, name).encode())
     complain("whoever has this card can share images with this vault and store for it; it reads nothing")
 
 
@@ -40,15 +44,20 @@ def add(
     passphrase_file: Optional[Path] = PASSPHRASE_FILE,
 ) -> None:
     """Know somebody's contact card by a name."""
-    _contacts(passphrase_file).add(name, decode_card(card))
+    decoded = decode_card(card)
+    require_name(name)
+    _contacts(passphrase_file).add(name, decoded)
     print(f"added {name}")
 
 
 @contacts.command("list")
 def list_(passphrase_file: Optional[Path] = PASSPHRASE_FILE) -> None:
     """Print the contacts that this machine knows, and the name on each one's card."""
-    for name, known in _contacts(passphrase_file).all().items():
+    found = _contacts(passphrase_file).all()
+    for name, known in found.items():
         print(f"{name}  {known.name}")
+    if not found:
+        complain("there are no contacts on this machine")
 
 
 @contacts.command()
@@ -56,23 +65,28 @@ def remove(
     name: str = typer.Argument(..., help="The contact's name."), passphrase_file: Optional[Path] = PASSPHRASE_FILE
 ) -> None:
     """Forget a contact. What is shared with them stays shared."""
-    _contacts(passphrase_file).remove(name)
-    print(f"removed {name}")
+    print(f"removed {_contacts(passphrase_file).remove(name)}")
 
 
 def share(hashes: list[str] = _HASHES, with_: str = _WITH, passphrase_file: Optional[Path] = PASSPHRASE_FILE) -> int:
     """Let a contact restore images with their own vault."""
-    from admin.sharing import Sharing
-
-    return Sharing(client_identity(), home(), read_passphrase(passphrase_file)).share(hashes, with_)
+    return _sharing(hashes, passphrase_file).share(hashes, with_)
 
 
 def unshare(hashes: list[str] = _HASHES, with_: str = _WITH, passphrase_file: Optional[Path] = PASSPHRASE_FILE) -> int:
     """Take images back from a contact, for the future: what they copied they keep."""
+    return _sharing(hashes, passphrase_file).unshare(hashes, with_)
+
+
+def _sharing(hashes: list[str], passphrase_file: Optional[Path]) -> Sharing:
+    """One run of `share` or `unshare` of these images, once all that needs no vault key was looked at."""
     from admin.sharing import Sharing
 
-    return Sharing(client_identity(), home(), read_passphrase(passphrase_file)).unshare(hashes, with_)
+    identity = client_identity()
+    for text in hashes:
+        check_hash(text)
+    return Sharing(identity, home(), vault_passphrase(passphrase_file))
 
 
 def _contacts(passphrase_file: Optional[Path]) -> Contacts:
-    return open_contacts(home(), lambda: read_passphrase(passphrase_file))
+    return open_contacts(home(), lambda: vault_passphrase(passphrase_file))

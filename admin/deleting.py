@@ -15,17 +15,26 @@ from typing import Callable, Optional
 
 from admin.ownership import delete_capability, is_own
 from admin.session import Session, VaultWork, change_each
-from common.errors import NotEnoughError, NotFoundError, RefusedError, TesseraError, UnreachableError, UsageError
+from common.errors import (
+    NotAgreedError,
+    NotEnoughError,
+    NotFoundError,
+    RefusedError,
+    TesseraError,
+    UnreachableError,
+    UsageError,
+)
 from common.link.declined import DeclinedError
 from common.link.link import run_with_link
 from common.link.questions import device_names, settled_devices
-from common.program import INTERRUPTED, complain
+from common.program import complain
 from common.protocol.codec import MAX_PAYLOAD, pack, unpack
 from common.protocol.device_messages import TOMBSTONE_LIFETIME, Delete, Undelete
 from common.protocol.envelope import Operation
 from common.protocol.messages import NEVER, Acknowledged, Code, EncodingAt, ListTrash, Mend, Trashed, TrashList
 from common.text import printable
-from consumer.holdings import Held, check_hash, is_full
+from consumer.hashes import check_hash, is_full
+from consumer.holdings import Held
 
 _DAY = 24 * 3600
 _MAX_GENERATION = 64  # how often one encoding may be deleted and taken back
@@ -37,14 +46,16 @@ class Deleting(VaultWork):
     """One run of `delete` or `undelete`."""
 
     def delete(self, hashes: Sequence[str], trash_days: int, ask: Optional[Ask]) -> int:
-        """Delete images, after `ask` agreed to it where it is given; prints a line for each. The exit code."""
+        """Delete images, after `ask` agreed to it where it is given; prints a line for each. The exit code.
+
+        NotAgreedError where it did not.
+        """
         images = run_with_link(self._find_images(hashes))
         if ask is not None:  # between two event loops: in one, the first Ctrl-C would only cancel its task
             for image in images:
                 print(f"{image.sha256}  {printable(image.mapping.name)}")
             if not ask(_question(len(images), trash_days)):
-                complain("nothing was deleted")
-                return INTERRUPTED
+                raise NotAgreedError("nothing was deleted")
         return run_with_link(self._delete(images, trash_days))
 
     def undelete(self, hashes: Sequence[str]) -> int:
@@ -88,11 +99,14 @@ class Deleting(VaultWork):
 
     async def _print_trash(self) -> int:
         async with self.session() as session:
-            for object_id, trashed in by_object(await list_trash(session)).items():
+            trash = by_object(await list_trash(session))
+            for object_id, trashed in trash.items():
                 until = max(each.trash_until for each in trashed)
                 name, sha256 = _known(session, object_id, trashed)
                 date = datetime.fromtimestamp(until).astimezone().strftime("%Y-%m-%d %H:%M")
                 print(f"{sha256}  until {date}  {printable(name)}")
+            if not trash:
+                complain("the trash is empty: no device that is connected has anything to take back")
         return 0
 
 

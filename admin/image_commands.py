@@ -8,10 +8,10 @@ from typing import Optional
 
 import typer
 
-from admin.vault_commands import PASSPHRASE_FILE
+from admin.vault_commands import PASSPHRASE_FILE, vault_passphrase
 from common.errors import UsageError
 from common.home import client_identity, home
-from common.passphrase import read_passphrase
+from consumer.hashes import check_hash
 
 _HASH_HELP = "SHA-256 of an image, or its first eight or more digits; may be repeated."
 _HASHES = typer.Option(None, "--hash", envvar="TESSERA_HASH", help=_HASH_HELP)
@@ -38,7 +38,7 @@ def verify(
     from admin.proving import Proving
 
     chosen = _chosen(hashes, everything)
-    return Proving(client_identity(), home(), read_passphrase(passphrase_file)).verify(chosen, deep, as_json)
+    return Proving(client_identity(), home(), vault_passphrase(passphrase_file)).verify(chosen, deep, as_json)
 
 
 def repair(
@@ -58,7 +58,7 @@ def repair(
     from admin.mending import Mending
 
     chosen = _chosen(hashes, everything)
-    unlocked = client_identity(), home(), read_passphrase(passphrase_file)
+    unlocked = client_identity(), home(), vault_passphrase(passphrase_file)
     return Completing(*unlocked).complete(chosen, to) if to else Mending(*unlocked).repair(chosen)
 
 
@@ -73,7 +73,7 @@ def strengthen(
     from admin.strengthening import Strengthening
 
     chosen = _chosen(hashes, everything)
-    return Strengthening(client_identity(), home(), read_passphrase(passphrase_file)).strengthen(chosen, k, n)
+    return Strengthening(client_identity(), home(), vault_passphrase(passphrase_file)).strengthen(chosen, k, n)
 
 
 def delete(
@@ -89,9 +89,10 @@ def delete(
 
     if not hashes:
         raise UsageError("give --hash")
+    _require_hashes(hashes)
     if not yes and not sys.stdin.isatty():
         raise UsageError("nobody can be asked here; say --yes to delete without asking")
-    work = Deleting(client_identity(), home(), read_passphrase(passphrase_file))
+    work = Deleting(client_identity(), home(), vault_passphrase(passphrase_file))
     return work.delete(hashes, trash_days, ask=None if yes else _ask)
 
 
@@ -105,7 +106,8 @@ def undelete(
 
     if bool(hashes) == list_:
         raise UsageError("give one of --hash and --list")
-    work = Deleting(client_identity(), home(), read_passphrase(passphrase_file))
+    _require_hashes(hashes or [])
+    work = Deleting(client_identity(), home(), vault_passphrase(passphrase_file))
     return work.print_trash() if list_ else work.undelete(hashes or [])
 
 
@@ -113,7 +115,14 @@ def _chosen(hashes: Optional[list[str]], everything: bool) -> Optional[list[str]
     """The hashes, or None for all images."""
     if bool(hashes) == everything:
         raise UsageError("give one of --hash and --all")
+    _require_hashes(hashes or [])
     return hashes or None
+
+
+def _require_hashes(hashes: list[str]) -> None:
+    """UsageError where one is no hash, told before anybody is asked for a passphrase."""
+    for text in hashes:
+        check_hash(text)
 
 
 def _ask(question: str) -> bool:

@@ -17,8 +17,11 @@ keyring = application("Keep the vault's passphrase in this system's keyring, so 
 @keyring.command()
 def store(passphrase_file: Optional[Path] = PASSPHRASE_FILE) -> None:
     """Put the vault's passphrase into the keyring; whoever is logged in here then opens the vault."""
+    folder = vault_folder()
+    folder.require()
+    system_keyring.require_library()
     passphrase = read_passphrase(passphrase_file, ask_keyring=False)
-    vault_folder().unlock(passphrase)  # a wrong one would be in the way each time
+    folder.unlock(passphrase)  # a wrong one would be in the way each time
     system_keyring.store(home(), passphrase)
     print("stored the passphrase in the keyring")
 

@@ -92,6 +92,8 @@ class Proving(VaultWork):
                 print(json.dumps(verdict.as_json()))
         else:
             _show(verdicts, deep)
+        if not verdicts and not unreadable:
+            complain("the vault holds no image")
         if unreadable:
             complain(f"admin: {unreadable} more images cannot even be named: their devices are not connected")
         failed = unreadable or not all(verdict.restorable for verdict in verdicts)

@@ -12,11 +12,17 @@ from typing import Optional
 
 import typer
 
-from admin.recovery_kit import kit_text, save_kit
-from admin.vault_commands import PASSPHRASE_FILE, keep_keyring_true, vault_folder
+from admin.recovery_kit import kit_text, require_new, save_kit
+from admin.vault_commands import (
+    PASSPHRASE_FILE,
+    keep_keyring_true,
+    new_passphrase_given,
+    vault_folder,
+    vault_passphrase,
+)
 from common.errors import TesseraError, UsageError
 from common.files import read_limited, reading_text
-from common.passphrase import read_new_passphrase, read_passphrase
+from common.passphrase import VARIABLE, read_new_passphrase
 from common.program import complain
 from common.text import decoded
 from common.vault.recovery import (
@@ -28,6 +34,7 @@ from common.vault.recovery import (
     make_codes,
     read_codes,
     require_one_kit,
+    require_possible,
     restore_key,
 )
 
@@ -41,9 +48,10 @@ def recovery(
     passphrase_file: Optional[Path] = PASSPHRASE_FILE,
 ) -> None:
     """Print recovery codes for the vault, to be written down: some of them restore it without file and passphrase."""
-    folder = vault_folder()
-    folder.key_file()  # without a vault, nobody is asked for a passphrase
-    text = kit_text(make_codes(folder.unlock(read_passphrase(passphrase_file)), need, of))
+    require_possible(need, of)
+    if file is not None:
+        require_new(file)
+    text = kit_text(make_codes(vault_folder().unlock(vault_passphrase(passphrase_file)), need, of))
     if file is None:
         print(text, end="")
     else:
@@ -61,11 +69,13 @@ def restore(
     """Restore the vault key from recovery codes, into a new key file on this machine under a new passphrase."""
     folder = vault_folder()
     folder.require_none()  # nobody types codes in vain
+    passphrase = new_passphrase_given(passphrase_file, VARIABLE)
     codes = _asked() if file is None and sys.stdin.isatty() else read_codes(_read(file or "-"))
     restored = restore_key(codes)
     for number in restored.altered:
         complain(f"code number {number} of the kit was altered; it was left out, and the others agree without it")
-    passphrase = read_new_passphrase(passphrase_file, prompt="New passphrase for the vault: ")
+    if passphrase is None:
+        passphrase = read_new_passphrase(None, prompt="New passphrase for the vault: ")
     folder.keep(restored.key, passphrase)
     keep_keyring_true(passphrase)
     print(f"restored the vault: {folder.key_path}")

@@ -28,6 +28,12 @@ def kit_text(codes: Sequence[RecoveryCode]) -> str:
     )
 
 
+def require_new(file: Path) -> None:
+    """UsageError where there is a file of this name."""
+    if file.exists():
+        raise UsageError(f"{file} exists already; it was not touched")
+
+
 def save_kit(file: Path, text: str) -> None:
     """Write sheets into a new file that only its owner may read; UsageError where there is one."""
     try:

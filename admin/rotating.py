@@ -32,7 +32,8 @@ from common.protocol.messages import Acknowledged, Code, Empty, EncodingAt, shar
 from common.vault.contacts import Contacts
 from common.vault.folder import VaultFolder
 from common.vault.keys import VaultKey
-from consumer.holdings import Held, check_hash, combine
+from consumer.hashes import check_hash
+from consumer.holdings import Held, combine
 
 _REST_AWAY = "not connected; brought up to date when they come back"
 

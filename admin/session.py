@@ -19,7 +19,8 @@ from common.vault.folder import VaultFolder
 from common.vault.keys import VaultKey
 from common.vault.mapping import Mapping
 from consumer.asking import Devices
-from consumer.holdings import Held, Mappings, check_hash, combine, find
+from consumer.hashes import check_hash
+from consumer.holdings import Held, Mappings, combine, find
 
 
 class Session:

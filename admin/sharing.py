@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Callable
+from typing import Callable, Optional
 
 from admin.amending import amend, find_current, right_to
 from admin.ownership import is_own
@@ -16,7 +16,8 @@ from common.vault.contact_card import ContactCard
 from common.vault.contacts import Contacts
 from consumer.holdings import Held
 
-Change = Callable[[list[ContactCard]], list[ContactCard]]
+# With whom an encoding is shared → with whom from now on; None where it is so already.
+Change = Callable[[list[ContactCard]], Optional[list[ContactCard]]]
 
 
 class Sharing(VaultWork):
@@ -24,7 +25,7 @@ class Sharing(VaultWork):
 
     def share(self, hashes: Sequence[str], name: str) -> int:
         """Share images with a contact; a line for each. The exit code."""
-        card = Contacts(self._home, self._key).card(name)
+        name, card = self._contact(name)
         if card.owner == self._own_owner():
             raise UsageError(f"{name} is this very vault")
 
@@ -34,40 +35,50 @@ class Sharing(VaultWork):
                 raise UsageError(f"an image is shared with {MAX_GRANTS} others at most")
             return [*others, card]
 
-        return run_with_link(self._change(hashes, add, f"shared with {name}"))
+        return run_with_link(self._change(hashes, add, name, f"shared with {name}"))
 
     def unshare(self, hashes: Sequence[str], name: str) -> int:
-        """Take images back from a contact; a line for each. The exit code."""
-        card = Contacts(self._home, self._key).card(name)
+        """Take images back from a contact; a line for each. The exit code: 3 where one is not shared with them."""
+        name, card = self._contact(name)
 
-        def remove(cards: list[ContactCard]) -> list[ContactCard]:
+        def remove(cards: list[ContactCard]) -> Optional[list[ContactCard]]:
             others = [each for each in cards if each.owner != card.owner]
-            if len(others) == len(cards):
-                raise NotFoundError(f"is not shared with {name}")
-            return others
+            return None if len(others) == len(cards) else others
 
-        exit_code = run_with_link(self._change(hashes, remove, f"taken back from {name}"))
-        complain(f"{name} cannot fetch it any more; what {name} has copied stays copied")
+        exit_code = run_with_link(self._change(hashes, remove, name, f"taken back from {name}"))
+        if exit_code == 0:
+            complain(f"{name} cannot fetch it any more; what {name} has copied stays copied")
         return exit_code
 
-    async def _change(self, hashes: Sequence[str], change: Change, done: str) -> int:
+    def _contact(self, name: str) -> tuple[str, ContactCard]:
+        contacts = Contacts(self._home, self._key)
+        return contacts.called(name), contacts.card(name)
+
+    async def _change(self, hashes: Sequence[str], change: Change, name: str, done: str) -> int:
         async with self.session() as session:
             return await change_each(
                 await session.images(hashes),
-                lambda image: _change_image(session, image, change),
+                lambda image: _change_image(session, image, change, name),
                 done,
                 "not reached; it is changed there when they come back",
             )
 
 
-async def _change_image(session: Session, image: Held, change: Change) -> list[str]:
-    """Change all encodings of this vault's own; the names of devices that could not be told."""
+async def _change_image(session: Session, image: Held, change: Change, name: str) -> list[str]:
+    """Change all encodings of this vault's own that are not so yet; the names of devices that could not be told.
+
+    NotFoundError where none is shared with `name`, from whom it was to be taken back.
+    """
     own = [e for e in image.encodings if is_own(session.key, e, session.mapping_of(image, e))]
     if not own:
         raise RefusedError("only its owner can share it or take it back; it is another vault's")
+    currents = [await find_current(session, encoding) for encoding in own]
+    changed = [change(current.cards) for current in currents]
+    if all(cards is None for cards in changed):
+        raise NotFoundError(f"it is not shared with {name}; nothing was changed")
     untold: list[str] = []
-    for encoding in own:
-        current = await find_current(session, encoding)
-        rights = [right_to(session, encoding, current.mapping)]
-        untold += await amend(session, encoding.encoding_id, current, change(current.cards), rights)
+    for encoding, current, cards in zip(own, currents, changed):
+        if cards is not None:
+            rights = [right_to(session, encoding, current.mapping)]
+            untold += await amend(session, encoding.encoding_id, current, cards, rights)
     return sorted(set(untold) | set(session.absent(own)))

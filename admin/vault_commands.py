@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Optional
@@ -9,12 +10,14 @@ from typing import TYPE_CHECKING, Optional
 import typer
 
 from common import system_keyring
-from common.errors import NotFoundError, UsageError
+from common.errors import NotAgreedError, NotFoundError, UsageError
 from common.files import read_limited, write_private
 from common.home import client_identity, home
 from common.passphrase import read_new_passphrase, read_passphrase
-from common.program import INTERRUPTED, application, complain
+from common.program import application, complain
 from common.vault.folder import VaultFolder
+from common.vault.key_file import check_key_file
+from consumer.hashes import check_hash
 
 if TYPE_CHECKING:
     from admin.rotating import Outlook
@@ -25,6 +28,7 @@ PASSPHRASE_FILE = typer.Option(None, envvar="TESSERA_PASSPHRASE_FILE", help="Fil
 NEW_PASSPHRASE_FILE = typer.Option(
     None, envvar="TESSERA_NEW_PASSPHRASE_FILE", help="File that holds the new passphrase."
 )
+_NEW_VARIABLE = "TESSERA_NEW_PASSPHRASE"
 _MAX_KEY_FILE = 4096
 
 
@@ -66,7 +70,9 @@ def import_(
         content = read_limited(file, _MAX_KEY_FILE)
     except FileNotFoundError:
         raise NotFoundError(f"no such file: {file}") from None
+    check_key_file(content)
     folder = vault_folder()
+    folder.require_none()
     chosen = read_passphrase(passphrase_file, ask_keyring=False)
     folder.import_key_file(content, chosen)
     keep_keyring_true(chosen)
@@ -80,9 +86,12 @@ def passphrase(
 ) -> None:
     """Change the vault's passphrase; nothing that is stored changes."""
     folder = vault_folder()
+    folder.require()
+    new = new_passphrase_given(new_passphrase_file, _NEW_VARIABLE)
     old = read_passphrase(passphrase_file, prompt="Passphrase now: ")
     folder.unlock(old)
-    new = read_new_passphrase(new_passphrase_file, prompt="New passphrase: ", variable="TESSERA_NEW_PASSPHRASE")
+    if new is None:
+        new = read_new_passphrase(None, prompt="New passphrase: ", variable=_NEW_VARIABLE)
     folder.change_passphrase(old, new)
     print("changed the passphrase")
     complain("copies of the key file made before still open with the old one; replace them:")
@@ -105,22 +114,28 @@ def rotate(
     """Give the vault another key, because somebody else has this one. What was interrupted goes on."""
     from admin.rotating import Rotating
 
-    work = Rotating(client_identity(), home(), read_passphrase(passphrase_file))
+    identity = client_identity()
+    folder = vault_folder()
+    folder.require()
+    staying = [check_hash(text) for text in leave or []]
+    chosen = None
+    if not folder.has_former:
+        _require_beginnable(backup, yes)
+        chosen = new_passphrase_given(new_passphrase_file, _NEW_VARIABLE)
+    work = Rotating(identity, home(), read_passphrase(passphrase_file))
     if not work.unfinished:
-        if backup is None:
-            raise UsageError("give --backup FILE: the new key must be in two places before anything is put under it")
-        if not _agreed(work.look(), yes):
-            complain("nothing was changed")
-            return INTERRUPTED
-        chosen = read_new_passphrase(
-            new_passphrase_file, prompt="Passphrase for the new key: ", variable="TESSERA_NEW_PASSPHRASE"
-        )
+        fresh = _require_beginnable(backup, yes)
+        _agree(work.look(), yes)
+        if chosen is None:
+            chosen = read_new_passphrase(
+                new_passphrase_file, prompt="Passphrase for the new key: ", variable=_NEW_VARIABLE
+            )
         try:
-            work.begin(chosen, backup)
+            work.begin(chosen, fresh)
         except FileExistsError:
-            raise UsageError(f"{backup} exists already; it was not touched") from None
+            raise _there(fresh) from None
         keep_keyring_true(chosen)
-    exit_code = work.go_on(leave or [])
+    exit_code = work.go_on(staying)
     if exit_code != 0:
         complain("the vault opens with its new passphrase only; run `vault rotate` again until it is done")
         complain("what others left without a right to it: restore it with a copy of the old key file, and --leave it")
@@ -131,8 +146,23 @@ def rotate(
     return 0
 
 
-def _agreed(outlook: Outlook, yes: bool) -> bool:
-    """Say what a rotation means, and ask whether to begin."""
+def _require_beginnable(backup: Optional[Path], yes: bool) -> Path:
+    """Where the new key's copy goes; UsageError where a rotation cannot begin, which needs no passphrase to be told."""
+    if backup is None:
+        raise UsageError("give --backup FILE: the new key must be in two places before anything is put under it")
+    if backup.exists():
+        raise _there(backup)
+    if not yes and not sys.stdin.isatty():
+        raise UsageError("nobody can be asked here; say --yes to rotate without asking")
+    return backup
+
+
+def _there(file: Path) -> UsageError:
+    return UsageError(f"{file} exists already; it was not touched")
+
+
+def _agree(outlook: Outlook, yes: bool) -> None:
+    """Say what a rotation means, and ask whether to begin; NotAgreedError where the answer is no."""
     complain(f"{outlook.images} images get the new key; the old key file and its passphrase open nothing then")
     if outlook.shared_by_others:
         complain(
@@ -140,11 +170,15 @@ def _agreed(outlook: Outlook, yes: bool) -> bool:
         )
     if outlook.deleted:
         complain(f"{outlook.deleted} deleted images cannot be taken back any more")
-    if yes:
-        return True
-    if not sys.stdin.isatty():
-        raise UsageError("nobody can be asked here; say --yes to rotate without asking")
-    return typer.confirm("Rotate?", err=True)
+    if not yes and not typer.confirm("Rotate?", err=True):
+        raise NotAgreedError("nothing was changed")
+
+
+def new_passphrase_given(file: Optional[Path], variable: str) -> Optional[str]:
+    """A new passphrase that was given in advance, checked before anybody is asked for anything; None where none was."""
+    if file is None and variable not in os.environ:
+        return None
+    return read_new_passphrase(file, prompt="", variable=variable)
 
 
 def keep_keyring_true(passphrase: str) -> None:
@@ -152,6 +186,12 @@ def keep_keyring_true(passphrase: str) -> None:
     if system_keyring.is_stored(home()):
         system_keyring.store(home(), passphrase)
         complain("the keyring has the new passphrase, too")
+
+
+def vault_passphrase(file: Optional[Path]) -> str:
+    """The passphrase of the vault on this machine; NotFoundError or IntegrityError, unasked, where that cannot open."""
+    vault_folder().require()
+    return read_passphrase(file)
 
 
 def vault_folder() -> VaultFolder:

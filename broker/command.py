@@ -203,10 +203,12 @@ def invite(
 @commands.command()
 def members() -> None:
     """Print who is admitted: name, role, since when, and the beginning of the key."""
-    for member in MembersFile(_folder()).members.all():
-        if member.expires is None:
-            key = shown_key(member.public_key)
-            print(f"{printable(member.name)}\t{member.standing.value}\t{_moment(member.added)}\t{key}")
+    admitted = [member for member in MembersFile(_folder()).members.all() if member.expires is None]
+    for member in admitted:
+        key = shown_key(member.public_key)
+        print(f"{printable(member.name)}\t{member.standing.value}\t{_moment(member.added)}\t{key}")
+    if not admitted:
+        complain("nobody is admitted yet")
 
 
 @invites.callback(invoke_without_command=True)
@@ -214,9 +216,12 @@ def list_invites(context: typer.Context) -> None:
     """Print the invites that can still be used: role, when made, when over, and the beginning of the one-time key."""
     if context.invoked_subcommand is not None:
         return
-    for member in MembersFile(_folder()).members.open_invites(int(time.time())):
+    open_invites = MembersFile(_folder()).members.open_invites(int(time.time()))
+    for member in open_invites:
         made, over = _moment(member.added), _moment(member.expires or member.added)
         print(f"{_role_of(member)}\t{made}\t{over}\t{shown_key(member.public_key)}")
+    if not open_invites:
+        complain("no invite is open")
 
 
 @invites.command()

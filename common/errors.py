@@ -8,7 +8,8 @@
     ├── NotEnoughError              5  too few devices or shares
     ├── RefusedError                6  wrong passphrase or key, or not admitted
     ├── UnreachableError            7  no broker, or no answer in time
-    └── NoRoomError                 8  no device has room, or nothing can be written to a path
+    ├── NoRoomError                 8  no device has room, or nothing can be written to a path
+    └── NotAgreedError              9  whoever was asked said no
 
 Each class carries the exit code of the programs and the advice that a user gets; both are attributes, since
 docstrings are gone under ``python -OO``. One place turns them into an exit: `common.program.run`.
@@ -67,9 +68,22 @@ class NoRoomError(TesseraError):
     advice = "free some space, raise a worker's --capacity, or add a device"
 
 
+class NotAgreedError(TesseraError):
+    exit_code = 9
+
+
 def kind_of(exit_code: int) -> type[TesseraError]:
     """The class of the error that ended a program with this exit code; TesseraError where none has it."""
-    kinds = (UsageError, NotFoundError, IntegrityError, NotEnoughError, RefusedError, UnreachableError, NoRoomError)
+    kinds = (
+        UsageError,
+        NotFoundError,
+        IntegrityError,
+        NotEnoughError,
+        RefusedError,
+        UnreachableError,
+        NoRoomError,
+        NotAgreedError,
+    )
     return {kind.exit_code: kind for kind in kinds}.get(exit_code, TesseraError)
 
 

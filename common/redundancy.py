@@ -33,13 +33,20 @@ def choose(live_devices: int, k: int | None = None, n: int | None = None) -> tup
         n = max(k or 0, min(live_devices, (k or 0) + 2))
     if k is None:
         k = max(1, n - 2) if n > 3 else max(1, n - 1)
-    if not 1 <= k <= n <= MAX_SHARES:
-        raise UsageError(f"k = {k} of n = {n} is not possible: 1 ≤ k ≤ n ≤ {MAX_SHARES}")
-    if k == 1:
-        raise UsageError("k = 1 would put a whole image on one device; k is at least 2")
+    require_possible(k, n)
     if n > live_devices:
         raise NotEnoughError(f"n = {n} needs as many live devices; {live_devices} are alive")
     return k, n
+
+
+def require_possible(k: int | None, n: int | None) -> None:
+    """UsageError where there are no such k and n, whatever devices there are; what is None is left open."""
+    if k == 1:
+        raise UsageError("k = 1 would put a whole image on one device; k is at least 2")
+    least, most = 2 if k is None else k, MAX_SHARES if n is None else n
+    if not 2 <= least <= most <= MAX_SHARES:
+        given = " and ".join(f"{name} = {value}" for name, value in (("k", k), ("n", n)) if value is not None)
+        raise UsageError(f"{given} is not possible: 2 ≤ k ≤ n ≤ {MAX_SHARES}")
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,11 @@ _MAX_MARKER = 64
 _ADVICE = "install it with: python -m pip install -r requirements-keyring.txt"
 
 
+def require_library() -> None:
+    """UsageError where the library is not installed."""
+    _library()
+
+
 def store(home: Path, passphrase: str) -> None:
     """Put the passphrase into the keyring, in place of what was there; RefusedError where that cannot be done."""
     keyring = _library()

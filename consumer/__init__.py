@@ -2,6 +2,8 @@
 
 In the order of an image's way:
 
+    hashes       how people name images
+    destination  where they want them
     holdings     what the vault holds: the catalog's encodings with their mappings; from a hash or prefix to an image
     asking       questions to devices, those to the same device in one message
     choice       which shares to take a segment's blocks from, and which next when one fails

@@ -11,6 +11,7 @@ from common.errors import UsageError
 from common.home import client_identity, home
 from common.passphrase import read_passphrase
 from common.program import application, run
+from consumer.hashes import check_hash
 
 commands = application("Restore images from the devices of the cluster, or list what the vault holds.")
 
@@ -41,26 +42,29 @@ def restore(
     ),
 ) -> int:
     """Restore images, byte for byte, or list what there is."""
-    wanted = hashes or []
+    wanted = list(dict.fromkeys(check_hash(text) for text in hashes or []))
     if sum((bool(wanted), everything, list_)) != 1:
         raise UsageError("give one of --hash, --all and --list")
     if everything and output is None:
         raise UsageError("--all needs --output FOLDER")
     identity = client_identity()
-    passphrase = read_passphrase(passphrase_file)
     # --help needs none of these. What restores pulls in numpy and more, while the vault is unlocked beside it.
     from common.vault.folder import VaultFolder
     from common.vault.unlocking import Unlocking
+    from consumer.destination import Destination
 
-    unlocking = Unlocking(VaultFolder(home()), passphrase)
+    vault = VaultFolder(home())
+    vault.require()
+    destination = None if list_ else Destination(output, several=everything or len(wanted) > 1, force=force)
+    unlocking = Unlocking(vault, read_passphrase(passphrase_file))
     import numpy  # noqa: F401 - imported less deep in the stack than where it is used: see docs/performance.md
 
     from consumer.work import Work
 
-    work = Work(identity, unlocking.vault, unlocking.key(), as_json=as_json)
-    if list_:
+    work = Work(identity, vault, unlocking.key(), as_json=as_json)
+    if destination is None:
         return work.print_list()
-    return work.restore(wanted, everything, output, force)
+    return work.restore(wanted, everything, destination)
 
 
 def main() -> NoReturn:

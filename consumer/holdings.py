@@ -7,7 +7,6 @@ machine that has never stored anything sees the whole vault too.
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Optional
@@ -23,9 +22,6 @@ from common.vault.mapping import MAX_SEALED_MAPPING, Mapping
 from consumer.asking import Description, Devices
 from consumer.choice import Choice, Holder
 from consumer.hedging import Race
-
-_HASH = re.compile(r"[0-9a-f]{8,64}")
-_FULL = 64  # hex digits
 
 
 @dataclass(frozen=True)
@@ -136,18 +132,6 @@ def unreadable(holdings: Holdings) -> NotEnoughError:
     return NotEnoughError(
         f"{count} more image{'s' if count > 1 else ''} cannot be read: their devices are not connected"
     )
-
-
-def check_hash(text: str) -> str:
-    """A SHA-256 or the beginning of one, as a person gives it; UsageError where it is neither."""
-    text = text.strip().lower()
-    if _HASH.fullmatch(text) is None:
-        raise UsageError(f"{text!r} is not a SHA-256, nor eight or more hex digits that one begins with")
-    return text
-
-
-def is_full(text: str) -> bool:
-    return len(text) == _FULL
 
 
 def find(prefix: str, holdings: Holdings) -> Held:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from datetime import datetime, timezone
-from pathlib import Path
-from typing import Optional, Union
+from typing import Union
 
-from common.errors import TesseraError, UsageError
+from common.errors import TesseraError
 from common.home import ClientIdentity
 from common.link.link import Link, run_with_link
 from common.program import complain
@@ -17,10 +15,12 @@ from common.progress import ByteProgress
 from common.text import printable
 from common.vault.folder import VaultFolder
 from common.vault.keys import VaultKey
-from common.vault.mapping import Mapping
-from consumer.holdings import Held, Holdings, check_hash, find, is_full, unreadable
-from consumer.output import STDOUT, Output, StandardOutput, safe_name
+from consumer.destination import Destination
+from consumer.hashes import is_full
+from consumer.holdings import Held, Holdings, find, unreadable
 from consumer.session import Restored, Session, restore_all
+
+_EMPTY = "the vault holds no image"
 
 
 class Work:
@@ -37,15 +37,19 @@ class Work:
             print(json.dumps(_described(image)) if self._as_json else _line(image))
         if holdings.unreadable:
             complain(f"consumer: {unreadable(holdings)}")
+        elif not holdings.images:
+            complain(_EMPTY)
         return 0
 
-    def restore(self, hashes: Sequence[str], everything: bool, output: Optional[str], force: bool) -> int:
-        """Restore images and report each; returns the exit code, that of the first failure."""
-        wanted = list(dict.fromkeys(check_hash(text) for text in hashes))
-        several = everything or len(wanted) > 1
-        destination = _Destination(output, several=several, force=force)
+    def restore(self, wanted: Sequence[str], everything: bool, destination: Destination) -> int:
+        """Restore images and report each; returns the exit code, that of the first failure.
+
+        `wanted`: hashes, as `check_hash` returns them, each once.
+        """
         with ByteProgress("restoring", None) as progress:
             outcomes = run_with_link(self._restore(wanted, everything, destination, progress))
+        if not outcomes:
+            complain(_EMPTY)
         exit_code = 0
         for outcome in outcomes:
             if isinstance(outcome, Restored):
@@ -65,7 +69,7 @@ class Work:
         self,
         hashes: Sequence[str],
         everything: bool,
-        destination: _Destination,
+        destination: Destination,
         progress: ByteProgress,
     ) -> list[Union[Restored, TesseraError]]:
         async with Link(self._identity, self._key.owner_token()) as link:
@@ -96,53 +100,12 @@ class Work:
             print(f"{restored.sha256}  {restored.path}")
 
 
-async def _restore_one(session: Session, sha256: str, destination: _Destination) -> Union[Restored, TesseraError]:
+async def _restore_one(session: Session, sha256: str, destination: Destination) -> Union[Restored, TesseraError]:
     try:
         encodings = await session.locate(bytes.fromhex(sha256))
         return await session.restore(encodings, sha256, destination.open)
     except TesseraError as error:
         return error
-
-
-class _Destination:
-    """Where images go: to one file, to stdout, or into a folder under their own names."""
-
-    def __init__(self, output: Optional[str], *, several: bool, force: bool) -> None:
-        self._force = force
-        self._stdout = output == STDOUT
-        self._file: Optional[Path] = None
-        self._folder = Path()
-        self._given: dict[Path, bytes] = {}  # path → SHA-256 of the image it was given to
-        if self._stdout:
-            if several:
-                raise UsageError("several images cannot all go to stdout")
-        elif output is not None:
-            path = Path(output)
-            if several or os.path.isdir(path) or output.endswith(("/", os.sep)):
-                self._folder = _made(path)
-            else:
-                self._file = path
-                if os.path.exists(path) and not force:
-                    Output(path, replace=False)  # refuses before anything is fetched
-
-    def open(self, mapping: Mapping) -> Union[Output, StandardOutput]:
-        """The output for one image; two images of one name get names that differ."""
-        if self._stdout:
-            return StandardOutput()
-        if self._file is not None:
-            return Output(self._file, replace=self._force)
-        target = self._folder / safe_name(mapping.name)
-        if self._given.setdefault(target, mapping.image_sha256) != mapping.image_sha256:
-            target = target.with_name(f"{target.stem}-{mapping.image_sha256.hex()[:8]}{target.suffix}")
-        return Output(target, replace=self._force)
-
-
-def _made(folder: Path) -> Path:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UsageError(f"cannot write to a folder {folder}: {error.strerror}") from None
-    return folder
 
 
 def _described(image: Held) -> dict[str, object]:

@@ -12,6 +12,7 @@ from common.errors import TesseraError, UsageError
 from common.home import client_identity, home
 from common.passphrase import read_passphrase
 from common.program import application, complain, run
+from common.redundancy import require_possible
 from producer.outcome import FailedImage, Outcome, StoredImage
 from producer.sources import STDIN, find_sources
 
@@ -44,8 +45,15 @@ def store(
     """Store images and print the SHA-256 of each, in the format of sha256sum."""
     if images.count(STDIN) > 1:
         raise UsageError("stdin can be stored only once")
+    require_possible(k, n)
     sources = list(find_sources(images, name))
     identity = client_identity()
+    report = _Report(as_json)
+    faults = [source.fault for source in sources if source.fault is not None]
+    if faults and len(faults) == len(sources):  # nobody is asked for a passphrase for that
+        for fault in faults:
+            report.failed(fault)
+        return report.exit_code
     # --help needs none of these. What stores pulls in numpy and more, while the vault is unlocked beside it.
     if for_ is not None:
         from producer.work import Wish, Work, other_vault
@@ -53,18 +61,19 @@ def store(
         contact, ask = for_, lambda: read_passphrase(passphrase_file)
         work = Work(identity, lambda: other_vault(home(), contact, ask))
     else:
-        passphrase = read_passphrase(passphrase_file)
         from common.vault.folder import VaultFolder
         from common.vault.unlocking import Unlocking
 
-        unlocking = Unlocking(VaultFolder(home()), passphrase)
+        vault = VaultFolder(home())
+        vault.require()
+        unlocking = Unlocking(vault, read_passphrase(passphrase_file))
         import numpy  # noqa: F401 - imported less deep in the stack than where it is used: see docs/performance.md
 
         from producer.owner import OwnVault
         from producer.work import Wish, Work
 
-        work = Work(identity, lambda: OwnVault(unlocking.vault, unlocking.key()))
-    return work.store(sources, Wish(k, n, images_only, to or ()), _Report(as_json))
+        work = Work(identity, lambda: OwnVault(vault, unlocking.key()))
+    return work.store(sources, Wish(k, n, images_only, to or ()), report)
 
 
 class _Report:

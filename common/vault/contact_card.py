@@ -71,9 +71,14 @@ class ContactCard:
 def card_of(key: VaultKey, name: str) -> ContactCard:
     """A vault's own card; UsageError where the name is empty, too long or not printable."""
     public_key = key.contact_private_key().public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
-    if not _is_name(name):
-        raise UsageError(f"a contact's name has 1 to {MAX_NAME} bytes, all printable")
+    require_name(name)
     return ContactCard(key.deposit_token(), public_key, key.lookup_key(), name)
+
+
+def require_name(name: str) -> None:
+    """UsageError where no contact can be called so."""
+    if not _is_name(name):
+        raise UsageError(f"a contact's name has 1 to {MAX_NAME} bytes, all printable, and no space at its ends")
 
 
 def decode_card(text: str) -> ContactCard:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import secrets
+import unicodedata
 from pathlib import Path
 from typing import Callable, Optional
 
@@ -20,7 +21,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from common.errors import IntegrityError, NotFoundError, UsageError
 from common.files import locked, read_limited, write_private
-from common.vault.contact_card import MAX_NAME, ContactCard, decode_card
+from common.vault.contact_card import ContactCard, decode_card, require_name
 from common.vault.folder import VaultFolder
 from common.vault.keys import VaultKey, expand
 
@@ -36,12 +37,20 @@ def open_contacts(home: Path, passphrase: Callable[[], str]) -> Contacts:
     RefusedError where that is wrong.
     """
     vault = VaultFolder(home)
-    return Contacts(home, vault.unlock(passphrase()) if vault.key_path.exists() else None)
+    if not vault.key_path.exists():
+        return Contacts(home, None)
+    vault.require()
+    return Contacts(home, vault.unlock(passphrase()))
 
 
 class _Entry(msgspec.Struct):
     name: str
     card: str
+
+
+def _folded(name: str) -> str:
+    """The same for names that are read alike: Unicode Standard, section 3.13, canonical caseless matching."""
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFD", name).casefold())
 
 
 class Contacts:
@@ -64,33 +73,50 @@ class Contacts:
             raise IntegrityError(f"{self._path} is damaged", advice="remove it, and add the contacts again") from None
 
     def card(self, name: str) -> ContactCard:
-        """The card with this name; NotFoundError where there is none."""
-        found = self.all().get(name)
-        if found is None:
+        """The card with this name; errors as of `called`."""
+        return self.all()[self.called(name)]
+
+    def called(self, name: str) -> str:
+        """How a contact's name is spelled here, however it was typed; NotFoundError where there is none.
+
+        UsageError where it is not written exactly and several differ from it in case only, which none does that was
+        added since that is refused.
+        """
+        names = self.all()
+        found = [name] if name in names else [known for known in names if _folded(known) == _folded(name)]
+        if len(found) > 1:
+            raise UsageError(f"several contacts are called so: {', '.join(found)}", advice="write it as one of them is")
+        if not found:
             raise NotFoundError(
                 f"there is no contact called {name} on this machine",
                 advice="see those that there are with: python admin/admin.py contacts list",
             )
-        return found
+        return found[0]
 
     def add(self, name: str, card: ContactCard) -> None:
-        """Know a card by this name; UsageError where the name is taken by another card."""
-        if not 1 <= len(name.encode("utf-8", "replace")) <= MAX_NAME or not name.isprintable():
-            raise UsageError(f"a contact's name has 1 to {MAX_NAME} bytes, all printable")
-        with locked(self._lock):
-            contacts = self.all()
-            if contacts.get(name, card) != card:
-                raise UsageError(
-                    f"there is another contact called {name}",
-                    advice="remove that one first, or choose another name",
-                )
-            self._save({**contacts, name: card})
+        """Know a card by this name, whose spelling is kept; UsageError where the name is taken by another card.
 
-    def remove(self, name: str) -> None:
-        """Forget a card; NotFoundError where there is none of this name."""
+        Names that differ in case only are the same name.
+        """
+        require_name(name)
         with locked(self._lock):
-            self.card(name)
-            self._save({known: card for known, card in self.all().items() if known != name})
+            others: dict[str, ContactCard] = {}
+            for known, other in self.all().items():
+                if _folded(known) != _folded(name):
+                    others[known] = other
+                elif other != card:
+                    raise UsageError(
+                        f"there is another contact called {known}",
+                        advice="remove that one first, or choose another name",
+                    )
+            self._save({**others, name: card})
+
+    def remove(self, name: str) -> str:
+        """Forget a card; its name as it was spelled here. Errors as of `called`."""
+        with locked(self._lock):
+            called = self.called(name)
+            self._save({known: card for known, card in self.all().items() if known != called})
+            return called
 
     def take_over(self, former: VaultKey) -> None:
         """Seal what is sealed under the vault key before; harmless where that is done. IntegrityError as in `all`."""

@@ -27,7 +27,7 @@ from common.libraries import require_openssl
 from common.vault.former_key import SIZE as FORMER_KEY_SIZE
 from common.vault.former_key import open_former_key, seal_former_key
 from common.vault.granting import open_any
-from common.vault.key_file import create_key_file, open_key_file
+from common.vault.key_file import check_key_file, create_key_file, open_key_file
 from common.vault.keys import VaultKey
 from common.vault.mapping import MAX_SEALED_MAPPING, Mapping
 
@@ -64,6 +64,12 @@ class VaultFolder:
         """UsageError where there is a vault: asked before a person is, and again when one is kept."""
         if self.key_path.exists():
             raise self._present()
+
+    def require(self) -> None:
+        """NotFoundError where there is no vault, IntegrityError where its key file is damaged: told before anybody is
+        asked for a passphrase.
+        """
+        check_key_file(self.key_file())
 
     def unlock(self, passphrase: str) -> VaultKey:
         """The vault key; NotFoundError where there is no vault, RefusedError where the passphrase is wrong."""
@@ -124,6 +130,11 @@ class VaultFolder:
             except FileNotFoundError:
                 pass
         return None
+
+    @property
+    def has_former(self) -> bool:
+        """Whether there is a key before; whether it belongs to a rotation only the vault key tells."""
+        return self._former_path.exists() or self._replaced_path.exists()
 
     @property
     def is_former_replaced(self) -> bool:

@@ -101,10 +101,9 @@ def open_key_file(data: bytes, passphrase: str) -> VaultKey:
     RefusedError when the passphrase is wrong, or the file's Argon2id parameters are out of bounds (nothing is
     derived then); IntegrityError when the file is damaged or no key file; UsageError as in creating.
     """
-    _check_shape(data)
+    cost = check_key_file(data)
     header, wrapped = data[: _HEADER.size], data[_HEADER.size :]
-    _, _, salt, passes, memory_kib, lanes, nonce, commitment = _HEADER.unpack(header)
-    cost = PassphraseCost(passes, memory_kib, lanes)
+    _, _, salt, _, _, _, nonce, commitment = _HEADER.unpack(header)
     for reading in _readings(passphrase):
         kek, expected = _derive(reading, salt, cost)
         if bytes_eq(commitment, expected):
@@ -140,7 +139,8 @@ def _create_at_cost(key: VaultKey, passphrase: str, cost: PassphraseCost) -> byt
     return header + AESGCM(kek).encrypt(nonce, key.reveal(), header)
 
 
-def _check_shape(data: bytes) -> None:
+def check_key_file(data: bytes) -> PassphraseCost:
+    """What a guess at its passphrase costs, of what may be a key file; errors as of `open_key_file`, without one."""
     if len(data) < _PREFIX.size or not data.startswith(MAGIC):
         raise IntegrityError("this is not a vault key file")
     _, version = _PREFIX.unpack_from(data)
@@ -155,6 +155,9 @@ def _check_shape(data: bytes) -> None:
             f"the key file is damaged: it has {len(data)} bytes, not {KEY_FILE_SIZE}",
             advice="restore the key file from a copy",
         )
+    cost = PassphraseCost(*_HEADER.unpack(data[: _HEADER.size])[3:6])
+    cost.check()
+    return cost
 
 
 def _derive(passphrase: str, salt: bytes, cost: PassphraseCost) -> tuple[bytes, bytes]:

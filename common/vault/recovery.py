@@ -91,16 +91,21 @@ class Restored(NamedTuple):
 def make_codes(key: VaultKey, need: int, of: int) -> list[RecoveryCode]:
     """`of` codes, any `need` of which restore the key; another kit each time.
 
-    UsageError unless 2 <= need <= of <= 16: a kit of which one code is enough is a copy of the key in the clear.
+    UsageError as of `require_possible`.
     """
+    require_possible(need, of)
+    set_id = secrets.token_bytes(_SET_SIZE)
+    shares = split(key.reveal() + _check_value(key, set_id, need), need, of)
+    return [RecoveryCode(set_id, need, number, share) for number, share in shares.items()]
+
+
+def require_possible(need: int, of: int) -> None:
+    """UsageError unless 2 <= need <= of <= 16: a kit of which one code is enough is a copy of the key in the clear."""
     if not 2 <= need <= of <= MAX_CODES:
         raise UsageError(
             f"a recovery kit cannot have {need} of {of} codes restore the vault",
             advice=f"choose --need from 2, and --of from --need to {MAX_CODES}",
         )
-    set_id = secrets.token_bytes(_SET_SIZE)
-    shares = split(key.reveal() + _check_value(key, set_id, need), need, of)
-    return [RecoveryCode(set_id, need, number, share) for number, share in shares.items()]
 
 
 def restore_key(codes: Sequence[RecoveryCode]) -> Restored:

@@ -17,7 +17,7 @@ class Unlocking:
     """A vault that is being unlocked from now on, by a thread."""
 
     def __init__(self, vault: VaultFolder, passphrase: str) -> None:
-        self.vault = vault
+        self._vault = vault
         self._outcome: Future[VaultKey] = Future()
         threading.Thread(target=self._unlock, args=(passphrase,), name="unlocking", daemon=True).start()
 
@@ -27,6 +27,6 @@ class Unlocking:
 
     def _unlock(self, passphrase: str) -> None:
         try:
-            self._outcome.set_result(self.vault.unlock(passphrase))
+            self._outcome.set_result(self._vault.unlock(passphrase))
         except BaseException as error:  # raised where the key is asked for
             self._outcome.set_exception(error)

@@ -9,7 +9,8 @@ from typing import Any, Callable, Optional
 
 from common.errors import TesseraError
 from common.vault.mapping import Mapping
-from consumer.holdings import check_hash, find, is_full
+from consumer.hashes import check_hash, is_full
+from consumer.holdings import find
 from consumer.output import HeldImage, HeldOutput, safe_name
 from consumer.session import Restored
 from consumer.session import Session as ConsumerSession

@@ -54,7 +54,9 @@ def test_what_is_shared_is_restored_by_the_other_vault_until_it_is_taken_back(ma
     for user in (alice, carol):
         assert user.restore(sha256[:12], output=user.folder / "still").exit_code == 0
         assert (user.folder / "still").read_bytes() == content
-    assert alice.run("admin", "unshare", "--hash", sha256, "--with", "bob").exit_code == 3
+    again = alice.run("admin", "unshare", "--hash", sha256, "--with", "BOB")
+    assert again.exit_code == 3
+    assert again.stderr.splitlines() == [f"admin: {sha256}: it is not shared with bob; nothing was changed"]
 
 
 def test_a_recipient_can_neither_delete_nor_pass_on_what_is_shared_with_them(make_user: MakeUser) -> None:

@@ -37,6 +37,22 @@ def test_two_images_of_one_user_are_both_there(user: User) -> None:
         assert (user.folder / sha256).read_bytes() == content
 
 
+@pytest.mark.parametrize(
+    ("program", "line", "said"),
+    [
+        ("consumer", "--list", "the vault holds no image"),
+        ("consumer", "--list --json", "the vault holds no image"),
+        ("consumer", "--all --output pictures", "the vault holds no image"),
+        ("admin", "verify --all --json", "the vault holds no image"),
+        ("admin", "undelete --list", "the trash is empty"),
+    ],
+)
+def test_a_vault_with_nothing_in_it_says_so_on_stderr(user: User, program: str, line: str, said: str) -> None:
+    ended = user.run(program, *line.split())
+    assert ended.exit_code == 0 and ended.stdout == b"", ended
+    assert said in ended.stderr
+
+
 def test_two_users_do_not_see_list_or_restore_each_others_images(make_user: MakeUser) -> None:
     alice, bob = make_user("alice"), make_user("bob")
     hers, his = alice.store_bytes(random_bytes(3000)), bob.store_bytes(random_bytes(3000))

@@ -185,6 +185,34 @@ def test_a_name_is_never_silently_given_to_another_card(tmp_path: Path) -> None:
         contacts.add("ben", card_of(KEY, "Ben"))
 
 
+@pytest.mark.parametrize(
+    ("added", "typed"), [("Ben", "BEN"), ("Straße", "STRASSE"), ("Zoe\u0308", "zoë"), ("ΣΊΣΥΦΟΣ", "σίσυφος")]
+)
+def test_a_name_is_found_in_any_case_and_shown_as_it_was_given(tmp_path: Path, added: str, typed: str) -> None:
+    contacts, card = Contacts(tmp_path, KEY), card_of(OTHER, "Ben")
+    contacts.add(added, card)
+    assert contacts.card(typed) == card
+    assert contacts.called(typed) == added and list(contacts.all()) == [added]
+    assert contacts.remove(typed) == added and contacts.all() == {}
+
+
+def test_two_names_that_differ_in_case_only_are_one(tmp_path: Path) -> None:
+    contacts = Contacts(tmp_path, KEY)
+    contacts.add("Ben", card_of(OTHER, "Ben"))
+    with pytest.raises(UsageError, match="another contact called Ben"):
+        contacts.add("ben", card_of(KEY, "Ben"))
+    contacts.add("BEN", card_of(OTHER, "Ben"))
+    assert list(contacts.all()) == ["BEN"]
+
+
+def test_names_that_were_added_before_they_had_to_differ_are_told_apart_as_written(tmp_path: Path) -> None:
+    contacts, cards = Contacts(tmp_path, KEY), {"Ben": card_of(OTHER, "Ben"), "ben": card_of(KEY, "Ben")}
+    contacts._save(cards)
+    assert contacts.card("Ben") == cards["Ben"] and contacts.card("ben") == cards["ben"]
+    with pytest.raises(UsageError, match="Ben, ben"):
+        contacts.card("BEN")
+
+
 def test_a_vaults_contacts_are_sealed_and_damage_is_told(tmp_path: Path) -> None:
     Contacts(tmp_path, KEY).add("ben the baker", card_of(OTHER, "Ben"))
     path = tmp_path / "vault" / "contacts"

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from common.errors import NotFoundError, TesseraError, UsageError
 from common.vault.mapping import Mapping
 from consumer.output import HeldOutput, Output, StandardOutput, safe_name
-from consumer.work import _Destination
+from consumer.destination import Destination
 from tests.unit.sample_images import encode
 
 RESERVED = [
@@ -289,8 +289,8 @@ def test_what_goes_to_stdout_lies_in_no_folder_meanwhile(tmp_path: Path, monkeyp
 # --- where images go
 
 
-def destination(output: str | None, *, several: bool = False, force: bool = False) -> _Destination:
-    return _Destination(output, several=several, force=force)
+def destination(output: str | None, *, several: bool = False, force: bool = False) -> Destination:
+    return Destination(output, several=several, force=force)
 
 
 def mapping(content: bytes, name: str) -> Mapping:

@@ -47,7 +47,7 @@ def test_what_the_user_gave_stays(live: int, k: Optional[int], n: Optional[int],
     ("k", "n"), [(0, 2), (-1, None), (3, 2), (2, 65), (65, None), (2, 0), (None, 0), (None, -3), (None, 65)]
 )
 def test_a_k_and_n_that_do_not_go_together_are_refused(k: Optional[int], n: Optional[int]) -> None:
-    with pytest.raises(UsageError, match="1 ≤ k ≤ n ≤ 64"):
+    with pytest.raises(UsageError, match="2 ≤ k ≤ n ≤ 64"):
         choose(100, k, n)
 
 
