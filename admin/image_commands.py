@@ -11,6 +11,7 @@ import typer
 from admin.vault_commands import PASSPHRASE_FILE, vault_passphrase
 from common.errors import UsageError
 from common.home import client_identity, home
+from common.redundancy import require_possible
 from consumer.hashes import check_hash
 
 _HASH_HELP = "SHA-256 of an image, or its first eight or more digits; may be repeated."
@@ -72,6 +73,7 @@ def strengthen(
     """Store anew what is stored weaker than the devices allow that are alive now, and delete the old shares."""
     from admin.strengthening import Strengthening
 
+    require_possible(k, n)
     chosen = _chosen(hashes, everything)
     return Strengthening(client_identity(), home(), vault_passphrase(passphrase_file)).strengthen(chosen, k, n)
 

@@ -41,9 +41,9 @@ def choose(live_devices: int, k: int | None = None, n: int | None = None) -> tup
 
 def require_possible(k: int | None, n: int | None) -> None:
     """UsageError where there are no such k and n, whatever devices there are; what is None is left open."""
-    if k == 1:
-        raise UsageError("k = 1 would put a whole image on one device; k is at least 2")
     least, most = 2 if k is None else k, MAX_SHARES if n is None else n
+    if k == 1 and 1 <= most <= MAX_SHARES:
+        raise UsageError("k = 1 would put a whole image on one device; k is at least 2")
     if not 2 <= least <= most <= MAX_SHARES:
         given = " and ".join(f"{name} = {value}" for name, value in (("k", k), ("n", n)) if value is not None)
         raise UsageError(f"{given} is not possible: 2 ≤ k ≤ n ≤ {MAX_SHARES}")

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 from common.errors import NotFoundError, TesseraError, UsageError
 from common.vault.mapping import Mapping
-from consumer.output import HeldOutput, Output, StandardOutput, safe_name
 from consumer.destination import Destination
+from consumer.output import HeldOutput, Output, StandardOutput, safe_name
 from tests.unit.sample_images import encode
 
 RESERVED = [
