@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import logging
+import os
 import socket
 import sys
 import threading
@@ -19,6 +20,7 @@ from broker.memory import cap_memory, forbid_core_dumps, watch_memory
 from broker.supervisor import stop_with_supervisor
 from common.finding.addresses import is_loopback, is_wildcard, own_address
 from common.finding.announcement import MAX_ADDRESSES, SERVICE, Announcement
+from common.log_lines import LineFormatter
 from common.stopping import stop_on_signals
 
 log = logging.getLogger(__name__)
@@ -106,7 +108,10 @@ def announce(announcement: Announcement, host: str, stopping: threading.Event) -
 
 def main(host: str, client_port: str, worker_port: str, public_key: str) -> int:
     """Announce until stdin closes; the exit code: 1 where it ended to be started again."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    handler = logging.StreamHandler(sys.stderr)
+    debug = os.environ.get("TESSERA_DEBUG") == "1"
+    handler.setFormatter(LineFormatter("%(asctime)s %(levelname)s %(message)s", tracebacks=debug))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
     forbid_core_dumps()
     stopping = stop_on_signals()
     stop_with_supervisor(stopping, sys.stdin.fileno())

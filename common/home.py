@@ -36,6 +36,7 @@ else:
 log = logging.getLogger(__name__)
 
 _MAX_CONFIG = 1 << 20
+_PROGRAMS = ("broker", "worker", "producer", "consumer", "admin", "desktop", "cluster")  # that read a config.toml
 
 
 def home() -> Path:
@@ -53,9 +54,12 @@ def configured(program: str) -> dict[str, Any]:
         return {}
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"{path} is not valid TOML: {error}") from None
+    for name, table in tables.items():
+        if not isinstance(table, dict):
+            raise UsageError(f'{path}: "{name}" must be a table, or stand in one: options go below [{program}]')
+        if name not in (program, *_PROGRAMS):
+            raise UsageError(f"{path}: there is no program for [{name}]; there are {', '.join(_PROGRAMS)}")
     table = tables.get(program, {})
-    if not isinstance(table, dict):
-        raise UsageError(f"{path}: [{program}] must be a table")
     return {name.replace("-", "_"): value for name, value in table.items()}
 
 

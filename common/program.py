@@ -19,6 +19,7 @@ import typer
 from common.allocation import keep_freed_memory
 from common.errors import TesseraError, UsageError, refused_by_system
 from common.home import configured
+from common.log_lines import LineFormatter
 from common.privacy import forbid_peeking
 from common.stopping import end_as_interrupted
 from common.text import printable
@@ -55,7 +56,7 @@ def run(commands: typer.Typer, name: str, *, serves: bool = False) -> NoReturn:
     level = logging.DEBUG if debug else logging.INFO if serves else logging.WARNING
     style = "%(asctime)s %(levelname)s %(message)s" if serves or debug else f"{name}: %(message)s"
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(PrintableFormatter(style))
+    handler.setFormatter(LineFormatter(style, tracebacks=debug))
     logging.basicConfig(level=level, handlers=[handler])
     if serves:
         keep_freed_memory()
@@ -82,13 +83,6 @@ def _end(code: int) -> NoReturn:
     os._exit(code)
 
 
-class PrintableFormatter(logging.Formatter):
-    """A log's line stays one line, and does nothing to a terminal, whatever names and messages of others are in it."""
-
-    def formatMessage(self, record: logging.LogRecord) -> str:
-        return printable(super().formatMessage(record))
-
-
 def _accept_any_name() -> None:
     """Names of files need not be Unicode on Linux, nor fit the code page on Windows; printing one must not fail."""
     if not isinstance(sys.stdout, io.TextIOWrapper):
@@ -107,7 +101,7 @@ def exit_code(commands: typer.Typer, name: str, arguments: list[str], *, debug: 
             args=arguments,
             prog_name=f"{name}.py",
             standalone_mode=False,
-            default_map=defaults(command, configured(name)),
+            default_map=defaults(command, configured(name), name),
         )
         if sys.stdout is not None:
             sys.stdout.flush()  # what cannot be written is an error
@@ -123,24 +117,43 @@ def exit_code(commands: typer.Typer, name: str, arguments: list[str], *, debug: 
         return _unexpected(error, name, debug)
 
 
-def defaults(command: Any, table: dict[str, Any]) -> dict[str, Any]:
+def defaults(command: Any, table: dict[str, Any], section: str) -> dict[str, Any]:
     """A program's table of `config.toml`, by options' names, as the defaults of its parameters.
 
-    A command's options stand in a table of the command's name. UsageError where a key is no option.
+    A command's options stand in a table of the command's name. UsageError where a key is no option, or its value none
+    for it; it names the key and the `section`.
     """
-    options = {
-        name.lstrip("-").replace("-", "_"): parameter.name for parameter in command.params for name in parameter.opts
-    }
+    options = {name.lstrip("-").replace("-", "_"): parameter for parameter in command.params for name in parameter.opts}
+    inner = getattr(command, "commands", {})
     found: dict[str, Any] = {}
     for key, value in table.items():
-        inner = getattr(command, "commands", {}).get(key)
-        if inner is not None and isinstance(value, dict):
-            found[key] = defaults(inner, {name.replace("-", "_"): each for name, each in value.items()})
-        elif key in options:
-            found[options[key]] = value
+        if key in inner and isinstance(value, dict):
+            table_below = {name.replace("-", "_"): each for name, each in value.items()}
+            found[key] = defaults(inner[key], table_below, f"{section}.{key}")
+        elif key in inner:
+            raise UsageError(f'config.toml: [{section}]: "{key}" is a command: its options stand in [{section}.{key}]')
+        elif key not in options:
+            what = "command" if isinstance(value, dict) else "option"
+            raise UsageError(f'config.toml: [{section}] has no {what} "{key}"')
         else:
-            raise UsageError(f"config.toml: {command.name} has no option {key}")
+            found[options[key].name] = _checked(options[key], value, f'config.toml: [{section}]: "{key}"')
     return found
+
+
+def _checked(parameter: Any, value: Any, where: str) -> Any:
+    """A value that the option takes, as the command line would; UsageError, which says `where`, if it does not."""
+    several = parameter.multiple or parameter.nargs != 1
+    if several != isinstance(value, list):
+        raise UsageError(f"{where} is {'a list' if several else 'one value'}: {'[…]' if several else 'without [ ]'}")
+    for each in value if several else [value]:
+        if isinstance(each, (dict, list)) or isinstance(each, bool) != (parameter.type.name == "boolean"):
+            kind = "true or false" if parameter.type.name == "boolean" else f"a {parameter.type.name}"
+            raise UsageError(f"{where} is {kind}, not {each!r}")
+        try:
+            parameter.type.convert(str(each), parameter, None)
+        except typer.BadParameter as error:
+            raise UsageError(f"{where}: {error.message}") from None
+    return value
 
 
 def _told(error: TesseraError, name: str, debug: bool) -> int:

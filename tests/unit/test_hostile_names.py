@@ -14,7 +14,8 @@ from admin.status import Status, show, to_json
 from broker.members import MemberList
 from common.invite import Role
 from common.link.declined import DeclinedError
-from common.program import PrintableFormatter, complain
+from common.log_lines import LineFormatter
+from common.program import complain
 from common.protocol.messages import Answer, Code, Device, Health
 from common.text import printable
 from consumer.holdings import Held
@@ -92,7 +93,7 @@ def test_a_complaint_and_a_line_of_a_log_are_printable(capsys: pytest.CaptureFix
     assert harmless(capsys.readouterr().err)
     stream = io.StringIO()
     handler = logging.StreamHandler(stream)
-    handler.setFormatter(PrintableFormatter("%(levelname)s %(message)s"))
+    handler.setFormatter(LineFormatter("%(levelname)s %(message)s", tracebacks=False))
     handler.handle(logging.makeLogRecord({"levelname": "WARNING", "msg": "%s: %s", "args": (HOSTILE, HOSTILE)}))
     assert harmless(stream.getvalue())
     assert stream.getvalue().count("\n") == 1, "one record, one line: nobody forges another"

@@ -173,7 +173,10 @@ def test_a_config_file_of_notepad_or_powershell_is_read(tessera_home: Path, enco
     assert configured("consumer") == {"output": "ö"}
 
 
-@pytest.mark.parametrize("content", [b"[producer", b"producer = 4\n", b'[producer]\nk = "\xff"\n', b"k = = 4"])
+@pytest.mark.parametrize(
+    "content",
+    [b"[producer", b"producer = 4\n", b"k = 4\n", b"[prodcer]\nk = 4\n", b'[producer]\nk = "\xff"\n', b"k = = 4"],
+)
 def test_a_config_file_with_a_fault_is_a_usage_error_that_names_it(tessera_home: Path, content: bytes) -> None:
     (tessera_home / "config.toml").write_bytes(content)
     with pytest.raises(UsageError, match=r"config\.toml"):

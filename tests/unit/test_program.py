@@ -65,6 +65,7 @@ ERRORS = {
     "RefusedError": 6,
     "UnreachableError": 7,
     "NoRoomError": 8,
+    "NotAgreedError": 9,
 }
 
 
@@ -277,7 +278,7 @@ def test_an_option_that_does_not_exist_in_config_toml_is_a_usage_error_that_name
 def test_a_value_of_the_wrong_kind_in_config_toml_is_a_usage_error(home: Path, capsys: Printed) -> None:
     (home / "config.toml").write_text('[choosy]\nshares = "many"\n')
     assert show() == 2
-    assert "--shares" in capsys.readouterr().err
+    assert '[choosy]: "shares"' in capsys.readouterr().err
 
 
 # --- a real process
