@@ -16,17 +16,18 @@ from desktop.model.devices import DevicesModel
 from desktop.model.first_start import FirstStartModel
 from desktop.model.gallery import GalleryModel
 from desktop.model.model import Model
+from desktop.model.question import Question
 from desktop.model.reassemble import ReassembleModel
 from desktop.model.safety import SafetyModel
 from desktop.model.store import StoreModel
 from desktop.model.unlock import UnlockModel
 from desktop.session import Session, Stage
-from desktop.settings import Settings, load_settings, save_settings
 from desktop.views.controls import GROUND
 from desktop.views.devices import DevicesView
 from desktop.views.first_start import FirstStartView
 from desktop.views.frame import CommandLine, ErrorBar, Sidebar
 from desktop.views.gallery import GalleryView
+from desktop.views.overlay import Overlay, ask
 from desktop.views.reassemble import ReassembleView
 from desktop.views.safety import SafetyView
 from desktop.views.store import StoreView
@@ -74,8 +75,7 @@ class App(customtkinter.CTk):
         self.viewer.start()  # while the passphrase is typed
         self._garbage = WindowCollects()
         sys.setswitchinterval(_SWITCH)
-        self.settings = load_settings(self.session.home)
-        customtkinter.set_appearance_mode(self.settings.appearance)
+        customtkinter.set_appearance_mode(self.session.settings.appearance)
         self.models: dict[str, Model] = {}
         self._views: dict[str, View[Any]] = {}
         self._front: Optional[View[Any]] = None
@@ -83,11 +83,14 @@ class App(customtkinter.CTk):
         self.grid_columnconfigure(1, weight=1)
         self.grid_rowconfigure(1, weight=1)
         self._sidebar = Sidebar(self, {name: route.title for name, route in ROUTES.items()}, self.show)
-        self._sidebar.on_appearance(self.settings.appearance, self._set_appearance)
+        self._sidebar.on_appearance(self.session.settings.appearance, self._set_appearance)
         self._errors = ErrorBar(self)
         self._commands = CommandLine(self)
         self._commands.grid(row=2, column=0, columnspan=2, sticky="ew")
-        self.protocol("WM_DELETE_WINDOW", self.close)
+        self.protocol("WM_DELETE_WINDOW", self.ask_to_close)
+        self._asking: Optional[Overlay] = None
+        self.overlays: list[Overlay] = []  # the one on top is the last
+        self.bind("<Escape>", lambda _: self.overlays[-1].escape() if self.overlays else None)
         for number, name in enumerate(ROUTES, 1):
             self.bind(f"<Control-Key-{number}>", lambda _event, name=name: self._show_by_key(name))
         self.go_on()
@@ -158,11 +161,13 @@ class App(customtkinter.CTk):
         self._show_state()
 
     def _show_by_key(self, name: str) -> None:
-        if self.session.stage is Stage.OPEN:
+        if self._sidebar.winfo_manager():
             self.show(name)
 
     def _show_state(self) -> None:
-        """The error and the command of the view in front."""
+        """The error and the command of the view in front, and what nobody may overlook."""
+        kept = self.session.has_codes or self.session.has_copy
+        self._sidebar.remind("" if kept else "Your key is on this\ncomputer only", lambda: self.show("safety"))
         model = self._front.model if self._front is not None else None
         self._commands.show("" if model is None else model.command)
         if model is None or model.error is None:
@@ -196,8 +201,17 @@ class App(customtkinter.CTk):
 
     def _set_appearance(self, appearance: str) -> None:
         customtkinter.set_appearance_mode(appearance)
-        self.settings = Settings(appearance)
-        save_settings(self.session.home, self.settings)
+        self.session.keep_settings(appearance=appearance)
+
+    def ask_to_close(self) -> None:
+        """Close, but first ask where something would be lost or broken off."""
+        models = [*self.models.values(), *([] if self._front is None else [self._front.model])]
+        unfinished = list(dict.fromkeys(model.unfinished for model in models if model.unfinished))
+        if not unfinished or self._front is None:
+            self.close()
+        elif self._asking is None or not self._asking.winfo_exists():
+            question = Question("Close Tessera?", "\n".join(unfinished), "Close", "", self.close, no="Stay")
+            self._asking = ask(self._front, question)
 
     def close(self) -> None:
         """Leave things in order and end: what is being stored can go on next time."""

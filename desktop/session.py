@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import enum
+from dataclasses import replace
 from pathlib import Path
 from typing import Optional
 
 from common.errors import RefusedError
 from common.home import ClientIdentity, client_identity, home
 from common.link.link import Link
+from common.protocol.identifiers import owner_id
 from common.vault.folder import VaultFolder
 from common.vault.keys import VaultKey
+from desktop.settings import load_settings, save_settings
 
 
 class Stage(enum.Enum):
@@ -28,7 +31,9 @@ class Session:
     def __init__(self) -> None:
         self.home: Path = home()
         self.vault = VaultFolder(self.home)
+        self.settings = load_settings(self.home)
         self._key: Optional[VaultKey] = None
+        self._vault_name = ""
 
     @property
     def stage(self) -> Stage:
@@ -53,9 +58,30 @@ class Session:
     def open(self, key: VaultKey) -> None:
         """From now on the vault is unlocked."""
         self._key = key
+        self._vault_name = owner_id(key.deposit_token()).hex()
 
     def lock(self) -> None:
         self._key = None
+
+    @property
+    def vault_name(self) -> str:
+        """By which the open vault is known to others, in hexadecimal: no secret, and another after `vault rotate`."""
+        return self._vault_name
+
+    @property
+    def has_codes(self) -> bool:
+        """Whether this app was told that recovery codes of the open vault are kept."""
+        return self._key is not None and self.settings.codes_for == self._vault_name
+
+    @property
+    def has_copy(self) -> bool:
+        """Whether this app was told that a copy of the open vault's key file is kept."""
+        return self._key is not None and self.settings.copy_for == self._vault_name
+
+    def keep_settings(self, **changes: str) -> None:
+        """Remember something else than before, from one start to the next."""
+        self.settings = replace(self.settings, **changes)
+        save_settings(self.home, self.settings)
 
     def link(self) -> Link:
         """A new way to the cluster with the vault's rights, to be entered with `async with` in a coroutine."""

@@ -1,10 +1,10 @@
-"""How the window looks to this user, kept from one start to the next in Tessera's folder; not worth an error."""
+"""What the app remembers of this user from one start to the next, in Tessera's folder; not worth an error."""
 
 from __future__ import annotations
 
 import json
 import logging
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from common.files import read_limited, write_private
@@ -12,31 +12,39 @@ from common.files import read_limited, write_private
 log = logging.getLogger(__name__)
 
 APPEARANCES = ("system", "light", "dark")
-_MAX_FILE = 4096
+_MAX_FILE = 64 * 1024
 
 
 @dataclass(frozen=True)
 class Settings:
+    """`codes_for`, `copy_for`: the vault (`Session.vault_name`) whose recovery codes, key file were kept elsewhere."""
+
     appearance: str = "system"
+    codes_for: str = ""
+    copy_for: str = ""
+    folder: str = ""  # where files were chosen last
 
 
 def load_settings(home: Path) -> Settings:
     """The settings as they were saved; the usual ones where there are none, or they cannot be read."""
     try:
-        appearance = json.loads(read_limited(_path(home), _MAX_FILE))["appearance"]
+        kept = json.loads(read_limited(_path(home), _MAX_FILE))
+        known = {field.name: kept[field.name] for field in fields(Settings) if isinstance(kept.get(field.name), str)}
     except FileNotFoundError:
         return Settings()
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, AttributeError) as error:
         log.warning("%s is passed over: %s", _path(home), error)
         return Settings()
-    return Settings(appearance if appearance in APPEARANCES else Settings.appearance)
+    if known.get("appearance") not in APPEARANCES:
+        known["appearance"] = Settings.appearance
+    return Settings(**known)
 
 
 def save_settings(home: Path, settings: Settings) -> None:
     try:
-        write_private(_path(home), json.dumps({"appearance": settings.appearance}).encode())
+        write_private(_path(home), json.dumps(asdict(settings)).encode())
     except OSError as error:
-        log.warning("the appearance could not be kept: %s", error.strerror)
+        log.warning("%s could not be kept: %s", _path(home), error.strerror)
 
 
 def _path(home: Path) -> Path:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Callable, Optional
 
 from rich.filesize import decimal
@@ -21,6 +21,7 @@ from desktop.model.machines import MachineRow, machine_rows, own_key, revoke_com
 from desktop.model.model import Model
 from desktop.model.operator import ROLES, Invited, Operator, operator_command
 from desktop.model.qr_code import qr_matrix
+from desktop.model.question import Question
 from desktop.session import Session
 
 _LOOK_EVERY = 2.0  # seconds
@@ -62,6 +63,12 @@ def device_row(device: Device) -> DeviceRow:
     )
 
 
+def former(row: DeviceRow) -> DeviceRow:
+    """The same device while the broker cannot be asked: what it was is no claim that it still is."""
+    seen = "when last asked" if row.alive else row.last_seen
+    return replace(row, tone=Tone.UNKNOWN, state=f"was {row.state}", last_seen=seen)
+
+
 def _state(device: Device, fullness: Optional[float]) -> tuple[str, Tone]:
     if device.retiring:
         left = f"retiring, {device.left:,} share{'' if device.left == 1 else 's'} left"
@@ -71,17 +78,6 @@ def _state(device: Device, fullness: Optional[float]) -> tuple[str, Tone]:
     if fullness is not None and fullness > _NEARLY_FULL:
         return "nearly full", Tone.NOTICE
     return "well", Tone.GOOD
-
-
-@dataclass(frozen=True)
-class Question:
-    """What is asked before something is done that cannot simply be taken back."""
-
-    title: str
-    text: str
-    yes: str
-    command: str
-    act: Optional[Callable[[], None]]  # None where it can only be done at the broker, by the command
 
 
 @dataclass(frozen=True)
@@ -98,7 +94,7 @@ class DevicesModel(Model):
     def __init__(self, session: Session, background: Background) -> None:
         super().__init__(session, background)
         self.status: Optional[Status] = None
-        self.rows: list[DeviceRow] = []
+        self._rows: list[DeviceRow] = []
         self.machines: Optional[list[MachineRow]] = None  # None where the list is not here, or not read yet
         self.invite: Optional[Invite] = None
         self.doing = ""
@@ -120,11 +116,23 @@ class DevicesModel(Model):
     def _take(self, status: Status) -> None:
         if status != self.status:
             self.status = status
-            self.rows = [device_row(device) for device in status.devices]
+            self._rows = [device_row(device) for device in status.devices]
             self.changed()
 
     @property
+    def rows(self) -> list[DeviceRow]:
+        """Each device; as it was, where the broker is not reached."""
+        return [former(row) for row in self._rows] if self.notice else self._rows
+
+    @property
+    def notice(self) -> str:
+        """Of what time all this is, where it may be different by now; empty where it holds."""
+        return self._following.notice
+
+    @property
     def title(self) -> str:
+        if self.notice:
+            return self.notice[:1].upper() + self.notice[1:]
         if self.status is None:
             return "Asking the broker …"
         return f"{sum(row.alive for row in self.rows)} of {len(self.rows)} alive"
@@ -132,7 +140,7 @@ class DevicesModel(Model):
     @property
     def summary(self) -> list[str]:
         """How all encodings of the cluster are, in a few lines."""
-        return [] if self.status is None else summary(self.status)
+        return [] if self.status is None or self.notice else summary(self.status)
 
     def turn_to(self, *, machines: bool) -> None:
         """The machines are looked at, or the devices."""
@@ -192,6 +200,7 @@ class DevicesModel(Model):
             "Rename",
             operator_command("rename", name, new_name),
             self._operating(f"Renaming {name} …", lambda: self.operator.rename(name, new_name)),
+            harmless=True,
         )
 
     # --- what is done

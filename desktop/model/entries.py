@@ -61,6 +61,11 @@ class Entry:
     def badge(self) -> Badge:
         return badge_of(self.health)
 
+    @property
+    def former_badge(self) -> Badge:
+        """The badge while the cluster cannot be asked: how it was, and no claim that it still is."""
+        return former_badge_of(self.health)
+
     def known_at(self, encodings: Sequence[EncodingAt]) -> Entry:
         """The same image with what the cluster says of it; nothing where it knows none of it."""
         return replace(self, health=judge(encodings) if encodings else None, encodings=tuple(encodings))
@@ -118,6 +123,20 @@ def badge_of(health: Optional[ImageHealth]) -> Badge:
         Standing.IN_DANGER: Badge("in danger", Tone.ALARM),
         Standing.LOST: Badge("cannot be restored", Tone.ALARM),
     }[health.standing]
+
+
+def former_badge_of(health: Optional[ImageHealth]) -> Badge:
+    """What the badge was when the cluster was last asked, in no colour that claims anything of now."""
+    if health is None:
+        return badge_of(None)
+    missing = health.n - health.good
+    words = {
+        Standing.WHOLE: "was whole",
+        Standing.LACKING: f"{missing} share{'s were' if missing > 1 else ' was'} missing",
+        Standing.IN_DANGER: "was in danger",
+        Standing.LOST: "could not be restored",
+    }[health.standing]
+    return Badge(words, Tone.UNKNOWN)
 
 
 def health_sentence(health: Optional[ImageHealth]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import enum
 import socket
 from pathlib import Path
 from typing import Callable, NamedTuple, Optional
@@ -16,7 +17,10 @@ from common.passphrase import check_new_passphrase
 from common.vault.keys import VaultKey
 from desktop.background import Background, Task
 from desktop.model.commands import command_line
+from desktop.model.key_copy import KeyCopyModel
 from desktop.model.model import Model
+from desktop.model.recovering import Recovered, recover
+from desktop.model.recovery import RecoveryModel
 from desktop.session import Session, Stage
 
 _MAX_KEY_FILE = 4096
@@ -30,6 +34,7 @@ _NOBODY = (
 )
 _JOIN = command_line("admin", "join") + " INVITE"
 _CREATE = command_line("admin", "vault", "create")
+_RESTORE = command_line("admin", "vault", "restore")
 
 
 class Nearby(NamedTuple):
@@ -39,8 +44,23 @@ class Nearby(NamedTuple):
     key: str  # the beginning of its public key
 
 
+class VaultFrom(enum.Enum):
+    """Where a vault on this machine comes from."""
+
+    NEW = "new"
+    KEY_FILE = "key file"
+    CODES = "recovery codes"
+
+
+_COMMANDS = {
+    VaultFrom.NEW: _CREATE,
+    VaultFrom.KEY_FILE: command_line("admin", "vault", "import") + " FILE",
+    VaultFrom.CODES: _RESTORE,
+}
+
+
 class FirstStartModel(Model):
-    """`stage`: JOIN, then VAULT. `doing`: what is being done, empty where nothing is.
+    """`stage`: JOIN, then VAULT, then OPEN for what a new vault's key needs. `doing`: what is being done, or empty.
 
     `nearby`: the brokers found on the LAN so far; they are looked for as long as joining is what is to be done.
     """
@@ -52,6 +72,10 @@ class FirstStartModel(Model):
         self.stage = session.stage
         self.doing = ""
         self.joined = ""  # what came of joining
+        self.recovery = RecoveryModel(session, background)
+        self.copying = KeyCopyModel(session, background)
+        for part in (self.recovery, self.copying):
+            part.on_change(lambda part=part: self._part_changed(part))  # type: ignore[misc]
         self.machine = socket.gethostname()
         self.nearby: list[Nearby] = []
         self._nobody = _LOOKING  # what is said while none is found
@@ -121,17 +145,26 @@ class FirstStartModel(Model):
 
     def create_vault(self, passphrase: str, again: str) -> None:
         """Make a new vault; the passphrase is typed twice."""
-        if passphrase != again:
-            self.fail(UsageError("the two passphrases differ", advice="type the same one twice"))
-            return
-        try:
-            check_new_passphrase(passphrase)
-        except UsageError as error:
-            self.fail(error)
+        if not self._will_do(passphrase, again):
             return
         vault = self.session.vault
         self._begin("Making the vault…", _CREATE)
-        self.background.run(lambda: vault.create(passphrase), done=self._opened, failed=self._failed)
+        self.background.run(lambda: vault.create(passphrase), done=self._made, failed=self._failed)
+
+    def restore_vault(self, codes: str, passphrase: str, again: str) -> None:
+        """The vault of recovery codes, as they were typed or pasted, under a new passphrase."""
+        if not self._will_do(passphrase, again):
+            return
+        vault = self.session.vault
+        self._begin("Restoring the vault…", _RESTORE)
+        self.background.run(lambda: recover(vault, codes, passphrase), done=self._recovered, failed=self._failed)
+
+    def _will_do(self, passphrase: str, again: str) -> bool:
+        """Whether a new passphrase is one; what is wrong with it is shown."""
+        error = fault_of(passphrase, again)
+        if error is not None:
+            self.fail(error)
+        return error is None
 
     def import_vault(self, file: str, passphrase: str) -> None:
         """Take over a vault from its key file; its passphrase must open it."""
@@ -150,18 +183,54 @@ class FirstStartModel(Model):
             return vault.import_key_file(content, passphrase)
 
         self._begin("Opening the vault…", command_line("admin", "vault", "import", file))
-        self.background.run(take_over, done=self._opened, failed=self._failed)
+        self.background.run(take_over, done=self._imported, failed=self._failed)
 
-    def show_command(self, *, importing: bool) -> None:
+    def show_command(self, source: VaultFrom) -> None:
         """The command for what the user is about to do."""
-        self.command = command_line("admin", "vault", "import") + " FILE" if importing else _CREATE
+        self.command = _COMMANDS[source]
         self.changed()
+
+    # --- what a new vault's key needs
+
+    @property
+    def unfinished(self) -> str:
+        return self.recovery.unfinished
+
+    def go_on(self) -> None:
+        """To the first view, with or without codes and a copy."""
+        self._go_on()
+
+    def _made(self, key: VaultKey) -> None:
+        self.doing = ""
+        self.session.open(key)
+        self.stage = Stage.OPEN
+        self.command = command_line("admin", "vault", "recovery")
+        self.changed()
+
+    def _recovered(self, recovered: Recovered) -> None:
+        self.session.open(recovered.key)
+        self.session.keep_settings(codes_for=self.session.vault_name)
+        self._opened(recovered.key)
+
+    def _part_changed(self, part: Model) -> None:
+        self.error = part.error or self.error
+        self.command = part.command or self.command
+        self.changed()
+
+    def dismiss_error(self) -> None:
+        self.recovery.error = self.copying.error = None
+        super().dismiss_error()
 
     def _begin(self, doing: str, command: str) -> None:
         self.error = None
         self.doing = doing
         self.command = command
         self.changed()
+
+    def _imported(self, key: VaultKey) -> None:
+        self.session.open(key)
+        self.session.keep_settings(copy_for=self.session.vault_name)  # the file that it came from
+        self._opened(key)
 
     def _opened(self, key: VaultKey) -> None:
         self.doing = ""
@@ -171,3 +240,14 @@ class FirstStartModel(Model):
     def _failed(self, error: TesseraError) -> None:
         self.doing = ""
         self.fail(error)
+
+
+def fault_of(passphrase: str, again: str) -> Optional[UsageError]:
+    """Why a new passphrase, typed twice, will not do; None where it will."""
+    if passphrase != again:
+        return UsageError("the two passphrases differ", advice="type the same one twice")
+    try:
+        check_new_passphrase(passphrase)
+    except UsageError as error:
+        return error
+    return None

@@ -116,6 +116,8 @@ class GalleryModel(Model):
         """What is going on, or what is missing; empty where all is well."""
         if not self._read:
             return "Opening the vault …"
+        if self.notice:
+            return self.notice[:1].upper() + self.notice[1:]
         if not self.images.looked:
             return "Asking the devices …"
         unreadable = self.images.unreadable
@@ -123,6 +125,11 @@ class GalleryModel(Model):
             more = f"{unreadable} more image{'s' if unreadable > 1 else ''}"
             return f"{more} cannot be shown: their devices are not connected"
         return ""
+
+    @property
+    def notice(self) -> str:
+        """Of what time the images' health is, where it may be another by now; empty where it holds."""
+        return self._following.notice
 
     @property
     def emptiness(self) -> str:

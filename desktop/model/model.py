@@ -42,6 +42,11 @@ class Model:
         self.error = None
         self.changed()
 
+    @property
+    def unfinished(self) -> str:
+        """What closing the window now would break off or lose, as a sentence; empty where nothing."""
+        return ""
+
     def activate(self) -> None:
         """The view comes to the front."""
 

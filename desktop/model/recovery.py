@@ -10,7 +10,6 @@ from typing import Callable, Optional
 
 from admin.recovery_kit import kit_text, save_kit
 from common.errors import TesseraError
-from common.vault.folder import VaultFolder
 from common.vault.recovery import MAX_CODES, make_codes
 from desktop.background import Background
 from desktop.model.commands import command_line
@@ -23,11 +22,12 @@ __all__ = ["MAX_CODES", "RecoveryModel"]
 
 
 class RecoveryModel(Model):
-    """`text`: the sheets that are shown now. `told`: what was done with them."""
+    """`text`: the sheets that are shown now. `told`: what was done with them. `kept`: whether anything was."""
 
     def __init__(self, session: Session, background: Background) -> None:
         super().__init__(session, background)
         self.text: Optional[str] = None
+        self.kept = False
         self.need, self.of = 3, 5
         self.doing = ""
         self.told = ""
@@ -39,10 +39,20 @@ class RecoveryModel(Model):
         """
         vault = self.session.vault
         self.need, self.of = need, of
-        self.command = command_line("admin", "vault", "recovery", "--of", str(of), "--need", str(need))
+        self._make(lambda: kit_text(make_codes(vault.unlock(passphrase), need, of)))
+
+    def _make(self, work: Callable[[], str]) -> None:
+        if self.text is not None or self.doing:
+            return  # those that are shown come first: nobody else has them
+        self.command = command_line("admin", "vault", "recovery", "--of", str(self.of), "--need", str(self.need))
         self.doing, self.told, self.error = "Making codes …", "", None
         self.changed()
-        self.background.run(lambda: _kit(vault, passphrase, need, of), done=self._made, failed=self._failed)
+        self.background.run(work, done=self._made, failed=self._failed)
+
+    def make_at_once(self) -> None:
+        """Make a kit without the passphrase, for a vault that was made a moment ago."""
+        key, need, of = self.session.key, self.need, self.of
+        self._make(lambda: kit_text(make_codes(key, need, of)))
 
     def save(self, file: Path) -> None:
         """Write them into a new file that only its owner may read."""
@@ -61,9 +71,19 @@ class RecoveryModel(Model):
         if text is not None:
             self._handle(lambda: _print(text), "Sent to the printer.")
 
+    @property
+    def unfinished(self) -> str:
+        if self.text is None or self.kept:
+            return ""
+        return "The recovery codes are shown only now, and were neither saved nor printed."
+
+    def written_down(self) -> None:
+        """Their owner says to have them on paper."""
+        self._keep("")
+
     def forget(self) -> None:
-        """They were written down, or are not wanted."""
-        self.text = None
+        """They are kept, or not wanted."""
+        self.text, self.kept = None, False
         self.told = ""
         self.changed()
 
@@ -72,20 +92,17 @@ class RecoveryModel(Model):
         self.changed()
 
     def _handle(self, work: Callable[[], None], told: str) -> None:
-        def done(_: None) -> None:
-            self.told = told
-            self.changed()
-
         self.error = None
-        self.background.run(work, done=done, failed=self._failed)
+        self.background.run(work, done=lambda _: self._keep(told), failed=self._failed)
+
+    def _keep(self, told: str) -> None:
+        self.kept, self.told = True, told
+        self.session.keep_settings(codes_for=self.session.vault_name)
+        self.changed()
 
     def _failed(self, error: TesseraError) -> None:
         self.doing = ""
         self.fail(error)
-
-
-def _kit(vault: VaultFolder, passphrase: str, need: int, of: int) -> str:
-    return kit_text(make_codes(vault.unlock(passphrase), need, of))
 
 
 def _printer() -> Optional[str]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Callable, Optional
 
@@ -14,12 +15,13 @@ from admin.proving import Found, Verdict, bytes_to_prove, verify_images
 from admin.session import Session as ClusterSession
 from admin.status import duration
 from common import system_keyring
-from common.errors import TesseraError, UsageError
-from common.passphrase import check_new_passphrase
+from common.errors import TesseraError
 from common.text import printable
 from desktop.background import Background, Task
 from desktop.model.commands import command_line
 from desktop.model.entries import Tone, badge_of
+from desktop.model.first_start import fault_of
+from desktop.model.key_copy import KeyCopyModel
 from desktop.model.model import Model
 from desktop.model.progress import Counter, Progress
 from desktop.model.recovery import RecoveryModel
@@ -44,6 +46,14 @@ class Report:
     summary: str
     tone: Tone
     findings: list[Finding]
+    at: Optional[float] = None  # Unix seconds; when it was found, and may be different since
+
+    @property
+    def words(self) -> str:
+        """The summary, and of what time it is."""
+        if self.at is None:
+            return self.summary
+        return f"{self.summary} As of {datetime.fromtimestamp(self.at):%H:%M}."
 
 
 class SafetyModel(Model):
@@ -52,6 +62,7 @@ class SafetyModel(Model):
     def __init__(self, session: Session, background: Background) -> None:
         super().__init__(session, background)
         self.recovery = RecoveryModel(session, background)
+        self.copying = KeyCopyModel(session, background)
         self.proof: Optional[Proof] = None
         self.report: Optional[Report] = None
         self.doing = ""
@@ -59,7 +70,8 @@ class SafetyModel(Model):
         self.told = ""  # what came of a new passphrase
         self.command = command_line("admin", "verify", "--all", "--deep")
         self._task: Optional[Task] = None
-        self.recovery.on_change(self._recovery_changed)
+        for part in (self.recovery, self.copying):
+            part.on_change(lambda part=part: self._part_changed(part))  # type: ignore[misc]
 
     def activate(self) -> None:
         self.proof = last_proof(self.session.home)
@@ -124,7 +136,8 @@ class SafetyModel(Model):
 
     def _verified(self, found: Found) -> None:
         self._end()
-        self.report = verify_report(found.verdicts, found.unreadable, proven=found.proof is not None)
+        report = verify_report(found.verdicts, found.unreadable, proven=found.proof is not None)
+        self.report = replace(report, at=time.time())
         if found.proof is not None:
             self.proof = found.proof
             home, proof = self.session.home, found.proof
@@ -133,7 +146,7 @@ class SafetyModel(Model):
 
     def _repaired(self, told: Report) -> None:
         self._end()
-        self.report = told
+        self.report = replace(told, at=time.time())
         self.changed()
 
     def _failed(self, error: TesseraError) -> None:
@@ -145,12 +158,8 @@ class SafetyModel(Model):
     def change_passphrase(self, old: str, new: str, again: str) -> None:
         """Wrap the vault's key by another passphrase; nothing that is stored changes."""
         self.command = command_line("admin", "vault", "passphrase")
-        if new != again:
-            self.fail(UsageError("the two new passphrases differ", advice="type the same one twice"))
-            return
-        try:
-            check_new_passphrase(new)
-        except UsageError as error:
+        error = fault_of(new, again)
+        if error is not None:
             self.fail(error)
             return
         vault, home = self.session.vault, self.session.home
@@ -172,13 +181,17 @@ class SafetyModel(Model):
         )
         self.changed()
 
-    def _recovery_changed(self) -> None:
-        self.error = self.recovery.error or self.error
-        self.command = self.recovery.command or self.command
+    def _part_changed(self, part: Model) -> None:
+        self.error = part.error or self.error
+        self.command = part.command or self.command
         self.changed()
 
+    @property
+    def unfinished(self) -> str:
+        return self.recovery.unfinished
+
     def dismiss_error(self) -> None:
-        self.recovery.error = None
+        self.recovery.error = self.copying.error = None
         super().dismiss_error()
 
 

@@ -21,7 +21,7 @@ from desktop.model.commands import command_line
 from desktop.model.following import Following
 from desktop.model.model import Model
 from desktop.model.putting import Item, Put, State
-from desktop.model.wording import redundancy
+from desktop.model.wording import count, redundancy
 from desktop.session import Session
 from producer.outcome import Outcome
 from producer.owner import OwnVault
@@ -82,6 +82,13 @@ class StoreModel(Model):
     @property
     def busy(self) -> bool:
         return self.phase in (Phase.STORING, Phase.STOPPING)
+
+    @property
+    def unfinished(self) -> str:
+        if not self.busy:
+            return ""
+        left = count(len(self.waiting), "image")
+        return f"{left} not stored yet. Storing stops, and goes on only when you add the same files again."
 
     # --- what
 
@@ -152,8 +159,15 @@ class StoreModel(Model):
         self._settle()
 
     @property
+    def notice(self) -> str:
+        """Of what time the devices are, where they may be others by now; empty where that holds."""
+        return self._following.notice
+
+    @property
     def words(self) -> str:
         """What k of n means, or why there can be none."""
+        if self.notice:
+            return self.notice
         if not self.devices:
             return "asking which devices there are…"
         try:

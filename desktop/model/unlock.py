@@ -9,7 +9,9 @@ from common.errors import TesseraError
 from common.vault.keys import VaultKey
 from desktop.background import Background
 from desktop.model.commands import command_line
+from desktop.model.first_start import fault_of
 from desktop.model.model import Model
+from desktop.model.recovering import Recovered, recover
 from desktop.session import Session
 
 
@@ -36,6 +38,31 @@ class UnlockModel(Model):
         self.doing = "Unlocking…"
         self.changed()
         self.background.run(lambda: vault.unlock(passphrase), done=self._opened, failed=self._failed)
+
+    def restore(self, codes: str, passphrase: str, again: str) -> None:
+        """Another passphrase for a vault whose own is forgotten, by its recovery codes."""
+        vault, home = self.session.vault, self.session.home
+        error = fault_of(passphrase, again)
+        if error is not None:
+            self.fail(error)
+            return
+
+        def work() -> Recovered:
+            recovered = recover(vault, codes, passphrase)
+            if system_keyring.is_stored(home):
+                system_keyring.store(home, passphrase)
+            return recovered
+
+        self.error = None
+        self.doing = "Restoring the vault…"
+        self.command = command_line("admin", "vault", "restore")
+        self.changed()
+        self.background.run(work, done=self._recovered, failed=self._failed)
+
+    def _recovered(self, recovered: Recovered) -> None:
+        self.session.open(recovered.key)
+        self.session.keep_settings(codes_for=self.session.vault_name)
+        self._opened(recovered.key)
 
     def _remembered(self, passphrase: Optional[str]) -> None:
         self.doing = ""

@@ -36,9 +36,11 @@ class DeviceRow(customtkinter.CTkFrame):
         self._said: tuple[object, ...] = ()
         self.bind("<Configure>", lambda _: self._fit())
 
-    def show(self, choice: Choice, progress: Optional[DeviceProgress], *, busy: bool) -> None:
+    def show(self, choice: Choice, progress: Optional[DeviceProgress], *, busy: bool, known: bool) -> None:
         device = choice.device
         text = f"{size(device.free_bytes)} free" if device.alive else "not connected"
+        if not known:
+            text = "not known now"
         lost, part = "", None
         if progress is not None:
             there, all_ = len(progress.committed), len(progress.placed)
@@ -91,7 +93,8 @@ class DeviceRows(Scrolling):
         self._choose = choose
         self._rows: dict[str, DeviceRow] = {}
 
-    def show(self, choices: list[Choice], progress: dict[str, DeviceProgress], *, busy: bool) -> None:
+    def show(self, choices: list[Choice], progress: dict[str, DeviceProgress], *, busy: bool, known: bool) -> None:
+        """`known`: whether the broker is reached, so that it holds what is said of devices."""
         names = [choice.name for choice in choices]
         if names != list(self._rows):
             for row in self._rows.values():
@@ -100,4 +103,4 @@ class DeviceRows(Scrolling):
             for number, row in enumerate(self._rows.values()):
                 row.grid(row=number, column=0, sticky="ew", pady=6, padx=(0, 6))
         for choice in choices:
-            self._rows[choice.name].show(choice, progress.get(choice.name), busy=busy)
+            self._rows[choice.name].show(choice, progress.get(choice.name), busy=busy, known=known)

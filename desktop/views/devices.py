@@ -74,7 +74,7 @@ class DevicesView(View[DevicesModel]):
 
     def show(self) -> None:
         model = self.model
-        self._title.configure(text=model.title)
+        self._title.configure(text=model.title, text_color=WARNING if model.notice else QUIET)
         devices = self._which.get() == DEVICES
         self._summary.configure(text="  ·  ".join(model.summary) if devices else self._machines.summary)
         shown, hidden = (self._list, self._machines) if devices else (self._machines, self._list)

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import tkinter
 from tkinter import filedialog
 from typing import Any
 
 import customtkinter
 
-from desktop.model.first_start import FirstStartModel
+from desktop.model.first_start import FirstStartModel, VaultFrom
 from desktop.session import Stage
 from desktop.views.controls import LINE, TEXT, Button, Choice, PassphraseField, fixed_font, font, heading, note, panel
+from desktop.views.safety import ask_where_to_copy
+from desktop.views.sheets import Sheets, codes_box, leave_box
 from desktop.views.view import View
 
 _WIDTH = 620
-_CREATE, _IMPORT = "Make a new vault", "Bring one from another machine"
+_SOURCES = {
+    "Make a new vault": VaultFrom.NEW,
+    "Bring one from another machine": VaultFrom.KEY_FILE,
+    "Use recovery codes": VaultFrom.CODES,
+}
+_MAKE = {VaultFrom.NEW: "Make the vault", VaultFrom.KEY_FILE: "Import and unlock", VaultFrom.CODES: "Restore"}
 
 
 class FirstStartView(View[FirstStartModel]):
@@ -31,6 +39,8 @@ class FirstStartView(View[FirstStartModel]):
         ).grid(row=1, column=0, sticky="w")
         self._join = self._build_join()
         self._vault = self._build_vault()
+        self._keeping = self._build_keeping()
+        self._sheets = Sheets(self, self.model.recovery)
 
     def _build_join(self) -> Any:
         card = self._card("1 of 2   Join a cluster")
@@ -43,7 +53,7 @@ class FirstStartView(View[FirstStartModel]):
         self._invite = customtkinter.CTkTextbox(card, width=_WIDTH, height=84, font=fixed_font(), wrap="char")
         self._invite.configure(border_width=2, border_color=LINE, text_color=TEXT)
         self._invite.grid(row=2, column=0, columnspan=2, padx=24, pady=(10, 8), sticky="ew")
-        self._invite.bind("<Tab>", self._leave_invite)
+        self._invite.bind("<Tab>", leave_box)
         self._name = customtkinter.CTkEntry(card, font=font(), height=34)
         self._name.insert(0, self.model.machine)
         self._nearby = note(card, wraplength=_WIDTH)
@@ -69,8 +79,8 @@ class FirstStartView(View[FirstStartModel]):
             "nobody, not even you, gets an image back.",
             _WIDTH,
         ).grid(row=2, column=0, columnspan=2, padx=24, sticky="w")
-        self._choice = Choice(card, [_CREATE, _IMPORT], font=font(), command=self._chosen, height=34)
-        self._choice.set(_CREATE)
+        self._choice = Choice(card, list(_SOURCES), font=font(), command=self._chosen, height=34)
+        self._choice.set(next(iter(_SOURCES)))
         self._choice.grid(row=3, column=0, columnspan=2, padx=24, pady=12, sticky="ew")
         self._file_row = customtkinter.CTkFrame(card, fg_color="transparent")
         self._file_row.grid_columnconfigure(0, weight=1)
@@ -79,6 +89,8 @@ class FirstStartView(View[FirstStartModel]):
         )
         self._file.grid(row=0, column=0, sticky="ew", padx=(0, 10))
         Button(self._file_row, "Choose…", self._choose_file, width=100).grid(row=0, column=1)
+        self._codes = codes_box(card, 130)
+        self._codes.bind("<Tab>", leave_box)
         self._passphrase = PassphraseField(card, "Passphrase", self._do_vault)
         self._passphrase.grid(row=5, column=0, columnspan=2, padx=24, pady=(0, 8), sticky="ew")
         self._again = PassphraseField(card, "The same again", self._do_vault)
@@ -88,6 +100,27 @@ class FirstStartView(View[FirstStartModel]):
         self._doing = note(card)
         self._doing.grid(row=8, column=1, pady=(6, 22), sticky="w")
         self._show_choice()
+        return card
+
+    def _build_keeping(self) -> Any:
+        card = self._card("Before you store: if this computer breaks")
+        note(
+            card,
+            "The key to your images is on this computer only. If it is lost, so are all images, though every device "
+            "keeps its share. Two ways out, and it takes a minute now; better both:",
+            _WIDTH,
+        ).grid(row=1, column=0, columnspan=2, padx=24, pady=(0, 8), sticky="w")
+        recovery, copying = self.model.recovery, self.model.copying
+        self._make_codes = Button(card, "Make recovery codes", recovery.make_at_once, "main", width=180)
+        self._make_codes.grid(row=2, column=0, padx=(24, 12), pady=6, sticky="w")
+        self._codes_told = note(card, wraplength=_WIDTH - 220)
+        self._codes_told.grid(row=2, column=1, padx=(0, 24), sticky="w")
+        self._save_copy = Button(card, "Save a copy of the key …", lambda: ask_where_to_copy(self, copying), width=180)
+        self._save_copy.grid(row=3, column=0, padx=(24, 12), pady=6, sticky="w")
+        self._copy_told = note(card, wraplength=_WIDTH - 220)
+        self._copy_told.grid(row=3, column=1, padx=(0, 24), sticky="w")
+        self._on = Button(card, "", self.model.go_on, width=120)
+        self._on.grid(row=4, column=0, padx=(24, 12), pady=(14, 22), sticky="w")
         return card
 
     def _card(self, title: str) -> Any:
@@ -100,11 +133,18 @@ class FirstStartView(View[FirstStartModel]):
 
     def show(self) -> None:
         model = self.model
-        front, back = (self._join, self._vault) if model.stage is Stage.JOIN else (self._vault, self._join)
+        cards = {
+            Stage.JOIN: (self._join, self._invite),
+            Stage.VAULT: (self._vault, self._passphrase),
+            Stage.OPEN: (self._keeping, self._make_codes),
+        }
+        front, first = cards[model.stage]
         if not front.winfo_manager():
-            back.grid_forget()
+            for card, _ in cards.values():
+                card.grid_forget()
             front.grid(row=2, column=0)
-            self.after(100, (self._invite if front is self._join else self._passphrase).focus_set)
+            self.after(100, tkinter.Misc.focus_set if isinstance(first, Button) else type(first).focus_set, first)
+        self._show_keeping()
         self._joined.configure(text=model.joined)
         self._joining.configure(text=model.doing)
         self._nearby.configure(text=model.nearby_text)
@@ -112,20 +152,33 @@ class FirstStartView(View[FirstStartModel]):
         for button in (self._join_button, self._vault_button):
             button.configure(state="disabled" if model.doing else "normal")
 
+    def _show_keeping(self) -> None:
+        recovery, copying, session = self.model.recovery, self.model.copying, self.model.session
+        self._sheets.show()
+        codes = "Made." if session.has_codes else "For paper, with people and in places that you trust: any 3 of 5 do."
+        self._codes_told.configure(text=recovery.doing or codes)
+        told = "For a USB stick. It opens with your passphrase only."
+        self._copy_told.configure(text=copying.told or told)
+        self._make_codes.configure(state="disabled" if recovery.doing else "normal")
+        self._save_copy.configure(state="disabled" if copying.doing else "normal")
+        self._on.configure(text="Go on" if session.has_codes or session.has_copy else "Later")
+
     @property
-    def _importing(self) -> bool:
-        return bool(self._choice.get() == _IMPORT)
+    def _source(self) -> VaultFrom:
+        return _SOURCES[self._choice.get()]
 
     def _show_choice(self) -> None:
-        if self._importing:
-            self._again.grid_forget()
-            self._advice.grid_forget()
+        source = self._source
+        for widget in (self._again, self._advice, self._file_row, self._codes):
+            widget.grid_forget()
+        if source is VaultFrom.KEY_FILE:
             self._file_row.grid(row=4, column=0, columnspan=2, padx=24, pady=(0, 8), sticky="ew")
         else:
-            self._file_row.grid_forget()
             self._again.grid(row=6, column=0, columnspan=2, padx=24, pady=(0, 4), sticky="ew")
             self._advice.grid(row=7, column=0, columnspan=2, padx=24, sticky="w")
-        self._vault_button.configure(text="Import and unlock" if self._importing else "Make the vault")
+        if source is VaultFrom.CODES:
+            self._codes.grid(row=4, column=0, columnspan=2, padx=24, pady=(0, 8), sticky="ew")
+        self._vault_button.configure(text=_MAKE[source])
 
     # --- what is clicked
 
@@ -133,13 +186,9 @@ class FirstStartView(View[FirstStartModel]):
         if not self.model.doing:
             self.model.join(self._invite.get("1.0", "end"), self._name.get())
 
-    def _leave_invite(self, event: Any) -> str:
-        event.widget.tk_focusNext().focus()
-        return "break"
-
     def _chosen(self, _: str) -> None:
         self._show_choice()
-        self.model.show_command(importing=self._importing)
+        self.model.show_command(self._source)
 
     def _choose_file(self) -> None:
         chosen = filedialog.askopenfilename(parent=self, title="The vault's key file")
@@ -150,7 +199,10 @@ class FirstStartView(View[FirstStartModel]):
     def _do_vault(self) -> None:
         if self.model.doing:
             return
-        if self._importing:
+        if self._source is VaultFrom.KEY_FILE:
             self.model.import_vault(self._file.get(), self._passphrase.take())
+        elif self._source is VaultFrom.CODES:
+            codes = self._codes.get("1.0", "end")
+            self.model.restore_vault(codes, self._passphrase.entry.get(), self._again.entry.get())
         else:
             self.model.create_vault(self._passphrase.take(), self._again.take())

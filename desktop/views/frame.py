@@ -15,6 +15,7 @@ from desktop.views.controls import (
     LINE,
     PANEL,
     TEXT,
+    WARNING,
     Button,
     Choice,
     fixed_font,
@@ -39,10 +40,20 @@ class Sidebar(customtkinter.CTkFrame):
             self, [name.capitalize() for name in APPEARANCES], font=font(12), dynamic_resizing=False, width=162
         )
         self._appearance.grid(row=len(titles) + 3, column=0, padx=14, pady=(2, 16), sticky="ew")
+        self._reminder = Button(self, "", lambda: None, width=150, text_color=WARNING)
+        self._reminder_row = len(titles) + 1
 
     def on_appearance(self, now: str, choose: Callable[[str], None]) -> None:
         self._appearance.set(now.capitalize())
         self._appearance.configure(command=lambda chosen: choose(chosen.lower()))
+
+    def remind(self, text: str, go: Callable[[], None]) -> None:
+        """Say what nobody may overlook, until it is done; empty where it is."""
+        if text:
+            self._reminder.configure(text=text, command=go)
+            self._reminder.grid(row=self._reminder_row, column=0, padx=14, pady=12, sticky="sew")
+        else:
+            self._reminder.grid_forget()
 
     def mark(self, name: str) -> None:
         """Show which view is in front."""

@@ -118,9 +118,9 @@ class GalleryView(View[GalleryModel]):
     def show(self) -> None:
         model = self.model
         self._summary.configure(text=model.summary)
-        self._state.configure(text=model.state)
+        self._state.configure(text=model.state, text_color=WARNING if model.notice else QUIET)
         self._format.configure(values=[_ALL_FORMATS, *model.images.formats])
-        self._tiles.show(model.shown, model.selected)
+        self._tiles.show(model.shown, model.selected, former=bool(model.notice))
         if model.emptiness:
             self._empty.configure(text=model.emptiness)
             self._empty.grid(row=2, column=0)
@@ -170,15 +170,18 @@ class _Details(customtkinter.CTkFrame):
 
     def show(self) -> None:
         entry = self._model.entry
-        if entry is None or (entry, self._model.images.names) == self._shown:
+        notice, names = self._model.notice, self._model.images.names
+        if entry is None or (entry, names, notice) == self._shown:
             return
-        self._shown = (entry, self._model.images.names)
+        self._shown = (entry, names, notice)
         self._name.configure(text=entry.name if len(entry.name) < 80 else f"{entry.name[:76]}…")
         self._facts.configure(text=f"{entry.facts}\nstored {entry.when}")
         digits = entry.sha256
         self._hash.configure(text="\n".join(digits[at : at + 32] for at in range(0, len(digits), 32)))
-        self._badge.configure(text=entry.badge.words, text_color=_TONES[entry.badge.tone])
-        self._health.configure(text=health_sentence(entry.health))
+        badge = entry.former_badge if notice else entry.badge
+        self._badge.configure(text=badge.words, text_color=_TONES[badge.tone])
+        sentence = health_sentence(entry.health)
+        self._health.configure(text=f"{notice[:1].upper()}{notice[1:]}. Then: {sentence}" if notice else sentence)
         for child in self._places.winfo_children():
             child.destroy()
         for row, place in enumerate(self._model.places):
@@ -192,6 +195,10 @@ class _Details(customtkinter.CTkFrame):
             )
             name.grid(row=row, column=1, sticky="ew")
             state = customtkinter.CTkLabel(
-                self._places, text=place.state, font=font(13), text_color=_STATES[place.state], height=22
+                self._places,
+                text=f"was {place.state}" if notice else place.state,
+                font=font(13),
+                text_color=QUIET if notice else _STATES[place.state],
+                height=22,
             )
             state.grid(row=row, column=2, sticky="e", padx=(6, 4))

@@ -7,7 +7,7 @@ from typing import Any, Callable
 
 import customtkinter
 
-from desktop.model.devices import Question
+from desktop.model.question import Question
 from desktop.views.controls import FOCUS, GROUND, LINE, PANEL, TEXT, Button, fixed_font, font, heading, note
 
 _WIDTH = 520  # units
@@ -31,6 +31,7 @@ class Overlay(customtkinter.CTkFrame):
         self._buttons = customtkinter.CTkFrame(self, fg_color="transparent")
         self._buttons.grid(row=2, column=0, sticky="e", padx=22, pady=(16, 20))
         self._count = 0
+        self.winfo_toplevel().overlays.append(self)
         self.place(relx=0.5, rely=0.46, anchor="center")
         self.lift()
 
@@ -50,16 +51,28 @@ class Overlay(customtkinter.CTkFrame):
         button = Button(self._buttons, text, command, kind=kind, width=110)
         button.grid(row=0, column=self._count, padx=6)
         self._count += 1
-        self.escape_closes(button)
         return button
 
-    def escape_closes(self, widget: Any) -> None:
-        tkinter.Misc.bind(widget, "<Escape>", lambda _: self.close())
+    def escape(self) -> None:
+        """Escape was pressed, wherever the focus is."""
+        self.close()
+
+    def clear_buttons(self) -> None:
+        """Make room for other buttons."""
+        for button in self._buttons.winfo_children():
+            button.destroy()
+        self._count = 0
 
     def close(self) -> None:
         self.place_forget()
         self.destroy()
         self._closed()
+
+    def destroy(self) -> None:
+        overlays = self.winfo_toplevel().overlays
+        if self in overlays:
+            overlays.remove(self)
+        super().destroy()
 
 
 def readonly(parent: Any, text: str) -> Any:
@@ -78,24 +91,25 @@ def copy(widget: Any, text: str) -> None:
 
 
 def ask(view: Any, question: Question, closed: Callable[[], None] = lambda: None) -> Overlay:
-    """Ask, and do it on yes; where it can only be done at the broker, offer the command."""
+    """Ask, and do it on a yes; where it can only be done at the broker, offer the command."""
     overlay = Overlay(view, question.title, closed)
     overlay.say(question.text)
     act = question.act
     if act is None:
         overlay.say("Only the broker's operator may do this. Run the command below on the broker's machine.")
-    overlay.say_command(question.command)
+    if question.command:
+        overlay.say_command(question.command)
 
     def yes() -> None:
         overlay.close()
         if act is not None:
             act()
 
-    cancel = overlay.button("Close" if act is None else "Cancel", overlay.close)
+    cancel = overlay.button("Close" if act is None else question.no, overlay.close)
     if act is None:
         overlay.button("Copy", lambda: copy(overlay, question.command), kind="main")
     else:
-        overlay.button(question.yes, yes, kind="main" if question.yes == "Rename" else "danger")
+        overlay.button(question.yes, yes, kind="main" if question.harmless else "danger")
     tkinter.Misc.focus_set(cancel)
     return overlay
 
@@ -113,7 +127,6 @@ class NameForm(Overlay):
         self._entry = customtkinter.CTkEntry(self.body, font=font(), height=34)
         self._entry.insert(0, name)
         self._entry.grid(sticky="ew", pady=(4, 6))
-        self.escape_closes(self._entry)
         self._command = command
         note(self.body, "The same in a terminal:").grid(sticky="ew", pady=(4, 0))
         self._line = readonly(self.body, command(name))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import tkinter
 from pathlib import Path
 from tkinter import filedialog
 from typing import Any, Optional
@@ -12,6 +11,7 @@ import customtkinter
 
 from desktop.model.entries import Tone
 from desktop.model.fitting import fitting
+from desktop.model.key_copy import KeyCopyModel
 from desktop.model.recovery import MAX_CODES, RecoveryModel
 from desktop.model.safety import Report, SafetyModel
 from desktop.views.controls import (
@@ -25,13 +25,12 @@ from desktop.views.controls import (
     TEXT,
     WARNING,
     Button,
-    fixed_font,
     font,
     heading,
     note,
 )
-from desktop.views.overlay import Overlay, copy
 from desktop.views.scrolling import Scrolling
+from desktop.views.sheets import Sheets
 from desktop.views.view import View
 
 _TONES = {Tone.GOOD: GOOD, Tone.NOTICE: WARNING, Tone.ALARM: DANGER, Tone.UNKNOWN: QUIET}
@@ -54,20 +53,16 @@ class SafetyView(View[SafetyModel]):
         self._passphrase.grid(row=0, column=0, sticky="ew", padx=(0, 8))
         self._codes = _RecoveryPanel(right, self.model.recovery)
         self._codes.grid(row=1, column=0, sticky="ew", pady=(14, 0), padx=(0, 8))
-        self._sheets: Optional[_Sheets] = None
+        self._copy = _CopyPanel(right, self.model.copying)
+        self._copy.grid(row=2, column=0, sticky="ew", pady=(14, 0), padx=(0, 8))
+        self._sheets = Sheets(self, self.model.recovery)
 
     def show(self) -> None:
         self._proofs.show()
         self._passphrase.show()
         self._codes.show()
-        text = self.model.recovery.text
-        if text is not None and self._sheets is None:
-            self._sheets = _Sheets(self, self.model.recovery, text)
-        if self._sheets is not None:
-            if text is None:
-                self._sheets = None
-            else:
-                self._sheets.tell(self.model.recovery.told)
+        self._copy.show()
+        self._sheets.show()
 
 
 class _Panel(customtkinter.CTkFrame):
@@ -139,7 +134,7 @@ class _ProofPanel(_Panel):
         report = model.report
         if not busy:
             colour = TEXT if report is None else _TONES[report.tone]
-            self._doing.configure(text="" if report is None else report.summary, text_color=colour)
+            self._doing.configure(text="" if report is None else report.words, text_color=colour)
         if report is not self._shown:
             self._shown = report
             self._list(report)
@@ -246,35 +241,39 @@ class _RecoveryPanel(_Panel):
         self._button.configure(text=doing or "Make codes", state="disabled" if doing else "normal")
 
 
-class _Sheets(Overlay):
-    """The codes, until they are saved or printed."""
-
-    def __init__(self, view: Any, model: RecoveryModel, text: str) -> None:
-        super().__init__(view, f"{model.of} recovery codes, any {model.need} open the vault", model.forget)
-        self.say("Shown only now. Save or print them, and keep each in another place.")
-        box = customtkinter.CTkTextbox(
-            self.body, height=250, font=fixed_font(12), text_color=TEXT, border_width=1, border_color=LINE, wrap="word"
+class _CopyPanel(_Panel):
+    def __init__(self, parent: Any, model: KeyCopyModel) -> None:
+        super().__init__(
+            parent,
+            "A copy of the key file",
+            "For a USB stick or another computer: with it and your passphrase the images come back, though this "
+            "computer is gone.",
         )
-        box.insert("1.0", text)
-        box.configure(state="disabled")
-        box.grid(sticky="ew", pady=(4, 4))
-        self._told = note(self.body, wraplength=440)
-        self._told.grid(sticky="ew")
         self._model = model
-        self.button("Close", self.close)
-        self.button("Copy", lambda: copy(self, text))
-        if model.can_print:
-            self.button("Print", model.print_out)
-        save = self.button("Save …", self._save, kind="main")
-        tkinter.Misc.focus_set(save)
+        self._button = Button(self, "Save a copy …", self._save, width=130)
+        self._button.grid(row=2, column=0, sticky="w", padx=20, pady=(10, 4))
+        self._told = note(self, wraplength=_WRAP)
+        self._told.grid(row=3, column=0, sticky="ew", padx=20, pady=(0, 12))
+
+    def _wrap(self, event: Any) -> None:
+        super()._wrap(event)
+        self._told.configure(wraplength=max(200, int(event.width / self._get_widget_scaling()) - 44))
 
     def _save(self) -> None:
-        file = filedialog.asksaveasfilename(parent=self, initialfile="tessera-recovery.txt")
-        if file:
-            self._model.save(Path(file))
+        ask_where_to_copy(self, self._model)
 
-    def tell(self, told: str) -> None:
-        self._told.configure(text=told)
+    def show(self) -> None:
+        self._told.configure(text=self._model.told)
+        self._button.configure(state="disabled" if self._model.doing else "normal")
+
+
+def ask_where_to_copy(parent: Any, model: KeyCopyModel) -> None:
+    """Have the key file copied to where the user says."""
+    file = filedialog.asksaveasfilename(
+        parent=parent, title="Where the copy of the key file goes", initialfile="tessera-vault.key"
+    )
+    if file:
+        model.save(Path(file))
 
 
 def _secret(parent: Any, text: str, row: int) -> Any:

@@ -102,7 +102,8 @@ class StoreView(View[StoreModel]):
         for button in (self._add_files, self._add_folder, self._clear):
             button.configure(state="disabled" if busy else "normal")
         self._show_files()
-        self._devices.show(model.devices, {} if model.put is None else model.put.devices, busy=busy)
+        progress = {} if model.put is None else model.put.devices
+        self._devices.show(model.devices, progress, busy=busy, known=not model.notice)
         self._words.configure(text=model.words[:1].upper() + model.words[1:])
         (self._automatic.select if model.automatic else self._automatic.deselect)()
         self._automatic.configure(state="disabled" if busy else "normal")

@@ -11,7 +11,7 @@ from typing import Any, Callable, NamedTuple, Optional
 
 import customtkinter
 
-from desktop.model.entries import Entry, Tone
+from desktop.model.entries import Badge, Entry, Tone
 from desktop.model.grid import Grid
 from desktop.model.thumbnails import EDGE, Thumbnails
 from desktop.views.controls import ACCENT, DANGER, FOCUS, GOOD, GROUND, LINE, PANEL, QUIET, TEXT, WARNING
@@ -49,6 +49,7 @@ class TileGrid(customtkinter.CTkFrame):
         self._select, self._open = select, open_
         self._entries: Sequence[Entry] = ()
         self._selected: Optional[str] = None
+        self._former = False
         self._hovered: Optional[int] = None
         self._tiles: dict[int, _Tile] = {}  # by place
         self._hidden: list[_Tile] = []
@@ -67,10 +68,10 @@ class TileGrid(customtkinter.CTkFrame):
 
     # --- what is shown
 
-    def show(self, entries: Sequence[Entry], selected: Optional[str]) -> None:
-        """Show these, in this order, from where the window is now."""
-        if entries is not self._entries:
-            self._entries = entries
+    def show(self, entries: Sequence[Entry], selected: Optional[str], *, former: bool = False) -> None:
+        """Show these, in this order, from where the window is now; `former`: their health is that of another time."""
+        if entries is not self._entries or former is not self._former:
+            self._entries, self._former = entries, former
             self._lay_out()
         if selected != self._selected:
             self._selected = selected
@@ -81,6 +82,11 @@ class TileGrid(customtkinter.CTkFrame):
     def painted(self) -> bool:
         """Whether there is a tile in sight."""
         return bool(self._tiles)
+
+    @property
+    def words(self) -> set[str]:
+        """What stands below the tiles in sight."""
+        return {self._badge(self._entries[place]).words for place in self._tiles}
 
     @property
     def waiting(self) -> int:
@@ -214,13 +220,16 @@ class TileGrid(customtkinter.CTkFrame):
         canvas.coords(tile.name, x + unit(_PADDING + 3), below + unit(16))
         canvas.coords(tile.dot, x + unit(_PADDING + 3), below + unit(36))
         canvas.coords(tile.words, x + unit(_PADDING + 17), below + unit(36))
-        badge = entry.badge
+        badge = self._badge(entry)
         canvas.itemconfigure(tile.card, image=self._card(place), state="normal")
         canvas.itemconfigure(tile.name, text=self._fitting(entry.name), state="normal")
         canvas.itemconfigure(tile.dot, image=self._dots[badge.tone], state="normal")
         canvas.itemconfigure(tile.words, text=badge.words, state="normal")
         self._show_picture(tile, entry)
         return tile
+
+    def _badge(self, entry: Entry) -> Badge:
+        return entry.former_badge if self._former else entry.badge
 
     def _show_picture(self, tile: _Tile, entry: Entry) -> None:
         picture = self._photos.get(entry.sha256)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from desktop.model.unlock import UnlockModel
 from desktop.views.controls import Button, PassphraseField, heading, note, panel
+from desktop.views.sheets import CodesForm
 from desktop.views.view import View
 
 
@@ -23,11 +24,12 @@ class UnlockView(View[UnlockModel]):
         self._button.grid(row=3, column=0, padx=(28, 12), pady=(0, 24), sticky="w")
         self._doing = note(card)
         self._doing.grid(row=3, column=1, padx=(0, 28), pady=(0, 24), sticky="w")
-        note(
-            card,
-            "Forgotten? Recovery codes give the vault another one: python admin/admin.py vault restore",
-            wraplength=420,
-        ).grid(row=4, column=0, columnspan=2, padx=28, pady=(0, 24), sticky="w")
+        note(card, "Forgotten? Recovery codes give the vault another one.", wraplength=420).grid(
+            row=4, column=0, columnspan=2, padx=28, sticky="w"
+        )
+        Button(card, "Use recovery codes …", self._ask_for_codes, width=180).grid(
+            row=5, column=0, columnspan=2, padx=28, pady=(6, 24), sticky="w"
+        )
         self.after(100, self._passphrase.focus_set)
 
     def show(self) -> None:
@@ -35,6 +37,10 @@ class UnlockView(View[UnlockModel]):
         self._button.configure(state="disabled" if self.model.doing else "normal")
         if self.model.error is not None:
             self._passphrase.focus_set()
+
+    def _ask_for_codes(self) -> None:
+        if not self.model.doing:
+            CodesForm(self, self.model.restore)
 
     def _unlock(self) -> None:
         if not self.model.doing:

@@ -43,6 +43,14 @@ class Driven:
         self._button(words)[0].invoke()
         self.app.update()
 
+    def key(self, name: str) -> None:
+        """Press a key, as Tk calls it, where the focus is."""
+        focus = self.app.focus_lastfor()
+        assert focus is not None
+        focus.focus_force()
+        focus.event_generate(f"<{name}>")
+        self.app.update()
+
     def can_press(self, words: str) -> bool:
         return bool(self._button(words))
 

@@ -56,6 +56,27 @@ def test_the_gallery_shows_pictures_finds_by_name_and_tells_of_a_device_that_is_
     window.until(lambda: window.sees("1 more device may be lost"), "what that means")
 
 
+def test_with_the_broker_away_nothing_is_said_to_be_well(fragile_cluster: LocalCluster, start_app: StartApp) -> None:
+    window = opened(fragile_cluster, start_app)
+    model, view = gallery(window)
+    window.until(lambda: model.images.looked and not view.tiles.waiting, "all pictures")
+    model.select(model.shown[0].sha256)
+    window.until(lambda: window.sees("whole"), "how it is")
+    fragile_cluster.kill_broker()
+    window.until(lambda: window.sees("the broker is not reached"), "that nobody answers", seconds=10)
+    window.until(lambda: window.sees("was whole"), "that it was whole then")
+    assert "whole" not in window.texts(), "no claim that it still is"
+    on_tiles = view.tiles.words
+    assert "was whole" in on_tiles
+    assert "whole" not in on_tiles
+    window.app.show("devices")
+    window.until(lambda: window.sees("broker is not reached"), "the same of the devices", seconds=20)
+    assert not window.sees("alive")
+    window.app.show("gallery")
+    fragile_cluster.start_broker()
+    window.until(lambda: "whole" in window.texts(), "how it is now")
+
+
 def test_thousands_of_tiles_are_as_few_as_are_seen(cluster: LocalCluster, start_app: StartApp) -> None:
     window = opened(cluster, start_app)
     model, view = gallery(window)

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import time
 from pathlib import Path
+from tkinter import filedialog
 
 import pytest
 
@@ -18,8 +19,8 @@ XDOTOOL = shutil.which("xdotool") or ""
 WORDS = "four words for keeping"
 
 
-def test_a_new_machine_joins_makes_a_vault_and_is_in(
-    cluster: LocalCluster, start_app: StartApp, tmp_path: Path
+def test_a_new_machine_joins_makes_a_vault_hears_of_its_key_and_is_in(
+    cluster: LocalCluster, start_app: StartApp, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     window = start_app(tmp_path / "home")
     window.until(lambda: window.sees("Join a cluster"), "the first step")
@@ -39,8 +40,25 @@ def test_a_new_machine_joins_makes_a_vault_and_is_in(
     again.fill_in(0, WORDS)
     again.fill_in(1, WORDS)
     again.press("Make the vault")
-    again.until(lambda: again.app.title() == "Gallery - Tessera", "the gallery")
+    again.until(lambda: again.sees("The key to your images is on this computer only"), "what a key needs")
     assert (tmp_path / "home" / "vault" / "vault.key").exists()
+    again.press("Make recovery codes")
+    again.until(lambda: again.sees("Shown only now"), "the codes")
+    again.key("Escape")
+    again.until(lambda: again.sees("neither saved nor printed"), "the question")
+    again.app.ask_to_close()
+    again.press("Stay")
+    again.press("Keep showing them")
+    assert again.sees("Shown only now"), "codes that nobody has are still there"
+    again.key("Escape")
+    again.press("Throw them away")
+    again.press("Later")
+    again.until(lambda: again.app.title() == "Gallery - Tessera", "the gallery")
+    assert again.sees("Your key is on this"), "until it is somewhere else as well"
+    monkeypatch.setattr(filedialog, "asksaveasfilename", lambda **_: str(tmp_path / "copy.key"))
+    again.press("Your key is on this\ncomputer only")
+    again.press("Save a copy …")
+    again.until(lambda: (tmp_path / "copy.key").exists() and not again.sees("Your key is on this"), "the copy")
 
 
 def test_a_wrong_passphrase_is_refused_and_the_right_one_opens_still(

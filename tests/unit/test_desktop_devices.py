@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 
 from admin.status import Status
-from common.errors import NotFoundError, RefusedError, UsageError
+from common.errors import NotFoundError, RefusedError, UnreachableError, UsageError
 from common.invite import Role
 from common.protocol.messages import GRANTED, Device, Health
 from common.short_invite import ShortInvite
 from desktop.background import Background
 from desktop.model import operator
-from desktop.model.devices import DevicesModel, device_row
+from desktop.model.devices import DevicesModel, device_row, former
 from desktop.model.entries import Tone
 from desktop.model.machines import MachineRow, machine_rows
 from desktop.model.operator import ROLES, Member, Operator
@@ -47,6 +47,27 @@ def test_a_row_says_room_shares_and_when_the_device_was_seen() -> None:
     assert row.fullness == pytest.approx(0.2)
     away = device_row(AWAY)
     assert (away.shares, away.room, away.fullness, away.last_seen) == ("?", "not known", None, "2 h ago")
+
+
+@pytest.mark.parametrize("device", [ATTIC, AWAY])
+def test_a_row_of_another_time_claims_nothing_of_now(device: Device) -> None:
+    row = former(device_row(device))
+    assert row.tone is Tone.UNKNOWN
+    assert row.state.startswith("was ")
+    assert row.last_seen != "now"
+
+
+def test_with_the_broker_away_no_device_is_said_to_be_well(session: Session, background: Background) -> None:
+    model = DevicesModel(session, background)
+    model._take(Status([ATTIC, AWAY], "broker:5570", Health(GRANTED), []))
+    model._following._answered(1_800_000_000)
+    assert [row.state for row in model.rows] == ["well", "away"]
+    assert model.summary
+    model._following._failed(UnreachableError("no answer from the broker"))
+    assert [row.state for row in model.rows] == ["was well", "was away"]
+    assert "the broker is not reached" in model.title
+    assert "alive" not in model.title
+    assert model.summary == []
 
 
 # --- the broker's commands, which are told from a script in place of the broker's

@@ -11,12 +11,14 @@ from admin.health import ImageHealth
 from common.protocol.messages import ShareAt
 from desktop.model.entries import (
     Age,
+    Badge,
     Entry,
     Search,
     Tone,
     badge_of,
     entry_of,
     format_of,
+    former_badge_of,
     health_sentence,
     newest_first,
     share_places,
@@ -53,6 +55,15 @@ def test_a_badge_says_how_an_image_is(good: int, words: str, tone: Tone) -> None
     assert (badge.words, badge.tone) == (words, tone)
     assert badge_of(ImageHealth(4, 8, 6, 0, 2)).words == "2 shares missing"
     assert badge_of(None).tone is Tone.UNKNOWN
+
+
+@pytest.mark.parametrize(
+    ("good", "words"),
+    [(6, "was whole"), (5, "1 share was missing"), (4, "was in danger"), (3, "could not be restored")],
+)
+def test_a_badge_of_another_time_claims_nothing_of_now(good: int, words: str) -> None:
+    assert former_badge_of(ImageHealth(4, 6, good, 0, 6 - good)) == Badge(words, Tone.UNKNOWN)
+    assert former_badge_of(None) == badge_of(None)
 
 
 def test_the_health_in_a_sentence_says_what_may_still_be_lost() -> None:

@@ -9,16 +9,19 @@ from typing import Callable, Optional
 import pytest
 
 from admin.joining import Admission
-from common.errors import NotFoundError, RefusedError, TesseraError, UnreachableError, UsageError
+from admin.recovery_kit import kit_text
+from common.errors import NotEnoughError, NotFoundError, RefusedError, TesseraError, UnreachableError, UsageError
 from common.invite import BrokerAddress, Role
 from common.vault.folder import VaultFolder
+from common.vault.recovery import make_codes, read_codes, restore_key
 from desktop.background import Background
 from desktop.model import first_start
-from desktop.model.first_start import FirstStartModel, Nearby
+from desktop.model.first_start import FirstStartModel, Nearby, VaultFrom
 from desktop.model.model import Model
 from desktop.model.unlock import UnlockModel
 from desktop.session import Session, Stage
-from tests.unit.desktop_models import PASSPHRASE, cheap_passphrases, deliver_until
+from tests.unit.desktop_models import PASSPHRASE, cheap_passphrases, deliver_until, keep
+from tests.unit.sample_images import encode
 
 
 @pytest.fixture
@@ -174,8 +177,91 @@ def test_a_new_vault_needs_the_same_passphrase_twice_and_no_weak_one(session: Se
     assert isinstance(model.error, UsageError)
     assert not session.vault.key_path.exists()
     model.create_vault(PASSPHRASE, PASSPHRASE)
-    deliver_until(background, lambda: went)
+    deliver_until(background, lambda: model.stage is Stage.OPEN)
     assert (stage_of(session), error_of(model)) == (Stage.OPEN, None)
+    assert not went, "first it is said what becomes of the images when this computer breaks"
+
+
+def test_before_anything_is_stored_in_a_new_vault_codes_and_a_copy_of_its_key_are_offered(
+    session: Session, background: Background, tmp_path: Path
+) -> None:
+    joined(session)
+    went: list[bool] = []
+    model = FirstStartModel(session, background, lambda: went.append(True))
+    model.create_vault(PASSPHRASE, PASSPHRASE)
+    deliver_until(background, lambda: model.stage is Stage.OPEN)
+    assert not session.has_codes
+    assert not session.has_copy
+    model.recovery.make_at_once()
+    deliver_until(background, lambda: model.recovery.text)
+    assert "neither saved nor printed" in model.unfinished
+    assert "vault recovery" in model.command
+    assert not session.has_codes, "nobody has them yet"
+    assert model.recovery.text is not None
+    assert restore_key(read_codes(model.recovery.text)).key == session.key
+    model.recovery.save(tmp_path / "codes.txt")
+    deliver_until(background, lambda: session.has_codes)
+    assert model.unfinished == ""
+    model.copying.save(tmp_path / "vault.key")
+    deliver_until(background, lambda: session.has_copy)
+    assert (tmp_path / "vault.key").read_bytes() == session.vault.key_file()
+    assert Session().settings == session.settings, "the next start knows it, too"
+    model.go_on()
+    assert went
+
+
+def test_a_vault_comes_back_from_its_recovery_codes_on_a_new_machine(
+    session: Session, background: Background, tmp_path: Path
+) -> None:
+    joined(session)
+    key = VaultFolder(tmp_path / "other").create(PASSPHRASE)
+    codes = [code for code in kit_text(make_codes(key, 2, 3)).split("\n\n") if code]
+    went: list[bool] = []
+    model = FirstStartModel(session, background, lambda: went.append(True))
+    model.show_command(VaultFrom.CODES)
+    assert model.command == "python admin/admin.py vault restore"
+    for text, new, again, kind in (
+        ("\n".join(codes), "new words for keeping", "newer words", UsageError),
+        (codes[0], "new words for keeping", "new words for keeping", NotEnoughError),
+        ("nothing like a code", "new words for keeping", "new words for keeping", UsageError),
+    ):
+        model.restore_vault(text, new, again)
+        deliver_until(background, lambda: not model.doing)
+        assert isinstance(model.error, kind)
+        assert stage_of(session) is Stage.VAULT
+    model.restore_vault("\n".join(codes[1:]), "new words for keeping", "new words for keeping")
+    deliver_until(background, lambda: went)
+    assert session.key == key
+    assert session.vault.unlock("new words for keeping") == key
+    assert session.has_codes
+
+
+def test_a_forgotten_passphrase_gives_way_to_a_new_one_by_codes_and_the_key_file_before_is_kept(
+    session: Session, background: Background
+) -> None:
+    joined(session)
+    key = session.vault.create(PASSPHRASE)
+    before = session.vault.key_file()
+    went: list[bool] = []
+    model = UnlockModel(session, background, lambda: went.append(True))
+    model.restore(kit_text(make_codes(key, 2, 3)), "new words for keeping", "new words for keeping")
+    deliver_until(background, lambda: went)
+    assert session.vault.unlock("new words for keeping") == key
+    assert (session.vault.folder / "vault.key.old-1").read_bytes() == before
+
+
+def test_codes_of_another_vault_change_nothing_at_a_locked_one(
+    session: Session, background: Background, tmp_path: Path
+) -> None:
+    joined(session)
+    key = session.vault.create(PASSPHRASE)
+    keep(session, encode(b"content", key=key))
+    other = VaultFolder(tmp_path / "other").create(PASSPHRASE)
+    model = UnlockModel(session, background, lambda: None)
+    model.restore(kit_text(make_codes(other, 2, 3)), "new words for keeping", "new words for keeping")
+    deliver_until(background, lambda: not model.doing)
+    assert isinstance(model.error, RefusedError)
+    assert session.vault.unlock(PASSPHRASE) == key
 
 
 def test_a_vault_from_another_machine_is_taken_over_by_its_passphrase_only(

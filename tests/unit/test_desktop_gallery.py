@@ -136,7 +136,7 @@ def test_the_gallery_shows_what_is_kept_though_nobody_answers_and_says_so(
     assert [entry.sha256 for entry in model.shown] == [sha256(image)]
     assert model.error is not None
     assert model.error.exit_code == 6  # this machine was never admitted to a cluster
-    assert model.state == "Asking the devices …"
+    assert model.state == "The broker is not reached"
     model.select(model.shown[0].sha256)
     assert model.entry == model.shown[0]
     assert sha256(image)[:16] in model.command

@@ -131,6 +131,9 @@ def test_recovery_codes_restore_the_vault_and_are_written_into_a_new_file_only(
     recovery.make(PASSPHRASE, 2, 3)
     deliver_until(background, lambda: recovery.text)
     assert recovery.text is not None
+    shown = recovery.text
+    recovery.make(PASSPHRASE, 2, 3)
+    assert (recovery.doing, recovery.text) == ("", shown), "what nobody has yet is not replaced"
     codes = read_codes(recovery.text)
     assert restore_key(codes[1:]).key == session.key
     assert not any(line in recovery.command for line in codes[0].lines())
@@ -143,6 +146,33 @@ def test_recovery_codes_restore_the_vault_and_are_written_into_a_new_file_only(
     assert "exists already" in str(recovery.error)
     recovery.forget()
     assert recovery.text is None
+
+
+def test_codes_that_nobody_has_yet_are_not_forgotten_without_a_word(session: Session, background: Background) -> None:
+    model = SafetyModel(session, background)
+    model.recovery.make(PASSPHRASE, 2, 3)
+    deliver_until(background, lambda: model.recovery.text)
+    assert "shown only now" in model.unfinished
+    model.recovery.written_down()
+    assert model.unfinished == ""
+    assert session.has_codes
+    model.recovery.forget()
+    assert session.has_codes
+
+
+def test_the_key_file_is_copied_into_a_new_file_only(session: Session, background: Background, tmp_path: Path) -> None:
+    model = SafetyModel(session, background)
+    file = tmp_path / "stick" / "vault.key"
+    model.copying.save(file)
+    deliver_until(background, lambda: model.copying.told)
+    assert file.read_bytes() == session.vault.key_file()
+    assert model.command == f"python admin/admin.py vault export {file}"
+    assert session.has_copy
+    file.write_bytes(b"something else")
+    model.copying.save(file)
+    deliver_until(background, lambda: model.error)
+    assert "exists already" in str(model.error)
+    assert file.read_bytes() == b"something else"
 
 
 def test_recovery_codes_take_the_passphrase_though_the_vault_is_open(session: Session, background: Background) -> None:

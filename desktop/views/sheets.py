@@ -1,0 +1,129 @@
+"""Recovery codes, over a view, until they are saved, printed or written down; and the form that takes them back."""
+
+from __future__ import annotations
+
+import tkinter
+from pathlib import Path
+from tkinter import filedialog
+from typing import Any, Callable, Optional
+
+import customtkinter
+
+from desktop.model.recovery import RecoveryModel
+from desktop.views.controls import DANGER, LINE, TEXT, PassphraseField, fixed_font, note
+from desktop.views.overlay import Overlay, copy
+
+
+class Sheets:
+    """Shows codes over a view as long as a model has some."""
+
+    def __init__(self, view: Any, model: RecoveryModel) -> None:
+        self._view = view
+        self._model = model
+        self._shown: Optional[_Sheets] = None
+
+    def show(self) -> None:
+        text = self._model.text
+        if text is not None and self._shown is None:
+            self._shown = _Sheets(self._view, self._model, text)
+        elif text is None:
+            self._shown = None
+        if self._shown is not None:
+            self._shown.tell(self._model.told)
+
+
+class _Sheets(Overlay):
+    def __init__(self, view: Any, model: RecoveryModel, text: str) -> None:
+        super().__init__(view, f"{model.of} recovery codes, any {model.need} open the vault", model.forget)
+        self.say("Shown only now. Save or print them, and keep each in another place.")
+        box = codes_box(self.body, 250)
+        box.insert("1.0", text)
+        box.configure(state="disabled")
+        box.grid(sticky="ew", pady=(4, 4))
+        self._told = note(self.body, wraplength=440)
+        self._told.grid(sticky="ew")
+        self._model = model
+        self._text = text
+        self._asking = False
+        self._offer()
+
+    def _offer(self) -> None:
+        self._asking = False
+        self.clear_buttons()
+        self.button("Close", self.close)
+        self.button("Copy", lambda: copy(self, self._text))
+        if self._model.can_print:
+            self.button("Print", self._model.print_out)
+        save = self.button("Save …", self._save, kind="main")
+        self.tell(self._model.told)
+        tkinter.Misc.focus_set(save)
+
+    def close(self) -> None:
+        """Close, but first ask where nobody has the codes yet: there is no second sight of them."""
+        if not self._model.unfinished:
+            super().close()
+        elif not self._asking:
+            self._asking = True
+            self.clear_buttons()
+            self.button("Throw them away", super().close, kind="danger")
+            self.button("I have written them down", self._written_down)
+            back = self.button("Keep showing them", self._offer, kind="main")
+            self._told.configure(text=f"{self._model.unfinished} Close all the same?", text_color=DANGER)
+            tkinter.Misc.focus_set(back)
+        else:  # Escape once more is no answer
+            self._offer()
+
+    def _written_down(self) -> None:
+        self._model.written_down()
+        super().close()
+
+    def _save(self) -> None:
+        file = filedialog.asksaveasfilename(parent=self, initialfile="tessera-recovery.txt")
+        if file:
+            self._model.save(Path(file))
+
+    def tell(self, told: str) -> None:
+        if not self._asking:
+            self._told.configure(text=told, text_color=TEXT)
+
+
+class CodesForm(Overlay):
+    """Asks for recovery codes and a new passphrase, in place of one that is forgotten."""
+
+    def __init__(self, view: Any, restore: Callable[[str, str, str], None]) -> None:
+        super().__init__(view, "A new passphrase, by recovery codes")
+        self.say(
+            "Type or paste as many codes as their sheets ask for, one below the other. The key file that is here is "
+            "kept beside the new one."
+        )
+        self._codes = codes_box(self.body, 170)
+        self._codes.grid(sticky="ew", pady=(4, 8))
+        self._codes.bind("<Tab>", leave_box)
+        self._passphrase = PassphraseField(self.body, "New passphrase, four or more words", self._restore)
+        self._passphrase.grid(sticky="ew", pady=(0, 8))
+        self._again = PassphraseField(self.body, "The same again", self._restore)
+        self._again.grid(sticky="ew")
+        self._do = restore
+        self.button("Cancel", self.close)
+        self.button("Restore", self._restore, kind="main")
+        self._codes.focus_set()
+
+    def escape(self) -> None:
+        """Codes that were typed are not lost by a key that was hit in passing."""
+        if not self._codes.get("1.0", "end").strip():
+            self.close()
+
+    def _restore(self) -> None:
+        self._do(self._codes.get("1.0", "end"), self._passphrase.entry.get(), self._again.entry.get())
+
+
+def codes_box(parent: Any, height: int) -> Any:
+    return customtkinter.CTkTextbox(
+        parent, height=height, font=fixed_font(12), text_color=TEXT, border_width=1, border_color=LINE, wrap="word"
+    )
+
+
+def leave_box(event: Any) -> str:
+    """For a Tab in a box of text, which else is a character of it."""
+    event.widget.tk_focusNext().focus()
+    return "break"
