@@ -1,10 +1,14 @@
-"""How much of an image is at hand, and what that means for its owner. Pure: judges what the catalog says."""
+"""How much of an image is at hand, and what that means for its owner: the one verdict on it, and its words.
+
+`verify`, quick or deep, `repair` and the app all judge by this. Pure: judges what the catalog says, or what reading
+every share showed of it.
+"""
 
 from __future__ import annotations
 
 import enum
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Optional
 
 from common.protocol.messages import EncodingAt, shares_at_hand
@@ -12,12 +16,12 @@ from common.redundancy import DeviceCount
 
 
 class Standing(enum.Enum):
-    """From best to worst, in the words of `verify`."""
+    """From best to worst, in the words of `verify --json`."""
 
     WHOLE = "whole"  # every share is at hand
     LACKING = "shares missing"  # some are not, and one more may be lost
     IN_DANGER = "in danger"  # exactly as many as are needed: the loss of one more device loses the image
-    LOST = "cannot be restored"  # fewer than are needed are at hand
+    LOST = "cannot be restored"  # fewer than are needed are at hand, or what is at hand was read and is not the image
 
 
 @dataclass(frozen=True)
@@ -29,35 +33,50 @@ class ImageHealth:
     good: int
     damaged: int  # on connected devices, and known to be bad
     away: int  # on devices that are not connected
+    proven: Optional[bool] = None  # whether it was restored from them; None where that was not tried
 
     @property
     def standing(self) -> Standing:
+        if not self.restorable:
+            return Standing.LOST
         if self.good >= self.n:
             return Standing.WHOLE
-        if self.good > self.k:
-            return Standing.LACKING
-        return Standing.IN_DANGER if self.good == self.k else Standing.LOST
+        return Standing.LACKING if self.good > self.k else Standing.IN_DANGER
+
+    @property
+    def words(self) -> str:
+        """The standing as a person reads it, in a few words."""
+        missing = self.n - self.good
+        if self.standing is Standing.LACKING:
+            return f"{missing} share{'s' if missing > 1 else ''} missing"
+        return self.standing.value
 
     @property
     def restorable(self) -> bool:
-        return self.good >= self.k
+        return self.good >= self.k and self.proven is not False
 
     @property
     def spare(self) -> int:
         """How many of the devices that hold it now may be lost, and it still can be restored."""
-        return max(0, self.good - self.k)
+        return self.good - self.k if self.restorable else 0
 
 
-def judge(encodings: Sequence[EncodingAt]) -> ImageHealth:
-    """The health of an image by its best encoding; `encodings` has at least one."""
-    return max((_judge(encoding) for encoding in encodings), key=lambda health: (health.good - health.k, health.n))
+def judge(encodings: Sequence[EncodingAt], *, proven: Optional[bool] = None) -> ImageHealth:
+    """The health of an image by its best encoding; `encodings` has at least one.
+
+    `proven`: whether it was restored from them; None where that was not tried.
+    """
+    return replace(_judge(best(encodings)), proven=proven)
 
 
-def could_be_stronger(
-    encodings: Sequence[EncodingAt], devices: DeviceCount, wanted: Optional[tuple[int, int]] = None
-) -> bool:
-    """Whether one of an image's encodings is weaker than one that is stored now; see `DeviceCount`."""
-    return any(devices.could_be_stronger(encoding.k, encoding.n, wanted) for encoding in encodings)
+def best(encodings: Sequence[EncodingAt]) -> EncodingAt:
+    """The encoding of an image that the most devices may be lost of; of several such a whole one, then the largest."""
+
+    def rank(encoding: EncodingAt) -> tuple[int, bool, int]:
+        health = _judge(encoding)
+        return health.good - health.k, health.good >= health.n, health.n
+
+    return max(encodings, key=rank)
 
 
 def _judge(encoding: EncodingAt) -> ImageHealth:
@@ -65,3 +84,10 @@ def _judge(encoding: EncodingAt) -> ImageHealth:
     damaged = {s.share for s in encoding.shares if s.alive and not s.sound} - set(at_hand)
     away = {s.share for s in encoding.shares if not s.alive} - set(at_hand) - damaged
     return ImageHealth(encoding.k, encoding.n, len(at_hand), len(damaged), len(away))
+
+
+def could_be_stronger(
+    encodings: Sequence[EncodingAt], devices: DeviceCount, wanted: Optional[tuple[int, int]] = None
+) -> bool:
+    """Whether one of an image's encodings is weaker than one that is stored now; see `DeviceCount`."""
+    return any(devices.could_be_stronger(encoding.k, encoding.n, wanted) for encoding in encodings)

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Callable, Optional
 
-from admin.health import Standing, judge
+from admin.health import Standing, best, judge
 from admin.session import Session, VaultWork
 from admin.status import ask_health
 from common.errors import IntegrityError, NotEnoughError
@@ -105,11 +105,11 @@ async def _follow(session: Session, images: Sequence[Held], remain: Remain) -> d
 
 
 def _missing_bytes(encodings: Sequence[EncodingAt]) -> int:
-    """Bytes of shares that are not at hand, of the encoding that has the most; 0 where it is whole."""
+    """Bytes of shares that are not at hand, of the encoding that the image is judged by; 0 where it is whole."""
     if not encodings:
         return 0
-    best = min(encodings, key=lambda encoding: encoding.n - len(shares_at_hand(encoding)))
-    return (best.n - len(shares_at_hand(best))) * max(1, best.share_bytes)
+    judged = best(encodings)
+    return (judged.n - len(shares_at_hand(judged))) * max(1, judged.share_bytes)
 
 
 def outcome_of(session: Session, image: Held, encodings: Sequence[EncodingAt], places: int) -> Outcome:

@@ -3,7 +3,8 @@
 Quick, it asks the broker which shares are at hand and judges that. Deep, it believes nobody: of every share at hand
 every block is fetched and checked against the recipe that the mapping names, the image is put together from k of them,
 opened with the vault key and compared with its SHA-256. Nothing is written anywhere. Shares found bad are reported, so
-that the steward mends them.
+that the steward mends them. Either way the verdict is that of `admin.health`: what reading shows only corrects what the
+broker said before it is judged.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import IO, Callable, Optional
 
+import msgspec
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -31,7 +33,7 @@ from common.progress import ByteProgress
 from common.protocol.codec import pack
 from common.protocol.device_messages import BlockName
 from common.protocol.envelope import Operation
-from common.protocol.messages import Acknowledged, Complain, Complaint, EncodingAt, shares_at_hand
+from common.protocol.messages import Acknowledged, Complain, Complaint, EncodingAt, ShareAt, shares_at_hand
 from common.recipe import Recipe
 from common.redundancy import count_devices
 from common.text import printable
@@ -47,17 +49,21 @@ _REPORT_PATIENCE = 5.0  # seconds
 
 @dataclass
 class Verdict:
-    """What was found of one image; `proven` is None where that was not tried (quick), or not possible."""
+    """What was found of one image."""
 
     image: Held
     health: ImageHealth
-    proven: Optional[bool] = None
     troubles: list[str] = field(default_factory=list)
     weak: bool = False  # it could be stronger: see `strengthen`
 
     @property
-    def restorable(self) -> bool:
-        return self.health.restorable and self.proven is not False
+    def exit_code(self) -> int:
+        """0 where it can be restored and a device may be lost, or all is there; else as README's table says."""
+        health = self.health
+        if health.standing in (Standing.WHOLE, Standing.LACKING):
+            return 0
+        only_damage = not health.restorable and (health.good >= health.k or (health.damaged and not health.away))
+        return (IntegrityError if only_damage else NotEnoughError).exit_code
 
     def as_json(self) -> dict[str, object]:
         health = self.health
@@ -70,10 +76,10 @@ class Verdict:
             "damaged": health.damaged,
             "away": health.away,
             "may_lose": health.spare,
-            "state": (health.standing if self.restorable else Standing.LOST).value,
-            "restorable": self.restorable,
+            "state": health.standing.value,
+            "restorable": health.restorable,
             "could_be_stronger": self.weak,
-            "proven": self.proven,
+            "proven": health.proven,
             "troubles": self.troubles,
         }
 
@@ -82,7 +88,10 @@ class Proving(VaultWork):
     """One run of `verify`."""
 
     def verify(self, hashes: Optional[Sequence[str]], deep: bool, as_json: bool) -> int:
-        """Check these images, or all, and print what was found; 0, or 4 where one cannot be restored."""
+        """Check these images, or all, and print what was found.
+
+        0; 4 or 5 where one cannot be restored, is in danger or cannot be named.
+        """
         found = run_with_link(self._verify(hashes, deep))
         verdicts, unreadable = found.verdicts, found.unreadable
         if hashes is None and found.proof is not None:
@@ -96,8 +105,8 @@ class Proving(VaultWork):
             complain("the vault holds no image")
         if unreadable:
             complain(f"admin: {unreadable} more images cannot even be named: their devices are not connected")
-        failed = unreadable or not all(verdict.restorable for verdict in verdicts)
-        return IntegrityError.exit_code if failed else 0
+        worst = max((verdict.exit_code for verdict in verdicts), default=0)
+        return NotEnoughError.exit_code if unreadable else worst
 
     async def _verify(self, hashes: Optional[Sequence[str]], deep: bool) -> Found:
         async with self.session() as session:
@@ -132,7 +141,7 @@ async def verify_images(session: Session, images: Sequence[Held], advance: Advan
     for verdict in verdicts:
         if deep and verdict.health.restorable:
             await _prove(session, verdict, advance)
-    proven = bool(verdicts) and not session.unreadable and all(verdict.proven for verdict in verdicts)
+    proven = bool(verdicts) and not session.unreadable and all(verdict.health.proven for verdict in verdicts)
     proof = Proof(int(time.time()), len(verdicts)) if deep and proven else None
     ordered = sorted(verdicts, key=lambda v: (v.image.mapping.stored_at, v.image.sha256))
     return Found(ordered, session.unreadable, proof)
@@ -141,13 +150,15 @@ async def verify_images(session: Session, images: Sequence[Held], advance: Advan
 async def _prove(session: Session, verdict: Verdict, advance: Advance) -> None:
     """Restore the image to nowhere, from the first of its encodings that can be; every share of it is looked at."""
     complaints: list[Complaint] = []
+    found = list(verdict.image.encodings)  # as the broker says, and from what was read on as it is
+    proven = False
 
     def trouble(device: bytes, text: str) -> None:
         line = f"{session.name_of(device)}: {text}"
         if line not in verdict.troubles:
             verdict.troubles.append(line)
 
-    for encoding in verdict.image.encodings:
+    for number, encoding in enumerate(verdict.image.encodings):
         if len(shares_at_hand(encoding)) < encoding.k:
             continue
         try:
@@ -160,14 +171,12 @@ async def _prove(session: Session, verdict: Verdict, advance: Advance) -> None:
             finally:
                 complaints += every.bad
                 verdict.troubles += every.troubles
-            verdict.health = ImageHealth(
-                encoding.k, encoding.n, every.good_shares, verdict.health.damaged + len(every.bad), verdict.health.away
-            )
-            verdict.proven = True
+                found[number] = every.found()
+            proven = True
             break
         except (NotEnoughError, IntegrityError) as error:
             verdict.troubles.append(str(error))
-            verdict.proven = False
+    verdict.health = judge(found[number:] if proven else found, proven=proven)
     await _report(session, complaints)
 
 
@@ -194,17 +203,23 @@ class EveryShare:
         self._encoding = encoding
         self._image = image
         at_hand = shares_at_hand(encoding)
-        self._holders = [Holder(share, devices[0]) for share, devices in sorted(at_hand.items())]
-        self._good = {holder.share for holder in self._holders}
+        self._holders = [Holder(share, device) for share, devices in sorted(at_hand.items()) for device in devices]
+        self._faults: dict[Holder, bool] = {}  # those that were not good throughout: whether it is damage
 
     @property
     def recipe(self) -> Recipe:
         return self._recipe
 
-    @property
-    def good_shares(self) -> int:
-        """Shares of which every block that was asked for was good."""
-        return len(self._good)
+    def found(self) -> EncodingAt:
+        """The encoding as it is: what was bad is damaged, and who did not answer is away."""
+
+        def corrected(at: ShareAt) -> ShareAt:
+            damaged = self._faults.get(Holder(at.share, at.device_id))
+            if damaged is None:
+                return at
+            return msgspec.structs.replace(at, sound=at.sound and not damaged, alive=at.alive and damaged)
+
+        return msgspec.structs.replace(self._encoding, shares=[corrected(at) for at in self._encoding.shares])
 
     async def segment(self, segment: int, here: Optional[dict[int, memoryview]] = None) -> dict[int, memoryview]:
         """k good blocks of a segment by share, data before parity; NotEnoughError where there are fewer."""
@@ -227,9 +242,9 @@ class EveryShare:
         return block
 
     def _failed(self, holder: Holder, text: str, *, damaged: bool) -> None:
-        if holder.share not in self._good:
+        if holder in self._faults:
             return
-        self._good.discard(holder.share)
+        self._faults[holder] = damaged
         self.troubles.append(f"{self._session.name_of(holder.device)}: share {holder.share}: {text}")
         if damaged:
             self.bad.append(Complaint(self._encoding.encoding_id, holder.share, holder.device))
@@ -262,10 +277,9 @@ def _show(verdicts: Sequence[Verdict], deep: bool) -> None:
     table.add_column("name")
     for verdict in verdicts:
         health = verdict.health
-        state = health.standing if verdict.restorable else Standing.LOST
         shares = f"{health.good} of {health.n}" + (f", {health.damaged} damaged" if health.damaged else "")
         name = Text(printable(verdict.image.mapping.name))
-        table.add_row(verdict.image.sha256[:16], state.value, shares, str(health.spare), name)
+        table.add_row(verdict.image.sha256[:16], health.words, shares, str(health.spare), name)
     Console().print(table)
     weak = sum(verdict.weak for verdict in verdicts)
     if weak:

@@ -116,13 +116,8 @@ def badge_of(health: Optional[ImageHealth]) -> Badge:
     """An image's health in two or three words."""
     if health is None:
         return Badge("not known yet", Tone.UNKNOWN)
-    missing = health.n - health.good
-    return {
-        Standing.WHOLE: Badge("whole", Tone.GOOD),
-        Standing.LACKING: Badge(f"{missing} share{'s' if missing > 1 else ''} missing", Tone.NOTICE),
-        Standing.IN_DANGER: Badge("in danger", Tone.ALARM),
-        Standing.LOST: Badge("cannot be restored", Tone.ALARM),
-    }[health.standing]
+    tones = {Standing.WHOLE: Tone.GOOD, Standing.LACKING: Tone.NOTICE}
+    return Badge(health.words, tones.get(health.standing, Tone.ALARM))
 
 
 def former_badge_of(health: Optional[ImageHealth]) -> Badge:
@@ -144,6 +139,8 @@ def health_sentence(health: Optional[ImageHealth]) -> str:
     if health is None:
         return "The devices have not been asked yet."
     shares = f"{health.good} of {health.n} shares are at hand, any {health.k} restore it"
+    if health.proven is False and health.good >= health.k:
+        return f"{health.good} of {health.n} shares are at hand, but what they give was read and is not the image."
     if not health.restorable:
         return f"{shares}: more devices have to come back before it can be restored."
     if health.spare == 0:

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Callable, Optional
 
-from admin.health import Standing
 from admin.mending import Outcome, repair_images
 from admin.proof import Proof, keep_proof, last_proof
 from admin.proving import Found, Verdict, bytes_to_prove, verify_images
@@ -212,7 +211,7 @@ def verify_report(verdicts: list[Verdict], unreadable: int, *, proven: bool) -> 
     """What a verification found, as a person wants to know it: that all is well, or which images are not."""
     findings = [finding for finding in map(_finding, verdicts) if finding is not None]
     findings.sort(key=lambda finding: finding.tone is not Tone.ALARM)
-    lost = sum(not verdict.restorable for verdict in verdicts)
+    lost = sum(not verdict.health.restorable for verdict in verdicts)
     count = f"{len(verdicts):,} image{'' if len(verdicts) == 1 else 's'}"
     if lost or unreadable:
         cannot = f"{lost:,} of {count} cannot be restored now" if lost else f"{count} can be restored"
@@ -226,11 +225,10 @@ def verify_report(verdicts: list[Verdict], unreadable: int, *, proven: bool) -> 
 
 def _finding(verdict: Verdict) -> Optional[Finding]:
     badge = badge_of(verdict.health)
-    words = badge.words if verdict.restorable else Standing.LOST.value
-    if badge.tone is Tone.GOOD and verdict.restorable and not verdict.troubles:
+    if badge.tone is Tone.GOOD and not verdict.troubles:
         return None
-    tone = badge.tone if verdict.restorable else Tone.ALARM
-    return Finding(printable(verdict.image.mapping.name), "; ".join([words, *map(printable, verdict.troubles)]), tone)
+    words = "; ".join([badge.words, *map(printable, verdict.troubles)])
+    return Finding(printable(verdict.image.mapping.name), words, badge.tone)
 
 
 def repair_report(images: int, outcomes: list[Outcome]) -> Report:

@@ -155,18 +155,22 @@ def test_verify_says_what_is_there_and_deep_finds_what_is_damaged(mending_cluste
     flip(parity.path, MIB // 2)
     exit_code, verdict = verified(keeper, stored["sha256"], "--deep")
     assert exit_code == 0
-    assert (verdict["proven"], verdict["shares_at_hand"]) == (True, 5)
+    assert (verdict["proven"], verdict["shares_at_hand"], verdict["damaged"]) == (True, 5, 1)
+    assert verdict["state"] == "shares missing"
     assert any(parity.device in line for line in verdict["troubles"])
 
 
-def test_verify_ends_with_4_where_an_image_cannot_be_restored(mending_cluster: LocalCluster, keeper: User) -> None:
+def test_verify_deep_or_not_ends_with_5_where_devices_are_missing_for_an_image(
+    mending_cluster: LocalCluster, keeper: User
+) -> None:
     stored = keeper.store_bytes(random_bytes(5000))
-    lost = stored["devices"][:3]
-    for name in lost:
-        mending_cluster.kill_device(number_of(mending_cluster, name))
-    wait_lost(mending_cluster, *(number_of(mending_cluster, name) for name in lost))
-    exit_code, verdict = verified(keeper, stored["sha256"])
-    assert (exit_code, verdict["state"], verdict["restorable"]) == (4, "cannot be restored", False)
+    lost = [number_of(mending_cluster, name) for name in stored["devices"][:3]]
+    for number in lost:
+        mending_cluster.kill_device(number)
+    wait_lost(mending_cluster, *lost)
+    for how in ((), ("--deep",)):
+        exit_code, verdict = verified(keeper, stored["sha256"], *how)
+        assert (exit_code, verdict["state"], verdict["restorable"]) == (5, "cannot be restored", False)
 
 
 def test_repair_waits_for_no_device(mending_cluster: LocalCluster, keeper: User) -> None:

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from admin.health import Standing, judge
+from admin.health import ImageHealth, Standing, judge
+from admin.proving import Verdict
 from admin.status import Status, duration, summary, to_json
 from common.protocol.messages import GRANTED, Device, EncodingAt, Health, Job, ShareAt
+from consumer.holdings import Held
+from desktop.model.entries import Tone, badge_of, health_sentence
+from tests.unit.sample_images import encode
+
+IMAGE = encode(b"content")
 
 
 def encoding(good: int, damaged: int = 0, away: int = 0, *, k: int = 4, n: int = 6) -> EncodingAt:
@@ -53,6 +59,44 @@ def test_two_shares_on_one_device_count_as_one() -> None:
 def test_of_several_encodings_the_best_counts() -> None:
     assert judge([encoding(2), encoding(5), encoding(4)]).good == 5
     assert judge([encoding(4), encoding(3, k=2, n=3)]).standing is Standing.WHOLE
+
+
+def test_verify_and_the_app_say_one_thing_of_an_image_in_the_same_words() -> None:
+    for good, proven in [(6, None), (5, None), (4, True), (3, None), (6, False)]:
+        health = judge([encoding(good, away=6 - good)], proven=proven)
+        verdict = Verdict(Held(IMAGE.trusted().mapping, [IMAGE.located()]), health)
+        badge = badge_of(health)
+        assert badge.words == health.words
+        assert verdict.as_json()["state"] == health.standing.value
+        assert (verdict.exit_code == 0) is (badge.tone is not Tone.ALARM)
+        assert verdict.as_json()["restorable"] is (health.standing is not Standing.LOST)
+
+
+def test_what_was_read_and_is_not_the_image_cannot_be_restored_however_many_shares_there_are() -> None:
+    health = judge([encoding(6)], proven=False)
+    assert (health.standing, health.words, health.spare) == (Standing.LOST, "cannot be restored", 0)
+    assert "is not the image" in health_sentence(health)
+
+
+def test_of_encodings_that_bear_the_same_loss_a_whole_one_counts() -> None:
+    assert judge([encoding(5, away=1), encoding(3, k=2, n=3)]).standing is Standing.WHOLE
+
+
+@pytest.mark.parametrize(
+    ("health", "code"),
+    [
+        (ImageHealth(4, 6, 6, 0, 0), 0),
+        (ImageHealth(2, 2, 2, 0, 0), 0),
+        (ImageHealth(4, 6, 5, 1, 0), 0),
+        (ImageHealth(4, 6, 4, 0, 2), 5),
+        (ImageHealth(4, 6, 3, 0, 3), 5),
+        (ImageHealth(4, 6, 3, 2, 1), 5),
+        (ImageHealth(4, 6, 3, 3, 0), 4),
+        (ImageHealth(4, 6, 6, 0, 0, proven=False), 4),
+    ],
+)
+def test_verify_ends_with_what_is_in_the_way_of_an_image(health: ImageHealth, code: int) -> None:
+    assert Verdict(Held(IMAGE.trusted().mapping, [IMAGE.located()]), health).exit_code == code
 
 
 DEVICE = Device(b"d" * 16, "nas", False, 10, 20, 3, 7300, True, 2)

@@ -29,7 +29,7 @@ HELD = Held(IMAGE.trusted().mapping, [IMAGE.located()])
 
 
 def verdict(good: int, *, proven: bool | None = True, troubles: list[str] | None = None) -> Verdict:
-    return Verdict(HELD, ImageHealth(4, 6, good, 0, 6 - good), proven, troubles or [])
+    return Verdict(HELD, ImageHealth(4, 6, good, 0, 6 - good, proven), troubles or [])
 
 
 # --- what was found
