@@ -49,7 +49,7 @@ class ImageHealth:
         missing = self.n - self.good
         if self.standing is Standing.LACKING:
             return f"{missing} share{'s' if missing > 1 else ''} missing"
-        return self.standing.value
+        return str(self.standing.value)
 
     @property
     def restorable(self) -> bool:
