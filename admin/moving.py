@@ -11,7 +11,7 @@ import time
 from admin.status import Status, ask_status
 from common.errors import NotEnoughError, NotFoundError
 from common.home import ClientIdentity
-from common.link.link import Link, run_with_link
+from common.link.link import Link, reached, run_with_link
 from common.link.questions import settled_devices
 from common.progress import ByteProgress
 from common.protocol.envelope import Operation
@@ -58,7 +58,7 @@ async def begin_rebalance(link: Link) -> None:
 
 
 async def _retire(identity: ClientIdentity, name: str) -> int:
-    async with Link(identity, None) as link:
+    async with reached(Link(identity, None)) as link:
         device = await begin_retirement(link, name)
         total = left = -1
         changed = time.monotonic()
@@ -91,7 +91,7 @@ def _stuck(status: Status, device: Device) -> NotEnoughError:
 
 
 async def _cancel(identity: ClientIdentity, name: str) -> None:
-    async with Link(identity, None) as link:
+    async with reached(Link(identity, None)) as link:
         await keep_device(link, name)
 
 
@@ -103,7 +103,7 @@ async def _find(link: Link, name: str) -> Device:
 
 
 async def _rebalance(identity: ClientIdentity) -> str:
-    async with Link(identity, None) as link:
+    async with reached(Link(identity, None)) as link:
         before = {device.device_id: device.shares for device in await settled_devices(link)}
         await begin_rebalance(link)
         with ByteProgress("moving", None) as progress:

@@ -24,7 +24,7 @@ from common.errors import NotEnoughError, RefusedError, TesseraError
 from common.files import lock
 from common.home import ClientIdentity
 from common.link.declined import DeclinedError
-from common.link.link import Link, run_with_link
+from common.link.link import Link, reached, run_with_link
 from common.link.questions import device_names, list_encodings, settled_devices
 from common.program import complain
 from common.protocol.envelope import Operation
@@ -87,7 +87,7 @@ class Rotating:
 
     @asynccontextmanager
     async def _session(self, key: VaultKey) -> AsyncIterator[Session]:
-        async with Link(self._identity, key.owner_token()) as link:
+        async with reached(Link(self._identity, key.owner_token())) as link:
             session = Session(link, self._vault, key)
             await settled_devices(link)
             session.names = await device_names(link)

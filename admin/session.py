@@ -10,9 +10,10 @@ from typing import Optional
 from common.erasure import ErasureCode
 from common.errors import TesseraError
 from common.home import ClientIdentity
-from common.link.link import Link
+from common.link.link import Link, reached
 from common.link.questions import list_devices, list_encodings
 from common.program import complain
+from common.progress import Waiting
 from common.protocol.identifiers import owner_id
 from common.protocol.messages import Device, EncodingAt
 from common.vault.folder import VaultFolder
@@ -42,10 +43,11 @@ class Session:
         NotFoundError, NotEnoughError or UsageError where a hash is no image's, cannot be told now, or is several's.
         """
         wanted = None if hashes is None else list(dict.fromkeys(check_hash(text) for text in hashes))
-        encodings = await list_encodings(self.link)  # once all devices that may come are here
-        self.listed = await list_devices(self.link)
-        self.names = {device.device_id: device.name for device in self.listed}
-        holdings = combine(encodings, await self.mappings.of(encodings))
+        with Waiting("listing what the vault holds"):
+            encodings = await list_encodings(self.link)  # once all devices that may come are here
+            self.listed = await list_devices(self.link)
+            self.names = {device.device_id: device.name for device in self.listed}
+            holdings = combine(encodings, await self.mappings.of(encodings))
         if wanted is None:
             self.unreadable = holdings.unreadable
             return holdings.images
@@ -103,5 +105,5 @@ class VaultWork:
 
     @asynccontextmanager
     async def session(self) -> AsyncIterator[Session]:
-        async with Link(self._identity, self._key.owner_token()) as link:
+        async with reached(Link(self._identity, self._key.owner_token())) as link:
             yield Session(link, self._vault, self._key)

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from common.home import ClientIdentity
-from common.link.link import Link, run_with_link
+from common.link.link import Link, reached, run_with_link
 from common.link.questions import list_devices
 from common.protocol.codec import MAX_PAYLOAD, unpack
 from common.protocol.envelope import Operation
@@ -39,7 +39,7 @@ def ask(identity: ClientIdentity) -> Status:
 
 
 async def _ask(identity: ClientIdentity) -> Status:
-    async with Link(identity, None) as link:
+    async with reached(Link(identity, None)) as link:
         return await ask_status(link)
 
 

@@ -15,6 +15,7 @@ from cluster.interruption import interruptible
 from cluster.local import CHECKOUT, DEFAULT_BASE_PORT, DEFAULT_WORKERS, LocalCluster, stop_cluster
 from common.errors import NotFoundError, UsageError
 from common.program import application, run
+from common.progress import Waiting
 
 SAMPLE = CHECKOUT / "samples" / "hubble_deep_field.jpg"
 
@@ -75,7 +76,7 @@ def _demo(image: Path, directory: Path | None, local: Callable[[Path], LocalClus
 
 
 def _detach(local: LocalCluster) -> None:
-    with interruptible():
+    with interruptible(), Waiting(f"starting {len(local.devices)} devices and what they need"):
         local.start()
     python, producer = Path(sys.executable), CHECKOUT / "producer" / "producer.py"
     ports = local.ports[::2]
@@ -87,7 +88,8 @@ def _detach(local: LocalCluster) -> None:
 
 
 def _stop(directory: Path) -> None:
-    running = stop_cluster(directory)
+    with Waiting(f"ending the cluster in {directory}"):
+        running = stop_cluster(directory)
     print(f"stopped {running} processes" if running else f"no cluster is running in {directory}")
 
 

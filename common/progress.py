@@ -1,16 +1,65 @@
-"""Progress on stderr: a bar with rate and estimate on a terminal, for what takes longer than a second; else nothing."""
+"""Progress on stderr, on a terminal and for what takes longer than a second; else nothing.
+
+A bar with rate and estimate where bytes are counted, and a line that says what is being waited for where they are not.
+"""
 
 from __future__ import annotations
 
+import shutil
 import sys
+import threading
 import time
 from types import TracebackType
-from typing import TYPE_CHECKING, Optional
+from typing import TYPE_CHECKING, Optional, TextIO
+
+from common.text import printable
 
 if TYPE_CHECKING:
     from rich.progress import Progress
 
 _SHOW_AFTER = 1.0  # seconds
+
+
+class Waiting:
+    """Says what is waited for, if that takes longer than a second; the line is gone when the waiting is over.
+
+    By a thread, since what is waited for may keep the event loop, or have none.
+    """
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+        self._over = threading.Event()
+        self._thread: Optional[threading.Thread] = None
+
+    def __enter__(self) -> Waiting:
+        stream = sys.stderr
+        if stream is not None and stream.isatty():
+            self._thread = threading.Thread(target=self._tell, args=(stream,), name="waiting", daemon=True)
+            self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.end()
+
+    def end(self) -> None:
+        """What was waited for is here; may be called again."""
+        self._over.set()
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+
+    def _tell(self, stream: TextIO) -> None:
+        if self._over.wait(_SHOW_AFTER):
+            return
+        columns = shutil.get_terminal_size().columns
+        line = f"{printable(self._what)} …"[: columns - 1]
+        # Blanks in place of an escape sequence, which an older Windows console would show.
+        blank = " " * min(2 * len(line), columns - 1)  # a character may be two columns wide
+        stream.write(f"\r{line}")
+        stream.flush()
+        self._over.wait()
+        stream.write(f"\r{blank}\r")
+        stream.flush()
 
 
 class ByteProgress:

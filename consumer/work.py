@@ -9,9 +9,9 @@ from typing import Union
 
 from common.errors import TesseraError
 from common.home import ClientIdentity
-from common.link.link import Link, run_with_link
+from common.link.link import Link, reached, run_with_link
 from common.program import complain
-from common.progress import ByteProgress
+from common.progress import ByteProgress, Waiting
 from common.text import printable
 from common.vault.folder import VaultFolder
 from common.vault.keys import VaultKey
@@ -20,6 +20,7 @@ from consumer.hashes import is_full
 from consumer.holdings import Held, Holdings, find, unreadable
 from consumer.session import Restored, Session, restore_all
 
+_LISTING = "listing what the vault holds"
 _EMPTY = "the vault holds no image"
 
 
@@ -62,8 +63,9 @@ class Work:
         return exit_code
 
     async def _holdings(self) -> Holdings:
-        async with Link(self._identity, self._key.owner_token()) as link:
-            return await self._session(link, ByteProgress("", None)).holdings()
+        async with reached(Link(self._identity, self._key.owner_token())) as link:
+            with Waiting(_LISTING):
+                return await self._session(link, ByteProgress("", None)).holdings()
 
     async def _restore(
         self,
@@ -72,11 +74,12 @@ class Work:
         destination: Destination,
         progress: ByteProgress,
     ) -> list[Union[Restored, TesseraError]]:
-        async with Link(self._identity, self._key.owner_token()) as link:
+        async with reached(Link(self._identity, self._key.owner_token())) as link:
             session = self._session(link, progress)
             if not everything and all(is_full(text) for text in hashes):
                 return [await _restore_one(session, text, destination) for text in hashes]
-            holdings = await session.holdings()
+            with Waiting(_LISTING):
+                holdings = await session.holdings()
             images = holdings.images if everything else [find(text, holdings) for text in hashes]
             outcomes = await restore_all(session, images, destination.open)
             return [*outcomes, *([unreadable(holdings)] if everything and holdings.unreadable else [])]

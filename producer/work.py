@@ -10,10 +10,10 @@ from typing import Callable, Optional, Protocol
 
 from common.errors import NotFoundError
 from common.home import ClientIdentity
-from common.link.link import run_with_link
+from common.link.link import reached, run_with_link
 from common.link.questions import settled_devices
 from common.program import complain
-from common.progress import ByteProgress
+from common.progress import ByteProgress, Waiting
 from common.protocol.messages import Device
 from common.redundancy import choose
 from common.vault.contacts import open_contacts
@@ -85,8 +85,9 @@ async def store(
 
     Cancelled, it leaves what it had begun so that the same call goes on with it. `progress` and `watch`: as `Session`.
     """
-    async with owner.link(identity) as link:
-        devices = await settled_devices(link)
+    async with reached(owner.link(identity)) as link:
+        with Waiting("the broker has just started: waiting for its devices"):
+            devices = await settled_devices(link)
         chosen = choose_devices(devices, wish.to)
         k, n = choose(sum(device.alive for device in chosen), wish.k, wish.n)
         if k == n:

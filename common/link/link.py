@@ -17,7 +17,8 @@ import itertools
 import secrets
 import sys
 import time
-from collections.abc import Coroutine
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Generic, Optional, TypeVar
 
@@ -36,6 +37,7 @@ from common.link.seeking import Seeking
 from common.link.sockets import HIGH_WATER_MARK
 from common.link.succession import Succession
 from common.link.window import Window
+from common.progress import Waiting
 from common.protocol.codec import MAX_PAYLOAD, pack_header, unpack, unpack_header
 from common.protocol.envelope import Envelope, Kind, Operation, decode_envelope
 from common.protocol.identifiers import BROKER
@@ -364,6 +366,18 @@ class Link:
         for pending in self._pending.values():
             if not pending.answer.done():
                 pending.answer.set_exception(error)
+
+
+@asynccontextmanager
+async def reached(link: Link) -> AsyncIterator[Link]:
+    """The link, once it is up: what a command that a person runs has in place of the link alone.
+
+    Where that takes longer than a second, a terminal says what is waited for.
+    """
+    with Waiting(f"reaching the broker at {link.address}") as waiting:
+        async with link:
+            waiting.end()
+            yield link
 
 
 def _read_reply(frames: list[zmq.Frame], shape: type[T], device: bytes) -> Optional[Reply[T]]:

@@ -12,6 +12,9 @@ from contextlib import contextmanager
 import pytest
 
 from cluster.local import program_command
+from common.home import save_brokers
+from common.identity import KeyPair, save_key_pair
+from common.invite import BrokerAddress
 from tests.cluster.programs import PATIENCE, User, random_bytes, sha256_of, wait_until
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no pseudo-terminals that Python opens")
@@ -73,3 +76,12 @@ def test_delete_does_what_the_answer_says(owner: User, answer: bytes, exit_code:
         assert asked.process.wait(PATIENCE) == exit_code
         assert b"interrupted" not in asked.said
     assert owner.restore(sha256, output=owner.folder / "out").exit_code == restored
+
+
+def test_a_broker_that_is_away_is_waited_for_with_a_word_on_the_terminal(owner: User) -> None:
+    pair, nobody_there = KeyPair.generate(), BrokerAddress("127.0.0.1", 1, 2, bytes(32))
+    away = User({**owner.environment, "TESSERA_HOME": str(owner.folder / "away")}, owner.folder)
+    save_key_pair(away.home / "client" / "client.key", pair)
+    save_brokers(away.home / "client" / "brokers.json", [nobody_there])
+    with at_terminal(away, "admin", "status") as asked:
+        asked.wait_for("reaching the broker at tcp://127.0.0.1:1 …".encode())

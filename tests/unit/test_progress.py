@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import io
+import time
 
 import pytest
 
-from common.progress import ByteProgress
+from common.progress import ByteProgress, Waiting
 
 
 class Terminal(io.StringIO):
@@ -90,3 +91,34 @@ def test_stdout_is_for_results_only(
         clock.now += 1.5
         progress.advance(1000)
     assert capsys.readouterr().out == ""
+
+
+# --- what has no bytes to count
+
+
+def test_what_is_waited_for_is_said_after_a_second_and_gone_when_it_is_over(
+    terminal: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stderr", terminal)
+    monkeypatch.setattr("common.progress._SHOW_AFTER", 0.01)
+    with Waiting("reaching the broker\x1b"):
+        end = time.monotonic() + 20
+        while "…" not in terminal.getvalue():
+            assert time.monotonic() < end
+    said = terminal.getvalue()
+    assert said.startswith("\rreaching the broker� …\r") and "\n" not in said
+    assert said.rsplit("\r", 2)[-2].strip() == "" and said.endswith("\r")
+
+
+def test_what_takes_less_or_has_no_terminal_is_waited_for_in_silence(
+    terminal: Terminal, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.stderr", terminal)
+    with Waiting("reaching the broker"):
+        pass
+    assert terminal.getvalue() == ""
+    monkeypatch.setattr("sys.stderr", io.StringIO())
+    monkeypatch.setattr("common.progress._SHOW_AFTER", 0.0)
+    with Waiting("reaching the broker"):
+        pass
+    assert capfd.readouterr() == ("", "")
