@@ -1,8 +1,8 @@
 """The process that announces a broker: `python -m broker.announcer HOST CLIENT_PORT WORKER_PORT PUBLIC_KEY`.
 
 Started by the broker with a pipe for its stdin, and ends when that closes. Its arguments are what it announces, nothing
-of which is secret. Every ten seconds it looks whether the machine has another address by now, as after a new lease or
-when the network came up late, and then announces that one.
+of which is secret. Every two seconds it looks whether the machine has other addresses by now, as after a new lease or
+when the network came up late, and then announces those.
 """
 
 from __future__ import annotations
@@ -11,34 +11,21 @@ import contextlib
 import ipaddress
 import logging
 import os
-import socket
 import sys
 import threading
 from typing import Any, Optional
 
+from broker.listening import Listening
 from broker.memory import cap_memory, forbid_core_dumps, watch_memory
 from broker.supervisor import stop_with_supervisor
-from common.finding.addresses import is_loopback, is_wildcard, own_address
 from common.finding.announcement import MAX_ADDRESSES, SERVICE, Announcement
 from common.log_lines import LineFormatter
 from common.stopping import stop_on_signals
 
 log = logging.getLogger(__name__)
 
-_LOOK_EVERY = 10.0  # seconds
+_LOOK_EVERY = 2.0  # seconds
 _MEMORY = 96 << 20  # bytes; at rest it has some 30 MiB
-
-
-def announced_at(host: str) -> list[str]:
-    """The addresses, at most four, at which others reach a broker that listens at `host`; none while there is none."""
-    if is_wildcard(host):
-        own = own_address()
-        return [] if own is None or is_loopback(own) else [own]
-    try:
-        resolved = [str(found[4][0]) for found in socket.getaddrinfo(host, None, type=socket.SOCK_DGRAM)]
-    except OSError:
-        return []
-    return [address for address in dict.fromkeys(resolved) if not is_loopback(address)][:MAX_ADDRESSES]
 
 
 class Responder:
@@ -75,7 +62,8 @@ class Responder:
         from zeroconf import ServiceInfo, Zeroconf
 
         said = self._announcement
-        self._zeroconf = Zeroconf(interfaces=addresses)
+        # Those that ask do so by IPv4 wherever they have it.
+        self._zeroconf = Zeroconf(interfaces=[a for a in addresses if ":" not in a] or addresses)
         info = ServiceInfo(
             SERVICE,
             said.instance,
@@ -95,13 +83,13 @@ class Responder:
                 zeroconf.close()
 
 
-def announce(announcement: Announcement, host: str, stopping: threading.Event) -> None:
-    """Announce a broker that listens at `host` until the event is set."""
+def announce(announcement: Announcement, listening: Listening, stopping: threading.Event) -> None:
+    """Announce a broker that listens so until the event is set, wherever it is reached by then."""
     responder = Responder(announcement)
     try:
-        responder.announce_at(announced_at(host))
+        responder.announce_at(listening.announced_at()[:MAX_ADDRESSES])
         while not stopping.wait(_LOOK_EVERY):
-            responder.announce_at(announced_at(host))
+            responder.announce_at(listening.announced_at()[:MAX_ADDRESSES])
     finally:
         responder.close()
 
@@ -117,7 +105,9 @@ def main(host: str, client_port: str, worker_port: str, public_key: str) -> int:
     stop_with_supervisor(stopping, sys.stdin.fileno())
     cap_memory(_MEMORY)
     exceeded = watch_memory(_MEMORY, stopping)
-    announce(Announcement(int(client_port), int(worker_port), bytes.fromhex(public_key)), host, stopping)
+    listening = Listening(host, int(client_port), int(worker_port), announced=True)
+    said = Announcement(listening.client_port, listening.worker_port, bytes.fromhex(public_key))
+    announce(said, listening, stopping)
     return 1 if exceeded.is_set() else 0
 
 

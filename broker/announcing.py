@@ -11,7 +11,7 @@ import sys
 import threading
 from pathlib import Path
 
-from broker.server import Listening
+from broker.listening import Listening
 from broker.supervisor import supervise
 
 _ROOT = Path(__file__).resolve().parent.parent

@@ -12,6 +12,7 @@ from typing import Callable, Optional
 import zmq
 
 from common.errors import TesseraError
+from common.finding.addresses import unmapped
 
 ZAP_ENDPOINT = "inproc://zeromq.zap.01"
 _VERSION = b"1.0"
@@ -61,7 +62,7 @@ class Authentication:
         asked_for = domain.decode("ascii", "replace")
         reason = self._admits(key, asked_for)
         if reason is not None:
-            self._refused(key, asked_for, address.decode("ascii", "replace"), reason)
+            self._refused(key, asked_for, unmapped(address.decode("ascii", "replace")), reason)
             return refusal
         return [_VERSION, request_id, b"200", b"", key.hex().encode("ascii"), b""]
 

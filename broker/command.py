@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import socket
 import sys
 import threading
 import time
@@ -15,19 +14,22 @@ import typer
 
 from broker.announcing import Announcer
 from broker.audit import AuditLog, shown_key
+from broker.folder import folder_of_broker
+from broker.inviting import SERVING_OPTIONS, as_served, named
 from broker.joining import enter_self, join_cluster
-from broker.members import Address, Member, MemberList, MembersFile
+from broker.listening import ALL, CLIENT_PORT, WORKER_PORT, Listening, parse_listening_host, save
+from broker.members import Member, MemberList, MembersFile
 from broker.memory import cap_memory, forbid_core_dumps, memory_exceeded, watch_memory
-from broker.server import Listening, Server
+from broker.server import Server
 from broker.steward.steward import Settings
 from broker.supervisor import stop_with_supervisor, supervise
 from common.errors import UsageError
 from common.files import lock, locked
-from common.finding.addresses import is_loopback, is_wildcard, own_address
+from common.finding.addresses import is_loopback, parse_host
 from common.finding.inviter import read_invite
 from common.home import home
 from common.identity import KeyPair, load_key_pair, save_key_pair
-from common.invite import INVITE_LIFETIME, BrokerAddress, Invite, Role
+from common.invite import INVITE_LIFETIME, Invite, Role
 from common.program import application, complain, run
 from common.short_invite import ShortInvite
 from common.sizes import parse_size
@@ -35,17 +37,18 @@ from common.stopping import stop_on_signals
 from common.text import printable
 
 log = logging.getLogger(__name__)
+_SCRIPT = Path(__file__).resolve().parent / "broker.py"
 commands = application("Run a Tessera broker, or let a device or a client into its cluster.")
 
 invites = typer.Typer(help="List the invites that can still be used, or withdraw one.", no_args_is_help=False)
 commands.add_typer(invites, name="invites")
 
 _HOST = typer.Option(
-    "0.0.0.0",  # noqa: S104 - a broker is there for the LAN; CURVE keeps out who is not invited
+    ALL,  # a broker is there for the LAN; CURVE keeps out who is not invited
     envvar="TESSERA_HOST",
-    help="Address to listen at.",
+    help="Address, host name or interface to listen at; * is every address of this machine, IPv4 and IPv6.",
 )
-_CLIENT_PORT = typer.Option(5570, envvar="TESSERA_CLIENT_PORT", min=1, max=65535, help="Port for clients.")
+_CLIENT_PORT = typer.Option(CLIENT_PORT, envvar="TESSERA_CLIENT_PORT", min=1, max=65535, help="Port for clients.")
 _JOIN = typer.Option(
     None, "--join", envvar="TESSERA_JOIN", help="Another broker's invite, needed once: to be one of its cluster."
 )
@@ -84,7 +87,7 @@ _SUPERVISED = typer.Option(
 _UNDER_SUPERVISOR = "--under-supervisor"
 _IS_CHILD = typer.Option(False, _UNDER_SUPERVISOR, hidden=True)
 _LEAST_MEMORY = 128 << 20  # bytes; a broker at rest has some 50 MiB
-_WORKER_PORT = typer.Option(5571, envvar="TESSERA_WORKER_PORT", min=1, max=65535, help="Port for workers.")
+_WORKER_PORT = typer.Option(WORKER_PORT, envvar="TESSERA_WORKER_PORT", min=1, max=65535, help="Port for workers.")
 
 
 @commands.callback(invoke_without_command=True)
@@ -104,10 +107,12 @@ def serve(
     is_child: bool = _IS_CHILD,
 ) -> None:
     """Serve until interrupted (without a command), or run one of the commands below."""
-    listening = Listening(host, client_port, worker_port, announce and not is_loopback(host))
-    context.obj = listening
     if context.invoked_subcommand is not None:
+        context.obj = {name: context.params[name] for name in SERVING_OPTIONS if not _is_default(context, name)}
         return
+    said = parse_listening_host(host)
+    reached_at = parse_host(address) if address is not None else None
+    listening = Listening(said, client_port, worker_port, announce and not is_loopback(said), reached_at)
     rate, most = parse_size(repair_rate), parse_size(memory)
     if rate < 1:
         raise UsageError("--repair-rate must be at least a byte a second")
@@ -120,21 +125,23 @@ def serve(
         raise typer.Exit(supervise(_as_child(sys.argv), stopping))
     if is_child:
         stop_with_supervisor(stopping, sys.stdin.fileno())
-    reached_at = Address(address or _reached_at(host), client_port, worker_port)
     settings = Settings(repair_after=repair_after, rate=rate)
-    _serve(listening, reached_at, invite, settings, quota, most, stopping)
+    _serve(listening, invite, settings, quota, most, stopping)
+
+
+def _is_default(context: typer.Context, name: str) -> bool:
+    source = context.get_parameter_source(name)
+    return source is None or source.name == "DEFAULT"
 
 
 def _as_child(arguments: list[str]) -> list[str]:
     """The command line of the process that a supervisor with these `sys.argv` starts."""
-    script = Path(__file__).resolve().parent / "broker.py"
     options = [argument for argument in arguments[1:] if argument != "--supervised"]
-    return [sys.executable, str(script), *options, _UNDER_SUPERVISOR]
+    return [sys.executable, str(_SCRIPT), *options, _UNDER_SUPERVISOR]
 
 
 def _serve(
     listening: Listening,
-    reached_at: Address,
     invite: Optional[str],
     settings: Settings,
     quota: Optional[int],
@@ -142,20 +149,24 @@ def _serve(
     stopping: threading.Event,
 ) -> None:
     """Serve in this process until the event is set; TesseraError where it came near its `memory` (bytes)."""
-    folder = _folder()
+    folder = home() / "broker"
     with lock(folder / "broker.lock"):
         pair, members = _key_pair(folder), MembersFile(folder)
+        reached_at = listening.entry(pair.public, members.members.brokers().get(pair.public))
         if invite is not None:
             join_cluster(members, pair, reached_at, read_invite(invite, Role.BROKER), int(time.time()))
         enter_self(members, pair, reached_at, int(time.time()))
         cap_memory(memory)
         server = Server(listening, pair, members, settings, AuditLog(folder).record, quota)
+        save(folder, listening)
         log.info(
             "broker listens at %s, ports %d (clients) and %d (workers)",
-            listening.host,
+            "all addresses" if listening.host == ALL else listening.host,
             listening.client_port,
             listening.worker_port,
         )
+        if not listening.reached_at():
+            log.warning("this machine has no network address yet, so nobody else reaches the broker")
         exceeded = watch_memory(memory, stopping)
         announcer = Announcer(listening, pair.public) if listening.announced else None
         try:
@@ -180,22 +191,19 @@ def invite(
     address: Optional[str] = _ADDRESS,
 ) -> None:
     """Print an invite: it lets one device, one client or admin, or one more broker in, once, within an hour."""
-    listening: Listening = context.obj
-    folder = _folder()
-    pair, file = _key_pair(folder), MembersFile(folder)
+    folder = folder_of_broker("invite", role.value)
+    listening = as_served(folder, context.obj, address)
+    pair, file = load_key_pair(folder / "broker.key"), MembersFile(folder)
+    brokers = named(listening, pair.public, file.members)
     short = ShortInvite.generate(role, pair.public)
     one_time = short.one_time(pair.public)
     file.change(lambda members: members.invite(one_time.public, role, int(time.time())))
     until = _moment(int(time.time()) + INVITE_LIFETIME)
     AuditLog(folder).record("invited", role=role.value, key=shown_key(one_time.public), until=until)
-    known = file.members.brokers()
-    own = known.pop(pair.public, None)
-    reached_at = address or (own.host if own is not None else _reached_at(listening.host))
-    brokers = [BrokerAddress(reached_at, listening.client_port, listening.worker_port, pair.public)]
-    brokers += [BrokerAddress(a.host, a.client_port, a.worker_port, key) for key, a in known.items()]
+    reached_at = ", ".join(broker.host for broker in brokers if broker.public_key == pair.public)
     complain(f"invites one {role.value} to the broker at {reached_at}, once, within an hour:")
     print(Invite(role, brokers, one_time).encode(), flush=True)
-    if listening.announced:
+    if listening.announced and listening.announced_at():
         # On stderr: a script that passes the line on gets one line, wherever the broker listens.
         complain(f"or, typed on a machine of this LAN, the same invite as a code:\n{short.encode()}")
 
@@ -203,7 +211,7 @@ def invite(
 @commands.command()
 def members() -> None:
     """Print who is admitted: name, role, since when, and the beginning of the key."""
-    admitted = [member for member in MembersFile(_folder()).members.all() if member.expires is None]
+    admitted = [member for member in MembersFile(folder_of_broker("members")).members.all() if member.expires is None]
     for member in admitted:
         key = shown_key(member.public_key)
         print(f"{printable(member.name)}\t{member.standing.value}\t{_moment(member.added)}\t{key}")
@@ -216,7 +224,7 @@ def list_invites(context: typer.Context) -> None:
     """Print the invites that can still be used: role, when made, when over, and the beginning of the one-time key."""
     if context.invoked_subcommand is not None:
         return
-    open_invites = MembersFile(_folder()).members.open_invites(int(time.time()))
+    open_invites = MembersFile(folder_of_broker("invites")).members.open_invites(int(time.time()))
     for member in open_invites:
         made, over = _moment(member.added), _moment(member.expires or member.added)
         print(f"{_role_of(member)}\t{made}\t{over}\t{shown_key(member.public_key)}")
@@ -229,7 +237,7 @@ def withdraw(
     key: str = typer.Argument(..., help="The beginning of the invite's key, as `invites` prints it."),
 ) -> None:
     """Take an invite back that nobody has used yet."""
-    folder = _folder()
+    folder = folder_of_broker("invites", "withdraw", key)
     member = MembersFile(folder).change(lambda members: members.withdraw(key, int(time.time())))
     AuditLog(folder).record("withdrawn", role=_role_of(member), key=shown_key(member.public_key))
     print(f"withdrew the invite {shown_key(member.public_key)} ({_role_of(member)})")
@@ -240,8 +248,8 @@ def revoke(
     name: str = typer.Argument(..., help="The member's name, or the beginning of its key, as `members` prints them."),
 ) -> None:
     """Take a device, a client or a broker off the list; a live connection of it is cut within a second."""
-    folder = _folder()
-    ours = _key_pair(folder).public.hex()
+    folder = folder_of_broker("revoke", name)
+    ours = load_key_pair(folder / "broker.key").public.hex()
 
     def change(members: MemberList) -> Member:
         revoked = members.revoke(name, int(time.time()))
@@ -261,7 +269,7 @@ def rename(
     new_name: str = typer.Argument(..., help="What it is to be called."),
 ) -> None:
     """Call a device, a client or a broker by another name."""
-    folder = _folder()
+    folder = folder_of_broker("rename", name, new_name)
     member = MembersFile(folder).change(lambda members: members.rename(name, new_name))
     AuditLog(folder).record("renamed", was=printable(name), name=member.name, key=shown_key(member.public_key))
     print(f"{printable(name)} is called {member.name} now")
@@ -275,10 +283,6 @@ def _moment(unix: int) -> str:
     return datetime.fromtimestamp(unix).astimezone().strftime("%Y-%m-%d %H:%M")
 
 
-def _folder() -> Path:
-    return home() / "broker"
-
-
 def _key_pair(folder: Path) -> KeyPair:
     """The broker's permanent key, made when it is first needed."""
     path = folder / "broker.key"
@@ -286,11 +290,6 @@ def _key_pair(folder: Path) -> KeyPair:
         if not path.exists():
             save_key_pair(path, KeyPair.generate())
         return load_key_pair(path)
-
-
-def _reached_at(host: str) -> str:
-    """The address that others on the LAN most likely reach this machine at."""
-    return (own_address() or socket.gethostname()) if is_wildcard(host) else host
 
 
 def main() -> NoReturn:

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import logging
 import socket
+import time
 
+from broker.listening import Listening
 from broker.members import Address, MemberList, MembersFile
 from broker.rights import INVITED
 from common.errors import RefusedError, UnreachableError, UsageError
@@ -20,6 +22,8 @@ from common.protocol.messages import ReachedAt
 
 log = logging.getLogger(__name__)
 
+_LOOK_EVERY = 5.0  # seconds
+
 
 def own_name() -> str:
     """What a broker is called on the list of members, if the name is free; a worker here bears the host's name."""
@@ -29,6 +33,32 @@ def own_name() -> str:
 def enter_self(file: MembersFile, pair: KeyPair, address: Address, now: int) -> None:
     """Put this broker on its own list; RefusedError where it was revoked. `now` is Unix seconds."""
     file.change(lambda members: members.enter_broker(pair.public, own_name(), address, now))
+
+
+class OwnEntry:
+    """Keeps this broker's place on its list in step with where it is: addresses come late, and change."""
+
+    def __init__(self, file: MembersFile, pair: KeyPair, listening: Listening) -> None:
+        self._file = file
+        self._pair = pair
+        self._listening = listening
+        self._next = 0.0
+
+    def tick(self, now: float) -> None:
+        """To be called several times a second; `now` is monotonic seconds. RefusedError where it was revoked."""
+        if now < self._next:
+            return
+        self._next = now + _LOOK_EVERY
+        known = self._file.members.brokers().get(self._pair.public)
+        address = self._listening.entry(self._pair.public, known)
+        if address == known:
+            return
+        try:
+            enter_self(self._file, self._pair, address, int(time.time()))
+        except OSError as error:
+            log.error("cannot note that this broker is at %s now: %s", address.host, error)
+            return
+        log.info("this broker is reached at %s now", address.host)
 
 
 def join_cluster(file: MembersFile, pair: KeyPair, address: Address, invite: Invite, now: int) -> None:

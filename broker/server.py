@@ -11,14 +11,16 @@ import logging
 import random
 import threading
 import time
-from dataclasses import dataclass
 from typing import Optional
 
 import zmq
 
 from broker.audit import Record, shown_key, unrecorded
 from broker.authentication import Authentication, authenticated_key
+from broker.binding import bind
 from broker.desk import Desk
+from broker.joining import OwnEntry
+from broker.listening import Listening
 from broker.members import MembersFile
 from broker.other_brokers import OtherBrokers
 from broker.refusals import Refusals
@@ -27,7 +29,6 @@ from broker.rights import CLIENT_SIDE, WORKER_SIDE
 from broker.sessions import Outgoing, Side
 from broker.steward.steward import Settings, Steward
 from broker.switchboard import Switchboard
-from common.errors import UsageError
 from common.identity import KeyPair
 from common.link.sockets import make_router
 
@@ -37,20 +38,6 @@ _TICK = 0.25  # seconds
 _BURST = 64  # messages of one side before the other gets its turn
 _TURN = 0.02  # seconds, likewise: a page of announcements takes some hundred times as long as a forward
 _ADMITTED = {Side.CLIENTS.value: CLIENT_SIDE, Side.WORKERS.value: WORKER_SIDE}
-
-
-@dataclass(frozen=True)
-class Listening:
-    """Where a broker listens."""
-
-    host: str
-    client_port: int
-    worker_port: int
-    announced: bool = False  # whether the LAN is told
-
-    def endpoint(self, side: Side) -> str:
-        port = self.client_port if side is Side.CLIENTS else self.worker_port
-        return f"tcp://{f'[{self.host}]' if ':' in self.host else self.host}:{port}"
 
 
 class Server:
@@ -63,7 +50,7 @@ class Server:
         record: Record = unrecorded,
         owner_quota: Optional[int] = None,
     ) -> None:
-        """Bind both ports; UsageError where one cannot be had."""
+        """Bind both ports; UsageError where one cannot be had, which says why."""
         self._members = members
         self._record = record
         self._refusals = Refusals()
@@ -76,16 +63,14 @@ class Server:
         self._switchboard = Switchboard(self._desk, steward, retiring, record)
         self._others = OtherBrokers(self._context, pair, members)
         self._routers: dict[Side, zmq.Socket[bytes]] = {}
-        for side in Side:
-            router = self._routers[side] = make_router(self._context, pair, side.value)
-            try:
-                router.bind(listening.endpoint(side))
-            except zmq.ZMQError as error:
-                self._context.destroy(linger=0)
-                raise UsageError(
-                    f"cannot listen at {listening.endpoint(side)}: {error.strerror}",
-                    advice="is another broker running, or the port taken? choose --client-port and --worker-port",
-                ) from None
+        self._own_entry = OwnEntry(members, pair, listening)
+        try:
+            for side in Side:
+                router = self._routers[side] = make_router(self._context, pair, side.value)
+                bind(router, listening, listening.client_port if side is Side.CLIENTS else listening.worker_port)
+        except BaseException:
+            self._context.destroy(linger=0)
+            raise
 
     def _admits(self, public_key: bytes, domain: str) -> Optional[str]:
         self._members.refresh()  # an invite may have been made a moment ago
@@ -129,6 +114,7 @@ class Server:
             if now >= next_tick:
                 next_tick = now + _TICK
                 self._members.refresh()
+                self._own_entry.tick(now)
                 self._others.tick(now)
                 self._say_rest_of_refusals(now)
                 self._send_all(self._switchboard.tick(now))

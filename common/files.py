@@ -25,6 +25,7 @@ from common.errors import IntegrityError, NotFoundError, UsageError
 _PIECE = 1 << 16  # bytes
 _SHARING_RETRIES = 20
 _SHARING_PAUSE = 0.05  # seconds
+_LOOK_TAKES = 0.2  # seconds; far more than whoever looks whether a lock is held holds it
 
 
 def sync_file(descriptor: int) -> None:
@@ -111,16 +112,33 @@ def write_private(target: Path, content: bytes, *, replace: bool = True) -> None
 def lock(path: Path, *, wait: bool = False) -> IO[bytes]:
     """Hold the lock file until the returned file is closed, or the process ends.
 
-    UsageError where another process holds it and `wait` is false.
+    UsageError where another process holds it, for more than a look (`is_locked`), and `wait` is false.
     """
     make_folder(path.parent)
     file = open(path, "a+b")  # noqa: SIM115
+    end = time.monotonic() + _LOOK_TAKES
+    while True:
+        try:
+            _lock(file, wait)
+            return file
+        except OSError:
+            if time.monotonic() < end:
+                time.sleep(_SHARING_PAUSE)
+                continue
+            file.close()
+            raise UsageError(f"{path.parent} is in use by another Tessera process") from None
+
+
+def is_locked(path: Path) -> bool:
+    """Whether a process holds the lock file now."""
     try:
-        _lock(file, wait)
+        with open(path, "r+b") as file:
+            _lock(file, wait=False)
+            return False
+    except FileNotFoundError:
+        return False
     except OSError:
-        file.close()
-        raise UsageError(f"{path.parent} is in use by another Tessera process") from None
-    return file
+        return True
 
 
 def _lock(file: IO[bytes], wait: bool) -> None:

@@ -24,6 +24,7 @@ import platformdirs
 
 from common.errors import RefusedError, UsageError
 from common.files import read_limited, write_private
+from common.finding.addresses import parse_host
 from common.identity import KEY_SIZE, KeyPair, load_key_pair
 from common.invite import BrokerAddress
 from common.text import decoded
@@ -82,8 +83,10 @@ def load_brokers(path: Path) -> list[BrokerAddress]:
         known = msgspec.json.decode(read_limited(path, _MAX_CONFIG), type=list[_KnownBroker])
         if not known:
             raise ValueError("it names none")
-        return [BrokerAddress(b.host, b.client_port, b.worker_port, _public_key(b.public_key)) for b in known]
-    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        return [
+            BrokerAddress(parse_host(b.host), b.client_port, b.worker_port, _public_key(b.public_key)) for b in known
+        ]
+    except (msgspec.MsgspecError, ValueError, RecursionError, UsageError) as error:
         raise UsageError(f"{path} is not a list of brokers: {error}") from None
 
 

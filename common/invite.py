@@ -7,7 +7,8 @@ travels, and no broker's disk holds a usable invite.
 
     tessera-worker-<base32 of: version(1) ‖ one-time secret(32) ‖ msgpack list of brokers ‖ checksum(4)>
 
-A line stays below 1 KiB: so it names four brokers at most, fewer where their names are long.
+A line stays below 1 KiB: so it names four brokers at most, fewer where their names are long. A broker with several
+addresses, as on two networks, is named once for each.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from typing import Annotated
 import msgspec
 
 from common.errors import ProtocolError, UsageError
+from common.finding.addresses import endpoint
 from common.identity import KEY_SIZE, KeyPair
 from common.protocol.codec import pack, unpack
 from common.protocol.messages import KnownBroker
@@ -29,7 +31,7 @@ from common.protocol.messages import KnownBroker
 _VERSION = 2
 _CHECKSUM_SIZE = 4
 _MAX_TEXT = 1024
-_MAX_BROKERS = 4
+MAX_NAMED = 4
 INVITE_LIFETIME = 3600  # seconds
 
 
@@ -49,9 +51,10 @@ class BrokerAddress(msgspec.Struct, frozen=True):
     public_key: bytes
 
     def endpoint(self, role: Role) -> str:
-        port = self.worker_port if role is Role.WORKER else self.client_port
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"tcp://{host}:{port}"
+        return endpoint(self.host, self.port(role))
+
+    def port(self, role: Role) -> int:
+        return self.worker_port if role is Role.WORKER else self.client_port
 
 
 def as_address(broker: KnownBroker) -> BrokerAddress:
@@ -59,7 +62,7 @@ def as_address(broker: KnownBroker) -> BrokerAddress:
     return BrokerAddress(broker.host, broker.client_port, broker.worker_port, broker.public_key)
 
 
-_Brokers = Annotated[list[KnownBroker], msgspec.Meta(min_length=1, max_length=_MAX_BROKERS)]
+_Brokers = Annotated[list[KnownBroker], msgspec.Meta(min_length=1, max_length=MAX_NAMED)]
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,7 @@ class Invite:
 
     def encode(self) -> str:
         """The line; it names as many of the brokers as there is room for."""
-        for count in range(min(len(self.brokers), _MAX_BROKERS), 0, -1):
+        for count in range(min(len(self.brokers), MAX_NAMED), 0, -1):
             brokers = [KnownBroker(b.host, b.client_port, b.worker_port, b.public_key) for b in self.brokers[:count]]
             content = bytes([_VERSION]) + self.one_time.secret + pack(brokers)
             text = f"tessera-{self.role.value}-{_base32(content + _checksum(self.role, content))}"

@@ -8,15 +8,21 @@ from __future__ import annotations
 
 import secrets
 import time
+from collections.abc import Sequence
 from typing import NamedTuple, Optional
 
+import msgspec
 import zmq
 
-from common.errors import ProtocolError, RefusedError, UnreachableError, UsageError
+from common.errors import ProtocolError, RefusedError, TesseraError, UsageError
+from common.finding.addresses import interfaces as own_interfaces
+from common.finding.addresses import is_loopback, with_scopes
+from common.finding.looking import Interfaces, Search
 from common.identity import KeyPair
 from common.invite import BrokerAddress, Invite, Role
 from common.link.connection import Change, ConnectionMonitor
 from common.link.sockets import make_dealer
+from common.link.unreached import unreached
 from common.protocol import messages
 from common.protocol.codec import pack_header, unpack_header
 from common.protocol.envelope import Envelope, Kind, Operation, decode_envelope
@@ -24,10 +30,10 @@ from common.protocol.identifiers import IDENTIFIER_SIZE
 from common.protocol.messages import Join, ReachedAt
 
 PATIENCE = 8.0  # seconds for all brokers together
-
-
-class _NotAdmittedError(Exception):
-    """The broker does not know the invite's key."""
+_HEAD_START = 2.0  # seconds for the broker that made the invite
+_LOOK_AFTER = 1.0  # seconds without a broker until they are looked for on the LAN
+_MAX_FOUND = 3  # addresses that are tried beside the invite's
+_TICK = 100  # ms
 
 
 class Joined(NamedTuple):
@@ -37,30 +43,37 @@ class Joined(NamedTuple):
     brokers: list[BrokerAddress]
 
 
-def join(invite: Invite, role: Role, name: str, permanent: KeyPair, reached_at: Optional[ReachedAt] = None) -> Joined:
-    """Have the permanent key admitted, by whichever of the invite's brokers answers.
+def join(
+    invite: Invite,
+    role: Role,
+    name: str,
+    permanent: KeyPair,
+    reached_at: Optional[ReachedAt] = None,
+    interfaces: Optional[Interfaces] = None,
+) -> Joined:
+    """Have the permanent key admitted, by whichever of the invite's brokers answers first, wherever it is by now.
 
-    `reached_at`: where others reach a broker that joins. UsageError where the invite is for another role, RefusedError
-    where no broker accepts it (any longer), UnreachableError where none answers.
+    `reached_at`: where others reach a broker that joins. `interfaces`: where to look for brokers; everywhere if left
+    out. UsageError where the invite is for another role, RefusedError where no broker accepts it (any longer),
+    UnreachableError where none answers.
     """
     require_role(invite.role, role)
     request = Join(name, permanent.public, reached_at)
-    known = True
-    for broker in invite.brokers:
-        try:
-            joined = _ask(broker, invite, request, PATIENCE / len(invite.brokers))
-        except _NotAdmittedError:
-            known = False  # by this one: another may have made it a moment ago
-            continue
-        except UnreachableError:
-            continue
-        if not joined.answer.granted:
-            raise _refusal(joined.answer.text)  # no other is asked: it might not know yet that the invite was used
-        return Joined(joined.name, [b for b in invite.brokers if b == broker or b.public_key != broker.public_key])
-    if not known:
-        raise _refusal("it is over or was withdrawn")
-    endpoints = ", ".join(broker.endpoint(role) for broker in invite.brokers)
-    raise UnreachableError(f"no answer from the broker at {endpoints}")
+    joining = _Joining(invite, request, interfaces)
+    try:
+        broker, joined = joining.run(time.monotonic() + PATIENCE)
+    finally:
+        joining.close()
+    if not joined.answer.granted:
+        raise _refusal(joined.answer.text)  # no other is asked: it might not know yet that the invite was used
+    return Joined(joined.name, [broker, *_others(invite.brokers, broker)])
+
+
+def _others(brokers: Sequence[BrokerAddress], reached: BrokerAddress) -> list[BrokerAddress]:
+    """The other brokers, each at the first of its addresses."""
+    first = {broker.public_key: broker for broker in reversed(brokers)}
+    keys = dict.fromkeys(broker.public_key for broker in brokers)
+    return [first[key] for key in keys if key != reached.public_key]
 
 
 def require_role(invited: Role, role: Role) -> None:
@@ -69,42 +82,139 @@ def require_role(invited: Role, role: Role) -> None:
         raise UsageError(f"this invite is for a {invited.value}, not for a {role.value}")
 
 
-def _ask(broker: BrokerAddress, invite: Invite, request: Join, patience: float) -> messages.Joined:
-    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-    socket = make_dealer(context, invite.one_time, broker.public_key)
-    monitor = ConnectionMonitor(socket)
-    try:
-        socket.connect(broker.endpoint(invite.role))
-        return _exchange(socket, monitor, request, patience)
-    except zmq.ZMQError as error:
-        raise UnreachableError(f"{broker.host} is no address: {error.strerror}") from None
-    finally:
-        monitor.close()
-        context.destroy(linger=0)
+class _Attempt:
+    """One address: a socket, and what became of its connection."""
+
+    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], invite: Invite, broker: BrokerAddress) -> None:
+        self.broker = broker
+        self.seen: Optional[Change] = None  # the last that is no DOWN
+        self.up = False
+        self.socket = make_dealer(context, invite.one_time, broker.public_key)
+        self.monitor = ConnectionMonitor(self.socket)
+        try:
+            self.socket.connect(broker.endpoint(invite.role))
+        except zmq.ZMQError:
+            return  # no address at all: then nothing ever comes, as from one where nobody is
+
+    def follow(self) -> None:
+        for change in self.monitor.changes():
+            self.up = change is Change.UP
+            self.seen = self.seen if change is Change.DOWN else change
+
+    def close(self) -> None:
+        self.monitor.close()
+        self.socket.close(linger=0)
 
 
-def _exchange(socket: zmq.Socket[bytes], monitor: ConnectionMonitor, request: Join, patience: float) -> messages.Joined:
-    request_id = secrets.token_bytes(IDENTIFIER_SIZE)
-    frames = [Envelope(Kind.REQUEST, Operation.JOIN, request_id).encode(), pack_header(request)]
-    poller = zmq.Poller()
-    poller.register(socket, zmq.POLLIN)
-    poller.register(monitor.socket, zmq.POLLIN)
-    end = time.monotonic() + patience
-    while time.monotonic() < end:
-        poller.poll(100)
-        for change in monitor.changes():
-            if change is Change.NOT_ADMITTED:
-                raise _NotAdmittedError
-            if change is Change.UP:
-                socket.send_multipart(frames)
-        while socket.poll(0):
-            reply = socket.recv_multipart()
+class _Joining:
+    """Tries all addresses at a time, and asks one broker: whichever lets the one-time key in first.
+
+    Where none does, the brokers are looked for on the LAN by their keys. Who turns us away at an address that was only
+    found so has refused nothing: he need not have the key.
+    """
+
+    def __init__(self, invite: Invite, request: Join, interfaces: Optional[Interfaces]) -> None:
+        self._invite = invite
+        self._interfaces = interfaces
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._id = secrets.token_bytes(IDENTIFIER_SIZE)
+        self._frames = [Envelope(Kind.REQUEST, Operation.JOIN, self._id).encode(), pack_header(request)]
+        self._asked: Optional[_Attempt] = None
+        self._search: Optional[Search] = None
+        self._found = 0
+        self._attempts: list[_Attempt] = []
+        own = own_interfaces()
+        for broker in invite.brokers:
+            for host in with_scopes(broker.host, own):
+                self._try(msgspec.structs.replace(broker, host=host))
+        self._named = list(self._attempts)
+        self._others_at = time.monotonic() + _HEAD_START
+
+    def run(self, end: float) -> tuple[BrokerAddress, messages.Joined]:
+        """The answer, and who gave it; RefusedError where all refuse the key, UnreachableError where nobody answers.
+
+        `end`: in monotonic seconds.
+        """
+        look_at = time.monotonic() + _LOOK_AFTER
+        while (now := time.monotonic()) < end:
+            self._wait()
+            for attempt in self._attempts:
+                attempt.follow()
+                answer = self._answer_of(attempt)
+                if answer is not None:
+                    return attempt.broker, answer
+            self._ask_one(now)
+            if self._asked is None and self._all_refused():
+                break
+            if now >= look_at and self._asked is None:
+                self._look(end - now)
+        raise self._failure()
+
+    def close(self) -> None:
+        if self._search is not None:
+            self._search.close()
+        for attempt in self._attempts:
+            attempt.close()
+        self._context.destroy(linger=0)
+
+    def _try(self, broker: BrokerAddress) -> None:
+        self._attempts.append(_Attempt(self._context, self._invite, broker))
+
+    def _wait(self) -> None:
+        poller = zmq.Poller()
+        for attempt in self._attempts:
+            poller.register(attempt.socket, zmq.POLLIN)
+            poller.register(attempt.monitor.socket, zmq.POLLIN)
+        poller.poll(_TICK)
+
+    def _ask_one(self, now: float) -> None:
+        """Ask a broker that admits the key; where the connection to the one that was asked is lost, it or another.
+
+        The one that made the invite comes first: others may not know yet that it was used.
+        """
+        if self._asked is not None and self._asked.up:
+            return
+        up = [attempt for attempt in self._attempts if attempt.up]
+        if now < self._others_at and any(attempt.seen in (None, Change.UP) for attempt in self._attempts_at_maker()):
+            up = [attempt for attempt in self._attempts_at_maker() if attempt.up]
+        self._asked = up[0] if up else None
+        if self._asked is not None:
+            self._asked.socket.send_multipart(self._frames)
+
+    def _attempts_at_maker(self) -> list[_Attempt]:
+        maker = self._invite.brokers[0].public_key
+        return [attempt for attempt in self._attempts if attempt.broker.public_key == maker]
+
+    def _answer_of(self, attempt: _Attempt) -> Optional[messages.Joined]:
+        while attempt.socket.poll(0):
+            reply = attempt.socket.recv_multipart()
             envelope = decode_envelope(reply[0])
-            if envelope.kind is Kind.REPLY and envelope.request_id == request_id:
+            if envelope.kind is Kind.REPLY and envelope.request_id == self._id:
                 if len(reply) != 2:
                     raise ProtocolError(f"a reply of {len(reply)} frames to JOIN")
                 return unpack_header(reply[1], messages.Joined)
-    raise UnreachableError("no answer")
+        return None
+
+    def _all_refused(self) -> bool:
+        return all(attempt.seen is Change.NOT_ADMITTED for attempt in self._named)
+
+    def _look(self, seconds: float) -> None:
+        """Look for the brokers on the LAN, unless they are on this machine, and try where they are announced."""
+        brokers = self._invite.brokers
+        if self._search is None:
+            if all(is_loopback(broker.host) for broker in brokers) and self._interfaces is None:
+                return
+            self._search = Search(seconds, {broker.public_key for broker in brokers}, self._interfaces)
+        while (broker := self._search.next()) is not None:
+            if self._found < _MAX_FOUND and all(broker != attempt.broker for attempt in self._attempts):
+                self._found += 1
+                self._try(broker)
+
+    def _failure(self) -> TesseraError:
+        if any(attempt.seen is Change.NOT_ADMITTED for attempt in self._named):
+            return _refusal("it is over or was withdrawn")
+        seen = {a.broker.endpoint(self._invite.role): a.seen for a in self._attempts if a.seen is not None}
+        return unreached([attempt.broker for attempt in self._attempts], self._invite.role, seen)
 
 
 def _refusal(why: str) -> RefusedError:

@@ -1,20 +1,75 @@
-"""Whether others reach an address, and which is this machine's own."""
+"""A host as people write it, whether others reach an address, and at which of its addresses others reach this machine.
+
+A LAN need not have a gateway, and a machine may be on two: so the addresses are those of the interfaces, not that of
+the way out. What the system sends by first comes first among equals.
+"""
 
 from __future__ import annotations
 
 import ipaddress
+import re
 import socket
-from typing import Optional
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple, Optional, Union
+
+from common.errors import UsageError
+
+_MAX_NAME = 253  # characters of a host name (RFC 1035)
+_NAME = re.compile(r"[^\s/:%\[\],;@\\\x00-\x1f\x7f]+")
+_NUMBERS = re.compile(r"[0-9.]+")
+_WITH_PORT = re.compile(r"(?:[^:]+|\[.*\]):[0-9]*")
+_UNIQUE_LOCAL = ipaddress.ip_network("fc00::/7")  # RFC 4193
+# Bridges to virtual machines and containers, and tunnels: hardly where the devices of a LAN are.
+_VIRTUAL = re.compile(
+    r"(?i)docker|br-[0-9a-f]{12}$|veth|virbr|vmnet|vboxnet|vethernet|vmware|virtualbox|hyper-v|wsl|cni|flannel|cali|podman"
+    r"|lxc|lxd|incus|tun|tap|wg|tailscale|zt|ppp|utun"
+)
+_Address = Union[ipaddress.IPv4Address, ipaddress.IPv6Address]
+
+
+def parse_host(text: str) -> str:
+    """A host name or an address as people write it, IPv6 with brackets or without, link-local with its `%` and scope.
+
+    An address is given back in its usual spelling, without brackets; an IPv4 address mapped to IPv6 as what it is.
+    UsageError where it is neither, or has a port behind it.
+    """
+    host = text.strip()
+    bracketed = host.startswith("[") and host.endswith("]")
+    address = _as_address(host[1:-1] if bracketed else host)
+    if address is not None and (":" in host or not bracketed):
+        return str(address)
+    if _WITH_PORT.fullmatch(host):
+        raise UsageError(
+            f"{host!r} has a port behind it; only the host is wanted here",
+            advice="ports are chosen with --client-port and --worker-port",
+        )
+    if len(host) > _MAX_NAME or not _NAME.fullmatch(host) or _NUMBERS.fullmatch(host):
+        raise UsageError(
+            f"{host!r} is neither a host name nor an address",
+            advice="write it like broker.lan, 192.168.1.5, fd00::5, or fe80::5%eth0 with the interface's name",
+        )
+    return host
+
+
+def endpoint(host: str, port: int) -> str:
+    """What libzmq calls a host, as `parse_host` gives it, and a port."""
+    return f"tcp://[{host}]:{port}" if ":" in host else f"tcp://{host}:{port}"
+
+
+def unmapped(address: str) -> str:
+    """The IPv4 address that an IPv6 socket knows as `::ffff:192.0.2.1`; any other as it is."""
+    found = _as_address(address)
+    return address if found is None else str(found)
 
 
 def is_loopback(host: str) -> bool:
     """Whether a host is this machine and no other reaches it so; a name that has to be looked up is not."""
     if host.lower().rstrip(".") == "localhost":
         return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
+    address = _as_address(host)
+    return address is not None and address.is_loopback
 
 
 def is_wildcard(host: str) -> bool:
@@ -22,8 +77,109 @@ def is_wildcard(host: str) -> bool:
     return host in ("0.0.0.0", "::", "*")  # noqa: S104 - compared, not bound
 
 
-def own_address() -> Optional[str]:
-    """The IPv4 address that others on the LAN most likely reach this machine at; None where it has no way out."""
+class Interface(NamedTuple):
+    """A network interface: its names, and its addresses, in the system's order, IPv6 link-local ones with scope."""
+
+    names: Sequence[str]
+    addresses: Sequence[str]
+    connected: bool = True  # unless the system says that nothing is at its other end
+
+
+def interfaces() -> list[Interface]:
+    """The network interfaces of this machine as they are now."""
+    import ifaddr
+
+    found = []
+    for adapter in ifaddr.get_adapters():
+        # Windows knows scopes by number only.
+        scope = str(adapter.index) if sys.platform == "win32" else adapter.name
+        addresses = [ip.ip if isinstance(ip.ip, str) else _scoped(ip.ip[0], scope) for ip in adapter.ips]
+        names = list(dict.fromkeys([adapter.nice_name, adapter.name, *(ip.nice_name for ip in adapter.ips)]))
+        found.append(Interface(names, addresses, _is_connected(adapter.name)))
+    return found
+
+
+def own_addresses() -> list[str]:
+    """The addresses at which others on the LAN most likely reach this machine, the likeliest first."""
+    return reachable(interfaces(), _way_out())
+
+
+def reachable(found: Iterable[Interface], way_out: Optional[str] = None) -> list[str]:
+    """Of these interfaces the addresses that others most likely reach, in that order; pure.
+
+    Those of real interfaces that are connected; others only where there are none. Of each its IPv4 addresses, or else
+    one of IPv6. Link-local ones only where there are no others. `way_out`, the one that the system sends from, comes
+    before its equals.
+    """
+    ranked: list[tuple[bool, int, bool, str]] = []
+    for interface in found:
+        unlikely = not interface.connected or any(_VIRTUAL.match(name) for name in interface.names)
+        usable = [(kind, a) for a in interface.addresses if (kind := _kind(a)) is not None]
+        best = min((kind for kind, _ in usable), default=0)
+        of_best = [address for kind, address in usable if kind == best]
+        ranked += [(unlikely, best, a != way_out, a) for a in (of_best if best in (_IPV4, _IPV4_LINK) else of_best[:1])]
+    ranked.sort(key=lambda each: each[:3])
+    likely = [each for each in ranked if not each[0]] or ranked
+    routable = [each for each in likely if each[1] < _IPV4_LINK]
+    return [address for *_, address in routable or likely]
+
+
+_IPV4, _IPV6_LOCAL, _IPV6, _IPV4_LINK, _IPV6_LINK = range(5)  # the likelier, the lower
+
+
+def _kind(text: str) -> Optional[int]:
+    """Which of the above an address is; None for one that no other machine reaches."""
+    address = _as_address(text)
+    if address is None or address.is_loopback or address.is_unspecified or address.is_multicast:
+        return None
+    if address.version == 4:
+        return _IPV4_LINK if address.is_link_local else _IPV4
+    if address.is_link_local:
+        return _IPV6_LINK
+    return _IPV6_LOCAL if address in _UNIQUE_LOCAL else _IPV6
+
+
+def with_scopes(host: str, found: Iterable[Interface]) -> list[str]:
+    """Where to try a host from a machine with these interfaces: itself, but for IPv6 link-local addresses.
+
+    Of these the scope is each machine's own matter: one that names no interface here is tried at each that has IPv6.
+    """
+    address = _as_address(host)
+    if not isinstance(address, ipaddress.IPv6Address) or not address.is_link_local:
+        return [host]
+    bare = str(address).partition("%")[0]
+    own = [a for each in found for a in each.addresses if _kind(a) == _IPV6_LINK]
+    scopes = list(dict.fromkeys(a.partition("%")[2] for a in own))
+    if address.scope_id in scopes:
+        return [host]
+    return [f"{bare}%{scope}" for scope in scopes] or [host]
+
+
+def _as_address(text: str) -> Optional[_Address]:
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError:
+        return None
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return address if mapped is None else mapped
+
+
+def _scoped(address: str, scope: str) -> str:
+    return f"{address}%{scope}" if _kind(address) == _IPV6_LINK else address
+
+
+def _is_connected(name: str) -> bool:
+    """Whether the system does not say that an interface is down; only Linux is asked."""
+    if sys.platform != "linux":
+        return True
+    try:
+        return Path("/sys/class/net", name.partition(":")[0], "operstate").read_text(encoding="ascii").strip() != "down"
+    except (OSError, ValueError):
+        return True
+
+
+def _way_out() -> Optional[str]:
+    """The IPv4 address that the system sends from where it has a default route."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:
             probe.connect(("192.0.2.1", 9))  # RFC 5737: sends nothing, only chooses the way out

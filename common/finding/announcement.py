@@ -44,7 +44,7 @@ class Announcement:
 
     @property
     def host(self) -> str:
-        return f"tessera-{self.public_key.hex()[:_NAMED]}.local."
+        return f"{host_of(self.public_key)}."
 
     def properties(self) -> dict[str, str]:
         """The TXT record."""
@@ -54,6 +54,11 @@ class Announcement:
 def instance_of(public_key: bytes) -> str:
     """The name under which the broker with this public key announces itself."""
     return f"tessera-{public_key.hex()[:_NAMED]}.{SERVICE}"
+
+
+def host_of(public_key: bytes) -> str:
+    """The name by which a machine that resolves names of mDNS finds the broker with this public key."""
+    return f"tessera-{public_key.hex()[:_NAMED]}.local"
 
 
 def read_announcement(

@@ -36,6 +36,7 @@ from common.link.resending import Resending
 from common.link.seeking import Seeking
 from common.link.sockets import HIGH_WATER_MARK
 from common.link.succession import Succession
+from common.link.unreached import unreached
 from common.link.window import Window
 from common.progress import Waiting
 from common.protocol.codec import MAX_PAYLOAD, pack_header, unpack, unpack_header
@@ -85,7 +86,7 @@ class Link:
         self._resending = Resending()
         self._kept = identity.brokers
         self._in_session = False
-        self._no_handshake = False
+        self._seen: dict[str, Change] = {}  # by endpoint, what the last handshake there came to
         self._over: Optional[TesseraError] = None
         self._patience: Optional[asyncio.TimerHandle] = None
         self._greeting: Optional[asyncio.Task[None]] = None
@@ -100,10 +101,9 @@ class Link:
             await self.__aexit__()
             if not isinstance(error, asyncio.TimeoutError):
                 raise
-            hint = " (something answers there, but not with the broker's key)" if self._no_handshake else ""
-            raise self._succession.refusal or UnreachableError(
-                f"no answer from the broker at {self.address}{hint}"
-            ) from None
+            if self._succession.refusal is not None:
+                raise self._succession.refusal from None
+            raise await asyncio.to_thread(unreached, self._succession.brokers, Role.CLIENT, self._seen) from None
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -244,6 +244,8 @@ class Link:
         self._attachment.close()
 
     def _changed(self, change: Change) -> None:
+        if change is not Change.DOWN:
+            self._seen[self._attachment.broker.endpoint(Role.CLIENT)] = change
         if change is Change.UP:
             self._greeting = asyncio.get_running_loop().create_task(self._begin_session())
         elif change is Change.DOWN:
@@ -253,8 +255,6 @@ class Link:
             self._turned_away()
         elif change is Change.NOT_ADMITTED:
             self._refused(self._not_admitted())
-        else:
-            self._no_handshake = True
 
     def _lose_session(self) -> None:
         self._in_session = False

@@ -60,7 +60,7 @@ def test_a_broker_and_nobody_else_says_where_it_is_reached(
 def test_where_one_broker_is_away_or_does_not_know_the_invite_the_next_is_asked(
     broker: RunningBroker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(joining, "PATIENCE", 8.0)
+    monkeypatch.setattr(joining, "PATIENCE", 3.0)
     away = BrokerAddress("127.0.0.1", 1, 1, b"x" * 32)
     unknowing = RunningBroker(tmp_path)
     try:

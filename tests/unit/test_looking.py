@@ -17,7 +17,8 @@ import pytest
 from zeroconf import ServiceInfo, Zeroconf
 
 from broker import announcer
-from broker.announcer import Responder, announced_at
+from broker.announcer import Responder
+from broker.listening import Listening
 from common.errors import UnreachableError
 from common.finding import looking
 from common.finding.announcement import SERVICE, Announcement
@@ -27,7 +28,6 @@ from common.invite import BrokerAddress
 
 LOOPBACK = ["127.0.0.1"]
 ELSEWHERE = "192.0.2.77"  # RFC 5737
-EVERYWHERE = "0.0.0.0"  # noqa: S104 - announced, not bound
 SOON = 10.0  # seconds
 
 
@@ -198,19 +198,6 @@ def test_a_machine_without_mdns_says_so_once_and_goes_on(
     ]
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "::1", "no such host.invalid"])
-def test_nothing_is_announced_where_no_other_machine_reaches_it(host: str) -> None:
-    assert announced_at(host) == []
-
-
-def test_what_listens_everywhere_is_announced_at_the_address_of_the_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(announcer, "own_address", lambda: ELSEWHERE)
-    assert announced_at(EVERYWHERE) == announced_at("::") == [ELSEWHERE]
-    monkeypatch.setattr(announcer, "own_address", lambda: None)
-    assert announced_at(EVERYWHERE) == []
-    assert announced_at(ELSEWHERE) == [ELSEWHERE]
-
-
 def test_the_announcers_process_ends_with_the_pipe_of_the_broker() -> None:
     command = [sys.executable, "-m", "broker.announcer", "127.0.0.1", "1", "2", "00" * 32]
     with subprocess.Popen(command, stdin=subprocess.PIPE, cwd=Path(__file__).parents[2]) as process:
@@ -224,12 +211,12 @@ def test_the_announcer_looks_again_until_it_is_stopped(monkeypatch: pytest.Monke
     stopping, asked = threading.Event(), []
     monkeypatch.setattr(announcer, "_LOOK_EVERY", 0.01)
 
-    def announced_at(host: str) -> list[str]:
-        asked.append(host)
+    def announced_at(listening: Listening) -> list[str]:
+        asked.append(listening.host)
         if len(asked) == 3:
             stopping.set()
         return []
 
-    monkeypatch.setattr(announcer, "announced_at", announced_at)
-    announcer.announce(fresh(), EVERYWHERE, stopping)
-    assert asked == [EVERYWHERE] * 3
+    monkeypatch.setattr(Listening, "announced_at", announced_at)
+    announcer.announce(fresh(), Listening("*", 5570, 5571), stopping)
+    assert asked == ["*"] * 3
