@@ -9,9 +9,10 @@ from typing import Optional
 
 from broker.audit import AuditLog, unrecorded
 from broker.joining import enter_self, join_cluster
+from broker.listening import Listening
 from broker.members import Address, MembersFile
 from broker.rights import Standing
-from broker.server import Listening, Server
+from broker.server import Server
 from broker.steward.steward import Settings
 from common.errors import TesseraError
 from common.identity import KeyPair

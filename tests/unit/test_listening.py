@@ -15,7 +15,7 @@ from broker.joining import OwnEntry, enter_self
 from broker.listening import Listening, load, parse_listening_host, save
 from broker.members import Address, MembersFile
 from common.errors import UsageError
-from common.finding.addresses import Interface
+from common.finding.addresses import Interface, interfaces
 from common.finding.announcement import host_of
 from common.identity import KeyPair
 from common.link.sockets import make_router
@@ -37,7 +37,7 @@ def at(host: str, **more: object) -> Listening:
 
 
 def bound_port(router: zmq.Socket[bytes]) -> int:
-    return int(str(router.last_endpoint.decode()).rstrip("\0").rpartition(":")[2])
+    return int(str(router.get_string(zmq.LAST_ENDPOINT)).rpartition(":")[2])
 
 
 def answers(host: str, port: int) -> bool:
@@ -83,7 +83,7 @@ def test_it_listens_by_ipv4_and_ipv6_unless_one_is_chosen(
 def test_a_name_and_an_interface_are_listened_at(router: zmq.Socket[bytes]) -> None:
     bind(router, at(parse_listening_host("localhost")), 0)
     assert answers("127.0.0.1", bound_port(router)) or answers("::1", bound_port(router))
-    loopback = next(each for each in listening.interfaces() if "127.0.0.1" in each.addresses).names[0]
+    loopback = next(each for each in interfaces() if "127.0.0.1" in each.addresses).names[0]
     assert "127.0.0.1" in at(parse_listening_host(loopback)).bound()
 
 
