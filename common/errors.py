@@ -9,7 +9,8 @@
     ├── RefusedError                6  wrong passphrase or key, or not admitted
     ├── UnreachableError            7  no broker, or no answer in time
     ├── NoRoomError                 8  no device has room, or nothing can be written to a path
-    └── NotAgreedError              9  whoever was asked said no
+    ├── NotAgreedError              9  whoever was asked said no
+    └── UnstorableError            10  nothing that could be stored
 
 Each class carries the exit code of the programs and the advice that a user gets; both are attributes, since
 docstrings are gone under ``python -OO``. One place turns them into an exit: `common.program.run`.
@@ -72,6 +73,10 @@ class NotAgreedError(TesseraError):
     exit_code = 9
 
 
+class UnstorableError(TesseraError):
+    exit_code = 10
+
+
 def kind_of(exit_code: int) -> type[TesseraError]:
     """The class of the error that ended a program with this exit code; TesseraError where none has it."""
     kinds = (
@@ -83,6 +88,7 @@ def kind_of(exit_code: int) -> type[TesseraError]:
         UnreachableError,
         NoRoomError,
         NotAgreedError,
+        UnstorableError,
     )
     return {kind.exit_code: kind for kind in kinds}.get(exit_code, TesseraError)
 

@@ -14,11 +14,12 @@ import contextlib
 import errno
 import os
 import secrets
+import stat
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Callable
+from typing import IO, Callable, Optional, Union
 
 from common.errors import IntegrityError, NotFoundError, UsageError
 
@@ -26,6 +27,7 @@ _PIECE = 1 << 16  # bytes
 _SHARING_RETRIES = 20
 _SHARING_PAUSE = 0.05  # seconds
 _LOOK_TAKES = 0.2  # seconds; far more than whoever looks whether a lock is held holds it
+_COARSE = 10_000_000  # ns: exFAT's clock; those of FAT and SFTP are coarser
 
 
 def sync_file(descriptor: int) -> None:
@@ -165,6 +167,65 @@ def locked(path: Path) -> Iterator[None]:
     """Wait for the lock file and hold it for a block of code."""
     with lock(path, wait=True):
         yield
+
+
+def open_regular(path: Path) -> IO[bytes]:
+    """Open a file to be read, unbuffered. OSError where that cannot be, or where it is no regular file.
+
+    What was a file a moment ago may be a pipe by now, which nobody must wait for.
+    """
+    file = open(path, "rb", 0, opener=_open_unwaiting)  # noqa: SIM115
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise OSError(errno.EINVAL, "not a regular file", os.fspath(path))
+    return file
+
+
+def _open_unwaiting(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+
+
+def status_changed_ns(status: os.stat_result, file: Union[Path, int]) -> Optional[int]:
+    """When a file, by its path or descriptor, last changed in any way: Unix ns. OSError where it is gone.
+
+    None where the file system keeps no time of its own for that. FAT, exFAT and SFTP give the time of modification in
+    its place, always a full hundredth of a second; a file of another file system may look the same by chance.
+    """
+    if sys.platform == "win32":
+        return _change_time(file)
+    changed = status.st_ctime_ns
+    return None if changed == status.st_mtime_ns and changed % _COARSE == 0 else changed
+
+
+if sys.platform == "win32":
+    _BEFORE_1970 = 116_444_736_000_000_000  # 100 ns each, since 1601
+    _FILE_BASIC_INFO = 0
+
+    def _change_time(file: Union[Path, int]) -> Optional[int]:
+        """ChangeTime of FILE_BASIC_INFO, since Windows' `st_ctime` is when a file was made."""
+        import ctypes
+        import msvcrt
+        from ctypes import wintypes
+
+        class Basic(ctypes.Structure):
+            _fields_ = (
+                *((name, ctypes.c_int64) for name in ("CreationTime", "LastAccessTime", "LastWriteTime", "ChangeTime")),
+                ("FileAttributes", wintypes.DWORD),
+            )
+
+        get = ctypes.WinDLL("kernel32").GetFileInformationByHandleEx
+        get.argtypes = (wintypes.HANDLE, ctypes.c_int, ctypes.c_void_p, wintypes.DWORD)
+        get.restype = wintypes.BOOL
+        descriptor = file if isinstance(file, int) else os.open(file, os.O_RDONLY | os.O_BINARY)
+        try:
+            basic = Basic()
+            handle = msvcrt.get_osfhandle(descriptor)
+            known = get(handle, _FILE_BASIC_INFO, ctypes.byref(basic), ctypes.sizeof(basic))
+        finally:
+            if not isinstance(file, int):
+                os.close(descriptor)
+        ticks: int = basic.ChangeTime
+        return (ticks - _BEFORE_1970) * 100 if known and ticks else None
 
 
 def read_limited(path: Path, limit: int) -> bytes:

@@ -21,9 +21,9 @@ from common.protocol.device_messages import Store, Stored, WholeShare
 from common.protocol.envelope import Operation
 from common.protocol.messages import MAX_BATCH, Answer, Code
 from common.vault.mapping import MAX_THUMBNAIL
-from common.vault.seen import Stamp
+from common.vault.stamp import Stamp
 from producer.encoding import Bytes, Conclusion, EncodedSegment, Encoding, Image
-from producer.outcome import FailedImage, Outcome, SkippedFile, StoredImage, shares_needed, too_few
+from producer.outcome import FailedImage, LeftOut, Outcome, SkippedFile, StoredImage, shares_needed, too_few
 from producer.picture import Picture
 from producer.reading import WholeFile, read_whole
 from producer.session import Session
@@ -91,7 +91,7 @@ async def _store_fresh(session: Session, fresh: dict[bytes, _Image], outcomes: l
     for image, picture in zip(fresh.values(), await session.look_at_all(looks)):
         image.picture = picture
         if session.images_only and not image.picture.is_image:
-            outcomes.append(SkippedFile(image.source.shown))
+            outcomes.append(SkippedFile(image.source.shown, LeftOut.NO_IMAGE))
         else:
             wanted.append(image)
     if not wanted:

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn, Optional
 
 import typer
 
-from common.errors import TesseraError, UsageError
+from common.errors import TesseraError, UnstorableError, UsageError
 from common.home import client_identity, home
 from common.passphrase import read_passphrase
 from common.program import application, complain, run
 from common.redundancy import require_possible
-from producer.outcome import FailedImage, Outcome, StoredImage
-from producer.sources import STDIN, find_sources
+from producer.outcome import FailedImage, LeftOut, Outcome, StoredImage
+from producer.sources import STDIN, Source, find_sources
 
 commands = application("Store images over the devices of the cluster.")
 
@@ -22,7 +24,9 @@ commands = application("Store images over the devices of the cluster.")
 @commands.command()
 def store(
     images: list[str] = typer.Argument(..., help="Images to store; folders are walked, - is stdin."),
-    as_json: bool = typer.Option(False, "--json", envvar="TESSERA_JSON", help="Print a JSON object per image."),
+    as_json: bool = typer.Option(
+        False, "--json", envvar="TESSERA_JSON", help="Print a JSON object for each file, whatever became of it."
+    ),
     name: str = typer.Option("stdin", envvar="TESSERA_STDIN_NAME", help="Name for the image that comes from stdin."),
     k: Optional[int] = typer.Option(None, "-k", "--k", envvar="TESSERA_K", help="Shares that restore an image."),
     n: Optional[int] = typer.Option(None, "-n", "--n", envvar="TESSERA_N", help="Shares made, one a device."),
@@ -31,6 +35,12 @@ def store(
         "--images-only",
         envvar="TESSERA_IMAGES_ONLY",
         help="Skip files that are no image, instead of storing them too.",
+    ),
+    reread: bool = typer.Option(
+        False, "--reread", envvar="TESSERA_REREAD", help="Read all files, those too that seem not to have changed."
+    ),
+    allow_empty: bool = typer.Option(
+        False, "--allow-empty", envvar="TESSERA_ALLOW_EMPTY", help="Store an empty image where stdin gives nothing."
     ),
     to: Optional[list[str]] = typer.Option(
         None, envvar="TESSERA_TO", help="Device that may get a share, by name; may be given several times."
@@ -46,14 +56,15 @@ def store(
     if images.count(STDIN) > 1:
         raise UsageError("stdin can be stored only once")
     require_possible(k, n)
-    sources = list(find_sources(images, name))
+    found = [(argument, list(find_sources([argument], name))) for argument in images]
+    sources = [source for _, below in found for source in below]
     identity = client_identity()
     report = _Report(as_json)
-    faults = [source.fault for source in sources if source.fault is not None]
-    if faults and len(faults) == len(sources):  # nobody is asked for a passphrase for that
-        for fault in faults:
-            report.failed(fault)
-        return report.exit_code
+    settled = [source.outcome for source in sources if source.outcome is not None]
+    if len(settled) == len(sources):  # nobody is asked for a passphrase for that
+        for outcome in settled:
+            report(outcome)
+        return report.conclude(found)
     # --help needs none of these. What stores pulls in numpy and more, while the vault is unlocked beside it.
     if for_ is not None:
         from producer.work import Wish, Work, other_vault
@@ -73,28 +84,47 @@ def store(
         from producer.work import Wish, Work
 
         work = Work(identity, lambda: OwnVault(vault, unlocking.key()))
-    return work.store(sources, Wish(k, n, images_only, to or ()), report)
+    work.store(sources, Wish(k, n, images_only, reread, allow_empty, to or ()), report)
+    return report.conclude(found)
 
 
 class _Report:
-    """Prints each outcome, and keeps the exit code: that of the first failure."""
+    """Prints each outcome, counts them, and keeps the exit code: that of the first failure."""
 
     def __init__(self, as_json: bool) -> None:
         self._as_json = as_json
-        self.exit_code = 0
+        self._left_out: Counter[LeftOut] = Counter()
+        self._stored: set[str] = set()  # what the user knows it by
+        self._failed: set[str] = set()
+        self._exit_code = 0
 
     def __call__(self, outcome: Outcome) -> None:
-        if isinstance(outcome, StoredImage):
-            self._stored(outcome)
-        elif isinstance(outcome, FailedImage):
-            self.failed(outcome.error)
-        else:
-            complain(f"{outcome.shown}: no image that Tessera knows; skipped")
-
-    def _stored(self, image: StoredImage) -> None:
         if self._as_json:
-            print(json.dumps(image.as_json()), flush=True)
+            print(json.dumps(outcome.as_json()), flush=True)
+        if isinstance(outcome, StoredImage):
+            self._stored.add(outcome.shown)
+            self._say_stored(outcome)
+        elif isinstance(outcome, FailedImage):
+            self._failed.add(outcome.shown)
+            self._say_failed(outcome.error)
         else:
+            self._left_out[outcome.reason] += 1
+            complain(f"{outcome.shown}: {outcome.reason.value}; skipped")
+
+    def conclude(self, found: Sequence[tuple[str, Sequence[Source]]]) -> int:
+        """Say which arguments were left out as a whole, given what each led to, and how many files; the exit code."""
+        for argument, sources in found:
+            if not any(source.shown in self._stored or source.shown in self._failed for source in sources):
+                self._say_failed(UnstorableError(f"{argument}: nothing of it was stored"))
+        skipped = sum(self._left_out.values())
+        if (skipped or self._failed) and skipped + len(self._failed) + len(self._stored) > 1:
+            kinds = ", ".join(f"{reason.value}: {count:,}" for reason, count in self._left_out.items())
+            of_kinds = f" ({kinds})" if kinds else ""
+            complain(f"{len(self._stored):,} stored, {skipped:,} skipped{of_kinds}, {len(self._failed):,} failed")
+        return self._exit_code
+
+    def _say_stored(self, image: StoredImage) -> None:
+        if not self._as_json:
             print(_sha256sum_line(image.sha256.hex(), image.shown), flush=True)
         if image.already_stored:
             complain(f"{image.shown}: is stored already" + _weaker(image))
@@ -107,11 +137,11 @@ class _Report:
                 f"{had - image.k} devices may be lost, not {image.n - image.k}"
             )
 
-    def failed(self, error: TesseraError) -> None:
+    def _say_failed(self, error: TesseraError) -> None:
         complain(f"producer: {error}")
         if error.advice:
             complain(f"  {error.advice}")
-        self.exit_code = self.exit_code or error.exit_code
+        self._exit_code = self._exit_code or error.exit_code
 
 
 def _weaker(image: StoredImage) -> str:

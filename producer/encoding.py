@@ -17,20 +17,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.erasure import ErasureCode
-from common.errors import IntegrityError, UsageError
+from common.errors import IntegrityError
 from common.protocol.codec import MAX_PAYLOAD, pack
 from common.protocol.device_messages import Commitment, Grant
 from common.protocol.identifiers import DIGEST_SIZE, IDENTIFIER_SIZE
 from common.recipe import Recipe, digest
 from common.slicing import Slicing
-from common.vault.journal import Beginning, Begun, Origin, Segment, new_beginning
+from common.vault.journal import Beginning, Begun, Segment, new_beginning
 from common.vault.mapping import MAX_NAME, MAX_SEALED_MAPPING, Mapping
 from common.vault.sealing import DataKey, ResumedSealer, SegmentSealer
+from common.vault.stamp import Stamp
 from producer.owner import Owner, SealedMapping
 from producer.picture import Picture
 
 Bytes = NDArray[np.uint8]
 _MAX_DIGESTS = MAX_PAYLOAD - MAX_SEALED_MAPPING - 1024  # bytes: recipe and mapping travel in one message
+
+
+def longest_image(n: int, slicing: Slicing) -> int:
+    """Bytes of the longest image in n shares whose recipe fits into a message."""
+    return _MAX_DIGESTS // (n * DIGEST_SIZE) * slicing.segment_size
 
 
 @dataclass(frozen=True)
@@ -72,7 +78,7 @@ class Encoding:
         self._digests = bytearray()
         self._last_block_length = 0
 
-    def beginning(self, origin: Origin, devices: list[Optional[bytes]]) -> Beginning:
+    def beginning(self, origin: Stamp, devices: list[Optional[bytes]]) -> Beginning:
         """What a journal has to tell of it: with the data key, and so for nobody else."""
         key, block_size = self._data_key.reveal(), self._slicing.block_size
         return new_beginning(origin, self.encoding_id, key, self.k, self.n, block_size, devices)
@@ -82,14 +88,10 @@ class Encoding:
         return self.n * self._slicing.block_length(segment_length)
 
     def encode(self, segment: int, plaintext: Union[bytes, memoryview], is_last: bool, buffer: Bytes) -> EncodedSegment:
-        """Seal and code the next segment into `buffer`.
+        """Seal and code the next segment of an image that is no longer than `longest_image` into `buffer`.
 
-        UsageError where the image is so long that its recipe would not fit into a message, IntegrityError where the
-        segment was encoded before and is not what it was.
+        IntegrityError where the segment was encoded before and is not what it was.
         """
-        if len(self._digests) + self.n * DIGEST_SIZE > _MAX_DIGESTS:
-            limit = (_MAX_DIGESTS // (self.n * DIGEST_SIZE)) * self._slicing.segment_size
-            raise UsageError(f"the image is too large: with n = {self.n} at most {limit >> 30} GiB")
         length = self._slicing.block_length(len(plaintext))
         sealed = self._sealer.seal(segment, plaintext, is_last, buffer)
         buffer[sealed : self.k * length] = 0

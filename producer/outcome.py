@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 from dataclasses import dataclass
 from typing import Optional, Union
 
@@ -28,6 +29,7 @@ class StoredImage:
 
     def as_json(self) -> dict[str, object]:
         return {
+            "state": "stored",
             "sha256": self.sha256.hex(),
             "path": self.shown,
             "bytes": self.size,
@@ -47,12 +49,28 @@ class FailedImage:
     shown: str
     error: TesseraError
 
+    def as_json(self) -> dict[str, object]:
+        return {"state": "failed", "path": self.shown, "error": str(self.error), "exit_code": self.error.exit_code}
+
+
+class LeftOut(enum.Enum):
+    """Why something is not stored, though nothing is wrong with it."""
+
+    NO_IMAGE = "no image that Tessera knows"  # where only images are wanted
+    LINK_TO_FOLDER = "link to a folder"
+    EMPTY_FOLDER = "empty folder"
+    PIPE = "named pipe"
+    SOCKET = "socket"
+    DEVICE = "device"
+
 
 @dataclass(frozen=True)
 class SkippedFile:
-    """A file that is no image, where only images were wanted."""
-
     shown: str
+    reason: LeftOut
+
+    def as_json(self) -> dict[str, object]:
+        return {"state": "skipped", "path": self.shown, "reason": self.reason.value}
 
 
 Outcome = Union[StoredImage, FailedImage, SkippedFile]

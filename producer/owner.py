@@ -23,7 +23,8 @@ from common.vault.granting import seal_to_card
 from common.vault.journal import Journals
 from common.vault.keys import VaultKey
 from common.vault.mapping import Mapping, seal_mapping
-from common.vault.seen import SeenFiles, Stamp
+from common.vault.seen import SeenFiles
+from common.vault.stamp import Stamp
 
 _CAPABILITY_SIZE = 32
 
@@ -97,6 +98,10 @@ class OwnVault:
     def seen(self, stamp: Optional[Stamp]) -> bytes:
         """The SHA-256 of a file seen before; empty where it was not."""
         return b"" if stamp is None else self._seen.sha256_of(stamp)
+
+    def resembles_seen(self, stamp: Stamp) -> bool:
+        """Whether a file of this path and size was seen before."""
+        return self._seen.resembles(stamp)
 
     def remember(self, stamp: Optional[Stamp], sha256: bytes) -> None:
         if stamp is not None:

@@ -1,19 +1,23 @@
 """Reads a file and its SHA-256 in one pass, and notices when the file did not hold still meanwhile.
 
 A file is read once where it can be: hashing runs beside the reading, in a thread, and whatever is read is hashed. A
-file that is already known by path, size and time of change is not read at all.
+file that is already known by its stamp is not read at all.
 """
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
+import select
 import sys
+import time
+from pathlib import Path
 from typing import IO, Optional, Union
 
 from common.errors import IntegrityError, NotFoundError, TesseraError
-from common.vault.journal import Origin
-from common.vault.seen import Stamp
+from common.files import open_regular
+from common.vault.stamp import Stamp
 from producer.sources import Source
 
 _HASH_STEP = 1 << 20
@@ -27,43 +31,36 @@ class Reader:
     def __init__(self, source: Source) -> None:
         self._source = source
         self._sha256 = hashlib.sha256()
-        self._before: Optional[os.stat_result] = None
+        self._opened = time.time_ns()
+        self.origin: Optional[Stamp] = None  # the file as it was when it was opened; None for stdin
         self._read = 0
         try:
-            # Kept open until `close`, which is what SIM115 cannot see.
-            self._file: IO[bytes] = _raw_stdin() if source.path is None else open(source.path, "rb", 0)  # noqa: SIM115
+            self._file: IO[bytes] = _raw_stdin() if source.path is None else open_regular(source.path)
             if source.path is not None:
-                self._before = os.fstat(self._file.fileno())
+                self.origin = self._stamped(source.path)
         except OSError as error:
             raise _unreadable(source, error) from None
+
+    def _stamped(self, path: Path) -> Stamp:
+        descriptor = self._file.fileno()
+        return Stamp.of(path, os.fstat(descriptor), descriptor)
 
     @property
     def size(self) -> Optional[int]:
         """Bytes, as the file was when it was opened; None for stdin."""
-        return self._before.st_size if self._before is not None else None
+        return None if self.origin is None else self.origin.size
 
     @property
     def stamp(self) -> Optional[Stamp]:
-        if self._before is None or self._source.path is None:
-            return None
-        return Stamp.of(self._source.path, self._before)
-
-    @property
-    def origin(self) -> Optional[Origin]:
-        """What tells this very file from any other, for a journal; None for stdin."""
-        if self._before is None or self._source.path is None:
-            return None
-        return Origin.of(self._source.path, self._before)
+        """By what the file is known again; None for stdin."""
+        return None if self.origin is None else self.origin.proving_from(self._opened)
 
     def read_into(self, buffer: memoryview) -> int:
         """Fill the buffer as far as the source goes, hash what was read, and return its length."""
         length = 0
         while length < buffer.nbytes:
             step = buffer[length : length + _HASH_STEP]
-            try:
-                count = self._file.readinto(step)  # type: ignore[attr-defined]  # raw and buffered files have it
-            except OSError as error:
-                raise _unreadable(self._source, error) from None
+            count = self._read_step(step)
             if not count:
                 break
             self._sha256.update(step[:count])
@@ -71,14 +68,39 @@ class Reader:
         self._read += length
         return length
 
+    def _read_step(self, step: Union[memoryview, bytearray]) -> int:
+        """Bytes read, 0 at the end."""
+        try:
+            # What somebody else made non-blocking gives None while it has nothing: that is not its end.
+            while (count := self._file.readinto(step)) is None:  # type: ignore[attr-defined]  # all files here have it
+                select.select([self._file], [], [])
+        except OSError as error:
+            raise _unreadable(self._source, error) from None
+        return int(count)
+
     def finish(self) -> bytes:
-        """The SHA-256 of all that was read; IntegrityError where the file changed since it was opened."""
-        if self._before is not None:
-            after = os.fstat(self._file.fileno())
-            same = (self._before.st_size, self._before.st_mtime_ns) == (after.st_size, after.st_mtime_ns)
-            if not same or self._read != self._before.st_size:
+        """The SHA-256 of all that was read; IntegrityError where the file changed since it was opened.
+
+        Where only its status changed, as by a new name or other rights, it is read once more to be sure.
+        """
+        if self.origin is not None and self._source.path is not None:
+            try:
+                after = self._stamped(self._source.path)
+            except OSError as error:
+                raise _unreadable(self._source, error) from None
+            if after[:3] != self.origin[:3] or self._read != after.size:  # path, size, modified
+                raise changed(self._source)
+            if after != self.origin and not self._reads_the_same():
                 raise changed(self._source)
         return self._sha256.digest()
+
+    def _reads_the_same(self) -> bool:
+        self._file.seek(0)
+        again = hashlib.sha256()
+        step = bytearray(_HASH_STEP)
+        while count := self._read_step(step):
+            again.update(memoryview(step)[:count])
+        return again.digest() == self._sha256.digest()
 
     def close(self) -> None:
         if self._source.path is not None:
@@ -111,6 +133,16 @@ def hash_file(source: Source) -> tuple[bytes, Optional[Stamp]]:
         return reader.finish(), reader.stamp
 
 
+def stamp_of(source: Source) -> Optional[Stamp]:
+    """A file's stamp without reading it; None for stdin, or where reading it will say what is wrong."""
+    if source.path is None:
+        return None
+    try:
+        return Stamp.of(source.path, source.path.stat())
+    except OSError:
+        return None
+
+
 def changed(source: Source) -> IntegrityError:
     return IntegrityError(
         f"{source.shown} changed while it was read; it was not stored",
@@ -120,9 +152,12 @@ def changed(source: Source) -> IntegrityError:
 
 def _raw_stdin() -> IO[bytes]:
     """stdin below its buffer: a thread that waits in the buffer holds its lock, and a program cannot end then."""
+    if sys.stdin is None:
+        raise OSError(errno.EBADF, "stdin is closed")
     raw: IO[bytes] = getattr(sys.stdin.buffer, "raw", sys.stdin.buffer)
     return raw
 
 
-def _unreadable(source: Source, error: Union[OSError, ValueError]) -> TesseraError:
-    return NotFoundError(f"{source.shown}: cannot be read: {getattr(error, 'strerror', None) or error}")
+def _unreadable(source: Source, error: OSError) -> TesseraError:
+    kind = IntegrityError if error.errno == errno.EIO else NotFoundError
+    return kind(f"{source.shown}: cannot be read: {error.strerror or error}")

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from typing import Union
 
 from common.errors import TesseraError
-from common.vault.seen import Stamp
 from producer.batch import MAX_IMAGES, store_batch
 from producer.outcome import FailedImage, Outcome
+from producer.reading import stamp_of
 from producer.session import Session
 from producer.sources import Source
 from producer.stream import store_stream
+
+log = logging.getLogger(__name__)
 
 AT_A_TIME = 5
 
@@ -47,7 +50,7 @@ def _divide(session: Session, sources: Iterable[Source]) -> Iterator[Work]:
     batch: list[Source] = []
     room = session.batch_room
     for source in sources:
-        if source.fault is None and (source.size is None or session.slicing.segment_count(source.size) > 1):
+        if source.outcome is None and _is_long(session, source):
             yield source
             continue
         block = session.slicing.block_length(source.size or 0)
@@ -60,29 +63,50 @@ def _divide(session: Session, sources: Iterable[Source]) -> Iterator[Work]:
         yield batch
 
 
+def _is_long(session: Session, source: Source) -> bool:
+    """Whether a source has more than one segment, or may have."""
+    return source.size is None or session.slicing.segment_count(source.size) > 1
+
+
 async def _store(session: Session, work: Work) -> list[Outcome]:
-    if isinstance(work, list):
-        outcomes: list[Outcome] = [FailedImage(s.shown, s.fault) for s in work if s.fault is not None]
-        readable = [source for source in work if source.fault is None]
-        known = await _recognise(session, readable)
-        rest = [source for source in readable if source.shown not in {o.shown for o in known}]
-        try:
-            return outcomes + known + (await store_batch(session, rest) if rest else [])
-        except TesseraError as error:
-            return outcomes + known + [FailedImage(source.shown, error) for source in rest]
-    known = await _recognise(session, [work])
-    if known:
-        return known
+    sources = work if isinstance(work, list) else [work]
+    outcomes = [source.outcome for source in sources if source.outcome is not None]
+    return outcomes + await _attempt(session, [source for source in sources if source.outcome is None])
+
+
+async def _attempt(session: Session, sources: Sequence[Source]) -> list[Outcome]:
+    """Store what belongs together, or one stream; whatever goes wrong with one source is its outcome and no other's."""
+    known: list[Outcome] = []
+    rest = sources
     try:
-        return [await store_stream(session, work)]
+        known = await _recognise(session, sources)
+        rest = [source for source in sources if source.shown not in {outcome.shown for outcome in known}]
+        return known + await _store_unknown(session, rest)
     except TesseraError as error:
-        return [FailedImage(work.shown, error)]
+        return known + [FailedImage(source.shown, error) for source in rest]
+    except Exception as error:
+        log.debug("a source is not what was foreseen", exc_info=True)
+        if len(rest) > 1:
+            return known + [outcome for source in rest for outcome in await _attempt(session, [source])]
+        text, advice = f"{type(error).__name__}: {error}", "run it again with --debug and report what it prints"
+        return known + [
+            FailedImage(source.shown, TesseraError(f"{source.shown}: internal fault: {text}", advice=advice))
+            for source in rest
+        ]
+
+
+async def _store_unknown(session: Session, sources: Sequence[Source]) -> list[Outcome]:
+    if not sources:
+        return []
+    if _is_long(session, sources[0]):
+        return [await store_stream(session, sources[0])]
+    return await store_batch(session, sources)
 
 
 async def _recognise(session: Session, sources: Sequence[Source]) -> list[Outcome]:
-    """The outcomes of files that were seen before, are unchanged by size and time, and are still stored."""
+    """The outcomes of files that were seen before, are unchanged by their stamps, and are still stored."""
     started = time.monotonic()
-    seen = {source: session.seen(_stamp(source)) for source in sources}
+    seen = {source: session.seen(stamp_of(source)) for source in sources}
     hashes = {sha256 for sha256 in seen.values() if sha256}
     if not hashes:
         return []
@@ -92,12 +116,3 @@ async def _recognise(session: Session, sources: Sequence[Source]) -> list[Outcom
         for source, sha256 in seen.items()
         if sha256 in stored
     ]
-
-
-def _stamp(source: Source) -> Stamp | None:
-    if source.path is None:
-        return None
-    try:
-        return Stamp.of(source.path, source.path.stat())
-    except OSError:
-        return None

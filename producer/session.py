@@ -16,12 +16,13 @@ from common.protocol.messages import Device, EncodingAt, shares_at_hand
 from common.redundancy import count_devices
 from common.slicing import Slicing, block_size_for
 from common.vault.mapping import MAX_THUMBNAIL
-from common.vault.seen import Stamp
+from common.vault.stamp import Stamp
 from producer.buffers import Buffers
 from producer.encoding import Conclusion
 from producer.outcome import StoredImage, shares_needed
 from producer.owner import Owner, OwnVault
 from producer.picture import Picture
+from producer.reading import stamp_of
 from producer.sources import Source
 from producer.threads import Threads
 from producer.viewing import Viewer
@@ -57,6 +58,8 @@ class Session:
         *,
         viewer: Viewer,
         images_only: bool,
+        reread: bool = False,
+        allow_empty: bool = False,
         progress: Callable[[int], None],
         required: tuple[Optional[int], Optional[int]] = (None, None),
         avoid: Sequence[bytes] = (),
@@ -65,7 +68,8 @@ class Session:
         """`progress` is called with the bytes of the image that went on their way, `watch` with each share's steps.
 
         `required`: k and n as far as the user gave them. Where not, an interrupted put keeps to those that it had.
-        `avoid`: devices that get no share.
+        `avoid`: devices that get no share. `reread`: no file is recognised without being read. `allow_empty`: stdin
+        may give nothing.
         """
         self.link = link
         self.owner = owner
@@ -74,6 +78,8 @@ class Session:
         self.coding = self._codings[k, n]
         self._required = required
         self.images_only = images_only
+        self.allow_empty = allow_empty
+        self._reread = reread
         self.progress = progress
         self.avoid = tuple(avoid)
         self._watch = watch
@@ -177,8 +183,13 @@ class Session:
     # --- remembering
 
     def seen(self, stamp: Optional[Stamp]) -> bytes:
-        """The SHA-256 of a file seen before; empty where it was not."""
-        return b"" if self.own is None else self.own.seen(stamp)
+        """The SHA-256 of a file seen before; empty where it was not, or where no stamp is believed."""
+        return b"" if self.own is None or self._reread else self.own.seen(stamp)
+
+    def resembles_seen(self, source: Source) -> bool:
+        """Whether a file of this path and size was seen before: it is likely to be stored already."""
+        stamp = stamp_of(source)
+        return stamp is not None and self.own is not None and self.own.resembles_seen(stamp)
 
     def remember(self, stamp: Optional[Stamp], sha256: bytes) -> None:
         if self.own is not None:

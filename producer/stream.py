@@ -3,8 +3,9 @@
 Two segments of plaintext are in hand at most, one being read and hashed in a thread while the other is sealed, coded
 and sent; sent segments are kept until their blocks are acknowledged. So memory does not grow with the image.
 
-Files of up to 64 MiB are hashed first, so that one that is stored already costs no traffic; longer ones are hashed
-while they are sent, and the object id is needed only at commit. These keep a journal (`ahead`), and a put of one that
+Files of up to 64 MiB are hashed first, so that one that is stored already costs no traffic, and so are those of a path
+and size that were seen before; other ones are hashed while they are sent, and the object id is needed only at commit.
+Those of more than 64 MiB keep a journal (`ahead`), and a put of one that
 was interrupted goes on where it stopped: the file is read from its start, since its hash is needed, and what the
 devices have already is neither sealed nor sent again. What fits no more begins anew under another key. For another's
 vault none of this holds: nothing can be asked of it, and nothing is kept of what was sealed for it.
@@ -14,18 +15,19 @@ from __future__ import annotations
 
 import asyncio
 import time
+from dataclasses import replace
 from functools import partial
 from typing import Optional
 
-from common.errors import IntegrityError, NotEnoughError, UnreachableError
+from common.errors import IntegrityError, NotEnoughError, UnreachableError, UnstorableError
 from common.program import complain
 from common.protocol.messages import Code
 from common.vault.journal import Begun
 from common.vault.sealing import fingerprint
 from producer.ahead import OutdatedError, WriteAhead
 from producer.distribution import Distribution, ShareState, abandon_shares
-from producer.encoding import Bytes, Conclusion, EncodedSegment, Encoding, Image
-from producer.outcome import Outcome, SkippedFile, StoredImage, shares_needed, too_few
+from producer.encoding import Bytes, Conclusion, EncodedSegment, Encoding, Image, longest_image
+from producer.outcome import LeftOut, Outcome, SkippedFile, StoredImage, shares_needed, too_few
 from producer.picture import Picture
 from producer.reading import Reader, changed, hash_file
 from producer.session import Coding, Session
@@ -40,7 +42,7 @@ async def store_stream(session: Session, source: Source) -> Outcome:
     started = time.monotonic()
     expected: Optional[bytes] = None
     size = source.size or 0
-    if session.own is not None and source.path is not None and size <= HASH_FIRST:
+    if session.own is not None and source.path is not None and (size <= HASH_FIRST or session.resembles_seen(source)):
         sha256, stamp = await session.in_thread(hash_file, source)
         stored = await session.find_stored(source, sha256, size, started)
         if stored is not None:
@@ -103,11 +105,15 @@ class _StreamedPut:
 
     async def run(self, reader: Reader) -> Outcome:
         session, slicing = self._session, self._coding.slicing
+        self._check_length(reader.size or 0)
         first = memoryview(bytearray(slicing.segment_size))
         count = await session.in_thread(reader.read_into, first)
+        if count == 0 and self._source.path is None and not session.allow_empty:
+            advice = "a command before the | may have failed; --allow-empty stores an empty image"
+            raise UnstorableError(f"{self._source.shown}: stdin gave nothing", advice=advice)
         await self._look(first[:count])
         if session.images_only and not self._picture.is_image:
-            return SkippedFile(self._source.shown)
+            return SkippedFile(self._source.shown, LeftOut.NO_IMAGE)
         share_bytes = slicing.share_bytes(reader.size) if reader.size is not None else 0
         distribution = await self._distribute(share_bytes)
         try:
@@ -123,6 +129,21 @@ class _StreamedPut:
             raise
         self._ahead.finish()
         return outcome
+
+    def _check_length(self, size: int) -> None:
+        """UnstorableError for so many bytes of the image, which are all of a file and what has come yet from stdin."""
+        code, slicing = self._coding.code, self._coding.slicing
+        limit = longest_image(code.n, slicing)
+        if size <= limit:
+            return
+        length = f"{size:,} bytes are" if self._source.path is not None else "what comes from stdin is"
+        longest = longest_image(code.n, replace(slicing, k=code.n - 1))
+        advice = "cut it into pieces and store these"
+        if longest >= size and code.k < code.n - 1:
+            advice = f"-k {code.n - 1} -n {code.n} allows {longest:,} bytes, and one share may be lost; or {advice}"
+        raise UnstorableError(
+            f"{self._source.shown}: {length} too large: with {code.k} of {code.n} at most {limit:,}", advice=advice
+        )
 
     # --- where its shares go
 
@@ -190,6 +211,7 @@ class _StreamedPut:
             reading = asyncio.ensure_future(session.in_thread(reader.read_into, ahead))
             try:
                 size += count
+                self._check_length(size)
                 # Where the length is known, what comes next need not be waited for.
                 is_last = size >= reader.size if reader.size is not None else await reading == 0
                 await self._send_segment(distribution, segment, here[:count], is_last)
@@ -264,7 +286,7 @@ class _StreamedPut:
 
     async def _commit(self, reader: Reader, distribution: Distribution, size: int) -> StoredImage:
         session, source, code = self._session, self._source, self._coding.code
-        sha256 = reader.finish()
+        sha256 = await session.in_thread(reader.finish)
         if self._expected is not None and sha256 != self._expected:
             raise changed(source)
         if self._expected is None and not distribution.count(ShareState.COMMITTED):

@@ -23,6 +23,7 @@ from typing import IO, Callable, Optional, TypeVar, Union, cast
 
 import msgspec
 
+from common.files import open_regular
 from common.program import complain
 from common.vault.mapping import MAX_THUMBNAIL
 from producer.picture import SIGNATURE_BYTES, Picture, by_signature, is_worth_a_look
@@ -262,7 +263,7 @@ def _opened(content: Union[bytes, memoryview, Path]) -> Iterator[tuple[int, _Pie
     if not isinstance(content, Path):
         yield len(content), lambda offset, length: bytes(content[offset : offset + length])
         return
-    with content.open("rb", 0) as file:
+    with open_regular(content) as file:
 
         def piece(offset: int, length: int) -> bytes:
             try:

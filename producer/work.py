@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Callable, Optional, Protocol
+from typing import Callable, Optional
 
 from common.errors import NotFoundError
 from common.home import ClientIdentity
@@ -26,12 +26,6 @@ from producer.viewing import Viewer
 from producer.watching import Watch, nobody
 
 
-class Report(Protocol):
-    exit_code: int
-
-    def __call__(self, outcome: Outcome) -> None: ...
-
-
 def other_vault(home: Path, name: str, passphrase: Callable[[], str]) -> OtherVault:
     """The vault of a contact; NotFoundError where there is none of this name. See `open_contacts`."""
     return OtherVault(open_contacts(home, passphrase).card(name))
@@ -44,6 +38,8 @@ class Wish:
     k: Optional[int] = None
     n: Optional[int] = None
     images_only: bool = False
+    reread: bool = False  # believe no stamp
+    allow_empty: bool = False  # of stdin
     to: Sequence[str] = ()  # the names of the devices that may get shares; all where there are none
 
 
@@ -54,20 +50,19 @@ class Work:
         self._viewer.start()  # it is ready when the passphrase is a key
         self._owner = find_owner()
 
-    def store(self, sources: Sequence[Source], wish: Wish, report: Report) -> int:
-        """Store the sources; returns the exit code."""
+    def store(self, sources: Sequence[Source], wish: Wish, report: Callable[[Outcome], None]) -> None:
+        """Store the sources; `report` is called with each one's outcome as soon as it is known."""
         try:
             with ByteProgress("storing", total_size(sources)) as progress:
                 storing = store(self._identity, self._owner, self._viewer, sources, wish, report, progress.advance)
                 run_with_link(storing)
         finally:
             self._viewer.close()
-        return report.exit_code
 
 
 def total_size(sources: Sequence[Source]) -> Optional[int]:
     """The bytes of all that can be stored; None where they show only at the end."""
-    sizes = [source.size for source in sources if source.fault is None]
+    sizes = [source.size for source in sources if source.outcome is None]
     return None if None in sizes else sum(size or 0 for size in sizes)
 
 
@@ -100,6 +95,8 @@ async def store(
             devices,
             viewer=viewer,
             images_only=wish.images_only,
+            reread=wish.reread,
+            allow_empty=wish.allow_empty,
             progress=progress,
             required=(wish.k, wish.n),
             avoid=[device.device_id for device in devices if device not in chosen],

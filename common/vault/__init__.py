@@ -6,10 +6,11 @@
     mapping    what ties a data key to an image, sealed under the vault key
     recovery   the vault key in codes that people write down, by Shamir's scheme (`secret_sharing`)
 
-These take bytes and give bytes, without socket or disk. Two more keep what they make on this machine:
+These take bytes and give bytes, without socket or disk. Others keep what they make on this machine:
 
     folder     the key file, and sealed mappings
-    seen       the sealed index of files already stored
+    seen       the sealed index of files already stored, each known by its `stamp`
+    journal    the sealed journal of a put, by which it goes on after an interruption
 
 The line: nothing under broker/ or worker/ may import this package, and an import contract in pyproject.toml
 holds it. Those programs meet only what comes out of here sealed or hashed, so whoever owns a broker or a

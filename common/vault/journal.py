@@ -18,7 +18,7 @@ from __future__ import annotations
 import os
 import threading
 from pathlib import Path
-from typing import IO, Annotated, NamedTuple, Optional, Union
+from typing import IO, Annotated, Optional, Union
 
 import msgspec
 from cryptography.exceptions import InvalidTag
@@ -30,6 +30,7 @@ from common.protocol.codec import pack, unpack
 from common.protocol.identifiers import DIGEST_SIZE
 from common.protocol.messages import Count, Digest, Identifier, Redundancy, ShareIndex
 from common.vault.keys import KEY_SIZE, VaultKey, expand
+from common.vault.stamp import Stamp
 
 _LABEL = b"tessera/v1/journal"
 _NAME_LABEL = b"tessera/v1/journal/name"
@@ -43,25 +44,6 @@ _OLD = 30 * 86400  # seconds after which a journal that nobody went on with is r
 _RawKey = Annotated[bytes, msgspec.Meta(min_length=KEY_SIZE, max_length=KEY_SIZE)]
 
 
-class Origin(NamedTuple):
-    """A file as it was when its put began; if any of it differs, it is another file. Times in ns, as the system tells.
-
-    The time of the last change of status and the inode are what no program sets at will. Where a system has none, they
-    are the same each time, and the others have to do.
-    """
-
-    path: bytes  # absolute, as the file system has it
-    size: int
-    modified_ns: int
-    changed_ns: int
-    inode: int
-
-    @classmethod
-    def of(cls, path: Path, status: os.stat_result) -> Origin:
-        name = os.fsencode(os.path.abspath(path))
-        return cls(name, status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
-
-
 class _Chunk(msgspec.Struct, array_like=True, forbid_unknown_fields=True, frozen=True):
     """The base of what a chunk can be; the first element tells which."""
 
@@ -72,8 +54,8 @@ class Beginning(_Chunk, tag=0, frozen=True):
     version: int
     path: bytes
     size: Count
-    modified_ns: int
-    changed_ns: int
+    modified: int
+    changed: Optional[int]
     inode: int
     encoding_id: Identifier
     data_key: _RawKey
@@ -86,8 +68,9 @@ class Beginning(_Chunk, tag=0, frozen=True):
         return "<Beginning: hidden>"  # it has the data key
 
     @property
-    def origin(self) -> Origin:
-        return Origin(self.path, self.size, self.modified_ns, self.changed_ns, self.inode)
+    def origin(self) -> Stamp:
+        """The file as it was when its put began; if any of it differs, it is taken for another file."""
+        return Stamp(self.path, self.size, self.modified, self.changed, self.inode)
 
 
 class Segment(_Chunk, tag=1, frozen=True):
@@ -259,7 +242,7 @@ def _is_known(beginning: Beginning) -> bool:
 
 
 def new_beginning(
-    origin: Origin,
+    origin: Stamp,
     encoding_id: bytes,
     data_key: bytes,
     k: int,

@@ -1,26 +1,28 @@
-"""Files already stored: path, size and time of change → SHA-256, so that they are recognised without being read.
+"""Files already stored: stamp (`common.vault.stamp`) → SHA-256, so that they are recognised without being read.
 
 The index is a row of sealed chunks, each with the entries of one run: u32 length ‖ salt(32) ‖ ciphertext ‖ tag. Each is
 sealed by AES-256-GCM under a key of its own, HKDF-Expand(index key, label ‖ salt), used once (so the nonce may be
-zero), with its place in the row as associated data. Adding never rewrites; a torn or damaged end is ignored and the
-next chunk written over it, since losing an entry only costs reading a file again. It is a hint: whether the image is
-still stored is always asked of the cluster.
+zero), with its place in the row as associated data. A torn or damaged end is ignored and the next chunk written over
+it, since losing an entry only costs reading a file again. Once most of the row is outdated it is written anew. It is a
+hint: whether the image is still stored is always asked of the cluster.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Optional
 
 import msgspec
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from common.errors import ProtocolError
-from common.files import locked, make_folder
+from common.files import locked, make_folder, write_private
 from common.protocol.codec import pack, unpack
 from common.vault.keys import VaultKey, expand
+from common.vault.stamp import Stamp
 
 _LABEL = b"tessera/v1/seen"
 _SALT_SIZE = 32
@@ -33,21 +35,18 @@ _NONCE = bytes(12)
 class _Entry(msgspec.Struct, array_like=True):
     path: bytes  # as the file system has it, since a name on disk need not be Unicode
     size: int
-    changed_ns: int
+    modified: int
+    changed: Optional[int]
+    inode: int
     sha256: bytes
 
 
-class Stamp(NamedTuple):
-    """What has to be the same for a file to be taken for the one seen before."""
+class _Row(NamedTuple):
+    """What is good of the index on disk."""
 
-    path: str
-    size: int
-    changed_ns: int
-
-    @classmethod
-    def of(cls, path: Path, status: os.stat_result) -> Stamp:
-        """The stamp of a file with this status; its path made absolute, and a link left a link."""
-        return cls(os.path.abspath(path), status.st_size, status.st_mtime_ns)
+    end: int = 0  # bytes
+    chunks: int = 0
+    entries: int = 0
 
 
 class SeenFiles:
@@ -55,58 +54,82 @@ class SeenFiles:
         self._path = vault_folder / "seen"
         self._lock = vault_folder / "seen.lock"
         self._key = key.index_subkey()
-        self._seen: dict[Stamp, bytes] = {}
+        self._seen: dict[bytes, tuple[Stamp, bytes]] = {}  # by path
         self._new: list[_Entry] = []
         self._load()
 
     def sha256_of(self, stamp: Stamp) -> bytes:
-        """The SHA-256 that the file had; empty where it was not seen."""
-        return self._seen.get(stamp, b"")
+        """The SHA-256 that the file had; empty where it was not seen, or where its stamp leaves a doubt."""
+        seen, sha256 = self._seen.get(stamp.path, (None, b""))
+        return sha256 if seen == stamp and stamp.changed is not None else b""
+
+    def resembles(self, stamp: Stamp) -> bool:
+        """Whether a file of this path and size was seen: it may well be the same, which only reading it tells."""
+        seen, _ = self._seen.get(stamp.path, (None, b""))
+        return seen is not None and seen.size == stamp.size
 
     def add(self, stamp: Stamp, sha256: bytes) -> None:
-        path = os.fsencode(stamp.path)
-        if self._seen.get(stamp) != sha256 and len(path) <= _MAX_PATH:
-            self._seen[stamp] = sha256
-            self._new.append(_Entry(path, stamp.size, stamp.changed_ns, sha256))
+        if self._seen.get(stamp.path) != (stamp, sha256) and len(stamp.path) <= _MAX_PATH:
+            self._new.append(_Entry(*stamp, sha256))
+            self._take(self._new[-1:])
 
     def save(self) -> None:
-        """Append what was added since the last time."""
+        """Add what is new since the last time."""
         if not self._new:
             return
         make_folder(self._path.parent)
         with locked(self._lock):
-            end, count = self._load()
-            descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o600)
-            with open(descriptor, "r+b") as file:
-                file.truncate(end)
-                file.seek(end)
-                for start in range(0, len(self._new), _PER_CHUNK):
-                    file.write(self._seal(self._new[start : start + _PER_CHUNK], count))
-                    count += 1
+            row = self._load()
+            self._take(self._new)
+            if row.entries + len(self._new) > 2 * len(self._seen) + _PER_CHUNK:
+                self._rewrite()
+            else:
+                self._append(row)
         self._new = []
 
-    def _load(self) -> tuple[int, int]:
-        """Read all good chunks; where they end and how many they are."""
+    def _append(self, row: _Row) -> None:
+        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o600)
+        with open(descriptor, "r+b") as file:
+            file.truncate(row.end)
+            file.seek(row.end)
+            for chunk in self._chunks(self._new, row.chunks):
+                file.write(chunk)
+
+    def _rewrite(self) -> None:
+        entries = [_Entry(*stamp, sha256) for stamp, sha256 in self._seen.values()]
+        write_private(self._path, b"".join(self._chunks(entries, 0)))
+
+    def _chunks(self, entries: Sequence[_Entry], number: int) -> Iterator[bytes]:
+        for start in range(0, len(entries), _PER_CHUNK):
+            yield self._seal(entries[start : start + _PER_CHUNK], number)
+            number += 1
+
+    def _load(self) -> _Row:
+        """Take all good chunks; how many they are, and where they end."""
         try:
             content = self._path.read_bytes()
         except FileNotFoundError:
-            return 0, 0
-        offset = count = 0
+            return _Row()
+        row = _Row()
         while True:
-            length = int.from_bytes(content[offset : offset + 4], "big")
-            chunk = content[offset + 4 : offset + 4 + length]
+            length = int.from_bytes(content[row.end : row.end + 4], "big")
+            chunk = content[row.end + 4 : row.end + 4 + length]
             if not _SALT_SIZE < length <= _MAX_CHUNK or len(chunk) != length:
-                return offset, count
+                return row
             try:
-                entries = self._open(chunk, count)
+                entries = self._open(chunk, row.chunks)
             except (InvalidTag, ProtocolError):
-                return offset, count
-            self._seen.update({Stamp(os.fsdecode(e.path), e.size, e.changed_ns): e.sha256 for e in entries})
-            offset, count = offset + 4 + length, count + 1
+                return row
+            self._take(entries)
+            row = _Row(row.end + 4 + length, row.chunks + 1, row.entries + len(entries))
 
-    def _seal(self, entries: list[_Entry], number: int) -> bytes:
+    def _take(self, entries: Sequence[_Entry]) -> None:
+        for e in entries:
+            self._seen[e.path] = Stamp(e.path, e.size, e.modified, e.changed, e.inode), e.sha256
+
+    def _seal(self, entries: Sequence[_Entry], number: int) -> bytes:
         salt = os.urandom(_SALT_SIZE)
-        sealed = salt + self._cipher(salt).encrypt(_NONCE, pack(entries), number.to_bytes(8, "big"))
+        sealed = salt + self._cipher(salt).encrypt(_NONCE, pack(list(entries)), number.to_bytes(8, "big"))
         return len(sealed).to_bytes(4, "big") + sealed
 
     def _open(self, chunk: bytes, number: int) -> list[_Entry]:

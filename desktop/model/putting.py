@@ -54,7 +54,7 @@ class Item:
             text = str(outcome.error).removeprefix(f"{self.shown}: ")  # which stands beside it
             self.state, self.text, self.advice = State.FAILED, text, outcome.error.advice or ""
         else:
-            self.state, self.text = State.SKIPPED, "no image; skipped"
+            self.state, self.text = State.SKIPPED, f"{outcome.reason.value}; skipped"
 
     def _stored(self, image: StoredImage) -> None:
         had = image.n - image.devices.count(None)

@@ -43,6 +43,11 @@ class Ended:
         """What `--json` printed."""
         return [json.loads(line) for line in self.lines]
 
+    @property
+    def stored(self) -> list[dict[str, Any]]:
+        """What a producer's `--json` printed of what it stored."""
+        return [each for each in self.objects if each["state"] == "stored"]
+
 
 class User:
     """One person with a home, and most often a vault, on one machine; `folder` is where they work."""
@@ -91,7 +96,7 @@ class User:
         with self.started("producer", "--json", *arguments, **variables) as process:
             ended = finish(process)
         assert ended.exit_code == 0, ended
-        return ended.objects
+        return ended.stored
 
     def store_bytes(self, content: bytes, *options: str) -> dict[str, Any]:
         """Store a file with this content that nobody stored before."""

@@ -51,7 +51,7 @@ def test_every_size_comes_back(user: User) -> None:
 @pytest.mark.parametrize("size", [0, 1, SEGMENT, SEGMENT + 1])
 def test_every_size_comes_back_from_a_pipe(owner: User, size: int) -> None:
     content = random_bytes(size)
-    ended = owner.run("producer", "-", "--json", stdin=content)
+    ended = owner.run("producer", "-", "--json", *([] if size else ["--allow-empty"]), stdin=content)
     assert ended.exit_code == 0, ended
     assert owner.restore(ended.objects[0]["sha256"], output=owner.folder / "out").exit_code == 0
     assert (owner.folder / "out").read_bytes() == content
@@ -136,9 +136,12 @@ def check_neighbours(user: User, fault: str, exit_code: int) -> str:
     good = good_files(user)
     ended = user.run("producer", "good.bin", fault, "long.bin", "--json")
     assert ended.exit_code == exit_code, ended
-    assert {image["path"]: image["sha256"] for image in ended.objects} == good
+    assert {image["path"]: image["sha256"] for image in ended.stored} == good
     assert {image["name"] for image in user.listed()} == set(good)
-    assert fault in ended.stderr
+    (failed,) = (each for each in ended.objects if each["state"] == "failed")
+    assert (failed["path"], failed["exit_code"]) == (fault, exit_code)
+    assert failed["error"] in ended.stderr
+    assert "2 stored, 0 skipped, 1 failed" in ended.stderr
     return ended.stderr
 
 
@@ -164,7 +167,7 @@ def test_an_unreadable_file_does_not_stop_the_others(user: User) -> None:
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no named pipes in folders")
 def test_a_named_pipe_does_not_stop_the_others(user: User) -> None:
     os.mkfifo(user.folder / "pipe.png")
-    assert "not a regular file" in check_neighbours(user, "pipe.png", 2)
+    assert "pipe.png: a named pipe, no file" in check_neighbours(user, "pipe.png", 10)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no named pipes in folders")
@@ -172,8 +175,12 @@ def test_a_named_pipe_in_a_folder_does_not_stop_the_others(user: User) -> None:
     good = good_files(user)
     os.mkfifo(user.folder / "pipe.png")
     ended = user.run("producer", str(user.folder), "--json")
-    assert ended.exit_code == 2, ended
-    assert {Path(image["path"]).name: image["sha256"] for image in ended.objects} == good
+    assert ended.exit_code == 0, ended
+    assert {Path(image["path"]).name: image["sha256"] for image in ended.stored} == good
+    skipped = [(each["path"], each["reason"]) for each in ended.objects if each["state"] == "skipped"]
+    assert skipped == [(str(user.folder / "pipe.png"), "named pipe")]
+    assert "pipe.png: named pipe; skipped" in ended.stderr
+    assert "2 stored, 1 skipped (named pipe: 1), 0 failed" in ended.stderr
 
 
 def test_the_exit_code_is_that_of_the_first_failure(user: User) -> None:
@@ -189,10 +196,65 @@ def test_no_file_at_all_is_a_usage_error(user: User) -> None:
     assert user.run("producer").exit_code == 2
 
 
-def test_an_empty_folder_stores_nothing(user: User) -> None:
-    (user.folder / "empty").mkdir()
-    ended = user.run("producer", "empty")
-    assert (ended.exit_code, ended.stdout) == (0, b"")
+def test_a_folder_of_which_nothing_is_stored_is_said_and_no_success(user: User) -> None:
+    """As a mount point without its mount."""
+    (user.folder / "album" / "nas").mkdir(parents=True)
+    for argument, text in (("album/nas", "album/nas: an empty folder"), ("album", "album: nothing of it was stored")):
+        ended = user.run("producer", argument, TESSERA_PASSPHRASE="")  # nobody needs to be asked for one
+        assert (ended.exit_code, ended.stdout) == (10, b""), ended
+        assert text in ended.stderr
+
+
+@POSIX_ONLY
+def test_links_to_folders_and_empty_folders_among_files_are_said_and_counted(user: User) -> None:
+    album = user.folder / "album"
+    (album / "nas").mkdir(parents=True)
+    (album / "good.bin").write_bytes(random_bytes(100))
+    (album / "link").symlink_to(user.folder)
+    ended = user.run("producer", "album", "--json")
+    assert ended.exit_code == 0, ended
+    assert [image["path"] for image in ended.stored] == ["album/good.bin"]
+    skipped = {each["path"]: each["reason"] for each in ended.objects if each["state"] == "skipped"}
+    assert skipped == {"album/nas": "empty folder", "album/link": "link to a folder"}
+    assert "1 stored, 2 skipped (link to a folder: 1, empty folder: 1), 0 failed" in ended.stderr
+    named = user.run("producer", "album/link/album", "--json")  # as a name of its own, a link is followed
+    assert [image["already_stored"] for image in named.stored] == [True]
+
+
+def test_a_stdin_that_gives_nothing_is_no_image(user: User) -> None:
+    ended = user.run("producer", "-")
+    assert (ended.exit_code, ended.stdout) == (10, b""), ended
+    assert "-: stdin gave nothing" in ended.stderr
+    assert user.listed() == []
+
+
+@POSIX_ONLY
+@pytest.mark.parametrize("size", [4, (64 << 20) + 1], ids=["small", "large"])
+def test_an_edit_that_keeps_size_and_time_is_stored(user: User, size: int) -> None:
+    path = user.folder / "x"
+    for content in (b"AAAA", b"BBBB"):
+        status = path.stat() if path.exists() else None
+        path.write_bytes(content)
+        os.truncate(path, size)
+        if status is not None:
+            os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+        (stored,) = user.store("x")
+        assert (stored["sha256"], stored["already_stored"]) == (sha256_of(path.read_bytes()), False)
+    (again,) = user.store("x", "--reread")
+    assert (again["sha256"], again["already_stored"]) == (stored["sha256"], True)
+
+
+@POSIX_ONLY
+def test_a_sparse_file_of_100_gb_is_refused_at_once_by_name(cluster: LocalCluster, user: User) -> None:
+    try:
+        with (user.folder / "disk.raw").open("wb") as file:
+            file.truncate(100 * 10**9)
+    except OSError:
+        pytest.skip("the file system here has no such files")
+    said = check_neighbours(user, "disk.raw", 10)
+    assert "disk.raw: 100,000,000,000 bytes are too large: with 4 of 6 at most 90,886,026,672" in said
+    assert "-k 5 -n 6 allows 113,607,620,016 bytes" in said
+    wait_nothing_staged(cluster)
 
 
 def test_a_file_that_vanishes_before_its_turn_is_an_error_of_its_own(cluster: LocalCluster, user: User) -> None:
@@ -206,7 +268,7 @@ def test_a_file_that_vanishes_before_its_turn_is_an_error_of_its_own(cluster: Lo
         (user.folder / "vanishing.bin").unlink()
         ended = finish(process)
     assert ended.exit_code == 3, ended
-    assert {image["path"]: image["sha256"] for image in ended.objects} == good
+    assert {image["path"]: image["sha256"] for image in ended.stored} == good
     assert "vanishing.bin" in ended.stderr
 
 
@@ -231,6 +293,6 @@ def test_a_file_that_changes_while_it_is_read_is_an_error_of_its_own(
         ended = finish(process)
     assert ended.exit_code == 4, ended
     assert "restless.bin changed while it was read" in ended.stderr
-    assert {image["path"]: image["sha256"] for image in ended.objects} == good
+    assert {image["path"]: image["sha256"] for image in ended.stored} == good
     assert {image["name"] for image in user.listed()} == set(good)
     wait_nothing_staged(cluster)

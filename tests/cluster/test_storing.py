@@ -182,11 +182,24 @@ def test_images_only_skips_what_is_no_image_and_leaves_nothing_of_it(cluster: Lo
     before = share_files(cluster)
     ended = user.run("producer", "--images-only", "--json", str(user.folder))
     assert ended.exit_code == 0, ended
-    assert [Path(image["path"]).name for image in ended.objects] == ["cat.png"]
-    for skipped in ("notes.txt", "long.txt"):
-        assert f"{skipped}: no image that Tessera knows; skipped" in ended.stderr
+    assert [Path(image["path"]).name for image in ended.stored] == ["cat.png"]
+    skipped = {Path(each["path"]).name: each["reason"] for each in ended.objects if each["state"] == "skipped"}
+    assert skipped == dict.fromkeys(("notes.txt", "long.txt"), "no image that Tessera knows")
+    for name in skipped:
+        assert f"{name}: no image that Tessera knows; skipped" in ended.stderr
+    assert "1 stored, 2 skipped (no image that Tessera knows: 2), 0 failed" in ended.stderr
     assert len(share_files(cluster) - before) == 6
     assert [image["name"] for image in user.listed()] == ["cat.png"]
+
+
+def test_where_images_only_are_wanted_an_argument_that_has_none_is_no_success(user: User) -> None:
+    (user.folder / "papers").mkdir()
+    (user.folder / "papers" / "notes.txt").write_bytes(random_bytes(900))
+    shutil.copy(sample("chelsea.png"), user.folder / "cat.png")
+    ended = user.run("producer", "--images-only", "papers", "cat.png")
+    assert ended.exit_code == 10, ended
+    assert [line.split()[1] for line in ended.lines] == ["cat.png"]
+    assert "papers: nothing of it was stored" in ended.stderr
 
 
 def test_an_image_is_not_called_no_image(owner: User) -> None:

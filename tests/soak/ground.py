@@ -215,7 +215,7 @@ class Keeper:
 
     def note_killed(self, ended: Ended) -> None:
         """Write down what a producer had reported until it was killed."""
-        for stored in ended.objects:
+        for stored in ended.stored:
             promise = Promise(stored["sha256"], stored["k"], stored["n"], tuple(stored["devices"]))
             self.promises[promise.sha256] = promise
 

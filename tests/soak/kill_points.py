@@ -206,7 +206,7 @@ def producers(terms: Terms) -> Figures:
                 ended = finish(process)
             if ended.exit_code not in (0, 5):
                 kills += 1
-                reported += len(ended.objects)
+                reported += len(ended.stored)
             keeper.note_killed(ended)
         assert reported, "every producer was killed before it had reported anything"
         figures = _check(cluster, [keeper], terms.scale)

@@ -44,7 +44,7 @@ class _Client:
         """Store one folder, then ask for what was reported as stored."""
         keeper = self.keeper
         ended = keeper.put(keeper.make_folder(small, large), *self._random.choice(OPTIONS))
-        hashes = [stored["sha256"] for stored in ended.objects]
+        hashes = [stored["sha256"] for stored in ended.stored]
         self.counts["puts"] += small + large
         self.counts["puts granted"] += len(hashes)
         if not hashes:

@@ -47,7 +47,7 @@ def _at_once(user: User, drawn: random.Random, *commands: Sequence[str]) -> list
 
 
 def _hashes(ended: Ended) -> list[str]:
-    return [stored["sha256"] for stored in ended.objects]
+    return [stored["sha256"] for stored in ended.stored]
 
 
 def _store(folder: Path) -> list[str]:

@@ -37,9 +37,10 @@ from common.short_invite import ShortInvite, decode_short_invite
 from common.vault import granting, key_file, mapping
 from common.vault.contact_card import ContactCard, card_of, decode_card, pack_cards, unpack_cards
 from common.vault.former_key import open_former_key, seal_former_key
-from common.vault.journal import Ending, Journals, Moved, Origin, Segment, new_beginning
+from common.vault.journal import Ending, Journals, Moved, Segment, new_beginning
 from common.vault.keys import expand
 from common.vault.seen import SeenFiles
+from common.vault.stamp import Stamp
 from producer.viewer_messages import Seen, ViewerError, understand
 from tests.unit.mutation import mutant, valid_message
 from tests.unit.sample_images import KEY, OTHER_KEY, encode
@@ -367,7 +368,7 @@ def _journals(folder: Path, written: Any) -> Iterator[Parser]:
     journal = journals.open(image)
     assert journal is not None
     place = next((vault / "journal").iterdir())
-    origin = Origin(bytes(image), 400, 1, 2, 3)
+    origin = Stamp(bytes(image), 400, 1, 2, 3)
     beginning = new_beginning(origin, _ID, bytes(32), 2, 4, 1 << 20, [bytes(16), None, None, bytes(16)])
     rest: list[Any] = [Segment(0, bytes(32), bytes(128)), Moved(1, bytes(16)), Ending(bytes(32), bytes(1200))]
     journal.begin(beginning)
@@ -392,7 +393,7 @@ def _journals(folder: Path, written: Any) -> Iterator[Parser]:
 
     yield Parser("journal", _always(content), written(read, place))
     yield Parser("journal, inside", chunk_of, written(read, place), (), row_with)
-    entries = pack([[b"/home/a/photo.jpg", 100, 5, bytes(32)]] * 3)
+    entries = pack([[b"/home/a/photo.jpg", 100, 5, 6, 7, bytes(32)]] * 3)
     seen_path = vault / "seen"
     parse_seen = written(lambda: SeenFiles(vault, KEY), seen_path)
     yield Parser("index of files seen", _always(_seen_chunk(entries)), parse_seen)

@@ -16,12 +16,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from common.vault import journal as journal_module
-from common.vault.journal import Beginning, Begun, Ending, Journal, Journals, Moved, Origin, Segment, new_beginning
+from common.vault.journal import Beginning, Begun, Ending, Journal, Journals, Moved, Segment, new_beginning
+from common.vault.stamp import Stamp
 from tests.unit.sample_images import KEY, OTHER_KEY, chance
 
 N = 4
 FILE = Path("/home/photos/panorama.tif")
-ORIGIN = Origin(b"/home/photos/panorama.tif", 100 << 20, 1_700_000_000_123_456_789, 1_700_000_001_000_000_000, 4711)
+ORIGIN = Stamp(b"/home/photos/panorama.tif", 100 << 20, 1_700_000_000_123_456_789, 1_700_000_001_000_000_000, 4711)
 ENCODING_ID, DATA_KEY = chance("encoding", 16), chance("data key", 32)
 DEVICES: list[Optional[bytes]] = [chance("one", 16), chance("two", 16), None, chance("four", 16)]
 SPARE = chance("spare", 16)

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.errors import NoRoomError, NotEnoughError
+from common.errors import NoRoomError, NotEnoughError, NotFoundError
 from common.protocol.messages import Code
-from producer.outcome import StoredImage, shares_needed, too_few
+from producer.outcome import FailedImage, LeftOut, SkippedFile, StoredImage, shares_needed, too_few
 
 
 def stored(*devices: str | None, **changed: object) -> StoredImage:
@@ -44,6 +44,7 @@ def test_an_image_is_degraded_when_a_share_found_no_device() -> None:
 def test_as_json_it_says_what_was_promised() -> None:
     fields = stored("nas", None, "desk").as_json()
     assert json.loads(json.dumps(fields)) == {
+        "state": "stored",
         "sha256": bytes(range(32)).hex(),
         "path": "album/写真.png",
         "bytes": 12345,
@@ -56,6 +57,13 @@ def test_as_json_it_says_what_was_promised() -> None:
         "seconds": 0.1235,
         "is_image": True,
     }
+
+
+def test_as_json_what_was_not_stored_says_so_and_why() -> None:
+    failed = FailedImage("a.png", NotFoundError("a.png: no such file"))
+    assert failed.as_json() == {"state": "failed", "path": "a.png", "error": "a.png: no such file", "exit_code": 3}
+    skipped = SkippedFile("album/pipe", LeftOut.PIPE)
+    assert skipped.as_json() == {"state": "skipped", "path": "album/pipe", "reason": "named pipe"}
 
 
 @pytest.mark.parametrize("reasons", [{1: Code.NO_ROOM}, {1: Code.NO_ROOM, 4: Code.READ_ONLY}])

@@ -83,6 +83,29 @@ def test_a_sample_whose_layout_not_every_pillow_knows_is_an_image_by_its_signatu
         (b"\xff\xd8\xff", "image/jpeg"),
         (b"\0\0\0\x18ftypheic\0\0\0\0", "image/heic"),
         (b"II*\0" + bytes(100), "image/tiff"),
+        (b"II+\0\x08\0\0\0" + bytes(100), "image/tiff"),
+        (b"\0\0\0\x18ftyphevc\0\0\0\0", "image/heic-sequence"),
+        (b"\0\0\0\x18ftypmif1\0\0\0\0", "image/heif"),
+        (b"\0\0\0\x18ftypmsf1\0\0\0\0", "image/heif-sequence"),
+        (b"\0\0\0\x18ftypavis\0\0\0\0", "image/avif"),
+        (b"\0\0\0\x18ftypcrx \0\0\0\1", "image/x-canon-cr3"),
+        (b"II\x1a\0\0\0HEAPCCDR\2\0\1\0", "image/x-canon-crw"),
+        (b"FUJIFILMCCD-RAW 0201FF383501", "image/x-fuji-raf"),
+        (b"IIRO\x08\0\0\0", "image/x-olympus-orf"),
+        (b"IIRS\x08\0\0\0", "image/x-olympus-orf"),
+        (b"MMOR\0\0\0\x08", "image/x-olympus-orf"),
+        (b"IIU\0\x18\0\0\0", "image/x-panasonic-rw2"),
+        (b"\0MRM\0\1\2\3\0PRD", "image/x-minolta-mrw"),
+        (b"FOVb\0\0\2\0", "image/x-sigma-x3f"),
+        (b"\0\0\0\x0cjP  \r\n\x87\n", "image/jp2"),
+        (b"\xff\x4f\xff\x51\0\x2f", "image/j2c"),
+        (b"\0\0\0\x0cJXL \r\n\x87\n", "image/jxl"),
+        (b"\xff\x0a\xfa\x1f", "image/jxl"),
+        (b"\x76\x2f\x31\x01\2\0\0\0", "image/x-exr"),
+        (bytes(128) + b"DICM\2\0\0\0UL", "application/dicom"),
+        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "image/svg+xml"),
+        (b"\xef\xbb\xbf<?xml version='1.0'?>\n<!-- a licence -->\n<svg\nwidth='1'></svg>", "image/svg+xml"),
+        (b"<!DOCTYPE svg PUBLIC '-//W3C//DTD SVG 1.1//EN' [<!ENTITY a 'b'>]>\n<svg>", "image/svg+xml"),
     ],
 )
 def test_an_image_that_cannot_be_read_is_one_by_its_signature(content: bytes, media_type: str, tmp_path: Path) -> None:
@@ -91,6 +114,31 @@ def test_an_image_that_cannot_be_read_is_one_by_its_signature(content: bytes, me
     for picture in (look_at(content), look_at(path)):
         assert picture == Picture(media_type)
         assert picture.is_image
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "P"])
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_tga_is_an_image_by_its_header(mode: str, packed: bool) -> None:
+    content = saved(painted(mode), "TGA", compression="tga_rle" if packed else None)
+    assert look_at(content) == Picture("image/x-tga")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"<!DOCTYPE html><html><svg></svg></html>",
+        b"<?xml version='1.0'?><html xmlns='http://www.w3.org/1999/xhtml'><svg/></html>",
+        b"<?xml version='1.0'?><rss/>",
+        b"I like <svg> best",
+        b"\0\0\2\0\1\0\x10\x10\0\0\1\0\x20\0\x68\4\0\0\x16\0\0\0",  # a pointer of Windows
+        bytes(200),
+        b"\x7fELF\2\1\1" + bytes(57),
+        b"\0\0\0\x18ftypisom\0\0\2\0isomiso2",  # a film
+        b"PK\3\4\x14\0\0\0\x08\0" + bytes(40),
+    ],
+)
+def test_what_only_looks_a_little_like_an_image_is_none(content: bytes) -> None:
+    assert look_at(content) == NOTHING
 
 
 @pytest.mark.parametrize("name", KNOWN)
@@ -271,7 +319,7 @@ def test_a_file_that_is_not_there_or_is_a_folder_is_nothing(tmp_path: Path) -> N
     assert look_at(tmp_path) == NOTHING
 
 
-UNLISTED = {format_: saved(painted(), format_) for format_ in ("TGA", "PCX", "SGI", "DDS", "EPS", "PDF")}
+UNLISTED = {format_: saved(painted(), format_) for format_ in ("PCX", "SGI", "DDS", "EPS", "PDF")}
 
 
 @pytest.mark.parametrize("format_", UNLISTED)

@@ -66,6 +66,7 @@ ERRORS = {
     "UnreachableError": 7,
     "NoRoomError": 8,
     "NotAgreedError": 9,
+    "UnstorableError": 10,
 }
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import select
 import sys
+import threading
 from pathlib import Path
 from typing import Any, Callable
 
@@ -14,9 +16,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from common.errors import IntegrityError, NotFoundError
-from common.vault.seen import Stamp
+from common.vault.stamp import Stamp
 from producer.reading import Reader, hash_file, read_whole
 from producer.sources import Source, find_sources
+from tests.unit.clocks import wait_for_another_tick
 from tests.unit.sample_images import chance
 
 CONTENT = chance("content", 10_000)
@@ -57,8 +60,7 @@ def test_reading_whole_and_hashing_agree(tmp_path: Path, size: int) -> None:
     content = chance("content", size)
     (tmp_path / "image").write_bytes(content)
     source = source_of(tmp_path / "image")
-    status = (tmp_path / "image").stat()
-    stamp = Stamp(os.path.abspath(tmp_path / "image"), size, status.st_mtime_ns)
+    stamp = Stamp.of(tmp_path / "image", (tmp_path / "image").stat())._replace(changed=None)  # since it is so young
     sha256 = hashlib.sha256(content).digest()
     whole, *rest = read_whole(source)
     assert (bytes(whole), whole.readonly, *rest) == (content, True, sha256, stamp)
@@ -102,6 +104,46 @@ def test_a_pipe_that_gives_a_little_at_a_time_still_fills_the_buffer(monkeypatch
         assert reader.finish() == hashlib.sha256(CONTENT).digest()
 
 
+def test_a_pipe_that_has_nothing_for_a_moment_has_not_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As one that another program made non-blocking: half of an image must not be taken for all of it."""
+    reading, writing = os.pipe()
+    os.set_blocking(reading, False)
+
+    class Stdin:
+        buffer = io.FileIO(reading)
+
+    def write_late() -> None:
+        while not waiting.wait(10):
+            raise AssertionError("nobody reads")
+        os.write(writing, CONTENT[5000:])
+        os.close(writing)
+
+    waiting = threading.Event()
+    wait_for_more = select.select
+
+    def select_and_tell(*arguments: Any) -> Any:
+        waiting.set()
+        return wait_for_more(*arguments)
+
+    stdin: Any = Stdin()
+    monkeypatch.setattr(sys, "stdin", stdin)
+    monkeypatch.setattr(select, "select", select_and_tell)
+    os.write(writing, CONTENT[:5000])
+    writer = threading.Thread(target=write_late)
+    writer.start()
+    buffer = memoryview(bytearray(20_000))
+    with Reader(Source(None, "-", "stdin")) as reader:
+        assert reader.read_into(buffer) == len(CONTENT)
+    writer.join()
+    assert bytes(buffer[: len(CONTENT)]) == CONTENT
+
+
+def test_a_stdin_that_is_closed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", None)
+    with pytest.raises(NotFoundError, match="-: cannot be read: stdin is closed"):
+        Reader(Source(None, "-", "stdin"))
+
+
 # --- a file that does not hold still
 
 
@@ -125,11 +167,22 @@ def rewrite(path: Path) -> None:
     os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns + 1_000_000_000))
 
 
+def rewrite_in_secret(path: Path) -> None:
+    """The same length, and the time of modification set back."""
+    before = path.stat()
+    wait_for_another_tick(path.parent)
+    path.write_bytes(bytes(len(CONTENT)))
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
 CHANGES = [grow, shrink, empty, rewrite]
 
 
-@pytest.mark.parametrize("change", CHANGES)
-@pytest.mark.parametrize("read_before", [0, 5000, 20_000])
+@pytest.mark.parametrize(
+    ("read_before", "change"),
+    [(count, change) for count in (0, 5000, 20_000) for change in CHANGES]
+    + [(5000, rewrite_in_secret), (20_000, rewrite_in_secret)],
+)
 def test_a_file_that_changes_between_open_and_finish_is_named(
     path: Path, change: Callable[[Path], None], read_before: int
 ) -> None:
@@ -144,7 +197,7 @@ def test_a_file_that_changes_between_open_and_finish_is_named(
 
 
 @pytest.mark.parametrize("read", [read_whole, hash_file])
-@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize("change", [*CHANGES, rewrite_in_secret])
 def test_a_file_that_changes_while_it_is_read_in_one_go_is_named(
     path: Path, monkeypatch: pytest.MonkeyPatch, read: Callable[[Source], Any], change: Callable[[Path], None]
 ) -> None:
@@ -181,6 +234,27 @@ def test_a_file_that_has_more_than_it_says_is_never_taken_for_the_beginning_of_i
         read(source_of(path))
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="an open file keeps its name there")
+@pytest.mark.parametrize("change", [lambda path: path.rename(path.with_name("new")), lambda path: path.chmod(0o600)])
+def test_a_new_name_or_other_rights_meanwhile_are_no_change_of_the_file(
+    path: Path, change: Callable[[Path], None]
+) -> None:
+    with Reader(source_of(path)) as reader:
+        wait_for_another_tick(path.parent)
+        change(path)
+        reader.read_into(memoryview(bytearray(20_000)))
+        assert reader.finish() == hashlib.sha256(CONTENT).digest()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="this system has no pipes with names")
+def test_a_file_that_became_a_pipe_is_named_and_never_waited_for(path: Path) -> None:
+    source = source_of(path)
+    path.unlink()
+    os.mkfifo(path)  # type: ignore[attr-defined,unused-ignore]  # not on Windows
+    with pytest.raises(NotFoundError, match=f"{path.name}: cannot be read: not a regular file"):
+        Reader(source)
+
+
 @pytest.mark.parametrize("read", [read_whole, hash_file])
 def test_a_file_that_vanished_is_named(path: Path, read: Callable[[Source], Any]) -> None:
     source = source_of(path)
@@ -208,5 +282,5 @@ def test_a_disk_that_fails_while_it_is_read_is_an_error_for_this_file(
         reader._file.close()
         failing: Any = Failing()
         monkeypatch.setattr(reader, "_file", failing)
-        with pytest.raises(NotFoundError, match=f"{path.name}: cannot be read: Input/output error"):
+        with pytest.raises(IntegrityError, match=f"{path.name}: cannot be read: Input/output error"):
             reader.read_into(memoryview(bytearray(10)))

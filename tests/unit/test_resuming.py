@@ -14,7 +14,7 @@ from common.protocol.codec import unpack_header
 from common.protocol.device_messages import Append
 from common.protocol.envelope import Operation
 from common.protocol.messages import Code
-from common.vault import journal as journal_module
+from common.vault import stamp as stamp_module
 from producer.outcome import StoredImage
 from tests.unit.interrupted_puts import (
     CONTENT,
@@ -190,7 +190,7 @@ def test_a_file_that_changed_and_looks_the_same_to_the_last_is_never_sealed_unde
         for segment, block in held.blocks.items()
     }
     content = changed_in_place(machine.file, at=at)
-    monkeypatch.setattr(journal_module.Origin, "__ne__", lambda self, other: False)  # and its times and inode, too
+    monkeypatch.setattr(stamp_module.Stamp, "__ne__", lambda self, other: False)  # and its times and inode, too
     sent: list[tuple[int, int, bytes]] = []
     for device in machine.cluster.devices:
         watch_appends(device, before, sent)
@@ -229,7 +229,7 @@ def test_no_segment_ever_leaves_under_the_old_key_with_other_content(tmp_path: P
         watch_appends(device, before, sent)
     content = changed_in_place(machine.file, at=changed)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(journal_module.Origin, "__ne__", lambda self, other: False)
+        patch.setattr(stamp_module.Stamp, "__ne__", lambda self, other: False)
         machine.stored()
     blocks: dict[tuple[int, int], set[bytes]] = {}
     for share, segment, block in sent:

@@ -27,7 +27,7 @@ from consumer.output import Output
 from consumer.restoring import Restoring
 from consumer.session import Restored, restore_all
 from consumer.session import Session as ConsumerSession
-from producer.outcome import FailedImage, Outcome, SkippedFile, StoredImage
+from producer.outcome import FailedImage, LeftOut, Outcome, SkippedFile, StoredImage
 from producer.owner import OwnVault
 from producer.run import store_all
 from producer.session import Session as ProducerSession
@@ -248,7 +248,7 @@ def test_what_is_no_image_is_skipped_without_a_word_to_any_device(size: int, tmp
     cluster = MemoryCluster(4)
     path = tmp_path / "notes.txt"
     write(path, bytes(size))
-    assert Home(tmp_path, cluster).put(path, images_only=True) == [SkippedFile(str(path))]
+    assert Home(tmp_path, cluster).put(path, images_only=True) == [SkippedFile(str(path), LeftOut.NO_IMAGE)]
     assert not any(device.asked for device in cluster.devices)
 
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import socket
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from common.errors import NotFoundError, UsageError
+from common.errors import NotFoundError, UnstorableError
+from producer.outcome import LeftOut
 from producer.sources import Source, find_sources
 
 
@@ -60,16 +64,66 @@ def test_a_folder_gives_its_files_and_those_of_its_folders_sorted(here: Path) ->
     ]
 
 
-def test_an_empty_folder_gives_nothing(here: Path) -> None:
+def test_an_empty_folder_that_was_named_is_nothing_that_can_be_stored(here: Path) -> None:
+    """As a mount point without its mount."""
     (here / "empty").mkdir()
-    assert shown("empty") == []
+    fault = one("empty").fault
+    assert isinstance(fault, UnstorableError)
+    assert (str(fault), fault.advice) == ("empty: an empty folder", "is what belongs there mounted?")
+
+
+def test_an_empty_folder_in_a_folder_is_said(here: Path) -> None:
+    make("album/a.png")
+    (here / "album" / "nas").mkdir()
+    found = {source.name: source.left_out for source in find_sources(["album"], "stdin")}
+    assert found == {"a.png": None, "nas": LeftOut.EMPTY_FOLDER}
+
+
+@contextlib.contextmanager
+def deep(folder: str, name: str, depth: int) -> Iterator[None]:
+    """Folders in folders, `bottom.png` in the last; taken away step by step, as nothing else can where it is deep."""
+    here = os.getcwd()
+    os.chdir(folder)
+    for _ in range(depth):
+        os.mkdir(name)
+        os.chdir(name)
+    Path("bottom.png").write_bytes(b"bottom")
+    try:
+        os.chdir(here)
+        yield
+    finally:
+        os.chdir(folder)
+        for _ in range(depth):
+            os.chdir(name)
+        os.unlink("bottom.png")
+        for _ in range(depth):
+            os.chdir("..")
+            os.rmdir(name)
+        os.chdir(here)
+
+
+def test_a_folder_deeper_than_the_stack_gives_all_its_files(here: Path) -> None:
+    make("top/good.png")
+    with deep("top", "d", 1200):
+        found = list(find_sources(["top"], "stdin"))
+    assert [(source.name, source.fault) for source in found] == [("good.png", None), ("bottom.png", None)]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="how long a path may be differs")
+def test_a_folder_whose_path_is_too_long_for_the_system_is_named_and_its_neighbours_are_found(here: Path) -> None:
+    make("top/good.png", "top/z/also.png")
+    with deep("top", "d" * 200, 25):
+        found = list(find_sources(["top"], "stdin"))
+    assert [source.name for source in found if source.fault is None] == ["good.png", "also.png"]
+    (fault,) = [source.fault for source in found if source.fault is not None]
+    assert "File name too long" in str(fault)
 
 
 def test_a_dash_is_stdin_with_the_name_that_it_was_given() -> None:
     assert list(find_sources(["-"], "scan.png")) == [Source(None, "-", "scan.png")]
 
 
-@pytest.mark.parametrize("argument", ["missing.png", "file/beneath.png", "line\nbreak"])
+@pytest.mark.parametrize("argument", ["missing.png", "file/beneath.png", "line\nbreak", ""])
 def test_a_file_that_is_not_there_is_named(here: Path, argument: str) -> None:
     make("file")
     source = one(argument)
@@ -89,13 +143,65 @@ def test_what_is_missing_does_not_cost_the_others(here: Path) -> None:
     assert [source.fault is None for source in find_sources(["a", "missing", "b"], "stdin")] == [True, False, True]
 
 
-@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no pipes with names")
-def test_a_pipe_is_refused_and_never_waited_for(here: Path) -> None:
-    (here / "album").mkdir()
-    os.mkfifo(here / "album" / "pipe")  # type: ignore[attr-defined,unused-ignore]  # not on Windows
-    (source,) = find_sources(["album"], "stdin")
-    assert isinstance(source.fault, UsageError)
-    assert "not a regular file" in str(source.fault)
+def make_irregular(folder: Path) -> dict[str, LeftOut]:
+    """A pipe, a socket and a link to a device in a folder."""
+    folder.mkdir()
+    os.mkfifo(folder / "pipe")  # type: ignore[attr-defined,unused-ignore]  # not on Windows
+    with socket.socket(socket.AF_UNIX) as listener:  # type: ignore[attr-defined,unused-ignore]  # as above
+        listener.bind("album/socket")  # a path that is not too long for one
+    (folder / "device").symlink_to("/dev/null")
+    return {"pipe": LeftOut.PIPE, "socket": LeftOut.SOCKET, "device": LeftOut.DEVICE}
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="this system has no such files")
+def test_what_is_no_regular_file_in_a_folder_is_left_out_and_never_waited_for(here: Path) -> None:
+    expected = make_irregular(here / "album")
+    found = list(find_sources(["album"], "stdin"))
+    assert {source.name: source.left_out for source in found} == expected
+    assert all(source.fault is None for source in found)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="this system has no such files")
+def test_what_is_no_regular_file_but_was_named_is_an_error_of_its_own(here: Path) -> None:
+    for name, kind in make_irregular(here / "album").items():
+        fault = one(f"album/{name}").fault
+        assert isinstance(fault, UnstorableError)
+        assert str(fault) == f"album/{name}: a {kind.value}, no file"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="making links needs a right of its own there")
+def test_a_link_to_itself_is_named_and_its_neighbours_are_found(here: Path) -> None:
+    make("album/a.png")
+    (here / "album" / "loop").symlink_to("loop")
+    found = {source.name: source.fault for source in find_sources(["album"], "stdin")}
+    assert found["a.png"] is None
+    assert isinstance(found["loop"], NotFoundError)
+
+
+def test_a_folder_whose_listing_breaks_off_gives_what_it_had_and_is_named(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make("album/a.png", "album/b.png", "album/sub/c.png")
+    scandir: Any = os.scandir
+
+    class Failing:
+        def __init__(self, path: str) -> None:
+            self._entries = list(scandir(path))
+
+        def __enter__(self) -> Failing:
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            pass
+
+        def __iter__(self) -> Any:
+            yield from self._entries
+            raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(os, "scandir", lambda path: Failing(path) if path == "album" else scandir(path))
+    found = list(find_sources(["album"], "stdin"))
+    assert {source.name for source in found if source.fault is None} == {"a.png", "b.png", "c.png"}
+    assert [str(source.fault) for source in found if source.fault] == ["album: cannot be read: Input/output error"]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="making links needs a right of its own there")
@@ -104,8 +210,10 @@ def test_links_to_files_are_followed_and_links_to_folders_are_not(here: Path) ->
     (here / "album" / "link.png").symlink_to(here / "elsewhere" / "b.png")
     (here / "album" / "circle").symlink_to(here / "album", target_is_directory=True)
     (here / "album" / "dangling.png").symlink_to(here / "nowhere")
-    found = {source.name: source.fault is None for source in find_sources(["album"], "stdin")}
-    assert found == {"a.png": True, "link.png": True, "dangling.png": False}
+    found = {source.name: source for source in find_sources(["album"], "stdin")}
+    assert {name for name, source in found.items() if source.outcome is None} == {"a.png", "link.png"}
+    assert found["circle"].left_out is LeftOut.LINK_TO_FOLDER
+    assert isinstance(found["dangling.png"].fault, NotFoundError)
 
 
 def test_a_folder_that_cannot_be_read_is_named_and_the_others_are_walked(
