@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.erasure import ErasureCode
-from common.errors import IntegrityError
+from common.errors import IntegrityError, UnstorableError
 from common.protocol.codec import MAX_PAYLOAD, pack
 from common.protocol.device_messages import Commitment, Grant
 from common.protocol.identifiers import DIGEST_SIZE, IDENTIFIER_SIZE
@@ -88,10 +88,14 @@ class Encoding:
         return self.n * self._slicing.block_length(segment_length)
 
     def encode(self, segment: int, plaintext: Union[bytes, memoryview], is_last: bool, buffer: Bytes) -> EncodedSegment:
-        """Seal and code the next segment of an image that is no longer than `longest_image` into `buffer`.
+        """Seal and code the next segment into `buffer`.
 
-        IntegrityError where the segment was encoded before and is not what it was.
+        UnstorableError where the image is longer than `longest_image`, IntegrityError where the segment was encoded
+        before and is not what it was.
         """
+        if len(self._digests) + self.n * DIGEST_SIZE > _MAX_DIGESTS:
+            limit = longest_image(self.n, self._slicing)
+            raise UnstorableError(f"the image is too large: with {self.k} of {self.n} at most {limit:,} bytes")
         length = self._slicing.block_length(len(plaintext))
         sealed = self._sealer.seal(segment, plaintext, is_last, buffer)
         buffer[sealed : self.k * length] = 0
