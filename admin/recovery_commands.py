@@ -20,7 +20,7 @@ from admin.vault_commands import (
     vault_folder,
     vault_passphrase,
 )
-from common.errors import TesseraError, UsageError
+from common.errors import IntegrityError, TesseraError, UsageError
 from common.files import read_limited, reading_text
 from common.passphrase import VARIABLE, read_new_passphrase
 from common.program import complain
@@ -33,12 +33,12 @@ from common.vault.recovery import (
     groups_of,
     make_codes,
     read_codes,
-    require_one_kit,
     require_possible,
     restore_key,
 )
 
 _MAX_CODES_FILE = 64 * 1024
+_THIS = "this code"  # as it is typed
 
 
 def recovery(
@@ -89,26 +89,42 @@ def _read(file: str) -> str:
 
 
 def _asked() -> list[RecoveryCode]:
-    """Codes as a person types them, line by line, until there are enough; a line with a fault is asked for again."""
+    """Codes as a person types them, line by line, until there are enough; a line with a fault is asked for again.
+
+    They are called by their numbers on the paper, as soon as these are known.
+    """
     codes: list[RecoveryCode] = []
-    while not codes or len({code.number for code in codes}) < codes[0].need:
-        more = f" of {codes[0].need}" if codes else ""
-        complain(f"code {len(codes) + 1}{more}, in the 5 lines that are on the paper:")
+    while (left := codes[0].need - len(codes) if codes else 1) > 0:
+        if codes:
+            complain(f"needed of set {codes[0].set_name}: {left} more, with other numbers; the next one:")
+        else:
+            complain("any code of the set, in the 5 lines that are on the paper:")
         try:
-            code = _asked_code(len(codes) + 1)
-            require_one_kit([*codes, code])
+            code = _asked_code()
+            _require_fitting(codes, code)
         except TesseraError as error:
             complain(f"  {error}")
             complain("  type this code again, or another one")
             continue
-        if any(code.number == former.number for former in codes):
-            complain("  this code was given before; type another one")
-            continue
         codes.append(code)
+        complain(f"  that is code number {code.number} of set {code.set_name}")
     return codes
 
 
-def _asked_code(number: int) -> RecoveryCode:
+def _require_fitting(codes: list[RecoveryCode], code: RecoveryCode) -> None:
+    """UsageError or IntegrityError where a code brings those before it no further."""
+    if codes and code.kit != codes[0].kit:
+        raise UsageError(
+            f"this is code number {code.number} of set {code.set_name}; those before are of set {codes[0].set_name}"
+        )
+    same = next((former for former in codes if former.number == code.number), None)
+    if same is not None and same.share != code.share:
+        raise IntegrityError(f"this and one before both say that they are code number {code.number}: one was altered")
+    if same is not None:
+        raise UsageError(f"code number {code.number} was given before; type one with another number")
+
+
+def _asked_code() -> RecoveryCode:
     groups: list[str] = []
     while len(groups) < GROUPS_IN_CODE:
         print(f"  line {len(groups) // GROUPS_IN_LINE + 1}: ", end="", file=sys.stderr, flush=True)
@@ -116,7 +132,7 @@ def _asked_code(number: int) -> RecoveryCode:
         if not line:
             raise typer.Abort  # the end of the input is no code
         try:
-            groups += groups_of(line, number, len(groups)) if line.strip() else []
+            groups += groups_of(line, _THIS, len(groups)) if line.strip() else []
         except UsageError as error:
             complain(f"  {error}: type this line again")
-    return code_of(groups, number)
+    return code_of(groups, _THIS)

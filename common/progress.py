@@ -128,6 +128,8 @@ class ByteProgress:
             TimeRemainingColumn(),
             console=Console(stderr=True),
             transient=True,
+            # Else rich prints above the bar, on the terminal, what was to go to a file: `producer.py … > sums`.
+            redirect_stdout=sys.stdout is not None and sys.stdout.isatty(),
         )
         self._task = self._progress.add_task(self._what, total=self._total, completed=self._done)
         self._progress.start()

@@ -140,7 +140,7 @@ def require_one_kit(codes: Sequence[RecoveryCode]) -> None:
     for place, code in enumerate(codes[1:], start=2):
         if code.kit != codes[0].kit:
             raise UsageError(
-                f"recovery code {place} of those given is of another kit: set {code.set_name}, "
+                f"{_given(place)}, number {code.number} on its paper, is of another kit: set {code.set_name}, "
                 f"and the first is of set {codes[0].set_name}",
                 advice="give codes of one set only; it is written above each code",
             )
@@ -167,15 +167,20 @@ def read_codes(text: str) -> list[RecoveryCode]:
     codes: list[RecoveryCode] = []
     for line in [*lines, ""]:
         if line and not line.startswith("#"):
-            groups += groups_of(line, len(codes) + 1, len(groups))
+            groups += groups_of(line, _given(len(codes) + 1), len(groups))
         if groups and (not line or len(groups) >= GROUPS_IN_CODE):
-            codes.append(code_of(groups, len(codes) + 1))
+            codes.append(code_of(groups, _given(len(codes) + 1)))
             groups = []
     return codes
 
 
-def groups_of(line: str, code: int, before: int) -> list[str]:
-    """The groups in a line of the `code`th code, with `before` groups before it; UsageError where one is wrong.
+def _given(place: int) -> str:
+    """A code whose number on the paper is not known before it is read whole."""
+    return f"recovery code {place} of those given"
+
+
+def groups_of(line: str, code: str, before: int) -> list[str]:
+    """The groups in a line of a code, with `before` groups before it; UsageError, of the `code`, where one is wrong.
 
     Small letters are read too, and hyphens in place of spaces; where groups are written together they are told apart.
     """
@@ -190,10 +195,10 @@ def groups_of(line: str, code: int, before: int) -> list[str]:
     return groups
 
 
-def _require_group(group: str, code: int, place: int) -> None:
-    where = f"recovery code {code}, line {place // GROUPS_IN_LINE + 1}, group {place % GROUPS_IN_LINE + 1}"
+def _require_group(group: str, code: str, place: int) -> None:
+    where = f"{code}, line {place // GROUPS_IN_LINE + 1}, group {place % GROUPS_IN_LINE + 1}"
     if place >= GROUPS_IN_CODE:
-        raise UsageError(f"recovery code {code} has more than {GROUPS_IN_CODE} groups", advice=_COPY)
+        raise UsageError(f"{code} has more than {GROUPS_IN_CODE} groups", advice=_COPY)
     if len(group) != _IN_GROUP + 1:
         raise UsageError(f"{where}: {len(group)} characters instead of {_IN_GROUP + 1}", advice=_COPY)
     if not set(group) <= set(_VALUES):
@@ -205,12 +210,10 @@ def _require_group(group: str, code: int, place: int) -> None:
         raise UsageError(f"{where}: a typing error, or it stands in another place", advice=_COPY)
 
 
-def code_of(groups: list[str], number: int) -> RecoveryCode:
-    """The code in groups that `groups_of` passed, the `number`th of those given; errors as of `read_codes`."""
+def code_of(groups: list[str], code: str) -> RecoveryCode:
+    """The code in groups that `groups_of` passed; errors, of the `code`, as of `read_codes`."""
     if len(groups) < GROUPS_IN_CODE:
-        raise UsageError(
-            f"recovery code {number} is not complete: {len(groups)} groups instead of {GROUPS_IN_CODE}", advice=_COPY
-        )
+        raise UsageError(f"{code} is not complete: {len(groups)} groups instead of {GROUPS_IN_CODE}", advice=_COPY)
     bits = 0
     for group in groups:
         for character in group[:_IN_GROUP]:
@@ -219,17 +222,17 @@ def code_of(groups: list[str], number: int) -> RecoveryCode:
     version, set_id, need, share_number, share, checksum = _LAYOUT.unpack(content)
     if checksum != _checksum(content[: _BODY.size]):
         raise UsageError(
-            f"recovery code {number} has a typing error, and its groups do not tell where",
+            f"{code} has a typing error, and its groups do not tell where",
             advice="compare all its groups with the paper, or use another code of the same set",
         )
     # The version comes after the checksum, so that a typing error is not taken for another version.
     if version != VERSION:
         raise IntegrityError(
-            f"recovery code {number} has format version {version}, this program reads version {VERSION}",
+            f"{code} has format version {version}, this program reads version {VERSION}",
             advice="update Tessera",
         )
     if not (2 <= need <= MAX_CODES and 1 <= share_number <= MAX_CODES):
-        raise IntegrityError(f"recovery code {number} contradicts itself: number {share_number}, {need} needed")
+        raise IntegrityError(f"{code} contradicts itself: number {share_number}, {need} needed")
     return RecoveryCode(set_id, need, share_number, share)
 
 

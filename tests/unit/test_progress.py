@@ -93,6 +93,19 @@ def test_stdout_is_for_results_only(
     assert capsys.readouterr().out == ""
 
 
+def test_results_go_to_a_file_also_while_a_bar_is_shown(
+    clock: Clock, terminal: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stderr", terminal)
+    monkeypatch.setattr("sys.stdout", file := io.StringIO())
+    with ByteProgress("storing", 4000) as progress:
+        clock.now += 1.5
+        progress.advance(1000)
+        print("a result")
+    assert file.getvalue() == "a result\n"
+    assert "storing" in terminal.getvalue() and "a result" not in terminal.getvalue()
+
+
 # --- what has no bytes to count
 
 

@@ -116,7 +116,7 @@ def test_with_one_code_too_few_every_key_is_possible(raw: bytes) -> None:
 
 def test_codes_of_two_kits_are_told_apart_with_the_names_of_their_sets() -> None:
     other = make_codes(KEY, 3, 5)
-    with pytest.raises(UsageError, match="code 2 of those given is of another kit") as raised:
+    with pytest.raises(UsageError, match=r"code 2 of those given, number \d on its paper, is of") as raised:
         restore_key([KIT[0], other[1], KIT[2]])
     assert KIT[0].set_name in str(raised.value)
     assert other[0].set_name in str(raised.value)
@@ -140,7 +140,9 @@ def test_every_character_changed_to_any_other_is_found_with_the_group_that_it_is
                 if other != groups[place][at]:
                     changed = [*groups]
                     changed[place] = groups[place][:at] + other + groups[place][at + 1 :]
-                    where = f"recovery code 1, line {place // 4 + 1}, group {place % 4 + 1}: a typing error"
+                    where = (
+                        f"recovery code 1 of those given, line {place // 4 + 1}, group {place % 4 + 1}: a typing error"
+                    )
                     assert_refused(" ".join(changed), where)
 
 
@@ -151,7 +153,7 @@ def test_every_bit_of_a_code_counts_even_where_all_groups_check() -> None:
     for bit in range(8 * len(content)):
         damaged = bytearray(content)
         damaged[bit // 8] ^= 1 << bit % 8
-        assert_refused(" ".join(recovery._groups(bytes(damaged))), "code 1 has a typing error, and its groups")
+        assert_refused(" ".join(recovery._groups(bytes(damaged))), "has a typing error, and its groups")
 
 
 def test_neighbours_exchanged_are_found_and_so_are_groups_and_lines_exchanged() -> None:
@@ -173,7 +175,7 @@ def test_neighbours_exchanged_are_found_and_so_are_groups_and_lines_exchanged() 
 def test_the_second_codes_fault_is_told_of_the_second_code() -> None:
     lines = KIT[1].lines()
     broken = "\n".join([*lines[:3], lines[3][:-1] + ("0" if lines[3][-1] != "0" else "1"), lines[4]])
-    assert_refused(text(KIT[0]) + "\n" + broken, "recovery code 2, line 4, group 4")
+    assert_refused(text(KIT[0]) + "\n" + broken, "recovery code 2 of those given, line 4, group 4")
 
 
 @pytest.mark.parametrize(

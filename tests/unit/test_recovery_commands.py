@@ -150,7 +150,7 @@ def test_too_few_or_mixed_or_mistyped_codes_leave_no_vault(
     for sheets, code, words in (
         (first[:2], 5, "3 are needed"),
         ([*first[:2], second[2]], 2, "another kit"),
-        ([*first[:2], mistyped], 2, "recovery code 3, line 5, group 1"),
+        ([*first[:2], mistyped], 2, "recovery code 3 of those given, line 5, group 1"),
     ):
         assert other.run("restore", passphrase=NEW, typed="\n\n".join(sheets)) == code
         assert words in capsys.readouterr().err
@@ -175,7 +175,9 @@ def test_at_a_terminal_a_line_or_a_code_with_a_fault_is_asked_for_again(
     assert other.run("restore", passphrase=NEW, typed="\n".join(typed) + "\n", terminal=True) == 0
     said = capsys.readouterr().err
     assert "line 2, group 1: a typing error" in said
-    assert "another kit" in said
+    assert "this is code number 1 of set" in said and "those before are of set" in said
+    assert "any code of the set" in said and "1 more, with other numbers" in said
+    assert "that is code number 2 of set" in said
     assert "given before" in said
     assert other.vault.unlock(NEW) == machine.vault.unlock(OLD)
 
