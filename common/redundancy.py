@@ -15,6 +15,11 @@ from common.protocol.messages import MAX_SHARES, Device
 MIN_DEVICES = 3
 _CHOICES = {3: (2, 3), 4: (2, 4), 5: (3, 5)}
 _FROM_SIX = (4, 6)
+_TOO_FEW = (
+    "connect a device, or add one: python broker/broker.py invite worker; two alone keep images without any "
+    "redundancy (-k 2 -n 2), until there are three and `admin.py strengthen`"
+)
+_LATER = "connect what is away, or have it made up for when it is back: --accept-degraded"
 
 
 def choose(live_devices: int, k: int | None = None, n: int | None = None) -> tuple[int, int]:
@@ -24,10 +29,7 @@ def choose(live_devices: int, k: int | None = None, n: int | None = None) -> tup
     """
     if k is None and n is None:
         if live_devices < MIN_DEVICES:
-            raise NotEnoughError(
-                f"{live_devices} of at least {MIN_DEVICES} devices are alive",
-                advice="start more workers; to go without redundancy on two devices, ask for it: -k 2 -n 2",
-            )
+            raise NotEnoughError(f"{live_devices} of at least {MIN_DEVICES} devices are alive", advice=_TOO_FEW)
         return _CHOICES.get(live_devices, _FROM_SIX)
     if n is None:
         n = max(k or 0, min(live_devices, (k or 0) + 2))
@@ -67,6 +69,33 @@ class DeviceCount:
                 return False
             wanted = choose(self.live)
         return min(n, self.listed) - k < wanted[1] - wanted[0]
+
+    def choose(self, k: int | None, n: int | None, *, accept_degraded: bool) -> tuple[int, int]:
+        """(k, n) as the function `choose` has it for the devices that are here.
+
+        `accept_degraded`: for all that are listed, where at least k of them are here. What the devices that are away
+        lack is made up for when they are back.
+        """
+        try:
+            whole = choose(self.live, k, n)
+            if not accept_degraded:
+                return whole
+        except NotEnoughError as error:
+            later = self._choose_for_all(k, n)
+            if later is not None and not accept_degraded:
+                error.advice = _LATER
+            if later is None or not accept_degraded:
+                raise
+            return later
+        return self._choose_for_all(k, n) or whole
+
+    def _choose_for_all(self, k: int | None, n: int | None) -> Optional[tuple[int, int]]:
+        """(k, n) for all devices that are listed; None where fewer than k of them are here."""
+        try:
+            chosen = choose(self.listed, k, n)
+        except NotEnoughError:
+            return None
+        return chosen if chosen[0] <= self.live else None
 
 
 def count_devices(devices: Iterable[Device]) -> DeviceCount:

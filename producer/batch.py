@@ -22,8 +22,9 @@ from common.protocol.envelope import Operation
 from common.protocol.messages import MAX_BATCH, Answer, Code
 from common.vault.mapping import MAX_THUMBNAIL
 from common.vault.stamp import Stamp
+from producer.distribution import withdraw_shares
 from producer.encoding import Bytes, Conclusion, EncodedSegment, Encoding, Image
-from producer.outcome import FailedImage, LeftOut, Outcome, SkippedFile, StoredImage, shares_needed, too_few
+from producer.outcome import FailedImage, LeftOut, Outcome, SkippedFile, StoredImage, too_few
 from producer.picture import Picture
 from producer.reading import WholeFile, read_whole
 from producer.session import Session
@@ -52,6 +53,7 @@ class _Image:
     conclusion: Optional[Conclusion] = None
     held: dict[int, bytes] = field(default_factory=dict)  # share → the device that committed it
     refused: dict[int, Code] = field(default_factory=dict)  # share → why its last device did not
+    gone: set[bytes] = field(default_factory=set)  # devices that did not answer
 
 
 @dataclass(frozen=True)
@@ -105,6 +107,7 @@ async def _store_fresh(session: Session, fresh: dict[bytes, _Image], outcomes: l
         await _send(session, wanted)
     finally:
         session.coding.buffers.give_back(buffer, segments)  # messages hold copies of the blocks, never the buffer
+    await asyncio.gather(*(_withdraw(session, image) for image in wanted if not _is_stored(session, image)))
     outcomes += [_conclude(session, image, started) for image in wanted]
 
 
@@ -233,6 +236,8 @@ async def _send_message(session: Session, sendings: Sequence[_Sending]) -> None:
             session.tell(image.source.shown, share, device, Step.COMMITTED)
         else:
             image.refused[share] = answer.code
+            if answer.code is Code.GONE:
+                image.gone.add(device)
             session.tell(image.source.shown, share, device, Step.LOST, why=answer.text or answer.code.value)
     refusal = next((answer for answer in answers if not answer.granted), None)
     if refusal is not None:
@@ -268,12 +273,24 @@ def _whole_share(session: Session, sending: _Sending) -> WholeShare:
 # --- what came of it
 
 
+def _is_stored(session: Session, image: _Image) -> bool:
+    return len(image.held) >= session.needed(session.code.k, session.code.n)
+
+
+async def _withdraw(session: Session, image: _Image) -> None:
+    """Take back the shares of what is not stored: they would show as an image that lacks some."""
+    if session.own is not None:
+        capability = _ready(image)[2].sealed.delete_capability
+        await withdraw_shares(session.link, _id(image), image.held.values(), capability)
+
+
 def _conclude(session: Session, image: _Image, started: float) -> Outcome:
     source, code = image.source, session.code
     encoding, _, conclusion = _ready(image)
-    needed = shares_needed(code.k, code.n)
-    if len(image.held) < needed:
-        return FailedImage(source.shown, too_few(source.shown, len(image.held), needed, image.refused))
+    if not _is_stored(session, image):
+        needed = session.needed(code.k, code.n)
+        error = too_few(source.shown, len(image.held), needed, image.refused, code.k)
+        return FailedImage(source.shown, error)
     session.keep(conclusion, encoding.encoding_id, image.stamp, image.sha256)
     size = len(image.content)
     session.progress(size)
@@ -288,4 +305,5 @@ def _conclude(session: Session, image: _Image, started: float) -> Outcome:
         False,
         time.monotonic() - started,
         image.picture.is_image,
+        missing=session.missing(image.gone) if None in names else (),
     )

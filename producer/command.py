@@ -15,6 +15,7 @@ from common.home import client_identity, home
 from common.passphrase import read_passphrase
 from common.program import application, complain, run
 from common.redundancy import require_possible
+from common.text import printable
 from producer.outcome import FailedImage, LeftOut, Outcome, StoredImage
 from producer.sources import STDIN, Source, find_sources
 
@@ -41,6 +42,12 @@ def store(
     ),
     allow_empty: bool = typer.Option(
         False, "--allow-empty", envvar="TESSERA_ALLOW_EMPTY", help="Store an empty image where stdin gives nothing."
+    ),
+    accept_degraded: bool = typer.Option(
+        False,
+        "--accept-degraded",
+        envvar="TESSERA_ACCEPT_DEGRADED",
+        help="Store also while devices are away: their shares are made when they are back.",
     ),
     to: Optional[list[str]] = typer.Option(
         None, envvar="TESSERA_TO", help="Device that may get a share, by name; may be given several times."
@@ -84,7 +91,7 @@ def store(
         from producer.work import Wish, Work
 
         work = Work(identity, lambda: OwnVault(vault, unlocking.key()))
-    work.store(sources, Wish(k, n, images_only, reread, allow_empty, to or ()), report)
+    work.store(sources, Wish(k, n, images_only, reread, allow_empty, accept_degraded, to or ()), report)
     return report.conclude(found)
 
 
@@ -131,10 +138,10 @@ class _Report:
         elif image.is_image is False:
             complain(f"{image.shown}: no image that Tessera knows; stored all the same")
         if image.degraded:
-            had = image.n - image.devices.count(None)
+            had = image.k + image.may_lose
             complain(
                 f"{image.shown}: DEGRADED: {had} of {image.n} shares are stored; "
-                f"{had - image.k} devices may be lost, not {image.n - image.k}"
+                f"{image.may_lose} devices may be lost, not {image.n - image.k}" + _missing(image)
             )
 
     def _say_failed(self, error: TesseraError) -> None:
@@ -142,6 +149,12 @@ class _Report:
         if error.advice:
             complain(f"  {error.advice}")
         self._exit_code = self._exit_code or error.exit_code
+
+
+def _missing(image: StoredImage) -> str:
+    if not image.missing:
+        return ""
+    return f"; missing: {', '.join(map(printable, image.missing))}; the rest is made when they are back"
 
 
 def _weaker(image: StoredImage) -> str:

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from typing import Optional, Union
 
 from common.errors import NoRoomError, NotEnoughError, TesseraError
-from common.protocol.messages import Code
+from common.protocol.messages import MAX_SHARES, Code
+
+ACCEPT = "--accept-degraded; what is missing is made when its devices are back"
 
 
 @dataclass(frozen=True)
@@ -23,9 +25,16 @@ class StoredImage:
     is_image: Optional[bool]  # None where it was not looked at, since it is stored already
     asked: Optional[tuple[int, int]] = None  # k, n: where it is stored already, and weaker than it would be now
 
+    missing: tuple[str, ...] = ()  # names of devices that are away, where a share found no device
+
     @property
     def degraded(self) -> bool:
         return None in self.devices
+
+    @property
+    def may_lose(self) -> int:
+        """How many of the devices that have it may be lost now."""
+        return self.n - self.devices.count(None) - self.k
 
     def as_json(self) -> dict[str, object]:
         return {
@@ -38,6 +47,8 @@ class StoredImage:
             "devices": self.devices,
             "already_stored": self.already_stored,
             "degraded": self.degraded,
+            "missing_devices": list(self.missing),
+            "may_lose": self.may_lose,
             "could_be_stronger": self.asked is not None,
             "seconds": round(self.seconds, 4),
             "is_image": self.is_image,
@@ -76,15 +87,18 @@ class SkippedFile:
 Outcome = Union[StoredImage, FailedImage, SkippedFile]
 
 
-def shares_needed(k: int, n: int) -> int:
+def shares_needed(k: int, n: int, *, accept_degraded: bool = False) -> int:
     """Committed shares without which an image does not count as stored: one may still be lost, if n allows it."""
-    return min(k + 1, n)
+    return k if accept_degraded else min(k + 1, n)
 
 
-def too_few(shown: str, had: int, needed: int, reasons: dict[int, Code]) -> TesseraError:
-    """Why an image could not be stored: `reasons` are those of the shares that found no device."""
+def too_few(shown: str, had: int, needed: int, reasons: dict[int, Code], k: int = MAX_SHARES) -> TesseraError:
+    """Why an image could not be stored: `reasons` are those of the shares that found no device.
+
+    `k`: how many would have done where degraded is accepted.
+    """
     text = f"{shown}: only {had} of the at least {needed} shares needed could be stored; it was not stored"
     full = {Code.NO_ROOM, Code.READ_ONLY}
     if reasons and all(code in full for code in reasons.values()):
         return NoRoomError(f"{text}: the devices have no room")
-    return NotEnoughError(text)
+    return NotEnoughError(text, advice=f"to store it all the same: {ACCEPT}" if k <= had else None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Callable, Optional, TypeVar, Union
@@ -63,13 +63,14 @@ class Session:
         progress: Callable[[int], None],
         required: tuple[Optional[int], Optional[int]] = (None, None),
         avoid: Sequence[bytes] = (),
+        accept_degraded: bool = False,
         watch: Watch = nobody,
     ) -> None:
         """`progress` is called with the bytes of the image that went on their way, `watch` with each share's steps.
 
         `required`: k and n as far as the user gave them. Where not, an interrupted put keeps to those that it had.
         `avoid`: devices that get no share. `reread`: no file is recognised without being read. `allow_empty`: stdin
-        may give nothing.
+        may give nothing. `accept_degraded`: k shares are enough.
         """
         self.link = link
         self.owner = owner
@@ -84,6 +85,8 @@ class Session:
         self.avoid = tuple(avoid)
         self._watch = watch
         self._count = count_devices(devices)
+        self._accept_degraded = accept_degraded
+        self._away = {d.device_id for d in devices if not d.alive and not d.retiring} - set(avoid)
         self._names: dict[bytes, str] = {device.device_id: device.name for device in devices}
         self._viewer = viewer
         self._looking = asyncio.Lock()
@@ -101,6 +104,14 @@ class Session:
     def batch_room(self) -> int:
         """Bytes of each share that a batch of small images has room for."""
         return _BATCH_SEGMENTS * self.slicing.block_size
+
+    def needed(self, k: int, n: int) -> int:
+        """Committed shares without which an image of k of n does not count as stored."""
+        return shares_needed(k, n, accept_degraded=self._accept_degraded)
+
+    def missing(self, lost: Iterable[bytes] = ()) -> tuple[str, ...]:
+        """The names of the devices that could not get a share: those that are away, and the `lost` ones."""
+        return tuple(sorted(self.name_of(device) for device in self._away.union(lost)))
 
     def coding_for(self, k: int, n: int) -> Optional[Coding]:
         """The coding of a put that was interrupted; None where the user wants another now."""
@@ -160,7 +171,7 @@ class Session:
             by_object[object_id]: encoding
             for object_id, encodings in found.items()
             for encoding in encodings[:1]
-            if len(shares_at_hand(encoding)) >= shares_needed(encoding.k, encoding.n)
+            if len(shares_at_hand(encoding)) >= self.needed(encoding.k, encoding.n)
         }
 
     async def find_stored(self, source: Source, sha256: bytes, size: int, started: float) -> Optional[StoredImage]:
@@ -176,8 +187,19 @@ class Session:
         self.progress(size)
         asked = self.code.k, self.code.n
         weaker = self._count.could_be_stronger(encoding.k, encoding.n, asked)
+        away = {share.device_id for share in encoding.shares if not share.alive and share.share not in at_hand}
         return StoredImage(
-            sha256, source.shown, size, encoding.k, encoding.n, names, True, seconds, None, asked if weaker else None
+            sha256,
+            source.shown,
+            size,
+            encoding.k,
+            encoding.n,
+            names,
+            True,
+            seconds,
+            None,
+            asked if weaker else None,
+            self.missing(away) if None in names else (),
         )
 
     # --- remembering

@@ -19,7 +19,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Optional
 
-from common.errors import IntegrityError, NotEnoughError, UnreachableError, UnstorableError
+from common.errors import IntegrityError, NotEnoughError, TesseraError, UnreachableError, UnstorableError
 from common.program import complain
 from common.protocol.messages import Code
 from common.vault.journal import Begun
@@ -27,7 +27,7 @@ from common.vault.sealing import fingerprint
 from producer.ahead import OutdatedError, WriteAhead
 from producer.distribution import Distribution, ShareState, abandon_shares
 from producer.encoding import Bytes, Conclusion, EncodedSegment, Encoding, Image, longest_image
-from producer.outcome import LeftOut, Outcome, SkippedFile, StoredImage, shares_needed, too_few
+from producer.outcome import LeftOut, Outcome, SkippedFile, StoredImage, too_few
 from producer.picture import Picture
 from producer.reading import Reader, changed, hash_file
 from producer.session import Coding, Session
@@ -99,7 +99,8 @@ class _StreamedPut:
         self._ahead = ahead
         self._begun = begun
         self._encoding = Encoding(coding.code, coding.slicing, begun)
-        self._needed = shares_needed(coding.code.k, coding.code.n)
+        self._needed = session.needed(coding.code.k, coding.code.n)
+        self._conclusion: Optional[Conclusion] = None
         self._sending: set[asyncio.Task[None]] = set()
         self._picture = Picture()
 
@@ -197,7 +198,11 @@ class _StreamedPut:
         elif self._ahead.active and isinstance(error, (NotEnoughError, UnreachableError)):
             error.advice = f"{error.advice}; then {_AGAIN}"
         else:
-            await distribution.abandon()
+            # What was committed of an image that is not stored would show as one that lacks shares.
+            if self._conclusion is not None and self._session.own is not None:
+                await distribution.withdraw(self._conclusion.sealed.delete_capability)
+            else:
+                await distribution.abandon()
             self._ahead.finish()
 
     # --- read → slice → seal → encode → send
@@ -280,7 +285,10 @@ class _StreamedPut:
         """Give up as soon as too few shares are left to store the image."""
         had = distribution.count(ShareState.OPEN, ShareState.COMMITTED)
         if had < self._coding.code.k:
-            raise too_few(self._source.shown, had, self._needed, distribution.lost_reasons())
+            raise self._too_few(distribution, had)
+
+    def _too_few(self, distribution: Distribution, had: int) -> TesseraError:
+        return too_few(self._source.shown, had, self._needed, distribution.lost_reasons(), self._coding.code.k)
 
     # --- commit
 
@@ -296,7 +304,7 @@ class _StreamedPut:
                 session.remember(reader.stamp, sha256)
                 return stored
         recipe = self._encoding.recipe()
-        conclusion = await self._conclude(sha256, size)
+        conclusion = self._conclusion = await self._conclude(sha256, size)
         await distribution.move_lost(recipe)
         if distribution.count(ShareState.OPEN, ShareState.COMMITTED) >= self._needed:
             await distribution.commit(conclusion.commitment)
@@ -304,7 +312,7 @@ class _StreamedPut:
             await distribution.commit(conclusion.commitment)
         if distribution.count(ShareState.COMMITTED) < self._needed:
             had = distribution.count(ShareState.OPEN, ShareState.COMMITTED)
-            raise too_few(source.shown, had, self._needed, distribution.lost_reasons())
+            raise self._too_few(distribution, had)
         session.keep(conclusion, self._encoding.encoding_id, reader.stamp, sha256)
         names = [
             session.name_of(share.device or b"") if share.state is ShareState.COMMITTED else None
@@ -312,7 +320,9 @@ class _StreamedPut:
         ]
         seconds = time.monotonic() - self._started
         is_image = self._picture.is_image
-        return StoredImage(sha256, source.shown, size, code.k, code.n, names, False, seconds, is_image)
+        gone = [share.device for share in distribution.lost if share.device and share.reason is Code.GONE]
+        missing = session.missing(gone) if None in names else ()
+        return StoredImage(sha256, source.shown, size, code.k, code.n, names, False, seconds, is_image, missing=missing)
 
     async def _conclude(self, sha256: bytes, size: int) -> Conclusion:
         """Recipe and mapping: those of the earlier run, where it was interrupted while it committed."""

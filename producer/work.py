@@ -15,7 +15,7 @@ from common.link.questions import settled_devices
 from common.program import complain
 from common.progress import ByteProgress, Waiting
 from common.protocol.messages import Device
-from common.redundancy import choose
+from common.redundancy import count_devices
 from common.vault.contacts import open_contacts
 from producer.outcome import Outcome
 from producer.owner import OtherVault, Owner
@@ -40,6 +40,7 @@ class Wish:
     images_only: bool = False
     reread: bool = False  # believe no stamp
     allow_empty: bool = False  # of stdin
+    accept_degraded: bool = False  # for the devices on the list, where some are away
     to: Sequence[str] = ()  # the names of the devices that may get shares; all where there are none
 
 
@@ -84,7 +85,7 @@ async def store(
         with Waiting("the broker has just started: waiting for its devices"):
             devices = await settled_devices(link)
         chosen = choose_devices(devices, wish.to)
-        k, n = choose(sum(device.alive for device in chosen), wish.k, wish.n)
+        k, n = count_devices(chosen).choose(wish.k, wish.n, accept_degraded=wish.accept_degraded)
         if k == n:
             complain(f"warning: {k} of {n}: the loss of a single device loses what is stored now")
         session = Session(
@@ -99,6 +100,7 @@ async def store(
             allow_empty=wish.allow_empty,
             progress=progress,
             required=(wish.k, wish.n),
+            accept_degraded=wish.accept_degraded,
             avoid=[device.device_id for device in devices if device not in chosen],
             watch=watch,
         )

@@ -42,7 +42,7 @@ def test_an_image_is_degraded_when_a_share_found_no_device() -> None:
 
 
 def test_as_json_it_says_what_was_promised() -> None:
-    fields = stored("nas", None, "desk").as_json()
+    fields = stored("nas", None, "desk", missing=("attic",)).as_json()
     assert json.loads(json.dumps(fields)) == {
         "state": "stored",
         "sha256": bytes(range(32)).hex(),
@@ -53,6 +53,8 @@ def test_as_json_it_says_what_was_promised() -> None:
         "devices": ["nas", None, "desk"],
         "already_stored": False,
         "degraded": True,
+        "missing_devices": ["attic"],
+        "may_lose": 0,
         "could_be_stronger": False,
         "seconds": 0.1235,
         "is_image": True,

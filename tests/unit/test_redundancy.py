@@ -23,7 +23,43 @@ def test_the_number_of_live_devices_decides(live: int, chosen: tuple[int, int]) 
 def test_fewer_than_three_devices_are_refused_with_what_is_needed(live: int) -> None:
     with pytest.raises(NotEnoughError, match=f"{live} of at least 3") as refusal:
         choose(live)
-    assert "-k 2 -n 2" in str(refusal.value.advice)
+    assert "strengthen" in str(refusal.value.advice), "without redundancy, and until when"
+
+
+@pytest.mark.parametrize(
+    ("live", "listed", "k", "n", "chosen"),
+    [
+        pytest.param(2, 3, None, None, (2, 3), id="one of three is away"),
+        pytest.param(3, 5, None, None, (3, 5), id="two of five are away"),
+        pytest.param(5, 6, None, None, (4, 6), id="coded for all, although fewer would do"),
+        pytest.param(3, 7, None, None, (2, 3), id="too few for the code of all: for those that are here"),
+        pytest.param(6, 6, None, None, (4, 6), id="all are here"),
+        pytest.param(4, 6, 3, 6, (3, 6), id="as was asked for"),
+        pytest.param(2, 6, None, None, None, id="fewer than k are here"),
+        pytest.param(2, 2, None, None, None, id="there never were three"),
+    ],
+)
+def test_where_degraded_is_accepted_the_code_is_that_of_all_devices_on_the_list(
+    live: int, listed: int, k: Optional[int], n: Optional[int], chosen: Optional[tuple[int, int]]
+) -> None:
+    devices = DeviceCount(live, listed)
+    if chosen is None:
+        with pytest.raises(NotEnoughError):
+            devices.choose(k, n, accept_degraded=True)
+    else:
+        assert devices.choose(k, n, accept_degraded=True) == chosen
+
+
+@pytest.mark.parametrize(
+    ("live", "listed", "k", "n", "told"),
+    [(2, 3, None, None, True), (4, 6, 3, 6, True), (1, 3, None, None, False), (2, 2, None, None, False)],
+)
+def test_a_refusal_names_accept_degraded_where_that_would_do(
+    live: int, listed: int, k: Optional[int], n: Optional[int], told: bool
+) -> None:
+    with pytest.raises(NotEnoughError) as refusal:
+        DeviceCount(live, listed).choose(k, n, accept_degraded=False)
+    assert ("--accept-degraded" in str(refusal.value.advice)) is told
 
 
 @pytest.mark.parametrize(
