@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Optional
 
 from rich.console import Console
@@ -15,7 +16,7 @@ from common.link.link import Link, reached, run_with_link
 from common.link.questions import list_devices
 from common.protocol.codec import MAX_PAYLOAD, unpack
 from common.protocol.envelope import Operation
-from common.protocol.messages import Device, Empty, Health, Job
+from common.protocol.messages import Device, DeviceKind, Empty, Health, Job
 from common.text import printable
 
 
@@ -69,6 +70,8 @@ def to_json(status: Status) -> dict[str, object]:
                 "away_seconds": device.away_seconds,
                 "retiring": device.retiring,
                 "shares_left": device.left,
+                "kind": device.kind.value,
+                "waited_for_seconds": device.waited_for,
             }
             for device in status.devices
         ],
@@ -121,7 +124,16 @@ def show(status: Status) -> None:
 
 def _state(device: Device) -> str:
     state = "alive" if device.alive else f"away for {duration(device.away_seconds)}"
+    if device.waited_for:
+        state += f", waited for until {_moment(device.waited_for)}"
+    if device.kind is DeviceKind.LAPTOP:
+        state = f"laptop, {state}"
     return f"{state}, retiring: {device.left} shares left" if device.retiring else state
+
+
+def _moment(seconds: int) -> str:
+    """The local time in so many seconds."""
+    return (datetime.now() + timedelta(seconds=seconds)).strftime("%Y-%m-%d %H:%M")
 
 
 def summary(status: Status) -> list[str]:

@@ -23,6 +23,7 @@ from broker.memory import cap_memory, forbid_core_dumps, memory_exceeded, watch_
 from broker.server import Server
 from broker.steward.steward import Settings
 from broker.supervisor import stop_with_supervisor, supervise
+from common.durations import parse_duration
 from common.errors import UsageError
 from common.files import lock, locked
 from common.finding.addresses import is_loopback, parse_host
@@ -62,10 +63,15 @@ _ANNOUNCE = typer.Option(
     help="Tell the LAN by mDNS that there is a broker, and its ports and public key; never at a loopback address.",
 )
 _REPAIR_AFTER = typer.Option(
-    900.0,
+    "15m",
     envvar="TESSERA_REPAIR_AFTER",
-    min=0.1,
-    help="Seconds that a device may be away before its shares are rebuilt elsewhere; surplus copies are kept as long.",
+    help="How long a device may be away before its shares are rebuilt elsewhere, such as 15m; surplus copies are kept "
+    "as long.",
+)
+_REPAIR_LAPTOPS_AFTER = typer.Option(
+    "3d",
+    envvar="TESSERA_REPAIR_LAPTOPS_AFTER",
+    help="The same for laptops (worker.py --kind laptop), which are off at night or taken along.",
 )
 _REPAIR_RATE = typer.Option(
     "50M", envvar="TESSERA_REPAIR_RATE", help="Bytes a second that rebuilding may fetch and send, such as 50M."
@@ -99,7 +105,8 @@ def serve(
     invite: Optional[str] = _JOIN,
     address: Optional[str] = _ADDRESS,
     announce: bool = _ANNOUNCE,
-    repair_after: float = _REPAIR_AFTER,
+    repair_after: str = _REPAIR_AFTER,
+    repair_laptops_after: str = _REPAIR_LAPTOPS_AFTER,
     repair_rate: str = _REPAIR_RATE,
     owner_quota: Optional[str] = _OWNER_QUOTA,
     memory: str = _MEMORY,
@@ -119,13 +126,14 @@ def serve(
     if most < _LEAST_MEMORY:
         raise UsageError(f"--memory must be at least {_LEAST_MEMORY >> 20}MiB")
     quota = parse_size(owner_quota) if owner_quota is not None else None
+    patience, laptops = parse_duration(repair_after), parse_duration(repair_laptops_after)
     forbid_core_dumps()
     stopping = stop_on_signals()
     if supervised and not is_child:
         raise typer.Exit(supervise(_as_child(sys.argv), stopping))
     if is_child:
         stop_with_supervisor(stopping, sys.stdin.fileno())
-    settings = Settings(repair_after=repair_after, rate=rate)
+    settings = Settings(patience, rate, repair_laptops_after=laptops)
     _serve(listening, invite, settings, quota, most, stopping)
 
 

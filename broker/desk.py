@@ -17,13 +17,13 @@ from broker.audit import Record, shown_key, unrecorded
 from broker.burial_record import BurialRecord
 from broker.catalog import Catalog
 from broker.credit import CREDIT, REQUESTS, REQUESTS_PER_DEVICE
-from broker.devices import Devices
+from broker.devices import DeviceNow, Devices
 from broker.members import MembersFile, address_of
 from broker.other_brokers import take_up
 from broker.placement import Candidate, has_room, place
 from broker.quota import OwnerQuota
 from broker.rights import Standing
-from common.errors import IntegrityError, ProtocolError, RefusedError
+from common.errors import IntegrityError, NotFoundError, ProtocolError, RefusedError
 from common.protocol.codec import MAX_PAYLOAD, pack, unpack
 from common.protocol.device_messages import ShareName
 from common.protocol.envelope import Operation
@@ -41,6 +41,7 @@ from common.protocol.messages import (
     Brokers,
     Code,
     Device,
+    DeviceKind,
     Hello,
     Holdings,
     Identifier,
@@ -114,8 +115,8 @@ class Desk:
             for encoding_id in self.catalog.tombstones.expire(self._today()):
                 self.catalog.touch(encoding_id)
 
-    def status(self, left_on: Callable[[bytes], int], now: float) -> Answered:
-        """`left_on`: of a retiring device, how many shares no other device has."""
+    def status(self, left_on: Callable[[bytes], int], waited_for: Callable[[DeviceNow], float], now: float) -> Answered:
+        """`left_on`: of a retiring device, how many shares no other device has. `waited_for`: seconds left, of one."""
         devices = [
             Device(
                 device,
@@ -127,6 +128,8 @@ class Desk:
                 int(there.away),
                 there.retiring,
                 left_on(device) if there.retiring else 0,
+                there.kind,
+                int(waited_for(there)),
             )
             for device, there in self.devices.all(now).items()
         ]
@@ -216,10 +219,21 @@ class Desk:
         if self.devices.alive(device, now):
             taken = "another worker with this store's key is registered"
             return Acknowledged(Answer(Code.CONFLICT, taken)), None
+        self._keep_kind(device, header.kind)
         self.catalog.forget_device(device)
         self.devices.register(device, header.used_bytes, header.free_bytes, now)
         log.info("device %s registered", self.devices.name(device))
         return Acknowledged(GRANTED), None
+
+    def _keep_kind(self, device: bytes, kind: DeviceKind) -> None:
+        """Know what a device is also while it is away, after the broker's restart, and at other brokers."""
+        member = self.devices.members().get(device)
+        if member is None or member.kind is kind:
+            return
+        try:
+            self._members.change(lambda members: members.set_kind(member.public_key, kind))
+        except (OSError, IntegrityError, NotFoundError) as error:
+            log.error("cannot keep that %s is a %s: %s", member.name, kind.value, error)
 
     def announce(self, device: bytes, header: Announce, payload: memoryview, now: float) -> Answered:
         if not self.devices.connected(device):

@@ -11,6 +11,7 @@ from typing import NamedTuple, Optional
 
 from broker.members import Member, MembersFile
 from common.protocol.identifiers import device_id
+from common.protocol.messages import DeviceKind
 
 SETTLE = 10.0  # seconds after the broker's start in which devices that are not here yet may still come
 SILENCE = 5.0  # seconds without a report after which a device is taken for gone
@@ -26,6 +27,7 @@ class DeviceNow(NamedTuple):
     used_bytes: int
     free_bytes: int
     heard: bool  # it has told since the broker's start what it holds
+    kind: DeviceKind
 
 
 @dataclass
@@ -140,4 +142,5 @@ class Devices:
         state = self._states.get(device, _State(self._started))
         alive = self.alive(device, now)
         away = 0.0 if alive else max(0.0, now - state.seen)
-        return DeviceNow(member.name, alive, away, member.retiring, state.used_bytes, state.free_bytes, state.heard)
+        used, free = state.used_bytes, state.free_bytes
+        return DeviceNow(member.name, alive, away, member.retiring, used, free, state.heard, member.kind)

@@ -24,7 +24,7 @@ from broker.rights import INVITED, Standing
 from common.errors import IntegrityError, NotFoundError, RefusedError, UsageError
 from common.files import locked, read_limited, write_private
 from common.invite import INVITE_LIFETIME, Role
-from common.protocol.messages import Count, HostName, Join, Port, Seconds
+from common.protocol.messages import Count, DeviceKind, HostName, Join, Port, Seconds
 from common.text import printable
 
 _VERSION = 1
@@ -71,6 +71,7 @@ class Member(msgspec.Struct, frozen=True):
     address: Optional[Address] = None  # of a broker
     revision: Count = 1  # raised by every change
     retiring: bool = False  # a worker whose shares are to move elsewhere
+    kind: DeviceKind = DeviceKind.SERVER  # of a worker, as it said when it registered last
 
 
 class MemberList:
@@ -240,6 +241,13 @@ class MemberList:
         if member is None or member.standing is not Standing.WORKER:
             raise NotFoundError("this is no device of the cluster")
         return self._put(msgspec.structs.replace(member, retiring=not cancel))
+
+    def set_kind(self, public_key: str, kind: DeviceKind) -> None:
+        """Keep what a worker (by its key in hexadecimal) says that it is; NotFoundError where it is none."""
+        member = self._members.get(public_key)
+        if member is None or member.standing is not Standing.WORKER:
+            raise NotFoundError("this is no device of the cluster")
+        self._put(msgspec.structs.replace(member, kind=kind))
 
     def _free_name(self, wished: str) -> str:
         taken = {m.name for m in self._members.values() if m.standing is not Standing.REVOKED}

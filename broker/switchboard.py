@@ -204,7 +204,7 @@ class Switchboard:
         """The answer to a client that said hello."""
         desk, steward, owner = self._desk, self._steward, session.owner or b""
         for_all: dict[Operation, tuple[type[Message], Callable[[Any], Answered]]] = {
-            Operation.STATUS: (Empty, lambda _: desk.status(steward.left_on, now)),
+            Operation.STATUS: (Empty, lambda _: desk.status(steward.left_on, steward.waited_for, now)),
             Operation.HEALTH: (Empty, lambda _: answers.health(steward, None if self._is_admin(session) else owner)),
             Operation.RETIRE: (Retire, lambda header: (self._retiring.retire(header), None)),
             Operation.REBALANCE: (Empty, lambda _: answers.rebalance(steward)),

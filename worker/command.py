@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 import socket
 import threading
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import NoReturn, Optional
 
 import typer
 
+from common.durations import parse_duration
 from common.errors import RefusedError, UnreachableError, UsageError
 from common.files import locked, make_folder
 from common.finding.inviter import read_invite
@@ -19,6 +19,7 @@ from common.identity import KeyPair, load_key_pair, save_key_pair
 from common.invite import Role, same_cluster
 from common.joining import join
 from common.program import application, run
+from common.protocol.messages import DeviceKind
 from common.sizes import parse_size
 from common.stopping import stop_on_signals
 from worker.server import Server
@@ -26,8 +27,6 @@ from worker.store import ShareStore
 
 log = logging.getLogger(__name__)
 commands = application("Keep shares on this device.")
-
-_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 24 * 3600}
 
 
 @commands.command()
@@ -61,6 +60,11 @@ def serve(
         envvar="TESSERA_SCRUB_EVERY",
         help="How long reading and checking all shares once takes, such as 12h or 7d.",
     ),
+    kind: DeviceKind = typer.Option(
+        DeviceKind.SERVER,
+        envvar="TESSERA_KIND",
+        help="What this device is: a laptop may be away for days before brokers rebuild what it holds.",
+    ),
 ) -> None:
     """Keep shares on this device until interrupted."""
     folder = (store or home() / "store").expanduser().absolute()
@@ -73,16 +77,21 @@ def serve(
     except OSError as error:
         raise UsageError(f"{folder} cannot be made: {error.strerror}") from None
     _join_once(folder, invite, name or socket.gethostname())
-    _keep(folder, limit, quota, seconds, stopping)
+    _keep(folder, limit, quota, seconds, kind, stopping)
 
 
 def _keep(
-    folder: Path, limit: Optional[int], quota: Optional[int], scrub_every: float, stopping: threading.Event
+    folder: Path,
+    limit: Optional[int],
+    quota: Optional[int],
+    scrub_every: float,
+    kind: DeviceKind,
+    stopping: threading.Event,
 ) -> None:
     """Open the store, and serve from it until the event is set."""
     pair = load_key_pair(folder / "device.key")
     shares = ShareStore(folder, limit, scrub_every=scrub_every, owner_quota=quota)
-    server = Server(shares, pair, folder / "brokers.json")
+    server = Server(shares, pair, folder / "brokers.json", kind)
     log.info("worker keeps %d shares in %s", len(shares.held()), folder)
     try:
         server.serve(stopping)
@@ -129,15 +138,6 @@ def _device_key(folder: Path) -> KeyPair:
     if not key_file.exists():
         save_key_pair(key_file, KeyPair.generate())
     return load_key_pair(key_file)
-
-
-def parse_duration(text: str) -> float:
-    """Seconds, from how people write them: 30s, 15m, 12h, 7d."""
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([smhd])\s*", text.lower())
-    seconds = float(match[1]) * _SECONDS[match[2]] if match is not None else 0.0
-    if seconds <= 0:
-        raise UsageError(f"{text!r} is not a time; write it like 30s, 15m, 12h or 7d")
-    return seconds
 
 
 def main() -> NoReturn:

@@ -27,7 +27,7 @@ from common.invite import BrokerAddress, Role
 from common.link.connection import ConnectionMonitor
 from common.link.sockets import HIGH_WATER_MARK, make_dealer
 from common.protocol.envelope import Envelope, Operation
-from common.protocol.messages import Empty
+from common.protocol.messages import DeviceKind, Empty
 from worker.brokers import agreed
 from worker.registration import Registration, Statement, statement
 from worker.store import ShareStore
@@ -53,6 +53,7 @@ class Connection:
         pair: KeyPair,
         broker: BrokerAddress,
         store: ShareStore,
+        kind: DeviceKind,
         number: int,
     ) -> None:
         self.broker = broker
@@ -60,7 +61,7 @@ class Connection:
         self.address = broker.endpoint(Role.WORKER)
         self.socket = make_dealer(context, pair, broker.public_key)
         self.monitor = ConnectionMonitor(self.socket)
-        self.registration = Registration(store, self.address)
+        self.registration = Registration(store, self.address, kind)
         self.named: list[BrokerAddress] = []  # the brokers that this one told of
         self.ask_at = 0.0
         self.retry_at: Optional[float] = None  # once it has refused this worker
@@ -152,12 +153,18 @@ class Connections:
     """All of them. `now` is monotonic seconds."""
 
     def __init__(
-        self, context: zmq.Context[zmq.Socket[bytes]], pair: KeyPair, store: ShareStore, brokers_file: Path
+        self,
+        context: zmq.Context[zmq.Socket[bytes]],
+        pair: KeyPair,
+        store: ShareStore,
+        brokers_file: Path,
+        kind: DeviceKind = DeviceKind.SERVER,
     ) -> None:
         """Connect to the brokers that the file names; UsageError where it names none."""
         self._context = context
         self._pair = pair
         self._store = store
+        self._kind = kind
         self._brokers_file = brokers_file
         self._brokers = load_brokers(brokers_file)
         self._seeking = _Seeking(self._brokers)
@@ -249,7 +256,8 @@ class Connections:
 
     def _connect(self, broker: BrokerAddress) -> None:
         self._counter += 1
-        self._connections[self._counter] = Connection(self._context, self._pair, broker, self._store, self._counter)
+        number, store = self._counter, self._store
+        self._connections[number] = Connection(self._context, self._pair, broker, store, self._kind, number)
 
     def _close(self, connection: Connection) -> None:
         self._connections.pop(connection.number).close()

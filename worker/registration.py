@@ -28,6 +28,7 @@ from common.protocol.messages import (
     Answer,
     Bury,
     Code,
+    DeviceKind,
     Message,
     Register,
     Report,
@@ -63,8 +64,9 @@ class _State(enum.Enum):
 class Registration:
     """The worker's standing with one broker. `now` is monotonic seconds."""
 
-    def __init__(self, store: ShareStore, address: str) -> None:
+    def __init__(self, store: ShareStore, address: str, kind: DeviceKind = DeviceKind.SERVER) -> None:
         self._store = store
+        self._kind = kind
         self._address = address
         self._state = _State.DOWN
         self._next = 0.0
@@ -171,7 +173,7 @@ class Registration:
         self._state = _State.REGISTERING
         self._next = now + _PERIOD
         store = self._store
-        register = Register(PROTOCOL_VERSION, store.capacity_bytes(), store.used_bytes, store.free_bytes())
+        register = Register(PROTOCOL_VERSION, store.capacity_bytes(), store.used_bytes, store.free_bytes(), self._kind)
         return [statement(Operation.REGISTER, register)]
 
 

@@ -22,7 +22,7 @@ from common.invite import as_address
 from common.link.connection import Change
 from common.protocol.codec import unpack, unpack_header
 from common.protocol.envelope import Kind, Operation, decode_envelope
-from common.protocol.messages import Acknowledged, KnownBrokers
+from common.protocol.messages import Acknowledged, DeviceKind, KnownBrokers
 from worker.connections import Connection, Connections
 from worker.registration import not_admitted
 from worker.requests import Answered, Request
@@ -36,12 +36,14 @@ _BURST = 32  # messages of one broker before the answers go out
 
 
 class Server:
-    def __init__(self, store: ShareStore, pair: KeyPair, brokers_file: Path) -> None:
+    def __init__(
+        self, store: ShareStore, pair: KeyPair, brokers_file: Path, kind: DeviceKind = DeviceKind.SERVER
+    ) -> None:
         """Serve the brokers that the file names, and keep it in step with what they tell of each other."""
         self._store = store
         self._service = Service(store)
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        self._connections = Connections(self._context, pair, store, brokers_file)
+        self._connections = Connections(self._context, pair, store, brokers_file, kind)
 
     def serve(self, stopping: threading.Event) -> None:
         """Serve until the event is set; RefusedError where no broker will have this worker."""

@@ -50,11 +50,14 @@ class Finding(NamedTuple):
     incomplete: bool = False  # fewer than k shares are known, wherever they are
 
 
-def judge(known: Known, presence: Callable[[bytes], Presence], *, urgent: bool, patient: bool) -> Finding:
+def judge(
+    known: Known, presence: Callable[[bytes], Presence], *, urgent: bool, patient: bool, may_come: int = 0
+) -> Finding:
     """Judge one encoding.
 
     `urgent`: wait for no device to come back. `patient`: wait for shares that no device has named, since the encoding
-    may just be coming into being.
+    may just be coming into being. `may_come`: devices that are away and have not told yet what they hold. For so many
+    shares they are waited for otherwise, too, as long as one more device may be lost.
     """
     claim = known.claim
     at = {place: presence(place.device) for place in known.sound + known.damaged}
@@ -73,7 +76,9 @@ def judge(known: Known, presence: Callable[[bytes], Presence], *, urgent: bool, 
     if spare < 0:
         incomplete = len({place.share for place in known.sound}) < claim.k
         return Finding(State.HOPELESS, spare, leaving=leaving, incomplete=incomplete)
-    unheard = set(missing) - {place.share for place in at} if patient else set()
+    unheard = set(missing) - {place.share for place in at}
+    if not patient:
+        unheard = set(sorted(unheard)[: may_come if spare > 0 else 0])
     waited_for = set() if urgent else away | unheard
     lacking = tuple(share for share in missing if share not in waited_for)
     state = State.LACKING if lacking else State.WAITING

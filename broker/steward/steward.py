@@ -35,7 +35,7 @@ from common.erasure import ErasureCode
 from common.protocol.device_messages import ShareName
 from common.protocol.envelope import Operation
 from common.protocol.identifiers import IDENTIFIER_SIZE
-from common.protocol.messages import AnnouncedShare
+from common.protocol.messages import AnnouncedShare, DeviceKind
 from common.redundancy import DeviceCount
 
 JOBS = 2  # at a time
@@ -56,6 +56,11 @@ class Settings:
     rate: int = 50_000_000
     encoding_grace: float = DAY  # for surplus and incomplete encodings
     pause: float = 5.0  # after the first failure
+    repair_laptops_after: float = 3 * DAY
+
+    def patience(self, kind: DeviceKind) -> float:
+        """How long a device of this kind may be away before its shares are rebuilt elsewhere."""
+        return self.repair_laptops_after if kind is DeviceKind.LAPTOP else self.repair_after
 
 
 class Steward:
@@ -90,7 +95,9 @@ class Steward:
         self._now = self._devices.all(now)
         self._settled = self._settled or self._devices.settled(now)
         self._rooms = {device: self._room(device_now) for device, device_now in self._now.items()}
-        self.survey.notice({device: room.presence for device, room in self._rooms.items()})
+        unheard = [device for device, there in self._now.items() if not there.heard]
+        may_come = sum(self._rooms[device].presence is Presence.AWAY for device in unheard)
+        self.survey.notice({device: room.presence for device, room in self._rooms.items()}, may_come)
         while self._hurried:  # not before: a device may have been lost in the moment in which it was asked for
             self.survey.hurry(self._hurried.pop())
         self._look(now)
@@ -127,7 +134,7 @@ class Steward:
         if now.alive:
             presence = Presence.LEAVING if now.retiring else Presence.HERE
         else:
-            presence = Presence.LOST if now.away >= self._settings.repair_after else Presence.AWAY
+            presence = Presence.LOST if now.away >= self._settings.patience(now.kind) else Presence.AWAY
             presence = Presence.LEFT if now.retiring else presence
         return plan.Room(presence, now.free_bytes, now.used_bytes + now.free_bytes)
 
@@ -162,6 +169,12 @@ class Steward:
     def left_on(self, device: bytes) -> int:
         """How many shares only this retiring device has."""
         return self.survey.left_on(device, all_heard=all(there.heard for there in self._now.values()))
+
+    def waited_for(self, device: DeviceNow) -> float:
+        """Seconds that a device which is away is still waited for."""
+        if device.alive or device.retiring:
+            return 0.0
+        return max(0.0, self._settings.patience(device.kind) - device.away)
 
     @property
     def weak(self) -> int:

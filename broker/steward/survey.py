@@ -51,6 +51,7 @@ class Survey:
         self._patience = patience
         self._grace = grace
         self._presence: dict[bytes, Presence] = {}
+        self._may_come = 0  # devices that are away and may have shares that no device has named
         self._unlooked: dict[bytes, None] = {}
         self._findings: dict[bytes, Finding] = {}
         self._since: dict[bytes, float] = {}  # encoding id → when it was first found as it is: not whole, or surplus
@@ -68,8 +69,11 @@ class Survey:
 
     # --- keeping it up to date
 
-    def notice(self, presence: Mapping[bytes, Presence]) -> None:
-        """Take up which devices are there now."""
+    def notice(self, presence: Mapping[bytes, Presence], may_come: int = 0) -> None:
+        """Take up which devices are there now; `may_come` as for `judge`."""
+        if may_come != self._may_come:
+            self._may_come = may_come
+            self._unlooked.update(dict.fromkeys(e for e, finding in self._findings.items() if finding.unheard))
         before, self._presence = self._presence, dict(presence)
         for device in before.keys() | presence.keys():
             if before.get(device) is not self._presence.get(device):
@@ -200,7 +204,7 @@ class Survey:
         since = self._since.setdefault(encoding_id, now)
         if finding.unheard:
             if now - since >= self._patience:
-                return judge(known, self.presence, urgent=urgent, patient=False)
+                return judge(known, self.presence, urgent=urgent, patient=False, may_come=self._may_come)
             self.look_later(encoding_id, since + self._patience)
         if finding.state is State.WHOLE and finding.surplus:
             if now - since >= self._grace:

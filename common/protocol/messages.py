@@ -57,6 +57,13 @@ class Code(enum.Enum):
     FAULT = "fault"
 
 
+class DeviceKind(enum.Enum):
+    """What a device is: how long it may be away before its shares are rebuilt."""
+
+    SERVER = "server"  # always on
+    LAPTOP = "laptop"  # sleeps at night, and is taken along
+
+
 class Message(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
     """The base of all headers and list items."""
 
@@ -124,6 +131,8 @@ class Device(Message):
     away_seconds: int = 0  # since it was last seen by this broker; 0 while it is alive
     retiring: bool = False
     left: int = 0  # of a retiring device: shares that no other device has yet
+    kind: DeviceKind = DeviceKind.SERVER
+    waited_for: Seconds = 0  # that it may still be away until its shares are rebuilt elsewhere; 0 while it is alive
 
 
 class Status(Message):
@@ -320,6 +329,7 @@ class Register(Message):
     capacity_bytes: Count
     used_bytes: Count
     free_bytes: Count
+    kind: DeviceKind = DeviceKind.SERVER
 
 
 class GrantedTo(Message):

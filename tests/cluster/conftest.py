@@ -81,7 +81,7 @@ def fragile_cluster(cluster: LocalCluster) -> Iterator[LocalCluster]:
 @pytest.fixture(scope="session")
 def _mending(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCluster]:
     with running_cluster(tmp_path_factory.mktemp("mending") / "cluster", 6) as running:
-        (home_of(running) / "config.toml").write_text("[broker]\nrepair_after = 2\n")
+        (home_of(running) / "config.toml").write_text('[broker]\nrepair_after = "2s"\n')
         running.kill_broker()
         running.start_broker()
         running.wait_registered(len(running.devices))

@@ -173,7 +173,7 @@ class Client:
 @pytest.fixture(scope="module")
 def amending(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCluster]:
     with running_cluster(tmp_path_factory.mktemp("amending") / "cluster", N) as running:
-        (home_of(running) / "config.toml").write_text("[broker]\nrepair_after = 2\n")
+        (home_of(running) / "config.toml").write_text('[broker]\nrepair_after = "2s"\n')
         running.kill_broker()
         running.start_broker()
         running.wait_registered(N)

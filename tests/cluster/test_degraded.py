@@ -19,7 +19,7 @@ from tests.cluster.programs import User, random_bytes, sha256_of, wait_until
 @pytest.fixture(scope="module")
 def _three(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCluster]:
     with running_cluster(tmp_path_factory.mktemp("laptops") / "cluster", 3) as running:
-        (home_of(running) / "config.toml").write_text("[broker]\nrepair_after = 2\n")
+        (home_of(running) / "config.toml").write_text('[broker]\nrepair_after = "2s"\n')
         running.kill_broker()
         running.start_broker()
         running.wait_registered(3)
@@ -134,3 +134,23 @@ def test_an_image_stored_without_redundancy_says_so_when_it_is_stored_again_and_
     strengthened = ann.run("admin", "strengthen", "--hash", sha256_of(content)[:16])
     assert strengthened.exit_code == 0, strengthened
     assert not ann.run("producer", "--json", "photo").objects[0]["could_be_stronger"]
+
+
+def test_a_laptop_is_waited_for_for_days_and_that_is_known_after_the_brokers_restart_too(laptops: LocalCluster) -> None:
+    def of_laptop(key: str) -> object:
+        return next(device[key] for device in laptops.status()["devices"] if device["name"] == "device-3")
+
+    laptops.kill_device(3)
+    wait_lost(laptops, 3)
+    laptops.start_device(3, "--kind", "laptop")
+    laptops.wait_registered(3)
+    assert (of_laptop("kind"), of_laptop("waited_for_seconds")) == ("laptop", 0)
+    laptops.kill_device(3)
+    wait_lost(laptops, 3)
+    for _ in range(2):
+        left = of_laptop("waited_for_seconds")
+        assert isinstance(left, int) and 2 * 86400 < left <= 3 * 86400, "not two seconds, as the others"
+        laptops.kill_broker()
+        laptops.start_broker()
+    shown = laptops.run("admin", "status", environment={**laptops.environment, "COLUMNS": "200"}).stdout
+    assert "laptop, away for" in shown and "waited for until 20" in shown

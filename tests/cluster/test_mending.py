@@ -23,7 +23,7 @@ LARGE = 9 * MIB + 12345  # three segments of 4 of 6
 @pytest.fixture(scope="module")
 def mending(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCluster]:
     with running_cluster(tmp_path_factory.mktemp("mending") / "cluster", 8) as running:
-        (home_of(running) / "config.toml").write_text('[broker]\nrepair_after = 2\nrepair_rate = "500M"\n')
+        (home_of(running) / "config.toml").write_text('[broker]\nrepair_after = "2s"\nrepair_rate = "500M"\n')
         running.kill_broker()
         running.start_broker()
         running.wait_registered(8)

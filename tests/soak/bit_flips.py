@@ -20,7 +20,7 @@ from tests.soak.ground import Keeper, SoakCluster, is_whole, new_cluster, new_us
 from tests.soak.proof import Figures, Part, Terms, main
 
 HEALED = 120.0  # seconds in which all must be found and repaired
-QUICK = {"TESSERA_REPAIR_AFTER": "2", "TESSERA_SCRUB_EVERY": "3s"}
+QUICK = {"TESSERA_REPAIR_AFTER": "2s", "TESSERA_SCRUB_EVERY": "3s"}
 FOUR_OF_SIX = ("-k", "4", "-n", "6")
 
 

@@ -39,7 +39,7 @@ from tests.soak.proof import Figures, Part, Terms, hold_for, main
 PAIRS = ((1, 2), (3, 4), (5, 6))  # losses in turn, so that each device's share is needed
 PUTTERS = 2
 LONGEST_PUT = 3.0  # seconds; about what a put takes
-QUICK = {"TESSERA_REPAIR_AFTER": "2"}
+QUICK = {"TESSERA_REPAIR_AFTER": "2s"}
 OPTIONS = (("-k", "2", "-n", "4"), ("-k", "4", "-n", "6"))
 
 

@@ -31,7 +31,7 @@ from tests.soak.proof import Figures, Part, Terms, hold_for, main
 TOGETHER = 5  # images of one run of a program
 SETTLED = 60.0  # seconds in which the cluster must come to its final state
 OPTIONS = ("-k", "2", "-n", "4")
-QUICK = {"TESSERA_REPAIR_AFTER": "2"}
+QUICK = {"TESSERA_REPAIR_AFTER": "2s"}
 
 
 def _at_once(user: User, drawn: random.Random, *commands: Sequence[str]) -> list[Ended]:

@@ -32,6 +32,7 @@ from common.protocol.messages import (
     Answer,
     Code,
     Device,
+    DeviceKind,
     Empty,
     EncodingAt,
     Hello,
@@ -183,8 +184,8 @@ class SamplePeer:
     def hello(self, token: Optional[bytes], version: int = PROTOCOL_VERSION) -> Welcome:
         return answer(self.ask(Operation.HELLO, Hello(version, token)), Welcome)
 
-    def register(self, version: int = PROTOCOL_VERSION) -> Code:
-        messages = self.ask(Operation.REGISTER, Register(version, ROOM, 0, ROOM))
+    def register(self, version: int = PROTOCOL_VERSION, kind: DeviceKind = DeviceKind.SERVER) -> Code:
+        messages = self.ask(Operation.REGISTER, Register(version, ROOM, 0, ROOM, kind))
         return answer(messages[:1], Acknowledged).answer.code
 
     def announce(self, shares: Iterable[AnnouncedShare] = (), *, complete: bool = True) -> Code:

@@ -139,6 +139,8 @@ def test_json_has_all_that_the_table_has() -> None:
             "away_seconds": 7300,
             "retiring": True,
             "shares_left": 2,
+            "kind": "server",
+            "waited_for_seconds": 0,
         }
     ]
     assert told["encodings"] == {

@@ -18,6 +18,7 @@ from broker.rights import Standing
 from common.errors import IntegrityError, NotFoundError, RefusedError, UsageError
 from common.identity import KeyPair
 from common.invite import INVITE_LIFETIME, Role
+from common.protocol.messages import DeviceKind
 
 NOW = 1_800_000_000
 ONE_TIME, OTHER_ONE_TIME = b"1" * 32, b"2" * 32
@@ -502,6 +503,18 @@ def test_a_device_that_is_to_retire_is_marked_in_the_file_until_it_is_to_stay(tm
     file.change(lambda members: members.retire(member.public_key, cancel=True))
     (there,) = MembersFile(tmp_path).members.workers()
     assert not there.retiring
+
+
+def test_what_a_device_is_stays_in_the_file_and_is_newer_than_what_another_broker_has(tmp_path: Path) -> None:
+    file = MembersFile(tmp_path)
+    file.change(lambda members: members.invite(ONE_TIME, Role.WORKER, NOW))
+    member = file.change(lambda members: members.admit(ONE_TIME, KEY, "nas", NOW))
+    before = file.members.all()
+    file.change(lambda members: members.set_kind(member.public_key, DeviceKind.LAPTOP))
+    kept = MembersFile(tmp_path).members
+    kept.merge(before, NOW)
+    (there,) = kept.workers()
+    assert there.kind is DeviceKind.LAPTOP
 
 
 def test_only_a_device_can_retire() -> None:

@@ -20,6 +20,7 @@ from common.protocol.messages import (
     AnnouncedShare,
     Answer,
     Code,
+    DeviceKind,
     Register,
     Report,
     Tombstone,
@@ -85,7 +86,13 @@ def test_a_connected_worker_registers_with_its_version_and_its_room(
     assert statement.envelope.operation is Operation.REGISTER
     assert statement.envelope.peer == BROKER
     said = unpack_header(statement.header, Register)
-    assert said == Register(PROTOCOL_VERSION, CAPACITY, store.used_bytes, CAPACITY - store.used_bytes)
+    used = store.used_bytes
+    assert said == Register(PROTOCOL_VERSION, CAPACITY, used, CAPACITY - used, DeviceKind.SERVER)
+
+
+def test_a_worker_tells_what_kind_of_device_it_is_on(store: ShareStore) -> None:
+    (statement,) = Registration(store, "tcp://broker:5571", DeviceKind.LAPTOP).connected(0.0)
+    assert unpack_header(statement.header, Register).kind is DeviceKind.LAPTOP
 
 
 def test_every_statement_has_a_request_id_of_its_own(registration: Registration) -> None:

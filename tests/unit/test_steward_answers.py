@@ -23,6 +23,7 @@ from common.protocol.messages import (
     Code,
     Complain,
     Complaint,
+    DeviceKind,
     Empty,
     Health,
     Job,
@@ -106,6 +107,36 @@ def test_health_counts_each_encoding_once(broker: SampleBroker) -> None:
     disconnect(broker, b)
     broker.tick()
     assert counts(client) == (0, 0, 0, 1)
+
+
+def test_a_laptop_that_is_away_is_waited_for_and_for_how_long_is_told_also_after_the_brokers_restart() -> None:
+    settings = Settings(repair_after=REPAIR_AFTER, repair_laptops_after=1000.0)
+    broker = SampleBroker(settings)
+    a, b, c = three_workers(broker)
+    c.reconnected()
+    disconnect(broker, c)
+    again = c.reconnected()
+    again.register(kind=DeviceKind.LAPTOP)
+    again.announce([share(2)])
+    disconnect(broker, again)
+    client = broker.client(token=None)
+    later(broker, REPAIR_AFTER + 1, a, b)
+    assert counts(client) == (0, 1, 1, 0)
+    told = {device.name: (device.kind, device.waited_for) for device in client.status()[1]}
+    assert told["a"] == (DeviceKind.SERVER, 0)
+    kind, left = told["c"]
+    assert kind is DeviceKind.LAPTOP and 890 <= left <= 900
+
+    restarted = SampleBroker(settings, members=broker.members)
+    first, second = (SamplePeer(restarted, peer.side, peer.public_key) for peer in (a, b))
+    for index, peer in enumerate((first, second)):
+        peer.register()
+        peer.announce([share(index)])
+    client = SamplePeer(restarted, client.side, client.public_key)
+    client.hello(None)
+    later(restarted, SETTLE + 1, first, second)
+    (laptop,) = [device for device in client.status()[1] if device.name == "c"]
+    assert laptop.kind is DeviceKind.LAPTOP and laptop.waited_for > 900
 
 
 def test_a_broker_that_has_just_started_is_not_settled_and_begins_nothing(broker: SampleBroker) -> None:

@@ -28,6 +28,10 @@ def found(encoding: Known, *, urgent: bool = False, patient: bool = True, **pres
     return judge(encoding, lambda device: at.get(device, Presence.HERE), urgent=urgent, patient=patient)
 
 
+def here(_device: bytes) -> Presence:
+    return Presence.HERE
+
+
 def rooms(**presence: Iterable[int]) -> dict[bytes, Room]:
     at = {DEVICES[number]: Presence[state.upper()] for state, numbers in presence.items() for number in numbers}
     return {device: Room(at.get(device, Presence.HERE), 10_000, 10_000) for device in DEVICES}
@@ -63,6 +67,22 @@ def test_a_share_that_no_device_has_named_is_waited_for_as_long_as_there_is_pati
     assert (finding.state, finding.unheard) == (State.WAITING, True)
     assert found(known(WHOLE[:5]), patient=False).lacking == (5,)
     assert found(known(WHOLE[:5]), urgent=True).lacking == (5,)
+
+
+def test_afterwards_it_is_waited_for_as_long_as_a_device_that_may_have_it_has_not_told_what_it_holds() -> None:
+    encoding = known(WHOLE[:5])
+    assert judge(encoding, here, urgent=False, patient=False, may_come=1) == Finding(State.WAITING, 1, (), True)
+    assert judge(encoding, here, urgent=True, patient=False, may_come=1).lacking == (5,)
+
+
+def test_no_more_shares_are_waited_for_than_there_are_such_devices() -> None:
+    encoding = known(WHOLE[:4])._replace(claim=CLAIM._replace(k=3))
+    assert judge(encoding, here, urgent=False, patient=False, may_come=1).lacking == (5,)
+    assert judge(encoding, here, urgent=False, patient=False, may_come=2).lacking == ()
+
+
+def test_where_no_more_may_be_lost_nothing_is_waited_for_that_nobody_has_named() -> None:
+    assert judge(known(WHOLE[:4]), here, urgent=False, patient=False, may_come=2).lacking == (4, 5)
 
 
 def test_with_fewer_than_k_shares_at_hand_nothing_is_to_be_done() -> None:

@@ -1,11 +1,11 @@
-"""How a worker's options are written."""
+"""How times are written in options."""
 
 from __future__ import annotations
 
 import pytest
 
+from common.durations import parse_duration
 from common.errors import UsageError
-from worker.command import parse_duration
 
 
 @pytest.mark.parametrize(

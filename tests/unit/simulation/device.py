@@ -30,7 +30,17 @@ from common.protocol.device_messages import (
 )
 from common.protocol.envelope import Envelope, Operation
 from common.protocol.identifiers import device_id
-from common.protocol.messages import GRANTED, Acknowledged, AnnouncedShare, Answer, Code, GrantedTo, Message, Tombstone
+from common.protocol.messages import (
+    GRANTED,
+    Acknowledged,
+    AnnouncedShare,
+    Answer,
+    Code,
+    DeviceKind,
+    GrantedTo,
+    Message,
+    Tombstone,
+)
 from common.recipe import decode_recipe, digest
 
 Key = tuple[bytes, int]
@@ -86,6 +96,7 @@ class Device:
         self.tombstones: dict[bytes, Tombstone] = {}
         self.up = True
         self.dead = False
+        self.kind = DeviceKind.SERVER
         self.full = False  # takes nothing, although it says that it has room
         self.lies = False  # sends wrong blocks now
         self._leases: dict[bytes, tuple[object, float, int]] = {}

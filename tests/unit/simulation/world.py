@@ -25,6 +25,7 @@ from tests.unit.simulation.device import Device, Key
 
 CAPACITY = 1 << 20
 REPAIR_AFTER = 4.0  # seconds
+REPAIR_LAPTOPS_AFTER = 60.0
 ENCODING_GRACE = 12.0
 TICK = 0.5
 REPORT = 2.0
@@ -35,7 +36,8 @@ class Broker(SampleBroker):
     """One run of one broker."""
 
     def __init__(self, members: MembersInMemory, now: float, seed: int) -> None:
-        super().__init__(Settings(REPAIR_AFTER, 100_000_000, ENCODING_GRACE, 1.0), seed, members=members, now=now)
+        settings = Settings(REPAIR_AFTER, 100_000_000, ENCODING_GRACE, 1.0, REPAIR_LAPTOPS_AFTER)
+        super().__init__(settings, seed, members=members, now=now)
 
 
 class World:
@@ -77,6 +79,13 @@ class World:
             self._connections.pop((number, device.device_id), None)
             device.drop_leases(self.brokers[number])
         self.brokers[number] = self._new_broker()
+
+    def connect_all(self) -> None:
+        """Every device that is up connects at once."""
+        for number in range(len(self.brokers)):
+            for device in self.devices.values():
+                if device.up and self.listed(device) and (number, device.device_id) not in self._connections:
+                    self._connect(number, device)
 
     def leave(self, device: Device) -> None:
         """Power is cut, or its cable pulled."""
@@ -128,7 +137,8 @@ class World:
 
     def _connect(self, number: int, device: Device) -> None:
         self._connections[(number, device.device_id)] = next(self._numbers).to_bytes(5, "big")
-        register = Register(PROTOCOL_VERSION, CAPACITY, device.used_bytes(), CAPACITY - device.used_bytes())
+        used = device.used_bytes()
+        register = Register(PROTOCOL_VERSION, CAPACITY, used, CAPACITY - used, device.kind)
         if self._say(number, device, Operation.REGISTER, register) is not Code.GRANTED:
             self._connections.pop((number, device.device_id), None)  # an old connection still stands: again later
             return
