@@ -77,7 +77,7 @@ class Deleting(VaultWork):
             session.names = await device_names(session.link)
             return await change_each(
                 images,
-                lambda image: _delete_image(session, image, trash_days),
+                lambda image: delete_image(session, image, trash_days),
                 "deleted",
                 "not connected; the shares there go when the devices come back",
             )
@@ -89,8 +89,7 @@ class Deleting(VaultWork):
             exit_code = 0
             for text in wanted:
                 try:
-                    sha256, found = _find(session, trash, text)
-                    await _take_back(session, found)
+                    sha256 = await take_back(session, trash, text)
                     print(f"{sha256}  taken back")
                 except TesseraError as error:
                     complain(f"admin: {error}")
@@ -116,7 +115,7 @@ def _question(count: int, trash_days: int) -> str:
     return f"Delete {what} from all devices? ({back})"
 
 
-async def _delete_image(session: Session, image: Held, trash_days: int) -> list[str]:
+async def delete_image(session: Session, image: Held, trash_days: int) -> list[str]:
     """Delete all encodings of an image; the names of devices that hold a share and could not be told yet."""
     own = [e for e in image.encodings if is_own(session.key, e, session.mapping_of(image, e))]
     if not own:
@@ -222,6 +221,13 @@ def _find(session: Session, trash: Sequence[Trashed], text: str) -> tuple[str, l
     if len(matches) > 1:
         raise UsageError(f"{text} is the beginning of {len(matches)} images' SHA-256; give more of its digits")
     return matches[0]
+
+
+async def take_back(session: Session, trash: Sequence[Trashed], text: str) -> str:
+    """Take the image whose SHA-256 is this, or begins so, out of the `trash`; its SHA-256. Errors as in `_find`."""
+    sha256, found = _find(session, trash, text)
+    await _take_back(session, found)
+    return sha256
 
 
 async def _take_back(session: Session, trashed: Sequence[Trashed]) -> None:

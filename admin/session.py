@@ -14,7 +14,6 @@ from common.link.link import Link, reached
 from common.link.questions import list_devices, list_encodings
 from common.program import complain
 from common.progress import Waiting
-from common.protocol.identifiers import owner_id
 from common.protocol.messages import Device, EncodingAt
 from common.vault.folder import VaultFolder
 from common.vault.keys import VaultKey
@@ -98,10 +97,6 @@ class VaultWork:
         self._home = home
         self._vault = VaultFolder(home)
         self._key = self._vault.unlock(passphrase)
-
-    def _own_owner(self) -> bytes:
-        """This vault's owner id."""
-        return owner_id(self._key.deposit_token())
 
     @asynccontextmanager
     async def session(self) -> AsyncIterator[Session]:

@@ -11,9 +11,11 @@ from admin.session import Session, VaultWork, change_each
 from common.errors import NotFoundError, RefusedError, UsageError
 from common.link.link import run_with_link
 from common.program import complain
+from common.protocol.identifiers import owner_id
 from common.protocol.messages import MAX_GRANTS
 from common.vault.contact_card import ContactCard
 from common.vault.contacts import Contacts
+from common.vault.keys import VaultKey
 from consumer.holdings import Held
 
 # With whom an encoding is shared → with whom from now on; None where it is so already.
@@ -26,15 +28,7 @@ class Sharing(VaultWork):
     def share(self, hashes: Sequence[str], name: str) -> int:
         """Share images with a contact; a line for each. The exit code."""
         name, card = self._contact(name)
-        if card.owner == self._own_owner():
-            raise UsageError(f"{name} is this very vault")
-
-        def add(cards: list[ContactCard]) -> list[ContactCard]:
-            others = [each for each in cards if each.owner != card.owner]
-            if len(others) >= MAX_GRANTS:
-                raise UsageError(f"an image is shared with {MAX_GRANTS} others at most")
-            return [*others, card]
-
+        add = adding(name, card, self._key)
         return run_with_link(self._change(hashes, add, name, f"shared with {name}"))
 
     def unshare(self, hashes: Sequence[str], name: str) -> int:
@@ -58,13 +52,27 @@ class Sharing(VaultWork):
         async with self.session() as session:
             return await change_each(
                 await session.images(hashes),
-                lambda image: _change_image(session, image, change, name),
+                lambda image: change_image(session, image, change, name),
                 done,
                 "not reached; it is changed there when they come back",
             )
 
 
-async def _change_image(session: Session, image: Held, change: Change, name: str) -> list[str]:
+def adding(name: str, card: ContactCard, key: VaultKey) -> Change:
+    """The change that shares with a contact, of a vault with this key; UsageError where the card is its own."""
+    if card.owner == owner_id(key.deposit_token()):
+        raise UsageError(f"{name} is this very vault")
+
+    def add(cards: list[ContactCard]) -> list[ContactCard]:
+        others = [each for each in cards if each.owner != card.owner]
+        if len(others) >= MAX_GRANTS:
+            raise UsageError(f"an image is shared with {MAX_GRANTS} others at most")
+        return [*others, card]
+
+    return add
+
+
+async def change_image(session: Session, image: Held, change: Change, name: str) -> list[str]:
     """Change all encodings of this vault's own that are not so yet; the names of devices that could not be told.
 
     NotFoundError where none is shared with `name`, from whom it was to be taken back.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import tkinter
 from types import TracebackType
 from typing import Any, Callable, NamedTuple, Optional
 
@@ -93,6 +94,8 @@ class App(customtkinter.CTk):
         self.bind("<Escape>", lambda _: self.overlays[-1].escape() if self.overlays else None)
         for number, name in enumerate(ROUTES, 1):
             self.bind(f"<Control-Key-{number}>", lambda _event, name=name: self._show_by_key(name))
+        for kind in ("Entry", "Text"):
+            self.bind_class(kind, "<Control-a>", _select_all)
         self.go_on()
         self._deliver()
 
@@ -222,6 +225,15 @@ class App(customtkinter.CTk):
         self.viewer.close()
         self.destroy()
         self._garbage.end()
+
+
+def _select_all(event: Any) -> str:
+    """All of a field: on X11, Tk's own Ctrl-A goes to its beginning."""
+    if isinstance(event.widget, tkinter.Text):
+        event.widget.tag_add("sel", "1.0", "end-1c")
+    else:
+        event.widget.select_range(0, "end")
+    return "break"
 
 
 def _fit_to_screen(window: App) -> None:

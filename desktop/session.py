@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import enum
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Optional
+
+import platformdirs
 
 from common.errors import RefusedError
 from common.home import ClientIdentity, client_identity, home
@@ -82,6 +85,18 @@ class Session:
         """Remember something else than before, from one start to the next."""
         self.settings = replace(self.settings, **changes)
         save_settings(self.home, self.settings)
+
+    @property
+    def folder(self) -> str:
+        """Where a dialog for files begins: where the last one ended, at first in this user's pictures."""
+        places = (self.settings.folder, platformdirs.user_pictures_dir())
+        return next((place for place in places if place and os.path.isdir(place)), str(Path.home()))
+
+    def chose(self, path: str) -> None:
+        """A dialog ended with this file, or folder."""
+        folder = path if os.path.isdir(path) else os.path.dirname(path)
+        if folder and folder != self.settings.folder:
+            self.keep_settings(folder=folder)
 
     def link(self) -> Link:
         """A new way to the cluster with the vault's rights, to be entered with `async with` in a coroutine."""

@@ -13,6 +13,7 @@ from desktop.background import Background, Task
 from desktop.model.commands import command_line
 from desktop.model.entries import Age, Entry, Search, SharePlace, share_places
 from desktop.model.following import Following
+from desktop.model.image_work import ImageWorkModel
 from desktop.model.images import Images, Look, look, read_kept
 from desktop.model.model import Model
 from desktop.model.thumbnails import EDGE, Thumbnails
@@ -26,7 +27,10 @@ Deliver = Callable[[str, Optional[Pixels]], None]
 
 
 class GalleryModel(Model):
-    """`shown`: what the search finds, the newest first. `selected`: the SHA-256 of the image that is looked at."""
+    """`shown`: what the search finds, the newest first. `chosen`: the SHA-256 of images that something is done with.
+
+    `selected`: the one of them that the keyboard is at. What the search does not find any more is not chosen.
+    """
 
     def __init__(
         self, session: Session, background: Background, viewer: Viewer, reassemble: Callable[[str], None]
@@ -37,6 +41,10 @@ class GalleryModel(Model):
         self.search = Search()
         self.shown: list[Entry] = []
         self.selected: Optional[str] = None
+        self.chosen: frozenset[str] = frozenset()
+        self._anchor: Optional[str] = None  # from which a range is chosen
+        self.work = ImageWorkModel(session, background, self._look_again)
+        self.work.on_change(self._work_changed)
         self._reassemble = reassemble
         self._reading: Optional[Task] = None
         self._read = False
@@ -103,6 +111,9 @@ class GalleryModel(Model):
 
     def _find(self) -> None:
         self.shown = self.images.find(self.search, time.time())
+        if self.chosen:
+            self.chosen &= {entry.sha256 for entry in self.shown}
+            self.selected = self.selected if self.selected in self.chosen else next(iter(self.chosen), None)
         self.changed()
 
     @property
@@ -138,17 +149,63 @@ class GalleryModel(Model):
             return "There are no images in this vault yet.\nStore some, and they appear here."
         return "No image is like that." if len(self.images) and not self.shown else ""
 
-    # --- one image
+    # --- what is chosen
 
     def select(self, sha256: Optional[str]) -> None:
-        self.selected = sha256
+        """Choose this image and no other, or none."""
+        self._anchor = sha256
+        self._choose(sha256, frozenset() if sha256 is None else frozenset({sha256}))
+
+    def toggle(self, sha256: str) -> None:
+        """Choose this one as well, or no more."""
+        self._anchor = sha256
+        chosen = self.chosen ^ {sha256}
+        self._choose(sha256 if sha256 in chosen else next(iter(chosen), None), chosen)
+
+    def extend(self, sha256: str) -> None:
+        """Choose all from where the choice began to this one."""
+        order = [entry.sha256 for entry in self.shown]
+        if self._anchor not in order or sha256 not in order:
+            self.select(sha256)
+            return
+        first, last = sorted((order.index(self._anchor), order.index(sha256)))
+        self._choose(sha256, frozenset(order[first : last + 1]))
+
+    def select_all(self) -> None:
+        """Choose all that the search finds."""
+        if self.shown:
+            self._choose(self.selected or self.shown[0].sha256, frozenset(entry.sha256 for entry in self.shown))
+
+    def _choose(self, selected: Optional[str], chosen: frozenset[str]) -> None:
+        self.selected, self.chosen = selected, chosen
         self._tell_command()
         self.changed()
 
     @property
+    def chosen_entries(self) -> list[Entry]:
+        """The chosen images, in the order in which they are shown."""
+        return [entry for entry in self.shown if entry.sha256 in self.chosen]
+
+    @property
     def entry(self) -> Optional[Entry]:
-        """The image that is looked at."""
-        return None if self.selected is None else self.images.entry(self.selected)
+        """The image that is looked at; None where it is none, or several."""
+        return self.images.entry(self.selected) if self.selected is not None and len(self.chosen) == 1 else None
+
+    @property
+    def unfinished(self) -> str:
+        return self.work.unfinished
+
+    def dismiss_error(self) -> None:
+        self.work.error = None
+        super().dismiss_error()
+
+    def _work_changed(self) -> None:
+        self.error = self.work.error or self.error
+        self.command = self.work.command or self.command
+        self.changed()
+
+    def _look_again(self) -> None:
+        self._following.look_now()
 
     @property
     def places(self) -> list[SharePlace]:

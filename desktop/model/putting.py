@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import enum
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Callable, Optional
 
 from desktop.model.rate import Rate
@@ -65,6 +68,22 @@ class Item:
             self.state = State.STORED
             how = "was stored already" if image.already_stored else "stored"
             self.text = f"{how}: any {image.k} of {image.n} bring it back"
+
+
+def shown_names(items: Sequence[Item]) -> list[str]:
+    """The names of items; where several are called the same, with as much of their folders as tells them apart."""
+    names = [item.source.name for item in items]
+    often = {name for name, times in Counter(names).items() if times > 1}
+    parts = [Path(item.shown).parts if item.source.name in often else (item.source.name,) for item in items]
+    depth = [1] * len(items)
+    while True:
+        shown = ["/".join(each[-count:]) for each, count in zip(parts, depth)]
+        same = {name for name, times in Counter(shown).items() if times > 1}
+        again = [i for i, name in enumerate(shown) if name in same and depth[i] < len(parts[i])]
+        if not again:
+            return shown
+        for i in again:
+            depth[i] += 1
 
 
 @dataclass

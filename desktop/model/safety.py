@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Coroutine
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from typing import Any, Callable, Optional
 
@@ -24,35 +24,10 @@ from desktop.model.key_copy import KeyCopyModel
 from desktop.model.model import Model
 from desktop.model.progress import Counter, Progress
 from desktop.model.recovery import RecoveryModel
+from desktop.model.report import Finding, Report
 from desktop.session import Session
 
 _JUST_NOW = 60  # seconds
-
-
-@dataclass(frozen=True)
-class Finding:
-    """What was found of one image that is not as it should be, or what became of it."""
-
-    name: str
-    words: str
-    tone: Tone
-
-
-@dataclass(frozen=True)
-class Report:
-    """What came of a verification or a repair."""
-
-    summary: str
-    tone: Tone
-    findings: list[Finding]
-    at: Optional[float] = None  # Unix seconds; when it was found, and may be different since
-
-    @property
-    def words(self) -> str:
-        """The summary, and of what time it is."""
-        if self.at is None:
-            return self.summary
-        return f"{self.summary} As of {datetime.fromtimestamp(self.at):%H:%M}."
 
 
 class SafetyModel(Model):

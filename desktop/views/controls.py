@@ -75,6 +75,28 @@ def reach_by_keyboard(widget: Any, press: Callable[[], Any]) -> None:
         tkinter.Misc.bind(widget, key, lambda _: press())
 
 
+def show_focus(widget: Any, option: str, resting: tuple[str, str]) -> None:
+    """Have a widget of customtkinter show by the colour of one of its parts that it has the focus."""
+    tkinter.Misc.bind(widget, "<FocusIn>", lambda _: widget.configure(**{option: FOCUS}))
+    tkinter.Misc.bind(widget, "<FocusOut>", lambda _: widget.configure(**{option: resting}))
+
+
+def reach_menu(menu: Any) -> None:
+    """Have Tab stop at a menu, Space and Return open it, and Up and Down take the value before or after."""
+    reach_by_keyboard(menu, lambda: menu._open_dropdown_menu())
+    show_focus(menu, "button_color", LINE)
+    for key, step in (("<Up>", -1), ("<Down>", 1)):
+        tkinter.Misc.bind(menu, key, partial(_step_menu, menu, step))
+
+
+def _step_menu(menu: Any, step: int, _event: object) -> str:
+    values = menu.cget("values")
+    place = values.index(menu.get()) + step if menu.get() in values else 0
+    if 0 <= place < len(values):
+        menu._dropdown_callback(values[place])
+    return "break"
+
+
 class Choice(customtkinter.CTkSegmentedButton):
     """One of a few, side by side; the words are as readable on the chosen one as on the others."""
 
@@ -88,8 +110,24 @@ class Choice(customtkinter.CTkSegmentedButton):
             unselected_color=PANEL,
             unselected_hover_color=LINE,
             text_color=TEXT,
+            border_width=3,
             **options,
         )
+        self.tk.call(str(self), "configure", "-takefocus", 1)
+        for key, step in (("<Left>", -1), ("<Right>", 1)):
+            tkinter.Misc.bind(self, key, partial(self._step, step))
+        tkinter.Misc.bind(self, "<FocusIn>", lambda _: self.configure(fg_color=FOCUS))
+        tkinter.Misc.bind(self, "<FocusOut>", lambda _: self.configure(fg_color=LINE))
+
+    def _step(self, step: int, _event: object) -> str:
+        """The value before or after, as a click on it."""
+        values = self.cget("values")
+        place = values.index(self.get()) + step if self.get() in values else 0
+        if 0 <= place < len(values):
+            self.set(values[place])
+            if self._command is not None:
+                self._command(values[place])
+        return "break"
 
 
 def heading(parent: Any, text: str, size: int = 22) -> Any:

@@ -33,6 +33,7 @@ class DeviceRow(customtkinter.CTkFrame):
             self, font=font(12), text_color=DANGER, anchor="w", justify="left", height=20, wraplength=330
         )
         self._name = choice.name
+        self._beside = True  # whether the words stand beside the name
         self._said: tuple[object, ...] = ()
         self.bind("<Configure>", lambda _: self._fit())
 
@@ -60,16 +61,21 @@ class DeviceRow(customtkinter.CTkFrame):
         (self._box.select if chosen else self._box.deselect)()
         self._box.configure(state="disabled" if busy else "normal")
         self._text.configure(text=text)
+        self._beside = part is None
+        if self._beside:
+            self._text.grid(row=0, column=1, columnspan=1, sticky="e")
+        else:  # below: beside it, how far it is would leave the name no room
+            self._text.grid(row=1, column=0, columnspan=2, sticky="w")
         self._fit()
         if part is None:
             self._bar.grid_forget()
         else:
             self._bar.configure(progress_color=GOOD if part >= 1.0 and not lost else ACCENT)
             self._bar.set(part)
-            self._bar.grid(row=1, column=0, columnspan=2, sticky="ew", pady=(4, 0))
+            self._bar.grid(row=2, column=0, columnspan=2, sticky="ew", pady=(2, 0))
         if lost:
             self._lost.configure(text=lost)
-            self._lost.grid(row=2, column=0, columnspan=2, sticky="w")
+            self._lost.grid(row=3, column=0, columnspan=2, sticky="w")
         else:
             self._lost.grid_forget()
 
@@ -77,7 +83,8 @@ class DeviceRow(customtkinter.CTkFrame):
         """As much of the name as the words beside it leave room for."""
         scale = self._get_widget_scaling()
         bold = self._box.cget("font")
-        room = int(self.winfo_width() / scale) - font(12).measure(self._text.cget("text")) - _BESIDE
+        taken = font(12).measure(self._text.cget("text")) if self._beside else 0
+        room = int(self.winfo_width() / scale) - taken - _BESIDE
         if room > 0:
             shown = fitting(self._name, room, bold.measure)
             if shown != self._box.cget("text"):

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from tkinter import filedialog
 from typing import Any, Optional
 
 import customtkinter
+from rich.filesize import decimal
 
 from desktop.model.entries import Age, Tone, health_sentence
 from desktop.model.gallery import GalleryModel
+from desktop.model.image_work import ImageWorkModel
+from desktop.model.wording import count
 from desktop.views.controls import (
     DANGER,
     GOOD,
@@ -21,8 +25,14 @@ from desktop.views.controls import (
     font,
     heading,
     note,
+    reach_by_keyboard,
+    reach_menu,
+    show_focus,
+    wrap,
 )
+from desktop.views.overlay import ask
 from desktop.views.scrolling import Scrolling
+from desktop.views.share_form import ShareForm
 from desktop.views.tiles import TileGrid
 from desktop.views.view import View
 
@@ -46,10 +56,11 @@ class GalleryView(View[GalleryModel]):
         self._state = note(top)
         self._state.grid(row=0, column=2, sticky="e", pady=(6, 0))
         self._build_search()
-        self._tiles = TileGrid(self, self.model.thumbnails, self.model.select, self._open)
+        self._tiles = TileGrid(self, self.model, self._open)
         self._tiles.grid(row=2, column=0, sticky="nsew")
         self._empty = customtkinter.CTkLabel(self, text="", font=font(15), text_color=QUIET, justify="center")
         self._details = _Details(self, self.model)
+        self._outcome = _Outcome(self, self.model.work)
 
     def _build_search(self) -> None:
         row = customtkinter.CTkFrame(self, fg_color="transparent")
@@ -69,11 +80,13 @@ class GalleryView(View[GalleryModel]):
             row, values=[_ALL_FORMATS], width=130, command=self._choose_format, **menu
         )
         self._format.grid(row=0, column=1, padx=(0, 10))
+        reach_menu(self._format)
         ages = [age.value for age in Age]
         self._age = customtkinter.CTkOptionMenu(
             row, values=ages, width=140, command=lambda text: self.model.choose_age(Age(text)), **menu
         )
         self._age.grid(row=0, column=2, padx=(0, 10))
+        reach_menu(self._age)
         self._unwell: Any = customtkinter.CTkCheckBox(
             row,
             text="not whole",
@@ -86,6 +99,8 @@ class GalleryView(View[GalleryModel]):
             command=lambda: self.model.choose_unwell(bool(self._unwell.get())),
         )
         self._unwell.grid(row=0, column=3)
+        reach_by_keyboard(self._unwell, self._unwell.toggle)
+        show_focus(self._unwell, "border_color", LINE)
 
     # --- what is chosen
 
@@ -120,7 +135,7 @@ class GalleryView(View[GalleryModel]):
         self._summary.configure(text=model.summary)
         self._state.configure(text=model.state, text_color=WARNING if model.notice else QUIET)
         self._format.configure(values=[_ALL_FORMATS, *model.images.formats])
-        self._tiles.show(model.shown, model.selected, former=bool(model.notice))
+        self._tiles.show(model.shown, model.selected, model.chosen, former=bool(model.notice))
         if model.emptiness:
             self._empty.configure(text=model.emptiness)
             self._empty.grid(row=2, column=0)
@@ -128,7 +143,8 @@ class GalleryView(View[GalleryModel]):
         else:
             self._empty.grid_forget()
         self._details.show()
-        if model.entry is None:
+        self._outcome.show()
+        if not model.chosen:
             self._details.grid_forget()
         else:
             self._details.grid(row=2, column=1, sticky="nsew", padx=(10, 0))
@@ -144,36 +160,79 @@ class _Details(customtkinter.CTkFrame):
         self.grid_rowconfigure(5, weight=1)
         self._model = model
         self._shown: Any = None
-        wrap = _DETAILS - 36
+        room = _DETAILS - 36
         self._name = customtkinter.CTkLabel(
-            self, font=font(15, bold=True), text_color=TEXT, anchor="w", justify="left", wraplength=wrap
+            self, font=font(15, bold=True), text_color=TEXT, anchor="w", justify="left", wraplength=room
         )
-        self._facts = note(self, wraplength=wrap)
+        self._facts = note(self, wraplength=room)
         self._hash = customtkinter.CTkLabel(
-            self, font=fixed_font(11), text_color=QUIET, anchor="w", justify="left", wraplength=wrap
+            self, font=fixed_font(11), text_color=QUIET, anchor="w", justify="left", wraplength=room
         )
         self._badge = customtkinter.CTkLabel(self, font=font(14, bold=True), anchor="w")
-        self._health = note(self, wraplength=wrap)
-        self._places = Scrolling(self, PANEL, width=wrap)
+        self._health = note(self, wraplength=room)
+        self._places = Scrolling(self, PANEL, width=room)
         self._places.grid_columnconfigure(1, weight=1)
         rows = (self._name, self._facts, self._hash, self._badge, self._health)
         for row, (label, above) in enumerate(zip(rows, (14, 2, 4, 10, 0))):
             label.grid(row=row, column=0, sticky="ew", padx=16, pady=(above, 0))
         self._places.grid(row=5, column=0, sticky="nsew", padx=(10, 4), pady=(8, 4))
-        Button(self, "Reassemble", self._reassemble, kind="main").grid(
-            row=6, column=0, sticky="ew", padx=16, pady=(4, 14)
-        )
+        self._bring = Button(self, "Reassemble", self._reassemble, kind="main")
+        self._bring.grid(row=6, column=0, sticky="ew", padx=16, pady=(4, 6))
+        row = customtkinter.CTkFrame(self, fg_color="transparent")
+        row.grid(row=7, column=0, sticky="ew", padx=14, pady=(0, 14))
+        row.grid_columnconfigure((0, 1, 2), weight=1, uniform="third")
+        self._actions = [
+            Button(row, "Save …", self._save, width=70),
+            Button(row, "Share …", self._share, width=70),
+            Button(row, "Delete …", self._delete, width=70, text_color=DANGER),
+        ]
+        for column, button in enumerate(self._actions):
+            button.grid(row=0, column=column, sticky="ew", padx=2)
+
+    def _save(self) -> None:
+        images = self._model.chosen_entries
+        session = self._model.session
+        folder = filedialog.askdirectory(parent=self, title="A folder for the images", initialdir=session.folder)
+        if folder and images:
+            session.chose(folder)
+            self._model.work.save(images, folder)
+
+    def _share(self) -> None:
+        if self._model.chosen_entries:
+            ShareForm(self.master, self._model.work, self._model.chosen_entries)
+
+    def _delete(self) -> None:
+        if self._model.chosen_entries:
+            ask(self.master, self._model.work.deleting(self._model.chosen_entries))
+
+    def _show_many(self, several: int) -> None:
+        total = sum(entry.size for entry in self._model.chosen_entries)
+        self._shown = None
+        self._name.configure(text=count(several, "image"))
+        self._facts.configure(text=f"{decimal(total)} together")
+        for label in (self._hash, self._badge, self._health):
+            label.configure(text="")
+        for child in self._places.winfo_children():
+            child.destroy()
+        self._bring.grid_remove()
 
     def _reassemble(self) -> None:
         if self._model.selected is not None:
             self._model.reassemble(self._model.selected)
 
     def show(self) -> None:
+        for button in self._actions:
+            button.configure(state="disabled" if self._model.work.doing else "normal")
+        several = len(self._model.chosen)
+        if several > 1:
+            self._show_many(several)
+            return
         entry = self._model.entry
         notice, names = self._model.notice, self._model.images.names
         if entry is None or (entry, names, notice) == self._shown:
             return
         self._shown = (entry, names, notice)
+        self._bring.grid()
         self._name.configure(text=entry.name if len(entry.name) < 80 else f"{entry.name[:76]}…")
         self._facts.configure(text=f"{entry.facts}\nstored {entry.when}")
         digits = entry.sha256
@@ -202,3 +261,48 @@ class _Details(customtkinter.CTkFrame):
                 height=22,
             )
             state.grid(row=row, column=2, sticky="e", padx=(6, 4))
+
+
+class _Outcome(customtkinter.CTkFrame):
+    """What is being done with chosen images, and what came of it."""
+
+    _MOST = 4  # images that are named
+
+    def __init__(self, parent: Any, model: ImageWorkModel) -> None:
+        super().__init__(parent, fg_color=PANEL, border_color=LINE, border_width=1, corner_radius=8)
+        self._model = model
+        self.grid_columnconfigure(0, weight=1)
+        self._words = customtkinter.CTkLabel(self, text="", font=font(14, bold=True), anchor="w", justify="left")
+        self._words.grid(row=0, column=0, sticky="ew", padx=14, pady=(8, 0))
+        self._named = note(self)
+        self._named.grid(row=1, column=0, sticky="ew", padx=14, pady=(0, 8))
+        self._back = Button(self, "Take back", model.take_back, width=100)
+        self._end = Button(self, "Cancel", self._cancel_or_close, width=90)
+        self._end.grid(row=0, column=2, rowspan=2, padx=(6, 12), pady=8)
+        self.bind("<Configure>", lambda event: self._wrap(event.width - 280))
+
+    def _wrap(self, width: int) -> None:
+        wrap(self._words, width)
+        wrap(self._named, width)
+
+    def _cancel_or_close(self) -> None:
+        (self._model.cancel if self._model.doing else self._model.dismiss)()
+
+    def show(self) -> None:
+        model, report = self._model, self._model.report
+        if not model.doing and report is None:
+            self.grid_forget()
+            return
+        progress = f"  {model.progress.words}" if model.progress is not None else ""
+        tone = TEXT if report is None else _TONES[report.tone]
+        self._words.configure(text=model.doing + progress if report is None else report.summary, text_color=tone)
+        findings = [] if report is None else report.findings
+        named = [f"{finding.name}: {finding.words}" for finding in findings[: self._MOST]]
+        more = len(findings) - self._MOST
+        self._named.configure(text="\n".join([*named, *([f"and {more} more"] if more > 0 else [])]))
+        self._end.configure(text="Cancel" if model.doing else "Close")
+        if model.deleted and not model.doing:
+            self._back.grid(row=0, column=1, rowspan=2, padx=6, pady=8)
+        else:
+            self._back.grid_forget()
+        self.grid(row=3, column=0, columnspan=2, sticky="ew", pady=(10, 0))

@@ -182,8 +182,12 @@ class ReassembleView(View[ReassembleModel]):
             self.model.begin(self._hash.get())
 
     def _save_as(self) -> None:
-        chosen = filedialog.asksaveasfilename(parent=self, title="Save the image", initialfile=self.model.name)
+        session = self.model.session
+        chosen = filedialog.asksaveasfilename(
+            parent=self, title="Save the image", initialfile=self.model.name, initialdir=session.folder
+        )
         if chosen:
+            session.chose(chosen)
             self.model.save(chosen)
 
 

@@ -13,7 +13,8 @@ from desktop.model.entries import Tone
 from desktop.model.fitting import fitting
 from desktop.model.key_copy import KeyCopyModel
 from desktop.model.recovery import MAX_CODES, RecoveryModel
-from desktop.model.safety import Report, SafetyModel
+from desktop.model.report import Report
+from desktop.model.safety import SafetyModel
 from desktop.views.controls import (
     ACCENT,
     DANGER,

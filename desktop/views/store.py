@@ -7,7 +7,7 @@ from typing import Any
 
 import customtkinter
 
-from desktop.model.putting import Item, State
+from desktop.model.putting import Item, State, shown_names
 from desktop.model.store import Phase, StoreModel
 from desktop.model.wording import count, rate, size, time_left
 from desktop.views.controls import ACCENT, GOOD, LINE, TEXT, Button, Slider, font, heading, note, panel, wrap
@@ -125,7 +125,7 @@ class StoreView(View[StoreModel]):
             self._table.grid_forget()
             self._empty.configure(text=self._invitation)
             self._empty.grid(row=1, column=0, columnspan=4)
-        self._table.show([_row(item) for item in model.items])
+        self._table.show([_row(item, name) for item, name in zip(model.items, shown_names(model.items))])
         trouble = _trouble(model.items)
         self._trouble.configure(text=trouble)
         if trouble:
@@ -176,11 +176,19 @@ class StoreView(View[StoreModel]):
     # --- what is clicked
 
     def _choose_files(self) -> None:
-        self.model.add(filedialog.askopenfilenames(parent=self, title="Images to store"))
+        session = self.model.session
+        chosen = filedialog.askopenfilenames(parent=self, title="Images to store", initialdir=session.folder)
+        if chosen:
+            session.chose(chosen[0])
+            self.model.add(chosen)
 
     def _choose_folder(self) -> None:
-        chosen = filedialog.askdirectory(parent=self, title="A folder with images", mustexist=True)
+        session = self.model.session
+        chosen = filedialog.askdirectory(
+            parent=self, title="A folder with images", mustexist=True, initialdir=session.folder
+        )
         if chosen:
+            session.chose(chosen)
             self.model.add([chosen])
 
     def _toggle_automatic(self) -> None:
@@ -197,9 +205,9 @@ class StoreView(View[StoreModel]):
         self.model.choose_shares(self.model.n - spare, self.model.n)
 
 
-def _row(item: Item) -> Row:
+def _row(item: Item, name: str) -> Row:
     length = "" if item.source.size is None else size(item.source.size)
-    return Row((item.source.name, length, item.text), _COLOURS.get(item.state, "quiet"))
+    return Row((name, length, item.text), _COLOURS.get(item.state, "quiet"))
 
 
 def _trouble(items: list[Item]) -> str:

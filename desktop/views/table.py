@@ -12,6 +12,7 @@ from desktop.model.fitting import fitting
 from desktop.views.controls import ACCENT, DANGER, GOOD, LINE, PANEL, QUIET, TEXT, WARNING
 
 _ROW = 28  # units
+_LEAST = 90  # units to which a column that stretches also shrinks
 _PADDING = 10  # pixels of a cell beside its words
 _COLOURS = {"good": GOOD, "warning": WARNING, "danger": DANGER, "quiet": QUIET, "plain": TEXT}
 
@@ -96,7 +97,8 @@ class Table(customtkinter.CTkFrame):
             anchor: Any = column.anchor
             self._tree.heading(str(number), text=column.title, anchor=anchor)
             width = round(column.width * scale)
-            self._tree.column(str(number), width=width, minwidth=width, stretch=column.stretch, anchor=anchor)
+            least = round(min(column.width, _LEAST) * scale) if column.stretch else width
+            self._tree.column(str(number), width=width, minwidth=least, stretch=column.stretch, anchor=anchor)
 
     def _set_appearance_mode(self, mode_string: str) -> None:
         super()._set_appearance_mode(mode_string)

@@ -12,9 +12,10 @@ from typing import Any, Callable, NamedTuple, Optional
 import customtkinter
 
 from desktop.model.entries import Badge, Entry, Tone
+from desktop.model.gallery import GalleryModel
 from desktop.model.grid import Grid
-from desktop.model.thumbnails import EDGE, Thumbnails
-from desktop.views.controls import ACCENT, DANGER, FOCUS, GOOD, GROUND, LINE, PANEL, QUIET, TEXT, WARNING
+from desktop.model.thumbnails import EDGE
+from desktop.views.controls import ACCENT, CHOSEN, DANGER, FOCUS, GOOD, GROUND, LINE, PANEL, QUIET, TEXT, WARNING
 from desktop.views.pixels import photo, rounded
 from producer.viewing import Pixels
 
@@ -27,7 +28,6 @@ _AHEAD = 1  # screens above and below for which thumbnails are made too
 _TONES = {Tone.GOOD: GOOD, Tone.NOTICE: WARNING, Tone.ALARM: DANGER, Tone.UNKNOWN: QUIET}
 
 Chosen = Callable[[Optional[str]], None]
-MakeThumbnails = Callable[[Callable[[str, Optional[Pixels]], None]], Thumbnails]
 
 
 class _Tile(NamedTuple):
@@ -42,11 +42,13 @@ class _Tile(NamedTuple):
 
 
 class TileGrid(customtkinter.CTkFrame):
-    """Shows entries; a click selects one, a double click or Return opens it."""
+    """Shows a gallery's entries; a click selects one, with Control one more, with Shift a range; a double click or
+    Return opens it."""
 
-    def __init__(self, parent: Any, thumbnails: MakeThumbnails, select: Chosen, open_: Chosen) -> None:
+    def __init__(self, parent: Any, model: GalleryModel, open_: Chosen) -> None:
         super().__init__(parent, fg_color="transparent", corner_radius=0)
-        self._select, self._open = select, open_
+        self._model, self._open = model, open_
+        self._chosen: frozenset[str] = frozenset()
         self._entries: Sequence[Entry] = ()
         self._selected: Optional[str] = None
         self._former = False
@@ -57,24 +59,31 @@ class TileGrid(customtkinter.CTkFrame):
         self._cut: dict[str, str] = {}  # names as they fit
         self.grid_columnconfigure(0, weight=1)
         self.grid_rowconfigure(0, weight=1)
-        self._surface = tkinter.Canvas(self, highlightthickness=0, borderwidth=0, takefocus=1)
+        self._surface = tkinter.Canvas(self, highlightthickness=2, borderwidth=0, takefocus=1)
         self._surface.grid(row=0, column=0, sticky="nsew")
         self._bar = customtkinter.CTkScrollbar(self, command=self._surface.yview)
         self._bar.grid(row=0, column=1, sticky="ns", padx=(6, 0))
         self._surface.configure(yscrollcommand=self._scrolled)
         self._prepare()
-        self._thumbnails = thumbnails(self._take)
+        self._thumbnails = model.thumbnails(self._take)
         self._listen()
 
     # --- what is shown
 
-    def show(self, entries: Sequence[Entry], selected: Optional[str], *, former: bool = False) -> None:
+    def show(
+        self,
+        entries: Sequence[Entry],
+        selected: Optional[str],
+        chosen: frozenset[str] = frozenset(),
+        *,
+        former: bool = False,
+    ) -> None:
         """Show these, in this order, from where the window is now; `former`: their health is that of another time."""
         if entries is not self._entries or former is not self._former:
             self._entries, self._former = entries, former
             self._lay_out()
-        if selected != self._selected:
-            self._selected = selected
+        if (selected, chosen) != (self._selected, self._chosen):
+            self._selected, self._chosen = selected, chosen
             for place in self._tiles:
                 self._mark(place)
 
@@ -110,7 +119,9 @@ class TileGrid(customtkinter.CTkFrame):
         family = customtkinter.CTkFont().actual("family")
         self._name_font = fonts.Font(family=family, size=-unit(13))
         self._small_font = fonts.Font(family=family, size=-unit(12))
-        self._surface.configure(background=self._colour(GROUND), yscrollincrement=1)
+        ground = self._colour(GROUND)
+        self._surface.configure(background=ground, yscrollincrement=1)
+        self._surface.configure(highlightbackground=ground, highlightcolor=self._colour(FOCUS))
         self._cut.clear()
 
     def _unit(self, units: float) -> int:
@@ -159,7 +170,8 @@ class TileGrid(customtkinter.CTkFrame):
         self._cards = {
             "plain": rounded(*size, panel, self._colour(LINE), 1),
             "hovered": rounded(*size, panel, self._colour(ACCENT), unit(1)),
-            "selected": rounded(*size, panel, self._colour(FOCUS), unit(3)),
+            "chosen": rounded(*size, self._colour(CHOSEN), self._colour(ACCENT), unit(1)),
+            "selected": rounded(*size, self._colour(CHOSEN), self._colour(FOCUS), unit(3)),
         }
 
     def _scrolled(self, first: float, last: float) -> None:
@@ -272,6 +284,8 @@ class TileGrid(customtkinter.CTkFrame):
     def _card(self, place: int) -> Any:
         if self._entries[place].sha256 == self._selected:
             return self._cards["selected"]
+        if self._entries[place].sha256 in self._chosen:
+            return self._cards["chosen"]
         return self._cards["hovered" if place == self._hovered else "plain"]
 
     def _mark(self, place: int) -> None:
@@ -285,6 +299,8 @@ class TileGrid(customtkinter.CTkFrame):
         canvas.bind("<Motion>", lambda event: self._hover(self._at(event)))
         canvas.bind("<Leave>", lambda _: self._hover(None))
         canvas.bind("<Button-1>", self._clicked)
+        canvas.bind("<Control-Button-1>", lambda event: self._clicked(event, self._model.toggle))
+        canvas.bind("<Shift-Button-1>", lambda event: self._clicked(event, self._model.extend))
         canvas.bind("<Double-Button-1>", self._double_clicked)
         if sys.platform.startswith("linux"):
             canvas.bind("<Button-4>", lambda _: self._turn(-1))
@@ -303,8 +319,12 @@ class TileGrid(customtkinter.CTkFrame):
         }
         for key, step in steps.items():
             canvas.bind(key, lambda _, step=step: self._go(step()))  # type: ignore[misc]
+            with_shift = f"<Shift-{key[1:]}"
+            canvas.bind(with_shift, lambda _, step=step: self._go(step(), self._model.extend))  # type: ignore[misc]
+        for all_ in ("<Control-a>", "<Control-A>"):
+            canvas.bind(all_, lambda _: self._model.select_all())
         canvas.bind("<Return>", lambda _: self._open(self._selected) if self._selected else None)
-        canvas.bind("<Escape>", lambda _: self._select(None))
+        canvas.bind("<Escape>", lambda _: self._model.select(None))
 
     def _at(self, event: Any) -> Optional[int]:
         return self._grid_of_tiles.place_at(self._surface.canvasx(event.x), self._surface.canvasy(event.y))
@@ -316,10 +336,13 @@ class TileGrid(customtkinter.CTkFrame):
                 if each is not None:
                     self._mark(each)
 
-    def _clicked(self, event: Any) -> None:
+    def _clicked(self, event: Any, choose: Optional[Callable[[str], None]] = None) -> None:
         self._surface.focus_set()
         place = self._at(event)
-        self._select(None if place is None else self._entries[place].sha256)
+        if place is None:
+            self._model.select(None)
+        else:
+            (choose or self._model.select)(self._entries[place].sha256)
 
     def _double_clicked(self, event: Any) -> None:
         place = self._at(event)
@@ -329,7 +352,7 @@ class TileGrid(customtkinter.CTkFrame):
     def _turn(self, steps: float) -> None:
         self._surface.yview_scroll(round(steps * self._unit(_WHEEL)), "units")
 
-    def _go(self, step: int) -> str:
+    def _go(self, step: int, choose: Optional[Callable[[str], None]] = None) -> str:
         """Select the image so many places on, and bring it into sight."""
         here = next((place for place, e in enumerate(self._entries) if e.sha256 == self._selected), None)
         place = self._grid_of_tiles.moved(here, step)
@@ -338,7 +361,7 @@ class TileGrid(customtkinter.CTkFrame):
             self._surface.yview_moveto(
                 self._grid_of_tiles.top_to_show(place, top, height) / max(1, self._grid_of_tiles.height)
             )
-            self._select(self._entries[place].sha256)
+            (choose or self._model.select)(self._entries[place].sha256)
         return "break"
 
     def destroy(self) -> None:

@@ -1,0 +1,277 @@
+"""What is done with chosen images: saved into a folder, shared, deleted and taken back."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Awaitable, Coroutine, Sequence
+from dataclasses import replace
+from typing import Any, Callable, Optional
+
+from admin.deleting import delete_image, list_trash, take_back
+from admin.session import Session as ClusterSession
+from admin.sharing import adding, change_image
+from common.errors import TesseraError, UsageError
+from common.link.link import Link
+from common.text import printable
+from common.vault.contact_card import card_of, decode_card
+from common.vault.contacts import Contacts
+from consumer.destination import Destination
+from consumer.holdings import Held
+from consumer.session import Restored, restore_all
+from consumer.session import Session as ConsumerSession
+from desktop.background import Background, Task, void
+from desktop.model.commands import command_line
+from desktop.model.entries import Entry, Tone
+from desktop.model.model import Model
+from desktop.model.progress import Counter, Progress
+from desktop.model.question import Question
+from desktop.model.report import Finding, Report
+from desktop.model.wording import count
+from desktop.session import Session
+
+TRASH_DAYS = 7
+_SHOWN_HASHES = 2  # in a command
+_SHOWN_DIGITS = 16
+
+Change = Callable[[ClusterSession, Held], Awaitable[list[str]]]
+
+
+class ImageWorkModel(Model):
+    """`doing`: what is being done, empty where nothing is; `report`: what came of the last, each failure named.
+
+    `deleted`: what was deleted last, and can be taken back. `contacts`: whom images may be shared with, by name.
+    """
+
+    def __init__(self, session: Session, background: Background, ended: Callable[[], None] = lambda: None) -> None:
+        """`ended`: called when something was changed in the cluster."""
+        super().__init__(session, background)
+        self.doing = ""
+        self.progress: Optional[Progress] = None
+        self.report: Optional[Report] = None
+        self.deleted: list[Entry] = []
+        self.contacts: list[str] = []
+        self._changed_cluster = ended
+        self._task: Optional[Task] = None
+
+    @property
+    def unfinished(self) -> str:
+        return f"{self.doing.rstrip(' …')} is not done, and breaks off." if self.doing else ""
+
+    def dismiss(self) -> None:
+        """The report was read."""
+        self.report = None
+        self.changed()
+
+    def cancel(self) -> None:
+        """Break off; what is done stays done."""
+        if self._task is not None:
+            self._task.cancel()
+            self._end(Report("Cancelled. What was done before stays done.", Tone.NOTICE, []))
+
+    # --- into a folder
+
+    def save(self, images: Sequence[Entry], folder: str) -> None:
+        """Bring images back into a folder, under their names; a file that is there is not touched."""
+        self.command = command_line("consumer", *_hashes(images), "--output", folder)
+        counter = Counter(lambda progress: self.background.post(self._advanced, progress))
+
+        async def work(link: Link) -> Report:
+            counter.expect(sum(image.size for image in images))
+            consumer = ConsumerSession(
+                link, self.session.vault, self.session.key, complain=void, progress=_Bytes(counter)
+            )
+            cluster = ClusterSession(link, self.session.vault, self.session.key)
+            destination = Destination(folder, several=True, force=False)
+            held, failed = await _held(cluster, images)
+            outcomes = await restore_all(consumer, held, destination.open)
+            failed += [
+                _failure(image.mapping.name, outcome)
+                for image, outcome in zip(held, outcomes)
+                if not isinstance(outcome, Restored)
+            ]
+            return _report(len(images), failed, f"saved in {folder}, byte for byte as stored")
+
+        self._begin(f"Saving {count(len(images), 'image')} …", work)
+
+    # --- delete
+
+    def deleting(self, images: Sequence[Entry]) -> Question:
+        what = printable(images[0].name) if len(images) == 1 else count(len(images), "image")
+        return Question(
+            f"Delete {what}?",
+            f"Gone from all devices, also from those that are away, for everybody that it was shared with. For "
+            f"{TRASH_DAYS} days it can be taken back, and then no more.",
+            "Delete",
+            command_line("admin", "delete", *_hashes(images)),
+            lambda: self.delete(images),
+        )
+
+    def delete(self, images: Sequence[Entry]) -> None:
+        """Delete images from all devices, once the owner was asked."""
+        self.command = command_line("admin", "delete", *_hashes(images))
+        self.deleted = []
+
+        async def change(session: ClusterSession, image: Held) -> list[str]:
+            return await delete_image(session, image, TRASH_DAYS)
+
+        def done(gone: list[str]) -> None:
+            self.deleted = [image for image in images if image.sha256 in gone]
+
+        self._change(f"Deleting {count(len(images), 'image')} …", images, change, "deleted", done)
+
+    def take_back(self) -> None:
+        """Take what was deleted last out of the trash."""
+        images, self.deleted = self.deleted, []
+        self.command = command_line("admin", "undelete", *_hashes(images))
+
+        async def work(link: Link) -> Report:
+            session = ClusterSession(link, self.session.vault, self.session.key)
+            trash = await list_trash(session)
+            failed = []
+            for image in images:
+                try:
+                    await take_back(session, trash, image.sha256)
+                except TesseraError as error:
+                    failed.append(_failure(image.name, error))
+            return _report(len(images), failed, "taken back")
+
+        self._begin(f"Taking back {count(len(images), 'image')} …", work)
+
+    # --- share
+
+    def read_contacts(self) -> None:
+        """Learn whom images may be shared with."""
+        contacts = Contacts(self.session.home, self.session.key)
+
+        def know(names: list[str]) -> None:
+            self.contacts = names
+            self.changed()
+
+        self.background.run(lambda: list(contacts.all()), done=know, failed=self.fail)
+
+    @property
+    def own_card(self) -> str:
+        """This vault's contact card, for who is to share with it."""
+        return card_of(self.session.key, socket.gethostname()).encode()
+
+    def share_with_new(self, images: Sequence[Entry], name: str, card: str) -> None:
+        """Know a contact card by a name, and share with it."""
+        contacts = Contacts(self.session.home, self.session.key)
+        if not name.strip() or not card.strip():
+            self.fail(UsageError("a name and a contact card are needed", advice="paste the line of their card"))
+            return
+        self.error = None
+        self.background.run(
+            lambda: contacts.add(name.strip(), decode_card(card.strip())),
+            done=lambda _: self.share(images, name.strip()),
+            failed=self.fail,
+        )
+
+    def share(self, images: Sequence[Entry], name: str) -> None:
+        """Let a contact bring images back with their own vault."""
+        self.command = command_line("admin", "share", *_hashes(images), "--with", name)
+        contacts = Contacts(self.session.home, self.session.key)
+
+        async def change(session: ClusterSession, image: Held) -> list[str]:
+            return await change_image(session, image, adding(name, contacts.card(name), session.key), name)
+
+        self._change(f"Sharing {count(len(images), 'image')} …", images, change, f"shared with {name}", void)
+
+    # --- how
+
+    def _change(
+        self,
+        doing: str,
+        images: Sequence[Entry],
+        change: Change,
+        done: str,
+        changed: Callable[[list[str]], None],
+    ) -> None:
+        """Change images in the cluster, one after the other; `changed` is told the hashes of those that were."""
+
+        async def work(link: Link) -> Report:
+            session = ClusterSession(link, self.session.vault, self.session.key)
+            held, failed = await _held(session, images)
+            away: set[str] = set()
+            gone: list[str] = []
+            for image in held:
+                try:
+                    away |= set(await change(session, image))
+                    gone.append(image.sha256)
+                except TesseraError as error:
+                    failed.append(_failure(image.mapping.name, error))
+            self.background.post(changed, gone)
+            report = _report(len(images), failed, done)
+            if away:
+                names = ", ".join(sorted(map(printable, away)))
+                report = replace(report, summary=f"{report.summary} {names}: away; told when they come back.")
+            return report
+
+        self._begin(doing, work)
+
+    def _begin(self, doing: str, work: Callable[[Link], Coroutine[Any, Any, Report]]) -> None:
+        async def linked() -> Report:
+            async with self.session.link() as link:
+                return await work(link)
+
+        if self.doing:
+            return
+        self.doing, self.progress, self.report, self.error = doing, None, None, None
+        self._task = self.background.start(linked, done=self._done, failed=self._failed)
+        self.changed()
+
+    def _advanced(self, progress: Progress) -> None:
+        if self._task is not None:
+            self.progress = progress
+            self.changed()
+
+    def _done(self, report: Report) -> None:
+        self._end(report)
+
+    def _failed(self, error: TesseraError) -> None:
+        self._end(None)
+        self.fail(error)
+
+    def _end(self, report: Optional[Report]) -> None:
+        self._task, self.doing, self.progress, self.report = None, "", None, report
+        self.changed()
+        self._changed_cluster()
+
+
+class _Bytes:
+    """What a consumer tells its progress to; how much it is in all is known before."""
+
+    def __init__(self, counter: Counter) -> None:
+        self._counter = counter
+
+    def expect(self, count: int) -> None:
+        """It was expected already."""
+
+    def advance(self, count: int) -> None:
+        self._counter.advance(count)
+
+
+async def _held(session: ClusterSession, images: Sequence[Entry]) -> tuple[list[Held], list[Finding]]:
+    """These images as the cluster has them, and those that it has not."""
+    by_hash = {image.sha256: image for image in await session.images(None)}
+    held = [by_hash[image.sha256] for image in images if image.sha256 in by_hash]
+    lost = [image for image in images if image.sha256 not in by_hash]
+    return held, [Finding(image.name, "no connected device has it", Tone.ALARM) for image in lost]
+
+
+def _failure(name: str, error: TesseraError) -> Finding:
+    words = f"{error}; {error.advice}" if error.advice else str(error)
+    return Finding(printable(name), printable(words), Tone.ALARM)
+
+
+def _report(total: int, failed: list[Finding], done: str) -> Report:
+    if not failed:
+        return Report(f"{count(total, 'image')} {done}.", Tone.GOOD, [])
+    return Report(f"{total - len(failed)} of {count(total, 'image')} {done}; the others not.", Tone.ALARM, failed)
+
+
+def _hashes(images: Sequence[Entry]) -> list[str]:
+    """The options that name images; of many only the first, which a person sees."""
+    shown = images if len(images) <= _SHOWN_HASHES + 1 else images[:_SHOWN_HASHES]
+    words = [word for image in shown for word in ("--hash", image.sha256[:_SHOWN_DIGITS])]
+    return words if len(shown) == len(images) else [*words, "--hash", "…"]
