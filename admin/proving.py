@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -253,6 +254,8 @@ class EveryShare:
 class Nowhere:
     """A target that keeps nothing."""
 
+    place = "nowhere"
+
     def __init__(self) -> None:
         self.file: IO[bytes] = _Swallow()
 
@@ -280,7 +283,7 @@ def _show(verdicts: Sequence[Verdict], deep: bool) -> None:
         shares = f"{health.good} of {health.n}" + (f", {health.damaged} damaged" if health.damaged else "")
         name = Text(printable(verdict.image.mapping.name))
         table.add_row(verdict.image.sha256[:16], health.words, shares, str(health.spare), name)
-    Console().print(table)
+    Console(file=sys.stdout).print(table)
     weak = sum(verdict.weak for verdict in verdicts)
     if weak:
         print(f"{weak} could be stronger with the devices that are alive: admin.py strengthen --all")

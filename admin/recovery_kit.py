@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from common.errors import UsageError
-from common.files import write_private
+from common.files import there_already, write_new
 from common.vault.recovery import RecoveryCode
 
 _SHEET = """\
@@ -30,13 +30,10 @@ def kit_text(codes: Sequence[RecoveryCode]) -> str:
 
 def require_new(file: Path) -> None:
     """UsageError where there is a file of this name."""
-    if file.exists():
-        raise UsageError(f"{file} exists already; it was not touched")
+    if os.path.lexists(file):
+        raise there_already(file)
 
 
 def save_kit(file: Path, text: str) -> None:
-    """Write sheets into a new file that only its owner may read; UsageError where there is one."""
-    try:
-        write_private(file, text.encode("ascii"), replace=False)
-    except FileExistsError:
-        raise UsageError(f"{file} exists already; it was not touched") from None
+    """Write sheets into a new file that only its owner may read; errors as of `write_new`."""
+    write_new(file, text.encode("ascii"))

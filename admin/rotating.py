@@ -68,7 +68,7 @@ class Rotating:
         return run_with_link(self._look())
 
     def begin(self, passphrase: str, backup: Path) -> None:
-        """Make the new key, with a copy of its key file in `backup`; FileExistsError where that is there."""
+        """Make the new key, with a copy of its key file in `backup`; UsageError where there is something."""
         former, self._key = self._key, self._vault.begin_rotation(self._key, passphrase, backup)
         self._former = former
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Optional
@@ -116,7 +117,7 @@ def show(status: Status) -> None:
         known = device.alive or device.shares or device.used_bytes
         room = (decimal(device.used_bytes), decimal(device.free_bytes)) if known else ("?", "?")
         table.add_row(Text(printable(device.name)), _state(device), *room, str(device.shares) if known else "?")
-    console = Console()
+    console = Console(file=sys.stdout)
     console.print(table)
     for line in summary(status):
         console.print(line, markup=False, highlight=False)

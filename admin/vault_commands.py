@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Optional
 import typer
 
 from common import system_keyring
-from common.errors import NotAgreedError, NotFoundError, UsageError
-from common.files import read_limited, write_private
+from common.errors import NotAgreedError, NotFoundError, UsageError, cannot_write
+from common.files import read_limited, there_already, write_new
 from common.home import client_identity, home
 from common.passphrase import read_new_passphrase, read_passphrase
 from common.program import application, complain
+from common.streams import stdout_bytes
 from common.vault.folder import VaultFolder
 from common.vault.key_file import check_key_file
 from consumer.hashes import check_hash
@@ -51,12 +52,12 @@ def export(file: str = typer.Argument(..., help="Where to write the vault key fi
     """Copy the vault key file, for a backup or another machine. It stays wrapped by the passphrase."""
     content = vault_folder().key_file()
     if file == "-":
-        sys.stdout.buffer.write(content)
+        try:
+            stdout_bytes().write(content)
+        except OSError as error:
+            raise cannot_write("to stdout", error) from None
         return
-    try:
-        write_private(Path(file), content, replace=False)
-    except FileExistsError:
-        raise UsageError(f"{file} exists already; it was not touched") from None
+    write_new(Path(file), content)
     print(f"wrote {file}")
 
 
@@ -130,10 +131,7 @@ def rotate(
             chosen = read_new_passphrase(
                 new_passphrase_file, prompt="Passphrase for the new key: ", variable=_NEW_VARIABLE
             )
-        try:
-            work.begin(chosen, fresh)
-        except FileExistsError:
-            raise _there(fresh) from None
+        work.begin(chosen, fresh)
         keep_keyring_true(chosen)
     exit_code = work.go_on(staying)
     if exit_code != 0:
@@ -150,15 +148,11 @@ def _require_beginnable(backup: Optional[Path], yes: bool) -> Path:
     """Where the new key's copy goes; UsageError where a rotation cannot begin, which needs no passphrase to be told."""
     if backup is None:
         raise UsageError("give --backup FILE: the new key must be in two places before anything is put under it")
-    if backup.exists():
-        raise _there(backup)
+    if os.path.lexists(backup):
+        raise there_already(backup)
     if not yes and not sys.stdin.isatty():
         raise UsageError("nobody can be asked here; say --yes to rotate without asking")
     return backup
-
-
-def _there(file: Path) -> UsageError:
-    return UsageError(f"{file} exists already; it was not touched")
 
 
 def _agree(outlook: Outlook, yes: bool) -> None:

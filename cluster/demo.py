@@ -15,6 +15,7 @@ from __future__ import annotations
 import filecmp
 import hashlib
 import json
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -34,7 +35,7 @@ class Demo:
         self._cluster = cluster
         self._image = image
         self._restored = scratch / "restored"
-        self._console = Console(highlight=False, soft_wrap=True)
+        self._console = Console(file=sys.stdout, highlight=False, soft_wrap=True)
         self._step = 0
 
     def run(self) -> None:

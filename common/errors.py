@@ -94,6 +94,22 @@ def kind_of(exit_code: int) -> type[TesseraError]:
 
 
 _CANNOT_BE_WRITTEN = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+_NO_SUCH_NAME = (errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL)
+
+
+class UnwritableError(OSError):
+    """The system refused to write a file; `filename` is its own path, not that of what was written first."""
+
+
+def cannot_write(path: object, error: OSError) -> TesseraError:
+    """Why a file that a person asked for, or what must be kept, is not written.
+
+    NoRoomError for a disk that is full, read-only or broken, and for a file that this user may not write; UsageError
+    where no file can have the path.
+    """
+    kind = UsageError if error.errno in _NO_SUCH_NAME else NoRoomError
+    advice = "make room or make it writable there, or choose another place" if kind is NoRoomError else None
+    return kind(f"cannot write {path}: {error.strerror or error}", advice=advice)
 
 
 def refused_by_system(error: OSError) -> TesseraError | None:
@@ -104,9 +120,8 @@ def refused_by_system(error: OSError) -> TesseraError | None:
     it is about no path and no room: that is a fault of the program.
     """
     path = error.filename2 or error.filename
-    if error.errno in _CANNOT_BE_WRITTEN:
-        advice = "make it writable, or choose another folder" if error.errno == errno.EROFS else None
-        return NoRoomError(f"cannot write {path or 'the output'}: {error.strerror}", advice=advice)
+    if isinstance(error, UnwritableError) or error.errno in _CANNOT_BE_WRITTEN:
+        return cannot_write(path or "the output", error)
     if path is None:
         return None
     kind = {errno.ENOENT: NotFoundError, errno.EIO: IntegrityError}.get(error.errno or 0, UsageError)

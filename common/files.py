@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import secrets
 import stat
 import sys
@@ -21,13 +22,22 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Callable, Optional, Union
 
-from common.errors import IntegrityError, NotFoundError, UsageError
+from common.errors import IntegrityError, NotFoundError, UnwritableError, UsageError, cannot_write
 
 _PIECE = 1 << 16  # bytes
+_KINDS = {
+    stat.S_IFDIR: "is a folder",
+    stat.S_IFSOCK: "is a socket",
+    stat.S_IFBLK: "is a disk",
+    stat.S_IFCHR: "is a device",
+    stat.S_IFIFO: "is a pipe",
+}
 _SHARING_RETRIES = 20
 _SHARING_PAUSE = 0.05  # seconds
 _LOOK_TAKES = 0.2  # seconds; far more than whoever looks whether a lock is held holds it
 _COARSE = 10_000_000  # ns: exFAT's clock; those of FAT and SFTP are coarser
+# Microsoft, "Naming Files, Paths, and Namespaces"
+_DEVICE_NAME = re.compile(r"(?i)(con|prn|aux|nul|conin\$|conout\$|com[0-9¹²³]|lpt[0-9¹²³]) *(\..*)?")
 
 
 def sync_file(descriptor: int) -> None:
@@ -66,7 +76,7 @@ def rename_new(source: Path, target: Path) -> None:
     except OSError:
         # No hard links here (exFAT, some network shares): a check and a rename leave a small gap, into which
         # only a writer of the very same content name could fall.
-        if target.exists():
+        if os.path.lexists(target):
             raise FileExistsError(target) from None
         os.rename(source, target)
         return
@@ -91,33 +101,89 @@ def make_folder(folder: Path) -> None:
 def write_private(target: Path, content: bytes, *, replace: bool = True) -> None:
     """Write a whole file, readable by its owner only, so that after a crash it is the old one or the new one.
 
-    With `replace` false an existing target stays, and FileExistsError is raised. IsADirectoryError where the target's
-    name is that of a folder by itself, as `.` is.
+    With `replace` false an existing target stays, and FileExistsError is raised. UnwritableError where the disk
+    refuses; IsADirectoryError where the target's name is that of a folder by itself, as `.` is.
     """
     if not target.name:
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(target))
-    make_folder(target.parent)
-    temporary = target.with_name(f".{target.name}.{secrets.token_hex(6)}")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o600)
+    with _naming(target):
+        make_folder(target.parent)
+        temporary = target.with_name(f".{target.name}.{secrets.token_hex(6)}")
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o600)
+        try:
+            with open(descriptor, "wb") as file:
+                file.write(content)
+                file.flush()
+                sync_file(file.fileno())
+            (rename_over if replace else rename_new)(temporary, target)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+        sync_folder(target.parent)
+
+
+def write_new(target: Path, content: bytes) -> None:
+    """As `write_private`, into a file that a person named and that is not there yet.
+
+    UsageError where there is something of this name, be it a link or a device: it is not touched. Otherwise as
+    `cannot_write`.
+    """
     try:
-        with open(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            sync_file(file.fileno())
-        (rename_over if replace else rename_new)(temporary, target)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
+        if is_device_name(target.name) or type_at(target) == stat.S_IFDIR:
+            raise FileExistsError
+        write_private(target, content, replace=False)
+    except FileExistsError:
+        raise there_already(target) from None
+    except OSError as error:
+        raise cannot_write(target, error) from None
+
+
+def there_already(target: Path) -> UsageError:
+    """What is said of a path at which there is something, whatever it is."""
+    return UsageError(f"{target} {_what_is_at(target)}; it was not touched")
+
+
+def _what_is_at(target: Path) -> str:
+    if is_device_name(target.name):
+        return "is the name of a device"
+    if target.is_symlink() and not os.path.exists(target):
+        return "is a link that leads nowhere"
+    return _KINDS.get(type_at(target), "exists already")
+
+
+def type_at(target: Path) -> int:
+    """What a path leads to, as one of S_IF… of `stat`; 0 where there is nothing, or that cannot be told."""
+    try:
+        return stat.S_IFMT(os.stat(target).st_mode)
+    except (OSError, ValueError):
+        return 0
+
+
+def is_device_name(name: str, *, windows: bool = sys.platform == "win32") -> bool:
+    """Whether Windows takes a file name for one of its devices, whatever the folder."""
+    return windows and _DEVICE_NAME.fullmatch(name) is not None
+
+
+@contextlib.contextmanager
+def _naming(target: Path) -> Iterator[None]:
+    """What the system refuses within is told of this file, in place of the one that was written first, or of none."""
+    try:
+        yield
+    except FileExistsError:
         raise
-    sync_folder(target.parent)
+    except OSError as error:
+        raise UnwritableError(error.errno, error.strerror or str(error), os.fspath(target)) from error
 
 
 def lock(path: Path, *, wait: bool = False) -> IO[bytes]:
     """Hold the lock file until the returned file is closed, or the process ends.
 
-    UsageError where another process holds it, for more than a look (`is_locked`), and `wait` is false.
+    UsageError where another process holds it, for more than a look (`is_locked`), and `wait` is false;
+    UnwritableError where there can be none.
     """
-    make_folder(path.parent)
-    file = open(path, "a+b")  # noqa: SIM115
+    with _naming(path):
+        make_folder(path.parent)
+        file = open(path, "a+b")  # noqa: SIM115
     end = time.monotonic() + _LOOK_TAKES
     while True:
         try:

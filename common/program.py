@@ -1,13 +1,11 @@
 """What surrounds every program's command: its options' defaults, and how an error becomes an exit.
 
-Results go to stdout, everything else to stderr. An error is one or two lines, what happened and what to do next; a
-traceback is shown only with `--debug` (or TESSERA_DEBUG=1), and never for an interruption.
+Results go to stdout, everything else to stderr (`streams`). An error is one or two lines, what happened and what to do
+next; a traceback is shown only with `--debug` (or TESSERA_DEBUG=1), and never for an interruption.
 """
 
 from __future__ import annotations
 
-import contextlib
-import io
 import logging
 import os
 import sys
@@ -17,11 +15,12 @@ from typing import Any, NoReturn
 import typer
 
 from common.allocation import keep_freed_memory
-from common.errors import TesseraError, UsageError, refused_by_system
+from common.errors import NoRoomError, TesseraError, UsageError, refused_by_system
 from common.home import configured
 from common.log_lines import LineFormatter
 from common.privacy import forbid_peeking
 from common.stopping import end_as_interrupted
+from common.streams import fault_of, prepare_streams
 from common.text import printable
 
 VERSION = "0.1.0"  # as in pyproject.toml
@@ -47,12 +46,13 @@ def run(commands: typer.Typer, name: str, *, serves: bool = False) -> NoReturn:
 
     A program that serves logs what it does, with the time; any other speaks to a person, of what matters.
     """
+    prepare_streams()
     arguments = sys.argv[1:]
     debug = "--debug" in arguments or os.environ.get("TESSERA_DEBUG") == "1"
     arguments = [argument for argument in arguments if argument != "--debug"]
     if arguments[:1] == ["--version"]:
         print(f"{name}.py (Tessera) {VERSION}")
-        _end(0)
+        _end(0 if fault_of(sys.stdout) is None else NoRoomError.exit_code)
     level = logging.DEBUG if debug else logging.INFO if serves else logging.WARNING
     style = "%(asctime)s %(levelname)s %(message)s" if serves or debug else f"{name}: %(message)s"
     handler = logging.StreamHandler(sys.stderr)
@@ -64,7 +64,6 @@ def run(commands: typer.Typer, name: str, *, serves: bool = False) -> NoReturn:
         forbid_peeking()  # these are the programs that hold a vault's key
     # numpy is here for bytes; threads for linear algebra only cost each start some time.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    _accept_any_name()
     end_as_interrupted()
     _end(exit_code(commands, name, arguments, debug=debug))
 
@@ -77,24 +76,23 @@ def _end(code: int) -> NoReturn:
     """
     logging.shutdown()
     for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError):  # where it matters, `exit_code` has met it
-            if stream is not None:  # as where Windows runs a program without a console
-                stream.flush()
+        if stream is not None:  # as where Windows runs a program without a console
+            stream.flush()
     os._exit(code)
-
-
-def _accept_any_name() -> None:
-    """Names of files need not be Unicode on Linux, nor fit the code page on Windows; printing one must not fail."""
-    if not isinstance(sys.stdout, io.TextIOWrapper):
-        return
-    if sys.platform == "win32":
-        sys.stdout.reconfigure(encoding="utf-8", errors="replace")
-    else:
-        sys.stdout.reconfigure(errors="surrogateescape")
 
 
 def exit_code(commands: typer.Typer, name: str, arguments: list[str], *, debug: bool) -> int:
     """Run the commands; returns the exit code of what happened, which has been told on stderr."""
+    code = _outcome(commands, name, arguments, debug)
+    fault = fault_of(sys.stdout)
+    if fault is None:
+        return code
+    if not isinstance(fault, BrokenPipeError):  # whose reader knows that it went away, as in `| head`
+        complain(f"{name}: cannot write to stdout: {fault.strerror}; results are lost, and nothing else is")
+    return code or NoRoomError.exit_code
+
+
+def _outcome(commands: typer.Typer, name: str, arguments: list[str], debug: bool) -> int:
     try:
         command = typer.main.get_command(commands)
         outcome = command.main(
@@ -103,8 +101,6 @@ def exit_code(commands: typer.Typer, name: str, arguments: list[str], *, debug: 
             standalone_mode=False,
             default_map=defaults(command, configured(name), name),
         )
-        if sys.stdout is not None:
-            sys.stdout.flush()  # what cannot be written is an error
         if outcome == INTERRUPTED:  # what the command-line library makes of Ctrl-C
             complain(f"{name}: interrupted")
         return outcome if isinstance(outcome, int) else 0
@@ -174,10 +170,6 @@ def _unexpected(error: Exception, name: str, debug: bool) -> int:
     if callable(show):
         show()
         return int(getattr(error, "exit_code", 2))
-    if isinstance(error, BrokenPipeError):
-        # The reader of our stdout went away (`| head`); what is still buffered has nowhere to go either.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
     refused = refused_by_system(error) if isinstance(error, OSError) else None
     if refused is not None:
         return _told(refused, name, debug)

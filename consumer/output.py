@@ -6,26 +6,32 @@ plain name in the folder at hand, whatever the mapping says.
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import secrets
-import shutil
+import stat
 import sys
 import tempfile
 import threading
+import time
 from pathlib import Path
-from typing import IO, Optional
+from typing import IO, Optional, Union
 
-from common.errors import NotFoundError, TesseraError, UsageError
-from common.files import rename_new, rename_over, sync_file, sync_folder
+from common.errors import NotFoundError, UsageError, cannot_write
+from common.files import is_device_name, rename_new, rename_over, sync_file, sync_folder, there_already, type_at
+from common.streams import stdout_bytes
 from common.vault.mapping import Mapping
 from consumer.begun import Begun
 
 STDOUT = "-"
 _UNSAFE = re.compile(r'[\x00-\x1f\x7f-\x9f<>:"/\\|?*]')
-_RESERVED = re.compile(r"(?i)(con|prn|aux|nul|conin\$|conout\$|com[0-9¹²³]|lpt[0-9¹²³]) *(\..*)?")
 _MAX_NAME_BYTES = 200
 _FALLBACK = "image"
+_PIECE = 1 << 20  # bytes
+_WINDOWS_NOWHERE = "nul"
+_READER_PATIENCE = 10.0  # seconds in which somebody begins to read a pipe
+_READER_PAUSE = 0.02
 
 
 def safe_name(name: str) -> str:
@@ -41,7 +47,7 @@ def _mend(name: str) -> str:
     text = name.strip().rstrip(".")
     if set(text) <= {"_", "."}:
         return _FALLBACK
-    if _RESERVED.fullmatch(text):
+    if is_device_name(text, windows=True):
         return f"_{text}"
     if len(text.encode("utf-8", "replace")) > _MAX_NAME_BYTES:
         stem, dot, suffix = text.rpartition(".")
@@ -49,14 +55,32 @@ def _mend(name: str) -> str:
     return text
 
 
+def name_here(name: str) -> str:
+    """A safe name for a file on this machine.
+
+    Where the encoding of its file system lacks a character of it (as in the locale en_US.ISO-8859-1), the file has the
+    bytes that it would have in UTF-8.
+    """
+    safe = safe_name(name)
+    try:
+        os.fsencode(safe)
+    except UnicodeEncodeError:
+        return os.fsdecode(safe.encode("utf-8", "replace"))
+    return safe
+
+
 class Output:
     """A file that appears under its name only once `keep` was called; `discard` leaves nothing."""
 
     def __init__(self, target: Path, *, replace: bool) -> None:
-        """UsageError where the target exists and may not be replaced, NotFoundError where its folder is missing."""
+        """UsageError where there is something else than a file, or a file that may not be replaced; it is not touched.
+
+        NotFoundError where its folder is missing, and as `cannot_write`. A link is replaced as the file that it is.
+        """
         self.target = target
+        self.place = os.fspath(target)
         self._replace = replace
-        if os.path.isdir(target) or (os.path.exists(target) and not replace):
+        if is_special(target) or os.path.isdir(target) or (os.path.lexists(target) and not replace):
             raise _exists(target)
         self._temporary = target.with_name(f".{target.name[:40]}.{secrets.token_hex(6)}.part")
         try:
@@ -64,7 +88,7 @@ class Output:
         except FileNotFoundError:
             raise NotFoundError(f"there is no folder {target.parent}") from None
         except OSError as error:
-            raise TesseraError(f"cannot write to {target.parent}: {error.strerror}") from None
+            raise cannot_write(target.parent, error) from None
 
     def keep(self) -> None:
         """Give the file its name; to be called only once its whole content is proven."""
@@ -77,7 +101,7 @@ class Output:
             raise _exists(self.target) from None
         except OSError as error:
             self.discard()
-            raise TesseraError(f"cannot write {self.target}: {error.strerror}") from None
+            raise cannot_write(self.target, error) from None
         except BaseException:  # interrupted
             self.discard()
             raise
@@ -88,22 +112,98 @@ class Output:
         self._temporary.unlink(missing_ok=True)
 
 
-class StandardOutput:
-    """As `Output`, for stdout: nothing is written to it before the whole image is proven."""
+class ThroughOutput:
+    """As `Output`, for what takes bytes and keeps no file: stdout, a pipe, a device such as /dev/null.
 
-    target: Optional[Path] = None
+    Nothing is written to it before the whole image is proven; until then it is in a file without a name.
+    """
 
-    def __init__(self) -> None:
-        self.file: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed by keep or discard
+    def __init__(self, target: Optional[Path] = None) -> None:
+        """`target`: None for stdout. NoRoomError where there is no temporary folder to write to."""
+        self.target = target
+        self.place = _temporary_place()
+        try:
+            self.file: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed by keep or discard
+        except OSError as error:
+            raise cannot_write(self.place, error) from None
 
     def keep(self) -> None:
-        self.file.seek(0)
-        shutil.copyfileobj(self.file, sys.stdout.buffer, 1 << 20)
-        sys.stdout.buffer.flush()
-        self.file.close()
+        try:
+            self.file.seek(0)
+            self._write_through()
+        except OSError as error:
+            raise cannot_write(self.target or "to stdout", error) from None
+        finally:
+            self.file.close()
+
+    def _write_through(self) -> None:
+        if self.target is None:
+            _copy(self.file, stdout_bytes())
+            return
+        with open(_opened_through(self.target), "wb", buffering=0) as there:
+            _copy(self.file, there)
 
     def discard(self) -> None:
         self.file.close()
+
+
+def open_named(target: Path, *, replace: bool) -> Union[Output, ThroughOutput]:
+    """The output for the path that a person named: a pipe or a character device is written through.
+
+    Never replaced are folders, sockets and disks, and on Windows what has a device's name; see `Output` for errors.
+    """
+    if _leads_to_stdout(target):
+        return ThroughOutput()
+    if is_device_name(target.name):
+        through = target.name.lower() == _WINDOWS_NOWHERE
+    else:
+        through = type_at(target) in (stat.S_IFIFO, stat.S_IFCHR)
+    return ThroughOutput(target) if through else Output(target, replace=replace)
+
+
+def is_special(target: Path) -> bool:
+    """Whether there is something that is neither file nor folder, or a link to such a thing or to stdout."""
+    usual = type_at(target) in (0, stat.S_IFREG, stat.S_IFDIR)
+    return not usual or is_device_name(target.name) or _leads_to_stdout(target)
+
+
+def _leads_to_stdout(target: Path) -> bool:
+    """Whether it is a link to what this process has as its stdout, such as /dev/stdout, be that a file or not."""
+    try:
+        return target.is_symlink() and os.path.samestat(target.stat(), os.fstat(sys.stdout.fileno()))
+    except (OSError, ValueError, AttributeError):
+        return False
+
+
+def _opened_through(target: Path) -> int:
+    """A descriptor of what is there, and is never made; of a pipe once it is read, OSError where nobody does."""
+    flags = os.O_WRONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0)
+    end = time.monotonic() + _READER_PATIENCE
+    while True:
+        try:
+            descriptor = os.open(target, flags)
+            break
+        except OSError as error:
+            if error.errno != errno.ENXIO or time.monotonic() > end:
+                raise
+        time.sleep(_READER_PAUSE)
+    if sys.platform != "win32":
+        os.set_blocking(descriptor, True)
+    return descriptor
+
+
+def _copy(source: IO[bytes], target: IO[bytes]) -> None:
+    while piece := memoryview(source.read(_PIECE)):
+        while piece:  # a file without a buffer may take less than it is given
+            piece = piece[target.write(piece) :]
+
+
+def _temporary_place() -> str:
+    """How an error calls the folder of temporary files."""
+    try:
+        return f"to the temporary folder {tempfile.gettempdir()}"
+    except OSError:  # there is none, as on a disk that is full
+        return "to a temporary folder"
 
 
 class HeldOutput:
@@ -117,6 +217,7 @@ class HeldOutput:
 
     def __init__(self, limit: int) -> None:
         self.file: IO[bytes] = tempfile.SpooledTemporaryFile(limit)  # noqa: SIM115 - closed by its owner
+        self.place = _temporary_place()
         self._limit = limit
         self.begun = Begun()  # of one encoding: another's segments may be of another length
         self.size = 0  # bytes, once it is proven
@@ -137,7 +238,10 @@ class HeldOutput:
     def leave_memory(self) -> None:
         """Be in a file from now on, whatever the size."""
         if isinstance(self.file, tempfile.SpooledTemporaryFile):
-            self.file.rollover()
+            try:
+                self.file.rollover()
+            except OSError as error:
+                raise cannot_write(self.place, error) from None
 
     def content(self) -> Optional[bytes]:
         """The whole image, for any thread; None where it is too large to be in memory."""
@@ -148,24 +252,19 @@ class HeldOutput:
             return self.file.read()
 
     def save(self, target: Path) -> None:
-        """Write it to a file, in place of one that is there, in any thread; UsageError, NotFoundError, TesseraError."""
-        output = Output(target, replace=True)
+        """Write it to a file, in place of one that is there, in any thread; errors as of `Output`."""
+        output = open_named(target, replace=True)
         try:
             with self._reading:
-                self._copy_to(output)
+                self.file.seek(0)
+                _copy(self.file, output.file)
         except OSError as error:
             output.discard()
-            raise TesseraError(f"cannot write {target}: {error.strerror}") from None
+            raise cannot_write(output.place, error) from None
         except BaseException:
             output.discard()
             raise
         output.keep()
-
-    def _copy_to(self, output: Output) -> None:
-        self.file.seek(0)
-        while piece := memoryview(self.file.read(1 << 20)):
-            while piece:  # a file without a buffer may take less than it is given
-                piece = piece[output.file.write(piece) :]
 
 
 class HeldImage:
@@ -195,6 +294,7 @@ class HeldImage:
 
 
 def _exists(target: Path) -> UsageError:
-    what = "is a folder" if target.is_dir() else "exists already"
-    advice = "give another name with --output" if target.is_dir() else "write over it with --force, or use --output"
-    return UsageError(f"{target} {what}; it was not touched", advice=advice)
+    error = there_already(target)
+    there = os.path.isdir(target) or is_special(target)
+    error.advice = "give another name with --output" if there else "write over it with --force, or use --output"
+    return error

@@ -15,7 +15,7 @@ from typing import IO, Optional, Protocol
 import numpy as np
 
 from common.erasure import ErasureCode
-from common.errors import TesseraError
+from common.errors import IntegrityError, cannot_write
 from common.recipe import Recipe
 from common.vault.sealing import Bytes
 from common.vault.trust import TrustedImage
@@ -27,9 +27,10 @@ _BRIEF = 128 << 10  # bytes that are hashed and written sooner than another thre
 
 
 class Target(Protocol):
-    """What an image is written to; see `output`."""
+    """What an image is written to; see `output`. `place`: how an error names where that is."""
 
     file: IO[bytes]
+    place: str
 
     def keep(self) -> None: ...
 
@@ -64,7 +65,7 @@ class Restoring:
         forgotten where the whole is not the image.
         """
         try:
-            await self._write_segments(target.file, progress)
+            await self._write_segments(target, progress)
             self._verify()
         except BaseException:
             if not self._goes_on:
@@ -92,22 +93,22 @@ class Restoring:
             self._begun.forget()
             raise
 
-    async def _write_segments(self, file: IO[bytes], progress: Callable[[int], None]) -> None:
+    async def _write_segments(self, target: Target, progress: Callable[[int], None]) -> None:
         first = self._begun.segments
         opened = self._opened(first)
         writing: Optional[asyncio.Future[None]] = None
         try:
             if self._goes_on:
-                writing = self._in_thread(self._take_up, file)
+                writing = self._in_thread(self._take_up, target)
                 progress(sum(map(self._image.segment_length, range(first))))
             async for segment, plaintext in opened:
                 if writing is not None:
                     await _ended(writing)
                 writing = None
                 if plaintext.nbytes <= _BRIEF:
-                    self._hash_and_write(file, segment, plaintext)
+                    self._hash_and_write(target, segment, plaintext)
                 else:
-                    writing = self._in_thread(self._hash_and_write, file, segment, plaintext)
+                    writing = self._in_thread(self._hash_and_write, target, segment, plaintext)
                 progress(plaintext.nbytes)
             if writing is not None:
                 await _ended(writing)
@@ -156,8 +157,9 @@ class Restoring:
         """Hash and write beside the event loop; one segment at a time, in order."""
         return asyncio.get_running_loop().run_in_executor(None, work, *arguments)
 
-    def _take_up(self, file: IO[bytes]) -> None:
+    def _take_up(self, target: Target) -> None:
         """Hash what is written already; what is behind it, of a segment that was not written whole, is cut off."""
+        file = target.file
         left = sum(map(self._image.segment_length, range(self._begun.segments)))
         try:
             file.seek(0)
@@ -166,15 +168,15 @@ class Restoring:
                 left -= len(piece)
             file.truncate(file.tell())
         except OSError as error:
-            raise TesseraError(f"cannot read what is here of the image: {error.strerror}") from None
+            raise IntegrityError(f"cannot read what is here of the image: {error.strerror}") from None
 
-    def _hash_and_write(self, file: IO[bytes], segment: int, plaintext: memoryview) -> None:
+    def _hash_and_write(self, target: Target, segment: int, plaintext: memoryview) -> None:
         self._image.update(plaintext)
         try:
             while plaintext.nbytes:
-                plaintext = plaintext[file.write(plaintext) :]
+                plaintext = plaintext[target.file.write(plaintext) :]
         except OSError as error:
-            raise TesseraError(f"cannot write the image: {error.strerror}") from None
+            raise cannot_write(target.place, error) from None
         self._begun.wrote(segment)
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Optional, Protocol, Union
 
 from common.erasure import ErasureCode
-from common.errors import IntegrityError, NotEnoughError, NotFoundError, TesseraError
+from common.errors import IntegrityError, NoRoomError, NotEnoughError, NotFoundError, TesseraError
 from common.link.link import Link
 from common.link.questions import device_names, list_devices, list_encodings, locate, settled_devices
 from common.link.window import Window
@@ -27,8 +27,8 @@ from common.vault.keys import VaultKey
 from common.vault.mapping import Mapping
 from consumer.asking import Devices
 from consumer.gathering import Gathering
-from consumer.holdings import Held, Holdings, Mappings, combine
-from consumer.output import HeldOutput, Output, StandardOutput
+from consumer.holdings import Holdings, Mappings, combine
+from consumer.output import HeldOutput, Output, ThroughOutput
 from consumer.restoring import Restoring
 from consumer.watching import Attempt, Came, Missing, Watch, nobody
 
@@ -40,7 +40,7 @@ _MEMORY = 48 << 20  # bytes of segments for all of them; a large image takes abo
 _PER_LARGE_IMAGE = 28 << 20  # segments gathered ahead, one being opened, two being written
 _PER_IMAGE = 64 << 10
 
-OpenOutput = Callable[[Mapping], Union[Output, StandardOutput, HeldOutput]]
+OpenOutput = Callable[[Mapping], Union[Output, ThroughOutput, HeldOutput]]
 
 
 @dataclass(frozen=True)
@@ -99,25 +99,38 @@ class Session:
 
         NotFoundError where the cluster has none, once that is certain.
         """
-        names = [self._key.object_id(sha256), self._key.granted_object_id(sha256)]
-        (found, settled), _ = await asyncio.gather(locate(self._link, names), self._learn_names())
-        if not settled and not any(len(shares_at_hand(e)) >= e.k for name in names for e in found[name]):
+        located = (await self.locate_all([sha256]))[sha256]
+        if isinstance(located, NotFoundError):
+            raise located
+        return located
+
+    async def locate_all(self, sha256s: Sequence[bytes]) -> dict[bytes, Union[list[EncodingAt], NotFoundError]]:
+        """SHA-256 → what `locate` gives or raises, for all of them with one question."""
+        names = {sha256: (self._key.object_id(sha256), self._key.granted_object_id(sha256)) for sha256 in sha256s}
+        asked = [name for both in names.values() for name in both]
+        (found, settled), _ = await asyncio.gather(locate(self._link, asked), self._learn_names())
+        lacking = [both for both in names.values() if not any(_is_at_hand(e) for name in both for e in found[name])]
+        if lacking and not settled:
             await settled_devices(self._link)
-            found, _ = await locate(self._link, names)
-        encodings = [encoding for name in names for encoding in found[name]]
-        if not encodings:
-            devices = await list_devices(self._link)
-            absent = [device.name for device in devices if not device.alive]
-            hint = f"; not connected, and perhaps holding it: {', '.join(absent)}" if absent else ""
-            raise NotFoundError(f"the vault holds no image with the SHA-256 {sha256.hex()}{hint}")
-        return encodings
+            found.update((await locate(self._link, [name for both in lacking for name in both]))[0])
+        located = {sha256: [e for name in both for e in found[name]] for sha256, both in names.items()}
+        hint = "" if all(located.values()) else await self._absent_devices()
+        return {
+            sha256: encodings or NotFoundError(f"the vault holds no image with the SHA-256 {sha256.hex()}{hint}")
+            for sha256, encodings in located.items()
+        }
+
+    async def _absent_devices(self) -> str:
+        absent = [device.name for device in await list_devices(self._link) if not device.alive]
+        return f"; not connected, and perhaps holding it: {', '.join(absent)}" if absent else ""
 
     # --- restoring
 
     async def restore(self, encodings: Sequence[EncodingAt], sha256: str, open_output: OpenOutput) -> Restored:
         """Restore an image from the first of its encodings that can be.
 
-        NotEnoughError where no encoding has k shares at hand, IntegrityError where those at hand are damaged. A
+        NotEnoughError where no encoding has k shares at hand, IntegrityError where those at hand are damaged,
+        NoRoomError where it cannot be written here. A
         HeldOutput that is opened again after an error has what is good already, and only the rest is asked for.
         """
         room = min(_PER_LARGE_IMAGE, 3 * encodings[0].share_bytes * encodings[0].k + _PER_IMAGE)
@@ -169,7 +182,11 @@ class Session:
         self._progress.expect(image.mapping.image_size)
         output = open_output(image.mapping)
         begun = output.begun if isinstance(output, HeldOutput) else None
-        await Restoring(code, gathering, image, begun).write_to(output, self._progress.advance)
+        try:
+            await Restoring(code, gathering, image, begun).write_to(output, self._progress.advance)
+        except NoRoomError as error:
+            sha256, name = image.mapping.image_sha256.hex(), image.mapping.name
+            raise NoRoomError(f"{sha256} ({name}): {error}", advice=error.advice) from None
         return image.mapping, output.target
 
     async def _report(self, bad: Sequence[Complaint]) -> None:
@@ -226,20 +243,27 @@ class Session:
         return self._names.get(device, device.hex())
 
 
+def _is_at_hand(encoding: EncodingAt) -> bool:
+    return len(shares_at_hand(encoding)) >= encoding.k
+
+
 def _all_present(encoding: EncodingAt) -> bool:
     """Whether all shares that were made are on connected devices, damaged ones included."""
     return len({share.share for share in encoding.shares if share.alive}) == encoding.n
 
 
 async def restore_all(
-    session: Session, images: Sequence[Held], open_output: OpenOutput
-) -> list[Union[Restored, TesseraError]]:
-    """Restore many images at a time; for each what came of it, in order."""
+    session: Session,
+    images: dict[str, list[EncodingAt]],
+    open_output: OpenOutput,
+    report: Callable[[Union[Restored, TesseraError]], None],
+) -> None:
+    """Restore many images at a time, given by SHA-256 (hexadecimal); `report` is told what came of each at once."""
 
-    async def one(image: Held) -> Union[Restored, TesseraError]:
+    async def one(sha256: str, encodings: Sequence[EncodingAt]) -> None:
         try:
-            return await session.restore(image.encodings, image.sha256, open_output)
+            report(await session.restore(encodings, sha256, open_output))
         except TesseraError as error:
-            return error
+            report(error)
 
-    return await asyncio.gather(*(one(image) for image in images))
+    await asyncio.gather(*(one(*image) for image in images.items()))

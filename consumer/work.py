@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from datetime import datetime, timezone
 from typing import Union
 
-from common.errors import TesseraError
+from common.errors import NotFoundError, TesseraError
 from common.home import ClientIdentity
 from common.link.link import Link, reached, run_with_link
 from common.program import complain
 from common.progress import ByteProgress, Waiting
+from common.protocol.messages import EncodingAt
 from common.text import printable
 from common.vault.folder import VaultFolder
 from common.vault.keys import VaultKey
@@ -43,51 +44,95 @@ class Work:
         return 0
 
     def restore(self, wanted: Sequence[str], everything: bool, destination: Destination) -> int:
-        """Restore images and report each; returns the exit code, that of the first failure.
+        """Restore images and report each as soon as it is done; returns the exit code, that of the first failure.
 
         `wanted`: hashes, as `check_hash` returns them, each once.
         """
+        report = _Report(destination, as_json=self._as_json)
         with ByteProgress("restoring", None) as progress:
-            outcomes = run_with_link(self._restore(wanted, everything, destination, progress))
-        if not outcomes:
-            complain(_EMPTY)
-        exit_code = 0
-        for outcome in outcomes:
-            if isinstance(outcome, Restored):
-                self._report(outcome)
-            else:
-                complain(f"consumer: {outcome}")
-                if outcome.advice:
-                    complain(f"  {outcome.advice}")
-                exit_code = exit_code or outcome.exit_code
-        return exit_code
+            run_with_link(self._restore(wanted, everything, report, progress))
+        report.end()
+        return report.exit_code
 
     async def _holdings(self) -> Holdings:
         async with reached(Link(self._identity, self._key.owner_token())) as link:
             with Waiting(_LISTING):
                 return await self._session(link, ByteProgress("", None)).holdings()
 
-    async def _restore(
-        self,
-        hashes: Sequence[str],
-        everything: bool,
-        destination: Destination,
-        progress: ByteProgress,
-    ) -> list[Union[Restored, TesseraError]]:
+    async def _restore(self, hashes: Sequence[str], everything: bool, report: _Report, progress: ByteProgress) -> None:
         async with reached(Link(self._identity, self._key.owner_token())) as link:
             session = self._session(link, progress)
-            if not everything and all(is_full(text) for text in hashes):
-                return [await _restore_one(session, text, destination) for text in hashes]
-            with Waiting(_LISTING):
-                holdings = await session.holdings()
-            images = holdings.images if everything else [find(text, holdings) for text in hashes]
-            outcomes = await restore_all(session, images, destination.open)
-            return [*outcomes, *([unreadable(holdings)] if everything and holdings.unreadable else [])]
+            if everything:
+                with Waiting(_LISTING):
+                    holdings = await session.holdings()
+                images = {image.sha256: image.encodings for image in holdings.images}
+                await restore_all(session, images, report.destination.open, report)
+                if holdings.unreadable:
+                    report(unreadable(holdings))
+            else:
+                images = await _find_all(session, hashes, report)
+                await restore_all(session, images, report.destination.open, report)
 
     def _session(self, link: Link, progress: ByteProgress) -> Session:
         return Session(link, self._vault, self._key, complain=complain, progress=progress)
 
-    def _report(self, restored: Restored) -> None:
+
+async def _find_all(session: Session, hashes: Sequence[str], report: _Report) -> dict[str, list[EncodingAt]]:
+    """SHA-256 → encodings of the images with these hashes, or beginnings of them; of the others it is reported."""
+    whole = [bytes.fromhex(text) for text in hashes if is_full(text)]
+    located = await session.locate_all(whole) if whole else {}
+    holdings = Holdings([], 0)
+    if len(whole) < len(hashes):
+        with Waiting(_LISTING):
+            holdings = await session.holdings()
+    images: dict[str, list[EncodingAt]] = {}
+    for text in hashes:
+        try:
+            if is_full(text):
+                found = located[bytes.fromhex(text)]
+                if isinstance(found, NotFoundError):
+                    raise found
+                images[text] = found
+            else:
+                image = find(text, holdings)
+                images[image.sha256] = image.encodings
+        except TesseraError as error:
+            report(error)
+    return images
+
+
+class _Report:
+    """Prints what came of each image, and keeps the exit code: that of the first failure."""
+
+    def __init__(self, destination: Destination, *, as_json: bool) -> None:
+        self.destination = destination
+        self.exit_code = 0
+        self._as_json = as_json
+        self._told = 0  # images
+        self._refused = 0  # images, since nothing can be written to the folder
+
+    def __call__(self, outcome: Union[Restored, TesseraError]) -> None:
+        self._told += 1
+        if isinstance(outcome, Restored):
+            self._restored(outcome)
+            return
+        self.exit_code = self.exit_code or outcome.exit_code
+        if outcome is self.destination.refusal:
+            self._refused += 1
+            if self._refused > 1:
+                return
+        complain(f"consumer: {outcome}")
+        if outcome.advice:
+            complain(f"  {outcome.advice}")
+
+    def end(self) -> None:
+        """To be called when there is nothing more to come."""
+        if not self._told:
+            complain(_EMPTY)
+        if self._refused > 1:
+            complain(f"consumer: so {self._refused} images were not restored")
+
+    def _restored(self, restored: Restored) -> None:
         if self._as_json:
             fields = {
                 "sha256": restored.sha256,
@@ -97,18 +142,12 @@ class Work:
                 "seconds": round(restored.seconds, 4),
                 "troubles": restored.troubles,
             }
-            # With `--output -` the image itself is on stdout.
-            (complain if restored.path is None else print)(json.dumps(fields))
+            if restored.path is None:
+                complain(json.dumps(fields))  # the image itself is on stdout
+            else:
+                print(json.dumps(fields), flush=True)
         elif restored.path is not None:
-            print(f"{restored.sha256}  {restored.path}")
-
-
-async def _restore_one(session: Session, sha256: str, destination: Destination) -> Union[Restored, TesseraError]:
-    try:
-        encodings = await session.locate(bytes.fromhex(sha256))
-        return await session.restore(encodings, sha256, destination.open)
-    except TesseraError as error:
-        return error
+            print(f"{restored.sha256}  {restored.path}", flush=True)
 
 
 def _described(image: Held) -> dict[str, object]:

@@ -16,7 +16,7 @@ import time
 from collections.abc import Coroutine
 from typing import Any, Callable, Optional, TypeVar
 
-from common.errors import TesseraError
+from common.errors import TesseraError, refused_by_system
 
 log = logging.getLogger(__name__)
 
@@ -140,6 +140,9 @@ def as_tessera_error(error: BaseException) -> TesseraError:
     """The error itself, or for one that nobody foresaw, what to do about it."""
     if isinstance(error, TesseraError):
         return error
+    refused = refused_by_system(error) if isinstance(error, OSError) else None
+    if refused is not None:
+        return refused
     log.error("internal fault", exc_info=error)
     return TesseraError(
         f"internal fault: {type(error).__name__}: {error}",

@@ -3,7 +3,7 @@
 A put goes on without a journal where there can be none: stdin, a small file, an image for another's vault, another
 producer that stores the same file, a disk that is full. Then it cannot be resumed, and everything here does nothing. A
 journal whose disk refused in the middle is removed at once, durably: it must not tell less than what has left the
-process.
+process. Where it cannot be removed either, nothing more leaves of what it tells of: the put begins anew without one.
 """
 
 from __future__ import annotations
@@ -21,12 +21,17 @@ class OutdatedError(TesseraError):
     """What a journal tells does not fit any more: the put has to begin anew."""
 
 
+class StuckJournalError(TesseraError):
+    """A journal can be neither gone on with nor removed."""
+
+
 class WriteAhead:
     def __init__(self, session: Session, source: Source, *, wanted: bool) -> None:
         """`wanted`: it is worth a journal; the source is a file then."""
         self._session = session
         self._source = source
         self._journal: Optional[Journal] = None
+        self._stuck: Optional[StuckJournalError] = None
         if wanted and session.own is not None and source.path is not None:
             try:
                 self._journal = session.own.journals.open(source.path)
@@ -69,8 +74,10 @@ class WriteAhead:
         await self.sync()
 
     async def sync(self) -> None:
-        """Return once all that was written is durable."""
+        """Return once all that was written is durable. StuckJournalError where nothing more may be sent."""
         journal = self._journal
+        if self._stuck is not None:
+            raise self._stuck
         if journal is not None:
             try:
                 await self._session.in_thread(journal.sync)
@@ -78,6 +85,8 @@ class WriteAhead:
                 self._give_up(error)
 
     def _write(self, chunk: Union[Segment, Moved, Ending]) -> None:
+        if self._stuck is not None:
+            raise self._stuck
         if self._journal is not None:
             try:
                 self._journal.write(chunk)
@@ -87,7 +96,9 @@ class WriteAhead:
     def _give_up(self, error: OSError) -> None:
         if self._journal is not None:  # another segment may have met the same
             self._complain(error)
-            self.remove()
+            self._remove()
+        elif self._stuck is not None:
+            raise self._stuck
 
     def _complain(self, error: OSError) -> None:
         complain(f"{self._source.shown}: no journal can be kept: {error.strerror}; interrupted, it would begin anew")
@@ -104,17 +115,17 @@ class WriteAhead:
     def finish(self) -> None:
         """The put is done, or given up."""
         try:
-            self.remove()
-        except TesseraError as error:
+            self._remove()
+        except StuckJournalError as error:
             complain(str(error))
 
-    def remove(self) -> None:
-        """TesseraError where the journal may still be there."""
+    def _remove(self) -> None:
         journal, self._journal = self._journal, None
         if journal is not None:
             try:
                 journal.remove()
             except OSError as error:
-                raise TesseraError(
+                self._stuck = StuckJournalError(
                     f"{self._source.shown}: its journal {journal.path} cannot be removed: {error.strerror}"
-                ) from None
+                )
+                raise self._stuck from None

@@ -108,11 +108,7 @@ class OwnVault:
             self._seen.add(stamp, sha256)
 
     def keep_mapping(self, sealed: SealedMapping, encoding_id: bytes) -> None:
-        try:
-            self._vault.keep_mapping(sealed.object_id, encoding_id, sealed.mapping)
-        except OSError as error:
-            # The image is stored, and its mapping beside every share: what failed is a copy that saves asking.
-            complain(f"the mapping could not be kept on this machine: {error.strerror}")
+        self._vault.keep_mapping(sealed.object_id, encoding_id, sealed.mapping)
 
     def save(self) -> None:
         """To be called once, when all is stored or given up."""

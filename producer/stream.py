@@ -24,7 +24,7 @@ from common.program import complain
 from common.protocol.messages import Code
 from common.vault.journal import Begun
 from common.vault.sealing import fingerprint
-from producer.ahead import OutdatedError, WriteAhead
+from producer.ahead import OutdatedError, StuckJournalError, WriteAhead
 from producer.distribution import Distribution, ShareState, abandon_shares
 from producer.encoding import Bytes, Conclusion, EncodedSegment, Encoding, Image, longest_image
 from producer.outcome import LeftOut, Outcome, SkippedFile, StoredImage, too_few
@@ -49,7 +49,17 @@ async def store_stream(session: Session, source: Source) -> Outcome:
             session.remember(stamp, sha256)
             return stored
         expected = sha256
-    ahead = WriteAhead(session, source, wanted=size > HASH_FIRST)
+    try:
+        return await _put(session, source, started, expected, journaled=size > HASH_FIRST)
+    except StuckJournalError as error:
+        complain(f"{error}; it is stored from its beginning, without one")
+        return await _put(session, source, started, expected, journaled=False)
+
+
+async def _put(
+    session: Session, source: Source, started: float, expected: Optional[bytes], *, journaled: bool
+) -> Outcome:
+    ahead = WriteAhead(session, source, wanted=journaled)
     try:
         if ahead.begun is not None:
             try:
@@ -271,6 +281,8 @@ class _StreamedPut:
         try:
             await self._ahead.sync()
             acknowledged = await distribution.append(encoded)
+        except StuckJournalError:
+            pass  # whatever is written ahead next meets it, too
         finally:
             # A block without an acknowledgement may still lie in a socket: its buffer is not used again.
             self._coding.buffers.give_back(buffer if acknowledged else None)

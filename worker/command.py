@@ -11,7 +11,7 @@ from typing import NoReturn, Optional
 import typer
 
 from common.durations import parse_duration
-from common.errors import RefusedError, UnreachableError, UsageError
+from common.errors import RefusedError, UnreachableError, UsageError, cannot_write
 from common.files import locked, make_folder
 from common.finding.inviter import read_invite
 from common.home import home, load_brokers, save_brokers
@@ -75,7 +75,7 @@ def serve(
     try:
         make_folder(folder)
     except OSError as error:
-        raise UsageError(f"{folder} cannot be made: {error.strerror}") from None
+        raise cannot_write(folder, error) from None
     _join_once(folder, invite, name or socket.gethostname())
     _keep(folder, limit, quota, seconds, kind, stopping)
 

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Optional
 
-from common.errors import IntegrityError, UsageError
+from common.errors import IntegrityError, cannot_write
 from common.files import lock, make_folder
 from common.protocol.device_messages import Amend, Commitment, Delete, Open, SegmentRange, Undelete
 from common.protocol.identifiers import NO_OWNER
@@ -60,7 +60,9 @@ class ShareStore:
         scrub_every: float = SCRUB_EVERY,
         owner_quota: Optional[int] = None,
     ) -> None:
-        """Open the store and read what it holds; UsageError where another worker has it open, or the disk refuses.
+        """Open the store and read what it holds; UsageError where another worker has it open.
+
+        Where the disk refuses, as `cannot_write`.
 
         `capacity`: bytes that shares may take; None for all that the disk has but a reserve. `scrub_every`: seconds in
         which all shares are read once. `owner_quota`: bytes that one vault's shares may take; None for any number.
@@ -93,7 +95,7 @@ class ShareStore:
                 durability.prepare(folder, layout.folders)
                 self._take_stock()
             except OSError as error:
-                raise UsageError(f"{folder} cannot keep shares: {error.strerror}") from None
+                raise cannot_write(folder, error) from None
             undo.pop_all()
 
     def _take_stock(self) -> None:

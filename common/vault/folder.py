@@ -8,7 +8,9 @@
     vault/former.key                             the key before, while a rotation is under way (`former_key`)
     vault/replaced.key                           the same, once nothing that is stored needs it any more
 
-The mappings here are a copy that saves asking the devices; whatever is missing or damaged is fetched from them.
+The mappings here are a copy that saves asking the devices; whatever is missing or damaged is fetched from them, and
+where the disk takes no more of them, that is said once. So it is with the index, the journals and proven.json. The keys
+are kept or an error says why not.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from pathlib import Path
 from typing import Optional
 
 from common.errors import IntegrityError, NotFoundError, TesseraError, UsageError
-from common.files import make_folder, read_limited, rename_over, sync_folder, write_private
+from common.files import make_folder, read_limited, rename_over, sync_folder, write_new, write_private
 from common.libraries import require_openssl
 from common.vault.former_key import SIZE as FORMER_KEY_SIZE
 from common.vault.former_key import open_former_key, seal_former_key
@@ -47,6 +49,7 @@ class VaultFolder:
         self._mappings = self.folder / "mappings"
         self._former_path = self.folder / "former.key"
         self._replaced_path = self.folder / "replaced.key"
+        self._keeping = True  # mappings, as far as is known
 
     # --- the key
 
@@ -112,12 +115,12 @@ class VaultFolder:
     def begin_rotation(self, old: VaultKey, passphrase: str, backup: Path) -> VaultKey:
         """Make a new vault key, which this vault has from then on; the old one is kept, sealed under it.
 
-        FileExistsError where there is a file called `backup`, which gets a copy of the new key file first. After a
+        UsageError where there is something called `backup`, which gets a copy of the new key file first. After a
         crash at any moment the vault opens, with one of the keys, and no key is lost that seals anything.
         """
         key = VaultKey.generate()
         content = create_key_file(key, passphrase)
-        write_private(backup, content, replace=False)
+        write_new(backup, content)
         write_private(self._former_path, seal_former_key(key, old))
         write_private(self.key_path, content)
         return key
@@ -168,7 +171,15 @@ class VaultFolder:
     # --- the mappings
 
     def keep_mapping(self, object_id: bytes, encoding_id: bytes, sealed: bytes) -> None:
-        """Keep a sealed mapping. Not fsynced: the devices have it durably."""
+        """Keep a sealed mapping. Not fsynced: the devices have it durably. That the disk refuses is said once."""
+        try:
+            self._keep_mapping(object_id, encoding_id, sealed)
+        except OSError as error:
+            if self._keeping:
+                log.warning("nothing can be kept in %s: %s; devices are asked again", self._mappings, error.strerror)
+            self._keeping = False
+
+    def _keep_mapping(self, object_id: bytes, encoding_id: bytes, sealed: bytes) -> None:
         make_folder(self._mappings)
         target = self._mapping_path(object_id, encoding_id)
         temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
@@ -182,14 +193,16 @@ class VaultFolder:
             raise
 
     def forget_mapping(self, object_id: bytes, encoding_id: bytes) -> None:
-        self._mapping_path(object_id, encoding_id).unlink(missing_ok=True)
+        """Remove what nobody asks for any more; where that cannot be, it is in nobody's way."""
+        with contextlib.suppress(OSError):
+            self._mapping_path(object_id, encoding_id).unlink(missing_ok=True)
 
     def mapping(self, key: VaultKey, object_id: bytes, encoding_id: bytes) -> Optional[Mapping]:
         """A kept mapping, opened; None where there is none, or it is damaged and has to be fetched."""
         try:
             sealed = read_limited(self._mapping_path(object_id, encoding_id), MAX_SEALED_MAPPING)
             return open_any(key, sealed, object_id, encoding_id)
-        except (FileNotFoundError, TesseraError):  # damage can also look like another vault's mapping
+        except (OSError, TesseraError):  # damage can also look like another vault's mapping
             return None
 
     def kept_mappings(self) -> list[tuple[bytes, bytes]]:
@@ -203,7 +216,7 @@ class VaultFolder:
                         continue
                     with contextlib.suppress(FileNotFoundError):  # forgotten meanwhile
                         found.append((file.stat().st_mtime_ns, bytes.fromhex(named[1]), bytes.fromhex(named[2])))
-        except FileNotFoundError:
+        except OSError:  # there are none, or they cannot be read
             return []
         return [(object_id, encoding_id) for _, object_id, encoding_id in sorted(found, reverse=True)]
 

@@ -15,6 +15,7 @@ cut off, since what it told of never left. Whoever has a journal open holds its 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 from pathlib import Path
@@ -189,8 +190,10 @@ class Journal:
 
     def remove(self) -> None:
         """The put is done, or given up. OSError where the disk refuses: it may still be there then."""
-        with self._syncing, self._file as file:
-            file.truncate(0)
+        with self._syncing:
+            os.ftruncate(self._file.fileno(), 0)
+            with contextlib.suppress(OSError):  # it may have in its buffer what a full disk did not take
+                self._file.close()
         self.path.unlink(missing_ok=True)  # closed before, since Windows removes no open file
         sync_folder(self.path.parent)
 

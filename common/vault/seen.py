@@ -9,6 +9,7 @@ hint: whether the image is still stored is always asked of the cluster.
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -23,6 +24,8 @@ from common.files import locked, make_folder, write_private
 from common.protocol.codec import pack, unpack
 from common.vault.keys import VaultKey, expand
 from common.vault.stamp import Stamp
+
+log = logging.getLogger(__name__)
 
 _LABEL = b"tessera/v1/seen"
 _SALT_SIZE = 32
@@ -109,6 +112,9 @@ class SeenFiles:
         try:
             content = self._path.read_bytes()
         except FileNotFoundError:
+            return _Row()
+        except OSError as error:
+            log.warning("%s cannot be read: %s; files are read again", self._path, error.strerror)
             return _Row()
         row = _Row()
         while True:

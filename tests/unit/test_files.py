@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from common import files
-from common.errors import TesseraError, UsageError
+from common.errors import NoRoomError, TesseraError, UnwritableError, UsageError, refused_by_system
 from common.files import lock, locked, make_folder, read_limited, rename_new, write_private
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -291,3 +291,50 @@ def test_a_lock_is_given_back_when_the_block_fails(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError), locked(tmp_path / "lock"):
         raise RuntimeError
     lock(tmp_path / "lock").close()
+
+
+# --- files that a person names
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="pipes, devices and links of POSIX")
+def test_a_new_file_takes_the_place_of_nothing(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"precious")
+    (tmp_path / "folder").mkdir()
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "dangling").symlink_to("nowhere")
+    (tmp_path / "null").symlink_to(os.devnull)
+    kinds = {
+        "file": "exists already",
+        "folder": "is a folder",
+        "pipe": "is a pipe",
+        "dangling": "is a link that leads nowhere",
+        "null": "is a device",
+    }
+    before = {path.name: path.lstat() for path in tmp_path.iterdir()}
+    for name, what in kinds.items():
+        with pytest.raises(UsageError, match=f"{name} {what}; it was not touched"):
+            files.write_new(tmp_path / name, b"new")
+    assert {path.name: path.lstat().st_ino for path in tmp_path.iterdir()} == {
+        name: status.st_ino for name, status in before.items()
+    }
+    files.write_new(tmp_path / "new", b"new")
+    assert (tmp_path / "new").read_bytes() == b"new"
+
+
+@pytest.mark.parametrize("number", [28, 30, 13])
+def test_what_cannot_be_written_is_told_by_its_own_path_whatever_was_written_first(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(files, "sync_file", refuse)
+    with pytest.raises(UnwritableError) as raised:
+        files.write_private(tmp_path / "vault.key", b"key")
+    assert raised.value.filename == str(tmp_path / "vault.key")
+    told = refused_by_system(raised.value)
+    assert isinstance(told, NoRoomError)
+    assert str(told) == f"cannot write {tmp_path / 'vault.key'}: {os.strerror(number)}"
+    with pytest.raises(NoRoomError):
+        files.write_new(tmp_path / "copy", b"key")
+    assert list(tmp_path.iterdir()) == []

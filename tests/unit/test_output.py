@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import io
 import os
+import socket
+import stat
 import sys
 import threading
 import unicodedata
@@ -14,10 +18,13 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from common.errors import NotFoundError, TesseraError, UsageError
+from common.errors import NoRoomError, NotFoundError, TesseraError, UsageError
+from common.files import is_device_name
 from common.vault.mapping import Mapping
 from consumer.destination import Destination
-from consumer.output import HeldOutput, Output, StandardOutput, safe_name
+from consumer.output import HeldOutput, Output, ThroughOutput, name_here, open_named, safe_name
+from consumer.session import Restored, restore_all
+from consumer.work import _Report
 from tests.unit.sample_images import encode
 
 RESERVED = [
@@ -261,7 +268,7 @@ def test_when_the_disk_refuses_the_content_nothing_is_left(tmp_path: Path, monke
 
 
 def test_stdout_gets_nothing_before_the_image_is_proven(capsysbinary: pytest.CaptureFixture[bytes]) -> None:
-    output = StandardOutput()
+    output = ThroughOutput()
     output.file.write(b"content\r\n\0")
     output.file.flush()
     assert capsysbinary.readouterr().out == b""
@@ -270,7 +277,7 @@ def test_stdout_gets_nothing_before_the_image_is_proven(capsysbinary: pytest.Cap
 
 
 def test_stdout_gets_nothing_of_what_is_discarded(capsysbinary: pytest.CaptureFixture[bytes]) -> None:
-    output = StandardOutput()
+    output = ThroughOutput()
     output.file.write(b"content")
     output.discard()
     assert capsysbinary.readouterr().out == b""
@@ -281,7 +288,7 @@ def test_stdout_gets_nothing_of_what_is_discarded(capsysbinary: pytest.CaptureFi
 def test_what_goes_to_stdout_lies_in_no_folder_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TMPDIR", os.fspath(tmp_path))
     monkeypatch.setattr("tempfile.tempdir", None)
-    output = StandardOutput()
+    output = ThroughOutput()
     assert left_in(tmp_path) == set()
     output.discard()
 
@@ -297,7 +304,7 @@ def mapping(content: bytes, name: str) -> Mapping:
     return msgspec.structs.replace(encode(content).trusted().mapping, name=name)
 
 
-def path_of(output: Output | StandardOutput) -> Path:
+def path_of(output: Output | ThroughOutput) -> Path:
     """Where an output would go, which is then discarded."""
     output.discard()
     assert output.target is not None
@@ -388,3 +395,198 @@ def test_an_image_that_is_decoded_meanwhile_is_saved_whole(tmp_path: Path) -> No
     decoding.join()
     assert (tmp_path / "saved").read_bytes() == content
     assert decoded == [content]
+
+
+# --- targets that are no files
+
+LINKS = pytest.mark.skipif(sys.platform == "win32", reason="pipes, devices and links of POSIX")
+
+
+@LINKS
+@pytest.mark.parametrize("force", [False, True])
+def test_what_takes_bytes_and_keeps_no_file_is_written_through(folder: Path, force: bool) -> None:
+    os.mkfifo("pipe")
+    Path("link").symlink_to(os.devnull)
+    for target in ("pipe", os.devnull, "link"):
+        output = destination(target, force=force).open(mapping(b"a", "a.png"))
+        assert isinstance(output, ThroughOutput)
+        output.discard()
+    assert left_in(folder) == {"pipe", "link"}
+
+
+@LINKS
+@pytest.mark.parametrize("force", [False, True])
+def test_a_socket_is_refused_and_not_touched(folder: Path, force: bool) -> None:
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind("socket")
+        with pytest.raises(UsageError, match="is a socket; it was not touched"):
+            destination("socket", force=force)
+    assert left_in(folder) == {"socket"}
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_a_disk_is_refused_and_not_touched(folder: Path, force: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "sda").write_bytes(b"partitions")
+    for module in ("consumer.output", "common.files"):
+        monkeypatch.setattr(f"{module}.type_at", lambda _: stat.S_IFBLK)
+    with pytest.raises(UsageError, match="is a disk; it was not touched"):
+        destination("sda", force=force)
+    assert (folder / "sda").read_bytes() == b"partitions"
+
+
+@LINKS
+def test_a_link_is_replaced_as_the_file_that_it_is_and_only_with_force(folder: Path) -> None:
+    Path("file").write_bytes(b"precious")
+    for leads in ("file", "nowhere"):
+        Path("link").unlink(missing_ok=True)
+        Path("link").symlink_to(leads)
+        with pytest.raises(UsageError, match="it was not touched"):
+            destination("link")
+        output = destination("link", force=True).open(mapping(b"a", "a.png"))
+        output.file.write(b"new")
+        output.keep()
+        assert (Path("link").read_bytes(), Path("file").read_bytes()) == (b"new", b"precious")
+        assert not Path("link").is_symlink()
+
+
+@LINKS
+@pytest.mark.parametrize("force", [False, True])
+def test_what_lies_in_a_folder_is_never_written_through(folder: Path, force: bool) -> None:
+    """A name that a mapping brings along was chosen elsewhere: it is not to reach a device."""
+    os.mkfifo("a.png")
+    with pytest.raises(UsageError, match="is a pipe; it was not touched"):
+        destination(".", force=force).open(mapping(b"a", "a.png"))
+    assert left_in(folder) == {"a.png"}
+
+
+@LINKS
+def test_a_pipe_that_nobody_reads_is_an_error_in_the_end(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    os.mkfifo("pipe")
+    monkeypatch.setattr("consumer.output._READER_PATIENCE", 0.0)
+    output = destination("pipe").open(mapping(b"a", "a.png"))
+    with pytest.raises(NoRoomError, match="cannot write pipe"):
+        output.keep()
+
+
+@pytest.mark.parametrize("name", ["CON", "nul", "COM1", "lpt9.txt", "aux.png"])
+def test_windows_names_of_devices_are_no_files(name: str) -> None:
+    assert is_device_name(name, windows=True)
+    assert not is_device_name(name, windows=False)
+    assert not is_device_name(f"_{name}", windows=True)
+
+
+@pytest.mark.parametrize(("name", "through"), [("NUL", True), ("nul", True), ("CON", False), ("COM1", False)])
+def test_on_windows_nul_is_written_through_and_other_devices_are_refused(
+    name: str, through: bool, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("consumer.output", "common.files"):
+        monkeypatch.setattr(f"{module}.is_device_name", lambda name: is_device_name(name, windows=True))
+    if through:
+        assert isinstance(open_named(Path(name), replace=True), ThroughOutput)
+    else:
+        with pytest.raises(UsageError, match="is the name of a device"):
+            open_named(Path(name), replace=True)
+    assert left_in(folder) == set()
+
+
+# --- what cannot be written
+
+
+@pytest.mark.parametrize(
+    ("number", "error", "code"),
+    [(28, NoRoomError, 8), (30, NoRoomError, 8), (13, NoRoomError, 8), (5, NoRoomError, 8), (36, UsageError, 2)],
+)
+def test_what_the_system_refuses_names_the_place_and_has_one_code(
+    number: int, error: type[TesseraError], code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("builtins.open", refuse)
+    with pytest.raises(error, match=os.strerror(number)) as raised:
+        Output(tmp_path / "image.png", replace=False)
+    assert raised.value.exit_code == code
+    assert str(tmp_path) in str(raised.value)
+
+
+def test_without_any_temporary_folder_that_is_what_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    def none() -> None:
+        raise FileNotFoundError(2, "No usable temporary directory found")
+
+    monkeypatch.setattr("tempfile.gettempdir", none)
+    monkeypatch.setattr("tempfile.TemporaryFile", none)
+    with pytest.raises(NoRoomError, match="cannot write to a temporary folder"):
+        ThroughOutput()
+
+
+def test_a_folder_that_takes_nothing_more_is_told_of_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    where = destination("out", several=True)
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr("consumer.output.open", refuse, raising=False)
+    told: list[str] = []
+    monkeypatch.setattr("consumer.work.complain", told.append)
+    report = _Report(where, as_json=False)
+    for name in ("a.png", "b.png", "c.png"):
+        with pytest.raises(NoRoomError) as raised:
+            where.open(mapping(name.encode(), name))
+        report(raised.value)
+    report.end()
+    assert report.exit_code == 8
+    assert [line for line in told if "Read-only" in line] == ["consumer: cannot write out: Read-only file system"]
+    assert told[-1] == "consumer: so 3 images were not restored"
+
+
+@LINKS
+@pytest.mark.parametrize("encoding", ["iso8859-1", "euc_jp", "ascii"])
+@pytest.mark.parametrize("name", ["写真.png", "été 😀.png", "plain.png"])
+def test_a_name_that_the_file_system_cannot_have_gets_its_bytes_in_utf_8(
+    name: str, encoding: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.fsencode", lambda text: text.encode(encoding, "surrogateescape"))
+    monkeypatch.setattr("os.fsdecode", lambda content: content.decode(encoding, "surrogateescape"))
+    try:
+        expected = name.encode(encoding)
+    except UnicodeEncodeError:
+        expected = name.encode()
+    assert os.fsencode(name_here(name)) == expected
+
+
+# --- many
+
+
+class Waiting:
+    """A session whose second image is not there before the first was told of."""
+
+    def __init__(self, told: asyncio.Event) -> None:
+        self._told = told
+
+    async def restore(self, _encodings: object, sha256: str, _open_output: object) -> Restored:
+        if sha256 == "second":
+            await asyncio.wait_for(self._told.wait(), 10)
+        return Restored(sha256, sha256, 0, Path(sha256), 0.0)
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_each_image_is_told_of_and_flushed_as_soon_as_it_is_done(
+    as_json: bool, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = io.BytesIO()
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(io.BufferedWriter(out)))
+    report = _Report(destination("out", several=True), as_json=as_json)
+
+    async def restore() -> None:
+        told = asyncio.Event()
+
+        def tell(outcome: Restored | TesseraError) -> None:
+            report(outcome)
+            assert b"first" in out.getvalue()
+            told.set()
+
+        session: Any = Waiting(told)
+        await restore_all(session, {"second": [], "first": []}, report.destination.open, tell)
+
+    asyncio.run(restore())
+    assert out.getvalue().count(b"\n") == 2

@@ -305,7 +305,10 @@ run(commands, "tiny")
 
 
 def start(
-    *arguments: str, before: str = "", stdout: Union[int, IO[bytes]] = subprocess.PIPE
+    *arguments: str,
+    before: str = "",
+    stdout: Union[int, IO[bytes]] = subprocess.PIPE,
+    stderr: Union[int, IO[bytes]] = subprocess.PIPE,
 ) -> subprocess.Popen[bytes]:
     # As in most locales, and unlike in C: what cannot be encoded is an error.
     environment = {**os.environ, "PYTHONPATH": os.fspath(ROOT), "PYTHONIOENCODING": "utf-8:strict"}
@@ -314,7 +317,7 @@ def start(
         [sys.executable, "-c", before + SCRIPT, *arguments],
         env=environment,
         stdout=stdout,
-        stderr=subprocess.PIPE,
+        stderr=stderr,
     )
 
 
@@ -343,7 +346,7 @@ def test_a_reader_that_goes_away_is_no_fault_to_report() -> None:
     process.stdout.close()
     err = process.stderr.read()
     process.stderr.close()
-    assert process.wait(60) == 1
+    assert process.wait(60) == 8
     assert err.splitlines() == [b"tiny: careful"]
 
 
@@ -361,17 +364,59 @@ def test_a_program_that_has_said_its_last_word_ends_whatever_of_it_would_not(arg
     assert process.returncode == {"": 0, "--fail": 1, "--unknown": 2}["".join(arguments)]
 
 
-@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="this system has no such device")
-def test_results_that_could_not_be_written_are_an_error() -> None:
+FULL = pytest.mark.skipif(not os.path.exists("/dev/full"), reason="this system has no such device")
+POSIX = pytest.mark.skipif(sys.platform == "win32", reason="names are Unicode there, and streams have no numbers")
+
+
+@FULL
+@pytest.mark.parametrize(("arguments", "code"), [([], 8), (["--times", "10000"], 8), (["--help"], 8), (["--fail"], 1)])
+def test_results_that_could_not_be_written_are_8_said_once_and_all_else_is_done(
+    arguments: list[str], code: int
+) -> None:
     with open("/dev/full", "wb") as full:
-        process = start(stdout=full)
+        process = start(*arguments, stdout=full)
         _, err = process.communicate(timeout=60)
-    assert process.returncode == 8
-    assert b"No space left" in err
-    assert b"internal fault" not in err
+    assert process.returncode == code
+    assert err.count(b"cannot write to stdout: No space left") == 1
+    assert (b"internal fault" in err) is ("--fail" in arguments)
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="names are Unicode there")
+@FULL
+def test_a_stderr_that_takes_nothing_changes_nothing() -> None:
+    with open("/dev/full", "wb") as full:
+        process = start("--fail", stderr=full)
+        out, _ = process.communicate(timeout=60)
+    assert (process.returncode, out) == (1, b"out\n")
+
+
+@POSIX
+@pytest.mark.parametrize(("closed", "code", "out"), [(1, 8, b""), (2, 0, b"out\n")])
+def test_without_a_stream_what_belongs_there_goes_nowhere_else(closed: int, code: int, out: bytes) -> None:
+    """By itself Python prints on stdout what it cannot print on a stderr that is closed."""
+    command = [sys.executable, "-c", SCRIPT]
+    process = subprocess.Popen(
+        ["/bin/sh", "-c", f'exec "$@" {closed}>&-', "sh", *command],
+        env={**os.environ, "PYTHONPATH": os.fspath(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    printed, err = process.communicate(timeout=60)
+    assert (process.returncode, printed) == (code, out), err
+
+
+@POSIX
+def test_a_reader_that_is_slow_is_waited_for_though_the_pipe_would_not() -> None:
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    process = start("--times", "100000", stdout=writing)
+    os.close(writing)
+    with open(reading, "rb") as out:
+        assert len(out.read()) == 400_000
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
+
+
+@POSIX
 def test_a_name_that_is_not_unicode_is_printed_as_it_is_on_disk() -> None:
     process = start("--text", os.fsdecode(b"caf\xe9.png"))
     out, err = process.communicate(timeout=60)

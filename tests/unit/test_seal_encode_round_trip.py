@@ -54,6 +54,8 @@ class GoodBlocks:
 class Target:
     """In place of `Output`: a file in memory."""
 
+    place = "memory"
+
     def __init__(self) -> None:
         self.file: IO[bytes] = io.BytesIO()
         self.ending = ""
@@ -168,7 +170,10 @@ class Home:
         def open_output(mapping: Mapping) -> Output:
             return Output(folder / mapping.name, replace=False)
 
-        return await restore_all(session, (await session.holdings()).images, open_output)
+        images = {image.sha256: image.encodings for image in (await session.holdings()).images}
+        outcomes: list[Union[Restored, TesseraError]] = []
+        await restore_all(session, images, open_output, outcomes.append)
+        return outcomes
 
     def _session(self) -> ConsumerSession:
         progress = ByteProgress("restoring", None)

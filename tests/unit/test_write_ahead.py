@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from pathlib import Path
 from typing import Callable
 
 import pytest
 
-from common.errors import IntegrityError, NotEnoughError, TesseraError, UnreachableError
+from common.errors import IntegrityError, NotEnoughError, UnreachableError
 from common.protocol.codec import unpack_header
 from common.protocol.device_messages import Append
 from common.protocol.envelope import Operation
@@ -23,7 +24,6 @@ from tests.unit.interrupted_puts import (
     SEGMENTS,
     K,
     Machine,
-    appended,
     make_sizes_small,
 )
 from tests.unit.memory_cluster import run
@@ -128,22 +128,55 @@ def test_a_journal_that_cannot_be_kept_is_removed_and_the_put_goes_on(
     machine.check_restored()
 
 
-def test_a_journal_that_can_neither_be_kept_nor_removed_ends_the_put(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("method", "calls"), [("sync_file", 0), ("sync_file", 3), ("sync_file", 6), ("write", 4)])
+def test_where_a_journal_can_neither_be_kept_nor_removed_the_put_begins_anew_without_one(
+    method: str, calls: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Left behind, it would tell less than what has been sealed."""
+    """Left behind, it would tell less than what had been sealed: so nothing more is, under its key."""
     machine = Machine(tmp_path)
+    holder = journal_module if method == "sync_file" else journal_module.Journal
+    original: Callable[..., None] = getattr(holder, method)
+    left = calls
+
+    def refuse_soon(*arguments: object) -> None:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise OSError(30, "Read-only file system")
+        original(*arguments)
 
     def refuse(*_: object) -> None:
-        raise OSError(5, "Input/output error")
+        raise OSError(30, "Read-only file system")
 
-    monkeypatch.setattr(journal_module, "sync_file", refuse)
+    monkeypatch.setattr(holder, method, refuse_soon)
     monkeypatch.setattr(journal_module.Journal, "remove", refuse)
-    failed = run(machine.put())
-    assert isinstance(failed, FailedImage)
-    assert type(failed.error) is TesseraError
-    assert "cannot be removed" in str(failed.error)
-    assert not appended(machine.cluster)
+    assert not machine.stored().degraded
+    told = capsys.readouterr().err
+    assert "cannot be removed: Read-only file system; it is stored from its beginning, without one" in told
+    assert len(machine.encodings()) == 1, "what was sent before was not given up"
+    machine.check_restored()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows limits no file's size")
+@pytest.mark.parametrize("room", [0, 100, 700, 1500])
+def test_a_journal_that_finds_no_room_costs_no_more_than_going_on_later(
+    room: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By the system's own refusal: what a file then has in its buffer fails once more when it is closed."""
+    import resource
+
+    machine = Machine(tmp_path)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room, before[1]))
+    try:
+        assert not machine.stored().degraded
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    told = capsys.readouterr().err
+    assert told.count("no journal can be kept: File too large; interrupted, it would begin anew") == 1
+    assert "Traceback" not in told
+    assert machine.journals == []
+    machine.check_restored()
 
 
 def test_nothing_of_a_segment_leaves_before_its_journal_is_durable(
