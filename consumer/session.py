@@ -256,14 +256,14 @@ async def restore_all(
     session: Session,
     images: dict[str, list[EncodingAt]],
     open_output: OpenOutput,
-    report: Callable[[Union[Restored, TesseraError]], None],
+    report: Callable[[str, Union[Restored, TesseraError]], None],
 ) -> None:
     """Restore many images at a time, given by SHA-256 (hexadecimal); `report` is told what came of each at once."""
 
     async def one(sha256: str, encodings: Sequence[EncodingAt]) -> None:
         try:
-            report(await session.restore(encodings, sha256, open_output))
+            report(sha256, await session.restore(encodings, sha256, open_output))
         except TesseraError as error:
-            report(error)
+            report(sha256, error)
 
     await asyncio.gather(*(one(*image) for image in images.items()))

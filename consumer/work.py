@@ -66,12 +66,12 @@ class Work:
                 with Waiting(_LISTING):
                     holdings = await session.holdings()
                 images = {image.sha256: image.encodings for image in holdings.images}
-                await restore_all(session, images, report.destination.open, report)
+                await restore_all(session, images, report.destination.open, lambda _, outcome: report(outcome))
                 if holdings.unreadable:
                     report(unreadable(holdings))
             else:
                 images = await _find_all(session, hashes, report)
-                await restore_all(session, images, report.destination.open, report)
+                await restore_all(session, images, report.destination.open, lambda _, outcome: report(outcome))
 
     def _session(self, link: Link, progress: ByteProgress) -> Session:
         return Session(link, self._vault, self._key, complain=complain, progress=progress)

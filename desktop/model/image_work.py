@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Awaitable, Coroutine, Sequence
 from dataclasses import replace
-from typing import Any, Callable, Optional
+from typing import Any, Callable, Optional, Union
 
 from admin.deleting import delete_image, list_trash, take_back
 from admin.session import Session as ClusterSession
@@ -83,12 +83,13 @@ class ImageWorkModel(Model):
             cluster = ClusterSession(link, self.session.vault, self.session.key)
             destination = Destination(folder, several=True, force=False)
             held, failed = await _held(cluster, images)
-            outcomes = await restore_all(consumer, held, destination.open)
-            failed += [
-                _failure(image.mapping.name, outcome)
-                for image, outcome in zip(held, outcomes)
-                if not isinstance(outcome, Restored)
-            ]
+            names = {image.sha256: image.mapping.name for image in held}
+
+            def tell(sha256: str, outcome: Union[Restored, TesseraError]) -> None:
+                if not isinstance(outcome, Restored):
+                    failed.append(_failure(names[sha256], outcome))
+
+            await restore_all(consumer, {image.sha256: image.encodings for image in held}, destination.open, tell)
             return _report(len(images), failed, f"saved in {folder}, byte for byte as stored")
 
         self._begin(f"Saving {count(len(images), 'image')} …", work)

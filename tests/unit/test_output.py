@@ -580,7 +580,7 @@ def test_each_image_is_told_of_and_flushed_as_soon_as_it_is_done(
     async def restore() -> None:
         told = asyncio.Event()
 
-        def tell(outcome: Restored | TesseraError) -> None:
+        def tell(_: str, outcome: Restored | TesseraError) -> None:
             report(outcome)
             assert b"first" in out.getvalue()
             told.set()

@@ -172,7 +172,7 @@ class Home:
 
         images = {image.sha256: image.encodings for image in (await session.holdings()).images}
         outcomes: list[Union[Restored, TesseraError]] = []
-        await restore_all(session, images, open_output, outcomes.append)
+        await restore_all(session, images, open_output, lambda _, outcome: outcomes.append(outcome))
         return outcomes
 
     def _session(self) -> ConsumerSession:
