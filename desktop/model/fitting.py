@@ -1,7 +1,8 @@
-"""Names that are longer than there is room for."""
+"""Names that are longer, and columns that are wider, than there is room for."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Callable
 
 _END = 8  # characters of a name's end that stay: what says the format, or tells one from another
@@ -20,3 +21,11 @@ def fitting(text: str, room: int, measure: Callable[[str], int]) -> str:
         else:
             most = middle
     return f"{text[:least]}…{end}"
+
+
+def column_widths(wanted: Sequence[int], stretching: Sequence[bool], room: int) -> list[int]:
+    """The widths of columns that share `room`: those that stretch, by as much as they want; the others as they are."""
+    fixed = sum(width for width, stretches in zip(wanted, stretching) if not stretches)
+    stretched = sum(wanted) - fixed
+    left = max(0, room - fixed)
+    return [left * width // stretched if stretches else width for width, stretches in zip(wanted, stretching)]

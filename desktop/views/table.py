@@ -8,11 +8,11 @@ from typing import Any, NamedTuple
 
 import customtkinter
 
-from desktop.model.fitting import fitting
+from desktop.model.fitting import column_widths, fitting
 from desktop.views.controls import ACCENT, DANGER, GOOD, LINE, PANEL, QUIET, TEXT, WARNING
 
 _ROW = 28  # units
-_LEAST = 90  # units to which a column that stretches also shrinks
+_LEAST = 60  # units to which a column that stretches also shrinks
 _PADDING = 10  # pixels of a cell beside its words
 _COLOURS = {"good": GOOD, "warning": WARNING, "danger": DANGER, "quiet": QUIET, "plain": TEXT}
 
@@ -63,8 +63,13 @@ class Table(customtkinter.CTkFrame):
         return tuple(fitting(text, room, self._font.measure) for text, room in zip(row.values, rooms))
 
     def _fit(self) -> None:
-        """The columns may be of another width now."""
+        """There may be another width for the columns now, and for the words in them."""
         if self.winfo_exists():
+            scale = self._get_widget_scaling()
+            wanted = [round(column.width * scale) for column in self._columns]
+            stretching = [column.stretch for column in self._columns]
+            for number, width in enumerate(column_widths(wanted, stretching, self._tree.winfo_width())):
+                self._tree.column(str(number), width=width)
             for index, row in enumerate(self._shown):
                 self._tree.item(str(index), values=self._fitting(row))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from desktop.model.fitting import fitting
+from desktop.model.fitting import column_widths, fitting
 
 
 def test_what_fits_stays_as_it_is_and_what_does_not_keeps_its_end() -> None:
@@ -19,3 +19,11 @@ def test_it_takes_no_more_than_there_is_and_begins_as_the_name_does(text: str, r
     cut = fitting(text, room, len)
     assert len(cut) <= room
     assert cut == text or (len(text) > room and cut[0] == text[0] and "…" in cut)
+
+
+def test_columns_that_stretch_share_what_room_there_is_so_that_none_is_cut() -> None:
+    wanted, stretching = [190, 80, 210], [True, False, True]
+    assert column_widths(wanted, stretching, 360) == [133, 80, 147]
+    assert sum(column_widths(wanted, stretching, 360)) == 360
+    assert column_widths(wanted, stretching, 880) == [380, 80, 420]
+    assert column_widths(wanted, stretching, 40) == [0, 80, 0]
