@@ -19,7 +19,7 @@ from common.errors import NoRoomError, TesseraError, UsageError, refused_by_syst
 from common.home import configured
 from common.log_lines import LineFormatter
 from common.privacy import forbid_peeking
-from common.stopping import end_as_interrupted
+from common.stopping import end_as_interrupted, end_at_once
 from common.streams import fault_of, prepare_streams
 from common.text import printable
 
@@ -64,16 +64,21 @@ def run(commands: typer.Typer, name: str, *, serves: bool = False) -> NoReturn:
         forbid_peeking()  # these are the programs that hold a vault's key
     # numpy is here for bytes; threads for linear algebra only cost each start some time.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    end_as_interrupted()
-    _end(exit_code(commands, name, arguments, debug=debug))
+    try:
+        end_as_interrupted()
+        code = exit_code(commands, name, arguments, debug=debug)
+    except KeyboardInterrupt:  # while it was told how the command had ended
+        code = INTERRUPTED
+    _end(code)
 
 
 def _end(code: int) -> NoReturn:
-    """End the process once all is printed, without tearing the interpreter down.
+    """End the process once all is printed, without tearing the interpreter down; asked to end meanwhile, at once.
 
     Nothing waits for that, and it is no safe thing: on CPython 3.13.0 a program that had said its last word was seen
     to hang instead of ending, twice in thousands of ends.
     """
+    end_at_once()
     logging.shutdown()
     for stream in (sys.stdout, sys.stderr):
         if stream is not None:  # as where Windows runs a program without a console

@@ -50,3 +50,11 @@ def end_as_interrupted() -> None:
     for name in ("SIGTERM", "SIGBREAK"):
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), interrupt)
+
+
+def end_at_once() -> None:
+    """From now on a signal that asks to end does so by itself: there is nothing left to tidy up, nor to tell."""
+    for name in ASKING:
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
