@@ -6,7 +6,6 @@ The steward does the work, in the broker; interrupting this command does not sto
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Callable, Optional
@@ -89,7 +88,8 @@ async def _follow(session: Session, images: Sequence[Held], remain: Remain) -> d
     """Wait until all are whole, or nothing was done for them for a while; what the catalog then says."""
     objects = [image.encodings[0].object_id for image in images]
     missing = -1
-    last_change = time.monotonic()
+    loop = asyncio.get_running_loop()
+    last_change = loop.time()
     while True:
         found, _ = await locate(session.link, objects)
         now_missing = sum(_missing_bytes(encodings) for encodings in found.values())
@@ -97,9 +97,9 @@ async def _follow(session: Session, images: Sequence[Held], remain: Remain) -> d
         remain(now_missing)
         ids = {encoding.encoding_id for encodings in found.values() for encoding in encodings}
         if now_missing != missing or any(job.encoding_id in ids for job in jobs):
-            last_change = time.monotonic()
+            last_change = loop.time()
         missing = now_missing
-        if not missing or time.monotonic() - last_change > _PATIENCE:
+        if not missing or loop.time() - last_change > _PATIENCE:
             return found
         await asyncio.sleep(_LOOK)
 

@@ -6,7 +6,6 @@ The steward goes on by itself: whoever interrupts these commands and runs them a
 from __future__ import annotations
 
 import asyncio
-import time
 
 from admin.status import Status, ask_status
 from common.errors import NotEnoughError, NotFoundError
@@ -61,7 +60,8 @@ async def _retire(identity: ClientIdentity, name: str) -> int:
     async with reached(Link(identity, None)) as link:
         device = await begin_retirement(link, name)
         total = left = -1
-        changed = time.monotonic()
+        loop = asyncio.get_running_loop()
+        changed = loop.time()
         with ByteProgress("moving", None) as progress:
             while True:
                 status = await ask_status(link)
@@ -71,10 +71,10 @@ async def _retire(identity: ClientIdentity, name: str) -> int:
                 if total < 0:
                     total = here.left
                 if here.left != left or status.jobs:
-                    changed = time.monotonic()
+                    changed = loop.time()
                 left = here.left
                 progress.remain(status.health.bytes_left)
-                if time.monotonic() - changed > _PATIENCE:
+                if loop.time() - changed > _PATIENCE:
                     raise _stuck(status, here)
                 await asyncio.sleep(_LOOK)
 

@@ -108,7 +108,6 @@ class Desk:
 
     def tick(self, now: float) -> None:
         """To be called a few times a second."""
-        self.devices.tick(now)
         self._record_deletions(now)
         if self._today() >= self._next_expiry:
             self._next_expiry = self._today() + _EXPIRY_PERIOD

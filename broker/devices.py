@@ -1,7 +1,8 @@
 """The devices of the cluster: who is here, who is away and for how long, who has room.
 
-Nothing of it outlives the broker. A device that did not come since the broker started counts as away since then, and
-time in which the broker itself stood still does not count: everybody was silent then.
+Nothing of it outlives the broker. A device that did not come since the broker started counts as away since then. Time
+in which the broker heard nobody at all does not count: then it was itself that was cut off, and who was here before is
+expected back.
 """
 
 from __future__ import annotations
@@ -43,18 +44,32 @@ class _State:
 
 
 class Devices:
-    """`started` and every `now`: monotonic seconds."""
+    """`started` and every `now`: seconds of `RunningTime`, as everybody is silent while the broker stands still."""
 
     def __init__(self, members: MembersFile, started: float) -> None:
         self._members = members
         self._started = started
         self._states: dict[bytes, _State] = {}
-        self._ticked = started
+        self._heard = started
+        self._back = started  # when somebody was last heard again, after nobody had been
+        self._expected: set[bytes] = set()  # who was here before that, and was lost meanwhile
         self._ids: dict[str, bytes] = {}  # public key in hexadecimal → device id
 
     # --- what happens
 
+    def heard(self, now: float) -> None:
+        """A member spoke, client or device."""
+        silent = now - self._heard
+        if silent >= SILENCE:
+            here = self._heard - SILENCE
+            self._expected = {d for d, s in self._states.items() if s.seen >= here and not s.connected}
+            self._back = now
+            for state in self._states.values():
+                state.seen += silent
+        self._heard = now
+
     def register(self, device: bytes, used_bytes: int, free_bytes: int, now: float) -> None:
+        self._expected.discard(device)
         before = self._states.get(device, _State(self._started))
         self._states[device] = _State(before.seen, used_bytes, free_bytes, False, True, now, before.heard, now)
 
@@ -87,14 +102,6 @@ class Devices:
         state.connected = False
         return True
 
-    def tick(self, now: float) -> None:
-        """To be called a few times a second."""
-        stood_still = now - self._ticked
-        if stood_still > SILENCE:
-            for state in self._states.values():
-                state.seen += stood_still
-        self._ticked = now
-
     # --- who is there
 
     def connected(self, device: bytes) -> bool:
@@ -113,11 +120,15 @@ class Devices:
         return state is not None and state.connected and state.complete and now - state.last_report < SILENCE
 
     def expected(self, device: bytes, now: float) -> bool:
-        """Not here, but the broker has not been up for long enough to say that it is gone."""
-        return now - self._started < SETTLE and device in self.members()
+        """Not here, but the broker has not been up, or back, for long enough to say that it is gone."""
+        if now - self._started < SETTLE:
+            return device in self.members()
+        return now - self._back < SETTLE and device in self._expected
 
     def settled(self, now: float) -> bool:
         """Every device that may come has come, or had the time to."""
+        if now - self._back < SETTLE and not self._expected.isdisjoint(self.members()):
+            return False
         return now - self._started >= SETTLE or all(self.alive(device, now) for device in self.members())
 
     def members(self) -> dict[bytes, Member]:

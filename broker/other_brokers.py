@@ -25,6 +25,7 @@ from common.errors import IntegrityError, ProtocolError
 from common.identity import KeyPair
 from common.invite import BrokerAddress, Role
 from common.link.connection import Change, ConnectionMonitor
+from common.link.silence import Silence
 from common.link.sockets import make_dealer
 from common.protocol.codec import pack, pack_header, unpack, unpack_header
 from common.protocol.envelope import Envelope, Kind, Operation, decode_envelope
@@ -48,15 +49,15 @@ class OtherBrokers:
         self._members = members
         self._connections: dict[bytes, _Connection] = {}  # by the other's public key
 
-    def tick(self, now: float) -> None:
-        """To be called several times a second. RefusedError where this broker itself was revoked."""
+    def tick(self, now: float, woke: float) -> None:
+        """To be called several times a second; `woke` as in `Silence`. RefusedError where this broker was revoked."""
         members = self._members.members
         if members.revoked(self._pair.public):
             raise broker_revoked()
         others = {key: address for key, address in members.brokers().items() if key != self._pair.public}
         for key, connection in list(self._connections.items()):
             connection.follow(now)
-            if others.get(key) != connection.address or connection.is_spent(now):
+            if others.get(key) != connection.address or connection.is_spent(now, woke):
                 if members.revoked(key):
                     connection.push(members, now)
                 self._connections.pop(key).close()
@@ -81,6 +82,7 @@ class _Connection:
         self._endpoint = where.endpoint(Role.BROKER)
         self._up = False
         self._refused: Optional[float] = None
+        self._silence = Silence()
         self._pushed: Optional[MemberList] = None
         self._next = 0.0
         self._socket = make_dealer(context, pair, public_key)
@@ -96,8 +98,10 @@ class _Connection:
             if change is Change.UP:
                 log.info("passes its members on to the broker at %s", self._endpoint)
                 self._up, self._pushed = True, None
+                self._silence.begin(now)
             elif change is Change.DOWN:
                 self._up = False
+                self._silence.end()
             elif change is Change.NOT_ADMITTED:
                 self._refuse("it does not admit this broker", now)
         while True:
@@ -105,6 +109,7 @@ class _Connection:
                 frames = self._socket.recv_multipart(zmq.NOBLOCK)
             except zmq.Again:
                 return
+            self._silence.heard(now)
             self._heed(frames, now)
 
     def _heed(self, frames: list[bytes], now: float) -> None:
@@ -123,8 +128,11 @@ class _Connection:
         log.warning("the broker at %s refuses the list of members: %s", self._endpoint, why)
         self._up, self._refused = False, now
 
-    def is_spent(self, now: float) -> bool:
+    def is_spent(self, now: float, woke: float) -> bool:
         """Whether it is time for another connection in place of this one."""
+        if self._silence.is_over(now, woke):
+            log.warning("nothing comes from the broker at %s any more; connects anew", self._endpoint)
+            return True
         return self._refused is not None and now - self._refused >= _RETRY
 
     def keep_informed(self, members: MemberList, now: float) -> None:

@@ -31,6 +31,7 @@ from broker.steward.steward import Settings, Steward
 from broker.switchboard import Switchboard
 from common.identity import KeyPair
 from common.link.sockets import make_router
+from common.running_time import RunningTime
 
 log = logging.getLogger(__name__)
 
@@ -51,12 +52,13 @@ class Server:
         owner_quota: Optional[int] = None,
     ) -> None:
         """Bind both ports; UsageError where one cannot be had, which says why."""
+        self._time = RunningTime()
         self._members = members
         self._record = record
         self._refusals = Refusals()
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context(io_threads=2)
         self._authentication = Authentication(self._context, self._admits, self._refused)  # before any port is open
-        self._desk = Desk(members, time.monotonic(), _today, record, owner_quota)
+        self._desk = Desk(members, self._time(), _today, record, owner_quota)
         catalog, devices = self._desk.catalog, self._desk.devices
         steward = Steward(catalog, devices, settings, random.SystemRandom())
         retiring = Retiring(members, devices, catalog, steward, _today)
@@ -77,7 +79,7 @@ class Server:
         standing = self._desk.standing_of(public_key)
         if standing is None:
             return "its key is not a member's"
-        if self._switchboard.door.closed(public_key, time.monotonic()):
+        if self._switchboard.door.closed(public_key, self._time()):
             return "it broke the protocol, and the door is closed to it for a while"
         if standing not in _ADMITTED.get(domain, frozenset()):
             return f"its key is a {standing.value}'s, and this is the port for {domain}"
@@ -85,7 +87,7 @@ class Server:
 
     def _refused(self, public_key: bytes, domain: str, address: str, why: str) -> None:
         """Say that somebody was not let in; of very many a few, and their number."""
-        if self._refusals.note(time.monotonic()):
+        if self._refusals.note(self._time()):
             log.warning("refused a peer from %s: %s", address, why)
             self._record("refused", key=shown_key(public_key), port=domain, address=address, why=why)
 
@@ -110,12 +112,12 @@ class Server:
             for side, router in self._routers.items():
                 if router in ready:
                     self._drain(side, router)
-            now = time.monotonic()
+            now = self._time()
             if now >= next_tick:
                 next_tick = now + _TICK
                 self._members.refresh()
                 self._own_entry.tick(now)
-                self._others.tick(now)
+                self._others.tick(now, self._time.woke)
                 self._say_rest_of_refusals(now)
                 self._send_all(self._switchboard.tick(now))
 
@@ -124,7 +126,7 @@ class Server:
         self._context.destroy(linger=200)
 
     def _drain(self, side: Side, router: zmq.Socket[bytes]) -> None:
-        end = time.monotonic() + _TURN
+        end = self._time() + _TURN
         for _ in range(_BURST):
             try:
                 frames = router.recv_multipart(zmq.NOBLOCK, copy=False)
@@ -136,7 +138,7 @@ class Server:
             body = [frame.buffer for frame in frames[1:]]
             payload = frames[3] if len(frames) > 3 else None
             routing_id = frames[0].bytes
-            now = time.monotonic()
+            now = self._time()
             self._send_all(self._switchboard.receive(side, routing_id, key, body, payload, now))
             if now >= end:
                 return

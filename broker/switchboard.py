@@ -56,7 +56,7 @@ from common.protocol.messages import (
 log = logging.getLogger(__name__)
 
 M = TypeVar("M", bound=Message)
-_CLIENT_PROBE_PERIOD = 10.0  # seconds
+_CLIENT_PROBE_PERIOD = 1.0  # seconds; a client that hears nothing for `silence.LIMIT` gives its broker up
 _EMPTY_PAYLOAD = memoryview(b"")
 _REPLACED = Answer(Code.REPLACED, "this vault key was replaced")
 
@@ -90,6 +90,7 @@ class Switchboard:
             return []
         if self.door.closed(public_key, now):
             return []
+        self._desk.devices.heard(now)
         refusals = self._forget_former(side, routing_id, public_key)
         session = self._session(side, routing_id, public_key)
         try:
@@ -359,7 +360,7 @@ class Switchboard:
                 # Revoked, or an invite that is over. It is told, or it would go on asking and be dropped.
                 messages += [farewell(session), *self.forget(session)]
                 continue
-            if session.side is Side.WORKERS or now - session.probed > _CLIENT_PROBE_PERIOD:
+            if session.side is Side.WORKERS or now - session.probed >= _CLIENT_PROBE_PERIOD:
                 session.probed = now
                 messages.append(probe(session))
         for device in list(self._devices.values()):

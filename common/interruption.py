@@ -10,13 +10,16 @@ from collections.abc import Coroutine, Iterator
 from types import FrameType
 from typing import Any, Callable, Optional, TypeVar
 
+from common.running_time import RunningLoop
 from common.stopping import ASKING
 
 R = TypeVar("R")
 
 
 def run_until_interrupted(work: Coroutine[Any, Any, R]) -> R:
-    """As `asyncio.run`; asked to end, it cancels the task, and raises KeyboardInterrupt once that has tidied up.
+    """As `asyncio.run`, in a `RunningLoop`.
+
+    Asked to end, it cancels the task, and raises KeyboardInterrupt once that has tidied up.
 
     So does asyncio since Python 3.11, for Ctrl-C alone and not where that is ignored. A KeyboardInterrupt out of
     whatever task is running would end the loop before those that wait for it could tidy up. Asked twice, it ends so.
@@ -38,11 +41,31 @@ def run_until_interrupted(work: Coroutine[Any, Any, R]) -> R:
             return await work
 
     try:
-        return asyncio.run(interruptible())
+        return _run(interruptible())
     except asyncio.CancelledError:
         if interrupted:
             raise KeyboardInterrupt from None
         raise
+
+
+def _run(work: Coroutine[Any, Any, R]) -> R:
+    """As `asyncio.run`, which takes no loop before Python 3.12."""
+    loop = RunningLoop()
+    asyncio.set_event_loop(loop)
+    try:
+        return loop.run_until_complete(work)
+    finally:
+        try:
+            left = asyncio.all_tasks(loop)
+            for task in left:
+                task.cancel()
+            if left:
+                loop.run_until_complete(asyncio.wait(left))
+            loop.run_until_complete(loop.shutdown_asyncgens())
+            loop.run_until_complete(loop.shutdown_default_executor())
+        finally:
+            asyncio.set_event_loop(None)
+            loop.close()
 
 
 @contextlib.contextmanager

@@ -11,7 +11,6 @@ would still hold its place at the broker.
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -69,8 +68,9 @@ class Together(Generic[N, A]):
 
         A future and no coroutine, so that a block needs no task of its own: very many are asked for at a time.
         """
-        answer: asyncio.Future[A] = asyncio.get_running_loop().create_future()
-        self._put(device, _Question(name, reply_bytes, answer, time.monotonic() + PATIENCE))
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[A] = loop.create_future()
+        self._put(device, _Question(name, reply_bytes, answer, loop.time() + PATIENCE))
         return answer
 
     def _put(self, device: bytes, question: _Question[N, A]) -> None:
@@ -100,7 +100,8 @@ class Together(Generic[N, A]):
     async def _exchange(self, device: bytes, questions: list[_Question[N, A]]) -> None:
         reply_bytes = sum(question.reply_bytes for question in questions)
         latency = self._latencies.of(device)
-        asked = latency.asked(time.monotonic())
+        loop = asyncio.get_running_loop()
+        asked = latency.asked(loop.time())
         try:
             answers = await self._ask(device, [question.name for question in questions], reply_bytes)
         except TesseraError as error:
@@ -113,18 +114,19 @@ class Together(Generic[N, A]):
                 question.answer.cancel()
             raise
         else:
-            latency.answered(asked, time.monotonic())
+            latency.answered(asked, loop.time())
         for question, answer in zip(questions, answers):
             self._settle(device, question, answer)
 
     def _settle(self, device: bytes, question: _Question[N, A], answer: Union[A, TesseraError]) -> None:
         if question.answer.done():
             return  # whoever asked went away
+        loop = asyncio.get_running_loop()
         if not isinstance(answer, TesseraError):
             question.answer.set_result(answer)
-        elif isinstance(answer, DeclinedError) and answer.code is Code.BUSY and time.monotonic() < question.end:
+        elif isinstance(answer, DeclinedError) and answer.code is Code.BUSY and loop.time() < question.end:
             # Of questions asked together, a device answers as many as fit into its reply.
-            asyncio.get_running_loop().call_later(_BUSY_PAUSE, self._put, device, question)
+            loop.call_later(_BUSY_PAUSE, self._put, device, question)
         else:
             question.answer.set_exception(answer)
 
@@ -163,7 +165,7 @@ class Devices:
 
     def slow(self) -> set[bytes]:
         """The devices that are late now, or were again and again."""
-        return self._latencies.slow(time.monotonic())
+        return self._latencies.slow(asyncio.get_running_loop().time())
 
     def block(self, device: bytes, name: BlockName, length: int) -> asyncio.Future[memoryview]:
         """A block of `length` bytes, unchecked; DeclinedError or UnreachableError where it does not come."""

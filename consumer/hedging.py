@@ -8,7 +8,6 @@ windows. So a slow device is asked only where nobody else is left, and never as 
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Collection, Mapping
 from functools import partial
 from types import MappingProxyType
@@ -65,9 +64,10 @@ class Race(Generic[A, G]):
 
         More, where several came in the same moment.
         """
+        loop = asyncio.get_running_loop()
         try:
             while len(self._good) < self._wanted and self._fault is None:
-                now = time.monotonic()
+                now = loop.time()
                 self._ask_more(now)
                 if self.had < self._wanted:
                     break

@@ -10,13 +10,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import queue
-import sys
 import threading
 import time
 from collections.abc import Coroutine
 from typing import Any, Callable, Optional, TypeVar
 
 from common.errors import TesseraError, refused_by_system
+from common.running_time import RunningLoop
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +45,7 @@ class Task:
 class Background:
     def __init__(self) -> None:
         self._deliveries: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
-        self._loop = asyncio.SelectorEventLoop() if sys.platform == "win32" else asyncio.new_event_loop()
+        self._loop = RunningLoop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="links", daemon=True)
         self._thread.start()
 

@@ -20,8 +20,10 @@ from common.invite import Role, same_cluster
 from common.joining import join
 from common.program import application, run
 from common.protocol.messages import DeviceKind
+from common.running_time import RunningTime
 from common.sizes import parse_size
 from common.stopping import stop_on_signals
+from worker.clock import Clock
 from worker.server import Server
 from worker.store import ShareStore
 
@@ -90,8 +92,10 @@ def _keep(
 ) -> None:
     """Open the store, and serve from it until the event is set."""
     pair = load_key_pair(folder / "device.key")
-    shares = ShareStore(folder, limit, scrub_every=scrub_every, owner_quota=quota)
-    server = Server(shares, pair, folder / "brokers.json", kind)
+    running_time = RunningTime()
+    clock = Clock(monotonic=running_time)
+    shares = ShareStore(folder, limit, scrub_every=scrub_every, owner_quota=quota, clock=clock)
+    server = Server(shares, pair, folder / "brokers.json", running_time, kind)
     log.info("worker keeps %d shares in %s", len(shares.held()), folder)
     try:
         server.serve(stopping)

@@ -25,6 +25,7 @@ from common.home import load_brokers, save_brokers
 from common.identity import KeyPair
 from common.invite import BrokerAddress, Role
 from common.link.connection import ConnectionMonitor
+from common.link.silence import Silence
 from common.link.sockets import HIGH_WATER_MARK, make_dealer
 from common.protocol.envelope import Envelope, Operation
 from common.protocol.messages import DeviceKind, Empty
@@ -37,10 +38,9 @@ log = logging.getLogger(__name__)
 
 _RETRY = 1.0  # seconds until a broker that refused this worker is asked again
 _ASKING_PERIOD = 10.0  # seconds; so long may a new broker be without this worker
-_LOOK_AFTER = 5.0  # seconds without any broker; one that is started again is back by then
-_LOOK_FOR = 5.0  # seconds that a search takes
-_LOOK_PAUSE = 10.0  # seconds until the next search, doubled up to
-_LOOK_PAUSE_MAX = 300.0
+_LOOK_AFTER = 1.5  # seconds without any broker; one that is started again is back by then
+_LOOK_FOR = 60.0  # seconds until a search is given up for another, which begins with nothing that the first heard
+_LOOK_PAUSE = 5.0  # seconds between two; one that cannot be, as without a network, is over at once
 _TRY_FOR = 3.0  # seconds for one address, where there are several of one broker
 
 
@@ -61,6 +61,7 @@ class Connection:
         self.address = broker.endpoint(Role.WORKER)
         self.socket = make_dealer(context, pair, broker.public_key)
         self.monitor = ConnectionMonitor(self.socket)
+        self.silence = Silence()
         self.registration = Registration(store, self.address, kind)
         self.named: list[BrokerAddress] = []  # the brokers that this one told of
         self.ask_at = 0.0
@@ -88,6 +89,7 @@ class Connection:
             self._outbox.popleft()
 
     def lose(self) -> None:
+        self.silence.end()
         self._outbox.clear()
         self.named, self.ask_at = [], 0.0
         self.registration.disconnected()
@@ -110,7 +112,7 @@ class _Seeking:
         self.whereabouts = Whereabouts(brokers)
         self._search: Optional[Search] = None
         self._search_at: Optional[float] = None
-        self._pause = _LOOK_PAUSE
+        self._looking = False
         self._turn_at = 0.0
 
     def end(self, now: float) -> None:
@@ -118,7 +120,7 @@ class _Seeking:
         if self._search is not None:
             self._search.close()
             self._search = None
-        self._search_at, self._pause, self._turn_at = None, _LOOK_PAUSE, now
+        self._search_at, self._looking, self._turn_at = None, False, now
 
     def where_to_try(self, tried: list[BrokerAddress], now: float) -> list[BrokerAddress]:
         """The brokers at the addresses to try now, after these."""
@@ -126,16 +128,17 @@ class _Seeking:
             self._search_at = now + _LOOK_AFTER
         known = self.whereabouts.known
         if self._search is None and now >= self._search_at and not all(is_loopback(broker.host) for broker in known):
-            log.info("no broker is reached; looking for them on the LAN")
+            if not self._looking:
+                log.info("no broker is reached; looking for them on the LAN")
+                self._looking = True
             self._search = Search(_LOOK_FOR, [broker.public_key for broker in known])
-            self._search_at, self._pause = now + _LOOK_FOR + self._pause, min(2 * self._pause, _LOOK_PAUSE_MAX)
-        heard = self._hear()
+        heard = self._hear(now)
         if not heard and now < self._turn_at:
             return tried
         self._turn_at = now + _TRY_FOR
         return self.whereabouts.following(tried)
 
-    def _hear(self) -> bool:
+    def _hear(self, now: float) -> bool:
         """Whether the search has found something that is worth trying at once."""
         if self._search is None:
             return False
@@ -145,7 +148,7 @@ class _Seeking:
                 log.info("a broker of this cluster is announced at %s", broker.endpoint(Role.WORKER))
                 new = True
         if self._search.ended:
-            self._search = None
+            self._search, self._search_at = None, now + _LOOK_PAUSE
         return new
 
 
@@ -201,6 +204,13 @@ class Connections:
         if all(broker.public_key in self._refusals for broker in self._brokers):
             raise error
         log.info("%s; it is asked again", error)
+
+    def renew(self, connection: Connection) -> None:
+        """Connect anew in place of a connection at whose other end nobody is."""
+        log.warning("nothing comes from the broker at %s any more; connects anew", connection.address)
+        connection.lose()
+        self._close(connection)
+        self._connect(connection.broker)
 
     def told(self, connection: Connection, brokers: list[BrokerAddress]) -> None:
         """A broker has answered which brokers there are; the next tick follows from it."""

@@ -11,7 +11,6 @@ from __future__ import annotations
 import logging
 import math
 import threading
-import time
 from pathlib import Path
 
 import zmq
@@ -23,6 +22,7 @@ from common.link.connection import Change
 from common.protocol.codec import unpack, unpack_header
 from common.protocol.envelope import Kind, Operation, decode_envelope
 from common.protocol.messages import Acknowledged, DeviceKind, KnownBrokers
+from common.running_time import RunningTime
 from worker.connections import Connection, Connections
 from worker.registration import not_admitted
 from worker.requests import Answered, Request
@@ -37,10 +37,19 @@ _BURST = 32  # messages of one broker before the answers go out
 
 class Server:
     def __init__(
-        self, store: ShareStore, pair: KeyPair, brokers_file: Path, kind: DeviceKind = DeviceKind.SERVER
+        self,
+        store: ShareStore,
+        pair: KeyPair,
+        brokers_file: Path,
+        running_time: RunningTime,
+        kind: DeviceKind = DeviceKind.SERVER,
     ) -> None:
-        """Serve the brokers that the file names, and keep it in step with what they tell of each other."""
+        """Serve the brokers that the file names, and keep it in step with what they tell of each other.
+
+        `running_time`: the clock of which the store has its monotonic time.
+        """
         self._store = store
+        self._time = running_time
         self._service = Service(store)
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._connections = Connections(self._context, pair, store, brokers_file, kind)
@@ -52,13 +61,14 @@ class Server:
             for connection in self._connections:
                 poller.register(connection.socket, connection.interest)
                 poller.register(connection.monitor.socket, zmq.POLLIN)
-            wait = min(_TICK, self._store.scrub.due_in(time.monotonic()))
+            wait = min(_TICK, self._store.scrub.due_in(self._time()))
             ready = dict(poller.poll(math.ceil(wait * 1000)))
-            now = time.monotonic()
+            now = self._time()
             for connection in self._connections:
                 self._follow(connection, now)
                 if ready.get(connection.socket, 0) & zmq.POLLIN:
                     self._read(connection, now)
+                self._judge_silence(connection, now)
             self._answer(self._service.finish_round())
             self._service.expire(now)
             self._store.expire(now)
@@ -76,6 +86,7 @@ class Server:
     def _follow(self, connection: Connection, now: float) -> None:
         for change in connection.monitor.changes():
             if change is Change.UP:
+                connection.silence.begin(now)
                 connection.state(connection.registration.connected(now))
             elif change is Change.DOWN:
                 connection.lose()
@@ -83,12 +94,20 @@ class Server:
             elif change is Change.NOT_ADMITTED:
                 self._connections.turned_away(connection, not_admitted(connection.address), now)
 
+    def _judge_silence(self, connection: Connection, now: float) -> None:
+        if not connection.interest & zmq.POLLIN:
+            connection.silence.heard(now)  # nobody listens; what waits to be sent is the kernel's to give up
+        if connection.silence.is_over(now, self._time.woke):
+            self._service.disconnected(connection.number)
+            self._connections.renew(connection)
+
     def _read(self, connection: Connection, now: float) -> None:
         for _ in range(_BURST):
             try:
                 frames = connection.socket.recv_multipart(zmq.NOBLOCK, copy=False)
             except zmq.Again:
                 return
+            connection.silence.heard(now)
             try:
                 self._accept(connection, [frame.buffer for frame in frames], now)
             except ProtocolError as error:

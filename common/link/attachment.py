@@ -17,7 +17,9 @@ import zmq
 from common.identity import KeyPair
 from common.invite import BrokerAddress, Role
 from common.link.connection import Change, ConnectionMonitor
+from common.link.silence import Silence
 from common.link.sockets import make_dealer
+from common.running_time import RunningTime
 
 Payload = Union[bytes, bytearray, memoryview, Any]  # anything with a buffer, such as a numpy array
 
@@ -46,6 +48,8 @@ class Attachment:
         self._changed = changed
         self._unsent: deque[Pending] = deque()
         self._closed = False
+        self._silence = Silence()
+        self._time = RunningTime()
         self._socket = make_dealer(context, pair, broker.public_key, heartbeats=True)
         self._monitor = ConnectionMonitor(self._socket)
         loop = asyncio.get_running_loop()
@@ -65,6 +69,10 @@ class Attachment:
 
     def drop_unsent(self) -> None:
         self._unsent.clear()
+
+    def is_silent(self) -> bool:
+        """Whether the connection stands, and nobody is at its other end; to be asked at least every half second."""
+        return self._silence.is_over(self._time(), self._time.woke)
 
     def close(self) -> None:
         self._closed = True
@@ -101,10 +109,15 @@ class Attachment:
                 frames = self._socket.recv_multipart(zmq.NOBLOCK, copy=False)
             except zmq.Again:
                 return
+            self._silence.heard(self._time())
             self._accept(frames)
 
     def _watch(self) -> None:
         if self._closed:
             return
         for change in self._monitor.changes():
+            if change is Change.UP:
+                self._silence.begin(self._time())
+            elif change is Change.DOWN:
+                self._silence.end()
             self._changed(change)

@@ -15,8 +15,6 @@ from __future__ import annotations
 import asyncio
 import itertools
 import secrets
-import sys
-import time
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -52,6 +50,7 @@ BROKERS_PERIOD = 10.0  # seconds between two questions which brokers there are
 REQUEST_PATIENCE = 30.0  # seconds for one request, unless its caller says otherwise
 _BUSY_PAUSE = 0.02  # seconds, doubled up to
 _BUSY_PAUSE_MAX = 0.5
+_LISTEN = 0.5  # seconds between two looks whether the broker in use is silent for too long
 
 T = TypeVar("T", bound=msgspec.Struct)
 R = TypeVar("R")
@@ -91,10 +90,12 @@ class Link:
         self._patience: Optional[asyncio.TimerHandle] = None
         self._greeting: Optional[asyncio.Task[None]] = None
         self._following: Optional[asyncio.Task[None]] = None
+        self._listening: Optional[asyncio.TimerHandle] = None
 
     async def __aenter__(self) -> Link:
         self._first_session: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._attach(self._succession.current)
+        self._listen()
         try:
             await asyncio.wait_for(asyncio.shield(self._first_session), CONNECT_PATIENCE)
         except BaseException as error:
@@ -109,6 +110,8 @@ class Link:
     async def __aexit__(self, *_: object) -> None:
         self._first_session.cancel()
         self._seeking.end()
+        if self._listening is not None:
+            self._listening.cancel()
         self._end(UnreachableError("the link was closed"))
         self._detach()
         self._context.term()
@@ -196,18 +199,19 @@ class Link:
 
     async def _answer(self, pending: Pending, operation: Operation) -> list[zmq.Frame]:
         """Send a request, again where its answer is overdue (every operation may be repeated), until it is answered."""
-        began = last = time.monotonic()
+        loop = asyncio.get_running_loop()
+        began = last = loop.time()
         times_sent = 0
         while not pending.answer.done():
             overdue = last + self._resending.due_after(times_sent) if times_sent else last
-            wait = overdue - time.monotonic()
+            wait = overdue - loop.time()
             if wait > 0:
                 await asyncio.wait({pending.answer}, timeout=wait)
                 continue
             if self._in_session or operation is Operation.HELLO:
                 self._attachment.send(pending)
-            last, times_sent = time.monotonic(), times_sent + 1
-        self._resending.answered(time.monotonic() - began, times_sent)
+            last, times_sent = loop.time(), times_sent + 1
+        self._resending.answered(loop.time() - began, times_sent)
         return pending.answer.result()
 
     # --- receiving
@@ -255,6 +259,12 @@ class Link:
             self._turned_away()
         elif change is Change.NOT_ADMITTED:
             self._refused(self._not_admitted())
+
+    def _listen(self) -> None:
+        """Give up a connection at whose other end nobody is, for the next broker, be it the same."""
+        if self._attachment.is_silent():
+            self._go_on()
+        self._listening = asyncio.get_running_loop().call_later(_LISTEN, self._listen)
 
     def _lose_session(self) -> None:
         self._in_session = False
@@ -394,7 +404,5 @@ def _read_reply(frames: list[zmq.Frame], shape: type[T], device: bytes) -> Optio
 
 
 def run_with_link(work: Coroutine[Any, Any, R]) -> R:
-    """Run a client's coroutine; on Windows with the selector loop, the only one that can watch ZeroMQ's sockets."""
-    if sys.platform == "win32":
-        asyncio.set_event_loop_policy(asyncio.WindowsSelectorEventLoopPolicy())
+    """Run a client's coroutine."""
     return run_until_interrupted(work)

@@ -7,7 +7,6 @@ broker knows."""
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
@@ -48,10 +47,11 @@ async def device_names(link: Link) -> dict[bytes, str]:
 
 async def settled_devices(link: Link) -> list[Device]:
     """All devices, once those that may still come to a new broker have come or had the time to."""
-    end = time.monotonic() + _SETTLE_PATIENCE
+    loop = asyncio.get_running_loop()
+    end = loop.time() + _SETTLE_PATIENCE
     while True:
         reply = await link.request(Operation.STATUS, Empty(), Status, reply_bytes=MAX_PAYLOAD)
-        if reply.header.settled or time.monotonic() > end:
+        if reply.header.settled or loop.time() > end:
             return unpack(reply.payload, list[Device])
         await asyncio.sleep(_SETTLE_PAUSE)
 

@@ -16,9 +16,7 @@ from common.finding.looking import look
 from common.invite import BrokerAddress
 
 AFTER = 1.5  # seconds without a session
-_FOR = 5.0  # seconds that a search takes
-_PAUSE = 10.0  # seconds until the next one, doubled up to
-_PAUSE_MAX = 300.0
+_FOR = 60.0  # seconds until a search is given up for another, which begins with nothing that the first heard
 
 
 class Seeking:
@@ -39,12 +37,9 @@ class Seeking:
 
     async def _seek(self, keys: set[bytes]) -> None:
         await asyncio.sleep(AFTER)
-        pause = _PAUSE
         while True:
             with contextlib.suppress(asyncio.TimeoutError):
                 try:
                     await asyncio.wait_for(look(self._found, keys), _FOR)
                 except UnreachableError:
                     return  # then the link's own error says that its brokers do not answer
-            await asyncio.sleep(pause)
-            pause = min(2 * pause, _PAUSE_MAX)

@@ -7,8 +7,11 @@ The options are those of docs/protocol.md, "Transport"; each has a reason:
   and be lost;
 - `immediate`: nothing is queued for a connection that does not stand, since its requester will send it again;
 - heartbeats: a peer that hangs or a cable that is pulled is noticed within three seconds by the broker and by clients,
-  which have another broker to go on with. Workers only answer, and notice within five (`heartbeat_ttl`) unless what
-  came last was no heartbeat; they are registered with every broker anyway;
+  which have another broker to go on with; unless so much waits to be sent that no heartbeat is. Workers only answer;
+- `silence` notices all that, too, for clients and workers, whatever came last. For the broker, and for whoever has too
+  much to send to be listening, there is the kernel: `tcp_maxrt` ends a connection whose bytes nobody acknowledges,
+  keepalives one where nothing is sent, each after the same time;
+- `connect_timeout`: the kernel tries to connect for minutes, ever more rarely; a cable that is in again is seen soon;
 - libzmq 4.3 aborts a process ("Assertion failed: !_io_error", libzmq issues 3937, 4767) where a heartbeat is to be sent
   or answered on a connection that broke while its pipe was full, as it is in a program that was stopped or busy for
   some seconds. So what is received has a mark that no honest peer reaches: a client has 16 requests under way, a
@@ -22,6 +25,7 @@ from zmq.utils import z85
 
 from common.identity import KeyPair
 from common.link.routing_ids import seed_routing_ids
+from common.link.silence import LIMIT
 from common.protocol.codec import MAX_PAYLOAD
 
 HIGH_WATER_MARK = 16  # messages
@@ -58,7 +62,8 @@ def make_dealer(
         _send_heartbeats(socket)
     socket.immediate = 1
     socket.reconnect_ivl = 100
-    socket.reconnect_ivl_max = 2000
+    socket.reconnect_ivl_max = 1000
+    socket.connect_timeout = 2000
     socket.curve_secretkey = z85.encode(pair.secret)
     socket.curve_publickey = z85.encode(pair.public)
     socket.curve_serverkey = z85.encode(server_key)
@@ -72,6 +77,9 @@ def _limit(socket: zmq.Socket[bytes]) -> None:
     socket.maxmsgsize = MAX_PAYLOAD + _CURVE_OVERHEAD
     socket.handshake_ivl = 2000
     socket.ipv6 = True
+    socket.tcp_maxrt = int(1000 * LIMIT)
+    socket.tcp_keepalive = 1
+    socket.tcp_keepalive_idle, socket.tcp_keepalive_intvl, socket.tcp_keepalive_cnt = 3, 1, 3
 
 
 def _send_heartbeats(socket: zmq.Socket[bytes]) -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from cluster.local import program_command
-from tests.cluster.programs import Ended, User, finish, wait_until
+from tests.cluster.programs import User, wait_until
 
 _numbers = count()
 
@@ -53,6 +53,17 @@ class Host:
             self.set("address", "add", address, "dev", interface, "nodad")
         self.set("link", "set", interface, "up")
         wait_until(lambda: bool(self.link_local(interface)), f"{interface} of {self._name}")
+
+    def cut(self, interface: str = "eth0", network: str = "a") -> None:
+        """Pull a cable: nothing comes or goes any more, and nobody is told."""
+        done = _ip("-n", self._lan.switch(network), "link", "set", f"{self._name}-{interface}", "nomaster")
+        assert done.returncode == 0, done.stderr
+
+    def mend(self, interface: str = "eth0", network: str = "a") -> None:
+        """Put the cable in again."""
+        port = f"{self._name}-{interface}"
+        done = _ip("-n", self._lan.switch(network), "link", "set", port, "master", "br0")
+        assert done.returncode == 0, done.stderr
 
     def link_local(self, interface: str) -> str:
         """The interface's IPv6 link-local address, once it may be used; empty before."""
@@ -91,10 +102,11 @@ class HostUser(User):
         super().__init__(environment, folder)
         self._namespace = namespace
 
-    def run(self, program: str, *arguments: str, stdin: bytes = b"", **variables: str) -> Ended:
+    @contextmanager
+    def started(self, program: str, *arguments: str, **variables: str) -> Iterator[subprocess.Popen[bytes]]:
         command = ["ip", "netns", "exec", self._namespace, *program_command(program, *arguments)]
         with self.started_as(command, subprocess.PIPE, **variables) as process:
-            return finish(process, stdin, self.patience)
+            yield process
 
 
 class Lan:

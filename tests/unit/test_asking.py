@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Callable, Optional
@@ -104,8 +103,9 @@ class Asking:
 @contextmanager
 def patched_clock(later: float) -> Iterator[None]:
     """Within, it is so many seconds later."""
-    now = time.monotonic()
-    with mock.patch("consumer.asking.time.monotonic", lambda: now + later):
+    loop = asyncio.get_running_loop()
+    now = loop.time()
+    with mock.patch.object(loop, "time", lambda: now + later):
         yield
 
 

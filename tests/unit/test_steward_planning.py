@@ -8,7 +8,7 @@ from typing import Optional
 import pytest
 
 from broker.catalog import Catalog, Place
-from broker.devices import SILENCE, Devices
+from broker.devices import Devices
 from broker.rights import Standing
 from broker.steward.balance import Balance
 from broker.steward.judging import Presence, State
@@ -325,9 +325,26 @@ def test_a_device_that_registers_again_and_again_and_never_tells_what_it_holds_i
     assert away(devices, 141.0) == 31.0
 
 
-def test_time_in_which_the_broker_stood_still_does_not_count(devices: Devices) -> None:
-    come(devices, 110.0)
-    devices.tick(110.25)
-    devices.tick(140.25)
-    assert away(devices, 140.25) <= 1.0 + SILENCE
-    assert not devices.alive(DEVICE, 140.25)
+def test_time_in_which_the_broker_heard_nobody_does_not_count_and_who_was_here_before_is_expected(
+    devices: Devices,
+) -> None:
+    devices.heard(150.0)
+    come(devices, 150.0)
+    devices.lose(DEVICE)
+    assert not devices.expected(DEVICE, 155.0)
+    devices.heard(3750.0)
+    assert away(devices, 3750.0) <= 5.0
+    assert devices.expected(DEVICE, 3759.0)
+    assert not devices.settled(3759.0)
+    assert not devices.expected(DEVICE, 3761.0)
+    assert devices.settled(3761.0)
+
+
+def test_a_device_that_was_gone_before_the_broker_was_cut_off_is_not_expected_back(devices: Devices) -> None:
+    devices.heard(150.0)
+    come(devices, 150.0)
+    devices.lose(DEVICE)
+    for now in range(150, 200):
+        devices.heard(now)
+    devices.heard(3750.0)
+    assert not devices.expected(DEVICE, 3750.0)

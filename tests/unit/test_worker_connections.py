@@ -19,9 +19,11 @@ from common.home import load_brokers, save_brokers
 from common.identity import KeyPair
 from common.invite import BrokerAddress, Role
 from common.joining import join
+from common.running_time import RunningTime
 from tests.unit.running_broker import PATIENCE, RunningBroker
 from tests.unit.turning_away import TurningAway
 from worker import connections
+from worker.clock import Clock
 from worker.server import Server
 from worker.store import ShareStore
 
@@ -39,8 +41,9 @@ class RunningWorker:
         self.start()
 
     def start(self) -> None:
-        self._store = ShareStore(self._folder, None)
-        self._server = Server(self._store, self.pair, self.brokers_file)
+        running_time = RunningTime()
+        self._store = ShareStore(self._folder, None, clock=Clock(monotonic=running_time))
+        self._server = Server(self._store, self.pair, self.brokers_file, running_time)
         self._stopping = threading.Event()
         self.thread = threading.Thread(target=self._serve)
         self.thread.start()

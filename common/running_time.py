@@ -1,0 +1,61 @@
+"""The time in which a program ran: what passes while it stands still, as in a laptop that sleeps, is not counted.
+
+Deadlines are for others, who cannot be late while nobody listens. So whatever waits takes the time from here, in a loop
+that asks at least twice a second: a longer gap between two looks counts as one second, whatever the cause.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from typing import Callable
+
+_LONGEST = 1.0  # seconds that a gap between two looks counts at most
+_ASLEEP = 3.0  # seconds; after a gap of so many others may have given this program up
+_BEAT = 0.5  # seconds, at most, between two looks of an event loop
+
+
+def elapsed() -> float:
+    """Seconds since some moment, those in which the machine slept included where the system tells."""
+    if sys.platform == "linux":
+        return time.clock_gettime(time.CLOCK_BOOTTIME)
+    return time.monotonic()  # on Windows it goes on in sleep; on macOS it doesn't
+
+
+class RunningTime:
+    """A clock. `woke` is its time when the program last went on after it had stood still; -inf where it never did."""
+
+    def __init__(self, elapsed: Callable[[], float] = elapsed) -> None:
+        """`elapsed`: a clock that never goes back."""
+        self.woke = float("-inf")
+        self._elapsed = elapsed
+        self._seen = elapsed()
+        self._now = self._seen
+
+    def __call__(self) -> float:
+        """Seconds since some moment; to be asked at least every half second."""
+        seen = self._elapsed()
+        gap, self._seen = seen - self._seen, seen
+        self._now += min(gap, _LONGEST)
+        if gap >= _ASLEEP:
+            self.woke = self._now
+        return self._now
+
+
+class RunningLoop(asyncio.SelectorEventLoop):
+    """An event loop whose timers and deadlines count only the time in which it ran.
+
+    On Windows too, where the selector loop is the only one that can watch ZeroMQ's sockets.
+    """
+
+    def __init__(self) -> None:
+        self._running_time = RunningTime()
+        super().__init__()
+        self._beat()
+
+    def time(self) -> float:
+        return self._running_time()
+
+    def _beat(self) -> None:
+        self.call_later(_BEAT, self._beat)

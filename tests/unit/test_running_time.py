@@ -1,0 +1,105 @@
+"""A laptop that sleeps is late for nothing: deadlines count only the time in which the program ran."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from common.interruption import run_until_interrupted
+from common.running_time import RunningTime
+
+
+class Elapsed:
+    """A clock that goes as the test says."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def elapsed() -> Elapsed:
+    return Elapsed()
+
+
+def test_a_program_that_is_asked_often_enough_has_the_time_of_everybody(elapsed: Elapsed) -> None:
+    time = RunningTime(elapsed)
+    began = time()
+    for _ in range(40):
+        elapsed.now += 0.25
+        time()
+    assert time() - began == pytest.approx(10.0)
+    assert time.woke == float("-inf")
+
+
+def test_time_in_which_a_program_stood_still_counts_as_a_second_whatever_it_was(elapsed: Elapsed) -> None:
+    time = RunningTime(elapsed)
+    began = time()
+    elapsed.now += 8 * 3600.0
+    assert time() - began == 1.0
+    assert time.woke == time()
+
+
+def test_a_turn_that_took_a_little_long_is_no_sleep(elapsed: Elapsed) -> None:
+    time = RunningTime(elapsed)
+    elapsed.now += 2.5
+    time()
+    assert time.woke == float("-inf")
+
+
+_WAITING = """
+import asyncio, os
+from common.interruption import run_until_interrupted
+
+async def wait_for_an_answer():
+    try:
+        answer = asyncio.get_running_loop().create_future()
+        asyncio.get_running_loop().call_later(3.5, answer.set_result, None)
+        print("waits", flush=True)
+        await asyncio.wait_for(answer, 4.0)
+    except asyncio.TimeoutError:
+        print("late", flush=True)
+    else:
+        print("answered", flush=True)
+
+run_until_interrupted(wait_for_an_answer())
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGSTOP")
+def test_a_program_that_was_stopped_for_longer_than_it_waits_still_waits_when_it_goes_on() -> None:
+    with subprocess.Popen([sys.executable, "-c", _WAITING], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"waits\n"
+        process.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WNOWAIT)
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(5.0)
+        process.send_signal(signal.SIGCONT)
+        assert process.stdout.readline() == b"answered\n"
+
+
+def test_an_event_loop_of_ours_ends_what_is_left_as_asyncios_own_does() -> None:
+    ended: list[str] = []
+
+    async def left_behind() -> None:
+        try:
+            await asyncio.sleep(3600)
+        finally:
+            ended.append("tidied up")
+
+    async def work() -> int:
+        task = asyncio.get_running_loop().create_task(left_behind())
+        await asyncio.sleep(0)
+        assert not task.done()
+        return 7
+
+    assert run_until_interrupted(work()) == 7
+    assert ended == ["tidied up"]
