@@ -11,7 +11,6 @@ the others.
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Optional
@@ -158,13 +157,14 @@ async def _wait_whole(session: Session, weak: Weak, new: bytes) -> dict[bytes, E
     """The image's encodings, once the broker has all shares of the new one at hand; else NotEnoughError."""
     sha256 = weak.image.mapping.image_sha256
     names = [session.key.object_id(sha256), session.key.granted_object_id(sha256)]
-    end = time.monotonic() + _PATIENCE
+    loop = asyncio.get_running_loop()
+    end = loop.time() + _PATIENCE
     while True:
         found, _ = await locate(session.link, names)
         there = {encoding.encoding_id: encoding for encodings in found.values() for encoding in encodings}
         if new in there and len(shares_at_hand(there[new])) == there[new].n:
             return there
-        if time.monotonic() > end:
+        if loop.time() > end:
             raise NotEnoughError(
                 "it is stored anew, but not every device that has a share is at hand; the old shares are kept",
                 advice="run it again when all devices are connected",
