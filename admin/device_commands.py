@@ -7,20 +7,27 @@ import json
 import typer
 
 from common.home import client_identity
-from common.program import complain
 
 _JSON = typer.Option(False, "--json", envvar="TESSERA_JSON", help="Print one JSON object.")
 
 
-def status(as_json: bool = _JSON) -> None:
-    """Show the devices, and whether all images have all their shares."""
-    from admin.status import ask, show, to_json
+def status(
+    as_json: bool = _JSON,
+    check: bool = typer.Option(
+        False, "--check", help="For monitoring: print one line, OK or what is wrong, once the broker has heard of all."
+    ),
+) -> int:
+    """Show the devices, and whether all images have all their shares. Exit 5 where one is lost or in danger."""
+    from admin.status import ask, check_line, show, to_json
 
-    found = ask(client_identity())
+    found = ask(client_identity(), settled=check)
     if as_json:
         print(json.dumps(to_json(found)))
+    elif check:
+        print(check_line(found))
     else:
         show(found)
+    return found.exit_code
 
 
 def retire(
@@ -34,9 +41,11 @@ def retire(
         cancel_retirement(client_identity(), device)
         print(f"{device} stays")
         return
-    complain(f"moving the shares of {device}; interrupting this command does not stop it, and it can be run again")
-    moved = retire_device(client_identity(), device)
-    print(f"{device} is retired: {moved} shares moved; it is safe to unplug, and comes back only by a new invite")
+    had = retire_device(client_identity(), device)
+    print(
+        f"{device} is retired: nothing of the {had} shares it had is missed elsewhere; "
+        "it is safe to unplug, and comes back only by a new invite"
+    )
 
 
 def rebalance() -> None:

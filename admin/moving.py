@@ -8,20 +8,22 @@ from __future__ import annotations
 import asyncio
 
 from admin.status import Status, ask_status
-from common.errors import NotEnoughError, NotFoundError
+from common.errors import NotEnoughError, NotFoundError, RefusedError
 from common.home import ClientIdentity
 from common.link.link import Link, reached, run_with_link
 from common.link.questions import settled_devices
+from common.program import complain
 from common.progress import ByteProgress
 from common.protocol.envelope import Operation
-from common.protocol.messages import Acknowledged, Device, Empty, Retire
+from common.protocol.messages import Acknowledged, Device, Empty, Message, Retire
 
+_SHOWN_KEY = 16  # hexadecimal digits, as `broker.py members` shows them
 _LOOK = 0.5  # seconds
 _PATIENCE = 20.0  # seconds without any progress after which somebody should look
 
 
 def retire_device(identity: ClientIdentity, name: str) -> int:
-    """Move a device's shares elsewhere and return once it is off the list: how many moved.
+    """Move a device's shares elsewhere and return once it is off the list: how many it had.
 
     NotFoundError where no device has that name, NotEnoughError where shares are left that have no other place.
     """
@@ -41,25 +43,36 @@ def rebalance_devices(identity: ClientIdentity) -> str:
 async def begin_retirement(link: Link, name: str) -> Device:
     """Have a device's shares moved elsewhere, and the device taken off the list then; returns it as it is now."""
     device = await _find(link, name)
-    await link.request(Operation.RETIRE, Retire(device.device_id), Acknowledged)
+    await _ask_as_admin(link, Operation.RETIRE, Retire(device.device_id))
     return device
 
 
 async def keep_device(link: Link, name: str) -> None:
     """Keep a device that is being retired after all."""
     device = await _find(link, name)
-    await link.request(Operation.RETIRE, Retire(device.device_id, cancel=True), Acknowledged)
+    await _ask_as_admin(link, Operation.RETIRE, Retire(device.device_id, cancel=True))
 
 
 async def begin_rebalance(link: Link) -> None:
     """Have shares moved from full devices to those with room; `Health.balancing` says how long it lasts."""
-    await link.request(Operation.REBALANCE, Empty(), Acknowledged)
+    await _ask_as_admin(link, Operation.REBALANCE, Empty())
+
+
+async def _ask_as_admin(link: Link, operation: Operation, header: Message) -> None:
+    """Ask what only an admin may; where this client is none, the refusal says how it becomes one."""
+    try:
+        await link.request(operation, header, Acknowledged)
+    except RefusedError as error:
+        key = link.public_key.hex()[:_SHOWN_KEY]
+        advice = f"it takes an admin; on the broker's machine make this one: python broker/broker.py promote {key}"
+        raise RefusedError(str(error), advice=error.advice or advice) from None
 
 
 async def _retire(identity: ClientIdentity, name: str) -> int:
     async with reached(Link(identity, None)) as link:
         device = await begin_retirement(link, name)
-        total = left = -1
+        complain(f"moving the shares of {name}; interrupting this command does not stop it, and it can be run again")
+        left, had = -1, device.shares
         loop = asyncio.get_running_loop()
         changed = loop.time()
         with ByteProgress("moving", None) as progress:
@@ -67,23 +80,23 @@ async def _retire(identity: ClientIdentity, name: str) -> int:
                 status = await ask_status(link)
                 here = next((d for d in status.devices if d.device_id == device.device_id), None)
                 if here is None:
-                    return max(0, total)
-                if total < 0:
-                    total = here.left
+                    return had
+                had = max(had, here.shares, here.left)
                 if here.left != left or status.jobs:
                     changed = loop.time()
                 left = here.left
                 progress.remain(status.health.bytes_left)
                 if loop.time() - changed > _PATIENCE:
-                    raise _stuck(status, here)
+                    raise _stuck(status, here, had)
                 await asyncio.sleep(_LOOK)
 
 
-def _stuck(status: Status, device: Device) -> NotEnoughError:
+def _stuck(status: Status, device: Device, had: int) -> NotEnoughError:
     others = sum(d.alive and not d.retiring for d in status.devices)
     away = "" if device.alive else " (it is not connected)"
     return NotEnoughError(
-        f"{device.left} shares of {device.name}{away} have no other place among the {others} other devices; "
+        f"{device.left} shares of {device.name}{away} have no other place among the {others} other devices, "
+        f"{had - device.left} of its {had} are elsewhere; "
         "do not unplug it yet",
         advice="add a device or free some room: the moving goes on by itself, as long as it is not taken back "
         f"with: admin.py retire {device.name} --cancel",

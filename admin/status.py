@@ -1,8 +1,10 @@
-"""The devices as the broker knows them, and what its steward says of all encodings."""
+"""The devices as the broker knows them, and what its steward says of all images."""
 
 from __future__ import annotations
 
 import sys
+import asyncio
+import time
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Optional
@@ -12,6 +14,7 @@ from rich.filesize import decimal
 from rich.table import Table
 from rich.text import Text
 
+from common.errors import NotEnoughError, UnreachableError
 from common.home import ClientIdentity
 from common.link.link import Link, reached, run_with_link
 from common.link.questions import list_devices
@@ -19,6 +22,10 @@ from common.protocol.codec import MAX_PAYLOAD, unpack
 from common.protocol.envelope import Operation
 from common.protocol.messages import Device, DeviceKind, Empty, Health, Job
 from common.text import printable
+
+_SETTLE_PATIENCE = 20.0  # seconds; a broker settles within ten
+_SETTLE_PAUSE = 0.25
+_USED = "used: by shares of all vaults, on their way too, and by what lies in trash and quarantine"
 
 
 @dataclass(frozen=True)
@@ -35,14 +42,28 @@ class Status:
             return None
         return -(-self.health.bytes_left // self.health.rate)
 
+    @property
+    def exit_code(self) -> int:
+        """0; 5 where an image cannot be restored now or is in danger."""
+        endangered = self.health.settled and (self.health.hopeless or self.health.in_danger)
+        return NotEnoughError.exit_code if endangered else 0
 
-def ask(identity: ClientIdentity) -> Status:
-    return run_with_link(_ask(identity))
+
+def ask(identity: ClientIdentity, *, settled: bool = False) -> Status:
+    """`settled`: wait until the broker has heard of all devices; UnreachableError where that takes too long."""
+    return run_with_link(_ask(identity, settled))
 
 
-async def _ask(identity: ClientIdentity) -> Status:
+async def _ask(identity: ClientIdentity, settled: bool) -> Status:
     async with reached(Link(identity, None)) as link:
-        return await ask_status(link)
+        end = time.monotonic() + _SETTLE_PATIENCE
+        while True:
+            status = await ask_status(link)
+            if status.health.settled or not settled:
+                return status
+            if time.monotonic() > end:
+                raise UnreachableError("the broker has just started: devices are still coming")
+            await asyncio.sleep(_SETTLE_PAUSE)
 
 
 async def ask_status(link: Link) -> Status:
@@ -76,11 +97,12 @@ def to_json(status: Status) -> dict[str, object]:
             }
             for device in status.devices
         ],
-        "encodings": {
+        "images": {
             "settled": health.settled,
             "whole": health.whole,
             "lacking": health.lacking,
             "waiting": health.waiting,
+            "in_danger": health.in_danger,
             "hopeless": health.hopeless,
             "could_be_stronger": health.weak,
         },
@@ -119,6 +141,7 @@ def show(status: Status) -> None:
         table.add_row(Text(printable(device.name)), _state(device), *room, str(device.shares) if known else "?")
     console = Console(file=sys.stdout)
     console.print(table)
+    console.print(_USED, markup=False, highlight=False)
     for line in summary(status):
         console.print(line, markup=False, highlight=False)
 
@@ -132,17 +155,26 @@ def _state(device: Device) -> str:
     return f"{state}, retiring: {device.left} shares left" if device.retiring else state
 
 
-def _moment(seconds: int) -> str:
-    """The local time in so many seconds."""
-    return (datetime.now() + timedelta(seconds=seconds)).strftime("%Y-%m-%d %H:%M")
+def check_line(status: Status) -> str:
+    """The state in a line for monitoring."""
+    health = status.health
+    away = [printable(device.name) for device in status.devices if not device.alive]
+    wrong = [f"{health.hopeless} images cannot be restored"] if health.hopeless else []
+    wrong += [f"{health.in_danger} images are in danger"] if health.in_danger else []
+    told = [*wrong, f"{health.whole} images are whole"]
+    told += [f"{health.lacking} lack shares"] if health.lacking else []
+    told += [f"away: {', '.join(away)}"] if away else []
+    return f"{'CRITICAL' if wrong else 'OK'}: {', '.join(told)}"
 
 
 def summary(status: Status) -> list[str]:
-    """The encodings' state in a few lines that a person reads."""
+    """The images' state in a few lines that a person reads."""
     health = status.health
     if not health.settled:
         return ["the broker has just started: devices are still coming"]
-    lines = [f"{health.whole} encodings are whole"]
+    lines = [f"{health.whole} images are whole, of all vaults"]
+    if health.in_danger:
+        lines.append(f"{health.in_danger} IN DANGER: the loss of one more device would lose them")
     if health.lacking:
         lines.append(f"{health.lacking} lack shares, {health.waiting} of them wait for devices to come back")
     if health.hopeless:

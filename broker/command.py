@@ -283,6 +283,27 @@ def rename(
     print(f"{printable(name)} is called {member.name} now")
 
 
+_CLIENT = typer.Argument(..., help="The client's name, or the beginning of its key, as `members` prints them.")
+
+
+@commands.command()
+def promote(name: str = _CLIENT) -> None:
+    """Let a client also retire devices and rebalance, as one that joined by an admin's invite; `demote` ends it."""
+    folder = _folder()
+    member = MembersFile(folder).change(lambda members: members.promote(name))
+    AuditLog(folder).record("promoted", name=printable(member.name), key=shown_key(member.public_key))
+    print(f"{printable(member.name)} is an admin now")
+
+
+@commands.command()
+def demote(name: str = _CLIENT) -> None:
+    """Take from an admin what a client may not do; it goes on storing and restoring."""
+    folder = _folder()
+    member = MembersFile(folder).change(lambda members: members.demote(name))
+    AuditLog(folder).record("demoted", name=printable(member.name), key=shown_key(member.public_key))
+    print(f"{printable(member.name)} is a client now")
+
+
 def _role_of(invite: Member) -> str:
     return invite.standing.value.replace("invited ", "")
 

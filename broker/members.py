@@ -48,6 +48,7 @@ _ADMITTED = {
     Standing.INVITED_BROKER: Standing.BROKER,
 }
 _REVOCATION = 1 << 20  # by how much a revocation raises the revision: more than all other changes together
+_DEMOTION = 1 << 10  # likewise a demotion: more than other changes made elsewhere meanwhile, less than a revocation
 _REVOKED_FOR = 365 * 24 * 3600  # seconds that it stays on the list; no broker is away for longer and still one
 MAX_NAME = 64  # characters, as whoever joins may say
 _SHORTEST_KEY = 8  # hexadecimal digits by which a member may be named
@@ -182,6 +183,23 @@ class MemberList:
         if self._free_name(wished) != wished:
             raise UsageError(f"another member is called {wished} already")
         return self._put(msgspec.structs.replace(member, name=wished))
+
+    def promote(self, name: str) -> Member:
+        """Give a client, named as for `revoke`, an admin's rights; UsageError where it is neither."""
+        return self._client(name, Standing.ADMIN)
+
+    def demote(self, name: str) -> Member:
+        """Take an admin's rights from a client, named as for `revoke`; UsageError where it is neither."""
+        return self._client(name, Standing.CLIENT)
+
+    def _client(self, name: str, standing: Standing) -> Member:
+        member = self._called(name)
+        if member.standing not in (Standing.CLIENT, Standing.ADMIN):
+            raise UsageError(f"{name} is a {member.standing.value}, and only a client can be an admin")
+        if member.standing is standing:
+            return member
+        step = _DEMOTION if standing is Standing.CLIENT else 1
+        return self._put(msgspec.structs.replace(member, standing=standing), step)
 
     def _called(self, name: str) -> Member:
         """The member with this name, or whose key begins so; NotFoundError, or UsageError where several have it."""

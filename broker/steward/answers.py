@@ -7,7 +7,6 @@ from typing import Annotated, Optional
 import msgspec
 
 from broker.catalog import Catalog, Place
-from broker.steward.judging import State
 from broker.steward.steward import Steward
 from common.protocol.codec import pack, unpack
 from common.protocol.messages import GRANTED, MAX_OBJECTS, Acknowledged, Complaint, Health, Job, Message, ObjectId
@@ -19,9 +18,9 @@ _Complaints = Annotated[list[Complaint], msgspec.Meta(max_length=MAX_OBJECTS)]
 
 
 def health(steward: Steward, owner: Optional[bytes]) -> Answered:
-    """The state of all encodings, and what is being done; of this owner's only, or where it is None, of all."""
+    """The state of all images, and what is being done; of this owner's only, or where it is None, of all."""
     survey = steward.survey
-    waiting, lacking = survey.count(State.WAITING), survey.count(State.LACKING)
+    images = survey.images()
     jobs = []
     for job in steward.jobs:
         task = job.task
@@ -33,14 +32,15 @@ def health(steward: Steward, owner: Optional[bytes]) -> Answered:
     header = Health(
         GRANTED,
         steward.settled,
-        survey.count(State.WHOLE),
-        lacking + waiting,
-        waiting,
-        survey.count(State.HOPELESS),
+        images.whole,
+        images.lacking + images.waiting,
+        images.waiting,
+        images.hopeless,
         survey.bytes_left,
         steward.rate,
         steward.balance.under_way,
         steward.weak,
+        images.in_danger,
     )
     return header, pack(jobs)
 

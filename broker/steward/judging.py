@@ -49,6 +49,11 @@ class Finding(NamedTuple):
     bytes_left: int = 0  # of what is lacking
     incomplete: bool = False  # fewer than k shares are known, wherever they are
 
+    @property
+    def in_danger(self) -> bool:
+        """The loss of one more device would lose it, though it was made to bear that: as in `admin.health`."""
+        return self.spare == 0 and self.state in (State.WAITING, State.LACKING)
+
 
 def judge(
     known: Known, presence: Callable[[bytes], Presence], *, urgent: bool, patient: bool, may_come: int = 0

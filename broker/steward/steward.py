@@ -167,7 +167,9 @@ class Steward:
         return not any(self.survey.count(state) for state in (State.WAITING, State.LACKING, State.HOPELESS))
 
     def left_on(self, device: bytes) -> int:
-        """How many shares only this retiring device has."""
+        """How many shares only this retiring device has; all, until its retirement was noticed."""
+        if self.survey.presence(device) not in (Presence.LEAVING, Presence.LEFT):
+            return self._catalog.shares_on(device)
         return self.survey.left_on(device, all_heard=all(there.heard for there in self._now.values()))
 
     def waited_for(self, device: DeviceNow) -> float:

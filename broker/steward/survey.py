@@ -20,6 +20,8 @@ from broker.catalog import Catalog, Code, Known, Place
 from broker.steward.judging import Finding, Presence, State, judge
 from common.redundancy import DeviceCount
 
+_WHOLE = Finding(State.WHOLE)
+
 
 class Lacking(NamedTuple):
     """An encoding that lacks something, and what is known of it."""
@@ -43,6 +45,16 @@ class Rivalry(NamedTuple):
     object_id: bytes
 
 
+class ImageCounts(NamedTuple):
+    """How many images are how, each by the best of its encodings."""
+
+    whole: int
+    waiting: int
+    lacking: int
+    hopeless: int
+    in_danger: int  # of those that are waiting or lacking: exactly as many shares as are needed are at hand
+
+
 class Survey:
     """`patience` and `grace`: seconds for which a share that no device named is waited for, and surplus is kept."""
 
@@ -61,6 +73,7 @@ class Survey:
         self._set: list[tuple[float, bytes]] = []  # a heap of times at which encodings are to be looked at again
         self._counts: Counter[State] = Counter()
         self._left: Counter[tuple[bytes, bool]] = Counter()  # retiring device → shares that only it has; incomplete?
+        self._endangered = 0
         self._bytes_left = 0
         self._hidden: dict[bytes, Code] = {}  # deleted, and still held by a device
         self._hidden_codes: Counter[Code] = Counter()
@@ -146,6 +159,25 @@ class Survey:
         weak = (max(0, codes[code] - self._hidden_codes[code]) for code in codes if devices.could_be_stronger(*code))
         return sum(weak)
 
+    def images(self) -> ImageCounts:
+        """The same by images: of one that has several encodings the best counts."""
+        counts = Counter({state: self.count(state) for state in State})
+        in_danger = self._endangered
+        best: dict[tuple[bytes, bytes], Finding] = {}
+        for encoding_id in self.shared:
+            known = self._catalog.known(encoding_id)
+            if known is None or encoding_id in self._hidden:
+                continue
+            finding = self._findings.get(encoding_id, _WHOLE)
+            counts[finding.state] -= 1
+            in_danger -= finding.in_danger
+            image = known.claim.owner, known.claim.object_id
+            best[image] = max(best.get(image, finding), finding, key=lambda f: (f.state is State.WHOLE, f.spare))
+        counts.update(finding.state for finding in best.values())
+        in_danger += sum(finding.in_danger for finding in best.values())
+        states = (State.WHOLE, State.WAITING, State.LACKING, State.HOPELESS)
+        return ImageCounts(*(counts[state] for state in states), in_danger)
+
     @property
     def bytes_left(self) -> int:
         return self._bytes_left
@@ -216,6 +248,7 @@ class Survey:
     def _file(self, encoding_id: bytes, finding: Finding) -> None:
         self._findings[encoding_id] = finding
         self._counts[finding.state] += 1
+        self._endangered += finding.in_danger
         self._bytes_left += finding.bytes_left
         self._left.update((place.device, finding.incomplete) for place in finding.leaving)
         if finding.state is State.LACKING:
@@ -229,6 +262,7 @@ class Survey:
         finding = self._findings.pop(encoding_id, None)
         if finding is not None:
             self._counts[finding.state] -= 1
+            self._endangered -= finding.in_danger
             self._bytes_left -= finding.bytes_left
             self._left.subtract((place.device, finding.incomplete) for place in finding.leaving)
         return finding

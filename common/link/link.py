@@ -118,6 +118,11 @@ class Link:
 
     # --- asking
 
+    @property
+    def public_key(self) -> bytes:
+        """This machine's, as the list of members has it."""
+        return self._identity.key_pair.public
+
     async def request(
         self,
         operation: Operation,

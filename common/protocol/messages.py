@@ -216,18 +216,19 @@ class Job(Message):
 
 
 class Health(Message):
-    """The state of all encodings of the cluster, of all owners, as the steward sees it; payload: a list of Job."""
+    """The state of all images of the cluster, each by its best encoding, of all owners; payload: a list of Job."""
 
     answer: Answer
     settled: bool = False
-    whole: Count = 0  # encodings with all shares on devices that are connected and not retiring
-    lacking: Count = 0  # encodings with k or more good shares at hand, but not all on such devices
+    whole: Count = 0  # images with all shares on devices that are connected and not retiring
+    lacking: Count = 0  # images with k or more good shares at hand, but not all on such devices
     waiting: Count = 0  # of those, how many wait for --repair-after, since their devices may come back
-    hopeless: Count = 0  # encodings with fewer than k good shares at hand: only their devices' return helps
+    hopeless: Count = 0  # images with fewer than k good shares at hand: only their devices' return helps
     bytes_left: Count = 0  # of shares to be rebuilt or moved, without those that are waited for
     rate: Count = 0  # bytes per second, lately; 0 while nothing is being done
     balancing: bool = False  # a rebalance is under way
     weak: Count = 0  # encodings that could be stronger, stored anew with the devices that are alive
+    in_danger: Count = 0  # of the lacking ones: exactly k good shares at hand, so that one more device loses them
 
 
 class Mend(Message):

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from cluster.local import LocalCluster
+from common.identity import load_key_pair
 from tests.cluster.conftest import home_of, running_cluster
 from tests.cluster.devices import staged, staged_bytes, wait_staged
 from tests.cluster.programs import User, feed, finish, random_bytes, wait_until
@@ -134,3 +135,23 @@ def test_a_device_that_is_renamed_bears_the_new_name_and_keeps_what_it_holds(adm
     wait_until(renamed, "the device under its new name")
     assert [line["name"] for line in audited(admitting, "renamed")] == ["the attic"]
     operator(admitting, "rename", "the attic", before["name"])
+
+
+def test_a_client_that_is_no_admin_is_told_how_it_becomes_one_before_anything_begins(admitting: LocalCluster) -> None:
+    key = load_key_pair(home_of(admitting) / "client" / "client.key").public.hex()[:16]
+    operator(admitting, "demote", key)
+    (device, *_) = [device["name"] for device in admitting.status()["devices"]]
+
+    def retire() -> tuple[int, str]:
+        ended = admitting.run("admin", "retire", device, "--cancel", timeout=60)
+        return ended.returncode, ended.stderr
+
+    wait_until(lambda: retire()[0] == 6, "the demotion to hold")
+    code, told = retire()
+    assert code == 6
+    assert f"broker.py promote {key}" in told
+    ended = admitting.run("admin", "retire", device, timeout=60)
+    assert "moving" not in ended.stderr
+    operator(admitting, "promote", key)
+    wait_until(lambda: retire()[0] == 0, "the promotion to hold")
+    assert [len(audited(admitting, event)) for event in ("demoted", "promoted")] == [1, 1]

@@ -264,7 +264,7 @@ def test_status_tells_what_is_missing_and_json_tells_the_same(mending_cluster: L
     def status() -> dict[str, Any]:
         return dict(json.loads(admin(keeper, "status", "--json").stdout))
 
-    wait_until(lambda: status()["encodings"]["hopeless"] >= 1, "the steward to have looked")
+    wait_until(lambda: status()["images"]["hopeless"] >= 1, "the steward to have looked")
     told = status()
     assert "CANNOT BE RESTORED" in admin(keeper, "status").stdout.decode()
     assert {d["name"] for d in told["devices"] if not d["alive"]} == set(lost)

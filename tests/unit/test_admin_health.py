@@ -6,7 +6,7 @@ import pytest
 
 from admin.health import ImageHealth, Standing, judge
 from admin.proving import Verdict
-from admin.status import Status, duration, summary, to_json
+from admin.status import Status, check_line, duration, summary, to_json
 from common.protocol.messages import GRANTED, Device, EncodingAt, Health, Job, ShareAt
 from consumer.holdings import Held
 from desktop.model.entries import Tone, badge_of, health_sentence
@@ -114,9 +114,32 @@ def test_the_estimate_is_what_is_left_at_the_rate_of_late() -> None:
 
 def test_the_summary_says_loudly_what_cannot_be_restored() -> None:
     text = "\n".join(summary(status(Health(GRANTED, True, whole=7, lacking=3, waiting=2, hopeless=1))))
-    assert "7 encodings are whole" in text
+    assert "7 images are whole" in text
     assert "3 lack shares, 2 of them wait" in text
     assert "1 CANNOT BE RESTORED" in text
+
+
+@pytest.mark.parametrize(
+    ("health", "code", "line"),
+    [
+        (Health(GRANTED, True, whole=7), 0, "OK: 7 images are whole, away: nas"),
+        (Health(GRANTED, True, whole=7, lacking=2), 0, "OK: 7 images are whole, 2 lack shares, away: nas"),
+        (
+            Health(GRANTED, True, whole=7, lacking=2, in_danger=2),
+            5,
+            "CRITICAL: 2 images are in danger, 7 images are whole, 2 lack shares, away: nas",
+        ),
+        (
+            Health(GRANTED, True, whole=7, hopeless=1),
+            5,
+            "CRITICAL: 1 images cannot be restored, 7 images are whole, away: nas",
+        ),
+    ],
+)
+def test_the_line_for_monitoring_and_the_exit_code_say_whether_an_image_is_lost_or_in_danger(
+    health: Health, code: int, line: str
+) -> None:
+    assert (status(health).exit_code, check_line(status(health))) == (code, line)
 
 
 def test_a_broker_that_has_just_started_judges_nothing() -> None:
@@ -143,11 +166,12 @@ def test_json_has_all_that_the_table_has() -> None:
             "waited_for_seconds": 0,
         }
     ]
-    assert told["encodings"] == {
+    assert told["images"] == {
         "settled": True,
         "whole": 1,
         "lacking": 1,
         "waiting": 0,
+        "in_danger": 0,
         "hopeless": 0,
         "could_be_stronger": 0,
     }

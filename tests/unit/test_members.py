@@ -271,6 +271,37 @@ def test_what_an_invite_says_of_a_broker_holds_until_a_list_tells_more() -> None
     assert members.brokers() == {KEY: HERE}, "it is known already"
 
 
+# --- admins
+
+
+def test_a_client_becomes_an_admin_and_a_client_again_with_its_key_and_its_name() -> None:
+    members = admitted(Role.CLIENT)
+    assert members.promote("nas").standing is Standing.ADMIN
+    assert standing(members, KEY) is Standing.ADMIN
+    assert members.promote("nas").standing is Standing.ADMIN, "it is one already"
+    assert members.demote(KEY.hex()[:16]).standing is Standing.CLIENT
+    assert (standing(members, KEY), members.all()[-1].name) == (Standing.CLIENT, "nas")
+
+
+def test_no_device_becomes_an_admin() -> None:
+    with pytest.raises(UsageError, match="only a client can be an admin"):
+        admitted(Role.WORKER).promote("nas")
+
+
+def test_a_demotion_holds_against_changes_made_elsewhere_meanwhile_and_a_revocation_against_a_demotion() -> None:
+    here = admitted(Role.ADMIN)
+    there, third = MemberList(here.all()), MemberList(here.all())
+    here.demote("nas")
+    for name in ("one", "two", "three"):
+        there.rename(KEY.hex()[:16], name)
+    there.merge(here.all(), NOW)
+    assert standing(there, KEY) is Standing.CLIENT
+    there.promote(KEY.hex()[:16])
+    third.revoke("nas", NOW)
+    there.merge(third.all(), NOW)
+    assert standing(there, KEY) is None
+
+
 # --- two lists become one
 
 moments = st.integers(NOW, NOW + 3)

@@ -152,6 +152,19 @@ def test_of_an_object_with_one_encoding_nothing_is_remembered_once_the_other_was
     assert not survey.shared
 
 
+def test_an_image_with_several_encodings_counts_once_and_by_the_best_of_them() -> None:
+    catalog = twice(second=1)
+    put(catalog, THIRD, DEVICES[:2])
+    survey = survey_of(catalog)
+    survey.look(0.0, 100)
+    counts = survey.images()
+    assert counts.whole + counts.waiting + counts.lacking + counts.hopeless == 2
+    assert (counts.whole, counts.hopeless) == (1, 0), (
+        "beside a whole encoding a rest of another is no image that is lost"
+    )
+    assert counts.in_danger == 1
+
+
 def test_weak_encodings_are_counted_but_not_those_that_were_deleted_and_wait_for_a_device() -> None:
     catalog = twice()
     put(catalog, THIRD, DEVICES[:3])
