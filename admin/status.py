@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import asyncio
+import sys
 import time
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -153,6 +154,11 @@ def _state(device: Device) -> str:
     if device.kind is DeviceKind.LAPTOP:
         state = f"laptop, {state}"
     return f"{state}, retiring: {device.left} shares left" if device.retiring else state
+
+
+def _moment(seconds: int) -> str:
+    """The local time in so many seconds."""
+    return (datetime.now() + timedelta(seconds=seconds)).strftime("%Y-%m-%d %H:%M")
 
 
 def check_line(status: Status) -> str:

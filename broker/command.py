@@ -289,7 +289,7 @@ _CLIENT = typer.Argument(..., help="The client's name, or the beginning of its k
 @commands.command()
 def promote(name: str = _CLIENT) -> None:
     """Let a client also retire devices and rebalance, as one that joined by an admin's invite; `demote` ends it."""
-    folder = _folder()
+    folder = folder_of_broker("promote", name)
     member = MembersFile(folder).change(lambda members: members.promote(name))
     AuditLog(folder).record("promoted", name=printable(member.name), key=shown_key(member.public_key))
     print(f"{printable(member.name)} is an admin now")
@@ -298,7 +298,7 @@ def promote(name: str = _CLIENT) -> None:
 @commands.command()
 def demote(name: str = _CLIENT) -> None:
     """Take from an admin what a client may not do; it goes on storing and restoring."""
-    folder = _folder()
+    folder = folder_of_broker("demote", name)
     member = MembersFile(folder).change(lambda members: members.demote(name))
     AuditLog(folder).record("demoted", name=printable(member.name), key=shown_key(member.public_key))
     print(f"{printable(member.name)} is a client now")
