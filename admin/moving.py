@@ -10,12 +10,13 @@ import asyncio
 from admin.status import Status, ask_status
 from common.errors import NotEnoughError, NotFoundError, RefusedError
 from common.home import ClientIdentity
+from common.link.declined import DeclinedError
 from common.link.link import Link, reached, run_with_link
 from common.link.questions import settled_devices
 from common.program import complain
 from common.progress import ByteProgress
 from common.protocol.envelope import Operation
-from common.protocol.messages import Acknowledged, Device, Empty, Message, Retire
+from common.protocol.messages import Acknowledged, Code, Device, Empty, Message, Retire
 
 _SHOWN_KEY = 16  # hexadecimal digits, as `broker.py members` shows them
 _LOOK = 0.5  # seconds
@@ -62,10 +63,12 @@ async def _ask_as_admin(link: Link, operation: Operation, header: Message) -> No
     """Ask what only an admin may; where this client is none, the refusal says how it becomes one."""
     try:
         await link.request(operation, header, Acknowledged)
-    except RefusedError as error:
+    except DeclinedError as error:
+        if error.code is not Code.NOT_ALLOWED:
+            raise
         key = link.public_key.hex()[:_SHOWN_KEY]
         advice = f"it takes an admin; on the broker's machine make this one: python broker/broker.py promote {key}"
-        raise RefusedError(str(error), advice=error.advice or advice) from None
+        raise RefusedError(str(error), advice=advice) from None
 
 
 async def _retire(identity: ClientIdentity, name: str) -> int:
