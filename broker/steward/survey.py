@@ -175,8 +175,13 @@ class Survey:
             best[image] = max(best.get(image, finding), finding, key=lambda f: (f.state is State.WHOLE, f.spare))
         counts.update(finding.state for finding in best.values())
         in_danger += sum(finding.in_danger for finding in best.values())
-        states = (State.WHOLE, State.WAITING, State.LACKING, State.HOPELESS)
-        return ImageCounts(*(counts[state] for state in states), in_danger)
+        return ImageCounts(
+            whole=counts[State.WHOLE],
+            waiting=counts[State.WAITING],
+            lacking=counts[State.LACKING],
+            hopeless=counts[State.HOPELESS],
+            in_danger=in_danger,
+        )
 
     @property
     def bytes_left(self) -> int:
