@@ -246,7 +246,8 @@ class LocalCluster:
             lend_client(self.directory / HOME, self.directory / place, self._ports_of(broker)[0])
             environment = self._environment_of(str(place))
         result = self.run("admin", "status", "--json", environment=environment, timeout=30)
-        require_success("admin", result)
+        if result.returncode != NotEnoughError.exit_code or not result.stdout:  # so it ends where an image is in danger
+            require_success("admin", result)
         try:
             return dict(json.loads(result.stdout))
         except ValueError:

@@ -266,7 +266,11 @@ def test_status_tells_what_is_missing_and_json_tells_the_same(mending_cluster: L
 
     wait_until(lambda: status()["images"]["hopeless"] >= 1, "the steward to have looked")
     told = status()
-    assert "CANNOT BE RESTORED" in admin(keeper, "status").stdout.decode()
+    shown = admin(keeper, "status")
+    assert (shown.exit_code, "CANNOT BE RESTORED" in shown.stdout.decode()) == (5, True)
+    checked = admin(keeper, "status", "--check")
+    assert (checked.exit_code, len(checked.stdout.decode().splitlines())) == (5, 1)
+    assert checked.stdout.decode().startswith("CRITICAL: ")
     assert {d["name"] for d in told["devices"] if not d["alive"]} == set(lost)
 
 
