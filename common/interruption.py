@@ -25,23 +25,28 @@ def run_until_interrupted(work: Coroutine[Any, Any, R]) -> R:
     whatever task is running would end the loop before those that wait for it could tidy up. Asked twice, it ends so.
     """
     interrupted = False
+    task: Optional[asyncio.Task[Any]] = None
+
+    def interrupt(_number: int, _frame: Optional[FrameType]) -> None:
+        nonlocal interrupted
+        if interrupted or (task is not None and task.done()):
+            raise KeyboardInterrupt
+        interrupted = True
+        if task is not None:
+            task.cancel()
+            task.get_loop().call_soon_threadsafe(lambda: None)  # a loop that waits is to notice
 
     async def interruptible() -> R:
-        loop, task = asyncio.get_running_loop(), asyncio.current_task()
-
-        def interrupt(_number: int, _frame: Optional[FrameType]) -> None:
-            nonlocal interrupted
-            if interrupted or task is None:
-                raise KeyboardInterrupt
-            interrupted = True
-            task.cancel()
-            loop.call_soon_threadsafe(lambda: None)  # a loop that waits is to notice
-
-        with _asked_by_signals(interrupt):
-            return await work
+        nonlocal task
+        task = asyncio.current_task()
+        if interrupted:  # while the loop was being made
+            work.close()
+            raise asyncio.CancelledError
+        return await work
 
     try:
-        return _run(interruptible())
+        with _asked_by_signals(interrupt):
+            return _run(interruptible())
     except asyncio.CancelledError:
         if interrupted:
             raise KeyboardInterrupt from None

@@ -76,3 +76,24 @@ except asyncio.CancelledError:
         [sys.executable, "-c", program], cwd=ROOT, capture_output=True, timeout=PATIENCE, check=False
     )
     assert ended.stdout.split() == [b"done", b"cancelled"], ended
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no signal to send to a process")
+def test_who_is_asked_while_the_loop_is_being_made_ends_as_interrupted_and_without_a_word() -> None:
+    script = """
+import asyncio, os, signal, sys
+from common import interruption
+class Loop(interruption.RunningLoop):
+    def __init__(self):
+        os.kill(os.getpid(), signal.SIGINT)
+        super().__init__()
+interruption.RunningLoop = Loop
+async def work():
+    print("begun")
+try:
+    interruption.run_until_interrupted(work())
+except KeyboardInterrupt:
+    sys.exit(130)
+"""
+    ended = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, timeout=PATIENCE, check=False)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (130, b"", b"")
