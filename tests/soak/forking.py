@@ -25,6 +25,9 @@ from typing import Any, NoReturn
 
 sys.path[0] = str(Path(__file__).resolve().parent.parent.parent)  # the checkout's root, in place of this folder
 
+from common.stopping import end_silently_while_loading
+
+_ASKING = (signal.SIGINT, signal.SIGTERM)
 PROGRAMS = ("producer", "consumer", "admin", "broker", "worker")
 # What the commands load when they need it: before the forks, so that no fork pays for it.
 _LATER = ("numpy", "producer.work", "producer.owner", "consumer.work", "admin.proving", "admin.deleting", "zeroconf")
@@ -38,9 +41,12 @@ def serve() -> None:
     questions, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "w")
     for question in questions:
         case = json.loads(question)
+        # A signal waits until the fork is the program: before, it would meet what no program is.
+        signal.pthread_sigmask(signal.SIG_BLOCK, _ASKING)
         pid = os.fork()
         if pid == 0:
             _become(case, commands[case["program"]])
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _ASKING)
         answers.write(json.dumps(_outcome(pid, case)) + "\n")
         answers.flush()
 
@@ -57,6 +63,8 @@ def _become(case: dict[str, Any], command: Any) -> NoReturn:
         _attach(2, _encoded(case["stderr"]), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         _attach_stdout(case["stdout"])
         sys.argv = [f"{case['program']}.py", *(os.fsdecode(_encoded(each)) for each in case["arguments"])]
+        end_silently_while_loading()  # as the script does
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _ASKING)
         command.main()
     except SystemExit as ended:  # as the command-line library ends where the reader of its help went away
         os._exit(ended.code if isinstance(ended.code, int) else 99)
