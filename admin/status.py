@@ -25,7 +25,7 @@ from common.text import printable
 
 _SETTLE_PATIENCE = 20.0  # seconds; a broker settles within ten
 _SETTLE_PAUSE = 0.25
-_USED = "used: by shares of all vaults, on their way too, and by what lies in trash and quarantine"
+_USED = "used: by shares of all vaults, and by what lies in trash and quarantine; not by what is still being stored"
 
 
 @dataclass(frozen=True)
