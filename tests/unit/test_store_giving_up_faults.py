@@ -18,7 +18,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from common.errors import UsageError
+from common.errors import NoRoomError
 from common.protocol.messages import Answer, Code
 from tests.unit.faulty_disk import FaultyDisk
 from tests.unit.sample_shares import OWNER, sample, share_path
@@ -90,7 +90,7 @@ class Life:
         self.disk.start_anew()
         try:
             self.store = ShareStore(self.folder, disk=self.disk)
-        except UsageError:
+        except NoRoomError:
             self.store = None
 
     def _go_on(self) -> None:

@@ -9,7 +9,7 @@ from typing import Callable
 
 import pytest
 
-from common.errors import UsageError
+from common.errors import NoRoomError
 from common.protocol.messages import Code
 from tests.unit.faulty_disk import FaultyDisk
 from tests.unit.sample_shares import OWNER, declined, sample
@@ -76,7 +76,7 @@ def test_a_store_that_cannot_be_prepared_is_an_error_for_the_user_and_frees_the_
     folder = folders()
     disk = FaultyDisk()
     disk.arm(always={method: errno.EROFS})
-    with pytest.raises(UsageError, match="Read-only"):
+    with pytest.raises(NoRoomError, match="Read-only"):
         ShareStore(folder, disk=disk)
     ShareStore(folder).close()
 

@@ -188,21 +188,44 @@ def recovery_codes() -> list[Row]:
         row("none", b"# only a remark\n", "0 different recovery codes were given", "NotEnoughError"),
         row("one of two", typed(one), "1 different recovery codes were given, and 2 are needed", "NotEnoughError"),
         row("the same one twice", typed(one, one), "1 different recovery codes", "NotEnoughError"),
-        row("of two sets", typed(one, other_set), "recovery code 2 of those given is of another kit: set 00000000"),
-        row("of two thresholds", typed(one, code(2, need=3)), "recovery code 2 of those given is of another kit"),
-        row("a typing error", typed(two, changed_at(one, 0, wrong + one[0][1:])), "code 2, line 1, group 1: a typing"),
-        row("a typing error in the last group", typed(changed_at(one, 19, "7" * 5)), "code 1, line 5, group 4: a typ"),
-        row("two groups exchanged", typed(swapped), "recovery code 1, line 1, group 1: a typing error, or it stands"),
-        row("a group of four", typed(changed_at(one, 5, one[5][:4])), "code 1, line 2, group 2: 4 characters instead"),
+        row(
+            "of two sets",
+            typed(one, other_set),
+            "2 of those given, number 2 on its paper, is of another kit: set 00000000",
+        ),
+        row(
+            "of two thresholds",
+            typed(one, code(2, need=3)),
+            "2 of those given, number 2 on its paper, is of another kit",
+        ),
+        row(
+            "a typing error",
+            typed(two, changed_at(one, 0, wrong + one[0][1:])),
+            "2 of those given, line 1, group 1: a typing",
+        ),
+        row(
+            "a typing error in the last group",
+            typed(changed_at(one, 19, "7" * 5)),
+            "1 of those given, line 5, group 4: a typ",
+        ),
+        row("two groups exchanged", typed(swapped), "1 of those given, line 1, group 1: a typing error, or it stands"),
+        row(
+            "a group of four", typed(changed_at(one, 5, one[5][:4])), "1 of those given, line 2, group 2: 4 characters"
+        ),
         row("a letter of no code", typed(changed_at(one, 6, "U" + one[6][1:])), "line 2, group 3: a character that no"),
-        row("a group missing", typed(one[:19], two), "recovery code 1 is not complete: 19 groups instead of 20"),
-        row("a wrong checksum", typed(unchecked, two), "recovery code 1 has a typing error, and its groups do not"),
+        row("a group missing", typed(one[:19], two), "1 of those given is not complete: 19 groups instead of 20"),
+        row("a wrong checksum", typed(unchecked, two), "1 of those given has a typing error, and its groups do not"),
         row("a later version", typed(code(1, version=2)), "format version 2, this program reads", "IntegrityError"),
-        row("need of 1", typed(code(1, need=1)), "code 1 contradicts itself: number 1, 1 needed", "IntegrityError"),
-        row("number 0", typed(code(0)), "code 1 contradicts itself: number 0", "IntegrityError"),
+        row(
+            "need of 1",
+            typed(code(1, need=1)),
+            "1 of those given contradicts itself: number 1, 1 needed",
+            "IntegrityError",
+        ),
+        row("number 0", typed(code(0)), "1 of those given contradicts itself: number 0", "IntegrityError"),
         row("an altered share", typed(one, forged), "together they restore no vault key", "IntegrityError"),
         row("two that are both number 2", typed(two, forged), "differ: one was altered", "IntegrityError"),
-        row("not ASCII", "Schlüssel".encode(), "recovery code 1, line 1, group 1: 9 characters instead of 5"),
+        row("not ASCII", "Schlüssel".encode(), "1 of those given, line 1, group 1: 9 characters instead of 5"),
     ]
 
 
