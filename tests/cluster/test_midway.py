@@ -110,7 +110,7 @@ def test_two_workers_killed_in_mid_put_of_six_are_too_many(fragile_cluster: Loca
         ended = finish(process, content[HALF:])
     assert ended.exit_code == 5, ended
     assert "only 4 of the at least 5 shares" in ended.stderr
-    assert ended.stdout == b""
+    assert [each["state"] for each in ended.objects] == ["failed"]
     # Before the two come back: then what is staged is removed. What they had themselves stays with them for a day.
     wait_until(lambda: not any(staged_bytes(fragile_cluster, index) for index in (1, 3, 4, 6)), "nothing left staged")
     revive(fragile_cluster)
