@@ -92,7 +92,8 @@ def test_a_former_key_that_is_damaged_is_said_and_does_not_keep_the_vault_shut(
 ) -> None:
     new = vault.begin_rotation(vault.create("old words"), "new words", tmp_path / "backup")
     path = vault.folder / "former.key"
-    path.write_bytes(path.read_bytes()[:-1] + b"\0")
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
     assert vault.unlock("new words") == new
     assert "is damaged" in caplog.text
     with pytest.raises(IntegrityError, match="is damaged"):
