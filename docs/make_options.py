@@ -7,7 +7,9 @@
 
 from __future__ import annotations
 
+import enum
 import inspect
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -36,21 +38,43 @@ _HEAD = """\
 
 Made by `python docs/make_options.py` from the programs; change them there.
 
-Every option can also come from its variable or, below that, from `config.toml` in Tessera's folder: a table a program,
-one below it for a command, with the options' names as keys (`-` or `_` between words). Beside those below all programs
-have `--help`, `--version` (first), `--debug` (or `TESSERA_DEBUG=1`: tracebacks and more log), and `TESSERA_HOME`
-(Tessera's folder). A vault's passphrase comes from a file, from `TESSERA_PASSPHRASE`, from the system's keyring or from
-a prompt, never from an argument.
+All programs have `--help`, `--version` (first), `--debug` (or `TESSERA_DEBUG=1`: tracebacks and more log), and
+`TESSERA_HOME` (Tessera's folder). A vault's passphrase comes from a file, from `TESSERA_PASSPHRASE`, from the system's
+keyring or from a prompt, never from an argument.
+
+An option can also come from its variable, where it has one, or, below that, from `config.toml` in Tessera's folder: a
+table a program, one below it for a command, with the options' names as keys (`-` or `_` between words). A key that is
+no option is refused:
+
+```toml
+[producer]
+k = 3
+n = 5
+
+[worker]
+store = "/data/tessera"
+capacity = "500G"
+
+[broker]
+client_port = 5570
+worker_port = 5571
+
+[broker.invite]
+address = "broker.lan"
+```
 """
 
 
 def page() -> str:
     """The whole page."""
-    parts = [_HEAD]
-    for name, commands in _PROGRAMS.items():
-        for words, command in _leaves(typer.main.get_command(commands), ()):
-            parts.append(_section(f"{name}.py {' '.join(words)}".strip(), command))
-    return "\n".join(parts)
+    commands = [
+        (" ".join((f"{name}.py", *words, *_arguments_shown(command))), command)
+        for name, program in _PROGRAMS.items()
+        for words, command in _leaves(typer.main.get_command(program), ())
+    ]
+    index = [f"| [`{title}`](#{_anchor(title)}) | {_about(command)} |" for title, command in commands]
+    contents = "\n".join(["| command | what it does |", "|---|---|", *index, ""])
+    return "\n".join([_HEAD, contents, *(_section(title, command) for title, command in commands)])
 
 
 def _leaves(command: Any, words: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:
@@ -62,13 +86,24 @@ def _leaves(command: Any, words: tuple[str, ...]) -> Iterator[tuple[tuple[str, .
 
 
 def _section(title: str, command: Any) -> str:
-    arguments = [each for each in command.params if each.param_type_name == "argument"]
-    usage = " ".join(_argument_shown(each) for each in arguments)
-    lines = [f"## `{f'{title} {usage}'.strip()}`", "", inspect.cleandoc(command.help or "").split("\n\n")[0], ""]
+    lines = [f"## `{title}`", "", _about(command), ""]
     rows = [_row(each) for each in command.params if each.name != "help" and not getattr(each, "hidden", False)]
     if rows:
         lines += ["| option | variable | default | what |", "|---|---|---|---|", *rows, ""]
     return "\n".join(lines)
+
+
+def _about(command: Any) -> str:
+    return inspect.cleandoc(command.help or "").split("\n\n")[0]
+
+
+def _anchor(title: str) -> str:
+    """Where a heading of this title is jumped to, as GitHub names it."""
+    return re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-")
+
+
+def _arguments_shown(command: Any) -> list[str]:
+    return [_argument_shown(each) for each in command.params if each.param_type_name == "argument"]
 
 
 def _argument_shown(argument: Any) -> str:
@@ -82,7 +117,7 @@ def _row(parameter: Any) -> str:
     names = [_argument_shown(parameter)] if argument else [*parameter.opts, *parameter.secondary_opts]
     option = ", ".join(f"`{name}`" for name in names)
     variable = f"`{parameter.envvar}`" if isinstance(parameter.envvar, str) else ""
-    default = parameter.default
+    default = parameter.default.value if isinstance(parameter.default, enum.Enum) else parameter.default
     told = "" if default is None or isinstance(default, bool) or callable(default) or argument else f"`{default}`"
     what = " ".join((getattr(parameter, "help", None) or "").split()).replace("|", "\\|")
     return f"| {option} | {variable} | {told} | {what} |"

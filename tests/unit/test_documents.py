@@ -1,4 +1,4 @@
-"""Documents: every link leads somewhere, and every path that a document names is there."""
+"""Documents: links lead somewhere, paths that they name are there, tables are whole, exit codes are the programs'."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from common import errors
+from common.program import INTERRUPTED
+
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = sorted(
     path for path in ROOT.glob("**/*.md") if not any(part[0] == "." for part in path.relative_to(ROOT).parts)
@@ -15,6 +18,8 @@ DOCUMENTS = sorted(
 _FENCED = re.compile(r"^(```|~~~).*?^\1[^\n]*$", re.DOTALL | re.MULTILINE)
 _LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 _CODE = re.compile(r"`([^`\n]+)`")
+_TABLE = re.compile(r"(?:^\|[^\n]*(?:\n|\Z))+", re.MULTILINE)
+_CELL_END = re.compile(r"(?<!\\)\|")
 _HEADING = re.compile(r"^#{1,6} +(.+?) *$", re.MULTILINE)
 # A path of the checkout, as opposed to one below TESSERA_HOME (`broker/audit.jsonl`), by its first folder and its end.
 _PATH = re.compile(r"[A-Za-z0-9_.-]+/(?:[A-Za-z0-9_.-]+/)*(?:[A-Za-z0-9_-]+(?:\.py|\.sh|\.md|\.toml)?)?")
@@ -68,3 +73,23 @@ def test_every_path_that_a_document_names_is_in_the_checkout(document: Path) -> 
             ):
                 missing.append(word)
     assert not missing
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_table_of_a_document_has_a_head_and_rows_as_wide(document: Path) -> None:
+    for table in _TABLE.findall(prose(document)):
+        head, *rows = table.splitlines()
+        assert rows and re.fullmatch(r"\|(:?-+:?\|)+", rows[0]), f"cut off by a blank line: {head}"
+        wrong = [row for row in rows if len(_CELL_END.findall(row)) != len(_CELL_END.findall(head))]
+        assert not wrong
+
+
+def test_the_readme_is_read_in_a_few_minutes() -> None:
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 150
+
+
+def test_the_table_of_exit_codes_has_those_of_the_programs_and_no_other() -> None:
+    section = prose(ROOT / "docs" / "operations.md").split("\n## Exit codes\n")[1].split("\n## ")[0]
+    documented = [int(code) for code in re.findall(r"^\| (\d+) \|", section, re.MULTILINE)]
+    kinds = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, errors.TesseraError)]
+    assert documented == sorted({0, INTERRUPTED} | {kind.exit_code for kind in kinds})

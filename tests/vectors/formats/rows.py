@@ -6,7 +6,7 @@ from typing import Any
 
 Row = dict[str, Any]
 
-# As docs and README promise them; common/errors.py is not asked.
+# As docs/operations.md promises them; common/errors.py is not asked.
 EXIT_CODES = {
     "TesseraError": 1,
     "UsageError": 2,
