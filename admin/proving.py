@@ -59,7 +59,7 @@ class Verdict:
 
     @property
     def exit_code(self) -> int:
-        """0 where it can be restored and a device may be lost, or all is there; else 4 or 5, as docs/operations.md says."""
+        """0 where it can be restored and a device may be lost, or all is there; else 4 or 5: docs/operations.md."""
         health = self.health
         if health.standing in (Standing.WHOLE, Standing.LACKING):
             return 0
