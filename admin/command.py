@@ -15,7 +15,6 @@ from admin.recovery_commands import recovery, restore
 from admin.vault_commands import vault
 from common.home import home
 from common.program import application, run
-from common.progress import Waiting
 
 commands = application("Administer a Tessera cluster from a client: its devices, the images in it, your vault.")
 
@@ -30,8 +29,7 @@ def join(
     """Let this machine into a cluster, as a client, or as an admin where the invite is for one."""
     from admin.joining import join_cluster
 
-    with Waiting("asking the broker to let this machine in"):
-        admission = join_cluster(home(), invite, name or socket.gethostname())
+    admission = join_cluster(home(), invite, name or socket.gethostname())
     print(f"joined the cluster of the broker at {admission.broker} as {admission.name}")
 
 

@@ -19,7 +19,7 @@ import msgspec
 
 from admin.amending import Current, find_current
 from admin.health import Standing, judge
-from admin.mending import Outcome, outcome_of, print_outcomes
+from admin.mending import Outcome, exit_code_of, outcome_of, print_outcome
 from admin.session import Session, VaultWork
 from common.erasure import ErasureCode
 from common.errors import NotEnoughError, RefusedError, TesseraError
@@ -57,7 +57,9 @@ class Completing(VaultWork):
                         progress.advance(step.count)
 
                 outcomes = await complete_images(session, images, to, watch)
-        return print_outcomes(images, outcomes)
+        for outcome in outcomes:
+            print_outcome(outcome)
+        return exit_code_of(images, outcomes)
 
 
 async def complete_images(session: Session, images: Sequence[Held], to: Sequence[str], watch: Watch) -> list[Outcome]:

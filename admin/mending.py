@@ -6,7 +6,7 @@ The steward does the work, in the broker; interrupting this command does not sto
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Callable, Optional
 
@@ -25,6 +25,7 @@ from consumer.holdings import Held
 
 Remain = Callable[[int], None]
 _LOOK = 0.5  # seconds between two looks at how far it is
+_SURE = 2.0  # seconds in which nothing is done for an image, after which what seems impossible is taken to be so
 _PATIENCE = 15.0  # seconds in which nothing is done, after which nothing more is expected
 
 
@@ -39,8 +40,8 @@ class Mending(VaultWork):
         async with self.session() as session:
             images = await session.images(hashes)
             with ByteProgress("repairing", None) as progress:
-                outcomes = await repair_images(session, images, progress.remain)
-        return print_outcomes(images, outcomes)
+                outcomes = await repair_images(session, images, progress.remain, print_outcome, complain)
+        return exit_code_of(images, outcomes)
 
 
 @dataclass(frozen=True)
@@ -53,28 +54,49 @@ class Outcome:
     exit_code: int = 0
 
 
-def print_outcomes(images: Sequence[Held], outcomes: Sequence[Outcome]) -> int:
-    """A line for each image that lacked something; the exit code, that of the first failure."""
+Tell = Callable[[Outcome], None]
+
+
+def _tell_nobody(_: object) -> None:
+    pass
+
+
+def print_outcome(outcome: Outcome) -> None:
+    """A line for an image that lacked something."""
+    if outcome.repaired:
+        print(f"{outcome.image.sha256}{outcome.text}", flush=True)
+    else:
+        complain(f"{outcome.image.sha256}{outcome.text}")
+
+
+def exit_code_of(images: Sequence[Held], outcomes: Sequence[Outcome]) -> int:
+    """That of the first failure; where no image lacked anything a line says so."""
     if not outcomes:
         print(f"{len(images)} images are whole; nothing to repair")
-    for outcome in outcomes:
-        (print if outcome.repaired else complain)(f"{outcome.image.sha256}{outcome.text}")
     return next((outcome.exit_code for outcome in outcomes if outcome.exit_code), 0)
 
 
-async def repair_images(session: Session, images: Sequence[Held], remain: Remain) -> list[Outcome]:
+async def repair_images(
+    session: Session,
+    images: Sequence[Held],
+    remain: Remain,
+    tell: Tell = _tell_nobody,
+    say: Callable[[str], None] = _tell_nobody,
+) -> list[Outcome]:
     """Have those of the images repaired that are not whole, and follow it; what came of each of these.
 
-    `remain` is told of the bytes that are left, again and again.
+    `remain` is told of the bytes that are left, again and again; `tell` of each image as soon as it is known what came
+    of it; `say` of what is being waited for.
     """
     unwell = [image for image in images if judge(image.encodings).standing is not Standing.WHOLE]
     if not unwell:
         return []
     await _ask_to_mend(session, unwell)
-    found = await _follow(session, unwell, remain)
-    devices = await list_devices(session.link)
-    places = sum(device.alive and not device.retiring for device in devices)
-    return [outcome_of(session, image, found[image.encodings[0].object_id], places) for image in unwell]
+    outcomes = []
+    async for outcome in _follow(session, unwell, remain, say):
+        tell(outcome)
+        outcomes.append(outcome)
+    return outcomes
 
 
 async def _ask_to_mend(session: Session, images: Sequence[Held]) -> None:
@@ -84,24 +106,66 @@ async def _ask_to_mend(session: Session, images: Sequence[Held]) -> None:
         await session.link.request(Operation.MEND, Mend(), Acknowledged, payload=payload)
 
 
-async def _follow(session: Session, images: Sequence[Held], remain: Remain) -> dict[bytes, list[EncodingAt]]:
-    """Wait until all are whole, or nothing was done for them for a while; what the catalog then says."""
-    objects = [image.encodings[0].object_id for image in images]
-    missing = -1
+class _Followed:
+    """An image that is not whole yet."""
+
+    def __init__(self, image: Held, now: float) -> None:
+        self.image = image
+        self.encodings: Sequence[EncodingAt] = []
+        self.missing = -1  # bytes
+        self.changed = now
+        self._impossible = False
+
+    def look(self, encodings: Sequence[EncodingAt], places: set[bytes], under_way: set[bytes], now: float) -> None:
+        """Take up what the catalog says of it now; `places`: devices that can take shares."""
+        self.encodings, missing = encodings, _missing_bytes(encodings)
+        if missing != self.missing or any(encoding.encoding_id in under_way for encoding in encodings):
+            self.changed = now
+        self.missing = missing
+        self._impossible = bool(encodings) and _is_impossible(best(encodings), places)
+
+    def is_over(self, now: float, changed: float) -> bool:
+        """Whether nothing more is expected; `changed`: when something was last done for any of the images."""
+        if self._impossible:
+            return not self.missing or now - self.changed > _SURE
+        return not self.missing or now - changed > _PATIENCE
+
+
+async def _follow(
+    session: Session, images: Sequence[Held], remain: Remain, say: Callable[[str], None]
+) -> AsyncIterator[Outcome]:
+    """What comes of each image, as soon as that is known: of some only when nothing was done for a while."""
     loop = asyncio.get_running_loop()
-    last_change = loop.time()
-    while True:
-        found, _ = await locate(session.link, objects)
-        now_missing = sum(_missing_bytes(encodings) for encodings in found.values())
-        _, jobs = await ask_health(session.link)
-        remain(now_missing)
-        ids = {encoding.encoding_id for encodings in found.values() for encoding in encodings}
-        if now_missing != missing or any(job.encoding_id in ids for job in jobs):
-            last_change = loop.time()
-        missing = now_missing
-        if not missing or loop.time() - last_change > _PATIENCE:
-            return found
-        await asyncio.sleep(_LOOK)
+    changed = loop.time()
+    waiting = {image.encodings[0].object_id: _Followed(image, changed) for image in images}
+    given_up, said = 0, False
+    while waiting:
+        found, settled = await locate(session.link, list(waiting))
+        devices = await list_devices(session.link)
+        places = {device.device_id for device in devices if device.alive and not device.retiring}
+        under_way = {job.encoding_id for job in (await ask_health(session.link))[1]}
+        now = loop.time()
+        for object_id, each in waiting.items():
+            each.look(found[object_id], places, under_way, now)
+        remain(given_up + sum(each.missing for each in waiting.values()))
+        # A broker that was started again may not have heard of all shares.
+        changed = max(changed, *(each.changed for each in waiting.values())) if settled else now
+        over = [object_id for object_id, each in waiting.items() if settled and each.is_over(now, changed)]
+        for object_id in over:
+            each = waiting.pop(object_id)
+            given_up += each.missing
+            yield outcome_of(session, each.image, each.encodings, len(places))
+        if waiting and not said and now - changed > _SURE:
+            said = True
+            say(f"nothing is being done for {len(waiting)} images; waiting {_PATIENCE - _SURE:.0f} s for the broker")
+        if waiting:
+            await asyncio.sleep(_LOOK)
+
+
+def _is_impossible(encoding: EncodingAt, places: set[bytes]) -> bool:
+    """Whether the devices that are here cannot make it whole: they have too little of it, or each has a share."""
+    at_hand = shares_at_hand(encoding)
+    return len(at_hand) < encoding.k or places <= {device for devices in at_hand.values() for device in devices}
 
 
 def _missing_bytes(encodings: Sequence[EncodingAt]) -> int:

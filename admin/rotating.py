@@ -27,6 +27,7 @@ from common.link.declined import DeclinedError
 from common.link.link import Link, reached, run_with_link
 from common.link.questions import device_names, list_encodings, settled_devices
 from common.program import complain
+from common.progress import Waiting
 from common.protocol.envelope import Operation
 from common.protocol.messages import Acknowledged, Code, Empty, EncodingAt, shares_at_hand
 from common.vault.contacts import Contacts
@@ -97,8 +98,9 @@ class Rotating:
 
     async def _look(self) -> Outlook:
         async with self._session(self._key) as session:
-            encodings = await list_encodings(session.link)
-            holdings = combine(encodings, await session.mappings.of(encodings))
+            with Waiting("listing what the vault holds"):
+                encodings = await list_encodings(session.link)
+                holdings = combine(encodings, await session.mappings.of(encodings))
             own = [e for image in holdings.images for e in _own(session, image)]
             lacking = [e for e in own if len(shares_at_hand(e)) < e.k]
             if lacking or holdings.unreadable:

@@ -78,7 +78,8 @@ async def change_each(
     exit_code = 0
     for image in images:
         try:
-            away = await change(image)
+            with Waiting("asking the devices"):
+                away = await change(image)
         except TesseraError as error:
             complain(f"admin: {image.sha256}: {error}")
             exit_code = exit_code or error.exit_code

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import sys
-import time
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Optional
@@ -17,7 +16,8 @@ from rich.text import Text
 from common.errors import NotEnoughError, UnreachableError
 from common.home import ClientIdentity
 from common.link.link import Link, reached, run_with_link
-from common.link.questions import list_devices
+from common.link.questions import SETTLING, list_devices
+from common.progress import Waiting
 from common.protocol.codec import MAX_PAYLOAD, unpack
 from common.protocol.envelope import Operation
 from common.protocol.messages import Device, DeviceKind, Empty, Health, Job
@@ -56,14 +56,20 @@ def ask(identity: ClientIdentity, *, settled: bool = False) -> Status:
 
 async def _ask(identity: ClientIdentity, settled: bool) -> Status:
     async with reached(Link(identity, None)) as link:
-        end = time.monotonic() + _SETTLE_PATIENCE
-        while True:
-            status = await ask_status(link)
-            if status.health.settled or not settled:
-                return status
-            if time.monotonic() > end:
+        status = await ask_status(link)
+        return await _settle(link, status) if settled else status
+
+
+async def _settle(link: Link, status: Status) -> Status:
+    loop = asyncio.get_running_loop()
+    end = loop.time() + _SETTLE_PATIENCE
+    with Waiting(SETTLING):
+        while not status.health.settled:
+            if loop.time() > end:
                 raise UnreachableError("the broker has just started: devices are still coming")
             await asyncio.sleep(_SETTLE_PAUSE)
+            status = await ask_status(link)
+    return status
 
 
 async def ask_status(link: Link) -> Status:

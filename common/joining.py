@@ -7,7 +7,6 @@ key that it made for itself. The same invite and key again get the same answer, 
 from __future__ import annotations
 
 import secrets
-import time
 from collections.abc import Sequence
 from typing import NamedTuple, Optional
 
@@ -23,11 +22,13 @@ from common.invite import BrokerAddress, Invite, Role
 from common.link.connection import Change, ConnectionMonitor
 from common.link.sockets import make_dealer
 from common.link.unreached import unreached
+from common.progress import Waiting
 from common.protocol import messages
 from common.protocol.codec import pack_header, unpack_header
 from common.protocol.envelope import Envelope, Kind, Operation, decode_envelope
 from common.protocol.identifiers import IDENTIFIER_SIZE
 from common.protocol.messages import Join, ReachedAt
+from common.running_time import RunningTime
 
 PATIENCE = 8.0  # seconds for all brokers together
 _HEAD_START = 2.0  # seconds for the broker that made the invite
@@ -61,7 +62,8 @@ def join(
     request = Join(name, permanent.public, reached_at)
     joining = _Joining(invite, request, interfaces)
     try:
-        broker, joined = joining.run(time.monotonic() + PATIENCE)
+        with Waiting("asking the broker to let this machine in"):
+            broker, joined = joining.run(PATIENCE)
     finally:
         joining.close()
     if not joined.answer.granted:
@@ -128,15 +130,16 @@ class _Joining:
             for host in with_scopes(broker.host, own):
                 self._try(msgspec.structs.replace(broker, host=host))
         self._named = list(self._attempts)
-        self._others_at = time.monotonic() + _HEAD_START
+        self._time = RunningTime()
+        self._others_at = self._time() + _HEAD_START
 
-    def run(self, end: float) -> tuple[BrokerAddress, messages.Joined]:
+    def run(self, patience: float) -> tuple[BrokerAddress, messages.Joined]:
         """The answer, and who gave it; RefusedError where all refuse the key, UnreachableError where nobody answers.
 
-        `end`: in monotonic seconds.
+        `patience`: seconds.
         """
-        look_at = time.monotonic() + _LOOK_AFTER
-        while (now := time.monotonic()) < end:
+        end, look_at = self._time() + patience, self._time() + _LOOK_AFTER
+        while (now := self._time()) < end:
             self._wait()
             for attempt in self._attempts:
                 attempt.follow()

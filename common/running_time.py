@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Callable
 
 _LONGEST = 1.0  # seconds that a gap between two looks counts at most
@@ -41,6 +44,28 @@ class RunningTime:
         if gap >= _ASLEEP:
             self.woke = self._now
         return self._now
+
+
+@contextmanager
+def called_after(seconds: float, call: Callable[[], None]) -> Iterator[None]:
+    """Have `call` called by a thread of its own, once, where the block takes longer than so many seconds."""
+    over = threading.Event()
+
+    def wait() -> None:
+        now = RunningTime()
+        end = now() + seconds
+        while (left := end - now()) > 0:
+            if over.wait(min(left, _BEAT)):
+                return
+        call()
+
+    waiting = threading.Thread(target=wait, name="called after", daemon=True)
+    waiting.start()
+    try:
+        yield
+    finally:
+        over.set()
+        waiting.join()  # so that it is not called later
 
 
 class RunningLoop(asyncio.SelectorEventLoop):

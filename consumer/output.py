@@ -20,6 +20,7 @@ from typing import IO, Optional, Union
 
 from common.errors import NotFoundError, UsageError, cannot_write
 from common.files import is_device_name, rename_new, rename_over, sync_file, sync_folder, there_already, type_at
+from common.running_time import RunningTime
 from common.streams import stdout_bytes
 from common.vault.mapping import Mapping
 from consumer.begun import Begun
@@ -178,13 +179,14 @@ def _leads_to_stdout(target: Path) -> bool:
 def _opened_through(target: Path) -> int:
     """A descriptor of what is there, and is never made; of a pipe once it is read, OSError where nobody does."""
     flags = os.O_WRONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0)
-    end = time.monotonic() + _READER_PATIENCE
+    now = RunningTime()
+    end = now() + _READER_PATIENCE
     while True:
         try:
             descriptor = os.open(target, flags)
             break
         except OSError as error:
-            if error.errno != errno.ENXIO or time.monotonic() > end:
+            if error.errno != errno.ENXIO or now() > end:
                 raise
         time.sleep(_READER_PAUSE)
     if sys.platform != "win32":

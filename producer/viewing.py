@@ -25,6 +25,7 @@ import msgspec
 
 from common.files import open_regular
 from common.program import complain
+from common.running_time import called_after
 from common.vault.mapping import MAX_THUMBNAIL
 from producer.picture import SIGNATURE_BYTES, Picture, by_signature, is_worth_a_look
 from producer.viewer_messages import (
@@ -200,17 +201,12 @@ class _Child:
     @contextlib.contextmanager
     def killed_after(self, seconds: float) -> Iterator[None]:
         """Kill it where the block takes longer: what reads or writes its pipes then fails."""
-        timer = threading.Timer(seconds, self.kill)
-        timer.daemon = True
-        timer.start()
-        try:
-            yield
-        except BaseException:
-            self.well = False
-            raise
-        finally:
-            timer.cancel()
-            timer.join()  # so that it cannot strike later
+        with called_after(seconds, self.kill):
+            try:
+                yield
+            except BaseException:
+                self.well = False
+                raise
 
     def wait_ready(self) -> None:
         if not isinstance(self._hear(), Ready):

@@ -13,7 +13,7 @@ from common.home import ClientIdentity
 from common.link.link import reached, run_with_link
 from common.link.questions import settled_devices
 from common.program import complain
-from common.progress import ByteProgress, Waiting
+from common.progress import ByteProgress
 from common.protocol.messages import Device
 from common.redundancy import count_devices
 from common.vault.contacts import open_contacts
@@ -82,8 +82,7 @@ async def store(
     Cancelled, it leaves what it had begun so that the same call goes on with it. `progress` and `watch`: as `Session`.
     """
     async with reached(owner.link(identity)) as link:
-        with Waiting("the broker has just started: waiting for its devices"):
-            devices = await settled_devices(link)
+        devices = await settled_devices(link)
         chosen = choose_devices(devices, wish.to)
         k, n = count_devices(chosen).choose(wish.k, wish.n, accept_degraded=wish.accept_degraded)
         if k == n:

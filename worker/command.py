@@ -19,6 +19,7 @@ from common.identity import KeyPair, load_key_pair, save_key_pair
 from common.invite import Role, same_cluster
 from common.joining import join
 from common.program import application, run
+from common.progress import Waiting
 from common.protocol.messages import DeviceKind
 from common.running_time import RunningTime
 from common.sizes import parse_size
@@ -94,7 +95,8 @@ def _keep(
     pair = load_key_pair(folder / "device.key")
     running_time = RunningTime()
     clock = Clock(monotonic=running_time)
-    shares = ShareStore(folder, limit, scrub_every=scrub_every, owner_quota=quota, clock=clock)
+    with Waiting(f"looking through {folder}"):
+        shares = ShareStore(folder, limit, scrub_every=scrub_every, owner_quota=quota, clock=clock)
     server = Server(shares, pair, folder / "brokers.json", running_time, kind)
     log.info("worker keeps %d shares in %s", len(shares.held()), folder)
     try:

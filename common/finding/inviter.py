@@ -8,6 +8,7 @@ from common.errors import UnreachableError
 from common.finding.looking import Interfaces, find
 from common.invite import Invite, Role, decode_invite
 from common.joining import require_role
+from common.progress import Waiting
 from common.short_invite import ShortInvite, decode_short_invite
 from common.text import as_typed
 
@@ -37,7 +38,8 @@ def read_invite(text: str, *roles: Role, interfaces: Optional[Interfaces] = None
 
 def _find_inviter(short: ShortInvite, interfaces: Optional[Interfaces]) -> Invite:
     try:
-        brokers = find(lambda broker: short.is_of(broker.public_key), PATIENCE, _GRACE, interfaces)
+        with Waiting("looking for the broker on the LAN"):
+            brokers = find(lambda broker: short.is_of(broker.public_key), PATIENCE, _GRACE, interfaces)
     except UnreachableError as error:
         raise UnreachableError(str(error), advice=_ADVICE) from None
     if not brokers:

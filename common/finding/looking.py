@@ -12,7 +12,6 @@ import contextlib
 import logging
 import queue
 import threading
-import time
 from collections.abc import Collection, Sequence
 from typing import Any, Callable, Optional
 
@@ -20,10 +19,12 @@ from common.errors import ProtocolError, UnreachableError
 from common.finding.announcement import SERVICE, read_announcement
 from common.finding.sightings import Sightings
 from common.invite import BrokerAddress
+from common.running_time import RunningTime
 
 log = logging.getLogger(__name__)
 
 ROUND = 10.0  # seconds
+_BEAT = 0.25  # seconds between two looks at the clock
 _DETAILS_PATIENCE = 2000  # ms for what an announcement left out
 Interfaces = Sequence[str]  # own IPv4 addresses, one an interface
 
@@ -138,7 +139,10 @@ class Search:
         self._stop = lambda: loop.call_soon_threadsafe(looking.cancel)
         if self._stopped.is_set():
             looking.cancel()
-        await asyncio.wait({looking}, timeout=self._seconds)
+        now = RunningTime()
+        end = now() + self._seconds
+        while not looking.done() and now() < end:
+            await asyncio.wait({looking}, timeout=_BEAT)
         looking.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await looking
@@ -153,13 +157,14 @@ def find(
     """
     search = Search(seconds + grace, interfaces=interfaces)
     chosen: list[BrokerAddress] = []
-    end = time.monotonic() + seconds
+    now = RunningTime()
+    end = now() + seconds
     try:
-        while not search.ended and (wait := end - time.monotonic()) > 0:
-            broker = search.next(wait)
+        while not search.ended and (wait := end - now()) > 0:
+            broker = search.next(min(wait, _BEAT))
             if broker is not None and wanted(broker):
                 if not chosen:
-                    end = time.monotonic() + grace
+                    end = now() + grace
                 chosen.append(broker)
     finally:
         search.close()

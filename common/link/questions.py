@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from common.errors import ProtocolError
 from common.link.link import Link
+from common.progress import Waiting
 from common.protocol.codec import MAX_PAYLOAD, pack, unpack
 from common.protocol.envelope import Operation
 from common.protocol.messages import (
@@ -29,6 +30,7 @@ from common.protocol.messages import (
     Status,
 )
 
+SETTLING = "the broker has just started: waiting for its devices"
 _SETTLE_PATIENCE = 12.0  # seconds; a broker settles within ten
 _SETTLE_PAUSE = 0.25
 _PAGE = 500  # objects
@@ -46,7 +48,15 @@ async def device_names(link: Link) -> dict[bytes, str]:
 
 
 async def settled_devices(link: Link) -> list[Device]:
-    """All devices, once those that may still come to a new broker have come or had the time to."""
+    """All devices, once those that may still come to a new broker have come or had the time to.
+
+    Where that takes longer than a second, a terminal says so.
+    """
+    with Waiting(SETTLING):
+        return await _settled_devices(link)
+
+
+async def _settled_devices(link: Link) -> list[Device]:
     loop = asyncio.get_running_loop()
     end = loop.time() + _SETTLE_PATIENCE
     while True:
@@ -96,7 +106,7 @@ async def locate(link: Link, object_ids: Sequence[bytes]) -> tuple[dict[bytes, l
 
 async def list_encodings(link: Link) -> list[EncodingAt]:
     """All encodings of all of this vault's objects, once the broker is settled, in the order of object ids."""
-    await settled_devices(link)
+    await _settled_devices(link)  # whoever lists says so
     encodings: list[EncodingAt] = []
     while True:
         after = encodings[-1].object_id if encodings else b""

@@ -1,4 +1,7 @@
-"""What is asked at a terminal: it is shown before anything is done, and Ctrl-C, once, is a no."""
+"""What is asked at a terminal: it is shown before anything is done, and Ctrl-C, once, is a no.
+
+And what takes a second there says what it does.
+"""
 
 from __future__ import annotations
 
@@ -7,15 +10,17 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import pytest
 
-from cluster.local import program_command
+from cluster.local import LocalCluster, program_command
 from common.home import save_brokers
 from common.identity import KeyPair, save_key_pair
-from common.invite import BrokerAddress
+from common.invite import BrokerAddress, Invite, Role
+from tests.cluster.devices import wait_lost
 from tests.cluster.programs import PATIENCE, User, random_bytes, sha256_of, wait_until
+from tests.ports import own_base_port
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no pseudo-terminals that Python opens")
 
@@ -85,3 +90,30 @@ def test_a_broker_that_is_away_is_waited_for_with_a_word_on_the_terminal(owner: 
     save_brokers(away.home / "client" / "brokers.json", [nobody_there])
     with at_terminal(away, "admin", "status") as asked:
         asked.wait_for("reaching the broker at tcp://127.0.0.1:1 …".encode())
+
+
+def test_a_join_says_what_it_waits_for_in_every_program(owner: User) -> None:
+    nobody_there = [BrokerAddress("127.0.0.1", 1, 2, bytes(32))]
+    stranger = User({**owner.environment, "TESSERA_HOME": str(owner.folder / "stranger")}, owner.folder)
+    port = str(own_base_port(1))
+    ports = ("--host", "127.0.0.1", "--client-port", port, "--worker-port", str(int(port) + 1), "--no-announce")
+    commands: dict[Role, tuple[str, ...]] = {
+        Role.CLIENT: ("admin", "join"),
+        Role.WORKER: ("worker", "--store", str(owner.folder / "store"), "--join"),
+        Role.BROKER: ("broker", *ports, "--join"),
+    }
+    for role, (program, *arguments) in commands.items():
+        invite = Invite(role, nobody_there, KeyPair.generate()).encode()
+        with at_terminal(stranger, program, *arguments, invite) as asked:
+            asked.wait_for("asking the broker to let this machine in …".encode())
+
+
+def test_what_waits_for_the_devices_of_a_new_broker_says_so(fragile_cluster: LocalCluster, owner: User) -> None:
+    fragile_cluster.kill_device(6)
+    wait_lost(fragile_cluster, 6)
+    fragile_cluster.kill_broker()
+    fragile_cluster.start_broker()  # which waits for the sixth device, for ten seconds
+    commands = [("retire", "no-such-device"), ("rebalance",), ("undelete", "--list"), ("status", "--check")]
+    with ExitStack() as stack:
+        for asked in [stack.enter_context(at_terminal(owner, "admin", *command)) for command in commands]:
+            asked.wait_for("the broker has just started: waiting for its devices …".encode())

@@ -49,6 +49,7 @@ from common.protocol.messages import (
     Complaint,
     Device,
     EncodingAt,
+    Health,
     Holdings,
     Identifier,
     ListObjects,
@@ -275,6 +276,9 @@ class MemoryCluster:
     def name_of(self, device_id: bytes) -> str:
         return self.device(device_id).name
 
+    def mend(self, objects: list[bytes]) -> None:
+        """What the steward does when it is asked to: nothing, unless a test says otherwise."""
+
     def holdings(self) -> dict[ShareKey, list[tuple[MemoryDevice, HeldShare]]]:
         """All shares, with the devices that have them."""
         held: dict[ShareKey, list[tuple[MemoryDevice, HeldShare]]] = {}
@@ -327,6 +331,11 @@ class MemoryCluster:
         if operation is Operation.LIST:
             after = unpack_header(header, ListObjects).after
             return Holdings(GRANTED, True), pack([e for e in self.encodings() if e.object_id > after])
+        if operation is Operation.MEND:
+            self.mend(unpack(payload, list[ObjectId]))
+            return Acknowledged(GRANTED), b""
+        if operation is Operation.HEALTH:
+            return Health(GRANTED, True), pack([])
         if operation is Operation.COMPLAIN:
             unpack_header(header, Complain)
             if not self.knows_complaints:

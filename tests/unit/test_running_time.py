@@ -7,11 +7,12 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 
 import pytest
 
 from common.interruption import run_until_interrupted
-from common.running_time import RunningTime
+from common.running_time import RunningTime, called_after
 
 
 class Elapsed:
@@ -73,9 +74,24 @@ run_until_interrupted(wait_for_an_answer())
 """
 
 
+_WATCHED = """
+import time
+from common.running_time import RunningTime, called_after
+
+with called_after(4.0, lambda: print("late", flush=True)):
+    now = RunningTime()
+    end = now() + 3.0
+    print("waits", flush=True)
+    while now() < end:
+        time.sleep(0.1)
+print("answered", flush=True)
+"""
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGSTOP")
-def test_a_program_that_was_stopped_for_longer_than_it_waits_still_waits_when_it_goes_on() -> None:
-    with subprocess.Popen([sys.executable, "-c", _WAITING], stdout=subprocess.PIPE) as process:
+@pytest.mark.parametrize("program", [_WAITING, _WATCHED])
+def test_a_program_that_was_stopped_for_longer_than_it_waits_still_waits_when_it_goes_on(program: str) -> None:
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"waits\n"
         process.send_signal(signal.SIGSTOP)
@@ -84,6 +100,16 @@ def test_a_program_that_was_stopped_for_longer_than_it_waits_still_waits_when_it
             process.wait(5.0)
         process.send_signal(signal.SIGCONT)
         assert process.stdout.readline() == b"answered\n"
+
+
+def test_what_takes_too_long_is_told_and_what_does_not_is_not() -> None:
+    told = threading.Event()
+    with called_after(0.01, told.set):
+        assert told.wait(20)
+    told.clear()
+    with called_after(3600.0, told.set):
+        pass
+    assert not told.is_set()
 
 
 def test_an_event_loop_of_ours_ends_what_is_left_as_asyncios_own_does() -> None:
