@@ -104,7 +104,7 @@ def decode_envelope(frame: Union[bytes, memoryview]) -> Envelope:
         raise ProtocolError(f"an envelope has {ENVELOPE_SIZE} bytes, this one {len(frame)}")
     magic, kind, operation, zero, credit, peer, request_id, owner = _LAYOUT.unpack(frame)
     if magic != _MAGIC or zero != 0:
-        raise ProtocolError("this is no envelope of protocol version 1")
+        raise ProtocolError("this is no envelope of protocol version 2")
     try:
         return Envelope(Kind(kind), Operation(operation), request_id, peer, credit, owner)
     except ValueError as error:

@@ -21,6 +21,9 @@ _CODE = re.compile(r"`([^`\n]+)`")
 _TABLE = re.compile(r"(?:^\|[^\n]*(?:\n|\Z))+", re.MULTILINE)
 _CELL_END = re.compile(r"(?<!\\)\|")
 _HEADING = re.compile(r"^#{1,6} +(.+?) *$", re.MULTILINE)
+# A module of the checkout, perhaps with a name in it, as opposed to a file or a host, by its first and its last part.
+_DOTTED = re.compile(r"(?<![\w/.-])[a-z_]+(?:\.[A-Za-z_]+)+(?![\w/])")
+_NO_NAME = {"py", "json", "jsonl", "key", "lock", "lan", "log"}
 # A path of the checkout, as opposed to one below TESSERA_HOME (`broker/audit.jsonl`), by its first folder and its end.
 _PATH = re.compile(r"[A-Za-z0-9_.-]+/(?:[A-Za-z0-9_.-]+/)*(?:[A-Za-z0-9_-]+(?:\.py|\.sh|\.md|\.toml)?)?")
 
@@ -73,6 +76,30 @@ def test_every_path_that_a_document_names_is_in_the_checkout(document: Path) -> 
             ):
                 missing.append(word)
     assert not missing
+
+
+def is_in_the_code(dotted: str) -> bool:
+    """Whether it is a package or a module of the checkout, or a name that occurs in one."""
+    package, *names = dotted.split(".")
+    path = ROOT / package
+    while names and (path / names[0]).is_dir():
+        path /= names.pop(0)
+    if not names:
+        return True
+    module = path / f"{names[0]}.py"
+    return module.exists() and all(re.search(rf"\b{name}\b", module.read_text("utf-8")) for name in names[1:])
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_module_that_a_document_names_is_in_the_checkout(document: Path) -> None:
+    packages = {path.parent.name for path in ROOT.glob("*/__init__.py")}
+    named = [
+        dotted
+        for code in _CODE.findall(prose(document))
+        for dotted in _DOTTED.findall(code)
+        if dotted.split(".")[0] in packages and dotted.split(".")[-1] not in _NO_NAME
+    ]
+    assert [dotted for dotted in named if not is_in_the_code(dotted)] == []
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
