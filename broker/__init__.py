@@ -18,8 +18,9 @@ In the order of a message's way:
     steward          notices what is lost or damaged, and has it rebuilt
     retiring         devices that are emptied, and then taken off the list
     members          the list of admitted keys and of invites: all that a broker keeps on disk beside its own key
-    audit            who was let in, refused or put out, and what was deleted: a file of one line each, with
-                     `refusals` and `burial_record` to keep it short
+    audit            who was let in, refused or put out, and who asked for what: a file of one line each, chained by
+                     `audit_chain`; what goes into it is decided by `audit_trail`, with `refusals` and `coalescing`
+                     to keep it short; `syslog` hands it on
     joining          how a broker becomes one of its cluster's, at each start
     announcing       has the LAN told that there is a broker, by `announcer`, a process without a key
     other_brokers    passes the list of members on to the cluster's other brokers, and takes up theirs

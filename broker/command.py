@@ -8,12 +8,12 @@ import threading
 import time
 from datetime import datetime
 from pathlib import Path
-from typing import NoReturn, Optional
+from typing import NamedTuple, NoReturn, Optional
 
 import typer
 
 from broker.announcing import Announcer
-from broker.audit import AuditLog, shown_key
+from broker.audit import AuditLog, record_now, shown_key, verify
 from broker.folder import folder_of_broker
 from broker.inviting import SERVING_OPTIONS, as_served, named
 from broker.joining import enter_self, join_cluster
@@ -23,6 +23,7 @@ from broker.memory import cap_memory, forbid_core_dumps, memory_exceeded, watch_
 from broker.server import Server
 from broker.steward.steward import Settings
 from broker.supervisor import stop_with_supervisor, supervise
+from broker.syslog import Place, Syslog, parse_place
 from common.durations import parse_duration
 from common.errors import UsageError
 from common.files import lock, locked
@@ -43,6 +44,8 @@ commands = application("Run a Tessera broker, or let a device or a client into i
 
 invites = typer.Typer(help="List the invites that can still be used, or withdraw one.", no_args_is_help=False)
 commands.add_typer(invites, name="invites")
+audit = typer.Typer(help="Check the audit log.", no_args_is_help=True)
+commands.add_typer(audit, name="audit")
 
 _HOST = typer.Option(
     ALL,  # a broker is there for the LAN; CURVE keeps out who is not invited
@@ -81,6 +84,17 @@ _OWNER_QUOTA = typer.Option(
     envvar="TESSERA_OWNER_QUOTA",
     help="Most that the shares of one vault may take in the whole cluster, such as 2T; any size if left out.",
 )
+_AUDIT_ACCESS = typer.Option(
+    False,
+    "--audit-access",
+    envvar="TESSERA_AUDIT_ACCESS",
+    help="Record in the audit log also who stores and who reads which image.",
+)
+_AUDIT_SYSLOG = typer.Option(
+    None,
+    envvar="TESSERA_AUDIT_SYSLOG",
+    help="Send each line of the audit log to this syslog, too: HOST:PORT (UDP), or a socket such as /dev/log.",
+)
 _MEMORY = typer.Option(
     "384MiB", envvar="TESSERA_MEMORY", help="Most memory that this process may have; near it, it ends to be restarted."
 )
@@ -109,6 +123,8 @@ def serve(
     repair_laptops_after: str = _REPAIR_LAPTOPS_AFTER,
     repair_rate: str = _REPAIR_RATE,
     owner_quota: Optional[str] = _OWNER_QUOTA,
+    audit_access: bool = _AUDIT_ACCESS,
+    audit_syslog: Optional[str] = _AUDIT_SYSLOG,
     memory: str = _MEMORY,
     supervised: bool = _SUPERVISED,
     is_child: bool = _IS_CHILD,
@@ -126,6 +142,7 @@ def serve(
     if most < _LEAST_MEMORY:
         raise UsageError(f"--memory must be at least {_LEAST_MEMORY >> 20}MiB")
     quota = parse_size(owner_quota) if owner_quota is not None else None
+    syslog = parse_place(audit_syslog) if audit_syslog is not None else None
     patience, laptops = parse_duration(repair_after), parse_duration(repair_laptops_after)
     forbid_core_dumps()
     stopping = stop_on_signals()
@@ -134,7 +151,14 @@ def serve(
     if is_child:
         stop_with_supervisor(stopping, sys.stdin.fileno())
     settings = Settings(patience, rate, repair_laptops_after=laptops)
-    _serve(listening, invite, settings, quota, most, stopping)
+    _serve(listening, invite, settings, quota, Auditing(audit_access, syslog), most, stopping)
+
+
+class Auditing(NamedTuple):
+    """What is recorded in the audit log beside what always is, and who else is to have its lines."""
+
+    access: bool
+    syslog: Optional[Place]
 
 
 def _is_default(context: typer.Context, name: str) -> bool:
@@ -153,6 +177,7 @@ def _serve(
     invite: Optional[str],
     settings: Settings,
     quota: Optional[int],
+    auditing: Auditing,
     memory: int,
     stopping: threading.Event,
 ) -> None:
@@ -165,7 +190,9 @@ def _serve(
             join_cluster(members, pair, reached_at, read_invite(invite, Role.BROKER), int(time.time()))
         enter_self(members, pair, reached_at, int(time.time()))
         cap_memory(memory)
-        server = Server(listening, pair, members, settings, AuditLog(folder).record, quota)
+        syslog = Syslog(auditing.syslog) if auditing.syslog is not None else None
+        audit_log = AuditLog(folder, forward=syslog.send if syslog is not None else None)
+        server = Server(listening, pair, members, settings, audit_log, quota, record_accesses=auditing.access)
         save(folder, listening)
         log.info(
             "broker listens at %s, ports %d (clients) and %d (workers)",
@@ -181,6 +208,8 @@ def _serve(
             server.serve(stopping)
         finally:
             server.close()
+            if syslog is not None:
+                syslog.close()
             if announcer is not None:
                 announcer.close()
     if exceeded.is_set():
@@ -207,7 +236,7 @@ def invite(
     one_time = short.one_time(pair.public)
     file.change(lambda members: members.invite(one_time.public, role, int(time.time())))
     until = _moment(int(time.time()) + INVITE_LIFETIME)
-    AuditLog(folder).record("invited", role=role.value, key=shown_key(one_time.public), until=until)
+    record_now(folder, "invited", role=role.value, key=shown_key(one_time.public), until=until)
     reached_at = ", ".join(broker.host for broker in brokers if broker.public_key == pair.public)
     complain(f"invites one {role.value} to the broker at {reached_at}, once, within an hour:")
     print(Invite(role, brokers, one_time).encode(), flush=True)
@@ -247,7 +276,7 @@ def withdraw(
     """Take an invite back that nobody has used yet."""
     folder = folder_of_broker("invites", "withdraw", key)
     member = MembersFile(folder).change(lambda members: members.withdraw(key, int(time.time())))
-    AuditLog(folder).record("withdrawn", role=_role_of(member), key=shown_key(member.public_key))
+    record_now(folder, "withdrawn", role=_role_of(member), key=shown_key(member.public_key))
     print(f"withdrew the invite {shown_key(member.public_key)} ({_role_of(member)})")
 
 
@@ -267,7 +296,7 @@ def revoke(
 
     member = MembersFile(folder).change(change)
     facts = {"name": printable(member.name), "role": member.standing.value, "key": shown_key(member.public_key)}
-    AuditLog(folder).record("revoked", **facts)
+    record_now(folder, "revoked", **facts)
     print(f"revoked {printable(member.name)} ({member.standing.value})")
 
 
@@ -279,8 +308,20 @@ def rename(
     """Call a device, a client or a broker by another name."""
     folder = folder_of_broker("rename", name, new_name)
     member = MembersFile(folder).change(lambda members: members.rename(name, new_name))
-    AuditLog(folder).record("renamed", was=printable(name), name=member.name, key=shown_key(member.public_key))
+    record_now(folder, "renamed", was=printable(name), name=member.name, key=shown_key(member.public_key))
     print(f"{printable(name)} is called {member.name} now")
+
+
+@audit.command("verify")
+def verify_audit_log(
+    includes: Optional[str] = typer.Option(
+        None, help="The SHA-256 of a line, as this command printed it once or a syslog has it, that must be there."
+    ),
+) -> None:
+    """Check that no line of the audit log was changed, taken out or put in."""
+    chain = verify(folder_of_broker("audit", "verify"), includes)
+    print(f"{chain.lines} lines from {chain.begin} to {chain.end}, each behind the one that it names")
+    print(f"SHA-256 of the last: {chain.digest}")
 
 
 _CLIENT = typer.Argument(..., help="The client's name, or the beginning of its key, as `members` prints them.")
@@ -291,7 +332,7 @@ def promote(name: str = _CLIENT) -> None:
     """Let a client also retire devices and rebalance, as one that joined by an admin's invite; `demote` ends it."""
     folder = folder_of_broker("promote", name)
     member = MembersFile(folder).change(lambda members: members.promote(name))
-    AuditLog(folder).record("promoted", name=printable(member.name), key=shown_key(member.public_key))
+    record_now(folder, "promoted", name=printable(member.name), key=shown_key(member.public_key))
     print(f"{printable(member.name)} is an admin now")
 
 
@@ -300,7 +341,7 @@ def demote(name: str = _CLIENT) -> None:
     """Take from an admin what a client may not do; it goes on storing and restoring."""
     folder = folder_of_broker("demote", name)
     member = MembersFile(folder).change(lambda members: members.demote(name))
-    AuditLog(folder).record("demoted", name=printable(member.name), key=shown_key(member.public_key))
+    record_now(folder, "demoted", name=printable(member.name), key=shown_key(member.public_key))
     print(f"{printable(member.name)} is a client now")
 
 

@@ -14,8 +14,8 @@ from typing import Annotated, Callable, Optional
 import msgspec
 
 from broker.audit import Record, shown_key, unrecorded
-from broker.burial_record import BurialRecord
 from broker.catalog import Catalog
+from broker.coalescing import Coalesced
 from broker.credit import CREDIT, REQUESTS, REQUESTS_PER_DEVICE
 from broker.devices import DeviceNow, Devices
 from broker.members import MembersFile, address_of
@@ -92,7 +92,7 @@ class Desk:
         """`owner_quota`: bytes of shares that one vault may have in the whole cluster; None for any number."""
         self._members = members
         self._record = record
-        self._burials = BurialRecord()
+        self._burials: Coalesced[tuple[str, bytes, bytes, int]] = Coalesced()
         self._today = today
         self._next_expiry = 0
         self.catalog = Catalog()
@@ -257,15 +257,16 @@ class Desk:
         holding = [stone for stone in tombstones if stone.ends > self._today()]
         for stone in holding:
             known = self.catalog.tombstones.holds(stone.encoding_id)
+            # Only a device that had announced everything before brings news; any tells again when it registers anew.
             new = self.devices.known_complete(device) and (known is None or known.generation < stone.generation)
-            self._burials.tell(device, stone, now, new=new)
+            event = "deleted" if stone.deleted else "undeleted"
+            self._burials.tell((event, stone.owner, stone.encoding_id, stone.generation), device, now, opens=new)
         self.catalog.bury(device, holding)
         return Acknowledged(GRANTED), None
 
     def _record_deletions(self, now: float) -> None:
-        for stone, devices in self._burials.take(now):
-            event = "deleted" if stone.deleted else "undeleted"
-            self._record(event, owner=stone.owner.hex(), encoding=stone.encoding_id.hex(), devices=devices)
+        for (event, owner, encoding_id, _), devices in self._burials.take(now):
+            self._record(event, owner=owner.hex(), encoding=encoding_id.hex(), devices=devices)
 
     def report(self, device: bytes, header: Report, now: float) -> Answered:
         if not self.devices.connected(device) or self.devices.fell_silent(device, now):

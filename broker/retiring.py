@@ -9,12 +9,14 @@ from __future__ import annotations
 import logging
 from typing import Callable
 
+from broker.audit import Record, shown_key, unrecorded
 from broker.catalog import Catalog
 from broker.devices import Devices
 from broker.members import Member, MembersFile
 from broker.steward.steward import Steward
 from common.errors import IntegrityError, NotFoundError
 from common.protocol.messages import GRANTED, Acknowledged, Answer, Code, Retire
+from common.text import printable
 
 log = logging.getLogger(__name__)
 
@@ -29,10 +31,12 @@ class Retiring:
         catalog: Catalog,
         steward: Steward,
         today: Callable[[], int],
+        record: Record = unrecorded,
     ) -> None:
         """`today` gives Unix seconds."""
         self._members = members
         self._today = today
+        self._record = record
         self._devices = devices
         self._catalog = catalog
         self._steward = steward
@@ -74,4 +78,5 @@ class Retiring:
             log.error("cannot take %s off the list of members: %s", member.name, error)
             self._next = now + _TRY_AGAIN
             return
+        self._record("retired", device=printable(member.name), key=shown_key(member.public_key))
         log.info("device %s is retired: all its shares are elsewhere, and it may be unplugged", member.name)

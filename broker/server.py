@@ -15,7 +15,7 @@ from typing import Optional
 
 import zmq
 
-from broker.audit import Record, shown_key, unrecorded
+from broker.audit import AuditLog, shown_key, unrecorded
 from broker.authentication import Authentication, authenticated_key
 from broker.binding import bind
 from broker.desk import Desk
@@ -48,21 +48,27 @@ class Server:
         pair: KeyPair,
         members: MembersFile,
         settings: Settings,
-        record: Record = unrecorded,
+        audit: Optional[AuditLog] = None,
         owner_quota: Optional[int] = None,
+        *,
+        record_accesses: bool = False,
     ) -> None:
-        """Bind both ports; UsageError where one cannot be had, which says why."""
+        """Bind both ports; UsageError where one cannot be had, which says why.
+
+        `record_accesses`: whether puts and gets are in the audit log, too.
+        """
         self._time = RunningTime()
         self._members = members
-        self._record = record
+        self._audit = audit
+        self._record = record = unrecorded if audit is None else audit.record
         self._refusals = Refusals()
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context(io_threads=2)
         self._authentication = Authentication(self._context, self._admits, self._refused)  # before any port is open
         self._desk = Desk(members, self._time(), _today, record, owner_quota)
         catalog, devices = self._desk.catalog, self._desk.devices
         steward = Steward(catalog, devices, settings, random.SystemRandom())
-        retiring = Retiring(members, devices, catalog, steward, _today)
-        self._switchboard = Switchboard(self._desk, steward, retiring, record)
+        retiring = Retiring(members, devices, catalog, steward, _today, record)
+        self._switchboard = Switchboard(self._desk, steward, retiring, record, record_accesses=record_accesses)
         self._others = OtherBrokers(self._context, pair, members)
         self._routers: dict[Side, zmq.Socket[bytes]] = {}
         self._own_entry = OwnEntry(members, pair, listening)
@@ -119,19 +125,25 @@ class Server:
                 self._own_entry.tick(now)
                 self._others.tick(now, self._time.woke)
                 self._say_rest_of_refusals(now)
-                self._send_all(self._switchboard.tick(now))
+                outgoing = self._switchboard.tick(now)
+                if self._audit is not None:
+                    self._audit.tick()
+                self._send_all(outgoing)
 
     def close(self) -> None:
+        if self._audit is not None:
+            self._audit.flush()
         self._others.close()
         self._context.destroy(linger=200)
 
     def _drain(self, side: Side, router: zmq.Socket[bytes]) -> None:
+        outgoing: list[Outgoing] = []
         end = self._time() + _TURN
         for _ in range(_BURST):
             try:
                 frames = router.recv_multipart(zmq.NOBLOCK, copy=False)
             except zmq.Again:
-                return
+                break
             if len(frames) < 2:
                 continue  # a routing id alone: an empty message
             key = authenticated_key(frames[-1])
@@ -139,11 +151,17 @@ class Server:
             payload = frames[3] if len(frames) > 3 else None
             routing_id = frames[0].bytes
             now = self._time()
-            self._send_all(self._switchboard.receive(side, routing_id, key, body, payload, now))
+            outgoing += self._switchboard.receive(side, routing_id, key, body, payload, now)
+            if self._audit is None or not self._audit.due:
+                self._send_all(outgoing)
             if now >= end:
-                return
+                break
+        if self._audit is not None and self._audit.due:
+            self._audit.flush()  # one fsync for all that was done meanwhile, and before anybody learns of it
+        self._send_all(outgoing)
 
     def _send_all(self, messages: list[Outgoing]) -> None:
+        """Send these, and take them off the list."""
         while messages:
             message = messages.pop(0)
             messages += self._send(message)

@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from typing import Any, Callable, TypeVar
 
 from broker.audit import Record, unrecorded
+from broker.audit_trail import AuditTrail
 from broker.credit import Forwarded, Ledger
 from broker.desk import Answered, Desk, owner_shown
 from broker.door import Door
@@ -62,8 +63,17 @@ _REPLACED = Answer(Code.REPLACED, "this vault key was replaced")
 
 
 class Switchboard:
-    def __init__(self, desk: Desk, steward: Steward, retiring: Retiring, record: Record = unrecorded) -> None:
+    def __init__(
+        self,
+        desk: Desk,
+        steward: Steward,
+        retiring: Retiring,
+        record: Record = unrecorded,
+        *,
+        record_accesses: bool = False,
+    ) -> None:
         self.door = Door(desk.name_of, record)
+        self._trail = AuditTrail(desk, record, accesses=record_accesses)
         self._desk = desk
         self._steward = steward
         self._retiring = retiring
@@ -225,7 +235,10 @@ class Switchboard:
         if asked is None:
             raise ProtocolError("this broker does not know the operation yet")
         shape, answer = asked
-        return answer(read(shape))
+        request = read(shape)
+        header, body = answer(request)
+        self._trail.answered(session, operation, request, header)
+        return header, body
 
     def _hello(self, session: Session, header: Hello) -> Answered:
         owner = owner_shown(header)
@@ -287,6 +300,7 @@ class Switchboard:
             struck = self._strike(session, "a flood of requests over the credit", now) if flood else []
             return [refuse(session, envelope, Code.BUSY), *struck]
         self.door.strikes.asked(device.public_key)
+        self._trail.passed_on(session, envelope.operation, envelope.peer, frames, now)
         onward = envelope._replace(peer=session.session_id, owner=session.owner)
         return [Outgoing(device, onward, bytes(frames[1]), payload)]
 
@@ -369,6 +383,7 @@ class Switchboard:
                 messages += self._refuse_forwarded(waiting, Code.GONE)
                 self._steward.requests.lose(device.device)
         self._desk.tick(now)
+        self._trail.tick(now)
         self._steward.tick(now)
         self._retiring.tick(now)
         return messages + self._of_steward(now)

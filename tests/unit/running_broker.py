@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import Optional
 
-from broker.audit import AuditLog, unrecorded
+from broker.audit import AuditLog
 from broker.joining import enter_self, join_cluster
 from broker.listening import Listening
 from broker.members import Address, MembersFile
@@ -24,7 +24,7 @@ PATIENCE = 30  # seconds: whatever takes so long does not come
 
 class RunningBroker:
     def __init__(self, folder: Path, invite: Optional[Invite] = None, audit: Optional[AuditLog] = None) -> None:
-        self._record = unrecorded if audit is None else audit.record
+        self._audit = audit
         self.pair = KeyPair.generate()
         self.members = MembersFile(folder)
         port = own_base_port()
@@ -47,7 +47,7 @@ class RunningBroker:
     def make_server(self) -> Server:
         """A server that is bound to this broker's ports, and not yet served."""
         listening = Listening("127.0.0.1", self.address.client_port, self.address.worker_port)
-        return Server(listening, self.pair, MembersFile(self._folder), Settings(), self._record)
+        return Server(listening, self.pair, MembersFile(self._folder), Settings(), self._audit)
 
     def _serve(self) -> None:
         try:

@@ -93,19 +93,26 @@ class SampleBroker:
         *,
         members: Optional[MembersInMemory] = None,
         now: float = STARTED,
+        record_accesses: bool = False,
     ) -> None:
         self.now = now
         self.today = TODAY
         self.members = members or MembersInMemory()
-        self.desk = Desk(self.members, now, lambda: self.today)
+        self.recorded: list[dict[str, Any]] = []
+        self.desk = Desk(self.members, now, lambda: self.today, self._record)
         catalog, devices = self.desk.catalog, self.desk.devices
         self.steward = Steward(catalog, devices, settings or Settings(), random.Random(seed))  # noqa: S311 - the same in every run
-        self.retiring = Retiring(self.members, devices, catalog, self.steward, lambda: self.today)
-        self.switchboard = Switchboard(self.desk, self.steward, self.retiring)
+        self.retiring = Retiring(self.members, devices, catalog, self.steward, lambda: self.today, self._record)
+        self.switchboard = Switchboard(
+            self.desk, self.steward, self.retiring, self._record, record_accesses=record_accesses
+        )
         self._counter = itertools.count(1)
 
     def number(self) -> int:
         return next(self._counter)
+
+    def _record(self, event: str, **facts: Any) -> None:
+        self.recorded.append({"event": event, **facts})
 
     def admit(self, standing: Standing, name: str, expires: Optional[int] = None) -> SamplePeer:
         peer = self.stranger(_SIDES[standing])

@@ -1,0 +1,113 @@
+"""Which of the things that members ask are recorded in the audit log, and by whom they were asked.
+
+What changes the cluster or somebody's images is recorded as it is granted or, where devices decide, as it is passed on
+to the first of them, and the server has that line durable before anything goes out. What is read and stored is recorded
+where the broker was told to: a line for each image and client, with the number of devices, once it has been quiet.
+No clock and no disk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Union
+
+from broker.audit import Record, shown_key, unrecorded
+from broker.coalescing import Coalesced
+from broker.desk import Desk
+from broker.sessions import Session
+from common.errors import ProtocolError
+from common.protocol.codec import unpack, unpack_header
+from common.protocol.device_messages import Amend, Commit, Commitment, Delete, Fetch, Store, Undelete
+from common.protocol.envelope import Operation
+from common.protocol.messages import Acknowledged, Message, Retire
+from common.text import printable
+
+_Change = Union[Amend, Delete, Undelete]
+_Access = Union[Commit, Store, Fetch]
+_CHANGES: dict[Operation, type[_Change]] = {
+    Operation.AMEND: Amend,
+    Operation.DELETE: Delete,
+    Operation.UNDELETE: Undelete,
+}
+_ACCESSES: dict[Operation, tuple[str, type[_Access]]] = {
+    Operation.COMMIT: ("put", Commit),
+    Operation.STORE: ("put", Store),
+    Operation.FETCH: ("get", Fetch),
+}
+
+
+class AuditTrail:
+    """`now` is monotonic seconds."""
+
+    def __init__(
+        self,
+        desk: Desk,
+        record: Record = unrecorded,
+        *,
+        accesses: bool = False,
+    ) -> None:
+        """`accesses`: whether puts and gets are recorded, too."""
+        self._desk = desk
+        self._record = record
+        self._accesses = _ACCESSES if accesses else {}
+        self._changes: Coalesced[tuple[bytes, bytes, bytes, str, int]] = Coalesced()
+        self._used: Coalesced[tuple[str, bytes, bytes, bytes]] = Coalesced()
+
+    def answered(self, session: Session, operation: Operation, request: Message, reply: Message) -> None:
+        """The broker answered a client by itself."""
+        if not isinstance(reply, Acknowledged) or not reply.answer.granted:
+            return
+        by = self._asked_by(session.public_key)
+        if operation is Operation.RETIRE and isinstance(request, Retire):
+            device = printable(self._desk.devices.name(request.device_id))
+            self._record("stays" if request.cancel else "retiring", device=device, **by)
+        elif operation is Operation.REBALANCE:
+            self._record("rebalancing", **by)
+        elif operation is Operation.RETIRE_OWNER:
+            self._record("vault key replaced", owner=(session.owner or b"").hex(), **by)
+
+    def passed_on(
+        self, session: Session, operation: Operation, device: bytes, frames: Sequence[memoryview], now: float
+    ) -> None:
+        """A request of a client goes to a device; its frames are envelope, header and perhaps payload."""
+        try:
+            if operation in _CHANGES:
+                self._change(session, unpack_header(frames[1], _CHANGES[operation]), device, frames, now)
+            elif operation in self._accesses:
+                event, shape = self._accesses[operation]
+                for encoding_id in _encodings(unpack_header(frames[1], shape)):
+                    self._used.tell((event, session.public_key, session.owner or b"", encoding_id), device, now)
+        except ProtocolError:
+            return  # the device says so
+
+    def tick(self, now: float) -> None:
+        """To be called a few times a second."""
+        self._changes.take(now)
+        for (event, key, owner, encoding_id), devices in self._used.take(now):
+            facts = {"owner": owner.hex(), "encoding": encoding_id.hex(), "devices": devices}
+            self._record(event, **facts, **self._asked_by(key))
+
+    def _change(
+        self, session: Session, asked: _Change, device: bytes, frames: Sequence[memoryview], now: float
+    ) -> None:
+        catalog = self._desk.catalog
+        if not catalog.owners_of(asked.encoding_id) and catalog.tombstones.holds(asked.encoding_id) is None:
+            return  # or with ids that it makes up a client would push out all other lines
+        event, owner = f"{type(asked).__name__.lower()} asked", session.owner or b""
+        turn = asked.revision if isinstance(asked, Amend) else asked.generation
+        if not self._changes.tell((session.public_key, owner, asked.encoding_id, event, turn), device, now):
+            return  # the same, of another device
+        facts = {"owner": owner.hex(), "encoding": asked.encoding_id.hex()}
+        if isinstance(asked, Amend):
+            grants = unpack(frames[2], Commitment).grants if len(frames) == 3 else []
+            facts["readers"] = " ".join(grant.owner.hex() for grant in grants)
+        self._record(event, **facts, **self._asked_by(session.public_key))
+
+    def _asked_by(self, key: bytes) -> dict[str, str]:
+        return {"by": printable(self._desk.name_of(key)), "key": shown_key(key)}
+
+
+def _encodings(asked: _Access) -> set[bytes]:
+    if isinstance(asked, Commit):
+        return {asked.encoding_id}
+    return {part.encoding_id for part in (asked.shares if isinstance(asked, Store) else asked.blocks)}
