@@ -31,7 +31,7 @@ from cluster.environment_file import read_environment_file, write_environment_fi
 from cluster.interruption import held
 from cluster.looking import lend_client
 from cluster.ports import HOST, port_answers, require_free
-from cluster.process import HOME, BackgroundProcess, recorded_processes, stop_all
+from cluster.process import HOME, ClusterProcess, recorded_processes, stop_all
 from common.errors import NotEnoughError, TesseraError, UnreachableError, UsageError, kind_of
 
 CHECKOUT = Path(__file__).resolve().parent.parent
@@ -89,10 +89,8 @@ class LocalCluster:
         self.base_port = base_port or DEFAULT_BASE_PORT
         self.devices = [f"device-{index}" for index in range(1, (workers or DEFAULT_WORKERS) + 1)]
         self._passphrase = recorded.get("TESSERA_PASSPHRASE") or secrets.token_urlsafe(24)
-        self._brokers = [
-            BackgroundProcess(_broker_name(index), self.directory) for index in range(1, (brokers or 1) + 1)
-        ]
-        self._workers = [BackgroundProcess(name, self.directory) for name in self.devices]
+        self._brokers = [ClusterProcess(_broker_name(index), self.directory) for index in range(1, (brokers or 1) + 1)]
+        self._workers = [ClusterProcess(name, self.directory) for name in self.devices]
 
     @property
     def broker_count(self) -> int:
@@ -274,7 +272,7 @@ class LocalCluster:
 
     def log_tail(self, name: str = "broker") -> str:
         """The end of a log, under its name; for error messages."""
-        return BackgroundProcess(name, self.directory).log_tail()
+        return ClusterProcess(name, self.directory).log_tail()
 
     def __enter__(self) -> LocalCluster:
         self.start()
@@ -295,7 +293,7 @@ class LocalCluster:
         self.add_client(HOME, self._passphrase, "admin")
         self.wait_registered(len(self.devices), deadline)
 
-    def _join(self, worker: BackgroundProcess) -> None:
+    def _join(self, worker: ClusterProcess) -> None:
         # The invite is a secret: it goes by the environment, as every user of a machine can read arguments.
         environment = {**self._environment_of(worker.name), "TESSERA_JOIN": self.invite("worker")}
         command = program_command("worker", "--name", worker.name, "--store", str(worker.home))
@@ -365,5 +363,5 @@ def _agreed(option: str, wanted: int | None, there: int) -> int:
     return there
 
 
-def _tails(processes: Iterable[BackgroundProcess]) -> str:
+def _tails(processes: Iterable[ClusterProcess]) -> str:
     return "\n".join(process.log_tail() for process in processes)

@@ -23,7 +23,7 @@ from broker.authentication import Authentication
 from broker.rights import Standing
 from cluster.local import CHECKOUT
 from cluster.ports import HOST
-from cluster.process import BackgroundProcess
+from cluster.process import ClusterProcess
 from common.home import save_brokers
 from common.identity import KeyPair, save_key_pair
 from common.invite import BrokerAddress
@@ -198,10 +198,10 @@ class LyingBroker:
 
 
 @contextlib.contextmanager
-def _lied_to(terms: Terms) -> Iterator[tuple[LyingBroker, BackgroundProcess]]:
+def _lied_to(terms: Terms) -> Iterator[tuple[LyingBroker, ClusterProcess]]:
     """A worker whose only broker is the lying one."""
     broker = LyingBroker()
-    worker = BackgroundProcess("device-1", terms.folder)
+    worker = ClusterProcess("device-1", terms.folder)
     save_key_pair(worker.home / "device.key", KeyPair.generate())
     save_brokers(worker.home / "brokers.json", [broker.address])
     script = str(CHECKOUT / "worker" / "worker.py")

@@ -17,7 +17,7 @@ import pytest
 from cluster.environment_file import read_environment_file, write_environment_file
 from cluster.local import LocalCluster, require_success, stop_cluster
 from cluster.looking import lend_client
-from cluster.process import BackgroundProcess
+from cluster.process import ClusterProcess
 from common.errors import IntegrityError, NotEnoughError, NotFoundError, TesseraError, UsageError
 from common.home import load_brokers, save_brokers
 from common.identity import KeyPair, load_key_pair, save_key_pair
@@ -42,13 +42,13 @@ READY_AND_STUBBORN = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IG
 
 
 @pytest.fixture
-def process(tmp_path: Path) -> Iterator[BackgroundProcess]:
-    started = BackgroundProcess("device-1", tmp_path)
+def process(tmp_path: Path) -> Iterator[ClusterProcess]:
+    started = ClusterProcess("device-1", tmp_path)
     yield started
     started.kill()
 
 
-def start_and_wait_until_ready(process: BackgroundProcess, code: str) -> int:
+def start_and_wait_until_ready(process: ClusterProcess, code: str) -> int:
     process.start([sys.executable, "-c", code], os.environ)
     deadline = time.monotonic() + 60
     while "ready" not in process.log_tail():
@@ -115,7 +115,7 @@ def test_a_folder_with_other_things_in_it_is_refused(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
 
-def test_a_second_start_is_refused_and_the_first_goes_on(tmp_path: Path, process: BackgroundProcess) -> None:
+def test_a_second_start_is_refused_and_the_first_goes_on(tmp_path: Path, process: ClusterProcess) -> None:
     complete_folder(tmp_path, workers=1, base_port=own_base_port())
     pid = start_and_wait_until_ready(process, READY_AND_WAITING)
     with pytest.raises(UsageError, match="is running already"):
@@ -177,7 +177,7 @@ def test_stopping_what_is_not_running_stops_nothing(tmp_path: Path) -> None:
     assert stop_cluster(tmp_path / "never made") == 0
 
 
-def test_stop_ends_the_processes_and_removes_the_pid_files(tmp_path: Path, process: BackgroundProcess) -> None:
+def test_stop_ends_the_processes_and_removes_the_pid_files(tmp_path: Path, process: ClusterProcess) -> None:
     start_and_wait_until_ready(process, READY_AND_WAITING)
     assert stop_cluster(tmp_path) == 1
     assert process.pid is None
@@ -186,7 +186,7 @@ def test_stop_ends_the_processes_and_removes_the_pid_files(tmp_path: Path, proce
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no process can refuse to end there")
-def test_a_process_that_does_not_end_when_asked_is_killed(process: BackgroundProcess) -> None:
+def test_a_process_that_does_not_end_when_asked_is_killed(process: ClusterProcess) -> None:
     start_and_wait_until_ready(process, READY_AND_STUBBORN)
     process.terminate()
     assert not process.wait_gone(0)
@@ -205,14 +205,14 @@ def test_a_pid_that_now_belongs_to_a_stranger_is_left_alone(tmp_path: Path) -> N
             stranger.kill()
 
 
-def test_a_process_that_ended_by_itself_has_died_and_its_log_tells_why(process: BackgroundProcess) -> None:
+def test_a_process_that_ended_by_itself_has_died_and_its_log_tells_why(process: ClusterProcess) -> None:
     process.start([sys.executable, "-c", "print('no room left')"], os.environ)
     assert process.wait_gone(60)
     assert process.died
     assert "no room left" in process.log_tail()
 
 
-def test_a_process_that_we_ended_has_not_died(process: BackgroundProcess) -> None:
+def test_a_process_that_we_ended_has_not_died(process: ClusterProcess) -> None:
     start_and_wait_until_ready(process, READY_AND_WAITING)
     process.kill()
     assert not process.died
