@@ -79,6 +79,11 @@ class BackgroundProcess:
         return recorded if self._is_ours(recorded) and _is_alive(recorded) else None
 
     @property
+    def exit_code(self) -> int | None:
+        """How it ended, if this process started it and it has; negative for a signal."""
+        return None if self._child is None else self._child.poll()
+
+    @property
     def died(self) -> bool:
         """Whether it was started, was not ended by us, and is gone."""
         return self._pid_file.exists() and self.pid is None

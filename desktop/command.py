@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
-from typing import NoReturn
+from pathlib import Path
+from typing import NoReturn, Optional
+
+import typer
 
 from common.errors import UsageError
+from common.home import home
 from common.program import application, run
+from desktop.model.service import Program
+from desktop.services import Services
 
 commands = application("Store and reassemble images with a mouse.")
 
 
+_AT_LOGIN = typer.Option(None, "--at-login", hidden=True)  # what a login entry starts: no window
+_HOME = typer.Option(None, "--home", hidden=True)
+
+
 @commands.command()
-def start() -> None:
+def start(at_login: Optional[Program] = _AT_LOGIN, its_home: Optional[Path] = _HOME) -> None:
     """Open the window."""
+    if at_login is not None:
+        Services(its_home or home()).resume(at_login, wait=False)
+        return
     try:
         import tkinter
     except ImportError:

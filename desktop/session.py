@@ -16,6 +16,7 @@ from common.link.link import Link
 from common.protocol.identifiers import owner_id
 from common.vault.folder import VaultFolder
 from common.vault.keys import VaultKey
+from desktop.services import Services
 from desktop.settings import load_settings, save_settings
 
 
@@ -34,6 +35,7 @@ class Session:
     def __init__(self) -> None:
         self.home: Path = home()
         self.vault = VaultFolder(self.home)
+        self.services = Services(self.home)
         self.settings = load_settings(self.home)
         self._key: Optional[VaultKey] = None
         self._vault_name = ""

@@ -22,6 +22,7 @@ from desktop.model.model import Model
 from desktop.model.operator import ROLES, Invited, Operator, operator_command
 from desktop.model.qr_code import qr_matrix
 from desktop.model.question import Question
+from desktop.model.this_computer import ThisComputerModel
 from desktop.session import Session
 
 _LOOK_EVERY = 2.0  # seconds
@@ -100,15 +101,19 @@ class DevicesModel(Model):
         self.doing = ""
         self.told = ""
         self.operator = Operator(session.home)
+        self.here = ThisComputerModel(session, background)
+        self.here.on_change(self._here_changed)
         self.command = command_line("admin", "status")
         self._following = Following(self, session.link, self._look, _LOOK_EVERY)
 
     def activate(self) -> None:
         self._following.begin()
+        self.here.activate()
         self.look_at_machines()
 
     def deactivate(self) -> None:
         self._following.stop()
+        self.here.deactivate()
 
     async def _look(self, link: Link) -> None:
         self.background.post(self._take, await ask_status(link))
@@ -146,6 +151,25 @@ class DevicesModel(Model):
         """The machines are looked at, or the devices."""
         self.command = operator_command("members") if machines else command_line("admin", "status")
         self.changed()
+
+    def turn_to_this_computer(self) -> None:
+        """What it does beside the window is looked at."""
+        self.command = self.here.command or self.here.running_command
+        self.changed()
+
+    def _here_changed(self) -> None:
+        if self.here.doing or self.here.error:
+            self.error = self.here.error
+        self.command = self.here.command or self.command
+        self.changed()
+
+    def dismiss_error(self) -> None:
+        self.here.error = None
+        super().dismiss_error()
+
+    @property
+    def unfinished(self) -> str:
+        return self.here.unfinished
 
     def look_at_machines(self) -> None:
         """Read the broker's list, where it is on this machine."""

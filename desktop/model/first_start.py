@@ -21,6 +21,7 @@ from desktop.model.key_copy import KeyCopyModel
 from desktop.model.model import Model
 from desktop.model.recovering import Recovered, recover
 from desktop.model.recovery import RecoveryModel
+from desktop.model.this_computer import ThisComputerModel
 from desktop.session import Session, Stage
 
 _MAX_KEY_FILE = 4096
@@ -74,7 +75,8 @@ class FirstStartModel(Model):
         self.joined = ""  # what came of joining
         self.recovery = RecoveryModel(session, background)
         self.copying = KeyCopyModel(session, background)
-        for part in (self.recovery, self.copying):
+        self.here = ThisComputerModel(session, background, self._began_cluster)
+        for part in (self.recovery, self.copying, self.here):
             part.on_change(lambda part=part: self._part_changed(part))  # type: ignore[misc]
         self.machine = socket.gethostname()
         self.nearby: list[Nearby] = []
@@ -133,8 +135,17 @@ class FirstStartModel(Model):
         self.background.run(lambda: join_cluster(home, invite, name), done=self._joined, failed=self._failed)
 
     def _joined(self, admission: Admission) -> None:
+        self._admitted(f"This machine joined the cluster of the broker at {admission.broker} as {admission.name}.")
+
+    def _began_cluster(self, admission: Admission) -> None:
+        self._admitted(
+            f"This computer is the broker of a new cluster, and you are its admin, {admission.name}. Images are stored "
+            "on three devices or more: once you are in, Devices, Invite … lets others in."
+        )
+
+    def _admitted(self, joined: str) -> None:
         self.doing = ""
-        self.joined = f"This machine joined the cluster of the broker at {admission.broker} as {admission.name}."
+        self.joined = joined
         self.stage = self.session.stage
         self.deactivate()
         self.command = _CREATE
@@ -194,7 +205,7 @@ class FirstStartModel(Model):
 
     @property
     def unfinished(self) -> str:
-        return self.recovery.unfinished
+        return self.recovery.unfinished or self.here.unfinished
 
     def go_on(self) -> None:
         """To the first view, with or without codes and a copy."""
@@ -213,12 +224,13 @@ class FirstStartModel(Model):
         self._opened(recovered.key)
 
     def _part_changed(self, part: Model) -> None:
-        self.error = part.error or self.error
+        if part.error or (part is self.here and self.here.doing):
+            self.error = part.error
         self.command = part.command or self.command
         self.changed()
 
     def dismiss_error(self) -> None:
-        self.recovery.error = self.copying.error = None
+        self.recovery.error = self.copying.error = self.here.error = None
         super().dismiss_error()
 
     def _begin(self, doing: str, command: str) -> None:

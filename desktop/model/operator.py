@@ -12,9 +12,10 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
-from common.errors import TesseraError, UnreachableError, UsageError, kind_of
+from common.errors import UnreachableError, UsageError
 from common.short_invite import decode_short_invite
 from desktop.model.commands import command_line
+from desktop.model.exits import error_of
 
 _CHECKOUT = Path(__file__).resolve().parent.parent.parent
 _PATIENCE = 30.0  # seconds
@@ -90,7 +91,7 @@ class Operator:
         except subprocess.TimeoutExpired:
             raise UnreachableError(f"broker.py did not end within {_PATIENCE:.0f} s", advice="try again") from None
         if ended.returncode:
-            raise _error(ended.returncode, ended.stderr)
+            raise error_of("broker", ended.returncode, ended.stderr)
         return ended
 
 
@@ -100,14 +101,6 @@ def _is_code(line: str) -> bool:
     except UsageError:
         return False
     return True
-
-
-def _error(exit_code: int, said: str) -> TesseraError:
-    """An exit as the error that led to it: one line says what happened, the indented one what to do."""
-    lines = [line for line in said.splitlines() if line.strip()]
-    advice = next((line.strip() for line in lines if line.startswith("  ")), None)
-    what = next((line for line in lines if line.startswith("broker: ")), lines[-1] if lines else "it said nothing")
-    return kind_of(exit_code)(what.removeprefix("broker: "), advice=advice)
 
 
 def operator_command(*arguments: str) -> str:

@@ -31,6 +31,7 @@ from desktop.views.controls import (
 from desktop.views.machines import MachineList
 from desktop.views.overlay import NameForm, Overlay, ask, copy, readonly
 from desktop.views.scrolling import Scrolling
+from desktop.views.this_computer import ThisComputer
 from desktop.views.view import View
 
 _TONES = {Tone.GOOD: GOOD, Tone.NOTICE: WARNING, Tone.ALARM: DANGER, Tone.UNKNOWN: QUIET}
@@ -39,6 +40,7 @@ _QR_MARGIN = 4  # squares, which a reader needs
 _NAME = 20  # characters of a name that are shown
 DEVICES = "Devices that keep shares"
 MACHINES = "Machines that store and bring back"
+THIS_COMPUTER = "This computer"
 
 
 class DevicesView(View[DevicesModel]):
@@ -54,7 +56,7 @@ class DevicesView(View[DevicesModel]):
         self._even = Button(top, "Spread shares evenly", self.model.rebalance, width=170)
         self._even.grid(row=0, column=2, padx=(0, 10))
         Button(top, "Invite …", self._choose_role, kind="main", width=110).grid(row=0, column=3)
-        self._which = Choice(self, [DEVICES, MACHINES], font=font(13), height=30, command=self.turn)
+        self._which = Choice(self, [DEVICES, MACHINES, THIS_COMPUTER], font=font(13), height=30, command=self.turn)
         self._which.set(DEVICES)
         self._which.grid(row=1, column=0, sticky="w", pady=(8, 4))
         self._summary = note(self)
@@ -63,25 +65,34 @@ class DevicesView(View[DevicesModel]):
         self._list = Scrolling(self, GROUND)
         self._list.grid_columnconfigure(0, weight=1)
         self._machines = MachineList(self, self.model, self.revoke_machine)
+        self._here = ThisComputer(self, self.model.here, self._open)
         self._rows: dict[str, _Row] = {}
         self._overlay: Optional[Overlay] = None
         self._invite: Optional[Invite] = None
 
     def turn(self, which: str) -> None:
-        """To one of both lists."""
+        """To one of both lists, or to what this computer does."""
         self._which.set(which)
-        self.model.turn_to(machines=which == MACHINES)
+        if which == THIS_COMPUTER:
+            self.model.turn_to_this_computer()
+        else:
+            self.model.turn_to(machines=which == MACHINES)
 
     def show(self) -> None:
         model = self.model
         self._title.configure(text=model.title, text_color=WARNING if model.notice else QUIET)
-        devices = self._which.get() == DEVICES
-        self._summary.configure(text="  ·  ".join(model.summary) if devices else self._machines.summary)
-        shown, hidden = (self._list, self._machines) if devices else (self._machines, self._list)
-        hidden.grid_forget()
-        shown.grid(row=4, column=0, sticky="nsew", pady=(8, 0))
+        which = self._which.get()
+        summaries = {DEVICES: "  ·  ".join(model.summary), MACHINES: self._machines.summary}
+        self._summary.configure(text=summaries.get(which, f"{model.here.machine}, beside this window"))
+        lists = {DEVICES: self._list, MACHINES: self._machines, THIS_COMPUTER: self._here}
+        for name, each in lists.items():
+            if name != which:
+                each.grid_forget()
+        lists[which].grid(row=4, column=0, sticky="nsew", pady=(8, 0))
         self._machines.show()
-        told = model.doing or model.told
+        self._here.show()
+        of_what = model.here if which == THIS_COMPUTER else model
+        told = of_what.doing or of_what.told
         self._told.configure(text=told)
         if told:
             self._told.grid(row=3, column=0, sticky="ew", pady=(4, 0))

@@ -13,6 +13,7 @@ from desktop.session import Stage
 from desktop.views.controls import LINE, TEXT, Button, Choice, PassphraseField, fixed_font, font, heading, note, panel
 from desktop.views.safety import ask_where_to_copy
 from desktop.views.sheets import Sheets, codes_box, leave_box
+from desktop.views.this_computer import BrokerForm
 from desktop.views.view import View
 
 _WIDTH = 620
@@ -67,7 +68,12 @@ class FirstStartView(View[FirstStartModel]):
         self._join_button.grid(row=6, column=0, padx=(24, 12), pady=(2, 22), sticky="w")
         self._joining = note(card)
         self._joining.grid(row=6, column=1, pady=(2, 22), sticky="w")
+        self._begin_cluster = Button(card, "No cluster yet: make this computer the broker …", self._open_broker_form)
+        self._begin_cluster.grid(row=6, column=1, padx=(0, 24), pady=(2, 22), sticky="e")
         return card
+
+    def _open_broker_form(self) -> None:
+        BrokerForm(self, self.model.here, self._name.get)
 
     def _build_vault(self) -> Any:
         card = self._card("2 of 2   Your vault")
@@ -145,11 +151,11 @@ class FirstStartView(View[FirstStartModel]):
             front.grid(row=2, column=0)
             self.after(100, tkinter.Misc.focus_set if isinstance(first, Button) else type(first).focus_set, first)
         self._show_keeping()
-        self._joined.configure(text=model.joined)
+        self._joined.configure(text="\n".join(filter(None, (model.joined, model.here.told))))
         self._joining.configure(text=model.doing)
         self._nearby.configure(text=model.nearby_text)
-        self._doing.configure(text=model.doing)
-        for button in (self._join_button, self._vault_button):
+        self._doing.configure(text=model.doing or model.here.doing)
+        for button in (self._join_button, self._begin_cluster, self._vault_button):
             button.configure(state="disabled" if model.doing else "normal")
 
     def _show_keeping(self) -> None:

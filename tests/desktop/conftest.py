@@ -70,4 +70,4 @@ def start_app(screen: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[StartApp
 
     yield start
     for driven in started:
-        driven.app.close()
+        driven.close()

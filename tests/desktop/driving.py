@@ -20,6 +20,13 @@ class Driven:
 
     def __init__(self, app: App) -> None:
         self.app = app
+        self._open = True
+
+    def close(self) -> None:
+        """Close the window, unless that was done."""
+        if self._open:
+            self._open = False
+            self.app.close()
 
     def until(self, condition: Callable[[], object], what: str, seconds: float = _PATIENCE) -> None:
         """Let the window live until the condition holds; fails where it does not within the deadline."""

@@ -1,0 +1,219 @@
+"""Starts, watches and ends the programs that this computer runs for its cluster beside the window.
+
+    services/worker.json    what a device is started with, see `model.service`; there as long as it is one
+    services/worker.pid     its process, if this app started it
+    logs/worker.log         what it said
+
+Whether one runs is told by the lock that it holds, whoever started it.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Optional
+
+from common.background_process import BackgroundProcess
+from common.errors import IntegrityError, RefusedError, UnreachableError, cannot_write
+from common.files import is_locked, read_limited, write_private
+from desktop.login import enter, strike
+from desktop.model.exits import error_of, fault_at_end
+from desktop.model.login_entry import LoginEntry, login_entry
+from desktop.model.service import (
+    Program,
+    Service,
+    Standing,
+    State,
+    decode_service,
+    environment_of,
+    require_absent,
+    without_settings,
+)
+
+log = logging.getLogger(__name__)
+
+_CHECKOUT = Path(__file__).resolve().parent.parent
+_MAX_FILE = 1 << 16
+_MOST_LOG = 10 << 20  # bytes after which the next start begins a new one
+_READ_LOG = 1 << 16  # bytes of it that are looked at
+_PATIENCE = 30.0  # seconds until one that was started serves
+_GRACE = 20.0  # seconds that one has for ending
+_LOOK_EVERY = 0.1  # seconds
+
+
+class Services:
+    """The programs of Tessera's folder `home`. All methods block, and are for a thread."""
+
+    def __init__(self, home: Path) -> None:
+        self._home = home.absolute()
+        self._started: dict[Program, BackgroundProcess] = {}  # whose exit codes are ours to learn
+
+    def standing(self, program: Program) -> Standing:
+        """How it is now."""
+        service = self._set_up(program)
+        known = service or Service(program, str(self._home / "store") if program is Program.WORKER else "")
+        running = is_locked(self._lock(known))
+        if service is not None and (self._process(program).pid is not None or running):
+            return Standing(State.RUNNING, service)
+        if service is not None:
+            return Standing(State.STOPPED, service, fault_at_end(program.value, self._log_since(program, 0)))
+        return Standing(State.ELSEWHERE if running else State.OFF, known)
+
+    def set_up(self, service: Service, once: Mapping[str, str]) -> None:
+        """Start it now, wait until it serves, and have it started at each login; what fails leaves nothing set up.
+
+        `once`: variables for this one start. UsageError where it runs already, the error by which the program ended,
+        UnreachableError where it does not serve in time.
+        """
+        program = service.program
+        require_absent(self.standing(program))
+        self._start(service, once)
+        try:
+            path = self._file(program)
+            try:
+                write_private(path, service.encode())
+            except OSError as error:
+                raise cannot_write(path, error) from None
+            enter(self._entry(program))
+        except BaseException:
+            self._end(program)
+            self._file(program).unlink(missing_ok=True)
+            raise
+
+    def ensure(self, service: Service) -> None:
+        """Have its program run: as it was set up, or else set up as this; errors as of `set_up`."""
+        state = self.standing(service.program).state
+        if state is State.OFF:
+            self.set_up(service, {})
+        elif state is State.STOPPED:
+            self.resume(service.program)
+
+    def resume(self, program: Program, *, wait: bool = True) -> None:
+        """Start it as it was set up, unless it runs; errors as of `set_up`. `wait`: until it serves."""
+        standing = self.standing(program)
+        if standing.state is State.STOPPED:
+            self._start(standing.service, {}, wait=wait)
+
+    def give_up(self, program: Program) -> None:
+        """End it, and have it started no more; what it keeps stays. RefusedError where it was started elsewhere."""
+        standing = self.standing(program)
+        strike(self._entry(program))
+        self._end(program)
+        self._file(program).unlink(missing_ok=True)
+        if is_locked(self._lock(standing.service)):
+            raise RefusedError(
+                "it is started no more when you log in, but it runs: something else than this app started it",
+                advice="end it where it was started: in its terminal, or as a service",
+            )
+
+    # --- how
+
+    def _start(self, service: Service, once: Mapping[str, str], *, wait: bool = True) -> None:
+        program, process = service.program, self._process(service.program)
+        begin, before = self._begin_log(process.log_file), self._served(service)
+        script = _CHECKOUT / program.value / f"{program.value}.py"
+        command = [_with_console(sys.executable), str(script), *service.arguments]
+        try:
+            process.start(command, {**without_settings(os.environ), **once}, own_console=True)
+        except OSError as error:
+            raise cannot_write(process.log_file.parent, error) from None
+        self._started[program] = process
+        end = time.monotonic() + _PATIENCE
+        while wait and self._served(service) in (None, before):
+            if process.pid is None:
+                process.forget()
+                raise error_of(program.value, process.exit_code or 0, self._log_since(program, begin))
+            if time.monotonic() > end:
+                self._end(program)
+                said = error_of(program.value, UnreachableError.exit_code, self._log_since(program, begin))
+                raise UnreachableError(f"it does not serve after {_PATIENCE:.0f} s: {said}", advice=said.advice)
+            time.sleep(_LOOK_EVERY)
+
+    def _end(self, program: Program) -> None:
+        process = self._process(program)
+        process.terminate()
+        if not process.wait_gone(_GRACE):
+            process.kill()
+        process.forget()
+
+    def _served(self, service: Service) -> Optional[object]:
+        """Something that is there only when it serves, and another each time it begins to; None where it does not.
+
+        A device locks its store once it was let in. A broker locks its folder before its ports, and says where it
+        listens behind them.
+        """
+        if service.program is Program.WORKER:
+            return is_locked(self._lock(service)) or None
+        try:
+            status = os.stat(self._home / "broker" / "serving.json")
+        except OSError:
+            return None
+        return status.st_ino, status.st_mtime_ns
+
+    def _lock(self, service: Service) -> Path:
+        if service.program is Program.BROKER:
+            return self._home / "broker" / "broker.lock"
+        return Path(service.store) / "store.lock"
+
+    def _process(self, program: Program) -> BackgroundProcess:
+        return self._started.get(program) or BackgroundProcess(
+            program.value,
+            environment_of(program, str(self._home)),
+            pid_file=self._file(program).with_suffix(".pid"),
+            log_file=self._home / "logs" / f"{program.value}.log",
+        )
+
+    def _entry(self, program: Program) -> LoginEntry:
+        return login_entry(program, self._home, _windowless(sys.executable))
+
+    def _file(self, program: Program) -> Path:
+        return self._home / "services" / f"{program.value}.json"
+
+    def _set_up(self, program: Program) -> Optional[Service]:
+        path = self._file(program)
+        try:
+            service = decode_service(read_limited(path, _MAX_FILE), path)
+        except FileNotFoundError:
+            return None
+        except (OSError, IntegrityError) as error:
+            log.warning("%s is passed over: %s", path, error)
+            return None
+        return service if service.program is program else None
+
+    def _begin_log(self, log: Path) -> int:
+        """Where in the log a program that is started now begins."""
+        try:
+            size = log.stat().st_size
+            if size <= _MOST_LOG:
+                return size
+            os.replace(log, log.with_suffix(".log.1"))
+        except FileNotFoundError:
+            return 0
+        except OSError as error:
+            raise cannot_write(log, error) from None
+        return 0
+
+    def _log_since(self, program: Program, begin: int) -> str:
+        """What the log says from a place on, the end of it where that is long."""
+        try:
+            with self._process(program).log_file.open("rb") as log:
+                log.seek(max(begin, log.seek(0, os.SEEK_END) - _READ_LOG))
+                return log.read(_READ_LOG).decode("utf-8", "replace")
+        except OSError:
+            return ""
+
+
+def _windowless(python: str) -> str:
+    """The interpreter that Windows gives no console, which would show at each login."""
+    other = Path(python).with_name("pythonw.exe")
+    return str(other) if sys.platform == "win32" and other.exists() else python
+
+
+def _with_console(python: str) -> str:
+    """The interpreter for a program that logs, whichever runs this one."""
+    other = Path(python).with_name("python.exe")
+    return str(other) if sys.platform == "win32" and other.exists() else python

@@ -1,0 +1,239 @@
+"""What this computer does beside the window: whether it is a device, whether it is a broker, and the way there."""
+
+from __future__ import annotations
+
+import tkinter
+from tkinter import filedialog
+from typing import Any, Callable, Optional
+
+import customtkinter
+
+from desktop.model.operator import operator_command
+from desktop.model.service import Program, Standing, State
+from desktop.model.this_computer import Device, ThisComputerModel
+from desktop.views.controls import (
+    ACCENT,
+    GROUND,
+    LINE,
+    PANEL,
+    TEXT,
+    Button,
+    fixed_font,
+    font,
+    heading,
+    note,
+    reach_by_keyboard,
+    show_focus,
+    wrap,
+)
+from desktop.views.overlay import Overlay, ask
+from desktop.views.scrolling import Scrolling
+from desktop.views.sheets import leave_box
+
+_TITLES = {Program.WORKER: "Keep shares on this computer", Program.BROKER: "Run a broker on this computer"}
+
+
+class ThisComputer(Scrolling):
+    """`open_over`: called with what is to lie over the view, in place of what did."""
+
+    def __init__(self, view: Any, model: ThisComputerModel, open_over: Callable[[Overlay], None]) -> None:
+        super().__init__(view, GROUND)
+        self.grid_columnconfigure(0, weight=1)
+        self._cards = [_Card(self, view, model, program, open_over) for program in (Program.WORKER, Program.BROKER)]
+        for row, card in enumerate(self._cards):
+            card.grid(row=row, column=0, sticky="ew", pady=(0, 10), padx=(0, 8))
+
+    def show(self) -> None:
+        for card in self._cards:
+            card.show()
+
+
+class _Card(customtkinter.CTkFrame):
+    """One of the programs: how it is, and what may be done about it."""
+
+    def __init__(
+        self,
+        parent: Any,
+        view: Any,
+        model: ThisComputerModel,
+        program: Program,
+        open_over: Callable[[Overlay], None],
+    ) -> None:
+        super().__init__(parent, fg_color=PANEL, border_color=LINE, border_width=1, corner_radius=8)
+        self._view, self._model, self._program, self._open_over = view, model, program, open_over
+        self._shown: Optional[tuple[Optional[Standing], bool]] = None
+        self.grid_columnconfigure(0, weight=1)
+        heading(self, _TITLES[program], size=17).grid(row=0, column=0, sticky="ew", padx=20, pady=(14, 2))
+        self._words = note(self)
+        self._words.grid(row=1, column=0, sticky="ew", padx=20)
+        self._buttons = customtkinter.CTkFrame(self, fg_color="transparent", height=0)
+        self._buttons.grid(row=2, column=0, sticky="w", padx=14, pady=(8, 14))
+        self.bind("<Configure>", lambda event: wrap(self._words, event.width - 44), add=True)
+
+    def show(self) -> None:
+        standing, busy = self._model.standings.get(self._program), bool(self._model.doing)
+        if (standing, busy) == self._shown:
+            return
+        self._shown = standing, busy
+        self._words.configure(text=self._model.words(self._program))
+        for button in self._buttons.winfo_children():
+            button.destroy()
+        for column, (text, act) in enumerate(self._offered(standing)):
+            button = Button(self._buttons, text, act, state="disabled" if busy else "normal")
+            button.grid(row=0, column=column, padx=6)
+
+    def _offered(self, standing: Optional[Standing]) -> list[tuple[str, Callable[[], None]]]:
+        """What there is to press."""
+        view, model, program, open_over = self._view, self._model, self._program, self._open_over
+        is_device = program is Program.WORKER
+        if standing is None or standing.state is State.ELSEWHERE:
+            return []
+        if standing.state is State.OFF and is_device:
+            return [("Make this computer a device …", lambda: open_over(DeviceForm(view, model)))]
+        if standing.state is State.OFF and not model.operator.is_here:
+            return [("Make this computer a broker, too …", lambda: open_over(OtherBrokerForm(view, model)))]
+        start = [] if standing.state is State.RUNNING else [("Start it", lambda: model.start_again(program))]
+        if not standing.is_set_up:
+            return start
+        stop = "Stop being a device …" if is_device else "Stop being a broker …"
+        return [*start, (stop, lambda: open_over(ask(view, model.stopping(program))))]
+
+
+class _SetUpForm(Overlay):
+    """Stays until what it asked for is done: what failed can be mended in it and tried again."""
+
+    def __init__(self, view: Any, title: str, model: ThisComputerModel) -> None:
+        super().__init__(view, title, model.on_change(self._changed))
+        self._model = model
+        self._done = model.done  # things, when it was opened
+
+    def _end(self, yes: str) -> None:
+        """The last line of the form, and its buttons."""
+        self._doing = note(self.body)
+        self._doing.grid(sticky="ew")
+        self.button("Cancel", self.close)
+        self._yes = self.button(yes, self._begin, kind="main")
+        self._yes.configure(width=150)
+        tkinter.Misc.focus_set(self._yes)
+
+    def _begin(self) -> None:
+        raise NotImplementedError
+
+    def _changed(self) -> None:
+        if not self.winfo_exists():
+            return
+        if self._model.done != self._done:
+            self.close()
+            return
+        self._doing.configure(text=self._model.doing)
+        self._yes.configure(state="disabled" if self._model.doing else "normal")
+
+    def _invite_box(self, text: str) -> Any:
+        note(self.body, text, 464).grid(sticky="ew", pady=(4, 2))
+        box = customtkinter.CTkTextbox(
+            self.body, height=64, font=fixed_font(12), text_color=TEXT, border_width=2, border_color=LINE, wrap="char"
+        )
+        box.grid(sticky="ew", pady=(0, 6))
+        box.bind("<Tab>", leave_box)
+        return box
+
+
+class DeviceForm(_SetUpForm):
+    """Asks where shares are kept, and how much room they get."""
+
+    def __init__(self, view: Any, model: ThisComputerModel) -> None:
+        super().__init__(view, "Make this computer a device", model)
+        self.say("It keeps shares of images, now and again at each login. It can read none of them.")
+        self._invite: Any = None
+        if not model.operator.is_here:
+            self._invite = self._invite_box(
+                f"An invite, made at the broker by: {operator_command('invite', 'worker')}. Its line or its short "
+                "code; none where the folder was a device of this cluster before."
+            )
+        self._store = _StoreFields(self.body, model.suggested)
+        self._store.grid(sticky="ew")
+        self._end("Make it a device")
+
+    def _begin(self) -> None:
+        invite = "" if self._invite is None else self._invite.get("1.0", "end")
+        self._model.become_device(self._store.device(invite))
+
+
+class BrokerForm(_SetUpForm):
+    """Asks whether this computer is to begin a cluster, and to keep shares in it."""
+
+    def __init__(self, view: Any, model: ThisComputerModel, name: Callable[[], str]) -> None:
+        super().__init__(view, "Make this computer the broker", model)
+        self._machine = name
+        self.say(
+            "It begins a cluster of its own: all devices and all who store reach each other through it, so it should "
+            "always be on. Its firewall must let TCP ports 5570 and 5571 in. It starts now, and again at each login."
+        )
+        self._also = tkinter.BooleanVar(self, True)
+        _tick(self.body, "Also keep shares on this computer", self._also, self._fit).grid(sticky="w", pady=(4, 6))
+        self._store = _StoreFields(self.body, model.suggested)
+        self._store.grid(sticky="ew")
+        self._end("Make it the broker")
+
+    def _fit(self) -> None:
+        (self._store.grid if self._also.get() else self._store.grid_remove)()
+
+    def _begin(self) -> None:
+        self._model.become_broker(self._machine(), self._store.device() if self._also.get() else None)
+
+
+class OtherBrokerForm(_SetUpForm):
+    """Asks for the invite of one more broker."""
+
+    def __init__(self, view: Any, model: ThisComputerModel) -> None:
+        super().__init__(view, "Make this computer a broker, too", model)
+        self.say(
+            "With two brokers everything goes on when one is away. It should always be on; its firewall must let TCP "
+            "ports 5570 and 5571 in. It starts now, and again at each login."
+        )
+        self._invite = self._invite_box(f"An invite, made at the broker by: {operator_command('invite', 'broker')}.")
+        self._end("Make it a broker")
+
+    def _begin(self) -> None:
+        self._model.become_other_broker(self._invite.get("1.0", "end"))
+
+
+class _StoreFields(customtkinter.CTkFrame):
+    """Where shares are kept, how much room they get, and whether the computer is often away."""
+
+    def __init__(self, parent: Any, suggested: Device) -> None:
+        super().__init__(parent, fg_color="transparent")
+        self.grid_columnconfigure(0, weight=1)
+        note(self, "The folder for shares").grid(row=0, column=0, sticky="w")
+        self._folder = customtkinter.CTkEntry(self, font=font(), height=34)
+        self._folder.insert(0, suggested.folder)
+        self._folder.grid(row=1, column=0, sticky="ew", padx=(0, 10))
+        Button(self, "Choose…", self._choose, width=100).grid(row=1, column=1)
+        note(self, "The most that they may take, such as 100G; empty for all but a reserve").grid(
+            row=2, column=0, columnspan=2, sticky="w", pady=(6, 0)
+        )
+        self._room = customtkinter.CTkEntry(self, font=font(), height=34, width=140)
+        self._room.insert(0, suggested.room)
+        self._room.grid(row=3, column=0, sticky="w")
+        self._laptop = tkinter.BooleanVar(self, False)
+        _tick(self, "It is a laptop, which may be away for days", self._laptop).grid(
+            row=4, column=0, columnspan=2, sticky="w", pady=(10, 4)
+        )
+
+    def device(self, invite: str = "") -> Device:
+        return Device(self._folder.get(), self._room.get(), self._laptop.get(), invite)
+
+    def _choose(self) -> None:
+        chosen = filedialog.askdirectory(parent=self, title="The folder for shares", mustexist=False)
+        if chosen:
+            self._folder.delete(0, "end")
+            self._folder.insert(0, chosen)
+
+
+def _tick(parent: Any, text: str, variable: tkinter.BooleanVar, press: Callable[[], None] = lambda: None) -> Any:
+    box = customtkinter.CTkCheckBox(
+        parent, text=text, variable=variable, command=press, font=font(), text_color=TEXT, fg_color=ACCENT
+    )
+    reach_by_keyboard(box, box.toggle)
+    show_focus(box, "border_color", LINE)
+    return box
