@@ -22,9 +22,9 @@ from common.link.declined import DeclinedError
 from common.program import complain
 from common.protocol.codec import pack
 from common.protocol.device_messages import Amend, Commitment, ShareName
-from common.protocol.envelope import Operation
 from common.protocol.identifiers import DIGEST_SIZE
-from common.protocol.messages import Acknowledged, Code, EncodingAt, shares_at_hand
+from common.protocol.messages import Code, EncodingAt, shares_at_hand
+from common.protocol.operations import AMEND
 from common.recipe import Recipe
 from common.slicing import block_size_for
 from common.vault.contact_card import ContactCard, pack_cards, unpack_cards
@@ -32,7 +32,6 @@ from common.vault.granting import grant_to, open_any
 from common.vault.mapping import MAX_SEALED_MAPPING, Mapping, seal_mapping
 from common.vault.trust import TrustedImage
 
-_PATIENCE = 20.0  # seconds for one device
 _RECIPE_FRAME = 256  # bytes of a recipe beside its digests
 
 
@@ -118,9 +117,7 @@ async def amend(
 
     async def tell(device: bytes, request: Amend) -> bool:
         try:
-            await owner.link.request(
-                Operation.AMEND, request, Acknowledged, device=device, payload=payload, patience=_PATIENCE
-            )
+            await owner.link.request(AMEND, request, device=device, payload=payload)
         except TesseraError as error:
             complain(f"{owner.name_of(device)}: {error}")
             if isinstance(error, DeclinedError) and error.code in (Code.NOT_ALLOWED, Code.NOT_FOUND):

@@ -28,17 +28,16 @@ from common.link.declined import DeclinedError
 from common.link.link import run_with_link
 from common.link.questions import device_names, settled_devices
 from common.program import complain
-from common.protocol.codec import MAX_PAYLOAD, pack, unpack
+from common.protocol.codec import pack, unpack
 from common.protocol.device_messages import TOMBSTONE_LIFETIME, Delete, Undelete
-from common.protocol.envelope import Operation
-from common.protocol.messages import NEVER, Acknowledged, Code, EncodingAt, ListTrash, Mend, Trashed, TrashList
+from common.protocol.messages import NEVER, Code, EncodingAt, ListTrash, Mend, Trashed
+from common.protocol.operations import DELETE, MEND, TRASH, UNDELETE
 from common.text import printable
 from consumer.hashes import check_hash, is_full
 from consumer.holdings import Held
 
 _DAY = 24 * 3600
 _MAX_GENERATION = 64  # how often one encoding may be deleted and taken back
-_PATIENCE = 20.0  # seconds for one device
 Ask = Callable[[str], bool]
 
 
@@ -151,7 +150,7 @@ async def _delete_on(session: Session, encoding: EncodingAt, device: bytes, tras
         trash_until, ends = now + trash_days * _DAY if trash_days else NEVER, now + TOMBSTONE_LIFETIME
         request = Delete(encoding.encoding_id, capability, generation, trash_until, ends)
         try:
-            await session.link.request(Operation.DELETE, request, Acknowledged, device=device, patience=_PATIENCE)
+            await session.link.request(DELETE, request, device=device)
             return True
         except DeclinedError as error:
             if error.code is Code.CONFLICT:
@@ -175,7 +174,7 @@ async def list_trash(session: Session) -> list[Trashed]:
     trash: list[Trashed] = []
     while True:
         request = ListTrash(trash[-1].encoding_id if trash else b"")
-        reply = await session.link.request(Operation.TRASH, request, TrashList, reply_bytes=MAX_PAYLOAD)
+        reply = await session.link.request(TRASH, request)
         page = unpack(reply.payload, list[Trashed])
         trash += page
         if reply.header.complete or not page:
@@ -238,14 +237,14 @@ async def _take_back(session: Session, trashed: Sequence[Trashed]) -> None:
     if not any(answers):
         raise NotFoundError("the trash was emptied; the image cannot be taken back")
     payload = pack(sorted({each.object_id for each in trashed}))
-    await session.link.request(Operation.MEND, Mend(), Acknowledged, payload=payload)
+    await session.link.request(MEND, Mend(), payload=payload)
 
 
 async def _take_back_on(session: Session, trashed: Trashed, device: bytes) -> bool:
     capability = _capability(session, trashed.object_id, trashed.encoding_id)
     request = Undelete(trashed.encoding_id, capability, trashed.generation + 1)
     try:
-        await session.link.request(Operation.UNDELETE, request, Acknowledged, device=device, patience=_PATIENCE)
+        await session.link.request(UNDELETE, request, device=device)
     except (DeclinedError, UnreachableError) as error:
         if not isinstance(error, DeclinedError) or error.code is not Code.NOT_FOUND:
             complain(f"{session.name_of(device)}: {error}")

@@ -10,8 +10,9 @@ from common.files import locked
 from common.finding.inviter import read_invite
 from common.home import load_brokers, save_brokers
 from common.identity import KeyPair, load_key_pair, save_key_pair
-from common.invite import Role, same_cluster
+from common.invite import same_cluster
 from common.joining import join as trade
+from common.protocol.operations import Role
 
 
 @dataclass(frozen=True)

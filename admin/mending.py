@@ -19,8 +19,8 @@ from common.link.questions import list_devices, locate
 from common.program import complain
 from common.progress import ByteProgress
 from common.protocol.codec import pack
-from common.protocol.envelope import Operation
-from common.protocol.messages import MAX_OBJECTS, Acknowledged, EncodingAt, Mend, shares_at_hand
+from common.protocol.messages import MAX_OBJECTS, EncodingAt, Mend, shares_at_hand
+from common.protocol.operations import MEND
 from consumer.holdings import Held
 
 Remain = Callable[[int], None]
@@ -103,7 +103,7 @@ async def _ask_to_mend(session: Session, images: Sequence[Held]) -> None:
     objects = [image.encodings[0].object_id for image in images]
     for start in range(0, len(objects), MAX_OBJECTS):
         payload = pack(objects[start : start + MAX_OBJECTS])
-        await session.link.request(Operation.MEND, Mend(), Acknowledged, payload=payload)
+        await session.link.request(MEND, Mend(), payload=payload)
 
 
 class _Followed:

@@ -15,8 +15,8 @@ from common.link.link import Link, reached, run_with_link
 from common.link.questions import settled_devices
 from common.program import complain
 from common.progress import ByteProgress
-from common.protocol.envelope import Operation
-from common.protocol.messages import Acknowledged, Code, Device, Empty, Message, Retire
+from common.protocol.messages import Acknowledged, Code, Device, Empty, Retire
+from common.protocol.operations import REBALANCE, RETIRE, H, Spec
 
 _SHOWN_KEY = 16  # hexadecimal digits, as `broker.py members` shows them
 _LOOK = 0.5  # seconds
@@ -44,25 +44,25 @@ def rebalance_devices(identity: ClientIdentity) -> str:
 async def begin_retirement(link: Link, name: str) -> Device:
     """Have a device's shares moved elsewhere, and the device taken off the list then; returns it as it is now."""
     device = await _find(link, name)
-    await _ask_as_admin(link, Operation.RETIRE, Retire(device.device_id))
+    await _ask_as_admin(link, RETIRE, Retire(device.device_id))
     return device
 
 
 async def keep_device(link: Link, name: str) -> None:
     """Keep a device that is being retired after all."""
     device = await _find(link, name)
-    await _ask_as_admin(link, Operation.RETIRE, Retire(device.device_id, cancel=True))
+    await _ask_as_admin(link, RETIRE, Retire(device.device_id, cancel=True))
 
 
 async def begin_rebalance(link: Link) -> None:
     """Have shares moved from full devices to those with room; `Health.balancing` says how long it lasts."""
-    await _ask_as_admin(link, Operation.REBALANCE, Empty())
+    await _ask_as_admin(link, REBALANCE, Empty())
 
 
-async def _ask_as_admin(link: Link, operation: Operation, header: Message) -> None:
+async def _ask_as_admin(link: Link, operation: Spec[H, Acknowledged], header: H) -> None:
     """Ask what only an admin may; where this client is none, the refusal says how it becomes one."""
     try:
-        await link.request(operation, header, Acknowledged)
+        await link.request(operation, header)
     except DeclinedError as error:
         if error.code is not Code.NOT_ALLOWED:
             raise

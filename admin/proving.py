@@ -33,8 +33,8 @@ from common.program import complain
 from common.progress import ByteProgress
 from common.protocol.codec import pack
 from common.protocol.device_messages import BlockName
-from common.protocol.envelope import Operation
-from common.protocol.messages import Acknowledged, Complain, Complaint, EncodingAt, ShareAt, shares_at_hand
+from common.protocol.messages import Complain, Complaint, EncodingAt, ShareAt, shares_at_hand
+from common.protocol.operations import COMPLAIN
 from common.recipe import Recipe
 from common.redundancy import count_devices
 from common.text import printable
@@ -45,7 +45,6 @@ from consumer.holdings import Held
 from consumer.restoring import Restoring
 
 Advance = Callable[[int], None]
-_REPORT_PATIENCE = 5.0  # seconds
 
 
 @dataclass
@@ -186,9 +185,7 @@ async def _report(session: Session, complaints: list[Complaint]) -> None:
         return
     payload = pack(complaints)
     try:
-        await session.link.request(
-            Operation.COMPLAIN, Complain(), Acknowledged, payload=payload, patience=_REPORT_PATIENCE
-        )
+        await session.link.request(COMPLAIN, Complain(), payload=payload)
     except TesseraError as error:
         complain(f"the damage could not be reported to the broker: {error}")
 

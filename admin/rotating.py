@@ -28,8 +28,8 @@ from common.link.link import Link, reached, run_with_link
 from common.link.questions import device_names, list_encodings, settled_devices
 from common.program import complain
 from common.progress import Waiting
-from common.protocol.envelope import Operation
-from common.protocol.messages import Acknowledged, Code, Empty, EncodingAt, shares_at_hand
+from common.protocol.messages import Code, Empty, EncodingAt, shares_at_hand
+from common.protocol.operations import RETIRE_OWNER
 from common.vault.contacts import Contacts
 from common.vault.folder import VaultFolder
 from common.vault.keys import VaultKey
@@ -122,7 +122,7 @@ class Rotating:
                     exit_code = await _hand_over_all(old, new, leave)
                     if exit_code == 0:
                         self._vault.keep_replaced()
-                        await old.link.request(Operation.RETIRE_OWNER, Empty(), Acknowledged)
+                        await old.link.request(RETIRE_OWNER, Empty())
                     return exit_code
             except DeclinedError as error:
                 if error.code is not Code.REPLACED:

@@ -18,9 +18,9 @@ from common.home import ClientIdentity
 from common.link.link import Link, reached, run_with_link
 from common.link.questions import SETTLING, list_devices
 from common.progress import Waiting
-from common.protocol.codec import MAX_PAYLOAD, unpack
-from common.protocol.envelope import Operation
+from common.protocol.codec import unpack
 from common.protocol.messages import Device, DeviceKind, Empty, Health, Job
+from common.protocol.operations import HEALTH
 from common.text import printable
 
 _SETTLE_PATIENCE = 20.0  # seconds; a broker settles within ten
@@ -79,7 +79,7 @@ async def ask_status(link: Link) -> Status:
 
 
 async def ask_health(link: Link) -> tuple[Health, list[Job]]:
-    reply = await link.request(Operation.HEALTH, Empty(), Health, reply_bytes=MAX_PAYLOAD)
+    reply = await link.request(HEALTH, Empty())
     return reply.header, unpack(reply.payload, list[Job])
 
 

@@ -64,7 +64,7 @@ class AuditTrail:
         elif operation is Operation.REBALANCE:
             self._record("rebalancing", **by)
         elif operation is Operation.RETIRE_OWNER:
-            self._record("vault key replaced", owner=(session.owner or b"").hex(), **by)
+            self._record("vault key replaced", owner=session.vault.hex(), **by)
 
     def passed_on(
         self, session: Session, operation: Operation, device: bytes, frames: Sequence[memoryview], now: float
@@ -76,7 +76,7 @@ class AuditTrail:
             elif operation in self._accesses:
                 event, shape = self._accesses[operation]
                 for encoding_id in _encodings(unpack_header(frames[1], shape)):
-                    self._used.tell((event, session.public_key, session.owner or b"", encoding_id), device, now)
+                    self._used.tell((event, session.public_key, session.vault, encoding_id), device, now)
         except ProtocolError:
             return  # the device says so
 
@@ -93,7 +93,7 @@ class AuditTrail:
         catalog = self._desk.catalog
         if not catalog.owners_of(asked.encoding_id) and catalog.tombstones.holds(asked.encoding_id) is None:
             return  # or with ids that it makes up a client would push out all other lines
-        event, owner = f"{type(asked).__name__.lower()} asked", session.owner or b""
+        event, owner = f"{type(asked).__name__.lower()} asked", session.vault
         turn = asked.revision if isinstance(asked, Amend) else asked.generation
         if not self._changes.tell((session.public_key, owner, asked.encoding_id, event, turn), device, now):
             return  # the same, of another device

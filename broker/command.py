@@ -31,8 +31,9 @@ from common.finding.addresses import is_loopback, parse_host
 from common.finding.inviter import read_invite
 from common.home import home
 from common.identity import KeyPair, load_key_pair, save_key_pair
-from common.invite import INVITE_LIFETIME, Invite, Role
+from common.invite import INVITE_LIFETIME, Invite
 from common.program import application, complain, run
+from common.protocol.operations import Role
 from common.short_invite import ShortInvite
 from common.sizes import parse_size
 from common.stopping import stop_on_signals

@@ -16,9 +16,10 @@ from broker.members import Address, MemberList, MembersFile
 from broker.rights import INVITED
 from common.errors import RefusedError, UnreachableError, UsageError
 from common.identity import KeyPair
-from common.invite import Invite, Role
+from common.invite import Invite
 from common.joining import join
 from common.protocol.messages import ReachedAt
+from common.protocol.operations import Role
 
 log = logging.getLogger(__name__)
 

@@ -23,8 +23,9 @@ import msgspec
 from broker.rights import INVITED, Standing
 from common.errors import IntegrityError, NotFoundError, RefusedError, UsageError
 from common.files import locked, read_limited, write_private
-from common.invite import INVITE_LIFETIME, Role
+from common.invite import INVITE_LIFETIME
 from common.protocol.messages import Count, DeviceKind, HostName, Join, Port, Seconds
+from common.protocol.operations import Role
 from common.text import printable
 
 _VERSION = 1

@@ -23,7 +23,7 @@ import zmq
 from broker.members import Address, Member, MemberList, MembersFile, broker_revoked
 from common.errors import IntegrityError, ProtocolError
 from common.identity import KeyPair
-from common.invite import BrokerAddress, Role
+from common.invite import BrokerAddress
 from common.link.connection import Change, ConnectionMonitor
 from common.link.silence import Silence
 from common.link.sockets import make_dealer
@@ -31,6 +31,7 @@ from common.protocol.codec import pack, pack_header, unpack, unpack_header
 from common.protocol.envelope import Envelope, Kind, Operation, decode_envelope
 from common.protocol.identifiers import IDENTIFIER_SIZE
 from common.protocol.messages import GRANTED, MAX_RETIRED, Acknowledged, Answer, Code, Sync
+from common.protocol.operations import Role
 
 log = logging.getLogger(__name__)
 

@@ -1,10 +1,11 @@
-"""Which role may ask which operation. What is not in this table is not allowed."""
+"""Which role may ask which operation, by the table of operations. What is not in it is not allowed."""
 
 from __future__ import annotations
 
 import enum
 
 from common.protocol.envelope import Operation
+from common.protocol.operations import OPERATIONS, Of
 
 
 class Standing(enum.Enum):
@@ -36,69 +37,17 @@ INVITED = frozenset(  # holds an unused or used invite, and is nobody's permanen
     {Standing.INVITED_WORKER, Standing.INVITED_CLIENT, Standing.INVITED_ADMIN, Standing.INVITED_BROKER}
 )
 
-FORWARDED = frozenset(
-    {
-        Operation.OPEN,
-        Operation.APPEND,
-        Operation.COMMIT,
-        Operation.STORE,
-        Operation.ABANDON,
-        Operation.FETCH,
-        Operation.DESCRIBE,
-        Operation.PROGRESS,
-        Operation.DELETE,
-        Operation.UNDELETE,
-        Operation.AMEND,
-    }
-)
-
+FORWARDED = frozenset(number for number, spec in OPERATIONS.items() if spec.of is Of.DEVICE and spec.roles)
 DEPOSIT = frozenset(  # what a client may ask that showed a vault's deposit token only
-    {
-        Operation.HELLO,
-        Operation.STATUS,
-        Operation.PLACES,
-        Operation.OPEN,
-        Operation.APPEND,
-        Operation.COMMIT,
-        Operation.STORE,
-        Operation.ABANDON,
-        Operation.BROKERS,
-    }
+    number for number, spec in OPERATIONS.items() if spec.deposit
 )
-
-_CLIENT = FORWARDED | {
-    Operation.HELLO,
-    Operation.STATUS,
-    Operation.PLACES,
-    Operation.LOCATE,
-    Operation.LIST,
-    Operation.HEALTH,
-    Operation.MEND,
-    Operation.COMPLAIN,
-    Operation.TRASH,
-    Operation.BROKERS,
-    Operation.RETIRE_OWNER,
-}
-
 _RIGHTS: dict[Standing, frozenset[Operation]] = {
-    Standing.INVITED_WORKER: frozenset({Operation.JOIN}),
-    Standing.INVITED_CLIENT: frozenset({Operation.JOIN}),
-    Standing.INVITED_ADMIN: frozenset({Operation.JOIN}),
-    Standing.INVITED_BROKER: frozenset({Operation.JOIN}),
-    Standing.BROKER: frozenset({Operation.SYNC}),
-    Standing.REVOKED: frozenset(),
-    Standing.WORKER: frozenset(
-        {
-            Operation.REGISTER,
-            Operation.ANNOUNCE,
-            Operation.REPORT,
-            Operation.WITHDRAW,
-            Operation.BURY,
-            Operation.BROKERS,
-        }
-    ),
-    Standing.CLIENT: _CLIENT,
-    Standing.ADMIN: _CLIENT | {Operation.RETIRE, Operation.REBALANCE},
+    standing: frozenset(
+        number
+        for number, spec in OPERATIONS.items()
+        if (spec.by_invited if standing in INVITED else standing.value in {role.value for role in spec.roles})
+    )
+    for standing in Standing
 }
 
 

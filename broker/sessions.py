@@ -39,6 +39,11 @@ class Session:
     def __post_init__(self) -> None:
         self.device = device_id(self.public_key)
 
+    @property
+    def vault(self) -> bytes:
+        """The owner, of a session that showed one; else empty, which is nobody's."""
+        return self.owner or b""
+
 
 @dataclass(frozen=True)
 class Outgoing:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import logging
 import secrets
 from collections.abc import Sequence
-from typing import Any, Callable, TypeVar
+from typing import Any, Callable, Optional
 
 from broker.audit import Record, unrecorded
 from broker.audit_trail import AuditTrail
@@ -30,33 +30,37 @@ from common.errors import ProtocolError
 from common.protocol.codec import MAX_PAYLOAD, pack_header, unpack_header
 from common.protocol.envelope import Envelope, Kind, Operation, decode_envelope
 from common.protocol.identifiers import IDENTIFIER_SIZE
-from common.protocol.messages import (
-    Acknowledged,
-    Announce,
-    Answer,
-    Bury,
-    Code,
-    Complain,
-    Empty,
-    Hello,
-    Join,
-    ListObjects,
-    ListTrash,
-    Locate,
-    Mend,
-    Message,
-    Places,
-    Register,
-    Report,
-    Retire,
-    Sync,
-    Welcome,
-    Withdraw,
+from common.protocol.messages import Acknowledged, Answer, Code, Hello, Register, Welcome
+from common.protocol.operations import (
+    ANNOUNCE,
+    BROKERS,
+    BURY,
+    COMPLAIN,
+    HEALTH,
+    HELLO,
+    JOIN,
+    LIST,
+    LOCATE,
+    MEND,
+    OPERATIONS,
+    PLACES,
+    REBALANCE,
+    REGISTER,
+    REPORT,
+    RETIRE,
+    RETIRE_OWNER,
+    STATUS,
+    SYNC,
+    TRASH,
+    WITHDRAW,
+    H,
+    R,
+    Spec,
 )
 
 log = logging.getLogger(__name__)
 
-M = TypeVar("M", bound=Message)
+_Handler = Callable[[Session, H, memoryview, float], Answered]
 _CLIENT_PROBE_PERIOD = 1.0  # seconds; a client that hears nothing for `silence.LIMIT` gives its broker up
 _EMPTY_PAYLOAD = memoryview(b"")
 _REPLACED = Answer(Code.REPLACED, "this vault key was replaced")
@@ -73,6 +77,7 @@ class Switchboard:
         record_accesses: bool = False,
     ) -> None:
         self.door = Door(desk.name_of, record)
+        self._handlers: dict[Operation, Callable[[Session, Sequence[memoryview], float], Answered]] = {}
         self._trail = AuditTrail(desk, record, accesses=record_accesses)
         self._desk = desk
         self._steward = steward
@@ -81,6 +86,7 @@ class Switchboard:
         self._routes: dict[tuple[Side, bytes], Session] = {}
         self._sessions: dict[bytes, Session] = {}  # by session id
         self._devices: dict[bytes, Session] = {}  # by device id: the registered connection
+        self._bind_all()
 
     # --- messages in
 
@@ -151,8 +157,8 @@ class Switchboard:
         except ProtocolError as error:
             refusal = refuse(session, envelope, Code.MALFORMED, str(error)[:500])
             # What another version says first is no fault of its own.
-            first = envelope.operation in (Operation.HELLO, Operation.REGISTER, Operation.JOIN)
-            return [refusal] if first else [refusal, *self._strike(session, str(error), now)]
+            greeting = envelope.operation in (Operation.HELLO, Operation.REGISTER, Operation.JOIN)
+            return [refusal] if greeting else [refusal, *self._strike(session, str(error), now)]
         reply = Outgoing(session, envelope.reply(), pack_header(header), body)
         if envelope.operation is Operation.REGISTER and session.device in self._devices:
             # Find out whether the connection that holds the place still stands; if not, the next try succeeds.
@@ -177,68 +183,60 @@ class Switchboard:
 
     # --- asked of the broker
 
+    def _bind(self, operation: Spec[H, R], handler: _Handler[H]) -> None:
+        """Have an operation answered by this: session, header and payload in, header and payload out."""
+
+        def answer(session: Session, frames: Sequence[memoryview], now: float) -> Answered:
+            payload = frames[2] if len(frames) == 3 else _EMPTY_PAYLOAD
+            if payload.nbytes > operation.payload:
+                raise ProtocolError(f"{operation.number.name} has a payload of at most {operation.payload} bytes")
+            request = unpack_header(frames[1], operation.header)
+            header, body = handler(session, request, payload, now)
+            self._trail.answered(session, operation.number, request, header)
+            return header, body
+
+        self._handlers[operation.number] = answer
+
+    def _bind_all(self) -> None:
+        desk, steward, catalog = self._desk, self._steward, self._desk.catalog
+        bind = self._bind
+        bind(HELLO, lambda session, header, _, now: self._hello(session, header))
+        bind(JOIN, lambda session, header, _, now: desk.join(session.public_key, header))
+        bind(SYNC, lambda session, header, payload, now: desk.sync(header, payload))
+        bind(BROKERS, lambda session, header, _, now: desk.brokers())
+        bind(REGISTER, lambda session, header, _, now: self._register(session, header, now))
+        bind(ANNOUNCE, lambda session, header, payload, now: desk.announce(session.device, header, payload, now))
+        bind(REPORT, lambda session, header, _, now: desk.report(session.device, header, now))
+        bind(WITHDRAW, lambda session, header, payload, now: desk.withdraw(session.device, payload))
+        bind(BURY, lambda session, header, payload, now: desk.bury(session.device, payload, now))
+        bind(STATUS, lambda session, header, _, now: desk.status(steward.left_on, steward.waited_for, now))
+        bind(HEALTH, lambda session, header, _, now: answers.health(steward, self._health_of(session)))
+        bind(RETIRE, lambda session, header, _, now: (self._retiring.retire(header), None))
+        bind(REBALANCE, lambda session, header, _, now: answers.rebalance(steward))
+        bind(PLACES, lambda session, header, payload, now: desk.places(header, payload, session.vault, now))
+        bind(LOCATE, lambda session, header, payload, now: desk.locate(header, payload, session.vault, now))
+        bind(LIST, lambda session, header, _, now: desk.list(header, session.vault, now))
+        bind(TRASH, lambda session, header, _, now: desk.trash(header, session.vault, now))
+        bind(MEND, lambda session, header, payload, now: answers.mend(steward, catalog, payload, session.vault))
+        bind(COMPLAIN, lambda session, header, payload, now: answers.complain(steward, catalog, payload, session.vault))
+        bind(RETIRE_OWNER, lambda session, header, _, now: desk.retire_owner(session.vault))
+
     def _answer(self, session: Session, operation: Operation, frames: Sequence[memoryview], now: float) -> Answered:
-        """The desk's answer; ProtocolError where header or payload have not the shape of the operation."""
-        desk = self._desk
-        payload = frames[2] if len(frames) == 3 else _EMPTY_PAYLOAD
-
-        def read(shape: type[M]) -> M:
-            return unpack_header(frames[1], shape)
-
-        if operation is Operation.HELLO:
-            return self._hello(session, read(Hello))
-        if operation is Operation.JOIN:
-            return desk.join(session.public_key, read(Join))
-        if operation is Operation.SYNC:
-            return desk.sync(read(Sync), payload)
-        if operation is Operation.BROKERS and (session.greeted or self._devices.get(session.device) is session):
-            return desk.brokers()
-        if operation is Operation.REGISTER:
-            return self._register(session, read(Register), now)
-        of_device: dict[Operation, Callable[[], Answered]] = {
-            Operation.ANNOUNCE: lambda: desk.announce(session.device, read(Announce), payload, now),
-            Operation.REPORT: lambda: desk.report(session.device, read(Report), now),
-            Operation.WITHDRAW: lambda: desk.withdraw(session.device, (read(Withdraw), payload)[1]),
-            Operation.BURY: lambda: desk.bury(session.device, (read(Bury), payload)[1], now),
-        }
-        if operation in of_device:
-            if self._devices.get(session.device) is not session:
-                return Acknowledged(Answer(Code.NO_SESSION)), None
-            return of_device[operation]()
-        if not session.greeted:
+        """The broker's answer; ProtocolError where header or payload have not the shape of the operation."""
+        spec = OPERATIONS[operation]
+        if not spec.first and not self._began(session):
             return Acknowledged(Answer(Code.NO_SESSION)), None
-        return self._answer_client(session, operation, read, payload, now)
-
-    def _answer_client(
-        self, session: Session, operation: Operation, read: Callable[[Any], Any], payload: memoryview, now: float
-    ) -> Answered:
-        """The answer to a client that said hello."""
-        desk, steward, owner = self._desk, self._steward, session.owner or b""
-        for_all: dict[Operation, tuple[type[Message], Callable[[Any], Answered]]] = {
-            Operation.STATUS: (Empty, lambda _: desk.status(steward.left_on, steward.waited_for, now)),
-            Operation.HEALTH: (Empty, lambda _: answers.health(steward, None if self._is_admin(session) else owner)),
-            Operation.RETIRE: (Retire, lambda header: (self._retiring.retire(header), None)),
-            Operation.REBALANCE: (Empty, lambda _: answers.rebalance(steward)),
-        }
-        for_owner: dict[Operation, tuple[type[Message], Callable[[Any], Answered]]] = {
-            Operation.PLACES: (Places, lambda header: desk.places(header, payload, owner, now)),
-            Operation.LOCATE: (Locate, lambda header: desk.locate(header, payload, owner, now)),
-            Operation.LIST: (ListObjects, lambda header: desk.list(header, owner, now)),
-            Operation.MEND: (Mend, lambda _: answers.mend(steward, desk.catalog, payload, owner)),
-            Operation.COMPLAIN: (Complain, lambda _: answers.complain(steward, desk.catalog, payload, owner)),
-            Operation.RETIRE_OWNER: (Empty, lambda _: desk.retire_owner(owner)),
-            Operation.TRASH: (ListTrash, lambda header: desk.trash(header, owner, now)),
-        }
-        if operation in for_owner and session.owner is None:
+        if spec.vault and session.owner is None:
             return Acknowledged(Answer(Code.NOT_ALLOWED, "this needs a vault")), None
-        asked = {**for_all, **for_owner}.get(operation)
-        if asked is None:
-            raise ProtocolError("this broker does not know the operation yet")
-        shape, answer = asked
-        request = read(shape)
-        header, body = answer(request)
-        self._trail.answered(session, operation, request, header)
-        return header, body
+        return self._handlers[operation](session, frames, now)
+
+    def _began(self, session: Session) -> bool:
+        """Whether this session said HELLO, or REGISTER."""
+        return session.greeted or self._devices.get(session.device) is session
+
+    def _health_of(self, session: Session) -> Optional[bytes]:
+        """The owner whose images an answer to HEALTH names; None for all."""
+        return None if self._is_admin(session) else session.vault
 
     def _hello(self, session: Session, header: Hello) -> Answered:
         owner = owner_shown(header)

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import enum
 import hashlib
 from dataclasses import dataclass, field
 from typing import Annotated
@@ -27,19 +26,13 @@ from common.finding.addresses import endpoint
 from common.identity import KEY_SIZE, KeyPair
 from common.protocol.codec import pack, unpack
 from common.protocol.messages import KnownBroker
+from common.protocol.operations import Role
 
 _VERSION = 2
 _CHECKSUM_SIZE = 4
 _MAX_TEXT = 1024
 MAX_NAMED = 4
 INVITE_LIFETIME = 3600  # seconds
-
-
-class Role(enum.Enum):
-    WORKER = "worker"
-    CLIENT = "client"
-    ADMIN = "admin"
-    BROKER = "broker"
 
 
 class BrokerAddress(msgspec.Struct, frozen=True):

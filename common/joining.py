@@ -18,7 +18,7 @@ from common.finding.addresses import interfaces as own_interfaces
 from common.finding.addresses import is_loopback, with_scopes
 from common.finding.looking import Interfaces, Search
 from common.identity import KeyPair
-from common.invite import BrokerAddress, Invite, Role
+from common.invite import BrokerAddress, Invite
 from common.link.connection import Change, ConnectionMonitor
 from common.link.sockets import make_dealer
 from common.link.unreached import unreached
@@ -28,6 +28,7 @@ from common.protocol.codec import pack_header, unpack_header
 from common.protocol.envelope import Envelope, Kind, Operation, decode_envelope
 from common.protocol.identifiers import IDENTIFIER_SIZE
 from common.protocol.messages import Join, ReachedAt
+from common.protocol.operations import Role
 from common.running_time import RunningTime
 
 PATIENCE = 8.0  # seconds for all brokers together

@@ -24,8 +24,8 @@ from dataclasses import dataclass, field
 
 from common.errors import UsageError
 from common.identity import KEY_SIZE, KeyPair
-from common.invite import Role
 from common.libraries import require_openssl
+from common.protocol.operations import Role
 
 SEED_SIZE = 16
 _VERSION = 1

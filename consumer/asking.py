@@ -21,9 +21,9 @@ from common.errors import ProtocolError, TesseraError, UnreachableError
 from common.link.declined import DeclinedError
 from common.link.link import Link
 from common.protocol.codec import MAX_PAYLOAD
-from common.protocol.device_messages import BlockName, Describe, Described, Fetch, Fetched, ShareName
-from common.protocol.envelope import Operation
+from common.protocol.device_messages import BlockName, Describe, Fetch, ShareName
 from common.protocol.messages import MAX_BATCH, Answer, Code
+from common.protocol.operations import DESCRIBE, FETCH
 from consumer.latency import Latencies
 
 PATIENCE = 20.0  # seconds
@@ -179,9 +179,7 @@ class Devices:
         return asking.ask(device, name, min(reply_bytes, MAX_PAYLOAD))
 
     async def _fetch(self, device: bytes, names: list[BlockName], reply_bytes: int) -> Answers[memoryview]:
-        reply = await self._link.request(
-            Operation.FETCH, Fetch(names), Fetched, device=device, reply_bytes=reply_bytes, patience=PATIENCE
-        )
+        reply = await self._link.request(FETCH, Fetch(names), device=device, reply_bytes=reply_bytes)
         parts = [(part.answer, part.length) for part in reply.header.parts]
         return _split(reply.payload, parts, len(names), device)
 
@@ -189,9 +187,7 @@ class Devices:
         self, with_recipe: bool, device: bytes, names: list[ShareName], reply_bytes: int
     ) -> Answers[Description]:
         request = Describe(names, with_recipe)
-        reply = await self._link.request(
-            Operation.DESCRIBE, request, Described, device=device, reply_bytes=reply_bytes, patience=PATIENCE
-        )
+        reply = await self._link.request(DESCRIBE, request, device=device, reply_bytes=reply_bytes)
         if any(min(mapping, recipe) < 0 for _, mapping, recipe in reply.header.parts):
             raise ProtocolError("a reply has lengths below zero")
         parts = [(answer, mapping + recipe) for answer, mapping, recipe in reply.header.parts]

@@ -20,8 +20,8 @@ from common.link.link import Link
 from common.link.questions import device_names, list_devices, list_encodings, locate, settled_devices
 from common.link.window import Window
 from common.protocol.codec import pack
-from common.protocol.envelope import Operation
-from common.protocol.messages import Acknowledged, Complain, Complaint, EncodingAt, shares_at_hand
+from common.protocol.messages import Complain, Complaint, EncodingAt, shares_at_hand
+from common.protocol.operations import COMPLAIN
 from common.vault.folder import VaultFolder
 from common.vault.keys import VaultKey
 from common.vault.mapping import Mapping
@@ -34,7 +34,6 @@ from consumer.watching import Attempt, Came, Missing, Watch, nobody
 
 log = logging.getLogger(__name__)
 
-_COMPLAINT_PATIENCE = 2.0  # seconds
 _IMAGES = 160  # restored at a time
 _MEMORY = 48 << 20  # bytes of segments for all of them; a large image takes about half of it
 _PER_LARGE_IMAGE = 28 << 20  # segments gathered ahead, one being opened, two being written
@@ -194,9 +193,7 @@ class Session:
         if not bad:
             return
         try:
-            await self._link.request(
-                Operation.COMPLAIN, Complain(), Acknowledged, payload=pack(list(bad)), patience=_COMPLAINT_PATIENCE
-            )
+            await self._link.request(COMPLAIN, Complain(), payload=pack(list(bad)))
         except TesseraError as error:
             log.debug("the broker was not told of %d bad shares: %s", len(bad), error)
 

@@ -17,9 +17,9 @@ from typing import Optional, Union
 from common.errors import ProtocolError, TesseraError, UnreachableError
 from common.link.declined import DeclinedError
 from common.protocol.codec import MAX_PAYLOAD
-from common.protocol.device_messages import Store, Stored, WholeShare
-from common.protocol.envelope import Operation
+from common.protocol.device_messages import Store, WholeShare
 from common.protocol.messages import MAX_BATCH, Answer, Code
+from common.protocol.operations import STORE
 from common.vault.mapping import MAX_THUMBNAIL
 from common.vault.stamp import Stamp
 from producer.distribution import withdraw_shares
@@ -34,7 +34,6 @@ from producer.watching import Step
 log = logging.getLogger(__name__)
 
 MAX_IMAGES = 32
-_STORE_PATIENCE = 60.0  # seconds: a round of fsyncs on a slow disk
 _MAX_MOVES = 3
 _MIN_THUMBNAIL = 1024  # bytes; a thumbnail takes no more than a sixteenth of the image, but may take this
 
@@ -215,9 +214,7 @@ async def _send_message(session: Session, sendings: Sequence[_Sending]) -> None:
     header = Store([_whole_share(session, sending) for sending in sendings])
     payload = b"".join(part for s in sendings for part in _parts(s.image, s.share))
     try:
-        reply = await session.link.request(
-            Operation.STORE, header, Stored, device=device, payload=payload, patience=_STORE_PATIENCE
-        )
+        reply = await session.link.request(STORE, header, device=device, payload=payload)
         answers = reply.header.shares
         if len(answers) != len(sendings):
             raise ProtocolError("a reply does not answer what was asked")

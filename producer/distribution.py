@@ -37,14 +37,12 @@ from common.protocol.device_messages import (
     Commit,
     Delete,
     Fetch,
-    Fetched,
     Open,
-    Progress,
     SegmentRange,
     ShareName,
 )
-from common.protocol.envelope import Operation
 from common.protocol.messages import NEVER, Acknowledged, Code
+from common.protocol.operations import ABANDON, APPEND, COMMIT, DELETE, FETCH, OPEN, PROGRESS, H, Spec
 from common.recipe import Recipe, digest
 from common.slicing import Slicing
 from producer.encoding import EncodedSegment
@@ -52,10 +50,7 @@ from producer.watching import Step
 
 log = logging.getLogger(__name__)
 
-_PATIENCE = 20.0  # seconds
-_ABANDON_PATIENCE = 3.0
 _PROGRESS_BYTES = 16  # of a reply, for each segment at most
-_COMMIT_PATIENCE = 60.0  # seconds: a large share's fsync on a slow disk
 _REFILLED_TOGETHER = 3  # segments of a moved share under way at a time
 _MAX_MOVES = 3  # times that lost shares are moved before the image is stored degraded, or not
 
@@ -234,7 +229,7 @@ class Distribution:
         code, slicing = self._code, self._slicing
         self._tell(share.index, share.device or b"", Step.PLACED, share_bytes)
         header = Open(self._encoding_id, share.index, code.k, code.n, slicing.block_size, share_bytes)
-        if await self._ask(share, Operation.OPEN, header):
+        if await self._ask(share, OPEN, header):
             share.move(ShareState.OPEN)
 
     async def _take_up(self, share: SentShare, share_bytes: int, segment_count: int) -> bool:
@@ -259,12 +254,10 @@ class Distribution:
     async def _progress(self, share: SentShare, segment_count: int) -> tuple[bool, set[int]]:
         """Whether the share is committed, and the segments that its device has."""
         reply = await self._link.request(
-            Operation.PROGRESS,
+            PROGRESS,
             ShareName(self._encoding_id, share.index),
-            Progress,
             device=share.device or b"",
             reply_bytes=min(MAX_PAYLOAD, _PROGRESS_BYTES * (segment_count + 1)),
-            patience=_PATIENCE,
         )
         if reply.header.committed:
             return True, set(range(segment_count))
@@ -281,38 +274,30 @@ class Distribution:
         if share.state is not ShareState.OPEN:
             return True
         header = Append(self._encoding_id, share.index, segment, block_digest)
-        granted = await self._ask(share, Operation.APPEND, header, block.data)
+        granted = await self._ask(share, APPEND, header, block.data)
         if granted:
             self._tell(share.index, share.device or b"", Step.ACKNOWLEDGED, block.nbytes)
         return granted
 
     async def _commit(self, share: SentShare, commitment: bytes) -> None:
         header = Commit(self._encoding_id, share.index)
-        if await self._ask(share, Operation.COMMIT, header, memoryview(commitment), _COMMIT_PATIENCE):
+        if await self._ask(share, COMMIT, header, memoryview(commitment)):
             share.move(ShareState.COMMITTED)
             self._tell(share.index, share.device or b"", Step.COMMITTED)
 
     async def _abandon(self, share: SentShare) -> None:
-        await self._ask(share, Operation.ABANDON, ShareName(self._encoding_id, share.index), patience=_ABANDON_PATIENCE)
+        await self._ask(share, ABANDON, ShareName(self._encoding_id, share.index))
 
     async def _ask(
         self,
         share: SentShare,
-        operation: Operation,
-        header: Open | Append | Commit | ShareName,
+        operation: Spec[H, Acknowledged],
+        header: H,
         payload: memoryview | None = None,
-        patience: float = _PATIENCE,
     ) -> bool:
         """Ask the share's device; whether it was granted. If not, the share is lost."""
         try:
-            await self._link.request(
-                operation,
-                header,
-                Acknowledged,
-                device=share.device or b"",
-                payload=payload,
-                patience=patience,
-            )
+            await self._link.request(operation, header, device=share.device or b"", payload=payload)
         except (DeclinedError, UnreachableError, ProtocolError) as error:
             if share.state is not ShareState.LOST:
                 self._lose(share, _reason(error), error)
@@ -370,9 +355,7 @@ class Distribution:
     async def _fetch(self, source: SentShare, segment: int, length: int) -> Optional[memoryview]:
         request = Fetch([BlockName(self._encoding_id, source.index, segment)])
         try:
-            reply = await self._link.request(
-                Operation.FETCH, request, Fetched, device=source.device or b"", reply_bytes=length
-            )
+            reply = await self._link.request(FETCH, request, device=source.device or b"", reply_bytes=length)
         except (DeclinedError, UnreachableError, ProtocolError):
             return None
         granted = len(reply.header.parts) == 1 and reply.header.parts[0].answer.granted
@@ -392,7 +375,7 @@ async def abandon_shares(link: Link, encoding_id: bytes, devices: Sequence[Optio
     async def abandon(share: int, device: bytes) -> None:
         name = ShareName(encoding_id, share)
         try:
-            await link.request(Operation.ABANDON, name, Acknowledged, device=device, patience=_ABANDON_PATIENCE)
+            await link.request(ABANDON, name, device=device)
         except TesseraError as error:
             log.debug("share %d stays where it is for a day: %s", share, error)
 
@@ -410,7 +393,7 @@ async def withdraw_shares(
 
     async def delete(device: bytes) -> None:
         try:
-            await link.request(Operation.DELETE, request, Acknowledged, device=device, patience=_ABANDON_PATIENCE)
+            await link.request(DELETE, request, device=device, timeout=ABANDON.timeout)
         except TesseraError as error:
             log.warning("a share of what was not stored stays on a device: %s", error)
 

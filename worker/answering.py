@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from common.protocol.codec import MAX_PAYLOAD, pack, unpack_header
+from common.protocol.codec import MAX_PAYLOAD, pack
 from common.protocol.device_messages import (
     Describe,
     Described,
@@ -28,9 +28,8 @@ class Answering:
         self._store = store
         self._leases = leases
 
-    def fetch(self, request: Request, now: float) -> Answered:
+    def fetch(self, request: Request, header: Fetch, now: float) -> Answered:
         """Blocks, one after the other; through the broker that mends an encoding, its lease is renewed."""
-        header = unpack_header(request.header, Fetch)
         parts: list[Part] = []
         blocks = _Pieces()
         for encoding_id in {name.encoding_id for name in header.blocks}:
@@ -46,9 +45,8 @@ class Answering:
             parts.append(Part(GRANTED, len(block)))
         return answer(request, Fetched(GRANTED, parts), blocks.payload())
 
-    def describe(self, request: Request, _now: float) -> Answered:
+    def describe(self, request: Request, header: Describe, _now: float) -> Answered:
         """What lies beside shares: mappings, and recipes where they were asked for."""
-        header = unpack_header(request.header, Describe)
         parts: list[tuple[Answer, int, int]] = []
         pieces = _Pieces()
         for name in header.shares:
@@ -64,17 +62,15 @@ class Answering:
             parts.append((GRANTED, len(mapping), len(recipe)))
         return answer(request, Described(GRANTED, parts), pieces.payload())
 
-    def progress(self, request: Request, now: float) -> Answered:
+    def progress(self, request: Request, name: ShareName, now: float) -> Answered:
         """How far a share has come."""
-        name = unpack_header(request.header, ShareName)
         ranges = self._store.progress(key_of(name), request.owner, now)
         if ranges is None:
             return answer(request, Progress(GRANTED, committed=True))
         return answer(request, Progress(GRANTED), pack(ranges))
 
-    def inspect(self, request: Request, now: float) -> Answered:
+    def inspect(self, request: Request, header: Inspect, now: float) -> Answered:
         """All that lies beside a share, and the promise that no other broker mends its encoding for a while."""
-        header = unpack_header(request.header, Inspect)
         trailer = self._store.share((header.encoding_id, header.share), request.owner).information.trailer
         if header.lease and not self._leases.ask(header.encoding_id, request.broker, header.lease, now):
             raise DeclineError(Code.CONFLICT, "another broker mends this encoding")

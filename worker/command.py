@@ -16,11 +16,12 @@ from common.files import locked, make_folder
 from common.finding.inviter import read_invite
 from common.home import home, load_brokers, save_brokers
 from common.identity import KeyPair, load_key_pair, save_key_pair
-from common.invite import Role, same_cluster
+from common.invite import same_cluster
 from common.joining import join
 from common.program import application, run
 from common.progress import Waiting
 from common.protocol.messages import DeviceKind
+from common.protocol.operations import Role
 from common.running_time import RunningTime
 from common.sizes import parse_size
 from common.stopping import stop_on_signals

@@ -23,12 +23,13 @@ from common.finding.addresses import is_loopback
 from common.finding.looking import Search
 from common.home import load_brokers, save_brokers
 from common.identity import KeyPair
-from common.invite import BrokerAddress, Role
+from common.invite import BrokerAddress
 from common.link.connection import ConnectionMonitor
 from common.link.silence import Silence
 from common.link.sockets import HIGH_WATER_MARK, make_dealer
 from common.protocol.envelope import Envelope, Operation
 from common.protocol.messages import DeviceKind, Empty
+from common.protocol.operations import Role
 from worker.brokers import agreed
 from worker.registration import Registration, Statement, statement
 from worker.store import ShareStore

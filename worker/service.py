@@ -28,6 +28,25 @@ from common.protocol.device_messages import (
 )
 from common.protocol.envelope import Operation
 from common.protocol.messages import GRANTED, Acknowledged, Answer, Code
+from common.protocol.operations import (
+    ABANDON,
+    AMEND,
+    APPEND,
+    CHECK,
+    COMMIT,
+    DELETE,
+    DESCRIBE,
+    DISCARD,
+    FETCH,
+    INSPECT,
+    OPEN,
+    PROGRESS,
+    STORE,
+    UNDELETE,
+    H,
+    R,
+    Spec,
+)
 from common.recipe import decode_recipe, digest
 from worker.answering import Answering
 from worker.committing import PendingCommit
@@ -54,30 +73,35 @@ class Service:
         answering = Answering(store, self._leases)
         self._round: list[PendingCommit] = []
         self._waiting: list[_Waiting] = []
-        self._operations: dict[Operation, Callable[[Request, float], Optional[Answered]]] = {
-            Operation.OPEN: self._open,
-            Operation.APPEND: self._append,
-            Operation.COMMIT: self._commit,
-            Operation.STORE: self._store_whole,
-            Operation.ABANDON: self._abandon,
-            Operation.DELETE: self._delete,
-            Operation.UNDELETE: self._undelete,
-            Operation.AMEND: self._amend,
-            Operation.DISCARD: self._discard,
-            Operation.CHECK: self._check,
-            Operation.FETCH: answering.fetch,
-            Operation.DESCRIBE: answering.describe,
-            Operation.PROGRESS: answering.progress,
-            Operation.INSPECT: answering.inspect,
-        }
+        self._handlers: dict[Operation, Callable[[Request, float], Optional[Answered]]] = {}
+        self._bind(OPEN, self._open)
+        self._bind(APPEND, self._append)
+        self._bind(COMMIT, self._commit)
+        self._bind(STORE, self._store_whole)
+        self._bind(ABANDON, self._abandon)
+        self._bind(DELETE, self._delete)
+        self._bind(UNDELETE, self._undelete)
+        self._bind(AMEND, self._amend)
+        self._bind(DISCARD, self._discard)
+        self._bind(CHECK, self._check)
+        self._bind(FETCH, answering.fetch)
+        self._bind(DESCRIBE, answering.describe)
+        self._bind(PROGRESS, answering.progress)
+        self._bind(INSPECT, answering.inspect)
+
+    def _bind(self, operation: Spec[H, R], handler: Callable[[Request, H, float], Optional[Answered]]) -> None:
+        def handle(request: Request, now: float) -> Optional[Answered]:
+            return handler(request, unpack_header(request.header, operation.header), now)
+
+        self._handlers[operation.number] = handle
 
     def handle(self, request: Request, now: float) -> list[Answered]:
         """Carry out one request; what waits for the round of fsyncs is answered by `finish_round`."""
-        operation = self._operations.get(request.envelope.operation)
+        handler = self._handlers.get(request.envelope.operation)
         try:
-            if operation is None:
+            if handler is None:
                 raise ProtocolError("this is not for a worker")
-            answered = operation(request, now)
+            answered = handler(request, now)
         except DeclineError as decline:
             return [answer(request, Acknowledged(decline.answer))]
         except ProtocolError as error:
@@ -109,12 +133,11 @@ class Service:
 
     # --- storing
 
-    def _open(self, request: Request, now: float) -> Answered:
-        self._store.open(unpack_header(request.header, Open), request.owner, now)
+    def _open(self, request: Request, header: Open, now: float) -> Answered:
+        self._store.open(header, request.owner, now)
         return grant(request)
 
-    def _append(self, request: Request, now: float) -> Answered:
-        header = unpack_header(request.header, Append)
+    def _append(self, request: Request, header: Append, now: float) -> Answered:
         if digest(request.payload) != header.digest:
             raise DeclineError(Code.MALFORMED, "the block does not have its digest")
         key = (header.encoding_id, header.share)
@@ -122,16 +145,14 @@ class Service:
         self._store.append(key, owner, header.segment, header.digest, request.payload, now)
         return grant(request)
 
-    def _commit(self, request: Request, _now: float) -> None:
-        header = unpack_header(request.header, Commit)
+    def _commit(self, request: Request, header: Commit, _now: float) -> None:
         commitment = unpack(request.payload, Commitment)
         waiting = _Waiting(request)
         key = (header.encoding_id, header.share)
         waiting.shares.append(self._enter_round(key, request.owner, commitment))
         self._waiting.append(waiting)
 
-    def _store_whole(self, request: Request, now: float) -> None:
-        header = unpack_header(request.header, Store)
+    def _store_whole(self, request: Request, header: Store, now: float) -> None:
         if sum(s.block_bytes + s.commitment_bytes for s in header.shares) != request.payload.nbytes:
             raise ProtocolError("the payload has not the length that the header says")
         self._store.require_places(len(header.shares), request.owner)
@@ -182,31 +203,30 @@ class Service:
         self._round.append(pending)
         return len(self._round) - 1
 
-    def _abandon(self, request: Request, _now: float) -> Answered:
-        self._store.abandon(key_of(unpack_header(request.header, ShareName)), request.owner)
+    def _abandon(self, request: Request, header: ShareName, _now: float) -> Answered:
+        self._store.abandon(key_of(header), request.owner)
         return grant(request)
 
     # --- changing, giving up
 
-    def _delete(self, request: Request, _now: float) -> Answered:
-        self._store.delete(unpack_header(request.header, Delete), request.owner)
+    def _delete(self, request: Request, header: Delete, _now: float) -> Answered:
+        self._store.delete(header, request.owner)
         return grant(request)
 
-    def _undelete(self, request: Request, _now: float) -> Answered:
-        self._store.undelete(unpack_header(request.header, Undelete), request.owner)
+    def _undelete(self, request: Request, header: Undelete, _now: float) -> Answered:
+        self._store.undelete(header, request.owner)
         return grant(request)
 
-    def _amend(self, request: Request, _now: float) -> Answered:
-        header = unpack_header(request.header, Amend)
+    def _amend(self, request: Request, header: Amend, _now: float) -> Answered:
         self._store.amend(header, unpack(request.payload, Commitment), request.owner)
         return grant(request)
 
-    def _discard(self, request: Request, _now: float) -> Answered:
-        self._store.discard(key_of(unpack_header(request.header, ShareName)), request.owner)
+    def _discard(self, request: Request, header: ShareName, _now: float) -> Answered:
+        self._store.discard(key_of(header), request.owner)
         return grant(request)
 
-    def _check(self, request: Request, _now: float) -> Answered:
-        self._store.check(key_of(unpack_header(request.header, ShareName)))
+    def _check(self, request: Request, header: ShareName, _now: float) -> Answered:
+        self._store.check(key_of(header))
         return grant(request)
 
 

@@ -16,7 +16,7 @@ from typing import Callable, Optional
 from broker.catalog import Place
 from broker.steward.agreement import Agreed
 from broker.steward.blocks import Blocks
-from broker.steward.requests import PATIENCE, PATIENCE_TO_COMMIT, Ask, Reply
+from broker.steward.requests import Ask, Reply
 from broker.steward.task import LEASE, Discard, Outcome, Surroundings, Task
 from broker.steward.transfer import Transfer
 from common.errors import ProtocolError
@@ -166,7 +166,6 @@ class Mending:
             came,
             payload=packed,
             credit=len(packed),
-            patience=PATIENCE_TO_COMMIT,
         )
 
     def _committed_all(self, now: float) -> None:
@@ -252,10 +251,9 @@ class Mending:
         *,
         payload: Optional[bytes] = None,
         credit: int = 0,
-        patience: float = PATIENCE,
     ) -> None:
         owner = self._task.claim.owner
-        self._around.ask(Ask(self._asker, device, owner, operation, header, then, payload, credit, patience))
+        self._around.ask(Ask(self._asker, device, owner, operation, header, then, payload, credit))
 
     def _stored(self, place: Place) -> AnnouncedShare:
         """What the device is going to announce."""

@@ -2,7 +2,7 @@
 
 At most two are under way to a device, so that its clients wait little; payload bytes, those that come and those sent,
 are paid from a bucket that the rate fills. What a device is too busy for, or leaves unanswered for a while, is sent
-again under the same id, with growing pauses, until its patience is over; then its asker gets `FAULT`. What cannot be
+again under the same id, with growing pauses, until the operation's timeout; then its asker gets `FAULT`. What cannot be
 sent, since the device is gone, is answered `GONE` at once. Nothing here reads what it sends.
 """
 
@@ -22,10 +22,9 @@ from common.protocol.codec import Buffer, unpack_header
 from common.protocol.envelope import Operation
 from common.protocol.identifiers import IDENTIFIER_SIZE
 from common.protocol.messages import Answer, Code, Message
+from common.protocol.operations import OPERATIONS
 
 PER_DEVICE = 2  # requests under way
-PATIENCE = 20.0  # seconds for a request in all
-PATIENCE_TO_COMMIT = 60.0
 _SEND_AGAIN = 5.0  # seconds without an answer
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 2.0  # seconds after an answer "busy"
 
@@ -54,7 +53,6 @@ class Ask:
     then: Callable[[Reply, float], None]
     payload: Optional[Buffer] = None
     credit: int = 0
-    patience: float = PATIENCE
 
 
 class Sending(NamedTuple):
@@ -152,7 +150,7 @@ class Requests:
         while asks and self._bucket > 0 and self._at[device] < PER_DEVICE:
             ask = asks.popleft()
             request_id = self._chance.getrandbits(8 * IDENTIFIER_SIZE).to_bytes(IDENTIFIER_SIZE, "big")
-            entry = _UnderWay(request_id, ask, now + ask.patience, now + _SEND_AGAIN)
+            entry = _UnderWay(request_id, ask, now + OPERATIONS[ask.operation].timeout, now + _SEND_AGAIN)
             self._under_way[request_id] = entry
             self._at[device] += 1
             sendings.append(self._send(entry))

@@ -6,9 +6,10 @@ from typing import Optional
 
 from common.errors import UnreachableError
 from common.finding.looking import Interfaces, find
-from common.invite import Invite, Role, decode_invite
+from common.invite import Invite, decode_invite
 from common.joining import require_role
 from common.progress import Waiting
+from common.protocol.operations import Role
 from common.short_invite import ShortInvite, decode_short_invite
 from common.text import as_typed
 

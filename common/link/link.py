@@ -7,7 +7,7 @@ a share by its owner and its name, whoever asks. A busy broker or device is aske
 knows what is stored: producer, consumer and admin put meaning to the operations.
 
     async with Link(identity, owner_token) as link:
-        reply = await link.request(Operation.STATUS, Empty(), Status)
+        reply = await link.request(STATUS, Empty())
 """
 
 from __future__ import annotations
@@ -20,13 +20,12 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Generic, Optional, TypeVar
 
-import msgspec
 import zmq
 
 from common.errors import ProtocolError, RefusedError, TesseraError, UnreachableError
 from common.home import ClientIdentity
 from common.interruption import run_until_interrupted
-from common.invite import BrokerAddress, Role, as_address
+from common.invite import BrokerAddress, as_address
 from common.link.attachment import Attachment, Payload, Pending
 from common.link.connection import Change
 from common.link.declined import DeclinedError
@@ -40,27 +39,35 @@ from common.progress import Waiting
 from common.protocol.codec import MAX_PAYLOAD, pack_header, unpack, unpack_header
 from common.protocol.envelope import Envelope, Kind, Operation, decode_envelope
 from common.protocol.identifiers import BROKER
-from common.protocol.messages import PROTOCOL_VERSION, Brokers, Code, Empty, Hello, KnownBrokers, Welcome
+from common.protocol.messages import (
+    PROTOCOL_VERSION,
+    Brokers,
+    Code,
+    Empty,
+    Hello,
+    KnownBrokers,
+    Message,
+    Welcome,
+)
+from common.protocol.operations import H, R, Role, Spec
 
 CONNECT_PATIENCE = 6.0  # seconds for all brokers together
 # A broker that is started again needs 0.7 s and is mostly back by then, so that its clients stay; more would only hold
 # up a put that another broker can go on with. One that hangs is noticed by heartbeats, 3 s before this begins.
 FAILOVER_PATIENCE = 1.5  # seconds without a session after which the next broker is tried
 BROKERS_PERIOD = 10.0  # seconds between two questions which brokers there are
-REQUEST_PATIENCE = 30.0  # seconds for one request, unless its caller says otherwise
 _BUSY_PAUSE = 0.02  # seconds, doubled up to
 _BUSY_PAUSE_MAX = 0.5
 _LISTEN = 0.5  # seconds between two looks whether the broker in use is silent for too long
 
-T = TypeVar("T", bound=msgspec.Struct)
-R = TypeVar("R")
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Reply(Generic[T]):
+class Reply(Generic[R]):
     """An answer that granted the request: its header, and its payload as a view (empty where there was none)."""
 
-    header: T
+    header: R
     payload: memoryview
 
 
@@ -125,39 +132,38 @@ class Link:
 
     async def request(
         self,
-        operation: Operation,
-        header: msgspec.Struct,
-        shape: type[T],
+        operation: Spec[H, R],
+        header: H,
         *,
         payload: Optional[Payload] = None,
         device: bytes = BROKER,
-        reply_bytes: int = 0,
-        patience: float = REQUEST_PATIENCE,
-    ) -> Reply[T]:
+        reply_bytes: Optional[int] = None,
+        timeout: Optional[float] = None,
+    ) -> Reply[R]:
         """Ask the broker, or a device through it, and wait for the answer.
 
-        `reply_bytes` is the most that the answer's payload may have. DeclinedError when the answer is no (GONE: the
-        device is not there), UnreachableError when none came within `patience` seconds, ProtocolError when it is not
-        of the form `shape`.
+        `reply_bytes` is the most that the answer's payload may have, `timeout` seconds; both are the operation's where
+        they are left out. DeclinedError when the answer is no (GONE: the device is not there), UnreachableError when
+        none came in time, ProtocolError when it is not of the operation's form.
         """
         sent = memoryview(payload).nbytes if payload is not None else 0
-        size = sent + reply_bytes
-        work = self._request(operation, header, shape, payload, device, size)
+        most = operation.reply_payload if reply_bytes is None else reply_bytes
+        seconds = operation.timeout if timeout is None else timeout
+        work = self._request(operation, header, payload, device, min(sent + most, MAX_PAYLOAD))
         try:
-            return await asyncio.wait_for(work, patience)
+            return await asyncio.wait_for(work, seconds)
         except asyncio.TimeoutError:
             whom = "a device" if device != BROKER else "the broker"
-            raise UnreachableError(f"no answer from {whom} ({self.address}) within {patience:g} s") from None
+            raise UnreachableError(f"no answer from {whom} ({self.address}) within {seconds:g} s") from None
 
     async def _request(
         self,
-        operation: Operation,
-        header: msgspec.Struct,
-        shape: type[T],
+        operation: Spec[H, R],
+        header: H,
         payload: Optional[Payload],
         device: bytes,
         size: int,
-    ) -> Reply[T]:
+    ) -> Reply[R]:
         window = self._device_windows.get(device)
         if window is None:
             window = self._device_windows[device] = Window(self._granted.requests_per_device, self._granted.credit)
@@ -167,8 +173,8 @@ class Link:
             try:
                 pause = _BUSY_PAUSE
                 while True:
-                    frames = await self._exchange(operation, header, payload, device, size)
-                    reply = _read_reply(frames, shape, device)
+                    frames = await self._exchange(operation.number, header, payload, device, size)
+                    reply = _read_reply(frames, operation.reply, device)
                     if reply is not None:
                         return reply
                     await asyncio.sleep(pause)
@@ -181,7 +187,7 @@ class Link:
     async def _exchange(
         self,
         operation: Operation,
-        header: msgspec.Struct,
+        header: Message,
         payload: Optional[Payload],
         device: bytes,
         credit: int,
@@ -395,12 +401,12 @@ async def reached(link: Link) -> AsyncIterator[Link]:
             yield link
 
 
-def _read_reply(frames: list[zmq.Frame], shape: type[T], device: bytes) -> Optional[Reply[T]]:
+def _read_reply(frames: list[zmq.Frame], shape: type[R], device: bytes) -> Optional[Reply[R]]:
     """The reply, or None where the answer was to ask again later."""
     if len(frames) not in (2, 3):
         raise ProtocolError(f"a message of {len(frames)} frames")
     header = unpack_header(frames[1].buffer, shape)
-    answer = header.answer  # type: ignore[attr-defined]  # every reply begins with one
+    answer = header.answer
     if answer.code in (Code.BUSY, Code.NO_SESSION):
         return None
     if answer.code is not Code.GRANTED:
@@ -408,6 +414,6 @@ def _read_reply(frames: list[zmq.Frame], shape: type[T], device: bytes) -> Optio
     return Reply(header, frames[2].buffer if len(frames) == 3 else memoryview(b""))
 
 
-def run_with_link(work: Coroutine[Any, Any, R]) -> R:
+def run_with_link(work: Coroutine[Any, Any, T]) -> T:
     """Run a client's coroutine."""
     return run_until_interrupted(work)

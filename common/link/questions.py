@@ -13,22 +13,19 @@ from typing import NamedTuple
 from common.errors import ProtocolError
 from common.link.link import Link
 from common.progress import Waiting
-from common.protocol.codec import MAX_PAYLOAD, pack, unpack
-from common.protocol.envelope import Operation
+from common.protocol.codec import pack, unpack
 from common.protocol.messages import (
     MAX_OBJECTS,
     Code,
     Device,
     Empty,
     EncodingAt,
-    Holdings,
     Identifier,
     ListObjects,
     Locate,
-    Placed,
     Places,
-    Status,
 )
+from common.protocol.operations import LIST, LOCATE, PLACES, STATUS
 
 SETTLING = "the broker has just started: waiting for its devices"
 _SETTLE_PATIENCE = 12.0  # seconds; a broker settles within ten
@@ -38,7 +35,7 @@ _PAGE = 500  # objects
 
 async def list_devices(link: Link) -> list[Device]:
     """All devices of the cluster, by name."""
-    reply = await link.request(Operation.STATUS, Empty(), Status, reply_bytes=MAX_PAYLOAD)
+    reply = await link.request(STATUS, Empty())
     return unpack(reply.payload, list[Device])
 
 
@@ -60,7 +57,7 @@ async def _settled_devices(link: Link) -> list[Device]:
     loop = asyncio.get_running_loop()
     end = loop.time() + _SETTLE_PATIENCE
     while True:
-        reply = await link.request(Operation.STATUS, Empty(), Status, reply_bytes=MAX_PAYLOAD)
+        reply = await link.request(STATUS, Empty())
         if reply.header.settled or loop.time() > end:
             return unpack(reply.payload, list[Device])
         await asyncio.sleep(_SETTLE_PAUSE)
@@ -77,9 +74,7 @@ async def find_places(
     """For each encoding up to n devices with room for `share_bytes`, in the order of shares."""
     request = Places(n, share_bytes, list(exclude))
     payload = pack(list(encoding_ids))
-    reply = await link.request(
-        Operation.PLACES, request, Placed, payload=payload, reply_bytes=MAX_PAYLOAD - len(payload)
-    )
+    reply = await link.request(PLACES, request, payload=payload)
     lacking = Code.NO_ROOM if reply.header.full else Code.GONE
     devices = unpack(reply.payload, list[list[Identifier]])
     if len(devices) != len(encoding_ids) or any(len(set(each)) != len(each) or len(each) > n for each in devices):
@@ -93,9 +88,7 @@ async def locate(link: Link, object_ids: Sequence[bytes]) -> tuple[dict[bytes, l
     settled = True
     for start in range(0, len(object_ids), _PAGE):
         payload = pack(list(object_ids[start : start + _PAGE]))
-        reply = await link.request(
-            Operation.LOCATE, Locate(), Holdings, payload=payload, reply_bytes=MAX_PAYLOAD - len(payload)
-        )
+        reply = await link.request(LOCATE, Locate(), payload=payload)
         settled = settled and reply.header.settled
         for encoding in unpack(reply.payload, list[EncodingAt]):
             if encoding.object_id not in found:
@@ -111,7 +104,7 @@ async def list_encodings(link: Link) -> list[EncodingAt]:
     while True:
         after = encodings[-1].object_id if encodings else b""
         request = ListObjects(after, min(_PAGE, MAX_OBJECTS))
-        reply = await link.request(Operation.LIST, request, Holdings, reply_bytes=MAX_PAYLOAD)
+        reply = await link.request(LIST, request)
         page = unpack(reply.payload, list[EncodingAt])
         encodings += page
         if reply.header.complete or not page:

@@ -21,6 +21,7 @@ from common.protocol.messages import (
     Message,
     ObjectId,
     Redundancy,
+    ReplyHeader,
     Revision,
     Seconds,
     ShareIndex,
@@ -99,8 +100,7 @@ class Store(Message):
     shares: Annotated[list[WholeShare], msgspec.Meta(max_length=MAX_BATCH)]
 
 
-class Stored(Message):
-    answer: Answer
+class Stored(ReplyHeader):
     shares: list[Answer] = msgspec.field(default_factory=list)  # in the order of the request
 
 
@@ -121,10 +121,9 @@ class Part(Message):
     length: Annotated[int, msgspec.Meta(ge=0, le=2**22)] = 0
 
 
-class Fetched(Message):
+class Fetched(ReplyHeader):
     """Payload: the blocks one after the other."""
 
-    answer: Answer
     parts: list[Part] = msgspec.field(default_factory=list)
 
 
@@ -133,10 +132,9 @@ class Describe(Message):
     with_recipe: bool = True
 
 
-class Described(Message):
+class Described(ReplyHeader):
     """Payload: for each share its mapping, then its recipe where it was asked for."""
 
-    answer: Answer
     parts: list[tuple[Answer, int, int]] = msgspec.field(default_factory=list)  # lengths of mapping and recipe
 
 
@@ -145,10 +143,9 @@ class SegmentRange(Message):
     count: Count
 
 
-class Progress(Message):
+class Progress(ReplyHeader):
     """How far a share has come; payload: a list of SegmentRange, in order, of the blocks that a staged one has."""
 
-    answer: Answer
     committed: bool = False
 
 

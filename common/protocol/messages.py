@@ -77,6 +77,12 @@ class Answer(Message):
         return self.code is Code.GRANTED
 
 
+class ReplyHeader(Message):
+    """The base of all headers of replies."""
+
+    answer: Answer
+
+
 class Empty(Message):
     """The header of a request that says all by its operation or its payload."""
 
@@ -98,8 +104,7 @@ class Join(Message):
     reached_at: Optional[ReachedAt] = None  # of a broker
 
 
-class Joined(Message):
-    answer: Answer
+class Joined(ReplyHeader):
     name: str = ""  # as admitted: a number is added where the name was taken
 
 
@@ -114,8 +119,7 @@ class Hello(Message):
     deposit_token: Optional[Token] = None  # only storing for it
 
 
-class Welcome(Message):
-    answer: Answer
+class Welcome(ReplyHeader):
     requests: int = 0  # how many may be under way at once
     requests_per_device: int = 0
     credit: int = 0  # payload bytes under way at once, over all devices
@@ -135,10 +139,9 @@ class Device(Message):
     waited_for: Seconds = 0  # that it may still be away until its shares are rebuilt elsewhere; 0 while it is alive
 
 
-class Status(Message):
+class Status(ReplyHeader):
     """Payload: a list of Device."""
 
-    answer: Answer
     settled: bool = False
 
 
@@ -150,10 +153,9 @@ class Places(Message):
     exclude: list[Identifier] = []
 
 
-class Placed(Message):
+class Placed(ReplyHeader):
     """Payload: for each encoding a list of at most n device ids, in the order of shares."""
 
-    answer: Answer
     full: int = 0  # connected devices that were passed over since they have no room
 
 
@@ -196,10 +198,9 @@ def shares_at_hand(encoding: EncodingAt) -> dict[int, list[bytes]]:
     return at_hand
 
 
-class Holdings(Message):
+class Holdings(ReplyHeader):
     """Payload: a list of EncodingAt, all encodings of an object beside each other, in the order of object ids."""
 
-    answer: Answer
     settled: bool = False  # every device that may come has registered, or had the time to
     complete: bool = True  # False: a LIST has more behind the last object
 
@@ -215,10 +216,9 @@ class Job(Message):
     segments_done: Count
 
 
-class Health(Message):
+class Health(ReplyHeader):
     """The state of all images of the cluster, each by its best encoding, of all owners; payload: a list of Job."""
 
-    answer: Answer
     settled: bool = False
     whole: Count = 0  # images with all shares on devices that are connected and not retiring
     lacking: Count = 0  # images with k or more good shares at hand, but not all on such devices
@@ -289,10 +289,9 @@ class Trashed(Message):
     devices: list[Identifier]  # that have told of it and are connected
 
 
-class TrashList(Message):
+class TrashList(ReplyHeader):
     """Payload: a list of at most MAX_OBJECTS Trashed, in the order of encoding ids."""
 
-    answer: Answer
     settled: bool = False
     complete: bool = True  # False: there is more behind the last
 
@@ -310,10 +309,8 @@ MAX_BROKERS = 64
 KnownBrokers = Annotated[list[KnownBroker], msgspec.Meta(max_length=MAX_BROKERS)]
 
 
-class Brokers(Message):
+class Brokers(ReplyHeader):
     """Payload: KnownBrokers, all of the cluster as far as the one asked knows their addresses."""
-
-    answer: Answer
 
 
 class Sync(Message):
@@ -372,8 +369,8 @@ class Bury(Message):
     """Payload: a list of Tombstone."""
 
 
-class Acknowledged(Message):
-    answer: Answer
+class Acknowledged(ReplyHeader):
+    """The header of a reply that says no more."""
 
 
 GRANTED = Answer(Code.GRANTED)

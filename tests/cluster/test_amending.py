@@ -20,25 +20,22 @@ from common.errors import TesseraError
 from common.home import ClientIdentity, load_brokers
 from common.identity import load_key_pair
 from common.link.link import Link, run_with_link
-from common.protocol.codec import MAX_PAYLOAD, pack, unpack
+from common.protocol.codec import pack, unpack
 from common.protocol.device_messages import (
     Amend,
     BlockName,
     Commitment,
     Delete,
     Describe,
-    Described,
     Fetch,
-    Fetched,
     Grant,
     ShareName,
     Store,
-    Stored,
     WholeShare,
 )
-from common.protocol.envelope import Operation
 from common.protocol.identifiers import deposit_token, owner_id
-from common.protocol.messages import Acknowledged, EncodingAt, Holdings, ListObjects, Locate, Message
+from common.protocol.messages import Acknowledged, EncodingAt, ListObjects, Locate
+from common.protocol.operations import AMEND, DELETE, DESCRIBE, FETCH, LIST, LOCATE, STORE, H, Spec
 from common.recipe import Recipe, digest
 from tests.cluster.conftest import home_of, running_cluster
 from tests.cluster.devices import number_of, revive, wait_lost
@@ -101,9 +98,7 @@ class Client:
             for share, device in enumerate(devices):
                 whole = WholeShare(image.encoding_id, share, K, N, len(image.blocks[share]), len(packed))
                 payload = image.blocks[share] + packed
-                stored = await link.request(
-                    Operation.STORE, Store([whole]), Stored, payload=payload, device=device, patience=PATIENCE
-                )
+                stored = await link.request(STORE, Store([whole]), payload=payload, device=device, timeout=PATIENCE)
                 assert [answer.granted for answer in stored.header.shares] == [True]
 
         self.over(vault, work)
@@ -113,21 +108,17 @@ class Client:
 
         async def work(link: Link) -> None:
             for device in devices:
-                await link.request(
-                    Operation.AMEND, header, Acknowledged, payload=pack(said), device=device, patience=PATIENCE
-                )
+                await link.request(AMEND, header, payload=pack(said), device=device, timeout=PATIENCE)
 
         self.over(vault, work)
 
     def found(self, vault: Vault, object_id: bytes) -> list[EncodingAt]:
         async def work(link: Link) -> list[EncodingAt]:
             reply = await link.request(
-                Operation.LOCATE,
+                LOCATE,
                 Locate(),
-                Holdings,
                 payload=pack([object_id]),
-                reply_bytes=MAX_PAYLOAD,
-                patience=PATIENCE,
+                timeout=PATIENCE,
             )
             return unpack(reply.payload, list[EncodingAt])
 
@@ -135,9 +126,7 @@ class Client:
 
     def listed(self, vault: Vault) -> list[bytes]:
         async def work(link: Link) -> list[bytes]:
-            reply = await link.request(
-                Operation.LIST, ListObjects(), Holdings, reply_bytes=MAX_PAYLOAD, patience=PATIENCE
-            )
+            reply = await link.request(LIST, ListObjects(), timeout=PATIENCE)
             return [encoding.object_id for encoding in unpack(reply.payload, list[EncodingAt])]
 
         return self.over(vault, work)
@@ -148,21 +137,19 @@ class Client:
         name = Describe([ShareName(image.encoding_id, share)], with_recipe=False)
 
         async def work(link: Link) -> Optional[tuple[bytes, bytes]]:
-            options: dict[str, Any] = {"device": device, "reply_bytes": 40_000, "patience": PATIENCE}
-            fetched = await link.request(Operation.FETCH, block, Fetched, **options)
-            described = await link.request(Operation.DESCRIBE, name, Described, **options)
+            options: dict[str, Any] = {"device": device, "reply_bytes": 40_000, "timeout": PATIENCE}
+            fetched = await link.request(FETCH, block, **options)
+            described = await link.request(DESCRIBE, name, **options)
             granted = fetched.header.parts[0].answer.granted, described.header.parts[0][0].granted
             assert granted[0] is granted[1]
             return (bytes(fetched.payload), bytes(described.payload)) if all(granted) else None
 
         return self.over(vault, work)
 
-    def refused(self, vault: Vault, operation: Operation, header: Message, device: bytes, payload: bytes) -> bool:
+    def refused(self, vault: Vault, operation: Spec[H, Acknowledged], header: H, device: bytes, payload: bytes) -> bool:
         async def work(link: Link) -> bool:
             try:
-                await link.request(
-                    operation, header, Acknowledged, payload=payload or None, device=device, patience=PATIENCE
-                )
+                await link.request(operation, header, payload=payload or None, device=device, timeout=PATIENCE)
             except TesseraError:
                 return True
             return False
@@ -236,9 +223,9 @@ def test_a_friend_reads_what_is_granted_and_does_nothing_else_until_it_is_taken_
     assert client.read(friend, image, 1, devices[1]) == (image.blocks[1], b"the friend's mapping")
     guess = random_bytes(32)
     delete = Delete(image.encoding_id, image.capability, 1, TRASH_UNTIL, ENDS)
-    assert client.refused(friend, Operation.DELETE, delete, devices[1], b"")
+    assert client.refused(friend, DELETE, delete, devices[1], b"")
     amend = Amend(image.encoding_id, guess, 3)
-    assert client.refused(friend, Operation.AMEND, amend, devices[1], pack(image.commitment(3)))
+    assert client.refused(friend, AMEND, amend, devices[1], pack(image.commitment(3)))
     assert client.read(friend, others, 0, devices[0]) is None
     client.amend(owner, image, image.capability, image.commitment(3), devices)
     assert client.listed(friend) == []
@@ -261,12 +248,11 @@ def test_a_device_killed_in_the_middle_of_amending_has_the_old_or_the_new_one_wh
             said.mapping = b"mapping %d" % revision
             request = asyncio.ensure_future(
                 link.request(
-                    Operation.AMEND,
+                    AMEND,
                     Amend(image.encoding_id, image.capability, revision),
-                    Acknowledged,
                     payload=pack(said),
                     device=devices[0],
-                    patience=2.0 if revision >= 30 else PATIENCE,  # of the dead one, soon enough
+                    timeout=2.0 if revision >= 30 else PATIENCE,  # of the dead one, soon enough
                 )
             )
             if revision == 30:

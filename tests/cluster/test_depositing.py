@@ -17,14 +17,11 @@ from common.protocol.device_messages import (
     BlockName,
     Delete,
     Describe,
-    Described,
     Fetch,
-    Fetched,
-    Progress,
     ShareName,
 )
-from common.protocol.envelope import Operation
-from common.protocol.messages import Acknowledged, Code
+from common.protocol.messages import Code
+from common.protocol.operations import DELETE, DESCRIBE, FETCH, PROGRESS
 from common.vault.contact_card import ContactCard, decode_card
 from tests.cluster.conftest import MakeUser
 from tests.cluster.devices import share_files, wait_staged
@@ -137,12 +134,12 @@ async def _try_to_read(identity: ClientIdentity, card: ContactCard, sha256: byte
     async with Link(identity, None, deposit_token=card.deposit_token) as link:
         share = ShareName(encoding, 0)
         device = (await list_devices(link))[0].device_id
-        describe = link.request(Operation.DESCRIBE, Describe([share]), Described, device=device, reply_bytes=1 << 16)
+        describe = link.request(DESCRIBE, Describe([share]), device=device, reply_bytes=1 << 16)
         block = Fetch([BlockName(encoding, 0, 0)])
-        fetch = link.request(Operation.FETCH, block, Fetched, device=device, reply_bytes=1 << 16)
+        fetch = link.request(FETCH, block, device=device, reply_bytes=1 << 16)
         deletion = Delete(encoding, bytes(32), 1, 2**31, 2**31)
-        delete = link.request(Operation.DELETE, deletion, Acknowledged, device=device)
-        progress = link.request(Operation.PROGRESS, share, Progress, device=device, reply_bytes=1 << 10)
+        delete = link.request(DELETE, deletion, device=device)
+        progress = link.request(PROGRESS, share, device=device, reply_bytes=1 << 10)
         looks = (locate(link, [card.object_id(sha256)]), list_encodings(link))
         for question in (*looks, describe, fetch, delete, progress):
             try:

@@ -28,20 +28,36 @@ from common.protocol.device_messages import (
     Commitment,
     Delete,
     Describe,
-    Described,
     Fetch,
-    Fetched,
     Inspect,
     Open,
-    Progress,
     ShareName,
     Store,
-    Stored,
     Undelete,
     WholeShare,
 )
-from common.protocol.envelope import Operation
-from common.protocol.messages import Acknowledged, Complain, Complaint, ListTrash, Mend, TrashList
+from common.protocol.messages import Complain, Complaint, ListTrash, Mend
+from common.protocol.operations import (
+    ABANDON,
+    APPEND,
+    CHECK,
+    COMMIT,
+    COMPLAIN,
+    DELETE,
+    DESCRIBE,
+    DISCARD,
+    FETCH,
+    INSPECT,
+    MEND,
+    OPEN,
+    PROGRESS,
+    STORE,
+    TRASH,
+    UNDELETE,
+    H,
+    R,
+    Spec,
+)
 from common.recipe import digest
 from common.vault.folder import VaultFolder
 from tests.cluster.conftest import MakeUser
@@ -123,50 +139,47 @@ async def outcome(asked: Awaitable[Any]) -> Any:
     return reply.header, bytes(reply.payload)
 
 
-def to_device(operation: Operation, header: Callable[[Known], Any], shape: type[Any], payload: bytes = b"") -> Ask:
+def to_device(operation: Spec[H, R], header: Callable[[Known], H], payload: bytes = b"") -> Ask:
     def ask(link: Link, known: Known) -> Awaitable[Any]:
         sent = payload or None
         return link.request(
             operation,
             header(known),
-            shape,
             payload=sent,
             device=known.device,
             reply_bytes=MAX_PAYLOAD - len(payload),
-            patience=20.0,
+            timeout=20.0,
         )
 
     return ask
 
 
 ASKED: dict[str, Ask] = {
-    "FETCH": to_device(Operation.FETCH, lambda o: Fetch([BlockName(o.encoding_id, o.share, 0)]), Fetched),
-    "DESCRIBE": to_device(Operation.DESCRIBE, lambda o: Describe([o.name]), Described),
-    "PROGRESS": to_device(Operation.PROGRESS, lambda o: o.name, Progress),
+    "FETCH": to_device(FETCH, lambda o: Fetch([BlockName(o.encoding_id, o.share, 0)])),
+    "DESCRIBE": to_device(DESCRIBE, lambda o: Describe([o.name])),
+    "PROGRESS": to_device(PROGRESS, lambda o: o.name),
     "APPEND": to_device(
-        Operation.APPEND,
+        APPEND,
         lambda o: Append(o.encoding_id, o.share, 0, digest(b"x")),
-        Acknowledged,
         b"x",
     ),
     "COMMIT": to_device(
-        Operation.COMMIT,
+        COMMIT,
         lambda o: Commit(o.encoding_id, o.share),
-        Acknowledged,
         pack(Commitment(b"o" * 32, b"r", b"m", b"h" * 32)),
     ),
-    "OPEN": to_device(Operation.OPEN, lambda o: Open(o.encoding_id, o.share, o.k, o.n, 1024, 100), Acknowledged),
-    "ABANDON": to_device(Operation.ABANDON, lambda o: o.name, Acknowledged),
-    "DELETE": to_device(Operation.DELETE, lambda o: Delete(o.encoding_id, b"c" * 32, 1, FAR, FAR), Acknowledged),
-    "UNDELETE": to_device(Operation.UNDELETE, lambda o: Undelete(o.encoding_id, b"c" * 32, 2), Acknowledged),
-    "INSPECT": to_device(Operation.INSPECT, lambda o: Inspect(o.encoding_id, o.share, 0), Acknowledged),
-    "CHECK": to_device(Operation.CHECK, lambda o: o.name, Acknowledged),
-    "DISCARD": to_device(Operation.DISCARD, lambda o: o.name, Acknowledged),
-    "MEND": lambda link, o: link.request(Operation.MEND, Mend(), Acknowledged, payload=pack([o.object_id])),
+    "OPEN": to_device(OPEN, lambda o: Open(o.encoding_id, o.share, o.k, o.n, 1024, 100)),
+    "ABANDON": to_device(ABANDON, lambda o: o.name),
+    "DELETE": to_device(DELETE, lambda o: Delete(o.encoding_id, b"c" * 32, 1, FAR, FAR)),
+    "UNDELETE": to_device(UNDELETE, lambda o: Undelete(o.encoding_id, b"c" * 32, 2)),
+    "INSPECT": to_device(INSPECT, lambda o: Inspect(o.encoding_id, o.share, 0)),
+    "CHECK": to_device(CHECK, lambda o: o.name),
+    "DISCARD": to_device(DISCARD, lambda o: o.name),
+    "MEND": lambda link, o: link.request(MEND, Mend(), payload=pack([o.object_id])),
     "COMPLAIN": lambda link, o: link.request(
-        Operation.COMPLAIN, Complain(), Acknowledged, payload=pack([Complaint(o.encoding_id, o.share, o.device)])
+        COMPLAIN, Complain(), payload=pack([Complaint(o.encoding_id, o.share, o.device)])
     ),
-    "TRASH": lambda link, o: link.request(Operation.TRASH, ListTrash(), TrashList, reply_bytes=MAX_PAYLOAD),
+    "TRASH": lambda link, o: link.request(TRASH, ListTrash(), reply_bytes=MAX_PAYLOAD),
 }
 
 
@@ -226,9 +239,7 @@ def test_anothers_share_is_not_overwritten(cluster: LocalCluster, owner: User, v
 
     async def overwrite(link: Link) -> None:
         whole = WholeShare(known.encoding_id, known.share, known.k, known.n, 4, 4)
-        header, _ = await outcome(
-            link.request(Operation.STORE, Store([whole]), Stored, payload=b"x" * 8, device=known.device)
-        )
+        header, _ = await outcome(link.request(STORE, Store([whole]), payload=b"x" * 8, device=known.device))
         assert not header.shares[0].granted
 
     as_stranger(owner, overwrite)

@@ -11,7 +11,8 @@ import pytest
 
 from cluster.local import LocalCluster
 from common.identity import KeyPair, save_key_pair
-from common.invite import BrokerAddress, Invite, Role
+from common.invite import BrokerAddress, Invite
+from common.protocol.operations import Role
 from tests.cluster.conftest import home_of
 from tests.cluster.devices import alive
 from tests.cluster.programs import User, finish, wait_until

@@ -18,8 +18,8 @@ import pytest
 
 from cluster.local import CHECKOUT, LocalCluster
 from common.link.link import Link
-from common.protocol.envelope import Operation
-from common.protocol.messages import Acknowledged, Empty
+from common.protocol.messages import Empty
+from common.protocol.operations import RETIRE_OWNER
 from common.vault.folder import VaultFolder
 from common.vault.keys import VaultKey
 from tests.cluster.conftest import MakeUser
@@ -214,7 +214,7 @@ def test_where_another_machine_ends_the_old_key_in_the_middle_it_is_kept_and_tha
 
     async def retire() -> None:
         async with Link(identity, former.owner_token()) as link:
-            await link.request(Operation.RETIRE_OWNER, Empty(), Acknowledged)
+            await link.request(RETIRE_OWNER, Empty())
 
     asyncio.run(retire())
     rotating.process.send_signal(signal.SIGCONT)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from pathlib import Path
-from typing import Optional
+from typing import Any, Optional
 
 import pytest
 
+from common.link.link import Reply
 from common.progress import ByteProgress
 from common.protocol.envelope import Operation
+from common.protocol.operations import H, R, Spec
 from common.slicing import TAG_SIZE
 from common.vault.folder import VaultFolder
 from consumer.output import Output
@@ -45,15 +47,15 @@ class Stop:
         self._cluster, self._request = cluster, cluster.request
         self._operation, self._left, self._delivered = operation, at, delivered
         self.reached = asyncio.Event()
-        cluster.request = self._watch  # type: ignore[method-assign, assignment]
+        cluster.request = self._watch  # type: ignore[method-assign]
 
-    async def _watch(self, operation: Operation, *arguments: object, **keywords: object) -> object:
-        if operation is self._operation:
+    async def _watch(self, operation: Spec[H, R], header: H, **keywords: Any) -> Reply[R]:
+        if operation.number is self._operation:
             self._left -= 1
-        if self._left > 0 or operation is not self._operation:
-            return await self._request(operation, *arguments, **keywords)  # type: ignore[arg-type]
+        if self._left > 0 or operation.number is not self._operation:
+            return await self._request(operation, header, **keywords)
         if self._delivered and self._left == 0:
-            await self._request(operation, *arguments, **keywords)  # type: ignore[arg-type]
+            await self._request(operation, header, **keywords)
         self.reached.set()
         await asyncio.Event().wait()  # until it is cancelled
         raise AssertionError

@@ -60,11 +60,11 @@ from common.protocol.messages import (
     ShareAt,
     Status,
 )
+from common.protocol.operations import H, R, Spec
 from common.recipe import decode_recipe, digest
 from tests.unit.sample_images import chance
 
-T = TypeVar("T", bound=msgspec.Struct)
-R = TypeVar("R")
+T = TypeVar("T")
 Answered = tuple[msgspec.Struct, bytes]
 ShareKey = tuple[bytes, int]
 
@@ -294,28 +294,28 @@ class MemoryCluster:
 
     async def request(
         self,
-        operation: Operation,
-        header: msgspec.Struct,
-        shape: type[T],
+        operation: Spec[H, R],
+        header: H,
         *,
         payload: Optional[Any] = None,
         device: bytes = BROKER,
-        reply_bytes: int = 0,
-        patience: float = 30.0,
-    ) -> Reply[T]:
+        reply_bytes: Optional[int] = None,
+        timeout: Optional[float] = None,
+    ) -> Reply[R]:
         """As `Link.request`: what is sent is copied, and turns are given to others before and after."""
         content = b"" if payload is None else bytes(memoryview(payload))
         if len(content) > MAX_PAYLOAD:
             raise AssertionError(f"a payload of {len(content)} bytes")
         packed = pack_header(header)
-        self.messages.append((device, operation))
+        self.messages.append((device, operation.number))
         await asyncio.sleep(0)
         answer = self._broker if device == BROKER else self.device(device).answer
-        replied, blocks = answer(operation, packed, content)
+        replied, blocks = answer(operation.number, packed, content)
         await asyncio.sleep(0)
-        if len(blocks) > reply_bytes:
-            raise AssertionError(f"a reply of {len(blocks)} bytes where {reply_bytes} were expected")
-        return Reply(unpack_header(pack_header(replied), shape), memoryview(blocks))
+        most = operation.reply_payload if reply_bytes is None else reply_bytes
+        if len(blocks) > most:
+            raise AssertionError(f"a reply of {len(blocks)} bytes where {most} were expected")
+        return Reply(unpack_header(pack_header(replied), operation.reply), memoryview(blocks))
 
     def _broker(self, operation: Operation, header: bytes, payload: bytes) -> Answered:
         if operation is Operation.STATUS:
@@ -360,12 +360,12 @@ class MemoryCluster:
         return sorted(found.values(), key=lambda encoding: encoding.object_id)
 
 
-def run(work: Coroutine[Any, Any, R]) -> R:
+def run(work: Coroutine[Any, Any, T]) -> T:
     """Run a coroutine that must end by itself: in memory nothing takes long, so 30 seconds are for ever."""
     return asyncio.run(_with_end(work))
 
 
-async def _with_end(work: Coroutine[Any, Any, R]) -> R:
+async def _with_end(work: Coroutine[Any, Any, T]) -> T:
     return await asyncio.wait_for(work, 30)
 
 

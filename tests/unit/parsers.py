@@ -27,11 +27,12 @@ from common.errors import IntegrityError, ProtocolError, RefusedError, UsageErro
 from common.finding.announcement import Announcement, read_announcement
 from common.home import load_brokers
 from common.identity import KeyPair, load_key_pair, save_key_pair
-from common.invite import BrokerAddress, Invite, Role, decode_invite
+from common.invite import BrokerAddress, Invite, decode_invite
 from common.protocol import device_messages, messages
 from common.protocol.codec import pack, unpack_header
 from common.protocol.envelope import Envelope, Kind, Operation, decode_envelope
 from common.protocol.messages import Message, Tombstone
+from common.protocol.operations import Role
 from common.recipe import decode_recipe
 from common.short_invite import ShortInvite, decode_short_invite
 from common.vault import granting, key_file, mapping

@@ -16,7 +16,8 @@ from broker.server import Server
 from broker.steward.steward import Settings
 from common.errors import TesseraError
 from common.identity import KeyPair
-from common.invite import BrokerAddress, Invite, Role
+from common.invite import BrokerAddress, Invite
+from common.protocol.operations import Role
 from tests.ports import own_base_port
 
 PATIENCE = 30  # seconds: whatever takes so long does not come

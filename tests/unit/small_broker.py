@@ -26,6 +26,7 @@ from common.link.sockets import make_router
 from common.protocol.codec import pack, pack_header, unpack_header
 from common.protocol.envelope import Envelope, Operation, decode_envelope
 from common.protocol.messages import GRANTED, Acknowledged, Answer, Brokers, Code, Empty, Hello, KnownBroker, Welcome
+from common.protocol.operations import Of, Spec
 
 R = TypeVar("R")
 PATIENCE = 30  # seconds: whatever takes so long does not come
@@ -228,12 +229,16 @@ def over_link(
     return run_with_link(whole())
 
 
+# It is the same to the link what is asked.
+_ASKED = Spec(Operation.FETCH, Empty, Acknowledged, frozenset(), Of.DEVICE)
+
+
 def ask(link: Link, payload: Optional[bytes] = None, **options: Any) -> asyncio.Task[bytes]:
     """One request to a device, and what comes back as payload."""
 
     async def request() -> bytes:
         answered = await link.request(
-            Operation.FETCH, Empty(), Acknowledged, payload=payload, device=DEVICE, **{"patience": PATIENCE, **options}
+            _ASKED, Empty(), payload=payload, device=DEVICE, **{"timeout": PATIENCE, **options}
         )
         return bytes(answered.payload)
 

@@ -17,9 +17,9 @@ from common.link.declined import DeclinedError
 from common.link.link import Reply
 from common.protocol.codec import MAX_HEADER, MAX_PAYLOAD, pack
 from common.protocol.device_messages import BlockName, Describe, Described, Fetch, Fetched, Part, ShareName
-from common.protocol.envelope import Operation
 from common.protocol.messages import GRANTED, MAX_BATCH, Answer, Code
-from consumer.asking import PATIENCE, Description, Devices
+from common.protocol.operations import FETCH, H, R, Spec
+from consumer.asking import Description, Devices
 from consumer.latency import FIRST_PATIENCE, MIN_PATIENCE
 from tests.unit.memory_cluster import run
 from tests.unit.sample_images import chance
@@ -44,13 +44,10 @@ class FakeLink:
         self.may_answer = asyncio.Event()
         self.cancelled = 0
 
-    async def request(
-        self, operation: Operation, header: Any, shape: Any, *, device: bytes, reply_bytes: int, patience: float
-    ) -> Reply[Any]:
+    async def request(self, operation: Spec[H, R], header: Any, *, device: bytes, reply_bytes: int) -> Reply[Any]:
         self.sent.append((device, header, reply_bytes))
         assert len(pack(header)) <= MAX_HEADER
         assert reply_bytes <= MAX_PAYLOAD
-        assert patience > 0
         try:
             await self.may_answer.wait()
         except asyncio.CancelledError:
@@ -59,7 +56,7 @@ class FakeLink:
         if self.error is not None:
             raise self.error
         replied, payload = self.alter(*self._answer(header))
-        assert isinstance(replied, shape)
+        assert isinstance(replied, operation.reply)
         return Reply(replied, memoryview(payload))
 
     def _answer(self, header: Any) -> tuple[Any, bytes]:
@@ -281,7 +278,7 @@ def test_a_question_that_a_busy_device_had_no_room_for_is_asked_again_until_its_
         assert [names(header) for _, header, _ in asking.link.sent] == [[(0, 0), (1, 0), (2, 0)], [(2, 0)]]
         over = True
         waiting = asking.block(ONE, 3)
-        with patched_clock(later=PATIENCE + 1):
+        with patched_clock(later=FETCH.timeout + 1):
             (error,) = await asking.outcomes(waiting)
         assert isinstance(error, DeclinedError)
         assert error.code is Code.BUSY

@@ -16,7 +16,7 @@ from broker.audit import AuditLog, record_now, verify
 from broker.coalescing import Coalesced
 from broker.refusals import Refusals
 from common.errors import IntegrityError, NotFoundError
-from common.invite import Role
+from common.protocol.operations import Role
 from tests.unit.running_broker import RunningBroker
 
 MOMENT = 1_800_000_000.0

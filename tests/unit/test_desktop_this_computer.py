@@ -10,7 +10,7 @@ import pytest
 
 from admin.joining import Admission
 from common.errors import NoRoomError, RefusedError, TesseraError, UnreachableError, UsageError
-from common.invite import Role
+from common.protocol.operations import Role
 from desktop.background import Background
 from desktop.model import this_computer
 from desktop.model.operator import Invited, Operator

@@ -10,6 +10,7 @@ import pytest
 from common.errors import IntegrityError, NotEnoughError, TesseraError
 from common.progress import ByteProgress
 from common.protocol.envelope import Operation
+from common.protocol.operations import FETCH, Spec
 from common.vault.folder import VaultFolder
 from consumer.output import HeldImage, HeldOutput
 from consumer.session import Session
@@ -30,14 +31,14 @@ class Counting(MemoryCluster):
         self.asked: list[Block] = []
         self.last: Optional[int] = None  # of the requests for blocks, before all but two devices are gone
 
-    async def request(self, operation: Operation, header: Any, shape: Any, **keywords: Any) -> Any:
-        if operation is Operation.FETCH:
+    async def request(self, operation: Spec[Any, Any], header: Any, **keywords: Any) -> Any:
+        if operation is FETCH:
             self.asked += [(name.share, name.segment) for name in header.blocks]
             if self.last is not None:
                 self.last -= 1
                 for device in self.devices[2:]:
                     device.alive = self.last > 0
-        return await super().request(operation, header, shape, **keywords)
+        return await super().request(operation, header, **keywords)
 
 
 class Machine:

@@ -12,11 +12,11 @@ import pytest
 
 from admin.status import Status, show, to_json
 from broker.members import MemberList
-from common.invite import Role
 from common.link.declined import DeclinedError
 from common.log_lines import LineFormatter
 from common.program import complain
 from common.protocol.messages import Answer, Code, Device, Health
+from common.protocol.operations import Role
 from common.text import printable
 from consumer.holdings import Held
 from consumer.work import _described, _line

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from common.errors import UsageError
 from common.identity import KeyPair
-from common.invite import BrokerAddress, Invite, Role, decode_invite, same_cluster
+from common.invite import BrokerAddress, Invite, decode_invite, same_cluster
+from common.protocol.operations import Role
 
 ONE_TIME = KeyPair.from_secret(bytes(range(32)))
 BROKER_KEY = bytes(range(100, 132))

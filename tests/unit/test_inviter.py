@@ -14,8 +14,9 @@ from common.errors import UnreachableError, UsageError
 from common.finding import inviter, looking
 from common.finding.inviter import read_invite
 from common.identity import KeyPair
-from common.invite import BrokerAddress, Role
+from common.invite import BrokerAddress
 from common.joining import join
+from common.protocol.operations import Role
 from common.short_invite import ShortInvite
 from tests.unit.running_broker import RunningBroker
 

@@ -14,9 +14,10 @@ from broker.rights import Standing
 from common import joining
 from common.errors import RefusedError, UnreachableError, UsageError
 from common.identity import KeyPair
-from common.invite import INVITE_LIFETIME, BrokerAddress, Role
+from common.invite import INVITE_LIFETIME, BrokerAddress
 from common.joining import join
 from common.protocol.messages import ReachedAt
+from common.protocol.operations import Role
 from tests.unit.running_broker import RunningBroker
 
 

@@ -142,7 +142,7 @@ def test_whoever_is_busy_is_asked_again(broker: SmallBroker, code: Code) -> None
 def test_whoever_stays_busy_is_given_up_at_the_deadline(broker: SmallBroker) -> None:
     broker.answer = lambda request: declined(request, Code.BUSY)
     with pytest.raises(UnreachableError, match=r"within 0\.3 s"):
-        over_link(broker, lambda link: ask_and_wait(link, b"", patience=0.3))
+        over_link(broker, lambda link: ask_and_wait(link, b"", timeout=0.3))
     assert len(broker.requests) > 1
 
 

@@ -116,7 +116,7 @@ def test_a_request_ends_by_its_own_patience_where_no_broker_answers(pair: Pair) 
         pair.first.close_port()
         pair.second.close_port()
         with pytest.raises(UnreachableError, match=r"within 2\.5 s"):
-            await ask(link, patience=2.5)
+            await ask(link, timeout=2.5)
 
     over_link(pair.first, work, pair.identity)
 

@@ -54,7 +54,7 @@ def unused_port() -> int:
 def test_a_deadline_names_the_address(broker: SmallBroker) -> None:
     broker.answer = nothing
     with pytest.raises(UnreachableError, match=f"tcp://127.0.0.1:{broker.port}.* within 0.2 s") as raised:
-        over_link(broker, lambda link: ask_and_wait(link, b"", patience=0.2))
+        over_link(broker, lambda link: ask_and_wait(link, b"", timeout=0.2))
     assert raised.value.exit_code == 7
 
 
@@ -65,7 +65,7 @@ def test_a_request_that_was_given_up_makes_room_for_the_next(broker: SmallBroker
     async def work(link: Link) -> bytes:
         for _ in range(3):
             with pytest.raises(UnreachableError):
-                await ask(link, patience=0.05)
+                await ask(link, timeout=0.05)
         task = ask(link)
         await came(broker, 1)
         task.cancel()
@@ -206,7 +206,7 @@ def test_an_answer_that_comes_too_late_is_ignored(broker: SmallBroker) -> None:
     broker.answer = nothing
 
     async def work(link: Link) -> bytes:
-        late = ask(link, b"first", patience=1.0)  # time to be sent, and not to be sent twice
+        late = ask(link, b"first", timeout=1.0)  # time to be sent, and not to be sent twice
         (first,) = await came(broker, 1)
         with pytest.raises(UnreachableError):
             await late

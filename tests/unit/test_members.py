@@ -17,8 +17,9 @@ from broker.members import Address, Member, MemberList, MembersFile
 from broker.rights import Standing
 from common.errors import IntegrityError, NotFoundError, RefusedError, UsageError
 from common.identity import KeyPair
-from common.invite import INVITE_LIFETIME, Role
+from common.invite import INVITE_LIFETIME
 from common.protocol.messages import DeviceKind
+from common.protocol.operations import Role
 
 NOW = 1_800_000_000
 ONE_TIME, OTHER_ONE_TIME = b"1" * 32, b"2" * 32

@@ -14,10 +14,10 @@ from broker.other_brokers import MAX_SYNCED, take_up
 from broker.rights import Standing
 from common.errors import ProtocolError, RefusedError, UsageError
 from common.identity import KeyPair
-from common.invite import Role
 from common.joining import join
 from common.protocol.codec import MAX_PAYLOAD, pack
 from common.protocol.messages import GRANTED, Code
+from common.protocol.operations import Role
 from tests.unit.running_broker import PATIENCE, RunningBroker
 
 NOW = 1_800_000_000

@@ -9,11 +9,12 @@ import pytest
 
 from broker.catalog import Claim
 from broker.steward.agreement import Agreed, agree
-from broker.steward.requests import PATIENCE, PER_DEVICE, Ask, Reply, Requests, Sending
+from broker.steward.requests import PER_DEVICE, Ask, Reply, Requests, Sending
 from common.protocol.codec import pack, pack_header
 from common.protocol.device_messages import Commitment
 from common.protocol.envelope import Operation
 from common.protocol.messages import Acknowledged, Answer, Code, Empty
+from common.protocol.operations import FETCH
 from tests.unit.sample_shares import sample
 
 NAS, PI = b"n" * 16, b"p" * 16
@@ -119,7 +120,7 @@ def test_what_could_not_be_sent_since_the_device_is_full_is_sent_again_after_a_p
 def test_what_is_not_answered_is_sent_again_under_the_same_id_and_has_an_end(asker: Asker) -> None:
     asker.ask()
     sent = []
-    for step in range(int(2 * PATIENCE)):
+    for step in range(int(2 * FETCH.timeout)):
         sent += asker.release(START + step)
     assert len({sending.request_id for sending in sent}) == 1
     assert 3 <= len(sent) <= 5

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from broker.credit import CREDIT, REQUESTS, TOTAL_CREDIT
 from broker.rights import FORWARDED, Standing
 from broker.sessions import Side
-from common.invite import Role
 from common.protocol.codec import MAX_PAYLOAD, pack, unpack
 from common.protocol.envelope import Envelope, Kind, Operation
 from common.protocol.identifiers import BROKER, deposit_token, owner_id
@@ -29,6 +28,7 @@ from common.protocol.messages import (
     Locate,
     Places,
 )
+from common.protocol.operations import Role
 from tests.unit.sample_broker import (
     ROOM,
     TODAY,

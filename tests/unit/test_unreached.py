@@ -17,11 +17,12 @@ from common import joining
 from common.errors import UnreachableError
 from common.home import ClientIdentity
 from common.identity import KeyPair
-from common.invite import BrokerAddress, Invite, Role
+from common.invite import BrokerAddress, Invite
 from common.joining import join
 from common.link import link as link_module
 from common.link import unreached
 from common.link.link import Link, run_with_link
+from common.protocol.operations import Role
 from tests.unit.running_broker import RunningBroker
 
 KEY = bytes(range(32))

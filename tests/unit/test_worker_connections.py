@@ -17,8 +17,9 @@ from common.errors import RefusedError, TesseraError
 from common.finding.addresses import is_loopback
 from common.home import load_brokers, save_brokers
 from common.identity import KeyPair
-from common.invite import BrokerAddress, Role
+from common.invite import BrokerAddress
 from common.joining import join
+from common.protocol.operations import Role
 from common.running_time import RunningTime
 from tests.unit.running_broker import PATIENCE, RunningBroker
 from tests.unit.turning_away import TurningAway
