@@ -17,13 +17,13 @@ import msgspec
 from common.protocol.device_messages import Amend, Commitment
 from common.protocol.messages import Code
 from worker.amendments import MAX_AMENDMENT_SIZE, Amendment, Amendments, amendment_of, encode_amendment
-from worker.declining import DeclineError
+from worker.capacity import Capacity
 from worker.deleting import Deletion, fits
 from worker.durability import Durability
-from worker.holdings import Holdings, granted
+from worker.inventory import Inventory, granted
 from worker.layout import ShareKey, file_name
 from worker.reading import OpenShare
-from worker.room import Room
+from worker.refusals import Refusal
 from worker.share_file import ShareTrailer, commitment_of, may_read
 
 log = logging.getLogger(__name__)
@@ -35,32 +35,32 @@ class Amending:
     def __init__(
         self,
         durability: Durability,
-        holdings: Holdings,
+        inventory: Inventory,
         amendments: Amendments,
         deletion: Deletion,
-        room: Room,
+        capacity: Capacity,
         opened: Callable[[ShareKey], OpenShare],
         release: Callable[[ShareKey], None],
     ) -> None:
         self._durability = durability
-        self._holdings = holdings
+        self._inventory = inventory
         self._amendments = amendments
         self._deletion = deletion
-        self._room = room
+        self._capacity = capacity
         self._opened = opened
         self._release = release
 
     def amend(self, request: Amend, commitment: Commitment, owner: bytes) -> None:
         """Let a commitment of a higher revision hold for all shares of an encoding that the capability is the right to.
 
-        Harmless where it holds already. DeclineError where it is not that right, or contradicts what lies here.
+        Harmless where it holds already. Refusal where it is not that right, or contradicts what lies here.
         """
         self._durability.require_writable()
         amendment = amendment_of(commitment, owner)
         if commitment.revision != request.revision:
-            raise DeclineError(Code.MALFORMED, "the commitment is not of the revision that the request names")
+            raise Refusal(Code.MALFORMED, "the commitment is not of the revision that the request names")
         if len(encode_amendment(amendment, bytes(32))) > MAX_AMENDMENT_SIZE:
-            raise DeclineError(Code.MALFORMED, "the mapping is too large")
+            raise Refusal(Code.MALFORMED, "the mapping is too large")
         fitting = self._fitting(request, commitment, owner)
         for trailer in fitting.values():
             self._deletion.require_not_deleted(request.encoding_id, trailer.owner)
@@ -69,17 +69,17 @@ class Amending:
             self._amend_one(key, amendment)
 
     def _fitting(self, request: Amend, commitment: Commitment, owner: bytes) -> dict[ShareKey, ShareTrailer]:
-        """The shares to be amended, with what lies beside them; DeclineError where none is, nor was by this before."""
+        """The shares to be amended, with what lies beside them; Refusal where none is, nor was by this before."""
         fitting: dict[ShareKey, ShareTrailer] = {}
         done = known = False
-        refusal: Optional[DeclineError] = None
-        for key in self._holdings.of_encoding(request.encoding_id):
+        refusal: Optional[Refusal] = None
+        for key in self._inventory.of_encoding(request.encoding_id):
             try:
-                if not self._holdings.sound(key):
-                    raise DeclineError(Code.DAMAGED, "the share here is damaged")
+                if not self._inventory.sound(key):
+                    raise Refusal(Code.DAMAGED, "the share here is damaged")
                 trailer = self._opened(key).information.trailer
-            except DeclineError as decline:
-                refusal = decline
+            except Refusal as refused:
+                refusal = refused
                 continue
             known = known or may_read(trailer, owner)
             if trailer.owner == owner and commitment_of(trailer) == commitment:
@@ -89,31 +89,31 @@ class Amending:
         if fitting or done:
             return fitting
         if known:
-            raise DeclineError(Code.NOT_ALLOWED, "this is not the right to change it")
-        raise refusal or DeclineError(Code.NOT_FOUND, "nothing of this encoding is here that this is the right to")
+            raise Refusal(Code.NOT_ALLOWED, "this is not the right to change it")
+        raise refusal or Refusal(Code.NOT_FOUND, "nothing of this encoding is here that this is the right to")
 
     def _amend_one(self, key: ShareKey, amendment: Amendment) -> None:
         opened = self._opened(key)
         base = opened.information.base
         size = len(encode_amendment(amendment, base))
-        self._room.require(size)
+        self._capacity.require(size)
         rest = opened.size - self._amendments.size(key, base)
         with self._durability.answering():
             self._amendments.write(key, base, amendment)
         self._release(key)
         held = msgspec.structs.replace(
-            self._holdings.shares[key],
+            self._inventory.shares[key],
             object_id=amendment.object_id,
             owner=amendment.owner,
             revision=amendment.revision,
             grants=granted(amendment.grants),
         )
-        self._holdings.put(held, rest + size)
+        self._inventory.put(held, rest + size)
         log.info("amended the share %s: revision %d", file_name(key), amendment.revision)
 
 
 def _require_newer(trailer: ShareTrailer, commitment: Commitment) -> None:
     if commitment.recipe != trailer.recipe:
-        raise DeclineError(Code.CONFLICT, "the recipe is another than the one that lies here")
+        raise Refusal(Code.CONFLICT, "the recipe is another than the one that lies here")
     if commitment.revision <= trailer.revision:
-        raise DeclineError(Code.CONFLICT, f"revision {trailer.revision} lies here")
+        raise Refusal(Code.CONFLICT, f"revision {trailer.revision} lies here")

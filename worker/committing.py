@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from common.protocol.messages import GRANTED, Answer, Code
-from worker.declining import disk_answer
 from worker.disk import Disk
 from worker.durability import Durability
+from worker.refusals import disk_answer
 from worker.share_file import ShareTrailer
 from worker.staging import StagedShare
 

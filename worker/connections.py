@@ -30,10 +30,9 @@ from common.link.sockets import HIGH_WATER_MARK, make_dealer
 from common.protocol.envelope import Envelope, Operation
 from common.protocol.messages import DeviceKind, Empty
 from common.protocol.operations import Role
-from worker.brokers import agreed
+from worker.broker_addresses import BrokerAddresses, agreed
 from worker.registration import Registration, Statement, statement
 from worker.store import ShareStore
-from worker.whereabouts import Whereabouts
 
 log = logging.getLogger(__name__)
 
@@ -110,7 +109,7 @@ class _Seeking:
     """Looks for the brokers on the LAN as long as none of them has this worker; never waits."""
 
     def __init__(self, brokers: list[BrokerAddress]) -> None:
-        self.whereabouts = Whereabouts(brokers)
+        self.addresses = BrokerAddresses(brokers)
         self._search: Optional[Search] = None
         self._search_at: Optional[float] = None
         self._looking = False
@@ -127,7 +126,7 @@ class _Seeking:
         """The brokers at the addresses to try now, after these."""
         if self._search_at is None:
             self._search_at = now + _LOOK_AFTER
-        known = self.whereabouts.known
+        known = self.addresses.known
         if self._search is None and now >= self._search_at and not all(is_loopback(broker.host) for broker in known):
             if not self._looking:
                 log.info("no broker is reached; looking for them on the LAN")
@@ -137,7 +136,7 @@ class _Seeking:
         if not heard and now < self._turn_at:
             return tried
         self._turn_at = now + _TRY_FOR
-        return self.whereabouts.following(tried)
+        return self.addresses.following(tried)
 
     def _hear(self, now: float) -> bool:
         """Whether the search has found something that is worth trying at once."""
@@ -145,7 +144,7 @@ class _Seeking:
             return False
         new = False
         while (broker := self._search.next()) is not None:
-            if self.whereabouts.heard(broker):
+            if self.addresses.heard(broker):
                 log.info("a broker of this cluster is announced at %s", broker.endpoint(Role.WORKER))
                 new = True
         if self._search.ended:
@@ -191,7 +190,7 @@ class Connections:
         """Somebody ended the handshake. He need not have the broker's key, so at an address that is nobody's but some
         announcement's word this is no refusal; otherwise as `refuse`.
         """
-        if self._seeking.whereabouts.is_known(connection.broker):
+        if self._seeking.addresses.is_known(connection.broker):
             self.refuse(connection, error, now)
         else:
             log.info("%s is not where this worker is admitted", connection.address)
@@ -220,12 +219,12 @@ class Connections:
         if renewed == self._brokers:
             return
         self._brokers = renewed
-        self._seeking.whereabouts.renew(renewed)
+        self._seeking.addresses.renew(renewed)
         self._save()
 
     def _save(self) -> None:
         try:
-            save_brokers(self._brokers_file, self._seeking.whereabouts.known)
+            save_brokers(self._brokers_file, self._seeking.addresses.known)
         except OSError as error:
             log.warning("%s could not be written: %s", self._brokers_file, error.strerror)
 
@@ -255,7 +254,7 @@ class Connections:
         registered = [connection.broker for connection in self if connection.registration.registered]
         if registered:
             self._seeking.end(now)
-            if any([self._seeking.whereabouts.reached(broker) for broker in registered]):
+            if any([self._seeking.addresses.reached(broker) for broker in registered]):
                 self._save()
         else:
             self._brokers = self._seeking.where_to_try(self._brokers, now)

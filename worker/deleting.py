@@ -24,12 +24,12 @@ from common.protocol.device_messages import Delete, Undelete
 from common.protocol.identifiers import NO_OWNER
 from common.protocol.messages import NEVER, Code, Tombstone
 from worker.amendments import Amendments
-from worker.declining import DeclineError, disk_answer
 from worker.disk import Disk
 from worker.durability import Durability
-from worker.holdings import Holdings, announced, unreadable
+from worker.inventory import Inventory, announced, unreadable
 from worker.layout import Layout, ShareKey, file_name
 from worker.reading import OpenShare, is_damage
+from worker.refusals import Refusal, disk_answer
 from worker.share_file import ShareTrailer
 from worker.tombstones import Tombstones
 from worker.trash import DAMAGED, DELETED, Trash, TrashedShare
@@ -47,7 +47,7 @@ class Deletion:
         disk: Disk,
         layout: Layout,
         durability: Durability,
-        holdings: Holdings,
+        inventory: Inventory,
         trash: Trash,
         amendments: Amendments,
         release: Callable[[ShareKey], None],
@@ -55,7 +55,7 @@ class Deletion:
         self._disk = disk
         self._layout = layout
         self._durability = durability
-        self._holdings = holdings
+        self._inventory = inventory
         self._trash = trash
         self._amendments = amendments
         self._release = release
@@ -63,15 +63,15 @@ class Deletion:
         self.tombstones = Tombstones(disk, layout, durability)
 
     def require_not_deleted(self, encoding_id: bytes, owner: bytes) -> None:
-        """DeclineError(CONFLICT) where this owner has deleted the encoding."""
+        """Refusal(CONFLICT) where this owner has deleted the encoding."""
         known = self.tombstones.get(encoding_id)
         if known is not None and known.owner == owner and known.deleted:
-            raise DeclineError(Code.CONFLICT, "this encoding was deleted")
+            raise Refusal(Code.CONFLICT, "this encoding was deleted")
 
     def delete(self, request: Delete, owner: bytes) -> None:
         """Move this owner's shares of an encoding to the trash, durably; harmless where that was done."""
         if request.generation % 2 == 0 or request.ends < request.trash_until:
-            raise DeclineError(Code.MALFORMED, "this is no deletion")
+            raise Refusal(Code.MALFORMED, "this is no deletion")
         known = self._known(request.encoding_id, owner, request.capability)
         if known is None or known.generation < request.generation:
             object_id = known.object_id if known is not None else self._proven(request, owner).object_id
@@ -86,41 +86,41 @@ class Deletion:
             )
             self._write(known)
         elif not known.deleted:
-            raise DeclineError(Code.CONFLICT, "this deletion was taken back")
+            raise Refusal(Code.CONFLICT, "this deletion was taken back")
         self._carry_out(known)
 
     def undelete(self, request: Undelete, owner: bytes) -> None:
         """Take this owner's shares of an encoding out of the trash, durably; harmless where that was done."""
         if request.generation % 2 == 1:
-            raise DeclineError(Code.MALFORMED, "this takes no deletion back")
+            raise Refusal(Code.MALFORMED, "this takes no deletion back")
         known = self._known(request.encoding_id, owner, request.capability)
         if known is None:
             raise _nothing_here()
         if known.generation < request.generation:
             if known.deleted and not self._trash.deleted(request.encoding_id):
-                raise DeclineError(Code.NOT_FOUND, "nothing of this is in the trash any more")
+                raise Refusal(Code.NOT_FOUND, "nothing of this is in the trash any more")
             known = msgspec.structs.replace(known, generation=request.generation)
             self._write(known)
         elif known.deleted:
-            raise DeclineError(Code.CONFLICT, "this was deleted again since")
+            raise Refusal(Code.CONFLICT, "this was deleted again since")
         self._carry_out(known)
 
     def discard(self, key: ShareKey, owner: bytes, unix: float) -> None:
         """Move a share that is surplus to the trash, durably, for a day; harmless where there is none."""
         self._durability.require_writable()
-        held = self._holdings.shares.get(key)
+        held = self._inventory.shares.get(key)
         if held is None:
-            self._holdings.tell(key)  # somebody believes that it is here
+            self._inventory.tell(key)  # somebody believes that it is here
             return
         if held.owner not in (owner, NO_OWNER):
-            raise DeclineError(Code.NOT_FOUND, "no such share here")
+            raise Refusal(Code.NOT_FOUND, "no such share here")
         with self._durability.answering():
             self._throw_away(key, str(int(unix) + _SURPLUS_KEPT))
         log.info("discarded the share %s", file_name(key))
 
     def settle(self) -> None:
         """Do what tombstones say that is not done yet: at the start, and for what the disk refused before."""
-        self._unsettled |= {key[0] for key in self._holdings.shares} | self._trash.deleted_encodings()
+        self._unsettled |= {key[0] for key in self._inventory.shares} | self._trash.deleted_encodings()
         self.settle_rest()
 
     def settle_rest(self) -> None:
@@ -131,7 +131,7 @@ class Deletion:
                 continue
             try:
                 self._carry_out(tombstone)
-            except DeclineError as error:
+            except Refusal as error:
                 log.warning("the deletion of the encoding %s is not carried out: %s", encoding_id.hex(), error)
 
     def purge(self, unix: float) -> None:
@@ -165,12 +165,12 @@ class Deletion:
     def drop_amendments(self) -> None:
         """Remove the amendments to shares that are neither held nor may come back."""
         deleted = self._trash.deleted_encodings()
-        self._amendments.drop(lambda key: key in self._holdings.shares or key[0] in deleted)
+        self._amendments.drop(lambda key: key in self._inventory.shares or key[0] in deleted)
 
     # --- the right
 
     def _known(self, encoding_id: bytes, owner: bytes, capability: bytes) -> Optional[Tombstone]:
-        """What this owner has deleted or taken back; DeclineError, as if nothing were here, where somebody else has.
+        """What this owner has deleted or taken back; Refusal, as if nothing were here, where somebody else has.
 
         What was taken back by another right says nothing any more: it may have been amended since.
         """
@@ -187,7 +187,7 @@ class Deletion:
         return known
 
     def _proven(self, request: Delete, owner: bytes) -> ShareTrailer:
-        """What lies beside a share here that the capability fits; DeclineError where there is none."""
+        """What lies beside a share here that the capability fits; Refusal where there is none."""
         trailers = self._trailers(request.encoding_id, owner)
         own = [trailer for trailer in trailers if trailer is not None and trailer.owner == owner]
         for trailer in own:
@@ -196,7 +196,7 @@ class Deletion:
         if own:
             raise _not_allowed()
         if None in trailers:
-            raise DeclineError(Code.DAMAGED, "the share here is too damaged to tell who may delete it")
+            raise Refusal(Code.DAMAGED, "the share here is too damaged to tell who may delete it")
         raise _nothing_here()
 
     def _trailers(self, encoding_id: bytes, owner: bytes) -> list[Optional[ShareTrailer]]:
@@ -204,19 +204,19 @@ class Deletion:
 
         What is known to be another owner's is not even read: that would take longer than where nothing is.
         """
-        keys = self._holdings.of_encoding(encoding_id)
-        own = [key for key in keys if self._holdings.shares[key].owner in (owner, NO_OWNER)]
-        held = [(key, self._holdings.place(key)) for key in own]
+        keys = self._inventory.of_encoding(encoding_id)
+        own = [key for key in keys if self._inventory.shares[key].owner in (owner, NO_OWNER)]
+        held = [(key, self._inventory.place(key)) for key in own]
         deleted = [(share.key, share.path) for share in self._trash.deleted(encoding_id)]
         return [self._read_trailer(path, key) for key, path in held + deleted]
 
     def _belongs(self, key: ShareKey, tombstone: Tombstone) -> bool:
         """Whether a held share is one that this tombstone deletes; one that does not say whose it is is no loss."""
-        trailer = self._read_trailer(self._holdings.place(key), key)
+        trailer = self._read_trailer(self._inventory.place(key), key)
         return trailer is None or (trailer.owner == tombstone.owner and fits(tombstone.capability, trailer))
 
     def _read_trailer(self, path: Path, key: ShareKey) -> Optional[ShareTrailer]:
-        """What lies beside a share; None where its file does not say so, DeclineError where it cannot be asked now."""
+        """What lies beside a share; None where its file does not say so, Refusal where it cannot be asked now."""
         try:
             opened = OpenShare(self._disk, path, *key, self._amendments)
         except IntegrityError:
@@ -225,7 +225,7 @@ class Deletion:
             if is_damage(error):
                 return None
             answer = disk_answer(error)
-            raise DeclineError(answer.code, answer.text) from None
+            raise Refusal(answer.code, answer.text) from None
         opened.close()
         return opened.information.trailer
 
@@ -235,18 +235,18 @@ class Deletion:
         self._durability.require_writable()
         with self._durability.answering():
             self.tombstones.write(tombstone)
-        self._holdings.bury(tombstone)
+        self._inventory.bury(tombstone)
         done = "deleted" if tombstone.deleted else "took back the deletion of"
         log.info("%s the encoding %s", done, tombstone.encoding_id.hex())
 
     def _carry_out(self, tombstone: Tombstone) -> None:
-        """Do what a tombstone says; DeclineError where the disk refuses, and it will be tried again."""
+        """Do what a tombstone says; Refusal where the disk refuses, and it will be tried again."""
         self._unsettled.add(tombstone.encoding_id)
         with self._durability.answering():
             if tombstone.deleted:
-                for key in list(self._holdings.of_encoding(tombstone.encoding_id)):
+                for key in list(self._inventory.of_encoding(tombstone.encoding_id)):
                     if self._belongs(key, tombstone):
-                        self._throw_away(key, DELETED if self._holdings.sound(key) else DAMAGED)
+                        self._throw_away(key, DELETED if self._inventory.sound(key) else DAMAGED)
                 if tombstone.trash_until == NEVER:
                     self._empty(tombstone)
             else:
@@ -256,21 +256,21 @@ class Deletion:
 
     def _throw_away(self, key: ShareKey, fate: str) -> None:
         self._durability.require_writable()
-        source = self._holdings.place(key)
+        source = self._inventory.place(key)
         self._release(key)
         try:
-            target = self._trash.take(source, key, self._holdings.size(key), fate)
+            target = self._trash.take(source, key, self._inventory.size(key), fate)
         except FileNotFoundError:
             if source.exists():
                 raise
-            self._holdings.remove(key)  # somebody removed it by hand
+            self._inventory.remove(key)  # somebody removed it by hand
             return
-        self._holdings.remove(key)
+        self._inventory.remove(key)
         self._durability.sync_names(target, source)
 
     def _put_back(self, share: TrashedShare) -> None:
         self._durability.require_writable()
-        if share.key in self._holdings.shares:
+        if share.key in self._inventory.shares:
             return  # it was stored anew; this one goes when the tombstone's time is over
         sound = share.fate == DELETED
         try:
@@ -285,7 +285,7 @@ class Deletion:
             held = announced(opened, sound=sound)
         target = self._layout.share(share.key) if sound else self._layout.quarantined(share.key)
         self._trash.put_back(share, target)
-        self._holdings.put(held, share.size, quarantined=not sound)
+        self._inventory.put(held, share.size, quarantined=not sound)
         self._durability.sync_names(target, share.path)
 
 
@@ -294,9 +294,9 @@ def fits(capability: bytes, trailer: ShareTrailer) -> bool:
     return hmac.compare_digest(hashlib.sha256(capability).digest(), trailer.delete_hash)
 
 
-def _nothing_here() -> DeclineError:
-    return DeclineError(Code.NOT_FOUND, "nothing of this encoding is here")
+def _nothing_here() -> Refusal:
+    return Refusal(Code.NOT_FOUND, "nothing of this encoding is here")
 
 
-def _not_allowed() -> DeclineError:
-    return DeclineError(Code.NOT_ALLOWED, "this is not the right to delete it")
+def _not_allowed() -> Refusal:
+    return Refusal(Code.NOT_ALLOWED, "this is not the right to delete it")

@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Optional
 
 from common.protocol.messages import Answer, Code
-from worker.declining import DeclineError, disk_answer, reason
 from worker.disk import Disk
+from worker.refusals import Refusal, disk_answer, reason
 
 log = logging.getLogger(__name__)
 
@@ -33,18 +33,18 @@ class Durability:
         self.refusal: Optional[Answer] = None
 
     def require_writable(self) -> None:
-        """DeclineError once an fsync failed."""
+        """Refusal once an fsync failed."""
         if self.refusal is not None:
-            raise DeclineError(self.refusal.code, self.refusal.text)
+            raise Refusal(self.refusal.code, self.refusal.text)
 
     @contextlib.contextmanager
     def answering(self) -> Iterator[None]:
-        """Turns what the operating system refuses into an answer, as DeclineError."""
+        """Turns what the operating system refuses into an answer, as Refusal."""
         try:
             yield
         except OSError as error:
             answer = self.refusal or disk_answer(error)
-            raise DeclineError(answer.code, answer.text) from None
+            raise Refusal(answer.code, answer.text) from None
 
     def prepare(self, folder: Path, parts: tuple[Path, ...]) -> None:
         """Make the folders that lie directly in the store's, all their names durable."""

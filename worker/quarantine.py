@@ -15,7 +15,7 @@ from common.protocol.messages import AnnouncedShare
 from worker.amendments import Amendments
 from worker.disk import Disk
 from worker.durability import Durability
-from worker.holdings import Holdings, announced, unreadable
+from worker.inventory import Inventory, announced, unreadable
 from worker.layout import Layout, ShareKey, file_name, read_key
 from worker.reading import OpenShare
 
@@ -30,14 +30,14 @@ class Quarantine:
         disk: Disk,
         layout: Layout,
         durability: Durability,
-        holdings: Holdings,
+        inventory: Inventory,
         amendments: Amendments,
         release: Callable[[ShareKey], None],
     ) -> None:
         self._disk = disk
         self._layout = layout
         self._durability = durability
-        self._holdings = holdings
+        self._inventory = inventory
         self._amendments = amendments
         self._release = release
 
@@ -47,21 +47,21 @@ class Quarantine:
             key = read_key(entry.path.name)
             if key is None:
                 continue
-            if self._holdings.sound(key):  # it was stored anew, and the worker ended before this could be removed
+            if self._inventory.sound(key):  # it was stored anew, and the worker ended before this could be removed
                 self._remove(key)
-            elif key not in self._holdings.shares:
-                self._holdings.put(self._known(key), entry.size, quarantined=True)
+            elif key not in self._inventory.shares:
+                self._inventory.put(self._known(key), entry.size, quarantined=True)
 
     def take(self, key: ShareKey, found: Exception) -> None:
         """Mark a held share as bad, and move its file if that can be done."""
         log.warning("the share %s is damaged: %s", file_name(key), found)
-        if self._holdings.sound(key):
-            self._holdings.judge(key, sound=False)
+        if self._inventory.sound(key):
+            self._inventory.judge(key, sound=False)
         self.move(key)
 
     def move(self, key: ShareKey) -> bool:
         """Move an unsound share's file out of its place; whether the place is free now."""
-        if key in self._holdings.quarantined:
+        if key in self._inventory.quarantined:
             return True
         if self._durability.refusal is not None:
             return False
@@ -69,13 +69,13 @@ class Quarantine:
         source, target = self._layout.share(key), self._layout.quarantined(key)
         try:
             self._durability.rename(source, target)
-            self._holdings.quarantined.add(key)
+            self._inventory.quarantined.add(key)
             self._durability.sync_names(target, source)
         except FileNotFoundError as error:
             if source.exists():
                 log.error("cannot put the share %s into quarantine: %s", file_name(key), error)
                 return False
-            self._holdings.put(self._holdings.shares[key], 0)  # it is gone, and takes no room
+            self._inventory.put(self._inventory.shares[key], 0)  # it is gone, and takes no room
         except OSError as error:
             log.error("cannot put the share %s into quarantine: %s", file_name(key), error)
             return False
@@ -83,7 +83,7 @@ class Quarantine:
 
     def clear(self, key: ShareKey) -> None:
         """Remove the bad file of a share that was stored anew."""
-        if key in self._holdings.quarantined:
+        if key in self._inventory.quarantined:
             self._release(key)
             self._remove(key)
 

@@ -35,9 +35,9 @@ from common.protocol.messages import (
     Tombstone,
     Withdraw,
 )
-from worker.holdings import News
+from worker.inventory import News
 from worker.store import ShareStore
-from worker.unheard import Said, Unheard
+from worker.unacknowledged import Said, Unacknowledged
 
 log = logging.getLogger(__name__)
 
@@ -71,7 +71,7 @@ class Registration:
         self._state = _State.DOWN
         self._next = 0.0
         self._conflict_since: Optional[float] = None
-        self._unheard = Unheard()
+        self._unacknowledged = Unacknowledged()
 
     @property
     def registered(self) -> bool:
@@ -84,11 +84,11 @@ class Registration:
         if self._state is not _State.DOWN:
             log.warning("lost the broker at %s", self._address)
         self._state, self._conflict_since = _State.DOWN, None
-        self._unheard.clear()
+        self._unacknowledged.clear()
 
     def heard(self, request_id: bytes) -> None:
         """The broker has answered this statement, somehow."""
-        self._unheard.heard(request_id)
+        self._unacknowledged.heard(request_id)
 
     def answered(self, operation: Operation, answer: Answer, now: float) -> list[Statement]:
         """The broker's answer to one of our statements; RefusedError where it will never be yes."""
@@ -102,7 +102,7 @@ class Registration:
             # Also where it was granted before: a message that came twice has made the broker forget what it was told.
             log.info("registered with the broker at %s", self._address)
             self._state, self._conflict_since = _State.REGISTERED, None
-            self._unheard.clear()
+            self._unacknowledged.clear()
             return self._tell_all()
         if self._state is _State.REGISTERED:
             return []
@@ -127,14 +127,14 @@ class Registration:
         """Deletions before shares, so that the broker never shows what it is about to hear was deleted."""
         return self._bury(self._store.tombstones()) + self._announce(self._store.held().values(), complete=True)
 
-    def _tell_again(self, unheard: Said) -> list[Statement]:
+    def _tell_again(self, unacknowledged: Said) -> list[Statement]:
         """What a broker may not have heard, as it is now."""
         held = self._store.held()
-        there = [held[key] for key in unheard.shares if key in held]
-        gone = [ShareName(*key) for key in unheard.shares if key not in held]
-        statements = self._bury(unheard.tombstones) + self._withdraw(gone)
-        if there or unheard.complete:
-            statements += self._announce(there, complete=unheard.complete)
+        there = [held[key] for key in unacknowledged.shares if key in held]
+        gone = [ShareName(*key) for key in unacknowledged.shares if key not in held]
+        statements = self._bury(unacknowledged.tombstones) + self._withdraw(gone)
+        if there or unacknowledged.complete:
+            statements += self._announce(there, complete=unacknowledged.complete)
         return statements
 
     def _bury(self, tombstones: Iterable[Tombstone]) -> list[Statement]:
@@ -154,7 +154,7 @@ class Registration:
 
     def _say(self, operation: Operation, header: Message, page: list[T], said: Said) -> Statement:
         spoken = statement(operation, header, pack(page))
-        self._unheard.said(spoken.envelope.request_id, said)
+        self._unacknowledged.said(spoken.envelope.request_id, said)
         return spoken
 
     def tick(self, now: float) -> list[Statement]:
@@ -164,9 +164,9 @@ class Registration:
         if self._state is _State.REGISTERING:
             return self._register(now)
         self._next = now + _PERIOD
-        again = self._tell_again(self._unheard.overdue())
+        again = self._tell_again(self._unacknowledged.overdue())
         report = statement(Operation.REPORT, Report(self._store.used_bytes, self._store.free_bytes()))
-        self._unheard.said(report.envelope.request_id, Said())
+        self._unacknowledged.said(report.envelope.request_id, Said())
         return [*again, report]
 
     def _register(self, now: float) -> list[Statement]:

@@ -17,17 +17,18 @@ import bisect
 import logging
 from collections import deque
 from pathlib import Path
-from typing import Callable, Optional
+from typing import Annotated, Callable, Optional
+
+import msgspec
 
 from common.errors import IntegrityError
 from worker.amendments import Amendments
 from worker.clock import Clock
 from worker.disk import Disk
 from worker.durability import Durability
-from worker.holdings import Holdings
-from worker.layout import Layout, ShareKey, file_name
+from worker.inventory import Inventory
+from worker.layout import Layout, ShareKey, file_name, read_key
 from worker.reading import OpenShare, is_damage
-from worker.scrub_cursor import ScrubCursor, load_cursor, save_cursor
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +37,48 @@ _LATE = 10.0  # seconds after which a turn does not wait any more for a moment i
 _MOST_LATE = 60.0  # seconds that are caught up with; after a longer pause the pace begins anew
 _SAVE_EVERY = 60.0  # seconds
 _NOTHING_TO_DO = 1.0  # seconds
+
+_VERSION = 1
+_MAX_SIZE = 4096
+_Count = Annotated[int, msgspec.Meta(ge=0)]
+
+
+class ScrubCursor(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """The state of a round; the names of the fields are those in the file."""
+
+    began: _Count  # Unix seconds
+    after: Optional[str] = None  # the name of the last share that was read
+    shares: _Count = 0  # read in this round
+    bytes: _Count = 0  # read in this round
+    damaged: _Count = 0  # of the shares
+    version: int = _VERSION
+
+    def read(self, size: int) -> ScrubCursor:
+        return msgspec.structs.replace(self, bytes=self.bytes + size)
+
+    def passed(self, name: str, *, damaged: bool) -> ScrubCursor:
+        return msgspec.structs.replace(
+            self, after=name, shares=self.shares + 1, damaged=self.damaged + (1 if damaged else 0)
+        )
+
+
+def load_cursor(disk: Disk, path: Path) -> Optional[ScrubCursor]:
+    """What the file says; None where it says nothing."""
+    try:
+        cursor = msgspec.json.decode(disk.read_whole(path, _MAX_SIZE), type=ScrubCursor)
+    except FileNotFoundError:
+        return None
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        log.warning("%s does not read, so the scrub begins anew: %s", path, error)
+        return None
+    if cursor.version != _VERSION or (cursor.after is not None and read_key(cursor.after) is None):
+        return None
+    return cursor
+
+
+def save_cursor(durability: Durability, path: Path, cursor: ScrubCursor) -> None:
+    """Write it, whole or not at all; OSError where the disk refuses."""
+    durability.write(path, msgspec.json.format(msgspec.json.encode(cursor)) + b"\n")
 
 
 class _Check:
@@ -82,7 +125,7 @@ class Scrub:
         disk: Disk,
         layout: Layout,
         durability: Durability,
-        holdings: Holdings,
+        inventory: Inventory,
         amendments: Amendments,
         clock: Clock,
         every: float,
@@ -92,7 +135,7 @@ class Scrub:
         self._disk = disk
         self._layout = layout
         self._durability = durability
-        self._holdings = holdings
+        self._inventory = inventory
         self._amendments = amendments
         self._clock = clock
         self._every = every
@@ -150,16 +193,16 @@ class Scrub:
     def _turn_asked(self) -> None:
         if self._urgent is None:
             key = self._asked.popleft()
-            if key not in self._holdings.shares:
-                self._holdings.tell(key)
+            if key not in self._inventory.shares:
+                self._inventory.tell(key)
                 return
-            self._urgent = _Check(self._disk, self._holdings.place(key), key, self._amendments)
+            self._urgent = _Check(self._disk, self._inventory.place(key), key, self._amendments)
         check = self._urgent
         found = self._step(check)[1]
         if check.done:
             check.close()
             self._urgent = None
-            self._holdings.tell(check.key)
+            self._inventory.tell(check.key)
             log.info("checked the share %s: %s", file_name(check.key), found or "it is good")
 
     # --- the round
@@ -172,7 +215,7 @@ class Scrub:
                 return
         check = self._regular
         size, found = self._step(check)
-        rate = max(1, self._holdings.used_bytes) / self._every  # bytes a second
+        rate = max(1, self._inventory.used_bytes) / self._every  # bytes a second
         self._next = max(self._next, now - _MOST_LATE) + size / rate
         self._cursor = self._cursor.read(size)
         if check.done:
@@ -182,7 +225,7 @@ class Scrub:
 
     def _step(self, check: _Check) -> tuple[int, Optional[Exception]]:
         """Go on with a check: the bytes that it is to count for, and why the share is not good."""
-        whole = max(1, self._holdings.size(check.key))  # so that what does not read is not tried over and over
+        whole = max(1, self._inventory.size(check.key))  # so that what does not read is not tried over and over
         try:
             size = check.step()
         except (IntegrityError, OSError) as error:
@@ -203,7 +246,7 @@ class Scrub:
             while self._round:
                 key = self._round.popleft()
                 if self._readable(key):
-                    return _Check(self._disk, self._holdings.place(key), key, self._amendments)
+                    return _Check(self._disk, self._inventory.place(key), key, self._amendments)
             self._end_round()
         return None
 
@@ -220,13 +263,13 @@ class Scrub:
 
     def _remaining(self) -> deque[ShareKey]:
         """What is to be read in this round, in the order of names; what comes later is for the next one."""
-        keys = sorted(key for key in self._holdings.shares if self._readable(key))
+        keys = sorted(key for key in self._inventory.shares if self._readable(key))
         after = self._cursor.after
         return deque(keys[bisect.bisect_right([file_name(key) for key in keys], after) if after else 0 :])
 
     def _readable(self, key: ShareKey) -> bool:
         """Whether a share is to be read in its turn: of what is in quarantine all is known."""
-        return key in self._holdings.shares and key not in self._holdings.quarantined
+        return key in self._inventory.shares and key not in self._inventory.quarantined
 
     def _save(self) -> None:
         if self._cursor == self._saved or self._durability.refusal is not None:

@@ -25,8 +25,7 @@ from common.protocol.messages import Acknowledged, DeviceKind, KnownBrokers
 from common.running_time import RunningTime
 from worker.connections import Connection, Connections
 from worker.registration import not_admitted
-from worker.requests import Answered, Request
-from worker.service import Service
+from worker.service import Answered, Request, Service
 from worker.store import ShareStore
 
 log = logging.getLogger(__name__)

@@ -1,4 +1,4 @@
-"""What a worker does for each operation: check → append → sync → acknowledge.
+"""What a worker does for each operation: check → append → sync → acknowledge; or read, and answer.
 
 Commits wait until all messages at hand are read and then share one round of fsyncs; every other answer is given at
 once. What changed of what is held is told to every broker before the answer to what changed it goes out (see `server`),
@@ -12,22 +12,29 @@ from dataclasses import dataclass, field
 from typing import Any, Callable, Optional
 
 from common.errors import IntegrityError, ProtocolError
-from common.protocol.codec import unpack, unpack_header
+from common.protocol.codec import MAX_HEADER, MAX_PAYLOAD, pack, pack_header, unpack, unpack_header
 from common.protocol.device_messages import (
     Amend,
     Append,
     Commit,
     Commitment,
     Delete,
+    Describe,
+    Described,
+    Fetch,
+    Fetched,
+    Inspect,
     Open,
+    Part,
+    Progress,
     ShareName,
     Store,
     Stored,
     Undelete,
     WholeShare,
 )
-from common.protocol.envelope import Operation
-from common.protocol.messages import GRANTED, Acknowledged, Answer, Code
+from common.protocol.envelope import Envelope, Operation
+from common.protocol.messages import GRANTED, Acknowledged, Answer, Code, Message
 from common.protocol.operations import (
     ABANDON,
     AMEND,
@@ -48,12 +55,132 @@ from common.protocol.operations import (
     Spec,
 )
 from common.recipe import decode_recipe, digest
-from worker.answering import Answering
 from worker.committing import PendingCommit
-from worker.declining import DeclineError
+from worker.layout import ShareKey
 from worker.leases import Leases
-from worker.requests import Answered, Request, answer, brief, grant, key_of
+from worker.refusals import Refusal
+from worker.share_file import commitment_of, mapping_for
 from worker.store import ShareStore
+
+
+@dataclass(frozen=True)
+class Request:
+    """A client's or a steward's request as it came through the broker with this number."""
+
+    broker: int
+    envelope: Envelope
+    header: memoryview
+    payload: memoryview
+
+    @property
+    def owner(self) -> bytes:
+        return self.envelope.owner
+
+
+@dataclass(frozen=True)
+class Answered:
+    broker: int
+    envelope: Envelope
+    header: bytes
+    payload: Any = None
+
+
+def answer(request: Request, header: Message, payload: Any = None) -> Answered:
+    return Answered(request.broker, request.envelope.reply(), pack_header(header), payload)
+
+
+def grant(request: Request, payload: Any = None) -> Answered:
+    return answer(request, Acknowledged(GRANTED), payload)
+
+
+def brief(answer: Answer, count: int) -> Answer:
+    """An answer that fits into one header together with `count` - 1 others; its code says all that programs need."""
+    limit = MAX_HEADER // count - 32  # bytes, beside the code, lengths and the arrays around them
+    return Answer(answer.code, answer.text.encode()[:limit].decode(errors="ignore"))
+
+
+def key_of(name: ShareName) -> ShareKey:
+    return name.encoding_id, name.share
+
+
+class Answering:
+    """`now` is monotonic seconds."""
+
+    def __init__(self, store: ShareStore, leases: Leases) -> None:
+        self._store = store
+        self._leases = leases
+
+    def fetch(self, request: Request, header: Fetch, now: float) -> Answered:
+        """Blocks, one after the other; through the broker that mends an encoding, its lease is renewed."""
+        parts: list[Part] = []
+        blocks = _Pieces()
+        for encoding_id in {name.encoding_id for name in header.blocks}:
+            self._leases.renew(encoding_id, request.broker, now)
+        for name in header.blocks:
+            try:
+                blocks.require_room()
+                block = self._store.block((name.encoding_id, name.share), request.owner, name.segment)
+                blocks.add(block)
+            except Refusal as refusal:
+                parts.append(Part(brief(refusal.answer, len(header.blocks))))
+                continue
+            parts.append(Part(GRANTED, len(block)))
+        return answer(request, Fetched(GRANTED, parts), blocks.payload())
+
+    def describe(self, request: Request, header: Describe, _now: float) -> Answered:
+        """What lies beside shares: mappings, and recipes where they were asked for."""
+        parts: list[tuple[Answer, int, int]] = []
+        pieces = _Pieces()
+        for name in header.shares:
+            try:
+                pieces.require_room()
+                trailer = self._store.share(key_of(name), request.owner).information.trailer
+                mapping = mapping_for(trailer, request.owner) or b""
+                recipe = trailer.recipe if header.with_recipe else b""
+                pieces.add(mapping, recipe)
+            except Refusal as refusal:
+                parts.append((brief(refusal.answer, len(header.shares)), 0, 0))
+                continue
+            parts.append((GRANTED, len(mapping), len(recipe)))
+        return answer(request, Described(GRANTED, parts), pieces.payload())
+
+    def progress(self, request: Request, name: ShareName, now: float) -> Answered:
+        """How far a share has come."""
+        ranges = self._store.progress(key_of(name), request.owner, now)
+        if ranges is None:
+            return answer(request, Progress(GRANTED, committed=True))
+        return answer(request, Progress(GRANTED), pack(ranges))
+
+    def inspect(self, request: Request, header: Inspect, now: float) -> Answered:
+        """All that lies beside a share, and the promise that no other broker mends its encoding for a while."""
+        trailer = self._store.share((header.encoding_id, header.share), request.owner).information.trailer
+        if header.lease and not self._leases.ask(header.encoding_id, request.broker, header.lease, now):
+            raise Refusal(Code.CONFLICT, "another broker mends this encoding")
+        return grant(request, pack(commitment_of(trailer)))
+
+
+class _Pieces:
+    """What a reply carries, within a payload's limit: what goes beyond is to be asked for again."""
+
+    def __init__(self) -> None:
+        self._pieces: list[bytes] = []
+        self._room = MAX_PAYLOAD
+
+    def require_room(self) -> None:
+        if self._room <= 0:
+            raise Refusal(Code.BUSY, "the reply is full")
+
+    def add(self, *pieces: bytes) -> None:
+        """All of them, or Refusal(BUSY)."""
+        size = sum(len(piece) for piece in pieces)
+        if size > self._room:
+            raise Refusal(Code.BUSY, "the reply is full")
+        self._room -= size
+        self._pieces += pieces
+
+    def payload(self) -> bytes:
+        return self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
+
 
 log = logging.getLogger(__name__)
 
@@ -102,8 +229,8 @@ class Service:
             if handler is None:
                 raise ProtocolError("this is not for a worker")
             answered = handler(request, now)
-        except DeclineError as decline:
-            return [answer(request, Acknowledged(decline.answer))]
+        except Refusal as refusal:
+            return [answer(request, Acknowledged(refusal.answer))]
         except ProtocolError as error:
             return [answer(request, Acknowledged(_malformed(error)))]
         return [answered] if answered is not None else []
@@ -139,7 +266,7 @@ class Service:
 
     def _append(self, request: Request, header: Append, now: float) -> Answered:
         if digest(request.payload) != header.digest:
-            raise DeclineError(Code.MALFORMED, "the block does not have its digest")
+            raise Refusal(Code.MALFORMED, "the block does not have its digest")
         key = (header.encoding_id, header.share)
         owner = request.owner
         self._store.append(key, owner, header.segment, header.digest, request.payload, now)
@@ -178,15 +305,15 @@ class Service:
             recipe = decode_recipe(commitment.recipe)
             block_digest = digest(block)
             if recipe.segment_count != 1 or recipe.digest_of(0, share.share) != block_digest:
-                raise DeclineError(Code.MALFORMED, "the block is not the one the recipe names")
+                raise Refusal(Code.MALFORMED, "the block is not the one the recipe names")
             opening = Open(share.encoding_id, share.share, share.k, share.n, recipe.block_size, share.block_bytes)
             began = self._store.open(opening, owner, now, has_room=has_room)
             self._store.append(key, owner, 0, block_digest, block, now)
             return self._enter_round(key, owner, commitment)
-        except DeclineError as decline:
+        except Refusal as refusal:
             if began:
                 self._store.abandon(key, owner)
-            return decline.answer
+            return refusal.answer
         except IntegrityError as error:
             return _malformed(error)
 
@@ -198,7 +325,7 @@ class Service:
         for place, waiting in enumerate(self._round):
             if waiting.staged is pending.staged:  # asked twice within one round
                 if waiting.trailer != pending.trailer:
-                    raise DeclineError(Code.CONFLICT, "this share is being committed otherwise")
+                    raise Refusal(Code.CONFLICT, "this share is being committed otherwise")
                 return place
         self._round.append(pending)
         return len(self._round) - 1

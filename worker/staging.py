@@ -1,26 +1,56 @@
-"""A share on its way: its blocks are appended as they come, in any order, each at most once.
+"""Shares on their way: stored block by block, gone on with after a restart, given up when their time is up.
 
-Lives in the store's `staging/` folder until it is committed. Nothing of it is promised before. It outlives its worker:
-how it is found again is in `recovery`, when its time is up in `staged`. What the disk refused in the middle of a commit
-is dropped at once, since an fsync that failed is never tried again on the same file.
+A share's blocks are appended as they come, in any order, each at most once, to a file in the store's `staging/` folder
+until it is committed. Nothing of it is promised before. What the disk refused in the middle of a commit is dropped at
+once, since an fsync that failed is never tried again on the same file.
+
+It outlives its worker: at the next start its file is read record by record, each block checked against the digest that
+stands before it. What is behind the last good record was being written when the worker ended, or was lost with the
+power: it is cut off. Where a trailer was begun the share was being committed, and its fsync may have failed: it is
+dropped, and has to be stored anew.
+
+Whoever goes on within a quarter of an hour keeps its place. What is idle for longer may go on too, for a day since it
+was last touched, restarts included, unless its place or its room is needed before: then the one that is idle for
+longest goes first. A put that is under way is never dropped for another's sake.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple, Union
+from typing import Callable, NamedTuple, Optional, Union
 
 from common.errors import IntegrityError
 from common.protocol.codec import pack
-from common.protocol.device_messages import SegmentRange
+from common.protocol.device_messages import Open, SegmentRange
+from common.protocol.messages import MAX_SHARES, Code
 from common.recipe import Recipe, digest
-from worker.disk import Disk
-from worker.layout import ShareKey
-from worker.share_file import ShareHeader, ShareTrailer, encode_ending, record_prefix
+from worker.disk import Disk, Entry
+from worker.layout import Layout, ShareKey, read_staged_name
+from worker.reading import is_damage
+from worker.refusals import Refusal
+from worker.share_file import (
+    MAX_HEADER_SIZE,
+    MAX_RECORD_PREFIX,
+    ShareHeader,
+    ShareTrailer,
+    begins_trailer,
+    decode_header,
+    decode_record_prefix,
+    encode_ending,
+    record_prefix,
+    share_header,
+)
 
 log = logging.getLogger(__name__)
+
+_IDLE_AFTER = 15 * 60.0  # seconds
+_DROPPED_AFTER = 24 * 3600.0  # seconds
+_MAX_STAGED = 512  # each has a file open, and a process may often have no more than 1024
+MAX_STAGED_OF_ONE = _MAX_STAGED // 2  # of one owner
 
 
 class StagedBlock(NamedTuple):
@@ -167,3 +197,151 @@ def _create(disk: Disk, path: Path) -> int:
         # Left behind by a share that was dropped. A new file, not that one again: its fsync may have failed.
         disk.remove(path)
         return disk.create(path)
+
+
+def recover(disk: Disk, entry: Entry, touched: float) -> Optional[StagedShare]:
+    """The share whose file lies in `staging/`; None where none can be gone on with, and the file is removed then.
+
+    OSError where the disk refuses; the file lies there still.
+    """
+    name = read_staged_name(entry.path.name)
+    descriptor = disk.reopen(entry.path)
+    try:
+        if name is None:
+            raise IntegrityError("this is no staged share's name")
+        header_bytes, header = decode_header(disk.read_at(descriptor, 0, MAX_HEADER_SIZE))
+        if (header.encoding_id, header.share) != name[0]:
+            raise IntegrityError("the file is another share's")
+        blocks, end = _read_records(disk, descriptor, header, len(header_bytes))
+        if end < entry.size:
+            disk.truncate(descriptor, end)
+    except (IntegrityError, OSError) as error:
+        with contextlib.suppress(OSError):
+            disk.close(descriptor)
+        if isinstance(error, OSError):
+            raise
+        log.warning("dropped what was being stored in %s: %s", entry.path.name, error)
+        disk.remove(entry.path)
+        return None
+    return StagedShare(disk, entry.path, header, name[1], end, touched, descriptor, end, blocks)
+
+
+def _read_records(disk: Disk, descriptor: int, header: ShareHeader, offset: int) -> tuple[dict[int, StagedBlock], int]:
+    """The good blocks from an offset on, and where the last of them ends; IntegrityError behind which a trailer is."""
+    blocks: dict[int, StagedBlock] = {}
+    while True:
+        start = disk.read_at(descriptor, offset, MAX_RECORD_PREFIX)
+        if begins_trailer(start):
+            raise IntegrityError("it was being committed")
+        prefix = decode_record_prefix(start)
+        if prefix is None or prefix.block_bytes > header.block_size or prefix.segment in blocks:
+            return blocks, offset
+        block = disk.read_at(descriptor, offset + prefix.size, prefix.block_bytes)
+        if len(block) != prefix.block_bytes or digest(block) != prefix.digest:
+            return blocks, offset
+        blocks[prefix.segment] = StagedBlock(offset + prefix.size, prefix.block_bytes, prefix.digest)
+        offset += prefix.size + prefix.block_bytes
+
+
+class StagedShares:
+    """`now` is monotonic seconds."""
+
+    def __init__(self, disk: Disk, layout: Layout) -> None:
+        self._disk = disk
+        self._layout = layout
+        self._shares: dict[tuple[ShareKey, bytes], StagedShare] = {}  # by share and owner: none meets another's
+
+    def __iter__(self) -> Iterator[StagedShare]:
+        return iter(self._shares.values())
+
+    def get(self, key: ShareKey, owner: bytes) -> Optional[StagedShare]:
+        """The share that this owner is storing."""
+        return self._shares.get((key, owner))
+
+    def of_owner(self, owner: bytes) -> list[StagedShare]:
+        """What this owner is storing."""
+        return [staged for staged in self._shares.values() if staged.owner == owner]
+
+    def begin(self, request: Open, owner: bytes, expected_bytes: int, now: float) -> None:
+        """Begin to store a share; OSError where the disk refuses."""
+        key = (request.encoding_id, request.share)
+        header = share_header(*key, request.k, request.n, request.block_size)
+        self._shares[key, owner] = begin(
+            self._disk, self._layout.staged(key, owner), header, owner, expected_bytes, now
+        )
+
+    def require_places(self, count: int, owner: bytes) -> None:
+        """Refusal(BUSY) where so many more shares cannot be stored at once; idle ones give way.
+
+        One owner has at most half of the places, so that nobody keeps all others out.
+        """
+        while len(self.of_owner(owner)) + count > MAX_STAGED_OF_ONE:
+            if not self.evict(self.of_owner(owner)):
+                raise Refusal(Code.BUSY, "this vault stores too many shares at once")
+        while len(self._shares) + count > _MAX_STAGED:
+            if not self.evict(self):
+                raise Refusal(Code.BUSY, "too many shares are being stored at once")
+
+    def evict(self, among: Iterable[StagedShare]) -> bool:
+        """Drop the share that is idle for longest among these; False where none is."""
+        idle = [staged for staged in among if staged.idle]
+        if not idle:
+            return False
+        log.warning("dropped a share that nobody continued to store: others need its place")
+        self.drop(min(idle, key=lambda staged: staged.touched))
+        return True
+
+    def drop(self, staged: StagedShare) -> None:
+        self.forget(staged)
+        staged.drop()
+
+    def drop_encoding(self, encoding_id: bytes, owner: bytes) -> None:
+        for share in range(MAX_SHARES):
+            staged = self.get((encoding_id, share), owner)
+            if staged is not None:
+                self.drop(staged)
+
+    def forget(self, staged: StagedShare) -> None:
+        """Count it no longer, whatever became of its file."""
+        if self._shares.get((staged.key, staged.owner)) is staged:
+            del self._shares[staged.key, staged.owner]
+
+    def expire(self, now: float) -> None:
+        """Mark what is idle, and drop what nobody has continued for a day."""
+        for staged in list(self._shares.values()):
+            staged.idle = now - staged.touched > _IDLE_AFTER
+            if now - staged.touched > _DROPPED_AFTER:
+                log.warning("dropped a share that nobody continued to store for a day")
+                self.drop(staged)
+
+    def recover(self, wanted: Callable[[StagedShare], bool], unix: float, now: float) -> None:
+        """At the start: take up what the last worker left, and remove what nobody may go on with."""
+        for entry in self._disk.entries(self._layout.staging):
+            try:
+                staged = recover(self._disk, entry, now - max(0.0, unix - entry.modified))
+            except OSError as error:
+                log.warning("cannot take up %s: %s", entry.path, error)
+                if is_damage(error):
+                    self._remove(entry)
+                continue
+            if staged is not None:
+                self._take_up(staged, wanted)
+        self.expire(now)
+
+    def _take_up(self, staged: StagedShare, wanted: Callable[[StagedShare], bool]) -> None:
+        if len(self._shares) >= _MAX_STAGED or not wanted(staged):
+            staged.drop()
+        else:
+            self._shares[staged.key, staged.owner] = staged
+
+    def _remove(self, entry: Entry) -> None:
+        try:
+            self._disk.remove(entry.path)
+        except OSError as error:
+            log.warning("cannot remove %s: %s", entry.path, error)
+
+    def close(self) -> None:
+        """Leave all of them for the worker's next start."""
+        for staged in self._shares.values():
+            staged.leave()
+        self._shares.clear()

@@ -1,9 +1,9 @@
 """The shares on this device: kept as one file each, and promised only once they are durable.
 
-This is the house and its rules: who may store, read, delete what, and when. Each room has a module of its own: `layout`
-says where things lie, `holdings` keeps the books, `staged` has what is on its way, `committing` makes it durable,
-`reading` reads it, `amending` and `amendments` put another commitment beside it, `quarantine` takes what was found bad,
-`deleting`, `tombstones` and `trash` what was given up, `scrub` looks after all of it, `room` says how much more fits.
+Here is decided who may store, read, delete what, and when. Each part has a module of its own: `layout` says where
+things lie, `inventory` what is held, `staging` has what is on its way, `committing` makes it durable, `reading` reads
+it, `amending` and `amendments` put another commitment beside it, `quarantine` takes what was found bad, `deleting`,
+`tombstones` and `trash` what was given up, `scrub` reads all of it, `capacity` and `quota` say how much more fits.
 No fault of the disk leaves this module as an OSError once the store is open: each becomes the answer to what was asked,
 and the worker goes on.
 """
@@ -24,23 +24,22 @@ from common.protocol.messages import AnnouncedShare, Answer, Code, Tombstone
 from common.recipe import decode_recipe
 from worker.amending import Amending
 from worker.amendments import Amendments
+from worker.capacity import OVERHEAD, Capacity
 from worker.clock import Clock
 from worker.committing import Committer, PendingCommit
-from worker.declining import DeclineError, disk_answer
 from worker.deleting import Deletion
 from worker.disk import Disk
 from worker.durability import Durability
-from worker.holdings import Holdings, News, announced, granted
+from worker.inventory import Inventory, News, announced, granted
 from worker.layout import Layout, ShareKey, file_name
-from worker.portions import Portions
 from worker.quarantine import Quarantine
+from worker.quota import Quota
 from worker.reading import OpenShare, OpenShares, is_damage
-from worker.room import OVERHEAD, Room
+from worker.refusals import Refusal, disk_answer
 from worker.scrub import SCRUB_EVERY, Scrub
 from worker.share_file import commitment_of, may_read, trailer_of
-from worker.staged import StagedShares
-from worker.staging import StagedShare
-from worker.stocktaking import confirm_names, scan
+from worker.staging import StagedShare, StagedShares
+from worker.startup_scan import confirm_names, scan
 from worker.trash import Trash
 
 log = logging.getLogger(__name__)
@@ -72,21 +71,21 @@ class ShareStore:
         self._clock = clock or Clock()
         self._layout = layout = Layout(folder)
         self._durability = durability = Durability(disk, folder)
-        self._holdings = holdings = Holdings(layout)
+        self._inventory = inventory = Inventory(layout)
         self._amendments = amendments = Amendments(disk, layout, durability)
         self._reading = OpenShares(disk, amendments)
         self._staged = StagedShares(disk, layout)
         self._committing = Committer(disk, durability)
-        self._quarantine = Quarantine(disk, layout, durability, holdings, amendments, self._release)
+        self._quarantine = Quarantine(disk, layout, durability, inventory, amendments, self._release)
         self._trash = Trash(disk, layout, durability)
-        self._deletion = Deletion(disk, layout, durability, holdings, self._trash, amendments, self._release)
-        self._room = Room(disk, folder, capacity, durability, holdings, self._trash, self._staged)
-        self._portions = Portions(holdings, self._staged, self._room, owner_quota)
+        self._deletion = Deletion(disk, layout, durability, inventory, self._trash, amendments, self._release)
+        self._capacity = Capacity(disk, folder, capacity, durability, inventory, self._trash, self._staged)
+        self._quota = Quota(inventory, self._staged, self._capacity, owner_quota)
         self._amending = Amending(
-            durability, holdings, amendments, self._deletion, self._room, self._opened, self._release
+            durability, inventory, amendments, self._deletion, self._capacity, self._opened, self._release
         )
         take, good = self._quarantine.take, self._found_good
-        self.scrub = Scrub(disk, layout, durability, holdings, amendments, self._clock, scrub_every, take, good)
+        self.scrub = Scrub(disk, layout, durability, inventory, amendments, self._clock, scrub_every, take, good)
         self._purge_at = self._clock.monotonic()
         with contextlib.ExitStack() as undo:
             try:
@@ -104,7 +103,7 @@ class ShareStore:
         self._deletion.tombstones.load()
         self._amendments.load()
         confirm_names(disk, layout, self._durability, self._deletion.tombstones, unix)
-        damaged = scan(disk, layout, self._holdings, self._amendments)
+        damaged = scan(disk, layout, self._inventory, self._amendments)
         self._quarantine.load()
         for key, error in damaged.items():
             self._quarantine.take(key, error)
@@ -113,11 +112,11 @@ class ShareStore:
         self._deletion.drop_amendments()
         self._staged.recover(self._wanted, unix, self._clock.monotonic())
         self.scrub.load()
-        self._holdings.news()  # brokers are told of everything when this worker registers
+        self._inventory.news()  # brokers are told of everything when this worker registers
 
     def _wanted(self, staged: StagedShare) -> bool:
         """Whether a share whose storing was interrupted may be gone on with."""
-        if self._holdings.sound(staged.key):
+        if self._inventory.sound(staged.key):
             return False
         tombstone = self._deletion.tombstones.get(staged.key[0])
         return tombstone is None or not tombstone.deleted or tombstone.owner != staged.owner
@@ -126,11 +125,11 @@ class ShareStore:
 
     def held(self) -> Mapping[ShareKey, AnnouncedShare]:
         """All committed shares, the damaged ones marked."""
-        return self._holdings.shares
+        return self._inventory.shares
 
     def holds(self, key: ShareKey, owner: bytes) -> bool:
         """Whether a share of this owner is committed here, and nothing bad was found of it."""
-        return self._holdings.sound(key) and self._holdings.shares[key].owner == owner
+        return self._inventory.sound(key) and self._inventory.shares[key].owner == owner
 
     def tombstones(self) -> Iterable[Tombstone]:
         """All deletions that are known here, those that were taken back too."""
@@ -138,28 +137,28 @@ class ShareStore:
 
     def news(self) -> News:
         """What every broker is to be told, since this was asked last."""
-        return self._holdings.news()
+        return self._inventory.news()
 
     @property
     def used_bytes(self) -> int:
-        return self._room.used_bytes
+        return self._capacity.used_bytes
 
     def capacity_bytes(self) -> int:
-        return self._room.used_bytes - self._trash.surplus_bytes + self._room.free_bytes()
+        return self._capacity.used_bytes - self._trash.surplus_bytes + self._capacity.free_bytes()
 
     def free_bytes(self) -> int:
         """Room for further shares; 0 where the store takes none."""
-        return self._room.free_bytes()
+        return self._capacity.free_bytes()
 
     # --- storing
 
     def require_places(self, count: int, owner: bytes) -> None:
-        """DeclineError(BUSY) where this owner cannot store so many more shares at once."""
+        """Refusal(BUSY) where this owner cannot store so many more shares at once."""
         self._staged.require_places(count, owner)
 
     def has_room(self, owner: bytes, sizes: Sequence[int]) -> bool:
         """Whether shares of these sizes, in bytes, may all be begun for this owner; each need not be looked at then."""
-        return self._portions.has_room(owner, sizes)
+        return self._quota.has_room(owner, sizes)
 
     def open(self, request: Open, owner: bytes, now: float, *, has_room: bool = False) -> bool:
         """Begin to store a share; False where it was begun before, be it by an earlier worker. Again is harmless.
@@ -170,38 +169,38 @@ class ShareStore:
         self._deletion.require_not_deleted(request.encoding_id, owner)
         self._require_free(key, owner)
         if request.share >= request.n or request.k > request.n:
-            raise DeclineError(Code.MALFORMED, "no such share")
+            raise Refusal(Code.MALFORMED, "no such share")
         expected = request.share_bytes + OVERHEAD
         staged = self._staged.get(key, owner)
         if staged is None:
             self.require_places(1, owner)
             if not has_room:
-                self._portions.require_another(owner, request.share_bytes)
+                self._quota.require_another(owner, request.share_bytes)
             with self._durability.answering():
                 self._staged.begin(request, owner, expected, now)
             return True
         header = staged.header
         if (header.k, header.n, header.block_size) != (request.k, request.n, request.block_size):
-            raise DeclineError(Code.CONFLICT, "this share is being stored otherwise")
+            raise Refusal(Code.CONFLICT, "this share is being stored otherwise")
         staged.touch(now)
         if expected > staged.expected_bytes:  # what was promised before the restart is not known any more
-            self._portions.require(owner, expected - staged.expected_bytes)
+            self._quota.require(owner, expected - staged.expected_bytes)
             staged.expected_bytes = expected
         return False
 
     def _require_free(self, key: ShareKey, owner: bytes) -> None:
-        """DeclineError where this owner has the share already; in a damaged one's place it may be stored anew.
+        """Refusal where this owner has the share already; in a damaged one's place it may be stored anew.
 
         What another owner has by that name does not show here: it stands in the way of the commit only.
         """
-        held = self._holdings.shares.get(key)
+        held = self._inventory.shares.get(key)
         if held is None or held.owner not in (owner, NO_OWNER):
             return
         if held.sound:
-            raise DeclineError(Code.CONFLICT, "this share is stored already")
+            raise Refusal(Code.CONFLICT, "this share is stored already")
         self._durability.require_writable()
         if not self._quarantine.move(key):
-            raise DeclineError(Code.FAULT, "a damaged share is in the way")
+            raise Refusal(Code.FAULT, "a damaged share is in the way")
 
     def append(self, key: ShareKey, owner: bytes, segment: int, digest: bytes, block: memoryview, now: float) -> None:
         """Append a block that was checked against its digest. The same block again is harmless."""
@@ -210,12 +209,12 @@ class ShareStore:
         there = staged.blocks.get(segment)
         if there is not None:
             if there.digest != digest:
-                raise DeclineError(Code.CONFLICT, f"another block of segment {segment} came before")
+                raise Refusal(Code.CONFLICT, f"another block of segment {segment} came before")
             return
         if block.nbytes > staged.header.block_size:
-            raise DeclineError(Code.MALFORMED, "the block is larger than the share's blocks")
+            raise Refusal(Code.MALFORMED, "the block is larger than the share's blocks")
         if staged.size + block.nbytes > staged.expected_bytes:
-            self._portions.require(owner, block.nbytes)
+            self._quota.require(owner, block.nbytes)
         with self._durability.answering():
             try:
                 staged.append(segment, digest, block)
@@ -230,25 +229,25 @@ class ShareStore:
             self._require_same(key, owner, commitment)
             return None
         staged = self._being_stored(key, owner)
-        held = self._holdings.shares.get(key)
+        held = self._inventory.shares.get(key)
         if held is not None and held.owner not in (owner, NO_OWNER):
-            raise DeclineError(Code.CONFLICT, "this share is stored already")
+            raise Refusal(Code.CONFLICT, "this share is stored already")
         try:
             recipe = decode_recipe(commitment.recipe)
             offsets = staged.offsets(recipe)
         except IntegrityError as error:
-            raise DeclineError(Code.CONFLICT, str(error)) from None
+            raise Refusal(Code.CONFLICT, str(error)) from None
         ending_bytes = len(commitment.recipe) + len(commitment.mapping) + 16 * len(offsets)
         ending_bytes += sum(len(grant.mapping) for grant in commitment.grants)
         if staged.size + ending_bytes > staged.expected_bytes:
-            self._portions.require(owner, ending_bytes)
+            self._quota.require(owner, ending_bytes)
         trailer, layout = trailer_of(commitment, owner, offsets), self._layout
         return PendingCommit(staged, trailer, recipe.share_bytes, layout.share(key), layout.share_folder(key))
 
     def _require_same(self, key: ShareKey, owner: bytes, commitment: Commitment) -> None:
         """A share that is held is acknowledged again only if it is still whole, and what was just said."""
         if commitment_of(self.share(key, owner).information.trailer) != commitment:
-            raise DeclineError(Code.CONFLICT, "this share was committed otherwise")
+            raise Refusal(Code.CONFLICT, "this share was committed otherwise")
 
     def commit_round(self, commits: list[PendingCommit]) -> list[Answer]:
         """Make shares durable together; for each the answer, granted only once it cannot be lost any more."""
@@ -269,12 +268,12 @@ class ShareStore:
                     revision=trailer.revision,
                     grants=granted(trailer.grants),
                 )
-                self._holdings.put(share, staged.size)
+                self._inventory.put(share, staged.size)
         return answers
 
     def progress(self, key: ShareKey, owner: bytes, now: float) -> Optional[list[SegmentRange]]:
         """The segments whose blocks came of a share being stored; None of one that was committed and is good."""
-        held = self._holdings.shares.get(key)
+        held = self._inventory.shares.get(key)
         if held is not None and held.sound and held.owner == owner:
             return None
         staged = self._being_stored(key, owner)
@@ -303,14 +302,14 @@ class ShareStore:
     # --- reading
 
     def share(self, key: ShareKey, owner: bytes) -> OpenShare:
-        """A committed share that this owner may read; DeclineError(DAMAGED) where it is not what was stored."""
-        held = self._holdings.shares.get(key)
+        """A committed share that this owner may read; Refusal(DAMAGED) where it is not what was stored."""
+        held = self._inventory.shares.get(key)
         readers = () if held is None else (held.owner, *(grant.owner for grant in held.grants))
         if held is None or (owner not in readers and (held.sound or held.owner != NO_OWNER)):
-            raise DeclineError(Code.NOT_FOUND, "no such share here")
+            raise Refusal(Code.NOT_FOUND, "no such share here")
         opened = self._opened(key)
         if not may_read(opened.information.trailer, owner):
-            raise DeclineError(Code.NOT_FOUND, "no such share here")
+            raise Refusal(Code.NOT_FOUND, "no such share here")
         return opened
 
     def block(self, key: ShareKey, owner: bytes, segment: int) -> bytes:
@@ -323,18 +322,18 @@ class ShareStore:
                 return staged.read(segment)
             return self.share(key, owner).block(segment)
         except KeyError:
-            raise DeclineError(Code.NOT_FOUND, f"no block of segment {segment} here") from None
+            raise Refusal(Code.NOT_FOUND, f"no block of segment {segment} here") from None
         except (IntegrityError, OSError) as error:
             if staged is None:
                 raise self._unreadable(key, error) from None
             log.warning("share %s: %s", file_name(key), error)
-            raise DeclineError(Code.DAMAGED, str(error)) from None
+            raise Refusal(Code.DAMAGED, str(error)) from None
 
     def check(self, key: ShareKey) -> None:
         """Have a held share read from the disk soon; what was found of it is told."""
-        if key not in self._holdings.shares:
-            self._holdings.tell(key)  # somebody believes that it is here
-            raise DeclineError(Code.NOT_FOUND, "no such share here")
+        if key not in self._inventory.shares:
+            self._inventory.tell(key)  # somebody believes that it is here
+            raise Refusal(Code.NOT_FOUND, "no such share here")
         self.scrub.ask(key)
 
     # --- changing, giving up
@@ -372,29 +371,29 @@ class ShareStore:
         self._durability.require_writable()
         staged = self._staged.get(key, owner)
         if staged is None:
-            raise DeclineError(Code.NOT_OPEN, "this share is not being stored here")
+            raise Refusal(Code.NOT_OPEN, "this share is not being stored here")
         return staged
 
     def _opened(self, key: ShareKey) -> OpenShare:
-        """A held share, whoever asks; DeclineError where it cannot be read."""
+        """A held share, whoever asks; Refusal where it cannot be read."""
         try:
-            return self._reading.get(self._holdings.place(key), *key)
+            return self._reading.get(self._inventory.place(key), *key)
         except (IntegrityError, OSError) as error:
             raise self._unreadable(key, error) from None
 
-    def _unreadable(self, key: ShareKey, error: Exception) -> DeclineError:
+    def _unreadable(self, key: ShareKey, error: Exception) -> Refusal:
         """What to answer to who wants to read what cannot be read; a share found bad goes into quarantine."""
         if is_damage(error):
             self._quarantine.take(key, error)
-            return DeclineError(Code.DAMAGED, f"the share is damaged: {error}")
+            return Refusal(Code.DAMAGED, f"the share is damaged: {error}")
         log.warning("the share %s cannot be read: %s", file_name(key), error)
         answer = disk_answer(error) if isinstance(error, OSError) else Answer(Code.FAULT)
-        return DeclineError(answer.code, answer.text)
+        return Refusal(answer.code, answer.text)
 
     def _found_good(self, key: ShareKey, opened: OpenShare) -> None:
         """A share that could not be read at the start, or not be moved when it was bad, reads after all."""
-        if not self._holdings.sound(key) and key not in self._holdings.quarantined:
-            self._holdings.put(announced(opened), opened.size)
+        if not self._inventory.sound(key) and key not in self._inventory.quarantined:
+            self._inventory.put(announced(opened), opened.size)
 
     def _release(self, key: ShareKey) -> None:
         self._reading.forget(key)

@@ -47,8 +47,8 @@ from tests.unit.mutation import mutant, valid_message
 from tests.unit.sample_images import KEY, OTHER_KEY, encode
 from worker import share_file
 from worker.disk import Disk, Entry
-from worker.recovery import recover
-from worker.scrub_cursor import ScrubCursor, load_cursor
+from worker.scrub import ScrubCursor, load_cursor
+from worker.staging import recover
 from worker.tombstones import decode_tombstone, encode_tombstone
 
 MAX_MEMORY = 2 << 20  # bytes that one parse may allocate beside a hundredfold of its input

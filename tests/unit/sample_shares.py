@@ -18,8 +18,8 @@ from common.protocol.device_messages import Commitment, Delete, Open, Undelete
 from common.protocol.messages import Answer, Code
 from common.recipe import Recipe, digest
 from tests.unit.clocks import SetClock
-from worker.declining import DeclineError
 from worker.layout import ShareKey
+from worker.refusals import Refusal
 from worker.store import ShareStore
 
 OVERHEAD = 64 * 1024  # what a share may take beside its blocks
@@ -36,7 +36,7 @@ def chance(label: str, length: int) -> bytes:
 @contextlib.contextmanager
 def declined(code: Code) -> Iterator[None]:
     """What is done within is declined by the store, with this code."""
-    with pytest.raises(DeclineError) as caught:
+    with pytest.raises(Refusal) as caught:
         yield
     assert caught.value.answer.code is code
 

@@ -27,8 +27,7 @@ from common.protocol.messages import Acknowledged, Code
 from common.recipe import digest
 from tests.unit.faulty_disk import FaultyDisk
 from tests.unit.sample_shares import OWNER, Sample, sample
-from worker.requests import Answered, Request
-from worker.service import Service
+from worker.service import Answered, Request, Service
 from worker.store import ShareStore
 
 BROKER = 3

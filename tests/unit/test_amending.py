@@ -19,7 +19,7 @@ from tests.unit.clocks import SetClock
 from tests.unit.faulty_disk import FaultyDisk
 from tests.unit.sample_shares import ENDS, OWNER, STRANGER, TRASH_UNTIL, Sample, chance, declined, sample, share_path
 from worker.amendments import Amendment, decode_amendment, encode_amendment
-from worker.declining import DeclineError
+from worker.refusals import Refusal
 from worker.share_file import commitment_of
 from worker.store import ShareStore
 
@@ -268,7 +268,7 @@ def test_a_share_whose_amendment_is_damaged_is_damaged_and_never_what_it_was_bef
     store = reopened(store)
     assert not store.held()[sample().key(0)].sound
     for owner in (OWNER, NEW_OWNER):
-        with pytest.raises(DeclineError):
+        with pytest.raises(Refusal):
             store.block(sample().key(0), owner, 0)
     sample().stage(store, 0, NEW_OWNER)
     pending = store.prepare_commit(sample().key(0), NEW_OWNER, rotated())
@@ -312,7 +312,7 @@ def test_whatever_call_fails_the_old_or_the_new_one_lies_there_whole(
     acknowledged = True
     try:
         amend(store, rotated(3), NEW_OWNER)
-    except DeclineError:
+    except Refusal:
         acknowledged = False
     disk.arm()
     store.close()

@@ -26,7 +26,7 @@ from common.protocol.messages import (
     Tombstone,
 )
 from tests.unit.sample_shares import OWNER, sample
-from worker.holdings import News
+from worker.inventory import News
 from worker.registration import Registration, Statement
 from worker.store import ShareStore
 

@@ -13,7 +13,7 @@ from tests.unit.clocks import START, SetClock
 from tests.unit.faulty_disk import FaultyDisk
 from tests.unit.sample_shares import OWNER, Sample, sample, share_path
 from worker.layout import file_name
-from worker.scrub_cursor import ScrubCursor
+from worker.scrub import ScrubCursor
 from worker.store import ShareStore
 
 WEEK = 7 * 24 * 3600.0

@@ -28,7 +28,7 @@ from tests.unit.spoken_worker import (
     store_whole,
     whole,
 )
-from worker.requests import Answered
+from worker.service import Answered
 
 
 @pytest.fixture

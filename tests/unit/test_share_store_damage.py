@@ -16,7 +16,7 @@ from tests.unit.sample_shares import (
     sample,
     share_path,
 )
-from worker.declining import DeclineError
+from worker.refusals import Refusal
 from worker.store import ShareStore
 
 
@@ -65,7 +65,7 @@ def test_a_damaged_swapped_or_truncated_file_is_never_served_as_good(folder: Pat
         with declined(Code.DAMAGED):
             store.share(encoding.key(0), OWNER)
         for owner in (OWNER, NO_OWNER):
-            with pytest.raises(DeclineError):  # nobody's commit of it is acknowledged
+            with pytest.raises(Refusal):  # nobody's commit of it is acknowledged
                 store.prepare_commit(encoding.key(0), owner, encoding.commitment)
         other.assert_readable(store, 0)
         store.close()
@@ -96,8 +96,8 @@ def test_a_file_replaced_while_it_is_open_serves_good_blocks_or_none(store: Shar
         try:
             assert store.block(encoding.key(0), OWNER, segment) == row[0]
             served += 1
-        except DeclineError as decline:
-            assert decline.answer.code is Code.DAMAGED
+        except Refusal as refusal:
+            assert refusal.answer.code is Code.DAMAGED
     assert served < 3
 
 

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from common.protocol.messages import Answer, Code
 from tests.unit.faulty_disk import FaultyDisk
 from tests.unit.sample_shares import OWNER, Sample, declined, sample, staged_files
-from worker.declining import DeclineError
+from worker.refusals import Refusal
 from worker.store import ShareStore
 
 # DAMAGED: what is held is read before it is acknowledged once more, and that may fail as well.
@@ -56,8 +56,8 @@ class Put:
         for _ in range(self._tries):
             try:
                 step()
-            except DeclineError as decline:
-                self.answers.append(decline.answer)
+            except Refusal as refusal:
+                self.answers.append(refusal.answer)
             else:
                 return
 
@@ -66,8 +66,8 @@ class Put:
         for encoding in self._pair:
             try:
                 commit = self._store.prepare_commit(encoding.key(SHARE), OWNER, encoding.commitment)
-            except DeclineError as decline:
-                self.answers.append(decline.answer)
+            except Refusal as refusal:
+                self.answers.append(refusal.answer)
                 continue
             if commit is not None:
                 pending.append((encoding, commit))
@@ -131,7 +131,7 @@ def check_read_only(store: ShareStore, disk: FaultyDisk) -> None:
     """After a failed fsync the store takes nothing, says why, and writes nothing."""
     disk.arm()
     new = sample("after the fault")
-    with pytest.raises(DeclineError) as caught:
+    with pytest.raises(Refusal) as caught:
         store.open(new.opening(0), OWNER, 0.0)
     assert caught.value.answer.code is Code.READ_ONLY
     assert "read-only" in caught.value.answer.text

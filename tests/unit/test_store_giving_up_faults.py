@@ -22,7 +22,7 @@ from common.errors import NoRoomError
 from common.protocol.messages import Answer, Code
 from tests.unit.faulty_disk import FaultyDisk
 from tests.unit.sample_shares import OWNER, sample, share_path
-from worker.declining import DeclineError
+from worker.refusals import Refusal
 from worker.store import ShareStore
 
 REFUSALS = {Code.NO_ROOM, Code.FAULT, Code.READ_ONLY, Code.NOT_OPEN, Code.CONFLICT, Code.DAMAGED, Code.NOT_FOUND}
@@ -81,7 +81,7 @@ class Life:
         answers = store.commit_round([pending] if pending is not None else [])
         for answer in answers:
             if not answer.granted:
-                raise DeclineError(answer.code, answer.text)
+                raise Refusal(answer.code, answer.text)
 
     def _restart(self) -> None:
         """The worker ends and is started anew on the same disk, as bad as it is."""
@@ -99,14 +99,14 @@ class Life:
         BEGUN.stage(store, SHARE)
         answer = BEGUN.commit(store, SHARE)
         if not answer.granted:
-            raise DeclineError(answer.code, answer.text)
+            raise Refusal(answer.code, answer.text)
 
     def _attempt(self, name: str, step: Callable[[], object]) -> bool:
         for _ in range(self._tries):
             try:
                 step()
-            except DeclineError as decline:
-                self.answers.append(decline.answer)
+            except Refusal as refusal:
+                self.answers.append(refusal.answer)
             else:
                 self.acknowledged.add(name)
                 return True
@@ -134,7 +134,7 @@ def check_after(folder: Path, acknowledged: set[str]) -> None:
 
     if "delete" in acknowledged:
         assert DELETED.key(SHARE) not in store.held(), "what was deleted came back"
-        with pytest.raises(DeclineError):
+        with pytest.raises(Refusal):
             store.open(DELETED.opening(SHARE), OWNER, 0.0)
     store.delete(DELETED.deletion(), OWNER)
     store.undelete(DELETED.undeletion(), OWNER)
@@ -164,7 +164,7 @@ def check_mended(store: ShareStore, acknowledged: set[str]) -> None:
     if "mend" in acknowledged:
         BAD.assert_readable(store, SHARE)
     assert store.block(BAD.key(SHARE), OWNER, 0) == BAD.blocks[0][SHARE], "of a bad share the good blocks are there"
-    with contextlib.suppress(DeclineError):
+    with contextlib.suppress(Refusal):
         store.block(BAD.key(SHARE), OWNER, 1)  # if nobody has found out yet that it is bad
     if not store.holds(BAD.key(SHARE), OWNER):
         BAD.put(store, SHARE)

@@ -14,51 +14,51 @@ from common.protocol.messages import GRANTED, Announce, AnnouncedShare
 from tests.unit.sample_shares import sample
 from worker.registration import Registration, Statement
 from worker.store import ShareStore
-from worker.unheard import Said, Unheard
+from worker.unacknowledged import Said, Unacknowledged
 
 ONE, OTHER = (b"e" * 16, 1), (b"e" * 16, 2)
 
 
 def test_what_is_answered_is_not_told_again_and_what_was_passed_over_is_once() -> None:
-    unheard = Unheard()
-    unheard.said(b"first", Said([ONE]))
-    unheard.said(b"second", Said([OTHER], complete=True))
-    unheard.said(b"third", Said())
-    unheard.heard(b"first")
-    unheard.heard(b"third")
-    assert unheard.overdue() == Said()
-    assert unheard.overdue() == Said([OTHER], complete=True)
-    assert unheard.overdue() == Said()
+    unacknowledged = Unacknowledged()
+    unacknowledged.said(b"first", Said([ONE]))
+    unacknowledged.said(b"second", Said([OTHER], complete=True))
+    unacknowledged.said(b"third", Said())
+    unacknowledged.heard(b"first")
+    unacknowledged.heard(b"third")
+    assert unacknowledged.overdue() == Said()
+    assert unacknowledged.overdue() == Said([OTHER], complete=True)
+    assert unacknowledged.overdue() == Said()
 
 
 def test_a_broker_that_needs_its_time_is_told_nothing_again() -> None:
-    unheard = Unheard()
+    unacknowledged = Unacknowledged()
     for number in range(100):
-        unheard.said(bytes([number]), Said([(b"e" * 16, number)]))
+        unacknowledged.said(bytes([number]), Said([(b"e" * 16, number)]))
     for number in range(100):
-        assert [unheard.overdue() for _ in range(5)] == [Said()] * 5
-        unheard.heard(bytes([number]))
-    assert [unheard.overdue() for _ in range(5)] == [Said()] * 5
+        assert [unacknowledged.overdue() for _ in range(5)] == [Said()] * 5
+        unacknowledged.heard(bytes([number]))
+    assert [unacknowledged.overdue() for _ in range(5)] == [Said()] * 5
 
 
 def test_what_is_answered_after_something_later_is_not_told_again() -> None:
-    unheard = Unheard()
-    unheard.said(b"first", Said([ONE]))
-    unheard.said(b"second", Said([OTHER]))
-    unheard.heard(b"second")
-    unheard.overdue()
-    unheard.heard(b"first")
-    assert unheard.overdue() == Said()
+    unacknowledged = Unacknowledged()
+    unacknowledged.said(b"first", Said([ONE]))
+    unacknowledged.said(b"second", Said([OTHER]))
+    unacknowledged.heard(b"second")
+    unacknowledged.overdue()
+    unacknowledged.heard(b"first")
+    assert unacknowledged.overdue() == Said()
 
 
 def test_a_share_told_of_twice_is_told_again_once() -> None:
-    unheard = Unheard()
-    unheard.said(b"first", Said([ONE]))
-    unheard.said(b"second", Said([ONE, OTHER]))
-    unheard.said(b"third", Said())
-    unheard.heard(b"third")
-    unheard.overdue()
-    assert unheard.overdue() == Said([ONE, OTHER])
+    unacknowledged = Unacknowledged()
+    unacknowledged.said(b"first", Said([ONE]))
+    unacknowledged.said(b"second", Said([ONE, OTHER]))
+    unacknowledged.said(b"third", Said())
+    unacknowledged.heard(b"third")
+    unacknowledged.overdue()
+    assert unacknowledged.overdue() == Said([ONE, OTHER])
 
 
 @pytest.fixture

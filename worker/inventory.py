@@ -32,7 +32,7 @@ class News:
         return bool(self.buried or self.withdrawn or self.announced)
 
 
-class Holdings:
+class Inventory:
     """The committed shares, sound or not, and the room that their files take."""
 
     def __init__(self, layout: Layout) -> None:

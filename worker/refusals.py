@@ -8,7 +8,7 @@ import os
 from common.protocol.messages import Answer, Code
 
 
-class DeclineError(Exception):
+class Refusal(Exception):
     """An operation that the store does not carry out, with the answer that says why."""
 
     def __init__(self, code: Code, text: str) -> None:

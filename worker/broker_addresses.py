@@ -1,20 +1,46 @@
-"""Where a worker's brokers may be: the address that each is known at, and others that were found; no socket, no clock.
+"""A worker's brokers: which it is to be connected to, and where each may be; no socket and no clock.
 
-An address that was found on the LAN is somebody's word. It is tried in turn with the known one, never in its place, and
-becomes the known one only when the broker, by its key, has registered this worker there.
+Which they are, those say that it is connected to. A broker that was revoked may not know it and still name itself. So
+where several brokers answer, one is believed in if another names it; where only one answers, that one's word is all
+there is.
+
+Where one may be: at the address that it is known at, and at others that were found on the LAN. Such an address is
+somebody's word. It is tried in turn with the known one, never in its place, and becomes the known one only when the
+broker, by its key, has registered this worker there.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from common.invite import BrokerAddress
+
+
+def agreed(known: Sequence[BrokerAddress], told: Mapping[bytes, Sequence[BrokerAddress]]) -> list[BrokerAddress]:
+    """The brokers to be connected to, those that are known already first.
+
+    `told`: for each broker that this worker is registered with, by public key, the brokers that it names. A broker that
+    answers keeps the address at which it does, whatever others call it.
+    """
+    named: dict[bytes, BrokerAddress] = {}
+    for teller, brokers in told.items():
+        for broker in brokers:
+            if broker.public_key != teller or len(told) == 1:
+                named.setdefault(broker.public_key, broker)
+    if not named:
+        return list(known)
+    if len(told) == 1:
+        named.update((broker.public_key, broker) for broker in known if broker.public_key in told)
+    kept = [b if b.public_key in told else named[b.public_key] for b in known if b.public_key in named]
+    known_keys = {broker.public_key for broker in known}
+    return kept + [broker for key, broker in named.items() if key not in known_keys]
+
 
 MAX_FOUND = 3  # addresses of one broker; a newer one takes the place of the oldest
 
 
-class Whereabouts:
+class BrokerAddresses:
     def __init__(self, brokers: Sequence[BrokerAddress]) -> None:
         """`brokers` as they are known."""
         self._known = {broker.public_key: broker for broker in brokers}

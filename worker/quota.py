@@ -3,7 +3,7 @@
 Of the room: `--owner-quota`, if there is one, for what is held and what is on its way together. Of the room for what
 is on its way, on a device that others use too: beyond its first share an owner gets at most half of it, so that shares
 that are opened and never finished keep nobody out. One share alone may take all, since images can be large. Of the
-places `staged` gives one owner half.
+places `staging` gives one owner half.
 
 What an owner deleted lies in the trash for its time and is not counted here.
 """
@@ -14,18 +14,20 @@ from collections.abc import Sequence
 from typing import Optional
 
 from common.protocol.messages import Code
-from worker.declining import DeclineError
-from worker.holdings import Holdings
-from worker.room import OVERHEAD, Room
-from worker.staged import StagedShares
+from worker.capacity import OVERHEAD, Capacity
+from worker.inventory import Inventory
+from worker.refusals import Refusal
+from worker.staging import StagedShares
 
 
-class Portions:
-    def __init__(self, holdings: Holdings, staged: StagedShares, room: Room, owner_quota: Optional[int]) -> None:
+class Quota:
+    def __init__(
+        self, inventory: Inventory, staged: StagedShares, capacity: Capacity, owner_quota: Optional[int]
+    ) -> None:
         """`owner_quota`: bytes that one owner's shares may take; None for any number."""
-        self._holdings = holdings
+        self._inventory = inventory
         self._staged = staged
-        self._room = room
+        self._capacity = capacity
         self._owner_quota = owner_quota
 
     def has_room(self, owner: bytes, sizes: Sequence[int]) -> bool:
@@ -35,12 +37,12 @@ class Portions:
         """
         try:
             self.require_another(owner, sum(sizes) + OVERHEAD * (len(sizes) - 1), alone=len(sizes) == 1)
-        except DeclineError:
+        except Refusal:
             return False
         return True
 
     def require_another(self, owner: bytes, size: int, *, alone: bool = True) -> None:
-        """DeclineError(NO_ROOM) as `require`; BUSY where this owner has too much under way to begin another share.
+        """Refusal(NO_ROOM) as `require`; BUSY where this owner has too much under way to begin another share.
 
         `alone`: it is one share, which may take all if it is the first.
         """
@@ -49,15 +51,15 @@ class Portions:
         if (alone and not under_way) or not self._has_others(owner):
             return
         if under_way + size > (free + under_way) // 2:
-            raise DeclineError(Code.BUSY, "this vault has half of the room here under way")
+            raise Refusal(Code.BUSY, "this vault has half of the room here under way")
 
     def require(self, owner: bytes, size: int) -> int:
-        """The room that there is; DeclineError(NO_ROOM) where this owner may not have so many bytes more, or nobody."""
+        """The room that there is; Refusal(NO_ROOM) where this owner may not have so many bytes more, or nobody."""
         if self._owner_quota is not None:
-            taken = self._holdings.used_by(owner) + self._under_way(owner)
+            taken = self._inventory.used_by(owner) + self._under_way(owner)
             if taken + size + OVERHEAD > self._owner_quota:
-                raise DeclineError(Code.NO_ROOM, "this vault's quota on this device is used up")
-        return self._room.require(size)
+                raise Refusal(Code.NO_ROOM, "this vault's quota on this device is used up")
+        return self._capacity.require(size)
 
     def _under_way(self, owner: bytes) -> int:
         return sum(
@@ -66,5 +68,5 @@ class Portions:
 
     def _has_others(self, owner: bytes) -> bool:
         """Whether other vaults use this device."""
-        held_by_others = self._holdings.used_bytes > self._holdings.used_by(owner)
+        held_by_others = self._inventory.used_bytes > self._inventory.used_by(owner)
         return held_by_others or any(staged.owner != owner for staged in self._staged)

@@ -28,7 +28,7 @@ class Said:
     complete: bool = False
 
 
-class Unheard:
+class Unacknowledged:
     def __init__(self) -> None:
         self._said: dict[bytes, Said] = {}  # by request id, in the order in which it was said
         self._passed_over: dict[bytes, Said] = {}  # something later was answered, in this round

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Optional
 
 from common.protocol.messages import Code
-from worker.declining import DeclineError
 from worker.disk import Disk
 from worker.durability import Durability
-from worker.holdings import Holdings
-from worker.staged import StagedShares
+from worker.inventory import Inventory
+from worker.refusals import Refusal
+from worker.staging import StagedShares
 from worker.trash import Trash
 
 log = logging.getLogger(__name__)
@@ -25,14 +25,14 @@ _MAX_RESERVE = 1 << 30  # bytes of the disk that are left free, or 5 % where tha
 OVERHEAD = 64 * 1024  # bytes beside the blocks that a share may take: header, records, mapping
 
 
-class Room:
+class Capacity:
     def __init__(
         self,
         disk: Disk,
         folder: Path,
         capacity: Optional[int],
         durability: Durability,
-        holdings: Holdings,
+        inventory: Inventory,
         trash: Trash,
         staged: StagedShares,
     ) -> None:
@@ -41,14 +41,14 @@ class Room:
         self._folder = folder
         self._capacity = capacity
         self._durability = durability
-        self._holdings = holdings
+        self._inventory = inventory
         self._trash = trash
         self._staged = staged
 
     @property
     def used_bytes(self) -> int:
         """What shares take, the damaged ones and the trash included."""
-        return self._holdings.used_bytes + self._trash.used_bytes
+        return self._inventory.used_bytes + self._trash.used_bytes
 
     def free_bytes(self) -> int:
         """Room for further shares; 0 where the store takes none."""
@@ -58,7 +58,7 @@ class Room:
         return 0 if at_hand is None else max(0, at_hand + self._yielding_bytes())
 
     def require(self, size: int) -> int:
-        """The room that there is, as `free_bytes`; DeclineError(NO_ROOM) where so many bytes do not fit.
+        """The room that there is, as `free_bytes`; Refusal(NO_ROOM) where so many bytes do not fit.
 
         What may give way does, where it is needed.
         """
@@ -71,7 +71,7 @@ class Room:
             if not self._trash.purge_oldest() and not self._staged.evict(self._staged):
                 break
             at_hand = self._at_hand()
-        raise DeclineError(Code.NO_ROOM, "the store is full")
+        raise Refusal(Code.NO_ROOM, "the store is full")
 
     def _at_hand(self) -> Optional[int]:
         """Room that nothing has to give way for; below 0 where too much was promised, None if nobody knows."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from common.invite import BrokerAddress
-from worker.whereabouts import MAX_FOUND, Whereabouts
+from worker.broker_addresses import MAX_FOUND, BrokerAddresses
 
 A = BrokerAddress("192.0.2.1", 5570, 5571, b"a" * 32)
 B = BrokerAddress("192.0.2.2", 5570, 5571, b"b" * 32)
@@ -16,11 +16,11 @@ def at(host: str, broker: BrokerAddress = A) -> BrokerAddress:
 
 
 def test_without_anything_found_the_brokers_are_tried_where_they_are_known() -> None:
-    assert Whereabouts([A, B]).following([A, B]) == [A, B]
+    assert BrokerAddresses([A, B]).following([A, B]) == [A, B]
 
 
 def test_the_known_address_and_those_found_are_tried_in_turn() -> None:
-    whereabouts = Whereabouts([A, B])
+    whereabouts = BrokerAddresses([A, B])
     assert whereabouts.heard(at("192.0.2.7"))
     assert whereabouts.heard(at("192.0.2.8"))
     tried, hosts = [A, B], []
@@ -32,7 +32,7 @@ def test_the_known_address_and_those_found_are_tried_in_turn() -> None:
 
 
 def test_of_very_many_addresses_the_newest_are_tried_and_the_known_one_always() -> None:
-    whereabouts = Whereabouts([A])
+    whereabouts = BrokerAddresses([A])
     assert all(whereabouts.heard(at(f"host-{number}")) for number in range(1000))
     tried, hosts = [A], set()
     for _ in range(50):
@@ -42,7 +42,7 @@ def test_of_very_many_addresses_the_newest_are_tried_and_the_known_one_always() 
 
 
 def test_another_clusters_broker_and_what_is_known_already_are_no_news() -> None:
-    whereabouts = Whereabouts([A])
+    whereabouts = BrokerAddresses([A])
     assert not whereabouts.heard(B)
     assert not whereabouts.heard(A)
     assert whereabouts.heard(at("192.0.2.7"))
@@ -51,7 +51,7 @@ def test_another_clusters_broker_and_what_is_known_already_are_no_news() -> None
 
 
 def test_an_address_is_known_once_the_broker_was_reached_there() -> None:
-    whereabouts = Whereabouts([A, B])
+    whereabouts = BrokerAddresses([A, B])
     moved = at("192.0.2.7")
     whereabouts.heard(moved)
     whereabouts.heard(at("192.0.2.8"))
@@ -64,7 +64,7 @@ def test_an_address_is_known_once_the_broker_was_reached_there() -> None:
 
 
 def test_of_a_broker_that_left_the_cluster_nothing_is_tried_any_more() -> None:
-    whereabouts = Whereabouts([A, B])
+    whereabouts = BrokerAddresses([A, B])
     whereabouts.heard(at("192.0.2.7", B))
     whereabouts.renew([A])
     assert whereabouts.known == [A]

@@ -18,7 +18,7 @@ from common.errors import IntegrityError
 from worker.amendments import Amendments
 from worker.disk import Disk
 from worker.durability import Durability
-from worker.holdings import Holdings, announced, unreadable
+from worker.inventory import Inventory, announced, unreadable
 from worker.layout import Layout, ShareKey, file_name, read_key
 from worker.reading import OpenShare, is_damage
 from worker.tombstones import Tombstones
@@ -53,7 +53,7 @@ def _recent_folders(disk: Disk, shares: Path, since: float) -> set[Path]:
     return recent
 
 
-def scan(disk: Disk, layout: Layout, holdings: Holdings, amendments: Amendments) -> dict[ShareKey, Exception]:
+def scan(disk: Disk, layout: Layout, inventory: Inventory, amendments: Amendments) -> dict[ShareKey, Exception]:
     """Take up all committed shares; those that were found damaged, and why."""
     damaged: dict[ShareKey, Exception] = {}
     for path in sorted(layout.shares.glob("*/*/*")):
@@ -66,12 +66,12 @@ def scan(disk: Disk, layout: Layout, holdings: Holdings, amendments: Amendments)
         try:
             opened = OpenShare(disk, path, *key, amendments)
         except (IntegrityError, OSError) as error:
-            holdings.put(unreadable(key), path.lstat().st_size)  # it takes its room all the same
+            inventory.put(unreadable(key), path.lstat().st_size)  # it takes its room all the same
             if is_damage(error):
                 damaged[key] = error
             else:
                 log.warning("the share %s cannot be read: %s", file_name(key), error)
             continue
-        holdings.put(announced(opened), opened.size)
+        inventory.put(announced(opened), opened.size)
         opened.close()
     return damaged
