@@ -23,7 +23,7 @@ from desktop.model.safety import SafetyModel
 from desktop.model.store import StoreModel
 from desktop.model.unlock import UnlockModel
 from desktop.session import Session, Stage
-from desktop.views.controls import GROUND
+from desktop.views.controls import GROUND, ring_fields
 from desktop.views.devices import DevicesView
 from desktop.views.first_start import FirstStartView
 from desktop.views.frame import CommandLine, ErrorBar, Sidebar
@@ -96,6 +96,7 @@ class App(customtkinter.CTk):
             self.bind(f"<Control-Key-{number}>", lambda _event, name=name: self._show_by_key(name))
         for kind in ("Entry", "Text"):
             self.bind_class(kind, "<Control-a>", _select_all)
+        ring_fields(self)
         self.go_on()
         self._deliver()
 

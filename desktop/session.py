@@ -85,21 +85,41 @@ class Session:
 
     def keep_settings(self, **changes: str) -> None:
         """Remember something else than before, from one start to the next."""
-        self.settings = replace(self.settings, **changes)
-        save_settings(self.home, self.settings)
+        settings = replace(self.settings, **changes)
+        if settings != self.settings:
+            self.settings = settings
+            save_settings(self.home, settings)
 
     @property
     def folder(self) -> str:
-        """Where a dialog for files begins: where the last one ended, at first in this user's pictures."""
-        places = (self.settings.folder, platformdirs.user_pictures_dir())
-        return next((place for place in places if place and os.path.isdir(place)), str(Path.home()))
+        """Where a dialog for images begins: where the last one ended, at first in this user's pictures."""
+        return _first_there(self.settings.folder, platformdirs.user_pictures_dir())
 
     def chose(self, path: str) -> None:
-        """A dialog ended with this file, or folder."""
-        folder = path if os.path.isdir(path) else os.path.dirname(path)
-        if folder and folder != self.settings.folder:
-            self.keep_settings(folder=folder)
+        """A dialog for images ended with this file, or folder."""
+        self.keep_settings(folder=_folder_of(path))
+
+    @property
+    def key_folder(self) -> str:
+        """Where a dialog for a key file or recovery codes begins: where the last such ended, at first in documents.
+
+        Pictures, which other programs show and upload, are no place for them.
+        """
+        return _first_there(self.settings.key_folder, platformdirs.user_documents_dir())
+
+    def chose_for_key(self, path: str) -> None:
+        """A dialog for a key file or recovery codes ended with this file."""
+        self.keep_settings(key_folder=_folder_of(path))
 
     def link(self) -> Link:
         """A new way to the cluster with the vault's rights, to be entered with `async with` in a coroutine."""
         return Link(self.identity, self.key.owner_token())
+
+
+def _folder_of(path: str) -> str:
+    return path if os.path.isdir(path) else os.path.dirname(path)
+
+
+def _first_there(*folders: str) -> str:
+    """The first of these folders that is there; this user's home where none is."""
+    return next((folder for folder in folders if folder and os.path.isdir(folder)), str(Path.home()))

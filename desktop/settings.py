@@ -22,7 +22,8 @@ class Settings:
     appearance: str = "system"
     codes_for: str = ""
     copy_for: str = ""
-    folder: str = ""  # where files were chosen last
+    folder: str = ""  # where images were chosen last
+    key_folder: str = ""  # where a key file or codes were saved or opened last
 
 
 def load_settings(home: Path) -> Settings:

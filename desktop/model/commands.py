@@ -5,9 +5,18 @@ from __future__ import annotations
 import shlex
 import subprocess
 import sys
+from pathlib import Path
 
 
 def command_line(program: str, *arguments: str) -> str:
     """What to type, from the checkout's folder: `python producer/producer.py …`, quoted for this platform's shell."""
-    words = ["python", f"{program}/{program}.py", *arguments]
+    return _quoted("python", f"{program}/{program}.py", *arguments)
+
+
+def renaming(path: Path, target: Path) -> str:
+    """What to type so that a file has another path."""
+    return _quoted("move" if sys.platform == "win32" else "mv", str(path), str(target))
+
+
+def _quoted(*words: str) -> str:
     return subprocess.list2cmdline(words) if sys.platform == "win32" else shlex.join(words)

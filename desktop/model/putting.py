@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Callable, Optional
 
 from desktop.model.rate import Rate
+from desktop.model.wording import count, names
 from producer.outcome import FailedImage, Outcome, StoredImage
 from producer.sources import Source
 from producer.watching import ShareStep, Step
@@ -63,11 +64,25 @@ class Item:
         had = image.n - image.devices.count(None)
         if image.degraded:
             self.state = State.DEGRADED
-            self.text = f"only {had} of {image.n} shares found a device; {had - image.k} may be lost"
+            self.text = f"only {had} of {image.n} shares found a device; {image.may_lose} may be lost"
+            if image.missing:
+                self.text += f"; the rest is made when {names(image.missing)} come back"
         else:
             self.state = State.STORED
             how = "was stored already" if image.already_stored else "stored"
             self.text = f"{how}: any {image.k} of {image.n} bring it back"
+
+
+def outcome_words(items: Sequence[Item]) -> str:
+    """How many images are stored, and how many of them lack shares; how many files were skipped."""
+    states = Counter(item.state for item in items)
+    stored = states[State.STORED] + states[State.DEGRADED]
+    parts = [f"{stored} of {count(len(items) - states[State.SKIPPED], 'image')} stored"]
+    if states[State.DEGRADED]:
+        parts.append(f"{states[State.DEGRADED]} of them with fewer shares")
+    if states[State.SKIPPED]:
+        parts.append(f"{states[State.SKIPPED]} skipped")
+    return ", ".join(parts)
 
 
 def shown_names(items: Sequence[Item]) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple, Optional
 
@@ -11,6 +12,7 @@ from common.files import rename_new, sync_folder
 from common.vault.folder import VaultFolder
 from common.vault.keys import VaultKey
 from common.vault.recovery import read_codes, restore_key
+from desktop.model.commands import command_line, renaming
 
 _LOOKED_AT = 20  # mappings that are kept here, by which a key is known to be this vault's
 
@@ -21,6 +23,15 @@ class Recovered(NamedTuple):
     key: VaultKey
     before: Optional[Path]  # where the key file went that was there
     altered: list[int]  # numbers of codes that were altered, and left out
+
+
+def restore_command(vault: VaultFolder) -> str:
+    """What does in a terminal what `recover` does; `vault restore` refuses where there is a key file."""
+    restore = command_line("admin", "vault", "restore")
+    if not vault.key_path.exists():
+        return restore
+    aside = next(path for path in _asides(vault.key_path) if not path.exists())
+    return f"{renaming(vault.key_path, aside)} && {restore}"
 
 
 def recover(vault: VaultFolder, text: str, passphrase: str) -> Recovered:
@@ -53,8 +64,7 @@ def _require_own(vault: VaultFolder, key: VaultKey) -> None:
 
 def _put_aside(path: Path) -> Path:
     """Give the file another name, which no file has; its folder keeps that durably."""
-    for number in itertools.count(1):
-        target = path.with_name(f"{path.name}.old-{number}")
+    for target in _asides(path):
         try:
             rename_new(path, target)
         except FileExistsError:
@@ -62,3 +72,8 @@ def _put_aside(path: Path) -> Path:
         break
     sync_folder(target.parent)
     return target
+
+
+def _asides(path: Path) -> Iterator[Path]:
+    """The names that a key file may get which makes room for another."""
+    return (path.with_name(f"{path.name}.old-{number}") for number in itertools.count(1))

@@ -11,17 +11,17 @@ from typing import Callable, Optional
 from admin.completing import complete_images
 from admin.mending import Outcome as Repaired
 from admin.session import Session as ClusterSession
-from common.errors import TesseraError
+from common.errors import NotEnoughError, TesseraError
 from common.link.link import Link
 from common.link.questions import list_devices
 from common.protocol.messages import Device
-from common.redundancy import choose
+from common.redundancy import DeviceCount, count_devices
 from desktop.background import Background, Task
 from desktop.model.commands import command_line
 from desktop.model.following import Following
 from desktop.model.model import Model
 from desktop.model.putting import Item, Put, State
-from desktop.model.wording import count, redundancy
+from desktop.model.wording import count, redundancy, waiting
 from desktop.session import Session
 from producer.outcome import Outcome
 from producer.owner import OwnVault
@@ -32,6 +32,7 @@ from producer.work import Wish, store
 
 _LOOK_EVERY = 3.0  # seconds
 _SHOWN_PATHS = 4  # in the command
+FOR_ALL = "Store for those that are away, too"
 
 
 class Phase(enum.Enum):
@@ -64,6 +65,7 @@ class StoreModel(Model):
         self.items: list[Item] = []
         self.devices: list[Choice] = []
         self.automatic = True  # k and n follow from the devices
+        self.for_all = False  # for the devices that are away, too, as far as it may be; see `offer`
         self.k = self.n = 0
         self.put: Optional[Put] = None
         self.resending = False  # what is stored, but with fewer shares than there should be
@@ -141,16 +143,56 @@ class StoreModel(Model):
         self._settle()
 
     @property
-    def live(self) -> int:
-        """Devices that are chosen and connected."""
-        return sum(choice.chosen and choice.device.alive for choice in self.devices)
+    def _chosen(self) -> DeviceCount:
+        return count_devices(choice.device for choice in self.devices if choice.chosen)
+
+    @property
+    def most(self) -> int:
+        """Devices that may get a share: those that are chosen, and connected unless it is for all."""
+        return self._chosen.listed if self._accepts else self._chosen.live
+
+    # --- for devices that are away
+
+    @property
+    def away(self) -> list[str]:
+        """The devices that are chosen and not connected."""
+        return [choice.name for choice in self.devices if choice.chosen and not choice.device.alive]
+
+    @property
+    def offer(self) -> str:
+        """What it means to store for those that are away, too; empty where none is, or too few are here for it."""
+        here = self._chosen.live
+        if not self.away or self.notice:
+            return ""
+        try:
+            k, n = self._possible(for_all=True)
+        except TesseraError:
+            return ""
+        return waiting(k, n, here, self.away) if n > here or not self.automatic else ""
+
+    @property
+    def _accepts(self) -> bool:
+        return self.for_all and bool(self.away)
+
+    def accept_degraded(self, for_all: bool) -> None:
+        """Whether images are coded for the devices that are away, too: the cluster makes their shares later."""
+        self.for_all = for_all
+        if self.automatic:
+            self._settle()
+        else:
+            self.choose_shares(self.k, self.n)
+
+    def _possible(self, *, for_all: bool) -> tuple[int, int]:
+        """k and n for these devices; the errors of `choose` where there are none."""
+        wanted = (None, None) if self.automatic else (self.k, self.n)
+        return self._chosen.choose(*wanted, accept_degraded=for_all)
 
     # --- with how much to spare
 
     def choose_shares(self, k: int, n: int) -> None:
         """k of n, as far as there are devices."""
         self.automatic = False
-        self.n = max(2, min(n, self.live))
+        self.n = max(2, min(n, self.most))
         self.k = max(2, min(k, self.n))
         self._settle()
 
@@ -171,21 +213,21 @@ class StoreModel(Model):
         if not self.devices:
             return "asking which devices there are…"
         try:
-            k, n = choose(self.live, *((None, None) if self.automatic else (self.k, self.n)))
+            return redundancy(*self._possible(for_all=self._accepts))
         except TesseraError as error:
             return str(error)
-        return redundancy(k, n)
 
     def _settle(self) -> None:
         """k and n as the devices allow, and the command that does the same."""
         if self.automatic:
             try:
-                self.k, self.n = choose(self.live)
+                self.k, self.n = self._possible(for_all=self._accepts)
             except TesseraError:
-                self.k = self.n = min(2, self.live)
+                self.k = self.n = min(2, self.most)
         paths = self._paths if len(self._paths) <= _SHOWN_PATHS else [*self._paths[:_SHOWN_PATHS], "…"]
         wish = self._wish()
         options = [] if wish.k is None else ["-k", str(wish.k), "-n", str(wish.n)]
+        options += ["--accept-degraded"] if wish.accept_degraded else []
         options += [word for name in wish.to for word in ("--to", name)]
         self.command = command_line("producer", *options, *(paths or ["FILE"]))
         self.changed()
@@ -193,7 +235,8 @@ class StoreModel(Model):
     def _wish(self) -> Wish:
         everywhere = all(choice.chosen for choice in self.devices)
         to = [] if everywhere else [choice.name for choice in self.devices if choice.chosen]
-        return Wish(to=to) if self.automatic else Wish(self.k, self.n, to=to)
+        k, n = (None, None) if self.automatic else (self.k, self.n)
+        return Wish(k, n, accept_degraded=self._accepts, to=to)
 
     # --- storing
 
@@ -267,6 +310,8 @@ class StoreModel(Model):
         self.phase, self.resending, self._task = Phase.STOPPED, False, None
         if self.put is not None:
             self.put.break_off()
+        if isinstance(error, NotEnoughError) and self.offer and not self._accepts:
+            error.advice = f"connect them, or tick “{FOR_ALL}”"
         self.fail(error)
 
     def _cancelled(self) -> None:

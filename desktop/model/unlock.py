@@ -11,8 +11,10 @@ from desktop.background import Background
 from desktop.model.commands import command_line
 from desktop.model.first_start import fault_of
 from desktop.model.model import Model
-from desktop.model.recovering import Recovered, recover
+from desktop.model.recovering import Recovered, recover, restore_command
 from desktop.session import Session
+
+_UNLOCK = command_line("consumer", "--list")
 
 
 class UnlockModel(Model):
@@ -23,7 +25,7 @@ class UnlockModel(Model):
         super().__init__(session, background)
         self._go_on = go_on
         self.doing = ""
-        self.command = command_line("consumer", "--list")
+        self.command = _UNLOCK
 
     def activate(self) -> None:
         home = self.session.home
@@ -38,6 +40,11 @@ class UnlockModel(Model):
         self.doing = "Unlocking…"
         self.changed()
         self.background.run(lambda: vault.unlock(passphrase), done=self._opened, failed=self._failed)
+
+    def show_command(self, *, by_codes: bool) -> None:
+        """The command for what the user is about to do: unlock the vault, or restore it by recovery codes."""
+        self.command = restore_command(self.session.vault) if by_codes else _UNLOCK
+        self.changed()
 
     def restore(self, codes: str, passphrase: str, again: str) -> None:
         """Another passphrase for a vault whose own is forgotten, by its recovery codes."""
@@ -55,7 +62,7 @@ class UnlockModel(Model):
 
         self.error = None
         self.doing = "Restoring the vault…"
-        self.command = command_line("admin", "vault", "restore")
+        self.command = restore_command(vault)
         self.changed()
         self.background.run(work, done=self._recovered, failed=self._failed)
 

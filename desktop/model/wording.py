@@ -2,19 +2,44 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Optional
 
+from common.text import printable
+
 _NUMBERS = ("none", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
+_SHOWN_NAMES = 3
 _UNITS = ("bytes", "kB", "MB", "GB", "TB", "PB")
 
 
 def redundancy(k: int, n: int) -> str:
     """What k of n means: "any 4 of 6 devices bring it back; two may be lost"."""
     lost = n - k
-    number = _NUMBERS[lost] if lost < len(_NUMBERS) else str(lost)
     if lost == 0:
         return f"all {n} devices are needed to bring it back; none may be lost"
-    return f"any {k} of {n} devices bring it back; {number} may be lost"
+    return f"any {k} of {n} devices bring it back; {_number(lost)} may be lost"
+
+
+def waiting(k: int, n: int, here: int, away: Sequence[str]) -> str:
+    """What it means to code k of n for the `here` devices that are connected and for those that are `away`."""
+    is_, it_is = ("is", "it is") if len(away) == 1 else ("are", "they are")
+    later = f"{names(away)} {is_} away. Shares for which no device is here are made when {it_is} back"
+    if here >= n:
+        return f"{later}."
+    lost = here - k
+    return f"{later}; until then {_number(lost)} of the {here} that are here may be lost."
+
+
+def names(given: Sequence[str]) -> str:
+    """Some of them, and how many more there are."""
+    shown = [printable(name) for name in given[:_SHOWN_NAMES]]
+    more = [f"{len(given) - _SHOWN_NAMES} more"] if len(given) > _SHOWN_NAMES else []
+    *first, last = [*shown, *more]
+    return f"{', '.join(first)} and {last}" if first else last
+
+
+def _number(count: int) -> str:
+    return _NUMBERS[count] if count < len(_NUMBERS) else str(count)
 
 
 def size(count: float) -> str:

@@ -1,6 +1,7 @@
 """The widgets that all views use: as customtkinter's, but reachable and to be worked by keyboard, in the app's colours.
 
-Colours are pairs, for light and dark.
+Colours are pairs, for light and dark. FOCUS, around what has the focus, differs from every other by a contrast of 2.5
+or more.
 """
 
 from __future__ import annotations
@@ -23,7 +24,9 @@ GOOD = ("#1c7c43", "#4cc27d")
 WARNING = ("#9a6200", "#e6b04a")
 DANGER = ("#b3261e", "#f2766d")
 DANGER_PANEL = ("#fbe9e7", "#4a2320")
-FOCUS = ("#0b57d0", "#a8c7fa")
+FOCUS = ("#03173d", "#d6e4ff")
+
+_FIELDS = (customtkinter.CTkEntry, customtkinter.CTkTextbox)
 
 
 def font(size: int = 14, *, bold: bool = False) -> Any:
@@ -75,26 +78,76 @@ def reach_by_keyboard(widget: Any, press: Callable[[], Any]) -> None:
         tkinter.Misc.bind(widget, key, lambda _: press())
 
 
-def show_focus(widget: Any, option: str, resting: tuple[str, str]) -> None:
-    """Have a widget of customtkinter show by the colour of one of its parts that it has the focus."""
-    tkinter.Misc.bind(widget, "<FocusIn>", lambda _: widget.configure(**{option: FOCUS}))
-    tkinter.Misc.bind(widget, "<FocusOut>", lambda _: widget.configure(**{option: resting}))
+def ring_fields(window: Any) -> None:
+    """Have each field and box of text in a window show by its border that it has the focus."""
+
+    def ring(event: Any) -> None:
+        field = getattr(event.widget, "master", None)
+        if isinstance(field, _FIELDS) and field.cget("border_color") != FOCUS:
+            field.resting_border = field.cget("border_color")
+            field.configure(border_color=FOCUS)
+
+    def rest(event: Any) -> None:
+        field = getattr(event.widget, "master", None)
+        if isinstance(field, _FIELDS) and hasattr(field, "resting_border"):
+            field.configure(border_color=field.resting_border)
+
+    for kind in ("Entry", "Text"):
+        window.bind_class(kind, "<FocusIn>", ring, add="+")
+        window.bind_class(kind, "<FocusOut>", rest, add="+")
 
 
-def reach_menu(menu: Any) -> None:
-    """Have Tab stop at a menu, Space and Return open it, and Up and Down take the value before or after."""
-    reach_by_keyboard(menu, lambda: menu._open_dropdown_menu())
-    show_focus(menu, "button_color", LINE)
-    for key, step in (("<Up>", -1), ("<Down>", 1)):
-        tkinter.Misc.bind(menu, key, partial(_step_menu, menu, step))
+class _Ringed(customtkinter.CTkBaseClass):  # type: ignore[misc]
+    """Something of customtkinter's around which Tk draws a ring while it has the focus."""
+
+    def _draw(self, no_color_updates: bool = False) -> None:
+        super()._draw(no_color_updates)
+        ground, ring = (self._apply_appearance_mode(colour) for colour in (self._bg_color, FOCUS))
+        colours = ("-highlightbackground", ground, "-highlightcolor", ring)
+        self.tk.call(str(self), "configure", "-highlightthickness", 2, *colours)
 
 
-def _step_menu(menu: Any, step: int, _event: object) -> str:
-    values = menu.cget("values")
-    place = values.index(menu.get()) + step if menu.get() in values else 0
-    if 0 <= place < len(values):
-        menu._dropdown_callback(values[place])
-    return "break"
+class CheckBox(_Ringed, customtkinter.CTkCheckBox):
+    """A box that Tab reaches, and Space and Return tick."""
+
+    def __init__(self, parent: Any, text: str, **options: Any) -> None:
+        size = {"border_width": 2, "checkbox_width": 20, "checkbox_height": 20}
+        super().__init__(parent, text=text, text_color=TEXT, **size, **options)
+        reach_by_keyboard(self, self.toggle)
+
+
+class Switch(_Ringed, customtkinter.CTkSwitch):
+    """A switch that Tab reaches, and Space and Return turn."""
+
+    def __init__(self, parent: Any, text: str, command: Callable[[], None]) -> None:
+        super().__init__(parent, text=text, font=font(13), text_color=TEXT, command=command)
+        reach_by_keyboard(self, self.toggle)
+
+
+class Menu(_Ringed, customtkinter.CTkOptionMenu):
+    """A menu that Tab reaches, Space and Return open, and Up and Down step through. It lies on `ground`."""
+
+    def __init__(
+        self,
+        parent: Any,
+        values: Sequence[str],
+        command: Callable[[str], None],
+        ground: tuple[str, str] = PANEL,
+        **options: Any,
+    ) -> None:
+        colours = {"fg_color": ground, "text_color": TEXT, "button_color": LINE, "button_hover_color": QUIET}
+        fonts = {"font": font(13), "dropdown_font": font(13)}
+        super().__init__(parent, values=list(values), command=command, height=34, **colours, **fonts, **options)
+        reach_by_keyboard(self, self._open_dropdown_menu)
+        for key, step in (("<Up>", -1), ("<Down>", 1)):
+            tkinter.Misc.bind(self, key, partial(self._step, step))
+
+    def _step(self, step: int, _event: object) -> str:
+        values = self.cget("values")
+        place = values.index(self.get()) + step if self.get() in values else 0
+        if 0 <= place < len(values):
+            self._dropdown_callback(values[place])
+        return "break"
 
 
 class Choice(customtkinter.CTkSegmentedButton):
@@ -177,7 +230,7 @@ class PassphraseField(customtkinter.CTkFrame):
         self._button.configure(text="Hide" if hidden else "Show")
 
 
-class Slider(customtkinter.CTkSlider):
+class Slider(_Ringed, customtkinter.CTkSlider):
     """A slider for whole numbers that Tab reaches and the arrow keys move."""
 
     def __init__(self, parent: Any, chosen: Callable[[int], None]) -> None:
@@ -188,8 +241,6 @@ class Slider(customtkinter.CTkSlider):
         self.tk.call(str(self), "configure", "-takefocus", 1)
         for key, step in (("<Left>", -1), ("<Down>", -1), ("<Right>", 1), ("<Up>", 1)):
             tkinter.Misc.bind(self, key, partial(self._step, step))
-        tkinter.Misc.bind(self, "<FocusIn>", lambda _: self.configure(button_color=FOCUS))
-        tkinter.Misc.bind(self, "<FocusOut>", lambda _: self.configure(button_color=ACCENT))
 
     def show(self, least: int, most: int, value: int, *, enabled: bool) -> None:
         if (least, most, value) != self._whole:

@@ -10,7 +10,7 @@ from desktop.model.fitting import fitting
 from desktop.model.putting import DeviceProgress
 from desktop.model.store import Choice
 from desktop.model.wording import count, rate, size, time_left
-from desktop.views.controls import ACCENT, DANGER, GOOD, LINE, PANEL, QUIET, TEXT, font, reach_by_keyboard
+from desktop.views.controls import ACCENT, DANGER, GOOD, LINE, PANEL, QUIET, CheckBox, font
 from desktop.views.scrolling import Scrolling
 
 _BESIDE = 48  # units: the box, and what keeps name and words apart
@@ -20,11 +20,8 @@ class DeviceRow(customtkinter.CTkFrame):
     def __init__(self, parent: Any, choice: Choice, choose: Callable[[str, bool], None]) -> None:
         super().__init__(parent, fg_color="transparent")
         self.grid_columnconfigure(1, weight=1)
-        self._box = customtkinter.CTkCheckBox(
-            self, text=choice.name, font=font(bold=True), text_color=TEXT, checkbox_width=20, checkbox_height=20
-        )
+        self._box = CheckBox(self, choice.name, font=font(bold=True))
         self._box.configure(command=lambda: choose(choice.name, bool(self._box.get())))
-        reach_by_keyboard(self._box, self._box.toggle)
         self._box.grid(row=0, column=0, sticky="w")
         self._text = customtkinter.CTkLabel(self, font=font(12), text_color=QUIET, anchor="e", height=20)
         self._text.grid(row=0, column=1, sticky="e")

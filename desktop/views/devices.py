@@ -232,7 +232,7 @@ class _InviteSheet(Overlay):
         super().__init__(view, f"Invite for {ROLES[invite.role]}", closed)
         self.say("It works once, within an hour. Whoever reads it may use it, so show it to nobody else.")
         text = customtkinter.CTkTextbox(
-            self.body, height=68, font=fixed_font(12), text_color=TEXT, border_width=1, border_color=LINE, wrap="char"
+            self.body, height=68, font=fixed_font(12), text_color=TEXT, border_width=2, border_color=LINE, wrap="char"
         )
         text.insert("1.0", invite.line)
         text.configure(state="disabled")

@@ -197,8 +197,10 @@ class FirstStartView(View[FirstStartModel]):
         self.model.show_command(self._source)
 
     def _choose_file(self) -> None:
-        chosen = filedialog.askopenfilename(parent=self, title="The vault's key file")
+        session = self.model.session
+        chosen = filedialog.askopenfilename(parent=self, title="The vault's key file", initialdir=session.key_folder)
         if chosen:
+            session.chose_for_key(chosen)
             self._file.delete(0, "end")
             self._file.insert(0, chosen)
 

@@ -95,7 +95,7 @@ class CommandLine(customtkinter.CTkFrame):
         self.grid_columnconfigure(1, weight=1)
         note(self, "The same in a terminal:").grid(row=0, column=0, padx=(16, 8), pady=6)
         self._text = customtkinter.CTkEntry(
-            self, font=fixed_font(), border_width=0, fg_color="transparent", text_color=TEXT, state="readonly"
+            self, font=fixed_font(), border_color=PANEL, fg_color="transparent", text_color=TEXT, state="readonly"
         )
         self._text.grid(row=0, column=1, sticky="ew", pady=6)
         self._copy = Button(self, "Copy", self._copied, width=70)

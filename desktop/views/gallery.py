@@ -21,13 +21,12 @@ from desktop.views.controls import (
     TEXT,
     WARNING,
     Button,
+    CheckBox,
+    Menu,
     fixed_font,
     font,
     heading,
     note,
-    reach_by_keyboard,
-    reach_menu,
-    show_focus,
     wrap,
 )
 from desktop.views.overlay import ask
@@ -74,33 +73,18 @@ class GalleryView(View[GalleryModel]):
         self._words.bind("<KeyRelease>", lambda _: self._search_soon())
         self._words.bind("<Escape>", lambda _: self._clear())
         self._words.bind("<Down>", lambda _: self._tiles.canvas.focus_set())
-        menu: dict[str, Any] = {"height": 34, "font": font(13), "dropdown_font": font(13), "fg_color": PANEL}
-        menu.update({"text_color": TEXT, "button_color": LINE, "button_hover_color": QUIET})
-        self._format = customtkinter.CTkOptionMenu(
-            row, values=[_ALL_FORMATS], width=130, command=self._choose_format, **menu
-        )
+        self._format = Menu(row, [_ALL_FORMATS], self._choose_format, width=130)
         self._format.grid(row=0, column=1, padx=(0, 10))
-        reach_menu(self._format)
-        ages = [age.value for age in Age]
-        self._age = customtkinter.CTkOptionMenu(
-            row, values=ages, width=140, command=lambda text: self.model.choose_age(Age(text)), **menu
-        )
+        self._age = Menu(row, [age.value for age in Age], lambda text: self.model.choose_age(Age(text)), width=140)
         self._age.grid(row=0, column=2, padx=(0, 10))
-        reach_menu(self._age)
-        self._unwell: Any = customtkinter.CTkCheckBox(
+        self._unwell: Any = CheckBox(
             row,
-            text="not whole",
+            "not whole",
             font=font(13),
-            text_color=TEXT,
-            border_width=2,
-            checkbox_width=20,
-            checkbox_height=20,
             width=100,
             command=lambda: self.model.choose_unwell(bool(self._unwell.get())),
         )
         self._unwell.grid(row=0, column=3)
-        reach_by_keyboard(self._unwell, self._unwell.toggle)
-        show_focus(self._unwell, "border_color", LINE)
 
     # --- what is chosen
 

@@ -8,7 +8,7 @@ from typing import Any, Callable
 import customtkinter
 
 from desktop.model.question import Question
-from desktop.views.controls import FOCUS, GROUND, LINE, PANEL, TEXT, Button, fixed_font, font, heading, note
+from desktop.views.controls import ACCENT, GROUND, LINE, PANEL, TEXT, Button, fixed_font, font, heading, note
 
 _WIDTH = 520  # units
 _WRAP = _WIDTH - 56
@@ -18,7 +18,7 @@ class Overlay(customtkinter.CTkFrame):
     """A panel over a view: a title, what subclasses put into `body`, and buttons. Escape closes it."""
 
     def __init__(self, view: Any, title: str, closed: Callable[[], None] = lambda: None) -> None:
-        super().__init__(view, fg_color=PANEL, border_color=FOCUS, border_width=2, corner_radius=10)
+        super().__init__(view, fg_color=PANEL, border_color=ACCENT, border_width=2, corner_radius=10)
         self._closed = closed
         self.grid_columnconfigure(0, weight=1)
         title_label = heading(self, title, size=18)
@@ -78,7 +78,7 @@ class Overlay(customtkinter.CTkFrame):
 def readonly(parent: Any, text: str) -> Any:
     """A line that can be marked and copied, and not changed."""
     entry = customtkinter.CTkEntry(
-        parent, font=fixed_font(12), fg_color=GROUND, border_color=LINE, border_width=1, text_color=TEXT
+        parent, font=fixed_font(12), fg_color=GROUND, border_color=LINE, border_width=2, text_color=TEXT
     )
     entry.insert(0, text)
     entry.configure(state="readonly")

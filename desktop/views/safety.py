@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from tkinter import filedialog
 from typing import Any, Optional
 
 import customtkinter
@@ -26,12 +25,13 @@ from desktop.views.controls import (
     TEXT,
     WARNING,
     Button,
+    Menu,
     font,
     heading,
     note,
 )
 from desktop.views.scrolling import Scrolling
-from desktop.views.sheets import Sheets
+from desktop.views.sheets import Sheets, ask_for_new_key_file
 from desktop.views.view import View
 
 _TONES = {Tone.GOOD: GOOD, Tone.NOTICE: WARNING, Tone.ALARM: DANGER, Tone.UNKNOWN: QUIET}
@@ -206,10 +206,7 @@ class _RecoveryPanel(_Panel):
         self._model = model
         row = customtkinter.CTkFrame(self, fg_color="transparent")
         row.grid(row=2, column=0, sticky="w", padx=20, pady=(10, 0))
-        menu: dict[str, Any] = {"width": 64, "height": 30, "font": font(13), "dropdown_font": font(13)}
-        menu.update({"fg_color": GROUND, "text_color": TEXT, "button_color": LINE, "button_hover_color": QUIET})
-        self._need = customtkinter.CTkOptionMenu(row, command=self._fit, **menu)
-        self._of = customtkinter.CTkOptionMenu(row, command=self._fit, **menu)
+        self._need, self._of = (Menu(row, [], self._fit, GROUND, width=64) for _ in range(2))
         self._need.set(str(model.need))
         self._of.set(str(model.of))
         words = {"font": font(14), "text_color": TEXT}
@@ -270,9 +267,7 @@ class _CopyPanel(_Panel):
 
 def ask_where_to_copy(parent: Any, model: KeyCopyModel) -> None:
     """Have the key file copied to where the user says."""
-    file = filedialog.asksaveasfilename(
-        parent=parent, title="Where the copy of the key file goes", initialfile="tessera-vault.key"
-    )
+    file = ask_for_new_key_file(parent, model.session, "Where the copy of the key file goes", "tessera-vault.key")
     if file:
         model.save(Path(file))
 

@@ -10,7 +10,7 @@ import customtkinter
 from desktop.model.entries import Entry
 from desktop.model.image_work import ImageWorkModel
 from desktop.model.wording import count
-from desktop.views.controls import LINE, PANEL, QUIET, TEXT, font, note, reach_menu
+from desktop.views.controls import Menu, font, note
 from desktop.views.overlay import Overlay, readonly
 
 _NEW = "somebody new"
@@ -24,11 +24,8 @@ class ShareForm(Overlay):
             "They bring the images back with their own vault, in this cluster. It can be taken back for the future "
             "(admin.py unshare); what they copied they keep."
         )
-        menu: dict[str, Any] = {"height": 34, "font": font(13), "dropdown_font": font(13), "fg_color": PANEL}
-        menu.update({"text_color": TEXT, "button_color": LINE, "button_hover_color": QUIET})
-        self._whom = customtkinter.CTkOptionMenu(self.body, values=[_NEW], command=lambda _: self._fit(), **menu)
+        self._whom = Menu(self.body, [_NEW], lambda _: self._fit())
         self._whom.grid(sticky="ew", pady=(4, 6))
-        reach_menu(self._whom)
         self._new = customtkinter.CTkFrame(self.body, fg_color="transparent")
         self._new.grid(sticky="ew")
         self._new.grid_columnconfigure(0, weight=1)

@@ -10,6 +10,7 @@ from typing import Any, Callable, Optional
 import customtkinter
 
 from desktop.model.recovery import RecoveryModel
+from desktop.session import Session
 from desktop.views.controls import DANGER, LINE, TEXT, PassphraseField, fixed_font, note
 from desktop.views.overlay import Overlay, copy
 
@@ -78,7 +79,7 @@ class _Sheets(Overlay):
         super().close()
 
     def _save(self) -> None:
-        file = filedialog.asksaveasfilename(parent=self, initialfile="tessera-recovery.txt")
+        file = ask_for_new_key_file(self, self._model.session, "Where the codes go", "tessera-recovery.txt")
         if file:
             self._model.save(Path(file))
 
@@ -90,8 +91,8 @@ class _Sheets(Overlay):
 class CodesForm(Overlay):
     """Asks for recovery codes and a new passphrase, in place of one that is forgotten."""
 
-    def __init__(self, view: Any, restore: Callable[[str, str, str], None]) -> None:
-        super().__init__(view, "A new passphrase, by recovery codes")
+    def __init__(self, view: Any, restore: Callable[[str, str, str], None], closed: Callable[[], None]) -> None:
+        super().__init__(view, "A new passphrase, by recovery codes", closed)
         self.say(
             "Type or paste as many codes as their sheets ask for, one below the other. The key file that is here is "
             "kept beside the new one."
@@ -117,9 +118,18 @@ class CodesForm(Overlay):
         self._do(self._codes.get("1.0", "end"), self._passphrase.entry.get(), self._again.entry.get())
 
 
+def ask_for_new_key_file(parent: Any, session: Session, title: str, name: str) -> str:
+    """Where a key file or codes are to go; empty where nowhere."""
+    folder = session.key_folder
+    file: str = filedialog.asksaveasfilename(parent=parent, title=title, initialfile=name, initialdir=folder)
+    if file:
+        session.chose_for_key(file)
+    return file
+
+
 def codes_box(parent: Any, height: int) -> Any:
     return customtkinter.CTkTextbox(
-        parent, height=height, font=fixed_font(12), text_color=TEXT, border_width=1, border_color=LINE, wrap="word"
+        parent, height=height, font=fixed_font(12), text_color=TEXT, border_width=2, border_color=LINE, wrap="word"
     )
 
 

@@ -7,10 +7,24 @@ from typing import Any
 
 import customtkinter
 
-from desktop.model.putting import Item, State, shown_names
-from desktop.model.store import Phase, StoreModel
+from desktop.model.putting import Item, State, outcome_words, shown_names
+from desktop.model.store import FOR_ALL, Phase, StoreModel
 from desktop.model.wording import count, rate, size, time_left
-from desktop.views.controls import ACCENT, GOOD, LINE, TEXT, Button, Slider, font, heading, note, panel, wrap
+from desktop.views.controls import (
+    ACCENT,
+    GOOD,
+    LINE,
+    TEXT,
+    Button,
+    CheckBox,
+    Slider,
+    Switch,
+    font,
+    heading,
+    note,
+    panel,
+    wrap,
+)
 from desktop.views.device_rows import DeviceRows
 from desktop.views.dropping import accept_files
 from desktop.views.table import Column, Row, Table
@@ -25,7 +39,11 @@ class StoreView(View[StoreModel]):
         self.grid_columnconfigure(0, weight=3, uniform="half")
         self.grid_columnconfigure(1, weight=2, uniform="half")
         self.grid_rowconfigure(1, weight=1)
-        heading(self, "Store images").grid(row=0, column=0, sticky="w", pady=(0, 10))
+        top = customtkinter.CTkFrame(self, fg_color="transparent")
+        top.grid(row=0, column=0, columnspan=2, sticky="w", pady=(0, 10))
+        heading(top, "Store images").grid(row=0, column=0)
+        self._summary = note(top)
+        self._summary.grid(row=0, column=1, padx=12, pady=(6, 0))
         self._build_files().grid(row=1, column=0, sticky="nsew", padx=(0, 12))
         self._build_devices().grid(row=1, column=1, sticky="nsew")
         self._build_actions().grid(row=2, column=0, columnspan=2, sticky="ew", pady=(12, 0))
@@ -40,8 +58,6 @@ class StoreView(View[StoreModel]):
         self._add_folder.grid(row=0, column=1, padx=6)
         self._clear = Button(card, "Clear", self.model.clear, width=70)
         self._clear.grid(row=0, column=2, padx=6)
-        self._summary = note(card)
-        self._summary.grid(row=0, column=3, padx=14, sticky="e")
         self._table = Table(card, _COLUMNS)
         self._empty = note(card)
         can_drop = accept_files(self, self.model.add)
@@ -65,21 +81,23 @@ class StoreView(View[StoreModel]):
             spare, font=font(bold=True), text_color=TEXT, anchor="w", justify="left", wraplength=360
         )
         self._words.grid(row=0, column=0, columnspan=3, sticky="w")
-        spare.bind("<Configure>", lambda event: wrap(self._words, event.width))
-        self._automatic = customtkinter.CTkSwitch(
-            spare, text="Leave it to Tessera", font=font(13), text_color=TEXT, command=self._toggle_automatic
-        )
+        spare.bind("<Configure>", lambda event: self._wrap(event.width))
+        self._automatic = Switch(spare, "Leave it to Tessera", self._toggle_automatic)
         self._automatic.grid(row=1, column=0, columnspan=3, sticky="w", pady=(2, 4))
-        note(spare, "Shares, one a device").grid(row=2, column=0, sticky="w", padx=(0, 10))
+        self._for_all: Any = CheckBox(
+            spare, FOR_ALL, font=font(13), command=lambda: self.model.accept_degraded(bool(self._for_all.get()))
+        )
+        self._offer = note(spare)
+        note(spare, "Shares, one a device").grid(row=4, column=0, sticky="w", padx=(0, 10))
         self._shares = Slider(spare, self._choose_shares)
-        self._shares.grid(row=2, column=1, sticky="ew")
+        self._shares.grid(row=4, column=1, sticky="ew")
         self._shares_number = note(spare)
-        self._shares_number.grid(row=2, column=2, padx=(8, 0))
-        note(spare, "Devices that may be lost").grid(row=3, column=0, sticky="w", padx=(0, 10))
+        self._shares_number.grid(row=4, column=2, padx=(8, 0))
+        note(spare, "Devices that may be lost").grid(row=5, column=0, sticky="w", padx=(0, 10))
         self._spare = Slider(spare, self._choose_spare)
-        self._spare.grid(row=3, column=1, sticky="ew")
+        self._spare.grid(row=5, column=1, sticky="ew")
         self._spare_number = note(spare)
-        self._spare_number.grid(row=3, column=2, padx=(8, 0))
+        self._spare_number.grid(row=5, column=2, padx=(8, 0))
         return card
 
     def _build_actions(self) -> Any:
@@ -94,6 +112,10 @@ class StoreView(View[StoreModel]):
         self._how_far.grid(row=0, column=3, padx=(14, 0))
         return row
 
+    def _wrap(self, width: int) -> None:
+        for label in (self._words, self._offer):
+            wrap(label, width)
+
     # --- what the model says
 
     def show(self) -> None:
@@ -107,11 +129,26 @@ class StoreView(View[StoreModel]):
         self._words.configure(text=model.words[:1].upper() + model.words[1:])
         (self._automatic.select if model.automatic else self._automatic.deselect)()
         self._automatic.configure(state="disabled" if busy else "normal")
-        self._shares.show(2, max(2, model.live), model.n, enabled=not busy)
+        self._show_offer()
+        self._shares.show(2, max(2, model.most), model.n, enabled=not busy)
         self._spare.show(0, max(0, model.n - 2), model.n - model.k, enabled=not busy)
         self._shares_number.configure(text=str(model.n))
         self._spare_number.configure(text=str(model.n - model.k))
         self._show_actions()
+
+    def _show_offer(self) -> None:
+        """To store for devices that are away, too, where some are."""
+        model = self.model
+        if not model.offer:
+            self._for_all.grid_forget()
+            self._offer.grid_forget()
+            return
+        self._for_all.configure(state="normal")
+        (self._for_all.select if model.for_all else self._for_all.deselect)()
+        self._for_all.configure(state="disabled" if model.busy else "normal")
+        self._offer.configure(text=model.offer)
+        self._for_all.grid(row=2, column=0, columnspan=3, sticky="w")
+        self._offer.grid(row=3, column=0, columnspan=3, sticky="w", pady=(0, 4))
 
     def _show_files(self) -> None:
         model = self.model
@@ -169,8 +206,7 @@ class StoreView(View[StoreModel]):
         if model.phase is Phase.STOPPED:
             return "Stopped. What is stored stays stored; Resume sends the rest."
         if model.phase is Phase.DONE:
-            done = sum(item.state is not State.FAILED for item in model.items)
-            return f"{done} of {count(len(model.items), 'image')} stored"
+            return outcome_words(model.items)
         return ""
 
     # --- what is clicked

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import customtkinter
 
 from desktop.model.fitting import column_widths, fitting
-from desktop.views.controls import ACCENT, DANGER, GOOD, LINE, PANEL, QUIET, TEXT, WARNING
+from desktop.views.controls import ACCENT, DANGER, FOCUS, GOOD, LINE, PANEL, QUIET, TEXT, WARNING
 
 _ROW = 28  # units
 _LEAST = 60  # units to which a column that stretches also shrinks
@@ -31,7 +31,7 @@ class Row(NamedTuple):
 
 class Table(customtkinter.CTkFrame):
     def __init__(self, parent: Any, columns: list[Column]) -> None:
-        super().__init__(parent, fg_color=PANEL, corner_radius=0)
+        super().__init__(parent, fg_color=PANEL, border_color=PANEL, border_width=2, corner_radius=0)
         self.grid_columnconfigure(0, weight=1)
         self.grid_rowconfigure(0, weight=1)
         self._columns = columns
@@ -40,7 +40,9 @@ class Table(customtkinter.CTkFrame):
         self._tree = ttk.Treeview(self, columns=names, show="headings", selectmode="browse", style=self._style)
         self._bar = customtkinter.CTkScrollbar(self, command=self._tree.yview)
         self._tree.configure(yscrollcommand=self._scrolled)
-        self._tree.grid(row=0, column=0, sticky="nsew")
+        self._tree.grid(row=0, column=0, sticky="nsew", padx=2, pady=2)
+        for event, colour in (("<FocusIn>", FOCUS), ("<FocusOut>", PANEL)):
+            self._tree.bind(event, lambda _, colour=colour: self.configure(border_color=colour))  # type: ignore[misc]
         self._shown: list[Row] = []
         self._font = fonts.Font(self, family="Roboto", size=-13)
         self._tree.bind("<Configure>", lambda _: self.after_idle(self._fit))

@@ -40,7 +40,8 @@ class UnlockView(View[UnlockModel]):
 
     def _ask_for_codes(self) -> None:
         if not self.model.doing:
-            CodesForm(self, self.model.restore)
+            self.model.show_command(by_codes=True)
+            CodesForm(self, self.model.restore, lambda: self.model.show_command(by_codes=False))
 
     def _unlock(self) -> None:
         if not self.model.doing:

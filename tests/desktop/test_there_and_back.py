@@ -59,7 +59,7 @@ def choose_new_file(window: Driven, monkeypatch: pytest.MonkeyPatch, path: Path,
     path.write_bytes(os.urandom(size))
     window.press("Store")
     choose_files(window, monkeypatch, path)
-    window.until(lambda: store_model(window).live == 6, "all devices")
+    window.until(lambda: store_model(window).most == 6, "all devices")
 
 
 def save_as(window: Driven, monkeypatch: pytest.MonkeyPatch, target: Path) -> None:

@@ -98,3 +98,20 @@ def test_dialogs_begin_in_the_folder_of_the_last_one_and_at_first_in_pictures(
     session.chose(str(tmp_path / "stick" / "x.jpg"))
     assert session.folder == str(tmp_path / "stick")
     assert Session().folder == str(tmp_path / "stick"), "the next start knows it, too"
+
+
+def test_dialogs_for_the_key_and_its_codes_begin_in_documents_and_go_their_own_way(
+    session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pictures, documents, stick = (tmp_path / name for name in ("Pictures", "Documents", "stick"))
+    monkeypatch.setattr("platformdirs.user_pictures_dir", lambda: str(pictures))
+    monkeypatch.setattr("platformdirs.user_documents_dir", lambda: str(documents))
+    pictures.mkdir()
+    session.chose(str(pictures / "x.jpg"))
+    assert session.key_folder == str(Path.home())
+    documents.mkdir()
+    stick.mkdir()
+    assert session.key_folder == str(documents)
+    session.chose_for_key(str(stick / "tessera-vault.key"))
+    assert (session.key_folder, session.folder) == (str(stick), str(pictures))
+    assert Session().key_folder == str(stick), "the next start knows it, too"

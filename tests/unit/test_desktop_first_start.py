@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 from pathlib import Path
 from typing import Callable, Optional
 
@@ -10,6 +12,7 @@ import pytest
 
 from admin.joining import Admission
 from admin.recovery_kit import kit_text
+from cluster.local import CHECKOUT
 from common.errors import NotEnoughError, NotFoundError, RefusedError, TesseraError, UnreachableError, UsageError
 from common.invite import BrokerAddress
 from common.protocol.operations import Role
@@ -249,6 +252,31 @@ def test_a_forgotten_passphrase_gives_way_to_a_new_one_by_codes_and_the_key_file
     deliver_until(background, lambda: went)
     assert session.vault.unlock("new words for keeping") == key
     assert (session.vault.folder / "vault.key.old-1").read_bytes() == before
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there the command is for cmd.exe")
+def test_the_command_for_a_forgotten_passphrase_makes_room_for_the_key_file_that_it_restores(
+    session: Session, background: Background, tmp_path: Path
+) -> None:
+    joined(session)
+    key = session.vault.create(PASSPHRASE)
+    (session.vault.folder / "vault.key.old-1").write_bytes(b"from another time")
+    model = UnlockModel(session, background, lambda: None)
+    unlocking = model.command
+    model.show_command(by_codes=True)
+    (tmp_path / "codes").write_text(kit_text(make_codes(key, 2, 3)), encoding="utf-8")
+    (tmp_path / "words").write_text("new words for keeping\n", encoding="utf-8")
+    command = f"{model.command} {tmp_path / 'codes'} --passphrase-file {tmp_path / 'words'}"
+    command = command.replace("&& python ", f"&& {sys.executable} ")
+    ended = subprocess.run(
+        ["/bin/sh", "-c", command], cwd=CHECKOUT, capture_output=True, text=True, check=False, timeout=60
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert session.vault.unlock("new words for keeping") == key
+    assert (session.vault.folder / "vault.key.old-1").read_bytes() == b"from another time"
+    assert (session.vault.folder / "vault.key.old-2").exists()
+    model.show_command(by_codes=False)
+    assert model.command == unlocking
 
 
 def test_codes_of_another_vault_change_nothing_at_a_locked_one(

@@ -10,7 +10,7 @@ from common.errors import NotEnoughError, NotFoundError
 from common.protocol.messages import Device
 from desktop.background import Background
 from desktop.model import wording
-from desktop.model.putting import Item, Put, State
+from desktop.model.putting import Item, Put, State, outcome_words
 from desktop.model.rate import Rate
 from desktop.model.store import Phase, StoreModel
 from desktop.session import Session
@@ -158,6 +158,59 @@ def test_the_sliders_stay_within_the_devices_and_show_in_the_command(model: Stor
     assert "-k 4 -n 4" in model.command
     model.leave_to_app()
     assert (model.k, model.n) == (4, 6)
+
+
+def test_with_devices_away_it_offers_to_store_for_them_too_and_says_what_that_means(model: StoreModel) -> None:
+    model._see([device(number, alive=number < 5) for number in range(1, 7)])
+    assert model.words == "any 2 of 4 devices bring it back; two may be lost"
+    assert model.offer == (
+        "device-5 and device-6 are away. Shares for which no device is here are made when they are back; until then "
+        "none of the 4 that are here may be lost."
+    )
+    assert "--accept-degraded" not in model.command, "nobody said yes"
+    model.accept_degraded(True)
+    assert model.words == "any 4 of 6 devices bring it back; two may be lost"
+    assert "--accept-degraded" in model.command
+    model._see([device(number) for number in range(1, 7)])
+    assert (model.offer, model.words) == ("", "any 4 of 6 devices bring it back; two may be lost")
+    assert "--accept-degraded" not in model.command, "none is away any more"
+
+
+def test_of_three_devices_one_away_refuses_or_is_made_up_for_as_its_owner_says(model: StoreModel) -> None:
+    model._see([device(number, alive=number < 3) for number in range(1, 4)])
+    assert model.words == "2 of at least 3 devices are alive"
+    assert model.offer.endswith("made when it is back; until then none of the 2 that are here may be lost.")
+    model.accept_degraded(True)
+    assert model.words == "any 2 of 3 devices bring it back; one may be lost"
+    model.choose_device("device-3", False)
+    assert model.offer == "", "it gets no share, back or not"
+
+
+def test_nothing_is_offered_where_every_share_has_a_device_or_too_few_are_here(model: StoreModel) -> None:
+    model._see([device(number, alive=number != 8) for number in range(1, 9)])
+    assert model.offer == "", "six of seven are enough"
+    model._see([device(number, alive=number < 4) for number in range(1, 7)])
+    assert model.offer == "", "four would be needed"
+
+
+def test_the_sliders_reach_as_far_as_the_devices_that_are_counted(model: StoreModel) -> None:
+    model._see([device(number, alive=number < 5) for number in range(1, 7)])
+    model.choose_shares(3, 6)
+    assert (model.k, model.n) == (3, 4)
+    model.accept_degraded(True)
+    model.choose_shares(3, 6)
+    assert (model.k, model.n) == (3, 6)
+    assert "until then one of the 4 that are here may be lost" in model.offer
+    model.accept_degraded(False)
+    assert (model.k, model.n) == (3, 4)
+
+
+def test_what_came_of_all_counts_what_lacks_shares_and_what_was_skipped() -> None:
+    items = [item(name) for name in "abcd"]
+    for each, state in zip(items, (State.STORED, State.DEGRADED, State.FAILED, State.SKIPPED)):
+        each.state = state
+    assert outcome_words(items) == "2 of 3 images stored, 1 of them with fewer shares, 1 skipped"
+    assert outcome_words(items[:1]) == "1 of 1 image stored"
 
 
 def test_folders_are_walked_and_no_file_is_taken_twice(model: StoreModel, tmp_path: Path) -> None:
