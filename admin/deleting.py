@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Callable, Optional
 
@@ -38,6 +39,8 @@ from consumer.holdings import Held
 
 _DAY = 24 * 3600
 _MAX_GENERATION = 64  # how often one encoding may be deleted and taken back
+_UNKNOWN = "(stored from another machine: give its whole SHA-256)"
+EMPTY_TRASH = "the trash is empty: no device that is connected has anything to take back"
 Ask = Callable[[str], bool]
 
 
@@ -97,14 +100,11 @@ class Deleting(VaultWork):
 
     async def _print_trash(self) -> int:
         async with self.session() as session:
-            trash = by_object(await list_trash(session))
-            for object_id, trashed in trash.items():
-                until = max(each.trash_until for each in trashed)
-                name, sha256 = _known(session, object_id, trashed)
-                date = datetime.fromtimestamp(until).astimezone().strftime("%Y-%m-%d %H:%M")
-                print(f"{sha256}  until {date}  {printable(name)}")
-            if not trash:
-                complain("the trash is empty: no device that is connected has anything to take back")
+            deleted = deleted_images(session, await list_trash(session))
+            for image in deleted:
+                print(f"{image.sha256 or _UNKNOWN}  until {image.until_words}  {printable(image.name)}")
+            if not deleted:
+                complain(EMPTY_TRASH)
         return 0
 
 
@@ -189,20 +189,37 @@ def by_object(trash: Sequence[Trashed]) -> dict[bytes, list[Trashed]]:
     return grouped
 
 
-def _known(session: Session, object_id: bytes, trashed: Sequence[Trashed]) -> tuple[str, str]:
-    """Name and SHA-256 of a deleted image, by the mapping that this machine may still keep."""
-    for each in trashed:
-        mapping = session.vault.mapping(session.key, object_id, each.encoding_id)
-        if mapping is not None:
-            return mapping.name, mapping.image_sha256.hex()
-    return "", "(stored from another machine: give its whole SHA-256)"
+@dataclass(frozen=True)
+class DeletedImage:
+    """What can be taken back. `name` and `sha256`: empty where this machine does not know them, as another's image."""
+
+    name: str
+    sha256: str
+    until: int  # Unix seconds, after which it cannot be taken back
+    encodings: tuple[Trashed, ...]
+
+    @property
+    def until_words(self) -> str:
+        return datetime.fromtimestamp(self.until).astimezone().strftime("%Y-%m-%d %H:%M")
+
+
+def deleted_images(session: Session, trash: Sequence[Trashed]) -> list[DeletedImage]:
+    """The images that this trash has."""
+    return [_deleted(session, object_id, group) for object_id, group in by_object(trash).items()]
+
+
+def _deleted(session: Session, object_id: bytes, group: Sequence[Trashed]) -> DeletedImage:
+    """A deleted image as the mapping tells that this machine may still keep."""
+    mappings = [session.vault.mapping(session.key, object_id, each.encoding_id) for each in group]
+    known = next((mapping for mapping in mappings if mapping is not None), None)
+    name, sha256 = ("", "") if known is None else (known.name, known.image_sha256.hex())
+    return DeletedImage(name, sha256, max(each.trash_until for each in group), tuple(group))
 
 
 def _find(session: Session, trash: Sequence[Trashed], text: str) -> tuple[str, list[Trashed]]:
     """The deleted image whose SHA-256 is this, or begins so; NotFoundError, or UsageError where several do."""
-    groups = by_object(trash)
     if is_full(text):
-        sha256 = bytes.fromhex(text)
+        groups, sha256 = by_object(trash), bytes.fromhex(text)
         found = [
             trashed
             for name in (session.key.object_id(sha256), session.key.granted_object_id(sha256))
@@ -210,8 +227,8 @@ def _find(session: Session, trash: Sequence[Trashed], text: str) -> tuple[str, l
         ]
         matches = [(text, found)] if found else []
     else:
-        known = [(_known(session, object_id, group)[1], group) for object_id, group in groups.items()]
-        matches = [(sha256, group) for sha256, group in known if sha256.startswith(text)]
+        deleted = deleted_images(session, trash)
+        matches = [(image.sha256, list(image.encodings)) for image in deleted if image.sha256.startswith(text)]
     if not matches:
         raise NotFoundError(
             f"no image in the trash has a SHA-256 that begins with {text}",
@@ -225,11 +242,11 @@ def _find(session: Session, trash: Sequence[Trashed], text: str) -> tuple[str, l
 async def take_back(session: Session, trash: Sequence[Trashed], text: str) -> str:
     """Take the image whose SHA-256 is this, or begins so, out of the `trash`; its SHA-256. Errors as in `_find`."""
     sha256, found = _find(session, trash, text)
-    await _take_back(session, found)
+    await take_back_encodings(session, found)
     return sha256
 
 
-async def _take_back(session: Session, trashed: Sequence[Trashed]) -> None:
+async def take_back_encodings(session: Session, trashed: Sequence[Trashed]) -> None:
     """Have every device that told of the deletion take its shares out of the trash, and the steward mend the rest."""
     answers = await asyncio.gather(
         *(_take_back_on(session, each, device) for each in trashed for device in each.devices)

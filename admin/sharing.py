@@ -12,7 +12,7 @@ from common.errors import NotFoundError, RefusedError, UsageError
 from common.link.link import run_with_link
 from common.program import complain
 from common.protocol.identifiers import owner_id
-from common.protocol.messages import MAX_GRANTS
+from common.protocol.messages import MAX_GRANTS, EncodingAt
 from common.vault.contact_card import ContactCard
 from common.vault.contacts import Contacts
 from common.vault.keys import VaultKey
@@ -34,12 +34,7 @@ class Sharing(VaultWork):
     def unshare(self, hashes: Sequence[str], name: str) -> int:
         """Take images back from a contact; a line for each. The exit code: 3 where one is not shared with them."""
         name, card = self._contact(name)
-
-        def remove(cards: list[ContactCard]) -> Optional[list[ContactCard]]:
-            others = [each for each in cards if each.owner != card.owner]
-            return None if len(others) == len(cards) else others
-
-        exit_code = run_with_link(self._change(hashes, remove, name, f"taken back from {name}"))
+        exit_code = run_with_link(self._change(hashes, removing(card.owner), name, f"taken back from {name}"))
         if exit_code == 0:
             complain(f"{name} cannot fetch it any more; what {name} has copied stays copied")
         return exit_code
@@ -72,12 +67,34 @@ def adding(name: str, card: ContactCard, key: VaultKey) -> Change:
     return add
 
 
+def removing(owner: bytes) -> Change:
+    """The change that takes back from the vault with this owner id."""
+
+    def remove(cards: list[ContactCard]) -> Optional[list[ContactCard]]:
+        others = [each for each in cards if each.owner != owner]
+        return None if len(others) == len(cards) else others
+
+    return remove
+
+
+async def shared_with(session: Session, image: Held) -> list[ContactCard]:
+    """The cards of those whom an image of this vault's own is shared with; NotEnoughError as in `find_current`."""
+    cards: dict[bytes, ContactCard] = {}
+    for encoding in _own(session, image):
+        cards.update({card.owner: card for card in (await find_current(session, encoding)).cards})
+    return list(cards.values())
+
+
+def _own(session: Session, image: Held) -> list[EncodingAt]:
+    return [e for e in image.encodings if is_own(session.key, e, session.mapping_of(image, e))]
+
+
 async def change_image(session: Session, image: Held, change: Change, name: str) -> list[str]:
     """Change all encodings of this vault's own that are not so yet; the names of devices that could not be told.
 
     NotFoundError where none is shared with `name`, from whom it was to be taken back.
     """
-    own = [e for e in image.encodings if is_own(session.key, e, session.mapping_of(image, e))]
+    own = _own(session, image)
     if not own:
         raise RefusedError("only its owner can share it or take it back; it is another vault's")
     currents = [await find_current(session, encoding) for encoding in own]

@@ -31,6 +31,7 @@ from desktop.views.gallery import GalleryView
 from desktop.views.overlay import Overlay, ask
 from desktop.views.reassemble import ReassembleView
 from desktop.views.safety import SafetyView
+from desktop.views.scrolling import reveal_focus
 from desktop.views.store import StoreView
 from desktop.views.unlock import UnlockView
 from desktop.views.view import View
@@ -97,6 +98,7 @@ class App(customtkinter.CTk):
         for kind in ("Entry", "Text"):
             self.bind_class(kind, "<Control-a>", _select_all)
         ring_fields(self)
+        self.bind("<FocusIn>", reveal_focus)
         self.go_on()
         self._deliver()
 

@@ -76,8 +76,7 @@ class FirstStartModel(Model):
         self.recovery = RecoveryModel(session, background)
         self.copying = KeyCopyModel(session, background)
         self.here = ThisComputerModel(session, background, self._began_cluster)
-        for part in (self.recovery, self.copying, self.here):
-            part.on_change(lambda part=part: self._part_changed(part))  # type: ignore[misc]
+        self.include(self.recovery, self.copying, self.here)
         self.machine = socket.gethostname()
         self.nearby: list[Nearby] = []
         self._nobody = _LOOKING  # what is said while none is found
@@ -222,16 +221,6 @@ class FirstStartModel(Model):
         self.session.open(recovered.key)
         self.session.keep_settings(codes_for=self.session.vault_name)
         self._opened(recovered.key)
-
-    def _part_changed(self, part: Model) -> None:
-        if part.error or (part is self.here and self.here.doing):
-            self.error = part.error
-        self.command = part.command or self.command
-        self.changed()
-
-    def dismiss_error(self) -> None:
-        self.recovery.error = self.copying.error = self.here.error = None
-        super().dismiss_error()
 
     def _begin(self, doing: str, command: str) -> None:
         self.error = None

@@ -1,4 +1,4 @@
-"""Names that are longer, and columns that are wider, than there is room for."""
+"""Names that are longer, columns that are wider, and lists that are higher than there is room for."""
 
 from __future__ import annotations
 
@@ -29,3 +29,14 @@ def column_widths(wanted: Sequence[int], stretching: Sequence[bool], room: int) 
     stretched = sum(wanted) - fixed
     left = max(0, room - fixed)
     return [left * width // stretched if stretches else width for width, stretches in zip(wanted, stretching)]
+
+
+def top_to_show(shown: tuple[float, float], top: float, height: float) -> float:
+    """Where a window of this height at `top` has to begin so that it shows from one place to another; `top` if it does.
+
+    What is higher than the window is shown from its beginning.
+    """
+    upper, lower = shown
+    if upper < top or lower - upper > height:
+        return upper
+    return lower - height if lower > top + height else top

@@ -16,7 +16,9 @@ from desktop.model.following import Following
 from desktop.model.image_work import ImageWorkModel
 from desktop.model.images import Images, Look, look, read_kept
 from desktop.model.model import Model
+from desktop.model.sharing import SharingModel
 from desktop.model.thumbnails import EDGE, Thumbnails
+from desktop.model.trash import TrashModel
 from desktop.session import Session
 from producer.viewing import Pixels, Viewer
 
@@ -44,7 +46,9 @@ class GalleryModel(Model):
         self.chosen: frozenset[str] = frozenset()
         self._anchor: Optional[str] = None  # from which a range is chosen
         self.work = ImageWorkModel(session, background, self._look_again)
-        self.work.on_change(self._work_changed)
+        self.sharing = SharingModel(session, background)
+        self.trash = TrashModel(session, background, self._look_again)
+        self.include(self.work, self.sharing, self.trash)
         self._reassemble = reassemble
         self._reading: Optional[Task] = None
         self._read = False
@@ -194,15 +198,6 @@ class GalleryModel(Model):
     @property
     def unfinished(self) -> str:
         return self.work.unfinished
-
-    def dismiss_error(self) -> None:
-        self.work.error = None
-        super().dismiss_error()
-
-    def _work_changed(self) -> None:
-        self.error = self.work.error or self.error
-        self.command = self.work.command or self.command
-        self.changed()
 
     def _look_again(self) -> None:
         self._following.look_now()

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Optional
 
+from desktop.model.fitting import top_to_show
+
 
 @dataclass(frozen=True)
 class Grid:
@@ -62,7 +64,4 @@ class Grid:
     def top_to_show(self, place: int, top: float, height: float) -> float:
         """Where a window at `top` has to begin, so that it shows this tile whole; `top` where it does already."""
         upper = self.position(place)[1]
-        lower = upper + self.tile_height
-        if upper < top:
-            return upper
-        return lower - height if lower > top + height else top
+        return top_to_show((upper, upper + self.tile_height), top, height)

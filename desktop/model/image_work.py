@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Awaitable, Coroutine, Sequence
 from dataclasses import replace
 from typing import Any, Callable, Optional, Union
 
 from admin.deleting import delete_image, list_trash, take_back
 from admin.session import Session as ClusterSession
-from admin.sharing import adding, change_image
+from admin.sharing import adding, change_image, removing
 from common.errors import TesseraError, UsageError
 from common.link.link import Link
 from common.text import printable
-from common.vault.contact_card import card_of, decode_card
+from common.vault.contact_card import decode_card
 from common.vault.contacts import Contacts
 from consumer.destination import Destination
 from consumer.holdings import Held
@@ -26,6 +25,7 @@ from desktop.model.model import Model
 from desktop.model.progress import Counter, Progress
 from desktop.model.question import Question
 from desktop.model.report import Finding, Report
+from desktop.model.sharing import Recipient
 from desktop.model.wording import count
 from desktop.session import Session
 
@@ -39,7 +39,7 @@ Change = Callable[[ClusterSession, Held], Awaitable[list[str]]]
 class ImageWorkModel(Model):
     """`doing`: what is being done, empty where nothing is; `report`: what came of the last, each failure named.
 
-    `deleted`: what was deleted last, and can be taken back. `contacts`: whom images may be shared with, by name.
+    `deleted`: what was deleted last, and can be taken back.
     """
 
     def __init__(self, session: Session, background: Background, ended: Callable[[], None] = lambda: None) -> None:
@@ -49,7 +49,6 @@ class ImageWorkModel(Model):
         self.progress: Optional[Progress] = None
         self.report: Optional[Report] = None
         self.deleted: list[Entry] = []
-        self.contacts: list[str] = []
         self._changed_cluster = ended
         self._task: Optional[Task] = None
 
@@ -140,33 +139,20 @@ class ImageWorkModel(Model):
 
     # --- share
 
-    def read_contacts(self) -> None:
-        """Learn whom images may be shared with."""
+    def share_with_new(self, images: Sequence[Entry], name: str, card: str, known: Callable[[], None]) -> None:
+        """Know a contact card by a name, of which `known` is told, and share with it."""
         contacts = Contacts(self.session.home, self.session.key)
-
-        def know(names: list[str]) -> None:
-            self.contacts = names
-            self.changed()
-
-        self.background.run(lambda: list(contacts.all()), done=know, failed=self.fail)
-
-    @property
-    def own_card(self) -> str:
-        """This vault's contact card, for who is to share with it."""
-        return card_of(self.session.key, socket.gethostname()).encode()
-
-    def share_with_new(self, images: Sequence[Entry], name: str, card: str) -> None:
-        """Know a contact card by a name, and share with it."""
-        contacts = Contacts(self.session.home, self.session.key)
-        if not name.strip() or not card.strip():
+        name = name.strip()
+        if not name or not card.strip():
             self.fail(UsageError("a name and a contact card are needed", advice="paste the line of their card"))
             return
+
+        def share(_: None) -> None:
+            known()
+            self.share(images, name)
+
         self.error = None
-        self.background.run(
-            lambda: contacts.add(name.strip(), decode_card(card.strip())),
-            done=lambda _: self.share(images, name.strip()),
-            failed=self.fail,
-        )
+        self.background.run(lambda: contacts.add(name, decode_card(card)), done=share, failed=self.fail)
 
     def share(self, images: Sequence[Entry], name: str) -> None:
         """Let a contact bring images back with their own vault."""
@@ -177,6 +163,18 @@ class ImageWorkModel(Model):
             return await change_image(session, image, adding(name, contacts.card(name), session.key), name)
 
         self._change(f"Sharing {count(len(images), 'image')} …", images, change, f"shared with {name}", void)
+
+    def unshare(self, images: Sequence[Entry], recipient: Recipient) -> None:
+        """Take images back from somebody, for the future."""
+        shared = [image for image in images if image.sha256 in recipient.images]
+        name = recipient.contact or "NAME"
+        self.command = command_line("admin", "unshare", *_hashes(shared), "--with", name)
+
+        async def change(session: ClusterSession, image: Held) -> list[str]:
+            return await change_image(session, image, removing(recipient.owner), recipient.name)
+
+        done = f"taken back from {recipient.name}"
+        self._change(f"Taking back from {recipient.name} …", shared, change, done, void)
 
     # --- how
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Callable, Optional
 
 from common.errors import TesseraError
@@ -18,6 +19,20 @@ class Model:
         self.error: Optional[TesseraError] = None
         self.command = ""  # what does the same in a terminal; see `commands.command_line`
         self._observers: list[Callable[[], None]] = []
+        self._parts: list[Model] = []
+
+    def include(self, *parts: Model) -> None:
+        """Show the errors and commands of models that are parts of this one as its own."""
+        for part in parts:
+            self._parts.append(part)
+            part.on_change(partial(self._part_changed, part, [None]))
+
+    def _part_changed(self, part: Model, shown: list[Optional[TesseraError]]) -> None:
+        """`shown`: the error of it that was shown last, which goes where the part has it no more."""
+        if part.error is not None or self.error is shown[0]:
+            self.error = shown[0] = part.error
+        self.command = part.command or self.command
+        self.changed()
 
     def on_change(self, observer: Callable[[], None]) -> Callable[[], None]:
         """Have the observer called after every change; returns what ends that."""
@@ -39,7 +54,8 @@ class Model:
         self.changed()
 
     def dismiss_error(self) -> None:
-        self.error = None
+        for model in (self, *self._parts):
+            model.error = None
         self.changed()
 
     @property

@@ -44,8 +44,7 @@ class SafetyModel(Model):
         self.told = ""  # what came of a new passphrase
         self.command = command_line("admin", "verify", "--all", "--deep")
         self._task: Optional[Task] = None
-        for part in (self.recovery, self.copying):
-            part.on_change(lambda part=part: self._part_changed(part))  # type: ignore[misc]
+        self.include(self.recovery, self.copying)
 
     def activate(self) -> None:
         self.proof = last_proof(self.session.home)
@@ -155,18 +154,9 @@ class SafetyModel(Model):
         )
         self.changed()
 
-    def _part_changed(self, part: Model) -> None:
-        self.error = part.error or self.error
-        self.command = part.command or self.command
-        self.changed()
-
     @property
     def unfinished(self) -> str:
         return self.recovery.unfinished
-
-    def dismiss_error(self) -> None:
-        self.recovery.error = self.copying.error = None
-        super().dismiss_error()
 
 
 async def _verified(cluster: ClusterSession, counter: Counter, deep: bool) -> Found:

@@ -97,7 +97,7 @@ def ring_fields(window: Any) -> None:
         window.bind_class(kind, "<FocusOut>", rest, add="+")
 
 
-class _Ringed(customtkinter.CTkBaseClass):  # type: ignore[misc]
+class _Ringed(customtkinter.CTkBaseClass):
     """Something of customtkinter's around which Tk draws a ring while it has the focus."""
 
     def _draw(self, no_color_updates: bool = False) -> None:
@@ -105,6 +105,30 @@ class _Ringed(customtkinter.CTkBaseClass):  # type: ignore[misc]
         ground, ring = (self._apply_appearance_mode(colour) for colour in (self._bg_color, FOCUS))
         colours = ("-highlightbackground", ground, "-highlightcolor", ring)
         self.tk.call(str(self), "configure", "-highlightthickness", 2, *colours)
+
+
+class _Outlined(customtkinter.CTkBaseClass):
+    """The same for what is one canvas as large as itself: to Tk's ring that would answer by growing, for ever."""
+
+    _outlined = False
+
+    def _draw(self, no_color_updates: bool = False) -> None:
+        super()._draw(no_color_updates)
+        canvas = self._canvas
+        canvas.delete("ring")
+        if self._outlined:
+            right, below = canvas.winfo_width() - 2, canvas.winfo_height() - 2
+            colour = self._apply_appearance_mode(FOCUS)
+            canvas.create_rectangle(1, 1, right, below, outline=colour, width=2, tags="ring")
+
+    def _outline_on_focus(self) -> None:
+        for event, focused in (("<FocusIn>", True), ("<FocusOut>", False)):
+            tkinter.Misc.bind(self, event, lambda _, focused=focused: self._outline(focused))  # type: ignore[misc]
+
+    def _outline(self, focused: bool) -> None:
+        if self.winfo_exists():  # what is destroyed loses the focus, too
+            self._outlined = focused
+            self._draw()
 
 
 class CheckBox(_Ringed, customtkinter.CTkCheckBox):
@@ -116,6 +140,14 @@ class CheckBox(_Ringed, customtkinter.CTkCheckBox):
         reach_by_keyboard(self, self.toggle)
 
 
+class RadioButton(_Ringed, customtkinter.CTkRadioButton):
+    """One of several that Tab reaches, and Space and Return choose."""
+
+    def __init__(self, parent: Any, text: str, **options: Any) -> None:
+        super().__init__(parent, text=text, font=font(), text_color=TEXT, **options)
+        reach_by_keyboard(self, self.invoke)
+
+
 class Switch(_Ringed, customtkinter.CTkSwitch):
     """A switch that Tab reaches, and Space and Return turn."""
 
@@ -124,7 +156,7 @@ class Switch(_Ringed, customtkinter.CTkSwitch):
         reach_by_keyboard(self, self.toggle)
 
 
-class Menu(_Ringed, customtkinter.CTkOptionMenu):
+class Menu(_Outlined, customtkinter.CTkOptionMenu):
     """A menu that Tab reaches, Space and Return open, and Up and Down step through. It lies on `ground`."""
 
     def __init__(
@@ -139,6 +171,7 @@ class Menu(_Ringed, customtkinter.CTkOptionMenu):
         fonts = {"font": font(13), "dropdown_font": font(13)}
         super().__init__(parent, values=list(values), command=command, height=34, **colours, **fonts, **options)
         reach_by_keyboard(self, self._open_dropdown_menu)
+        self._outline_on_focus()
         for key, step in (("<Up>", -1), ("<Down>", 1)):
             tkinter.Misc.bind(self, key, partial(self._step, step))
 
@@ -230,7 +263,7 @@ class PassphraseField(customtkinter.CTkFrame):
         self._button.configure(text="Hide" if hidden else "Show")
 
 
-class Slider(_Ringed, customtkinter.CTkSlider):
+class Slider(_Outlined, customtkinter.CTkSlider):
     """A slider for whole numbers that Tab reaches and the arrow keys move."""
 
     def __init__(self, parent: Any, chosen: Callable[[int], None]) -> None:
@@ -239,6 +272,7 @@ class Slider(_Ringed, customtkinter.CTkSlider):
         self._whole = (0, 1, 0)  # from, to, value
         self.configure(button_hover_color=FOCUS, progress_color=ACCENT, border_width=3)
         self.tk.call(str(self), "configure", "-takefocus", 1)
+        self._outline_on_focus()
         for key, step in (("<Left>", -1), ("<Down>", -1), ("<Right>", 1), ("<Up>", 1)):
             tkinter.Misc.bind(self, key, partial(self._step, step))
 

@@ -29,7 +29,7 @@ class DeviceRow(customtkinter.CTkFrame):
         self._lost = customtkinter.CTkLabel(
             self, font=font(12), text_color=DANGER, anchor="w", justify="left", height=20, wraplength=330
         )
-        self._name = choice.name
+        self._called = choice.name
         self._beside = True  # whether the words stand beside the name
         self._said: tuple[object, ...] = ()
         self.bind("<Configure>", lambda _: self._fit())
@@ -83,7 +83,7 @@ class DeviceRow(customtkinter.CTkFrame):
         taken = font(12).measure(self._text.cget("text")) if self._beside else 0
         room = int(self.winfo_width() / scale) - taken - _BESIDE
         if room > 0:
-            shown = fitting(self._name, room, bold.measure)
+            shown = fitting(self._called, room, bold.measure)
             if shown != self._box.cget("text"):
                 self._box.configure(text=shown)
 

@@ -23,6 +23,7 @@ from desktop.views.controls import (
     WARNING,
     Button,
     Choice,
+    RadioButton,
     fixed_font,
     font,
     heading,
@@ -153,13 +154,12 @@ class _Row(customtkinter.CTkFrame):
         super().__init__(parent, fg_color=PANEL, border_color=LINE, border_width=1, corner_radius=8)
         self._view = view
         self._shown: Optional[DeviceRow] = None
-        self.grid_columnconfigure(1, weight=3, uniform="wide", minsize=150)
-        self.grid_columnconfigure(2, weight=2, uniform="wide", minsize=90)
-        self.grid_columnconfigure(3, weight=4, uniform="wide", minsize=180)
+        for column, weight in ((1, 5), (2, 3), (3, 6)):
+            self.grid_columnconfigure(column, weight=weight, uniform="wide")
         self._dot = customtkinter.CTkFrame(self, width=12, height=12, corner_radius=6)
-        self._dot.grid(row=0, column=0, rowspan=2, padx=(16, 12))
-        self._name = customtkinter.CTkLabel(self, font=font(15, bold=True), text_color=TEXT, anchor="w", height=24)
-        self._name.grid(row=0, column=1, sticky="ew", pady=(10, 0))
+        self._dot.grid(row=0, column=0, rowspan=2, padx=(14, 10))
+        self._called = customtkinter.CTkLabel(self, font=font(15, bold=True), text_color=TEXT, anchor="w", height=24)
+        self._called.grid(row=0, column=1, sticky="ew", pady=(10, 0))
         self._state = customtkinter.CTkLabel(self, font=font(13), anchor="w", height=20)
         self._state.grid(row=1, column=1, sticky="ew", pady=(0, 10))
         self._shares = customtkinter.CTkLabel(self, font=font(14), text_color=TEXT, anchor="w", height=24)
@@ -171,13 +171,12 @@ class _Row(customtkinter.CTkFrame):
         self._room.grid(row=0, column=3, sticky="ew", pady=(10, 0), padx=(0, 12))
         self._bar = customtkinter.CTkProgressBar(self, height=8, progress_color=ACCENT, fg_color=LINE)
         self._bar.grid(row=1, column=3, sticky="ew", pady=(0, 10), padx=(0, 12))
-        small: dict[str, Any] = {"width": 84}
-        Button(self, "Rename", lambda: view.rename(self._device), **small).grid(row=0, column=4, rowspan=2, padx=3)
-        self._retire = Button(self, "Retire", self._retire_or_keep, **small)
-        self._retire.grid(row=0, column=5, rowspan=2, padx=3)
-        Button(self, "Revoke", lambda: view.revoke(self._device), text_color=DANGER, **small).grid(
-            row=0, column=6, rowspan=2, padx=(3, 14)
-        )
+        rename = Button(self, "Rename", lambda: view.rename(self._device), width=64)
+        self._retire = Button(self, "Retire", self._retire_or_keep, width=64)
+        revoke = Button(self, "Revoke", lambda: view.revoke(self._device), text_color=DANGER, width=64)
+        for column, (button, right) in enumerate(((rename, 2), (self._retire, 2), (revoke, 12)), 4):
+            button.configure(font=font(13))
+            button.grid(row=0, column=column, rowspan=2, padx=(2, right))
 
     @property
     def _device(self) -> str:
@@ -193,7 +192,7 @@ class _Row(customtkinter.CTkFrame):
         self._shown = row
         colour = _TONES[row.tone]
         self._dot.configure(fg_color=colour)
-        self._name.configure(text=row.name if len(row.name) <= _NAME else f"{row.name[: _NAME - 1]}…")
+        self._called.configure(text=row.name if len(row.name) <= _NAME else f"{row.name[: _NAME - 1]}…")
         self._state.configure(text=row.state, text_color=colour)
         self._shares.configure(text=f"{row.shares} shares")
         self._seen.configure(text=f"seen {row.last_seen}")
@@ -210,9 +209,7 @@ class _RoleForm(Overlay):
         self.say("An invite lets one machine in, once, within an hour. What is it for?")
         self._role = tkinter.StringVar(self, next(iter(ROLES)))
         for role, meaning in ROLES.items():
-            choice = customtkinter.CTkRadioButton(
-                self.body, text=meaning, variable=self._role, value=role, font=font(14), text_color=TEXT
-            )
+            choice = RadioButton(self.body, meaning, variable=self._role, value=role)
             choice.grid(sticky="w", pady=5)
 
         def make() -> None:

@@ -55,15 +55,15 @@ class FirstStartView(View[FirstStartModel]):
         self._invite.configure(border_width=2, border_color=LINE, text_color=TEXT)
         self._invite.grid(row=2, column=0, columnspan=2, padx=24, pady=(10, 8), sticky="ew")
         self._invite.bind("<Tab>", leave_box)
-        self._name = customtkinter.CTkEntry(card, font=font(), height=34)
-        self._name.insert(0, self.model.machine)
+        self._called = customtkinter.CTkEntry(card, font=font(), height=34)
+        self._called.insert(0, self.model.machine)
         self._nearby = note(card, wraplength=_WIDTH)
         self._nearby.grid(row=3, column=0, columnspan=2, padx=24, pady=(0, 8), sticky="w")
         note(card, "What this machine is called in the cluster").grid(
             row=4, column=0, columnspan=2, padx=24, sticky="w"
         )
-        self._name.grid(row=5, column=0, columnspan=2, padx=24, pady=(2, 10), sticky="ew")
-        self._name.bind("<Return>", lambda _: self._do_join())
+        self._called.grid(row=5, column=0, columnspan=2, padx=24, pady=(2, 10), sticky="ew")
+        self._called.bind("<Return>", lambda _: self._do_join())
         self._join_button = Button(card, "Join", self._do_join, "main", width=120)
         self._join_button.grid(row=6, column=0, padx=(24, 12), pady=(2, 22), sticky="w")
         self._joining = note(card)
@@ -190,7 +190,7 @@ class FirstStartView(View[FirstStartModel]):
 
     def _do_join(self) -> None:
         if not self.model.doing:
-            self.model.join(self._invite.get("1.0", "end"), self._name.get())
+            self.model.join(self._invite.get("1.0", "end"), self._called.get())
 
     def _chosen(self, _: str) -> None:
         self._show_choice()

@@ -33,10 +33,11 @@ from desktop.views.overlay import ask
 from desktop.views.scrolling import Scrolling
 from desktop.views.share_form import ShareForm
 from desktop.views.tiles import TileGrid
+from desktop.views.trash_sheet import TrashSheet
 from desktop.views.view import View
 
 _ALL_FORMATS = "all formats"
-_DETAILS = 270  # units across
+_DETAILS = 262  # units across
 _SEARCH_AFTER = 120  # milliseconds without a key
 _TONES = {Tone.GOOD: GOOD, Tone.NOTICE: WARNING, Tone.ALARM: DANGER, Tone.UNKNOWN: QUIET}
 _STATES = {"here": GOOD, "away": WARNING, "damaged": DANGER}
@@ -52,8 +53,8 @@ class GalleryView(View[GalleryModel]):
         heading(top, "Gallery").grid(row=0, column=0, sticky="w")
         self._summary = note(top)
         self._summary.grid(row=0, column=1, sticky="w", padx=12, pady=(6, 0))
+        Button(top, "Trash …", self._open_trash, width=80).grid(row=0, column=2, sticky="e")
         self._state = note(top)
-        self._state.grid(row=0, column=2, sticky="e", pady=(6, 0))
         self._build_search()
         self._tiles = TileGrid(self, self.model, self._open)
         self._tiles.grid(row=2, column=0, sticky="nsew")
@@ -66,7 +67,7 @@ class GalleryView(View[GalleryModel]):
         row.grid(row=1, column=0, columnspan=2, sticky="ew", pady=(10, 10))
         row.grid_columnconfigure(0, weight=1)
         self._words = customtkinter.CTkEntry(
-            row, placeholder_text="Search by name, date (2026-11) or format", height=34, font=font(), border_color=LINE
+            row, placeholder_text="Name, date (2026-11) or format", height=34, font=font(), border_color=LINE
         )
         self._words.grid(row=0, column=0, sticky="ew", padx=(0, 10))
         self._searching: Optional[str] = None
@@ -108,6 +109,9 @@ class GalleryView(View[GalleryModel]):
         if sha256 is not None:
             self.model.reassemble(sha256)
 
+    def _open_trash(self) -> None:
+        TrashSheet(self, self.model.trash)
+
     # --- what is shown
 
     @property
@@ -118,6 +122,10 @@ class GalleryView(View[GalleryModel]):
         model = self.model
         self._summary.configure(text=model.summary)
         self._state.configure(text=model.state, text_color=WARNING if model.notice else QUIET)
+        if model.state:
+            self._state.grid(row=1, column=0, columnspan=3, sticky="w")
+        else:
+            self._state.grid_forget()
         self._format.configure(values=[_ALL_FORMATS, *model.images.formats])
         self._tiles.show(model.shown, model.selected, model.chosen, former=bool(model.notice))
         if model.emptiness:
@@ -131,7 +139,7 @@ class GalleryView(View[GalleryModel]):
         if not model.chosen:
             self._details.grid_forget()
         else:
-            self._details.grid(row=2, column=1, sticky="nsew", padx=(10, 0))
+            self._details.grid(row=2, column=1, sticky="nsew", padx=(8, 0))
 
 
 class _Details(customtkinter.CTkFrame):
@@ -145,7 +153,7 @@ class _Details(customtkinter.CTkFrame):
         self._model = model
         self._shown: Any = None
         room = _DETAILS - 36
-        self._name = customtkinter.CTkLabel(
+        self._called = customtkinter.CTkLabel(
             self, font=font(15, bold=True), text_color=TEXT, anchor="w", justify="left", wraplength=room
         )
         self._facts = note(self, wraplength=room)
@@ -156,7 +164,7 @@ class _Details(customtkinter.CTkFrame):
         self._health = note(self, wraplength=room)
         self._places = Scrolling(self, PANEL, width=room)
         self._places.grid_columnconfigure(1, weight=1)
-        rows = (self._name, self._facts, self._hash, self._badge, self._health)
+        rows = (self._called, self._facts, self._hash, self._badge, self._health)
         for row, (label, above) in enumerate(zip(rows, (14, 2, 4, 10, 0))):
             label.grid(row=row, column=0, sticky="ew", padx=16, pady=(above, 0))
         self._places.grid(row=5, column=0, sticky="nsew", padx=(10, 4), pady=(8, 4))
@@ -183,7 +191,7 @@ class _Details(customtkinter.CTkFrame):
 
     def _share(self) -> None:
         if self._model.chosen_entries:
-            ShareForm(self.master, self._model.work, self._model.chosen_entries)
+            ShareForm(self.master, self._model.work, self._model.sharing, self._model.chosen_entries)
 
     def _delete(self) -> None:
         if self._model.chosen_entries:
@@ -192,7 +200,7 @@ class _Details(customtkinter.CTkFrame):
     def _show_many(self, several: int) -> None:
         total = sum(entry.size for entry in self._model.chosen_entries)
         self._shown = None
-        self._name.configure(text=count(several, "image"))
+        self._called.configure(text=count(several, "image"))
         self._facts.configure(text=f"{decimal(total)} together")
         for label in (self._hash, self._badge, self._health):
             label.configure(text="")
@@ -217,7 +225,7 @@ class _Details(customtkinter.CTkFrame):
             return
         self._shown = (entry, names, notice)
         self._bring.grid()
-        self._name.configure(text=entry.name if len(entry.name) < 80 else f"{entry.name[:76]}…")
+        self._called.configure(text=entry.name if len(entry.name) < 80 else f"{entry.name[:76]}…")
         self._facts.configure(text=f"{entry.facts}\nstored {entry.when}")
         digits = entry.sha256
         self._hash.configure(text="\n".join(digits[at : at + 32] for at in range(0, len(digits), 32)))

@@ -51,7 +51,7 @@ class ReassembleView(View[ReassembleModel]):
             row,
             font=fixed_font(),
             height=34,
-            placeholder_text="An image's SHA-256, or its first eight digits; or double-click one in the gallery",
+            placeholder_text="SHA-256 of an image, or its first digits",
         )
         self._hash.grid(row=0, column=0, sticky="ew", padx=(0, 10))
         self._hash.bind("<Return>", lambda _: self._begin())

@@ -98,14 +98,16 @@ class _ProofPanel(_Panel):
         self._last.grid(row=3, column=0, sticky="ew", padx=20)
         buttons = customtkinter.CTkFrame(self, fg_color="transparent")
         buttons.grid(row=4, column=0, sticky="w", padx=16, pady=(12, 4))
-        prove = Button(buttons, "Prove everything", lambda: model.verify(deep=True), kind="main", width=150)
-        quick = Button(buttons, "Quick check", lambda: model.verify(deep=False), width=110)
-        repair = Button(buttons, "Repair", model.repair, width=90)
+        prove = Button(buttons, "Prove everything", lambda: model.verify(deep=True), kind="main", width=130)
+        quick = Button(buttons, "Quick check", lambda: model.verify(deep=False), width=96)
+        repair = Button(buttons, "Repair", model.repair, width=70)
         self._buttons = (prove, quick, repair)
         for column, button in enumerate(self._buttons):
             button.grid(row=0, column=column, padx=4)
-        self._cancel = Button(buttons, "Cancel", model.cancel, width=90)
-        self._doing = customtkinter.CTkLabel(self, text="", font=font(14), text_color=TEXT, anchor="w")
+        self._cancel = Button(self, "Cancel", model.cancel, width=80)
+        self._doing = customtkinter.CTkLabel(
+            self, text="", font=font(14), text_color=TEXT, anchor="w", justify="left", wraplength=_WRAP
+        )
         self._doing.grid(row=5, column=0, sticky="ew", padx=20, pady=(6, 0))
         self._bar = customtkinter.CTkProgressBar(self, height=10, progress_color=ACCENT, fg_color=LINE)
         self._findings = Scrolling(self, PANEL)
@@ -113,7 +115,9 @@ class _ProofPanel(_Panel):
 
     def _wrap(self, event: Any) -> None:
         super()._wrap(event)
-        self._last.configure(wraplength=max(200, int(event.width / self._get_widget_scaling()) - 44))
+        width = max(200, int(event.width / self._get_widget_scaling()) - 44)
+        self._last.configure(wraplength=width)
+        self._doing.configure(wraplength=width)
 
     def show(self) -> None:
         model = self._model
@@ -122,14 +126,14 @@ class _ProofPanel(_Panel):
         for button in self._buttons:
             button.configure(state="disabled" if busy else "normal")
         if busy:
-            self._cancel.grid(row=0, column=3, padx=4)
+            self._cancel.grid(row=5, column=1, padx=(0, 16), pady=(6, 0))
             words = model.progress.words if model.progress is not None else ""
             self._doing.configure(text=f"{model.doing}  {words}", text_color=TEXT)
         else:
             self._cancel.grid_forget()
         if busy and model.progress is not None:
             self._bar.set(model.progress.fraction)
-            self._bar.grid(row=6, column=0, sticky="ew", padx=20, pady=(4, 4))
+            self._bar.grid(row=6, column=0, columnspan=2, sticky="ew", padx=20, pady=(4, 4))
         else:
             self._bar.grid_forget()
         report = model.report
@@ -146,7 +150,7 @@ class _ProofPanel(_Panel):
         if report is None or not report.findings:
             self._findings.grid_forget()
             return
-        self._findings.grid(row=7, column=0, sticky="nsew", padx=(12, 6), pady=(4, 10))
+        self._findings.grid(row=7, column=0, columnspan=2, sticky="nsew", padx=(12, 6), pady=(4, 10))
         for row, finding in enumerate(report.findings[:_SHOWN_FINDINGS]):
             line = customtkinter.CTkFrame(self._findings, fg_color="transparent")
             line.grid(row=row, column=0, sticky="ew", pady=(0, 6))
@@ -170,7 +174,7 @@ class _PassphrasePanel(_Panel):
         self._model = model
         self._fields = [
             _secret(self, text, row)
-            for row, text in enumerate(("Passphrase now", "New passphrase, four or more words", "The new one again"), 2)
+            for row, text in enumerate(("Passphrase now", "New one, four or more words", "The new one again"), 2)
         ]
         self._fields[-1].bind("<Return>", lambda _: self._change())
         self._button = Button(self, "Change passphrase", self._change, width=170)
@@ -206,15 +210,15 @@ class _RecoveryPanel(_Panel):
         self._model = model
         row = customtkinter.CTkFrame(self, fg_color="transparent")
         row.grid(row=2, column=0, sticky="w", padx=20, pady=(10, 0))
-        self._need, self._of = (Menu(row, [], self._fit, GROUND, width=64) for _ in range(2))
+        self._need, self._of = (Menu(row, [], self._fit, GROUND, width=56) for _ in range(2))
         self._need.set(str(model.need))
         self._of.set(str(model.of))
         words = {"font": font(14), "text_color": TEXT}
-        customtkinter.CTkLabel(row, text="any", **words).grid(row=0, column=0, padx=(0, 8))
+        customtkinter.CTkLabel(row, text="any", **words).grid(row=0, column=0, padx=(0, 6))
         self._need.grid(row=0, column=1)
-        customtkinter.CTkLabel(row, text="of", **words).grid(row=0, column=2, padx=8)
+        customtkinter.CTkLabel(row, text="of", **words).grid(row=0, column=2, padx=6)
         self._of.grid(row=0, column=3)
-        customtkinter.CTkLabel(row, text="codes open it", **words).grid(row=0, column=4, padx=8)
+        customtkinter.CTkLabel(row, text="codes", **words).grid(row=0, column=4, padx=6)
         self._fit()
         self._passphrase = _secret(self, "Passphrase, once more", 3)
         self._passphrase.bind("<Return>", lambda _: self._make())

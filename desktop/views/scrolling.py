@@ -1,4 +1,4 @@
-"""A frame that scrolls, whose bar is seen only where there is something to scroll."""
+"""A frame that scrolls: its bar is seen only where there is something to scroll, and what has the focus is in sight."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ from typing import Any
 
 import customtkinter
 
+from desktop.model.fitting import top_to_show
 from desktop.views.controls import LINE, QUIET
+
+_MARGIN = 8  # pixels above and below what is brought in sight
 
 
 class Scrolling(customtkinter.CTkScrollableFrame):
@@ -27,3 +30,19 @@ class Scrolling(customtkinter.CTkScrollableFrame):
             self._bar_shown = needed
             colour, hover = (LINE, QUIET) if needed else (self._ground, self._ground)
             self.configure(scrollbar_button_color=colour, scrollbar_button_hover_color=hover)
+
+    def reveal(self, widget: Any) -> None:
+        """Scroll so far that a widget in it is in sight."""
+        canvas, height = self._parent_canvas, max(1, self.winfo_height())
+        upper = widget.winfo_rooty() - self.winfo_rooty()
+        shown = (upper - _MARGIN, upper + widget.winfo_height() + _MARGIN)
+        canvas.yview_moveto(top_to_show(shown, canvas.canvasy(0), canvas.winfo_height()) / height)
+
+
+def reveal_focus(event: Any) -> None:
+    """For a `<FocusIn>` anywhere in a window."""
+    frame = event.widget
+    while frame is not None and not isinstance(frame, Scrolling):
+        frame = getattr(frame, "master", None)
+    if frame is not None:
+        frame.reveal(event.widget)

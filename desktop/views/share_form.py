@@ -1,58 +1,98 @@
-"""Asks with whom images are to be shared."""
+"""Asks with whom images are to be shared, and shows from whom they can be taken back."""
 
 from __future__ import annotations
 
+import tkinter
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Optional
 
 import customtkinter
 
 from desktop.model.entries import Entry
+from desktop.model.fitting import fitting
 from desktop.model.image_work import ImageWorkModel
+from desktop.model.sharing import Recipient, SharingModel
 from desktop.model.wording import count
-from desktop.views.controls import Menu, font, note
+from desktop.views.controls import GROUND, PANEL, TEXT, Button, Menu, font, note
 from desktop.views.overlay import Overlay, readonly
+from desktop.views.scrolling import Scrolling
 
 _NEW = "somebody new"
+_NAME = 36  # characters
+_ROW = 40  # units
+_MOST_ROWS = 2  # in sight
 
 
 class ShareForm(Overlay):
-    def __init__(self, view: Any, model: ImageWorkModel, images: Sequence[Entry]) -> None:
-        super().__init__(view, f"Share {count(len(images), 'image')}")
-        self._model, self._images = model, images
+    def __init__(self, view: Any, work: ImageWorkModel, sharing: SharingModel, images: Sequence[Entry]) -> None:
+        super().__init__(view, f"Share {count(len(images), 'image')}", self._left)
+        self._work, self._sharing, self._images = work, sharing, images
+        self._known: list[str] = []
+        self._listed: Optional[list[Recipient]] = None
         self.say(
-            "They bring the images back with their own vault, in this cluster. It can be taken back for the future "
-            "(admin.py unshare); what they copied they keep."
+            "They bring them back with their own vault. Taking back is for the future: what they copied they keep."
         )
-        self._whom = Menu(self.body, [_NEW], lambda _: self._fit())
+        self._told = note(self.body, wraplength=440)
+        self._told.grid(sticky="ew")
+        self._recipients = customtkinter.CTkFrame(self.body, fg_color="transparent", height=0)
+        self._recipients.grid(sticky="ew")
+        self._recipients.grid_columnconfigure(0, weight=1)
+        self._whom = Menu(self.body, [_NEW], lambda _: self._fit(), GROUND)
         self._whom.grid(sticky="ew", pady=(4, 6))
+        self._build_new()
+        note(self.body, "Your own card, for who is to share with you:").grid(sticky="ew", pady=(4, 0))
+        readonly(self.body, sharing.own_card).grid(sticky="ew", pady=(2, 4))
+        self.button("Close", self.close)
+        self.button("Share", self._share, kind="main")
+        self._forget = sharing.on_change(self._show)
+        sharing.read(images)
+        self._show()
+        tkinter.Misc.focus_set(self._whom)  # a field that has the focus does not say what it is for
+
+    def _build_new(self) -> None:
         self._new = customtkinter.CTkFrame(self.body, fg_color="transparent")
         self._new.grid(sticky="ew")
         self._new.grid_columnconfigure(0, weight=1)
-        self._name = customtkinter.CTkEntry(
-            self._new, placeholder_text="What to call them here", height=34, font=font()
+        self._called, self._card = (
+            customtkinter.CTkEntry(self._new, placeholder_text=hint, height=34, font=font())
+            for hint in ("What to call them here", "Their contact card, as they sent it")
         )
-        self._name.grid(sticky="ew", pady=(0, 6))
-        self._card = customtkinter.CTkEntry(
-            self._new, placeholder_text="Their contact card, as they sent it", height=34, font=font()
-        )
-        self._card.grid(sticky="ew", pady=(0, 6))
-        note(self.body, "Your own card, for who is to share with you:").grid(sticky="ew", pady=(4, 0))
-        readonly(self.body, model.own_card).grid(sticky="ew", pady=(2, 4))
-        self.button("Cancel", self.close)
-        self.button("Share", self._share, kind="main")
-        self._known: list[str] = []
-        forget = model.on_change(self._show)
-        self._closed = forget
-        model.read_contacts()
-        self._name.focus_set()
+        for field in (self._called, self._card):
+            field.grid(sticky="ew", pady=(0, 6))
+
+    def _left(self) -> None:
+        self._forget()
+        self._sharing.leave()
 
     def _show(self) -> None:
-        if self._model.contacts and self._model.contacts != self._known and self.winfo_exists():
-            self._known = list(self._model.contacts)
+        sharing = self._sharing
+        if sharing.contacts != self._known:
+            self._known = list(sharing.contacts)
             self._whom.configure(values=[*self._known, _NEW])
-            self._whom.set(self._known[0])
+            self._whom.set(self._known[0] if self._known else _NEW)
             self._fit()
+        asking = "Asking with whom it is shared now …" if sharing.recipients is None else ""
+        self._told.configure(text=sharing.told or asking or ("Shared with:" if sharing.recipients else ""))
+        if sharing.recipients != self._listed:
+            self._listed = sharing.recipients
+            self._list(sharing.recipients or [])
+
+    def _list(self, recipients: list[Recipient]) -> None:
+        for child in self._recipients.winfo_children():
+            child.destroy()
+        if not recipients:
+            return
+        rows = Scrolling(self._recipients, PANEL, height=_ROW * min(len(recipients), _MOST_ROWS))
+        rows.grid(sticky="ew")
+        rows.grid_columnconfigure(0, weight=1)
+        for row, recipient in enumerate(recipients):
+            of = f" ({len(recipient.images)} of them)" if len(recipient.images) < len(self._images) else ""
+            text = f"{fitting(recipient.name, _NAME, len)}{of}"
+            name = customtkinter.CTkLabel(rows, text=text, font=font(14), text_color=TEXT, anchor="w")
+            name.grid(row=row, column=0, sticky="ew", padx=(6, 10), pady=3)
+            Button(rows, "Take back", lambda recipient=recipient: self._unshare(recipient), width=90).grid(  # type: ignore[misc]
+                row=row, column=1, padx=(0, 6)
+            )
 
     def _fit(self) -> None:
         if self._whom.get() == _NEW:
@@ -61,10 +101,18 @@ class ShareForm(Overlay):
             self._new.grid_remove()
 
     def _share(self) -> None:
-        whom, name, card = self._whom.get(), self._name.get(), self._card.get()
-        model, images = self._model, self._images
-        self.close()
+        whom = self._whom.get()
         if whom == _NEW:
-            model.share_with_new(images, name, card)
+            self._work.share_with_new(self._images, self._called.get(), self._card.get(), self._close)
         else:
-            model.share(images, whom)
+            self.close()
+            self._work.share(self._images, whom)
+
+    def _unshare(self, recipient: Recipient) -> None:
+        self.close()
+        self._work.unshare(self._images, recipient)
+
+    def _close(self) -> None:
+        """Their card is known now; whoever closed it meanwhile shares all the same."""
+        if self.winfo_exists():
+            self.close()

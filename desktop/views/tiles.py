@@ -22,6 +22,7 @@ from producer.viewing import Pixels
 _PADDING, _GAP = 8, 12  # units, which the screen's scaling makes pixels
 _WIDTH = EDGE + 2 * _PADDING
 _HEIGHT = EDGE + 2 * _PADDING + 44
+_RING = 2  # pixels around all, which show that it has the focus
 _KEPT = 500  # pictures
 _WHEEL = 72  # units that a turn of the wheel moves
 _AHEAD = 1  # screens above and below for which thumbnails are made too
@@ -59,10 +60,10 @@ class TileGrid(customtkinter.CTkFrame):
         self._cut: dict[str, str] = {}  # names as they fit
         self.grid_columnconfigure(0, weight=1)
         self.grid_rowconfigure(0, weight=1)
-        self._surface = tkinter.Canvas(self, highlightthickness=2, borderwidth=0, takefocus=1)
+        self._surface = tkinter.Canvas(self, highlightthickness=_RING, borderwidth=0, takefocus=1)
         self._surface.grid(row=0, column=0, sticky="nsew")
         self._bar = customtkinter.CTkScrollbar(self, command=self._surface.yview)
-        self._bar.grid(row=0, column=1, sticky="ns", padx=(6, 0))
+        self._bar.grid(row=0, column=1, sticky="ns", padx=(4, 0))
         self._surface.configure(yscrollcommand=self._scrolled)
         self._prepare()
         self._thumbnails = model.thumbnails(self._take)
@@ -150,7 +151,7 @@ class TileGrid(customtkinter.CTkFrame):
 
     def _lay_out(self) -> None:
         """The entries or the width changed: everything gets its place anew."""
-        width = max(1, self._surface.winfo_width())
+        width = max(1, self._surface.winfo_width() - 2 * _RING)
         unit = self._unit
         self._grid_of_tiles = Grid(len(self._entries), width, unit(_WIDTH), unit(_HEIGHT), unit(_GAP))
         self._surface.configure(scrollregion=(0, 0, width, max(self._grid_of_tiles.height, 1)))

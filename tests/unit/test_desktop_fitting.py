@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from desktop.model.fitting import column_widths, fitting
+from desktop.model.fitting import column_widths, fitting, top_to_show
 
 
 def test_what_fits_stays_as_it_is_and_what_does_not_keeps_its_end() -> None:
@@ -27,3 +27,10 @@ def test_columns_that_stretch_share_what_room_there_is_so_that_none_is_cut() -> 
     assert sum(column_widths(wanted, stretching, 360)) == 360
     assert column_widths(wanted, stretching, 880) == [380, 80, 420]
     assert column_widths(wanted, stretching, 40) == [0, 80, 0]
+
+
+def test_what_gets_the_focus_is_brought_into_sight_and_what_is_in_sight_stays_where_it_is() -> None:
+    assert top_to_show((30, 60), 0, 100) == 0
+    assert top_to_show((90, 130), 0, 100) == 30
+    assert top_to_show((30, 60), 50, 100) == 30
+    assert top_to_show((30, 400), 0, 100) == 30, "of what is higher than the window its beginning"

@@ -1,0 +1,101 @@
+"""Whom images may be shared with, and whom they are shared with now."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Optional
+
+from admin.session import Session as ClusterSession
+from admin.sharing import shared_with
+from common.errors import TesseraError
+from common.text import printable
+from common.vault.contact_card import ContactCard, card_of
+from common.vault.contacts import Contacts
+from desktop.background import Background, Task
+from desktop.model.entries import Entry
+from desktop.model.model import Model
+from desktop.session import Session
+
+
+@dataclass(frozen=True)
+class Recipient:
+    """Somebody whom some of the images are shared with. `contact`: what they are called here; empty where nothing."""
+
+    name: str  # by which they are shown
+    contact: str
+    owner: bytes
+    images: tuple[str, ...]  # SHA-256
+
+
+class SharingModel(Model):
+    """`contacts`: names, for images to be shared with. `recipients`: of the images that are asked about; None before.
+
+    `told`: what could not be found out.
+    """
+
+    def __init__(self, session: Session, background: Background) -> None:
+        super().__init__(session, background)
+        self.contacts: list[str] = []
+        self.recipients: Optional[list[Recipient]] = None
+        self.told = ""
+        self._task: Optional[Task] = None
+
+    @property
+    def own_card(self) -> str:
+        """This vault's contact card, for who is to share with it."""
+        return card_of(self.session.key, socket.gethostname()).encode()
+
+    def read(self, images: Sequence[Entry]) -> None:
+        """Learn who there is, and whom these images are shared with."""
+        self.leave()
+        self.recipients, self.told = None, ""
+        contacts = Contacts(self.session.home, self.session.key)
+        self.background.run(contacts.all, done=lambda known: self._know(images, known), failed=self.fail)
+
+    def leave(self) -> None:
+        """Nobody wants to know any more."""
+        if self._task is not None:
+            self._task.cancel()
+            self._task = None
+
+    def _know(self, images: Sequence[Entry], known: dict[str, ContactCard]) -> None:
+        self.contacts = list(known)
+        self._task = self.background.start(
+            lambda: self._shared_with([image.sha256 for image in images]),
+            done=lambda cards: self._see(recipients_of(cards, known)),
+            failed=self._not_told,
+        )
+        self.changed()
+
+    async def _shared_with(self, hashes: Sequence[str]) -> dict[str, list[ContactCard]]:
+        async with self.session.link() as link:
+            session = ClusterSession(link, self.session.vault, self.session.key)
+            held = {image.sha256: image for image in await session.images(None)}
+            return {sha256: await shared_with(session, held[sha256]) for sha256 in hashes if sha256 in held}
+
+    def _see(self, recipients: list[Recipient]) -> None:
+        self._task, self.recipients = None, recipients
+        self.changed()
+
+    def _not_told(self, error: TesseraError) -> None:
+        """What is to be shared can be shared all the same."""
+        self._task, self.told = None, f"With whom it is shared now is not known: {error}."
+        self.changed()
+
+
+def recipients_of(cards: Mapping[str, Sequence[ContactCard]], contacts: Mapping[str, ContactCard]) -> list[Recipient]:
+    """Everybody on these cards, which are told by SHA-256, under the names of this machine's `contacts`."""
+    called = {card.owner: name for name, card in contacts.items()}
+    images: dict[bytes, list[str]] = {}
+    named: dict[bytes, str] = {}
+    for sha256, several in cards.items():
+        for card in several:
+            images.setdefault(card.owner, []).append(sha256)
+            named[card.owner] = called.get(card.owner, card.name)
+    found = [
+        Recipient(printable(named[owner]), called.get(owner, ""), owner, tuple(hashes))
+        for owner, hashes in images.items()
+    ]
+    return sorted(found, key=lambda recipient: recipient.name.casefold())
