@@ -102,7 +102,7 @@ class DevicesModel(Model):
         self.told = ""
         self.operator = Operator(session.home)
         self.here = ThisComputerModel(session, background)
-        self.here.on_change(self._here_changed)
+        self.include(self.here)
         self.command = command_line("admin", "status")
         self._following = Following(self, session.link, self._look, _LOOK_EVERY)
 
@@ -156,16 +156,6 @@ class DevicesModel(Model):
         """What it does beside the window is looked at."""
         self.command = self.here.command or self.here.running_command
         self.changed()
-
-    def _here_changed(self) -> None:
-        if self.here.doing or self.here.error:
-            self.error = self.here.error
-        self.command = self.here.command or self.command
-        self.changed()
-
-    def dismiss_error(self) -> None:
-        self.here.error = None
-        super().dismiss_error()
 
     @property
     def unfinished(self) -> str:

@@ -135,8 +135,8 @@ class CheckBox(_Ringed, customtkinter.CTkCheckBox):
     """A box that Tab reaches, and Space and Return tick."""
 
     def __init__(self, parent: Any, text: str, **options: Any) -> None:
-        size = {"border_width": 2, "checkbox_width": 20, "checkbox_height": 20}
-        super().__init__(parent, text=text, text_color=TEXT, **size, **options)
+        looks = {"font": font(), "text_color": TEXT, "fg_color": ACCENT, "border_width": 2}
+        super().__init__(parent, text=text, checkbox_width=20, checkbox_height=20, **{**looks, **options})
         reach_by_keyboard(self, self.toggle)
 
 

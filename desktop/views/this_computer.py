@@ -12,18 +12,16 @@ from desktop.model.operator import operator_command
 from desktop.model.service import Program, Standing, State
 from desktop.model.this_computer import Device, ThisComputerModel
 from desktop.views.controls import (
-    ACCENT,
     GROUND,
     LINE,
     PANEL,
     TEXT,
     Button,
+    CheckBox,
     fixed_font,
     font,
     heading,
     note,
-    reach_by_keyboard,
-    show_focus,
     wrap,
 )
 from desktop.views.overlay import Overlay, ask
@@ -170,7 +168,8 @@ class BrokerForm(_SetUpForm):
             "always be on. Its firewall must let TCP ports 5570 and 5571 in. It starts now, and again at each login."
         )
         self._also = tkinter.BooleanVar(self, True)
-        _tick(self.body, "Also keep shares on this computer", self._also, self._fit).grid(sticky="w", pady=(4, 6))
+        also = CheckBox(self.body, "Also keep shares on this computer", variable=self._also, command=self._fit)
+        also.grid(sticky="w", pady=(4, 6))
         self._store = _StoreFields(self.body, model.suggested)
         self._store.grid(sticky="ew")
         self._end("Make it the broker")
@@ -216,7 +215,7 @@ class _StoreFields(customtkinter.CTkFrame):
         self._room.insert(0, suggested.room)
         self._room.grid(row=3, column=0, sticky="w")
         self._laptop = tkinter.BooleanVar(self, False)
-        _tick(self, "It is a laptop, which may be away for days", self._laptop).grid(
+        CheckBox(self, "It is a laptop, which may be away for days", variable=self._laptop).grid(
             row=4, column=0, columnspan=2, sticky="w", pady=(10, 4)
         )
 
@@ -228,12 +227,3 @@ class _StoreFields(customtkinter.CTkFrame):
         if chosen:
             self._folder.delete(0, "end")
             self._folder.insert(0, chosen)
-
-
-def _tick(parent: Any, text: str, variable: tkinter.BooleanVar, press: Callable[[], None] = lambda: None) -> Any:
-    box = customtkinter.CTkCheckBox(
-        parent, text=text, variable=variable, command=press, font=font(), text_color=TEXT, fg_color=ACCENT
-    )
-    reach_by_keyboard(box, box.toggle)
-    show_focus(box, "border_color", LINE)
-    return box
