@@ -19,7 +19,7 @@ from typing import Optional
 
 from common.background_process import BackgroundProcess
 from common.errors import IntegrityError, RefusedError, UnreachableError, cannot_write
-from common.files import is_locked, read_limited, write_private
+from common.files import is_locked, make_folder, read_limited, write_private
 from desktop.login import enter, strike
 from desktop.model.exits import error_of, fault_at_end
 from desktop.model.login_entry import LoginEntry, login_entry
@@ -118,6 +118,7 @@ class Services:
         script = _CHECKOUT / program.value / f"{program.value}.py"
         command = [_with_console(sys.executable), str(script), *service.arguments]
         try:
+            make_folder(self._home)  # which only its owner enters
             process.start(command, {**without_settings(os.environ), **once}, own_console=True)
         except OSError as error:
             raise cannot_write(process.log_file.parent, error) from None

@@ -79,7 +79,7 @@ class Operator:
         try:
             ended = subprocess.run(
                 [sys.executable, str(_CHECKOUT / "broker" / "broker.py"), *arguments],
-                env={**os.environ, "TESSERA_HOME": str(self._home)},
+                env=self._environment(),
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
                 encoding="utf-8",
@@ -93,6 +93,11 @@ class Operator:
         if ended.returncode:
             raise error_of("broker", ended.returncode, ended.stderr)
         return ended
+
+    def _environment(self) -> dict[str, str]:
+        """This one, without the passphrase: no vault's key comes near a broker."""
+        kept = {name: value for name, value in os.environ.items() if name != "TESSERA_PASSPHRASE"}
+        return {**kept, "TESSERA_HOME": str(self._home)}
 
 
 def _is_code(line: str) -> bool:

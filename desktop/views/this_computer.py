@@ -105,14 +105,17 @@ class _SetUpForm(Overlay):
         self._model = model
         self._done = model.done  # things, when it was opened
 
-    def _end(self, yes: str) -> None:
-        """The last line of the form, and its buttons."""
+    def _end(self, yes: str, first: Any = None) -> None:
+        """The last line of the form, and its buttons. `first`: what has the focus in place of the one that says yes."""
         self._doing = note(self.body)
         self._doing.grid(sticky="ew")
         self.button("Cancel", self.close)
         self._yes = self.button(yes, self._begin, kind="main")
         self._yes.configure(width=150)
-        tkinter.Misc.focus_set(self._yes)
+        if first is None:
+            tkinter.Misc.focus_set(self._yes)
+        else:
+            first.focus_set()
 
     def _begin(self) -> None:
         raise NotImplementedError
@@ -150,7 +153,7 @@ class DeviceForm(_SetUpForm):
             )
         self._store = _StoreFields(self.body, model.suggested)
         self._store.grid(sticky="ew")
-        self._end("Make it a device")
+        self._end("Make it a device", self._invite)
 
     def _begin(self) -> None:
         invite = "" if self._invite is None else self._invite.get("1.0", "end")
@@ -191,7 +194,7 @@ class OtherBrokerForm(_SetUpForm):
             "ports 5570 and 5571 in. It starts now, and again at each login."
         )
         self._invite = self._invite_box(f"An invite, made at the broker by: {operator_command('invite', 'broker')}.")
-        self._end("Make it a broker")
+        self._end("Make it a broker", self._invite)
 
     def _begin(self) -> None:
         self._model.become_other_broker(self._invite.get("1.0", "end"))

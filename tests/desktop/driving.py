@@ -66,6 +66,7 @@ class Driven:
         self.until(lambda: len(self._fields()) > number, f"field {number}")
         field = self._fields()[number]
         if isinstance(field, customtkinter.CTkTextbox):
+            field.delete("1.0", "end")
             field.insert("1.0", text)
         else:
             field.delete(0, "end")

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from cluster.local import program_command
+from cluster.local import LocalCluster, program_command
 from desktop.model.service import Program, State
 from desktop.services import Services
 from tests.cluster.programs import wait_until
@@ -121,3 +121,35 @@ def test_a_port_that_is_taken_is_told_in_the_brokers_own_words_and_nothing_is_se
         finally:
             squatter.terminate()
             assert squatter.wait(60) == 0
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no test writes into the registry")
+def test_an_invite_that_is_refused_is_told_in_the_devices_own_words_and_another_one_may_be_tried(
+    cluster: LocalCluster, start_app: StartApp, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    home = Path(cluster.add_client(f"{tmp_path.name}-a-device", WORDS)["TESSERA_HOME"])
+    over, other = cluster.invite("worker"), cluster.invite("client")
+    opened = cluster.run("broker", "invites", environment=cluster.broker_environment(1)).stdout
+    withdrawn = next(line.split("\t")[-1] for line in opened.splitlines() if line.startswith("worker"))
+    cluster.run("broker", "invites", "withdraw", withdrawn, environment=cluster.broker_environment(1))
+    window = start_app(home)
+    window.fill_in(0, WORDS)
+    window.press("Unlock")
+    window.until(lambda: window.app.title() == "Gallery - Tessera", "the gallery")
+    window.app.show("devices")
+    devices_view(window, "This computer")
+    window.press("Make this computer a device …")
+    for invite, why in (
+        ("tessera-worker-aaaa", "this invite is not complete"),
+        (other, "this invite is for a client, not for a worker"),
+        (over, "the broker does not accept this invite"),
+    ):
+        window.fill_in(0, invite)
+        window.press("Make it a device")
+        window.until(lambda why=why: window.sees(why), why)  # type: ignore[misc]
+        window.until(lambda: window.can_press("Make it a device"), "that another one may be tried")
+        assert Services(home).standing(Program.WORKER).state is State.OFF
+    log = (home / "logs" / "worker.log").read_text()
+    assert not any(invite.split("-")[2] in log for invite in (over, other)), "an invite is a secret"
+    assert not list((tmp_path / "config").glob("autostart/*"))

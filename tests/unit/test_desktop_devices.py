@@ -93,6 +93,12 @@ def test_a_command_runs_with_the_apps_folder_and_gives_what_it_prints(tmp_path: 
     assert Operator(tmp_path).rename("attic", "the roof") == f"{tmp_path} rename attic the roof"
 
 
+def test_a_brokers_command_gets_no_passphrase(tmp_path: Path, checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TESSERA_PASSPHRASE", "four words for keeping")
+    checkout.write_text("import os\nprint([name for name in os.environ if name.startswith('TESSERA_P')])\n")
+    assert Operator(tmp_path).revoke("attic") == "[]"
+
+
 @pytest.mark.parametrize(("code", "error"), [(2, UsageError), (3, NotFoundError), (6, RefusedError)])
 def test_a_commands_exit_is_the_error_of_its_class_with_its_advice(
     tmp_path: Path, checkout: Path, code: int, error: type[Exception]
