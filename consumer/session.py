@@ -255,12 +255,33 @@ async def restore_all(
     open_output: OpenOutput,
     report: Callable[[str, Union[Restored, TesseraError]], None],
 ) -> None:
-    """Restore many images at a time, given by SHA-256 (hexadecimal); `report` is told what came of each at once."""
+    """Restore many images at a time, given by SHA-256 (hexadecimal); `report` is told what came of each at once.
 
-    async def one(sha256: str, encodings: Sequence[EncodingAt]) -> None:
+    What found no room beside a larger one that did not fit either is tried once more at the end, the smallest first,
+    and reported then.
+    """
+    unfit: dict[str, NoRoomError] = {}
+
+    async def one(sha256: str) -> Union[Restored, TesseraError]:
         try:
-            report(sha256, await session.restore(encodings, sha256, open_output))
+            return await session.restore(images[sha256], sha256, open_output)
         except TesseraError as error:
-            report(sha256, error)
+            return error
 
-    await asyncio.gather(*(one(*image) for image in images.items()))
+    async def first(sha256: str) -> None:
+        outcome = await one(sha256)
+        if isinstance(outcome, NoRoomError):
+            unfit[sha256] = outcome
+        else:
+            report(sha256, outcome)
+
+    await asyncio.gather(*(first(sha256) for sha256 in images))
+    by_size = sorted(unfit, key=lambda sha256: images[sha256][0].share_bytes * images[sha256][0].k)
+    for sha256 in by_size[:-1]:  # where all others fit, the largest does not: else none had failed
+        outcome = await one(sha256)
+        if isinstance(outcome, NoRoomError):
+            break
+        del unfit[sha256]
+        report(sha256, outcome)
+    for sha256, error in unfit.items():
+        report(sha256, error)

@@ -8,7 +8,7 @@ import time
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from typing import Union
 
-from common.errors import TesseraError
+from common.errors import NoRoomError, TesseraError
 from producer.batch import MAX_IMAGES, store_batch
 from producer.outcome import FailedImage, Outcome
 from producer.reading import stamp_of
@@ -24,25 +24,57 @@ Work = Union[Source, list[Source]]  # a stream, or a batch
 
 
 async def store_all(session: Session, sources: Iterable[Source]) -> AsyncIterator[Outcome]:
-    """Store the sources, and give each one's outcome as soon as it is known."""
+    """Store the sources, and give each one's outcome as soon as it is known.
+
+    What found no room beside a larger one that did not fit either is tried once more at the end, the smallest first.
+    """
     running: set[asyncio.Task[list[Outcome]]] = set()
+    sources = list(sources)
+    unfit: list[Outcome] = []
     try:
         for work in _divide(session, sources):
             if len(running) == AT_A_TIME:
                 done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
-                for task in done:
-                    for outcome in task.result():
-                        yield outcome
+                for outcome in _known(done, unfit):
+                    yield outcome
             running.add(asyncio.get_running_loop().create_task(_store(session, work)))
         while running:
             done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                for outcome in task.result():
-                    yield outcome
+            for outcome in _known(done, unfit):
+                yield outcome
     finally:
         for task in running:
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)
+    by_name = {source.shown: source for source in sources}
+    unfit.sort(key=lambda outcome: _size(by_name[outcome.shown]))
+    while len(unfit) > 1:  # where all others fit, the largest does not: else none had failed
+        source = by_name[unfit[0].shown]
+        (outcome,) = await _store(session, source if _is_long(session, source) else [source])
+        if _is_unfit(outcome):
+            break
+        del unfit[0]
+        yield outcome
+    for outcome in unfit:
+        yield outcome
+
+
+def _known(done: Iterable[asyncio.Task[list[Outcome]]], unfit: list[Outcome]) -> Iterator[Outcome]:
+    """The outcomes of what is done, but for those that found no room: these are kept."""
+    for outcome in (outcome for task in done for outcome in task.result()):
+        if _is_unfit(outcome):
+            unfit.append(outcome)
+        else:
+            yield outcome
+
+
+def _is_unfit(outcome: Outcome) -> bool:
+    return isinstance(outcome, FailedImage) and isinstance(outcome.error, NoRoomError)
+
+
+def _size(source: Source) -> float:
+    """In bytes; that of stdin, which can be read only once, counts as more than any other's."""
+    return float("inf") if source.path is None else float(source.size or 0)
 
 
 def _divide(session: Session, sources: Iterable[Source]) -> Iterator[Work]:

@@ -10,7 +10,9 @@ from typing import Any, Callable
 
 import pytest
 
-from common.errors import TesseraError, UnstorableError
+from common.errors import NoRoomError, TesseraError, UnstorableError
+from common.protocol.envelope import Operation
+from common.protocol.messages import Code
 from common.vault.folder import VaultFolder
 from producer import batch, encoding
 from producer import run as run_module
@@ -316,3 +318,31 @@ def test_a_large_file_whose_stamp_is_in_doubt_is_read_and_not_sent_again(
     monkeypatch.setattr(Distribution, "open", sent)
     assert all(isinstance(outcome, StoredImage) and outcome.already_stored for outcome in again.values())
     assert home.shares == before
+
+
+# --- room
+
+
+def test_what_found_no_room_beside_a_larger_one_is_tried_once_more(home: Home, tmp_path: Path) -> None:
+    sizes = {"small": 100, "smaller": 10, "large": 3 * SEGMENT}
+    for name, size in sizes.items():
+        (tmp_path / name).write_bytes(chance(name, size))
+    for device in home.cluster.devices:
+        device.decline(Operation.OPEN, Code.NO_ROOM)
+        device.decline(Operation.STORE, Code.NO_ROOM)
+    outcomes = home.put(*(tmp_path / name for name in sizes))
+    assert isinstance(outcomes["small"], StoredImage) and isinstance(outcomes["smaller"], StoredImage)
+    assert isinstance(failed := outcomes["large"], FailedImage) and isinstance(failed.error, NoRoomError)
+    assert all(device.asked[Operation.OPEN] == 1 for device in home.cluster.devices), "it cannot fit when all others do"
+
+
+def test_where_the_smallest_does_not_fit_no_other_is_tried_again(home: Home, tmp_path: Path) -> None:
+    paths = [tmp_path / f"{size}" for size in (300, 100, 200)]
+    for path in paths:
+        path.write_bytes(chance(path.name, int(path.name)))
+    for device in home.cluster.devices:
+        device.full = True
+    outcomes = home.put(*paths)
+    assert len(outcomes) == 3
+    assert all(isinstance(o, FailedImage) and isinstance(o.error, NoRoomError) for o in outcomes.values())
+    assert all(device.asked[Operation.STORE] == 2 for device in home.cluster.devices)
