@@ -180,7 +180,7 @@ class Steward:
 
     @property
     def weak(self) -> int:
-        """How many encodings could be stronger with the devices that are here now."""
+        """How many images could be stronger with the devices that are here now."""
         presences = [room.presence for room in self._rooms.values()]
         leaving = sum(presence in (Presence.LEAVING, Presence.LEFT) for presence in presences)
         return self.survey.weak(DeviceCount(presences.count(Presence.HERE), len(presences) - leaving))

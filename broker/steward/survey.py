@@ -154,21 +154,22 @@ class Survey:
         return len(self._catalog) - len(self._hidden) - sum(self._counts[s] for s in State if s is not State.WHOLE)
 
     def weak(self, devices: DeviceCount) -> int:
-        """How many encodings could be stronger with so many devices."""
+        """How many images could be stronger with so many devices: have an encoding that could, as in `admin.health`."""
         codes = self._catalog.codes
-        weak = (max(0, codes[code] - self._hidden_codes[code]) for code in codes if devices.could_be_stronger(*code))
-        return sum(weak)
+        weak = {code: codes[code] - self._hidden_codes[code] for code in codes if devices.could_be_stronger(*code)}
+        several: Counter[tuple[bytes, bytes]] = Counter()
+        for known in self._known_rivals():
+            if (known.claim.k, known.claim.n) in weak:
+                several[known.claim.owner, known.claim.object_id] += 1
+        return sum(max(0, count) for count in weak.values()) - sum(count - 1 for count in several.values())
 
     def images(self) -> ImageCounts:
         """The same by images: of one that has several encodings the best counts."""
         counts = Counter({state: self.count(state) for state in State})
         in_danger = self._endangered
         best: dict[tuple[bytes, bytes], Finding] = {}
-        for encoding_id in self.shared:
-            known = self._catalog.known(encoding_id)
-            if known is None or encoding_id in self._hidden:
-                continue
-            finding = self._findings.get(encoding_id, _WHOLE)
+        for known in self._known_rivals():
+            finding = self._findings.get(known.claim.encoding_id, _WHOLE)
             counts[finding.state] -= 1
             in_danger -= finding.in_danger
             image = known.claim.owner, known.claim.object_id
@@ -182,6 +183,13 @@ class Survey:
             hopeless=counts[State.HOPELESS],
             in_danger=in_danger,
         )
+
+    def _known_rivals(self) -> Iterator[Known]:
+        """The encodings of images that have several, but for those that were deleted."""
+        for encoding_id in self.shared:
+            known = self._catalog.known(encoding_id)
+            if known is not None and encoding_id not in self._hidden:
+                yield known
 
     @property
     def bytes_left(self) -> int:

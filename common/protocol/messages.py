@@ -227,7 +227,7 @@ class Health(ReplyHeader):
     bytes_left: Count = 0  # of shares to be rebuilt or moved, without those that are waited for
     rate: Count = 0  # bytes per second, lately; 0 while nothing is being done
     balancing: bool = False  # a rebalance is under way
-    weak: Count = 0  # encodings that could be stronger, stored anew with the devices that are alive
+    weak: Count = 0  # images that could be stronger, stored anew with the devices that are alive
     in_danger: Count = 0  # of the lacking ones: exactly k good shares at hand, so that one more device loses them
 
 

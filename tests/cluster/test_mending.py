@@ -274,7 +274,7 @@ def test_status_tells_what_is_missing_and_json_tells_the_same(mending_cluster: L
     assert {d["name"] for d in told["devices"] if not d["alive"]} == set(lost)
 
 
-def test_new_devices_get_their_part_by_rebalance(tmp_path: Path) -> None:
+def test_new_devices_get_their_part_by_rebalance_and_retire_says_how_many_shares_they_had(tmp_path: Path) -> None:
     with running_cluster(tmp_path / "cluster", 4) as cluster:
         user = User(cluster.environment, tmp_path / "user")
         # One device is full up to now: away while the images are stored.
@@ -291,4 +291,8 @@ def test_new_devices_get_their_part_by_rebalance(tmp_path: Path) -> None:
         assert min(counts) >= 7, counts
         assert sum(counts) == 36, counts
         wait_until(lambda: all(i["restorable"] for i in user.listed()), "all to be restorable")
+        ended = admin(user, "retire", cluster.devices[3])
+        assert ended.exit_code == 0, ended
+        assert f"nothing of the {counts[3]} shares it had is missed elsewhere" in ended.stdout.decode()
+        assert len([f for f in share_files(cluster) if f.device != cluster.devices[3]]) == 36
         assert numbers(cluster) == range(1, 5)
