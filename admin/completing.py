@@ -76,7 +76,8 @@ async def complete_images(session: Session, images: Sequence[Held], to: Sequence
             continue
         try:
             encoding = await _complete(session, image, avoid, watch)
-        except TesseraError as error:
+        except TesseraError as failure:
+            error = session.link.cause(failure)
             why = f": {error}" + (f"; {error.advice}" if error.advice else "")
             outcomes.append(Outcome(image, False, why, error.exit_code))
         else:

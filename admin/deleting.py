@@ -78,6 +78,7 @@ class Deleting(VaultWork):
         async with self.session() as session:
             session.names = await device_names(session.link)
             return await change_each(
+                session,
                 images,
                 lambda image: delete_image(session, image, trash_days),
                 "deleted",

@@ -135,8 +135,7 @@ async def _follow(
     session: Session, images: Sequence[Held], remain: Remain, say: Callable[[str], None]
 ) -> AsyncIterator[Outcome]:
     """What comes of each image, as soon as that is known: of some only when nothing was done for a while."""
-    loop = asyncio.get_running_loop()
-    changed = loop.time()
+    changed = session.link.time()
     waiting = {image.encodings[0].object_id: _Followed(image, changed) for image in images}
     given_up, said = 0, False
     while waiting:
@@ -144,7 +143,7 @@ async def _follow(
         devices = await list_devices(session.link)
         places = {device.device_id for device in devices if device.alive and not device.retiring}
         under_way = {job.encoding_id for job in (await ask_health(session.link))[1]}
-        now = loop.time()
+        now = session.link.time()
         for object_id, each in waiting.items():
             each.look(found[object_id], places, under_way, now)
         remain(given_up + sum(each.missing for each in waiting.values()))

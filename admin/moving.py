@@ -76,8 +76,7 @@ async def _retire(identity: ClientIdentity, name: str) -> int:
         device = await begin_retirement(link, name)
         complain(f"moving the shares of {name}; interrupting this command does not stop it, and it can be run again")
         left, had = -1, device.shares
-        loop = asyncio.get_running_loop()
-        changed = loop.time()
+        changed = link.time()
         with ByteProgress("moving", None) as progress:
             while True:
                 status = await ask_status(link)
@@ -86,10 +85,10 @@ async def _retire(identity: ClientIdentity, name: str) -> int:
                     return had
                 had = max(had, here.shares, here.left)
                 if here.left != left or status.jobs:
-                    changed = loop.time()
+                    changed = link.time()
                 left = here.left
                 progress.remain(status.health.bytes_left)
-                if loop.time() - changed > _PATIENCE:
+                if link.time() - changed > _PATIENCE:
                     raise _stuck(status, here, had)
                 await asyncio.sleep(_LOOK)
 

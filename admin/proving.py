@@ -185,7 +185,7 @@ async def _report(session: Session, complaints: list[Complaint]) -> None:
         return
     payload = pack(complaints)
     try:
-        await session.link.request(COMPLAIN, Complain(), payload=payload)
+        await session.link.request(COMPLAIN, Complain(), payload=payload, hurried=True)
     except TesseraError as error:
         complain(f"the damage could not be reported to the broker: {error}")
 

@@ -163,7 +163,7 @@ async def _hand_over_images(
             names += await _hand_over(old, new, encoding, there.get(encoding.encoding_id))
         return sorted(set(names) | set(old.absent(own)))
 
-    return await change_each(images, hand_over, "has the new key", _REST_AWAY)
+    return await change_each(new, images, hand_over, "has the new key", _REST_AWAY)
 
 
 def _own(session: Session, image: Held) -> list[EncodingAt]:

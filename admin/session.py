@@ -69,7 +69,7 @@ class Session:
 
 
 async def change_each(
-    images: Sequence[Held], change: Callable[[Held], Awaitable[list[str]]], done: str, not_yet: str
+    session: Session, images: Sequence[Held], change: Callable[[Held], Awaitable[list[str]]], done: str, not_yet: str
 ) -> int:
     """Change images one after the other, with a line for each that is; the exit code, that of the first failure.
 
@@ -81,8 +81,9 @@ async def change_each(
             with Waiting("asking the devices"):
                 away = await change(image)
         except TesseraError as error:
-            complain(f"admin: {image.sha256}: {error}")
-            exit_code = exit_code or error.exit_code
+            cause = session.link.cause(error)
+            complain(f"admin: {image.sha256}: {cause}")
+            exit_code = exit_code or cause.exit_code
             continue
         print(f"{image.sha256}  {done}", flush=True)  # one at a time, also to a file or another program
         if away:

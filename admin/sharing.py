@@ -46,6 +46,7 @@ class Sharing(VaultWork):
     async def _change(self, hashes: Sequence[str], change: Change, name: str, done: str) -> int:
         async with self.session() as session:
             return await change_each(
+                session,
                 await session.images(hashes),
                 lambda image: change_image(session, image, change, name),
                 done,

@@ -101,7 +101,8 @@ async def _store_anew(session: Session, weak: Sequence[Weak], wanted: tuple[int,
             await window.enter(room)
             try:
                 await _strengthen(session, each, coding, progress)
-            except TesseraError as error:
+            except TesseraError as failure:
+                error = session.link.cause(failure)
                 complain(f"admin: {each.image.sha256}: {error}" + (f"; {error.advice}" if error.advice else ""))
                 return error.exit_code
             finally:
@@ -157,14 +158,13 @@ async def _wait_whole(session: Session, weak: Weak, new: bytes) -> dict[bytes, E
     """The image's encodings, once the broker has all shares of the new one at hand; else NotEnoughError."""
     sha256 = weak.image.mapping.image_sha256
     names = [session.key.object_id(sha256), session.key.granted_object_id(sha256)]
-    loop = asyncio.get_running_loop()
-    end = loop.time() + _PATIENCE
+    end = session.link.time() + _PATIENCE
     while True:
         found, _ = await locate(session.link, names)
         there = {encoding.encoding_id: encoding for encodings in found.values() for encoding in encodings}
         if new in there and len(shares_at_hand(there[new])) == there[new].n:
             return there
-        if loop.time() > end:
+        if session.link.time() > end:
             raise NotEnoughError(
                 "it is stored anew, but not every device that has a share is at hand; the old shares are kept",
                 advice="run it again when all devices are connected",

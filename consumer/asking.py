@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Generic, TypeVar, Union
+from typing import Generic, Optional, TypeVar, Union
 
 from common.errors import ProtocolError, TesseraError, UnreachableError
 from common.link.declined import DeclinedError
@@ -43,12 +43,12 @@ class Description:
     recipe: bytes  # packed; empty where it was not asked for
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Question(Generic[N, A]):
     name: N
     reply_bytes: int
     answer: asyncio.Future[A]
-    end: float  # monotonic seconds until which a device that is busy is asked again
+    end: Optional[float] = None  # until when a device that was busy is asked again, in the loop's time
 
 
 class Together(Generic[N, A]):
@@ -68,9 +68,8 @@ class Together(Generic[N, A]):
 
         A future and no coroutine, so that a block needs no task of its own: very many are asked for at a time.
         """
-        loop = asyncio.get_running_loop()
-        answer: asyncio.Future[A] = loop.create_future()
-        self._put(device, _Question(name, reply_bytes, answer, loop.time() + PATIENCE))
+        answer: asyncio.Future[A] = asyncio.get_running_loop().create_future()
+        self._put(device, _Question(name, reply_bytes, answer))
         return answer
 
     def _put(self, device: bytes, question: _Question[N, A]) -> None:
@@ -124,7 +123,10 @@ class Together(Generic[N, A]):
         loop = asyncio.get_running_loop()
         if not isinstance(answer, TesseraError):
             question.answer.set_result(answer)
-        elif isinstance(answer, DeclinedError) and answer.code is Code.BUSY and loop.time() < question.end:
+            return
+        if question.end is None:
+            question.end = loop.time() + PATIENCE
+        if isinstance(answer, DeclinedError) and answer.code is Code.BUSY and loop.time() < question.end:
             # Of questions asked together, a device answers as many as fit into its reply.
             loop.call_later(_BUSY_PAUSE, self._put, device, question)
         else:

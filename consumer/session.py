@@ -136,6 +136,11 @@ class Session:
         await self._window.enter(room)
         try:
             return await self._restore(encodings, sha256, open_output)
+        except TesseraError as error:
+            cause = self._link.cause(error, sha256)
+            if cause is error:
+                raise
+            raise cause from error
         finally:
             self._window.leave(room)
 
@@ -193,7 +198,7 @@ class Session:
         if not bad:
             return
         try:
-            await self._link.request(COMPLAIN, Complain(), payload=pack(list(bad)))
+            await self._link.request(COMPLAIN, Complain(), payload=pack(list(bad)), hurried=True)
         except TesseraError as error:
             log.debug("the broker was not told of %d bad shares: %s", len(bad), error)
 

@@ -375,7 +375,7 @@ async def abandon_shares(link: Link, encoding_id: bytes, devices: Sequence[Optio
     async def abandon(share: int, device: bytes) -> None:
         name = ShareName(encoding_id, share)
         try:
-            await link.request(ABANDON, name, device=device)
+            await link.request(ABANDON, name, device=device, hurried=True)
         except TesseraError as error:
             log.debug("share %d stays where it is for a day: %s", share, error)
 
@@ -393,7 +393,7 @@ async def withdraw_shares(
 
     async def delete(device: bytes) -> None:
         try:
-            await link.request(DELETE, request, device=device, timeout=ABANDON.timeout)
+            await link.request(DELETE, request, device=device, timeout=ABANDON.timeout, hurried=True)
         except TesseraError as error:
             log.warning("a share of what was not stored stays on a device: %s", error)
 

@@ -8,7 +8,7 @@ import time
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from typing import Union
 
-from common.errors import NoRoomError, TesseraError
+from common.errors import NoRoomError, NotEnoughError, TesseraError, UnreachableError
 from producer.batch import MAX_IMAGES, store_batch
 from producer.outcome import FailedImage, Outcome
 from producer.reading import stamp_of
@@ -102,8 +102,16 @@ def _is_long(session: Session, source: Source) -> bool:
 
 async def _store(session: Session, work: Work) -> list[Outcome]:
     sources = work if isinstance(work, list) else [work]
-    outcomes = [source.outcome for source in sources if source.outcome is not None]
-    return outcomes + await _attempt(session, [source for source in sources if source.outcome is None])
+    outcomes: list[Outcome] = [source.outcome for source in sources if source.outcome is not None]
+    outcomes += await _attempt(session, [source for source in sources if source.outcome is None])
+    return [_explained(session, outcome) for outcome in outcomes]
+
+
+def _explained(session: Session, outcome: Outcome) -> Outcome:
+    """Of an image that failed since no broker is reached any more, that; shares that did not get there say less."""
+    if isinstance(outcome, FailedImage) and isinstance(outcome.error, (NotEnoughError, UnreachableError)):
+        return FailedImage(outcome.shown, session.link.cause(outcome.error, outcome.shown))
+    return outcome
 
 
 async def _attempt(session: Session, sources: Sequence[Source]) -> list[Outcome]:

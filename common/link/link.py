@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import logging
 import secrets
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
@@ -56,9 +57,14 @@ CONNECT_PATIENCE = 6.0  # seconds for all brokers together
 # up a put that another broker can go on with. One that hangs is noticed by heartbeats, 3 s before this begins.
 FAILOVER_PATIENCE = 1.5  # seconds without a session after which the next broker is tried
 BROKERS_PERIOD = 10.0  # seconds between two questions which brokers there are
+OUTAGE_PATIENCE = 120.0  # seconds for a broker that was reached and is away
+_SAY_AFTER = 3.0  # seconds without a broker; one that is only started again is back by then
 _BUSY_PAUSE = 0.02  # seconds, doubled up to
 _BUSY_PAUSE_MAX = 0.5
+_AGAIN = "run it again when the broker is back"
 _LISTEN = 0.5  # seconds between two looks whether the broker in use is silent for too long
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -98,6 +104,9 @@ class Link:
         self._greeting: Optional[asyncio.Task[None]] = None
         self._following: Optional[asyncio.Task[None]] = None
         self._listening: Optional[asyncio.TimerHandle] = None
+        self._outage: Optional[asyncio.Task[None]] = None
+        self._away_since: Optional[float] = None  # in the loop's time; None while there is a session
+        self._away = 0.0  # seconds, of all earlier times without one
 
     async def __aenter__(self) -> Link:
         self._first_session: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -116,6 +125,7 @@ class Link:
 
     async def __aexit__(self, *_: object) -> None:
         self._first_session.cancel()
+        self._end_outage()
         self._seeking.end()
         if self._listening is not None:
             self._listening.cancel()
@@ -139,22 +149,48 @@ class Link:
         device: bytes = BROKER,
         reply_bytes: Optional[int] = None,
         timeout: Optional[float] = None,
+        hurried: bool = False,
     ) -> Reply[R]:
         """Ask the broker, or a device through it, and wait for the answer.
 
         `reply_bytes` is the most that the answer's payload may have, `timeout` seconds; both are the operation's where
         they are left out. DeclinedError when the answer is no (GONE: the device is not there), UnreachableError when
-        none came in time, ProtocolError when it is not of the operation's form.
+        none came in time, ProtocolError when it is not of the operation's form. Time without a broker does not count,
+        unless it is `hurried`: after OUTAGE_PATIENCE all ends.
         """
         sent = memoryview(payload).nbytes if payload is not None else 0
         most = operation.reply_payload if reply_bytes is None else reply_bytes
         seconds = operation.timeout if timeout is None else timeout
-        work = self._request(operation, header, payload, device, min(sent + most, MAX_PAYLOAD))
+        loop = asyncio.get_running_loop()
+        now = loop.time if hurried else self.time
+        end = now() + seconds
+        size = min(sent + most, MAX_PAYLOAD)
+        work = loop.create_task(self._request(operation, header, payload, device, size))
+        work.add_done_callback(_seen)
         try:
-            return await asyncio.wait_for(work, seconds)
-        except asyncio.TimeoutError:
-            whom = "a device" if device != BROKER else "the broker"
-            raise UnreachableError(f"no answer from {whom} ({self.address}) within {seconds:g} s") from None
+            while not work.done():
+                left = end - now()
+                if left <= 0:
+                    whom = "a device" if device != BROKER else "the broker"
+                    raise UnreachableError(f"no answer from {whom} ({self.address}) within {seconds:g} s")
+                await asyncio.wait({work}, timeout=left if self._in_session else max(left, _LISTEN))
+            return work.result()
+        finally:
+            work.cancel()
+
+    def time(self) -> float:
+        """Seconds since some moment in which a broker was reached: what others may be late by."""
+        now = asyncio.get_running_loop().time() if self._away_since is None else self._away_since
+        return now - self._away
+
+    def cause(self, error: TesseraError, of: str = "") -> TesseraError:
+        """Why something failed: that nothing can be asked any more, where that is so; else the `error` that it met.
+
+        `of`: what failed, as a user would name it.
+        """
+        if self._over is None:
+            return error
+        return type(self._over)(f"{of}: {self._over}" if of else str(self._over), advice=self._over.advice)
 
     async def _request(
         self,
@@ -278,10 +314,35 @@ class Link:
         self._listening = asyncio.get_running_loop().call_later(_LISTEN, self._listen)
 
     def _lose_session(self) -> None:
+        if self._in_session and self._over is None:
+            self._seen.clear()
+            self._away_since = asyncio.get_running_loop().time()
+            self._outage = asyncio.get_running_loop().create_task(self._sit_out())
         self._in_session = False
         for task in (self._greeting, self._following):
             if task is not None:
                 task.cancel()
+
+    async def _sit_out(self) -> None:
+        """Say that there is no broker, where that lasts, and end where none comes."""
+        await asyncio.sleep(_SAY_AFTER)
+        log.warning("no broker is reached; waiting for up to %g s", OUTAGE_PATIENCE)
+        try:
+            await asyncio.sleep(OUTAGE_PATIENCE - _SAY_AFTER)
+            why = await asyncio.to_thread(unreached, self._succession.brokers, Role.CLIENT, self._seen)
+            self._end(UnreachableError(f"no broker was reached for {OUTAGE_PATIENCE:g} s: {why}", advice=_AGAIN))
+        except asyncio.CancelledError:
+            if self._in_session:
+                log.warning("a broker is reached again, at %s", self.address)
+            raise
+
+    def _end_outage(self) -> None:
+        if self._outage is not None:
+            self._outage.cancel()
+            self._outage = None
+        if self._away_since is not None:
+            self._away += asyncio.get_running_loop().time() - self._away_since
+            self._away_since = None
 
     def _give_time(self) -> None:
         """Leave the broker in use some time to begin a session; then the next is tried, if there is one.
@@ -357,6 +418,7 @@ class Link:
         self._seeking.end()
         self._succession.begun()
         self._in_session = True
+        self._end_outage()
         self._attachment.drop_unsent()
         for pending in list(self._pending.values()):
             if not pending.answer.done():
@@ -382,6 +444,7 @@ class Link:
     def _end(self, error: TesseraError) -> None:
         """Nothing more can be asked."""
         self._over = error
+        self._end_outage()
         if not self._first_session.done():
             self._first_session.set_exception(error)
         for pending in self._pending.values():
@@ -398,7 +461,19 @@ async def reached(link: Link) -> AsyncIterator[Link]:
     with Waiting(f"reaching the broker at {link.address}") as waiting:
         async with link:
             waiting.end()
-            yield link
+            try:
+                yield link
+            except TesseraError as error:
+                cause = link.cause(error)
+                if cause is error:
+                    raise
+                raise cause from error
+
+
+def _seen(work: asyncio.Task[Any]) -> None:
+    """Its error was told, or nobody waits for it any more."""
+    if not work.cancelled():
+        work.exception()
 
 
 def _read_reply(frames: list[zmq.Frame], shape: type[R], device: bytes) -> Optional[Reply[R]]:

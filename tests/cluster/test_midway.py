@@ -6,8 +6,11 @@ are on a device's disk, and the rest is not yet read. A get is held by stopping 
 
 from __future__ import annotations
 
+import os
 import signal
+import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +42,7 @@ from tests.cluster.programs import (
 
 HALF = 12 * MIB
 LARGE = 128 * MIB
+AWAKE = 5.0  # seconds, as promised
 POSIX_ONLY = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
 
 
@@ -357,3 +361,95 @@ def test_two_producers_of_one_folder_at_once_both_succeed(cluster: LocalCluster,
     assert len(user.listed()) == 40
     assert user.run("consumer", "--all", "--output", "out").exit_code == 0
     assert {path.name: path.read_bytes() for path in files_below(user.folder / "out")} == contents
+
+
+# --- no broker for a while, and clients that stand still
+
+_WATCHING = """
+import asyncio
+from common.home import client_identity
+from common.link.link import Link, run_with_link
+from common.link.questions import list_devices
+
+async def watch():
+    async with Link(client_identity(), None) as link:
+        while True:
+            await list_devices(link)
+            print("answered", flush=True)
+            await asyncio.sleep(0.2)
+
+run_with_link(watch())
+"""
+
+
+def still_runs_after(seconds: float, process: subprocess.Popen[bytes]) -> bool:
+    try:
+        process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        return True
+    return False
+
+
+def all_staged(cluster: LocalCluster) -> int:
+    return sum(staged_bytes(cluster, index) for index in numbers(cluster))
+
+
+def test_a_put_and_a_get_go_on_when_a_broker_is_back_that_was_away_for_longer_than_a_device_may_take(
+    fragile_cluster: LocalCluster, owner: User, large_image: tuple[str, int]
+) -> None:
+    sha256, size = large_image
+    content = random_bytes(2 * HALF)
+    output = owner.folder / "got" / "out.bin"
+    with owner.started("producer", "-", "--json") as put, held_in_mid_get(owner, sha256, output, size) as get:
+        feed(put, content[:HALF])
+        wait_staged(fragile_cluster, *numbers(fragile_cluster))
+        fragile_cluster.kill_broker()
+        get.send_signal(signal.SIGCONT)
+        assert still_runs_after(22.0, put) and still_runs_after(0.0, get)
+        fragile_cluster.start_broker()
+        ended = [finish(put, content[HALF:]), finish(get)]
+    assert [each.exit_code for each in ended] == [0, 0], ended
+    for each in ended:
+        assert "no broker is reached; waiting for up to 120 s" in each.stderr
+        assert "a broker is reached again" in each.stderr
+    assert ended[0].objects[0]["degraded"] is False
+    assert sha256_of(output.read_bytes()) == sha256
+    check_restored(owner, ended[0].objects[0], content)
+
+
+@POSIX_ONLY
+def test_clients_that_stood_still_for_half_a_minute_have_their_next_answer_within_five_seconds(
+    cluster: LocalCluster, owner: User
+) -> None:
+    content = random_bytes(2 * HALF)
+    watching = [sys.executable, "-c", _WATCHING]
+    checkout = str(Path(__file__).resolve().parents[2])
+    with ExitStack() as stack:
+        put = stack.enter_context(owner.started("producer", "-", "--json"))
+        watch = stack.enter_context(owner.started_as(watching, PYTHONPATH=checkout))
+        answers = watch.stdout
+        assert answers is not None
+        os.set_blocking(answers.fileno(), False)
+        feed(put, content[:HALF])
+        wait_staged(cluster, *numbers(cluster))
+        wait_until(lambda: bool(answers.read()), "an answer")
+        for process in (put, watch):
+            process.send_signal(signal.SIGSTOP)
+        assert still_runs_after(31.0, put)
+        before, _ = all_staged(cluster), answers.read()
+        for process in (put, watch):
+            process.send_signal(signal.SIGCONT)
+        feed(put, content[HALF:])
+        answered = b""
+
+        def both_answered() -> bool:
+            nonlocal answered
+            answered += answers.read() or b""
+            # The first answer may have been on its way when it was stopped, and the second asked for then.
+            return answered.count(b"answered") > 2 and all_staged(cluster) > before
+
+        wait_until(both_answered, "new answers", AWAKE)
+        ended = finish(put)
+    assert ended.exit_code == 0, ended
+    assert ended.objects[0]["degraded"] is False
+    check_restored(owner, ended.objects[0], content)

@@ -292,6 +292,12 @@ class MemoryCluster:
 
     # --- the production interface
 
+    def time(self) -> float:
+        return asyncio.get_running_loop().time()
+
+    def cause(self, error: TesseraError, of: str = "") -> TesseraError:
+        return error
+
     async def request(
         self,
         operation: Spec[H, R],
@@ -301,6 +307,7 @@ class MemoryCluster:
         device: bytes = BROKER,
         reply_bytes: Optional[int] = None,
         timeout: Optional[float] = None,
+        hurried: bool = False,
     ) -> Reply[R]:
         """As `Link.request`: what is sent is copied, and turns are given to others before and after."""
         content = b"" if payload is None else bytes(memoryview(payload))

@@ -276,8 +276,10 @@ def test_a_question_that_a_busy_device_had_no_room_for_is_asked_again_until_its_
         blocks = await asking.outcomes(*(asking.block(ONE, share) for share in range(3)))
         assert [bytes(block) for block in blocks] == [block_of(BlockName(ENCODING, s, 0), 100) for s in range(3)]
         assert [names(header) for _, header, _ in asking.link.sent] == [[(0, 0), (1, 0), (2, 0)], [(2, 0)]]
-        over = True
-        waiting = asking.block(ONE, 3)
+        over, sent = True, asking.link.sent
+        waiting, before = asking.block(ONE, 3), len(sent)
+        while len(sent) < before + 2:  # it was busy by then: its time begins with that
+            await asyncio.sleep(0)
         with patched_clock(later=FETCH.timeout + 1):
             (error,) = await asking.outcomes(waiting)
         assert isinstance(error, DeclinedError)

@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Iterator
+import time
+from collections.abc import Awaitable, Callable, Iterator
 
 import pytest
 
-from common.errors import ProtocolError, RefusedError, UnreachableError
+from common.errors import NotEnoughError, ProtocolError, RefusedError, UnreachableError
 from common.home import ClientIdentity
 from common.identity import KeyPair
 from common.invite import BrokerAddress
 from common.link import link as link_module
 from common.link.declined import DeclinedError
-from common.link.link import Link, run_with_link
+from common.link.link import Link, reached, run_with_link
 from common.protocol.codec import pack_header
 from common.protocol.envelope import Envelope, Kind, Operation
 from common.protocol.messages import GRANTED, Acknowledged, Answer, Code, Empty, Status, Welcome
 from tests.unit.small_broker import (
     DEVICE,
+    PATIENCE,
     TOKEN,
     Request,
     Responses,
@@ -243,5 +245,73 @@ def test_an_answer_of_the_wrong_form_is_an_error_for_its_request_and_no_other(
         with pytest.raises(ProtocolError):
             await bad
         assert await good == b"good"
+
+    over_link(broker, work)
+
+
+# --- no broker for a while
+
+
+def wait_said(caplog: pytest.LogCaptureFixture, words: str) -> None:
+    end = time.monotonic() + PATIENCE
+    while words not in caplog.text:
+        assert time.monotonic() < end, caplog.text
+
+
+def test_a_broker_that_is_away_for_longer_than_a_request_may_take_is_waited_for_and_that_is_said(
+    monkeypatch: pytest.MonkeyPatch, broker: SmallBroker, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(link_module, "_SAY_AFTER", 0.5)
+    broker.answer = nothing
+
+    async def work(link: Link) -> bytes:
+        task = ask(link, b"late", timeout=0.4)
+        await came(broker, 1)
+        broker.answer = granted
+        broker.close_port()
+        await asyncio.to_thread(wait_said, caplog, "no broker is reached; waiting for up to 120 s")
+        assert not task.done()
+        before = link.time()
+        broker.cut_and_bind_anew()
+        answer = await task
+        assert link.time() - before < 0.4, "time without a broker is not counted"
+        await asyncio.to_thread(wait_said, caplog, f"a broker is reached again, at tcp://127.0.0.1:{broker.port}")
+        return answer
+
+    assert over_link(broker, work) == b"late"
+
+
+def test_where_no_broker_comes_back_all_ends_with_why(monkeypatch: pytest.MonkeyPatch, broker: SmallBroker) -> None:
+    monkeypatch.setattr(link_module, "_SAY_AFTER", 0.1)
+    monkeypatch.setattr(link_module, "OUTAGE_PATIENCE", 0.5)
+    broker.answer = nothing
+
+    async def work(link: Link) -> None:
+        asked = [ask(link), ask(link)]
+        await came(broker, 2)
+        broker.close_port()
+        why = "no broker was reached for 0.5 s: no answer from the broker at tcp://127.0.0.1"
+        for error in await asyncio.gather(*asked, ask(link), return_exceptions=True):
+            assert isinstance(error, UnreachableError) and str(error).startswith(why)
+        lost_shares = NotEnoughError("0 of 5 shares")
+        assert link.cause(lost_shares, "a.jpg").exit_code == UnreachableError.exit_code
+        assert str(link.cause(lost_shares, "a.jpg")).startswith("a.jpg: no broker was reached for 0.5 s")
+        raise lost_shares
+
+    with pytest.raises(UnreachableError, match="no broker was reached"):
+        run_with_link(_over_reached(broker, work))
+
+
+async def _over_reached(broker: SmallBroker, work: Callable[[Link], Awaitable[None]]) -> None:
+    async with reached(Link(broker.identity, TOKEN)) as link:
+        await work(link)
+
+
+def test_what_is_hurried_waits_for_no_broker(broker: SmallBroker) -> None:
+    async def work(link: Link) -> None:
+        await ask(link)
+        broker.close_port()
+        with pytest.raises(UnreachableError, match=r"within 0.3 s"):
+            await ask(link, timeout=0.3, hurried=True)
 
     over_link(broker, work)
