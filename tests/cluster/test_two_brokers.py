@@ -209,8 +209,27 @@ def test_a_revocation_at_one_bites_at_both(two_brokers: LocalCluster, tmp_path: 
     assert laptop.run("admin", "status").exit_code == 6
 
 
-def ends_with(user: User, exit_code: int) -> bool:
-    return user.run("admin", "status").exit_code == exit_code
+def ends_with(user: User, exit_code: int, command: str = "status") -> bool:
+    return user.run("admin", command).exit_code == exit_code
+
+
+def test_a_promotion_at_one_holds_at_both_and_so_does_its_end_at_the_other(
+    two_brokers: LocalCluster, tmp_path: Path
+) -> None:
+    folder = tmp_path / "tablet"
+    assert join(two_brokers, two_brokers.invite("client"), folder).exit_code == 0
+    tablet = User({**two_brokers.environment, "TESSERA_HOME": str(folder / "home")}, folder)
+    there = [at(two_brokers, broker, tablet) for broker in (1, 2)]
+    for user in there:
+        wait_until(partial(ends_with, user, 0), "admission", SOON)
+        assert ends_with(user, 6, "rebalance"), "that takes an admin"
+    operate(two_brokers, 1, "promote", "tablet")
+    for user in there:
+        wait_until(partial(ends_with, user, 0, "rebalance"), "the promotion", SOON)
+    operate(two_brokers, 2, "demote", "tablet")
+    for user in there:
+        wait_until(partial(ends_with, user, 6, "rebalance"), "its end", SOON)
+        assert ends_with(user, 0), "it is a client still"
 
 
 def test_a_broker_that_was_down_learns_of_changes_when_it_returns(two_brokers: LocalCluster, tmp_path: Path) -> None:
