@@ -45,7 +45,7 @@ class Status:
     @property
     def exit_code(self) -> int:
         """0; 5 where an image cannot be restored now or is in danger."""
-        endangered = self.health.settled and (self.health.hopeless or self.health.in_danger)
+        endangered = self.health.settled and (self.health.unrecoverable or self.health.in_danger)
         return NotEnoughError.exit_code if endangered else 0
 
 
@@ -109,7 +109,7 @@ def to_json(status: Status) -> dict[str, object]:
             "lacking": health.lacking,
             "waiting": health.waiting,
             "in_danger": health.in_danger,
-            "hopeless": health.hopeless,
+            "unrecoverable": health.unrecoverable,
             "could_be_stronger": health.weak,
         },
         "repair": {
@@ -170,7 +170,7 @@ def check_line(status: Status) -> str:
     """The state in a line for monitoring."""
     health = status.health
     away = [printable(device.name) for device in status.devices if not device.alive]
-    wrong = [f"{health.hopeless} images cannot be restored"] if health.hopeless else []
+    wrong = [f"{health.unrecoverable} images cannot be restored"] if health.unrecoverable else []
     wrong += [f"{health.in_danger} images are in danger"] if health.in_danger else []
     told = [*wrong, f"{health.whole} images are whole"]
     told += [f"{health.lacking} lack shares"] if health.lacking else []
@@ -188,8 +188,8 @@ def summary(status: Status) -> list[str]:
         lines.append(f"{health.in_danger} IN DANGER: the loss of one more device would lose them")
     if health.lacking:
         lines.append(f"{health.lacking} lack shares, {health.waiting} of them wait for devices to come back")
-    if health.hopeless:
-        lines.append(f"{health.hopeless} CANNOT BE RESTORED from the devices that are connected")
+    if health.unrecoverable:
+        lines.append(f"{health.unrecoverable} CANNOT BE RESTORED from the devices that are connected")
     if health.weak:
         lines.append(f"{health.weak} could be stronger with the devices that are alive: admin.py strengthen --all")
     if status.jobs or health.bytes_left:

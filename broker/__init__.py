@@ -7,9 +7,9 @@ In the order of a message's way:
     sessions         one connection of one key, and the messages to it
     switchboard      who a message is from, whether it may be, and where it goes; knows sessions, no sockets
     rights           which role may ask which operation
-    strikes, door    who broke the protocol three times, and is not heard for a while
+    strikes          who broke the protocol three times, and is not heard for a while
     credit           what each client has under way, so that a stalled device costs bounded memory
-    desk             answers what is asked of the broker itself
+    queries          answers what is asked of the broker itself
     devices          who is here, who is away and for how long
     catalog          who holds what, rebuilt from what workers announce; nothing of it is kept on disk
     tombstones       what was deleted or taken back, as the devices tell it; likewise
@@ -19,7 +19,7 @@ In the order of a message's way:
     retiring         devices that are emptied, and then taken off the list
     members          the list of admitted keys and of invites: all that a broker keeps on disk beside its own key
     audit            who was let in, refused or put out, and who asked for what: a file of one line each, chained by
-                     `audit_chain`; what goes into it is decided by `audit_trail`, with `refusals` and `coalescing`
+                     `audit_chain`; what goes into it is decided by `audit_trail`, with `coalescing`
                      to keep it short; `syslog` hands it on
     joining          how a broker becomes one of its cluster's, at each start
     announcing       has the LAN told that there is a broker, by `announcer`, a process without a key

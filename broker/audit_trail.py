@@ -13,7 +13,7 @@ from typing import Union
 
 from broker.audit import Record, shown_key, unrecorded
 from broker.coalescing import Coalesced
-from broker.desk import Desk
+from broker.queries import Queries
 from broker.sessions import Session
 from common.errors import ProtocolError
 from common.protocol.codec import unpack, unpack_header
@@ -41,13 +41,13 @@ class AuditTrail:
 
     def __init__(
         self,
-        desk: Desk,
+        queries: Queries,
         record: Record = unrecorded,
         *,
         accesses: bool = False,
     ) -> None:
         """`accesses`: whether puts and gets are recorded, too."""
-        self._desk = desk
+        self._queries = queries
         self._record = record
         self._accesses = _ACCESSES if accesses else {}
         self._changes: Coalesced[tuple[bytes, bytes, bytes, str, int]] = Coalesced()
@@ -59,7 +59,7 @@ class AuditTrail:
             return
         by = self._asked_by(session.public_key)
         if operation is Operation.RETIRE and isinstance(request, Retire):
-            device = printable(self._desk.devices.name(request.device_id))
+            device = printable(self._queries.devices.name(request.device_id))
             self._record("stays" if request.cancel else "retiring", device=device, **by)
         elif operation is Operation.REBALANCE:
             self._record("rebalancing", **by)
@@ -90,7 +90,7 @@ class AuditTrail:
     def _change(
         self, session: Session, asked: _Change, device: bytes, frames: Sequence[memoryview], now: float
     ) -> None:
-        catalog = self._desk.catalog
+        catalog = self._queries.catalog
         if not catalog.owners_of(asked.encoding_id) and catalog.tombstones.holds(asked.encoding_id) is None:
             return  # or with ids that it makes up a client would push out all other lines
         event, owner = f"{type(asked).__name__.lower()} asked", session.vault
@@ -104,7 +104,7 @@ class AuditTrail:
         self._record(event, **facts, **self._asked_by(session.public_key))
 
     def _asked_by(self, key: bytes) -> dict[str, str]:
-        return {"by": printable(self._desk.name_of(key)), "key": shown_key(key)}
+        return {"by": printable(self._queries.name_of(key)), "key": shown_key(key)}
 
 
 def _encodings(asked: _Access) -> set[bytes]:

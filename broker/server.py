@@ -18,16 +18,16 @@ import zmq
 from broker.audit import AuditLog, shown_key, unrecorded
 from broker.authentication import Authentication, authenticated_key
 from broker.binding import bind
-from broker.desk import Desk
 from broker.joining import OwnEntry
 from broker.listening import Listening
 from broker.members import MembersFile
 from broker.other_brokers import OtherBrokers
-from broker.refusals import Refusals
+from broker.queries import Queries
 from broker.retiring import Retiring
 from broker.rights import CLIENT_SIDE, WORKER_SIDE
 from broker.sessions import Outgoing, Side
 from broker.steward.steward import Settings, Steward
+from broker.strikes import Refusals
 from broker.switchboard import Switchboard
 from common.identity import KeyPair
 from common.link.sockets import make_router
@@ -64,11 +64,11 @@ class Server:
         self._refusals = Refusals()
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context(io_threads=2)
         self._authentication = Authentication(self._context, self._admits, self._refused)  # before any port is open
-        self._desk = Desk(members, self._time(), _today, record, owner_quota)
-        catalog, devices = self._desk.catalog, self._desk.devices
+        self._queries = Queries(members, self._time(), _today, record, owner_quota)
+        catalog, devices = self._queries.catalog, self._queries.devices
         steward = Steward(catalog, devices, settings, random.SystemRandom())
         retiring = Retiring(members, devices, catalog, steward, _today, record)
-        self._switchboard = Switchboard(self._desk, steward, retiring, record, record_accesses=record_accesses)
+        self._switchboard = Switchboard(self._queries, steward, retiring, record, record_accesses=record_accesses)
         self._others = OtherBrokers(self._context, pair, members)
         self._routers: dict[Side, zmq.Socket[bytes]] = {}
         self._own_entry = OwnEntry(members, pair, listening)
@@ -82,11 +82,11 @@ class Server:
 
     def _admits(self, public_key: bytes, domain: str) -> Optional[str]:
         self._members.refresh()  # an invite may have been made a moment ago
-        standing = self._desk.standing_of(public_key)
+        standing = self._queries.standing_of(public_key)
         if standing is None:
             return "its key is not a member's"
-        if self._switchboard.door.closed(public_key, self._time()):
-            return "it broke the protocol, and the door is closed to it for a while"
+        if self._switchboard.bans.banned(public_key, self._time()):
+            return "it broke the protocol, and is not heard for a while"
         if standing not in _ADMITTED.get(domain, frozenset()):
             return f"its key is a {standing.value}'s, and this is the port for {domain}"
         return None

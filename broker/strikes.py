@@ -12,27 +12,39 @@ because the broker remembers longer than it waits, an answer that is larger than
 credit, so a client could have an honest device put out), and what another program version says first.
 
 A strike belongs to the key, not to the connection. No clock, no socket; memory is bounded by the number of keys kept.
+
+Strikes and refusals are said so that a flood of them fills neither log nor audit log: a key has three lines at most
+before it is banned; of those who are no members a few a minute are said one by one, and the others as a number.
 """
 
 from __future__ import annotations
 
+import logging
 from collections import OrderedDict
 from dataclasses import dataclass, field
+from typing import Callable
+
+from broker.audit import Record, shown_key, unrecorded
+from common.text import printable
+
+log = logging.getLogger(__name__)
 
 STRIKES = 3
 WITHIN = 60.0  # seconds in which they come
-CLOSED_FOR = 60.0  # seconds
+BANNED_FOR = 60.0  # seconds
 FLOOD = 1024  # requests over the credit within a second; an honest connection asks again at most some 100 times
 _FLOOD_PERIOD = 1.0  # seconds
 _ALLOWANCE = 128  # answers to what a connection that is lost, or another broker process, had asked
 _MAX_OWED = 1 << 20
 _MAX_KEYS = 4096
+_PERIOD = 60.0  # seconds
+_SAID = 20  # refusals of one period that are said one by one
 
 
 @dataclass
 class _Conduct:
     strikes: list[float] = field(default_factory=list)  # when
-    closed_until: float = 0.0
+    banned_until: float = 0.0
     over_since: float = 0.0
     over: int = 0  # requests over the credit since then
     owed: int = _ALLOWANCE  # answers that may still come
@@ -44,18 +56,18 @@ class Strikes:
     def __init__(self) -> None:
         self._conducts: OrderedDict[bytes, _Conduct] = OrderedDict()
 
-    def closed(self, key: bytes, now: float) -> bool:
-        """Whether the door is closed to this key."""
+    def banned(self, key: bytes, now: float) -> bool:
+        """Whether this key is not to be heard now."""
         conduct = self._conducts.get(key)
-        return conduct is not None and now < conduct.closed_until
+        return conduct is not None and now < conduct.banned_until
 
     def strike(self, key: bytes, now: float) -> bool:
-        """Count a strike; True where it is the one that closes the door."""
+        """Count a strike; True where it is the one for which the key is banned."""
         conduct = self._conduct(key)
         conduct.strikes = [*(at for at in conduct.strikes if now - at < WITHIN), now]
         if len(conduct.strikes) < STRIKES:
             return False
-        conduct.strikes, conduct.closed_until = [], now + CLOSED_FOR
+        conduct.strikes, conduct.banned_until = [], now + BANNED_FOR
         return True
 
     def over_credit(self, key: bytes, now: float) -> bool:
@@ -98,3 +110,56 @@ class Strikes:
             conduct = self._conducts[key] = _Conduct()
         self._conducts.move_to_end(key)
         return conduct
+
+
+class Refusals:
+    """Which of many refusals are said one by one. `now` is monotonic seconds."""
+
+    def __init__(self) -> None:
+        self._since = 0.0
+        self._count = 0
+
+    def note(self, now: float) -> bool:
+        """One more was refused; whether it is to be said by itself."""
+        if self._count == 0:
+            self._since = now
+        self._count += 1
+        return self._count <= _SAID
+
+    def unsaid(self, now: float) -> int:
+        """How many were not said, once at the end of a period; 0 otherwise. To be asked now and then."""
+        if self._count == 0 or now - self._since < _PERIOD:
+            return 0
+        unsaid, self._count = max(0, self._count - _SAID), 0
+        return unsaid
+
+
+class Bans:
+    """Strikes as log and audit log are told of them. `now` is monotonic seconds."""
+
+    def __init__(self, known_as: Callable[[bytes], str], record: Record = unrecorded) -> None:
+        """`known_as`: the name of the member with this public key."""
+        self._known_as = known_as
+        self._record = record
+        self._strangers = Refusals()
+        self.strikes = Strikes()
+
+    def banned(self, key: bytes, now: float) -> bool:
+        """Whether this key is not to be heard now."""
+        return self.strikes.banned(key, now)
+
+    def stranger(self, now: float) -> None:
+        """A message came with a key that is no member's (any longer)."""
+        self._strangers.unsaid(now)
+        if self._strangers.note(now):
+            log.warning("dropped a message of a key that is not (or no longer) a member")
+
+    def strike(self, key: bytes, why: str, now: float) -> bool:
+        """Note that a member broke the protocol; True where it is banned for it."""
+        name = printable(self._known_as(key))
+        log.warning("%s broke the protocol: %s", name, why)
+        if not self.strikes.strike(key, now):
+            return False
+        log.error("%s is not heard for %d s: it broke the protocol again and again", name, BANNED_FOR)
+        self._record("struck out", name=name, key=shown_key(key), why=why[:200], seconds=int(BANNED_FOR))
+        return True

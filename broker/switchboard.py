@@ -2,9 +2,9 @@
 
 A message comes with the side it arrived on (clients or workers), its routing id and the CURVE key that ZAP established.
 The key alone says who that is; the routing id is only where to answer. Everything is checked before it is believed:
-the key's standing now, the envelope, the right to the operation, the session, the credit. Three breaches close the
-door for a while (`door`). What is asked of the broker
-goes to the desk; what is meant for a device is forwarded with a new envelope and the same payload frame, unread.
+the key's standing now, the envelope, the right to the operation, the session, the credit. For three breaches a key is
+banned for a while (`strikes`). What is asked of the broker `queries` answers; what is meant for a device is forwarded
+with a new envelope and the same payload frame, unread.
 
 The switchboard has no socket and no clock. It returns what is to be sent, and is told when something could not be.
 """
@@ -19,13 +19,13 @@ from typing import Any, Callable, Optional
 from broker.audit import Record, unrecorded
 from broker.audit_trail import AuditTrail
 from broker.credit import Forwarded, Ledger
-from broker.desk import Answered, Desk, owner_shown
-from broker.door import Door
+from broker.queries import Answered, Queries, owner_shown
 from broker.retiring import Retiring
 from broker.rights import CLIENT_SIDE, DEPOSIT, FORWARDED, WORKER_SIDE, Standing, may
 from broker.sessions import Outgoing, Session, Side, farewell, probe, refuse
 from broker.steward import answers
 from broker.steward.steward import Steward
+from broker.strikes import Bans
 from common.errors import ProtocolError
 from common.protocol.codec import MAX_PAYLOAD, pack_header, unpack_header
 from common.protocol.envelope import Envelope, Kind, Operation, decode_envelope
@@ -69,17 +69,17 @@ _REPLACED = Answer(Code.REPLACED, "this vault key was replaced")
 class Switchboard:
     def __init__(
         self,
-        desk: Desk,
+        queries: Queries,
         steward: Steward,
         retiring: Retiring,
         record: Record = unrecorded,
         *,
         record_accesses: bool = False,
     ) -> None:
-        self.door = Door(desk.name_of, record)
+        self.bans = Bans(queries.name_of, record)
         self._handlers: dict[Operation, Callable[[Session, Sequence[memoryview], float], Answered]] = {}
-        self._trail = AuditTrail(desk, record, accesses=record_accesses)
-        self._desk = desk
+        self._trail = AuditTrail(queries, record, accesses=record_accesses)
+        self._queries = queries
         self._steward = steward
         self._retiring = retiring
         self._ledger = Ledger()
@@ -100,13 +100,13 @@ class Switchboard:
         now: float,
     ) -> list[Outgoing]:
         """Handle one message: frames are envelope, header and perhaps payload; `payload` is the frame to pass on."""
-        standing = self._desk.standing_of(public_key)
+        standing = self._queries.standing_of(public_key)
         if standing is None or standing not in (CLIENT_SIDE if side is Side.CLIENTS else WORKER_SIDE):
-            self.door.stranger(now)
+            self.bans.stranger(now)
             return []
-        if self.door.closed(public_key, now):
+        if self.bans.banned(public_key, now):
             return []
-        self._desk.devices.heard(now)
+        self._queries.devices.heard(now)
         refusals = self._forget_former(side, routing_id, public_key)
         session = self._session(side, routing_id, public_key)
         try:
@@ -166,8 +166,8 @@ class Switchboard:
         return [reply]
 
     def _strike(self, session: Session, why: str, now: float) -> list[Outgoing]:
-        """The peer broke the protocol; where its door closes, all its connections are forgotten."""
-        if not self.door.strike(session.public_key, why, now):
+        """The peer broke the protocol; where it is banned, all its connections are forgotten."""
+        if not self.bans.strike(session.public_key, why, now):
             return []
         ended = [other for other in self._sessions.values() if other.public_key == session.public_key]
         return [message for other in ended for message in self.forget(other)]
@@ -176,10 +176,10 @@ class Switchboard:
         return [refuse(session, envelope, Code.MALFORMED, why), *self._strike(session, why, now)]
 
     def _is_admin(self, session: Session) -> bool:
-        return self._desk.standing_of(session.public_key) is Standing.ADMIN
+        return self._queries.standing_of(session.public_key) is Standing.ADMIN
 
     def _is_retired(self, session: Session) -> bool:
-        return session.owner is not None and self._desk.has_retired(session.owner)
+        return session.owner is not None and self._queries.has_retired(session.owner)
 
     # --- asked of the broker
 
@@ -198,28 +198,28 @@ class Switchboard:
         self._handlers[operation.number] = answer
 
     def _bind_all(self) -> None:
-        desk, steward, catalog = self._desk, self._steward, self._desk.catalog
+        queries, steward, catalog = self._queries, self._steward, self._queries.catalog
         bind = self._bind
         bind(HELLO, lambda session, header, _, now: self._hello(session, header))
-        bind(JOIN, lambda session, header, _, now: desk.join(session.public_key, header))
-        bind(SYNC, lambda session, header, payload, now: desk.sync(header, payload))
-        bind(BROKERS, lambda session, header, _, now: desk.brokers())
+        bind(JOIN, lambda session, header, _, now: queries.join(session.public_key, header))
+        bind(SYNC, lambda session, header, payload, now: queries.sync(header, payload))
+        bind(BROKERS, lambda session, header, _, now: queries.brokers())
         bind(REGISTER, lambda session, header, _, now: self._register(session, header, now))
-        bind(ANNOUNCE, lambda session, header, payload, now: desk.announce(session.device, header, payload, now))
-        bind(REPORT, lambda session, header, _, now: desk.report(session.device, header, now))
-        bind(WITHDRAW, lambda session, header, payload, now: desk.withdraw(session.device, payload))
-        bind(BURY, lambda session, header, payload, now: desk.bury(session.device, payload, now))
-        bind(STATUS, lambda session, header, _, now: desk.status(steward.left_on, steward.waited_for, now))
+        bind(ANNOUNCE, lambda session, header, payload, now: queries.announce(session.device, header, payload, now))
+        bind(REPORT, lambda session, header, _, now: queries.report(session.device, header, now))
+        bind(WITHDRAW, lambda session, header, payload, now: queries.withdraw(session.device, payload))
+        bind(BURY, lambda session, header, payload, now: queries.bury(session.device, payload, now))
+        bind(STATUS, lambda session, header, _, now: queries.status(steward.left_on, steward.waited_for, now))
         bind(HEALTH, lambda session, header, _, now: answers.health(steward, self._health_of(session)))
         bind(RETIRE, lambda session, header, _, now: (self._retiring.retire(header), None))
         bind(REBALANCE, lambda session, header, _, now: answers.rebalance(steward))
-        bind(PLACES, lambda session, header, payload, now: desk.places(header, payload, session.vault, now))
-        bind(LOCATE, lambda session, header, payload, now: desk.locate(header, payload, session.vault, now))
-        bind(LIST, lambda session, header, _, now: desk.list(header, session.vault, now))
-        bind(TRASH, lambda session, header, _, now: desk.trash(header, session.vault, now))
+        bind(PLACES, lambda session, header, payload, now: queries.places(header, payload, session.vault, now))
+        bind(LOCATE, lambda session, header, payload, now: queries.locate(header, payload, session.vault, now))
+        bind(LIST, lambda session, header, _, now: queries.list(header, session.vault, now))
+        bind(TRASH, lambda session, header, _, now: queries.trash(header, session.vault, now))
         bind(MEND, lambda session, header, payload, now: answers.mend(steward, catalog, payload, session.vault))
         bind(COMPLAIN, lambda session, header, payload, now: answers.complain(steward, catalog, payload, session.vault))
-        bind(RETIRE_OWNER, lambda session, header, _, now: desk.retire_owner(session.vault))
+        bind(RETIRE_OWNER, lambda session, header, _, now: queries.retire_owner(session.vault))
 
     def _answer(self, session: Session, operation: Operation, frames: Sequence[memoryview], now: float) -> Answered:
         """The broker's answer; ProtocolError where header or payload have not the shape of the operation."""
@@ -240,9 +240,9 @@ class Switchboard:
 
     def _hello(self, session: Session, header: Hello) -> Answered:
         owner = owner_shown(header)
-        if owner is not None and self._desk.has_retired(owner):
+        if owner is not None and self._queries.has_retired(owner):
             return Welcome(_REPLACED), None
-        welcome, payload = self._desk.hello(header)
+        welcome, payload = self._queries.hello(header)
         if isinstance(welcome, Welcome) and welcome.answer.granted:
             session.greeted = True
             session.owner = owner
@@ -252,11 +252,11 @@ class Switchboard:
     def _register(self, session: Session, header: Register, now: float) -> Answered:
         registered = self._devices.get(session.device)
         if registered is session or registered is None:
-            self._desk.lose(session.device)  # the same connection again: it announces anew
-        acknowledged, payload = self._desk.register(session.device, header, now)
+            self._queries.lose(session.device)  # the same connection again: it announces anew
+        acknowledged, payload = self._queries.register(session.device, header, now)
         if isinstance(acknowledged, Acknowledged) and acknowledged.answer.granted:
             self._devices[session.device] = session
-            self.door.strikes.registered(session.public_key)
+            self.bans.strikes.registered(session.public_key)
         return acknowledged, payload
 
     # --- meant for a device
@@ -284,20 +284,20 @@ class Switchboard:
         if under_way is not None and not self._ledger.repeat(under_way, now):
             return []
         device = self._devices.get(envelope.peer)
-        refusal = self._desk.over_quota(session.owner, envelope.operation, frames)
+        refusal = self._queries.over_quota(session.owner, envelope.operation, frames)
         if refusal is not None:
             return [refuse(session, envelope, refusal.code, refusal.text)]
-        if device is None or not self._desk.devices.alive(envelope.peer, now):
-            code = Code.BUSY if self._desk.devices.expected(envelope.peer, now) else Code.GONE
+        if device is None or not self._queries.devices.alive(envelope.peer, now):
+            code = Code.BUSY if self._queries.devices.expected(envelope.peer, now) else Code.GONE
             return [refuse(session, envelope, code, "the device is not connected")]
         entry = Forwarded(
             session.session_id, envelope.request_id, envelope.peer, envelope.operation, envelope.credit, now
         )
         if under_way is None and not self._ledger.enter(entry):
-            flood = self.door.strikes.over_credit(session.public_key, now)
+            flood = self.bans.strikes.over_credit(session.public_key, now)
             struck = self._strike(session, "a flood of requests over the credit", now) if flood else []
             return [refuse(session, envelope, Code.BUSY), *struck]
-        self.door.strikes.asked(device.public_key)
+        self.bans.strikes.asked(device.public_key)
         self._trail.passed_on(session, envelope.operation, envelope.peer, frames, now)
         onward = envelope._replace(peer=session.session_id, owner=session.owner)
         return [Outgoing(device, onward, bytes(frames[1]), payload)]
@@ -310,7 +310,7 @@ class Switchboard:
         payload: Any,
         now: float,
     ) -> list[Outgoing]:
-        if not self.door.strikes.answered(session.public_key):
+        if not self.bans.strikes.answered(session.public_key):
             return self._strike(session, "it answers what it was not asked", now)
         if envelope.peer == self._steward.peer:
             self._steward.answered(session.device, envelope.request_id, list(frames[1:]), now)
@@ -349,7 +349,7 @@ class Switchboard:
         if self._devices.get(session.device) is not session:
             return []
         del self._devices[session.device]
-        self._desk.lose(session.device)
+        self._queries.lose(session.device)
         self._steward.requests.lose(session.device)
         return self._refuse_forwarded(self._ledger.leave_device(session.device), Code.GONE)
 
@@ -368,7 +368,7 @@ class Switchboard:
         self._ledger.expire(now)
         messages: list[Outgoing] = []
         for session in list(self._sessions.values()):
-            if self._desk.standing_of(session.public_key) is None:
+            if self._queries.standing_of(session.public_key) is None:
                 # Revoked, or an invite that is over. It is told, or it would go on asking and be dropped.
                 messages += [farewell(session), *self.forget(session)]
                 continue
@@ -376,11 +376,11 @@ class Switchboard:
                 session.probed = now
                 messages.append(probe(session))
         for device in list(self._devices.values()):
-            if not self._desk.devices.alive(device.device, now):
+            if not self._queries.devices.alive(device.device, now):
                 waiting = self._ledger.leave_device(device.device)
                 messages += self._refuse_forwarded(waiting, Code.GONE)
                 self._steward.requests.lose(device.device)
-        self._desk.tick(now)
+        self._queries.tick(now)
         self._trail.tick(now)
         self._steward.tick(now)
         self._retiring.tick(now)
@@ -392,6 +392,6 @@ class Switchboard:
         for request_id, ask in self._steward.sendings(now, self._devices.__contains__):
             envelope = Envelope(Kind.REQUEST, ask.operation, request_id, self._steward.peer, ask.credit, ask.owner)
             device = self._devices[ask.device]
-            self.door.strikes.asked(device.public_key)
+            self.bans.strikes.asked(device.public_key)
             messages.append(Outgoing(device, envelope, pack_header(ask.header), ask.payload))
         return messages

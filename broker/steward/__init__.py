@@ -2,11 +2,12 @@
 
 In the order to read them:
 
-    judging     what one encoding lacks, from what is known of it
+    assessment  what one encoding lacks, from what is known of it
     survey      that of all encodings, kept up to date as things change
     plan        from what is lacking to a task: what comes from where and goes where
     balance     the same for evening out after devices were added
-    rivals      the same for several encodings of one object
+    duplicate_encodings
+                the same for several encodings of one object
     task        what one job is to do, and what it needs of the steward
     job         one job: lease, inspect, and then
     mending       open, transfer, commit, read, discard
@@ -14,7 +15,8 @@ In the order to read them:
     transfer    the blocks: fetched, rebuilt, appended
     blocks      where good blocks come from; reading a share whole
     requests    what is under way to devices: few at a time, within a rate, each with an end
-    burials     deletions told to devices that were away
+    deletion_propagation
+                deletions told to devices that were away
     journal     what the log says
     steward     drives all of it
     answers     what clients ask of it

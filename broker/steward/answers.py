@@ -35,7 +35,7 @@ def health(steward: Steward, owner: Optional[bytes]) -> Answered:
         images.whole,
         images.lacking + images.waiting,
         images.waiting,
-        images.hopeless,
+        images.unrecoverable,
         survey.bytes_left,
         steward.rate,
         steward.balance.under_way,

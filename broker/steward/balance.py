@@ -12,7 +12,7 @@ from typing import Optional
 
 from broker.catalog import Catalog, Known, Place
 from broker.placement import Candidate, place
-from broker.steward.judging import Presence, State, judge
+from broker.steward.assessment import Presence, State, assess
 from broker.steward.plan import Rooms, presence_in, sources_of
 from broker.steward.task import Discard, Kind, Task
 
@@ -81,7 +81,7 @@ class Balance:
         known = self._catalog.known(encoding_id)
         if known is None or self._catalog.tombstones.hides(encoding_id):
             return None
-        finding = judge(known, presence_in(rooms), urgent=False, patient=True)
+        finding = assess(known, presence_in(rooms), urgent=False, patient=True)
         moving = [p for p in known.sound if p.device == donor]
         if finding.state is not State.WHOLE or finding.surplus or len(moving) != 1:
             return None

@@ -8,7 +8,7 @@ from typing import Optional
 
 from broker.catalog import Place
 from broker.devices import Devices
-from broker.steward.judging import State
+from broker.steward.assessment import State
 from broker.steward.task import Outcome, Task
 
 log = logging.getLogger(__name__)
@@ -21,14 +21,14 @@ class Journal:
     def __init__(self, devices: Devices) -> None:
         self._devices = devices
         self._said_no_place: Optional[float] = None
-        self._said = (0, 0, 0)  # lacking, waiting, hopeless
+        self._said = (0, 0, 0)  # lacking, waiting, unrecoverable
         self._lately_lacking = False
         self._since = 0.0  # when anything began, or ceased, to be lacking
         self._next = 0.0
 
     def state(self, counts: Mapping[State, int], now: float) -> None:
         """Say what is lacking when that has changed, and was not over at once: images being stored lack shares, too."""
-        state = (counts[State.LACKING], counts[State.WAITING], counts[State.HOPELESS])
+        state = (counts[State.LACKING], counts[State.WAITING], counts[State.UNRECOVERABLE])
         if any(state) is not self._lately_lacking:
             self._lately_lacking, self._since = any(state), now
         if state == self._said or now - self._since < _SETTLED or now < self._next:

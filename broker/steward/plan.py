@@ -11,7 +11,7 @@ from typing import Callable, NamedTuple, Optional
 
 from broker.catalog import Known, Place
 from broker.placement import Candidate, place
-from broker.steward.judging import Finding, Presence, assign
+from broker.steward.assessment import Finding, Presence, assign
 from broker.steward.task import Discard, Kind, Task
 
 

@@ -13,7 +13,7 @@ from typing import Callable
 
 from broker.catalog import Catalog, Known
 from broker.steward import plan
-from broker.steward.judging import Presence, assign
+from broker.steward.assessment import Presence, assign
 from broker.steward.requests import Ask, Reply
 from broker.steward.survey import Survey
 from common.protocol.device_messages import ShareName

@@ -21,13 +21,13 @@ from typing import Callable, Optional
 from broker.catalog import Catalog, Place
 from broker.devices import DeviceNow, Devices
 from broker.steward import plan
+from broker.steward.assessment import Presence, State
 from broker.steward.balance import Balance
-from broker.steward.burials import Burials
+from broker.steward.deletion_propagation import DeletionPropagation
+from broker.steward.duplicate_encodings import drop_duplicates, is_whole
 from broker.steward.job import Job
 from broker.steward.journal import Journal
-from broker.steward.judging import Presence, State
 from broker.steward.requests import Ask, Reply, Requests, Sending
-from broker.steward.rivals import drop_rivals, is_whole
 from broker.steward.stale import AMENDING, Stale
 from broker.steward.survey import Survey
 from broker.steward.task import Discard, Outcome, Task
@@ -39,7 +39,7 @@ from common.protocol.messages import AnnouncedShare, DeviceKind
 from common.redundancy import DeviceCount
 
 JOBS = 2  # at a time
-_LOOKS = 2000  # encodings judged in one tick
+_LOOKS = 2000  # encodings assessed in one tick
 _TRIES = 200  # encodings that a plan is tried for before the rest waits for the next tick
 _CODES = 8  # erasure codes kept
 _COMPLAINTS = 10_000  # waiting at most
@@ -73,7 +73,7 @@ class Steward:
         self.survey = Survey(catalog, settings.repair_after, settings.repair_after)
         self.requests = Requests(settings.rate, chance)
         self.balance = Balance(catalog)
-        self._burials = Burials(catalog, self.ask)
+        self._propagation = DeletionPropagation(catalog, self.ask)
         self._stale = Stale(catalog, self.survey, min(settings.repair_after, AMENDING), self.ask)
         self.jobs: list[Job] = []
         self._rooms: dict[bytes, plan.Room] = {}
@@ -86,7 +86,7 @@ class Steward:
         self._moved: deque[tuple[float, int]] = deque()
         self._settled = False
         self._journal = Journal(devices)
-        self._next_rivals = 0.0
+        self._next_duplicates = 0.0
 
     # --- what drives it
 
@@ -101,7 +101,7 @@ class Steward:
         while self._hurried:  # not before: a device may have been lost in the moment in which it was asked for
             self.survey.hurry(self._hurried.pop())
         self._look(now)
-        self._burials.tick(now, lambda device: device in self._now and self._now[device].alive)
+        self._propagation.tick(now, lambda device: device in self._now and self._now[device].alive)
         for job in [job for job in self.jobs if self._catalog.tombstones.hides(job.task.claim.encoding_id)]:
             self._cancel(job)
         if self._settled:
@@ -128,7 +128,7 @@ class Steward:
 
     def _look(self, now: float) -> None:
         for encoding_id in self.survey.look(now, _LOOKS):
-            self._burials.look(encoding_id, now)
+            self._propagation.look(encoding_id, now)
 
     def _room(self, now: DeviceNow) -> plan.Room:
         if now.alive:
@@ -164,7 +164,7 @@ class Steward:
             return self.left_on(device) == 0
         if not all(there.heard for there in self._now.values() if not there.retiring):
             return False
-        return not any(self.survey.count(state) for state in (State.WAITING, State.LACKING, State.HOPELESS))
+        return not any(self.survey.count(state) for state in (State.WAITING, State.LACKING, State.UNRECOVERABLE))
 
     def left_on(self, device: bytes) -> int:
         """How many shares only this retiring device has; all, until its retirement was noticed."""
@@ -210,7 +210,7 @@ class Steward:
             self._next_check()
             or self._next_lacking(now)
             or self._next_surplus(now)
-            or self._next_rivals_task(now)
+            or self._next_duplicates_task(now)
             or self.balance.next_task(self._rooms, {*self._busy(), *self._paused}, _TRIES)
         )
 
@@ -254,10 +254,10 @@ class Steward:
                 return plan.drop_surplus(*surplus, self._rooms)
         return None
 
-    def _next_rivals_task(self, now: float) -> Optional[Task]:
-        if now < self._next_rivals:
+    def _next_duplicates_task(self, now: float) -> Optional[Task]:
+        if now < self._next_duplicates:
             return None
-        self._next_rivals = now + 1.0
+        self._next_duplicates = now + 1.0
         self._forget_old(now)
         shared, busy = self.survey.shared, self._busy()
         grace = self._settings.encoding_grace
@@ -266,7 +266,7 @@ class Steward:
             known = self._catalog.known(encoding_id)
             if known is None or self._is_paused(encoding_id, now):
                 continue
-            task = drop_rivals(self._catalog, known.claim.owner, known.claim.object_id, old, self._rooms)
+            task = drop_duplicates(self._catalog, known.claim.owner, known.claim.object_id, old, self._rooms)
             if task is not None and not self._is_paused(task.claim.encoding_id, now):
                 return task
         return None

@@ -1,6 +1,6 @@
 """What is found of all encodings, kept up to date bit by bit.
 
-An encoding is judged again when the catalog says that it changed, when a device that holds a share of it comes, goes
+An encoding is assessed again when the catalog says that it changed, when a device that holds a share of it comes, goes
 or has been away for long enough, and when a time that was set for it comes. So a change costs what it touches, and
 100,000 encodings are never walked at once. Whole encodings leave no record here.
 
@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping
 from typing import NamedTuple, Optional
 
 from broker.catalog import Catalog, Code, Known, Place
-from broker.steward.judging import Finding, Presence, State, judge
+from broker.steward.assessment import Finding, Presence, State, assess
 from common.redundancy import DeviceCount
 
 _WHOLE = Finding(State.WHOLE)
@@ -51,7 +51,7 @@ class ImageCounts(NamedTuple):
     whole: int
     waiting: int
     lacking: int
-    hopeless: int
+    unrecoverable: int
     in_danger: int  # of those that are waiting or lacking: exactly as many shares as are needed are at hand
 
 
@@ -83,7 +83,7 @@ class Survey:
     # --- keeping it up to date
 
     def notice(self, presence: Mapping[bytes, Presence], may_come: int = 0) -> None:
-        """Take up which devices are there now; `may_come` as for `judge`."""
+        """Take up which devices are there now; `may_come` as for `assess`."""
         if may_come != self._may_come:
             self._may_come = may_come
             self._unlooked.update(dict.fromkeys(e for e, finding in self._findings.items() if finding.unheard))
@@ -93,7 +93,7 @@ class Survey:
                 self._unlooked.update(dict.fromkeys(self._catalog.encodings_on(device)))
 
     def look(self, now: float, limit: int) -> list[bytes]:
-        """Judge up to `limit` encodings of which something changed, and return them. `now`: monotonic seconds."""
+        """Assess up to `limit` encodings of which something changed, and return them. `now`: monotonic seconds."""
         self._unlooked.update(dict.fromkeys(self._catalog.take_touched()))
         while self._set and self._set[0][0] <= now:
             self._unlooked[heapq.heappop(self._set)[1]] = None
@@ -180,7 +180,7 @@ class Survey:
             whole=counts[State.WHOLE],
             waiting=counts[State.WAITING],
             lacking=counts[State.LACKING],
-            hopeless=counts[State.HOPELESS],
+            unrecoverable=counts[State.UNRECOVERABLE],
             in_danger=in_danger,
         )
 
@@ -223,14 +223,14 @@ class Survey:
             return
         known = self._catalog.known(encoding_id)
         if known is None:  # nothing is left of it but damage
-            self._file(encoding_id, Finding(State.HOPELESS, -1))
+            self._file(encoding_id, Finding(State.UNRECOVERABLE, -1))
             return
         self._look_for_others(known, now)
         if known.stale:
             self.stale.setdefault(encoding_id, now)
         else:
             self.stale.pop(encoding_id, None)
-        finding = self._judge(known, before, now)
+        finding = self._assess(known, before, now)
         if finding.state is State.WHOLE:
             self._urgent.discard(encoding_id)
             if not finding.surplus:
@@ -238,18 +238,18 @@ class Survey:
                 return
         self._file(encoding_id, finding)
 
-    def _judge(self, known: Known, before: Optional[Finding], now: float) -> Finding:
+    def _assess(self, known: Known, before: Optional[Finding], now: float) -> Finding:
         encoding_id = known.claim.encoding_id
         urgent = encoding_id in self._urgent
         if before is None:
             self._since[encoding_id] = now
-        finding = judge(known, self.presence, urgent=urgent, patient=True)
+        finding = assess(known, self.presence, urgent=urgent, patient=True)
         if before is not None and (before.state is State.WHOLE) is not (finding.state is State.WHOLE):
             self._since[encoding_id] = now
         since = self._since.setdefault(encoding_id, now)
         if finding.unheard:
             if now - since >= self._patience:
-                return judge(known, self.presence, urgent=urgent, patient=False, may_come=self._may_come)
+                return assess(known, self.presence, urgent=urgent, patient=False, may_come=self._may_come)
             self.look_later(encoding_id, since + self._patience)
         if finding.state is State.WHOLE and finding.surplus:
             if now - since >= self._grace:

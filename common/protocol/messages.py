@@ -223,7 +223,7 @@ class Health(ReplyHeader):
     whole: Count = 0  # images with all shares on devices that are connected and not retiring
     lacking: Count = 0  # images with k or more good shares at hand, but not all on such devices
     waiting: Count = 0  # of those, how many wait for --repair-after, since their devices may come back
-    hopeless: Count = 0  # images with fewer than k good shares at hand: only their devices' return helps
+    unrecoverable: Count = 0  # images with fewer than k good shares at hand: only their devices' return helps
     bytes_left: Count = 0  # of shares to be rebuilt or moved, without those that are waited for
     rate: Count = 0  # bytes per second, lately; 0 while nothing is being done
     balancing: bool = False  # a rebalance is under way

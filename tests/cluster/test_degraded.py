@@ -51,7 +51,7 @@ def asleep(cluster: LocalCluster, index: int) -> Iterator[None]:
 
 def lacking(cluster: LocalCluster) -> int:
     encodings = cluster.status()["encodings"]
-    return int(encodings["lacking"] + encodings["hopeless"])
+    return int(encodings["lacking"] + encodings["unrecoverable"])
 
 
 def state(user: User, sha256: str) -> str:

@@ -64,7 +64,7 @@ class RunningBroker:
 
     def alive(self, device: bytes) -> bool:
         """Whether a device has registered and announced all that it holds."""
-        return self._server._desk.devices.alive(device, self._server._time())
+        return self._server._queries.devices.alive(device, self._server._time())
 
     def invite(self, role: Role, age: int = 0) -> Invite:
         one_time = KeyPair.generate()

@@ -1,4 +1,4 @@
-"""A broker without sockets, disk or clock: a real switchboard, desk and catalog, and peers that speak to it.
+"""A broker without sockets, disk or clock: a real switchboard, queries and catalog, and peers that speak to it.
 
 What a peer sends is handed to the switchboard as frames; what the switchboard would send is returned. Nothing is
 delivered by itself: a test says what arrives, and when.
@@ -13,8 +13,8 @@ from typing import Any, Callable, Optional, TypeVar
 
 from msgspec import convert
 
-from broker.desk import Desk
 from broker.members import Member, MemberList, MembersFile
+from broker.queries import Queries
 from broker.retiring import Retiring
 from broker.rights import Standing
 from broker.sessions import Outgoing, Side
@@ -99,12 +99,12 @@ class SampleBroker:
         self.today = TODAY
         self.members = members or MembersInMemory()
         self.recorded: list[dict[str, Any]] = []
-        self.desk = Desk(self.members, now, lambda: self.today, self._record)
-        catalog, devices = self.desk.catalog, self.desk.devices
+        self.queries = Queries(self.members, now, lambda: self.today, self._record)
+        catalog, devices = self.queries.catalog, self.queries.devices
         self.steward = Steward(catalog, devices, settings or Settings(), random.Random(seed))  # noqa: S311 - the same in every run
         self.retiring = Retiring(self.members, devices, catalog, self.steward, lambda: self.today, self._record)
         self.switchboard = Switchboard(
-            self.desk, self.steward, self.retiring, self._record, record_accesses=record_accesses
+            self.queries, self.steward, self.retiring, self._record, record_accesses=record_accesses
         )
         self._counter = itertools.count(1)
 

@@ -113,7 +113,7 @@ def test_the_estimate_is_what_is_left_at_the_rate_of_late() -> None:
 
 
 def test_the_summary_says_loudly_what_cannot_be_restored() -> None:
-    text = "\n".join(summary(status(Health(GRANTED, True, whole=7, lacking=3, waiting=2, hopeless=1))))
+    text = "\n".join(summary(status(Health(GRANTED, True, whole=7, lacking=3, waiting=2, unrecoverable=1))))
     assert "7 images are whole" in text
     assert "3 lack shares, 2 of them wait" in text
     assert "1 CANNOT BE RESTORED" in text
@@ -130,7 +130,7 @@ def test_the_summary_says_loudly_what_cannot_be_restored() -> None:
             "CRITICAL: 2 images are in danger, 7 images are whole, 2 lack shares, away: nas",
         ),
         (
-            Health(GRANTED, True, whole=7, hopeless=1),
+            Health(GRANTED, True, whole=7, unrecoverable=1),
             5,
             "CRITICAL: 1 images cannot be restored, 7 images are whole, away: nas",
         ),
@@ -143,7 +143,7 @@ def test_the_line_for_monitoring_and_the_exit_code_say_whether_an_image_is_lost_
 
 
 def test_a_broker_that_has_just_started_judges_nothing() -> None:
-    assert summary(status(Health(GRANTED, False, hopeless=9))) == [
+    assert summary(status(Health(GRANTED, False, unrecoverable=9))) == [
         "the broker has just started: devices are still coming"
     ]
 
@@ -172,7 +172,7 @@ def test_json_has_all_that_the_table_has() -> None:
         "lacking": 1,
         "waiting": 0,
         "in_danger": 0,
-        "hopeless": 0,
+        "unrecoverable": 0,
         "could_be_stronger": 0,
     }
     repair = told["repair"]

@@ -14,7 +14,7 @@ import pytest
 
 from broker.audit import AuditLog, record_now, verify
 from broker.coalescing import Coalesced
-from broker.refusals import Refusals
+from broker.strikes import Refusals
 from common.errors import IntegrityError, NotFoundError
 from common.protocol.operations import Role
 from tests.unit.running_broker import RunningBroker

@@ -45,7 +45,7 @@ def devices(broker: SampleBroker) -> list[SamplePeer]:
 
 
 def by(broker: SampleBroker, peer: SamplePeer) -> dict[str, str]:
-    return {"by": broker.desk.name_of(peer.public_key), "key": peer.public_key.hex()[:16]}
+    return {"by": broker.queries.name_of(peer.public_key), "key": peer.public_key.hex()[:16]}
 
 
 def test_retiring_rebalancing_and_a_replaced_key_are_recorded_with_who_asked(broker: SampleBroker) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from broker import catalog as catalog_module
 from broker.catalog import Catalog
-from broker.desk import Desk
+from broker.queries import Queries
 from broker.quota import OwnerQuota
 from common.protocol.codec import pack, pack_header
 from common.protocol.device_messages import Open
@@ -26,7 +26,7 @@ class QuotaBroker(SampleBroker):
 
     def __init__(self) -> None:
         super().__init__()
-        self.desk._quota = OwnerQuota(self.desk.catalog, QUOTA)
+        self.queries._quota = OwnerQuota(self.queries.catalog, QUOTA)
 
 
 def share(number: int, size: int, token: bytes = TOKEN) -> AnnouncedShare:
@@ -66,8 +66,8 @@ def test_a_full_quota_stops_a_put_of_unknown_length_and_no_other_vault() -> None
 def test_what_was_given_up_counts_no_more() -> None:
     broker = QuotaBroker()
     device, client = broker.worker("nas", [share(1, QUOTA)]), broker.client(TOKEN)
-    broker.desk.catalog.withdraw(device.device, [(share(1, QUOTA).encoding_id, 0)])
-    assert broker.desk.catalog.bytes_of(VAULT) == 0
+    broker.queries.catalog.withdraw(device.device, [(share(1, QUOTA).encoding_id, 0)])
+    assert broker.queries.catalog.bytes_of(VAULT) == 0
     assert open_share(client, device, MIB) is Code.GRANTED
 
 
@@ -82,7 +82,7 @@ def test_a_malformed_opening_is_left_to_the_device() -> None:
 
 def test_without_a_quota_a_vault_has_what_it_likes() -> None:
     broker = SampleBroker()
-    assert Desk(broker.members, STARTED, lambda: 0)._quota.refusal(VAULT, 1 << 60) is None
+    assert Queries(broker.members, STARTED, lambda: 0)._quota.refusal(VAULT, 1 << 60) is None
 
 
 def test_a_device_that_announces_without_end_does_not_fill_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -65,7 +65,7 @@ def health(client: SamplePeer) -> tuple[Health, list[Job]]:
 
 def counts(client: SamplePeer) -> tuple[int, int, int, int]:
     found = health(client)[0]
-    return found.whole, found.lacking, found.waiting, found.hopeless
+    return found.whole, found.lacking, found.waiting, found.unrecoverable
 
 
 def asked(messages: list[Outgoing], operation: Operation) -> list[Outgoing]:

@@ -10,10 +10,10 @@ import pytest
 from broker.catalog import Catalog, Place
 from broker.devices import Devices
 from broker.rights import Standing
+from broker.steward.assessment import Presence, State
 from broker.steward.balance import Balance
-from broker.steward.judging import Presence, State
+from broker.steward.duplicate_encodings import drop_duplicates
 from broker.steward.plan import Room
-from broker.steward.rivals import drop_rivals
 from broker.steward.survey import Survey
 from common.protocol.identifiers import device_id
 from common.protocol.messages import AnnouncedShare, Tombstone
@@ -123,7 +123,7 @@ def twice(first: int = 3, second: int = 3) -> Catalog:
 
 
 def test_of_two_whole_encodings_the_same_stays_for_everybody_and_it_is_read_before_the_other_goes() -> None:
-    task = drop_rivals(twice(), OWNER, OBJECT, ALL, HERE)
+    task = drop_duplicates(twice(), OWNER, OBJECT, ALL, HERE)
     assert task is not None
     assert task.claim.encoding_id == FIRST
     assert task.reads == tuple(Place(index, DEVICES[index]) for index in range(3))
@@ -135,7 +135,7 @@ def test_of_two_whole_encodings_the_one_stays_of_which_more_devices_may_be_lost(
     catalog = twice(second=0)
     for index, device in enumerate(DEVICES[3:7]):
         catalog.announce(device, [share(index, SECOND, OBJECT, 2, 4)])
-    task = drop_rivals(catalog, OWNER, OBJECT, ALL, HERE)
+    task = drop_duplicates(catalog, OWNER, OBJECT, ALL, HERE)
     assert task is not None
     assert task.claim.encoding_id == SECOND
     assert {discard.encoding_id for discard in task.discards} == {FIRST}
@@ -158,8 +158,8 @@ def test_an_image_with_several_encodings_counts_once_and_by_the_best_of_them() -
     survey = survey_of(catalog)
     survey.look(0.0, 100)
     counts = survey.images()
-    assert counts.whole + counts.waiting + counts.lacking + counts.hopeless == 2
-    assert (counts.whole, counts.hopeless) == (1, 0), (
+    assert counts.whole + counts.waiting + counts.lacking + counts.unrecoverable == 2
+    assert (counts.whole, counts.unrecoverable) == (1, 0), (
         "beside a whole encoding a rest of another is no image that is lost"
     )
     assert counts.in_danger == 1
@@ -184,24 +184,24 @@ def test_weak_images_are_counted_once_each_but_not_those_that_were_deleted_and_w
 
 
 def test_the_rest_of_a_broken_put_goes_where_another_encoding_is_whole() -> None:
-    task = drop_rivals(twice(first=1), OWNER, OBJECT, ALL, HERE)
+    task = drop_duplicates(twice(first=1), OWNER, OBJECT, ALL, HERE)
     assert task is not None
     assert (task.claim.encoding_id, len(task.discards)) == (SECOND, 1)
 
 
 @pytest.mark.parametrize(("first", "second"), [(2, 2), (1, 2), (1, 1), (1, 0)])
 def test_where_none_is_whole_all_stay(first: int, second: int) -> None:
-    assert drop_rivals(twice(first, second), OWNER, OBJECT, ALL, HERE) is None
+    assert drop_duplicates(twice(first, second), OWNER, OBJECT, ALL, HERE) is None
 
 
 @pytest.mark.parametrize("presence", [Presence.AWAY, Presence.LOST, Presence.LEFT])
 def test_as_long_as_one_device_is_not_here_all_stay(presence: Presence) -> None:
     there = {**HERE, DEVICES[7]: Room(presence, 0, 0)}
-    assert drop_rivals(twice(), OWNER, OBJECT, ALL, there) is None
+    assert drop_duplicates(twice(), OWNER, OBJECT, ALL, there) is None
 
 
 def test_what_has_not_been_there_for_long_stays() -> None:
-    assert drop_rivals(twice(), OWNER, OBJECT, {FIRST}, HERE) is None
+    assert drop_duplicates(twice(), OWNER, OBJECT, {FIRST}, HERE) is None
 
 
 def test_a_device_that_says_of_another_images_encoding_that_it_is_of_this_one_does_not_have_it_discarded() -> None:
@@ -209,7 +209,7 @@ def test_a_device_that_says_of_another_images_encoding_that_it_is_of_this_one_do
     put(catalog, SECOND, DEVICES[3:6], b"p" * 32)
     catalog.announce(DEVICES[6], [share(0, SECOND, OBJECT)])
     assert len(catalog.encodings_of(OWNER, OBJECT)) == 2
-    assert drop_rivals(catalog, OWNER, OBJECT, ALL, HERE) is None
+    assert drop_duplicates(catalog, OWNER, OBJECT, ALL, HERE) is None
 
 
 # --- what is most urgent

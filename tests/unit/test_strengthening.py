@@ -157,9 +157,9 @@ def test_an_image_that_was_left_by_another_becomes_the_vaults_own(tmp_path: Path
 
 def test_too_few_shares_of_one_image_hinder_no_other(tmp_path: Path) -> None:
     scene = Scene(tmp_path, 1000, 2000)
-    hopeless = scene.cluster.encodings()[0].encoding_id
+    unrecoverable = scene.cluster.encodings()[0].encoding_id
     for device in scene.cluster.devices[:2]:
-        for key in [key for key in device.shares if key[0] == hopeless]:
+        for key in [key for key in device.shares if key[0] == unrecoverable]:
             del device.shares[key]
     assert scene.strengthen() == NotEnoughError.exit_code
     assert sorted(scene.encodings()) == [(2, 3, 1), (4, 6, 6)]

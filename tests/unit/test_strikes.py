@@ -1,4 +1,4 @@
-"""Strikes: three breaches of the protocol within a minute close the door for one, and nothing honest is a breach."""
+"""Strikes: three breaches of the protocol within a minute ban for one, and nothing honest is a breach."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 
 from broker.credit import REPEAT_AFTER, REQUESTS
 from broker.sessions import Outgoing
-from broker.strikes import _ALLOWANCE, _MAX_KEYS, CLOSED_FOR, FLOOD, STRIKES, WITHIN, Strikes
+from broker.strikes import _ALLOWANCE, _MAX_KEYS, BANNED_FOR, FLOOD, STRIKES, WITHIN, Strikes
 from common.protocol.codec import MAX_PAYLOAD, pack_header
 from common.protocol.envelope import Envelope, Kind, Operation
 from common.protocol.messages import GRANTED, Acknowledged, Code, Empty
@@ -27,13 +27,13 @@ def is_heard(client: SamplePeer) -> bool:
 # --- the count
 
 
-def test_the_third_strike_within_a_minute_closes_the_door_for_a_minute() -> None:
+def test_the_third_strike_within_a_minute_bans_for_a_minute() -> None:
     strikes = Strikes()
     assert [strikes.strike(KEY, float(at)) for at in range(STRIKES)] == [False, False, True]
-    assert strikes.closed(KEY, 2.0 + CLOSED_FOR - 0.1)
-    assert not strikes.closed(OTHER, 2.0)
-    assert not strikes.closed(KEY, 2.0 + CLOSED_FOR)
-    assert not strikes.strike(KEY, 3.0 + CLOSED_FOR)  # and it begins anew
+    assert strikes.banned(KEY, 2.0 + BANNED_FOR - 0.1)
+    assert not strikes.banned(OTHER, 2.0)
+    assert not strikes.banned(KEY, 2.0 + BANNED_FOR)
+    assert not strikes.strike(KEY, 3.0 + BANNED_FOR)  # and it begins anew
 
 
 def test_strikes_that_lie_far_apart_close_nothing() -> None:
@@ -78,7 +78,7 @@ def test_whoever_breaks_the_protocol_three_times_is_not_heard_for_a_minute(
     assert not is_heard(client)
     assert not is_heard(client.reconnected())
     assert is_heard(other)
-    broker.now += CLOSED_FOR
+    broker.now += BANNED_FOR
     assert code(client.ask(Operation.STATUS, Empty())) is Code.NO_SESSION
     client.hello(None)
     assert code(client.ask(Operation.STATUS, Empty())) is Code.GRANTED

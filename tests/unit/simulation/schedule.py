@@ -356,7 +356,7 @@ class Schedule:
             if any(self._holders(encoding) for encoding in image.encodings):
                 wrong.append(f"{name} was deleted, and has shares")
             for broker in self.world.brokers:
-                if broker.desk.catalog.locate(OWNER, image.object_id, lambda _: True):
+                if broker.queries.catalog.locate(OWNER, image.object_id, lambda _: True):
                     wrong.append(f"{name} was deleted, and is shown")
         return wrong
 

@@ -1,4 +1,4 @@
-"""What an encoding lacks, as a pure judgement of what is known of it.
+"""What an encoding lacks, as a pure assessment of what is known of it.
 
 A device counts for one share of an encoding only, since it is never given more. A share is *held* where a device that
 is here, and stays, has it. Of the others some are only to be waited for: their devices have not been away for long.
@@ -7,7 +7,7 @@ The rest is lacking:
     whole       all n shares are held
     waiting     k or more are at hand; what is missing may come back with its devices
     lacking     k or more are at hand; something is to be rebuilt, or moved off a device that is retiring
-    hopeless    fewer than k are at hand: only their devices' return helps
+    unrecoverable    fewer than k are at hand: only their devices' return helps
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class State(enum.Enum):
     WHOLE = "whole"
     WAITING = "waiting"
     LACKING = "lacking"
-    HOPELESS = "hopeless"
+    UNRECOVERABLE = "unrecoverable"
 
 
 class Finding(NamedTuple):
@@ -55,10 +55,10 @@ class Finding(NamedTuple):
         return self.spare == 0 and self.state in (State.WAITING, State.LACKING)
 
 
-def judge(
+def assess(
     known: Known, presence: Callable[[bytes], Presence], *, urgent: bool, patient: bool, may_come: int = 0
 ) -> Finding:
-    """Judge one encoding.
+    """Assess one encoding.
 
     `urgent`: wait for no device to come back. `patient`: wait for shares that no device has named, since the encoding
     may just be coming into being. `may_come`: devices that are away and have not told yet what they hold. For so many
@@ -80,7 +80,7 @@ def judge(
     leaving = tuple(p for p in known.sound if at[p] in retiring and p.share not in held and p.share not in away)
     if spare < 0:
         incomplete = len({place.share for place in known.sound}) < claim.k
-        return Finding(State.HOPELESS, spare, leaving=leaving, incomplete=incomplete)
+        return Finding(State.UNRECOVERABLE, spare, leaving=leaving, incomplete=incomplete)
     unheard = set(missing) - {place.share for place in at}
     if not patient:
         unheard = set(sorted(unheard)[: may_come if spare > 0 else 0])

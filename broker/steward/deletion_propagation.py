@@ -34,7 +34,7 @@ class _Debt:
     asked: bool = False
 
 
-class Burials:
+class DeletionPropagation:
     """`ask` sends a request. `now` is monotonic seconds."""
 
     def __init__(self, catalog: Catalog, ask: Callable[[Ask], None]) -> None:

@@ -78,7 +78,7 @@ _Burial = Annotated[list[Tombstone], msgspec.Meta(max_length=MAX_ANNOUNCED)]
 _Announcement = Annotated[list[AnnouncedShare], msgspec.Meta(max_length=MAX_ANNOUNCED)]
 
 
-class Desk:
+class Queries:
     """The broker's own knowledge and its answers. `now` is monotonic seconds, `today` Unix seconds."""
 
     def __init__(
@@ -92,7 +92,7 @@ class Desk:
         """`owner_quota`: bytes of shares that one vault may have in the whole cluster; None for any number."""
         self._members = members
         self._record = record
-        self._burials: Coalesced[tuple[str, bytes, bytes, int]] = Coalesced()
+        self._deletions: Coalesced[tuple[str, bytes, bytes, int]] = Coalesced()
         self._today = today
         self._next_expiry = 0
         self.catalog = Catalog()
@@ -260,12 +260,12 @@ class Desk:
             # Only a device that had announced everything before brings news; any tells again when it registers anew.
             new = self.devices.known_complete(device) and (known is None or known.generation < stone.generation)
             event = "deleted" if stone.deleted else "undeleted"
-            self._burials.tell((event, stone.owner, stone.encoding_id, stone.generation), device, now, opens=new)
+            self._deletions.tell((event, stone.owner, stone.encoding_id, stone.generation), device, now, opens=new)
         self.catalog.bury(device, holding)
         return Acknowledged(GRANTED), None
 
     def _record_deletions(self, now: float) -> None:
-        for (event, owner, encoding_id, _), devices in self._burials.take(now):
+        for (event, owner, encoding_id, _), devices in self._deletions.take(now):
             self._record(event, owner=owner.hex(), encoding=encoding_id.hex(), devices=devices)
 
     def report(self, device: bytes, header: Report, now: float) -> Answered:

@@ -13,12 +13,12 @@ from collections.abc import Collection
 from typing import Optional
 
 from broker.catalog import Catalog, Known, Place
-from broker.steward.judging import Presence, State, assign, judge
+from broker.steward.assessment import Presence, State, assess, assign
 from broker.steward.plan import Rooms, presence_in, sources_of
 from broker.steward.task import Discard, Kind, Task
 
 
-def drop_rivals(
+def drop_duplicates(
     catalog: Catalog, owner: bytes, object_id: bytes, old: Collection[bytes], rooms: Rooms
 ) -> Optional[Task]:
     """Read the encoding of an object that stays, and discard the others; None where nothing is to go yet.
@@ -49,7 +49,7 @@ def drop_rivals(
 
 
 def is_whole(known: Known, rooms: Rooms) -> bool:
-    return judge(known, presence_in(rooms), urgent=False, patient=False).state is State.WHOLE
+    return assess(known, presence_in(rooms), urgent=False, patient=False).state is State.WHOLE
 
 
 def _all_of(known: Known) -> list[Discard]:

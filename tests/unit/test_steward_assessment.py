@@ -1,4 +1,4 @@
-"""Judging an encoding: what is held, waited for, lacking, hopeless, and what is more than needed."""
+"""Assessing an encoding: what is held, waited for, lacking, unrecoverable, and what is more than needed."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from broker.catalog import Claim, Known, Place
-from broker.steward.judging import Finding, Presence, State, assign, judge
+from broker.steward.assessment import Finding, Presence, State, assess, assign
 from broker.steward.plan import Room, choose_places, loses_nothing, mend, sources_of
 
 K, N = 4, 6
@@ -25,7 +25,7 @@ def known(sound: Iterable[Place], damaged: Iterable[Place] = ()) -> Known:
 def found(encoding: Known, *, urgent: bool = False, patient: bool = True, **presence: Iterable[int]) -> Finding:
     """A finding where devices are here unless they are named, by their number, as something else."""
     at = {DEVICES[number]: Presence[state.upper()] for state, numbers in presence.items() for number in numbers}
-    return judge(encoding, lambda device: at.get(device, Presence.HERE), urgent=urgent, patient=patient)
+    return assess(encoding, lambda device: at.get(device, Presence.HERE), urgent=urgent, patient=patient)
 
 
 def here(_device: bytes) -> Presence:
@@ -71,23 +71,23 @@ def test_a_share_that_no_device_has_named_is_waited_for_as_long_as_there_is_pati
 
 def test_afterwards_it_is_waited_for_as_long_as_a_device_that_may_have_it_has_not_told_what_it_holds() -> None:
     encoding = known(WHOLE[:5])
-    assert judge(encoding, here, urgent=False, patient=False, may_come=1) == Finding(State.WAITING, 1, (), True)
-    assert judge(encoding, here, urgent=True, patient=False, may_come=1).lacking == (5,)
+    assert assess(encoding, here, urgent=False, patient=False, may_come=1) == Finding(State.WAITING, 1, (), True)
+    assert assess(encoding, here, urgent=True, patient=False, may_come=1).lacking == (5,)
 
 
 def test_no_more_shares_are_waited_for_than_there_are_such_devices() -> None:
     encoding = known(WHOLE[:4])._replace(claim=CLAIM._replace(k=3))
-    assert judge(encoding, here, urgent=False, patient=False, may_come=1).lacking == (5,)
-    assert judge(encoding, here, urgent=False, patient=False, may_come=2).lacking == ()
+    assert assess(encoding, here, urgent=False, patient=False, may_come=1).lacking == (5,)
+    assert assess(encoding, here, urgent=False, patient=False, may_come=2).lacking == ()
 
 
 def test_where_no_more_may_be_lost_nothing_is_waited_for_that_nobody_has_named() -> None:
-    assert judge(known(WHOLE[:4]), here, urgent=False, patient=False, may_come=2).lacking == (4, 5)
+    assert assess(known(WHOLE[:4]), here, urgent=False, patient=False, may_come=2).lacking == (4, 5)
 
 
 def test_with_fewer_than_k_shares_at_hand_nothing_is_to_be_done() -> None:
     finding = found(known(WHOLE), lost=[0, 1, 2])
-    assert (finding.state, finding.lacking, finding.incomplete) == (State.HOPELESS, (), False)
+    assert (finding.state, finding.lacking, finding.incomplete) == (State.UNRECOVERABLE, (), False)
     assert found(known(WHOLE[:3])).incomplete
 
 
@@ -110,7 +110,7 @@ def test_what_a_retiring_device_that_is_away_has_alone_is_lacking_at_once_and_st
 
 def test_a_device_that_names_several_shares_counts_for_one_of_them() -> None:
     finding = found(known([Place(share, DEVICES[0]) for share in range(N)]))
-    assert (finding.state, finding.spare) == (State.HOPELESS, 1 - K)
+    assert (finding.state, finding.spare) == (State.UNRECOVERABLE, 1 - K)
     finding = found(known([*WHOLE[:5], Place(5, DEVICES[0])]))
     assert (finding.state, finding.lacking) == (State.LACKING, (5,))
 
