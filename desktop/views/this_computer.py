@@ -132,7 +132,7 @@ class _SetUpForm(Overlay):
     def _invite_box(self, text: str) -> Any:
         note(self.body, text, 464).grid(sticky="ew", pady=(4, 2))
         box = customtkinter.CTkTextbox(
-            self.body, height=64, font=fixed_font(12), text_color=TEXT, border_width=2, border_color=LINE, wrap="char"
+            self.body, height=46, font=fixed_font(12), text_color=TEXT, border_width=2, border_color=LINE, wrap="char"
         )
         box.grid(sticky="ew", pady=(0, 6))
         box.bind("<Tab>", leave_box)
@@ -144,7 +144,7 @@ class DeviceForm(_SetUpForm):
 
     def __init__(self, view: Any, model: ThisComputerModel) -> None:
         super().__init__(view, "Make this computer a device", model)
-        self.say("It keeps shares of images, now and again at each login. It can read none of them.")
+        self.say("It keeps shares, now and again at each login, and can read none.")
         self._invite: Any = None
         if not model.operator.is_here:
             self._invite = self._invite_box(
@@ -214,13 +214,14 @@ class _StoreFields(customtkinter.CTkFrame):
         note(self, "The most that they may take, such as 100G; empty for all but a reserve").grid(
             row=2, column=0, columnspan=2, sticky="w", pady=(6, 0)
         )
-        self._room = customtkinter.CTkEntry(self, font=font(), height=34, width=140)
+        row = customtkinter.CTkFrame(self, fg_color="transparent")
+        row.grid(row=3, column=0, columnspan=2, sticky="w")
+        self._room = customtkinter.CTkEntry(row, font=font(), height=34, width=120)
         self._room.insert(0, suggested.room)
-        self._room.grid(row=3, column=0, sticky="w")
+        self._room.grid(row=0, column=0)
         self._laptop = tkinter.BooleanVar(self, False)
-        CheckBox(self, "It is a laptop, which may be away for days", variable=self._laptop).grid(
-            row=4, column=0, columnspan=2, sticky="w", pady=(10, 4)
-        )
+        laptop = CheckBox(row, "It is a laptop, which may be away for days", variable=self._laptop)
+        laptop.grid(row=0, column=1, padx=(16, 0))
 
     def device(self, invite: str = "") -> Device:
         return Device(self._folder.get(), self._room.get(), self._laptop.get(), invite)

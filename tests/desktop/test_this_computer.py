@@ -138,6 +138,7 @@ def test_an_invite_that_is_refused_is_told_in_the_devices_own_words_and_another_
     window.press("Unlock")
     window.until(lambda: window.app.title() == "Gallery - Tessera", "the gallery")
     window.app.show("devices")
+    window.app.geometry("900x560+0+0")  # the smallest
     devices_view(window, "This computer")
     window.press("Make this computer a device …")
     for invite, why in (
@@ -149,6 +150,9 @@ def test_an_invite_that_is_refused_is_told_in_the_devices_own_words_and_another_
         window.press("Make it a device")
         window.until(lambda why=why: window.sees(why), why)  # type: ignore[misc]
         window.until(lambda: window.can_press("Make it a device"), "that another one may be tried")
+        (button,), view = window._button("Make it a device"), window.app._views["devices"]
+        bottom = view.winfo_rooty() + view.winfo_height()
+        assert button.winfo_rooty() + button.winfo_height() <= bottom, "the button is cut off"
         assert Services(home).standing(Program.WORKER).state is State.OFF
     log = (home / "logs" / "worker.log").read_text()
     assert not any(invite.split("-")[2] in log for invite in (over, other)), "an invite is a secret"
