@@ -73,7 +73,7 @@ class FirstStartView(View[FirstStartModel]):
         return card
 
     def _open_broker_form(self) -> None:
-        BrokerForm(self, self.model.here, self._name.get)
+        BrokerForm(self, self.model.here, self._called.get)
 
     def _build_vault(self) -> Any:
         card = self._card("2 of 2   Your vault")
