@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # All checks of the checkout, on a machine that has nothing but python3: lint, types, import rules, tests.
-# Stops at the first that fails. The unit tests also run on the oldest and the newest other Python there is.
-#   tests/run.sh            everything
+#   tests/run.sh            everything; the unit tests also on the oldest and the newest other Python there is
 #   tests/run.sh fast       lint, types, import rules, and the unit tests on one Python
+# Stages run side by side. What one says is printed whole when it ends, or at the very end where it failed.
 set -euo pipefail
 
 root="$(cd "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/.." && pwd)"
@@ -14,14 +14,45 @@ case "${1:-}" in
     *) echo "usage: tests/run.sh [fast]" >&2; exit 2 ;;
 esac
 
-unit_processes=2
-cluster_processes=2
+reports="$(mktemp -d)"
+trap 'rm -rf "$reports"' EXIT
 
+# check TITLE COMMAND...: one stage. It ends well even where the command fails, so that the others go on.
 check() {
-    local title="$1"
+    local title="$1" began="$SECONDS" report outcome
     shift
-    echo "== $title"
-    "$@" || { echo "FAILED: $title" >&2; exit 1; }
+    report="$(mktemp "$reports/XXXXXX")"
+    echo "== $title: did not end" >"$report"
+    if "$@" >>"$report" 2>&1; then outcome=passed; else outcome=FAILED; fi
+    sed -i "1s/did not end/$outcome after $((SECONDS - began)) s/" "$report"
+    if [ "$outcome" = passed ]; then
+        print <"$report"
+        rm "$report"
+    else
+        head -n 1 "$report" | print
+    fi
+}
+
+# Where two stages end at once, one is printed after the other.
+print() {
+    (
+        if command -v flock >/dev/null; then flock 9; fi
+        cat
+    ) 9>"$reports/.printing"
+}
+
+static_checks() {
+    check "lint" "$python" -m ruff check .
+    check "format" "$python" -m ruff format --check .
+    # Its script has the path of the environment built in; called so, a checkout that was moved still works.
+    check "import rules" "$python" -c 'from importlinter.cli import lint_imports_command; lint_imports_command()'
+    check "types" "$python" -m mypy
+}
+
+# Beside the other types, so with a cache of its own.
+windows_types() {
+    check "types, as on Windows" "$python" -m mypy --platform win32 --cache-dir .mypy_cache/win32 \
+        broker worker producer consumer admin desktop common cluster
 }
 
 # The other Pythons from 3.9 on, a path per line, the oldest first: from pyenv where it is, else from PATH.
@@ -38,6 +69,7 @@ other_pythons() {
     fi | while read -r candidate; do if is_new_enough "$candidate"; then echo "$candidate"; fi; done
 }
 
+# Without what draws at length what no version of Python changes.
 unit_tests_on() {
     local version
     version="$("$1" -c 'import sys; print("%d.%d" % sys.version_info[:2])')"
@@ -45,31 +77,88 @@ unit_tests_on() {
     # shellcheck disable=SC2046
     prepare_environment "$root/.venvs/$version" "$1" "$root/requirements.txt" \
         $(grep -E '^(pytest|hypothesis)' requirements-dev.txt)
-    check "unit tests on Python $version" "$environment_python" -m pytest -n "$unit_processes" tests/unit
+    check "unit tests on Python $version" "$environment_python" -m pytest -n 2 -m "not one_python" tests/unit
+}
+
+fast_checks() {
+    windows_types &
+    check "unit tests" "$python" -m pytest -n 2 tests/unit &
+    static_checks
+    wait
+}
+
+# At a lower priority: what waits for processes goes first.
+computing() {
+    local others oldest newest
+    renice -n 10 "$BASHPID" >/dev/null 2>&1 || true # where that cannot be, without
+    windows_types &
+    static_checks
+    wait
+    check "unit tests, and what they cover" "$python" -m pytest -n 2 -m "not one_python" --cov --cov-report= tests/unit
+    check "unit tests at length" "$python" -m pytest -n 2 -m one_python tests/unit
+    others="$(other_pythons)"
+    if [ -z "$others" ]; then
+        echo "== unit tests on other Pythons: skipped, this machine has none from 3.9 on"
+        return
+    fi
+    oldest="$(head -n 1 <<<"$others")" newest="$(tail -n 1 <<<"$others")"
+    unit_tests_on "$oldest"
+    if [ "$newest" != "$oldest" ]; then unit_tests_on "$newest"; fi
+}
+
+clusters() {
+    check "cluster tests" "$python" -m pytest -n 2 --dist loadfile tests/cluster
+}
+
+desktop_and_faults() {
+    check "desktop app" "$python" -m pytest tests/desktop
+    check "faults" "$python" -m pytest -n 2 --dist loadfile tests/faults
+    check "hostile peers" "$python" -m pytest -n 2 --dist loadfile tests/hostile
+}
+
+# Ctrl-C and SIGTERM end the stages, each of which is a process group of its own for that.
+stop() {
+    local patience=20
+    trap '' INT TERM
+    kill -TERM "${lanes[@]}" 2>/dev/null || true  # so that no further stage begins
+    signal_all INT || true
+    while signal_all 0 && [ $((patience--)) -gt 0 ]; do sleep 1; done
+    signal_all TERM || true
+    echo "interrupted" >&2
+    exit 130
+}
+
+# Whether there is any process left that a lane began.
+signal_all() {
+    local lane some=1
+    for lane in "${lanes[@]}"; do if kill "-$1" -- "-$lane" 2>/dev/null; then some=0; fi; done
+    return $some
 }
 
 prepare_environment "$root/.venv" "${PYTHON:-}" "$root/requirements-dev.txt"
 python="$environment_python"
 
-check "lint" "$python" -m ruff check .
-check "format" "$python" -m ruff format --check .
-check "types" "$python" -m mypy
-check "types, as on Windows" "$python" -m mypy --platform win32 broker worker producer consumer admin desktop common cluster
-# Its script has the path of the environment built in; called so, a checkout that was moved still works.
-check "import rules" "$python" -c 'from importlinter.cli import lint_imports_command; lint_imports_command()'
-check "unit tests" "$python" -m pytest -n "$unit_processes" tests/unit
-if [ "${1:-}" = fast ]; then exit; fi
-
-others="$(other_pythons)"
-if [ -z "$others" ]; then
-    echo "== unit tests on other Pythons: skipped, this machine has none from 3.9 on"
+set -m
+trap stop INT TERM
+lanes=()
+if [ "${1:-}" = fast ]; then
+    fast_checks & lanes+=($!)
 else
-    oldest="$(head -n 1 <<<"$others")" newest="$(tail -n 1 <<<"$others")"
-    unit_tests_on "$oldest"
-    if [ "$newest" != "$oldest" ]; then unit_tests_on "$newest"; fi
+    # The lane says which ports its tests draw from: tests/ports.py.
+    TEST_LANE=0/3 clusters & lanes+=($!)
+    TEST_LANE=1/3 desktop_and_faults & lanes+=($!)
+    TEST_LANE=2/3 computing & lanes+=($!)
 fi
-
-check "cluster tests" "$python" -m pytest -n "$cluster_processes" --dist loadfile tests/cluster
-check "desktop app" "$python" -m pytest tests/desktop
-check "faults" "$python" -m pytest -n "$cluster_processes" --dist loadfile tests/faults
-check "hostile peers" "$python" -m pytest -n "$cluster_processes" --dist loadfile tests/hostile
+failed=()
+for lane in "${lanes[@]}"; do
+    wait "$lane" || failed+=("stages that did not begin: what was said above ended them")
+done
+for report in "$reports"/*; do
+    [ -e "$report" ] || continue
+    cat "$report"
+    failed+=("$(sed -n '1s/^== \(.*\): .*/\1/p' "$report")")
+done
+if [ ${#failed[@]} -gt 0 ]; then
+    printf 'FAILED: %s\n' "${failed[@]}" >&2
+    exit 1
+fi

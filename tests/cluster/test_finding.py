@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 
 from cluster.local import program_command
-from cluster.ports import find_base_port
 from common.finding.addresses import own_addresses
 from common.home import load_brokers
 from tests.cluster.programs import User, wait_until
+from tests.ports import own_base_port
 
 CODE = re.compile(r"^(?:[A-Z2-7]{4}-){11}[A-Z2-7]{4}$", re.MULTILINE)
 ANNOUNCED = "is announced on the LAN"
@@ -48,7 +48,7 @@ class Lan:
     def __init__(self, folder: Path, running: ExitStack) -> None:
         self.folder = folder
         self.address = lan_address()
-        self.port = find_base_port()
+        self.port = own_base_port()
         self._running = running
 
     def environment(self, home: str, **variables: str) -> dict[str, str]:
@@ -124,7 +124,7 @@ def test_a_device_and_a_client_join_by_codes_and_find_the_broker_where_it_moved_
     broker.wait()
     before = lan.port
     while lan.port == before:
-        lan.port = find_base_port()
+        lan.port = own_base_port()
     lan.start_broker()
     wait_until(lambda: devices(client) == {"nas": True}, "both at the new address")
     for place in ("client/client", "nas/store"):

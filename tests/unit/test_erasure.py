@@ -98,6 +98,7 @@ class TestAnyKOfN:
             missing = [index for index in range(n) if index not in present]
             assert_restores(code, blocks, list(present), missing)
 
+    @pytest.mark.one_python
     @given(codes, st.integers(1, 5), seeds, st.data())
     @settings(max_examples=100, deadline=None)
     def test_a_random_choice_restores_for_any_code_and_size(
@@ -146,6 +147,7 @@ class TestAnyKOfN:
 
 
 class TestParity:
+    @pytest.mark.one_python
     @given(codes, st.integers(1, 3), seeds, st.data())
     @settings(max_examples=60, deadline=None)
     def test_it_is_what_the_field_arithmetic_says(

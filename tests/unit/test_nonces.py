@@ -79,6 +79,7 @@ def test_the_record_notices_a_nonce_that_meets_two_plaintexts(record: Record) ->
     assert record.with_two_messages == [(bytes(32), bytes(12))]
 
 
+@pytest.mark.one_python
 def test_ten_thousand_segments_over_a_hundred_puts_never_share_key_and_nonce(record: Record, tmp_path: Path) -> None:
     """A quarter each: undisturbed; with shares moved to another device; with requests sent again; and interrupted and
     gone on with. Only the last seal anything twice, and then it is the same in every bit."""

@@ -90,6 +90,7 @@ def _encoded_with_shares_left(draw: st.DrawFn) -> tuple[EncodedImage, list[int]]
     return encode(chance(f"{n} {size}", max(0, size)), k, n, units), left
 
 
+@pytest.mark.one_python
 @given(_encoded_with_shares_left())
 @settings(max_examples=60)
 def test_any_k_of_n_shares_give_the_image_back(encoded: tuple[EncodedImage, list[int]]) -> None:

@@ -162,6 +162,7 @@ def test_a_request_whose_payload_has_another_shape_is_refused(broker: SampleBrok
     assert code(broker.client().ask(Operation.LOCATE, Locate(), payload)) is Code.MALFORMED
 
 
+@pytest.mark.one_python
 @settings(max_examples=150)
 @given(
     st.sampled_from(Standing),

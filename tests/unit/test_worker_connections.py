@@ -12,7 +12,6 @@ import pytest
 
 from broker.members import Member
 from broker.rights import Standing
-from cluster.ports import find_base_port
 from common.errors import RefusedError, TesseraError
 from common.finding.addresses import is_loopback
 from common.home import load_brokers, save_brokers
@@ -21,6 +20,7 @@ from common.invite import BrokerAddress
 from common.joining import join
 from common.protocol.operations import Role
 from common.running_time import RunningTime
+from tests.ports import own_base_port
 from tests.unit.running_broker import PATIENCE, RunningBroker
 from tests.unit.turning_away import TurningAway
 from worker import connections
@@ -184,7 +184,7 @@ def move(broker: RunningBroker) -> BrokerAddress:
     """Another address, as after a new lease; returns the one that it had."""
     before = broker.address
     broker.stop()
-    port = find_base_port()
+    port = own_base_port()
     broker.address = BrokerAddress(before.host, port, port + 1, before.public_key)
     broker.start()
     return before

@@ -14,7 +14,8 @@ from tests.unit.simulation.schedule import Schedule
 SEEDS = 500
 CHUNK = 20
 ONE = os.environ.get("TESSERA_SIMULATE")
-CHUNKS = [range(int(ONE), int(ONE) + 1)] if ONE else [range(s, s + CHUNK) for s in range(0, SEEDS, CHUNK)]
+FIRST, *OTHERS = [range(int(ONE), int(ONE) + 1)] if ONE else [range(s, s + CHUNK) for s in range(0, SEEDS, CHUNK)]
+CHUNKS = [FIRST, *(pytest.param(seeds, marks=pytest.mark.one_python) for seeds in OTHERS)]
 
 
 @pytest.mark.parametrize("seeds", CHUNKS, ids=lambda seeds: f"{seeds.start}-{seeds.stop - 1}")
