@@ -18,7 +18,7 @@ from broker.folder import folder_of_broker
 from broker.inviting import SERVING_OPTIONS, as_served, named
 from broker.joining import enter_self, join_cluster
 from broker.listening import ALL, CLIENT_PORT, WORKER_PORT, Listening, parse_listening_host, save
-from broker.members import Member, MemberList, MembersFile
+from broker.members import INVITE_LIFETIME, Member, MemberList, MembersFile
 from broker.memory import cap_memory, forbid_core_dumps, memory_exceeded, watch_memory
 from broker.server import Server
 from broker.steward.steward import Settings
@@ -31,7 +31,7 @@ from common.finding.addresses import is_loopback, parse_host
 from common.finding.inviter import read_invite
 from common.home import home
 from common.identity import KeyPair, load_key_pair, save_key_pair
-from common.invite import INVITE_LIFETIME, Invite
+from common.invite import Invite
 from common.program import application, complain, run
 from common.protocol.operations import Role
 from common.short_invite import ShortInvite

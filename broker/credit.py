@@ -11,9 +11,9 @@ from collections import OrderedDict
 from dataclasses import dataclass, replace
 from typing import Optional
 
-from common.link.sockets import HIGH_WATER_MARK
 from common.protocol.codec import MAX_PAYLOAD
 from common.protocol.envelope import Operation
+from common.protocol.messages import HIGH_WATER_MARK
 
 REQUESTS = HIGH_WATER_MARK  # under way for one client: what its sockets are made for, so that replies always fit
 REQUESTS_PER_DEVICE = 4

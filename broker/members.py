@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Callable, Optional, TypeVar
 
@@ -23,8 +23,8 @@ import msgspec
 from broker.rights import INVITED, Standing
 from common.errors import IntegrityError, NotFoundError, RefusedError, UsageError
 from common.files import locked, read_limited, write_private
-from common.invite import INVITE_LIFETIME
-from common.protocol.messages import Count, DeviceKind, HostName, Join, Port, Seconds
+from common.protocol.codec import unpack
+from common.protocol.messages import GRANTED, Answer, Code, Count, DeviceKind, HostName, Join, Port, Seconds
 from common.protocol.operations import Role
 from common.text import printable
 
@@ -53,6 +53,9 @@ _DEMOTION = 1 << 10  # likewise a demotion: more than other changes made elsewhe
 _REVOKED_FOR = 365 * 24 * 3600  # seconds that it stays on the list; no broker is away for longer and still one
 MAX_NAME = 64  # characters, as whoever joins may say
 _SHORTEST_KEY = 8  # hexadecimal digits by which a member may be named
+
+INVITE_LIFETIME = 3600  # seconds
+MAX_SYNCED = 2000  # members in one SYNC; none takes more than 1.5 KiB
 
 
 class Address(msgspec.Struct, frozen=True):
@@ -363,3 +366,25 @@ class MembersFile:
         if file.version != _VERSION:
             raise IntegrityError(f"{self._path} is of version {file.version}; this broker reads {_VERSION}")
         return file
+
+
+_Members = Annotated[list[Member], msgspec.Meta(max_length=MAX_SYNCED)]
+
+
+def take_up(file: MembersFile, payload: memoryview, today: int, retired_owners: Sequence[bytes] = ()) -> Answer:
+    """Merge what another broker's SYNC carried into this broker's list; `today` is Unix seconds.
+
+    ProtocolError where the payload is no list of members.
+    """
+    others = unpack(payload, _Members)
+
+    def merge(members: MemberList) -> None:
+        members.merge(others, today)
+        members.retire_owners(retired_owners)
+
+    try:
+        file.change(merge)
+    except (OSError, IntegrityError) as error:
+        log.error("cannot take up another broker's members: %s", error)
+        return Answer(Code.FAULT, "the broker cannot write its list of members")
+    return GRANTED

@@ -14,31 +14,27 @@ from __future__ import annotations
 
 import logging
 import secrets
-from collections.abc import Sequence
-from typing import Annotated, Optional
+from typing import Optional
 
-import msgspec
 import zmq
 
-from broker.members import Address, Member, MemberList, MembersFile, broker_revoked
-from common.errors import IntegrityError, ProtocolError
+from broker.members import MAX_SYNCED, Address, MemberList, MembersFile, broker_revoked
+from common.errors import ProtocolError
 from common.identity import KeyPair
 from common.invite import BrokerAddress
 from common.link.connection import Change, ConnectionMonitor
 from common.link.silence import Silence
 from common.link.sockets import make_dealer
-from common.protocol.codec import pack, pack_header, unpack, unpack_header
+from common.protocol.codec import pack, pack_header, unpack_header
 from common.protocol.envelope import Envelope, Kind, Operation, decode_envelope
 from common.protocol.identifiers import IDENTIFIER_SIZE
-from common.protocol.messages import GRANTED, MAX_RETIRED, Acknowledged, Answer, Code, Sync
+from common.protocol.messages import MAX_RETIRED, Acknowledged, Sync
 from common.protocol.operations import Role
 
 log = logging.getLogger(__name__)
 
 _PERIOD = 10.0  # seconds after which an unchanged list is sent again
 _RETRY = 1.0  # seconds until a broker that refused this one is asked again: libzmq gives such a connection up
-MAX_SYNCED = 2000  # members in one SYNC; none takes more than 1.5 KiB
-_Members = Annotated[list[Member], msgspec.Meta(max_length=MAX_SYNCED)]
 
 
 class OtherBrokers:
@@ -157,22 +153,3 @@ class _Connection:
     def close(self) -> None:
         self._monitor.close()
         self._socket.close()  # what was pushed last goes out yet
-
-
-def take_up(file: MembersFile, payload: memoryview, today: int, retired_owners: Sequence[bytes] = ()) -> Answer:
-    """Merge what another broker's SYNC carried into this broker's list; `today` is Unix seconds.
-
-    ProtocolError where the payload is no list of members.
-    """
-    others = unpack(payload, _Members)
-
-    def merge(members: MemberList) -> None:
-        members.merge(others, today)
-        members.retire_owners(retired_owners)
-
-    try:
-        file.change(merge)
-    except (OSError, IntegrityError) as error:
-        log.error("cannot take up another broker's members: %s", error)
-        return Answer(Code.FAULT, "the broker cannot write its list of members")
-    return GRANTED

@@ -18,8 +18,7 @@ from broker.catalog import Catalog
 from broker.coalescing import Coalesced
 from broker.credit import CREDIT, REQUESTS, REQUESTS_PER_DEVICE
 from broker.devices import DeviceNow, Devices
-from broker.members import MembersFile, address_of
-from broker.other_brokers import take_up
+from broker.members import MembersFile, address_of, take_up
 from broker.placement import Candidate, has_room, place
 from broker.quota import OwnerQuota
 from broker.rights import Standing

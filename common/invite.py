@@ -32,7 +32,6 @@ _VERSION = 2
 _CHECKSUM_SIZE = 4
 _MAX_TEXT = 1024
 MAX_NAMED = 4
-INVITE_LIFETIME = 3600  # seconds
 
 
 class BrokerAddress(msgspec.Struct, frozen=True):

@@ -26,9 +26,9 @@ from common.identity import KeyPair
 from common.invite import BrokerAddress
 from common.link.connection import ConnectionMonitor
 from common.link.silence import Silence
-from common.link.sockets import HIGH_WATER_MARK, make_dealer
+from common.link.sockets import make_dealer
 from common.protocol.envelope import Envelope, Operation
-from common.protocol.messages import DeviceKind, Empty
+from common.protocol.messages import HIGH_WATER_MARK, DeviceKind, Empty
 from common.protocol.operations import Role
 from worker.broker_addresses import BrokerAddresses, agreed
 from worker.registration import Registration, Statement, statement

@@ -32,7 +32,6 @@ from common.link.connection import Change
 from common.link.declined import DeclinedError
 from common.link.resending import Resending
 from common.link.seeking import Seeking
-from common.link.sockets import HIGH_WATER_MARK
 from common.link.succession import Succession
 from common.link.unreached import unreached
 from common.link.window import Window
@@ -41,6 +40,7 @@ from common.protocol.codec import MAX_PAYLOAD, pack_header, unpack, unpack_heade
 from common.protocol.envelope import Envelope, Kind, Operation, decode_envelope
 from common.protocol.identifiers import BROKER
 from common.protocol.messages import (
+    HIGH_WATER_MARK,
     PROTOCOL_VERSION,
     Brokers,
     Code,

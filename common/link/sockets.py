@@ -27,8 +27,8 @@ from common.identity import KeyPair
 from common.link.routing_ids import seed_routing_ids
 from common.link.silence import LIMIT
 from common.protocol.codec import MAX_PAYLOAD
+from common.protocol.messages import HIGH_WATER_MARK
 
-HIGH_WATER_MARK = 16  # messages
 _NEVER_FULL = 1000  # messages that wait to be received; see above
 _CURVE_OVERHEAD = 64  # bytes; CURVE needs 33 over the payload
 _LINGER = 1000  # ms

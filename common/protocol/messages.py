@@ -14,6 +14,7 @@ import msgspec
 from common.protocol.identifiers import DIGEST_SIZE, IDENTIFIER_SIZE, OBJECT_ID_SIZE, OWNER_TOKEN_SIZE
 
 PROTOCOL_VERSION = 2
+HIGH_WATER_MARK = 16  # messages that a connection holds for its peer, so requests that one client has under way
 MAX_SHARES = 64  # the largest n; a share's index is below it
 MAX_BATCH = 64  # shares, blocks or descriptions in one message, so that its header stays under 4 KiB
 MAX_OBJECTS = 1000  # objects in one LOCATE or LIST

@@ -8,8 +8,7 @@ from typing import Optional
 import pytest
 
 from broker.catalog import Catalog, Place, Stale
-from broker.members import MembersFile
-from broker.other_brokers import take_up
+from broker.members import MembersFile, take_up
 from broker.rights import DEPOSIT, FORWARDED, Standing, may
 from broker.steward.stale import AMENDING
 from common.protocol.codec import pack, unpack_header

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from broker.members import Address
+from broker.members import INVITE_LIFETIME, Address
 from broker.rights import Standing
 from common import joining
 from common.errors import RefusedError, UnreachableError, UsageError
 from common.identity import KeyPair
-from common.invite import INVITE_LIFETIME, BrokerAddress
+from common.invite import BrokerAddress
 from common.joining import join
 from common.protocol.messages import ReachedAt
 from common.protocol.operations import Role

@@ -13,11 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from broker.members import Address, Member, MemberList, MembersFile
+from broker.members import INVITE_LIFETIME, Address, Member, MemberList, MembersFile
 from broker.rights import Standing
 from common.errors import IntegrityError, NotFoundError, RefusedError, UsageError
 from common.identity import KeyPair
-from common.invite import INVITE_LIFETIME
 from common.protocol.messages import DeviceKind
 from common.protocol.operations import Role
 

@@ -9,8 +9,7 @@ from typing import Callable
 
 import pytest
 
-from broker.members import Address, Member, MemberList, MembersFile
-from broker.other_brokers import MAX_SYNCED, take_up
+from broker.members import MAX_SYNCED, Address, Member, MemberList, MembersFile, take_up
 from broker.rights import Standing
 from common.errors import ProtocolError, RefusedError, UsageError
 from common.identity import KeyPair
