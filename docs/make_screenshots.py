@@ -35,6 +35,8 @@ _NAMES = ("attic", "desk", "kitchen", "laptop", "nas", "office", "studio", "work
 _LOST = (3, 7)  # devices that are gone when the app is looked at
 _SAMPLES = ("chelsea.png", "coffee.png", "astronaut.png", "hubble_deep_field.jpg", "rocket.jpg")
 _PICTURES = 40
+_DELETED = 3
+_WORDS = "four words for a guest"
 _LARGE = (6000, 4000)  # pixels, so that storing and reassembling can be seen under way
 _CHILD = "--one-window"
 _RUN_PATIENCE = 240.0  # seconds
@@ -63,6 +65,9 @@ def main() -> None:
             samples = [str(CHECKOUT / "samples" / name) for name in _SAMPLES]
             stored = cluster.run("producer", str(pictures), *samples)
             require_success("producer", stored)
+            hashes = [line.split()[0] for line in stored.stdout.splitlines()]
+            deleted = [word for sha256 in hashes[:_DELETED] for word in ("--hash", sha256)]
+            require_success("admin", cluster.run("admin", "delete", "--yes", *deleted))
             _wait_reported(cluster)
             for number in _LOST:
                 cluster.kill_device(number)
@@ -74,7 +79,7 @@ def main() -> None:
                         "more": more.name,
                         "invite": cluster.invite("client"),
                         "new_home": str(new_home),
-                        "sha256": stored.stdout.splitlines()[-1].split()[0],
+                        "sha256": hashes[-1],
                     }
                     # As a broker is that serves a LAN: its invites have a short code, too.
                     environment = {**cluster.environment, "DISPLAY": display, "TESSERA_HOST": "0.0.0.0"}  # noqa: S104
@@ -136,19 +141,25 @@ class _Shooting:
     # --- the scenes
 
     def _way_in(self) -> None:
+        from desktop.session import Stage
+
         app = self._app
         self._both("first-start")
         model: Any = app._front.model if app._front is not None else None
         model.join(self._told["invite"], "laptop of a guest")
         self._until(lambda: model.joined or model.error)
         self._both("new-vault")
-        app.session.vault.create("four words for a guest")
+        model.create_vault(_WORDS, _WORDS)
+        self._until(lambda: model.stage is Stage.OPEN or model.error)
+        self._both("new-vault-copies")
+        app.session.lock()
         app.go_on()
         self._both("unlock")
 
     def _views(self) -> None:
         app = self._app
         app.session.open(app.session.vault.unlock(os.environ["TESSERA_PASSPHRASE"]))
+        app.session.keep_settings(copy_for=app.session.vault_name)  # so that nobody is reminded of one
         app.go_on()
         gallery: Any = app.models["gallery"]
         view: Any = app._views["gallery"]
@@ -157,6 +168,7 @@ class _Shooting:
         self._both("gallery", lambda: not tiles.waiting)
         gallery.select(gallery.shown[2].sha256)
         self._both("gallery-image", lambda: not tiles.waiting)
+        self._over_the_gallery(gallery, view)
         self._store()
         app.reassemble(self._told["sha256"])
         reassemble: Any = app.models["reassemble"]
@@ -164,6 +176,16 @@ class _Shooting:
         self._both("reassemble")
         self._devices()
         self._safety()
+
+    def _over_the_gallery(self, gallery: Any, view: Any) -> None:
+        view._details._share()
+        self._until(lambda: gallery.sharing.recipients is not None)
+        self._both("gallery-share")
+        self._app.overlays[-1].close()
+        view._open_trash()
+        self._until(lambda: gallery.trash.images)
+        self._both("gallery-trash")
+        self._app.overlays[-1].close()
 
     def _store(self) -> None:
         self._app.show("store")

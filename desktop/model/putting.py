@@ -73,6 +73,11 @@ class Item:
             self.text = f"{how}: any {image.k} of {image.n} bring it back"
 
 
+def unwell_items(items: Sequence[Item]) -> list[Item]:
+    """Those that are not stored, or with fewer shares than they should have."""
+    return [item for item in items if item.state in (State.FAILED, State.DEGRADED)]
+
+
 def outcome_words(items: Sequence[Item]) -> str:
     """How many images are stored, and how many of them lack shares; how many files were skipped."""
     states = Counter(item.state for item in items)

@@ -8,6 +8,7 @@ from typing import Optional
 from common.text import printable
 
 _NUMBERS = ("none", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
+_NAMED = 2  # devices that are away; of more, their number
 _SHOWN_NAMES = 3
 _UNITS = ("bytes", "kB", "MB", "GB", "TB", "PB")
 
@@ -22,12 +23,11 @@ def redundancy(k: int, n: int) -> str:
 
 def waiting(k: int, n: int, here: int, away: Sequence[str]) -> str:
     """What it means to code k of n for the `here` devices that are connected and for those that are `away`."""
+    who = names(away) if len(away) <= _NAMED else count(len(away), "device")
     is_, it_is = ("is", "it is") if len(away) == 1 else ("are", "they are")
-    later = f"{names(away)} {is_} away. Shares for which no device is here are made when {it_is} back"
-    if here >= n:
-        return f"{later}."
+    later = f"{who} {is_} away. Shares that find no device now are made when {it_is} back"
     lost = here - k
-    return f"{later}; until then {_number(lost)} of the {here} that are here may be lost."
+    return f"{later}." if here >= n else f"{later}; until then {_number(lost)} of the {here} here may be lost."
 
 
 def names(given: Sequence[str]) -> str:
@@ -38,8 +38,8 @@ def names(given: Sequence[str]) -> str:
     return f"{', '.join(first)} and {last}" if first else last
 
 
-def _number(count: int) -> str:
-    return _NUMBERS[count] if count < len(_NUMBERS) else str(count)
+def _number(value: int) -> str:
+    return _NUMBERS[value] if value < len(_NUMBERS) else str(value)
 
 
 def size(count: float) -> str:

@@ -13,6 +13,8 @@ from typing import Any, Callable
 
 import customtkinter
 
+from desktop.model.fitting import fitting
+
 ACCENT = ("#1f6aa5", "#2f7fbd")
 QUIET = ("#5b6168", "#a4abb3")  # text that explains
 PANEL = ("#ffffff", "#26292e")
@@ -225,6 +227,26 @@ def note(parent: Any, text: str = "", wraplength: int = 0) -> Any:
     return customtkinter.CTkLabel(
         parent, text=text, font=font(13), text_color=QUIET, anchor="w", justify="left", wraplength=wraplength
     )
+
+
+class FittingLabel(customtkinter.CTkLabel):
+    """A line that shows as much of its text as there is room for, and asks for none: so that it pushes nothing out."""
+
+    def __init__(self, parent: Any, height: int, **options: Any) -> None:
+        super().__init__(parent, text="", width=1, height=height, anchor="w", **options)
+        self.grid_propagate(False)
+        self._whole = ""
+        tkinter.Misc.bind(self, "<Configure>", lambda _: self._fit(), add=True)
+
+    def say(self, text: str) -> None:
+        self._whole = text
+        self._fit()
+
+    def _fit(self) -> None:
+        room = int(self.winfo_width() / self._get_widget_scaling()) - 2
+        shown = fitting(self._whole, room, self.cget("font").measure)
+        if shown != self.cget("text"):
+            self.configure(text=shown)
 
 
 def wrap(label: Any, pixels: int) -> None:

@@ -23,11 +23,13 @@ from desktop.views.controls import (
     WARNING,
     Button,
     Choice,
+    FittingLabel,
     RadioButton,
     fixed_font,
     font,
     heading,
     note,
+    wrap,
 )
 from desktop.views.machines import MachineList
 from desktop.views.overlay import NameForm, Overlay, ask, copy, readonly
@@ -38,7 +40,6 @@ from desktop.views.view import View
 _TONES = {Tone.GOOD: GOOD, Tone.NOTICE: WARNING, Tone.ALARM: DANGER, Tone.UNKNOWN: QUIET}
 _QR_EDGE = 250  # units at most
 _QR_MARGIN = 4  # squares, which a reader needs
-_NAME = 20  # characters of a name that are shown
 DEVICES = "Devices that keep shares"
 MACHINES = "Machines that store and bring back"
 THIS_COMPUTER = "This computer"
@@ -62,6 +63,7 @@ class DevicesView(View[DevicesModel]):
         self._which.grid(row=1, column=0, sticky="w", pady=(8, 4))
         self._summary = note(self)
         self._summary.grid(row=2, column=0, sticky="ew", pady=(2, 0))
+        self.bind("<Configure>", lambda event: wrap(self._summary, event.width), add=True)
         self._told = customtkinter.CTkLabel(self, text="", font=font(14, bold=True), text_color=TEXT, anchor="w")
         self._list = Scrolling(self, GROUND)
         self._list.grid_columnconfigure(0, weight=1)
@@ -154,21 +156,20 @@ class _Row(customtkinter.CTkFrame):
         super().__init__(parent, fg_color=PANEL, border_color=LINE, border_width=1, corner_radius=8)
         self._view = view
         self._shown: Optional[DeviceRow] = None
-        for column, weight in ((1, 5), (2, 3), (3, 6)):
+        for column, weight in ((1, 8), (2, 7), (3, 12)):
             self.grid_columnconfigure(column, weight=weight, uniform="wide")
         self._dot = customtkinter.CTkFrame(self, width=12, height=12, corner_radius=6)
         self._dot.grid(row=0, column=0, rowspan=2, padx=(14, 10))
-        self._called = customtkinter.CTkLabel(self, font=font(15, bold=True), text_color=TEXT, anchor="w", height=24)
+        self._called = FittingLabel(self, 24, font=font(15, bold=True), text_color=TEXT)
         self._called.grid(row=0, column=1, sticky="ew", pady=(10, 0))
-        self._state = customtkinter.CTkLabel(self, font=font(13), anchor="w", height=20)
+        self._state = FittingLabel(self, 20, font=font(13))
         self._state.grid(row=1, column=1, sticky="ew", pady=(0, 10))
-        self._shares = customtkinter.CTkLabel(self, font=font(14), text_color=TEXT, anchor="w", height=24)
+        self._shares = FittingLabel(self, 24, font=font(14), text_color=TEXT)
         self._shares.grid(row=0, column=2, sticky="ew", pady=(10, 0))
-        self._seen = note(self)
-        self._seen.configure(height=20)
+        self._seen = FittingLabel(self, 20, font=font(12), text_color=QUIET)
         self._seen.grid(row=1, column=2, sticky="ew", pady=(0, 10))
-        self._room = customtkinter.CTkLabel(self, font=font(13), text_color=QUIET, anchor="w", height=24)
-        self._room.grid(row=0, column=3, sticky="ew", pady=(10, 0), padx=(0, 12))
+        self._room = FittingLabel(self, 24, font=font(12), text_color=QUIET)
+        self._room.grid(row=0, column=3, sticky="ew", pady=(10, 0), padx=(0, 6))
         self._bar = customtkinter.CTkProgressBar(self, height=8, progress_color=ACCENT, fg_color=LINE)
         self._bar.grid(row=1, column=3, sticky="ew", pady=(0, 10), padx=(0, 12))
         rename = Button(self, "Rename", lambda: view.rename(self._device), width=64)
@@ -192,11 +193,12 @@ class _Row(customtkinter.CTkFrame):
         self._shown = row
         colour = _TONES[row.tone]
         self._dot.configure(fg_color=colour)
-        self._called.configure(text=row.name if len(row.name) <= _NAME else f"{row.name[: _NAME - 1]}…")
-        self._state.configure(text=row.state, text_color=colour)
-        self._shares.configure(text=f"{row.shares} shares")
-        self._seen.configure(text=f"seen {row.last_seen}")
-        self._room.configure(text=row.room)
+        self._called.say(row.name)
+        self._state.configure(text_color=colour)
+        self._state.say(row.state)
+        self._shares.say(f"{row.shares} shares")
+        self._seen.say(f"seen {row.last_seen}")
+        self._room.say(row.room)
         self._bar.set(row.fullness or 0.0)
         self._retire.configure(text="Keep" if row.retiring else "Retire")
 

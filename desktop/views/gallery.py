@@ -149,29 +149,32 @@ class _Details(customtkinter.CTkFrame):
         super().__init__(parent, fg_color=PANEL, border_color=LINE, border_width=1, corner_radius=8, width=_DETAILS)
         self.grid_propagate(False)
         self.grid_columnconfigure(0, weight=1)
-        self.grid_rowconfigure(5, weight=1)
+        self.grid_rowconfigure(0, weight=1)
         self._model = model
         self._shown: Any = None
         room = _DETAILS - 36
+        told = Scrolling(self, PANEL, width=room)
+        told.grid(row=0, column=0, sticky="nsew", padx=(10, 2), pady=(8, 4))
+        told.grid_columnconfigure(0, weight=1)
         self._called = customtkinter.CTkLabel(
-            self, font=font(15, bold=True), text_color=TEXT, anchor="w", justify="left", wraplength=room
+            told, font=font(15, bold=True), text_color=TEXT, anchor="w", justify="left", wraplength=room
         )
-        self._facts = note(self, wraplength=room)
+        self._facts = note(told, wraplength=room)
         self._hash = customtkinter.CTkLabel(
-            self, font=fixed_font(11), text_color=QUIET, anchor="w", justify="left", wraplength=room
+            told, font=fixed_font(11), text_color=QUIET, anchor="w", justify="left", wraplength=room
         )
-        self._badge = customtkinter.CTkLabel(self, font=font(14, bold=True), anchor="w")
-        self._health = note(self, wraplength=room)
-        self._places = Scrolling(self, PANEL, width=room)
+        self._badge = customtkinter.CTkLabel(told, font=font(14, bold=True), anchor="w")
+        self._health = note(told, wraplength=room)
+        self._places = customtkinter.CTkFrame(told, fg_color="transparent", height=0)
         self._places.grid_columnconfigure(1, weight=1)
         rows = (self._called, self._facts, self._hash, self._badge, self._health)
-        for row, (label, above) in enumerate(zip(rows, (14, 2, 4, 10, 0))):
-            label.grid(row=row, column=0, sticky="ew", padx=16, pady=(above, 0))
-        self._places.grid(row=5, column=0, sticky="nsew", padx=(10, 4), pady=(8, 4))
+        for row, (label, above) in enumerate(zip(rows, (4, 2, 4, 10, 0))):
+            label.grid(row=row, column=0, sticky="ew", padx=(4, 0), pady=(above, 0))
+        self._places.grid(row=5, column=0, sticky="ew", pady=(8, 0))
         self._bring = Button(self, "Reassemble", self._reassemble, kind="main")
-        self._bring.grid(row=6, column=0, sticky="ew", padx=16, pady=(4, 6))
+        self._bring.grid(row=1, column=0, sticky="ew", padx=16, pady=(4, 6))
         row = customtkinter.CTkFrame(self, fg_color="transparent")
-        row.grid(row=7, column=0, sticky="ew", padx=14, pady=(0, 14))
+        row.grid(row=2, column=0, sticky="ew", padx=14, pady=(0, 14))
         row.grid_columnconfigure((0, 1, 2), weight=1, uniform="third")
         self._actions = [
             Button(row, "Save …", self._save, width=70),

@@ -10,11 +10,9 @@ from desktop.model.devices import DevicesModel
 from desktop.model.machines import MachineRow
 from desktop.model.operator import operator_command
 from desktop.model.wording import count
-from desktop.views.controls import DANGER, GROUND, LINE, PANEL, QUIET, TEXT, Button, font, note, wrap
+from desktop.views.controls import DANGER, GROUND, LINE, PANEL, QUIET, TEXT, Button, FittingLabel, font, note, wrap
 from desktop.views.overlay import readonly
 from desktop.views.scrolling import Scrolling
-
-_NAME = 40  # characters of a name that are shown
 
 
 class MachineList(Scrolling):
@@ -66,11 +64,12 @@ class _Machine(customtkinter.CTkFrame):
         super().__init__(parent, fg_color=PANEL, border_color=LINE, border_width=1, corner_radius=8)
         self.grid_columnconfigure(0, weight=3, uniform="wide")
         self.grid_columnconfigure(1, weight=2, uniform="wide")
-        name = row.name if len(row.name) <= _NAME else f"{row.name[: _NAME - 1]}…"
-        called = customtkinter.CTkLabel(self, text=name, font=font(15, bold=True), text_color=TEXT, anchor="w")
+        called = FittingLabel(self, 28, font=font(15, bold=True), text_color=TEXT)
+        called.say(row.name)
         called.grid(row=0, column=0, sticky="ew", padx=16, pady=(10, 0))
-        role = row.role + (" (this machine)" if row.is_this else "")
-        note(self, role).grid(row=1, column=0, sticky="ew", padx=16, pady=(0, 10))
+        role = note(self, row.role + (" (this machine)" if row.is_this else ""))
+        role.grid(row=1, column=0, sticky="ew", padx=16, pady=(0, 10))
+        self.bind("<Configure>", lambda event: wrap(role, (event.width - 140) * 3 // 5), add=True)
         since = customtkinter.CTkLabel(self, text=f"joined {row.since}", font=font(13), text_color=QUIET, anchor="w")
         since.grid(row=0, column=1, sticky="ew", pady=(10, 0))
         note(self, f"key {row.key}").grid(row=1, column=1, sticky="ew", pady=(0, 10))

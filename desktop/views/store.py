@@ -7,7 +7,7 @@ from typing import Any
 
 import customtkinter
 
-from desktop.model.putting import Item, State, outcome_words, shown_names
+from desktop.model.putting import Item, State, outcome_words, shown_names, unwell_items
 from desktop.model.store import FOR_ALL, Phase, StoreModel
 from desktop.model.wording import count, rate, size, time_left
 from desktop.views.controls import (
@@ -15,6 +15,7 @@ from desktop.views.controls import (
     GOOD,
     LINE,
     TEXT,
+    WARNING,
     Button,
     CheckBox,
     Slider,
@@ -185,8 +186,9 @@ class StoreView(View[StoreModel]):
         if put is None or model.resending:
             self._progress.grid_forget()
         else:
-            self._progress.set(1.0 if model.phase is Phase.DONE else put.part)
-            self._progress.configure(progress_color=GOOD if model.phase is Phase.DONE else ACCENT)
+            done, unwell = model.phase is Phase.DONE, bool(unwell_items(model.items))
+            self._progress.set(1.0 if done else put.part)
+            self._progress.configure(progress_color=ACCENT if not done else WARNING if unwell else GOOD)
             self._progress.grid(row=0, column=2, sticky="ew")
         self._how_far.configure(text=self._how_far_text())
 
@@ -248,7 +250,7 @@ def _row(item: Item, name: str) -> Row:
 
 def _trouble(items: list[Item]) -> str:
     """In full, what the table may have no room for: the first thing that went wrong, and what to do about it."""
-    unwell = [item for item in items if item.state in (State.FAILED, State.DEGRADED)]
+    unwell = unwell_items(items)
     if not unwell:
         return ""
     first = unwell[0]

@@ -164,8 +164,8 @@ def test_with_devices_away_it_offers_to_store_for_them_too_and_says_what_that_me
     model._see([device(number, alive=number < 5) for number in range(1, 7)])
     assert model.words == "any 2 of 4 devices bring it back; two may be lost"
     assert model.offer == (
-        "device-5 and device-6 are away. Shares for which no device is here are made when they are back; until then "
-        "none of the 4 that are here may be lost."
+        "device-5 and device-6 are away. Shares that find no device now are made when they are back; until then none "
+        "of the 4 here may be lost."
     )
     assert "--accept-degraded" not in model.command, "nobody said yes"
     model.accept_degraded(True)
@@ -179,7 +179,7 @@ def test_with_devices_away_it_offers_to_store_for_them_too_and_says_what_that_me
 def test_of_three_devices_one_away_refuses_or_is_made_up_for_as_its_owner_says(model: StoreModel) -> None:
     model._see([device(number, alive=number < 3) for number in range(1, 4)])
     assert model.words == "2 of at least 3 devices are alive"
-    assert model.offer.endswith("made when it is back; until then none of the 2 that are here may be lost.")
+    assert model.offer.endswith("made when it is back; until then none of the 2 here may be lost.")
     model.accept_degraded(True)
     assert model.words == "any 2 of 3 devices bring it back; one may be lost"
     model.choose_device("device-3", False)
@@ -200,7 +200,7 @@ def test_the_sliders_reach_as_far_as_the_devices_that_are_counted(model: StoreMo
     model.accept_degraded(True)
     model.choose_shares(3, 6)
     assert (model.k, model.n) == (3, 6)
-    assert "until then one of the 4 that are here may be lost" in model.offer
+    assert "until then one of the 4 here may be lost" in model.offer
     model.accept_degraded(False)
     assert (model.k, model.n) == (3, 4)
 
