@@ -31,7 +31,10 @@ class Row(NamedTuple):
 
 class Table(customtkinter.CTkFrame):
     def __init__(self, parent: Any, columns: list[Column]) -> None:
-        super().__init__(parent, fg_color=PANEL, border_color=PANEL, border_width=2, corner_radius=0)
+        super().__init__(parent, fg_color=PANEL, border_color=PANEL, border_width=2, corner_radius=0, width=1, height=1)
+        self.grid_propagate(
+            False
+        )  # it takes what there is: columns as wide as it is would make it ask for more, for ever
         self.grid_columnconfigure(0, weight=1)
         self.grid_rowconfigure(0, weight=1)
         self._columns = columns

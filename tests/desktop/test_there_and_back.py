@@ -164,6 +164,27 @@ def test_with_three_of_six_devices_away_it_says_what_to_do_and_a_retry_brings_it
     window.until(lambda: back.phase is Phase.PROVEN, "the image")
 
 
+def test_with_devices_away_it_stores_for_them_too_once_it_is_ticked_and_says_what_is_missing(
+    fragile_cluster: LocalCluster, start_app: StartApp, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    cluster = fragile_cluster
+    window = opened(cluster, start_app, f"{tmp_path.name}-accepting")
+    path = tmp_path / "photograph.bin"
+    choose_new_file(window, monkeypatch, path, 200_000)
+    assert not window.sees("away")
+    kill(cluster, 1, 2)
+    window.until(lambda: window.sees("device-1 and device-2 are away"), "the offer")
+    window.until(lambda: window.sees("none of the 4 here may be lost"), "what it means")
+    window.app._views["store"]._for_all.toggle()
+    window.until(lambda: window.sees("Any 4 of 6 devices bring it back"), "that it is coded for all")
+    window.press("Store now")
+    window.until(lambda: window.sees("1 of 1 image stored, 1 of them with fewer shares"), "what became of it")
+    (item,) = store_model(window).items
+    assert item.state is State.DEGRADED
+    assert "only 4 of 6 shares found a device; 0 may be lost" in item.text
+    assert "the rest is made when device-1 and device-2 come back" in item.text
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows cannot stop a process")
 def test_two_devices_that_die_in_the_middle_of_reassembling_are_done_without(
     fragile_cluster: LocalCluster, start_app: StartApp, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
