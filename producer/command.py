@@ -14,6 +14,7 @@ from common.errors import TesseraError, UnstorableError, UsageError
 from common.home import client_identity, home
 from common.passphrase import read_passphrase
 from common.program import application, complain, run
+from common.progress import Waiting
 from common.redundancy import require_possible
 from common.text import printable
 from producer.outcome import FailedImage, LeftOut, Outcome, StoredImage
@@ -63,7 +64,8 @@ def store(
     if images.count(STDIN) > 1:
         raise UsageError("stdin can be stored only once")
     require_possible(k, n)
-    found = [(argument, list(find_sources([argument], name))) for argument in images]
+    with Waiting("looking for what is to be stored"):
+        found = [(argument, list(find_sources([argument], name))) for argument in images]
     sources = [source for _, below in found for source in below]
     identity = client_identity()
     report = _Report(as_json)

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import io
 import time
+from pathlib import Path
 
 import pytest
 
+from common.errors import RefusedError
+from common.program import exit_code
 from common.progress import ByteProgress, Waiting
+from producer.command import commands
+from producer.sources import Source
 
 
 class Terminal(io.StringIO):
@@ -135,3 +140,19 @@ def test_what_takes_less_or_has_no_terminal_is_waited_for_in_silence(
     with Waiting("reaching the broker"):
         pass
     assert capfd.readouterr() == ("", "")
+
+
+def test_a_folder_that_takes_long_to_look_through_is_no_silence(
+    terminal: Terminal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def slow(_arguments: list[str], _name: str) -> list[Source]:
+        end = time.monotonic() + 20
+        while "looking for what is to be stored …" not in terminal.getvalue():
+            assert time.monotonic() < end
+        return []
+
+    monkeypatch.setenv("TESSERA_HOME", str(tmp_path))
+    monkeypatch.setattr("sys.stderr", terminal)
+    monkeypatch.setattr("common.progress._SHOW_AFTER", 0.01)
+    monkeypatch.setattr("producer.command.find_sources", slow)
+    assert exit_code(commands, "producer", ["folder"], debug=False) == RefusedError.exit_code, "no cluster yet"
