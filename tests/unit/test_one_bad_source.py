@@ -10,7 +10,7 @@ from typing import Any, Callable
 
 import pytest
 
-from common.errors import NoRoomError, TesseraError, UnstorableError
+from common.errors import NoRoomError, TesseraError, UnreachableError, UnstorableError
 from common.protocol.envelope import Operation
 from common.protocol.messages import Code
 from common.vault.folder import VaultFolder
@@ -346,3 +346,16 @@ def test_where_the_smallest_does_not_fit_no_other_is_tried_again(home: Home, tmp
     assert len(outcomes) == 3
     assert all(isinstance(o, FailedImage) and isinstance(o.error, NoRoomError) for o in outcomes.values())
     assert all(device.asked[Operation.STORE] == 2 for device in home.cluster.devices)
+
+
+@pytest.mark.parametrize("size", [100, 3 * SEGMENT])
+def test_where_no_broker_is_left_that_is_why_an_image_failed_and_not_the_shares_that_were_lost_with_it(
+    home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    (tmp_path / "image").write_bytes(chance("image", size))
+    for device in home.cluster.devices:
+        device.die(Operation.STORE if size == 100 else Operation.APPEND)
+    monkeypatch.setattr(home.cluster, "cause", lambda _, of: UnreachableError(f"{of}: no broker was reached for 120 s"))
+    failed = home.put(tmp_path / "image")["image"]
+    assert isinstance(failed, FailedImage) and isinstance(failed.error, UnreachableError)
+    assert str(failed.error) == f"{tmp_path / 'image'}: no broker was reached for 120 s"
