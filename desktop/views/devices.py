@@ -39,6 +39,7 @@ from desktop.views.view import View
 
 _TONES = {Tone.GOOD: GOOD, Tone.NOTICE: WARNING, Tone.ALARM: DANGER, Tone.UNKNOWN: QUIET}
 _QR_EDGE = 250  # units at most
+_BESIDE_QR, _SHORT_CODE = 250, 90  # units that the rest of the sheet takes, and the code to type
 _QR_MARGIN = 4  # squares, which a reader needs
 DEVICES = "Devices that keep shares"
 MACHINES = "Machines that store and bring back"
@@ -236,7 +237,8 @@ class _InviteSheet(Overlay):
         text.insert("1.0", invite.line)
         text.configure(state="disabled")
         text.grid(sticky="ew", pady=(4, 8))
-        self._draw_code(invite.qr)
+        beside = _BESIDE_QR + (_SHORT_CODE if invite.code else 0)
+        self._draw_code(invite.qr, min(_QR_EDGE, int(view.winfo_height() / self._get_widget_scaling()) - beside))
         if invite.code:
             self.say("Or type this on a machine of the same network. Upper or lower case and the dashes do not matter.")
             readonly(self.body, invite.code).grid(sticky="ew", pady=(4, 8))
@@ -244,10 +246,10 @@ class _InviteSheet(Overlay):
         main = self.button("Copy", lambda: copy(self, invite.line), kind="main")
         tkinter.Misc.focus_set(main)
 
-    def _draw_code(self, squares: list[list[bool]]) -> None:
-        """Dark on white in both appearances: not all readers know the other way round."""
+    def _draw_code(self, squares: list[list[bool]], room: int) -> None:
+        """Dark on white in both appearances: not all readers know the other way round. `room`: units at most."""
         across = len(squares) + 2 * _QR_MARGIN
-        square = max(2, int(_QR_EDGE * self._get_widget_scaling()) // across)
+        square = max(2, int(room * self._get_widget_scaling()) // across)
         edge = square * across
         canvas = tkinter.Canvas(self.body, width=edge, height=edge, background="#ffffff", highlightthickness=0)
         canvas.grid(pady=(0, 2))

@@ -32,7 +32,7 @@ class Overlay(customtkinter.CTkFrame):
         self._buttons.grid(row=2, column=0, sticky="e", padx=22, pady=(16, 20))
         self._count = 0
         self.winfo_toplevel().overlays.append(self)
-        self.place(relx=0.5, rely=0.46, anchor="center")
+        self.place(relx=0.5, rely=0.5, anchor="center")
         self.lift()
 
     def say(self, text: str) -> None:

@@ -13,14 +13,11 @@ from desktop.model.fitting import fitting
 from desktop.model.image_work import ImageWorkModel
 from desktop.model.sharing import Recipient, SharingModel
 from desktop.model.wording import count
-from desktop.views.controls import GROUND, PANEL, TEXT, Button, Menu, font, note
+from desktop.views.controls import GROUND, Button, Menu, font, note
 from desktop.views.overlay import Overlay, readonly
-from desktop.views.scrolling import Scrolling
 
 _NEW = "somebody new"
-_NAME = 36  # characters
-_ROW = 40  # units
-_MOST_ROWS = 2  # in sight
+_NAME = 24  # characters
 
 
 class ShareForm(Overlay):
@@ -29,14 +26,11 @@ class ShareForm(Overlay):
         self._work, self._sharing, self._images = work, sharing, images
         self._known: list[str] = []
         self._listed: Optional[list[Recipient]] = None
+        self._by_text: dict[str, Recipient] = {}
         self.say(
             "They bring them back with their own vault. Taking back is for the future: what they copied they keep."
         )
-        self._told = note(self.body, wraplength=440)
-        self._told.grid(sticky="ew")
-        self._recipients = customtkinter.CTkFrame(self.body, fg_color="transparent", height=0)
-        self._recipients.grid(sticky="ew")
-        self._recipients.grid_columnconfigure(0, weight=1)
+        self._build_shared()
         self._whom = Menu(self.body, [_NEW], lambda _: self._fit(), GROUND)
         self._whom.grid(sticky="ew", pady=(4, 6))
         self._build_new()
@@ -48,6 +42,16 @@ class ShareForm(Overlay):
         sharing.read(images)
         self._show()
         tkinter.Misc.focus_set(self._whom)  # a field that has the focus does not say what it is for
+
+    def _build_shared(self) -> None:
+        """One row: with whom it is shared now, and the button that takes it back."""
+        row = customtkinter.CTkFrame(self.body, fg_color="transparent")
+        row.grid(sticky="ew", pady=(0, 4))
+        row.grid_columnconfigure(1, weight=1)
+        self._told = note(row)
+        self._told.grid(row=0, column=0, sticky="w", padx=(0, 10))
+        self._from = Menu(row, [], lambda _: None, GROUND)
+        self._take_back = Button(row, "Take back", self._unshare, width=100)
 
     def _build_new(self) -> None:
         self._new = customtkinter.CTkFrame(self.body, fg_color="transparent")
@@ -71,28 +75,26 @@ class ShareForm(Overlay):
             self._whom.configure(values=[*self._known, _NEW])
             self._whom.set(self._known[0] if self._known else _NEW)
             self._fit()
-        asking = "Asking with whom it is shared now …" if sharing.recipients is None else ""
-        self._told.configure(text=sharing.told or asking or ("Shared with:" if sharing.recipients else ""))
+        shared = "Shared with" if sharing.recipients else "Shared with nobody."
+        asking = "Asking with whom it is shared now …"
+        self._told.configure(text=sharing.told or (asking if sharing.recipients is None else shared))
         if sharing.recipients != self._listed:
             self._listed = sharing.recipients
             self._list(sharing.recipients or [])
 
     def _list(self, recipients: list[Recipient]) -> None:
-        for child in self._recipients.winfo_children():
-            child.destroy()
-        if not recipients:
-            return
-        rows = Scrolling(self._recipients, PANEL, height=_ROW * min(len(recipients), _MOST_ROWS))
-        rows.grid(sticky="ew")
-        rows.grid_columnconfigure(0, weight=1)
-        for row, recipient in enumerate(recipients):
-            of = f" ({len(recipient.images)} of them)" if len(recipient.images) < len(self._images) else ""
-            text = f"{fitting(recipient.name, _NAME, len)}{of}"
-            name = customtkinter.CTkLabel(rows, text=text, font=font(14), text_color=TEXT, anchor="w")
-            name.grid(row=row, column=0, sticky="ew", padx=(6, 10), pady=3)
-            Button(rows, "Take back", lambda recipient=recipient: self._unshare(recipient), width=90).grid(  # type: ignore[misc]
-                row=row, column=1, padx=(0, 6)
-            )
+        self._by_text = {self._text(recipient): recipient for recipient in recipients}
+        if recipients:
+            self._from.configure(values=list(self._by_text))
+            self._from.set(next(iter(self._by_text)))
+            self._from.grid(row=0, column=1, sticky="ew", padx=(0, 10))
+            self._take_back.grid(row=0, column=2)
+
+    def _text(self, recipient: Recipient) -> str:
+        """How they are told from others of the same name, and which of the images they have."""
+        of = f" ({len(recipient.images)} of {len(self._images)})" if len(recipient.images) < len(self._images) else ""
+        stranger = "" if recipient.contact else f", {recipient.owner.hex()[:8]}"
+        return f"{fitting(recipient.name, _NAME, len)}{stranger}{of}"
 
     def _fit(self) -> None:
         if self._whom.get() == _NEW:
@@ -108,7 +110,8 @@ class ShareForm(Overlay):
             self.close()
             self._work.share(self._images, whom)
 
-    def _unshare(self, recipient: Recipient) -> None:
+    def _unshare(self) -> None:
+        recipient = self._by_text[self._from.get()]
         self.close()
         self._work.unshare(self._images, recipient)
 

@@ -57,7 +57,8 @@ def test_a_contact_opens_what_is_shared_with_their_card_until_it_is_taken_back_f
 
     window.press("Close")
     window.press("Share …")
-    window.until(lambda: window.sees("Anna"), "with whom it is shared")
+    window.until(lambda: "Shared with" in window.texts(), "with whom it is shared")
+    assert window.app.overlays[-1]._from.get() == "Anna"
     window.press("Take back")
     window.until(lambda: window.sees("1 image taken back from Anna"), "that it is taken back")
     assert f"unshare --hash {SHA256[:16]} --with Anna" in model.command
