@@ -48,7 +48,7 @@ class ShareForm(Overlay):
         row = customtkinter.CTkFrame(self.body, fg_color="transparent")
         row.grid(sticky="ew", pady=(0, 4))
         row.grid_columnconfigure(1, weight=1)
-        self._told = note(row)
+        self._told = note(row, wraplength=440)
         self._told.grid(row=0, column=0, sticky="w", padx=(0, 10))
         self._from = Menu(row, [], lambda _: None, GROUND)
         self._take_back = Button(row, "Take back", self._unshare, width=100)
