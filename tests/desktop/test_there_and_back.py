@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import os
-import signal
-import sys
+import threading
 from pathlib import Path
 from tkinter import filedialog
+from typing import Any
 
 import pytest
 
 from cluster.local import CHECKOUT, LocalCluster
+from consumer.gathering import Gathering
 from desktop.model.gallery import GalleryModel
 from desktop.model.putting import State
 from desktop.model.reassemble import Phase, ReassembleModel
 from desktop.model.store import Phase as StorePhase
 from desktop.model.store import StoreModel
+from producer.distribution import Distribution
 from tests.cluster.devices import share_files, wait_lost
 from tests.desktop.conftest import StartApp
 from tests.desktop.driving import Driven
@@ -24,6 +27,7 @@ from tests.desktop.driving import Driven
 WORDS = "four words for keeping"
 PHOTOGRAPHS = ["astronaut.png", "hubble_deep_field.jpg", "rocket.jpg"]
 LARGE = 100_000_000  # bytes: more than are hashed first, so that it can go on
+_MIDDLE = 12  # of its 24 segments
 
 
 def opened(cluster: LocalCluster, start_app: StartApp, name: str) -> Driven:
@@ -75,19 +79,19 @@ def kill(cluster: LocalCluster, *indices: int) -> None:
     wait_lost(cluster, *indices)
 
 
-def stop(cluster: LocalCluster, *indices: int) -> None:
-    _signal(cluster, signal.SIGSTOP, *indices)
+def held_in_the_middle(monkeypatch: pytest.MonkeyPatch, kind: type[Any], method: str) -> threading.Event:
+    """An event without which half of a LARGE image goes no further, however fast the machine is and slow the window."""
+    go_on = threading.Event()
+    real = getattr(kind, method)
 
+    async def held(self: Any, segment: Any, *rest: Any) -> Any:
+        number = segment if isinstance(segment, int) else segment.segment
+        while number >= _MIDDLE and not go_on.is_set():
+            await asyncio.sleep(0.01)
+        return await real(self, segment, *rest)
 
-def go_on(cluster: LocalCluster, *indices: int) -> None:
-    _signal(cluster, signal.SIGCONT, *indices)
-
-
-def _signal(cluster: LocalCluster, number: int, *indices: int) -> None:
-    for index in indices:
-        pid = cluster.device_pid(index)
-        assert pid is not None
-        os.kill(pid, number)
+    monkeypatch.setattr(kind, method, held)
+    return go_on
 
 
 def encodings_on(cluster: LocalCluster, index: int) -> set[str]:
@@ -185,7 +189,6 @@ def test_with_devices_away_it_stores_for_them_too_once_it_is_ticked_and_says_wha
     assert "the rest is made when device-1 and device-2 come back" in item.text
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="Windows cannot stop a process")
 def test_two_devices_that_die_in_the_middle_of_reassembling_are_done_without(
     fragile_cluster: LocalCluster, start_app: StartApp, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -196,14 +199,14 @@ def test_two_devices_that_die_in_the_middle_of_reassembling_are_done_without(
     window.press("Store now")
     window.until(lambda: window.sees("1 of 1 image stored"), "the end of storing")
 
+    go_on = held_in_the_middle(monkeypatch, Gathering, "segment")
     window.app.reassemble(sha256_of(path))
     model = reassemble_model(window)
     window.until(lambda: model.reassembly.part > 0.1, "a tenth of it")
-    stop(cluster, 1, 2, 3)  # so that three are left, which cannot end it before these are killed
     kill(cluster, 1, 2)
     window.until(lambda: window.sees("Not yet the original"), "that it is still on its way")
     assert 0.1 < model.reassembly.part < 1
-    go_on(cluster, 3)
+    go_on.set()
     window.until(lambda: model.phase is Phase.PROVEN, "the file")
     assert {device.name for device in model.reassembly.missing} <= {"device-1", "device-2", "device-3"}
     save_as(window, monkeypatch, tmp_path / "back.bin")
@@ -221,10 +224,12 @@ def test_a_put_that_is_cancelled_in_the_middle_goes_on_where_it_stopped(
     path = tmp_path / "large.bin"
     choose_new_file(window, monkeypatch, path, LARGE)
     model = store_model(window)
+    go_on = held_in_the_middle(monkeypatch, Distribution, "append")
     window.press("Store now")
     window.until(lambda: model.put is not None and model.put.part > 0.3, "a third of it on its way")
     window.press("Cancel")
     window.until(lambda: model.phase is StorePhase.STOPPED, "that it stopped")
+    go_on.set()
     window.until(lambda: window.sees("Resume sends the rest"), "what that means")
     capfd.readouterr()
     window.press("Resume")
@@ -247,9 +252,11 @@ def test_resend_sends_the_share_of_a_device_that_died_in_mid_put_to_a_device_tha
     model = store_model(window)
     model.choose_device("device-6", False)
     before = encodings_on(cluster, 6)
+    go_on = held_in_the_middle(monkeypatch, Distribution, "append")
     window.press("Store now")
     window.until(lambda: model.put is not None and model.put.part > 0.3, "a third of it on its way")
     kill(cluster, 1)
+    go_on.set()
     (item,) = model.items
     window.until(lambda: not model.busy, "the end of storing")
     assert item.state is State.DEGRADED, item.text
