@@ -1,4 +1,4 @@
-"""Ports for tests: those that run side by side (`pytest -n`, stages of `tests/run.sh`) draw from ranges of their own.
+"""Ports for tests: those that run side by side (`pytest -n`) draw from ranges of their own.
 
 A port that was found free is not yet taken, so of two that draw from one range both may begin with the same.
 """
@@ -14,9 +14,8 @@ _MOST = 4  # ports that one draws beyond its base port, and that must not be the
 
 def own_base_port(brokers: int = 1) -> int:
     """A base port from which on the ports of so many brokers are free, and nobody beside draws any of them."""
-    lane, lanes = os.environ.get("TEST_LANE", "0/1").split("/")
     worker, workers = os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:], os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")
-    own = part(part(SEARCHED, int(lane), int(lanes)), int(worker), int(workers))
+    own = part(SEARCHED, int(worker), int(workers))
     return find_base_port(brokers, own[: -_MOST // 2])
 
 

@@ -2,7 +2,7 @@
 # All checks of the checkout, on a machine that has nothing but python3: lint, types, import rules, tests.
 #   tests/run.sh            everything; the unit tests also on the oldest and the newest other Python there is
 #   tests/run.sh fast       lint, types, import rules, and the unit tests on one Python
-# Stages run side by side. What one says is printed whole when it ends, or at the very end where it failed.
+# What has no deadlines runs side by side. What a stage says is printed whole when it ends, at the very end where it failed.
 set -euo pipefail
 
 root="$(cd "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/.." && pwd)"
@@ -80,6 +80,14 @@ unit_tests_on() {
     check "unit tests on Python $version" "$environment_python" -m pytest -n 2 -m "not one_python" tests/unit
 }
 
+everything() {
+    windows_types &
+    static_checks
+    wait
+    with_deadlines
+    units
+}
+
 fast_checks() {
     windows_types &
     check "unit tests" "$python" -m pytest -n 2 tests/unit &
@@ -87,20 +95,16 @@ fast_checks() {
     wait
 }
 
-clusters_and_faults() {
+# With nothing beside them.
+with_deadlines() {
     check "cluster tests" "$python" -m pytest -n 2 --dist loadfile tests/cluster
     check "faults" "$python" -m pytest -n 2 --dist loadfile tests/faults
     check "hostile peers" "$python" -m pytest -n 2 --dist loadfile tests/hostile
+    check "desktop app" "$python" -m pytest tests/desktop
 }
 
-# Beside them, what computes gives way: they wait for processes, with deadlines.
-desktop_and_units() {
+units() {
     local others oldest newest
-    check "desktop app" "$python" -m pytest tests/desktop
-    renice -n 5 "$BASHPID" >/dev/null 2>&1 || true # where that cannot be, without
-    windows_types &
-    static_checks
-    wait
     check "unit tests, and what they cover" "$python" -m pytest -n 2 -m "not one_python" --cov --cov-report= tests/unit
     check "unit tests at length" "$python" -m pytest -n 2 -m one_python tests/unit
     others="$(other_pythons)"
@@ -141,9 +145,7 @@ lanes=()
 if [ "${1:-}" = fast ]; then
     fast_checks & lanes+=($!)
 else
-    # The lane says which ports its tests draw from: tests/ports.py.
-    TEST_LANE=0/2 clusters_and_faults & lanes+=($!)
-    TEST_LANE=1/2 desktop_and_units & lanes+=($!)
+    everything & lanes+=($!)
 fi
 failed=()
 for lane in "${lanes[@]}"; do
