@@ -88,15 +88,16 @@ def test_what_machines_ask_is_in_the_log_with_their_names_and_the_chain_is_whole
     assert len(shared["readers"]) == 32
     operator(audited, "revoke", "bob")
 
+    before = len(entries(audited))
     count, digest = operator(audited, "audit", "verify")
-    assert count.split()[0] == str(len(entries(audited)))
+    assert before <= int(count.split()[0]) <= len(entries(audited))  # what devices tell of comes meanwhile
     noted = digest.rpartition(" ")[2]
     operator(audited, "audit", "verify", "--includes", noted)
     received: list[str] = []
     while not received or json.loads(received[-1])["event"] != "revoked":
         received.append(syslog.recv(1 << 16).decode().partition(" audit - ")[2])
     text = (home_of(audited) / "broker" / "audit.jsonl").read_text()
-    assert text.endswith("\n".join(received) + "\n")
+    assert "\n".join(received) + "\n" in text
 
 
 def test_a_line_that_was_changed_is_found(audited: LocalCluster) -> None:

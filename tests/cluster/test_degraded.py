@@ -50,8 +50,8 @@ def asleep(cluster: LocalCluster, index: int) -> Iterator[None]:
 
 
 def lacking(cluster: LocalCluster) -> int:
-    encodings = cluster.status()["encodings"]
-    return int(encodings["lacking"] + encodings["unrecoverable"])
+    images = cluster.status()["images"]
+    return int(images["lacking"] + images["unrecoverable"])
 
 
 def state(user: User, sha256: str) -> str:
