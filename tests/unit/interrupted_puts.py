@@ -21,11 +21,9 @@ from producer import session as session_module
 from producer import stream as stream_module
 from producer.outcome import Outcome, StoredImage
 from producer.owner import OwnVault
-from producer.run import store_all
-from producer.session import Session
-from producer.sources import find_sources
 from tests.unit.memory_cluster import MemoryCluster, run
-from tests.unit.sample_images import KEY, Unseeing, chance
+from tests.unit.putting import put
+from tests.unit.sample_images import KEY, chance
 
 K, N = 2, 4
 BLOCK = 1024
@@ -83,22 +81,9 @@ class Machine:
     async def put(
         self, required: tuple[Optional[int], Optional[int]] = (None, None), coding: tuple[int, int] = (K, N)
     ) -> Outcome:
-        devices = self.cluster.as_devices()
-        session = Session(
-            self.cluster.link,
-            OwnVault(self.vault, KEY),
-            *coding,
-            devices,
-            viewer=Unseeing(),
-            images_only=False,
-            progress=lambda _: None,
-            required=required,
-        )
-        try:
-            (outcome,) = [each async for each in store_all(session, find_sources([str(self.file)], "stdin"))]
-            return outcome
-        finally:
-            session.close()
+        owner, sources = OwnVault(self.vault, KEY), [str(self.file)]
+        (outcome,) = await put(self.cluster, owner, *coding, sources, required=required)
+        return outcome
 
     def stored(self, **keywords: tuple[int, int]) -> StoredImage:
         outcome = run(self.put(**keywords))

@@ -19,12 +19,10 @@ from common.protocol.messages import Code, EncodingAt
 from common.vault.folder import VaultFolder
 from producer.outcome import StoredImage
 from producer.owner import OwnVault
-from producer.run import store_all
-from producer.session import Session as ProducerSession
-from producer.sources import find_sources
 from producer.watching import ShareStep, Step
 from tests.unit.memory_cluster import MemoryCluster, run, stored_blocks
-from tests.unit.sample_images import KEY, Unseeing, chance
+from tests.unit.putting import put
+from tests.unit.sample_images import KEY, chance
 
 K, N = 3, 5
 DEVICES = [f"device-{number}" for number in range(1, N + 3)]
@@ -47,22 +45,7 @@ class Scene:
         self.messages = len(self.cluster.messages)
 
     async def _put(self, avoid: Sequence[bytes]) -> StoredImage:
-        cluster, owner = self.cluster, OwnVault(self.vault, KEY)
-        session = ProducerSession(
-            cluster.link,
-            owner,
-            K,
-            N,
-            cluster.as_devices(),
-            viewer=Unseeing(),
-            images_only=False,
-            progress=lambda _: None,
-            avoid=avoid,
-        )
-        try:
-            (outcome,) = [outcome async for outcome in store_all(session, find_sources([str(self.path)], ""))]
-        finally:
-            session.close()
+        (outcome,) = await put(self.cluster, OwnVault(self.vault, KEY), K, N, [str(self.path)], avoid=avoid)
         assert isinstance(outcome, StoredImage)
         return outcome
 

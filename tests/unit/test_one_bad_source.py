@@ -21,13 +21,12 @@ from producer.distribution import Distribution
 from producer.outcome import FailedImage, Outcome, StoredImage
 from producer.owner import OwnVault
 from producer.reading import Reader
-from producer.run import store_all
-from producer.session import Session
-from producer.sources import Source, find_sources
+from producer.sources import Source
 from tests.unit.clocks import wait_for_another_tick
 from tests.unit.interrupted_puts import BLOCK, SEGMENT, K, N, make_sizes_small
 from tests.unit.memory_cluster import MemoryCluster, run
-from tests.unit.sample_images import KEY, Unseeing, chance
+from tests.unit.putting import put
+from tests.unit.sample_images import KEY, chance
 
 YEARS = {"2600": 19_880_899_200, "1066": -28_500_000_000, "1969": -1}  # Unix seconds
 
@@ -49,21 +48,7 @@ class Home:
         return run(self._put([str(argument) for argument in arguments], **options))
 
     async def _put(self, arguments: list[str], **options: Any) -> dict[str, Outcome]:
-        session = Session(
-            self.cluster.link,
-            OwnVault(self.vault, KEY),
-            K,
-            N,
-            self.cluster.as_devices(),
-            viewer=Unseeing(),
-            images_only=False,
-            progress=lambda _: None,
-            **options,
-        )
-        try:
-            outcomes = [outcome async for outcome in store_all(session, find_sources(arguments, "stdin"))]
-        finally:
-            session.close()
+        outcomes = await put(self.cluster, OwnVault(self.vault, KEY), K, N, arguments, **options)
         return {Path(outcome.shown).name: outcome for outcome in outcomes}
 
     @property

@@ -12,11 +12,9 @@ from admin.session import Session
 from common.errors import IntegrityError, NotEnoughError
 from common.vault.folder import VaultFolder
 from producer.owner import OwnVault
-from producer.run import store_all
-from producer.session import Session as ProducerSession
-from producer.sources import find_sources
 from tests.unit.memory_cluster import MemoryCluster, run
-from tests.unit.sample_images import KEY, Unseeing, chance
+from tests.unit.putting import put
+from tests.unit.sample_images import KEY, chance
 
 K, N = 3, 5
 
@@ -30,25 +28,9 @@ class Scene:
         paths = [folder / f"image {number}" for number in range(count)]
         for number, path in enumerate(paths):
             path.write_bytes(chance(f"image {number}", 1000))
-        run(self._put([str(path) for path in paths]))
+        assert run(put(self.cluster, OwnVault(self.vault, KEY), K, N, [str(path) for path in paths]))
         self.encodings = [encoding.encoding_id for encoding in self.cluster.encodings()]
         self.said: list[str] = []  # to a person, in the order in which it was
-
-    async def _put(self, paths: list[str]) -> None:
-        session = ProducerSession(
-            self.cluster.link,
-            OwnVault(self.vault, KEY),
-            K,
-            N,
-            self.cluster.as_devices(),
-            viewer=Unseeing(),
-            images_only=False,
-            progress=lambda _: None,
-        )
-        try:
-            assert [outcome async for outcome in store_all(session, find_sources(paths, ""))]
-        finally:
-            session.close()
 
     def lose(self, encoding: int, shares: int) -> None:
         """Have the first so many devices no longer hold a share of an image."""

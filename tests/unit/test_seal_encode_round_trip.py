@@ -29,11 +29,9 @@ from consumer.session import Restored, restore_all
 from consumer.session import Session as ConsumerSession
 from producer.outcome import FailedImage, LeftOut, Outcome, SkippedFile, StoredImage
 from producer.owner import OwnVault
-from producer.run import store_all
-from producer.session import Session as ProducerSession
-from producer.sources import find_sources
 from tests.unit.memory_cluster import MemoryCluster, MemoryDevice, run
-from tests.unit.sample_images import KEY, OTHER_KEY, EncodedImage, Unseeing, chance, encode, segment_size
+from tests.unit.putting import put
+from tests.unit.sample_images import KEY, OTHER_KEY, EncodedImage, chance, encode, segment_size
 
 SEGMENT = 2 * BLOCK_SIZE - TAG_SIZE  # bytes of the image in a segment of 2 of n
 
@@ -134,24 +132,8 @@ class Home:
         self.complaints: list[str] = []
 
     def put(self, *arguments: Path, images_only: bool = False) -> list[Outcome]:
-        return run(self._put([str(argument) for argument in arguments], images_only))
-
-    async def _put(self, arguments: list[str], images_only: bool) -> list[Outcome]:
-        link, devices = self.cluster.link, self.cluster.as_devices()
-        session = ProducerSession(
-            link,
-            OwnVault(self.vault, KEY),
-            self.k,
-            self.n,
-            devices,
-            viewer=Unseeing(),
-            images_only=images_only,
-            progress=lambda _: None,
-        )
-        try:
-            return [outcome async for outcome in store_all(session, find_sources(arguments, "stdin"))]
-        finally:
-            session.close()
+        owner, sources = OwnVault(self.vault, KEY), [str(argument) for argument in arguments]
+        return run(put(self.cluster, owner, self.k, self.n, sources, images_only=images_only))
 
     def get(self, sha256: bytes, target: Path) -> Restored:
         return run(self._get(sha256, target))

@@ -18,11 +18,9 @@ from common.vault.granting import open_any
 from common.vault.mapping import Mapping
 from producer.outcome import StoredImage
 from producer.owner import OtherVault, Owner, OwnVault
-from producer.run import store_all
-from producer.session import Session as ProducerSession
-from producer.sources import find_sources
 from tests.unit.memory_cluster import MemoryCluster, run
-from tests.unit.sample_images import KEY, Unseeing, chance
+from tests.unit.putting import put
+from tests.unit.sample_images import KEY, chance
 
 OF_THE_CODE = ("data_key", "segment_count", "segment_size", "k", "n", "recipe_digest")
 SIZES = [0, 1, 40_000, (9 << 20) + 1]
@@ -45,20 +43,7 @@ class Scene:
             device.alive = True
 
     async def _put(self, paths: list[str], owner: Owner) -> None:
-        session = ProducerSession(
-            self.cluster.link,
-            owner,
-            2,
-            3,
-            self.cluster.as_devices(),
-            viewer=Unseeing(),
-            images_only=False,
-            progress=lambda _: None,
-        )
-        try:
-            outcomes = [outcome async for outcome in store_all(session, find_sources(paths, ""))]
-        finally:
-            session.close()
+        outcomes = await put(self.cluster, owner, 2, 3, paths)
         assert all(isinstance(outcome, StoredImage) for outcome in outcomes)
 
     def strengthen(self) -> int:

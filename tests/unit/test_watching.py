@@ -16,13 +16,11 @@ from consumer.session import Session as ConsumerSession
 from consumer.watching import Attempt, Came, Missing, News
 from producer.outcome import StoredImage
 from producer.owner import OwnVault
-from producer.run import store_all
-from producer.session import Session as ProducerSession
-from producer.sources import find_sources
 from producer.viewing import Viewer
 from producer.watching import ShareStep, Step
 from tests.unit.memory_cluster import MemoryCluster, run
-from tests.unit.sample_images import KEY, Unseeing, chance, segment_size
+from tests.unit.putting import put
+from tests.unit.sample_images import KEY, chance, segment_size
 
 K, N = 2, 4
 SIZES = [30_000, 3 * segment_size(K, N) + 5]
@@ -43,22 +41,8 @@ class Watched:
         path.write_bytes(content)
 
         async def store() -> bytes:
-            session = ProducerSession(
-                self.cluster.link,
-                OwnVault(self.vault, KEY),
-                K,
-                N,
-                self.cluster.as_devices(),
-                viewer=Unseeing(),
-                images_only=False,
-                progress=lambda _: None,
-                avoid=avoid or [],
-                watch=self.steps.append,
-            )
-            try:
-                (outcome,) = [outcome async for outcome in store_all(session, find_sources([str(path)], ""))]
-            finally:
-                session.close()
+            owner, steps = OwnVault(self.vault, KEY), self.steps.append
+            (outcome,) = await put(self.cluster, owner, K, N, [str(path)], avoid=avoid or [], watch=steps)
             assert isinstance(outcome, StoredImage)
             return outcome.sha256
 
