@@ -15,10 +15,10 @@ from common.link.link import Link, reached, run_with_link
 from common.link.questions import settled_devices
 from common.program import complain
 from common.progress import ByteProgress
+from common.protocol.identifiers import shown_key
 from common.protocol.messages import Acknowledged, Code, Device, Empty, Retire
 from common.protocol.operations import REBALANCE, RETIRE, H, Spec
 
-_SHOWN_KEY = 16  # hexadecimal digits, as `broker.py members` shows them
 _LOOK = 0.5  # seconds
 _PATIENCE = 20.0  # seconds without any progress after which somebody should look
 
@@ -66,7 +66,7 @@ async def _ask_as_admin(link: Link, operation: Spec[H, Acknowledged], header: H)
     except DeclinedError as error:
         if error.code is not Code.NOT_ALLOWED:
             raise
-        key = link.public_key.hex()[:_SHOWN_KEY]
+        key = shown_key(link.public_key)
         advice = f"it takes an admin; on the broker's machine make this one: python broker/broker.py promote {key}"
         raise RefusedError(str(error), advice=advice) from None
 

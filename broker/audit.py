@@ -24,7 +24,7 @@ import socket
 import time
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Callable, Optional, Union
+from typing import Callable, Optional
 
 from broker.audit_chain import Chain, Fact, Tail, chained, check, digest_of, tail_of
 from common.errors import NotFoundError
@@ -37,7 +37,6 @@ _MAX_WAITING = 10_000  # lines that the disk did not take; of those beyond, the 
 _TRY_AGAIN = 5.0  # seconds
 _SAY_AGAIN = 60.0  # seconds
 _TAIL = 64 << 10  # bytes; a line is far shorter
-_SHOWN_KEY = 16  # hexadecimal digits of a public key that a line shows
 
 Record = Callable[..., None]  # as `AuditLog.record`
 Forward = Callable[[bytes], None]
@@ -237,11 +236,6 @@ def verify(folder: Path, includes: Optional[str] = None) -> Chain:
 def file_at(folder: Path, number: int) -> Path:
     """A file of the log; 0 is the newest."""
     return folder / (f"audit.{number}.jsonl" if number else "audit.jsonl")
-
-
-def shown_key(public_key: Union[bytes, str]) -> str:
-    """How a line names a public key (bytes, or hexadecimal)."""
-    return (public_key if isinstance(public_key, str) else public_key.hex())[:_SHOWN_KEY]
 
 
 def _tail_at(path: Path) -> Tail:

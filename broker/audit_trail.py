@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Union
 
-from broker.audit import Record, shown_key, unrecorded
+from broker.audit import Record, unrecorded
 from broker.coalescing import Coalesced
 from broker.queries import Queries
 from broker.sessions import Session
@@ -19,33 +19,29 @@ from common.errors import ProtocolError
 from common.protocol.codec import unpack, unpack_header
 from common.protocol.device_messages import Amend, Commit, Commitment, Delete, Fetch, Store, Undelete
 from common.protocol.envelope import Operation
+from common.protocol.identifiers import shown_key
 from common.protocol.messages import Acknowledged, Message, Retire
+from common.protocol.operations import AMEND, COMMIT, DELETE, FETCH, STORE, UNDELETE
 from common.text import printable
 
 _Change = Union[Amend, Delete, Undelete]
 _Access = Union[Commit, Store, Fetch]
 _CHANGES: dict[Operation, type[_Change]] = {
-    Operation.AMEND: Amend,
-    Operation.DELETE: Delete,
-    Operation.UNDELETE: Undelete,
+    AMEND.number: AMEND.header,
+    DELETE.number: DELETE.header,
+    UNDELETE.number: UNDELETE.header,
 }
 _ACCESSES: dict[Operation, tuple[str, type[_Access]]] = {
-    Operation.COMMIT: ("put", Commit),
-    Operation.STORE: ("put", Store),
-    Operation.FETCH: ("get", Fetch),
+    COMMIT.number: ("put", COMMIT.header),
+    STORE.number: ("put", STORE.header),
+    FETCH.number: ("get", FETCH.header),
 }
 
 
 class AuditTrail:
     """`now` is monotonic seconds."""
 
-    def __init__(
-        self,
-        queries: Queries,
-        record: Record = unrecorded,
-        *,
-        accesses: bool = False,
-    ) -> None:
+    def __init__(self, queries: Queries, record: Record = unrecorded, *, accesses: bool = False) -> None:
         """`accesses`: whether puts and gets are recorded, too."""
         self._queries = queries
         self._record = record

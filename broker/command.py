@@ -13,7 +13,7 @@ from typing import NamedTuple, NoReturn, Optional
 import typer
 
 from broker.announcing import Announcer
-from broker.audit import AuditLog, record_now, shown_key, verify
+from broker.audit import AuditLog, record_now, verify
 from broker.folder import folder_of_broker
 from broker.inviting import SERVING_OPTIONS, as_served, named
 from broker.joining import enter_self, join_cluster
@@ -33,6 +33,7 @@ from common.home import home
 from common.identity import KeyPair, load_key_pair, save_key_pair
 from common.invite import Invite
 from common.program import application, complain, run
+from common.protocol.identifiers import shown_key
 from common.protocol.operations import Role
 from common.short_invite import ShortInvite
 from common.sizes import parse_size

@@ -13,7 +13,7 @@ from typing import Annotated, Callable, Optional
 
 import msgspec
 
-from broker.audit import Record, shown_key, unrecorded
+from broker.audit import Record, unrecorded
 from broker.catalog import Catalog
 from broker.coalescing import Coalesced
 from broker.credit import CREDIT, REQUESTS, REQUESTS_PER_DEVICE
@@ -26,7 +26,7 @@ from common.errors import IntegrityError, NotFoundError, ProtocolError, RefusedE
 from common.protocol.codec import MAX_PAYLOAD, pack, unpack
 from common.protocol.device_messages import ShareName
 from common.protocol.envelope import Operation
-from common.protocol.identifiers import deposit_token, owner_id
+from common.protocol.identifiers import deposit_token, owner_id, shown_key
 from common.protocol.messages import (
     GRANTED,
     MAX_ANNOUNCED,

@@ -9,12 +9,13 @@ from __future__ import annotations
 import logging
 from typing import Callable
 
-from broker.audit import Record, shown_key, unrecorded
+from broker.audit import Record, unrecorded
 from broker.catalog import Catalog
 from broker.devices import Devices
 from broker.members import Member, MembersFile
 from broker.steward.steward import Steward
 from common.errors import IntegrityError, NotFoundError
+from common.protocol.identifiers import shown_key
 from common.protocol.messages import GRANTED, Acknowledged, Answer, Code, Retire
 from common.text import printable
 

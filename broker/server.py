@@ -15,7 +15,7 @@ from typing import Optional
 
 import zmq
 
-from broker.audit import AuditLog, shown_key, unrecorded
+from broker.audit import AuditLog
 from broker.authentication import Authentication, authenticated_key
 from broker.binding import bind
 from broker.joining import OwnEntry
@@ -31,6 +31,7 @@ from broker.strikes import Refusals
 from broker.switchboard import Switchboard
 from common.identity import KeyPair
 from common.link.sockets import make_router
+from common.protocol.identifiers import shown_key
 from common.running_time import RunningTime
 
 log = logging.getLogger(__name__)
@@ -48,7 +49,7 @@ class Server:
         pair: KeyPair,
         members: MembersFile,
         settings: Settings,
-        audit: Optional[AuditLog] = None,
+        audit: AuditLog,
         owner_quota: Optional[int] = None,
         *,
         record_accesses: bool = False,
@@ -60,7 +61,7 @@ class Server:
         self._time = RunningTime()
         self._members = members
         self._audit = audit
-        self._record = record = unrecorded if audit is None else audit.record
+        self._record = record = audit.record
         self._refusals = Refusals()
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context(io_threads=2)
         self._authentication = Authentication(self._context, self._admits, self._refused)  # before any port is open
@@ -126,13 +127,11 @@ class Server:
                 self._others.tick(now, self._time.woke)
                 self._say_rest_of_refusals(now)
                 outgoing = self._switchboard.tick(now)
-                if self._audit is not None:
-                    self._audit.tick()
+                self._audit.tick()
                 self._send_all(outgoing)
 
     def close(self) -> None:
-        if self._audit is not None:
-            self._audit.flush()
+        self._audit.flush()
         self._others.close()
         self._context.destroy(linger=200)
 
@@ -152,11 +151,11 @@ class Server:
             routing_id = frames[0].bytes
             now = self._time()
             outgoing += self._switchboard.receive(side, routing_id, key, body, payload, now)
-            if self._audit is None or not self._audit.due:
+            if not self._audit.due:
                 self._send_all(outgoing)
             if now >= end:
                 break
-        if self._audit is not None and self._audit.due:
+        if self._audit.due:
             self._audit.flush()  # one fsync for all that was done meanwhile, and before anybody learns of it
         self._send_all(outgoing)
 

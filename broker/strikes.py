@@ -24,7 +24,8 @@ from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import Callable
 
-from broker.audit import Record, shown_key, unrecorded
+from broker.audit import Record, unrecorded
+from common.protocol.identifiers import shown_key
 from common.text import printable
 
 log = logging.getLogger(__name__)

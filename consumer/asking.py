@@ -26,7 +26,6 @@ from common.protocol.messages import MAX_BATCH, Answer, Code
 from common.protocol.operations import DESCRIBE, FETCH
 from consumer.latency import Latencies
 
-PATIENCE = 20.0  # seconds
 _BUSY_PAUSE = 0.02  # seconds
 _MESSAGE_BYTES = 1 << 20  # of expected payload in one message, where it holds more than one answer
 
@@ -125,7 +124,7 @@ class Together(Generic[N, A]):
             question.answer.set_result(answer)
             return
         if question.end is None:
-            question.end = loop.time() + PATIENCE
+            question.end = loop.time() + FETCH.timeout
         if isinstance(answer, DeclinedError) and answer.code is Code.BUSY and loop.time() < question.end:
             # Of questions asked together, a device answers as many as fit into its reply.
             loop.call_later(_BUSY_PAUSE, self._put, device, question)

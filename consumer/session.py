@@ -135,12 +135,8 @@ class Session:
         room = min(_PER_LARGE_IMAGE, 3 * encodings[0].share_bytes * encodings[0].k + _PER_IMAGE)
         await self._window.enter(room)
         try:
-            return await self._restore(encodings, sha256, open_output)
-        except TesseraError as error:
-            cause = self._link.cause(error, sha256)
-            if cause is error:
-                raise
-            raise cause from error
+            with self._link.explaining(sha256):
+                return await self._restore(encodings, sha256, open_output)
         finally:
             self._window.leave(room)
 

@@ -16,6 +16,8 @@ from collections.abc import Mapping, Sequence
 
 from common.invite import BrokerAddress
 
+MAX_FOUND = 3  # addresses of one broker; a newer one takes the place of the oldest
+
 
 def agreed(known: Sequence[BrokerAddress], told: Mapping[bytes, Sequence[BrokerAddress]]) -> list[BrokerAddress]:
     """The brokers to be connected to, those that are known already first.
@@ -35,9 +37,6 @@ def agreed(known: Sequence[BrokerAddress], told: Mapping[bytes, Sequence[BrokerA
     kept = [b if b.public_key in told else named[b.public_key] for b in known if b.public_key in named]
     known_keys = {broker.public_key for broker in known}
     return kept + [broker for key, broker in named.items() if key not in known_keys]
-
-
-MAX_FOUND = 3  # addresses of one broker; a newer one takes the place of the oldest
 
 
 class BrokerAddresses:

@@ -16,8 +16,8 @@ import asyncio
 import itertools
 import logging
 import secrets
-from collections.abc import AsyncIterator, Coroutine
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Coroutine, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any, Generic, Optional, TypeVar
 
@@ -191,6 +191,17 @@ class Link:
         if self._over is None:
             return error
         return type(self._over)(f"{of}: {self._over}" if of else str(self._over), advice=self._over.advice)
+
+    @contextmanager
+    def explaining(self, of: str = "") -> Iterator[None]:
+        """Whatever fails within, fails with its `cause`."""
+        try:
+            yield
+        except TesseraError as error:
+            cause = self.cause(error, of)
+            if cause is error:
+                raise
+            raise cause from error
 
     async def _request(
         self,
@@ -461,13 +472,8 @@ async def reached(link: Link) -> AsyncIterator[Link]:
     with Waiting(f"reaching the broker at {link.address}") as waiting:
         async with link:
             waiting.end()
-            try:
+            with link.explaining():
                 yield link
-            except TesseraError as error:
-                cause = link.cause(error)
-                if cause is error:
-                    raise
-                raise cause from error
 
 
 def _seen(work: asyncio.Task[Any]) -> None:

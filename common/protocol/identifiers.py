@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+from typing import Union
 
 IDENTIFIER_SIZE = 16  # device id, session id, owner id, encoding id, request id
 OBJECT_ID_SIZE = 32
@@ -14,10 +15,17 @@ DEPOSIT_TOKEN_SIZE = 32
 BROKER = bytes(IDENTIFIER_SIZE)  # as the peer of an envelope: the broker itself
 NO_OWNER = bytes(IDENTIFIER_SIZE)
 
+_SHOWN_KEY = 16  # hexadecimal digits
+
 
 def device_id(public_key: bytes) -> bytes:
     """The 16-byte id of the device with this CURVE public key (32 bytes, raw)."""
     return hashlib.sha256(b"tessera/v1/device" + public_key).digest()[:IDENTIFIER_SIZE]
+
+
+def shown_key(public_key: Union[bytes, str]) -> str:
+    """How a member's public key (32 bytes, raw, or hexadecimal) is shown: by its beginning, in hexadecimal."""
+    return (public_key if isinstance(public_key, str) else public_key.hex())[:_SHOWN_KEY]
 
 
 def deposit_token(owner_token: bytes) -> bytes:

@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+SHOWN_DIGITS = 16  # of a SHA-256
+
 
 def command_line(program: str, *arguments: str) -> str:
     """What to type, from the checkout's folder: `python producer/producer.py …`, quoted for this platform's shell."""

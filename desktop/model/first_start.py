@@ -14,6 +14,7 @@ from common.files import read_limited
 from common.finding.looking import look
 from common.invite import BrokerAddress
 from common.passphrase import check_new_passphrase
+from common.protocol.identifiers import shown_key
 from common.vault.keys import VaultKey
 from desktop.background import Background, Task
 from desktop.model.commands import command_line
@@ -27,7 +28,6 @@ from desktop.session import Session, Stage
 _MAX_KEY_FILE = 4096
 _NOBODY_AFTER = 4.0  # seconds of looking for brokers until it is said that there is none
 _SHOWN_BROKERS = 3
-_SHOWN_KEY = 16  # hexadecimal digits, as `broker.py members` prints
 _LOOKING = "Looking for brokers on this network…"
 _NOBODY = (
     "No broker announces itself on this network. An invite's whole line works all the same; its short code needs a "
@@ -114,7 +114,7 @@ class FirstStartModel(Model):
         return "\n".join(lines[:_SHOWN_BROKERS] + ([f"and {more} more"] if more > 0 else []))
 
     def _found(self, broker: BrokerAddress) -> None:
-        nearby = Nearby(broker.host, broker.public_key.hex()[:_SHOWN_KEY])
+        nearby = Nearby(broker.host, shown_key(broker.public_key))
         if self._search is not None and nearby not in self.nearby:
             self.nearby.append(nearby)
             self.changed()

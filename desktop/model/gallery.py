@@ -10,7 +10,7 @@ from admin.session import Session as ClusterSession
 from common.errors import TesseraError
 from common.link.link import Link
 from desktop.background import Background, Task
-from desktop.model.commands import command_line
+from desktop.model.commands import SHOWN_DIGITS, command_line
 from desktop.model.entries import Age, Entry, Search, SharePlace, share_places
 from desktop.model.following import Following
 from desktop.model.image_work import ImageWorkModel
@@ -23,7 +23,6 @@ from desktop.session import Session
 from producer.viewing import Pixels, Viewer
 
 _LOOK_EVERY = 15.0  # seconds
-_SHOWN_DIGITS = 16  # of a SHA-256 in a command
 
 Deliver = Callable[[str, Optional[Pixels]], None]
 
@@ -212,7 +211,7 @@ class GalleryModel(Model):
         self._reassemble(sha256)
 
     def _tell_command(self) -> None:
-        chosen = ("--list",) if self.selected is None else ("--hash", self.selected[:_SHOWN_DIGITS])
+        chosen = ("--list",) if self.selected is None else ("--hash", self.selected[:SHOWN_DIGITS])
         self.command = command_line("consumer", *chosen)
 
     # --- pictures

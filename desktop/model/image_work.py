@@ -19,7 +19,7 @@ from consumer.holdings import Held
 from consumer.session import Restored, restore_all
 from consumer.session import Session as ConsumerSession
 from desktop.background import Background, Task, void
-from desktop.model.commands import command_line
+from desktop.model.commands import SHOWN_DIGITS, command_line
 from desktop.model.entries import Entry, Tone
 from desktop.model.model import Model
 from desktop.model.progress import Counter, Progress
@@ -31,7 +31,6 @@ from desktop.session import Session
 
 TRASH_DAYS = 7
 _SHOWN_HASHES = 2  # in a command
-_SHOWN_DIGITS = 16
 
 Change = Callable[[ClusterSession, Held], Awaitable[list[str]]]
 
@@ -272,5 +271,5 @@ def _report(total: int, failed: list[Finding], done: str) -> Report:
 def _hashes(images: Sequence[Entry]) -> list[str]:
     """The options that name images; of many only the first, which a person sees."""
     shown = images if len(images) <= _SHOWN_HASHES + 1 else images[:_SHOWN_HASHES]
-    words = [word for image in shown for word in ("--hash", image.sha256[:_SHOWN_DIGITS])]
+    words = [word for image in shown for word in ("--hash", image.sha256[:SHOWN_DIGITS])]
     return words if len(shown) == len(images) else [*words, "--hash", "…"]

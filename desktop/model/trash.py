@@ -10,12 +10,10 @@ from admin.session import Session as ClusterSession
 from common.errors import TesseraError
 from common.text import printable
 from desktop.background import Background, Task
-from desktop.model.commands import command_line
+from desktop.model.commands import SHOWN_DIGITS, command_line
 from desktop.model.model import Model
 from desktop.model.wording import count
 from desktop.session import Session
-
-_SHOWN_DIGITS = 16  # of a SHA-256 in a command
 
 
 class TrashModel(Model):
@@ -56,7 +54,7 @@ class TrashModel(Model):
         if self._task is not None or not images:
             return
         self.told, self.error = "", None
-        hashes = [word for image in images[:1] for word in ("--hash", image.sha256[:_SHOWN_DIGITS] or "SHA-256")]
+        hashes = [word for image in images[:1] for word in ("--hash", image.sha256[:SHOWN_DIGITS] or "SHA-256")]
         self.command = command_line("admin", "undelete", *hashes, *(["--hash", "…"] if len(images) > 1 else []))
         self._task = self.background.start(lambda: self._take_back(images), done=self._taken, failed=self._failed)
         self.changed()

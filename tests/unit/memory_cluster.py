@@ -7,6 +7,7 @@ can be told to fail at its n-th request of an operation; `holdings` says what al
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Coroutine, Sequence
@@ -297,6 +298,9 @@ class MemoryCluster:
 
     def cause(self, error: TesseraError, of: str = "") -> TesseraError:
         return error
+
+    def explaining(self, of: str = "") -> contextlib.AbstractContextManager[None]:
+        return contextlib.nullcontext()
 
     async def request(
         self,

@@ -25,7 +25,7 @@ PATIENCE = 30  # seconds: whatever takes so long does not come
 
 class RunningBroker:
     def __init__(self, folder: Path, invite: Optional[Invite] = None, audit: Optional[AuditLog] = None) -> None:
-        self._audit = audit
+        self._audit = audit or AuditLog(folder)
         self.pair = KeyPair.generate()
         self.members = MembersFile(folder)
         port = own_base_port()
