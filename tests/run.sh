@@ -117,23 +117,16 @@ units() {
     if [ "$newest" != "$oldest" ]; then unit_tests_on "$newest"; fi
 }
 
-# Ctrl-C and SIGTERM end the stages, each of which is a process group of its own for that.
+# Ctrl-C and SIGTERM end the stages, which are a process group of their own for that.
 stop() {
     local patience=60
     trap '' INT TERM
-    kill -TERM "${lanes[@]}" 2>/dev/null || true  # so that no further stage begins
-    signal_all INT || true
-    while signal_all 0 && [ $((patience--)) -gt 0 ]; do sleep 1; done
-    signal_all TERM || true
+    kill -TERM "$stages" 2>/dev/null || true  # so that no further stage begins
+    kill -INT -- "-$stages" 2>/dev/null || true
+    while kill -0 -- "-$stages" 2>/dev/null && [ $((patience--)) -gt 0 ]; do sleep 1; done
+    kill -TERM -- "-$stages" 2>/dev/null || true
     echo "interrupted" >&2
     exit 130
-}
-
-# Whether any process of the lanes was there to get it.
-signal_all() {
-    local lane some=1
-    for lane in "${lanes[@]}"; do if kill "-$1" -- "-$lane" 2>/dev/null; then some=0; fi; done
-    return $some
 }
 
 prepare_environment "$root/.venv" "${PYTHON:-}" "$root/requirements-dev.txt"
@@ -141,16 +134,10 @@ python="$environment_python"
 
 set -m
 trap stop INT TERM
-lanes=()
-if [ "${1:-}" = fast ]; then
-    fast_checks & lanes+=($!)
-else
-    everything & lanes+=($!)
-fi
+if [ "${1:-}" = fast ]; then fast_checks & else everything & fi
+stages=$!
 failed=()
-for lane in "${lanes[@]}"; do
-    wait "$lane" || failed+=("stages that did not begin: what was said above ended them")
-done
+wait "$stages" || failed+=("stages that did not begin: what was said above ended them")
 for report in "$reports"/*; do
     [ -e "$report" ] || continue
     cat "$report"
