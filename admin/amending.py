@@ -19,7 +19,7 @@ from admin.ownership import delete_capability
 from admin.session import Session
 from common.errors import NotEnoughError, RefusedError, TesseraError
 from common.link.declined import DeclinedError
-from common.program import complain
+from common.program import warn
 from common.protocol.codec import pack
 from common.protocol.device_messages import Amend, Commitment, ShareName
 from common.protocol.identifiers import DIGEST_SIZE
@@ -119,7 +119,7 @@ async def amend(
         try:
             await owner.link.request(AMEND, request, device=device, payload=payload)
         except TesseraError as error:
-            complain(f"{owner.name_of(device)}: {error}")
+            warn(f"{owner.name_of(device)}: {error}")
             if isinstance(error, DeclinedError) and error.code in (Code.NOT_ALLOWED, Code.NOT_FOUND):
                 refused.add(device)
             return False

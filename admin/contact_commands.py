@@ -10,7 +10,7 @@ import typer
 
 from admin.vault_commands import PASSPHRASE_FILE, vault_folder, vault_passphrase
 from common.home import client_identity, home
-from common.program import application, complain
+from common.program import application, warn
 from common.vault.contact_card import card_of, decode_card, require_name
 from common.vault.contacts import Contacts, open_contacts
 from consumer.hashes import check_hash
@@ -34,7 +34,7 @@ def card(
     require_name(name)
     key = vault_folder().unlock(vault_passphrase(passphrase_file))
     print(card_of(key, name).encode())
-    complain("whoever has this card can share images with this vault and store for it; it reads nothing")
+    warn("whoever has this card can share images with this vault and store for it; it reads nothing")
 
 
 @contacts.command()
@@ -57,7 +57,7 @@ def list_(passphrase_file: Optional[Path] = PASSPHRASE_FILE) -> None:
     for name, known in found.items():
         print(f"{name}  {known.name}")
     if not found:
-        complain("there are no contacts on this machine")
+        warn("there are no contacts on this machine")
 
 
 @contacts.command()

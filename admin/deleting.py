@@ -28,7 +28,7 @@ from common.errors import (
 from common.link.declined import DeclinedError
 from common.link.link import run_with_link
 from common.link.questions import device_names, settled_devices
-from common.program import complain
+from common.program import warn
 from common.protocol.codec import pack, unpack
 from common.protocol.device_messages import TOMBSTONE_LIFETIME, Delete, Undelete
 from common.protocol.messages import NEVER, Code, EncodingAt, ListTrash, Mend, Trashed
@@ -95,7 +95,7 @@ class Deleting(VaultWork):
                     sha256 = await take_back(session, trash, text)
                     print(f"{sha256}  taken back")
                 except TesseraError as error:
-                    complain(f"admin: {error}")
+                    warn(f"admin: {error}")
                     exit_code = exit_code or error.exit_code
             return exit_code
 
@@ -105,7 +105,7 @@ class Deleting(VaultWork):
             for image in deleted:
                 print(f"{image.sha256 or _UNKNOWN}  until {image.until_words}  {printable(image.name)}")
             if not deleted:
-                complain(EMPTY_TRASH)
+                warn(EMPTY_TRASH)
         return 0
 
 
@@ -157,10 +157,10 @@ async def _delete_on(session: Session, encoding: EncodingAt, device: bytes, tras
             if error.code is Code.CONFLICT:
                 continue
             if error.code is not Code.NOT_FOUND:
-                complain(f"{session.name_of(device)}: {error}")
+                warn(f"{session.name_of(device)}: {error}")
             return False
         except UnreachableError as error:
-            complain(f"{session.name_of(device)}: {error}")
+            warn(f"{session.name_of(device)}: {error}")
             return False
     raise UsageError(f"it was deleted and taken back {_MAX_GENERATION // 2} times, which is too often")
 
@@ -265,6 +265,6 @@ async def _take_back_on(session: Session, trashed: Trashed, device: bytes) -> bo
         await session.link.request(UNDELETE, request, device=device)
     except (DeclinedError, UnreachableError) as error:
         if not isinstance(error, DeclinedError) or error.code is not Code.NOT_FOUND:
-            complain(f"{session.name_of(device)}: {error}")
+            warn(f"{session.name_of(device)}: {error}")
         return False
     return True

@@ -16,7 +16,7 @@ from admin.status import ask_health
 from common.errors import IntegrityError, NotEnoughError
 from common.link.link import run_with_link
 from common.link.questions import list_devices, locate
-from common.program import complain
+from common.program import warn
 from common.progress import ByteProgress
 from common.protocol.codec import pack
 from common.protocol.messages import MAX_OBJECTS, EncodingAt, Mend, shares_at_hand
@@ -40,7 +40,7 @@ class Mending(VaultWork):
         async with self.session() as session:
             images = await session.images(hashes)
             with ByteProgress("repairing", None) as progress:
-                outcomes = await repair_images(session, images, progress.remain, print_outcome, complain)
+                outcomes = await repair_images(session, images, progress.remain, print_outcome, warn)
         return exit_code_of(images, outcomes)
 
 
@@ -66,7 +66,7 @@ def print_outcome(outcome: Outcome) -> None:
     if outcome.repaired:
         print(f"{outcome.image.sha256}{outcome.text}", flush=True)
     else:
-        complain(f"{outcome.image.sha256}{outcome.text}")
+        warn(f"{outcome.image.sha256}{outcome.text}")
 
 
 def exit_code_of(images: Sequence[Held], outcomes: Sequence[Outcome]) -> int:

@@ -13,7 +13,7 @@ from common.home import ClientIdentity
 from common.link.declined import DeclinedError
 from common.link.link import Link, reached, run_with_link
 from common.link.questions import settled_devices
-from common.program import complain
+from common.program import warn
 from common.progress import ByteProgress
 from common.protocol.identifiers import shown_key
 from common.protocol.messages import Acknowledged, Code, Device, Empty, Retire
@@ -74,7 +74,7 @@ async def _ask_as_admin(link: Link, operation: Spec[H, Acknowledged], header: H)
 async def _retire(identity: ClientIdentity, name: str) -> int:
     async with reached(Link(identity, None)) as link:
         device = await begin_retirement(link, name)
-        complain(f"moving the shares of {name}; interrupting this command does not stop it, and it can be run again")
+        warn(f"moving the shares of {name}; interrupting this command does not stop it, and it can be run again")
         left, had = -1, device.shares
         changed = link.time()
         with ByteProgress("moving", None) as progress:

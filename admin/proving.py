@@ -29,7 +29,7 @@ from admin.session import Session, VaultWork
 from common.erasure import ErasureCode
 from common.errors import IntegrityError, NotEnoughError, TesseraError
 from common.link.link import run_with_link
-from common.program import complain
+from common.program import warn
 from common.progress import ByteProgress
 from common.protocol.codec import pack
 from common.protocol.device_messages import BlockName
@@ -102,9 +102,9 @@ class Proving(VaultWork):
         else:
             _show(verdicts, deep)
         if not verdicts and not unreadable:
-            complain("the vault holds no image")
+            warn("the vault holds no image")
         if unreadable:
-            complain(f"admin: {unreadable} more images cannot even be named: their devices are not connected")
+            warn(f"admin: {unreadable} more images cannot even be named: their devices are not connected")
         worst = max((verdict.exit_code for verdict in verdicts), default=0)
         return NotEnoughError.exit_code if unreadable else worst
 
@@ -187,7 +187,7 @@ async def _report(session: Session, complaints: list[Complaint]) -> None:
     try:
         await session.link.request(COMPLAIN, Complain(), payload=payload, hurried=True)
     except TesseraError as error:
-        complain(f"the damage could not be reported to the broker: {error}")
+        warn(f"the damage could not be reported to the broker: {error}")
 
 
 class EveryShare:
@@ -286,4 +286,4 @@ def _show(verdicts: Sequence[Verdict], deep: bool) -> None:
         print(f"{weak} could be stronger with the devices that are alive: admin.py strengthen --all")
     for verdict in verdicts:
         for line in verdict.troubles:
-            complain(f"{verdict.image.sha256[:16]}: {line}")
+            warn(f"{verdict.image.sha256[:16]}: {line}")

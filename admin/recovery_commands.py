@@ -23,7 +23,7 @@ from admin.vault_commands import (
 from common.errors import IntegrityError, TesseraError, UsageError
 from common.files import read_limited, reading_text
 from common.passphrase import VARIABLE, read_new_passphrase
-from common.program import complain
+from common.program import warn
 from common.text import decoded
 from common.vault.recovery import (
     GROUPS_IN_CODE,
@@ -57,9 +57,9 @@ def recovery(
     else:
         save_kit(file, text)
         print(f"wrote {file}")
-        complain("print it, hand the codes out, and then remove the file: it opens the vault to whoever reads it")
-    complain(f"any {need} of these {of} codes open the vault; {need - 1} tell nothing")
-    complain("a new passphrase does not change them")
+        warn("print it, hand the codes out, and then remove the file: it opens the vault to whoever reads it")
+    warn(f"any {need} of these {of} codes open the vault; {need - 1} tell nothing")
+    warn("a new passphrase does not change them")
 
 
 def restore(
@@ -73,13 +73,13 @@ def restore(
     codes = _asked() if file is None and sys.stdin.isatty() else read_codes(_read(file or "-"))
     restored = restore_key(codes)
     for number in restored.altered:
-        complain(f"code number {number} of the kit was altered; it was left out, and the others agree without it")
+        warn(f"code number {number} of the kit was altered; it was left out, and the others agree without it")
     if passphrase is None:
         passphrase = read_new_passphrase(None, prompt="New passphrase for the vault: ")
     folder.keep(restored.key, passphrase)
     keep_keyring_true(passphrase)
     print(f"restored the vault: {folder.key_path}")
-    complain("its key is confirmed to be the one that the codes were made from")
+    warn("its key is confirmed to be the one that the codes were made from")
 
 
 def _read(file: str) -> str:
@@ -96,18 +96,18 @@ def _asked() -> list[RecoveryCode]:
     codes: list[RecoveryCode] = []
     while (left := codes[0].need - len(codes) if codes else 1) > 0:
         if codes:
-            complain(f"needed of set {codes[0].set_name}: {left} more, with other numbers; the next one:")
+            warn(f"needed of set {codes[0].set_name}: {left} more, with other numbers; the next one:")
         else:
-            complain("any code of the set, in the 5 lines that are on the paper:")
+            warn("any code of the set, in the 5 lines that are on the paper:")
         try:
             code = _asked_code()
             _require_fitting(codes, code)
         except TesseraError as error:
-            complain(f"  {error}")
-            complain("  type this code again, or another one")
+            warn(f"  {error}")
+            warn("  type this code again, or another one")
             continue
         codes.append(code)
-        complain(f"  that is code number {code.number} of set {code.set_name}")
+        warn(f"  that is code number {code.number} of set {code.set_name}")
     return codes
 
 
@@ -134,5 +134,5 @@ def _asked_code() -> RecoveryCode:
         try:
             groups += groups_of(line, _THIS, len(groups)) if line.strip() else []
         except UsageError as error:
-            complain(f"  {error}: type this line again")
+            warn(f"  {error}: type this line again")
     return code_of(groups, _THIS)

@@ -26,7 +26,7 @@ from common.home import ClientIdentity
 from common.link.declined import DeclinedError
 from common.link.link import Link, reached, run_with_link
 from common.link.questions import device_names, list_encodings, settled_devices
-from common.program import complain
+from common.program import warn
 from common.progress import Waiting
 from common.protocol.messages import Code, Empty, EncodingAt, shares_at_hand
 from common.protocol.operations import RETIRE_OWNER
@@ -147,7 +147,7 @@ async def _hand_over_all(old: Session, new: Session, leave: Sequence[str]) -> in
         exit_code = await _hand_over_images(old, new, images, there)
         if holdings.unreadable:
             away = ", ".join(old.absent(pending))
-            complain(f"{holdings.unreadable} images cannot be read now; connect these devices: {away}")
+            warn(f"{holdings.unreadable} images cannot be read now; connect these devices: {away}")
             exit_code = exit_code or NotEnoughError.exit_code
         if exit_code != 0 or not images:
             return exit_code

@@ -12,7 +12,7 @@ from common.errors import TesseraError
 from common.home import ClientIdentity
 from common.link.link import Link, reached
 from common.link.questions import list_devices, list_encodings
-from common.program import complain
+from common.program import warn
 from common.progress import Waiting
 from common.protocol.messages import Device, EncodingAt
 from common.vault.folder import VaultFolder
@@ -82,12 +82,12 @@ async def change_each(
                 away = await change(image)
         except TesseraError as error:
             cause = session.link.cause(error)
-            complain(f"admin: {image.sha256}: {cause}")
+            warn(f"admin: {image.sha256}: {cause}")
             exit_code = exit_code or cause.exit_code
             continue
         print(f"{image.sha256}  {done}", flush=True)  # one at a time, also to a file or another program
         if away:
-            complain(f"{', '.join(away)}: {not_yet}")
+            warn(f"{', '.join(away)}: {not_yet}")
     return exit_code
 
 

@@ -26,7 +26,7 @@ from common.files import lock
 from common.link.link import run_with_link
 from common.link.questions import locate
 from common.link.window import Window
-from common.program import complain
+from common.program import warn
 from common.progress import ByteProgress
 from common.protocol.messages import EncodingAt, shares_at_hand
 from common.redundancy import DeviceCount, choose, count_devices
@@ -67,7 +67,7 @@ class Strengthening(VaultWork):
         async with self.session() as session:
             exit_code = await strengthen_images(session, await session.images(hashes), k, n)
             if session.unreadable:
-                complain(f"{session.unreadable} more images cannot be read: their devices are not connected")
+                warn(f"{session.unreadable} more images cannot be read: their devices are not connected")
             return exit_code or (NotEnoughError.exit_code if session.unreadable else 0)
 
 
@@ -86,7 +86,7 @@ async def strengthen_images(
         print(f"{len(images)} images: none could be stronger with the {devices.live} devices that are alive")
     exit_code = await _store_anew(session, weak, wanted)
     if others:
-        complain(f"{others} images could be stronger, but are other vaults': only their owners can see to it")
+        warn(f"{others} images could be stronger, but are other vaults': only their owners can see to it")
     return exit_code or (RefusedError.exit_code if others else 0)
 
 
@@ -103,7 +103,7 @@ async def _store_anew(session: Session, weak: Sequence[Weak], wanted: tuple[int,
                 await _strengthen(session, each, coding, progress)
             except TesseraError as failure:
                 error = session.link.cause(failure)
-                complain(f"admin: {each.image.sha256}: {error}" + (f"; {error.advice}" if error.advice else ""))
+                warn(f"admin: {each.image.sha256}: {error}" + (f"; {error.advice}" if error.advice else ""))
                 return error.exit_code
             finally:
                 window.leave(room)
@@ -114,7 +114,7 @@ async def _store_anew(session: Session, weak: Sequence[Weak], wanted: tuple[int,
 
         codes = await asyncio.gather(*(strengthen(each) for each in weak))
     if away:
-        complain(f"{', '.join(sorted(away))}: not connected; the old shares there go when the devices return")
+        warn(f"{', '.join(sorted(away))}: not connected; the old shares there go when the devices return")
     return next((code for code in codes if code), 0)
 
 
@@ -134,7 +134,7 @@ async def _strengthen(session: Session, weak: Weak, coding: Coding, progress: By
     sha256 = weak.image.sha256
 
     def trouble(device: bytes, text: str) -> None:
-        complain(f"{sha256[:16]}: {session.name_of(device)}: {text}")
+        warn(f"{sha256[:16]}: {session.name_of(device)}: {text}")
 
     if weak.whole is not None:
         progress.advance(weak.image.mapping.image_size)

@@ -14,7 +14,7 @@ from common.errors import NotAgreedError, NotFoundError, UsageError, cannot_writ
 from common.files import read_limited, there_already, write_new
 from common.home import client_identity, home
 from common.passphrase import read_new_passphrase, read_passphrase
-from common.program import application, complain
+from common.program import application, warn
 from common.streams import stdout_bytes
 from common.vault.folder import VaultFolder
 from common.vault.key_file import check_key_file
@@ -42,9 +42,9 @@ def create(passphrase_file: Optional[Path] = PASSPHRASE_FILE) -> None:
     folder.create(chosen)
     keep_keyring_true(chosen)
     print(f"made a vault: {folder.key_path}")
-    complain("keep a copy of this file somewhere safe (admin.py vault export FILE):")
-    complain("without it or without its passphrase nobody, not even you, gets an image back,")
-    complain("save with recovery codes, which you can write down: admin.py vault recovery")
+    warn("keep a copy of this file somewhere safe (admin.py vault export FILE):")
+    warn("without it or without its passphrase nobody, not even you, gets an image back,")
+    warn("save with recovery codes, which you can write down: admin.py vault recovery")
 
 
 @vault.command()
@@ -95,8 +95,8 @@ def passphrase(
         new = read_new_passphrase(None, prompt="New passphrase: ", variable=_NEW_VARIABLE)
     folder.change_passphrase(old, new)
     print("changed the passphrase")
-    complain("copies of the key file made before still open with the old one; replace them:")
-    complain("admin.py vault export FILE")
+    warn("copies of the key file made before still open with the old one; replace them:")
+    warn("admin.py vault export FILE")
     keep_keyring_true(new)
 
 
@@ -135,12 +135,12 @@ def rotate(
         keep_keyring_true(chosen)
     exit_code = work.go_on(staying)
     if exit_code != 0:
-        complain("the vault opens with its new passphrase only; run `vault rotate` again until it is done")
-        complain("what others left without a right to it: restore it with a copy of the old key file, and --leave it")
+        warn("the vault opens with its new passphrase only; run `vault rotate` again until it is done")
+        warn("what others left without a right to it: restore it with a copy of the old key file, and --leave it")
         return exit_code
     print("the vault has its new key, and the old one is refused")
-    complain("void are: recovery codes, copies of the key file and contact cards made before. Make them anew:")
-    complain("admin.py vault recovery, vault export FILE, contacts card; other machines: vault import FILE")
+    warn("void are: recovery codes, copies of the key file and contact cards made before. Make them anew:")
+    warn("admin.py vault recovery, vault export FILE, contacts card; other machines: vault import FILE")
     return 0
 
 
@@ -157,13 +157,11 @@ def _require_beginnable(backup: Optional[Path], yes: bool) -> Path:
 
 def _agree(outlook: Outlook, yes: bool) -> None:
     """Say what a rotation means, and ask whether to begin; NotAgreedError where the answer is no."""
-    complain(f"{outlook.images} images get the new key; the old key file and its passphrase open nothing then")
+    warn(f"{outlook.images} images get the new key; the old key file and its passphrase open nothing then")
     if outlook.shared_by_others:
-        complain(
-            f"{outlook.shared_by_others} images are others': they must share them again, with the new contact card"
-        )
+        warn(f"{outlook.shared_by_others} images are others': they must share them again, with the new contact card")
     if outlook.deleted:
-        complain(f"{outlook.deleted} deleted images cannot be taken back any more")
+        warn(f"{outlook.deleted} deleted images cannot be taken back any more")
     if not yes and not typer.confirm("Rotate?", err=True):
         raise NotAgreedError("nothing was changed")
 
@@ -179,7 +177,7 @@ def keep_keyring_true(passphrase: str) -> None:
     """Where the keyring had this machine's vault's passphrase, it has the one that opens the vault from now on."""
     if system_keyring.is_stored(home()):
         system_keyring.store(home(), passphrase)
-        complain("the keyring has the new passphrase, too")
+        warn("the keyring has the new passphrase, too")
 
 
 def vault_passphrase(file: Optional[Path]) -> str:

@@ -31,7 +31,7 @@ from bench.roofline import measure_roofline
 from bench.workloads import MIB, Workload, make_photo, make_workloads
 from cluster.local import LocalCluster
 from cluster.ports import find_base_port
-from common.program import application, complain, run
+from common.program import application, run, warn
 
 commands = application("Measure Tessera beside what people use instead.")
 _PHOTO = 3 * MIB
@@ -101,7 +101,7 @@ def _two_dead(contenders: Sequence[Contender], workload: Workload, place: Path, 
 
 
 def _run(contender: Contender, workload: Workload, what: str, measured: Measured) -> Run:
-    complain(f"{contender.name}: {workload.name}: {what}: {measured.command.wall:.2f} s")
+    warn(f"{contender.name}: {workload.name}: {what}: {measured.command.wall:.2f} s")
     return Run(contender.name, workload.name, what, workload.size, workload.count, measured)
 
 

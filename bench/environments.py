@@ -11,7 +11,7 @@ from pathlib import Path
 from platformdirs import user_cache_path
 
 from common.errors import TesseraError
-from common.program import complain
+from common.program import warn
 
 
 def environment(name: str, *requirements: str) -> Path:
@@ -25,7 +25,7 @@ def environment(name: str, *requirements: str) -> Path:
     stamp, wanted = folder / "installed", "\n".join(requirements)
     if stamp.exists() and stamp.read_text() == wanted:
         return commands
-    complain(f"installing {', '.join(requirements)} into {folder}")
+    warn(f"installing {', '.join(requirements)} into {folder}")
     shutil.rmtree(folder, ignore_errors=True)
     pip = [os.fspath(commands / "python"), "-m", "pip", "install", "-qq", "--disable-pip-version-check"]
     for command in ([sys.executable, "-m", "venv", os.fspath(folder)], [*pip, *requirements]):

@@ -83,14 +83,14 @@ def _make_pictures(folder: Path, count: int) -> None:
     from PIL import Image
 
     folder.mkdir()
-    chance = random.Random(5)
+    rng = random.Random(5)
     samples = [Image.open(CHECKOUT / "samples" / name).convert("RGB") for name in _SAMPLES]
     for number in range(count):
         sample = samples[number % len(samples)]
-        across = chance.randrange(_EDGE // 2, min(sample.size))
-        down = max(_EDGE // 4, round(across * chance.choice((0.66, 0.75, 1.0))))
+        across = rng.randrange(_EDGE // 2, min(sample.size))
+        down = max(_EDGE // 4, round(across * rng.choice((0.66, 0.75, 1.0))))
         down = min(down, sample.height)
-        x, y = chance.randrange(sample.width - across + 1), chance.randrange(sample.height - down + 1)
+        x, y = rng.randrange(sample.width - across + 1), rng.randrange(sample.height - down + 1)
         piece = sample.crop((x, y, x + across, y + down))
         piece.thumbnail((_EDGE, _EDGE))
         piece.putpixel((0, 0), (number % 256, number // 256 % 256, 7))
@@ -194,9 +194,9 @@ def _script(app: App, images: int, found: dict[str, float]) -> Iterator[int]:
     found["longest stall while scrolling"] = max(timer.gaps)
     found["99th percentile while scrolling"] = statistics.quantiles(timer.gaps, n=100)[98]
     timer.restart()
-    chance = random.Random(6)
+    rng = random.Random(6)
     for _ in range(_JUMPS):
-        canvas.yview_moveto(chance.random())
+        canvas.yview_moveto(rng.random())
         yield 100
     found["longest stall while jumping"] = max(timer.gaps)
     began = time.monotonic()

@@ -30,7 +30,7 @@ from bench.workloads import MIB, Workload
 from cluster.local import CHECKOUT, LocalCluster
 from cluster.ports import find_base_port
 from common.errors import TesseraError
-from common.program import application, complain, run
+from common.program import application, run, warn
 
 commands = application("Measure how cost grows.")
 _SIZES = (1, 4, 16, 64, 256, 1024, 4096)  # MiB
@@ -88,7 +88,7 @@ def _cluster(place: Path, workers: int = 6) -> Iterator[LocalCluster]:
 
 
 def _workload(folder: Path, sizes: Sequence[int]) -> Workload:
-    """Files of chance."""
+    """Files of rng."""
     folder.mkdir(parents=True)
     for number, size in enumerate(sizes):
         (folder / f"{number:06}").write_bytes(np.random.default_rng(number).bytes(size))
@@ -100,7 +100,7 @@ def _by_size(place: Path, sizes: Sequence[int]) -> Iterator[Row]:
     with _cluster(place) as cluster:
         product = Tessera(cluster, place)
         for size in sizes:
-            complain(f"a file of {size} MiB")
+            warn(f"a file of {size} MiB")
             workload, into = _workload(place / "file", [size * MIB]), place / "got"
             into.mkdir()
             put, get = product.put(workload).command, product.get(workload, into).command
@@ -129,7 +129,7 @@ def _by_count(place: Path, counts: Sequence[int]) -> Iterator[Row]:
         product = Tessera(cluster, place)
         stored = 0
         for count in counts:
-            complain(f"{count} images")
+            warn(f"{count} images")
             workload = _workload(place / "files", [_SMALL] * (count - stored))
             for path in workload.files:  # none of those that are stored already
                 path.write_bytes(path.read_bytes() + count.to_bytes(4, "big"))
@@ -168,7 +168,7 @@ def _by_devices(place: Path, counts: Sequence[int]) -> Iterator[Row]:
     """Start the cluster, store and restore one file of 64 MiB, and the memory of the broker."""
     workload = _workload(place / "file", [64 * MIB])
     for count in counts:
-        complain(f"{count} devices")
+        warn(f"{count} devices")
         started = time.monotonic()
         with _cluster(place, count) as cluster:
             starting = time.monotonic() - started
@@ -185,7 +185,7 @@ def _by_clients(place: Path, counts: Sequence[int]) -> Iterator[Row]:
     """So many producers at once, each with a vault and a file of 32 MiB of its own."""
     with _cluster(place) as cluster:
         for count in counts:
-            complain(f"{count} clients")
+            warn(f"{count} clients")
             clients = [(Tessera(cluster, place), place / f"file {number}") for number in range(count)]
             for number, (_, path) in enumerate(clients):
                 path.write_bytes(np.random.default_rng(number).bytes(_PART * MIB))

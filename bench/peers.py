@@ -17,7 +17,7 @@ from bench.swift import swift
 from bench.tahoe import NEEDED as TAHOE_NEEDS
 from bench.tahoe import tahoe
 from common.errors import TesseraError
-from common.program import complain
+from common.program import warn
 
 _SSH = ("sshd", "ssh", "ssh-keygen")
 
@@ -36,9 +36,9 @@ def peers(place: Path, asked: Collection[str]) -> Iterator[list[Contender]]:
                 try:
                     found.extend(stack.enter_context(contenders))
                 except TesseraError as error:
-                    complain(f"{name} is left out: {error}")
+                    warn(f"{name} is left out: {error}")
                     if error.advice:
-                        complain(f"  {error.advice}")
+                        warn(f"  {error.advice}")
 
         server = stack.enter_context(ssh_server(place)) if not _missing(_SSH) else None
         for tool in ("scp", "rsync"):
@@ -48,7 +48,7 @@ def peers(place: Path, asked: Collection[str]) -> Iterator[list[Contender]]:
             if server is not None:
                 start(f"{cipher} with zfec", [cipher, *BY_HAND_NEEDS], by_hand(cipher, server, place / cipher))
             else:
-                complain(f"{cipher} with zfec is left out: there is no sshd")
+                warn(f"{cipher} with zfec is left out: there is no sshd")
         if _all_here("restic", ["restic"]):
             found.append(Restic(place))
         if "tahoe" in asked:
@@ -63,7 +63,7 @@ def peers(place: Path, asked: Collection[str]) -> Iterator[list[Contender]]:
 def _all_here(name: str, needs: Sequence[str]) -> bool:
     missing = _missing(needs)
     if missing:
-        complain(f"{name} is left out: {', '.join(missing)} is not installed here")
+        warn(f"{name} is left out: {', '.join(missing)} is not installed here")
     return not missing
 
 

@@ -20,7 +20,7 @@ import typer
 
 from bench.report import GET, GET_TWO_DEAD, ONE_PHOTO, PROCESSES, PUT, TESSERA, Run, from_json, grouped, nanoseconds
 from common.errors import UsageError
-from common.program import application, complain, run
+from common.program import application, run, warn
 
 commands = application("Draw what was measured, as PNG.")
 _OURS, _OTHERS = "#1f6fb2", "#9aa5b1"
@@ -49,7 +49,7 @@ def plots(
         pictures = {"growth.png": _growth(found)} if "runs" not in found else _of_bench(found)
         for name, figure in pictures.items():
             figure.savefig(into / name, dpi=_RESOLUTION)
-            complain(f"{into / name}")
+            warn(f"{into / name}")
 
 
 def _of_bench(found: Mapping[str, Any]) -> dict[str, Any]:

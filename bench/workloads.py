@@ -1,6 +1,6 @@
 """What is stored: seeded files, the same in each run.
 
-Photographs are real JPEGs, of noise, with a small one embedded as cameras do; the others are bytes of chance.
+Photographs are real JPEGs, of noise, with a small one embedded as cameras do; the others are bytes of rng.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ def make_workloads(place: Path, scale: float) -> list[Workload]:
     drawn = random.Random(1)
     sizes = [drawn.uniform(0.5, 4) * MIB for _ in range(count[0])]
     return [
-        _made("one file of 256 MiB", place / "large", [_chance(0, round(256 * scale) * MIB)]),
+        _made("one file of 256 MiB", place / "large", [_rng(0, round(256 * scale) * MIB)]),
         _made("200 photos of 0.5 to 4 MiB", place / "photos", [_photo(n, size) for n, size in enumerate(sizes)]),
-        _made("1000 files of 30 KiB", place / "small", [_chance(1 + n, 30 << 10) for n in range(count[1])]),
+        _made("1000 files of 30 KiB", place / "small", [_rng(1 + n, 30 << 10) for n in range(count[1])]),
     ]
 
 
@@ -58,7 +58,7 @@ def _made(name: str, folder: Path, contents: list[bytes]) -> Workload:
     return Workload(name, folder, len(contents), sum(len(content) for content in contents))
 
 
-def _chance(seed: int, size: int) -> bytes:
+def _rng(seed: int, size: int) -> bytes:
     return np.random.default_rng(seed).bytes(size)
 
 

@@ -32,7 +32,7 @@ from common.finding.inviter import read_invite
 from common.home import home
 from common.identity import KeyPair, load_key_pair, save_key_pair
 from common.invite import Invite
-from common.program import application, complain, run
+from common.program import application, run, warn
 from common.protocol.identifiers import shown_key
 from common.protocol.operations import Role
 from common.short_invite import ShortInvite
@@ -240,11 +240,11 @@ def invite(
     until = _moment(int(time.time()) + INVITE_LIFETIME)
     record_now(folder, "invited", role=role.value, key=shown_key(one_time.public), until=until)
     reached_at = ", ".join(broker.host for broker in brokers if broker.public_key == pair.public)
-    complain(f"invites one {role.value} to the broker at {reached_at}, once, within an hour:")
+    warn(f"invites one {role.value} to the broker at {reached_at}, once, within an hour:")
     print(Invite(role, brokers, one_time).encode(), flush=True)
     if listening.announced and listening.announced_at():
         # On stderr: a script that passes the line on gets one line, wherever the broker listens.
-        complain(f"or, typed on a machine of this LAN, the same invite as a code:\n{short.encode()}")
+        warn(f"or, typed on a machine of this LAN, the same invite as a code:\n{short.encode()}")
 
 
 @commands.command()
@@ -255,7 +255,7 @@ def members() -> None:
         key = shown_key(member.public_key)
         print(f"{printable(member.name)}\t{member.standing.value}\t{_moment(member.added)}\t{key}")
     if not admitted:
-        complain("nobody is admitted yet")
+        warn("nobody is admitted yet")
 
 
 @invites.callback(invoke_without_command=True)
@@ -268,7 +268,7 @@ def list_invites(context: typer.Context) -> None:
         made, over = _moment(member.added), _moment(member.expires or member.added)
         print(f"{_role_of(member)}\t{made}\t{over}\t{shown_key(member.public_key)}")
     if not open_invites:
-        complain("no invite is open")
+        warn("no invite is open")
 
 
 @invites.command()

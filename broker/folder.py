@@ -13,7 +13,7 @@ from pathlib import Path
 from common.errors import NotFoundError, RefusedError
 from common.files import is_locked
 from common.home import home
-from common.program import complain
+from common.program import warn
 
 _SCRIPT = Path(__file__).resolve().parent / "broker.py"
 
@@ -45,7 +45,7 @@ def folder_of_broker(*command: str) -> Path:
             advice=f"run this in its account: {_in_account(account, str(home()), command)}",
         )
     if not is_locked(folder / "broker.lock"):
-        complain(f"warning: no broker runs with {folder} now; what is done holds as soon as one does")
+        warn(f"warning: no broker runs with {folder} now; what is done holds as soon as one does")
     return folder
 
 

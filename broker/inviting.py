@@ -11,7 +11,7 @@ from common.errors import UsageError
 from common.finding.addresses import is_loopback, parse_host
 from common.finding.announcement import host_of
 from common.invite import MAX_NAMED, BrokerAddress
-from common.program import complain
+from common.program import warn
 
 SERVING_OPTIONS = ("host", "client_port", "worker_port", "announce")
 
@@ -24,7 +24,7 @@ def as_served(folder: Path, said: dict[str, Any], address: Optional[str]) -> Lis
     reached_at = parse_host(address) if address is not None else known.address
     ports = (said.get("client_port", known.client_port), said.get("worker_port", known.worker_port))
     if served is not None and ports != (served.client_port, served.worker_port):
-        complain(
+        warn(
             f"warning: the invite names the ports {ports[0]} and {ports[1]}, and the broker listens at "
             f"{served.client_port} and {served.worker_port}"
         )
@@ -44,7 +44,7 @@ def named(listening: Listening, public_key: bytes, members: MemberList) -> list[
         )
     if not hosts:
         hosts = [host_of(public_key)]
-        complain(
+        warn(
             "warning: this machine has no network address now. Who uses the invite looks for the broker on the LAN "
             "(mDNS), and finds it once it has one; --address says where others will reach it"
         )

@@ -93,7 +93,7 @@ def exit_code(commands: typer.Typer, name: str, arguments: list[str], *, debug: 
     if fault is None:
         return code
     if not isinstance(fault, BrokenPipeError):  # whose reader knows that it went away, as in `| head`
-        complain(f"{name}: cannot write to stdout: {fault.strerror}; results are lost, and nothing else is")
+        warn(f"{name}: cannot write to stdout: {fault.strerror}; results are lost, and nothing else is")
     return code or NoRoomError.exit_code
 
 
@@ -107,12 +107,12 @@ def _outcome(commands: typer.Typer, name: str, arguments: list[str], debug: bool
             default_map=defaults(command, configured(name), name),
         )
         if outcome == INTERRUPTED:  # what the command-line library makes of Ctrl-C
-            complain(f"{name}: interrupted")
+            warn(f"{name}: interrupted")
         return outcome if isinstance(outcome, int) else 0
     except TesseraError as error:
         return _told(error, name, debug)
     except (KeyboardInterrupt, typer.Abort):
-        complain(f"{name}: interrupted")
+        warn(f"{name}: interrupted")
         return INTERRUPTED
     except Exception as error:
         return _unexpected(error, name, debug)
@@ -160,9 +160,9 @@ def _checked(parameter: Any, value: Any, where: str) -> Any:
 def _told(error: TesseraError, name: str, debug: bool) -> int:
     if debug:
         traceback.print_exc()
-    complain(f"{name}: {error}")
+    warn(f"{name}: {error}")
     if error.advice:
-        complain(f"  {error.advice}")
+        warn(f"  {error.advice}")
     return error.exit_code
 
 
@@ -180,11 +180,11 @@ def _unexpected(error: Exception, name: str, debug: bool) -> int:
         return _told(refused, name, debug)
     if debug:
         traceback.print_exc()
-    complain(f"{name}: internal fault: {type(error).__name__}: {error}")
-    complain("  run it again with --debug and report what it prints")
+    warn(f"{name}: internal fault: {type(error).__name__}: {error}")
+    warn("  run it again with --debug and report what it prints")
     return TesseraError.exit_code
 
 
-def complain(text: str) -> None:
+def warn(text: str) -> None:
     """A line for the person at the terminal, on stderr."""
     print("\n".join(printable(line) for line in text.split("\n")), file=sys.stderr, flush=True)

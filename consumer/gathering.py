@@ -22,7 +22,7 @@ from common.vault.keys import VaultKey
 from common.vault.mapping import MAX_SEALED_MAPPING, Mapping
 from common.vault.trust import TrustedImage
 from consumer.asking import Description, Devices
-from consumer.begun import Blocks
+from consumer.checkpoint import Blocks
 from consumer.choice import Choice, Holder
 from consumer.hedging import Race
 

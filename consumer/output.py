@@ -23,7 +23,7 @@ from common.files import is_device_name, rename_new, rename_over, sync_file, syn
 from common.running_time import RunningTime
 from common.streams import stdout_bytes
 from common.vault.mapping import Mapping
-from consumer.begun import Begun
+from consumer.checkpoint import Checkpoint
 
 STDOUT = "-"
 _UNSAFE = re.compile(r'[\x00-\x1f\x7f-\x9f<>:"/\\|?*]')
@@ -221,7 +221,7 @@ class HeldOutput:
         self.file: IO[bytes] = tempfile.SpooledTemporaryFile(limit)  # noqa: SIM115 - closed by its owner
         self.place = _temporary_place()
         self._limit = limit
-        self.begun = Begun()  # of one encoding: another's segments may be of another length
+        self.checkpoint = Checkpoint()  # of one encoding: another's segments may be of another length
         self.size = 0  # bytes, once it is proven
         self._kept = False
         self._reading = threading.Lock()
@@ -229,7 +229,7 @@ class HeldOutput:
     @property
     def proven(self) -> bool:
         """Whether it has the whole image."""
-        return self._kept and self.begun.segments > 0
+        return self._kept and self.checkpoint.segments > 0
 
     def keep(self) -> None:
         self.size, self._kept = self.file.tell(), True

@@ -19,7 +19,7 @@ from common.errors import IntegrityError, cannot_write
 from common.recipe import Recipe
 from common.vault.sealing import Bytes
 from common.vault.trust import TrustedImage
-from consumer.begun import Begun, Blocks
+from consumer.checkpoint import Blocks, Checkpoint
 
 _AHEAD = 3  # segments gathered while one is opened
 _PIECE = 1 << 20  # bytes hashed at a time of what is there already
@@ -48,12 +48,12 @@ class Segments(Protocol):
 
 class Restoring:
     def __init__(
-        self, code: ErasureCode, gathering: Segments, image: TrustedImage, begun: Optional[Begun] = None
+        self, code: ErasureCode, gathering: Segments, image: TrustedImage, checkpoint: Optional[Checkpoint] = None
     ) -> None:
-        """`begun`: how far the target has come before, where it is to be gone on with; and again, after an error."""
+        """`checkpoint`: how far the target has come, where it is to be gone on with; and again, after an error."""
         self._code = code
-        self._goes_on = begun is not None
-        self._begun = Begun() if begun is None else begun
+        self._goes_on = checkpoint is not None
+        self._checkpoint = Checkpoint() if checkpoint is None else checkpoint
         self._gathering = gathering
         self._image = image
         self._recipe: Recipe = gathering.recipe
@@ -90,11 +90,11 @@ class Restoring:
         try:
             self._image.verify()
         except BaseException:
-            self._begun.forget()
+            self._checkpoint.forget()
             raise
 
     async def _write_segments(self, target: Target, progress: Callable[[int], None]) -> None:
-        first = self._begun.segments
+        first = self._checkpoint.segments
         opened = self._opened(first)
         writing: Optional[asyncio.Future[None]] = None
         try:
@@ -138,7 +138,7 @@ class Restoring:
             await asyncio.gather(*ahead, return_exceptions=True)
 
     async def _gather(self, segment: int) -> Blocks:
-        return await self._gathering.segment(segment, self._begun.of(segment) if self._goes_on else None)
+        return await self._gathering.segment(segment, self._checkpoint.of(segment) if self._goes_on else None)
 
     def _open(self, segment: int, blocks: Blocks, sealed: Bytes, plaintext: Bytes) -> int:
         """Put the sealed segment together, rebuilding data blocks that did not come, and open it."""
@@ -160,7 +160,7 @@ class Restoring:
     def _take_up(self, target: Target) -> None:
         """Hash what is written already; what is behind it, of a segment that was not written whole, is cut off."""
         file = target.file
-        left = sum(map(self._image.segment_length, range(self._begun.segments)))
+        left = sum(map(self._image.segment_length, range(self._checkpoint.segments)))
         try:
             file.seek(0)
             while left and (piece := file.read(min(left, _PIECE))):
@@ -177,7 +177,7 @@ class Restoring:
                 plaintext = plaintext[target.file.write(plaintext) :]
         except OSError as error:
             raise cannot_write(target.place, error) from None
-        self._begun.wrote(segment)
+        self._checkpoint.wrote(segment)
 
 
 async def _ended(writing: asyncio.Future[None]) -> None:

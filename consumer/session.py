@@ -69,7 +69,7 @@ class Session:
         vault: VaultFolder,
         key: VaultKey,
         *,
-        complain: Callable[[str], None],
+        warn: Callable[[str], None],
         progress: Progress,
         watch: Watch = nobody,
     ) -> None:
@@ -81,7 +81,7 @@ class Session:
         self._names: dict[bytes, str] = {}
         self._naming: Optional[asyncio.Task[None]] = None
         self._window = Window(_IMAGES, _MEMORY)
-        self._complain = complain
+        self._warn = warn
         self._progress = progress
         self._watch = watch
 
@@ -150,7 +150,7 @@ class Session:
             line = f"{self._name_of(device)}: {text}"
             if line not in troubles:
                 troubles.append(line)
-                self._complain(f"{sha256[:16]}: {line}")
+                self._warn(f"{sha256[:16]}: {line}")
                 self._watch(Missing(self._name_of(device), text))
 
         def came(device: bytes, count: int) -> None:
@@ -181,9 +181,9 @@ class Session:
         image = await gathering.prove(self._key, self._mappings.kept(encoding), code.block_unit)
         self._progress.expect(image.mapping.image_size)
         output = open_output(image.mapping)
-        begun = output.begun if isinstance(output, HeldOutput) else None
+        checkpoint = output.checkpoint if isinstance(output, HeldOutput) else None
         try:
-            await Restoring(code, gathering, image, begun).write_to(output, self._progress.advance)
+            await Restoring(code, gathering, image, checkpoint).write_to(output, self._progress.advance)
         except NoRoomError as error:
             sha256, name = image.mapping.image_sha256.hex(), image.mapping.name
             raise NoRoomError(f"{sha256} ({name}): {error}", advice=error.advice) from None

@@ -10,7 +10,7 @@ from typing import Union
 from common.errors import NotFoundError, TesseraError
 from common.home import ClientIdentity
 from common.link.link import Link, reached, run_with_link
-from common.program import complain
+from common.program import warn
 from common.progress import ByteProgress, Waiting
 from common.protocol.messages import EncodingAt
 from common.text import printable
@@ -38,9 +38,9 @@ class Work:
         for image in sorted(holdings.images, key=lambda held: (held.mapping.stored_at, held.sha256)):
             print(json.dumps(_described(image)) if self._as_json else _line(image))
         if holdings.unreadable:
-            complain(f"consumer: {unreadable(holdings)}")
+            warn(f"consumer: {unreadable(holdings)}")
         elif not holdings.images:
-            complain(_EMPTY)
+            warn(_EMPTY)
         return 0
 
     def restore(self, wanted: Sequence[str], everything: bool, destination: Destination) -> int:
@@ -74,7 +74,7 @@ class Work:
                 await restore_all(session, images, report.destination.open, lambda _, outcome: report(outcome))
 
     def _session(self, link: Link, progress: ByteProgress) -> Session:
-        return Session(link, self._vault, self._key, complain=complain, progress=progress)
+        return Session(link, self._vault, self._key, warn=warn, progress=progress)
 
 
 async def _find_all(session: Session, hashes: Sequence[str], report: _Report) -> dict[str, list[EncodingAt]]:
@@ -121,16 +121,16 @@ class _Report:
             self._refused += 1
             if self._refused > 1:
                 return
-        complain(f"consumer: {outcome}")
+        warn(f"consumer: {outcome}")
         if outcome.advice:
-            complain(f"  {outcome.advice}")
+            warn(f"  {outcome.advice}")
 
     def end(self) -> None:
         """To be called when there is nothing more to come."""
         if not self._told:
-            complain(_EMPTY)
+            warn(_EMPTY)
         if self._refused > 1:
-            complain(f"consumer: so {self._refused} images were not restored")
+            warn(f"consumer: so {self._refused} images were not restored")
 
     def _restored(self, restored: Restored) -> None:
         if self._as_json:
@@ -143,7 +143,7 @@ class _Report:
                 "troubles": restored.troubles,
             }
             if restored.path is None:
-                complain(json.dumps(fields))  # the image itself is on stdout
+                warn(json.dumps(fields))  # the image itself is on stdout
             else:
                 print(json.dumps(fields), flush=True)
         elif restored.path is not None:

@@ -106,18 +106,18 @@ def _run(told: dict[str, str], environment: dict[str, str], place: Path) -> None
 def _make_pictures(folder: Path, count: int, first: int) -> None:
     """Pieces of the samples, called as a camera calls them."""
     folder.mkdir()
-    chance = random.Random(first)  # noqa: S311 - the same pictures each time
+    rng = random.Random(first)  # noqa: S311 - the same pictures each time
     samples = [Image.open(CHECKOUT / "samples" / name).convert("RGB") for name in _SAMPLES]
     number = first
     for _ in range(count):
-        sample = chance.choice(samples)
-        shape = chance.choice((1.5, 1.33, 1.0, 0.75))
-        down = int(min(sample.height, sample.width / shape) * chance.uniform(0.5, 0.9))
+        sample = rng.choice(samples)
+        shape = rng.choice((1.5, 1.33, 1.0, 0.75))
+        down = int(min(sample.height, sample.width / shape) * rng.uniform(0.5, 0.9))
         across = min(sample.width, int(down * shape))
-        x, y = chance.randrange(sample.width - across + 1), chance.randrange(sample.height - down + 1)
+        x, y = rng.randrange(sample.width - across + 1), rng.randrange(sample.height - down + 1)
         piece = sample.crop((x, y, x + across, y + down)).resize((2 * across, 2 * down))
-        piece.save(folder / f"IMG_{number}.{chance.choice(('jpg', 'jpg', 'png', 'webp'))}")
-        number += chance.randrange(1, 9)
+        piece.save(folder / f"IMG_{number}.{rng.choice(('jpg', 'jpg', 'png', 'webp'))}")
+        number += rng.randrange(1, 9)
 
 
 class _Shooting:

@@ -13,7 +13,7 @@ import typer
 from common.errors import TesseraError, UnstorableError, UsageError
 from common.home import client_identity, home
 from common.passphrase import read_passphrase
-from common.program import application, complain, run
+from common.program import application, run, warn
 from common.progress import Waiting
 from common.redundancy import require_possible
 from common.text import printable
@@ -76,7 +76,7 @@ def store(
         return report.conclude(found)
     # --help needs none of these. What stores pulls in numpy and more, while the vault is unlocked beside it.
     if for_ is not None:
-        from producer.work import Wish, Work, other_vault
+        from producer.work import StoreOptions, Work, other_vault
 
         contact, ask = for_, lambda: read_passphrase(passphrase_file)
         work = Work(identity, lambda: other_vault(home(), contact, ask))
@@ -90,10 +90,10 @@ def store(
         import numpy  # noqa: F401 - imported less deep in the stack than where it is used: see docs/performance.md
 
         from producer.owner import OwnVault
-        from producer.work import Wish, Work
+        from producer.work import StoreOptions, Work
 
         work = Work(identity, lambda: OwnVault(vault, unlocking.key()))
-    work.store(sources, Wish(k, n, images_only, reread, allow_empty, accept_degraded, to or ()), report)
+    work.store(sources, StoreOptions(k, n, images_only, reread, allow_empty, accept_degraded, to or ()), report)
     return report.conclude(found)
 
 
@@ -118,7 +118,7 @@ class _Report:
             self._say_failed(outcome.error)
         else:
             self._left_out[outcome.reason] += 1
-            complain(f"{outcome.shown}: {outcome.reason.value}; skipped")
+            warn(f"{outcome.shown}: {outcome.reason.value}; skipped")
 
     def conclude(self, found: Sequence[tuple[str, Sequence[Source]]]) -> int:
         """Say which arguments were left out as a whole, given what each led to, and how many files; the exit code."""
@@ -129,27 +129,27 @@ class _Report:
         if (skipped or self._failed) and skipped + len(self._failed) + len(self._stored) > 1:
             kinds = ", ".join(f"{reason.value}: {count:,}" for reason, count in self._left_out.items())
             of_kinds = f" ({kinds})" if kinds else ""
-            complain(f"{len(self._stored):,} stored, {skipped:,} skipped{of_kinds}, {len(self._failed):,} failed")
+            warn(f"{len(self._stored):,} stored, {skipped:,} skipped{of_kinds}, {len(self._failed):,} failed")
         return self._exit_code
 
     def _say_stored(self, image: StoredImage) -> None:
         if not self._as_json:
             print(_sha256sum_line(image.sha256.hex(), image.shown), flush=True)
         if image.already_stored:
-            complain(f"{image.shown}: is stored already" + _weaker(image))
+            warn(f"{image.shown}: is stored already" + _weaker(image))
         elif image.is_image is False:
-            complain(f"{image.shown}: no image that Tessera knows; stored all the same")
+            warn(f"{image.shown}: no image that Tessera knows; stored all the same")
         if image.degraded:
             had = image.k + image.may_lose
-            complain(
+            warn(
                 f"{image.shown}: DEGRADED: {had} of {image.n} shares are stored; "
                 f"{image.may_lose} devices may be lost, not {image.n - image.k}" + _missing(image)
             )
 
     def _say_failed(self, error: TesseraError) -> None:
-        complain(f"producer: {error}")
+        warn(f"producer: {error}")
         if error.advice:
-            complain(f"  {error.advice}")
+            warn(f"  {error.advice}")
         self._exit_code = self._exit_code or error.exit_code
 
 

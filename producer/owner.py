@@ -16,7 +16,7 @@ import msgspec
 
 from common.home import ClientIdentity
 from common.link.link import Link
-from common.program import complain
+from common.program import warn
 from common.vault.contact_card import ContactCard
 from common.vault.folder import VaultFolder
 from common.vault.granting import seal_to_card
@@ -115,4 +115,4 @@ class OwnVault:
         try:
             self._seen.save()
         except OSError as error:
-            complain(f"the index of files seen could not be kept: {error.strerror}; they will be read again")
+            warn(f"the index of files seen could not be kept: {error.strerror}; they will be read again")

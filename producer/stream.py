@@ -20,13 +20,13 @@ from functools import partial
 from typing import Optional
 
 from common.errors import IntegrityError, NotEnoughError, TesseraError, UnreachableError, UnstorableError
-from common.program import complain
+from common.program import warn
 from common.protocol.messages import Code
 from common.vault.journal import Begun
 from common.vault.sealing import fingerprint
-from producer.ahead import OutdatedError, StuckJournalError, WriteAhead
 from producer.distribution import Distribution, ShareState, abandon_shares
 from producer.encoding import Bytes, Conclusion, EncodedSegment, Encoding, Image, longest_image
+from producer.journal import OutdatedError, StuckJournalError, WriteAhead
 from producer.outcome import LeftOut, Outcome, SkippedFile, StoredImage, too_few
 from producer.picture import Picture
 from producer.reading import Reader, changed, hash_file
@@ -52,7 +52,7 @@ async def store_stream(session: Session, source: Source) -> Outcome:
     try:
         return await _put(session, source, started, expected, journaled=size > HASH_FIRST)
     except StuckJournalError as error:
-        complain(f"{error}; it is stored from its beginning, without one")
+        warn(f"{error}; it is stored from its beginning, without one")
         return await _put(session, source, started, expected, journaled=False)
 
 
@@ -65,7 +65,7 @@ async def _put(
             try:
                 return await _go_on(session, source, started, ahead, ahead.begun)
             except OutdatedError as error:
-                complain(f"{source.shown}: {error}; it is stored from its beginning")
+                warn(f"{source.shown}: {error}; it is stored from its beginning")
                 await abandon_shares(session.link, ahead.begun.beginning.encoding_id, ahead.begun.devices)
                 ahead.forget()
         put = _StreamedPut(session, source, started, expected, session.coding, ahead)
@@ -194,7 +194,7 @@ class _StreamedPut:
             raise OutdatedError("too few of its devices are here with what was sent before")
         # What was read of the journal may not be on the disk yet: its writer may have been killed before its own fsync.
         await self._ahead.sync()
-        complain(f"{self._source.shown}: goes on at {distribution.staged_part(segment_count):.0%}".replace("%", " %"))
+        warn(f"{self._source.shown}: goes on at {distribution.staged_part(segment_count):.0%}".replace("%", " %"))
 
     async def _break_off(self, distribution: Distribution, error: BaseException) -> None:
         """Leave what was sent for another run, where that can go on with it; else have the devices forget it."""
@@ -204,7 +204,7 @@ class _StreamedPut:
         if isinstance(error, OutdatedError):
             return
         if self._ahead.active and not isinstance(error, Exception):
-            complain(f"{self._source.shown}: interrupted; {_AGAIN}")
+            warn(f"{self._source.shown}: interrupted; {_AGAIN}")
         elif self._ahead.active and isinstance(error, (NotEnoughError, UnreachableError)):
             error.advice = f"{error.advice}; then {_AGAIN}"
         else:

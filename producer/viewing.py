@@ -24,7 +24,7 @@ from typing import IO, Callable, Optional, TypeVar, Union, cast
 import msgspec
 
 from common.files import open_regular
-from common.program import complain
+from common.program import warn
 from common.running_time import called_after
 from common.vault.mapping import MAX_THUMBNAIL
 from producer.picture import SIGNATURE_BYTES, Picture, by_signature, is_worth_a_look
@@ -163,7 +163,7 @@ class Viewer:
     def _start_failed(self, why: str) -> None:
         self._failed_starts += 1
         if self._failed_starts == _MAX_FAILED_STARTS and not self._closed:
-            complain(f"images are stored without thumbnails: the process that makes them does not start ({why})")
+            warn(f"images are stored without thumbnails: the process that makes them does not start ({why})")
 
     def _drop(self) -> None:
         if self._child is not None:

@@ -12,7 +12,7 @@ from common.errors import NotFoundError
 from common.home import ClientIdentity
 from common.link.link import reached, run_with_link
 from common.link.questions import settled_devices
-from common.program import complain
+from common.program import warn
 from common.progress import ByteProgress
 from common.protocol.messages import Device
 from common.redundancy import count_devices
@@ -32,7 +32,7 @@ def other_vault(home: Path, name: str, passphrase: Callable[[], str]) -> OtherVa
 
 
 @dataclass(frozen=True)
-class Wish:
+class StoreOptions:
     """How the user wants images stored; what is left out follows from the devices there are."""
 
     k: Optional[int] = None
@@ -51,11 +51,11 @@ class Work:
         self._viewer.start()  # it is ready when the passphrase is a key
         self._owner = find_owner()
 
-    def store(self, sources: Sequence[Source], wish: Wish, report: Callable[[Outcome], None]) -> None:
+    def store(self, sources: Sequence[Source], options: StoreOptions, report: Callable[[Outcome], None]) -> None:
         """Store the sources; `report` is called with each one's outcome as soon as it is known."""
         try:
             with ByteProgress("storing", total_size(sources)) as progress:
-                storing = store(self._identity, self._owner, self._viewer, sources, wish, report, progress.advance)
+                storing = store(self._identity, self._owner, self._viewer, sources, options, report, progress.advance)
                 run_with_link(storing)
         finally:
             self._viewer.close()
@@ -72,7 +72,7 @@ async def store(
     owner: Owner,
     viewer: Viewer,
     sources: Sequence[Source],
-    wish: Wish,
+    options: StoreOptions,
     report: Callable[[Outcome], None],
     progress: Callable[[int], None],
     watch: Watch = nobody,
@@ -83,10 +83,10 @@ async def store(
     """
     async with reached(owner.link(identity)) as link:
         devices = await settled_devices(link)
-        chosen = choose_devices(devices, wish.to)
-        k, n = count_devices(chosen).choose(wish.k, wish.n, accept_degraded=wish.accept_degraded)
+        chosen = choose_devices(devices, options.to)
+        k, n = count_devices(chosen).choose(options.k, options.n, accept_degraded=options.accept_degraded)
         if k == n:
-            complain(f"warning: {k} of {n}: the loss of a single device loses what is stored now")
+            warn(f"warning: {k} of {n}: the loss of a single device loses what is stored now")
         session = Session(
             link,
             owner,
@@ -94,12 +94,12 @@ async def store(
             n,
             devices,
             viewer=viewer,
-            images_only=wish.images_only,
-            reread=wish.reread,
-            allow_empty=wish.allow_empty,
+            images_only=options.images_only,
+            reread=options.reread,
+            allow_empty=options.allow_empty,
             progress=progress,
-            required=(wish.k, wish.n),
-            accept_degraded=wish.accept_degraded,
+            required=(options.k, options.n),
+            accept_degraded=options.accept_degraded,
             avoid=[device.device_id for device in devices if device not in chosen],
             watch=watch,
         )

@@ -74,9 +74,9 @@ class _UnderWay:
 class Requests:
     """`rate`: payload bytes per second. `now` is monotonic seconds everywhere."""
 
-    def __init__(self, rate: int, chance: random.Random) -> None:
+    def __init__(self, rate: int, rng: random.Random) -> None:
         self._rate = rate
-        self._chance = chance
+        self._rng = rng
         self._waiting: dict[bytes, deque[Ask]] = {}  # by device
         self._under_way: dict[bytes, _UnderWay] = {}  # by request id
         self._at: Counter[bytes] = Counter()  # device → how many are under way
@@ -149,7 +149,7 @@ class Requests:
         asks = self._waiting[device]
         while asks and self._bucket > 0 and self._at[device] < PER_DEVICE:
             ask = asks.popleft()
-            request_id = self._chance.getrandbits(8 * IDENTIFIER_SIZE).to_bytes(IDENTIFIER_SIZE, "big")
+            request_id = self._rng.getrandbits(8 * IDENTIFIER_SIZE).to_bytes(IDENTIFIER_SIZE, "big")
             entry = _UnderWay(request_id, ask, now + OPERATIONS[ask.operation].timeout, now + _SEND_AGAIN)
             self._under_way[request_id] = entry
             self._at[device] += 1

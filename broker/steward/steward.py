@@ -64,14 +64,14 @@ class Settings:
 
 
 class Steward:
-    def __init__(self, catalog: Catalog, devices: Devices, settings: Settings, chance: random.Random) -> None:
-        self.peer = chance.getrandbits(8 * IDENTIFIER_SIZE).to_bytes(IDENTIFIER_SIZE, "big")
+    def __init__(self, catalog: Catalog, devices: Devices, settings: Settings, rng: random.Random) -> None:
+        self.peer = rng.getrandbits(8 * IDENTIFIER_SIZE).to_bytes(IDENTIFIER_SIZE, "big")
         self._catalog = catalog
         self._devices = devices
         self._settings = settings
-        self._chance = chance
+        self._rng = rng
         self.survey = Survey(catalog, settings.repair_after, settings.repair_after)
-        self.requests = Requests(settings.rate, chance)
+        self.requests = Requests(settings.rate, rng)
         self.balance = Balance(catalog)
         self._propagation = DeletionPropagation(catalog, self.ask)
         self._stale = Stale(catalog, self.survey, min(settings.repair_after, AMENDING), self.ask)
@@ -287,7 +287,7 @@ class Steward:
         _, before = self._paused.get(encoding_id, (0.0, self._settings.pause / 2))
         longest = self._settings.pause if outcome.conflict else _LONGEST_PAUSE
         pause = min(longest, 2 * before)
-        until = now + pause * self._chance.uniform(0.5, 1.5)
+        until = now + pause * self._rng.uniform(0.5, 1.5)
         self._paused[encoding_id] = (until, pause)
         self.survey.look_later(encoding_id, until)
 

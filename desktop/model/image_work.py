@@ -75,9 +75,7 @@ class ImageWorkModel(Model):
 
         async def work(link: Link) -> Report:
             counter.expect(sum(image.size for image in images))
-            consumer = ConsumerSession(
-                link, self.session.vault, self.session.key, complain=void, progress=_Bytes(counter)
-            )
+            consumer = ConsumerSession(link, self.session.vault, self.session.key, warn=void, progress=_Bytes(counter))
             cluster = ClusterSession(link, self.session.vault, self.session.key)
             destination = Destination(folder, several=True, force=False)
             held, failed = await _held(cluster, images)

@@ -180,7 +180,7 @@ class ReassembleModel(Model):
         async with self.session.link() as link:
             progress = _Expected(self, reassembly)
             consumer = ConsumerSession(
-                link, self.session.vault, self.session.key, complain=void, progress=progress, watch=watch
+                link, self.session.vault, self.session.key, warn=void, progress=progress, watch=watch
             )
             if is_full(wanted):
                 sha256, encodings = wanted, await consumer.locate(bytes.fromhex(wanted))

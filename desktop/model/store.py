@@ -28,7 +28,7 @@ from producer.owner import OwnVault
 from producer.sources import Source, find_sources
 from producer.viewing import Viewer
 from producer.watching import ShareStep
-from producer.work import Wish, store
+from producer.work import StoreOptions, store
 
 _LOOK_EVERY = 3.0  # seconds
 _SHOWN_PATHS = 4  # in the command
@@ -225,18 +225,18 @@ class StoreModel(Model):
             except TesseraError:
                 self.k = self.n = min(2, self.most)
         paths = self._paths if len(self._paths) <= _SHOWN_PATHS else [*self._paths[:_SHOWN_PATHS], "…"]
-        wish = self._wish()
-        options = [] if wish.k is None else ["-k", str(wish.k), "-n", str(wish.n)]
-        options += ["--accept-degraded"] if wish.accept_degraded else []
-        options += [word for name in wish.to for word in ("--to", name)]
+        wanted = self._wanted()
+        options = [] if wanted.k is None else ["-k", str(wanted.k), "-n", str(wanted.n)]
+        options += ["--accept-degraded"] if wanted.accept_degraded else []
+        options += [word for name in wanted.to for word in ("--to", name)]
         self.command = command_line("producer", *options, *(paths or ["FILE"]))
         self.changed()
 
-    def _wish(self) -> Wish:
+    def _wanted(self) -> StoreOptions:
         everywhere = all(choice.chosen for choice in self.devices)
         to = [] if everywhere else [choice.name for choice in self.devices if choice.chosen]
         k, n = (None, None) if self.automatic else (self.k, self.n)
-        return Wish(k, n, accept_degraded=self._accepts, to=to)
+        return StoreOptions(k, n, accept_degraded=self._accepts, to=to)
 
     # --- storing
 
@@ -270,14 +270,14 @@ class StoreModel(Model):
         for item in items:
             item.state, item.text, item.advice = State.WAITING, "", ""
         put = self.put = Put(items, self._clock)
-        wish, sources = self._wish(), [item.source for item in items]
+        options, sources = self._wanted(), [item.source for item in items]
         self.phase, self.error = Phase.STORING, None
         self._task = self.background.start(
-            lambda: self._work(put, sources, wish), done=self._done, failed=self._failed, cancelled=self._cancelled
+            lambda: self._work(put, sources, options), done=self._done, failed=self._failed, cancelled=self._cancelled
         )
         self.changed()
 
-    async def _work(self, put: Put, sources: list[Source], wish: Wish) -> None:
+    async def _work(self, put: Put, sources: list[Source], options: StoreOptions) -> None:
         post, session = self.background.post, self.session
 
         def report(outcome: Outcome) -> None:
@@ -293,7 +293,7 @@ class StoreModel(Model):
         viewer.start()
         try:
             owner = OwnVault(session.vault, session.key)
-            await store(session.identity, owner, viewer, sources, wish, report, progress, watch)
+            await store(session.identity, owner, viewer, sources, options, report, progress, watch)
         finally:
             viewer.close()
 

@@ -139,11 +139,11 @@ def test_it_goes_on_when_the_devices_and_the_broker_were_killed_too(put: LargePu
 
 @POSIX_ONLY
 def test_killed_again_and_again_at_any_moment_it_ends_stored_once(put: LargePut) -> None:
-    chance = random.Random(4)  # noqa: S311 - when to kill it
+    rng = random.Random(4)  # noqa: S311 - when to kill it
     for _ in range(6):
         with put.owner.started("producer", str(put.path)) as process:
             wait_begun(process, put.cluster)
-            time.sleep(chance.uniform(0, 0.4))  # not for anything to happen: the moment is what varies
+            time.sleep(rng.uniform(0, 0.4))  # not for anything to happen: the moment is what varies
             process.kill()
             process.wait()
     ended = put.finish()

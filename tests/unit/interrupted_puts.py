@@ -120,7 +120,7 @@ class Machine:
 
         async def get() -> None:
             session = ConsumerSession(
-                self.cluster.link, self.vault, KEY, complain=lambda _: None, progress=ByteProgress("", None)
+                self.cluster.link, self.vault, KEY, warn=lambda _: None, progress=ByteProgress("", None)
             )
             (encoding,) = self.cluster.encodings()
             await session.restore([encoding], "image", lambda _: Output(out, replace=False))

@@ -46,7 +46,7 @@ class Attempts:
             raise outcome
         output.file.seek(0)
         output.file.write(CONTENT)
-        output.begun.wrote(0)
+        output.checkpoint.wrote(0)
         output.keep()
         return Restored(SHA256, "content", len(CONTENT), None, 0.1), output
 

@@ -69,9 +69,7 @@ class Machine:
         async def restore() -> None:
             progress = ByteProgress("", None)
             progress.advance = self._advance  # type: ignore[method-assign]
-            session = Session(
-                self.cluster.link, self.vault, KEY, complain=lambda _: None, progress=progress, watch=watch
-            )
+            session = Session(self.cluster.link, self.vault, KEY, warn=lambda _: None, progress=progress, watch=watch)
             mapping = self.images[0].trusted().mapping
             encodings = await session.locate(mapping.image_sha256)
             await session.restore(encodings, mapping.image_sha256.hex(), self._open)
@@ -100,7 +98,7 @@ class Machine:
     @property
     def good(self) -> set[Block]:
         """Blocks that were proven, of segments that are written or not."""
-        begun = self.opened[-1].begun
+        begun = self.opened[-1].checkpoint
         return {(share, segment) for segment, blocks in begun.blocks.items() for share in blocks}
 
 
@@ -114,7 +112,7 @@ def test_the_next_attempt_asks_for_no_block_that_is_here_and_for_no_segment_that
     machine: Machine, last: int
 ) -> None:
     machine.attempt_in_vain(last)
-    written, good = machine.opened[-1].begun.segments, machine.good
+    written, good = machine.opened[-1].checkpoint.segments, machine.good
     assert good, "it says nothing"
     assert written or last < 7, "it says nothing of segments that are written"
     assert machine.attempt() == CONTENT
@@ -129,7 +127,7 @@ def test_a_device_that_comes_back_gives_the_one_block_that_was_missing(machine: 
         machine.cluster.devices[number].die(Operation.FETCH)
     with pytest.raises(NotEnoughError):
         machine.attempt()
-    assert machine.opened[-1].begun.segments == 0
+    assert machine.opened[-1].checkpoint.segments == 0
     assert machine.good == {(share, segment) for share in (0, 1) for segment in range(4)}
     machine.cluster.devices[2].alive = True
     machine.cluster.devices[3].alive = machine.cluster.devices[4].alive = False
@@ -147,7 +145,7 @@ def test_an_image_that_is_here_asks_for_nothing_more(machine: Machine) -> None:
 
 def test_what_is_kept_is_hashed_again_and_thrown_away_where_it_is_not_the_image(machine: Machine) -> None:
     machine.attempt_in_vain(9)
-    assert machine.opened[-1].begun.segments > 0
+    assert machine.opened[-1].checkpoint.segments > 0
     file = machine.opened[-1].file
     file.seek(3)
     file.write(bytes([CONTENT[3] ^ 1]))
@@ -181,7 +179,7 @@ def test_a_segment_that_was_written_in_part_is_written_anew(machine: Machine, mo
     output.file = full
     with pytest.raises(TesseraError, match="No space left"):
         machine.attempt()
-    assert output.begun.segments == 2
+    assert output.checkpoint.segments == 2
     good = machine.good
     full.room = None
     assert machine.attempt() == CONTENT

@@ -14,7 +14,7 @@ from admin.status import Status, show, to_json
 from broker.members import MemberList
 from common.link.declined import DeclinedError
 from common.log_lines import LineFormatter
-from common.program import complain
+from common.program import warn
 from common.protocol.messages import Answer, Code, Device, Health
 from common.protocol.operations import Role
 from common.text import printable
@@ -89,7 +89,7 @@ def test_what_a_device_says_is_made_printable_where_it_becomes_an_error() -> Non
 
 
 def test_a_complaint_and_a_line_of_a_log_are_printable(capsys: pytest.CaptureFixture[str]) -> None:
-    complain(f"{HOSTILE}: is damaged")
+    warn(f"{HOSTILE}: is damaged")
     assert harmless(capsys.readouterr().err)
     stream = io.StringIO()
     handler = logging.StreamHandler(stream)

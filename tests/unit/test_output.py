@@ -527,7 +527,7 @@ def test_a_folder_that_takes_nothing_more_is_told_of_once(folder: Path, monkeypa
 
     monkeypatch.setattr("consumer.output.open", refuse, raising=False)
     told: list[str] = []
-    monkeypatch.setattr("consumer.work.complain", told.append)
+    monkeypatch.setattr("consumer.work.warn", told.append)
     report = _Report(where, as_json=False)
     for name in ("a.png", "b.png", "c.png"):
         with pytest.raises(NoRoomError) as raised:

@@ -160,7 +160,7 @@ class Home:
 
     def _session(self) -> ConsumerSession:
         progress = ByteProgress("restoring", None)
-        return ConsumerSession(self.cluster.link, self.vault, KEY, complain=self.complaints.append, progress=progress)
+        return ConsumerSession(self.cluster.link, self.vault, KEY, warn=self.complaints.append, progress=progress)
 
 
 def write(path: Path, content: bytes) -> bytes:
@@ -410,7 +410,7 @@ def test_another_vault_finds_nothing(tmp_path: Path) -> None:
         home.cluster.link,
         VaultFolder(tmp_path / "stranger"),
         OTHER_KEY,
-        complain=home.complaints.append,
+        warn=home.complaints.append,
         progress=ByteProgress("", None),
     )
     with pytest.raises(NotFoundError):

@@ -29,11 +29,11 @@ class Bench:
     """An encoding on devices 0 to n - 1, two devices more, and a job's surroundings: asks reach the devices at once."""
 
     def __init__(self, segments: int = SEGMENTS) -> None:
-        chance = random.Random(7)  # noqa: S311 - the same in every run
-        image = make_image(chance, K, N)
-        image.data = chance.randbytes(K * code_of(K, N).block_unit * segments)
-        self.encoding: Encoding = encode(image, chance)
-        self.devices = [Device(number, chance, *[lambda *_: None] * 3) for number in range(N + 2)]
+        rng = random.Random(7)  # noqa: S311 - the same in every run
+        image = make_image(rng, K, N)
+        image.data = rng.randbytes(K * code_of(K, N).block_unit * segments)
+        self.encoding: Encoding = encode(image, rng)
+        self.devices = [Device(number, rng, *[lambda *_: None] * 3) for number in range(N + 2)]
         for share, device in enumerate(self.devices[:N]):
             self.hold(share, device)
         recipe = self.encoding.recipe

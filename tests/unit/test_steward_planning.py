@@ -79,10 +79,10 @@ def test_where_a_device_cannot_take_its_part_the_others_share_the_rest() -> None
 
 def uneven() -> Catalog:
     """Three shares each of 200 encodings, on four devices of five."""
-    chance = random.Random(3)  # noqa: S311
+    rng = random.Random(3)  # noqa: S311
     catalog = Catalog()
     for _ in range(200):
-        put(catalog, chance.randbytes(16), chance.sample(DEVICES[:4], 3))
+        put(catalog, rng.randbytes(16), rng.sample(DEVICES[:4], 3))
     return catalog
 
 

@@ -54,7 +54,7 @@ class Watched:
         async def restore() -> None:
             progress = ByteProgress("", None)
             session = ConsumerSession(
-                self.cluster.link, self.vault, KEY, complain=lambda _: None, progress=progress, watch=self.news.append
+                self.cluster.link, self.vault, KEY, warn=lambda _: None, progress=progress, watch=self.news.append
             )
             await session.restore(await session.locate(sha256), sha256.hex(), lambda _: held)
 

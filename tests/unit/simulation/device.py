@@ -82,7 +82,7 @@ class Device:
     def __init__(
         self,
         number: int,
-        chance: random.Random,
+        rng: random.Random,
         tell: Callable[[Device, Operation, list[Any]], None],
         committed: Callable[[Device, Key], None],
         discarding: Callable[[Device, Key], None],
@@ -100,7 +100,7 @@ class Device:
         self.full = False  # takes nothing, although it says that it has room
         self.lies = False  # sends wrong blocks now
         self._leases: dict[bytes, tuple[object, float, int]] = {}
-        self._chance = chance
+        self._rng = rng
         self._tell = tell
         self._committed = committed
         self._discarding = discarding
@@ -132,7 +132,7 @@ class Device:
 
     def damage(self, key: Key) -> None:
         blocks = self.shares[key].blocks
-        segment = self._chance.randrange(len(blocks))
+        segment = self._rng.randrange(len(blocks))
         blocks[segment] = bytes([blocks[segment][0] ^ 1]) + blocks[segment][1:]
 
     def scrub(self, keys: Optional[Iterable[Key]] = None, *, always_tell: bool = False) -> None:

@@ -69,15 +69,15 @@ class Image:
         return self.generation % 2 == 1
 
 
-def make_image(chance: random.Random, k: int, n: int) -> Image:
-    block_size = code_of(k, n).block_unit * chance.randint(1, 2)
-    return Image(chance.randbytes(32), chance.randbytes(k * block_size * chance.randint(1, 3)), k, n)
+def make_image(rng: random.Random, k: int, n: int) -> Image:
+    block_size = code_of(k, n).block_unit * rng.randint(1, 2)
+    return Image(rng.randbytes(32), rng.randbytes(k * block_size * rng.randint(1, 3)), k, n)
 
 
-def encode(image: Image, chance: random.Random) -> Encoding:
+def encode(image: Image, rng: random.Random) -> Encoding:
     """A new encoding, as another put of the image would make it (the data is not sealed here: nobody looks at it)."""
     code = code_of(image.k, image.n)
-    key = chance.randbytes(len(image.data))
+    key = rng.randbytes(len(image.data))
     sealed = bytes(a ^ b for a, b in zip(image.data, key))
     block = code.block_unit
     rows = []
@@ -87,9 +87,9 @@ def encode(image: Image, chance: random.Random) -> Encoding:
         code.encode(data, parity)
         rows.append([array.tobytes() for array in data + parity])
     digests = b"".join(digest(one) for row in rows for one in row)
-    recipe = Recipe(chance.randbytes(16), image.k, image.n, block, block, digests)
-    capability = chance.randbytes(32)
-    commitment = Commitment(image.object_id, recipe.encode(), chance.randbytes(20), hashlib.sha256(capability).digest())
+    recipe = Recipe(rng.randbytes(16), image.k, image.n, block, block, digests)
+    capability = rng.randbytes(32)
+    commitment = Commitment(image.object_id, recipe.encode(), rng.randbytes(20), hashlib.sha256(capability).digest())
     encoding = Encoding(image.object_id, recipe, rows, capability, pack(commitment))
     image.encodings.append(encoding)
     return encoding

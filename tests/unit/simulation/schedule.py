@@ -28,9 +28,9 @@ class Failed(AssertionError):
 class Schedule:
     def __init__(self, seed: int) -> None:
         self.seed = seed
-        self.chance = random.Random(seed)  # noqa: S311 - the same in every run
-        self.k, self.n = self.chance.choice([(2, 3), (2, 4), (3, 5), (4, 6)])
-        self.world = World(self.chance, self.n + self.chance.randint(1, 3), self.chance.choice([1, 1, 2]))
+        self.rng = random.Random(seed)  # noqa: S311 - the same in every run
+        self.k, self.n = self.rng.choice([(2, 3), (2, 4), (3, 5), (4, 6)])
+        self.world = World(self.rng, self.n + self.rng.randint(1, 3), self.rng.choice([1, 1, 2]))
         self.world.on_commit = self._committed
         self.world.on_discard = self._discarding
         self.images: list[Image] = []
@@ -64,9 +64,9 @@ class Schedule:
         for _ in range(4):
             self.put()
         for _ in range(events):
-            step = self.chance.choices([one for _, one in steps], [weight for weight, _ in steps])[0]
+            step = self.rng.choices([one for _, one in steps], [weight for weight, _ in steps])[0]
             step()
-            self.world.run(self.chance.choice([0.05, 0.3, 1.0, 3.0, 6.0]))
+            self.world.run(self.rng.choice([0.05, 0.3, 1.0, 3.0, 6.0]))
             self._check_broken()
         self._settle()
 
@@ -108,25 +108,25 @@ class Schedule:
     # --- steps
 
     def put(self) -> None:
-        image = make_image(self.chance, self.k, self.n)
+        image = make_image(self.rng, self.k, self.n)
         if self._put(image):
             self.images.append(image)
 
     def put_again(self) -> None:
         stored = [image for image in self.images if not image.deleted and len(image.encodings) < 3]
-        if stored and self.chance.random() < 0.7:
-            self._put(self.chance.choice(stored))
+        if stored and self.rng.random() < 0.7:
+            self._put(self.rng.choice(stored))
 
     def _put(self, image: Image) -> bool:
         free = [d for d in self._living() if d.up and not d.full and self.world.listed(d) and not self._retiring(d)]
-        degraded = self.chance.random() < 0.2
+        degraded = self.rng.random() < 0.2
         count = self.n - 1 if degraded and self.n - 1 > self.k else self.n
         if len(free) < count:
             return False
-        encoding = encode(image, self.chance)
+        encoding = encode(image, self.rng)
         self._encodings[encoding.encoding_id] = (image, encoding)
         self._note(f"put {encoding.encoding_id.hex()[:8]} of {image.object_id.hex()[:8]} on {count}")
-        for share, device in enumerate(self.chance.sample(free, count)):
+        for share, device in enumerate(self.rng.sample(free, count)):
             device.store((encoding.encoding_id, share), Stored(OWNER, encoding.packed, encoding.share(share)))
         return True
 
@@ -139,12 +139,12 @@ class Schedule:
     def come_back(self) -> None:
         away = [device for device in self._living() if not device.up]
         if away:
-            device = self.chance.choice(away)
+            device = self.rng.choice(away)
             self._note(f"{device.name} comes back")
             device.up = True
 
     def die(self) -> None:
-        device = self.chance.choice(self._living())
+        device = self.rng.choice(self._living())
         staying = [d for d in self._living() if not self._retiring(d) and d is not device]
         if len(staying) < self.n or any(self._would_hurt(device, key) for key in [*device.shares, *device.trash]):
             return
@@ -155,47 +155,47 @@ class Schedule:
         device.dead = True
 
     def damage(self) -> None:
-        device = self.chance.choice(self._living())
+        device = self.rng.choice(self._living())
         busy = {job.task.claim.encoding_id for broker in self.world.brokers for job in broker.steward.jobs}
         keys = [key for key in device.shares if key[0] not in busy and not self._would_hurt(device, key)]
         keys = [key for key in keys if device.shares[key].is_good(key[1])]
         if keys:
-            key = self.chance.choice(keys)
+            key = self.rng.choice(keys)
             self._note(f"share {key[1]} of {key[0].hex()[:8]} on {device.name} is damaged")
             device.damage(key)
-            if self.chance.random() < 0.5:
+            if self.rng.random() < 0.5:
                 device.scrub([key])
 
     def lie(self) -> None:
-        device = self.chance.choice(self._living())
+        device = self.rng.choice(self._living())
         device.lies = not device.lies and not any(other.lies for other in self._living())
         self._note(f"{device.name} sends {'wrong' if device.lies else 'right'} blocks")
 
     def fill(self) -> None:
-        device = self.chance.choice(self._living())
+        device = self.rng.choice(self._living())
         device.full = not device.full
         self._note(f"{device.name} is {'full' if device.full else 'not full any more'}")
 
     def lose_messages(self) -> None:
-        self.world.loss = self.chance.choice([0.0, 0.0, 0.1, 0.3])
+        self.world.loss = self.rng.choice([0.0, 0.0, 0.1, 0.3])
         self._note(f"{self.world.loss:.0%} of messages are lost")
 
     def restart_broker(self) -> None:
-        number = self.chance.randrange(len(self.world.brokers))
+        number = self.rng.randrange(len(self.world.brokers))
         self._note(f"broker {number} is started anew")
         self.world.restart_broker(number)
 
     def cut(self) -> None:
-        number = self.chance.randrange(len(self.world.brokers))
+        number = self.rng.randrange(len(self.world.brokers))
         if self.world.cut:
             self._note("all connections stand again")
             self.world.cut = set()
-        for device in self.chance.sample(self._living(), 2):
+        for device in self.rng.sample(self._living(), 2):
             self._note(f"{device.name} and broker {number} are cut off")
             self.world.disconnect(number, device)
 
     def delete(self) -> None:
-        image = self.chance.choice(self.images)
+        image = self.rng.choice(self.images)
         up = [device for device in self._living() if device.up]
         enough = all(
             len([d for d in up if any(key[0] == e.encoding_id for key in d.shares)]) > self.n - self.k
@@ -214,7 +214,7 @@ class Schedule:
         deleted = [image for image in self.images if image.deleted]
         if not deleted:
             return
-        image = self.chance.choice(deleted)
+        image = self.rng.choice(deleted)
         up = [device for device in self._living() if device.up]
         if not all(len(self._intact(e, up, trash=True)) >= self.k for e in image.encodings):
             return
@@ -230,7 +230,7 @@ class Schedule:
             action()
 
     def retire(self) -> None:
-        device = self.chance.choice(self._living())
+        device = self.rng.choice(self._living())
         staying = [d for d in self._living() if not self._retiring(d) and d is not device]
         if len(staying) >= self.n and not self._retiring(device):
             self._note(f"{device.name} is to retire")
@@ -253,7 +253,7 @@ class Schedule:
 
     def _one_that_is_up(self) -> Device | None:
         up = [device for device in self._living() if device.up]
-        return self.chance.choice(up) if up else None
+        return self.rng.choice(up) if up else None
 
     def _retiring(self, device: Device) -> bool:
         return any(m.retiring and m.public_key == device.public_key.hex() for m in self.world.members.members.all())
@@ -340,7 +340,7 @@ class Schedule:
                 intact = self._intact(encoding, [d for d in self._living() if self.world.listed(d)])
                 if len(intact) < self.n:
                     wrong.append(f"{name} has {len(intact)} intact shares")
-                elif not encoding.restores_from(dict(self.chance.sample(sorted(intact.items()), self.k))):
+                elif not encoding.restores_from(dict(self.rng.sample(sorted(intact.items()), self.k))):
                     wrong.append(f"{name} does not restore")
                 if len(self._holders(encoding)) > self.n:
                     wrong.append(f"{name} has {len(self._holders(encoding))} shares")

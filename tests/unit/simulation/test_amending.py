@@ -28,12 +28,12 @@ def amended(encoding: Encoding, *, rotated: bool) -> tuple[bytes, bytes]:
 @pytest.mark.parametrize("rotated", [False, True])
 @pytest.mark.parametrize("seed", range(3))
 def test_what_was_away_is_mended_with_the_newer_commitment(seed: int, rotated: bool) -> None:
-    chance = random.Random(seed)  # noqa: S311 - the same in every run
+    rng = random.Random(seed)  # noqa: S311 - the same in every run
     k, n = [(2, 3), (2, 4), (4, 6)][seed % 3]
-    world = World(chance, n + seed % 2, 1 + seed % 2)
+    world = World(rng, n + seed % 2, 1 + seed % 2)
     world.run(3.0)
     devices = list(world.devices.values())
-    encoding = encode(make_image(chance, k, n), chance)
+    encoding = encode(make_image(rng, k, n), rng)
     for share, device in enumerate(devices[:n]):
         device.store((encoding.encoding_id, share), Stored(OWNER, encoding.packed, encoding.share(share)))
     world.run(3.0)

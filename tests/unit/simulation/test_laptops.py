@@ -21,8 +21,8 @@ class Home:
     """Seven devices, two of them laptops, and images on five of them each, at least one a laptop."""
 
     def __init__(self, seed: int, brokers: int) -> None:
-        self.chance = random.Random(seed)  # noqa: S311 - the same in every run
-        self.world = World(self.chance, 7, brokers)
+        self.rng = random.Random(seed)  # noqa: S311 - the same in every run
+        self.world = World(self.rng, 7, brokers)
         self.devices = list(self.world.devices.values())
         self.laptops = self.devices[:2]
         for laptop in self.laptops:
@@ -36,8 +36,8 @@ class Home:
         self.world.run(5.0)
 
     def _put(self) -> None:
-        encoding = encode(make_image(self.chance, K, N), self.chance)
-        holders = [self.laptops[0], *self.chance.sample(self.devices[1:], N - 1)]
+        encoding = encode(make_image(self.rng, K, N), self.rng)
+        holders = [self.laptops[0], *self.rng.sample(self.devices[1:], N - 1)]
         for share, device in enumerate(holders):
             device.store((encoding.encoding_id, share), Stored(OWNER, encoding.packed, encoding.share(share)))
 

@@ -41,8 +41,8 @@ class Broker(SampleBroker):
 
 
 class World:
-    def __init__(self, chance: random.Random, devices: int, brokers: int) -> None:
-        self.chance = chance
+    def __init__(self, rng: random.Random, devices: int, brokers: int) -> None:
+        self.rng = rng
         self.now = 1000.0
         self.members = MembersInMemory()
         self.loss = 0.0  # of requests and replies: lost, doubled, or late
@@ -62,7 +62,7 @@ class World:
     # --- what the schedule does
 
     def add_device(self) -> Device:
-        device = Device(next(self._numbers), self.chance, self._tell, self._on_commit, self._on_discard)
+        device = Device(next(self._numbers), self.rng, self._tell, self._on_commit, self._on_discard)
         self.devices[device.device_id] = device
         self.members.add(device.public_key, Standing.WORKER, device.name)
         return device
@@ -103,7 +103,7 @@ class World:
         return self.members.members.find(device.public_key, TODAY) is not None
 
     def _new_broker(self) -> Broker:
-        return Broker(self.members, self.now, self.chance.getrandbits(32))
+        return Broker(self.members, self.now, self.rng.getrandbits(32))
 
     def _on_commit(self, device: Device, key: Key) -> None:
         self.on_commit(device, key)
@@ -129,7 +129,7 @@ class World:
                 if (number, device.device_id) in self._connections:
                     report = Report(device.used_bytes(), CAPACITY - device.used_bytes())
                     self._say(number, device, Operation.REPORT, report)
-                elif (number, device.device_id) not in self.cut and self.chance.random() < 0.7:
+                elif (number, device.device_id) not in self.cut and self.rng.random() < 0.7:
                     self._connect(number, device)
         self._later(REPORT, self._report)
 
@@ -185,7 +185,7 @@ class World:
             if device is None:
                 messages += broker.switchboard.undelivered(message, gone=True)
             elif message.envelope.kind is Kind.REQUEST:
-                if self.chance.random() < self.loss / 4:
+                if self.rng.random() < self.loss / 4:
                     messages += broker.switchboard.undelivered(message, gone=False)
                 else:
                     self._send(lambda m=message, d=device: self._reach_device(broker, number, d, m))  # type: ignore[misc]
@@ -197,11 +197,11 @@ class World:
 
     def _send(self, event: Callable[[], None]) -> None:
         """Let something arrive: once, as a rule, and soon."""
-        if self.chance.random() < self.loss:
+        if self.rng.random() < self.loss:
             return
-        self._later(self.chance.uniform(0.001, 0.02), event)
-        if self.chance.random() < self.loss:
-            self._later(self.chance.uniform(0.001, 3.0), event)
+        self._later(self.rng.uniform(0.001, 0.02), event)
+        if self.rng.random() < self.loss:
+            self._later(self.rng.uniform(0.001, 3.0), event)
 
     def _reach_device(self, broker: Broker, number: int, device: Device, message: Outgoing) -> None:
         if self.brokers[number] is not broker or self._device_of(number, message) is None:

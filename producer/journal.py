@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import Optional, Union
 
 from common.errors import TesseraError
-from common.program import complain
+from common.program import warn
 from common.vault.journal import Beginning, Begun, Ending, Journal, Moved, Segment
 from producer.session import Session
 from producer.sources import Source
@@ -36,7 +36,7 @@ class WriteAhead:
             try:
                 self._journal = session.own.journals.open(source.path)
             except OSError as error:
-                self._complain(error)
+                self._warn(error)
         self.begun: Optional[Begun] = None if self._journal is None else self._journal.begun
         self._begins = False
 
@@ -95,13 +95,13 @@ class WriteAhead:
 
     def _give_up(self, error: OSError) -> None:
         if self._journal is not None:  # another segment may have met the same
-            self._complain(error)
+            self._warn(error)
             self._remove()
         elif self._stuck is not None:
             raise self._stuck
 
-    def _complain(self, error: OSError) -> None:
-        complain(f"{self._source.shown}: no journal can be kept: {error.strerror}; interrupted, it would begin anew")
+    def _warn(self, error: OSError) -> None:
+        warn(f"{self._source.shown}: no journal can be kept: {error.strerror}; interrupted, it would begin anew")
 
     # --- in the end
 
@@ -117,7 +117,7 @@ class WriteAhead:
         try:
             self._remove()
         except StuckJournalError as error:
-            complain(str(error))
+            warn(str(error))
 
     def _remove(self) -> None:
         journal, self._journal = self._journal, None

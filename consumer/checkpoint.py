@@ -8,7 +8,7 @@ Blocks = dict[int, memoryview]  # by share
 
 
 @dataclass
-class Begun:
+class Checkpoint:
     """`segments` are written, from the first on; `blocks` are good blocks of those behind them, by segment and share.
 
     There are never blocks of more segments than are gathered ahead.
