@@ -14,11 +14,10 @@ from typing import Any, NoReturn
 
 import typer
 
-from common.allocation import keep_freed_memory
 from common.errors import NoRoomError, TesseraError, UsageError, refused_by_system
 from common.home import configured
 from common.log_lines import LineFormatter
-from common.privacy import forbid_peeking
+from common.memory import forbid_peeking, keep_freed_memory
 from common.stopping import end_as_interrupted, end_at_once
 from common.streams import fault_of, prepare_streams
 from common.text import printable

@@ -16,15 +16,27 @@ The options are those of docs/protocol.md, "Transport"; each has a reason:
   or answered on a connection that broke while its pipe was full, as it is in a program that was stopped or busy for
   some seconds. So what is received has a mark that no honest peer reaches: a client has 16 requests under way, a
   device some for each client and a page for each 2000 of its shares, and a DEALER gets no more than it asked for.
+
+The routing ids that a ROUTER gives out must not be guessed. libzmq 4.3 numbers a ROUTER's anonymous peers from a value
+that it draws with the C library's `rand` when the socket is made, and never seeds it: the first peer of every process
+is 006b8b4567. A peer that sets its own routing id to the one that comes next makes libzmq abort the whole process when
+the next peer comes ("Assertion failed: ok (src/socket_base.cpp)"). So `rand` is seeded from the system's random source
+before each ROUTER is made.
+
+The seed has 32 bits, and so has the counter: this keeps an attacker from knowing the number, not from guessing. A guess
+costs a connection. Whoever guesses right has a broker restarted (`broker/supervisor.py`), and nothing else.
 """
 
 from __future__ import annotations
+
+import ctypes
+import os
+import sys
 
 import zmq
 from zmq.utils import z85
 
 from common.identity import KeyPair
-from common.link.routing_ids import seed_routing_ids
 from common.link.silence import LIMIT
 from common.protocol.codec import MAX_PAYLOAD
 from common.protocol.messages import HIGH_WATER_MARK
@@ -32,6 +44,7 @@ from common.protocol.messages import HIGH_WATER_MARK
 _NEVER_FULL = 1000  # messages that wait to be received; see above
 _CURVE_OVERHEAD = 64  # bytes; CURVE needs 33 over the payload
 _LINGER = 1000  # ms
+_SEED_SIZE = 4  # bytes: an `unsigned int`
 
 
 def make_router(context: zmq.Context[zmq.Socket[bytes]], pair: KeyPair, domain: str) -> zmq.Socket[bytes]:
@@ -86,3 +99,12 @@ def _send_heartbeats(socket: zmq.Socket[bytes]) -> None:
     socket.heartbeat_ivl = 1000
     socket.heartbeat_timeout = 3000
     socket.heartbeat_ttl = 5000
+
+
+def seed_routing_ids() -> None:
+    """Seed the C library's `rand`; to be called in the thread that makes the ROUTER, since Windows keeps one for each.
+
+    OSError or AttributeError where there is no C library to be found: a broker must not run without.
+    """
+    library = ctypes.CDLL("ucrtbase") if sys.platform == "win32" else ctypes.CDLL(None)
+    library.srand(ctypes.c_uint(int.from_bytes(os.urandom(_SEED_SIZE), "little")))

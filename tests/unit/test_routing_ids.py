@@ -14,7 +14,7 @@ PATIENCE = 60  # seconds
 # A ROUTER and an anonymous peer, then one that takes the number that comes next, then another anonymous one.
 _ATTACK = """
 import sys, zmq
-from common.link.routing_ids import seed_routing_ids
+from common.link.sockets import seed_routing_ids
 if "seeded" in sys.argv: seed_routing_ids()
 context = zmq.Context()
 router = context.socket(zmq.ROUTER)
