@@ -17,7 +17,6 @@ index by device, so that what a device says anew costs what it holds, and tuples
 from __future__ import annotations
 
 import bisect
-import builtins
 from collections import Counter
 from collections.abc import Iterable, Iterator, KeysView
 from dataclasses import dataclass, field
@@ -48,6 +47,11 @@ class Claim(NamedTuple):
     n: int
     share_bytes: int
     granted: bool = False  # somebody else's, who lets this owner read it
+
+    @property
+    def shape(self) -> tuple[int, int, int, bool]:
+        """What an amendment leaves as it is, beside the encoding id."""
+        return self.k, self.n, self.share_bytes, self.granted
 
 
 class Stale(NamedTuple):
@@ -84,7 +88,7 @@ class Catalog:
         self._damaged: dict[bytes, tuple[Place, ...]] = {}  # encoding id → shares that are not whole
         self._encodings: dict[bytes, tuple[Claim, ...]] = {}  # encoding id → the claims to it
         self._objects: dict[bytes, dict[bytes, tuple[Claim, ...]]] = {}  # owner → object id → claims
-        self._order: dict[bytes, builtins.list[bytes]] = {}  # owner → its object ids, those of before among them
+        self._order: dict[bytes, list[bytes]] = {}  # owner → its object ids, those of before among them
         self._unsorted: set[bytes] = set()  # owners whose order is to be brought up to what they have
         self._on: dict[bytes, _Holding] = {}  # device id → what it holds
         self._places: dict[Place, Place] = {}  # one object for each, since they recur in many encodings
@@ -145,17 +149,17 @@ class Catalog:
         found = [self._describe(claim, alive) for claim in self._shown(owner, object_id)]
         return sorted(found, key=lambda e: (-len(shares_at_hand(e)), e.encoding_id))
 
-    def list(self, owner: bytes, after: bytes, limit: int, alive: Alive) -> tuple[builtins.list[EncodingAt], bool]:
+    def page(self, owner: bytes, after: bytes, limit: int, alive: Alive) -> tuple[list[EncodingAt], bool]:
         """Up to `limit` of an owner's objects behind `after`, in order, and whether that was the rest."""
         order = self._sorted(owner)
-        page: builtins.list[bytes] = []
+        objects: list[bytes] = []
         for position in range(bisect.bisect_right(order, after), len(order)):
             if not self._shown(owner, order[position]):
                 continue
-            if len(page) == limit:
-                return [encoding for object_id in page for encoding in self.locate(owner, object_id, alive)], False
-            page.append(order[position])
-        return [encoding for object_id in page for encoding in self.locate(owner, object_id, alive)], True
+            if len(objects) == limit:
+                return [encoding for object_id in objects for encoding in self.locate(owner, object_id, alive)], False
+            objects.append(order[position])
+        return [encoding for object_id in objects for encoding in self.locate(owner, object_id, alive)], True
 
     # --- what the steward asks
 
@@ -174,7 +178,7 @@ class Catalog:
         best = claims[0] if len(claims) == 1 else max(claims, key=lambda claim: (len(self._sound[claim]), claim))
         stale: tuple[Stale, ...] = ()
         if encoding_id in self._revisions:
-            alike = [claim for claim in claims if claim[3:] == best[3:]]
+            alike = [claim for claim in claims if claim.shape == best.shape]
             best = max(alike, key=lambda claim: (self._agreed_revision(claim), claim == best))
             stale = self._stale(alike, self._agreed_revision(best))
         contrary = frozenset(place.device for claim in claims if claim != best for place in self._sound[claim])
@@ -194,7 +198,7 @@ class Catalog:
     def _revision(self, claim: Claim, place: Place) -> int:
         return self._revisions.get(claim.encoding_id, {}).get(place, 1)
 
-    def encodings_of(self, owner: bytes, object_id: bytes) -> builtins.list[bytes]:
+    def encodings_of(self, owner: bytes, object_id: bytes) -> list[bytes]:
         """The encodings of an object that were not deleted, without those that are another owner's."""
         return sorted({claim.encoding_id for claim in self._shown(owner, object_id) if not claim.granted})
 
@@ -226,9 +230,9 @@ class Catalog:
         """Something about it changed, although not what is held."""
         self._touched[encoding_id] = None
 
-    def take_touched(self) -> builtins.list[bytes]:
+    def take_touched(self) -> list[bytes]:
         """The encodings of which anything changed since this was last asked."""
-        touched = builtins.list(self._touched)
+        touched = list(self._touched)
         self._touched.clear()
         return touched
 
@@ -324,7 +328,7 @@ class Catalog:
             del objects[claim.object_id]
             self._unsorted.add(claim.owner)
 
-    def _sorted(self, owner: bytes) -> builtins.list[bytes]:
+    def _sorted(self, owner: bytes) -> list[bytes]:
         """The object ids of an owner in order. Only few came since it was sorted last, so that sorting is quick."""
         if owner in self._unsorted:
             self._unsorted.discard(owner)
@@ -333,7 +337,7 @@ class Catalog:
             self._order[owner] = [object_id for object_id in dict.fromkeys(order) if object_id in objects]
         return self._order.get(owner, [])
 
-    def _shown(self, owner: bytes, object_id: bytes) -> builtins.list[Claim]:
+    def _shown(self, owner: bytes, object_id: bytes) -> list[Claim]:
         claims = self._objects.get(owner, {}).get(object_id, ())
         return [claim for claim in claims if not self.tombstones.hides(claim.encoding_id)]
 

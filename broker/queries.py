@@ -171,7 +171,7 @@ class Queries:
     def list(self, header: ListObjects, owner: bytes, now: float) -> Answered:
         limit = header.limit
         while True:
-            found, rest = self.catalog.list(owner, header.after, limit, lambda d: self.devices.alive(d, now))
+            found, rest = self.catalog.page(owner, header.after, limit, lambda d: self.devices.alive(d, now))
             payload = pack(found)
             if len(payload) <= MAX_PAYLOAD or limit == 1:
                 return Holdings(GRANTED, self.devices.settled(now), rest), payload

@@ -107,10 +107,6 @@ def share_header(encoding_id: bytes, share: int, k: int, n: int, block_size: int
     return ShareHeader(_MAGIC, _VERSION, encoding_id, share, k, n, block_size)
 
 
-def encode_header(encoding_id: bytes, share: int, k: int, n: int, block_size: int) -> bytes:
-    return pack(share_header(encoding_id, share, k, n, block_size))
-
-
 def record_prefix(segment: int, digest: bytes, block_bytes: int) -> bytes:
     """What stands before a block in its record: the block itself follows without being copied."""
     bin_32 = _BIN_32 + block_bytes.to_bytes(4, "big")

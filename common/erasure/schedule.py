@@ -49,11 +49,6 @@ class Schedule:
         self._scratch_count = writer.scratch_count
         self._register_count = sum(bits.shape) + writer.scratch_count
 
-    @property
-    def xors(self) -> int:
-        """How many XORs of packets a run does; for measurements."""
-        return int((self._steps[:, 2] != COPY).sum())
-
     def scratch_size(self, block_size: int) -> int:
         """Bytes of scratch that a run over blocks of this size needs."""
         return self._scratch_count * self._tile_size(block_size)

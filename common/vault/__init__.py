@@ -4,11 +4,15 @@
     key_file   the vault key at rest, under a passphrase
     sealing    the segments of one encoding, under its own data key
     mapping    what ties a data key to an image, sealed under the vault key
+    granting   a mapping sealed for another vault's owner, by a `contact_card`
+    trust      what is believed of an image that comes back
     recovery   the vault key in codes that people write down, by Shamir's scheme (`secret_sharing`)
 
 These take bytes and give bytes, without socket or disk. Others keep what they make on this machine:
 
-    folder     the key file, and sealed mappings
+    folder     the key file, and sealed mappings; the `former_key` while a rotation is under way
+    contacts   the contact cards that this machine knows, by name
+    unlocking  opens the folder beside other work
     seen       the sealed index of files already stored, each known by its `stamp`
     journal    the sealed journal of a put, by which it goes on after an interruption
 

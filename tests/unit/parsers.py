@@ -286,7 +286,7 @@ def _read_announcement(content: bytes) -> object:
 
 
 _BLOCK = bytes(64)
-_HEADER = share_file.encode_header(_ID, 3, 2, 4, 64)
+_HEADER = pack(share_file.share_header(_ID, 3, 2, 4, 64))
 _RECORD = share_file.record_prefix(0, blake3(_BLOCK).digest(), len(_BLOCK)) + _BLOCK
 
 

@@ -54,7 +54,7 @@ def everybody(_: bytes) -> bool:
 def found(catalog: Catalog, owner: bytes, object_id: bytes) -> list[list[int]]:
     """Of each encoding that an owner finds, the shares."""
     located = catalog.locate(owner, object_id, everybody)
-    assert catalog.list(owner, b"", 10, everybody) == (located, True)
+    assert catalog.page(owner, b"", 10, everybody) == (located, True)
     return [[at.share for at in encoding.shares] for encoding in located]
 
 

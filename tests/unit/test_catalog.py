@@ -62,7 +62,7 @@ def test_what_was_announced_is_found_share_by_share() -> None:
 
 def test_what_nobody_announced_is_not_found() -> None:
     assert full_catalog().locate(OWNER, OTHER_OBJECT, everybody) == []
-    assert Catalog().list(OWNER, b"", 10, everybody) == ([], True)
+    assert Catalog().page(OWNER, b"", 10, everybody) == ([], True)
 
 
 def test_saying_it_again_changes_nothing() -> None:
@@ -130,7 +130,7 @@ def test_a_share_too_damaged_to_tell_its_owner_is_known_by_its_encoding(damaged_
 def test_as_long_as_only_damaged_shares_are_known_there_is_no_object() -> None:
     catalog = Catalog()
     catalog.announce(DEVICES[0], [share(0, sound=False), share(1, object_id=None, sound=False)])
-    assert catalog.list(OWNER, b"", 10, everybody) == ([], True)
+    assert catalog.page(OWNER, b"", 10, everybody) == ([], True)
     assert catalog.shares_on(DEVICES[0]) == 2
 
 
@@ -159,7 +159,7 @@ def test_an_encoding_that_no_device_names_any_more_is_not_found() -> None:
     for device in DEVICES:
         catalog.forget_device(device)
     assert catalog.locate(OWNER, OBJECT, everybody) == []
-    assert catalog.list(OWNER, b"", 10, everybody) == ([], True)
+    assert catalog.page(OWNER, b"", 10, everybody) == ([], True)
 
 
 # --- owners
@@ -170,8 +170,8 @@ def test_an_object_is_shown_to_its_owner_alone() -> None:
     catalog.announce(DEVICES[0], [share(0, OTHER_ENCODING, OTHER_OBJECT, STRANGER)])
     assert catalog.locate(STRANGER, OBJECT, everybody) == []
     assert catalog.locate(OWNER, OTHER_OBJECT, everybody) == []
-    assert object_ids(catalog.list(OWNER, b"", 10, everybody)[0]) == [OBJECT]
-    assert object_ids(catalog.list(STRANGER, b"", 10, everybody)[0]) == [OTHER_OBJECT]
+    assert object_ids(catalog.page(OWNER, b"", 10, everybody)[0]) == [OBJECT]
+    assert object_ids(catalog.page(STRANGER, b"", 10, everybody)[0]) == [OTHER_OBJECT]
 
 
 def test_two_owners_of_the_same_object_id_see_their_own_encodings() -> None:
@@ -194,7 +194,7 @@ def test_pages_one_after_the_other_list_each_object_once_and_in_order(numbers: s
     for _ in range(len(numbers) + 1):
         if complete:
             break
-        page, complete = catalog.list(OWNER, listed[-1] if listed else b"", limit, everybody)
+        page, complete = catalog.page(OWNER, listed[-1] if listed else b"", limit, everybody)
         assert len(page) <= limit
         assert page or complete
         listed += object_ids(page)
@@ -207,11 +207,11 @@ def test_a_page_ends_where_the_objects_do_and_then_says_so() -> None:
     ids = [bytes([number]) * 32 for number in range(4)]
     for number, object_id in enumerate(ids):
         catalog.announce(DEVICES[0], [share(0, bytes([number]) * 16, object_id)])
-    page, complete = catalog.list(OWNER, b"", 3, everybody)
+    page, complete = catalog.page(OWNER, b"", 3, everybody)
     assert (object_ids(page), complete) == (ids[:3], False)
-    page, complete = catalog.list(OWNER, ids[2], 3, everybody)
+    page, complete = catalog.page(OWNER, ids[2], 3, everybody)
     assert (object_ids(page), complete) == (ids[3:], True)
-    assert catalog.list(OWNER, b"", 4, everybody)[1] is True
+    assert catalog.page(OWNER, b"", 4, everybody)[1] is True
 
 
 # --- a device that lies
@@ -244,7 +244,7 @@ def test_what_a_device_no_longer_names_is_gone_from_the_list_too() -> None:
     catalog.announce(DEVICES[0], [share(0), share(0, OTHER_ENCODING, OTHER_OBJECT)])
     catalog.forget_device(DEVICES[0])
     catalog.announce(DEVICES[0], [share(0, OTHER_ENCODING, OTHER_OBJECT)])
-    found, rest = catalog.list(OWNER, b"", 1, everybody)
+    found, rest = catalog.page(OWNER, b"", 1, everybody)
     assert (object_ids(found), rest) == ([OTHER_OBJECT], True)
     assert catalog.shares_on(DEVICES[0]) == 1
 
@@ -321,7 +321,7 @@ def test_after_any_sequence_of_what_devices_say_the_indices_agree_with_their_las
         assert catalog.encodings_on(DEVICES[number]) == {encoding for _, encoding, _ in own}
         assert catalog.bytes_on(DEVICES[number]) == 1000 * sum(held[key] is not None for key in own)
     assert len(catalog) == len({encoding for _, encoding, _ in held})
-    listed, _ = catalog.list(OWNER, b"", 10, everybody)
+    listed, _ = catalog.page(OWNER, b"", 10, everybody)
     assert object_ids(listed) == sorted(object_ids(listed))
     assert {(e.object_id, e.encoding_id) for e in listed} == {(o, key[1]) for key, o in held.items() if o is not None}
     sound = {(e.object_id, e.encoding_id, s.share, s.device_id) for e in listed for s in e.shares if s.sound}
@@ -361,7 +361,7 @@ def test_an_encoding_that_was_deleted_is_shown_no_more_although_a_device_still_h
     assert [e.encoding_id for e in catalog.locate(OWNER, OBJECT, everybody)] == [OTHER_ENCODING]
     assert catalog.encodings_of(OWNER, OBJECT) == [OTHER_ENCODING]
     catalog.withdraw(DEVICES[0], [(OTHER_ENCODING, 0)])
-    assert catalog.list(OWNER, b"", 10, everybody) == ([], True)
+    assert catalog.page(OWNER, b"", 10, everybody) == ([], True)
 
 
 def test_a_page_is_filled_past_what_was_deleted() -> None:
@@ -371,9 +371,9 @@ def test_a_page_is_filled_past_what_was_deleted() -> None:
         catalog.announce(DEVICES[0], [share(0, object_id[:16], object_id)])
     for object_id in ids[:2]:
         catalog.bury(DEVICES[0], [Tombstone(object_id[:16], object_id, OWNER, b"c" * 32, 1, 10, 1000)])
-    page, rest = catalog.list(OWNER, b"", 1, everybody)
+    page, rest = catalog.page(OWNER, b"", 1, everybody)
     assert (object_ids(page), rest) == ([ids[2]], False)
-    page, rest = catalog.list(OWNER, ids[2], 1, everybody)
+    page, rest = catalog.page(OWNER, ids[2], 1, everybody)
     assert (object_ids(page), rest) == ([ids[3]], True)
 
 

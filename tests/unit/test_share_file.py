@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from common.errors import IntegrityError
+from common.protocol.codec import pack
 from common.recipe import Recipe, digest
 from tests.unit.sample_shares import OWNER, Sample, sample
 from worker.amendments import Amendments
@@ -26,8 +27,8 @@ from worker.share_file import (
     decode_footer,
     decode_share,
     encode_ending,
-    encode_header,
     record_prefix,
+    share_header,
 )
 
 
@@ -48,7 +49,7 @@ class Written:
 def write(encoding: Sample, share: int, order: list[int], offset_shift: int = 0) -> Written:
     """The file of a share whose blocks came in this order of segments."""
     recipe = encoding.recipe
-    header = encode_header(recipe.encoding_id, share, recipe.k, recipe.n, recipe.block_size)
+    header = pack(share_header(recipe.encoding_id, share, recipe.k, recipe.n, recipe.block_size))
     content = header
     offsets = [0] * recipe.segment_count
     for segment in order:
@@ -188,7 +189,7 @@ def test_a_file_of_a_later_version_is_refused() -> None:
 
 def test_a_trailer_of_another_encoding_behind_this_header_is_refused() -> None:
     one, other = sample("one"), sample("other")
-    header = encode_header(one.encoding_id, 0, 2, 3, 64)
+    header = pack(share_header(one.encoding_id, 0, 2, 3, 64))
     said = other.commitment
     trailer = ShareTrailer(said.object_id, OWNER, said.recipe, said.mapping, said.delete_hash, [100, 200, 300])
     with pytest.raises(IntegrityError, match="another encoding's"):
@@ -203,7 +204,7 @@ def test_offsets_outside_the_records_are_refused(shift: int) -> None:
 
 def test_a_share_that_the_recipe_has_not_is_refused() -> None:
     encoding = sample()
-    header = encode_header(encoding.encoding_id, 3, 2, 3, 64)
+    header = pack(share_header(encoding.encoding_id, 3, 2, 3, 64))
     said = encoding.commitment
     trailer = ShareTrailer(said.object_id, OWNER, said.recipe, said.mapping, said.delete_hash, [100, 200, 300])
     with pytest.raises(IntegrityError, match="contradicts the recipe"):
@@ -211,7 +212,7 @@ def test_a_share_that_the_recipe_has_not_is_refused() -> None:
 
 
 def test_a_recipe_that_is_none_is_refused() -> None:
-    header = encode_header(b"e" * 16, 0, 2, 3, 64)
+    header = pack(share_header(b"e" * 16, 0, 2, 3, 64))
     bad = Recipe(b"e" * 16, 2, 3, 64, 65, b"d" * 96)
     trailer = ShareTrailer(b"o" * 32, OWNER, bad.encode(), b"", b"d" * 32, [100])
     with pytest.raises(IntegrityError, match="contradicts itself"):
