@@ -1,4 +1,4 @@
-from common.stopping import end_silently_while_loading
+from common.process.stopping import end_silently_while_loading
 
 end_silently_while_loading()
 

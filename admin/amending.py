@@ -17,16 +17,16 @@ import msgspec
 
 from admin.ownership import delete_capability
 from admin.session import Session
+from common.coding.recipe import Recipe
+from common.coding.slicing import block_size_for
 from common.errors import NotEnoughError, RefusedError, TesseraError
 from common.link.declined import DeclinedError
-from common.program import warn
+from common.process.program import warn
 from common.protocol.codec import pack
 from common.protocol.device_messages import Amend, Commitment, ShareName
 from common.protocol.identifiers import DIGEST_SIZE
 from common.protocol.messages import Code, EncodingAt, shares_at_hand
 from common.protocol.operations import AMEND
-from common.recipe import Recipe
-from common.slicing import block_size_for
 from common.vault.contact_card import ContactCard, pack_cards, unpack_cards
 from common.vault.granting import grant_to, open_any
 from common.vault.mapping import MAX_SEALED_MAPPING, Mapping, seal_mapping

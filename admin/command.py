@@ -14,7 +14,7 @@ from admin.keyring_commands import keyring
 from admin.recovery_commands import recovery, restore
 from admin.vault_commands import vault
 from common.home import home
-from common.program import application, run
+from common.process.program import application, run
 
 commands = application("Administer a Tessera cluster from a client: its devices, the images in it, your vault.")
 

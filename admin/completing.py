@@ -21,15 +21,15 @@ from admin.amending import Current, find_current
 from admin.health import Standing, judge
 from admin.mending import Outcome, exit_code_of, outcome_of, print_outcome
 from admin.session import Session, VaultWork
+from common.coding.slicing import Slicing
 from common.erasure import ErasureCode
 from common.errors import NotEnoughError, RefusedError, TesseraError
 from common.link.link import run_with_link
 from common.link.questions import list_devices
-from common.progress import ByteProgress
+from common.process.progress import ByteProgress
 from common.protocol.codec import pack
 from common.protocol.device_messages import Commitment
 from common.protocol.messages import Code, EncodingAt, ShareAt, shares_at_hand
-from common.slicing import Slicing
 from consumer.holdings import Held
 from producer.distribution import Distribution, ShareState
 from producer.watching import ShareStep, Step, Watch

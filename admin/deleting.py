@@ -28,7 +28,7 @@ from common.errors import (
 from common.link.declined import DeclinedError
 from common.link.link import run_with_link
 from common.link.questions import device_names, settled_devices
-from common.program import warn
+from common.process.program import warn
 from common.protocol.codec import pack, unpack
 from common.protocol.device_messages import TOMBSTONE_LIFETIME, Delete, Undelete
 from common.protocol.messages import NEVER, Code, EncodingAt, ListTrash, Mend, Trashed

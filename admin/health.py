@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Optional
 
+from common.coding.redundancy import DeviceCount
 from common.protocol.messages import EncodingAt, shares_at_hand
-from common.redundancy import DeviceCount
 
 
 class Standing(enum.Enum):

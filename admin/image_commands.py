@@ -9,9 +9,9 @@ from typing import Optional
 import typer
 
 from admin.vault_commands import PASSPHRASE_FILE, vault_passphrase
+from common.coding.redundancy import require_possible
 from common.errors import UsageError
 from common.home import client_identity, home
-from common.redundancy import require_possible
 from consumer.hashes import check_hash
 
 _HASH_HELP = "SHA-256 of an image, or its first eight or more digits; may be repeated."

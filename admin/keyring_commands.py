@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Optional
 
 from admin.vault_commands import PASSPHRASE_FILE, vault_folder
-from common import system_keyring
 from common.home import home
-from common.passphrase import read_passphrase
-from common.program import application
+from common.process.program import application
+from common.vault import system_keyring
+from common.vault.passphrase import read_passphrase
 
 keyring = application("Keep the vault's passphrase in this system's keyring, so that it is not asked for.")
 

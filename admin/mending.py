@@ -16,8 +16,8 @@ from admin.status import ask_health
 from common.errors import IntegrityError, NotEnoughError
 from common.link.link import run_with_link
 from common.link.questions import list_devices, locate
-from common.program import warn
-from common.progress import ByteProgress
+from common.process.program import warn
+from common.process.progress import ByteProgress
 from common.protocol.codec import pack
 from common.protocol.messages import MAX_OBJECTS, EncodingAt, Mend, shares_at_hand
 from common.protocol.operations import MEND

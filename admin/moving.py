@@ -13,8 +13,8 @@ from common.home import ClientIdentity
 from common.link.declined import DeclinedError
 from common.link.link import Link, reached, run_with_link
 from common.link.questions import settled_devices
-from common.program import warn
-from common.progress import ByteProgress
+from common.process.program import warn
+from common.process.progress import ByteProgress
 from common.protocol.identifiers import shown_key
 from common.protocol.messages import Acknowledged, Code, Device, Empty, Retire
 from common.protocol.operations import REBALANCE, RETIRE, H, Spec

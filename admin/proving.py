@@ -26,17 +26,17 @@ from rich.text import Text
 from admin.health import ImageHealth, Standing, could_be_stronger, judge
 from admin.proof import Proof, keep_proof
 from admin.session import Session, VaultWork
+from common.coding.recipe import Recipe
+from common.coding.redundancy import count_devices
 from common.erasure import ErasureCode
 from common.errors import IntegrityError, NotEnoughError, TesseraError
 from common.link.link import run_with_link
-from common.program import warn
-from common.progress import ByteProgress
+from common.process.program import warn
+from common.process.progress import ByteProgress
 from common.protocol.codec import pack
 from common.protocol.device_messages import BlockName
 from common.protocol.messages import Complain, Complaint, EncodingAt, ShareAt, shares_at_hand
 from common.protocol.operations import COMPLAIN
-from common.recipe import Recipe
-from common.redundancy import count_devices
 from common.text import printable
 from common.vault.trust import TrustedImage
 from consumer.choice import Holder

@@ -22,9 +22,9 @@ from admin.vault_commands import (
 )
 from common.errors import IntegrityError, TesseraError, UsageError
 from common.files import read_limited, reading_text
-from common.passphrase import VARIABLE, read_new_passphrase
-from common.program import warn
+from common.process.program import warn
 from common.text import decoded
+from common.vault.passphrase import VARIABLE, read_new_passphrase
 from common.vault.recovery import (
     GROUPS_IN_CODE,
     GROUPS_IN_LINE,

@@ -26,8 +26,8 @@ from common.home import ClientIdentity
 from common.link.declined import DeclinedError
 from common.link.link import Link, reached, run_with_link
 from common.link.questions import device_names, list_encodings, settled_devices
-from common.program import warn
-from common.progress import Waiting
+from common.process.program import warn
+from common.process.progress import Waiting
 from common.protocol.messages import Code, Empty, EncodingAt, shares_at_hand
 from common.protocol.operations import RETIRE_OWNER
 from common.vault.contacts import Contacts

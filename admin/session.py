@@ -12,8 +12,8 @@ from common.errors import TesseraError
 from common.home import ClientIdentity
 from common.link.link import Link, reached
 from common.link.questions import list_devices, list_encodings
-from common.program import warn
-from common.progress import Waiting
+from common.process.program import warn
+from common.process.progress import Waiting
 from common.protocol.messages import Device, EncodingAt
 from common.vault.folder import VaultFolder
 from common.vault.keys import VaultKey

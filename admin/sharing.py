@@ -10,7 +10,7 @@ from admin.ownership import is_own
 from admin.session import Session, VaultWork, change_each
 from common.errors import NotFoundError, RefusedError, UsageError
 from common.link.link import run_with_link
-from common.program import warn
+from common.process.program import warn
 from common.protocol.identifiers import owner_id
 from common.protocol.messages import MAX_GRANTS, EncodingAt
 from common.vault.contact_card import ContactCard

@@ -17,7 +17,7 @@ from common.errors import NotEnoughError, UnreachableError
 from common.home import ClientIdentity
 from common.link.link import Link, reached, run_with_link
 from common.link.questions import SETTLING, list_devices
-from common.progress import Waiting
+from common.process.progress import Waiting
 from common.protocol.codec import unpack
 from common.protocol.messages import Device, DeviceKind, Empty, Health, Job
 from common.protocol.operations import HEALTH

@@ -21,15 +21,15 @@ from admin.health import could_be_stronger
 from admin.ownership import is_own
 from admin.reencoding import Reencoding
 from admin.session import Session, VaultWork
+from common.coding.redundancy import DeviceCount, choose, count_devices
 from common.errors import NotEnoughError, RefusedError, TesseraError
 from common.files import lock
 from common.link.link import run_with_link
 from common.link.questions import locate
 from common.link.window import Window
-from common.program import warn
-from common.progress import ByteProgress
+from common.process.program import warn
+from common.process.progress import ByteProgress
 from common.protocol.messages import EncodingAt, shares_at_hand
-from common.redundancy import DeviceCount, choose, count_devices
 from consumer.holdings import Held
 from producer.session import Coding, coding_of
 

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Optional
 
 import typer
 
-from common import system_keyring
 from common.errors import NotAgreedError, NotFoundError, UsageError, cannot_write
 from common.files import read_limited, there_already, write_new
 from common.home import client_identity, home
-from common.passphrase import read_new_passphrase, read_passphrase
-from common.program import application, warn
-from common.streams import stdout_bytes
+from common.process.program import application, warn
+from common.process.streams import stdout_bytes
+from common.vault import system_keyring
 from common.vault.folder import VaultFolder
 from common.vault.key_file import check_key_file
+from common.vault.passphrase import read_new_passphrase, read_passphrase
 from consumer.hashes import check_hash
 
 if TYPE_CHECKING:

@@ -31,7 +31,7 @@ from bench.roofline import measure_roofline
 from bench.workloads import MIB, Workload, make_photo, make_workloads
 from cluster.local import LocalCluster
 from cluster.ports import find_base_port
-from common.program import application, run, warn
+from common.process.program import application, run, warn
 
 commands = application("Measure Tessera beside what people use instead.")
 _PHOTO = 3 * MIB

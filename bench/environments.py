@@ -11,7 +11,7 @@ from pathlib import Path
 from platformdirs import user_cache_path
 
 from common.errors import TesseraError
-from common.program import warn
+from common.process.program import warn
 
 
 def environment(name: str, *requirements: str) -> Path:

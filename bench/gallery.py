@@ -30,7 +30,7 @@ from cluster.local import CHECKOUT, LocalCluster, require_success
 from cluster.ports import find_base_port
 from cluster.screen import virtual_screen
 from common.errors import NotEnoughError
-from common.program import application, run
+from common.process.program import application, run
 
 if TYPE_CHECKING:
     from desktop.app import App

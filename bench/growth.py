@@ -30,7 +30,7 @@ from bench.workloads import MIB, Workload
 from cluster.local import CHECKOUT, LocalCluster
 from cluster.ports import find_base_port
 from common.errors import TesseraError
-from common.program import application, run, warn
+from common.process.program import application, run, warn
 
 commands = application("Measure how cost grows.")
 _SIZES = (1, 4, 16, 64, 256, 1024, 4096)  # MiB

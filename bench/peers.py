@@ -17,7 +17,7 @@ from bench.swift import swift
 from bench.tahoe import NEEDED as TAHOE_NEEDS
 from bench.tahoe import tahoe
 from common.errors import TesseraError
-from common.program import warn
+from common.process.program import warn
 
 _SSH = ("sshd", "ssh", "ssh-keygen")
 

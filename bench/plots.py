@@ -20,7 +20,7 @@ import typer
 
 from bench.report import GET, GET_TWO_DEAD, ONE_PHOTO, PROCESSES, PUT, TESSERA, Run, from_json, grouped, nanoseconds
 from common.errors import UsageError
-from common.program import application, run, warn
+from common.process.program import application, run, warn
 
 commands = application("Draw what was measured, as PNG.")
 _OURS, _OTHERS = "#1f6fb2", "#9aa5b1"

@@ -20,7 +20,7 @@ from bench.report import GET, ONE_PHOTO, PUT, TESSERA, Run, grouped
 from bench.workloads import MIB
 from cluster.ports import HOST, find_base_port
 from common.erasure import ErasureCode
-from common.identity import KeyPair
+from common.membership.identity import KeyPair
 
 K, N = 4, 6
 _ROUNDS = 5

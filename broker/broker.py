@@ -3,7 +3,7 @@ from pathlib import Path
 
 sys.path[0] = str(Path(__file__).resolve().parent.parent)  # the checkout's root, in place of this folder
 
-from common.stopping import end_silently_while_loading
+from common.process.stopping import end_silently_while_loading
 
 end_silently_while_loading()
 

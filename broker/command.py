@@ -24,21 +24,19 @@ from broker.server import Server
 from broker.steward.steward import Settings
 from broker.supervisor import stop_with_supervisor, supervise
 from broker.syslog import Place, Syslog, parse_place
-from common.durations import parse_duration
 from common.errors import UsageError
 from common.files import lock, locked
 from common.finding.addresses import is_loopback, parse_host
 from common.finding.inviter import read_invite
 from common.home import home
-from common.identity import KeyPair, load_key_pair, save_key_pair
-from common.invite import Invite
-from common.program import application, run, warn
+from common.membership.identity import KeyPair, load_key_pair, save_key_pair
+from common.membership.invite import Invite
+from common.membership.short_invite import ShortInvite
+from common.process.program import application, run, warn
+from common.process.stopping import stop_on_signals
 from common.protocol.identifiers import shown_key
 from common.protocol.operations import Role
-from common.short_invite import ShortInvite
-from common.sizes import parse_size
-from common.stopping import stop_on_signals
-from common.text import printable
+from common.text import parse_duration, parse_size, printable
 
 log = logging.getLogger(__name__)
 _SCRIPT = Path(__file__).resolve().parent / "broker.py"

@@ -13,7 +13,7 @@ from pathlib import Path
 from common.errors import NotFoundError, RefusedError
 from common.files import is_locked
 from common.home import home
-from common.program import warn
+from common.process.program import warn
 
 _SCRIPT = Path(__file__).resolve().parent / "broker.py"
 

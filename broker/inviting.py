@@ -10,8 +10,8 @@ from broker.members import MemberList
 from common.errors import UsageError
 from common.finding.addresses import is_loopback, parse_host
 from common.finding.announcement import host_of
-from common.invite import MAX_NAMED, BrokerAddress
-from common.program import warn
+from common.membership.invite import MAX_NAMED, BrokerAddress
+from common.process.program import warn
 
 SERVING_OPTIONS = ("host", "client_port", "worker_port", "announce")
 

@@ -15,9 +15,9 @@ from broker.listening import Listening
 from broker.members import Address, MemberList, MembersFile
 from broker.rights import INVITED
 from common.errors import RefusedError, UnreachableError, UsageError
-from common.identity import KeyPair
-from common.invite import Invite
-from common.joining import join
+from common.link.joining import join
+from common.membership.identity import KeyPair
+from common.membership.invite import Invite
 from common.protocol.messages import ReachedAt
 from common.protocol.operations import Role
 
@@ -66,7 +66,7 @@ def join_cluster(file: MembersFile, pair: KeyPair, address: Address, invite: Inv
     """Make this broker one of the cluster that the invite comes from. `now` is Unix seconds.
 
     A broker that is one already tries the invite too: it may have been revoked. Where it was not, the invite stays
-    unused. UsageError where it has members of another cluster, else as `common.joining.join`.
+    unused. UsageError where it has members of another cluster, else as `common.link.joining.join`.
     """
     known = file.members.brokers()
     joined = any(broker.public_key in known for broker in invite.brokers)

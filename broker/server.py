@@ -29,10 +29,10 @@ from broker.sessions import Outgoing, Side
 from broker.steward.steward import Settings, Steward
 from broker.strikes import Refusals
 from broker.switchboard import Switchboard
-from common.identity import KeyPair
 from common.link.sockets import make_router
+from common.membership.identity import KeyPair
+from common.process.running_time import RunningTime
 from common.protocol.identifiers import shown_key
-from common.running_time import RunningTime
 
 log = logging.getLogger(__name__)
 

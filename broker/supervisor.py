@@ -26,7 +26,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Optional
 
-from common.program import INTERRUPTED
+from common.process.program import INTERRUPTED
 
 log = logging.getLogger(__name__)
 

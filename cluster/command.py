@@ -14,8 +14,8 @@ from cluster.demo import Demo
 from cluster.interruption import interruptible
 from cluster.local import CHECKOUT, DEFAULT_BASE_PORT, DEFAULT_WORKERS, LocalCluster, stop_cluster
 from common.errors import NotFoundError, UsageError
-from common.program import application, run
-from common.progress import Waiting
+from common.process.program import application, run
+from common.process.progress import Waiting
 
 SAMPLE = CHECKOUT / "samples" / "hubble_deep_field.jpg"
 

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
-from common.background_process import BackgroundProcess
+from common.process.background_process import BackgroundProcess
 
 HOME = "home"  # the folder that is TESSERA_HOME for the first broker and the client, so that one `env` serves both
 

@@ -1,11 +1,26 @@
-"""Text that came from elsewhere: read from what editors and shells write, and made fit to be shown."""
+"""Text that people and their editors write: read from files, as sizes and times; and made fit to be shown."""
 
 from __future__ import annotations
 
 import codecs
+import re
 from typing import Final
 
+from common.errors import UsageError
+
 BYTE_ORDER_MARK: Final = "\ufeff"
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 24 * 3600}
+_UNITS = {
+    "": 1,
+    "K": 10**3,
+    "M": 10**6,
+    "G": 10**9,
+    "T": 10**12,
+    "KI": 2**10,
+    "MI": 2**20,
+    "GI": 2**30,
+    "TI": 2**40,
+}
 
 
 def decoded(content: bytes) -> str:
@@ -29,3 +44,20 @@ def as_typed(text: str) -> str:
 def printable(text: str) -> str:
     """The text on one line, each character that a terminal would act upon replaced."""
     return "".join(character if character.isprintable() else "�" for character in text)
+
+
+def parse_duration(text: str) -> float:
+    """Seconds, from how people write them: 30s, 15m, 12h, 7d; UsageError where the text is no time."""
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([smhd])\s*", text.lower())
+    seconds = float(match[1]) * _SECONDS[match[2]] if match is not None else 0.0
+    if seconds <= 0:
+        raise UsageError(f"{text!r} is not a time; write it like 30s, 15m, 12h or 7d")
+    return seconds
+
+
+def parse_size(text: str) -> int:
+    """500G, 1.5T, 200MiB or plain 1000 as bytes; UsageError where the text is no size."""
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?I?)B?\s*", text.upper())
+    if match is None or match[2] not in _UNITS:
+        raise UsageError(f"{text!r} is not a size; write it like 500G or 200MiB")
+    return int(float(match[1]) * _UNITS[match[2]])

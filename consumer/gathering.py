@@ -11,13 +11,13 @@ import asyncio
 from collections.abc import Callable
 from typing import Optional
 
+from common.coding.recipe import Recipe
+from common.coding.slicing import block_size_for
 from common.errors import IntegrityError, NotEnoughError, TesseraError, UnreachableError
 from common.link.declined import DeclinedError
 from common.protocol.device_messages import BlockName, ShareName
 from common.protocol.identifiers import DIGEST_SIZE
 from common.protocol.messages import Code, Complaint, EncodingAt
-from common.recipe import Recipe
-from common.slicing import block_size_for
 from common.vault.keys import VaultKey
 from common.vault.mapping import MAX_SEALED_MAPPING, Mapping
 from common.vault.trust import TrustedImage

@@ -20,8 +20,8 @@ from typing import IO, Optional, Union
 
 from common.errors import NotFoundError, UsageError, cannot_write
 from common.files import is_device_name, rename_new, rename_over, sync_file, sync_folder, there_already, type_at
-from common.running_time import RunningTime
-from common.streams import stdout_bytes
+from common.process.running_time import RunningTime
+from common.process.streams import stdout_bytes
 from common.vault.mapping import Mapping
 from consumer.checkpoint import Checkpoint
 

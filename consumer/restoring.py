@@ -14,9 +14,9 @@ from typing import IO, Optional, Protocol
 
 import numpy as np
 
+from common.coding.recipe import Recipe
 from common.erasure import ErasureCode
 from common.errors import IntegrityError, cannot_write
-from common.recipe import Recipe
 from common.vault.sealing import Bytes
 from common.vault.trust import TrustedImage
 from consumer.checkpoint import Blocks, Checkpoint

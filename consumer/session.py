@@ -55,7 +55,7 @@ class Restored:
 
 
 class Progress(Protocol):
-    """Told of bytes that are to come, and of bytes that are done; see `common.progress`."""
+    """Told of bytes that are to come, and of bytes that are done; see `common.process.progress`."""
 
     def expect(self, count: int) -> None: ...
 

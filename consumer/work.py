@@ -10,8 +10,8 @@ from typing import Union
 from common.errors import NotFoundError, TesseraError
 from common.home import ClientIdentity
 from common.link.link import Link, reached, run_with_link
-from common.program import warn
-from common.progress import ByteProgress, Waiting
+from common.process.program import warn
+from common.process.progress import ByteProgress, Waiting
 from common.protocol.messages import EncodingAt
 from common.text import printable
 from common.vault.folder import VaultFolder

@@ -16,7 +16,7 @@ from collections.abc import Coroutine
 from typing import Any, Callable, Optional, TypeVar
 
 from common.errors import TesseraError, refused_by_system
-from common.running_time import RunningLoop
+from common.process.running_time import RunningLoop
 
 log = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ import typer
 
 from common.errors import UsageError
 from common.home import home
-from common.program import application, run
+from common.process.program import application, run
 from desktop.model.service import Program
 from desktop.services import Services
 

@@ -17,9 +17,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Optional
 
-from common.background_process import BackgroundProcess
 from common.errors import IntegrityError, RefusedError, UnreachableError, cannot_write
 from common.files import is_locked, make_folder, read_limited, write_private
+from common.process.background_process import BackgroundProcess
 from desktop.login import enter, strike
 from desktop.model.exits import error_of, fault_at_end
 from desktop.model.login_entry import LoginEntry, login_entry

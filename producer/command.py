@@ -10,13 +10,13 @@ from typing import NoReturn, Optional
 
 import typer
 
+from common.coding.redundancy import require_possible
 from common.errors import TesseraError, UnstorableError, UsageError
 from common.home import client_identity, home
-from common.passphrase import read_passphrase
-from common.program import application, run, warn
-from common.progress import Waiting
-from common.redundancy import require_possible
+from common.process.program import application, run, warn
+from common.process.progress import Waiting
 from common.text import printable
+from common.vault.passphrase import read_passphrase
 from producer.outcome import FailedImage, LeftOut, Outcome, StoredImage
 from producer.sources import STDIN, Source, find_sources
 

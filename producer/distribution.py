@@ -24,6 +24,8 @@ from typing import Callable, Optional, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from common.coding.recipe import Recipe, digest
+from common.coding.slicing import Slicing
 from common.erasure import ErasureCode
 from common.errors import NotEnoughError, ProtocolError, TesseraError, UnreachableError
 from common.link.declined import DeclinedError
@@ -43,8 +45,6 @@ from common.protocol.device_messages import (
 )
 from common.protocol.messages import NEVER, Acknowledged, Code
 from common.protocol.operations import ABANDON, APPEND, COMMIT, DELETE, FETCH, OPEN, PROGRESS, H, Spec
-from common.recipe import Recipe, digest
-from common.slicing import Slicing
 from producer.encoding import EncodedSegment
 from producer.watching import Step
 

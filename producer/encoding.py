@@ -16,13 +16,13 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from common.coding.recipe import Recipe, digest
+from common.coding.slicing import Slicing
 from common.erasure import ErasureCode
 from common.errors import IntegrityError, UnstorableError
 from common.protocol.codec import MAX_PAYLOAD, pack
 from common.protocol.device_messages import Commitment, Grant
 from common.protocol.identifiers import DIGEST_SIZE, IDENTIFIER_SIZE
-from common.recipe import Recipe, digest
-from common.slicing import Slicing
 from common.vault.journal import Beginning, Begun, Segment, new_beginning
 from common.vault.mapping import MAX_NAME, MAX_SEALED_MAPPING, Mapping
 from common.vault.sealing import DataKey, ResumedSealer, SegmentSealer

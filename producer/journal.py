@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import Optional, Union
 
 from common.errors import TesseraError
-from common.program import warn
+from common.process.program import warn
 from common.vault.journal import Beginning, Begun, Ending, Journal, Moved, Segment
 from producer.session import Session
 from producer.sources import Source

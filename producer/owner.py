@@ -16,7 +16,7 @@ import msgspec
 
 from common.home import ClientIdentity
 from common.link.link import Link
-from common.program import warn
+from common.process.program import warn
 from common.vault.contact_card import ContactCard
 from common.vault.folder import VaultFolder
 from common.vault.granting import seal_to_card

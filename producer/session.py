@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Callable, Optional, TypeVar, Union
 
+from common.coding.redundancy import count_devices
+from common.coding.slicing import Slicing, block_size_for
 from common.erasure import ErasureCode
 from common.link.link import Link
 from common.link.questions import FoundPlaces, find_places, locate
 from common.protocol.messages import Device, EncodingAt, shares_at_hand
-from common.redundancy import count_devices
-from common.slicing import Slicing, block_size_for
 from common.vault.mapping import MAX_THUMBNAIL
 from common.vault.stamp import Stamp
 from producer.buffers import Buffers

@@ -20,7 +20,7 @@ from functools import partial
 from typing import Optional
 
 from common.errors import IntegrityError, NotEnoughError, TesseraError, UnreachableError, UnstorableError
-from common.program import warn
+from common.process.program import warn
 from common.protocol.messages import Code
 from common.vault.journal import Begun
 from common.vault.sealing import fingerprint

@@ -24,8 +24,8 @@ from typing import IO, Callable, Optional, TypeVar, Union, cast
 import msgspec
 
 from common.files import open_regular
-from common.program import warn
-from common.running_time import called_after
+from common.process.program import warn
+from common.process.running_time import called_after
 from common.vault.mapping import MAX_THUMBNAIL
 from producer.picture import SIGNATURE_BYTES, Picture, by_signature, is_worth_a_look
 from producer.viewer_messages import (

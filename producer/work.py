@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Callable, Optional
 
+from common.coding.redundancy import count_devices
 from common.errors import NotFoundError
 from common.home import ClientIdentity
 from common.link.link import reached, run_with_link
 from common.link.questions import settled_devices
-from common.program import warn
-from common.progress import ByteProgress
+from common.process.program import warn
+from common.process.progress import ByteProgress
 from common.protocol.messages import Device
-from common.redundancy import count_devices
 from common.vault.contacts import open_contacts
 from producer.outcome import Outcome
 from producer.owner import OtherVault, Owner

@@ -20,12 +20,12 @@ from typing import Annotated, Callable, Optional
 import msgspec
 from blake3 import blake3
 
+from common.coding.recipe import digest
 from common.errors import IntegrityError, ProtocolError
 from common.protocol.codec import pack, unpack
 from common.protocol.device_messages import MAX_GRANTED_MAPPING, Commitment, Grant
 from common.protocol.identifiers import DIGEST_SIZE
 from common.protocol.messages import MAX_GRANTS, Digest, Identifier, Message, ObjectId, Revision
-from common.recipe import digest
 from worker.disk import Disk
 from worker.durability import NEW, Durability
 from worker.layout import Layout, ShareKey, read_key_and_rest

@@ -10,21 +10,20 @@ from typing import NoReturn, Optional
 
 import typer
 
-from common.durations import parse_duration
 from common.errors import RefusedError, UnreachableError, UsageError, cannot_write
 from common.files import locked, make_folder
 from common.finding.inviter import read_invite
 from common.home import home, load_brokers, save_brokers
-from common.identity import KeyPair, load_key_pair, save_key_pair
-from common.invite import same_cluster
-from common.joining import join
-from common.program import application, run
-from common.progress import Waiting
+from common.link.joining import join
+from common.membership.identity import KeyPair, load_key_pair, save_key_pair
+from common.membership.invite import same_cluster
+from common.process.program import application, run
+from common.process.progress import Waiting
+from common.process.running_time import RunningTime
+from common.process.stopping import stop_on_signals
 from common.protocol.messages import DeviceKind
 from common.protocol.operations import Role
-from common.running_time import RunningTime
-from common.sizes import parse_size
-from common.stopping import stop_on_signals
+from common.text import parse_duration, parse_size
 from worker.clock import Clock
 from worker.server import Server
 from worker.store import ShareStore

@@ -17,8 +17,8 @@ from pathlib import Path
 
 import msgspec
 
+from common.coding.recipe import digest
 from common.errors import IntegrityError
-from common.recipe import digest
 from worker.amendments import Amendments
 from worker.disk import Disk
 from worker.share_file import (

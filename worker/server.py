@@ -16,13 +16,13 @@ from pathlib import Path
 import zmq
 
 from common.errors import ProtocolError, RefusedError
-from common.identity import KeyPair
-from common.invite import as_address
 from common.link.connection import Change
+from common.membership.identity import KeyPair
+from common.membership.invite import as_address
+from common.process.running_time import RunningTime
 from common.protocol.codec import unpack, unpack_header
 from common.protocol.envelope import Kind, Operation, decode_envelope
 from common.protocol.messages import Acknowledged, DeviceKind, KnownBrokers
-from common.running_time import RunningTime
 from worker.connections import Connection, Connections
 from worker.registration import not_admitted
 from worker.service import Answered, Request, Service

@@ -11,6 +11,7 @@ import logging
 from dataclasses import dataclass, field
 from typing import Any, Callable, Optional
 
+from common.coding.recipe import decode_recipe, digest
 from common.errors import IntegrityError, ProtocolError
 from common.protocol.codec import MAX_HEADER, MAX_PAYLOAD, pack, pack_header, unpack, unpack_header
 from common.protocol.device_messages import (
@@ -54,7 +55,6 @@ from common.protocol.operations import (
     R,
     Spec,
 )
-from common.recipe import decode_recipe, digest
 from worker.committing import PendingCommit
 from worker.layout import ShareKey
 from worker.leases import Leases

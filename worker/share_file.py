@@ -21,6 +21,7 @@ import msgpack
 import msgspec
 from blake3 import blake3
 
+from common.coding.recipe import Recipe, decode_recipe
 from common.errors import IntegrityError, ProtocolError
 from common.protocol.codec import MAX_PAYLOAD, pack, unpack
 from common.protocol.device_messages import Commitment, Grant
@@ -35,7 +36,6 @@ from common.protocol.messages import (
     Revision,
     ShareIndex,
 )
-from common.recipe import Recipe, decode_recipe
 
 _MAGIC = "tessera-share"
 _VERSION = 1

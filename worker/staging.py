@@ -23,11 +23,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Callable, NamedTuple, Optional, Union
 
+from common.coding.recipe import Recipe, digest
 from common.errors import IntegrityError
 from common.protocol.codec import pack
 from common.protocol.device_messages import Open, SegmentRange
 from common.protocol.messages import MAX_SHARES, Code
-from common.recipe import Recipe, digest
 from worker.disk import Disk, Entry
 from worker.layout import Layout, ShareKey, read_staged_name
 from worker.reading import is_damage

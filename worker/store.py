@@ -16,12 +16,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Optional
 
+from common.coding.recipe import decode_recipe
 from common.errors import IntegrityError, cannot_write
 from common.files import lock, make_folder
 from common.protocol.device_messages import Amend, Commitment, Delete, Open, SegmentRange, Undelete
 from common.protocol.identifiers import NO_OWNER
 from common.protocol.messages import AnnouncedShare, Answer, Code, Tombstone
-from common.recipe import decode_recipe
 from worker.amending import Amending
 from worker.amendments import Amendments
 from worker.capacity import OVERHEAD, Capacity

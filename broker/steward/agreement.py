@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from typing import Union
 
 from broker.catalog import Claim
+from common.coding.recipe import Recipe, decode_recipe
 from common.errors import IntegrityError
 from common.protocol.codec import unpack
 from common.protocol.device_messages import Commitment
-from common.recipe import Recipe, decode_recipe
 
 
 @dataclass(frozen=True)

@@ -11,12 +11,12 @@ from typing import Callable, Optional
 
 from broker.catalog import Claim, Place
 from broker.steward.requests import Ask, Reply
+from common.coding.recipe import Recipe, digest
 from common.errors import ProtocolError
 from common.protocol.codec import unpack_header
 from common.protocol.device_messages import BlockName, Fetch, Fetched
 from common.protocol.envelope import Operation
 from common.protocol.messages import Code
-from common.recipe import Recipe, digest
 
 _READ_AHEAD = 2  # blocks of a share that is read whole
 Then = Callable[[Optional[memoryview], float], None]  # the block, checked; None where this share gives none

@@ -31,12 +31,12 @@ from broker.steward.requests import Ask, Reply, Requests, Sending
 from broker.steward.stale import AMENDING, Stale
 from broker.steward.survey import Survey
 from broker.steward.task import Discard, Outcome, Task
+from common.coding.redundancy import DeviceCount
 from common.erasure import ErasureCode
 from common.protocol.device_messages import ShareName
 from common.protocol.envelope import Operation
 from common.protocol.identifiers import IDENTIFIER_SIZE
 from common.protocol.messages import AnnouncedShare, DeviceKind
-from common.redundancy import DeviceCount
 
 JOBS = 2  # at a time
 _LOOKS = 2000  # encodings assessed in one tick

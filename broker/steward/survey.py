@@ -18,7 +18,7 @@ from typing import NamedTuple, Optional
 
 from broker.catalog import Catalog, Code, Known, Place
 from broker.steward.assessment import Finding, Presence, State, assess
-from common.redundancy import DeviceCount
+from common.coding.redundancy import DeviceCount
 
 _WHOLE = Finding(State.WHOLE)
 

@@ -20,10 +20,10 @@ from broker.catalog import Place
 from broker.steward.blocks import Asking, Blocks
 from broker.steward.requests import Ask, Reply
 from broker.steward.task import Task
+from common.coding.recipe import Recipe, digest
 from common.erasure import ErasureCode
 from common.protocol.device_messages import Append
 from common.protocol.envelope import Operation
-from common.recipe import Recipe, digest
 
 MEMORY = 16 * 1024 * 1024  # bytes of blocks that one job holds at once
 _SEGMENTS = 2  # at a time

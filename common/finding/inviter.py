@@ -6,11 +6,11 @@ from typing import Optional
 
 from common.errors import UnreachableError
 from common.finding.looking import Interfaces, find
-from common.invite import Invite, decode_invite
-from common.joining import require_role
-from common.progress import Waiting
+from common.link.joining import require_role
+from common.membership.invite import Invite, decode_invite
+from common.membership.short_invite import ShortInvite, decode_short_invite
+from common.process.progress import Waiting
 from common.protocol.operations import Role
-from common.short_invite import ShortInvite, decode_short_invite
 from common.text import as_typed
 
 PATIENCE = 5.0  # seconds for the first announcement of the broker's key

@@ -18,8 +18,8 @@ from typing import Any, Callable, Optional
 from common.errors import ProtocolError, UnreachableError
 from common.finding.announcement import SERVICE, read_announcement
 from common.finding.sightings import Sightings
-from common.invite import BrokerAddress
-from common.running_time import RunningTime
+from common.membership.invite import BrokerAddress
+from common.process.running_time import RunningTime
 
 log = logging.getLogger(__name__)
 

@@ -5,6 +5,6 @@
 that clients ask the broker. `attachment` is its socket to the broker in use, `succession` says which broker that is,
 and which is next. `window` keeps what is under way within what the broker granted. A request that has no answer is sent
 again when `resending` says so; a broker that says nothing is given up by `silence`, looked for on the LAN by `seeking`,
-and why it is not reached tells `unreached`. An answer that is no is a `declined` error. The worker serves requests
-rather than asking; its loop is in `worker/`.
+and why it is not reached tells `unreached`. An answer that is no is a `declined` error. `joining` trades an invite for
+a place in the cluster. The worker serves requests rather than asking; its loop is in `worker/`.
 """

@@ -14,13 +14,13 @@ from typing import Any, Callable, Union
 
 import zmq
 
-from common.identity import KeyPair
-from common.invite import BrokerAddress
 from common.link.connection import Change, ConnectionMonitor
 from common.link.silence import Silence
 from common.link.sockets import make_dealer
+from common.membership.identity import KeyPair
+from common.membership.invite import BrokerAddress
+from common.process.running_time import RunningTime
 from common.protocol.operations import Role
-from common.running_time import RunningTime
 
 Payload = Union[bytes, bytearray, memoryview, Any]  # anything with a buffer, such as a numpy array
 

@@ -25,8 +25,6 @@ import zmq
 
 from common.errors import ProtocolError, RefusedError, TesseraError, UnreachableError
 from common.home import ClientIdentity
-from common.interruption import run_until_interrupted
-from common.invite import BrokerAddress, as_address
 from common.link.attachment import Attachment, Payload, Pending
 from common.link.connection import Change
 from common.link.declined import DeclinedError
@@ -35,7 +33,9 @@ from common.link.seeking import Seeking
 from common.link.succession import Succession
 from common.link.unreached import unreached
 from common.link.window import Window
-from common.progress import Waiting
+from common.membership.invite import BrokerAddress, as_address
+from common.process.interruption import run_until_interrupted
+from common.process.progress import Waiting
 from common.protocol.codec import MAX_PAYLOAD, pack_header, unpack, unpack_header
 from common.protocol.envelope import Envelope, Kind, Operation, decode_envelope
 from common.protocol.identifiers import BROKER

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from common.errors import ProtocolError
 from common.link.link import Link
-from common.progress import Waiting
+from common.process.progress import Waiting
 from common.protocol.codec import pack, unpack
 from common.protocol.messages import (
     MAX_OBJECTS,

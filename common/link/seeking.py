@@ -13,7 +13,7 @@ from typing import Callable, Optional
 from common.errors import UnreachableError
 from common.finding.addresses import is_loopback
 from common.finding.looking import look
-from common.invite import BrokerAddress
+from common.membership.invite import BrokerAddress
 
 AFTER = 1.5  # seconds without a session
 _FOR = 60.0  # seconds until a search is given up for another, which begins with nothing that the first heard

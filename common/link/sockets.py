@@ -36,8 +36,8 @@ import sys
 import zmq
 from zmq.utils import z85
 
-from common.identity import KeyPair
 from common.link.silence import LIMIT
+from common.membership.identity import KeyPair
 from common.protocol.codec import MAX_PAYLOAD
 from common.protocol.messages import HIGH_WATER_MARK
 

@@ -14,6 +14,7 @@ These take bytes and give bytes, without socket or disk. Others keep what they m
     contacts   the contact cards that this machine knows, by name
     unlocking  opens the folder beside other work
     seen       the sealed index of files already stored, each known by its `stamp`
+    passphrase where a passphrase comes from, one being the `system_keyring`
     journal    the sealed journal of a put, by which it goes on after an interruption
 
 The line: nothing under broker/ or worker/ may import this package, and an import contract in pyproject.toml

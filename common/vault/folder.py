@@ -25,7 +25,7 @@ from typing import Optional
 
 from common.errors import IntegrityError, NotFoundError, TesseraError, UsageError
 from common.files import make_folder, read_limited, rename_over, sync_folder, write_new, write_private
-from common.libraries import require_openssl
+from common.process.libraries import require_openssl
 from common.vault.former_key import SIZE as FORMER_KEY_SIZE
 from common.vault.former_key import open_former_key, seal_former_key
 from common.vault.granting import open_any

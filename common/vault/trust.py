@@ -16,9 +16,9 @@ from __future__ import annotations
 import hashlib
 from typing import Union
 
+from common.coding.recipe import Recipe, decode_recipe, digest
+from common.coding.slicing import TAG_SIZE, Slicing
 from common.errors import IntegrityError
-from common.recipe import Recipe, decode_recipe, digest
-from common.slicing import TAG_SIZE, Slicing
 from common.vault.granting import open_any
 from common.vault.keys import VaultKey
 from common.vault.mapping import Mapping

@@ -12,10 +12,10 @@ from admin.joining import Admission, join_cluster
 from common.errors import NotFoundError, TesseraError, UsageError
 from common.files import read_limited
 from common.finding.looking import look
-from common.invite import BrokerAddress
-from common.passphrase import check_new_passphrase
+from common.membership.invite import BrokerAddress
 from common.protocol.identifiers import shown_key
 from common.vault.keys import VaultKey
+from common.vault.passphrase import check_new_passphrase
 from desktop.background import Background, Task
 from desktop.model.commands import command_line
 from desktop.model.key_copy import KeyCopyModel

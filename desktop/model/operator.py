@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from common.errors import UnreachableError, UsageError
-from common.short_invite import decode_short_invite
+from common.membership.short_invite import decode_short_invite
 from desktop.model.commands import command_line
 from desktop.model.exits import error_of
 

@@ -13,9 +13,9 @@ from admin.proof import Proof, keep_proof, last_proof
 from admin.proving import Found, Verdict, bytes_to_prove, verify_images
 from admin.session import Session as ClusterSession
 from admin.status import duration
-from common import system_keyring
 from common.errors import TesseraError
 from common.text import printable
+from common.vault import system_keyring
 from desktop.background import Background, Task
 from desktop.model.commands import command_line
 from desktop.model.entries import Tone, badge_of

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 
 from common.errors import IntegrityError, NoRoomError, UsageError
-from common.sizes import parse_size
+from common.text import parse_size
 from desktop.model.commands import command_line
 
 _GIGABYTE = 10**9

@@ -11,11 +11,11 @@ from typing import Callable, Optional
 from admin.completing import complete_images
 from admin.mending import Outcome as Repaired
 from admin.session import Session as ClusterSession
+from common.coding.redundancy import DeviceCount, count_devices
 from common.errors import NotEnoughError, TesseraError
 from common.link.link import Link
 from common.link.questions import list_devices
 from common.protocol.messages import Device
-from common.redundancy import DeviceCount, count_devices
 from desktop.background import Background, Task
 from desktop.model.commands import command_line
 from desktop.model.following import Following

@@ -34,7 +34,7 @@ _BROKER = Service(Program.BROKER)
 
 @dataclass(frozen=True)
 class Device:
-    """What a user who makes this computer a device chose; `room` as `common.sizes` reads it, empty for all."""
+    """What a user who makes this computer a device chose; `room` as `common.text` reads it, empty for all."""
 
     folder: str
     room: str

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Callable, Optional
 
-from common import system_keyring
 from common.errors import TesseraError
+from common.vault import system_keyring
 from common.vault.keys import VaultKey
 from desktop.background import Background
 from desktop.model.commands import command_line

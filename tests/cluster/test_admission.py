@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from cluster.local import LocalCluster
-from common.identity import load_key_pair
+from common.membership.identity import load_key_pair
 from tests.cluster.conftest import home_of, running_cluster
 from tests.cluster.devices import staged, staged_bytes, wait_staged
 from tests.cluster.programs import User, feed, finish, random_bytes, wait_until

@@ -15,11 +15,12 @@ import numpy as np
 import pytest
 
 from cluster.local import LocalCluster
+from common.coding.recipe import Recipe, digest
 from common.erasure import ErasureCode
 from common.errors import TesseraError
 from common.home import ClientIdentity, load_brokers
-from common.identity import load_key_pair
 from common.link.link import Link, run_with_link
+from common.membership.identity import load_key_pair
 from common.protocol.codec import pack, unpack
 from common.protocol.device_messages import (
     Amend,
@@ -36,7 +37,6 @@ from common.protocol.device_messages import (
 from common.protocol.identifiers import deposit_token, owner_id
 from common.protocol.messages import Acknowledged, EncodingAt, ListObjects, Locate
 from common.protocol.operations import AMEND, DELETE, DESCRIBE, FETCH, LIST, LOCATE, STORE, H, Spec
-from common.recipe import Recipe, digest
 from tests.cluster.conftest import home_of, running_cluster
 from tests.cluster.devices import number_of, revive, wait_lost
 from tests.cluster.programs import random_bytes, wait_until

@@ -9,10 +9,10 @@ import pytest
 
 from cluster.local import CHECKOUT, LocalCluster
 from common.home import ClientIdentity, load_brokers
-from common.identity import load_key_pair
 from common.link.declined import DeclinedError
 from common.link.link import Link
 from common.link.questions import list_devices, list_encodings, locate
+from common.membership.identity import load_key_pair
 from common.protocol.device_messages import (
     BlockName,
     Delete,

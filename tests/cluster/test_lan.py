@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from common.home import load_brokers
-from common.identity import KeyPair
-from common.invite import BrokerAddress, Invite, decode_invite
+from common.membership.identity import KeyPair
+from common.membership.invite import BrokerAddress, Invite, decode_invite
 from common.protocol.operations import Role
 from tests.cluster.namespaces import Host, HostUser, Lan, lan_in_namespaces
 from tests.cluster.programs import Ended, wait_until

@@ -15,11 +15,12 @@ from typing import Any, Callable, NamedTuple, TypeVar
 import pytest
 
 from cluster.local import LocalCluster
+from common.coding.recipe import digest
 from common.home import ClientIdentity, load_brokers
-from common.identity import load_key_pair
 from common.link.declined import DeclinedError
 from common.link.link import Link, run_with_link
 from common.link.questions import list_encodings, locate
+from common.membership.identity import load_key_pair
 from common.protocol.codec import MAX_PAYLOAD, pack
 from common.protocol.device_messages import (
     Append,
@@ -58,7 +59,6 @@ from common.protocol.operations import (
     R,
     Spec,
 )
-from common.recipe import digest
 from common.vault.folder import VaultFolder
 from tests.cluster.conftest import MakeUser
 from tests.cluster.devices import share_files

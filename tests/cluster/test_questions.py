@@ -16,8 +16,8 @@ import pytest
 
 from cluster.local import LocalCluster, program_command
 from common.home import save_brokers
-from common.identity import KeyPair, save_key_pair
-from common.invite import BrokerAddress, Invite
+from common.membership.identity import KeyPair, save_key_pair
+from common.membership.invite import BrokerAddress, Invite
 from common.protocol.operations import Role
 from tests.cluster.devices import wait_lost
 from tests.cluster.programs import PATIENCE, User, random_bytes, sha256_of, wait_until

@@ -20,8 +20,8 @@ import pytest
 from cluster.local import LocalCluster
 from cluster.ports import HOST
 from common.home import load_brokers, save_brokers
-from common.identity import load_key_pair
-from common.invite import BrokerAddress
+from common.membership.identity import load_key_pair
+from common.membership.invite import BrokerAddress
 from common.vault.folder import VaultFolder
 from common.vault.mapping import open_mapping
 from tests.cluster.conftest import home_of, running_cluster

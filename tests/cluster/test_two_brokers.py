@@ -20,7 +20,7 @@ import pytest
 from cluster.local import LocalCluster, require_success
 from cluster.looking import lend_client
 from common.home import load_brokers, save_brokers
-from common.invite import decode_invite
+from common.membership.invite import decode_invite
 from tests.cluster.conftest import home_of, running_cluster
 from tests.cluster.devices import MIB, numbers, revive, wait_staged
 from tests.cluster.programs import (

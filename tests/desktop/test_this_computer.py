@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from cluster.local import LocalCluster, program_command
-from common.invite import decode_invite
+from common.membership.invite import decode_invite
 from desktop.model.service import Program, State
 from desktop.services import Services
 from tests.cluster.programs import wait_until

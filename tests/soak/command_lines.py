@@ -34,7 +34,7 @@ import consumer.command
 import producer.command
 import worker.command
 from cluster.local import CHECKOUT
-from common.program import INTERRUPTED
+from common.process.program import INTERRUPTED
 from common.vault.folder import VaultFolder
 from tests.soak.ground import PASSPHRASE, SoakCluster, new_cluster, new_user
 from tests.soak.proof import Figures, Part, Terms, main

@@ -25,7 +25,7 @@ from typing import Any, NoReturn
 
 sys.path[0] = str(Path(__file__).resolve().parent.parent.parent)  # the checkout's root, in place of this folder
 
-from common.stopping import end_silently_while_loading
+from common.process.stopping import end_silently_while_loading
 
 _ASKING = (signal.SIGINT, signal.SIGTERM)
 PROGRAMS = ("producer", "consumer", "admin", "broker", "worker")

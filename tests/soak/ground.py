@@ -22,10 +22,10 @@ from cluster.ports import HOST, port_answers
 from cluster.process import HOME
 from common.errors import IntegrityError, TesseraError
 from common.home import ClientIdentity, load_brokers, save_brokers
-from common.identity import load_key_pair
-from common.invite import BrokerAddress
 from common.link.link import Link, run_with_link
 from common.link.questions import list_devices
+from common.membership.identity import load_key_pair
+from common.membership.invite import BrokerAddress
 from common.protocol.messages import Device
 from common.vault.folder import VaultFolder
 from tests.cluster.programs import Ended, User, wait_until

@@ -19,8 +19,8 @@ from broker.members import Member, MembersFile
 from broker.rights import Standing
 from cluster.local import LocalCluster
 from cluster.ports import HOST
-from common.identity import KeyPair
 from common.link.sockets import make_dealer
+from common.membership.identity import KeyPair
 from common.protocol.codec import pack_header, unpack_header
 from common.protocol.envelope import Envelope, Kind, Operation, decode_envelope
 from common.protocol.identifiers import BROKER

@@ -29,8 +29,8 @@ import zmq
 
 from broker.authentication import Authentication, authenticated_key
 from cluster.ports import HOST
-from common.identity import KeyPair, load_key_pair
 from common.link.sockets import make_dealer, make_router
+from common.membership.identity import KeyPair, load_key_pair
 
 _HELD = 0.2  # seconds after which a message that waits to be overtaken goes on all the same
 _TICK = 0.1  # seconds

@@ -20,7 +20,7 @@ import zmq
 
 from broker.rights import Standing
 from cluster.ports import HOST
-from common.identity import KeyPair, load_key_pair
+from common.membership.identity import KeyPair, load_key_pair
 from common.protocol.codec import MAX_PAYLOAD
 from common.protocol.device_messages import Append
 from common.protocol.envelope import Operation

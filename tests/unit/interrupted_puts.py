@@ -9,11 +9,11 @@ from typing import Any, Optional
 
 import pytest
 
+from common.coding.slicing import TAG_SIZE
 from common.link.link import Reply
-from common.progress import ByteProgress
+from common.process.progress import ByteProgress
 from common.protocol.envelope import Operation
 from common.protocol.operations import H, R, Spec
-from common.slicing import TAG_SIZE
 from common.vault.folder import VaultFolder
 from consumer.output import Output
 from consumer.session import Session as ConsumerSession

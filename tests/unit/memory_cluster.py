@@ -16,6 +16,7 @@ from typing import Any, Optional, TypeVar, cast
 
 import msgspec
 
+from common.coding.recipe import decode_recipe, digest
 from common.errors import TesseraError, UnreachableError
 from common.link.declined import DeclinedError
 from common.link.link import Link, Reply
@@ -62,7 +63,6 @@ from common.protocol.messages import (
     Status,
 )
 from common.protocol.operations import H, R, Spec
-from common.recipe import decode_recipe, digest
 from tests.unit.sample_images import chance
 
 T = TypeVar("T")

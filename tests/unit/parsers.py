@@ -23,18 +23,18 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from broker.members import Member, MembersFile
 from broker.rights import Standing
+from common.coding.recipe import decode_recipe
 from common.errors import IntegrityError, ProtocolError, RefusedError, UsageError
 from common.finding.announcement import Announcement, read_announcement
 from common.home import load_brokers
-from common.identity import KeyPair, load_key_pair, save_key_pair
-from common.invite import BrokerAddress, Invite, decode_invite
+from common.membership.identity import KeyPair, load_key_pair, save_key_pair
+from common.membership.invite import BrokerAddress, Invite, decode_invite
+from common.membership.short_invite import ShortInvite, decode_short_invite
 from common.protocol import device_messages, messages
 from common.protocol.codec import pack, unpack_header
 from common.protocol.envelope import Envelope, Kind, Operation, decode_envelope
 from common.protocol.messages import Message, Tombstone
 from common.protocol.operations import Role
-from common.recipe import decode_recipe
-from common.short_invite import ShortInvite, decode_short_invite
 from common.vault import granting, key_file, mapping
 from common.vault.contact_card import ContactCard, card_of, decode_card, pack_cards, unpack_cards
 from common.vault.former_key import open_former_key, seal_former_key

@@ -15,8 +15,8 @@ from broker.rights import Standing
 from broker.server import Server
 from broker.steward.steward import Settings
 from common.errors import TesseraError
-from common.identity import KeyPair
-from common.invite import BrokerAddress, Invite
+from common.membership.identity import KeyPair
+from common.membership.invite import BrokerAddress, Invite
 from common.protocol.operations import Role
 from tests.ports import own_base_port
 

@@ -10,12 +10,12 @@ import msgspec
 import numpy as np
 from blake3 import blake3
 
+from common.coding.recipe import Recipe
+from common.coding.slicing import Slicing
 from common.erasure import ErasureCode
 from common.protocol.codec import unpack
 from common.protocol.device_messages import Commitment
 from common.protocol.messages import EncodingAt, ShareAt
-from common.recipe import Recipe
-from common.slicing import Slicing
 from common.vault.folder import VaultFolder
 from common.vault.keys import VaultKey
 from common.vault.mapping import Mapping

@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 from blake3 import blake3
 
+from common.coding.recipe import Recipe, digest
 from common.protocol.device_messages import Commitment, Delete, Open, Undelete
 from common.protocol.messages import Answer, Code
-from common.recipe import Recipe, digest
 from tests.unit.clocks import SetClock
 from worker.layout import ShareKey
 from worker.refusals import Refusal

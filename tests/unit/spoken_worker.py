@@ -8,6 +8,7 @@ from typing import Any, Optional, TypeVar
 
 import msgspec
 
+from common.coding.recipe import digest
 from common.protocol.codec import MAX_PAYLOAD, pack, pack_header, unpack_header
 from common.protocol.device_messages import (
     Append,
@@ -24,7 +25,6 @@ from common.protocol.device_messages import (
 )
 from common.protocol.envelope import Envelope, Kind, Operation
 from common.protocol.messages import Acknowledged, Code
-from common.recipe import digest
 from tests.unit.faulty_disk import FaultyDisk
 from tests.unit.sample_shares import OWNER, Sample, sample
 from worker.service import Answered, Request, Service

@@ -214,8 +214,8 @@ def test_what_many_devices_tell_is_one_record_with_their_number() -> None:
 
 
 def test_admissions_and_refusals_are_recorded_without_the_invites_secret(tmp_path: Path) -> None:
-    from common.identity import KeyPair
-    from common.joining import join
+    from common.link.joining import join
+    from common.membership.identity import KeyPair
 
     folder = tmp_path / "broker"
     broker = RunningBroker(folder, audit=AuditLog(folder))

@@ -15,9 +15,9 @@ from broker.members import Address, MemberList
 from common.errors import UsageError
 from common.files import is_locked, lock
 from common.finding.announcement import host_of
-from common.identity import KeyPair, save_key_pair
-from common.invite import BrokerAddress, decode_invite
-from common.program import exit_code
+from common.membership.identity import KeyPair, save_key_pair
+from common.membership.invite import BrokerAddress, decode_invite
+from common.process.program import exit_code
 
 PAIR = KeyPair.from_secret(bytes(range(32)))
 ELSEWHERE = "192.0.2.77"  # RFC 5737

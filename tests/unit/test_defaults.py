@@ -7,7 +7,7 @@ import typer
 
 from admin.command import commands as admin
 from common.errors import UsageError
-from common.program import defaults
+from common.process.program import defaults
 from consumer.command import commands as consumer
 
 

@@ -9,9 +9,9 @@ import pytest
 
 from admin.status import Status
 from common.errors import NotFoundError, RefusedError, UnreachableError, UsageError
+from common.membership.short_invite import ShortInvite
 from common.protocol.messages import GRANTED, Device, Health
 from common.protocol.operations import Role
-from common.short_invite import ShortInvite
 from desktop.background import Background
 from desktop.model import operator
 from desktop.model.devices import DevicesModel, device_row, former

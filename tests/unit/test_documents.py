@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from common import errors
-from common.program import INTERRUPTED
+from common.process.program import INTERRUPTED
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = sorted(

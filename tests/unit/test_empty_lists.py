@@ -9,8 +9,8 @@ import typer
 
 from admin.command import commands as admin
 from broker.command import commands as broker
-from common.identity import KeyPair, save_key_pair
-from common.program import exit_code
+from common.membership.identity import KeyPair, save_key_pair
+from common.process.program import exit_code
 
 
 @pytest.mark.parametrize(

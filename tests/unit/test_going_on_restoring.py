@@ -8,7 +8,7 @@ from typing import Any, Optional
 import pytest
 
 from common.errors import IntegrityError, NotEnoughError, TesseraError
-from common.progress import ByteProgress
+from common.process.progress import ByteProgress
 from common.protocol.envelope import Operation
 from common.protocol.operations import FETCH, Spec
 from common.vault.folder import VaultFolder

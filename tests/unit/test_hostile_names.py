@@ -13,8 +13,8 @@ import pytest
 from admin.status import Status, show, to_json
 from broker.members import MemberList
 from common.link.declined import DeclinedError
-from common.log_lines import LineFormatter
-from common.program import warn
+from common.process.log_lines import LineFormatter
+from common.process.program import warn
 from common.protocol.messages import Answer, Code, Device, Health
 from common.protocol.operations import Role
 from common.text import printable

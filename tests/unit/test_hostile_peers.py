@@ -17,9 +17,9 @@ import zmq
 from broker.members import Member
 from broker.rights import Standing
 from common.errors import TesseraError
-from common.identity import KeyPair
 from common.link.connection import Change, ConnectionMonitor
 from common.link.sockets import make_dealer
+from common.membership.identity import KeyPair
 from common.protocol.codec import MAX_PAYLOAD, pack, pack_header
 from common.protocol.device_messages import BlockName, Fetch
 from common.protocol.envelope import Envelope, Kind, Operation, decode_envelope

@@ -16,8 +16,8 @@ PATIENCE = 60  # seconds
 _PROGRAM = """
 import asyncio, signal, sys
 if "ignoring" in sys.argv: signal.signal(signal.SIGINT, signal.SIG_IGN)
-from common.interruption import run_until_interrupted
-from common.stopping import end_as_interrupted
+from common.process.interruption import run_until_interrupted
+from common.process.stopping import end_as_interrupted
 async def busy():
     print("ready", flush=True)
     while True:
@@ -59,7 +59,7 @@ def test_ctrl_c_is_ignored_where_it_was_and_results_and_errors_pass() -> None:
     program = """
 import asyncio, os, signal
 signal.signal(signal.SIGINT, signal.SIG_IGN)
-from common.interruption import run_until_interrupted
+from common.process.interruption import run_until_interrupted
 async def work():
     os.kill(os.getpid(), signal.SIGINT)
     await asyncio.sleep(0.1)
@@ -82,7 +82,7 @@ except asyncio.CancelledError:
 def test_who_is_asked_while_the_loop_is_being_made_ends_as_interrupted_and_without_a_word() -> None:
     script = """
 import asyncio, os, signal, sys
-from common import interruption
+from common.process import interruption
 class Loop(interruption.RunningLoop):
     def __init__(self):
         os.kill(os.getpid(), signal.SIGINT)

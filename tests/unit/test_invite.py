@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from common.errors import UsageError
-from common.identity import KeyPair
-from common.invite import BrokerAddress, Invite, decode_invite, same_cluster
+from common.membership.identity import KeyPair
+from common.membership.invite import BrokerAddress, Invite, decode_invite, same_cluster
 from common.protocol.operations import Role
 
 ONE_TIME = KeyPair.from_secret(bytes(range(32)))

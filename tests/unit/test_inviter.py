@@ -13,11 +13,11 @@ from broker.rights import Standing
 from common.errors import UnreachableError, UsageError
 from common.finding import inviter, looking
 from common.finding.inviter import read_invite
-from common.identity import KeyPair
-from common.invite import BrokerAddress
-from common.joining import join
+from common.link.joining import join
+from common.membership.identity import KeyPair
+from common.membership.invite import BrokerAddress
+from common.membership.short_invite import ShortInvite
 from common.protocol.operations import Role
-from common.short_invite import ShortInvite
 from tests.unit.running_broker import RunningBroker
 
 Wanted = Callable[[BrokerAddress], bool]

@@ -11,11 +11,11 @@ import pytest
 
 from broker.members import INVITE_LIFETIME, Address
 from broker.rights import Standing
-from common import joining
 from common.errors import RefusedError, UnreachableError, UsageError
-from common.identity import KeyPair
-from common.invite import BrokerAddress
-from common.joining import join
+from common.link import joining
+from common.link.joining import join
+from common.membership.identity import KeyPair
+from common.membership.invite import BrokerAddress
 from common.protocol.messages import ReachedAt
 from common.protocol.operations import Role
 from tests.unit.running_broker import RunningBroker

@@ -14,8 +14,8 @@ from cryptography.hazmat.backends.openssl.backend import backend
 
 import common
 from common.errors import TesseraError
-from common.identity import KeyPair
-from common.libraries import require_libzmq, require_openssl
+from common.membership.identity import KeyPair
+from common.process.libraries import require_libzmq, require_openssl
 from common.vault.folder import VaultFolder
 
 

@@ -12,11 +12,11 @@ import pytest
 
 from common.errors import UnreachableError
 from common.home import ClientIdentity, load_brokers
-from common.identity import KeyPair
-from common.invite import BrokerAddress
 from common.link import link as link_module
 from common.link import seeking
 from common.link.link import Link
+from common.membership.identity import KeyPair
+from common.membership.invite import BrokerAddress
 from tests.unit.small_broker import PATIENCE, SmallBroker, ask, ask_and_wait, over_link
 from tests.unit.turning_away import TurningAway
 

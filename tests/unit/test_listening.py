@@ -17,8 +17,8 @@ from broker.members import Address, MembersFile
 from common.errors import UsageError
 from common.finding.addresses import Interface, interfaces
 from common.finding.announcement import host_of
-from common.identity import KeyPair
 from common.link.sockets import make_router
+from common.membership.identity import KeyPair
 
 PAIR = KeyPair.from_secret(bytes(range(32)))
 EVERY_IPV4 = "0.0.0.0"  # noqa: S104 - that is what is tested

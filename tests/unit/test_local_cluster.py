@@ -20,8 +20,8 @@ from cluster.looking import lend_client
 from cluster.process import ClusterProcess
 from common.errors import IntegrityError, NotEnoughError, NotFoundError, TesseraError, UsageError
 from common.home import load_brokers, save_brokers
-from common.identity import KeyPair, load_key_pair, save_key_pair
-from common.invite import BrokerAddress
+from common.membership.identity import KeyPair, load_key_pair, save_key_pair
+from common.membership.invite import BrokerAddress
 from tests.ports import own_base_port
 
 SHELL = shutil.which("sh")

@@ -8,7 +8,7 @@ import logging
 
 import pytest
 
-from common.log_lines import LineFormatter
+from common.process.log_lines import LineFormatter
 
 
 @pytest.mark.parametrize("tracebacks", [False, True])

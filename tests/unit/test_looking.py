@@ -24,7 +24,7 @@ from common.finding import looking
 from common.finding.announcement import SERVICE, Announcement
 from common.finding.looking import Search, find, look
 from common.finding.sightings import MAX_FOUND
-from common.invite import BrokerAddress
+from common.membership.invite import BrokerAddress
 
 LOOPBACK = ["127.0.0.1"]
 ELSEWHERE = "192.0.2.77"  # RFC 5737

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from broker.members import INVITE_LIFETIME, Address, Member, MemberList, MembersFile
 from broker.rights import Standing
 from common.errors import IntegrityError, NotFoundError, RefusedError, UsageError
-from common.identity import KeyPair
+from common.membership.identity import KeyPair
 from common.protocol.messages import DeviceKind
 from common.protocol.operations import Role
 

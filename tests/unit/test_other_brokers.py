@@ -12,8 +12,8 @@ import pytest
 from broker.members import MAX_SYNCED, Address, Member, MemberList, MembersFile, take_up
 from broker.rights import Standing
 from common.errors import ProtocolError, RefusedError, UsageError
-from common.identity import KeyPair
-from common.joining import join
+from common.link.joining import join
+from common.membership.identity import KeyPair
 from common.protocol.codec import MAX_PAYLOAD, pack
 from common.protocol.messages import GRANTED, Code
 from common.protocol.operations import Role

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from common.errors import NotFoundError, RefusedError, TesseraError, UsageError
-from common.passphrase import check_new_passphrase, read_new_passphrase, read_passphrase
+from common.vault.passphrase import check_new_passphrase, read_new_passphrase, read_passphrase
 
 LONG = "four words for keeping"
 

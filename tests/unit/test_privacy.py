@@ -16,7 +16,7 @@ def test_a_program_for_a_person_cannot_be_read_or_dumped_by_others() -> None:
     """In a process of its own: it cannot be undone without trace."""
     code = f"""
 import ctypes, sys
-from common.program import application, run
+from common.process.program import application, run
 commands = application("A test.")
 @commands.command()
 def show() -> int:

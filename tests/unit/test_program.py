@@ -16,7 +16,7 @@ import typer
 
 from common import errors
 from common.errors import TesseraError, UsageError
-from common.program import application, exit_code
+from common.process.program import application, exit_code
 
 ROOT = Path(__file__).parents[2]
 Printed = pytest.CaptureFixture[str]
@@ -287,7 +287,7 @@ def test_a_value_of_the_wrong_kind_in_config_toml_is_a_usage_error(home: Path, c
 SCRIPT = """
 import logging
 import typer
-from common.program import application, run
+from common.process.program import application, run
 
 commands = application("Test.")
 
@@ -430,7 +430,7 @@ WAITING_SCRIPT = """
 import asyncio
 import sys
 import time
-from common.program import application, run
+from common.process.program import application, run
 
 commands = application("Test.")
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from common.errors import RefusedError
-from common.program import exit_code
-from common.progress import ByteProgress, Waiting
+from common.process.program import exit_code
+from common.process.progress import ByteProgress, Waiting
 from producer.command import commands
 from producer.sources import Source
 
@@ -23,7 +23,7 @@ class Terminal(io.StringIO):
 class Clock:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 100.0
-        monkeypatch.setattr("common.progress.time.monotonic", lambda: self.now)
+        monkeypatch.setattr("common.process.progress.time.monotonic", lambda: self.now)
 
 
 @pytest.fixture
@@ -118,7 +118,7 @@ def test_what_is_waited_for_is_said_after_a_second_and_gone_when_it_is_over(
     terminal: Terminal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sys.stderr", terminal)
-    monkeypatch.setattr("common.progress._SHOW_AFTER", 0.01)
+    monkeypatch.setattr("common.process.progress._SHOW_AFTER", 0.01)
     with Waiting("reaching the broker\x1b"):
         end = time.monotonic() + 20
         while "…" not in terminal.getvalue():
@@ -136,7 +136,7 @@ def test_what_takes_less_or_has_no_terminal_is_waited_for_in_silence(
         pass
     assert terminal.getvalue() == ""
     monkeypatch.setattr("sys.stderr", io.StringIO())
-    monkeypatch.setattr("common.progress._SHOW_AFTER", 0.0)
+    monkeypatch.setattr("common.process.progress._SHOW_AFTER", 0.0)
     with Waiting("reaching the broker"):
         pass
     assert capfd.readouterr() == ("", "")
@@ -153,6 +153,6 @@ def test_a_folder_that_takes_long_to_look_through_is_no_silence(
 
     monkeypatch.setenv("TESSERA_HOME", str(tmp_path))
     monkeypatch.setattr("sys.stderr", terminal)
-    monkeypatch.setattr("common.progress._SHOW_AFTER", 0.01)
+    monkeypatch.setattr("common.process.progress._SHOW_AFTER", 0.01)
     monkeypatch.setattr("producer.command.find_sources", slow)
     assert exit_code(commands, "producer", ["folder"], debug=False) == RefusedError.exit_code, "no cluster yet"

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from common.coding.recipe import Recipe, decode_recipe, digest
 from common.errors import IntegrityError
 from common.protocol.codec import MAX_PAYLOAD
-from common.recipe import Recipe, decode_recipe, digest
 
 
 @st.composite

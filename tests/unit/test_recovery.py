@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from common.coding.recipe import digest
 from common.protocol.device_messages import SegmentRange
 from common.protocol.messages import Code
-from common.recipe import digest
 from tests.unit.clocks import START, SetClock
 from tests.unit.faulty_disk import FaultyDisk
 from tests.unit.sample_shares import OWNER, STRANGER, Sample, declined, sample, staged_files

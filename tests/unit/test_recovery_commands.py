@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from admin.command import commands
-from common.program import exit_code
+from common.process.program import exit_code
 from common.vault import key_file
 from common.vault.folder import VaultFolder
 from common.vault.key_file import PassphraseCost

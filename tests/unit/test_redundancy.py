@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from common.coding.redundancy import DeviceCount, choose
 from common.errors import NotEnoughError, UsageError
-from common.redundancy import DeviceCount, choose
 
 
 @pytest.mark.parametrize(

@@ -11,15 +11,15 @@ import pytest
 
 from broker.members import MembersFile
 from common import errors
+from common.coding.recipe import decode_recipe
 from common.errors import TesseraError
 from common.home import load_brokers
-from common.identity import load_key_pair
-from common.invite import decode_invite
+from common.membership.identity import load_key_pair
+from common.membership.invite import decode_invite
+from common.membership.short_invite import decode_short_invite
 from common.protocol import device_messages
 from common.protocol.codec import unpack_header
 from common.protocol.envelope import decode_envelope
-from common.recipe import decode_recipe
-from common.short_invite import decode_short_invite
 from common.vault.contact_card import decode_card
 from common.vault.former_key import open_former_key
 from common.vault.granting import open_any

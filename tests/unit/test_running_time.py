@@ -11,8 +11,8 @@ import threading
 
 import pytest
 
-from common.interruption import run_until_interrupted
-from common.running_time import RunningTime, called_after
+from common.process.interruption import run_until_interrupted
+from common.process.running_time import RunningTime, called_after
 
 
 class Elapsed:
@@ -57,7 +57,7 @@ def test_a_turn_that_took_a_little_long_is_no_sleep(elapsed: Elapsed) -> None:
 
 _WAITING = """
 import asyncio, os
-from common.interruption import run_until_interrupted
+from common.process.interruption import run_until_interrupted
 
 async def wait_for_an_answer():
     try:
@@ -76,7 +76,7 @@ run_until_interrupted(wait_for_an_answer())
 
 _WATCHED = """
 import time
-from common.running_time import RunningTime, called_after
+from common.process.running_time import RunningTime, called_after
 
 with called_after(4.0, lambda: print("late", flush=True)):
     now = RunningTime()

@@ -13,14 +13,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from common.coding.slicing import BLOCK_SIZE, TAG_SIZE
 from common.errors import NotEnoughError, NotFoundError, TesseraError
-from common.progress import ByteProgress
+from common.process.progress import ByteProgress
 from common.protocol.codec import MAX_PAYLOAD
 from common.protocol.device_messages import Stored
 from common.protocol.envelope import Operation
 from common.protocol.identifiers import BROKER
 from common.protocol.messages import Answer, Code, Complaint
-from common.slicing import BLOCK_SIZE, TAG_SIZE
 from common.vault.folder import VaultFolder
 from common.vault.mapping import Mapping
 from consumer.output import Output

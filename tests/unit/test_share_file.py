@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from common.coding.recipe import Recipe, digest
 from common.errors import IntegrityError
 from common.protocol.codec import pack
-from common.recipe import Recipe, digest
 from tests.unit.sample_shares import OWNER, Sample, sample
 from worker.amendments import Amendments
 from worker.disk import Disk

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from common.errors import UsageError
+from common.membership.short_invite import SEED_SIZE, ShortInvite, decode_short_invite
 from common.protocol.operations import Role
-from common.short_invite import SEED_SIZE, ShortInvite, decode_short_invite
 
 BROKER_KEY, OTHER_KEY = bytes(range(100, 132)), bytes(range(101, 133))
 ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"

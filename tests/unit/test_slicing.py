@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from common.coding.slicing import BLOCK_SIZE, TAG_SIZE, Slicing, block_size_for
 from common.errors import UsageError
-from common.slicing import BLOCK_SIZE, TAG_SIZE, Slicing, block_size_for
 
 SMALL = Slicing(k=4, unit=16, block_size=1024)
 FULL = Slicing(k=4, unit=64, block_size=BLOCK_SIZE)

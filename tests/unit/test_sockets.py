@@ -10,8 +10,8 @@ from pathlib import Path
 
 import zmq
 
-from common.identity import KeyPair
 from common.link.sockets import make_dealer
+from common.membership.identity import KeyPair
 
 ROOT = Path(__file__).parents[2]
 PATIENCE = 60  # seconds
@@ -21,7 +21,7 @@ SENT = 200  # messages, more than any client has under way
 _BUSY_BROKER = """
 import zmq
 from zmq.auth.thread import ThreadAuthenticator
-from common.identity import KeyPair
+from common.membership.identity import KeyPair
 from common.link.sockets import make_router
 context = zmq.Context()
 authenticator = ThreadAuthenticator(context)

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from common.coding.recipe import digest
 from common.errors import IntegrityError
-from common.recipe import digest
 from tests.unit.faulty_disk import FaultyDisk
 from tests.unit.sample_shares import OWNER, Sample, sample
 from worker.disk import Disk

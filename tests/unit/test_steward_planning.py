@@ -15,9 +15,9 @@ from broker.steward.balance import Balance
 from broker.steward.duplicate_encodings import drop_duplicates
 from broker.steward.plan import Room
 from broker.steward.survey import Survey
+from common.coding.redundancy import DeviceCount
 from common.protocol.identifiers import device_id
 from common.protocol.messages import AnnouncedShare, Tombstone
-from common.redundancy import DeviceCount
 from tests.unit.sample_broker import MembersInMemory
 
 OWNER = b"a" * 16

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from common.streams import fault_of, prepare_streams
+from common.process.streams import fault_of, prepare_streams
 
 NAMES = {
     "写真.png": {

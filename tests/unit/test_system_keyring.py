@@ -11,13 +11,12 @@ from typing import Any, Callable, Optional
 import pytest
 
 from admin.command import commands
-from common import system_keyring
 from common.errors import RefusedError, UsageError
-from common.passphrase import read_new_passphrase, read_passphrase
-from common.program import exit_code
-from common.vault import key_file
+from common.process.program import exit_code
+from common.vault import key_file, system_keyring
 from common.vault.folder import VaultFolder
 from common.vault.key_file import PassphraseCost
+from common.vault.passphrase import read_new_passphrase, read_passphrase
 
 WORDS = "four words for keeping"
 

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from common.coding.recipe import Recipe, digest
+from common.coding.slicing import TAG_SIZE
 from common.errors import IntegrityError, RefusedError
-from common.recipe import Recipe, digest
-from common.slicing import TAG_SIZE
 from common.vault.trust import TrustedImage
 from tests.unit.sample_images import KEY, OTHER_KEY, EncodedImage, chance, encode, segment_size
 

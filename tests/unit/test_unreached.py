@@ -13,15 +13,14 @@ from typing import Any, Callable
 import pytest
 import zmq
 
-from common import joining
 from common.errors import UnreachableError
 from common.home import ClientIdentity
-from common.identity import KeyPair
-from common.invite import BrokerAddress, Invite
-from common.joining import join
+from common.link import joining, unreached
 from common.link import link as link_module
-from common.link import unreached
+from common.link.joining import join
 from common.link.link import Link, run_with_link
+from common.membership.identity import KeyPair
+from common.membership.invite import BrokerAddress, Invite
 from common.protocol.operations import Role
 from tests.unit.running_broker import RunningBroker
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from common.progress import ByteProgress
+from common.process.progress import ByteProgress
 from common.protocol.envelope import Operation
 from common.protocol.messages import Code
 from common.vault.folder import VaultFolder

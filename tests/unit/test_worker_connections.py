@@ -15,11 +15,11 @@ from broker.rights import Standing
 from common.errors import RefusedError, TesseraError
 from common.finding.addresses import is_loopback
 from common.home import load_brokers, save_brokers
-from common.identity import KeyPair
-from common.invite import BrokerAddress
-from common.joining import join
+from common.link.joining import join
+from common.membership.identity import KeyPair
+from common.membership.invite import BrokerAddress
+from common.process.running_time import RunningTime
 from common.protocol.operations import Role
-from common.running_time import RunningTime
 from tests.ports import own_base_port
 from tests.unit.running_broker import PATIENCE, RunningBroker
 from tests.unit.turning_away import TurningAway

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from common.durations import parse_duration
 from common.errors import UsageError
+from common.text import parse_duration
 
 
 @pytest.mark.parametrize(

@@ -9,12 +9,12 @@ from typing import Callable
 
 import pytest
 
+from common.coding.slicing import Slicing
 from common.errors import IntegrityError, NotEnoughError, UnreachableError
 from common.protocol.codec import unpack_header
 from common.protocol.device_messages import Append
 from common.protocol.envelope import Operation
 from common.protocol.messages import Code
-from common.slicing import Slicing
 from common.vault import journal as journal_module
 from producer.outcome import FailedImage, Outcome, StoredImage
 from tests.unit.interrupted_puts import (

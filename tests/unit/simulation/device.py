@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Callable, Optional
 
+from common.coding.recipe import decode_recipe, digest
 from common.protocol.codec import pack, unpack, unpack_header
 from common.protocol.device_messages import (
     Append,
@@ -41,7 +42,6 @@ from common.protocol.messages import (
     Message,
     Tombstone,
 )
-from common.recipe import decode_recipe, digest
 
 Key = tuple[bytes, int]
 Answered = tuple[Message, Optional[bytes]]

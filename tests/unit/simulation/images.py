@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from common.coding.recipe import Recipe, digest
 from common.erasure import ErasureCode
 from common.protocol.codec import pack
 from common.protocol.device_messages import Commitment
-from common.recipe import Recipe, digest
 
 OWNER = b"\x0a" * 16
 

@@ -12,7 +12,7 @@ from zmq.utils import z85
 
 from common.errors import IntegrityError
 from common.files import read_limited, write_private
-from common.libraries import require_libzmq
+from common.process.libraries import require_libzmq
 from common.protocol.identifiers import device_id
 
 KEY_SIZE = 32

@@ -23,7 +23,7 @@ import msgspec
 
 from common.errors import ProtocolError, UsageError
 from common.finding.addresses import endpoint
-from common.identity import KEY_SIZE, KeyPair
+from common.membership.identity import KEY_SIZE, KeyPair
 from common.protocol.codec import pack, unpack
 from common.protocol.messages import KnownBroker
 from common.protocol.operations import Role

@@ -17,19 +17,19 @@ from common.errors import ProtocolError, RefusedError, TesseraError, UsageError
 from common.finding.addresses import interfaces as own_interfaces
 from common.finding.addresses import is_loopback, with_scopes
 from common.finding.looking import Interfaces, Search
-from common.identity import KeyPair
-from common.invite import BrokerAddress, Invite
 from common.link.connection import Change, ConnectionMonitor
 from common.link.sockets import make_dealer
 from common.link.unreached import unreached
-from common.progress import Waiting
+from common.membership.identity import KeyPair
+from common.membership.invite import BrokerAddress, Invite
+from common.process.progress import Waiting
+from common.process.running_time import RunningTime
 from common.protocol import messages
 from common.protocol.codec import pack_header, unpack_header
 from common.protocol.envelope import Envelope, Kind, Operation, decode_envelope
 from common.protocol.identifiers import IDENTIFIER_SIZE
 from common.protocol.messages import Join, ReachedAt
 from common.protocol.operations import Role
-from common.running_time import RunningTime
 
 PATIENCE = 8.0  # seconds for all brokers together
 _HEAD_START = 2.0  # seconds for the broker that made the invite

@@ -16,10 +16,10 @@ import typer
 
 from common.errors import NoRoomError, TesseraError, UsageError, refused_by_system
 from common.home import configured
-from common.log_lines import LineFormatter
-from common.memory import forbid_peeking, keep_freed_memory
-from common.stopping import end_as_interrupted, end_at_once
-from common.streams import fault_of, prepare_streams
+from common.process.log_lines import LineFormatter
+from common.process.memory import forbid_peeking, keep_freed_memory
+from common.process.stopping import end_as_interrupted, end_at_once
+from common.process.streams import fault_of, prepare_streams
 from common.text import printable
 
 VERSION = "0.1.0"  # as in pyproject.toml

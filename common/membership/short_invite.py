@@ -23,8 +23,8 @@ import secrets
 from dataclasses import dataclass, field
 
 from common.errors import UsageError
-from common.identity import KEY_SIZE, KeyPair
-from common.libraries import require_openssl
+from common.membership.identity import KEY_SIZE, KeyPair
+from common.process.libraries import require_openssl
 from common.protocol.operations import Role
 
 SEED_SIZE = 16

@@ -24,8 +24,8 @@ from typing import Optional
 from common.errors import RefusedError, UsageError
 from common.files import read_limited, reading_text
 from common.home import home
-from common.system_keyring import remembered
 from common.text import BYTE_ORDER_MARK, as_typed, decoded
+from common.vault.system_keyring import remembered
 
 log = logging.getLogger(__name__)
 

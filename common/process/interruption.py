@@ -10,8 +10,8 @@ from collections.abc import Coroutine, Iterator
 from types import FrameType
 from typing import Any, Callable, Optional, TypeVar
 
-from common.running_time import RunningLoop
-from common.stopping import ASKING
+from common.process.running_time import RunningLoop
+from common.process.stopping import ASKING
 
 R = TypeVar("R")
 

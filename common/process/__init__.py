@@ -1,0 +1,10 @@
+"""What every program does as a process of its system, whatever it is for.
+
+program             from the command line to the exit code: options, logs, errors
+log_lines, streams  what it writes to its log, and to terminal, pipe or file
+progress            how far its work is, for people who wait
+stopping            ending when it is asked to; `interruption`: in an event loop, whose tasks tidy up first
+running_time        the clock that stands still while the process does
+background_process  a process of its own that goes on after this one
+memory, libraries   what it keeps from others, and the C libraries it stands on
+"""
