@@ -2,7 +2,7 @@
 
     python docs/make_options.py [FILE]
 
-`tests/unit/test_options_page.py` fails where the page is not what this writes.
+`tests/unit/project/test_options_page.py` fails where the page is not what this writes.
 """
 
 from __future__ import annotations

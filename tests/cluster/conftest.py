@@ -17,9 +17,9 @@ import pytest
 
 from cluster.local import LocalCluster
 from common.vault.folder import VaultFolder
-from tests.cluster.devices import revive
-from tests.cluster.programs import User
-from tests.ports import own_base_port
+from tests.support.devices import revive
+from tests.support.ports import own_base_port
+from tests.support.programs import User
 
 MakeUser = Callable[[str], User]
 

@@ -13,8 +13,8 @@ import pytest
 from cluster.local import LocalCluster
 from common.membership.identity import load_key_pair
 from tests.cluster.conftest import home_of, running_cluster
-from tests.cluster.devices import staged, staged_bytes, wait_staged
-from tests.cluster.programs import User, feed, finish, random_bytes, wait_until
+from tests.support.devices import staged, staged_bytes, wait_staged
+from tests.support.programs import User, feed, finish, random_bytes, wait_until
 
 REVOKED_WITHIN = 5.0  # seconds; one, on a machine that does nothing else
 MIB = 1 << 20

@@ -38,8 +38,8 @@ from common.protocol.identifiers import deposit_token, owner_id
 from common.protocol.messages import Acknowledged, EncodingAt, ListObjects, Locate
 from common.protocol.operations import AMEND, DELETE, DESCRIBE, FETCH, LIST, LOCATE, STORE, H, Spec
 from tests.cluster.conftest import home_of, running_cluster
-from tests.cluster.devices import number_of, revive, wait_lost
-from tests.cluster.programs import random_bytes, wait_until
+from tests.support.devices import number_of, revive, wait_lost
+from tests.support.programs import random_bytes, wait_until
 
 T = TypeVar("T")
 K, N = 2, 4

@@ -11,8 +11,8 @@ import pytest
 
 from cluster.local import LocalCluster
 from producer.run import AT_A_TIME
-from tests.cluster.devices import MIB, wait_nothing_staged, wait_staged
-from tests.cluster.programs import User, files_below, finish, random_bytes, sha256_of
+from tests.support.devices import MIB, wait_nothing_staged, wait_staged
+from tests.support.programs import User, files_below, finish, random_bytes, sha256_of
 
 SEGMENT = 4 * MIB - 16  # bytes of the image in a segment, k = 4
 SIZES = [0, 1, 2, 15, 16, SEGMENT - 1, SEGMENT, SEGMENT + 1, 2 * SEGMENT, 2 * SEGMENT + 1]

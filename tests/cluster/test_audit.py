@@ -12,9 +12,9 @@ import pytest
 
 from cluster.local import LocalCluster
 from tests.cluster.conftest import home_of, running_cluster
-from tests.cluster.programs import User, random_bytes, wait_until
 from tests.cluster.test_admission import operator
 from tests.cluster.test_sharing import admin, know
+from tests.support.programs import User, random_bytes, wait_until
 
 NEW = "another passphrase for the new key"
 

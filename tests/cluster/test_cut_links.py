@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster.namespaces import Host, HostUser, Lan, lan_in_namespaces
-from tests.cluster.programs import feed, finish, held_in_mid_get, random_bytes, sha256_of, wait_until
+from tests.support.namespaces import Host, HostUser, Lan, lan_in_namespaces
+from tests.support.programs import feed, finish, held_in_mid_get, random_bytes, sha256_of, wait_until
 
 NOTICE, RETURN, AWAKE = 10.0, 20.0, 5.0  # seconds, as promised
 DEVICES = ["nas", "pi", "pc"]

@@ -10,8 +10,8 @@ from typing import Callable
 import pytest
 
 from cluster.local import LocalCluster
-from tests.cluster.devices import ShareFile, number_of, restart, revive, share_files, wait_lost
-from tests.cluster.programs import User, files_below, random_bytes
+from tests.support.devices import ShareFile, number_of, restart, revive, share_files, wait_lost
+from tests.support.programs import User, files_below, random_bytes
 
 Damage = Callable[[ShareFile, "Scene"], None]
 SMALL, LONG = 60_000, 9_000_000  # bytes: of one segment, and of three

@@ -12,8 +12,8 @@ import pytest
 
 from cluster.local import LocalCluster
 from tests.cluster.conftest import home_of, running_cluster
-from tests.cluster.devices import MIB, number_of, revive, share_files, wait_lost
-from tests.cluster.programs import User, random_bytes, sha256_of, wait_until
+from tests.support.devices import MIB, number_of, revive, share_files, wait_lost
+from tests.support.programs import User, random_bytes, sha256_of, wait_until
 
 
 @pytest.fixture(scope="module")

@@ -24,9 +24,9 @@ from common.protocol.messages import Code
 from common.protocol.operations import DELETE, DESCRIBE, FETCH, PROGRESS
 from common.vault.contact_card import ContactCard, decode_card
 from tests.cluster.conftest import MakeUser
-from tests.cluster.devices import share_files, wait_staged
-from tests.cluster.programs import Ended, User, feed, files_below, finish, random_bytes, sha256_of
 from tests.cluster.test_sharing import admin, know
+from tests.support.devices import share_files, wait_staged
+from tests.support.programs import Ended, User, feed, files_below, finish, random_bytes, sha256_of
 
 PHOTO = CHECKOUT / "samples" / "hubble_deep_field.jpg"
 SMALL, LARGE = 30_000, 9_000_000

@@ -11,8 +11,8 @@ import pytest
 
 from cluster.local import LocalCluster
 from common.files import lock
-from tests.cluster.devices import MIB, number_of, numbers, wait_lost, wait_staged
-from tests.cluster.programs import User, feed, finish, random_bytes, sha256_of, wait_until
+from tests.support.devices import MIB, number_of, numbers, wait_lost, wait_staged
+from tests.support.programs import User, feed, finish, random_bytes, sha256_of, wait_until
 
 HALF = 12 * MIB
 SOON = 4.5  # seconds: before the cluster's own end, or a service manager's, is out of patience and kills it

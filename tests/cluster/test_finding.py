@@ -16,8 +16,8 @@ import pytest
 from cluster.local import program_command
 from common.finding.addresses import own_addresses
 from common.home import load_brokers
-from tests.cluster.programs import User, wait_until
-from tests.ports import own_base_port
+from tests.support.ports import own_base_port
+from tests.support.programs import User, wait_until
 
 CODE = re.compile(r"^(?:[A-Z2-7]{4}-){11}[A-Z2-7]{4}$", re.MULTILINE)
 ANNOUNCED = "is announced on the LAN"

@@ -9,8 +9,8 @@ import pytest
 
 from cluster.local import LocalCluster
 from tests.cluster.conftest import running_cluster
-from tests.cluster.devices import MIB, numbers, revive, share_files, wait_lost, wait_nothing_staged
-from tests.cluster.programs import User, random_bytes, wait_until
+from tests.support.devices import MIB, numbers, revive, share_files, wait_lost, wait_nothing_staged
+from tests.support.programs import User, random_bytes, wait_until
 
 SMALL = "200K"  # room for a small share or two
 TINY = "10K"  # room for none

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import sys
 import unicodedata
-from pathlib import Path
 
 import pytest
 
 from cluster.local import program_command
-from tests.cluster.programs import User, finish, random_bytes, sha256_of
-from tests.unit.bombs import BOMBS
+from tests import ROOT
+from tests.support.bombs import BOMBS
+from tests.support.programs import User, finish, random_bytes, sha256_of
 
-SAMPLE = Path(__file__).parents[2] / "samples" / "rocket.jpg"
+SAMPLE = ROOT / "samples" / "rocket.jpg"
 
 
 def test_bombs_are_stored_byte_for_byte_beside_a_photograph_that_gets_its_thumbnail(user: User) -> None:

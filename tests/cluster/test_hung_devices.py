@@ -17,8 +17,8 @@ from typing import Callable
 import pytest
 
 from cluster.local import LocalCluster
-from tests.cluster.devices import MIB, number_of, numbers, staged_bytes
-from tests.cluster.programs import (
+from tests.support.devices import MIB, number_of, numbers, staged_bytes
+from tests.support.programs import (
     Ended,
     User,
     files_below,

@@ -12,8 +12,8 @@ from common.home import load_brokers
 from common.membership.identity import KeyPair
 from common.membership.invite import BrokerAddress, Invite, decode_invite
 from common.protocol.operations import Role
-from tests.cluster.namespaces import Host, HostUser, Lan, lan_in_namespaces
-from tests.cluster.programs import Ended, wait_until
+from tests.support.namespaces import Host, HostUser, Lan, lan_in_namespaces
+from tests.support.programs import Ended, wait_until
 
 CODE = re.compile(r"^(?:[A-Z2-7]{4}-){11}[A-Z2-7]{4}$", re.MULTILINE)
 LISTENS = "broker listens at"

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from cluster.local import LocalCluster
-from tests.cluster.devices import number_of, numbers, wait_lost
-from tests.cluster.programs import User, files_below, random_bytes, sha256_of
+from tests.support.devices import number_of, numbers, wait_lost
+from tests.support.programs import User, files_below, random_bytes, sha256_of
 
 PAIRS = list(combinations(range(1, 7), 2))
 TRIPLES = [(1, 2, 3), (2, 4, 6)]

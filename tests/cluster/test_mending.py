@@ -14,8 +14,8 @@ import pytest
 
 from cluster.local import LocalCluster
 from tests.cluster.conftest import home_of, running_cluster
-from tests.cluster.devices import MIB, ShareFile, number_of, numbers, revive, share_files, wait_lost
-from tests.cluster.programs import Ended, User, random_bytes, sha256_of, wait_until
+from tests.support.devices import MIB, ShareFile, number_of, numbers, revive, share_files, wait_lost
+from tests.support.programs import Ended, User, random_bytes, sha256_of, wait_until
 
 LARGE = 9 * MIB + 12345  # three segments of 4 of 6
 

@@ -17,7 +17,8 @@ from typing import Any
 import pytest
 
 from cluster.local import LocalCluster
-from tests.cluster.devices import (
+from tests import ROOT
+from tests.support.devices import (
     MIB,
     number_of,
     numbers,
@@ -29,7 +30,7 @@ from tests.cluster.devices import (
     wait_nothing_staged,
     wait_staged,
 )
-from tests.cluster.programs import (
+from tests.support.programs import (
     User,
     feed,
     files_below,
@@ -423,7 +424,7 @@ def test_clients_that_stood_still_for_half_a_minute_have_their_next_answer_withi
 ) -> None:
     content = random_bytes(2 * HALF)
     watching = [sys.executable, "-c", _WATCHING]
-    checkout = str(Path(__file__).resolve().parents[2])
+    checkout = str(ROOT)
     with ExitStack() as stack:
         put = stack.enter_context(owner.started("producer", "-", "--json"))
         watch = stack.enter_context(owner.started_as(watching, PYTHONPATH=checkout))

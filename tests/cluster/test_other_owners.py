@@ -61,8 +61,8 @@ from common.protocol.operations import (
 )
 from common.vault.folder import VaultFolder
 from tests.cluster.conftest import MakeUser
-from tests.cluster.devices import share_files
-from tests.cluster.programs import User, random_bytes
+from tests.support.devices import share_files
+from tests.support.programs import User, random_bytes
 
 T = TypeVar("T")
 Ask = Callable[[Link, "Known"], Awaitable[Any]]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster.programs import User, files_below, random_bytes, sha256_of
+from tests.support.programs import User, files_below, random_bytes, sha256_of
 
 NAME = "the image.bin"
 

@@ -14,12 +14,13 @@ from pathlib import Path
 import pytest
 
 from cluster.local import LocalCluster
-from tests.cluster.devices import MIB
-from tests.cluster.programs import Ended, User, files_below, finish, random_bytes, sha256_of
+from tests import ROOT
+from tests.support.devices import MIB
+from tests.support.programs import Ended, User, files_below, finish, random_bytes, sha256_of
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="devices, pipes and mounts of Linux")
-ROOT = hasattr(os, "geteuid") and os.geteuid() == 0
-MOUNTS = pytest.mark.skipif(not ROOT or shutil.which("mount") is None, reason="only root mounts a small disk")
+SUPERUSER = hasattr(os, "geteuid") and os.geteuid() == 0
+MOUNTS = pytest.mark.skipif(not SUPERUSER or shutil.which("mount") is None, reason="only root mounts a small disk")
 
 
 @contextlib.contextmanager
@@ -218,7 +219,7 @@ def test_a_stdout_that_is_full_is_8_and_no_fault(user: User, stored: list[str]) 
             ended = subprocess.run(
                 command,
                 cwd=user.folder,
-                env={**user.environment, "PYTHONPATH": str(Path(__file__).parents[2])},
+                env={**user.environment, "PYTHONPATH": str(ROOT)},
                 stdout=full,
                 stderr=subprocess.PIPE,
                 check=False,

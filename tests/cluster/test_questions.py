@@ -19,9 +19,9 @@ from common.home import save_brokers
 from common.membership.identity import KeyPair, save_key_pair
 from common.membership.invite import BrokerAddress, Invite
 from common.protocol.operations import Role
-from tests.cluster.devices import wait_lost
-from tests.cluster.programs import PATIENCE, User, random_bytes, sha256_of, wait_until
-from tests.ports import own_base_port
+from tests.support.devices import wait_lost
+from tests.support.ports import own_base_port
+from tests.support.programs import PATIENCE, User, random_bytes, sha256_of, wait_until
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no pseudo-terminals that Python opens")
 

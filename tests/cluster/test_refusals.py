@@ -14,9 +14,9 @@ from common.membership.identity import KeyPair, save_key_pair
 from common.membership.invite import BrokerAddress, Invite
 from common.protocol.operations import Role
 from tests.cluster.conftest import home_of
-from tests.cluster.devices import alive
-from tests.cluster.programs import User, finish, wait_until
-from tests.ports import own_base_port
+from tests.support.devices import alive
+from tests.support.ports import own_base_port
+from tests.support.programs import User, finish, wait_until
 
 LIMIT = 20.0  # seconds in which a broker that does not answer is given up; ten, on a machine that does nothing else
 COMMANDS = [

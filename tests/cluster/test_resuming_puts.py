@@ -15,7 +15,7 @@ import pytest
 
 from broker.credit import CREDIT
 from cluster.local import LocalCluster
-from tests.cluster.devices import (
+from tests.support.devices import (
     MIB,
     ShareFile,
     numbers,
@@ -25,7 +25,7 @@ from tests.cluster.devices import (
     wait_lost,
     wait_nothing_staged,
 )
-from tests.cluster.programs import Ended, User, files_below, finish, random_bytes, sha256_of, wait_until
+from tests.support.programs import Ended, User, files_below, finish, random_bytes, sha256_of, wait_until
 
 LARGE = 128 * MIB
 SHARE = LARGE // 4

@@ -23,11 +23,11 @@ from common.protocol.operations import RETIRE_OWNER
 from common.vault.folder import VaultFolder
 from common.vault.keys import VaultKey
 from tests.cluster.conftest import MakeUser
-from tests.cluster.devices import revive, wait_lost
-from tests.cluster.programs import Ended, User, finish, random_bytes, sha256_of, wait_until
 from tests.cluster.test_admission import operator
 from tests.cluster.test_depositing import identity_of, leave, restored
 from tests.cluster.test_sharing import admin, know
+from tests.support.devices import revive, wait_lost
+from tests.support.programs import Ended, User, finish, random_bytes, sha256_of, wait_until
 
 NEW = "another passphrase for the new key"
 PIPE = 4096  # bytes: a page, the least that the system gives

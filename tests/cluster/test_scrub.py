@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from cluster.local import LocalCluster
-from tests.cluster.devices import number_of, restart, share_files, wait_lost
-from tests.cluster.programs import User, random_bytes, wait_until
+from tests.support.devices import number_of, restart, share_files, wait_lost
+from tests.support.programs import User, random_bytes, wait_until
 
 
 def test_a_bit_that_flips_on_a_disk_is_found_by_its_worker_alone(fragile_cluster: LocalCluster, owner: User) -> None:

@@ -24,9 +24,11 @@ from common.membership.identity import load_key_pair
 from common.membership.invite import BrokerAddress
 from common.vault.folder import VaultFolder
 from common.vault.mapping import open_mapping
+from tests import ROOT
 from tests.cluster.conftest import home_of, running_cluster
-from tests.cluster.programs import PATIENCE, User, files_below, random_bytes, sha256_of, wait_until
-from tests.cluster.searching import (
+from tests.support.ports import own_base_port
+from tests.support.programs import PATIENCE, User, files_below, random_bytes, sha256_of, wait_until
+from tests.support.searching import (
     Needles,
     Recorder,
     all_pids,
@@ -37,11 +39,10 @@ from tests.cluster.searching import (
     slices,
     spellings,
 )
-from tests.ports import own_base_port
 
 PASSPHRASE = "nine words that nobody else would ever think of"
 NAME = "uncle-wanja-at-the-lake-1978.jpg"
-PHOTOGRAPH = Path(__file__).parents[2] / "samples" / "rocket.jpg"
+PHOTOGRAPH = ROOT / "samples" / "rocket.jpg"
 LONG = 9_000_000  # bytes
 ONLY_LINUX = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 

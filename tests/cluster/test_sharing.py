@@ -8,8 +8,8 @@ import pytest
 
 from cluster.local import LocalCluster
 from tests.cluster.conftest import MakeUser
-from tests.cluster.devices import wait_lost
-from tests.cluster.programs import Ended, User, files_below, finish, random_bytes, wait_until
+from tests.support.devices import wait_lost
+from tests.support.programs import Ended, User, files_below, finish, random_bytes, wait_until
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from cluster.local import CHECKOUT, LocalCluster
-from tests.cluster.devices import share_files
-from tests.cluster.programs import User, files_below, random_bytes, sha256_of
+from tests.support.devices import share_files
+from tests.support.programs import User, files_below, random_bytes, sha256_of
 
 SAMPLES = sorted(path for path in (CHECKOUT / "samples").iterdir() if path.is_file())
 SHA256SUM = shutil.which("sha256sum")

@@ -13,11 +13,12 @@ from pathlib import Path
 import pytest
 
 from cluster.local import LocalCluster
+from tests import ROOT
 from tests.cluster.conftest import running_cluster
-from tests.cluster.devices import MIB, revive, share_files, wait_lost
-from tests.cluster.programs import Ended, User, files_below, finish, random_bytes, sha256_of, wait_until
+from tests.support.devices import MIB, revive, share_files, wait_lost
+from tests.support.programs import Ended, User, files_below, finish, random_bytes, sha256_of, wait_until
 
-PHOTOGRAPH = Path(__file__).resolve().parents[2] / "samples" / "rocket.jpg"
+PHOTOGRAPH = ROOT / "samples" / "rocket.jpg"
 
 
 @pytest.fixture(scope="module")

@@ -22,8 +22,8 @@ from cluster.looking import lend_client
 from common.home import load_brokers, save_brokers
 from common.membership.invite import decode_invite
 from tests.cluster.conftest import home_of, running_cluster
-from tests.cluster.devices import MIB, numbers, revive, wait_staged
-from tests.cluster.programs import (
+from tests.support.devices import MIB, numbers, revive, wait_staged
+from tests.support.programs import (
     Ended,
     User,
     feed,

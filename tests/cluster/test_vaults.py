@@ -8,7 +8,7 @@ import pytest
 
 from cluster.local import LocalCluster, require_success
 from tests.cluster.conftest import MakeUser
-from tests.cluster.programs import User, random_bytes, sha256_of
+from tests.support.programs import User, random_bytes, sha256_of
 
 LIMIT = 6.0  # seconds of a processor in which a wrong passphrase is refused; two, on one that is not slow
 # Two texts whose SHA-256 begin with the same eight digits, 5a224ac4.

@@ -17,7 +17,7 @@ import pytest
 from cluster.local import LocalCluster
 from cluster.screen import virtual_screen
 from tests.cluster.conftest import running_cluster
-from tests.cluster.devices import revive
+from tests.support.devices import revive
 
 if TYPE_CHECKING:
     from tests.desktop.driving import Driven

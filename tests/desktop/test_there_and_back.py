@@ -20,9 +20,9 @@ from desktop.model.reassemble import Phase, ReassembleModel
 from desktop.model.store import Phase as StorePhase
 from desktop.model.store import StoreModel
 from producer.distribution import Distribution
-from tests.cluster.devices import share_files, wait_lost
 from tests.desktop.conftest import StartApp
 from tests.desktop.driving import Driven
+from tests.support.devices import share_files, wait_lost
 
 WORDS = "four words for keeping"
 PHOTOGRAPHS = ["astronaut.png", "hubble_deep_field.jpg", "rocket.jpg"]

@@ -16,10 +16,10 @@ from cluster.local import LocalCluster, program_command
 from common.membership.invite import decode_invite
 from desktop.model.service import Program, State
 from desktop.services import Services
-from tests.cluster.programs import wait_until
 from tests.desktop.conftest import StartApp
 from tests.desktop.driving import Driven
-from tests.ports import own_base_port
+from tests.support.ports import own_base_port
+from tests.support.programs import wait_until
 
 WORDS = "four words for keeping"
 

@@ -12,8 +12,8 @@ from tkinter import filedialog
 import pytest
 
 from cluster.local import LocalCluster, program_command
-from tests.cluster.programs import wait_until
 from tests.desktop.conftest import StartApp
+from tests.support.programs import wait_until
 
 XDOTOOL = shutil.which("xdotool") or ""
 WORDS = "four words for keeping"

@@ -20,10 +20,10 @@ import zmq
 
 from broker.rights import Standing
 from cluster.ports import port_answers
-from tests.cluster.programs import finish, wait_until
 from tests.soak.ground import Keeper, SoakCluster, new_cluster, new_user
 from tests.soak.hostile_peers import Peer, broker_key, enter, peers, resident, send_endlessly, serving_pid
 from tests.soak.proof import Figures, Part, Terms, hold_for, main
+from tests.support.programs import finish, wait_until
 
 DEADLINE = 120.0  # seconds
 _NOTICED_WITHIN = 5.0  # seconds

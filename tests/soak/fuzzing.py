@@ -32,12 +32,12 @@ from common.protocol.codec import pack_header
 from common.protocol.envelope import Envelope, Kind, Operation
 from common.protocol.identifiers import BROKER
 from common.protocol.messages import GRANTED, Acknowledged
-from tests.cluster.programs import wait_until
-from tests.ports import own_base_port
 from tests.soak.ground import Keeper, SoakCluster, new_cluster, new_user
 from tests.soak.hostile_peers import Peer, broker_key, enter, resident
 from tests.soak.mutations import message, mutated
 from tests.soak.proof import Figures, Part, Terms, main
+from tests.support.ports import own_base_port
+from tests.support.programs import wait_until
 
 MESSAGES = 10_000
 FLAT = 64 << 20  # bytes

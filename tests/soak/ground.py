@@ -28,8 +28,8 @@ from common.membership.identity import load_key_pair
 from common.membership.invite import BrokerAddress
 from common.protocol.messages import Device
 from common.vault.folder import VaultFolder
-from tests.cluster.programs import Ended, User, wait_until
-from tests.ports import own_base_port
+from tests.support.ports import own_base_port
+from tests.support.programs import Ended, User, wait_until
 from worker.amendments import Amendments
 from worker.disk import Disk
 from worker.durability import Durability

@@ -21,8 +21,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from tests.cluster.devices import staged
-from tests.cluster.programs import User, finish, wait_until
 from tests.soak.ground import (
     Keeper,
     SoakCluster,
@@ -35,6 +33,8 @@ from tests.soak.ground import (
     wait_whole,
 )
 from tests.soak.proof import Figures, Part, Terms, hold_for, main
+from tests.support.devices import staged
+from tests.support.programs import User, finish, wait_until
 
 PAIRS = ((1, 2), (3, 4), (5, 6))  # losses in turn, so that each device's share is needed
 PUTTERS = 2

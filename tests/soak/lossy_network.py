@@ -16,10 +16,10 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from tests.ports import own_base_port
 from tests.soak.ground import Keeper, SoakCluster, new_cluster, new_user
 from tests.soak.proof import Figures, Part, Terms, main
 from tests.soak.proxy import Faults, proxy
+from tests.support.ports import own_base_port
 
 CLIENTS = 20
 DEADLINE = 240.0  # seconds

@@ -4,7 +4,8 @@ Promised: whatever it is given, a parser returns or raises the error that it doc
 allocates no more than a hundredfold of its input and two mebibytes.
 
 The mutants come from the seed alone, the same for each parser whatever the others do. How they are made is in
-`tests/unit/mutation.py`, which parsers there are in `tests/unit/parsers.py`. The headers of all messages count as one.
+`tests/support/mutation.py`, which parsers there are in `tests/support/parsers.py`. The headers of all messages count as
+one.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import tracemalloc
 from collections.abc import Sequence
 
 from tests.soak.proof import Figures, Part, Terms, main
-from tests.unit.parsers import Parser, parsers
+from tests.support.parsers import Parser, parsers
 
 _SECONDS = 60.0  # for each parser
 

@@ -17,7 +17,6 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from tests.cluster.programs import Ended, User, wait_until
 from tests.soak.ground import (
     Keeper,
     SoakCluster,
@@ -27,6 +26,7 @@ from tests.soak.ground import (
     whole_on_devices,
 )
 from tests.soak.proof import Figures, Part, Terms, hold_for, main
+from tests.support.programs import Ended, User, wait_until
 
 TOGETHER = 5  # images of one run of a program
 SETTLED = 60.0  # seconds in which the cluster must come to its final state

@@ -17,11 +17,11 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from tests.cluster.programs import finish
-from tests.ports import own_base_port
 from tests.soak.gate import gate
 from tests.soak.ground import Keeper, SoakCluster, new_cluster, new_user, shifted
 from tests.soak.proof import Figures, Part, Terms, hold_for, main
+from tests.support.ports import own_base_port
+from tests.support.programs import finish
 
 STOPPED = 30.0  # seconds, at full scale
 IN_STEP = 10.0  # seconds after the end of a fault

@@ -11,9 +11,9 @@ from hypothesis import settings
 
 from desktop.background import Background
 from desktop.session import Session
-from tests.unit.clocks import SetClock
-from tests.unit.desktop_models import open_session
-from tests.unit.sample_shares import sample
+from tests.support.clocks import SetClock
+from tests.support.desktop_models import open_session
+from tests.support.sample_shares import sample
 from worker.store import ShareStore
 
 settings.register_profile("tessera", deadline=None)

@@ -21,8 +21,8 @@ from common.text import printable
 from consumer.holdings import Held
 from consumer.work import _described, _line
 from producer.outcome import StoredImage
-from tests.unit.mutation import valid_message
-from tests.unit.sample_images import encode
+from tests.support.mutation import valid_message
+from tests.support.sample_images import encode
 
 # A window's title, a cleared screen, a line's end, text from right to left, a C1 control, NUL, DEL, half a character
 HOSTILE = "\x1b]0;owned\x07\x1b[2J\r\nname\u202egpj\x9b31m\x00\x7f\ud800"

@@ -35,9 +35,9 @@ from common.protocol.messages import (
     Message,
     Register,
 )
-from tests.unit.running_broker import PATIENCE, RunningBroker
+from tests import ROOT
+from tests.support.running_broker import PATIENCE, RunningBroker
 
-ROOT = Path(__file__).parents[2]
 HOST = "127.0.0.1"
 MIB = 1 << 20
 

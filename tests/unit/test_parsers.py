@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.parsers import parsers
+from tests.support.parsers import parsers
 
 SECONDS = 8.0  # for all of them
 MUTANTS = 3000  # of each at most

@@ -29,9 +29,9 @@ from consumer.session import Restored, restore_all
 from consumer.session import Session as ConsumerSession
 from producer.outcome import FailedImage, LeftOut, Outcome, SkippedFile, StoredImage
 from producer.owner import OwnVault
-from tests.unit.memory_cluster import MemoryCluster, MemoryDevice, run
-from tests.unit.putting import put
-from tests.unit.sample_images import KEY, OTHER_KEY, EncodedImage, chance, encode, segment_size
+from tests.support.memory_cluster import MemoryCluster, MemoryDevice, run
+from tests.support.putting import put
+from tests.support.sample_images import KEY, OTHER_KEY, EncodedImage, chance, encode, segment_size
 
 SEGMENT = 2 * BLOCK_SIZE - TAG_SIZE  # bytes of the image in a segment of 2 of n
 

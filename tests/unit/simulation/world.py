@@ -20,7 +20,7 @@ from broker.steward.steward import Settings
 from common.protocol.codec import pack, pack_header, unpack_header
 from common.protocol.envelope import Envelope, Kind, Operation
 from common.protocol.messages import PROTOCOL_VERSION, Announce, Answer, Bury, Code, Message, Register, Report, Withdraw
-from tests.unit.sample_broker import TODAY, MembersInMemory, SampleBroker
+from tests.support.sample_broker import TODAY, MembersInMemory, SampleBroker
 from tests.unit.simulation.device import Device, Key
 
 CAPACITY = 1 << 20

@@ -1,0 +1,141 @@
+"""Small encodings for the tests of the worker: blocks of chance, and the recipe and commitment that go with them.
+
+A worker never decodes, so the blocks need not belong to an image.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from blake3 import blake3
+
+from common.coding.recipe import Recipe, digest
+from common.protocol.device_messages import Commitment, Delete, Open, Undelete
+from common.protocol.messages import Answer, Code
+from tests.support.clocks import SetClock
+from worker.layout import ShareKey
+from worker.refusals import Refusal
+from worker.store import ShareStore
+
+OVERHEAD = 64 * 1024  # what a share may take beside its blocks
+OWNER = b"\x0a" * 16
+STRANGER = b"\x0b" * 16
+TRASH_UNTIL, ENDS = 2**40, 2**41  # Unix seconds, far ahead
+
+
+def chance(label: str, length: int) -> bytes:
+    """Bytes without any pattern, the same each time."""
+    return bytes(blake3(label.encode()).digest(length=length))
+
+
+@contextlib.contextmanager
+def declined(code: Code) -> Iterator[None]:
+    """What is done within is declined by the store, with this code."""
+    with pytest.raises(Refusal) as caught:
+        yield
+    assert caught.value.answer.code is code
+
+
+@dataclass(frozen=True)
+class Sample:
+    """An encoding: `blocks[segment][share]`."""
+
+    recipe: Recipe
+    blocks: list[list[bytes]]
+
+    @property
+    def encoding_id(self) -> bytes:
+        return self.recipe.encoding_id
+
+    @property
+    def commitment(self) -> Commitment:
+        name = self.encoding_id.hex()
+        delete_hash = hashlib.sha256(self.capability).digest()
+        return Commitment(
+            chance(f"{name} object", 32), self.recipe.encode(), chance(f"{name} mapping", 100), delete_hash
+        )
+
+    @property
+    def capability(self) -> bytes:
+        return chance(f"{self.encoding_id.hex()} delete", 32)
+
+    def deletion(self, generation: int = 1, *, trash_until: int = TRASH_UNTIL, ends: int = ENDS) -> Delete:
+        return Delete(self.encoding_id, self.capability, generation, trash_until, ends)
+
+    def undeletion(self, generation: int = 2) -> Undelete:
+        return Undelete(self.encoding_id, self.capability, generation)
+
+    def key(self, share: int) -> ShareKey:
+        return self.encoding_id, share
+
+    def opening(self, share: int, *, share_bytes: int | None = None) -> Open:
+        recipe = self.recipe
+        expected = recipe.share_bytes if share_bytes is None else share_bytes
+        return Open(recipe.encoding_id, share, recipe.k, recipe.n, recipe.block_size, expected)
+
+    def append(
+        self, store: ShareStore, share: int, segment: int, owner: bytes = OWNER, *, now: float = 0.0, block: bytes = b""
+    ) -> None:
+        block = block or self.blocks[segment][share]
+        store.append(self.key(share), owner, segment, digest(block), memoryview(block), now)
+
+    def stage(self, store: ShareStore, share: int, owner: bytes = OWNER) -> None:
+        """Open a share and append all its blocks."""
+        store.open(self.opening(share), owner, 0.0)
+        for segment in range(self.recipe.segment_count):
+            self.append(store, share, segment, owner)
+
+    def commit(self, store: ShareStore, share: int, owner: bytes = OWNER) -> Answer:
+        pending = store.prepare_commit(self.key(share), owner, self.commitment)
+        assert pending is not None, "it was committed before"
+        return store.commit_round([pending])[0]
+
+    def put(self, store: ShareStore, share: int, owner: bytes = OWNER) -> None:
+        self.stage(store, share, owner)
+        assert self.commit(store, share, owner).granted
+
+    def assert_readable(self, store: ShareStore, share: int, owner: bytes = OWNER) -> None:
+        for segment, row in enumerate(self.blocks):
+            assert store.block(self.key(share), owner, segment) == row[share], f"segment {segment}"
+        trailer = store.share(self.key(share), owner).information.trailer
+        assert (trailer.recipe, trailer.mapping) == (self.commitment.recipe, self.commitment.mapping)
+
+
+def sample(
+    label: str = "one", *, segments: int = 3, k: int = 2, n: int = 3, block_size: int = 64, last: int = 40
+) -> Sample:
+    """Encodings of different labels differ in all; those whose labels begin alike up to a "/" share their folder."""
+    encoding_id = chance(label.split("/")[0], 2) + chance(label, 14)
+    lengths = [block_size] * (segments - 1) + [last]
+    blocks = [[chance(f"{label} {s} {i}", length) for i in range(n)] for s, length in enumerate(lengths)]
+    digests = b"".join(digest(block) for row in blocks for block in row)
+    return Sample(Recipe(encoding_id, k, n, block_size, last, digests), blocks)
+
+
+def share_path(folder: Path, encoding: Sample, share: int) -> Path:
+    name = f"{encoding.encoding_id.hex()}.{share:02x}"
+    return folder / "shares" / name[:2] / name[2:4] / name
+
+
+def bytes_on_disk(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.glob("shares/*/*/*"))
+
+
+def staged_files(folder: Path) -> list[Path]:
+    return list((folder / "staging").iterdir())
+
+
+def trashed(store: ShareStore) -> list[str]:
+    """The names of the files in its trash."""
+    return sorted(path.name for path in (store.folder / "trash").iterdir())
+
+
+def reopened(store: ShareStore, clock: SetClock) -> ShareStore:
+    """The same store after its worker was started anew."""
+    store.close()
+    return ShareStore(store.folder, clock=clock)

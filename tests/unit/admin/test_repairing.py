@@ -1,0 +1,101 @@
+"""`repair` says of each image what came of it as soon as that is known, and what it waits for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from admin import mending
+from admin.mending import Outcome, exit_code_of, repair_images
+from admin.session import Session
+from common.errors import IntegrityError, NotEnoughError
+from common.vault.folder import VaultFolder
+from producer.owner import OwnVault
+from tests.support.memory_cluster import MemoryCluster, run
+from tests.support.putting import put
+from tests.support.sample_images import KEY, chance
+
+K, N = 3, 5
+
+
+class Scene:
+    """Images on five devices of six, whose shares come and go as the test says."""
+
+    def __init__(self, folder: Path, count: int, devices: int = N + 1) -> None:
+        self.cluster = MemoryCluster(devices)
+        self.vault = VaultFolder(folder / "home")
+        paths = [folder / f"image {number}" for number in range(count)]
+        for number, path in enumerate(paths):
+            path.write_bytes(chance(f"image {number}", 1000))
+        assert run(put(self.cluster, OwnVault(self.vault, KEY), K, N, [str(path) for path in paths]))
+        self.encodings = [encoding.encoding_id for encoding in self.cluster.encodings()]
+        self.said: list[str] = []  # to a person, in the order in which it was
+
+    def lose(self, encoding: int, shares: int) -> None:
+        """Have the first so many devices no longer hold a share of an image."""
+        for device in self.cluster.devices[:shares]:
+            for key in [key for key in device.shares if key[0] == self.encodings[encoding]]:
+                del device.shares[key]
+
+    def repair(self) -> tuple[int, list[Outcome]]:
+        async def repaired() -> tuple[int, list[Outcome]]:
+            session = Session(self.cluster.link, self.vault, KEY)
+            images = await session.images(None)
+            outcomes = await repair_images(session, images, lambda _: None, self._tell, self.said.append)
+            return exit_code_of(images, outcomes), outcomes
+
+        return run(repaired())
+
+    def _tell(self, outcome: Outcome) -> None:
+        self.said.append(outcome.text)
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mending, "_LOOK", 0.01)
+    monkeypatch.setattr(mending, "_SURE", 0.05)
+    monkeypatch.setattr(mending, "_PATIENCE", 0.5)
+
+
+def test_what_cannot_be_mended_is_said_while_the_rest_is_still_waited_for(tmp_path: Path) -> None:
+    scene = Scene(tmp_path, 2)
+    scene.lose(0, 3)  # two of three that are needed are left
+    scene.lose(1, 1)  # and nobody mends it
+    exit_code, outcomes = scene.repair()
+    first, waits, last = scene.said
+    assert "only 2 of its shares are good and at hand, 3 are needed" in first
+    assert waits.startswith("nothing is being done for 1 images; waiting")
+    assert "4 of 5 shares are there" in last and "the rest was not rebuilt" in last
+    assert exit_code == IntegrityError.exit_code and len(outcomes) == 2
+
+
+def test_what_every_device_has_a_share_of_already_is_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mending, "_PATIENCE", 3600.0)
+    scene = Scene(tmp_path, 1, devices=N)
+    scene.cluster.devices[0].alive = False
+    exit_code, (outcome,) = scene.repair()
+    assert exit_code == NotEnoughError.exit_code
+    assert "4 devices can take shares, and each takes one: add a device" in outcome.text
+
+
+def test_what_lacks_devices_is_named_with_them_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mending, "_PATIENCE", 3600.0)
+    scene = Scene(tmp_path, 1)
+    for device in scene.cluster.devices[:3]:
+        device.alive = False
+    exit_code, (outcome,) = scene.repair()
+    assert exit_code == NotEnoughError.exit_code
+    assert "connect one of these again: device-1, device-2, device-3" in outcome.text
+
+
+def test_what_is_mended_is_said_as_soon_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mending, "_PATIENCE", 3600.0)
+    scene = Scene(tmp_path, 1)
+    shares = dict(scene.cluster.devices[0].shares)
+    scene.lose(0, 1)
+    monkeypatch.setattr(scene.cluster, "mend", lambda _: scene.cluster.devices[0].shares.update(shares))
+    assert scene.repair()[0] == 0
+    assert scene.said == ["  5 of 5 shares, repaired"]

@@ -1,0 +1,431 @@
+"""What clients and workers may tell the broker of health, deletion and retirement, and what comes of it."""
+
+from __future__ import annotations
+
+from typing import Optional
+
+import pytest
+
+from broker.devices import SETTLE
+from broker.rights import Standing
+from broker.sessions import Outgoing
+from broker.steward.steward import Settings
+from common.protocol.codec import pack, unpack, unpack_header
+from common.protocol.device_messages import Delete, ShareName, Undelete
+from common.protocol.envelope import Operation
+from common.protocol.identifiers import deposit_token, owner_id
+from common.protocol.messages import (
+    MAX_OBJECTS,
+    Acknowledged,
+    AnnouncedShare,
+    Answer,
+    Bury,
+    Code,
+    Complain,
+    Complaint,
+    DeviceKind,
+    Empty,
+    Health,
+    Job,
+    ListTrash,
+    Mend,
+    Message,
+    Places,
+    Retire,
+    Tombstone,
+    Trashed,
+    TrashList,
+    Withdraw,
+)
+from tests.support.sample_broker import TODAY, SampleBroker, SamplePeer, answer, code, is_for, only, requests
+
+TOKEN, OTHER_TOKEN = b"t" * 32, b"u" * 32
+OBJECT = b"o" * 32
+ENCODING = OBJECT[:16]
+REPAIR_AFTER = 100.0
+
+
+@pytest.fixture
+def broker() -> SampleBroker:
+    return SampleBroker(Settings(repair_after=REPAIR_AFTER))
+
+
+def share(index: int, object_id: bytes = OBJECT, *, sound: bool = True) -> AnnouncedShare:
+    return AnnouncedShare(object_id[:16], index, object_id, owner_id(deposit_token(TOKEN)), 2, 3, 1000, sound)
+
+
+def three_workers(broker: SampleBroker) -> list[SamplePeer]:
+    return [broker.worker(name, [share(index)]) for index, name in enumerate(("a", "b", "c"))]
+
+
+def health(client: SamplePeer) -> tuple[Health, list[Job]]:
+    messages = client.ask(Operation.HEALTH, Empty())
+    return answer(messages, Health), unpack(only(messages).payload, list[Job])
+
+
+def counts(client: SamplePeer) -> tuple[int, int, int, int]:
+    found = health(client)[0]
+    return found.whole, found.lacking, found.waiting, found.unrecoverable
+
+
+def asked(messages: list[Outgoing], operation: Operation) -> list[Outgoing]:
+    return [message for message in requests(messages) if message.envelope.operation is operation]
+
+
+def later(broker: SampleBroker, seconds: float, *alive: SamplePeer) -> list[Outgoing]:
+    """Time passes, in which these devices report; what the broker sends at its end."""
+    until = broker.now + seconds
+    while broker.now < until:
+        broker.now = min(until, broker.now + 1.0)
+        for device in alive:
+            device.report()
+        messages = broker.tick()
+    return messages
+
+
+def disconnect(broker: SampleBroker, device: SamplePeer) -> None:
+    for message in broker.tick():
+        if is_for(message, device):
+            broker.switchboard.undelivered(message, gone=True)
+
+
+# --- health
+
+
+def test_health_counts_each_encoding_once(broker: SampleBroker) -> None:
+    a, b, c = three_workers(broker)
+    client = broker.client(token=None)
+    broker.tick()
+    assert health(client)[0].settled
+    assert counts(client) == (1, 0, 0, 0)
+    disconnect(broker, c)
+    broker.tick()
+    assert counts(client) == (0, 1, 1, 0)
+    later(broker, REPAIR_AFTER + 1, a, b)
+    assert counts(client) == (0, 1, 0, 0)
+    assert health(client)[0].bytes_left == 1000
+    disconnect(broker, b)
+    broker.tick()
+    assert counts(client) == (0, 0, 0, 1)
+
+
+def test_a_laptop_that_is_away_is_waited_for_and_for_how_long_is_told_also_after_the_brokers_restart() -> None:
+    settings = Settings(repair_after=REPAIR_AFTER, repair_laptops_after=1000.0)
+    broker = SampleBroker(settings)
+    a, b, c = three_workers(broker)
+    c.reconnected()
+    disconnect(broker, c)
+    again = c.reconnected()
+    again.register(kind=DeviceKind.LAPTOP)
+    again.announce([share(2)])
+    disconnect(broker, again)
+    client = broker.client(token=None)
+    later(broker, REPAIR_AFTER + 1, a, b)
+    assert counts(client) == (0, 1, 1, 0)
+    told = {device.name: (device.kind, device.waited_for) for device in client.status()[1]}
+    assert told["a"] == (DeviceKind.SERVER, 0)
+    kind, left = told["c"]
+    assert kind is DeviceKind.LAPTOP and 890 <= left <= 900
+
+    restarted = SampleBroker(settings, members=broker.members)
+    first, second = (SamplePeer(restarted, peer.side, peer.public_key) for peer in (a, b))
+    for index, peer in enumerate((first, second)):
+        peer.register()
+        peer.announce([share(index)])
+    client = SamplePeer(restarted, client.side, client.public_key)
+    client.hello(None)
+    later(restarted, SETTLE + 1, first, second)
+    (laptop,) = [device for device in client.status()[1] if device.name == "c"]
+    assert laptop.kind is DeviceKind.LAPTOP and laptop.waited_for > 900
+
+
+def test_a_broker_that_has_just_started_is_not_settled_and_begins_nothing(broker: SampleBroker) -> None:
+    broker.worker("a", [share(0)])
+    broker.worker("b", [share(1), share(2, sound=False)])
+    broker.worker("d")
+    broker.admit(Standing.WORKER, "c")
+    client = broker.client()
+    assert requests(broker.tick()) == []
+    assert not health(client)[0].settled
+
+
+def test_what_is_damaged_is_mended_without_waiting_and_shown(broker: SampleBroker) -> None:
+    a, b, _ = three_workers(broker)
+    fresh = broker.worker("d")
+    broker.tick()
+    a.announce([share(0, sound=False)])
+    (inspect,) = asked(broker.tick(), Operation.INSPECT)
+    assert inspect.envelope.owner == owner_id(deposit_token(TOKEN))
+    (job,) = health(broker.client())[1]
+    assert (job.kind, job.encoding_id, job.shares) == ("rebuild", ENCODING, [0])
+    assert job.devices[0] in (a.device, fresh.device)
+    assert inspect.envelope.peer == broker.steward.peer
+    assert not is_for(inspect, a)
+    assert b.report() is Code.GRANTED
+
+
+def test_what_is_being_mended_is_told_to_its_owner_and_to_admins(broker: SampleBroker) -> None:
+    a, _, _ = three_workers(broker)
+    broker.worker("d")
+    a.announce([share(0, sound=False)])
+    broker.tick()
+    assert len(health(broker.client(TOKEN))[1]) == 1
+    assert len(health(broker.client(None, Standing.ADMIN))[1]) == 1
+    for other in (broker.client(OTHER_TOKEN), broker.client(None)):
+        assert health(other)[1] == []
+
+
+def test_a_reply_to_the_steward_from_another_device_than_was_asked_changes_nothing(broker: SampleBroker) -> None:
+    a, b, c = three_workers(broker)
+    broker.worker("d")
+    a.announce([share(0, sound=False)])
+    (inspect,) = asked(broker.tick(), Operation.INSPECT)
+    other = c if is_for(inspect, b) else b
+    assert requests(other.reply(inspect, Acknowledged(Answer(Code.CONFLICT)))) == []
+    assert len(health(broker.client())[1]) == 1
+
+
+# --- mend
+
+
+def test_who_asks_in_the_very_moment_in_which_a_device_is_lost_is_heard(broker: SampleBroker) -> None:
+    a, b, c = three_workers(broker)
+    fresh, client = broker.worker("d"), broker.client(TOKEN)
+    assert asked(later(broker, 10, a, b, c, fresh), Operation.INSPECT) == []
+    disconnect(broker, c)
+    assert code(client.ask(Operation.MEND, Mend(), pack([OBJECT]))) is Code.GRANTED
+    assert asked(later(broker, 1, a, b, fresh), Operation.INSPECT) != []
+
+
+def test_who_asks_for_it_has_images_mended_without_waiting_for_devices_that_are_away(broker: SampleBroker) -> None:
+    a, b, c = three_workers(broker)
+    fresh, client, stranger = broker.worker("d"), broker.client(TOKEN), broker.client(OTHER_TOKEN)
+    disconnect(broker, c)
+    assert asked(later(broker, 10, a, b, fresh), Operation.INSPECT) == []
+    assert code(stranger.ask(Operation.MEND, Mend(), pack([OBJECT]))) is Code.GRANTED
+    assert code(stranger.ask(Operation.MEND, Mend(), pack([]))) is Code.GRANTED
+    assert asked(broker.tick(), Operation.INSPECT) == []
+    assert code(client.ask(Operation.MEND, Mend(), pack([]))) is Code.GRANTED
+    assert asked(broker.tick(), Operation.INSPECT)
+
+
+# --- complaints
+
+
+def test_a_share_that_its_owner_complains_of_is_looked_at_by_its_worker_and_read_by_the_steward(
+    broker: SampleBroker,
+) -> None:
+    a, _, _ = three_workers(broker)
+    broker.tick()
+    complaint = pack([Complaint(ENCODING, 0, a.device)])
+    assert code(broker.client(TOKEN).ask(Operation.COMPLAIN, Complain(), complaint)) is Code.GRANTED
+    sent = broker.tick()
+    assert is_for(only(asked(sent, Operation.CHECK)), a)
+    (job,) = health(broker.client())[1]
+    assert (job.kind, job.shares, job.devices) == ("check", [0], [a.device])
+
+
+def test_nobody_complains_of_what_is_not_theirs(broker: SampleBroker) -> None:
+    a, _, _ = three_workers(broker)
+    broker.tick()
+    complaint = pack([Complaint(ENCODING, 0, a.device), Complaint(b"x" * 16, 0, a.device)])
+    assert code(broker.client(OTHER_TOKEN).ask(Operation.COMPLAIN, Complain(), complaint)) is Code.GRANTED
+    assert requests(broker.tick()) == []
+
+
+# --- retire
+
+
+def test_a_retiring_device_gets_no_new_shares_and_its_own_move(broker: SampleBroker) -> None:
+    a, b, c = three_workers(broker)
+    fresh, client = broker.worker("d"), broker.client(TOKEN, Standing.ADMIN)
+    broker.tick()
+    assert code(client.ask(Operation.RETIRE, Retire(a.device))) is Code.GRANTED
+    placed = only(client.ask(Operation.PLACES, Places(4, 0), pack([b"1" * 16])))
+    assert sorted(unpack(placed.payload, list[list[bytes]])[0]) == sorted([b.device, c.device, fresh.device])
+    broker.tick()
+    (job,) = health(client)[1]
+    assert (job.kind, job.shares, job.devices) == ("move", [0], [fresh.device])
+    shown = {device.name: (device.retiring, device.left) for device in client.status()[1]}
+    assert shown == {"a": (True, 1), "b": (False, 0), "c": (False, 0), "d": (False, 0)}
+
+
+def test_a_retiring_device_whose_shares_are_all_elsewhere_is_no_member_any_more(broker: SampleBroker) -> None:
+    a, _, _ = three_workers(broker)
+    fresh, client = broker.worker("d"), broker.client(TOKEN, Standing.ADMIN)
+    broker.tick()
+    client.ask(Operation.RETIRE, Retire(a.device))
+    broker.tick()
+    fresh.announce([share(0)])
+    broker.steward.jobs.clear()  # as if it had been the job's doing
+    broker.tick()
+    assert sorted(device.name for device in client.status()[1]) == ["b", "c", "d"]
+    assert a.ask(Operation.REGISTER, Empty()) == []
+
+
+def test_a_device_may_stay_after_all(broker: SampleBroker) -> None:
+    a, _, _ = three_workers(broker)
+    client = broker.client(standing=Standing.ADMIN)
+    client.ask(Operation.RETIRE, Retire(a.device))
+    assert code(client.ask(Operation.RETIRE, Retire(a.device, cancel=True))) is Code.GRANTED
+    broker.tick()
+    assert not any(device.retiring for device in client.status()[1])
+
+
+def test_a_dead_device_that_retires_goes_when_nothing_is_missing_without_it(broker: SampleBroker) -> None:
+    dead = broker.admit(Standing.WORKER, "dead")
+    workers = three_workers(broker)[:2]
+    fresh, client = broker.worker("d"), broker.client(standing=Standing.ADMIN)
+    client.ask(Operation.RETIRE, Retire(dead.device))
+    later(broker, SETTLE + 1, *workers, fresh)
+    disconnected = {device.name for device in client.status()[1]}
+    assert "dead" in disconnected  # c fell silent: an encoding waits for it
+    fresh.announce([share(2)])
+    later(broker, 1, *workers, fresh)
+    assert "dead" not in {device.name for device in client.status()[1]}
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_what_is_no_device_cannot_retire(broker: SampleBroker, known: bool) -> None:
+    client = broker.client(standing=Standing.ADMIN)
+    refused = answer(client.ask(Operation.RETIRE, Retire(client.device if known else b"x" * 16)), Acknowledged).answer
+    assert (refused.code, "no device" in refused.text) == (Code.NOT_FOUND, True)
+
+
+@pytest.mark.parametrize("operation", [Operation.RETIRE, Operation.REBALANCE])
+def test_who_is_no_admin_changes_nothing_about_the_devices(broker: SampleBroker, operation: Operation) -> None:
+    a, _, _ = three_workers(broker)
+    client = broker.client(TOKEN)
+    assert code(client.ask(operation, Retire(a.device))) is Code.NOT_ALLOWED
+    assert not any(device.retiring for device in client.status()[1])
+    assert not health(client)[0].balancing
+
+
+# --- rebalance
+
+
+def test_a_rebalance_is_under_way_until_nothing_is_to_be_moved(broker: SampleBroker) -> None:
+    three_workers(broker)
+    client = broker.client(None, Standing.ADMIN)
+    assert code(client.ask(Operation.REBALANCE, Empty())) is Code.GRANTED
+    assert health(client)[0].balancing
+    broker.tick()
+    assert not health(client)[0].balancing
+
+
+# --- what workers tell
+
+
+@pytest.mark.parametrize(("operation", "header"), [(Operation.WITHDRAW, Withdraw()), (Operation.BURY, Bury())])
+def test_a_worker_has_to_register_before_it_tells_anything(
+    broker: SampleBroker, operation: Operation, header: Message
+) -> None:
+    device = broker.admit(Standing.WORKER, "nas")
+    assert code(device.ask(operation, header, pack([]))) is Code.NO_SESSION
+
+
+def test_a_withdrawn_share_is_shown_no_more(broker: SampleBroker) -> None:
+    a, _, _ = three_workers(broker)
+    assert code(a.ask(Operation.WITHDRAW, Withdraw(), pack([ShareName(ENCODING, 0)]))) is Code.GRANTED
+    (encoding,) = broker.client(TOKEN).objects()
+    assert [entry.share for entry in encoding.shares] == [1, 2]
+
+
+def tombstone(generation: int = 1, encoding_id: bytes = ENCODING, **changed: int) -> Tombstone:
+    trash_until, ends = changed.get("trash_until", TODAY + 10), changed.get("ends", TODAY + 100)
+    return Tombstone(encoding_id, OBJECT, owner_id(deposit_token(TOKEN)), b"c" * 32, generation, trash_until, ends)
+
+
+def bury(device: SamplePeer, *tombstones: Tombstone) -> Optional[Code]:
+    return code(device.ask(Operation.BURY, Bury(), pack(list(tombstones))))
+
+
+def test_a_device_that_was_away_is_told_of_a_deletion_until_it_has_done_it(broker: SampleBroker) -> None:
+    a, b, c = three_workers(broker)
+    broker.tick()
+    assert bury(a, tombstone()) is Code.GRANTED
+    a.ask(Operation.WITHDRAW, Withdraw(), pack([ShareName(ENCODING, 0)]))
+    told = asked(broker.tick(), Operation.DELETE)
+    assert len(told) == 2
+    expected = Delete(ENCODING, b"c" * 32, 1, TODAY + 10, TODAY + 100)
+    assert [unpack_header(message.header, Delete) for message in told] == [expected] * 2
+    assert {message.envelope.owner for message in told} == {owner_id(deposit_token(TOKEN))}
+    busy, done = told
+    (b if is_for(busy, b) else c).reply(busy, Acknowledged(Answer(Code.FAULT)))
+    (b if is_for(done, b) else c).reply(done)
+    assert asked(later(broker, 4, a, b, c), Operation.DELETE) == []
+    (again,) = asked(later(broker, 1, a, b, c), Operation.DELETE)
+    assert again.session is busy.session
+    assert broker.client(TOKEN).objects() == []
+
+
+def test_a_device_that_knows_only_of_a_deletion_is_told_that_it_was_taken_back(broker: SampleBroker) -> None:
+    a, b, c = three_workers(broker)
+    bury(b, tombstone(1))
+    bury(a, tombstone(2))
+    (told,) = asked(broker.tick(), Operation.UNDELETE)
+    assert is_for(told, b)
+    assert unpack_header(told.header, Undelete) == Undelete(ENCODING, b"c" * 32, 2)
+    b.reply(told)
+    assert asked(later(broker, 30, a, b, c), Operation.UNDELETE) == []
+
+
+def test_a_deletion_that_the_devices_refuse_hides_nothing_and_is_not_told_them_again(broker: SampleBroker) -> None:
+    a, b, c = three_workers(broker)
+    broker.tick()
+    bury(a, tombstone())
+    for message in asked(broker.tick(), Operation.DELETE):
+        peer = next(peer for peer in (a, b, c) if is_for(message, peer))
+        peer.reply(message, Acknowledged(Answer(Code.NOT_ALLOWED)))
+    assert len(broker.client(TOKEN).objects()) == 1
+    assert asked(later(broker, 400, a, b, c), Operation.DELETE) == []
+
+
+def test_what_is_deleted_is_not_rebuilt(broker: SampleBroker) -> None:
+    a, b, c = three_workers(broker)
+    fresh = broker.worker("d")
+    bury(a, tombstone())
+    disconnect(broker, c)
+    later(broker, REPAIR_AFTER + 1, a, b, fresh)
+    assert counts(broker.client()) == (0, 0, 0, 0)
+    assert health(broker.client())[1] == []
+
+
+# --- trash
+
+
+def trash(client: SamplePeer, after: bytes = b"") -> tuple[TrashList, list[Trashed]]:
+    messages = client.ask(Operation.TRASH, ListTrash(after))
+    return answer(messages, TrashList), unpack(only(messages).payload, list[Trashed])
+
+
+def test_an_owner_sees_what_they_may_take_back_and_nobody_elses(broker: SampleBroker) -> None:
+    a, b, c = three_workers(broker)
+    bury(a, tombstone(3))
+    bury(b, tombstone(3))
+    bury(c, tombstone(2, b"2" * 16), tombstone(1, b"1" * 16, trash_until=TODAY), tombstone(1, b"0" * 16, ends=TODAY))
+    disconnect(broker, b)
+    (trashed,) = trash(broker.client(TOKEN))[1]
+    assert trashed == Trashed(OBJECT, ENCODING, 3, TODAY + 10, [a.device])
+    assert trash(broker.client(OTHER_TOKEN))[1] == []
+
+
+def test_a_long_list_of_trash_comes_in_pages(broker: SampleBroker) -> None:
+    device = broker.worker("nas")
+    ids = [number.to_bytes(16, "big") for number in range(MAX_OBJECTS + 1)]
+    bury(device, *(tombstone(1, encoding_id) for encoding_id in ids))
+    client = broker.client(TOKEN)
+    header, page = trash(client)
+    assert (header.complete, [one.encoding_id for one in page]) == (False, ids[:-1])
+    header, page = trash(client, page[-1].encoding_id)
+    assert (header.complete, [one.encoding_id for one in page]) == (True, ids[-1:])
+
+
+def test_a_tombstone_is_forgotten_at_its_end(broker: SampleBroker) -> None:
+    a, b, c = three_workers(broker)
+    bury(a, tombstone())
+    broker.tick()
+    assert broker.client(TOKEN).objects() == []
+    broker.today += 4000
+    later(broker, 1, a, b, c)
+    assert len(broker.client(TOKEN).objects()) == 1

@@ -1,0 +1,229 @@
+"""The steward's requests: few at a time, within a rate, each answered once, and nothing retried without a pause."""
+
+from __future__ import annotations
+
+import random
+
+import msgspec
+import pytest
+
+from broker.catalog import Claim
+from broker.steward.agreement import Agreed, agree
+from broker.steward.requests import PER_DEVICE, Ask, Reply, Requests, Sending
+from common.protocol.codec import pack, pack_header
+from common.protocol.device_messages import Commitment
+from common.protocol.envelope import Operation
+from common.protocol.messages import Acknowledged, Answer, Code, Empty
+from common.protocol.operations import FETCH
+from tests.support.sample_shares import sample
+
+NAS, PI = b"n" * 16, b"p" * 16
+RATE = 1000
+START = 50.0
+
+
+def everybody(_: bytes) -> bool:
+    return True
+
+
+class Asker:
+    """Asks, and keeps what it is told."""
+
+    def __init__(self, rate: int = RATE) -> None:
+        self.requests = Requests(rate, random.Random(1))  # noqa: S311
+        self.told: list[Code] = []
+        self.payloads: list[bytes] = []
+
+    def ask(self, device: bytes = NAS, payload: bytes = b"", credit: int = 4096) -> None:
+        ask = Ask(self, device, b"o" * 16, Operation.APPEND, Empty(), self.came, payload, credit)
+        self.requests.add(ask)
+
+    def came(self, reply: Reply, now: float) -> None:
+        self.told.append(reply.code)
+        self.payloads.append(bytes(reply.payload or b""))
+
+    def release(self, now: float = START) -> list[Sending]:
+        return self.requests.release(now, everybody)
+
+    def reply(
+        self, sending: Sending, code: Code = Code.GRANTED, payload: bytes = b"", device: bytes = NAS, now: float = START
+    ) -> None:
+        frames = [memoryview(pack_header(Acknowledged(Answer(code)))), *([memoryview(payload)] if payload else [])]
+        self.requests.answered(device, sending.request_id, frames, now)
+
+
+@pytest.fixture
+def asker() -> Asker:
+    return Asker()
+
+
+def test_few_requests_are_under_way_to_a_device_and_others_do_not_wait_for_it(asker: Asker) -> None:
+    for _ in range(5):
+        asker.ask(NAS)
+    asker.ask(PI)
+    first = asker.release()
+    assert sorted(sending.ask.device for sending in first) == [NAS] * PER_DEVICE + [PI]
+    assert asker.release() == []
+    asker.reply(first[0])
+    assert [sending.ask.device for sending in asker.release()] == [NAS]
+
+
+def test_an_answer_reaches_its_asker_once(asker: Asker) -> None:
+    asker.ask()
+    (sending,) = asker.release()
+    asker.reply(sending, payload=b"block", device=PI)
+    assert asker.told == []
+    asker.reply(sending, payload=b"block")
+    asker.reply(sending, payload=b"block")
+    assert (asker.told, asker.payloads) == ([Code.GRANTED], [b"block"])
+
+
+@pytest.mark.parametrize("frame", [b"", b"\xc1", b"\x91\x01", b"\x90"])
+def test_an_answer_that_makes_no_sense_is_a_fault(asker: Asker, frame: bytes) -> None:
+    asker.ask()
+    (sending,) = asker.release()
+    asker.requests.answered(NAS, sending.request_id, [memoryview(frame)], START)
+    assert asker.told == [Code.FAULT]
+
+
+def test_an_answer_with_more_than_its_credit_is_a_fault_and_not_used(asker: Asker) -> None:
+    asker.ask(credit=4)
+    (sending,) = asker.release()
+    asker.reply(sending, payload=b"12345")
+    assert (asker.told, asker.payloads) == ([Code.FAULT], [b""])
+
+
+def test_a_busy_device_is_asked_again_after_a_pause_that_grows(asker: Asker) -> None:
+    asker.ask()
+    (sending,) = asker.release()
+    now, pauses = START, []
+    for _ in range(4):
+        asker.reply(sending, Code.BUSY, now=now)
+        busy_at = now
+        while not asker.release(now):
+            now += 0.05
+        pauses.append(now - busy_at)
+    assert asker.told == []
+    assert pauses == sorted(pauses)
+    assert pauses[0] >= 0.25
+    assert pauses[-1] <= 2.1
+
+
+def test_what_could_not_be_sent_since_the_device_is_full_is_sent_again_after_a_pause(asker: Asker) -> None:
+    asker.ask()
+    (sending,) = asker.release()
+    asker.requests.full(sending.request_id)
+    assert asker.release(START + 0.2) == []
+    assert asker.release(START + 0.3) == [sending]
+
+
+def test_what_is_not_answered_is_sent_again_under_the_same_id_and_has_an_end(asker: Asker) -> None:
+    asker.ask()
+    sent = []
+    for step in range(int(2 * FETCH.timeout)):
+        sent += asker.release(START + step)
+    assert len({sending.request_id for sending in sent}) == 1
+    assert 3 <= len(sent) <= 5
+    assert asker.told == [Code.FAULT]
+
+
+def test_what_a_device_that_is_gone_was_asked_is_answered_and_more_is_not_sent_to_it(asker: Asker) -> None:
+    for _ in range(PER_DEVICE + 1):
+        asker.ask()
+    asker.release()
+    asker.requests.lose(NAS)
+    assert asker.told == [Code.GONE] * (PER_DEVICE + 1)
+    asker.ask()
+    assert asker.requests.release(START, lambda device: device != NAS) == []
+    assert asker.told == [Code.GONE] * (PER_DEVICE + 2)
+
+
+def test_an_asker_that_is_dropped_while_it_is_told_is_told_no_more(asker: Asker) -> None:
+    def came(reply: Reply, now: float) -> None:
+        asker.told.append(reply.code)
+        asker.requests.drop(asker)
+
+    for _ in range(PER_DEVICE + 2):
+        asker.requests.add(Ask(asker, NAS, b"o" * 16, Operation.FETCH, Empty(), came))
+    (sending, *_) = asker.release()
+    asker.requests.lose(NAS)
+    assert asker.told == [Code.GONE]
+    asker.reply(sending)
+    assert asker.told == [Code.GONE]
+
+
+def test_no_more_bytes_than_the_rate_are_moved_in_the_long_run(asker: Asker) -> None:
+    moved, now = 0, START
+    while now < START + 20:
+        asker.ask(payload=bytes(100))
+        for sending in asker.release(now):
+            asker.reply(sending, payload=bytes(150), now=now)
+            moved += 250
+        now += 0.05
+    assert 0.8 * 20 * RATE <= moved <= 22 * RATE
+    assert asker.requests.moved_bytes == moved
+
+
+def test_a_pause_is_not_made_up_for_by_a_burst(asker: Asker) -> None:
+    asker.release(START)
+    asker.release(START + 1000)
+    moved = 0
+    for _ in range(100):
+        asker.ask(payload=bytes(100))
+        for sending in asker.release(START + 1000):
+            asker.reply(sending)
+            moved += 100
+    assert moved <= RATE + 100
+
+
+# --- which commitment is believed
+
+ENCODING = sample("agreement", segments=2, k=3, n=6)
+COMMITMENT = ENCODING.commitment
+PACKED = pack(COMMITMENT)
+OTHER = pack(Commitment(COMMITMENT.object_id, COMMITMENT.recipe, b"another mapping", COMMITMENT.delete_hash))
+
+
+def claim(object_id: bytes = COMMITMENT.object_id, k: int = 3, share_bytes: int = ENCODING.recipe.share_bytes) -> Claim:
+    return Claim(b"a" * 16, object_id, ENCODING.encoding_id, k, 6, share_bytes)
+
+
+def devices(count: int, first: int = 1) -> list[bytes]:
+    return [bytes([number]) * 16 for number in range(first, first + count)]
+
+
+def test_a_commitment_that_k_devices_have_alike_is_believed_and_who_has_it_is_known() -> None:
+    found = agree({**dict.fromkeys(devices(3), PACKED), **dict.fromkeys(devices(2, 8), OTHER)}, claim())
+    assert found == Agreed(PACKED, COMMITMENT, ENCODING.recipe, frozenset(devices(3)))
+
+
+def test_of_two_that_k_devices_have_the_newer_holds_and_fewer_than_k_have_no_newer_one_believed() -> None:
+    newer = pack(msgspec.structs.replace(COMMITMENT, revision=2))
+    found = agree({**dict.fromkeys(devices(4), PACKED), **dict.fromkeys(devices(3, 8), newer)}, claim())
+    assert isinstance(found, Agreed)
+    assert (found.packed, found.devices) == (newer, frozenset(devices(3, 8)))
+    found = agree({**dict.fromkeys(devices(4), PACKED), **dict.fromkeys(devices(2, 8), newer)}, claim())
+    assert isinstance(found, Agreed)
+    assert found.packed == PACKED
+
+
+def test_fewer_than_k_alike_are_not_believed() -> None:
+    assert "are needed" in str(agree(dict.fromkeys(devices(2), PACKED), claim()))
+    assert "are needed" in str(agree({}, claim()))
+
+
+def test_of_two_commitments_with_k_devices_each_neither_is_believed() -> None:
+    both = {**dict.fromkeys(devices(3), PACKED), **dict.fromkeys(devices(3, 8), OTHER)}
+    assert "contradict" in str(agree(both, claim()))
+
+
+@pytest.mark.parametrize(
+    "other", [claim(object_id=b"x" * 32), claim(k=2), claim(share_bytes=1)], ids=["object", "k", "length"]
+)
+def test_a_commitment_that_is_not_what_the_devices_claim_is_not_believed(other: Claim) -> None:
+    assert "claim" in str(agree(dict.fromkeys(devices(4), PACKED), other))
+
+
+@pytest.mark.parametrize("packed", [b"", b"\xc1", pack(Commitment(b"o" * 32, b"no recipe", b"", b"d" * 32))])
+def test_what_is_no_commitment_is_not_believed_however_many_have_it(packed: bytes) -> None:
+    assert isinstance(agree(dict.fromkeys(devices(6), packed), claim()), str)

@@ -1,0 +1,284 @@
+"""The broker's part in amending: who finds what, who may what, which keys are over, and shares that were away."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Optional
+
+import pytest
+
+from broker.catalog import Catalog, Place, Stale
+from broker.members import MembersFile, take_up
+from broker.rights import DEPOSIT, FORWARDED, Standing, may
+from broker.steward.stale import AMENDING
+from common.protocol.codec import pack, unpack_header
+from common.protocol.device_messages import ShareName
+from common.protocol.envelope import Operation
+from common.protocol.identifiers import deposit_token, owner_id
+from common.protocol.messages import (
+    MAX_RETIRED,
+    PROTOCOL_VERSION,
+    Acknowledged,
+    AnnouncedShare,
+    Answer,
+    Code,
+    Empty,
+    EncodingAt,
+    GrantedTo,
+    Hello,
+    Sync,
+    Tombstone,
+    Welcome,
+)
+from tests.support.sample_broker import TODAY, SampleBroker, SamplePeer, answer, code, is_for, only, requests
+
+TOKEN, NEW_TOKEN, FRIENDS_TOKEN = b"t" * 32, b"n" * 32, b"f" * 32
+OWNER, NEW_OWNER, FRIEND = (owner_id(deposit_token(token)) for token in (TOKEN, NEW_TOKEN, FRIENDS_TOKEN))
+ENCODING = b"e" * 16
+OBJECT, NEW_OBJECT, FRIENDS_OBJECT = b"o" * 32, b"p" * 32, b"q" * 32
+GRANT = GrantedTo(FRIEND, FRIENDS_OBJECT)
+DEVICES = [bytes([number]) * 16 for number in range(1, 7)]
+
+
+def share(
+    index: int, owner: bytes = OWNER, revision: int = 1, grants: Optional[list[GrantedTo]] = None, k: int = 2
+) -> AnnouncedShare:
+    object_id = OBJECT if owner == OWNER else NEW_OBJECT
+    return AnnouncedShare(ENCODING, index, object_id, owner, k, 4, 1000, True, revision, grants or [])
+
+
+def everybody(_: bytes) -> bool:
+    return True
+
+
+def found(catalog: Catalog, owner: bytes, object_id: bytes) -> list[list[int]]:
+    """Of each encoding that an owner finds, the shares."""
+    located = catalog.locate(owner, object_id, everybody)
+    assert catalog.page(owner, b"", 10, everybody) == (located, True)
+    return [[at.share for at in encoding.shares] for encoding in located]
+
+
+# --- the catalog
+
+
+def test_what_is_granted_is_found_by_both_each_by_his_own_object_id() -> None:
+    catalog = Catalog()
+    for index in range(4):
+        catalog.announce(DEVICES[index], [share(index, grants=[GRANT, GRANT])])
+    assert found(catalog, OWNER, OBJECT) == found(catalog, FRIEND, FRIENDS_OBJECT) == [[0, 1, 2, 3]]
+    assert catalog.locate(FRIEND, OBJECT, everybody) == []
+    assert catalog.shares_on(DEVICES[0]) == 1
+    assert catalog.bytes_on(DEVICES[0]) == 1000
+
+
+def test_what_is_granted_is_none_of_the_friends_own_encodings() -> None:
+    catalog = Catalog()
+    catalog.announce(DEVICES[0], [share(0, grants=[GRANT])])
+    known = catalog.known(ENCODING)
+    assert known is not None
+    assert (known.claim.owner, known.contrary) == (OWNER, frozenset())
+    assert catalog.encodings_of(FRIEND, FRIENDS_OBJECT) == []
+    assert catalog.owners_of(ENCODING) == {OWNER, FRIEND}
+
+
+def test_a_grant_that_was_taken_back_is_found_no_more() -> None:
+    catalog = Catalog()
+    catalog.announce(DEVICES[0], [share(0, revision=2, grants=[GRANT])])
+    catalog.announce(DEVICES[0], [share(0, revision=3)])
+    assert found(catalog, FRIEND, FRIENDS_OBJECT) == []
+    assert found(catalog, OWNER, OBJECT) == [[0]]
+    catalog.withdraw(DEVICES[0], [(ENCODING, 0)])
+    assert ENCODING not in catalog
+    assert found(catalog, OWNER, OBJECT) == []
+    assert catalog.bytes_on(DEVICES[0]) == 0
+
+
+def test_an_amended_encoding_is_found_under_the_new_owner_and_no_more_under_the_old() -> None:
+    catalog = Catalog()
+    for index in range(4):
+        catalog.announce(DEVICES[index], [share(index)])
+    for index in range(4):
+        catalog.announce(DEVICES[index], [share(index, NEW_OWNER, 2)])
+    assert found(catalog, OWNER, OBJECT) == []
+    assert found(catalog, NEW_OWNER, NEW_OBJECT) == [[0, 1, 2, 3]]
+
+
+def test_while_some_devices_are_amended_the_owner_still_finds_all_shares_together() -> None:
+    catalog = Catalog()
+    for index in range(4):
+        catalog.announce(DEVICES[index], [share(index, revision=1 + index % 2)])
+    assert found(catalog, OWNER, OBJECT) == [[0, 1, 2, 3]]
+
+
+def test_a_share_below_the_revision_that_k_devices_have_is_stale_whoever_most_devices_say_it_is() -> None:
+    catalog = Catalog()
+    catalog.announce(DEVICES[0], [share(0)])
+    catalog.announce(DEVICES[1], [share(1)])
+    catalog.announce(DEVICES[2], [share(2, NEW_OWNER, 2)])
+    known = catalog.known(ENCODING)
+    assert known is not None
+    assert known.stale == (), "one device is fewer than k"
+    catalog.announce(DEVICES[3], [share(3, NEW_OWNER, 2)])
+    known = catalog.known(ENCODING)
+    assert known is not None
+    assert known.claim.owner == NEW_OWNER
+    assert known.stale == (Stale(OWNER, Place(0, DEVICES[0])), Stale(OWNER, Place(1, DEVICES[1])))
+
+
+@pytest.mark.parametrize("k", [1, 2])
+def test_one_device_makes_no_revision_hold_however_many_shares_it_claims_and_whatever_k(k: int) -> None:
+    catalog = Catalog()
+    for index in range(3):
+        catalog.announce(DEVICES[index], [share(index)])
+    catalog.announce(DEVICES[5], [share(index, NEW_OWNER, 99, k=k) for index in range(3)])
+    known = catalog.known(ENCODING)
+    assert known is not None
+    assert known.stale == ()
+    assert len(found(catalog, OWNER, OBJECT)[0]) == 3
+
+
+# --- sessions
+
+
+@pytest.fixture
+def broker() -> SampleBroker:
+    return SampleBroker()
+
+
+def depositor(broker: SampleBroker) -> SamplePeer:
+    peer = broker.admit(Standing.CLIENT, "camera")
+    hello = Hello(PROTOCOL_VERSION, None, deposit_token(TOKEN))
+    assert answer(peer.ask(Operation.HELLO, hello), Welcome).answer.granted
+    return peer
+
+
+@pytest.mark.parametrize("operation", [op for op in Operation if may(Standing.CLIENT, op) and op not in DEPOSIT])
+def test_who_shows_the_deposit_token_reads_and_changes_nothing(broker: SampleBroker, operation: Operation) -> None:
+    device = broker.worker("nas", [share(0)])
+    camera = depositor(broker)
+    assert code(camera.ask(operation, Empty(), device=device.device)) is Code.NOT_ALLOWED
+
+
+@pytest.mark.parametrize("operation", sorted(DEPOSIT & FORWARDED))
+def test_what_is_deposited_is_the_vaults(broker: SampleBroker, operation: Operation) -> None:
+    device = broker.worker("nas")
+    forwarded = only(depositor(broker).ask(operation, Empty(), device=device.device))
+    assert is_for(forwarded, device)
+    assert forwarded.envelope.owner == OWNER
+
+
+def test_a_client_shows_one_token(broker: SampleBroker) -> None:
+    peer = broker.admit(Standing.CLIENT, "laptop")
+    refused = peer.ask(Operation.HELLO, Hello(PROTOCOL_VERSION, TOKEN, deposit_token(TOKEN)))
+    assert code(refused) is Code.MALFORMED
+
+
+def test_an_amend_is_forwarded_for_the_sessions_owner(broker: SampleBroker) -> None:
+    device = broker.worker("nas")
+    forwarded = only(broker.client(NEW_TOKEN).ask(Operation.AMEND, Empty(), device=device.device))
+    assert forwarded.envelope.owner == NEW_OWNER
+
+
+# --- keys that are over
+
+
+def test_an_owner_that_was_retired_is_let_in_by_no_token_and_live_sessions_are_over(broker: SampleBroker) -> None:
+    device = broker.worker("nas", [share(0)])
+    owner, another, camera, friend = broker.client(), broker.client(), depositor(broker), broker.client(FRIENDS_TOKEN)
+    assert code(owner.ask(Operation.RETIRE_OWNER, Empty())) is Code.GRANTED
+    assert code(owner.ask(Operation.RETIRE_OWNER, Empty())) is Code.GRANTED, "the answer may have been lost"
+    for peer, operation in ((owner, Operation.LIST), (another, Operation.FETCH), (camera, Operation.OPEN)):
+        assert code(peer.ask(operation, Empty(), device=device.device)) is Code.REPLACED
+    for tokens in ((TOKEN, None), (None, deposit_token(TOKEN))):
+        peer = broker.admit(Standing.CLIENT, "laptop")
+        welcome = answer(peer.ask(Operation.HELLO, Hello(PROTOCOL_VERSION, *tokens)), Welcome)
+        assert welcome.answer.code is Code.REPLACED
+        assert "was replaced" in welcome.answer.text
+    assert friend.objects() == []
+
+
+def test_retired_owners_are_on_disk_and_passed_on_and_only_grow(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    here, there = MembersFile(tmp_path / "a"), MembersFile(tmp_path / "b")
+    here.change(lambda members: members.retire_owners([OWNER]))
+    assert MembersFile(tmp_path / "a").members.has_retired(OWNER)
+    assert take_up(there, memoryview(pack([])), TODAY, here.members.retired_owners).granted
+    assert take_up(there, memoryview(pack([])), TODAY, [FRIEND]).granted
+    assert take_up(there, memoryview(pack([])), TODAY).granted
+    assert MembersFile(tmp_path / "b").members.retired_owners == sorted([OWNER, FRIEND])
+    assert len(pack(Sync([OWNER] * MAX_RETIRED))) <= 4096
+
+
+def test_no_client_makes_the_list_of_retired_owners_grow_without_end(broker: SampleBroker) -> None:
+    owner = broker.client()
+    broker.members.members.retire_owners([number.to_bytes(16, "big") for number in range(10_000)])
+    assert code(owner.ask(Operation.RETIRE_OWNER, Empty())) is Code.NO_ROOM
+    assert owner.objects() == []
+
+
+def test_a_broker_takes_up_retired_owners_of_another(broker: SampleBroker) -> None:
+    other = broker.admit(Standing.BROKER, "broker-b")
+    assert code(other.ask(Operation.SYNC, Sync([OWNER]), pack([]))) is Code.GRANTED
+    assert broker.members.members.has_retired(OWNER)
+
+
+# --- shares that were away
+
+
+def amended_but_one(broker: SampleBroker, newer: int = 3) -> list[SamplePeer]:
+    """Devices with the new commitment, and last one that was away."""
+    peers = [broker.worker(f"device {index}", [share(index, NEW_OWNER, 2)]) for index in range(newer)]
+    peers.append(broker.worker("away", [share(3)]))
+    broker.tick()
+    return peers
+
+
+def discarded(broker: SampleBroker, peers: list[SamplePeer], seconds: float) -> list[ShareName]:
+    """What devices, all of them here, are told to discard within so many seconds; nobody answers."""
+    told = []
+    for _ in range(int(seconds)):
+        broker.now += 1
+        for peer in peers:
+            peer.report()
+        told += [m for m in requests(broker.tick()) if m.envelope.operation is Operation.DISCARD]
+    assert all(message.envelope.owner == OWNER for message in told)
+    return [unpack_header(message.header, ShareName) for message in told]
+
+
+def test_a_stale_share_is_given_up_once_its_owner_had_the_time_to_amend_it(broker: SampleBroker) -> None:
+    peers = amended_but_one(broker)
+    assert discarded(broker, peers, AMENDING - 2) == []
+    assert set(map(tuple_of, discarded(broker, peers, 5))) == {(ENCODING, 3)}
+
+
+def tuple_of(name: ShareName) -> tuple[bytes, int]:
+    return name.encoding_id, name.share
+
+
+def test_a_stale_share_that_was_amended_meanwhile_stays(broker: SampleBroker) -> None:
+    peers = amended_but_one(broker)
+    assert discarded(broker, peers, AMENDING - 2) == []
+    peers[-1].announce([share(3, NEW_OWNER, 2)])
+    assert discarded(broker, peers, 20) == []
+
+
+def test_nothing_is_given_up_while_fewer_than_k_have_the_newer_commitment(broker: SampleBroker) -> None:
+    peers = amended_but_one(broker, newer=1)
+    assert discarded(broker, peers, 2 * AMENDING) == []
+
+
+# --- deletions of another right
+
+
+def test_a_deletion_that_a_holder_knows_nothing_of_does_not_hide_what_is_another_owners(broker: SampleBroker) -> None:
+    holder = broker.worker("holder", [share(0, NEW_OWNER, 2)])
+    liar = broker.worker("liar")
+    stone = Tombstone(ENCODING, OBJECT, OWNER, b"c" * 32, 1, TODAY + 100, TODAY + 200)
+    liar.ask(Operation.BURY, Empty(), pack([stone]))
+    owner = broker.client(NEW_TOKEN)
+    (told,) = [m for m in requests(broker.tick()) if m.envelope.operation is Operation.DELETE]
+    assert is_for(told, holder)
+    holder.reply(told, Acknowledged(Answer(Code.NOT_FOUND)))
+    located: list[EncodingAt] = owner.locate(NEW_OBJECT)[1]
+    assert [encoding.encoding_id for encoding in located] == [ENCODING]

@@ -1,0 +1,194 @@
+"""The gallery's model: what is kept here is there at once, what the cluster says takes its place."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import threading
+from pathlib import Path
+from typing import Optional, cast
+
+import pytest
+
+from admin.session import Session as ClusterSession
+from common.protocol.messages import ShareAt
+from common.vault.folder import VaultFolder
+from desktop.background import Background
+from desktop.model.entries import Entry
+from desktop.model.gallery import GalleryModel
+from desktop.model.images import Images, Look, look, read_kept
+from desktop.model.thumbnails import Thumbnails
+from desktop.session import Session
+from producer.viewing import Pixels
+from tests.support.desktop_models import deliver_until, keep
+from tests.support.sample_images import KEY, EncodedImage, Unseeing, device_of, encode
+
+IMAGE, OTHER = encode(b"content"), encode(b"other content")
+
+
+def kept_in(vault: VaultFolder, *images: EncodedImage) -> VaultFolder:
+    for image in images:
+        vault.keep_mapping(image.commitment.object_id, image.encoding_id, image.commitment.mapping)
+    return vault
+
+
+def entries_of(*images: EncodedImage, folder: Path) -> list[Entry]:
+    return [entry for batch in read_kept(kept_in(VaultFolder(folder), *images), KEY) for entry in batch]
+
+
+def sha256(image: EncodedImage) -> str:
+    return hashlib.sha256(image.content).hexdigest()
+
+
+# --- what there is
+
+
+def test_what_is_kept_here_is_read_and_what_is_damaged_is_passed_over(tmp_path: Path) -> None:
+    vault = kept_in(VaultFolder(tmp_path), IMAGE, OTHER)
+    path = next(path for path in (tmp_path / "vault" / "mappings").iterdir() if IMAGE.encoding_id.hex() in path.name)
+    path.write_bytes(path.read_bytes()[:-1])
+    assert [entry.sha256 for batch in read_kept(vault, KEY) for entry in batch] == [sha256(OTHER)]
+
+
+def test_what_the_cluster_says_takes_the_place_of_what_was_kept(tmp_path: Path) -> None:
+    images = Images()
+    images.add(entries_of(IMAGE, OTHER, folder=tmp_path))
+    assert len(images) == 2
+    whole = entries_of(IMAGE, folder=tmp_path / "again")[0].known_at([IMAGE.located()])
+    known = {whole.sha256: whole}, {whole.mapping: whole}
+    assert images.take(Look(*known, 0, {device_of(0): "attic"}))
+    assert [images.entry(sha256(image)) is None for image in (IMAGE, OTHER)] == [False, True]
+    assert not images.take(Look(*known, 0, {device_of(0): "attic"}, changed=False))
+    images.add(entries_of(IMAGE, folder=tmp_path / "third"))
+    assert images.entry(sha256(IMAGE)) == whole
+
+
+class _Cluster:
+    """A session of which the catalog says what it is told."""
+
+    def __init__(self, vault: VaultFolder, images: list[EncodedImage], readable: list[EncodedImage]) -> None:
+        self.link = self
+        self.asked: list[bytes] = []
+        self.mappings = self
+        self.lacking = False
+        self._images, self._readable = images, {image.encoding_id: image for image in readable}
+
+    async def of(self, encodings: list[object]) -> dict[tuple[bytes, bytes], object]:
+        self.asked += [encoding.encoding_id for encoding in encodings]  # type: ignore[attr-defined]
+        found = [self._readable[asked] for asked in self.asked if asked in self._readable]
+        return {(image.commitment.object_id, image.encoding_id): image.trusted().mapping for image in found}
+
+
+def looked(cluster: _Cluster, known: list[Entry], monkeypatch: pytest.MonkeyPatch) -> tuple[Look, list[Entry]]:
+    async def encodings(_: object) -> list[object]:
+        shares = [ShareAt(share, device_of(share), True, share != 3 or not cluster.lacking) for share in range(4)]
+        return [image.located(shares=shares) for image in cluster._images]
+
+    async def devices(_: object) -> list[object]:
+        return []
+
+    monkeypatch.setattr("desktop.model.images.list_encodings", encodings)
+    monkeypatch.setattr("common.link.questions.list_devices", devices)
+    told: list[Entry] = []
+    images = Images()
+    images.add(known)
+    return asyncio.run(look(cast(ClusterSession, cluster), images.known, told.extend)), told
+
+
+def test_a_look_at_the_cluster_opens_only_mappings_that_are_not_known_and_counts_the_unreadable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    third = encode(b"third content")
+    cluster = _Cluster(VaultFolder(tmp_path), [IMAGE, OTHER, third], readable=[OTHER])
+    found, told = looked(cluster, entries_of(IMAGE, folder=tmp_path), monkeypatch)
+    assert set(found.entries) == {sha256(IMAGE), sha256(OTHER)}
+    assert all(entry.badge.words == "whole" for entry in found.entries.values())
+    assert found.unreadable == 1
+    assert IMAGE.encoding_id not in cluster.asked
+    assert [entry.sha256 for entry in told] == [sha256(OTHER)]
+
+
+def test_a_look_that_finds_nothing_new_says_so_and_one_that_does_says_that(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster = _Cluster(VaultFolder(tmp_path), [IMAGE], readable=[IMAGE])
+    first, _ = looked(cluster, [], monkeypatch)
+    second, _ = looked(cluster, list(first.entries.values()), monkeypatch)
+    assert (first.changed, second.changed) == (True, False)
+    cluster.lacking = True
+    third, _ = looked(cluster, list(first.entries.values()), monkeypatch)
+    assert third.changed
+    assert [entry.badge.words for entry in third.entries.values()] == ["1 share missing"]
+
+
+# --- the model
+
+
+def test_the_gallery_shows_what_is_kept_though_nobody_answers_and_says_so(
+    session: Session, background: Background
+) -> None:
+    image = encode(b"content", key=session.key)
+    keep(session, image)
+    opened: list[str] = []
+    model = GalleryModel(session, background, Unseeing(), opened.append)
+    model.activate()
+    deliver_until(background, lambda: model.shown and model.error)
+    assert [entry.sha256 for entry in model.shown] == [sha256(image)]
+    assert model.error is not None
+    assert model.error.exit_code == 6  # this machine was never admitted to a cluster
+    assert model.state == "The broker is not reached"
+    model.select(model.shown[0].sha256)
+    assert model.entry == model.shown[0]
+    assert sha256(image)[:16] in model.command
+    model.reassemble(sha256(image))
+    assert opened == [sha256(image)]
+    model.look_for("nothing like it")
+    assert (model.shown, model.emptiness) == ([], "No image is like that.")
+    assert model.summary == "0 of 1 image"
+    model.deactivate()
+
+
+def test_the_state_of_shares_that_are_away_is_shown_with_the_devices_that_have_them(
+    session: Session, background: Background
+) -> None:
+    model = GalleryModel(session, background, Unseeing(), lambda _: None)
+    image = encode(b"content", key=session.key)
+    keep(session, image)
+    entry = next(read_kept(session.vault, session.key))[0]
+    shares = [ShareAt(share, device_of(share), True, share != 3) for share in range(4)]
+    known = entry.known_at([image.located(shares=shares)])
+    model._take(Look({known.sha256: known}, {known.mapping: known}, 2, {device_of(3): "attic"}))
+    model.select(entry.sha256)
+    assert model.shown[0].badge.words == "1 share missing"
+    assert [(place.device, place.state) for place in model.places][3] == ("attic", "away")
+    model._all_read(None)
+    assert "2 more images cannot be shown" in model.state
+    model.deactivate()
+
+
+# --- thumbnails
+
+
+def test_of_thumbnails_asked_for_before_none_is_made_that_is_not_wanted_any_more() -> None:
+    entered, go_on = threading.Event(), threading.Event()
+    made: list[str] = []
+    done = threading.Event()
+
+    def make(key: str) -> Optional[Pixels]:
+        entered.set()
+        go_on.wait(20)
+        return None
+
+    def deliver(key: str, _: Optional[Pixels]) -> None:
+        made.append(key)
+        if key == "d":
+            done.set()
+
+    thumbnails = Thumbnails(make, deliver)
+    thumbnails.want(["a", "b", "c"])
+    assert entered.wait(20)
+    thumbnails.want(["c", "d"])
+    go_on.set()
+    assert done.wait(20)
+    thumbnails.close()
+    assert made == ["a", "c", "d"]

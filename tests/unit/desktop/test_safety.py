@@ -1,0 +1,228 @@
+"""Safety: what a proof, a repair, a new passphrase and recovery codes come to, in words and on disk."""
+
+from __future__ import annotations
+
+import gc
+from pathlib import Path
+
+import pytest
+
+from admin.health import ImageHealth
+from admin.mending import Outcome
+from admin.proof import Proof, keep_proof, last_proof
+from admin.proving import Found, Verdict
+from common.errors import RefusedError
+from common.vault.recovery import read_codes, restore_key
+from consumer.holdings import Held
+from desktop.background import Background
+from desktop.garbage import WindowCollects
+from desktop.model.entries import Tone
+from desktop.model.progress import Counter, Progress
+from desktop.model.safety import SafetyModel, repair_report, verify_report
+from desktop.session import Session
+from tests.support.desktop_models import PASSPHRASE, deliver_until
+from tests.support.sample_images import encode
+
+NOW = 1_800_000_000
+IMAGE = encode(b"content")
+HELD = Held(IMAGE.trusted().mapping, [IMAGE.located()])
+
+
+def verdict(good: int, *, proven: bool | None = True, troubles: list[str] | None = None) -> Verdict:
+    return Verdict(HELD, ImageHealth(4, 6, good, 0, 6 - good, proven), troubles or [])
+
+
+# --- what was found
+
+
+def test_where_all_is_well_that_is_all_that_is_said() -> None:
+    report = verify_report([verdict(6), verdict(6)], 0, proven=True)
+    assert (report.tone, report.findings) == (Tone.GOOD, [])
+    assert "All of 2 images are whole" in report.summary
+    assert "every share at hand was read" in report.summary
+    assert "by what the devices say" in verify_report([verdict(6, proven=None)], 0, proven=False).summary
+
+
+def test_what_is_not_whole_is_named_and_what_cannot_be_restored_is_an_alarm() -> None:
+    lacking = verify_report([verdict(6), verdict(5)], 0, proven=True)
+    assert (lacking.tone, [finding.words for finding in lacking.findings]) == (Tone.NOTICE, ["1 share missing"])
+    lost = verify_report([verdict(6), verdict(3, proven=False, troubles=["attic: share 2: bad"])], 0, proven=False)
+    assert lost.tone is Tone.ALARM
+    assert "1 of 2 images cannot be restored" in lost.summary
+    assert lost.findings[0].words == "cannot be restored; attic: share 2: bad"
+    assert "even be named" in verify_report([verdict(6)], 2, proven=False).summary
+
+
+def test_damage_is_told_of_though_the_image_can_be_restored() -> None:
+    report = verify_report([verdict(6, troubles=["attic: share 2: bad"])], 0, proven=True)
+    assert [finding.words for finding in report.findings] == ["whole; attic: share 2: bad"]
+
+
+def test_a_repair_tells_of_each_image_that_lacked_something() -> None:
+    assert "nothing to repair" in repair_report(3, []).summary
+    outcomes = [Outcome(HELD, True, "  6 of 6 shares, repaired"), Outcome(HELD, False, ": add a device", 5)]
+    report = repair_report(3, outcomes)
+    assert (report.tone, report.summary) == (Tone.ALARM, "1 of 2 images that lacked shares are whole again.")
+    assert [finding.words for finding in report.findings] == ["6 of 6 shares, repaired", "add a device"]
+
+
+# --- the model
+
+
+def test_the_last_proof_is_shown_and_a_new_one_is_kept(session: Session, background: Background) -> None:
+    model = SafetyModel(session, background)
+    assert model.proof_words(NOW) == "Not proven yet on this machine."
+    keep_proof(session.home, Proof(NOW - 3 * 86400, 5))
+    model.activate()
+    assert "3 days ago: 5 images, every share at hand read" in model.proof_words(NOW)
+    model._verified(Found([verdict(6)], 0, Proof(NOW, 1)))
+    assert "just now: 1 image" in model.proof_words(NOW + 5)
+    deliver_until(background, lambda: last_proof(session.home) == Proof(NOW, 1))
+
+
+def test_a_proof_that_nobody_answers_ends_with_the_advice_of_its_error(
+    session: Session, background: Background
+) -> None:
+    model = SafetyModel(session, background)
+    model.verify(deep=True)
+    assert model.doing
+    deliver_until(background, lambda: model.error)
+    assert model.doing == ""
+    assert model.error is not None
+    assert model.error.advice is not None
+    assert "admin.py join" in model.error.advice
+
+
+def test_a_new_passphrase_opens_the_vault_from_then_on_and_the_old_one_does_not(
+    session: Session, background: Background
+) -> None:
+    model = SafetyModel(session, background)
+    model.change_passphrase(PASSPHRASE, "other words for keeping", "other words for keeping")
+    deliver_until(background, lambda: model.told or model.error)
+    assert model.error is None
+    assert session.vault.unlock("other words for keeping") == session.key
+    with pytest.raises(RefusedError):
+        session.vault.unlock(PASSPHRASE)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "again", "said"),
+    [
+        (PASSPHRASE, "other words for keeping", "other words", "differ"),
+        (PASSPHRASE, "short", "short", "at least 8 characters"),
+        ("not the passphrase", "other words for keeping", "other words for keeping", "does not open"),
+    ],
+)
+def test_a_passphrase_that_will_not_do_changes_nothing(
+    session: Session, background: Background, old: str, new: str, again: str, said: str
+) -> None:
+    model = SafetyModel(session, background)
+    model.change_passphrase(old, new, again)
+    deliver_until(background, lambda: model.error)
+    assert said in str(model.error)
+    assert model.doing == ""
+    assert session.vault.unlock(PASSPHRASE) == session.key
+
+
+def test_recovery_codes_restore_the_vault_and_are_written_into_a_new_file_only(
+    session: Session, background: Background, tmp_path: Path
+) -> None:
+    recovery = SafetyModel(session, background).recovery
+    recovery.make(PASSPHRASE, 2, 3)
+    deliver_until(background, lambda: recovery.text)
+    assert recovery.text is not None
+    shown = recovery.text
+    recovery.make(PASSPHRASE, 2, 3)
+    assert (recovery.doing, recovery.text) == ("", shown), "what nobody has yet is not replaced"
+    codes = read_codes(recovery.text)
+    assert restore_key(codes[1:]).key == session.key
+    assert not any(line in recovery.command for line in codes[0].lines())
+    file = tmp_path / "codes.txt"
+    recovery.save(file)
+    deliver_until(background, lambda: recovery.told)
+    assert file.read_text() == recovery.text
+    recovery.save(file)
+    deliver_until(background, lambda: recovery.error)
+    assert "exists already" in str(recovery.error)
+    recovery.forget()
+    assert recovery.text is None
+
+
+def test_codes_that_nobody_has_yet_are_not_forgotten_without_a_word(session: Session, background: Background) -> None:
+    model = SafetyModel(session, background)
+    model.recovery.make(PASSPHRASE, 2, 3)
+    deliver_until(background, lambda: model.recovery.text)
+    assert "shown only now" in model.unfinished
+    model.recovery.written_down()
+    assert model.unfinished == ""
+    assert session.has_codes
+    model.recovery.forget()
+    assert session.has_codes
+
+
+def test_the_key_file_is_copied_into_a_new_file_only(session: Session, background: Background, tmp_path: Path) -> None:
+    model = SafetyModel(session, background)
+    file = tmp_path / "stick" / "vault.key"
+    model.copying.save(file)
+    deliver_until(background, lambda: model.copying.told)
+    assert file.read_bytes() == session.vault.key_file()
+    assert model.command == f"python admin/admin.py vault export {file}"
+    assert session.has_copy
+    file.write_bytes(b"something else")
+    model.copying.save(file)
+    deliver_until(background, lambda: model.error)
+    assert "exists already" in str(model.error)
+    assert file.read_bytes() == b"something else"
+
+
+def test_recovery_codes_take_the_passphrase_though_the_vault_is_open(session: Session, background: Background) -> None:
+    model = SafetyModel(session, background)
+    model.recovery.make("not the passphrase", 2, 3)
+    deliver_until(background, lambda: model.error)
+    assert model.recovery.text is None
+    model.dismiss_error()
+    assert model.error is None
+
+
+# --- how far it is
+
+
+def test_progress_is_told_ten_times_a_second_and_at_the_end() -> None:
+    now = 0.0
+    told: list[Progress] = []
+    counter = Counter(told.append, clock=lambda: now)
+    counter.expect(1000)
+    for _ in range(100):
+        now += 0.05
+        counter.advance(10)
+    assert 30 <= len(told) <= 51
+    assert (told[-1].done, told[-1].fraction) == (1000, 1.0)
+    assert "200 bytes/s" in told[-1].words
+    assert "left" in told[20].words
+    assert "/s" not in told[1].words
+
+
+def test_what_is_left_may_grow() -> None:
+    now = 0.0
+    told: list[Progress] = []
+    counter = Counter(told.append, clock=lambda: now)
+    for left in (100, 40, 80, 0):
+        now += 1
+        counter.remain(left)
+    assert [(progress.done, progress.total) for progress in told] == [(0, 100), (60, 100), (60, 140), (140, 140)]
+
+
+def test_garbage_is_collected_where_it_is_asked_for_and_nowhere_else() -> None:
+    collecting = WindowCollects()
+    try:
+        assert not gc.isenabled()
+        while gc.get_count()[0] <= gc.get_threshold()[0]:
+            cycle: list[object] = []
+            cycle.append(cycle)
+            for _ in range(100):
+                cycle.append([cycle])
+        collecting.step()
+        assert gc.get_count()[0] <= gc.get_threshold()[0]
+    finally:
+        collecting.end()
+    assert gc.isenabled()

@@ -1,0 +1,309 @@
+"""Deleting, taking back, giving up: by right only, durably, and never the other way round after a restart."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from common.protocol.device_messages import Delete, ShareName
+from common.protocol.messages import Code, Tombstone
+from tests.support.clocks import SetClock
+from tests.support.sample_shares import (
+    ENDS,
+    OWNER,
+    STRANGER,
+    TRASH_UNTIL,
+    Sample,
+    chance,
+    declined,
+    reopened,
+    sample,
+    share_path,
+    trashed,
+)
+from worker.layout import file_name
+from worker.store import ShareStore
+
+WEEK = 7 * 24 * 3600
+TEN_YEARS = 10 * 365 * 24 * 3600
+
+
+def tombstone(encoding: Sample, generation: int) -> Tombstone:
+    object_id = encoding.commitment.object_id
+    return Tombstone(encoding.encoding_id, object_id, OWNER, encoding.capability, generation, TRASH_UNTIL, ENDS)
+
+
+def name(encoding: Sample, share: int = 0) -> ShareName:
+    return ShareName(encoding.encoding_id, share)
+
+
+# --- deleting
+
+
+def test_what_is_deleted_is_in_the_trash_and_that_is_told(store: ShareStore, clock: SetClock) -> None:
+    encoding = sample()
+    used = store.used_bytes
+    store.delete(encoding.deletion(), OWNER)
+    news = store.news()
+    assert news.buried == [tombstone(encoding, 1)]
+    assert news.withdrawn == [name(encoding)]
+    assert not news.announced
+    assert trashed(store) == [f"{file_name(encoding.key(0))}.deleted"]
+    assert not share_path(store.folder, encoding, 0).exists()
+    assert store.used_bytes == used, "the trash takes room"
+    store = reopened(store, clock)
+    assert not store.held()
+    assert list(store.tombstones()) == [tombstone(encoding, 1)]
+    assert store.used_bytes == used
+    store.close()
+
+
+def test_all_shares_of_the_encoding_go_and_no_others(store: ShareStore) -> None:
+    encoding, other = sample(), sample("other")
+    encoding.put(store, 2)
+    other.put(store, 0)
+    encoding.stage(store, 1)
+    store.delete(encoding.deletion(), OWNER)
+    assert list(store.held()) == [other.key(0)]
+    with declined(Code.NOT_OPEN):
+        encoding.append(store, 1, 0)
+    other.assert_readable(store, 0)
+
+
+def test_a_deleted_share_is_not_found(store: ShareStore) -> None:
+    encoding = sample()
+    encoding.assert_readable(store, 0)  # it is open now
+    store.delete(encoding.deletion(), OWNER)
+    with declined(Code.NOT_FOUND):
+        store.block(encoding.key(0), OWNER, 0)
+    with declined(Code.NOT_FOUND):
+        store.share(encoding.key(0), OWNER)
+
+
+def test_nobody_deletes_without_the_capability(store: ShareStore) -> None:
+    encoding = sample()
+    for wrong in (chance("guess", 32), encoding.commitment.delete_hash, bytes(32)):
+        with declined(Code.NOT_ALLOWED):
+            store.delete(Delete(encoding.encoding_id, wrong, 1, TRASH_UNTIL, ENDS), OWNER)
+    assert not store.news()
+    encoding.assert_readable(store, 0)
+    store.delete(encoding.deletion(), OWNER)
+    with declined(Code.NOT_ALLOWED):
+        store.delete(Delete(encoding.encoding_id, chance("guess", 32), 3, TRASH_UNTIL, ENDS), OWNER)
+
+
+def test_another_owner_deletes_nothing_not_even_with_the_capability(store: ShareStore) -> None:
+    encoding = sample()
+    with declined(Code.NOT_FOUND):
+        store.delete(encoding.deletion(), STRANGER)
+    encoding.assert_readable(store, 0)
+
+
+def test_a_share_whose_delete_hash_is_another_stays_whoever_else_stored_some_under_this_id(store: ShareStore) -> None:
+    encoding = sample()
+    theirs = encoding.commitment
+    theirs.delete_hash = bytes(32)
+    encoding.stage(store, 1, STRANGER)
+    pending = store.prepare_commit(encoding.key(1), STRANGER, theirs)
+    assert pending is not None
+    assert store.commit_round([pending])[0].granted
+    store.delete(encoding.deletion(), OWNER)
+    assert list(store.held()) == [encoding.key(1)]
+    with declined(Code.NOT_FOUND):
+        store.delete(encoding.deletion(), STRANGER)
+
+
+def test_where_nothing_of_it_is_it_is_not_found(store: ShareStore) -> None:
+    with declined(Code.NOT_FOUND):
+        store.delete(sample("other").deletion(), OWNER)
+    assert list(store.tombstones()) == []
+
+
+def test_saying_it_again_is_harmless(store: ShareStore) -> None:
+    for _ in range(3):
+        store.delete(sample().deletion(), OWNER)
+    assert store.news().buried == [tombstone(sample(), 1)]
+    store.delete(sample().deletion(3), OWNER)
+    store.delete(sample().deletion(1), OWNER)
+    assert list(store.tombstones()) == [tombstone(sample(), 3)]
+
+
+@pytest.mark.parametrize("generation", [2, 4])
+def test_an_even_generation_is_no_deletion_and_an_odd_one_takes_none_back(store: ShareStore, generation: int) -> None:
+    with declined(Code.MALFORMED):
+        store.delete(sample().deletion(generation), OWNER)
+    with declined(Code.MALFORMED):
+        store.delete(sample().deletion(trash_until=5, ends=4), OWNER)
+    store.delete(sample().deletion(), OWNER)
+    with declined(Code.MALFORMED):
+        store.undelete(sample().undeletion(generation + 1), OWNER)
+
+
+def test_what_was_deleted_cannot_be_stored_again_under_its_id(store: ShareStore) -> None:
+    encoding, begun = sample(), sample("begun")
+    begun.put(store, 0)
+    begun.stage(store, 1)
+    pending = store.prepare_commit(begun.key(1), OWNER, begun.commitment)
+    for each in (encoding, begun):
+        store.delete(each.deletion(), OWNER)
+        with declined(Code.CONFLICT):
+            store.open(each.opening(1), OWNER, 0.0)
+        with declined(Code.CONFLICT):
+            store.prepare_commit(each.key(0), OWNER, each.commitment)
+    assert pending is not None
+    assert store.commit_round([pending])[0].code is Code.NOT_OPEN, "the commit that was under way is none any more"
+    assert not store.held()
+
+
+def test_one_who_deletes_his_own_hinders_no_other_under_the_same_id(store: ShareStore) -> None:
+    store.delete(sample().deletion(), OWNER)
+    sample().put(store, 1, STRANGER)
+    sample().assert_readable(store, 1, STRANGER)
+
+
+def test_a_damaged_share_goes_too_and_comes_back_as_damaged(store: ShareStore, clock: SetClock) -> None:
+    encoding = sample()
+    path = share_path(store.folder, encoding, 0)
+    path.write_bytes(path.read_bytes().replace(encoding.blocks[1][0], bytes(64)))
+    with declined(Code.DAMAGED):
+        store.block(encoding.key(0), OWNER, 1)
+    store.delete(encoding.deletion(), OWNER)
+    assert not store.held()
+    assert trashed(store) == [f"{file_name(encoding.key(0))}.damaged"]
+    store = reopened(store, clock)
+    store.undelete(encoding.undeletion(), OWNER)
+    assert not store.held()[encoding.key(0)].sound
+    assert (store.folder / "quarantine" / file_name(encoding.key(0))).exists()
+    store.close()
+
+
+def test_a_share_that_does_not_say_who_may_delete_it_is_not_deleted(store: ShareStore, clock: SetClock) -> None:
+    share_path(store.folder, sample(), 0).write_bytes(b"no share")
+    store = reopened(store, clock)
+    with declined(Code.DAMAGED):
+        store.delete(sample().deletion(), OWNER)
+    store.discard(sample().key(0), OWNER)  # that needs no proof
+    assert not store.held()
+    store.close()
+
+
+# --- taking back
+
+
+def test_what_is_taken_back_is_there_as_it_was(store: ShareStore, clock: SetClock) -> None:
+    encoding = sample()
+    held = dict(store.held())
+    used = store.used_bytes
+    store.delete(encoding.deletion(), OWNER)
+    store.news()
+    store.undelete(encoding.undeletion(), OWNER)
+    news = store.news()
+    assert news.buried == [tombstone(encoding, 2)]
+    assert news.announced == list(held.values())
+    assert not news.withdrawn
+    assert trashed(store) == []
+    for again in (store, reopened(store, clock)):
+        assert dict(again.held()) == held
+        assert again.used_bytes == used
+        assert list(again.tombstones()) == [tombstone(encoding, 2)]
+        encoding.assert_readable(again, 0)
+    again.close()
+
+
+def test_taking_back_needs_the_same_right(store: ShareStore) -> None:
+    encoding = sample()
+    with declined(Code.NOT_FOUND):
+        store.undelete(encoding.undeletion(), OWNER)
+    store.delete(encoding.deletion(), OWNER)
+    wrong = encoding.undeletion()
+    wrong.capability = chance("guess", 32)
+    with declined(Code.NOT_ALLOWED):
+        store.undelete(wrong, OWNER)
+    with declined(Code.NOT_FOUND):
+        store.undelete(encoding.undeletion(), STRANGER)
+    assert not store.held()
+
+
+def test_the_higher_generation_holds_in_whatever_order_they_come(store: ShareStore) -> None:
+    encoding = sample()
+    store.delete(encoding.deletion(1), OWNER)
+    store.undelete(encoding.undeletion(2), OWNER)
+    with declined(Code.CONFLICT):
+        store.delete(encoding.deletion(1), OWNER)  # it was on its way for long
+    encoding.assert_readable(store, 0)
+    store.delete(encoding.deletion(5), OWNER)
+    with declined(Code.CONFLICT):
+        store.undelete(encoding.undeletion(4), OWNER)
+    assert not store.held()
+    store.undelete(encoding.undeletion(8), OWNER)
+    store.undelete(encoding.undeletion(2), OWNER)
+    encoding.assert_readable(store, 0)
+
+
+def test_an_encoding_that_was_taken_back_can_be_stored_and_scrubbed_like_any(store: ShareStore) -> None:
+    encoding = sample()
+    store.delete(encoding.deletion(), OWNER)
+    store.undelete(encoding.undeletion(), OWNER)
+    encoding.put(store, 1)
+    encoding.assert_readable(store, 1)
+
+
+def test_what_was_damaged_in_the_trash_comes_back_as_damaged(store: ShareStore) -> None:
+    encoding = sample()
+    store.delete(encoding.deletion(), OWNER)
+    (path,) = (store.folder / "trash").iterdir()
+    path.write_bytes(path.read_bytes()[:-1])
+    store.undelete(encoding.undeletion(), OWNER)
+    assert not store.held()[encoding.key(0)].sound
+
+
+# --- crashes between the steps
+
+
+def test_a_deletion_that_was_interrupted_is_finished_at_the_next_start(store: ShareStore, clock: SetClock) -> None:
+    encoding = sample()
+    path = share_path(store.folder, encoding, 0)
+    content = path.read_bytes()
+    store.delete(encoding.deletion(), OWNER)
+    path.write_bytes(content)  # as if it had not been moved yet, or its old name had come back
+    store = reopened(store, clock)
+    assert not store.held()
+    assert not path.exists()
+    assert trashed(store) == [f"{file_name(encoding.key(0))}.deleted"]
+    store.close()
+
+
+def test_a_taking_back_that_was_interrupted_is_finished_at_the_next_start(store: ShareStore, clock: SetClock) -> None:
+    encoding = sample()
+    store.delete(encoding.deletion(), OWNER)
+    copy = store.folder.parent / "trash"
+    shutil.copytree(store.folder / "trash", copy)
+    store.undelete(encoding.undeletion(), OWNER)
+    store.close()
+    share_path(store.folder, encoding, 0).unlink()
+    shutil.copytree(copy, store.folder / "trash", dirs_exist_ok=True)
+    store = ShareStore(store.folder, clock=clock)
+    encoding.assert_readable(store, 0)
+    assert trashed(store) == []
+    store.close()
+
+
+def test_what_is_put_into_a_store_by_hand_is_not_deleted_by_a_tombstone_that_does_not_fit_it(
+    store: ShareStore, clock: SetClock, tmp_path: Path
+) -> None:
+    encoding = sample()
+    elsewhere = ShareStore(tmp_path / "elsewhere")
+    encoding.stage(elsewhere, 1)
+    theirs = encoding.commitment
+    theirs.delete_hash = bytes(32)
+    pending = elsewhere.prepare_commit(encoding.key(1), OWNER, theirs)
+    assert pending is not None
+    assert elsewhere.commit_round([pending])[0].granted
+    elsewhere.close()
+    store.delete(encoding.deletion(), OWNER)
+    shutil.copytree(tmp_path / "elsewhere" / "shares", store.folder / "shares", dirs_exist_ok=True)
+    store = reopened(store, clock)
+    assert list(store.held()) == [encoding.key(1)]
+    store.close()

@@ -1,0 +1,258 @@
+"""What a worker tells a broker of itself, and when: events and the time in, messages out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from common.errors import RefusedError
+from common.protocol.codec import unpack, unpack_header
+from common.protocol.device_messages import ShareName
+from common.protocol.envelope import Kind, Operation
+from common.protocol.identifiers import BROKER
+from common.protocol.messages import (
+    GRANTED,
+    MAX_ANNOUNCED,
+    PROTOCOL_VERSION,
+    Announce,
+    AnnouncedShare,
+    Answer,
+    Code,
+    DeviceKind,
+    Register,
+    Report,
+    Tombstone,
+)
+from tests.support.sample_shares import OWNER, sample
+from worker.inventory import News
+from worker.registration import Registration, Statement
+from worker.store import ShareStore
+
+CAPACITY = 10 * 2**20
+CONFLICT = Answer(Code.CONFLICT, "another worker with this store's key is registered")
+NO_SESSION = Answer(Code.NO_SESSION)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[ShareStore]:
+    store = ShareStore(tmp_path / "store", CAPACITY)
+    yield store
+    store.close()
+
+
+@pytest.fixture
+def registration(store: ShareStore) -> Registration:
+    return Registration(store, "tcp://broker:5571")
+
+
+@pytest.fixture
+def registered(registration: Registration) -> Registration:
+    """Registered at time 0, and heard."""
+    registration.connected(0.0)
+    for statement in registration.answered(Operation.REGISTER, GRANTED, 0.0):
+        registration.heard(statement.envelope.request_id)
+    return registration
+
+
+def operations(statements: list[Statement]) -> list[Operation]:
+    return [statement.envelope.operation for statement in statements]
+
+
+def announced(statements: list[Statement]) -> list[tuple[bool, list[AnnouncedShare]]]:
+    """Of each page whether it completes the announcement, and what it announces."""
+    assert set(operations(statements)) <= {Operation.ANNOUNCE}
+    return [
+        (unpack_header(page.header, Announce).complete, unpack(page.payload or b"", list[AnnouncedShare]))
+        for page in statements
+    ]
+
+
+def many_shares(count: int) -> list[AnnouncedShare]:
+    return [AnnouncedShare(i.to_bytes(16, "big"), 0, b"o" * 32, OWNER, 4, 6, 1000) for i in range(count)]
+
+
+def many_tombstones(count: int) -> list[Tombstone]:
+    return [Tombstone(i.to_bytes(16, "big"), b"o" * 32, OWNER, b"c" * 32, 1 + i % 2, 1000, 2000) for i in range(count)]
+
+
+def test_a_connected_worker_registers_with_its_version_and_its_room(
+    store: ShareStore, registration: Registration
+) -> None:
+    sample().put(store, 0)
+    (statement,) = registration.connected(0.0)
+    assert statement.envelope.kind is Kind.REQUEST
+    assert statement.envelope.operation is Operation.REGISTER
+    assert statement.envelope.peer == BROKER
+    said = unpack_header(statement.header, Register)
+    used = store.used_bytes
+    assert said == Register(PROTOCOL_VERSION, CAPACITY, used, CAPACITY - used, DeviceKind.SERVER)
+
+
+def test_a_worker_tells_what_kind_of_device_it_is_on(store: ShareStore) -> None:
+    (statement,) = Registration(store, "tcp://broker:5571", DeviceKind.LAPTOP).connected(0.0)
+    assert unpack_header(statement.header, Register).kind is DeviceKind.LAPTOP
+
+
+def test_every_statement_has_a_request_id_of_its_own(registration: Registration) -> None:
+    statements = registration.connected(0.0) + registration.tick(1.0) + registration.tick(2.0)
+    assert len({statement.envelope.request_id for statement in statements}) == 3
+
+
+def test_a_registered_worker_announces_all_it_holds(store: ShareStore, registration: Registration) -> None:
+    for label in ("one", "other"):
+        sample(label).put(store, 0)
+    registration.connected(0.0)
+    pages = announced(registration.answered(Operation.REGISTER, GRANTED, 0.1))
+    assert pages == [(True, list(store.held().values()))]
+
+
+def test_a_worker_that_holds_nothing_says_so(registration: Registration) -> None:
+    registration.connected(0.0)
+    assert announced(registration.answered(Operation.REGISTER, GRANTED, 0.1)) == [(True, [])]
+
+
+@pytest.mark.parametrize("count", [MAX_ANNOUNCED, MAX_ANNOUNCED + 1, 2 * MAX_ANNOUNCED, 2 * MAX_ANNOUNCED + 7])
+def test_many_shares_are_announced_in_pages_of_which_the_last_completes(
+    monkeypatch: pytest.MonkeyPatch, store: ShareStore, registration: Registration, count: int
+) -> None:
+    shares = many_shares(count)
+    monkeypatch.setattr(store, "held", lambda: {(s.encoding_id, s.share): s for s in shares})
+    registration.connected(0.0)
+    pages = announced(registration.answered(Operation.REGISTER, GRANTED, 0.1))
+    assert [share for _, page in pages for share in page] == shares
+    assert all(len(page) <= MAX_ANNOUNCED for _, page in pages)
+    assert [complete for complete, _ in pages] == [False] * (len(pages) - 1) + [True]
+
+
+def test_a_new_share_is_announced_without_completing(registered: Registration) -> None:
+    shares = many_shares(1)
+    assert announced(registered.tell(News(announced=shares))) == [(False, shares)]
+
+
+def test_news_come_in_pages_too_and_deletions_first(registered: Registration) -> None:
+    count = MAX_ANNOUNCED + 3
+    names = [ShareName(share.encoding_id, share.share) for share in many_shares(count)]
+    statements = registered.tell(News(many_tombstones(count), names, many_shares(count)))
+    assert operations(statements) == [Operation.BURY] * 2 + [Operation.WITHDRAW] * 2 + [Operation.ANNOUNCE] * 2
+    payloads = [statement.payload or b"" for statement in statements]
+    assert [t for page in payloads[:2] for t in unpack(page, list[Tombstone])] == many_tombstones(count)
+    assert [name for page in payloads[2:4] for name in unpack(page, list[ShareName])] == names
+    assert announced(statements[4:]) == [
+        (False, many_shares(count)[:MAX_ANNOUNCED]),
+        (False, many_shares(count)[MAX_ANNOUNCED:]),
+    ]
+
+
+def test_no_news_are_no_messages(registered: Registration) -> None:
+    assert registered.tell(News()) == []
+
+
+def test_a_registering_worker_tells_of_deletions_before_it_announces_what_it_holds(
+    monkeypatch: pytest.MonkeyPatch, store: ShareStore, registration: Registration
+) -> None:
+    sample().put(store, 0)
+    monkeypatch.setattr(store, "tombstones", lambda: many_tombstones(MAX_ANNOUNCED + 1))
+    registration.connected(0.0)
+    statements = registration.answered(Operation.REGISTER, GRANTED, 0.1)
+    assert operations(statements) == [Operation.BURY, Operation.BURY, Operation.ANNOUNCE]
+    assert announced(statements[2:]) == [(True, list(store.held().values()))]
+
+
+def test_nothing_is_told_or_reported_to_a_broker_that_does_not_know_us(registration: Registration) -> None:
+    news = News(many_tombstones(1), [ShareName(b"e" * 16, 0)], many_shares(1))
+    assert registration.tell(news) == []
+    assert registration.tick(100.0) == []
+    registration.connected(100.0)
+    assert registration.tell(news) == []
+
+
+def test_a_registered_worker_reports_its_room_every_second(store: ShareStore, registered: Registration) -> None:
+    reports = [(now, registered.tick(now)) for now in (0.5, 0.99, 1.0, 1.25, 1.99, 2.0, 2.5, 3.1)]
+    assert [now for now, said in reports if said] == [1.0, 2.0, 3.1]
+    (report,) = reports[2][1]
+    assert report.envelope.operation is Operation.REPORT
+    assert unpack_header(report.header, Report) == Report(0, CAPACITY)
+    sample().put(store, 0)
+    (report,) = registered.tick(5.0)
+    assert unpack_header(report.header, Report) == Report(store.used_bytes, CAPACITY - store.used_bytes)
+
+
+def test_an_unanswered_registration_is_repeated_every_second(registration: Registration) -> None:
+    registration.connected(0.0)
+    asked = [now for now in (0.5, 1.0, 1.5, 2.0) if operations(registration.tick(now)) == [Operation.REGISTER]]
+    assert asked == [1.0, 2.0]
+
+
+def test_a_registration_granted_twice_is_announced_twice(registered: Registration) -> None:
+    """Between the two the broker may have forgotten what it was told."""
+    assert announced(registered.answered(Operation.REGISTER, GRANTED, 0.2)) == [(True, [])]
+
+
+@pytest.mark.parametrize("operation", [Operation.ANNOUNCE, Operation.REPORT])
+def test_a_broker_that_forgot_us_is_registered_with_anew(registered: Registration, operation: Operation) -> None:
+    assert registered.answered(operation, GRANTED, 1.0) == []
+    assert operations(registered.answered(operation, NO_SESSION, 1.0)) == [Operation.REGISTER]
+    assert registered.answered(operation, NO_SESSION, 1.1) == [], "it was asked already"
+    assert announced(registered.answered(Operation.REGISTER, GRANTED, 1.2)) == [(True, [])]
+
+
+@pytest.mark.parametrize("code", [Code.NOT_ALLOWED, Code.MALFORMED])
+def test_a_refusal_for_good_ends_it_with_the_reason(registration: Registration, code: Code) -> None:
+    registration.connected(0.0)
+    with pytest.raises(RefusedError, match=r"tcp://broker:5571 refuses this worker: the reason"):
+        registration.answered(Operation.REGISTER, Answer(code, "the reason"), 0.1)
+
+
+@pytest.mark.parametrize("code", [Code.MALFORMED, Code.FAULT, Code.CONFLICT])
+def test_a_report_or_an_announcement_that_is_not_granted_ends_nothing(registered: Registration, code: Code) -> None:
+    for operation in (Operation.REPORT, Operation.ANNOUNCE):
+        assert registered.answered(operation, Answer(code, "the reason"), 0.5) == []
+    assert operations(registered.tick(1.0)) == [Operation.REPORT]
+
+
+def test_a_conflict_is_waited_out(registration: Registration) -> None:
+    # The broker has not noticed yet that our last connection was cut.
+    registration.connected(0.0)
+    for second in range(5):
+        assert registration.answered(Operation.REGISTER, CONFLICT, second + 0.1) == []
+        assert operations(registration.tick(second + 1.0)) == [Operation.REGISTER]
+    assert announced(registration.answered(Operation.REGISTER, GRANTED, 5.1)) == [(True, [])]
+
+
+def test_a_conflict_that_lasts_ends_it(registration: Registration) -> None:
+    # It is another worker with a copy of our store.
+    registration.connected(0.0)
+    for second in range(13):
+        assert registration.answered(Operation.REGISTER, CONFLICT, float(second)) == []
+    with pytest.raises(RefusedError, match="another worker"):
+        registration.answered(Operation.REGISTER, CONFLICT, 12.1)
+
+
+def test_the_patience_with_a_conflict_begins_anew_with_each_registration_and_connection(
+    registered: Registration,
+) -> None:
+    registered.answered(Operation.REPORT, NO_SESSION, 10.0)
+    assert registered.answered(Operation.REGISTER, CONFLICT, 10.0) == []
+    registered.answered(Operation.REGISTER, GRANTED, 11.0)
+    registered.answered(Operation.REPORT, NO_SESSION, 30.0)
+    assert registered.answered(Operation.REGISTER, CONFLICT, 30.0) == []
+    registered.disconnected()
+    registered.connected(60.0)
+    assert registered.answered(Operation.REGISTER, CONFLICT, 60.0) == []
+
+
+def test_a_lost_connection_is_silence_until_the_next(registered: Registration) -> None:
+    registered.disconnected()
+    assert registered.tick(10.0) == []
+    assert registered.tell(News(announced=many_shares(1))) == []
+    assert registered.answered(Operation.REPORT, NO_SESSION, 10.0) == [], "an answer that was on its way"
+    assert registered.answered(Operation.REGISTER, GRANTED, 10.0) == []
+    assert operations(registered.connected(11.0)) == [Operation.REGISTER]
+    assert announced(registered.answered(Operation.REGISTER, GRANTED, 11.1)) == [(True, [])]
+
+
+def test_a_new_connection_registers_anew_even_if_nobody_said_that_the_last_was_lost(registered: Registration) -> None:
+    assert operations(registered.connected(5.0)) == [Operation.REGISTER]
+    assert registered.tell(News(announced=many_shares(1))) == []

@@ -1,0 +1,179 @@
+"""A share on its way: each block once, in any order; a fault of the disk leaves nothing half-written behind."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from common.coding.recipe import digest
+from common.errors import IntegrityError
+from tests.support.faulty_disk import FaultyDisk
+from tests.support.sample_shares import OWNER, Sample, sample
+from worker.disk import Disk
+from worker.share_file import FOOTER_SIZE, ShareTrailer, decode_footer, share_header
+from worker.staging import StagedShare, begin
+
+
+def stage(disk: Disk, path: Path, encoding: Sample, share: int) -> StagedShare:
+    recipe = encoding.recipe
+    header = share_header(recipe.encoding_id, share, recipe.k, recipe.n, recipe.block_size)
+    return begin(disk, path, header, OWNER, recipe.share_bytes, 0.0)
+
+
+def append(staged: StagedShare, encoding: Sample, segment: int) -> None:
+    block = encoding.blocks[segment][staged.header.share]
+    staged.append(segment, digest(block), block)
+
+
+@pytest.fixture
+def disk() -> FaultyDisk:
+    return FaultyDisk()
+
+
+@pytest.fixture
+def staged(disk: FaultyDisk, tmp_path: Path) -> Iterator[StagedShare]:
+    share = stage(disk, tmp_path / "share", sample(), 0)
+    yield share
+    disk.arm()
+    share.drop()
+
+
+@given(st.permutations(range(5)))
+def test_blocks_come_in_any_order_and_are_read_before_the_commit(
+    tmp_path_factory: pytest.TempPathFactory, order: list[int]
+) -> None:
+    encoding = sample(segments=5)
+    staged = stage(Disk(), tmp_path_factory.mktemp("staging") / "share", encoding, 1)
+    for segment in order:
+        append(staged, encoding, segment)
+    offsets = staged.offsets(encoding.recipe)
+    content = staged.path.read_bytes()
+    for segment, row in enumerate(encoding.blocks):
+        assert staged.read(segment) == row[1]
+        assert content[offsets[segment] :].startswith(row[1])
+    staged.drop()
+
+
+def test_the_size_is_the_files(staged: StagedShare) -> None:
+    encoding = sample()
+    for segment in range(3):
+        append(staged, encoding, segment)
+        assert staged.size == staged.path.stat().st_size
+    said = encoding.commitment
+    offsets = staged.offsets(encoding.recipe)
+    records = staged.size
+    staged.finish(ShareTrailer(said.object_id, OWNER, said.recipe, said.mapping, said.delete_hash, offsets))
+    content = staged.path.read_bytes()
+    assert staged.size == len(content)
+    assert decode_footer(content[-FOOTER_SIZE:]) == records
+
+
+def test_a_block_that_did_not_come_cannot_be_read(staged: StagedShare) -> None:
+    with pytest.raises(KeyError):
+        staged.read(0)
+
+
+def test_a_block_that_was_damaged_on_the_disk_is_not_given_out(staged: StagedShare) -> None:
+    append(staged, sample(), 0)
+    content = bytearray(staged.path.read_bytes())
+    content[-1] ^= 1
+    staged.path.write_bytes(bytes(content))
+    with pytest.raises(IntegrityError):
+        staged.read(0)
+
+
+@pytest.mark.parametrize("came", [[], [0, 1], [1, 2]])
+def test_a_recipe_needs_all_its_blocks(staged: StagedShare, came: list[int]) -> None:
+    encoding = sample()
+    for segment in came:
+        append(staged, encoding, segment)
+    with pytest.raises(IntegrityError):
+        staged.offsets(encoding.recipe)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [sample("other"), sample(k=1), sample(n=4), sample(block_size=65), sample(last=41), sample(segments=4)],
+    ids=["encoding id", "k", "n", "block size", "last block size", "segments"],
+)
+def test_a_recipe_of_anything_else_is_refused(staged: StagedShare, other: Sample) -> None:
+    encoding = sample()
+    for segment in range(3):
+        append(staged, encoding, segment)
+    with pytest.raises(IntegrityError):
+        staged.offsets(other.recipe)
+
+
+# The file has its header, so call 0 is the record's prefix and call 1 the block.
+@pytest.mark.parametrize("number", [0, 1])
+def test_a_block_that_was_written_in_part_leaves_nothing_and_can_come_again(
+    disk: FaultyDisk, staged: StagedShare, number: int
+) -> None:
+    encoding = sample()
+    append(staged, encoding, 2)
+    before = staged.path.read_bytes()
+    disk.arm({number: errno.ENOSPC})
+    with pytest.raises(OSError, match="space"):
+        append(staged, encoding, 0)
+    assert staged.path.read_bytes() == before
+    assert not staged.dropped
+    for segment in (0, 1):
+        append(staged, encoding, segment)
+    staged.offsets(encoding.recipe)
+    assert [staged.read(segment) for segment in range(3)] == [row[0] for row in encoding.blocks]
+
+
+def test_what_cannot_be_cut_off_again_is_dropped(disk: FaultyDisk, staged: StagedShare) -> None:
+    disk.arm({1: errno.ENOSPC}, {"truncate": errno.EIO})
+    with pytest.raises(OSError, match="space"):
+        append(staged, sample(), 0)
+    assert staged.dropped
+    assert not staged.path.exists()
+
+
+def test_a_share_whose_header_cannot_be_written_leaves_no_file(disk: FaultyDisk, tmp_path: Path) -> None:
+    disk.arm({1: errno.ENOSPC})
+    with pytest.raises(OSError, match="space"):
+        stage(disk, tmp_path / "share", sample(), 0)
+    assert disk.calls == ["create", "append", "close", "remove"]
+    assert not (tmp_path / "share").exists()
+
+
+@pytest.mark.parametrize("failing", ["close", "remove"])
+def test_dropping_raises_nothing_and_a_left_over_file_is_in_nobodys_way(
+    disk: FaultyDisk, staged: StagedShare, failing: str
+) -> None:
+    disk.arm(always={failing: errno.EIO})
+    staged.drop()
+    assert staged.path.exists() == (failing == "remove")
+    disk.arm()
+    again = stage(disk, staged.path, sample(), 0)
+    append(again, sample(), 0)
+    assert again.read(0) == sample().blocks[0][0]
+    again.drop()
+
+
+def test_a_descriptor_is_closed_once_and_a_file_removed_once(disk: FaultyDisk, staged: StagedShare) -> None:
+    disk.arm(always={"close": errno.EIO})
+    with pytest.raises(OSError, match="rror"):
+        staged.close()
+    staged.drop()
+    staged.drop()
+    assert disk.calls == ["close", "remove"]
+
+
+@given(st.sets(st.integers(0, 40)))
+def test_the_ranges_are_the_blocks_that_came(tmp_path_factory: pytest.TempPathFactory, came: set[int]) -> None:
+    encoding = sample(segments=41)
+    staged = stage(Disk(), tmp_path_factory.mktemp("staging") / "share", encoding, 1)
+    for segment in came:
+        append(staged, encoding, segment)
+    ranges = staged.ranges()
+    assert [s for each in ranges for s in range(each.first, each.first + each.count)] == sorted(came)
+    assert all(one.first + one.count < other.first for one, other in zip(ranges, ranges[1:])), "as few as can be"
+    staged.drop()

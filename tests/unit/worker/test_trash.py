@@ -1,0 +1,171 @@
+"""The trash: kept until its time is over and no longer; what is surplus is kept there for a day."""
+
+from __future__ import annotations
+
+import pytest
+
+from common.protocol.device_messages import ShareName
+from common.protocol.messages import NEVER, Code
+from tests.support.clocks import START, SetClock
+from tests.support.sample_shares import OWNER, STRANGER, Sample, declined, reopened, sample, share_path, trashed
+from worker.store import ShareStore
+
+WEEK = 7 * 24 * 3600
+TEN_YEARS = 10 * 365 * 24 * 3600
+
+
+def name(encoding: Sample, share: int = 0) -> ShareName:
+    return ShareName(encoding.encoding_id, share)
+
+
+# --- time
+
+
+def test_the_trash_is_purged_when_its_time_is_over_and_then_nothing_comes_back(
+    store: ShareStore, clock: SetClock
+) -> None:
+    encoding = sample()
+    store.delete(encoding.deletion(trash_until=int(START) + WEEK), OWNER)
+    for _ in range(7 * 24 - 1):
+        clock.pass_time(3600)
+        store.expire(clock.now)
+    assert trashed(store)
+    for _ in range(2):
+        clock.pass_time(3600)
+        store.expire(clock.now)
+    assert not trashed(store)
+    assert store.used_bytes == 0
+    with declined(Code.NOT_FOUND):
+        store.undelete(encoding.undeletion(), OWNER)
+    assert [t.generation for t in store.tombstones()] == [1], "it is still remembered that this was deleted"
+    with declined(Code.CONFLICT):
+        store.open(encoding.opening(0), OWNER, 0.0)
+
+
+def test_what_is_deleted_without_trash_takes_no_room_at_once_and_stays_deleted(store: ShareStore) -> None:
+    encoding = sample()
+    store.delete(encoding.deletion(trash_until=NEVER), OWNER)
+    assert not trashed(store)
+    assert store.used_bytes == 0
+    with declined(Code.NOT_FOUND):
+        store.undelete(encoding.undeletion(), OWNER)
+    with declined(Code.CONFLICT):
+        store.open(encoding.opening(0), OWNER, 0.0)
+
+
+def test_a_tombstone_is_forgotten_when_it_ends_with_all_that_is_in_the_trash(
+    store: ShareStore, clock: SetClock
+) -> None:
+    until = int(START) + WEEK
+    store.delete(sample().deletion(trash_until=until, ends=until), OWNER)
+    clock.pass_time(WEEK - 1)
+    store.expire(clock.now)
+    assert list(store.tombstones())
+    clock.pass_time(301)
+    store.expire(clock.now)
+    assert not list(store.tombstones())
+    assert not trashed(store)
+    assert not list((store.folder / "tombstones").iterdir())
+
+
+def test_what_was_taken_back_is_never_purged(store: ShareStore, clock: SetClock) -> None:
+    encoding = sample()
+    until = int(START) + WEEK
+    store.delete(encoding.deletion(trash_until=until, ends=until + 10), OWNER)
+    store.undelete(encoding.undeletion(), OWNER)
+    clock.pass_time(2 * WEEK)
+    store.expire(clock.now)
+    encoding.assert_readable(store, 0)
+    assert not list(store.tombstones())
+
+
+def test_the_purge_is_done_at_the_start_too(store: ShareStore, clock: SetClock) -> None:
+    store.delete(sample().deletion(trash_until=int(START) + WEEK), OWNER)
+    clock.pass_time(WEEK)
+    store = reopened(store, clock)
+    store.expire(clock.now)
+    assert not trashed(store)
+    store.close()
+
+
+@pytest.mark.parametrize("leap", [TEN_YEARS, -TEN_YEARS])
+def test_a_clock_that_leaps_and_is_put_right_costs_nothing(store: ShareStore, clock: SetClock, leap: int) -> None:
+    encoding = sample()
+    store.delete(encoding.deletion(trash_until=int(START) + WEEK, ends=int(START) + 2 * WEEK), OWNER)
+    store.expire(clock.now)
+    clock.wall += leap
+    for _ in range(10):
+        clock.pass_time(301)
+        store.expire(clock.now)
+    clock.wall -= leap
+    for _ in range(100):
+        clock.pass_time(301)
+        store.expire(clock.now)
+    assert trashed(store)
+    store.undelete(encoding.undeletion(), OWNER)
+    encoding.assert_readable(store, 0)
+
+
+# --- giving up what is surplus
+
+
+def test_a_discarded_share_is_withdrawn_and_in_the_trash_for_a_day(store: ShareStore, clock: SetClock) -> None:
+    encoding = sample()
+    used = store.used_bytes
+    store.discard(encoding.key(0), OWNER)
+    news = store.news()
+    assert (news.withdrawn, news.announced, news.buried) == ([name(encoding)], [], [])
+    assert not store.held()
+    assert store.used_bytes == used
+    store = reopened(store, clock)
+    assert not store.held()
+    assert store.used_bytes == used
+    for hours, there in ((23, True), (2, False)):
+        clock.pass_time(hours * 3600)
+        store.expire(clock.now)
+        assert bool(trashed(store)) is there
+    assert store.used_bytes == 0
+    store.close()
+
+
+def test_a_discarded_share_can_be_stored_anew_and_discarded_again(store: ShareStore, clock: SetClock) -> None:
+    encoding = sample()
+    for _ in range(3):
+        store.discard(encoding.key(0), OWNER)
+        encoding.put(store, 0)
+        encoding.assert_readable(store, 0)
+        size = share_path(store.folder, encoding, 0).stat().st_size
+        assert store.used_bytes == size + size * len(trashed(store))
+        clock.pass_time(0.4)
+
+
+def test_discarding_what_is_not_there_is_harmless_and_told_once_more(store: ShareStore) -> None:
+    store.discard(sample("other").key(0), OWNER)
+    assert store.news().withdrawn == [name(sample("other"))]
+
+
+def test_another_owners_share_is_not_discarded(store: ShareStore) -> None:
+    with declined(Code.NOT_FOUND):
+        store.discard(sample().key(0), STRANGER)
+    sample().assert_readable(store, 0)
+
+
+def test_a_damaged_share_can_be_discarded(store: ShareStore) -> None:
+    encoding = sample()
+    path = share_path(store.folder, encoding, 0)
+    path.write_bytes(path.read_bytes()[:-1])
+    with declined(Code.DAMAGED):
+        store.block(encoding.key(0), OWNER, 0)
+    store.news()
+    store.discard(encoding.key(0), OWNER)
+    assert store.news().withdrawn == [name(encoding)]
+    assert not list((store.folder / "quarantine").iterdir())
+
+
+def test_what_was_discarded_does_not_come_back_with_an_undeletion(store: ShareStore) -> None:
+    encoding = sample()
+    encoding.put(store, 1)
+    store.discard(encoding.key(0), OWNER)
+    store.delete(encoding.deletion(), OWNER)
+    store.undelete(encoding.undeletion(), OWNER)
+    assert list(store.held()) == [encoding.key(1)]
