@@ -35,7 +35,7 @@ from desktop.views.scrolling import reveal_focus
 from desktop.views.store import StoreView
 from desktop.views.unlock import UnlockView
 from desktop.views.view import View
-from producer.viewing import Viewer
+from viewer.process import Viewer
 
 log = logging.getLogger(__name__)
 

@@ -4,8 +4,6 @@ In the order of an image's way:
 
     sources       which files there are to store, from arguments, folders and stdin
     reading       read → slice: a file's bytes and their SHA-256, and whether the file held still meanwhile
-    viewing       has an image looked at by a process of its own (`viewer`), which has no key; `viewer_messages`
-    picture       what that look, or the first bytes, say: format, pixels, thumbnail; never more than a remark
     encoding      seal → encode: one encryption and coding of one image, its recipe and its mapping
     batch         send → commit for images of one segment, many at a time
     stream        read → … → send for longer ones, segment by segment

@@ -25,11 +25,11 @@ from common.vault.stamp import Stamp
 from producer.distribution import withdraw_shares
 from producer.encoding import Bytes, Conclusion, EncodedSegment, Encoding, Image
 from producer.outcome import FailedImage, LeftOut, Outcome, SkippedFile, StoredImage, too_few
-from producer.picture import Picture
 from producer.reading import WholeFile, read_whole
 from producer.session import Session
 from producer.sources import Source
 from producer.watching import Step
+from viewer.picture import Picture
 
 log = logging.getLogger(__name__)
 

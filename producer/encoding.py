@@ -28,7 +28,7 @@ from common.vault.mapping import MAX_NAME, MAX_SEALED_MAPPING, Mapping
 from common.vault.sealing import DataKey, ResumedSealer, SegmentSealer
 from common.vault.stamp import Stamp
 from producer.owner import Owner, SealedMapping
-from producer.picture import Picture
+from viewer.picture import Picture
 
 Bytes = NDArray[np.uint8]
 _MAX_DIGESTS = MAX_PAYLOAD - MAX_SEALED_MAPPING - 1024  # bytes: recipe and mapping travel in one message

@@ -21,12 +21,12 @@ from producer.buffers import Buffers
 from producer.encoding import Conclusion
 from producer.outcome import StoredImage, shares_needed
 from producer.owner import Owner, OwnVault
-from producer.picture import Picture
 from producer.reading import stamp_of
 from producer.sources import Source
 from producer.threads import Threads
-from producer.viewing import Viewer
 from producer.watching import ShareStep, Step, Watch, nobody
+from viewer.picture import Picture
+from viewer.process import Viewer
 
 T = TypeVar("T")
 _BATCH_SEGMENTS = 2  # whose bytes a batch of small images may have: with two there are fewer messages than with one

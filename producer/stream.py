@@ -28,10 +28,10 @@ from producer.distribution import Distribution, ShareState, abandon_shares
 from producer.encoding import Bytes, Conclusion, EncodedSegment, Encoding, Image, longest_image
 from producer.journal import OutdatedError, StuckJournalError, WriteAhead
 from producer.outcome import LeftOut, Outcome, SkippedFile, StoredImage, too_few
-from producer.picture import Picture
 from producer.reading import Reader, changed, hash_file
 from producer.session import Coding, Session
 from producer.sources import Source
+from viewer.picture import Picture
 
 HASH_FIRST = 64 << 20  # bytes
 _AGAIN = "run the same command again to go on where it stopped"

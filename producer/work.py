@@ -22,8 +22,8 @@ from producer.owner import OtherVault, Owner
 from producer.run import store_all
 from producer.session import Session
 from producer.sources import Source
-from producer.viewing import Viewer
 from producer.watching import Watch, nobody
+from viewer.process import Viewer
 
 
 def other_vault(home: Path, name: str, passphrase: Callable[[], str]) -> OtherVault:

@@ -52,7 +52,7 @@ static_checks() {
 # Beside the other types, so with a cache of its own.
 windows_types() {
     check "types, as on Windows" "$python" -m mypy --platform win32 --cache-dir .mypy_cache/win32 \
-        broker worker producer consumer admin desktop common cluster
+        broker worker producer consumer admin desktop viewer common cluster
 }
 
 # The other Pythons from 3.9 on, a path per line, the oldest first: from pyenv where it is, else from PATH.

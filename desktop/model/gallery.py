@@ -20,7 +20,7 @@ from desktop.model.sharing import SharingModel
 from desktop.model.thumbnails import EDGE, Thumbnails
 from desktop.model.trash import TrashModel
 from desktop.session import Session
-from producer.viewing import Pixels, Viewer
+from viewer.process import Pixels, Viewer
 
 _LOOK_EVERY = 15.0  # seconds
 

@@ -21,7 +21,7 @@ from desktop.model.model import Model
 from desktop.model.reassembling import Reassembly
 from desktop.model.wording import size
 from desktop.session import Session
-from producer.viewing import Pixels, Viewer
+from viewer.process import Pixels, Viewer
 
 _IN_MEMORY = 256 << 20  # bytes of an image that is shown before it is saved
 _MOST_PIXELS = (1920, 1200)

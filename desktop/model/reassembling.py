@@ -7,7 +7,7 @@ from typing import Optional
 
 from common.vault.mapping import Mapping
 from consumer.watching import Attempt, Came, Missing, News
-from producer.viewing import Pixels
+from viewer.process import Pixels
 
 
 @dataclass

@@ -26,9 +26,9 @@ from desktop.session import Session
 from producer.outcome import Outcome
 from producer.owner import OwnVault
 from producer.sources import Source, find_sources
-from producer.viewing import Viewer
 from producer.watching import ShareStep
 from producer.work import StoreOptions, store
+from viewer.process import Viewer
 
 _LOOK_EVERY = 3.0  # seconds
 _SHOWN_PATHS = 4  # in the command

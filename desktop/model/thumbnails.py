@@ -10,7 +10,7 @@ import threading
 from collections.abc import Sequence
 from typing import Callable, Optional
 
-from producer.viewing import Pixels
+from viewer.process import Pixels
 
 EDGE = 160  # pixels; `producer` makes none with more, across or down
 

@@ -7,7 +7,7 @@ from typing import Any, Optional
 import customtkinter
 from PIL import Image, ImageDraw, ImageTk
 
-from producer.viewing import Pixels
+from viewer.process import Pixels
 
 _SMOOTHING = 4  # times as large a round corner is drawn, and then made small
 

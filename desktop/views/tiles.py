@@ -17,7 +17,7 @@ from desktop.model.grid import Grid
 from desktop.model.thumbnails import EDGE
 from desktop.views.controls import ACCENT, CHOSEN, DANGER, FOCUS, GOOD, GROUND, LINE, PANEL, QUIET, TEXT, WARNING
 from desktop.views.pixels import photo, rounded
-from producer.viewing import Pixels
+from viewer.process import Pixels
 
 _PADDING, _GAP = 8, 12  # units, which the screen's scaling makes pixels
 _WIDTH = EDGE + 2 * _PADDING

@@ -41,7 +41,7 @@ def test_the_producers_own_process_never_loads_a_decoder(user: User) -> None:
     imported = [
         line.rpartition("|")[2].strip() for line in ended.stderr.splitlines() if line.startswith("import time:")
     ]
-    assert "producer.viewing" in imported
+    assert "viewer.process" in imported
     assert [name for name in imported if name.partition(".")[0] == "PIL"] == []
 
 

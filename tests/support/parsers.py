@@ -42,9 +42,9 @@ from common.vault.journal import Ending, Journals, Moved, Segment, new_beginning
 from common.vault.keys import expand
 from common.vault.seen import SeenFiles
 from common.vault.stamp import Stamp
-from producer.viewer_messages import Seen, ViewerError, understand
 from tests.support.mutation import mutant, valid_message
 from tests.support.sample_images import KEY, OTHER_KEY, encode
+from viewer.messages import Seen, ViewerError, understand
 from worker import share_file
 from worker.disk import Disk, Entry
 from worker.scrub import ScrubCursor, load_cursor

@@ -22,8 +22,8 @@ from common.vault.mapping import Mapping
 from common.vault.trust import TrustedImage
 from producer.encoding import Encoding, Image
 from producer.owner import OwnVault
-from producer.picture import Picture
-from producer.viewing import Viewer
+from viewer.picture import Picture
+from viewer.process import Viewer
 
 KEY = VaultKey(bytes(range(32)))
 OTHER_KEY = VaultKey(bytes(range(1, 33)))

@@ -19,9 +19,9 @@ from desktop.model.gallery import GalleryModel
 from desktop.model.images import Images, Look, look, read_kept
 from desktop.model.thumbnails import Thumbnails
 from desktop.session import Session
-from producer.viewing import Pixels
 from tests.support.desktop_models import deliver_until, keep
 from tests.support.sample_images import KEY, EncodedImage, Unseeing, device_of, encode
+from viewer.process import Pixels
 
 IMAGE, OTHER = encode(b"content"), encode(b"other content")
 

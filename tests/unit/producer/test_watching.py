@@ -16,12 +16,12 @@ from consumer.session import Session as ConsumerSession
 from consumer.watching import Attempt, Came, Missing, News
 from producer.outcome import StoredImage
 from producer.owner import OwnVault
-from producer.viewing import Viewer
 from producer.watching import ShareStep, Step
 from tests import ROOT
 from tests.support.memory_cluster import MemoryCluster, run
 from tests.support.putting import put
 from tests.support.sample_images import KEY, chance, segment_size
+from viewer.process import Viewer
 
 K, N = 2, 4
 SIZES = [30_000, 3 * segment_size(K, N) + 5]

@@ -1,8 +1,8 @@
 """Has images looked at by a process of its own, and believes little of what it answers.
 
-Decoders are where a hostile file gets to run code, and the producer holds the vault key. So a child does it
-(`producer.viewer`): one for a whole run, started while the passphrase is still being turned into a key, without the
-producer's environment and handles, under limits that it sets itself, and killed by a deadline here. It is given the
+Decoders are where a hostile file gets to run code, and who wants to know holds the vault key. So a child does it
+(`python -m viewer`): one for a whole run, started while the passphrase is still being turned into a key, without its
+parent's environment and handles, under limits that it sets itself, and killed by a deadline here. It is given the
 pieces of the image that it asks for, through its pipe; it opens no file.
 
 Whatever becomes of the child costs a thumbnail and nothing else: the next image gets a new one.
@@ -27,14 +27,13 @@ from common.files import open_regular
 from common.process.program import warn
 from common.process.running_time import called_after
 from common.vault.mapping import MAX_THUMBNAIL
-from producer.picture import SIGNATURE_BYTES, Picture, by_signature, is_worth_a_look
-from producer.viewer_messages import (
+from viewer.messages import (
     FORMATS,
     MAX_ANSWER,
     MAX_EDGE,
     MAX_PIXELS_FRAME,
-    PATIENCE,
     PIXEL_BYTES,
+    TIMEOUT,
     Asked,
     Look,
     Read,
@@ -48,13 +47,14 @@ from producer.viewer_messages import (
     understand,
     write_frame,
 )
+from viewer.picture import SIGNATURE_BYTES, Picture, by_signature, is_worth_a_look
 
 log = logging.getLogger(__name__)
 
 _ROOT = Path(__file__).resolve().parent.parent
-COMMAND = (sys.executable, "-m", "producer.viewer")
-_START_PATIENCE = 30.0  # seconds until it is ready, on a machine that has much else to do
-_END_PATIENCE = 1.0  # seconds
+COMMAND = (sys.executable, "-m", "viewer")
+_START_TIMEOUT = 30.0  # seconds until it is ready, on a machine that has much else to do
+_END_TIMEOUT = 1.0  # seconds
 _MAX_FAILED_STARTS = 2
 # What an interpreter may need to find itself and its packages; no secret has any of these names.
 _ENVIRONMENT = (
@@ -78,10 +78,10 @@ class Pixels:
 class Viewer:
     """Looks at images, one at a time, by a child that is replaced when it fails."""
 
-    def __init__(self, command: Sequence[str] = COMMAND, patience: float = PATIENCE) -> None:
-        """`patience`: seconds for one image."""
+    def __init__(self, command: Sequence[str] = COMMAND, timeout: float = TIMEOUT) -> None:
+        """`timeout`: seconds for one image."""
         self._command = command
-        self._patience = patience
+        self._timeout = timeout
         self._child: Optional[_Child] = None
         self._failed_starts = 0
         self._closed = False
@@ -132,7 +132,7 @@ class Viewer:
             self._closed = True
             if self._child is not None:
                 self._child.kill()
-        if self._looking.acquire(timeout=_END_PATIENCE):  # a look that is under way ends now, and its pipes with it
+        if self._looking.acquire(timeout=_END_TIMEOUT):  # a look that is under way ends now, and its pipes with it
             with self._changing:
                 self._drop()
             self._looking.release()
@@ -145,10 +145,10 @@ class Viewer:
             return None
         try:
             if not child.ready:
-                with child.killed_after(_START_PATIENCE):
+                with child.killed_after(_START_TIMEOUT):
                     child.wait_ready()
                 self._failed_starts = 0
-            with child.killed_after(self._patience):
+            with child.killed_after(self._timeout):
                 return ask(child)
         except (OSError, EOFError, ViewerError) as error:
             log.debug("no look at an image: %s %s", type(error).__name__, error)

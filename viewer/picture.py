@@ -1,6 +1,6 @@
 """What can be said of an image, and what its first bytes alone say of it.
 
-Never more than a remark: what a look at it comes to (`producer.viewing`), or that nothing came of it, the bytes are
+Never more than a remark: what a look at it comes to (`viewer.process`), or that nothing came of it, the bytes are
 stored all the same. Nothing here decodes anything.
 """
 
@@ -50,7 +50,7 @@ _SVG = re.compile(rb"<svg[\s>]")
 _MARK = b"\xef\xbb\xbf"  # of UTF-8
 _TGA = struct.Struct("<BBBHHBHHHHBB")
 
-_STARTS = (  # of the formats that can be looked at (`viewer_messages.FORMATS`), where these are short
+_STARTS = (  # of the formats that can be looked at (`messages.FORMATS`), where these are short
     *(b"BM", b"II", b"MM", b"\0\0\1\0"),
     *(b"P" + bytes([kind]) for kind in b"0123456fy"),
 )

@@ -1,7 +1,7 @@
 """What the viewer denies itself: memory, time, files, sockets, processes.
 
 Set once everything is imported and before the first image is met; a hard limit cannot be raised again. Where a limit
-does not bite (Windows has none of them), the producer's deadline does.
+does not bite (Windows has none of them), the parent's deadline does.
 """
 
 from __future__ import annotations

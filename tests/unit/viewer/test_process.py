@@ -17,12 +17,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from common.vault.mapping import MAX_THUMBNAIL
-from producer.picture import Picture
-from producer.viewer.limits import MAX_MEMORY
-from producer.viewer_messages import MAX_ANSWER, MAX_READ, Read, Ready, Seen, ViewerError, understand
-from producer.viewing import COMMAND, Viewer
 from tests import ROOT
 from tests.support.bombs import BOMBS
+from viewer.limits import MAX_MEMORY
+from viewer.messages import MAX_ANSWER, MAX_READ, Read, Ready, Seen, ViewerError, understand
+from viewer.picture import Picture
+from viewer.process import COMMAND, Viewer
 
 SAMPLE = ROOT / "samples" / "rocket.jpg"
 JPEG = SAMPLE.read_bytes()
@@ -56,8 +56,8 @@ def viewer() -> Iterator[Viewer]:
     made.close()
 
 
-def seen_by(command: list[str], patience: float = 60.0, content: bytes = JPEG) -> Picture:
-    viewer = Viewer(command, patience)
+def seen_by(command: list[str], timeout: float = 60.0, content: bytes = JPEG) -> Picture:
+    viewer = Viewer(command, timeout)
     try:
         return viewer.look_at(content)
     finally:
@@ -101,20 +101,20 @@ def _pid(viewer: Viewer) -> int:
 
 def test_a_decoder_that_hangs_is_ended_by_the_deadline() -> None:
     began = time.monotonic()
-    assert seen_by(saying(then="time.sleep(3600)"), patience=0.5) == BY_SIGNATURE
+    assert seen_by(saying(then="time.sleep(3600)"), timeout=0.5) == BY_SIGNATURE
     assert time.monotonic() - began < 30
 
 
 def test_a_viewer_that_takes_nothing_it_asked_for_is_ended_by_the_deadline() -> None:
     asking = msgspec.msgpack.encode(Read(0, MAX_READ))
     command = saying(asking, then="time.sleep(3600)")
-    assert seen_by(command, patience=0.5, content=JPEG + bytes(MAX_READ)) == BY_SIGNATURE
+    assert seen_by(command, timeout=0.5, content=JPEG + bytes(MAX_READ)) == BY_SIGNATURE
 
 
 def test_a_viewer_that_asks_for_ever_is_ended_by_the_deadline() -> None:
     asking = msgspec.msgpack.encode(Read(0, 1))
     command = saying(then=f"while True: say({asking!r}); os.read(0, 4096)")
-    assert seen_by(command, patience=0.5) == BY_SIGNATURE
+    assert seen_by(command, timeout=0.5) == BY_SIGNATURE
 
 
 @ONLY_POSIX
@@ -124,7 +124,7 @@ def test_a_viewer_that_crashes_costs_a_thumbnail_and_the_next_image_gets_another
     crash = "os.read(0, 100); os.kill(os.getpid(), signal.SIGSEGV)"
     first = f"open({str(been)!r}, 'w').close()\n" + SPEAKING.format(ready=READY) + crash
     code = f"import os, runpy\nif not os.path.exists({str(been)!r}): exec({first!r})"
-    code += "\nrunpy.run_module('producer.viewer', run_name='__main__')"
+    code += "\nrunpy.run_module('viewer', run_name='__main__')"
     viewer = Viewer([sys.executable, "-c", code])
     try:
         assert viewer.look_at(JPEG) == BY_SIGNATURE
@@ -212,7 +212,7 @@ def test_what_looking_needs_not_is_denied(attempt: str, tmp_path: Path) -> None:
     """Done twice: before the limits, to see that it can be done, and behind them."""
     code = f"""
 import os, signal, socket
-from producer.viewer.limits import confine
+from viewer.limits import confine
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 {attempt}
 os.closerange(3, 100)
@@ -229,7 +229,7 @@ except (OSError, MemoryError):
 
 @ONLY_POSIX
 def test_its_processor_time_ends_even_where_nobody_is_left_to_end_it() -> None:
-    code = "from producer.viewer.limits import allow_seconds\nallow_seconds(0)\nwhile True: pass"
+    code = "from viewer.limits import allow_seconds\nallow_seconds(0)\nwhile True: pass"
     done = subprocess.run([sys.executable, "-c", code], timeout=60)
     assert done.returncode < 0
 

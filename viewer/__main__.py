@@ -1,8 +1,8 @@
-"""The viewer's loop: `python -m producer.viewer`, started by the producer with a pipe to read from and one to write to.
+"""The viewer's loop: `python -m viewer`, started by its parent with a pipe to read from and one to write to.
 
 It says that it is ready, and then answers each `Look` and `Show`, meanwhile asking for the pieces of the image that
 Pillow wants.
-When the producer is gone its pipes end, and so does the viewer.
+When the parent is gone its pipes end, and so does the viewer.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from typing import IO, Any
 
 import msgspec
 
-from producer.viewer.decoding import look_at, shown, strips
-from producer.viewer.limits import allow_seconds, confine
-from producer.viewer_messages import (
+from viewer.decoding import look_at, shown, strips
+from viewer.limits import allow_seconds, confine
+from viewer.messages import (
     MAX_LOOK,
     MAX_READ,
-    PATIENCE,
+    TIMEOUT,
     Asked,
     Look,
     Read,
@@ -34,7 +34,7 @@ _AT_A_TIME = 128 << 10  # bytes: of a camera's photograph no more than its begin
 
 
 class _AskedFor(io.RawIOBase):
-    """The image as a file, each piece asked of the producer."""
+    """The image as a file, each piece asked of the parent."""
 
     def __init__(self, asks: IO[bytes], answers: IO[bytes], size: int) -> None:
         super().__init__()
@@ -72,14 +72,14 @@ class _AskedFor(io.RawIOBase):
 
 
 def serve(asks: IO[bytes], answers: IO[bytes]) -> None:
-    """Answer until the producer's end of the pipe is closed."""
+    """Answer until the parent's end of the pipe is closed."""
     _say(answers, Ready())
     while True:
         try:
             asked: Asked = msgspec.msgpack.decode(read_frame(asks, MAX_LOOK), type=Asked)
         except EOFError:
             return
-        allow_seconds(PATIENCE)
+        allow_seconds(TIMEOUT)
         file = io.BufferedReader(_AskedFor(asks, answers, asked.size), _AT_A_TIME)
         if isinstance(asked, Look):
             _say(answers, look_at(file, asked.thumbnail_limit))
@@ -98,7 +98,7 @@ def _say(answers: IO[bytes], message: Said) -> None:
 
 
 def main() -> None:
-    # Ctrl-C goes to every process of a terminal; the producer's end is what this one waits for.
+    # Ctrl-C goes to every process of a terminal; the parent's end is what this one waits for.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     confine()
     with open(sys.stdin.fileno(), "rb", 0) as asks, open(sys.stdout.fileno(), "wb", 0) as answers:

@@ -1,6 +1,6 @@
-"""What producer and viewer say to each other over two pipes: frames of four bytes of length and so many of msgpack.
+"""What the viewer and its parent say to each other over two pipes: frames of four bytes of length, then msgpack.
 
-    producer → viewer                          viewer → producer
+    parent → viewer                            viewer → parent
                                                Ready
     Look(size, thumbnail limit)                Read(offset, length), any number of them
     the bytes asked for (fewer at the end)     Seen(format, width, height, thumbnail)
@@ -34,7 +34,7 @@ FORMATS = {  # Pillow's names of the formats that are looked at, and their media
     "ICO": "image/x-icon",
     "AVIF": "image/avif",
 }
-PATIENCE = 10  # seconds for one image; a photograph takes a twentieth of one
+TIMEOUT = 10  # seconds for one image; a photograph takes a twentieth of one
 MAX_READ = 1 << 20  # bytes of the image in one frame
 MAX_LOOK = 32  # bytes of a Look or a Show
 MAX_ANSWER = 16 << 10  # bytes of a frame of the viewer's

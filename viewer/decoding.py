@@ -32,7 +32,7 @@ from PIL import (  # noqa: F401  # the readers of the formats on the list regist
     WebPImagePlugin,
 )
 
-from producer.viewer_messages import FORMATS, MAX_PIXELS_FRAME, PIXEL_BYTES, Seen
+from viewer.messages import FORMATS, MAX_PIXELS_FRAME, PIXEL_BYTES, Seen
 
 with contextlib.suppress(ImportError):  # Pillow has it since 11.3
     from PIL import AvifImagePlugin

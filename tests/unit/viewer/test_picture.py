@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 from PIL import Image, ImageOps, features
 
 from common.vault.mapping import MAX_THUMBNAIL, UNKNOWN_MEDIA_TYPE
-from producer.picture import Picture
-from producer.viewer_messages import FORMATS
-from producer.viewing import Viewer
 from tests import ROOT
 from tests.support.sample_images import chance
+from viewer.messages import FORMATS
+from viewer.picture import Picture
+from viewer.process import Viewer
 
 SAMPLES = ROOT / "samples"
 KNOWN = {
