@@ -30,7 +30,7 @@ from common.process.progress import ByteProgress
 from common.protocol.codec import pack
 from common.protocol.device_messages import Commitment
 from common.protocol.messages import Code, EncodingAt, ShareAt, shares_at_hand
-from consumer.holdings import Held
+from common.repository.images import Held
 from producer.distribution import Distribution, ShareState
 from producer.watching import ShareStep, Step, Watch
 from producer.work import choose_devices

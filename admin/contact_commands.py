@@ -11,9 +11,9 @@ import typer
 from admin.vault_commands import PASSPHRASE_FILE, vault_folder, vault_passphrase
 from common.home import client_identity, home
 from common.process.program import application, warn
+from common.repository.hashes import check_hash
 from common.vault.contact_card import card_of, decode_card, require_name
 from common.vault.contacts import Contacts, open_contacts
-from consumer.hashes import check_hash
 
 if TYPE_CHECKING:
     from admin.sharing import Sharing

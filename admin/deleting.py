@@ -33,9 +33,9 @@ from common.protocol.codec import pack, unpack
 from common.protocol.device_messages import TOMBSTONE_LIFETIME, Delete, Undelete
 from common.protocol.messages import NEVER, Code, EncodingAt, ListTrash, Mend, Trashed
 from common.protocol.operations import DELETE, MEND, TRASH, UNDELETE
+from common.repository.hashes import check_hash, is_full
+from common.repository.images import Held
 from common.text import printable
-from consumer.hashes import check_hash, is_full
-from consumer.holdings import Held
 
 _DAY = 24 * 3600
 _MAX_GENERATION = 64  # how often one encoding may be deleted and taken back

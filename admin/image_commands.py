@@ -12,7 +12,7 @@ from admin.vault_commands import PASSPHRASE_FILE, vault_passphrase
 from common.coding.redundancy import require_possible
 from common.errors import UsageError
 from common.home import client_identity, home
-from consumer.hashes import check_hash
+from common.repository.hashes import check_hash
 
 _HASH_HELP = "SHA-256 of an image, or its first eight or more digits; may be repeated."
 _HASHES = typer.Option(None, "--hash", envvar="TESSERA_HASH", help=_HASH_HELP)

@@ -21,7 +21,7 @@ from common.process.progress import ByteProgress
 from common.protocol.codec import pack
 from common.protocol.messages import MAX_OBJECTS, EncodingAt, Mend, shares_at_hand
 from common.protocol.operations import MEND
-from consumer.holdings import Held
+from common.repository.images import Held
 
 Remain = Callable[[int], None]
 _LOOK = 0.5  # seconds between two looks at how far it is

@@ -37,11 +37,11 @@ from common.protocol.codec import pack
 from common.protocol.device_messages import BlockName
 from common.protocol.messages import Complain, Complaint, EncodingAt, ShareAt, shares_at_hand
 from common.protocol.operations import COMPLAIN
+from common.repository.hedging import Holder
+from common.repository.images import Held
 from common.text import printable
 from common.vault.trust import TrustedImage
-from consumer.choice import Holder
 from consumer.gathering import Gathering
-from consumer.holdings import Held
 from consumer.restoring import Restoring
 
 Advance = Callable[[int], None]

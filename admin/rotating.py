@@ -30,11 +30,11 @@ from common.process.program import warn
 from common.process.progress import Waiting
 from common.protocol.messages import Code, Empty, EncodingAt, shares_at_hand
 from common.protocol.operations import RETIRE_OWNER
+from common.repository.hashes import check_hash
+from common.repository.images import Held, combine
 from common.vault.contacts import Contacts
 from common.vault.folder import VaultFolder
 from common.vault.keys import VaultKey
-from consumer.hashes import check_hash
-from consumer.holdings import Held, combine
 
 _REST_AWAY = "not connected; brought up to date when they come back"
 

@@ -15,12 +15,12 @@ from common.link.questions import list_devices, list_encodings
 from common.process.program import warn
 from common.process.progress import Waiting
 from common.protocol.messages import Device, EncodingAt
+from common.repository.devices import Devices
+from common.repository.hashes import check_hash
+from common.repository.images import Held, Mappings, combine, find
 from common.vault.folder import VaultFolder
 from common.vault.keys import VaultKey
 from common.vault.mapping import Mapping
-from consumer.asking import Devices
-from consumer.hashes import check_hash
-from consumer.holdings import Held, Mappings, combine, find
 
 
 class Session:

@@ -13,10 +13,10 @@ from common.link.link import run_with_link
 from common.process.program import warn
 from common.protocol.identifiers import owner_id
 from common.protocol.messages import MAX_GRANTS, EncodingAt
+from common.repository.images import Held
 from common.vault.contact_card import ContactCard
 from common.vault.contacts import Contacts
 from common.vault.keys import VaultKey
-from consumer.holdings import Held
 
 # With whom an encoding is shared → with whom from now on; None where it is so already.
 Change = Callable[[list[ContactCard]], Optional[list[ContactCard]]]

@@ -30,7 +30,7 @@ from common.link.window import Window
 from common.process.program import warn
 from common.process.progress import ByteProgress
 from common.protocol.messages import EncodingAt, shares_at_hand
-from consumer.holdings import Held
+from common.repository.images import Held
 from producer.session import Coding, coding_of
 
 _IMAGES = 16  # at a time

@@ -14,11 +14,11 @@ from common.files import read_limited, there_already, write_new
 from common.home import client_identity, home
 from common.process.program import application, warn
 from common.process.streams import stdout_bytes
+from common.repository.hashes import check_hash
 from common.vault import system_keyring
 from common.vault.folder import VaultFolder
 from common.vault.key_file import check_key_file
 from common.vault.passphrase import read_new_passphrase, read_passphrase
-from consumer.hashes import check_hash
 
 if TYPE_CHECKING:
     from admin.rotating import Outlook

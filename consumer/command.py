@@ -10,8 +10,8 @@ import typer
 from common.errors import UsageError
 from common.home import client_identity, home
 from common.process.program import application, run
+from common.repository.hashes import check_hash
 from common.vault.passphrase import read_passphrase
-from consumer.hashes import check_hash
 
 commands = application("Restore images from the devices of the cluster, or list what the vault holds.")
 

@@ -18,13 +18,12 @@ from common.link.declined import DeclinedError
 from common.protocol.device_messages import BlockName, ShareName
 from common.protocol.identifiers import DIGEST_SIZE
 from common.protocol.messages import Code, Complaint, EncodingAt
+from common.repository.devices import Description, Devices
+from common.repository.hedging import Choice, Holder, Race
 from common.vault.keys import VaultKey
 from common.vault.mapping import MAX_SEALED_MAPPING, Mapping
 from common.vault.trust import TrustedImage
-from consumer.asking import Description, Devices
 from consumer.checkpoint import Blocks
-from consumer.choice import Choice, Holder
-from consumer.hedging import Race
 
 _RECIPE_FRAME = 256  # bytes of a recipe beside its digests
 Trouble = Callable[[bytes, str], None]  # device id, what is wrong with its share

@@ -22,12 +22,12 @@ from common.link.window import Window
 from common.protocol.codec import pack
 from common.protocol.messages import Complain, Complaint, EncodingAt, shares_at_hand
 from common.protocol.operations import COMPLAIN
+from common.repository.devices import Devices
+from common.repository.images import Holdings, Mappings, combine
 from common.vault.folder import VaultFolder
 from common.vault.keys import VaultKey
 from common.vault.mapping import Mapping
-from consumer.asking import Devices
 from consumer.gathering import Gathering
-from consumer.holdings import Holdings, Mappings, combine
 from consumer.output import HeldOutput, Output, ThroughOutput
 from consumer.restoring import Restoring
 from consumer.watching import Attempt, Came, Missing, Watch, nobody

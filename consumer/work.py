@@ -13,12 +13,12 @@ from common.link.link import Link, reached, run_with_link
 from common.process.program import warn
 from common.process.progress import ByteProgress, Waiting
 from common.protocol.messages import EncodingAt
+from common.repository.hashes import is_full
+from common.repository.images import Held, Holdings, find, unreadable
 from common.text import printable
 from common.vault.folder import VaultFolder
 from common.vault.keys import VaultKey
 from consumer.destination import Destination
-from consumer.hashes import is_full
-from consumer.holdings import Held, Holdings, find, unreadable
 from consumer.session import Restored, Session, restore_all
 
 _LISTING = "listing what the vault holds"

@@ -11,11 +11,11 @@ from admin.session import Session as ClusterSession
 from admin.sharing import adding, change_image, removing
 from common.errors import TesseraError, UsageError
 from common.link.link import Link
+from common.repository.images import Held
 from common.text import printable
 from common.vault.contact_card import decode_card
 from common.vault.contacts import Contacts
 from consumer.destination import Destination
-from consumer.holdings import Held
 from consumer.session import Restored, restore_all
 from consumer.session import Session as ConsumerSession
 from desktop.background import Background, Task, void

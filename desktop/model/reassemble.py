@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any, Callable, Optional
 
 from common.errors import TesseraError
+from common.repository.hashes import check_hash, is_full
+from common.repository.images import find
 from common.vault.mapping import Mapping
-from consumer.hashes import check_hash, is_full
-from consumer.holdings import find
 from consumer.output import HeldImage, HeldOutput, safe_name
 from consumer.session import Restored
 from consumer.session import Session as ConsumerSession

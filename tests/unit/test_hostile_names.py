@@ -17,8 +17,8 @@ from common.process.log_lines import LineFormatter
 from common.process.program import warn
 from common.protocol.messages import Answer, Code, Device, Health
 from common.protocol.operations import Role
+from common.repository.images import Held
 from common.text import printable
-from consumer.holdings import Held
 from consumer.work import _described, _line
 from producer.outcome import StoredImage
 from tests.support.mutation import valid_message

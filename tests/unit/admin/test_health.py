@@ -8,7 +8,7 @@ from admin.health import ImageHealth, Standing, judge
 from admin.proving import Verdict
 from admin.status import Status, check_line, duration, summary, to_json
 from common.protocol.messages import GRANTED, Device, EncodingAt, Health, Job, ShareAt
-from consumer.holdings import Held
+from common.repository.images import Held
 from desktop.model.entries import Tone, badge_of, health_sentence
 from tests.support.sample_images import encode
 

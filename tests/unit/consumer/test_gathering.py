@@ -16,7 +16,7 @@ from common.errors import IntegrityError, NotEnoughError, TesseraError, Unreacha
 from common.link.declined import DeclinedError
 from common.protocol.device_messages import BlockName, ShareName
 from common.protocol.messages import Answer, Code, EncodingAt, ShareAt
-from consumer.asking import Description
+from common.repository.devices import Description
 from consumer.gathering import Gathering
 from tests.support.memory_cluster import run
 from tests.support.sample_images import KEY, OTHER_KEY, chance, device_of, encode, segment_size

@@ -12,8 +12,8 @@ from admin.mending import Outcome
 from admin.proof import Proof, keep_proof, last_proof
 from admin.proving import Found, Verdict
 from common.errors import RefusedError
+from common.repository.images import Held
 from common.vault.recovery import read_codes, restore_key
-from consumer.holdings import Held
 from desktop.background import Background
 from desktop.garbage import WindowCollects
 from desktop.model.entries import Tone

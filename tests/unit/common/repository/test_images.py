@@ -7,7 +7,7 @@ import pytest
 
 from common.errors import NotEnoughError, NotFoundError, UsageError
 from common.protocol.messages import EncodingAt
-from consumer.holdings import combine, find
+from common.repository.images import combine, find
 from tests.support.sample_images import encode
 
 IMAGE = encode(b"an image")

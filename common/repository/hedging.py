@@ -1,8 +1,13 @@
 """Asks holders of shares for so many good answers, and others as well where one is late: the first good ones count.
 
-A late question is not taken back, since its answer may still be among the first. What is not needed any more is given
-up at the end; its message stays under way until the device answers or is gone, and holds its place in the link's
-windows. So a slow device is asked only where nobody else is left, and never as the second choice for another.
+`Choice` says whom, and is pure: no socket, no clock. Data shares come first, since where all k are there nothing needs
+decoding. A share with faults goes behind those without, but is not given up: a block that is bad says nothing about the
+next one. A slow device goes behind all others, since one that hangs costs more than a bad block. A device that is gone
+is given up.
+
+`Race` asks. A late question is not taken back, since its answer may still be among the first. What is not needed any
+more is given up at the end; its message stays under way until the device answers or is gone, and holds its place in the
+link's windows. So a slow device is asked only where nobody else is left, and never as the second choice for another.
 """
 
 from __future__ import annotations
@@ -11,16 +16,55 @@ import asyncio
 from collections.abc import Collection, Mapping
 from functools import partial
 from types import MappingProxyType
-from typing import Callable, Generic, Optional, Protocol, TypeVar
+from typing import Callable, Generic, NamedTuple, Optional, Protocol, TypeVar
 
-from consumer.choice import Choice, Holder
+
+class Holder(NamedTuple):
+    """A device that holds a share."""
+
+    share: int
+    device: bytes
+
+
+class Choice:
+    """The shares of one encoding that are at hand; k of them are needed for a segment."""
+
+    def __init__(self, k: int, holders: Collection[Holder]) -> None:
+        self._k = k
+        self._faults = dict.fromkeys(holders, 0)
+        self._gone: set[bytes] = set()
+
+    def next(self, asked: Collection[Holder], taken: Collection[int], slow: Collection[bytes] = ()) -> Optional[Holder]:
+        """Whom to ask for one more block of a segment; None where nobody is left.
+
+        `asked`: holders that were asked for this segment before; `taken`: shares that delivered or are about to;
+        `slow`: devices that are late.
+        """
+        fit = [
+            holder
+            for holder in self._faults
+            if holder not in asked and holder.share not in taken and holder.device not in self._gone
+        ]
+        return min(fit, key=lambda holder: (holder.device in slow, *self._rank(holder)), default=None)
+
+    def _rank(self, holder: Holder) -> tuple[int, bool, int]:
+        return (self._faults[holder], holder.share >= self._k, holder.share)
+
+    def fault(self, holder: Holder) -> None:
+        """A block of this holder was bad or did not come."""
+        self._faults[holder] += 1
+
+    def gone(self, device: bytes) -> None:
+        """A device does not answer; it is not asked again."""
+        self._gone.add(device)
+
 
 A = TypeVar("A")  # an answer
 G = TypeVar("G")  # one that was found good
 
 
 class Punctuality(Protocol):
-    """What is known of how long devices take; see `asking.Devices`."""
+    """What is known of how long devices take; see `devices.Devices`."""
 
     def patience(self, device: bytes) -> float:
         """Seconds after which a question to a device is late."""

@@ -19,8 +19,8 @@ from common.protocol.codec import MAX_HEADER, MAX_PAYLOAD, pack
 from common.protocol.device_messages import BlockName, Describe, Described, Fetch, Fetched, Part, ShareName
 from common.protocol.messages import GRANTED, MAX_BATCH, Answer, Code
 from common.protocol.operations import FETCH, H, R, Spec
-from consumer.asking import Description, Devices
-from consumer.latency import FIRST_PATIENCE, MIN_PATIENCE
+from common.repository.devices import Description, Devices
+from common.repository.latency import FIRST_PATIENCE, MIN_PATIENCE
 from tests.support.memory_cluster import run
 from tests.support.sample_images import chance
 

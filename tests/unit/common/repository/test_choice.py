@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from hypothesis import given
 from hypothesis import strategies as st
 
-from consumer.choice import Choice, Holder
+from common.repository.hedging import Choice, Holder
 
 DEVICES = [bytes([number]) * 16 for number in range(8)]
 

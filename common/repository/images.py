@@ -15,13 +15,12 @@ from weakref import WeakValueDictionary
 from common.errors import NotEnoughError, NotFoundError, TesseraError, UsageError
 from common.protocol.device_messages import ShareName
 from common.protocol.messages import EncodingAt, shares_at_hand
+from common.repository.devices import Description, Devices
+from common.repository.hedging import Choice, Holder, Race
 from common.vault.folder import VaultFolder
 from common.vault.granting import open_any
 from common.vault.keys import VaultKey
 from common.vault.mapping import MAX_SEALED_MAPPING, Mapping
-from consumer.asking import Description, Devices
-from consumer.choice import Choice, Holder
-from consumer.hedging import Race
 
 
 @dataclass(frozen=True)

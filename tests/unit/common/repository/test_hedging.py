@@ -8,8 +8,7 @@ from typing import Optional
 
 import pytest
 
-from consumer.choice import Choice, Holder
-from consumer.hedging import Race
+from common.repository.hedging import Choice, Holder, Race
 from tests.support.memory_cluster import run
 
 DEVICES = [bytes([number]) * 16 for number in range(6)]

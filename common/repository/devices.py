@@ -24,7 +24,7 @@ from common.protocol.codec import MAX_PAYLOAD
 from common.protocol.device_messages import BlockName, Describe, Fetch, ShareName
 from common.protocol.messages import MAX_BATCH, Answer, Code
 from common.protocol.operations import DESCRIBE, FETCH
-from consumer.latency import Latencies
+from common.repository.latency import Latencies
 
 _BUSY_PAUSE = 0.02  # seconds
 _MESSAGE_BYTES = 1 << 20  # of expected payload in one message, where it holds more than one answer

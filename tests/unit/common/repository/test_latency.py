@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from consumer.latency import FIRST_PATIENCE, MIN_PATIENCE, SLOW_AFTER, SLOW_FOR, Latencies, Latency
+from common.repository.latency import FIRST_PATIENCE, MIN_PATIENCE, SLOW_AFTER, SLOW_FOR, Latencies, Latency
 
 ONE, TWO = bytes(16), bytes([1]) * 16
 seconds = st.floats(0, 100)
