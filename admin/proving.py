@@ -40,7 +40,6 @@ from common.protocol.operations import COMPLAIN
 from common.repository.hedging import Holder
 from common.repository.images import Held
 from common.text import printable
-from common.vault.trust import TrustedImage
 from consumer.gathering import Gathering
 from consumer.restoring import Restoring
 
@@ -165,7 +164,7 @@ async def _prove(session: Session, verdict: Verdict, advance: Advance) -> None:
             code = ErasureCode(encoding.k, encoding.n)
             gathering = Gathering(session.devices, encoding, trouble)
             image = await gathering.prove(session.key, session.mappings.kept(encoding), code.block_unit)
-            every = EveryShare(session, encoding, gathering.recipe, image)
+            every = EveryShare(session, encoding, gathering.recipe)
             try:
                 await Restoring(code, every, image).write_to(Nowhere(), advance)
             finally:
@@ -193,13 +192,12 @@ async def _report(session: Session, complaints: list[Complaint]) -> None:
 class EveryShare:
     """Gathers not k but all shares of an encoding, and keeps which of them are bad; hands on k good blocks."""
 
-    def __init__(self, session: Session, encoding: EncodingAt, recipe: Recipe, image: TrustedImage) -> None:
+    def __init__(self, session: Session, encoding: EncodingAt, recipe: Recipe) -> None:
         self._recipe = recipe
         self.bad: list[Complaint] = []
         self.troubles: list[str] = []
         self._session = session
         self._encoding = encoding
-        self._image = image
         at_hand = shares_at_hand(encoding)
         self._holders = [Holder(share, device) for share, devices in sorted(at_hand.items()) for device in devices]
         self._faults: dict[Holder, bool] = {}  # those that were not good throughout: whether it is damage
@@ -234,7 +232,7 @@ class EveryShare:
         except TesseraError as error:
             self._failed(holder, str(error), damaged=isinstance(error, IntegrityError) or error.exit_code == 4)
             return None
-        if not self._image.is_good(segment, holder.share, block):
+        if not self._recipe.accepts(segment, holder.share, block):
             self._failed(holder, f"block {segment} is not the one that was stored", damaged=True)
             return None
         return block

@@ -127,7 +127,7 @@ class Gathering:
         except TesseraError as error:
             self._failed(holder, error)
             return None
-        if self._image.is_good(segment, holder.share, block):
+        if self.recipe.accepts(segment, holder.share, block):
             self._came(holder.device, block.nbytes)
             return block
         self._failed(holder, IntegrityError(f"block {segment} is not the one that was stored"))

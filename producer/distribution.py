@@ -24,7 +24,7 @@ from typing import Callable, Optional, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from common.coding.recipe import Recipe, digest
+from common.coding.recipe import Recipe
 from common.coding.slicing import Slicing
 from common.erasure import ErasureCode
 from common.errors import NotEnoughError, ProtocolError, TesseraError, UnreachableError
@@ -329,7 +329,7 @@ class Distribution:
                     self._lose(share, Code.DAMAGED, error)
             return
         for share in wanted:
-            if digest(rebuilt[share.index].data) != recipe.digest_of(segment, share.index):
+            if not recipe.accepts(segment, share.index, rebuilt[share.index].data):
                 raise TesseraError("a rebuilt block is not what it was")
         await asyncio.gather(
             *(
@@ -348,7 +348,7 @@ class Distribution:
             length = recipe.block_length(segment)
             blocks = await asyncio.gather(*(self._fetch(source, segment, length) for source in asked))
             for source, block in zip(asked, blocks):
-                if block is not None and digest(block) == recipe.digest_of(segment, source.index):
+                if block is not None and recipe.accepts(segment, source.index, block):
                     present[source.index] = np.frombuffer(block, np.uint8)
         return present
 
@@ -359,7 +359,7 @@ class Distribution:
         except (DeclinedError, UnreachableError, ProtocolError):
             return None
         granted = len(reply.header.parts) == 1 and reply.header.parts[0].answer.granted
-        return reply.payload if granted and reply.payload.nbytes == length else None
+        return reply.payload if granted else None
 
 
 def _reason(error: TesseraError) -> Code:

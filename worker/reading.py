@@ -96,9 +96,8 @@ class OpenShare:
         recipe, trailer = self.information.recipe, self.information.trailer
         if segment >= recipe.segment_count:
             raise KeyError(segment)
-        length = recipe.block_length(segment)
-        data = self._disk.read_at(self._descriptor, trailer.offsets[segment], length)
-        if len(data) != length or digest(data) != recipe.digest_of(segment, self.information.header.share):
+        data = self._disk.read_at(self._descriptor, trailer.offsets[segment], recipe.block_length(segment))
+        if not recipe.accepts(segment, self.information.header.share, data):
             raise IntegrityError(f"block {segment} is damaged")
         return data
 

@@ -303,12 +303,11 @@ class Service:
             if self._store.holds(key, owner):
                 return self._enter_round(key, owner, commitment)
             recipe = decode_recipe(commitment.recipe)
-            block_digest = digest(block)
-            if recipe.segment_count != 1 or recipe.digest_of(0, share.share) != block_digest:
+            if recipe.segment_count != 1 or not recipe.accepts(0, share.share, block):
                 raise Refusal(Code.MALFORMED, "the block is not the one the recipe names")
             opening = Open(share.encoding_id, share.share, share.k, share.n, recipe.block_size, share.block_bytes)
             began = self._store.open(opening, owner, now, has_room=has_room)
-            self._store.append(key, owner, 0, block_digest, block, now)
+            self._store.append(key, owner, 0, recipe.digest_of(0, share.share), block, now)
             return self._enter_round(key, owner, commitment)
         except Refusal as refusal:
             if began:

@@ -11,7 +11,7 @@ from typing import Callable, Optional
 
 from broker.catalog import Claim, Place
 from broker.steward.requests import Ask, Reply
-from common.coding.recipe import Recipe, digest
+from common.coding.recipe import Recipe
 from common.errors import ProtocolError
 from common.protocol.codec import unpack_header
 from common.protocol.device_messages import BlockName, Fetch, Fetched
@@ -79,17 +79,13 @@ class Blocks:
     def _came(self, place: Place, segment: int, reply: Reply, then: Then, now: float) -> None:
         code = self._code(reply)
         block = reply.payload
-        if code is Code.GRANTED and block is not None and self._is_good(place, segment, block):
+        if code is Code.GRANTED and block is not None and self._recipe.accepts(segment, place.share, block):
             then(block, now)
             return
         if place not in self._failed and code in (Code.GRANTED, Code.DAMAGED):
             self._bad(place)
         self._failed.add(place)
         then(None, now)
-
-    def _is_good(self, place: Place, segment: int, block: memoryview) -> bool:
-        right_length = block.nbytes == self._recipe.block_length(segment)
-        return right_length and digest(block) == self._recipe.digest_of(segment, place.share)
 
     def _code(self, reply: Reply) -> Code:
         """What the device says of this block."""

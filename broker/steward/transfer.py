@@ -20,7 +20,7 @@ from broker.catalog import Place
 from broker.steward.blocks import Asking, Blocks
 from broker.steward.requests import Ask, Reply
 from broker.steward.task import Task
-from common.coding.recipe import Recipe, digest
+from common.coding.recipe import Recipe
 from common.erasure import ErasureCode
 from common.protocol.device_messages import Append
 from common.protocol.envelope import Operation
@@ -143,13 +143,13 @@ class Transfer:
             self._code.rebuild(present, missing)
         blocks = {**segment.blocks, **{share: memoryview(array.data).cast("B") for share, array in missing.items()}}
         segment.blocks.clear()
-        digests = {t: self._recipe.digest_of(segment.number, t.share) for t in targets}
-        if any(digest(blocks[target.share]) != digests[target] for target in targets):
+        if not all(self._recipe.accepts(segment.number, t.share, blocks[t.share]) for t in targets):
             self._end("what was rebuilt is not what its recipe names", now)
             return
         segment.to_append = len(targets)
         for target in targets:
-            header = Append(self._task.claim.encoding_id, target.share, segment.number, digests[target])
+            block_digest = self._recipe.digest_of(segment.number, target.share)
+            header = Append(self._task.claim.encoding_id, target.share, segment.number, block_digest)
             block = blocks[target.share]
             self._ask(
                 Ask(

@@ -62,6 +62,12 @@ class Recipe:
         start = (segment * self.n + share) * DIGEST_SIZE
         return self.digests[start : start + DIGEST_SIZE]
 
+    def accepts(self, segment: int, share: int, block: Union[bytes, memoryview]) -> bool:
+        """Whether this is the block of a segment and a share: by its length and its digest, whoever handed it over."""
+        if not (0 <= segment < self.segment_count and 0 <= share < self.n):
+            return False  # its digest would be that of another place, or none
+        return len(block) == self.block_length(segment) and digest(block) == self.digest_of(segment, share)
+
     def block_length(self, segment: int) -> int:
         """Bytes of each block of a segment."""
         return self.last_block_size if segment == self.segment_count - 1 else self.block_size

@@ -4,7 +4,7 @@ In this order, each step believing only what the one before vouches for:
 
 1. the mapping, because it opens under the vault key for this object id and encoding id (`mapping`);
 2. the recipe, because its digest is the one the mapping names, and its sizes are those that the mapping implies;
-3. a block, because its digest is the one the recipe names;
+3. a block, because its digest is the one the recipe names (`Recipe.accepts`);
 4. a segment, because its tag holds under the mapping's data key (`sealing`);
 5. the image, because its whole SHA-256 is the one that was asked for. Before that nobody gets it.
 
@@ -61,15 +61,8 @@ class TrustedImage:
 
     @property
     def recipe(self) -> Recipe:
-        """The recipe that was accepted."""
+        """The recipe that was accepted; step 3 is its `accepts`."""
         return self._recipe
-
-    def is_good(self, segment: int, share: int, block: Union[bytes, memoryview]) -> bool:
-        """Step 3."""
-        recipe = self._recipe
-        if not 0 <= share < recipe.n:
-            return False  # its digest would be that of a block of another segment
-        return len(block) == recipe.block_length(segment) and digest(block) == recipe.digest_of(segment, share)
 
     def segment_length(self, segment: int) -> int:
         """Bytes of the image in a segment."""

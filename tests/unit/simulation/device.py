@@ -60,7 +60,7 @@ class Stored:
 
     def is_good(self, share: int) -> bool:
         recipe = decode_recipe(self.commitment.recipe)
-        return all(digest(block) == recipe.digest_of(s, share) for s, block in enumerate(self.blocks))
+        return all(recipe.accepts(s, share, block) for s, block in enumerate(self.blocks))
 
 
 @dataclass
@@ -230,7 +230,7 @@ class Device:
             raise Decline(Code.NOT_OPEN)
         recipe = decode_recipe(unpack(payload, Commitment).recipe)
         blocks = [staged.blocks.get(s, b"") for s in range(recipe.segment_count)]
-        if any(digest(block) != recipe.digest_of(s, header.share) for s, block in enumerate(blocks)):
+        if not all(recipe.accepts(s, header.share, block) for s, block in enumerate(blocks)):
             raise Decline(Code.MALFORMED)
         del self.staged[key]
         self.store(key, Stored(owner, payload, blocks))
@@ -253,7 +253,7 @@ class Device:
                 parts.append(Part(Answer(Code.NOT_FOUND if stored is None else Code.DAMAGED)))
                 continue
             block = stored.blocks[name.segment]
-            if digest(block) != decode_recipe(stored.commitment.recipe).digest_of(name.segment, name.share):
+            if not decode_recipe(stored.commitment.recipe).accepts(name.segment, name.share, block):
                 self.scrub([key])
                 parts.append(Part(Answer(Code.DAMAGED)))
                 continue

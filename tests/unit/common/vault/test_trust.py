@@ -45,7 +45,7 @@ def test_what_was_encoded_is_believed_at_every_size_around_a_segments_end(
     encoded = encode(content, *k_of_n, units)
     image = encoded.proven()
     for segment, row in enumerate(encoded.blocks):
-        assert all(image.is_good(segment, share, block) for share, block in enumerate(row))
+        assert all(image.recipe.accepts(segment, share, block) for share, block in enumerate(row))
     assert read(image, encoded, list(range(len(encoded.blocks)))) == content
     image.verify()
 
@@ -141,7 +141,7 @@ def test_a_block_with_any_byte_flipped_is_refused() -> None:
     for offset in range(len(IMAGE.blocks[0][0])):
         block = bytearray(IMAGE.blocks[0][0])
         block[offset] ^= 0x40
-        assert not image.is_good(0, 0, bytes(block))
+        assert not image.recipe.accepts(0, 0, bytes(block))
 
 
 @pytest.mark.parametrize(
@@ -156,26 +156,26 @@ def test_a_block_with_any_byte_flipped_is_refused() -> None:
 )
 @pytest.mark.parametrize("segment", [0, 2])
 def test_a_block_of_a_wrong_length_is_refused(alter: Callable[[bytes], bytes], segment: int) -> None:
-    assert not IMAGE.proven().is_good(segment, 0, alter(IMAGE.blocks[segment][0]))
+    assert not IMAGE.proven().recipe.accepts(segment, 0, alter(IMAGE.blocks[segment][0]))
 
 
 def test_a_good_block_is_good_only_in_its_own_place() -> None:
     image = IMAGE.proven()
     places = [(segment, share) for segment in range(3) for share in range(4)]
     for segment, share in places:
-        fits = [place for place in places if image.is_good(*place, IMAGE.blocks[segment][share])]
+        fits = [place for place in places if image.recipe.accepts(*place, IMAGE.blocks[segment][share])]
         assert fits == [(segment, share)]
 
 
 def test_there_is_no_good_block_of_a_share_that_was_never_made() -> None:
     """Else share 4 of segment 0 would be taken for share 0 of segment 1, whose digest comes next in the recipe."""
     image = IMAGE.proven()
-    assert not image.is_good(0, IMAGE.code.n, IMAGE.blocks[1][0])
-    assert not image.is_good(1, -1, IMAGE.blocks[0][-1])
+    assert not image.recipe.accepts(0, IMAGE.code.n, IMAGE.blocks[1][0])
+    assert not image.recipe.accepts(1, -1, IMAGE.blocks[0][-1])
 
 
 def test_a_block_of_another_encoding_of_the_same_image_is_refused() -> None:
-    assert not IMAGE.proven().is_good(0, 0, OTHER.blocks[0][0])
+    assert not IMAGE.proven().recipe.accepts(0, 0, OTHER.blocks[0][0])
 
 
 # --- step 4: a segment
