@@ -12,8 +12,7 @@ alone, so what is shared, was left by another, or is kept under a new vault key 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
-from typing import Optional
+from typing import Callable, Optional
 
 import msgspec
 
@@ -26,13 +25,14 @@ from common.erasure import ErasureCode
 from common.errors import NotEnoughError, RefusedError, TesseraError
 from common.link.link import run_with_link
 from common.link.questions import list_devices
-from common.process.progress import ByteProgress
+from common.process.events import BytesDone, BytesExpected
+from common.process.progress import Printer
 from common.protocol.codec import pack
 from common.protocol.device_messages import Commitment
 from common.protocol.messages import Code, EncodingAt, ShareAt, shares_at_hand
 from common.repository.images import Held
 from producer.distribution import Distribution, ShareState
-from producer.watching import ShareStep, Step, Watch
+from producer.events import ShareStep, Step
 from producer.work import choose_devices
 
 _ATTEMPTS = 2  # a device may fail only when the share is committed
@@ -48,24 +48,26 @@ class Completing(VaultWork):
     async def _complete(self, hashes: Optional[Sequence[str]], to: Sequence[str]) -> int:
         async with self.session() as session:
             images = await session.images(hashes)
-            with ByteProgress("repairing", None) as progress:
+            with Printer("repairing") as printer:
 
-                def watch(step: ShareStep) -> None:
-                    if step.step is Step.PLACED:
-                        progress.expect(step.count)
-                    elif step.step is Step.ACKNOWLEDGED:
-                        progress.advance(step.count)
+                def emit(event: ShareStep) -> None:
+                    if event.step is Step.PLACED:
+                        printer(BytesExpected(event.count))
+                    elif event.step is Step.ACKNOWLEDGED:
+                        printer(BytesDone(event.count))
 
-                outcomes = await complete_images(session, images, to, watch)
+                outcomes = await complete_images(session, images, to, emit)
         for outcome in outcomes:
             print_outcome(outcome)
         return exit_code_of(images, outcomes)
 
 
-async def complete_images(session: Session, images: Sequence[Held], to: Sequence[str], watch: Watch) -> list[Outcome]:
+async def complete_images(
+    session: Session, images: Sequence[Held], to: Sequence[str], emit: Callable[[ShareStep], None]
+) -> list[Outcome]:
     """Make what the images lack on the devices with these names; what came of each image that lacked something.
 
-    `watch` is told of each share's steps, of an image by its SHA-256. NotFoundError where there is no such device.
+    `emit` is told of each share's steps, of an image by its SHA-256. NotFoundError where there is no such device.
     """
     devices = await list_devices(session.link)
     chosen = choose_devices(devices, to)
@@ -75,7 +77,7 @@ async def complete_images(session: Session, images: Sequence[Held], to: Sequence
         if judge(image.encodings).standing is Standing.WHOLE:
             continue
         try:
-            encoding = await _complete(session, image, avoid, watch)
+            encoding = await _complete(session, image, avoid, emit)
         except TesseraError as failure:
             error = session.link.cause(failure)
             why = f": {error}" + (f"; {error.advice}" if error.advice else "")
@@ -85,8 +87,10 @@ async def complete_images(session: Session, images: Sequence[Held], to: Sequence
     return outcomes
 
 
-async def _complete(session: Session, image: Held, avoid: Sequence[bytes], watch: Watch) -> EncodingAt:
-    """The most complete encoding of the image, with the shares that it lacked as far as there were devices for them."""
+async def _complete(
+    session: Session, image: Held, avoid: Sequence[bytes], emit: Callable[[ShareStep], None]
+) -> EncodingAt:
+    """The most complete encoding of the image, with the shares that it lacked, as far as devices took them."""
     encoding = image.encodings[0]
     at_hand = shares_at_hand(encoding)
     if len(at_hand) < encoding.k:
@@ -103,7 +107,8 @@ async def _complete(session: Session, image: Held, avoid: Sequence[bytes], watch
         Code.GONE,
         session.name_of,
         avoid=[*avoid, *(share.device_id for share in encoding.shares)],
-        tell=partial(_tell, session, watch, image.sha256),
+        shown=image.sha256,
+        emit=emit,
     )
     distribution.are_committed()
     try:
@@ -129,12 +134,6 @@ def _commitment(session: Session, encoding: EncodingAt, current: Current) -> byt
         )
     delete_hash = session.key.delete_hash(object_id, encoding.encoding_id)
     return pack(Commitment(object_id, current.recipe.encode(), current.sealed, delete_hash))
-
-
-def _tell(
-    session: Session, watch: Watch, sha256: str, share: int, device: bytes, step: Step, count: int = 0, why: str = ""
-) -> None:
-    watch(ShareStep(sha256, share, session.name_of(device), step, count, why))
 
 
 def _after(encoding: EncodingAt, distribution: Distribution) -> EncodingAt:

@@ -8,9 +8,9 @@ In the order of an image's way:
     batch         send → commit for images of one segment, many at a time
     stream        read → … → send for longer ones, segment by segment
     distribution  the shares of one streamed image on their devices: opened, appended, moved, committed
-    outcome       what came of it
-    watching      what is told of each share meanwhile
+    events        what is told meanwhile, and what came of it
     threads       what waits for a disk or a pipe runs beside the event loop
     buffers       the memory that all images of one run are sealed and coded into
     session       what all images of one run share: link, vault, code, buffers
+    command       the command line, which alone prints
 """

@@ -16,6 +16,7 @@ from typing import Optional, Union
 
 from common.errors import ProtocolError, TesseraError, UnreachableError
 from common.link.declined import DeclinedError
+from common.process.events import BytesDone
 from common.protocol.codec import MAX_PAYLOAD
 from common.protocol.device_messages import Store, WholeShare
 from common.protocol.messages import MAX_BATCH, Answer, Code
@@ -24,11 +25,10 @@ from common.vault.mapping import MAX_THUMBNAIL
 from common.vault.stamp import Stamp
 from producer.distribution import withdraw_shares
 from producer.encoding import Bytes, Conclusion, EncodedSegment, Encoding, Image
-from producer.outcome import FailedImage, LeftOut, Outcome, SkippedFile, StoredImage, too_few
+from producer.events import FailedImage, LeftOut, Outcome, ShareStep, SkippedFile, Step, StoredImage, too_few
 from producer.reading import WholeFile, read_whole
 from producer.session import Session
 from producer.sources import Source
-from producer.watching import Step
 from viewer.picture import Picture
 
 log = logging.getLogger(__name__)
@@ -189,7 +189,7 @@ async def _place(
             image.refused.setdefault(share, lacking)
         for share, device in zip(open_shares, devices):
             tried[_id(image)].append(device)
-            session.tell(image.source.shown, share, device, Step.PLACED, _share_bytes(image))
+            _tell(session, image, share, device, Step.PLACED, _share_bytes(image))
             sendings.append(_Sending(image, share, device))
     return sendings
 
@@ -229,16 +229,22 @@ async def _send_message(session: Session, sendings: Sequence[_Sending]) -> None:
         if answer.granted:
             image.held[share] = device
             image.refused.pop(share, None)
-            session.tell(image.source.shown, share, device, Step.ACKNOWLEDGED, _share_bytes(image))
-            session.tell(image.source.shown, share, device, Step.COMMITTED)
+            _tell(session, image, share, device, Step.ACKNOWLEDGED, _share_bytes(image))
+            _tell(session, image, share, device, Step.COMMITTED)
         else:
             image.refused[share] = answer.code
             if answer.code is Code.GONE:
                 image.gone.add(device)
-            session.tell(image.source.shown, share, device, Step.LOST, why=answer.text or answer.code.value)
+            _tell(session, image, share, device, Step.LOST, why=answer.text or answer.code.value)
     refusal = next((answer for answer in answers if not answer.granted), None)
     if refusal is not None:
         log.warning("%s: %s", session.name_of(device), refusal.text or refusal.code.value)
+
+
+def _tell(
+    session: Session, image: _Image, share: int, device: bytes, step: Step, count: int = 0, why: str = ""
+) -> None:
+    session.emit(ShareStep(image.source.shown, share, session.name_of(device), step, count, why))
 
 
 def _id(image: _Image) -> bytes:
@@ -290,7 +296,7 @@ def _conclude(session: Session, image: _Image, started: float) -> Outcome:
         return FailedImage(source.shown, error)
     session.keep(conclusion, encoding.encoding_id, image.stamp, image.sha256)
     size = len(image.content)
-    session.progress(size)
+    session.emit(BytesDone(size))
     names = [session.name_of(image.held[s]) if s in image.held else None for s in range(code.n)]
     return StoredImage(
         image.sha256,

@@ -14,10 +14,10 @@ from common.coding.redundancy import require_possible
 from common.errors import TesseraError, UnstorableError, UsageError
 from common.home import client_identity, home
 from common.process.program import application, run, warn
-from common.process.progress import Waiting
+from common.process.progress import Printer, Waiting
 from common.text import printable
 from common.vault.passphrase import read_passphrase
-from producer.outcome import FailedImage, LeftOut, Outcome, StoredImage
+from producer.events import FailedImage, LeftOut, SkippedFile, StoredImage
 from producer.sources import STDIN, Source, find_sources
 
 commands = application("Store images over the devices of the cluster.")
@@ -68,18 +68,18 @@ def store(
         found = [(argument, list(find_sources([argument], name))) for argument in images]
     sources = [source for _, below in found for source in below]
     identity = client_identity()
-    report = _Report(as_json)
+    printer = _Printer(as_json)
     settled = [source.outcome for source in sources if source.outcome is not None]
     if len(settled) == len(sources):  # nobody is asked for a passphrase for that
         for outcome in settled:
-            report(outcome)
-        return report.conclude(found)
+            printer(outcome)
+        return printer.conclude(found)
     # --help needs none of these. What stores pulls in numpy and more, while the vault is unlocked beside it.
     if for_ is not None:
         from producer.work import StoreOptions, Work, other_vault
 
         contact, ask = for_, lambda: read_passphrase(passphrase_file)
-        work = Work(identity, lambda: other_vault(home(), contact, ask))
+        work = Work(identity, lambda: other_vault(home(), contact, ask), printer)
     else:
         from common.vault.folder import VaultFolder
         from common.vault.unlocking import Unlocking
@@ -92,33 +92,37 @@ def store(
         from producer.owner import OwnVault
         from producer.work import StoreOptions, Work
 
-        work = Work(identity, lambda: OwnVault(vault, unlocking.key()))
-    work.store(sources, StoreOptions(k, n, images_only, reread, allow_empty, accept_degraded, to or ()), report)
-    return report.conclude(found)
+        work = Work(identity, lambda: OwnVault(vault, unlocking.key()), printer)
+    with printer:
+        work.store(sources, StoreOptions(k, n, images_only, reread, allow_empty, accept_degraded, to or ()))
+    return printer.conclude(found)
 
 
-class _Report:
+class _Printer(Printer):
     """Prints each outcome, counts them, and keeps the exit code: that of the first failure."""
 
     def __init__(self, as_json: bool) -> None:
+        super().__init__("storing")
         self._as_json = as_json
         self._left_out: Counter[LeftOut] = Counter()
         self._stored: set[str] = set()  # what the user knows it by
         self._failed: set[str] = set()
         self._exit_code = 0
 
-    def __call__(self, outcome: Outcome) -> None:
-        if self._as_json:
-            print(json.dumps(outcome.as_json()), flush=True)
-        if isinstance(outcome, StoredImage):
-            self._stored.add(outcome.shown)
-            self._say_stored(outcome)
-        elif isinstance(outcome, FailedImage):
-            self._failed.add(outcome.shown)
-            self._say_failed(outcome.error)
+    def __call__(self, event: object) -> None:
+        if self._as_json and isinstance(event, (StoredImage, FailedImage, SkippedFile)):
+            print(json.dumps(event.as_json()), flush=True)
+        if isinstance(event, StoredImage):
+            self._stored.add(event.shown)
+            self._say_stored(event)
+        elif isinstance(event, FailedImage):
+            self._failed.add(event.shown)
+            self._say_failed(event.error)
+        elif isinstance(event, SkippedFile):
+            self._left_out[event.reason] += 1
+            warn(f"{event.shown}: {event.reason.value}; skipped")
         else:
-            self._left_out[outcome.reason] += 1
-            warn(f"{outcome.shown}: {outcome.reason.value}; skipped")
+            super().__call__(event)
 
     def conclude(self, found: Sequence[tuple[str, Sequence[Source]]]) -> int:
         """Say which arguments were left out as a whole, given what each led to, and how many files; the exit code."""

@@ -19,7 +19,7 @@ import enum
 import logging
 import time
 from collections.abc import Iterable, Sequence
-from typing import Callable, Optional, Protocol
+from typing import Callable, Optional
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +31,7 @@ from common.errors import NotEnoughError, ProtocolError, TesseraError, Unreachab
 from common.link.declined import DeclinedError
 from common.link.link import Link
 from common.link.questions import find_places
+from common.process.events import ignore
 from common.protocol.codec import MAX_PAYLOAD, unpack
 from common.protocol.device_messages import (
     TOMBSTONE_LIFETIME,
@@ -46,23 +47,13 @@ from common.protocol.device_messages import (
 from common.protocol.messages import NEVER, Acknowledged, Code
 from common.protocol.operations import ABANDON, APPEND, COMMIT, DELETE, FETCH, OPEN, PROGRESS, H, Spec
 from producer.encoding import EncodedSegment
-from producer.watching import Step
+from producer.events import ShareStep, Step
 
 log = logging.getLogger(__name__)
 
 _PROGRESS_BYTES = 16  # of a reply, for each segment at most
 _REFILLED_TOGETHER = 3  # segments of a moved share under way at a time
 _MAX_MOVES = 3  # times that lost shares are moved before the image is stored degraded, or not
-
-
-class Tell(Protocol):
-    """Told of a share's step: its number, its device, and what `watching.ShareStep` has beside these."""
-
-    def __call__(self, share: int, device: bytes, step: Step, count: int = 0, why: str = "") -> None: ...
-
-
-def _tell_nobody(share: int, device: bytes, step: Step, count: int = 0, why: str = "") -> None:
-    pass
 
 
 class ShareState(enum.Enum):
@@ -112,13 +103,14 @@ class Distribution:
         *,
         may_read: bool = True,
         avoid: Iterable[bytes] = (),
-        tell: Tell = _tell_nobody,
+        shown: str = "",
+        emit: Callable[[ShareStep], None] = ignore,
     ) -> None:
         """`places`: a device for each share; those for which there is none begin as lost, for want of `lacking`.
 
         `on_move` is told of a lost share and the device that it goes to, before anything is sent there. `may_read`:
         what was sent may be read back, without which a lost share cannot move; the steward makes it anew later.
-        `avoid`: devices that get no share that moves.
+        `avoid`: devices that get no share that moves. `emit` is told of each share's steps, of the image as `shown`.
         """
         self._link = link
         self._code = code
@@ -127,7 +119,8 @@ class Distribution:
         self._name_of = name_of
         self._on_move = on_move
         self._may_read = may_read
-        self._tell = tell
+        self._shown = shown
+        self._emit = emit
         self._tried: set[bytes] = {*avoid, *(device for device in places if device is not None)}
         self.shares = [SentShare(index, device, lacking) for index, device in enumerate(places)]
 
@@ -227,14 +220,14 @@ class Distribution:
 
     async def _open(self, share: SentShare, share_bytes: int) -> None:
         code, slicing = self._code, self._slicing
-        self._tell(share.index, share.device or b"", Step.PLACED, share_bytes)
+        self._tell(share, Step.PLACED, share_bytes)
         header = Open(self._encoding_id, share.index, code.k, code.n, slicing.block_size, share_bytes)
         if await self._ask(share, OPEN, header):
             share.move(ShareState.OPEN)
 
     async def _take_up(self, share: SentShare, share_bytes: int, segment_count: int) -> bool:
         """Whether the share's device still has it."""
-        self._tell(share.index, share.device or b"", Step.PLACED, share_bytes)
+        self._tell(share, Step.PLACED, share_bytes)
         try:
             committed, staged = await self._progress(share, segment_count)
         except (DeclinedError, UnreachableError, ProtocolError) as error:
@@ -246,9 +239,9 @@ class Distribution:
         share.staged = staged
         share.move(ShareState.COMMITTED if committed else ShareState.OPEN)
         there = share_bytes * len(staged) // segment_count
-        self._tell(share.index, share.device or b"", Step.ACKNOWLEDGED, there)
+        self._tell(share, Step.ACKNOWLEDGED, there)
         if committed:
-            self._tell(share.index, share.device or b"", Step.COMMITTED)
+            self._tell(share, Step.COMMITTED)
         return True
 
     async def _progress(self, share: SentShare, segment_count: int) -> tuple[bool, set[int]]:
@@ -276,14 +269,14 @@ class Distribution:
         header = Append(self._encoding_id, share.index, segment, block_digest)
         granted = await self._ask(share, APPEND, header, block.data)
         if granted:
-            self._tell(share.index, share.device or b"", Step.ACKNOWLEDGED, block.nbytes)
+            self._tell(share, Step.ACKNOWLEDGED, block.nbytes)
         return granted
 
     async def _commit(self, share: SentShare, commitment: bytes) -> None:
         header = Commit(self._encoding_id, share.index)
         if await self._ask(share, COMMIT, header, memoryview(commitment)):
             share.move(ShareState.COMMITTED)
-            self._tell(share.index, share.device or b"", Step.COMMITTED)
+            self._tell(share, Step.COMMITTED)
 
     async def _abandon(self, share: SentShare) -> None:
         await self._ask(share, ABANDON, ShareName(self._encoding_id, share.index))
@@ -308,9 +301,13 @@ class Distribution:
 
     def _lose(self, share: SentShare, reason: Code, error: TesseraError) -> None:
         log.warning("%s: share %d: %s", self._name_of(share.device or b""), share.index, error)
-        self._tell(share.index, share.device or b"", Step.LOST, why=str(error))
+        self._tell(share, Step.LOST, why=str(error))
         share.reason = reason
         share.move(ShareState.LOST)
+
+    def _tell(self, share: SentShare, step: Step, count: int = 0, why: str = "") -> None:
+        device = self._name_of(share.device or b"")
+        self._emit(ShareStep(self._shown, share.index, device, step, count, why))
 
     # --- moving
 

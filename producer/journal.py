@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import Optional, Union
 
 from common.errors import TesseraError
-from common.process.program import warn
+from common.process.events import Warned
 from common.vault.journal import Beginning, Begun, Ending, Journal, Moved, Segment
 from producer.session import Session
 from producer.sources import Source
@@ -101,7 +101,8 @@ class WriteAhead:
             raise self._stuck
 
     def _warn(self, error: OSError) -> None:
-        warn(f"{self._source.shown}: no journal can be kept: {error.strerror}; interrupted, it would begin anew")
+        why = f"no journal can be kept: {error.strerror}; interrupted, it would begin anew"
+        self._session.emit(Warned(f"{self._source.shown}: {why}"))
 
     # --- in the end
 
@@ -117,7 +118,7 @@ class WriteAhead:
         try:
             self._remove()
         except StuckJournalError as error:
-            warn(str(error))
+            self._session.emit(Warned(str(error)))
 
     def _remove(self) -> None:
         journal, self._journal = self._journal, None

@@ -16,7 +16,6 @@ import msgspec
 
 from common.home import ClientIdentity
 from common.link.link import Link
-from common.process.program import warn
 from common.vault.contact_card import ContactCard
 from common.vault.folder import VaultFolder
 from common.vault.granting import seal_to_card
@@ -111,8 +110,5 @@ class OwnVault:
         self._vault.keep_mapping(sealed.object_id, encoding_id, sealed.mapping)
 
     def save(self) -> None:
-        """To be called once, when all is stored or given up."""
-        try:
-            self._seen.save()
-        except OSError as error:
-            warn(f"the index of files seen could not be kept: {error.strerror}; they will be read again")
+        """To be called once, when all is stored or given up. OSError where it could not be kept."""
+        self._seen.save()

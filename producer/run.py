@@ -10,7 +10,7 @@ from typing import Union
 
 from common.errors import NoRoomError, NotEnoughError, TesseraError, UnreachableError
 from producer.batch import MAX_IMAGES, store_batch
-from producer.outcome import FailedImage, Outcome
+from producer.events import FailedImage, Outcome
 from producer.reading import stamp_of
 from producer.session import Session
 from producer.sources import Source
@@ -146,13 +146,13 @@ async def _store_unknown(session: Session, sources: Sequence[Source]) -> list[Ou
 async def _recognise(session: Session, sources: Sequence[Source]) -> list[Outcome]:
     """The outcomes of files that were seen before, are unchanged by their stamps, and are still stored."""
     started = time.monotonic()
-    seen = {source: session.seen(stamp_of(source)) for source in sources}
-    hashes = {sha256 for sha256 in seen.values() if sha256}
+    seen = [(source, session.seen(stamp_of(source))) for source in sources]
+    hashes = {sha256 for _, sha256 in seen if sha256}
     if not hashes:
         return []
     stored = await session.stored_encodings(list(hashes))
     return [
         session.already_stored(source, sha256, source.size or 0, stored[sha256], started)
-        for source, sha256 in seen.items()
+        for source, sha256 in seen
         if sha256 in stored
     ]

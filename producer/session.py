@@ -14,17 +14,17 @@ from common.coding.slicing import Slicing, block_size_for
 from common.erasure import ErasureCode
 from common.link.link import Link
 from common.link.questions import FoundPlaces, find_places, locate
+from common.process.events import BytesDone, Warned, ignore
 from common.protocol.messages import Device, EncodingAt, shares_at_hand
 from common.vault.mapping import MAX_THUMBNAIL
 from common.vault.stamp import Stamp
 from producer.buffers import Buffers
 from producer.encoding import Conclusion
-from producer.outcome import StoredImage, shares_needed
+from producer.events import Emit, StoredImage, shares_needed
 from producer.owner import Owner, OwnVault
 from producer.reading import stamp_of
 from producer.sources import Source
 from producer.threads import Threads
-from producer.watching import ShareStep, Step, Watch, nobody
 from viewer.picture import Picture
 from viewer.process import Viewer
 
@@ -60,13 +60,12 @@ class Session:
         images_only: bool,
         reread: bool = False,
         allow_empty: bool = False,
-        progress: Callable[[int], None],
         required: tuple[Optional[int], Optional[int]] = (None, None),
         avoid: Sequence[bytes] = (),
         accept_degraded: bool = False,
-        watch: Watch = nobody,
+        emit: Emit = ignore,
     ) -> None:
-        """`progress` is called with the bytes of the image that went on their way, `watch` with each share's steps.
+        """`emit` is told of each share's steps, and of bytes as they go on their way.
 
         `required`: k and n as far as the user gave them. Where not, an interrupted put keeps to those that it had.
         `avoid`: devices that get no share. `reread`: no file is recognised without being read. `allow_empty`: stdin
@@ -81,9 +80,8 @@ class Session:
         self.images_only = images_only
         self.allow_empty = allow_empty
         self._reread = reread
-        self.progress = progress
+        self.emit = emit
         self.avoid = tuple(avoid)
-        self._watch = watch
         self._count = count_devices(devices)
         self._accept_degraded = accept_degraded
         self._away = {d.device_id for d in devices if not d.alive and not d.retiring} - set(avoid)
@@ -140,15 +138,16 @@ class Session:
     def name_of(self, device: bytes) -> str:
         return self._names.get(device, device.hex())
 
-    def tell(self, shown: str, share: int, device: bytes, step: Step, count: int = 0, why: str = "") -> None:
-        """Tell whoever watches of a share's step; `shown` names the image."""
-        self._watch(ShareStep(shown, share, self.name_of(device), step, count, why))
-
     def close(self) -> None:
         """To be called once, when all is stored or given up."""
         self._threads.close()
         if self.own is not None:
-            self.own.save()
+            try:
+                self.own.save()
+            except OSError as error:
+                self.emit(
+                    Warned(f"the index of files seen could not be kept: {error.strerror}; they will be read again")
+                )
 
     # --- asking
 
@@ -184,7 +183,7 @@ class Session:
         at_hand = shares_at_hand(encoding)
         names = [self.name_of(at_hand[s][0]) if s in at_hand else None for s in range(encoding.n)]
         seconds = time.monotonic() - started
-        self.progress(size)
+        self.emit(BytesDone(size))
         asked = self.code.k, self.code.n
         weaker = self._count.could_be_stronger(encoding.k, encoding.n, asked)
         away = {share.device_id for share in encoding.shares if not share.alive and share.share not in at_hand}

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Optional, Union
 
 from common.errors import NotFoundError, TesseraError, UnstorableError
-from producer.outcome import FailedImage, LeftOut, SkippedFile
+from producer.events import FailedImage, LeftOut, SkippedFile
 
 STDIN = "-"
 

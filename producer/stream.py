@@ -16,18 +16,17 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import replace
-from functools import partial
 from typing import Optional
 
 from common.errors import IntegrityError, NotEnoughError, TesseraError, UnreachableError, UnstorableError
-from common.process.program import warn
+from common.process.events import BytesDone, Warned
 from common.protocol.messages import Code
 from common.vault.journal import Begun
 from common.vault.sealing import fingerprint
 from producer.distribution import Distribution, ShareState, abandon_shares
 from producer.encoding import Bytes, Conclusion, EncodedSegment, Encoding, Image, longest_image
+from producer.events import LeftOut, Outcome, SkippedFile, StoredImage, too_few
 from producer.journal import OutdatedError, StuckJournalError, WriteAhead
-from producer.outcome import LeftOut, Outcome, SkippedFile, StoredImage, too_few
 from producer.reading import Reader, changed, hash_file
 from producer.session import Coding, Session
 from producer.sources import Source
@@ -52,7 +51,7 @@ async def store_stream(session: Session, source: Source) -> Outcome:
     try:
         return await _put(session, source, started, expected, journaled=size > HASH_FIRST)
     except StuckJournalError as error:
-        warn(f"{error}; it is stored from its beginning, without one")
+        session.emit(Warned(f"{error}; it is stored from its beginning, without one"))
         return await _put(session, source, started, expected, journaled=False)
 
 
@@ -65,7 +64,7 @@ async def _put(
             try:
                 return await _go_on(session, source, started, ahead, ahead.begun)
             except OutdatedError as error:
-                warn(f"{source.shown}: {error}; it is stored from its beginning")
+                session.emit(Warned(f"{source.shown}: {error}; it is stored from its beginning"))
                 await abandon_shares(session.link, ahead.begun.beginning.encoding_id, ahead.begun.devices)
                 ahead.forget()
         put = _StreamedPut(session, source, started, expected, session.coding, ahead)
@@ -177,7 +176,8 @@ class _StreamedPut:
             self._ahead.moved,
             may_read=session.own is not None,
             avoid=session.avoid,
-            tell=partial(session.tell, self._source.shown),
+            shown=self._source.shown,
+            emit=session.emit,
         )
 
     async def _open(self, distribution: Distribution, reader: Reader, share_bytes: int) -> None:
@@ -194,7 +194,8 @@ class _StreamedPut:
             raise OutdatedError("too few of its devices are here with what was sent before")
         # What was read of the journal may not be on the disk yet: its writer may have been killed before its own fsync.
         await self._ahead.sync()
-        warn(f"{self._source.shown}: goes on at {distribution.staged_part(segment_count):.0%}".replace("%", " %"))
+        part = distribution.staged_part(segment_count)
+        self._session.emit(Warned(f"{self._source.shown}: goes on at {100 * part:.0f} %"))
 
     async def _break_off(self, distribution: Distribution, error: BaseException) -> None:
         """Leave what was sent for another run, where that can go on with it; else have the devices forget it."""
@@ -204,7 +205,7 @@ class _StreamedPut:
         if isinstance(error, OutdatedError):
             return
         if self._ahead.active and not isinstance(error, Exception):
-            warn(f"{self._source.shown}: interrupted; {_AGAIN}")
+            self._session.emit(Warned(f"{self._source.shown}: interrupted; {_AGAIN}"))
         elif self._ahead.active and isinstance(error, (NotEnoughError, UnreachableError)):
             error.advice = f"{error.advice}; then {_AGAIN}"
         else:
@@ -261,7 +262,7 @@ class _StreamedPut:
             mark = await self._session.in_thread(fingerprint, plaintext, is_last)
         if before and before[0].fingerprint != mark:
             raise OutdatedError("the file is not what it was when it was interrupted")
-        self._session.progress(len(plaintext))
+        self._session.emit(BytesDone(len(plaintext)))
         if before and distribution.has_segment(segment):
             self._encoding.skip(segment, len(plaintext))
             return

@@ -13,16 +13,14 @@ from common.errors import NotFoundError
 from common.home import ClientIdentity
 from common.link.link import reached, run_with_link
 from common.link.questions import settled_devices
-from common.process.program import warn
-from common.process.progress import ByteProgress
+from common.process.events import BytesExpected, Warned
 from common.protocol.messages import Device
 from common.vault.contacts import open_contacts
-from producer.outcome import Outcome
+from producer.events import Emit
 from producer.owner import OtherVault, Owner
 from producer.run import store_all
 from producer.session import Session
 from producer.sources import Source
-from producer.watching import Watch, nobody
 from viewer.process import Viewer
 
 
@@ -45,18 +43,17 @@ class StoreOptions:
 
 
 class Work:
-    def __init__(self, identity: ClientIdentity, find_owner: Callable[[], Owner]) -> None:
+    def __init__(self, identity: ClientIdentity, find_owner: Callable[[], Owner], emit: Emit) -> None:
         self._identity = identity
-        self._viewer = Viewer()
+        self._emit = emit
+        self._viewer = Viewer(emit=emit)
         self._viewer.start()  # it is ready when the passphrase is a key
         self._owner = find_owner()
 
-    def store(self, sources: Sequence[Source], options: StoreOptions, report: Callable[[Outcome], None]) -> None:
-        """Store the sources; `report` is called with each one's outcome as soon as it is known."""
+    def store(self, sources: Sequence[Source], options: StoreOptions) -> None:
+        """Store the sources, as `store`."""
         try:
-            with ByteProgress("storing", total_size(sources)) as progress:
-                storing = store(self._identity, self._owner, self._viewer, sources, options, report, progress.advance)
-                run_with_link(storing)
+            run_with_link(store(self._identity, self._owner, self._viewer, sources, options, self._emit))
         finally:
             self._viewer.close()
 
@@ -73,20 +70,21 @@ async def store(
     viewer: Viewer,
     sources: Sequence[Source],
     options: StoreOptions,
-    report: Callable[[Outcome], None],
-    progress: Callable[[int], None],
-    watch: Watch = nobody,
+    emit: Emit,
 ) -> None:
-    """Store the sources by a link of its own; `report` is called with each one's outcome as soon as it is known.
+    """Store the sources by a link of its own; `emit` is told each one's outcome as soon as it is known.
 
-    Cancelled, it leaves what it had begun so that the same call goes on with it. `progress` and `watch`: as `Session`.
+    Cancelled, it leaves what it had begun so that the same call goes on with it.
     """
+    size = total_size(sources)
+    if size is not None:
+        emit(BytesExpected(size))
     async with reached(owner.link(identity)) as link:
         devices = await settled_devices(link)
         chosen = choose_devices(devices, options.to)
         k, n = count_devices(chosen).choose(options.k, options.n, accept_degraded=options.accept_degraded)
         if k == n:
-            warn(f"warning: {k} of {n}: the loss of a single device loses what is stored now")
+            emit(Warned(f"warning: {k} of {n}: the loss of a single device loses what is stored now"))
         session = Session(
             link,
             owner,
@@ -97,17 +95,16 @@ async def store(
             images_only=options.images_only,
             reread=options.reread,
             allow_empty=options.allow_empty,
-            progress=progress,
             required=(options.k, options.n),
             accept_degraded=options.accept_degraded,
             avoid=[device.device_id for device in devices if device not in chosen],
-            watch=watch,
+            emit=emit,
         )
         if session.own is not None:
             session.own.journals.remove_old(time.time())
         try:
             async for outcome in store_all(session, sources):
-                report(outcome)
+                emit(outcome)
         finally:
             session.close()
 

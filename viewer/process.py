@@ -24,7 +24,7 @@ from typing import IO, Callable, Optional, TypeVar, Union, cast
 import msgspec
 
 from common.files import open_regular
-from common.process.program import warn
+from common.process.events import Warned, ignore
 from common.process.running_time import called_after
 from common.vault.mapping import MAX_THUMBNAIL
 from viewer.messages import (
@@ -78,8 +78,11 @@ class Pixels:
 class Viewer:
     """Looks at images, one at a time, by a child that is replaced when it fails."""
 
-    def __init__(self, command: Sequence[str] = COMMAND, timeout: float = TIMEOUT) -> None:
-        """`timeout`: seconds for one image."""
+    def __init__(
+        self, command: Sequence[str] = COMMAND, timeout: float = TIMEOUT, emit: Callable[[Warned], None] = ignore
+    ) -> None:
+        """`timeout`: seconds for one image. `emit` is told, in any thread, where no look can be had."""
+        self._emit = emit
         self._command = command
         self._timeout = timeout
         self._child: Optional[_Child] = None
@@ -163,7 +166,8 @@ class Viewer:
     def _start_failed(self, why: str) -> None:
         self._failed_starts += 1
         if self._failed_starts == _MAX_FAILED_STARTS and not self._closed:
-            warn(f"images are stored without thumbnails: the process that makes them does not start ({why})")
+            without = "images are stored without thumbnails: the process that makes them does not start"
+            self._emit(Warned(f"{without} ({why})"))
 
     def _drop(self) -> None:
         if self._child is not None:

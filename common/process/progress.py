@@ -1,6 +1,7 @@
-"""Progress on stderr, on a terminal and for what takes longer than a second; else nothing.
+"""The command line's end of a program's events: warnings are lines on stderr, and how far it is shows there meanwhile.
 
-A bar with rate and estimate where bytes are counted, and a line that says what is being waited for where they are not.
+Progress is shown on a terminal only, and of what takes longer than a second: a bar with rate and estimate where bytes
+are counted, and a line that says what is being waited for where they are not.
 """
 
 from __future__ import annotations
@@ -9,15 +10,17 @@ import shutil
 import sys
 import threading
 import time
-from types import TracebackType
-from typing import TYPE_CHECKING, Optional, TextIO
+from typing import TYPE_CHECKING, Optional, TextIO, TypeVar
 
+from common.process.events import BytesDone, BytesExpected, BytesLeft, Warned
+from common.process.program import warn
 from common.text import printable
 
 if TYPE_CHECKING:
     from rich.progress import Progress
 
 _SHOW_AFTER = 1.0  # seconds
+P = TypeVar("P", bound="Printer")
 
 
 class Waiting:
@@ -73,14 +76,14 @@ class ByteProgress:
         self._progress: Optional[Progress] = None
 
     def __enter__(self) -> ByteProgress:
+        self._started = time.monotonic()
         return self
 
-    def __exit__(
-        self,
-        _type: Optional[type[BaseException]],
-        _error: Optional[BaseException],
-        _traceback: Optional[TracebackType],
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
+        self.end()
+
+    def end(self) -> None:
+        """Nothing more comes: the bar is gone."""
         if self._progress is not None:
             self._progress.stop()
 
@@ -133,3 +136,28 @@ class ByteProgress:
         )
         self._task = self._progress.add_task(self._what, total=self._total, completed=self._done)
         self._progress.start()
+
+
+class Printer:
+    """Shows what is told by the steps of any program; `doing` is what a bar says of the bytes."""
+
+    def __init__(self, doing: str) -> None:
+        self._bar = ByteProgress(doing, None)
+
+    def __enter__(self: P) -> P:
+        self._bar.__enter__()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.end()
+
+    def __call__(self, event: object) -> None:
+        """A program's own events are for its subclass."""
+        if isinstance(event, Warned):
+            warn(event.text)
+        elif isinstance(event, BytesExpected):
+            self._bar.expect(event.count)
+        elif isinstance(event, BytesDone):
+            self._bar.advance(event.count)
+        elif isinstance(event, BytesLeft):
+            self._bar.remain(event.count)

@@ -9,11 +9,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Callable, Optional
 
+from common.process.events import BytesDone, Warned
+from common.text import printable
 from desktop.model.rate import Rate
 from desktop.model.wording import count, names
-from producer.outcome import FailedImage, Outcome, StoredImage
+from producer.events import Event, FailedImage, Outcome, ShareStep, SkippedFile, Step, StoredImage
 from producer.sources import Source
-from producer.watching import ShareStep, Step
+
+_SHOWN_WARNINGS = 3
 
 
 class State(enum.Enum):
@@ -157,6 +160,7 @@ class Put:
         self.total = sum(item.source.size or 0 for item in items)
         self.sent = 0  # bytes of images that went on their way
         self.speed = Rate(clock)
+        self._warnings: list[str] = []
 
     @property
     def part(self) -> float:
@@ -166,11 +170,26 @@ class Put:
     def seconds_left(self) -> Optional[float]:
         return self.speed.seconds_for(max(0, self.total - self.sent))
 
-    def advance(self, count: int) -> None:
-        self.sent += count
-        self.speed.add(count)
+    @property
+    def warning(self) -> str:
+        """What a person should know of, whatever becomes of each image; empty where there is nothing."""
+        more = len(self._warnings) - _SHOWN_WARNINGS
+        shown = [text[:1].upper() + text[1:] for text in map(printable, self._warnings[:_SHOWN_WARNINGS])]
+        return "\n".join([*shown, f"(and {count(more, 'other warning')})"] if more > 0 else shown)
 
-    def take(self, step: ShareStep) -> None:
+    def take(self, event: Event) -> None:
+        """Take up what the producer tells."""
+        if isinstance(event, ShareStep):
+            self._come_further(event)
+        elif isinstance(event, BytesDone):
+            self.sent += event.count
+            self.speed.add(event.count)
+        elif isinstance(event, Warned):
+            self._warnings.append(event.text)
+        elif isinstance(event, (StoredImage, FailedImage, SkippedFile)):
+            self._conclude(event)
+
+    def _come_further(self, step: ShareStep) -> None:
         device = self.devices.get(step.device)
         if device is None:
             device = self.devices[step.device] = DeviceProgress(step.device, Rate(self._clock))
@@ -179,7 +198,7 @@ class Put:
         if item is not None and item.state is State.WAITING:
             item.state, item.text = State.SENDING, "on its way"
 
-    def conclude(self, outcome: Outcome) -> None:
+    def _conclude(self, outcome: Outcome) -> None:
         item = self.items.get(outcome.shown)
         if item is not None:
             item.conclude(outcome)

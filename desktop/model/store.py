@@ -23,10 +23,9 @@ from desktop.model.model import Model
 from desktop.model.putting import Item, Put, State
 from desktop.model.wording import count, redundancy, waiting
 from desktop.session import Session
-from producer.outcome import Outcome
+from producer.events import Event, ShareStep
 from producer.owner import OwnVault
 from producer.sources import Source, find_sources
-from producer.watching import ShareStep
 from producer.work import StoreOptions, store
 from viewer.process import Viewer
 
@@ -278,27 +277,21 @@ class StoreModel(Model):
         self.changed()
 
     async def _work(self, put: Put, sources: list[Source], options: StoreOptions) -> None:
-        post, session = self.background.post, self.session
+        session = self.session
 
-        def report(outcome: Outcome) -> None:
-            post(self._news, put.conclude, outcome)
+        def emit(event: Event) -> None:
+            self.background.post(self._take, put, event)
 
-        def progress(count: int) -> None:
-            post(self._news, put.advance, count)
-
-        def watch(step: ShareStep) -> None:
-            post(self._news, put.take, step)
-
-        viewer = Viewer()  # of its own: the window's is wanted meanwhile
+        viewer = Viewer(emit=emit)  # of its own: the window's is wanted meanwhile
         viewer.start()
         try:
             owner = OwnVault(session.vault, session.key)
-            await store(session.identity, owner, viewer, sources, options, report, progress, watch)
+            await store(session.identity, owner, viewer, sources, options, emit)
         finally:
             viewer.close()
 
-    def _news(self, take: Callable[[object], None], what: object) -> None:
-        take(what)
+    def _take(self, put: Put, event: Event) -> None:
+        put.take(event)
         self.changed()
 
     def _done(self, _: None) -> None:
@@ -340,12 +333,12 @@ class StoreModel(Model):
         self.changed()
 
     async def _completed(self, put: Put, by_hash: dict[str, Item], to: list[str]) -> list[Repaired]:
-        def watch(step: ShareStep) -> None:
-            self.background.post(self._news, put.take, replace(step, shown=by_hash[step.shown].shown))
+        def emit(step: ShareStep) -> None:
+            self.background.post(self._take, put, replace(step, shown=by_hash[step.shown].shown))
 
         async with self.session.link() as link:
             cluster = ClusterSession(link, self.session.vault, self.session.key)
-            return await complete_images(cluster, await cluster.images(list(by_hash)), to, watch)
+            return await complete_images(cluster, await cluster.images(list(by_hash)), to, emit)
 
     def _resent(self, by_hash: dict[str, Item], outcomes: list[Repaired]) -> None:
         lacking = {outcome.image.sha256: outcome.text for outcome in outcomes if not outcome.repaired}

@@ -63,9 +63,11 @@ class StoreView(View[StoreModel]):
         self._empty = note(card)
         can_drop = accept_files(self, self.model.add)
         self._invitation = "Choose images, or a folder with them" + (", or drop them here." if can_drop else ".")
+        self._warning = note(card)
+        self._warning.configure(text_color=WARNING)
         self._trouble = note(card)
         self._resend = Button(card, "", self.model.resend)
-        card.bind("<Configure>", lambda event: wrap(self._trouble, event.width - 40))
+        card.bind("<Configure>", lambda event: self._wrap(event.width - 40, self._warning, self._trouble))
         return card
 
     def _build_devices(self) -> Any:
@@ -82,13 +84,13 @@ class StoreView(View[StoreModel]):
             spare, font=font(bold=True), text_color=TEXT, anchor="w", justify="left", wraplength=360
         )
         self._words.grid(row=0, column=0, columnspan=3, sticky="w")
-        spare.bind("<Configure>", lambda event: self._wrap(event.width))
+        spare.bind("<Configure>", lambda event: self._wrap(event.width, self._words, self._offer))
         self._automatic = Switch(spare, "Leave it to Tessera", self._toggle_automatic)
         self._automatic.grid(row=1, column=0, columnspan=3, sticky="w", pady=(2, 4))
         self._for_all: Any = CheckBox(
             spare, FOR_ALL, font=font(13), command=lambda: self.model.accept_degraded(bool(self._for_all.get()))
         )
-        self._offer = note(spare)
+        self._offer: Any = note(spare)
         note(spare, "Shares, one a device").grid(row=4, column=0, sticky="w", padx=(0, 10))
         self._shares = Slider(spare, self._choose_shares)
         self._shares.grid(row=4, column=1, sticky="ew")
@@ -113,8 +115,8 @@ class StoreView(View[StoreModel]):
         self._how_far.grid(row=0, column=3, padx=(14, 0))
         return row
 
-    def _wrap(self, width: int) -> None:
-        for label in (self._words, self._offer):
+    def _wrap(self, width: int, *labels: Any) -> None:
+        for label in labels:
             wrap(label, width)
 
     # --- what the model says
@@ -164,15 +166,16 @@ class StoreView(View[StoreModel]):
             self._empty.configure(text=self._invitation)
             self._empty.grid(row=1, column=0, columnspan=4)
         self._table.show([_row(item, name) for item, name in zip(model.items, shown_names(model.items))])
-        trouble = _trouble(model.items)
-        self._trouble.configure(text=trouble)
-        if trouble:
-            self._trouble.grid(row=2, column=0, columnspan=4, sticky="w", padx=14, pady=(0, 8))
-        else:
-            self._trouble.grid_forget()
+        warning = "" if model.put is None else model.put.warning
+        for row, (label, text) in enumerate([(self._warning, warning), (self._trouble, _trouble(model.items))], 2):
+            label.configure(text=text)
+            if text:
+                label.grid(row=row, column=0, columnspan=4, sticky="w", padx=14, pady=(0, 8))
+            else:
+                label.grid_forget()
         if model.resendable and not model.busy:
             self._resend.configure(text=f"Resend {count(len(model.resendable), 'image')}")
-            self._resend.grid(row=3, column=0, columnspan=4, sticky="w", padx=14, pady=(0, 12))
+            self._resend.grid(row=4, column=0, columnspan=4, sticky="w", padx=14, pady=(0, 12))
         else:
             self._resend.grid_forget()
 

@@ -19,7 +19,7 @@ from consumer.output import Output
 from consumer.session import Session as ConsumerSession
 from producer import session as session_module
 from producer import stream as stream_module
-from producer.outcome import Outcome, StoredImage
+from producer.events import Outcome, StoredImage
 from producer.owner import OwnVault
 from tests.support.memory_cluster import MemoryCluster, run
 from tests.support.putting import put

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from producer.outcome import Outcome
+from common.process.progress import Printer
+from producer.events import Outcome
 from producer.owner import Owner
 from producer.run import store_all
 from producer.session import Session
@@ -25,8 +26,7 @@ async def put(
         n,
         cluster.as_devices(),
         viewer=Unseeing(),
-        progress=lambda _: None,
-        **{"images_only": False, **options},
+        **{"images_only": False, "emit": Printer("storing"), **options},
     )
     try:
         return [outcome async for outcome in store_all(session, find_sources(arguments, "stdin"))]

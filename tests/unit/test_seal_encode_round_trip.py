@@ -27,7 +27,7 @@ from consumer.output import Output
 from consumer.restoring import Restoring
 from consumer.session import Restored, restore_all
 from consumer.session import Session as ConsumerSession
-from producer.outcome import FailedImage, LeftOut, Outcome, SkippedFile, StoredImage
+from producer.events import FailedImage, LeftOut, Outcome, SkippedFile, StoredImage
 from producer.owner import OwnVault
 from tests.support.memory_cluster import MemoryCluster, MemoryDevice, run
 from tests.support.putting import put

@@ -17,9 +17,8 @@ from common.errors import NotFoundError
 from common.protocol.envelope import Operation
 from common.protocol.messages import Code, EncodingAt
 from common.vault.folder import VaultFolder
-from producer.outcome import StoredImage
+from producer.events import ShareStep, Step, StoredImage
 from producer.owner import OwnVault
-from producer.watching import ShareStep, Step
 from tests.support.memory_cluster import MemoryCluster, run, stored_blocks
 from tests.support.putting import put
 from tests.support.sample_images import KEY, chance

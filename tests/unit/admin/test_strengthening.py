@@ -16,7 +16,7 @@ from common.vault.contact_card import card_of
 from common.vault.folder import VaultFolder
 from common.vault.granting import open_any
 from common.vault.mapping import Mapping
-from producer.outcome import StoredImage
+from producer.events import StoredImage
 from producer.owner import OtherVault, Owner, OwnVault
 from tests.support.memory_cluster import MemoryCluster, run
 from tests.support.putting import put

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
 from common.errors import NotEnoughError, NotFoundError
+from common.link.link import Link
+from common.process.events import Warned
 from common.protocol.messages import Device
 from desktop.background import Background
 from desktop.model import wording
@@ -14,10 +18,11 @@ from desktop.model.putting import Item, Put, State, outcome_words
 from desktop.model.rate import Rate
 from desktop.model.store import Phase, StoreModel
 from desktop.session import Session
-from producer.outcome import FailedImage, StoredImage
+from producer.events import FailedImage, ShareStep, Step, StoredImage
+from producer.owner import OwnVault
 from producer.sources import Source
-from producer.watching import ShareStep, Step
 from tests.support.desktop_models import deliver_until
+from tests.support.memory_cluster import MemoryCluster
 
 SHA256 = bytes(32)
 
@@ -106,10 +111,10 @@ def test_a_share_that_moves_leaves_one_device_with_the_reason_and_counts_for_the
 
 def test_what_came_of_an_image_is_told_and_what_lacks_shares_can_be_sent_again() -> None:
     put = Put([item("whole"), item("twice"), item("degraded"), item("failed")], Clock())
-    put.conclude(stored("whole", "x", "y", "z"))
-    put.conclude(stored("twice", "x", "y", "z", again=True))
-    put.conclude(stored("degraded", "x", "y", "z", None))
-    put.conclude(FailedImage("failed", NotEnoughError("failed: only 2 shares")))
+    put.take(stored("whole", "x", "y", "z"))
+    put.take(stored("twice", "x", "y", "z", again=True))
+    put.take(stored("degraded", "x", "y", "z", None))
+    put.take(FailedImage("failed", NotEnoughError("failed: only 2 shares")))
     states = {name: each.state for name, each in put.items.items()}
     assert list(states.values()) == [State.STORED, State.STORED, State.DEGRADED, State.FAILED]
     assert "stored already" in put.items["twice"].text
@@ -224,6 +229,39 @@ def test_folders_are_walked_and_no_file_is_taken_twice(model: StoreModel, tmp_pa
     deliver_until(model.background, lambda: not model.looking)
     assert [each.source.name for each in model.items] == ["a.jpg", "b.jpg"]
     assert str(folder) in model.command
+
+
+def test_that_one_devices_loss_would_lose_everything_is_said_while_it_is_stored(
+    model: StoreModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster = MemoryCluster(3)
+
+    @asynccontextmanager
+    async def reached(link: Link) -> AsyncIterator[Link]:
+        yield link
+
+    monkeypatch.setattr("producer.work.reached", reached)
+    monkeypatch.setattr(OwnVault, "link", lambda _owner, _identity: cluster.link)
+    monkeypatch.setattr(Session, "identity", None)
+    (tmp_path / "a.jpg").write_bytes(b"content")
+    model.add([str(tmp_path / "a.jpg")])
+    deliver_until(model.background, lambda: model.items)
+    model._see(cluster.as_devices())
+    for n, warning in ((3, ""), (2, "Warning: 2 of 2: the loss of a single device loses what is stored now")):
+        model.choose_shares(2, n)
+        model.items[0].state = State.WAITING
+        model.start()
+        deliver_until(model.background, lambda: not model.busy)
+        assert model.phase is Phase.DONE and model.put is not None
+        assert model.put.warning == warning
+
+
+def test_of_many_warnings_some_are_shown_and_the_others_counted() -> None:
+    put = Put([item("a")], Clock())
+    for number in range(5):
+        put.take(Warned(f"file {number}: no journal\x1b can be kept"))
+    assert put.warning.splitlines()[0] == "File 0: no journal� can be kept"
+    assert put.warning.splitlines()[-1] == "(and 2 other warnings)"
 
 
 def test_without_a_cluster_the_error_is_shown_and_everything_can_go_on(model: StoreModel, tmp_path: Path) -> None:

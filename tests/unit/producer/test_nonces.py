@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from common.protocol.envelope import Operation
 from common.protocol.messages import Code
 from common.vault import sealing
-from producer.outcome import StoredImage
+from producer.events import StoredImage
 from tests.support.interrupted_puts import SEGMENT, Machine, N, make_sizes_small
 from tests.support.sample_images import chance
 

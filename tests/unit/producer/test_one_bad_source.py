@@ -18,7 +18,7 @@ from producer import batch, encoding
 from producer import run as run_module
 from producer import stream as stream_module
 from producer.distribution import Distribution
-from producer.outcome import FailedImage, Outcome, StoredImage
+from producer.events import FailedImage, Outcome, StoredImage
 from producer.owner import OwnVault
 from producer.reading import Reader
 from producer.sources import Source
@@ -283,6 +283,16 @@ def test_a_file_at_rest_is_not_read_a_second_time_unless_that_is_wanted(
     again = home.put(album, reread=True)
     assert set(opened) == names(album)
     assert all(isinstance(outcome, StoredImage) and outcome.already_stored for outcome in again.values())
+
+
+def test_a_file_that_is_given_twice_is_told_of_twice_also_once_it_is_recognised(
+    home: Home, album: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    age(monkeypatch)
+    twice = [str(album / "small-0.png")] * 2
+    for already in ([False, True], [True, True]):
+        outcomes = run(put(home.cluster, OwnVault(home.vault, KEY), K, N, twice))
+        assert [isinstance(outcome, StoredImage) and outcome.already_stored for outcome in outcomes] == already
 
 
 def test_a_large_file_whose_stamp_is_in_doubt_is_read_and_not_sent_again(

@@ -15,7 +15,7 @@ from common.protocol.device_messages import Append
 from common.protocol.envelope import Operation
 from common.protocol.messages import Code
 from common.vault import stamp as stamp_module
-from producer.outcome import StoredImage
+from producer.events import StoredImage
 from tests.support.interrupted_puts import (
     CONTENT,
     SEGMENT,

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from common.errors import NotFoundError, UnstorableError
-from producer.outcome import LeftOut
+from producer.events import LeftOut
 from producer.sources import Source, find_sources
 
 

@@ -14,9 +14,8 @@ from common.vault.folder import VaultFolder
 from consumer.output import HeldOutput
 from consumer.session import Session as ConsumerSession
 from consumer.watching import Attempt, Came, Missing, News
-from producer.outcome import StoredImage
+from producer.events import Event, ShareStep, Step, StoredImage
 from producer.owner import OwnVault
-from producer.watching import ShareStep, Step
 from tests import ROOT
 from tests.support.memory_cluster import MemoryCluster, run
 from tests.support.putting import put
@@ -42,8 +41,13 @@ class Watched:
         path.write_bytes(content)
 
         async def store() -> bytes:
-            owner, steps = OwnVault(self.vault, KEY), self.steps.append
-            (outcome,) = await put(self.cluster, owner, K, N, [str(path)], avoid=avoid or [], watch=steps)
+            owner = OwnVault(self.vault, KEY)
+
+            def steps(event: Event) -> None:
+                if isinstance(event, ShareStep):
+                    self.steps.append(event)
+
+            (outcome,) = await put(self.cluster, owner, K, N, [str(path)], avoid=avoid or [], emit=steps)
             assert isinstance(outcome, StoredImage)
             return outcome.sha256
 

@@ -16,7 +16,7 @@ from common.protocol.device_messages import Append
 from common.protocol.envelope import Operation
 from common.protocol.messages import Code
 from common.vault import journal as journal_module
-from producer.outcome import FailedImage, Outcome, StoredImage
+from producer.events import FailedImage, Outcome, StoredImage
 from tests.support.interrupted_puts import (
     BLOCK,
     CONTENT,

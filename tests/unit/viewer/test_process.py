@@ -16,6 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from common.process.progress import Printer
 from common.vault.mapping import MAX_THUMBNAIL
 from tests import ROOT
 from tests.support.bombs import BOMBS
@@ -174,7 +175,7 @@ def test_what_a_viewer_says_is_one_of_its_messages_or_refused(frame: bytes) -> N
 
 
 def test_a_viewer_that_does_not_start_is_told_of_once(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    viewer = Viewer([str(tmp_path / "there is no such program")])
+    viewer = Viewer([str(tmp_path / "there is no such program")], emit=Printer("storing"))
     assert [viewer.look_at(JPEG) for _ in range(5)] == [BY_SIGNATURE] * 5
     viewer.close()
     assert capsys.readouterr().err.count("images are stored without thumbnails") == 1

@@ -1,12 +1,17 @@
-"""What came of storing one image, and how many committed shares make it stored."""
+"""What a producer tells while it stores: of each source what came of it, and of each share how far it is.
+
+It is told in the event loop's thread; a `Warned` may come from another. And how many committed shares make an image
+stored.
+"""
 
 from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
-from typing import Optional, Union
+from typing import Callable, Optional, Union
 
 from common.errors import NoRoomError, NotEnoughError, TesseraError
+from common.process import events
 from common.protocol.messages import MAX_SHARES, Code
 
 ACCEPT = "--accept-degraded; what is missing is made when its devices are back"
@@ -85,6 +90,29 @@ class SkippedFile:
 
 
 Outcome = Union[StoredImage, FailedImage, SkippedFile]
+
+
+class Step(enum.Enum):
+    PLACED = "placed"  # a share goes to a device, for the first time or after another one lost it
+    ACKNOWLEDGED = "acknowledged"  # so many bytes more of it are there
+    COMMITTED = "committed"  # it is on the device's disk
+    LOST = "lost"  # the device did not take it, or failed
+
+
+@dataclass(frozen=True)
+class ShareStep:
+    """One share of one image came one step further."""
+
+    shown: str  # the source's path, as the user gave it
+    share: int
+    device: str  # its name
+    step: Step
+    count: int = 0  # bytes: of the whole share where it is placed (0 for a stream), else those that are acknowledged
+    why: str = ""  # where it is lost
+
+
+Event = Union[events.Event, Outcome, ShareStep]
+Emit = Callable[[Event], None]
 
 
 def shares_needed(k: int, n: int, *, accept_degraded: bool = False) -> int:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from common.errors import NoRoomError, NotEnoughError, NotFoundError
 from common.protocol.messages import Code
-from producer.outcome import FailedImage, LeftOut, SkippedFile, StoredImage, shares_needed, too_few
+from producer.events import FailedImage, LeftOut, SkippedFile, StoredImage, shares_needed, too_few
 
 
 def stored(*devices: str | None, **changed: object) -> StoredImage:
