@@ -20,7 +20,7 @@ from admin.session import Session
 from common.coding.recipe import Recipe
 from common.coding.slicing import block_size_for
 from common.errors import NotEnoughError, RefusedError, TesseraError
-from common.link.declined import DeclinedError
+from common.link.replies import DeclinedError
 from common.process.program import warn
 from common.protocol.codec import pack
 from common.protocol.device_messages import Amend, Commitment, ShareName

@@ -25,9 +25,9 @@ from common.errors import (
     UnreachableError,
     UsageError,
 )
-from common.link.declined import DeclinedError
 from common.link.link import run_with_link
 from common.link.questions import device_names, settled_devices
+from common.link.replies import DeclinedError
 from common.process.program import warn
 from common.protocol.codec import pack, unpack
 from common.protocol.device_messages import TOMBSTONE_LIFETIME, Delete, Undelete

@@ -10,9 +10,9 @@ import asyncio
 from admin.status import Status, ask_status
 from common.errors import NotEnoughError, NotFoundError, RefusedError
 from common.home import ClientIdentity
-from common.link.declined import DeclinedError
 from common.link.link import Link, reached, run_with_link
 from common.link.questions import settled_devices
+from common.link.replies import DeclinedError
 from common.process.program import warn
 from common.process.progress import ByteProgress
 from common.protocol.identifiers import shown_key

@@ -23,9 +23,9 @@ from admin.session import Session, change_each
 from common.errors import NotEnoughError, RefusedError, TesseraError
 from common.files import lock
 from common.home import ClientIdentity
-from common.link.declined import DeclinedError
 from common.link.link import Link, reached, run_with_link
 from common.link.questions import device_names, list_encodings, settled_devices
+from common.link.replies import DeclinedError
 from common.process.program import warn
 from common.process.progress import Waiting
 from common.protocol.messages import Code, Empty, EncodingAt, shares_at_hand

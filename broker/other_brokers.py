@@ -20,11 +20,10 @@ import zmq
 
 from broker.members import MAX_SYNCED, Address, MemberList, MembersFile, broker_revoked
 from common.errors import ProtocolError
-from common.link.connection import Change, ConnectionMonitor
-from common.link.silence import Silence
-from common.link.sockets import make_dealer
+from common.finding.addresses import BrokerAddress
+from common.link.connection import Change, Silence
+from common.link.sockets import ConnectionMonitor, make_dealer
 from common.membership.identity import KeyPair
-from common.membership.invite import BrokerAddress
 from common.protocol.codec import pack, pack_header, unpack_header
 from common.protocol.envelope import Envelope, Kind, Operation, decode_envelope
 from common.protocol.identifiers import IDENTIFIER_SIZE

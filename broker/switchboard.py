@@ -61,7 +61,7 @@ from common.protocol.operations import (
 log = logging.getLogger(__name__)
 
 _Handler = Callable[[Session, H, memoryview, float], Answered]
-_CLIENT_PROBE_PERIOD = 1.0  # seconds; a client that hears nothing for `silence.LIMIT` gives its broker up
+_CLIENT_PROBE_PERIOD = 1.0  # seconds; a client that hears nothing for `connection.LIMIT` gives its broker up
 _EMPTY_PAYLOAD = memoryview(b"")
 _REPLACED = Answer(Code.REPLACED, "this vault key was replaced")
 

@@ -25,9 +25,8 @@ import platformdirs
 
 from common.errors import RefusedError, UsageError
 from common.files import read_limited, write_private
-from common.finding.addresses import parse_host
+from common.finding.addresses import BrokerAddress, parse_host
 from common.membership.identity import KEY_SIZE, KeyPair, load_key_pair
-from common.membership.invite import BrokerAddress
 from common.text import decoded
 
 if sys.version_info >= (3, 11):

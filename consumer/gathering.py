@@ -14,7 +14,7 @@ from typing import Optional
 from common.coding.recipe import Recipe
 from common.coding.slicing import block_size_for
 from common.errors import IntegrityError, NotEnoughError, TesseraError, UnreachableError
-from common.link.declined import DeclinedError
+from common.link.replies import DeclinedError
 from common.protocol.device_messages import BlockName, ShareName
 from common.protocol.identifiers import DIGEST_SIZE
 from common.protocol.messages import Code, Complaint, EncodingAt

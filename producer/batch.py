@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Optional, Union
 
 from common.errors import ProtocolError, TesseraError, UnreachableError
-from common.link.declined import DeclinedError
+from common.link.replies import DeclinedError
 from common.process.events import BytesDone
 from common.protocol.codec import MAX_PAYLOAD
 from common.protocol.device_messages import Store, WholeShare

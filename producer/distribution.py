@@ -28,9 +28,9 @@ from common.coding.recipe import Recipe
 from common.coding.slicing import Slicing
 from common.erasure import ErasureCode
 from common.errors import NotEnoughError, ProtocolError, TesseraError, UnreachableError
-from common.link.declined import DeclinedError
 from common.link.link import Link
 from common.link.questions import find_places
+from common.link.replies import DeclinedError
 from common.process.events import ignore
 from common.protocol.codec import MAX_PAYLOAD, unpack
 from common.protocol.device_messages import (

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Mapping, Sequence
 
-from common.membership.invite import BrokerAddress
+from common.finding.addresses import BrokerAddress
 
 MAX_FOUND = 3  # addresses of one broker; a newer one takes the place of the oldest
 

@@ -19,14 +19,12 @@ from typing import Any, Optional
 import zmq
 
 from common.errors import RefusedError
-from common.finding.addresses import is_loopback
+from common.finding.addresses import BrokerAddress, is_loopback
 from common.finding.looking import Search
 from common.home import load_brokers, save_brokers
-from common.link.connection import ConnectionMonitor
-from common.link.silence import Silence
-from common.link.sockets import make_dealer
+from common.link.connection import Silence
+from common.link.sockets import ConnectionMonitor, make_dealer
 from common.membership.identity import KeyPair
-from common.membership.invite import BrokerAddress
 from common.protocol.envelope import Envelope, Operation
 from common.protocol.messages import HIGH_WATER_MARK, DeviceKind, Empty
 from common.protocol.operations import Role

@@ -16,9 +16,9 @@ from pathlib import Path
 import zmq
 
 from common.errors import ProtocolError, RefusedError
+from common.finding.addresses import as_address
 from common.link.connection import Change
 from common.membership.identity import KeyPair
-from common.membership.invite import as_address
 from common.process.running_time import RunningTime
 from common.protocol.codec import unpack, unpack_header
 from common.protocol.envelope import Kind, Operation, decode_envelope

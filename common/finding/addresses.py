@@ -14,7 +14,11 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple, Optional, Union
 
+import msgspec
+
 from common.errors import UsageError
+from common.protocol.messages import KnownBroker
+from common.protocol.operations import Role
 
 _MAX_NAME = 253  # characters of a host name (RFC 1035)
 _NAME = re.compile(r"[^\s/:%\[\],;@\\\x00-\x1f\x7f]+")
@@ -56,6 +60,26 @@ def parse_host(text: str) -> str:
 def endpoint(host: str, port: int) -> str:
     """What libzmq calls a host, as `parse_host` gives it, and a port."""
     return f"tcp://[{host}]:{port}" if ":" in host else f"tcp://{host}:{port}"
+
+
+class BrokerAddress(msgspec.Struct, frozen=True):
+    """Where a broker is and how to know it: host name or address, its two ports, its CURVE public key (32 bytes)."""
+
+    host: str
+    client_port: int
+    worker_port: int
+    public_key: bytes
+
+    def endpoint(self, role: Role) -> str:
+        return endpoint(self.host, self.port(role))
+
+    def port(self, role: Role) -> int:
+        return self.worker_port if role is Role.WORKER else self.client_port
+
+
+def as_address(broker: KnownBroker) -> BrokerAddress:
+    """A broker as a message names it."""
+    return BrokerAddress(broker.host, broker.client_port, broker.worker_port, broker.public_key)
 
 
 def unmapped(address: str) -> str:

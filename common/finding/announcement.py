@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from typing import Optional
 
 from common.errors import ProtocolError
+from common.finding.addresses import BrokerAddress
 from common.membership.identity import KEY_SIZE
-from common.membership.invite import BrokerAddress
 
 SERVICE = "_tessera._tcp.local."
 MAX_ADDRESSES = 4  # of one announcement; the rest is not looked at

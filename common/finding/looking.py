@@ -16,9 +16,9 @@ from collections.abc import Collection, Sequence
 from typing import Any, Callable, Optional
 
 from common.errors import ProtocolError, UnreachableError
+from common.finding.addresses import BrokerAddress
 from common.finding.announcement import SERVICE, read_announcement
 from common.finding.sightings import Sightings
-from common.membership.invite import BrokerAddress
 from common.process.running_time import RunningTime
 
 log = logging.getLogger(__name__)

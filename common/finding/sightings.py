@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Optional
 
+from common.finding.addresses import BrokerAddress
 from common.finding.announcement import instance_of
-from common.membership.invite import BrokerAddress
 
 AT_A_TIME = 32  # announcements that are looked into
 MAX_NAMES = 1000  # announcements that are looked into in one search

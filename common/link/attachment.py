@@ -14,11 +14,10 @@ from typing import Any, Callable, Union
 
 import zmq
 
-from common.link.connection import Change, ConnectionMonitor
-from common.link.silence import Silence
-from common.link.sockets import make_dealer
+from common.finding.addresses import BrokerAddress
+from common.link.connection import Change, Silence
+from common.link.sockets import ConnectionMonitor, make_dealer
 from common.membership.identity import KeyPair
-from common.membership.invite import BrokerAddress
 from common.process.running_time import RunningTime
 from common.protocol.operations import Role
 

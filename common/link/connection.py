@@ -1,31 +1,21 @@
-"""Watches one DEALER's connection: libzmq reconnects by itself, but whoever waits must know when, and when not to.
+"""What is known of one connection: what happened to it, and when a broker has been silent for too long. Pure.
 
-A peer that the broker does not admit is told so by ZMTP (an ERROR command after ZAP's answer 400), which reaches the
-program only through the socket's monitor. So does how else a handshake ends; with libzmq 4.3.5, at
+A broker says something to each of its peers at least once a second (PROBE). So who hears nothing for several seconds
+has no broker at the other end: its machine lost its power, a cable is out, it has another address now. TCP says nothing
+of that for as long as nothing is sent, and for a quarter of an hour where something is.
 
-    a broker with another key           FAILED_NO_DETAIL (EPIPE, ECONNRESET): it closes what it cannot decrypt
-    ZeroMQ without CURVE                FAILED_PROTOCOL
-    another service (HTTP, SSH)         DISCONNECTED, no more; or FAILED_PROTOCOL
-    what takes connections and is mute  FAILED_NO_DETAIL (EAGAIN) after handshake_ivl: a broker that hangs, too
-
-Why there is no connection at all it does not tell (`unreached`).
+A program that stood still may have been given up meanwhile, without hearing of it. So after that the broker has to show
+soon that it is there, and what comes at once shows nothing: it may have waited in this machine since before.
 """
 
 from __future__ import annotations
 
 import enum
-import errno
+from typing import Optional
 
-import zmq
-from zmq.utils.monitor import parse_monitor_message
-
-_EVENTS = (
-    zmq.EVENT_HANDSHAKE_SUCCEEDED
-    | zmq.EVENT_HANDSHAKE_FAILED_AUTH
-    | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
-    | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
-    | zmq.EVENT_DISCONNECTED
-)
+LIMIT = 6.0  # seconds; long enough for the longest message, of 4 MiB, at 6 Mbit/s
+_STALE = 0.5  # seconds after standing still in which what comes may be old
+_PROOF = 2.5  # seconds after standing still within which something new has to come
 
 
 class Change(enum.Enum):
@@ -38,44 +28,30 @@ class Change(enum.Enum):
     MUTE = "mute"  # something takes connections there, and says nothing
 
 
-_MEANING = {
-    int(zmq.EVENT_HANDSHAKE_SUCCEEDED): Change.UP,
-    int(zmq.EVENT_HANDSHAKE_FAILED_AUTH): Change.NOT_ADMITTED,
-    int(zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL): Change.NO_HANDSHAKE,
-    int(zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL): Change.NO_HANDSHAKE,
-    int(zmq.EVENT_DISCONNECTED): Change.DOWN,
-}
+class Silence:
+    """Of one connection. `now` and `woke`: seconds of `RunningTime`."""
 
+    def __init__(self) -> None:
+        self._ends: Optional[float] = None  # None while there is no connection
+        self._woke = float("-inf")
 
-_TIMED_OUT = frozenset({errno.EAGAIN, errno.EWOULDBLOCK, errno.ETIMEDOUT})
+    def begin(self, now: float) -> None:
+        """The connection stands; what was before no longer matters."""
+        self._ends, self._woke = now + LIMIT, now
 
+    def end(self) -> None:
+        """It is known to be lost."""
+        self._ends = None
 
-class ConnectionMonitor:
-    """The changes of one socket's connection, in order."""
+    def heard(self, now: float) -> None:
+        """Something came."""
+        if self._ends is not None and now >= self._woke + _STALE:
+            self._ends = now + LIMIT
 
-    def __init__(self, socket: zmq.Socket[bytes]) -> None:
-        self._watched = socket
-        self._shaking_hands = True
-        self.socket = socket.get_monitor_socket(_EVENTS)
-
-    def changes(self) -> list[Change]:
-        """What happened since the last call; never waits."""
-        seen: list[Change] = []
-        while True:
-            try:
-                frames = self.socket.recv_multipart(zmq.NOBLOCK)
-            except zmq.Again:
-                return seen
-            told = parse_monitor_message(frames)
-            change = _MEANING.get(int(told["event"]))
-            if change is Change.NO_HANDSHAKE and int(told["value"]) in _TIMED_OUT:
-                change = Change.MUTE
-            if change is Change.DOWN and self._shaking_hands:
-                seen.append(Change.NO_HANDSHAKE)
-            if change is not None:
-                self._shaking_hands = change is Change.DOWN
-                seen.append(change)
-
-    def close(self) -> None:
-        self._watched.disable_monitor()
-        self.socket.close(linger=0)
+    def is_over(self, now: float, woke: float) -> bool:
+        """Whether to give the connection up; `woke`: when this program last went on after standing still."""
+        if self._ends is None:
+            return False
+        if woke > self._woke:
+            self._woke, self._ends = woke, min(self._ends, woke + _PROOF)
+        return now >= self._ends

@@ -14,14 +14,14 @@ import msgspec
 import zmq
 
 from common.errors import ProtocolError, RefusedError, TesseraError, UsageError
+from common.finding.addresses import BrokerAddress, is_loopback, with_scopes
 from common.finding.addresses import interfaces as own_interfaces
-from common.finding.addresses import is_loopback, with_scopes
 from common.finding.looking import Interfaces, Search
-from common.link.connection import Change, ConnectionMonitor
-from common.link.sockets import make_dealer
+from common.link.connection import Change
+from common.link.sockets import ConnectionMonitor, make_dealer
 from common.link.unreached import unreached
 from common.membership.identity import KeyPair
-from common.membership.invite import BrokerAddress, Invite
+from common.membership.invite import Invite
 from common.process.progress import Waiting
 from common.process.running_time import RunningTime
 from common.protocol import messages

@@ -18,32 +18,30 @@ import logging
 import secrets
 from collections.abc import AsyncIterator, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
-from typing import Any, Generic, Optional, TypeVar
+from typing import Any, Optional, TypeVar
 
 import zmq
 
 from common.errors import ProtocolError, RefusedError, TesseraError, UnreachableError
+from common.finding.addresses import BrokerAddress, as_address
 from common.home import ClientIdentity
 from common.link.attachment import Attachment, Payload, Pending
 from common.link.connection import Change
-from common.link.declined import DeclinedError
+from common.link.replies import DeclinedError, Reply, read_reply
 from common.link.resending import Resending
 from common.link.seeking import Seeking
 from common.link.succession import Succession
 from common.link.unreached import unreached
 from common.link.window import Window
-from common.membership.invite import BrokerAddress, as_address
 from common.process.interruption import run_until_interrupted
 from common.process.progress import Waiting
-from common.protocol.codec import MAX_PAYLOAD, pack_header, unpack, unpack_header
+from common.protocol.codec import MAX_PAYLOAD, pack_header, unpack
 from common.protocol.envelope import Envelope, Kind, Operation, decode_envelope
 from common.protocol.identifiers import BROKER
 from common.protocol.messages import (
     HIGH_WATER_MARK,
     PROTOCOL_VERSION,
     Brokers,
-    Code,
     Empty,
     Hello,
     KnownBrokers,
@@ -67,14 +65,6 @@ _LISTEN = 0.5  # seconds between two looks whether the broker in use is silent f
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Reply(Generic[R]):
-    """An answer that granted the request: its header, and its payload as a view (empty where there was none)."""
-
-    header: R
-    payload: memoryview
 
 
 class Link:
@@ -221,7 +211,7 @@ class Link:
                 pause = _BUSY_PAUSE
                 while True:
                     frames = await self._exchange(operation.number, header, payload, device, size)
-                    reply = _read_reply(frames, operation.reply, device)
+                    reply = read_reply(_views(frames), operation.reply, device)
                     if reply is not None:
                         return reply
                     await asyncio.sleep(pause)
@@ -413,7 +403,7 @@ class Link:
         """Say who we are, then send again all that has no answer yet."""
         try:
             frames = await self._exchange(Operation.HELLO, self._hello, None, BROKER, 0)
-            reply = _read_reply(frames, Welcome, BROKER)
+            reply = read_reply(_views(frames), Welcome, BROKER)
             if reply is None:
                 raise UnreachableError(f"the broker at {self.address} is busy")
         except TesseraError as error:
@@ -441,7 +431,7 @@ class Link:
         while True:
             try:
                 frames = await self._exchange(Operation.BROKERS, Empty(), None, BROKER, MAX_PAYLOAD)
-                reply = _read_reply(frames, Brokers, BROKER)
+                reply = read_reply(_views(frames), Brokers, BROKER)
                 named = [] if reply is None else unpack(reply.payload, KnownBrokers)
             except (DeclinedError, ProtocolError):
                 named = []  # then those that are known stay
@@ -482,17 +472,8 @@ def _seen(work: asyncio.Task[Any]) -> None:
         work.exception()
 
 
-def _read_reply(frames: list[zmq.Frame], shape: type[R], device: bytes) -> Optional[Reply[R]]:
-    """The reply, or None where the answer was to ask again later."""
-    if len(frames) not in (2, 3):
-        raise ProtocolError(f"a message of {len(frames)} frames")
-    header = unpack_header(frames[1].buffer, shape)
-    answer = header.answer
-    if answer.code in (Code.BUSY, Code.NO_SESSION):
-        return None
-    if answer.code is not Code.GRANTED:
-        raise DeclinedError(answer, device)
-    return Reply(header, frames[2].buffer if len(frames) == 3 else memoryview(b""))
+def _views(frames: list[zmq.Frame]) -> list[memoryview]:
+    return [frame.buffer for frame in frames]
 
 
 def run_with_link(work: Coroutine[Any, Any, T]) -> T:

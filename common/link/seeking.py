@@ -11,9 +11,8 @@ from collections.abc import Sequence
 from typing import Callable, Optional
 
 from common.errors import UnreachableError
-from common.finding.addresses import is_loopback
+from common.finding.addresses import BrokerAddress, is_loopback
 from common.finding.looking import look
-from common.membership.invite import BrokerAddress
 
 AFTER = 1.5  # seconds without a session
 _FOR = 60.0  # seconds until a search is given up for another, which begins with nothing that the first heard

@@ -1,4 +1,4 @@
-"""The one place where sockets are made, so that none is without CURVE or without a limit.
+"""The one place where sockets are made, so that none is without CURVE or without a limit; and what watches one.
 
 The options are those of docs/protocol.md, "Transport"; each has a reason:
 - `router_mandatory`: a send to a peer that is gone or full fails at once instead of vanishing;
@@ -8,7 +8,7 @@ The options are those of docs/protocol.md, "Transport"; each has a reason:
 - `immediate`: nothing is queued for a connection that does not stand, since its requester will send it again;
 - heartbeats: a peer that hangs or a cable that is pulled is noticed within three seconds by the broker and by clients,
   which have another broker to go on with; unless so much waits to be sent that no heartbeat is. Workers only answer;
-- `silence` notices all that, too, for clients and workers, whatever came last. For the broker, and for whoever has too
+- `Silence` notices all that, too, for clients and workers, whatever came last. For the broker, and for whoever has too
   much to send to be listening, there is the kernel: `tcp_maxrt` ends a connection whose bytes nobody acknowledges,
   keepalives one where nothing is sent, each after the same time;
 - `connect_timeout`: the kernel tries to connect for minutes, ever more rarely; a cable that is in again is seen soon;
@@ -30,13 +30,15 @@ costs a connection. Whoever guesses right has a broker restarted (`broker/superv
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import sys
 
 import zmq
 from zmq.utils import z85
+from zmq.utils.monitor import parse_monitor_message
 
-from common.link.silence import LIMIT
+from common.link.connection import LIMIT, Change
 from common.membership.identity import KeyPair
 from common.protocol.codec import MAX_PAYLOAD
 from common.protocol.messages import HIGH_WATER_MARK
@@ -45,6 +47,21 @@ _NEVER_FULL = 1000  # messages that wait to be received; see above
 _CURVE_OVERHEAD = 64  # bytes; CURVE needs 33 over the payload
 _LINGER = 1000  # ms
 _SEED_SIZE = 4  # bytes: an `unsigned int`
+_EVENTS = (
+    zmq.EVENT_HANDSHAKE_SUCCEEDED
+    | zmq.EVENT_HANDSHAKE_FAILED_AUTH
+    | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
+    | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
+    | zmq.EVENT_DISCONNECTED
+)
+_MEANING = {
+    int(zmq.EVENT_HANDSHAKE_SUCCEEDED): Change.UP,
+    int(zmq.EVENT_HANDSHAKE_FAILED_AUTH): Change.NOT_ADMITTED,
+    int(zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL): Change.NO_HANDSHAKE,
+    int(zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL): Change.NO_HANDSHAKE,
+    int(zmq.EVENT_DISCONNECTED): Change.DOWN,
+}
+_TIMED_OUT = frozenset({errno.EAGAIN, errno.EWOULDBLOCK, errno.ETIMEDOUT})
 
 
 def make_router(context: zmq.Context[zmq.Socket[bytes]], pair: KeyPair, domain: str) -> zmq.Socket[bytes]:
@@ -108,3 +125,47 @@ def seed_routing_ids() -> None:
     """
     library = ctypes.CDLL("ucrtbase") if sys.platform == "win32" else ctypes.CDLL(None)
     library.srand(ctypes.c_uint(int.from_bytes(os.urandom(_SEED_SIZE), "little")))
+
+
+class ConnectionMonitor:
+    """The changes of one socket's connection, in order.
+
+    libzmq reconnects by itself, but whoever waits must know when, and when not to.
+
+    A peer that the broker does not admit is told so by ZMTP (an ERROR command after ZAP's answer 400), which reaches
+    the program only through the socket's monitor. So does how else a handshake ends; with libzmq 4.3.5, at
+
+        a broker with another key           FAILED_NO_DETAIL (EPIPE, ECONNRESET): it closes what it cannot decrypt
+        ZeroMQ without CURVE                FAILED_PROTOCOL
+        another service (HTTP, SSH)         DISCONNECTED, no more; or FAILED_PROTOCOL
+        what takes connections and is mute  FAILED_NO_DETAIL (EAGAIN) after handshake_ivl: a broker that hangs, too
+
+    Why there is no connection at all it does not tell (`unreached`).
+    """
+
+    def __init__(self, socket: zmq.Socket[bytes]) -> None:
+        self._watched = socket
+        self._shaking_hands = True
+        self.socket = socket.get_monitor_socket(_EVENTS)
+
+    def changes(self) -> list[Change]:
+        """What happened since the last call; never waits."""
+        seen: list[Change] = []
+        while True:
+            try:
+                frames = self.socket.recv_multipart(zmq.NOBLOCK)
+            except zmq.Again:
+                return seen
+            told = parse_monitor_message(frames)
+            change = _MEANING.get(int(told["event"]))
+            if change is Change.NO_HANDSHAKE and int(told["value"]) in _TIMED_OUT:
+                change = Change.MUTE
+            if change is Change.DOWN and self._shaking_hands:
+                seen.append(Change.NO_HANDSHAKE)
+            if change is not None:
+                self._shaking_hands = change is Change.DOWN
+                seen.append(change)
+
+    def close(self) -> None:
+        self._watched.disable_monitor()
+        self.socket.close(linger=0)

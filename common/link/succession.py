@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import Optional
 
 from common.errors import TesseraError
-from common.membership.invite import BrokerAddress
+from common.finding.addresses import BrokerAddress
 
 MAX_FOUND = 3  # addresses that are tried beside the known ones
 

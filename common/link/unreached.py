@@ -14,8 +14,8 @@ import time
 from collections.abc import Collection, Mapping
 
 from common.errors import UnreachableError
+from common.finding.addresses import BrokerAddress
 from common.link.connection import Change
-from common.membership.invite import BrokerAddress
 from common.protocol.operations import Role
 
 _PATIENCE = 1.5  # seconds for all addresses together; names that are looked up take the longest

@@ -22,7 +22,7 @@ from typing import Annotated
 import msgspec
 
 from common.errors import ProtocolError, UsageError
-from common.finding.addresses import endpoint
+from common.finding.addresses import BrokerAddress, as_address
 from common.membership.identity import KEY_SIZE, KeyPair
 from common.protocol.codec import pack, unpack
 from common.protocol.messages import KnownBroker
@@ -32,26 +32,6 @@ _VERSION = 2
 _CHECKSUM_SIZE = 4
 _MAX_TEXT = 1024
 MAX_NAMED = 4
-
-
-class BrokerAddress(msgspec.Struct, frozen=True):
-    """Where a broker is and how to know it: host name or address, its two ports, its CURVE public key (32 bytes)."""
-
-    host: str
-    client_port: int
-    worker_port: int
-    public_key: bytes
-
-    def endpoint(self, role: Role) -> str:
-        return endpoint(self.host, self.port(role))
-
-    def port(self, role: Role) -> int:
-        return self.worker_port if role is Role.WORKER else self.client_port
-
-
-def as_address(broker: KnownBroker) -> BrokerAddress:
-    """A broker as a message names it."""
-    return BrokerAddress(broker.host, broker.client_port, broker.worker_port, broker.public_key)
 
 
 _Brokers = Annotated[list[KnownBroker], msgspec.Meta(min_length=1, max_length=MAX_NAMED)]

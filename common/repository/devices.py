@@ -18,8 +18,8 @@ from functools import partial
 from typing import Generic, Optional, TypeVar, Union
 
 from common.errors import ProtocolError, TesseraError, UnreachableError
-from common.link.declined import DeclinedError
 from common.link.link import Link
+from common.link.replies import DeclinedError
 from common.protocol.codec import MAX_PAYLOAD
 from common.protocol.device_messages import BlockName, Describe, Fetch, ShareName
 from common.protocol.messages import MAX_BATCH, Answer, Code

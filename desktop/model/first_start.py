@@ -11,8 +11,8 @@ from typing import Callable, NamedTuple, Optional
 from admin.joining import Admission, join_cluster
 from common.errors import NotFoundError, TesseraError, UsageError
 from common.files import read_limited
+from common.finding.addresses import BrokerAddress
 from common.finding.looking import look
-from common.membership.invite import BrokerAddress
 from common.protocol.identifiers import shown_key
 from common.vault.keys import VaultKey
 from common.vault.passphrase import check_new_passphrase

@@ -15,9 +15,10 @@ from contextlib import ExitStack, contextmanager
 import pytest
 
 from cluster.local import LocalCluster, program_command
+from common.finding.addresses import BrokerAddress
 from common.home import save_brokers
 from common.membership.identity import KeyPair, save_key_pair
-from common.membership.invite import BrokerAddress, Invite
+from common.membership.invite import Invite
 from common.protocol.operations import Role
 from tests.support.devices import wait_lost
 from tests.support.ports import own_base_port

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from cluster.local import LocalCluster
+from common.finding.addresses import BrokerAddress
 from common.membership.identity import KeyPair, save_key_pair
-from common.membership.invite import BrokerAddress, Invite
+from common.membership.invite import Invite
 from common.protocol.operations import Role
 from tests.cluster.conftest import home_of
 from tests.support.devices import alive

@@ -19,9 +19,9 @@ import pytest
 
 from cluster.local import LocalCluster
 from cluster.ports import HOST
+from common.finding.addresses import BrokerAddress
 from common.home import load_brokers, save_brokers
 from common.membership.identity import load_key_pair
-from common.membership.invite import BrokerAddress
 from common.vault.folder import VaultFolder
 from common.vault.mapping import open_mapping
 from tests import ROOT

@@ -21,11 +21,11 @@ from cluster.local import CHECKOUT, LocalCluster
 from cluster.ports import HOST, port_answers
 from cluster.process import HOME
 from common.errors import IntegrityError, TesseraError
+from common.finding.addresses import BrokerAddress
 from common.home import ClientIdentity, load_brokers, save_brokers
 from common.link.link import Link, run_with_link
 from common.link.questions import list_devices
 from common.membership.identity import load_key_pair
-from common.membership.invite import BrokerAddress
 from common.protocol.messages import Device
 from common.vault.folder import VaultFolder
 from tests.support.ports import own_base_port

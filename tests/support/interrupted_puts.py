@@ -10,7 +10,7 @@ from typing import Any, Optional
 import pytest
 
 from common.coding.slicing import TAG_SIZE
-from common.link.link import Reply
+from common.link.replies import Reply
 from common.process.progress import ByteProgress
 from common.protocol.envelope import Operation
 from common.protocol.operations import H, R, Spec

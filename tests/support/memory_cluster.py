@@ -18,8 +18,8 @@ import msgspec
 
 from common.coding.recipe import decode_recipe, digest
 from common.errors import TesseraError, UnreachableError
-from common.link.declined import DeclinedError
-from common.link.link import Link, Reply
+from common.link.link import Link
+from common.link.replies import DeclinedError, Reply
 from common.protocol.codec import MAX_PAYLOAD, pack, pack_header, unpack, unpack_header
 from common.protocol.device_messages import (
     Amend,

@@ -15,8 +15,9 @@ from broker.rights import Standing
 from broker.server import Server
 from broker.steward.steward import Settings
 from common.errors import TesseraError
+from common.finding.addresses import BrokerAddress
 from common.membership.identity import KeyPair
-from common.membership.invite import BrokerAddress, Invite
+from common.membership.invite import Invite
 from common.protocol.operations import Role
 from tests.support.ports import own_base_port
 

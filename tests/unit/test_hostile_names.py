@@ -12,7 +12,7 @@ import pytest
 
 from admin.status import Status, show, to_json
 from broker.members import MemberList
-from common.link.declined import DeclinedError
+from common.link.replies import DeclinedError
 from common.process.log_lines import LineFormatter
 from common.process.program import warn
 from common.protocol.messages import Answer, Code, Device, Health

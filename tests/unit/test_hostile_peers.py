@@ -17,8 +17,8 @@ import zmq
 from broker.members import Member
 from broker.rights import Standing
 from common.errors import TesseraError
-from common.link.connection import Change, ConnectionMonitor
-from common.link.sockets import make_dealer
+from common.link.connection import Change
+from common.link.sockets import ConnectionMonitor, make_dealer
 from common.membership.identity import KeyPair
 from common.protocol.codec import MAX_PAYLOAD, pack, pack_header
 from common.protocol.device_messages import BlockName, Fetch

@@ -19,9 +19,9 @@ from cluster.local import LocalCluster, require_success, stop_cluster
 from cluster.looking import lend_client
 from cluster.process import ClusterProcess
 from common.errors import IntegrityError, NotEnoughError, NotFoundError, TesseraError, UsageError
+from common.finding.addresses import BrokerAddress
 from common.home import load_brokers, save_brokers
 from common.membership.identity import KeyPair, load_key_pair, save_key_pair
-from common.membership.invite import BrokerAddress
 from tests.support.ports import own_base_port
 
 SHELL = shutil.which("sh")

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from common.errors import IntegrityError, NotEnoughError, TesseraError, UnreachableError
-from common.link.declined import DeclinedError
+from common.link.replies import DeclinedError
 from common.protocol.device_messages import BlockName, ShareName
 from common.protocol.messages import Answer, Code, EncodingAt, ShareAt
 from common.repository.devices import Description

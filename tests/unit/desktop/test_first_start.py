@@ -14,7 +14,7 @@ from admin.joining import Admission
 from admin.recovery_kit import kit_text
 from cluster.local import CHECKOUT
 from common.errors import NotEnoughError, NotFoundError, RefusedError, TesseraError, UnreachableError, UsageError
-from common.membership.invite import BrokerAddress
+from common.finding.addresses import BrokerAddress
 from common.protocol.operations import Role
 from common.vault.folder import VaultFolder
 from common.vault.recovery import make_codes, read_codes, restore_key

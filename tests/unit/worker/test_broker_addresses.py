@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from common.membership.invite import BrokerAddress
+from common.finding.addresses import BrokerAddress
 from worker.broker_addresses import MAX_FOUND, BrokerAddresses
 
 A = BrokerAddress("192.0.2.1", 5570, 5571, b"a" * 32)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.membership.invite import BrokerAddress
+from common.finding.addresses import BrokerAddress
 from worker.broker_addresses import agreed
 
 A, B, C = (BrokerAddress(f"{name}.lan", 5570, 5571, name.encode() * 32) for name in "abc")

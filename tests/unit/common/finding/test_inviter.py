@@ -12,10 +12,10 @@ import pytest
 from broker.rights import Standing
 from common.errors import UnreachableError, UsageError
 from common.finding import inviter, looking
+from common.finding.addresses import BrokerAddress
 from common.finding.inviter import read_invite
 from common.link.joining import join
 from common.membership.identity import KeyPair
-from common.membership.invite import BrokerAddress
 from common.membership.short_invite import ShortInvite
 from common.protocol.operations import Role
 from tests.support.running_broker import RunningBroker

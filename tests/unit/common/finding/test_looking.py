@@ -20,10 +20,10 @@ from broker.announcer import Responder
 from broker.listening import Listening
 from common.errors import UnreachableError
 from common.finding import looking
+from common.finding.addresses import BrokerAddress
 from common.finding.announcement import SERVICE, Announcement
 from common.finding.looking import Search, find, look
 from common.finding.sightings import MAX_FOUND
-from common.membership.invite import BrokerAddress
 from tests import ROOT
 
 LOOPBACK = ["127.0.0.1"]

@@ -12,10 +12,10 @@ import pytest
 from broker.members import INVITE_LIFETIME, Address
 from broker.rights import Standing
 from common.errors import RefusedError, UnreachableError, UsageError
+from common.finding.addresses import BrokerAddress
 from common.link import joining
 from common.link.joining import join
 from common.membership.identity import KeyPair
-from common.membership.invite import BrokerAddress
 from common.protocol.messages import ReachedAt
 from common.protocol.operations import Role
 from tests.support.running_broker import RunningBroker

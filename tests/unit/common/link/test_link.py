@@ -11,8 +11,8 @@ import zmq
 
 from common.errors import UnreachableError
 from common.link.attachment import Attachment, Pending
-from common.link.declined import DeclinedError
 from common.link.link import Link
+from common.link.replies import DeclinedError
 from common.protocol.codec import MAX_PAYLOAD
 from common.protocol.envelope import Kind, Operation
 from common.protocol.messages import GRANTED, PROTOCOL_VERSION, Acknowledged, Code, Hello

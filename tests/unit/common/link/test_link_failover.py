@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from common.errors import RefusedError, UnreachableError
+from common.finding.addresses import BrokerAddress
 from common.home import ClientIdentity, load_brokers
 from common.link import link as link_module
 from common.link.link import Link
-from common.membership.invite import BrokerAddress
 from common.protocol.codec import pack_header
 from common.protocol.envelope import Envelope, Kind, Operation
 from common.protocol.messages import Acknowledged, Answer, Code, KnownBroker, Welcome

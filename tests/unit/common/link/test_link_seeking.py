@@ -11,12 +11,12 @@ from typing import Callable
 import pytest
 
 from common.errors import UnreachableError
+from common.finding.addresses import BrokerAddress
 from common.home import ClientIdentity, load_brokers
 from common.link import link as link_module
 from common.link import seeking
 from common.link.link import Link
 from common.membership.identity import KeyPair
-from common.membership.invite import BrokerAddress
 from tests.support.small_broker import PATIENCE, SmallBroker, ask, ask_and_wait, over_link
 from tests.support.turning_away import TurningAway
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from common.link.silence import LIMIT, Silence
+from common.link.connection import LIMIT, Silence
 
 NEVER = float("-inf")
 

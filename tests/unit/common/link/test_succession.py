@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from common.errors import RefusedError
+from common.finding.addresses import BrokerAddress
 from common.link.succession import MAX_FOUND, Succession
-from common.membership.invite import BrokerAddress
 
 A, B, C = (BrokerAddress(f"{name}.lan", 5570, 5571, name.encode() * 32) for name in "abc")
 NO, NEVER = RefusedError("no"), RefusedError("never")

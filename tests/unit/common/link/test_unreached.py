@@ -14,13 +14,14 @@ import pytest
 import zmq
 
 from common.errors import UnreachableError
+from common.finding.addresses import BrokerAddress
 from common.home import ClientIdentity
 from common.link import joining, unreached
 from common.link import link as link_module
 from common.link.joining import join
 from common.link.link import Link, run_with_link
 from common.membership.identity import KeyPair
-from common.membership.invite import BrokerAddress, Invite
+from common.membership.invite import Invite
 from common.protocol.operations import Role
 from tests.support.running_broker import RunningBroker
 

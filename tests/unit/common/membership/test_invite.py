@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from common.errors import UsageError
+from common.finding.addresses import BrokerAddress
 from common.membership.identity import KeyPair
-from common.membership.invite import BrokerAddress, Invite, decode_invite, same_cluster
+from common.membership.invite import Invite, decode_invite, same_cluster
 from common.protocol.operations import Role
 
 ONE_TIME = KeyPair.from_secret(bytes(range(32)))

@@ -13,8 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from common.errors import IntegrityError, ProtocolError, TesseraError, UnreachableError
-from common.link.declined import DeclinedError
-from common.link.link import Reply
+from common.link.replies import DeclinedError, Reply
 from common.protocol.codec import MAX_HEADER, MAX_PAYLOAD, pack
 from common.protocol.device_messages import BlockName, Describe, Described, Fetch, Fetched, Part, ShareName
 from common.protocol.messages import GRANTED, MAX_BATCH, Answer, Code
