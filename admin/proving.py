@@ -166,7 +166,7 @@ async def _prove(session: Session, verdict: Verdict, advance: Advance) -> None:
             image = await gathering.prove(session.key, session.mappings.kept(encoding), code.block_unit)
             every = EveryShare(session, encoding, gathering.recipe)
             try:
-                await Restoring(code, every, image).write_to(Nowhere(), advance)
+                await Restoring(code, every, image).write_to(Nowhere(), lambda done: advance(done.count))
             finally:
                 complaints += every.bad
                 verdict.troubles += every.troubles

@@ -7,7 +7,7 @@ In the order of an image's way:
     restoring    decode → open → verify: the image, segment by segment
     output       where it is written: under another name until it is proven, then renamed
     session      what all images of one run share
-    watching     what is told of devices and their shares meanwhile
+    events       what is told meanwhile, of devices and their shares, and what came of each image
     work         one run, from unlocking the vault to the exit code
 
 How images are named, found and asked for is in `common.repository`; what is believed, and why, in `common.vault.trust`.

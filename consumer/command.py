@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import json
+from datetime import datetime, timezone
 from pathlib import Path
-from typing import NoReturn, Optional
+from typing import TYPE_CHECKING, NoReturn, Optional
 
 import typer
 
-from common.errors import UsageError
+from common.errors import TesseraError, UsageError
 from common.home import client_identity, home
-from common.process.program import application, run
+from common.process.program import application, run, warn
+from common.process.progress import Printer
 from common.repository.hashes import check_hash
+from common.text import printable
 from common.vault.passphrase import read_passphrase
+from consumer.events import Missing, NotRestored, Restored
+
+if TYPE_CHECKING:
+    from common.repository.images import Held, Holdings
+    from consumer.destination import Destination
+
+_EMPTY = "the vault holds no image"
 
 commands = application("Restore images from the devices of the cluster, or list what the vault holds.")
 
@@ -57,14 +68,103 @@ def restore(
     vault.require()
     destination = None if list_ else Destination(output, several=everything or len(wanted) > 1, force=force)
     unlocking = Unlocking(vault, read_passphrase(passphrase_file))
+    printer = _Printer(destination, as_json)
     import numpy  # noqa: F401 - imported less deep in the stack than where it is used: see docs/performance.md
 
     from consumer.work import Work
 
-    work = Work(identity, vault, unlocking.key(), as_json=as_json)
-    if destination is None:
-        return work.print_list()
-    return work.restore(wanted, everything, destination)
+    work = Work(identity, vault, unlocking.key(), printer)
+    with printer:
+        if destination is None:
+            return _print_list(work.holdings(), as_json)
+        work.restore(wanted, everything, destination)
+    return printer.conclude()
+
+
+def _print_list(holdings: Holdings, as_json: bool) -> int:
+    """Print what the vault holds, by date; the exit code."""
+    from common.repository.images import unreadable
+
+    for image in sorted(holdings.images, key=lambda held: (held.mapping.stored_at, held.sha256)):
+        print(json.dumps(_described(image)) if as_json else _line(image))
+    if holdings.unreadable:
+        warn(f"consumer: {unreadable(holdings)}")
+    elif not holdings.images:
+        warn(_EMPTY)
+    return 0
+
+
+class _Printer(Printer):
+    """Prints what came of each image, and keeps the exit code: that of the first failure."""
+
+    def __init__(self, destination: Optional[Destination], as_json: bool) -> None:
+        super().__init__("restoring")
+        self._destination = destination
+        self._as_json = as_json
+        self._exit_code = 0
+        self._told = 0  # images
+        self._refused = 0  # images, since nothing can be written to the folder
+
+    def __call__(self, event: object) -> None:
+        if isinstance(event, Restored):
+            self._told += 1
+            self._say_restored(event)
+        elif isinstance(event, NotRestored):
+            self._told += 1
+            self._say_not_restored(event.error)
+        elif isinstance(event, Missing):
+            warn(f"{event.sha256[:16]}: {event.device}: {event.why}")
+        else:
+            super().__call__(event)
+
+    def conclude(self) -> int:
+        """To be called when there is nothing more to come; the exit code."""
+        if not self._told:
+            warn(_EMPTY)
+        if self._refused > 1:
+            warn(f"consumer: so {self._refused} images were not restored")
+        return self._exit_code
+
+    def _say_restored(self, restored: Restored) -> None:
+        if self._as_json and restored.path is None:
+            warn(json.dumps(restored.as_json()))  # the image itself is on stdout
+        elif self._as_json:
+            print(json.dumps(restored.as_json()), flush=True)
+        elif restored.path is not None:
+            print(f"{restored.sha256}  {restored.path}", flush=True)
+
+    def _say_not_restored(self, error: TesseraError) -> None:
+        self._exit_code = self._exit_code or error.exit_code
+        if self._destination is not None and error is self._destination.refusal:
+            self._refused += 1
+            if self._refused > 1:
+                return
+        warn(f"consumer: {error}")
+        if error.advice:
+            warn(f"  {error.advice}")
+
+
+def _described(image: Held) -> dict[str, object]:
+    mapping = image.mapping
+    return {
+        "sha256": image.sha256,
+        "name": mapping.name,
+        "bytes": mapping.image_size,
+        "media_type": mapping.media_type,
+        "width": mapping.width,
+        "height": mapping.height,
+        "stored_at": datetime.fromtimestamp(mapping.stored_at, timezone.utc).isoformat(),
+        "restorable": image.restorable,
+    }
+
+
+def _line(image: Held) -> str:
+    mapping = image.mapping
+    pixels = f"{mapping.width}×{mapping.height}" if mapping.width is not None else "-"
+    date = datetime.fromtimestamp(mapping.stored_at).astimezone().strftime("%Y-%m-%d %H:%M")
+    state = "" if image.restorable else "  (too few devices connected)"
+    name = printable(mapping.name)
+    return f"{image.sha256}  {mapping.image_size:>12}  {pixels:>11}  {date}  {name}{state}"
 
 
 def main() -> NoReturn:

@@ -17,6 +17,7 @@ import numpy as np
 from common.coding.recipe import Recipe
 from common.erasure import ErasureCode
 from common.errors import IntegrityError, cannot_write
+from common.process.events import BytesDone
 from common.vault.sealing import Bytes
 from common.vault.trust import TrustedImage
 from consumer.checkpoint import Blocks, Checkpoint
@@ -58,14 +59,14 @@ class Restoring:
         self._image = image
         self._recipe: Recipe = gathering.recipe
 
-    async def write_to(self, target: Target, progress: Callable[[int], None]) -> None:
-        """Write the image; `progress` is called with bytes as they are written, those of before first.
+    async def write_to(self, target: Target, emit: Callable[[BytesDone], None]) -> None:
+        """Write the image; `emit` is told of bytes as they are written, those of before first.
 
         On errors nothing is kept, except by a target that is gone on with. All that it has is hashed again then, and
         forgotten where the whole is not the image.
         """
         try:
-            await self._write_segments(target, progress)
+            await self._write_segments(target, emit)
             self._verify()
         except BaseException:
             if not self._goes_on:
@@ -93,14 +94,14 @@ class Restoring:
             self._checkpoint.forget()
             raise
 
-    async def _write_segments(self, target: Target, progress: Callable[[int], None]) -> None:
+    async def _write_segments(self, target: Target, emit: Callable[[BytesDone], None]) -> None:
         first = self._checkpoint.segments
         opened = self._opened(first)
         writing: Optional[asyncio.Future[None]] = None
         try:
             if self._goes_on:
                 writing = self._in_thread(self._take_up, target)
-                progress(sum(map(self._image.segment_length, range(first))))
+                emit(BytesDone(sum(map(self._image.segment_length, range(first)))))
             async for segment, plaintext in opened:
                 if writing is not None:
                     await _ended(writing)
@@ -109,7 +110,7 @@ class Restoring:
                     self._hash_and_write(target, segment, plaintext)
                 else:
                     writing = self._in_thread(self._hash_and_write, target, segment, plaintext)
-                progress(plaintext.nbytes)
+                emit(BytesDone(plaintext.nbytes))
             if writing is not None:
                 await _ended(writing)
         finally:

@@ -10,15 +10,15 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Optional, Protocol, Union
+from typing import Optional, Union
 
 from common.erasure import ErasureCode
 from common.errors import IntegrityError, NoRoomError, NotEnoughError, NotFoundError, TesseraError
 from common.link.link import Link
 from common.link.questions import device_names, list_devices, list_encodings, locate, settled_devices
 from common.link.window import Window
+from common.process.events import BytesExpected, ignore
 from common.protocol.codec import pack
 from common.protocol.messages import Complain, Complaint, EncodingAt, shares_at_hand
 from common.protocol.operations import COMPLAIN
@@ -27,10 +27,10 @@ from common.repository.images import Holdings, Mappings, combine
 from common.vault.folder import VaultFolder
 from common.vault.keys import VaultKey
 from common.vault.mapping import Mapping
+from consumer.events import Attempt, Came, Emit, Missing, NotRestored, Restored
 from consumer.gathering import Gathering
 from consumer.output import HeldOutput, Output, ThroughOutput
 from consumer.restoring import Restoring
-from consumer.watching import Attempt, Came, Missing, Watch, nobody
 
 log = logging.getLogger(__name__)
 
@@ -42,37 +42,15 @@ _PER_IMAGE = 64 << 10
 OpenOutput = Callable[[Mapping], Union[Output, ThroughOutput, HeldOutput]]
 
 
-@dataclass(frozen=True)
-class Restored:
-    """An image that was restored and proven."""
-
-    sha256: str
-    name: str
-    size: int  # bytes
-    path: Optional[Path]  # None for stdout
-    seconds: float
-    troubles: list[str] = field(default_factory=list)  # devices and what is wrong with their shares
-
-
-class Progress(Protocol):
-    """Told of bytes that are to come, and of bytes that are done; see `common.process.progress`."""
-
-    def expect(self, count: int) -> None: ...
-
-    def advance(self, count: int) -> None: ...
-
-
 class Session:
     def __init__(
         self,
         link: Link,
         vault: VaultFolder,
         key: VaultKey,
-        *,
-        warn: Callable[[str], None],
-        progress: Progress,
-        watch: Watch = nobody,
+        emit: Emit = ignore,
     ) -> None:
+        """`emit` is told what becomes of each image."""
         self._link = link
         self._key = key
         self._devices = Devices(link)
@@ -81,9 +59,7 @@ class Session:
         self._names: dict[bytes, str] = {}
         self._naming: Optional[asyncio.Task[None]] = None
         self._window = Window(_IMAGES, _MEMORY)
-        self._warn = warn
-        self._progress = progress
-        self._watch = watch
+        self.emit = emit
 
     # --- what there is
 
@@ -150,14 +126,15 @@ class Session:
             line = f"{self._name_of(device)}: {text}"
             if line not in troubles:
                 troubles.append(line)
-                self._warn(f"{sha256[:16]}: {line}")
-                self._watch(Missing(self._name_of(device), text))
+                self.emit(Missing(sha256, self._name_of(device), text))
 
         def came(device: bytes, count: int) -> None:
-            self._watch(Came(self._name_of(device), count))
+            self.emit(Came(sha256, self._name_of(device), count))
 
         for encoding in encodings:
-            self._tell_of(encoding)
+            names = [self._name_of(share.device_id) for share in encoding.shares]
+            away = [name for share, name in zip(encoding.shares, names) if not share.alive]
+            self.emit(Attempt(sha256, encoding.k, encoding.n, names, away))
             if len(shares_at_hand(encoding)) < encoding.k:
                 failure = failure or self._too_few(encoding, sha256)
                 continue
@@ -179,11 +156,11 @@ class Session:
     ) -> tuple[Mapping, Optional[Path]]:
         code = self._code(encoding.k, encoding.n)
         image = await gathering.prove(self._key, self._mappings.kept(encoding), code.block_unit)
-        self._progress.expect(image.mapping.image_size)
+        self.emit(BytesExpected(image.mapping.image_size))
         output = open_output(image.mapping)
         checkpoint = output.checkpoint if isinstance(output, HeldOutput) else None
         try:
-            await Restoring(code, gathering, image, checkpoint).write_to(output, self._progress.advance)
+            await Restoring(code, gathering, image, checkpoint).write_to(output, self.emit)
         except NoRoomError as error:
             sha256, name = image.mapping.image_sha256.hex(), image.mapping.name
             raise NoRoomError(f"{sha256} ({name}): {error}", advice=error.advice) from None
@@ -197,14 +174,6 @@ class Session:
             await self._link.request(COMPLAIN, Complain(), payload=pack(list(bad)), hurried=True)
         except TesseraError as error:
             log.debug("the broker was not told of %d bad shares: %s", len(bad), error)
-
-    def _tell_of(self, encoding: EncodingAt) -> None:
-        """Tell whoever watches who holds it, and who of them is away."""
-        names = [self._name_of(share.device_id) for share in encoding.shares]
-        self._watch(Attempt(encoding.k, encoding.n, names))
-        for share, name in zip(encoding.shares, names):
-            if not share.alive:
-                self._watch(Missing(name, "not connected"))
 
     def _too_few(self, encoding: EncodingAt, sha256: str) -> TesseraError:
         """Damaged where every share is known and only damage is in the way, else not enough."""
@@ -254,35 +223,38 @@ async def restore_all(
     session: Session,
     images: dict[str, list[EncodingAt]],
     open_output: OpenOutput,
-    report: Callable[[str, Union[Restored, TesseraError]], None],
 ) -> None:
-    """Restore many images at a time, given by SHA-256 (hexadecimal); `report` is told what came of each at once.
+    """Restore many images at a time, given by SHA-256 (hexadecimal); what came of each is told at once.
 
     What found no room beside a larger one that did not fit either is tried once more at the end, the smallest first,
-    and reported then.
+    and told of then.
     """
-    unfit: dict[str, NoRoomError] = {}
+    unfit: dict[str, Union[Restored, NotRestored]] = {}
 
-    async def one(sha256: str) -> Union[Restored, TesseraError]:
+    async def one(sha256: str) -> Union[Restored, NotRestored]:
         try:
             return await session.restore(images[sha256], sha256, open_output)
         except TesseraError as error:
-            return error
+            return NotRestored(sha256, error)
 
     async def first(sha256: str) -> None:
         outcome = await one(sha256)
-        if isinstance(outcome, NoRoomError):
+        if _is_unfit(outcome):
             unfit[sha256] = outcome
         else:
-            report(sha256, outcome)
+            session.emit(outcome)
 
     await asyncio.gather(*(first(sha256) for sha256 in images))
     by_size = sorted(unfit, key=lambda sha256: images[sha256][0].share_bytes * images[sha256][0].k)
     for sha256 in by_size[:-1]:  # where all others fit, the largest does not: else none had failed
         outcome = await one(sha256)
-        if isinstance(outcome, NoRoomError):
+        if _is_unfit(outcome):
             break
         del unfit[sha256]
-        report(sha256, outcome)
-    for sha256, error in unfit.items():
-        report(sha256, error)
+        session.emit(outcome)
+    for outcome in unfit.values():
+        session.emit(outcome)
+
+
+def _is_unfit(outcome: Union[Restored, NotRestored]) -> bool:
+    return isinstance(outcome, NotRestored) and isinstance(outcome.error, NoRoomError)

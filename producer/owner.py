@@ -16,6 +16,7 @@ import msgspec
 
 from common.home import ClientIdentity
 from common.link.link import Link
+from common.process.events import Emit
 from common.vault.contact_card import ContactCard
 from common.vault.folder import VaultFolder
 from common.vault.granting import seal_to_card
@@ -44,7 +45,7 @@ class SealedMapping:
 class Owner(Protocol):
     """Whom images are stored for."""
 
-    def link(self, identity: ClientIdentity) -> Link:
+    def link(self, identity: ClientIdentity, emit: Emit) -> Link:
         """The way to the cluster, with the rights that this machine has for the owner."""
 
     def seal(self, mapping: Mapping, encoding_id: bytes) -> SealedMapping:
@@ -57,8 +58,8 @@ class OtherVault:
     def __init__(self, card: ContactCard) -> None:
         self._card = card
 
-    def link(self, identity: ClientIdentity) -> Link:
-        return Link(identity, None, deposit_token=self._card.deposit_token)
+    def link(self, identity: ClientIdentity, emit: Emit) -> Link:
+        return Link(identity, None, deposit_token=self._card.deposit_token, emit=emit)
 
     def seal(self, mapping: Mapping, encoding_id: bytes) -> SealedMapping:
         capability = secrets.token_bytes(_CAPABILITY_SIZE)
@@ -77,8 +78,8 @@ class OwnVault:
         self._key = key
         self._seen = SeenFiles(vault.folder, key)
 
-    def link(self, identity: ClientIdentity) -> Link:
-        return Link(identity, self._key.owner_token())
+    def link(self, identity: ClientIdentity, emit: Emit) -> Link:
+        return Link(identity, self._key.owner_token(), emit=emit)
 
     def object_id(self, image_sha256: bytes) -> bytes:
         return self._key.object_id(image_sha256)

@@ -79,7 +79,7 @@ async def store(
     size = total_size(sources)
     if size is not None:
         emit(BytesExpected(size))
-    async with reached(owner.link(identity)) as link:
+    async with reached(owner.link(identity, emit)) as link:
         devices = await settled_devices(link)
         chosen = choose_devices(devices, options.to)
         k, n = count_devices(chosen).choose(options.k, options.n, accept_degraded=options.accept_degraded)

@@ -17,7 +17,7 @@ import itertools
 import logging
 import secrets
 from collections.abc import AsyncIterator, Coroutine, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from typing import Any, Optional, TypeVar
 
 import zmq
@@ -33,8 +33,8 @@ from common.link.seeking import Seeking
 from common.link.succession import Succession
 from common.link.unreached import unreached
 from common.link.window import Window
+from common.process.events import Emit, ignore, waiting
 from common.process.interruption import run_until_interrupted
-from common.process.progress import Waiting
 from common.protocol.codec import MAX_PAYLOAD, pack_header, unpack
 from common.protocol.envelope import Envelope, Kind, Operation, decode_envelope
 from common.protocol.identifiers import BROKER
@@ -71,11 +71,17 @@ class Link:
     """One client's connection to its cluster: to one broker, and to the next where that one is lost."""
 
     def __init__(
-        self, identity: ClientIdentity, owner_token: Optional[bytes], *, deposit_token: Optional[bytes] = None
+        self,
+        identity: ClientIdentity,
+        owner_token: Optional[bytes],
+        *,
+        deposit_token: Optional[bytes] = None,
+        emit: Emit = ignore,
     ) -> None:
         """`owner_token`: the vault's. `deposit_token`: that of a vault that is only stored for. None of them for a
-        client that only looks at the devices; never both.
+        client that only looks at the devices; never both. `emit` is told what the broker is waited for.
         """
+        self.emit = emit
         self._identity = identity
         self._hello = Hello(PROTOCOL_VERSION, owner_token, deposit_token)
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
@@ -455,15 +461,12 @@ class Link:
 
 @asynccontextmanager
 async def reached(link: Link) -> AsyncIterator[Link]:
-    """The link, once it is up: what a command that a person runs has in place of the link alone.
-
-    Where that takes longer than a second, a terminal says what is waited for.
-    """
-    with Waiting(f"reaching the broker at {link.address}") as waiting:
-        async with link:
-            waiting.end()
-            with link.explaining():
-                yield link
+    """The link, once it is up: what a command that a person runs has in place of the link alone."""
+    async with AsyncExitStack() as stack:
+        with waiting(link.emit, f"reaching the broker at {link.address}"):
+            await stack.enter_async_context(link)
+        with link.explaining():
+            yield link
 
 
 def _seen(work: asyncio.Task[Any]) -> None:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from common.errors import ProtocolError
 from common.link.link import Link
-from common.process.progress import Waiting
+from common.process.events import waiting
 from common.protocol.codec import pack, unpack
 from common.protocol.messages import (
     MAX_OBJECTS,
@@ -45,11 +45,8 @@ async def device_names(link: Link) -> dict[bytes, str]:
 
 
 async def settled_devices(link: Link) -> list[Device]:
-    """All devices, once those that may still come to a new broker have come or had the time to.
-
-    Where that takes longer than a second, a terminal says so.
-    """
-    with Waiting(SETTLING):
+    """All devices, once those that may still come to a new broker have come or had the time to."""
+    with waiting(link.emit, SETTLING):
         return await _settled_devices(link)
 
 

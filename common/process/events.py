@@ -6,8 +6,10 @@ these and what it alone tells.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Union
+from typing import Callable, Union
 
 
 @dataclass(frozen=True)
@@ -38,8 +40,31 @@ class BytesLeft:
     count: int
 
 
-Event = Union[Warned, BytesExpected, BytesDone, BytesLeft]
+@dataclass(frozen=True)
+class WaitBegan:
+    """Nothing can be done until this is over."""
+
+    what: str
+
+
+@dataclass(frozen=True)
+class WaitEnded:
+    what: str
+
+
+Event = Union[Warned, BytesExpected, BytesDone, BytesLeft, WaitBegan, WaitEnded]
+Emit = Callable[[Event], None]
 
 
 def ignore(_: object) -> None:
     """A callback where nobody wants to know."""
+
+
+@contextmanager
+def waiting(emit: Emit, what: str) -> Iterator[None]:
+    """Tell of a wait from its beginning to its end."""
+    emit(WaitBegan(what))
+    try:
+        yield
+    finally:
+        emit(WaitEnded(what))

@@ -12,7 +12,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Optional, TextIO, TypeVar
 
-from common.process.events import BytesDone, BytesExpected, BytesLeft, Warned
+from common.process.events import BytesDone, BytesExpected, BytesLeft, WaitBegan, WaitEnded, Warned
 from common.process.program import warn
 from common.text import printable
 
@@ -143,6 +143,7 @@ class Printer:
 
     def __init__(self, doing: str) -> None:
         self._bar = ByteProgress(doing, None)
+        self._waits: dict[str, Waiting] = {}  # by what is waited for
 
     def __enter__(self: P) -> P:
         self._bar.__enter__()
@@ -150,6 +151,8 @@ class Printer:
 
     def __exit__(self, *_: object) -> None:
         self._bar.end()
+        for what in list(self._waits):
+            self._end_wait(what)
 
     def __call__(self, event: object) -> None:
         """A program's own events are for its subclass."""
@@ -161,3 +164,13 @@ class Printer:
             self._bar.advance(event.count)
         elif isinstance(event, BytesLeft):
             self._bar.remain(event.count)
+        elif isinstance(event, WaitBegan):
+            if event.what not in self._waits:  # several may wait for the same
+                self._waits[event.what] = Waiting(event.what).__enter__()
+        elif isinstance(event, WaitEnded):
+            self._end_wait(event.what)
+
+    def _end_wait(self, what: str) -> None:
+        wait = self._waits.pop(what, None)
+        if wait is not None:
+            wait.end()

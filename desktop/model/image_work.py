@@ -4,20 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Coroutine, Sequence
 from dataclasses import replace
-from typing import Any, Callable, Optional, Union
+from typing import Any, Callable, Optional
 
 from admin.deleting import delete_image, list_trash, take_back
 from admin.session import Session as ClusterSession
 from admin.sharing import adding, change_image, removing
 from common.errors import TesseraError, UsageError
 from common.link.link import Link
+from common.process.events import BytesDone
 from common.repository.images import Held
 from common.text import printable
 from common.vault.contact_card import decode_card
 from common.vault.contacts import Contacts
 from consumer.destination import Destination
-from consumer.session import Restored, restore_all
+from consumer.events import Event, Missing, NotRestored
 from consumer.session import Session as ConsumerSession
+from consumer.session import restore_all
 from desktop.background import Background, Task, void
 from desktop.model.commands import SHOWN_DIGITS, command_line
 from desktop.model.entries import Entry, Tone
@@ -27,6 +29,7 @@ from desktop.model.question import Question
 from desktop.model.report import Finding, Report
 from desktop.model.sharing import Recipient
 from desktop.model.wording import count
+from desktop.model.wording import names as names_of
 from desktop.session import Session
 
 TRASH_DAYS = 7
@@ -75,18 +78,28 @@ class ImageWorkModel(Model):
 
         async def work(link: Link) -> Report:
             counter.expect(sum(image.size for image in images))
-            consumer = ConsumerSession(link, self.session.vault, self.session.key, warn=void, progress=_Bytes(counter))
             cluster = ClusterSession(link, self.session.vault, self.session.key)
             destination = Destination(folder, several=True, force=False)
             held, failed = await _held(cluster, images)
             names = {image.sha256: image.mapping.name for image in held}
 
-            def tell(sha256: str, outcome: Union[Restored, TesseraError]) -> None:
-                if not isinstance(outcome, Restored):
-                    failed.append(_failure(names[sha256], outcome))
+            lacking: set[str] = set()
 
-            await restore_all(consumer, {image.sha256: image.encodings for image in held}, destination.open, tell)
-            return _report(len(images), failed, f"saved in {folder}, byte for byte as stored")
+            def emit(event: Event) -> None:
+                if isinstance(event, BytesDone):
+                    counter.advance(event.count)
+                elif isinstance(event, NotRestored):
+                    failed.append(_failure(names[event.sha256], event.error))
+                elif isinstance(event, Missing):
+                    lacking.add(printable(event.device))
+
+            consumer = ConsumerSession(link, self.session.vault, self.session.key, emit)
+            await restore_all(consumer, {image.sha256: image.encodings for image in held}, destination.open)
+            report = _report(len(images), failed, f"saved in {folder}, byte for byte as stored")
+            if lacking:
+                where = names_of(sorted(lacking))
+                report = replace(report, summary=f"{report.summary} Shares were missing or damaged on {where}.")
+            return report
 
         self._begin(f"Saving {count(len(images), 'image')} …", work)
 
@@ -232,19 +245,6 @@ class ImageWorkModel(Model):
         self._task, self.doing, self.progress, self.report = None, "", None, report
         self.changed()
         self._changed_cluster()
-
-
-class _Bytes:
-    """What a consumer tells its progress to; how much it is in all is known before."""
-
-    def __init__(self, counter: Counter) -> None:
-        self._counter = counter
-
-    def expect(self, count: int) -> None:
-        """It was expected already."""
-
-    def advance(self, count: int) -> None:
-        self._counter.advance(count)
 
 
 async def _held(session: ClusterSession, images: Sequence[Entry]) -> tuple[list[Held], list[Finding]]:

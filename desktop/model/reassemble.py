@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable, Optional
 
@@ -11,11 +10,10 @@ from common.errors import TesseraError
 from common.repository.hashes import check_hash, is_full
 from common.repository.images import find
 from common.vault.mapping import Mapping
+from consumer.events import Event, Restored
 from consumer.output import HeldImage, HeldOutput, safe_name
-from consumer.session import Restored
 from consumer.session import Session as ConsumerSession
-from consumer.watching import News
-from desktop.background import Background, Task, void
+from desktop.background import Background, Task
 from desktop.model.commands import command_line
 from desktop.model.model import Model
 from desktop.model.reassembling import Reassembly
@@ -35,20 +33,6 @@ class Phase(enum.Enum):
     FAILED = "failed"
     STOPPING = "stopping"  # it was cancelled, and leaves what is here so that it can go on
     STOPPED = "stopped"
-
-
-@dataclass(frozen=True)
-class _Expected:
-    """What the consumer tells its progress to, for one reassembly."""
-
-    model: ReassembleModel
-    reassembly: Reassembly
-
-    def expect(self, count: int) -> None:
-        """The mapping has told."""
-
-    def advance(self, count: int) -> None:
-        self.model.post(self.reassembly.advance, count)
 
 
 class ReassembleModel(Model):
@@ -169,8 +153,8 @@ class ReassembleModel(Model):
     async def _work(self, wanted: str, reassembly: Reassembly, image: HeldImage) -> tuple[Restored, HeldOutput]:
         held: list[HeldOutput] = []
 
-        def watch(news: News) -> None:
-            self.post(reassembly.take, news)
+        def emit(event: Event) -> None:
+            self.post(reassembly.take, event)
 
         def open_output(mapping: Mapping) -> HeldOutput:
             self.background.post(self._known, reassembly, mapping)
@@ -178,10 +162,7 @@ class ReassembleModel(Model):
             return held[-1]
 
         async with self.session.link() as link:
-            progress = _Expected(self, reassembly)
-            consumer = ConsumerSession(
-                link, self.session.vault, self.session.key, warn=void, progress=progress, watch=watch
-            )
+            consumer = ConsumerSession(link, self.session.vault, self.session.key, emit)
             if is_full(wanted):
                 sha256, encodings = wanted, await consumer.locate(bytes.fromhex(wanted))
             else:

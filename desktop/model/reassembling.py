@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Optional
 
+from common.process.events import BytesDone
 from common.vault.mapping import Mapping
-from consumer.watching import Attempt, Came, Missing, News
+from consumer.events import Attempt, Came, Event, Missing
 from viewer.process import Pixels
 
 
@@ -52,17 +53,22 @@ class Reassembly:
         self.mapping = mapping
         self.here = 0
 
-    def advance(self, count: int) -> None:
-        self.here += count
-
-    def take(self, news: News) -> None:
-        if isinstance(news, Attempt):
-            self.k, self.n = news.k, news.n
-            for name in news.devices:
+    def take(self, event: Event) -> None:
+        """Take up what the consumer tells of it."""
+        if isinstance(event, Attempt):
+            self.k, self.n = event.k, event.n
+            for name in event.devices:
                 self.devices.setdefault(name, DeviceShare(name))
-            return
-        device = self.devices.setdefault(news.device, DeviceShare(news.device))
-        if isinstance(news, Came):
-            device.came += news.count
-        elif isinstance(news, Missing) and news.why not in device.missing:
-            device.missing.append(news.why)
+            for name in event.away:
+                self._lacks(name, "not connected")
+        elif isinstance(event, Came):
+            self.devices.setdefault(event.device, DeviceShare(event.device)).came += event.count
+        elif isinstance(event, Missing):
+            self._lacks(event.device, event.why)
+        elif isinstance(event, BytesDone):
+            self.here += event.count
+
+    def _lacks(self, name: str, why: str) -> None:
+        device = self.devices.setdefault(name, DeviceShare(name))
+        if why not in device.missing:
+            device.missing.append(why)

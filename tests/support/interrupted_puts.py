@@ -11,7 +11,6 @@ import pytest
 
 from common.coding.slicing import TAG_SIZE
 from common.link.replies import Reply
-from common.process.progress import ByteProgress
 from common.protocol.envelope import Operation
 from common.protocol.operations import H, R, Spec
 from common.vault.folder import VaultFolder
@@ -119,9 +118,7 @@ class Machine:
         out.unlink(missing_ok=True)
 
         async def get() -> None:
-            session = ConsumerSession(
-                self.cluster.link, self.vault, KEY, warn=lambda _: None, progress=ByteProgress("", None)
-            )
+            session = ConsumerSession(self.cluster.link, self.vault, KEY)
             (encoding,) = self.cluster.encodings()
             await session.restore([encoding], "image", lambda _: Output(out, replace=False))
 

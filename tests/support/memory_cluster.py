@@ -20,6 +20,7 @@ from common.coding.recipe import decode_recipe, digest
 from common.errors import TesseraError, UnreachableError
 from common.link.link import Link
 from common.link.replies import DeclinedError, Reply
+from common.process.events import ignore
 from common.protocol.codec import MAX_PAYLOAD, pack, pack_header, unpack, unpack_header
 from common.protocol.device_messages import (
     Amend,
@@ -292,6 +293,8 @@ class MemoryCluster:
         return [Device(d.device_id, d.name, d.alive, 0, 1 << 30, len(d.shares)) for d in self.devices]
 
     # --- the production interface
+
+    emit = staticmethod(ignore)
 
     def time(self) -> float:
         return asyncio.get_running_loop().time()

@@ -19,7 +19,7 @@ from common.protocol.messages import Answer, Code, Device, Health
 from common.protocol.operations import Role
 from common.repository.images import Held
 from common.text import printable
-from consumer.work import _described, _line
+from consumer.command import _described, _line
 from producer.events import StoredImage
 from tests.support.mutation import valid_message
 from tests.support.sample_images import encode

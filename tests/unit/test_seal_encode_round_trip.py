@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 
 from common.coding.slicing import BLOCK_SIZE, TAG_SIZE
 from common.errors import NotEnoughError, NotFoundError, TesseraError
-from common.process.progress import ByteProgress
 from common.protocol.codec import MAX_PAYLOAD
 from common.protocol.device_messages import Stored
 from common.protocol.envelope import Operation
@@ -23,10 +22,11 @@ from common.protocol.identifiers import BROKER
 from common.protocol.messages import Answer, Code, Complaint
 from common.vault.folder import VaultFolder
 from common.vault.mapping import Mapping
+from consumer.events import Event, Missing, NotRestored, Restored
 from consumer.output import Output
 from consumer.restoring import Restoring
-from consumer.session import Restored, restore_all
 from consumer.session import Session as ConsumerSession
+from consumer.session import restore_all
 from producer.events import FailedImage, LeftOut, Outcome, SkippedFile, StoredImage
 from producer.owner import OwnVault
 from tests.support.memory_cluster import MemoryCluster, MemoryDevice, run
@@ -130,6 +130,7 @@ class Home:
         self.vault = VaultFolder(folder / "home")
         self.k, self.n = k, n
         self.complaints: list[str] = []
+        self.told: list[Union[Restored, NotRestored]] = []
 
     def put(self, *arguments: Path, images_only: bool = False) -> list[Outcome]:
         owner, sources = OwnVault(self.vault, KEY), [str(argument) for argument in arguments]
@@ -144,23 +145,27 @@ class Home:
             await session.locate(sha256), sha256.hex(), lambda _: Output(target, replace=False)
         )
 
-    def get_all(self, folder: Path) -> list[Union[Restored, TesseraError]]:
+    def get_all(self, folder: Path) -> list[Union[Restored, NotRestored]]:
         return run(self._get_all(folder))
 
-    async def _get_all(self, folder: Path) -> list[Union[Restored, TesseraError]]:
+    async def _get_all(self, folder: Path) -> list[Union[Restored, NotRestored]]:
         session = self._session()
 
         def open_output(mapping: Mapping) -> Output:
             return Output(folder / mapping.name, replace=False)
 
         images = {image.sha256: image.encodings for image in (await session.holdings()).images}
-        outcomes: list[Union[Restored, TesseraError]] = []
-        await restore_all(session, images, open_output, lambda _, outcome: outcomes.append(outcome))
-        return outcomes
+        await restore_all(session, images, open_output)
+        return self.told
 
     def _session(self) -> ConsumerSession:
-        progress = ByteProgress("restoring", None)
-        return ConsumerSession(self.cluster.link, self.vault, KEY, warn=self.complaints.append, progress=progress)
+        def take(event: Event) -> None:
+            if isinstance(event, Missing):
+                self.complaints.append(event.device)
+            elif isinstance(event, (Restored, NotRestored)):
+                self.told.append(event)
+
+        return ConsumerSession(self.cluster.link, self.vault, KEY, take)
 
 
 def write(path: Path, content: bytes) -> bytes:
@@ -281,7 +286,7 @@ def test_many_small_images_travel_in_few_messages(tmp_path: Path) -> None:
     home.cluster.messages.clear()
     (tmp_path / "out").mkdir()
     restored = home.get_all(tmp_path / "out")
-    assert [outcome for outcome in restored if isinstance(outcome, TesseraError)] == []
+    assert [outcome for outcome in restored if isinstance(outcome, NotRestored)] == []
     fetches = [device for device, operation in home.cluster.messages if operation is Operation.FETCH]
     assert len(fetches) <= 10, "two data shares, each once or a few times"
     for number in range(60):
@@ -410,8 +415,6 @@ def test_another_vault_finds_nothing(tmp_path: Path) -> None:
         home.cluster.link,
         VaultFolder(tmp_path / "stranger"),
         OTHER_KEY,
-        warn=home.complaints.append,
-        progress=ByteProgress("", None),
     )
     with pytest.raises(NotFoundError):
         run(stranger.locate(sha256))

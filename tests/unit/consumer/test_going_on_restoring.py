@@ -8,13 +8,13 @@ from typing import Any, Optional
 import pytest
 
 from common.errors import IntegrityError, NotEnoughError, TesseraError
-from common.process.progress import ByteProgress
+from common.process.events import BytesDone
 from common.protocol.envelope import Operation
 from common.protocol.operations import FETCH, Spec
 from common.vault.folder import VaultFolder
+from consumer.events import Came, Event
 from consumer.output import HeldImage, HeldOutput
 from consumer.session import Session
-from consumer.watching import Came, News
 from tests.support.memory_cluster import HeldShare, MemoryCluster, run
 from tests.support.sample_images import KEY, EncodedImage, chance, encode, segment_size
 
@@ -63,13 +63,13 @@ class Machine:
         self.cluster.asked.clear()
         self.here = self.came = 0
 
-        def watch(news: News) -> None:
-            self.came += isinstance(news, Came)
+        def take(event: Event) -> None:
+            self.came += isinstance(event, Came)
+            if isinstance(event, BytesDone):
+                self.here += event.count
 
         async def restore() -> None:
-            progress = ByteProgress("", None)
-            progress.advance = self._advance  # type: ignore[method-assign]
-            session = Session(self.cluster.link, self.vault, KEY, warn=lambda _: None, progress=progress, watch=watch)
+            session = Session(self.cluster.link, self.vault, KEY, take)
             mapping = self.images[0].trusted().mapping
             encodings = await session.locate(mapping.image_sha256)
             await session.restore(encodings, mapping.image_sha256.hex(), self._open)
@@ -91,9 +91,6 @@ class Machine:
     def _open(self, mapping: Any) -> HeldOutput:
         self.opened.append(self.held.open(mapping))
         return self.opened[-1]
-
-    def _advance(self, count: int) -> None:
-        self.here += count
 
     @property
     def good(self) -> set[Block]:

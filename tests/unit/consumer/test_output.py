@@ -11,7 +11,7 @@ import sys
 import threading
 import unicodedata
 from pathlib import Path
-from typing import Any
+from typing import Any, Callable
 
 import msgspec
 import pytest
@@ -21,10 +21,11 @@ from hypothesis import strategies as st
 from common.errors import NoRoomError, NotFoundError, TesseraError, UsageError
 from common.files import is_device_name
 from common.vault.mapping import Mapping
+from consumer.command import _Printer
 from consumer.destination import Destination
+from consumer.events import NotRestored, Restored
 from consumer.output import HeldOutput, Output, ThroughOutput, name_here, open_named, safe_name
-from consumer.session import Restored, restore_all
-from consumer.work import _Report
+from consumer.session import restore_all
 from tests.support.sample_images import encode
 
 RESERVED = [
@@ -527,14 +528,13 @@ def test_a_folder_that_takes_nothing_more_is_told_of_once(folder: Path, monkeypa
 
     monkeypatch.setattr("consumer.output.open", refuse, raising=False)
     told: list[str] = []
-    monkeypatch.setattr("consumer.work.warn", told.append)
-    report = _Report(where, as_json=False)
+    monkeypatch.setattr("consumer.command.warn", told.append)
+    report = _Printer(where, as_json=False)
     for name in ("a.png", "b.png", "c.png"):
         with pytest.raises(NoRoomError) as raised:
             where.open(mapping(name.encode(), name))
-        report(raised.value)
-    report.end()
-    assert report.exit_code == 8
+        report(NotRestored("", raised.value))
+    assert report.conclude() == 8
     assert [line for line in told if "Read-only" in line] == ["consumer: cannot write out: Read-only file system"]
     assert told[-1] == "consumer: so 3 images were not restored"
 
@@ -560,8 +560,9 @@ def test_a_name_that_the_file_system_cannot_have_gets_its_bytes_in_utf_8(
 class Waiting:
     """A session whose second image is not there before the first was told of."""
 
-    def __init__(self, told: asyncio.Event) -> None:
+    def __init__(self, told: asyncio.Event, emit: Callable[[object], None]) -> None:
         self._told = told
+        self.emit = emit
 
     async def restore(self, _encodings: object, sha256: str, _open_output: object) -> Restored:
         if sha256 == "second":
@@ -575,18 +576,19 @@ def test_each_image_is_told_of_and_flushed_as_soon_as_it_is_done(
 ) -> None:
     out = io.BytesIO()
     monkeypatch.setattr("sys.stdout", io.TextIOWrapper(io.BufferedWriter(out)))
-    report = _Report(destination("out", several=True), as_json=as_json)
+    where = destination("out", several=True)
+    report = _Printer(where, as_json=as_json)
 
     async def restore() -> None:
         told = asyncio.Event()
 
-        def tell(_: str, outcome: Restored | TesseraError) -> None:
-            report(outcome)
+        def emit(event: object) -> None:
+            report(event)
             assert b"first" in out.getvalue()
             told.set()
 
-        session: Any = Waiting(told)
-        await restore_all(session, {"second": [], "first": []}, report.destination.open, tell)
+        session: Any = Waiting(told, emit)
+        await restore_all(session, {"second": [], "first": []}, where.open)
 
     asyncio.run(restore())
     assert out.getvalue().count(b"\n") == 2

@@ -9,9 +9,8 @@ from typing import Any
 import pytest
 
 from common.errors import NotEnoughError, UnreachableError
+from consumer.events import Attempt, Missing, Restored
 from consumer.output import HeldImage, HeldOutput
-from consumer.session import Restored
-from consumer.watching import Attempt, Missing
 from desktop.background import Background
 from desktop.model.reassemble import Phase, ReassembleModel
 from desktop.model.reassembling import Reassembly
@@ -36,13 +35,13 @@ class Attempts:
     async def _attempt(self, wanted: str, reassembly: Reassembly, image: HeldImage) -> tuple[Restored, HeldOutput]:
         self.images.append(image)
         outcome = self.outcomes.pop(0)
-        self.model.post(reassembly.take, Attempt(2, 4, ["attic", "desk"]))
+        self.model.post(reassembly.take, Attempt(SHA256, 2, 4, ["attic", "desk"], []))
         output = image.open(IMAGE.trusted().mapping)
         if outcome == "for ever":
             output.file.write(CONTENT[:3])
             await asyncio.sleep(3600)
         if isinstance(outcome, Exception):
-            self.model.post(reassembly.take, Missing("attic", "not connected"))
+            self.model.post(reassembly.take, Missing(SHA256, "attic", "not connected"))
             raise outcome
         output.file.seek(0)
         output.file.write(CONTENT)
@@ -124,7 +123,7 @@ def test_an_image_that_is_proven_stays_so_where_a_retry_reaches_nobody(
     attempts.outcomes = ["here", UnreachableError("no broker answers")]
     model.begin(SHA256)
     deliver_until(background, lambda: ended(model))
-    model.reassembly.take(Missing("desk", "not connected"))
+    model.reassembly.take(Missing(SHA256, "desk", "not connected"))
     model.retry()
     assert "The original" in model.label
     deliver_until(background, lambda: ended(model))

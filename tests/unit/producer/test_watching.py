@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from common.process.progress import ByteProgress
 from common.protocol.envelope import Operation
 from common.protocol.messages import Code
 from common.vault.folder import VaultFolder
+from consumer.events import Attempt, Came, Missing
+from consumer.events import Event as ConsumerEvent
 from consumer.output import HeldOutput
 from consumer.session import Session as ConsumerSession
-from consumer.watching import Attempt, Came, Missing, News
 from producer.events import Event, ShareStep, Step, StoredImage
 from producer.owner import OwnVault
 from tests import ROOT
@@ -34,7 +34,7 @@ class Watched:
         self.cluster = MemoryCluster(devices)
         self.vault = VaultFolder(folder / "home")
         self.steps: list[ShareStep] = []
-        self.news: list[News] = []
+        self.news: list[ConsumerEvent] = []
 
     def put(self, content: bytes, avoid: list[bytes] | None = None) -> bytes:
         path = self.folder / "image"
@@ -57,10 +57,7 @@ class Watched:
         held = HeldOutput(1 << 20)
 
         async def restore() -> None:
-            progress = ByteProgress("", None)
-            session = ConsumerSession(
-                self.cluster.link, self.vault, KEY, warn=lambda _: None, progress=progress, watch=self.news.append
-            )
+            session = ConsumerSession(self.cluster.link, self.vault, KEY, self.news.append)
             await session.restore(await session.locate(sha256), sha256.hex(), lambda _: held)
 
         run(restore())
@@ -114,7 +111,7 @@ def test_of_each_device_it_is_told_what_came_and_what_was_missing(size: int, tmp
     assert held.content() == content if size < 1 << 20 else held.content() is None
     (attempt,) = [each for each in watched.news if isinstance(each, Attempt)]
     assert (attempt.k, attempt.n, set(attempt.devices)) == (K, N, {f"device-{number}" for number in range(1, N + 1)})
-    missing = {each.device for each in watched.news if isinstance(each, Missing)}
+    missing = {*attempt.away, *(each.device for each in watched.news if isinstance(each, Missing))}
     assert missing == {"device-1", "device-2"}
     came = {each.device for each in watched.news if isinstance(each, Came)}
     assert {"device-3", "device-4"} <= came

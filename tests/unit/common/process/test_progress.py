@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from common.errors import RefusedError
+from common.process.events import BytesDone, BytesExpected, BytesLeft, Warned, waiting
 from common.process.program import exit_code
-from common.process.progress import ByteProgress, Waiting
+from common.process.progress import ByteProgress, Printer, Waiting
 from producer.command import commands
 from producer.sources import Source
 
@@ -156,3 +157,26 @@ def test_a_folder_that_takes_long_to_look_through_is_no_silence(
     monkeypatch.setattr("common.process.progress._SHOW_AFTER", 0.01)
     monkeypatch.setattr("producer.command.find_sources", slow)
     assert exit_code(commands, "producer", ["folder"], debug=False) == RefusedError.exit_code, "no cluster yet"
+
+
+# --- what the steps of a program tell
+
+
+def test_a_printer_shows_warnings_bytes_and_what_is_waited_for(
+    clock: Clock, terminal: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stderr", terminal)
+    monkeypatch.setattr("common.process.progress._SHOW_AFTER", 0.01)
+    with Printer("storing") as printer:
+        printer(Warned("2 of 2: the loss of a single device\x1b loses what is stored now"))
+        with waiting(printer, "reaching the broker"):
+            end = time.perf_counter() + 20
+            while "reaching the broker …" not in terminal.getvalue():
+                assert time.perf_counter() < end
+        printer(BytesExpected(4000))
+        clock.now += 1.5
+        printer(BytesDone(1000))
+        clock.now += 1.5
+        printer(BytesLeft(1000))
+    assert terminal.getvalue().startswith("2 of 2: the loss of a single device� loses what is stored now\n")
+    assert "storing" in terminal.getvalue() and "3.0/4.0 kB" in terminal.getvalue()

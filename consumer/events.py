@@ -1,0 +1,76 @@
+"""What a consumer tells while it restores images: of each what came of it, and of its devices what they gave.
+
+It is told in the event loop's thread. An image goes by its SHA-256 in hexadecimal.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Callable, Optional, Union
+
+from common.errors import TesseraError
+from common.process import events
+
+
+@dataclass(frozen=True)
+class Restored:
+    """An image that was restored and proven."""
+
+    sha256: str
+    name: str
+    size: int  # bytes
+    path: Optional[Path]  # None for stdout
+    seconds: float
+    troubles: list[str] = field(default_factory=list)  # devices and what is wrong with their shares
+
+    def as_json(self) -> dict[str, object]:
+        return {
+            "sha256": self.sha256,
+            "path": None if self.path is None else str(self.path),
+            "name": self.name,
+            "bytes": self.size,
+            "seconds": round(self.seconds, 4),
+            "troubles": self.troubles,
+        }
+
+
+@dataclass(frozen=True)
+class NotRestored:
+    """An image of which nothing was written; or as many as the error says, that cannot be named."""
+
+    sha256: str  # or the beginning of one, as it was given; empty where none is known
+    error: TesseraError
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """An encoding is tried: k of its n shares are needed."""
+
+    sha256: str
+    k: int
+    n: int
+    devices: list[str]  # the names of those that hold them
+    away: list[str]  # of these, who is not connected
+
+
+@dataclass(frozen=True)
+class Came:
+    """So many bytes more of a device's share, all good."""
+
+    sha256: str
+    device: str
+    count: int
+
+
+@dataclass(frozen=True)
+class Missing:
+    """A device's share, or a part of it, is not to be had; the others have to do."""
+
+    sha256: str
+    device: str
+    why: str
+
+
+Event = Union[events.Event, Restored, NotRestored, Attempt, Came, Missing]
+Emit = Callable[[Event], None]
