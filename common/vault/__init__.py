@@ -3,6 +3,7 @@
     keys       the vault key, and what follows from it: object ids, delete capabilities, the owner token
     key_file   the vault key at rest, under a passphrase
     sealing    the segments of one encoding, under its own data key
+    one_time   what is sealed once, or row by row, under a subkey of the vault key
     mapping    what ties a data key to an image, sealed under the vault key
     granting   a mapping sealed for another vault's owner, by a `contact_card`
     trust      what is believed of an image that comes back

@@ -3,31 +3,26 @@
     vault/contacts           where there is a vault: salt (32) ‖ ciphertext ‖ tag, sealed under it
     client/contacts.json     where there is none, as on a camera that only stores: plain, of mode 0600
 
-Either is a JSON list of {"name", "card"}. Sealed by AES-256-GCM with HKDF-Expand(contacts subkey, label ‖ salt), which
-is used once, and so a nonce of zeros.
+Either is a JSON list of {"name", "card"}. Sealed under a one-time key of the contacts subkey (`one_time`).
 """
 
 from __future__ import annotations
 
 import json
-import secrets
 import unicodedata
 from pathlib import Path
 from typing import Callable, Optional
 
 import msgspec
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from common.errors import IntegrityError, NotFoundError, UsageError
 from common.files import locked, read_limited, write_private
 from common.vault.contact_card import ContactCard, decode_card, require_name
 from common.vault.folder import VaultFolder
-from common.vault.keys import VaultKey, expand
+from common.vault.keys import VaultKey
+from common.vault.one_time import open_sealed, seal
 
 _LABEL = b"tessera/v1/contacts"
-_SALT_SIZE = 32
-_NONCE = bytes(12)
 _MAX_FILE = 1 << 20
 
 
@@ -69,7 +64,7 @@ class Contacts:
         try:
             entries = msgspec.json.decode(self._opened(content), type=list[_Entry])
             return {entry.name: decode_card(entry.card) for entry in entries}
-        except (InvalidTag, ValueError, RecursionError, UsageError):
+        except (IntegrityError, ValueError, RecursionError, UsageError):
             raise IntegrityError(f"{self._path} is damaged", advice="remove it, and add the contacts again") from None
 
     def card(self, name: str) -> ContactCard:
@@ -134,16 +129,8 @@ class Contacts:
         entries = [{"name": name, "card": card.encode()} for name, card in sorted(contacts.items())]
         content = json.dumps(entries).encode()
         if self._key is not None:
-            salt = secrets.token_bytes(_SALT_SIZE)
-            content = salt + self._cipher(self._key, salt).encrypt(_NONCE, content, None)
+            content = seal(self._key.contacts_subkey(), _LABEL, content)
         write_private(self._path, content)
 
     def _opened(self, content: bytes) -> bytes:
-        if self._key is None:
-            return content
-        salt, sealed = content[:_SALT_SIZE], content[_SALT_SIZE:]
-        return self._cipher(self._key, salt).decrypt(_NONCE, sealed, None)
-
-    @staticmethod
-    def _cipher(key: VaultKey, salt: bytes) -> AESGCM:
-        return AESGCM(expand(key.contacts_subkey(), _LABEL + salt))
+        return content if self._key is None else open_sealed(self._key.contacts_subkey(), _LABEL, content)

@@ -2,10 +2,9 @@
 
     vault/journal/<name>      name = HKDF-Expand(journal key, "tessera/v1/journal/name" ‖ absolute path), in hex
 
-A row of chunks, each u32 length ‖ salt (32) ‖ ciphertext ‖ tag (16), sealed by AES-256-GCM under a key used once,
-HKDF-Expand(journal key, "tessera/v1/journal" ‖ salt), nonce zero. Associated data: number of the chunk (8) ‖ what it
-belongs to: the file's name for chunk 0, the encoding id for the others, so that none can be put from one journal into
-another. Chunk 0 is a `Beginning`; then come `Segment`s in order, and among them where lost shares went (`Moved`) and
+A file of sealed rows (`one_time`), one for each chunk. Their associated data say what a chunk belongs to: the file's
+name for chunk 0, the encoding id for the others, so that none can be put from one journal into another. Chunk 0 is a
+`Beginning`; then come `Segment`s in order, and among them where lost shares went (`Moved`) and
 what was to be committed (`Ending`).
 
 Write-ahead: nothing of a segment may leave the process before `sync` has returned for its chunk, and no commit before
@@ -22,23 +21,20 @@ from pathlib import Path
 from typing import IO, Annotated, Optional, Union
 
 import msgspec
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from common.errors import ProtocolError, UsageError
+from common.errors import IntegrityError, UsageError
 from common.files import lock, make_folder, sync_file, sync_folder
 from common.protocol.codec import pack, unpack
 from common.protocol.identifiers import DIGEST_SIZE
 from common.protocol.messages import Count, Digest, Identifier, Redundancy, ShareIndex
 from common.vault.keys import KEY_SIZE, VaultKey, expand
+from common.vault.one_time import SealedRows
 from common.vault.stamp import Stamp
 
 _LABEL = b"tessera/v1/journal"
 _NAME_LABEL = b"tessera/v1/journal/name"
 _VERSION = 1
-_SALT_SIZE = 32
-_NONCE = bytes(12)
-_MAX_CHUNK = 64 << 10
+_MAX_ROW = 64 << 10  # bytes
 _MAX_PATH = 4096  # bytes; the put of a file with a longer one cannot be resumed
 _OLD = 30 * 86400  # seconds after which a journal that nobody went on with is removed
 
@@ -131,7 +127,7 @@ class Journal:
 
     def __init__(self, path: Path, key: bytes, file: IO[bytes]) -> None:
         self.path = path
-        self._key = key
+        self._rows = SealedRows(key, _LABEL, _MAX_ROW)
         self._file = file
         self._binding = path.name.encode()
         self._count = 0
@@ -155,12 +151,11 @@ class Journal:
 
     def write(self, chunk: _AnyChunk) -> None:
         """Append a chunk; it counts only once `sync` has returned. OSError where the disk refuses."""
-        salt = os.urandom(_SALT_SIZE)
-        sealed = salt + self._cipher(salt).encrypt(_NONCE, pack(chunk), self._associated_data())
-        self._file.write(len(sealed).to_bytes(4, "big") + sealed)
+        row = self._rows.seal(self._count, pack(chunk), self._binding)
+        self._file.write(row)
         self._file.flush()
         self._count += 1
-        self._written += 4 + len(sealed)
+        self._written += len(row)
 
     def sync(self) -> None:
         """Make all that was written so far durable; one call does it for all that wait.
@@ -205,7 +200,12 @@ class Journal:
         content = memoryview(self._file.read())
         begun: Optional[Begun] = None
         end = 0
-        while (chunk := self._open(content[end:])) is not None:
+        while True:
+            try:
+                packed, next_end = self._rows.open(self._count, content, end, self._binding)
+                chunk: _AnyChunk = unpack(packed, _AnyChunk)  # type: ignore[arg-type]  # a union is no class
+            except IntegrityError:
+                break
             if begun is None:
                 if not isinstance(chunk, Beginning) or not _is_known(chunk):
                     break
@@ -214,30 +214,11 @@ class Journal:
             elif not begun.take(chunk):
                 break
             self._count += 1
-            end += 4 + int.from_bytes(content[end : end + 4], "big")
+            end = next_end
         self._file.truncate(end)
         self._file.seek(end)
         self._written = end
         return begun
-
-    def _open(self, content: memoryview) -> Optional[_AnyChunk]:
-        length = int.from_bytes(content[:4], "big")
-        sealed = bytes(content[4 : 4 + min(length, _MAX_CHUNK)])
-        if not _SALT_SIZE < length == len(sealed):
-            return None
-        salt = sealed[:_SALT_SIZE]
-        try:
-            packed = self._cipher(salt).decrypt(_NONCE, sealed[_SALT_SIZE:], self._associated_data())
-            chunk: _AnyChunk = unpack(packed, _AnyChunk)  # type: ignore[arg-type]  # a union is no class
-        except (InvalidTag, ProtocolError):
-            return None
-        return chunk
-
-    def _associated_data(self) -> bytes:
-        return self._count.to_bytes(8, "big") + self._binding
-
-    def _cipher(self, salt: bytes) -> AESGCM:
-        return AESGCM(expand(self._key, _LABEL + salt))
 
 
 def _is_known(beginning: Beginning) -> bool:

@@ -7,11 +7,10 @@
         42     32  commitment
         74         ciphertext ‖ tag (16), AES-256-GCM
 
-Integers are big-endian. Sealing: one-time key and commitment by HKDF-Expand (RFC 5869, section 2.3) of the
-mapping subkey, info = label ‖ salt; the associated data are magic, version, object id, encoding id. The
-commitment is there because GCM does not commit to its key: with it, a mapping opens under one vault key only.
-The plaintext is the length (4 bytes) of the msgpack that follows, the msgpack, and zeros up to a power of
-two, at least 1024: its size tells next to nothing about the name and the thumbnail.
+Integers are big-endian. Sealing: a one-time key of the mapping subkey, and a commitment to it (`one_time`), so that a
+mapping opens under one vault key only; the associated data are magic, version, object id, encoding id. The plaintext is
+the length (4 bytes) of the msgpack that follows, the msgpack, and zeros up to a power of two, at least 1024: its size
+tells next to nothing about the name and the thumbnail.
 
 Opening believes nothing: shape, then commitment, then tag, then every field and how they agree. What it
 returns may be acted on, save the name: that is text, and made safe where it becomes a path.
@@ -19,24 +18,21 @@ returns may be acted on, save the name: that is text, and made safe where it bec
 
 from __future__ import annotations
 
-import secrets
 import struct
 from typing import Annotated, Any, NoReturn, Optional
 
 import msgpack
 import msgspec
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.constant_time import bytes_eq
 from msgspec import Meta
 
 from common.errors import IntegrityError, RefusedError, TesseraError, UsageError
-from common.vault.keys import VaultKey, expand, require_ids
+from common.vault.keys import VaultKey, require_ids
+from common.vault.one_time import COMMITTED_OVERHEAD, open_committed, seal_committed
 
 MAGIC = b"TESSMAP\0"
 VERSION = 1
-KEY_LABEL = b"tessera/v1/mapping/key"
-COMMITMENT_LABEL = b"tessera/v1/mapping/commitment"
+LABEL = b"tessera/v1/mapping"
 UNKNOWN_MEDIA_TYPE = "application/octet-stream"
 MAX_SEALED_MAPPING = 32 * 1024
 MAX_THUMBNAIL = 8 * 1024
@@ -44,14 +40,9 @@ MAX_NAME = 1024  # characters
 MAX_SHARED_WITH = 8 * 1024
 
 _PREFIX = struct.Struct(">8sH")
-_HEADER = struct.Struct(">8sH32s32s")
 _LENGTH = struct.Struct(">I")
-_SALT_SIZE = 32
-_TAG_SIZE = 16
 _MIN_PLAINTEXT = 1024
 _LEFT_OUT = ("delete_capability", "revision", "shared_with")  # where they are None
-# Each one-time key encrypts one mapping, so that its nonce has nothing to tell apart.
-_NONCE = bytes(12)
 
 _Digest = Annotated[bytes, Meta(min_length=32, max_length=32)]
 _Count = Annotated[int, Meta(ge=1, le=2**63 - 1)]
@@ -109,10 +100,7 @@ def seal_mapping(key: VaultKey, mapping: Mapping, object_id: bytes, encoding_id:
     plaintext = pack_mapping(mapping)
     if not bytes_eq(key.object_id(mapping.image_sha256), object_id):
         raise TesseraError("a mapping was to be sealed under the object id of another image")
-    salt = secrets.token_bytes(_SALT_SIZE)
-    one_time_key, commitment = _one_time_key(key, salt)
-    header = _HEADER.pack(MAGIC, VERSION, salt, commitment)
-    return header + AESGCM(one_time_key).encrypt(_NONCE, plaintext, associated)
+    return _PREFIX.pack(MAGIC, VERSION) + seal_committed(key.mapping_subkey(), LABEL, plaintext, associated)
 
 
 def open_mapping(key: VaultKey, sealed: bytes, object_id: bytes, encoding_id: bytes) -> Mapping:
@@ -123,15 +111,13 @@ def open_mapping(key: VaultKey, sealed: bytes, object_id: bytes, encoding_id: by
     """
     associated = _associated_data(object_id, encoding_id)
     _check_shape(sealed)
-    _, _, salt, commitment = _HEADER.unpack_from(sealed)
-    one_time_key, expected = _one_time_key(key, salt)
-    if not bytes_eq(commitment, expected):
+    try:
+        plaintext = open_committed(key.mapping_subkey(), LABEL, sealed[_PREFIX.size :], associated)
+    except RefusedError:
         raise RefusedError(
             "the mapping was sealed with another vault key", advice="check which vault's key file is in use"
-        )
-    try:
-        plaintext = AESGCM(one_time_key).decrypt(_NONCE, sealed[_HEADER.size :], associated)
-    except InvalidTag:
+        ) from None
+    except IntegrityError:
         raise IntegrityError("the mapping is damaged, or belongs to another object or encoding") from None
     mapping = read_mapping(plaintext)
     if not bytes_eq(key.object_id(mapping.image_sha256), object_id):
@@ -144,12 +130,6 @@ def _associated_data(object_id: bytes, encoding_id: bytes) -> bytes:
     return _PREFIX.pack(MAGIC, VERSION) + object_id + encoding_id
 
 
-def _one_time_key(key: VaultKey, salt: bytes) -> tuple[bytes, bytes]:
-    """The AES key and the commitment that go with this salt, 32 bytes each."""
-    subkey = key.mapping_subkey()
-    return expand(subkey, KEY_LABEL + salt), expand(subkey, COMMITMENT_LABEL + salt)
-
-
 def _check_shape(sealed: bytes) -> None:
     if len(sealed) < _PREFIX.size or not sealed.startswith(MAGIC):
         raise IntegrityError("this is not a sealed mapping")
@@ -159,7 +139,7 @@ def _check_shape(sealed: bytes) -> None:
             f"the mapping has format version {version}, this program reads version {VERSION}",
             advice="update Tessera",
         )
-    if not is_padded_size(len(sealed) - _HEADER.size - _TAG_SIZE) or len(sealed) > MAX_SEALED_MAPPING:
+    if not is_padded_size(len(sealed) - _PREFIX.size - COMMITTED_OVERHEAD) or len(sealed) > MAX_SEALED_MAPPING:
         raise IntegrityError(f"a sealed mapping never has {len(sealed)} bytes: it is damaged")
 
 

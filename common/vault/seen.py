@@ -1,10 +1,8 @@
 """Files already stored: stamp (`common.vault.stamp`) → SHA-256, so that they are recognised without being read.
 
-The index is a row of sealed chunks, each with the entries of one run: u32 length ‖ salt(32) ‖ ciphertext ‖ tag. Each is
-sealed by AES-256-GCM under a key of its own, HKDF-Expand(index key, label ‖ salt), used once (so the nonce may be
-zero), with its place in the row as associated data. A torn or damaged end is ignored and the next chunk written over
-it, since losing an entry only costs reading a file again. Once most of the row is outdated it is written anew. It is a
-hint: whether the image is still stored is always asked of the cluster.
+The index is a file of sealed rows (`one_time`), each with the entries of one run. A torn or damaged end is ignored and
+the next row written over it, since losing an entry only costs reading a file again. Once most of it is outdated it is
+written anew. It is a hint: whether the image is still stored is always asked of the cluster.
 """
 
 from __future__ import annotations
@@ -16,23 +14,20 @@ from pathlib import Path
 from typing import NamedTuple, Optional
 
 import msgspec
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from common.errors import ProtocolError
+from common.errors import IntegrityError
 from common.files import locked, make_folder, write_private
 from common.protocol.codec import pack, unpack
-from common.vault.keys import VaultKey, expand
+from common.vault.keys import VaultKey
+from common.vault.one_time import SealedRows
 from common.vault.stamp import Stamp
 
 log = logging.getLogger(__name__)
 
 _LABEL = b"tessera/v1/seen"
-_SALT_SIZE = 32
-_MAX_CHUNK = 4 << 20
-_PER_CHUNK = 1000  # entries, which fit into a chunk even with the longest paths
+_MAX_ROW = 4 << 20  # bytes
+_PER_ROW = 1000  # entries, which fit into a row even with the longest paths
 _MAX_PATH = 4096  # bytes; a file with a longer one is read again
-_NONCE = bytes(12)
 
 
 class _Entry(msgspec.Struct, array_like=True):
@@ -44,11 +39,11 @@ class _Entry(msgspec.Struct, array_like=True):
     sha256: bytes
 
 
-class _Row(NamedTuple):
+class _Kept(NamedTuple):
     """What is good of the index on disk."""
 
     end: int = 0  # bytes
-    chunks: int = 0
+    rows: int = 0
     entries: int = 0
 
 
@@ -56,7 +51,7 @@ class SeenFiles:
     def __init__(self, vault_folder: Path, key: VaultKey) -> None:
         self._path = vault_folder / "seen"
         self._lock = vault_folder / "seen.lock"
-        self._key = key.index_subkey()
+        self._rows = SealedRows(key.index_subkey(), _LABEL, _MAX_ROW)
         self._seen: dict[bytes, tuple[Stamp, bytes]] = {}  # by path
         self._new: list[_Entry] = []
         self._load()
@@ -82,66 +77,50 @@ class SeenFiles:
             return
         make_folder(self._path.parent)
         with locked(self._lock):
-            row = self._load()
+            kept = self._load()
             self._take(self._new)
-            if row.entries + len(self._new) > 2 * len(self._seen) + _PER_CHUNK:
+            if kept.entries + len(self._new) > 2 * len(self._seen) + _PER_ROW:
                 self._rewrite()
             else:
-                self._append(row)
+                self._append(kept)
         self._new = []
 
-    def _append(self, row: _Row) -> None:
+    def _append(self, kept: _Kept) -> None:
         descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o600)
         with open(descriptor, "r+b") as file:
-            file.truncate(row.end)
-            file.seek(row.end)
-            for chunk in self._chunks(self._new, row.chunks):
-                file.write(chunk)
+            file.truncate(kept.end)
+            file.seek(kept.end)
+            for row in self._sealed(self._new, kept.rows):
+                file.write(row)
 
     def _rewrite(self) -> None:
         entries = [_Entry(*stamp, sha256) for stamp, sha256 in self._seen.values()]
-        write_private(self._path, b"".join(self._chunks(entries, 0)))
+        write_private(self._path, b"".join(self._sealed(entries, 0)))
 
-    def _chunks(self, entries: Sequence[_Entry], number: int) -> Iterator[bytes]:
-        for start in range(0, len(entries), _PER_CHUNK):
-            yield self._seal(entries[start : start + _PER_CHUNK], number)
+    def _sealed(self, entries: Sequence[_Entry], number: int) -> Iterator[bytes]:
+        for start in range(0, len(entries), _PER_ROW):
+            yield self._rows.seal(number, pack(list(entries[start : start + _PER_ROW])))
             number += 1
 
-    def _load(self) -> _Row:
-        """Take all good chunks; how many they are, and where they end."""
+    def _load(self) -> _Kept:
+        """Take all good rows; how many they are, and where they end."""
         try:
             content = self._path.read_bytes()
         except FileNotFoundError:
-            return _Row()
+            return _Kept()
         except OSError as error:
             log.warning("%s cannot be read: %s; files are read again", self._path, error.strerror)
-            return _Row()
-        row = _Row()
+            return _Kept()
+        kept = _Kept()
         while True:
-            length = int.from_bytes(content[row.end : row.end + 4], "big")
-            chunk = content[row.end + 4 : row.end + 4 + length]
-            if not _SALT_SIZE < length <= _MAX_CHUNK or len(chunk) != length:
-                return row
             try:
-                entries = self._open(chunk, row.chunks)
-            except (InvalidTag, ProtocolError):
-                return row
+                packed, end = self._rows.open(kept.rows, content, kept.end)
+                entries = unpack(packed, list[_Entry])
+            except IntegrityError:
+                return kept
             self._take(entries)
-            row = _Row(row.end + 4 + length, row.chunks + 1, row.entries + len(entries))
+            kept = _Kept(end, kept.rows + 1, kept.entries + len(entries))
 
     def _take(self, entries: Sequence[_Entry]) -> None:
         for e in entries:
             self._seen[e.path] = Stamp(e.path, e.size, e.modified, e.changed, e.inode), e.sha256
-
-    def _seal(self, entries: Sequence[_Entry], number: int) -> bytes:
-        salt = os.urandom(_SALT_SIZE)
-        sealed = salt + self._cipher(salt).encrypt(_NONCE, pack(list(entries)), number.to_bytes(8, "big"))
-        return len(sealed).to_bytes(4, "big") + sealed
-
-    def _open(self, chunk: bytes, number: int) -> list[_Entry]:
-        salt = chunk[:_SALT_SIZE]
-        packed = self._cipher(salt).decrypt(_NONCE, chunk[_SALT_SIZE:], number.to_bytes(8, "big"))
-        return unpack(packed, list[_Entry])
-
-    def _cipher(self, salt: bytes) -> AESGCM:
-        return AESGCM(expand(self._key, _LABEL + salt))

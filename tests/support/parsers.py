@@ -173,7 +173,8 @@ def _seal_mapping(plaintext: bytes) -> bytes:
     """Sealed by who has the vault key, whatever it holds; as long as a mapping may be."""
     size = max(1024, 1 << (len(plaintext) - 1).bit_length() if plaintext else 0)
     salt = bytes(range(32))
-    one_time_key, commitment = mapping._one_time_key(KEY, salt)
+    subkey = KEY.mapping_subkey()
+    one_time_key, commitment = (expand(subkey, mapping.LABEL + what + salt) for what in (b"/key", b"/commitment"))
     associated = mapping.MAGIC + mapping.VERSION.to_bytes(2, "big") + _IMAGE.commitment.object_id + _ID
     sealed = AESGCM(one_time_key).encrypt(_NONCE, plaintext.ljust(size, b"\0"), associated)
     return mapping.MAGIC + mapping.VERSION.to_bytes(2, "big") + salt + commitment + sealed
