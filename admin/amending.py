@@ -18,21 +18,18 @@ import msgspec
 from admin.ownership import delete_capability
 from admin.session import Session
 from common.coding.recipe import Recipe
-from common.coding.slicing import block_size_for
 from common.errors import NotEnoughError, RefusedError, TesseraError
 from common.link.replies import DeclinedError
 from common.process.program import warn
 from common.protocol.codec import pack
 from common.protocol.device_messages import Amend, Commitment, ShareName
-from common.protocol.identifiers import DIGEST_SIZE
 from common.protocol.messages import Code, EncodingAt, shares_at_hand
 from common.protocol.operations import AMEND
+from common.repository.devices import description_bytes
 from common.vault.contact_card import ContactCard, pack_cards, unpack_cards
 from common.vault.granting import grant_to, open_any
-from common.vault.mapping import MAX_SEALED_MAPPING, Mapping, seal_mapping
+from common.vault.mapping import Mapping, seal_mapping
 from common.vault.trust import TrustedImage
-
-_RECIPE_FRAME = 256  # bytes of a recipe beside its digests
 
 
 @dataclass(frozen=True)
@@ -64,11 +61,9 @@ async def find_current(session: Session, encoding: EncodingAt) -> Current:
 
 
 async def _describe(session: Session, encoding: EncodingAt, share: int, device: bytes) -> Optional[Current]:
-    segments = encoding.share_bytes // block_size_for(encoding.n) + 1
-    limit = MAX_SEALED_MAPPING + segments * encoding.n * DIGEST_SIZE + _RECIPE_FRAME
     name = ShareName(encoding.encoding_id, share)
     try:
-        described = await session.devices.description(device, name, limit, with_recipe=True)
+        described = await session.devices.description(device, name, description_bytes(encoding), with_recipe=True)
         mapping = open_any(session.key, described.mapping, encoding.object_id, encoding.encoding_id)
         image = TrustedImage(mapping, encoding.encoding_id)
         recipe = image.accept_recipe(described.recipe, session.unit(mapping.k, mapping.n))

@@ -9,7 +9,6 @@ from datetime import datetime, timedelta
 from typing import Optional
 
 from rich.console import Console
-from rich.filesize import decimal
 from rich.table import Table
 from rich.text import Text
 
@@ -21,7 +20,7 @@ from common.process.progress import Waiting
 from common.protocol.codec import unpack
 from common.protocol.messages import Device, DeviceKind, Empty, Health, Job
 from common.protocol.operations import HEALTH
-from common.text import printable
+from common.text import format_duration, format_size, printable
 
 _SETTLE_PATIENCE = 20.0  # seconds; a broker settles within ten
 _SETTLE_PAUSE = 0.25
@@ -143,7 +142,7 @@ def show(status: Status) -> None:
         table.add_column(column, justify="right")
     for device in devices:
         known = device.alive or device.shares or device.used_bytes
-        room = (decimal(device.used_bytes), decimal(device.free_bytes)) if known else ("?", "?")
+        room = (format_size(device.used_bytes), format_size(device.free_bytes)) if known else ("?", "?")
         table.add_row(Text(printable(device.name)), _state(device), *room, str(device.shares) if known else "?")
     console = Console(file=sys.stdout)
     console.print(table)
@@ -153,7 +152,7 @@ def show(status: Status) -> None:
 
 
 def _state(device: Device) -> str:
-    state = "alive" if device.alive else f"away for {duration(device.away_seconds)}"
+    state = "alive" if device.alive else f"away for {format_duration(device.away_seconds)}"
     if device.waited_for:
         state += f", waited for until {_moment(device.waited_for)}"
     if device.kind is DeviceKind.LAPTOP:
@@ -193,15 +192,9 @@ def summary(status: Status) -> list[str]:
     if health.weak:
         lines.append(f"{health.weak} could be stronger with the devices that are alive: admin.py strengthen --all")
     if status.jobs or health.bytes_left:
-        left = "" if status.seconds_left is None else f", about {duration(status.seconds_left)} left"
-        at = f" at {decimal(health.rate)}/s" if health.rate else ""
-        lines.append(f"to be rebuilt or moved: {decimal(health.bytes_left)}, {len(status.jobs)} under way{at}{left}")
+        left = "" if status.seconds_left is None else f", about {format_duration(status.seconds_left)} left"
+        at = f" at {format_size(health.rate)}/s" if health.rate else ""
+        lines.append(
+            f"to be rebuilt or moved: {format_size(health.bytes_left)}, {len(status.jobs)} under way{at}{left}"
+        )
     return lines
-
-
-def duration(seconds: int) -> str:
-    """A time as people say it: 40 s, 12 min, 5 h, 3 days."""
-    for limit, size, unit in ((120, 1, "s"), (7200, 60, "min"), (172800, 3600, "h")):
-        if seconds < limit:
-            return f"{seconds // size} {unit}"
-    return f"{seconds // 86400} days"

@@ -1,4 +1,4 @@
-"""Text that people and their editors write: read from files, as sizes and times; and made fit to be shown."""
+"""Text that people and their editors write and read: from files, sizes and times both ways, what is fit to be shown."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Final
 from common.errors import UsageError
 
 BYTE_ORDER_MARK: Final = "\ufeff"
+_SHOWN_UNITS = ("bytes", "kB", "MB", "GB", "TB", "PB")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 24 * 3600}
 _UNITS = {
     "": 1,
@@ -61,3 +62,21 @@ def parse_size(text: str) -> int:
     if match is None or match[2] not in _UNITS:
         raise UsageError(f"{text!r} is not a size; write it like 500G or 200MiB")
     return int(float(match[1]) * _UNITS[match[2]])
+
+
+def format_size(count: float) -> str:
+    """Bytes as a person reads them: "999 bytes", "2.4 MB"."""
+    unit = 0
+    while count >= 999.5 and unit < len(_SHOWN_UNITS) - 1:
+        count, unit = count / 1000, unit + 1
+    if unit == 0:
+        return "1 byte" if round(count) == 1 else f"{count:.0f} bytes"
+    return f"{count:.0f} {_SHOWN_UNITS[unit]}" if count >= 99.5 else f"{count:.1f} {_SHOWN_UNITS[unit]}"
+
+
+def format_duration(seconds: float) -> str:
+    """A time as people say it: 40 s, 12 min, 5 h, 3 days."""
+    for limit, size, unit in ((120, 1, "s"), (7200, 60, "min"), (172800, 3600, "h")):
+        if seconds < limit:
+            return f"{int(seconds // size)} {unit}"
+    return f"{int(seconds // 86400)} days"

@@ -12,20 +12,17 @@ from collections.abc import Callable
 from typing import Optional
 
 from common.coding.recipe import Recipe
-from common.coding.slicing import block_size_for
 from common.errors import IntegrityError, NotEnoughError, TesseraError, UnreachableError
 from common.link.replies import DeclinedError
 from common.protocol.device_messages import BlockName, ShareName
-from common.protocol.identifiers import DIGEST_SIZE
 from common.protocol.messages import Code, Complaint, EncodingAt
-from common.repository.devices import Description, Devices
+from common.repository.devices import Description, Devices, description_bytes
 from common.repository.hedging import Choice, Holder, Race
 from common.vault.keys import VaultKey
-from common.vault.mapping import MAX_SEALED_MAPPING, Mapping
+from common.vault.mapping import Mapping
 from common.vault.trust import TrustedImage
 from consumer.checkpoint import Blocks
 
-_RECIPE_FRAME = 256  # bytes of a recipe beside its digests
 Trouble = Callable[[bytes, str], None]  # device id, what is wrong with its share
 Came = Callable[[bytes, int], None]  # device id, bytes of a good block
 
@@ -72,7 +69,7 @@ class Gathering:
 
     def _describe(self, holder: Holder) -> asyncio.Future[Description]:
         name = ShareName(self._encoding.encoding_id, holder.share)
-        return self._devices.description(holder.device, name, self._description_bytes(), with_recipe=True)
+        return self._devices.description(holder.device, name, description_bytes(self._encoding), with_recipe=True)
 
     def _prove(self, description: Description, key: VaultKey, kept: Optional[Mapping], unit: int) -> TrustedImage:
         encoding = self._encoding
@@ -86,12 +83,6 @@ class Gathering:
             raise IntegrityError("what the catalog says of the encoding is not what its mapping says")
         image.accept_recipe(description.recipe, unit)
         return image
-
-    def _description_bytes(self) -> int:
-        """The most that mapping and recipe may take, by what the catalog says of the share's length."""
-        encoding = self._encoding
-        segments = encoding.share_bytes // block_size_for(encoding.n) + 1
-        return MAX_SEALED_MAPPING + segments * encoding.n * DIGEST_SIZE + _RECIPE_FRAME
 
     @property
     def recipe(self) -> Recipe:

@@ -17,16 +17,20 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Generic, Optional, TypeVar, Union
 
+from common.coding.slicing import block_size_for
 from common.errors import ProtocolError, TesseraError, UnreachableError
 from common.link.link import Link
 from common.link.replies import DeclinedError
 from common.protocol.codec import MAX_PAYLOAD
 from common.protocol.device_messages import BlockName, Describe, Fetch, ShareName
-from common.protocol.messages import MAX_BATCH, Answer, Code
+from common.protocol.identifiers import DIGEST_SIZE
+from common.protocol.messages import MAX_BATCH, Answer, Code, EncodingAt
 from common.protocol.operations import DESCRIBE, FETCH
 from common.repository.latency import Latencies
+from common.vault.mapping import MAX_SEALED_MAPPING
 
 _BUSY_PAUSE = 0.02  # seconds
+_RECIPE_FRAME = 256  # bytes of a recipe beside its digests
 _MESSAGE_BYTES = 1 << 20  # of expected payload in one message, where it holds more than one answer
 
 N = TypeVar("N")  # what is asked for
@@ -40,6 +44,12 @@ class Description:
 
     mapping: bytes  # sealed
     recipe: bytes  # packed; empty where it was not asked for
+
+
+def description_bytes(encoding: EncodingAt) -> int:
+    """The most bytes of a share's mapping and recipe, by what the catalog says of the share's length."""
+    segments = encoding.share_bytes // block_size_for(encoding.n) + 1
+    return MAX_SEALED_MAPPING + segments * encoding.n * DIGEST_SIZE + _RECIPE_FRAME
 
 
 @dataclass

@@ -6,13 +6,11 @@ from collections.abc import Coroutine
 from dataclasses import dataclass, replace
 from typing import Any, Callable, Optional
 
-from rich.filesize import decimal
-
 from admin.moving import begin_rebalance, begin_retirement, keep_device
-from admin.status import Status, ask_status, duration, summary
+from admin.status import Status, ask_status, summary
 from common.link.link import Link
 from common.protocol.messages import Device
-from common.text import printable
+from common.text import format_duration, format_size, printable
 from desktop.background import Background
 from desktop.model.commands import command_line
 from desktop.model.entries import Tone
@@ -55,9 +53,9 @@ def device_row(device: Device) -> DeviceRow:
         key=device.device_id.hex()[:8],
         tone=tone,
         state=state,
-        last_seen="now" if device.alive else f"{duration(device.away_seconds)} ago",
+        last_seen="now" if device.alive else f"{format_duration(device.away_seconds)} ago",
         shares=f"{device.shares:,}" if known else "?",
-        room=f"{decimal(device.used_bytes)} used, {decimal(device.free_bytes)} free" if known else "not known",
+        room=f"{format_size(device.used_bytes)} used, {format_size(device.free_bytes)} free" if known else "not known",
         fullness=fullness,
         retiring=device.retiring,
         alive=device.alive,

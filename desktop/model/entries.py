@@ -12,11 +12,9 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Optional
 
-from rich.filesize import decimal
-
 from admin.health import ImageHealth, Standing, judge
 from common.protocol.messages import EncodingAt
-from common.text import printable
+from common.text import format_size, printable
 from common.vault.mapping import UNKNOWN_MEDIA_TYPE, Mapping
 
 _DAY = 24 * 3600
@@ -55,7 +53,7 @@ class Entry:
     def facts(self) -> str:
         """Format, size in pixels and in bytes, on one line."""
         pixels = f"{self.width} × {self.height}" if self.width and self.height else None
-        return " · ".join(part for part in (self.format, pixels, decimal(self.size)) if part)
+        return " · ".join(part for part in (self.format, pixels, format_size(self.size)) if part)
 
     @property
     def badge(self) -> Badge:

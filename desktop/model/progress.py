@@ -6,9 +6,7 @@ import time
 from dataclasses import dataclass
 from typing import Callable
 
-from rich.filesize import decimal
-
-from admin.status import duration
+from common.text import format_duration, format_size
 
 _TELL_EVERY = 0.1  # seconds
 _RATE_AFTER = 1.0  # seconds, before which a rate is chance
@@ -26,12 +24,12 @@ class Progress:
 
     @property
     def words(self) -> str:
-        parts = [f"{decimal(self.done)} of {decimal(self.total)}"]
+        parts = [f"{format_size(self.done)} of {format_size(self.total)}"]
         if self.seconds >= _RATE_AFTER and self.done:
             rate = self.done / self.seconds
-            parts.append(f"{decimal(int(rate))}/s")
+            parts.append(f"{format_size(int(rate))}/s")
             if self.done < self.total:
-                parts.append(f"about {duration(int((self.total - self.done) / rate) + 1)} left")
+                parts.append(f"about {format_duration(int((self.total - self.done) / rate) + 1)} left")
         return " · ".join(parts)
 
 

@@ -9,6 +9,7 @@ from typing import Any, Callable, Optional
 from common.errors import TesseraError
 from common.repository.hashes import check_hash, is_full
 from common.repository.images import find
+from common.text import format_size
 from common.vault.mapping import Mapping
 from consumer.events import Event, Restored
 from consumer.output import HeldImage, HeldOutput, safe_name
@@ -17,7 +18,6 @@ from desktop.background import Background, Task
 from desktop.model.commands import command_line
 from desktop.model.model import Model
 from desktop.model.reassembling import Reassembly
-from desktop.model.wording import size
 from desktop.session import Session
 from viewer.process import Pixels, Viewer
 
@@ -81,7 +81,7 @@ class ReassembleModel(Model):
         if mapping is None:
             return ""
         pixels = f"{mapping.width}×{mapping.height}, " if mapping.width else ""
-        return f"{pixels}{size(mapping.image_size)}, {mapping.image_sha256.hex()[:16]}…"
+        return f"{pixels}{format_size(mapping.image_size)}, {mapping.image_sha256.hex()[:16]}…"
 
     # --- bringing it back
 

@@ -12,9 +12,8 @@ from admin.mending import Outcome, repair_images
 from admin.proof import Proof, keep_proof, last_proof
 from admin.proving import Found, Verdict, bytes_to_prove, verify_images
 from admin.session import Session as ClusterSession
-from admin.status import duration
 from common.errors import TesseraError
-from common.text import printable
+from common.text import format_duration, printable
 from common.vault import system_keyring
 from desktop.background import Background, Task
 from desktop.model.commands import command_line
@@ -57,7 +56,7 @@ class SafetyModel(Model):
         when = datetime.fromtimestamp(self.proof.at).strftime("%Y-%m-%d %H:%M")
         count = f"{self.proof.images:,} image{'' if self.proof.images == 1 else 's'}"
         since = int(now) - self.proof.at
-        ago = "just now" if since < _JUST_NOW else f"{duration(since)} ago"
+        ago = "just now" if since < _JUST_NOW else f"{format_duration(since)} ago"
         return f"{when}, {ago}: {count}, every share at hand read."
 
     # --- verify and repair

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Optional
 
-from common.text import printable
+from common.text import format_duration, format_size, printable
 
 _NUMBERS = ("none", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 _NAMED = 2  # devices that are away; of more, their number
 _SHOWN_NAMES = 3
-_UNITS = ("bytes", "kB", "MB", "GB", "TB", "PB")
 
 
 def redundancy(k: int, n: int) -> str:
@@ -42,27 +41,13 @@ def _number(value: int) -> str:
     return _NUMBERS[value] if value < len(_NUMBERS) else str(value)
 
 
-def size(count: float) -> str:
-    """Bytes, as "2.4 MB"."""
-    unit = 0
-    while count >= 999.5 and unit < len(_UNITS) - 1:
-        count, unit = count / 1000, unit + 1
-    return f"{count:.0f} {_UNITS[unit]}" if unit == 0 or count >= 99.5 else f"{count:.1f} {_UNITS[unit]}"
-
-
 def rate(per_second: Optional[float]) -> str:
-    return "" if per_second is None else f"{size(per_second)}/s"
+    return "" if per_second is None else f"{format_size(per_second)}/s"
 
 
 def time_left(seconds: Optional[float]) -> str:
     """As "about 2 min left"; empty where it is not known."""
-    if seconds is None:
-        return ""
-    if seconds < 1.5:
-        return "about a second left"
-    if seconds < 90:
-        return f"about {seconds:.0f} s left"
-    return f"about {seconds / 60:.0f} min left" if seconds < 5400 else f"about {seconds / 3600:.1f} h left"
+    return "" if seconds is None else f"about {format_duration(max(1, seconds))} left"
 
 
 def count(number: int, what: str) -> str:

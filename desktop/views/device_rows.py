@@ -6,10 +6,11 @@ from typing import Any, Callable, Optional
 
 import customtkinter
 
+from common.text import format_size
 from desktop.model.fitting import fitting
 from desktop.model.putting import DeviceProgress
 from desktop.model.store import Choice
-from desktop.model.wording import count, rate, size, time_left
+from desktop.model.wording import count, rate, time_left
 from desktop.views.controls import ACCENT, DANGER, GOOD, LINE, PANEL, QUIET, CheckBox, font
 from desktop.views.scrolling import Scrolling
 
@@ -36,7 +37,7 @@ class DeviceRow(customtkinter.CTkFrame):
 
     def show(self, choice: Choice, progress: Optional[DeviceProgress], *, busy: bool, known: bool) -> None:
         device = choice.device
-        text = f"{size(device.free_bytes)} free" if device.alive else "not connected"
+        text = f"{format_size(device.free_bytes)} free" if device.alive else "not connected"
         if not known:
             text = "not known now"
         lost, part = "", None

@@ -6,8 +6,8 @@ from tkinter import filedialog
 from typing import Any, Optional
 
 import customtkinter
-from rich.filesize import decimal
 
+from common.text import format_size
 from desktop.model.entries import Age, Tone, health_sentence
 from desktop.model.gallery import GalleryModel
 from desktop.model.image_work import ImageWorkModel
@@ -204,7 +204,7 @@ class _Details(customtkinter.CTkFrame):
         total = sum(entry.size for entry in self._model.chosen_entries)
         self._shown = None
         self._called.configure(text=count(several, "image"))
-        self._facts.configure(text=f"{decimal(total)} together")
+        self._facts.configure(text=f"{format_size(total)} together")
         for label in (self._hash, self._badge, self._health):
             label.configure(text="")
         for child in self._places.winfo_children():

@@ -8,9 +8,9 @@ from typing import Any, Optional
 
 import customtkinter
 
+from common.text import format_size
 from desktop.model.reassemble import Phase, ReassembleModel
 from desktop.model.reassembling import DeviceShare
-from desktop.model.wording import size
 from desktop.views.controls import (
     ACCENT,
     GOOD,
@@ -193,7 +193,7 @@ class ReassembleView(View[ReassembleModel]):
 
 def _row(device: DeviceShare, *, proven: bool) -> Row:
     if device.missing:
-        return Row((device.name, size(device.came) if device.came else "", device.missing[0]), "danger")
+        return Row((device.name, format_size(device.came) if device.came else "", device.missing[0]), "danger")
     if device.came:
-        return Row((device.name, size(device.came), ""), "good")
+        return Row((device.name, format_size(device.came), ""), "good")
     return Row((device.name, "", "not needed" if proven else ""), "quiet")

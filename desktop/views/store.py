@@ -7,9 +7,10 @@ from typing import Any
 
 import customtkinter
 
+from common.text import format_size
 from desktop.model.putting import Item, State, outcome_words, shown_names, unwell_items
 from desktop.model.store import FOR_ALL, Phase, StoreModel
-from desktop.model.wording import count, rate, size, time_left
+from desktop.model.wording import count, rate, time_left
 from desktop.views.controls import (
     ACCENT,
     GOOD,
@@ -157,7 +158,8 @@ class StoreView(View[StoreModel]):
         model = self.model
         total = sum(item.source.size or 0 for item in model.items)
         looking = "looking for files…" if model.looking else ""
-        self._summary.configure(text=looking or (f"{count(len(model.items), 'file')}, {size(total)}" if total else ""))
+        found = f"{count(len(model.items), 'file')}, {format_size(total)}" if total else ""
+        self._summary.configure(text=looking or found)
         if model.items:
             self._empty.grid_forget()
             self._table.grid(row=1, column=0, columnspan=4, sticky="nsew", padx=10, pady=(0, 10))
@@ -201,7 +203,7 @@ class StoreView(View[StoreModel]):
             return "Sending missing shares…"
         if model.phase is Phase.STORING and put is not None:
             parts = [
-                f"{size(put.sent)} of {size(put.total)}",
+                f"{format_size(put.sent)} of {format_size(put.total)}",
                 rate(put.speed.per_second()),
                 time_left(put.seconds_left),
             ]
@@ -247,7 +249,7 @@ class StoreView(View[StoreModel]):
 
 
 def _row(item: Item, name: str) -> Row:
-    length = "" if item.source.size is None else size(item.source.size)
+    length = "" if item.source.size is None else format_size(item.source.size)
     return Row((name, length, item.text), _COLOURS.get(item.state, "quiet"))
 
 

@@ -6,9 +6,10 @@ import pytest
 
 from admin.health import ImageHealth, Standing, judge
 from admin.proving import Verdict
-from admin.status import Status, check_line, duration, summary, to_json
+from admin.status import Status, check_line, summary, to_json
 from common.protocol.messages import GRANTED, Device, EncodingAt, Health, Job, ShareAt
 from common.repository.images import Held
+from common.text import format_duration
 from desktop.model.entries import Tone, badge_of, health_sentence
 from tests.support.sample_images import encode
 
@@ -194,4 +195,4 @@ def test_json_has_all_that_the_table_has() -> None:
     ("seconds", "said"), [(0, "0 s"), (119, "119 s"), (120, "2 min"), (7200, "2 h"), (200000, "2 days")]
 )
 def test_times_are_said_as_people_say_them(seconds: int, said: str) -> None:
-    assert duration(seconds) == said
+    assert format_duration(seconds) == said

@@ -12,6 +12,7 @@ from common.errors import NotEnoughError, NotFoundError
 from common.link.link import Link
 from common.process.events import Warned
 from common.protocol.messages import Device
+from common.text import format_size
 from desktop.background import Background
 from desktop.model import wording
 from desktop.model.putting import Item, Put, State, outcome_words
@@ -62,11 +63,11 @@ def test_k_of_n_in_plain_words(k: int, n: int, words: str) -> None:
 
 
 def test_sizes_and_times_are_rounded_to_what_a_person_reads() -> None:
-    assert [wording.size(count) for count in (0, 999, 1000, 2_449_000, 150_000_000, 999_950_000)] == [
+    assert [format_size(count) for count in (0, 999, 1000, 2_449_000, 150_000_000, 999_950_000)] == [
         *("0 bytes", "999 bytes", "1.0 kB", "2.4 MB", "150 MB", "1.0 GB"),
     ]
     assert [wording.time_left(seconds) for seconds in (None, 1, 30, 300, 7200)] == [
-        *("", "about a second left", "about 30 s left", "about 5 min left", "about 2.0 h left"),
+        *("", "about 1 s left", "about 30 s left", "about 5 min left", "about 2 h left"),
     ]
 
 
