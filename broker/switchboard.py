@@ -389,9 +389,9 @@ class Switchboard:
     def _of_steward(self, now: float) -> list[Outgoing]:
         """What the steward has to send to devices now."""
         messages = []
-        for request_id, ask in self._steward.sendings(now, self._devices.__contains__):
-            envelope = Envelope(Kind.REQUEST, ask.operation, request_id, self._steward.peer, ask.credit, ask.owner)
-            device = self._devices[ask.device]
+        for request_id, ours in self._steward.sendings(now, self._devices.__contains__):
+            envelope = Envelope(Kind.REQUEST, ours.operation, request_id, self._steward.peer, ours.credit, ours.owner)
+            device = self._devices[ours.device]
             self.bans.strikes.asked(device.public_key)
-            messages.append(Outgoing(device, envelope, pack_header(ask.header), ask.payload))
+            messages.append(Outgoing(device, envelope, pack_header(ours.header), ours.payload))
         return messages

@@ -8,15 +8,13 @@ In the order to read them:
     balance     the same for evening out after devices were added
     duplicate_encodings
                 the same for several encodings of one object
-    task        what one job is to do, and what it needs of the steward
-    job         one job: lease, inspect, and then
-    mending       open, transfer, commit, read, discard
+    repair      carries out one task: lease, agree, open, transfer, commit, read, discard
+    trampoline  drives a repair's steps, each a generator that yields what it asks
     agreement   which commitment holds, of those that the devices have
-    transfer    the blocks: fetched, rebuilt, appended
-    blocks      where good blocks come from; reading a share whole
     requests    what is under way to devices: few at a time, within a rate, each with an end
     deletion_propagation
                 deletions told to devices that were away
+    stale       shares given up that were amended elsewhere
     journal     what the log says
     steward     drives all of it
     answers     what clients ask of it

@@ -22,13 +22,15 @@ def health(steward: Steward, owner: Optional[bytes]) -> Answered:
     survey = steward.survey
     images = survey.images()
     jobs = []
-    for job in steward.jobs:
-        task = job.task
+    for repair in steward.repairs:
+        task = repair.task
         if owner not in (None, task.claim.owner):
             continue
         places = task.targets or task.reads
         shares, devices = [place.share for place in places], [place.device for place in places]
-        jobs.append(Job(task.kind.value, task.claim.encoding_id, shares, devices, job.segments, job.segments_done))
+        jobs.append(
+            Job(task.kind.value, task.claim.encoding_id, shares, devices, repair.segments, repair.segments_done)
+        )
     header = Health(
         GRANTED,
         steward.settled,

@@ -13,8 +13,7 @@ from typing import Optional
 from broker.catalog import Catalog, Known, Place
 from broker.placement import Candidate, place
 from broker.steward.assessment import Presence, State, assess
-from broker.steward.plan import Rooms, presence_in, sources_of
-from broker.steward.task import Discard, Kind, Task
+from broker.steward.plan import Discard, Kind, Rooms, Task, presence_in, sources_of
 
 _TOLERANCE = 0.05  # of a device's fair part
 

@@ -14,7 +14,7 @@ from functools import partial
 from typing import Callable
 
 from broker.catalog import Catalog
-from broker.steward.requests import Ask, Reply
+from broker.steward.requests import Reply, Request, Requests
 from common.protocol.device_messages import Delete, Undelete
 from common.protocol.envelope import Operation
 from common.protocol.messages import Code, Message, Tombstone
@@ -35,11 +35,11 @@ class _Debt:
 
 
 class DeletionPropagation:
-    """`ask` sends a request. `now` is monotonic seconds."""
+    """`now` is monotonic seconds."""
 
-    def __init__(self, catalog: Catalog, ask: Callable[[Ask], None]) -> None:
+    def __init__(self, catalog: Catalog, requests: Requests) -> None:
         self._catalog = catalog
-        self._ask = ask
+        self._requests = requests
         self._owed: dict[bytes, dict[bytes, _Debt]] = {}  # device → encoding id → debt, what is due longest first
 
     def look(self, encoding_id: bytes, now: float) -> None:
@@ -75,7 +75,7 @@ class DeletionPropagation:
         if t.deleted:
             header = Delete(t.encoding_id, t.capability, t.generation, t.trash_until, t.ends)
         operation = Operation.DELETE if t.deleted else Operation.UNDELETE
-        self._ask(Ask(self, device, t.owner, operation, header, partial(self._answered, device, tombstone)))
+        self._requests.add(Request(device, t.owner, operation, header), partial(self._answered, device, tombstone))
 
     def _answered(self, device: bytes, tombstone: Tombstone, reply: Reply, now: float) -> None:
         encoding_id = tombstone.encoding_id

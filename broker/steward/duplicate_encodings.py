@@ -14,8 +14,7 @@ from typing import Optional
 
 from broker.catalog import Catalog, Known, Place
 from broker.steward.assessment import Presence, State, assess, assign
-from broker.steward.plan import Rooms, presence_in, sources_of
-from broker.steward.task import Discard, Kind, Task
+from broker.steward.plan import Discard, Kind, Rooms, Task, presence_in, sources_of
 
 
 def drop_duplicates(

@@ -9,7 +9,8 @@ from typing import Optional
 from broker.catalog import Place
 from broker.devices import Devices
 from broker.steward.assessment import State
-from broker.steward.task import Outcome, Task
+from broker.steward.plan import Task
+from broker.steward.repair import Outcome
 
 log = logging.getLogger(__name__)
 

@@ -6,13 +6,47 @@ Shares go to devices that are here, stay, have room and hold nothing of the enco
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 from typing import Callable, NamedTuple, Optional
 
-from broker.catalog import Known, Place
+from broker.catalog import Claim, Known, Place
 from broker.placement import Candidate, place
 from broker.steward.assessment import Finding, Presence, assign
-from broker.steward.task import Discard, Kind, Task
+
+
+class Kind(enum.Enum):
+    REBUILD = "rebuild"  # from k others
+    MOVE = "move"  # from the device that holds it
+    CHECK = "check"  # read it whole
+
+
+@dataclass(frozen=True)
+class Discard:
+    """A share that is not needed any more."""
+
+    encoding_id: bytes
+    owner: bytes
+    place: Place
+
+
+@dataclass(frozen=True)
+class Task:
+    """One encoding's work.
+
+    sources: sound shares at hand, on different devices. targets: what is to be stored where. donors: for a share to be
+    moved, the device that has it. reads: shares to be read whole; discards: what goes after these, and the targets,
+    were found good.
+    """
+
+    kind: Kind
+    claim: Claim
+    sources: tuple[Place, ...]
+    targets: tuple[Place, ...] = ()
+    donors: dict[int, bytes] = field(default_factory=dict)
+    reads: tuple[Place, ...] = ()
+    discards: tuple[Discard, ...] = ()
 
 
 class Room(NamedTuple):

@@ -41,16 +41,21 @@ class Reply(NamedTuple):
         return self.answer.code
 
 
-@dataclass(frozen=True, eq=False)
-class Ask:
-    """A request, and who wants to know what became of it. `credit`: most payload bytes of request and reply."""
+Then = Callable[[Reply, float], None]  # and the time
 
-    asker: object
+
+def ignore(_reply: Reply, _now: float) -> None:
+    """The reply makes no difference, or the device announces what came of it."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is asked of a device. `credit`: most payload bytes of request and reply."""
+
     device: bytes
     owner: bytes
     operation: Operation
     header: Message
-    then: Callable[[Reply, float], None]
     payload: Optional[Buffer] = None
     credit: int = 0
 
@@ -59,13 +64,21 @@ class Sending(NamedTuple):
     """A request to be sent now under this id."""
 
     request_id: bytes
-    ask: Ask
+    request: Request
+
+
+class _Waiting(NamedTuple):
+    request: Request
+    then: Then
+    asker: object
 
 
 @dataclass
 class _UnderWay:
     request_id: bytes
-    ask: Ask
+    request: Request
+    then: Then
+    asker: object
     until: float
     again: float  # when it is sent again, unless it was answered
     pause: float = _FIRST_PAUSE
@@ -77,7 +90,7 @@ class Requests:
     def __init__(self, rate: int, rng: random.Random) -> None:
         self._rate = rate
         self._rng = rng
-        self._waiting: dict[bytes, deque[Ask]] = {}  # by device
+        self._waiting: dict[bytes, deque[_Waiting]] = {}  # by device
         self._under_way: dict[bytes, _UnderWay] = {}  # by request id
         self._at: Counter[bytes] = Counter()  # device → how many are under way
         self._timers: list[tuple[float, int, bytes]] = []  # a heap of times at which a request is due again
@@ -87,21 +100,22 @@ class Requests:
         self._now = 0.0  # when anything happened last: what is lost is told with this time
         self.moved_bytes = 0  # payload bytes that came or were sent, ever
 
-    def add(self, ask: Ask) -> None:
-        self._waiting.setdefault(ask.device, deque()).append(ask)
+    def add(self, request: Request, then: Then = ignore, asker: object = None) -> None:
+        """Send it when its turn comes; `then` is called once with the reply, unless its asker is dropped before."""
+        self._waiting.setdefault(request.device, deque()).append(_Waiting(request, then, asker))
 
     def drop(self, asker: object) -> None:
-        """Its asker wants no answers any more."""
-        for device, asks in list(self._waiting.items()):
-            self._waiting[device] = deque(ask for ask in asks if ask.asker is not asker)
-        for entry in [entry for entry in self._under_way.values() if entry.ask.asker is asker]:
+        """This asker wants no replies any more."""
+        for device, waiting in list(self._waiting.items()):
+            self._waiting[device] = deque(one for one in waiting if one.asker is not asker)
+        for entry in [entry for entry in self._under_way.values() if entry.asker is asker]:
             self._leave(entry)
 
     def answered(self, device: bytes, request_id: bytes, frames: list[memoryview], now: float) -> None:
         """A device's reply: its header, and perhaps a payload. What nobody waits for is dropped."""
         self._now = now
         entry = self._under_way.get(request_id)
-        if entry is None or entry.ask.device != device:
+        if entry is None or entry.request.device != device:
             return
         try:
             first, *_ = unpack_header(frames[0], list[Any])
@@ -109,14 +123,14 @@ class Requests:
         except (ProtocolError, msgspec.MsgspecError, ValueError):
             answer = Answer(Code.FAULT, "the device's reply makes no sense")
         payload = frames[1] if len(frames) > 1 else None
-        if payload is not None and payload.nbytes > entry.ask.credit:
+        if payload is not None and payload.nbytes > entry.request.credit:
             answer, payload = Answer(Code.FAULT, "the device's reply is larger than its credit"), None
         if answer.code is Code.BUSY:
             self._wait(entry, now)
             return
         self._leave(entry)
         self._pay(payload)
-        entry.ask.then(Reply(answer, frames[0], payload), now)
+        entry.then(Reply(answer, frames[0], payload), now)
 
     def full(self, request_id: bytes) -> None:
         """It could not be sent: its device has no room for more right now."""
@@ -126,9 +140,9 @@ class Requests:
 
     def lose(self, device: bytes) -> None:
         """A device is gone: nothing that was asked of it will be answered."""
-        for entry in [entry for entry in self._under_way.values() if entry.ask.device == device]:
+        for entry in [entry for entry in self._under_way.values() if entry.request.device == device]:
             self._leave(entry)
-            self._waiting.setdefault(device, deque()).append(entry.ask)
+            self.add(entry.request, entry.then, entry.asker)
         while self._waiting.get(device):  # one by one, since an answer may make its asker drop the others
             self._waiting[device].popleft().then(Reply(Answer(Code.GONE, "it is not connected")), self._now)
 
@@ -146,15 +160,16 @@ class Requests:
     def _begin(self, device: bytes, now: float) -> list[Sending]:
         """As much of what waits for a device as may be under way."""
         sendings = []
-        asks = self._waiting[device]
-        while asks and self._bucket > 0 and self._at[device] < PER_DEVICE:
-            ask = asks.popleft()
+        waiting = self._waiting[device]
+        while waiting and self._bucket > 0 and self._at[device] < PER_DEVICE:
+            request, then, asker = waiting.popleft()
             request_id = self._rng.getrandbits(8 * IDENTIFIER_SIZE).to_bytes(IDENTIFIER_SIZE, "big")
-            entry = _UnderWay(request_id, ask, now + OPERATIONS[ask.operation].timeout, now + _SEND_AGAIN)
+            until = now + OPERATIONS[request.operation].timeout
+            entry = _UnderWay(request_id, request, then, asker, until, now + _SEND_AGAIN)
             self._under_way[request_id] = entry
             self._at[device] += 1
             sendings.append(self._send(entry))
-        if not asks:
+        if not waiting:
             del self._waiting[device]
         return sendings
 
@@ -168,9 +183,9 @@ class Requests:
                 continue
             if now >= entry.until:
                 self._leave(entry)
-                entry.ask.then(Reply(Answer(Code.FAULT, "no answer in time")), now)
-            elif not connected(entry.ask.device):
-                self.lose(entry.ask.device)
+                entry.then(Reply(Answer(Code.FAULT, "no answer in time")), now)
+            elif not connected(entry.request.device):
+                self.lose(entry.request.device)
             else:
                 entry.again = now + _SEND_AGAIN
                 sendings.append(self._send(entry))
@@ -178,8 +193,8 @@ class Requests:
 
     def _send(self, entry: _UnderWay) -> Sending:
         self._time(entry)
-        self._pay(entry.ask.payload)
-        return Sending(entry.request_id, entry.ask)
+        self._pay(entry.request.payload)
+        return Sending(entry.request_id, entry.request)
 
     def _pay(self, payload: Optional[Buffer]) -> None:
         size = 0 if payload is None else len(payload)
@@ -196,7 +211,7 @@ class Requests:
 
     def _leave(self, entry: _UnderWay) -> None:
         del self._under_way[entry.request_id]
-        self._at[entry.ask.device] -= 1
+        self._at[entry.request.device] -= 1
 
     def _fill(self, now: float) -> None:
         """At most a second's worth, so that a pause is not made up for by a burst."""

@@ -9,12 +9,11 @@ and not before whoever amends may have come to it by himself.
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Callable
 
 from broker.catalog import Catalog, Known
 from broker.steward import plan
 from broker.steward.assessment import Presence, assign
-from broker.steward.requests import Ask, Reply
+from broker.steward.requests import Request, Requests
 from broker.steward.survey import Survey
 from common.protocol.device_messages import ShareName
 from common.protocol.envelope import Operation
@@ -24,13 +23,13 @@ _AT_ONCE = 50  # encodings in one tick
 
 
 class Stale:
-    """`patience`: seconds before a stale share is given up. `ask` sends a request. `now` is monotonic seconds."""
+    """`patience`: seconds before a stale share is given up. `now` is monotonic seconds."""
 
-    def __init__(self, catalog: Catalog, survey: Survey, patience: float, ask: Callable[[Ask], None]) -> None:
+    def __init__(self, catalog: Catalog, survey: Survey, patience: float, requests: Requests) -> None:
         self._catalog = catalog
         self._survey = survey
         self._patience = patience
-        self._ask = ask
+        self._requests = requests
 
     def tick(self, now: float, rooms: plan.Rooms, busy: Collection[bytes]) -> None:
         """Give up what is stale for long enough, of encodings that no job works on."""
@@ -46,7 +45,7 @@ class Stale:
         for owner, place in known.stale:
             if presence(place.device) is Presence.HERE:
                 name = ShareName(known.claim.encoding_id, place.share)
-                self._ask(Ask(self, place.device, owner, Operation.DISCARD, name, _ignore))
+                self._requests.add(Request(place.device, owner, Operation.DISCARD, name))
                 return
 
 
@@ -56,7 +55,3 @@ def _newer_at_hand(known: Known, rooms: plan.Rooms) -> int:
     stale = {one.place for one in known.stale}
     here = [p for p in known.sound if p not in stale and presence(p.device) in (Presence.HERE, Presence.LEAVING)]
     return len(assign(known.claim.encoding_id, here))
-
-
-def _ignore(_reply: Reply, _now: float) -> None:
-    """What came of it the device announces."""

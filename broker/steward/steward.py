@@ -1,8 +1,8 @@
 """The steward: notices what is lost or damaged, and has it rebuilt; without any key.
 
-    devices, catalog → survey → plan → job → requests → devices
+    devices, catalog → survey → plan → repair → requests → devices
 
-Several times a second it takes up who is here and what changed, begins jobs where fewer than two are under way, and
+Several times a second it takes up who is here and what changed, begins repairs where fewer than two are under way, and
 hands out what is to be sent. What is most urgent comes first: complaints of clients, encodings nearest to being lost,
 surplus copies, surplus encodings, and last what a rebalance moves. An encoding that something failed for is left alone
 for a while, with growing pauses, and a device that refused its share is passed over.
@@ -25,12 +25,12 @@ from broker.steward.assessment import Presence, State
 from broker.steward.balance import Balance
 from broker.steward.deletion_propagation import DeletionPropagation
 from broker.steward.duplicate_encodings import drop_duplicates, is_whole
-from broker.steward.job import Job
 from broker.steward.journal import Journal
-from broker.steward.requests import Ask, Reply, Requests, Sending
+from broker.steward.plan import Discard, Task
+from broker.steward.repair import Outcome, Repair
+from broker.steward.requests import Request, Requests, Sending, Then
 from broker.steward.stale import AMENDING, Stale
 from broker.steward.survey import Survey
-from broker.steward.task import Discard, Outcome, Task
 from common.coding.redundancy import DeviceCount
 from common.erasure import ErasureCode
 from common.protocol.device_messages import ShareName
@@ -38,7 +38,7 @@ from common.protocol.envelope import Operation
 from common.protocol.identifiers import IDENTIFIER_SIZE
 from common.protocol.messages import AnnouncedShare, DeviceKind
 
-JOBS = 2  # at a time
+REPAIRS = 2  # at a time
 _LOOKS = 2000  # encodings assessed in one tick
 _TRIES = 200  # encodings that a plan is tried for before the rest waits for the next tick
 _CODES = 8  # erasure codes kept
@@ -73,9 +73,9 @@ class Steward:
         self.survey = Survey(catalog, settings.repair_after, settings.repair_after)
         self.requests = Requests(settings.rate, rng)
         self.balance = Balance(catalog)
-        self._propagation = DeletionPropagation(catalog, self.ask)
-        self._stale = Stale(catalog, self.survey, min(settings.repair_after, AMENDING), self.ask)
-        self.jobs: list[Job] = []
+        self._propagation = DeletionPropagation(catalog, self.requests)
+        self._stale = Stale(catalog, self.survey, min(settings.repair_after, AMENDING), self.requests)
+        self.repairs: list[Repair] = []
         self._rooms: dict[bytes, plan.Room] = {}
         self._now: dict[bytes, DeviceNow] = {}
         self._hurried: set[bytes] = set()  # encodings to be mended now
@@ -102,12 +102,13 @@ class Steward:
             self.survey.hurry(self._hurried.pop())
         self._look(now)
         self._propagation.tick(now, lambda device: device in self._now and self._now[device].alive)
-        for job in [job for job in self.jobs if self._catalog.tombstones.hides(job.task.claim.encoding_id)]:
-            self._cancel(job)
+        for repair in list(self.repairs):
+            if self._catalog.tombstones.hides(repair.task.claim.encoding_id):
+                self._cancel(repair)
         if self._settled:
             self._stale.tick(now, self._rooms, self._busy())
         self._note_rate(now)
-        self._begin_jobs(now)
+        self._begin_repairs(now)
         if self.settled:
             self._journal.state({state: self.survey.count(state) for state in State}, now)
 
@@ -122,9 +123,9 @@ class Steward:
 
     def _go_on(self, now: float) -> None:
         """Begin what is to be done next without waiting for the next tick."""
-        if len(self.jobs) < JOBS:
+        if len(self.repairs) < REPAIRS:
             self._look(now)
-            self._begin_jobs(now)
+            self._begin_repairs(now)
 
     def _look(self, now: float) -> None:
         for encoding_id in self.survey.look(now, _LOOKS):
@@ -158,7 +159,7 @@ class Steward:
 
     def emptied(self, device: bytes) -> bool:
         """Whether a retiring device can be taken off the list: nothing that it has, or may have, is missed."""
-        if not self.settled or any(device in _involved(job.task) for job in self.jobs):
+        if not self.settled or any(device in _involved(repair.task) for repair in self.repairs):
             return False
         if self._now[device].heard:
             return self.left_on(device) == 0
@@ -188,22 +189,22 @@ class Steward:
     @property
     def rate(self) -> int:
         """Bytes per second, lately; 0 while nothing is being done."""
-        if not self.jobs or len(self._moved) < 2:
+        if not self.repairs or len(self._moved) < 2:
             return 0
         (since, before), (until, after) = self._moved[0], self._moved[-1]
         return int((after - before) / max(until - since, 0.001))
 
-    # --- jobs
+    # --- repairs
 
-    def _begin_jobs(self, now: float) -> None:
-        while self._settled and len(self.jobs) < JOBS:
+    def _begin_repairs(self, now: float) -> None:
+        while self._settled and len(self.repairs) < REPAIRS:
             task = self._next_task(now)
             if task is None:
                 return
-            job = Job(task, self, self._ended)
-            self.jobs.append(job)
+            repair = Repair(task, self, self._ended)
+            self.repairs.append(repair)
             self._journal.begins(task)
-            job.begin(now)
+            repair.begin(now)
 
     def _next_task(self, now: float) -> Optional[Task]:
         return (
@@ -215,8 +216,8 @@ class Steward:
         )
 
     def _busy(self) -> set[bytes]:
-        """Encodings that a job works on now."""
-        tasks = [job.task for job in self.jobs]
+        """Encodings that a repair works on now."""
+        tasks = [repair.task for repair in self.repairs]
         return {task.claim.encoding_id for task in tasks} | {d.encoding_id for task in tasks for d in task.discards}
 
     def _next_check(self) -> Optional[Task]:
@@ -271,12 +272,12 @@ class Steward:
                 return task
         return None
 
-    def _ended(self, job: Job, outcome: Outcome, now: float) -> None:
-        self.requests.drop(job)
-        self.jobs.remove(job)
-        self._journal.ended(job.task, outcome)
-        encoding_id = job.task.claim.encoding_id
-        for other in {discard.encoding_id for discard in job.task.discards} - {encoding_id}:
+    def _ended(self, repair: Repair, outcome: Outcome, now: float) -> None:
+        self.requests.drop(repair)
+        self.repairs.remove(repair)
+        self._journal.ended(repair.task, outcome)
+        encoding_id = repair.task.claim.encoding_id
+        for other in {discard.encoding_id for discard in repair.task.discards} - {encoding_id}:
             self._catalog.touch(other)
         for target in outcome.refused:
             self._avoided[(encoding_id, target.device)] = now + 12 * self._settings.pause
@@ -291,12 +292,12 @@ class Steward:
         self._paused[encoding_id] = (until, pause)
         self.survey.look_later(encoding_id, until)
 
-    def _cancel(self, job: Job) -> None:
+    def _cancel(self, repair: Repair) -> None:
         """Its encoding was deleted."""
-        self.requests.drop(job)
-        self.jobs.remove(job)
-        for ask in job.abandonments(_ignore):
-            self.ask(ask)
+        self.requests.drop(repair)
+        self.repairs.remove(repair)
+        for request in repair.abandonments():
+            self.requests.add(request)
 
     def _is_paused(self, encoding_id: bytes, now: float) -> bool:
         """It is looked at again when the pause is over."""
@@ -308,10 +309,10 @@ class Steward:
             del self._avoided[(encoding_id, device)]
         return until is not None and until > now
 
-    # --- what a job needs of it
+    # --- what a repair needs of it
 
-    def ask(self, ask: Ask) -> None:
-        self.requests.add(ask)
+    def ask(self, request: Request, then: Then, asker: object) -> None:
+        self.requests.add(request, then, asker)
 
     def code(self, k: int, n: int) -> ErasureCode:
         code = self._codes.get((k, n))
@@ -349,7 +350,7 @@ class Steward:
 
     def _tell_to_check(self, encoding_id: bytes, place: Place) -> None:
         owner = next(iter(self._catalog.owners_of(encoding_id)), bytes(IDENTIFIER_SIZE))
-        self.ask(Ask(self, place.device, owner, Operation.CHECK, ShareName(encoding_id, place.share), _ignore))
+        self.requests.add(Request(place.device, owner, Operation.CHECK, ShareName(encoding_id, place.share)))
 
     def _note_rate(self, now: float) -> None:
         self._moved.append((now, self.requests.moved_bytes))
@@ -361,10 +362,6 @@ class Steward:
         over = now - 2 * _LONGEST_PAUSE
         self._paused = {encoding: pause for encoding, pause in self._paused.items() if pause[0] > over}
         self._avoided = {key: until for key, until in self._avoided.items() if until > now}
-
-
-def _ignore(_reply: Reply, _now: float) -> None:
-    """The answer makes no difference."""
 
 
 def _involved(task: Task) -> set[bytes]:

@@ -156,7 +156,7 @@ class Schedule:
 
     def damage(self) -> None:
         device = self.rng.choice(self._living())
-        busy = {job.task.claim.encoding_id for broker in self.world.brokers for job in broker.steward.jobs}
+        busy = {r.task.claim.encoding_id for broker in self.world.brokers for r in broker.steward.repairs}
         keys = [key for key in device.shares if key[0] not in busy and not self._would_hurt(device, key)]
         keys = [key for key in keys if device.shares[key].is_good(key[1])]
         if keys:

@@ -257,7 +257,7 @@ def test_a_retiring_device_whose_shares_are_all_elsewhere_is_no_member_any_more(
     client.ask(Operation.RETIRE, Retire(a.device))
     broker.tick()
     fresh.announce([share(0)])
-    broker.steward.jobs.clear()  # as if it had been the job's doing
+    broker.steward.repairs.clear()  # as if it had been the repair's doing
     broker.tick()
     assert sorted(device.name for device in client.status()[1]) == ["b", "c", "d"]
     assert a.ask(Operation.REGISTER, Empty()) == []

@@ -9,7 +9,7 @@ import pytest
 
 from broker.catalog import Claim
 from broker.steward.agreement import Agreed, agree
-from broker.steward.requests import PER_DEVICE, Ask, Reply, Requests, Sending
+from broker.steward.requests import PER_DEVICE, Reply, Request, Requests, Sending
 from common.protocol.codec import pack, pack_header
 from common.protocol.device_messages import Commitment
 from common.protocol.envelope import Operation
@@ -35,8 +35,7 @@ class Asker:
         self.payloads: list[bytes] = []
 
     def ask(self, device: bytes = NAS, payload: bytes = b"", credit: int = 4096) -> None:
-        ask = Ask(self, device, b"o" * 16, Operation.APPEND, Empty(), self.came, payload, credit)
-        self.requests.add(ask)
+        self.requests.add(Request(device, b"o" * 16, Operation.APPEND, Empty(), payload, credit), self.came, self)
 
     def came(self, reply: Reply, now: float) -> None:
         self.told.append(reply.code)
@@ -62,10 +61,10 @@ def test_few_requests_are_under_way_to_a_device_and_others_do_not_wait_for_it(as
         asker.ask(NAS)
     asker.ask(PI)
     first = asker.release()
-    assert sorted(sending.ask.device for sending in first) == [NAS] * PER_DEVICE + [PI]
+    assert sorted(sending.request.device for sending in first) == [NAS] * PER_DEVICE + [PI]
     assert asker.release() == []
     asker.reply(first[0])
-    assert [sending.ask.device for sending in asker.release()] == [NAS]
+    assert [sending.request.device for sending in asker.release()] == [NAS]
 
 
 def test_an_answer_reaches_its_asker_once(asker: Asker) -> None:
@@ -144,7 +143,7 @@ def test_an_asker_that_is_dropped_while_it_is_told_is_told_no_more(asker: Asker)
         asker.requests.drop(asker)
 
     for _ in range(PER_DEVICE + 2):
-        asker.requests.add(Ask(asker, NAS, b"o" * 16, Operation.FETCH, Empty(), came))
+        asker.requests.add(Request(NAS, b"o" * 16, Operation.FETCH, Empty()), came, asker)
     (sending, *_) = asker.release()
     asker.requests.lose(NAS)
     assert asker.told == [Code.GONE]

@@ -1,4 +1,4 @@
-"""One job of the steward: it stores what was stored before, and nothing intact is lost by it, however it ends."""
+"""One repair: it stores what was stored before, and nothing intact is lost by it, however it ends."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Any, Callable, Optional
 import pytest
 
 from broker.catalog import Claim, Place
-from broker.steward.job import Job
-from broker.steward.requests import Ask, Reply
-from broker.steward.task import Discard, Kind, Outcome, Task
+from broker.steward.plan import Discard, Kind, Task
+from broker.steward.repair import Outcome, Repair
+from broker.steward.requests import Reply, Request, Then
 from common.erasure import ErasureCode
 from common.protocol.codec import pack_header
 from common.protocol.device_messages import Append, Fetch
@@ -26,7 +26,7 @@ SEGMENTS = 6
 
 
 class Bench:
-    """An encoding on devices 0 to n - 1, two devices more, and a job's surroundings: asks reach the devices at once."""
+    """An encoding on devices 0 to n - 1, two more, and a repair's surroundings: requests reach the devices at once."""
 
     def __init__(self, segments: int = SEGMENTS) -> None:
         rng = random.Random(7)  # noqa: S311 - the same in every run
@@ -38,12 +38,12 @@ class Bench:
             self.hold(share, device)
         recipe = self.encoding.recipe
         self.claim = Claim(OWNER, image.object_id, recipe.encoding_id, K, N, recipe.share_bytes)
-        self.asked: list[Ask] = []
+        self.asked: list[Request] = []
         self.bad: list[Place] = []
         self.outcome: Optional[Outcome] = None
         self.answers: dict[tuple[Operation, bytes], Code] = {}  # what a device answers whatever it is asked
         self.may = True  # discard
-        self.waiting: deque[Ask] = deque()
+        self.waiting: deque[tuple[Request, Then]] = deque()
         self.other_broker = object()
 
     def hold(self, share: int, device: Device) -> None:
@@ -62,33 +62,32 @@ class Bench:
 
     def run(self, task: Task, asks: int = 10_000) -> Outcome:
         """Carry it out, or stop in the middle, as if the broker was killed after so many asks."""
-        job = Job(task, self, self._ended)
-        job.begin(0.0)
+        Repair(task, self, self._ended).begin(0.0)
         while self.waiting and asks > 0 and self.outcome is None:
             asks -= 1
-            ask = self.waiting.popleft()
-            ask.then(self._reply(ask), 0.0)
+            request, then = self.waiting.popleft()
+            then(self._reply(request), 0.0)
         return self.outcome or Outcome("stopped")
 
-    def _reply(self, ask: Ask) -> Reply:
-        device = next(device for device in self.devices if device.device_id == ask.device)
-        refused = self.answers.get((ask.operation, ask.device))
+    def _reply(self, request: Request) -> Reply:
+        device = next(device for device in self.devices if device.device_id == request.device)
+        refused = self.answers.get((request.operation, request.device))
         if refused is not None:
             return Reply(Answer(refused))
-        envelope = Envelope(MessageKind.REQUEST, ask.operation, b"r" * 16, owner=ask.owner)
-        header, payload = device.handle(self, envelope, pack_header(ask.header), bytes(ask.payload or b""), 0.0)
+        envelope = Envelope(MessageKind.REQUEST, request.operation, b"r" * 16, owner=request.owner)
+        header, payload = device.handle(self, envelope, pack_header(request.header), bytes(request.payload or b""), 0.0)
         answer: Answer = header.answer  # type: ignore[attr-defined]
         return Reply(answer, memoryview(pack_header(header)), None if payload is None else memoryview(payload))
 
-    def _ended(self, job: Job, outcome: Outcome, now: float) -> None:
+    def _ended(self, repair: Repair, outcome: Outcome, now: float) -> None:
         assert self.outcome is None, "it ended twice"
         self.outcome = outcome
 
     # --- surroundings
 
-    def ask(self, ask: Ask) -> None:
-        self.asked.append(ask)
-        self.waiting.append(ask)
+    def ask(self, request: Request, then: Then, asker: object) -> None:
+        self.asked.append(request)
+        self.waiting.append((request, then))
 
     def code(self, k: int, n: int) -> ErasureCode:
         return code_of(k, n)
@@ -106,7 +105,7 @@ class Bench:
 
     def count(self, operation: Operation, number: Optional[int] = None) -> int:
         device = None if number is None else self.devices[number].device_id
-        return sum(ask.operation is operation and device in (None, ask.device) for ask in self.asked)
+        return sum(request.operation is operation and device in (None, request.device) for request in self.asked)
 
     def is_intact(self, share: int, number: int) -> bool:
         stored = self.devices[number].shares.get(self.key(share))
@@ -159,7 +158,7 @@ def test_where_another_broker_mends_it_nobody_else_is_asked_for_anything(bench: 
     first = min(bench.devices[:4], key=lambda device: device.device_id)
     bench.answers[(Operation.INSPECT, first.device_id)] = Code.CONFLICT
     assert bench.run(bench.task(bench.place(4, N))).conflict
-    assert [ask.operation for ask in bench.asked] == [Operation.INSPECT]
+    assert [request.operation for request in bench.asked] == [Operation.INSPECT]
 
 
 def test_two_devices_with_another_recipe_do_not_have_their_way(bench: Bench) -> None:
@@ -217,14 +216,13 @@ def test_no_more_than_two_segments_are_on_their_way_at_once() -> None:
     most = 0
     reply = bench._reply
 
-    def counting(ask: Ask) -> Reply:
+    def counting(request: Request) -> Reply:
         nonlocal most
-        waiting = {ask.header.segment for ask in bench.waiting if isinstance(ask.header, Append)}
-        waiting |= {
-            name.segment for ask in bench.waiting if isinstance(ask.header, Fetch) for name in ask.header.blocks
-        }
+        headers = [waiting.header for waiting, _ in bench.waiting]
+        waiting = {header.segment for header in headers if isinstance(header, Append)}
+        waiting |= {name.segment for header in headers if isinstance(header, Fetch) for name in header.blocks}
         most = max(most, len(waiting))
-        return reply(ask)
+        return reply(request)
 
     bench._reply = counting  # type: ignore[method-assign]
     assert bench.run(bench.task(bench.place(4, N))).done
@@ -243,7 +241,7 @@ def move(bench: Bench, share: int = 2) -> Task:
 def test_a_moved_share_comes_straight_from_its_device_which_gives_it_up_last(bench: Bench) -> None:
     outcome = bench.run(move(bench))
     assert [len(outcome.placed), len(outcome.discarded)] == [1, 1]
-    fetched = {ask.device for ask in bench.asked if ask.operation is Operation.FETCH}
+    fetched = {request.device for request in bench.asked if request.operation is Operation.FETCH}
     assert fetched == {bench.devices[2].device_id, bench.devices[N].device_id}
     assert bench.asked[-1].operation is Operation.DISCARD
     assert bench.is_intact(2, N)

@@ -1,0 +1,384 @@
+"""One repair: all that the steward does for one encoding, from the first question to the last discarded share.
+
+    lease → agree → open → transfer → commit → read → discard
+
+- *lease*: the first holder, in an order that all brokers share, is asked for its commitment and to let no other broker
+  repair this encoding meanwhile. Where one does already, the repair ends before the others are asked the same;
+- *agree*: at least k of them must have identical commitments: `agreement`;
+- *open* each place that is to get a share, and ask how far an earlier try came;
+- *transfer*: of a segment k good blocks are fetched, what is missing is rebuilt, and appended on its places; at most
+  two segments at a time, less where they are large. A share that another device holds already, and is only to be moved,
+  comes straight from that device as long as it gives good blocks;
+- *commit* on each place: from then on the share counts; what fails before costs nothing but the work;
+- *read* the shares that are to be looked at, and new ones where something is to be given up for them: every block;
+- *discard* what is not needed any more, if the catalog still says so.
+
+Every block is checked against the recipe before anybody uses it. A share that gave a bad one is not asked again, and
+its device is told to look at it; a device that gives no answer is not asked again either, and a place that fails is
+left out from then on. Each step is a generator that yields its requests: `trampoline`. There is no socket, clock or
+disk here; deadlines, and devices that are lost, come as replies from `requests`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Callable, Optional, Protocol
+
+import numpy as np
+
+from broker.catalog import Place
+from broker.steward.agreement import Agreed, agree, revision_of
+from broker.steward.plan import Discard, Task
+from broker.steward.requests import Reply, Request, Then
+from broker.steward.trampoline import GaveUp, Steps, Trampoline
+from common.coding.recipe import Recipe
+from common.erasure import ErasureCode
+from common.errors import ProtocolError
+from common.protocol.codec import MAX_PAYLOAD, Buffer, unpack, unpack_header
+from common.protocol.device_messages import (
+    Append,
+    BlockName,
+    Commit,
+    Fetch,
+    Fetched,
+    Inspect,
+    Open,
+    Progress,
+    SegmentRange,
+    ShareName,
+)
+from common.protocol.envelope import Operation
+from common.protocol.messages import AnnouncedShare, Code, GrantedTo, Message
+
+LEASE = 15  # seconds for which no other broker is promised an encoding; every FETCH renews it
+MAX_SEGMENTS = 1 << 20  # of one encoding: more fit into no recipe
+MEMORY = 16 * 1024 * 1024  # bytes of blocks that one repair holds at once
+_SEGMENTS = 2  # at a time
+_READ_AHEAD = 2  # blocks of a share that is read whole
+_NO_PLACE = "no device takes its shares"
+
+
+@dataclass
+class Outcome:
+    """What a repair came to; `reason` says why it did not do all."""
+
+    reason: str = ""
+    conflict: bool = False  # another broker repairs this encoding
+    placed: list[Place] = field(default_factory=list)
+    refused: list[Place] = field(default_factory=list)
+    discarded: list[Discard] = field(default_factory=list)
+
+    @property
+    def done(self) -> bool:
+        return not self.reason
+
+
+class Surroundings(Protocol):
+    """What a repair needs of the steward."""
+
+    def ask(self, request: Request, then: Then, asker: object) -> None:
+        """Send a request; `then` is called once, unless the repair ends before."""
+
+    def code(self, k: int, n: int) -> ErasureCode:
+        """The erasure code of k of n."""
+
+    def found_bad(self, encoding_id: bytes, place: Place) -> None:
+        """This share gave a bad block."""
+
+    def stored(self, share: AnnouncedShare, device: bytes) -> None:
+        """A share is durable on a device."""
+
+    def may_discard(self, task: Task) -> list[Discard]:
+        """Those of a task's discards that may still go, as the catalog has it now."""
+
+
+class Repair:
+    """`ended` is called once, when nothing more will be asked; replies to what is still under way are to be dropped."""
+
+    def __init__(self, task: Task, surroundings: Surroundings, ended: Callable[[Repair, Outcome, float], None]) -> None:
+        self.task = task
+        self.segments = 0
+        self.segments_done = 0
+        self._around = surroundings
+        self._ended = ended
+        self._claim = task.claim
+        self._outcome = Outcome()
+        self._missing: dict[Place, set[int]] = {}  # opened place → segments that it lacks
+        self._failed: set[Place] = set()  # shares that gave a bad block, or none
+
+    def begin(self, now: float) -> None:
+        Trampoline(lambda request, then: self._around.ask(request, then, self), self._end).begin(self._steps(), now)
+
+    def abandonments(self) -> list[Request]:
+        """What tells the places to forget what they were given: of an encoding that is not to be repaired any more."""
+        places = [place for place in self._missing if place not in self._outcome.placed]
+        return [self._request(place.device, Operation.ABANDON, self._name(place)) for place in places]
+
+    def _end(self, reason: str, now: float) -> None:
+        self._outcome.reason = reason
+        self._ended(self, self._outcome, now)
+
+    def _steps(self) -> Steps[None]:
+        targets, outcome = self.task.targets, self._outcome
+        agreed = yield from self._agree()
+        if targets:
+            yield [self._open(target, agreed.recipe) for target in targets]
+            yield from self._transfer(agreed)
+            yield [self._commit(target, agreed) for target in self._open_places()]
+            for place in outcome.placed:
+                self._around.stored(self._announced(place, agreed), place.device)
+            if not outcome.placed:
+                raise GaveUp(_NO_PLACE)
+        yield from self._read(agreed.recipe)
+        yield from self._discard()
+        short = len(targets) - len(outcome.placed)
+        if short:
+            raise GaveUp(f"{short} shares found no place")
+
+    # --- lease, agree
+
+    def _agree(self) -> Steps[Agreed]:
+        sources = sorted(self.task.sources, key=lambda place: place.device)
+        if not sources:
+            raise GaveUp("no device that holds it is here")
+        commitments: dict[bytes, bytes] = {}  # device → packed
+        yield from self._inspect(sources[0], commitments)
+        yield [self._inspect(place, commitments) for place in sources[1:]]
+        agreed = agree(commitments, self._claim)
+        if isinstance(agreed, str):
+            raise GaveUp(agreed)
+        for place in self.task.sources:
+            packed = commitments.get(place.device)
+            older = packed is not None and 0 < revision_of(packed) < agreed.commitment.revision
+            if packed is not None and not older and place.device not in agreed.devices:
+                self._around.found_bad(self._claim.encoding_id, place)
+        if _segment_bytes(agreed.recipe, len(self.task.targets)) > MEMORY:
+            raise GaveUp("its segments are too large to be rebuilt here")
+        self.segments = agreed.recipe.segment_count
+        return agreed
+
+    def _inspect(self, place: Place, commitments: dict[bytes, bytes]) -> Steps[None]:
+        header = Inspect(self._claim.encoding_id, place.share, LEASE)
+        reply: Reply = yield self._request(place.device, Operation.INSPECT, header, credit=MAX_PAYLOAD)
+        if reply.code is Code.CONFLICT:
+            self._outcome.conflict = True
+            raise GaveUp("another broker mends it")
+        if reply.answer.granted and reply.payload is not None:
+            commitments[place.device] = bytes(reply.payload)
+        elif reply.code is Code.DAMAGED:
+            self._around.found_bad(self._claim.encoding_id, place)
+
+    # --- open
+
+    def _open(self, target: Place, recipe: Recipe) -> Steps[None]:
+        claim = self._claim
+        header = Open(claim.encoding_id, target.share, claim.k, claim.n, recipe.block_size, claim.share_bytes)
+        opened: Reply = yield self._request(target.device, Operation.OPEN, header)
+        if not opened.answer.granted and opened.code is not Code.CONFLICT:
+            self._outcome.refused.append(target)
+            return
+        # A conflict may mean that the share is there already: by an earlier try, or by another broker.
+        asked = self._request(target.device, Operation.PROGRESS, self._name(target), credit=MAX_PAYLOAD)
+        committed, there = _progress((yield asked))
+        if committed:
+            self._outcome.placed.append(target)
+        elif opened.answer.granted:
+            self._missing[target] = set(range(recipe.segment_count)) - there
+        else:
+            self._outcome.refused.append(target)
+
+    def _open_places(self) -> list[Place]:
+        """The opened places that did not fail."""
+        return [target for target in self._missing if target not in self._outcome.refused]
+
+    # --- transfer
+
+    def _transfer(self, agreed: Agreed) -> Steps[None]:
+        """Bring the opened places what they lack."""
+        if not self._missing:
+            return
+        sources = sorted(place for place in self.task.sources if place.device in agreed.devices)
+        numbers = sorted(set().union(*self._missing.values()))
+        self.segments_done = self.segments - len(numbers)
+        at_once = max(1, min(_SEGMENTS, MEMORY // _segment_bytes(agreed.recipe, len(self._missing))))
+        remaining = iter(numbers)
+        yield [self._transfer_segments(remaining, sources, agreed.recipe) for _ in range(at_once)]
+
+    def _transfer_segments(self, numbers: Iterator[int], sources: list[Place], recipe: Recipe) -> Steps[None]:
+        """One segment after the other, as long as there are any."""
+        for number in numbers:
+            yield from self._transfer_segment(number, sources, recipe)
+            self.segments_done += 1
+            if not self._open_places():
+                raise GaveUp(_NO_PLACE)
+
+    def _transfer_segment(self, number: int, sources: list[Place], recipe: Recipe) -> Steps[None]:
+        targets = self._lacking(number)
+        if targets:
+            blocks = yield from self._gather(number, targets, sources, recipe)
+            targets = self._lacking(number)  # one may have failed meanwhile
+            self._rebuild(number, targets, blocks, recipe)
+            yield [self._append(number, target, blocks[target.share], recipe) for target in targets]
+
+    def _lacking(self, number: int) -> list[Place]:
+        """The opened places that lack a segment."""
+        return [target for target in self._open_places() if number in self._missing[target]]
+
+    def _gather(
+        self, number: int, targets: list[Place], sources: list[Place], recipe: Recipe
+    ) -> Steps[dict[int, memoryview]]:
+        """Fetch what is needed to make the targets' blocks of a segment: share → block."""
+        blocks: dict[int, memoryview] = {}
+        while True:
+            places = self._places_to_ask(targets, sources, blocks)
+            if not places:
+                return blocks
+            fetched = yield [self._fetch(place, number, recipe) for place in places]
+            blocks.update((place.share, block) for place, block in zip(places, fetched) if block is not None)
+
+    def _places_to_ask(self, targets: list[Place], sources: list[Place], blocks: dict[int, memoryview]) -> list[Place]:
+        """Where more blocks come from: none where these are enough."""
+        donors = [Place(t.share, self.task.donors[t.share]) for t in targets if t.share in self.task.donors]
+        donors = [place for place in donors if place.share not in blocks and place not in self._failed]
+        if {target.share for target in targets} <= blocks.keys() | {place.share for place in donors}:
+            return donors
+        others = [place for place in sources if place.share not in blocks and place not in self._failed]
+        needed = max(0, self._claim.k - len(blocks))
+        if len(others) < needed:
+            raise GaveUp("fewer good blocks are to be had than are needed")
+        return others[:needed]
+
+    def _fetch(self, place: Place, number: int, recipe: Recipe) -> Steps[Optional[memoryview]]:
+        """One block, checked; None where this share gives none."""
+        header = Fetch([BlockName(self._claim.encoding_id, place.share, number)])
+        credit = recipe.block_length(number)
+        reply: Reply = yield self._request(place.device, Operation.FETCH, header, credit=credit)
+        code, block = _fetched(reply), reply.payload
+        if code is Code.GRANTED and block is not None and recipe.accepts(number, place.share, block):
+            return block
+        if place not in self._failed and code in (Code.GRANTED, Code.DAMAGED):
+            self._around.found_bad(self._claim.encoding_id, place)
+        self._failed.add(place)
+        return None
+
+    def _rebuild(self, number: int, targets: list[Place], blocks: dict[int, memoryview], recipe: Recipe) -> None:
+        """Add to the blocks of a segment those of the targets that are not among them."""
+        length = recipe.block_length(number)
+        missing = {t.share: np.empty(length, np.uint8) for t in targets if t.share not in blocks}
+        if missing:
+            present = {share: np.frombuffer(block, np.uint8) for share, block in blocks.items()}
+            self._around.code(self._claim.k, self._claim.n).rebuild(present, missing)
+            blocks.update((share, memoryview(array.data).cast("B")) for share, array in missing.items())
+        if not all(recipe.accepts(number, t.share, blocks[t.share]) for t in targets):
+            raise GaveUp("what was rebuilt is not what its recipe names")
+
+    def _append(self, number: int, target: Place, block: memoryview, recipe: Recipe) -> Steps[None]:
+        header = Append(self._claim.encoding_id, target.share, number, recipe.digest_of(number, target.share))
+        credit = len(block)
+        reply: Reply = yield self._request(target.device, Operation.APPEND, header, payload=block, credit=credit)
+        if not reply.answer.granted and target not in self._outcome.refused:
+            self._outcome.refused.append(target)
+
+    # --- commit
+
+    def _commit(self, target: Place, agreed: Agreed) -> Steps[None]:
+        header, packed = Commit(self._claim.encoding_id, target.share), agreed.packed
+        credit = len(packed)
+        reply: Reply = yield self._request(target.device, Operation.COMMIT, header, payload=packed, credit=credit)
+        (self._outcome.placed if reply.answer.granted else self._outcome.refused).append(target)
+
+    # --- read, discard
+
+    def _read(self, recipe: Recipe) -> Steps[None]:
+        """Read what is to be read, one share after the other."""
+        bad: set[Place] = set()
+        for place in [*self.task.reads, *(self._outcome.placed if self.task.discards else [])]:
+            numbers = iter(range(recipe.segment_count))
+            yield [self._read_blocks(place, numbers, bad, recipe) for _ in range(_READ_AHEAD)]
+        if bad:
+            raise GaveUp(f"{len(bad)} shares of it are not good")
+
+    def _read_blocks(self, place: Place, numbers: Iterator[int], bad: set[Place], recipe: Recipe) -> Steps[None]:
+        """One block after the other, until one is not good."""
+        for number in numbers:
+            if (yield from self._fetch(place, number, recipe)) is None:
+                bad.add(place)
+            if place in bad:
+                return
+
+    def _discard(self) -> Steps[None]:
+        """Other encodings that are to be discarded must not be repaired by another broker meanwhile, either."""
+        others = {d.encoding_id: d for d in sorted(self.task.discards, key=lambda d: d.place.device, reverse=True)}
+        others.pop(self._claim.encoding_id, None)
+        yield [self._lease_other(other) for other in others.values()]
+        yield [self._discard_one(discard) for discard in self._around.may_discard(self.task)]
+
+    def _lease_other(self, other: Discard) -> Steps[None]:
+        header = Inspect(other.encoding_id, other.place.share, LEASE)
+        device, owner = other.place.device, other.owner
+        reply: Reply = yield Request(device, owner, Operation.INSPECT, header, credit=MAX_PAYLOAD)
+        if reply.code is Code.CONFLICT:
+            self._outcome.conflict = True
+            raise GaveUp("another broker mends what is to be discarded")
+
+    def _discard_one(self, discard: Discard) -> Steps[None]:
+        header = ShareName(discard.encoding_id, discard.place.share)
+        reply: Reply = yield Request(discard.place.device, discard.owner, Operation.DISCARD, header)
+        if reply.answer.granted:
+            self._outcome.discarded.append(discard)
+
+    # --- small things
+
+    def _request(
+        self, device: bytes, operation: Operation, header: Message, payload: Optional[Buffer] = None, credit: int = 0
+    ) -> Request:
+        return Request(device, self._claim.owner, operation, header, payload, credit)
+
+    def _name(self, place: Place) -> ShareName:
+        return ShareName(self._claim.encoding_id, place.share)
+
+    def _announced(self, place: Place, agreed: Agreed) -> AnnouncedShare:
+        """What the device is going to announce."""
+        claim, commitment = self._claim, agreed.commitment
+        return AnnouncedShare(
+            claim.encoding_id,
+            place.share,
+            claim.object_id,
+            claim.owner,
+            claim.k,
+            claim.n,
+            claim.share_bytes,
+            revision=commitment.revision,
+            grants=[GrantedTo(grant.owner, grant.object_id) for grant in commitment.grants],
+        )
+
+
+def _segment_bytes(recipe: Recipe, targets: int) -> int:
+    """Of the blocks of one segment that are held at once."""
+    return (recipe.k + targets) * recipe.block_size
+
+
+def _progress(reply: Reply) -> tuple[bool, set[int]]:
+    """Whether the share is committed there, and else the segments that are there; none where it makes no sense."""
+    if not reply.answer.granted or reply.header is None:
+        return False, set()
+    try:
+        committed = unpack_header(reply.header, Progress).committed
+        ranges = unpack(reply.payload, list[SegmentRange]) if reply.payload is not None else []
+    except ProtocolError:
+        return False, set()
+    if committed or sum(one.count for one in ranges) > MAX_SEGMENTS:
+        return committed, set()
+    return False, {segment for one in ranges for segment in range(one.first, one.first + one.count)}
+
+
+def _fetched(reply: Reply) -> Code:
+    """What the device says of the block that was asked for."""
+    if not reply.answer.granted or reply.header is None:
+        return reply.code
+    try:
+        parts = unpack_header(reply.header, Fetched).parts
+    except ProtocolError:
+        return Code.FAULT
+    return parts[0].answer.code if len(parts) == 1 else Code.FAULT
