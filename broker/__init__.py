@@ -2,7 +2,7 @@
 
 In the order of a message's way:
 
-    authentication   judges every CURVE key before its first message (ZAP), by the list of members
+    authentication   admits or refuses every CURVE key before its first message (ZAP), by the list of members
     server           the two ROUTER sockets and the loop: frames in, frames out
     sessions         one connection of one key, and the messages to it
     switchboard      who a message is from, whether it may be, and where it goes; knows sessions, no sockets
@@ -18,11 +18,11 @@ In the order of a message's way:
     steward          notices what is lost or damaged, and has it rebuilt
     retiring         devices that are emptied, and then taken off the list
     members          the list of admitted keys and of invites: all that a broker keeps on disk beside its own key
-    audit            who was let in, refused or put out, and who asked for what: a file of one line each, chained by
+    audit            who was admitted, refused or banned, and who asked for what: a file of one line each, chained by
                      `audit_chain`; what goes into it is decided by `audit_trail`, with `coalescing`
                      to keep it short; `syslog` hands it on
-    joining          how a broker becomes one of its cluster's, at each start
-    announcing       has the LAN told that there is a broker, by `announcer`, a process without a key
+    own_entry        how a broker gets onto its cluster's list of members, at each start
+    announcer        has the LAN told that there is a broker, by `mdns`, a process without a key
     other_brokers    passes the list of members on to the cluster's other brokers, and takes up theirs
 
 It has no vault key, and no way to get at one.

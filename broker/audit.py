@@ -1,4 +1,4 @@
-"""The audit log: who was let in, refused or put out, and what was asked of devices and images, by whom.
+"""The audit log: who was admitted, refused or banned, and what was asked of devices and images, by whom.
 
 `audit.jsonl` in the broker's folder, mode 0600, one JSON object a line: the digest of the line before (`audit_chain`),
 the `time` (UTC), the `event` and its facts: names, roles, addresses, ids and beginnings of public keys. Never a secret:

@@ -1,8 +1,9 @@
-"""Judges every CURVE key before its peer's first message: the ZeroMQ Authentication Protocol (RFC 27, ZAP).
+"""Admits or refuses every CURVE key before its peer's first message: the ZeroMQ Authentication Protocol (RFC 27, ZAP).
 
 libzmq asks a REP socket inside this process, and lets everybody in when nobody listens there. So the handler is bound
 before the ROUTERs are, and served by the very loop that serves them: there is no thread of its own that could die
-alone and leave the door open. What it grants is only the handshake; every message is judged again by its key.
+alone, from when on everybody would be admitted. What it grants is only the handshake; the key of every message is
+looked up again.
 """
 
 from __future__ import annotations
@@ -44,14 +45,14 @@ class Authentication:
     def require(self) -> None:
         """TesseraError where the handler is gone: from then on libzmq would let everybody in."""
         if self.socket.closed:
-            raise TesseraError("nobody judges who may connect any more, so nobody is served")
+            raise TesseraError("nobody decides who may connect any more, so nobody is served")
 
     def answer(self) -> None:
         """Answer one question of libzmq's; it asks one at a time."""
         frames = self.socket.recv_multipart()
-        self.socket.send_multipart(self._judge(frames))
+        self.socket.send_multipart(self._reply(frames))
 
-    def _judge(self, frames: list[bytes]) -> list[bytes]:
+    def _reply(self, frames: list[bytes]) -> list[bytes]:
         request_id = frames[1] if len(frames) > 1 else b""
         refusal = [_VERSION, request_id, b"400", b"not admitted", b"", b""]
         if len(frames) != _REQUEST_FRAMES or frames[0] != _VERSION:

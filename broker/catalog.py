@@ -54,7 +54,7 @@ class Claim(NamedTuple):
         return self.k, self.n, self.share_bytes, self.granted
 
 
-class Stale(NamedTuple):
+class StaleShare(NamedTuple):
     """A share whose device was away when it was amended elsewhere."""
 
     owner: bytes  # as its device has it
@@ -68,7 +68,7 @@ class Known(NamedTuple):
     sound: tuple[Place, ...]
     damaged: tuple[Place, ...]
     contrary: frozenset[bytes]  # devices that claim otherwise
-    stale: tuple[Stale, ...] = ()
+    stale: tuple[StaleShare, ...] = ()
 
 
 @dataclass
@@ -176,7 +176,7 @@ class Catalog:
         if not claims:
             return None
         best = claims[0] if len(claims) == 1 else max(claims, key=lambda claim: (len(self._sound[claim]), claim))
-        stale: tuple[Stale, ...] = ()
+        stale: tuple[StaleShare, ...] = ()
         if encoding_id in self._revisions:
             alike = [claim for claim in claims if claim.shape == best.shape]
             best = max(alike, key=lambda claim: (self._agreed_revision(claim), claim == best))
@@ -191,9 +191,11 @@ class Catalog:
             devices.setdefault(self._revision(claim, place), set()).add(place.device)
         return max((revision for revision, group in devices.items() if len(group) >= claim.k), default=0)
 
-    def _stale(self, claims: Iterable[Claim], revision: int) -> tuple[Stale, ...]:
+    def _stale(self, claims: Iterable[Claim], revision: int) -> tuple[StaleShare, ...]:
         places = [(claim, place) for claim in claims for place in self._sound[claim]]
-        return tuple(Stale(claim.owner, place) for claim, place in places if self._revision(claim, place) < revision)
+        return tuple(
+            StaleShare(claim.owner, place) for claim, place in places if self._revision(claim, place) < revision
+        )
 
     def _revision(self, claim: Claim, place: Place) -> int:
         return self._revisions.get(claim.encoding_id, {}).get(place, 1)
@@ -236,7 +238,7 @@ class Catalog:
         self._touched.clear()
         return touched
 
-    # --- the books
+    # --- the indexes
 
     def _place(self, share: int, device: bytes) -> Place:
         place = Place(share, device)

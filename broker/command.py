@@ -12,14 +12,14 @@ from typing import NamedTuple, NoReturn, Optional
 
 import typer
 
-from broker.announcing import Announcer
+from broker.announcer import Announcer
 from broker.audit import AuditLog, record_now, verify
 from broker.folder import folder_of_broker
 from broker.inviting import SERVING_OPTIONS, as_served, named
-from broker.joining import enter_self, join_cluster
 from broker.listening import ALL, CLIENT_PORT, WORKER_PORT, Listening, parse_listening_host, save
 from broker.members import INVITE_LIFETIME, Member, MemberList, MembersFile
 from broker.memory import cap_memory, forbid_core_dumps, memory_exceeded, watch_memory
+from broker.own_entry import enter_self, join_cluster
 from broker.server import Server
 from broker.steward.steward import Settings
 from broker.supervisor import stop_with_supervisor, supervise

@@ -161,7 +161,7 @@ class Queries:
 
     def over_quota(self, owner: bytes, operation: Operation, frames: Sequence[memoryview]) -> Optional[Answer]:
         """The refusal of a request that would begin to store more than this vault may have."""
-        return self._quota.judge(owner, operation, frames)
+        return self._quota.refusal_of(owner, operation, frames)
 
     def locate(self, header: Locate, payload: memoryview, owner: bytes, now: float) -> Answered:
         objects = unpack(payload, _Objects)

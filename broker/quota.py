@@ -25,7 +25,7 @@ class OwnerQuota:
         self._catalog = catalog
         self._limit = limit
 
-    def judge(self, owner: bytes, operation: Operation, frames: Sequence[memoryview]) -> Optional[Answer]:
+    def refusal_of(self, owner: bytes, operation: Operation, frames: Sequence[memoryview]) -> Optional[Answer]:
         """The refusal of a forwarded request (its frames: envelope, header, payload); None where it may pass."""
         if self._limit is None or operation not in (Operation.OPEN, Operation.STORE):
             return None

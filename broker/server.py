@@ -18,10 +18,10 @@ import zmq
 from broker.audit import AuditLog
 from broker.authentication import Authentication, authenticated_key
 from broker.binding import bind
-from broker.joining import OwnEntry
 from broker.listening import Listening
 from broker.members import MembersFile
 from broker.other_brokers import OtherBrokers
+from broker.own_entry import OwnEntry
 from broker.queries import Queries
 from broker.retiring import Retiring
 from broker.rights import CLIENT_SIDE, WORKER_SIDE

@@ -9,7 +9,7 @@ What counts is only what no honest peer does, however slow, lossy or killed in b
 
 What does not count: late answers, requests and answers that come twice, a client that is over its credit for a while
 because the broker remembers longer than it waits, an answer that is larger than its credit (the client named the
-credit, so a client could have an honest device put out), and what another program version says first.
+credit, so a client could have an honest device banned), and what another program version says first.
 
 A strike belongs to the key, not to the connection. No clock, no socket; memory is bounded by the number of keys kept.
 
@@ -82,7 +82,7 @@ class Strikes:
         conduct.over = 0
         return True
 
-    # --- what a device owes
+    # --- answers that a device has still to give
 
     def registered(self, key: bytes) -> None:
         """A device begins anew: it may still answer what was asked before."""

@@ -4,18 +4,15 @@ In the order to read them:
 
     assessment  what one encoding lacks, from what is known of it
     survey      that of all encodings, kept up to date as things change
-    plan        from what is lacking to a task: what comes from where and goes where
+    plan        from what is lacking, or needless, to a task: what comes from where and goes where
     balance     the same for evening out after devices were added
-    duplicate_encodings
-                the same for several encodings of one object
     repair      carries out one task: lease, agree, open, transfer, commit, read, discard
     trampoline  drives a repair's steps, each a generator that yields what it asks
     agreement   which commitment holds, of those that the devices have
     requests    what is under way to devices: few at a time, within a rate, each with an end
     deletion_propagation
                 deletions told to devices that were away
-    stale       shares given up that were amended elsewhere
-    journal     what the log says
+    log         what is said of it
     steward     drives all of it
     answers     what clients ask of it
 

@@ -24,12 +24,10 @@ from broker.steward import plan
 from broker.steward.assessment import Presence, State
 from broker.steward.balance import Balance
 from broker.steward.deletion_propagation import DeletionPropagation
-from broker.steward.duplicate_encodings import drop_duplicates, is_whole
-from broker.steward.journal import Journal
+from broker.steward.log import Log
 from broker.steward.plan import Discard, Task
 from broker.steward.repair import Outcome, Repair
 from broker.steward.requests import Request, Requests, Sending, Then
-from broker.steward.stale import AMENDING, Stale
 from broker.steward.survey import Survey
 from common.coding.redundancy import DeviceCount
 from common.erasure import ErasureCode
@@ -39,7 +37,9 @@ from common.protocol.identifiers import IDENTIFIER_SIZE
 from common.protocol.messages import AnnouncedShare, DeviceKind
 
 REPAIRS = 2  # at a time
+AMENDING = 30.0  # seconds that an owner is given for amending one encoding on all devices
 _LOOKS = 2000  # encodings assessed in one tick
+_STALE = 50  # encodings that have a stale share discarded in one tick
 _TRIES = 200  # encodings that a plan is tried for before the rest waits for the next tick
 _CODES = 8  # erasure codes kept
 _COMPLAINTS = 10_000  # waiting at most
@@ -74,7 +74,6 @@ class Steward:
         self.requests = Requests(settings.rate, rng)
         self.balance = Balance(catalog)
         self._propagation = DeletionPropagation(catalog, self.requests)
-        self._stale = Stale(catalog, self.survey, min(settings.repair_after, AMENDING), self.requests)
         self.repairs: list[Repair] = []
         self._rooms: dict[bytes, plan.Room] = {}
         self._now: dict[bytes, DeviceNow] = {}
@@ -85,7 +84,7 @@ class Steward:
         self._codes: OrderedDict[tuple[int, int], ErasureCode] = OrderedDict()
         self._moved: deque[tuple[float, int]] = deque()
         self._settled = False
-        self._journal = Journal(devices)
+        self._log = Log(devices)
         self._next_duplicates = 0.0
 
     # --- what drives it
@@ -106,11 +105,11 @@ class Steward:
             if self._catalog.tombstones.hides(repair.task.claim.encoding_id):
                 self._cancel(repair)
         if self._settled:
-            self._stale.tick(now, self._rooms, self._busy())
+            self._discard_stale(now)
         self._note_rate(now)
         self._begin_repairs(now)
         if self.settled:
-            self._journal.state({state: self.survey.count(state) for state in State}, now)
+            self._log.state({state: self.survey.count(state) for state in State}, now)
 
     def sendings(self, now: float, connected: Callable[[bytes], bool]) -> list[Sending]:
         """What is to be sent now, to devices that are connected."""
@@ -203,7 +202,7 @@ class Steward:
                 return
             repair = Repair(task, self, self._ended)
             self.repairs.append(repair)
-            self._journal.begins(task)
+            self._log.begins(task)
             repair.begin(now)
 
     def _next_task(self, now: float) -> Optional[Task]:
@@ -240,7 +239,7 @@ class Steward:
             task = plan.mend(*lacking, self._rooms, partial(self._avoids, encoding_id, now))
             if task is not None:
                 return task
-            self._journal.no_place(now)
+            self._log.no_place(now)
             self.survey.look_later(encoding_id, now + min(60.0, max(self._settings.pause, self._settings.repair_after)))
         return None
 
@@ -260,22 +259,31 @@ class Steward:
             return None
         self._next_duplicates = now + 1.0
         self._forget_old(now)
-        shared, busy = self.survey.shared, self._busy()
+        busy = self._busy()
         grace = self._settings.encoding_grace
-        old = {e for e, rivalry in shared.items() if now - rivalry.since >= grace and e not in busy}
+        old = {e for e, found in self.survey.duplicates.items() if now - found.since >= grace and e not in busy}
         for encoding_id in list(old):
             known = self._catalog.known(encoding_id)
             if known is None or self._is_paused(encoding_id, now):
                 continue
-            task = drop_duplicates(self._catalog, known.claim.owner, known.claim.object_id, old, self._rooms)
+            task = plan.drop_duplicates(self._catalog, known.claim.owner, known.claim.object_id, old, self._rooms)
             if task is not None and not self._is_paused(task.claim.encoding_id, now):
                 return task
         return None
 
+    def _discard_stale(self, now: float) -> None:
+        """Not before whoever amends may have come to these devices by himself."""
+        patience = min(self._settings.repair_after, AMENDING)
+        for known in self.survey.take_stale(now, patience, self._busy(), _STALE):
+            stale = plan.stale_to_discard(known, self._rooms)
+            if stale is not None:
+                name = ShareName(known.claim.encoding_id, stale.place.share)
+                self.requests.add(Request(stale.place.device, stale.owner, Operation.DISCARD, name))
+
     def _ended(self, repair: Repair, outcome: Outcome, now: float) -> None:
         self.requests.drop(repair)
         self.repairs.remove(repair)
-        self._journal.ended(repair.task, outcome)
+        self._log.ended(repair.task, outcome)
         encoding_id = repair.task.claim.encoding_id
         for other in {discard.encoding_id for discard in repair.task.discards} - {encoding_id}:
             self._catalog.touch(other)
@@ -324,7 +332,7 @@ class Steward:
         return code
 
     def found_bad(self, encoding_id: bytes, place: Place) -> None:
-        self._journal.bad(encoding_id, place)
+        self._log.bad(encoding_id, place)
         self._catalog.distrust(encoding_id, place)
         self._tell_to_check(encoding_id, place)
 
@@ -344,7 +352,7 @@ class Steward:
             if plan.loses_nothing(known, [*(d.place for d in own), discard.place], self._rooms):
                 own.append(discard)
         others = [discard for discard in task.discards if discard.encoding_id != encoding_id]
-        return own + (others if is_whole(known, self._rooms) else [])
+        return own + (others if plan.is_whole(known, self._rooms) else [])
 
     # --- small things
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import heapq
 import itertools
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import NamedTuple, Optional
 
 from broker.catalog import Catalog, Code, Known, Place
@@ -37,7 +37,7 @@ class Surplus(NamedTuple):
     places: tuple[Place, ...]
 
 
-class Rivalry(NamedTuple):
+class Duplicated(NamedTuple):
     """An object that has several encodings, and since when."""
 
     since: float
@@ -77,8 +77,8 @@ class Survey:
         self._bytes_left = 0
         self._hidden: dict[bytes, Code] = {}  # deleted, and still held by a device
         self._hidden_codes: Counter[Code] = Counter()
-        self.stale: dict[bytes, float] = {}  # encodings with stale shares → since when
-        self.shared: dict[bytes, Rivalry] = {}  # encodings of objects that have several
+        self._stale: dict[bytes, float] = {}  # encodings with stale shares → since when, or when they were last taken
+        self.duplicates: dict[bytes, Duplicated] = {}  # encodings of objects that have several
 
     # --- keeping it up to date
 
@@ -144,6 +144,12 @@ class Survey:
                 return Surplus(known, finding.surplus)
         return None
 
+    def take_stale(self, now: float, patience: float, busy: Collection[bytes], limit: int) -> list[Known]:
+        """Up to `limit` encodings that have had stale shares for so many seconds; they come again after as many."""
+        due = [encoding for encoding, since in self._stale.items() if now - since >= patience and encoding not in busy]
+        self._stale.update(dict.fromkeys(due[:limit], now))
+        return [known for known in map(self._catalog.known, due[:limit]) if known is not None]
+
     def finding(self, encoding_id: bytes) -> Optional[Finding]:
         """What was found of an encoding that is not simply whole."""
         return self._findings.get(encoding_id)
@@ -158,7 +164,7 @@ class Survey:
         codes = self._catalog.codes
         weak = {code: codes[code] - self._hidden_codes[code] for code in codes if devices.could_be_stronger(*code)}
         several: Counter[tuple[bytes, bytes]] = Counter()
-        for known in self._known_rivals():
+        for known in self._known_duplicates():
             if (known.claim.k, known.claim.n) in weak:
                 several[known.claim.owner, known.claim.object_id] += 1
         return sum(max(0, count) for count in weak.values()) - sum(count - 1 for count in several.values())
@@ -168,7 +174,7 @@ class Survey:
         counts = Counter({state: self.count(state) for state in State})
         in_danger = self._endangered
         best: dict[tuple[bytes, bytes], Finding] = {}
-        for known in self._known_rivals():
+        for known in self._known_duplicates():
             finding = self._findings.get(known.claim.encoding_id, _WHOLE)
             counts[finding.state] -= 1
             in_danger -= finding.in_danger
@@ -184,9 +190,9 @@ class Survey:
             in_danger=in_danger,
         )
 
-    def _known_rivals(self) -> Iterator[Known]:
+    def _known_duplicates(self) -> Iterator[Known]:
         """The encodings of images that have several, but for those that were deleted."""
-        for encoding_id in self.shared:
+        for encoding_id in self.duplicates:
             known = self._catalog.known(encoding_id)
             if known is not None and encoding_id not in self._hidden:
                 yield known
@@ -227,9 +233,9 @@ class Survey:
             return
         self._look_for_others(known, now)
         if known.stale:
-            self.stale.setdefault(encoding_id, now)
+            self._stale.setdefault(encoding_id, now)
         else:
-            self.stale.pop(encoding_id, None)
+            self._stale.pop(encoding_id, None)
         finding = self._assess(known, before, now)
         if finding.state is State.WHOLE:
             self._urgent.discard(encoding_id)
@@ -268,7 +274,7 @@ class Survey:
             heapq.heappush(self._lacking, (finding.spare, encoding_id))
 
     def _forget(self, encoding_id: bytes) -> Optional[Finding]:
-        """Take an encoding out of the books; returns what was found of it before."""
+        """Take an encoding out of the indexes and counts; returns what was found of it before."""
         hidden = self._hidden.pop(encoding_id, None)
         if hidden is not None:
             self._hidden_codes[hidden] -= 1
@@ -289,13 +295,13 @@ class Survey:
     def _leave(self, encoding_id: bytes) -> None:
         """Nothing is to be done for this encoding any more."""
         self._since.pop(encoding_id, None)
-        rivalry = self.shared.pop(encoding_id, None)
-        if rivalry is not None:
-            others = self._catalog.encodings_of(rivalry.owner, rivalry.object_id)
+        duplicated = self.duplicates.pop(encoding_id, None)
+        if duplicated is not None:
+            others = self._catalog.encodings_of(duplicated.owner, duplicated.object_id)
             if len(others) < 2:  # nothing else tells the one that stays that it is alone now
                 for other in others:
-                    self.shared.pop(other, None)
-        self.stale.pop(encoding_id, None)
+                    self.duplicates.pop(other, None)
+        self._stale.pop(encoding_id, None)
         self._urgent.discard(encoding_id)
 
     def _look_for_others(self, known: Known, now: float) -> None:
@@ -303,6 +309,6 @@ class Survey:
         encodings = self._catalog.encodings_of(claim.owner, claim.object_id)
         if len(encodings) > 1:
             for encoding_id in encodings:
-                self.shared.setdefault(encoding_id, Rivalry(now, claim.owner, claim.object_id))
+                self.duplicates.setdefault(encoding_id, Duplicated(now, claim.owner, claim.object_id))
         else:
-            self.shared.pop(claim.encoding_id, None)
+            self.duplicates.pop(claim.encoding_id, None)

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Optional
 
 from broker.audit import AuditLog
-from broker.joining import enter_self, join_cluster
 from broker.listening import Listening
 from broker.members import Address, MembersFile
+from broker.own_entry import enter_self, join_cluster
 from broker.rights import Standing
 from broker.server import Server
 from broker.steward.steward import Settings

@@ -7,10 +7,10 @@ from typing import Optional
 
 import pytest
 
-from broker.catalog import Catalog, Place, Stale
+from broker.catalog import Catalog, Place, StaleShare
 from broker.members import MembersFile, take_up
 from broker.rights import DEPOSIT, FORWARDED, Standing, may
-from broker.steward.stale import AMENDING
+from broker.steward.steward import AMENDING
 from common.protocol.codec import pack, unpack_header
 from common.protocol.device_messages import ShareName
 from common.protocol.envelope import Operation
@@ -122,7 +122,7 @@ def test_a_share_below_the_revision_that_k_devices_have_is_stale_whoever_most_de
     known = catalog.known(ENCODING)
     assert known is not None
     assert known.claim.owner == NEW_OWNER
-    assert known.stale == (Stale(OWNER, Place(0, DEVICES[0])), Stale(OWNER, Place(1, DEVICES[1])))
+    assert known.stale == (StaleShare(OWNER, Place(0, DEVICES[0])), StaleShare(OWNER, Place(1, DEVICES[1])))
 
 
 @pytest.mark.parametrize("k", [1, 2])

@@ -11,9 +11,9 @@ import zmq
 
 from broker import binding, listening
 from broker.binding import bind
-from broker.joining import OwnEntry, enter_self
 from broker.listening import Listening, load, parse_listening_host, save
 from broker.members import Address, MembersFile
+from broker.own_entry import OwnEntry, enter_self
 from common.errors import UsageError
 from common.finding.addresses import Interface, interfaces
 from common.finding.announcement import host_of

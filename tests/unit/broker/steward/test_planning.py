@@ -12,8 +12,7 @@ from broker.devices import Devices
 from broker.rights import Standing
 from broker.steward.assessment import Presence, State
 from broker.steward.balance import Balance
-from broker.steward.duplicate_encodings import drop_duplicates
-from broker.steward.plan import Room
+from broker.steward.plan import Room, drop_duplicates
 from broker.steward.survey import Survey
 from common.coding.redundancy import DeviceCount
 from common.protocol.identifiers import device_id
@@ -145,11 +144,11 @@ def test_of_an_object_with_one_encoding_nothing_is_remembered_once_the_other_was
     catalog = twice()
     survey = survey_of(catalog)
     survey.look(0.0, 100)
-    assert set(survey.shared) == {FIRST, SECOND}
+    assert set(survey.duplicates) == {FIRST, SECOND}
     for index, device in enumerate(DEVICES[:3]):
         catalog.withdraw(device, [(FIRST, index)])
     survey.look(1.0, 100)
-    assert not survey.shared
+    assert not survey.duplicates
 
 
 def test_an_image_with_several_encodings_counts_once_and_by_the_best_of_them() -> None:

@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 from zeroconf import ServiceInfo, Zeroconf
 
-from broker import announcer
-from broker.announcer import Responder
+from broker import mdns
 from broker.listening import Listening
+from broker.mdns import Responder
 from common.errors import UnreachableError
 from common.finding import looking
 from common.finding.addresses import BrokerAddress
@@ -199,7 +199,7 @@ def test_a_machine_without_mdns_says_so_once_and_goes_on(
 
 
 def test_the_announcers_process_ends_with_the_pipe_of_the_broker() -> None:
-    command = [sys.executable, "-m", "broker.announcer", "127.0.0.1", "1", "2", "00" * 32]
+    command = [sys.executable, "-m", "broker.mdns", "127.0.0.1", "1", "2", "00" * 32]
     with subprocess.Popen(command, stdin=subprocess.PIPE, cwd=ROOT) as process:
         assert process.stdin is not None
         process.stdin.close()
@@ -209,7 +209,7 @@ def test_the_announcers_process_ends_with_the_pipe_of_the_broker() -> None:
 def test_the_announcer_looks_again_until_it_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
     """As when the network comes up late."""
     stopping, asked = threading.Event(), []
-    monkeypatch.setattr(announcer, "_LOOK_EVERY", 0.01)
+    monkeypatch.setattr(mdns, "_LOOK_EVERY", 0.01)
 
     def announced_at(listening: Listening) -> list[str]:
         asked.append(listening.host)
@@ -218,5 +218,5 @@ def test_the_announcer_looks_again_until_it_is_stopped(monkeypatch: pytest.Monke
         return []
 
     monkeypatch.setattr(Listening, "announced_at", announced_at)
-    announcer.announce(fresh(), Listening("*", 5570, 5571), stopping)
+    mdns.announce(fresh(), Listening("*", 5570, 5571), stopping)
     assert asked == ["*"] * 3

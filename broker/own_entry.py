@@ -1,4 +1,4 @@
-"""How a broker becomes one of its cluster's, at each start: by itself if it is the first, else by another's invite.
+"""How a broker gets onto its cluster's list of members, at each start: by itself if it is the first, else by an invite.
 
 It enters itself into its list of members, with the address that others reach it at, so that the list tells everybody
 who gets it of all brokers. One that has an invite is entered by the broker that made it; what it knows of that one is

@@ -18,7 +18,7 @@ _SAY_AGAIN = 60.0  # seconds, for what may go on for long
 _SETTLED = 5.0  # seconds
 
 
-class Journal:
+class Log:
     def __init__(self, devices: Devices) -> None:
         self._devices = devices
         self._said_no_place: Optional[float] = None
