@@ -1,15 +1,8 @@
-"""The shares of one streamed image on their devices.
-
-    placed ──OPEN──▶ open ──APPEND…──▶ open ──COMMIT──▶ committed
-       (of a put that was interrupted: PROGRESS tells how far it is, from placed to open or committed)
-                       │ the device fails                  │
-                       └──────────▶ lost ◀─────────────────┘ (before it acknowledged)
-                                     │ another device has room: its blocks are rebuilt from k others
-                                     └──────────▶ open there
+"""The shares of one streamed image on their devices: placed, open, committed or lost, as `MOVES` has it.
 
 A device that fails costs its share only, and the share moves to another device where there is one. Blocks that have
 left memory by then are read back from the other shares, checked against their digests and rebuilt; the file is never
-read again and nothing is encrypted twice. The legal moves are in `_MOVES`.
+read again and nothing is encrypted twice.
 """
 
 from __future__ import annotations
@@ -63,13 +56,14 @@ class ShareState(enum.Enum):
     LOST = "lost"
 
 
-_MOVES: set[tuple[ShareState, ShareState]] = {
-    (ShareState.PLACED, ShareState.OPEN),
-    (ShareState.PLACED, ShareState.COMMITTED),  # found so, after an interruption
-    (ShareState.PLACED, ShareState.LOST),
-    (ShareState.OPEN, ShareState.COMMITTED),
-    (ShareState.OPEN, ShareState.LOST),
-    (ShareState.LOST, ShareState.PLACED),
+# What brings a share from one state to another; nothing else may. docs/architecture.md draws it.
+MOVES: dict[tuple[ShareState, ShareState], str] = {
+    (ShareState.PLACED, ShareState.OPEN): "OPEN is granted, or it is open there already",
+    (ShareState.PLACED, ShareState.COMMITTED): "it is committed there already",
+    (ShareState.PLACED, ShareState.LOST): "its device fails, or says no",
+    (ShareState.OPEN, ShareState.COMMITTED): "COMMIT is granted",
+    (ShareState.OPEN, ShareState.LOST): "its device fails, or says no",
+    (ShareState.LOST, ShareState.PLACED): "another device has room",
 }
 
 
@@ -84,7 +78,7 @@ class SentShare:
         self.staged: set[int] = set()  # segments that its device had when an interrupted put went on
 
     def move(self, state: ShareState) -> None:
-        if (self.state, state) not in _MOVES:
+        if (self.state, state) not in MOVES:
             raise TesseraError(f"a share cannot go from {self.state.value} to {state.value}")
         self.state = state
 

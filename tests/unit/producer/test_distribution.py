@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Callable
 
 import numpy as np
@@ -13,8 +14,9 @@ from common.errors import ProtocolError, TesseraError
 from common.protocol.codec import pack
 from common.protocol.envelope import Operation
 from common.protocol.messages import Code
-from producer.distribution import Distribution, SentShare, ShareState
+from producer.distribution import MOVES, Distribution, SentShare, ShareState
 from producer.encoding import EncodedSegment
+from tests import ROOT
 from tests.support.memory_cluster import MemoryCluster, MemoryDevice, run, stored_blocks
 from tests.support.sample_images import EncodedImage, chance, encode, segment_size
 
@@ -269,14 +271,16 @@ def test_whatever_fails_each_committed_share_is_right_and_on_a_device_of_its_own
 
 # --- the states of a share
 
-_LEGAL = {
-    ("placed", "open"),
-    ("placed", "committed"),
-    ("placed", "lost"),
-    ("open", "committed"),
-    ("open", "lost"),
-    ("lost", "placed"),
+DRAWN = {
+    (before, after): why
+    for before, after, why in re.findall(
+        r"^ +(\w+) --> (\w+): (.+)$", (ROOT / "docs/architecture.md").read_text(encoding="utf-8"), re.MULTILINE
+    )
 }
+
+
+def test_the_page_draws_the_table() -> None:
+    assert {(before.value, after.value): why for (before, after), why in MOVES.items()} == DRAWN
 
 
 @pytest.mark.parametrize("before", list(ShareState))
@@ -284,7 +288,7 @@ _LEGAL = {
 def test_a_share_moves_only_as_the_page_says(before: ShareState, after: ShareState) -> None:
     share = SentShare(3, bytes(16), Code.NO_ROOM)
     share.state = before
-    if (before.value, after.value) in _LEGAL:
+    if (before.value, after.value) in DRAWN:
         share.move(after)
         assert share.state is after
     else:
