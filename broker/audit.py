@@ -66,7 +66,7 @@ class AuditLog:
         self._waiting: list[dict[str, Fact]] = []
         self._refused = 0  # of these, how many the disk refused
         self._lost = 0  # lines that were too many to wait
-        self._next_try = self._next_word = float("-inf")
+        self._next_try = self._next_warning = float("-inf")
         self._unsynced = False  # an fsync of the newest file failed: it gets nothing more
         self._forwarded = self._newest() if forward is not None else ""  # the digest of the last line forwarded
 
@@ -101,9 +101,9 @@ class AuditLog:
             self._keep_waiting()
             self._say_refused(error)
         else:
-            if self._next_word > float("-inf"):
+            if self._next_warning > float("-inf"):
                 log.warning("the audit log is written again")
-            self._next_try = self._next_word = float("-inf")
+            self._next_try = self._next_warning = float("-inf")
 
     def tick(self) -> None:
         """To be called now and then: tries again, and forwards what the commands wrote."""
@@ -121,8 +121,8 @@ class AuditLog:
         self._refused = len(self._waiting)
 
     def _say_refused(self, error: OSError) -> None:
-        if self._monotonic() >= self._next_word:
-            self._next_word = self._monotonic() + _SAY_AGAIN
+        if self._monotonic() >= self._next_warning:
+            self._next_warning = self._monotonic() + _SAY_AGAIN
             log.error("cannot write the audit log: %s; %d lines wait", error, len(self._waiting) + self._lost)
 
     # --- the files

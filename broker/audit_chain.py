@@ -88,7 +88,7 @@ def check(files: Sequence[tuple[str, bytes]], *, from_start: bool, includes: Opt
             begin = begin or end
             found = found or digest == includes
         if torn:
-            raise IntegrityError(f"{name}: its last line is not whole", advice="the broker's next line mends that")
+            raise IntegrityError(f"{name}: its last line is not whole", advice="the broker's next line repairs that")
     if not found:
         raise IntegrityError(f"no line of the audit log has the SHA-256 {includes}: lines were cut off, or changed")
     return Chain(count, begin, end, digest or FIRST)

@@ -143,14 +143,14 @@ def serve(
         raise UsageError(f"--memory must be at least {_LEAST_MEMORY >> 20}MiB")
     quota = parse_size(owner_quota) if owner_quota is not None else None
     syslog = parse_place(audit_syslog) if audit_syslog is not None else None
-    patience, laptops = parse_duration(repair_after), parse_duration(repair_laptops_after)
+    servers, laptops = parse_duration(repair_after), parse_duration(repair_laptops_after)
     forbid_core_dumps()
     stopping = stop_on_signals()
     if supervised and not is_child:
         raise typer.Exit(supervise(_as_child(sys.argv), stopping))
     if is_child:
         stop_with_supervisor(stopping, sys.stdin.fileno())
-    settings = Settings(patience, rate, repair_laptops_after=laptops)
+    settings = Settings(servers, rate, repair_laptops_after=laptops)
     _serve(listening, invite, settings, quota, Auditing(audit_access, syslog), most, stopping)
 
 

@@ -7,6 +7,7 @@ business, and no other peer's.
 
 from __future__ import annotations
 
+import errno
 import logging
 import random
 import threading
@@ -17,8 +18,7 @@ import zmq
 
 from broker.audit import AuditLog
 from broker.authentication import Authentication, authenticated_key
-from broker.binding import bind
-from broker.listening import Listening
+from broker.listening import ALL, Listening
 from broker.members import MembersFile
 from broker.other_brokers import OtherBrokers
 from broker.own_entry import OwnEntry
@@ -29,6 +29,8 @@ from broker.sessions import Outgoing, Side
 from broker.steward.steward import Settings, Steward
 from broker.strikes import Refusals
 from broker.switchboard import Switchboard
+from common.errors import UsageError
+from common.finding.addresses import endpoint, own_addresses
 from common.link.sockets import make_router
 from common.membership.identity import KeyPair
 from common.process.running_time import RunningTime
@@ -39,6 +41,7 @@ log = logging.getLogger(__name__)
 _TICK = 0.25  # seconds
 _BURST = 64  # messages of one side before the other gets its turn
 _TURN = 0.02  # seconds, likewise: a page of announcements takes some hundred times as long as a forward
+_NOT_OURS = frozenset({zmq.EADDRNOTAVAIL, errno.ENODEV, zmq.EINVAL, zmq.EAFNOSUPPORT})
 _ADMITTED = {Side.CLIENTS.value: CLIENT_SIDE, Side.WORKERS.value: WORKER_SIDE}
 
 
@@ -183,3 +186,40 @@ class Server:
 
 def _today() -> int:
     return int(time.time())
+
+
+def bind(router: zmq.Socket[bytes], listening: Listening, port: int) -> None:
+    """Listen at all that `listening` says, at this port; UsageError where that cannot be.
+
+    A name or an interface may have addresses that cannot be had, as of IPv6 where it is off: one that can is enough.
+    """
+    unavailable = 0
+    addresses = listening.bound()
+    for address in addresses:
+        try:
+            router.bind(endpoint(address, port))
+        except zmq.ZMQError as error:
+            if error.errno not in _NOT_OURS:
+                raise _cannot_listen(address, port, error) from None
+            unavailable += 1
+    if unavailable == len(addresses):
+        ours = ", ".join(own_addresses()) or "none but its own loopback"
+        raise UsageError(
+            f"cannot listen at {listening.host}: that is no address of this machine, or of none of its networks now",
+            advice=f"it has {ours}; leave --host out to listen at all addresses, also at those that come later",
+        )
+
+
+def _cannot_listen(address: str, port: int, error: zmq.ZMQError) -> UsageError:
+    what = f"cannot listen at port {port} of {'this machine' if address == ALL else address}"
+    if error.errno == zmq.EADDRINUSE:
+        return UsageError(
+            f"{what}: another broker or another program listens there",
+            advice="stop that one, or choose --client-port and --worker-port",
+        )
+    if error.errno == errno.EACCES:  # on Windows also where another program has it for itself alone
+        return UsageError(
+            f"{what}: this account may not",
+            advice="choose --client-port and --worker-port, above 1023 for most accounts",
+        )
+    return UsageError(f"{what}: {error.strerror}")

@@ -48,7 +48,7 @@ def health(steward: Steward, owner: Optional[bytes]) -> Answered:
 
 
 def mend(steward: Steward, catalog: Catalog, payload: memoryview, owner: bytes) -> Answered:
-    """Mend an owner's encodings now; all of them where the list is empty."""
+    """Repair an owner's encodings now; all of them where the list is empty."""
     objects = unpack(payload, _Objects)
     if objects:
         encodings = [encoding for object_id in objects for encoding in catalog.encodings_of(owner, object_id)]

@@ -26,7 +26,7 @@ _AT_ONCE = 50  # deletions that one device is told of and has not answered yet
 
 
 @dataclass
-class _Debt:
+class _Pending:
     """One device is to be told of one encoding's deletion."""
 
     due: float
@@ -40,26 +40,26 @@ class DeletionPropagation:
     def __init__(self, catalog: Catalog, requests: Requests) -> None:
         self._catalog = catalog
         self._requests = requests
-        self._owed: dict[bytes, dict[bytes, _Debt]] = {}  # device → encoding id → debt, what is due longest first
+        self._pending: dict[bytes, dict[bytes, _Pending]] = {}  # device → encoding id → when, what is due longest first
 
     def look(self, encoding_id: bytes, now: float) -> None:
         """Something about this encoding changed: who is to be told of its deletion?"""
         tombstone = self._catalog.tombstones.holds(encoding_id)
         for device in self._to_be_told(tombstone) if tombstone is not None else ():
-            self._owed.setdefault(device, {}).setdefault(encoding_id, _Debt(now))
+            self._pending.setdefault(device, {}).setdefault(encoding_id, _Pending(now))
 
     def tick(self, now: float, alive: Callable[[bytes], bool]) -> None:
         """Tell whom there is to tell, as far as they are here."""
-        for device in [device for device in self._owed if alive(device)]:
-            first = list(itertools.islice(self._owed[device].items(), _AT_ONCE))
-            for encoding_id, debt in first:
-                if debt.asked or debt.due > now:
+        for device in [device for device in self._pending if alive(device)]:
+            first = list(itertools.islice(self._pending[device].items(), _AT_ONCE))
+            for encoding_id, pending in first:
+                if pending.asked or pending.due > now:
                     continue
                 tombstone = self._catalog.tombstones.holds(encoding_id)
                 if tombstone is None or device not in self._to_be_told(tombstone):
-                    self._settle(device, encoding_id)
+                    self._done(device, encoding_id)
                 else:
-                    debt.asked = True
+                    pending.asked = True
                     self._tell(device, tombstone)
 
     def _to_be_told(self, tombstone: Tombstone) -> set[bytes]:
@@ -82,22 +82,22 @@ class DeletionPropagation:
         if reply.answer.granted or (reply.code is Code.NOT_FOUND and not tombstone.deleted):
             # What cannot be taken out of the trash any more is not asked for again: as good as done.
             self._catalog.bury(device, [tombstone])
-            self._settle(device, encoding_id)
+            self._done(device, encoding_id)
         elif reply.code is Code.NOT_ALLOWED or (reply.code is Code.NOT_FOUND and self._holds(device, encoding_id)):
             # Its share is another owner's, or was amended for one.
             log.warning("a device tells of a deletion that is not the owner's, as another with a share of it finds")
             self._catalog.tombstones.refute(device, tombstone)
             self._catalog.touch(encoding_id)
-            self._settle(device, encoding_id)
+            self._done(device, encoding_id)
         elif reply.code is Code.NOT_FOUND:
-            self._settle(device, encoding_id)
+            self._done(device, encoding_id)
         else:
-            debt = self._owed[device].pop(encoding_id, _Debt(now))
-            self._owed[device][encoding_id] = _Debt(now + debt.pause, min(2 * debt.pause, _LONGEST_PAUSE))
+            pending = self._pending[device].pop(encoding_id, _Pending(now))
+            self._pending[device][encoding_id] = _Pending(now + pending.pause, min(2 * pending.pause, _LONGEST_PAUSE))
 
     def _holds(self, device: bytes, encoding_id: bytes) -> bool:
         known = self._catalog.known(encoding_id)
         return known is not None and any(place.device == device for place in known.sound)
 
-    def _settle(self, device: bytes, encoding_id: bytes) -> None:
-        self._owed[device].pop(encoding_id, None)
+    def _done(self, device: bytes, encoding_id: bytes) -> None:
+        self._pending[device].pop(encoding_id, None)

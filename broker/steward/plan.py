@@ -75,7 +75,7 @@ def sources_of(known: Known, rooms: Rooms) -> tuple[Place, ...]:
     return tuple(sorted(Place(share, device) for device, share in counted.items()))
 
 
-def mend(known: Known, finding: Finding, rooms: Rooms, avoid: Avoid) -> Optional[Task]:
+def repair(known: Known, finding: Finding, rooms: Rooms, avoid: Avoid) -> Optional[Task]:
     """Rebuild, or move, what an encoding lacks; None where there is no place for any of it.
 
     Where copies of other shares take up the places, these go first.

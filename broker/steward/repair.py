@@ -163,7 +163,7 @@ class Repair:
         reply: Reply = yield self._request(place.device, Operation.INSPECT, header, credit=MAX_PAYLOAD)
         if reply.code is Code.CONFLICT:
             self._outcome.conflict = True
-            raise GaveUp("another broker mends it")
+            raise GaveUp("another broker repairs it")
         if reply.answer.granted and reply.payload is not None:
             commitments[place.device] = bytes(reply.payload)
         elif reply.code is Code.DAMAGED:
@@ -320,7 +320,7 @@ class Repair:
         reply: Reply = yield Request(device, owner, Operation.INSPECT, header, credit=MAX_PAYLOAD)
         if reply.code is Code.CONFLICT:
             self._outcome.conflict = True
-            raise GaveUp("another broker mends what is to be discarded")
+            raise GaveUp("another broker repairs what is to be discarded")
 
     def _discard_one(self, discard: Discard) -> Steps[None]:
         header = ShareName(discard.encoding_id, discard.place.share)

@@ -58,7 +58,7 @@ class Settings:
     pause: float = 5.0  # after the first failure
     repair_laptops_after: float = 3 * DAY
 
-    def patience(self, kind: DeviceKind) -> float:
+    def away_timeout(self, kind: DeviceKind) -> float:
         """How long a device of this kind may be away before its shares are rebuilt elsewhere."""
         return self.repair_laptops_after if kind is DeviceKind.LAPTOP else self.repair_after
 
@@ -77,7 +77,7 @@ class Steward:
         self.repairs: list[Repair] = []
         self._rooms: dict[bytes, plan.Room] = {}
         self._now: dict[bytes, DeviceNow] = {}
-        self._hurried: set[bytes] = set()  # encodings to be mended now
+        self._hurried: set[bytes] = set()  # encodings to be repaired now
         self._complaints: OrderedDict[tuple[bytes, Place], None] = OrderedDict()
         self._paused: dict[bytes, tuple[float, float]] = {}  # encoding id → until when, and the pause's length
         self._avoided: dict[tuple[bytes, bytes], float] = {}  # encoding id, device → until when
@@ -134,7 +134,7 @@ class Steward:
         if now.alive:
             presence = Presence.LEAVING if now.retiring else Presence.HERE
         else:
-            presence = Presence.LOST if now.away >= self._settings.patience(now.kind) else Presence.AWAY
+            presence = Presence.LOST if now.away >= self._settings.away_timeout(now.kind) else Presence.AWAY
             presence = Presence.LEFT if now.retiring else presence
         return plan.Room(presence, now.free_bytes, now.used_bytes + now.free_bytes)
 
@@ -146,7 +146,7 @@ class Steward:
         return self._settled and self.survey.current
 
     def hurry(self, encoding_id: bytes) -> None:
-        """Mend this encoding now, waiting for no device to come back."""
+        """Repair this encoding now, waiting for no device to come back."""
         self._paused.pop(encoding_id, None)
         self._hurried.add(encoding_id)
 
@@ -176,7 +176,7 @@ class Steward:
         """Seconds that a device which is away is still waited for."""
         if device.alive or device.retiring:
             return 0.0
-        return max(0.0, self._settings.patience(device.kind) - device.away)
+        return max(0.0, self._settings.away_timeout(device.kind) - device.away)
 
     @property
     def weak(self) -> int:
@@ -236,7 +236,7 @@ class Steward:
             encoding_id = lacking.known.claim.encoding_id
             if self._is_paused(encoding_id, now) or encoding_id in busy:
                 continue
-            task = plan.mend(*lacking, self._rooms, partial(self._avoids, encoding_id, now))
+            task = plan.repair(*lacking, self._rooms, partial(self._avoids, encoding_id, now))
             if task is not None:
                 return task
             self._log.no_place(now)
@@ -272,9 +272,9 @@ class Steward:
         return None
 
     def _discard_stale(self, now: float) -> None:
-        """Not before whoever amends may have come to these devices by himself."""
-        patience = min(self._settings.repair_after, AMENDING)
-        for known in self.survey.take_stale(now, patience, self._busy(), _STALE):
+        """Make room for what was amended meanwhile; not before whoever amends may have come to these devices."""
+        timeout = min(self._settings.repair_after, AMENDING)
+        for known in self.survey.take_stale(now, timeout, self._busy(), _STALE):
             stale = plan.stale_to_discard(known, self._rooms)
             if stale is not None:
                 name = ShareName(known.claim.encoding_id, stale.place.share)

@@ -56,11 +56,11 @@ class ImageCounts(NamedTuple):
 
 
 class Survey:
-    """`patience` and `grace`: seconds for which a share that no device named is waited for, and surplus is kept."""
+    """`timeout` and `grace`: seconds for which a share that no device named is waited for, and surplus is kept."""
 
-    def __init__(self, catalog: Catalog, patience: float, grace: float) -> None:
+    def __init__(self, catalog: Catalog, timeout: float, grace: float) -> None:
         self._catalog = catalog
-        self._patience = patience
+        self._timeout = timeout
         self._grace = grace
         self._presence: dict[bytes, Presence] = {}
         self._may_come = 0  # devices that are away and may have shares that no device has named
@@ -144,9 +144,9 @@ class Survey:
                 return Surplus(known, finding.surplus)
         return None
 
-    def take_stale(self, now: float, patience: float, busy: Collection[bytes], limit: int) -> list[Known]:
+    def take_stale(self, now: float, timeout: float, busy: Collection[bytes], limit: int) -> list[Known]:
         """Up to `limit` encodings that have had stale shares for so many seconds; they come again after as many."""
-        due = [encoding for encoding, since in self._stale.items() if now - since >= patience and encoding not in busy]
+        due = [encoding for encoding, since in self._stale.items() if now - since >= timeout and encoding not in busy]
         self._stale.update(dict.fromkeys(due[:limit], now))
         return [known for known in map(self._catalog.known, due[:limit]) if known is not None]
 
@@ -254,9 +254,9 @@ class Survey:
             self._since[encoding_id] = now
         since = self._since.setdefault(encoding_id, now)
         if finding.unheard:
-            if now - since >= self._patience:
+            if now - since >= self._timeout:
                 return assess(known, self.presence, urgent=urgent, patient=False, may_come=self._may_come)
-            self.look_later(encoding_id, since + self._patience)
+            self.look_later(encoding_id, since + self._timeout)
         if finding.state is State.WHOLE and finding.surplus:
             if now - since >= self._grace:
                 self._surplus[encoding_id] = None

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 import zmq
 
-from broker import binding, listening
-from broker.binding import bind
+from broker import listening, server
 from broker.listening import Listening, load, parse_listening_host, save
 from broker.members import Address, MembersFile
 from broker.own_entry import OwnEntry, enter_self
+from broker.server import bind
 from common.errors import UsageError
 from common.finding.addresses import Interface, interfaces
 from common.finding.announcement import host_of
@@ -211,7 +211,7 @@ def test_a_damaged_record_counts_for_none(tmp_path: Path, content: bytes, caplog
 def test_the_advice_names_the_addresses_that_there_are(
     router: zmq.Socket[bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(binding, "own_addresses", lambda: ["10.0.0.7"])
+    monkeypatch.setattr(server, "own_addresses", lambda: ["10.0.0.7"])
     with pytest.raises(UsageError) as caught:
         bind(router, at(ELSEWHERE), 0)
     assert "it has 10.0.0.7" in str(caught.value.advice)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from broker.catalog import Claim, Known, Place
 from broker.steward.assessment import Finding, Presence, State, assess, assign
-from broker.steward.plan import Room, choose_places, loses_nothing, mend, sources_of
+from broker.steward.plan import Room, choose_places, loses_nothing, repair, sources_of
 
 K, N = 4, 6
 DEVICES = [bytes([number]) * 16 for number in range(1, 9)]
@@ -175,7 +175,7 @@ def test_retiring_devices_and_those_without_room_get_nothing() -> None:
 
 def test_what_only_a_retiring_device_has_comes_straight_from_it() -> None:
     encoding = known(WHOLE)
-    task = mend(encoding, found(encoding, leaving=[0]), rooms(leaving=[0]), nobody)
+    task = repair(encoding, found(encoding, leaving=[0]), rooms(leaving=[0]), nobody)
     assert task is not None
     assert (task.kind.value, task.donors) == ("move", {0: DEVICES[0]})
     assert {target.device for target in task.targets} <= {DEVICES[6], DEVICES[7]}
@@ -184,7 +184,7 @@ def test_what_only_a_retiring_device_has_comes_straight_from_it() -> None:
 def test_where_copies_take_up_the_last_place_a_copy_goes_first() -> None:
     encoding = known([*WHOLE[:5], Place(0, DEVICES[5])])
     there = rooms(lost=[6, 7])
-    task = mend(encoding, found(encoding, lost=[6, 7], patient=False), there, nobody)
+    task = repair(encoding, found(encoding, lost=[6, 7], patient=False), there, nobody)
     assert task is not None
     assert task.targets == ()
     assert {discard.place for discard in task.discards} < {Place(0, DEVICES[0]), Place(0, DEVICES[5])}

@@ -215,7 +215,7 @@ def test_a_device_that_says_of_another_images_encoding_that_it_is_of_this_one_do
 
 
 def survey_of(catalog: Catalog) -> Survey:
-    survey = Survey(catalog, patience=10.0, grace=10.0)
+    survey = Survey(catalog, timeout=10.0, grace=10.0)
     survey.notice(dict.fromkeys(DEVICES[:6], Presence.HERE))
     survey.look(0.0, 100)
     return survey
