@@ -127,7 +127,7 @@ class MemberList:
     def admit(
         self, one_time_key: bytes, public_key: bytes, name: str, now: int, address: Optional[Address] = None
     ) -> Member:
-        """Trade an invite for a place; asking again with the same keys gets the same answer.
+        """Make whoever holds an invite a member; asking again with the same keys gets the same answer.
 
         RefusedError where the invite is over or was used by another, or a broker does not say where it is.
         """

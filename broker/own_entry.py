@@ -37,7 +37,7 @@ def enter_self(file: MembersFile, pair: KeyPair, address: Address, now: int) -> 
 
 
 class OwnEntry:
-    """Keeps this broker's place on its list in step with where it is: addresses come late, and change."""
+    """Keeps this broker's entry on its list up to date: addresses come late, and change."""
 
     def __init__(self, file: MembersFile, pair: KeyPair, listening: Listening) -> None:
         self._file = file

@@ -14,7 +14,7 @@ class Standing(enum.Enum):
     WORKER = "worker"
     CLIENT = "client"
     ADMIN = "admin"  # a client that may also change which devices the cluster has
-    INVITED_WORKER = "invited worker"  # holds an invite that it may trade for a place as a worker
+    INVITED_WORKER = "invited worker"  # holds an invite to become a worker
     INVITED_CLIENT = "invited client"
     INVITED_ADMIN = "invited admin"
     BROKER = "broker"  # another broker of this cluster

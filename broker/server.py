@@ -1,8 +1,8 @@
 """The broker's sockets and its loop: frames in, frames out.
 
 Two ROUTERs, one for clients and one for workers, and the ZAP handler, served by one thread in one poll loop. Payload
-frames pass through as they came (`copy=False`). A send never waits: a peer that is full or gone is the switchboard's
-business, and no other peer's.
+frames pass through as they came (`copy=False`). A send never waits: the switchboard is told of a peer that is full
+or gone, and no other peer has to wait for it.
 """
 
 from __future__ import annotations

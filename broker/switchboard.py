@@ -161,7 +161,7 @@ class Switchboard:
             return [refusal] if greeting else [refusal, *self._strike(session, str(error), now)]
         reply = Outgoing(session, envelope.reply(), pack_header(header), body)
         if envelope.operation is Operation.REGISTER and session.device in self._devices:
-            # Find out whether the connection that holds the place still stands; if not, the next try succeeds.
+            # Find out whether the connection that is registered still stands; if not, the next try succeeds.
             return [reply, probe(self._devices[session.device])]
         return [reply]
 
