@@ -12,27 +12,25 @@ alone, so what is shared, was left by another, or is kept under a new vault key 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Callable, Optional
+from typing import Optional
 
 import msgspec
 
 from admin.amending import Current, find_current
+from admin.events import Repaired
 from admin.health import Standing, judge
-from admin.mending import Outcome, exit_code_of, outcome_of, print_outcome
+from admin.mending import exit_code_of, outcome_of
 from admin.session import Session, VaultWork
 from common.coding.slicing import Slicing
 from common.erasure import ErasureCode
 from common.errors import NotEnoughError, RefusedError, TesseraError
 from common.link.link import run_with_link
 from common.link.questions import list_devices
-from common.process.events import BytesDone, BytesExpected
-from common.process.progress import Printer
 from common.protocol.codec import pack
 from common.protocol.device_messages import Commitment
 from common.protocol.messages import Code, EncodingAt, ShareAt, shares_at_hand
 from common.repository.images import Held
 from producer.distribution import Distribution, ShareState
-from producer.events import ShareStep, Step
 from producer.work import choose_devices
 
 _ATTEMPTS = 2  # a device may fail only when the share is committed
@@ -42,32 +40,19 @@ class Completing(VaultWork):
     """One run of `repair --to`."""
 
     def complete(self, hashes: Optional[Sequence[str]], to: Sequence[str]) -> int:
-        """Complete these images, or all; prints a line for each that lacked something. 0, 3, 4 or 5."""
+        """Complete these images, or all; it is told of each that lacked something. 0, 3, 4 or 5."""
         return run_with_link(self._complete(hashes, to))
 
     async def _complete(self, hashes: Optional[Sequence[str]], to: Sequence[str]) -> int:
         async with self.session() as session:
             images = await session.images(hashes)
-            with Printer("repairing") as printer:
-
-                def emit(event: ShareStep) -> None:
-                    if event.step is Step.PLACED:
-                        printer(BytesExpected(event.count))
-                    elif event.step is Step.ACKNOWLEDGED:
-                        printer(BytesDone(event.count))
-
-                outcomes = await complete_images(session, images, to, emit)
-        for outcome in outcomes:
-            print_outcome(outcome)
-        return exit_code_of(images, outcomes)
+            return exit_code_of(session, images, await complete_images(session, images, to))
 
 
-async def complete_images(
-    session: Session, images: Sequence[Held], to: Sequence[str], emit: Callable[[ShareStep], None]
-) -> list[Outcome]:
+async def complete_images(session: Session, images: Sequence[Held], to: Sequence[str]) -> list[Repaired]:
     """Make what the images lack on the devices with these names; what came of each image that lacked something.
 
-    `emit` is told of each share's steps, of an image by its SHA-256. NotFoundError where there is no such device.
+    Each share's steps are told meanwhile, and what came of each image. NotFoundError where there is no such device.
     """
     devices = await list_devices(session.link)
     chosen = choose_devices(devices, to)
@@ -77,19 +62,19 @@ async def complete_images(
         if judge(image.encodings).standing is Standing.WHOLE:
             continue
         try:
-            encoding = await _complete(session, image, avoid, emit)
+            encoding = await _complete(session, image, avoid)
         except TesseraError as failure:
             error = session.link.cause(failure)
             why = f": {error}" + (f"; {error.advice}" if error.advice else "")
-            outcomes.append(Outcome(image, False, why, error.exit_code))
+            outcome = Repaired(image, False, why, error.exit_code)
         else:
-            outcomes.append(_outcome(session, image, encoding))
+            outcome = _outcome(session, image, encoding)
+        session.emit(outcome)
+        outcomes.append(outcome)
     return outcomes
 
 
-async def _complete(
-    session: Session, image: Held, avoid: Sequence[bytes], emit: Callable[[ShareStep], None]
-) -> EncodingAt:
+async def _complete(session: Session, image: Held, avoid: Sequence[bytes]) -> EncodingAt:
     """The most complete encoding of the image, with the shares that it lacked, as far as devices took them."""
     encoding = image.encodings[0]
     at_hand = shares_at_hand(encoding)
@@ -108,7 +93,7 @@ async def _complete(
         session.name_of,
         avoid=[*avoid, *(share.device_id for share in encoding.shares)],
         shown=image.sha256,
-        emit=emit,
+        emit=session.emit,
     )
     distribution.are_committed()
     try:
@@ -147,9 +132,9 @@ def _after(encoding: EncodingAt, distribution: Distribution) -> EncodingAt:
     return msgspec.structs.replace(encoding, shares=[*encoding.shares, *made])
 
 
-def _outcome(session: Session, image: Held, encoding: EncodingAt) -> Outcome:
+def _outcome(session: Session, image: Held, encoding: EncodingAt) -> Repaired:
     health = judge([encoding])
     if health.standing is Standing.WHOLE or not health.restorable:
         return outcome_of(session, image, [encoding], 0)
     why = f": {health.good} of {health.n} shares are there; no other of the chosen devices took one: choose more"
-    return Outcome(image, False, why, NotEnoughError.exit_code)
+    return Repaired(image, False, why, NotEnoughError.exit_code)

@@ -80,12 +80,13 @@ def unshare(hashes: list[str] = _HASHES, with_: str = _WITH, passphrase_file: Op
 
 def _sharing(hashes: list[str], passphrase_file: Optional[Path]) -> Sharing:
     """One run of `share` or `unshare` of these images, once all that needs no vault key was looked at."""
+    from admin.printer import AdminPrinter
     from admin.sharing import Sharing
 
     identity = client_identity()
     for text in hashes:
         check_hash(text)
-    return Sharing(identity, home(), vault_passphrase(passphrase_file))
+    return Sharing(identity, home(), vault_passphrase(passphrase_file), AdminPrinter("sharing"))
 
 
 def _contacts(passphrase_file: Optional[Path]) -> Contacts:

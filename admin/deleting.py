@@ -12,12 +12,11 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Callable, Optional
 
+from admin.events import Changed
 from admin.ownership import delete_capability, is_own
 from admin.session import Session, VaultWork, change_each
 from common.errors import (
-    NotAgreedError,
     NotEnoughError,
     NotFoundError,
     RefusedError,
@@ -28,45 +27,37 @@ from common.errors import (
 from common.link.link import run_with_link
 from common.link.questions import device_names, settled_devices
 from common.link.replies import DeclinedError
-from common.process.program import warn
+from common.process.events import Warned
 from common.protocol.codec import pack, unpack
 from common.protocol.device_messages import TOMBSTONE_LIFETIME, Delete, Undelete
 from common.protocol.messages import NEVER, Code, EncodingAt, ListTrash, Mend, Trashed
 from common.protocol.operations import DELETE, MEND, TRASH, UNDELETE
 from common.repository.hashes import check_hash, is_full
 from common.repository.images import Held
-from common.text import printable
 
 _DAY = 24 * 3600
 _MAX_GENERATION = 64  # how often one encoding may be deleted and taken back
-_UNKNOWN = "(stored from another machine: give its whole SHA-256)"
 EMPTY_TRASH = "the trash is empty: no device that is connected has anything to take back"
-Ask = Callable[[str], bool]
 
 
 class Deleting(VaultWork):
     """One run of `delete` or `undelete`."""
 
-    def delete(self, hashes: Sequence[str], trash_days: int, ask: Optional[Ask]) -> int:
-        """Delete images, after `ask` agreed to it where it is given; prints a line for each. The exit code.
+    def find(self, hashes: Sequence[str]) -> list[Held]:
+        """The images with these hashes, or beginnings of them."""
+        return run_with_link(self._find_images(hashes))
 
-        NotAgreedError where it did not.
-        """
-        images = run_with_link(self._find_images(hashes))
-        if ask is not None:  # between two event loops: in one, the first Ctrl-C would only cancel its task
-            for image in images:
-                print(f"{image.sha256}  {printable(image.mapping.name)}")
-            if not ask(_question(len(images), trash_days)):
-                raise NotAgreedError("nothing was deleted")
+    def delete(self, images: Sequence[Held], trash_days: int) -> int:
+        """Delete images, and tell of each. The exit code."""
         return run_with_link(self._delete(images, trash_days))
 
     def undelete(self, hashes: Sequence[str]) -> int:
-        """Take images back; prints a line for each. The exit code: 3 where one is not in the trash."""
+        """Take images back, and tell of each. The exit code: 3 where one is not in the trash."""
         return run_with_link(self._undelete(hashes))
 
-    def print_trash(self) -> int:
-        """Print what can be taken back: SHA-256 or, where this machine does not know it, that; and until when."""
-        return run_with_link(self._print_trash())
+    def trash(self) -> list[DeletedImage]:
+        """What can be taken back."""
+        return run_with_link(self._trash())
 
     # --- delete
 
@@ -93,26 +84,15 @@ class Deleting(VaultWork):
             for text in wanted:
                 try:
                     sha256 = await take_back(session, trash, text)
-                    print(f"{sha256}  taken back")
+                    session.emit(Changed(sha256, "taken back"))
                 except TesseraError as error:
-                    warn(f"admin: {error}")
+                    session.emit(Warned(f"admin: {error}"))
                     exit_code = exit_code or error.exit_code
             return exit_code
 
-    async def _print_trash(self) -> int:
+    async def _trash(self) -> list[DeletedImage]:
         async with self.session() as session:
-            deleted = deleted_images(session, await list_trash(session))
-            for image in deleted:
-                print(f"{image.sha256 or _UNKNOWN}  until {image.until_words}  {printable(image.name)}")
-            if not deleted:
-                warn(EMPTY_TRASH)
-        return 0
-
-
-def _question(count: int, trash_days: int) -> str:
-    what = "this image" if count == 1 else f"these {count} images"
-    back = f"`undelete` can take it back for {trash_days} days" if trash_days else "it cannot be taken back"
-    return f"Delete {what} from all devices? ({back})"
+            return deleted_images(session, await list_trash(session))
 
 
 async def delete_image(session: Session, image: Held, trash_days: int) -> list[str]:
@@ -157,10 +137,10 @@ async def _delete_on(session: Session, encoding: EncodingAt, device: bytes, tras
             if error.code is Code.CONFLICT:
                 continue
             if error.code is not Code.NOT_FOUND:
-                warn(f"{session.name_of(device)}: {error}")
+                session.emit(Warned(f"{session.name_of(device)}: {error}"))
             return False
         except UnreachableError as error:
-            warn(f"{session.name_of(device)}: {error}")
+            session.emit(Warned(f"{session.name_of(device)}: {error}"))
             return False
     raise UsageError(f"it was deleted and taken back {_MAX_GENERATION // 2} times, which is too often")
 
@@ -265,6 +245,6 @@ async def _take_back_on(session: Session, trashed: Trashed, device: bytes) -> bo
         await session.link.request(UNDELETE, request, device=device)
     except (DeclinedError, UnreachableError) as error:
         if not isinstance(error, DeclinedError) or error.code is not Code.NOT_FOUND:
-            warn(f"{session.name_of(device)}: {error}")
+            session.emit(Warned(f"{session.name_of(device)}: {error}"))
         return False
     return True

@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 import json
+import sys
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
 
 import typer
 
 from common.home import client_identity
+from common.process.progress import Printer
+from common.protocol.messages import Device, DeviceKind
+from common.text import format_duration, format_size, printable
 
+if TYPE_CHECKING:
+    from admin.status import Status
+
+_USED = "used: by shares of all vaults, and by what lies in trash and quarantine; not by what is still being stored"
 _JSON = typer.Option(False, "--json", envvar="TESSERA_JSON", help="Print one JSON object.")
 
 
@@ -18,9 +28,9 @@ def status(
     ),
 ) -> int:
     """Show the devices, and whether all images have all their shares. Exit 5 where one is lost or in danger."""
-    from admin.status import ask, check_line, show, to_json
+    from admin.status import ask, check_line, to_json
 
-    found = ask(client_identity(), settled=check)
+    found = ask(client_identity(), Printer(""), settled=check)
     if as_json:
         print(json.dumps(to_json(found)))
     elif check:
@@ -38,10 +48,11 @@ def retire(
     from admin.moving import cancel_retirement, retire_device
 
     if cancel:
-        cancel_retirement(client_identity(), device)
+        cancel_retirement(client_identity(), device, Printer(""))
         print(f"{device} stays")
         return
-    had = retire_device(client_identity(), device)
+    with Printer("moving") as printer:
+        had = retire_device(client_identity(), device, printer)
     print(
         f"{device} is retired: nothing of the {had} shares it had is missed elsewhere; "
         "it is safe to unplug, and comes back only by a new invite"
@@ -52,4 +63,44 @@ def rebalance() -> None:
     """Move shares from full devices to those with room, such as new ones."""
     from admin.moving import rebalance_devices
 
-    print(rebalance_devices(client_identity()))
+    with Printer("moving") as printer:
+        told = rebalance_devices(client_identity(), printer)
+    print(told)
+
+
+def show(status: Status) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from admin.status import summary
+
+    devices = status.devices
+    table = Table(title=f"{sum(d.alive for d in devices)} of {len(devices)} devices alive; broker {status.broker}")
+    table.add_column("device")
+    table.add_column("state")
+    for column in ("used", "free", "shares"):
+        table.add_column(column, justify="right")
+    for device in devices:
+        known = device.alive or device.shares or device.used_bytes
+        room = (format_size(device.used_bytes), format_size(device.free_bytes)) if known else ("?", "?")
+        table.add_row(Text(printable(device.name)), _state(device), *room, str(device.shares) if known else "?")
+    console = Console(file=sys.stdout)
+    console.print(table)
+    console.print(_USED, markup=False, highlight=False)
+    for line in summary(status):
+        console.print(line, markup=False, highlight=False)
+
+
+def _state(device: Device) -> str:
+    state = "alive" if device.alive else f"away for {format_duration(device.away_seconds)}"
+    if device.waited_for:
+        state += f", waited for until {_moment(device.waited_for)}"
+    if device.kind is DeviceKind.LAPTOP:
+        state = f"laptop, {state}"
+    return f"{state}, retiring: {device.left} shares left" if device.retiring else state
+
+
+def _moment(seconds: int) -> str:
+    """The local time in so many seconds."""
+    return (datetime.now() + timedelta(seconds=seconds)).strftime("%Y-%m-%d %H:%M")

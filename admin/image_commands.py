@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Optional
+from typing import TYPE_CHECKING, Optional
 
 import typer
 
 from admin.vault_commands import PASSPHRASE_FILE, vault_passphrase
 from common.coding.redundancy import require_possible
-from common.errors import UsageError
+from common.errors import NotAgreedError, UsageError
 from common.home import client_identity, home
+from common.process.program import warn
 from common.repository.hashes import check_hash
+from common.text import printable
+
+if TYPE_CHECKING:
+    from admin.proving import Verdict
 
 _HASH_HELP = "SHA-256 of an image, or its first eight or more digits; may be repeated."
 _HASHES = typer.Option(None, "--hash", envvar="TESSERA_HASH", help=_HASH_HELP)
@@ -20,6 +27,7 @@ _HASHES = typer.Option(None, "--hash", envvar="TESSERA_HASH", help=_HASH_HELP)
 _HASHES_ON_THE_LINE = typer.Option(None, "--hash", help=_HASH_HELP)
 _ALL = typer.Option(False, "--all", envvar="TESSERA_ALL", help="All images of the vault.")
 _JSON = typer.Option(False, "--json", envvar="TESSERA_JSON", help="Print a JSON object per image.")
+_UNKNOWN = "(stored from another machine: give its whole SHA-256)"
 _YES = typer.Option(False, "--yes", help="Do not ask.")
 
 
@@ -36,10 +44,22 @@ def verify(
     passphrase_file: Optional[Path] = PASSPHRASE_FILE,
 ) -> int:
     """Check whether images can be restored, and how many devices may still be lost."""
+    from admin.printer import AdminPrinter
     from admin.proving import Proving
 
     chosen = _chosen(hashes, everything)
-    return Proving(client_identity(), home(), vault_passphrase(passphrase_file)).verify(chosen, deep, as_json)
+    with AdminPrinter("verifying") as printer:
+        found = Proving(client_identity(), home(), vault_passphrase(passphrase_file), printer).verify(chosen, deep)
+    if as_json:
+        for verdict in found.verdicts:
+            print(json.dumps(verdict.as_json()))
+    else:
+        _show(found.verdicts, deep)
+    if not found.verdicts and not found.unreadable:
+        warn("the vault holds no image")
+    if found.unreadable:
+        warn(f"admin: {found.unreadable} more images cannot even be named: their devices are not connected")
+    return found.exit_code
 
 
 def repair(
@@ -57,10 +77,12 @@ def repair(
     """Have missing and damaged shares rebuilt now, instead of waiting for devices to come back."""
     from admin.completing import Completing
     from admin.mending import Mending
+    from admin.printer import AdminPrinter
 
     chosen = _chosen(hashes, everything)
-    unlocked = client_identity(), home(), vault_passphrase(passphrase_file)
-    return Completing(*unlocked).complete(chosen, to) if to else Mending(*unlocked).repair(chosen)
+    with AdminPrinter("repairing") as printer:
+        unlocked = client_identity(), home(), vault_passphrase(passphrase_file), printer
+        return Completing(*unlocked).complete(chosen, to) if to else Mending(*unlocked).repair(chosen)
 
 
 def strengthen(
@@ -71,11 +93,14 @@ def strengthen(
     passphrase_file: Optional[Path] = PASSPHRASE_FILE,
 ) -> int:
     """Store anew what is stored weaker than the devices allow that are alive now, and delete the old shares."""
+    from admin.printer import AdminPrinter
     from admin.strengthening import Strengthening
 
     require_possible(k, n)
     chosen = _chosen(hashes, everything)
-    return Strengthening(client_identity(), home(), vault_passphrase(passphrase_file)).strengthen(chosen, k, n)
+    with AdminPrinter("strengthening") as printer:
+        work = Strengthening(client_identity(), home(), vault_passphrase(passphrase_file), printer)
+        return work.strengthen(chosen, k, n)
 
 
 def delete(
@@ -88,14 +113,21 @@ def delete(
 ) -> int:
     """Delete images from all devices, also from those that are away and come back later."""
     from admin.deleting import Deleting
+    from admin.printer import AdminPrinter
 
     if not hashes:
         raise UsageError("give --hash")
     _require_hashes(hashes)
     if not yes and not sys.stdin.isatty():
         raise UsageError("nobody can be asked here; say --yes to delete without asking")
-    work = Deleting(client_identity(), home(), vault_passphrase(passphrase_file))
-    return work.delete(hashes, trash_days, ask=None if yes else _ask)
+    work = Deleting(client_identity(), home(), vault_passphrase(passphrase_file), AdminPrinter("deleting"))
+    images = work.find(hashes)
+    if not yes:  # between two event loops: in one, the first Ctrl-C would only cancel its task
+        for image in images:
+            print(f"{image.sha256}  {printable(image.mapping.name)}")
+        if not typer.confirm(_question(len(images), trash_days), err=True):
+            raise NotAgreedError("nothing was deleted")
+    return work.delete(images, trash_days)
 
 
 def undelete(
@@ -104,13 +136,21 @@ def undelete(
     passphrase_file: Optional[Path] = PASSPHRASE_FILE,
 ) -> int:
     """Take deleted images back, as long as they are in the trash."""
-    from admin.deleting import Deleting
+    from admin.deleting import EMPTY_TRASH, Deleting
+    from admin.printer import AdminPrinter
 
     if bool(hashes) == list_:
         raise UsageError("give one of --hash and --list")
     _require_hashes(hashes or [])
-    work = Deleting(client_identity(), home(), vault_passphrase(passphrase_file))
-    return work.print_trash() if list_ else work.undelete(hashes or [])
+    work = Deleting(client_identity(), home(), vault_passphrase(passphrase_file), AdminPrinter("taking back"))
+    if not list_:
+        return work.undelete(hashes or [])
+    deleted = work.trash()
+    for image in deleted:
+        print(f"{image.sha256 or _UNKNOWN}  until {image.until_words}  {printable(image.name)}")
+    if not deleted:
+        warn(EMPTY_TRASH)
+    return 0
 
 
 def _chosen(hashes: Optional[list[str]], everything: bool) -> Optional[list[str]]:
@@ -127,5 +167,32 @@ def _require_hashes(hashes: list[str]) -> None:
         check_hash(text)
 
 
-def _ask(question: str) -> bool:
-    return typer.confirm(question, err=True)
+def _question(count: int, trash_days: int) -> str:
+    what = "this image" if count == 1 else f"these {count} images"
+    back = f"`undelete` can take it back for {trash_days} days" if trash_days else "it cannot be taken back"
+    return f"Delete {what} from all devices? ({back})"
+
+
+def _show(verdicts: Sequence[Verdict], deep: bool) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=f"{len(verdicts)} images, {'every share read' if deep else 'asked what is there'}")
+    table.add_column("image")
+    table.add_column("state")
+    for column in ("shares", "may lose"):
+        table.add_column(column, justify="right")
+    table.add_column("name")
+    for verdict in verdicts:
+        health = verdict.health
+        shares = f"{health.good} of {health.n}" + (f", {health.damaged} damaged" if health.damaged else "")
+        name = Text(printable(verdict.image.mapping.name))
+        table.add_row(verdict.image.sha256[:16], health.words, shares, str(health.spare), name)
+    Console(file=sys.stdout).print(table)
+    weak = sum(verdict.weak for verdict in verdicts)
+    if weak:
+        print(f"{weak} could be stronger with the devices that are alive: admin.py strengthen --all")
+    for verdict in verdicts:
+        for line in verdict.troubles:
+            warn(f"{verdict.image.sha256[:16]}: {line}")

@@ -7,23 +7,21 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
-from typing import Callable, Optional
+from typing import Optional
 
+from admin.events import NothingToDo, Repaired
 from admin.health import Standing, best, judge
 from admin.session import Session, VaultWork
 from admin.status import ask_health
 from common.errors import IntegrityError, NotEnoughError
 from common.link.link import run_with_link
 from common.link.questions import list_devices, locate
-from common.process.program import warn
-from common.process.progress import ByteProgress
+from common.process.events import BytesLeft, Warned
 from common.protocol.codec import pack
 from common.protocol.messages import MAX_OBJECTS, EncodingAt, Mend, shares_at_hand
 from common.protocol.operations import MEND
 from common.repository.images import Held
 
-Remain = Callable[[int], None]
 _LOOK = 0.5  # seconds between two looks at how far it is
 _SURE = 2.0  # seconds in which nothing is done for an image, after which what seems impossible is taken to be so
 _PATIENCE = 15.0  # seconds in which nothing is done, after which nothing more is expected
@@ -33,68 +31,34 @@ class Mending(VaultWork):
     """One run of `repair`."""
 
     def repair(self, hashes: Optional[Sequence[str]]) -> int:
-        """Repair these images, or all; prints a line for each that lacked something. 0, 4 or 5."""
+        """Repair these images, or all; it is told of each that lacked something. 0, 4 or 5."""
         return run_with_link(self._repair(hashes))
 
     async def _repair(self, hashes: Optional[Sequence[str]]) -> int:
         async with self.session() as session:
             images = await session.images(hashes)
-            with ByteProgress("repairing", None) as progress:
-                outcomes = await repair_images(session, images, progress.remain, print_outcome, warn)
-        return exit_code_of(images, outcomes)
+            return exit_code_of(session, images, await repair_images(session, images))
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """What came of the repair of one image."""
-
-    image: Held
-    repaired: bool
-    text: str  # to be read behind its name or SHA-256
-    exit_code: int = 0
-
-
-Tell = Callable[[Outcome], None]
-
-
-def _tell_nobody(_: object) -> None:
-    pass
-
-
-def print_outcome(outcome: Outcome) -> None:
-    """A line for an image that lacked something."""
-    if outcome.repaired:
-        print(f"{outcome.image.sha256}{outcome.text}", flush=True)
-    else:
-        warn(f"{outcome.image.sha256}{outcome.text}")
-
-
-def exit_code_of(images: Sequence[Held], outcomes: Sequence[Outcome]) -> int:
-    """That of the first failure; where no image lacked anything a line says so."""
+def exit_code_of(session: Session, images: Sequence[Held], outcomes: Sequence[Repaired]) -> int:
+    """That of the first failure; where no image lacked anything it is told so."""
     if not outcomes:
-        print(f"{len(images)} images are whole; nothing to repair")
+        session.emit(NothingToDo(f"{len(images)} images are whole; nothing to repair"))
     return next((outcome.exit_code for outcome in outcomes if outcome.exit_code), 0)
 
 
-async def repair_images(
-    session: Session,
-    images: Sequence[Held],
-    remain: Remain,
-    tell: Tell = _tell_nobody,
-    say: Callable[[str], None] = _tell_nobody,
-) -> list[Outcome]:
+async def repair_images(session: Session, images: Sequence[Held]) -> list[Repaired]:
     """Have those of the images repaired that are not whole, and follow it; what came of each of these.
 
-    `remain` is told of the bytes that are left, again and again; `tell` of each image as soon as it is known what came
-    of it; `say` of what is being waited for.
+    Meanwhile it is told how many bytes are left, again and again, and what came of each image as soon as that is known.
     """
     unwell = [image for image in images if judge(image.encodings).standing is not Standing.WHOLE]
     if not unwell:
         return []
     await _ask_to_mend(session, unwell)
     outcomes = []
-    async for outcome in _follow(session, unwell, remain, say):
-        tell(outcome)
+    async for outcome in _follow(session, unwell):
+        session.emit(outcome)
         outcomes.append(outcome)
     return outcomes
 
@@ -131,9 +95,7 @@ class _Followed:
         return not self.missing or now - changed > _PATIENCE
 
 
-async def _follow(
-    session: Session, images: Sequence[Held], remain: Remain, say: Callable[[str], None]
-) -> AsyncIterator[Outcome]:
+async def _follow(session: Session, images: Sequence[Held]) -> AsyncIterator[Repaired]:
     """What comes of each image, as soon as that is known: of some only when nothing was done for a while."""
     changed = session.link.time()
     waiting = {image.encodings[0].object_id: _Followed(image, changed) for image in images}
@@ -146,7 +108,7 @@ async def _follow(
         now = session.link.time()
         for object_id, each in waiting.items():
             each.look(found[object_id], places, under_way, now)
-        remain(given_up + sum(each.missing for each in waiting.values()))
+        session.emit(BytesLeft(given_up + sum(each.missing for each in waiting.values())))
         # A broker that was started again may not have heard of all shares.
         changed = max(changed, *(each.changed for each in waiting.values())) if settled else now
         over = [object_id for object_id, each in waiting.items() if settled and each.is_over(now, changed)]
@@ -156,7 +118,9 @@ async def _follow(
             yield outcome_of(session, each.image, each.encodings, len(places))
         if waiting and not said and now - changed > _SURE:
             said = True
-            say(f"nothing is being done for {len(waiting)} images; waiting {_PATIENCE - _SURE:.0f} s for the broker")
+            seconds = _PATIENCE - _SURE
+            text = f"nothing is being done for {len(waiting)} images; waiting {seconds:.0f} s for the broker"
+            session.emit(Warned(text))
         if waiting:
             await asyncio.sleep(_LOOK)
 
@@ -175,18 +139,18 @@ def _missing_bytes(encodings: Sequence[EncodingAt]) -> int:
     return (judged.n - len(shares_at_hand(judged))) * max(1, judged.share_bytes)
 
 
-def outcome_of(session: Session, image: Held, encodings: Sequence[EncodingAt], places: int) -> Outcome:
+def outcome_of(session: Session, image: Held, encodings: Sequence[EncodingAt], places: int) -> Repaired:
     """What came of an image, by what the catalog says of it now; `places`: devices that can take shares."""
     if not encodings:
-        return Outcome(image, False, ": was deleted meanwhile")
+        return Repaired(image, False, ": was deleted meanwhile")
     health = judge(encodings)
     if health.standing is Standing.WHOLE:
-        return Outcome(image, True, f"  {health.n} of {health.n} shares, repaired")
+        return Repaired(image, True, f"  {health.n} of {health.n} shares, repaired")
     if not health.restorable:
         why = f"only {health.good} of its shares are good and at hand, {health.k} are needed"
         absent = session.absent(encodings)
         why += f"; connect one of these again: {', '.join(absent)}" if absent else ""
-        return Outcome(image, False, f": {why}", (NotEnoughError if absent else IntegrityError).exit_code)
+        return Repaired(image, False, f": {why}", (NotEnoughError if absent else IntegrityError).exit_code)
     why = f"{health.good} of {health.n} shares are there; {places} devices can take shares"
     why += ", and each takes one: add a device" if places < health.n else ", but the rest was not rebuilt"
-    return Outcome(image, False, f": {why}", NotEnoughError.exit_code)
+    return Repaired(image, False, f": {why}", NotEnoughError.exit_code)

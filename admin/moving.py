@@ -13,8 +13,7 @@ from common.home import ClientIdentity
 from common.link.link import Link, reached, run_with_link
 from common.link.questions import settled_devices
 from common.link.replies import DeclinedError
-from common.process.program import warn
-from common.process.progress import ByteProgress
+from common.process.events import BytesLeft, Emit, Warned
 from common.protocol.identifiers import shown_key
 from common.protocol.messages import Acknowledged, Code, Device, Empty, Retire
 from common.protocol.operations import REBALANCE, RETIRE, H, Spec
@@ -23,22 +22,22 @@ _LOOK = 0.5  # seconds
 _PATIENCE = 20.0  # seconds without any progress after which somebody should look
 
 
-def retire_device(identity: ClientIdentity, name: str) -> int:
+def retire_device(identity: ClientIdentity, name: str, emit: Emit) -> int:
     """Move a device's shares elsewhere and return once it is off the list: how many it had.
 
     NotFoundError where no device has that name, NotEnoughError where shares are left that have no other place.
     """
-    return run_with_link(_retire(identity, name))
+    return run_with_link(_retire(identity, name, emit))
 
 
-def cancel_retirement(identity: ClientIdentity, name: str) -> None:
+def cancel_retirement(identity: ClientIdentity, name: str, emit: Emit) -> None:
     """Keep a device that is being retired; what has moved meanwhile stays where it is."""
-    run_with_link(_cancel(identity, name))
+    run_with_link(_cancel(identity, name, emit))
 
 
-def rebalance_devices(identity: ClientIdentity) -> str:
+def rebalance_devices(identity: ClientIdentity, emit: Emit) -> str:
     """Spread shares by room; returns what was done, in a line."""
-    return run_with_link(_rebalance(identity))
+    return run_with_link(_rebalance(identity, emit))
 
 
 async def begin_retirement(link: Link, name: str) -> Device:
@@ -71,26 +70,26 @@ async def _ask_as_admin(link: Link, operation: Spec[H, Acknowledged], header: H)
         raise RefusedError(str(error), advice=advice) from None
 
 
-async def _retire(identity: ClientIdentity, name: str) -> int:
-    async with reached(Link(identity, None)) as link:
+async def _retire(identity: ClientIdentity, name: str, emit: Emit) -> int:
+    async with reached(Link(identity, None, emit=emit)) as link:
         device = await begin_retirement(link, name)
-        warn(f"moving the shares of {name}; interrupting this command does not stop it, and it can be run again")
+        text = f"moving the shares of {name}; interrupting this command does not stop it, and it can be run again"
+        emit(Warned(text))
         left, had = -1, device.shares
         changed = link.time()
-        with ByteProgress("moving", None) as progress:
-            while True:
-                status = await ask_status(link)
-                here = next((d for d in status.devices if d.device_id == device.device_id), None)
-                if here is None:
-                    return had
-                had = max(had, here.shares, here.left)
-                if here.left != left or status.jobs:
-                    changed = link.time()
-                left = here.left
-                progress.remain(status.health.bytes_left)
-                if link.time() - changed > _PATIENCE:
-                    raise _stuck(status, here, had)
-                await asyncio.sleep(_LOOK)
+        while True:
+            status = await ask_status(link)
+            here = next((d for d in status.devices if d.device_id == device.device_id), None)
+            if here is None:
+                return had
+            had = max(had, here.shares, here.left)
+            if here.left != left or status.jobs:
+                changed = link.time()
+            left = here.left
+            emit(BytesLeft(status.health.bytes_left))
+            if link.time() - changed > _PATIENCE:
+                raise _stuck(status, here, had)
+            await asyncio.sleep(_LOOK)
 
 
 def _stuck(status: Status, device: Device, had: int) -> NotEnoughError:
@@ -105,8 +104,8 @@ def _stuck(status: Status, device: Device, had: int) -> NotEnoughError:
     )
 
 
-async def _cancel(identity: ClientIdentity, name: str) -> None:
-    async with reached(Link(identity, None)) as link:
+async def _cancel(identity: ClientIdentity, name: str, emit: Emit) -> None:
+    async with reached(Link(identity, None, emit=emit)) as link:
         await keep_device(link, name)
 
 
@@ -117,16 +116,15 @@ async def _find(link: Link, name: str) -> Device:
     raise NotFoundError(f"no device is called {name}", advice="see their names with: python admin/admin.py status")
 
 
-async def _rebalance(identity: ClientIdentity) -> str:
-    async with reached(Link(identity, None)) as link:
+async def _rebalance(identity: ClientIdentity, emit: Emit) -> str:
+    async with reached(Link(identity, None, emit=emit)) as link:
         before = {device.device_id: device.shares for device in await settled_devices(link)}
         await begin_rebalance(link)
-        with ByteProgress("moving", None) as progress:
-            while True:
-                status = await ask_status(link)
-                if not status.health.balancing:
-                    break
-                progress.remain(status.health.bytes_left)
-                await asyncio.sleep(_LOOK)
+        while True:
+            status = await ask_status(link)
+            if not status.health.balancing:
+                break
+            emit(BytesLeft(status.health.bytes_left))
+            await asyncio.sleep(_LOOK)
     gained = sum(max(0, d.shares - before.get(d.device_id, 0)) for d in status.devices)
     return f"moved {gained} shares" if gained else "the devices are even already; nothing was moved"

@@ -11,17 +11,12 @@ from __future__ import annotations
 
 import asyncio
 import io
-import json
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import IO, Callable, Optional
+from typing import IO, Optional
 
 import msgspec
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from admin.health import ImageHealth, Standing, could_be_stronger, judge
 from admin.proof import Proof, keep_proof
@@ -31,19 +26,15 @@ from common.coding.redundancy import count_devices
 from common.erasure import ErasureCode
 from common.errors import IntegrityError, NotEnoughError, TesseraError
 from common.link.link import run_with_link
-from common.process.program import warn
-from common.process.progress import ByteProgress
+from common.process.events import BytesExpected, Warned
 from common.protocol.codec import pack
 from common.protocol.device_messages import BlockName
 from common.protocol.messages import Complain, Complaint, EncodingAt, ShareAt, shares_at_hand
 from common.protocol.operations import COMPLAIN
 from common.repository.hedging import Holder
 from common.repository.images import Held
-from common.text import printable
 from consumer.gathering import Gathering
 from consumer.restoring import Restoring
-
-Advance = Callable[[int], None]
 
 
 @dataclass
@@ -86,32 +77,16 @@ class Verdict:
 class Proving(VaultWork):
     """One run of `verify`."""
 
-    def verify(self, hashes: Optional[Sequence[str]], deep: bool, as_json: bool) -> int:
-        """Check these images, or all, and print what was found.
-
-        0; 4 or 5 where one cannot be restored, is in danger or cannot be named.
-        """
+    def verify(self, hashes: Optional[Sequence[str]], deep: bool) -> Found:
+        """Check these images, or all."""
         found = run_with_link(self._verify(hashes, deep))
-        verdicts, unreadable = found.verdicts, found.unreadable
         if hashes is None and found.proof is not None:
             keep_proof(self._home, found.proof)
-        if as_json:
-            for verdict in verdicts:
-                print(json.dumps(verdict.as_json()))
-        else:
-            _show(verdicts, deep)
-        if not verdicts and not unreadable:
-            warn("the vault holds no image")
-        if unreadable:
-            warn(f"admin: {unreadable} more images cannot even be named: their devices are not connected")
-        worst = max((verdict.exit_code for verdict in verdicts), default=0)
-        return NotEnoughError.exit_code if unreadable else worst
+        return found
 
     async def _verify(self, hashes: Optional[Sequence[str]], deep: bool) -> Found:
         async with self.session() as session:
-            images = await session.images(hashes)
-            with ByteProgress("verifying", bytes_to_prove(images) if deep else 0) as progress:
-                return await verify_images(session, images, progress.advance, deep=deep)
+            return await verify_images(session, await session.images(hashes), deep=deep)
 
 
 @dataclass(frozen=True)
@@ -122,31 +97,38 @@ class Found:
     unreadable: int  # images that cannot even be named: no connected device has their mapping
     proof: Optional[Proof] = None  # where every image was read whole and could be restored
 
+    @property
+    def exit_code(self) -> int:
+        """0; 4 or 5 where one cannot be restored, is in danger or cannot be named."""
+        worst = max((verdict.exit_code for verdict in self.verdicts), default=0)
+        return NotEnoughError.exit_code if self.unreadable else worst
 
-def bytes_to_prove(images: Sequence[Held]) -> int:
-    """How many bytes of these images a deep `verify_images` goes through."""
+
+def _bytes_to_prove(images: Sequence[Held]) -> int:
     return sum(image.mapping.image_size for image in images if judge(image.encodings).restorable)
 
 
-async def verify_images(session: Session, images: Sequence[Held], advance: Advance, *, deep: bool) -> Found:
+async def verify_images(session: Session, images: Sequence[Held], *, deep: bool) -> Found:
     """Judge these images, of which `session.images` told; deep, prove each of them from its shares.
 
-    `advance` is told of the bytes that are done.
+    Deep, it is told how many bytes there are, and how many are done.
     """
+    if deep:
+        session.emit(BytesExpected(_bytes_to_prove(images)))
     devices = count_devices(session.listed)
     verdicts = [Verdict(image, judge(image.encodings)) for image in images]
     for verdict in verdicts:
         verdict.weak = could_be_stronger(verdict.image.encodings, devices)
     for verdict in verdicts:
         if deep and verdict.health.restorable:
-            await _prove(session, verdict, advance)
+            await _prove(session, verdict)
     proven = bool(verdicts) and not session.unreadable and all(verdict.health.proven for verdict in verdicts)
     proof = Proof(int(time.time()), len(verdicts)) if deep and proven else None
     ordered = sorted(verdicts, key=lambda v: (v.image.mapping.stored_at, v.image.sha256))
     return Found(ordered, session.unreadable, proof)
 
 
-async def _prove(session: Session, verdict: Verdict, advance: Advance) -> None:
+async def _prove(session: Session, verdict: Verdict) -> None:
     """Restore the image to nowhere, from the first of its encodings that can be; every share of it is looked at."""
     complaints: list[Complaint] = []
     found = list(verdict.image.encodings)  # as the broker says, and from what was read on as it is
@@ -166,7 +148,7 @@ async def _prove(session: Session, verdict: Verdict, advance: Advance) -> None:
             image = await gathering.prove(session.key, session.mappings.kept(encoding), code.block_unit)
             every = EveryShare(session, encoding, gathering.recipe)
             try:
-                await Restoring(code, every, image).write_to(Nowhere(), lambda done: advance(done.count))
+                await Restoring(code, every, image).write_to(Nowhere(), session.emit)
             finally:
                 complaints += every.bad
                 verdict.troubles += every.troubles
@@ -186,7 +168,7 @@ async def _report(session: Session, complaints: list[Complaint]) -> None:
     try:
         await session.link.request(COMPLAIN, Complain(), payload=payload, hurried=True)
     except TesseraError as error:
-        warn(f"the damage could not be reported to the broker: {error}")
+        session.emit(Warned(f"the damage could not be reported to the broker: {error}"))
 
 
 class EveryShare:
@@ -264,24 +246,3 @@ class Nowhere:
 class _Swallow(io.BytesIO):
     def write(self, data: object) -> int:
         return memoryview(data).nbytes  # type: ignore[arg-type]  # BytesIO takes whatever has a buffer
-
-
-def _show(verdicts: Sequence[Verdict], deep: bool) -> None:
-    table = Table(title=f"{len(verdicts)} images, {'every share read' if deep else 'asked what is there'}")
-    table.add_column("image")
-    table.add_column("state")
-    for column in ("shares", "may lose"):
-        table.add_column(column, justify="right")
-    table.add_column("name")
-    for verdict in verdicts:
-        health = verdict.health
-        shares = f"{health.good} of {health.n}" + (f", {health.damaged} damaged" if health.damaged else "")
-        name = Text(printable(verdict.image.mapping.name))
-        table.add_row(verdict.image.sha256[:16], health.words, shares, str(health.spare), name)
-    Console(file=sys.stdout).print(table)
-    weak = sum(verdict.weak for verdict in verdicts)
-    if weak:
-        print(f"{weak} could be stronger with the devices that are alive: admin.py strengthen --all")
-    for verdict in verdicts:
-        for line in verdict.troubles:
-            warn(f"{verdict.image.sha256[:16]}: {line}")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from typing import Callable, Optional
+from typing import Optional
 
 import msgspec
 
@@ -18,10 +18,12 @@ from admin.session import Session
 from common.erasure import ErasureCode
 from common.errors import NotEnoughError
 from common.link.questions import find_places
+from common.process.events import BytesDone
 from common.protocol.messages import EncodingAt
 from common.vault.contact_card import pack_cards
 from common.vault.granting import grant_to
 from common.vault.mapping import Mapping, seal_mapping
+from consumer.events import Missing
 from consumer.gathering import Gathering
 from consumer.restoring import Restoring
 from producer.distribution import Distribution, ShareState
@@ -29,21 +31,16 @@ from producer.encoding import Bytes, Conclusion, EncodedSegment, Encoding
 from producer.owner import SealedMapping
 from producer.session import Coding
 
-Trouble = Callable[[bytes, str], None]  # device id, what is wrong with its share
-
 
 class Reencoding:
     """One image on its way from an encoding to another."""
 
-    def __init__(
-        self, session: Session, before: EncodingAt, coding: Coding, trouble: Trouble, progress: Callable[[int], None]
-    ) -> None:
-        """`progress` is told of the bytes of the image that went on their way."""
+    def __init__(self, session: Session, sha256: str, before: EncodingAt, coding: Coding) -> None:
+        """`sha256`: the image's, in hexadecimal. It is told of its bytes as they go on their way, and of bad shares."""
         self._session = session
+        self._sha256 = sha256
         self._before = before
         self._coding = coding
-        self._trouble = trouble
-        self._progress = progress
         self._encoding = Encoding(coding.code, coding.slicing)
         self._sending: set[asyncio.Task[None]] = set()
 
@@ -71,6 +68,9 @@ class Reencoding:
             await plaintexts.aclose()
         return self._encoding.encoding_id
 
+    def _trouble(self, device: bytes, why: str) -> None:
+        self._session.emit(Missing(self._sha256, self._session.name_of(device), why))
+
     async def _distribute(self, size: int) -> Distribution:
         session, coding = self._session, self._coding
         encoding_id, share_bytes = self._encoding.encoding_id, coding.slicing.share_bytes(size)
@@ -89,7 +89,7 @@ class Reencoding:
         room = memoryview(bytearray(min(size, self._coding.slicing.segment_size)))
         segment = filled = 0
         async for plaintext in plaintexts:
-            self._progress(plaintext.nbytes)
+            self._session.emit(BytesDone(plaintext.nbytes))
             while plaintext.nbytes:
                 if filled == room.nbytes:
                     await self._send_segment(distribution, segment, room, is_last=False)

@@ -18,6 +18,7 @@ from typing import Optional
 
 from admin.amending import Current, amend, find_current, right_to
 from admin.deleting import by_object, list_trash
+from admin.events import Emit
 from admin.ownership import is_own
 from admin.session import Session, change_each
 from common.errors import NotEnoughError, RefusedError, TesseraError
@@ -26,8 +27,7 @@ from common.home import ClientIdentity
 from common.link.link import Link, reached, run_with_link
 from common.link.questions import device_names, list_encodings, settled_devices
 from common.link.replies import DeclinedError
-from common.process.program import warn
-from common.process.progress import Waiting
+from common.process.events import Warned, waiting
 from common.protocol.messages import Code, Empty, EncodingAt, shares_at_hand
 from common.protocol.operations import RETIRE_OWNER
 from common.repository.hashes import check_hash
@@ -51,8 +51,9 @@ class Outlook:
 class Rotating:
     """One run of `vault rotate`."""
 
-    def __init__(self, identity: ClientIdentity, home: Path, passphrase: str) -> None:
+    def __init__(self, identity: ClientIdentity, home: Path, passphrase: str, emit: Emit) -> None:
         self._identity = identity
+        self._emit = emit
         self._home = home
         self._vault = VaultFolder(home)
         self._lock = lock(self._vault.folder / "rotation.lock")
@@ -88,8 +89,8 @@ class Rotating:
 
     @asynccontextmanager
     async def _session(self, key: VaultKey) -> AsyncIterator[Session]:
-        async with reached(Link(self._identity, key.owner_token())) as link:
-            session = Session(link, self._vault, key)
+        async with reached(Link(self._identity, key.owner_token(), emit=self._emit)) as link:
+            session = Session(link, self._vault, key, self._emit)
             await settled_devices(link)
             session.names = await device_names(link)
             yield session
@@ -98,7 +99,7 @@ class Rotating:
 
     async def _look(self) -> Outlook:
         async with self._session(self._key) as session:
-            with Waiting("listing what the vault holds"):
+            with waiting(session.emit, "listing what the vault holds"):
                 encodings = await list_encodings(session.link)
                 holdings = combine(encodings, await session.mappings.of(encodings))
             own = [e for image in holdings.images for e in _own(session, image)]
@@ -147,7 +148,8 @@ async def _hand_over_all(old: Session, new: Session, leave: Sequence[str]) -> in
         exit_code = await _hand_over_images(old, new, images, there)
         if holdings.unreadable:
             away = ", ".join(old.absent(pending))
-            warn(f"{holdings.unreadable} images cannot be read now; connect these devices: {away}")
+            text = f"{holdings.unreadable} images cannot be read now; connect these devices: {away}"
+            new.emit(Warned(text))
             exit_code = exit_code or NotEnoughError.exit_code
         if exit_code != 0 or not images:
             return exit_code

@@ -7,13 +7,13 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Optional
 
+from admin.events import Changed, Emit, NotChanged
 from common.erasure import ErasureCode
 from common.errors import TesseraError
 from common.home import ClientIdentity
 from common.link.link import Link, reached
 from common.link.questions import list_devices, list_encodings
-from common.process.program import warn
-from common.process.progress import Waiting
+from common.process.events import Warned, ignore, waiting
 from common.protocol.messages import Device, EncodingAt
 from common.repository.devices import Devices
 from common.repository.hashes import check_hash
@@ -26,8 +26,9 @@ from common.vault.mapping import Mapping
 class Session:
     """What the images of one run share. `listed`: the devices of the cluster; `names`: device id → name."""
 
-    def __init__(self, link: Link, vault: VaultFolder, key: VaultKey) -> None:
+    def __init__(self, link: Link, vault: VaultFolder, key: VaultKey, emit: Emit = ignore) -> None:
         self.link = link
+        self.emit = emit
         self.vault = vault
         self.key = key
         self.devices = Devices(link)
@@ -42,7 +43,7 @@ class Session:
         NotFoundError, NotEnoughError or UsageError where a hash is no image's, cannot be told now, or is several's.
         """
         wanted = None if hashes is None else list(dict.fromkeys(check_hash(text) for text in hashes))
-        with Waiting("listing what the vault holds"):
+        with waiting(self.emit, "listing what the vault holds"):
             encodings = await list_encodings(self.link)  # once all devices that may come are here
             self.listed = await list_devices(self.link)
             self.names = {device.device_id: device.name for device in self.listed}
@@ -71,36 +72,37 @@ class Session:
 async def change_each(
     session: Session, images: Sequence[Held], change: Callable[[Held], Awaitable[list[str]]], done: str, not_yet: str
 ) -> int:
-    """Change images one after the other, with a line for each that is; the exit code, that of the first failure.
+    """Change images one after the other, and tell of each; the exit code, that of the first failure.
 
     `change` gives the names of the devices that it did not reach; `not_yet` says what becomes of these.
     """
     exit_code = 0
     for image in images:
         try:
-            with Waiting("asking the devices"):
+            with waiting(session.emit, "asking the devices"):
                 away = await change(image)
         except TesseraError as error:
             cause = session.link.cause(error)
-            warn(f"admin: {image.sha256}: {cause}")
+            session.emit(NotChanged(image.sha256, str(cause)))
             exit_code = exit_code or cause.exit_code
             continue
-        print(f"{image.sha256}  {done}", flush=True)  # one at a time, also to a file or another program
+        session.emit(Changed(image.sha256, done))
         if away:
-            warn(f"{', '.join(away)}: {not_yet}")
+            session.emit(Warned(f"{', '.join(away)}: {not_yet}"))
     return exit_code
 
 
 class VaultWork:
     """What every command about images begins with: a vault, unlocked before anything is asked of the network."""
 
-    def __init__(self, identity: ClientIdentity, home: Path, passphrase: str) -> None:
+    def __init__(self, identity: ClientIdentity, home: Path, passphrase: str, emit: Emit) -> None:
         self._identity = identity
+        self._emit = emit
         self._home = home
         self._vault = VaultFolder(home)
         self._key = self._vault.unlock(passphrase)
 
     @asynccontextmanager
     async def session(self) -> AsyncIterator[Session]:
-        async with reached(Link(self._identity, self._key.owner_token())) as link:
-            yield Session(link, self._vault, self._key)
+        async with reached(Link(self._identity, self._key.owner_token(), emit=self._emit)) as link:
+            yield Session(link, self._vault, self._key, self._emit)

@@ -10,7 +10,7 @@ from admin.ownership import is_own
 from admin.session import Session, VaultWork, change_each
 from common.errors import NotFoundError, RefusedError, UsageError
 from common.link.link import run_with_link
-from common.process.program import warn
+from common.process.events import Warned
 from common.protocol.identifiers import owner_id
 from common.protocol.messages import MAX_GRANTS, EncodingAt
 from common.repository.images import Held
@@ -36,7 +36,7 @@ class Sharing(VaultWork):
         name, card = self._contact(name)
         exit_code = run_with_link(self._change(hashes, removing(card.owner), name, f"taken back from {name}"))
         if exit_code == 0:
-            warn(f"{name} cannot fetch it any more; what {name} has copied stays copied")
+            self._emit(Warned(f"{name} cannot fetch it any more; what {name} has copied stays copied"))
         return exit_code
 
     def _contact(self, name: str) -> tuple[str, ContactCard]:

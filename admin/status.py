@@ -3,28 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 from dataclasses import dataclass
-from datetime import datetime, timedelta
 from typing import Optional
-
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from common.errors import NotEnoughError, UnreachableError
 from common.home import ClientIdentity
 from common.link.link import Link, reached, run_with_link
 from common.link.questions import SETTLING, list_devices
-from common.process.progress import Waiting
+from common.process.events import Emit, waiting
 from common.protocol.codec import unpack
-from common.protocol.messages import Device, DeviceKind, Empty, Health, Job
+from common.protocol.messages import Device, Empty, Health, Job
 from common.protocol.operations import HEALTH
 from common.text import format_duration, format_size, printable
 
 _SETTLE_PATIENCE = 20.0  # seconds; a broker settles within ten
 _SETTLE_PAUSE = 0.25
-_USED = "used: by shares of all vaults, and by what lies in trash and quarantine; not by what is still being stored"
 
 
 @dataclass(frozen=True)
@@ -48,13 +41,13 @@ class Status:
         return NotEnoughError.exit_code if endangered else 0
 
 
-def ask(identity: ClientIdentity, *, settled: bool = False) -> Status:
+def ask(identity: ClientIdentity, emit: Emit, *, settled: bool = False) -> Status:
     """`settled`: wait until the broker has heard of all devices; UnreachableError where that takes too long."""
-    return run_with_link(_ask(identity, settled))
+    return run_with_link(_ask(identity, emit, settled))
 
 
-async def _ask(identity: ClientIdentity, settled: bool) -> Status:
-    async with reached(Link(identity, None)) as link:
+async def _ask(identity: ClientIdentity, emit: Emit, settled: bool) -> Status:
+    async with reached(Link(identity, None, emit=emit)) as link:
         status = await ask_status(link)
         return await _settle(link, status) if settled else status
 
@@ -62,7 +55,7 @@ async def _ask(identity: ClientIdentity, settled: bool) -> Status:
 async def _settle(link: Link, status: Status) -> Status:
     loop = asyncio.get_running_loop()
     end = loop.time() + _SETTLE_PATIENCE
-    with Waiting(SETTLING):
+    with waiting(link.emit, SETTLING):
         while not status.health.settled:
             if loop.time() > end:
                 raise UnreachableError("the broker has just started: devices are still coming")
@@ -131,38 +124,6 @@ def _job(job: Job, devices: list[Device]) -> dict[str, object]:
         "segments": job.segments,
         "segments_done": job.segments_done,
     }
-
-
-def show(status: Status) -> None:
-    devices = status.devices
-    table = Table(title=f"{sum(d.alive for d in devices)} of {len(devices)} devices alive; broker {status.broker}")
-    table.add_column("device")
-    table.add_column("state")
-    for column in ("used", "free", "shares"):
-        table.add_column(column, justify="right")
-    for device in devices:
-        known = device.alive or device.shares or device.used_bytes
-        room = (format_size(device.used_bytes), format_size(device.free_bytes)) if known else ("?", "?")
-        table.add_row(Text(printable(device.name)), _state(device), *room, str(device.shares) if known else "?")
-    console = Console(file=sys.stdout)
-    console.print(table)
-    console.print(_USED, markup=False, highlight=False)
-    for line in summary(status):
-        console.print(line, markup=False, highlight=False)
-
-
-def _state(device: Device) -> str:
-    state = "alive" if device.alive else f"away for {format_duration(device.away_seconds)}"
-    if device.waited_for:
-        state += f", waited for until {_moment(device.waited_for)}"
-    if device.kind is DeviceKind.LAPTOP:
-        state = f"laptop, {state}"
-    return f"{state}, retiring: {device.left} shares left" if device.retiring else state
-
-
-def _moment(seconds: int) -> str:
-    """The local time in so many seconds."""
-    return (datetime.now() + timedelta(seconds=seconds)).strftime("%Y-%m-%d %H:%M")
 
 
 def check_line(status: Status) -> str:

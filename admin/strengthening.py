@@ -17,6 +17,7 @@ from typing import Optional
 
 from admin.amending import amend, find_current, right_to
 from admin.deleting import delete_encoding
+from admin.events import Changed, NotChanged, NothingToDo
 from admin.health import could_be_stronger
 from admin.ownership import is_own
 from admin.reencoding import Reencoding
@@ -27,8 +28,7 @@ from common.files import lock
 from common.link.link import run_with_link
 from common.link.questions import locate
 from common.link.window import Window
-from common.process.program import warn
-from common.process.progress import ByteProgress
+from common.process.events import BytesDone, BytesExpected, Warned
 from common.protocol.messages import EncodingAt, shares_at_hand
 from common.repository.images import Held
 from producer.session import Coding, coding_of
@@ -59,7 +59,7 @@ class Strengthening(VaultWork):
     """One run of `strengthen`."""
 
     def strengthen(self, hashes: Optional[Sequence[str]], k: Optional[int], n: Optional[int]) -> int:
-        """Strengthen these images, or all; prints a line for each that was weak. The exit code."""
+        """Strengthen these images, or all; it is told of each that was weak. The exit code."""
         with lock(self._vault.folder / "rotation.lock"):  # nor may the vault key change meanwhile
             return run_with_link(self._strengthen(hashes, k, n))
 
@@ -67,14 +67,15 @@ class Strengthening(VaultWork):
         async with self.session() as session:
             exit_code = await strengthen_images(session, await session.images(hashes), k, n)
             if session.unreadable:
-                warn(f"{session.unreadable} more images cannot be read: their devices are not connected")
+                text = f"{session.unreadable} more images cannot be read: their devices are not connected"
+                session.emit(Warned(text))
             return exit_code or (NotEnoughError.exit_code if session.unreadable else 0)
 
 
 async def strengthen_images(
     session: Session, images: Sequence[Held], k: Optional[int] = None, n: Optional[int] = None
 ) -> int:
-    """Strengthen those of the images that are weak; prints a line for each. The exit code, that of the first failure.
+    """Strengthen those of the images that are weak; it is told of each. The exit code, that of the first failure.
 
     `k`, `n`: as for `choose`, which says what they are for so many devices where they are left out.
     """
@@ -83,10 +84,12 @@ async def strengthen_images(
     weak = list(find_weak(session, images, devices, wanted))
     others = sum(could_be_stronger(image.encodings, devices, wanted) for image in images) - len(weak)
     if not weak:
-        print(f"{len(images)} images: none could be stronger with the {devices.live} devices that are alive")
+        text = f"{len(images)} images: none could be stronger with the {devices.live} devices that are alive"
+        session.emit(NothingToDo(text))
     exit_code = await _store_anew(session, weak, wanted)
     if others:
-        warn(f"{others} images could be stronger, but are other vaults': only their owners can see to it")
+        text = f"{others} images could be stronger, but are other vaults': only their owners can see to it"
+        session.emit(Warned(text))
     return exit_code or (RefusedError.exit_code if others else 0)
 
 
@@ -94,27 +97,29 @@ async def _store_anew(session: Session, weak: Sequence[Weak], wanted: tuple[int,
     window = Window(_IMAGES, _MEMORY)
     coding = coding_of(*wanted)
     away: set[str] = set()
-    with ByteProgress("strengthening", sum(each.image.mapping.image_size for each in weak)) as progress:
+    session.emit(BytesExpected(sum(each.image.mapping.image_size for each in weak)))
 
-        async def strengthen(each: Weak) -> int:
-            room = min(_PER_LARGE_IMAGE, 4 * each.source.share_bytes * each.source.k + _PER_IMAGE)
-            await window.enter(room)
-            try:
-                await _strengthen(session, each, coding, progress)
-            except TesseraError as failure:
-                error = session.link.cause(failure)
-                warn(f"admin: {each.image.sha256}: {error}" + (f"; {error.advice}" if error.advice else ""))
-                return error.exit_code
-            finally:
-                window.leave(room)
-            before = f"{each.source.k} of {each.source.n}"
-            print(f"{each.image.sha256}  now {wanted[0]} of {wanted[1]}, was {before}", flush=True)
-            away.update(session.absent(each.own))
-            return 0
+    async def strengthen(each: Weak) -> int:
+        room = min(_PER_LARGE_IMAGE, 4 * each.source.share_bytes * each.source.k + _PER_IMAGE)
+        await window.enter(room)
+        try:
+            await _strengthen(session, each, coding)
+        except TesseraError as failure:
+            error = session.link.cause(failure)
+            why = f"{error}; {error.advice}" if error.advice else str(error)
+            session.emit(NotChanged(each.image.sha256, why))
+            return error.exit_code
+        finally:
+            window.leave(room)
+        before = f"{each.source.k} of {each.source.n}"
+        session.emit(Changed(each.image.sha256, f"now {wanted[0]} of {wanted[1]}, was {before}"))
+        away.update(session.absent(each.own))
+        return 0
 
-        codes = await asyncio.gather(*(strengthen(each) for each in weak))
+    codes = await asyncio.gather(*(strengthen(each) for each in weak))
     if away:
-        warn(f"{', '.join(sorted(away))}: not connected; the old shares there go when the devices return")
+        text = f"{', '.join(sorted(away))}: not connected; the old shares there go when the devices return"
+        session.emit(Warned(text))
     return next((code for code in codes if code), 0)
 
 
@@ -129,18 +134,13 @@ def find_weak(
             yield Weak(image, own, next((e for e in strong if len(shares_at_hand(e)) == e.n), None))
 
 
-async def _strengthen(session: Session, weak: Weak, coding: Coding, progress: ByteProgress) -> None:
+async def _strengthen(session: Session, weak: Weak, coding: Coding) -> None:
     """Bring an image to one whole encoding that is strong enough."""
-    sha256 = weak.image.sha256
-
-    def trouble(device: bytes, text: str) -> None:
-        warn(f"{sha256[:16]}: {session.name_of(device)}: {text}")
-
     if weak.whole is not None:
-        progress.advance(weak.image.mapping.image_size)
+        session.emit(BytesDone(weak.image.mapping.image_size))
         new = weak.whole.encoding_id
     else:
-        new = await Reencoding(session, weak.source, coding, trouble, progress.advance).run()
+        new = await Reencoding(session, weak.image.sha256, weak.source, coding).run()
     there = await _wait_whole(session, weak, new)
     old = [there[each.encoding_id] for each in weak.own if each.encoding_id in there and each.encoding_id != new]
     if not old:  # nor is what was stored anew deleted: a device that is just registering shows nothing either

@@ -113,6 +113,7 @@ def rotate(
     new_passphrase_file: Optional[Path] = NEW_PASSPHRASE_FILE,
 ) -> int:
     """Give the vault another key, because somebody else has this one. What was interrupted goes on."""
+    from admin.printer import AdminPrinter
     from admin.rotating import Rotating
 
     identity = client_identity()
@@ -123,7 +124,7 @@ def rotate(
     if not folder.has_former:
         _require_beginnable(backup, yes)
         chosen = new_passphrase_given(new_passphrase_file, _NEW_VARIABLE)
-    work = Rotating(identity, home(), read_passphrase(passphrase_file))
+    work = Rotating(identity, home(), read_passphrase(passphrase_file), AdminPrinter("rotating"))
     if not work.unfinished:
         fresh = _require_beginnable(backup, yes)
         _agree(work.look(), yes)

@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass
 from typing import Callable
 
+from common.process.events import BytesDone, BytesExpected, BytesLeft
 from common.text import format_duration, format_size
 
 _TELL_EVERY = 0.1  # seconds
@@ -41,6 +42,15 @@ class Counter:
         self._clock = clock
         self._began = self._told = clock()
         self._done = self._total = 0
+
+    def take(self, event: object) -> None:
+        """Take up what any program's steps tell of bytes."""
+        if isinstance(event, BytesExpected):
+            self.expect(event.count)
+        elif isinstance(event, BytesDone):
+            self.advance(event.count)
+        elif isinstance(event, BytesLeft):
+            self.remain(event.count)
 
     def expect(self, count: int) -> None:
         """So many bytes more are to come."""

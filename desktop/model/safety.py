@@ -8,9 +8,10 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any, Callable, Optional
 
-from admin.mending import Outcome, repair_images
+from admin.events import Repaired
+from admin.mending import repair_images
 from admin.proof import Proof, keep_proof, last_proof
-from admin.proving import Found, Verdict, bytes_to_prove, verify_images
+from admin.proving import Found, Verdict, verify_images
 from admin.session import Session as ClusterSession
 from common.errors import TesseraError
 from common.text import format_duration, printable
@@ -66,7 +67,7 @@ class SafetyModel(Model):
         self.command = command_line("admin", "verify", "--all", *(["--deep"] if deep else []))
         self._begin(
             "Reading every share …" if deep else "Asking the devices …",
-            lambda cluster, counter: _verified(cluster, counter, deep),
+            lambda cluster: _verified(cluster, deep),
             self._verified,
         )
 
@@ -85,14 +86,14 @@ class SafetyModel(Model):
     def _begin(
         self,
         doing: str,
-        work: Callable[[ClusterSession, Counter], Coroutine[Any, Any, Any]],
+        work: Callable[[ClusterSession], Coroutine[Any, Any, Any]],
         done: Callable[[Any], None],
     ) -> None:
         counter = Counter(lambda progress: self.background.post(self._advanced, progress))
 
         async def serve() -> Any:
             async with self.session.link() as link:
-                return await work(ClusterSession(link, self.session.vault, self.session.key), counter)
+                return await work(ClusterSession(link, self.session.vault, self.session.key, counter.take))
 
         self.doing, self.progress, self.report, self.error = doing, None, None, None
         self._task = self.background.start(serve, done=done, failed=self._failed)
@@ -158,17 +159,13 @@ class SafetyModel(Model):
         return self.recovery.unfinished
 
 
-async def _verified(cluster: ClusterSession, counter: Counter, deep: bool) -> Found:
-    images = await cluster.images(None)
-    if deep:
-        counter.expect(bytes_to_prove(images))
-    return await verify_images(cluster, images, counter.advance, deep=deep)
+async def _verified(cluster: ClusterSession, deep: bool) -> Found:
+    return await verify_images(cluster, await cluster.images(None), deep=deep)
 
 
-async def _repaired(cluster: ClusterSession, counter: Counter) -> Report:
+async def _repaired(cluster: ClusterSession) -> Report:
     images = await cluster.images(None)
-    outcomes = await repair_images(cluster, images, counter.remain)
-    return repair_report(len(images), outcomes)
+    return repair_report(len(images), await repair_images(cluster, images))
 
 
 def verify_report(verdicts: list[Verdict], unreadable: int, *, proven: bool) -> Report:
@@ -195,7 +192,7 @@ def _finding(verdict: Verdict) -> Optional[Finding]:
     return Finding(printable(verdict.image.mapping.name), words, badge.tone)
 
 
-def repair_report(images: int, outcomes: list[Outcome]) -> Report:
+def repair_report(images: int, outcomes: list[Repaired]) -> Report:
     if not outcomes:
         return Report(f"All of {images:,} images are whole; there was nothing to repair.", Tone.GOOD, [])
     repaired = sum(outcome.repaired for outcome in outcomes)

@@ -9,12 +9,14 @@ from dataclasses import dataclass, replace
 from typing import Callable, Optional
 
 from admin.completing import complete_images
-from admin.mending import Outcome as Repaired
+from admin.events import Event as ClusterEvent
+from admin.events import Repaired
 from admin.session import Session as ClusterSession
 from common.coding.redundancy import DeviceCount, count_devices
 from common.errors import NotEnoughError, TesseraError
 from common.link.link import Link
 from common.link.questions import list_devices
+from common.process.events import Warned
 from common.protocol.messages import Device
 from desktop.background import Background, Task
 from desktop.model.commands import command_line
@@ -333,12 +335,15 @@ class StoreModel(Model):
         self.changed()
 
     async def _completed(self, put: Put, by_hash: dict[str, Item], to: list[str]) -> list[Repaired]:
-        def emit(step: ShareStep) -> None:
-            self.background.post(self._take, put, replace(step, shown=by_hash[step.shown].shown))
+        def emit(event: ClusterEvent) -> None:
+            if isinstance(event, ShareStep):
+                self.background.post(self._take, put, replace(event, shown=by_hash[event.shown].shown))
+            elif isinstance(event, Warned):
+                self.background.post(self._take, put, event)
 
         async with self.session.link() as link:
-            cluster = ClusterSession(link, self.session.vault, self.session.key)
-            return await complete_images(cluster, await cluster.images(list(by_hash)), to, emit)
+            cluster = ClusterSession(link, self.session.vault, self.session.key, emit)
+            return await complete_images(cluster, await cluster.images(list(by_hash)), to)
 
     def _resent(self, by_hash: dict[str, Item], outcomes: list[Repaired]) -> None:
         lacking = {outcome.image.sha256: outcome.text for outcome in outcomes if not outcome.repaired}

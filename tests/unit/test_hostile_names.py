@@ -10,7 +10,8 @@ import random
 import msgspec
 import pytest
 
-from admin.status import Status, show, to_json
+from admin.device_commands import show
+from admin.status import Status, to_json
 from broker.members import MemberList
 from common.link.replies import DeclinedError
 from common.process.log_lines import LineFormatter

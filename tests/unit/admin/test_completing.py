@@ -11,7 +11,7 @@ import pytest
 from admin import completing
 from admin.amending import Current, find_current
 from admin.completing import complete_images
-from admin.mending import Outcome
+from admin.events import Event, Repaired
 from admin.session import Session
 from common.errors import NotFoundError
 from common.protocol.envelope import Operation
@@ -48,13 +48,17 @@ class Scene:
         assert isinstance(outcome, StoredImage)
         return outcome
 
-    def complete(self, *to: str) -> list[Outcome]:
-        async def completed() -> list[Outcome]:
-            session = Session(self.cluster.link, self.vault, KEY)
+    def complete(self, *to: str) -> list[Repaired]:
+        async def completed() -> list[Repaired]:
+            session = Session(self.cluster.link, self.vault, KEY, self._take)
             images = await session.images([self.stored.sha256.hex()])
-            return await complete_images(session, images, to, self.steps.append)
+            return await complete_images(session, images, to)
 
         return run(completed())
+
+    def _take(self, event: Event) -> None:
+        if isinstance(event, ShareStep):
+            self.steps.append(event)
 
     def holders(self) -> set[str]:
         return {device.name for device in self.cluster.devices if device.shares}

@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 
 from admin import mending
-from admin.mending import Outcome, exit_code_of, repair_images
+from admin.events import Event, NothingToDo, Repaired
+from admin.mending import exit_code_of, repair_images
 from admin.session import Session
 from common.errors import IntegrityError, NotEnoughError
+from common.process.events import Warned
 from common.vault.folder import VaultFolder
 from producer.owner import OwnVault
 from tests.support.memory_cluster import MemoryCluster, run
@@ -38,17 +40,18 @@ class Scene:
             for key in [key for key in device.shares if key[0] == self.encodings[encoding]]:
                 del device.shares[key]
 
-    def repair(self) -> tuple[int, list[Outcome]]:
-        async def repaired() -> tuple[int, list[Outcome]]:
-            session = Session(self.cluster.link, self.vault, KEY)
+    def repair(self) -> tuple[int, list[Repaired]]:
+        async def repaired() -> tuple[int, list[Repaired]]:
+            session = Session(self.cluster.link, self.vault, KEY, self._take)
             images = await session.images(None)
-            outcomes = await repair_images(session, images, lambda _: None, self._tell, self.said.append)
-            return exit_code_of(images, outcomes), outcomes
+            outcomes = await repair_images(session, images)
+            return exit_code_of(session, images, outcomes), outcomes
 
         return run(repaired())
 
-    def _tell(self, outcome: Outcome) -> None:
-        self.said.append(outcome.text)
+    def _take(self, event: Event) -> None:
+        if isinstance(event, (Repaired, Warned, NothingToDo)):
+            self.said.append(event.text)
 
 
 @pytest.fixture(autouse=True)

@@ -7,6 +7,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from admin.printer import AdminPrinter
 from admin.session import Session
 from admin.strengthening import strengthen_images
 from common.errors import NotEnoughError
@@ -48,7 +49,7 @@ class Scene:
 
     def strengthen(self) -> int:
         async def strengthened() -> int:
-            session = Session(self.cluster.link, self.vault, KEY)
+            session = Session(self.cluster.link, self.vault, KEY, AdminPrinter("strengthening"))
             return await strengthen_images(session, await session.images(None))
 
         return run(strengthened())

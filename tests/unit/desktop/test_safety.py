@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from admin.events import Repaired
 from admin.health import ImageHealth
-from admin.mending import Outcome
 from admin.proof import Proof, keep_proof, last_proof
 from admin.proving import Found, Verdict
 from common.errors import RefusedError
@@ -60,7 +60,7 @@ def test_damage_is_told_of_though_the_image_can_be_restored() -> None:
 
 def test_a_repair_tells_of_each_image_that_lacked_something() -> None:
     assert "nothing to repair" in repair_report(3, []).summary
-    outcomes = [Outcome(HELD, True, "  6 of 6 shares, repaired"), Outcome(HELD, False, ": add a device", 5)]
+    outcomes = [Repaired(HELD, True, "  6 of 6 shares, repaired"), Repaired(HELD, False, ": add a device", 5)]
     report = repair_report(3, outcomes)
     assert (report.tone, report.summary) == (Tone.ALARM, "1 of 2 images that lacked shares are whole again.")
     assert [finding.words for finding in report.findings] == ["6 of 6 shares, repaired", "add a device"]
