@@ -35,6 +35,11 @@ class Silence:
         self._ends: Optional[float] = None  # None while there is no connection
         self._woke = float("-inf")
 
+    @property
+    def ends(self) -> Optional[float]:
+        """When it is over unless something comes; None while there is no connection."""
+        return self._ends
+
     def begin(self, now: float) -> None:
         """The connection stands; what was before no longer matters."""
         self._ends, self._woke = now + LIMIT, now

@@ -1,56 +1,33 @@
-"""How much a client may have under way: so many requests, and so many bytes of payload, as the broker granted."""
+"""`Admission` for coroutines: whoever would exceed the limits waits for its turn."""
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+
+from common.link.admission import Admission
 
 
 class Window:
-    """Admits requests in the order in which they came, as long as both limits hold.
-
-    A single request larger than the whole credit is admitted alone, so that nothing waits for ever.
-    """
+    """Admits so many requests at a time, and so many bytes, in the order in which they came."""
 
     def __init__(self, requests: int, credit: int) -> None:
-        self._requests = requests
-        self._credit = credit
-        self._under_way = 0
-        self._bytes = 0
-        self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
-
-    def _fits(self, size: int) -> bool:
-        if self._under_way == 0:
-            return True
-        return self._under_way < self._requests and self._bytes + size <= self._credit
+        self._admission: Admission[asyncio.Future[None]] = Admission(requests, credit, _admit)
 
     async def enter(self, size: int) -> None:
         """Wait until a request with `size` bytes of payload (both ways together) may be sent."""
-        if not self._waiting and self._fits(size):
-            self._admit(size)
-            return
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append((size, turn))
+        self._admission.enter(turn, size)
         try:
             await turn
         except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled():
-                self.leave(size)  # admitted in the very moment it was cancelled
+            self._admission.give_up(turn, size)  # though it may have been admitted in that very moment
             raise
 
     def leave(self, size: int) -> None:
         """A request that had entered is answered or given up."""
-        self._under_way -= 1
-        self._bytes -= size
-        while self._waiting:
-            following, turn = self._waiting[0]
-            if not turn.done():
-                if not self._fits(following):
-                    return
-                self._admit(following)
-                turn.set_result(None)
-            self._waiting.popleft()
+        self._admission.leave(size)
 
-    def _admit(self, size: int) -> None:
-        self._under_way += 1
-        self._bytes += size
+
+def _admit(turn: asyncio.Future[None]) -> None:
+    if not turn.done():
+        turn.set_result(None)

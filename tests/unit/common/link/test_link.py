@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
-from typing import Any, cast
+from typing import Any, Optional, cast
 
 import pytest
 import zmq
 
 from common.errors import UnreachableError
-from common.link.attachment import Attachment, Pending
-from common.link.link import Link
+from common.link.link import Attachment, Link
 from common.link.replies import DeclinedError
+from common.process.running_time import RunningTime
 from common.protocol.codec import MAX_PAYLOAD
 from common.protocol.envelope import Kind, Operation
 from common.protocol.messages import GRANTED, PROTOCOL_VERSION, Acknowledged, Code, Hello
@@ -193,6 +193,7 @@ class SwallowingSocket:
         self.incoming = 0
         self.sent: list[Any] = []
         self.taken = 0
+        self.closed = False
 
     def send_multipart(self, frames: Any, *_: Any, **__: Any) -> None:
         if not self.room:
@@ -214,18 +215,33 @@ class SwallowingSocket:
         return (zmq.POLLIN if self.incoming else 0) | (zmq.POLLOUT if self.room else 0)
 
 
+class Unsent:
+    """In place of the protocol: messages that are to be sent."""
+
+    def __init__(self, broker: SmallBroker, messages: list[list[bytes]]) -> None:
+        self.broker, self.connection, self._messages = broker.address, 0, messages
+
+    def to_send(self) -> Optional[list[bytes]]:
+        return self._messages[0] if self._messages else None
+
+    def sent(self) -> None:
+        del self._messages[0]
+
+    def received(self, frames: list[memoryview], now: float) -> None:
+        pass
+
+
 def test_one_event_suffices_to_send_and_take_all_there_is(broker: SmallBroker) -> None:
     """ZeroMQ's descriptor tells of an event once; what its calls swallow it does not tell again."""
     swallowing = SwallowingSocket()
 
     async def work() -> None:
         context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        attachment = Attachment(context, broker.client, broker.address, lambda frames: None, lambda change: None)
+        protocol = Unsent(broker, [[bytes([number])] for number in range(10)])
+        attachment = Attachment(context, broker.client, cast(Any, protocol), RunningTime(), lambda: None)
         real, worst = attachment._socket, cast(Any, swallowing)
         attachment._socket = worst
-        waiting = [Pending([bytes([n])], asyncio.get_running_loop().create_future()) for n in range(10)]
-        attachment._unsent.extend(waiting)
-        attachment._on_event()
+        attachment.exchange()
         attachment._socket = real
         attachment.close()
         context.destroy(linger=0)

@@ -13,7 +13,7 @@ import pytest
 from common.errors import RefusedError, UnreachableError
 from common.finding.addresses import BrokerAddress
 from common.home import ClientIdentity, load_brokers
-from common.link import link as link_module
+from common.link import client_protocol
 from common.link.link import Link
 from common.protocol.codec import pack_header
 from common.protocol.envelope import Envelope, Kind, Operation
@@ -81,7 +81,7 @@ def test_what_is_asked_while_no_broker_is_in_use_is_answered_by_the_next(pair: P
 
 
 def test_a_broker_that_is_back_at_once_is_used_further(monkeypatch: pytest.MonkeyPatch, pair: Pair) -> None:
-    monkeypatch.setattr(link_module, "FAILOVER_PATIENCE", 20.0)
+    monkeypatch.setattr(client_protocol, "FAILOVER_TIMEOUT", 20.0)
     pair.first.answer = nothing
 
     async def work(link: Link) -> bytes:
@@ -96,7 +96,7 @@ def test_a_broker_that_is_back_at_once_is_used_further(monkeypatch: pytest.Monke
 
 
 def test_brokers_are_tried_in_turn_until_one_is_back(monkeypatch: pytest.MonkeyPatch, pair: Pair) -> None:
-    monkeypatch.setattr(link_module, "FAILOVER_PATIENCE", 0.3)
+    monkeypatch.setattr(client_protocol, "FAILOVER_TIMEOUT", 0.3)
     pair.second.admitted.clear()
 
     async def work(link: Link) -> bytes:
@@ -114,7 +114,7 @@ def test_brokers_are_tried_in_turn_until_one_is_back(monkeypatch: pytest.MonkeyP
 def test_where_none_of_the_brokers_answers_any_more_all_ends_in_the_end(
     monkeypatch: pytest.MonkeyPatch, pair: Pair
 ) -> None:
-    monkeypatch.setattr(link_module, "OUTAGE_PATIENCE", 4.0)
+    monkeypatch.setattr(client_protocol, "OUTAGE_TIMEOUT", 4.0)
 
     async def work(link: Link) -> None:
         pair.first.close_port()
@@ -134,7 +134,7 @@ def test_whom_one_broker_does_not_admit_another_may(pair: Pair) -> None:
 
 
 def test_whom_no_broker_admits_is_told_at_once(monkeypatch: pytest.MonkeyPatch, pair: Pair) -> None:
-    monkeypatch.setattr(link_module, "CONNECT_PATIENCE", 1000.0)  # it must not be waited for
+    monkeypatch.setattr(client_protocol, "CONNECT_TIMEOUT", 1000.0)  # it must not be waited for
     pair.first.admitted.clear()
     pair.second.admitted.clear()
     with pytest.raises(RefusedError, match="does not admit this machine"):
@@ -144,7 +144,7 @@ def test_whom_no_broker_admits_is_told_at_once(monkeypatch: pytest.MonkeyPatch, 
 def test_whom_one_does_not_admit_while_the_other_is_away_is_told_so(
     monkeypatch: pytest.MonkeyPatch, pair: Pair, nowhere: int
 ) -> None:
-    monkeypatch.setattr(link_module, "CONNECT_PATIENCE", 2.0)
+    monkeypatch.setattr(client_protocol, "CONNECT_TIMEOUT", 2.0)
     pair.second.admitted.clear()
     away = BrokerAddress("127.0.0.1", nowhere, 1, pair.first.pair.public)
     identity = ClientIdentity(pair.first.client, [away, pair.second.address])
@@ -219,7 +219,7 @@ def test_what_was_told_is_known_the_next_time_the_broker_in_use_first(pair: Pair
 def test_where_nothing_new_is_told_nothing_is_written(
     monkeypatch: pytest.MonkeyPatch, pair: Pair, tmp_path: Path, named: str
 ) -> None:
-    monkeypatch.setattr(link_module, "BROKERS_PERIOD", 0.01)
+    monkeypatch.setattr(client_protocol, "BROKERS_PERIOD", 0.01)
     moved = KnownBroker("elsewhere.lan", 1, 1, pair.first.pair.public)
     lists = {"none": [], "itself": [moved], "junk": [KnownBroker("", 0, -1, b"short")]}
     pair.first.brokers = lists[named]

@@ -12,7 +12,7 @@ import pytest
 from common.errors import NotEnoughError, ProtocolError, RefusedError, UnreachableError
 from common.finding.addresses import BrokerAddress
 from common.home import ClientIdentity
-from common.link import link as link_module
+from common.link import client_protocol
 from common.link.link import Link, reached, run_with_link
 from common.link.replies import DeclinedError
 from common.membership.identity import KeyPair
@@ -90,7 +90,7 @@ def test_an_answer_that_is_no_says_why_and_who(broker: SmallBroker, code: Code, 
 
 
 def test_without_a_broker_the_address_is_named(monkeypatch: pytest.MonkeyPatch, broker: SmallBroker) -> None:
-    monkeypatch.setattr(link_module, "CONNECT_PATIENCE", 0.3)
+    monkeypatch.setattr(client_protocol, "CONNECT_TIMEOUT", 0.3)
     nowhere = BrokerAddress("127.0.0.1", unused_port(), 1, broker.pair.public)
     with pytest.raises(UnreachableError, match=f"127.0.0.1:{nowhere.client_port}") as raised:
         over_link(broker, lambda link: ask_and_wait(link, b""), ClientIdentity(broker.client, [nowhere]))
@@ -100,7 +100,7 @@ def test_without_a_broker_the_address_is_named(monkeypatch: pytest.MonkeyPatch, 
 def test_the_next_broker_is_tried_where_the_first_does_not_answer(
     monkeypatch: pytest.MonkeyPatch, broker: SmallBroker
 ) -> None:
-    monkeypatch.setattr(link_module, "CONNECT_PATIENCE", 4.0)
+    monkeypatch.setattr(client_protocol, "CONNECT_TIMEOUT", 4.0)
     nowhere = BrokerAddress("127.0.0.1", unused_port(), 1, broker.pair.public)
     identity = ClientIdentity(broker.client, [nowhere, broker.address])
     assert over_link(broker, lambda link: ask_and_wait(link, b"found"), identity) == b"found"
@@ -109,7 +109,7 @@ def test_the_next_broker_is_tried_where_the_first_does_not_answer(
 def test_whoever_is_not_admitted_is_told_at_once_and_how_to_be(
     monkeypatch: pytest.MonkeyPatch, broker: SmallBroker
 ) -> None:
-    monkeypatch.setattr(link_module, "CONNECT_PATIENCE", 1000.0)  # it must not be waited for
+    monkeypatch.setattr(client_protocol, "CONNECT_TIMEOUT", 1000.0)  # it must not be waited for
     stranger = ClientIdentity(KeyPair.generate(), [broker.address])
     with pytest.raises(RefusedError, match=f"127.0.0.1:{broker.port} does not admit this machine") as raised:
         over_link(broker, lambda link: ask_and_wait(link, b""), stranger)
@@ -148,7 +148,7 @@ def test_whoever_is_revoked_while_connected_is_told_at_once(broker: SmallBroker)
 
 
 def test_a_broker_with_another_key_is_not_taken_for_ours(monkeypatch: pytest.MonkeyPatch, broker: SmallBroker) -> None:
-    monkeypatch.setattr(link_module, "CONNECT_PATIENCE", 1.0)
+    monkeypatch.setattr(client_protocol, "CONNECT_TIMEOUT", 1.0)
     impostor = BrokerAddress("127.0.0.1", broker.port, broker.port, KeyPair.generate().public)
     with pytest.raises(UnreachableError, match=f"127.0.0.1:{broker.port}"):
         over_link(broker, lambda link: ask_and_wait(link, b""), ClientIdentity(broker.client, [impostor]))
@@ -261,7 +261,7 @@ def wait_said(caplog: pytest.LogCaptureFixture, words: str) -> None:
 def test_a_broker_that_is_away_for_longer_than_a_request_may_take_is_waited_for_and_that_is_said(
     monkeypatch: pytest.MonkeyPatch, broker: SmallBroker, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(link_module, "_SAY_AFTER", 0.5)
+    monkeypatch.setattr(client_protocol, "WARN_AFTER", 0.5)
     broker.answer = nothing
 
     async def work(link: Link) -> bytes:
@@ -282,8 +282,8 @@ def test_a_broker_that_is_away_for_longer_than_a_request_may_take_is_waited_for_
 
 
 def test_where_no_broker_comes_back_all_ends_with_why(monkeypatch: pytest.MonkeyPatch, broker: SmallBroker) -> None:
-    monkeypatch.setattr(link_module, "_SAY_AFTER", 0.1)
-    monkeypatch.setattr(link_module, "OUTAGE_PATIENCE", 0.5)
+    monkeypatch.setattr(client_protocol, "WARN_AFTER", 0.1)
+    monkeypatch.setattr(client_protocol, "OUTAGE_TIMEOUT", 0.5)
     broker.answer = nothing
 
     async def work(link: Link) -> None:

@@ -13,8 +13,8 @@ import pytest
 from common.errors import UnreachableError
 from common.finding.addresses import BrokerAddress
 from common.home import ClientIdentity, load_brokers
+from common.link import client_protocol
 from common.link import link as link_module
-from common.link import seeking
 from common.link.link import Link
 from common.membership.identity import KeyPair
 from tests.support.small_broker import PATIENCE, SmallBroker, ask, ask_and_wait, over_link
@@ -41,10 +41,10 @@ class Lan:
 @pytest.fixture
 def lan(monkeypatch: pytest.MonkeyPatch) -> Lan:
     made = Lan()
-    monkeypatch.setattr(seeking, "look", made.look)
-    monkeypatch.setattr(seeking, "is_loopback", lambda _: False)
-    monkeypatch.setattr(seeking, "AFTER", 0.2)
-    monkeypatch.setattr(link_module, "FAILOVER_PATIENCE", 0.4)
+    monkeypatch.setattr(link_module, "look", made.look)
+    monkeypatch.setattr(client_protocol, "is_loopback", lambda _: False)
+    monkeypatch.setattr(client_protocol, "SEARCH_AFTER", 0.2)
+    monkeypatch.setattr(client_protocol, "FAILOVER_TIMEOUT", 0.4)
     return made
 
 
@@ -92,7 +92,7 @@ def test_a_broker_that_moved_is_found_and_known_there_the_next_time(
 
 def test_where_the_broker_is_at_its_place_nobody_looks_for_it(lan: Lan, broker: SmallBroker) -> None:
     async def work(link: Link) -> bytes:
-        await asyncio.sleep(2 * seeking.AFTER)
+        await asyncio.sleep(2 * client_protocol.SEARCH_AFTER)
         return await ask(link, b"there")
 
     assert over_link(broker, work) == b"there"
@@ -126,7 +126,7 @@ def test_who_announces_the_brokers_key_and_turns_us_away_refuses_nothing(
 def test_where_only_a_liar_is_found_the_failure_is_as_without_and_no_later(
     lan: Lan, broker: SmallBroker, liar: TurningAway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(link_module, "CONNECT_PATIENCE", 2.0)
+    monkeypatch.setattr(client_protocol, "CONNECT_TIMEOUT", 2.0)
     lan.announced = [liar.posing_as(broker.pair.public)]
     identity = ClientIdentity(broker.client, [former(broker)])
     began = time.monotonic()
@@ -140,7 +140,7 @@ def test_where_only_a_liar_is_found_the_failure_is_as_without_and_no_later(
 def test_where_nothing_is_found_the_failure_is_as_without_and_no_later(
     lan: Lan, broker: SmallBroker, monkeypatch: pytest.MonkeyPatch, fault: bool
 ) -> None:
-    monkeypatch.setattr(link_module, "CONNECT_PATIENCE", 1.0)
+    monkeypatch.setattr(client_protocol, "CONNECT_TIMEOUT", 1.0)
     lan.fault = fault
     lan.announced = [BrokerAddress("127.0.0.1", broker.port, broker.port, KeyPair.generate().public)]
     identity = ClientIdentity(broker.client, [former(broker)])

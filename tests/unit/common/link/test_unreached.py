@@ -16,8 +16,7 @@ import zmq
 from common.errors import UnreachableError
 from common.finding.addresses import BrokerAddress
 from common.home import ClientIdentity
-from common.link import joining, unreached
-from common.link import link as link_module
+from common.link import client_protocol, joining, unreached
 from common.link.joining import join
 from common.link.link import Link, run_with_link
 from common.membership.identity import KeyPair
@@ -41,7 +40,7 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningBroker]:
 @pytest.fixture(autouse=True)
 def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(joining, "PATIENCE", 0.8)
-    monkeypatch.setattr(link_module, "CONNECT_PATIENCE", 0.8)
+    monkeypatch.setattr(client_protocol, "CONNECT_TIMEOUT", 0.8)
 
 
 @contextlib.contextmanager
@@ -126,7 +125,7 @@ def test_what_takes_connections_and_is_mute_is_told_apart(
     monkeypatch: pytest.MonkeyPatch, told: Callable[..., str]
 ) -> None:
     monkeypatch.setattr(joining, "PATIENCE", 2.6)  # libzmq waits 2 s for a handshake
-    monkeypatch.setattr(link_module, "CONNECT_PATIENCE", 2.6)
+    monkeypatch.setattr(client_protocol, "CONNECT_TIMEOUT", 2.6)
     with service(lambda _: None) as port:
         assert MUTE in told(at(port))
 

@@ -1,0 +1,55 @@
+"""How much may be under way at a time: so many requests, and so many bytes of payload. Pure: no event loop."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Callable, Generic, TypeVar
+
+T = TypeVar("T")
+
+
+class Admission(Generic[T]):
+    """Admits requests in the order in which they came, as long as both limits hold.
+
+    A single request larger than the whole credit is admitted alone, so that nothing waits for ever.
+    """
+
+    def __init__(self, requests: int, credit: int, admitted: Callable[[T], object]) -> None:
+        """`admitted` is called with each request that may begin, also within `enter` and `leave`."""
+        self._requests = requests
+        self._credit = credit
+        self._admitted = admitted
+        self._under_way = 0
+        self._bytes = 0
+        self._waiting: deque[tuple[T, int]] = deque()
+
+    def enter(self, request: T, size: int) -> None:
+        """A request with `size` bytes of payload (both ways together) wants to begin."""
+        self._waiting.append((request, size))
+        self._admit()
+
+    def leave(self, size: int) -> None:
+        """One that was admitted is answered or given up."""
+        self._under_way -= 1
+        self._bytes -= size
+        self._admit()
+
+    def give_up(self, request: T, size: int) -> None:
+        """A request leaves, whether it was admitted or still waits."""
+        if (request, size) in self._waiting:
+            self._waiting.remove((request, size))
+            self._admit()
+        else:
+            self.leave(size)
+
+    def _admit(self) -> None:
+        while self._waiting and self._fits(self._waiting[0][1]):
+            request, size = self._waiting.popleft()
+            self._under_way += 1
+            self._bytes += size
+            self._admitted(request)
+
+    def _fits(self, size: int) -> bool:
+        if self._under_way == 0:
+            return True
+        return self._under_way < self._requests and self._bytes + size <= self._credit
