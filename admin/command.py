@@ -15,6 +15,7 @@ from admin.recovery_commands import recovery, restore
 from admin.vault_commands import vault
 from common.home import home
 from common.process.program import application, run
+from common.process.progress import Printer
 
 commands = application("Administer a Tessera cluster from a client: its devices, the images in it, your vault.")
 
@@ -29,7 +30,7 @@ def join(
     """Let this machine into a cluster, as a client, or as an admin where the invite is for one."""
     from admin.joining import join_cluster
 
-    admission = join_cluster(home(), invite, name or socket.gethostname())
+    admission = join_cluster(home(), invite, name or socket.gethostname(), Printer("joining"))
     print(f"joined the cluster of the broker at {admission.broker} as {admission.name}")
 
 

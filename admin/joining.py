@@ -12,6 +12,7 @@ from common.home import load_brokers, save_brokers
 from common.link.joining import join as trade
 from common.membership.identity import KeyPair, load_key_pair, save_key_pair
 from common.membership.invite import same_cluster
+from common.process.events import Emit, ignore
 from common.protocol.operations import Role
 
 
@@ -22,7 +23,7 @@ class Admission:
     role: Role
 
 
-def join_cluster(home: Path, invite: str, name: str) -> Admission:
+def join_cluster(home: Path, invite: str, name: str, emit: Emit = ignore) -> Admission:
     """Trade an invite, or its short code, for this machine's admission, and keep that in its folder.
 
     UsageError where the invite has a fault or the machine is in another cluster; otherwise as `read_invite` of
@@ -30,7 +31,7 @@ def join_cluster(home: Path, invite: str, name: str) -> Admission:
     """
     folder = home / "client"
     with locked(folder / "join.lock"):
-        decoded = read_invite(invite, Role.CLIENT, Role.ADMIN)
+        decoded = read_invite(invite, Role.CLIENT, Role.ADMIN, emit=emit)
         brokers = folder / "brokers.json"
         # The same cluster again is tried: it may have revoked this machine.
         if brokers.exists() and not same_cluster(load_brokers(brokers), decoded.brokers):
@@ -41,6 +42,6 @@ def join_cluster(home: Path, invite: str, name: str) -> Admission:
         key_file = folder / "client.key"
         if not key_file.exists():
             save_key_pair(key_file, KeyPair.generate())
-        admitted = trade(decoded, decoded.role, name, load_key_pair(key_file))
+        admitted = trade(decoded, decoded.role, name, load_key_pair(key_file), emit=emit)
         save_brokers(brokers, admitted.brokers)
     return Admission(admitted.brokers[0].host, admitted.name, decoded.role)

@@ -33,6 +33,7 @@ from common.membership.identity import KeyPair, load_key_pair, save_key_pair
 from common.membership.invite import Invite
 from common.membership.short_invite import ShortInvite
 from common.process.program import application, run, warn
+from common.process.progress import Printer
 from common.process.stopping import stop_on_signals
 from common.protocol.identifiers import shown_key
 from common.protocol.operations import Role
@@ -187,7 +188,9 @@ def _serve(
         pair, members = _key_pair(folder), MembersFile(folder)
         reached_at = listening.entry(pair.public, members.members.brokers().get(pair.public))
         if invite is not None:
-            join_cluster(members, pair, reached_at, read_invite(invite, Role.BROKER), int(time.time()))
+            printer = Printer("joining")
+            decoded = read_invite(invite, Role.BROKER, emit=printer)
+            join_cluster(members, pair, reached_at, decoded, int(time.time()), printer)
         enter_self(members, pair, reached_at, int(time.time()))
         cap_memory(memory)
         syslog = Syslog(auditing.syslog) if auditing.syslog is not None else None

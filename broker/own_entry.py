@@ -18,6 +18,7 @@ from common.errors import RefusedError, UnreachableError, UsageError
 from common.link.joining import join
 from common.membership.identity import KeyPair
 from common.membership.invite import Invite
+from common.process.events import Emit, ignore
 from common.protocol.messages import ReachedAt
 from common.protocol.operations import Role
 
@@ -62,7 +63,9 @@ class OwnEntry:
         log.info("this broker is reached at %s now", address.host)
 
 
-def join_cluster(file: MembersFile, pair: KeyPair, address: Address, invite: Invite, now: int) -> None:
+def join_cluster(
+    file: MembersFile, pair: KeyPair, address: Address, invite: Invite, now: int, emit: Emit = ignore
+) -> None:
     """Make this broker one of the cluster that the invite comes from. `now` is Unix seconds.
 
     A broker that is one already tries the invite too: it may have been revoked. Where it was not, the invite stays
@@ -77,7 +80,7 @@ def join_cluster(file: MembersFile, pair: KeyPair, address: Address, invite: Inv
         )
     reached_at = ReachedAt(address.host, address.client_port, address.worker_port)
     try:
-        admitted = join(invite, Role.BROKER, own_name(), pair, reached_at)
+        admitted = join(invite, Role.BROKER, own_name(), pair, reached_at, emit=emit)
     except (RefusedError, UnreachableError) as error:
         if not joined:
             raise

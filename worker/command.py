@@ -18,7 +18,7 @@ from common.link.joining import join
 from common.membership.identity import KeyPair, load_key_pair, save_key_pair
 from common.membership.invite import same_cluster
 from common.process.program import application, run
-from common.process.progress import Waiting
+from common.process.progress import Printer, Waiting
 from common.process.running_time import RunningTime
 from common.process.stopping import stop_on_signals
 from common.protocol.messages import DeviceKind
@@ -122,13 +122,14 @@ def _join_once(folder: Path, invite_text: Optional[str], name: str) -> None:
                 f"{folder} is not a device of a cluster yet",
                 advice="run `python broker/broker.py invite worker` at the broker, then start this with --join INVITE",
             )
+        printer = Printer("joining")
         try:
-            invite = read_invite(invite_text, Role.WORKER)
+            invite = read_invite(invite_text, Role.WORKER, emit=printer)
             if joined and not same_cluster(load_brokers(folder / "brokers.json"), invite.brokers):
                 raise UsageError(
                     f"{folder} is a device of another cluster", advice="give this cluster another folder with --store"
                 )
-            admitted = join(invite, Role.WORKER, name, _device_key(folder))
+            admitted = join(invite, Role.WORKER, name, _device_key(folder), emit=printer)
         except (RefusedError, UnreachableError) as error:
             if not joined:
                 raise

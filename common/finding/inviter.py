@@ -9,7 +9,7 @@ from common.finding.looking import Interfaces, find
 from common.link.joining import require_role
 from common.membership.invite import Invite, decode_invite
 from common.membership.short_invite import ShortInvite, decode_short_invite
-from common.process.progress import Waiting
+from common.process.events import Emit, ignore, waiting
 from common.protocol.operations import Role
 from common.text import as_typed
 
@@ -21,11 +21,12 @@ _ADVICE = (
 )
 
 
-def read_invite(text: str, *roles: Role, interfaces: Optional[Interfaces] = None) -> Invite:
+def read_invite(text: str, *roles: Role, interfaces: Optional[Interfaces] = None, emit: Emit = ignore) -> Invite:
     """The invite for one of these roles, in either form.
 
     UsageError (which never repeats it) where it has a fault or is for another role, both told before any search;
-    UnreachableError where the broker of a short code does not announce itself on this LAN.
+    UnreachableError where the broker of a short code does not announce itself on this LAN. `emit` is told of
+    the search.
     """
     text = as_typed(text)
     if text.strip().lower().startswith("tessera"):
@@ -34,12 +35,12 @@ def read_invite(text: str, *roles: Role, interfaces: Optional[Interfaces] = None
         return invite
     short = decode_short_invite(text)
     _require_one_of(roles, short.role)
-    return _find_inviter(short, interfaces)
+    return _find_inviter(short, interfaces, emit)
 
 
-def _find_inviter(short: ShortInvite, interfaces: Optional[Interfaces]) -> Invite:
+def _find_inviter(short: ShortInvite, interfaces: Optional[Interfaces], emit: Emit) -> Invite:
     try:
-        with Waiting("looking for the broker on the LAN"):
+        with waiting(emit, "looking for the broker on the LAN"):
             brokers = find(lambda broker: short.is_of(broker.public_key), PATIENCE, _GRACE, interfaces)
     except UnreachableError as error:
         raise UnreachableError(str(error), advice=_ADVICE) from None

@@ -22,7 +22,7 @@ from common.link.sockets import ConnectionMonitor, make_dealer
 from common.link.unreached import unreached
 from common.membership.identity import KeyPair
 from common.membership.invite import Invite
-from common.process.progress import Waiting
+from common.process.events import Emit, ignore, waiting
 from common.process.running_time import RunningTime
 from common.protocol import messages
 from common.protocol.codec import pack_header, unpack_header
@@ -52,18 +52,19 @@ def join(
     permanent: KeyPair,
     reached_at: Optional[ReachedAt] = None,
     interfaces: Optional[Interfaces] = None,
+    emit: Emit = ignore,
 ) -> Joined:
     """Have the permanent key admitted, by whichever of the invite's brokers answers first, wherever it is by now.
 
     `reached_at`: where others reach a broker that joins. `interfaces`: where to look for brokers; everywhere if left
-    out. UsageError where the invite is for another role, RefusedError where no broker accepts it (any longer),
-    UnreachableError where none answers.
+    out. `emit` is told what is waited for. UsageError where the invite is for another role, RefusedError where no
+    broker accepts it (any longer), UnreachableError where none answers.
     """
     require_role(invite.role, role)
     request = Join(name, permanent.public, reached_at)
     joining = _Joining(invite, request, interfaces)
     try:
-        with Waiting("asking the broker to let this machine in"):
+        with waiting(emit, "asking the broker to let this machine in"):
             broker, joined = joining.run(PATIENCE)
     finally:
         joining.close()
