@@ -24,7 +24,7 @@ from common.repository.images import Held
 
 _LOOK = 0.5  # seconds between two looks at how far it is
 _SURE = 2.0  # seconds in which nothing is done for an image, after which what seems impossible is taken to be so
-_PATIENCE = 15.0  # seconds in which nothing is done, after which nothing more is expected
+_TIMEOUT = 15.0  # seconds in which nothing is done, after which nothing more is expected
 
 
 class Mending(VaultWork):
@@ -92,7 +92,7 @@ class _Followed:
         """Whether nothing more is expected; `changed`: when something was last done for any of the images."""
         if self._impossible:
             return not self.missing or now - self.changed > _SURE
-        return not self.missing or now - changed > _PATIENCE
+        return not self.missing or now - changed > _TIMEOUT
 
 
 async def _follow(session: Session, images: Sequence[Held]) -> AsyncIterator[Repaired]:
@@ -118,7 +118,7 @@ async def _follow(session: Session, images: Sequence[Held]) -> AsyncIterator[Rep
             yield outcome_of(session, each.image, each.encodings, len(places))
         if waiting and not said and now - changed > _SURE:
             said = True
-            seconds = _PATIENCE - _SURE
+            seconds = _TIMEOUT - _SURE
             text = f"nothing is being done for {len(waiting)} images; waiting {seconds:.0f} s for the broker"
             session.emit(Warned(text))
         if waiting:

@@ -19,7 +19,7 @@ from common.protocol.messages import Acknowledged, Code, Device, Empty, Retire
 from common.protocol.operations import REBALANCE, RETIRE, H, Spec
 
 _LOOK = 0.5  # seconds
-_PATIENCE = 20.0  # seconds without any progress after which somebody should look
+_TIMEOUT = 20.0  # seconds without any progress after which somebody should look
 
 
 def retire_device(identity: ClientIdentity, name: str, emit: Emit) -> int:
@@ -87,7 +87,7 @@ async def _retire(identity: ClientIdentity, name: str, emit: Emit) -> int:
                 changed = link.time()
             left = here.left
             emit(BytesLeft(status.health.bytes_left))
-            if link.time() - changed > _PATIENCE:
+            if link.time() - changed > _TIMEOUT:
                 raise _stuck(status, here, had)
             await asyncio.sleep(_LOOK)
 

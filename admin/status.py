@@ -16,7 +16,7 @@ from common.protocol.messages import Device, Empty, Health, Job
 from common.protocol.operations import HEALTH
 from common.text import format_duration, format_size, printable
 
-_SETTLE_PATIENCE = 20.0  # seconds; a broker settles within ten
+_SETTLE_TIMEOUT = 20.0  # seconds; a broker settles within ten
 _SETTLE_PAUSE = 0.25
 
 
@@ -54,7 +54,7 @@ async def _ask(identity: ClientIdentity, emit: Emit, settled: bool) -> Status:
 
 async def _settle(link: Link, status: Status) -> Status:
     loop = asyncio.get_running_loop()
-    end = loop.time() + _SETTLE_PATIENCE
+    end = loop.time() + _SETTLE_TIMEOUT
     with waiting(link.emit, SETTLING):
         while not status.health.settled:
             if loop.time() > end:

@@ -37,7 +37,7 @@ _IMAGES = 16  # at a time
 _MEMORY = 48 << 20  # bytes of segments that are fetched, for all of them
 _PER_LARGE_IMAGE = 40 << 20
 _PER_IMAGE = 64 << 10
-_PATIENCE = 10.0  # seconds until the broker has heard of what devices have acknowledged
+_TIMEOUT = 10.0  # seconds until the broker has heard of what devices have acknowledged
 _LOOK = 0.1  # seconds between two looks
 _NO_TRASH = 0  # days: the image itself is not deleted
 
@@ -158,7 +158,7 @@ async def _wait_whole(session: Session, weak: Weak, new: bytes) -> dict[bytes, E
     """The image's encodings, once the broker has all shares of the new one at hand; else NotEnoughError."""
     sha256 = weak.image.mapping.image_sha256
     names = [session.key.object_id(sha256), session.key.granted_object_id(sha256)]
-    end = session.link.time() + _PATIENCE
+    end = session.link.time() + _TIMEOUT
     while True:
         found, _ = await locate(session.link, names)
         there = {encoding.encoding_id: encoding for encodings in found.values() for encoding in encodings}

@@ -21,7 +21,7 @@ from cluster.local import CHECKOUT, LocalCluster
 from cluster.ports import HOST, find_base_port, port_answers
 
 _CIPHER = "aes128-gcm@openssh.com"
-_PATIENCE = 30.0  # seconds
+_TIMEOUT = 30.0  # seconds
 COMMANDS = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])  # where servers are looked for
 
 
@@ -190,7 +190,7 @@ def ssh_server(place: Path) -> Iterator[SshServer]:
         Path("/run/sshd").mkdir(exist_ok=True)  # sshd asks for it when root starts it
     with subprocess.Popen([sshd, "-D", "-q", "-f", os.fspath(keys / "config")]) as server:
         try:
-            end = time.monotonic() + _PATIENCE
+            end = time.monotonic() + _TIMEOUT
             while not port_answers(port):
                 if server.poll() is not None or time.monotonic() > end:
                     raise RuntimeError("the sshd of the bench did not start")

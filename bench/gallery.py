@@ -41,7 +41,7 @@ _EDGE = 320  # pixels of a picture
 _TICK = 5  # milliseconds between two looks of the window's timer
 _TURN = 16  # milliseconds between two turns of the wheel
 _JUMPS = 40
-_PATIENCE = 120.0  # seconds
+_TIMEOUT = 120.0  # seconds
 
 
 @commands.command()
@@ -126,7 +126,7 @@ def _measure(images: int, size: str) -> dict[str, float]:
     app.geometry(f"{size}+0+0")
     found: dict[str, float] = {}
     script = _script(app, images, found)
-    end = time.monotonic() + _PATIENCE
+    end = time.monotonic() + _TIMEOUT
 
     failures: list[BaseException] = []
 
@@ -134,7 +134,7 @@ def _measure(images: int, size: str) -> dict[str, float]:
         try:
             wait = next(script)
             if time.monotonic() > end:
-                raise NotEnoughError(f"the gallery did not get there in {_PATIENCE:g} s: {found}")
+                raise NotEnoughError(f"the gallery did not get there in {_TIMEOUT:g} s: {found}")
         except BaseException as error:
             if not isinstance(error, StopIteration):
                 failures.append(error)

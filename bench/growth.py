@@ -39,7 +39,7 @@ _SMALL = 10 << 10  # bytes
 _DEVICES = (3, 6, 12, 24, 60)
 _CLIENTS = (1, 2, 4, 8, 16)
 _PART = 32  # MiB that each client stores
-_PATIENCE = 120.0  # seconds
+_TIMEOUT = 120.0  # seconds
 
 Row = dict[str, float]
 
@@ -158,7 +158,7 @@ def _by_count(place: Path, counts: Sequence[int]) -> Iterator[Row]:
 
 
 def _wait_known(cluster: LocalCluster, count: int) -> None:
-    end = time.monotonic() + _PATIENCE
+    end = time.monotonic() + _TIMEOUT
     while cluster.status()["images"]["whole"] < count:
         if time.monotonic() > end:
             raise TesseraError(f"the broker does not know all {count} images")

@@ -15,7 +15,7 @@ from typing import Callable
 from common.errors import TesseraError
 
 TOOLS = ("unshare", "nsenter", "ip", "setpriv")
-_PATIENCE = 60.0  # seconds
+_TIMEOUT = 60.0  # seconds
 _GRACE = 15.0  # seconds
 
 
@@ -120,7 +120,7 @@ def end(process: subprocess.Popen[bytes]) -> None:
 
 def wait_until(ready: Callable[[], bool], servers: Sequence[subprocess.Popen[bytes]], what: str, log: Path) -> None:
     """Raise `TesseraError` where one of the servers has ended, or it takes too long."""
-    end_by = time.monotonic() + _PATIENCE
+    end_by = time.monotonic() + _TIMEOUT
     while not ready():
         if any(server.poll() is not None for server in servers) or time.monotonic() > end_by:
             raise TesseraError(f"{what} did not start", advice=f"it said: {_last_words(log)}")

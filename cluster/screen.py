@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 from common.errors import UsageError
 
-_END_PATIENCE = 10.0  # seconds
+_END_TIMEOUT = 10.0  # seconds
 
 
 @contextmanager
@@ -32,4 +32,4 @@ def virtual_screen(size: str) -> Iterator[str]:
         yield display
     finally:
         server.terminate()
-        server.wait(_END_PATIENCE)
+        server.wait(_END_TIMEOUT)

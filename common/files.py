@@ -61,13 +61,13 @@ def sync_folder(folder: Path) -> None:
 
 def rename_over(source: Path, target: Path) -> None:
     """Give a file its final name, replacing what had it."""
-    _patiently(lambda: os.replace(source, target))
+    _retried(lambda: os.replace(source, target))
 
 
 def rename_new(source: Path, target: Path) -> None:
     """Give a file its final name; FileExistsError where something has it already."""
     if sys.platform == "win32":
-        _patiently(lambda: os.rename(source, target))  # refuses an existing target there
+        _retried(lambda: os.rename(source, target))  # refuses an existing target there
         return
     try:
         os.link(source, target)
@@ -83,7 +83,7 @@ def rename_new(source: Path, target: Path) -> None:
     os.unlink(source)
 
 
-def _patiently(action: Callable[[], None]) -> None:
+def _retried(action: Callable[[], None]) -> None:
     """On Windows a virus scanner or an indexer may hold a file for a moment: a sharing violation passes."""
     for _ in range(_SHARING_RETRIES if sys.platform == "win32" else 0):
         try:

@@ -31,7 +31,7 @@ _MAX_NAME_BYTES = 200
 _FALLBACK = "image"
 _PIECE = 1 << 20  # bytes
 _WINDOWS_NOWHERE = "nul"
-_READER_PATIENCE = 10.0  # seconds in which somebody begins to read a pipe
+_READER_TIMEOUT = 10.0  # seconds in which somebody begins to read a pipe
 _READER_PAUSE = 0.02
 
 
@@ -180,7 +180,7 @@ def _opened_through(target: Path) -> int:
     """A descriptor of what is there, and is never made; of a pipe once it is read, OSError where nobody does."""
     flags = os.O_WRONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0)
     now = RunningTime()
-    end = now() + _READER_PATIENCE
+    end = now() + _READER_TIMEOUT
     while True:
         try:
             descriptor = os.open(target, flags)

@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 Done = Callable[[T], None]
 Failed = Callable[[TesseraError], None]
-_END_PATIENCE = 5.0  # seconds that cancelled coroutines have to leave things in order
+_END_TIMEOUT = 5.0  # seconds that cancelled coroutines have to leave things in order
 
 
 class Task:
@@ -109,9 +109,9 @@ class Background:
 
     def close(self) -> None:
         """Cancel all coroutines and wait for them to end: a put leaves its journal so that it can go on."""
-        asyncio.run_coroutine_threadsafe(_cancel_all(), self._loop).result(_END_PATIENCE + 1)
+        asyncio.run_coroutine_threadsafe(_cancel_all(), self._loop).result(_END_TIMEOUT + 1)
         self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(_END_PATIENCE)
+        self._thread.join(_END_TIMEOUT)
 
     # --- called from anywhere
 
@@ -160,4 +160,4 @@ async def _cancel_all() -> None:
     for task in tasks:
         task.cancel()
     if tasks:
-        await asyncio.wait(tasks, timeout=_END_PATIENCE)
+        await asyncio.wait(tasks, timeout=_END_TIMEOUT)

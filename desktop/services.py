@@ -40,7 +40,7 @@ _CHECKOUT = Path(__file__).resolve().parent.parent
 _MAX_FILE = 1 << 16
 _MOST_LOG = 10 << 20  # bytes after which the next start begins a new one
 _READ_LOG = 1 << 16  # bytes of it that are looked at
-_PATIENCE = 30.0  # seconds until one that was started serves
+_TIMEOUT = 30.0  # seconds until one that was started serves
 _GRACE = 20.0  # seconds that one has for ending
 _LOOK_EVERY = 0.1  # seconds
 
@@ -123,7 +123,7 @@ class Services:
         except OSError as error:
             raise cannot_write(process.log_file.parent, error) from None
         self._started[program] = process
-        end = time.monotonic() + _PATIENCE
+        end = time.monotonic() + _TIMEOUT
         while wait and self._served(service) in (None, before):
             if process.pid is None:
                 process.forget()
@@ -131,7 +131,7 @@ class Services:
             if time.monotonic() > end:
                 self._end(program)
                 said = error_of(program.value, UnreachableError.exit_code, self._log_since(program, begin))
-                raise UnreachableError(f"it does not serve after {_PATIENCE:.0f} s: {said}", advice=said.advice)
+                raise UnreachableError(f"it does not serve after {_TIMEOUT:.0f} s: {said}", advice=said.advice)
             time.sleep(_LOOK_EVERY)
 
     def _end(self, program: Program) -> None:

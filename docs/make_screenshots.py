@@ -39,8 +39,8 @@ _DELETED = 3
 _WORDS = "four words for a guest"
 _LARGE = (6000, 4000)  # pixels, so that storing and reassembling can be seen under way
 _CHILD = "--one-window"
-_RUN_PATIENCE = 240.0  # seconds
-_PATIENCE = 60.0  # seconds
+_RUN_TIMEOUT = 240.0  # seconds
+_TIMEOUT = 60.0  # seconds
 _COLOURS = 256  # of a screenshot, which makes it a third as large
 
 
@@ -89,7 +89,7 @@ def main() -> None:
 
 def _wait_reported(cluster: LocalCluster) -> None:
     """Until every device has said how much of its room is taken."""
-    end = time.monotonic() + _PATIENCE
+    end = time.monotonic() + _TIMEOUT
     while not all(device["used_bytes"] for device in cluster.status()["devices"]):
         if time.monotonic() > end:
             sys.exit("not all devices said how full they are")
@@ -99,7 +99,7 @@ def _run(told: dict[str, str], environment: dict[str, str], place: Path) -> None
     """The app in a process of its own, since one process has one window; in `place`, so that paths are short."""
     command = [sys.executable, str(Path(__file__).resolve()), _CHILD]
     subprocess.run(
-        command, cwd=place, env=environment, input=json.dumps(told).encode(), check=True, timeout=_RUN_PATIENCE
+        command, cwd=place, env=environment, input=json.dumps(told).encode(), check=True, timeout=_RUN_TIMEOUT
     )
 
 
@@ -238,7 +238,7 @@ class _Shooting:
             picture.save(IMAGES / f"{name}-{theme}-{self._told['size']}.png", optimize=True)
 
     def _until(self, reached: Callable[[], object]) -> None:
-        end = time.monotonic() + _PATIENCE
+        end = time.monotonic() + _TIMEOUT
         while not reached():
             if time.monotonic() > end:
                 sys.exit(f"{self._told['which']}: what is to be shown did not come")

@@ -44,7 +44,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _PERIOD = 1.0  # seconds between reports, and between tries to register
-_CONFLICT_PATIENCE = 12.0  # seconds; a connection that was cut is noticed within five
+_CONFLICT_TIMEOUT = 12.0  # seconds; a connection that was cut is noticed within five
 
 
 class Statement(NamedTuple):
@@ -110,7 +110,7 @@ class Registration:
             raise RefusedError(f"the broker at {self._address} refuses this worker: {answer.text}")
         if self._conflict_since is None:
             self._conflict_since = now
-        if now - self._conflict_since > _CONFLICT_PATIENCE:
+        if now - self._conflict_since > _CONFLICT_TIMEOUT:
             raise RefusedError(f"the broker at {self._address} refuses this worker: {answer.text}")
         return []
 

@@ -13,7 +13,7 @@ from common.process.events import Emit, ignore, waiting
 from common.protocol.operations import Role
 from common.text import as_typed
 
-PATIENCE = 5.0  # seconds for the first announcement of the broker's key
+TIMEOUT = 5.0  # seconds for the first announcement of the broker's key
 _GRACE = 0.3  # seconds more for others of the same key: an announcement may lie about the address
 _ADVICE = (
     "paste the whole line that `broker.py invite` printed: the short code works on the broker's LAN only, where UDP "
@@ -41,7 +41,7 @@ def read_invite(text: str, *roles: Role, interfaces: Optional[Interfaces] = None
 def _find_inviter(short: ShortInvite, interfaces: Optional[Interfaces], emit: Emit) -> Invite:
     try:
         with waiting(emit, "looking for the broker on the LAN"):
-            brokers = find(lambda broker: short.is_of(broker.public_key), PATIENCE, _GRACE, interfaces)
+            brokers = find(lambda broker: short.is_of(broker.public_key), TIMEOUT, _GRACE, interfaces)
     except UnreachableError as error:
         raise UnreachableError(str(error), advice=_ADVICE) from None
     if not brokers:

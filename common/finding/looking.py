@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 ROUND = 10.0  # seconds
 _BEAT = 0.25  # seconds between two looks at the clock
-_DETAILS_PATIENCE = 2000  # ms for what an announcement left out
+_DETAILS_TIMEOUT = 2000  # ms for what an announcement left out
 Interfaces = Sequence[str]  # own IPv4 addresses, one an interface
 
 
@@ -57,7 +57,7 @@ async def _round(
         brokers: list[BrokerAddress] = []
         try:
             details = AsyncServiceInfo(SERVICE, instance)
-            if await details.async_request(zeroconf.zeroconf, _DETAILS_PATIENCE):
+            if await details.async_request(zeroconf.zeroconf, _DETAILS_TIMEOUT):
                 brokers = read_announcement(instance, details.properties, details.parsed_addresses())
         except (ProtocolError, Error, ValueError) as error:
             log.debug("an announcement is passed over: %s", error)

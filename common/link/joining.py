@@ -31,7 +31,7 @@ from common.protocol.identifiers import IDENTIFIER_SIZE
 from common.protocol.messages import Join, ReachedAt
 from common.protocol.operations import Role
 
-PATIENCE = 8.0  # seconds for all brokers together
+TIMEOUT = 8.0  # seconds for all brokers together
 _HEAD_START = 2.0  # seconds for the broker that made the invite
 _LOOK_AFTER = 1.0  # seconds without a broker until they are looked for on the LAN
 _MAX_FOUND = 3  # addresses that are tried beside the invite's
@@ -65,7 +65,7 @@ def join(
     joining = _Joining(invite, request, interfaces)
     try:
         with waiting(emit, "asking the broker to let this machine in"):
-            broker, joined = joining.run(PATIENCE)
+            broker, joined = joining.run(TIMEOUT)
     finally:
         joining.close()
     if not joined.answer.granted:
@@ -135,12 +135,12 @@ class _Joining:
         self._time = RunningTime()
         self._others_at = self._time() + _HEAD_START
 
-    def run(self, patience: float) -> tuple[BrokerAddress, messages.Joined]:
+    def run(self, timeout: float) -> tuple[BrokerAddress, messages.Joined]:
         """The answer, and who gave it; RefusedError where all refuse the key, UnreachableError where nobody answers.
 
-        `patience`: seconds.
+        `timeout`: seconds.
         """
-        end, look_at = self._time() + patience, self._time() + _LOOK_AFTER
+        end, look_at = self._time() + timeout, self._time() + _LOOK_AFTER
         while (now := self._time()) < end:
             self._wait()
             for attempt in self._attempts:

@@ -28,7 +28,7 @@ from common.protocol.messages import (
 from common.protocol.operations import LIST, LOCATE, PLACES, STATUS
 
 SETTLING = "the broker has just started: waiting for its devices"
-_SETTLE_PATIENCE = 12.0  # seconds; a broker settles within ten
+_SETTLE_TIMEOUT = 12.0  # seconds; a broker settles within ten
 _SETTLE_PAUSE = 0.25
 _PAGE = 500  # objects
 
@@ -52,7 +52,7 @@ async def settled_devices(link: Link) -> list[Device]:
 
 async def _settled_devices(link: Link) -> list[Device]:
     loop = asyncio.get_running_loop()
-    end = loop.time() + _SETTLE_PATIENCE
+    end = loop.time() + _SETTLE_TIMEOUT
     while True:
         reply = await link.request(STATUS, Empty())
         if reply.header.settled or loop.time() > end:

@@ -18,7 +18,7 @@ from common.finding.addresses import BrokerAddress
 from common.link.connection import Change
 from common.protocol.operations import Role
 
-_PATIENCE = 1.5  # seconds for all addresses together; names that are looked up take the longest
+_TIMEOUT = 1.5  # seconds for all addresses together; names that are looked up take the longest
 _SEEN = {
     Change.UP: "it took the connection and gives no answer",
     Change.NO_HANDSHAKE: "something answers there, but not with the broker's key",
@@ -44,7 +44,7 @@ def unreached(brokers: Collection[BrokerAddress], role: Role, seen: Mapping[str,
 def _ask(places: Mapping[str, tuple[str, int]]) -> dict[str, str]:
     """Of each place, by endpoint, what the system says; those that take too long are left out."""
     answers: queue.SimpleQueue[tuple[str, str]] = queue.SimpleQueue()
-    end = time.monotonic() + _PATIENCE
+    end = time.monotonic() + _TIMEOUT
     for endpoint, (host, port) in places.items():
         # A thread that nobody waits for: the search for a name cannot be broken off.
         threading.Thread(
@@ -62,7 +62,7 @@ def _ask(places: Mapping[str, tuple[str, int]]) -> dict[str, str]:
 
 def _why(host: str, port: int) -> str:
     try:
-        with socket.create_connection((host, port), timeout=_PATIENCE):
+        with socket.create_connection((host, port), timeout=_TIMEOUT):
             return "something listens there, and is not the broker or too busy"
     except (socket.gaierror, UnicodeError):
         return "that name is not known here"

@@ -16,7 +16,7 @@ from desktop.model.model import Model
 
 _AGAIN_AFTER = 3.0  # seconds, where there was no answer
 _PULSE_EVERY = 2.0  # seconds between two questions whether the broker is there, however long a look takes
-_PULSE_PATIENCE = 4.0  # seconds
+_PULSE_TIMEOUT = 4.0  # seconds
 _FRESH = 20.0  # seconds for which what was seen still holds when its view comes back to the front
 
 
@@ -100,7 +100,7 @@ class Following:
         while True:
             await asyncio.sleep(_PULSE_EVERY)
             try:
-                await asyncio.wait_for(list_devices(link), _PULSE_PATIENCE)
+                await asyncio.wait_for(list_devices(link), _PULSE_TIMEOUT)
             except (asyncio.TimeoutError, TesseraError) as error:
                 missed = True
                 said = error if isinstance(error, TesseraError) else _silent(link)

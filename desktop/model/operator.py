@@ -18,7 +18,7 @@ from desktop.model.commands import command_line
 from desktop.model.exits import error_of
 
 _CHECKOUT = Path(__file__).resolve().parent.parent.parent
-_PATIENCE = 30.0  # seconds
+_TIMEOUT = 30.0  # seconds
 ROLES = {
     "worker": "a device, which keeps shares",
     "client": "a machine that stores and reassembles",
@@ -84,12 +84,12 @@ class Operator:
                 capture_output=True,
                 encoding="utf-8",
                 errors="replace",
-                timeout=_PATIENCE,
+                timeout=_TIMEOUT,
                 check=False,
                 creationflags=flags,
             )
         except subprocess.TimeoutExpired:
-            raise UnreachableError(f"broker.py did not end within {_PATIENCE:.0f} s", advice="try again") from None
+            raise UnreachableError(f"broker.py did not end within {_TIMEOUT:.0f} s", advice="try again") from None
         if ended.returncode:
             raise error_of("broker", ended.returncode, ended.stderr)
         return ended

@@ -16,7 +16,7 @@ from desktop.model.commands import command_line
 from desktop.model.model import Model
 from desktop.session import Session
 
-_PRINT_PATIENCE = 30.0  # seconds
+_PRINT_TIMEOUT = 30.0  # seconds
 
 __all__ = ["MAX_CODES", "RecoveryModel"]
 
@@ -114,7 +114,7 @@ def _print(text: str) -> None:
     if command is None:
         raise TesseraError("there is no printer here", advice="save the codes, and print the file")
     ended = subprocess.run(
-        [command], input=text.encode("ascii"), capture_output=True, timeout=_PRINT_PATIENCE, check=False
+        [command], input=text.encode("ascii"), capture_output=True, timeout=_PRINT_TIMEOUT, check=False
     )
     if ended.returncode:
         said = ended.stderr.decode("utf-8", "replace").strip()

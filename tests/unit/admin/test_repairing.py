@@ -58,7 +58,7 @@ class Scene:
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mending, "_LOOK", 0.01)
     monkeypatch.setattr(mending, "_SURE", 0.05)
-    monkeypatch.setattr(mending, "_PATIENCE", 0.5)
+    monkeypatch.setattr(mending, "_TIMEOUT", 0.5)
 
 
 def test_what_cannot_be_mended_is_said_while_the_rest_is_still_waited_for(tmp_path: Path) -> None:
@@ -76,7 +76,7 @@ def test_what_cannot_be_mended_is_said_while_the_rest_is_still_waited_for(tmp_pa
 def test_what_every_device_has_a_share_of_already_is_not_waited_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(mending, "_PATIENCE", 3600.0)
+    monkeypatch.setattr(mending, "_TIMEOUT", 3600.0)
     scene = Scene(tmp_path, 1, devices=N)
     scene.cluster.devices[0].alive = False
     exit_code, (outcome,) = scene.repair()
@@ -85,7 +85,7 @@ def test_what_every_device_has_a_share_of_already_is_not_waited_for(
 
 
 def test_what_lacks_devices_is_named_with_them_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mending, "_PATIENCE", 3600.0)
+    monkeypatch.setattr(mending, "_TIMEOUT", 3600.0)
     scene = Scene(tmp_path, 1)
     for device in scene.cluster.devices[:3]:
         device.alive = False
@@ -95,7 +95,7 @@ def test_what_lacks_devices_is_named_with_them_at_once(tmp_path: Path, monkeypat
 
 
 def test_what_is_mended_is_said_as_soon_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mending, "_PATIENCE", 3600.0)
+    monkeypatch.setattr(mending, "_TIMEOUT", 3600.0)
     scene = Scene(tmp_path, 1)
     shares = dict(scene.cluster.devices[0].shares)
     scene.lose(0, 1)

@@ -463,7 +463,7 @@ def test_what_lies_in_a_folder_is_never_written_through(folder: Path, force: boo
 @LINKS
 def test_a_pipe_that_nobody_reads_is_an_error_in_the_end(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     os.mkfifo("pipe")
-    monkeypatch.setattr("consumer.output._READER_PATIENCE", 0.0)
+    monkeypatch.setattr("consumer.output._READER_TIMEOUT", 0.0)
     output = destination("pipe").open(mapping(b"a", "a.png"))
     with pytest.raises(NoRoomError, match="cannot write pipe"):
         output.keep()

@@ -29,7 +29,7 @@ class _Broker:
         self.address = "broker:5570"
         monkeypatch.setattr(following, "list_devices", self._devices)
         monkeypatch.setattr(following, "_PULSE_EVERY", 0.01)
-        monkeypatch.setattr(following, "_PULSE_PATIENCE", 0.05)
+        monkeypatch.setattr(following, "_PULSE_TIMEOUT", 0.05)
         monkeypatch.setattr(following, "_AGAIN_AFTER", 0.01)
 
     async def _devices(self, _: object) -> list[object]:

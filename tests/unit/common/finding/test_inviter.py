@@ -100,7 +100,7 @@ def test_an_announcement_that_lies_about_the_address_does_not_keep_a_joiner_out(
 
 
 def test_a_broker_that_is_not_found_is_told_soon_with_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(inviter, "PATIENCE", 0.3)
+    monkeypatch.setattr(inviter, "TIMEOUT", 0.3)
     code = ShortInvite.generate(Role.CLIENT, bytes(range(32))).encode()
     began = time.monotonic()
     with pytest.raises(UnreachableError, match="not found on the LAN") as caught:

@@ -61,7 +61,7 @@ def test_a_broker_and_nobody_else_says_where_it_is_reached(
 def test_where_one_broker_is_away_or_does_not_know_the_invite_the_next_is_asked(
     broker: RunningBroker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(joining, "PATIENCE", 3.0)
+    monkeypatch.setattr(joining, "TIMEOUT", 3.0)
     away = BrokerAddress("127.0.0.1", 1, 1, b"x" * 32)
     unknowing = RunningBroker(tmp_path)
     try:
@@ -125,7 +125,7 @@ def test_an_invite_that_the_broker_does_not_know_any_longer_is_refused(broker: R
 def test_where_the_broker_does_not_answer_the_address_is_named(
     broker: RunningBroker, monkeypatch: pytest.MonkeyPatch, fault: str
 ) -> None:
-    monkeypatch.setattr(joining, "PATIENCE", 0.5)
+    monkeypatch.setattr(joining, "TIMEOUT", 0.5)
     invite = broker.invite(Role.WORKER)
     address = BrokerAddress("127.0.0.1", 1, 1, broker.address.public_key)
     if fault == "another broker answers there":

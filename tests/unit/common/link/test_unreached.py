@@ -39,7 +39,7 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningBroker]:
 
 @pytest.fixture(autouse=True)
 def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(joining, "PATIENCE", 0.8)
+    monkeypatch.setattr(joining, "TIMEOUT", 0.8)
     monkeypatch.setattr(client_protocol, "CONNECT_TIMEOUT", 0.8)
 
 
@@ -124,7 +124,7 @@ def test_zeromq_without_keys_is_told_not_to_have_the_brokers_key(told: Callable[
 def test_what_takes_connections_and_is_mute_is_told_apart(
     monkeypatch: pytest.MonkeyPatch, told: Callable[..., str]
 ) -> None:
-    monkeypatch.setattr(joining, "PATIENCE", 2.6)  # libzmq waits 2 s for a handshake
+    monkeypatch.setattr(joining, "TIMEOUT", 2.6)  # libzmq waits 2 s for a handshake
     monkeypatch.setattr(client_protocol, "CONNECT_TIMEOUT", 2.6)
     with service(lambda _: None) as port:
         assert MUTE in told(at(port))
@@ -191,7 +191,7 @@ def test_a_broker_that_is_not_where_its_invite_says_is_found_by_its_key(
             self._left.clear()
 
     monkeypatch.setattr(joining, "Search", Found)
-    monkeypatch.setattr(joining, "PATIENCE", 8.0)
+    monkeypatch.setattr(joining, "TIMEOUT", 8.0)
     monkeypatch.setattr(joining, "_LOOK_AFTER", 0.1)
     try:
         invite = replace(running.invite(Role.CLIENT), brokers=[replace_address(running.address, 2)])
