@@ -23,7 +23,7 @@ from desktop.model.safety import SafetyModel
 from desktop.model.store import StoreModel
 from desktop.model.unlock import UnlockModel
 from desktop.session import Session, Stage
-from desktop.views.controls import GROUND, ring_fields
+from desktop.views.controls import GROUND, reveal_focus, ring_fields
 from desktop.views.devices import DevicesView
 from desktop.views.first_start import FirstStartView
 from desktop.views.frame import CommandLine, ErrorBar, Sidebar
@@ -31,7 +31,6 @@ from desktop.views.gallery import GalleryView
 from desktop.views.overlay import Overlay, ask
 from desktop.views.reassemble import ReassembleView
 from desktop.views.safety import SafetyView
-from desktop.views.scrolling import reveal_focus
 from desktop.views.store import StoreView
 from desktop.views.unlock import UnlockView
 from desktop.views.view import View

@@ -18,7 +18,6 @@ from desktop.model.following import Following
 from desktop.model.machines import MachineRow, machine_rows, own_key, revoke_command, revoking_means
 from desktop.model.model import Model
 from desktop.model.operator import ROLES, Invited, Operator, operator_command
-from desktop.model.qr_code import qr_matrix
 from desktop.model.question import Question
 from desktop.model.this_computer import ThisComputerModel
 from desktop.session import Session
@@ -247,7 +246,7 @@ class DevicesModel(Model):
 
     def _invited(self, role: str, invited: Invited) -> None:
         self.doing = ""
-        self.invite = Invite(role, invited.line, invited.code, qr_matrix(invited.line))
+        self.invite = Invite(role, invited.line, invited.code, _qr_matrix(invited.line))
         self.changed()
 
     def _ask(self, doing: str, work: Callable[[Link], Coroutine[Any, Any, str]]) -> None:
@@ -295,3 +294,10 @@ async def _keep(link: Link, name: str) -> str:
 async def _rebalance(link: Link) -> str:
     await begin_rebalance(link)
     return "Shares are being spread by the room that devices have."
+
+
+def _qr_matrix(text: str) -> list[list[bool]]:
+    """A QR code: rows of squares, true where dark, without the light margin of four that a reader needs around."""
+    import segno  # an extra of the window: whoever makes no invite does without
+
+    return [[bool(square) for square in row] for row in segno.make(text, error="m", micro=False).matrix]

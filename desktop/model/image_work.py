@@ -24,9 +24,8 @@ from desktop.background import Background, Task, void
 from desktop.model.commands import SHOWN_DIGITS, command_line
 from desktop.model.entries import Entry, Tone
 from desktop.model.model import Model
-from desktop.model.progress import Counter, Progress
 from desktop.model.question import Question
-from desktop.model.report import Finding, Report
+from desktop.model.report import Counter, Finding, Progress, Report
 from desktop.model.sharing import Recipient
 from desktop.model.wording import count
 from desktop.model.wording import names as names_of

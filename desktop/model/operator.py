@@ -15,7 +15,7 @@ from typing import NamedTuple
 from common.errors import UnreachableError, UsageError
 from common.membership.short_invite import decode_short_invite
 from desktop.model.commands import command_line
-from desktop.model.exits import error_of
+from desktop.services import error_of
 
 _CHECKOUT = Path(__file__).resolve().parent.parent.parent
 _TIMEOUT = 30.0  # seconds

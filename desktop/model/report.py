@@ -1,12 +1,80 @@
-"""What came of work on images, in words."""
+"""How far work on images is, and what came of it, as a person reads it."""
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Optional
+from typing import Callable, Optional
 
+from common.process.events import BytesDone, BytesExpected, BytesLeft
+from common.text import format_duration, format_size
 from desktop.model.entries import Tone
+
+_TELL_EVERY = 0.1  # seconds
+_RATE_AFTER = 1.0  # seconds, before which a rate is chance
+
+
+@dataclass(frozen=True)
+class Progress:
+    done: int  # bytes
+    total: int
+    seconds: float = 0.0  # since it began
+
+    @property
+    def fraction(self) -> float:
+        return min(1.0, self.done / self.total) if self.total else 0.0
+
+    @property
+    def words(self) -> str:
+        parts = [f"{format_size(self.done)} of {format_size(self.total)}"]
+        if self.seconds >= _RATE_AFTER and self.done:
+            rate = self.done / self.seconds
+            parts.append(f"{format_size(int(rate))}/s")
+            if self.done < self.total:
+                parts.append(f"about {format_duration(int((self.total - self.done) / rate) + 1)} left")
+        return " · ".join(parts)
+
+
+class Counter:
+    """Counts in the thread of the work, and tells ten times a second how far it is."""
+
+    def __init__(self, tell: Callable[[Progress], None], clock: Callable[[], float] = time.monotonic) -> None:
+        self._tell = tell
+        self._clock = clock
+        self._began = self._told = clock()
+        self._done = self._total = 0
+
+    def take(self, event: object) -> None:
+        """Take up what any program's steps tell of bytes."""
+        if isinstance(event, BytesExpected):
+            self.expect(event.count)
+        elif isinstance(event, BytesDone):
+            self.advance(event.count)
+        elif isinstance(event, BytesLeft):
+            self.remain(event.count)
+
+    def expect(self, count: int) -> None:
+        """So many bytes more are to come."""
+        self._total += count
+        self._say(now=True)
+
+    def advance(self, count: int) -> None:
+        """So many bytes more are done."""
+        self._done += count
+        self._say(now=self._done >= self._total)
+
+    def remain(self, count: int) -> None:
+        """So many bytes are left, or more than were known of."""
+        self._total = max(self._total, self._done + count)
+        self._done = self._total - count
+        self._say()
+
+    def _say(self, now: bool = False) -> None:
+        at = self._clock()
+        if now or at - self._told >= _TELL_EVERY:
+            self._told = at
+            self._tell(Progress(self._done, self._total, at - self._began))
 
 
 @dataclass(frozen=True)

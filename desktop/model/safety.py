@@ -22,9 +22,8 @@ from desktop.model.entries import Tone, badge_of
 from desktop.model.first_start import fault_of
 from desktop.model.key_copy import KeyCopyModel
 from desktop.model.model import Model
-from desktop.model.progress import Counter, Progress
 from desktop.model.recovery import RecoveryModel
-from desktop.model.report import Finding, Report
+from desktop.model.report import Counter, Finding, Progress, Report
 from desktop.session import Session
 
 _JUST_NOW = 60  # seconds

@@ -7,12 +7,11 @@ from typing import Any, Callable, Optional
 import customtkinter
 
 from common.text import format_size
-from desktop.model.fitting import fitting
+from desktop.model.layout import fitting
 from desktop.model.putting import DeviceProgress
 from desktop.model.store import Choice
 from desktop.model.wording import count, rate, time_left
-from desktop.views.controls import ACCENT, DANGER, GOOD, LINE, PANEL, QUIET, CheckBox, font
-from desktop.views.scrolling import Scrolling
+from desktop.views.controls import ACCENT, DANGER, GOOD, LINE, PANEL, QUIET, CheckBox, Scrolling, font
 
 _BESIDE = 48  # units: the box, and what keeps name and words apart
 

@@ -25,6 +25,7 @@ from desktop.views.controls import (
     Choice,
     FittingLabel,
     RadioButton,
+    Scrolling,
     fixed_font,
     font,
     heading,
@@ -33,7 +34,6 @@ from desktop.views.controls import (
 )
 from desktop.views.machines import MachineList
 from desktop.views.overlay import NameForm, Overlay, ask, copy, readonly
-from desktop.views.scrolling import Scrolling
 from desktop.views.this_computer import ThisComputer
 from desktop.views.view import View
 

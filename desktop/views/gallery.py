@@ -23,6 +23,7 @@ from desktop.views.controls import (
     Button,
     CheckBox,
     Menu,
+    Scrolling,
     fixed_font,
     font,
     heading,
@@ -30,7 +31,6 @@ from desktop.views.controls import (
     wrap,
 )
 from desktop.views.overlay import ask
-from desktop.views.scrolling import Scrolling
 from desktop.views.share_form import ShareForm
 from desktop.views.tiles import TileGrid
 from desktop.views.trash_sheet import TrashSheet

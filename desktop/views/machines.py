@@ -10,9 +10,21 @@ from desktop.model.devices import DevicesModel
 from desktop.model.machines import MachineRow
 from desktop.model.operator import operator_command
 from desktop.model.wording import count
-from desktop.views.controls import DANGER, GROUND, LINE, PANEL, QUIET, TEXT, Button, FittingLabel, font, note, wrap
+from desktop.views.controls import (
+    DANGER,
+    GROUND,
+    LINE,
+    PANEL,
+    QUIET,
+    TEXT,
+    Button,
+    FittingLabel,
+    Scrolling,
+    font,
+    note,
+    wrap,
+)
 from desktop.views.overlay import readonly
-from desktop.views.scrolling import Scrolling
 
 
 class MachineList(Scrolling):

@@ -9,8 +9,8 @@ from typing import Any, Optional
 import customtkinter
 
 from desktop.model.entries import Tone
-from desktop.model.fitting import fitting
 from desktop.model.key_copy import KeyCopyModel
+from desktop.model.layout import fitting
 from desktop.model.recovery import MAX_CODES, RecoveryModel
 from desktop.model.report import Report
 from desktop.model.safety import SafetyModel
@@ -26,11 +26,11 @@ from desktop.views.controls import (
     WARNING,
     Button,
     Menu,
+    Scrolling,
     font,
     heading,
     note,
 )
-from desktop.views.scrolling import Scrolling
 from desktop.views.sheets import Sheets, ask_for_new_key_file
 from desktop.views.view import View
 

@@ -9,8 +9,8 @@ from typing import Any, Optional
 import customtkinter
 
 from desktop.model.entries import Entry
-from desktop.model.fitting import fitting
 from desktop.model.image_work import ImageWorkModel
+from desktop.model.layout import fitting
 from desktop.model.sharing import Recipient, SharingModel
 from desktop.model.wording import count
 from desktop.views.controls import GROUND, Button, Menu, font, note

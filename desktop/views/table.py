@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import customtkinter
 
-from desktop.model.fitting import column_widths, fitting
+from desktop.model.layout import column_widths, fitting
 from desktop.views.controls import ACCENT, DANGER, FOCUS, GOOD, LINE, PANEL, QUIET, TEXT, WARNING
 
 _ROW = 28  # units

@@ -18,6 +18,7 @@ from desktop.views.controls import (
     TEXT,
     Button,
     CheckBox,
+    Scrolling,
     fixed_font,
     font,
     heading,
@@ -25,7 +26,6 @@ from desktop.views.controls import (
     wrap,
 )
 from desktop.views.overlay import Overlay, ask
-from desktop.views.scrolling import Scrolling
 from desktop.views.sheets import leave_box
 
 _TITLES = {Program.WORKER: "Keep shares on this computer", Program.BROKER: "Run a broker on this computer"}

@@ -13,7 +13,7 @@ import customtkinter
 
 from desktop.model.entries import Badge, Entry, Tone
 from desktop.model.gallery import GalleryModel
-from desktop.model.grid import Grid
+from desktop.model.layout import Grid
 from desktop.model.thumbnails import EDGE
 from desktop.views.controls import ACCENT, CHOSEN, DANGER, FOCUS, GOOD, GROUND, LINE, PANEL, QUIET, TEXT, WARNING
 from desktop.views.pixels import photo, rounded

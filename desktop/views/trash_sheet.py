@@ -8,11 +8,10 @@ from typing import Any, Optional
 import customtkinter
 
 from admin.deleting import DeletedImage
-from desktop.model.fitting import fitting
+from desktop.model.layout import fitting
 from desktop.model.trash import TrashModel, name_of
-from desktop.views.controls import PANEL, TEXT, Button, font, note
+from desktop.views.controls import PANEL, TEXT, Button, Scrolling, font, note
 from desktop.views.overlay import Overlay
-from desktop.views.scrolling import Scrolling
 
 _HEIGHT = 190  # units
 _NAME = 30  # characters

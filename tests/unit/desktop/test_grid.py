@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from desktop.model.grid import Grid
+from desktop.model.layout import Grid
 
 GRID = Grid(count=10, width=330, least=100, tile_height=50, gap=10)
 

@@ -17,7 +17,7 @@ from common.vault.recovery import read_codes, restore_key
 from desktop.background import Background
 from desktop.garbage import WindowCollects
 from desktop.model.entries import Tone
-from desktop.model.progress import Counter, Progress
+from desktop.model.report import Counter, Progress
 from desktop.model.safety import SafetyModel, repair_report, verify_report
 from desktop.session import Session
 from tests.support.desktop_models import PASSPHRASE, deliver_until

@@ -11,7 +11,6 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 import pytest
 
 from common.errors import IntegrityError, NoRoomError, RefusedError, UnreachableError, UsageError
-from desktop.model.exits import error_of, fault_at_end
 from desktop.model.login_entry import LoginEntry, login_entry
 from desktop.model.service import (
     Program,
@@ -25,6 +24,7 @@ from desktop.model.service import (
     suggested_room,
     without_settings,
 )
+from desktop.services import error_of, fault_at_end
 
 DEVICE = Service(Program.WORKER, "/data/tessera", "100G", laptop=True)
 BROKER = Service(Program.BROKER)

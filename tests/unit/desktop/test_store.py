@@ -15,8 +15,7 @@ from common.protocol.messages import Device
 from common.text import format_size
 from desktop.background import Background
 from desktop.model import wording
-from desktop.model.putting import Item, Put, State, outcome_words
-from desktop.model.rate import Rate
+from desktop.model.putting import Item, Put, Rate, State, outcome_words
 from desktop.model.store import Phase, StoreModel
 from desktop.session import Session
 from producer.events import FailedImage, ShareStep, Step, StoredImage

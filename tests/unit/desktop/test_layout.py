@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from desktop.model.fitting import column_widths, fitting, top_to_show
+from desktop.model.layout import column_widths, fitting, top_to_show
 
 
 def test_what_fits_stays_as_it_is_and_what_does_not_keeps_its_end() -> None:
