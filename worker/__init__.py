@@ -26,7 +26,6 @@ In the order of a share's way:
     registration      tells each broker who we are, what we hold and what was deleted
     unacknowledged    what of that has no answer yet, and is to be told again
     connections       one connection to each broker, as brokers come and go
-    broker_addresses  which brokers those are, and where each may be
 
 It has no vault key, and no way to get at one.
 """

@@ -31,9 +31,9 @@ from typing import Any, Optional, Union
 from common.errors import ProtocolError, RefusedError, TesseraError, UnreachableError
 from common.finding.addresses import BrokerAddress, as_address, is_loopback
 from common.link.admission import Admission
+from common.link.broker_list import BrokerList
 from common.link.connection import Change, Silence
 from common.link.replies import Reply, read_reply
-from common.link.succession import Succession
 from common.protocol.codec import pack_header, unpack
 from common.protocol.envelope import Envelope, Kind, Operation, decode_envelope
 from common.protocol.identifiers import BROKER
@@ -151,7 +151,7 @@ class ClientProtocol:
         self.was_up = False  # whether there ever was a session
         self.seen: dict[str, Change] = {}  # by endpoint, what the last handshake there came to
         self.known = list(brokers)  # as the broker in use named them, itself first
-        self._brokers = Succession(brokers)
+        self._brokers = BrokerList(brokers)
         self._hello = hello
         self._ids = (id_prefix + number.to_bytes(8, "big") for number in itertools.count())
         self._now = 0.0

@@ -18,8 +18,8 @@ from common.finding.addresses import BrokerAddress, is_loopback, with_scopes
 from common.finding.addresses import interfaces as own_interfaces
 from common.finding.looking import Interfaces, Search
 from common.link.connection import Change
+from common.link.diagnosis import diagnose
 from common.link.sockets import ConnectionMonitor, make_dealer
-from common.link.unreached import unreached
 from common.membership.identity import KeyPair
 from common.membership.invite import Invite
 from common.process.events import Emit, ignore, waiting
@@ -219,7 +219,7 @@ class _Joining:
         if any(attempt.seen is Change.NOT_ADMITTED for attempt in self._named):
             return _refusal("it is over or was withdrawn")
         seen = {a.broker.endpoint(self._invite.role): a.seen for a in self._attempts if a.seen is not None}
-        return unreached([attempt.broker for attempt in self._attempts], self._invite.role, seen)
+        return diagnose([attempt.broker for attempt in self._attempts], self._invite.role, seen)
 
 
 def _refusal(why: str) -> RefusedError:

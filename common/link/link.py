@@ -23,9 +23,9 @@ from common.finding.addresses import BrokerAddress
 from common.finding.looking import look
 from common.home import ClientIdentity
 from common.link.client_protocol import ClientProtocol, Payload, Request
+from common.link.diagnosis import diagnose
 from common.link.replies import Reply
 from common.link.sockets import ConnectionMonitor, make_dealer
-from common.link.unreached import unreached
 from common.membership.identity import KeyPair
 from common.process.events import Emit, ignore, waiting
 from common.process.interruption import run_until_interrupted
@@ -312,7 +312,7 @@ class Link:
     async def _give_up(self) -> None:
         """Say of each broker why it is not reached; all ends then, unless one is meanwhile."""
         protocol = self._protocol
-        protocol.give_up(await asyncio.to_thread(unreached, protocol.brokers, Role.CLIENT, protocol.seen))
+        protocol.give_up(await asyncio.to_thread(diagnose, protocol.brokers, Role.CLIENT, protocol.seen))
         self._act_soon()
 
     def _look_for_brokers(self) -> None:

@@ -140,7 +140,7 @@ class ConnectionMonitor:
         another service (HTTP, SSH)         DISCONNECTED, no more; or FAILED_PROTOCOL
         what takes connections and is mute  FAILED_NO_DETAIL (EAGAIN) after handshake_ivl: a broker that hangs, too
 
-    Why there is no connection at all it does not tell (`unreached`).
+    Why there is no connection at all it does not tell (`diagnosis`).
     """
 
     def __init__(self, socket: zmq.Socket[bytes]) -> None:

@@ -29,7 +29,7 @@ _NO_WAY = frozenset({errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN, errn
 _NO_ANSWER = "no answer: it is off, in another network, or a firewall is in the way"
 
 
-def unreached(brokers: Collection[BrokerAddress], role: Role, seen: Mapping[str, Change]) -> UnreachableError:
+def diagnose(brokers: Collection[BrokerAddress], role: Role, seen: Mapping[str, Change]) -> UnreachableError:
     """The error that says of each address why the broker is not reached there; takes up to 1.5 s.
 
     `seen`: what a socket's monitor told, by endpoint.

@@ -16,7 +16,7 @@ import zmq
 from common.errors import UnreachableError
 from common.finding.addresses import BrokerAddress
 from common.home import ClientIdentity
-from common.link import client_protocol, joining, unreached
+from common.link import client_protocol, diagnosis, joining
 from common.link.joining import join
 from common.link.link import Link, run_with_link
 from common.membership.identity import KeyPair
@@ -156,7 +156,7 @@ def test_no_way_and_no_answer_are_told_apart(monkeypatch: pytest.MonkeyPatch, er
         raise error
 
     monkeypatch.setattr(socket, "create_connection", refuse)
-    assert str(unreached.unreached([at(5570)], Role.CLIENT, {})).endswith(f"tcp://127.0.0.1:5570 ({why})")
+    assert str(diagnosis.diagnose([at(5570)], Role.CLIENT, {})).endswith(f"tcp://127.0.0.1:5570 ({why})")
 
 
 def test_each_address_has_its_reason(broker: RunningBroker) -> None:

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from common.finding.addresses import BrokerAddress
-from worker.broker_addresses import agreed
+from common.link.broker_list import agreed
 
 A, B, C = (BrokerAddress(f"{name}.lan", 5570, 5571, name.encode() * 32) for name in "abc")
 a, b, c = A.public_key, B.public_key, C.public_key

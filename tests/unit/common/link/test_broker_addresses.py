@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from common.finding.addresses import BrokerAddress
-from worker.broker_addresses import MAX_FOUND, BrokerAddresses
+from common.link.broker_list import MAX_FOUND, BrokerAddresses
 
 A = BrokerAddress("192.0.2.1", 5570, 5571, b"a" * 32)
 B = BrokerAddress("192.0.2.2", 5570, 5571, b"b" * 32)
