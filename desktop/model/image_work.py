@@ -7,11 +7,12 @@ from dataclasses import replace
 from typing import Any, Callable, Optional
 
 from admin.deleting import delete_image, list_trash, take_back
+from admin.events import Event as ClusterEvent
 from admin.session import Session as ClusterSession
 from admin.sharing import adding, change_image, removing
 from common.errors import TesseraError, UsageError
 from common.link.link import Link
-from common.process.events import BytesDone
+from common.process.events import BytesDone, Warned
 from common.repository.images import Held
 from common.text import printable
 from common.vault.contact_card import decode_card
@@ -27,8 +28,7 @@ from desktop.model.model import Model
 from desktop.model.question import Question
 from desktop.model.report import Counter, Finding, Progress, Report
 from desktop.model.sharing import Recipient
-from desktop.model.wording import count
-from desktop.model.wording import names as names_of
+from desktop.model.wording import count, names
 from desktop.session import Session
 
 TRASH_DAYS = 7
@@ -80,23 +80,22 @@ class ImageWorkModel(Model):
             cluster = ClusterSession(link, self.session.vault, self.session.key)
             destination = Destination(folder, several=True, force=False)
             held, failed = await _held(cluster, images)
-            names = {image.sha256: image.mapping.name for image in held}
-
+            called = {image.sha256: image.mapping.name for image in held}
             lacking: set[str] = set()
 
             def emit(event: Event) -> None:
                 if isinstance(event, BytesDone):
                     counter.advance(event.count)
                 elif isinstance(event, NotRestored):
-                    failed.append(_failure(names[event.sha256], event.error))
+                    failed.append(_failure(called[event.sha256], event.error))
                 elif isinstance(event, Missing):
-                    lacking.add(printable(event.device))
+                    lacking.add(event.device)
 
             consumer = ConsumerSession(link, self.session.vault, self.session.key, emit)
             await restore_all(consumer, {image.sha256: image.encodings for image in held}, destination.open)
             report = _report(len(images), failed, f"saved in {folder}, byte for byte as stored")
             if lacking:
-                where = names_of(sorted(lacking))
+                where = names(sorted(lacking))
                 report = replace(report, summary=f"{report.summary} Shares were missing or damaged on {where}.")
             return report
 
@@ -134,7 +133,7 @@ class ImageWorkModel(Model):
         self.command = command_line("admin", "undelete", *_hashes(images))
 
         async def work(link: Link) -> Report:
-            session = ClusterSession(link, self.session.vault, self.session.key)
+            session, warned = self._cluster(link)
             trash = await list_trash(session)
             failed = []
             for image in images:
@@ -142,7 +141,7 @@ class ImageWorkModel(Model):
                     await take_back(session, trash, image.sha256)
                 except TesseraError as error:
                     failed.append(_failure(image.name, error))
-            return _report(len(images), failed, "taken back")
+            return _report(len(images), failed, "taken back", warned)
 
         self._begin(f"Taking back {count(len(images), 'image')} …", work)
 
@@ -198,7 +197,7 @@ class ImageWorkModel(Model):
         """Change images in the cluster, one after the other; `changed` is told the hashes of those that were."""
 
         async def work(link: Link) -> Report:
-            session = ClusterSession(link, self.session.vault, self.session.key)
+            session, warned = self._cluster(link)
             held, failed = await _held(session, images)
             away: set[str] = set()
             gone: list[str] = []
@@ -209,13 +208,24 @@ class ImageWorkModel(Model):
                 except TesseraError as error:
                     failed.append(_failure(image.mapping.name, error))
             self.background.post(changed, gone)
-            report = _report(len(images), failed, done)
+            report = _report(len(images), failed, done, warned)
             if away:
-                names = ", ".join(sorted(map(printable, away)))
-                report = replace(report, summary=f"{report.summary} {names}: away; told when they come back.")
+                absent = ", ".join(sorted(map(printable, away)))
+                report = replace(report, summary=f"{report.summary} {absent}: away; told when they come back.")
             return report
 
         self._begin(doing, work)
+
+    def _cluster(self, link: Link) -> tuple[ClusterSession, list[Finding]]:
+        """The cluster to be worked with, and what is warned of meanwhile: that a device did not do what it was told."""
+        warned: list[Finding] = []
+
+        def emit(event: ClusterEvent) -> None:
+            if isinstance(event, Warned):
+                device, _, words = printable(event.text).partition(": ")
+                warned.append(Finding(device, words, Tone.NOTICE))
+
+        return ClusterSession(link, self.session.vault, self.session.key, emit), warned
 
     def _begin(self, doing: str, work: Callable[[Link], Coroutine[Any, Any, Report]]) -> None:
         async def linked() -> Report:
@@ -259,10 +269,11 @@ def _failure(name: str, error: TesseraError) -> Finding:
     return Finding(printable(name), printable(words), Tone.ALARM)
 
 
-def _report(total: int, failed: list[Finding], done: str) -> Report:
+def _report(total: int, failed: list[Finding], done: str, warned: Sequence[Finding] = ()) -> Report:
+    findings = [*failed, *warned]
     if not failed:
-        return Report(f"{count(total, 'image')} {done}.", Tone.GOOD, [])
-    return Report(f"{total - len(failed)} of {count(total, 'image')} {done}; the others not.", Tone.ALARM, failed)
+        return Report(f"{count(total, 'image')} {done}.", Tone.NOTICE if findings else Tone.GOOD, findings)
+    return Report(f"{total - len(failed)} of {count(total, 'image')} {done}; the others not.", Tone.ALARM, findings)
 
 
 def _hashes(images: Sequence[Entry]) -> list[str]:

@@ -8,12 +8,13 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any, Callable, Optional
 
-from admin.events import Repaired
+from admin.events import Event, Repaired
 from admin.mending import repair_images
 from admin.proof import Proof, keep_proof, last_proof
 from admin.proving import Found, Verdict, verify_images
 from admin.session import Session as ClusterSession
 from common.errors import TesseraError
+from common.process.events import Warned
 from common.text import format_duration, printable
 from common.vault import system_keyring
 from desktop.background import Background, Task
@@ -90,9 +91,14 @@ class SafetyModel(Model):
     ) -> None:
         counter = Counter(lambda progress: self.background.post(self._advanced, progress))
 
+        def emit(event: Event) -> None:
+            counter.take(event)
+            if isinstance(event, Warned):
+                self.background.post(self._warned, event.text)
+
         async def serve() -> Any:
             async with self.session.link() as link:
-                return await work(ClusterSession(link, self.session.vault, self.session.key, counter.take))
+                return await work(ClusterSession(link, self.session.vault, self.session.key, emit))
 
         self.doing, self.progress, self.report, self.error = doing, None, None, None
         self._task = self.background.start(serve, done=done, failed=self._failed)
@@ -104,6 +110,11 @@ class SafetyModel(Model):
     def _advanced(self, progress: Progress) -> None:
         if self._task is not None:
             self.progress = progress
+            self.changed()
+
+    def _warned(self, text: str) -> None:
+        if self._task is not None:
+            self.doing = text[:1].upper() + text[1:]
             self.changed()
 
     def _verified(self, found: Found) -> None:

@@ -145,6 +145,18 @@ def test_three_photographs_are_stored_seen_and_reassembled_without_two_devices(
     window.until(lambda: not window.can_press("Retry missing"), "that nothing is missing")
 
 
+def test_that_one_devices_loss_would_lose_what_is_stored_is_said_in_the_window(
+    cluster: LocalCluster, start_app: StartApp, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    window = opened(cluster, start_app, f"{tmp_path.name}-none-to-spare")
+    choose_new_file(window, monkeypatch, tmp_path / "image.png", 1000)
+    store_model(window).choose_shares(6, 6)
+    assert not window.sees("Warning")
+    window.press("Store now")
+    window.until(lambda: window.sees("1 of 1 image stored"), "it stored")
+    assert window.sees("Warning: 6 of 6: the loss of a single device loses what is stored now")
+
+
 def test_with_three_of_six_devices_away_it_says_what_to_do_and_a_retry_brings_it_back(
     fragile_cluster: LocalCluster, start_app: StartApp, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
