@@ -1,7 +1,7 @@
 """A worker's connections, one to each broker of its cluster; brokers that come or go are followed while it runs.
 
 A worker registers with all brokers, so that each of them knows what it holds and can send clients to it. A broker that
-refuses it is asked again: its list of members may be a moment behind. Only when all refuse, the worker is at an end.
+refuses it is asked again: its list of members may be a moment behind. Only when all refuse, the worker ends.
 Each broker is asked every ten seconds which brokers there are; what comes of that is kept in `brokers.json`.
 
 While none has this worker registered, as when the broker's machine got another address, the brokers are looked for on

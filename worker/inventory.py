@@ -92,8 +92,8 @@ class Inventory:
                 del self._owned[held.owner]
             self.quarantined.discard(key)
 
-    def judge(self, key: ShareKey, *, sound: bool) -> None:
-        """Say what was found of a held share."""
+    def mark(self, key: ShareKey, *, sound: bool) -> None:
+        """Note whether a held share was found sound."""
         self._shares[key] = msgspec.structs.replace(self._shares[key], sound=sound)
         self.tell(key)
 

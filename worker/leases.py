@@ -1,6 +1,6 @@
 """Which broker mends an encoding: of several, one at a time, so that none does in vain what another does.
 
-A lease is a courtesy, no lock: should two brokers mend one encoding after all, nothing breaks. It is kept in memory
+A lease is advisory: should two brokers mend one encoding after all, nothing breaks. It is kept in memory
 only, and ends by itself.
 """
 

@@ -56,7 +56,7 @@ class Quarantine:
         """Mark a held share as bad, and move its file if that can be done."""
         log.warning("the share %s is damaged: %s", file_name(key), found)
         if self._inventory.sound(key):
-            self._inventory.judge(key, sound=False)
+            self._inventory.mark(key, sound=False)
         self.move(key)
 
     def move(self, key: ShareKey) -> bool:

@@ -67,7 +67,7 @@ class Server:
                 self._follow(connection, now)
                 if ready.get(connection.socket, 0) & zmq.POLLIN:
                     self._read(connection, now)
-                self._judge_silence(connection, now)
+                self._check_silence(connection, now)
             self._answer(self._service.finish_round())
             self._service.expire(now)
             self._store.expire(now)
@@ -93,7 +93,7 @@ class Server:
             elif change is Change.NOT_ADMITTED:
                 self._connections.turned_away(connection, not_admitted(connection.address), now)
 
-    def _judge_silence(self, connection: Connection, now: float) -> None:
+    def _check_silence(self, connection: Connection, now: float) -> None:
         if not connection.interest & zmq.POLLIN:
             connection.silence.heard(now)  # nobody listens; what waits to be sent is the kernel's to give up
         if connection.silence.is_over(now, self._time.woke):

@@ -307,7 +307,7 @@ class Link:
 
     def _on_time(self) -> None:
         self._protocol.time_passed(self._time(), self._time.woke)
-        self._act()
+        self._act_soon()
 
     async def _give_up(self) -> None:
         """Say of each broker why it is not reached; all ends then, unless one is meanwhile."""

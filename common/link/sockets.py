@@ -65,7 +65,7 @@ _TIMED_OUT = frozenset({errno.EAGAIN, errno.EWOULDBLOCK, errno.ETIMEDOUT})
 
 
 def make_router(context: zmq.Context[zmq.Socket[bytes]], pair: KeyPair, domain: str) -> zmq.Socket[bytes]:
-    """A broker's socket: CURVE server whose peers the ZAP handler of this process judges under `domain`."""
+    """A broker's socket: CURVE server whose peers the ZAP handler of this process admits under `domain`."""
     seed_routing_ids()
     socket = context.socket(zmq.ROUTER)
     _limit(socket)
