@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Callable, Optional
 
-from common.process.events import BytesDone, Warned
+from common.process.events import BytesDone, WaitBegan, WaitEnded, Warned
 from common.text import printable
 from desktop.model.wording import count, names
 from producer.events import Event, FailedImage, Outcome, ShareStep, SkippedFile, Step, StoredImage
@@ -193,6 +193,7 @@ class Put:
         self.total = sum(item.source.size or 0 for item in items)
         self.sent = 0  # bytes of images that went on their way
         self.speed = Rate(clock)
+        self.waits_for = ""  # without which nothing can be stored now
         self._warnings: list[str] = []
 
     @property
@@ -219,6 +220,10 @@ class Put:
             self.speed.add(event.count)
         elif isinstance(event, Warned):
             self._warnings.append(event.text)
+        elif isinstance(event, WaitBegan):
+            self.waits_for = event.what
+        elif isinstance(event, WaitEnded):
+            self.waits_for = ""
         elif isinstance(event, (StoredImage, FailedImage, SkippedFile)):
             self._conclude(event)
 

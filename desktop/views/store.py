@@ -201,6 +201,8 @@ class StoreView(View[StoreModel]):
         model, put = self.model, self.model.put
         if model.resending:
             return "Sending missing shares…"
+        if model.phase is Phase.STORING and put is not None and put.waits_for:
+            return f"{put.waits_for[:1].upper()}{put.waits_for[1:]} …"
         if model.phase is Phase.STORING and put is not None:
             parts = [
                 f"{format_size(put.sent)} of {format_size(put.total)}",

@@ -10,7 +10,7 @@ import pytest
 
 from common.errors import NotEnoughError, NotFoundError
 from common.link.link import Link
-from common.process.events import Warned
+from common.process.events import Warned, waiting
 from common.protocol.messages import Device
 from common.text import format_size
 from desktop.background import Background
@@ -254,6 +254,13 @@ def test_that_one_devices_loss_would_lose_everything_is_said_while_it_is_stored(
         deliver_until(model.background, lambda: not model.busy)
         assert model.phase is Phase.DONE and model.put is not None
         assert model.put.warning == warning
+
+
+def test_what_a_put_waits_for_is_said_until_it_is_there() -> None:
+    put = Put([item("a")], Clock())
+    with waiting(put.take, "reaching the broker at 192.0.2.7"):
+        assert put.waits_for == "reaching the broker at 192.0.2.7"
+    assert put.waits_for == ""
 
 
 def test_of_many_warnings_some_are_shown_and_the_others_counted() -> None:
