@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Callable, Optional, TypeVar, Union
 
-from broker.steward.requests import Reply, Request
+from broker.steward.requests import Reply, Request, Then
 
 T = TypeVar("T")
 Steps = Generator[Union[Request, Sequence[Generator[Any, Any, Any]]], Any, T]
@@ -34,13 +34,11 @@ class _Running:
 
 
 class Trampoline:
-    """`ask` sends a request and calls back with its reply. `ended` is called once, with the reason why they gave up or
-    "". `now` is monotonic seconds.
+    """`ask` sends a request, and calls back with its reply; once `ended` was called, with the reason why the steps gave
+    up or "", replies that are still to come are to be dropped. `now` is monotonic seconds.
     """
 
-    def __init__(
-        self, ask: Callable[[Request, Callable[[Reply, float], None]], None], ended: Callable[[str, float], None]
-    ) -> None:
+    def __init__(self, ask: Callable[[Request, Then], None], ended: Callable[[str, float], None]) -> None:
         self._ask = ask
         self._ended = ended
         self._ready: deque[tuple[_Running, Any]] = deque()  # and what each is sent
