@@ -19,8 +19,9 @@ from typing import Optional
 from common.errors import TesseraError
 from common.finding.addresses import BrokerAddress
 
-# Addresses that are tried beside the known ones. A client goes to each at once, so that the first stay: else a flood of
-# them would keep it from the known one. A worker takes them in turn, so that the newest stay, of each broker.
+# Addresses that are tried beside the known ones. A client, and whoever joins, goes to each at once, so that the first
+# stay: else a flood of them would keep it from the known one. A worker takes them in turn, so that the newest stay, of
+# each broker.
 MAX_FOUND = 3
 
 

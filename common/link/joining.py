@@ -17,6 +17,7 @@ from common.errors import ProtocolError, RefusedError, TesseraError, UsageError
 from common.finding.addresses import BrokerAddress, is_loopback, with_scopes
 from common.finding.addresses import interfaces as own_interfaces
 from common.finding.looking import Interfaces, Search
+from common.link.broker_list import MAX_FOUND
 from common.link.connection import Change
 from common.link.diagnosis import diagnose
 from common.link.sockets import ConnectionMonitor, make_dealer
@@ -34,7 +35,6 @@ from common.protocol.operations import Role
 TIMEOUT = 8.0  # seconds for all brokers together
 _HEAD_START = 2.0  # seconds for the broker that made the invite
 _LOOK_AFTER = 1.0  # seconds without a broker until they are looked for on the LAN
-_MAX_FOUND = 3  # addresses that are tried beside the invite's
 _TICK = 100  # ms
 
 
@@ -211,7 +211,7 @@ class _Joining:
                 return
             self._search = Search(seconds, {broker.public_key for broker in brokers}, self._interfaces)
         while (broker := self._search.next()) is not None:
-            if self._found < _MAX_FOUND and all(broker != attempt.broker for attempt in self._attempts):
+            if self._found < MAX_FOUND and all(broker != attempt.broker for attempt in self._attempts):
                 self._found += 1
                 self._try(broker)
 
