@@ -170,9 +170,9 @@ class Devices:
         self._descriptions: Together[ShareName, Description] = Together(with_recipe, self._latencies)
         self._mappings: Together[ShareName, Description] = Together(alone, self._latencies)
 
-    def patience(self, device: bytes) -> float:
+    def late_after(self, device: bytes) -> float:
         """Seconds after which an answer of this device is late."""
-        return self._latencies.of(device).patience
+        return self._latencies.of(device).late_after
 
     def slow(self) -> set[bytes]:
         """The devices that are late now, or were again and again."""

@@ -66,7 +66,7 @@ G = TypeVar("G")  # one that was found good
 class Punctuality(Protocol):
     """What is known of how long devices take; see `devices.Devices`."""
 
-    def patience(self, device: bytes) -> float:
+    def late_after(self, device: bytes) -> float:
         """Seconds after which a question to a device is late."""
         ...
 
@@ -142,7 +142,7 @@ class Race(Generic[A, G]):
                 return
             self._asked.add(holder)
             answer = self._ask(holder)
-            self._waiting[holder] = (answer, now + self._punctuality.patience(holder.device))
+            self._waiting[holder] = (answer, now + self._punctuality.late_after(holder.device))
             answer.add_done_callback(partial(self._came, holder))
             taken.add(holder.share)
 
@@ -159,11 +159,11 @@ class Race(Generic[A, G]):
         if good is None or len(self._good) >= self._wanted:
             self._tell()
 
-    async def _hear(self, patience: Optional[float]) -> None:
+    async def _hear(self, seconds: Optional[float]) -> None:
         """Wait until there are enough answers, one is not good, or so many seconds are over (None: however long)."""
         loop = asyncio.get_running_loop()
         self._news = loop.create_future()
-        timer = None if patience is None else loop.call_later(patience, self._tell)
+        timer = None if seconds is None else loop.call_later(seconds, self._tell)
         try:
             await self._news
         finally:

@@ -15,8 +15,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Optional
 
-FIRST_PATIENCE = 0.5  # seconds; for a device that has not answered yet
-MIN_PATIENCE = 0.25  # seconds; below it lies what a busy machine and a disk's cache do
+FIRST_LATE_AFTER = 0.5  # seconds; for a device that has not answered yet
+MIN_LATE_AFTER = 0.25  # seconds; below it lies what a busy machine and a disk's cache do
 SLOW_AFTER = 3  # times late in a row
 SLOW_FOR = 10.0  # seconds after the last of them
 _GAIN, _DEVIATION_GAIN, _DEVIATIONS = 1 / 8, 1 / 4, 4  # RFC 6298, section 2
@@ -41,15 +41,15 @@ class Latency:
         self._last_late = float("-inf")
 
     @property
-    def patience(self) -> float:
+    def late_after(self) -> float:
         """Seconds after which a request that is sent now is late."""
         if self._smoothed is None:
-            return FIRST_PATIENCE
-        return max(MIN_PATIENCE, self._smoothed + _DEVIATIONS * self._deviation)
+            return FIRST_LATE_AFTER
+        return max(MIN_LATE_AFTER, self._smoothed + _DEVIATIONS * self._deviation)
 
     def asked(self, now: float) -> Asked:
         """A request goes out."""
-        asked = Asked(now, now + self.patience)
+        asked = Asked(now, now + self.late_after)
         self._under_way.append(asked)
         return asked
 

@@ -46,7 +46,7 @@ class FakeDevices:
         self.under_way = 0
         self.most_under_way = 0
 
-    def patience(self, device: bytes) -> float:
+    def late_after(self, device: bytes) -> float:
         return self.patient_for
 
     def slow(self) -> set[bytes]:

@@ -19,7 +19,7 @@ from common.protocol.device_messages import BlockName, Describe, Described, Fetc
 from common.protocol.messages import GRANTED, MAX_BATCH, Answer, Code
 from common.protocol.operations import FETCH, H, R, Spec
 from common.repository.devices import Description, Devices
-from common.repository.latency import FIRST_PATIENCE, MIN_PATIENCE
+from common.repository.latency import FIRST_LATE_AFTER, MIN_LATE_AFTER
 from tests.support.memory_cluster import run
 from tests.support.sample_images import chance
 
@@ -377,7 +377,7 @@ def test_a_device_is_slow_while_its_answer_is_late_even_when_nobody_wants_it_any
         task = asking.block(ONE, 0)
         await asking.sent()
         task.cancel()
-        late = asking.devices.patience(ONE)
+        late = asking.devices.late_after(ONE)
         assert asking.devices.slow() == set()
         with patched_clock(later=late + 0.1):
             assert asking.devices.slow() == {ONE}
@@ -392,9 +392,9 @@ def test_a_device_is_slow_while_its_answer_is_late_even_when_nobody_wants_it_any
 def test_the_time_of_an_answer_is_what_makes_the_next_one_late() -> None:
     async def ask() -> None:
         asking = Asking()
-        assert asking.devices.patience(ONE) == FIRST_PATIENCE
+        assert asking.devices.late_after(ONE) == FIRST_LATE_AFTER
         await asking.outcomes(asking.block(ONE, 0), asking.describe(TWO, 1, with_recipe=True))
-        assert asking.devices.patience(ONE) == asking.devices.patience(TWO) == MIN_PATIENCE
+        assert asking.devices.late_after(ONE) == asking.devices.late_after(TWO) == MIN_LATE_AFTER
 
     run(ask())
 

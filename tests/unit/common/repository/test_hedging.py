@@ -27,7 +27,7 @@ class Course:
         self.asked: list[int] = []
         self.cancelled: list[int] = []
 
-    def patience(self, device: bytes) -> float:
+    def late_after(self, device: bytes) -> float:
         return SOON if DEVICES.index(device) in self.hung else NEVER  # whoever answers at once is never late
 
     def slow(self) -> set[bytes]:

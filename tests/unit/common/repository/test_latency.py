@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.repository.latency import FIRST_PATIENCE, MIN_PATIENCE, SLOW_AFTER, SLOW_FOR, Latencies, Latency
+from common.repository.latency import FIRST_LATE_AFTER, MIN_LATE_AFTER, SLOW_AFTER, SLOW_FOR, Latencies, Latency
 
 ONE, TWO = bytes(16), bytes([1]) * 16
 seconds = st.floats(0, 100)
@@ -23,30 +23,30 @@ def answered_in(latency: Latency, *times: float, start: float = 0.0) -> float:
 
 
 def test_a_device_that_is_not_known_is_given_half_a_second() -> None:
-    assert Latency().patience == FIRST_PATIENCE == 0.5
+    assert Latency().late_after == FIRST_LATE_AFTER == 0.5
 
 
 @given(st.lists(st.floats(0, 0.01), min_size=1))
 def test_a_fast_device_is_late_after_a_quarter_of_a_second_and_not_before(times: list[float]) -> None:
     latency = Latency()
     answered_in(latency, *times)
-    assert latency.patience == MIN_PATIENCE == 0.25
+    assert latency.late_after == MIN_LATE_AFTER == 0.25
 
 
 @given(st.floats(0.5, 30))
 def test_a_device_that_always_takes_long_is_not_late_for_that(usual: float) -> None:
     latency = Latency()
     answered_in(latency, *[usual] * 30)
-    assert usual < latency.patience < 1.2 * usual + MIN_PATIENCE
+    assert usual < latency.late_after < 1.2 * usual + MIN_LATE_AFTER
 
 
 def test_patience_follows_smoothed_time_and_deviation_as_rfc_6298_has_it() -> None:
     latency = Latency()
     answered_in(latency, 0.4)
-    assert latency.patience == pytest.approx(0.4 + 4 * 0.2)
+    assert latency.late_after == pytest.approx(0.4 + 4 * 0.2)
     answered_in(latency, 0.8)
     deviation = 0.75 * 0.2 + 0.25 * 0.4
-    assert latency.patience == pytest.approx(0.4 + 0.125 * 0.4 + 4 * deviation)
+    assert latency.late_after == pytest.approx(0.4 + 0.125 * 0.4 + 4 * deviation)
 
 
 def test_a_device_is_slow_from_the_moment_when_an_answer_is_late_until_it_is_here() -> None:
@@ -64,7 +64,7 @@ def test_a_device_whose_request_was_given_up_is_not_slow_for_it() -> None:
     asked = latency.asked(10.0)
     latency.given_up(asked)
     assert not latency.is_slow(20.0)
-    assert latency.patience == FIRST_PATIENCE
+    assert latency.late_after == FIRST_LATE_AFTER
 
 
 def late_in_a_row(latency: Latency, count: int, start: float = 0.0) -> float:
@@ -117,7 +117,7 @@ def test_whatever_happens_patience_has_its_lower_bound_and_nothing_under_way_mea
         elif under_way:
             asked = under_way.pop(0)
             (latency.answered if what == "answer" else latency.given_up)(asked, *([now] if what == "answer" else []))
-        assert latency.patience >= MIN_PATIENCE
+        assert latency.late_after >= MIN_LATE_AFTER
         if any(asked.late_at < now for asked in under_way):
             assert latency.is_slow(now)
     for asked in under_way:
@@ -130,4 +130,4 @@ def test_each_device_is_judged_by_its_own_answers() -> None:
     latencies.of(ONE).asked(0.0)
     answered_in(latencies.of(TWO), 0.01)
     assert latencies.slow(5.0) == {ONE}
-    assert latencies.of(TWO).patience < latencies.of(ONE).patience
+    assert latencies.of(TWO).late_after < latencies.of(ONE).late_after
