@@ -11,7 +11,7 @@ The demo, the cluster tests and the bench all start their clusters here. Everyth
 
 A new folder is filled step by step: broker, devices as their invites come, client and vault. A folder that
 has an `env` is started again with the identities it holds. No program's code runs in this process: what is
-done here a user could do with the same commands.
+done here a user could do with the same commands. Only which devices are there is asked without one (`looking`).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from typing import Any
 
 from cluster.environment_file import read_environment_file, write_environment_file
 from cluster.interruption import held
-from cluster.looking import lend_client
+from cluster.looking import alive_devices
 from cluster.ports import HOST, port_answers, require_free
 from cluster.process import HOME, ClusterProcess, recorded_processes, stop_all
 from common.errors import NotEnoughError, TesseraError, UnreachableError, UsageError, kind_of
@@ -236,20 +236,21 @@ class LocalCluster:
             require_success("admin", self.run("admin", "vault", "create", environment=environment, timeout=60))
         return environment
 
-    def status(self, broker: int | None = None) -> dict[str, Any]:
-        """What ``admin.py status --json`` says, of whichever broker answers or of this one. Raises its exit's error."""
-        environment = None
-        if broker is not None:
-            place = Path("looks") / _broker_name(broker)
-            lend_client(self.directory / HOME, self.directory / place, self._ports_of(broker)[0])
-            environment = self._environment_of(str(place))
-        result = self.run("admin", "status", "--json", environment=environment, timeout=30)
+    def status(self) -> dict[str, Any]:
+        """What ``admin.py status --json`` says. Raises the error of its exit."""
+        result = self.run("admin", "status", "--json", timeout=30)
         if result.returncode != NotEnoughError.exit_code or not result.stdout:  # so it ends where an image is in danger
             require_success("admin", result)
         try:
             return dict(json.loads(result.stdout))
         except ValueError:
             raise TesseraError(f"admin.py status --json printed no JSON object: {result.stdout!r}") from None
+
+    def alive(self) -> set[str]:
+        """The names of the devices that every broker that runs takes for alive. TesseraError where one does not say."""
+        running = [index for index, broker in enumerate(self._brokers, 1) if broker.pid is not None]
+        seen = [alive_devices(self.directory / HOME, self._ports_of(index)[0]) for index in running]
+        return set.intersection(*seen) if seen else set()
 
     def wait_registered(self, count: int, deadline: float = 60.0) -> None:
         """Return when at least ``count`` devices are alive in the eyes of every broker that runs.
@@ -261,7 +262,11 @@ class LocalCluster:
         end = time.monotonic() + deadline
         while True:
             died = [process for process in (*self._brokers, *self._workers) if process.died]
-            alive, obstacle = self._look()
+            obstacle = ""
+            try:
+                alive = self.alive()
+            except TesseraError as error:
+                alive, obstacle = set(), f"; {error}"
             if len(alive) >= count and not died:
                 return
             if died or time.monotonic() > end:
@@ -305,18 +310,6 @@ class LocalCluster:
         for index in range(1, len(self.devices) + 1):
             self.start_device(index)
         self.wait_registered(len(self.devices), deadline)
-
-    def _look(self) -> tuple[set[str], str]:
-        """The devices that all running brokers take for alive, and what kept one of them from saying so."""
-        running = [index for index, broker in enumerate(self._brokers, 1) if broker.pid is not None]
-        alive: set[str] = set(self.devices)
-        try:
-            for index in running if len(self._brokers) > 1 else [None]:
-                devices = self.status(index)["devices"]
-                alive &= {str(device["name"]) for device in devices if device["alive"]}
-        except TesseraError as error:
-            return set(), f"; {error}"
-        return alive, ""
 
     def _ports_of(self, broker: int) -> tuple[int, int]:
         """A broker's port for clients, and its port for workers."""

@@ -1,26 +1,34 @@
-"""How one of several brokers sees the cluster: asked by a client that knows no other broker.
+"""How one of several brokers sees the cluster: asked by the cluster's client, as if it knew no other broker.
 
-A client goes to the next broker where one does not answer, so what it is told may be anybody's word. Here it is lent to
-a home that names one broker only, made anew for every question, since a program that is told of the others keeps them.
+A client goes to the next broker where one does not answer, so what it is told may be anybody's word. `admin.py status`
+tells the same; starting it costs half a second of processor time, and whoever waits for a device asks many times.
 """
 
 from __future__ import annotations
 
-import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from common.errors import NotFoundError
-from common.home import load_brokers, save_brokers
+from common.home import ClientIdentity, load_brokers
+from common.link.link import Link, run_with_link
+from common.link.questions import list_devices
+from common.membership.identity import load_key_pair
 
 
-def lend_client(owner: Path, borrower: Path, client_port: int) -> None:
-    """Let the programs whose TESSERA_HOME is ``borrower`` be the client of ``owner``, at one broker only.
+def alive_devices(home: Path, client_port: int) -> set[str]:
+    """The names of the devices that the broker at this port takes for alive, asked as the client of ``home``.
 
-    Raises `NotFoundError` where the client knows no broker at this port.
+    NotFoundError where the client knows no broker at this port; UnreachableError where it does not answer in time.
     """
-    known = [broker for broker in load_brokers(owner / "client" / "brokers.json") if broker.client_port == client_port]
+    known = [each for each in load_brokers(home / "client" / "brokers.json") if each.client_port == client_port]
     if not known:
-        raise NotFoundError(f"the client of {owner} knows no broker at port {client_port}")
-    (borrower / "client").mkdir(mode=0o700, parents=True, exist_ok=True)
-    shutil.copy2(owner / "client" / "client.key", borrower / "client" / "client.key")
-    save_brokers(borrower / "client" / "brokers.json", known)
+        raise NotFoundError(f"the client of {home} knows no broker at port {client_port}")
+    identity = ClientIdentity(load_key_pair(home / "client" / "client.key"), known)
+    with ThreadPoolExecutor(1) as thread:  # the main one's handlers of signals stay the caller's
+        return thread.submit(run_with_link, _alive(identity)).result()
+
+
+async def _alive(identity: ClientIdentity) -> set[str]:
+    async with Link(identity, None) as link:
+        return {device.name for device in await list_devices(link) if device.alive}

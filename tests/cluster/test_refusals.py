@@ -15,7 +15,6 @@ from common.membership.identity import KeyPair, save_key_pair
 from common.membership.invite import Invite
 from common.protocol.operations import Role
 from tests.cluster.conftest import home_of
-from tests.support.devices import alive
 from tests.support.ports import own_base_port
 from tests.support.programs import User, finish, wait_until
 
@@ -123,7 +122,7 @@ def test_a_workers_invite_works_once(cluster: LocalCluster, tmp_path: Path) -> N
     devices = {device["name"]: device["alive"] for device in cluster.status()["devices"]}
     assert "seventh" in devices
     assert "eighth" not in devices
-    wait_until(lambda: "seventh" not in alive(cluster), "the loss of the seventh, for the tests that follow")
+    wait_until(lambda: "seventh" not in cluster.alive(), "the loss of the seventh, for the tests that follow")
 
 
 @pytest.mark.parametrize(("role", "program"), [("client", "worker"), ("worker", "admin")])

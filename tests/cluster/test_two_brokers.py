@@ -18,7 +18,6 @@ from typing import Callable
 import pytest
 
 from cluster.local import LocalCluster, require_success
-from cluster.looking import lend_client
 from common.home import load_brokers, save_brokers
 from common.membership.invite import decode_invite
 from tests.cluster.conftest import home_of, running_cluster
@@ -89,7 +88,11 @@ def lost(cluster: LocalCluster, ending: str) -> Iterator[Callable[[], None]]:
 def at(cluster: LocalCluster, broker: int, user: User) -> User:
     """The same client, at a machine that knows this broker only."""
     home = user.folder / f"at-{broker}"
-    lend_client(user.home, home, cluster.base_port + 2 * (broker - 1))
+    known = load_brokers(user.home / "client" / "brokers.json")
+    (home / "client").mkdir(mode=0o700, parents=True, exist_ok=True)
+    shutil.copy2(user.home / "client" / "client.key", home / "client" / "client.key")
+    port = cluster.base_port + 2 * (broker - 1)
+    save_brokers(home / "client" / "brokers.json", [each for each in known if each.client_port == port])
     if (user.home / "vault").exists():
         shutil.copytree(user.home / "vault", home / "vault")
     return User({**user.environment, "TESSERA_HOME": str(home)}, user.folder)

@@ -74,18 +74,13 @@ def number_of(cluster: LocalCluster, name: str) -> int:
     return cluster.devices.index(name) + 1
 
 
-def alive(cluster: LocalCluster) -> set[str]:
-    """The names of the devices that are alive in the broker's eyes."""
-    return {str(device["name"]) for device in cluster.status()["devices"] if device["alive"]}
-
-
 def wait_lost(cluster: LocalCluster, *indices: int) -> None:
     """Return once the broker has noticed that these devices are gone."""
     names = {cluster.devices[index - 1] for index in indices}
 
     def lost() -> bool:
         try:
-            return not names & alive(cluster)
+            return not names & cluster.alive()
         except TesseraError:  # the broker did not answer in time; it is asked again
             return False
 

@@ -16,12 +16,11 @@ import pytest
 
 from cluster.environment_file import read_environment_file, write_environment_file
 from cluster.local import LocalCluster, require_success, stop_cluster
-from cluster.looking import lend_client
+from cluster.looking import alive_devices
 from cluster.process import ClusterProcess
 from common.errors import IntegrityError, NotEnoughError, NotFoundError, TesseraError, UsageError
 from common.finding.addresses import BrokerAddress
-from common.home import load_brokers, save_brokers
-from common.membership.identity import KeyPair, load_key_pair, save_key_pair
+from common.home import save_brokers
 from tests.support.ports import own_base_port
 
 SHELL = shutil.which("sh")
@@ -142,17 +141,11 @@ def test_an_existing_cluster_keeps_its_brokers_and_each_has_two_ports(tmp_path: 
     assert ports == ["6000", "6002"]
 
 
-def test_a_broker_is_asked_by_a_client_that_knows_no_other(tmp_path: Path) -> None:
-    pair = KeyPair.generate()
-    save_key_pair(tmp_path / "owner" / "client" / "client.key", pair)
-    brokers = [BrokerAddress("127.0.0.1", port, port + 1, bytes([port % 256]) * 32) for port in (6000, 6002)]
-    save_brokers(tmp_path / "owner" / "client" / "brokers.json", brokers)
-    for _ in range(2):
-        lend_client(tmp_path / "owner", tmp_path / "borrower", 6002)
-        assert load_brokers(tmp_path / "borrower" / "client" / "brokers.json") == brokers[1:]
-        assert load_key_pair(tmp_path / "borrower" / "client" / "client.key") == pair
+def test_only_a_broker_that_the_client_knows_is_asked_which_devices_there_are(tmp_path: Path) -> None:
+    broker = BrokerAddress("127.0.0.1", 6000, 6001, bytes(32))
+    save_brokers(tmp_path / "client" / "brokers.json", [broker])
     with pytest.raises(NotFoundError, match="no broker at port 6004"):
-        lend_client(tmp_path / "owner", tmp_path / "borrower", 6004)
+        alive_devices(tmp_path, 6004)
 
 
 @pytest.mark.parametrize(("option", "wanted"), [("workers", 4), ("base_port", 1), ("brokers", 2)])
