@@ -93,9 +93,7 @@ def restored(user: HostUser, sha256: str, output: Path) -> bool:
     return sha256_of(output.read_bytes()) == sha256
 
 
-def test_a_broker_that_vanishes_in_mid_put_is_found_at_its_new_address_and_the_put_goes_on(
-    home: Home, tmp_path: Path
-) -> None:
+def test_a_broker_that_moves_in_mid_put_is_found_again_and_the_put_goes_on(home: Home, tmp_path: Path) -> None:
     content = random_bytes(96 * MIB)
     with home.client.started("producer", "--json", "-") as process:
         feed(process, content[: 64 * MIB])
@@ -124,9 +122,7 @@ def test_a_client_that_slept_in_mid_get_while_the_broker_moved_goes_on_when_it_w
     assert sha256_of((tmp_path / "got" / "out.bin").read_bytes()) == stored["sha256"]
 
 
-def test_a_device_and_a_broker_whose_cables_were_out_are_back_as_soon_as_they_are_in_again(
-    home: Home, tmp_path: Path
-) -> None:
+def test_a_device_and_a_broker_are_back_as_soon_as_their_cables_are_in_again(home: Home, tmp_path: Path) -> None:
     stored = home.client.store_bytes(random_bytes(MIB))
 
     home.devices["nas"].cut()

@@ -72,7 +72,7 @@ def test_with_one_of_three_asleep_a_put_is_refused_and_says_what_would_do(laptop
 
 
 @pytest.mark.parametrize("size", [5000, 9 * MIB])
-def test_accepted_degraded_it_is_stored_on_those_that_are_there_and_whole_when_the_third_is_back(
+def test_accepted_degraded_it_is_stored_and_whole_when_the_third_device_is_back(
     laptops: LocalCluster, ann: User, size: int
 ) -> None:
     content = random_bytes(size)
@@ -121,9 +121,7 @@ def test_who_falls_asleep_in_the_middle_of_an_accepted_put_is_named(laptops: Loc
         assert (stored["degraded"], stored["missing_devices"]) == (True, ["device-2"])
 
 
-def test_an_image_stored_without_redundancy_says_so_when_it_is_stored_again_and_can_be_strengthened(
-    laptops: LocalCluster, ann: User
-) -> None:
+def test_an_image_without_redundancy_says_so_when_stored_again_and_can_get_it(laptops: LocalCluster, ann: User) -> None:
     content = random_bytes(5000)
     (ann.folder / "photo").write_bytes(content)
     assert ann.run("producer", "-k", "2", "-n", "2", "photo").exit_code == 0
@@ -136,7 +134,7 @@ def test_an_image_stored_without_redundancy_says_so_when_it_is_stored_again_and_
     assert not ann.run("producer", "--json", "photo").objects[0]["could_be_stronger"]
 
 
-def test_a_laptop_is_waited_for_for_days_and_that_is_known_after_the_brokers_restart_too(laptops: LocalCluster) -> None:
+def test_a_laptop_is_waited_for_for_days_also_after_the_brokers_restart(laptops: LocalCluster) -> None:
     def of_laptop(key: str) -> object:
         return next(device[key] for device in laptops.status()["devices"] if device["name"] == "device-3")
 

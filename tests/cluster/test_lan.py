@@ -47,7 +47,7 @@ def devices(host: Host) -> list[str]:
     return [] if ended.exit_code else [device["name"] for device in ended.objects[0]["devices"] if device["alive"]]
 
 
-def test_on_a_lan_without_a_gateway_the_broker_is_announced_and_both_forms_of_an_invite_work(lan: Lan) -> None:
+def test_without_a_gateway_the_broker_is_announced_and_both_invite_forms_work(lan: Lan) -> None:
     broker, laptop, nas = lan.host("broker"), lan.host("laptop"), lan.host("nas")
     broker.plug("eth0", "10.77.0.1/24")
     laptop.plug("eth0", "10.77.0.2/24")
@@ -64,7 +64,7 @@ def test_on_a_lan_without_a_gateway_the_broker_is_announced_and_both_forms_of_an
     wait_until(lambda: devices(laptop) == ["nas"], "the device")
 
 
-def test_a_broker_that_was_started_before_its_network_is_found_by_an_invite_made_before(lan: Lan) -> None:
+def test_a_broker_started_before_its_network_is_found_by_an_invite_made_before(lan: Lan) -> None:
     broker, laptop, late = lan.host("broker"), lan.host("laptop"), lan.host("late")
     laptop.plug("eth0", "10.77.0.2/24")
     late.plug("eth0", "10.77.0.3/24")

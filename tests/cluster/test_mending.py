@@ -274,7 +274,7 @@ def test_status_tells_what_is_missing_and_json_tells_the_same(mending_cluster: L
     assert {d["name"] for d in told["devices"] if not d["alive"]} == set(lost)
 
 
-def test_new_devices_get_their_part_by_rebalance_and_retire_says_how_many_shares_they_had(tmp_path: Path) -> None:
+def test_new_devices_get_their_part_by_rebalance_and_retire_counts_their_shares(tmp_path: Path) -> None:
     with running_cluster(tmp_path / "cluster", 4) as cluster:
         user = User(cluster.environment, tmp_path / "user")
         # One device is full up to now: away while the images are stored.

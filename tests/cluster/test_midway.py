@@ -395,7 +395,7 @@ def all_staged(cluster: LocalCluster) -> int:
     return sum(staged_bytes(cluster, index) for index in numbers(cluster))
 
 
-def test_a_put_and_a_get_go_on_when_a_broker_is_back_that_was_away_for_longer_than_a_device_may_take(
+def test_a_put_and_a_get_go_on_when_a_broker_is_back_after_a_long_time(
     fragile_cluster: LocalCluster, owner: User, large_image: tuple[str, int]
 ) -> None:
     sha256, size = large_image
@@ -419,9 +419,7 @@ def test_a_put_and_a_get_go_on_when_a_broker_is_back_that_was_away_for_longer_th
 
 
 @POSIX_ONLY
-def test_clients_that_stood_still_for_half_a_minute_have_their_next_answer_within_five_seconds(
-    cluster: LocalCluster, owner: User
-) -> None:
+def test_clients_that_stood_still_for_long_have_their_next_answer_soon(cluster: LocalCluster, owner: User) -> None:
     content = random_bytes(2 * HALF)
     watching = [sys.executable, "-c", _WATCHING]
     checkout = str(ROOT)

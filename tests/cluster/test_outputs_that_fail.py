@@ -106,7 +106,7 @@ def test_with_a_read_only_home_images_are_stored(user: User) -> None:
 
 
 @MOUNTS
-def test_with_no_room_for_a_journal_a_large_image_is_stored_and_said_not_to_be_gone_on_with(user: User) -> None:
+def test_without_room_for_a_journal_a_large_image_is_stored_and_that_is_said(user: User) -> None:
     content = random_bytes(70 * MIB)
     (user.folder / "large.bin").write_bytes(content)
     with full_disk(user.home / "vault" / "journal"):

@@ -193,7 +193,7 @@ def rotating(make_user: MakeUser, cluster: LocalCluster) -> Iterator[Rotation]:
         yield Rotation(user, former, {sha256_of(content): content for content in contents}, process)
 
 
-def test_who_is_revoked_in_the_middle_keeps_the_key_before_and_goes_on_once_admitted_again(
+def test_who_is_revoked_in_the_middle_keeps_the_old_key_and_goes_on_once_admitted(
     rotating: Rotation, cluster: LocalCluster
 ) -> None:
     user = rotating.user
@@ -208,7 +208,7 @@ def test_who_is_revoked_in_the_middle_keeps_the_key_before_and_goes_on_once_admi
     assert restored_all(user) == rotating.contents
 
 
-def test_where_another_machine_ends_the_old_key_in_the_middle_it_is_kept_and_that_is_said(rotating: Rotation) -> None:
+def test_where_another_machine_ends_the_old_key_it_is_kept_and_that_is_said(rotating: Rotation) -> None:
     user, former = rotating.user, rotating.former
     identity = identity_of(user)
 
@@ -284,7 +284,7 @@ def test_it_asks_for_a_backup_and_overwrites_none(make_user: MakeUser, tmp_path:
     assert user.listed() == []
 
 
-def test_what_a_stranger_left_without_a_right_to_it_is_named_and_stays_behind_when_that_is_said(
+def test_what_a_stranger_left_without_a_right_is_named_and_stays_behind_if_told_so(
     make_user: MakeUser, cluster: LocalCluster
 ) -> None:
     alice, mallory = make_user("alice"), make_user("mallory")

@@ -85,7 +85,7 @@ def test_no_device_sees_the_hash_of_what_is_shared(make_user: MakeUser) -> None:
         assert bytes.fromhex(sha256) not in content and sha256.encode() not in content and card.encode() not in content
 
 
-def test_a_device_that_was_away_while_something_was_shared_is_told_when_it_comes_back(
+def test_a_device_that_was_away_during_sharing_is_told_when_it_comes_back(
     make_user: MakeUser, mending_cluster: LocalCluster
 ) -> None:
     alice, bob = make_user("alice"), make_user("bob")

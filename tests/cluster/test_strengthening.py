@@ -92,7 +92,7 @@ def weak(family: Family) -> int:
     return int(json.loads(ended.stdout)["images"]["could_be_stronger"])
 
 
-def test_what_was_stored_on_three_devices_bears_the_loss_of_two_of_six_and_is_the_same_image(
+def test_what_was_stored_on_three_devices_bears_the_loss_of_two_of_six(
     family: Family,
 ) -> None:
     contents = [b"", random_bytes(50_000), random_bytes(9 * MIB)]

@@ -113,7 +113,7 @@ def test_three_recovery_codes_of_five_bring_all_images_back_on_a_new_machine(
     assert (other.folder / "copy").read_bytes() == content
 
 
-def test_a_second_machine_restores_by_hash_without_a_list_and_recognises_what_is_stored(
+def test_a_second_machine_restores_by_hash_alone_and_recognises_what_is_stored(
     cluster: LocalCluster, user: User, tmp_path: Path
 ) -> None:
     content = random_bytes(4000)

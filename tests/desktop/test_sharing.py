@@ -25,7 +25,7 @@ def opened(machine: dict[str, str], start_app: StartApp) -> tuple[Driven, Galler
     return window, gallery(window)[0]
 
 
-def test_a_contact_opens_what_is_shared_with_their_card_until_it_is_taken_back_from_them(
+def test_a_contact_opens_what_is_shared_with_their_card_until_it_is_taken_back(
     cluster: LocalCluster, start_app: StartApp, tmp_path: Path
 ) -> None:
     mine = cluster.add_client(f"{tmp_path.name}-mine", WORDS)

@@ -157,7 +157,7 @@ def test_that_one_devices_loss_would_lose_what_is_stored_is_said_in_the_window(
     assert window.sees("Warning: 6 of 6: the loss of a single device loses what is stored now")
 
 
-def test_with_three_of_six_devices_away_it_says_what_to_do_and_a_retry_brings_it_back(
+def test_with_three_of_six_devices_away_it_says_what_to_do_and_a_retry_succeeds(
     fragile_cluster: LocalCluster, start_app: StartApp, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     cluster = fragile_cluster
@@ -180,7 +180,7 @@ def test_with_three_of_six_devices_away_it_says_what_to_do_and_a_retry_brings_it
     window.until(lambda: back.phase is Phase.PROVEN, "the image")
 
 
-def test_with_devices_away_it_stores_for_them_too_once_it_is_ticked_and_says_what_is_missing(
+def test_with_devices_away_it_stores_for_them_too_once_ticked_and_says_what_lacks(
     fragile_cluster: LocalCluster, start_app: StartApp, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     cluster = fragile_cluster
@@ -254,7 +254,7 @@ def test_a_put_that_is_cancelled_in_the_middle_goes_on_where_it_stopped(
     assert sha256_of(tmp_path / "back.bin") == sha256_of(path)
 
 
-def test_resend_sends_the_share_of_a_device_that_died_in_mid_put_to_a_device_that_is_ticked(
+def test_resend_sends_the_share_of_a_device_that_died_to_one_that_is_ticked(
     fragile_cluster: LocalCluster, start_app: StartApp, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     cluster = fragile_cluster

@@ -42,7 +42,7 @@ def devices_view(window: Driven, which: str) -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no test writes into the registry")
-def test_a_computer_becomes_broker_and_device_by_clicks_and_stays_both_when_the_window_is_closed(
+def test_a_computer_becomes_broker_and_device_by_clicks_and_outlives_the_window(
     start_app: StartApp, home: Path, tmp_path: Path
 ) -> None:
     window = start_app(home)
@@ -125,7 +125,7 @@ def test_a_port_that_is_taken_is_told_in_the_brokers_own_words_and_nothing_is_se
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no test writes into the registry")
-def test_an_invite_that_is_refused_is_told_in_the_devices_own_words_and_another_one_may_be_tried(
+def test_a_refused_invite_is_told_in_the_devices_words_and_another_may_be_tried(
     cluster: LocalCluster, start_app: StartApp, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))

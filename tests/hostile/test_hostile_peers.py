@@ -20,7 +20,7 @@ def run(tmp_path: Path) -> Callable[..., Figures]:
     return lambda proof, scale: proof(Terms(SEED, tmp_path, 600.0, scale))
 
 
-def test_a_supervised_broker_that_is_aborted_in_the_middle_of_puts_is_back_and_nothing_is_lost(
+def test_a_supervised_broker_aborted_in_mid_put_is_back_and_nothing_is_lost(
     run: Callable[..., Figures],
 ) -> None:
     figures = run(aborts.aborted_broker, 2 / 40)

@@ -267,7 +267,7 @@ print(len(shapes), refused, worst)
 """
 
 
-def test_a_mebibyte_of_nested_empty_arrays_takes_next_to_no_memory_whatever_shape_is_expected() -> None:
+def test_a_mebibyte_of_nested_empty_arrays_takes_next_to_no_memory() -> None:
     ended = subprocess.run(
         [sys.executable, "-c", _UNPACKING], cwd=ROOT, capture_output=True, timeout=PATIENCE, check=True
     )

@@ -73,7 +73,7 @@ def test_verify_and_the_app_say_one_thing_of_an_image_in_the_same_words() -> Non
         assert verdict.as_json()["restorable"] is (health.standing is not Standing.LOST)
 
 
-def test_what_was_read_and_is_not_the_image_cannot_be_restored_however_many_shares_there_are() -> None:
+def test_what_was_read_and_is_not_the_image_cannot_be_restored_by_any_shares() -> None:
     health = judge([encoding(6)], proven=False)
     assert (health.standing, health.words, health.spare) == (Standing.LOST, "cannot be restored", 0)
     assert "is not the image" in health_sentence(health)
@@ -137,7 +137,7 @@ def test_the_summary_says_loudly_what_cannot_be_restored() -> None:
         ),
     ],
 )
-def test_the_line_for_monitoring_and_the_exit_code_say_whether_an_image_is_lost_or_in_danger(
+def test_line_for_monitoring_and_exit_code_say_if_an_image_is_lost_or_in_danger(
     health: Health, code: int, line: str
 ) -> None:
     assert (status(health).exit_code, check_line(status(health))) == (code, line)

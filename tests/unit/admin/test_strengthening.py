@@ -68,7 +68,7 @@ class Scene:
         return sum(held.commitment is None for device in self.cluster.devices for held in device.shares.values())
 
 
-def test_images_of_every_size_get_the_code_of_todays_devices_and_keep_what_is_known_of_them(tmp_path: Path) -> None:
+def test_images_of_every_size_get_todays_code_and_keep_what_is_known_of_them(tmp_path: Path) -> None:
     scene = Scene(tmp_path, *SIZES)
     before = {m.image_sha256: m for m in map(scene.mapping, scene.cluster.encodings())}
     keys = {m.data_key for m in before.values()}
@@ -92,7 +92,7 @@ def test_what_is_strong_already_is_left_alone(tmp_path: Path, capsys: pytest.Cap
 
 @pytest.mark.parametrize("operation", [Operation.OPEN, Operation.APPEND, Operation.COMMIT])
 @pytest.mark.parametrize("size", [1000, 9 << 20])
-def test_the_old_encoding_stays_and_nothing_of_the_new_where_one_device_does_not_take_its_share(
+def test_the_old_encoding_stays_alone_where_one_device_does_not_take_its_share(
     tmp_path: Path, operation: Operation, size: int
 ) -> None:
     scene = Scene(tmp_path, size)
@@ -123,7 +123,7 @@ def test_a_run_that_was_killed_before_it_deleted_the_old_encoding_is_gone_on_wit
     assert Operation.OPEN not in {operation for _, operation in scene.cluster.messages[asked:]}, "it was whole"
 
 
-def test_what_a_killed_run_left_of_an_encoding_that_is_not_whole_goes_with_the_old_one(tmp_path: Path) -> None:
+def test_what_a_killed_run_left_of_an_encoding_goes_with_the_old_one(tmp_path: Path) -> None:
     scene = Scene(tmp_path, 1000)
     for device in scene.cluster.devices[:3]:
         device.decline(Operation.DELETE, Code.BUSY)

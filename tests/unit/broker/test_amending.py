@@ -110,7 +110,7 @@ def test_while_some_devices_are_amended_the_owner_still_finds_all_shares_togethe
     assert found(catalog, OWNER, OBJECT) == [[0, 1, 2, 3]]
 
 
-def test_a_share_below_the_revision_that_k_devices_have_is_stale_whoever_most_devices_say_it_is() -> None:
+def test_a_share_below_the_revision_that_k_devices_have_is_stale() -> None:
     catalog = Catalog()
     catalog.announce(DEVICES[0], [share(0)])
     catalog.announce(DEVICES[1], [share(1)])
@@ -126,7 +126,7 @@ def test_a_share_below_the_revision_that_k_devices_have_is_stale_whoever_most_de
 
 
 @pytest.mark.parametrize("k", [1, 2])
-def test_one_device_makes_no_revision_hold_however_many_shares_it_claims_and_whatever_k(k: int) -> None:
+def test_one_device_makes_no_revision_hold_however_many_shares_it_claims(k: int) -> None:
     catalog = Catalog()
     for index in range(3):
         catalog.announce(DEVICES[index], [share(index)])
@@ -271,7 +271,7 @@ def test_nothing_is_given_up_while_fewer_than_k_have_the_newer_commitment(broker
 # --- deletions of another right
 
 
-def test_a_deletion_that_a_holder_knows_nothing_of_does_not_hide_what_is_another_owners(broker: SampleBroker) -> None:
+def test_a_deletion_unknown_to_a_holder_does_not_hide_what_is_another_owners(broker: SampleBroker) -> None:
     holder = broker.worker("holder", [share(0, NEW_OWNER, 2)])
     liar = broker.worker("liar")
     stone = Tombstone(ENCODING, OBJECT, OWNER, b"c" * 32, 1, TODAY + 100, TODAY + 200)

@@ -84,7 +84,7 @@ def test_many_lines_wait_for_one_fsync(tmp_path: Path, monkeypatch: pytest.Monke
     assert [line["number"] for line in lines(tmp_path)] == list(range(100))
 
 
-def test_a_disk_that_refuses_stops_nobody_is_said_every_minute_and_gets_the_lines_later(
+def test_a_disk_that_refuses_stops_nobody_is_said_and_gets_the_lines_later(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "audit.jsonl").mkdir()
@@ -168,7 +168,7 @@ def test_a_log_that_never_began_is_not_called_whole(tmp_path: Path) -> None:
         verify(tmp_path)
 
 
-def test_every_line_is_forwarded_once_as_it_stands_in_the_file_also_those_of_the_commands(tmp_path: Path) -> None:
+def test_every_line_is_forwarded_once_as_in_the_file_also_those_of_commands(tmp_path: Path) -> None:
     record_now(tmp_path, "invited")  # before the broker began
     forwarded: list[bytes] = []
     audit = AuditLog(tmp_path, max_bytes=300, forward=forwarded.append)

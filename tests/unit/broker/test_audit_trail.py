@@ -100,7 +100,7 @@ def test_a_device_that_is_retired_is_recorded_when_it_is_taken_off_the_list(brok
         (Operation.UNDELETE, Undelete(ENCODING, b"c" * 32, 2), None, {"event": "undelete asked"}),
     ],
 )
-def test_what_changes_an_image_is_recorded_before_the_first_device_hears_of_it_and_once_for_all(
+def test_what_changes_an_image_is_recorded_once_before_any_device_hears_of_it(
     operation: Operation, header: Message, payload: bytes | None, facts: dict[str, str], broker: SampleBroker
 ) -> None:
     holders, client = devices(broker), broker.client(TOKEN)
@@ -142,7 +142,7 @@ def access(broker: SampleBroker) -> SamplePeer:
     return client
 
 
-def test_puts_and_gets_are_recorded_where_that_was_asked_for_a_line_for_each_image_and_client() -> None:
+def test_where_asked_for_puts_and_gets_are_recorded_a_line_for_image_and_client() -> None:
     broker = SampleBroker(record_accesses=True)
     asked_by = by(broker, access(broker))
     expected = [("get", ENCODING, 2), ("get", OTHER, 2), ("put", ENCODING, 1), ("put", OTHER, 1)]

@@ -268,7 +268,7 @@ def test_a_damaged_share_can_be_withdrawn_too() -> None:
     assert len(only(catalog.locate(OWNER, OBJECT, everybody)).shares) == 5
 
 
-def test_a_share_that_is_distrusted_counts_as_damaged_until_its_device_says_something_new_of_it() -> None:
+def test_a_distrusted_share_counts_as_damaged_until_its_device_says_something_new() -> None:
     catalog = full_catalog()
     catalog.distrust(ENCODING, Place(1, DEVICES[1]))
     catalog.distrust(ENCODING, Place(1, DEVICES[4]))  # which does not hold it
@@ -293,7 +293,7 @@ def test_a_share_that_is_distrusted_counts_as_damaged_until_its_device_says_some
         max_size=40,
     )
 )
-def test_after_any_sequence_of_what_devices_say_the_indices_agree_with_their_last_words(
+def test_whatever_devices_say_the_indices_agree_with_their_last_words(
     said: list[tuple[str, int, int, bytes, bytes]],
 ) -> None:
     catalog = Catalog()
@@ -354,7 +354,7 @@ def tombstone(generation: int = 1, capability: bytes = b"c" * 32, ends: int = 10
     return Tombstone(ENCODING, OBJECT, OWNER, capability, generation, 10, ends)
 
 
-def test_an_encoding_that_was_deleted_is_shown_no_more_although_a_device_still_holds_shares_of_it() -> None:
+def test_a_deleted_encoding_is_shown_no_more_although_a_device_still_holds_shares() -> None:
     catalog = full_catalog()
     catalog.announce(DEVICES[0], [share(0, OTHER_ENCODING)])
     catalog.bury(DEVICES[5], [tombstone()])
@@ -377,7 +377,7 @@ def test_a_page_is_filled_past_what_was_deleted() -> None:
     assert (object_ids(page), rest) == ([ids[3]], True)
 
 
-def test_a_deletion_that_was_taken_back_hides_nothing_and_the_higher_generation_holds_whoever_tells_it_last() -> None:
+def test_a_deletion_taken_back_hides_nothing_and_the_higher_generation_holds() -> None:
     catalog = full_catalog()
     catalog.bury(DEVICES[0], [tombstone(2)])
     catalog.bury(DEVICES[1], [tombstone(1)])
@@ -387,7 +387,7 @@ def test_a_deletion_that_was_taken_back_hides_nothing_and_the_higher_generation_
     assert catalog.locate(OWNER, OBJECT, everybody) == []
 
 
-def test_one_device_cannot_hide_an_encoding_once_the_others_have_seen_that_its_capability_opens_nothing() -> None:
+def test_one_device_cannot_hide_an_encoding_by_a_capability_that_opens_nothing() -> None:
     catalog = full_catalog()
     false = tombstone(capability=b"f" * 32)
     catalog.bury(DEVICES[0], [false])
@@ -396,7 +396,7 @@ def test_one_device_cannot_hide_an_encoding_once_the_others_have_seen_that_its_c
     assert len(catalog.locate(OWNER, OBJECT, everybody)) == 1
 
 
-def test_one_device_that_stands_against_a_deletion_does_not_take_back_what_several_tell() -> None:
+def test_one_device_against_a_deletion_does_not_take_back_what_several_tell() -> None:
     catalog = full_catalog()
     for device in DEVICES[:3]:
         catalog.bury(device, [tombstone()])
@@ -404,7 +404,7 @@ def test_one_device_that_stands_against_a_deletion_does_not_take_back_what_sever
     assert catalog.locate(OWNER, OBJECT, everybody) == []
 
 
-def test_what_a_device_told_of_deletions_is_forgotten_before_it_tells_anew_and_the_others_word_stays() -> None:
+def test_what_a_device_told_of_deletions_is_forgotten_before_it_tells_anew() -> None:
     catalog = full_catalog()
     catalog.bury(DEVICES[0], [tombstone()])
     catalog.bury(DEVICES[1], [tombstone()])

@@ -133,7 +133,7 @@ def test_a_name_that_nobody_knows_is_told_to_be_that(router: zmq.Socket[bytes]) 
 # --- where others reach it
 
 
-def test_what_listens_everywhere_is_reached_and_announced_at_the_interfaces_addresses(
+def test_what_listens_everywhere_is_reached_and_announced_at_all_interfaces(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(listening, "own_addresses", lambda: [ELSEWHERE, "10.0.0.7", "fe80::7%eth0"])
@@ -144,7 +144,7 @@ def test_what_listens_everywhere_is_reached_and_announced_at_the_interfaces_addr
     assert at("*").reached_at() == at("*").announced_at() == []
 
 
-def test_what_listens_at_one_address_is_reached_there_and_what_was_said_comes_before_all() -> None:
+def test_what_listens_at_one_address_is_reached_there_and_what_was_said_comes_first() -> None:
     assert at(ELSEWHERE).reached_at() == at(ELSEWHERE).announced_at() == [ELSEWHERE]
     assert at("*", address="broker.lan").reached_at() == ["broker.lan"]
 
@@ -163,7 +163,7 @@ def test_nothing_is_announced_where_no_other_machine_reaches_it(host: str) -> No
     assert at(host).announced_at() == []
 
 
-def test_the_lists_entry_stays_while_it_holds_and_has_a_name_to_look_up_while_there_is_no_network(
+def test_the_lists_entry_stays_while_it_holds_and_is_named_while_there_is_no_network(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     here: list[str] = []

@@ -133,7 +133,7 @@ def test_a_member_stays_when_its_invite_is_over() -> None:
     assert standing(members, KEY, OVER * 2) is Standing.WORKER
 
 
-def test_old_invites_are_dropped_when_a_new_one_is_made_and_members_and_valid_invites_stay() -> None:
+def test_a_new_invite_drops_old_ones_and_members_and_valid_invites_stay() -> None:
     members = invited()
     members.admit(ONE_TIME, KEY, "nas", NOW)
     members.invite(OTHER_ONE_TIME, Role.CLIENT, LAST_SECOND)
@@ -288,7 +288,7 @@ def test_no_device_becomes_an_admin() -> None:
         admitted(Role.WORKER).promote("nas")
 
 
-def test_a_demotion_holds_against_changes_made_elsewhere_meanwhile_and_a_revocation_against_a_demotion() -> None:
+def test_a_demotion_holds_against_changes_elsewhere_and_a_revocation_against_it() -> None:
     here = admitted(Role.ADMIN)
     there, third = MemberList(here.all()), MemberList(here.all())
     here.demote("nas")
@@ -536,7 +536,7 @@ def test_a_device_that_is_to_retire_is_marked_in_the_file_until_it_is_to_stay(tm
     assert not there.retiring
 
 
-def test_what_a_device_is_stays_in_the_file_and_is_newer_than_what_another_broker_has(tmp_path: Path) -> None:
+def test_what_a_device_is_stays_in_the_file_newer_than_what_another_broker_has(tmp_path: Path) -> None:
     file = MembersFile(tmp_path)
     file.change(lambda members: members.invite(ONE_TIME, Role.WORKER, NOW))
     member = file.change(lambda members: members.admit(ONE_TIME, KEY, "nas", NOW))

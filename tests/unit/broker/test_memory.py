@@ -69,7 +69,7 @@ def test_where_the_system_does_not_tell_nothing_is_watched() -> None:
     assert not stopping.is_set()
 
 
-def test_the_end_for_want_of_memory_is_a_fault_that_a_supervisor_answers_by_a_new_start() -> None:
+def test_the_end_for_want_of_memory_is_a_fault_that_a_supervisor_restarts_after() -> None:
     assert memory_exceeded(384 * MIB).exit_code == 1
 
 

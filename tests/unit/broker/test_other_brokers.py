@@ -103,7 +103,7 @@ def test_a_list_of_more_members_than_one_message_has_arrives_whole(two: Two) -> 
     assert len(two.second.members.members.all()) > len(many)
 
 
-def test_a_broker_that_is_revoked_learns_of_it_and_ends_and_is_let_in_again_by_a_new_invite(tmp_path: Path) -> None:
+def test_a_broker_that_is_revoked_ends_and_is_let_in_again_by_a_new_invite(tmp_path: Path) -> None:
     two = Two(tmp_path)
     try:
         (name,) = [m.name for m in two.first.members.members.all() if m.public_key == two.second.pair.public.hex()]

@@ -99,7 +99,7 @@ def test_a_flood_over_the_credit_is_a_strike(broker: SampleBroker) -> None:
     assert not is_heard(client)
 
 
-def test_a_device_that_answers_what_it_was_not_asked_is_put_out_and_who_waits_for_it_is_told(
+def test_a_device_that_answers_unasked_is_put_out_and_who_waits_for_it_is_told(
     broker: SampleBroker,
 ) -> None:
     device, client = broker.worker("nas"), broker.client()
@@ -152,7 +152,7 @@ def test_a_client_that_asks_again_while_it_is_over_its_credit_is_not_struck(brok
     assert is_heard(client)
 
 
-def test_an_answer_larger_than_the_credit_that_its_client_named_is_no_strike_of_the_device(
+def test_an_answer_larger_than_its_clients_credit_is_no_strike_of_the_device(
     broker: SampleBroker,
 ) -> None:
     device, client = broker.worker("nas"), broker.client()

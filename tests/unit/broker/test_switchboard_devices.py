@@ -97,7 +97,7 @@ def test_a_worker_has_to_register_first(broker: SampleBroker) -> None:
     assert broker.client(TOKEN).objects() == []
 
 
-def test_more_shares_than_one_message_may_announce_are_refused_and_none_of_them_believed(broker: SampleBroker) -> None:
+def test_more_shares_than_a_message_may_announce_are_refused_and_none_believed(broker: SampleBroker) -> None:
     device = broker.worker("nas")
     assert device.announce([share(0)] * (MAX_ANNOUNCED + 1)) is Code.MALFORMED
     assert broker.client(TOKEN).objects() == []
@@ -128,7 +128,7 @@ def test_a_second_worker_with_the_same_key_is_refused_while_the_first_lives(brok
     assert list(shares_at_hand(encoding)) == [0]
 
 
-def test_a_second_one_makes_the_broker_find_out_whether_the_first_still_stands_and_is_then_accepted(
+def test_a_second_one_is_accepted_once_the_broker_knows_that_the_first_is_gone(
     broker: SampleBroker,
 ) -> None:
     first, client = broker.worker("nas", [share(0)]), broker.client()
@@ -248,7 +248,7 @@ def test_a_revoked_device_is_forgotten_at_the_next_tick_and_all_who_wait_are_tol
 # --- a device that has no room for more right now
 
 
-def test_a_request_that_a_full_device_cannot_take_is_answered_busy_and_its_credit_comes_back(
+def test_a_request_that_a_full_device_cannot_take_is_busy_and_its_credit_returns(
     broker: SampleBroker,
 ) -> None:
     device, client = broker.worker("nas"), broker.client()

@@ -20,7 +20,7 @@ def broker() -> SampleBroker:
     return SampleBroker()
 
 
-def test_a_request_reaches_the_device_with_its_header_and_payload_and_the_owner_that_the_broker_knows(
+def test_a_request_reaches_the_device_with_header_payload_and_the_brokers_owner(
     broker: SampleBroker,
 ) -> None:
     device, client = broker.worker("nas"), broker.client(TOKEN)
@@ -73,7 +73,7 @@ def test_a_reply_to_a_client_that_is_gone_is_dropped(broker: SampleBroker) -> No
     assert device.reply(forwarded) == []
 
 
-def test_a_reply_of_a_device_that_was_not_asked_is_dropped_and_the_right_one_is_passed(broker: SampleBroker) -> None:
+def test_a_reply_of_a_device_not_asked_is_dropped_and_the_right_one_is_passed(broker: SampleBroker) -> None:
     asked, forger, client = broker.worker("nas"), broker.worker("forger"), broker.client()
     forwarded = only(client.fetch(asked, credit=10))
     assert forger.reply(forwarded, Acknowledged(Answer(Code.NOT_FOUND))) == []
@@ -135,7 +135,7 @@ def test_all_clients_together_have_no_more_under_way_than_the_broker_can_hold(br
     assert {code([refusal]) for refusal in replies(sent)} == {Code.BUSY}
 
 
-def test_a_request_that_is_under_way_is_not_forwarded_again_and_so_not_without_credit(broker: SampleBroker) -> None:
+def test_a_request_under_way_is_not_forwarded_again_and_so_not_without_credit(broker: SampleBroker) -> None:
     device, other_device, client = broker.worker("nas"), broker.worker("pi"), broker.client()
     forwarded = only(client.fetch(device, credit=0, request_id=b"r" * 16))
     assert client.fetch(device, credit=0, request_id=b"r" * 16) == []

@@ -22,7 +22,7 @@ def tombstones(monkeypatch: pytest.MonkeyPatch) -> Tombstones:
     return Tombstones()
 
 
-def test_a_device_that_tells_deletions_without_end_is_not_taken_up_beyond_what_one_may_tell(
+def test_a_device_that_tells_deletions_without_end_is_believed_within_a_bound(
     tombstones: Tombstones,
 ) -> None:
     for number in range(50):

@@ -105,9 +105,7 @@ def machine(tmp_path: Path) -> Machine:
 
 
 @pytest.mark.parametrize("last", [1, 2, 3, 7, 16])
-def test_the_next_attempt_asks_for_no_block_that_is_here_and_for_no_segment_that_is_written(
-    machine: Machine, last: int
-) -> None:
+def test_the_next_attempt_asks_for_no_block_here_and_no_segment_that_is_written(machine: Machine, last: int) -> None:
     machine.attempt_in_vain(last)
     written, good = machine.opened[-1].checkpoint.segments, machine.good
     assert good, "it says nothing"

@@ -324,7 +324,7 @@ def test_without_output_an_image_gets_its_own_name_in_the_current_folder(folder:
     assert path_of(destination(None).open(mapping(b"a", "../../etc/passwd"))) == Path(".._.._etc_passwd")
 
 
-def test_an_output_that_is_a_folder_or_ends_like_one_takes_the_image_under_its_own_name(folder: Path) -> None:
+def test_an_output_that_is_or_looks_like_a_folder_takes_the_image_by_its_own_name(folder: Path) -> None:
     (folder / "there").mkdir()
     assert path_of(destination("there").open(mapping(b"a", "a.png"))) == Path("there/a.png")
     assert path_of(destination("new/").open(mapping(b"a", "a.png"))) == Path("new/a.png")

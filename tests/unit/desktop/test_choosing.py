@@ -34,7 +34,7 @@ def places(model: GalleryModel) -> list[int]:
     return [place for place, entry in enumerate(model.shown) if entry.sha256 in model.chosen]
 
 
-def test_a_click_chooses_one_and_others_come_and_go_singly_in_a_range_and_all_at_once(model: GalleryModel) -> None:
+def test_a_click_chooses_one_and_others_come_and_go_singly_in_a_range_and_at_once(model: GalleryModel) -> None:
     hashes = [entry.sha256 for entry in model.shown]
     model.select(hashes[1])
     assert (places(model), model.entry) == ([1], model.shown[1])

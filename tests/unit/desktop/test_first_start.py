@@ -186,7 +186,7 @@ def test_a_new_vault_needs_the_same_passphrase_twice_and_no_weak_one(session: Se
     assert not went, "first it is said what becomes of the images when this computer breaks"
 
 
-def test_before_anything_is_stored_in_a_new_vault_codes_and_a_copy_of_its_key_are_offered(
+def test_before_a_new_vault_is_used_codes_and_a_copy_of_its_key_are_offered(
     session: Session, background: Background, tmp_path: Path
 ) -> None:
     joined(session)
@@ -240,7 +240,7 @@ def test_a_vault_comes_back_from_its_recovery_codes_on_a_new_machine(
     assert session.has_codes
 
 
-def test_a_forgotten_passphrase_gives_way_to_a_new_one_by_codes_and_the_key_file_before_is_kept(
+def test_codes_replace_a_forgotten_passphrase_and_the_key_file_before_is_kept(
     session: Session, background: Background
 ) -> None:
     joined(session)
@@ -255,7 +255,7 @@ def test_a_forgotten_passphrase_gives_way_to_a_new_one_by_codes_and_the_key_file
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there the command is for cmd.exe")
-def test_the_command_for_a_forgotten_passphrase_makes_room_for_the_key_file_that_it_restores(
+def test_replacing_a_forgotten_passphrase_makes_room_for_the_restored_key_file(
     session: Session, background: Background, tmp_path: Path
 ) -> None:
     joined(session)

@@ -54,7 +54,7 @@ class _Broker:
         return cast(Link, self)
 
 
-def test_between_two_looks_a_broker_that_is_gone_is_noticed_and_one_that_is_back_is_looked_at_at_once(
+def test_a_broker_gone_is_noticed_and_one_that_is_back_is_looked_at_at_once(
     session: Session, background: Background, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     broker, clock = _Broker(monkeypatch), SimpleNamespace(now=float(TEN_PAST_TWO))

@@ -95,7 +95,7 @@ def looked(cluster: _Cluster, known: list[Entry], monkeypatch: pytest.MonkeyPatc
     return asyncio.run(look(cast(ClusterSession, cluster), images.known, told.extend)), told
 
 
-def test_a_look_at_the_cluster_opens_only_mappings_that_are_not_known_and_counts_the_unreadable(
+def test_a_look_at_the_cluster_opens_unknown_mappings_only_and_counts_unreadable(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     third = encode(b"third content")

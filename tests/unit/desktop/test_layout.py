@@ -29,7 +29,7 @@ def test_columns_that_stretch_share_what_room_there_is_so_that_none_is_cut() -> 
     assert column_widths(wanted, stretching, 40) == [0, 80, 0]
 
 
-def test_what_gets_the_focus_is_brought_into_sight_and_what_is_in_sight_stays_where_it_is() -> None:
+def test_what_gets_the_focus_comes_into_sight_and_what_is_in_sight_stays() -> None:
     assert top_to_show((30, 60), 0, 100) == 0
     assert top_to_show((90, 130), 0, 100) == 30
     assert top_to_show((30, 60), 50, 100) == 30

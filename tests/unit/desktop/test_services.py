@@ -81,7 +81,7 @@ def until(condition: Callable[[], object]) -> None:
         time.sleep(0.01)
 
 
-def test_what_is_set_up_runs_is_known_to_the_next_window_and_ends_with_all_that_started_it(
+def test_what_is_set_up_is_known_to_the_next_window_and_ends_with_what_started_it(
     services: Services, device: Service, tmp_path: Path
 ) -> None:
     assert services.standing(WORKER).state is State.OFF

@@ -39,7 +39,7 @@ def test_the_last_deleted_comes_first_and_another_machines_image_has_no_name() -
     assert [name_of(image) for image in (first, unknown)] == ["a.jpg", "(stored from another machine)"]
 
 
-def test_what_was_taken_back_is_counted_and_the_first_that_was_not_is_named_with_the_reason() -> None:
+def test_what_was_taken_back_is_counted_and_the_first_that_was_not_is_named() -> None:
     gone = NotFoundError("the trash was emptied; the image cannot be taken back")
     assert taken_back_words([(deleted("a.jpg"), None)]) == "1 image taken back."
     assert taken_back_words([(deleted("a.jpg"), None), (deleted("b.jpg"), gone), (deleted("c.jpg"), gone)]) == (

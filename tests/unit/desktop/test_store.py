@@ -100,7 +100,7 @@ def test_a_devices_bar_counts_bytes_and_its_words_count_shares() -> None:
     assert put.items["a"].state is State.SENDING
 
 
-def test_a_share_that_moves_leaves_one_device_with_the_reason_and_counts_for_the_other() -> None:
+def test_a_share_that_moves_leaves_a_device_with_the_reason_and_counts_for_another() -> None:
     put = Put([item("a")], Clock())
     put.take(ShareStep("a", 0, "attic", Step.PLACED, 500))
     put.take(ShareStep("a", 0, "attic", Step.LOST, why="no room"))

@@ -114,9 +114,7 @@ FAULTS = [
 
 @pytest.mark.parametrize("fault", FAULTS)
 @pytest.mark.parametrize("share", [0, K, N - 1])
-def test_the_share_of_a_device_that_fails_moves_to_a_spare_one_with_exactly_its_blocks(
-    fault: Fault, share: int
-) -> None:
+def test_the_share_of_a_device_that_fails_moves_to_a_spare_one_block_by_block(fault: Fault, share: int) -> None:
     put = Put(N + 1)
     fault(put.cluster.devices[share])
     run(put.store())
@@ -165,7 +163,7 @@ def test_a_spare_device_that_fails_too_is_followed_by_the_next() -> None:
     assert put.distribution.shares[1].device == put.cluster.ids[N + 1]
 
 
-def test_a_device_that_dies_while_its_blocks_are_read_back_is_replaced_by_another_source() -> None:
+def test_a_device_that_dies_while_read_back_is_replaced_by_another_source() -> None:
     put = Put(N + 1)
     put.cluster.devices[N - 1].die(Operation.APPEND, 2)
     put.cluster.devices[0].decline(Operation.FETCH, Code.DAMAGED, 1)

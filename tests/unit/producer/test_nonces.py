@@ -106,9 +106,7 @@ def test_ten_thousand_segments_over_a_hundred_puts_never_share_key_and_nonce(rec
     assert record.with_two_messages == []
 
 
-def test_a_file_that_changed_while_its_put_was_interrupted_is_sealed_under_another_key(
-    record: Record, tmp_path: Path
-) -> None:
+def test_a_file_that_changed_between_two_runs_is_sealed_under_another_key(record: Record, tmp_path: Path) -> None:
     for put in range(8):
         machine = Machine(tmp_path / str(put), content=content_of(f"before {put}"))
         assert machine.interrupt(Operation.APPEND, 20 * N)

@@ -344,7 +344,7 @@ def test_where_the_smallest_does_not_fit_no_other_is_tried_again(home: Home, tmp
 
 
 @pytest.mark.parametrize("size", [100, 3 * SEGMENT])
-def test_where_no_broker_is_left_that_is_why_an_image_failed_and_not_the_shares_that_were_lost_with_it(
+def test_where_no_broker_is_left_that_and_not_lost_shares_is_why_an_image_failed(
     home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int
 ) -> None:
     (tmp_path / "image").write_bytes(chance("image", size))

@@ -177,7 +177,7 @@ def test_a_file_that_changed_begins_anew_and_the_old_shares_are_given_up(
 
 
 @pytest.mark.parametrize("at", [3, 2 * SEGMENT, 4 * SEGMENT])
-def test_a_file_that_changed_and_looks_the_same_to_the_last_is_never_sealed_under_the_old_key(
+def test_a_changed_file_that_looks_the_same_is_never_sealed_under_the_old_key(
     at: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     machine = Machine(tmp_path)

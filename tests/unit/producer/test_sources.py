@@ -110,7 +110,7 @@ def test_a_folder_deeper_than_the_stack_gives_all_its_files(here: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="how long a path may be differs")
-def test_a_folder_whose_path_is_too_long_for_the_system_is_named_and_its_neighbours_are_found(here: Path) -> None:
+def test_a_folder_with_too_long_a_path_is_named_and_its_neighbours_are_found(here: Path) -> None:
     make("top/good.png", "top/z/also.png")
     with deep("top", "d" * 200, 25):
         found = list(find_sources(["top"], "stdin"))

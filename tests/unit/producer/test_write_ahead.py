@@ -129,7 +129,7 @@ def test_a_journal_that_cannot_be_kept_is_removed_and_the_put_goes_on(
 
 
 @pytest.mark.parametrize(("method", "calls"), [("sync_file", 0), ("sync_file", 3), ("sync_file", 6), ("write", 4)])
-def test_where_a_journal_can_neither_be_kept_nor_removed_the_put_begins_anew_without_one(
+def test_where_a_journal_cannot_be_kept_or_removed_the_put_begins_anew_without_it(
     method: str, calls: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Left behind, it would tell less than what had been sealed: so nothing more is, under its key."""

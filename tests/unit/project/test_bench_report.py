@@ -35,7 +35,7 @@ def run(
     return Run(contender, workload, what, 100 * MB, 2, measured)
 
 
-def test_a_rate_is_the_median_of_all_rounds_with_its_spread_and_as_a_multiple_of_scps() -> None:
+def test_a_rate_is_the_median_of_all_rounds_with_spread_and_multiple_of_scps() -> None:
     runs = [run("ours", seconds) for seconds in (2.0, 1.0, 4.0)] + [run(YARDSTICK, 1.0)]
     rows = rates_table(runs).splitlines()[2:]
     assert rows == [

@@ -60,9 +60,7 @@ class Home:
 
 @pytest.mark.parametrize("brokers", [1, 2])
 @pytest.mark.parametrize("seed", SEEDS)
-def test_laptops_that_are_off_at_night_cause_no_rebuilding_not_even_where_brokers_are_started_anew(
-    seed: int, brokers: int
-) -> None:
+def test_laptops_off_at_night_cause_no_rebuilding_not_even_by_brokers_started_anew(seed: int, brokers: int) -> None:
     home = Home(seed, brokers)
     for evening in range(3):
         home.night(home.laptops[0], restart=evening == 1)

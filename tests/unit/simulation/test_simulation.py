@@ -19,6 +19,6 @@ CHUNKS = [FIRST, *(pytest.param(seeds, marks=pytest.mark.one_python) for seeds i
 
 
 @pytest.mark.parametrize("seeds", CHUNKS, ids=lambda seeds: f"{seeds.start}-{seeds.stop - 1}")
-def test_whatever_is_lost_within_bounds_every_image_is_whole_again_and_none_that_was_deleted_is(seeds: range) -> None:
+def test_whatever_is_lost_within_bounds_each_image_is_whole_again_unless_deleted(seeds: range) -> None:
     for seed in seeds:
         Schedule(seed).run()

@@ -91,7 +91,7 @@ def wait_until(condition: Callable[[], bool]) -> None:
         time.sleep(0.01)
 
 
-def test_a_worker_registers_with_every_broker_it_is_told_of_and_knows_them_the_next_time(cluster: Cluster) -> None:
+def test_a_worker_registers_with_every_broker_it_is_told_of_and_remembers_them(cluster: Cluster) -> None:
     wait_until(lambda: cluster.knows(cluster.first) and cluster.knows(cluster.second))
     assert load_brokers(cluster.worker.brokers_file) == [cluster.first.address, cluster.second.address]
 
@@ -202,7 +202,7 @@ def test_a_broker_that_moved_is_found_by_its_key_and_known_there_the_next_time(
     assert found.searches[0] == [broker.pair.public]
 
 
-def test_who_announces_anothers_key_neither_ends_a_worker_nor_keeps_it_from_its_broker(
+def test_who_announces_anothers_key_does_not_keep_a_worker_from_its_broker(
     moved: tuple[RunningBroker, RunningWorker, Found],
 ) -> None:
     broker, worker, found = moved

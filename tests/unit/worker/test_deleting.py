@@ -101,7 +101,7 @@ def test_another_owner_deletes_nothing_not_even_with_the_capability(store: Share
     encoding.assert_readable(store, 0)
 
 
-def test_a_share_whose_delete_hash_is_another_stays_whoever_else_stored_some_under_this_id(store: ShareStore) -> None:
+def test_a_share_with_another_delete_hash_stays_whoever_else_stored_under_this_id(store: ShareStore) -> None:
     encoding = sample()
     theirs = encoding.commitment
     theirs.delete_hash = bytes(32)
@@ -290,7 +290,7 @@ def test_a_taking_back_that_was_interrupted_is_finished_at_the_next_start(store:
     store.close()
 
 
-def test_what_is_put_into_a_store_by_hand_is_not_deleted_by_a_tombstone_that_does_not_fit_it(
+def test_what_is_put_into_a_store_by_hand_outlives_a_tombstone_that_does_not_fit(
     store: ShareStore, clock: SetClock, tmp_path: Path
 ) -> None:
     encoding = sample()

@@ -199,7 +199,7 @@ def test_in_a_damaged_shares_place_nobody_else_stores_theirs(store: ShareStore, 
         sample().commit(store, 0, STRANGER)
 
 
-def test_a_worker_that_ended_before_it_removed_the_bad_file_does_so_at_its_next_start(
+def test_a_worker_that_ended_before_it_removed_a_bad_file_does_so_at_the_next_start(
     store: ShareStore, folder: Path
 ) -> None:
     left = quarantined(folder, sample())

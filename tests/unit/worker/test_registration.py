@@ -230,7 +230,7 @@ def test_a_conflict_that_lasts_ends_it(registration: Registration) -> None:
         registration.answered(Operation.REGISTER, CONFLICT, 12.1)
 
 
-def test_the_patience_with_a_conflict_begins_anew_with_each_registration_and_connection(
+def test_patience_with_a_conflict_begins_anew_with_each_registration_and_connection(
     registered: Registration,
 ) -> None:
     registered.answered(Operation.REPORT, NO_SESSION, 10.0)

@@ -69,7 +69,7 @@ def test_many_commits_share_a_round_and_each_is_answered(worker: Worker) -> None
     assert folders == 3, "shares/, shares/ab/ and shares/ab/cd/ once each"
 
 
-def test_of_a_round_in_which_one_rename_fails_the_others_are_acknowledged_and_announced(worker: Worker) -> None:
+def test_where_one_rename_of_a_round_fails_the_others_are_acknowledged_and_announced(worker: Worker) -> None:
     good, bad = sample("a/good"), sample("a/bad")
     for encoding in (bad, good):
         worker.stage(encoding)
@@ -85,7 +85,7 @@ def test_of_a_round_in_which_one_rename_fails_the_others_are_acknowledged_and_an
     assert codes == [Code.FAULT, Code.GRANTED]
 
 
-def test_a_round_makes_its_folders_and_files_durable_before_it_gives_any_share_its_place(worker: Worker) -> None:
+def test_a_round_makes_folders_and_files_durable_before_any_share_has_its_place(worker: Worker) -> None:
     encodings = [sample(str(number)) for number in range(5)]
     for encoding in encodings:
         worker.stage(encoding)
@@ -100,7 +100,7 @@ def test_a_round_makes_its_folders_and_files_durable_before_it_gives_any_share_i
     assert calls.count("sync_folder") == 1 + len(parents) + len(places), "each folder once"
 
 
-def test_of_many_shares_in_one_message_there_is_one_look_at_the_room_and_some_are_stored_where_not_all_fit(
+def test_many_shares_in_a_message_are_one_look_at_the_room_and_those_that_fit_stay(
     tmp_path: Path,
 ) -> None:
     encodings = [small(str(number)) for number in range(4)]

@@ -44,7 +44,7 @@ def progress(worker: Worker, encoding: Sample) -> tuple[Code, bool, Optional[lis
     return answer.answer.code, answer.committed, ranges
 
 
-def test_progress_tells_the_blocks_of_a_staged_share_and_that_a_committed_one_is_committed(worker: Worker) -> None:
+def test_progress_tells_a_staged_shares_blocks_and_that_a_committed_one_is_so(worker: Worker) -> None:
     encoding = sample("new")
     assert progress(worker, encoding) == (Code.NOT_OPEN, False, None)
     worker.ask(Operation.OPEN, encoding.opening(SHARE))

@@ -42,7 +42,7 @@ def worker(tmp_path: Path) -> Iterator[Worker]:
 # --- reading
 
 
-def test_blocks_are_fetched_in_the_order_in_which_they_were_asked_for_and_missing_ones_named(worker: Worker) -> None:
+def test_blocks_are_fetched_in_the_order_asked_for_and_missing_ones_named(worker: Worker) -> None:
     encoding = sample(segments=3)
     worker.put(encoding)
     wanted = [*block_names(encoding, 2, 7, 0), *block_names(sample("unknown"), 0), *block_names(encoding, 1)]

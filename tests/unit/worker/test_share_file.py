@@ -134,7 +134,7 @@ def test_every_changed_byte_of_header_trailer_and_footer_is_refused(flip: int) -
             read(bytes(damaged))
 
 
-def test_every_changed_byte_and_every_truncation_of_a_file_is_refused_when_it_is_opened(tmp_path: Path) -> None:
+def test_every_changed_byte_and_every_truncation_is_refused_at_opening(tmp_path: Path) -> None:
     encoding = sample(segments=1)
     written = write(encoding, 1, [0])
     path = tmp_path / "share"
@@ -149,7 +149,7 @@ def test_every_changed_byte_and_every_truncation_of_a_file_is_refused_when_it_is
             open_file(path, written.content[:length], encoding, 1)
 
 
-def test_every_changed_byte_of_the_records_is_refused_when_its_block_is_read_or_is_in_no_block(tmp_path: Path) -> None:
+def test_every_changed_byte_of_the_records_is_refused_at_reading_or_in_no_block(tmp_path: Path) -> None:
     encoding = sample(segments=2)
     written = write(encoding, 2, [1, 0])
     path = tmp_path / "share"

@@ -261,7 +261,7 @@ def test_a_stranger_can_do_nothing_with_a_share_being_stored(store: ShareStore) 
     assert encoding.commit(store, 0).granted
 
 
-def test_a_stranger_who_begins_the_same_share_does_not_learn_of_it_and_is_not_in_its_way(store: ShareStore) -> None:
+def test_a_stranger_who_begins_the_same_share_learns_nothing_and_hinders_nobody(store: ShareStore) -> None:
     encoding = sample()
     assert store.open(encoding.opening(0), STRANGER, 0.0)
     encoding.stage(store, 0)

@@ -46,7 +46,7 @@ def store(folder: Path) -> Iterator[ShareStore]:
     store.close()
 
 
-def test_no_more_is_stored_than_the_capacity_and_that_is_said_before_anything_is_written(folder: Path) -> None:
+def test_no_more_is_stored_than_the_capacity_and_that_is_said_before_any_write(folder: Path) -> None:
     encoding = sample()
     needed = encoding.recipe.share_bytes + OVERHEAD
     store = ShareStore(folder, needed - 1)
@@ -218,7 +218,7 @@ def test_a_share_of_unknown_length_counts_against_the_quota_as_it_grows(folder: 
 # --- what gives way
 
 
-def test_where_room_is_needed_surplus_goes_the_oldest_first_and_what_was_deleted_does_not(folder: Path) -> None:
+def test_where_room_is_needed_the_oldest_surplus_goes_and_nothing_deleted_does(folder: Path) -> None:
     one, other, deleted = (sample(label, block_size=2**17, last=2**17) for label in ("one", "other", "deleted"))
     size = one.recipe.share_bytes
     clock = SetClock()
@@ -254,7 +254,7 @@ def test_nothing_gives_way_in_vain(folder: Path) -> None:
     store.close()
 
 
-def test_a_share_that_is_idle_gives_its_room_and_its_place_and_one_under_way_does_not(folder: Path) -> None:
+def test_an_idle_share_gives_its_room_and_place_and_one_under_way_does_not(folder: Path) -> None:
     idle, live, new = sample("idle"), sample("live"), sample("new")
     needed = idle.recipe.share_bytes + OVERHEAD
     store = ShareStore(folder, 2 * needed)
@@ -293,7 +293,7 @@ def test_many_shares_may_be_begun_where_there_is_room_for_all_of_them(folder: Pa
     store.close()
 
 
-def test_where_others_store_too_several_shares_take_no_more_than_half_of_the_room_and_one_alone_may(
+def test_beside_others_several_shares_take_half_of_the_room_at_most(
     folder: Path,
 ) -> None:
     others = sample("others")

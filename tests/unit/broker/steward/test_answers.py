@@ -109,7 +109,7 @@ def test_health_counts_each_encoding_once(broker: SampleBroker) -> None:
     assert counts(client) == (0, 0, 0, 1)
 
 
-def test_a_laptop_that_is_away_is_waited_for_and_for_how_long_is_told_also_after_the_brokers_restart() -> None:
+def test_it_is_told_for_how_long_a_laptop_is_waited_for_also_after_a_restart() -> None:
     settings = Settings(repair_after=REPAIR_AFTER, repair_laptops_after=1000.0)
     broker = SampleBroker(settings)
     a, b, c = three_workers(broker)
@@ -212,7 +212,7 @@ def test_who_asks_for_it_has_images_mended_without_waiting_for_devices_that_are_
 # --- complaints
 
 
-def test_a_share_that_its_owner_complains_of_is_looked_at_by_its_worker_and_read_by_the_steward(
+def test_a_share_complained_of_is_looked_at_by_its_worker_and_read_by_the_steward(
     broker: SampleBroker,
 ) -> None:
     a, _, _ = three_workers(broker)

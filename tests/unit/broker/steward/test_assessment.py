@@ -69,7 +69,7 @@ def test_a_share_that_no_device_has_named_is_waited_for_as_long_as_there_is_pati
     assert found(known(WHOLE[:5]), urgent=True).lacking == (5,)
 
 
-def test_afterwards_it_is_waited_for_as_long_as_a_device_that_may_have_it_has_not_told_what_it_holds() -> None:
+def test_it_is_waited_for_while_a_device_that_may_have_it_has_not_told_its_shares() -> None:
     encoding = known(WHOLE[:5])
     assert assess(encoding, here, urgent=False, patient=False, may_come=1) == Finding(State.WAITING, 1, (), True)
     assert assess(encoding, here, urgent=True, patient=False, may_come=1).lacking == (5,)
@@ -98,12 +98,12 @@ def test_a_retiring_device_gives_its_share_and_it_is_lacking_until_another_holds
     assert finding == Finding(State.WHOLE, 2)
 
 
-def test_a_share_that_a_retiring_device_and_one_that_may_come_back_have_is_not_missed() -> None:
+def test_a_share_that_a_retiring_and_a_returning_device_have_is_not_missed() -> None:
     finding = found(known([*WHOLE, Place(0, DEVICES[6])]), leaving=[0], away=[6])
     assert (finding.state, finding.leaving) == (State.WAITING, ())
 
 
-def test_what_a_retiring_device_that_is_away_has_alone_is_lacking_at_once_and_still_left_on_it() -> None:
+def test_what_a_retiring_device_that_is_away_has_alone_is_lacking_and_left_on_it() -> None:
     finding = found(known(WHOLE), left=[0])
     assert (finding.lacking, finding.leaving, finding.spare) == ((0,), (WHOLE[0],), 1)
 

@@ -121,7 +121,7 @@ def twice(first: int = 3, second: int = 3) -> Catalog:
     return catalog
 
 
-def test_of_two_whole_encodings_the_same_stays_for_everybody_and_it_is_read_before_the_other_goes() -> None:
+def test_of_two_whole_encodings_the_same_stays_and_is_read_before_the_other_goes() -> None:
     task = drop_duplicates(twice(), OWNER, OBJECT, ALL, HERE)
     assert task is not None
     assert task.claim.encoding_id == FIRST
@@ -140,7 +140,7 @@ def test_of_two_whole_encodings_the_one_stays_of_which_more_devices_may_be_lost(
     assert {discard.encoding_id for discard in task.discards} == {FIRST}
 
 
-def test_of_an_object_with_one_encoding_nothing_is_remembered_once_the_other_was_deleted() -> None:
+def test_once_the_other_encoding_was_deleted_nothing_is_remembered_of_the_object() -> None:
     catalog = twice()
     survey = survey_of(catalog)
     survey.look(0.0, 100)
@@ -164,7 +164,7 @@ def test_an_image_with_several_encodings_counts_once_and_by_the_best_of_them() -
     assert counts.in_danger == 1
 
 
-def test_weak_images_are_counted_once_each_but_not_those_that_were_deleted_and_wait_for_a_device() -> None:
+def test_weak_images_are_counted_once_each_but_not_deleted_ones_that_wait() -> None:
     catalog = twice()  # an image with two weak encodings
     put(catalog, THIRD, DEVICES[:3])
     for index in range(4):
@@ -203,7 +203,7 @@ def test_what_has_not_been_there_for_long_stays() -> None:
     assert drop_duplicates(twice(), OWNER, OBJECT, {FIRST}, HERE) is None
 
 
-def test_a_device_that_says_of_another_images_encoding_that_it_is_of_this_one_does_not_have_it_discarded() -> None:
+def test_a_device_that_calls_an_encoding_another_images_does_not_have_it_discarded() -> None:
     catalog = twice(second=0)
     put(catalog, SECOND, DEVICES[3:6], b"p" * 32)
     catalog.announce(DEVICES[6], [share(0, SECOND, OBJECT)])
@@ -326,7 +326,7 @@ def test_a_device_is_away_since_it_was_last_seen(devices: Devices) -> None:
     assert away(devices, 120.0) == 7.0
 
 
-def test_a_device_that_registers_again_and_again_and_never_tells_what_it_holds_is_away_all_the_time(
+def test_a_device_that_only_registers_and_never_tells_what_it_holds_is_away(
     devices: Devices,
 ) -> None:
     come(devices, 110.0)
@@ -337,7 +337,7 @@ def test_a_device_that_registers_again_and_again_and_never_tells_what_it_holds_i
     assert away(devices, 141.0) == 31.0
 
 
-def test_time_in_which_the_broker_heard_nobody_does_not_count_and_who_was_here_before_is_expected(
+def test_time_in_which_the_broker_heard_nobody_does_not_count(
     devices: Devices,
 ) -> None:
     devices.heard(150.0)

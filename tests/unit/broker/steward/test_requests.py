@@ -196,7 +196,7 @@ def test_a_commitment_that_k_devices_have_alike_is_believed_and_who_has_it_is_kn
     assert found == Agreed(PACKED, COMMITMENT, ENCODING.recipe, frozenset(devices(3)))
 
 
-def test_of_two_that_k_devices_have_the_newer_holds_and_fewer_than_k_have_no_newer_one_believed() -> None:
+def test_the_newer_of_two_that_k_devices_have_holds_and_fewer_make_none_newer() -> None:
     newer = pack(msgspec.structs.replace(COMMITMENT, revision=2))
     found = agree({**dict.fromkeys(devices(4), PACKED), **dict.fromkeys(devices(3, 8), newer)}, claim())
     assert isinstance(found, Agreed)

@@ -38,7 +38,7 @@ def ask(device: bytes) -> Steps[Code]:
     return reply.code
 
 
-def test_steps_side_by_side_are_asked_at_once_and_told_in_their_order_when_all_have_ended() -> None:
+def test_steps_side_by_side_are_asked_at_once_and_told_in_order_when_all_ended() -> None:
     told: list[Code] = []
 
     def steps() -> Steps[None]:

@@ -132,7 +132,7 @@ def test_this_machine_tells_none_but_addresses_of_its_interfaces() -> None:
 # --- link-local addresses, whose scope is each machine's own
 
 
-def test_a_link_local_address_is_tried_at_each_interface_unless_its_scope_is_one_here() -> None:
+def test_a_link_local_address_is_tried_at_each_interface_unless_its_scope_is_here() -> None:
     assert with_scopes("fe80::1", [LO, CABLE, WIFI]) == ["fe80::1%eth0", "fe80::1%wlan0"]
     assert with_scopes("fe80::1%enp3s0", [LO, CABLE]) == ["fe80::1%eth0"]
     assert with_scopes("fe80::1%wlan0", [CABLE, WIFI]) == ["fe80::1%wlan0"]

@@ -130,7 +130,7 @@ def test_an_address_that_turned_us_away_is_tried_no_more_and_refused_nothing() -
     assert brokers.refusal is None
 
 
-def test_a_session_at_an_address_that_was_found_makes_it_the_brokers_and_forgets_the_others() -> None:
+def test_a_session_at_an_address_found_makes_it_the_brokers_in_place_of_others() -> None:
     brokers = BrokerList([A, B])
     for host in ("lie", "found"):
         brokers.add(at(host))

@@ -258,7 +258,7 @@ def wait_said(caplog: pytest.LogCaptureFixture, words: str) -> None:
         assert time.monotonic() < end, caplog.text
 
 
-def test_a_broker_that_is_away_for_longer_than_a_request_may_take_is_waited_for_and_that_is_said(
+def test_a_broker_away_for_longer_than_a_request_is_waited_for_and_that_is_said(
     monkeypatch: pytest.MonkeyPatch, broker: SmallBroker, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(client_protocol, "WARN_AFTER", 0.5)

@@ -65,6 +65,6 @@ def test_a_peer_that_takes_the_next_routing_id_ends_the_process() -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="another C library draws other numbers")
-def test_whoever_knows_only_the_unseeded_number_ends_an_unseeded_process_and_no_seeded_one() -> None:
+def test_who_knows_the_unseeded_number_ends_an_unseeded_process_and_no_seeded_one() -> None:
     assert run("attacked", "blindly").returncode == -6
     assert run("seeded", "attacked", "blindly").stdout.split()[1:] == [b"served"]

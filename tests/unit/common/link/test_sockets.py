@@ -58,7 +58,7 @@ def busy_broker() -> Iterator[tuple[subprocess.Popen[str], int, bytes]]:
             process.kill()
 
 
-def test_a_client_that_leaves_a_busy_broker_with_more_than_it_may_have_under_way_does_not_abort_it() -> None:
+def test_a_client_that_leaves_with_too_much_under_way_does_not_abort_the_broker() -> None:
     """libzmq aborts the process where a heartbeat falls due on a connection that broke while its pipe was full."""
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     with busy_broker() as (process, port, key):

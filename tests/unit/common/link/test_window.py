@@ -176,7 +176,7 @@ def test_one_that_is_cancelled_in_the_moment_of_its_turn_gives_it_to_the_next() 
 
 
 @given(st.integers(1, 4), st.integers(1, 50), st.data())
-def test_in_any_order_of_events_the_limits_hold_the_order_is_kept_and_nobody_waits_for_ever(
+def test_in_any_order_of_events_limits_and_order_hold_and_nobody_waits_for_ever(
     most_requests: int, credit: int, data: st.DataObject
 ) -> None:
     async def scenario() -> None:

@@ -79,7 +79,7 @@ except asyncio.CancelledError:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no signal to send to a process")
-def test_who_is_asked_while_the_loop_is_being_made_ends_as_interrupted_and_without_a_word() -> None:
+def test_interrupted_while_the_loop_is_being_made_it_ends_so_without_a_word() -> None:
     script = """
 import asyncio, os, signal, sys
 from common.process import interruption

@@ -12,7 +12,7 @@ from common.process.log_lines import LineFormatter
 
 
 @pytest.mark.parametrize("tracebacks", [False, True])
-def test_what_asyncio_logs_when_the_network_goes_is_a_line_and_a_traceback_only_with_debug(tracebacks: bool) -> None:
+def test_what_asyncio_logs_of_a_lost_network_has_a_traceback_only_with_debug(tracebacks: bool) -> None:
     log, stream = logging.getLogger("asyncio"), io.StringIO()
     handler = logging.StreamHandler(stream)
     handler.setFormatter(LineFormatter("%(levelname)s %(message)s", tracebacks=tracebacks))

@@ -90,7 +90,7 @@ print("answered", flush=True)
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGSTOP")
 @pytest.mark.parametrize("program", [_WAITING, _WATCHED])
-def test_a_program_that_was_stopped_for_longer_than_it_waits_still_waits_when_it_goes_on(program: str) -> None:
+def test_a_program_stopped_for_longer_than_it_waits_still_waits_when_it_goes_on(program: str) -> None:
     with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"waits\n"

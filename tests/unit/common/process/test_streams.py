@@ -113,7 +113,7 @@ def test_what_is_still_in_the_buffer_when_it_is_asked_for_counts(monkeypatch: py
 
 
 @pytest.mark.skipif(os.name == "nt", reason="a program may have no streams there")
-def test_a_stream_that_is_closed_takes_nothing_but_says_so_only_where_something_was_printed(
+def test_a_closed_stream_takes_nothing_and_says_so_where_something_was_printed(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr("sys.stdout", None)

@@ -152,7 +152,7 @@ def test_questions_of_different_kinds_do_not() -> None:
     run(ask())
 
 
-def test_while_a_message_is_under_way_to_a_device_later_questions_wait_and_travel_together() -> None:
+def test_while_a_message_is_under_way_later_questions_wait_and_travel_together() -> None:
     async def ask() -> None:
         asking = Asking()
         tasks = []
@@ -260,7 +260,7 @@ def test_one_answer_that_is_no_concerns_one_question_only() -> None:
     run(ask())
 
 
-def test_a_question_that_a_busy_device_had_no_room_for_is_asked_again_until_its_time_is_over() -> None:
+def test_a_question_that_a_busy_device_refused_is_asked_again_until_its_time_is_over() -> None:
     async def ask() -> None:
         asking = Asking()
 
@@ -322,7 +322,7 @@ def test_a_reply_that_does_not_answer_what_was_asked_is_a_protocol_error_for_all
         pytest.param([(GRANTED, 100, -70), (GRANTED, 11, 20)], id="lengths that cross"),
     ],
 )
-def test_a_description_that_does_not_answer_what_was_asked_is_a_protocol_error_for_all(
+def test_a_description_that_does_not_answer_the_question_is_an_error_for_all(
     parts: list[tuple[Answer, int, int]],
 ) -> None:
     async def ask() -> None:
@@ -371,7 +371,7 @@ def test_whoever_goes_away_before_the_message_is_sent_does_not_either() -> None:
     run(ask())
 
 
-def test_a_device_is_slow_while_its_answer_is_late_even_when_nobody_wants_it_any_more() -> None:
+def test_a_device_is_slow_while_its_answer_is_late_even_when_nobody_wants_it() -> None:
     async def ask() -> None:
         asking = Asking()
         task = asking.block(ONE, 0)

@@ -50,7 +50,7 @@ def test_a_prefix_of_two_images_is_a_usage_error() -> None:
         find(MAPPING.image_sha256.hex()[:8], combine([one, other], mappings))
 
 
-def test_an_image_that_is_stored_here_and_shared_by_another_is_one_image_with_both_encodings() -> None:
+def test_an_image_stored_here_and_shared_by_another_is_one_with_both_encodings() -> None:
     one = encoding_at()
     other = msgspec.structs.replace(one, object_id=bytes(32), encoding_id=bytes(16))
     mappings = {(each.object_id, each.encoding_id): MAPPING for each in (one, other)}

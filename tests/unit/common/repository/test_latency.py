@@ -106,7 +106,7 @@ def test_requests_that_hang_together_count_once() -> None:
 
 
 @given(st.lists(st.tuples(st.sampled_from(["ask", "answer", "give up"]), st.floats(0, 10))))
-def test_whatever_happens_patience_has_its_lower_bound_and_nothing_under_way_means_not_late(
+def test_patience_has_its_lower_bound_and_nothing_under_way_means_not_late(
     course: list[tuple[str, float]],
 ) -> None:
     latency, now, under_way = Latency(), 0.0, []

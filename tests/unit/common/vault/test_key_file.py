@@ -101,13 +101,13 @@ MARKED = "\ufeff" + PASSPHRASE
 
 
 @pytest.mark.parametrize("given", [MARKED, PASSPHRASE + "\r", PASSPHRASE + "\n", MARKED + "\r\n"])
-def test_a_key_file_made_from_a_file_or_a_shell_opens_by_keyboard_and_by_what_it_was_made_from(given: str) -> None:
+def test_a_key_file_made_from_a_file_or_a_shell_opens_by_keyboard_and_by_that(given: str) -> None:
     data = create_key_file(VaultKey(RAW_KEY), given)
     assert open_key_file(data, PASSPHRASE) == open_key_file(data, given) == VaultKey(RAW_KEY)
 
 
 @pytest.mark.parametrize("given", [MARKED, PASSPHRASE + "\r", PASSPHRASE + "\n"])
-def test_a_key_file_that_was_made_with_the_mark_or_a_line_end_opens_with_it_and_says_so(
+def test_a_key_file_made_with_the_mark_or_a_line_end_opens_with_it_and_says_so(
     given: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     data = _create_at_cost(VaultKey(RAW_KEY), given, LOW_COST)

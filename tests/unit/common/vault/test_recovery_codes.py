@@ -65,7 +65,7 @@ def test_two_kits_of_one_key_have_nothing_in_common() -> None:
     assert first[0].share != second[0].share
 
 
-def test_a_code_is_five_lines_of_four_groups_of_five_characters_that_are_not_mistaken() -> None:
+def test_a_code_is_five_lines_of_four_groups_of_five_unmistakable_characters() -> None:
     for code in KIT:
         assert len(code.lines()) == 5
         assert all(re.fullmatch(rf"[{CHARACTERS}]{{5}}( [{CHARACTERS}]{{5}}){{3}}", line) for line in code.lines())
@@ -122,7 +122,7 @@ def test_codes_of_two_kits_are_told_apart_with_the_names_of_their_sets() -> None
     assert other[0].set_name in str(raised.value)
 
 
-def test_an_altered_code_restores_nothing_by_itself_and_is_found_where_there_are_more() -> None:
+def test_an_altered_code_restores_nothing_and_is_found_where_there_are_more() -> None:
     altered = replace(KIT[1], share=bytes([KIT[1].share[0] ^ 1]) + KIT[1].share[1:])
     with pytest.raises(IntegrityError, match="one was altered"):
         restore_key([KIT[0], altered, KIT[2]])

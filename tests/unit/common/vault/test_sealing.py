@@ -378,7 +378,7 @@ def test_a_resumed_sealer_seals_no_segment_otherwise_than_it_was_sealed(
 
 
 @given(st.integers(0, 5), st.lists(st.integers(-1, 8), max_size=12))
-def test_under_one_key_no_number_is_sealed_twice_and_none_without_fingerprint_is_passed_over(
+def test_under_one_key_no_number_is_sealed_twice_or_passed_over_without_fingerprint(
     journalled: int, numbers: list[int]
 ) -> None:
     put = Interrupted([bytes([number]) for number in range(9)] + [b""], journalled)

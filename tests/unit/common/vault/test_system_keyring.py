@@ -136,7 +136,7 @@ def test_where_the_library_is_gone_a_run_says_so_and_goes_on(
 
 
 @pytest.mark.parametrize("fault", [RuntimeError(WORDS), OSError(WORDS), KeyError(WORDS)])
-def test_where_the_keyring_is_locked_or_broken_a_run_goes_on_and_repeats_nothing_of_it(
+def test_where_the_keyring_is_locked_or_broken_a_run_goes_on_and_says_it_once(
     home: Path, keyring: MemoryKeyring, caplog: pytest.LogCaptureFixture, fault: Exception
 ) -> None:
     system_keyring.store(home, WORDS)

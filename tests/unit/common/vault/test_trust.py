@@ -114,7 +114,7 @@ _ROW = IMAGE.code.n * 32
         pytest.param(recipe_with(digests=IMAGE.recipe.digests[:-1]), id="half a digest"),
     ],
 )
-def test_a_recipe_that_contradicts_the_mapping_is_refused_though_the_mapping_names_it(recipe: Recipe) -> None:
+def test_a_recipe_that_contradicts_the_mapping_that_names_it_is_refused(recipe: Recipe) -> None:
     packed = recipe.encode()
     with pytest.raises(IntegrityError):
         IMAGE.with_mapping(recipe_digest=digest(packed)).accept_recipe(packed, UNIT)

@@ -36,9 +36,7 @@ def vault(tmp_path: Path) -> VaultFolder:
 # --- rotation
 
 
-def test_a_rotation_makes_a_key_that_the_vault_has_from_then_on_and_keeps_the_one_before(
-    vault: VaultFolder, tmp_path: Path
-) -> None:
+def test_a_rotation_gives_the_vault_a_new_key_and_keeps_the_one_before(vault: VaultFolder, tmp_path: Path) -> None:
     old = vault.create("four words for keeping")
     new = vault.begin_rotation(old, "four words for later", tmp_path / "backup")
     assert new != old

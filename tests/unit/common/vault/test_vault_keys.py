@@ -34,7 +34,7 @@ def test_known_keys_give_known_results(vector: dict[str, Any]) -> None:
     assert key.index_subkey() == vector["index_subkey_hex"]
 
 
-def test_deposit_token_and_owner_id_follow_from_the_owner_token_alike_for_broker_and_client() -> None:
+def test_broker_and_client_derive_the_same_deposit_token_and_owner_id() -> None:
     key = VaultKey(b"v" * 32)
     assert key.deposit_token() == deposit_token(key.owner_token())
     assert len({owner_id(key.deposit_token()), owner_id(key.owner_token())}) == 2
