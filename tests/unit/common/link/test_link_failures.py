@@ -175,6 +175,26 @@ def test_closing_the_link_ends_what_still_waits(broker: SmallBroker) -> None:
     run_with_link(whole())
 
 
+def test_a_link_that_was_closed_does_nothing_more(broker: SmallBroker) -> None:
+    faults: list[object] = []
+
+    async def whole() -> None:
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _, fault: faults.append(fault))
+        async with Link(broker.identity, TOKEN) as link:
+            await ask(link)
+            ask(link).cancel()
+            asked = ask(link)
+            await asyncio.sleep(0)  # it is to be sent in the loop's next turn
+        with pytest.raises(UnreachableError, match="closed"):
+            await asked
+        with pytest.raises(UnreachableError, match="closed"):
+            await ask(link)
+
+    run_with_link(whole())
+    assert faults == []
+
+
 # --- junk
 
 
