@@ -65,53 +65,64 @@ class Waiting:
         stream.flush()
 
 
-class ByteProgress:
-    """Counts bytes of images; `total` is None where it is not known."""
+class Printer:
+    """Shows what is told by the steps of any program; `doing` is what a bar says of the bytes."""
 
-    def __init__(self, what: str, total: Optional[int]) -> None:
-        self._what = what
-        self._total = total
+    def __init__(self, doing: str) -> None:
+        self._doing = doing
+        self._total: Optional[int] = None  # bytes; None where it is not known
         self._done = 0
         self._started = time.monotonic()
-        self._progress: Optional[Progress] = None
+        self._bar: Optional[Progress] = None
+        self._waits: dict[str, Waiting] = {}  # by what is waited for
 
-    def __enter__(self) -> ByteProgress:
+    def __enter__(self: P) -> P:
         self._started = time.monotonic()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.end()
+        if self._bar is not None:
+            self._bar.stop()
+        for what in list(self._waits):
+            self._end_wait(what)
 
-    def end(self) -> None:
-        """Nothing more comes: the bar is gone."""
-        if self._progress is not None:
-            self._progress.stop()
+    def __call__(self, event: object) -> None:
+        """A program's own events are for its subclass."""
+        if isinstance(event, Warned):
+            warn(event.text)
+        elif isinstance(event, BytesExpected):
+            self._expect(event.count)
+        elif isinstance(event, BytesDone):
+            self._advance(event.count)
+        elif isinstance(event, BytesLeft):
+            done = (self._total or 0) - self._done - event.count
+            if done < 0:
+                self._expect(-done)
+            self._advance(max(0, done))
+        elif isinstance(event, WaitBegan):
+            if event.what not in self._waits:  # several may wait for the same
+                self._waits[event.what] = Waiting(event.what).__enter__()
+        elif isinstance(event, WaitEnded):
+            self._end_wait(event.what)
 
-    def expect(self, count: int) -> None:
-        """So many bytes more are to come, now that it is known."""
+    def _end_wait(self, what: str) -> None:
+        wait = self._waits.pop(what, None)
+        if wait is not None:
+            wait.end()
+
+    def _expect(self, count: int) -> None:
         self._total = (self._total or 0) + count
-        if self._progress is not None:
-            self._progress.update(self._task, total=self._total)
+        if self._bar is not None:
+            self._bar.update(self._task, total=self._total)
 
-    def advance(self, count: int) -> None:
-        """So many bytes are done."""
+    def _advance(self, count: int) -> None:
         self._done += count
-        if self._progress is None:
-            if not sys.stderr.isatty() or time.monotonic() - self._started < _SHOW_AFTER:
-                return
-            self._begin()
-        else:
-            self._progress.update(self._task, completed=self._done)
+        if self._bar is not None:
+            self._bar.update(self._task, completed=self._done)
+        elif sys.stderr.isatty() and time.monotonic() - self._started >= _SHOW_AFTER:
+            self._show_bar()
 
-    def remain(self, count: int) -> None:
-        """So many bytes are left, as whoever does the work tells it; more than before where it found more to do."""
-        done = (self._total or 0) - self._done - count
-        if done < 0:
-            self.expect(-done)
-            done = 0
-        self.advance(done)
-
-    def _begin(self) -> None:
+    def _show_bar(self) -> None:
         # Here, since it takes longer to import than a photograph to store, and most runs show no bar.
         from rich.console import Console
         from rich.progress import (
@@ -123,8 +134,8 @@ class ByteProgress:
             TransferSpeedColumn,
         )
 
-        self._progress = Progress(
-            TextColumn(self._what),
+        self._bar = Progress(
+            TextColumn(self._doing),
             BarColumn(),
             DownloadColumn(),
             TransferSpeedColumn(),
@@ -134,43 +145,5 @@ class ByteProgress:
             # Else rich prints above the bar, on the terminal, what was to go to a file: `producer.py … > sums`.
             redirect_stdout=sys.stdout is not None and sys.stdout.isatty(),
         )
-        self._task = self._progress.add_task(self._what, total=self._total, completed=self._done)
-        self._progress.start()
-
-
-class Printer:
-    """Shows what is told by the steps of any program; `doing` is what a bar says of the bytes."""
-
-    def __init__(self, doing: str) -> None:
-        self._bar = ByteProgress(doing, None)
-        self._waits: dict[str, Waiting] = {}  # by what is waited for
-
-    def __enter__(self: P) -> P:
-        self._bar.__enter__()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.end()
-        for what in list(self._waits):
-            self._end_wait(what)
-
-    def __call__(self, event: object) -> None:
-        """A program's own events are for its subclass."""
-        if isinstance(event, Warned):
-            warn(event.text)
-        elif isinstance(event, BytesExpected):
-            self._bar.expect(event.count)
-        elif isinstance(event, BytesDone):
-            self._bar.advance(event.count)
-        elif isinstance(event, BytesLeft):
-            self._bar.remain(event.count)
-        elif isinstance(event, WaitBegan):
-            if event.what not in self._waits:  # several may wait for the same
-                self._waits[event.what] = Waiting(event.what).__enter__()
-        elif isinstance(event, WaitEnded):
-            self._end_wait(event.what)
-
-    def _end_wait(self, what: str) -> None:
-        wait = self._waits.pop(what, None)
-        if wait is not None:
-            wait.end()
+        self._task = self._bar.add_task(self._doing, total=self._total, completed=self._done)
+        self._bar.start()

@@ -12,7 +12,7 @@ from admin.session import Session as ClusterSession
 from admin.sharing import adding, change_image, removing
 from common.errors import TesseraError, UsageError
 from common.link.link import Link
-from common.process.events import BytesDone, Warned
+from common.process.events import BytesDone, BytesExpected, Warned
 from common.repository.images import Held
 from common.text import printable
 from common.vault.contact_card import decode_card
@@ -76,7 +76,7 @@ class ImageWorkModel(Model):
         counter = Counter(lambda progress: self.background.post(self._advanced, progress))
 
         async def work(link: Link) -> Report:
-            counter.expect(sum(image.size for image in images))
+            counter.take(BytesExpected(sum(image.size for image in images)))
             cluster = ClusterSession(link, self.session.vault, self.session.key)
             destination = Destination(folder, several=True, force=False)
             held, failed = await _held(cluster, images)
@@ -85,7 +85,7 @@ class ImageWorkModel(Model):
 
             def emit(event: Event) -> None:
                 if isinstance(event, BytesDone):
-                    counter.advance(event.count)
+                    counter.take(event)
                 elif isinstance(event, NotRestored):
                     failed.append(_failure(called[event.sha256], event.error))
                 elif isinstance(event, Missing):

@@ -48,27 +48,15 @@ class Counter:
     def take(self, event: object) -> None:
         """Take up what any program's steps tell of bytes."""
         if isinstance(event, BytesExpected):
-            self.expect(event.count)
+            self._total += event.count
+            self._say(now=True)
         elif isinstance(event, BytesDone):
-            self.advance(event.count)
+            self._done += event.count
+            self._say(now=self._done >= self._total)
         elif isinstance(event, BytesLeft):
-            self.remain(event.count)
-
-    def expect(self, count: int) -> None:
-        """So many bytes more are to come."""
-        self._total += count
-        self._say(now=True)
-
-    def advance(self, count: int) -> None:
-        """So many bytes more are done."""
-        self._done += count
-        self._say(now=self._done >= self._total)
-
-    def remain(self, count: int) -> None:
-        """So many bytes are left, or more than were known of."""
-        self._total = max(self._total, self._done + count)
-        self._done = self._total - count
-        self._say()
+            self._total = max(self._total, self._done + event.count)
+            self._done = self._total - event.count
+            self._say()
 
     def _say(self, now: bool = False) -> None:
         at = self._clock()

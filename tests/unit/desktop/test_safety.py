@@ -12,6 +12,7 @@ from admin.health import ImageHealth
 from admin.proof import Proof, keep_proof, last_proof
 from admin.proving import Found, Verdict
 from common.errors import RefusedError
+from common.process.events import BytesDone, BytesExpected, BytesLeft
 from common.repository.images import Held
 from common.vault.recovery import read_codes, restore_key
 from desktop.background import Background
@@ -191,10 +192,10 @@ def test_progress_is_told_ten_times_a_second_and_at_the_end() -> None:
     now = 0.0
     told: list[Progress] = []
     counter = Counter(told.append, clock=lambda: now)
-    counter.expect(1000)
+    counter.take(BytesExpected(1000))
     for _ in range(100):
         now += 0.05
-        counter.advance(10)
+        counter.take(BytesDone(10))
     assert 30 <= len(told) <= 51
     assert (told[-1].done, told[-1].fraction) == (1000, 1.0)
     assert "200 bytes/s" in told[-1].words
@@ -208,7 +209,7 @@ def test_what_is_left_may_grow() -> None:
     counter = Counter(told.append, clock=lambda: now)
     for left in (100, 40, 80, 0):
         now += 1
-        counter.remain(left)
+        counter.take(BytesLeft(left))
     assert [(progress.done, progress.total) for progress in told] == [(0, 100), (60, 100), (60, 140), (140, 140)]
 
 

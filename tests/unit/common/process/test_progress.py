@@ -11,7 +11,7 @@ import pytest
 from common.errors import RefusedError
 from common.process.events import BytesDone, BytesExpected, BytesLeft, Warned, waiting
 from common.process.program import exit_code
-from common.process.progress import ByteProgress, Printer, Waiting
+from common.process.progress import Printer, Waiting
 from producer.command import commands
 from producer.sources import Source
 
@@ -45,11 +45,13 @@ def terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
 def test_where_stderr_is_no_terminal_nothing_is_written(
     clock: Clock, capfd: pytest.CaptureFixture[str], total: int | None
 ) -> None:
-    with ByteProgress("storing", total) as progress:
+    with Printer("storing") as printer:
+        if total is not None:
+            printer(BytesExpected(total))
         for _ in range(5):
             clock.now += 10
-            progress.advance(100)
-            progress.expect(100)
+            printer(BytesDone(100))
+            printer(BytesExpected(100))
     assert capfd.readouterr() == ("", "")
 
 
@@ -57,9 +59,10 @@ def test_what_is_done_within_a_second_shows_nothing(
     clock: Clock, terminal: Terminal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sys.stderr", terminal)
-    with ByteProgress("storing", 1000) as progress:
+    with Printer("storing") as printer:
+        printer(BytesExpected(1000))
         clock.now += 0.9
-        progress.advance(1000)
+        printer(BytesDone(1000))
     assert terminal.getvalue() == ""
 
 
@@ -67,25 +70,26 @@ def test_what_takes_longer_shows_what_it_is_and_how_far_it_is(
     clock: Clock, terminal: Terminal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sys.stderr", terminal)
-    with ByteProgress("storing", 4000) as progress:
-        progress.advance(1000)
+    with Printer("storing") as printer:
+        printer(BytesExpected(4000))
+        printer(BytesDone(1000))
         clock.now += 1.5
-        progress.advance(1000)
+        printer(BytesDone(1000))
         clock.now += 1.5
-        progress.advance(1000)
+        printer(BytesDone(1000))
     assert "storing" in terminal.getvalue()
     assert "3.0/4.0 kB" in terminal.getvalue()
 
 
 def test_what_is_to_come_may_show_only_later(clock: Clock, terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stderr", terminal)
-    with ByteProgress("restoring", None) as progress:
-        progress.expect(2000)
+    with Printer("restoring") as printer:
+        printer(BytesExpected(2000))
         clock.now += 1.5
-        progress.advance(1000)
-        progress.expect(2000)
+        printer(BytesDone(1000))
+        printer(BytesExpected(2000))
         clock.now += 1.5
-        progress.advance(1000)
+        printer(BytesDone(1000))
     assert "2.0/4.0 kB" in terminal.getvalue()
 
 
@@ -93,9 +97,10 @@ def test_stdout_is_for_results_only(
     clock: Clock, terminal: Terminal, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("sys.stderr", terminal)
-    with ByteProgress("storing", 4000) as progress:
+    with Printer("storing") as printer:
+        printer(BytesExpected(4000))
         clock.now += 1.5
-        progress.advance(1000)
+        printer(BytesDone(1000))
     assert capsys.readouterr().out == ""
 
 
@@ -104,9 +109,10 @@ def test_results_go_to_a_file_also_while_a_bar_is_shown(
 ) -> None:
     monkeypatch.setattr("sys.stderr", terminal)
     monkeypatch.setattr("sys.stdout", file := io.StringIO())
-    with ByteProgress("storing", 4000) as progress:
+    with Printer("storing") as printer:
+        printer(BytesExpected(4000))
         clock.now += 1.5
-        progress.advance(1000)
+        printer(BytesDone(1000))
         print("a result")
     assert file.getvalue() == "a result\n"
     assert "storing" in terminal.getvalue() and "a result" not in terminal.getvalue()
