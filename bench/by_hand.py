@@ -72,9 +72,5 @@ class ByHand:
 
 @contextmanager
 def by_hand(cipher: str, server: SshServer, place: Path) -> Iterator[list[ByHand]]:
-    """With this one of the ciphers.
-
-    Raises:
-        TesseraError: zfec could not be installed.
-    """
+    """With this one of the ciphers; TesseraError where zfec could not be installed."""
     yield [ByHand(cipher, environment("zfec", _RELEASE), server, place)]

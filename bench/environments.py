@@ -17,8 +17,7 @@ from common.process.program import warn
 def environment(name: str, *requirements: str) -> Path:
     """The folder of the environment's commands; made and filled by pip where it is not there yet.
 
-    Raises:
-        TesseraError: pip could not install what is required.
+    TesseraError where pip could not install what is required.
     """
     folder = user_cache_path("tessera-bench") / f"{name}-{sys.version_info[0]}.{sys.version_info[1]}"
     commands = folder / ("Scripts" if os.name == "nt" else "bin")

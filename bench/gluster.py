@@ -67,8 +67,7 @@ class Gluster:
 def gluster(place: Path) -> Iterator[list[Gluster]]:
     """The contender, its volume started.
 
-    Raises:
-        TesseraError: a sandbox or a mount cannot be had here, or the volume did not start.
+    TesseraError where a sandbox or a mount cannot be had here, or the volume did not start.
     """
     place.mkdir()
     log = place / "log"

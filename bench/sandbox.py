@@ -73,8 +73,7 @@ class Sandbox:
 def sandbox(*, mounts: bool = False) -> Iterator[Sandbox]:
     """With `mounts`, what is mounted in it is seen by nobody outside, either; that is root's alone.
 
-    Raises:
-        TesseraError: this system has no namespaces, or does not let this user make one.
+    TesseraError where this system has no namespaces, or does not let this user make one.
     """
     missing = [tool for tool in TOOLS if shutil.which(tool) is None]
     if missing:

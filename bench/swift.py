@@ -94,8 +94,7 @@ class Swift:
 def swift(place: Path) -> Iterator[list[Swift]]:
     """The contender.
 
-    Raises:
-        TesseraError: not root, Swift cannot be installed, a sandbox cannot be had, or it did not start.
+    TesseraError where it is not root, Swift cannot be installed, a sandbox cannot be had, or it did not start.
     """
     if os.geteuid() != 0:
         raise TesseraError("its servers change their user, which needs root")

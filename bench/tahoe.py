@@ -84,8 +84,7 @@ class Tahoe:
 def tahoe(place: Path) -> Iterator[list[Tahoe]]:
     """Its contenders, one for each protocol.
 
-    Raises:
-        TesseraError: a sandbox cannot be had, or the grid did not start.
+    TesseraError where a sandbox cannot be had, or the grid did not start.
     """
     program = os.fspath(environment("tahoe", _RELEASE) / "tahoe")
     place.mkdir()

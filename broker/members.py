@@ -148,7 +148,7 @@ class MemberList:
         return self._put(Member(public_key.hex(), standing, self._free_name(printable(name)), now, address=address))
 
     def enter_broker(self, public_key: bytes, name: str, address: Address, now: int) -> None:
-        """Enter the broker whose list this is, at the address that others reach it at now; RefusedError if revoked."""
+        """Enter the broker whose list this is, at the address where others reach it; RefusedError where revoked."""
         member = self._members.get(public_key.hex())
         if member is None:
             self._put(Member(public_key.hex(), Standing.BROKER, self._free_name(name), now, address=address))

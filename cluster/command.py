@@ -1,4 +1,4 @@
-"""The command: run the demo, start a cluster and leave it running (``--detach``), or end it (``--stop``)."""
+"""The command: run the demo, start a cluster and leave it running (`--detach`), or end it (`--stop`)."""
 
 from __future__ import annotations
 

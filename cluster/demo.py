@@ -29,7 +29,7 @@ from common.errors import IntegrityError, NotEnoughError, TesseraError
 
 
 class Demo:
-    """One run of the demo with ``image`` on ``cluster``; ``scratch`` is a folder for the restored file."""
+    """One run of the demo with `image` on `cluster`; `scratch` is a folder for the restored file."""
 
     def __init__(self, cluster: LocalCluster, image: Path, scratch: Path) -> None:
         self._cluster = cluster

@@ -1,6 +1,6 @@
-"""The file ``env`` of a cluster's folder: what a shell, or the cluster's next start, needs to use it.
+"""The file `env` of a cluster's folder: what a shell, or the cluster's next start, needs to use it.
 
-Lines ``NAME=value`` that a POSIX shell reads with ``set -a; . DIR/env``; values are quoted for it. The file
+Lines `NAME=value` that a POSIX shell reads with `set -a; . DIR/env`; values are quoted for it. The file
 holds the vault's passphrase: it is made for its owner alone, and complete or not at all.
 """
 
@@ -15,7 +15,7 @@ from common.errors import IntegrityError
 
 
 def write_environment_file(path: Path, variables: Mapping[str, str]) -> None:
-    """Write ``variables`` to ``path``, mode 0600."""
+    """Write `variables` to `path`, mode 0600."""
     text = "".join(f"{name}={shlex.quote(value)}\n" for name, value in variables.items())
     draft = path.with_name(path.name + ".new")
     draft.unlink(missing_ok=True)

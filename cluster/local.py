@@ -41,12 +41,12 @@ PAUSE = 0.1  # seconds between two looks at what is being waited for
 
 
 def program_command(program: str, *arguments: str) -> list[str]:
-    """The command line that runs ``program`` ("producer") of this checkout with this Python."""
+    """The command line that runs `program` ("producer") of this checkout with this Python."""
     return [sys.executable, str(CHECKOUT / program / f"{program}.py"), *arguments]
 
 
 def require_success(program: str, result: subprocess.CompletedProcess[str]) -> None:
-    """Raise the error that belongs to the exit code of ``result``, with what the program said; none for 0."""
+    """Raise the error that belongs to the exit code of `result`, with what the program said; none for 0."""
     if result.returncode == 0:
         return
     said = result.stderr.strip() or "(it said nothing)"
@@ -55,19 +55,14 @@ def require_success(program: str, result: subprocess.CompletedProcess[str]) -> N
 
 
 class LocalCluster:
-    """The cluster in ``directory``, running or not; making the object touches nothing.
+    """The cluster in `directory`, running or not; making the object touches nothing.
 
-    Args:
-        directory: its folder; new or empty for a new cluster.
-        workers: devices of a new cluster; default 6. Of an existing one: what it has.
-        base_port: the clients' port on 127.0.0.1, the workers' is the next; default 5570. Likewise.
-            A second broker has the two behind them, and so on.
-        brokers: of a new cluster; default 1. Likewise.
+    `directory`: its folder; new or empty for a new cluster. `workers`: devices of a new cluster; default 6. Of an
+    existing one: what it has. `base_port`: the clients' port on 127.0.0.1, the workers' is the next; default 5570.
+    Likewise. A second broker has the two behind them, and so on. `brokers`: of a new cluster; default 1. Likewise.
+    UsageError where the folder holds a cluster with another number of devices or brokers or another port.
 
     As a context manager it starts on entry and stops at the end. Devices and brokers are numbered from 1.
-
-    Raises:
-        UsageError: the folder holds a cluster with another number of devices or brokers or another port.
     """
 
     def __init__(
@@ -122,9 +117,8 @@ class LocalCluster:
         A new cluster gets its identities, client and vault; an existing one keeps them. What was started is
         stopped again if this fails.
 
-        Raises:
-            UsageError: it runs already, a port is taken, or the folder holds something else.
-            TesseraError: a program failed, or was not ready within ``deadline`` seconds; with its log's end.
+        UsageError where it runs already, a port is taken, or the folder holds something else; TesseraError, with the
+        end of its log, where a program failed, or was not ready within `deadline` seconds.
         """
         if any(process.pid is not None for process in recorded_processes(self.directory)):
             raise UsageError(f"the cluster in {self.directory} is running already", advice="end it with --stop")
@@ -172,7 +166,7 @@ class LocalCluster:
         self._brokers[index - 1].kill()
 
     def start_device(self, index: int, *arguments: str) -> None:
-        """Start a device that has joined before, with more ``arguments`` if wanted (``--capacity``)."""
+        """Start a device that has joined before, with more `arguments` if wanted (`--capacity`)."""
         worker = self._workers[index - 1]
         command = program_command("worker", "--store", str(worker.home), *arguments)
         worker.start(command, self._environment_of(worker.name))
@@ -200,9 +194,9 @@ class LocalCluster:
         environment: Mapping[str, str] | None = None,
         timeout: float = 600.0,
     ) -> subprocess.CompletedProcess[str]:
-        """Run ``program`` to its end as the client (or in ``environment``): no stdin, output kept as text.
+        """Run `program` to its end as the client (or in `environment`): no stdin, output kept as text.
 
-        Raises `UnreachableError` if it does not end in ``timeout`` seconds; the exit code is the caller's.
+        Raises `UnreachableError` if it does not end in `timeout` seconds; the exit code is the caller's.
         """
         try:
             return subprocess.run(
@@ -219,15 +213,15 @@ class LocalCluster:
             raise UnreachableError(f"{program}.py did not end within {timeout:.0f} s") from None
 
     def invite(self, role: str, broker: int = 1) -> str:
-        """A broker's new invite for a ``role``: "worker", "client", "admin" or "broker"."""
+        """A broker's new invite for a `role`: "worker", "client", "admin" or "broker"."""
         result = self.run("broker", "invite", role, environment=self.broker_environment(broker), timeout=60)
         require_success("broker", result)
         return result.stdout.strip()
 
     def add_client(self, name: str, passphrase: str | None, role: str = "client") -> dict[str, str]:
-        """Admit a client or "admin", its home the folder ``name``; returns its environment.
+        """Admit a client or "admin", its home the folder `name`; returns its environment.
 
-        With a vault of its own under ``passphrase``, or, as a camera has none, without.
+        With a vault of its own under `passphrase`, or, as a camera has none, without.
         """
         environment = self._environment_of(name, passphrase)
         joining = {**environment, "TESSERA_JOIN": self.invite(role)}
@@ -237,7 +231,7 @@ class LocalCluster:
         return environment
 
     def status(self) -> dict[str, Any]:
-        """What ``admin.py status --json`` says. Raises the error of its exit."""
+        """What `admin.py status --json` says. Raises the error of its exit."""
         result = self.run("admin", "status", "--json", timeout=30)
         if result.returncode != NotEnoughError.exit_code or not result.stdout:  # so it ends where an image is in danger
             require_success("admin", result)
@@ -253,11 +247,10 @@ class LocalCluster:
         return set.intersection(*seen) if seen else set()
 
     def wait_registered(self, count: int, deadline: float = 60.0) -> None:
-        """Return when at least ``count`` devices are alive in the eyes of every broker that runs.
+        """Return when at least `count` devices are alive in the eyes of every broker that runs.
 
-        Raises:
-            NotEnoughError: they are not within ``deadline`` seconds, or a process has ended that nobody ended
-                through this object; with the ends of the logs concerned.
+        NotEnoughError, with the ends of the logs concerned, where they are not within `deadline` seconds, or a process
+        has ended that nobody ended through this object.
         """
         end = time.monotonic() + deadline
         while True:
@@ -337,7 +330,7 @@ class LocalCluster:
 
 
 def stop_cluster(directory: Path) -> int:
-    """End whatever the pid files in ``directory`` say is running; returns how many processes were.
+    """End whatever the pid files in `directory` say is running; returns how many processes were.
 
     Needs no more than the pid files, so that a cluster whose making was broken off can be ended too.
     """

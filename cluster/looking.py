@@ -17,7 +17,7 @@ from common.membership.identity import load_key_pair
 
 
 def alive_devices(home: Path, client_port: int) -> set[str]:
-    """The names of the devices that the broker at this port takes for alive, asked as the client of ``home``.
+    """The names of the devices that the broker at this port takes for alive, asked as the client of `home`.
 
     NotFoundError where the client knows no broker at this port; UnreachableError where it does not answer in time.
     """

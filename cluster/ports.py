@@ -20,7 +20,7 @@ SEARCHED = range(20000, 32000, 2)
 
 
 def port_is_free(port: int) -> bool:
-    """Whether a broker could listen on ``port`` of 127.0.0.1 now."""
+    """Whether a broker could listen on `port` of 127.0.0.1 now."""
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
         if sys.platform == "win32":
             # On Windows SO_REUSEADDR would let the probe share a port that another process listens on.
@@ -36,7 +36,7 @@ def port_is_free(port: int) -> bool:
 
 
 def port_answers(port: int) -> bool:
-    """Whether somebody accepts TCP connections on ``port`` of 127.0.0.1."""
+    """Whether somebody accepts TCP connections on `port` of 127.0.0.1."""
     try:
         with socket.create_connection((HOST, port), timeout=1):
             return True
@@ -57,10 +57,8 @@ def require_free(ports: Sequence[int]) -> None:
 def find_base_port(brokers: int = 1, searched: range = SEARCHED) -> int:
     """A base port among those searched from which on the ports of so many brokers are free.
 
-    Drawn at random, so that whoever searches at the same moment rarely draws the same.
-
-    Raises:
-        UsageError: none of those tried is free.
+    Drawn at random, so that whoever searches at the same moment rarely draws the same. UsageError where none of those
+    tried is free.
     """
     for port in random.sample(searched, min(200, len(searched))):
         if all(port_is_free(each) for each in range(port, port + 2 * brokers)):

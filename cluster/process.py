@@ -12,10 +12,10 @@ HOME = "home"  # the folder that is TESSERA_HOME for the first broker and the cl
 
 
 class ClusterProcess(BackgroundProcess):
-    """The process called ``name`` of the cluster in ``directory``, running or not.
+    """The process called `name` of the cluster in `directory`, running or not.
 
-    A device's store is ``directory/name``; the first broker's home is the one that it shares with the client. The pid
-    file is ``name.pid``, the log ``logs/name.log``.
+    A device's store is `directory/name`; the first broker's home is the one that it shares with the client. The pid
+    file is `name.pid`, the log `logs/name.log`.
     """
 
     def __init__(self, name: str, directory: Path) -> None:
@@ -29,13 +29,13 @@ class ClusterProcess(BackgroundProcess):
 
 
 def recorded_processes(directory: Path) -> list[ClusterProcess]:
-    """The processes that have a pid file in ``directory``; the broker is the last, as `stop_all` wants it."""
+    """The processes that have a pid file in `directory`; the broker is the last, as `stop_all` wants it."""
     names = sorted((path.stem for path in directory.glob("*.pid")), key=lambda name: (name == "broker", name))
     return [ClusterProcess(name, directory) for name in names]
 
 
 def stop_all(processes: Iterable[ClusterProcess], grace: float = 5.0) -> int:
-    """End ``processes``: ask, wait ``grace`` seconds in all, then kill. Returns how many were running."""
+    """End `processes`: ask, wait `grace` seconds in all, then kill. Returns how many were running."""
     everyone = list(processes)
     running = [process for process in everyone if process.pid is not None]
     for process in running:

@@ -13,7 +13,7 @@
     └── UnstorableError            10  nothing that could be stored
 
 Each class carries the exit code of the programs and the advice that a user gets; both are attributes, since
-docstrings are gone under ``python -OO``. One place turns them into an exit: `common.process.program.run`.
+docstrings are gone under `python -OO`. One place turns them into an exit: `common.process.program.run`.
 """
 
 from __future__ import annotations

@@ -117,7 +117,7 @@ class Amendments:
         return decode_amendment(self._disk.read_whole(path, MAX_AMENDMENT_SIZE), base)
 
     def write(self, key: ShareKey, base: bytes, amendment: Amendment) -> None:
-        """Make an amendment a fact that outlives a power cut, in place of an older one; OSError if the disk refuses."""
+        """Keep an amendment durably, in place of an older one; OSError where the disk refuses."""
         content = encode_amendment(amendment, base)
         self._durability.write(self._layout.amendment(key, _name(base)), content)
         self._sizes.setdefault(key, {})[_name(base)] = len(content)

@@ -70,7 +70,7 @@ class ErasureCode:
         """Overwrite the blocks of `missing` with what they held, from k of the blocks of `present`.
 
         Both map a block's index (data 0 to k - 1, parity k to n - 1) to an array as in `encode`. Of more than
-        k present blocks those with the lowest indices are used. NotEnoughError when fewer than k are present;
+        k present blocks those with the lowest indices are used. NotEnoughError where fewer than k are present;
         UsageError for an index out of range or in both mappings, and for what `encode` refuses.
         """
         self._check_indices(present, missing)

@@ -31,9 +31,9 @@ PAUSE = 0.02  # seconds between two looks at a process that somebody else starte
 
 
 class BackgroundProcess:
-    """The process called ``name``, running or not.
+    """The process called `name`, running or not.
 
-    ``identity``: the variables that it is started with, and by which it is known again; no other process has them all.
+    `identity`: the variables that it is started with, and by which it is known again; no other process has them all.
     """
 
     def __init__(self, name: str, identity: Mapping[str, str], *, pid_file: Path, log_file: Path) -> None:
@@ -45,9 +45,9 @@ class BackgroundProcess:
         self._confirmed: int | None = None
 
     def start(self, command: Sequence[str], environment: Mapping[str, str], *, own_console: bool = False) -> None:
-        """Start ``command`` in a session of its own, its output appended to the log.
+        """Start `command` in a session of its own, its output appended to the log.
 
-        ``environment`` gets the identity's variables. On Windows ``own_console`` gives it a console without a window,
+        `environment` gets the identity's variables. On Windows `own_console` gives it a console without a window,
         so that it outlives the one of this process; CTRL_BREAK does not reach it then. Raises `UsageError` if it runs
         already.
         """
@@ -103,7 +103,7 @@ class BackgroundProcess:
         self.forget()
 
     def wait_gone(self, seconds: float) -> bool:
-        """Wait up to ``seconds`` for the process to end; whether it has."""
+        """Wait up to `seconds` for the process to end; whether it has."""
         deadline = time.monotonic() + seconds
         while self.pid is not None:
             if time.monotonic() >= deadline:
@@ -116,7 +116,7 @@ class BackgroundProcess:
         self._pid_file.unlink(missing_ok=True)
 
     def log_tail(self, lines: int = 12) -> str:
-        """The last ``lines`` of the log, under its name; for error messages."""
+        """The last `lines` of the log, under its name; for error messages."""
         try:
             with self.log_file.open(encoding="utf-8", errors="replace") as log:
                 tail = "".join(deque(log, maxlen=lines)).rstrip()

@@ -55,7 +55,7 @@ def grant_to(card: ContactCard, mapping: Mapping, encoding_id: bytes) -> Grant:
 def open_any(key: VaultKey, sealed: bytes, object_id: bytes, encoding_id: bytes) -> Mapping:
     """A mapping that was sealed under this vault key, or to this vault's card.
 
-    RefusedError when it was sealed for another; IntegrityError when it is damaged.
+    RefusedError where it was sealed for another; IntegrityError where it is damaged.
     """
     if not sealed.startswith(MAGIC):
         return open_mapping(key, sealed, object_id, encoding_id)

@@ -69,7 +69,7 @@ class PassphraseCost:
     lanes: int
 
     def check(self) -> None:
-        """RefusedError when out of bounds: too little protects nothing, too much stalls the reader."""
+        """RefusedError where out of bounds: too little protects nothing, too much stalls the reader."""
         bounds = (
             ("memory", self.memory_kib, 19 * 1024, 1024 * 1024),
             ("passes", self.passes, 1, 10),
@@ -90,7 +90,7 @@ COST = PassphraseCost(passes=3, memory_kib=64 * 1024, lanes=4)
 def create_key_file(key: VaultKey, passphrase: str) -> bytes:
     """Wrap the vault key under the passphrase: the content of a key file, different each time.
 
-    UsageError when the passphrase is empty or not Unicode text.
+    UsageError where the passphrase is empty or not Unicode text.
     """
     return _create_at_cost(key, as_typed(passphrase), COST)
 
@@ -98,8 +98,8 @@ def create_key_file(key: VaultKey, passphrase: str) -> bytes:
 def open_key_file(data: bytes, passphrase: str) -> VaultKey:
     """The vault key in the content of a key file.
 
-    RefusedError when the passphrase is wrong, or the file's Argon2id parameters are out of bounds (nothing is
-    derived then); IntegrityError when the file is damaged or no key file; UsageError as in creating.
+    RefusedError where the passphrase is wrong, or the file's Argon2id parameters are out of bounds (nothing is
+    derived then); IntegrityError where the file is damaged or no key file; UsageError as in creating.
     """
     cost = check_key_file(data)
     header, wrapped = data[: _HEADER.size], data[_HEADER.size :]

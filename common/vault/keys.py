@@ -38,7 +38,7 @@ K = TypeVar("K", bound="HiddenKey")
 class HiddenKey:
     """A 256-bit key that keeps to itself: hidden in repr and str, never pickled, compared in constant time.
 
-    TesseraError when `raw` is not 32 bytes.
+    TesseraError where `raw` is not 32 bytes.
     """
 
     __slots__ = ("_raw",)

@@ -93,7 +93,7 @@ class Mapping(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 def seal_mapping(key: VaultKey, mapping: Mapping, object_id: bytes, encoding_id: bytes) -> bytes:
     """The mapping sealed for its object id (32 bytes) and encoding id (16), at most MAX_SEALED_MAPPING bytes.
 
-    UsageError when a field is out of its limits or two contradict each other; TesseraError when the object id
+    UsageError where a field is out of its limits or two contradict each other; TesseraError where the object id
     is not that of the mapping's image.
     """
     associated = _associated_data(object_id, encoding_id)
@@ -106,7 +106,7 @@ def seal_mapping(key: VaultKey, mapping: Mapping, object_id: bytes, encoding_id:
 def open_mapping(key: VaultKey, sealed: bytes, object_id: bytes, encoding_id: bytes) -> Mapping:
     """The mapping that was sealed for this object id (32 bytes) and encoding id (16).
 
-    RefusedError when it was sealed under another vault key; IntegrityError when it is damaged, belongs to
+    RefusedError where it was sealed under another vault key; IntegrityError where it is damaged, belongs to
     another object or encoding, or its fields contradict each other.
     """
     associated = _associated_data(object_id, encoding_id)
@@ -149,7 +149,7 @@ def is_padded_size(size: int) -> bool:
 
 
 def pack_mapping(mapping: Mapping) -> bytes:
-    """The one plaintext that stands for this mapping, padded; UsageError when its fields are no mapping's.
+    """The one plaintext that stands for this mapping, padded; UsageError where its fields are no mapping's.
 
     Secret: for what seals it only.
     """

@@ -59,7 +59,7 @@ class DataKey(HiddenKey):
         return key
 
     def claim_for_sealing(self) -> None:
-        """Take the right to seal, which a generated key gives once; TesseraError when it is gone."""
+        """Take the right to seal, which a generated key gives once; TesseraError where it is gone."""
         if not self._may_seal:
             raise TesseraError("a data key seals in one sealer only, and never after it was in a mapping")
         self._may_seal = False
@@ -68,7 +68,7 @@ class DataKey(HiddenKey):
 class SegmentSealer:
     """Seals segments 0, 1, 2, … of one encoding; one thread at a time.
 
-    Takes a fresh data key, the encoding id (16 bytes), k and n (1 ≤ k ≤ n ≤ 64). TesseraError when the key
+    Takes a fresh data key, the encoding id (16 bytes), k and n (1 ≤ k ≤ n ≤ 64). TesseraError where the key
     has sealed before, or an argument is out of bounds.
     """
 
@@ -171,7 +171,7 @@ class SegmentOpener:
         """Write the plaintext of `sealed` (ciphertext ‖ tag) to the start of `out`, and return its length.
 
         Buffers as for `seal`. IntegrityError, with all of `out` set to zero, when this is not segment
-        `segment_number` of this encoding as it was sealed; TesseraError when a buffer does not fit.
+        `segment_number` of this encoding as it was sealed; TesseraError where a buffer does not fit.
         """
         if not 0 <= segment_number < 1 << 64:
             raise TesseraError(f"there is no segment {segment_number}")

@@ -149,7 +149,7 @@ def shifted(program: str) -> list[str]:
 
 
 def new_cluster(folder: Path, workers: int, settings: Optional[Mapping[str, str]] = None) -> SoakCluster:
-    """A cluster in ``folder``, not yet started; `settings` are options of its programs, as environment variables."""
+    """A cluster in `folder`, not yet started; `settings` are options of its programs, as environment variables."""
     cluster = SoakCluster(folder / "cluster", workers=workers, base_port=own_base_port())
     cluster.settings = dict(settings or {})
     return cluster

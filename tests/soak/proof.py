@@ -31,10 +31,8 @@ Figures = dict[str, Figure]
 class Terms:
     """A proof's randomness, the folder it may fill, and how long it may go on beginning things.
 
-    Args:
-        seed: of all that it draws.
-        seconds: after which it begins nothing more; it then still checks what it did.
-        scale: what part of the issue's numbers (200 kills, 1,000 operations, 100 races) it aims at.
+    `seed`: of all that it draws. `seconds`: after which it begins nothing more; it then still checks what it did.
+    `scale`: what part of the full numbers (200 kills, 1,000 operations, 100 races) it aims at.
     """
 
     seed: int

@@ -40,7 +40,7 @@ def test_a_device_that_always_takes_long_is_not_late_for_that(usual: float) -> N
     assert usual < latency.late_after < 1.2 * usual + MIN_LATE_AFTER
 
 
-def test_patience_follows_smoothed_time_and_deviation_as_rfc_6298_has_it() -> None:
+def test_timeout_follows_smoothed_time_and_deviation_as_rfc_6298_has_it() -> None:
     latency = Latency()
     answered_in(latency, 0.4)
     assert latency.late_after == pytest.approx(0.4 + 4 * 0.2)
