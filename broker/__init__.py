@@ -2,6 +2,8 @@
 
 In the order of a message's way:
 
+    command          the command line; `supervisor`: the broker as a child that is started anew when it ends
+    folder           where a broker keeps what it knows, and whose it must be
     authentication   admits or refuses every CURVE key before its first message (ZAP), by the list of members
     server           the two ROUTER sockets and the loop: frames in, frames out
     sessions         one connection of one key, and the messages to it
@@ -9,6 +11,7 @@ In the order of a message's way:
     rights           which role may ask which operation
     strikes          who broke the protocol three times, and is not heard for a while
     credit           what each client has under way, so that a stalled device costs bounded memory
+    memory           the end of the process before its memory's limit
     queries          answers what is asked of the broker itself
     devices          who is here, who is away and for how long
     catalog          who holds what, rebuilt from what workers announce; nothing of it is kept on disk
@@ -21,6 +24,8 @@ In the order of a message's way:
     audit            who was admitted, refused or banned, and who asked for what: a file of one line each, chained by
                      `audit_chain`; what goes into it is decided by `audit_trail`, with `coalescing`
                      to keep it short; `syslog` hands it on
+    inviting         what an invite says of its brokers
+    listening        where it listens, and where others reach it
     own_entry        how a broker gets onto its cluster's list of members, at each start
     announcer        has the LAN told that there is a broker, by `mdns`, a process without a key
     other_brokers    passes the list of members on to the cluster's other brokers, and takes up theirs

@@ -3,6 +3,8 @@
     command      the command line: starts the window
     session      whose machine this is: the folder, the admission, the vault, and its key once it is unlocked
     background   runs work beside the window's thread and hands over what comes of it
+    services     the device and the broker that this computer runs beside the window; `login`: from its start on
+    settings     what the app remembers of this user
     garbage      has Python's garbage collected in the window's thread
     model/       what a view shows and does, without a window: one model for a view, tested without one
     views/       thin: widgets that show a model and pass on what is clicked

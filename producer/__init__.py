@@ -9,8 +9,11 @@ In the order of an image's way:
     stream        read → … → send for longer ones, segment by segment
     distribution  the shares of one streamed image on their devices: opened, appended, moved, committed
     events        what is told meanwhile, and what came of it
+    journal       what is written ahead, so that a put that was interrupted goes on
     threads       what waits for a disk or a pipe runs beside the event loop
     buffers       the memory that all images of one run are sealed and coded into
     session       what all images of one run share: link, vault, code, buffers
+    owner         whom they are stored for
+    run, work     many sources, stored side by side; one run, from the options to the report
     command       the command line, which alone prints
 """

@@ -6,7 +6,7 @@ Every message is two or three frames:
     header     msgpack, at most 4 KiB     `messages`, `device_messages`: asked or answered, checked by type
     payload    bytes, at most 4 MiB       blocks, recipes, mappings or long lists; absent where there are none
 
-What there is to ask, of whom, by whom and with which messages is one table, `operations`.
-The broker forwards by the envelope alone. `codec` turns structures into msgpack and back under limits; whatever does
-not have the expected shape is a `ProtocolError`, and nothing of it is used. docs/protocol.md tells it byte by byte.
+What there is to ask, of whom, by whom and with which messages is one table, `operations`; how things are named,
+`identifiers`. The broker forwards by the envelope alone. `codec` turns structures into msgpack and back under limits:
+whatever does not have the expected shape is a `ProtocolError`, and nothing of it is used.
 """

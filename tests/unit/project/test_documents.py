@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import functools
 import re
 from pathlib import Path
@@ -15,12 +16,18 @@ from tests import ROOT
 DOCUMENTS = sorted(
     path for path in ROOT.glob("**/*.md") if not any(part[0] == "." for part in path.relative_to(ROOT).parts)
 )
+PACKAGES = sorted(
+    path.parent
+    for path in ROOT.glob("[!.]*/**/__init__.py")
+    if path.relative_to(ROOT).parts[0] not in ("tests", "bench")
+)
 _FENCED = re.compile(r"^(```|~~~).*?^\1[^\n]*$", re.DOTALL | re.MULTILINE)
 _LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 _CODE = re.compile(r"`([^`\n]+)`")
 _TABLE = re.compile(r"(?:^\|[^\n]*(?:\n|\Z))+", re.MULTILINE)
 _CELL_END = re.compile(r"(?<!\\)\|")
 _HEADING = re.compile(r"^#{1,6} +(.+?) *$", re.MULTILINE)
+_FIRSTS = re.compile(r"^ *([a-z_]+(?:, [a-z_]+)*)", re.MULTILINE)
 # A module of the checkout, perhaps with a name in it, as opposed to a file or a host, by its first and its last part.
 _DOTTED = re.compile(r"(?<![\w/.-])[a-z_]+(?:\.[A-Za-z_]+)+(?![\w/])")
 _NO_NAME = {"py", "json", "jsonl", "key", "lock", "lan", "log"}
@@ -109,6 +116,16 @@ def test_every_table_of_a_document_has_a_head_and_rows_as_wide(document: Path) -
         assert rows and re.fullmatch(r"\|(:?-+:?\|)+", rows[0]), f"cut off by a blank line: {head}"
         wrong = [row for row in rows if len(_CELL_END.findall(row)) != len(_CELL_END.findall(head))]
         assert not wrong
+
+
+@pytest.mark.parametrize("package", PACKAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_the_page_of_a_package_that_names_modules_names_them_all(package: Path) -> None:
+    """In backticks, or at the beginning of a line. A page of one line names none."""
+    page = ast.get_docstring(ast.parse((package / "__init__.py").read_text(encoding="utf-8"))) or ""
+    firsts = [word for line in _FIRSTS.findall(page) for word in line.split(", ")]
+    named = {*re.findall(r"`([a-z_]+)`", page), *firsts, "__init__", "__main__", package.name}
+    missing = [path.stem for path in package.glob("*.py") if path.stem not in named]
+    assert not missing or "\n" not in page
 
 
 def test_the_readme_is_read_in_a_few_minutes() -> None:
