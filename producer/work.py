@@ -1,4 +1,4 @@
-"""One run of the producer: find out for whom, connect, choose k and n, store, report."""
+"""One run of the producer: find out for whom, connect, choose k and n, store."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 program             from the command line to the exit code: options, logs, errors
 log_lines, streams  what it writes to its log, and to terminal, pipe or file
-events              what its steps tell while they work: warnings, bytes that are done
+events              what its steps tell while they work: warnings, bytes that are done, what is waited for
 progress            the same for people at a terminal: lines on stderr, and how far it is
 stopping            ending when it is asked to; `interruption`: in an event loop, whose tasks tidy up first
 running_time        the clock that stands still while the process does
