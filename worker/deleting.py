@@ -261,7 +261,7 @@ class Deletion:
         try:
             target = self._trash.take(source, key, self._inventory.size(key), fate)
         except FileNotFoundError:
-            if source.exists():
+            if self._disk.exists(source):
                 raise
             self._inventory.remove(key)  # somebody removed it by hand
             return

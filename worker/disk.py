@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
 import sys
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple, Optional, Union
+from typing import IO, NamedTuple, Optional, Union
 
-from common.files import make_folder, rename_new, rename_over, sync_file, sync_folder
+from common.files import lock, make_folder, rename_new, rename_over, sync_file, sync_folder
 
 _BINARY = getattr(os, "O_BINARY", 0)
 _SLOW_SYNC = 0.0005  # seconds
@@ -27,6 +28,7 @@ class Entry(NamedTuple):
     path: Path
     size: int  # bytes
     modified: float  # Unix seconds
+    is_folder: bool = False
 
 
 class Disk:
@@ -116,7 +118,10 @@ class Disk:
         """All that is in a folder, by name."""
         with os.scandir(folder) as found:
             listed = [(Path(entry.path), entry.stat(follow_symlinks=False)) for entry in found]
-        return sorted(Entry(path, status.st_size, status.st_mtime) for path, status in listed)
+        return sorted(Entry(path, s.st_size, s.st_mtime, stat.S_ISDIR(s.st_mode)) for path, s in listed)
+
+    def exists(self, path: Path) -> bool:
+        return path.exists()
 
     def sync_folder(self, folder: Path) -> None:
         sync_folder(folder)
@@ -130,6 +135,10 @@ class Disk:
 
     def remove(self, path: Path) -> None:
         path.unlink(missing_ok=True)
+
+    def lock(self, path: Path) -> IO[bytes]:
+        """Hold a lock file until it is closed; UsageError where another process holds it."""
+        return lock(path)
 
     def free_bytes(self, folder: Path) -> tuple[int, int]:
         """Free and total bytes of the file system that holds a folder."""

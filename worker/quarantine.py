@@ -72,7 +72,7 @@ class Quarantine:
             self._inventory.quarantined.add(key)
             self._durability.sync_names(target, source)
         except FileNotFoundError as error:
-            if source.exists():
+            if self._disk.exists(source):
                 log.error("cannot put the share %s into quarantine: %s", file_name(key), error)
                 return False
             self._inventory.put(self._inventory.shares[key], 0)  # it is gone, and takes no room

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from common.errors import IntegrityError
 from worker.amendments import Amendments
-from worker.disk import Disk
+from worker.disk import Disk, Entry
 from worker.durability import Durability
 from worker.inventory import Inventory, announced, unreadable
 from worker.layout import Layout, ShareKey, file_name, read_key
@@ -45,10 +45,8 @@ def _recent_folders(disk: Disk, shares: Path, since: float) -> set[Path]:
     """The folders for shares in which names came or went lately, and those above them."""
     recent = set()
     for upper in disk.entries(shares):
-        if not upper.path.is_dir():
-            continue
-        for lower in disk.entries(upper.path):
-            if lower.modified >= since and lower.path.is_dir():
+        for lower in disk.entries(upper.path) if upper.is_folder else ():
+            if lower.modified >= since and lower.is_folder:
                 recent |= {lower.path, upper.path, shares}
     return recent
 
@@ -56,7 +54,7 @@ def _recent_folders(disk: Disk, shares: Path, since: float) -> set[Path]:
 def scan(disk: Disk, layout: Layout, inventory: Inventory, amendments: Amendments) -> dict[ShareKey, Exception]:
     """Take up all committed shares; those that were found damaged, and why."""
     damaged: dict[ShareKey, Exception] = {}
-    for path in sorted(layout.shares.glob("*/*/*")):
+    for path, size, *_ in _files(disk, layout.shares):
         key = read_key(path.name)
         if key is None:
             continue
@@ -66,7 +64,7 @@ def scan(disk: Disk, layout: Layout, inventory: Inventory, amendments: Amendment
         try:
             opened = OpenShare(disk, path, *key, amendments)
         except (IntegrityError, OSError) as error:
-            inventory.put(unreadable(key), path.lstat().st_size)  # it takes its room all the same
+            inventory.put(unreadable(key), size)  # it takes its room all the same
             if is_damage(error):
                 damaged[key] = error
             else:
@@ -75,3 +73,11 @@ def scan(disk: Disk, layout: Layout, inventory: Inventory, amendments: Amendment
         inventory.put(announced(opened), opened.size)
         opened.close()
     return damaged
+
+
+def _files(disk: Disk, shares: Path) -> list[Entry]:
+    """All that lies where shares do."""
+    found = [Entry(shares, 0, 0.0, is_folder=True)]
+    for _ in range(3):
+        found = [entry for folder in found if folder.is_folder for entry in disk.entries(folder.path)]
+    return found

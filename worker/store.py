@@ -18,7 +18,6 @@ from typing import Optional
 
 from common.coding.recipe import decode_recipe
 from common.errors import IntegrityError, cannot_write
-from common.files import lock, make_folder
 from common.protocol.device_messages import Amend, Commitment, Delete, Open, SegmentRange, Undelete
 from common.protocol.identifiers import NO_OWNER
 from common.protocol.messages import AnnouncedShare, Answer, Code, Tombstone
@@ -89,8 +88,8 @@ class ShareStore:
         self._purge_at = self._clock.monotonic()
         with contextlib.ExitStack() as undo:
             try:
-                make_folder(folder)
-                self._lock = undo.enter_context(lock(layout.lock))
+                disk.make_folder(folder)
+                self._lock = undo.enter_context(disk.lock(layout.lock))
                 durability.prepare(folder, layout.folders)
                 self._take_stock()
             except OSError as error:
