@@ -97,14 +97,12 @@ class Machine:
             task = asyncio.ensure_future(self.put())
             reaching = asyncio.ensure_future(stop.reached.wait())
             await asyncio.wait([task, reaching], return_when=asyncio.FIRST_COMPLETED)
-            shares = {device: dict(device.shares) for device in self.cluster.devices}
             stop.over()
             reached = stop.reached.is_set()
+            self.cluster.cut = kill
             task.cancel()
             await asyncio.wait([task])
-            if kill:
-                for device, held in shares.items():
-                    device.shares = held
+            self.cluster.cut = False
             reaching.cancel()
             return reached
 

@@ -1,46 +1,21 @@
-"""A cluster in memory: a Link without sockets, and devices that keep shares in dictionaries.
+"""A cluster in memory: a Link without sockets, and the real service on devices without disks.
 
-It answers as broker and workers do, refuses what they refuse, and holds each message to the protocol's sizes. A device
-can be told to fail at its n-th request of an operation; `holdings` says what all devices have in the end.
+It answers as a broker does, and holds each message to the protocol's sizes. A device can be told to fail at its n-th
+request of an operation; `holdings` says what all devices have in the end.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
-from collections import Counter
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass, field
 from typing import Any, Optional, TypeVar, cast
 
-import msgspec
-
-from common.coding.recipe import decode_recipe, digest
 from common.errors import TesseraError, UnreachableError
 from common.link.link import Link
 from common.link.replies import DeclinedError, Reply
 from common.process.events import ignore
 from common.protocol.codec import MAX_PAYLOAD, pack, pack_header, unpack, unpack_header
-from common.protocol.device_messages import (
-    Amend,
-    Append,
-    Commit,
-    Commitment,
-    Delete,
-    Describe,
-    Described,
-    Fetch,
-    Fetched,
-    Open,
-    Part,
-    Progress,
-    SegmentRange,
-    ShareName,
-    Store,
-    Stored,
-    WholeShare,
-)
 from common.protocol.envelope import Operation
 from common.protocol.identifiers import BROKER
 from common.protocol.messages import (
@@ -57,6 +32,7 @@ from common.protocol.messages import (
     Identifier,
     ListObjects,
     Locate,
+    Message,
     ObjectId,
     Placed,
     Places,
@@ -64,46 +40,32 @@ from common.protocol.messages import (
     Status,
 )
 from common.protocol.operations import H, R, Spec
+from tests.support.memory_device import Answered, HeldShare, MemoryDevice
+from tests.support.memory_disk import ROOM
 from tests.support.sample_images import chance
+from tests.support.sample_shares import OWNER
+from worker.layout import ShareKey
 
 T = TypeVar("T")
-Answered = tuple[msgspec.Struct, bytes]
-ShareKey = tuple[bytes, int]
+Interception = Callable[[bytes, bytes], Optional[Answered]]
 
 
-@dataclass
-class HeldShare:
-    """A share on a device; `commitment` is None until it was committed."""
+class ClusterDevice(MemoryDevice):
+    """A device of a cluster in memory, which can be told to fail."""
 
-    opening: Open | WholeShare
-    blocks: dict[int, bytes] = field(default_factory=dict)
-    commitment: Optional[Commitment] = None
-
-
-class MemoryDevice:
     def __init__(self, name: str) -> None:
-        self.name = name
-        self.device_id = chance(name, 16)
+        super().__init__(name, chance(name, 16))
         self.alive = True
-        self.full = False
-        self.shares: dict[ShareKey, HeldShare] = {}
-        self.asked: Counter[Operation] = Counter()
+        self._interceptions: dict[Operation, Interception] = {}
         self._faults: dict[tuple[Operation, int], Callable[[], TesseraError]] = {}
-        self._operations: dict[Operation, Callable[[bytes, bytes], Answered]] = {
-            Operation.OPEN: self._open,
-            Operation.APPEND: self._append,
-            Operation.COMMIT: self._commit,
-            Operation.ABANDON: self._abandon,
-            Operation.STORE: self._store,
-            Operation.FETCH: self._fetch,
-            Operation.DESCRIBE: self._describe,
-            Operation.PROGRESS: self._progress,
-            Operation.DELETE: self._delete,
-            Operation.AMEND: self._amend,
-        }
 
-    def __repr__(self) -> str:
-        return self.name
+    @property
+    def full(self) -> bool:
+        return self.disk.free == 0
+
+    @full.setter
+    def full(self, full: bool) -> None:
+        self.disk.free = 0 if full else ROOM
 
     # --- failing
 
@@ -123,144 +85,27 @@ class MemoryDevice:
     def decline(self, operation: Operation, code: Code, at: int = 1) -> None:
         self.fail(operation, lambda: DeclinedError(Answer(code), self.device_id), at)
 
-    # --- answering
+    def intercept(self, operation: Operation, interception: Interception) -> None:
+        """Hand requests of an operation to the test first; what it gives back is answered in place of the service."""
+        self._interceptions[operation] = interception
 
-    def answer(self, operation: Operation, header: bytes, payload: bytes) -> Answered:
-        self.asked[operation] += 1
-        fault = self._faults.get((operation, self.asked[operation]))
-        if fault is not None:
-            raise fault()
-        if not self.alive:
-            raise DeclinedError(Answer(Code.GONE), self.device_id)
-        return self._operations[operation](header, payload)
-
-    def _refuse(self, code: Code, text: str) -> DeclinedError:
-        return DeclinedError(Answer(code, text), self.device_id)
-
-    def _open(self, header: bytes, payload: bytes) -> Answered:
-        opening = unpack_header(header, Open)
-        if self.full:
-            raise self._refuse(Code.NO_ROOM, "full")
-        held = self.shares.setdefault((opening.encoding_id, opening.share), HeldShare(opening))
-        if held.opening != opening or held.commitment is not None:
-            raise self._refuse(Code.CONFLICT, "opened otherwise before")
-        return Acknowledged(GRANTED), b""
-
-    def _append(self, header: bytes, payload: bytes) -> Answered:
-        append = unpack_header(header, Append)
-        held = self.shares.get((append.encoding_id, append.share))
-        if held is None or held.commitment is not None:
-            raise self._refuse(Code.NOT_OPEN, "not open")
-        if digest(payload) != append.digest:
-            raise self._refuse(Code.MALFORMED, "the block does not have its digest")
-        if held.blocks.setdefault(append.segment, payload) != payload:
-            raise self._refuse(Code.CONFLICT, "another block came before")
-        return Acknowledged(GRANTED), b""
-
-    def _commit(self, header: bytes, payload: bytes) -> Answered:
-        commit = unpack_header(header, Commit)
-        held = self.shares.get((commit.encoding_id, commit.share))
-        if held is None:
-            raise self._refuse(Code.NOT_OPEN, "not open")
-        commitment = unpack(payload, Commitment)
-        if held.commitment is not None and held.commitment != commitment:
-            raise self._refuse(Code.CONFLICT, "committed otherwise before")
-        recipe = decode_recipe(commitment.recipe)
-        expected = [recipe.digest_of(segment, commit.share) for segment in range(recipe.segment_count)]
-        if [digest(held.blocks[segment]) for segment in sorted(held.blocks)] != expected:
-            raise self._refuse(Code.MALFORMED, "the blocks are not those of the recipe")
-        held.commitment = commitment
-        return Acknowledged(GRANTED), b""
-
-    def _abandon(self, header: bytes, payload: bytes) -> Answered:
-        name = unpack_header(header, ShareName)
-        held = self.shares.get((name.encoding_id, name.share))
-        if held is not None and held.commitment is None:
-            del self.shares[name.encoding_id, name.share]
-        return Acknowledged(GRANTED), b""
-
-    def _progress(self, header: bytes, payload: bytes) -> Answered:
-        name = unpack_header(header, ShareName)
-        held = self.shares.get((name.encoding_id, name.share))
-        if held is None:
-            raise self._refuse(Code.NOT_OPEN, "not open")
-        if held.commitment is not None:
-            return Progress(GRANTED, committed=True), b""
-        ranges: list[SegmentRange] = []
-        for segment in sorted(held.blocks):
-            if ranges and ranges[-1].first + ranges[-1].count == segment:
-                ranges[-1].count += 1
-            else:
-                ranges.append(SegmentRange(segment, 1))
-        return Progress(GRANTED), pack(ranges)
-
-    def _delete(self, header: bytes, payload: bytes) -> Answered:
-        request = unpack_header(header, Delete)
-        found = self._committed(request.encoding_id, request.capability)
-        for key, _ in found:
-            del self.shares[key]
-        return Acknowledged(GRANTED), b""
-
-    def _amend(self, header: bytes, payload: bytes) -> Answered:
-        request = unpack_header(header, Amend)
-        for _, held in self._committed(request.encoding_id, request.capability):
-            held.commitment = unpack(payload, Commitment)
-        return Acknowledged(GRANTED), b""
-
-    def _committed(self, encoding_id: bytes, capability: bytes) -> list[tuple[ShareKey, HeldShare]]:
-        """The shares of an encoding that this capability is the right to."""
-        found = [(key, held) for key, held in self.shares.items() if key[0] == encoding_id and held.commitment]
-        if not found:
-            raise self._refuse(Code.NOT_FOUND, "nothing of it here")
-        digests = {held.commitment.delete_hash for _, held in found if held.commitment is not None}
-        if digests != {hashlib.sha256(capability).digest()}:
-            raise self._refuse(Code.NOT_ALLOWED, "not the right to it")
-        return found
-
-    def _store(self, header: bytes, payload: bytes) -> Answered:
-        answers = []
-        for share in unpack_header(header, Store).shares:
-            block, payload = payload[: share.block_bytes], payload[share.block_bytes :]
-            packed, payload = payload[: share.commitment_bytes], payload[share.commitment_bytes :]
-            if self.full:
-                answers.append(Answer(Code.NO_ROOM))
-                continue
-            commitment = unpack(packed, Commitment)
-            if not decode_recipe(commitment.recipe).accepts(0, share.share, block):
-                raise self._refuse(Code.MALFORMED, "the block is not the one the recipe names")
-            self.shares[share.encoding_id, share.share] = HeldShare(share, {0: block}, commitment)
-            answers.append(GRANTED)
-        return Stored(GRANTED, answers), b""
-
-    def _fetch(self, header: bytes, payload: bytes) -> Answered:
-        parts, blocks = [], []
-        for name in unpack_header(header, Fetch).blocks:
-            held = self.shares.get((name.encoding_id, name.share))
-            block = None if held is None else held.blocks.get(name.segment)
-            parts.append(Part(Answer(Code.NOT_FOUND)) if block is None else Part(GRANTED, len(block)))
-            blocks.append(block or b"")
-        return Fetched(GRANTED, parts), b"".join(blocks)
-
-    def _describe(self, header: bytes, payload: bytes) -> Answered:
-        request = unpack_header(header, Describe)
-        parts, pieces = [], []
-        for name in request.shares:
-            held = self.shares.get((name.encoding_id, name.share))
-            if held is None or held.commitment is None:
-                parts.append((Answer(Code.NOT_FOUND), 0, 0))
-                continue
-            recipe = held.commitment.recipe if request.with_recipe else b""
-            parts.append((GRANTED, len(held.commitment.mapping), len(recipe)))
-            pieces += [held.commitment.mapping, recipe]
-        return Described(GRANTED, parts), b"".join(pieces)
+    def answer(self, operation: Operation, header: bytes, payload: bytes, owner: bytes) -> Answered:
+        fault = self._faults.get((operation, self.asked[operation] + 1))
+        if fault is not None or not self.alive:
+            self.asked[operation] += 1
+            raise fault() if fault is not None else DeclinedError(Answer(Code.GONE), self.device_id)
+        intercepted = self._interceptions[operation](header, payload) if operation in self._interceptions else None
+        return intercepted or self.ask(operation, header, payload, owner=owner)
 
 
 class MemoryCluster:
     """The devices, in the order in which the broker places shares on them, and the broker."""
 
     def __init__(self, count: int) -> None:
-        self.devices = [MemoryDevice(f"device-{number}") for number in range(1, count + 1)]
+        self.devices = [ClusterDevice(f"device-{number}") for number in range(1, count + 1)]
         self.messages: list[tuple[bytes, Operation]] = []  # each that was sent: to whom, and what
+        self.owner = OWNER  # whose token the link's session showed
+        self.cut = False  # whether nothing arrives any more
         self.complaints: list[Complaint] = []
         self.knows_complaints = True  # as an older broker does not
 
@@ -272,7 +117,7 @@ class MemoryCluster:
     def ids(self) -> list[bytes]:
         return [device.device_id for device in self.devices]
 
-    def device(self, device_id: bytes) -> MemoryDevice:
+    def device(self, device_id: bytes) -> ClusterDevice:
         return next(device for device in self.devices if device.device_id == device_id)
 
     def name_of(self, device_id: bytes) -> str:
@@ -281,9 +126,9 @@ class MemoryCluster:
     def mend(self, objects: list[bytes]) -> None:
         """What the steward does when it is asked to: nothing, unless a test says otherwise."""
 
-    def holdings(self) -> dict[ShareKey, list[tuple[MemoryDevice, HeldShare]]]:
+    def holdings(self) -> dict[ShareKey, list[tuple[ClusterDevice, HeldShare]]]:
         """All shares, with the devices that have them."""
-        held: dict[ShareKey, list[tuple[MemoryDevice, HeldShare]]] = {}
+        held: dict[ShareKey, list[tuple[ClusterDevice, HeldShare]]] = {}
         for device in self.devices:
             for key, share in device.shares.items():
                 held.setdefault(key, []).append((device, share))
@@ -323,54 +168,67 @@ class MemoryCluster:
         packed = pack_header(header)
         self.messages.append((device, operation.number))
         await asyncio.sleep(0)
-        answer = self._broker if device == BROKER else self.device(device).answer
-        replied, blocks = answer(operation.number, packed, content)
+        if self.cut:
+            raise UnreachableError("no answer")
+        if device == BROKER:
+            answered, blocks = self._broker(operation.number, packed, content)
+        else:
+            answered, blocks = self.device(device).answer(operation.number, packed, content, self.owner)
         await asyncio.sleep(0)
         most = operation.reply_payload if reply_bytes is None else reply_bytes
         if len(blocks) > most:
             raise AssertionError(f"a reply of {len(blocks)} bytes where {most} were expected")
-        return Reply(unpack_header(pack_header(replied), operation.reply), memoryview(blocks))
+        replied = unpack_header(answered, operation.reply)
+        if not replied.answer.granted:
+            raise DeclinedError(replied.answer, device)
+        return Reply(replied, memoryview(blocks))
 
     def _broker(self, operation: Operation, header: bytes, payload: bytes) -> Answered:
+        replied, items = self._answer(operation, header, payload)
+        return pack_header(replied), b"" if items is None else pack(items)
+
+    def _answer(self, operation: Operation, header: bytes, payload: bytes) -> tuple[Message, Optional[list[Any]]]:
         if operation is Operation.STATUS:
-            return Status(GRANTED, True), pack(self.as_devices())
+            return Status(GRANTED, True), self.as_devices()
         if operation is Operation.PLACES:
             places = unpack_header(header, Places)
             fit = [d.device_id for d in self.devices if d.alive and d.device_id not in places.exclude]
-            return Placed(GRANTED), pack([fit[: places.n] for _ in unpack(payload, list[Identifier])])
+            return Placed(GRANTED), [fit[: places.n] for _ in unpack(payload, list[Identifier])]
         if operation is Operation.LOCATE:
             unpack_header(header, Locate)
             wanted = unpack(payload, list[ObjectId])
-            return Holdings(GRANTED, True), pack([e for e in self.encodings() if e.object_id in wanted])
+            return Holdings(GRANTED, True), [e for e in self.encodings() if e.object_id in wanted]
         if operation is Operation.LIST:
             after = unpack_header(header, ListObjects).after
-            return Holdings(GRANTED, True), pack([e for e in self.encodings() if e.object_id > after])
+            return Holdings(GRANTED, True), [e for e in self.encodings() if e.object_id > after]
         if operation is Operation.MEND:
             self.mend(unpack(payload, list[ObjectId]))
-            return Acknowledged(GRANTED), b""
+            return Acknowledged(GRANTED), None
         if operation is Operation.HEALTH:
-            return Health(GRANTED, True), pack([])
+            return Health(GRANTED, True), []
         if operation is Operation.COMPLAIN:
             unpack_header(header, Complain)
             if not self.knows_complaints:
                 raise DeclinedError(Answer(Code.MALFORMED), BROKER)
             self.complaints += unpack(payload, list[Complaint])
-            return Acknowledged(GRANTED), b""
+            return Acknowledged(GRANTED), None
         raise AssertionError(f"the broker does not know {operation}")
 
     def encodings(self) -> list[EncodingAt]:
-        """What the catalog knows: all committed shares, in the order of object ids."""
+        """What the catalog shows this owner: all committed shares, in the order of object ids."""
         found: dict[bytes, EncodingAt] = {}
-        for (encoding_id, share), holders in sorted(self.holdings().items()):
-            for device, held in holders:
-                if held.commitment is None:
+        for device in self.devices:
+            for held in device.store.held().values():
+                names = {held.owner: held.object_id, **{grant.owner: grant.object_id for grant in held.grants}}
+                object_id = names.get(self.owner)
+                if object_id is None:
                     continue
-                recipe = decode_recipe(held.commitment.recipe)
                 encoding = found.setdefault(
-                    encoding_id,
-                    EncodingAt(held.commitment.object_id, encoding_id, recipe.k, recipe.n, recipe.share_bytes, []),
+                    held.encoding_id, EncodingAt(object_id, held.encoding_id, held.k, held.n, held.share_bytes, [])
                 )
-                encoding.shares.append(ShareAt(share, device.device_id, True, device.alive))
+                encoding.shares.append(ShareAt(held.share, device.device_id, held.sound, device.alive))
+        for encoding in found.values():
+            encoding.shares.sort(key=lambda share: share.share)
         return sorted(found.values(), key=lambda encoding: encoding.object_id)
 
 

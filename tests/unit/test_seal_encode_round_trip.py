@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 
 from common.coding.slicing import BLOCK_SIZE, TAG_SIZE
 from common.errors import NotEnoughError, NotFoundError, TesseraError
-from common.protocol.codec import MAX_PAYLOAD
+from common.protocol.codec import MAX_PAYLOAD, pack_header
 from common.protocol.device_messages import Stored
 from common.protocol.envelope import Operation
 from common.protocol.identifiers import BROKER
-from common.protocol.messages import Answer, Code, Complaint
+from common.protocol.messages import GRANTED, Complaint
 from common.vault.folder import VaultFolder
 from common.vault.mapping import Mapping
 from consumer.events import Event, Missing, NotRestored, Restored
@@ -29,9 +29,11 @@ from consumer.session import Session as ConsumerSession
 from consumer.session import restore_all
 from producer.events import FailedImage, LeftOut, Outcome, SkippedFile, StoredImage
 from producer.owner import OwnVault
-from tests.support.memory_cluster import MemoryCluster, MemoryDevice, run
+from tests.support.memory_cluster import ClusterDevice, Interception, MemoryCluster, run
+from tests.support.memory_device import HeldShare
 from tests.support.putting import put
 from tests.support.sample_images import KEY, OTHER_KEY, EncodedImage, chance, encode, segment_size
+from tests.support.sample_shares import OWNER
 
 SEGMENT = 2 * BLOCK_SIZE - TAG_SIZE  # bytes of the image in a segment of 2 of n
 
@@ -326,14 +328,10 @@ def test_with_too_few_devices_left_nothing_is_stored(size: int, tmp_path: Path) 
     assert "2 of the at least 3" in str(outcome.error)
 
 
-def nonsense(device: MemoryDevice) -> None:
-    """Acknowledge fewer shares than were sent."""
-    device._operations[Operation.STORE] = lambda header, payload: (Stored(Answer(Code.GRANTED), []), b"")
-
-
 def test_a_device_that_answers_nonsense_costs_its_share_only(tmp_path: Path) -> None:
     home = Home(tmp_path, MemoryCluster(5))
-    nonsense(home.cluster.devices[1])
+    fewer = pack_header(Stored(GRANTED, []))  # shares than were sent
+    home.cluster.devices[1].intercept(Operation.STORE, lambda header, payload: (fewer, b""))
     sha256 = write(tmp_path / "image", b"content")
     (outcome,) = stored(home.put(tmp_path / "image")).values()
     assert "device-5" in outcome.devices
@@ -357,8 +355,8 @@ def test_a_share_with_a_flipped_byte_is_replaced_and_its_device_named(size: int,
     home = Home(tmp_path, MemoryCluster(4))
     sha256 = write(tmp_path / "image", chance("content", size))
     home.put(tmp_path / "image")
-    (held,) = home.cluster.devices[1].shares.values()
-    held.blocks[0] = bytes([held.blocks[0][0] ^ 1]) + held.blocks[0][1:]
+    (key,) = home.cluster.devices[1].shares
+    home.cluster.devices[1].damage(key)
     restored = home.get(sha256, tmp_path / "out")
     assert (tmp_path / "out").read_bytes() == chance("content", size)
     assert [trouble.split(":")[0] for trouble in restored.troubles] == ["device-2"]
@@ -375,8 +373,8 @@ def test_a_bad_share_is_reported_to_the_broker_whatever_it_makes_of_that(
     sha256 = write(tmp_path / "image", chance("content", size))
     home.put(tmp_path / "image")
     device = home.cluster.devices[1]
-    (((encoding_id, share), held),) = device.shares.items()
-    held.blocks[0] = bytes([held.blocks[0][0] ^ 1]) + held.blocks[0][1:]
+    ((encoding_id, share),) = device.shares
+    device.lies = True
     home.get(sha256, tmp_path / "out")
     assert (tmp_path / "out").read_bytes() == chance("content", size)
     expected = [Complaint(encoding_id, share, device.device_id)]
@@ -398,13 +396,18 @@ def test_shares_of_another_encoding_in_place_of_ones_own_are_replaced(tmp_path: 
     sha256 = write(tmp_path / "image", chance("content", SEGMENT + 3000))
     home.put(tmp_path / "image")
     device = home.cluster.devices[0]
-    ((key, held),) = device.shares.items()
+    ((encoding_id, share),) = device.shares
     older = encode(chance("content", SEGMENT + 3000), 2, 4, units=BLOCK_SIZE // 32)
-    held.blocks = {segment: row[key[1]] for segment, row in enumerate(older.blocks)}
-    held.commitment = older.commitment
+    device.hold(share, HeldShare(OWNER, {s: row[share] for s, row in enumerate(older.blocks)}, older.commitment))
+    for operation in (Operation.FETCH, Operation.DESCRIBE):
+        device.intercept(operation, substitute(device, operation, encoding_id, older.encoding_id))
     restored = home.get(sha256, tmp_path / "out")
     assert (tmp_path / "out").read_bytes() == chance("content", SEGMENT + 3000)
     assert {trouble.split(":")[0] for trouble in restored.troubles} == {"device-1"}
+
+
+def substitute(device: ClusterDevice, operation: Operation, asked: bytes, instead: bytes) -> Interception:
+    return lambda header, payload: device.ask(operation, header.replace(asked, instead), payload, owner=OWNER)
 
 
 def test_another_vault_finds_nothing(tmp_path: Path) -> None:

@@ -128,9 +128,7 @@ def test_a_device_that_fails_at_the_commit_is_replaced_by_another_that_was_named
 
 
 def test_a_block_that_is_not_what_was_stored_is_passed_over(scene: Scene) -> None:
-    bad = scene.cluster.devices[0]
-    for held in bad.shares.values():
-        held.blocks = {segment: bytes(len(block)) for segment, block in held.blocks.items()}
+    scene.cluster.devices[0].lies = True
     (outcome,) = scene.complete(*DEVICES)
     assert outcome.repaired
 

@@ -37,8 +37,7 @@ class Scene:
     def lose(self, encoding: int, shares: int) -> None:
         """Have the first so many devices no longer hold a share of an image."""
         for device in self.cluster.devices[:shares]:
-            for key in [key for key in device.shares if key[0] == self.encodings[encoding]]:
-                del device.shares[key]
+            device.lose(*[key for key in device.shares if key[0] == self.encodings[encoding]])
 
     def repair(self) -> tuple[int, list[Repaired]]:
         async def repaired() -> tuple[int, list[Repaired]]:
@@ -97,8 +96,8 @@ def test_what_lacks_devices_is_named_with_them_at_once(tmp_path: Path, monkeypat
 def test_what_is_mended_is_said_as_soon_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mending, "_TIMEOUT", 3600.0)
     scene = Scene(tmp_path, 1)
-    shares = dict(scene.cluster.devices[0].shares)
+    (((_, share), held),) = scene.cluster.devices[0].shares.items()
     scene.lose(0, 1)
-    monkeypatch.setattr(scene.cluster, "mend", lambda _: scene.cluster.devices[0].shares.update(shares))
+    monkeypatch.setattr(scene.cluster, "mend", lambda _: scene.cluster.devices[0].hold(share, held))
     assert scene.repair()[0] == 0
     assert scene.said == ["  5 of 5 shares, repaired"]

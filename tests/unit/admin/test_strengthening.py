@@ -128,7 +128,7 @@ def test_what_a_killed_run_left_of_an_encoding_goes_with_the_old_one(tmp_path: P
     for device in scene.cluster.devices[:3]:
         device.decline(Operation.DELETE, Code.BUSY)
     scene.strengthen()
-    del scene.cluster.devices[5].shares[next(iter(scene.cluster.devices[5].shares))]
+    scene.cluster.devices[5].lose_all()
     assert scene.strengthen() == 0
     assert scene.encodings() == [(4, 6, 6)]
 
@@ -145,7 +145,6 @@ def test_too_few_shares_of_one_image_hinder_no_other(tmp_path: Path) -> None:
     scene = Scene(tmp_path, 1000, 2000)
     unrecoverable = scene.cluster.encodings()[0].encoding_id
     for device in scene.cluster.devices[:2]:
-        for key in [key for key in device.shares if key[0] == unrecoverable]:
-            del device.shares[key]
+        device.lose(*[key for key in device.shares if key[0] == unrecoverable])
     assert scene.strengthen() == NotEnoughError.exit_code
     assert sorted(scene.encodings()) == [(2, 3, 1), (4, 6, 6)]

@@ -15,8 +15,10 @@ from common.vault.folder import VaultFolder
 from consumer.events import Came, Event
 from consumer.output import HeldImage, HeldOutput
 from consumer.session import Session
-from tests.support.memory_cluster import HeldShare, MemoryCluster, run
+from tests.support.memory_cluster import MemoryCluster, run
+from tests.support.memory_device import HeldShare
 from tests.support.sample_images import KEY, EncodedImage, chance, encode, segment_size
+from tests.support.sample_shares import OWNER
 
 K, N, SEGMENTS = 3, 5, 40
 CONTENT = chance("image", SEGMENTS * segment_size(K, N) - 7)
@@ -50,8 +52,7 @@ class Machine:
         for image in self.images:
             for share, device in enumerate(self.cluster.devices):
                 blocks = {segment: image.blocks[segment][share] for segment in range(len(image.blocks))}
-                opening: Any = None
-                device.shares[image.encoding_id, share] = HeldShare(opening, blocks, image.commitment)
+                device.hold(share, HeldShare(OWNER, blocks, image.commitment))
         self.vault = VaultFolder(folder / "home")
         self.held = HeldImage(1 << 20)
         self.here = 0

@@ -17,12 +17,12 @@ from common.protocol.messages import Code
 from producer.distribution import MOVES, Distribution, SentShare, ShareState
 from producer.encoding import EncodedSegment
 from tests import ROOT
-from tests.support.memory_cluster import MemoryCluster, MemoryDevice, run, stored_blocks
+from tests.support.memory_cluster import ClusterDevice, MemoryCluster, run, stored_blocks
 from tests.support.sample_images import EncodedImage, chance, encode, segment_size
 
 K, N, SEGMENTS = 2, 4, 5
 IMAGE = encode(chance("image", SEGMENTS * segment_size(K, N) - 30), K, N)
-Fault = Callable[[MemoryDevice], None]
+Fault = Callable[[ClusterDevice], None]
 
 
 class Put:
@@ -174,18 +174,15 @@ def test_a_device_that_dies_while_read_back_is_replaced_by_another_source() -> N
 def test_a_block_read_back_that_is_not_the_one_sent_is_never_used() -> None:
     put = Put(N + 1)
     put.cluster.devices[N - 1].die(Operation.COMMIT)
-    key = put.image.encoding_id, 0
 
     async def store() -> None:
         await put.distribution.open(put.image.recipe.share_bytes)
         for segment in range(SEGMENTS):
             await put.distribution.append(put.encoded(segment))
-        kept = put.cluster.devices[0].shares[key].blocks
-        honest = dict(kept)
-        kept.update({segment: bytes(len(block)) for segment, block in kept.items()})
+        put.cluster.devices[0].lies = True
         put.distribution.shares[N - 1].move(ShareState.LOST)
         await put.distribution.move_lost(put.image.recipe)
-        kept.update(honest)
+        put.cluster.devices[0].lies = False
         await put.distribution.commit(pack(put.image.commitment))
 
     run(store())

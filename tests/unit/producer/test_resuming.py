@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Callable, Optional
+from typing import Optional
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -26,7 +26,7 @@ from tests.support.interrupted_puts import (
     appended,
     make_sizes_small,
 )
-from tests.support.memory_cluster import run
+from tests.support.memory_cluster import ClusterDevice, run
 
 in_one_folder = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None)
 
@@ -97,7 +97,7 @@ def test_what_was_interrupted_while_it_committed_is_committed_alike_everywhere(c
 def test_a_device_that_lost_its_share_gets_all_of_it_again(tmp_path: Path) -> None:
     machine = Machine(tmp_path)
     machine.interrupt(Operation.APPEND, 5 * N)
-    machine.cluster.devices[1].shares.clear()
+    machine.cluster.devices[1].lose_all()
     machine.cluster.messages.clear()
     assert not machine.stored().degraded
     assert appended(machine.cluster)[machine.cluster.ids[1]] == SEGMENTS
@@ -144,7 +144,7 @@ def test_where_all_devices_forgot_it_it_begins_anew(tmp_path: Path) -> None:
     machine.interrupt(Operation.APPEND, 5 * N)
     (before,) = machine.encodings()
     for device in machine.cluster.devices:
-        device.shares.clear()
+        device.lose_all()
     machine.stored()
     assert before not in machine.encodings()
     machine.check_restored()
@@ -200,19 +200,15 @@ def test_a_changed_file_that_looks_the_same_is_never_sealed_under_the_old_key(
     machine.check_restored(content)
 
 
-def watch_appends(device: object, encoding_id: bytes, sent: list[tuple[int, int, bytes]]) -> None:
+def watch_appends(device: ClusterDevice, encoding_id: bytes, sent: list[tuple[int, int, bytes]]) -> None:
     """Note the blocks of an encoding that a device gets."""
 
-    operations: dict[Operation, Callable[[bytes, bytes], object]] = device._operations  # type: ignore[attr-defined]
-    original = operations[Operation.APPEND]
-
-    def append(header: bytes, payload: bytes) -> object:
+    def append(header: bytes, payload: bytes) -> None:
         name = unpack_header(header, Append)
         if name.encoding_id == encoding_id:
             sent.append((name.share, name.segment, payload))
-        return original(header, payload)
 
-    operations[Operation.APPEND] = append
+    device.intercept(Operation.APPEND, append)
 
 
 @given(st.integers(1, N * SEGMENTS), st.integers(0, len(CONTENT) - 1))

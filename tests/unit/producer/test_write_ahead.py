@@ -72,14 +72,12 @@ def test_where_there_is_no_room_all_is_given_up(tmp_path: Path) -> None:
 
 def test_a_file_that_changes_while_it_is_read_is_given_up(tmp_path: Path) -> None:
     machine = Machine(tmp_path)
-    original = machine.cluster.devices[0]._operations[Operation.OPEN]
 
-    def grow(header: bytes, payload: bytes) -> object:
+    def grow(header: bytes, payload: bytes) -> None:
         with machine.file.open("ab") as file:
             file.write(b"more")
-        return original(header, payload)
 
-    machine.cluster.devices[0]._operations[Operation.OPEN] = grow  # type: ignore[assignment]
+    machine.cluster.devices[0].intercept(Operation.OPEN, grow)
     failed = run(machine.put())
     assert isinstance(failed, FailedImage)
     assert isinstance(failed.error, IntegrityError)
@@ -200,14 +198,11 @@ def test_nothing_of_a_segment_leaves_before_its_journal_is_durable(
     monkeypatch.setattr(journal_module.Journal, "write", note_write)
     monkeypatch.setattr(journal_module.Journal, "sync", note_sync)
 
+    def append(header: bytes, payload: bytes) -> None:
+        assert unpack_header(header, Append).segment <= durable[-1]
+
     for device in machine.cluster.devices:
-        original = device._operations[Operation.APPEND]
-
-        def append(header: bytes, payload: bytes, original: Callable[..., object] = original) -> object:
-            assert unpack_header(header, Append).segment <= durable[-1]
-            return original(header, payload)
-
-        device._operations[Operation.APPEND] = append  # type: ignore[assignment]
+        device.intercept(Operation.APPEND, append)
     machine.stored()
     assert durable[-1] == SEGMENTS - 1
 

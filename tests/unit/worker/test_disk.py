@@ -7,10 +7,11 @@ import os
 import threading
 import time
 from pathlib import Path
-from typing import Optional
+from typing import Callable, Optional
 
 import pytest
 
+from tests.support.memory_disk import MemoryDisk
 from worker.disk import Disk
 
 AT_ONCE = 4
@@ -74,3 +75,55 @@ def test_what_is_written_goes_to_the_end_also_after_reading_and_cutting(tmp_path
     disk.append(again, memoryview(b" four"))
     disk.close(again)
     assert (tmp_path / "share").read_bytes() == b"one three four"
+
+
+def done(disk: Disk, folder: Path) -> list[object]:
+    """What came of one thing after the other."""
+    shares, one, two = folder / "shares", folder / "shares" / "one", folder / "shares" / "two"
+    descriptors: list[int] = []
+    steps: list[Callable[[], object]] = [
+        lambda: disk.entries(shares),
+        lambda: disk.make_folder(shares),
+        lambda: disk.make_folder(shares),
+        lambda: disk.open(one),
+        lambda: descriptors.append(disk.create(one)),
+        lambda: disk.create(one),
+        lambda: disk.append(descriptors[0], memoryview(b"some bytes")),
+        lambda: disk.sync(descriptors[0]),
+        lambda: disk.sync_all(descriptors),
+        lambda: disk.sync_folder(shares),
+        lambda: (disk.read_at(descriptors[0], 5, 3), disk.read_at(descriptors[0], 8, 9), disk.size(descriptors[0])),
+        lambda: disk.rename_over(two, one),
+        lambda: disk.rename_new(one, two),
+        lambda: (disk.exists(shares), disk.exists(one), disk.exists(two)),
+        lambda: disk.read_whole(one, 4),
+        lambda: disk.read_whole(two, 4),
+        lambda: disk.truncate(descriptors[0], 4),
+        lambda: disk.append(descriptors[0], b"!"),
+        lambda: disk.read_whole(two, 9),
+        lambda: descriptors.append(disk.create(one)),
+        lambda: disk.rename_new(one, two),
+        lambda: disk.rename_over(one, two),
+        lambda: disk.read_at(descriptors[0], 0, 9),
+        lambda: disk.close(descriptors[0]),
+        lambda: disk.close(descriptors[1]),
+        lambda: disk.append(disk.reopen(two), b"more"),
+        lambda: [(entry.path.relative_to(folder), entry.size, entry.is_folder) for entry in disk.entries(shares)],
+        lambda: disk.remove(two),
+        lambda: disk.remove(two),
+        lambda: disk.entries(shares),
+        lambda: [(entry.path.relative_to(folder), entry.is_folder) for entry in disk.entries(folder)],
+    ]
+    came: list[object] = []
+    for step in steps:
+        try:
+            came.append(step())
+        except OSError as error:
+            came.append(type(error))
+    return came
+
+
+def test_a_disk_in_memory_answers_as_one_of_files_does(tmp_path: Path) -> None:
+    memory = MemoryDisk()
+    memory.make_folder(tmp_path)
+    assert done(memory, tmp_path) == done(Disk(), tmp_path)

@@ -1,0 +1,140 @@
+"""A device: the real service on the real store, over a disk in memory, and the faults that a test gives it.
+
+What it holds survives its being started anew, as a disk does.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Optional
+
+from common.coding.recipe import decode_recipe, digest
+from common.protocol.codec import MAX_PAYLOAD, pack, pack_header, unpack_header
+from common.protocol.device_messages import Append, Commit, Commitment, Open
+from common.protocol.envelope import Envelope, Kind, Operation
+from common.protocol.messages import Acknowledged, Message
+from tests.support.memory_disk import MemoryDisk
+from worker.clock import Clock
+from worker.layout import Layout, ShareKey, read_key_and_rest
+from worker.reading import OpenShare
+from worker.service import Request, Service
+from worker.share_file import commitment_of
+from worker.store import ShareStore
+from worker.trash import DAMAGED, DELETED
+
+LAYOUT = Layout(Path("/store"))
+SESSION = b"s" * 16
+Answered = tuple[bytes, bytes]  # header, payload
+
+
+@dataclass(frozen=True)
+class HeldShare:
+    """What a device's disk has of a share, good or not; `commitment` is None until it was committed."""
+
+    owner: bytes
+    blocks: Mapping[int, bytes]
+    commitment: Optional[Commitment] = None
+
+
+class MemoryDevice:
+    def __init__(self, name: str, device_id: bytes, clock: Optional[Clock] = None) -> None:
+        self.name = name
+        self.device_id = device_id
+        self.lies = False  # sends wrong blocks
+        self.asked: Counter[Operation] = Counter()
+        self.clock = clock or Clock()
+        self.disk = MemoryDisk(self.clock.unix)
+        self._numbers = itertools.count(1)
+        self.start_anew()
+
+    def __repr__(self) -> str:
+        return self.name
+
+    def start_anew(self) -> None:
+        """Begin as a worker does after a power cut."""
+        self.store = ShareStore(LAYOUT.folder, disk=self.disk, clock=self.clock)
+        self.service = Service(self.store)
+
+    # --- asked
+
+    def handle(self, envelope: Envelope, header: bytes, payload: bytes = b"", broker: int = 1) -> Answered:
+        """What is answered once all is durable; what is to be told of it is the store's `news`."""
+        self.asked[envelope.operation] += 1
+        now = self.clock.monotonic()
+        request = Request(broker, envelope, memoryview(header), memoryview(payload))
+        (answered,) = [*self.service.handle(request, now), *self.service.finish_round()]
+        content = bytes(answered.payload or b"")
+        if self.lies and envelope.operation is Operation.FETCH:
+            content = bytes(len(content))
+        return answered.header, content
+
+    def ask(self, operation: Operation, header: bytes, payload: bytes = b"", *, owner: bytes) -> Answered:
+        number = next(self._numbers).to_bytes(16, "big")
+        envelope = Envelope(Kind.REQUEST, operation, number, SESSION, MAX_PAYLOAD, owner)
+        return self.handle(envelope, header, payload)
+
+    def hold(self, share: int, held: HeldShare) -> None:
+        """Store a share here."""
+        assert held.commitment is not None
+        recipe = decode_recipe(held.commitment.recipe)
+        key = (recipe.encoding_id, share)
+        opening = Open(*key, recipe.k, recipe.n, recipe.block_size, recipe.share_bytes)
+        asked: list[tuple[Operation, Message, bytes]] = [(Operation.OPEN, opening, b"")]
+        for segment, block in held.blocks.items():
+            asked.append((Operation.APPEND, Append(*key, segment, digest(block)), block))
+        for operation, header, payload in [*asked, (Operation.COMMIT, Commit(*key), pack(held.commitment))]:
+            answered, _ = self.ask(operation, pack_header(header), payload, owner=held.owner)
+            assert unpack_header(answered, Acknowledged).answer.granted, f"{operation} on {self}"
+
+    # --- what its disk has
+
+    @property
+    def shares(self) -> dict[ShareKey, HeldShare]:
+        """What is committed, and what is being stored."""
+        found = {}
+        for staged in self.store._staged:
+            found[staged.key] = HeldShare(staged.owner, {segment: staged.read(segment) for segment in staged.blocks})
+        for key in self.store.held():
+            found[key] = self._read(self._path(key), key)
+        return found
+
+    @property
+    def trash(self) -> dict[ShareKey, HeldShare]:
+        """What was deleted, and may be taken back."""
+        names = [(entry.path, read_key_and_rest(entry.path.name)) for entry in self.disk.entries(LAYOUT.trash)]
+        return {name[0]: self._read(path, name[0]) for path, name in names if name and name[1] in (DELETED, DAMAGED)}
+
+    def _path(self, key: ShareKey) -> Path:
+        place = LAYOUT.share(key)
+        return place if self.disk.exists(place) else LAYOUT.quarantined(key)
+
+    def _read(self, path: Path, key: ShareKey) -> HeldShare:
+        opened = OpenShare(self.disk, path, *key, self.store._amendments)
+        opened.close()
+        trailer, recipe, content = opened.information.trailer, opened.information.recipe, self.disk.content(path)
+        blocks = {
+            segment: bytes(content[offset : offset + recipe.block_length(segment)])
+            for segment, offset in enumerate(trailer.offsets)
+        }
+        return HeldShare(trailer.owner, blocks, commitment_of(trailer))
+
+    def lose(self, *keys: ShareKey) -> None:
+        """Hold these no longer, as if somebody had removed their files."""
+        for key in keys:
+            for staged in [staged for staged in self.store._staged if staged.key == key]:
+                self.disk.remove(staged.path)
+            self.disk.remove(self._path(key))
+        self.start_anew()
+
+    def lose_all(self) -> None:
+        self.lose(*self.shares)
+
+    def damage(self, key: ShareKey, segment: int = 0) -> None:
+        """Flip a bit of a block on its disk."""
+        opened = OpenShare(self.disk, self._path(key), *key, self.store._amendments)
+        opened.close()
+        self.disk.content(self._path(key))[opened.information.trailer.offsets[segment]] ^= 1
