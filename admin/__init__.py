@@ -1,24 +1,23 @@
 """Administration: what is neither storing nor restoring. Uses the cluster as a client does.
 
-command           the command line: `joining`; the others' commands are hung into it
-device_commands   status, retire, rebalance
-image_commands    verify, repair, delete, undelete
-vault_commands    vaults: made, copied, protected
-recovery_commands, keyring_commands
-                  the vault key in codes, the passphrase in the system's keyring
-contact_commands  contact cards, share, unshare
+command            the command line: joining; the others' commands are hung into it
+device_commands    status, retire, rebalance
+image_commands     verify, repair, strengthen, delete, undelete
+vault_commands     vaults: made, copied, protected; the keyring
+recovery_commands  recovery codes: printed, and the vault restored from them
+contact_commands   contacts, share, unshare
 
-session           one run with an unlocked vault: the link, the vault's images, from a hash to an image
-status            the devices, and what the steward says of all encodings
-events            what all of it tells meanwhile; `printer` prints that
-health            how much is at hand of an image, and what that means for its owner
-proving           verify: what is there, or every block fetched and checked end to end with the key; `proof` of when
-mending           repair: asks the steward, and follows it
-completing        repair --to: missing shares made here, for devices that are named
-moving            retire and rebalance: likewise, for devices
-strengthening     strengthen: images stored anew, by `reencoding`, for the devices that there are today
-amending          what lies beside an encoding's shares, written anew: for `sharing`, and for `rotating` the vault key
-ownership         which encodings are this vault's own
-recovery_kit      the sheets on which recovery codes are printed
-deleting          delete and undelete, by the delete capability
+vault_work     what every command about images begins with, and how it changes many of them
+events         what all of it tells meanwhile; `printer` prints that
+status         the devices, and what the steward says of all encodings
+health         how much is at hand of an image, and what that means for its owner
+verifying      verify: what is there, or every block fetched and checked end to end with the key
+repairing      repair: asks the steward, and follows it; or makes what is missing on devices that were named
+strengthening  strengthen: stored anew with today's devices, and the old encoding deleted
+moving         retire and rebalance: asks the steward likewise, for devices
+deleting       delete and undelete, by the delete capability
+amending       what lies beside all shares of an encoding is written anew
+sharing        share and unshare: so that others may read it
+rotating       vault rotate: so that another vault key opens it
+joining        lets this machine into a cluster
 """

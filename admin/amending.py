@@ -15,9 +15,8 @@ from typing import Optional
 
 import msgspec
 
-from admin.ownership import delete_capability
-from admin.session import Session
 from common.coding.recipe import Recipe
+from common.erasure import ErasureCode
 from common.errors import NotEnoughError, RefusedError, TesseraError
 from common.link.replies import DeclinedError
 from common.process.events import Warned
@@ -26,9 +25,10 @@ from common.protocol.device_messages import Amend, Commitment, ShareName
 from common.protocol.messages import Code, EncodingAt, shares_at_hand
 from common.protocol.operations import AMEND
 from common.repository.devices import description_bytes
+from common.repository.repository import Repository
 from common.vault.contact_card import ContactCard, pack_cards, unpack_cards
 from common.vault.granting import grant_to, open_any
-from common.vault.mapping import Mapping, seal_mapping
+from common.vault.mapping import Mapping, seal_own
 from common.vault.trust import TrustedImage
 
 
@@ -50,23 +50,23 @@ class Current:
         return [] if self.mapping.shared_with is None else unpack_cards(self.mapping.shared_with)
 
 
-async def find_current(session: Session, encoding: EncodingAt) -> Current:
+async def find_current(repository: Repository, encoding: EncodingAt) -> Current:
     """NotEnoughError where no device has a good mapping and recipe."""
     holders = [(share, devices[0]) for share, devices in shares_at_hand(encoding).items()]
-    answers = await asyncio.gather(*(_describe(session, encoding, *holder) for holder in holders))
+    answers = await asyncio.gather(*(_describe(repository, encoding, *holder) for holder in holders))
     known = [answer for answer in answers if answer is not None]
     if not known:
         raise NotEnoughError("no connected device has a good mapping of it")
     return max(known, key=lambda current: current.revision)
 
 
-async def _describe(session: Session, encoding: EncodingAt, share: int, device: bytes) -> Optional[Current]:
+async def _describe(repository: Repository, encoding: EncodingAt, share: int, device: bytes) -> Optional[Current]:
     name = ShareName(encoding.encoding_id, share)
     try:
-        described = await session.devices.description(device, name, description_bytes(encoding), with_recipe=True)
-        mapping = open_any(session.key, described.mapping, encoding.object_id, encoding.encoding_id)
+        described = await repository.devices.description(device, name, description_bytes(encoding), with_recipe=True)
+        mapping = open_any(repository.key, described.mapping, encoding.object_id, encoding.encoding_id)
         image = TrustedImage(mapping, encoding.encoding_id)
-        recipe = image.accept_recipe(described.recipe, session.unit(mapping.k, mapping.n))
+        recipe = image.accept_recipe(described.recipe, ErasureCode(mapping.k, mapping.n).block_unit)
         return Current(mapping, recipe, described.mapping)
     except TesseraError:
         return None
@@ -80,22 +80,21 @@ class Right:
     capability: bytes
 
 
-def right_to(session: Session, encoding: EncodingAt, mapping: Mapping) -> Right:
-    """The right to an encoding of this session's vault, at the connected devices that have it."""
+def right_to(repository: Repository, encoding: EncodingAt, mapping: Mapping) -> Right:
+    """The right to an encoding of this repository's vault, at the connected devices that have it."""
     devices = sorted({share.device_id for share in encoding.shares if share.alive})
-    return Right(devices, delete_capability(session.key, mapping, encoding.object_id, encoding.encoding_id))
+    return Right(devices, repository.delete_capability(mapping, encoding.object_id, encoding.encoding_id))
 
 
 async def amend(
-    owner: Session, encoding_id: bytes, current: Current, cards: list[ContactCard], rights: Sequence[Right]
+    owner: Repository, encoding_id: bytes, current: Current, cards: list[ContactCard], rights: Sequence[Right]
 ) -> list[str]:
-    """Have devices take the next revision, as the vault of the session `owner`'s, shared with `cards`.
+    """Have devices take the next revision, as the vault of the repository `owner`, shared with `cards`.
 
     The names of the devices that did not. What another had left for the vault becomes as if the vault had stored it
     itself. NotEnoughError where fewer than k devices took it: then it does not hold yet. RefusedError where all of
     them say that this is no right to it, as where whoever left it gave a wrong one.
     """
-    object_id = owner.key.object_id(current.mapping.image_sha256)
     revision = current.revision + 1
     mapping = msgspec.structs.replace(
         current.mapping,
@@ -103,10 +102,10 @@ async def amend(
         revision=revision,
         shared_with=pack_cards(cards) if cards else None,
     )
-    sealed = seal_mapping(owner.key, mapping, object_id, encoding_id)
+    sealed = seal_own(owner.key, mapping, encoding_id)
     grants = [grant_to(card, mapping, encoding_id) for card in cards]
-    delete_hash = owner.key.delete_hash(object_id, encoding_id)
-    payload = pack(Commitment(object_id, current.recipe.encode(), sealed, delete_hash, revision, grants))
+    recipe = current.recipe.encode()
+    payload = pack(Commitment(sealed.object_id, recipe, sealed.mapping, sealed.delete_hash, revision, grants))
 
     refused: set[bytes] = set()
 
@@ -130,5 +129,5 @@ async def amend(
             f"{len(took)} devices took the change and {mapping.k} are needed for it to hold",
             advice="run it again when more devices are connected",
         )
-    owner.vault.keep_mapping(object_id, encoding_id, sealed)
+    owner.vault.keep_mapping(sealed.object_id, encoding_id, sealed.mapping)
     return sorted({owner.name_of(device) for device, _ in asked if device not in took})

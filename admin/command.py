@@ -10,9 +10,8 @@ import typer
 from admin.contact_commands import contacts, share, unshare
 from admin.device_commands import rebalance, retire, status
 from admin.image_commands import delete, repair, strengthen, undelete, verify
-from admin.keyring_commands import keyring
 from admin.recovery_commands import recovery, restore
-from admin.vault_commands import vault
+from admin.vault_commands import keyring, vault
 from common.home import home
 from common.process.program import application, run
 from common.process.progress import Printer

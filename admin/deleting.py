@@ -14,8 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from admin.events import Changed
-from admin.ownership import delete_capability, is_own
-from admin.session import Session, VaultWork, change_each
+from admin.vault_work import VaultWork, change_each
 from common.errors import (
     NotEnoughError,
     NotFoundError,
@@ -25,7 +24,6 @@ from common.errors import (
     UsageError,
 )
 from common.link.link import run_with_link
-from common.link.questions import device_names, settled_devices
 from common.link.replies import DeclinedError
 from common.process.events import Warned
 from common.protocol.codec import pack, unpack
@@ -34,6 +32,7 @@ from common.protocol.messages import NEVER, Code, EncodingAt, ListTrash, Mend, T
 from common.protocol.operations import DELETE, MEND, TRASH, UNDELETE
 from common.repository.hashes import check_hash, is_full
 from common.repository.images import Held
+from common.repository.repository import Repository
 
 _DAY = 24 * 3600
 _MAX_GENERATION = 64  # how often one encoding may be deleted and taken back
@@ -62,85 +61,85 @@ class Deleting(VaultWork):
     # --- delete
 
     async def _find_images(self, hashes: Sequence[str]) -> list[Held]:
-        async with self.session() as session:
-            return await session.images(hashes)
+        async with self.repository() as repository:
+            return (await repository.holdings(hashes)).images
 
     async def _delete(self, images: Sequence[Held], trash_days: int) -> int:
-        async with self.session() as session:
-            session.names = await device_names(session.link)
+        async with self.repository() as repository:
+            await repository.list_devices()
             return await change_each(
-                session,
+                repository,
                 images,
-                lambda image: delete_image(session, image, trash_days),
+                lambda image: delete_image(repository, image, trash_days),
                 "deleted",
                 "not connected; the shares there go when the devices come back",
             )
 
     async def _undelete(self, hashes: Sequence[str]) -> int:
         wanted = list(dict.fromkeys(check_hash(text) for text in hashes))
-        async with self.session() as session:
-            trash = await list_trash(session)
+        async with self.repository() as repository:
+            trash = await list_trash(repository)
             exit_code = 0
             for text in wanted:
                 try:
-                    sha256 = await take_back(session, trash, text)
-                    session.emit(Changed(sha256, "taken back"))
+                    sha256 = await take_back(repository, trash, text)
+                    repository.emit(Changed(sha256, "taken back"))
                 except TesseraError as error:
-                    session.emit(Warned(f"admin: {error}"))
+                    repository.emit(Warned(f"admin: {error}"))
                     exit_code = exit_code or error.exit_code
             return exit_code
 
     async def _trash(self) -> list[DeletedImage]:
-        async with self.session() as session:
-            return deleted_images(session, await list_trash(session))
+        async with self.repository() as repository:
+            return deleted_images(repository, await list_trash(repository))
 
 
-async def delete_image(session: Session, image: Held, trash_days: int) -> list[str]:
+async def delete_image(repository: Repository, image: Held, trash_days: int) -> list[str]:
     """Delete all encodings of an image; the names of devices that hold a share and could not be told yet."""
-    own = [e for e in image.encodings if is_own(session.key, e, session.mapping_of(image, e))]
+    own = repository.own(image)
     if not own:
         raise RefusedError(
             "it is another vault's, shared with this one; only its owner can delete it",
             advice="ask them to take it back",
         )
     for encoding in own:
-        await delete_encoding(session, encoding, trash_days)
-    return session.absent(own)
+        await delete_encoding(repository, encoding, trash_days)
+    return repository.absent(own)
 
 
-async def delete_encoding(session: Session, encoding: EncodingAt, trash_days: int) -> None:
+async def delete_encoding(repository: Repository, encoding: EncodingAt, trash_days: int) -> None:
     """Delete one encoding of this vault's own on all devices that are connected, and have them tell the others."""
     devices = sorted({share.device_id for share in encoding.shares if share.alive})
     if not devices:
         raise UnreachableError("none of the devices that hold it is connected; nothing was deleted")
-    told = await asyncio.gather(*(_delete_on(session, encoding, device, trash_days) for device in devices))
+    told = await asyncio.gather(*(_delete_on(repository, encoding, device, trash_days) for device in devices))
     if not any(told):
         raise NotEnoughError("no device could delete it")
 
 
-def _capability(session: Session, object_id: bytes, encoding_id: bytes) -> bytes:
-    mapping = session.vault.mapping(session.key, object_id, encoding_id)
-    return delete_capability(session.key, mapping, object_id, encoding_id)
+def _capability(repository: Repository, object_id: bytes, encoding_id: bytes) -> bytes:
+    mapping = repository.vault.mapping(repository.key, object_id, encoding_id)
+    return repository.delete_capability(mapping, object_id, encoding_id)
 
 
-async def _delete_on(session: Session, encoding: EncodingAt, device: bytes, trash_days: int) -> bool:
+async def _delete_on(repository: Repository, encoding: EncodingAt, device: bytes, trash_days: int) -> bool:
     """Delete one device's shares of an encoding; whether it did. What it holds that is damaged, it may not know."""
     now = int(time.time())
-    capability = _capability(session, encoding.object_id, encoding.encoding_id)
+    capability = _capability(repository, encoding.object_id, encoding.encoding_id)
     for generation in range(1, _MAX_GENERATION, 2):  # a deletion that was taken back before has left its number
         trash_until, ends = now + trash_days * _DAY if trash_days else NEVER, now + TOMBSTONE_LIFETIME
         request = Delete(encoding.encoding_id, capability, generation, trash_until, ends)
         try:
-            await session.link.request(DELETE, request, device=device)
+            await repository.link.request(DELETE, request, device=device)
             return True
         except DeclinedError as error:
             if error.code is Code.CONFLICT:
                 continue
             if error.code is not Code.NOT_FOUND:
-                session.emit(Warned(f"{session.name_of(device)}: {error}"))
+                repository.emit(Warned(f"{repository.name_of(device)}: {error}"))
             return False
         except UnreachableError as error:
-            session.emit(Warned(f"{session.name_of(device)}: {error}"))
+            repository.emit(Warned(f"{repository.name_of(device)}: {error}"))
             return False
     raise UsageError(f"it was deleted and taken back {_MAX_GENERATION // 2} times, which is too often")
 
@@ -148,14 +147,13 @@ async def _delete_on(session: Session, encoding: EncodingAt, device: bytes, tras
 # --- undelete
 
 
-async def list_trash(session: Session) -> list[Trashed]:
+async def list_trash(repository: Repository) -> list[Trashed]:
     """What was deleted and can be taken back."""
-    await settled_devices(session.link)
-    session.names = await device_names(session.link)
+    await repository.list_devices(settled=True)
     trash: list[Trashed] = []
     while True:
         request = ListTrash(trash[-1].encoding_id if trash else b"")
-        reply = await session.link.request(TRASH, request)
+        reply = await repository.link.request(TRASH, request)
         page = unpack(reply.payload, list[Trashed])
         trash += page
         if reply.header.complete or not page:
@@ -184,31 +182,27 @@ class DeletedImage:
         return datetime.fromtimestamp(self.until).astimezone().strftime("%Y-%m-%d %H:%M")
 
 
-def deleted_images(session: Session, trash: Sequence[Trashed]) -> list[DeletedImage]:
+def deleted_images(repository: Repository, trash: Sequence[Trashed]) -> list[DeletedImage]:
     """The images that this trash has."""
-    return [_deleted(session, object_id, group) for object_id, group in by_object(trash).items()]
+    return [_deleted(repository, object_id, group) for object_id, group in by_object(trash).items()]
 
 
-def _deleted(session: Session, object_id: bytes, group: Sequence[Trashed]) -> DeletedImage:
+def _deleted(repository: Repository, object_id: bytes, group: Sequence[Trashed]) -> DeletedImage:
     """A deleted image as the mapping tells that this machine may still keep."""
-    mappings = [session.vault.mapping(session.key, object_id, each.encoding_id) for each in group]
+    mappings = [repository.vault.mapping(repository.key, object_id, each.encoding_id) for each in group]
     known = next((mapping for mapping in mappings if mapping is not None), None)
     name, sha256 = ("", "") if known is None else (known.name, known.image_sha256.hex())
     return DeletedImage(name, sha256, max(each.trash_until for each in group), tuple(group))
 
 
-def _find(session: Session, trash: Sequence[Trashed], text: str) -> tuple[str, list[Trashed]]:
+def _find(repository: Repository, trash: Sequence[Trashed], text: str) -> tuple[str, list[Trashed]]:
     """The deleted image whose SHA-256 is this, or begins so; NotFoundError, or UsageError where several do."""
     if is_full(text):
         groups, sha256 = by_object(trash), bytes.fromhex(text)
-        found = [
-            trashed
-            for name in (session.key.object_id(sha256), session.key.granted_object_id(sha256))
-            for trashed in groups.get(name, [])
-        ]
+        found = [trashed for name in repository.object_ids(sha256) for trashed in groups.get(name, [])]
         matches = [(text, found)] if found else []
     else:
-        deleted = deleted_images(session, trash)
+        deleted = deleted_images(repository, trash)
         matches = [(image.sha256, list(image.encodings)) for image in deleted if image.sha256.startswith(text)]
     if not matches:
         raise NotFoundError(
@@ -220,31 +214,31 @@ def _find(session: Session, trash: Sequence[Trashed], text: str) -> tuple[str, l
     return matches[0]
 
 
-async def take_back(session: Session, trash: Sequence[Trashed], text: str) -> str:
+async def take_back(repository: Repository, trash: Sequence[Trashed], text: str) -> str:
     """Take the image whose SHA-256 is this, or begins so, out of the `trash`; its SHA-256. Errors as in `_find`."""
-    sha256, found = _find(session, trash, text)
-    await take_back_encodings(session, found)
+    sha256, found = _find(repository, trash, text)
+    await take_back_encodings(repository, found)
     return sha256
 
 
-async def take_back_encodings(session: Session, trashed: Sequence[Trashed]) -> None:
+async def take_back_encodings(repository: Repository, trashed: Sequence[Trashed]) -> None:
     """Have every device that told of the deletion take its shares out of the trash, and the steward mend the rest."""
     answers = await asyncio.gather(
-        *(_take_back_on(session, each, device) for each in trashed for device in each.devices)
+        *(_take_back_on(repository, each, device) for each in trashed for device in each.devices)
     )
     if not any(answers):
         raise NotFoundError("the trash was emptied; the image cannot be taken back")
     payload = pack(sorted({each.object_id for each in trashed}))
-    await session.link.request(MEND, Mend(), payload=payload)
+    await repository.link.request(MEND, Mend(), payload=payload)
 
 
-async def _take_back_on(session: Session, trashed: Trashed, device: bytes) -> bool:
-    capability = _capability(session, trashed.object_id, trashed.encoding_id)
+async def _take_back_on(repository: Repository, trashed: Trashed, device: bytes) -> bool:
+    capability = _capability(repository, trashed.object_id, trashed.encoding_id)
     request = Undelete(trashed.encoding_id, capability, trashed.generation + 1)
     try:
-        await session.link.request(UNDELETE, request, device=device)
+        await repository.link.request(UNDELETE, request, device=device)
     except (DeclinedError, UnreachableError) as error:
         if not isinstance(error, DeclinedError) or error.code is not Code.NOT_FOUND:
-            session.emit(Warned(f"{session.name_of(device)}: {error}"))
+            repository.emit(Warned(f"{repository.name_of(device)}: {error}"))
         return False
     return True

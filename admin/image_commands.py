@@ -19,7 +19,7 @@ from common.repository.hashes import check_hash
 from common.text import printable
 
 if TYPE_CHECKING:
-    from admin.proving import Verdict
+    from admin.verifying import Verdict
 
 _HASH_HELP = "SHA-256 of an image, or its first eight or more digits; may be repeated."
 _HASHES = typer.Option(None, "--hash", envvar="TESSERA_HASH", help=_HASH_HELP)
@@ -45,11 +45,11 @@ def verify(
 ) -> int:
     """Check whether images can be restored, and how many devices may still be lost."""
     from admin.printer import AdminPrinter
-    from admin.proving import Proving
+    from admin.verifying import Verifying
 
     chosen = _chosen(hashes, everything)
     with AdminPrinter("verifying") as printer:
-        found = Proving(client_identity(), home(), vault_passphrase(passphrase_file), printer).verify(chosen, deep)
+        found = Verifying(client_identity(), home(), vault_passphrase(passphrase_file), printer).verify(chosen, deep)
     if as_json:
         for verdict in found.verdicts:
             print(json.dumps(verdict.as_json()))
@@ -75,14 +75,13 @@ def repair(
     passphrase_file: Optional[Path] = PASSPHRASE_FILE,
 ) -> int:
     """Have missing and damaged shares rebuilt now, instead of waiting for devices to come back."""
-    from admin.completing import Completing
-    from admin.mending import Mending
     from admin.printer import AdminPrinter
+    from admin.repairing import Repairing
 
     chosen = _chosen(hashes, everything)
     with AdminPrinter("repairing") as printer:
-        unlocked = client_identity(), home(), vault_passphrase(passphrase_file), printer
-        return Completing(*unlocked).complete(chosen, to) if to else Mending(*unlocked).repair(chosen)
+        work = Repairing(client_identity(), home(), vault_passphrase(passphrase_file), printer)
+        return work.complete(chosen, to) if to else work.repair(chosen)
 
 
 def strengthen(

@@ -12,7 +12,6 @@ from typing import Optional
 
 import typer
 
-from admin.recovery_kit import kit_text, require_new, save_kit
 from admin.vault_commands import (
     PASSPHRASE_FILE,
     keep_keyring_true,
@@ -21,16 +20,17 @@ from admin.vault_commands import (
     vault_passphrase,
 )
 from common.errors import IntegrityError, TesseraError, UsageError
-from common.files import read_limited, reading_text
+from common.files import read_limited, reading_text, require_new, write_new
 from common.process.program import warn
 from common.text import decoded
 from common.vault.passphrase import VARIABLE, read_new_passphrase
-from common.vault.recovery import (
+from common.vault.recovery_codes import (
     GROUPS_IN_CODE,
     GROUPS_IN_LINE,
     RecoveryCode,
     code_of,
     groups_of,
+    kit_text,
     make_codes,
     read_codes,
     require_possible,
@@ -55,7 +55,7 @@ def recovery(
     if file is None:
         print(text, end="")
     else:
-        save_kit(file, text)
+        write_new(file, text.encode("ascii"))
         print(f"wrote {file}")
         warn("print it, hand the codes out, and then remove the file: it opens the vault to whoever reads it")
     warn(f"any {need} of these {of} codes open the vault; {need - 1} tell nothing")

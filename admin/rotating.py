@@ -19,19 +19,19 @@ from typing import Optional
 from admin.amending import Current, amend, find_current, right_to
 from admin.deleting import by_object, list_trash
 from admin.events import Emit
-from admin.ownership import is_own
-from admin.session import Session, change_each
+from admin.vault_work import change_each
 from common.errors import NotEnoughError, RefusedError, TesseraError
 from common.files import lock
 from common.home import ClientIdentity
-from common.link.link import Link, reached, run_with_link
-from common.link.questions import device_names, list_encodings, settled_devices
+from common.link.link import run_with_link
+from common.link.questions import list_encodings
 from common.link.replies import DeclinedError
 from common.process.events import Warned, waiting
 from common.protocol.messages import Code, Empty, EncodingAt, shares_at_hand
 from common.protocol.operations import RETIRE_OWNER
 from common.repository.hashes import check_hash
 from common.repository.images import Held, combine
+from common.repository.repository import Repository, open_repository
 from common.vault.contacts import Contacts
 from common.vault.folder import VaultFolder
 from common.vault.keys import VaultKey
@@ -88,38 +88,36 @@ class Rotating:
         return exit_code
 
     @asynccontextmanager
-    async def _session(self, key: VaultKey) -> AsyncIterator[Session]:
-        async with reached(Link(self._identity, key.owner_token(), emit=self._emit)) as link:
-            session = Session(link, self._vault, key, self._emit)
-            await settled_devices(link)
-            session.names = await device_names(link)
-            yield session
+    async def _repository(self, key: VaultKey) -> AsyncIterator[Repository]:
+        async with open_repository(self._identity, self._vault, key, self._emit) as repository:
+            await repository.list_devices(settled=True)
+            yield repository
 
     # --- look
 
     async def _look(self) -> Outlook:
-        async with self._session(self._key) as session:
-            with waiting(session.emit, "listing what the vault holds"):
-                encodings = await list_encodings(session.link)
-                holdings = combine(encodings, await session.mappings.of(encodings))
-            own = [e for image in holdings.images for e in _own(session, image)]
+        async with self._repository(self._key) as repository:
+            with waiting(repository.emit, "listing what the vault holds"):
+                encodings = await list_encodings(repository.link)
+                holdings = combine(encodings, await repository.mappings.of(encodings))
+            own = [e for image in holdings.images for e in repository.own(image)]
             lacking = [e for e in own if len(shares_at_hand(e)) < e.k]
             if lacking or holdings.unreadable:
-                away = ", ".join(session.absent(encodings)) or "none is known to be away"
+                away = ", ".join(repository.absent(encodings)) or "none is known to be away"
                 raise NotEnoughError(
                     f"{len(lacking) + holdings.unreadable} images have fewer shares at hand than the change needs",
                     advice=f"connect these devices and run it again: {away}",
                 )
-            images = sum(bool(_own(session, image)) for image in holdings.images)
-            deleted = len(by_object(await list_trash(session)))
+            images = sum(bool(repository.own(image)) for image in holdings.images)
+            deleted = len(by_object(await list_trash(repository)))
             return Outlook(images, len(holdings.images) - images, deleted)
 
     # --- go on
 
     async def _go_on(self, former: VaultKey, leave: Sequence[str]) -> int:
-        async with self._session(self._key) as new:
+        async with self._repository(self._key) as new:
             try:
-                async with self._session(former) as old:
+                async with self._repository(former) as old:
                     exit_code = await _hand_over_all(old, new, leave)
                     if exit_code == 0:
                         self._vault.keep_replaced()
@@ -137,14 +135,14 @@ class Rotating:
                 ) from error
 
 
-async def _hand_over_all(old: Session, new: Session, leave: Sequence[str]) -> int:
+async def _hand_over_all(old: Repository, new: Repository, leave: Sequence[str]) -> int:
     """Hand over until nothing is left, also of what another machine stores meanwhile."""
     while True:
         there = {encoding.encoding_id: encoding for encoding in await list_encodings(new.link)}
         pending = [e for e in await list_encodings(old.link) if not _holds(there.get(e.encoding_id))]
         holdings = combine(pending, await old.mappings.of(pending))
         staying = tuple(leave)
-        images = [image for image in holdings.images if _own(old, image) and not image.sha256.startswith(staying)]
+        images = [image for image in holdings.images if old.own(image) and not image.sha256.startswith(staying)]
         exit_code = await _hand_over_images(old, new, images, there)
         if holdings.unreadable:
             away = ", ".join(old.absent(pending))
@@ -156,10 +154,10 @@ async def _hand_over_all(old: Session, new: Session, leave: Sequence[str]) -> in
 
 
 async def _hand_over_images(
-    old: Session, new: Session, images: Sequence[Held], there: Mapping[bytes, EncodingAt]
+    old: Repository, new: Repository, images: Sequence[Held], there: Mapping[bytes, EncodingAt]
 ) -> int:
     async def hand_over(image: Held) -> list[str]:
-        own = _own(old, image)
+        own = old.own(image)
         names: list[str] = []
         for encoding in own:
             names += await _hand_over(old, new, encoding, there.get(encoding.encoding_id))
@@ -168,24 +166,20 @@ async def _hand_over_images(
     return await change_each(new, images, hand_over, "has the new key", _REST_AWAY)
 
 
-def _own(session: Session, image: Held) -> list[EncodingAt]:
-    return [e for e in image.encodings if is_own(session.key, e, session.mapping_of(image, e))]
-
-
 def _holds(encoding: Optional[EncodingAt]) -> bool:
     """Whether so many devices have an encoding under the new key that the steward brings it to the others."""
     return encoding is not None and len(shares_at_hand(encoding)) >= encoding.k
 
 
-async def _hand_over(old: Session, new: Session, encoding: EncodingAt, there: Optional[EncodingAt]) -> list[str]:
+async def _hand_over(old: Repository, new: Repository, encoding: EncodingAt, there: Optional[EncodingAt]) -> list[str]:
     """Put an encoding under the new key; `there`: what an interrupted run has put under it already."""
     known: list[Current] = []
     rights = []
-    for session, part in ((old, encoding), (new, there)):
+    for repository, part in ((old, encoding), (new, there)):
         if part is not None and shares_at_hand(part):
-            current = await find_current(session, part)
+            current = await find_current(repository, part)
             known.append(current)
-            rights.append(right_to(session, part, current.mapping))
+            rights.append(right_to(repository, part, current.mapping))
     if not known:
         raise NotEnoughError("none of the devices that hold it is connected")
     newest = max(known, key=lambda current: current.revision)

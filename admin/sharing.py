@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from typing import Callable, Optional
 
 from admin.amending import amend, find_current, right_to
-from admin.ownership import is_own
-from admin.session import Session, VaultWork, change_each
+from admin.vault_work import VaultWork, change_each
 from common.errors import NotFoundError, RefusedError, UsageError
 from common.link.link import run_with_link
 from common.process.events import Warned
 from common.protocol.identifiers import owner_id
-from common.protocol.messages import MAX_GRANTS, EncodingAt
+from common.protocol.messages import MAX_GRANTS
 from common.repository.images import Held
+from common.repository.repository import Repository
 from common.vault.contact_card import ContactCard
 from common.vault.contacts import Contacts
 from common.vault.keys import VaultKey
@@ -44,11 +44,11 @@ class Sharing(VaultWork):
         return contacts.called(name), contacts.card(name)
 
     async def _change(self, hashes: Sequence[str], change: Change, name: str, done: str) -> int:
-        async with self.session() as session:
+        async with self.repository() as repository:
             return await change_each(
-                session,
-                await session.images(hashes),
-                lambda image: change_image(session, image, change, name),
+                repository,
+                (await repository.holdings(hashes)).images,
+                lambda image: change_image(repository, image, change, name),
                 done,
                 "not reached; it is changed there when they come back",
             )
@@ -78,33 +78,29 @@ def removing(owner: bytes) -> Change:
     return remove
 
 
-async def shared_with(session: Session, image: Held) -> list[ContactCard]:
+async def shared_with(repository: Repository, image: Held) -> list[ContactCard]:
     """The cards of those whom an image of this vault's own is shared with; NotEnoughError as in `find_current`."""
     cards: dict[bytes, ContactCard] = {}
-    for encoding in _own(session, image):
-        cards.update({card.owner: card for card in (await find_current(session, encoding)).cards})
+    for encoding in repository.own(image):
+        cards.update({card.owner: card for card in (await find_current(repository, encoding)).cards})
     return list(cards.values())
 
 
-def _own(session: Session, image: Held) -> list[EncodingAt]:
-    return [e for e in image.encodings if is_own(session.key, e, session.mapping_of(image, e))]
-
-
-async def change_image(session: Session, image: Held, change: Change, name: str) -> list[str]:
+async def change_image(repository: Repository, image: Held, change: Change, name: str) -> list[str]:
     """Change all encodings of this vault's own that are not so yet; the names of devices that could not be told.
 
     NotFoundError where none is shared with `name`, from whom it was to be taken back.
     """
-    own = _own(session, image)
+    own = repository.own(image)
     if not own:
         raise RefusedError("only its owner can share it or take it back; it is another vault's")
-    currents = [await find_current(session, encoding) for encoding in own]
+    currents = [await find_current(repository, encoding) for encoding in own]
     changed = [change(current.cards) for current in currents]
     if all(cards is None for cards in changed):
         raise NotFoundError(f"it is not shared with {name}; nothing was changed")
     untold: list[str] = []
     for encoding, current, cards in zip(own, currents, changed):
         if cards is not None:
-            rights = [right_to(session, encoding, current.mapping)]
-            untold += await amend(session, encoding.encoding_id, current, cards, rights)
-    return sorted(set(untold) | set(session.absent(own)))
+            rights = [right_to(repository, encoding, current.mapping)]
+            untold += await amend(repository, encoding.encoding_id, current, cards, rights)
+    return sorted(set(untold) | set(repository.absent(own)))

@@ -1,4 +1,4 @@
-"""The vault commands: made on this machine, copied, taken over, protected by another passphrase."""
+"""The vault commands: made on this machine, copied, taken over, protected by another passphrase or by the keyring's."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Optional
 import typer
 
 from common.errors import NotAgreedError, NotFoundError, UsageError, cannot_write
-from common.files import read_limited, there_already, write_new
+from common.files import read_limited, require_new, write_new
 from common.home import client_identity, home
 from common.process.program import application, warn
 from common.process.streams import stdout_bytes
@@ -149,8 +149,7 @@ def _require_beginnable(backup: Optional[Path], yes: bool) -> Path:
     """Where the new key's copy goes; UsageError where a rotation cannot begin, which needs no passphrase to be told."""
     if backup is None:
         raise UsageError("give --backup FILE: the new key must be in two places before anything is put under it")
-    if os.path.lexists(backup):
-        raise there_already(backup)
+    require_new(backup)
     if not yes and not sys.stdin.isatty():
         raise UsageError("nobody can be asked here; say --yes to rotate without asking")
     return backup
@@ -190,3 +189,25 @@ def vault_passphrase(file: Optional[Path]) -> str:
 def vault_folder() -> VaultFolder:
     """The vault on this machine; there may be none yet."""
     return VaultFolder(home())
+
+
+keyring = application("Keep the vault's passphrase in this system's keyring, so that it is not asked for.")
+
+
+@keyring.command()
+def store(passphrase_file: Optional[Path] = PASSPHRASE_FILE) -> None:
+    """Put the vault's passphrase into the keyring; whoever is logged in here then opens the vault."""
+    folder = vault_folder()
+    folder.require()
+    system_keyring.require_library()
+    passphrase = read_passphrase(passphrase_file, ask_keyring=False)
+    folder.unlock(passphrase)  # a wrong one would be in the way each time
+    system_keyring.store(home(), passphrase)
+    print("stored the passphrase in the keyring")
+
+
+@keyring.command()
+def forget() -> None:
+    """Take the vault's passphrase out of the keyring; it is asked for again."""
+    forgotten = system_keyring.forget(home())
+    print("took the passphrase out of the keyring" if forgotten else "the keyring has no passphrase of this vault")

@@ -138,6 +138,12 @@ def write_new(target: Path, content: bytes) -> None:
         raise cannot_write(target, error) from None
 
 
+def require_new(target: Path) -> None:
+    """UsageError where there is something of this name."""
+    if os.path.lexists(target):
+        raise there_already(target)
+
+
 def there_already(target: Path) -> UsageError:
     """What is said of a path at which there is something, whatever it is."""
     return UsageError(f"{target} {_what_is_at(target)}; it was not touched")

@@ -7,7 +7,7 @@ In the order of an image's way:
     checkpoint   what another attempt need not ask for again
     restoring    decode → open → verify: the image, segment by segment
     output       where it is written: under another name until it is proven, then renamed
-    session      what all images of one run share
+    restorer     many images at a time, each from whichever of its encodings can be
     events       what is told meanwhile, of devices and their shares, and what came of each image
     work         one run, from unlocking the vault to the exit code
     command      the command line, which alone prints

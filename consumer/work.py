@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
 
 from common.errors import NotFoundError, TesseraError
 from common.home import ClientIdentity
-from common.link.link import Link, reached, run_with_link
-from common.process.events import waiting
+from common.link.link import run_with_link
 from common.protocol.messages import EncodingAt
 from common.repository.hashes import is_full
 from common.repository.images import Holdings, find, unreadable
+from common.repository.repository import Repository, open_repository
 from common.vault.folder import VaultFolder
 from common.vault.keys import VaultKey
 from consumer.destination import Destination
 from consumer.events import Emit, NotRestored
-from consumer.session import Session, restore_all
-
-_LISTING = "listing what the vault holds"
+from consumer.restorer import Restorer, restore_all
 
 
 class Work:
@@ -39,33 +38,29 @@ class Work:
         run_with_link(self._restore(wanted, everything, destination))
 
     async def _holdings(self) -> Holdings:
-        async with reached(self._link()) as link:
-            return await self._listed(Session(link, self._vault, self._key))
+        async with self._repository() as repository:
+            return await repository.holdings()
 
     async def _restore(self, hashes: Sequence[str], everything: bool, destination: Destination) -> None:
-        async with reached(self._link()) as link:
-            session = Session(link, self._vault, self._key, self._emit)
+        async with self._repository() as repository:
+            restorer = Restorer(repository, self._emit)
             if everything:
-                holdings = await self._listed(session)
+                holdings = await repository.holdings()
                 images = {image.sha256: image.encodings for image in holdings.images}
-                await restore_all(session, images, destination.open)
+                await restore_all(restorer, images, destination.open)
                 if holdings.unreadable:
                     self._emit(NotRestored("", unreadable(holdings)))
             else:
-                await restore_all(session, await self._find_all(session, hashes), destination.open)
+                await restore_all(restorer, await self._find_all(repository, hashes), destination.open)
 
-    def _link(self) -> Link:
-        return Link(self._identity, self._key.owner_token(), emit=self._emit)
+    def _repository(self) -> AbstractAsyncContextManager[Repository]:
+        return open_repository(self._identity, self._vault, self._key, self._emit)
 
-    async def _listed(self, session: Session) -> Holdings:
-        with waiting(self._emit, _LISTING):
-            return await session.holdings()
-
-    async def _find_all(self, session: Session, hashes: Sequence[str]) -> dict[str, list[EncodingAt]]:
+    async def _find_all(self, repository: Repository, hashes: Sequence[str]) -> dict[str, list[EncodingAt]]:
         """SHA-256 → encodings of the images with these hashes, or beginnings of them; of the others it is told."""
         whole = [bytes.fromhex(text) for text in hashes if is_full(text)]
-        located = await session.locate_all(whole) if whole else {}
-        holdings = await self._listed(session) if len(whole) < len(hashes) else Holdings([], 0)
+        located = await repository.locate_all(whole) if whole else {}
+        holdings = await repository.holdings() if len(whole) < len(hashes) else Holdings([], 0)
         images: dict[str, list[EncodingAt]] = {}
         for text in hashes:
             try:

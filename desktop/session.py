@@ -6,14 +6,16 @@ import enum
 import os
 from dataclasses import replace
 from pathlib import Path
-from typing import Optional
+from typing import Any, Callable, Optional
 
 import platformdirs
 
 from common.errors import RefusedError
 from common.home import ClientIdentity, client_identity, home
 from common.link.link import Link
+from common.process.events import ignore
 from common.protocol.identifiers import owner_id
+from common.repository.repository import Repository
 from common.vault.folder import VaultFolder
 from common.vault.keys import VaultKey
 from desktop.services import Services
@@ -114,6 +116,10 @@ class Session:
     def link(self) -> Link:
         """A new way to the cluster with the vault's rights, to be entered with `async with` in a coroutine."""
         return Link(self.identity, self.key.owner_token())
+
+    def repository(self, link: Link, emit: Callable[[Any], None] = ignore) -> Repository:
+        """The open vault, by such a way; `emit` is told what becomes of its images."""
+        return Repository(link, self.vault, self.key, emit)
 
 
 def _folder_of(path: str) -> str:

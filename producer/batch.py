@@ -27,8 +27,9 @@ from producer.distribution import withdraw_shares
 from producer.encoding import Bytes, Conclusion, EncodedSegment, Encoding, Image
 from producer.events import FailedImage, LeftOut, Outcome, ShareStep, SkippedFile, Step, StoredImage, too_few
 from producer.reading import WholeFile, read_whole
-from producer.session import Session
 from producer.sources import Source
+from producer.target import Target
+from producer.threads import Threads
 from viewer.picture import Picture
 
 log = logging.getLogger(__name__)
@@ -56,66 +57,65 @@ class _Image:
 
 
 @dataclass(frozen=True)
-class _Sending:
+class _PlacedShare:
     image: _Image
     share: int
     device: bytes
 
 
-async def store_batch(session: Session, sources: Sequence[Source]) -> list[Outcome]:
+async def store_batch(target: Target, threads: Threads, sources: Sequence[Source]) -> list[Outcome]:
     """Store small sources; what goes wrong with one is its outcome and no other's."""
     started = time.monotonic()
     outcomes: list[Outcome] = []
-    images = await _read(session, sources, outcomes)
-    known = await session.stored_encodings(list({image.sha256 for image in images}))
+    images = await _read(threads, sources, outcomes)
+    known = await target.stored_encodings(list({image.sha256 for image in images}))
     fresh: dict[bytes, _Image] = {}
     twins: list[_Image] = []
     for image in images:
         encoding = known.get(image.sha256)
         if encoding is not None:
             size = len(image.content)
-            outcomes.append(session.already_stored(image.source, image.sha256, size, encoding, started))
-            session.remember(image.stamp, image.sha256)
+            outcomes.append(target.already_stored(image.source, image.sha256, size, encoding, started))
+            target.owner.remember(image.stamp, image.sha256)
         elif image.sha256 in fresh:
             twins.append(image)
         else:
             fresh[image.sha256] = image
-    await _store_fresh(session, fresh, outcomes, started)
-    if twins:  # the same bytes under another name, stored a moment ago
-        outcomes += await store_batch(session, [twin.source for twin in twins])
-    return outcomes
-
-
-async def _store_fresh(session: Session, fresh: dict[bytes, _Image], outcomes: list[Outcome], started: float) -> None:
-    wanted: list[_Image] = []
     looks = [(image.content, _thumbnail_limit(image.content)) for image in fresh.values()]
-    for image, picture in zip(fresh.values(), await session.look_at_all(looks)):
+    wanted: list[_Image] = []
+    for image, picture in zip(fresh.values(), await threads.look_at_all(looks)):
         image.picture = picture
-        if session.images_only and not image.picture.is_image:
+        if target.options.images_only and not picture.is_image:
             outcomes.append(SkippedFile(image.source.shown, LeftOut.NO_IMAGE))
         else:
             wanted.append(image)
-    if not wanted:
-        return
-    slicing = session.slicing
+    if wanted:
+        outcomes += await _store_fresh(target, wanted, started)
+    if twins:  # the same bytes under another name, stored a moment ago
+        outcomes += await store_batch(target, threads, [twin.source for twin in twins])
+    return outcomes
+
+
+async def _store_fresh(target: Target, wanted: Sequence[_Image], started: float) -> list[Outcome]:
+    slicing = target.coding.slicing
     room = sum(slicing.block_length(len(image.content)) for image in wanted)
     segments = -(-room // slicing.block_size)
-    buffer = await session.coding.buffers.take(segments)
+    buffer = await target.coding.buffers.take(segments)
     try:
-        _encode(session, wanted, buffer)
-        await _send(session, wanted)
+        _encode(target, wanted, buffer)
+        await _send(target, wanted)
     finally:
-        session.coding.buffers.give_back(buffer, segments)  # messages hold copies of the blocks, never the buffer
-    await asyncio.gather(*(_withdraw(session, image) for image in wanted if not _is_stored(session, image)))
-    outcomes += [_conclude(session, image, started) for image in wanted]
+        target.coding.buffers.give_back(buffer, segments)  # messages hold copies of the blocks, never the buffer
+    await asyncio.gather(*(_withdraw(target, image) for image in wanted if not _is_stored(target, image)))
+    return [_conclude(target, image, started) for image in wanted]
 
 
 # --- read
 
 
-async def _read(session: Session, sources: Sequence[Source], outcomes: list[Outcome]) -> list[_Image]:
+async def _read(threads: Threads, sources: Sequence[Source], outcomes: list[Outcome]) -> list[_Image]:
     images = []
-    for source, read in await session.in_thread(_read_all, sources):
+    for source, read in await threads.run(_read_all, sources):
         if isinstance(read, TesseraError):
             outcomes.append(FailedImage(source.shown, read))
         else:
@@ -141,62 +141,62 @@ def _thumbnail_limit(content: memoryview) -> int:
 # --- seal → encode
 
 
-def _encode(session: Session, images: Iterable[_Image], buffer: Bytes) -> None:
+def _encode(target: Target, images: Iterable[_Image], buffer: Bytes) -> None:
     """Seal and code the images one behind the other into one buffer, which has room for all of them."""
     offset = 0
     for image in images:
-        image.encoding = Encoding(session.code, session.slicing)
+        image.encoding = Encoding(target.coding.code, target.coding.slicing)
         room = image.encoding.buffer_bytes(len(image.content))
         image.encoded = image.encoding.encode(0, image.content, True, buffer[offset : offset + room])
         offset += room
         about = Image(image.sha256, len(image.content), image.source.name, image.picture, int(time.time()))
-        image.conclusion = image.encoding.conclude(session.owner, about)
+        image.conclusion = image.encoding.conclude(target.owner, about)
 
 
 # --- send → commit
 
 
-async def _send(session: Session, images: Sequence[_Image]) -> None:
+async def _send(target: Target, images: Sequence[_Image]) -> None:
     """Send every share to a device, and those that were not acknowledged to others, while there are any."""
     tried: dict[bytes, list[bytes]] = {_id(image): [] for image in images}
     for attempt in range(_MAX_MOVES):
-        lacking = [image for image in images if len(image.held) < session.code.n]
-        sendings = await _place(session, lacking, tried, together=attempt == 0)
+        lacking = [image for image in images if len(image.held) < target.coding.code.n]
+        sendings = await _place(target, lacking, tried, together=attempt == 0)
         if not sendings:
             return
-        by_device: dict[bytes, list[_Sending]] = {}
+        by_device: dict[bytes, list[_PlacedShare]] = {}
         for sending in sendings:
             by_device.setdefault(sending.device, []).append(sending)
         messages = [m for shares in by_device.values() for m in _messages(shares)]
-        await asyncio.gather(*(_send_message(session, message) for message in messages))
+        await asyncio.gather(*(_send_message(target, message) for message in messages))
 
 
 async def _place(
-    session: Session, images: Sequence[_Image], tried: dict[bytes, list[bytes]], *, together: bool
-) -> list[_Sending]:
+    target: Target, images: Sequence[_Image], tried: dict[bytes, list[bytes]], *, together: bool
+) -> list[_PlacedShare]:
     """Devices for the shares that have none yet. `together`: none was tried, so one question does for all."""
     if together and images:
         ids = [_id(image) for image in images]
-        places = await session.find_places(ids, max(_share_bytes(image) for image in images))
+        places = await target.find_places(ids, max(_share_bytes(image) for image in images))
         placed = [(devices, places.lacking) for devices in places.devices]
     else:
-        found = [await session.find_places([_id(i)], _share_bytes(i), tried[_id(i)]) for i in images]
+        found = [await target.find_places([_id(i)], _share_bytes(i), tried[_id(i)]) for i in images]
         placed = [(places.devices[0], places.lacking) for places in found]
     sendings = []
     for image, (devices, lacking) in zip(images, placed):
-        open_shares = [share for share in range(session.code.n) if share not in image.held]
+        open_shares = [share for share in range(target.coding.code.n) if share not in image.held]
         for share in open_shares[len(devices) :]:
             image.refused.setdefault(share, lacking)
         for share, device in zip(open_shares, devices):
             tried[_id(image)].append(device)
-            _tell(session, image, share, device, Step.PLACED, _share_bytes(image))
-            sendings.append(_Sending(image, share, device))
+            _tell(target, image, share, device, Step.PLACED, _share_bytes(image))
+            sendings.append(_PlacedShare(image, share, device))
     return sendings
 
 
-def _messages(sendings: Sequence[_Sending]) -> Iterable[list[_Sending]]:
+def _messages(sendings: Sequence[_PlacedShare]) -> Iterable[list[_PlacedShare]]:
     """One device's shares in messages of at most the protocol's sizes."""
-    message: list[_Sending] = []
+    message: list[_PlacedShare] = []
     size = 0
     for sending in sendings:
         share_size = _share_bytes(sending.image)
@@ -209,12 +209,12 @@ def _messages(sendings: Sequence[_Sending]) -> Iterable[list[_Sending]]:
         yield message
 
 
-async def _send_message(session: Session, sendings: Sequence[_Sending]) -> None:
+async def _send_message(target: Target, sendings: Sequence[_PlacedShare]) -> None:
     device = sendings[0].device
-    header = Store([_whole_share(session, sending) for sending in sendings])
+    header = Store([_whole_share(target, sending) for sending in sendings])
     payload = b"".join(part for s in sendings for part in _parts(s.image, s.share))
     try:
-        reply = await session.link.request(STORE, header, device=device, payload=payload)
+        reply = await target.link.request(STORE, header, device=device, payload=payload)
         answers = reply.header.shares
         if len(answers) != len(sendings):
             raise ProtocolError("a reply does not answer what was asked")
@@ -229,22 +229,20 @@ async def _send_message(session: Session, sendings: Sequence[_Sending]) -> None:
         if answer.granted:
             image.held[share] = device
             image.refused.pop(share, None)
-            _tell(session, image, share, device, Step.ACKNOWLEDGED, _share_bytes(image))
-            _tell(session, image, share, device, Step.COMMITTED)
+            _tell(target, image, share, device, Step.ACKNOWLEDGED, _share_bytes(image))
+            _tell(target, image, share, device, Step.COMMITTED)
         else:
             image.refused[share] = answer.code
             if answer.code is Code.GONE:
                 image.gone.add(device)
-            _tell(session, image, share, device, Step.LOST, why=answer.text or answer.code.value)
+            _tell(target, image, share, device, Step.LOST, why=answer.text or answer.code.value)
     refusal = next((answer for answer in answers if not answer.granted), None)
     if refusal is not None:
-        log.warning("%s: %s", session.name_of(device), refusal.text or refusal.code.value)
+        log.warning("%s: %s", target.name_of(device), refusal.text or refusal.code.value)
 
 
-def _tell(
-    session: Session, image: _Image, share: int, device: bytes, step: Step, count: int = 0, why: str = ""
-) -> None:
-    session.emit(ShareStep(image.source.shown, share, session.name_of(device), step, count, why))
+def _tell(target: Target, image: _Image, share: int, device: bytes, step: Step, count: int = 0, why: str = "") -> None:
+    target.emit(ShareStep(image.source.shown, share, target.name_of(device), step, count, why))
 
 
 def _id(image: _Image) -> bytes:
@@ -267,37 +265,38 @@ def _share_bytes(image: _Image) -> int:
     return sum(len(part) for part in _parts(image, 0))
 
 
-def _whole_share(session: Session, sending: _Sending) -> WholeShare:
+def _whole_share(target: Target, sending: _PlacedShare) -> WholeShare:
     block, commitment = _parts(sending.image, sending.share)
-    code = session.code
+    code = target.coding.code
     return WholeShare(_id(sending.image), sending.share, code.k, code.n, len(block), len(commitment))
 
 
 # --- what came of it
 
 
-def _is_stored(session: Session, image: _Image) -> bool:
-    return len(image.held) >= session.needed(session.code.k, session.code.n)
+def _is_stored(target: Target, image: _Image) -> bool:
+    return len(image.held) >= target.needed(target.coding.code.k, target.coding.code.n)
 
 
-async def _withdraw(session: Session, image: _Image) -> None:
+async def _withdraw(target: Target, image: _Image) -> None:
     """Take back the shares of what is not stored: they would show as an image that lacks some."""
-    if session.own is not None:
+    if target.owner.is_own:
         capability = _ready(image)[2].sealed.delete_capability
-        await withdraw_shares(session.link, _id(image), image.held.values(), capability)
+        await withdraw_shares(target.link, _id(image), image.held.values(), capability)
 
 
-def _conclude(session: Session, image: _Image, started: float) -> Outcome:
-    source, code = image.source, session.code
+def _conclude(target: Target, image: _Image, started: float) -> Outcome:
+    source, code = image.source, target.coding.code
     encoding, _, conclusion = _ready(image)
-    if not _is_stored(session, image):
-        needed = session.needed(code.k, code.n)
+    if not _is_stored(target, image):
+        needed = target.needed(code.k, code.n)
         error = too_few(source.shown, len(image.held), needed, image.refused, code.k)
         return FailedImage(source.shown, error)
-    session.keep(conclusion, encoding.encoding_id, image.stamp, image.sha256)
+    target.owner.keep_mapping(conclusion.sealed, encoding.encoding_id)
+    target.owner.remember(image.stamp, image.sha256)
     size = len(image.content)
-    session.emit(BytesDone(size))
-    names = [session.name_of(image.held[s]) if s in image.held else None for s in range(code.n)]
+    target.emit(BytesDone(size))
+    names = [target.name_of(image.held[s]) if s in image.held else None for s in range(code.n)]
     return StoredImage(
         image.sha256,
         source.shown,
@@ -308,5 +307,5 @@ def _conclude(session: Session, image: _Image, started: float) -> Outcome:
         False,
         time.monotonic() - started,
         image.picture.is_image,
-        missing=session.missing(image.gone) if None in names else (),
+        missing=target.missing(image.gone) if None in names else (),
     )

@@ -76,7 +76,8 @@ def store(
         return printer.conclude(found)
     # --help needs none of these. What stores pulls in numpy and more, while the vault is unlocked beside it.
     if for_ is not None:
-        from producer.work import StoreOptions, Work, other_vault
+        from producer.target import StoreOptions
+        from producer.work import Work, other_vault
 
         contact, ask = for_, lambda: read_passphrase(passphrase_file)
         work = Work(identity, lambda: other_vault(home(), contact, ask), printer)
@@ -90,7 +91,8 @@ def store(
         import numpy  # noqa: F401 - imported less deep in the stack than where it is used: see docs/performance.md
 
         from producer.owner import OwnVault
-        from producer.work import StoreOptions, Work
+        from producer.target import StoreOptions
+        from producer.work import Work
 
         work = Work(identity, lambda: OwnVault(vault, unlocking.key()), printer)
     with printer:

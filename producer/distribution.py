@@ -100,7 +100,7 @@ class Distribution:
         shown: str = "",
         emit: Callable[[ShareStep], None] = ignore,
     ) -> None:
-        """`places`: a device for each share; those for which there is none begin as lost, for want of `lacking`.
+        """`places`: a device for each share, in order; those without one begin as lost, for want of `lacking`.
 
         `on_move` is told of a lost share and the device that it goes to, before anything is sent there. `may_read`:
         what was sent may be read back, without which a lost share cannot move; the steward makes it anew later.
@@ -116,7 +116,8 @@ class Distribution:
         self._shown = shown
         self._emit = emit
         self._tried: set[bytes] = {*avoid, *(device for device in places if device is not None)}
-        self.shares = [SentShare(index, device, lacking) for index, device in enumerate(places)]
+        devices = [*places, *[None] * (code.n - len(places))]
+        self.shares = [SentShare(index, device, lacking) for index, device in enumerate(devices)]
 
     def count(self, *states: ShareState) -> int:
         return sum(share.state in states for share in self.shares)

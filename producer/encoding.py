@@ -24,10 +24,10 @@ from common.protocol.codec import MAX_PAYLOAD, pack
 from common.protocol.device_messages import Commitment, Grant
 from common.protocol.identifiers import DIGEST_SIZE, IDENTIFIER_SIZE
 from common.vault.journal import Beginning, Begun, Segment, new_beginning
-from common.vault.mapping import MAX_NAME, MAX_SEALED_MAPPING, Mapping
+from common.vault.mapping import MAX_NAME, MAX_SEALED_MAPPING, Mapping, SealedMapping
 from common.vault.sealing import DataKey, ResumedSealer, SegmentSealer
 from common.vault.stamp import Stamp
-from producer.owner import Owner, SealedMapping
+from producer.owner import Owner
 from viewer.picture import Picture
 
 Bytes = NDArray[np.uint8]

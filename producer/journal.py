@@ -13,8 +13,10 @@ from typing import Optional, Union
 from common.errors import TesseraError
 from common.process.events import Warned
 from common.vault.journal import Beginning, Begun, Ending, Journal, Moved, Segment
-from producer.session import Session
+from producer.events import Emit
+from producer.owner import Owner
 from producer.sources import Source
+from producer.threads import Threads
 
 
 class OutdatedError(TesseraError):
@@ -26,15 +28,16 @@ class StuckJournalError(TesseraError):
 
 
 class WriteAhead:
-    def __init__(self, session: Session, source: Source, *, wanted: bool) -> None:
+    def __init__(self, owner: Owner, threads: Threads, source: Source, emit: Emit, *, wanted: bool) -> None:
         """`wanted`: it is worth a journal; the source is a file then."""
-        self._session = session
+        self._threads = threads
+        self._emit = emit
         self._source = source
         self._journal: Optional[Journal] = None
         self._stuck: Optional[StuckJournalError] = None
-        if wanted and session.own is not None and source.path is not None:
+        if wanted and source.path is not None:
             try:
-                self._journal = session.own.journals.open(source.path)
+                self._journal = owner.journal(source.path)
             except OSError as error:
                 self._warn(error)
         self.begun: Optional[Begun] = None if self._journal is None else self._journal.begun
@@ -51,7 +54,7 @@ class WriteAhead:
         """A new put: whatever the journal told of before is void."""
         if self._journal is not None:
             try:
-                await self._session.in_thread(self._journal.begin, beginning)
+                await self._threads.run(self._journal.begin, beginning)
                 self._begins = True
             except OSError as error:
                 self._give_up(error)
@@ -80,7 +83,7 @@ class WriteAhead:
             raise self._stuck
         if journal is not None:
             try:
-                await self._session.in_thread(journal.sync)
+                await self._threads.run(journal.sync)
             except OSError as error:
                 self._give_up(error)
 
@@ -102,7 +105,7 @@ class WriteAhead:
 
     def _warn(self, error: OSError) -> None:
         why = f"no journal can be kept: {error.strerror}; interrupted, it would begin anew"
-        self._session.emit(Warned(f"{self._source.shown}: {why}"))
+        self._emit(Warned(f"{self._source.shown}: {why}"))
 
     # --- in the end
 
@@ -118,7 +121,7 @@ class WriteAhead:
         try:
             self._remove()
         except StuckJournalError as error:
-            self._session.emit(Warned(str(error)))
+            self._emit(Warned(str(error)))
 
     def _remove(self) -> None:
         journal, self._journal = self._journal, None

@@ -7,52 +7,76 @@ broker answers it no question about that vault. So a camera needs a card and no 
 
 from __future__ import annotations
 
-import hashlib
 import secrets
-from dataclasses import dataclass, field
-from typing import Optional, Protocol
+from pathlib import Path
+from typing import Optional
 
 import msgspec
 
 from common.home import ClientIdentity
 from common.link.link import Link
-from common.process.events import Emit
+from common.process.events import Emit, Warned
 from common.vault.contact_card import ContactCard
 from common.vault.folder import VaultFolder
 from common.vault.granting import seal_to_card
-from common.vault.journal import Journals
+from common.vault.journal import Journal, Journals
 from common.vault.keys import VaultKey
-from common.vault.mapping import Mapping, seal_mapping
+from common.vault.mapping import Mapping, SealedMapping, seal_own, sealed_before
 from common.vault.seen import SeenFiles
 from common.vault.stamp import Stamp
 
 _CAPABILITY_SIZE = 32
 
 
-@dataclass(frozen=True)
-class SealedMapping:
-    """A mapping as it lies beside every share, for which object, and the right to delete that."""
+class Owner:
+    """Whom images are stored for. What can be remembered for a machine's own vault only does nothing for another's."""
 
-    object_id: bytes
-    mapping: bytes
-    delete_capability: bytes = field(repr=False)
-
-    @property
-    def delete_hash(self) -> bytes:
-        return hashlib.sha256(self.delete_capability).digest()
-
-
-class Owner(Protocol):
-    """Whom images are stored for."""
+    is_own: bool = False  # whether the broker answers this machine about the vault
 
     def link(self, identity: ClientIdentity, emit: Emit) -> Link:
         """The way to the cluster, with the rights that this machine has for the owner."""
+        raise NotImplementedError
+
+    def object_id(self, image_sha256: bytes) -> bytes:
+        """By which devices know an image of the owner's."""
+        raise NotImplementedError
 
     def seal(self, mapping: Mapping, encoding_id: bytes) -> SealedMapping:
         """Seal a mapping so that the owner, and nobody else, opens it."""
+        raise NotImplementedError
+
+    def sealed_before(self, image_sha256: bytes, encoding_id: bytes, mapping: bytes) -> SealedMapping:
+        """The same of a mapping that a put had sealed before it was interrupted."""
+        raise NotImplementedError("nothing that is stored for another is gone on with")
+
+    # --- what this machine remembers
+
+    def journal(self, path: Path) -> Optional[Journal]:
+        """That of a put of this file; None where there can be none. OSError where it cannot be kept."""
+        return None
+
+    def forget_old(self, now: float) -> None:
+        """Forget puts that can be gone on with no more; `now` in Unix seconds."""
+
+    def seen(self, stamp: Optional[Stamp]) -> bytes:
+        """The SHA-256 of a file seen before; empty where it was not."""
+        return b""
+
+    def resembles_seen(self, stamp: Optional[Stamp]) -> bool:
+        """Whether a file of this path and size was seen before: it is likely to be stored already."""
+        return False
+
+    def remember(self, stamp: Optional[Stamp], sha256: bytes) -> None:
+        """A file with this stamp is stored."""
+
+    def keep_mapping(self, sealed: SealedMapping, encoding_id: bytes) -> None:
+        """An image with this mapping is stored."""
+
+    def save(self, emit: Emit) -> None:
+        """To be called once, when all is stored or given up; `emit` is told where the disk refuses."""
 
 
-class OtherVault:
+class OtherVault(Owner):
     """A contact's vault: images are left there, with the right to delete them."""
 
     def __init__(self, card: ContactCard) -> None:
@@ -61,19 +85,24 @@ class OtherVault:
     def link(self, identity: ClientIdentity, emit: Emit) -> Link:
         return Link(identity, None, deposit_token=self._card.deposit_token, emit=emit)
 
+    def object_id(self, image_sha256: bytes) -> bytes:
+        return self._card.object_id(image_sha256)
+
     def seal(self, mapping: Mapping, encoding_id: bytes) -> SealedMapping:
         capability = secrets.token_bytes(_CAPABILITY_SIZE)
         left = msgspec.structs.replace(mapping, delete_capability=capability)
-        object_id = self._card.object_id(mapping.image_sha256)
+        object_id = self.object_id(mapping.image_sha256)
         sealed = seal_to_card(self._card, left, encoding_id)
         return SealedMapping(object_id, sealed, capability)
 
 
-class OwnVault:
+class OwnVault(Owner):
     """The vault whose key is on this machine, and what the machine remembers of storing for it."""
 
+    is_own: bool = True
+
     def __init__(self, vault: VaultFolder, key: VaultKey) -> None:
-        self.journals = Journals(vault.folder, key)
+        self._journals = Journals(vault.folder, key)
         self._vault = vault
         self._key = key
         self._seen = SeenFiles(vault.folder, key)
@@ -85,23 +114,24 @@ class OwnVault:
         return self._key.object_id(image_sha256)
 
     def seal(self, mapping: Mapping, encoding_id: bytes) -> SealedMapping:
-        sealed = seal_mapping(self._key, mapping, self.object_id(mapping.image_sha256), encoding_id)
-        return self.sealed_before(mapping.image_sha256, encoding_id, sealed)
+        return seal_own(self._key, mapping, encoding_id)
 
     def sealed_before(self, image_sha256: bytes, encoding_id: bytes, mapping: bytes) -> SealedMapping:
-        """The same of a mapping that a put had sealed before it was interrupted."""
-        object_id = self.object_id(image_sha256)
-        return SealedMapping(object_id, mapping, self._key.delete_capability(object_id, encoding_id))
+        return sealed_before(self._key, image_sha256, encoding_id, mapping)
 
     # --- what this machine remembers
 
+    def journal(self, path: Path) -> Optional[Journal]:
+        return self._journals.open(path)
+
+    def forget_old(self, now: float) -> None:
+        self._journals.remove_old(now)
+
     def seen(self, stamp: Optional[Stamp]) -> bytes:
-        """The SHA-256 of a file seen before; empty where it was not."""
         return b"" if stamp is None else self._seen.sha256_of(stamp)
 
-    def resembles_seen(self, stamp: Stamp) -> bool:
-        """Whether a file of this path and size was seen before."""
-        return self._seen.resembles(stamp)
+    def resembles_seen(self, stamp: Optional[Stamp]) -> bool:
+        return stamp is not None and self._seen.resembles(stamp)
 
     def remember(self, stamp: Optional[Stamp], sha256: bytes) -> None:
         if stamp is not None:
@@ -110,6 +140,9 @@ class OwnVault:
     def keep_mapping(self, sealed: SealedMapping, encoding_id: bytes) -> None:
         self._vault.keep_mapping(sealed.object_id, encoding_id, sealed.mapping)
 
-    def save(self) -> None:
-        """To be called once, when all is stored or given up. OSError where it could not be kept."""
-        self._seen.save()
+    def save(self, emit: Emit) -> None:
+        try:
+            self._seen.save()
+        except OSError as error:
+            why = f"the index of files seen could not be kept: {error.strerror}; they will be read again"
+            emit(Warned(why))

@@ -8,22 +8,25 @@ import time
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from typing import Union
 
+from common.coding.slicing import Slicing
 from common.errors import NoRoomError, NotEnoughError, TesseraError, UnreachableError
 from producer.batch import MAX_IMAGES, store_batch
 from producer.events import FailedImage, Outcome
 from producer.reading import stamp_of
-from producer.session import Session
 from producer.sources import Source
 from producer.stream import store_stream
+from producer.target import Target
+from producer.threads import Threads
 
 log = logging.getLogger(__name__)
 
 AT_A_TIME = 5
+_BATCH_SEGMENTS = 2  # whose bytes a batch of small images may have: with two there are fewer messages than with one
 
-Work = Union[Source, list[Source]]  # a stream, or a batch
+Part = Union[Source, list[Source]]  # a stream, or a batch
 
 
-async def store_all(session: Session, sources: Iterable[Source]) -> AsyncIterator[Outcome]:
+async def store_all(target: Target, threads: Threads, sources: Iterable[Source]) -> AsyncIterator[Outcome]:
     """Store the sources, and give each one's outcome as soon as it is known.
 
     What found no room beside a larger one that did not fit either is tried once more at the end, the smallest first.
@@ -32,12 +35,12 @@ async def store_all(session: Session, sources: Iterable[Source]) -> AsyncIterato
     sources = list(sources)
     unfit: list[Outcome] = []
     try:
-        for work in _divide(session, sources):
+        for part in _divide(target.coding.slicing, sources):
             if len(running) == AT_A_TIME:
                 done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
                 for outcome in _known(done, unfit):
                     yield outcome
-            running.add(asyncio.get_running_loop().create_task(_store(session, work)))
+            running.add(asyncio.get_running_loop().create_task(_store(target, threads, part)))
         while running:
             done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
             for outcome in _known(done, unfit):
@@ -50,7 +53,7 @@ async def store_all(session: Session, sources: Iterable[Source]) -> AsyncIterato
     unfit.sort(key=lambda outcome: _size(by_name[outcome.shown]))
     while len(unfit) > 1:  # where all others fit, the largest does not: else none had failed
         source = by_name[unfit[0].shown]
-        (outcome,) = await _store(session, source if _is_long(session, source) else [source])
+        (outcome,) = await _store(target, threads, source if _is_long(target.coding.slicing, source) else [source])
         if _is_unfit(outcome):
             break
         del unfit[0]
@@ -77,57 +80,57 @@ def _size(source: Source) -> float:
     return float("inf") if source.path is None else float(source.size or 0)
 
 
-def _divide(session: Session, sources: Iterable[Source]) -> Iterator[Work]:
+def _divide(slicing: Slicing, sources: Iterable[Source]) -> Iterator[Part]:
     """Batches of what fits into one segment each, as much as a batch has room for; the rest one by one."""
     batch: list[Source] = []
-    room = session.batch_room
+    room = _BATCH_SEGMENTS * slicing.block_size
     for source in sources:
-        if source.outcome is None and _is_long(session, source):
+        if source.outcome is None and _is_long(slicing, source):
             yield source
             continue
-        block = session.slicing.block_length(source.size or 0)
+        block = slicing.block_length(source.size or 0)
         if batch and (len(batch) == MAX_IMAGES or block > room):
             yield batch
-            batch, room = [], session.batch_room
+            batch, room = [], _BATCH_SEGMENTS * slicing.block_size
         batch.append(source)
         room -= block
     if batch:
         yield batch
 
 
-def _is_long(session: Session, source: Source) -> bool:
+def _is_long(slicing: Slicing, source: Source) -> bool:
     """Whether a source has more than one segment, or may have."""
-    return source.size is None or session.slicing.segment_count(source.size) > 1
+    return source.size is None or slicing.segment_count(source.size) > 1
 
 
-async def _store(session: Session, work: Work) -> list[Outcome]:
-    sources = work if isinstance(work, list) else [work]
+async def _store(target: Target, threads: Threads, part: Part) -> list[Outcome]:
+    sources = part if isinstance(part, list) else [part]
     outcomes: list[Outcome] = [source.outcome for source in sources if source.outcome is not None]
-    outcomes += await _attempt(session, [source for source in sources if source.outcome is None])
-    return [_explained(session, outcome) for outcome in outcomes]
+    outcomes += await _attempt(target, threads, [source for source in sources if source.outcome is None])
+    return [_explained(target, outcome) for outcome in outcomes]
 
 
-def _explained(session: Session, outcome: Outcome) -> Outcome:
+def _explained(target: Target, outcome: Outcome) -> Outcome:
     """Of an image that failed since no broker is reached any more, that; shares that did not get there say less."""
     if isinstance(outcome, FailedImage) and isinstance(outcome.error, (NotEnoughError, UnreachableError)):
-        return FailedImage(outcome.shown, session.link.cause(outcome.error, outcome.shown))
+        return FailedImage(outcome.shown, target.link.cause(outcome.error, outcome.shown))
     return outcome
 
 
-async def _attempt(session: Session, sources: Sequence[Source]) -> list[Outcome]:
+async def _attempt(target: Target, threads: Threads, sources: Sequence[Source]) -> list[Outcome]:
     """Store what belongs together, or one stream; whatever goes wrong with one source is its outcome and no other's."""
     known: list[Outcome] = []
     rest = sources
     try:
-        known = await _recognise(session, sources)
+        known = await _recognise(target, sources)
         rest = [source for source in sources if source.shown not in {outcome.shown for outcome in known}]
-        return known + await _store_unknown(session, rest)
+        return known + await _store_unknown(target, threads, rest)
     except TesseraError as error:
         return known + [FailedImage(source.shown, error) for source in rest]
     except Exception as error:
         log.debug("a source is not what was foreseen", exc_info=True)
         if len(rest) > 1:
-            return known + [outcome for source in rest for outcome in await _attempt(session, [source])]
+            return known + [outcome for source in rest for outcome in await _attempt(target, threads, [source])]
         text, advice = f"{type(error).__name__}: {error}", "run it again with --debug and report what it prints"
         return known + [
             FailedImage(source.shown, TesseraError(f"{source.shown}: internal fault: {text}", advice=advice))
@@ -135,24 +138,26 @@ async def _attempt(session: Session, sources: Sequence[Source]) -> list[Outcome]
         ]
 
 
-async def _store_unknown(session: Session, sources: Sequence[Source]) -> list[Outcome]:
+async def _store_unknown(target: Target, threads: Threads, sources: Sequence[Source]) -> list[Outcome]:
     if not sources:
         return []
-    if _is_long(session, sources[0]):
-        return [await store_stream(session, sources[0])]
-    return await store_batch(session, sources)
+    if _is_long(target.coding.slicing, sources[0]):
+        return [await store_stream(target, threads, sources[0])]
+    return await store_batch(target, threads, sources)
 
 
-async def _recognise(session: Session, sources: Sequence[Source]) -> list[Outcome]:
+async def _recognise(target: Target, sources: Sequence[Source]) -> list[Outcome]:
     """The outcomes of files that were seen before, are unchanged by their stamps, and are still stored."""
     started = time.monotonic()
-    seen = [(source, session.seen(stamp_of(source))) for source in sources]
+    if target.options.reread:
+        return []
+    seen = [(source, target.owner.seen(stamp_of(source))) for source in sources]
     hashes = {sha256 for _, sha256 in seen if sha256}
     if not hashes:
         return []
-    stored = await session.stored_encodings(list(hashes))
+    stored = await target.stored_encodings(list(hashes))
     return [
-        session.already_stored(source, sha256, source.size or 0, stored[sha256], started)
+        target.already_stored(source, sha256, source.size or 0, stored[sha256], started)
         for source, sha256 in seen
         if sha256 in stored
     ]

@@ -15,69 +15,74 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Optional
 
 from common.errors import IntegrityError, NotEnoughError, TesseraError, UnreachableError, UnstorableError
 from common.process.events import BytesDone, Warned
 from common.protocol.messages import Code
-from common.vault.journal import Begun
+from common.vault.journal import Beginning
 from common.vault.sealing import fingerprint
 from producer.distribution import Distribution, ShareState, abandon_shares
-from producer.encoding import Bytes, Conclusion, EncodedSegment, Encoding, Image, longest_image
+from producer.encoding import Conclusion, EncodedSegment, Encoding, Image, longest_image
 from producer.events import LeftOut, Outcome, SkippedFile, StoredImage, too_few
 from producer.journal import OutdatedError, StuckJournalError, WriteAhead
-from producer.reading import Reader, changed, hash_file
-from producer.session import Coding, Session
+from producer.reading import Reader, changed, hash_file, stamp_of
+from producer.segments import Coding, Sending
 from producer.sources import Source
+from producer.target import Target
+from producer.threads import Threads
 from viewer.picture import Picture
 
 HASH_FIRST = 64 << 20  # bytes
 _AGAIN = "run the same command again to go on where it stopped"
 
 
-async def store_stream(session: Session, source: Source) -> Outcome:
+async def store_stream(target: Target, threads: Threads, source: Source) -> Outcome:
     """Store one source; raises what concerns this source alone, too."""
     started = time.monotonic()
     expected: Optional[bytes] = None
     size = source.size or 0
-    if session.own is not None and source.path is not None and (size <= HASH_FIRST or session.resembles_seen(source)):
-        sha256, stamp = await session.in_thread(hash_file, source)
-        stored = await session.find_stored(source, sha256, size, started)
+    owner = target.owner
+    if owner.is_own and source.path is not None and (size <= HASH_FIRST or owner.resembles_seen(stamp_of(source))):
+        sha256, stamp = await threads.run(hash_file, source)
+        stored = await target.find_stored(source, sha256, size, started)
         if stored is not None:
-            session.remember(stamp, sha256)
+            owner.remember(stamp, sha256)
             return stored
         expected = sha256
     try:
-        return await _put(session, source, started, expected, journaled=size > HASH_FIRST)
+        return await _put(target, threads, source, started, expected, journaled=size > HASH_FIRST)
     except StuckJournalError as error:
-        session.emit(Warned(f"{error}; it is stored from its beginning, without one"))
-        return await _put(session, source, started, expected, journaled=False)
+        target.emit(Warned(f"{error}; it is stored from its beginning, without one"))
+        return await _put(target, threads, source, started, expected, journaled=False)
 
 
 async def _put(
-    session: Session, source: Source, started: float, expected: Optional[bytes], *, journaled: bool
+    target: Target, threads: Threads, source: Source, started: float, expected: Optional[bytes], *, journaled: bool
 ) -> Outcome:
-    ahead = WriteAhead(session, source, wanted=journaled)
+    ahead = WriteAhead(target.owner, threads, source, target.emit, wanted=journaled)
     try:
         if ahead.begun is not None:
             try:
-                return await _go_on(session, source, started, ahead, ahead.begun)
+                return await _go_on(target, threads, source, started, ahead, ahead.begun.beginning)
             except OutdatedError as error:
-                session.emit(Warned(f"{source.shown}: {error}; it is stored from its beginning"))
-                await abandon_shares(session.link, ahead.begun.beginning.encoding_id, ahead.begun.devices)
+                target.emit(Warned(f"{source.shown}: {error}; it is stored from its beginning"))
+                await abandon_shares(target.link, ahead.begun.beginning.encoding_id, ahead.begun.devices)
                 ahead.forget()
-        put = _StreamedPut(session, source, started, expected, session.coding, ahead)
+        put = _StreamedPut(target, threads, source, started, expected, target.coding, ahead)
         with Reader(source) as reader:
             return await put.run(reader)
     finally:
         ahead.close()
 
 
-async def _go_on(session: Session, source: Source, started: float, ahead: WriteAhead, begun: Begun) -> Outcome:
+async def _go_on(
+    target: Target, threads: Threads, source: Source, started: float, ahead: WriteAhead, beginning: Beginning
+) -> Outcome:
     """Go on with a put that was interrupted; OutdatedError where that cannot be."""
-    beginning = begun.beginning
-    coding = session.coding_for(beginning.k, beginning.n)
+    coding = target.coding_for(beginning.k, beginning.n)
     if coding is None:
         raise OutdatedError(f"{beginning.k} of {beginning.n}, as it was begun, is not what is wanted now")
     if coding.slicing.block_size != beginning.block_size:
@@ -85,56 +90,58 @@ async def _go_on(session: Session, source: Source, started: float, ahead: WriteA
     with Reader(source) as reader:
         if reader.origin != beginning.origin:
             raise OutdatedError("the file changed since it was interrupted")
-        return await _StreamedPut(session, source, started, None, coding, ahead, begun).run(reader)
+        return await _StreamedPut(target, threads, source, started, None, coding, ahead).run(reader)
 
 
 class _StreamedPut:
     def __init__(
         self,
-        session: Session,
+        target: Target,
+        threads: Threads,
         source: Source,
         started: float,
         expected: Optional[bytes],
         coding: Coding,
         ahead: WriteAhead,
-        begun: Optional[Begun] = None,
     ) -> None:
-        """`expected`: the SHA-256, where the file was hashed first; `begun`: by an earlier run, for the same file."""
-        self._session = session
+        """`expected`: the SHA-256, where the file was hashed first; `ahead`: tells what an earlier run had begun."""
+        self._target = target
+        self._threads = threads
         self._source = source
         self._started = started
         self._expected = expected
         self._coding = coding
         self._ahead = ahead
-        self._begun = begun
-        self._encoding = Encoding(coding.code, coding.slicing, begun)
-        self._needed = session.needed(coding.code.k, coding.code.n)
+        self._begun = ahead.begun
+        self._encoding = Encoding(coding.code, coding.slicing, ahead.begun)
+        self._needed = target.needed(coding.code.k, coding.code.n)
         self._conclusion: Optional[Conclusion] = None
-        self._sending: set[asyncio.Task[None]] = set()
         self._picture = Picture()
 
     async def run(self, reader: Reader) -> Outcome:
-        session, slicing = self._session, self._coding.slicing
+        options, slicing = self._target.options, self._coding.slicing
         self._check_length(reader.size or 0)
         first = memoryview(bytearray(slicing.segment_size))
-        count = await session.in_thread(reader.read_into, first)
-        if count == 0 and self._source.path is None and not session.allow_empty:
+        count = await self._threads.run(reader.read_into, first)
+        if count == 0 and self._source.path is None and not options.allow_empty:
             advice = "a command before the | may have failed; --allow-empty stores an empty image"
             raise UnstorableError(f"{self._source.shown}: stdin gave nothing", advice=advice)
         await self._look(first[:count])
-        if session.images_only and not self._picture.is_image:
+        if options.images_only and not self._picture.is_image:
             return SkippedFile(self._source.shown, LeftOut.NO_IMAGE)
         share_bytes = slicing.share_bytes(reader.size) if reader.size is not None else 0
         distribution = await self._distribute(share_bytes)
+        sending = Sending(self._coding, self._encoding, distribution, self._may_leave)
         try:
             if self._begun is not None:
                 await self._take_up(distribution, reader.size or 0, share_bytes)
             else:
                 await self._open(distribution, reader, share_bytes)
             self._require(distribution)
-            size = await self._send_segments(reader, distribution, first, count)
+            size = await self._send_segments(reader, sending, distribution, first, count)
             outcome = await self._commit(reader, distribution, size)
         except BaseException as error:
+            await sending.cancel()
             await self._break_off(distribution, error)
             raise
         self._ahead.finish()
@@ -158,26 +165,25 @@ class _StreamedPut:
     # --- where its shares go
 
     async def _distribute(self, share_bytes: int) -> Distribution:
-        session, coding = self._session, self._coding
+        target, coding = self._target, self._coding
+        devices: Sequence[Optional[bytes]]
         if self._begun is not None:
             devices, lacking = self._begun.devices, Code.GONE
         else:
-            places = await session.find_places([self._encoding.encoding_id], share_bytes)
-            found = places.devices[0]
-            devices, lacking = [*found, *[None] * (coding.code.n - len(found))], places.lacking
+            (devices,), lacking = await target.find_places([self._encoding.encoding_id], share_bytes)
         return Distribution(
-            session.link,
+            target.link,
             coding.code,
             coding.slicing,
             self._encoding.encoding_id,
             devices,
             lacking,
-            session.name_of,
+            target.name_of,
             self._ahead.moved,
-            may_read=session.own is not None,
-            avoid=session.avoid,
+            may_read=target.owner.is_own,
+            avoid=target.avoid,
             shown=self._source.shown,
-            emit=session.emit,
+            emit=target.emit,
         )
 
     async def _open(self, distribution: Distribution, reader: Reader, share_bytes: int) -> None:
@@ -195,22 +201,19 @@ class _StreamedPut:
         # What was read of the journal may not be on the disk yet: its writer may have been killed before its own fsync.
         await self._ahead.sync()
         part = distribution.staged_part(segment_count)
-        self._session.emit(Warned(f"{self._source.shown}: goes on at {100 * part:.0f} %"))
+        self._target.emit(Warned(f"{self._source.shown}: goes on at {100 * part:.0f} %"))
 
     async def _break_off(self, distribution: Distribution, error: BaseException) -> None:
         """Leave what was sent for another run, where that can go on with it; else have the devices forget it."""
-        for task in self._sending:
-            task.cancel()
-        await asyncio.gather(*self._sending, return_exceptions=True)
         if isinstance(error, OutdatedError):
             return
         if self._ahead.active and not isinstance(error, Exception):
-            self._session.emit(Warned(f"{self._source.shown}: interrupted; {_AGAIN}"))
+            self._target.emit(Warned(f"{self._source.shown}: interrupted; {_AGAIN}"))
         elif self._ahead.active and isinstance(error, (NotEnoughError, UnreachableError)):
             error.advice = f"{error.advice}; then {_AGAIN}"
         else:
             # What was committed of an image that is not stored would show as one that lacks shares.
-            if self._conclusion is not None and self._session.own is not None:
+            if self._conclusion is not None and self._target.owner.is_own:
                 await distribution.withdraw(self._conclusion.sealed.delete_capability)
             else:
                 await distribution.abandon()
@@ -218,19 +221,20 @@ class _StreamedPut:
 
     # --- read → slice → seal → encode → send
 
-    async def _send_segments(self, reader: Reader, distribution: Distribution, here: memoryview, count: int) -> int:
+    async def _send_segments(
+        self, reader: Reader, sending: Sending, distribution: Distribution, here: memoryview, count: int
+    ) -> int:
         """Send the whole image, whose first `count` bytes are in `here`; returns its length in bytes."""
-        session = self._session
         ahead = memoryview(bytearray(self._coding.slicing.segment_size))
         size = segment = 0
         while True:
-            reading = asyncio.ensure_future(session.in_thread(reader.read_into, ahead))
+            reading = asyncio.ensure_future(self._threads.run(reader.read_into, ahead))
             try:
                 size += count
                 self._check_length(size)
                 # Where the length is known, what comes next need not be waited for.
                 is_last = size >= reader.size if reader.size is not None else await reading == 0
-                await self._send_segment(distribution, segment, here[:count], is_last)
+                await self._send_segment(sending, distribution, segment, here[:count], is_last)
                 following = await reading
             except BaseException:
                 await self._end_reading(reading)
@@ -241,8 +245,7 @@ class _StreamedPut:
             here, ahead, count, segment = ahead, here, following, segment + 1
         if following or not is_last:
             raise changed(self._source)  # it is longer, or shorter, than it was when it was opened
-        while self._sending:
-            await asyncio.wait(self._sending)
+        await sending.wait()
         return size
 
     async def _end_reading(self, reading: asyncio.Future[int]) -> None:
@@ -254,45 +257,40 @@ class _StreamedPut:
             reading.exception()  # what broke off the sending matters more
 
     async def _send_segment(
-        self, distribution: Distribution, segment: int, plaintext: memoryview, is_last: bool
+        self, sending: Sending, distribution: Distribution, segment: int, plaintext: memoryview, is_last: bool
     ) -> None:
         before = self._begun.segments[segment : segment + 1] if self._begun is not None else []
         mark = b""
         if before or self._ahead.active:
-            mark = await self._session.in_thread(fingerprint, plaintext, is_last)
+            mark = await self._threads.run(fingerprint, plaintext, is_last)
         if before and before[0].fingerprint != mark:
             raise OutdatedError("the file is not what it was when it was interrupted")
-        self._session.emit(BytesDone(len(plaintext)))
+        self._target.emit(BytesDone(len(plaintext)))
         if before and distribution.has_segment(segment):
             self._encoding.skip(segment, len(plaintext))
             return
-        buffer = await self._coding.buffers.take()
+
+        def write_ahead(encoded: EncodedSegment) -> None:
+            if not before:
+                self._ahead.segment(segment, mark, encoded.digests)
+
         try:
-            encoded = self._encoding.encode(segment, plaintext, is_last, buffer)
+            await sending.send(segment, plaintext, is_last, write_ahead)
         except IntegrityError as error:
             raise OutdatedError(str(error)) from None
-        if not before:
-            self._ahead.segment(segment, mark, encoded.digests)
-        task = asyncio.get_running_loop().create_task(self._send_blocks(distribution, encoded, buffer))
-        self._sending.add(task)
-        task.add_done_callback(self._sending.discard)
 
-    async def _send_blocks(self, distribution: Distribution, encoded: EncodedSegment, buffer: Bytes) -> None:
-        acknowledged = False
+    async def _may_leave(self) -> bool:
         try:
             await self._ahead.sync()
-            acknowledged = await distribution.append(encoded)
         except StuckJournalError:
-            pass  # whatever is written ahead next meets it, too
-        finally:
-            # A block without an acknowledgement may still lie in a socket: its buffer is not used again.
-            self._coding.buffers.give_back(buffer if acknowledged else None)
+            return False  # whatever is written ahead next meets it, too
+        return True
 
     async def _look(self, first: memoryview) -> None:
         """What the header says; a stream's thumbnail only where its first segment is all of it."""
         path = self._source.path
         content = first if path is None or not first else path
-        self._picture = await self._session.look_at(content)
+        self._picture = await self._threads.look_at(content)
 
     def _require(self, distribution: Distribution) -> None:
         """Give up as soon as too few shares are left to store the image."""
@@ -306,15 +304,15 @@ class _StreamedPut:
     # --- commit
 
     async def _commit(self, reader: Reader, distribution: Distribution, size: int) -> StoredImage:
-        session, source, code = self._session, self._source, self._coding.code
-        sha256 = await session.in_thread(reader.finish)
+        target, source, code = self._target, self._source, self._coding.code
+        sha256 = await self._threads.run(reader.finish)
         if self._expected is not None and sha256 != self._expected:
             raise changed(source)
         if self._expected is None and not distribution.count(ShareState.COMMITTED):
-            stored = await session.find_stored(source, sha256, size, self._started)
+            stored = await target.find_stored(source, sha256, size, self._started)
             if stored is not None:  # known only now that it was hashed
                 await distribution.abandon()
-                session.remember(reader.stamp, sha256)
+                target.owner.remember(reader.stamp, sha256)
                 return stored
         recipe = self._encoding.recipe()
         conclusion = self._conclusion = await self._conclude(sha256, size)
@@ -326,26 +324,27 @@ class _StreamedPut:
         if distribution.count(ShareState.COMMITTED) < self._needed:
             had = distribution.count(ShareState.OPEN, ShareState.COMMITTED)
             raise self._too_few(distribution, had)
-        session.keep(conclusion, self._encoding.encoding_id, reader.stamp, sha256)
+        target.owner.keep_mapping(conclusion.sealed, self._encoding.encoding_id)
+        target.owner.remember(reader.stamp, sha256)
         names = [
-            session.name_of(share.device or b"") if share.state is ShareState.COMMITTED else None
+            target.name_of(share.device or b"") if share.state is ShareState.COMMITTED else None
             for share in distribution.shares
         ]
         seconds = time.monotonic() - self._started
         is_image = self._picture.is_image
         gone = [share.device for share in distribution.lost if share.device and share.reason is Code.GONE]
-        missing = session.missing(gone) if None in names else ()
+        missing = target.missing(gone) if None in names else ()
         return StoredImage(sha256, source.shown, size, code.k, code.n, names, False, seconds, is_image, missing=missing)
 
     async def _conclude(self, sha256: bytes, size: int) -> Conclusion:
         """Recipe and mapping: those of the earlier run, where it was interrupted while it committed."""
-        own, ending = self._session.own, self._begun.ending if self._begun is not None else None
-        if own is not None and ending is not None:
+        owner, ending = self._target.owner, self._begun.ending if self._begun is not None else None
+        if ending is not None:
             if ending.sha256 != sha256:
                 raise OutdatedError("the file is not what it was when it was interrupted")
-            sealed = own.sealed_before(sha256, self._encoding.encoding_id, ending.mapping)
+            sealed = owner.sealed_before(sha256, self._encoding.encoding_id, ending.mapping)
             return self._encoding.conclude_with(sealed)
         image = Image(sha256, size, self._source.name, self._picture, int(time.time()))
-        conclusion = self._encoding.conclude(self._session.owner, image)
+        conclusion = self._encoding.conclude(owner, image)
         await self._ahead.ending(sha256, conclusion.sealed.mapping)
         return conclusion

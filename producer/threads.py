@@ -9,15 +9,24 @@ from __future__ import annotations
 import asyncio
 import queue
 import threading
-from typing import Any, Callable, Optional, TypeVar
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Callable, Optional, TypeVar, Union
+
+from common.vault.mapping import MAX_THUMBNAIL
+from viewer.picture import Picture
+from viewer.process import Viewer
 
 T = TypeVar("T")
+Content = Union[memoryview, Path]
 _Work = tuple[Callable[[], Any], "asyncio.Future[Any]", asyncio.AbstractEventLoop]
 _COUNT = 3
 
 
 class Threads:
-    def __init__(self) -> None:
+    def __init__(self, viewer: Viewer) -> None:
+        self._viewer = viewer
+        self._looking = asyncio.Lock()
         self._work: queue.SimpleQueue[Optional[_Work]] = queue.SimpleQueue()
         for _ in range(_COUNT):
             threading.Thread(target=self._serve, daemon=True).start()
@@ -28,6 +37,18 @@ class Threads:
         outcome: asyncio.Future[T] = loop.create_future()
         self._work.put((lambda: work(*arguments), outcome, loop))
         return await outcome
+
+    async def look_at(self, content: Content, thumbnail_limit: int = MAX_THUMBNAIL) -> Picture:
+        """What a look at an image says."""
+        return (await self.look_at_all([(content, thumbnail_limit)]))[0]
+
+    async def look_at_all(self, images: Sequence[tuple[Content, int]]) -> list[Picture]:
+        """What looks at images say, each with its thumbnail's most bytes.
+
+        By one thread at a time, so that those that wait keep none from reading, and for all in one go.
+        """
+        async with self._looking:
+            return await self.run(lambda: [self._viewer.look_at(*image) for image in images])
 
     def close(self) -> None:
         """Let the threads end, once they are done with what they have; nobody waits for them."""

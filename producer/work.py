@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Callable, Optional
 
@@ -19,27 +18,15 @@ from common.vault.contacts import open_contacts
 from producer.events import Emit
 from producer.owner import OtherVault, Owner
 from producer.run import store_all
-from producer.session import Session
 from producer.sources import Source
+from producer.target import StoreOptions, Target
+from producer.threads import Threads
 from viewer.process import Viewer
 
 
 def other_vault(home: Path, name: str, passphrase: Callable[[], str]) -> OtherVault:
     """The vault of a contact; NotFoundError where there is none of this name. See `open_contacts`."""
     return OtherVault(open_contacts(home, passphrase).card(name))
-
-
-@dataclass(frozen=True)
-class StoreOptions:
-    """How the user wants images stored; what is left out follows from the devices there are."""
-
-    k: Optional[int] = None
-    n: Optional[int] = None
-    images_only: bool = False
-    reread: bool = False  # believe no stamp
-    allow_empty: bool = False  # of stdin
-    accept_degraded: bool = False  # for the devices on the list, where some are away
-    to: Sequence[str] = ()  # the names of the devices that may get shares; all where there are none
 
 
 class Work:
@@ -85,28 +72,16 @@ async def store(
         k, n = count_devices(chosen).choose(options.k, options.n, accept_degraded=options.accept_degraded)
         if k == n:
             emit(Warned(f"warning: {k} of {n}: the loss of a single device loses what is stored now"))
-        session = Session(
-            link,
-            owner,
-            k,
-            n,
-            devices,
-            viewer=viewer,
-            images_only=options.images_only,
-            reread=options.reread,
-            allow_empty=options.allow_empty,
-            required=(options.k, options.n),
-            accept_degraded=options.accept_degraded,
-            avoid=[device.device_id for device in devices if device not in chosen],
-            emit=emit,
-        )
-        if session.own is not None:
-            session.own.journals.remove_old(time.time())
+        avoid = [device.device_id for device in devices if device not in chosen]
+        target = Target(link, owner, k, n, devices, options, avoid=avoid, emit=emit)
+        threads = Threads(viewer)
+        owner.forget_old(time.time())
         try:
-            async for outcome in store_all(session, sources):
+            async for outcome in store_all(target, threads, sources):
                 emit(outcome)
         finally:
-            session.close()
+            threads.close()
+            owner.save(emit)
 
 
 def choose_devices(devices: Sequence[Device], names: Sequence[str]) -> list[Device]:

@@ -1,22 +1,22 @@
 """All that needs or protects the vault key: the secret half of Tessera.
 
-    keys       the vault key, and what follows from it: object ids, delete capabilities, the owner token
-    key_file   the vault key at rest, under a passphrase
-    sealing    the segments of one encoding, under its own data key
-    one_time   what is sealed once, or row by row, under a subkey of the vault key
-    mapping    what ties a data key to an image, sealed under the vault key
-    granting   a mapping sealed for another vault's owner, by a `contact_card`
-    trust      what is believed of an image that comes back
-    recovery   the vault key in codes that people write down, by Shamir's scheme (`secret_sharing`)
+    keys            the vault key, and what follows from it: object ids, delete capabilities, the owner token
+    key_file        the vault key at rest, under a passphrase
+    sealing         the segments of one encoding, under its own data key
+    one_time        what is sealed once, or row by row, under a subkey of the vault key
+    mapping         what ties a data key to an image, sealed under the vault key
+    granting        a mapping sealed for another vault's owner, by a `contact_card`
+    trust           what is believed of an image that comes back
+    recovery_codes  the vault key in codes that people write down, by Shamir's scheme (`secret_sharing`)
 
 These take bytes and give bytes, without socket or disk. Others keep what they make on this machine:
 
-    folder     the key file, and sealed mappings; the `former_key` while a rotation is under way
-    contacts   the contact cards that this machine knows, by name
-    unlocking  opens the folder beside other work
-    seen       the sealed index of files already stored, each known by its `stamp`
-    passphrase where a passphrase comes from, one being the `system_keyring`
-    journal    the sealed journal of a put, by which it goes on after an interruption
+    folder          the key file, and sealed mappings; the `former_key` while a rotation is under way
+    contacts        the contact cards that this machine knows, by name
+    unlocking       opens the folder beside other work
+    seen            the sealed index of files already stored, each known by its `stamp`
+    passphrase      where a passphrase comes from, one being the `system_keyring`
+    journal         the sealed journal of a put, by which it goes on after an interruption
 
 The line: nothing under broker/ or worker/ may import this package, and an import contract in pyproject.toml
 holds it. Those programs meet only what comes out of here sealed or hashed, so whoever owns a broker or a

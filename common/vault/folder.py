@@ -4,7 +4,7 @@
     vault/mappings/<object id>-<encoding id>     sealed mappings, as they also lie beside every share
     vault/seen                                   the sealed index of files already stored (`seen`)
     vault/keyring                                where the passphrase is in the system's keyring (`system_keyring`)
-    vault/proven.json                            when all was proven restorable last (`admin.proof`)
+    vault/proven.json                            when all was proven restorable last (`admin.verifying`)
     vault/former.key                             the key before, while a rotation is under way (`former_key`)
     vault/replaced.key                           the same, once nothing that is stored needs it any more
 

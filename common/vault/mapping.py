@@ -18,7 +18,9 @@ returns may be acted on, save the name: that is text, and made safe where it bec
 
 from __future__ import annotations
 
+import hashlib
 import struct
+from dataclasses import dataclass, field
 from typing import Annotated, Any, NoReturn, Optional
 
 import msgpack
@@ -101,6 +103,31 @@ def seal_mapping(key: VaultKey, mapping: Mapping, object_id: bytes, encoding_id:
     if not bytes_eq(key.object_id(mapping.image_sha256), object_id):
         raise TesseraError("a mapping was to be sealed under the object id of another image")
     return _PREFIX.pack(MAGIC, VERSION) + seal_committed(key.mapping_subkey(), LABEL, plaintext, associated)
+
+
+@dataclass(frozen=True)
+class SealedMapping:
+    """A mapping as it lies beside every share, for which object, and the right to delete that."""
+
+    object_id: bytes
+    mapping: bytes
+    delete_capability: bytes = field(repr=False)
+
+    @property
+    def delete_hash(self) -> bytes:
+        return hashlib.sha256(self.delete_capability).digest()
+
+
+def seal_own(key: VaultKey, mapping: Mapping, encoding_id: bytes) -> SealedMapping:
+    """A mapping sealed as the vault's own; errors as of `seal_mapping`."""
+    object_id = key.object_id(mapping.image_sha256)
+    return sealed_before(key, mapping.image_sha256, encoding_id, seal_mapping(key, mapping, object_id, encoding_id))
+
+
+def sealed_before(key: VaultKey, image_sha256: bytes, encoding_id: bytes, mapping: bytes) -> SealedMapping:
+    """The same of a mapping that is sealed already, by a put that was interrupted."""
+    object_id = key.object_id(image_sha256)
+    return SealedMapping(object_id, mapping, key.delete_capability(object_id, encoding_id))
 
 
 def open_mapping(key: VaultKey, sealed: bytes, object_id: bytes, encoding_id: bytes) -> Mapping:

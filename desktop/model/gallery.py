@@ -6,7 +6,6 @@ import time
 from dataclasses import replace
 from typing import Callable, Optional
 
-from admin.session import Session as ClusterSession
 from common.errors import TesseraError
 from common.link.link import Link
 from desktop.background import Background, Task
@@ -81,12 +80,12 @@ class GalleryModel(Model):
         self._following.begin()
 
     async def _look(self, link: Link) -> None:
-        cluster = ClusterSession(link, self.session.vault, self.session.key)
+        repository = self.session.repository(link)
 
         def tell(entries: list[Entry]) -> None:
             self.background.post(self._add, entries)
 
-        self.background.post(self._take, await look(cluster, self._known, tell))
+        self.background.post(self._take, await look(repository, self._known, tell))
 
     def _take(self, found: Look) -> None:
         if self.images.take(found):

@@ -8,19 +8,18 @@ from typing import Any, Callable, Optional
 
 from admin.deleting import delete_image, list_trash, take_back
 from admin.events import Event as ClusterEvent
-from admin.session import Session as ClusterSession
 from admin.sharing import adding, change_image, removing
 from common.errors import TesseraError, UsageError
 from common.link.link import Link
 from common.process.events import BytesDone, BytesExpected, Warned
 from common.repository.images import Held
+from common.repository.repository import Repository
 from common.text import printable
 from common.vault.contact_card import decode_card
 from common.vault.contacts import Contacts
 from consumer.destination import Destination
 from consumer.events import Event, Missing, NotRestored
-from consumer.session import Session as ConsumerSession
-from consumer.session import restore_all
+from consumer.restorer import Restorer, restore_all
 from desktop.background import Background, Task, void
 from desktop.model.commands import SHOWN_DIGITS, command_line
 from desktop.model.entries import Entry, Tone
@@ -34,7 +33,7 @@ from desktop.session import Session
 TRASH_DAYS = 7
 _SHOWN_HASHES = 2  # in a command
 
-Change = Callable[[ClusterSession, Held], Awaitable[list[str]]]
+Change = Callable[[Repository, Held], Awaitable[list[str]]]
 
 
 class ImageWorkModel(Model):
@@ -77,9 +76,9 @@ class ImageWorkModel(Model):
 
         async def work(link: Link) -> Report:
             counter.take(BytesExpected(sum(image.size for image in images)))
-            cluster = ClusterSession(link, self.session.vault, self.session.key)
+            repository = self.session.repository(link)
             destination = Destination(folder, several=True, force=False)
-            held, failed = await _held(cluster, images)
+            held, failed = await _held(repository, images)
             called = {image.sha256: image.mapping.name for image in held}
             lacking: set[str] = set()
 
@@ -91,8 +90,9 @@ class ImageWorkModel(Model):
                 elif isinstance(event, Missing):
                     lacking.add(event.device)
 
-            consumer = ConsumerSession(link, self.session.vault, self.session.key, emit)
-            await restore_all(consumer, {image.sha256: image.encodings for image in held}, destination.open)
+            await restore_all(
+                Restorer(repository, emit), {image.sha256: image.encodings for image in held}, destination.open
+            )
             report = _report(len(images), failed, f"saved in {folder}, byte for byte as stored")
             if lacking:
                 where = names(sorted(lacking))
@@ -119,8 +119,8 @@ class ImageWorkModel(Model):
         self.command = command_line("admin", "delete", *_hashes(images))
         self.deleted = []
 
-        async def change(session: ClusterSession, image: Held) -> list[str]:
-            return await delete_image(session, image, TRASH_DAYS)
+        async def change(repository: Repository, image: Held) -> list[str]:
+            return await delete_image(repository, image, TRASH_DAYS)
 
         def done(gone: list[str]) -> None:
             self.deleted = [image for image in images if image.sha256 in gone]
@@ -133,12 +133,12 @@ class ImageWorkModel(Model):
         self.command = command_line("admin", "undelete", *_hashes(images))
 
         async def work(link: Link) -> Report:
-            session, warned = self._cluster(link)
-            trash = await list_trash(session)
+            repository, warned = self._cluster(link)
+            trash = await list_trash(repository)
             failed = []
             for image in images:
                 try:
-                    await take_back(session, trash, image.sha256)
+                    await take_back(repository, trash, image.sha256)
                 except TesseraError as error:
                     failed.append(_failure(image.name, error))
             return _report(len(images), failed, "taken back", warned)
@@ -167,8 +167,8 @@ class ImageWorkModel(Model):
         self.command = command_line("admin", "share", *_hashes(images), "--with", name)
         contacts = Contacts(self.session.home, self.session.key)
 
-        async def change(session: ClusterSession, image: Held) -> list[str]:
-            return await change_image(session, image, adding(name, contacts.card(name), session.key), name)
+        async def change(repository: Repository, image: Held) -> list[str]:
+            return await change_image(repository, image, adding(name, contacts.card(name), repository.key), name)
 
         self._change(f"Sharing {count(len(images), 'image')} …", images, change, f"shared with {name}", void)
 
@@ -178,8 +178,8 @@ class ImageWorkModel(Model):
         name = recipient.contact or "NAME"
         self.command = command_line("admin", "unshare", *_hashes(shared), "--with", name)
 
-        async def change(session: ClusterSession, image: Held) -> list[str]:
-            return await change_image(session, image, removing(recipient.owner), recipient.name)
+        async def change(repository: Repository, image: Held) -> list[str]:
+            return await change_image(repository, image, removing(recipient.owner), recipient.name)
 
         done = f"taken back from {recipient.name}"
         self._change(f"Taking back from {recipient.name} …", shared, change, done, void)
@@ -197,13 +197,13 @@ class ImageWorkModel(Model):
         """Change images in the cluster, one after the other; `changed` is told the hashes of those that were."""
 
         async def work(link: Link) -> Report:
-            session, warned = self._cluster(link)
-            held, failed = await _held(session, images)
+            repository, warned = self._cluster(link)
+            held, failed = await _held(repository, images)
             away: set[str] = set()
             gone: list[str] = []
             for image in held:
                 try:
-                    away |= set(await change(session, image))
+                    away |= set(await change(repository, image))
                     gone.append(image.sha256)
                 except TesseraError as error:
                     failed.append(_failure(image.mapping.name, error))
@@ -216,7 +216,7 @@ class ImageWorkModel(Model):
 
         self._begin(doing, work)
 
-    def _cluster(self, link: Link) -> tuple[ClusterSession, list[Finding]]:
+    def _cluster(self, link: Link) -> tuple[Repository, list[Finding]]:
         """The cluster to be worked with, and what is warned of meanwhile: that a device did not do what it was told."""
         warned: list[Finding] = []
 
@@ -225,7 +225,7 @@ class ImageWorkModel(Model):
                 device, _, words = printable(event.text).partition(": ")
                 warned.append(Finding(device, words, Tone.NOTICE))
 
-        return ClusterSession(link, self.session.vault, self.session.key, emit), warned
+        return self.session.repository(link, emit), warned
 
     def _begin(self, doing: str, work: Callable[[Link], Coroutine[Any, Any, Report]]) -> None:
         async def linked() -> Report:
@@ -256,9 +256,9 @@ class ImageWorkModel(Model):
         self._changed_cluster()
 
 
-async def _held(session: ClusterSession, images: Sequence[Entry]) -> tuple[list[Held], list[Finding]]:
+async def _held(repository: Repository, images: Sequence[Entry]) -> tuple[list[Held], list[Finding]]:
     """These images as the cluster has them, and those that it has not."""
-    by_hash = {image.sha256: image for image in await session.images(None)}
+    by_hash = {image.sha256: image for image in (await repository.holdings()).images}
     held = [by_hash[image.sha256] for image in images if image.sha256 in by_hash]
     lost = [image for image in images if image.sha256 not in by_hash]
     return held, [Finding(image.name, "no connected device has it", Tone.ALARM) for image in lost]

@@ -12,9 +12,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Callable, Optional
 
-from admin.session import Session
 from common.link.questions import device_names, list_encodings
 from common.protocol.messages import EncodingAt
+from common.repository.repository import Repository
 from common.vault.folder import VaultFolder
 from common.vault.keys import VaultKey
 from desktop.model.entries import Entry, MappingName, Search, entry_of, newest_first
@@ -60,17 +60,17 @@ class Look:
     changed: bool = True
 
 
-async def look(session: Session, known: Known, tell: Callable[[list[Entry]], None]) -> Look:
+async def look(repository: Repository, known: Known, tell: Callable[[list[Entry]], None]) -> Look:
     """Ask the cluster for all images and their shares.
 
     `known` entries need no mapping to be opened again; of others, which may come from far, `tell` is called as they
     come. It pauses between pieces of its work, so that the window's thread has its turn.
     """
-    names = await device_names(session.link)
-    encodings = await list_encodings(session.link)
+    names = await device_names(repository.link)
+    encodings = await list_encodings(repository.link)
     by_mapping, missing = dict(known.by_mapping), [e for e in encodings if _name(e) not in known.by_mapping]
     for start in range(0, len(missing), _BATCH):
-        fetched = await session.mappings.of(missing[start : start + _BATCH])
+        fetched = await repository.mappings.of(missing[start : start + _BATCH])
         new = {name: entry_of(mapping, name) for name, mapping in fetched.items()}
         by_mapping.update(new)
         tell(list(new.values()))

@@ -8,12 +8,11 @@ from typing import Any, Callable, Optional
 
 from common.errors import TesseraError
 from common.repository.hashes import check_hash, is_full
-from common.repository.images import find
 from common.text import format_size
 from common.vault.mapping import Mapping
 from consumer.events import Event, Restored
 from consumer.output import HeldImage, HeldOutput, safe_name
-from consumer.session import Session as ConsumerSession
+from consumer.restorer import Restorer
 from desktop.background import Background, Task
 from desktop.model.commands import command_line
 from desktop.model.model import Model
@@ -162,13 +161,13 @@ class ReassembleModel(Model):
             return held[-1]
 
         async with self.session.link() as link:
-            consumer = ConsumerSession(link, self.session.vault, self.session.key, emit)
+            repository = self.session.repository(link)
             if is_full(wanted):
-                sha256, encodings = wanted, await consumer.locate(bytes.fromhex(wanted))
+                sha256, encodings = wanted, await repository.locate(bytes.fromhex(wanted))
             else:
-                found = find(wanted, await consumer.holdings())
+                (found,) = (await repository.holdings([wanted])).images
                 sha256, encodings = found.sha256, found.encodings
-            return await consumer.restore(encodings, sha256, open_output), held[-1]
+            return await Restorer(repository, emit).restore(encodings, sha256, open_output), held[-1]
 
     def post(self, take: Callable[[Any], None], what: object) -> None:
         """Have something of a reassembly changed on the window's thread."""

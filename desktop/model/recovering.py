@@ -11,7 +11,7 @@ from common.errors import RefusedError
 from common.files import rename_new, sync_folder
 from common.vault.folder import VaultFolder
 from common.vault.keys import VaultKey
-from common.vault.recovery import read_codes, restore_key
+from common.vault.recovery_codes import read_codes, restore_key
 from desktop.model.commands import command_line, renaming
 
 _LOOKED_AT = 20  # mappings that are kept here, by which a key is known to be this vault's

@@ -8,9 +8,9 @@ import sys
 from pathlib import Path
 from typing import Callable, Optional
 
-from admin.recovery_kit import kit_text, save_kit
 from common.errors import TesseraError
-from common.vault.recovery import MAX_CODES, make_codes
+from common.files import write_new
+from common.vault.recovery_codes import MAX_CODES, kit_text, make_codes
 from desktop.background import Background
 from desktop.model.commands import command_line
 from desktop.model.model import Model
@@ -59,7 +59,7 @@ class RecoveryModel(Model):
         text = self.text
         if text is not None:
             told = f"Written to {file}. Print it, hand the codes out, and remove the file."
-            self._handle(lambda: save_kit(file, text), told)
+            self._handle(lambda: write_new(file, text.encode("ascii")), told)
 
     @property
     def can_print(self) -> bool:

@@ -9,12 +9,11 @@ from datetime import datetime
 from typing import Any, Callable, Optional
 
 from admin.events import Event, Repaired
-from admin.mending import repair_images
-from admin.proof import Proof, keep_proof, last_proof
-from admin.proving import Found, Verdict, verify_images
-from admin.session import Session as ClusterSession
+from admin.repairing import repair_images
+from admin.verifying import Found, Proof, Verdict, keep_proof, last_proof, verify_images
 from common.errors import TesseraError
 from common.process.events import Warned
+from common.repository.repository import Repository
 from common.text import format_duration, printable
 from common.vault import system_keyring
 from desktop.background import Background, Task
@@ -67,7 +66,7 @@ class SafetyModel(Model):
         self.command = command_line("admin", "verify", "--all", *(["--deep"] if deep else []))
         self._begin(
             "Reading every share …" if deep else "Asking the devices …",
-            lambda cluster: _verified(cluster, deep),
+            lambda repository: _verified(repository, deep),
             self._verified,
         )
 
@@ -86,7 +85,7 @@ class SafetyModel(Model):
     def _begin(
         self,
         doing: str,
-        work: Callable[[ClusterSession], Coroutine[Any, Any, Any]],
+        work: Callable[[Repository], Coroutine[Any, Any, Any]],
         done: Callable[[Any], None],
     ) -> None:
         counter = Counter(lambda progress: self.background.post(self._advanced, progress))
@@ -98,7 +97,7 @@ class SafetyModel(Model):
 
         async def serve() -> Any:
             async with self.session.link() as link:
-                return await work(ClusterSession(link, self.session.vault, self.session.key, emit))
+                return await work(self.session.repository(link, emit))
 
         self.doing, self.progress, self.report, self.error = doing, None, None, None
         self._task = self.background.start(serve, done=done, failed=self._failed)
@@ -169,13 +168,13 @@ class SafetyModel(Model):
         return self.recovery.unfinished
 
 
-async def _verified(cluster: ClusterSession, deep: bool) -> Found:
-    return await verify_images(cluster, await cluster.images(None), deep=deep)
+async def _verified(repository: Repository, deep: bool) -> Found:
+    return await verify_images(repository, await repository.holdings(), deep=deep)
 
 
-async def _repaired(cluster: ClusterSession) -> Report:
-    images = await cluster.images(None)
-    return repair_report(len(images), await repair_images(cluster, images))
+async def _repaired(repository: Repository) -> Report:
+    images = (await repository.holdings()).images
+    return repair_report(len(images), await repair_images(repository, images))
 
 
 def verify_report(verdicts: list[Verdict], unreadable: int, *, proven: bool) -> Report:

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Optional
 
-from admin.session import Session as ClusterSession
 from admin.sharing import shared_with
 from common.errors import TesseraError
 from common.text import printable
@@ -71,9 +70,9 @@ class SharingModel(Model):
 
     async def _shared_with(self, hashes: Sequence[str]) -> dict[str, list[ContactCard]]:
         async with self.session.link() as link:
-            session = ClusterSession(link, self.session.vault, self.session.key)
-            held = {image.sha256: image for image in await session.images(None)}
-            return {sha256: await shared_with(session, held[sha256]) for sha256 in hashes if sha256 in held}
+            repository = self.session.repository(link)
+            held = {image.sha256: image for image in (await repository.holdings()).images}
+            return {sha256: await shared_with(repository, held[sha256]) for sha256 in hashes if sha256 in held}
 
     def _see(self, recipients: list[Recipient]) -> None:
         self._task, self.recipients = None, recipients

@@ -8,10 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Callable, Optional
 
-from admin.completing import complete_images
 from admin.events import Event as ClusterEvent
 from admin.events import Repaired
-from admin.session import Session as ClusterSession
+from admin.repairing import complete_images
 from common.coding.redundancy import DeviceCount, count_devices
 from common.errors import NotEnoughError, TesseraError
 from common.link.link import Link
@@ -28,7 +27,8 @@ from desktop.session import Session
 from producer.events import Event, ShareStep
 from producer.owner import OwnVault
 from producer.sources import Source, find_sources
-from producer.work import StoreOptions, store
+from producer.target import StoreOptions
+from producer.work import store
 from viewer.process import Viewer
 
 _LOOK_EVERY = 3.0  # seconds
@@ -342,8 +342,8 @@ class StoreModel(Model):
                 self.background.post(self._take, put, event)
 
         async with self.session.link() as link:
-            cluster = ClusterSession(link, self.session.vault, self.session.key, emit)
-            return await complete_images(cluster, await cluster.images(list(by_hash)), to)
+            repository = self.session.repository(link, emit)
+            return await complete_images(repository, (await repository.holdings(list(by_hash))).images, to)
 
     def _resent(self, by_hash: dict[str, Item], outcomes: list[Repaired]) -> None:
         lacking = {outcome.image.sha256: outcome.text for outcome in outcomes if not outcome.repaired}

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Callable, Optional
 
 from admin.deleting import EMPTY_TRASH, DeletedImage, deleted_images, list_trash, take_back_encodings
-from admin.session import Session as ClusterSession
 from common.errors import TesseraError
 from common.text import printable
 from desktop.background import Background, Task
@@ -67,16 +66,16 @@ class TrashModel(Model):
 
     async def _look(self) -> list[DeletedImage]:
         async with self.session.link() as link:
-            session = ClusterSession(link, self.session.vault, self.session.key)
-            return newest_first(deleted_images(session, await list_trash(session)))
+            repository = self.session.repository(link)
+            return newest_first(deleted_images(repository, await list_trash(repository)))
 
     async def _take_back(self, images: Sequence[DeletedImage]) -> list[tuple[DeletedImage, Optional[TesseraError]]]:
         outcomes: list[tuple[DeletedImage, Optional[TesseraError]]] = []
         async with self.session.link() as link:
-            session = ClusterSession(link, self.session.vault, self.session.key)
+            repository = self.session.repository(link)
             for image in images:
                 try:
-                    await take_back_encodings(session, image.encodings)
+                    await take_back_encodings(repository, image.encodings)
                     outcomes.append((image, None))
                 except TesseraError as error:
                     outcomes.append((image, error))

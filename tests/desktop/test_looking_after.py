@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from admin.proof import last_proof
+from admin.verifying import last_proof
 from cluster.local import CHECKOUT, LocalCluster, require_success
 from desktop.model.devices import DevicesModel
 from desktop.model.gallery import GalleryModel

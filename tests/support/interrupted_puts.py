@@ -13,10 +13,11 @@ from common.coding.slicing import TAG_SIZE
 from common.link.replies import Reply
 from common.protocol.envelope import Operation
 from common.protocol.operations import H, R, Spec
+from common.repository.repository import Repository
 from common.vault.folder import VaultFolder
 from consumer.output import Output
-from consumer.session import Session as ConsumerSession
-from producer import session as session_module
+from consumer.restorer import Restorer
+from producer import segments
 from producer import stream as stream_module
 from producer.events import Outcome, StoredImage
 from producer.owner import OwnVault
@@ -34,7 +35,7 @@ CONTENT = chance("content", SEGMENTS * SEGMENT - 100)
 def make_sizes_small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every file of more than one small segment counts as large."""
     monkeypatch.setattr(stream_module, "HASH_FIRST", SEGMENT)
-    monkeypatch.setattr(session_module, "block_size_for", lambda n: BLOCK)
+    monkeypatch.setattr(segments, "block_size_for", lambda n: BLOCK)
 
 
 class Stop:
@@ -116,9 +117,9 @@ class Machine:
         out.unlink(missing_ok=True)
 
         async def get() -> None:
-            session = ConsumerSession(self.cluster.link, self.vault, KEY)
+            restorer = Restorer(Repository(self.cluster.link, self.vault, KEY))
             (encoding,) = self.cluster.encodings()
-            await session.restore([encoding], "image", lambda _: Output(out, replace=False))
+            await restorer.restore([encoding], "image", lambda _: Output(out, replace=False))
 
         run(get())
         assert out.read_bytes() == content

@@ -3,32 +3,41 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Optional
 
 from common.process.progress import Printer
-from producer.events import Outcome
+from producer.events import Emit, Outcome
 from producer.owner import Owner
 from producer.run import store_all
-from producer.session import Session
 from producer.sources import find_sources
+from producer.target import StoreOptions, Target
+from producer.threads import Threads
 from tests.support.memory_cluster import MemoryCluster
 from tests.support.sample_images import Unseeing
 
 
 async def put(
-    cluster: MemoryCluster, owner: Owner, k: int, n: int, arguments: Sequence[str], **options: Any
+    cluster: MemoryCluster,
+    owner: Owner,
+    k: int,
+    n: int,
+    arguments: Sequence[str],
+    required: tuple[Optional[int], Optional[int]] = (None, None),
+    avoid: Sequence[bytes] = (),
+    emit: Optional[Emit] = None,
+    **options: Any,
 ) -> list[Outcome]:
-    """Store what the arguments name, by k of n on all devices; what came of each. `options`: of the session."""
-    session = Session(
-        cluster.link,
-        owner,
-        k,
-        n,
-        cluster.as_devices(),
-        viewer=Unseeing(),
-        **{"images_only": False, "emit": Printer("storing"), **options},
+    """Store what the arguments name, by k of n on all devices; what came of each.
+
+    `required`: k and n as far as the user gave them; `options`: the rest of `StoreOptions`.
+    """
+    wanted = StoreOptions(*required, **options)
+    target = Target(
+        cluster.link, owner, k, n, cluster.as_devices(), wanted, avoid=avoid, emit=emit or Printer("storing")
     )
+    threads = Threads(Unseeing())
     try:
-        return [outcome async for outcome in store_all(session, find_sources(arguments, "stdin"))]
+        return [outcome async for outcome in store_all(target, threads, find_sources(arguments, "stdin"))]
     finally:
-        session.close()
+        threads.close()
+        owner.save(target.emit)

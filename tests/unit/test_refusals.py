@@ -26,7 +26,7 @@ from common.vault.granting import open_any
 from common.vault.key_file import open_key_file
 from common.vault.keys import VaultKey
 from common.vault.mapping import open_mapping
-from common.vault.recovery import read_codes, restore_key
+from common.vault.recovery_codes import read_codes, restore_key
 from common.vault.sealing import DataKey, SegmentOpener
 from tests.vectors.formats import FILE, read_vectors
 from tests.vectors.formats.generate import content

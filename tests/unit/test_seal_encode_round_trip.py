@@ -20,13 +20,13 @@ from common.protocol.device_messages import Stored
 from common.protocol.envelope import Operation
 from common.protocol.identifiers import BROKER
 from common.protocol.messages import GRANTED, Complaint
+from common.repository.repository import Repository
 from common.vault.folder import VaultFolder
 from common.vault.mapping import Mapping
 from consumer.events import Event, Missing, NotRestored, Restored
 from consumer.output import Output
+from consumer.restorer import Restorer, restore_all
 from consumer.restoring import Restoring
-from consumer.session import Session as ConsumerSession
-from consumer.session import restore_all
 from producer.events import FailedImage, LeftOut, Outcome, SkippedFile, StoredImage
 from producer.owner import OwnVault
 from tests.support.memory_cluster import ClusterDevice, Interception, MemoryCluster, run
@@ -142,32 +142,35 @@ class Home:
         return run(self._get(sha256, target))
 
     async def _get(self, sha256: bytes, target: Path) -> Restored:
-        session = self._session()
-        return await session.restore(
-            await session.locate(sha256), sha256.hex(), lambda _: Output(target, replace=False)
+        repository = self._repository()
+        return await self._restorer(repository).restore(
+            await repository.locate(sha256), sha256.hex(), lambda _: Output(target, replace=False)
         )
 
     def get_all(self, folder: Path) -> list[Union[Restored, NotRestored]]:
         return run(self._get_all(folder))
 
     async def _get_all(self, folder: Path) -> list[Union[Restored, NotRestored]]:
-        session = self._session()
+        repository = self._repository()
 
         def open_output(mapping: Mapping) -> Output:
             return Output(folder / mapping.name, replace=False)
 
-        images = {image.sha256: image.encodings for image in (await session.holdings()).images}
-        await restore_all(session, images, open_output)
+        images = {image.sha256: image.encodings for image in (await repository.holdings()).images}
+        await restore_all(self._restorer(repository), images, open_output)
         return self.told
 
-    def _session(self) -> ConsumerSession:
+    def _repository(self) -> Repository:
+        return Repository(self.cluster.link, self.vault, KEY)
+
+    def _restorer(self, repository: Repository) -> Restorer:
         def take(event: Event) -> None:
             if isinstance(event, Missing):
                 self.complaints.append(event.device)
             elif isinstance(event, (Restored, NotRestored)):
                 self.told.append(event)
 
-        return ConsumerSession(self.cluster.link, self.vault, KEY, take)
+        return Restorer(repository, take)
 
 
 def write(path: Path, content: bytes) -> bytes:
@@ -414,11 +417,7 @@ def test_another_vault_finds_nothing(tmp_path: Path) -> None:
     home = Home(tmp_path, MemoryCluster(4))
     sha256 = write(tmp_path / "image", b"content")
     home.put(tmp_path / "image")
-    stranger = ConsumerSession(
-        home.cluster.link,
-        VaultFolder(tmp_path / "stranger"),
-        OTHER_KEY,
-    )
+    stranger = Repository(home.cluster.link, VaultFolder(tmp_path / "stranger"), OTHER_KEY)
     with pytest.raises(NotFoundError):
         run(stranger.locate(sha256))
 

@@ -8,14 +8,14 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from admin import completing
+from admin import repairing
 from admin.amending import Current, find_current
-from admin.completing import complete_images
 from admin.events import Event, Repaired
-from admin.session import Session
+from admin.repairing import complete_images
 from common.errors import NotFoundError
 from common.protocol.envelope import Operation
 from common.protocol.messages import Code, EncodingAt
+from common.repository.repository import Repository
 from common.vault.folder import VaultFolder
 from producer.events import ShareStep, Step, StoredImage
 from producer.owner import OwnVault
@@ -50,9 +50,9 @@ class Scene:
 
     def complete(self, *to: str) -> list[Repaired]:
         async def completed() -> list[Repaired]:
-            session = Session(self.cluster.link, self.vault, KEY, self._take)
-            images = await session.images([self.stored.sha256.hex()])
-            return await complete_images(session, images, to)
+            repository = Repository(self.cluster.link, self.vault, KEY, self._take)
+            images = (await repository.holdings([self.stored.sha256.hex()])).images
+            return await complete_images(repository, images, to)
 
         return run(completed())
 
@@ -150,11 +150,11 @@ def test_a_device_that_does_not_exist_is_said_before_anything_is_done(scene: Sce
 def test_what_the_vault_cannot_say_by_itself_is_left_to_the_steward(
     scene: Scene, monkeypatch: pytest.MonkeyPatch, change: dict[str, object]
 ) -> None:
-    async def amended(session: Session, encoding: EncodingAt) -> Current:
-        current = await find_current(session, encoding)
+    async def amended(repository: Repository, encoding: EncodingAt) -> Current:
+        current = await find_current(repository, encoding)
         return Current(msgspec.structs.replace(current.mapping, **change), current.recipe, current.sealed)
 
-    monkeypatch.setattr(completing, "find_current", amended)
+    monkeypatch.setattr(repairing, "find_current", amended)
     before = scene.holders()
     (outcome,) = scene.complete(*DEVICES)
     assert not outcome.repaired

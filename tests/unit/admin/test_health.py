@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from admin.health import ImageHealth, Standing, judge
-from admin.proving import Verdict
 from admin.status import Status, check_line, summary, to_json
+from admin.verifying import Verdict
 from common.protocol.messages import GRANTED, Device, EncodingAt, Health, Job, ShareAt
 from common.repository.images import Held
 from common.text import format_duration

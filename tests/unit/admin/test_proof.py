@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from admin.proof import Proof, keep_proof, last_proof
+from admin.verifying import Proof, keep_proof, last_proof
 
 
 def test_the_last_proof_is_what_was_kept_last(tmp_path: Path) -> None:

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from admin import mending
+from admin import repairing
 from admin.events import Event, NothingToDo, Repaired
-from admin.mending import exit_code_of, repair_images
-from admin.session import Session
+from admin.repairing import exit_code_of, repair_images
 from common.errors import IntegrityError, NotEnoughError
 from common.process.events import Warned
+from common.repository.repository import Repository
 from common.vault.folder import VaultFolder
 from producer.owner import OwnVault
 from tests.support.memory_cluster import MemoryCluster, run
@@ -41,10 +41,10 @@ class Scene:
 
     def repair(self) -> tuple[int, list[Repaired]]:
         async def repaired() -> tuple[int, list[Repaired]]:
-            session = Session(self.cluster.link, self.vault, KEY, self._take)
-            images = await session.images(None)
-            outcomes = await repair_images(session, images)
-            return exit_code_of(session, images, outcomes), outcomes
+            repository = Repository(self.cluster.link, self.vault, KEY, self._take)
+            images = (await repository.holdings()).images
+            outcomes = await repair_images(repository, images)
+            return exit_code_of(repository, images, outcomes), outcomes
 
         return run(repaired())
 
@@ -55,9 +55,9 @@ class Scene:
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mending, "_LOOK", 0.01)
-    monkeypatch.setattr(mending, "_SURE", 0.05)
-    monkeypatch.setattr(mending, "_TIMEOUT", 0.5)
+    monkeypatch.setattr(repairing, "_LOOK", 0.01)
+    monkeypatch.setattr(repairing, "_SURE", 0.05)
+    monkeypatch.setattr(repairing, "_TIMEOUT", 0.5)
 
 
 def test_what_cannot_be_mended_is_said_while_the_rest_is_still_waited_for(tmp_path: Path) -> None:
@@ -75,7 +75,7 @@ def test_what_cannot_be_mended_is_said_while_the_rest_is_still_waited_for(tmp_pa
 def test_what_every_device_has_a_share_of_already_is_not_waited_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(mending, "_TIMEOUT", 3600.0)
+    monkeypatch.setattr(repairing, "_TIMEOUT", 3600.0)
     scene = Scene(tmp_path, 1, devices=N)
     scene.cluster.devices[0].alive = False
     exit_code, (outcome,) = scene.repair()
@@ -84,7 +84,7 @@ def test_what_every_device_has_a_share_of_already_is_not_waited_for(
 
 
 def test_what_lacks_devices_is_named_with_them_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mending, "_TIMEOUT", 3600.0)
+    monkeypatch.setattr(repairing, "_TIMEOUT", 3600.0)
     scene = Scene(tmp_path, 1)
     for device in scene.cluster.devices[:3]:
         device.alive = False
@@ -94,7 +94,7 @@ def test_what_lacks_devices_is_named_with_them_at_once(tmp_path: Path, monkeypat
 
 
 def test_what_is_mended_is_said_as_soon_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mending, "_TIMEOUT", 3600.0)
+    monkeypatch.setattr(repairing, "_TIMEOUT", 3600.0)
     scene = Scene(tmp_path, 1)
     (((_, share), held),) = scene.cluster.devices[0].shares.items()
     scene.lose(0, 1)

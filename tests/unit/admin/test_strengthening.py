@@ -8,11 +8,11 @@ import msgspec
 import pytest
 
 from admin.printer import AdminPrinter
-from admin.session import Session
 from admin.strengthening import strengthen_images
 from common.errors import NotEnoughError
 from common.protocol.envelope import Operation
 from common.protocol.messages import Code, EncodingAt
+from common.repository.repository import Repository
 from common.vault.contact_card import card_of
 from common.vault.folder import VaultFolder
 from common.vault.granting import open_any
@@ -49,8 +49,8 @@ class Scene:
 
     def strengthen(self) -> int:
         async def strengthened() -> int:
-            session = Session(self.cluster.link, self.vault, KEY, AdminPrinter("strengthening"))
-            return await strengthen_images(session, await session.images(None))
+            repository = Repository(self.cluster.link, self.vault, KEY, AdminPrinter("strengthening"))
+            return await strengthen_images(repository, (await repository.holdings()).images)
 
         return run(strengthened())
 

@@ -11,10 +11,11 @@ from common.errors import IntegrityError, NotEnoughError, TesseraError
 from common.process.events import BytesDone
 from common.protocol.envelope import Operation
 from common.protocol.operations import FETCH, Spec
+from common.repository.repository import Repository
 from common.vault.folder import VaultFolder
 from consumer.events import Came, Event
 from consumer.output import HeldImage, HeldOutput
-from consumer.session import Session
+from consumer.restorer import Restorer
 from tests.support.memory_cluster import MemoryCluster, run
 from tests.support.memory_device import HeldShare
 from tests.support.sample_images import KEY, EncodedImage, chance, encode, segment_size
@@ -70,10 +71,10 @@ class Machine:
                 self.here += event.count
 
         async def restore() -> None:
-            session = Session(self.cluster.link, self.vault, KEY, take)
+            repository = Repository(self.cluster.link, self.vault, KEY)
             mapping = self.images[0].trusted().mapping
-            encodings = await session.locate(mapping.image_sha256)
-            await session.restore(encodings, mapping.image_sha256.hex(), self._open)
+            encodings = await repository.locate(mapping.image_sha256)
+            await Restorer(repository, take).restore(encodings, mapping.image_sha256.hex(), self._open)
 
         run(restore())
         content = self.opened[-1].content()

@@ -25,7 +25,7 @@ from consumer.command import _Printer
 from consumer.destination import Destination
 from consumer.events import NotRestored, Restored
 from consumer.output import HeldOutput, Output, ThroughOutput, name_here, open_named, safe_name
-from consumer.session import restore_all
+from consumer.restorer import restore_all
 from tests.support.sample_images import encode
 
 RESERVED = [
@@ -558,7 +558,7 @@ def test_a_name_that_the_file_system_cannot_have_gets_its_bytes_in_utf_8(
 
 
 class Waiting:
-    """A session whose second image is not there before the first was told of."""
+    """A restorer whose second image is not there before the first was told of."""
 
     def __init__(self, told: asyncio.Event, emit: Callable[[object], None]) -> None:
         self._told = told
@@ -587,8 +587,8 @@ def test_each_image_is_told_of_and_flushed_as_soon_as_it_is_done(
             assert b"first" in out.getvalue()
             told.set()
 
-        session: Any = Waiting(told, emit)
-        await restore_all(session, {"second": [], "first": []}, where.open)
+        restorer: Any = Waiting(told, emit)
+        await restore_all(restorer, {"second": [], "first": []}, where.open)
 
     asyncio.run(restore())
     assert out.getvalue().count(b"\n") == 2

@@ -11,13 +11,12 @@ from typing import Callable, Optional
 import pytest
 
 from admin.joining import Admission
-from admin.recovery_kit import kit_text
 from cluster.local import CHECKOUT
 from common.errors import NotEnoughError, NotFoundError, RefusedError, TesseraError, UnreachableError, UsageError
 from common.finding.addresses import BrokerAddress
 from common.protocol.operations import Role
 from common.vault.folder import VaultFolder
-from common.vault.recovery import make_codes, read_codes, restore_key
+from common.vault.recovery_codes import kit_text, make_codes, read_codes, restore_key
 from desktop.background import Background
 from desktop.model import first_start
 from desktop.model.first_start import FirstStartModel, Nearby, VaultFrom

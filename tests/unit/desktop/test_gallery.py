@@ -10,8 +10,8 @@ from typing import Optional, cast
 
 import pytest
 
-from admin.session import Session as ClusterSession
 from common.protocol.messages import ShareAt
+from common.repository.repository import Repository
 from common.vault.folder import VaultFolder
 from desktop.background import Background
 from desktop.model.entries import Entry
@@ -92,7 +92,7 @@ def looked(cluster: _Cluster, known: list[Entry], monkeypatch: pytest.MonkeyPatc
     told: list[Entry] = []
     images = Images()
     images.add(known)
-    return asyncio.run(look(cast(ClusterSession, cluster), images.known, told.extend)), told
+    return asyncio.run(look(cast(Repository, cluster), images.known, told.extend)), told
 
 
 def test_a_look_at_the_cluster_opens_unknown_mappings_only_and_counts_unreadable(

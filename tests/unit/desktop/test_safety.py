@@ -9,12 +9,11 @@ import pytest
 
 from admin.events import Repaired
 from admin.health import ImageHealth
-from admin.proof import Proof, keep_proof, last_proof
-from admin.proving import Found, Verdict
+from admin.verifying import Found, Proof, Verdict, keep_proof, last_proof
 from common.errors import RefusedError
 from common.process.events import BytesDone, BytesExpected, BytesLeft
 from common.repository.images import Held
-from common.vault.recovery import read_codes, restore_key
+from common.vault.recovery_codes import read_codes, restore_key
 from desktop.background import Background
 from desktop.garbage import WindowCollects
 from desktop.model.entries import Tone

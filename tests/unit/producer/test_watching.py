@@ -9,11 +9,12 @@ import pytest
 
 from common.protocol.envelope import Operation
 from common.protocol.messages import Code
+from common.repository.repository import Repository
 from common.vault.folder import VaultFolder
 from consumer.events import Attempt, Came, Missing
 from consumer.events import Event as ConsumerEvent
 from consumer.output import HeldOutput
-from consumer.session import Session as ConsumerSession
+from consumer.restorer import Restorer
 from producer.events import Event, ShareStep, Step, StoredImage
 from producer.owner import OwnVault
 from tests import ROOT
@@ -57,8 +58,9 @@ class Watched:
         held = HeldOutput(1 << 20)
 
         async def restore() -> None:
-            session = ConsumerSession(self.cluster.link, self.vault, KEY, self.news.append)
-            await session.restore(await session.locate(sha256), sha256.hex(), lambda _: held)
+            repository = Repository(self.cluster.link, self.vault, KEY)
+            encodings = await repository.locate(sha256)
+            await Restorer(repository, self.news.append).restore(encodings, sha256.hex(), lambda _: held)
 
         run(restore())
         return held

@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from common.errors import IntegrityError, NotEnoughError, TesseraError, UsageError
-from common.vault import recovery
+from common.vault import recovery_codes as recovery
 from common.vault.keys import VaultKey
-from common.vault.recovery import RecoveryCode, make_codes, read_codes, restore_key
+from common.vault.recovery_codes import RecoveryCode, make_codes, read_codes, restore_key
 from common.vault.secret_sharing import multiply, value_at
 
 KEY = VaultKey(bytes(range(32)))

@@ -1,4 +1,4 @@
-"""What all images of one run share, and how one image is restored from whichever of its encodings can be.
+"""Restores images: each from whichever of its encodings can be, many at a time.
 
 Shares that were found bad on the way are reported to the broker at an image's end, so that they are mended. That is a
 favour to the cluster: whether it hears it changes nothing for the image.
@@ -14,18 +14,11 @@ from pathlib import Path
 from typing import Optional, Union
 
 from common.erasure import ErasureCode
-from common.errors import IntegrityError, NoRoomError, NotEnoughError, NotFoundError, TesseraError
-from common.link.link import Link
-from common.link.questions import device_names, list_devices, list_encodings, locate, settled_devices
+from common.errors import IntegrityError, NoRoomError, NotEnoughError, TesseraError
 from common.link.window import Window
 from common.process.events import BytesExpected, ignore
-from common.protocol.codec import pack
-from common.protocol.messages import Complain, Complaint, EncodingAt, shares_at_hand
-from common.protocol.operations import COMPLAIN
-from common.repository.devices import Devices
-from common.repository.images import Holdings, Mappings, combine
-from common.vault.folder import VaultFolder
-from common.vault.keys import VaultKey
+from common.protocol.messages import Complaint, EncodingAt, shares_at_hand
+from common.repository.repository import Repository
 from common.vault.mapping import Mapping
 from consumer.events import Attempt, Came, Emit, Missing, NotRestored, Restored
 from consumer.gathering import Gathering
@@ -42,103 +35,51 @@ _PER_IMAGE = 64 << 10
 OpenOutput = Callable[[Mapping], Union[Output, ThroughOutput, HeldOutput]]
 
 
-class Session:
-    def __init__(
-        self,
-        link: Link,
-        vault: VaultFolder,
-        key: VaultKey,
-        emit: Emit = ignore,
-    ) -> None:
+class Restorer:
+    def __init__(self, repository: Repository, emit: Emit = ignore) -> None:
         """`emit` is told what becomes of each image."""
-        self._link = link
-        self._key = key
-        self._devices = Devices(link)
-        self._mappings = Mappings(self._devices, vault, key)
+        self._repository = repository
         self._codes: dict[tuple[int, int], ErasureCode] = {}
-        self._names: dict[bytes, str] = {}
-        self._naming: Optional[asyncio.Task[None]] = None
         self._window = Window(_IMAGES, _MEMORY)
         self.emit = emit
-
-    # --- what there is
-
-    async def holdings(self) -> Holdings:
-        """All images of the vault that the cluster knows, in the order of object ids."""
-        encodings, _ = await asyncio.gather(list_encodings(self._link), self._learn_names())
-        mappings = await self._mappings.of(encodings)
-        return combine(encodings, mappings)
-
-    async def locate(self, sha256: bytes) -> list[EncodingAt]:
-        """All encodings of an image, this vault's own first, then those that others share with it or left for it.
-
-        NotFoundError where the cluster has none, once that is certain.
-        """
-        located = (await self.locate_all([sha256]))[sha256]
-        if isinstance(located, NotFoundError):
-            raise located
-        return located
-
-    async def locate_all(self, sha256s: Sequence[bytes]) -> dict[bytes, Union[list[EncodingAt], NotFoundError]]:
-        """SHA-256 → what `locate` gives or raises, for all of them with one question."""
-        names = {sha256: (self._key.object_id(sha256), self._key.granted_object_id(sha256)) for sha256 in sha256s}
-        asked = [name for both in names.values() for name in both]
-        (found, settled), _ = await asyncio.gather(locate(self._link, asked), self._learn_names())
-        lacking = [both for both in names.values() if not any(_is_at_hand(e) for name in both for e in found[name])]
-        if lacking and not settled:
-            await settled_devices(self._link)
-            found.update((await locate(self._link, [name for both in lacking for name in both]))[0])
-        located = {sha256: [e for name in both for e in found[name]] for sha256, both in names.items()}
-        hint = "" if all(located.values()) else await self._absent_devices()
-        return {
-            sha256: encodings or NotFoundError(f"the vault holds no image with the SHA-256 {sha256.hex()}{hint}")
-            for sha256, encodings in located.items()
-        }
-
-    async def _absent_devices(self) -> str:
-        absent = [device.name for device in await list_devices(self._link) if not device.alive]
-        return f"; not connected, and perhaps holding it: {', '.join(absent)}" if absent else ""
-
-    # --- restoring
 
     async def restore(self, encodings: Sequence[EncodingAt], sha256: str, open_output: OpenOutput) -> Restored:
         """Restore an image from the first of its encodings that can be.
 
         NotEnoughError where no encoding has k shares at hand, IntegrityError where those at hand are damaged,
-        NoRoomError where it cannot be written here. A
-        HeldOutput that is opened again after an error has what is good already, and only the rest is asked for.
+        NoRoomError where it cannot be written here. A HeldOutput that is opened again after an error has what is good
+        already, and only the rest is asked for.
         """
         room = min(_PER_LARGE_IMAGE, 3 * encodings[0].share_bytes * encodings[0].k + _PER_IMAGE)
         await self._window.enter(room)
         try:
-            with self._link.explaining(sha256):
+            with self._repository.link.explaining(sha256):
                 return await self._restore(encodings, sha256, open_output)
         finally:
             self._window.leave(room)
 
     async def _restore(self, encodings: Sequence[EncodingAt], sha256: str, open_output: OpenOutput) -> Restored:
         started = time.monotonic()
-        await self._learn_names()
         failure: Optional[TesseraError] = None
         troubles: list[str] = []
 
         def trouble(device: bytes, text: str) -> None:
-            line = f"{self._name_of(device)}: {text}"
+            line = f"{self._repository.name_of(device)}: {text}"
             if line not in troubles:
                 troubles.append(line)
-                self.emit(Missing(sha256, self._name_of(device), text))
+                self.emit(Missing(sha256, self._repository.name_of(device), text))
 
         def came(device: bytes, count: int) -> None:
-            self.emit(Came(sha256, self._name_of(device), count))
+            self.emit(Came(sha256, self._repository.name_of(device), count))
 
         for encoding in encodings:
-            names = [self._name_of(share.device_id) for share in encoding.shares]
+            names = [self._repository.name_of(share.device_id) for share in encoding.shares]
             away = [name for share, name in zip(encoding.shares, names) if not share.alive]
             self.emit(Attempt(sha256, encoding.k, encoding.n, names, away))
             if len(shares_at_hand(encoding)) < encoding.k:
                 failure = failure or self._too_few(encoding, sha256)
                 continue
-            gathering = Gathering(self._devices, encoding, trouble, came)
+            gathering = Gathering(self._repository.devices, encoding, trouble, came)
             restored: Optional[Restored] = None
             try:
                 mapping, path = await self._restore_from(encoding, gathering, open_output)
@@ -155,7 +96,8 @@ class Session:
         self, encoding: EncodingAt, gathering: Gathering, open_output: OpenOutput
     ) -> tuple[Mapping, Optional[Path]]:
         code = self._code(encoding.k, encoding.n)
-        image = await gathering.prove(self._key, self._mappings.kept(encoding), code.block_unit)
+        kept = self._repository.mappings.kept(encoding)
+        image = await gathering.prove(self._repository.key, kept, code.block_unit)
         self.emit(BytesExpected(image.mapping.image_size))
         output = open_output(image.mapping)
         checkpoint = output.checkpoint if isinstance(output, HeldOutput) else None
@@ -168,10 +110,8 @@ class Session:
 
     async def _report(self, bad: Sequence[Complaint]) -> None:
         """Tell the broker of bad shares; whatever becomes of that."""
-        if not bad:
-            return
         try:
-            await self._link.request(COMPLAIN, Complain(), payload=pack(list(bad)), hurried=True)
+            await self._repository.complain(bad)
         except TesseraError as error:
             log.debug("the broker was not told of %d bad shares: %s", len(bad), error)
 
@@ -180,7 +120,7 @@ class Session:
         had = len(shares_at_hand(encoding))
         if _all_present(encoding):
             return IntegrityError(f"{sha256}: only {had} of its shares are undamaged and {encoding.k} are needed")
-        absent = sorted({self._name_of(s.device_id) for s in encoding.shares if not s.alive})
+        absent = sorted({self._repository.name_of(s.device_id) for s in encoding.shares if not s.alive})
         hint = f"connect one of these again: {', '.join(absent)}" if absent else None
         return NotEnoughError(
             f"{sha256}: {had} of its shares are at hand and {encoding.k} are needed ({encoding.n} were made)",
@@ -193,26 +133,6 @@ class Session:
             code = self._codes[k, n] = ErasureCode(k, n)
         return code
 
-    async def _learn_names(self) -> None:
-        """Ask for the devices' names, once for all images."""
-        if self._naming is None:
-            self._naming = asyncio.ensure_future(self._ask_for_names())
-        await asyncio.shield(self._naming)
-
-    async def _ask_for_names(self) -> None:
-        try:
-            self._names = await device_names(self._link)
-        except TesseraError:
-            self._naming = None  # the next image asks again
-            raise
-
-    def _name_of(self, device: bytes) -> str:
-        return self._names.get(device, device.hex())
-
-
-def _is_at_hand(encoding: EncodingAt) -> bool:
-    return len(shares_at_hand(encoding)) >= encoding.k
-
 
 def _all_present(encoding: EncodingAt) -> bool:
     """Whether all shares that were made are on connected devices, damaged ones included."""
@@ -220,7 +140,7 @@ def _all_present(encoding: EncodingAt) -> bool:
 
 
 async def restore_all(
-    session: Session,
+    restorer: Restorer,
     images: dict[str, list[EncodingAt]],
     open_output: OpenOutput,
 ) -> None:
@@ -233,7 +153,7 @@ async def restore_all(
 
     async def one(sha256: str) -> Union[Restored, NotRestored]:
         try:
-            return await session.restore(images[sha256], sha256, open_output)
+            return await restorer.restore(images[sha256], sha256, open_output)
         except TesseraError as error:
             return NotRestored(sha256, error)
 
@@ -242,7 +162,7 @@ async def restore_all(
         if _is_unfit(outcome):
             unfit[sha256] = outcome
         else:
-            session.emit(outcome)
+            restorer.emit(outcome)
 
     await asyncio.gather(*(first(sha256) for sha256 in images))
     by_size = sorted(unfit, key=lambda sha256: images[sha256][0].share_bytes * images[sha256][0].k)
@@ -251,9 +171,9 @@ async def restore_all(
         if _is_unfit(outcome):
             break
         del unfit[sha256]
-        session.emit(outcome)
+        restorer.emit(outcome)
     for outcome in unfit.values():
-        session.emit(outcome)
+        restorer.emit(outcome)
 
 
 def _is_unfit(outcome: Union[Restored, NotRestored]) -> bool:

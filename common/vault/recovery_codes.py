@@ -53,6 +53,13 @@ _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # Crockford's: without I, L, O a
 _VALUES = {**{character: value for value, character in enumerate(_ALPHABET)}, "O": 0, "I": 1, "L": 1}
 _IN_GROUP = 4  # characters, beside the one that checks them
 _COPY = "compare it with the paper, character by character"
+_SHEET = """\
+# Tessera recovery code {number} of {of}, set {set_name}
+# Any {need} codes of this set, with different numbers, open the whole vault, whatever its passphrase is.
+# Keep each in another place or with another person, on paper. To restore, on any machine with Tessera:
+#   python admin/admin.py vault restore
+# Digits, and all letters but I, L, O, U. Small letters count as capitals. Lines with # are no part of the code.
+"""
 
 
 @dataclass(frozen=True)
@@ -276,3 +283,13 @@ def _checksum(body: bytes) -> bytes:
 
 def _check_value(key: VaultKey, set_id: bytes, need: int) -> bytes:
     return expand(key.reveal(), CHECK_LABEL + set_id + bytes([need]))[:_CHECK_SIZE]
+
+
+def kit_text(codes: Sequence[RecoveryCode]) -> str:
+    """A kit as it is put on paper: a sheet for each code, which says what it is and how it is used."""
+    return "\n".join(
+        _SHEET.format(number=code.number, of=len(codes), need=code.need, set_name=code.set_name)
+        + "\n".join(code.lines())
+        + "\n"
+        for code in codes
+    )

@@ -5,36 +5,46 @@ every block is fetched and checked against the recipe that the mapping names, th
 opened with the vault key and compared with its SHA-256. Nothing is written anywhere. Shares found bad are reported, so
 that the steward mends them. Either way the verdict is that of `admin.health`: what reading shows only corrects what the
 broker said before it is judged.
+
+The last time that the whole vault was proven restorable is kept in `vault/proven.json`: when, and of how many images,
+is all that it says, and nothing that a look at the folder would not tell.
 """
 
 from __future__ import annotations
 
 import asyncio
 import io
+import json
+import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import IO, Optional
+from pathlib import Path
+from typing import IO, Annotated, Optional
 
 import msgspec
 
 from admin.health import ImageHealth, Standing, could_be_stronger, judge
-from admin.proof import Proof, keep_proof
-from admin.session import Session, VaultWork
+from admin.vault_work import VaultWork
 from common.coding.recipe import Recipe
 from common.coding.redundancy import count_devices
 from common.erasure import ErasureCode
 from common.errors import IntegrityError, NotEnoughError, TesseraError
+from common.files import read_limited, write_private
 from common.link.link import run_with_link
 from common.process.events import BytesExpected, Warned
-from common.protocol.codec import pack
 from common.protocol.device_messages import BlockName
-from common.protocol.messages import Complain, Complaint, EncodingAt, ShareAt, shares_at_hand
-from common.protocol.operations import COMPLAIN
+from common.protocol.messages import Complaint, EncodingAt, ShareAt, shares_at_hand
 from common.repository.hedging import Holder
-from common.repository.images import Held
+from common.repository.images import Held, Holdings
+from common.repository.repository import Repository
 from consumer.gathering import Gathering
 from consumer.restoring import Restoring
+
+_MAX_FILE = 4096
+_Count = Annotated[int, msgspec.Meta(ge=0, lt=2**53)]
+
+log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -74,7 +84,7 @@ class Verdict:
         }
 
 
-class Proving(VaultWork):
+class Verifying(VaultWork):
     """One run of `verify`."""
 
     def verify(self, hashes: Optional[Sequence[str]], deep: bool) -> Found:
@@ -85,8 +95,8 @@ class Proving(VaultWork):
         return found
 
     async def _verify(self, hashes: Optional[Sequence[str]], deep: bool) -> Found:
-        async with self.session() as session:
-            return await verify_images(session, await session.images(hashes), deep=deep)
+        async with self.repository() as repository:
+            return await verify_images(repository, await repository.holdings(hashes), deep=deep)
 
 
 @dataclass(frozen=True)
@@ -108,34 +118,34 @@ def _bytes_to_prove(images: Sequence[Held]) -> int:
     return sum(image.mapping.image_size for image in images if judge(image.encodings).restorable)
 
 
-async def verify_images(session: Session, images: Sequence[Held], *, deep: bool) -> Found:
-    """Judge these images, of which `session.images` told; deep, prove each of them from its shares.
+async def verify_images(repository: Repository, holdings: Holdings, *, deep: bool) -> Found:
+    """Judge these images; deep, prove each of them from its shares.
 
     Deep, it is told how many bytes there are, and how many are done.
     """
     if deep:
-        session.emit(BytesExpected(_bytes_to_prove(images)))
-    devices = count_devices(session.listed)
-    verdicts = [Verdict(image, judge(image.encodings)) for image in images]
+        repository.emit(BytesExpected(_bytes_to_prove(holdings.images)))
+    devices = count_devices(repository.listed)
+    verdicts = [Verdict(image, judge(image.encodings)) for image in holdings.images]
     for verdict in verdicts:
         verdict.weak = could_be_stronger(verdict.image.encodings, devices)
     for verdict in verdicts:
         if deep and verdict.health.restorable:
-            await _prove(session, verdict)
-    proven = bool(verdicts) and not session.unreadable and all(verdict.health.proven for verdict in verdicts)
+            await _prove(repository, verdict)
+    proven = bool(verdicts) and not holdings.unreadable and all(verdict.health.proven for verdict in verdicts)
     proof = Proof(int(time.time()), len(verdicts)) if deep and proven else None
     ordered = sorted(verdicts, key=lambda v: (v.image.mapping.stored_at, v.image.sha256))
-    return Found(ordered, session.unreadable, proof)
+    return Found(ordered, holdings.unreadable, proof)
 
 
-async def _prove(session: Session, verdict: Verdict) -> None:
+async def _prove(repository: Repository, verdict: Verdict) -> None:
     """Restore the image to nowhere, from the first of its encodings that can be; every share of it is looked at."""
     complaints: list[Complaint] = []
     found = list(verdict.image.encodings)  # as the broker says, and from what was read on as it is
     proven = False
 
     def trouble(device: bytes, text: str) -> None:
-        line = f"{session.name_of(device)}: {text}"
+        line = f"{repository.name_of(device)}: {text}"
         if line not in verdict.troubles:
             verdict.troubles.append(line)
 
@@ -144,11 +154,11 @@ async def _prove(session: Session, verdict: Verdict) -> None:
             continue
         try:
             code = ErasureCode(encoding.k, encoding.n)
-            gathering = Gathering(session.devices, encoding, trouble)
-            image = await gathering.prove(session.key, session.mappings.kept(encoding), code.block_unit)
-            every = EveryShare(session, encoding, gathering.recipe)
+            gathering = Gathering(repository.devices, encoding, trouble)
+            image = await gathering.prove(repository.key, repository.mappings.kept(encoding), code.block_unit)
+            every = EveryShare(repository, encoding, gathering.recipe)
             try:
-                await Restoring(code, every, image).write_to(Nowhere(), session.emit)
+                await Restoring(code, every, image).write_to(Nowhere(), repository.emit)
             finally:
                 complaints += every.bad
                 verdict.troubles += every.troubles
@@ -158,27 +168,24 @@ async def _prove(session: Session, verdict: Verdict) -> None:
         except (NotEnoughError, IntegrityError) as error:
             verdict.troubles.append(str(error))
     verdict.health = judge(found[number:] if proven else found, proven=proven)
-    await _report(session, complaints)
+    await _report(repository, complaints)
 
 
-async def _report(session: Session, complaints: list[Complaint]) -> None:
-    if not complaints:
-        return
-    payload = pack(complaints)
+async def _report(repository: Repository, complaints: list[Complaint]) -> None:
     try:
-        await session.link.request(COMPLAIN, Complain(), payload=payload, hurried=True)
+        await repository.complain(complaints)
     except TesseraError as error:
-        session.emit(Warned(f"the damage could not be reported to the broker: {error}"))
+        repository.emit(Warned(f"the damage could not be reported to the broker: {error}"))
 
 
 class EveryShare:
     """Gathers not k but all shares of an encoding, and keeps which of them are bad; hands on k good blocks."""
 
-    def __init__(self, session: Session, encoding: EncodingAt, recipe: Recipe) -> None:
+    def __init__(self, repository: Repository, encoding: EncodingAt, recipe: Recipe) -> None:
         self._recipe = recipe
         self.bad: list[Complaint] = []
         self.troubles: list[str] = []
-        self._session = session
+        self._repository = repository
         self._encoding = encoding
         at_hand = shares_at_hand(encoding)
         self._holders = [Holder(share, device) for share, devices in sorted(at_hand.items()) for device in devices]
@@ -210,7 +217,7 @@ class EveryShare:
     async def _block(self, holder: Holder, segment: int) -> Optional[memoryview]:
         name = BlockName(self._encoding.encoding_id, holder.share, segment)
         try:
-            block = await self._session.devices.block(holder.device, name, self._recipe.block_length(segment))
+            block = await self._repository.devices.block(holder.device, name, self._recipe.block_length(segment))
         except TesseraError as error:
             self._failed(holder, str(error), damaged=isinstance(error, IntegrityError) or error.exit_code == 4)
             return None
@@ -223,7 +230,7 @@ class EveryShare:
         if holder in self._faults:
             return
         self._faults[holder] = damaged
-        self.troubles.append(f"{self._session.name_of(holder.device)}: share {holder.share}: {text}")
+        self.troubles.append(f"{self._repository.name_of(holder.device)}: share {holder.share}: {text}")
         if damaged:
             self.bad.append(Complaint(self._encoding.encoding_id, holder.share, holder.device))
 
@@ -246,3 +253,37 @@ class Nowhere:
 class _Swallow(io.BytesIO):
     def write(self, data: object) -> int:
         return memoryview(data).nbytes  # type: ignore[arg-type]  # BytesIO takes whatever has a buffer
+
+
+# --- the last proof
+
+
+class Proof(msgspec.Struct, frozen=True):
+    """Every share at hand was read, and every image could be restored."""
+
+    at: _Count  # Unix seconds, when it was done
+    images: _Count
+
+
+def keep_proof(home: Path, proof: Proof) -> None:
+    """Keep it in place of the one before; where the disk refuses, that is said, and no more: the proof holds."""
+    path = _path(home)
+    try:
+        write_private(path, json.dumps(msgspec.to_builtins(proof)).encode())
+    except OSError as error:
+        log.warning("%s could not be written: %s", path, error.strerror)
+
+
+def last_proof(home: Path) -> Optional[Proof]:
+    """The last one; None where there was none, or its record is damaged."""
+    try:
+        return msgspec.json.decode(read_limited(_path(home), _MAX_FILE), type=Proof)
+    except FileNotFoundError:
+        return None
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, IntegrityError) as error:
+        log.warning("%s is damaged, and left out: %s", _path(home), error)
+        return None
+
+
+def _path(home: Path) -> Path:
+    return home / "vault" / "proven.json"

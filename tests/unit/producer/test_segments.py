@@ -9,8 +9,8 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from producer.buffers import Buffers
 from producer.encoding import Bytes
+from producer.segments import Buffers
 
 SEGMENT = 6 << 20  # bytes: six of them fit into the memory there is
 PATIENCE = 20.0  # seconds

@@ -1,0 +1,279 @@
+"""`repair`: what images lack is made now, by the steward, or here where it is said on which devices.
+
+The steward rebuilds in the broker, wherever there is room. It is asked to, and followed until the images are whole or
+cannot be made so; interrupting this command does not stop it.
+
+Whoever wants to say where (`--to`) makes the shares on their own machine, as a producer does when a device fails in
+mid-put (`producer.distribution`): blocks of k others are fetched, checked against the recipe, rebuilt, and appended at
+a device that has no share of the encoding yet. What is committed beside them is what the other devices have, byte for
+byte. That is only possible where the vault can say all of it by itself: grants that go with a share are known to
+devices alone, so what is shared, was left by another, or is kept under a new vault key is left to the steward.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from typing import Optional
+
+import msgspec
+
+from admin.amending import Current, find_current
+from admin.events import NothingToDo, Repaired
+from admin.health import Standing, best, judge
+from admin.status import ask_health
+from admin.vault_work import VaultWork
+from common.coding.slicing import Slicing
+from common.erasure import ErasureCode
+from common.errors import IntegrityError, NotEnoughError, RefusedError, TesseraError
+from common.link.link import run_with_link
+from common.link.questions import list_devices, locate
+from common.process.events import BytesLeft, Warned
+from common.protocol.codec import pack
+from common.protocol.device_messages import Commitment
+from common.protocol.messages import MAX_OBJECTS, Code, EncodingAt, Mend, ShareAt, shares_at_hand
+from common.protocol.operations import MEND
+from common.repository.images import Held
+from common.repository.repository import Repository
+from producer.distribution import Distribution, ShareState
+from producer.work import choose_devices
+
+_LOOK = 0.5  # seconds between two looks at how far it is
+_SURE = 2.0  # seconds in which nothing is done for an image, after which what seems impossible is taken to be so
+_TIMEOUT = 15.0  # seconds in which nothing is done, after which nothing more is expected
+_ATTEMPTS = 2  # a device may fail only when the share is committed
+
+
+class Repairing(VaultWork):
+    """One run of `repair`."""
+
+    def repair(self, hashes: Optional[Sequence[str]]) -> int:
+        """Repair these images, or all; it is told of each that lacked something. 0, 4 or 5."""
+        return run_with_link(self._repair(hashes))
+
+    async def _repair(self, hashes: Optional[Sequence[str]]) -> int:
+        async with self.repository() as repository:
+            images = (await repository.holdings(hashes)).images
+            return exit_code_of(repository, images, await repair_images(repository, images))
+
+    def complete(self, hashes: Optional[Sequence[str]], to: Sequence[str]) -> int:
+        """Complete these images, or all; it is told of each that lacked something. 0, 3, 4 or 5."""
+        return run_with_link(self._complete(hashes, to))
+
+    async def _complete(self, hashes: Optional[Sequence[str]], to: Sequence[str]) -> int:
+        async with self.repository() as repository:
+            images = (await repository.holdings(hashes)).images
+            return exit_code_of(repository, images, await complete_images(repository, images, to))
+
+
+def exit_code_of(repository: Repository, images: Sequence[Held], outcomes: Sequence[Repaired]) -> int:
+    """That of the first failure; where no image lacked anything it is told so."""
+    if not outcomes:
+        repository.emit(NothingToDo(f"{len(images)} images are whole; nothing to repair"))
+    return next((outcome.exit_code for outcome in outcomes if outcome.exit_code), 0)
+
+
+# --- by the steward
+
+
+async def repair_images(repository: Repository, images: Sequence[Held]) -> list[Repaired]:
+    """Have those of the images repaired that are not whole, and follow it; what came of each of these.
+
+    Meanwhile it is told how many bytes are left, again and again, and what came of each image as soon as that is known.
+    """
+    unwell = [image for image in images if judge(image.encodings).standing is not Standing.WHOLE]
+    if not unwell:
+        return []
+    await _ask_to_mend(repository, unwell)
+    outcomes = []
+    async for outcome in _follow(repository, unwell):
+        repository.emit(outcome)
+        outcomes.append(outcome)
+    return outcomes
+
+
+async def _ask_to_mend(repository: Repository, images: Sequence[Held]) -> None:
+    objects = [image.encodings[0].object_id for image in images]
+    for start in range(0, len(objects), MAX_OBJECTS):
+        payload = pack(objects[start : start + MAX_OBJECTS])
+        await repository.link.request(MEND, Mend(), payload=payload)
+
+
+class _Followed:
+    """An image that is not whole yet."""
+
+    def __init__(self, image: Held, now: float) -> None:
+        self.image = image
+        self.encodings: Sequence[EncodingAt] = []
+        self.missing = -1  # bytes
+        self.changed = now
+        self._impossible = False
+
+    def look(self, encodings: Sequence[EncodingAt], places: set[bytes], under_way: set[bytes], now: float) -> None:
+        """Take up what the catalog says of it now; `places`: devices that can take shares."""
+        self.encodings, missing = encodings, _missing_bytes(encodings)
+        if missing != self.missing or any(encoding.encoding_id in under_way for encoding in encodings):
+            self.changed = now
+        self.missing = missing
+        self._impossible = bool(encodings) and _is_impossible(best(encodings), places)
+
+    def is_over(self, now: float, changed: float) -> bool:
+        """Whether nothing more is expected; `changed`: when something was last done for any of the images."""
+        if self._impossible:
+            return not self.missing or now - self.changed > _SURE
+        return not self.missing or now - changed > _TIMEOUT
+
+
+async def _follow(repository: Repository, images: Sequence[Held]) -> AsyncIterator[Repaired]:
+    """What comes of each image, as soon as that is known: of some only when nothing was done for a while."""
+    changed = repository.link.time()
+    waiting = {image.encodings[0].object_id: _Followed(image, changed) for image in images}
+    given_up, said = 0, False
+    while waiting:
+        found, settled = await locate(repository.link, list(waiting))
+        devices = await list_devices(repository.link)
+        places = {device.device_id for device in devices if device.alive and not device.retiring}
+        under_way = {job.encoding_id for job in (await ask_health(repository.link))[1]}
+        now = repository.link.time()
+        for object_id, each in waiting.items():
+            each.look(found[object_id], places, under_way, now)
+        repository.emit(BytesLeft(given_up + sum(each.missing for each in waiting.values())))
+        # A broker that was started again may not have heard of all shares.
+        changed = max(changed, *(each.changed for each in waiting.values())) if settled else now
+        over = [object_id for object_id, each in waiting.items() if settled and each.is_over(now, changed)]
+        for object_id in over:
+            each = waiting.pop(object_id)
+            given_up += each.missing
+            yield _outcome_of(repository, each.image, each.encodings, len(places))
+        if waiting and not said and now - changed > _SURE:
+            said = True
+            seconds = _TIMEOUT - _SURE
+            text = f"nothing is being done for {len(waiting)} images; waiting {seconds:.0f} s for the broker"
+            repository.emit(Warned(text))
+        if waiting:
+            await asyncio.sleep(_LOOK)
+
+
+def _is_impossible(encoding: EncodingAt, places: set[bytes]) -> bool:
+    """Whether the devices that are here cannot make it whole: they have too little of it, or each has a share."""
+    at_hand = shares_at_hand(encoding)
+    return len(at_hand) < encoding.k or places <= {device for devices in at_hand.values() for device in devices}
+
+
+def _missing_bytes(encodings: Sequence[EncodingAt]) -> int:
+    """Bytes of shares that are not at hand, of the encoding that the image is judged by; 0 where it is whole."""
+    if not encodings:
+        return 0
+    judged = best(encodings)
+    return (judged.n - len(shares_at_hand(judged))) * max(1, judged.share_bytes)
+
+
+def _outcome_of(repository: Repository, image: Held, encodings: Sequence[EncodingAt], places: int) -> Repaired:
+    """What came of an image, by what the catalog says of it now; `places`: devices that can take shares."""
+    if not encodings:
+        return Repaired(image, False, ": was deleted meanwhile")
+    health = judge(encodings)
+    if health.standing is Standing.WHOLE:
+        return Repaired(image, True, f"  {health.n} of {health.n} shares, repaired")
+    if not health.restorable:
+        why = f"only {health.good} of its shares are good and at hand, {health.k} are needed"
+        absent = repository.absent(encodings)
+        why += f"; connect one of these again: {', '.join(absent)}" if absent else ""
+        return Repaired(image, False, f": {why}", (NotEnoughError if absent else IntegrityError).exit_code)
+    why = f"{health.good} of {health.n} shares are there; {places} devices can take shares"
+    why += ", and each takes one: add a device" if places < health.n else ", but the rest was not rebuilt"
+    return Repaired(image, False, f": {why}", NotEnoughError.exit_code)
+
+
+# --- on devices that were named
+
+
+async def complete_images(repository: Repository, images: Sequence[Held], to: Sequence[str]) -> list[Repaired]:
+    """Make what the images lack on the devices with these names; what came of each image that lacked something.
+
+    Each share's steps are told meanwhile, and what came of each image. NotFoundError where there is no such device.
+    """
+    devices = await list_devices(repository.link)
+    chosen = choose_devices(devices, to)
+    avoid = [device.device_id for device in devices if device not in chosen]
+    outcomes = []
+    for image in images:
+        if judge(image.encodings).standing is Standing.WHOLE:
+            continue
+        try:
+            encoding = await _complete(repository, image, avoid)
+        except TesseraError as failure:
+            error = repository.link.cause(failure)
+            why = f": {error}" + (f"; {error.advice}" if error.advice else "")
+            outcome = Repaired(image, False, why, error.exit_code)
+        else:
+            outcome = _after_completing(repository, image, encoding)
+        repository.emit(outcome)
+        outcomes.append(outcome)
+    return outcomes
+
+
+async def _complete(repository: Repository, image: Held, avoid: Sequence[bytes]) -> EncodingAt:
+    """The most complete encoding of the image, with the shares that it lacked, as far as devices took them."""
+    encoding = image.encodings[0]
+    at_hand = shares_at_hand(encoding)
+    if len(at_hand) < encoding.k:
+        return encoding
+    current = await find_current(repository, encoding)
+    commitment = _commitment(repository, encoding, current)
+    code = ErasureCode(encoding.k, encoding.n)
+    distribution = Distribution(
+        repository.link,
+        code,
+        Slicing(encoding.k, code.block_unit, current.recipe.block_size),
+        encoding.encoding_id,
+        [at_hand[share][0] if share in at_hand else None for share in range(encoding.n)],
+        Code.GONE,
+        repository.name_of,
+        avoid=[*avoid, *(share.device_id for share in encoding.shares)],
+        shown=image.sha256,
+        emit=repository.emit,
+    )
+    distribution.are_committed()
+    try:
+        for _ in range(_ATTEMPTS):
+            await distribution.move_lost(current.recipe)
+            await distribution.commit(commitment)
+    except BaseException:
+        await distribution.abandon()
+        raise
+    return _as_it_is(encoding, distribution)
+
+
+def _commitment(repository: Repository, encoding: EncodingAt, current: Current) -> bytes:
+    """What lies beside every other share; RefusedError where this vault alone cannot say that."""
+    mapping = current.mapping
+    object_id = repository.key.object_id(mapping.image_sha256)
+    amended = current.revision > 1 or mapping.delete_capability is not None or bool(current.cards)
+    if amended or object_id != encoding.object_id:
+        raise RefusedError(
+            "it is shared, was left by another, or its vault key was replaced: only the cluster itself can make its "
+            "shares, on whichever devices have room",
+            advice="repair it without naming devices",
+        )
+    delete_hash = repository.key.delete_hash(object_id, encoding.encoding_id)
+    return pack(Commitment(object_id, current.recipe.encode(), current.sealed, delete_hash))
+
+
+def _as_it_is(encoding: EncodingAt, distribution: Distribution) -> EncodingAt:
+    """What the catalog will say."""
+    had = set(shares_at_hand(encoding))
+    made = [
+        ShareAt(share.index, share.device, True, True)
+        for share in distribution.shares
+        if share.state is ShareState.COMMITTED and share.device is not None and share.index not in had
+    ]
+    return msgspec.structs.replace(encoding, shares=[*encoding.shares, *made])
+
+
+def _after_completing(repository: Repository, image: Held, encoding: EncodingAt) -> Repaired:
+    health = judge([encoding])
+    if health.standing is Standing.WHOLE or not health.restorable:
+        return _outcome_of(repository, image, [encoding], 0)
+    why = f": {health.good} of {health.n} shares are there; no other of the chosen devices took one: choose more"
+    return Repaired(image, False, why, NotEnoughError.exit_code)

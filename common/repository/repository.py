@@ -1,0 +1,146 @@
+"""One vault, open, and the cluster that holds its images: which there are, whose they are, where they lie.
+
+Producer and consumer, administration and desktop begin with a link that has the vault's rights and the vault's key;
+whoever looks for images does so here, and is told the names of devices with them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, Callable, Optional, Union
+
+from common.errors import NotFoundError
+from common.home import ClientIdentity
+from common.link.link import Link, reached
+from common.link.questions import list_devices, list_encodings, locate, settled_devices
+from common.process.events import ignore, waiting
+from common.protocol.codec import pack
+from common.protocol.messages import Complain, Complaint, Device, EncodingAt, shares_at_hand
+from common.protocol.operations import COMPLAIN
+from common.repository.devices import Devices
+from common.repository.hashes import check_hash
+from common.repository.images import Held, Holdings, Mappings, combine, find
+from common.vault.folder import VaultFolder
+from common.vault.keys import VaultKey
+from common.vault.mapping import Mapping
+
+
+@asynccontextmanager
+async def open_repository(
+    identity: ClientIdentity, vault: VaultFolder, key: VaultKey, emit: Callable[[Any], None]
+) -> AsyncIterator[Repository]:
+    """A repository by a link of its own; errors as of `reached`."""
+    async with reached(Link(identity, key.owner_token(), emit=emit)) as link:
+        yield Repository(link, vault, key, emit)
+
+
+class Repository:
+    """`listed`: the devices of the cluster, as the broker told them last; none before anything was looked for."""
+
+    def __init__(self, link: Link, vault: VaultFolder, key: VaultKey, emit: Callable[[Any], None] = ignore) -> None:
+        """`emit` is told what is waited for, and of images what each program has to tell (its `events`)."""
+        self.link = link
+        self.emit = emit
+        self.vault = vault
+        self.key = key
+        self.devices = Devices(link)
+        self.mappings = Mappings(self.devices, vault, key)
+        self.listed: list[Device] = []
+        self._names: dict[bytes, str] = {}
+
+    # --- devices
+
+    async def list_devices(self, *, settled: bool = False) -> None:
+        """Learn which devices there are; `settled`: once those that may still come to a new broker have come."""
+        self.listed = await (settled_devices(self.link) if settled else list_devices(self.link))
+        self._names = {device.device_id: device.name for device in self.listed}
+
+    def name_of(self, device: bytes) -> str:
+        return self._names.get(device, device.hex())
+
+    def absent(self, encodings: Sequence[EncodingAt]) -> list[str]:
+        """The names of the devices that hold a share of these and are not connected."""
+        return sorted({self.name_of(s.device_id) for e in encodings for s in e.shares if not s.alive})
+
+    async def complain(self, bad: Sequence[Complaint]) -> None:
+        """Report shares that were found bad to the broker, so that they are mended."""
+        if bad:
+            await self.link.request(COMPLAIN, Complain(), payload=pack(list(bad)), hurried=True)
+
+    # --- which images there are
+
+    async def holdings(self, hashes: Optional[Sequence[str]] = None) -> Holdings:
+        """The images with these hashes or beginnings of them; all that the cluster knows, by object id, where None.
+
+        NotFoundError, NotEnoughError or UsageError where a hash is no image's, cannot be told now, or is several's.
+        """
+        wanted = None if hashes is None else dict.fromkeys(check_hash(text) for text in hashes)
+        with waiting(self.emit, "listing what the vault holds"):
+            encodings = await list_encodings(self.link)  # once all devices that may come are here
+            await self.list_devices()
+            holdings = combine(encodings, await self.mappings.of(encodings))
+        return holdings if wanted is None else Holdings([find(text, holdings) for text in wanted], 0)
+
+    async def locate(self, sha256: bytes) -> list[EncodingAt]:
+        """All encodings of an image, this vault's own first, then those that others share with it or left for it.
+
+        NotFoundError where the cluster has none, once that is certain.
+        """
+        located = (await self.locate_all([sha256]))[sha256]
+        if isinstance(located, NotFoundError):
+            raise located
+        return located
+
+    async def locate_all(self, sha256s: Sequence[bytes]) -> dict[bytes, Union[list[EncodingAt], NotFoundError]]:
+        """SHA-256 → what `locate` gives or raises, for all of them with one question."""
+        names = {sha256: self.object_ids(sha256) for sha256 in sha256s}
+        asked = [name for both in names.values() for name in both]
+        (found, settled), _ = await asyncio.gather(locate(self.link, asked), self.list_devices())
+        lacking = [both for both in names.values() if not any(_is_at_hand(e) for name in both for e in found[name])]
+        if lacking and not settled:
+            await self.list_devices(settled=True)
+            found.update((await locate(self.link, [name for both in lacking for name in both]))[0])
+        located = {sha256: [e for name in both for e in found[name]] for sha256, both in names.items()}
+        away = [device.name for device in self.listed if not device.alive]
+        hint = f"; not connected, and perhaps holding it: {', '.join(away)}" if away else ""
+        return {
+            sha256: encodings or NotFoundError(f"the vault holds no image with the SHA-256 {sha256.hex()}{hint}")
+            for sha256, encodings in located.items()
+        }
+
+    def object_ids(self, sha256: bytes) -> tuple[bytes, bytes]:
+        """By which an image is known to devices: as the vault's own, and as shared with it or left for it."""
+        return self.key.object_id(sha256), self.key.granted_object_id(sha256)
+
+    # --- whose they are
+
+    def mapping_of(self, image: Held, encoding: EncodingAt) -> Mapping:
+        """The mapping of one of an image's encodings; that of another one where it is not to be had."""
+        return self.mappings.kept(encoding) or image.mapping
+
+    def own(self, image: Held) -> list[EncodingAt]:
+        """The image's encodings that are this vault's, and not another's that are shared with it.
+
+        Own is also what others left for it by its contact card: that lies under the name that shared ones have too,
+        and its mapping tells the right to delete it, which no key derives.
+        """
+        own_id = self.key.object_id(image.mapping.image_sha256)
+        return [
+            encoding
+            for encoding in image.encodings
+            if encoding.object_id == own_id or self.mapping_of(image, encoding).delete_capability is not None
+        ]
+
+    def delete_capability(self, mapping: Optional[Mapping], object_id: bytes, encoding_id: bytes) -> bytes:
+        """The right to delete an own encoding and to change what lies beside its shares.
+
+        `mapping`: as far as it is known.
+        """
+        told = None if mapping is None else mapping.delete_capability
+        return told or self.key.delete_capability(object_id, encoding_id)
+
+
+def _is_at_hand(encoding: EncodingAt) -> bool:
+    return len(shares_at_hand(encoding)) >= encoding.k
