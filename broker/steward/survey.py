@@ -205,7 +205,7 @@ class Survey:
         """How many shares only this retiring device has; all of its shares where not everything was looked at.
 
         all_heard: every device on the list has told what it holds, so that encodings of which fewer than k shares are
-        known are rests that nothing can be restored from.
+        known are rests that nothing can be restored from; unless a device has yet to learn that they were taken back.
         """
         if not self.current:
             return self._catalog.shares_on(device)
@@ -237,6 +237,8 @@ class Survey:
         else:
             self._stale.pop(encoding_id, None)
         finding = self._assess(known, before, now)
+        if finding.incomplete and self._catalog.tombstones.behind(encoding_id):
+            finding = finding._replace(incomplete=False)  # what they have in their trash is about to come back
         if finding.state is State.WHOLE:
             self._urgent.discard(encoding_id)
             if not finding.surplus:

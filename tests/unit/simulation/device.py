@@ -98,6 +98,7 @@ class Device:
         self.dead = False
         self.kind = DeviceKind.SERVER
         self.full = False  # takes nothing, although it says that it has room
+        self.read_only = False  # takes no deletion, and takes none back
         self.lies = False  # sends wrong blocks now
         self._leases: dict[bytes, tuple[object, float, int]] = {}
         self._rng = rng
@@ -288,6 +289,8 @@ class Device:
             if known.deleted:
                 return Acknowledged(GRANTED), None
             raise Decline(Code.CONFLICT)
+        if self.read_only:
+            raise Decline(Code.READ_ONLY)
         object_id = self.shares[keys[0]].commitment.object_id if keys else known.object_id if known else b""
         self._bury(
             Tombstone(
@@ -314,6 +317,8 @@ class Device:
             raise Decline(Code.NOT_ALLOWED)
         if known.generation >= header.generation:
             return Acknowledged(GRANTED if not known.deleted else Answer(Code.CONFLICT)), None
+        if self.read_only:
+            raise Decline(Code.READ_ONLY)
         self._bury(
             Tombstone(
                 known.encoding_id,

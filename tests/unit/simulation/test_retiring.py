@@ -1,0 +1,42 @@
+"""A device is not retired while what only it has may be needed with what another device is about to take back."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+
+from common.protocol.device_messages import Delete, Undelete
+from common.protocol.messages import Retire
+from tests.unit.simulation.device import Decline, Stored
+from tests.unit.simulation.images import OWNER, encode, make_image
+from tests.unit.simulation.schedule import NEVER
+from tests.unit.simulation.world import World
+
+
+def test_a_share_whose_fellows_are_in_the_trash_of_read_only_ones_keeps_its_device() -> None:
+    rng = random.Random(1)  # noqa: S311 - the same in every run
+    world = World(rng, 4, 1)
+    world.run(5.0)
+    devices = list(world.devices.values())
+    encoding = encode(make_image(rng, 2, 3), rng)
+    for share, device in enumerate(devices[:3]):
+        device.store((encoding.encoding_id, share), Stored(OWNER, encoding.packed, encoding.share(share)))
+    world.run(5.0)
+    for device in devices[:3]:
+        device.delete(Delete(encoding.encoding_id, encoding.capability, 1, NEVER, NEVER), OWNER)
+    world.run(1.0)
+    retiring, *others = devices[:3]
+    for device in others:
+        device.read_only = True
+    for device in devices[:3]:
+        with contextlib.suppress(Decline):
+            device.undelete(Undelete(encoding.encoding_id, encoding.capability, 2))
+    assert [len(device.shares) for device in devices] == [1, 0, 0, 0]
+    world.brokers[0].retiring.retire(Retire(retiring.device_id))
+    world.run(60.0)
+    assert world.listed(retiring)
+    for device in others:
+        device.read_only = False
+    world.run(120.0)
+    assert not world.listed(retiring)
+    assert [len(device.shares) for device in devices[1:]] == [1, 1, 1]
