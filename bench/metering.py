@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Optional
 
 _LOOK_EVERY = 0.02  # seconds
 
@@ -52,7 +53,9 @@ class Meter:
         return {name: sum(map(processor_seconds, pids)) for name, pids in self._pids.items()}
 
 
-def run_metered(command: Sequence[str], environment: Mapping[str, str] | None = None, cwd: Path | None = None) -> Cost:
+def run_metered(
+    command: Sequence[str], environment: Optional[Mapping[str, str]] = None, cwd: Optional[Path] = None
+) -> Cost:
     """Run a command to its end and tell what it cost; RuntimeError, with what it said, where it fails."""
     started = time.monotonic()
     with subprocess.Popen(

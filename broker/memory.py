@@ -49,7 +49,7 @@ def is_too_much(most: int, now: InUse) -> bool:
 
 
 def watch_memory(
-    most: int, stopping: threading.Event, look: Callable[[], Optional[InUse]] | None = None
+    most: int, stopping: threading.Event, look: Optional[Callable[[], Optional[InUse]]] = None
 ) -> threading.Event:
     """Set `stopping`, and the event that is returned, once this process has nearly `most` bytes in memory.
 

@@ -67,7 +67,7 @@ def cluster(
         _detach(local(directory))
 
 
-def _demo(image: Path, directory: Path | None, local: Callable[[Path], LocalCluster]) -> None:
+def _demo(image: Path, directory: Optional[Path], local: Callable[[Path], LocalCluster]) -> None:
     if not image.is_file():
         raise NotFoundError(f"no such image: {image}")
     with interruptible(), tempfile.TemporaryDirectory(prefix="tessera-demo-") as scratch:

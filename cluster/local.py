@@ -25,7 +25,7 @@ import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Optional
 
 from cluster.environment_file import read_environment_file, write_environment_file
 from cluster.interruption import held
@@ -69,9 +69,9 @@ class LocalCluster:
         self,
         directory: Path,
         *,
-        workers: int | None = None,
-        base_port: int | None = None,
-        brokers: int | None = None,
+        workers: Optional[int] = None,
+        base_port: Optional[int] = None,
+        brokers: Optional[int] = None,
     ) -> None:
         self.directory = directory.resolve()
         recorded = self._read_environment()
@@ -179,11 +179,11 @@ class LocalCluster:
         """End a device at once (SIGKILL, TerminateProcess)."""
         self._workers[index - 1].kill()
 
-    def device_pid(self, index: int) -> int | None:
+    def device_pid(self, index: int) -> Optional[int]:
         """The pid of a device's process, None while it does not run."""
         return self._workers[index - 1].pid
 
-    def broker_pid(self, index: int = 1) -> int | None:
+    def broker_pid(self, index: int = 1) -> Optional[int]:
         """The pid of a broker's process, None while it does not run."""
         return self._brokers[index - 1].pid
 
@@ -191,7 +191,7 @@ class LocalCluster:
         self,
         program: str,
         *arguments: str,
-        environment: Mapping[str, str] | None = None,
+        environment: Optional[Mapping[str, str]] = None,
         timeout: float = 600.0,
     ) -> subprocess.CompletedProcess[str]:
         """Run `program` to its end as the client (or in `environment`): no stdin, output kept as text.
@@ -218,7 +218,7 @@ class LocalCluster:
         require_success("broker", result)
         return result.stdout.strip()
 
-    def add_client(self, name: str, passphrase: str | None, role: str = "client") -> dict[str, str]:
+    def add_client(self, name: str, passphrase: Optional[str], role: str = "client") -> dict[str, str]:
         """Admit a client or "admin", its home the folder `name`; returns its environment.
 
         With a vault of its own under `passphrase`, or, as a camera has none, without.
@@ -277,7 +277,7 @@ class LocalCluster:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self, kind: Optional[type[BaseException]], error: Optional[BaseException], trace: Optional[TracebackType]
     ) -> None:
         self.stop()
 
@@ -308,7 +308,7 @@ class LocalCluster:
         """A broker's port for clients, and its port for workers."""
         return self.ports[2 * broker - 2], self.ports[2 * broker - 1]
 
-    def _settings(self, home: str, passphrase: str | None = None) -> dict[str, str]:
+    def _settings(self, home: str, passphrase: Optional[str] = None) -> dict[str, str]:
         settings = {
             "TESSERA_HOME": str(self.directory / home),
             "TESSERA_HOST": HOST,
@@ -317,7 +317,7 @@ class LocalCluster:
         }
         return settings if passphrase is None else {**settings, "TESSERA_PASSPHRASE": passphrase}
 
-    def _environment_of(self, home: str, passphrase: str | None = None) -> dict[str, str]:
+    def _environment_of(self, home: str, passphrase: Optional[str] = None) -> dict[str, str]:
         # The user's own TESSERA_… variables are for another cluster; broker and devices get no passphrase.
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("TESSERA_")}
         return {**inherited, **self._settings(home, passphrase)}
@@ -343,7 +343,7 @@ def _broker_name(index: int) -> str:
     return "broker" if index == 1 else f"broker-{index}"
 
 
-def _agreed(option: str, wanted: int | None, there: int) -> int:
+def _agreed(option: str, wanted: Optional[int], there: int) -> int:
     if wanted is not None and wanted != there:
         raise UsageError(f"the cluster in this folder has --{option} {there}; leave the option out, or say {there}")
     return there

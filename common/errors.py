@@ -28,7 +28,7 @@ class TesseraError(Exception):
     exit_code: int = 1
     advice: Optional[str] = None
 
-    def __init__(self, message: str, *, advice: str | None = None) -> None:
+    def __init__(self, message: str, *, advice: Optional[str] = None) -> None:
         super().__init__(message)
         if advice is not None:
             self.advice = advice
@@ -112,7 +112,7 @@ def cannot_write(path: object, error: OSError) -> TesseraError:
     return kind(f"cannot write {path}: {error.strerror or error}", advice=advice)
 
 
-def refused_by_system(error: OSError) -> TesseraError | None:
+def refused_by_system(error: OSError) -> Optional[TesseraError]:
     """What the operating system's refusal means to a user, for what nobody nearer to it has a better word for.
 
     NoRoomError where nothing can be written, be the disk full or read-only; NotFoundError where a path is not there;

@@ -281,7 +281,7 @@ class Distribution:
         share: SentShare,
         operation: Spec[H, Acknowledged],
         header: H,
-        payload: memoryview | None = None,
+        payload: Optional[memoryview] = None,
     ) -> bool:
         """Ask the share's device; whether it was granted. If not, the share is lost."""
         try:

@@ -13,7 +13,7 @@ import enum
 import logging
 import secrets
 from collections.abc import Iterable
-from typing import NamedTuple, Optional, TypeVar
+from typing import NamedTuple, Optional, TypeVar, Union
 
 from common.errors import RefusedError
 from common.protocol.codec import pack, pack_header
@@ -184,7 +184,7 @@ def not_admitted(address: str) -> RefusedError:
     )
 
 
-def _keys(shares: Iterable[AnnouncedShare | ShareName]) -> list[tuple[bytes, int]]:
+def _keys(shares: Iterable[Union[AnnouncedShare, ShareName]]) -> list[tuple[bytes, int]]:
     return [(share.encoding_id, share.share) for share in shares]
 
 

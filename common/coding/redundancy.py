@@ -22,7 +22,7 @@ _TOO_FEW = (
 _LATER = "connect what is away, or have it made up for when it is back: --accept-degraded"
 
 
-def choose(live_devices: int, k: int | None = None, n: int | None = None) -> tuple[int, int]:
+def choose(live_devices: int, k: Optional[int] = None, n: Optional[int] = None) -> tuple[int, int]:
     """(k, n) for so many live devices; what the user gave stays, and what is left out follows from it.
 
     NotEnoughError where there are too few devices, UsageError where the user's k and n don't go together.
@@ -41,7 +41,7 @@ def choose(live_devices: int, k: int | None = None, n: int | None = None) -> tup
     return k, n
 
 
-def require_possible(k: int | None, n: int | None) -> None:
+def require_possible(k: Optional[int], n: Optional[int]) -> None:
     """UsageError where there are no such k and n, whatever devices there are; what is None is left open."""
     least, most = 2 if k is None else k, MAX_SHARES if n is None else n
     if k == 1 and 1 <= most <= MAX_SHARES:
@@ -70,7 +70,7 @@ class DeviceCount:
             wanted = choose(self.live)
         return min(n, self.listed) - k < wanted[1] - wanted[0]
 
-    def choose(self, k: int | None, n: int | None, *, accept_degraded: bool) -> tuple[int, int]:
+    def choose(self, k: Optional[int], n: Optional[int], *, accept_degraded: bool) -> tuple[int, int]:
         """(k, n) as the function `choose` has it for the devices that are here.
 
         `accept_degraded`: for all that are listed, where at least k of them are here. What the devices that are away
@@ -89,7 +89,7 @@ class DeviceCount:
             return later
         return self._choose_for_all(k, n) or whole
 
-    def _choose_for_all(self, k: int | None, n: int | None) -> Optional[tuple[int, int]]:
+    def _choose_for_all(self, k: Optional[int], n: Optional[int]) -> Optional[tuple[int, int]]:
         """(k, n) for all devices that are listed; None where fewer than k of them are here."""
         try:
             chosen = choose(self.listed, k, n)

@@ -18,6 +18,7 @@ import time
 from collections import deque
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Optional
 
 from common.errors import UsageError
 
@@ -41,8 +42,8 @@ class BackgroundProcess:
         self.log_file = log_file
         self._identity = dict(identity)
         self._pid_file = pid_file
-        self._child: subprocess.Popen[bytes] | None = None
-        self._confirmed: int | None = None
+        self._child: Optional[subprocess.Popen[bytes]] = None
+        self._confirmed: Optional[int] = None
 
     def start(self, command: Sequence[str], environment: Mapping[str, str], *, own_console: bool = False) -> None:
         """Start `command` in a session of its own, its output appended to the log.
@@ -69,7 +70,7 @@ class BackgroundProcess:
         self._pid_file.write_text(f"{self._child.pid}\n")
 
     @property
-    def pid(self) -> int | None:
+    def pid(self) -> Optional[int]:
         """The pid while the process lives, else None."""
         if self._child is not None and self._child.poll() is None:
             return self._child.pid
@@ -79,7 +80,7 @@ class BackgroundProcess:
         return recorded if self._is_ours(recorded) and _is_alive(recorded) else None
 
     @property
-    def exit_code(self) -> int | None:
+    def exit_code(self) -> Optional[int]:
         """How it ended, if this process started it and it has; negative for a signal."""
         return None if self._child is None else self._child.poll()
 
@@ -130,7 +131,7 @@ class BackgroundProcess:
             self._confirmed = pid if _was_started_with(pid, self._identity) else None
         return self._confirmed == pid
 
-    def _recorded_pid(self) -> int | None:
+    def _recorded_pid(self) -> Optional[int]:
         try:
             return int(self._pid_file.read_text())
         except (FileNotFoundError, ValueError):

@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import time
+from typing import Optional
 
 import pytest
 
@@ -22,7 +23,7 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no 
 def seconds_to_end(cluster: LocalCluster, index: int) -> float:
     """Ask a device (or the broker, 0) to end, and wait until it has."""
 
-    def pid() -> int | None:
+    def pid() -> Optional[int]:
         return cluster.device_pid(index) if index else cluster.broker_pid()
 
     process = pid()

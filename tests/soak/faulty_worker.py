@@ -22,7 +22,7 @@ import os
 import signal
 import sys
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any, Callable, Union
 
 sys.path[0] = str(Path(__file__).resolve().parent.parent.parent)  # the checkout's root, in place of this folder
 
@@ -82,7 +82,7 @@ class Saboteur:
         code = int(getattr(errno, action))
         raise OSError(code, os.strerror(code))
 
-    def _watch_resync(self, what: int | Path) -> None:
+    def _watch_resync(self, what: Union[int, Path]) -> None:
         if _identity(what) in self._failed:
             self._note(f"resynced {what}")
 
@@ -109,7 +109,7 @@ def _short(write: Callable[[int, Any], int]) -> Callable[[int, Any], int]:
     return short
 
 
-def _identity(what: int | Path) -> tuple[int, int]:
+def _identity(what: Union[int, Path]) -> tuple[int, int]:
     status = os.stat(what)
     return status.st_dev, status.st_ino
 

@@ -18,7 +18,7 @@ import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Callable, NamedTuple, Union
+from typing import Callable, NamedTuple, Optional, Union
 
 from cluster.interruption import interruptible
 from cluster.local import stop_cluster
@@ -132,7 +132,7 @@ def _show_logs(folder: Path) -> None:
         print(f"--- {log.name}", *lines, sep="\n", file=sys.stderr)
 
 
-def main(lanes: Sequence[Sequence[Part]], about: str, arguments: Sequence[str] | None = None) -> int:
+def main(lanes: Sequence[Sequence[Part]], about: str, arguments: Optional[Sequence[str]] = None) -> int:
     """The command line of one proof, or of all; returns the exit code: 1 where one does not hold.
 
     The parts of a lane run one after the other, each within its share of the time; lanes run side by side.

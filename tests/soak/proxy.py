@@ -23,7 +23,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Optional
 
 import zmq
 
@@ -97,7 +97,7 @@ class Proxy:
         for socket in (self._authentication.socket, *self._routers):
             self._poller.register(socket, zmq.POLLIN)
         self._stopping = threading.Event()
-        self._fault: BaseException | None = None
+        self._fault: Optional[BaseException] = None
         self._thread = threading.Thread(target=self._serve, daemon=True)
 
     def start(self) -> None:
@@ -113,10 +113,10 @@ class Proxy:
 
     # --- who is who
 
-    def _refusal(self, public_key: bytes, _domain: str) -> str | None:
+    def _refusal(self, public_key: bytes, _domain: str) -> Optional[str]:
         return None if self._key_of(public_key) else "none of this cluster's key files has this key"
 
-    def _key_of(self, public_key: bytes) -> KeyPair | None:
+    def _key_of(self, public_key: bytes) -> Optional[KeyPair]:
         if public_key not in self._keys:
             files = [*self._folder.glob("*/device.key"), *self._folder.glob("*/client/client.key")]
             self._keys.update((pair.public, pair) for pair in map(load_key_pair, files))

@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Optional
 
 import pytest
 from blake3 import blake3
@@ -73,7 +74,7 @@ class Sample:
     def key(self, share: int) -> ShareKey:
         return self.encoding_id, share
 
-    def opening(self, share: int, *, share_bytes: int | None = None) -> Open:
+    def opening(self, share: int, *, share_bytes: Optional[int] = None) -> Open:
         recipe = self.recipe
         expected = recipe.share_bytes if share_bytes is None else share_bytes
         return Open(recipe.encoding_id, share, recipe.k, recipe.n, recipe.block_size, expected)

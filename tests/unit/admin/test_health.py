@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Optional
+
 import pytest
 
 from admin.health import ImageHealth, Standing, judge
@@ -103,7 +105,7 @@ def test_verify_ends_with_what_is_in_the_way_of_an_image(health: ImageHealth, co
 DEVICE = Device(b"d" * 16, "nas", False, 10, 20, 3, 7300, True, 2)
 
 
-def status(health: Health, jobs: list[Job] | None = None) -> Status:
+def status(health: Health, jobs: Optional[list[Job]] = None) -> Status:
     return Status([DEVICE], "tcp://broker:5570", health, jobs or [])
 
 

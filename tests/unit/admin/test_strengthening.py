@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Optional
 
 import msgspec
 import pytest
@@ -30,7 +31,7 @@ SIZES = [0, 1, 40_000, (9 << 20) + 1]
 class Scene:
     """Images that were stored on three devices, as 2 of 3; now there are six."""
 
-    def __init__(self, folder: Path, *sizes: int, owner: Owner | None = None) -> None:
+    def __init__(self, folder: Path, *sizes: int, owner: Optional[Owner] = None) -> None:
         self.cluster = MemoryCluster(6)
         self.vault = VaultFolder(folder / "home")
         self.contents = [chance(f"image {size}", size) for size in sizes]

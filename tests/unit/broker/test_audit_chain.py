@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Optional
 
 import pytest
 from hypothesis import given
@@ -18,7 +19,7 @@ def content(lines: list[bytes]) -> bytes:
     return b"".join(line + b"\n" for line in lines)
 
 
-def refused(lines: list[bytes], *, from_start: bool = True, includes: str | None = None) -> bool:
+def refused(lines: list[bytes], *, from_start: bool = True, includes: Optional[str] = None) -> bool:
     try:
         check([("audit.jsonl", content(lines))], from_start=from_start, includes=includes)
     except IntegrityError:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Optional
+
 import pytest
 
 from broker.rights import Standing
@@ -101,7 +103,7 @@ def test_a_device_that_is_retired_is_recorded_when_it_is_taken_off_the_list(brok
     ],
 )
 def test_what_changes_an_image_is_recorded_once_before_any_device_hears_of_it(
-    operation: Operation, header: Message, payload: bytes | None, facts: dict[str, str], broker: SampleBroker
+    operation: Operation, header: Message, payload: Optional[bytes], facts: dict[str, str], broker: SampleBroker
 ) -> None:
     holders, client = devices(broker), broker.client(TOKEN)
     broker.recorded.clear()

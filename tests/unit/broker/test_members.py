@@ -7,7 +7,7 @@ import sys
 import threading
 from functools import partial
 from pathlib import Path
-from typing import Callable
+from typing import Callable, Optional
 
 import pytest
 from hypothesis import given
@@ -34,7 +34,7 @@ def invited(role: Role = Role.WORKER) -> MemberList:
     return members
 
 
-def standing(members: MemberList, key: bytes, now: int = NOW) -> Standing | None:
+def standing(members: MemberList, key: bytes, now: int = NOW) -> Optional[Standing]:
     member = members.find(key, now)
     return None if member is None else member.standing
 

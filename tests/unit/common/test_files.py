@@ -9,7 +9,7 @@ import stat
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional
 
 import pytest
 
@@ -128,7 +128,7 @@ def test_a_file_that_others_could_read_is_private_once_written_again(tmp_path: P
 @pytest.mark.parametrize("old", [OLD, None])
 @pytest.mark.parametrize("step", ["create", "write", "flush", "sync", "rename"])
 def test_a_fault_at_any_step_leaves_the_old_file_and_nothing_else(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str, old: bytes | None
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str, old: Optional[bytes]
 ) -> None:
     target = tmp_path / "file"
     if old is not None:

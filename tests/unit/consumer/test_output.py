@@ -11,7 +11,7 @@ import sys
 import threading
 import unicodedata
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any, Callable, Optional, Union
 
 import msgspec
 import pytest
@@ -297,7 +297,7 @@ def test_what_goes_to_stdout_lies_in_no_folder_meanwhile(tmp_path: Path, monkeyp
 # --- where images go
 
 
-def destination(output: str | None, *, several: bool = False, force: bool = False) -> Destination:
+def destination(output: Optional[str], *, several: bool = False, force: bool = False) -> Destination:
     return Destination(output, several=several, force=force)
 
 
@@ -305,7 +305,7 @@ def mapping(content: bytes, name: str) -> Mapping:
     return msgspec.structs.replace(encode(content).trusted().mapping, name=name)
 
 
-def path_of(output: Output | ThroughOutput) -> Path:
+def path_of(output: Union[Output, ThroughOutput]) -> Path:
     """Where an output would go, which is then discarded."""
     output.discard()
     assert output.target is not None

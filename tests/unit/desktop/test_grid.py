@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Optional
+
 import pytest
 
 from desktop.model.layout import Grid
@@ -33,7 +35,7 @@ def test_however_many_tiles_there_are_those_in_sight_are_few() -> None:
     ("point", "place"),
     [((0, 0), 0), ((102, 49), 0), ((105, 10), None), ((10, 55), None), ((120, 70), 4), ((250, 200), None)],
 )
-def test_a_point_is_in_the_tile_that_is_drawn_there(point: tuple[int, int], place: int | None) -> None:
+def test_a_point_is_in_the_tile_that_is_drawn_there(point: tuple[int, int], place: Optional[int]) -> None:
     assert GRID.place_at(*point) == place
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 from pathlib import Path
+from typing import Optional
 
 import pytest
 
@@ -28,7 +29,7 @@ IMAGE = encode(b"content")
 HELD = Held(IMAGE.trusted().mapping, [IMAGE.located()])
 
 
-def verdict(good: int, *, proven: bool | None = True, troubles: list[str] | None = None) -> Verdict:
+def verdict(good: int, *, proven: Optional[bool] = True, troubles: Optional[list[str]] = None) -> Verdict:
     return Verdict(HELD, ImageHealth(4, 6, good, 0, 6 - good, proven), troubles or [])
 
 

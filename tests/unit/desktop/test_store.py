@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Optional
 
 import pytest
 
@@ -42,7 +43,7 @@ def item(name: str, size: int = 1000) -> Item:
     return Item(Source(Path(name), name, name, size))
 
 
-def stored(name: str, *devices: str | None, again: bool = False) -> StoredImage:
+def stored(name: str, *devices: Optional[str], again: bool = False) -> StoredImage:
     return StoredImage(SHA256, name, 1000, 2, len(devices), list(devices), again, 1.0, True)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Optional
 
 import pytest
 from hypothesis import given
@@ -13,7 +14,7 @@ from common.protocol.messages import Code
 from producer.events import FailedImage, LeftOut, SkippedFile, StoredImage, shares_needed, too_few
 
 
-def stored(*devices: str | None, **changed: object) -> StoredImage:
+def stored(*devices: Optional[str], **changed: object) -> StoredImage:
     fields: dict[str, object] = {
         "sha256": bytes(range(32)),
         "shown": "album/写真.png",

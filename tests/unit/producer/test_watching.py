@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
+from typing import Optional
 
 import pytest
 
@@ -37,7 +38,7 @@ class Watched:
         self.steps: list[ShareStep] = []
         self.news: list[ConsumerEvent] = []
 
-    def put(self, content: bytes, avoid: list[bytes] | None = None) -> bytes:
+    def put(self, content: bytes, avoid: Optional[list[bytes]] = None) -> bytes:
         path = self.folder / "image"
         path.write_bytes(content)
 

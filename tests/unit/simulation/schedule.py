@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import random
-from typing import Callable
+from typing import Callable, Optional
 
 from common.protocol.device_messages import Delete, Undelete
 from common.protocol.messages import Retire
@@ -251,7 +251,7 @@ class Schedule:
     def _living(self) -> list[Device]:
         return [device for device in self.world.devices.values() if not device.dead]
 
-    def _one_that_is_up(self) -> Device | None:
+    def _one_that_is_up(self) -> Optional[Device]:
         up = [device for device in self._living() if device.up]
         return self.rng.choice(up) if up else None
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from typing import Any
+from typing import Any, Optional
 
 import msgpack
 from blake3 import blake3
@@ -58,7 +58,7 @@ def recipes() -> list[Row]:
 
 
 def share_file(
-    *, trailer: dict[str, Any] | None = None, header: dict[str, Any] | None = None, end: bytes = b"TSHREND1"
+    *, trailer: Optional[dict[str, Any]] = None, header: Optional[dict[str, Any]] = None, end: bytes = b"TSHREND1"
 ) -> bytes:
     """Share 1 of the recipe above."""
     fields: dict[str, Any] = {

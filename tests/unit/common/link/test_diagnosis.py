@@ -8,7 +8,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any, Callable, Optional
 
 import pytest
 import zmq
@@ -184,7 +184,7 @@ def test_a_broker_that_is_not_where_its_invite_says_is_found_by_its_key(
             assert keys == {running.pair.public}
             self._left = [lie, running.address]
 
-        def next(self) -> BrokerAddress | None:
+        def next(self) -> Optional[BrokerAddress]:
             return self._left.pop(0) if self._left else None
 
         def close(self) -> None:

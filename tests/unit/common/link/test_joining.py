@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Optional
 
 import pytest
 
@@ -50,7 +51,7 @@ def test_a_broker_is_admitted_with_the_address_that_others_reach_it_at(broker: R
 
 @pytest.mark.parametrize(("role", "reached_at"), [(Role.BROKER, None), (Role.WORKER, ReachedAt("b.lan", 1, 2))])
 def test_a_broker_and_nobody_else_says_where_it_is_reached(
-    broker: RunningBroker, role: Role, reached_at: ReachedAt | None
+    broker: RunningBroker, role: Role, reached_at: Optional[ReachedAt]
 ) -> None:
     permanent = KeyPair.generate()
     with pytest.raises(RefusedError, match="a broker, and nobody else"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import time
 from pathlib import Path
+from typing import Optional
 
 import pytest
 
@@ -43,7 +44,7 @@ def terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
 
 @pytest.mark.parametrize("total", [None, 1000])
 def test_where_stderr_is_no_terminal_nothing_is_written(
-    clock: Clock, capfd: pytest.CaptureFixture[str], total: int | None
+    clock: Clock, capfd: pytest.CaptureFixture[str], total: Optional[int]
 ) -> None:
     with Printer("storing") as printer:
         if total is not None:

@@ -6,6 +6,7 @@ import io
 import os
 import sys
 from pathlib import Path
+from typing import Union
 
 import pytest
 
@@ -48,7 +49,7 @@ class Broken(io.RawIOBase):
         return len(piece)
 
 
-def prepared(monkeypatch: pytest.MonkeyPatch, raw: io.RawIOBase | io.BytesIO, encoding: str = "utf-8") -> None:
+def prepared(monkeypatch: pytest.MonkeyPatch, raw: Union[io.RawIOBase, io.BytesIO], encoding: str = "utf-8") -> None:
     """Have this be the process's stdout."""
     buffer = raw if isinstance(raw, io.BytesIO) else io.BufferedWriter(raw)
     stream = io.TextIOWrapper(buffer, encoding)

@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import Optional
+from typing import Optional, Union
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -43,7 +43,7 @@ def opened(folder: Path, file: Path = FILE) -> Journal:
     return journal
 
 
-def write(folder: Path, *chunks: Segment | Moved | Ending) -> None:
+def write(folder: Path, *chunks: Union[Segment, Moved, Ending]) -> None:
     """One run that is interrupted after these chunks."""
     journal = opened(folder)
     journal.begin(beginning())
