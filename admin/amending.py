@@ -15,11 +15,11 @@ from typing import Optional
 
 import msgspec
 
+from admin.events import DeviceFailed
 from common.coding.recipe import Recipe
 from common.erasure import ErasureCode
 from common.errors import NotEnoughError, RefusedError, TesseraError
 from common.link.replies import DeclinedError
-from common.process.events import Warned
 from common.protocol.codec import pack
 from common.protocol.device_messages import Amend, Commitment, ShareName
 from common.protocol.messages import Code, EncodingAt, shares_at_hand
@@ -113,7 +113,7 @@ async def amend(
         try:
             await owner.link.request(AMEND, request, device=device, payload=payload)
         except TesseraError as error:
-            owner.emit(Warned(f"{owner.name_of(device)}: {error}"))
+            owner.emit(DeviceFailed(owner.name_of(device), str(error)))
             if isinstance(error, DeclinedError) and error.code in (Code.NOT_ALLOWED, Code.NOT_FOUND):
                 refused.add(device)
             return False

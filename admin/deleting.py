@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from admin.events import Changed
+from admin.events import Changed, DeviceFailed
 from admin.vault_work import VaultWork, change_each
 from common.errors import (
     NotEnoughError,
@@ -136,10 +136,10 @@ async def _delete_on(repository: Repository, encoding: EncodingAt, device: bytes
             if error.code is Code.CONFLICT:
                 continue
             if error.code is not Code.NOT_FOUND:
-                repository.emit(Warned(f"{repository.name_of(device)}: {error}"))
+                repository.emit(DeviceFailed(repository.name_of(device), str(error)))
             return False
         except UnreachableError as error:
-            repository.emit(Warned(f"{repository.name_of(device)}: {error}"))
+            repository.emit(DeviceFailed(repository.name_of(device), str(error)))
             return False
     raise UsageError(f"it was deleted and taken back {_MAX_GENERATION // 2} times, which is too often")
 
@@ -239,6 +239,6 @@ async def _take_back_on(repository: Repository, trashed: Trashed, device: bytes)
         await repository.link.request(UNDELETE, request, device=device)
     except (DeclinedError, UnreachableError) as error:
         if not isinstance(error, DeclinedError) or error.code is not Code.NOT_FOUND:
-            repository.emit(Warned(f"{repository.name_of(device)}: {error}"))
+            repository.emit(DeviceFailed(repository.name_of(device), str(error)))
         return False
     return True

@@ -31,6 +31,14 @@ class NotChanged:
 
 
 @dataclass(frozen=True)
+class DeviceFailed:
+    """A device did not do what it was told; the work goes on with the others."""
+
+    device: str  # its name
+    why: str
+
+
+@dataclass(frozen=True)
 class Repaired:
     """What came of the repair of an image that lacked something."""
 
@@ -47,5 +55,5 @@ class NothingToDo:
     text: str
 
 
-Event = Union[events.Event, Changed, NotChanged, Repaired, NothingToDo, ShareStep, Missing]
+Event = Union[events.Event, Changed, NotChanged, DeviceFailed, Repaired, NothingToDo, ShareStep, Missing]
 Emit = Callable[[Event], None]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from admin.events import Changed, NotChanged, NothingToDo, Repaired
+from admin.events import Changed, DeviceFailed, NotChanged, NothingToDo, Repaired
 from common.process.events import BytesDone, BytesExpected
 from common.process.program import warn
 from common.process.progress import Printer
@@ -16,6 +16,8 @@ class AdminPrinter(Printer):
             print(f"{event.sha256}  {event.done}", flush=True)  # one at a time, also to a file or another program
         elif isinstance(event, NotChanged):
             warn(f"admin: {event.sha256}: {event.why}")
+        elif isinstance(event, DeviceFailed):
+            warn(f"{event.device}: {event.why}")
         elif isinstance(event, Repaired) and event.repaired:
             print(f"{event.image.sha256}{event.text}", flush=True)
         elif isinstance(event, Repaired):

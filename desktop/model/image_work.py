@@ -7,11 +7,10 @@ from dataclasses import replace
 from typing import Any, Callable, Optional
 
 from admin.deleting import delete_image, list_trash, take_back
-from admin.events import Event as ClusterEvent
 from admin.sharing import adding, change_image, removing
 from common.errors import TesseraError, UsageError
 from common.link.link import Link
-from common.process.events import BytesDone, BytesExpected, Warned
+from common.process.events import BytesDone, BytesExpected
 from common.repository.images import Held
 from common.repository.repository import Repository
 from common.text import printable
@@ -25,7 +24,7 @@ from desktop.model.commands import SHOWN_DIGITS, command_line
 from desktop.model.entries import Entry, Tone
 from desktop.model.model import Model
 from desktop.model.question import Question
-from desktop.model.report import Counter, Finding, Progress, Report
+from desktop.model.report import Counter, Finding, Progress, Report, Warnings
 from desktop.model.sharing import Recipient
 from desktop.model.wording import count, names
 from desktop.session import Session
@@ -133,7 +132,8 @@ class ImageWorkModel(Model):
         self.command = command_line("admin", "undelete", *_hashes(images))
 
         async def work(link: Link) -> Report:
-            repository, warned = self._cluster(link)
+            warnings = Warnings()
+            repository = self.session.repository(link, warnings.take)
             trash = await list_trash(repository)
             failed = []
             for image in images:
@@ -141,7 +141,7 @@ class ImageWorkModel(Model):
                     await take_back(repository, trash, image.sha256)
                 except TesseraError as error:
                     failed.append(_failure(image.name, error))
-            return _report(len(images), failed, "taken back", warned)
+            return _report(len(images), failed, "taken back").noting(warnings.findings)
 
         self._begin(f"Taking back {count(len(images), 'image')} …", work)
 
@@ -197,7 +197,8 @@ class ImageWorkModel(Model):
         """Change images in the cluster, one after the other; `changed` is told the hashes of those that were."""
 
         async def work(link: Link) -> Report:
-            repository, warned = self._cluster(link)
+            warnings = Warnings()
+            repository = self.session.repository(link, warnings.take)
             held, failed = await _held(repository, images)
             away: set[str] = set()
             gone: list[str] = []
@@ -208,24 +209,14 @@ class ImageWorkModel(Model):
                 except TesseraError as error:
                     failed.append(_failure(image.mapping.name, error))
             self.background.post(changed, gone)
-            report = _report(len(images), failed, done, warned)
+            report = _report(len(images), failed, done).noting(warnings.findings)
+            away -= warnings.devices  # of which it is said what they answered
             if away:
                 absent = ", ".join(sorted(map(printable, away)))
                 report = replace(report, summary=f"{report.summary} {absent}: away; told when they come back.")
             return report
 
         self._begin(doing, work)
-
-    def _cluster(self, link: Link) -> tuple[Repository, list[Finding]]:
-        """The cluster to be worked with, and what is warned of meanwhile: that a device did not do what it was told."""
-        warned: list[Finding] = []
-
-        def emit(event: ClusterEvent) -> None:
-            if isinstance(event, Warned):
-                device, _, words = printable(event.text).partition(": ")
-                warned.append(Finding(device, words, Tone.NOTICE))
-
-        return self.session.repository(link, emit), warned
 
     def _begin(self, doing: str, work: Callable[[Link], Coroutine[Any, Any, Report]]) -> None:
         async def linked() -> Report:
@@ -269,11 +260,10 @@ def _failure(name: str, error: TesseraError) -> Finding:
     return Finding(printable(name), printable(words), Tone.ALARM)
 
 
-def _report(total: int, failed: list[Finding], done: str, warned: Sequence[Finding] = ()) -> Report:
-    findings = [*failed, *warned]
+def _report(total: int, failed: list[Finding], done: str) -> Report:
     if not failed:
-        return Report(f"{count(total, 'image')} {done}.", Tone.NOTICE if findings else Tone.GOOD, findings)
-    return Report(f"{total - len(failed)} of {count(total, 'image')} {done}; the others not.", Tone.ALARM, findings)
+        return Report(f"{count(total, 'image')} {done}.", Tone.GOOD, [])
+    return Report(f"{total - len(failed)} of {count(total, 'image')} {done}; the others not.", Tone.ALARM, failed)
 
 
 def _hashes(images: Sequence[Entry]) -> list[str]:

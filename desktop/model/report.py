@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Callable, Optional
 
-from common.process.events import BytesDone, BytesExpected, BytesLeft
-from common.text import format_duration, format_size
+from admin.events import DeviceFailed
+from common.process.events import BytesDone, BytesExpected, BytesLeft, Warned
+from common.text import format_duration, format_size, printable
 from desktop.model.entries import Tone
 
 _TELL_EVERY = 0.1  # seconds
@@ -67,11 +69,35 @@ class Counter:
 
 @dataclass(frozen=True)
 class Finding:
-    """What was found of one image that is not as it should be, or what became of it."""
+    """What was found of one image or device that is not as it should be, or what became of it."""
 
     name: str
     words: str
     tone: Tone
+
+
+class Warnings:
+    """Collects what a person should know of though the work goes on: each once, as a finding.
+
+    `devices`: the names of those that did not do what they were told.
+    """
+
+    def __init__(self) -> None:
+        self.findings: list[Finding] = []
+        self.devices: set[str] = set()
+
+    def take(self, event: object) -> None:
+        """Take up what any program's steps warn of, in the thread of the work."""
+        if isinstance(event, DeviceFailed):
+            self.devices.add(event.device)
+            self._add(event.device, event.why)
+        elif isinstance(event, Warned):
+            self._add("Warning", event.text)
+
+    def _add(self, name: str, words: str) -> None:
+        finding = Finding(printable(name), printable(words), Tone.NOTICE)
+        if finding not in self.findings:
+            self.findings.append(finding)
 
 
 @dataclass(frozen=True)
@@ -89,3 +115,8 @@ class Report:
         if self.at is None:
             return self.summary
         return f"{self.summary} As of {datetime.fromtimestamp(self.at):%H:%M}."
+
+    def noting(self, notices: Sequence[Finding]) -> Report:
+        """The same with these findings behind its own; where there are any, not all is good."""
+        tone = Tone.NOTICE if notices and self.tone is Tone.GOOD else self.tone
+        return replace(self, tone=tone, findings=[*self.findings, *notices])

@@ -12,11 +12,14 @@ import pytest
 from common.link.link import Link
 from common.protocol.envelope import Operation
 from common.protocol.messages import Code
+from common.vault.contact_card import card_of
+from common.vault.contacts import Contacts
+from common.vault.keys import VaultKey
 from desktop.background import Background
 from desktop.model.entries import Entry, Tone
 from desktop.model.image_work import ImageWorkModel
 from desktop.model.images import read_kept
-from desktop.model.report import Report
+from desktop.model.report import Finding, Report
 from desktop.session import Session
 from producer.owner import OwnVault
 from tests.support.desktop_models import deliver_until
@@ -37,11 +40,20 @@ class Scene:
             yield cluster.link
 
         patch.setattr(Session, "link", link)
-        (folder / "a.jpg").write_bytes(CONTENT)
-        run(put(cluster, OwnVault(session.vault, session.key), 2, 4, [str(folder / "a.jpg")]))
+        self.session, self.folder = session, folder
+        self.store("a.jpg", CONTENT)
         self.model = ImageWorkModel(session, background)
-        self.images: list[Entry] = [each for batch in read_kept(session.vault, session.key) for each in batch]
         assert [each.sha256 for each in self.images] == [hashlib.sha256(CONTENT).hexdigest()]
+
+    def store(self, name: str, content: bytes) -> None:
+        (self.folder / name).write_bytes(content)
+        owner = OwnVault(self.session.vault, self.session.key)
+        run(put(self.cluster, owner, 2, 4, [str(self.folder / name)]))
+
+    @property
+    def images(self) -> list[Entry]:
+        kept = read_kept(self.session.vault, self.session.key)
+        return [each for batch in kept for each in batch]
 
     def report(self) -> Report:
         deliver_until(self.model.background, lambda: not self.model.doing)
@@ -70,3 +82,30 @@ def test_a_device_that_does_not_delete_is_named_though_the_others_do(scene: Scen
     assert report.summary.startswith("1 image deleted.")
     assert [finding.name for finding in report.findings] == ["device-2"]
     assert report.tone is Tone.NOTICE
+
+
+def test_a_device_that_deletes_none_of_several_images_is_named_once(scene: Scene) -> None:
+    scene.store("b.jpg", b"other content")
+    for image in (1, 2):
+        scene.cluster.devices[1].decline(Operation.DELETE, Code.FAULT, at=image)
+    scene.model.delete(scene.images)
+    report = scene.report()
+    assert report.summary == "2 images deleted."
+    assert report.findings == [Finding("device-2", "fault", Tone.NOTICE)]
+
+
+def test_a_device_that_refuses_to_share_is_named_and_not_called_away(scene: Scene) -> None:
+    Contacts(scene.session.home, scene.session.key).add("Bob", card_of(VaultKey.generate(), "bob"))
+    scene.cluster.devices[1].decline(Operation.AMEND, Code.FAULT)
+    scene.cluster.devices[2].alive = False
+    scene.model.share(scene.images, "Bob")
+    report = scene.report()
+    assert report.summary == "1 image shared with Bob. device-3: away; told when they come back."
+    assert report.findings == [Finding("device-2", "fault", Tone.NOTICE)]
+
+
+def test_a_colon_in_the_name_of_a_device_stays_in_its_name(scene: Scene) -> None:
+    scene.cluster.devices[1].name = "nas: attic"
+    scene.cluster.devices[1].decline(Operation.DELETE, Code.FAULT)
+    scene.model.delete(scene.images)
+    assert [finding.name for finding in scene.report().findings] == ["nas: attic"]
