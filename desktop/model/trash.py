@@ -11,6 +11,7 @@ from common.text import printable
 from desktop.background import Background, Task
 from desktop.model.commands import SHOWN_DIGITS, command_line
 from desktop.model.model import Model
+from desktop.model.report import Finding, Warnings
 from desktop.model.wording import count
 from desktop.session import Session
 
@@ -55,7 +56,12 @@ class TrashModel(Model):
         self.told, self.error = "", None
         hashes = [word for image in images[:1] for word in ("--hash", image.sha256[:SHOWN_DIGITS] or "SHA-256")]
         self.command = command_line("admin", "undelete", *hashes, *(["--hash", "…"] if len(images) > 1 else []))
-        self._task = self.background.start(lambda: self._take_back(images), done=self._taken, failed=self._failed)
+        warnings = Warnings()
+        self._task = self.background.start(
+            lambda: self._take_back(images, warnings),
+            done=lambda outcomes: self._taken(outcomes, warnings.findings),
+            failed=self._failed,
+        )
         self.changed()
 
     def leave(self) -> None:
@@ -69,10 +75,13 @@ class TrashModel(Model):
             repository = self.session.repository(link)
             return newest_first(deleted_images(repository, await list_trash(repository)))
 
-    async def _take_back(self, images: Sequence[DeletedImage]) -> list[tuple[DeletedImage, Optional[TesseraError]]]:
+    async def _take_back(
+        self, images: Sequence[DeletedImage], warnings: Warnings
+    ) -> list[tuple[DeletedImage, Optional[TesseraError]]]:
         outcomes: list[tuple[DeletedImage, Optional[TesseraError]]] = []
         async with self.session.link() as link:
-            repository = self.session.repository(link)
+            repository = self.session.repository(link, warnings.take)
+            await repository.list_devices()  # whose names it knows from then on
             for image in images:
                 try:
                     await take_back_encodings(repository, image.encodings)
@@ -85,11 +94,13 @@ class TrashModel(Model):
         self._task, self.images = None, images
         self.changed()
 
-    def _taken(self, outcomes: list[tuple[DeletedImage, Optional[TesseraError]]]) -> None:
+    def _taken(
+        self, outcomes: list[tuple[DeletedImage, Optional[TesseraError]]], warned: Sequence[Finding] = ()
+    ) -> None:
         self._task = None
         back = [image for image, error in outcomes if error is None]
         self.images = [image for image in self.images or [] if image not in back]
-        self.told = taken_back_words(outcomes)
+        self.told = " ".join([taken_back_words(outcomes), *(f"{each.name}: {each.words}." for each in warned)])
         self.changed()
         self._changed_cluster()
 

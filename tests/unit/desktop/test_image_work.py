@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from admin.deleting import DeletedImage
 from common.link.link import Link
 from common.protocol.envelope import Operation
-from common.protocol.messages import Code
+from common.protocol.messages import Code, Trashed
 from common.vault.contact_card import card_of
 from common.vault.contacts import Contacts
 from common.vault.keys import VaultKey
@@ -20,6 +21,7 @@ from desktop.model.entries import Entry, Tone
 from desktop.model.image_work import ImageWorkModel
 from desktop.model.images import read_kept
 from desktop.model.report import Finding, Report
+from desktop.model.trash import TrashModel
 from desktop.session import Session
 from producer.owner import OwnVault
 from tests.support.desktop_models import deliver_until
@@ -109,3 +111,16 @@ def test_a_colon_in_the_name_of_a_device_stays_in_its_name(scene: Scene) -> None
     scene.cluster.devices[1].decline(Operation.DELETE, Code.FAULT)
     scene.model.delete(scene.images)
     assert [finding.name for finding in scene.report().findings] == ["nas: attic"]
+
+
+def test_a_device_that_does_not_take_back_is_named_though_the_others_do(scene: Scene) -> None:
+    scene.store("b.jpg", b"other content")
+    in_trash = [Trashed(e.object_id, e.encoding_id, 1, 2**40, scene.cluster.ids) for e in scene.cluster.encodings()]
+    scene.model.delete(scene.images)
+    assert scene.report().summary == "2 images deleted."
+    for image in (1, 2):
+        scene.cluster.devices[1].decline(Operation.UNDELETE, Code.FAULT, at=image)
+    model = TrashModel(scene.session, scene.model.background)
+    model.take_back([DeletedImage("", "", each.trash_until, (each,)) for each in in_trash])
+    deliver_until(model.background, lambda: not model.busy)
+    assert (model.words, model.error) == ("2 images taken back. device-2: fault.", None)
