@@ -39,6 +39,11 @@ class DeviceFailed:
 
 
 @dataclass(frozen=True)
+class Stalled(events.Warned):
+    """Nothing is being done for images, for the time being."""
+
+
+@dataclass(frozen=True)
 class Repaired:
     """What came of the repair of an image that lacked something."""
 
@@ -55,5 +60,5 @@ class NothingToDo:
     text: str
 
 
-Event = Union[events.Event, Changed, NotChanged, DeviceFailed, Repaired, NothingToDo, ShareStep, Missing]
+Event = Union[events.Event, Changed, NotChanged, DeviceFailed, Stalled, Repaired, NothingToDo, ShareStep, Missing]
 Emit = Callable[[Event], None]

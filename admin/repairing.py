@@ -19,7 +19,7 @@ from typing import Optional
 import msgspec
 
 from admin.amending import Current, find_current
-from admin.events import NothingToDo, Repaired
+from admin.events import NothingToDo, Repaired, Stalled
 from admin.health import Standing, best, judge
 from admin.status import ask_health
 from admin.vault_work import VaultWork
@@ -28,7 +28,7 @@ from common.erasure import ErasureCode
 from common.errors import IntegrityError, NotEnoughError, RefusedError, TesseraError
 from common.link.link import run_with_link
 from common.link.questions import list_devices, locate
-from common.process.events import BytesLeft, Warned
+from common.process.events import BytesLeft
 from common.protocol.codec import pack
 from common.protocol.device_messages import Commitment
 from common.protocol.messages import MAX_OBJECTS, Code, EncodingAt, Mend, ShareAt, shares_at_hand
@@ -149,7 +149,7 @@ async def _follow(repository: Repository, images: Sequence[Held]) -> AsyncIterat
             said = True
             seconds = _TIMEOUT - _SURE
             text = f"nothing is being done for {len(waiting)} images; waiting {seconds:.0f} s for the broker"
-            repository.emit(Warned(text))
+            repository.emit(Stalled(text))
         if waiting:
             await asyncio.sleep(_LOOK)
 

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any, Callable, Optional
 
-from admin.events import Event, Repaired
+from admin.events import Event, Repaired, Stalled
 from admin.repairing import repair_images
 from admin.verifying import Found, Proof, Verdict, keep_proof, last_proof, verify_images
 from common.errors import TesseraError
-from common.process.events import Warned
 from common.repository.repository import Repository
 from common.text import format_duration, printable
 from common.vault import system_keyring
@@ -23,14 +22,17 @@ from desktop.model.first_start import fault_of
 from desktop.model.key_copy import KeyCopyModel
 from desktop.model.model import Model
 from desktop.model.recovery import RecoveryModel
-from desktop.model.report import Counter, Finding, Progress, Report
+from desktop.model.report import Counter, Finding, Progress, Report, Warnings
 from desktop.session import Session
 
 _JUST_NOW = 60  # seconds
 
 
 class SafetyModel(Model):
-    """`doing`: what is being done, empty where nothing is; `progress`: how far it is, where that is known."""
+    """`doing`: what is being done, empty where nothing is; `progress`: how far it is, where that is known.
+
+    `stalled`: that nothing more of it is done for the time being; empty where something is.
+    """
 
     def __init__(self, session: Session, background: Background) -> None:
         super().__init__(session, background)
@@ -38,7 +40,7 @@ class SafetyModel(Model):
         self.copying = KeyCopyModel(session, background)
         self.proof: Optional[Proof] = None
         self.report: Optional[Report] = None
-        self.doing = ""
+        self.doing = self.stalled = ""
         self.progress: Optional[Progress] = None
         self.told = ""  # what came of a new passphrase
         self.command = command_line("admin", "verify", "--all", "--deep")
@@ -86,49 +88,58 @@ class SafetyModel(Model):
         self,
         doing: str,
         work: Callable[[Repository], Coroutine[Any, Any, Any]],
-        done: Callable[[Any], None],
+        done: Callable[[Any, Sequence[Finding]], None],
     ) -> None:
+        """`done`: called with what came of the work, and what was warned of meanwhile."""
         counter = Counter(lambda progress: self.background.post(self._advanced, progress))
+
+        warnings = Warnings()
 
         def emit(event: Event) -> None:
             counter.take(event)
-            if isinstance(event, Warned):
-                self.background.post(self._warned, event.text)
+            if isinstance(event, Stalled):
+                self.background.post(self._stall, printable(event.text))
+            else:
+                warnings.take(event)
 
         async def serve() -> Any:
             async with self.session.link() as link:
                 return await work(self.session.repository(link, emit))
 
         self.doing, self.progress, self.report, self.error = doing, None, None, None
-        self._task = self.background.start(serve, done=done, failed=self._failed)
+        self._task = self.background.start(
+            serve, done=lambda result: done(result, warnings.findings), failed=self._failed
+        )
         self.changed()
 
     def _end(self) -> None:
-        self._task, self.doing, self.progress = None, "", None
+        self._task, self.doing, self.stalled, self.progress = None, "", "", None
 
     def _advanced(self, progress: Progress) -> None:
         if self._task is not None:
-            self.progress = progress
+            before, self.progress = self.progress, progress
+            if before is None or (before.done, before.total) != (progress.done, progress.total):
+                self.stalled = ""
             self.changed()
 
-    def _warned(self, text: str) -> None:
+    def _stall(self, text: str) -> None:
         if self._task is not None:
-            self.doing = text[:1].upper() + text[1:]
+            self.stalled = text[:1].upper() + text[1:]
             self.changed()
 
-    def _verified(self, found: Found) -> None:
+    def _verified(self, found: Found, warned: Sequence[Finding] = ()) -> None:
         self._end()
         report = verify_report(found.verdicts, found.unreadable, proven=found.proof is not None)
-        self.report = replace(report, at=time.time())
+        self.report = replace(report.noting(warned), at=time.time())
         if found.proof is not None:
             self.proof = found.proof
             home, proof = self.session.home, found.proof
             self.background.run(lambda: keep_proof(home, proof), done=lambda _: None, failed=self.fail)
         self.changed()
 
-    def _repaired(self, told: Report) -> None:
+    def _repaired(self, told: Report, warned: Sequence[Finding] = ()) -> None:
         self._end()
-        self.report = replace(told, at=time.time())
+        self.report = replace(told.noting(warned), at=time.time())
         self.changed()
 
     def _failed(self, error: TesseraError) -> None:

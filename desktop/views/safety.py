@@ -127,7 +127,7 @@ class _ProofPanel(_Panel):
             button.configure(state="disabled" if busy else "normal")
         if busy:
             self._cancel.grid(row=5, column=1, padx=(0, 16), pady=(6, 0))
-            words = model.progress.words if model.progress is not None else ""
+            words = model.stalled or (model.progress.words if model.progress is not None else "")
             self._doing.configure(text=f"{model.doing}  {words}", text_color=TEXT)
         else:
             self._cancel.grid_forget()

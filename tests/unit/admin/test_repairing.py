@@ -7,10 +7,9 @@ from pathlib import Path
 import pytest
 
 from admin import repairing
-from admin.events import Event, NothingToDo, Repaired
+from admin.events import Event, NothingToDo, Repaired, Stalled
 from admin.repairing import exit_code_of, repair_images
 from common.errors import IntegrityError, NotEnoughError
-from common.process.events import Warned
 from common.repository.repository import Repository
 from common.vault.folder import VaultFolder
 from producer.owner import OwnVault
@@ -49,7 +48,7 @@ class Scene:
         return run(repaired())
 
     def _take(self, event: Event) -> None:
-        if isinstance(event, (Repaired, Warned, NothingToDo)):
+        if isinstance(event, (Repaired, Stalled, NothingToDo)):
             self.said.append(event.text)
 
 

@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 import gc
+import itertools
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Optional
 
 import pytest
 
-from admin.events import Repaired
+from admin.events import Event, Repaired, Stalled
 from admin.health import ImageHealth
 from admin.verifying import Found, Proof, Verdict, keep_proof, last_proof
 from common.errors import RefusedError
-from common.process.events import BytesDone, BytesExpected, BytesLeft
+from common.link.link import Link
+from common.process.events import BytesDone, BytesExpected, BytesLeft, Warned
 from common.repository.images import Held
+from common.repository.repository import Repository
 from common.vault.recovery_codes import read_codes, restore_key
 from desktop.background import Background
 from desktop.garbage import WindowCollects
 from desktop.model.entries import Tone
-from desktop.model.report import Counter, Progress
+from desktop.model.report import Counter, Finding, Progress
 from desktop.model.safety import SafetyModel, repair_report, verify_report
 from desktop.session import Session
 from tests.support.desktop_models import PASSPHRASE, deliver_until
+from tests.support.memory_cluster import MemoryCluster
 from tests.support.sample_images import encode
 
 NOW = 1_800_000_000
@@ -65,6 +71,61 @@ def test_a_repair_tells_of_each_image_that_lacked_something() -> None:
     report = repair_report(3, outcomes)
     assert (report.tone, report.summary) == (Tone.ALARM, "1 of 2 images that lacked shares are whole again.")
     assert [finding.words for finding in report.findings] == ["6 of 6 shares, repaired", "add a device"]
+
+
+# --- what is warned of meanwhile
+
+ASKING = "Asking the devices …"
+
+
+class Check:
+    """A quick check that tells these events and finds all well; `said`: what showed, one after the other."""
+
+    def __init__(
+        self, session: Session, background: Background, patch: pytest.MonkeyPatch, events: Sequence[Event]
+    ) -> None:
+        @asynccontextmanager
+        async def link(_: Session) -> AsyncIterator[Link]:
+            yield MemoryCluster(0).link
+
+        async def verify(repository: Repository, _: object, *, deep: bool) -> Found:
+            for event in events:
+                repository.emit(event)
+            return Found([verdict(6)], 0, None)
+
+        patch.setattr(Session, "link", link)
+        patch.setattr("desktop.model.safety.verify_images", verify)
+        model = SafetyModel(session, background)
+        said: list[tuple[str, str]] = []
+        model.on_change(lambda: said.append((model.doing, model.stalled)))
+        model.verify(deep=False)
+        deliver_until(background, lambda: model.report or model.error)
+        assert model.report is not None, model.error
+        self.report = model.report
+        self.said = [each for each, _ in itertools.groupby(said)]
+
+
+def test_a_warning_stands_in_the_report_once_and_not_before_it(
+    session: Session, background: Background, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events = [Warned("it could not be reported: no\x1banswer")] * 2
+    check = Check(session, background, monkeypatch, events)
+    words = "it could not be reported: no\N{REPLACEMENT CHARACTER}answer"
+    assert check.report.findings == [Finding("Warning", words, Tone.NOTICE)]
+    assert check.report.tone is Tone.NOTICE
+    assert check.said == [(ASKING, ""), ("", "")]
+
+
+def test_that_nothing_is_done_is_said_until_something_is_and_not_reported(
+    session: Session, background: Background, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stalled = Stalled("nothing is done for\x1b 1 image")
+    shown = "Nothing is done for\N{REPLACEMENT CHARACTER} 1 image"
+    check = Check(session, background, monkeypatch, [BytesExpected(10), stalled, BytesExpected(0)])
+    assert check.said == [(ASKING, ""), (ASKING, shown), ("", "")], "as much is left as before"
+    check = Check(session, background, monkeypatch, [BytesExpected(10), stalled, BytesDone(10)])
+    assert check.said == [(ASKING, ""), (ASKING, shown), (ASKING, ""), ("", "")]
+    assert (check.report.tone, check.report.findings) == (Tone.GOOD, [])
 
 
 # --- the model
