@@ -95,7 +95,8 @@ class ImageWorkModel(Model):
             report = _report(len(images), failed, f"saved in {folder}, byte for byte as stored")
             if lacking:
                 where = names(sorted(lacking))
-                report = replace(report, summary=f"{report.summary} Shares were missing or damaged on {where}.")
+                summary = f"{report.summary} Shares were missing or damaged on {where}."
+                report = replace(report, summary=summary, tone=report.tone if failed else Tone.NOTICE)
             return report
 
         self._begin(f"Saving {count(len(images), 'image')} …", work)

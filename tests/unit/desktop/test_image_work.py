@@ -74,7 +74,7 @@ def test_a_device_with_a_damaged_share_is_named_though_the_image_is_saved(scene:
     report = scene.report()
     assert (tmp_path / "back" / "a.jpg").read_bytes() == CONTENT
     assert report.summary.endswith("Shares were missing or damaged on device-1."), report.summary
-    assert report.tone is Tone.GOOD
+    assert report.tone is Tone.NOTICE
 
 
 def test_a_device_that_does_not_delete_is_named_though_the_others_do(scene: Scene) -> None:
