@@ -17,7 +17,7 @@ from common.process.program import application, run, warn
 from common.process.progress import Printer, Waiting
 from common.text import printable
 from common.vault.passphrase import read_passphrase
-from producer.events import FailedImage, LeftOut, SkippedFile, StoredImage
+from producer.events import AGAIN, FailedImage, Interrupted, LeftOut, SkippedFile, StoredImage
 from producer.sources import STDIN, Source, find_sources
 
 commands = application("Store images over the devices of the cluster.")
@@ -123,6 +123,8 @@ class _Printer(Printer):
         elif isinstance(event, SkippedFile):
             self._left_out[event.reason] += 1
             warn(f"{event.shown}: {event.reason.value}; skipped")
+        elif isinstance(event, Interrupted):
+            warn(f"{event.shown}: interrupted; {AGAIN}")
         else:
             super().__call__(event)
 

@@ -15,6 +15,7 @@ from common.process import events
 from common.protocol.messages import MAX_SHARES, Code
 
 ACCEPT = "--accept-degraded; what is missing is made when its devices are back"
+AGAIN = "run the same command again to go on where it stopped"
 
 
 @dataclass(frozen=True)
@@ -111,7 +112,14 @@ class ShareStep:
     why: str = ""  # where it is lost
 
 
-Event = Union[events.Event, Outcome, ShareStep]
+@dataclass(frozen=True)
+class Interrupted:
+    """A source was broken off, and what was sent of it is kept: storing it again goes on there."""
+
+    shown: str
+
+
+Event = Union[events.Event, Outcome, ShareStep, Interrupted]
 Emit = Callable[[Event], None]
 
 

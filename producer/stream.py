@@ -26,7 +26,7 @@ from common.vault.journal import Beginning
 from common.vault.sealing import fingerprint
 from producer.distribution import Distribution, ShareState, abandon_shares
 from producer.encoding import Conclusion, EncodedSegment, Encoding, Image, longest_image
-from producer.events import LeftOut, Outcome, SkippedFile, StoredImage, too_few
+from producer.events import AGAIN, Interrupted, LeftOut, Outcome, SkippedFile, StoredImage, too_few
 from producer.journal import OutdatedError, StuckJournalError, WriteAhead
 from producer.reading import Reader, changed, hash_file, stamp_of
 from producer.segments import Coding, Sending
@@ -36,7 +36,6 @@ from producer.threads import Threads
 from viewer.picture import Picture
 
 HASH_FIRST = 64 << 20  # bytes
-_AGAIN = "run the same command again to go on where it stopped"
 
 
 async def store_stream(target: Target, threads: Threads, source: Source) -> Outcome:
@@ -208,9 +207,9 @@ class _StreamedPut:
         if isinstance(error, OutdatedError):
             return
         if self._ahead.active and not isinstance(error, Exception):
-            self._target.emit(Warned(f"{self._source.shown}: interrupted; {_AGAIN}"))
+            self._target.emit(Interrupted(self._source.shown))
         elif self._ahead.active and isinstance(error, (NotEnoughError, UnreachableError)):
-            error.advice = f"{error.advice}; then {_AGAIN}"
+            error.advice = f"{error.advice}; then {AGAIN}"
         else:
             # What was committed of an image that is not stored would show as one that lacks shares.
             if self._conclusion is not None and self._target.owner.is_own:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Optional
 
-from common.process.progress import Printer
+from producer.command import _Printer
 from producer.events import Emit, Outcome
 from producer.owner import Owner
 from producer.run import store_all
@@ -33,7 +33,7 @@ async def put(
     """
     wanted = StoreOptions(*required, **options)
     target = Target(
-        cluster.link, owner, k, n, cluster.as_devices(), wanted, avoid=avoid, emit=emit or Printer("storing")
+        cluster.link, owner, k, n, cluster.as_devices(), wanted, avoid=avoid, emit=emit or _Printer(as_json=False)
     )
     threads = Threads(Unseeing())
     try:

@@ -19,7 +19,7 @@ from desktop.model import wording
 from desktop.model.putting import Item, Put, Rate, State, outcome_words
 from desktop.model.store import Phase, StoreModel
 from desktop.session import Session
-from producer.events import FailedImage, ShareStep, Step, StoredImage
+from producer.events import FailedImage, Interrupted, ShareStep, Step, StoredImage
 from producer.owner import OwnVault
 from producer.sources import Source
 from tests.support.desktop_models import deliver_until
@@ -270,6 +270,12 @@ def test_of_many_warnings_some_are_shown_and_the_others_counted() -> None:
         put.take(Warned(f"file {number}: no journal\x1b can be kept"))
     assert put.warning.splitlines()[0] == "File 0: no journal� can be kept"
     assert put.warning.splitlines()[-1] == "(and 2 other warnings)"
+
+
+def test_what_to_type_to_go_on_is_no_warning_in_a_window() -> None:
+    put = Put([item("a")], Clock())
+    put.take(Interrupted("a"))
+    assert put.warning == ""
 
 
 def test_without_a_cluster_the_error_is_shown_and_everything_can_go_on(model: StoreModel, tmp_path: Path) -> None:
