@@ -1,6 +1,6 @@
 """Administration: what is neither storing nor restoring. Uses the cluster as a client does.
 
-command            the command line: joining; the others' commands are hung into it
+command            the command line: joining; the others' commands are registered with it
 device_commands    status, retire, rebalance
 image_commands     verify, repair, strengthen, delete, undelete
 vault_commands     vaults: made, copied, protected; the keyring

@@ -4,7 +4,7 @@ Nothing here outlives the broker. Workers announce what they hold when they regi
 committed it; a device that is gone keeps its entries, so that what it held is known to be missing rather than unknown.
 
 A device may be wrong, or lie. So what a share is said to be part of (owner, object, encoding, k, n, length) is a claim,
-and shares with different claims are never put together: a false claim stands apart and hides nothing of what the
+and shares with different claims are never put together: a false claim is listed apart and hides nothing of what the
 others say. A share too damaged to say whose it is shows with every claim to its encoding. To whom a share is granted is
 a claim as well, of that owner's, which only clients see. A share whose revision is below the one that k devices agree
 on is stale: it still counts for what it says, and the steward is told.

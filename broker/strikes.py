@@ -2,7 +2,7 @@
 
 What counts is only what no honest peer does, however slow, lossy or killed in between the network and it may be:
 
-    a message that is none      wrong number of frames, no envelope, a header or payload of another shape
+    a malformed message         wrong number of frames, no envelope, a header or payload of another shape
     a false credit              a payload larger than its credit, a credit over the limit, one request id for two things
     a flood                     a thousand requests over the granted credit within a second
     an answer to nothing        a device that answered more often than it was asked

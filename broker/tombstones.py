@@ -2,8 +2,8 @@
 
 A device may lie here, too. What a tombstone says beside its generation (encoding, object, owner, capability) is a
 claim; within one claim the highest generation holds. The broker cannot check a capability, the devices with shares
-can: each that is shown it and says that it opens nothing stands against it. A deletion holds, and hides its encoding,
-as long as more devices tell it than stand against it.
+can: each that is shown it and says that it opens nothing votes against it. A deletion holds, and hides its encoding,
+as long as more devices tell it than vote against it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The window: the way in, the views and how to get from one to another, errors, and the command that does the same."""
+"""The window: first start, unlocking, the views and how to get from one to another, errors, and commands that do the same."""
 
 from __future__ import annotations
 

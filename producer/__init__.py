@@ -3,7 +3,7 @@
 In the order of an image's way:
 
     sources       which files there are to store, from arguments, folders and stdin
-    reading       read → slice: a file's bytes and their SHA-256, and whether the file held still meanwhile
+    reading       read → slice: a file's bytes and their SHA-256, and whether the file was changed meanwhile
     encoding      seal → encode: one encryption and coding of one image, its recipe and its mapping
     batch         send → commit for images of one segment, many at a time
     stream        read → … → send for longer ones, segment by segment

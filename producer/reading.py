@@ -1,4 +1,4 @@
-"""Reads a file and its SHA-256 in one pass, and notices when the file did not hold still meanwhile.
+"""Reads a file and its SHA-256 in one pass, and notices when the file was changed meanwhile.
 
 A file is read once where it can be: hashing runs beside the reading, in a thread, and whatever is read is hashed. A
 file that is already known by its stamp is not read at all.

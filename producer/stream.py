@@ -5,7 +5,7 @@ and sent; sent segments are kept until their blocks are acknowledged. So memory 
 
 Files of up to 64 MiB are hashed first, so that one that is stored already costs no traffic, and so are those of a path
 and size that were seen before; other ones are hashed while they are sent, and the object id is needed only at commit.
-Those of more than 64 MiB keep a journal (`ahead`), and a put of one that
+Those of more than 64 MiB keep a journal (`journal`), and a put of one that
 was interrupted goes on where it stopped: the file is read from its start, since its hash is needed, and what the
 devices have already is neither sealed nor sent again. What fits no more begins anew under another key. For another's
 vault none of this holds: nothing can be asked of it, and nothing is kept of what was sealed for it.

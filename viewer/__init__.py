@@ -9,7 +9,7 @@ What runs in it has no key, no environment of its parent's, no handle but its tw
 What its parent imports, which decodes nothing:
 
     process   starts it, asks it, ends it, and believes little of what it answers
-    picture   what that answer, or an image's first bytes, say: format, pixels, thumbnail; never more than a remark
+    picture   what that answer, or an image's first bytes, say: format, pixels, thumbnail; advisory only
 
 and what both speak:
 

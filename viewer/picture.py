@@ -1,6 +1,6 @@
 """What can be said of an image, and what its first bytes alone say of it.
 
-Never more than a remark: what a look at it comes to (`viewer.process`), or that nothing came of it, the bytes are
+Advisory only: what a look at it comes to (`viewer.process`), or that nothing came of it, the bytes are
 stored all the same. Nothing here decodes anything.
 """
 

@@ -8,7 +8,7 @@ In the order of a share's way:
     leases            which of several brokers mends an encoding
     store             who may store, read, delete what, and when; nothing is acknowledged before it is durable
     layout            where everything lies in a store
-    startup_scan      the start: what lies there is made certain, and read
+    startup_scan      the start: what lies there is fsynced, then indexed
     inventory         what is held, and what brokers are still to be told
     capacity, quota   how much more fits, what gives way, and how much of it one owner may take
     staging           the shares on their way: blocks appended, not yet committed, gone on with after a restart
@@ -21,7 +21,7 @@ In the order of a share's way:
     deleting          what is deleted, taken back and given up: by `tombstones`, into the `trash`
     durability        renames and small files made durable; the end of all writing once an fsync failed
     refusals          what is not carried out, as the answer that says why
-    clock             the wall clock, believed while it goes like a clock
+    clock             the wall clock, believed while it keeps step with the monotonic one
     disk              the handful of calls to the operating system, so that a test can make each of them fail
     registration      tells each broker who we are, what we hold and what was deleted
     unacknowledged    what of that has no answer yet, and is to be told again

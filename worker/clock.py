@@ -1,9 +1,9 @@
 """The time as the store sees it: monotonic seconds for what happens while it runs, Unix seconds for what outlives it.
 
 The wall clock may be set, by hand or by a time server. Whether time is up for what is in the trash is therefore asked
-of a clock that notices a leap ahead, and for an hour after one nothing is called up that cannot be brought back: a
-clock that is put right within that time has cost nothing. (A leap back only keeps things longer. A device that slept
-looks as if its clock had leapt; it purges an hour later.)
+of a clock that notices a jump ahead, and for an hour after one nothing is called up that cannot be brought back: a
+clock that is put right within that time has cost nothing. (A jump back only keeps things longer. A device that slept
+looks as if its clock had jumped; it purges an hour later.)
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The start of a worker: what lies in the store is made certain, and read.
+"""The start of a worker: what lies in the store is fsynced, then indexed.
 
 A worker may have been killed between a rename and the fsync of its folder. Then the file is there, but a power cut
 might still take its new name, and whoever acknowledged it now would promise too much; worse, an fsync of the folder

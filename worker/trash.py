@@ -5,7 +5,7 @@
     <encoding>.<share>.<seconds>   surplus: other devices have this share too; until these Unix seconds, or until its
                                    room is needed, oldest first
 
-All of it takes room and counts as used. What is removed here is removed without ceremony: a file that comes back after
+All of it takes room and counts as used. What is removed here is removed without an fsync: a file that comes back after
 a power cut is still in the trash, and its time is over once more.
 """
 

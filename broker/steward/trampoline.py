@@ -1,4 +1,4 @@
-"""Drives steps that are written downwards: generators that yield what they want done, and are sent what came of it.
+"""Drives generators that yield what they want done and are sent what came of it, so that their steps read downwards.
 
 A generator yields a `Request` and is sent its `Reply`; or it yields a list of generators, which go on side by side, and
 is sent the list of what they returned. It raises `GaveUp` where nothing more can be done: that ends all of them.

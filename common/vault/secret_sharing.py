@@ -9,7 +9,7 @@ draft-mcgrew-tss-03 is the same, and its example is one of our tests.
 
 Multiplying uses neither tables nor branches on what is secret, so that neither cache nor jumps depend on it; how long
 Python takes for small numbers is beyond us. Shares are not authenticated here: whoever holds one can shift the secret.
-`recovery` puts a check value into the secret against that.
+`recovery_codes` puts a check value into the secret against that.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The way in: two steps, each explained in a sentence."""
+"""The first start: two steps, each explained in a sentence."""
 
 from __future__ import annotations
 
