@@ -1,4 +1,4 @@
-"""The window: first start, unlocking, the views and how to get from one to another, errors, and commands that do the same."""
+"""The window: first start, unlocking, the views and the ways between them, errors, and the same as a command."""
 
 from __future__ import annotations
 

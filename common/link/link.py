@@ -276,6 +276,8 @@ class Link:
             self._identity.keep(self._kept)
         self._look_for_brokers()
         if not self._protocol.gave_up:
+            if self._giving_up is not None:
+                self._giving_up.cancel()
             self._giving_up = None
         elif self._giving_up is None:
             self._giving_up = asyncio.get_running_loop().create_task(self._give_up())

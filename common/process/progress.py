@@ -72,19 +72,19 @@ class Printer:
         self._doing = doing
         self._total: Optional[int] = None  # bytes; None where it is not known
         self._done = 0
-        self._started = time.monotonic()
+        self._started: Optional[float] = None  # when the first bytes were told of
         self._bar: Optional[Progress] = None
-        self._waits: dict[str, Waiting] = {}  # by what is waited for
+        self._waits: dict[str, tuple[Waiting, int]] = {}  # by what is waited for, and by how many
 
     def __enter__(self: P) -> P:
-        self._started = time.monotonic()
         return self
 
     def __exit__(self, *_: object) -> None:
         if self._bar is not None:
             self._bar.stop()
-        for what in list(self._waits):
-            self._end_wait(what)
+        for wait, _ in self._waits.values():
+            wait.end()
+        self._waits.clear()
 
     def __call__(self, event: object) -> None:
         """A program's own events are for its subclass."""
@@ -100,27 +100,39 @@ class Printer:
                 self._expect(-done)
             self._advance(max(0, done))
         elif isinstance(event, WaitBegan):
-            if event.what not in self._waits:  # several may wait for the same
-                self._waits[event.what] = Waiting(event.what).__enter__()
+            wait, waiters = self._waits.get(event.what) or (Waiting(event.what).__enter__(), 0)
+            self._waits[event.what] = (wait, waiters + 1)
         elif isinstance(event, WaitEnded):
             self._end_wait(event.what)
 
     def _end_wait(self, what: str) -> None:
-        wait = self._waits.pop(what, None)
-        if wait is not None:
+        if what not in self._waits:
+            return
+        wait, waiters = self._waits.pop(what)
+        if waiters > 1:
+            self._waits[what] = (wait, waiters - 1)
+        else:
             wait.end()
 
     def _expect(self, count: int) -> None:
+        self._begin()
         self._total = (self._total or 0) + count
         if self._bar is not None:
             self._bar.update(self._task, total=self._total)
 
     def _advance(self, count: int) -> None:
+        began = self._begin()
         self._done += count
         if self._bar is not None:
             self._bar.update(self._task, completed=self._done)
-        elif sys.stderr.isatty() and time.monotonic() - self._started >= _SHOW_AFTER:
+        elif sys.stderr.isatty() and time.monotonic() - began >= _SHOW_AFTER:
             self._show_bar()
+
+    def _begin(self) -> float:
+        """When the first bytes were told of: a passphrase that was typed before is no work."""
+        if self._started is None:
+            self._started = time.monotonic()
+        return self._started
 
     def _show_bar(self) -> None:
         # Here, since it takes longer to import than a photograph to store, and most runs show no bar.

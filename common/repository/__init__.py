@@ -7,5 +7,5 @@
     hedging     whom to ask, and whom as well where one is late
     latency     when one is
 
-Producer, consumer, admin and desktop stand on this, and none of them on another for it.
+Consumer, admin and desktop stand on this, and none of them on another for it.
 """

@@ -1,6 +1,6 @@
 """One vault, open, and the cluster that holds its images: which there are, whose they are, where they lie.
 
-Producer and consumer, administration and desktop begin with a link that has the vault's rights and the vault's key;
+Consumer, administration and desktop begin with a link that has the vault's rights and the vault's key;
 whoever looks for images does so here, and is told the names of devices with them.
 """
 

@@ -4,8 +4,8 @@
 
 A file of sealed rows (`one_time`), one for each chunk. Their associated data say what a chunk belongs to: the file's
 name for chunk 0, the encoding id for the others, so that none can be put from one journal into another. Chunk 0 is a
-`Beginning`; then come `Segment`s in order, and among them where lost shares went (`Moved`) and
-what was to be committed (`Ending`).
+`Beginning`; then come `Segment`s in order, and among them where lost shares went (`Moved`) and what was to be committed
+(`Ending`).
 
 Write-ahead: nothing of a segment may leave the process before `sync` has returned for its chunk, and no commit before
 it has for the ending's. That is what lets a `sealing.ResumedSealer` use the data key again. A torn or damaged end is

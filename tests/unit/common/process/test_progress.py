@@ -67,6 +67,18 @@ def test_what_is_done_within_a_second_shows_nothing(
     assert terminal.getvalue() == ""
 
 
+def test_a_passphrase_that_takes_long_to_type_makes_short_work_no_longer(
+    clock: Clock, terminal: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stderr", terminal)
+    with Printer("verifying") as printer:
+        clock.now += 30
+        printer(BytesExpected(1000))
+        clock.now += 0.9
+        printer(BytesDone(1000))
+    assert terminal.getvalue() == ""
+
+
 def test_what_takes_longer_shows_what_it_is_and_how_far_it_is(
     clock: Clock, terminal: Terminal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
