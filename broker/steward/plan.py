@@ -181,9 +181,13 @@ def stale_to_discard(known: Known, rooms: Rooms) -> Optional[StaleShare]:
 
 
 def loses_nothing(known: Known, places: Collection[Place], rooms: Rooms) -> bool:
-    """Whether every share that is held, by devices that are here and stay, still is when these go."""
+    """Whether every share that is held, by devices that are here and stay, still is when these go.
+
+    So is that of a place that is not taken for sound: one bad block makes a copy doubtful, and it may be the last one.
+    """
     presence = presence_in(rooms)
     here = [p for p in known.sound if presence(p.device) is Presence.HERE]
     rest = [p for p in here if p not in places]
     encoding_id = known.claim.encoding_id
-    return assign(encoding_id, here).keys() <= assign(encoding_id, rest).keys()
+    held = assign(encoding_id, here).keys() | {place.share for place in places}
+    return held <= assign(encoding_id, rest).keys()

@@ -51,7 +51,9 @@ from common.protocol.device_messages import (
 from common.protocol.envelope import Operation
 from common.protocol.messages import AnnouncedShare, Code, GrantedTo, Message
 
-LEASE = 15  # seconds for which no other broker is promised an encoding; every FETCH renews it
+# Seconds for which no other broker is promised an encoding; every FETCH renews it. Longer than INSPECT and FETCH may
+# take, so that one device that does not answer lets no lease of the others end.
+LEASE = 30
 MAX_SEGMENTS = 1 << 20  # of one encoding: more fit into no recipe
 MEMORY = 16 * 1024 * 1024  # bytes of blocks that one repair holds at once
 _SEGMENTS = 2  # at a time

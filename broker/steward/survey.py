@@ -139,6 +139,8 @@ class Survey:
         while self._surplus:
             encoding_id = next(iter(self._surplus))
             del self._surplus[encoding_id]
+            if encoding_id in self._unlooked:
+                continue  # as above
             finding, known = self._findings.get(encoding_id), self._catalog.known(encoding_id)
             if finding is not None and known is not None and finding.surplus and finding.state is State.WHOLE:
                 return Surplus(known, finding.surplus)

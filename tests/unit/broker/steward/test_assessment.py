@@ -141,6 +141,13 @@ def test_what_is_held_stays_held_when_all_surplus_goes(held: set[Place], away: s
         assert found(rest, away=away) == finding._replace(surplus=())
 
 
+def test_a_doubtful_copy_stays_while_no_other_device_has_its_share() -> None:
+    doubtful = Place(0, DEVICES[7])
+    assert loses_nothing(known(WHOLE, [doubtful]), [doubtful], rooms())
+    assert not loses_nothing(known(WHOLE[1:], [doubtful]), [doubtful], rooms())
+    assert not loses_nothing(known(WHOLE, [doubtful]), [doubtful], rooms(away=[0]))
+
+
 # --- places
 
 

@@ -272,6 +272,19 @@ def test_surplus_is_kept_for_a_grace_and_not_when_it_is_needed_meanwhile() -> No
     assert survey.count(State.WHOLE) == 1
 
 
+def test_surplus_is_not_handed_out_before_a_change_was_looked_at() -> None:
+    catalog = Catalog()
+    put(catalog, FIRST, DEVICES[:3])
+    survey = survey_of(catalog)
+    catalog.announce(DEVICES[4], [share(0, FIRST, FIRST * 2)])
+    survey.look(1.0, 100)
+    survey.look(11.0, 100)
+    survey.notice(dict.fromkeys(DEVICES[1:6], Presence.HERE) | {DEVICES[0]: Presence.LOST})
+    assert survey.take_surplus() is None
+    survey.look(12.0, 100)
+    assert survey.take_surplus() is None
+
+
 def test_a_device_that_goes_concerns_only_what_it_holds() -> None:
     catalog = Catalog()
     for number in range(50):
