@@ -241,10 +241,15 @@ class LocalCluster:
             raise TesseraError(f"admin.py status --json printed no JSON object: {result.stdout!r}") from None
 
     def alive(self) -> set[str]:
-        """The names of the devices that every broker that runs takes for alive. TesseraError where one does not say."""
+        """The names of the devices that every broker that runs takes for alive.
+
+        TesseraError where one does not say, or none runs.
+        """
         running = [index for index, broker in enumerate(self._brokers, 1) if broker.pid is not None]
         seen = [alive_devices(self.directory / HOME, self._ports_of(index)[0]) for index in running]
-        return set.intersection(*seen) if seen else set()
+        if not seen:
+            raise UnreachableError("no broker of this cluster runs")
+        return set.intersection(*seen)
 
     def wait_registered(self, count: int, deadline: float = 60.0) -> None:
         """Return when at least `count` devices are alive in the eyes of every broker that runs.

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import stat
 import sys
 import time
 from collections.abc import Sequence
@@ -115,10 +114,10 @@ class Disk:
         rename_over(source, target)
 
     def entries(self, folder: Path) -> list[Entry]:
-        """All that is in a folder, by name."""
+        """All that is in a folder, by name. A link to a folder is one: a part of a store may lie on another disk."""
         with os.scandir(folder) as found:
-            listed = [(Path(entry.path), entry.stat(follow_symlinks=False)) for entry in found]
-        return sorted(Entry(path, s.st_size, s.st_mtime, stat.S_ISDIR(s.st_mode)) for path, s in listed)
+            listed = [(Path(each.path), each.stat(follow_symlinks=False), each.is_dir()) for each in found]
+        return sorted(Entry(path, s.st_size, s.st_mtime, is_folder) for path, s, is_folder in listed)
 
     def exists(self, path: Path) -> bool:
         return path.exists()

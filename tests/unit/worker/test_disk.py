@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import sys
 import threading
 import time
 from pathlib import Path
@@ -121,6 +122,15 @@ def done(disk: Disk, folder: Path) -> list[object]:
         except OSError as error:
             came.append(type(error))
     return came
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need a right there")
+def test_a_link_to_a_folder_is_a_folder_of_the_store(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "store").mkdir()
+    (tmp_path / "store" / "ab").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "store" / "broken").symlink_to(tmp_path / "nowhere")
+    assert [entry.is_folder for entry in Disk().entries(tmp_path / "store")] == [True, False]
 
 
 def test_a_disk_in_memory_answers_as_one_of_files_does(tmp_path: Path) -> None:
