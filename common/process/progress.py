@@ -82,7 +82,7 @@ class Printer:
     def __exit__(self, *_: object) -> None:
         if self._bar is not None:
             self._bar.stop()
-        for wait, _ in self._waits.values():
+        for wait, _waiters in self._waits.values():
             wait.end()
         self._waits.clear()
 
