@@ -148,7 +148,7 @@ def test_a_broker_whose_handler_is_gone_serves_nobody_and_ends(
     server._authentication.socket.close(linger=0)
     stranger = Peer(context, broker, None)
     try:
-        with pytest.raises(TesseraError, match="nobody judges"):
+        with pytest.raises(TesseraError, match="nobody decides who may connect"):
             server.serve(threading.Event())
     finally:
         server.close()
