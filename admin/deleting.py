@@ -30,7 +30,7 @@ from common.protocol.codec import pack, unpack
 from common.protocol.device_messages import TOMBSTONE_LIFETIME, Delete, Undelete
 from common.protocol.messages import NEVER, Code, EncodingAt, ListTrash, Mend, Trashed
 from common.protocol.operations import DELETE, MEND, TRASH, UNDELETE
-from common.repository.hashes import check_hash, is_full
+from common.repository.hashes import check_hash, is_full, only_one
 from common.repository.images import Held
 from common.repository.repository import Repository
 
@@ -209,9 +209,7 @@ def _find(repository: Repository, trash: Sequence[Trashed], text: str) -> tuple[
             f"no image in the trash has a SHA-256 that begins with {text}",
             advice="see what is there with: python admin/admin.py undelete --list",
         )
-    if len(matches) > 1:
-        raise UsageError(f"{text} is the beginning of {len(matches)} images' SHA-256; give more of its digits")
-    return matches[0]
+    return only_one(matches, text)
 
 
 async def take_back(repository: Repository, trash: Sequence[Trashed], text: str) -> str:

@@ -22,7 +22,7 @@ from common.errors import RefusedError
 from common.finding.addresses import BrokerAddress, is_loopback
 from common.finding.looking import Search
 from common.home import load_brokers, save_brokers
-from common.link.broker_list import BrokerAddresses, agreed
+from common.link.broker_list import SEARCH_TIME, BrokerAddresses, agreed
 from common.link.connection import Silence
 from common.link.sockets import ConnectionMonitor, make_dealer
 from common.membership.identity import KeyPair
@@ -37,7 +37,6 @@ log = logging.getLogger(__name__)
 _RETRY = 1.0  # seconds until a broker that refused this worker is asked again
 _ASKING_PERIOD = 10.0  # seconds; so long may a new broker be without this worker
 _LOOK_AFTER = 1.5  # seconds without any broker; one that is started again is back by then
-_LOOK_FOR = 60.0  # seconds until a search is given up for another, which begins with nothing that the first heard
 _LOOK_PAUSE = 5.0  # seconds between two; one that cannot be, as without a network, is over at once
 _TRY_FOR = 3.0  # seconds for one address, where there are several of one broker
 
@@ -129,7 +128,7 @@ class _Seeking:
             if not self._looking:
                 log.info("no broker is reached; looking for them on the LAN")
                 self._looking = True
-            self._search = Search(_LOOK_FOR, [broker.public_key for broker in known])
+            self._search = Search(SEARCH_TIME, [broker.public_key for broker in known])
         heard = self._hear(now)
         if not heard and now < self._turn_at:
             return tried

@@ -23,6 +23,7 @@ from common.finding.addresses import BrokerAddress
 # stay: else a flood of them would keep it from the known one. A worker takes them in turn, so that the newest stay, of
 # each broker.
 MAX_FOUND = 3
+SEARCH_TIME = 60.0  # seconds until a search is given up for another, which begins with nothing that the first heard
 
 
 def agreed(known: Sequence[BrokerAddress], told: Mapping[bytes, Sequence[BrokerAddress]]) -> list[BrokerAddress]:

@@ -22,6 +22,7 @@ from common.errors import TesseraError, UnreachableError
 from common.finding.addresses import BrokerAddress
 from common.finding.looking import look
 from common.home import ClientIdentity
+from common.link.broker_list import SEARCH_TIME
 from common.link.client_protocol import ClientProtocol, Payload, Request
 from common.link.diagnosis import diagnose
 from common.link.replies import Reply
@@ -36,7 +37,6 @@ from common.protocol.messages import PROTOCOL_VERSION, Hello
 from common.protocol.operations import H, R, Role, Spec
 
 _BEAT = 0.5  # seconds, at most, between two looks at the clock
-_SEARCH_TIME = 60.0  # seconds until a search is given up for another, which begins with nothing that the first heard
 
 T = TypeVar("T")
 
@@ -329,7 +329,7 @@ class Link:
         while True:
             with contextlib.suppress(asyncio.TimeoutError):
                 try:
-                    await asyncio.wait_for(look(self._found, keys), _SEARCH_TIME)
+                    await asyncio.wait_for(look(self._found, keys), SEARCH_TIME)
                 except UnreachableError:
                     return  # then the link's own error says that its brokers do not answer
 

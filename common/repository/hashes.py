@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from typing import TypeVar
 
 from common.errors import UsageError
 
 _HASH = re.compile(r"[0-9a-f]{8,64}")
 _FULL = 64  # hex digits
+
+M = TypeVar("M")
 
 
 def check_hash(text: str) -> str:
@@ -20,3 +24,10 @@ def check_hash(text: str) -> str:
 
 def is_full(text: str) -> bool:
     return len(text) == _FULL
+
+
+def only_one(matches: Sequence[M], prefix: str) -> M:
+    """The one image of these, at least one, whose SHA-256 begins so; UsageError where there are several."""
+    if len(matches) > 1:
+        raise UsageError(f"{prefix} is the beginning of {len(matches)} images' SHA-256; give more of its digits")
+    return matches[0]

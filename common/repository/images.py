@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from typing import Optional
 from weakref import WeakValueDictionary
 
-from common.errors import NotEnoughError, NotFoundError, TesseraError, UsageError
+from common.errors import NotEnoughError, NotFoundError, TesseraError
 from common.protocol.device_messages import ShareName
 from common.protocol.messages import EncodingAt, shares_at_hand
 from common.repository.devices import Description, Devices
+from common.repository.hashes import only_one
 from common.repository.hedging import Choice, Holder, Race
 from common.vault.folder import VaultFolder
 from common.vault.granting import open_any
@@ -150,6 +151,4 @@ def find(prefix: str, holdings: Holdings) -> Held:
             f"the vault holds no image whose SHA-256 begins with {prefix}",
             advice="see what it holds with: python consumer/consumer.py --list",
         )
-    if len(matches) > 1:
-        raise UsageError(f"{prefix} is the beginning of {len(matches)} images' SHA-256; give more of its digits")
-    return matches[0]
+    return only_one(matches, prefix)

@@ -166,7 +166,7 @@ class Found:
 @pytest.fixture
 def moved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[RunningBroker, RunningWorker, Found]]:
     """A worker that is registered, and searches soon after it is not any more; each thing is found on loopback."""
-    for name, seconds in {"_LOOK_AFTER": 0.3, "_LOOK_PAUSE": 0.3, "_LOOK_FOR": 0.3, "_TRY_FOR": 1.0}.items():
+    for name, seconds in {"_LOOK_AFTER": 0.3, "_LOOK_PAUSE": 0.3, "SEARCH_TIME": 0.3, "_TRY_FOR": 1.0}.items():
         monkeypatch.setattr(connections, name, seconds)
     found = Found()
     monkeypatch.setattr(connections, "Search", found)
