@@ -50,6 +50,16 @@ class Driven:
         self._button(words)[0].invoke()
         self.app.update()
 
+    def focus(self, widget: Any) -> None:
+        """Give something the focus, once the screen lets the window have it: a window that has just opened has not yet."""
+
+        def has_it() -> bool:
+            self.app.tk.call("focus", "-force", str(widget))
+            self.app.update()
+            return self.app.focus_get() is not None
+
+        self.until(has_it, f"the focus at {widget}")
+
     def key(self, name: str) -> None:
         """Press a key, as Tk calls it, where the focus is."""
         focus = self.app.focus_lastfor()

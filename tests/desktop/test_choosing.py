@@ -56,8 +56,7 @@ def test_format_age_and_appearance_are_reached_by_tab_and_changed_by_arrows(
     model, view = gallery(window)
     window.until(lambda: len(model.shown) >= len(PHOTOGRAPHS), "the pictures")
     reached = []
-    view._words.focus_force()
-    window.app.update()
+    window.focus(view._words)
     for _ in range(60):
         focus = window.app.focus_get()
         assert focus is not None
@@ -66,7 +65,6 @@ def test_format_age_and_appearance_are_reached_by_tab_and_changed_by_arrows(
         window.app.update()
     for widget in (view._format, view._age, view._unwell, view.tiles.canvas, window.app._sidebar._appearance):
         assert str(widget) in reached
-    view._age.tk.call("focus", "-force", str(view._age))
-    window.app.update()
+    window.focus(view._age)
     view._age.event_generate("<Down>")
     window.until(lambda: model.search.age.value == "last 24 hours", "another age")
