@@ -66,7 +66,8 @@ def run(commands: typer.Typer, name: str, *, serves: bool = False) -> NoReturn:
     try:
         end_as_interrupted()
         code = exit_code(commands, name, arguments, debug=debug)
-    except KeyboardInterrupt:  # while it was told how the command had ended
+        end_at_once()
+    except KeyboardInterrupt:  # while it was told how the command had ended, or just after
         code = INTERRUPTED
     _end(code)
 

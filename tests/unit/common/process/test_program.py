@@ -485,6 +485,24 @@ def test_sigterm_ends_a_program_as_ctrl_c_does(
     assert err.splitlines() == [b"tiny: interrupted"]
 
 
+@pytest.mark.parametrize("arguments", [[], ["--fail"], ["--unknown"]])
+def test_an_interruption_after_the_last_word_is_no_traceback(arguments: list[str]) -> None:
+    """It came when all was told and the handlers were still there."""
+    interrupted = """
+import signal
+from common.process import program
+def interrupted_once(ending=program.end_at_once):
+    program.end_at_once = ending
+    signal.raise_signal(signal.SIGINT)
+program.end_at_once = interrupted_once
+signal.signal(signal.SIGINT, signal.default_int_handler)
+"""
+    process = start(*arguments, before=interrupted)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert b"Traceback" not in err
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
 @pytest.mark.parametrize("program", ["broker", "worker", "producer", "consumer", "admin", "cluster", "desktop"])
 @pytest.mark.parametrize("as_module", [False, True])
