@@ -51,7 +51,7 @@ class Driven:
         self.app.update()
 
     def focus(self, widget: Any) -> None:
-        """Give something the focus, once the screen lets the window have it: a window that has just opened has not yet."""
+        """Give something the focus, once the screen lets the window have it: one that has just opened has not yet."""
 
         def has_it() -> bool:
             self.app.tk.call("focus", "-force", str(widget))
