@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Optional
 import typer
 
 from admin.vault_commands import PASSPHRASE_FILE, vault_folder, vault_passphrase
-from common.home import client_identity, home
+from common.home import home
+from common.membership.identity import client_identity
 from common.process.program import application, warn
 from common.repository.hashes import check_hash
 from common.vault.contact_card import card_of, decode_card, require_name

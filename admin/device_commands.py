@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from common.home import client_identity
+from common.membership.identity import client_identity
 from common.process.progress import Printer
 from common.protocol.messages import Device, DeviceKind
 from common.text import format_duration, format_size, printable

@@ -13,7 +13,8 @@ import typer
 from admin.vault_commands import PASSPHRASE_FILE, vault_passphrase
 from common.coding.redundancy import require_possible
 from common.errors import NotAgreedError, UsageError
-from common.home import client_identity, home
+from common.home import home
+from common.membership.identity import client_identity
 from common.process.program import warn
 from common.repository.hashes import check_hash
 from common.text import printable

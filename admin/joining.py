@@ -7,10 +7,9 @@ from pathlib import Path
 
 from common.errors import UsageError
 from common.files import locked
-from common.finding.inviter import read_invite
-from common.home import load_brokers, save_brokers
 from common.link.joining import join as trade
-from common.membership.identity import KeyPair, load_key_pair, save_key_pair
+from common.link.joining import read_invite
+from common.membership.identity import KeyPair, load_brokers, load_key_pair, save_brokers, save_key_pair
 from common.membership.invite import same_cluster
 from common.process.events import Emit, ignore
 from common.protocol.operations import Role
@@ -27,7 +26,7 @@ def join_cluster(home: Path, invite: str, name: str, emit: Emit = ignore) -> Adm
     """Trade an invite, or its short code, for this machine's admission, and keep that in its folder.
 
     UsageError where the invite has a fault or the machine is in another cluster; otherwise as `read_invite` of
-    `common.finding.inviter` and `common.link.joining.join`.
+    `common.link.joining`.
     """
     folder = home / "client"
     with locked(folder / "join.lock"):

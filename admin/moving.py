@@ -9,10 +9,10 @@ import asyncio
 
 from admin.status import Status, ask_status
 from common.errors import NotEnoughError, NotFoundError, RefusedError
-from common.home import ClientIdentity
 from common.link.link import Link, reached, run_with_link
 from common.link.questions import settled_devices
 from common.link.replies import DeclinedError
+from common.membership.identity import ClientIdentity
 from common.process.events import BytesLeft, Emit, Warned
 from common.protocol.identifiers import shown_key
 from common.protocol.messages import Acknowledged, Code, Device, Empty, Retire

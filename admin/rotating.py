@@ -22,10 +22,10 @@ from admin.events import Emit
 from admin.vault_work import change_each
 from common.errors import NotEnoughError, RefusedError, TesseraError
 from common.files import lock
-from common.home import ClientIdentity
 from common.link.link import run_with_link
 from common.link.questions import list_encodings
 from common.link.replies import DeclinedError
+from common.membership.identity import ClientIdentity
 from common.process.events import Warned, waiting
 from common.protocol.messages import Code, Empty, EncodingAt, shares_at_hand
 from common.protocol.operations import RETIRE_OWNER

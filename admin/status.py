@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Optional
 
 from common.errors import NotEnoughError, UnreachableError
-from common.home import ClientIdentity
 from common.link.link import Link, reached, run_with_link
 from common.link.questions import SETTLING, list_devices
+from common.membership.identity import ClientIdentity
 from common.process.events import Emit, waiting
 from common.protocol.codec import unpack
 from common.protocol.messages import Device, Empty, Health, Job

@@ -11,7 +11,8 @@ import typer
 
 from common.errors import NotAgreedError, NotFoundError, UsageError, cannot_write
 from common.files import read_limited, require_new, write_new
-from common.home import client_identity, home
+from common.home import home
+from common.membership.identity import client_identity
 from common.process.program import application, warn
 from common.process.streams import stdout_bytes
 from common.repository.hashes import check_hash

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from admin.events import Changed, Emit, NotChanged
 from common.errors import TesseraError
-from common.home import ClientIdentity
+from common.membership.identity import ClientIdentity
 from common.process.events import Warned, waiting
 from common.repository.images import Held
 from common.repository.repository import Repository, open_repository

@@ -14,11 +14,11 @@ import zmq
 
 from common.errors import TesseraError
 from common.finding.addresses import unmapped
+from common.protocol.identifiers import CURVE_KEY_SIZE
 
 ZAP_ENDPOINT = "inproc://zeromq.zap.01"
 _VERSION = b"1.0"
 _REQUEST_FRAMES = 7  # version, request id, domain, address, identity, mechanism, CURVE public key
-_KEY_SIZE = 32
 
 
 def _untold(public_key: bytes, domain: str, address: str, reason: str) -> None:
@@ -58,7 +58,7 @@ class Authentication:
         if len(frames) != _REQUEST_FRAMES or frames[0] != _VERSION:
             return refusal
         domain, address, mechanism, key = frames[2], frames[3], frames[5], frames[6]
-        if mechanism != b"CURVE" or len(key) != _KEY_SIZE:
+        if mechanism != b"CURVE" or len(key) != CURVE_KEY_SIZE:
             return refusal
         asked_for = domain.decode("ascii", "replace")
         reason = self._admits(key, asked_for)

@@ -27,8 +27,8 @@ from broker.syslog import Place, Syslog, parse_place
 from common.errors import UsageError
 from common.files import lock, locked
 from common.finding.addresses import is_loopback, parse_host
-from common.finding.inviter import read_invite
 from common.home import home
+from common.link.joining import read_invite
 from common.membership.identity import KeyPair, load_key_pair, save_key_pair
 from common.membership.invite import Invite
 from common.membership.short_invite import ShortInvite

@@ -10,10 +10,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from common.errors import NotFoundError
-from common.home import ClientIdentity, load_brokers
 from common.link.link import Link, run_with_link
 from common.link.questions import list_devices
-from common.membership.identity import load_key_pair
+from common.membership.identity import ClientIdentity, load_brokers, load_key_pair
 
 
 def alive_devices(home: Path, client_port: int) -> set[str]:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, NoReturn, Optional
 import typer
 
 from common.errors import TesseraError, UsageError
-from common.home import client_identity, home
+from common.home import home
+from common.membership.identity import client_identity
 from common.process.program import application, run, warn
 from common.process.progress import Printer
 from common.repository.hashes import check_hash

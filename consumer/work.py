@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 
 from common.errors import NotFoundError, TesseraError
-from common.home import ClientIdentity
 from common.link.link import run_with_link
+from common.membership.identity import ClientIdentity
 from common.protocol.messages import EncodingAt
 from common.repository.hashes import is_full
 from common.repository.images import Holdings, find, unreadable

@@ -11,8 +11,9 @@ from typing import Any, Callable, Optional
 import platformdirs
 
 from common.errors import RefusedError
-from common.home import ClientIdentity, client_identity, home
+from common.home import home
 from common.link.link import Link
+from common.membership.identity import ClientIdentity, client_identity
 from common.process.events import ignore
 from common.protocol.identifiers import owner_id
 from common.repository.repository import Repository

@@ -12,7 +12,8 @@ import typer
 
 from common.coding.redundancy import require_possible
 from common.errors import TesseraError, UnstorableError, UsageError
-from common.home import client_identity, home
+from common.home import home
+from common.membership.identity import client_identity
 from common.process.program import application, run, warn
 from common.process.progress import Printer, Waiting
 from common.text import printable

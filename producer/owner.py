@@ -13,8 +13,8 @@ from typing import Optional
 
 import msgspec
 
-from common.home import ClientIdentity
 from common.link.link import Link
+from common.membership.identity import ClientIdentity
 from common.process.events import Emit, Warned
 from common.vault.contact_card import ContactCard
 from common.vault.folder import VaultFolder

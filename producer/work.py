@@ -9,9 +9,9 @@ from typing import Callable, Optional
 
 from common.coding.redundancy import count_devices
 from common.errors import NotFoundError
-from common.home import ClientIdentity
 from common.link.link import reached, run_with_link
 from common.link.questions import settled_devices
+from common.membership.identity import ClientIdentity
 from common.process.events import BytesExpected, Warned
 from common.protocol.messages import Device
 from common.vault.contacts import open_contacts

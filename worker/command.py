@@ -12,10 +12,9 @@ import typer
 
 from common.errors import RefusedError, UnreachableError, UsageError, cannot_write
 from common.files import locked, make_folder
-from common.finding.inviter import read_invite
-from common.home import home, load_brokers, save_brokers
-from common.link.joining import join
-from common.membership.identity import KeyPair, load_key_pair, save_key_pair
+from common.home import home
+from common.link.joining import join, read_invite
+from common.membership.identity import KeyPair, load_brokers, load_key_pair, save_brokers, save_key_pair
 from common.membership.invite import same_cluster
 from common.process.program import application, run
 from common.process.progress import Printer, Waiting

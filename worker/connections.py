@@ -21,11 +21,10 @@ import zmq
 from common.errors import RefusedError
 from common.finding.addresses import BrokerAddress, is_loopback
 from common.finding.looking import Search
-from common.home import load_brokers, save_brokers
 from common.link.broker_list import SEARCH_TIME, BrokerAddresses, agreed
 from common.link.connection import Silence
 from common.link.sockets import ConnectionMonitor, make_dealer
-from common.membership.identity import KeyPair
+from common.membership.identity import KeyPair, load_brokers, save_brokers
 from common.protocol.envelope import Envelope, Operation
 from common.protocol.messages import HIGH_WATER_MARK, DeviceKind, Empty
 from common.protocol.operations import Role

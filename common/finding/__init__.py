@@ -3,7 +3,6 @@
     announcement   what a broker says of itself, and how what anybody says is read: pure
     sightings      how much of what is announced is looked at: pure
     looking        the search, with python-zeroconf, in an event loop or in a thread of its own
-    inviter        from an invite, or a short code, to the broker that made it
     addresses      whether others reach an address, and which is this machine's own
 
 Nothing of an announcement is trusted: it only says where to try. Who connects there does so by CURVE, with a public key

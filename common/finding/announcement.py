@@ -19,14 +19,14 @@ from typing import Optional
 
 from common.errors import ProtocolError
 from common.finding.addresses import BrokerAddress
-from common.membership.identity import KEY_SIZE
+from common.protocol.identifiers import CURVE_KEY_SIZE
 
 SERVICE = "_tessera._tcp.local."
 MAX_ADDRESSES = 4  # of one announcement; the rest is not looked at
 _VERSION = b"1"
 _NAMED = 16  # hexadecimal digits of the public key
 _PORT = re.compile(rb"[1-9][0-9]{0,4}")
-_KEY = re.compile(rb"[0-9a-f]{%d}" % (2 * KEY_SIZE))
+_KEY = re.compile(rb"[0-9a-f]{%d}" % (2 * CURVE_KEY_SIZE))
 _MAX_PROPERTIES = 16
 
 

@@ -1,7 +1,8 @@
-"""Trading an invite for a permanent place: what a new worker, client or broker does once.
+"""Reading an invite, and trading it for a permanent place: what a new worker, client or broker does once.
 
-The joiner connects with the invite's one-time key, which the broker admits for nothing else, and names the permanent
-key that it made for itself. The same invite and key again get the same answer, so that a lost reply does no harm.
+Of a short code the broker that made it is looked for on the LAN. The joiner connects with the invite's one-time key,
+which the broker admits for nothing else, and names the permanent key that it made for itself. The same invite and key
+again get the same answer, so that a lost reply does no harm.
 """
 
 from __future__ import annotations
@@ -13,16 +14,17 @@ from typing import NamedTuple, Optional
 import msgspec
 import zmq
 
-from common.errors import ProtocolError, RefusedError, TesseraError, UsageError
+from common.errors import ProtocolError, RefusedError, TesseraError, UnreachableError, UsageError
 from common.finding.addresses import BrokerAddress, is_loopback, with_scopes
 from common.finding.addresses import interfaces as own_interfaces
-from common.finding.looking import Interfaces, Search
+from common.finding.looking import Interfaces, Search, find
 from common.link.broker_list import MAX_FOUND
 from common.link.connection import Change
 from common.link.diagnosis import diagnose
 from common.link.sockets import ConnectionMonitor, make_dealer
 from common.membership.identity import KeyPair
-from common.membership.invite import Invite
+from common.membership.invite import Invite, decode_invite
+from common.membership.short_invite import ShortInvite, decode_short_invite
 from common.process.events import Emit, ignore, waiting
 from common.process.running_time import RunningTime
 from common.protocol import messages
@@ -31,6 +33,7 @@ from common.protocol.envelope import Envelope, Kind, Operation, decode_envelope
 from common.protocol.identifiers import IDENTIFIER_SIZE
 from common.protocol.messages import Join, ReachedAt
 from common.protocol.operations import Role
+from common.text import as_typed
 
 TIMEOUT = 8.0  # seconds for all brokers together
 _HEAD_START = 2.0  # seconds for the broker that made the invite
@@ -227,3 +230,44 @@ def _refusal(why: str) -> RefusedError:
         f"the broker does not accept this invite: {why}",
         advice="invites work once, within an hour: get a new one with `python broker/broker.py invite`",
     )
+
+
+FIND_TIMEOUT = 5.0  # seconds for the first announcement of the broker's key
+_FIND_GRACE = 0.3  # seconds more for others of the same key: an announcement may lie about the address
+_WHOLE_LINE = (
+    "paste the whole line that `broker.py invite` printed: the short code works on the broker's LAN only, where UDP "
+    "port 5353 is open and the broker announces itself"
+)
+
+
+def read_invite(text: str, *roles: Role, interfaces: Optional[Interfaces] = None, emit: Emit = ignore) -> Invite:
+    """The invite for one of these roles, in either form.
+
+    UsageError (which never repeats it) where it has a fault or is for another role, both told before any search;
+    UnreachableError where the broker of a short code does not announce itself on this LAN. `emit` is told of
+    the search.
+    """
+    text = as_typed(text)
+    if text.strip().lower().startswith("tessera"):
+        invite = decode_invite(text)
+        _require_one_of(roles, invite.role)
+        return invite
+    short = decode_short_invite(text)
+    _require_one_of(roles, short.role)
+    return _find_inviter(short, interfaces, emit)
+
+
+def _find_inviter(short: ShortInvite, interfaces: Optional[Interfaces], emit: Emit) -> Invite:
+    try:
+        with waiting(emit, "looking for the broker on the LAN"):
+            brokers = find(lambda broker: short.is_of(broker.public_key), FIND_TIMEOUT, _FIND_GRACE, interfaces)
+    except UnreachableError as error:
+        raise UnreachableError(str(error), advice=_WHOLE_LINE) from None
+    if not brokers:
+        raise UnreachableError("the broker that made this code was not found on the LAN", advice=_WHOLE_LINE)
+    return Invite(short.role, brokers, short.one_time(brokers[0].public_key))
+
+
+def _require_one_of(roles: tuple[Role, ...], invited: Role) -> None:
+    if invited not in roles:
+        require_role(invited, roles[0])

@@ -21,13 +21,12 @@ import zmq
 from common.errors import TesseraError, UnreachableError
 from common.finding.addresses import BrokerAddress
 from common.finding.looking import look
-from common.home import ClientIdentity
 from common.link.broker_list import SEARCH_TIME
 from common.link.client_protocol import ClientProtocol, Payload, Request
 from common.link.diagnosis import diagnose
 from common.link.replies import Reply
 from common.link.sockets import ConnectionMonitor, make_dealer
-from common.membership.identity import KeyPair
+from common.membership.identity import ClientIdentity, KeyPair
 from common.process.events import Emit, ignore, waiting
 from common.process.interruption import run_until_interrupted
 from common.process.running_time import RunningTime

@@ -1,22 +1,31 @@
-"""A party's permanent CURVE key pair (RFC 7748 through libzmq, ZMTP 3.1 CURVE / RFC 26) and the file that keeps it."""
+"""Who a party is: its permanent CURVE key pair (RFC 7748 through libzmq, ZMTP 3.1 CURVE / RFC 26), and the brokers that
+it knows; and the files that keep them.
+"""
 
 from __future__ import annotations
 
 import json
+import logging
 import struct
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Optional
 
+import msgspec
 import zmq
 from zmq.utils import z85
 
-from common.errors import IntegrityError
+from common.errors import IntegrityError, RefusedError, UsageError
 from common.files import read_limited, write_private
+from common.finding.addresses import BrokerAddress, parse_host
+from common.home import home
 from common.process.libraries import require_libzmq
-from common.protocol.identifiers import device_id
+from common.protocol.identifiers import CURVE_KEY_SIZE, device_id
 
-KEY_SIZE = 32
-_MAX_FILE = 4096
+log = logging.getLogger(__name__)
+
+_MAX_KEY_FILE = 4096
+_MAX_BROKERS_FILE = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -50,15 +59,80 @@ def save_key_pair(path: Path, pair: KeyPair) -> None:
 
 def load_key_pair(path: Path) -> KeyPair:
     """Read a key file; FileNotFoundError where there is none, IntegrityError where it is no key file."""
-    content = read_limited(path, _MAX_FILE)
+    content = read_limited(path, _MAX_KEY_FILE)
     try:
         fields = json.loads(content)
         if fields["tessera"] != "curve-key" or fields["version"] != 1:
             raise ValueError
         secret = z85.decode(fields["secret"].encode("ascii"))
-        if len(secret) != KEY_SIZE:
+        if len(secret) != CURVE_KEY_SIZE:
             raise ValueError
         return KeyPair.from_secret(secret)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, struct.error):
         # struct.error: z85 text whose groups of five exceed 32 bits
         raise IntegrityError(f"{path} is not a Tessera key file") from None
+
+
+class _KnownBroker(msgspec.Struct):
+    host: str
+    client_port: int
+    worker_port: int
+    public_key: str
+
+
+def save_brokers(path: Path, brokers: list[BrokerAddress]) -> None:
+    """Keep the brokers that a worker or a client connects to."""
+    known = [_KnownBroker(b.host, b.client_port, b.worker_port, b.public_key.hex()) for b in brokers]
+    write_private(path, json.dumps(msgspec.to_builtins(known), indent=1).encode())
+
+
+def load_brokers(path: Path) -> list[BrokerAddress]:
+    """Read them back; UsageError where the file is not what `save_brokers` wrote."""
+    try:
+        known = msgspec.json.decode(read_limited(path, _MAX_BROKERS_FILE), type=list[_KnownBroker])
+        if not known:
+            raise ValueError("it names none")
+        return [
+            BrokerAddress(parse_host(b.host), b.client_port, b.worker_port, _public_key(b.public_key)) for b in known
+        ]
+    except (msgspec.MsgspecError, ValueError, RecursionError, UsageError) as error:
+        raise UsageError(f"{path} is not a list of brokers: {error}") from None
+
+
+def _public_key(text: str) -> bytes:
+    key = bytes.fromhex(text)
+    if len(key) != CURVE_KEY_SIZE:
+        raise ValueError(f"a public key has {CURVE_KEY_SIZE} bytes, this one {len(key)}")
+    return key
+
+
+@dataclass(frozen=True)
+class ClientIdentity:
+    """How this machine speaks as a client: its permanent key and the brokers that admitted it."""
+
+    key_pair: KeyPair
+    brokers: list[BrokerAddress]
+    brokers_file: Optional[Path] = None  # where they are kept
+
+    def keep(self, brokers: list[BrokerAddress]) -> None:
+        """Know these brokers the next time, in this order."""
+        if self.brokers_file is None:
+            return
+        try:
+            save_brokers(self.brokers_file, brokers)
+        except OSError as error:
+            log.warning("%s could not be written: %s", self.brokers_file, error.strerror)
+
+
+def client_identity() -> ClientIdentity:
+    """This machine's client identity; RefusedError, with the way in, where it never joined a cluster."""
+    folder = home() / "client"
+    try:
+        brokers_file = folder / "brokers.json"
+        return ClientIdentity(load_key_pair(folder / "client.key"), load_brokers(brokers_file), brokers_file)
+    except FileNotFoundError:
+        raise RefusedError(
+            f"this machine was not admitted to a cluster yet (no client key in {folder})",
+            advice="run `python broker/broker.py invite client` at the broker, "
+            "then here: python admin/admin.py join INVITE",
+        ) from None

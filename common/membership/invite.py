@@ -23,8 +23,9 @@ import msgspec
 
 from common.errors import ProtocolError, UsageError
 from common.finding.addresses import BrokerAddress, as_address
-from common.membership.identity import KEY_SIZE, KeyPair
+from common.membership.identity import KeyPair
 from common.protocol.codec import pack, unpack
+from common.protocol.identifiers import CURVE_KEY_SIZE
 from common.protocol.messages import KnownBroker
 from common.protocol.operations import Role
 
@@ -71,8 +72,8 @@ def decode_invite(text: str) -> Invite:
         # The last character has bits to spare, which the checksum does not cover.
         if checksum != _checksum(role, body) or body[0] != _VERSION or _base32(content) != parts[2].lower():
             raise refusal
-        one_time = KeyPair.from_secret(body[1 : 1 + KEY_SIZE])
-        named = unpack(body[1 + KEY_SIZE :], _Brokers)
+        one_time = KeyPair.from_secret(body[1 : 1 + CURVE_KEY_SIZE])
+        named = unpack(body[1 + CURVE_KEY_SIZE :], _Brokers)
     except (ValueError, IndexError, binascii.Error, ProtocolError):
         raise refusal from None
     return Invite(role, [as_address(broker) for broker in named], one_time)

@@ -23,8 +23,9 @@ import secrets
 from dataclasses import dataclass, field
 
 from common.errors import UsageError
-from common.membership.identity import KEY_SIZE, KeyPair
+from common.membership.identity import KeyPair
 from common.process.libraries import require_openssl
+from common.protocol.identifiers import CURVE_KEY_SIZE
 from common.protocol.operations import Role
 
 SEED_SIZE = 16
@@ -59,7 +60,7 @@ class ShortInvite:
 
     def one_time(self, broker_key: bytes) -> KeyPair:
         """The key pair that the broker admits, once."""
-        return KeyPair.from_secret(_derived(self.seed, b"secret", broker_key, KEY_SIZE))
+        return KeyPair.from_secret(_derived(self.seed, b"secret", broker_key, CURVE_KEY_SIZE))
 
     def encode(self) -> str:
         """As it is typed: twelve groups of four characters."""

@@ -12,9 +12,9 @@ from contextlib import asynccontextmanager
 from typing import Any, Callable, Optional, Union
 
 from common.errors import NotFoundError
-from common.home import ClientIdentity
 from common.link.link import Link, reached
 from common.link.questions import list_devices, list_encodings, locate, settled_devices
+from common.membership.identity import ClientIdentity
 from common.process.events import ignore, waiting
 from common.protocol.codec import pack
 from common.protocol.messages import Complain, Complaint, Device, EncodingAt, shares_at_hand

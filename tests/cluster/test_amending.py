@@ -18,9 +18,8 @@ from cluster.local import LocalCluster
 from common.coding.recipe import Recipe, digest
 from common.erasure import ErasureCode
 from common.errors import TesseraError
-from common.home import ClientIdentity, load_brokers
 from common.link.link import Link, run_with_link
-from common.membership.identity import load_key_pair
+from common.membership.identity import ClientIdentity, load_brokers, load_key_pair
 from common.protocol.codec import pack, unpack
 from common.protocol.device_messages import (
     Amend,

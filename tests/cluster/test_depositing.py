@@ -8,11 +8,10 @@ import shutil
 import pytest
 
 from cluster.local import CHECKOUT, LocalCluster
-from common.home import ClientIdentity, load_brokers
 from common.link.link import Link
 from common.link.questions import list_devices, list_encodings, locate
 from common.link.replies import DeclinedError
-from common.membership.identity import load_key_pair
+from common.membership.identity import ClientIdentity, load_brokers, load_key_pair
 from common.protocol.device_messages import (
     BlockName,
     Delete,

@@ -15,7 +15,7 @@ import pytest
 
 from cluster.local import program_command
 from common.finding.addresses import own_addresses
-from common.home import load_brokers
+from common.membership.identity import load_brokers
 from tests.support.ports import own_base_port
 from tests.support.programs import User, wait_until
 

@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 
 from common.finding.addresses import BrokerAddress
-from common.home import load_brokers
-from common.membership.identity import KeyPair
+from common.membership.identity import KeyPair, load_brokers
 from common.membership.invite import Invite, decode_invite
 from common.protocol.operations import Role
 from tests.support.namespaces import Host, HostUser, Lan, lan_in_namespaces

@@ -368,7 +368,7 @@ def test_two_producers_of_one_folder_at_once_both_succeed(cluster: LocalCluster,
 
 _WATCHING = """
 import asyncio
-from common.home import client_identity
+from common.membership.identity import client_identity
 from common.link.link import Link, run_with_link
 from common.link.questions import list_devices
 

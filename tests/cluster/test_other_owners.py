@@ -16,11 +16,10 @@ import pytest
 
 from cluster.local import LocalCluster
 from common.coding.recipe import digest
-from common.home import ClientIdentity, load_brokers
 from common.link.link import Link, run_with_link
 from common.link.questions import list_encodings, locate
 from common.link.replies import DeclinedError
-from common.membership.identity import load_key_pair
+from common.membership.identity import ClientIdentity, load_brokers, load_key_pair
 from common.protocol.codec import MAX_PAYLOAD, pack
 from common.protocol.device_messages import (
     Append,

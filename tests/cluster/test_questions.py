@@ -16,8 +16,7 @@ import pytest
 
 from cluster.local import LocalCluster, program_command
 from common.finding.addresses import BrokerAddress
-from common.home import save_brokers
-from common.membership.identity import KeyPair, save_key_pair
+from common.membership.identity import KeyPair, save_brokers, save_key_pair
 from common.membership.invite import Invite
 from common.protocol.operations import Role
 from tests.support.devices import wait_lost

@@ -20,8 +20,7 @@ import pytest
 from cluster.local import LocalCluster
 from cluster.ports import HOST
 from common.finding.addresses import BrokerAddress
-from common.home import load_brokers, save_brokers
-from common.membership.identity import load_key_pair
+from common.membership.identity import load_brokers, load_key_pair, save_brokers
 from common.vault.folder import VaultFolder
 from common.vault.mapping import open_mapping
 from tests import ROOT

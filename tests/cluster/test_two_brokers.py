@@ -18,7 +18,7 @@ from typing import Callable
 import pytest
 
 from cluster.local import LocalCluster, require_success
-from common.home import load_brokers, save_brokers
+from common.membership.identity import load_brokers, save_brokers
 from common.membership.invite import decode_invite
 from tests.cluster.conftest import home_of, running_cluster
 from tests.support.devices import MIB, numbers, revive, wait_staged

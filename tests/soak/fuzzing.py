@@ -25,9 +25,8 @@ from cluster.local import CHECKOUT
 from cluster.ports import HOST
 from cluster.process import ClusterProcess
 from common.finding.addresses import BrokerAddress
-from common.home import save_brokers
 from common.link.sockets import make_router
-from common.membership.identity import KeyPair, save_key_pair
+from common.membership.identity import KeyPair, save_brokers, save_key_pair
 from common.protocol.codec import pack_header
 from common.protocol.envelope import Envelope, Kind, Operation
 from common.protocol.identifiers import BROKER

@@ -22,10 +22,9 @@ from cluster.ports import HOST, port_answers
 from cluster.process import HOME
 from common.errors import IntegrityError, TesseraError
 from common.finding.addresses import BrokerAddress
-from common.home import ClientIdentity, load_brokers, save_brokers
 from common.link.link import Link, run_with_link
 from common.link.questions import list_devices
-from common.membership.identity import load_key_pair
+from common.membership.identity import ClientIdentity, load_brokers, load_key_pair, save_brokers
 from common.protocol.messages import Device
 from common.vault.folder import VaultFolder
 from tests.support.ports import own_base_port

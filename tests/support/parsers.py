@@ -27,8 +27,7 @@ from common.coding.recipe import decode_recipe
 from common.errors import IntegrityError, ProtocolError, RefusedError, UsageError
 from common.finding.addresses import BrokerAddress
 from common.finding.announcement import Announcement, read_announcement
-from common.home import load_brokers
-from common.membership.identity import KeyPair, load_key_pair, save_key_pair
+from common.membership.identity import KeyPair, load_brokers, load_key_pair, save_key_pair
 from common.membership.invite import Invite, decode_invite
 from common.membership.short_invite import ShortInvite, decode_short_invite
 from common.protocol import device_messages, messages

@@ -19,10 +19,9 @@ import zmq
 
 from broker.authentication import Authentication, authenticated_key
 from common.finding.addresses import BrokerAddress
-from common.home import ClientIdentity
 from common.link.link import Link, run_with_link
 from common.link.sockets import make_router
-from common.membership.identity import KeyPair
+from common.membership.identity import ClientIdentity, KeyPair
 from common.protocol.codec import pack, pack_header, unpack_header
 from common.protocol.envelope import Envelope, Operation, decode_envelope
 from common.protocol.messages import GRANTED, Acknowledged, Answer, Brokers, Code, Empty, Hello, KnownBroker, Welcome

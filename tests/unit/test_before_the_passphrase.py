@@ -10,8 +10,7 @@ import typer
 
 from admin.command import commands as admin
 from common.finding.addresses import BrokerAddress
-from common.home import save_brokers
-from common.membership.identity import KeyPair, save_key_pair
+from common.membership.identity import KeyPair, save_brokers, save_key_pair
 from common.process.program import exit_code
 from common.vault import key_file
 from common.vault.contact_card import card_of

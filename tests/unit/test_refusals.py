@@ -13,8 +13,7 @@ from broker.members import MembersFile
 from common import errors
 from common.coding.recipe import decode_recipe
 from common.errors import TesseraError
-from common.home import load_brokers
-from common.membership.identity import load_key_pair
+from common.membership.identity import load_brokers, load_key_pair
 from common.membership.invite import decode_invite
 from common.membership.short_invite import decode_short_invite
 from common.protocol import device_messages

@@ -20,7 +20,7 @@ from cluster.looking import alive_devices
 from cluster.process import ClusterProcess
 from common.errors import IntegrityError, NotEnoughError, NotFoundError, TesseraError, UsageError
 from common.finding.addresses import BrokerAddress
-from common.home import save_brokers
+from common.membership.identity import save_brokers
 from tests.support.ports import own_base_port
 
 SHELL = shutil.which("sh")

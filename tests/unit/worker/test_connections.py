@@ -14,9 +14,8 @@ from broker.members import Member
 from broker.rights import Standing
 from common.errors import RefusedError, TesseraError
 from common.finding.addresses import BrokerAddress, is_loopback
-from common.home import load_brokers, save_brokers
 from common.link.joining import join
-from common.membership.identity import KeyPair
+from common.membership.identity import KeyPair, load_brokers, save_brokers
 from common.process.running_time import RunningTime
 from common.protocol.operations import Role
 from tests.support.ports import own_base_port

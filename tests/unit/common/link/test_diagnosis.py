@@ -15,11 +15,10 @@ import zmq
 
 from common.errors import UnreachableError
 from common.finding.addresses import BrokerAddress
-from common.home import ClientIdentity
 from common.link import client_protocol, diagnosis, joining
 from common.link.joining import join
 from common.link.link import Link, run_with_link
-from common.membership.identity import KeyPair
+from common.membership.identity import ClientIdentity, KeyPair
 from common.membership.invite import Invite
 from common.protocol.operations import Role
 from tests.support.running_broker import RunningBroker

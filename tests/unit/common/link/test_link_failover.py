@@ -12,9 +12,9 @@ import pytest
 
 from common.errors import RefusedError, UnreachableError
 from common.finding.addresses import BrokerAddress
-from common.home import ClientIdentity, load_brokers
 from common.link import client_protocol
 from common.link.link import Link
+from common.membership.identity import ClientIdentity, load_brokers
 from common.protocol.codec import pack_header
 from common.protocol.envelope import Envelope, Kind, Operation
 from common.protocol.messages import Acknowledged, Answer, Code, KnownBroker, Welcome

@@ -11,11 +11,10 @@ import pytest
 
 from common.errors import NotEnoughError, ProtocolError, RefusedError, UnreachableError
 from common.finding.addresses import BrokerAddress
-from common.home import ClientIdentity
 from common.link import client_protocol
 from common.link.link import Link, reached, run_with_link
 from common.link.replies import DeclinedError
-from common.membership.identity import KeyPair
+from common.membership.identity import ClientIdentity, KeyPair
 from common.protocol.codec import pack_header
 from common.protocol.envelope import Envelope, Kind, Operation
 from common.protocol.messages import GRANTED, Acknowledged, Answer, Code, Empty, Status, Welcome

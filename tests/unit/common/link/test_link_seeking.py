@@ -12,11 +12,10 @@ import pytest
 
 from common.errors import UnreachableError
 from common.finding.addresses import BrokerAddress
-from common.home import ClientIdentity, load_brokers
 from common.link import client_protocol
 from common.link import link as link_module
 from common.link.link import Link
-from common.membership.identity import KeyPair
+from common.membership.identity import ClientIdentity, KeyPair, load_brokers
 from tests.support.small_broker import PATIENCE, SmallBroker, ask, ask_and_wait, over_link
 from tests.support.turning_away import TurningAway
 

@@ -17,8 +17,15 @@ from zmq.utils import z85
 
 from common.errors import IntegrityError, RefusedError, TesseraError, UsageError
 from common.finding.addresses import BrokerAddress
-from common.home import client_identity, configured, home, load_brokers, save_brokers
-from common.membership.identity import KeyPair, load_key_pair, save_key_pair
+from common.home import configured, home
+from common.membership.identity import (
+    KeyPair,
+    client_identity,
+    load_brokers,
+    load_key_pair,
+    save_brokers,
+    save_key_pair,
+)
 from common.protocol.identifiers import device_id, owner_id
 
 SECRET = bytes(range(32))

@@ -11,10 +11,10 @@ import pytest
 
 from broker.rights import Standing
 from common.errors import UnreachableError, UsageError
-from common.finding import inviter, looking
+from common.finding import looking
 from common.finding.addresses import BrokerAddress
-from common.finding.inviter import read_invite
-from common.link.joining import join
+from common.link import joining
+from common.link.joining import join, read_invite
 from common.membership.identity import KeyPair
 from common.membership.short_invite import ShortInvite
 from common.protocol.operations import Role
@@ -45,14 +45,14 @@ def announced(monkeypatch: pytest.MonkeyPatch, *brokers: BrokerAddress) -> None:
     def find(wanted: Wanted, *_: Any) -> list[BrokerAddress]:
         return [broker for broker in brokers if wanted(broker)]
 
-    monkeypatch.setattr(inviter, "find", find)
+    monkeypatch.setattr(joining, "find", find)
 
 
 def no_search(monkeypatch: pytest.MonkeyPatch) -> None:
     def find(*_: Any) -> list[BrokerAddress]:
         raise AssertionError("it searched")
 
-    monkeypatch.setattr(inviter, "find", find)
+    monkeypatch.setattr(joining, "find", find)
 
 
 def test_a_fault_and_another_role_are_told_before_any_search(
@@ -100,7 +100,7 @@ def test_an_announcement_that_lies_about_the_address_does_not_keep_a_joiner_out(
 
 
 def test_a_broker_that_is_not_found_is_told_soon_with_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(inviter, "TIMEOUT", 0.3)
+    monkeypatch.setattr(joining, "FIND_TIMEOUT", 0.3)
     code = ShortInvite.generate(Role.CLIENT, bytes(range(32))).encode()
     began = time.monotonic()
     with pytest.raises(UnreachableError, match="not found on the LAN") as caught:
