@@ -25,11 +25,15 @@ def join(
     name: Optional[str] = typer.Option(
         None, envvar="TESSERA_CLIENT_NAME", help="What to call this machine; its host name."
     ),
+    new_cluster: bool = typer.Option(
+        False, "--new-cluster", help="Leave the cluster that this machine is a client of. Its vault stays."
+    ),
 ) -> None:
     """Let this machine into a cluster, as a client, or as an admin where the invite is for one."""
     from admin.joining import join_cluster
 
-    admission = join_cluster(home(), invite, name or socket.gethostname(), Printer("joining"))
+    printer = Printer("joining")
+    admission = join_cluster(home(), invite, name or socket.gethostname(), printer, new_cluster=new_cluster)
     print(f"joined the cluster of the broker at {admission.broker} as {admission.name}")
 
 

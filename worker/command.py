@@ -12,10 +12,11 @@ import typer
 
 from common.errors import RefusedError, UnreachableError, UsageError, cannot_write
 from common.files import locked, make_folder
+from common.finding.addresses import BrokerAddress
 from common.home import home
 from common.link.joining import join, read_invite
 from common.membership.identity import KeyPair, load_brokers, load_key_pair, save_brokers, save_key_pair
-from common.membership.invite import same_cluster
+from common.membership.invite import require_same_cluster, same_cluster
 from common.process.program import application, run
 from common.process.progress import Printer, Waiting
 from common.process.running_time import RunningTime
@@ -28,6 +29,7 @@ from worker.server import Server
 from worker.store import ShareStore
 
 log = logging.getLogger(__name__)
+_ANOTHER_STORE = "give this cluster another folder with --store"
 commands = application("Keep shares on this device.")
 
 
@@ -38,6 +40,11 @@ def serve(
         "--join",
         envvar="TESSERA_JOIN",
         help="The invite, or its short code, needed once: the first time this store is used.",
+    ),
+    new_cluster: bool = typer.Option(
+        False,
+        "--new-cluster",
+        help="With --join: leave the cluster that this store is a device of. What it keeps stays.",
     ),
     name: Optional[str] = typer.Option(
         None, envvar="TESSERA_NAME", help="What to call this device; its host name if left out."
@@ -78,7 +85,7 @@ def serve(
         make_folder(folder)
     except OSError as error:
         raise cannot_write(folder, error) from None
-    _join_once(folder, invite, name or socket.gethostname())
+    _join_once(folder, invite, name or socket.gethostname(), new_cluster=new_cluster)
     _keep(folder, limit, quota, seconds, kind, stopping)
 
 
@@ -106,36 +113,45 @@ def _keep(
     log.info("worker stopped")
 
 
-def _join_once(folder: Path, invite_text: Optional[str], name: str) -> None:
+def _join_once(folder: Path, invite_text: Optional[str], name: str, *, new_cluster: bool) -> None:
     """Make this store a device of the cluster, if it is not one yet.
 
     The permanent key is kept before the invite is used, so that an interruption in between costs nothing. A store that
     is a device already tries an invite too: it may have been revoked. Where it was not, the invite stays unused.
+    `new_cluster`: leave another cluster for the invite's; until that lets it in the store is the other's.
     """
     with locked(folder / "join.lock"):
-        joined = (folder / "brokers.json").exists()
+        file = folder / "brokers.json"
+        known = load_brokers(file) if file.exists() else []
         if invite_text is None:
-            if joined:
-                return
-            raise RefusedError(
-                f"{folder} is not a device of a cluster yet",
-                advice="run `python broker/broker.py invite worker` at the broker, then start this with --join INVITE",
-            )
+            _require_joined(folder, known, new_cluster=new_cluster)
+            return
         printer = Printer("joining")
+        stays = bool(known) and not new_cluster
         try:
             invite = read_invite(invite_text, Role.WORKER, emit=printer)
-            if joined and not same_cluster(load_brokers(folder / "brokers.json"), invite.brokers):
-                raise UsageError(
-                    f"{folder} is a device of another cluster", advice="give this cluster another folder with --store"
-                )
+            stays = stays or same_cluster(known, invite.brokers)
+            if not new_cluster:
+                require_same_cluster(known, invite.brokers, f"{folder} is a device of another cluster", _ANOTHER_STORE)
             admitted = join(invite, Role.WORKER, name, _device_key(folder), emit=printer)
         except (RefusedError, UnreachableError) as error:
-            if not joined:
+            if not stays:
                 raise
             log.info("%s is a device of its cluster already; the invite was not used: %s", folder, error)
             return
-        save_brokers(folder / "brokers.json", admitted.brokers)
+        save_brokers(file, admitted.brokers)
         log.info("joined the cluster as %s", admitted.name)
+
+
+def _require_joined(folder: Path, known: list[BrokerAddress], *, new_cluster: bool) -> None:
+    """Without an invite only a store that is a device of a cluster, and stays one, can go on."""
+    if new_cluster:
+        raise UsageError("--new-cluster needs an invite of that cluster", advice="add --join INVITE")
+    if not known:
+        raise RefusedError(
+            f"{folder} is not a device of a cluster yet",
+            advice="run `python broker/broker.py invite worker` at the broker, then start this with --join INVITE",
+        )
 
 
 def _device_key(folder: Path) -> KeyPair:

@@ -84,6 +84,19 @@ def same_cluster(known: list[BrokerAddress], named: list[BrokerAddress]) -> bool
     return not {broker.public_key for broker in known}.isdisjoint(broker.public_key for broker in named)
 
 
+def require_same_cluster(known: list[BrokerAddress], named: list[BrokerAddress], what: str, elsewhere: str) -> None:
+    """UsageError, which says `what` stands against it, where somebody who knows brokers is invited by none of theirs.
+
+    `elsewhere`: how to be in both clusters.
+    """
+    if known and not same_cluster(known, named):
+        raise UsageError(
+            what,
+            advice=f"{elsewhere}; if its brokers are lost for good, or it shall leave them, add --new-cluster: "
+            "nothing that is kept here is lost by that",
+        )
+
+
 def _base32(content: bytes) -> str:
     return base64.b32encode(content).decode("ascii").rstrip("=").lower()
 
