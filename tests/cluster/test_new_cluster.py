@@ -41,7 +41,7 @@ def join_anew(cluster: LocalCluster, index: int, *options: str) -> ClusterProces
     return device
 
 
-def test_after_the_brokers_disk_was_lost_everybody_joins_anew_and_every_image_is_back(
+def test_after_the_brokers_disk_was_lost_all_join_anew_and_every_image_is_back(
     bereft: LocalCluster, tmp_path: Path
 ) -> None:
     user = User(bereft.environment, tmp_path / "user")
