@@ -28,8 +28,8 @@ from common.link.replies import DeclinedError
 from common.process.events import Warned
 from common.protocol.codec import pack, unpack
 from common.protocol.device_messages import TOMBSTONE_LIFETIME, Delete, Undelete
-from common.protocol.messages import NEVER, Code, EncodingAt, ListTrash, Mend, Trashed
-from common.protocol.operations import DELETE, MEND, TRASH, UNDELETE
+from common.protocol.messages import NEVER, Code, EncodingAt, ListTrash, RepairNow, Trashed
+from common.protocol.operations import DELETE, REPAIR, TRASH, UNDELETE
 from common.repository.hashes import check_hash, is_full, only_one
 from common.repository.images import Held
 from common.repository.repository import Repository
@@ -227,7 +227,7 @@ async def take_back_encodings(repository: Repository, trashed: Sequence[Trashed]
     if not any(answers):
         raise NotFoundError("the trash was emptied; the image cannot be taken back")
     payload = pack(sorted({each.object_id for each in trashed}))
-    await repository.link.request(MEND, Mend(), payload=payload)
+    await repository.link.request(REPAIR, RepairNow(), payload=payload)
 
 
 async def _take_back_on(repository: Repository, trashed: Trashed, device: bytes) -> bool:

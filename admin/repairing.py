@@ -31,8 +31,8 @@ from common.link.questions import list_devices, locate
 from common.process.events import BytesLeft
 from common.protocol.codec import pack
 from common.protocol.device_messages import Commitment
-from common.protocol.messages import MAX_OBJECTS, Code, EncodingAt, Mend, ShareAt, shares_at_hand
-from common.protocol.operations import MEND
+from common.protocol.messages import MAX_OBJECTS, Code, EncodingAt, RepairNow, ShareAt, shares_at_hand
+from common.protocol.operations import REPAIR
 from common.repository.images import Held
 from common.repository.repository import Repository
 from producer.distribution import Distribution, ShareState
@@ -84,7 +84,7 @@ async def repair_images(repository: Repository, images: Sequence[Held]) -> list[
     unwell = [image for image in images if judge(image.encodings).standing is not Standing.WHOLE]
     if not unwell:
         return []
-    await _ask_to_mend(repository, unwell)
+    await _ask_for_repair(repository, unwell)
     outcomes = []
     async for outcome in _follow(repository, unwell):
         repository.emit(outcome)
@@ -92,11 +92,11 @@ async def repair_images(repository: Repository, images: Sequence[Held]) -> list[
     return outcomes
 
 
-async def _ask_to_mend(repository: Repository, images: Sequence[Held]) -> None:
+async def _ask_for_repair(repository: Repository, images: Sequence[Held]) -> None:
     objects = [image.encodings[0].object_id for image in images]
     for start in range(0, len(objects), MAX_OBJECTS):
         payload = pack(objects[start : start + MAX_OBJECTS])
-        await repository.link.request(MEND, Mend(), payload=payload)
+        await repository.link.request(REPAIR, RepairNow(), payload=payload)
 
 
 class _Followed:

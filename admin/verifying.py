@@ -34,7 +34,7 @@ from common.files import read_limited, write_private
 from common.link.link import run_with_link
 from common.process.events import BytesExpected, Warned
 from common.protocol.device_messages import BlockName
-from common.protocol.messages import Complaint, EncodingAt, ShareAt, shares_at_hand
+from common.protocol.messages import BadShare, EncodingAt, ShareAt, shares_at_hand
 from common.repository.hedging import Holder
 from common.repository.images import Held, Holdings
 from common.repository.repository import Repository
@@ -140,7 +140,7 @@ async def verify_images(repository: Repository, holdings: Holdings, *, deep: boo
 
 async def _prove(repository: Repository, verdict: Verdict) -> None:
     """Restore the image to nowhere, from the first of its encodings that can be; every share of it is looked at."""
-    complaints: list[Complaint] = []
+    bad_shares: list[BadShare] = []
     found = list(verdict.image.encodings)  # as the broker says, and from what was read on as it is
     proven = False
 
@@ -160,7 +160,7 @@ async def _prove(repository: Repository, verdict: Verdict) -> None:
             try:
                 await Restoring(code, every, image).write_to(Nowhere(), repository.emit)
             finally:
-                complaints += every.bad
+                bad_shares += every.bad
                 verdict.troubles += every.troubles
                 found[number] = every.found()
             proven = True
@@ -168,12 +168,12 @@ async def _prove(repository: Repository, verdict: Verdict) -> None:
         except (NotEnoughError, IntegrityError) as error:
             verdict.troubles.append(str(error))
     verdict.health = judge(found[number:] if proven else found, proven=proven)
-    await _report(repository, complaints)
+    await _report(repository, bad_shares)
 
 
-async def _report(repository: Repository, complaints: list[Complaint]) -> None:
+async def _report(repository: Repository, bad_shares: list[BadShare]) -> None:
     try:
-        await repository.complain(complaints)
+        await repository.report_bad(bad_shares)
     except TesseraError as error:
         repository.emit(Warned(f"the damage could not be reported to the broker: {error}"))
 
@@ -183,7 +183,7 @@ class EveryShare:
 
     def __init__(self, repository: Repository, encoding: EncodingAt, recipe: Recipe) -> None:
         self._recipe = recipe
-        self.bad: list[Complaint] = []
+        self.bad: list[BadShare] = []
         self.troubles: list[str] = []
         self._repository = repository
         self._encoding = encoding
@@ -232,7 +232,7 @@ class EveryShare:
         self._faults[holder] = damaged
         self.troubles.append(f"{self._repository.name_of(holder.device)}: share {holder.share}: {text}")
         if damaged:
-            self.bad.append(Complaint(self._encoding.encoding_id, holder.share, holder.device))
+            self.bad.append(BadShare(self._encoding.encoding_id, holder.share, holder.device))
 
 
 class Nowhere:

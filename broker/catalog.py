@@ -128,7 +128,7 @@ class Catalog:
         if self._remove(encoding_id, place):
             self._add_damaged(encoding_id, self._place(*place))
 
-    def bury(self, device: bytes, tombstones: Iterable[Tombstone]) -> None:
+    def add_tombstones(self, device: bytes, tombstones: Iterable[Tombstone]) -> None:
         """A device tells of deletions that it knows."""
         for tombstone in tombstones:
             self.tombstones.tell(device, tombstone)

@@ -73,7 +73,7 @@ _EXPIRY_PERIOD = 3600  # seconds between looks for tombstones that have come to 
 _Encodings = Annotated[list[Identifier], msgspec.Meta(max_length=MAX_OBJECTS)]
 _Objects = Annotated[list[ObjectId], msgspec.Meta(max_length=MAX_OBJECTS)]
 _Withdrawal = Annotated[list[ShareName], msgspec.Meta(max_length=MAX_ANNOUNCED)]
-_Burial = Annotated[list[Tombstone], msgspec.Meta(max_length=MAX_ANNOUNCED)]
+_Tombstones = Annotated[list[Tombstone], msgspec.Meta(max_length=MAX_ANNOUNCED)]
 _Announcement = Annotated[list[AnnouncedShare], msgspec.Meta(max_length=MAX_ANNOUNCED)]
 
 
@@ -251,8 +251,8 @@ class Queries:
         self.catalog.withdraw(device, [(name.encoding_id, name.share) for name in names])
         return Acknowledged(GRANTED), None
 
-    def bury(self, device: bytes, payload: memoryview, now: float) -> Answered:
-        tombstones = unpack(payload, _Burial)
+    def report_deleted(self, device: bytes, payload: memoryview, now: float) -> Answered:
+        tombstones = unpack(payload, _Tombstones)
         holding = [stone for stone in tombstones if stone.ends > self._today()]
         for stone in holding:
             known = self.catalog.tombstones.holds(stone.encoding_id)
@@ -260,7 +260,7 @@ class Queries:
             new = self.devices.known_complete(device) and (known is None or known.generation < stone.generation)
             event = "deleted" if stone.deleted else "undeleted"
             self._deletions.tell((event, stone.owner, stone.encoding_id, stone.generation), device, now, opens=new)
-        self.catalog.bury(device, holding)
+        self.catalog.add_tombstones(device, holding)
         return Acknowledged(GRANTED), None
 
     def _record_deletions(self, now: float) -> None:

@@ -34,19 +34,19 @@ from common.protocol.messages import Acknowledged, Answer, Code, Hello, Register
 from common.protocol.operations import (
     ANNOUNCE,
     BROKERS,
-    BURY,
-    COMPLAIN,
     HEALTH,
     HELLO,
     JOIN,
     LIST,
     LOCATE,
-    MEND,
     OPERATIONS,
     PLACES,
     REBALANCE,
     REGISTER,
+    REPAIR,
     REPORT,
+    REPORT_BAD,
+    REPORT_DELETED,
     RETIRE,
     RETIRE_OWNER,
     STATUS,
@@ -208,7 +208,7 @@ class Switchboard:
         bind(ANNOUNCE, lambda session, header, payload, now: queries.announce(session.device, header, payload, now))
         bind(REPORT, lambda session, header, _, now: queries.report(session.device, header, now))
         bind(WITHDRAW, lambda session, header, payload, now: queries.withdraw(session.device, payload))
-        bind(BURY, lambda session, header, payload, now: queries.bury(session.device, payload, now))
+        bind(REPORT_DELETED, lambda session, header, payload, now: queries.report_deleted(session.device, payload, now))
         bind(STATUS, lambda session, header, _, now: queries.status(steward.left_on, steward.waited_for, now))
         bind(HEALTH, lambda session, header, _, now: answers.health(steward, self._health_of(session)))
         bind(RETIRE, lambda session, header, _, now: (self._retiring.retire(header), None))
@@ -217,8 +217,10 @@ class Switchboard:
         bind(LOCATE, lambda session, header, payload, now: queries.locate(header, payload, session.vault, now))
         bind(LIST, lambda session, header, _, now: queries.list(header, session.vault, now))
         bind(TRASH, lambda session, header, _, now: queries.trash(header, session.vault, now))
-        bind(MEND, lambda session, header, payload, now: answers.mend(steward, catalog, payload, session.vault))
-        bind(COMPLAIN, lambda session, header, payload, now: answers.complain(steward, catalog, payload, session.vault))
+        bind(REPAIR, lambda session, header, payload, now: answers.repair(steward, catalog, payload, session.vault))
+        bind(
+            REPORT_BAD, lambda session, header, payload, _: answers.report_bad(steward, catalog, payload, session.vault)
+        )
         bind(RETIRE_OWNER, lambda session, header, _, now: queries.retire_owner(session.vault))
 
     def _answer(self, session: Session, operation: Operation, frames: Sequence[memoryview], now: float) -> Answered:

@@ -15,7 +15,7 @@ from common.coding.recipe import Recipe
 from common.errors import IntegrityError, NotEnoughError, TesseraError, UnreachableError
 from common.link.replies import DeclinedError
 from common.protocol.device_messages import BlockName, ShareName
-from common.protocol.messages import Code, Complaint, EncodingAt
+from common.protocol.messages import BadShare, Code, EncodingAt
 from common.repository.devices import Description, Devices, description_bytes
 from common.repository.hedging import Choice, Holder, Race
 from common.vault.keys import VaultKey
@@ -40,7 +40,7 @@ class Gathering:
         self._choice = Choice(
             encoding.k, [Holder(s.share, s.device_id) for s in encoding.shares if s.sound and s.alive]
         )
-        self.bad: list[Complaint] = []  # shares that were found bad here
+        self.bad: list[BadShare] = []  # shares that were found bad here
         known = {share.share for share in encoding.shares}
         # Whether anything but damage is in the way: a device that is not connected, a share that nobody announced.
         self._missing = len(known) < encoding.n or not all(share.alive for share in encoding.shares)
@@ -135,7 +135,7 @@ class Gathering:
             self._choice.gone(holder.device)
             self._missing = True
         if isinstance(error, IntegrityError) or (isinstance(error, DeclinedError) and error.code is Code.DAMAGED):
-            complaint = Complaint(self._encoding.encoding_id, holder.share, holder.device)
-            if complaint not in self.bad:
-                self.bad.append(complaint)
+            bad = BadShare(self._encoding.encoding_id, holder.share, holder.device)
+            if bad not in self.bad:
+                self.bad.append(bad)
         self._trouble(holder.device, f"share {holder.share}: {error}")

@@ -17,7 +17,7 @@ from common.erasure import ErasureCode
 from common.errors import IntegrityError, NoRoomError, NotEnoughError, TesseraError
 from common.link.window import Window
 from common.process.events import BytesExpected, ignore
-from common.protocol.messages import Complaint, EncodingAt, shares_at_hand
+from common.protocol.messages import BadShare, EncodingAt, shares_at_hand
 from common.repository.repository import Repository
 from common.vault.mapping import Mapping
 from consumer.events import Attempt, Came, Emit, Missing, NotRestored, Restored
@@ -108,10 +108,10 @@ class Restorer:
             raise NoRoomError(f"{sha256} ({name}): {error}", advice=error.advice) from None
         return image.mapping, output.target
 
-    async def _report(self, bad: Sequence[Complaint]) -> None:
+    async def _report(self, bad: Sequence[BadShare]) -> None:
         """Tell the broker of bad shares; whatever becomes of that."""
         try:
-            await self._repository.complain(bad)
+            await self._repository.report_bad(bad)
         except TesseraError as error:
             log.debug("the broker was not told of %d bad shares: %s", len(bad), error)
 

@@ -235,7 +235,7 @@ class Deletion:
         self._durability.require_writable()
         with self._durability.answering():
             self.tombstones.write(tombstone)
-        self._inventory.bury(tombstone)
+        self._inventory.add_tombstone(tombstone)
         done = "deleted" if tombstone.deleted else "took back the deletion of"
         log.info("%s the encoding %s", done, tombstone.encoding_id.hex())
 

@@ -24,12 +24,12 @@ from worker.reading import OpenShare
 class News:
     """What every broker is to be told."""
 
-    buried: list[Tombstone] = field(default_factory=list)
+    tombstones: list[Tombstone] = field(default_factory=list)
     withdrawn: list[ShareName] = field(default_factory=list)
     announced: list[AnnouncedShare] = field(default_factory=list)
 
     def __bool__(self) -> bool:
-        return bool(self.buried or self.withdrawn or self.announced)
+        return bool(self.tombstones or self.withdrawn or self.announced)
 
 
 class Inventory:
@@ -101,7 +101,7 @@ class Inventory:
         """Have the brokers told of a share, though nothing about it changed."""
         self._changed[key] = None
 
-    def bury(self, tombstone: Tombstone) -> None:
+    def add_tombstone(self, tombstone: Tombstone) -> None:
         self._buried[tombstone.encoding_id] = tombstone
 
     def news(self) -> News:

@@ -26,12 +26,12 @@ from common.protocol.messages import (
     Announce,
     AnnouncedShare,
     Answer,
-    Bury,
     Code,
     DeviceKind,
     Message,
     Register,
     Report,
+    ReportDeleted,
     Tombstone,
     Withdraw,
 )
@@ -118,27 +118,32 @@ class Registration:
         """Tell the broker what changed. Nothing while it doesn't know us: it is told of everything once it does."""
         if self._state is not _State.REGISTERED:
             return []
-        statements = self._bury(news.buried) + self._withdraw(news.withdrawn)
+        statements = self._report_deleted(news.tombstones) + self._withdraw(news.withdrawn)
         if news.announced:
             statements += self._announce(news.announced, complete=False)
         return statements
 
     def _tell_all(self) -> list[Statement]:
         """Deletions before shares, so that the broker never shows what it is about to hear was deleted."""
-        return self._bury(self._store.tombstones()) + self._announce(self._store.held().values(), complete=True)
+        return self._report_deleted(self._store.tombstones()) + self._announce(
+            self._store.held().values(), complete=True
+        )
 
     def _tell_again(self, unacknowledged: Said) -> list[Statement]:
         """What a broker may not have heard, as it is now."""
         held = self._store.held()
         there = [held[key] for key in unacknowledged.shares if key in held]
         gone = [ShareName(*key) for key in unacknowledged.shares if key not in held]
-        statements = self._bury(unacknowledged.tombstones) + self._withdraw(gone)
+        statements = self._report_deleted(unacknowledged.tombstones) + self._withdraw(gone)
         if there or unacknowledged.complete:
             statements += self._announce(there, complete=unacknowledged.complete)
         return statements
 
-    def _bury(self, tombstones: Iterable[Tombstone]) -> list[Statement]:
-        return [self._say(Operation.BURY, Bury(), page, Said(tombstones=page)) for page in _pages(tombstones)]
+    def _report_deleted(self, tombstones: Iterable[Tombstone]) -> list[Statement]:
+        return [
+            self._say(Operation.REPORT_DELETED, ReportDeleted(), page, Said(tombstones=page))
+            for page in _pages(tombstones)
+        ]
 
     def _withdraw(self, names: Iterable[ShareName]) -> list[Statement]:
         return [self._say(Operation.WITHDRAW, Withdraw(), page, Said(_keys(page))) for page in _pages(names)]

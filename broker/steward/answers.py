@@ -9,12 +9,12 @@ import msgspec
 from broker.catalog import Catalog, Place
 from broker.steward.steward import Steward
 from common.protocol.codec import pack, unpack
-from common.protocol.messages import GRANTED, MAX_OBJECTS, Acknowledged, Complaint, Health, Job, Message, ObjectId
+from common.protocol.messages import GRANTED, MAX_OBJECTS, Acknowledged, BadShare, Health, Job, Message, ObjectId
 
 Answered = tuple[Message, Optional[bytes]]  # header, payload
 
 _Objects = Annotated[list[ObjectId], msgspec.Meta(max_length=MAX_OBJECTS)]
-_Complaints = Annotated[list[Complaint], msgspec.Meta(max_length=MAX_OBJECTS)]
+_BadShares = Annotated[list[BadShare], msgspec.Meta(max_length=MAX_OBJECTS)]
 
 
 def health(steward: Steward, owner: Optional[bytes]) -> Answered:
@@ -47,7 +47,7 @@ def health(steward: Steward, owner: Optional[bytes]) -> Answered:
     return header, pack(jobs)
 
 
-def mend(steward: Steward, catalog: Catalog, payload: memoryview, owner: bytes) -> Answered:
+def repair(steward: Steward, catalog: Catalog, payload: memoryview, owner: bytes) -> Answered:
     """Repair an owner's encodings now; all of them where the list is empty."""
     objects = unpack(payload, _Objects)
     if objects:
@@ -59,12 +59,12 @@ def mend(steward: Steward, catalog: Catalog, payload: memoryview, owner: bytes) 
     return Acknowledged(GRANTED), None
 
 
-def complain(steward: Steward, catalog: Catalog, payload: memoryview, owner: bytes) -> Answered:
+def report_bad(steward: Steward, catalog: Catalog, payload: memoryview, owner: bytes) -> Answered:
     """Look at shares that a client found bad; those of other owners are passed over."""
-    for complaint in unpack(payload, _Complaints):
-        place = Place(complaint.share, complaint.device_id)
-        if owner in catalog.owners_of(complaint.encoding_id):
-            steward.complain(complaint.encoding_id, place)
+    for bad in unpack(payload, _BadShares):
+        place = Place(bad.share, bad.device_id)
+        if owner in catalog.owners_of(bad.encoding_id):
+            steward.report_bad(bad.encoding_id, place)
     return Acknowledged(GRANTED), None
 
 

@@ -81,7 +81,7 @@ class DeletionPropagation:
         encoding_id = tombstone.encoding_id
         if reply.answer.granted or (reply.code is Code.NOT_FOUND and not tombstone.deleted):
             # What cannot be taken out of the trash any more is not asked for again: as good as done.
-            self._catalog.bury(device, [tombstone])
+            self._catalog.add_tombstones(device, [tombstone])
             self._done(device, encoding_id)
         elif reply.code is Code.NOT_ALLOWED or (reply.code is Code.NOT_FOUND and self._holds(device, encoding_id)):
             # Its share is another owner's, or was amended for one.

@@ -3,9 +3,9 @@
     devices, catalog → survey → plan → repair → requests → devices
 
 Several times a second it takes up who is here and what changed, begins repairs where fewer than two are under way, and
-hands out what is to be sent. What is most urgent comes first: complaints of clients, encodings nearest to being lost,
-surplus copies, surplus encodings, and last what a rebalance moves. An encoding that something failed for is left alone
-for a while, with growing pauses, and a device that refused its share is passed over.
+hands out what is to be sent. What is most urgent comes first: shares that clients found bad, encodings nearest to being
+lost, surplus copies, surplus encodings, and last what a rebalance moves. An encoding that something failed for is left
+alone for a while, with growing pauses, and a device that refused its share is passed over.
 
 It has no socket and no clock. All that it knows, it can find out again: killed at any moment, the next one goes on.
 """
@@ -42,7 +42,7 @@ _LOOKS = 2000  # encodings assessed in one tick
 _STALE = 50  # encodings that have a stale share discarded in one tick
 _TRIES = 200  # encodings that a plan is tried for before the rest waits for the next tick
 _CODES = 8  # erasure codes kept
-_COMPLAINTS = 10_000  # waiting at most
+_MAX_BAD_REPORTS = 10_000  # waiting at most
 _LONGEST_PAUSE = 600.0  # seconds
 _RATE_OVER = 5.0  # seconds
 DAY = 86_400.0
@@ -78,7 +78,7 @@ class Steward:
         self._rooms: dict[bytes, plan.Room] = {}
         self._now: dict[bytes, DeviceNow] = {}
         self._hurried: set[bytes] = set()  # encodings to be repaired now
-        self._complaints: OrderedDict[tuple[bytes, Place], None] = OrderedDict()
+        self._reported_bad: OrderedDict[tuple[bytes, Place], None] = OrderedDict()
         self._paused: dict[bytes, tuple[float, float]] = {}  # encoding id → until when, and the pause's length
         self._avoided: dict[tuple[bytes, bytes], float] = {}  # encoding id, device → until when
         self._codes: OrderedDict[tuple[int, int], ErasureCode] = OrderedDict()
@@ -150,10 +150,10 @@ class Steward:
         self._paused.pop(encoding_id, None)
         self._hurried.add(encoding_id)
 
-    def complain(self, encoding_id: bytes, found: Place) -> None:
+    def report_bad(self, encoding_id: bytes, found: Place) -> None:
         """A client found this share bad: look at it."""
-        if len(self._complaints) < _COMPLAINTS:
-            self._complaints[(encoding_id, found)] = None
+        if len(self._reported_bad) < _MAX_BAD_REPORTS:
+            self._reported_bad[(encoding_id, found)] = None
             self._tell_to_check(encoding_id, found)
 
     def emptied(self, device: bytes) -> bool:
@@ -220,8 +220,8 @@ class Steward:
         return {task.claim.encoding_id for task in tasks} | {d.encoding_id for task in tasks for d in task.discards}
 
     def _next_check(self) -> Optional[Task]:
-        while self._complaints:
-            (encoding_id, found), _ = self._complaints.popitem(last=False)
+        while self._reported_bad:
+            (encoding_id, found), _ = self._reported_bad.popitem(last=False)
             known = self._catalog.known(encoding_id)
             if known is not None and found in known.sound and encoding_id not in self._busy():
                 return plan.check(known, found, self._rooms)

@@ -44,8 +44,8 @@ class Operation(enum.IntEnum):
     LOCATE = 13
     LIST = 14
     HEALTH = 15
-    MEND = 16
-    COMPLAIN = 17
+    REPAIR = 16
+    REPORT_BAD = 17
     RETIRE = 18
     REBALANCE = 19
     # asked of the broker by a worker
@@ -53,7 +53,7 @@ class Operation(enum.IntEnum):
     ANNOUNCE = 21
     REPORT = 22
     WITHDRAW = 23
-    BURY = 24
+    REPORT_DELETED = 24
     # asked of a worker by a client, through the broker
     OPEN = 30
     APPEND = 31

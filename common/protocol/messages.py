@@ -232,11 +232,11 @@ class Health(ReplyHeader):
     in_danger: Count = 0  # of the lacking ones: exactly k good shares at hand, so that one more device loses them
 
 
-class Mend(Message):
+class RepairNow(Message):
     """Asks for repair now, waiting for no device to come back; payload: a list of object ids, empty for all."""
 
 
-class Complaint(Message):
+class BadShare(Message):
     """A share that a client found bad, for the steward to look at."""
 
     encoding_id: Identifier
@@ -244,8 +244,8 @@ class Complaint(Message):
     device_id: Identifier
 
 
-class Complain(Message):
-    """Payload: a list of Complaint."""
+class ReportBad(Message):
+    """Payload: a list of BadShare."""
 
 
 class Retire(Message):
@@ -366,7 +366,7 @@ class Withdraw(Message):
     """Payload: a list of ShareName: shares that this device does not hold any more."""
 
 
-class Bury(Message):
+class ReportDeleted(Message):
     """Payload: a list of Tombstone."""
 
 

@@ -94,47 +94,48 @@ _MAX = MAX_PAYLOAD
 _ROUND = 60.0  # seconds; a round of fsyncs on a slow disk
 _REMARK = 3.0  # seconds; nothing depends on it, so nobody waits for it long
 # fmt: off
-JOIN         = Spec(Operation.JOIN, m.Join, m.Joined, _NOBODY, by_invited=True, first=True)
+JOIN           = Spec(Operation.JOIN, m.Join, m.Joined, _NOBODY, by_invited=True, first=True)
 
-HELLO        = Spec(Operation.HELLO, m.Hello, m.Welcome, _CLIENT, first=True, deposit=True)
-BROKERS      = Spec(Operation.BROKERS, Empty, m.Brokers, _CLIENT | _WORKER, deposit=True, reply_payload=_MAX)
-STATUS       = Spec(Operation.STATUS, Empty, m.Status, _CLIENT, deposit=True, reply_payload=_MAX)
-HEALTH       = Spec(Operation.HEALTH, Empty, m.Health, _CLIENT, reply_payload=_MAX)
-PLACES       = Spec(Operation.PLACES, m.Places, m.Placed, _CLIENT, vault=True, deposit=True,
-                    payload=_MAX, reply_payload=_MAX)
-LOCATE       = Spec(Operation.LOCATE, m.Locate, m.Holdings, _CLIENT, vault=True, payload=_MAX, reply_payload=_MAX)
-LIST         = Spec(Operation.LIST, m.ListObjects, m.Holdings, _CLIENT, vault=True, reply_payload=_MAX)
-TRASH        = Spec(Operation.TRASH, m.ListTrash, m.TrashList, _CLIENT, vault=True, reply_payload=_MAX)
-MEND         = Spec(Operation.MEND, m.Mend, Acknowledged, _CLIENT, vault=True, payload=_MAX)
-COMPLAIN     = Spec(Operation.COMPLAIN, m.Complain, Acknowledged, _CLIENT, vault=True, payload=_MAX, timeout=_REMARK)
-RETIRE_OWNER = Spec(Operation.RETIRE_OWNER, Empty, Acknowledged, _CLIENT, vault=True)
-RETIRE       = Spec(Operation.RETIRE, m.Retire, Acknowledged, _ADMIN)
-REBALANCE    = Spec(Operation.REBALANCE, Empty, Acknowledged, _ADMIN)
+HELLO          = Spec(Operation.HELLO, m.Hello, m.Welcome, _CLIENT, first=True, deposit=True)
+BROKERS        = Spec(Operation.BROKERS, Empty, m.Brokers, _CLIENT | _WORKER, deposit=True, reply_payload=_MAX)
+STATUS         = Spec(Operation.STATUS, Empty, m.Status, _CLIENT, deposit=True, reply_payload=_MAX)
+HEALTH         = Spec(Operation.HEALTH, Empty, m.Health, _CLIENT, reply_payload=_MAX)
+PLACES         = Spec(Operation.PLACES, m.Places, m.Placed, _CLIENT, vault=True, deposit=True,
+                      payload=_MAX, reply_payload=_MAX)
+LOCATE         = Spec(Operation.LOCATE, m.Locate, m.Holdings, _CLIENT, vault=True, payload=_MAX, reply_payload=_MAX)
+LIST           = Spec(Operation.LIST, m.ListObjects, m.Holdings, _CLIENT, vault=True, reply_payload=_MAX)
+TRASH          = Spec(Operation.TRASH, m.ListTrash, m.TrashList, _CLIENT, vault=True, reply_payload=_MAX)
+REPAIR         = Spec(Operation.REPAIR, m.RepairNow, Acknowledged, _CLIENT, vault=True, payload=_MAX)
+REPORT_BAD     = Spec(Operation.REPORT_BAD, m.ReportBad, Acknowledged, _CLIENT, vault=True, payload=_MAX,
+                      timeout=_REMARK)
+RETIRE_OWNER   = Spec(Operation.RETIRE_OWNER, Empty, Acknowledged, _CLIENT, vault=True)
+RETIRE         = Spec(Operation.RETIRE, m.Retire, Acknowledged, _ADMIN)
+REBALANCE      = Spec(Operation.REBALANCE, Empty, Acknowledged, _ADMIN)
 
-REGISTER     = Spec(Operation.REGISTER, m.Register, Acknowledged, _WORKER, first=True)
-ANNOUNCE     = Spec(Operation.ANNOUNCE, m.Announce, Acknowledged, _WORKER, payload=_MAX)
-REPORT       = Spec(Operation.REPORT, m.Report, Acknowledged, _WORKER)
-WITHDRAW     = Spec(Operation.WITHDRAW, m.Withdraw, Acknowledged, _WORKER, payload=_MAX)
-BURY         = Spec(Operation.BURY, m.Bury, Acknowledged, _WORKER, payload=_MAX)
+REGISTER       = Spec(Operation.REGISTER, m.Register, Acknowledged, _WORKER, first=True)
+ANNOUNCE       = Spec(Operation.ANNOUNCE, m.Announce, Acknowledged, _WORKER, payload=_MAX)
+REPORT         = Spec(Operation.REPORT, m.Report, Acknowledged, _WORKER)
+WITHDRAW       = Spec(Operation.WITHDRAW, m.Withdraw, Acknowledged, _WORKER, payload=_MAX)
+REPORT_DELETED = Spec(Operation.REPORT_DELETED, m.ReportDeleted, Acknowledged, _WORKER, payload=_MAX)
 
-SYNC         = Spec(Operation.SYNC, m.Sync, Acknowledged, _BROKER, first=True, payload=_MAX)
+SYNC           = Spec(Operation.SYNC, m.Sync, Acknowledged, _BROKER, first=True, payload=_MAX)
 
-OPEN         = _of_device(Operation.OPEN, d.Open, Acknowledged, by_steward=True, deposit=True)
-APPEND       = _of_device(Operation.APPEND, d.Append, Acknowledged, by_steward=True, deposit=True, payload=_MAX)
-COMMIT       = _of_device(Operation.COMMIT, d.Commit, Acknowledged, by_steward=True, deposit=True, payload=_MAX,
-                          timeout=_ROUND)
-STORE        = _of_device(Operation.STORE, d.Store, d.Stored, deposit=True, payload=_MAX, timeout=_ROUND)
-ABANDON      = _of_device(Operation.ABANDON, d.ShareName, Acknowledged, by_steward=True, deposit=True, timeout=3.0)
-FETCH        = _of_device(Operation.FETCH, d.Fetch, d.Fetched, by_steward=True, reply_payload=_MAX)
-DESCRIBE     = _of_device(Operation.DESCRIBE, d.Describe, d.Described, reply_payload=_MAX)
-PROGRESS     = _of_device(Operation.PROGRESS, d.ShareName, d.Progress, by_steward=True, reply_payload=_MAX)
-DELETE       = _of_device(Operation.DELETE, d.Delete, Acknowledged, by_steward=True)
-UNDELETE     = _of_device(Operation.UNDELETE, d.Undelete, Acknowledged, by_steward=True)
-AMEND        = _of_device(Operation.AMEND, d.Amend, Acknowledged, payload=_MAX)
+OPEN           = _of_device(Operation.OPEN, d.Open, Acknowledged, by_steward=True, deposit=True)
+APPEND         = _of_device(Operation.APPEND, d.Append, Acknowledged, by_steward=True, deposit=True, payload=_MAX)
+COMMIT         = _of_device(Operation.COMMIT, d.Commit, Acknowledged, by_steward=True, deposit=True, payload=_MAX,
+                            timeout=_ROUND)
+STORE          = _of_device(Operation.STORE, d.Store, d.Stored, deposit=True, payload=_MAX, timeout=_ROUND)
+ABANDON        = _of_device(Operation.ABANDON, d.ShareName, Acknowledged, by_steward=True, deposit=True, timeout=3.0)
+FETCH          = _of_device(Operation.FETCH, d.Fetch, d.Fetched, by_steward=True, reply_payload=_MAX)
+DESCRIBE       = _of_device(Operation.DESCRIBE, d.Describe, d.Described, reply_payload=_MAX)
+PROGRESS       = _of_device(Operation.PROGRESS, d.ShareName, d.Progress, by_steward=True, reply_payload=_MAX)
+DELETE         = _of_device(Operation.DELETE, d.Delete, Acknowledged, by_steward=True)
+UNDELETE       = _of_device(Operation.UNDELETE, d.Undelete, Acknowledged, by_steward=True)
+AMEND          = _of_device(Operation.AMEND, d.Amend, Acknowledged, payload=_MAX)
 
-INSPECT      = _of_device(Operation.INSPECT, d.Inspect, Acknowledged, _NOBODY, by_steward=True, reply_payload=_MAX)
-CHECK        = _of_device(Operation.CHECK, d.ShareName, Acknowledged, _NOBODY, by_steward=True)
-DISCARD      = _of_device(Operation.DISCARD, d.ShareName, Acknowledged, _NOBODY, by_steward=True)
+INSPECT        = _of_device(Operation.INSPECT, d.Inspect, Acknowledged, _NOBODY, by_steward=True, reply_payload=_MAX)
+CHECK          = _of_device(Operation.CHECK, d.ShareName, Acknowledged, _NOBODY, by_steward=True)
+DISCARD        = _of_device(Operation.DISCARD, d.ShareName, Acknowledged, _NOBODY, by_steward=True)
 # fmt: on
 
 # PROBE is not in it: nobody asks it.

@@ -17,8 +17,8 @@ from common.link.questions import list_devices, list_encodings, locate, settled_
 from common.membership.identity import ClientIdentity
 from common.process.events import ignore, waiting
 from common.protocol.codec import pack
-from common.protocol.messages import Complain, Complaint, Device, EncodingAt, shares_at_hand
-from common.protocol.operations import COMPLAIN
+from common.protocol.messages import BadShare, Device, EncodingAt, ReportBad, shares_at_hand
+from common.protocol.operations import REPORT_BAD
 from common.repository.devices import Devices
 from common.repository.hashes import check_hash
 from common.repository.images import Held, Holdings, Mappings, combine, find
@@ -64,10 +64,10 @@ class Repository:
         """The names of the devices that hold a share of these and are not connected."""
         return sorted({self.name_of(s.device_id) for e in encodings for s in e.shares if not s.alive})
 
-    async def complain(self, bad: Sequence[Complaint]) -> None:
+    async def report_bad(self, bad: Sequence[BadShare]) -> None:
         """Report shares that were found bad to the broker, so that they are mended."""
         if bad:
-            await self.link.request(COMPLAIN, Complain(), payload=pack(list(bad)), hurried=True)
+            await self.link.request(REPORT_BAD, ReportBad(), payload=pack(list(bad)), hurried=True)
 
     # --- which images there are
 

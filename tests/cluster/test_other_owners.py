@@ -36,21 +36,21 @@ from common.protocol.device_messages import (
     Undelete,
     WholeShare,
 )
-from common.protocol.messages import Complain, Complaint, ListTrash, Mend
+from common.protocol.messages import BadShare, ListTrash, RepairNow, ReportBad
 from common.protocol.operations import (
     ABANDON,
     APPEND,
     CHECK,
     COMMIT,
-    COMPLAIN,
     DELETE,
     DESCRIBE,
     DISCARD,
     FETCH,
     INSPECT,
-    MEND,
     OPEN,
     PROGRESS,
+    REPAIR,
+    REPORT_BAD,
     STORE,
     TRASH,
     UNDELETE,
@@ -174,9 +174,9 @@ ASKED: dict[str, Ask] = {
     "INSPECT": to_device(INSPECT, lambda o: Inspect(o.encoding_id, o.share, 0)),
     "CHECK": to_device(CHECK, lambda o: o.name),
     "DISCARD": to_device(DISCARD, lambda o: o.name),
-    "MEND": lambda link, o: link.request(MEND, Mend(), payload=pack([o.object_id])),
-    "COMPLAIN": lambda link, o: link.request(
-        COMPLAIN, Complain(), payload=pack([Complaint(o.encoding_id, o.share, o.device)])
+    "REPAIR": lambda link, o: link.request(REPAIR, RepairNow(), payload=pack([o.object_id])),
+    "REPORT_BAD": lambda link, o: link.request(
+        REPORT_BAD, ReportBad(), payload=pack([BadShare(o.encoding_id, o.share, o.device)])
     ),
     "TRASH": lambda link, o: link.request(TRASH, ListTrash(), reply_bytes=MAX_PAYLOAD),
 }

@@ -22,9 +22,8 @@ from common.protocol.messages import (
     GRANTED,
     Acknowledged,
     Answer,
+    BadShare,
     Code,
-    Complain,
-    Complaint,
     Device,
     EncodingAt,
     Health,
@@ -36,6 +35,7 @@ from common.protocol.messages import (
     ObjectId,
     Placed,
     Places,
+    ReportBad,
     ShareAt,
     Status,
 )
@@ -106,8 +106,8 @@ class MemoryCluster:
         self.messages: list[tuple[bytes, Operation]] = []  # each that was sent: to whom, and what
         self.owner = OWNER  # whose token the link's session showed
         self.cut = False  # whether nothing arrives any more
-        self.complaints: list[Complaint] = []
-        self.knows_complaints = True  # as an older broker does not
+        self.bad_shares: list[BadShare] = []
+        self.takes_reports = True  # as an older broker does not
 
     @property
     def link(self) -> Link:
@@ -123,7 +123,7 @@ class MemoryCluster:
     def name_of(self, device_id: bytes) -> str:
         return self.device(device_id).name
 
-    def mend(self, objects: list[bytes]) -> None:
+    def repair(self, objects: list[bytes]) -> None:
         """What the steward does when it is asked to: nothing, unless a test says otherwise."""
 
     def holdings(self) -> dict[ShareKey, list[tuple[ClusterDevice, HeldShare]]]:
@@ -201,16 +201,16 @@ class MemoryCluster:
         if operation is Operation.LIST:
             after = unpack_header(header, ListObjects).after
             return Holdings(GRANTED, True), [e for e in self.encodings() if e.object_id > after]
-        if operation is Operation.MEND:
-            self.mend(unpack(payload, list[ObjectId]))
+        if operation is Operation.REPAIR:
+            self.repair(unpack(payload, list[ObjectId]))
             return Acknowledged(GRANTED), None
         if operation is Operation.HEALTH:
             return Health(GRANTED, True), []
-        if operation is Operation.COMPLAIN:
-            unpack_header(header, Complain)
-            if not self.knows_complaints:
+        if operation is Operation.REPORT_BAD:
+            unpack_header(header, ReportBad)
+            if not self.takes_reports:
                 raise DeclinedError(Answer(Code.MALFORMED), BROKER)
-            self.complaints += unpack(payload, list[Complaint])
+            self.bad_shares += unpack(payload, list[BadShare])
             return Acknowledged(GRANTED), None
         raise AssertionError(f"the broker does not know {operation}")
 

@@ -19,7 +19,7 @@ from common.protocol.codec import MAX_PAYLOAD, pack_header
 from common.protocol.device_messages import Stored
 from common.protocol.envelope import Operation
 from common.protocol.identifiers import BROKER
-from common.protocol.messages import GRANTED, Complaint
+from common.protocol.messages import GRANTED, BadShare
 from common.repository.repository import Repository
 from common.vault.folder import VaultFolder
 from common.vault.mapping import Mapping
@@ -131,7 +131,7 @@ class Home:
         self.cluster = cluster
         self.vault = VaultFolder(folder / "home")
         self.k, self.n = k, n
-        self.complaints: list[str] = []
+        self.bad_shares: list[str] = []
         self.told: list[Union[Restored, NotRestored]] = []
 
     def put(self, *arguments: Path, images_only: bool = False) -> list[Outcome]:
@@ -166,7 +166,7 @@ class Home:
     def _restorer(self, repository: Repository) -> Restorer:
         def take(event: Event) -> None:
             if isinstance(event, Missing):
-                self.complaints.append(event.device)
+                self.bad_shares.append(event.device)
             elif isinstance(event, (Restored, NotRestored)):
                 self.told.append(event)
 
@@ -363,16 +363,16 @@ def test_a_share_with_a_flipped_byte_is_replaced_and_its_device_named(size: int,
     restored = home.get(sha256, tmp_path / "out")
     assert (tmp_path / "out").read_bytes() == chance("content", size)
     assert [trouble.split(":")[0] for trouble in restored.troubles] == ["device-2"]
-    assert any("device-2" in complaint for complaint in home.complaints)
+    assert any("device-2" in bad for bad in home.bad_shares)
 
 
-@pytest.mark.parametrize("knows_complaints", [True, False])
+@pytest.mark.parametrize("takes_reports", [True, False])
 @pytest.mark.parametrize("size", [3000, SEGMENT + 3000])
 def test_a_bad_share_is_reported_to_the_broker_whatever_it_makes_of_that(
-    size: int, knows_complaints: bool, tmp_path: Path
+    size: int, takes_reports: bool, tmp_path: Path
 ) -> None:
     home = Home(tmp_path, MemoryCluster(4))
-    home.cluster.knows_complaints = knows_complaints
+    home.cluster.takes_reports = takes_reports
     sha256 = write(tmp_path / "image", chance("content", size))
     home.put(tmp_path / "image")
     device = home.cluster.devices[1]
@@ -380,8 +380,8 @@ def test_a_bad_share_is_reported_to_the_broker_whatever_it_makes_of_that(
     device.lies = True
     home.get(sha256, tmp_path / "out")
     assert (tmp_path / "out").read_bytes() == chance("content", size)
-    expected = [Complaint(encoding_id, share, device.device_id)]
-    assert home.cluster.complaints == (expected if knows_complaints else [])
+    expected = [BadShare(encoding_id, share, device.device_id)]
+    assert home.cluster.bad_shares == (expected if takes_reports else [])
 
 
 def test_with_good_shares_nothing_is_reported(tmp_path: Path) -> None:
@@ -390,7 +390,7 @@ def test_with_good_shares_nothing_is_reported(tmp_path: Path) -> None:
     home.put(tmp_path / "image")
     home.cluster.devices[1].die(Operation.FETCH)
     home.get(sha256, tmp_path / "out")
-    assert (BROKER, Operation.COMPLAIN) not in home.cluster.messages
+    assert (BROKER, Operation.REPORT_BAD) not in home.cluster.messages
 
 
 def test_shares_of_another_encoding_in_place_of_ones_own_are_replaced(tmp_path: Path) -> None:

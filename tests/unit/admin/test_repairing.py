@@ -97,6 +97,6 @@ def test_what_is_mended_is_said_as_soon_as_it_is(tmp_path: Path, monkeypatch: py
     scene = Scene(tmp_path, 1)
     (((_, share), held),) = scene.cluster.devices[0].shares.items()
     scene.lose(0, 1)
-    monkeypatch.setattr(scene.cluster, "mend", lambda _: scene.cluster.devices[0].hold(share, held))
+    monkeypatch.setattr(scene.cluster, "repair", lambda _: scene.cluster.devices[0].hold(share, held))
     assert scene.repair()[0] == 0
     assert scene.said == ["  5 of 5 shares, repaired"]

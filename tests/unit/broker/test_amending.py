@@ -275,7 +275,7 @@ def test_a_deletion_unknown_to_a_holder_does_not_hide_what_is_another_owners(bro
     holder = broker.worker("holder", [share(0, NEW_OWNER, 2)])
     liar = broker.worker("liar")
     stone = Tombstone(ENCODING, OBJECT, OWNER, b"c" * 32, 1, TODAY + 100, TODAY + 200)
-    liar.ask(Operation.BURY, Empty(), pack([stone]))
+    liar.ask(Operation.REPORT_DELETED, Empty(), pack([stone]))
     owner = broker.client(NEW_TOKEN)
     (told,) = [m for m in requests(broker.tick()) if m.envelope.operation is Operation.DELETE]
     assert is_for(told, holder)

@@ -357,7 +357,7 @@ def tombstone(generation: int = 1, capability: bytes = b"c" * 32, ends: int = 10
 def test_a_deleted_encoding_is_shown_no_more_although_a_device_still_holds_shares() -> None:
     catalog = full_catalog()
     catalog.announce(DEVICES[0], [share(0, OTHER_ENCODING)])
-    catalog.bury(DEVICES[5], [tombstone()])
+    catalog.add_tombstones(DEVICES[5], [tombstone()])
     assert [e.encoding_id for e in catalog.locate(OWNER, OBJECT, everybody)] == [OTHER_ENCODING]
     assert catalog.encodings_of(OWNER, OBJECT) == [OTHER_ENCODING]
     catalog.withdraw(DEVICES[0], [(OTHER_ENCODING, 0)])
@@ -370,7 +370,7 @@ def test_a_page_is_filled_past_what_was_deleted() -> None:
     for object_id in ids:
         catalog.announce(DEVICES[0], [share(0, object_id[:16], object_id)])
     for object_id in ids[:2]:
-        catalog.bury(DEVICES[0], [Tombstone(object_id[:16], object_id, OWNER, b"c" * 32, 1, 10, 1000)])
+        catalog.add_tombstones(DEVICES[0], [Tombstone(object_id[:16], object_id, OWNER, b"c" * 32, 1, 10, 1000)])
     page, rest = catalog.page(OWNER, b"", 1, everybody)
     assert (object_ids(page), rest) == ([ids[2]], False)
     page, rest = catalog.page(OWNER, ids[2], 1, everybody)
@@ -379,18 +379,18 @@ def test_a_page_is_filled_past_what_was_deleted() -> None:
 
 def test_a_deletion_taken_back_hides_nothing_and_the_higher_generation_holds() -> None:
     catalog = full_catalog()
-    catalog.bury(DEVICES[0], [tombstone(2)])
-    catalog.bury(DEVICES[1], [tombstone(1)])
+    catalog.add_tombstones(DEVICES[0], [tombstone(2)])
+    catalog.add_tombstones(DEVICES[1], [tombstone(1)])
     assert len(catalog.locate(OWNER, OBJECT, everybody)) == 1
     assert catalog.tombstones.behind(ENCODING) == [DEVICES[1]]
-    catalog.bury(DEVICES[0], [tombstone(3)])
+    catalog.add_tombstones(DEVICES[0], [tombstone(3)])
     assert catalog.locate(OWNER, OBJECT, everybody) == []
 
 
 def test_one_device_cannot_hide_an_encoding_by_a_capability_that_opens_nothing() -> None:
     catalog = full_catalog()
     false = tombstone(capability=b"f" * 32)
-    catalog.bury(DEVICES[0], [false])
+    catalog.add_tombstones(DEVICES[0], [false])
     assert catalog.locate(OWNER, OBJECT, everybody) == []
     catalog.tombstones.refute(DEVICES[1], false)
     assert len(catalog.locate(OWNER, OBJECT, everybody)) == 1
@@ -399,15 +399,15 @@ def test_one_device_cannot_hide_an_encoding_by_a_capability_that_opens_nothing()
 def test_one_device_against_a_deletion_does_not_take_back_what_several_tell() -> None:
     catalog = full_catalog()
     for device in DEVICES[:3]:
-        catalog.bury(device, [tombstone()])
+        catalog.add_tombstones(device, [tombstone()])
     catalog.tombstones.refute(DEVICES[5], tombstone())
     assert catalog.locate(OWNER, OBJECT, everybody) == []
 
 
 def test_what_a_device_told_of_deletions_is_forgotten_before_it_tells_anew() -> None:
     catalog = full_catalog()
-    catalog.bury(DEVICES[0], [tombstone()])
-    catalog.bury(DEVICES[1], [tombstone()])
+    catalog.add_tombstones(DEVICES[0], [tombstone()])
+    catalog.add_tombstones(DEVICES[1], [tombstone()])
     catalog.forget_device(DEVICES[0])
     assert catalog.locate(OWNER, OBJECT, everybody) == []
     catalog.forget_device(DEVICES[1])
@@ -418,7 +418,7 @@ def test_what_a_device_told_of_deletions_is_forgotten_before_it_tells_anew() -> 
 
 def test_a_tombstone_is_forgotten_when_it_ends() -> None:
     catalog = full_catalog()
-    catalog.bury(DEVICES[0], [tombstone(ends=1000)])
+    catalog.add_tombstones(DEVICES[0], [tombstone(ends=1000)])
     assert catalog.tombstones.expire(999) == []
     assert catalog.tombstones.expire(1000) == [ENCODING]
     assert len(catalog.locate(OWNER, OBJECT, everybody)) == 1

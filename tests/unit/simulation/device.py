@@ -346,4 +346,4 @@ class Device:
 
     def _bury(self, tombstone: Tombstone) -> None:
         self.tombstones[tombstone.encoding_id] = tombstone
-        self._tell(self, Operation.BURY, [tombstone])
+        self._tell(self, Operation.REPORT_DELETED, [tombstone])

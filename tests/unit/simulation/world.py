@@ -19,7 +19,17 @@ from broker.sessions import Outgoing, Side
 from broker.steward.steward import Settings
 from common.protocol.codec import pack, pack_header, unpack_header
 from common.protocol.envelope import Envelope, Kind, Operation
-from common.protocol.messages import PROTOCOL_VERSION, Announce, Answer, Bury, Code, Message, Register, Report, Withdraw
+from common.protocol.messages import (
+    PROTOCOL_VERSION,
+    Announce,
+    Answer,
+    Code,
+    Message,
+    Register,
+    Report,
+    ReportDeleted,
+    Withdraw,
+)
 from tests.support.sample_broker import TODAY, MembersInMemory, SampleBroker
 from tests.unit.simulation.device import Device, Key
 
@@ -29,7 +39,7 @@ REPAIR_LAPTOPS_AFTER = 60.0
 ENCODING_GRACE = 12.0
 TICK = 0.5
 REPORT = 2.0
-HEADERS: dict[Operation, Message] = {Operation.WITHDRAW: Withdraw(), Operation.BURY: Bury()}
+HEADERS: dict[Operation, Message] = {Operation.WITHDRAW: Withdraw(), Operation.REPORT_DELETED: ReportDeleted()}
 
 
 class Broker(SampleBroker):
@@ -142,7 +152,7 @@ class World:
         if self._say(number, device, Operation.REGISTER, register) is not Code.GRANTED:
             self._connections.pop((number, device.device_id), None)  # an old connection still stands: again later
             return
-        self._say(number, device, Operation.BURY, Bury(), pack(list(device.tombstones.values())))
+        self._say(number, device, Operation.REPORT_DELETED, ReportDeleted(), pack(list(device.tombstones.values())))
         shares = [device.announced(key) for key in device.shares]
         self._say(number, device, Operation.ANNOUNCE, Announce(True), pack(shares))
 

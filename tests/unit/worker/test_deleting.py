@@ -47,7 +47,7 @@ def test_what_is_deleted_is_in_the_trash_and_that_is_told(store: ShareStore, clo
     used = store.used_bytes
     store.delete(encoding.deletion(), OWNER)
     news = store.news()
-    assert news.buried == [tombstone(encoding, 1)]
+    assert news.tombstones == [tombstone(encoding, 1)]
     assert news.withdrawn == [name(encoding)]
     assert not news.announced
     assert trashed(store) == [f"{file_name(encoding.key(0))}.deleted"]
@@ -124,7 +124,7 @@ def test_where_nothing_of_it_is_it_is_not_found(store: ShareStore) -> None:
 def test_saying_it_again_is_harmless(store: ShareStore) -> None:
     for _ in range(3):
         store.delete(sample().deletion(), OWNER)
-    assert store.news().buried == [tombstone(sample(), 1)]
+    assert store.news().tombstones == [tombstone(sample(), 1)]
     store.delete(sample().deletion(3), OWNER)
     store.delete(sample().deletion(1), OWNER)
     assert list(store.tombstones()) == [tombstone(sample(), 3)]
@@ -200,7 +200,7 @@ def test_what_is_taken_back_is_there_as_it_was(store: ShareStore, clock: SetCloc
     store.news()
     store.undelete(encoding.undeletion(), OWNER)
     news = store.news()
-    assert news.buried == [tombstone(encoding, 2)]
+    assert news.tombstones == [tombstone(encoding, 2)]
     assert news.announced == list(held.values())
     assert not news.withdrawn
     assert trashed(store) == []

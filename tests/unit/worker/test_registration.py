@@ -135,7 +135,9 @@ def test_news_come_in_pages_too_and_deletions_first(registered: Registration) ->
     count = MAX_ANNOUNCED + 3
     names = [ShareName(share.encoding_id, share.share) for share in many_shares(count)]
     statements = registered.tell(News(many_tombstones(count), names, many_shares(count)))
-    assert operations(statements) == [Operation.BURY] * 2 + [Operation.WITHDRAW] * 2 + [Operation.ANNOUNCE] * 2
+    assert (
+        operations(statements) == [Operation.REPORT_DELETED] * 2 + [Operation.WITHDRAW] * 2 + [Operation.ANNOUNCE] * 2
+    )
     payloads = [statement.payload or b"" for statement in statements]
     assert [t for page in payloads[:2] for t in unpack(page, list[Tombstone])] == many_tombstones(count)
     assert [name for page in payloads[2:4] for name in unpack(page, list[ShareName])] == names
@@ -156,7 +158,7 @@ def test_a_registering_worker_tells_of_deletions_before_it_announces_what_it_hol
     monkeypatch.setattr(store, "tombstones", lambda: many_tombstones(MAX_ANNOUNCED + 1))
     registration.connected(0.0)
     statements = registration.answered(Operation.REGISTER, GRANTED, 0.1)
-    assert operations(statements) == [Operation.BURY, Operation.BURY, Operation.ANNOUNCE]
+    assert operations(statements) == [Operation.REPORT_DELETED, Operation.REPORT_DELETED, Operation.ANNOUNCE]
     assert announced(statements[2:]) == [(True, list(store.held().values()))]
 
 

@@ -151,14 +151,14 @@ def test_a_share_that_is_not_here_is_not_checked_and_that_is_told(worker: Worker
 def test_what_was_deleted_is_known_to_be_before_it_is_acknowledged(worker: Worker) -> None:
     assert worker.ask(Operation.DELETE, sample().deletion()) is Code.GRANTED
     news = worker.store.news()
-    assert [t.generation for t in news.buried] == [1]
+    assert [t.generation for t in news.tombstones] == [1]
     assert news.withdrawn == [name(sample())]
     assert worker.fetch(*block_names(sample(), 0))[0] == [Code.NOT_FOUND]
     assert worker.ask(Operation.DELETE, sample().deletion()) is Code.GRANTED
     assert worker.ask(Operation.OPEN, sample().opening(SHARE)) is Code.CONFLICT
     assert worker.ask(Operation.UNDELETE, sample().undeletion()) is Code.GRANTED
     news = worker.store.news()
-    assert [t.generation for t in news.buried] == [2]
+    assert [t.generation for t in news.tombstones] == [2]
     assert [share.encoding_id for share in news.announced] == [sample().encoding_id]
     assert worker.ask(Operation.DELETE, sample().deletion()) is Code.CONFLICT
     assert worker.fetch(*block_names(sample(), 0)) == ([Code.GRANTED], sample().blocks[0][SHARE])

@@ -114,7 +114,7 @@ def test_a_discarded_share_is_withdrawn_and_in_the_trash_for_a_day(store: ShareS
     used = store.used_bytes
     store.discard(encoding.key(0), OWNER)
     news = store.news()
-    assert (news.withdrawn, news.announced, news.buried) == ([name(encoding)], [], [])
+    assert (news.withdrawn, news.announced, news.tombstones) == ([name(encoding)], [], [])
     assert not store.held()
     assert store.used_bytes == used
     store = reopened(store, clock)

@@ -19,18 +19,18 @@ from common.protocol.messages import (
     Acknowledged,
     AnnouncedShare,
     Answer,
-    Bury,
+    BadShare,
     Code,
-    Complain,
-    Complaint,
     DeviceKind,
     Empty,
     Health,
     Job,
     ListTrash,
-    Mend,
     Message,
     Places,
+    RepairNow,
+    ReportBad,
+    ReportDeleted,
     Retire,
     Tombstone,
     Trashed,
@@ -185,7 +185,7 @@ def test_a_reply_to_the_steward_from_another_device_than_was_asked_changes_nothi
     assert len(health(broker.client())[1]) == 1
 
 
-# --- mend
+# --- repair
 
 
 def test_who_asks_in_the_very_moment_in_which_a_device_is_lost_is_heard(broker: SampleBroker) -> None:
@@ -193,7 +193,7 @@ def test_who_asks_in_the_very_moment_in_which_a_device_is_lost_is_heard(broker: 
     fresh, client = broker.worker("d"), broker.client(TOKEN)
     assert asked(later(broker, 10, a, b, c, fresh), Operation.INSPECT) == []
     disconnect(broker, c)
-    assert code(client.ask(Operation.MEND, Mend(), pack([OBJECT]))) is Code.GRANTED
+    assert code(client.ask(Operation.REPAIR, RepairNow(), pack([OBJECT]))) is Code.GRANTED
     assert asked(later(broker, 1, a, b, fresh), Operation.INSPECT) != []
 
 
@@ -202,14 +202,14 @@ def test_who_asks_for_it_has_images_mended_without_waiting_for_devices_that_are_
     fresh, client, stranger = broker.worker("d"), broker.client(TOKEN), broker.client(OTHER_TOKEN)
     disconnect(broker, c)
     assert asked(later(broker, 10, a, b, fresh), Operation.INSPECT) == []
-    assert code(stranger.ask(Operation.MEND, Mend(), pack([OBJECT]))) is Code.GRANTED
-    assert code(stranger.ask(Operation.MEND, Mend(), pack([]))) is Code.GRANTED
+    assert code(stranger.ask(Operation.REPAIR, RepairNow(), pack([OBJECT]))) is Code.GRANTED
+    assert code(stranger.ask(Operation.REPAIR, RepairNow(), pack([]))) is Code.GRANTED
     assert asked(broker.tick(), Operation.INSPECT) == []
-    assert code(client.ask(Operation.MEND, Mend(), pack([]))) is Code.GRANTED
+    assert code(client.ask(Operation.REPAIR, RepairNow(), pack([]))) is Code.GRANTED
     assert asked(broker.tick(), Operation.INSPECT)
 
 
-# --- complaints
+# --- reports of bad shares
 
 
 def test_a_share_complained_of_is_looked_at_by_its_worker_and_read_by_the_steward(
@@ -217,8 +217,8 @@ def test_a_share_complained_of_is_looked_at_by_its_worker_and_read_by_the_stewar
 ) -> None:
     a, _, _ = three_workers(broker)
     broker.tick()
-    complaint = pack([Complaint(ENCODING, 0, a.device)])
-    assert code(broker.client(TOKEN).ask(Operation.COMPLAIN, Complain(), complaint)) is Code.GRANTED
+    bad = pack([BadShare(ENCODING, 0, a.device)])
+    assert code(broker.client(TOKEN).ask(Operation.REPORT_BAD, ReportBad(), bad)) is Code.GRANTED
     sent = broker.tick()
     assert is_for(only(asked(sent, Operation.CHECK)), a)
     (job,) = health(broker.client())[1]
@@ -228,8 +228,8 @@ def test_a_share_complained_of_is_looked_at_by_its_worker_and_read_by_the_stewar
 def test_nobody_complains_of_what_is_not_theirs(broker: SampleBroker) -> None:
     a, _, _ = three_workers(broker)
     broker.tick()
-    complaint = pack([Complaint(ENCODING, 0, a.device), Complaint(b"x" * 16, 0, a.device)])
-    assert code(broker.client(OTHER_TOKEN).ask(Operation.COMPLAIN, Complain(), complaint)) is Code.GRANTED
+    bad = pack([BadShare(ENCODING, 0, a.device), BadShare(b"x" * 16, 0, a.device)])
+    assert code(broker.client(OTHER_TOKEN).ask(Operation.REPORT_BAD, ReportBad(), bad)) is Code.GRANTED
     assert requests(broker.tick()) == []
 
 
@@ -316,7 +316,9 @@ def test_a_rebalance_is_under_way_until_nothing_is_to_be_moved(broker: SampleBro
 # --- what workers tell
 
 
-@pytest.mark.parametrize(("operation", "header"), [(Operation.WITHDRAW, Withdraw()), (Operation.BURY, Bury())])
+@pytest.mark.parametrize(
+    ("operation", "header"), [(Operation.WITHDRAW, Withdraw()), (Operation.REPORT_DELETED, ReportDeleted())]
+)
 def test_a_worker_has_to_register_before_it_tells_anything(
     broker: SampleBroker, operation: Operation, header: Message
 ) -> None:
@@ -336,14 +338,14 @@ def tombstone(generation: int = 1, encoding_id: bytes = ENCODING, **changed: int
     return Tombstone(encoding_id, OBJECT, owner_id(deposit_token(TOKEN)), b"c" * 32, generation, trash_until, ends)
 
 
-def bury(device: SamplePeer, *tombstones: Tombstone) -> Optional[Code]:
-    return code(device.ask(Operation.BURY, Bury(), pack(list(tombstones))))
+def report(device: SamplePeer, *tombstones: Tombstone) -> Optional[Code]:
+    return code(device.ask(Operation.REPORT_DELETED, ReportDeleted(), pack(list(tombstones))))
 
 
 def test_a_device_that_was_away_is_told_of_a_deletion_until_it_has_done_it(broker: SampleBroker) -> None:
     a, b, c = three_workers(broker)
     broker.tick()
-    assert bury(a, tombstone()) is Code.GRANTED
+    assert report(a, tombstone()) is Code.GRANTED
     a.ask(Operation.WITHDRAW, Withdraw(), pack([ShareName(ENCODING, 0)]))
     told = asked(broker.tick(), Operation.DELETE)
     assert len(told) == 2
@@ -361,8 +363,8 @@ def test_a_device_that_was_away_is_told_of_a_deletion_until_it_has_done_it(broke
 
 def test_a_device_that_knows_only_of_a_deletion_is_told_that_it_was_taken_back(broker: SampleBroker) -> None:
     a, b, c = three_workers(broker)
-    bury(b, tombstone(1))
-    bury(a, tombstone(2))
+    report(b, tombstone(1))
+    report(a, tombstone(2))
     (told,) = asked(broker.tick(), Operation.UNDELETE)
     assert is_for(told, b)
     assert unpack_header(told.header, Undelete) == Undelete(ENCODING, b"c" * 32, 2)
@@ -373,7 +375,7 @@ def test_a_device_that_knows_only_of_a_deletion_is_told_that_it_was_taken_back(b
 def test_a_deletion_that_the_devices_refuse_hides_nothing_and_is_not_told_them_again(broker: SampleBroker) -> None:
     a, b, c = three_workers(broker)
     broker.tick()
-    bury(a, tombstone())
+    report(a, tombstone())
     for message in asked(broker.tick(), Operation.DELETE):
         peer = next(peer for peer in (a, b, c) if is_for(message, peer))
         peer.reply(message, Acknowledged(Answer(Code.NOT_ALLOWED)))
@@ -384,7 +386,7 @@ def test_a_deletion_that_the_devices_refuse_hides_nothing_and_is_not_told_them_a
 def test_what_is_deleted_is_not_rebuilt(broker: SampleBroker) -> None:
     a, b, c = three_workers(broker)
     fresh = broker.worker("d")
-    bury(a, tombstone())
+    report(a, tombstone())
     disconnect(broker, c)
     later(broker, REPAIR_AFTER + 1, a, b, fresh)
     assert counts(broker.client()) == (0, 0, 0, 0)
@@ -401,9 +403,9 @@ def trash(client: SamplePeer, after: bytes = b"") -> tuple[TrashList, list[Trash
 
 def test_an_owner_sees_what_they_may_take_back_and_nobody_elses(broker: SampleBroker) -> None:
     a, b, c = three_workers(broker)
-    bury(a, tombstone(3))
-    bury(b, tombstone(3))
-    bury(c, tombstone(2, b"2" * 16), tombstone(1, b"1" * 16, trash_until=TODAY), tombstone(1, b"0" * 16, ends=TODAY))
+    report(a, tombstone(3))
+    report(b, tombstone(3))
+    report(c, tombstone(2, b"2" * 16), tombstone(1, b"1" * 16, trash_until=TODAY), tombstone(1, b"0" * 16, ends=TODAY))
     disconnect(broker, b)
     (trashed,) = trash(broker.client(TOKEN))[1]
     assert trashed == Trashed(OBJECT, ENCODING, 3, TODAY + 10, [a.device])
@@ -413,7 +415,7 @@ def test_an_owner_sees_what_they_may_take_back_and_nobody_elses(broker: SampleBr
 def test_a_long_list_of_trash_comes_in_pages(broker: SampleBroker) -> None:
     device = broker.worker("nas")
     ids = [number.to_bytes(16, "big") for number in range(MAX_OBJECTS + 1)]
-    bury(device, *(tombstone(1, encoding_id) for encoding_id in ids))
+    report(device, *(tombstone(1, encoding_id) for encoding_id in ids))
     client = broker.client(TOKEN)
     header, page = trash(client)
     assert (header.complete, [one.encoding_id for one in page]) == (False, ids[:-1])
@@ -423,7 +425,7 @@ def test_a_long_list_of_trash_comes_in_pages(broker: SampleBroker) -> None:
 
 def test_a_tombstone_is_forgotten_at_its_end(broker: SampleBroker) -> None:
     a, b, c = three_workers(broker)
-    bury(a, tombstone())
+    report(a, tombstone())
     broker.tick()
     assert broker.client(TOKEN).objects() == []
     broker.today += 4000

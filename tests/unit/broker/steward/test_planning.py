@@ -173,7 +173,7 @@ def test_weak_images_are_counted_once_each_but_not_deleted_ones_that_wait() -> N
     survey.look(0.0, 100)
     assert survey.weak(DeviceCount(3, 3)) == 0
     assert survey.weak(DeviceCount(6, 6)) == 2
-    catalog.bury(DEVICES[0], [Tombstone(THIRD, THIRD * 2, OWNER, b"c" * 32, 1, 0, 1 << 40)])
+    catalog.add_tombstones(DEVICES[0], [Tombstone(THIRD, THIRD * 2, OWNER, b"c" * 32, 1, 0, 1 << 40)])
     survey.look(1.0, 100)
     assert survey.weak(DeviceCount(6, 6)) == 1
     for index in range(3):
@@ -300,7 +300,7 @@ def test_what_is_deleted_is_nobodys_to_mend() -> None:
     catalog = Catalog()
     put(catalog, FIRST, DEVICES[:2])
     survey = survey_of(catalog)
-    catalog.bury(DEVICES[0], [Tombstone(FIRST, FIRST * 2, OWNER, b"c" * 32, 1, 10, 100)])
+    catalog.add_tombstones(DEVICES[0], [Tombstone(FIRST, FIRST * 2, OWNER, b"c" * 32, 1, 10, 100)])
     survey.look(20.0, 100)
     assert [survey.count(state) for state in State] == [0, 0, 0, 0]
 

@@ -11,7 +11,7 @@ import pytest
 from common.protocol.codec import MAX_PAYLOAD
 from common.protocol.envelope import Operation
 from common.protocol.messages import ReplyHeader
-from common.protocol.operations import COMPLAIN, OPERATIONS, Of, Spec
+from common.protocol.operations import OPERATIONS, REPORT_BAD, Of, Spec
 from tests import ROOT
 
 PAGE = (ROOT / "docs" / "protocol.md").read_text(encoding="utf-8")
@@ -69,9 +69,9 @@ def test_the_page_has_it_where_it_is_asked_with_its_fields_payloads_and_timeout(
 
 
 def test_the_page_says_the_timeout_of_what_is_asked_of_the_broker() -> None:
-    others = {spec.timeout for spec in OPERATIONS.values() if spec.of is Of.BROKER and spec is not COMPLAIN}
+    others = {spec.timeout for spec in OPERATIONS.values() if spec.of is Of.BROKER and spec is not REPORT_BAD}
     (timeout,) = others
-    assert f"timeout is {timeout:g} s, that of COMPLAIN {COMPLAIN.timeout:g} s" in PAGE
+    assert f"timeout is {timeout:g} s, that of REPORT_BAD {REPORT_BAD.timeout:g} s" in PAGE
     assert DOCUMENTED.keys() == {number.name for number in OPERATIONS}
 
 
