@@ -10,7 +10,6 @@ from admin.vault_work import VaultWork, change_each
 from common.errors import NotFoundError, RefusedError, UsageError
 from common.link.link import run_with_link
 from common.process.events import Warned
-from common.protocol.identifiers import owner_id
 from common.protocol.messages import MAX_GRANTS
 from common.repository.images import Held
 from common.repository.repository import Repository
@@ -56,7 +55,7 @@ class Sharing(VaultWork):
 
 def adding(name: str, card: ContactCard, key: VaultKey) -> Change:
     """The change that shares with a contact, of a vault with this key; UsageError where the card is its own."""
-    if card.owner == owner_id(key.deposit_token()):
+    if card.owner == key.owner_id():
         raise UsageError(f"{name} is this very vault")
 
     def add(cards: list[ContactCard]) -> list[ContactCard]:

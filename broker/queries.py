@@ -26,7 +26,7 @@ from common.errors import IntegrityError, NotFoundError, ProtocolError, RefusedE
 from common.protocol.codec import MAX_PAYLOAD, pack, unpack
 from common.protocol.device_messages import ShareName
 from common.protocol.envelope import Operation
-from common.protocol.identifiers import deposit_token, owner_id, shown_key
+from common.protocol.identifiers import owner_id, shown_key
 from common.protocol.messages import (
     GRANTED,
     MAX_ANNOUNCED,
@@ -52,6 +52,7 @@ from common.protocol.messages import (
     Locate,
     Message,
     ObjectId,
+    OwnerProof,
     Placed,
     Places,
     Register,
@@ -63,6 +64,7 @@ from common.protocol.messages import (
     TrashList,
     Welcome,
 )
+from common.protocol.signatures import client_statement, is_signed
 
 log = logging.getLogger(__name__)
 
@@ -136,11 +138,13 @@ class Queries:
 
     # --- clients
 
-    def hello(self, header: Hello) -> Answered:
+    def hello(self, header: Hello, client_key: bytes) -> Answered:
         if header.version != PROTOCOL_VERSION:
             return Welcome(_other_version(header.version)), None
-        if header.owner_token is not None and header.deposit_token is not None:
-            return Welcome(Answer(Code.MALFORMED, "a client shows one token")), None
+        if header.proof is not None and header.deposit_for is not None:
+            return Welcome(Answer(Code.MALFORMED, "a client speaks for a vault or stores for one, not both")), None
+        if header.proof is not None and not _proves(header.proof, client_key):
+            return Welcome(Answer(Code.NOT_ALLOWED, "the vault's owner did not sign for this client")), None
         return Welcome(GRANTED, REQUESTS, REQUESTS_PER_DEVICE, CREDIT), None
 
     def places(self, header: Places, payload: memoryview, owner: bytes, now: float) -> Answered:
@@ -321,12 +325,14 @@ class Queries:
         return None if member is None else member.standing
 
 
-def owner_shown(header: Hello) -> Optional[bytes]:
-    """The vault that a client shows a token of."""
-    token = header.deposit_token
-    if header.owner_token is not None:
-        token = deposit_token(header.owner_token)
-    return None if token is None else owner_id(token)
+def owner_named(header: Hello) -> Optional[bytes]:
+    """The vault that a client says it speaks for, or stores for."""
+    owner_key = header.deposit_for if header.proof is None else header.proof.owner_key
+    return None if owner_key is None else owner_id(owner_key)
+
+
+def _proves(proof: OwnerProof, client_key: bytes) -> bool:
+    return is_signed(proof.owner_key, proof.signature, client_statement(client_key))
 
 
 def _other_version(version: int) -> Answer:

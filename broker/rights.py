@@ -38,7 +38,7 @@ INVITED = frozenset(  # holds an unused or used invite, and is nobody's permanen
 )
 
 FORWARDED = frozenset(number for number, spec in OPERATIONS.items() if spec.of is Of.DEVICE and spec.roles)
-DEPOSIT = frozenset(  # what a client may ask that showed a vault's deposit token only
+DEPOSIT = frozenset(  # what a client may ask that stores for a vault and does not speak for it
     number for number, spec in OPERATIONS.items() if spec.deposit
 )
 _RIGHTS: dict[Standing, frozenset[Operation]] = {

@@ -30,8 +30,8 @@ class Session:
     routing_id: bytes
     public_key: bytes
     session_id: bytes
-    owner: Optional[bytes] = None  # of a client that presented a vault's token
-    deposits: bool = False  # it presented the deposit token: it may store, and not read
+    owner: Optional[bytes] = None  # of a client that speaks for a vault
+    deposits: bool = False  # it stores for a vault, and may not read
     greeted: bool = False
     probed: float = 0.0
     device: bytes = field(init=False)
@@ -41,7 +41,7 @@ class Session:
 
     @property
     def vault(self) -> bytes:
-        """The owner, of a session that showed one; else empty, which is nobody's."""
+        """The owner, of a session that has one; else empty, which is nobody's."""
         return self.owner or b""
 
 

@@ -19,7 +19,7 @@ from typing import Any, Callable, Optional
 from broker.audit import Record, unrecorded
 from broker.audit_trail import AuditTrail
 from broker.credit import Forwarded, Ledger
-from broker.queries import Answered, Queries, owner_shown
+from broker.queries import Answered, Queries, owner_named
 from broker.retiring import Retiring
 from broker.rights import CLIENT_SIDE, DEPOSIT, FORWARDED, WORKER_SIDE, Standing, may
 from broker.sessions import Outgoing, Session, Side, farewell, probe, refuse
@@ -241,14 +241,14 @@ class Switchboard:
         return None if self._is_admin(session) else session.vault
 
     def _hello(self, session: Session, header: Hello) -> Answered:
-        owner = owner_shown(header)
+        owner = owner_named(header)
         if owner is not None and self._queries.has_retired(owner):
             return Welcome(_REPLACED), None
-        welcome, payload = self._queries.hello(header)
+        welcome, payload = self._queries.hello(header, session.public_key)
         if isinstance(welcome, Welcome) and welcome.answer.granted:
             session.greeted = True
             session.owner = owner
-            session.deposits = header.deposit_token is not None
+            session.deposits = header.deposit_for is not None
         return welcome, payload
 
     def _register(self, session: Session, header: Register, now: float) -> Answered:

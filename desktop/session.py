@@ -15,7 +15,6 @@ from common.home import home
 from common.link.link import Link
 from common.membership.identity import ClientIdentity, client_identity
 from common.process.events import ignore
-from common.protocol.identifiers import owner_id
 from common.repository.repository import Repository
 from common.vault.folder import VaultFolder
 from common.vault.keys import VaultKey
@@ -66,7 +65,7 @@ class Session:
     def open(self, key: VaultKey) -> None:
         """From now on the vault is unlocked."""
         self._key = key
-        self._vault_name = owner_id(key.deposit_token()).hex()
+        self._vault_name = key.owner_id().hex()
 
     def lock(self) -> None:
         self._key = None
@@ -116,7 +115,8 @@ class Session:
 
     def link(self) -> Link:
         """A new way to the cluster with the vault's rights, to be entered with `async with` in a coroutine."""
-        return Link(self.identity, self.key.owner_token())
+        identity = self.identity
+        return Link(identity, self.key.owner_proof(identity.key_pair.public))
 
     def repository(self, link: Link, emit: Callable[[Any], None] = ignore) -> Repository:
         """The open vault, by such a way; `emit` is told what becomes of its images."""

@@ -83,7 +83,7 @@ class OtherVault(Owner):
         self._card = card
 
     def link(self, identity: ClientIdentity, emit: Emit) -> Link:
-        return Link(identity, None, deposit_token=self._card.deposit_token, emit=emit)
+        return Link(identity, None, deposit_for=self._card.owner_key, emit=emit)
 
     def object_id(self, image_sha256: bytes) -> bytes:
         return self._card.object_id(image_sha256)
@@ -108,7 +108,7 @@ class OwnVault(Owner):
         self._seen = SeenFiles(vault.folder, key)
 
     def link(self, identity: ClientIdentity, emit: Emit) -> Link:
-        return Link(identity, self._key.owner_token(), emit=emit)
+        return Link(identity, self._key.owner_proof(identity.key_pair.public), emit=emit)
 
     def object_id(self, image_sha256: bytes) -> bytes:
         return self._key.object_id(image_sha256)

@@ -3,7 +3,7 @@
 What is sent when, and to which broker, decides `client_protocol`; here are the socket, the event loop and the clock.
 Nothing here knows what is stored: producer, consumer and admin put meaning to the operations.
 
-    async with Link(identity, owner_token) as link:
+    async with Link(identity, proof) as link:
         reply = await link.request(STATUS, Empty())
 """
 
@@ -32,7 +32,7 @@ from common.process.interruption import run_until_interrupted
 from common.process.running_time import RunningTime
 from common.protocol.codec import MAX_PAYLOAD
 from common.protocol.identifiers import BROKER
-from common.protocol.messages import PROTOCOL_VERSION, Hello
+from common.protocol.messages import PROTOCOL_VERSION, Hello, OwnerProof
 from common.protocol.operations import H, R, Role, Spec
 
 _BEAT = 0.5  # seconds, at most, between two looks at the clock
@@ -129,17 +129,18 @@ class Link:
     def __init__(
         self,
         identity: ClientIdentity,
-        owner_token: Optional[bytes],
+        proof: Optional[OwnerProof],
         *,
-        deposit_token: Optional[bytes] = None,
+        deposit_for: Optional[bytes] = None,
         emit: Emit = ignore,
     ) -> None:
-        """`owner_token`: the vault's. `deposit_token`: that of a vault that is only stored for. None of them for a
-        client that only looks at the devices; never both. `emit` is told what the broker is waited for.
+        """`proof`: the owner's of the vault that this client speaks for. `deposit_for`: the owner key of a vault that
+        it only stores for. None of them where it only looks at the devices; never both. `emit` is told what the broker
+        is waited for.
         """
         self.emit = emit
         self._identity = identity
-        hello = Hello(PROTOCOL_VERSION, owner_token, deposit_token)
+        hello = Hello(PROTOCOL_VERSION, proof, deposit_for)
         self._protocol = ClientProtocol(identity.brokers, hello, secrets.token_bytes(8))
         self._time = RunningTime()
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()

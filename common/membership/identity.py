@@ -19,7 +19,7 @@ from common.errors import IntegrityError, RefusedError, UsageError
 from common.files import read_limited, write_private
 from common.finding.addresses import BrokerAddress, parse_host
 from common.home import home
-from common.process.libraries import require_libzmq
+from common.process.libraries import require_libzmq, require_openssl
 from common.protocol.identifiers import CURVE_KEY_SIZE, device_id
 
 log = logging.getLogger(__name__)
@@ -38,12 +38,14 @@ class KeyPair:
     @classmethod
     def generate(cls) -> KeyPair:
         require_libzmq()
+        require_openssl()
         public, secret = zmq.curve_keypair()
         return cls(z85.decode(public), z85.decode(secret))
 
     @classmethod
     def from_secret(cls, secret: bytes) -> KeyPair:
         require_libzmq()
+        require_openssl()
         return cls(z85.decode(zmq.curve_public(z85.encode(secret))), secret)
 
     @property

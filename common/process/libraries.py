@@ -4,13 +4,14 @@
     OpenSSL  3.0      as `cryptography` has it: earlier ones get no security fixes any more
 
 The wheels that requirements.txt asks for bring newer ones. These checks are for installations that were put together in
-another way, and take microseconds. They are made where a program first uses the library, before it does anything: a
-CURVE key pair (`identity`), the vault's folder (`vault.folder`). So `--help` needs neither.
+another way, and take microseconds. They are made before a program does anything with a key: a CURVE key pair
+(`identity`), the vault's folder (`vault.folder`). So `--help` needs neither.
 """
 
 from __future__ import annotations
 
 import zmq
+from cryptography.hazmat.backends.openssl.backend import backend
 
 from common.errors import TesseraError
 
@@ -32,9 +33,6 @@ def require_libzmq() -> None:
 
 def require_openssl() -> None:
     """TesseraError, with what to do, unless OpenSSL is new enough."""
-    # Here, since broker and worker check libzmq, and use `cryptography` for short invites only.
-    from cryptography.hazmat.backends.openssl.backend import backend
-
     number = backend.openssl_version_number()  # 0xMNN00PP0: major, minor, patch
     version = (number >> 28, number >> 20 & 0xFF)
     if version < _OPENSSL:

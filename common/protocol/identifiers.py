@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import hmac
 from typing import Union
 
 IDENTIFIER_SIZE = 16  # device id, session id, owner id, encoding id, request id
 OBJECT_ID_SIZE = 32
 DIGEST_SIZE = 32
-OWNER_TOKEN_SIZE = 32
 CURVE_KEY_SIZE = 32
 
 BROKER = bytes(IDENTIFIER_SIZE)  # as the peer of an envelope: the broker itself
@@ -28,17 +26,6 @@ def shown_key(public_key: Union[bytes, str]) -> str:
     return (public_key if isinstance(public_key, str) else public_key.hex())[:_SHOWN_KEY]
 
 
-def deposit_token(owner_token: bytes) -> bytes:
-    """What a client shows that may only store for the vault with this owner token; both are of 32 bytes.
-
-    HKDF-Expand (RFC 5869, section 2.3) of one block, so that who has it learns nothing of the owner token.
-    """
-    return hmac.new(owner_token, b"tessera/v1/deposit" + b"\x01", hashlib.sha256).digest()
-
-
-def owner_id(deposit_token: bytes) -> bytes:
-    """The 16-byte id of the vault with this deposit token.
-
-    Workers keep the id beside each share and see nothing that would let them present a token themselves.
-    """
-    return hashlib.sha256(b"tessera/v1/owner-id" + deposit_token).digest()[:IDENTIFIER_SIZE]
+def owner_id(owner_key: bytes) -> bytes:
+    """The 16-byte id of the vault with this public signing key (32 bytes)."""
+    return hashlib.sha256(b"tessera/v1/owner-id" + owner_key).digest()[:IDENTIFIER_SIZE]

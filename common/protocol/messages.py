@@ -11,9 +11,9 @@ from typing import Annotated, Optional
 
 import msgspec
 
-from common.protocol.identifiers import DIGEST_SIZE, IDENTIFIER_SIZE, OBJECT_ID_SIZE, OWNER_TOKEN_SIZE
+from common.protocol.identifiers import DIGEST_SIZE, IDENTIFIER_SIZE, OBJECT_ID_SIZE
 
-PROTOCOL_VERSION = 2
+PROTOCOL_VERSION = 3
 HIGH_WATER_MARK = 16  # messages that a connection holds for its peer, so requests that one client has under way
 MAX_SHARES = 64  # the largest n; a share's index is below it
 MAX_BATCH = 64  # shares, blocks or descriptions in one message, so that its header stays under 4 KiB
@@ -25,8 +25,8 @@ MAX_GRANTS = 16  # other owners that may read one encoding
 Identifier = Annotated[bytes, msgspec.Meta(min_length=IDENTIFIER_SIZE, max_length=IDENTIFIER_SIZE)]
 ObjectId = Annotated[bytes, msgspec.Meta(min_length=OBJECT_ID_SIZE, max_length=OBJECT_ID_SIZE)]
 Digest = Annotated[bytes, msgspec.Meta(min_length=DIGEST_SIZE, max_length=DIGEST_SIZE)]
-Token = Annotated[bytes, msgspec.Meta(min_length=OWNER_TOKEN_SIZE, max_length=OWNER_TOKEN_SIZE)]
-PublicKey = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
+PublicKey = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]  # X25519's (CURVE) or Ed25519's
+Signature = Annotated[bytes, msgspec.Meta(min_length=64, max_length=64)]  # Ed25519's
 ShareIndex = Annotated[int, msgspec.Meta(ge=0, lt=MAX_SHARES)]
 Count = Annotated[int, msgspec.Meta(ge=0, lt=2**53)]
 Redundancy = Annotated[int, msgspec.Meta(ge=1, le=MAX_SHARES)]
@@ -112,12 +112,19 @@ class Joined(ReplyHeader):
 # --- asked of the broker by a client
 
 
+class OwnerProof(Message):
+    """That a vault's owner lets this client speak for it; of use to no other, whose CURVE key it does not name."""
+
+    owner_key: PublicKey
+    signature: Signature  # of `signatures.client_statement`
+
+
 class Hello(Message):
-    """At most one of the tokens; without any this client only looks at the devices."""
+    """At most one of proof and key; without any this client only looks at the devices."""
 
     version: int
-    owner_token: Optional[Token]  # all of a vault's rights
-    deposit_token: Optional[Token] = None  # only storing for it
+    proof: Optional[OwnerProof] = None  # all of a vault's rights
+    deposit_for: Optional[PublicKey] = None  # only storing for the vault with this signing key
 
 
 class Welcome(ReplyHeader):

@@ -56,8 +56,8 @@ class Spec(Generic[H, R]):
     by_invited: bool = False  # who has not joined yet may ask
     by_steward: bool = False  # the broker's steward asks it
     first: bool = False  # it may come before HELLO or REGISTER
-    vault: bool = False  # only in a session that showed a vault's token
-    deposit: bool = False  # also in one that showed the deposit token only
+    vault: bool = False  # only in a session that speaks for a vault
+    deposit: bool = False  # also in one that only stores for a vault
     payload: int = 0  # most bytes of the request's
     reply_payload: int = 0  # most bytes of the reply's; both together are at most MAX_PAYLOAD
     timeout: float = 30.0  # seconds in all, those after answers "busy" included

@@ -32,7 +32,7 @@ async def open_repository(
     identity: ClientIdentity, vault: VaultFolder, key: VaultKey, emit: Callable[[Any], None]
 ) -> AsyncIterator[Repository]:
     """A repository by a link of its own; errors as of `reached`."""
-    async with reached(Link(identity, key.owner_token(), emit=emit)) as link:
+    async with reached(Link(identity, key.owner_proof(identity.key_pair.public), emit=emit)) as link:
         yield Repository(link, vault, key, emit)
 
 

@@ -2,13 +2,13 @@
 
     tessera-contact:<base32 of the content, lower case, without padding>
 
-    content = version (1) ‖ deposit token (32) ‖ public key (32) ‖ lookup key (32) ‖ name ‖ checksum (4)
+    content = version (2) ‖ owner key (32) ‖ public key (32) ‖ lookup key (32) ‖ name ‖ checksum (4)
 
-Name is UTF-8, at most 64 bytes; checksum is the first 4 bytes of SHA-256(label ‖ all before
-it). The deposit token lets its holder store for the vault and nothing else; the public key (X25519) seals mappings that
-only the vault opens; the lookup key names images for it. So a card reads nothing, but whoever has it can fill the
-vault's devices, and can test whether an image that they already know is shared with this vault where they also see the
-object ids: it is for people and machines one knows, and not for a notice board.
+Name is UTF-8, at most 64 bytes; checksum is the first 4 bytes of SHA-256(label ‖ all before it). The owner key
+(Ed25519) names the vault, so that others can store for it; the public key (X25519) seals mappings that only the vault
+opens; the lookup key names images for it. So a card reads nothing, but whoever has it can fill the vault's devices, and
+can test whether an image that they already know is shared with this vault where they also see the object ids: it is for
+people and machines one knows, and not for a notice board.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from common.vault.keys import KEY_SIZE, VaultKey, object_id_by
 
 _PREFIX = "tessera-contact:"
 _LABEL = b"tessera/v1/contact-card"
-_VERSION = 1
+_VERSION = 2
 _CHECKSUM_SIZE = 4
 _MAX_TEXT = 512
 MAX_NAME = 64  # bytes
@@ -40,7 +40,7 @@ MAX_NAME = 64  # bytes
 
 @dataclass(frozen=True)
 class ContactCard:
-    deposit_token: bytes = field(repr=False)
+    owner_key: bytes
     public_key: bytes
     lookup_key: bytes = field(repr=False)
     name: str
@@ -48,7 +48,7 @@ class ContactCard:
     @property
     def owner(self) -> bytes:
         """The vault's owner id."""
-        return owner_id(self.deposit_token)
+        return owner_id(self.owner_key)
 
     def object_id(self, image_sha256: bytes) -> bytes:
         """The object id under which the vault finds an image with this SHA-256."""
@@ -60,7 +60,7 @@ class ContactCard:
 
     def content(self) -> bytes:
         """The card's bytes, without checksum."""
-        return bytes([_VERSION]) + self.deposit_token + self.public_key + self.lookup_key + self.name.encode()
+        return bytes([_VERSION]) + self.owner_key + self.public_key + self.lookup_key + self.name.encode()
 
     def encode(self) -> str:
         """The line that people hand on."""
@@ -72,7 +72,7 @@ def card_of(key: VaultKey, name: str) -> ContactCard:
     """A vault's own card; UsageError where the name is empty, too long or not printable."""
     public_key = key.contact_private_key().public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
     require_name(name)
-    return ContactCard(key.deposit_token(), public_key, key.lookup_key(), name)
+    return ContactCard(key.owner_key(), public_key, key.lookup_key(), name)
 
 
 def require_name(name: str) -> None:

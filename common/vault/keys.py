@@ -4,7 +4,7 @@
     ├── tessera/v1/id        object id = HMAC(id key, image SHA-256): no device can test a guess
     ├── tessera/v1/mapping   seals mappings (`common.vault.mapping`)
     ├── tessera/v1/delete    delete capability = HMAC(delete key, object id ‖ encoding id)
-    ├── tessera/v1/owner     the owner token, and of that tessera/v1/deposit: the deposit token
+    ├── tessera/v1/sign      the Ed25519 key by which the owner signs; the owner id is its public half's hash
     ├── tessera/v1/index     seals the client's own index of files already seen
     ├── tessera/v1/journal   names and seals the client's own journals of puts that are not finished
     ├── tessera/v1/contact   the X25519 key by which others seal mappings to this vault
@@ -21,14 +21,18 @@ from __future__ import annotations
 import secrets
 from typing import NoReturn, SupportsIndex, TypeVar
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.constant_time import bytes_eq
 from cryptography.hazmat.primitives.hashes import SHA256, Hash
 from cryptography.hazmat.primitives.hmac import HMAC
 from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from common.errors import TesseraError
-from common.protocol.identifiers import DIGEST_SIZE, IDENTIFIER_SIZE, OBJECT_ID_SIZE
+from common.protocol.identifiers import DIGEST_SIZE, IDENTIFIER_SIZE, OBJECT_ID_SIZE, owner_id
+from common.protocol.messages import OwnerProof
+from common.protocol.signatures import client_statement
 
 KEY_SIZE = 32
 
@@ -95,13 +99,18 @@ class VaultKey(HiddenKey):
         digest.update(self.delete_capability(object_id, encoding_id))
         return digest.finalize()
 
-    def owner_token(self) -> bytes:
-        """32 bytes that the client shows the broker over CURVE, to prove that it belongs to this vault."""
-        return self._subkey(b"owner")
+    def owner_key(self) -> bytes:
+        """The public half, 32 bytes, of the key by which the owner signs."""
+        return self._signing_key().public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
 
-    def deposit_token(self) -> bytes:
-        """32 bytes that let whoever shows them store for this vault, and do nothing else."""
-        return expand(self.owner_token(), b"tessera/v1/deposit")
+    def owner_id(self) -> bytes:
+        """The 16 bytes by which brokers and devices know the vault."""
+        return owner_id(self.owner_key())
+
+    def owner_proof(self, client_key: bytes) -> OwnerProof:
+        """What proves to brokers that the client with this CURVE public key (32 bytes) may speak for the vault."""
+        require_size("a client's public key", client_key, KEY_SIZE)
+        return OwnerProof(self.owner_key(), self._signing_key().sign(client_statement(client_key)))
 
     def mapping_subkey(self) -> bytes:
         """The 32-byte key from which each mapping's one-time key is derived."""
@@ -137,6 +146,9 @@ class VaultKey(HiddenKey):
     def former_subkey(self) -> bytes:
         """The 32-byte key that seals the vault key before, while its images get this one."""
         return self._subkey(b"former")
+
+    def _signing_key(self) -> Ed25519PrivateKey:
+        return Ed25519PrivateKey.from_private_bytes(self._subkey(b"sign"))
 
     def _subkey(self, name: bytes) -> bytes:
         subkey = self._subkeys.get(name)

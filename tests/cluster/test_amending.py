@@ -33,9 +33,9 @@ from common.protocol.device_messages import (
     Store,
     WholeShare,
 )
-from common.protocol.identifiers import deposit_token, owner_id
 from common.protocol.messages import Acknowledged, EncodingAt, ListObjects, Locate
 from common.protocol.operations import AMEND, DELETE, DESCRIBE, FETCH, LIST, LOCATE, STORE, H, Spec
+from common.vault.keys import VaultKey
 from tests.cluster.conftest import home_of, running_cluster
 from tests.support.devices import number_of, revive, wait_lost
 from tests.support.programs import random_bytes, wait_until
@@ -50,11 +50,11 @@ TRASH_UNTIL, ENDS = 2**40, 2**41
 class Vault:
     """An owner, as far as the network knows one."""
 
-    token: bytes
+    key: VaultKey
 
     @property
     def owner(self) -> bytes:
-        return owner_id(deposit_token(self.token))
+        return self.key.owner_id()
 
 
 class Image:
@@ -77,7 +77,7 @@ class Image:
 
 
 class Client:
-    """One machine that shows one vault's token at a time."""
+    """One machine that speaks for one vault at a time."""
 
     def __init__(self, cluster: LocalCluster) -> None:
         folder = home_of(cluster) / "client"
@@ -85,7 +85,7 @@ class Client:
 
     def over(self, vault: Vault, work: Callable[[Link], Coroutine[Any, Any, T]]) -> T:
         async def whole() -> T:
-            async with Link(self._identity, vault.token) as link:
+            async with Link(self._identity, vault.key.owner_proof(self._identity.key_pair.public)) as link:
                 return await asyncio.wait_for(work(link), 60)
 
         return run_with_link(whole())
@@ -185,7 +185,7 @@ def devices(amending_cluster: LocalCluster) -> list[bytes]:
 
 
 def new_vault() -> Vault:
-    return Vault(random_bytes(32))
+    return Vault(VaultKey.generate())
 
 
 def shares_of(found: list[EncodingAt]) -> list[list[int]]:

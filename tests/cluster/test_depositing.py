@@ -130,7 +130,7 @@ def identity_of(machine: User) -> ClientIdentity:
 async def _try_to_read(identity: ClientIdentity, card: ContactCard, sha256: bytes, encoding: bytes) -> list[Code]:
     """Ask all that would tell of what was stored, with all that the camera knows."""
     refusals = []
-    async with Link(identity, None, deposit_token=card.deposit_token) as link:
+    async with Link(identity, None, deposit_for=card.owner_key) as link:
         share = ShareName(encoding, 0)
         device = (await list_devices(link))[0].device_id
         describe = link.request(DESCRIBE, Describe([share]), device=device, reply_bytes=1 << 16)

@@ -1,6 +1,6 @@
 """A client that knows all ids of another owner's image changes nothing of it, and learns nothing.
 
-The hostile client is admitted, has a token of its own and speaks the protocol as it likes. What it is answered about
+The hostile client is admitted, has a vault of its own and speaks the protocol as it likes. What it is answered about
 ids that exist is what it is answered about ids that do not; one thing excepted, which the last test says.
 """
 
@@ -59,6 +59,7 @@ from common.protocol.operations import (
     Spec,
 )
 from common.vault.folder import VaultFolder
+from common.vault.keys import VaultKey
 from tests.cluster.conftest import MakeUser
 from tests.support.devices import share_files
 from tests.support.programs import User, random_bytes
@@ -101,10 +102,10 @@ def identity(user: User) -> ClientIdentity:
 
 def known_of(victim: User) -> Known:
     """Everything that may be known of the victim's image, from the victim itself."""
-    token = VaultFolder(victim.home).unlock(victim.environment["TESSERA_PASSPHRASE"]).owner_token()
+    key, its = VaultFolder(victim.home).unlock(victim.environment["TESSERA_PASSPHRASE"]), identity(victim)
 
     async def ask() -> Known:
-        async with Link(identity(victim), token) as link:
+        async with Link(its, key.owner_proof(its.key_pair.public)) as link:
             (encoding,) = await list_encodings(link)
             place = encoding.shares[0]
             return Known(
@@ -120,10 +121,11 @@ def known_of(victim: User) -> Known:
 
 
 def as_stranger(machine: User, work: Callable[[Link], Awaitable[T]]) -> T:
-    """Do something with the link of an admitted client with another owner's token."""
+    """Do something with the link of an admitted client that speaks for another vault."""
 
     async def run() -> T:
-        async with Link(identity(machine), os.urandom(32)) as link:
+        its = identity(machine)
+        async with Link(its, VaultKey.generate().owner_proof(its.key_pair.public)) as link:
             return await work(link)
 
     return run_with_link(run())

@@ -213,7 +213,7 @@ def test_where_another_machine_ends_the_old_key_it_is_kept_and_that_is_said(rota
     identity = identity_of(user)
 
     async def retire() -> None:
-        async with Link(identity, former.owner_token()) as link:
+        async with Link(identity, former.owner_proof(identity.key_pair.public)) as link:
             await link.request(RETIRE_OWNER, Empty())
 
     asyncio.run(retire())

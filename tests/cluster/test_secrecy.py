@@ -121,8 +121,8 @@ def _look(process: subprocess.Popen[bytes], arguments: dict[str, bytes]) -> bool
 def secrets_of_the_vault(user: User) -> Needles:
     """The vault's keys, and what the mappings hold."""
     key = VaultFolder(user.home).unlock(PASSPHRASE)
-    found = spellings("the vault key", key.reveal()) | spellings("the owner token", key.owner_token())
-    for name in ("id", "mapping", "delete", "index", "journal"):
+    found = spellings("the vault key", key.reveal())
+    for name in ("id", "mapping", "delete", "sign", "index", "journal"):
         found |= spellings(f"the {name} subkey", key._subkey(name.encode()))
     thumbnails = 0
     for path in (user.home / "vault" / "mappings").iterdir():

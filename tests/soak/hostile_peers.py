@@ -25,6 +25,7 @@ from common.protocol.codec import pack_header, unpack_header
 from common.protocol.envelope import Envelope, Kind, Operation, decode_envelope
 from common.protocol.identifiers import BROKER
 from common.protocol.messages import PROTOCOL_VERSION, Hello, Message, Welcome
+from common.vault.keys import VaultKey
 from tests.cluster.conftest import home_of
 
 PATIENCE = 30.0  # seconds: whatever takes so long does not come
@@ -53,6 +54,7 @@ class Peer:
     def __init__(
         self, context: zmq.Context[Any], pair: KeyPair, server: bytes, port: int, routing_id: Optional[bytes] = None
     ) -> None:
+        self._public = pair.public
         self.socket = make_dealer(context, pair, server)
         if routing_id is not None:
             self.socket.setsockopt(zmq.ROUTING_ID, routing_id)
@@ -72,9 +74,9 @@ class Peer:
         self.send([Envelope(Kind.REQUEST, operation, chosen).encode(), pack_header(header)])
         return chosen
 
-    def hello(self, token: bytes) -> None:
-        """Begin a session for the vault with this owner token."""
-        asked = self.ask(Operation.HELLO, Hello(PROTOCOL_VERSION, token))
+    def hello(self, key: VaultKey) -> None:
+        """Begin a session for the vault with this key."""
+        asked = self.ask(Operation.HELLO, Hello(PROTOCOL_VERSION, key.owner_proof(self._public)))
         envelope, header = self.reply()
         assert envelope.request_id == asked
         assert unpack_header(header, Welcome).answer.granted

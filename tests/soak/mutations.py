@@ -37,6 +37,7 @@ from common.protocol.messages import (
     ListTrash,
     Locate,
     Message,
+    OwnerProof,
     Places,
     Register,
     RepairNow,
@@ -63,7 +64,7 @@ def _sample(drawn: random.Random, operation: Operation) -> Sample:
     announced = AnnouncedShare(encoding, share, token, drawn.randbytes(16), 4, 6, len(block))
     samples: dict[Operation, Callable[[], Sample]] = {
         Operation.JOIN: lambda: Sample(Join("fuzz", token)),
-        Operation.HELLO: lambda: Sample(Hello(PROTOCOL_VERSION, token)),
+        Operation.HELLO: lambda: Sample(Hello(PROTOCOL_VERSION, OwnerProof(token, 2 * token))),
         Operation.PLACES: lambda: Sample(Places(6, 0, [encoding]), pack([encoding])),
         Operation.LOCATE: lambda: Sample(Locate(), pack([token])),
         Operation.LIST: lambda: Sample(ListObjects(token, 10)),

@@ -24,6 +24,7 @@ from common.membership.identity import KeyPair, load_key_pair
 from common.protocol.codec import MAX_PAYLOAD
 from common.protocol.device_messages import Append
 from common.protocol.envelope import Operation
+from common.vault.keys import VaultKey
 from tests.soak.ground import Keeper, SoakCluster, new_cluster, new_user
 from tests.soak.hostile_peers import Peer, broker_key, enter, peers, request, resident
 from tests.soak.proof import Figures, Part, Terms, main
@@ -152,7 +153,7 @@ def _flood(
     header = Append(b"e" * 16, 0, 0, b"d" * 32)
     with peers(pairs, broker_key(cluster), cluster.base_port) as flooding:
         for peer in flooding:
-            peer.hello(os.urandom(32))
+            peer.hello(VaultKey.generate())
         while not over.wait(0.01):
             for peer in flooding:
                 with contextlib.suppress(zmq.Again):

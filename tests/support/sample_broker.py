@@ -45,12 +45,14 @@ from common.protocol.messages import (
     Status,
     Welcome,
 )
+from common.vault.keys import VaultKey
 
 T = TypeVar("T")
 M = TypeVar("M", bound=Message)
 STARTED = 1000.0  # monotonic seconds
 TODAY = 1_800_000_000  # Unix seconds
 ROOM = 1 << 40
+_KEY = VaultKey(b"t" * 32)
 
 _SIDES = {
     Standing.WORKER: Side.WORKERS,
@@ -129,10 +131,10 @@ class SampleBroker:
         peer.announce(shares)
         return peer
 
-    def client(self, token: Optional[bytes] = b"t" * 32, standing: Standing = Standing.CLIENT) -> SamplePeer:
-        """A client (or admin) that has said hello, with its vault's token."""
+    def client(self, key: Optional[VaultKey] = _KEY, standing: Standing = Standing.CLIENT) -> SamplePeer:
+        """A client (or admin) that has said hello, for the vault with this key."""
         peer = self.admit(standing, f"client {self.number()}")
-        peer.hello(token)
+        peer.hello(key)
         return peer
 
     def tick(self) -> list[Outgoing]:
@@ -188,8 +190,9 @@ class SamplePeer:
 
     # --- what clients and workers usually say
 
-    def hello(self, token: Optional[bytes], version: int = PROTOCOL_VERSION) -> Welcome:
-        return answer(self.ask(Operation.HELLO, Hello(version, token)), Welcome)
+    def hello(self, key: Optional[VaultKey], version: int = PROTOCOL_VERSION) -> Welcome:
+        proof = None if key is None else key.owner_proof(self.public_key)
+        return answer(self.ask(Operation.HELLO, Hello(version, proof)), Welcome)
 
     def register(self, version: int = PROTOCOL_VERSION, kind: DeviceKind = DeviceKind.SERVER) -> Code:
         messages = self.ask(Operation.REGISTER, Register(version, ROOM, 0, ROOM, kind))

@@ -24,7 +24,18 @@ from common.link.sockets import make_router
 from common.membership.identity import ClientIdentity, KeyPair
 from common.protocol.codec import pack, pack_header, unpack_header
 from common.protocol.envelope import Envelope, Operation, decode_envelope
-from common.protocol.messages import GRANTED, Acknowledged, Answer, Brokers, Code, Empty, Hello, KnownBroker, Welcome
+from common.protocol.messages import (
+    GRANTED,
+    Acknowledged,
+    Answer,
+    Brokers,
+    Code,
+    Empty,
+    Hello,
+    KnownBroker,
+    OwnerProof,
+    Welcome,
+)
 from common.protocol.operations import Of, Spec
 
 R = TypeVar("R")
@@ -213,7 +224,7 @@ class SmallBroker:
 # --- a client of it
 
 DEVICE = bytes(range(16))
-TOKEN = bytes(32)
+PROOF = OwnerProof(bytes(32), bytes(64))  # this broker believes any
 
 
 def over_link(
@@ -222,7 +233,7 @@ def over_link(
     """What the work gives, over a link that stands, within half a minute."""
 
     async def whole() -> R:
-        async with Link(identity or broker.identity, TOKEN) as link:
+        async with Link(identity or broker.identity, PROOF) as link:
             return await asyncio.wait_for(work(link), PATIENCE)
 
     return run_with_link(whole())

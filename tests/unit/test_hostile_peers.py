@@ -35,6 +35,7 @@ from common.protocol.messages import (
     Message,
     Register,
 )
+from common.vault.keys import VaultKey
 from tests import ROOT
 from tests.support.running_broker import PATIENCE, RunningBroker
 
@@ -67,6 +68,7 @@ class Peer:
         if standing is not None:
             member = Member(pair.public.hex(), standing, pair.public.hex()[:8], int(time.time()))
             broker.members.change(lambda members: members.merge([member], int(time.time())))
+        self._public = pair.public
         self.socket = make_dealer(context, pair, broker.pair.public)
         self.monitor = ConnectionMonitor(self.socket)
         if routing_id:
@@ -97,8 +99,9 @@ class Peer:
         assert envelope.request_id == request_id
         return code_of(answered)
 
-    def hello(self, token: bytes) -> None:
-        self.say(Envelope(Kind.REQUEST, Operation.HELLO, b"h" * 16), Hello(PROTOCOL_VERSION, token))
+    def hello(self, key: VaultKey) -> None:
+        hello = Hello(PROTOCOL_VERSION, key.owner_proof(self._public))
+        self.say(Envelope(Kind.REQUEST, Operation.HELLO, b"h" * 16), hello)
         assert self.hear()[0].request_id == b"h" * 16
 
     def register(self) -> None:
@@ -165,7 +168,7 @@ def fetch(peer: Peer, device: bytes, request_id: bytes) -> None:
 
 def test_a_routing_id_that_is_in_use_is_not_handed_over(broker: RunningBroker, context: zmq.Context[Any]) -> None:
     first = Peer(context, broker, Standing.CLIENT, b"mine")
-    first.hello(b"t" * 32)
+    first.hello(VaultKey(b"t" * 32))
     thief = Peer(context, broker, Standing.CLIENT, b"mine")
     thief.say(Envelope(Kind.REQUEST, Operation.STATUS, b"s" * 16), Empty())
     assert first.ask(Operation.STATUS, Empty()) is Code.GRANTED
@@ -196,7 +199,7 @@ def test_what_a_former_peer_had_asked_for_does_not_reach_whoever_took_its_routin
     worker = Peer(context, broker, Standing.WORKER)
     worker.register()
     first = Peer(context, broker, Standing.CLIENT, b"mine")
-    first.hello(b"t" * 32)
+    first.hello(VaultKey(b"t" * 32))
     fetch(first, worker.device, b"a" * 16)
     asked, _ = worker.hear(Kind.REQUEST)
     first.leave()
@@ -204,7 +207,7 @@ def test_what_a_former_peer_had_asked_for_does_not_reach_whoever_took_its_routin
     assert code_of(header) is Code.NO_SESSION, "it is greeted by another's hello"
     worker.say(Envelope(Kind.REPLY, Operation.FETCH, asked.request_id, asked.peer), Acknowledged(GRANTED), b"late")
     assert worker.ask(Operation.BROKERS, Empty()) is Code.GRANTED  # so the broker has dealt with the reply
-    newcomer.hello(b"u" * 32)
+    newcomer.hello(VaultKey(b"u" * 32))
     assert newcomer.ask(Operation.STATUS, Empty()) is Code.GRANTED  # in the order of sending: nothing came before
     assert asked.peer != envelope.peer
     assert b"mine" not in asked.encode() + header, "a routing id is told"
@@ -218,7 +221,7 @@ def test_a_payload_of_the_limit_passes_under_curve_and_a_larger_one_does_not(
 ) -> None:
     worker, client = Peer(context, broker, Standing.WORKER), Peer(context, broker, Standing.CLIENT)
     worker.register()
-    client.hello(b"t" * 32)
+    client.hello(VaultKey(b"t" * 32))
     envelope = Envelope(Kind.REQUEST, Operation.APPEND, b"a" * 16, worker.device, MAX_PAYLOAD)
     client.say(envelope, Empty(), bytes(MAX_PAYLOAD))
     assert worker.hear(Kind.REQUEST)[0].request_id == b"a" * 16

@@ -14,7 +14,6 @@ from broker.steward.steward import AMENDING
 from common.protocol.codec import pack, unpack_header
 from common.protocol.device_messages import ShareName
 from common.protocol.envelope import Operation
-from common.protocol.identifiers import deposit_token, owner_id
 from common.protocol.messages import (
     MAX_RETIRED,
     PROTOCOL_VERSION,
@@ -26,14 +25,16 @@ from common.protocol.messages import (
     EncodingAt,
     GrantedTo,
     Hello,
+    OwnerProof,
     Sync,
     Tombstone,
     Welcome,
 )
+from common.vault.keys import VaultKey
 from tests.support.sample_broker import TODAY, SampleBroker, SamplePeer, answer, code, is_for, only, requests
 
-TOKEN, NEW_TOKEN, FRIENDS_TOKEN = b"t" * 32, b"n" * 32, b"f" * 32
-OWNER, NEW_OWNER, FRIEND = (owner_id(deposit_token(token)) for token in (TOKEN, NEW_TOKEN, FRIENDS_TOKEN))
+KEY, NEW_KEY, FRIENDS_KEY = VaultKey(b"t" * 32), VaultKey(b"n" * 32), VaultKey(b"f" * 32)
+OWNER, NEW_OWNER, FRIEND = (key.owner_id() for key in (KEY, NEW_KEY, FRIENDS_KEY))
 ENCODING = b"e" * 16
 OBJECT, NEW_OBJECT, FRIENDS_OBJECT = b"o" * 32, b"p" * 32, b"q" * 32
 GRANT = GrantedTo(FRIEND, FRIENDS_OBJECT)
@@ -147,13 +148,13 @@ def broker() -> SampleBroker:
 
 def depositor(broker: SampleBroker) -> SamplePeer:
     peer = broker.admit(Standing.CLIENT, "camera")
-    hello = Hello(PROTOCOL_VERSION, None, deposit_token(TOKEN))
+    hello = Hello(PROTOCOL_VERSION, deposit_for=KEY.owner_key())
     assert answer(peer.ask(Operation.HELLO, hello), Welcome).answer.granted
     return peer
 
 
 @pytest.mark.parametrize("operation", [op for op in Operation if may(Standing.CLIENT, op) and op not in DEPOSIT])
-def test_who_shows_the_deposit_token_reads_and_changes_nothing(broker: SampleBroker, operation: Operation) -> None:
+def test_who_stores_for_a_vault_reads_and_changes_nothing(broker: SampleBroker, operation: Operation) -> None:
     device = broker.worker("nas", [share(0)])
     camera = depositor(broker)
     assert code(camera.ask(operation, Empty(), device=device.device)) is Code.NOT_ALLOWED
@@ -167,31 +168,42 @@ def test_what_is_deposited_is_the_vaults(broker: SampleBroker, operation: Operat
     assert forwarded.envelope.owner == OWNER
 
 
-def test_a_client_shows_one_token(broker: SampleBroker) -> None:
+def test_a_client_speaks_for_a_vault_or_stores_for_one(broker: SampleBroker) -> None:
     peer = broker.admit(Standing.CLIENT, "laptop")
-    refused = peer.ask(Operation.HELLO, Hello(PROTOCOL_VERSION, TOKEN, deposit_token(TOKEN)))
-    assert code(refused) is Code.MALFORMED
+    hello = Hello(PROTOCOL_VERSION, KEY.owner_proof(peer.public_key), KEY.owner_key())
+    assert code(peer.ask(Operation.HELLO, hello)) is Code.MALFORMED
+
+
+def test_a_proof_lets_nobody_speak_for_the_vault_but_the_client_that_it_names(broker: SampleBroker) -> None:
+    device, owner = broker.worker("nas", [share(0)]), broker.client()
+    proof = KEY.owner_proof(owner.public_key)
+    for hello in (Hello(PROTOCOL_VERSION, proof), Hello(PROTOCOL_VERSION, OwnerProof(KEY.owner_key(), bytes(64)))):
+        thief = broker.admit(Standing.CLIENT, "thief")
+        assert code(thief.ask(Operation.HELLO, hello)) is Code.NOT_ALLOWED
+        assert code(thief.fetch(device)) is Code.NO_SESSION
 
 
 def test_an_amend_is_forwarded_for_the_sessions_owner(broker: SampleBroker) -> None:
     device = broker.worker("nas")
-    forwarded = only(broker.client(NEW_TOKEN).ask(Operation.AMEND, Empty(), device=device.device))
+    forwarded = only(broker.client(NEW_KEY).ask(Operation.AMEND, Empty(), device=device.device))
     assert forwarded.envelope.owner == NEW_OWNER
 
 
 # --- keys that are over
 
 
-def test_an_owner_that_was_retired_is_let_in_by_no_token_and_live_sessions_are_over(broker: SampleBroker) -> None:
+def test_an_owner_that_was_retired_is_let_in_no_more_and_live_sessions_are_over(broker: SampleBroker) -> None:
     device = broker.worker("nas", [share(0)])
-    owner, another, camera, friend = broker.client(), broker.client(), depositor(broker), broker.client(FRIENDS_TOKEN)
+    owner, another, camera, friend = broker.client(), broker.client(), depositor(broker), broker.client(FRIENDS_KEY)
     assert code(owner.ask(Operation.RETIRE_OWNER, Empty())) is Code.GRANTED
     assert code(owner.ask(Operation.RETIRE_OWNER, Empty())) is Code.GRANTED, "the answer may have been lost"
     for peer, operation in ((owner, Operation.LIST), (another, Operation.FETCH), (camera, Operation.OPEN)):
         assert code(peer.ask(operation, Empty(), device=device.device)) is Code.REPLACED
-    for tokens in ((TOKEN, None), (None, deposit_token(TOKEN))):
+    for speaks in (True, False):
         peer = broker.admit(Standing.CLIENT, "laptop")
-        welcome = answer(peer.ask(Operation.HELLO, Hello(PROTOCOL_VERSION, *tokens)), Welcome)
+        proof, key = KEY.owner_proof(peer.public_key), KEY.owner_key()
+        hello = Hello(PROTOCOL_VERSION, proof) if speaks else Hello(PROTOCOL_VERSION, deposit_for=key)
+        welcome = answer(peer.ask(Operation.HELLO, hello), Welcome)
         assert welcome.answer.code is Code.REPLACED
         assert "was replaced" in welcome.answer.text
     assert friend.objects() == []
@@ -276,7 +288,7 @@ def test_a_deletion_unknown_to_a_holder_does_not_hide_what_is_another_owners(bro
     liar = broker.worker("liar")
     stone = Tombstone(ENCODING, OBJECT, OWNER, b"c" * 32, 1, TODAY + 100, TODAY + 200)
     liar.ask(Operation.REPORT_DELETED, Empty(), pack([stone]))
-    owner = broker.client(NEW_TOKEN)
+    owner = broker.client(NEW_KEY)
     (told,) = [m for m in requests(broker.tick()) if m.envelope.operation is Operation.DELETE]
     assert is_for(told, holder)
     holder.reply(told, Acknowledged(Answer(Code.NOT_FOUND)))

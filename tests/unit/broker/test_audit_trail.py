@@ -21,12 +21,12 @@ from common.protocol.device_messages import (
     WholeShare,
 )
 from common.protocol.envelope import Operation
-from common.protocol.identifiers import deposit_token, owner_id
 from common.protocol.messages import AnnouncedShare, Code, Empty, Message, Retire
+from common.vault.keys import VaultKey
 from tests.support.sample_broker import SampleBroker, SamplePeer, code
 
-TOKEN = b"t" * 32
-OWNER = owner_id(deposit_token(TOKEN))
+KEY = VaultKey(b"t" * 32)
+OWNER = KEY.owner_id()
 ENCODING, OTHER = b"e" * 16, b"f" * 16
 READER = b"r" * 16
 COMMITMENT = Commitment(b"o" * 32, b"recipe", b"mapping", b"d" * 32, 2, [Grant(READER, b"p" * 32, b"sealed")])
@@ -51,7 +51,7 @@ def by(broker: SampleBroker, peer: SamplePeer) -> dict[str, str]:
 
 
 def test_retiring_rebalancing_and_a_replaced_key_are_recorded_with_who_asked(broker: SampleBroker) -> None:
-    nas, admin = broker.worker("nas"), broker.client(TOKEN, Standing.ADMIN)
+    nas, admin = broker.worker("nas"), broker.client(KEY, Standing.ADMIN)
     broker.recorded.clear()
     for operation, header in (
         (Operation.RETIRE, Retire(nas.device)),
@@ -69,7 +69,7 @@ def test_retiring_rebalancing_and_a_replaced_key_are_recorded_with_who_asked(bro
 
 
 def test_what_is_refused_is_not_recorded_as_done(broker: SampleBroker) -> None:
-    nas, client, admin = broker.worker("nas"), broker.client(TOKEN), broker.client(None, Standing.ADMIN)
+    nas, client, admin = broker.worker("nas"), broker.client(KEY), broker.client(None, Standing.ADMIN)
     broker.recorded.clear()
     assert code(client.ask(Operation.RETIRE, Retire(nas.device))) is Code.NOT_ALLOWED
     assert code(admin.ask(Operation.RETIRE, Retire(b"x" * 16))) is Code.NOT_FOUND
@@ -78,7 +78,7 @@ def test_what_is_refused_is_not_recorded_as_done(broker: SampleBroker) -> None:
 
 
 def test_a_device_that_is_retired_is_recorded_when_it_is_taken_off_the_list(broker: SampleBroker) -> None:
-    nas, admin = broker.worker("nas"), broker.client(TOKEN, Standing.ADMIN)
+    nas, admin = broker.worker("nas"), broker.client(KEY, Standing.ADMIN)
     assert code(admin.ask(Operation.RETIRE, Retire(nas.device))) is Code.GRANTED
     for _ in range(400):
         if broker.recorded[-1]["event"] == "retired":
@@ -105,7 +105,7 @@ def test_a_device_that_is_retired_is_recorded_when_it_is_taken_off_the_list(brok
 def test_what_changes_an_image_is_recorded_once_before_any_device_hears_of_it(
     operation: Operation, header: Message, payload: Optional[bytes], facts: dict[str, str], broker: SampleBroker
 ) -> None:
-    holders, client = devices(broker), broker.client(TOKEN)
+    holders, client = devices(broker), broker.client(KEY)
     broker.recorded.clear()
     for device in holders:
         assert client.ask(operation, header, payload, device=device.device, credit=len(payload or b""))
@@ -120,7 +120,7 @@ def test_what_changes_an_image_is_recorded_once_before_any_device_hears_of_it(
 
 
 def test_ids_that_a_client_makes_up_push_no_line_out_of_the_log(broker: SampleBroker) -> None:
-    holders, client = devices(broker), broker.client(TOKEN)
+    holders, client = devices(broker), broker.client(KEY)
     broker.recorded.clear()
     for number in range(100):
         client.ask(Operation.UNDELETE, Undelete(number.to_bytes(16, "big"), b"c" * 32, 2), device=holders[0].device)
@@ -129,7 +129,7 @@ def test_ids_that_a_client_makes_up_push_no_line_out_of_the_log(broker: SampleBr
 
 def access(broker: SampleBroker) -> SamplePeer:
     """A client that stores, and reads, over several devices; it has done so when this returns."""
-    holders, client = devices(broker), broker.client(TOKEN)
+    holders, client = devices(broker), broker.client(KEY)
     broker.recorded.clear()
     for device in holders[:2]:
         blocks = [BlockName(encoding, 0, 0) for encoding in (ENCODING, OTHER)]

@@ -11,12 +11,12 @@ from broker.quota import OwnerQuota
 from common.protocol.codec import pack, pack_header
 from common.protocol.device_messages import Open
 from common.protocol.envelope import Operation
-from common.protocol.identifiers import deposit_token, owner_id
 from common.protocol.messages import AnnouncedShare, Code, Places
+from common.vault.keys import VaultKey
 from tests.support.sample_broker import STARTED, SampleBroker, SamplePeer, code, requests
 
-TOKEN, OTHER_TOKEN = b"t" * 32, b"u" * 32
-VAULT = owner_id(deposit_token(TOKEN))
+KEY, OTHER_KEY = VaultKey(b"t" * 32), VaultKey(b"u" * 32)
+VAULT = KEY.owner_id()
 MIB = 1 << 20
 QUOTA = 10 * MIB
 
@@ -29,8 +29,8 @@ class QuotaBroker(SampleBroker):
         self.queries._quota = OwnerQuota(self.queries.catalog, QUOTA)
 
 
-def share(number: int, size: int, token: bytes = TOKEN) -> AnnouncedShare:
-    return AnnouncedShare(number.to_bytes(16, "big"), 0, b"o" * 32, owner_id(deposit_token(token)), 2, 3, size)
+def share(number: int, size: int, key: VaultKey = KEY) -> AnnouncedShare:
+    return AnnouncedShare(number.to_bytes(16, "big"), 0, b"o" * 32, key.owner_id(), 2, 3, size)
 
 
 def open_share(client: SamplePeer, device: SamplePeer, size: int) -> Code:
@@ -42,7 +42,7 @@ def open_share(client: SamplePeer, device: SamplePeer, size: int) -> Code:
 @pytest.mark.parametrize(("size", "answer"), [(MIB, Code.GRANTED), (MIB + 1, Code.NO_ROOM), (0, Code.GRANTED)])
 def test_a_put_that_would_go_over_the_quota_opens_no_share(size: int, answer: Code) -> None:
     broker = QuotaBroker()
-    device, client = broker.worker("nas", [share(1, QUOTA - MIB)]), broker.client(TOKEN)
+    device, client = broker.worker("nas", [share(1, QUOTA - MIB)]), broker.client(KEY)
     assert open_share(client, device, size) is answer
     placed = client.ask(Operation.PLACES, Places(1, size), pack([b"n" * 16]))
     assert code(placed) is answer
@@ -50,7 +50,7 @@ def test_a_put_that_would_go_over_the_quota_opens_no_share(size: int, answer: Co
 
 def test_whole_shares_count_with_what_they_carry() -> None:
     broker = QuotaBroker()
-    device, client = broker.worker("nas", [share(1, QUOTA - 100)]), broker.client(TOKEN)
+    device, client = broker.worker("nas", [share(1, QUOTA - 100)]), broker.client(KEY)
     for size, passes in ((100, True), (101, False)):
         messages = client.ask(Operation.STORE, Places(1, 0), b"x" * size, device=device.device, credit=size)
         assert bool(requests(messages)) is passes
@@ -59,13 +59,13 @@ def test_whole_shares_count_with_what_they_carry() -> None:
 def test_a_full_quota_stops_a_put_of_unknown_length_and_no_other_vault() -> None:
     broker = QuotaBroker()
     device = broker.worker("nas", [share(1, QUOTA)])
-    assert open_share(broker.client(TOKEN), device, 0) is Code.NO_ROOM
-    assert open_share(broker.client(OTHER_TOKEN), device, MIB) is Code.GRANTED
+    assert open_share(broker.client(KEY), device, 0) is Code.NO_ROOM
+    assert open_share(broker.client(OTHER_KEY), device, MIB) is Code.GRANTED
 
 
 def test_what_was_given_up_counts_no_more() -> None:
     broker = QuotaBroker()
-    device, client = broker.worker("nas", [share(1, QUOTA)]), broker.client(TOKEN)
+    device, client = broker.worker("nas", [share(1, QUOTA)]), broker.client(KEY)
     broker.queries.catalog.withdraw(device.device, [(share(1, QUOTA).encoding_id, 0)])
     assert broker.queries.catalog.bytes_of(VAULT) == 0
     assert open_share(client, device, MIB) is Code.GRANTED
@@ -73,7 +73,7 @@ def test_what_was_given_up_counts_no_more() -> None:
 
 def test_a_malformed_opening_is_left_to_the_device() -> None:
     broker = QuotaBroker()
-    device, client = broker.worker("nas"), broker.client(TOKEN)
+    device, client = broker.worker("nas"), broker.client(KEY)
     assert requests(client.ask(Operation.OPEN, Places(1, 0), device=device.device))
     assert (
         pack_header(Places(1, 0)) == requests(client.ask(Operation.OPEN, Places(1, 0), device=device.device))[0].header

@@ -14,7 +14,7 @@ from broker.rights import FORWARDED, Standing
 from broker.sessions import Side
 from common.protocol.codec import MAX_PAYLOAD, pack, unpack
 from common.protocol.envelope import Envelope, Kind, Operation
-from common.protocol.identifiers import BROKER, deposit_token, owner_id
+from common.protocol.identifiers import BROKER
 from common.protocol.messages import (
     GRANTED,
     AnnouncedShare,
@@ -29,6 +29,7 @@ from common.protocol.messages import (
     Places,
 )
 from common.protocol.operations import Role
+from common.vault.keys import VaultKey
 from tests.support.sample_broker import (
     ROOM,
     TODAY,
@@ -42,7 +43,7 @@ from tests.support.sample_broker import (
 )
 from tests.unit.broker.test_rights import STANDINGS, TABLE
 
-TOKEN, OTHER_TOKEN = b"t" * 32, b"u" * 32
+KEY, OTHER_KEY = VaultKey(b"t" * 32), VaultKey(b"u" * 32)
 OBJECT = b"o" * 32
 FOR_OWNERS = {Operation.PLACES, Operation.LOCATE, Operation.LIST}
 ASKED_BY_CLIENTS = FORWARDED | FOR_OWNERS | {Operation.STATUS}
@@ -53,8 +54,8 @@ def broker() -> SampleBroker:
     return SampleBroker()
 
 
-def share(index: int, object_id: bytes = OBJECT, token: bytes = TOKEN) -> AnnouncedShare:
-    return AnnouncedShare(object_id[:16], index, object_id, owner_id(deposit_token(token)), 2, 3, 1000)
+def share(index: int, object_id: bytes = OBJECT, key: VaultKey = KEY) -> AnnouncedShare:
+    return AnnouncedShare(object_id[:16], index, object_id, key.owner_id(), 2, 3, 1000)
 
 
 # --- who may speak
@@ -101,23 +102,23 @@ def test_hello_is_for_one_connection(broker: SampleBroker) -> None:
     assert code(client.reconnected().ask(Operation.STATUS, Empty())) is Code.NO_SESSION
 
 
-@pytest.mark.parametrize("version", [0, 1, 3])
+@pytest.mark.parametrize("version", [0, 2, 4])
 def test_a_client_of_another_version_gets_no_session(broker: SampleBroker, version: int) -> None:
     client = broker.admit(Standing.CLIENT, "laptop")
-    refused = client.hello(TOKEN, version).answer
+    refused = client.hello(KEY, version).answer
     assert (refused.code, str(version) in refused.text) == (Code.MALFORMED, True)
     assert code(client.ask(Operation.STATUS, Empty())) is Code.NO_SESSION
 
 
 def test_hello_says_how_much_may_be_under_way(broker: SampleBroker) -> None:
-    welcome = broker.admit(Standing.CLIENT, "laptop").hello(TOKEN)
+    welcome = broker.admit(Standing.CLIENT, "laptop").hello(KEY)
     assert (welcome.requests, welcome.credit) == (REQUESTS, CREDIT)
 
 
 @pytest.mark.parametrize("operation", sorted(ASKED_BY_CLIENTS - {Operation.STATUS}))
-def test_a_client_without_a_vaults_token_only_looks_at_the_devices(broker: SampleBroker, operation: Operation) -> None:
+def test_who_speaks_for_no_vault_only_looks_at_the_devices(broker: SampleBroker, operation: Operation) -> None:
     device = broker.worker("nas")
-    client = broker.client(token=None)
+    client = broker.client(None)
     assert client.status()[0].answer.granted
     assert code(client.ask(operation, Empty(), device=device.device)) is Code.NOT_ALLOWED
 
@@ -185,7 +186,7 @@ def test_whatever_a_member_says_the_broker_goes_on_and_tells_nobody_else(
 ) -> None:
     broker = SampleBroker()
     device = broker.worker("nas")
-    other = broker.client(b"o" * 32)  # with another vault: a member may retire its own vault's key
+    other = broker.client(OTHER_KEY)  # with another vault: a member may retire its own vault's key
     peer = broker.client() if standing is Standing.CLIENT else broker.admit(standing, "peer")
     for operation, header, payload, credit, to_device in said:
         envelope = Envelope(Kind.REQUEST, operation, b"r" * 16, device.device if to_device else BROKER, credit)
@@ -229,8 +230,8 @@ def test_an_invite_that_is_over_is_a_strangers_key(broker: SampleBroker) -> None
 
 def test_two_owners_do_not_see_each_others_objects(broker: SampleBroker) -> None:
     theirs = b"p" * 32
-    broker.worker("nas", [share(0, OBJECT, TOKEN), share(0, theirs, OTHER_TOKEN)])
-    owner, stranger = broker.client(TOKEN), broker.client(OTHER_TOKEN)
+    broker.worker("nas", [share(0, OBJECT, KEY), share(0, theirs, OTHER_KEY)])
+    owner, stranger = broker.client(KEY), broker.client(OTHER_KEY)
 
     def seen(encodings: list[EncodingAt]) -> list[bytes]:
         return [encoding.object_id for encoding in encodings]
@@ -241,14 +242,14 @@ def test_two_owners_do_not_see_each_others_objects(broker: SampleBroker) -> None
 
 def test_two_clients_of_one_vault_see_the_same(broker: SampleBroker) -> None:
     broker.worker("nas", [share(0)])
-    assert broker.client(TOKEN).objects() == broker.client(TOKEN).objects() != []
+    assert broker.client(KEY).objects() == broker.client(KEY).objects() != []
 
 
 # --- connections
 
 
 def test_a_routing_id_that_another_key_has_now_stands_for_nothing_of_the_first(broker: SampleBroker) -> None:
-    device, first = broker.worker("nas"), broker.client(TOKEN)
+    device, first = broker.worker("nas"), broker.client(KEY)
     forwarded = only(first.fetch(device))
     second = broker.admit(Standing.CLIENT, "another")
     second.routing_id = first.routing_id

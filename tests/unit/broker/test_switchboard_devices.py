@@ -8,7 +8,6 @@ from broker.devices import SETTLE, SILENCE
 from broker.rights import Standing
 from common.protocol.codec import pack
 from common.protocol.envelope import Operation
-from common.protocol.identifiers import deposit_token, owner_id
 from common.protocol.messages import (
     MAX_ANNOUNCED,
     PROTOCOL_VERSION,
@@ -19,9 +18,10 @@ from common.protocol.messages import (
     Report,
     shares_at_hand,
 )
+from common.vault.keys import VaultKey
 from tests.support.sample_broker import ROOM, SampleBroker, SamplePeer, code, is_for, only, probes, replies, requests
 
-TOKEN = b"t" * 32
+KEY = VaultKey(b"t" * 32)
 OBJECT = b"o" * 32
 REGISTRATION = Register(PROTOCOL_VERSION, ROOM, 0, ROOM)
 
@@ -39,7 +39,7 @@ def new_broker() -> SampleBroker:
 
 
 def share(index: int, object_id: bytes = OBJECT) -> AnnouncedShare:
-    return AnnouncedShare(object_id[:16], index, object_id, owner_id(deposit_token(TOKEN)), 2, 3, 1000)
+    return AnnouncedShare(object_id[:16], index, object_id, KEY.owner_id(), 2, 3, 1000)
 
 
 def alive(client: SamplePeer) -> dict[str, bool]:
@@ -71,7 +71,7 @@ def test_status_names_every_device_with_what_it_said_of_itself(broker: SampleBro
     broker.admit(Standing.WORKER, "never came")
     device = broker.worker("a nas", [share(0), share(1)])
     assert device.report(used=123, free=456) is Code.GRANTED
-    nas, missing = broker.client(token=None).status()[1]
+    nas, missing = broker.client(None).status()[1]
     assert (nas.name, nas.device_id, nas.used_bytes, nas.free_bytes, nas.shares) == (
         "a nas",
         device.device,
@@ -82,7 +82,7 @@ def test_status_names_every_device_with_what_it_said_of_itself(broker: SampleBro
     assert (missing.name, missing.alive, missing.shares) == ("never came", False, 0)
 
 
-@pytest.mark.parametrize("version", [0, 1, 3])
+@pytest.mark.parametrize("version", [0, 2, 4])
 def test_a_worker_of_another_version_is_refused(broker: SampleBroker, version: int) -> None:
     device, client = broker.admit(Standing.WORKER, "nas"), broker.client()
     assert device.register(version) is Code.MALFORMED
@@ -94,18 +94,18 @@ def test_a_worker_has_to_register_first(broker: SampleBroker) -> None:
     device = broker.admit(Standing.WORKER, "nas")
     assert code(device.ask(Operation.ANNOUNCE, Announce(True), pack([share(0)]))) is Code.NO_SESSION
     assert code(device.ask(Operation.REPORT, Report(0, ROOM))) is Code.NO_SESSION
-    assert broker.client(TOKEN).objects() == []
+    assert broker.client(KEY).objects() == []
 
 
 def test_more_shares_than_a_message_may_announce_are_refused_and_none_believed(broker: SampleBroker) -> None:
     device = broker.worker("nas")
     assert device.announce([share(0)] * (MAX_ANNOUNCED + 1)) is Code.MALFORMED
-    assert broker.client(TOKEN).objects() == []
+    assert broker.client(KEY).objects() == []
     assert device.announce([share(0)] * MAX_ANNOUNCED) is Code.GRANTED
 
 
 def test_a_worker_that_registers_anew_holds_what_it_announces_then(broker: SampleBroker) -> None:
-    device, client = broker.worker("nas", [share(0), share(1)]), broker.client(TOKEN)
+    device, client = broker.worker("nas", [share(0), share(1)]), broker.client(KEY)
     assert device.register() is Code.GRANTED
     assert alive(client) == {"nas": False}
     device.announce([share(1)])
@@ -117,7 +117,7 @@ def test_a_worker_that_registers_anew_holds_what_it_announces_then(broker: Sampl
 
 
 def test_a_second_worker_with_the_same_key_is_refused_while_the_first_lives(broker: SampleBroker) -> None:
-    first, client = broker.worker("nas", [share(0)]), broker.client(TOKEN)
+    first, client = broker.worker("nas", [share(0)]), broker.client(KEY)
     second = first.reconnected()
     assert second.register() is Code.CONFLICT
     assert second.announce([share(1)]) is Code.NO_SESSION
@@ -180,7 +180,7 @@ def test_who_waits_is_told_in_the_name_of_the_device_and_request(broker: SampleB
 
 
 def test_what_a_device_that_is_gone_held_is_known_and_not_at_hand(broker: SampleBroker) -> None:
-    device, client = broker.worker("nas", [share(0)]), broker.client(TOKEN)
+    device, client = broker.worker("nas", [share(0)]), broker.client(KEY)
     broker.worker("pi", [share(1)])
     connection_lost(broker, device)
     (encoding,) = client.locate(OBJECT)[1]
@@ -209,7 +209,7 @@ def test_all_who_wait_are_told_when_another_key_has_the_devices_routing_id(broke
 
 
 def test_a_device_that_falls_silent_is_taken_for_gone_and_all_who_wait_are_told(broker: SampleBroker) -> None:
-    device, client = broker.worker("nas", [share(0)]), broker.client(TOKEN)
+    device, client = broker.worker("nas", [share(0)]), broker.client(KEY)
     client.fetch(device)
     broker.now += SILENCE - 0.5
     assert replies(broker.tick()) == []
@@ -274,7 +274,7 @@ def test_a_reply_or_a_probe_that_a_full_peer_cannot_take_changes_nothing(broker:
 def test_a_new_broker_is_settled_once_every_device_has_come(new_broker: SampleBroker) -> None:
     here = new_broker.worker("nas", [share(0)])
     coming = new_broker.admit(Standing.WORKER, "pi")
-    client = new_broker.client(TOKEN)
+    client = new_broker.client(KEY)
     assert client.locate(OBJECT)[0].settled is False
     assert client.status()[0].settled is False
     coming.register()
@@ -287,7 +287,7 @@ def test_a_new_broker_is_settled_once_every_device_has_come(new_broker: SampleBr
 
 def test_a_new_broker_is_settled_when_those_that_are_missing_had_the_time_to_come(new_broker: SampleBroker) -> None:
     new_broker.admit(Standing.WORKER, "pi")
-    client = new_broker.client(TOKEN)
+    client = new_broker.client(KEY)
     new_broker.now += SETTLE - 0.5
     assert client.locate(OBJECT)[0].settled is False
     new_broker.now += 0.5

@@ -8,11 +8,12 @@ from broker.credit import CREDIT, FORGET_AFTER, REPEAT_AFTER, REQUESTS, TOTAL_CR
 from common.protocol.codec import MAX_PAYLOAD, pack_header
 from common.protocol.device_messages import Fetched, Part
 from common.protocol.envelope import Envelope, Kind, Operation
-from common.protocol.identifiers import BROKER, deposit_token, owner_id
+from common.protocol.identifiers import BROKER
 from common.protocol.messages import GRANTED, Acknowledged, Answer, Code, Empty
+from common.vault.keys import VaultKey
 from tests.support.sample_broker import SampleBroker, code, is_for, only, replies, requests
 
-TOKEN, OTHER_TOKEN = b"t" * 32, b"u" * 32
+KEY, OTHER_KEY = VaultKey(b"t" * 32), VaultKey(b"u" * 32)
 
 
 @pytest.fixture
@@ -23,18 +24,14 @@ def broker() -> SampleBroker:
 def test_a_request_reaches_the_device_with_header_payload_and_the_brokers_owner(
     broker: SampleBroker,
 ) -> None:
-    device, client = broker.worker("nas"), broker.client(TOKEN)
-    claimed = Envelope(
-        Kind.REQUEST, Operation.FETCH, b"r" * 16, device.device, 100, owner=owner_id(deposit_token(OTHER_TOKEN))
-    )
+    device, client = broker.worker("nas"), broker.client(KEY)
+    claimed = Envelope(Kind.REQUEST, Operation.FETCH, b"r" * 16, device.device, 100, owner=OTHER_KEY.owner_id())
     payload = b"the block"
     forwarded = only(client.send(claimed.encode(), b"header, unread", payload))
     assert is_for(forwarded, device)
     assert (forwarded.header, forwarded.payload) == (b"header, unread", payload)
     assert forwarded.payload is payload
-    assert forwarded.envelope._replace(peer=BROKER) == claimed._replace(
-        peer=BROKER, owner=owner_id(deposit_token(TOKEN))
-    )
+    assert forwarded.envelope._replace(peer=BROKER) == claimed._replace(peer=BROKER, owner=KEY.owner_id())
     assert client.routing_id not in forwarded.envelope.encode()
 
 

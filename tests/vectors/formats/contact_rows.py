@@ -22,6 +22,7 @@ from tests.vectors.vault.reference import (
     VAULT_KEY,
     expand,
     flipped,
+    owner_key,
 )
 
 _KEM = b"KEM\x00\x20"  # DHKEM(X25519, HKDF-SHA256)
@@ -44,9 +45,8 @@ def raw(key: X25519PublicKey) -> bytes:
     return key.public_bytes(Encoding.Raw, PublicFormat.Raw)
 
 
-def card_content(name: bytes = b"Ann", version: int = 1) -> bytes:
-    deposit_token = expand(expand(VAULT_KEY, b"tessera/v1/owner"), b"tessera/v1/deposit")
-    keys = deposit_token + raw(contact_key().public_key()) + expand(VAULT_KEY, b"tessera/v1/lookup")
+def card_content(name: bytes = b"Ann", version: int = 2) -> bytes:
+    keys = owner_key(VAULT_KEY) + raw(contact_key().public_key()) + expand(VAULT_KEY, b"tessera/v1/lookup")
     return bytes([version]) + keys + name
 
 
@@ -70,7 +70,8 @@ def cards() -> list[Row]:
         row("one character behind", line + b"a"),
         row("a character changed", line[:40] + (b"a" if line[40:41] != b"a" else b"b") + line[41:]),
         row("no base32", line[:40] + b"1" + line[41:]),
-        row("a later version", card(card_content(version=2))),
+        row("the version before", card(card_content(version=1))),
+        row("a later version", card(card_content(version=3))),
         row("without a name", card(card_content(name=b""))),
         row("a name of 65 bytes", card(card_content(name=b"a" * 65))),
         row("a name that is no Unicode", card(card_content(name=b"\xff"))),

@@ -14,6 +14,8 @@ from tests.vectors.vault.reference import (
     Vector,
     expand,
     object_id,
+    owner_key,
+    signing_key,
     vector,
 )
 
@@ -40,7 +42,8 @@ def derived(name: str, vault_key: bytes, image_sha256: bytes, encoding_id: bytes
         object_id_hex=image,
         delete_capability_hex=capability,
         delete_hash_hex=hashlib.sha256(capability).digest(),
-        owner_token_hex=expand(vault_key, b"tessera/v1/owner"),
+        owner_key_hex=owner_key(vault_key),
+        client_signature_hex=signing_key(vault_key).sign(b"tessera/v1/client" + bytes(range(32))),
         mapping_subkey_hex=expand(vault_key, b"tessera/v1/mapping"),
         index_subkey_hex=expand(vault_key, b"tessera/v1/index"),
     )

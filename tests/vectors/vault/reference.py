@@ -11,6 +11,9 @@ import hashlib
 import hmac
 from typing import Any
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
 Vector = dict[str, Any]
 
 VAULT_KEY = bytes(range(32))
@@ -28,6 +31,14 @@ PASSPHRASE = "correct horse battery staple"
 def expand(key: bytes, info: bytes) -> bytes:
     """HKDF-Expand of one block: RFC 5869, section 2.3, with L = 32."""
     return hmac.digest(key, info + b"\x01", "sha256")
+
+
+def signing_key(vault_key: bytes) -> Ed25519PrivateKey:
+    return Ed25519PrivateKey.from_private_bytes(expand(vault_key, b"tessera/v1/sign"))
+
+
+def owner_key(vault_key: bytes) -> bytes:
+    return signing_key(vault_key).public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
 
 
 def flipped(data: bytes, offset: int) -> bytes:

@@ -13,7 +13,6 @@ from broker.steward.steward import Settings
 from common.protocol.codec import pack, unpack, unpack_header
 from common.protocol.device_messages import Delete, ShareName, Undelete
 from common.protocol.envelope import Operation
-from common.protocol.identifiers import deposit_token, owner_id
 from common.protocol.messages import (
     MAX_OBJECTS,
     Acknowledged,
@@ -37,9 +36,10 @@ from common.protocol.messages import (
     TrashList,
     Withdraw,
 )
+from common.vault.keys import VaultKey
 from tests.support.sample_broker import TODAY, SampleBroker, SamplePeer, answer, code, is_for, only, requests
 
-TOKEN, OTHER_TOKEN = b"t" * 32, b"u" * 32
+KEY, OTHER_KEY = VaultKey(b"t" * 32), VaultKey(b"u" * 32)
 OBJECT = b"o" * 32
 ENCODING = OBJECT[:16]
 REPAIR_AFTER = 100.0
@@ -51,7 +51,7 @@ def broker() -> SampleBroker:
 
 
 def share(index: int, object_id: bytes = OBJECT, *, sound: bool = True) -> AnnouncedShare:
-    return AnnouncedShare(object_id[:16], index, object_id, owner_id(deposit_token(TOKEN)), 2, 3, 1000, sound)
+    return AnnouncedShare(object_id[:16], index, object_id, KEY.owner_id(), 2, 3, 1000, sound)
 
 
 def three_workers(broker: SampleBroker) -> list[SamplePeer]:
@@ -94,7 +94,7 @@ def disconnect(broker: SampleBroker, device: SamplePeer) -> None:
 
 def test_health_counts_each_encoding_once(broker: SampleBroker) -> None:
     a, b, c = three_workers(broker)
-    client = broker.client(token=None)
+    client = broker.client(None)
     broker.tick()
     assert health(client)[0].settled
     assert counts(client) == (1, 0, 0, 0)
@@ -119,7 +119,7 @@ def test_it_is_told_for_how_long_a_laptop_is_waited_for_also_after_a_restart() -
     again.register(kind=DeviceKind.LAPTOP)
     again.announce([share(2)])
     disconnect(broker, again)
-    client = broker.client(token=None)
+    client = broker.client(None)
     later(broker, REPAIR_AFTER + 1, a, b)
     assert counts(client) == (0, 1, 1, 0)
     told = {device.name: (device.kind, device.waited_for) for device in client.status()[1]}
@@ -155,7 +155,7 @@ def test_what_is_damaged_is_mended_without_waiting_and_shown(broker: SampleBroke
     broker.tick()
     a.announce([share(0, sound=False)])
     (inspect,) = asked(broker.tick(), Operation.INSPECT)
-    assert inspect.envelope.owner == owner_id(deposit_token(TOKEN))
+    assert inspect.envelope.owner == KEY.owner_id()
     (job,) = health(broker.client())[1]
     assert (job.kind, job.encoding_id, job.shares) == ("rebuild", ENCODING, [0])
     assert job.devices[0] in (a.device, fresh.device)
@@ -169,9 +169,9 @@ def test_what_is_being_mended_is_told_to_its_owner_and_to_admins(broker: SampleB
     broker.worker("d")
     a.announce([share(0, sound=False)])
     broker.tick()
-    assert len(health(broker.client(TOKEN))[1]) == 1
+    assert len(health(broker.client(KEY))[1]) == 1
     assert len(health(broker.client(None, Standing.ADMIN))[1]) == 1
-    for other in (broker.client(OTHER_TOKEN), broker.client(None)):
+    for other in (broker.client(OTHER_KEY), broker.client(None)):
         assert health(other)[1] == []
 
 
@@ -190,7 +190,7 @@ def test_a_reply_to_the_steward_from_another_device_than_was_asked_changes_nothi
 
 def test_who_asks_in_the_very_moment_in_which_a_device_is_lost_is_heard(broker: SampleBroker) -> None:
     a, b, c = three_workers(broker)
-    fresh, client = broker.worker("d"), broker.client(TOKEN)
+    fresh, client = broker.worker("d"), broker.client(KEY)
     assert asked(later(broker, 10, a, b, c, fresh), Operation.INSPECT) == []
     disconnect(broker, c)
     assert code(client.ask(Operation.REPAIR, RepairNow(), pack([OBJECT]))) is Code.GRANTED
@@ -199,7 +199,7 @@ def test_who_asks_in_the_very_moment_in_which_a_device_is_lost_is_heard(broker: 
 
 def test_who_asks_for_it_has_images_mended_without_waiting_for_devices_that_are_away(broker: SampleBroker) -> None:
     a, b, c = three_workers(broker)
-    fresh, client, stranger = broker.worker("d"), broker.client(TOKEN), broker.client(OTHER_TOKEN)
+    fresh, client, stranger = broker.worker("d"), broker.client(KEY), broker.client(OTHER_KEY)
     disconnect(broker, c)
     assert asked(later(broker, 10, a, b, fresh), Operation.INSPECT) == []
     assert code(stranger.ask(Operation.REPAIR, RepairNow(), pack([OBJECT]))) is Code.GRANTED
@@ -218,7 +218,7 @@ def test_a_share_complained_of_is_looked_at_by_its_worker_and_read_by_the_stewar
     a, _, _ = three_workers(broker)
     broker.tick()
     bad = pack([BadShare(ENCODING, 0, a.device)])
-    assert code(broker.client(TOKEN).ask(Operation.REPORT_BAD, ReportBad(), bad)) is Code.GRANTED
+    assert code(broker.client(KEY).ask(Operation.REPORT_BAD, ReportBad(), bad)) is Code.GRANTED
     sent = broker.tick()
     assert is_for(only(asked(sent, Operation.CHECK)), a)
     (job,) = health(broker.client())[1]
@@ -229,7 +229,7 @@ def test_nobody_complains_of_what_is_not_theirs(broker: SampleBroker) -> None:
     a, _, _ = three_workers(broker)
     broker.tick()
     bad = pack([BadShare(ENCODING, 0, a.device), BadShare(b"x" * 16, 0, a.device)])
-    assert code(broker.client(OTHER_TOKEN).ask(Operation.REPORT_BAD, ReportBad(), bad)) is Code.GRANTED
+    assert code(broker.client(OTHER_KEY).ask(Operation.REPORT_BAD, ReportBad(), bad)) is Code.GRANTED
     assert requests(broker.tick()) == []
 
 
@@ -238,7 +238,7 @@ def test_nobody_complains_of_what_is_not_theirs(broker: SampleBroker) -> None:
 
 def test_a_retiring_device_gets_no_new_shares_and_its_own_move(broker: SampleBroker) -> None:
     a, b, c = three_workers(broker)
-    fresh, client = broker.worker("d"), broker.client(TOKEN, Standing.ADMIN)
+    fresh, client = broker.worker("d"), broker.client(KEY, Standing.ADMIN)
     broker.tick()
     assert code(client.ask(Operation.RETIRE, Retire(a.device))) is Code.GRANTED
     placed = only(client.ask(Operation.PLACES, Places(4, 0), pack([b"1" * 16])))
@@ -252,7 +252,7 @@ def test_a_retiring_device_gets_no_new_shares_and_its_own_move(broker: SampleBro
 
 def test_a_retiring_device_whose_shares_are_all_elsewhere_is_no_member_any_more(broker: SampleBroker) -> None:
     a, _, _ = three_workers(broker)
-    fresh, client = broker.worker("d"), broker.client(TOKEN, Standing.ADMIN)
+    fresh, client = broker.worker("d"), broker.client(KEY, Standing.ADMIN)
     broker.tick()
     client.ask(Operation.RETIRE, Retire(a.device))
     broker.tick()
@@ -295,7 +295,7 @@ def test_what_is_no_device_cannot_retire(broker: SampleBroker, known: bool) -> N
 @pytest.mark.parametrize("operation", [Operation.RETIRE, Operation.REBALANCE])
 def test_who_is_no_admin_changes_nothing_about_the_devices(broker: SampleBroker, operation: Operation) -> None:
     a, _, _ = three_workers(broker)
-    client = broker.client(TOKEN)
+    client = broker.client(KEY)
     assert code(client.ask(operation, Retire(a.device))) is Code.NOT_ALLOWED
     assert not any(device.retiring for device in client.status()[1])
     assert not health(client)[0].balancing
@@ -329,13 +329,13 @@ def test_a_worker_has_to_register_before_it_tells_anything(
 def test_a_withdrawn_share_is_shown_no_more(broker: SampleBroker) -> None:
     a, _, _ = three_workers(broker)
     assert code(a.ask(Operation.WITHDRAW, Withdraw(), pack([ShareName(ENCODING, 0)]))) is Code.GRANTED
-    (encoding,) = broker.client(TOKEN).objects()
+    (encoding,) = broker.client(KEY).objects()
     assert [entry.share for entry in encoding.shares] == [1, 2]
 
 
 def tombstone(generation: int = 1, encoding_id: bytes = ENCODING, **changed: int) -> Tombstone:
     trash_until, ends = changed.get("trash_until", TODAY + 10), changed.get("ends", TODAY + 100)
-    return Tombstone(encoding_id, OBJECT, owner_id(deposit_token(TOKEN)), b"c" * 32, generation, trash_until, ends)
+    return Tombstone(encoding_id, OBJECT, KEY.owner_id(), b"c" * 32, generation, trash_until, ends)
 
 
 def report(device: SamplePeer, *tombstones: Tombstone) -> Optional[Code]:
@@ -351,14 +351,14 @@ def test_a_device_that_was_away_is_told_of_a_deletion_until_it_has_done_it(broke
     assert len(told) == 2
     expected = Delete(ENCODING, b"c" * 32, 1, TODAY + 10, TODAY + 100)
     assert [unpack_header(message.header, Delete) for message in told] == [expected] * 2
-    assert {message.envelope.owner for message in told} == {owner_id(deposit_token(TOKEN))}
+    assert {message.envelope.owner for message in told} == {KEY.owner_id()}
     busy, done = told
     (b if is_for(busy, b) else c).reply(busy, Acknowledged(Answer(Code.FAULT)))
     (b if is_for(done, b) else c).reply(done)
     assert asked(later(broker, 4, a, b, c), Operation.DELETE) == []
     (again,) = asked(later(broker, 1, a, b, c), Operation.DELETE)
     assert again.session is busy.session
-    assert broker.client(TOKEN).objects() == []
+    assert broker.client(KEY).objects() == []
 
 
 def test_a_device_that_knows_only_of_a_deletion_is_told_that_it_was_taken_back(broker: SampleBroker) -> None:
@@ -379,7 +379,7 @@ def test_a_deletion_that_the_devices_refuse_hides_nothing_and_is_not_told_them_a
     for message in asked(broker.tick(), Operation.DELETE):
         peer = next(peer for peer in (a, b, c) if is_for(message, peer))
         peer.reply(message, Acknowledged(Answer(Code.NOT_ALLOWED)))
-    assert len(broker.client(TOKEN).objects()) == 1
+    assert len(broker.client(KEY).objects()) == 1
     assert asked(later(broker, 400, a, b, c), Operation.DELETE) == []
 
 
@@ -407,16 +407,16 @@ def test_an_owner_sees_what_they_may_take_back_and_nobody_elses(broker: SampleBr
     report(b, tombstone(3))
     report(c, tombstone(2, b"2" * 16), tombstone(1, b"1" * 16, trash_until=TODAY), tombstone(1, b"0" * 16, ends=TODAY))
     disconnect(broker, b)
-    (trashed,) = trash(broker.client(TOKEN))[1]
+    (trashed,) = trash(broker.client(KEY))[1]
     assert trashed == Trashed(OBJECT, ENCODING, 3, TODAY + 10, [a.device])
-    assert trash(broker.client(OTHER_TOKEN))[1] == []
+    assert trash(broker.client(OTHER_KEY))[1] == []
 
 
 def test_a_long_list_of_trash_comes_in_pages(broker: SampleBroker) -> None:
     device = broker.worker("nas")
     ids = [number.to_bytes(16, "big") for number in range(MAX_OBJECTS + 1)]
     report(device, *(tombstone(1, encoding_id) for encoding_id in ids))
-    client = broker.client(TOKEN)
+    client = broker.client(KEY)
     header, page = trash(client)
     assert (header.complete, [one.encoding_id for one in page]) == (False, ids[:-1])
     header, page = trash(client, page[-1].encoding_id)
@@ -427,7 +427,7 @@ def test_a_tombstone_is_forgotten_at_its_end(broker: SampleBroker) -> None:
     a, b, c = three_workers(broker)
     report(a, tombstone())
     broker.tick()
-    assert broker.client(TOKEN).objects() == []
+    assert broker.client(KEY).objects() == []
     broker.today += 4000
     later(broker, 1, a, b, c)
-    assert len(broker.client(TOKEN).objects()) == 1
+    assert len(broker.client(KEY).objects()) == 1

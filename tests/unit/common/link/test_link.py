@@ -19,7 +19,7 @@ from common.protocol.messages import GRANTED, PROTOCOL_VERSION, Acknowledged, Co
 from tests.support.sample_images import chance
 from tests.support.small_broker import (
     DEVICE,
-    TOKEN,
+    PROOF,
     Request,
     Responses,
     SmallBroker,
@@ -51,7 +51,7 @@ def test_a_request_is_answered_with_header_and_payload(broker: SmallBroker) -> N
         assert link.address == f"tcp://127.0.0.1:{broker.port}"
 
     over_link(broker, work)
-    assert broker.greetings == [Hello(PROTOCOL_VERSION, TOKEN)]
+    assert broker.greetings == [Hello(PROTOCOL_VERSION, PROOF)]
     first, second = broker.requests
     assert first.envelope.kind is Kind.REQUEST
     assert (first.envelope.operation, first.envelope.peer) == (Operation.FETCH, DEVICE)

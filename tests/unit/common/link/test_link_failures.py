@@ -21,7 +21,7 @@ from common.protocol.messages import GRANTED, Acknowledged, Answer, Code, Empty,
 from tests.support.small_broker import (
     DEVICE,
     PATIENCE,
-    TOKEN,
+    PROOF,
     Request,
     Responses,
     SmallBroker,
@@ -165,7 +165,7 @@ def test_closing_the_link_ends_what_still_waits(broker: SmallBroker) -> None:
     left: list[asyncio.Task[bytes]] = []
 
     async def whole() -> None:
-        async with Link(broker.identity, TOKEN) as link:
+        async with Link(broker.identity, PROOF) as link:
             left.append(ask(link))
             await came(broker, 1)
         with pytest.raises(UnreachableError, match="closed"):
@@ -180,7 +180,7 @@ def test_a_link_that_was_closed_does_nothing_more(broker: SmallBroker) -> None:
     async def whole() -> None:
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(lambda _, fault: faults.append(fault))
-        async with Link(broker.identity, TOKEN) as link:
+        async with Link(broker.identity, PROOF) as link:
             await ask(link)
             ask(link).cancel()
             asked = ask(link)
@@ -322,7 +322,7 @@ def test_where_no_broker_comes_back_all_ends_with_why(monkeypatch: pytest.Monkey
 
 
 async def _over_reached(broker: SmallBroker, work: Callable[[Link], Awaitable[None]]) -> None:
-    async with reached(Link(broker.identity, TOKEN)) as link:
+    async with reached(Link(broker.identity, PROOF)) as link:
         await work(link)
 
 

@@ -11,7 +11,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from common.errors import TesseraError
-from common.protocol.identifiers import deposit_token, owner_id
 from common.vault.keys import HiddenKey, VaultKey
 from common.vault.sealing import DataKey
 from tests.vectors.vault import FOLDER, read_vectors
@@ -29,15 +28,10 @@ def test_known_keys_give_known_results(vector: dict[str, Any]) -> None:
     assert object_id == vector["object_id_hex"]
     assert key.delete_capability(object_id, vector["encoding_id_hex"]) == vector["delete_capability_hex"]
     assert key.delete_hash(object_id, vector["encoding_id_hex"]) == vector["delete_hash_hex"]
-    assert key.owner_token() == vector["owner_token_hex"]
+    assert key.owner_key() == vector["owner_key_hex"]
+    assert key.owner_proof(bytes(range(32))).signature == vector["client_signature_hex"]
     assert key.mapping_subkey() == vector["mapping_subkey_hex"]
     assert key.index_subkey() == vector["index_subkey_hex"]
-
-
-def test_broker_and_client_derive_the_same_deposit_token_and_owner_id() -> None:
-    key = VaultKey(b"v" * 32)
-    assert key.deposit_token() == deposit_token(key.owner_token())
-    assert len({owner_id(key.deposit_token()), owner_id(key.owner_token())}) == 2
 
 
 def test_the_vectors_are_what_the_second_implementation_makes() -> None:
@@ -59,12 +53,11 @@ def test_no_two_branches_of_a_vault_key_are_the_same(raw: bytes, digest: bytes, 
         object_id,
         key.delete_capability(object_id, encoding_id),
         key.delete_hash(object_id, encoding_id),
-        key.owner_token(),
-        key.deposit_token(),
+        key.owner_key(),
         key.mapping_subkey(),
         key.index_subkey(),
     }
-    assert len(branches) == 8
+    assert len(branches) == 7
     assert {len(branch) for branch in branches} == {32}
 
 
@@ -76,7 +69,7 @@ def test_another_vault_gives_another_of_everything(
     same = raw == other_raw
     assert (key == other) is same
     assert (key.object_id(digest) == other.object_id(digest)) is same
-    assert (key.owner_token() == other.owner_token()) is same
+    assert (key.owner_id() == other.owner_id()) is same
     assert (key.delete_hash(digest, encoding_id) == other.delete_hash(digest, encoding_id)) is same
 
 
