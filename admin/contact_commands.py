@@ -8,16 +8,15 @@ from typing import TYPE_CHECKING, Optional
 
 import typer
 
+from admin.image_commands import opened, require_hashes
 from admin.vault_commands import PASSPHRASE_FILE, vault_folder, vault_passphrase
 from common.home import home
-from common.membership.identity import client_identity
 from common.process.program import application, warn
-from common.repository.hashes import check_hash
-from common.vault.contact_card import card_of, decode_card, require_name
+from common.vault.contact_card import ContactCard, card_of, decode_card, require_name
 from common.vault.contacts import Contacts, open_contacts
 
 if TYPE_CHECKING:
-    from admin.sharing import Sharing
+    from admin.vault_work import VaultWork
 
 contacts = application("Contact cards: your own, and those of people whom you share with or store for.")
 
@@ -71,23 +70,33 @@ def remove(
 
 def share(hashes: list[str] = _HASHES, with_: str = _WITH, passphrase_file: Optional[Path] = PASSPHRASE_FILE) -> int:
     """Let a contact restore images with their own vault."""
-    return _sharing(hashes, passphrase_file).share(hashes, with_)
+    from admin.sharing import adding, change_held
+
+    require_hashes(hashes)
+    with opened("sharing", passphrase_file) as work:
+        name, card = _contact(work, with_)
+        add = adding(name, card, work.key)
+        return work.run(lambda repository: change_held(repository, hashes, add, name, f"shared with {name}"))
 
 
 def unshare(hashes: list[str] = _HASHES, with_: str = _WITH, passphrase_file: Optional[Path] = PASSPHRASE_FILE) -> int:
     """Take images back from a contact, for the future: what they copied they keep."""
-    return _sharing(hashes, passphrase_file).unshare(hashes, with_)
+    from admin.sharing import change_held, removing
+
+    require_hashes(hashes)
+    with opened("sharing", passphrase_file) as work:
+        name, card = _contact(work, with_)
+        remove, done = removing(card.owner), f"taken back from {name}"
+        exit_code = work.run(lambda repository: change_held(repository, hashes, remove, name, done))
+    if exit_code == 0:
+        warn(f"{name} cannot fetch it any more; what {name} has copied stays copied")
+    return exit_code
 
 
-def _sharing(hashes: list[str], passphrase_file: Optional[Path]) -> Sharing:
-    """One run of `share` or `unshare` of these images, once all that needs no vault key was looked at."""
-    from admin.printer import AdminPrinter
-    from admin.sharing import Sharing
-
-    identity = client_identity()
-    for text in hashes:
-        check_hash(text)
-    return Sharing(identity, home(), vault_passphrase(passphrase_file), AdminPrinter("sharing"))
+def _contact(work: VaultWork, name: str) -> tuple[str, ContactCard]:
+    """How a contact's name is spelled here, and their card."""
+    known = Contacts(home(), work.key)
+    return known.called(name), known.card(name)
 
 
 def _contacts(passphrase_file: Optional[Path]) -> Contacts:

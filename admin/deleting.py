@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from admin.events import Changed, DeviceFailed
-from admin.vault_work import VaultWork, change_each
+from admin.vault_work import change_each
 from common.errors import (
     NotEnoughError,
     NotFoundError,
@@ -23,7 +23,6 @@ from common.errors import (
     UnreachableError,
     UsageError,
 )
-from common.link.link import run_with_link
 from common.link.replies import DeclinedError
 from common.process.events import Warned
 from common.protocol.codec import pack, unpack
@@ -39,59 +38,16 @@ _MAX_GENERATION = 64  # how often one encoding may be deleted and taken back
 EMPTY_TRASH = "the trash is empty: no device that is connected has anything to take back"
 
 
-class Deleting(VaultWork):
-    """One run of `delete` or `undelete`."""
-
-    def find(self, hashes: Sequence[str]) -> list[Held]:
-        """The images with these hashes, or beginnings of them."""
-        return run_with_link(self._find_images(hashes))
-
-    def delete(self, images: Sequence[Held], trash_days: int) -> int:
-        """Delete images, and tell of each. The exit code."""
-        return run_with_link(self._delete(images, trash_days))
-
-    def undelete(self, hashes: Sequence[str]) -> int:
-        """Take images back, and tell of each. The exit code: 3 where one is not in the trash."""
-        return run_with_link(self._undelete(hashes))
-
-    def trash(self) -> list[DeletedImage]:
-        """What can be taken back."""
-        return run_with_link(self._trash())
-
-    # --- delete
-
-    async def _find_images(self, hashes: Sequence[str]) -> list[Held]:
-        async with self.repository() as repository:
-            return (await repository.holdings(hashes)).images
-
-    async def _delete(self, images: Sequence[Held], trash_days: int) -> int:
-        async with self.repository() as repository:
-            await repository.list_devices()
-            return await change_each(
-                repository,
-                images,
-                lambda image: delete_image(repository, image, trash_days),
-                "deleted",
-                "not connected; the shares there go when the devices come back",
-            )
-
-    async def _undelete(self, hashes: Sequence[str]) -> int:
-        wanted = list(dict.fromkeys(check_hash(text) for text in hashes))
-        async with self.repository() as repository:
-            trash = await list_trash(repository)
-            exit_code = 0
-            for text in wanted:
-                try:
-                    sha256 = await take_back(repository, trash, text)
-                    repository.emit(Changed(sha256, "taken back"))
-                except TesseraError as error:
-                    repository.emit(Warned(f"admin: {error}"))
-                    exit_code = exit_code or error.exit_code
-            return exit_code
-
-    async def _trash(self) -> list[DeletedImage]:
-        async with self.repository() as repository:
-            return deleted_images(repository, await list_trash(repository))
+async def delete_images(repository: Repository, images: Sequence[Held], trash_days: int) -> int:
+    """Delete images, and tell of each. The exit code."""
+    await repository.list_devices()
+    return await change_each(
+        repository,
+        images,
+        lambda image: delete_image(repository, image, trash_days),
+        "deleted",
+        "not connected; the shares there go when the devices come back",
+    )
 
 
 async def delete_image(repository: Repository, image: Held, trash_days: int) -> list[str]:
@@ -145,6 +101,25 @@ async def _delete_on(repository: Repository, encoding: EncodingAt, device: bytes
 
 
 # --- undelete
+
+
+async def undelete_images(repository: Repository, hashes: Sequence[str]) -> int:
+    """Take images back, and tell of each. The exit code: 3 where one is not in the trash."""
+    trash = await list_trash(repository)
+    exit_code = 0
+    for text in dict.fromkeys(map(check_hash, hashes)):
+        try:
+            sha256 = await take_back(repository, trash, text)
+            repository.emit(Changed(sha256, "taken back"))
+        except TesseraError as error:
+            repository.emit(Warned(f"admin: {error}"))
+            exit_code = exit_code or error.exit_code
+    return exit_code
+
+
+async def list_deleted(repository: Repository) -> list[DeletedImage]:
+    """What can be taken back."""
+    return deleted_images(repository, await list_trash(repository))
 
 
 async def list_trash(repository: Repository) -> list[Trashed]:

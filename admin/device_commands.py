@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Coroutine
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Callable, TypeVar
 
 import typer
 
 from common.membership.identity import client_identity
+from common.process.events import Emit
 from common.process.progress import Printer
 from common.protocol.messages import Device, DeviceKind
 from common.text import format_duration, format_size, printable
 
 if TYPE_CHECKING:
     from admin.status import Status
+    from common.link.link import Link
 
+T = TypeVar("T")
 _USED = "used: by shares of all vaults, and by what lies in trash and quarantine; not by what is still being stored"
 _JSON = typer.Option(False, "--json", envvar="TESSERA_JSON", help="Print one JSON object.")
 
@@ -28,9 +32,9 @@ def status(
     ),
 ) -> int:
     """Show the devices, and whether all images have all their shares. Exit 5 where one is lost or in danger."""
-    from admin.status import ask, check_line, to_json
+    from admin.status import ask_status, check_line, settled_status, to_json
 
-    found = ask(client_identity(), Printer(""), settled=check)
+    found = _run(settled_status if check else ask_status, "")
     if as_json:
         print(json.dumps(to_json(found)))
     elif check:
@@ -45,14 +49,13 @@ def retire(
     cancel: bool = typer.Option(False, "--cancel", help="Keep a device that is being retired after all."),
 ) -> None:
     """Move a device's shares elsewhere, say when it is safe to unplug, and take it off the list."""
-    from admin.moving import cancel_retirement, retire_device
+    from admin.moving import keep_device, retire_device
 
     if cancel:
-        cancel_retirement(client_identity(), device, Printer(""))
+        _run(lambda link: keep_device(link, device), "")
         print(f"{device} stays")
         return
-    with Printer("moving") as printer:
-        had = retire_device(client_identity(), device, printer)
+    had = _run(lambda link: retire_device(link, device), "moving")
     print(
         f"{device} is retired: nothing of the {had} shares it had is missed elsewhere; "
         "it is safe to unplug, and comes back only by a new invite"
@@ -63,9 +66,19 @@ def rebalance() -> None:
     """Move shares from full devices to those with room, such as new ones."""
     from admin.moving import rebalance_devices
 
-    with Printer("moving") as printer:
-        told = rebalance_devices(client_identity(), printer)
-    print(told)
+    print(_run(rebalance_devices, "moving"))
+
+
+def _run(work: Callable[[Link], Coroutine[Any, Any, T]], doing: str) -> T:
+    """Do this by a link to the cluster that shows no vault."""
+    from common.link.link import Link, reached, run_with_link
+
+    async def linked(emit: Emit) -> T:
+        async with reached(Link(client_identity(), None, emit=emit)) as link:
+            return await work(link)
+
+    with Printer(doing) as printer:
+        return run_with_link(linked(printer))
 
 
 def show(status: Status) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Optional
 
@@ -13,6 +14,7 @@ import typer
 from admin.vault_commands import PASSPHRASE_FILE, vault_passphrase
 from common.coding.redundancy import require_possible
 from common.errors import NotAgreedError, UsageError
+from common.files import lock
 from common.home import home
 from common.membership.identity import client_identity
 from common.process.program import warn
@@ -20,7 +22,10 @@ from common.repository.hashes import check_hash
 from common.text import printable
 
 if TYPE_CHECKING:
+    from admin.vault_work import VaultWork
     from admin.verifying import Verdict
+    from common.repository.images import Held
+    from common.repository.repository import Repository
 
 _HASH_HELP = "SHA-256 of an image, or its first eight or more digits; may be repeated."
 _HASHES = typer.Option(None, "--hash", envvar="TESSERA_HASH", help=_HASH_HELP)
@@ -45,12 +50,17 @@ def verify(
     passphrase_file: Optional[Path] = PASSPHRASE_FILE,
 ) -> int:
     """Check whether images can be restored, and how many devices may still be lost."""
-    from admin.printer import AdminPrinter
-    from admin.verifying import Verifying
+    from admin.verifying import Found, keep_proof, verify_images
 
     chosen = _chosen(hashes, everything)
-    with AdminPrinter("verifying") as printer:
-        found = Verifying(client_identity(), home(), vault_passphrase(passphrase_file), printer).verify(chosen, deep)
+
+    async def verify_held(repository: Repository) -> Found:
+        return await verify_images(repository, await repository.holdings(chosen), deep=deep)
+
+    with opened("verifying", passphrase_file) as work:
+        found = work.run(verify_held)
+    if chosen is None and found.proof is not None:
+        keep_proof(home(), found.proof)
     if as_json:
         for verdict in found.verdicts:
             print(json.dumps(verdict.as_json()))
@@ -76,13 +86,11 @@ def repair(
     passphrase_file: Optional[Path] = PASSPHRASE_FILE,
 ) -> int:
     """Have missing and damaged shares rebuilt now, instead of waiting for devices to come back."""
-    from admin.printer import AdminPrinter
-    from admin.repairing import Repairing
+    from admin.repairing import repair_held
 
     chosen = _chosen(hashes, everything)
-    with AdminPrinter("repairing") as printer:
-        work = Repairing(client_identity(), home(), vault_passphrase(passphrase_file), printer)
-        return work.complete(chosen, to) if to else work.repair(chosen)
+    with opened("repairing", passphrase_file) as work:
+        return work.run(lambda repository: repair_held(repository, chosen, to or []))
 
 
 def strengthen(
@@ -93,14 +101,13 @@ def strengthen(
     passphrase_file: Optional[Path] = PASSPHRASE_FILE,
 ) -> int:
     """Store anew what is stored weaker than the devices allow that are alive now, and delete the old shares."""
-    from admin.printer import AdminPrinter
-    from admin.strengthening import Strengthening
+    from admin.strengthening import strengthen_held
 
     require_possible(k, n)
     chosen = _chosen(hashes, everything)
-    with AdminPrinter("strengthening") as printer:
-        work = Strengthening(client_identity(), home(), vault_passphrase(passphrase_file), printer)
-        return work.strengthen(chosen, k, n)
+    with opened("strengthening", passphrase_file) as work, lock(work.vault.folder / "rotation.lock"):
+        # Nor may the vault key change meanwhile.
+        return work.run(lambda repository: strengthen_held(repository, chosen, k, n))
 
 
 def delete(
@@ -112,22 +119,24 @@ def delete(
     passphrase_file: Optional[Path] = PASSPHRASE_FILE,
 ) -> int:
     """Delete images from all devices, also from those that are away and come back later."""
-    from admin.deleting import Deleting
-    from admin.printer import AdminPrinter
+    from admin.deleting import delete_images
+
+    async def find(repository: Repository) -> list[Held]:
+        return (await repository.holdings(hashes)).images
 
     if not hashes:
         raise UsageError("give --hash")
-    _require_hashes(hashes)
+    require_hashes(hashes)
     if not yes and not sys.stdin.isatty():
         raise UsageError("nobody can be asked here; say --yes to delete without asking")
-    work = Deleting(client_identity(), home(), vault_passphrase(passphrase_file), AdminPrinter("deleting"))
-    images = work.find(hashes)
-    if not yes:  # between two event loops: in one, the first Ctrl-C would only cancel its task
-        for image in images:
-            print(f"{image.sha256}  {printable(image.mapping.name)}")
-        if not typer.confirm(_question(len(images), trash_days), err=True):
-            raise NotAgreedError("nothing was deleted")
-    return work.delete(images, trash_days)
+    with opened("deleting", passphrase_file) as work:
+        images = work.run(find)
+        if not yes:  # between two event loops: in one, the first Ctrl-C would only cancel its task
+            for image in images:
+                print(f"{image.sha256}  {printable(image.mapping.name)}")
+            if not typer.confirm(_question(len(images), trash_days), err=True):
+                raise NotAgreedError("nothing was deleted")
+        return work.run(lambda repository: delete_images(repository, images, trash_days))
 
 
 def undelete(
@@ -136,16 +145,16 @@ def undelete(
     passphrase_file: Optional[Path] = PASSPHRASE_FILE,
 ) -> int:
     """Take deleted images back, as long as they are in the trash."""
-    from admin.deleting import EMPTY_TRASH, Deleting
-    from admin.printer import AdminPrinter
+    from admin.deleting import EMPTY_TRASH, list_deleted, undelete_images
 
     if bool(hashes) == list_:
         raise UsageError("give one of --hash and --list")
-    _require_hashes(hashes or [])
-    work = Deleting(client_identity(), home(), vault_passphrase(passphrase_file), AdminPrinter("taking back"))
-    if not list_:
-        return work.undelete(hashes or [])
-    deleted = work.trash()
+    wanted = hashes or []
+    require_hashes(wanted)
+    with opened("taking back", passphrase_file) as work:
+        if not list_:
+            return work.run(lambda repository: undelete_images(repository, wanted))
+        deleted = work.run(list_deleted)
     for image in deleted:
         print(f"{image.sha256 or _UNKNOWN}  until {image.until_words}  {printable(image.name)}")
     if not deleted:
@@ -153,15 +162,25 @@ def undelete(
     return 0
 
 
+@contextmanager
+def opened(doing: str, passphrase_file: Optional[Path]) -> Iterator[VaultWork]:
+    """The vault on this machine, unlocked, and told of at the terminal what is done with it."""
+    from admin.printer import AdminPrinter
+    from admin.vault_work import VaultWork
+
+    with AdminPrinter(doing) as printer:
+        yield VaultWork(client_identity(), home(), vault_passphrase(passphrase_file), printer)
+
+
 def _chosen(hashes: Optional[list[str]], everything: bool) -> Optional[list[str]]:
     """The hashes, or None for all images."""
     if bool(hashes) == everything:
         raise UsageError("give one of --hash and --all")
-    _require_hashes(hashes or [])
+    require_hashes(hashes or [])
     return hashes or None
 
 
-def _require_hashes(hashes: list[str]) -> None:
+def require_hashes(hashes: list[str]) -> None:
     """UsageError where one is no hash, told before anybody is asked for a passphrase."""
     for text in hashes:
         check_hash(text)

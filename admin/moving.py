@@ -9,35 +9,16 @@ import asyncio
 
 from admin.status import Status, ask_status
 from common.errors import NotEnoughError, NotFoundError, RefusedError
-from common.link.link import Link, reached, run_with_link
+from common.link.link import Link
 from common.link.questions import settled_devices
 from common.link.replies import DeclinedError
-from common.membership.identity import ClientIdentity
-from common.process.events import BytesLeft, Emit, Warned
+from common.process.events import BytesLeft, Warned
 from common.protocol.identifiers import shown_key
 from common.protocol.messages import Acknowledged, Code, Device, Empty, Retire
 from common.protocol.operations import REBALANCE, RETIRE, H, Spec
 
 _LOOK = 0.5  # seconds
 _TIMEOUT = 20.0  # seconds without any progress after which somebody should look
-
-
-def retire_device(identity: ClientIdentity, name: str, emit: Emit) -> int:
-    """Move a device's shares elsewhere and return once it is off the list: how many it had.
-
-    NotFoundError where no device has that name, NotEnoughError where shares are left that have no other place.
-    """
-    return run_with_link(_retire(identity, name, emit))
-
-
-def cancel_retirement(identity: ClientIdentity, name: str, emit: Emit) -> None:
-    """Keep a device that is being retired; what has moved meanwhile stays where it is."""
-    run_with_link(_cancel(identity, name, emit))
-
-
-def rebalance_devices(identity: ClientIdentity, emit: Emit) -> str:
-    """Spread shares by room; returns what was done, in a line."""
-    return run_with_link(_rebalance(identity, emit))
 
 
 async def begin_retirement(link: Link, name: str) -> Device:
@@ -48,7 +29,7 @@ async def begin_retirement(link: Link, name: str) -> Device:
 
 
 async def keep_device(link: Link, name: str) -> None:
-    """Keep a device that is being retired after all."""
+    """Keep a device that is being retired after all; what has moved meanwhile stays where it is."""
     device = await _find(link, name)
     await _ask_as_admin(link, RETIRE, Retire(device.device_id, cancel=True))
 
@@ -70,26 +51,29 @@ async def _ask_as_admin(link: Link, operation: Spec[H, Acknowledged], header: H)
         raise RefusedError(str(error), advice=advice) from None
 
 
-async def _retire(identity: ClientIdentity, name: str, emit: Emit) -> int:
-    async with reached(Link(identity, None, emit=emit)) as link:
-        device = await begin_retirement(link, name)
-        text = f"moving the shares of {name}; interrupting this command does not stop it, and it can be run again"
-        emit(Warned(text))
-        left, had = -1, device.shares
-        changed = link.time()
-        while True:
-            status = await ask_status(link)
-            here = next((d for d in status.devices if d.device_id == device.device_id), None)
-            if here is None:
-                return had
-            had = max(had, here.shares, here.left)
-            if here.left != left or status.jobs:
-                changed = link.time()
-            left = here.left
-            emit(BytesLeft(status.health.bytes_left))
-            if link.time() - changed > _TIMEOUT:
-                raise _stuck(status, here, had)
-            await asyncio.sleep(_LOOK)
+async def retire_device(link: Link, name: str) -> int:
+    """Move a device's shares elsewhere and return once it is off the list: how many it had.
+
+    NotFoundError where no device has that name, NotEnoughError where shares are left that have no other place.
+    """
+    device = await begin_retirement(link, name)
+    text = f"moving the shares of {name}; interrupting this command does not stop it, and it can be run again"
+    link.emit(Warned(text))
+    left, had = -1, device.shares
+    changed = link.time()
+    while True:
+        status = await ask_status(link)
+        here = next((d for d in status.devices if d.device_id == device.device_id), None)
+        if here is None:
+            return had
+        had = max(had, here.shares, here.left)
+        if here.left != left or status.jobs:
+            changed = link.time()
+        left = here.left
+        link.emit(BytesLeft(status.health.bytes_left))
+        if link.time() - changed > _TIMEOUT:
+            raise _stuck(status, here, had)
+        await asyncio.sleep(_LOOK)
 
 
 def _stuck(status: Status, device: Device, had: int) -> NotEnoughError:
@@ -104,11 +88,6 @@ def _stuck(status: Status, device: Device, had: int) -> NotEnoughError:
     )
 
 
-async def _cancel(identity: ClientIdentity, name: str, emit: Emit) -> None:
-    async with reached(Link(identity, None, emit=emit)) as link:
-        await keep_device(link, name)
-
-
 async def _find(link: Link, name: str) -> Device:
     for device in await settled_devices(link):
         if device.name == name:
@@ -116,15 +95,12 @@ async def _find(link: Link, name: str) -> Device:
     raise NotFoundError(f"no device is called {name}", advice="see their names with: python admin/admin.py status")
 
 
-async def _rebalance(identity: ClientIdentity, emit: Emit) -> str:
-    async with reached(Link(identity, None, emit=emit)) as link:
-        before = {device.device_id: device.shares for device in await settled_devices(link)}
-        await begin_rebalance(link)
-        while True:
-            status = await ask_status(link)
-            if not status.health.balancing:
-                break
-            emit(BytesLeft(status.health.bytes_left))
-            await asyncio.sleep(_LOOK)
+async def rebalance_devices(link: Link) -> str:
+    """Spread shares by room; returns what was done, in a line."""
+    before = {device.device_id: device.shares for device in await settled_devices(link)}
+    await begin_rebalance(link)
+    while (status := await ask_status(link)).health.balancing:
+        link.emit(BytesLeft(status.health.bytes_left))
+        await asyncio.sleep(_LOOK)
     gained = sum(max(0, d.shares - before.get(d.device_id, 0)) for d in status.devices)
     return f"moved {gained} shares" if gained else "the devices are even already; nothing was moved"

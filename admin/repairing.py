@@ -22,11 +22,9 @@ from admin.amending import Current, find_current
 from admin.events import NothingToDo, Repaired, Stalled
 from admin.health import Standing, best, judge
 from admin.status import ask_health
-from admin.vault_work import VaultWork
 from common.coding.slicing import Slicing
 from common.erasure import ErasureCode
 from common.errors import IntegrityError, NotEnoughError, RefusedError, TesseraError
-from common.link.link import run_with_link
 from common.link.questions import list_devices, locate
 from common.process.events import BytesLeft
 from common.protocol.codec import pack
@@ -44,30 +42,13 @@ _TIMEOUT = 15.0  # seconds in which nothing is done, after which nothing more is
 _ATTEMPTS = 2  # a device may fail only when the share is committed
 
 
-class Repairing(VaultWork):
-    """One run of `repair`."""
+async def repair_held(repository: Repository, hashes: Optional[Sequence[str]], to: Sequence[str]) -> int:
+    """Repair these images, or all; on the devices with the names `to`, where there are any.
 
-    def repair(self, hashes: Optional[Sequence[str]]) -> int:
-        """Repair these images, or all; it is told of each that lacked something. 0, 4 or 5."""
-        return run_with_link(self._repair(hashes))
-
-    async def _repair(self, hashes: Optional[Sequence[str]]) -> int:
-        async with self.repository() as repository:
-            images = (await repository.holdings(hashes)).images
-            return exit_code_of(repository, images, await repair_images(repository, images))
-
-    def complete(self, hashes: Optional[Sequence[str]], to: Sequence[str]) -> int:
-        """Complete these images, or all; it is told of each that lacked something. 0, 3, 4 or 5."""
-        return run_with_link(self._complete(hashes, to))
-
-    async def _complete(self, hashes: Optional[Sequence[str]], to: Sequence[str]) -> int:
-        async with self.repository() as repository:
-            images = (await repository.holdings(hashes)).images
-            return exit_code_of(repository, images, await complete_images(repository, images, to))
-
-
-def exit_code_of(repository: Repository, images: Sequence[Held], outcomes: Sequence[Repaired]) -> int:
-    """That of the first failure; where no image lacked anything it is told so."""
+    It is told of each that lacked something. The exit code: 0, or that of the first failure, 3, 4 or 5.
+    """
+    images = (await repository.holdings(hashes)).images
+    outcomes = await (complete_images(repository, images, to) if to else repair_images(repository, images))
     if not outcomes:
         repository.emit(NothingToDo(f"{len(images)} images are whole; nothing to repair"))
     return next((outcome.exit_code for outcome in outcomes if outcome.exit_code), 0)

@@ -6,51 +6,29 @@ from collections.abc import Sequence
 from typing import Callable, Optional
 
 from admin.amending import amend, find_current, right_to
-from admin.vault_work import VaultWork, change_each
+from admin.vault_work import change_each
 from common.errors import NotFoundError, RefusedError, UsageError
-from common.link.link import run_with_link
-from common.process.events import Warned
 from common.protocol.messages import MAX_GRANTS
 from common.repository.images import Held
 from common.repository.repository import Repository
 from common.vault.contact_card import ContactCard
-from common.vault.contacts import Contacts
 from common.vault.keys import VaultKey
 
 # With whom an encoding is shared → with whom from now on; None where it is so already.
 Change = Callable[[list[ContactCard]], Optional[list[ContactCard]]]
 
 
-class Sharing(VaultWork):
-    """One run of `share` or `unshare`."""
-
-    def share(self, hashes: Sequence[str], name: str) -> int:
-        """Share images with a contact; a line for each. The exit code."""
-        name, card = self._contact(name)
-        add = adding(name, card, self._key)
-        return run_with_link(self._change(hashes, add, name, f"shared with {name}"))
-
-    def unshare(self, hashes: Sequence[str], name: str) -> int:
-        """Take images back from a contact; a line for each. The exit code: 3 where one is not shared with them."""
-        name, card = self._contact(name)
-        exit_code = run_with_link(self._change(hashes, removing(card.owner), name, f"taken back from {name}"))
-        if exit_code == 0:
-            self._emit(Warned(f"{name} cannot fetch it any more; what {name} has copied stays copied"))
-        return exit_code
-
-    def _contact(self, name: str) -> tuple[str, ContactCard]:
-        contacts = Contacts(self._home, self._key)
-        return contacts.called(name), contacts.card(name)
-
-    async def _change(self, hashes: Sequence[str], change: Change, name: str, done: str) -> int:
-        async with self.repository() as repository:
-            return await change_each(
-                repository,
-                (await repository.holdings(hashes)).images,
-                lambda image: change_image(repository, image, change, name),
-                done,
-                "not reached; it is changed there when they come back",
-            )
+async def change_held(repository: Repository, hashes: Sequence[str], change: Change, name: str, done: str) -> int:
+    """Change with whom these images are shared; a line for each. The exit code: 3 where one is not shared as it was
+    to be taken back.
+    """
+    return await change_each(
+        repository,
+        (await repository.holdings(hashes)).images,
+        lambda image: change_image(repository, image, change, name),
+        done,
+        "not reached; it is changed there when they come back",
+    )
 
 
 def adding(name: str, card: ContactCard, key: VaultKey) -> Change:

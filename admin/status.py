@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from typing import Optional
 
 from common.errors import NotEnoughError, UnreachableError
-from common.link.link import Link, reached, run_with_link
+from common.link.link import Link
 from common.link.questions import SETTLING, list_devices
-from common.membership.identity import ClientIdentity
-from common.process.events import Emit, waiting
+from common.process.events import waiting
 from common.protocol.codec import unpack
 from common.protocol.messages import Device, Empty, Health, Job
 from common.protocol.operations import HEALTH
@@ -41,26 +40,15 @@ class Status:
         return NotEnoughError.exit_code if endangered else 0
 
 
-def ask(identity: ClientIdentity, emit: Emit, *, settled: bool = False) -> Status:
-    """`settled`: wait until the broker has heard of all devices; UnreachableError where that takes too long."""
-    return run_with_link(_ask(identity, emit, settled))
-
-
-async def _ask(identity: ClientIdentity, emit: Emit, settled: bool) -> Status:
-    async with reached(Link(identity, None, emit=emit)) as link:
-        status = await ask_status(link)
-        return await _settle(link, status) if settled else status
-
-
-async def _settle(link: Link, status: Status) -> Status:
+async def settled_status(link: Link) -> Status:
+    """How all is once the broker has heard of all devices; UnreachableError where that takes too long."""
     loop = asyncio.get_running_loop()
     end = loop.time() + _SETTLE_TIMEOUT
     with waiting(link.emit, SETTLING):
-        while not status.health.settled:
+        while not (status := await ask_status(link)).health.settled:
             if loop.time() > end:
                 raise UnreachableError("the broker has just started: devices are still coming")
             await asyncio.sleep(_SETTLE_PAUSE)
-            status = await ask_status(link)
     return status
 
 

@@ -25,12 +25,9 @@ from admin.amending import amend, find_current, right_to
 from admin.deleting import delete_encoding
 from admin.events import Changed, NotChanged, NothingToDo
 from admin.health import could_be_stronger
-from admin.vault_work import VaultWork
 from common.coding.redundancy import DeviceCount, choose, count_devices
 from common.erasure import ErasureCode
 from common.errors import NotEnoughError, RefusedError, TesseraError
-from common.files import lock
-from common.link.link import run_with_link
 from common.link.questions import find_places, locate
 from common.link.window import Window
 from common.process.events import BytesDone, BytesExpected, Warned
@@ -69,22 +66,15 @@ class Weak:
         return self.own[0]
 
 
-class Strengthening(VaultWork):
-    """One run of `strengthen`."""
-
-    def strengthen(self, hashes: Optional[Sequence[str]], k: Optional[int], n: Optional[int]) -> int:
-        """Strengthen these images, or all; it is told of each that was weak. The exit code."""
-        with lock(self._vault.folder / "rotation.lock"):  # nor may the vault key change meanwhile
-            return run_with_link(self._strengthen(hashes, k, n))
-
-    async def _strengthen(self, hashes: Optional[Sequence[str]], k: Optional[int], n: Optional[int]) -> int:
-        async with self.repository() as repository:
-            holdings = await repository.holdings(hashes)
-            exit_code = await strengthen_images(repository, holdings.images, k, n)
-            if holdings.unreadable:
-                text = f"{holdings.unreadable} more images cannot be read: their devices are not connected"
-                repository.emit(Warned(text))
-            return exit_code or (NotEnoughError.exit_code if holdings.unreadable else 0)
+async def strengthen_held(
+    repository: Repository, hashes: Optional[Sequence[str]], k: Optional[int], n: Optional[int]
+) -> int:
+    """Strengthen these images, or all; it is told of each that was weak. The exit code."""
+    holdings = await repository.holdings(hashes)
+    exit_code = await strengthen_images(repository, holdings.images, k, n)
+    if holdings.unreadable:
+        repository.emit(Warned(f"{holdings.unreadable} more images cannot be read: their devices are not connected"))
+    return exit_code or (NotEnoughError.exit_code if holdings.unreadable else 0)
 
 
 async def strengthen_images(

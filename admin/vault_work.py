@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from pathlib import Path
+from typing import Any, TypeVar
 
 from admin.events import Changed, Emit, NotChanged
 from common.errors import TesseraError
 from common.membership.identity import ClientIdentity
 from common.process.events import Warned, waiting
 from common.repository.images import Held
-from common.repository.repository import Repository, open_repository
+from common.repository.repository import Repository, run_with_repository
 from common.vault.folder import VaultFolder
+
+T = TypeVar("T")
 
 
 async def change_each(
@@ -46,11 +48,11 @@ class VaultWork:
     """What every command about images begins with: a vault, unlocked before anything is asked of the network."""
 
     def __init__(self, identity: ClientIdentity, home: Path, passphrase: str, emit: Emit) -> None:
+        self.vault = VaultFolder(home)
+        self.key = self.vault.unlock(passphrase)
         self._identity = identity
         self._emit = emit
-        self._home = home
-        self._vault = VaultFolder(home)
-        self._key = self._vault.unlock(passphrase)
 
-    def repository(self) -> AbstractAsyncContextManager[Repository]:
-        return open_repository(self._identity, self._vault, self._key, self._emit)
+    def run(self, work: Callable[[Repository], Coroutine[Any, Any, T]]) -> T:
+        """Do this with what the vault holds; errors as of `open_repository`."""
+        return run_with_repository(self._identity, self.vault, self.key, self._emit, work)

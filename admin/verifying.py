@@ -25,13 +25,11 @@ from typing import IO, Annotated, Optional
 import msgspec
 
 from admin.health import ImageHealth, Standing, could_be_stronger, judge
-from admin.vault_work import VaultWork
 from common.coding.recipe import Recipe
 from common.coding.redundancy import count_devices
 from common.erasure import ErasureCode
 from common.errors import IntegrityError, NotEnoughError, TesseraError
 from common.files import read_limited, write_private
-from common.link.link import run_with_link
 from common.process.events import BytesExpected, Warned
 from common.protocol.device_messages import BlockName
 from common.protocol.messages import BadShare, EncodingAt, ShareAt, shares_at_hand
@@ -82,21 +80,6 @@ class Verdict:
             "proven": health.proven,
             "troubles": self.troubles,
         }
-
-
-class Verifying(VaultWork):
-    """One run of `verify`."""
-
-    def verify(self, hashes: Optional[Sequence[str]], deep: bool) -> Found:
-        """Check these images, or all."""
-        found = run_with_link(self._verify(hashes, deep))
-        if hashes is None and found.proof is not None:
-            keep_proof(self._home, found.proof)
-        return found
-
-    async def _verify(self, hashes: Optional[Sequence[str]], deep: bool) -> Found:
-        async with self.repository() as repository:
-            return await verify_images(repository, await repository.holdings(hashes), deep=deep)
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, Optional
 
@@ -72,13 +73,14 @@ def restore(
     printer = _Printer(destination, as_json)
     import numpy  # noqa: F401 - imported less deep in the stack than where it is used: see docs/performance.md
 
-    from consumer.work import Work
+    from common.repository.repository import Repository, run_with_repository
+    from consumer.restorer import restore_held
 
-    work = Work(identity, vault, unlocking.key(), printer)
+    run_work = partial(run_with_repository, identity, vault, unlocking.key(), printer)
     with printer:
         if destination is None:
-            return _print_list(work.holdings(), as_json)
-        work.restore(wanted, everything, destination)
+            return _print_list(run_work(Repository.holdings), as_json)
+        run_work(lambda repository: restore_held(repository, wanted, everything, destination))
     return printer.conclude()
 
 

@@ -14,12 +14,15 @@ from pathlib import Path
 from typing import Optional, Union
 
 from common.erasure import ErasureCode
-from common.errors import IntegrityError, NoRoomError, NotEnoughError, TesseraError
+from common.errors import IntegrityError, NoRoomError, NotEnoughError, NotFoundError, TesseraError
 from common.link.window import Window
 from common.process.events import BytesExpected, ignore
 from common.protocol.messages import BadShare, EncodingAt, shares_at_hand
+from common.repository.hashes import is_full
+from common.repository.images import Holdings, find, unreadable
 from common.repository.repository import Repository
 from common.vault.mapping import Mapping
+from consumer.destination import Destination
 from consumer.events import Attempt, Came, Emit, Missing, NotRestored, Restored
 from consumer.gathering import Gathering
 from consumer.output import HeldOutput, Output, ThroughOutput
@@ -174,6 +177,44 @@ async def restore_all(
         restorer.emit(outcome)
     for outcome in unfit.values():
         restorer.emit(outcome)
+
+
+async def restore_held(
+    repository: Repository, wanted: Sequence[str], everything: bool, destination: Destination
+) -> None:
+    """Restore images that the vault holds, or `everything`; what came of each is told as soon as it is done.
+
+    `wanted`: hashes, as `check_hash` returns them, each once.
+    """
+    restorer = Restorer(repository, repository.emit)
+    if not everything:
+        await restore_all(restorer, await _find_all(repository, wanted), destination.open)
+        return
+    holdings = await repository.holdings()
+    await restore_all(restorer, {image.sha256: image.encodings for image in holdings.images}, destination.open)
+    if holdings.unreadable:
+        repository.emit(NotRestored("", unreadable(holdings)))
+
+
+async def _find_all(repository: Repository, hashes: Sequence[str]) -> dict[str, list[EncodingAt]]:
+    """SHA-256 → encodings of the images with these hashes, or beginnings of them; of the others it is told."""
+    whole = [bytes.fromhex(text) for text in hashes if is_full(text)]
+    located = await repository.locate_all(whole) if whole else {}
+    holdings = await repository.holdings() if len(whole) < len(hashes) else Holdings([], 0)
+    images: dict[str, list[EncodingAt]] = {}
+    for text in hashes:
+        try:
+            if is_full(text):
+                found = located[bytes.fromhex(text)]
+                if isinstance(found, NotFoundError):
+                    raise found
+                images[text] = found
+            else:
+                image = find(text, holdings)
+                images[image.sha256] = image.encodings
+        except TesseraError as error:
+            repository.emit(NotRestored(text, error))
+    return images
 
 
 def _is_unfit(outcome: Union[Restored, NotRestored]) -> bool:

@@ -7,12 +7,12 @@ whoever looks for images does so here, and is told the names of devices with the
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, Callable, Optional, Union
+from typing import Any, Callable, Optional, TypeVar, Union
 
 from common.errors import NotFoundError
-from common.link.link import Link, reached
+from common.link.link import Link, reached, run_with_link
 from common.link.questions import list_devices, list_encodings, locate, settled_devices
 from common.membership.identity import ClientIdentity
 from common.process.events import ignore, waiting
@@ -26,6 +26,8 @@ from common.vault.folder import VaultFolder
 from common.vault.keys import VaultKey
 from common.vault.mapping import Mapping
 
+T = TypeVar("T")
+
 
 @asynccontextmanager
 async def open_repository(
@@ -34,6 +36,22 @@ async def open_repository(
     """A repository by a link of its own; errors as of `reached`."""
     async with reached(Link(identity, key.owner_proof(identity.key_pair.public), emit=emit)) as link:
         yield Repository(link, vault, key, emit)
+
+
+def run_with_repository(
+    identity: ClientIdentity,
+    vault: VaultFolder,
+    key: VaultKey,
+    emit: Callable[[Any], None],
+    work: Callable[[Repository], Coroutine[Any, Any, T]],
+) -> T:
+    """Run a client's coroutine with such a repository."""
+
+    async def opened() -> T:
+        async with open_repository(identity, vault, key, emit) as repository:
+            return await work(repository)
+
+    return run_with_link(opened())
 
 
 class Repository:

@@ -30,7 +30,15 @@ from common.process.stopping import end_silently_while_loading
 _ASKING = (signal.SIGINT, signal.SIGTERM)
 PROGRAMS = ("producer", "consumer", "admin", "broker", "worker")
 # What the commands load when they need it: before the forks, so that no fork pays for it.
-_LATER = ("numpy", "producer.work", "producer.owner", "consumer.work", "admin.verifying", "admin.deleting", "zeroconf")
+_LATER = (
+    "numpy",
+    "producer.work",
+    "producer.owner",
+    "consumer.restorer",
+    "admin.verifying",
+    "admin.deleting",
+    "zeroconf",
+)
 
 
 def serve() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from admin import repairing
 from admin.events import Event, NothingToDo, Repaired, Stalled
-from admin.repairing import exit_code_of, repair_images
+from admin.repairing import repair_held
 from common.errors import IntegrityError, NotEnoughError
 from common.repository.repository import Repository
 from common.vault.folder import VaultFolder
@@ -31,6 +31,7 @@ class Scene:
             path.write_bytes(chance(f"image {number}", 1000))
         assert run(put(self.cluster, OwnVault(self.vault, KEY), K, N, [str(path) for path in paths]))
         self.encodings = [encoding.encoding_id for encoding in self.cluster.encodings()]
+        self.outcomes: list[Repaired] = []
         self.said: list[str] = []  # to a person, in the order in which it was
 
     def lose(self, encoding: int, shares: int) -> None:
@@ -39,17 +40,15 @@ class Scene:
             device.lose(*[key for key in device.shares if key[0] == self.encodings[encoding]])
 
     def repair(self) -> tuple[int, list[Repaired]]:
-        async def repaired() -> tuple[int, list[Repaired]]:
-            repository = Repository(self.cluster.link, self.vault, KEY, self._take)
-            images = (await repository.holdings()).images
-            outcomes = await repair_images(repository, images)
-            return exit_code_of(repository, images, outcomes), outcomes
-
-        return run(repaired())
+        """The exit code, and what was told of each image."""
+        repository = Repository(self.cluster.link, self.vault, KEY, self._take)
+        return run(repair_held(repository, None, [])), self.outcomes
 
     def _take(self, event: Event) -> None:
         if isinstance(event, (Repaired, Stalled, NothingToDo)):
             self.said.append(event.text)
+        if isinstance(event, Repaired):
+            self.outcomes.append(event)
 
 
 @pytest.fixture(autouse=True)
