@@ -100,8 +100,8 @@ def _say(answers: IO[bytes], message: Said) -> None:
 def main() -> None:
     # Ctrl-C goes to every process of a terminal; the parent's end is what this one waits for.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    confine()
     with open(sys.stdin.fileno(), "rb", 0) as asks, open(sys.stdout.fileno(), "wb", 0) as answers:
+        confine()
         serve(asks, answers)
 
 

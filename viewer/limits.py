@@ -1,7 +1,8 @@
-"""What the viewer denies itself: memory, time, files, sockets, processes.
+"""What the viewer denies itself: memory, time, files, sockets, processes, and all system calls but a few.
 
-Set once everything is imported and before the first image is met; a hard limit cannot be raised again. Where a limit
-does not bite (Windows has none of them), the parent's deadline does.
+Set once everything is imported and before the first image is met; none of it can be taken back. Where a limit does not
+bite (Windows has none of them, and root any number of processes), the filter of system calls or the parent's deadline
+does.
 """
 
 from __future__ import annotations
@@ -9,12 +10,13 @@ from __future__ import annotations
 import os
 import sys
 
+from viewer.system_calls import filter_system_calls
+
 MAX_MEMORY = 256 << 20  # bytes of address space: about 40 MiB are the interpreter's, 48 MiB a decoded image's
-_OPEN_FILES = 3  # stdin, stdout, stderr; a new one, be it a socket, would have the number 3
 
 
 def confine() -> None:
-    """Deny this process whatever looking at pictures does not need."""
+    """Deny this process whatever looking at pictures does not need; TesseraError where that fails."""
     if sys.platform == "win32":
         return
     import resource
@@ -22,8 +24,9 @@ def confine() -> None:
     _limit(resource.RLIMIT_AS, MAX_MEMORY)
     _limit(resource.RLIMIT_FSIZE, 0)
     _limit(resource.RLIMIT_CORE, 0)
-    _limit(resource.RLIMIT_NOFILE, _OPEN_FILES)
+    _limit(resource.RLIMIT_NOFILE, 0)  # what is open stays open; no handle that is closed makes room for another
     _limit(resource.RLIMIT_NPROC, 0)
+    filter_system_calls()
 
 
 def _limit(kind: int, most: int) -> None:
