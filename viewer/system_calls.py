@@ -60,8 +60,8 @@ _PROCESSORS = {
 def filter_system_calls() -> None:
     """Let this process, for good, make no system call but those on the list.
 
-    Nothing where the kernel has no filters, or its calls are numbered in another way; TesseraError where it has them and
-    they cannot be had.
+    Nothing where the kernel has no filters, or its calls are numbered in another way; TesseraError where it has them
+    and they cannot be had.
     """
     processor = _PROCESSORS.get(platform.machine())
     if sys.platform != "linux" or processor is None or sys.maxsize < 2**32:
