@@ -2,9 +2,10 @@
 
 What runs in it has no key, no environment of its parent's, no handle but its two pipes, and nobody imports it:
 
-    decoding  Pillow: format, pixels, thumbnail
-    limits    what the process denies itself before it meets the first image
-    __main__  the loop: an image is named, read piece by piece from the parent, and answered
+    decoding      Pillow: format, pixels, thumbnail
+    limits        what the process denies itself before it meets the first image
+    system_calls  the few that it may make
+    __main__      the loop: an image is named, read piece by piece from the parent, and answered
 
 What its parent imports, which decodes nothing:
 
