@@ -1,8 +1,4 @@
-from common.process.stopping import end_silently_while_loading
-
-end_silently_while_loading()
-
-from admin.command import main
+from admin.admin import main
 
 if __name__ == "__main__":
     main()

@@ -7,7 +7,7 @@ from common.process.stopping import end_silently_while_loading
 
 end_silently_while_loading()
 
-from cluster.command import main
+from cluster.command import main as main
 
 if __name__ == "__main__":
     main()

@@ -1,8 +1,4 @@
-from common.process.stopping import end_silently_while_loading
-
-end_silently_while_loading()
-
-from consumer.command import main
+from consumer.consumer import main
 
 if __name__ == "__main__":
     main()

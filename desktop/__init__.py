@@ -1,13 +1,12 @@
 """The desktop app: the same as producer, consumer and admin, with a mouse.
 
     command      the command line: starts the window
-    session      whose machine this is: the folder, the admission, the vault, and its key once it is unlocked
+    session      whose machine this is: folder, admission, vault, its key once it is unlocked; what the app remembers
     background   runs work beside the window's thread and hands over what comes of it
     services     the device and the broker that this computer runs beside the window; `login`: from its start on
-    settings     what the app remembers of this user
-    garbage      has Python's garbage collected in the window's thread
     model/       what a view shows and does, without a window: one model for a view, tested without one
     views/       thin: widgets that show a model and pass on what is clicked
+    garbage      has Python's garbage collected in the window's thread
     app          the window: navigation, errors, the command that does the same
 
 How they go together. Everything of a model happens on the window's thread. What takes time it gives to `Background`,

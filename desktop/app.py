@@ -16,8 +16,7 @@ from desktop.garbage import WindowCollects
 from desktop.model.devices import DevicesModel
 from desktop.model.first_start import FirstStartModel
 from desktop.model.gallery import GalleryModel
-from desktop.model.model import Model
-from desktop.model.question import Question
+from desktop.model.model import Model, Question
 from desktop.model.reassemble import ReassembleModel
 from desktop.model.safety import SafetyModel
 from desktop.model.store import StoreModel

@@ -1,11 +1,69 @@
-"""The entries by which the system starts programs when this user logs in: XDG autostart, on Windows the Run key."""
+"""What has a program started when its user logs in: a file of XDG autostart, on Windows a value of the Run key.
+
+Desktop Application Autostart Specification 0.5, Desktop Entry Specification 1.5; Microsoft, "Run and RunOnce Registry
+Keys".
+"""
 
 from __future__ import annotations
 
+import hashlib
+import re
+import subprocess
 import sys
+from pathlib import Path, PurePath
+from typing import NamedTuple
 
 from common.errors import cannot_write
-from desktop.model.login_entry import LoginEntry
+from desktop.model.service import Program
+
+_SCRIPT = Path(__file__).resolve().parent / "desktop.py"
+_NEEDS_QUOTES = re.compile(r"[\s\"'\\><~|&;$*?#()`]|^$")
+
+
+class LoginEntry(NamedTuple):
+    name: str  # the file's or the value's, one for each program and each of Tessera's folders
+    title: str
+    command: list[str]
+
+    @property
+    def desktop_file(self) -> str:
+        """The content of its `.desktop` file."""
+        words = " ".join(_quoted(word) for word in self.command)
+        return (
+            "[Desktop Entry]\n"
+            "Type=Application\n"
+            f"Name={self.title}\n"
+            "Comment=Starts in the background, without a window\n"
+            f"Exec={_escaped(words)}\n"
+            "Terminal=false\n"
+        )
+
+    @property
+    def run_value(self) -> str:
+        """The text of its value below the Run key."""
+        return subprocess.list2cmdline(self.command)
+
+
+def login_entry(program: Program, home: PurePath, python: str) -> LoginEntry:
+    """What starts the program as it was set up in Tessera's folder `home`, without a window."""
+    digest = hashlib.sha256(str(home).encode("utf-8", "surrogateescape")).hexdigest()[:8]
+    command = [python, str(_SCRIPT), "--at-login", program.value, "--home", str(home)]
+    return LoginEntry(f"tessera-{program.value}-{digest}", program.title, command)
+
+
+def _quoted(word: str) -> str:
+    """A word of Exec."""
+    if _NEEDS_QUOTES.search(word):
+        word = '"' + re.sub(r'(["`$\\])', r"\\\1", word) + '"'
+    return word.replace("%", "%%")
+
+
+def _escaped(text: str) -> str:
+    """A value of type string."""
+    for plain, escape in (("\\", r"\\"), ("\n", r"\n"), ("\r", r"\r"), ("\t", r"\t")):
+        text = text.replace(plain, escape)
+    return text
+
 
 if sys.platform == "win32":
     import winreg
@@ -31,8 +89,6 @@ if sys.platform == "win32":
             raise cannot_write(rf"HKCU\{_RUN}", error) from None
 
 else:
-    from pathlib import Path
-
     import platformdirs
 
     from common.files import write_private

@@ -20,8 +20,7 @@ from typing import Optional
 from common.errors import IntegrityError, RefusedError, TesseraError, UnreachableError, cannot_write, kind_of
 from common.files import is_locked, make_folder, read_limited, write_private
 from common.process.background_process import BackgroundProcess
-from desktop.login import enter, strike
-from desktop.model.login_entry import LoginEntry, login_entry
+from desktop.login import LoginEntry, enter, login_entry, strike
 from desktop.model.service import (
     Program,
     Service,

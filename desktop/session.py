@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import enum
+import json
+import logging
 import os
-from dataclasses import replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Callable, Optional
 
 import platformdirs
 
 from common.errors import RefusedError
+from common.files import read_limited, write_private
 from common.home import home
 from common.link.link import Link
 from common.membership.identity import ClientIdentity, client_identity
@@ -19,7 +22,11 @@ from common.repository.repository import Repository
 from common.vault.folder import VaultFolder
 from common.vault.keys import VaultKey
 from desktop.services import Services
-from desktop.settings import load_settings, save_settings
+
+log = logging.getLogger(__name__)
+
+APPEARANCES = ("system", "light", "dark")
+_MAX_FILE = 64 * 1024
 
 
 class Stage(enum.Enum):
@@ -130,3 +137,43 @@ def _folder_of(path: str) -> str:
 def _first_there(*folders: str) -> str:
     """The first of these folders that is there; this user's home where none is."""
     return next((folder for folder in folders if folder and os.path.isdir(folder)), str(Path.home()))
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the app remembers of this user from one start to the next, in Tessera's folder; not worth an error.
+
+    `codes_for`, `copy_for`: the vault (`Session.vault_name`) whose recovery codes, key file were kept elsewhere.
+    """
+
+    appearance: str = "system"
+    codes_for: str = ""
+    copy_for: str = ""
+    folder: str = ""  # where images were chosen last
+    key_folder: str = ""  # where a key file or codes were saved or opened last
+
+
+def load_settings(home: Path) -> Settings:
+    """The settings as they were saved; the usual ones where there are none, or they cannot be read."""
+    try:
+        kept = json.loads(read_limited(_path(home), _MAX_FILE))
+        known = {field.name: kept[field.name] for field in fields(Settings) if isinstance(kept.get(field.name), str)}
+    except FileNotFoundError:
+        return Settings()
+    except (OSError, ValueError, AttributeError) as error:
+        log.warning("%s is passed over: %s", _path(home), error)
+        return Settings()
+    if known.get("appearance") not in APPEARANCES:
+        known["appearance"] = Settings.appearance
+    return Settings(**known)
+
+
+def save_settings(home: Path, settings: Settings) -> None:
+    try:
+        write_private(_path(home), json.dumps(asdict(settings)).encode())
+    except OSError as error:
+        log.warning("%s could not be kept: %s", _path(home), error.strerror)
+
+
+def _path(home: Path) -> Path:
+    return home / "desktop.json"

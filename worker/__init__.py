@@ -23,8 +23,7 @@ In the order of a share's way:
     refusals          what is not carried out, as the answer that says why
     clock             the wall clock, believed while it keeps step with the monotonic one
     disk              the handful of calls to the operating system, so that a test can make each of them fail
-    registration      tells each broker who we are, what we hold and what was deleted
-    unacknowledged    what of that has no answer yet, and is to be told again
+    registration      tells each broker who we are, what we hold and what was deleted, again where no answer came
     connections       one connection to each broker, as brokers come and go
 
 It has no vault key, and no way to get at one.

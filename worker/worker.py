@@ -7,7 +7,7 @@ from common.process.stopping import end_silently_while_loading
 
 end_silently_while_loading()
 
-from worker.command import main
+from worker.command import main as main
 
 if __name__ == "__main__":
     main()

@@ -1,7 +1,6 @@
 """Finding brokers on the LAN by DNS-SD over mDNS (RFC 6763, RFC 6762).
 
     announcement   what a broker says of itself, and how what anybody says is read: pure
-    sightings      how much of what is announced is looked at: pure
     looking        the search, with python-zeroconf, in an event loop or in a thread of its own
     addresses      whether others reach an address, and which is this machine's own
 

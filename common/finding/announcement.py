@@ -1,4 +1,4 @@
-"""What a broker announces of itself on the LAN, and how an announcement is read, whoever made it. Pure.
+"""What a broker announces of itself on the LAN, and what of announcements is read, whoever made them. Pure.
 
     instance   tessera-<first 16 hexadecimal digits of the broker's public key>
     type       _tessera._tcp.local.
@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Optional
 
@@ -23,6 +23,9 @@ from common.protocol.identifiers import CURVE_KEY_SIZE
 
 SERVICE = "_tessera._tcp.local."
 MAX_ADDRESSES = 4  # of one announcement; the rest is not looked at
+AT_A_TIME = 32  # announcements that are looked into
+MAX_NAMES = 1000  # announcements that are looked into in one search
+MAX_FOUND = 64  # addresses that one search gives
 _VERSION = b"1"
 _NAMED = 16  # hexadecimal digits of the public key
 _PORT = re.compile(rb"[1-9][0-9]{0,4}")
@@ -100,3 +103,39 @@ def _may_be_a_machine(text: str) -> bool:
     zoned = "%" in text or (address.version == 6 and address.is_link_local)
     nowhere = address.is_unspecified or address.is_reserved or address.is_multicast or address.is_loopback
     return not (zoned or nowhere)
+
+
+class Sightings:
+    """How much of what is announced is looked at, whoever announces however much."""
+
+    def __init__(self, keys: Optional[Collection[bytes]] = None) -> None:
+        """`keys`: the public keys of the brokers that are wanted; None for any broker's."""
+        self._keys = None if keys is None else frozenset(keys)
+        self._instances = None if keys is None else frozenset(instance_of(key) for key in keys)
+        self._looked_into: set[str] = set()
+        self._under_way: set[str] = set()
+        self._given: set[BrokerAddress] = set()
+
+    def begin(self, instance: str) -> bool:
+        """An announcement is seen; whether to look into it."""
+        name = instance.lower()
+        if self._instances is not None and name not in self._instances:
+            return False
+        if name in self._under_way or len(self._under_way) >= AT_A_TIME:
+            return False
+        if name not in self._looked_into and len(self._looked_into) >= MAX_NAMES:
+            return False
+        self._looked_into.add(name)
+        self._under_way.add(name)
+        return True
+
+    def end(self, instance: str, brokers: Collection[BrokerAddress] = ()) -> list[BrokerAddress]:
+        """It was looked into; returns what is new of what that gave."""
+        self._under_way.discard(instance.lower())
+        new: list[BrokerAddress] = []
+        for broker in brokers:
+            wanted = self._keys is None or broker.public_key in self._keys
+            if wanted and broker not in self._given and len(self._given) < MAX_FOUND:
+                self._given.add(broker)
+                new.append(broker)
+        return new

@@ -17,8 +17,7 @@ from typing import Any, Callable, Optional
 
 from common.errors import ProtocolError, UnreachableError
 from common.finding.addresses import BrokerAddress
-from common.finding.announcement import SERVICE, read_announcement
-from common.finding.sightings import Sightings
+from common.finding.announcement import SERVICE, Sightings, read_announcement
 from common.process.running_time import RunningTime
 
 log = logging.getLogger(__name__)

@@ -1,4 +1,4 @@
-"""What surrounds every program's command: its options' defaults, and how an error becomes an exit.
+"""What surrounds every program's command: its options' defaults, its memory, and how an error becomes an exit.
 
 Results go to stdout, everything else to stderr (`streams`). An error is one or two lines, what happened and what to do
 next; a traceback is shown only with `--debug` (or TESSERA_DEBUG=1), and never for an interruption.
@@ -6,6 +6,7 @@ next; a traceback is shown only with `--debug` (or TESSERA_DEBUG=1), and never f
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import os
 import sys
@@ -17,13 +18,16 @@ import typer
 from common.errors import NoRoomError, TesseraError, UsageError, refused_by_system
 from common.home import configured
 from common.process.log_lines import LineFormatter
-from common.process.memory import forbid_peeking, keep_freed_memory
 from common.process.stopping import end_as_interrupted, end_at_once
 from common.process.streams import fault_of, prepare_streams
 from common.text import printable
 
 VERSION = "0.1.0"  # as in pyproject.toml
 INTERRUPTED = 130
+_PR_SET_DUMPABLE = 4
+_MIB = 1 << 20
+# From malloc.h of glibc: what, and bytes.
+_TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD = (-1, 128 * _MIB), (-2, 4 * _MIB), (-3, 32 * _MIB)
 _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 
 
@@ -188,3 +192,29 @@ def _unexpected(error: Exception, name: str, debug: bool) -> int:
 def warn(text: str) -> None:
     """A line for the person at the terminal, on stderr."""
     print("\n".join(printable(line) for line in text.split("\n")), file=sys.stderr, flush=True)
+
+
+def forbid_peeking() -> None:
+    """Have the kernel refuse debuggers, core dumps, and reading of this process's memory and environment.
+
+    Linux lets any process of a user read those of that user's others (a passphrase may be in them), unless they ask for
+    it not to. Windows does likewise and cannot be asked. What runs as root, or as an administrator, reads everything.
+    """
+    if sys.platform != "linux":
+        return
+    ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
+
+
+def keep_freed_memory() -> None:
+    """From now on up to 128 MiB that are free in each heap stay with this process; only with glibc.
+
+    A program that serves gets and frees blocks of 1 MiB all the time. glibc gives each back to the system, which clears
+    its pages anew at the next: a sixth of the processor time of broker and workers (docs/performance.md).
+    """
+    if not sys.platform.startswith("linux"):
+        return
+    set_option = getattr(ctypes.CDLL(None), "mallopt", None)
+    if set_option is None:  # musl has none
+        return
+    for option, size in (_TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD):
+        set_option(option, size)

@@ -20,8 +20,7 @@ from desktop.background import Background, Task
 from desktop.model.commands import command_line
 from desktop.model.key_copy import KeyCopyModel
 from desktop.model.model import Model
-from desktop.model.recovering import Recovered, recover
-from desktop.model.recovery import RecoveryModel
+from desktop.model.recovery import Recovered, RecoveryModel, recover
 from desktop.model.this_computer import ThisComputerModel
 from desktop.session import Session, Stage
 

@@ -22,8 +22,7 @@ from consumer.restorer import Restorer, restore_all
 from desktop.background import Background, Task, void
 from desktop.model.commands import SHOWN_DIGITS, command_line
 from desktop.model.entries import Entry, Tone
-from desktop.model.model import Model
-from desktop.model.question import Question
+from desktop.model.model import Model, Question
 from desktop.model.report import Counter, Finding, Progress, Report, Warnings
 from desktop.model.sharing import Recipient
 from desktop.model.wording import count, names

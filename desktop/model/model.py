@@ -1,7 +1,8 @@
-"""What all view models have: observers, an error to show, and the command that does the same."""
+"""What all view models have: observers, an error to show, the command that does the same; and what is asked first."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import partial
 from typing import Callable, Optional
 
@@ -68,3 +69,19 @@ class Model:
 
     def deactivate(self) -> None:
         """The view goes to the back, or the window is closed."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """`act`: what a yes does; None where it can only be done at the broker, by the command.
+
+    `command`: what does the same in a terminal; empty where nothing does. `harmless`: nothing is lost by a yes.
+    """
+
+    title: str
+    text: str
+    yes: str
+    command: str
+    act: Optional[Callable[[], None]]
+    no: str = "Cancel"
+    harmless: bool = False

@@ -13,9 +13,8 @@ from typing import Any, Callable, Optional
 from admin.joining import Admission, join_cluster
 from common.errors import TesseraError, UsageError
 from desktop.background import Background, Task
-from desktop.model.model import Model
+from desktop.model.model import Model, Question
 from desktop.model.operator import Operator, operator_command
-from desktop.model.question import Question
 from desktop.model.service import (
     Program,
     Service,

@@ -11,7 +11,7 @@ from desktop.background import Background
 from desktop.model.commands import command_line
 from desktop.model.first_start import fault_of
 from desktop.model.model import Model
-from desktop.model.recovering import Recovered, recover, restore_command
+from desktop.model.recovery import Recovered, recover, restore_command
 from desktop.session import Session
 
 _UNLOCK = command_line("consumer", "--list")

@@ -7,7 +7,7 @@ from typing import Any, Callable
 import customtkinter
 
 from common.errors import TesseraError
-from desktop.settings import APPEARANCES
+from desktop.session import APPEARANCES
 from desktop.views.controls import (
     ACCENT,
     DANGER,

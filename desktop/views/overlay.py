@@ -7,7 +7,7 @@ from typing import Any, Callable
 
 import customtkinter
 
-from desktop.model.question import Question
+from desktop.model.model import Question
 from desktop.views.controls import ACCENT, GROUND, LINE, PANEL, TEXT, Button, fixed_font, font, heading, note
 
 _WIDTH = 520  # units

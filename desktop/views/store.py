@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import tkinter
 from tkinter import filedialog
-from typing import Any
+from typing import Any, Callable
 
 import customtkinter
 
@@ -28,7 +29,6 @@ from desktop.views.controls import (
     wrap,
 )
 from desktop.views.device_rows import DeviceRows
-from desktop.views.dropping import accept_files
 from desktop.views.table import Column, Row, Table
 from desktop.views.view import View
 
@@ -264,3 +264,24 @@ def _trouble(items: list[Item]) -> str:
     text = f"{first.source.name}: {first.text}"
     more = f"  (and {count(len(unwell) - 1, 'other')})" if len(unwell) > 1 else ""
     return "\n".join(filter(None, (text + more, first.advice)))
+
+
+def accept_files(widget: Any, dropped: Callable[[list[str]], None]) -> bool:
+    """Have files that are dropped on the widget handed over; False without tkinterdnd2 and its library."""
+    try:
+        from tkinterdnd2 import COPY, DND_FILES, TkinterDnD
+    except ImportError:
+        return False
+    window = widget.winfo_toplevel()
+    try:
+        TkinterDnD._require(window)  # what TkinterDnD.Tk does for a window of its own
+        window.tk.call("tkdnd::drop_target", "register", str(widget), (DND_FILES,))
+    except (tkinter.TclError, RuntimeError):
+        return False
+
+    def take(data: str) -> str:
+        dropped([str(path) for path in window.tk.splitlist(data)])
+        return str(COPY)
+
+    window.tk.call("bind", str(widget), "<<Drop:DND_Files>>", f"{window.register(take)} %D")
+    return True

@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 import pytest
 
 from common.errors import IntegrityError, NoRoomError, RefusedError, UnreachableError, UsageError
-from desktop.model.login_entry import LoginEntry, login_entry
+from desktop.login import LoginEntry, login_entry
 from desktop.model.service import (
     Program,
     Service,

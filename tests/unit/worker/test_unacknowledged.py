@@ -12,9 +12,8 @@ from common.protocol.device_messages import ShareName
 from common.protocol.envelope import Operation
 from common.protocol.messages import GRANTED, Announce, AnnouncedShare
 from tests.support.sample_shares import sample
-from worker.registration import Registration, Statement
+from worker.registration import Registration, Said, Statement, Unacknowledged
 from worker.store import ShareStore
-from worker.unacknowledged import Said, Unacknowledged
 
 ONE, OTHER = (b"e" * 16, 1), (b"e" * 16, 2)
 

@@ -10,8 +10,17 @@ from hypothesis import strategies as st
 
 from common.errors import ProtocolError
 from common.finding.addresses import BrokerAddress
-from common.finding.announcement import MAX_ADDRESSES, SERVICE, Announcement, instance_of, read_announcement
-from common.finding.sightings import AT_A_TIME, MAX_FOUND, MAX_NAMES, Sightings
+from common.finding.announcement import (
+    AT_A_TIME,
+    MAX_ADDRESSES,
+    MAX_FOUND,
+    MAX_NAMES,
+    SERVICE,
+    Announcement,
+    Sightings,
+    instance_of,
+    read_announcement,
+)
 
 KEY, OTHER_KEY = bytes(range(32)), bytes(range(1, 33))
 SAID = Announcement(5570, 5571, KEY)

@@ -21,9 +21,8 @@ from broker.mdns import Responder
 from common.errors import UnreachableError
 from common.finding import looking
 from common.finding.addresses import BrokerAddress
-from common.finding.announcement import SERVICE, Announcement
+from common.finding.announcement import MAX_FOUND, SERVICE, Announcement
 from common.finding.looking import Search, find, look
-from common.finding.sightings import MAX_FOUND
 from tests import ROOT
 
 LOOPBACK = ["127.0.0.1"]
