@@ -12,8 +12,8 @@ from typing import Callable, Optional
 
 import zmq
 
+from common.discovery.addresses import unmapped
 from common.errors import TesseraError
-from common.finding.addresses import unmapped
 from common.protocol.identifiers import CURVE_KEY_SIZE
 
 ZAP_ENDPOINT = "inproc://zeromq.zap.01"

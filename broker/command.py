@@ -24,9 +24,9 @@ from broker.server import Server
 from broker.steward.steward import Settings
 from broker.supervisor import stop_with_supervisor, supervise
 from broker.syslog import Place, Syslog, parse_place
+from common.discovery.addresses import is_loopback, parse_host
 from common.errors import UsageError
 from common.files import lock, locked
-from common.finding.addresses import is_loopback, parse_host
 from common.home import home
 from common.link.joining import read_invite
 from common.membership.identity import KeyPair, load_key_pair, save_key_pair

@@ -7,9 +7,9 @@ from typing import Any, Optional
 
 from broker.listening import ALL, CLIENT_PORT, WORKER_PORT, Listening, load, parse_listening_host
 from broker.members import MemberList
+from common.discovery.addresses import BrokerAddress, is_loopback, parse_host
+from common.discovery.announcement import host_of
 from common.errors import UsageError
-from common.finding.addresses import BrokerAddress, is_loopback, parse_host
-from common.finding.announcement import host_of
 from common.membership.invite import MAX_NAMED
 from common.process.program import warn
 

@@ -17,9 +17,7 @@ from typing import Annotated, Optional
 import msgspec
 
 from broker.members import Address
-from common.errors import IntegrityError, UsageError
-from common.files import read_limited, write_private
-from common.finding.addresses import (
+from common.discovery.addresses import (
     interfaces,
     is_loopback,
     is_wildcard,
@@ -28,7 +26,9 @@ from common.finding.addresses import (
     reachable,
     unmapped,
 )
-from common.finding.announcement import host_of
+from common.discovery.announcement import host_of
+from common.errors import IntegrityError, UsageError
+from common.files import read_limited, write_private
 from common.protocol.messages import HostName, Port
 
 log = logging.getLogger(__name__)

@@ -18,7 +18,7 @@ from typing import Any, Optional
 from broker.listening import Listening
 from broker.memory import cap_memory, forbid_core_dumps, watch_memory
 from broker.supervisor import stop_with_supervisor
-from common.finding.announcement import MAX_ADDRESSES, SERVICE, Announcement
+from common.discovery.announcement import MAX_ADDRESSES, SERVICE, Announcement
 from common.process.log_lines import LineFormatter
 from common.process.stopping import stop_on_signals
 

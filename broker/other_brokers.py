@@ -19,8 +19,8 @@ from typing import Optional
 import zmq
 
 from broker.members import MAX_SYNCED, Address, MemberList, MembersFile, broker_revoked
+from common.discovery.addresses import BrokerAddress
 from common.errors import ProtocolError
-from common.finding.addresses import BrokerAddress
 from common.link.connection import Change, Silence
 from common.link.sockets import ConnectionMonitor, make_dealer
 from common.membership.identity import KeyPair

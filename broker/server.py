@@ -29,8 +29,8 @@ from broker.sessions import Outgoing, Side
 from broker.steward.steward import Settings, Steward
 from broker.strikes import Refusals
 from broker.switchboard import Switchboard
+from common.discovery.addresses import endpoint, own_addresses
 from common.errors import UsageError
-from common.finding.addresses import endpoint, own_addresses
 from common.link.sockets import make_router
 from common.membership.identity import KeyPair
 from common.process.running_time import RunningTime

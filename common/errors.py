@@ -1,7 +1,7 @@
 """What can go wrong, sorted by what the caller can do about it.
 
     TesseraError                    1  internal fault
-    ├── UsageError                  2  the command or its arguments are off
+    ├── UsageError                  2  the command or its arguments are wrong
     ├── NotFoundError               3  no such image or file
     ├── IntegrityError              4  damaged beyond repair, or not what it claims to be
     │   └── ProtocolError           4  a peer sent what the protocol does not allow
@@ -9,7 +9,7 @@
     ├── RefusedError                6  wrong passphrase or key, or not admitted
     ├── UnreachableError            7  no broker, or no answer in time
     ├── NoRoomError                 8  no device has room, or nothing can be written to a path
-    ├── NotAgreedError              9  whoever was asked said no
+    ├── NotAgreedError              9  the user was asked, and said no
     └── UnstorableError            10  nothing that could be stored
 
 Each class carries the exit code of the programs and the advice that a user gets; both are attributes, since
@@ -98,11 +98,11 @@ _NO_SUCH_NAME = (errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP, e
 
 
 class UnwritableError(OSError):
-    """The system refused to write a file; `filename` is its own path, not that of what was written first."""
+    """The system refused to write a file; `filename` is its own path, not that of the temporary one."""
 
 
 def cannot_write(path: object, error: OSError) -> TesseraError:
-    """Why a file that a person asked for, or what must be kept, is not written.
+    """The error for a file that cannot be written, and must be.
 
     NoRoomError for a disk that is full, read-only or broken, and for a file that this user may not write; UsageError
     where no file can have the path.
@@ -113,11 +113,11 @@ def cannot_write(path: object, error: OSError) -> TesseraError:
 
 
 def refused_by_system(error: OSError) -> Optional[TesseraError]:
-    """What the operating system's refusal means to a user, for what nobody nearer to it has a better word for.
+    """The error for an OSError that nothing nearer to its cause has handled.
 
     NoRoomError where nothing can be written, be the disk full or read-only; NotFoundError where a path is not there;
     IntegrityError where its bytes cannot be read; UsageError for whatever else a path is or does not allow. None where
-    it is about no path and no room: that is a fault of the program.
+    it concerns neither a path nor room: a fault of the program.
     """
     path = error.filename2 or error.filename
     if isinstance(error, UnwritableError) or error.errno in _CANNOT_BE_WRITTEN:

@@ -1,8 +1,8 @@
-"""The few things that Tessera does with files and folders, done once and in the same order everywhere.
+"""Reading, writing, renaming and locking files, with durability, as all programs do it.
 
 Durable means: the bytes are fsynced, the file has its final name, and the folder that names it is fsynced, in that
 order (Pillai et al., "All File Systems Are Not Created Equal", OSDI 2014). A failed fsync is never tried again on the
-same file: the kernel may have dropped the pages and would then answer "done" (Rebello et al., "Can Applications
+same file: the kernel may have dropped the pages and would then report success (Rebello et al., "Can Applications
 Recover from fsync Failures?", USENIX ATC 2020).
 
 Whatever differs on Windows is in this module.
@@ -34,14 +34,14 @@ _KINDS = {
 }
 _SHARING_RETRIES = 20
 _SHARING_PAUSE = 0.05  # seconds
-_LOOK_TAKES = 0.2  # seconds; far more than whoever looks whether a lock is held holds it
+_LOOK_TAKES = 0.2  # seconds; far longer than `is_locked` holds a lock
 _COARSE = 10_000_000  # ns: exFAT's clock; those of FAT and SFTP are coarser
 # Microsoft, "Naming Files, Paths, and Namespaces"
 _DEVICE_NAME = re.compile(r"(?i)(con|prn|aux|nul|conin\$|conout\$|com[0-9¹²³]|lpt[0-9¹²³]) *(\..*)?")
 
 
 def sync_file(descriptor: int) -> None:
-    """Push what was written to the disk. OSError means the file's content is unknown: drop the file."""
+    """Make a file's content durable. After an OSError the content is unknown: drop the file."""
     if hasattr(os, "fdatasync"):
         os.fdatasync(descriptor)
     else:
@@ -60,12 +60,12 @@ def sync_folder(folder: Path) -> None:
 
 
 def rename_over(source: Path, target: Path) -> None:
-    """Give a file its final name, replacing what had it."""
+    """Rename a file, replacing the target."""
     _retried(lambda: os.replace(source, target))
 
 
 def rename_new(source: Path, target: Path) -> None:
-    """Give a file its final name; FileExistsError where something has it already."""
+    """Rename a file; FileExistsError where the target exists."""
     if sys.platform == "win32":
         _retried(lambda: os.rename(source, target))  # refuses an existing target there
         return
@@ -74,8 +74,8 @@ def rename_new(source: Path, target: Path) -> None:
     except FileExistsError:
         raise
     except OSError:
-        # No hard links here (exFAT, some network shares): a check and a rename leave a small gap, into which
-        # only a writer of the very same content name could fall.
+        # No hard links here (exFAT, some network shares): a check, then a rename. Only a writer of the same content
+        # name could come between.
         if os.path.lexists(target):
             raise FileExistsError(target) from None
         os.rename(source, target)
@@ -84,7 +84,7 @@ def rename_new(source: Path, target: Path) -> None:
 
 
 def _retried(action: Callable[[], None]) -> None:
-    """On Windows a virus scanner or an indexer may hold a file for a moment: a sharing violation passes."""
+    """Retry on Windows, where a virus scanner or an indexer may have the file open for a moment."""
     for _ in range(_SHARING_RETRIES if sys.platform == "win32" else 0):
         try:
             return action()
@@ -123,29 +123,28 @@ def write_private(target: Path, content: bytes, *, replace: bool = True) -> None
 
 
 def write_new(target: Path, content: bytes) -> None:
-    """As `write_private`, into a file that a person named and that is not there yet.
+    """As `write_private`, for a path that the user named.
 
-    UsageError where there is something of this name, be it a link or a device: it is not touched. Otherwise as
-    `cannot_write`.
+    UsageError where it exists, as a link or a device too; otherwise as `cannot_write`.
     """
     try:
         if is_device_name(target.name) or type_at(target) == stat.S_IFDIR:
             raise FileExistsError
         write_private(target, content, replace=False)
     except FileExistsError:
-        raise there_already(target) from None
+        raise already_exists(target) from None
     except OSError as error:
         raise cannot_write(target, error) from None
 
 
 def require_new(target: Path) -> None:
-    """UsageError where there is something of this name."""
+    """UsageError where the path exists."""
     if os.path.lexists(target):
-        raise there_already(target)
+        raise already_exists(target)
 
 
-def there_already(target: Path) -> UsageError:
-    """What is said of a path at which there is something, whatever it is."""
+def already_exists(target: Path) -> UsageError:
+    """The error for a path that exists already."""
     return UsageError(f"{target} {_what_is_at(target)}; it was not touched")
 
 
@@ -158,7 +157,7 @@ def _what_is_at(target: Path) -> str:
 
 
 def type_at(target: Path) -> int:
-    """What a path leads to, as one of S_IF… of `stat`; 0 where there is nothing, or that cannot be told."""
+    """A path's file type, as S_IF… of `stat`, links followed; 0 where there is none, or it cannot be read."""
     try:
         return stat.S_IFMT(os.stat(target).st_mode)
     except (OSError, ValueError):
@@ -172,7 +171,7 @@ def is_device_name(name: str, *, windows: bool = sys.platform == "win32") -> boo
 
 @contextlib.contextmanager
 def _naming(target: Path) -> Iterator[None]:
-    """What the system refuses within is told of this file, in place of the one that was written first, or of none."""
+    """Raise the block's OSErrors as UnwritableError of this path, in place of the temporary file's, or none."""
     try:
         yield
     except FileExistsError:
@@ -184,8 +183,8 @@ def _naming(target: Path) -> Iterator[None]:
 def lock(path: Path, *, wait: bool = False) -> IO[bytes]:
     """Hold the lock file until the returned file is closed, or the process ends.
 
-    UsageError where another process holds it, for more than a look (`is_locked`), and `wait` is false;
-    UnwritableError where there can be none.
+    UsageError where another process holds it, for longer than `is_locked` does, and `wait` is false; UnwritableError
+    where it cannot be made.
     """
     with _naming(path):
         make_folder(path.parent)
@@ -242,9 +241,9 @@ def locked(path: Path) -> Iterator[None]:
 
 
 def open_regular(path: Path) -> IO[bytes]:
-    """Open a file to be read, unbuffered. OSError where that cannot be, or where it is no regular file.
+    """Open a regular file to be read, unbuffered; OSError where it is none.
 
-    What was a file a moment ago may be a pipe by now, which nobody must wait for.
+    Does not wait for a writer where it has become a pipe.
     """
     file = open(path, "rb", 0, opener=_open_unwaiting)  # noqa: SIM115
     if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
@@ -301,10 +300,10 @@ if sys.platform == "win32":
 
 
 def read_limited(path: Path, limit: int) -> bytes:
-    """A whole small file; IntegrityError where it is larger than any of its kind can be."""
+    """A whole small file; IntegrityError where it is larger than `limit` bytes."""
     content = bytearray()
     with open(path, "rb") as file:
-        # In pieces: Python makes room for all that it is asked to read, however little there is.
+        # In pieces: Python allocates all that it is asked to read, however small the file.
         while piece := file.read(min(_PIECE, limit + 1 - len(content))):
             content += piece
     if len(content) > limit:
@@ -314,7 +313,7 @@ def read_limited(path: Path, limit: int) -> bytes:
 
 @contextlib.contextmanager
 def reading_text(name: object) -> Iterator[None]:
-    """Around reading text from a file that a person named: NotFoundError or UsageError where that cannot be done."""
+    """Around reading text from a file that the user named: NotFoundError or UsageError where it cannot be read."""
     try:
         yield
     except FileNotFoundError:

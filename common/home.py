@@ -5,7 +5,7 @@
     client/                  this client's CURVE key and the brokers it knows
     vault/                   vault key file, mappings and index: all encrypted
     store/                   a worker's store, where --store names no other folder
-    services/, logs/         what the desktop app has started at login, and what that said
+    services/, logs/         what the desktop app has started at login, and its logs
 
 A worker keeps its identity inside its store, so that a disk moved to another machine is still the same device.
 """

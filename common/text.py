@@ -1,4 +1,4 @@
-"""Text that people and their editors write and read: from files, sizes and times both ways, what is fit to be shown."""
+"""Text that people write and read: decoded from files, made printable; sizes and times parsed and formatted."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from common.link.replies import DeclinedError
 from common.protocol.device_messages import BlockName, ShareName
 from common.protocol.messages import BadShare, Code, EncodingAt
 from common.repository.devices import Description, Devices, description_bytes
-from common.repository.hedging import Choice, Holder, Race
+from common.repository.hedging import Choice, HedgedRequest, Holder
 from common.vault.keys import VaultKey
 from common.vault.mapping import Mapping
 from common.vault.trust import TrustedImage
@@ -54,14 +54,14 @@ class Gathering:
         `kept`: the mapping, where this machine has it. NotEnoughError where no device has good ones.
         """
 
-        def judge(holder: Holder, answer: asyncio.Future[Description]) -> Optional[TrustedImage]:
+        def check(holder: Holder, answer: asyncio.Future[Description]) -> Optional[TrustedImage]:
             try:
                 return self._prove(answer.result(), key, kept, unit)
             except TesseraError as error:  # a mapping that another key sealed is damage, too
                 self._failed(holder, error)
                 return None
 
-        proven = await Race(1, self._choice, self._devices, self._describe, judge).run()
+        proven = await HedgedRequest(1, self._choice, self._devices, self._describe, check).run()
         if not proven:
             raise self._shortage("no device has a good recipe of it")
         self._image = next(iter(proven.values()))  # two devices may have answered in the same moment
@@ -100,16 +100,16 @@ class Gathering:
             name = BlockName(self._encoding.encoding_id, holder.share, segment)
             return self._devices.block(holder.device, name, self.recipe.block_length(segment))
 
-        def judge(holder: Holder, answer: asyncio.Future[memoryview]) -> Optional[memoryview]:
+        def check(holder: Holder, answer: asyncio.Future[memoryview]) -> Optional[memoryview]:
             block = self._good_block(holder, segment, answer)
             if block is not None:
                 kept[holder.share] = block
             return block
 
-        race = Race(k, self._choice, self._devices, ask, judge, kept)
-        good = await race.run()
+        request = HedgedRequest(k, self._choice, self._devices, ask, check, kept)
+        good = await request.run()
         if len(good) < k:
-            raise self._shortage(f"only {race.had} good blocks of segment {segment} are to be had; {k} are needed")
+            raise self._shortage(f"only {request.had} good blocks of segment {segment} are to be had; {k} are needed")
         return good
 
     def _good_block(self, holder: Holder, segment: int, answer: asyncio.Future[memoryview]) -> Optional[memoryview]:

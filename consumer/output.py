@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import IO, Optional, Union
 
 from common.errors import NotFoundError, UsageError, cannot_write
-from common.files import is_device_name, rename_new, rename_over, sync_file, sync_folder, there_already, type_at
+from common.files import already_exists, is_device_name, rename_new, rename_over, sync_file, sync_folder, type_at
 from common.process.running_time import RunningTime
 from common.process.streams import stdout_bytes
 from common.vault.mapping import Mapping
@@ -296,7 +296,7 @@ class HeldImage:
 
 
 def _exists(target: Path) -> UsageError:
-    error = there_already(target)
+    error = already_exists(target)
     there = os.path.isdir(target) or is_special(target)
     error.advice = "give another name with --output" if there else "write over it with --force, or use --output"
     return error

@@ -1,8 +1,8 @@
 """Stores many small images together: those that fit into one segment each, the whole share in one message.
 
-A message that is forwarded costs the broker much the same whatever its size. So up to 32 images, the bytes of two
-segments at most, are read, looked up, sealed and coded together, and what goes to the same device travels together. A
-share that its device does not acknowledge goes to another; its block is still in memory.
+Forwarding a message costs the broker much the same whatever its size. So up to 32 images, the bytes of two segments at
+most, are read, looked up, sealed and coded together, and all shares for one device are sent together. A share that is
+not acknowledged goes to another device; its block is still in memory.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _MIN_THUMBNAIL = 1024  # bytes; a thumbnail takes no more than a sixteenth of th
 
 @dataclass
 class _Image:
-    """One image on its way."""
+    """One image being stored."""
 
     source: Source
     content: memoryview
@@ -64,7 +64,7 @@ class _PlacedShare:
 
 
 async def store_batch(target: Target, threads: Threads, sources: Sequence[Source]) -> list[Outcome]:
-    """Store small sources; what goes wrong with one is its outcome and no other's."""
+    """Store small sources; an error of one is its own outcome only."""
     started = time.monotonic()
     outcomes: list[Outcome] = []
     images = await _read(threads, sources, outcomes)
@@ -91,7 +91,7 @@ async def store_batch(target: Target, threads: Threads, sources: Sequence[Source
             wanted.append(image)
     if wanted:
         outcomes += await _store_fresh(target, wanted, started)
-    if twins:  # the same bytes under another name, stored a moment ago
+    if twins:  # the same bytes under another name, stored above
         outcomes += await store_batch(target, threads, [twin.source for twin in twins])
     return outcomes
 
@@ -105,7 +105,7 @@ async def _store_fresh(target: Target, wanted: Sequence[_Image], started: float)
         _encode(target, wanted, buffer)
         await _send(target, wanted)
     finally:
-        target.coding.buffers.give_back(buffer, segments)  # messages hold copies of the blocks, never the buffer
+        target.coding.buffers.give_back(buffer, segments)  # messages have copies of the blocks
     await asyncio.gather(*(_withdraw(target, image) for image in wanted if not _is_stored(target, image)))
     return [_conclude(target, image, started) for image in wanted]
 
@@ -124,7 +124,7 @@ async def _read(threads: Threads, sources: Sequence[Source], outcomes: list[Outc
 
 
 def _read_all(sources: Sequence[Source]) -> list[tuple[Source, Union[WholeFile, TesseraError]]]:
-    """All of a batch in one go: a change of threads for each would take longer than the reading."""
+    """Read a whole batch in one thread: switching threads for each would take longer than reading."""
     outcomes: list[tuple[Source, Union[WholeFile, TesseraError]]] = []
     for source in sources:
         try:
@@ -142,7 +142,7 @@ def _thumbnail_limit(content: memoryview) -> int:
 
 
 def _encode(target: Target, images: Iterable[_Image], buffer: Bytes) -> None:
-    """Seal and code the images one behind the other into one buffer, which has room for all of them."""
+    """Seal and code the images into one buffer, one after the other."""
     offset = 0
     for image in images:
         image.encoding = Encoding(target.coding.code, target.coding.slicing)
@@ -157,7 +157,7 @@ def _encode(target: Target, images: Iterable[_Image], buffer: Bytes) -> None:
 
 
 async def _send(target: Target, images: Sequence[_Image]) -> None:
-    """Send every share to a device, and those that were not acknowledged to others, while there are any."""
+    """Send every share to a device, and those that are not acknowledged to others, while there are any."""
     tried: dict[bytes, list[bytes]] = {_id(image): [] for image in images}
     for attempt in range(_MAX_MOVES):
         lacking = [image for image in images if len(image.held) < target.coding.code.n]
@@ -174,7 +174,7 @@ async def _send(target: Target, images: Sequence[_Image]) -> None:
 async def _place(
     target: Target, images: Sequence[_Image], tried: dict[bytes, list[bytes]], *, together: bool
 ) -> list[_PlacedShare]:
-    """Devices for the shares that have none yet. `together`: none was tried, so one question does for all."""
+    """Devices for the shares that have none yet. `together`: none was tried, so one request does for all."""
     if together and images:
         ids = [_id(image) for image in images]
         places = await target.find_places(ids, max(_share_bytes(image) for image in images))
@@ -222,7 +222,7 @@ async def _send_message(target: Target, sendings: Sequence[_PlacedShare]) -> Non
         answers = [Answer(error.code, str(error))] * len(sendings)
     except UnreachableError as error:
         answers = [Answer(Code.GONE, str(error))] * len(sendings)
-    except ProtocolError as error:  # a device that answers nonsense costs no more than its shares
+    except ProtocolError as error:  # a device that breaks the protocol loses its shares only
         answers = [Answer(Code.FAULT, str(error))] * len(sendings)
     for sending, answer in zip(sendings, answers):
         image, share = sending.image, sending.share
@@ -256,7 +256,7 @@ def _ready(image: _Image) -> tuple[Encoding, EncodedSegment, Conclusion]:
 
 
 def _parts(image: _Image, share: int) -> tuple[memoryview, bytes]:
-    """A share as it travels: its block, then what is committed beside it."""
+    """A share as it is sent: its block, then its commitment."""
     _, encoded, conclusion = _ready(image)
     return encoded.blocks[share].data, conclusion.commitment
 
@@ -279,7 +279,7 @@ def _is_stored(target: Target, image: _Image) -> bool:
 
 
 async def _withdraw(target: Target, image: _Image) -> None:
-    """Take back the shares of what is not stored: they would show as an image that lacks some."""
+    """Delete the shares of an image that is not stored: they would show as one that lacks some."""
     if target.owner.is_own:
         capability = _ready(image)[2].sealed.delete_capability
         await withdraw_shares(target.link, _id(image), image.held.values(), capability)

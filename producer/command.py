@@ -71,7 +71,7 @@ def store(
     identity = client_identity()
     printer = _Printer(as_json)
     settled = [source.outcome for source in sources if source.outcome is not None]
-    if len(settled) == len(sources):  # nobody is asked for a passphrase for that
+    if len(settled) == len(sources):  # no passphrase is needed
         for outcome in settled:
             printer(outcome)
         return printer.conclude(found)
@@ -130,7 +130,7 @@ class _Printer(Printer):
             super().__call__(event)
 
     def conclude(self, found: Sequence[tuple[str, Sequence[Source]]]) -> int:
-        """Say which arguments were left out as a whole, given what each led to, and how many files; the exit code."""
+        """Warn of arguments that were left out as a whole, and how many files; the exit code."""
         for argument, sources in found:
             if not any(source.shown in self._stored or source.shown in self._failed for source in sources):
                 self._say_failed(UnstorableError(f"{argument}: nothing of it was stored"))
@@ -179,7 +179,7 @@ def _weaker(image: StoredImage) -> str:
 
 
 def _sha256sum_line(sha256: str, shown: str) -> str:
-    """As sha256sum prints it: a name with a backslash or a line's end is escaped, and the line says so."""
+    """A line as sha256sum prints it: with a backslash before it where the name is escaped."""
     if any(character in shown for character in "\\\n\r"):
         escaped = shown.replace("\\", "\\\\").replace("\n", "\\n").replace("\r", "\\r")
         return f"\\{sha256}  {escaped}"

@@ -1,8 +1,7 @@
 """The shares of one streamed image on their devices: placed, open, committed or lost, as `MOVES` has it.
 
-A device that fails costs its share only, and the share moves to another device where there is one. Blocks that have
-left memory by then are read back from the other shares, checked against their digests and rebuilt; the file is never
-read again and nothing is encrypted twice.
+A share whose device fails moves to another one. Its blocks that are not in memory any more are rebuilt from those of
+the other shares, which are fetched and checked; the file is not read again and nothing is encrypted twice.
 """
 
 from __future__ import annotations
@@ -56,7 +55,7 @@ class ShareState(enum.Enum):
     LOST = "lost"
 
 
-# What brings a share from one state to another; nothing else may. docs/architecture.md draws it.
+# All transitions of a share's state, and what causes them; drawn in docs/architecture.md.
 MOVES: dict[tuple[ShareState, ShareState], str] = {
     (ShareState.PLACED, ShareState.OPEN): "OPEN is granted, or it is open there already",
     (ShareState.PLACED, ShareState.COMMITTED): "it is committed there already",
@@ -68,7 +67,7 @@ MOVES: dict[tuple[ShareState, ShareState], str] = {
 
 
 class SentShare:
-    """One share: where it is, and how far it has come."""
+    """One share: its device and its state."""
 
     def __init__(self, index: int, device: Optional[bytes], lacking: Code) -> None:
         self.index = index
@@ -100,11 +99,11 @@ class Distribution:
         shown: str = "",
         emit: Callable[[ShareStep], None] = ignore,
     ) -> None:
-        """`places`: a device for each share, in order; those without one begin as lost, for want of `lacking`.
+        """`places`: a device for each share, in order; a share without one starts as lost, with the reason `lacking`.
 
-        `on_move` is told of a lost share and the device that it goes to, before anything is sent there. `may_read`:
-        what was sent may be read back, without which a lost share cannot move; the steward makes it anew later.
-        `avoid`: devices that get no share that moves. `emit` is told of each share's steps, of the image as `shown`.
+        `on_move` is called with a lost share and its new device, before anything is sent there. `may_read`: what was
+        sent may be read back; otherwise a lost share does not move, and the steward rebuilds it later. `avoid`: devices
+        that get no share that moves. `emit` gets each share's steps, of the image as `shown`.
         """
         self._link = link
         self._code = code
@@ -146,15 +145,15 @@ class Distribution:
         await asyncio.gather(*(self._open(share, share_bytes) for share in placed))
 
     async def take_up(self, share_bytes: int, segment_count: int) -> int:
-        """Find out how far each placed share came before an interruption; how many of them are still there.
+        """Ask how far each placed share came before an interruption; how many of them are still there.
 
-        A device that has lost its share begins it again; its segments are then sent once more.
+        On a device that has lost its share, that is opened anew and its segments are sent again.
         """
         placed = [share for share in self.shares if share.state is ShareState.PLACED]
         return sum(await asyncio.gather(*(self._take_up(share, share_bytes, segment_count) for share in placed)))
 
     def are_committed(self) -> None:
-        """The placed shares are at their devices already; what is lost is to be made from them."""
+        """Take the placed shares as committed already: what is lost is to be rebuilt from them."""
         for share in self.shares:
             if share.state is ShareState.PLACED:
                 share.move(ShareState.COMMITTED)
@@ -178,7 +177,7 @@ class Distribution:
         await asyncio.gather(*(self._commit(share, commitment) for share in open_shares))
 
     async def move_lost(self, recipe: Recipe) -> None:
-        """Give lost shares to other devices, as far as there are any, and rebuild there what they had."""
+        """Move lost shares to other devices, as far as there are any, and rebuild their blocks there."""
         for _ in range(_MAX_MOVES):
             lost = self.lost
             if not lost or not self._may_read or self.count(ShareState.OPEN, ShareState.COMMITTED) < self._code.k:
@@ -201,13 +200,13 @@ class Distribution:
                 await asyncio.gather(*(self._refill(moved, segment, recipe) for segment in segments))
 
     async def withdraw(self, capability: bytes) -> None:
-        """Have the devices forget all of it, by the right to delete it; as far as they can be reached."""
+        """Delete all shares by the delete capability, on the devices that can be reached."""
         committed = [share.device for share in self.shares if share.state is ShareState.COMMITTED]
         await withdraw_shares(self._link, self._encoding_id, committed, capability)
         await self.abandon()
 
     async def abandon(self) -> None:
-        """Have the devices forget what was not committed; as far as they can be reached."""
+        """Have the devices that can be reached drop what is not committed."""
         left = [None if share.state is ShareState.COMMITTED else share.device for share in self.shares]
         await abandon_shares(self._link, self._encoding_id, left)
 
@@ -283,14 +282,14 @@ class Distribution:
         header: H,
         payload: Optional[memoryview] = None,
     ) -> bool:
-        """Ask the share's device; whether it was granted. If not, the share is lost."""
+        """Send a request to the share's device; whether it was granted. If not, the share is lost."""
         try:
             await self._link.request(operation, header, device=share.device or b"", payload=payload)
         except (DeclinedError, UnreachableError, ProtocolError) as error:
             if share.state is not ShareState.LOST:
                 self._lose(share, _reason(error), error)
                 if share.reason is not Code.GONE:
-                    await self._abandon(share)  # the device is there: what came so far only takes its room
+                    await self._abandon(share)  # the device is there: have it free the room
             return False
         return True
 
@@ -307,7 +306,7 @@ class Distribution:
     # --- moving
 
     async def _refill(self, moved: list[SentShare], segment: int, recipe: Recipe) -> None:
-        """Bring shares that were opened anew one segment further: their blocks, rebuilt from those of the others."""
+        """Send one segment's blocks, rebuilt from those of the other shares, to shares that were opened anew."""
         wanted = [share for share in moved if share.state is ShareState.OPEN]
         if not wanted:
             return
@@ -331,7 +330,7 @@ class Distribution:
         )
 
     async def _read_back(self, segment: int, recipe: Recipe, moved: list[SentShare]) -> dict[int, NDArray[np.uint8]]:
-        """Good blocks of a segment, from shares that are open or committed elsewhere: k of them, if there are."""
+        """Good blocks of a segment, from other shares that are open or committed: up to k of them."""
         whole = (ShareState.OPEN, ShareState.COMMITTED)
         sources = [share for share in self.shares if share.state in whole and share not in moved]
         present: dict[int, NDArray[np.uint8]] = {}
@@ -355,14 +354,14 @@ class Distribution:
 
 
 def _reason(error: TesseraError) -> Code:
-    """Why a share was lost; a device that answers nonsense has a fault, and costs no more than its share either."""
+    """Why a share was lost; FAULT where its device broke the protocol."""
     if isinstance(error, DeclinedError):
         return error.code
     return Code.FAULT if isinstance(error, ProtocolError) else Code.GONE
 
 
 async def abandon_shares(link: Link, encoding_id: bytes, devices: Sequence[Optional[bytes]]) -> None:
-    """Have the devices, given by share, forget what is not committed; as far as they can be reached."""
+    """Have the devices, given by share, drop what is not committed, as far as they can be reached."""
 
     async def abandon(share: int, device: bytes) -> None:
         name = ShareName(encoding_id, share)
@@ -377,9 +376,9 @@ async def abandon_shares(link: Link, encoding_id: bytes, devices: Sequence[Optio
 async def withdraw_shares(
     link: Link, encoding_id: bytes, devices: Iterable[Optional[bytes]], capability: bytes
 ) -> None:
-    """Have devices that committed a share of what is not stored after all delete it; as far as they can be reached.
+    """Have devices delete committed shares of an image that is not stored, as far as they can be reached.
 
-    Others hear of it from these, should they have committed one without being able to say so.
+    The deletion reaches, through these, any other that committed a share without its acknowledgement getting here.
     """
     request = Delete(encoding_id, capability, 1, NEVER, int(time.time()) + TOMBSTONE_LIFETIME)
 

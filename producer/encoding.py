@@ -1,8 +1,8 @@
 """One encoding of one image: seal → encode, segment by segment, and the recipe and mapping that come of it.
 
 An encoding has a data key and an id of its own and is used for one attempt only; a block that has to be sent again is
-sent as it is. What is sealed is never read a second time, except where the put was interrupted: then the attempt goes
-on with what its journal tells, and what was sealed before gives the same blocks, or an error.
+sent as it is. The image is read only once, except where the put was interrupted: then the attempt goes on from its
+journal, and what was sealed before gives the same blocks, or an error.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from common.errors import IntegrityError, UnstorableError
 from common.protocol.codec import MAX_PAYLOAD, pack
 from common.protocol.device_messages import Commitment, Grant
 from common.protocol.identifiers import DIGEST_SIZE, IDENTIFIER_SIZE
-from common.vault.journal import Beginning, Begun, Segment, new_beginning
+from common.vault.journal import Beginning, InterruptedPut, Segment, new_beginning
 from common.vault.mapping import MAX_NAME, MAX_SEALED_MAPPING, Mapping, SealedMapping
 from common.vault.sealing import DataKey, ResumedSealer, SegmentSealer
 from common.vault.stamp import Stamp
@@ -41,7 +41,7 @@ def longest_image(n: int, slicing: Slicing) -> int:
 
 @dataclass(frozen=True)
 class Image:
-    """What is known of an image once it was read."""
+    """What is known of an image that was read."""
 
     sha256: bytes
     size: int  # bytes
@@ -60,7 +60,7 @@ class EncodedSegment:
 
 
 class Encoding:
-    def __init__(self, code: ErasureCode, slicing: Slicing, begun: Optional[Begun] = None) -> None:
+    def __init__(self, code: ErasureCode, slicing: Slicing, begun: Optional[InterruptedPut] = None) -> None:
         """A new encoding, or the one that was `begun`, of the same code and slicing."""
         self.k, self.n = code.k, code.n
         self._code = code
@@ -79,12 +79,12 @@ class Encoding:
         self._last_block_length = 0
 
     def beginning(self, origin: Stamp, devices: list[Optional[bytes]]) -> Beginning:
-        """What a journal has to tell of it: with the data key, and so for nobody else."""
+        """Its first chunk in a journal. Secret: it has the data key."""
         key, block_size = self._data_key.reveal(), self._slicing.block_size
         return new_beginning(origin, self.encoding_id, key, self.k, self.n, block_size, devices)
 
     def buffer_bytes(self, segment_length: int) -> int:
-        """Room that the blocks of a segment with so many bytes of the image take."""
+        """Bytes of the blocks of a segment that has so many bytes of the image."""
         return self.n * self._slicing.block_length(segment_length)
 
     def encode(self, segment: int, plaintext: Union[bytes, memoryview], is_last: bool, buffer: Bytes) -> EncodedSegment:
@@ -110,7 +110,7 @@ class Encoding:
         return EncodedSegment(segment, blocks, digests)
 
     def skip(self, segment: int, plaintext_length: int) -> None:
-        """Pass over the next segment, which was encoded before and whose blocks are where they belong."""
+        """Skip the next segment, which was encoded before and whose blocks are on their devices."""
         self._digests += self._before[segment].digests
         self._last_block_length = self._slicing.block_length(plaintext_length)
 
@@ -135,7 +135,7 @@ class Encoding:
         return self.conclude_with(owner.seal(mapping, self.encoding_id))
 
     def conclude_with(self, sealed: SealedMapping, grants: Sequence[Grant] = ()) -> Conclusion:
-        """The same with a mapping that is sealed already: by an attempt that was interrupted, say."""
+        """The same with a mapping that is sealed already, as by an interrupted attempt."""
         recipe = self.recipe().encode()
         commitment = Commitment(sealed.object_id, recipe, sealed.mapping, sealed.delete_hash, grants=list(grants))
         return Conclusion(sealed, pack(commitment))
@@ -164,5 +164,5 @@ class Conclusion:
 
 
 def _storable_name(name: str) -> str:
-    """A file name as text that can be packed; names on disk may hold bytes that are no Unicode."""
+    """A file name as text that can be packed; names on disk may have bytes that are no Unicode."""
     return name.encode("utf-8", "replace").decode("utf-8")[:MAX_NAME]

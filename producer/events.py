@@ -1,7 +1,6 @@
-"""What a producer tells while it stores: of each source what came of it, and of each share how far it is.
+"""The producer's events: the outcome of each source, the steps of each share. And when an image counts as stored.
 
-It is told in the event loop's thread; a `Warned` may come from another. And how many committed shares make an image
-stored.
+They are emitted in the event loop's thread; a `Warned` may come from another.
 """
 
 from __future__ import annotations
@@ -71,7 +70,7 @@ class FailedImage:
 
 
 class LeftOut(enum.Enum):
-    """Why something is not stored, though nothing is wrong with it."""
+    """Why something is not stored, without an error."""
 
     NO_IMAGE = "no image that Tessera knows"  # where only images are wanted
     LINK_TO_FOLDER = "link to a folder"
@@ -102,7 +101,7 @@ class Step(enum.Enum):
 
 @dataclass(frozen=True)
 class ShareStep:
-    """One share of one image came one step further."""
+    """A step of one share of one image."""
 
     shown: str  # the source's path, as the user gave it
     share: int
@@ -114,7 +113,7 @@ class ShareStep:
 
 @dataclass(frozen=True)
 class Interrupted:
-    """A source was broken off, and what was sent of it is kept: storing it again goes on there."""
+    """A put was interrupted, and what was sent is kept: storing the source again resumes it."""
 
     shown: str
 
@@ -124,14 +123,14 @@ Emit = Callable[[Event], None]
 
 
 def shares_needed(k: int, n: int, *, accept_degraded: bool = False) -> int:
-    """Committed shares without which an image does not count as stored: one may still be lost, if n allows it."""
+    """The committed shares that an image needs to count as stored: k + 1, or n if that is less."""
     return k if accept_degraded else min(k + 1, n)
 
 
 def too_few(shown: str, had: int, needed: int, reasons: dict[int, Code], k: int = MAX_SHARES) -> TesseraError:
-    """Why an image could not be stored: `reasons` are those of the shares that found no device.
+    """The error of an image that could not be stored; `reasons`: of the shares that found no device.
 
-    `k`: how many would have done where degraded is accepted.
+    `k`: how many would do with --accept-degraded.
     """
     text = f"{shown}: only {had} of the at least {needed} shares needed could be stored; it was not stored"
     full = {Code.NO_ROOM, Code.READ_ONLY}

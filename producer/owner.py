@@ -1,8 +1,8 @@
-"""Whom images are stored for: this machine's own vault, or another's, of which only the contact card is known.
+"""The vault that images are stored for: this machine's own, or another's, of which only the contact card is known.
 
-For its own vault a machine looks up what is stored already, remembers what it has seen, and goes on with what was
-interrupted. For another it can store, and nothing else: what it has sealed to the card it cannot open again, and the
-broker answers it no question about that vault. So a camera needs a card and no key, and whoever takes it reads nothing.
+For its own vault a machine looks up what is stored already, keeps an index of files, and resumes what was interrupted.
+For another it can only store: it cannot open what it sealed to the card, and the broker answers no requests about that
+vault. So a camera needs a card and no key, and whoever takes it can read nothing.
 """
 
 from __future__ import annotations
@@ -29,24 +29,24 @@ _CAPABILITY_SIZE = 32
 
 
 class Owner:
-    """Whom images are stored for. What can be remembered for a machine's own vault only does nothing for another's."""
+    """The vault that images are stored for. What keeps state does nothing for another's vault."""
 
-    is_own: bool = False  # whether the broker answers this machine about the vault
+    is_own: bool = False  # whether the broker answers requests about the vault
 
     def link(self, identity: ClientIdentity, emit: Emit) -> Link:
-        """The way to the cluster, with the rights that this machine has for the owner."""
+        """A link with the rights that this machine has for the vault."""
         raise NotImplementedError
 
     def object_id(self, image_sha256: bytes) -> bytes:
-        """By which devices know an image of the owner's."""
+        """The object id of an image of the vault."""
         raise NotImplementedError
 
     def seal(self, mapping: Mapping, encoding_id: bytes) -> SealedMapping:
-        """Seal a mapping so that the owner, and nobody else, opens it."""
+        """Seal a mapping for the owner alone."""
         raise NotImplementedError
 
     def sealed_before(self, image_sha256: bytes, encoding_id: bytes, mapping: bytes) -> SealedMapping:
-        """The same of a mapping that a put had sealed before it was interrupted."""
+        """The same, of a mapping that an interrupted put has sealed already."""
         raise NotImplementedError("nothing that is stored for another is gone on with")
 
     # --- what this machine remembers

@@ -1,4 +1,4 @@
-"""Reads a file and its SHA-256 in one pass, and notices when the file was changed meanwhile.
+"""Reads a file and its SHA-256 in one pass, and detects a change meanwhile.
 
 A file is read once where it can be: hashing runs beside the reading, in a thread, and whatever is read is hashed. A
 file that is already known by its stamp is not read at all.
@@ -52,7 +52,7 @@ class Reader:
 
     @property
     def stamp(self) -> Optional[Stamp]:
-        """By what the file is known again; None for stdin."""
+        """The stamp by which the file is recognised; None for stdin."""
         return None if self.origin is None else self.origin.proving_from(self._opened)
 
     def read_into(self, buffer: memoryview) -> int:
@@ -71,7 +71,7 @@ class Reader:
     def _read_step(self, step: Union[memoryview, bytearray]) -> int:
         """Bytes read, 0 at the end."""
         try:
-            # What somebody else made non-blocking gives None while it has nothing: that is not its end.
+            # A non-blocking stdin gives None while it is empty: that is not its end.
             while (count := self._file.readinto(step)) is None:  # type: ignore[attr-defined]  # all files here have it
                 select.select([self._file], [], [])
         except OSError as error:
@@ -120,7 +120,7 @@ def read_whole(source: Source) -> WholeFile:
             raise changed(source)
         content = bytearray(reader.size or 0)
         reader.read_into(memoryview(content))
-        reader.read_into(memoryview(bytearray(1)))  # a byte more than it said makes `finish` fail
+        reader.read_into(memoryview(bytearray(1)))  # a byte more than its size makes `finish` fail
         return memoryview(content).toreadonly(), reader.finish(), reader.stamp
 
 
@@ -134,7 +134,7 @@ def hash_file(source: Source) -> tuple[bytes, Optional[Stamp]]:
 
 
 def stamp_of(source: Source) -> Optional[Stamp]:
-    """A file's stamp without reading it; None for stdin, or where reading it will say what is wrong."""
+    """A file's stamp without reading it; None for stdin, or where reading it will raise the error."""
     if source.path is None:
         return None
     try:
@@ -151,7 +151,7 @@ def changed(source: Source) -> IntegrityError:
 
 
 def _raw_stdin() -> IO[bytes]:
-    """stdin below its buffer: a thread that waits in the buffer holds its lock, and a program cannot end then."""
+    """stdin without its buffer, whose lock a waiting thread would hold, so that the program could not end."""
     if sys.stdin is None:
         raise OSError(errno.EBADF, "stdin is closed")
     raw: IO[bytes] = getattr(sys.stdin.buffer, "raw", sys.stdin.buffer)

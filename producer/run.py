@@ -1,4 +1,4 @@
-"""Stores all sources of one run: small images in batches, longer ones as streams, a few of either at a time."""
+"""Stores all sources of one run: small images in batches, longer ones as streams, a few at a time."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ Part = Union[Source, list[Source]]  # a stream, or a batch
 
 
 async def store_all(target: Target, threads: Threads, sources: Iterable[Source]) -> AsyncIterator[Outcome]:
-    """Store the sources, and give each one's outcome as soon as it is known.
+    """Store the sources; yields each one's outcome as soon as it is known.
 
-    What found no room beside a larger one that did not fit either is tried once more at the end, the smallest first.
+    Those that failed for lack of room beside a larger one are tried again at the end, the smallest first.
     """
     running: set[asyncio.Task[list[Outcome]]] = set()
     sources = list(sources)
@@ -51,7 +51,7 @@ async def store_all(target: Target, threads: Threads, sources: Iterable[Source])
         await asyncio.gather(*running, return_exceptions=True)
     by_name = {source.shown: source for source in sources}
     unfit.sort(key=lambda outcome: _size(by_name[outcome.shown]))
-    while len(unfit) > 1:  # where all others fit, the largest does not: else none had failed
+    while len(unfit) > 1:  # where all others fit, the largest cannot
         source = by_name[unfit[0].shown]
         (outcome,) = await _store(target, threads, source if _is_long(target.coding.slicing, source) else [source])
         if _is_unfit(outcome):
@@ -63,7 +63,7 @@ async def store_all(target: Target, threads: Threads, sources: Iterable[Source])
 
 
 def _known(done: Iterable[asyncio.Task[list[Outcome]]], unfit: list[Outcome]) -> Iterator[Outcome]:
-    """The outcomes of what is done, but for those that found no room: these are kept."""
+    """The outcomes of done tasks; those that found no room are added to `unfit` instead."""
     for outcome in (outcome for task in done for outcome in task.result()):
         if _is_unfit(outcome):
             unfit.append(outcome)
@@ -76,12 +76,12 @@ def _is_unfit(outcome: Outcome) -> bool:
 
 
 def _size(source: Source) -> float:
-    """In bytes; that of stdin, which can be read only once, counts as more than any other's."""
+    """In bytes; stdin, which cannot be read again, counts as the largest."""
     return float("inf") if source.path is None else float(source.size or 0)
 
 
 def _divide(slicing: Slicing, sources: Iterable[Source]) -> Iterator[Part]:
-    """Batches of what fits into one segment each, as much as a batch has room for; the rest one by one."""
+    """Batches of images of one segment each, as large as allowed; the others one by one."""
     batch: list[Source] = []
     room = _BATCH_SEGMENTS * slicing.block_size
     for source in sources:
@@ -111,14 +111,14 @@ async def _store(target: Target, threads: Threads, part: Part) -> list[Outcome]:
 
 
 def _explained(target: Target, outcome: Outcome) -> Outcome:
-    """Of an image that failed since no broker is reached any more, that; shares that did not get there say less."""
+    """The link's error in place of the outcome's, where no broker is reached any more: it says more."""
     if isinstance(outcome, FailedImage) and isinstance(outcome.error, (NotEnoughError, UnreachableError)):
         return FailedImage(outcome.shown, target.link.cause(outcome.error, outcome.shown))
     return outcome
 
 
 async def _attempt(target: Target, threads: Threads, sources: Sequence[Source]) -> list[Outcome]:
-    """Store what belongs together, or one stream; whatever goes wrong with one source is its outcome and no other's."""
+    """Store a batch, or one stream; an error of one source is its own outcome only."""
     known: list[Outcome] = []
     rest = sources
     try:

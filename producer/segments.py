@@ -1,7 +1,7 @@
-"""Segments on their way: cut, sealed and coded into buffers, and sent to the devices that their encoding's shares have.
+"""Seals and codes segments into buffers, and sends them to the devices of their shares.
 
-All images of one run share the buffers: so much memory, however many images there are. A put of a file or stream sends
-so, and `admin.strengthening` what it fetched; a batch of small images only borrows the buffers.
+All images of one run share the buffers: memory does not grow with their number. Puts of files and streams send so, and
+`admin.strengthening` what it fetched; batches of small images use the buffers only.
 """
 
 from __future__ import annotations
@@ -25,45 +25,45 @@ _MAX_SEGMENTS = 6
 
 
 class Buffers:
-    """Room for the n blocks of a few segments, lent as buffers of one or more; whoever wants one waits for its turn.
+    """A bounded pool of buffers for the n blocks of one or more segments; `take` waits, first come first served.
 
-    A buffer that comes back is lent again, or makes way for one of another size.
+    A buffer that is given back is used again, or freed for one of another size.
     """
 
     def __init__(self, segment_bytes: int) -> None:
         self._segment_bytes = segment_bytes
         self._segments = max(2, min(_MAX_SEGMENTS, _MEMORY // segment_bytes))
         self._window = Window(self._segments, self._segments)
-        self._lent = 0  # segments
+        self._taken = 0  # segments
         self._kept: dict[int, list[Bytes]] = {}  # segments → buffers of that size
 
     async def take(self, segments: int = 1) -> Bytes:
         await self._window.enter(segments)
-        self._lent += segments
+        self._taken += segments
         kept = self._kept.setdefault(segments, [])
         if kept:
             return kept.pop()
         for others in self._kept.values():
-            while others and self._lent + self.kept_segments > self._segments:
+            while others and self._taken + self.kept_segments > self._segments:
                 others.pop()
         return np.empty(segments * self._segment_bytes, np.uint8)
 
     def give_back(self, buffer: Optional[Bytes], segments: int = 1) -> None:
-        """Make room for the next; None where the buffer itself must not be used again."""
-        self._lent -= segments
+        """Give a buffer back; None in its place where it must not be used again."""
+        self._taken -= segments
         if buffer is not None:
             self._kept[segments].append(buffer)
         self._window.leave(segments)
 
     @property
     def kept_segments(self) -> int:
-        """Room of the buffers that wait to be lent again."""
+        """Segments of the buffers that are free for use again."""
         return sum(segments * len(buffers) for segments, buffers in self._kept.items())
 
 
 @dataclass(frozen=True)
 class Coding:
-    """How images are cut and coded for one k and n, and buffers of that size."""
+    """Code, slicing and buffers for one k and n."""
 
     code: ErasureCode
     slicing: Slicing
@@ -81,7 +81,7 @@ async def _at_once() -> bool:
 
 
 class Sending:
-    """One encoding's segments under way to its shares' devices, as many at a time as there are buffers."""
+    """Sends one encoding's segments to the devices of its shares, as many at a time as there are buffers."""
 
     def __init__(
         self,
@@ -90,7 +90,7 @@ class Sending:
         distribution: Distribution,
         may_leave: Callable[[], Awaitable[bool]] = _at_once,
     ) -> None:
-        """`may_leave` is awaited before any of a segment leaves the process; where it says no, nothing of it does."""
+        """`may_leave` is awaited before a segment is sent; where it gives False, nothing of it is."""
         self._buffers = coding.buffers
         self._encoding = encoding
         self._distribution = distribution
@@ -104,9 +104,9 @@ class Sending:
         is_last: bool,
         encoded: Callable[[EncodedSegment], None] = ignore,
     ) -> None:
-        """Seal and code the next segment, as soon as there is a buffer, and have it sent.
+        """Seal and code the next segment, as soon as there is a buffer, and start sending it.
 
-        `encoded` is told of it before. Errors as of `Encoding.encode`; `plaintext` is not needed any more then.
+        `encoded` is called before. Errors as of `Encoding.encode`; `plaintext` may be overwritten afterwards.
         """
         buffer = await self._buffers.take()
         try:
@@ -124,11 +124,11 @@ class Sending:
         try:
             acknowledged = await self._may_leave() and await self._distribution.append(blocks)
         finally:
-            # A block without an acknowledgement may still lie in a socket: its buffer is not used again.
+            # A block without an acknowledgement may still be in a socket: do not use its buffer again.
             self._buffers.give_back(buffer if acknowledged else None)
 
     async def wait(self) -> None:
-        """Until all are acknowledged, or their shares lost."""
+        """Wait until all are acknowledged, or their shares lost."""
         while self._tasks:
             await asyncio.wait(self._tasks)
 

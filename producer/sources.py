@@ -1,6 +1,6 @@
 """Which files there are to store: those named, those in the folders named, and `-` for stdin.
 
-Whatever is met that cannot be stored is a source all the same, which says why: nothing is passed over in silence.
+What cannot be stored is a source too, with the reason: nothing is skipped silently.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ class Source:
     name: str  # the image's name, as the mapping keeps it
     size: Optional[int] = None  # bytes; None where it shows only at the end
     fault: Optional[TesseraError] = None  # why it cannot be stored
-    left_out: Optional[LeftOut] = None  # why it was never meant to be
+    left_out: Optional[LeftOut] = None  # why it is skipped
 
     @property
     def outcome(self) -> Union[FailedImage, SkippedFile, None]:
-        """What came of it already, where it is nothing to be read."""
+        """Its outcome, where it is not to be read."""
         if self.fault is not None:
             return FailedImage(self.shown, self.fault)
         return None if self.left_out is None else SkippedFile(self.shown, self.left_out)
@@ -58,7 +58,7 @@ def _walk(folder: str) -> Iterator[Source]:
         try:
             with os.scandir(here) as listing:
                 entries += listing
-        except OSError as error:  # what it had said before is stored
+        except OSError as error:  # what was listed before is stored
             yield _failed(here, NotFoundError(f"{here}: cannot be read: {error.strerror}"))
         else:
             if not entries:
@@ -78,11 +78,11 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_dir()
     except OSError:
-        return False  # it says itself what is wrong with it
+        return False  # reading it will raise the error
 
 
 def _is_link(entry: os.DirEntry[str]) -> bool:
-    """Whether an entry leads somewhere else; on Windows a junction does so, too, and may lead back up."""
+    """Whether an entry is a link; on Windows also a junction, which may lead to a folder above."""
     if sys.platform == "win32" and entry.stat(follow_symlinks=False).st_reparse_tag == stat.IO_REPARSE_TAG_MOUNT_POINT:
         return True
     return entry.is_symlink()

@@ -1,14 +1,13 @@
 """Stores one image segment by segment: for images longer than one segment, and for streams of unknown length.
 
-Two segments of plaintext are in hand at most, one being read and hashed in a thread while the other is sealed, coded
+At most two segments of plaintext are in memory, one being read and hashed in a thread while the other is sealed, coded
 and sent; sent segments are kept until their blocks are acknowledged. So memory does not grow with the image.
 
 Files of up to 64 MiB are hashed first, so that one that is stored already costs no traffic, and so are those of a path
 and size that were seen before; other ones are hashed while they are sent, and the object id is needed only at commit.
-Those of more than 64 MiB keep a journal (`journal`), and a put of one that
-was interrupted goes on where it stopped: the file is read from its start, since its hash is needed, and what the
-devices have already is neither sealed nor sent again. What fits no more begins anew under another key. For another's
-vault none of this holds: nothing can be asked of it, and nothing is kept of what was sealed for it.
+Those of more than 64 MiB have a journal (`journal`), by which an interrupted put is resumed: the file is read from its
+start, since its hash is needed, and what the devices have already is neither sealed nor sent again. Where the journal
+does not match, the put starts anew under another key. None of this holds for another's vault, which cannot be asked.
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ HASH_FIRST = 64 << 20  # bytes
 
 
 async def store_stream(target: Target, threads: Threads, source: Source) -> Outcome:
-    """Store one source; raises what concerns this source alone, too."""
+    """Store one source; raises errors that concern it alone, too."""
     started = time.monotonic()
     expected: Optional[bytes] = None
     size = source.size or 0
@@ -80,7 +79,7 @@ async def _put(
 async def _go_on(
     target: Target, threads: Threads, source: Source, started: float, ahead: WriteAhead, beginning: Beginning
 ) -> Outcome:
-    """Go on with a put that was interrupted; OutdatedError where that cannot be."""
+    """Resume an interrupted put; OutdatedError where that cannot be."""
     coding = target.coding_for(beginning.k, beginning.n)
     if coding is None:
         raise OutdatedError(f"{beginning.k} of {beginning.n}, as it was begun, is not what is wanted now")
@@ -103,7 +102,7 @@ class _StreamedPut:
         coding: Coding,
         ahead: WriteAhead,
     ) -> None:
-        """`expected`: the SHA-256, where the file was hashed first; `ahead`: tells what an earlier run had begun."""
+        """`expected`: the SHA-256, where the file was hashed first; `ahead`: has what an earlier run began."""
         self._target = target
         self._threads = threads
         self._source = source
@@ -147,7 +146,7 @@ class _StreamedPut:
         return outcome
 
     def _check_length(self, size: int) -> None:
-        """UnstorableError for so many bytes of the image, which are all of a file and what has come yet from stdin."""
+        """UnstorableError for an image of so many bytes (of stdin: so far) that is too long."""
         code, slicing = self._coding.code, self._coding.slicing
         limit = longest_image(code.n, slicing)
         if size <= limit:
@@ -161,7 +160,7 @@ class _StreamedPut:
             f"{self._source.shown}: {length} too large: with {code.k} of {code.n} at most {limit:,}", advice=advice
         )
 
-    # --- where its shares go
+    # --- its shares' devices
 
     async def _distribute(self, share_bytes: int) -> Distribution:
         target, coding = self._target, self._coding
@@ -192,7 +191,7 @@ class _StreamedPut:
             await self._ahead.begin(self._encoding.beginning(reader.origin, opened))
 
     async def _take_up(self, distribution: Distribution, size: int, share_bytes: int) -> None:
-        """Find out how far an interrupted put came; OutdatedError where too little is left of it."""
+        """Ask how far an interrupted put came; OutdatedError where too little is left of it."""
         segment_count = self._coding.slicing.segment_count(size)
         kept = await distribution.take_up(share_bytes, segment_count)
         if kept < self._coding.code.k or distribution.count(ShareState.OPEN, ShareState.COMMITTED) < self._needed:
@@ -203,7 +202,7 @@ class _StreamedPut:
         self._target.emit(Warned(f"{self._source.shown}: goes on at {100 * part:.0f} %"))
 
     async def _break_off(self, distribution: Distribution, error: BaseException) -> None:
-        """Leave what was sent for another run, where that can go on with it; else have the devices forget it."""
+        """Keep what was sent, where another run can resume it; else have the devices drop it."""
         if isinstance(error, OutdatedError):
             return
         if self._ahead.active and not isinstance(error, Exception):
@@ -211,7 +210,7 @@ class _StreamedPut:
         elif self._ahead.active and isinstance(error, (NotEnoughError, UnreachableError)):
             error.advice = f"{error.advice}; then {AGAIN}"
         else:
-            # What was committed of an image that is not stored would show as one that lacks shares.
+            # Committed shares of an image that is not stored would show as one that lacks shares.
             if self._conclusion is not None and self._target.owner.is_own:
                 await distribution.withdraw(self._conclusion.sealed.delete_capability)
             else:
@@ -231,7 +230,7 @@ class _StreamedPut:
             try:
                 size += count
                 self._check_length(size)
-                # Where the length is known, what comes next need not be waited for.
+                # Where the length is known, the next segment need not be waited for.
                 is_last = size >= reader.size if reader.size is not None else await reading == 0
                 await self._send_segment(sending, distribution, segment, here[:count], is_last)
                 following = await reading
@@ -248,12 +247,12 @@ class _StreamedPut:
         return size
 
     async def _end_reading(self, reading: asyncio.Future[int]) -> None:
-        """A file is closed only when nobody reads it: its descriptor may be another file's a moment later."""
+        """Wait until the file is not read any more: once closed, its descriptor may become another file's."""
         if self._source.path is None:
-            reading.cancel()  # stdin is never closed, and may not give anything for ever
+            reading.cancel()  # stdin is never closed, and may block for ever
         await asyncio.wait([reading])
         if not reading.cancelled():
-            reading.exception()  # what broke off the sending matters more
+            reading.exception()  # the error that ended the sending is raised instead
 
     async def _send_segment(
         self, sending: Sending, distribution: Distribution, segment: int, plaintext: memoryview, is_last: bool
@@ -282,17 +281,17 @@ class _StreamedPut:
         try:
             await self._ahead.sync()
         except StuckJournalError:
-            return False  # whatever is written ahead next meets it, too
+            return False  # the next write ahead raises it, too
         return True
 
     async def _look(self, first: memoryview) -> None:
-        """What the header says; a stream's thumbnail only where its first segment is all of it."""
+        """Read the header; a stream gets a thumbnail only where its first segment is all of it."""
         path = self._source.path
         content = first if path is None or not first else path
         self._picture = await self._threads.look_at(content)
 
     def _require(self, distribution: Distribution) -> None:
-        """Give up as soon as too few shares are left to store the image."""
+        """Raise as soon as too few shares are left to store the image."""
         had = distribution.count(ShareState.OPEN, ShareState.COMMITTED)
         if had < self._coding.code.k:
             raise self._too_few(distribution, had)
@@ -309,7 +308,7 @@ class _StreamedPut:
             raise changed(source)
         if self._expected is None and not distribution.count(ShareState.COMMITTED):
             stored = await target.find_stored(source, sha256, size, self._started)
-            if stored is not None:  # known only now that it was hashed
+            if stored is not None:  # its hash is known only now
                 await distribution.abandon()
                 target.owner.remember(reader.stamp, sha256)
                 return stored
@@ -336,7 +335,7 @@ class _StreamedPut:
         return StoredImage(sha256, source.shown, size, code.k, code.n, names, False, seconds, is_image, missing=missing)
 
     async def _conclude(self, sha256: bytes, size: int) -> Conclusion:
-        """Recipe and mapping: those of the earlier run, where it was interrupted while it committed."""
+        """Recipe and mapping; those of the earlier run, where it was interrupted during the commit."""
         owner, ending = self._target.owner, self._begun.ending if self._begun is not None else None
         if ending is not None:
             if ending.sha256 != sha256:

@@ -1,4 +1,4 @@
-"""Where the images of one run go: into whose vault, how coded, on which devices; and what is there already."""
+"""Vault, coding and devices for the images of one run, and what is stored there already."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from producer.sources import Source
 
 @dataclass(frozen=True)
 class StoreOptions:
-    """How the user wants images stored; what is left out follows from the devices there are."""
+    """How the user wants images stored; what is left out is chosen by the devices there are."""
 
     k: Optional[int] = None
     n: Optional[int] = None
     images_only: bool = False
-    reread: bool = False  # believe no stamp
+    reread: bool = False  # ignore the index of files seen
     allow_empty: bool = False  # of stdin
     accept_degraded: bool = False  # for the devices on the list, where some are away
     to: Sequence[str] = ()  # the names of the devices that may get shares; all where there are none
@@ -46,7 +46,7 @@ class Target:
     ) -> None:
         """`k`, `n`: as in `options`, or chosen where these leave them out. `avoid`: devices that get no share.
 
-        `emit` is told of each share's steps, and of bytes as they go on their way.
+        `emit` gets each share's steps, and bytes as they are sent.
         """
         self.link = link
         self.owner = owner
@@ -60,7 +60,7 @@ class Target:
         self._names: dict[bytes, str] = {device.device_id: device.name for device in devices}
 
     def needed(self, k: int, n: int) -> int:
-        """Committed shares without which an image of k of n does not count as stored."""
+        """The committed shares that an image of k of n needs to count as stored."""
         return shares_needed(k, n, accept_degraded=self.options.accept_degraded)
 
     def coding_for(self, k: int, n: int) -> Optional[Coding]:
@@ -83,7 +83,7 @@ class Target:
         return self._names.get(device, device.hex())
 
     def missing(self, lost: Iterable[bytes] = ()) -> tuple[str, ...]:
-        """The names of the devices that could not get a share: those that are away, and the `lost` ones."""
+        """The names of the devices that could not get a share: those that are not connected, and the `lost` ones."""
         return tuple(sorted(self.name_of(device) for device in self._away.union(lost)))
 
     # --- what is there already
@@ -91,7 +91,7 @@ class Target:
     async def stored_encodings(self, sha256s: Sequence[bytes]) -> dict[bytes, EncodingAt]:
         """SHA-256 → an encoding with enough shares at hand to count as stored; those without are left out.
 
-        Of another's vault nothing can be asked: then there are none.
+        Always empty for another's vault, which cannot be asked.
         """
         if not self.owner.is_own:
             return {}

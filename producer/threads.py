@@ -1,4 +1,4 @@
-"""A few threads beside the event loop, for what waits for a disk or a pipe: reading, syncing journals, pictures.
+"""A few threads beside the event loop, for blocking work: reading, syncing journals, pictures.
 
 They are daemons, which those of `concurrent.futures` are not: a read from stdin that never returns must not keep a
 program from ending that was interrupted, or has failed for another reason.
@@ -39,19 +39,19 @@ class Threads:
         return await outcome
 
     async def look_at(self, content: Content, thumbnail_limit: int = MAX_THUMBNAIL) -> Picture:
-        """What a look at an image says."""
+        """The viewer's result for an image."""
         return (await self.look_at_all([(content, thumbnail_limit)]))[0]
 
     async def look_at_all(self, images: Sequence[tuple[Content, int]]) -> list[Picture]:
-        """What looks at images say, each with its thumbnail's most bytes.
+        """The viewer's results for images, each given with the most bytes of its thumbnail.
 
-        By one thread at a time, so that those that wait keep none from reading, and for all in one go.
+        All in one thread, so that waiting for the viewer leaves the others free to read.
         """
         async with self._looking:
             return await self.run(lambda: [self._viewer.look_at(*image) for image in images])
 
     def close(self) -> None:
-        """Let the threads end, once they are done with what they have; nobody waits for them."""
+        """Have the threads end after what they are doing; does not wait."""
         for _ in range(_COUNT):
             self._work.put(None)
 

@@ -1,4 +1,4 @@
-"""One run of the producer: find out for whom, connect, choose k and n, store."""
+"""One run of the producer: find the vault, connect, choose k and n, store."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Work:
         self._identity = identity
         self._emit = emit
         self._viewer = Viewer(emit=emit)
-        self._viewer.start()  # it is ready when the passphrase is a key
+        self._viewer.start()  # it starts while the key is derived
         self._owner = find_owner()
 
     def store(self, sources: Sequence[Source], options: StoreOptions) -> None:
@@ -46,7 +46,7 @@ class Work:
 
 
 def total_size(sources: Sequence[Source]) -> Optional[int]:
-    """The bytes of all that can be stored; None where they show only at the end."""
+    """The bytes of all that can be stored; None where they are known only at the end."""
     sizes = [source.size for source in sources if source.outcome is None]
     return None if None in sizes else sum(size or 0 for size in sizes)
 
@@ -59,9 +59,9 @@ async def store(
     options: StoreOptions,
     emit: Emit,
 ) -> None:
-    """Store the sources by a link of its own; `emit` is told each one's outcome as soon as it is known.
+    """Store the sources by a link of its own; `emit` gets each one's outcome as soon as it is known.
 
-    Cancelled, it leaves what it had begun so that the same call goes on with it.
+    Where it is cancelled, the same call resumes what it began.
     """
     size = total_size(sources)
     if size is not None:

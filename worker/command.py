@@ -10,9 +10,9 @@ from typing import NoReturn, Optional
 
 import typer
 
+from common.discovery.addresses import BrokerAddress
 from common.errors import RefusedError, UnreachableError, UsageError, cannot_write
 from common.files import locked, make_folder
-from common.finding.addresses import BrokerAddress
 from common.home import home
 from common.link.joining import join, read_invite
 from common.membership.identity import KeyPair, load_brokers, load_key_pair, save_brokers, save_key_pair

@@ -18,9 +18,9 @@ from typing import Any, Optional
 
 import zmq
 
+from common.discovery.addresses import BrokerAddress, is_loopback
+from common.discovery.search import Search
 from common.errors import RefusedError
-from common.finding.addresses import BrokerAddress, is_loopback
-from common.finding.looking import Search
 from common.link.broker_list import SEARCH_TIME, BrokerAddresses, agreed
 from common.link.connection import Silence
 from common.link.sockets import ConnectionMonitor, make_dealer

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import zmq
 
+from common.discovery.addresses import as_address
 from common.errors import ProtocolError, RefusedError
-from common.finding.addresses import as_address
 from common.link.connection import Change
 from common.membership.identity import KeyPair
 from common.process.running_time import RunningTime

@@ -1,8 +1,8 @@
 """The recipe: the public part of an encoding, which lies beside every share.
 
-It says how many blocks there are, how long they are, and the BLAKE3-256 digest of each, so that whoever holds it can
-tell a good block from a bad one without any key. It does not say how long the image is: only its rounded block sizes
-show. Its own digest is in the mapping; a consumer believes only the recipe that the mapping names.
+It has the number of blocks, their sizes and the BLAKE3-256 digest of each, so that blocks can be checked without any
+key. Of the image's length it gives only the rounded block sizes. Its own digest is in the mapping; a consumer accepts
+no other recipe.
 
     msgpack array: [1, encoding_id, k, n, block_size, last_block_size, digests]
     digests: 32 bytes for each block, segment by segment, share by share
@@ -63,7 +63,7 @@ class Recipe:
         return self.digests[start : start + DIGEST_SIZE]
 
     def accepts(self, segment: int, share: int, block: Union[bytes, memoryview]) -> bool:
-        """Whether this is the block of a segment and a share: by its length and its digest, whoever handed it over."""
+        """Whether this is the block of a segment and a share, by its length and its digest."""
         if not (0 <= segment < self.segment_count and 0 <= share < self.n):
             return False  # its digest would be that of another place, or none
         return len(block) == self.block_length(segment) and digest(block) == self.digest_of(segment, share)

@@ -1,7 +1,4 @@
-"""How many shares an image gets, and how many of them restore it, unless the user says otherwise.
-
-And of what is stored already: whether the devices that there are today allow more of them to be lost.
-"""
+"""How many shares an image gets and how many of them restore it; and whether a stored one could have more to spare."""
 
 from __future__ import annotations
 
@@ -23,7 +20,7 @@ _LATER = "connect what is away, or have it made up for when it is back: --accept
 
 
 def choose(live_devices: int, k: Optional[int] = None, n: Optional[int] = None) -> tuple[int, int]:
-    """(k, n) for so many live devices; what the user gave stays, and what is left out follows from it.
+    """(k, n) for so many live devices; what the user left out is chosen to fit the rest.
 
     NotEnoughError where there are too few devices, UsageError where the user's k and n don't go together.
     """
@@ -53,7 +50,7 @@ def require_possible(k: Optional[int], n: Optional[int]) -> None:
 
 @dataclass(frozen=True)
 class DeviceCount:
-    """So many devices there are: `listed` of the cluster, without those that are retiring, and `live` of these here."""
+    """Numbers of devices, without those that are retiring: `listed` in the cluster, and `live` of these."""
 
     live: int
     listed: int
@@ -61,8 +58,8 @@ class DeviceCount:
     def could_be_stronger(self, k: int, n: int, wanted: Optional[tuple[int, int]] = None) -> bool:
         """Whether an image of k of n is weaker than one that is stored now: fewer devices that hold it may be lost.
 
-        `wanted`: (k, n) that it is compared with; what `choose` takes for the devices that are here, if left out. A
-        share for which there is no device counts for nothing.
+        `wanted`: (k, n) to compare with; those of `choose` for the live devices if left out. A share for which there is
+        no device does not count.
         """
         if wanted is None:
             if self.live < MIN_DEVICES:
@@ -71,10 +68,10 @@ class DeviceCount:
         return min(n, self.listed) - k < wanted[1] - wanted[0]
 
     def choose(self, k: Optional[int], n: Optional[int], *, accept_degraded: bool) -> tuple[int, int]:
-        """(k, n) as the function `choose` has it for the devices that are here.
+        """(k, n) as of the function `choose`, for the live devices.
 
-        `accept_degraded`: for all that are listed, where at least k of them are here. What the devices that are away
-        lack is made up for when they are back.
+        `accept_degraded`: for all that are listed, where at least k of them are live. The steward makes the missing
+        shares when the others are back.
         """
         try:
             whole = choose(self.live, k, n)
@@ -90,7 +87,7 @@ class DeviceCount:
         return self._choose_for_all(k, n) or whole
 
     def _choose_for_all(self, k: Optional[int], n: Optional[int]) -> Optional[tuple[int, int]]:
-        """(k, n) for all devices that are listed; None where fewer than k of them are here."""
+        """(k, n) for all devices that are listed; None where fewer than k of them are live."""
         try:
             chosen = choose(self.listed, k, n)
         except NotEnoughError:

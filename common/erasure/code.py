@@ -5,8 +5,8 @@
 3. `rebuild` inverts the rows of k blocks that are there, multiplies by the rows of those that are wanted, and
    runs the schedule of that. The latest 64 schedules are kept, by which blocks are there and wanted.
 
-It does not notice a damaged block: it takes what it is given as good. Callers check every block's digest
-first. Blocks are laid out as `schedule` tells, and which bits they hold is fixed by `bitmatrix`.
+It does not detect damage: callers check every block's digest first. `schedule` defines the layout of a block,
+`bitmatrix` the bits in it.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class ErasureCode:
         self._run(self._encoding, data, parity)
 
     def rebuild(self, present: Mapping[int, NDArray[np.uint8]], missing: Mapping[int, NDArray[np.uint8]]) -> None:
-        """Overwrite the blocks of `missing` with what they held, from k of the blocks of `present`.
+        """Rebuild the blocks of `missing` in place, from k of the blocks of `present`.
 
         Both map a block's index (data 0 to k - 1, parity k to n - 1) to an array as in `encode`. Of more than
         k present blocks those with the lowest indices are used. NotEnoughError where fewer than k are present;

@@ -2,8 +2,8 @@
 
 An element is a number below 2^w whose bits are the coefficients of a polynomial; adding is XOR, multiplying
 is multiplying polynomials modulo a primitive one. It is needed only to make matrices, a few hundred elements
-at a time, so a whole table of products (64 KiB for w = 8) is the plainest way. No block ever meets this
-module: blocks are coded by XOR alone.
+at a time, so a whole table of products (64 KiB for w = 8) is simplest. Blocks are coded by XOR alone, without this
+module.
 """
 
 from __future__ import annotations

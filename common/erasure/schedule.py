@@ -134,7 +134,7 @@ def _take_out_pairs(terms: Bits) -> tuple[Bits, list[tuple[int, int]]]:
 
 
 class _StepWriter:
-    """Lays terms out as steps. Registers are inputs, outputs, then scratch, reused once a pair is used up."""
+    """Turns terms into steps. Registers are inputs, outputs, then scratch, reused once a pair is used up."""
 
     def __init__(self, shape: tuple[int, ...], terms: Bits, pairs: list[tuple[int, int]]) -> None:
         self._rows, self._inputs = shape
@@ -159,7 +159,7 @@ class _StepWriter:
         self._release(variables)
 
     def _register(self, variable: int) -> int:
-        """Where a variable lies: an input or output has its place, a pair is computed at its first use."""
+        """The register of a variable; a pair is computed at its first use."""
         fixed = self._inputs + self._rows
         if variable < fixed:
             return variable

@@ -16,8 +16,8 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Optional
 
+from common.discovery.addresses import BrokerAddress
 from common.errors import TesseraError
-from common.finding.addresses import BrokerAddress
 
 # Addresses that are tried beside the known ones. A client, and whoever joins, goes to each at once, so that the first
 # stay: else a flood of them would keep it from the known one. A worker takes them in turn, so that the newest stay, of

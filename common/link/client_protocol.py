@@ -28,8 +28,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Optional, Union
 
+from common.discovery.addresses import BrokerAddress, as_address, is_loopback
 from common.errors import ProtocolError, RefusedError, TesseraError, UnreachableError
-from common.finding.addresses import BrokerAddress, as_address, is_loopback
 from common.link.admission import Admission
 from common.link.broker_list import BrokerList
 from common.link.connection import Change, Silence

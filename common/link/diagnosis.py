@@ -13,8 +13,8 @@ import threading
 import time
 from collections.abc import Collection, Mapping
 
+from common.discovery.addresses import BrokerAddress
 from common.errors import UnreachableError
-from common.finding.addresses import BrokerAddress
 from common.link.connection import Change
 from common.protocol.operations import Role
 

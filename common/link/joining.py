@@ -14,10 +14,10 @@ from typing import NamedTuple, Optional
 import msgspec
 import zmq
 
+from common.discovery.addresses import BrokerAddress, is_loopback, with_scopes
+from common.discovery.addresses import interfaces as own_interfaces
+from common.discovery.search import Interfaces, Search, find
 from common.errors import ProtocolError, RefusedError, TesseraError, UnreachableError, UsageError
-from common.finding.addresses import BrokerAddress, is_loopback, with_scopes
-from common.finding.addresses import interfaces as own_interfaces
-from common.finding.looking import Interfaces, Search, find
 from common.link.broker_list import MAX_FOUND
 from common.link.connection import Change
 from common.link.diagnosis import diagnose

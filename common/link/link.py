@@ -18,9 +18,9 @@ from typing import Any, Callable, Optional, TypeVar
 
 import zmq
 
+from common.discovery.addresses import BrokerAddress
+from common.discovery.search import browse
 from common.errors import TesseraError, UnreachableError
-from common.finding.addresses import BrokerAddress
-from common.finding.looking import look
 from common.link.broker_list import SEARCH_TIME
 from common.link.client_protocol import ClientProtocol, Payload, Request
 from common.link.diagnosis import diagnose
@@ -329,7 +329,7 @@ class Link:
         while True:
             with contextlib.suppress(asyncio.TimeoutError):
                 try:
-                    await asyncio.wait_for(look(self._found, keys), SEARCH_TIME)
+                    await asyncio.wait_for(browse(self._found, keys), SEARCH_TIME)
                 except UnreachableError:
                     return  # then the link's own error says that its brokers do not answer
 

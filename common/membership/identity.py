@@ -15,9 +15,9 @@ import msgspec
 import zmq
 from zmq.utils import z85
 
+from common.discovery.addresses import BrokerAddress, parse_host
 from common.errors import IntegrityError, RefusedError, UsageError
 from common.files import read_limited, write_private
-from common.finding.addresses import BrokerAddress, parse_host
 from common.home import home
 from common.process.libraries import require_libzmq, require_openssl
 from common.protocol.identifiers import CURVE_KEY_SIZE, device_id
@@ -30,7 +30,7 @@ _MAX_BROKERS_FILE = 1 << 20
 
 @dataclass(frozen=True)
 class KeyPair:
-    """A CURVE key pair, 32 raw bytes each; TesseraError where this machine's libzmq will not do."""
+    """A CURVE key pair, 32 raw bytes each; TesseraError as of `require_libzmq`."""
 
     public: bytes
     secret: bytes = field(repr=False)
@@ -89,7 +89,7 @@ def save_brokers(path: Path, brokers: list[BrokerAddress]) -> None:
 
 
 def load_brokers(path: Path) -> list[BrokerAddress]:
-    """Read them back; UsageError where the file is not what `save_brokers` wrote."""
+    """The brokers in the file; UsageError where it is not what `save_brokers` wrote."""
     try:
         known = msgspec.json.decode(read_limited(path, _MAX_BROKERS_FILE), type=list[_KnownBroker])
         if not known:
@@ -110,14 +110,14 @@ def _public_key(text: str) -> bytes:
 
 @dataclass(frozen=True)
 class ClientIdentity:
-    """How this machine speaks as a client: its permanent key and the brokers that admitted it."""
+    """This machine as a client: its permanent key and the brokers that admitted it."""
 
     key_pair: KeyPair
     brokers: list[BrokerAddress]
     brokers_file: Optional[Path] = None  # where they are kept
 
     def keep(self, brokers: list[BrokerAddress]) -> None:
-        """Know these brokers the next time, in this order."""
+        """Keep these brokers for the next run, in this order."""
         if self.brokers_file is None:
             return
         try:
@@ -127,7 +127,7 @@ class ClientIdentity:
 
 
 def client_identity() -> ClientIdentity:
-    """This machine's client identity; RefusedError, with the way in, where it never joined a cluster."""
+    """This machine's client identity; RefusedError, with how to join, where it never joined a cluster."""
     folder = home() / "client"
     try:
         brokers_file = folder / "brokers.json"

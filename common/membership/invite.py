@@ -1,9 +1,9 @@
 """Invites: one line that lets one device, client, admin or broker into the cluster, once, within an hour.
 
 An invite carries the addresses and public keys of the cluster's brokers, the one that made it first, and a one-time
-CURVE secret key. The brokers keep only the public half, in their list of members, with a role that may do nothing but
-join and with an end. So the joiner proves the invite by the CURVE handshake itself, nothing that proves it ever
-travels, and no broker's disk holds a usable invite.
+CURVE secret key. The brokers keep only the public half, in their list of members, with an expiry and a role that may
+only join. So the CURVE handshake itself proves the invite: the secret is never sent, and no broker's disk holds a
+usable invite.
 
     tessera-worker-<base32 of: version(1) ‖ one-time secret(32) ‖ msgpack list of brokers ‖ checksum(4)>
 
@@ -21,8 +21,8 @@ from typing import Annotated
 
 import msgspec
 
+from common.discovery.addresses import BrokerAddress, as_address
 from common.errors import ProtocolError, UsageError
-from common.finding.addresses import BrokerAddress, as_address
 from common.membership.identity import KeyPair
 from common.protocol.codec import pack, unpack
 from common.protocol.identifiers import CURVE_KEY_SIZE

@@ -1,7 +1,7 @@
 """The short form of an invite: 48 characters to be typed by hand on a machine of the same LAN.
 
-It names no address and no key of the broker, which the joiner finds by mDNS (`common/finding`), but what that key must
-satisfy. Both forms of one invite have the same one-time key, so they are the same member of the broker's list.
+It names no address and no key of the broker, which the joiner finds by mDNS (`common.discovery`), but what that key
+must satisfy. Both forms of one invite have the same one-time key, so they are the same member of the broker's list.
 
     base32 (RFC 4648), in groups of four, of:
     version and role(1) ‖ seed(16) ‖ check of the broker's key(10) ‖ checksum(3)
@@ -10,7 +10,7 @@ satisfy. Both forms of one invite have the same one-time key, so they are the sa
     check           = HKDF-SHA256(seed, info = "tessera/v1/short-invite/broker" ‖ broker's public key), 10 bytes
     checksum        = first 3 bytes of SHA-256("tessera/v1/short-invite" ‖ all before)
 
-The check needs the seed: who does not know that cannot search for a key that satisfies it.
+The check needs the seed: without it nobody can search for a key that satisfies it.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""What every program does as a process of its system, whatever it is for.
+"""What every program does as a process of the operating system.
 
-program             from the command line to the exit code: options, logs, errors; what it keeps from other programs
+program             from the command line to the exit code: options, logs, errors; protection of its memory
 log_lines, streams  what it writes to its log, and to terminal, pipe or file
-events              what its steps tell while they work: warnings, bytes that are done, what is waited for
-progress            the same for people at a terminal: lines on stderr, and how far it is
-stopping            ending when it is asked to; `interruption`: in an event loop, whose tasks tidy up first
-running_time        the clock that stands still while the process does
+events              the events of every program: warnings, bytes that are done, waits
+progress            the same at a terminal: lines on stderr, and a bar
+stopping            ending on a signal; `interruption`: in an event loop, whose tasks clean up first
+running_time        a clock that does not count suspension
 background_process  a process of its own that goes on after this one
-libraries           the C libraries it stands on
+libraries           the C libraries' versions
 """

@@ -1,8 +1,7 @@
 """A long-running program, started in the background, found by its pid file, ended.
 
-A process outlives the one that started it, so its pid stands in a file. The number alone proves little: the process may
-be gone and the number given to a stranger. On Linux a recorded process therefore counts as ours only if it was started
-with the variables that no other program is started with.
+A process outlives the one that started it, so its pid stands in a file. The pid may have been reused: on Linux a
+recorded process counts as ours only if its environment has the variables of its identity.
 
 Windows has no signals. There a process gets CTRL_BREAK, which reaches it only from the same console; where that fails
 it is terminated. A virtual environment's python.exe is a launcher there: ending it ends the interpreter.
@@ -90,7 +89,7 @@ class BackgroundProcess:
         return self._pid_file.exists() and self.pid is None
 
     def terminate(self) -> None:
-        """Ask the process to end; one that is gone is fine."""
+        """Ask the process to end, if it is still there."""
         pid = self.pid
         if pid is not None:
             _ask_to_end(pid)
@@ -144,7 +143,7 @@ if sys.platform == "win32":
     def _was_started_with(pid: int, identity: Mapping[str, str]) -> bool:
         return True  # cannot be asked without more libraries; every stop removes the pid files
 
-    # os.kill(pid, 0) is no question on Windows: it sends CTRL_C.
+    # On Windows os.kill(pid, 0) would send CTRL_C.
     def _is_alive(pid: int) -> bool:
         synchronize, wait_timeout = 0x00100000, 0x102
         kernel = ctypes.WinDLL("kernel32")
@@ -188,7 +187,7 @@ else:
         return not _is_zombie(pid)
 
     def _is_zombie(pid: int) -> bool:
-        # It has ended, and only its parent, which may be the cluster's starter, has not yet asked how.
+        # Ended, and not yet reaped by its parent, which may be the cluster's starter.
         if sys.platform != "linux":
             return False
         try:

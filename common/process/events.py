@@ -1,7 +1,7 @@
-"""What the steps of any program tell while they work. They print nothing: its command line or its window shows it.
+"""The events of every program. What works emits them and prints nothing; a command line or a window shows them.
 
-A program has one callback for all its events. Its own union (`producer.events`, `consumer.events`, `admin.events`) has
-these and what it alone tells.
+A program has one callback for all its events. Its union (`producer.events`, `consumer.events`, `admin.events`) has
+these and its own.
 """
 
 from __future__ import annotations
@@ -14,35 +14,35 @@ from typing import Callable, Union
 
 @dataclass(frozen=True)
 class Warned:
-    """A person should know of this; the work goes on."""
+    """A warning for the user; the work goes on."""
 
     text: str
 
 
 @dataclass(frozen=True)
 class BytesExpected:
-    """So many bytes of images more are to come, now that it is known."""
+    """So many more bytes of images are to be done."""
 
     count: int
 
 
 @dataclass(frozen=True)
 class BytesDone:
-    """So many bytes more are done."""
+    """So many more bytes are done."""
 
     count: int
 
 
 @dataclass(frozen=True)
 class BytesLeft:
-    """So many bytes are left, as whoever does the work tells it; more than before where it found more to do."""
+    """So many bytes are left, as the steward reports; more than before where it found more to do."""
 
     count: int
 
 
 @dataclass(frozen=True)
 class WaitBegan:
-    """Nothing can be done until this is over."""
+    """The work waits for this."""
 
     what: str
 
@@ -57,12 +57,12 @@ Emit = Callable[[Event], None]
 
 
 def ignore(_: object) -> None:
-    """A callback where nobody wants to know."""
+    """The callback that drops every event."""
 
 
 @contextmanager
 def waiting(emit: Emit, what: str) -> Iterator[None]:
-    """Tell of a wait from its beginning to its end."""
+    """Emit the beginning and the end of a wait."""
     emit(WaitBegan(what))
     try:
         yield

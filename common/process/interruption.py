@@ -1,4 +1,4 @@
-"""An event loop that lets its tasks tidy up before an interruption ends it."""
+"""An event loop that lets its tasks clean up before an interruption ends it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from types import FrameType
 from typing import Any, Callable, Optional, TypeVar
 
 from common.process.running_time import RunningLoop
-from common.process.stopping import ASKING
+from common.process.stopping import END_SIGNALS
 
 R = TypeVar("R")
 
@@ -19,10 +19,10 @@ R = TypeVar("R")
 def run_until_interrupted(work: Coroutine[Any, Any, R]) -> R:
     """As `asyncio.run`, in a `RunningLoop`.
 
-    Asked to end, it cancels the task, and raises KeyboardInterrupt once that has tidied up.
+    A signal cancels the task, and KeyboardInterrupt is raised once that has cleaned up; a second one raises at once.
 
-    So does asyncio since Python 3.11, for Ctrl-C alone and not where that is ignored. A KeyboardInterrupt out of
-    whatever task is running would end the loop before those that wait for it could tidy up. Asked twice, it ends so.
+    asyncio does so since Python 3.11, for Ctrl-C alone and not where that is ignored. Without, KeyboardInterrupt is
+    raised in whatever task is running, and ends the loop before the others clean up.
     """
     interrupted = False
     task: Optional[asyncio.Task[Any]] = None
@@ -34,7 +34,7 @@ def run_until_interrupted(work: Coroutine[Any, Any, R]) -> R:
         interrupted = True
         if task is not None:
             task.cancel()
-            task.get_loop().call_soon_threadsafe(lambda: None)  # a loop that waits is to notice
+            task.get_loop().call_soon_threadsafe(lambda: None)  # wakes a loop that waits
 
     async def interruptible() -> R:
         nonlocal task
@@ -75,8 +75,8 @@ def _run(work: Coroutine[Any, Any, R]) -> R:
 
 @contextlib.contextmanager
 def _asked_by_signals(interrupt: Callable[[int, Optional[FrameType]], None]) -> Iterator[None]:
-    """Have the signals that ask to end, but those that are ignored, call this; in the main thread, which gets them."""
-    numbers = [getattr(signal, name) for name in ASKING if hasattr(signal, name)]
+    """Handle the signals that ask to end, but those that are ignored, by this; in the main thread only."""
+    numbers = [getattr(signal, name) for name in END_SIGNALS if hasattr(signal, name)]
     if threading.current_thread() is not threading.main_thread():
         numbers = []
     before = {number: signal.getsignal(number) for number in numbers}

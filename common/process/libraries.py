@@ -1,11 +1,11 @@
-"""The two C libraries that everything rests on, and the oldest of each that will do.
+"""The oldest versions of libzmq and OpenSSL that are accepted.
 
-    libzmq   4.3.4    with CURVE: earlier ones have known holes, and without CURVE nothing would be encrypted
+    libzmq   4.3.4    with CURVE: earlier ones have known vulnerabilities, and without CURVE nothing is encrypted
     OpenSSL  3.0      as `cryptography` has it: earlier ones get no security fixes any more
 
-The wheels that requirements.txt asks for bring newer ones. These checks are for installations that were put together in
-another way, and take microseconds. They are made before a program does anything with a key: a CURVE key pair
-(`identity`), the vault's folder (`vault.folder`). So `--help` needs neither.
+The wheels that requirements.txt asks for bring newer ones. These checks, for other installations, take microseconds.
+They are made before a program does anything with a key: a CURVE key pair (`identity`), the vault's folder
+(`vault.folder`). So `--help` needs neither.
 """
 
 from __future__ import annotations

@@ -15,10 +15,10 @@ _Fault = Union[
 
 
 class LineFormatter(logging.Formatter):
-    """A record stays one line, and does nothing to a terminal, whatever names and messages of others are in it.
+    """Formats a record as one line without control characters, whatever names and messages of others are in it.
 
-    Libraries log what they catch with a traceback, as asyncio does when the network goes: without `tracebacks` it is
-    told by its kind and its text.
+    Libraries log what they catch with a traceback, as asyncio does when the network goes: without `tracebacks` only its
+    type and its text are shown.
     """
 
     def __init__(self, style: str, *, tracebacks: bool) -> None:

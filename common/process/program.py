@@ -1,4 +1,4 @@
-"""What surrounds every program's command: its options' defaults, its memory, and how an error becomes an exit.
+"""Runs a program's commands: options' defaults, its memory, and how an error becomes an exit.
 
 Results go to stdout, everything else to stderr (`streams`). An error is one or two lines, what happened and what to do
 next; a traceback is shown only with `--debug` (or TESSERA_DEBUG=1), and never for an interruption.
@@ -47,7 +47,7 @@ def application(about: str) -> typer.Typer:
 def run(commands: typer.Typer, name: str, *, serves: bool = False) -> NoReturn:
     """Run a program's commands with the process's arguments and exit with the code of what happened.
 
-    A program that serves logs what it does, with the time; any other speaks to a person, of what matters.
+    A program that `serves` logs what it does, with the time; any other prints warnings and errors.
     """
     prepare_streams()
     arguments = sys.argv[1:]
@@ -64,23 +64,22 @@ def run(commands: typer.Typer, name: str, *, serves: bool = False) -> NoReturn:
     if serves:
         keep_freed_memory()
     else:
-        forbid_peeking()  # these are the programs that hold a vault's key
-    # numpy is here for bytes; threads for linear algebra only cost each start some time.
+        forbid_inspection()  # these are the programs that hold a vault's key
+    # numpy handles bytes here: threads for linear algebra only slow the start.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     try:
         end_as_interrupted()
         code = exit_code(commands, name, arguments, debug=debug)
         end_at_once()
-    except KeyboardInterrupt:  # while it was told how the command had ended, or just after
+    except KeyboardInterrupt:  # while an error was printed, or just after
         code = INTERRUPTED
     _end(code)
 
 
 def _end(code: int) -> NoReturn:
-    """End the process once all is printed, without tearing the interpreter down; asked to end meanwhile, at once.
+    """End the process once all is printed, without finalizing the interpreter; a signal meanwhile ends it at once.
 
-    Nothing waits for that, and it is no safe thing: on CPython 3.13.0 a program that had said its last word was seen
-    to hang instead of ending, twice in thousands of ends.
+    Finalizing was seen to hang on CPython 3.13.0, twice in thousands of runs.
     """
     end_at_once()
     logging.shutdown()
@@ -91,7 +90,7 @@ def _end(code: int) -> NoReturn:
 
 
 def exit_code(commands: typer.Typer, name: str, arguments: list[str], *, debug: bool) -> int:
-    """Run the commands; returns the exit code of what happened, which has been told on stderr."""
+    """Run the commands and print errors on stderr; returns the exit code."""
     code = _outcome(commands, name, arguments, debug)
     fault = fault_of(sys.stdout)
     if fault is None:
@@ -114,7 +113,7 @@ def _outcome(commands: typer.Typer, name: str, arguments: list[str], debug: bool
             warn(f"{name}: interrupted")
         return outcome if isinstance(outcome, int) else 0
     except TesseraError as error:
-        return _told(error, name, debug)
+        return _report(error, name, debug)
     except (KeyboardInterrupt, typer.Abort):
         warn(f"{name}: interrupted")
         return INTERRUPTED
@@ -161,7 +160,7 @@ def _checked(parameter: Any, value: Any, where: str) -> Any:
     return value
 
 
-def _told(error: TesseraError, name: str, debug: bool) -> int:
+def _report(error: TesseraError, name: str, debug: bool) -> int:
     if debug:
         traceback.print_exc()
     warn(f"{name}: {error}")
@@ -171,17 +170,14 @@ def _told(error: TesseraError, name: str, debug: bool) -> int:
 
 
 def _unexpected(error: Exception, name: str, debug: bool) -> int:
-    """Usage errors of the command-line library carry their own text and code; the rest is a fault of ours.
-
-    But for what the system refused: a home that is a file, a disk that is full.
-    """
+    """The exit code of a usage error, of what the system refused (as a full disk), or else of a fault of ours."""
     show = getattr(error, "show", None)
     if callable(show):
         show()
         return int(getattr(error, "exit_code", 2))
     refused = refused_by_system(error) if isinstance(error, OSError) else None
     if refused is not None:
-        return _told(refused, name, debug)
+        return _report(refused, name, debug)
     if debug:
         traceback.print_exc()
     warn(f"{name}: internal fault: {type(error).__name__}: {error}")
@@ -190,15 +186,15 @@ def _unexpected(error: Exception, name: str, debug: bool) -> int:
 
 
 def warn(text: str) -> None:
-    """A line for the person at the terminal, on stderr."""
+    """Print a line on stderr."""
     print("\n".join(printable(line) for line in text.split("\n")), file=sys.stderr, flush=True)
 
 
-def forbid_peeking() -> None:
+def forbid_inspection() -> None:
     """Have the kernel refuse debuggers, core dumps, and reading of this process's memory and environment.
 
-    Linux lets any process of a user read those of that user's others (a passphrase may be in them), unless they ask for
-    it not to. Windows does likewise and cannot be asked. What runs as root, or as an administrator, reads everything.
+    Linux lets any process of a user read those of that user's others (a passphrase may be in them), unless they forbid
+    it. On Windows they cannot. Root and administrators read everything.
     """
     if sys.platform != "linux":
         return
@@ -206,7 +202,7 @@ def forbid_peeking() -> None:
 
 
 def keep_freed_memory() -> None:
-    """From now on up to 128 MiB that are free in each heap stay with this process; only with glibc.
+    """Keep up to 128 MiB of freed memory in each heap from now on; only with glibc.
 
     A program that serves gets and frees blocks of 1 MiB all the time. glibc gives each back to the system, which clears
     its pages anew at the next: a sixth of the processor time of broker and workers (docs/performance.md).

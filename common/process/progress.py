@@ -1,4 +1,4 @@
-"""The command line's end of a program's events: warnings are lines on stderr, and how far it is shows there meanwhile.
+"""Shows a program's events at a command line: warnings as lines on stderr, and progress.
 
 Progress is shown on a terminal only, and of what takes longer than a second: a bar with rate and estimate where bytes
 are counted, and a line that says what is being waited for where they are not.
@@ -24,9 +24,9 @@ P = TypeVar("P", bound="Printer")
 
 
 class Waiting:
-    """Says what is waited for, if that takes longer than a second; the line is gone when the waiting is over.
+    """Shows a line of what is waited for, from a second on until it is over.
 
-    By a thread, since what is waited for may keep the event loop, or have none.
+    In a thread, since the wait may block the event loop, or have none.
     """
 
     def __init__(self, what: str) -> None:
@@ -45,7 +45,7 @@ class Waiting:
         self.end()
 
     def end(self) -> None:
-        """What was waited for is here; may be called again."""
+        """The wait is over; may be called again."""
         self._over.set()
         if self._thread is not None:
             self._thread.join()
@@ -66,7 +66,7 @@ class Waiting:
 
 
 class Printer:
-    """Shows what is told by the steps of any program; `doing` is what a bar says of the bytes."""
+    """Shows the events of every program; `doing` is the bar's label."""
 
     def __init__(self, doing: str) -> None:
         self._doing = doing
@@ -129,7 +129,7 @@ class Printer:
             self._show_bar()
 
     def _begin(self) -> float:
-        """When the first bytes were told of: a passphrase that was typed before is no work."""
+        """The time of the first bytes: typing a passphrase before does not count."""
         if self._started is None:
             self._started = time.monotonic()
         return self._started

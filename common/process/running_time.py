@@ -1,7 +1,7 @@
-"""The time in which a program ran: what passes while it stands still, as in a laptop that sleeps, is not counted.
+"""A clock of the time in which a program ran: suspension, as of a laptop that sleeps, is not counted.
 
-Deadlines are for others, who cannot be late while nobody listens. So whatever waits takes the time from here, in a loop
-that asks at least twice a second: a longer gap between two looks counts as one second, whatever the cause.
+A peer is not late while this program does not run. So all deadlines take the time from here, in a loop that asks at
+least twice a second: a longer gap between two calls counts as one second, whatever the cause.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Callable
 
-_LONGEST = 1.0  # seconds that a gap between two looks counts at most
+_LONGEST = 1.0  # seconds that a gap between two calls counts at most
 _ASLEEP = 3.0  # seconds; after a gap of so many others may have given this program up
-_BEAT = 0.5  # seconds, at most, between two looks of an event loop
+_BEAT = 0.5  # seconds, at most, between two calls by an event loop
 
 
 def elapsed() -> float:
-    """Seconds since some moment, those in which the machine slept included where the system tells."""
+    """Seconds since some moment; those in which the machine slept count, where the system counts them."""
     if sys.platform == "linux":
         return time.clock_gettime(time.CLOCK_BOOTTIME)
     return time.monotonic()  # on Windows it goes on in sleep; on macOS it doesn't
@@ -48,7 +48,7 @@ class RunningTime:
 
 @contextmanager
 def called_after(seconds: float, call: Callable[[], None]) -> Iterator[None]:
-    """Have `call` called by a thread of its own, once, where the block takes longer than so many seconds."""
+    """Call `call` once, in a thread, where the block takes longer than so many seconds."""
     over = threading.Event()
 
     def wait() -> None:

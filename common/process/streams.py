@@ -1,11 +1,10 @@
-"""stdout and stderr that take every text, and whose faults are no fault of the program.
+"""stdout and stderr that write any text, and whose write errors do not end the program.
 
 A name of a file need not be Unicode, nor fit the encoding of the terminal. A byte that was no text when it was read is
 written as it was; a character that the encoding lacks is written as an escape (`\\u5199`), so that no line is lost.
 
-What the system refuses to take (a full disk, a reader that went away, a stream that was closed) is remembered, and all
-that follows is dropped: storing and restoring go on, and `fault_of` tells of it in the end. Of a stderr that is broken
-nobody can be told.
+The first write error (a full disk, a reader that went away, a stream that was closed) is kept, and all that follows is
+dropped: storing and restoring go on, and `fault_of` gives it in the end.
 """
 
 from __future__ import annotations
@@ -22,8 +21,8 @@ _STDERR = 2
 _ERRORS = "tessera"  # how a character is written that the encoding lacks
 
 
-class _Enduring(io.TextIOWrapper):
-    """Text for a stream; `fault` is the first refusal, after which all is dropped.
+class _LenientStream(io.TextIOWrapper):
+    """A text stream; `fault` is its first write error, after which all is dropped.
 
     Not below the buffer: an interruption in the middle of what is written there would have it written twice.
     """
@@ -48,19 +47,19 @@ class _Enduring(io.TextIOWrapper):
 
 def prepare_streams() -> None:
     """Have this process's stdout and stderr be such streams; to be called once, before anything is printed."""
-    codecs.register_error(_ERRORS, _written_all_the_same)
+    codecs.register_error(_ERRORS, _escape)
     sys.stdout, sys.stderr = _prepared(sys.stdout), _prepared(sys.stderr)
 
 
 def fault_of(stream: Any) -> Optional[OSError]:
-    """Why not all that was written to a stream has gone out; None where it has."""
+    """A stream's first write error; None where all was written."""
     if stream is not None:
         stream.flush()
     return getattr(stream, "fault", None)
 
 
 def stdout_bytes() -> IO[bytes]:
-    """stdout for bytes that are no text, without a buffer: what it refuses is an OSError, and may be a part of them."""
+    """stdout for bytes, unbuffered: a write may be partial, and may raise OSError."""
     if sys.stdout is None:
         raise OSError(errno.EBADF, os.strerror(errno.EBADF))
     sys.stdout.flush()
@@ -72,11 +71,11 @@ def _prepared(stream: Optional[TextIO]) -> Any:
     if stream is None:
         return _closed()
     if not isinstance(stream, io.TextIOWrapper):
-        return stream  # somebody's own
+        return stream  # replaced by a caller
     if sys.platform != "win32":
-        with contextlib.suppress(OSError):  # whoever started the program may have made its pipe not wait for a reader
+        with contextlib.suppress(OSError):  # the parent may have made its pipe non-blocking
             os.set_blocking(stream.fileno(), True)
-    return _Enduring(
+    return _LenientStream(
         stream.buffer,
         encoding="utf-8" if sys.platform == "win32" else stream.encoding,
         errors=_ERRORS,
@@ -85,21 +84,21 @@ def _prepared(stream: Optional[TextIO]) -> Any:
     )
 
 
-def _closed() -> Optional[_Enduring]:
-    """In place of a stream that the program was started without: it takes nothing.
+def _closed() -> Optional[_LenientStream]:
+    """In place of a stream that the program was started without: every write fails.
 
-    Its number is given away, lest what C libraries print go into the next file that is opened. Windows starts programs
-    without a console so, and there is nothing to be told.
+    Its descriptor is taken, lest C libraries print into the next file that is opened. None on Windows, where a program
+    without a console has none.
     """
     if sys.platform == "win32":
         return None
     while (descriptor := os.open(os.devnull, os.O_RDONLY)) <= _STDERR:
         pass
-    return _Enduring(io.BufferedWriter(io.FileIO(descriptor, "w")), encoding="utf-8", errors=_ERRORS)
+    return _LenientStream(io.BufferedWriter(io.FileIO(descriptor, "w")), encoding="utf-8", errors=_ERRORS)
 
 
-def _written_all_the_same(error: UnicodeError) -> tuple[Union[str, bytes], int]:
-    """A codec's error handler: what is written in the place of one character, and where the next begins."""
+def _escape(error: UnicodeError) -> tuple[Union[str, bytes], int]:
+    """A codec's error handler: what is written in place of one character, and where the next begins."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
     character = error.object[error.start]

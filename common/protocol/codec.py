@@ -1,8 +1,8 @@
-"""msgpack in and out, under limits, with the shape checked before anything is believed.
+"""Encoding and decoding msgpack, with limits and types checked.
 
-`msgpack` writes. `msgspec` reads, straight into the type that the code expects: whatever does not fit is refused where
-it stands and nothing of it is built. (Reading first and checking then, four megabytes of empty arrays took a process
-from 26 to 310 MiB.)
+`msgpack` writes. `msgspec` reads, straight into the type that the code expects: whatever does not fit is refused before
+anything of it is built. (Reading first and checking then, four megabytes of empty arrays took a process from 26 to 310
+MiB.)
 """
 
 from __future__ import annotations

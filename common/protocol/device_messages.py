@@ -182,11 +182,11 @@ class Amend(Message):
 
 
 class Inspect(Message):
-    """Asks for a share's commitment, and to be the only broker that mends its encoding for a while.
+    """Asks for a share's commitment, and a lease to repair its encoding.
 
-    Reply: Acknowledged, with the packed Commitment; CONFLICT where another broker was promised that before.
+    Reply: Acknowledged, with the packed Commitment; CONFLICT where another broker has the lease.
     """
 
     encoding_id: Identifier
     share: ShareIndex
-    lease: Seconds  # for which no other broker is promised the same; every FETCH of this broker's renews it
+    lease: Seconds  # its length; every FETCH of this broker renews it

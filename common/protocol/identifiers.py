@@ -1,4 +1,4 @@
-"""The fixed-size names of the protocol, and how those that are derived come about."""
+"""The protocol's fixed-size identifiers, and how some of them are derived."""
 
 from __future__ import annotations
 

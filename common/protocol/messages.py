@@ -45,7 +45,7 @@ class Code(enum.Enum):
     GRANTED = "granted"
     BUSY = "busy"  # full for now: ask again
     GONE = "gone"  # the device is not connected
-    NO_SESSION = "no session"  # say HELLO or REGISTER first
+    NO_SESSION = "no session"  # send HELLO or REGISTER first
     NOT_ALLOWED = "not allowed"  # not with this key
     REPLACED = "replaced"  # the vault key was rotated: its owner has retired
     MALFORMED = "malformed"
@@ -62,7 +62,7 @@ class DeviceKind(enum.Enum):
     """What a device is: how long it may be away before its shares are rebuilt."""
 
     SERVER = "server"  # always on
-    LAPTOP = "laptop"  # sleeps at night, and is taken along
+    LAPTOP = "laptop"  # often asleep or elsewhere
 
 
 class Message(msgspec.Struct, array_like=True, forbid_unknown_fields=True):

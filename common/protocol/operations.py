@@ -1,4 +1,4 @@
-"""What there is to ask, in one table: of whom, by whom, with what, what comes back, and for how long it is waited.
+"""The table of operations: who may ask whom, with which messages, and how long the answer is waited for.
 
 Rights, requests, handlers and the limits of payloads follow from it; the tables in docs/protocol.md are tested against
 it. A new operation is a number in `envelope`, its messages, a line here, and a handler where it is asked.
@@ -51,7 +51,7 @@ class Spec(Generic[H, R]):
     number: Operation
     header: type[H]
     reply: type[R]
-    roles: frozenset[Role]  # whose it is to ask
+    roles: frozenset[Role]  # who may ask
     of: Of = Of.BROKER
     by_invited: bool = False  # who has not joined yet may ask
     by_steward: bool = False  # the broker's steward asks it
@@ -92,7 +92,7 @@ def _of_device(
 
 _MAX = MAX_PAYLOAD
 _ROUND = 60.0  # seconds; a round of fsyncs on a slow disk
-_REMARK = 3.0  # seconds; nothing depends on it, so nobody waits for it long
+_REMARK = 3.0  # seconds; nothing depends on the answer
 # fmt: off
 JOIN           = Spec(Operation.JOIN, m.Join, m.Joined, _NOBODY, by_invited=True, first=True)
 

@@ -1,11 +1,11 @@
-"""What whoever opened a vault does with its images on the devices: see which there are, and read what lies there.
+"""The images of an open vault: listed, located, and read from the devices.
 
-    repository  one vault, open, and the cluster that holds its images: list, locate, whose they are
+    repository  one open vault and the cluster that holds its images: list, locate, whose they are
     hashes      how people name images
     images      what the vault holds: the catalog's encodings with their mappings, and the way from a hash to an image
-    devices     questions to devices, together in few messages
-    hedging     whom to ask, and whom as well where one is late
-    latency     when one is
+    devices     requests to devices, batched in few messages
+    hedging     hedged requests: whom to ask, and whom as well where one is late
+    latency     when a device is late
 
-Consumer, admin and desktop stand on this, and none of them on another for it.
+Used by consumer, admin and desktop.
 """

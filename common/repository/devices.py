@@ -1,11 +1,9 @@
-"""Questions to devices: for blocks, and for what lies beside a share.
+"""Requests to devices for blocks, and for what lies beside a share, batched.
 
 Questions of one kind to the same device that are asked in the same moment travel in one message, up to the protocol's
 sizes; so do those that come while a message is under way to it, unless they fill one (as Nagle's algorithm has it, RFC
-896). So restoring many small images at a time needs few messages, and the code that restores one knows nothing of it.
-
-Every message tells how long its device took. A message goes on when nobody wants its answers any more: taken back, it
-would still hold its place at the broker.
+896). So restoring many small images at a time needs few messages. The time of every message is measured. A message is
+not cancelled when its answers are no longer wanted: it would still count at the broker.
 """
 
 from __future__ import annotations
@@ -60,7 +58,7 @@ class _Question(Generic[N, A]):
     end: Optional[float] = None  # until when a device that was busy is asked again, in the loop's time
 
 
-class Together(Generic[N, A]):
+class Batcher(Generic[N, A]):
     """Collects questions and asks them device by device, message by message."""
 
     def __init__(self, ask: Callable[[bytes, list[N], int], Awaitable[Answers[A]]], latencies: Latencies) -> None:
@@ -73,9 +71,9 @@ class Together(Generic[N, A]):
         self._tasks: set[asyncio.Task[None]] = set()
 
     def ask(self, device: bytes, name: N, reply_bytes: int) -> asyncio.Future[A]:
-        """The answer, which has at most `reply_bytes`; DeclinedError or UnreachableError where none comes.
+        """The answer, of at most `reply_bytes`; DeclinedError or UnreachableError where none comes.
 
-        A future and no coroutine, so that a block needs no task of its own: very many are asked for at a time.
+        A future, not a coroutine, so that a block needs no task: very many are asked for at a time.
         """
         answer: asyncio.Future[A] = asyncio.get_running_loop().create_future()
         self._put(device, _Question(name, reply_bytes, answer))
@@ -114,7 +112,7 @@ class Together(Generic[N, A]):
             answers = await self._ask(device, [question.name for question in questions], reply_bytes)
         except TesseraError as error:
             latency.given_up(asked)
-            if isinstance(error, UnreachableError):  # what waits for its turn need not find that out once more
+            if isinstance(error, UnreachableError):  # what is queued fails without being sent
                 questions += self._waiting.pop(device, [])
             answers = [error] * len(questions)
         except asyncio.CancelledError:
@@ -128,7 +126,7 @@ class Together(Generic[N, A]):
 
     def _settle(self, device: bytes, question: _Question[N, A], answer: Union[A, TesseraError]) -> None:
         if question.answer.done():
-            return  # whoever asked went away
+            return  # cancelled
         loop = asyncio.get_running_loop()
         if not isinstance(answer, TesseraError):
             question.answer.set_result(answer)
@@ -136,7 +134,7 @@ class Together(Generic[N, A]):
         if question.end is None:
             question.end = loop.time() + FETCH.timeout
         if isinstance(answer, DeclinedError) and answer.code is Code.BUSY and loop.time() < question.end:
-            # Of questions asked together, a device answers as many as fit into its reply.
+            # Of the questions of a message a device answers as many as fit into its reply.
             loop.call_later(_BUSY_PAUSE, self._put, device, question)
         else:
             question.answer.set_exception(answer)
@@ -160,15 +158,15 @@ def _is_full(questions: list[_Question[N, A]]) -> bool:
 
 
 class Devices:
-    """Asks devices over one link."""
+    """Sends requests to devices over one link."""
 
     def __init__(self, link: Link) -> None:
         self._link = link
         self._latencies = Latencies()
-        self._blocks: Together[BlockName, memoryview] = Together(self._fetch, self._latencies)
+        self._blocks: Batcher[BlockName, memoryview] = Batcher(self._fetch, self._latencies)
         with_recipe, alone = partial(self._describe, True), partial(self._describe, False)
-        self._descriptions: Together[ShareName, Description] = Together(with_recipe, self._latencies)
-        self._mappings: Together[ShareName, Description] = Together(alone, self._latencies)
+        self._descriptions: Batcher[ShareName, Description] = Batcher(with_recipe, self._latencies)
+        self._mappings: Batcher[ShareName, Description] = Batcher(alone, self._latencies)
 
     def late_after(self, device: bytes) -> float:
         """Seconds after which an answer of this device is late."""

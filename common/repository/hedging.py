@@ -1,13 +1,12 @@
-"""Asks holders of shares for so many good answers, and others as well where one is late: the first good ones count.
+"""Hedged requests (Dean & Barroso 2013, "The Tail at Scale"): where a holder of a share is late, another is asked too.
 
-`Choice` says whom, and is pure: no socket, no clock. Data shares come first, since where all k are there nothing needs
-decoding. A share with faults goes behind those without, but is not given up: a block that is bad says nothing about the
-next one. A slow device goes behind all others, since one that hangs costs more than a bad block. A device that is gone
-is given up.
+`Choice` says whom to ask, and is pure: no socket, no clock. Data shares come first, since k of them need no decoding. A
+share with faults comes after those without, but is still used: one bad block says nothing about the next. A slow device
+comes last, since one that hangs costs more than a bad block. A device that is gone is not asked again.
 
-`Race` asks. A late question is not taken back, since its answer may still be among the first. What is not needed any
-more is given up at the end; its message stays under way until the device answers or is gone, and holds its place in the
-link's windows. So a slow device is asked only where nobody else is left, and never as the second choice for another.
+`HedgedRequest` asks. A late question is not cancelled, since its answer may still be among the first. What is not
+needed at the end is; its message still counts in the link's windows until the device answers or is gone. So a slow
+device is asked only where no other is left, and never in place of one that is late.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ class Holder(NamedTuple):
 
 
 class Choice:
-    """The shares of one encoding that are at hand; k of them are needed for a segment."""
+    """Chooses among the shares of one encoding that are at hand; k of them are needed for a segment."""
 
     def __init__(self, k: int, holders: Collection[Holder]) -> None:
         self._k = k
@@ -55,7 +54,7 @@ class Choice:
         self._faults[holder] += 1
 
     def gone(self, device: bytes) -> None:
-        """A device does not answer; it is not asked again."""
+        """A device does not answer: do not ask it again."""
         self._gone.add(device)
 
 
@@ -63,8 +62,8 @@ A = TypeVar("A")  # an answer
 G = TypeVar("G")  # one that was found good
 
 
-class Punctuality(Protocol):
-    """What is known of how long devices take; see `devices.Devices`."""
+class ResponseTimes(Protocol):
+    """How long devices take to answer; see `devices.Devices`."""
 
     def late_after(self, device: bytes) -> float:
         """Seconds after which a question to a device is late."""
@@ -75,27 +74,27 @@ class Punctuality(Protocol):
         ...
 
 
-class Race(Generic[A, G]):
-    """One question to as many holders as it takes to get `wanted` good answers."""
+class HedgedRequest(Generic[A, G]):
+    """One question, to as many holders as it takes to get `wanted` good answers."""
 
     def __init__(
         self,
         wanted: int,
         choice: Choice,
-        punctuality: Punctuality,
+        times: ResponseTimes,
         ask: Callable[[Holder], asyncio.Future[A]],
-        judge: Callable[[Holder, asyncio.Future[A]], Optional[G]],
+        check: Callable[[Holder, asyncio.Future[A]], Optional[G]],
         here: Mapping[int, G] = MappingProxyType({}),
     ) -> None:
-        """`judge` gives what is good of an answer that came, or failed, None where nothing is.
+        """`check` gives the good part of an answer that came or failed, or None.
 
-        `here`: good answers of before, by share.
+        `here`: earlier good answers, by share.
         """
         self._wanted = wanted
         self._choice = choice
-        self._punctuality = punctuality
+        self._times = times
         self._ask = ask
-        self._judge = judge
+        self._check = check
         self._asked: set[Holder] = set()
         self._waiting: dict[Holder, tuple[asyncio.Future[A], float]] = {}  # and when it is late
         self._good: dict[int, G] = dict(here)
@@ -104,7 +103,7 @@ class Race(Generic[A, G]):
         self._over = False
 
     async def run(self) -> dict[int, G]:
-        """Good answers by share: `wanted`, or fewer as soon as it is clear that so many are not to be had.
+        """Good answers by share: `wanted`, or fewer as soon as more cannot come.
 
         More, where several came in the same moment.
         """
@@ -119,7 +118,7 @@ class Race(Generic[A, G]):
         finally:
             for holder, (answer, _) in list(self._waiting.items()):
                 if answer.done():
-                    self._came(holder, answer)  # it came in this very moment
+                    self._came(holder, answer)  # it came meanwhile
                 else:
                     answer.cancel()
             self._over = True
@@ -135,14 +134,14 @@ class Race(Generic[A, G]):
     def _ask_more(self, now: float) -> None:
         """Ask until enough answers are here or on time; where some are late, as many others as are not slow."""
         taken = {*self._good, *(holder.share for holder, (_, late_at) in self._waiting.items() if late_at > now)}
-        slow = self._punctuality.slow()
+        slow = self._times.slow()
         while len(taken) < self._wanted:
             holder = self._choice.next(self._asked, taken, slow)
             if holder is None or (self.had >= self._wanted and holder.device in slow):
                 return
             self._asked.add(holder)
             answer = self._ask(holder)
-            self._waiting[holder] = (answer, now + self._punctuality.late_after(holder.device))
+            self._waiting[holder] = (answer, now + self._times.late_after(holder.device))
             answer.add_done_callback(partial(self._came, holder))
             taken.add(holder.share)
 
@@ -151,9 +150,9 @@ class Race(Generic[A, G]):
             return
         del self._waiting[holder]
         try:
-            good = None if answer.cancelled() else self._judge(holder, answer)
+            good = None if answer.cancelled() else self._check(holder, answer)
         except Exception as fault:
-            self._fault, good = fault, None  # raised by `run`, which whoever asked waits for
+            self._fault, good = fault, None  # raised by `run`
         if good is not None:
             self._good.setdefault(holder.share, good)
         if good is None or len(self._good) >= self._wanted:

@@ -1,7 +1,7 @@
 """What the vault holds: the catalog's encodings together with their mappings, and the way from a hash to an image.
 
-A mapping that this machine keeps needs no question; the others are asked of the devices, many at a time, so that a
-machine that has never stored anything sees the whole vault too.
+Mappings that this machine lacks are asked of the devices, many at a time: so a machine that has never stored anything
+sees the whole vault too.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from common.protocol.device_messages import ShareName
 from common.protocol.messages import EncodingAt, shares_at_hand
 from common.repository.devices import Description, Devices
 from common.repository.hashes import only_one
-from common.repository.hedging import Choice, Holder, Race
+from common.repository.hedging import Choice, HedgedRequest, Holder
 from common.vault.folder import VaultFolder
 from common.vault.granting import open_any
 from common.vault.keys import VaultKey
@@ -47,7 +47,7 @@ class Mappings:
         self._devices = devices
         self._vault = vault
         self._key = key
-        # Those that somebody still holds, such as all of the images that are being restored.
+        # Those that are still referenced, such as of images that are being restored.
         self._opened: WeakValueDictionary[tuple[bytes, bytes], Mapping] = WeakValueDictionary()
 
     def kept(self, encoding: EncodingAt) -> Optional[Mapping]:
@@ -60,7 +60,7 @@ class Mappings:
         return mapping
 
     async def of(self, encodings: Iterable[EncodingAt]) -> dict[tuple[bytes, bytes], Mapping]:
-        """(object id, encoding id) → mapping, as far as they are to be had."""
+        """(object id, encoding id) → mapping, as far as they are available."""
         found: dict[tuple[bytes, bytes], Mapping] = {}
         missing: list[EncodingAt] = []
         for encoding in encodings:
@@ -85,7 +85,7 @@ class Mappings:
             name = ShareName(encoding.encoding_id, holder.share)
             return self._devices.description(holder.device, name, MAX_SEALED_MAPPING, with_recipe=False)
 
-        def judge(_holder: Holder, answer: asyncio.Future[Description]) -> Optional[tuple[bytes, Mapping]]:
+        def check(_holder: Holder, answer: asyncio.Future[Description]) -> Optional[tuple[bytes, Mapping]]:
             try:
                 sealed = answer.result().mapping
                 return sealed, open_any(self._key, sealed, encoding.object_id, encoding.encoding_id)
@@ -93,7 +93,7 @@ class Mappings:
                 return None
 
         holders = [Holder(share, devices[0]) for share, devices in shares_at_hand(encoding).items()]
-        found = await Race(1, Choice(encoding.k, holders), self._devices, ask, judge).run()
+        found = await HedgedRequest(1, Choice(encoding.k, holders), self._devices, ask, check).run()
         for sealed, mapping in found.values():
             self._vault.keep_mapping(encoding.object_id, encoding.encoding_id, sealed)
             return mapping
@@ -102,10 +102,10 @@ class Mappings:
 
 @dataclass(frozen=True)
 class Holdings:
-    """What the vault holds, as far as it can be told."""
+    """What the vault holds, as far as is known."""
 
     images: list[Held]
-    unreadable: int  # images of which no good mapping is to be had: the devices that have them are not connected
+    unreadable: int  # images whose mapping no connected device has
 
 
 def combine(encodings: Iterable[EncodingAt], mappings: dict[tuple[bytes, bytes], Mapping]) -> Holdings:

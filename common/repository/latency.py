@@ -1,13 +1,13 @@
-"""When a device is late: judged by what it needed lately, as TCP judges its packets (RFC 6298). Pure: no clock.
+"""When a device is late, by how long it took lately, as TCP has its timeouts (RFC 6298). Pure: no clock.
 
 A request is late once it has taken longer than the smoothed time of that device's answers and four times their
 deviation. A device that is not known yet is given half a second. A device is *slow* while a request to it is late, and
 for a while after it was late several times in a row: it is asked only where nobody else is left. So a device that hangs
 holds few places among the requests under way, and is asked again once it has answered.
 
-    request ──▶ under way ──answered in time──▶ learned, forgiven
+    request ──▶ under way ──answered in time──▶ measured; none late in a row
                     │ its time is over
-                    └──▶ late: the device is slow ──answered──▶ learned, counted; slow a while longer after three
+                    └──▶ late: the device is slow ──answered──▶ measured; after three in a row slow a while longer
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Optional
 
 FIRST_LATE_AFTER = 0.5  # seconds; for a device that has not answered yet
-MIN_LATE_AFTER = 0.25  # seconds; below it lies what a busy machine and a disk's cache do
+MIN_LATE_AFTER = 0.25  # seconds; less is normal on a busy machine, or without the disk's cache
 SLOW_AFTER = 3  # times late in a row
 SLOW_FOR = 10.0  # seconds after the last of them
 _GAIN, _DEVIATION_GAIN, _DEVIATIONS = 1 / 8, 1 / 4, 4  # RFC 6298, section 2
@@ -64,7 +64,7 @@ class Latency:
             self._last_late = now
 
     def given_up(self, asked: Asked) -> None:
-        """Nobody waits for it any more, or the device is gone: nothing is learned from it."""
+        """The request was cancelled or the device is gone: nothing is measured."""
         self._under_way.remove(asked)
 
     def is_slow(self, now: float) -> bool:

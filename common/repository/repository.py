@@ -1,8 +1,4 @@
-"""One vault, open, and the cluster that holds its images: which there are, whose they are, where they lie.
-
-Consumer, administration and desktop begin with a link that has the vault's rights and the vault's key;
-whoever looks for images does so here, and is told the names of devices with them.
-"""
+"""One open vault and the cluster that holds its images: which there are, whose they are, where they lie."""
 
 from __future__ import annotations
 
@@ -55,10 +51,10 @@ def run_with_repository(
 
 
 class Repository:
-    """`listed`: the devices of the cluster, as the broker told them last; none before anything was looked for."""
+    """`listed`: the devices of the cluster as the broker listed them last; empty before."""
 
     def __init__(self, link: Link, vault: VaultFolder, key: VaultKey, emit: Callable[[Any], None] = ignore) -> None:
-        """`emit` is told what is waited for, and of images what each program has to tell (its `events`)."""
+        """`emit` gets the waits, and events of images as each program has them."""
         self.link = link
         self.emit = emit
         self.vault = vault
@@ -71,7 +67,7 @@ class Repository:
     # --- devices
 
     async def list_devices(self, *, settled: bool = False) -> None:
-        """Learn which devices there are; `settled`: once those that may still come to a new broker have come."""
+        """Ask which devices there are; `settled`: once a new broker has waited for all that may come."""
         self.listed = await (settled_devices(self.link) if settled else list_devices(self.link))
         self._names = {device.device_id: device.name for device in self.listed}
 
@@ -83,7 +79,7 @@ class Repository:
         return sorted({self.name_of(s.device_id) for e in encodings for s in e.shares if not s.alive})
 
     async def report_bad(self, bad: Sequence[BadShare]) -> None:
-        """Report shares that were found bad to the broker, so that they are mended."""
+        """Report shares that were found bad to the broker, which has them repaired."""
         if bad:
             await self.link.request(REPORT_BAD, ReportBad(), payload=pack(list(bad)), hurried=True)
 
@@ -92,7 +88,8 @@ class Repository:
     async def holdings(self, hashes: Optional[Sequence[str]] = None) -> Holdings:
         """The images with these hashes or beginnings of them; all that the cluster knows, by object id, where None.
 
-        NotFoundError, NotEnoughError or UsageError where a hash is no image's, cannot be told now, or is several's.
+        NotFoundError where a hash is no image's, NotEnoughError where that cannot be known now, UsageError where it is
+        several images'.
         """
         wanted = None if hashes is None else dict.fromkeys(check_hash(text) for text in hashes)
         with waiting(self.emit, "listing what the vault holds"):
@@ -129,20 +126,20 @@ class Repository:
         }
 
     def object_ids(self, sha256: bytes) -> tuple[bytes, bytes]:
-        """By which an image is known to devices: as the vault's own, and as shared with it or left for it."""
+        """The object ids of an image: as the vault's own, and as shared with it or left for it."""
         return self.key.object_id(sha256), self.key.granted_object_id(sha256)
 
     # --- whose they are
 
     def mapping_of(self, image: Held, encoding: EncodingAt) -> Mapping:
-        """The mapping of one of an image's encodings; that of another one where it is not to be had."""
+        """The mapping of one of an image's encodings; that of another one where it is not known."""
         return self.mappings.kept(encoding) or image.mapping
 
     def own(self, image: Held) -> list[EncodingAt]:
         """The image's encodings that are this vault's, and not another's that are shared with it.
 
-        Own is also what others left for it by its contact card: that lies under the name that shared ones have too,
-        and its mapping tells the right to delete it, which no key derives.
+        Own is also what others left for it by its contact card: that has the object id of shared ones, and its mapping
+        has the delete capability, which no key derives.
         """
         own_id = self.key.object_id(image.mapping.image_sha256)
         return [

@@ -6,10 +6,10 @@
     one_time        what is sealed once, or row by row, under a subkey of the vault key
     mapping         what ties a data key to an image, sealed under the vault key
     granting        a mapping sealed for another vault's owner, by a `contact_card`
-    trust           what is believed of an image that comes back
+    trust           the checks on an image that is restored
     recovery_codes  the vault key in codes that people write down, by Shamir's scheme (`secret_sharing`)
 
-These take bytes and give bytes, without socket or disk. Others keep what they make on this machine:
+These take bytes and give bytes, without socket or disk. The others keep files on this machine:
 
     folder          the key file, and sealed mappings; the `former_key` while a rotation is under way
     contacts        the contact cards that this machine knows, by name
@@ -18,10 +18,9 @@ These take bytes and give bytes, without socket or disk. Others keep what they m
     passphrase      where a passphrase comes from, one being the `system_keyring`
     journal         the sealed journal of a put, by which it goes on after an interruption
 
-The line: nothing under broker/ or worker/ may import this package, and an import contract in pyproject.toml
-holds it. Those programs meet only what comes out of here sealed or hashed, so whoever owns a broker or a
-device owns no key.
+Nothing under broker/ or worker/ may import this package; an import contract in pyproject.toml holds that. Those
+programs get only what is sealed or hashed here, so whoever controls a broker or a device has no key.
 
-Randomness comes from the operating system alone and is never an argument. Two limits are Python's: a key
-cannot be wiped from memory, and what swaps to disk or dumps core takes keys along.
+Randomness comes from the operating system alone and is never an argument. Two limits are Python's: a key cannot be
+wiped from memory, and swap and core dumps contain keys.
 """

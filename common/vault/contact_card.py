@@ -6,9 +6,9 @@
 
 Name is UTF-8, at most 64 bytes; checksum is the first 4 bytes of SHA-256(label ‖ all before it). The owner key
 (Ed25519) names the vault, so that others can store for it; the public key (X25519) seals mappings that only the vault
-opens; the lookup key names images for it. So a card reads nothing, but whoever has it can fill the vault's devices, and
-can test whether an image that they already know is shared with this vault where they also see the object ids: it is for
-people and machines one knows, and not for a notice board.
+opens; the lookup key names images for it. So a card lets nobody read, but whoever has it can fill the vault's devices,
+and can test whether an image that they already know is shared with this vault where they also see the object ids: it is
+not for the public.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class ContactCard:
         return bytes([_VERSION]) + self.owner_key + self.public_key + self.lookup_key + self.name.encode()
 
     def encode(self) -> str:
-        """The line that people hand on."""
+        """The line that is given to others."""
         content = self.content()
         return _PREFIX + _base32(content + _checksum(content))
 
@@ -76,7 +76,7 @@ def card_of(key: VaultKey, name: str) -> ContactCard:
 
 
 def require_name(name: str) -> None:
-    """UsageError where no contact can be called so."""
+    """UsageError where a contact cannot have this name."""
     if not _is_name(name):
         raise UsageError(f"a contact's name has 1 to {MAX_NAME} bytes, all printable, and no space at its ends")
 

@@ -44,7 +44,7 @@ class _Entry(msgspec.Struct):
 
 
 def _folded(name: str) -> str:
-    """The same for names that are read alike: Unicode Standard, section 3.13, canonical caseless matching."""
+    """Equal for names that match: Unicode Standard, section 3.13, canonical caseless matching."""
     return unicodedata.normalize("NFC", unicodedata.normalize("NFD", name).casefold())
 
 
@@ -72,10 +72,10 @@ class Contacts:
         return self.all()[self.called(name)]
 
     def called(self, name: str) -> str:
-        """How a contact's name is spelled here, however it was typed; NotFoundError where there is none.
+        """A contact's name as it was added, in whatever case it is typed; NotFoundError where there is none.
 
-        UsageError where it is not written exactly and several differ from it in case only, which none does that was
-        added since that is refused.
+        UsageError where several differ from it in case only, and none is written exactly so; `add` refuses such names
+        now.
         """
         names = self.all()
         found = [name] if name in names else [known for known in names if _folded(known) == _folded(name)]
@@ -89,10 +89,7 @@ class Contacts:
         return found[0]
 
     def add(self, name: str, card: ContactCard) -> None:
-        """Know a card by this name, whose spelling is kept; UsageError where the name is taken by another card.
-
-        Names that differ in case only are the same name.
-        """
+        """Add a card by this name; UsageError where another card has the name, be it in another case."""
         require_name(name)
         with locked(self._lock):
             others: dict[str, ContactCard] = {}
@@ -107,14 +104,17 @@ class Contacts:
             self._save({**others, name: card})
 
     def remove(self, name: str) -> str:
-        """Forget a card; its name as it was spelled here. Errors as of `called`."""
+        """Remove a card; its name as it was added. Errors as of `called`."""
         with locked(self._lock):
             called = self.called(name)
             self._save({known: card for known, card in self.all().items() if known != called})
             return called
 
     def take_over(self, former: VaultKey) -> None:
-        """Seal what is sealed under the vault key before; harmless where that is done. IntegrityError as in `all`."""
+        """Seal what is sealed under the former vault key anew; harmless where that is done.
+
+        IntegrityError as in `all`.
+        """
         with locked(self._lock):
             try:
                 self.all()

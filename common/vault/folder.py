@@ -4,13 +4,12 @@
     vault/mappings/<object id>-<encoding id>     sealed mappings, as they also lie beside every share
     vault/seen                                   the sealed index of files already stored (`seen`)
     vault/keyring                                where the passphrase is in the system's keyring (`system_keyring`)
-    vault/proven.json                            when all was proven restorable last (`admin.verifying`)
-    vault/former.key                             the key before, while a rotation is under way (`former_key`)
+    vault/proven.json                            when all was last proven restorable (`admin.verifying`)
+    vault/former.key                             the former key, while a rotation is under way (`former_key`)
     vault/replaced.key                           the same, once nothing that is stored needs it any more
 
-The mappings here are a copy that saves asking the devices; whatever is missing or damaged is fetched from them, and
-where the disk takes no more of them, that is said once. So it is with the index, the journals and proven.json. The keys
-are kept or an error says why not.
+The mappings are a cache: what is missing or damaged is fetched from the devices, and a disk that takes no more is
+warned of once. So are the index, the journals and proven.json. Where a key cannot be kept, that is an error.
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ log = logging.getLogger(__name__)
 
 
 class VaultFolder:
-    """The vault in a home folder; TesseraError where this machine's OpenSSL will not do."""
+    """The vault in a home folder; TesseraError as of `require_openssl`."""
 
     def __init__(self, home: Path) -> None:
         require_openssl()
@@ -64,14 +63,12 @@ class VaultFolder:
         self._keep_new(create_key_file(key, passphrase))
 
     def require_none(self) -> None:
-        """UsageError where there is a vault: asked before a person is, and again when one is kept."""
+        """UsageError where there is a vault: checked before the user is asked, and again when a key is kept."""
         if self.key_path.exists():
             raise self._present()
 
     def require(self) -> None:
-        """NotFoundError where there is no vault, IntegrityError where its key file is damaged: told before anybody is
-        asked for a passphrase.
-        """
+        """NotFoundError where there is no vault, IntegrityError where its key file is damaged; needs no passphrase."""
         check_key_file(self.key_file())
 
     def unlock(self, passphrase: str) -> VaultKey:
@@ -115,8 +112,8 @@ class VaultFolder:
     def begin_rotation(self, old: VaultKey, passphrase: str, backup: Path) -> VaultKey:
         """Make a new vault key, which this vault has from then on; the old one is kept, sealed under it.
 
-        UsageError where there is something called `backup`, which gets a copy of the new key file first. After a
-        crash at any moment the vault opens, with one of the keys, and no key is lost that seals anything.
+        UsageError where `backup` exists, which gets a copy of the new key file first. After a crash at any moment the
+        vault opens, with one of the keys, and no key is lost that seals anything.
         """
         key = VaultKey.generate()
         content = create_key_file(key, passphrase)
@@ -126,7 +123,7 @@ class VaultFolder:
         return key
 
     def former_key(self, key: VaultKey) -> Optional[VaultKey]:
-        """The key before, where a rotation to this one is under way. IntegrityError where it is damaged."""
+        """The former key, where a rotation to this one is under way. IntegrityError where it is damaged."""
         for path in (self._former_path, self._replaced_path):
             try:
                 return open_former_key(key, read_limited(path, FORMER_KEY_SIZE))
@@ -136,22 +133,22 @@ class VaultFolder:
 
     @property
     def has_former(self) -> bool:
-        """Whether there is a key before; whether it belongs to a rotation only the vault key tells."""
+        """Whether there is a former key; that it belongs to a rotation only the vault key tells."""
         return self._former_path.exists() or self._replaced_path.exists()
 
     @property
     def is_former_replaced(self) -> bool:
-        """Whether this vault has kept that it needs the key before no more, so that it may be refused."""
+        """Whether it is recorded that nothing needs the former key any more."""
         return self._replaced_path.exists() and not self._former_path.exists()
 
     def keep_replaced(self) -> None:
-        """Nothing is sealed under the key before any more: keep that, before it is refused."""
+        """Record, before brokers refuse the former key, that nothing is sealed under it any more."""
         if not self.is_former_replaced:
             rename_over(self._former_path, self._replaced_path)
             sync_folder(self.folder)
 
     def end_rotation(self) -> None:
-        """The key before is refused: forget it."""
+        """Remove the former key, which brokers refuse now."""
         self._former_path.unlink(missing_ok=True)
         self._replaced_path.unlink(missing_ok=True)
         sync_folder(self.folder)
@@ -171,7 +168,7 @@ class VaultFolder:
     # --- the mappings
 
     def keep_mapping(self, object_id: bytes, encoding_id: bytes, sealed: bytes) -> None:
-        """Keep a sealed mapping. Not fsynced: the devices have it durably. That the disk refuses is said once."""
+        """Keep a sealed mapping, not fsynced: the devices have it durably. Warns once where the disk refuses."""
         try:
             self._keep_mapping(object_id, encoding_id, sealed)
         except OSError as error:
@@ -193,7 +190,7 @@ class VaultFolder:
             raise
 
     def forget_mapping(self, object_id: bytes, encoding_id: bytes) -> None:
-        """Remove what nobody asks for any more; where that cannot be, it is in nobody's way."""
+        """Remove a mapping that is not needed any more; errors do not matter."""
         with contextlib.suppress(OSError):
             self._mapping_path(object_id, encoding_id).unlink(missing_ok=True)
 
@@ -214,7 +211,7 @@ class VaultFolder:
                     named = _MAPPING_NAME.fullmatch(file.name)
                     if named is None:
                         continue
-                    with contextlib.suppress(FileNotFoundError):  # forgotten meanwhile
+                    with contextlib.suppress(FileNotFoundError):  # removed meanwhile
                         found.append((file.stat().st_mtime_ns, bytes.fromhex(named[1]), bytes.fromhex(named[2])))
         except OSError:  # there are none, or they cannot be read
             return []

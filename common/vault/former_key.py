@@ -1,4 +1,4 @@
-"""The vault key before, sealed under the one that takes its place, while a rotation is under way.
+"""The former vault key, sealed under the new one, while a rotation is under way.
 
     offset  bytes
          0      8  magic "TESSFORM"
@@ -9,8 +9,8 @@
        122     32  SHA-256 of all before it
 
 Sealed under a one-time key of the new key's `former` subkey (`one_time`); magic and version are the associated data.
-The digest tells damage from a file of another key: such a one is left where a rotation was interrupted before its new
-key was kept, and means nothing.
+The digest tells damage from a file of another key, which a rotation leaves that was interrupted before its new key was
+kept; that one is ignored.
 """
 
 from __future__ import annotations

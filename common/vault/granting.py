@@ -7,7 +7,7 @@
 
 Suite: DHKEM(X25519, HKDF-SHA256), HKDF-SHA256, AES-256-GCM; info = label ‖ object id ‖ encoding id, so that a mapping
 opens for this object and encoding only. The plaintext is that of any mapping, padded alike. The object id is the one of
-the card's lookup key. Base mode does not say who sealed: that is told by nothing but the image itself.
+the card's lookup key. Base mode does not authenticate who sealed it.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _OVERHEAD = _PREFIX.size + 32 + 16
 
 
 def seal_to_card(card: ContactCard, mapping: Mapping, encoding_id: bytes) -> bytes:
-    """The mapping for the card's owner only: without those that its owner shares it with."""
+    """The mapping sealed for the card's owner, without the cards of others that it is shared with."""
     mapping = msgspec.structs.replace(mapping, revision=None, shared_with=None)
     information = _information(card.object_id(mapping.image_sha256), encoding_id)
     sealed = _suite().encrypt(pack_mapping(mapping), card.recipient(), information)

@@ -1,15 +1,15 @@
-"""The journal of one put: what is needed to go on with it after an interruption, kept on this machine, sealed.
+"""The journal of one put: what is needed to resume it after an interruption, kept on this machine, sealed.
 
     vault/journal/<name>      name = HKDF-Expand(journal key, "tessera/v1/journal/name" ‖ absolute path), in hex
 
 A file of sealed rows (`one_time`), one for each chunk. Their associated data say what a chunk belongs to: the file's
 name for chunk 0, the encoding id for the others, so that none can be put from one journal into another. Chunk 0 is a
-`Beginning`; then come `Segment`s in order, and among them where lost shares went (`Moved`) and what was to be committed
-(`Ending`).
+`Beginning`; then come `Segment`s in order, and among them which device a lost share moved to (`Moved`) and what was to
+be committed (`Ending`).
 
 Write-ahead: nothing of a segment may leave the process before `sync` has returned for its chunk, and no commit before
 it has for the ending's. That is what lets a `sealing.ResumedSealer` use the data key again. A torn or damaged end is
-cut off, since what it told of never left. Whoever has a journal open holds its lock; another one does without.
+cut off: what it recorded was never sent. An open journal is locked; a second put of the same file goes on without one.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _NAME_LABEL = b"tessera/v1/journal/name"
 _VERSION = 1
 _MAX_ROW = 64 << 10  # bytes
 _MAX_PATH = 4096  # bytes; the put of a file with a longer one cannot be resumed
-_OLD = 30 * 86400  # seconds after which a journal that nobody went on with is removed
+_OLD = 30 * 86400  # seconds after which a journal that was not resumed is removed
 
 _RawKey = Annotated[bytes, msgspec.Meta(min_length=KEY_SIZE, max_length=KEY_SIZE)]
 
@@ -95,8 +95,8 @@ class Ending(_Chunk, tag=3, frozen=True):
 _AnyChunk = Union[Beginning, Segment, Moved, Ending]
 
 
-class Begun:
-    """What a journal tells of a put that was interrupted."""
+class InterruptedPut:
+    """The state of an interrupted put, as its journal has it."""
 
     def __init__(self, beginning: Beginning) -> None:
         self.beginning = beginning
@@ -105,7 +105,7 @@ class Begun:
         self.ending: Optional[Ending] = None
 
     def take(self, chunk: _AnyChunk) -> bool:
-        """Go one chunk further; False where it does not fit to what came before."""
+        """Apply the next chunk; False where it contradicts those before."""
         n = self.beginning.n
         if isinstance(chunk, Segment):
             if chunk.segment != len(self.segments) or len(chunk.digests) != n * DIGEST_SIZE:
@@ -160,7 +160,7 @@ class Journal:
     def sync(self) -> None:
         """Make all that was written so far durable; one call does it for all that wait.
 
-        OSError where the disk refuses; from then on this journal is good for nothing but to be removed.
+        OSError where the disk refuses; from then on this journal can only be removed.
         """
         wanted = self._written
         with self._syncing:
@@ -179,26 +179,26 @@ class Journal:
     # --- ending
 
     def close(self) -> None:
-        """Leave it for the next run. Waits for a sync that is under way: before, its lock would not be free."""
+        """Close it, for the next run. Waits for a sync that is under way, since that keeps the lock."""
         with self._syncing:
             self._file.close()
 
     def remove(self) -> None:
-        """The put is done, or given up. OSError where the disk refuses: it may still be there then."""
+        """Remove it: the put is done, or given up. OSError where the disk refuses: it may still be there then."""
         with self._syncing:
             os.ftruncate(self._file.fileno(), 0)
-            with contextlib.suppress(OSError):  # it may have in its buffer what a full disk did not take
+            with contextlib.suppress(OSError):  # of what a full disk did not take from the buffer
                 self._file.close()
         self.path.unlink(missing_ok=True)  # closed before, since Windows removes no open file
         sync_folder(self.path.parent)
 
     # --- reading
 
-    def _read(self) -> Optional[Begun]:
+    def _read(self) -> Optional[InterruptedPut]:
         """All good chunks; the rest is cut off. They count as not synced, since their writer may have been killed."""
         self._file.seek(0)
         content = memoryview(self._file.read())
-        begun: Optional[Begun] = None
+        begun: Optional[InterruptedPut] = None
         end = 0
         while True:
             try:
@@ -209,7 +209,7 @@ class Journal:
             if begun is None:
                 if not isinstance(chunk, Beginning) or not _is_known(chunk):
                     break
-                begun = Begun(chunk)
+                begun = InterruptedPut(chunk)
                 self._binding = chunk.encoding_id
             elif not begun.take(chunk):
                 break
@@ -256,7 +256,7 @@ class Journals:
         return self._open(self.folder / expand(self._key, _NAME_LABEL + name).hex())
 
     def remove_old(self, now: float) -> None:
-        """Remove what nobody went on with for 30 days; `now` in Unix seconds."""
+        """Remove those that were not resumed for 30 days; `now` in Unix seconds."""
         try:
             old = [path for path in self.folder.iterdir() if now - path.stat().st_mtime > _OLD]
             for path in old:
@@ -277,6 +277,6 @@ class Journals:
             if not os.path.samestat(os.fstat(file.fileno()), path.stat()):
                 raise FileNotFoundError(path)
         except FileNotFoundError:
-            file.close()  # whoever had it removed it in this very moment
+            file.close()  # its owner has removed it meanwhile
             return None
         return Journal(path, self._key, file)

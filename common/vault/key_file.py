@@ -189,7 +189,7 @@ def _passphrase_bytes(passphrase: str) -> bytes:
 
 
 def _encoded(text: str) -> Optional[bytes]:
-    # Nothing is raised in the handler: a UnicodeEncodeError holds the whole text, and would stay as context.
+    # Nothing is raised in the handler: a UnicodeEncodeError has the whole text, and would be kept as context.
     try:
         return text.encode()
     except UnicodeEncodeError:

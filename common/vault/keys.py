@@ -10,7 +10,7 @@
     ├── tessera/v1/contact   the X25519 key by which others seal mappings to this vault
     ├── tessera/v1/lookup    object id of what others share: HMAC(lookup key, image SHA-256); on the contact card
     ├── tessera/v1/contacts  seals this machine's list of contact cards
-    └── tessera/v1/former    seals the vault key that this one takes the place of
+    └── tessera/v1/former    seals the former vault key
 
 Each branch is HKDF-Expand with SHA-256 (RFC 5869, section 2.3). The extract step is left out, as section 3.3
 allows: the vault key is uniformly random already. HMAC is RFC 2104 with SHA-256.
@@ -40,7 +40,7 @@ K = TypeVar("K", bound="HiddenKey")
 
 
 class HiddenKey:
-    """A 256-bit key that keeps to itself: hidden in repr and str, never pickled, compared in constant time.
+    """A 256-bit key: hidden in repr and str, never pickled, compared in constant time.
 
     TesseraError where `raw` is not 32 bytes.
     """
@@ -117,18 +117,15 @@ class VaultKey(HiddenKey):
         return self._subkey(b"mapping")
 
     def index_subkey(self) -> bytes:
-        """The 32-byte key of the client's local index of files already seen.
-
-        Of the same family as the subkeys that the design lists; it has the index encrypted, but names no key.
-        """
+        """The 32-byte key of the client's local index of files already seen."""
         return self._subkey(b"index")
 
     def journal_subkey(self) -> bytes:
-        """The 32-byte key of this machine's journals of puts; of the same family."""
+        """The 32-byte key of this machine's journals of puts."""
         return self._subkey(b"journal")
 
     def contact_private_key(self) -> X25519PrivateKey:
-        """What opens the mappings that others sealed to this vault's contact card."""
+        """The key that opens the mappings that others sealed to this vault's contact card."""
         return X25519PrivateKey.from_private_bytes(self._subkey(b"contact"))
 
     def lookup_key(self) -> bytes:
@@ -144,7 +141,7 @@ class VaultKey(HiddenKey):
         return self._subkey(b"contacts")
 
     def former_subkey(self) -> bytes:
-        """The 32-byte key that seals the vault key before, while its images get this one."""
+        """The 32-byte key that seals the former vault key, during a rotation."""
         return self._subkey(b"former")
 
     def _signing_key(self) -> Ed25519PrivateKey:
@@ -170,7 +167,7 @@ def expand(key: bytes, info: bytes) -> bytes:
 
 
 def require_size(what: str, value: bytes, size: int) -> None:
-    """TesseraError unless `value` has `size` bytes: what is joined under one HMAC must have fixed widths."""
+    """TesseraError unless `value` has `size` bytes: what is concatenated under one HMAC must have fixed widths."""
     if len(value) != size:
         raise TesseraError(f"{what} has {size} bytes, not {len(value)}")
 

@@ -12,8 +12,8 @@ mapping opens under one vault key only; the associated data are magic, version, 
 the length (4 bytes) of the msgpack that follows, the msgpack, and zeros up to a power of two, at least 1024: its size
 tells next to nothing about the name and the thumbnail.
 
-Opening believes nothing: shape, then commitment, then tag, then every field and how they agree. What it
-returns may be acted on, save the name: that is text, and made safe where it becomes a path.
+Opening checks shape, then commitment, then tag, then every field and how they agree. The name is still untrusted text,
+which is made safe where it becomes a path.
 """
 
 from __future__ import annotations
@@ -125,7 +125,7 @@ def seal_own(key: VaultKey, mapping: Mapping, encoding_id: bytes) -> SealedMappi
 
 
 def sealed_before(key: VaultKey, image_sha256: bytes, encoding_id: bytes, mapping: bytes) -> SealedMapping:
-    """The same of a mapping that is sealed already, by a put that was interrupted."""
+    """The same, of a mapping that an interrupted put has sealed already."""
     object_id = key.object_id(image_sha256)
     return SealedMapping(object_id, mapping, key.delete_capability(object_id, encoding_id))
 
@@ -176,7 +176,7 @@ def is_padded_size(size: int) -> bool:
 
 
 def pack_mapping(mapping: Mapping) -> bytes:
-    """The one plaintext that stands for this mapping, padded; UsageError where its fields are no mapping's.
+    """A mapping's plaintext, padded, always the same; UsageError where its fields are no mapping's.
 
     Secret: for what seals it only.
     """
@@ -218,7 +218,7 @@ def _unpack(body: bytes) -> object:
 
 
 def _parse(fields: object, error: type[TesseraError]) -> Mapping:
-    """The fields as a mapping, or `error` raised with what is wrong, in words that repeat nothing secret."""
+    """The fields as a mapping; otherwise `error`, with what is wrong and nothing secret."""
     try:
         # Without builtin_types, msgspec would take text for bytes and read it as base64.
         mapping = msgspec.convert(fields, Mapping, builtin_types=(bytes,))
@@ -231,7 +231,7 @@ def _parse(fields: object, error: type[TesseraError]) -> Mapping:
 
 
 def _fault(mapping: Mapping) -> Optional[str]:
-    """What is wrong between fields that are right each for itself."""
+    """How fields contradict each other that are each valid."""
     if mapping.k > mapping.n:
         return f"k = {mapping.k} is more than n = {mapping.n}"
     # An empty image has one segment, which is empty.

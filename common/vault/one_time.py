@@ -61,7 +61,7 @@ def open_committed(subkey: bytes, label: bytes, sealed: bytes, associated: bytes
 
 
 class SealedRows:
-    """Rows that a file grows by at its end, each in its place: what is torn or damaged ends what can be read."""
+    """Rows that are appended to a file, each bound to its number; a torn or damaged row ends what can be read."""
 
     def __init__(self, subkey: bytes, label: bytes, limit: int) -> None:
         """`limit`: the most bytes of a sealed row."""

@@ -1,14 +1,14 @@
 """Where a passphrase comes from, never the command line, and which new ones are too weak.
 
 In this order: a file, the environment, the system's keyring where the vault's passphrase was put there
-(`system_keyring`), the person at the terminal. What editors and shells put before and behind it is no part of it
-(`as_typed`), wherever it comes from; nor can a new one have anything within that no keyboard gives, such as a line end:
-it would open the vault from that file only.
+(`system_keyring`), the terminal. What editors and shells put before and behind it is stripped (`as_typed`), wherever it
+comes from. A new one cannot have anything within that no keyboard gives, such as a line end: it would open the vault
+from that file only.
 
 A new one of fewer than 8 characters is refused, and so is one of fewer than 4 different ones: whoever has the key file
-can guess at their leisure, and those fall to guessing whatever each guess costs. Below 15 characters a warning says
-what would be better; nothing else is asked (no digits, no capitals), since such rules make passphrases worse. These
-are the lengths of NIST SP 800-63B-4, section 3.1.1.2, which found the same.
+can guess without limit, and finds those whatever each guess costs. Below 15 characters a warning says what would be
+better; nothing else is asked (no digits, no capitals), since such rules make passphrases worse. These are the lengths
+of NIST SP 800-63B-4, section 3.1.1.2, which found the same.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def read_passphrase(
 def read_new_passphrase(file: Optional[Path], *, prompt: str, variable: str = VARIABLE) -> str:
     """A new passphrase, as it is typed: from the file, else the environment variable, else typed twice at the terminal.
 
-    UsageError where it is too weak, which a person learns before it has to be repeated, or where the two differ;
+    UsageError where it is too weak, before it has to be repeated, or where the two differ;
     RefusedError where none is given and nobody can be asked.
     """
     given = _given(file, variable)
@@ -85,7 +85,7 @@ def check_new_passphrase(passphrase: str) -> None:
 
 
 def _given(file: Optional[Path], variable: str) -> Optional[str]:
-    """What was given in advance; None where a person has to be asked."""
+    """The passphrase from file or environment; None where the user has to be asked."""
     if file is None:
         return os.environ.get(variable)
     with reading_text(file):

@@ -13,9 +13,9 @@ A code, 50 bytes, written as 20 groups of 5 characters in 5 lines of 4:
     check value = the first 4 bytes of HKDF-Expand(vault key, "tessera/v1/recovery/check" ‖ set id ‖ need)
 
 The check value says whether what was restored is the key, and is inside of what is split: so fewer codes than needed
-tell nothing whatever, not even to who could compute without limit. Every group has four characters of Crockford's
-base32, which no eye takes for each other, and a fifth that checks them and their place: so a typing error is found,
-with the group that it is in. The checksum is for what slips through that.
+tell nothing, whatever the computing power. Every group has four characters of Crockford's base32, which are not
+mistaken for each other, and a fifth that checks them and their place: so a typing error is found, with the group that
+it is in. The checksum finds the rest.
 
 Nothing here reads, writes or prints; texts of errors name codes and groups by their place and repeat none.
 """
@@ -182,7 +182,7 @@ def read_codes(text: str) -> list[RecoveryCode]:
 
 
 def _given(place: int) -> str:
-    """A code whose number on the paper is not known before it is read whole."""
+    """How errors name a code, whose number is not known before it is read whole."""
     return f"recovery code {place} of those given"
 
 

@@ -8,7 +8,7 @@ Integers are big-endian. Segment s opens only as segment s of this encoding, and
 ended from one that was cut, so that a stream of unknown length can be sealed as it comes. Length, count and
 SHA-256 of the image are bound by the mapping, not here.
 
-The counted nonce is safe because no data key meets the same s twice with anything else to seal: a data key is
+The counted nonce is safe because no data key seals two different plaintexts as segment s: a data key is
 new for each encoding, seals in one sealer only, and a sealer takes each segment number once, in order. A retry
 sends the same ciphertext again. A put that was interrupted goes on in a `ResumedSealer`, under the same key; why
 that is safe is said there. Buffers are the caller's and are reused: allocating them costs more than the cipher.
@@ -98,7 +98,7 @@ class SegmentSealer:
         target = _room(out, source.size + TAG_SIZE)
         _check_overlap(source, target)
         self._check_repetition(segment_number, source, is_last)
-        # Spent before it is used: whatever happens from here on, this number meets this key no second time.
+        # Advanced before it is used: whatever happens from here on, this key seals with this number only once.
         self._next_segment = segment_number + 1
         self._ended = is_last
         associated = _associated_data(self._encoding_id, segment_number, is_last, self._k, self._n)
@@ -130,14 +130,14 @@ class ResumedSealer(SegmentSealer):
     may have left the process, in whole or in part, the fingerprint was on disk before (`journal`):
 
     - A segment that has a fingerprint is sealed again only where plaintext and last flag have that very fingerprint.
-      Key, nonce, associated data and plaintext are then the same, and so is the ciphertext: nothing new is shown.
+      Key, nonce, associated data and plaintext are then the same, and so is the ciphertext: nothing new is revealed.
     - Of a segment that has none, no ciphertext left the process that sealed it, if it ever was: it is sealed as if for
       the first time, in order.
 
-    Segments that have a fingerprint may be passed over, since their ciphertext may be where it belongs. Two of these
-    for one encoding at once would each seal new segments: whoever makes one holds the journal's lock. A journal that
-    lost its end, by a disk that lied or a backup put back, does no harm as long as the file is the same; its stamp
-    (size, times, inode) is held against the journal's before, and the whole SHA-256 behind.
+    Segments that have a fingerprint may be skipped, since devices may have their ciphertext. Two of these for one
+    encoding at once would each seal new segments: whoever makes one holds the journal's lock. A journal that lost its
+    end, by a disk that lied or a backup put back, does no harm as long as the file is the same; its stamp (size, times,
+    inode) is compared with the journal's before, and the whole SHA-256 after.
     """
 
     def __init__(self, raw_key: bytes, encoding_id: bytes, k: int, n: int, fingerprints: Sequence[bytes]) -> None:
@@ -182,7 +182,7 @@ class SegmentOpener:
         try:
             return self._cipher.decrypt_into(_NONCE.pack(segment_number), source.data, associated, target.data)
         except InvalidTag:
-            # The tag is checked last, when the plaintext already stands in the buffer; nobody shall find it.
+            # The tag is checked last, when the plaintext is in the buffer already: clear it.
             out[:] = 0
             raise IntegrityError(
                 f"segment {segment_number} of encoding {self._encoding_id.hex()} is damaged or out of place"
@@ -216,6 +216,6 @@ def _room(out: Bytes, size: int) -> Bytes:
 
 
 def _check_overlap(source: Bytes, target: Bytes) -> None:
-    # The cipher runs ahead of what it reads when buffers overlap, and writes garbage without a word.
+    # Where buffers overlap the cipher overwrites what it has not read yet, and raises nothing.
     if np.may_share_memory(source, target) and source.ctypes.data != target.ctypes.data:
         raise TesseraError("a segment's buffers overlap")

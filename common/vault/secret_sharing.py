@@ -7,8 +7,8 @@ Each byte of the secret is the value at 0 of its own polynomial of degree need â
 values at i, for i from 1 to `of`. Restoring is Lagrange's interpolation at 0. The threshold scheme of
 draft-mcgrew-tss-03 is the same, and its example is one of our tests.
 
-Multiplying uses neither tables nor branches on what is secret, so that neither cache nor jumps depend on it; how long
-Python takes for small numbers is beyond us. Shares are not authenticated here: whoever holds one can shift the secret.
+Multiplying uses neither tables nor branches on what is secret, so that neither cache nor jumps depend on it; Python's
+own timing for small numbers does. Shares are not authenticated here: whoever holds one can shift the secret.
 `recovery_codes` puts a check value into the secret against that.
 """
 
@@ -19,7 +19,7 @@ from collections.abc import Mapping
 
 from common.errors import TesseraError
 
-MAX_SHARES = 255  # the elements of the field other than 0, which is where the secret is
+MAX_SHARES = 255  # the elements of the field other than 0, the secret's
 
 
 def split(secret: bytes, need: int, of: int) -> dict[int, bytes]:

@@ -57,7 +57,7 @@ class SeenFiles:
         self._load()
 
     def sha256_of(self, stamp: Stamp) -> bytes:
-        """The SHA-256 that the file had; empty where it was not seen, or where its stamp leaves a doubt."""
+        """The SHA-256 that the file had; empty where it was not seen, or where its stamp does not prove it the same."""
         seen, sha256 = self._seen.get(stamp.path, (None, b""))
         return sha256 if seen == stamp and stamp.changed is not None else b""
 
@@ -103,7 +103,7 @@ class SeenFiles:
             number += 1
 
     def _load(self) -> _Kept:
-        """Take all good rows; how many they are, and where they end."""
+        """Read all good rows; how many they are, and where they end."""
         try:
             content = self._path.read_bytes()
         except FileNotFoundError:

@@ -1,8 +1,8 @@
-"""By what a file is taken for the one seen before: where it is, how large, and when it last changed.
+"""By what a file is recognised without reading it: path, size, inode, and when it last changed.
 
 Any program can set the time of modification, so a file's contents may change while its path, size and that time stay.
 No program sets at will the time of the last change of status (POSIX.1-2017, sys/stat.h, `st_ctim`; ChangeTime in
-Windows' FILE_BASIC_INFO), nor which inode a name leads to. Whatever leaves a doubt costs reading the file again.
+Windows' FILE_BASIC_INFO), nor which inode a name leads to. Where there is a doubt the file is read again.
 """
 
 from __future__ import annotations

@@ -6,9 +6,8 @@ and names the entry.
 
     vault/keyring      the entry's name in the keyring: 32 hexadecimal digits, random
 
-So a vault whose passphrase was never stored costs one look for a file, and nothing ever fails for want of a keyring: a
-run says why it could not use it and goes on to ask. What opens the keyring (being logged in, mostly) then opens the
-vault.
+So without a stored passphrase only a file is looked for, and nothing fails where a keyring is missing: a run warns, and
+asks. What opens the keyring (mostly the login) then opens the vault.
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ def store(home: Path, passphrase: str) -> None:
     name = _entry(home) or secrets.token_hex(16)
     try:
         keyring.set_password(SERVICE, name, passphrase)
-    except Exception as error:  # each system's keyring raises what it likes, and what it says may hold the passphrase
+    except Exception as error:  # backends raise anything, and the text may have the passphrase in it
         raise RefusedError(
             f"the system's keyring did not take the passphrase ({type(error).__name__})",
             advice="see what `python -m keyring diagnose` says; without it, the passphrase is asked for as before",
@@ -71,7 +70,7 @@ def is_stored(home: Path) -> bool:
 
 
 def remembered(home: Path) -> Optional[str]:
-    """The passphrase from the keyring; None where it was not stored, or there is no getting at it now."""
+    """The passphrase from the keyring; None where it was not stored, or cannot be had now."""
     name = _entry(home)
     if name is None:
         return None

@@ -1,14 +1,14 @@
-"""What is believed of an image that comes back: all rules in one place, no input or output.
+"""The checks on an image that is restored, all in one place, without input or output.
 
-In this order, each step believing only what the one before vouches for:
+In this order, each step relying only on what the one before has proven:
 
 1. the mapping, because it opens under the vault key for this object id and encoding id (`mapping`);
 2. the recipe, because its digest is the one the mapping names, and its sizes are those that the mapping implies;
 3. a block, because its digest is the one the recipe names (`Recipe.accepts`);
 4. a segment, because its tag holds under the mapping's data key (`sealing`);
-5. the image, because its whole SHA-256 is the one that was asked for. Before that nobody gets it.
+5. the image, because its whole SHA-256 is the one that was asked for. Before, it is not given out.
 
-Who handed something over does not matter, and nothing is taken from a peer in place of a check.
+Nothing that a peer says replaces a check.
 """
 
 from __future__ import annotations

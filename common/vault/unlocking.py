@@ -1,7 +1,7 @@
 """Opens a vault beside other work.
 
-The derivation of a key from a passphrase is made to take long (0.1 s and more), and leaves the interpreter free: a
-program imports meanwhile what it needs for the rest.
+Deriving a key from a passphrase takes 0.1 s and more by design, and releases the interpreter: the program imports
+meanwhile what it needs for the rest.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from common.vault.keys import VaultKey
 
 
 class Unlocking:
-    """A vault that is being unlocked from now on, by a thread."""
+    """Unlocks a vault in a thread."""
 
     def __init__(self, vault: VaultFolder, passphrase: str) -> None:
         self._vault = vault

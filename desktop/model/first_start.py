@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Callable, NamedTuple, Optional
 
 from admin.joining import Admission, join_cluster
+from common.discovery.addresses import BrokerAddress
+from common.discovery.search import browse
 from common.errors import NotFoundError, TesseraError, UsageError
 from common.files import read_limited
-from common.finding.addresses import BrokerAddress
-from common.finding.looking import look
 from common.protocol.identifiers import shown_key
 from common.vault.keys import VaultKey
 from common.vault.passphrase import check_new_passphrase
@@ -90,7 +90,7 @@ class FirstStartModel(Model):
         async def search() -> None:
             saying = asyncio.get_running_loop().call_later(_NOBODY_AFTER, post, self._found_nobody, _NOBODY)
             try:
-                await look(lambda broker: post(self._found, broker))
+                await browse(lambda broker: post(self._found, broker))
             finally:
                 saying.cancel()
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from cluster.local import program_command
-from common.finding.addresses import own_addresses
+from common.discovery.addresses import own_addresses
 from common.membership.identity import load_brokers
 from tests.support.ports import own_base_port
 from tests.support.programs import User, wait_until

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from common.finding.addresses import BrokerAddress
+from common.discovery.addresses import BrokerAddress
 from common.membership.identity import KeyPair, load_brokers
 from common.membership.invite import Invite, decode_invite
 from common.protocol.operations import Role

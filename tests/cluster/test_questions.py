@@ -15,7 +15,7 @@ from contextlib import ExitStack, contextmanager
 import pytest
 
 from cluster.local import LocalCluster, program_command
-from common.finding.addresses import BrokerAddress
+from common.discovery.addresses import BrokerAddress
 from common.membership.identity import KeyPair, save_brokers, save_key_pair
 from common.membership.invite import Invite
 from common.protocol.operations import Role

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from cluster.local import LocalCluster
-from common.finding.addresses import BrokerAddress
+from common.discovery.addresses import BrokerAddress
 from common.membership.identity import KeyPair, save_key_pair
 from common.membership.invite import Invite
 from common.protocol.operations import Role

@@ -19,7 +19,7 @@ import pytest
 
 from cluster.local import LocalCluster
 from cluster.ports import HOST
-from common.finding.addresses import BrokerAddress
+from common.discovery.addresses import BrokerAddress
 from common.membership.identity import load_brokers, load_key_pair, save_brokers
 from common.vault.folder import VaultFolder
 from common.vault.mapping import open_mapping

@@ -24,7 +24,7 @@ from broker.rights import Standing
 from cluster.local import CHECKOUT
 from cluster.ports import HOST
 from cluster.process import ClusterProcess
-from common.finding.addresses import BrokerAddress
+from common.discovery.addresses import BrokerAddress
 from common.link.sockets import make_router
 from common.membership.identity import KeyPair, save_brokers, save_key_pair
 from common.protocol.codec import pack_header

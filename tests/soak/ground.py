@@ -20,8 +20,8 @@ from typing import Any, Optional
 from cluster.local import CHECKOUT, LocalCluster
 from cluster.ports import HOST, port_answers
 from cluster.process import HOME
+from common.discovery.addresses import BrokerAddress
 from common.errors import IntegrityError, TesseraError
-from common.finding.addresses import BrokerAddress
 from common.link.link import Link, run_with_link
 from common.link.questions import list_devices
 from common.membership.identity import ClientIdentity, load_brokers, load_key_pair, save_brokers

@@ -24,9 +24,9 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from broker.members import Member, MembersFile
 from broker.rights import Standing
 from common.coding.recipe import decode_recipe
+from common.discovery.addresses import BrokerAddress
+from common.discovery.announcement import Announcement, read_announcement
 from common.errors import IntegrityError, ProtocolError, RefusedError, UsageError
-from common.finding.addresses import BrokerAddress
-from common.finding.announcement import Announcement, read_announcement
 from common.membership.identity import KeyPair, load_brokers, load_key_pair, save_key_pair
 from common.membership.invite import Invite, decode_invite
 from common.membership.short_invite import ShortInvite, decode_short_invite

@@ -14,8 +14,8 @@ from broker.own_entry import enter_self, join_cluster
 from broker.rights import Standing
 from broker.server import Server
 from broker.steward.steward import Settings
+from common.discovery.addresses import BrokerAddress
 from common.errors import TesseraError
-from common.finding.addresses import BrokerAddress
 from common.membership.identity import KeyPair
 from common.membership.invite import Invite
 from common.protocol.operations import Role

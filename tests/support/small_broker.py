@@ -18,7 +18,7 @@ import msgspec
 import zmq
 
 from broker.authentication import Authentication, authenticated_key
-from common.finding.addresses import BrokerAddress
+from common.discovery.addresses import BrokerAddress
 from common.link.link import Link, run_with_link
 from common.link.sockets import make_router
 from common.membership.identity import ClientIdentity, KeyPair

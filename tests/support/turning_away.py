@@ -9,7 +9,7 @@ import contextlib
 import socket
 import threading
 
-from common.finding.addresses import BrokerAddress
+from common.discovery.addresses import BrokerAddress
 
 _GREETING = b"\xff" + bytes(8) + b"\x7f" + b"\x03\x00" + b"CURVE".ljust(20, b"\0") + bytes(32)
 _ERROR = b"\x05ERROR" + b"\x03400"

@@ -9,7 +9,7 @@ import pytest
 import typer
 
 from admin.command import commands as admin
-from common.finding.addresses import BrokerAddress
+from common.discovery.addresses import BrokerAddress
 from common.membership.identity import KeyPair, save_brokers, save_key_pair
 from common.process.program import exit_code
 from common.vault import key_file

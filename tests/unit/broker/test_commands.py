@@ -12,10 +12,10 @@ from broker.command import commands
 from broker.inviting import named
 from broker.listening import Listening, save
 from broker.members import Address, MemberList
+from common.discovery.addresses import BrokerAddress
+from common.discovery.announcement import host_of
 from common.errors import UsageError
 from common.files import is_locked, lock
-from common.finding.addresses import BrokerAddress
-from common.finding.announcement import host_of
 from common.membership.identity import KeyPair, save_key_pair
 from common.membership.invite import decode_invite
 from common.process.program import exit_code

@@ -14,9 +14,9 @@ from broker.listening import Listening, load, parse_listening_host, save
 from broker.members import Address, MembersFile
 from broker.own_entry import OwnEntry, enter_self
 from broker.server import bind
+from common.discovery.addresses import Interface, interfaces
+from common.discovery.announcement import host_of
 from common.errors import UsageError
-from common.finding.addresses import Interface, interfaces
-from common.finding.announcement import host_of
 from common.link.sockets import make_router
 from common.membership.identity import KeyPair
 

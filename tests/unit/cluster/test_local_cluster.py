@@ -18,8 +18,8 @@ from cluster.environment_file import read_environment_file, write_environment_fi
 from cluster.local import LocalCluster, require_success, stop_cluster
 from cluster.looking import alive_devices
 from cluster.process import ClusterProcess
+from common.discovery.addresses import BrokerAddress
 from common.errors import IntegrityError, NotEnoughError, NotFoundError, TesseraError, UsageError
-from common.finding.addresses import BrokerAddress
 from common.membership.identity import save_brokers
 from tests.support.ports import own_base_port
 

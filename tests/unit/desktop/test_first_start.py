@@ -12,8 +12,8 @@ import pytest
 
 from admin.joining import Admission
 from cluster.local import CHECKOUT
+from common.discovery.addresses import BrokerAddress
 from common.errors import NotEnoughError, NotFoundError, RefusedError, TesseraError, UnreachableError, UsageError
-from common.finding.addresses import BrokerAddress
 from common.protocol.operations import Role
 from common.vault.folder import VaultFolder
 from common.vault.recovery_codes import kit_text, make_codes, read_codes, restore_key
@@ -81,7 +81,7 @@ class Lan:
         self.found: Optional[Callable[[BrokerAddress], None]] = None
         self.fault: Optional[UnreachableError] = None
 
-    async def look(self, found: Callable[[BrokerAddress], None]) -> None:
+    async def browse(self, found: Callable[[BrokerAddress], None]) -> None:
         if self.fault is not None:
             raise self.fault
         self.found = found
@@ -95,7 +95,7 @@ class Lan:
 @pytest.fixture
 def lan(monkeypatch: pytest.MonkeyPatch) -> Lan:
     made = Lan()
-    monkeypatch.setattr(first_start, "look", made.look)
+    monkeypatch.setattr(first_start, "browse", made.browse)
     return made
 
 

@@ -12,8 +12,8 @@ import pytest
 
 from broker.members import Member
 from broker.rights import Standing
+from common.discovery.addresses import BrokerAddress, is_loopback
 from common.errors import RefusedError, TesseraError
-from common.finding.addresses import BrokerAddress, is_loopback
 from common.link.joining import join
 from common.membership.identity import KeyPair, load_brokers, save_brokers
 from common.process.running_time import RunningTime

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.finding.addresses import BrokerAddress
+from common.discovery.addresses import BrokerAddress
 from common.link.broker_list import agreed
 
 A, B, C = (BrokerAddress(f"{name}.lan", 5570, 5571, name.encode() * 32) for name in "abc")

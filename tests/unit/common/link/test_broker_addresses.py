@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from common.finding.addresses import BrokerAddress
+from common.discovery.addresses import BrokerAddress
 from common.link.broker_list import MAX_FOUND, BrokerAddresses
 
 A = BrokerAddress("192.0.2.1", 5570, 5571, b"a" * 32)

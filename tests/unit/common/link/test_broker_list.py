@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from common.discovery.addresses import BrokerAddress
 from common.errors import RefusedError
-from common.finding.addresses import BrokerAddress
 from common.link.broker_list import MAX_FOUND, BrokerList
 
 A, B, C = (BrokerAddress(f"{name}.lan", 5570, 5571, name.encode() * 32) for name in "abc")

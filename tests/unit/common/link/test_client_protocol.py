@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from common.discovery.addresses import BrokerAddress
 from common.errors import RefusedError, TesseraError, UnreachableError
-from common.finding.addresses import BrokerAddress
 from common.link import client_protocol
 from common.link.client_protocol import ClientProtocol, Request, State
 from common.link.connection import LIMIT, Change

@@ -13,8 +13,8 @@ from typing import Any, Callable, Optional
 import pytest
 import zmq
 
+from common.discovery.addresses import BrokerAddress
 from common.errors import UnreachableError
-from common.finding.addresses import BrokerAddress
 from common.link import client_protocol, diagnosis, joining
 from common.link.joining import join
 from common.link.link import Link, run_with_link

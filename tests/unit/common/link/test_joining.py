@@ -12,8 +12,8 @@ import pytest
 
 from broker.members import INVITE_LIFETIME, Address
 from broker.rights import Standing
+from common.discovery.addresses import BrokerAddress
 from common.errors import RefusedError, UnreachableError, UsageError
-from common.finding.addresses import BrokerAddress
 from common.link import joining
 from common.link.joining import join
 from common.membership.identity import KeyPair

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from common.discovery.addresses import BrokerAddress
 from common.errors import RefusedError, UnreachableError
-from common.finding.addresses import BrokerAddress
 from common.link import client_protocol
 from common.link.link import Link
 from common.membership.identity import ClientIdentity, load_brokers

@@ -9,8 +9,8 @@ from collections.abc import Awaitable, Callable, Iterator
 
 import pytest
 
+from common.discovery.addresses import BrokerAddress
 from common.errors import NotEnoughError, ProtocolError, RefusedError, UnreachableError
-from common.finding.addresses import BrokerAddress
 from common.link import client_protocol
 from common.link.link import Link, reached, run_with_link
 from common.link.replies import DeclinedError

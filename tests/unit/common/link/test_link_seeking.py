@@ -10,8 +10,8 @@ from typing import Callable
 
 import pytest
 
+from common.discovery.addresses import BrokerAddress
 from common.errors import UnreachableError
-from common.finding.addresses import BrokerAddress
 from common.link import client_protocol
 from common.link import link as link_module
 from common.link.link import Link
@@ -28,7 +28,7 @@ class Lan:
         self.searches: list[set[bytes]] = []
         self.fault = False
 
-    async def look(self, found: Callable[[BrokerAddress], None], keys: Collection[bytes]) -> None:
+    async def browse(self, found: Callable[[BrokerAddress], None], keys: Collection[bytes]) -> None:
         self.searches.append(set(keys))
         if self.fault:
             raise UnreachableError("no mDNS here")
@@ -40,7 +40,7 @@ class Lan:
 @pytest.fixture
 def lan(monkeypatch: pytest.MonkeyPatch) -> Lan:
     made = Lan()
-    monkeypatch.setattr(link_module, "look", made.look)
+    monkeypatch.setattr(link_module, "browse", made.browse)
     monkeypatch.setattr(client_protocol, "is_loopback", lambda _: False)
     monkeypatch.setattr(client_protocol, "SEARCH_AFTER", 0.2)
     monkeypatch.setattr(client_protocol, "FAILOVER_TIMEOUT", 0.4)

@@ -10,9 +10,9 @@ from typing import Any, Callable
 import pytest
 
 from broker.rights import Standing
+from common.discovery import search
+from common.discovery.addresses import BrokerAddress
 from common.errors import UnreachableError, UsageError
-from common.finding import looking
-from common.finding.addresses import BrokerAddress
 from common.link import joining
 from common.link.joining import join, read_invite
 from common.membership.identity import KeyPair
@@ -113,7 +113,7 @@ def test_where_there_is_no_mdns_the_advice_is_the_same(monkeypatch: pytest.Monke
     async def refuse(*_: Any) -> None:
         raise UnreachableError("this machine cannot look for brokers on the LAN (mDNS): no")
 
-    monkeypatch.setattr(looking, "look", refuse)
+    monkeypatch.setattr(search, "browse", refuse)
     with pytest.raises(UnreachableError, match="cannot look for brokers") as caught:
         read_invite(ShortInvite.generate(Role.CLIENT, bytes(32)).encode(), Role.CLIENT)
     assert "paste the whole line" in str(caught.value.advice)

@@ -15,8 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from zmq.utils import z85
 
+from common.discovery.addresses import BrokerAddress
 from common.errors import IntegrityError, RefusedError, TesseraError, UsageError
-from common.finding.addresses import BrokerAddress
 from common.home import configured, home
 from common.membership.identity import (
     KeyPair,

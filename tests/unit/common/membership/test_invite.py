@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from common.discovery.addresses import BrokerAddress
 from common.errors import UsageError
-from common.finding.addresses import BrokerAddress
 from common.membership.identity import KeyPair
 from common.membership.invite import Invite, decode_invite, same_cluster
 from common.protocol.operations import Role

@@ -8,7 +8,7 @@ from typing import Optional
 
 import pytest
 
-from common.repository.hedging import Choice, Holder, Race
+from common.repository.hedging import Choice, HedgedRequest, Holder
 from tests.support.memory_cluster import run
 
 DEVICES = [bytes([number]) * 16 for number in range(6)]
@@ -33,13 +33,13 @@ class Course:
     def slow(self) -> set[bytes]:
         return self._slow
 
-    def race(self, wanted: int, holders: Optional[list[Holder]] = None) -> Race[Optional[str], str]:
-        return Race(wanted, Choice(wanted, holders or HOLDERS), self, self.ask, self.judge)
+    def race(self, wanted: int, holders: Optional[list[Holder]] = None) -> HedgedRequest[Optional[str], str]:
+        return HedgedRequest(wanted, Choice(wanted, holders or HOLDERS), self, self.ask, self.check)
 
     def ask(self, holder: Holder) -> asyncio.Future[Optional[str]]:
         return asyncio.ensure_future(self._answer(holder))
 
-    def judge(self, _holder: Holder, answer: asyncio.Future[Optional[str]]) -> Optional[str]:
+    def check(self, _holder: Holder, answer: asyncio.Future[Optional[str]]) -> Optional[str]:
         return answer.result()
 
     async def _answer(self, holder: Holder) -> Optional[str]:
@@ -184,11 +184,11 @@ def test_a_fault_in_judging_an_answer_ends_the_race_and_is_told_to_whoever_asked
     async def race() -> None:
         course = Course(hang={1})
 
-        def judge(_holder: Holder, _answer: asyncio.Future[Optional[str]]) -> Optional[str]:
+        def check(_holder: Holder, _answer: asyncio.Future[Optional[str]]) -> Optional[str]:
             raise ZeroDivisionError
 
         with pytest.raises(ZeroDivisionError):
-            await Race(2, Choice(2, HOLDERS), course, course.ask, judge).run()
+            await HedgedRequest(2, Choice(2, HOLDERS), course, course.ask, check).run()
         await asyncio.sleep(0)
         assert course.cancelled == [1]
 
@@ -204,11 +204,11 @@ def test_an_answer_that_comes_in_the_moment_in_which_the_race_ends_is_judged() -
             futures[holder] = asyncio.get_running_loop().create_future()
             return futures[holder]
 
-        def judge(holder: Holder, answer: asyncio.Future[Optional[str]]) -> Optional[str]:
+        def check(holder: Holder, answer: asyncio.Future[Optional[str]]) -> Optional[str]:
             judged.append(holder.share)
             return answer.result()
 
-        task = asyncio.ensure_future(Race(2, Choice(2, HOLDERS[:2]), Course(), ask, judge).run())
+        task = asyncio.ensure_future(HedgedRequest(2, Choice(2, HOLDERS[:2]), Course(), ask, check).run())
         await asyncio.sleep(0)
         futures[HOLDERS[0]].set_result(None)  # not good, so that too few are left
         await asyncio.sleep(0)

@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from common.vault import journal as journal_module
-from common.vault.journal import Beginning, Begun, Ending, Journal, Journals, Moved, Segment, new_beginning
+from common.vault.journal import Beginning, Ending, InterruptedPut, Journal, Journals, Moved, Segment, new_beginning
 from common.vault.stamp import Stamp
 from tests.support.sample_images import KEY, OTHER_KEY, chance
 
@@ -53,7 +53,7 @@ def write(folder: Path, *chunks: Union[Segment, Moved, Ending]) -> None:
     journal.close()
 
 
-def read(folder: Path) -> Optional[Begun]:
+def read(folder: Path) -> Optional[InterruptedPut]:
     """What the next run finds."""
     journal = opened(folder)
     try:

@@ -8,19 +8,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from common.errors import ProtocolError
-from common.finding.addresses import BrokerAddress
-from common.finding.announcement import (
+from common.discovery.addresses import BrokerAddress
+from common.discovery.announcement import (
     AT_A_TIME,
     MAX_ADDRESSES,
     MAX_FOUND,
     MAX_NAMES,
     SERVICE,
     Announcement,
-    Sightings,
+    Candidates,
     instance_of,
     read_announcement,
 )
+from common.errors import ProtocolError
 
 KEY, OTHER_KEY = bytes(range(32)), bytes(range(1, 33))
 SAID = Announcement(5570, 5571, KEY)
@@ -139,32 +139,32 @@ def numbered(number: int) -> str:
 
 
 def test_an_address_is_given_once() -> None:
-    sightings = Sightings()
-    assert sightings.begin(SAID.instance)
-    assert sightings.end(SAID.instance, [AT, AT]) == [AT]
-    assert sightings.begin(SAID.instance), "it may have changed"
-    assert not sightings.begin(SAID.instance.upper()), "it is being looked into"
+    candidates = Candidates()
+    assert candidates.begin(SAID.instance)
+    assert candidates.end(SAID.instance, [AT, AT]) == [AT]
+    assert candidates.begin(SAID.instance), "it may have changed"
+    assert not candidates.begin(SAID.instance.upper()), "it is being looked into"
     moved = BrokerAddress("192.0.2.8", 5570, 5571, KEY)
-    assert sightings.end(SAID.instance, [AT, moved]) == [moved]
+    assert candidates.end(SAID.instance, [AT, moved]) == [moved]
 
 
 def test_who_looks_for_a_key_looks_into_no_other_announcement() -> None:
-    sightings = Sightings([KEY])
-    assert not any(sightings.begin(numbered(number)) for number in range(10_000))
-    assert sightings.begin(SAID.instance)
-    assert sightings.end(SAID.instance, [BrokerAddress("192.0.2.7", 1, 2, OTHER_KEY), AT]) == [AT]
+    candidates = Candidates([KEY])
+    assert not any(candidates.begin(numbered(number)) for number in range(10_000))
+    assert candidates.begin(SAID.instance)
+    assert candidates.end(SAID.instance, [BrokerAddress("192.0.2.7", 1, 2, OTHER_KEY), AT]) == [AT]
 
 
 def test_of_thousands_some_are_looked_into_and_a_few_are_given() -> None:
-    sightings = Sightings()
-    begun = [name for name in map(numbered, range(20_000)) if sightings.begin(name)]
+    candidates = Candidates()
+    begun = [name for name in map(numbered, range(20_000)) if candidates.begin(name)]
     assert len(begun) == AT_A_TIME, "at a time"
     given = 0
     for number in range(20_000):
         name = numbered(number)
-        if number >= AT_A_TIME and not sightings.begin(name):
+        if number >= AT_A_TIME and not candidates.begin(name):
             continue
         begun.append(name)
-        given += len(sightings.end(name, [BrokerAddress("192.0.2.7", 1, 2, number.to_bytes(32, "little"))]))
+        given += len(candidates.end(name, [BrokerAddress("192.0.2.7", 1, 2, number.to_bytes(32, "little"))]))
     assert len(set(begun)) == MAX_NAMES
     assert given == MAX_FOUND

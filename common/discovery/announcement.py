@@ -1,12 +1,12 @@
-"""What a broker announces of itself on the LAN, and what of announcements is read, whoever made them. Pure.
+"""What a broker announces on the LAN, and how announcements are parsed, within bounds. Pure.
 
     instance   tessera-<first 16 hexadecimal digits of the broker's public key>
     type       _tessera._tcp.local.
     SRV        tessera-<the same>.local., the port for clients
     TXT        v=1  c=<port for clients>  w=<port for workers>  k=<public key, 64 hexadecimal digits>
 
-No name of a machine, a member or a person is in it. Instance and host name follow from the key, so that they say
-nothing more, and that whoever looks for a key it knows can pass over all others unasked.
+It names no machine, member or person. Instance and host name follow from the key: they reveal nothing more, and a
+search for a known key resolves no others.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Optional
 
+from common.discovery.addresses import BrokerAddress
 from common.errors import ProtocolError
-from common.finding.addresses import BrokerAddress
 from common.protocol.identifiers import CURVE_KEY_SIZE
 
 SERVICE = "_tessera._tcp.local."
-MAX_ADDRESSES = 4  # of one announcement; the rest is not looked at
-AT_A_TIME = 32  # announcements that are looked into
-MAX_NAMES = 1000  # announcements that are looked into in one search
+MAX_ADDRESSES = 4  # of one announcement; the rest is ignored
+AT_A_TIME = 32  # announcements resolved at a time
+MAX_NAMES = 1000  # announcements resolved in one search
 MAX_FOUND = 64  # addresses that one search gives
 _VERSION = b"1"
 _NAMED = 16  # hexadecimal digits of the public key
@@ -35,7 +35,7 @@ _MAX_PROPERTIES = 16
 
 @dataclass(frozen=True)
 class Announcement:
-    """What the broker with this public key (32 bytes) says: the ports at which it listens."""
+    """The ports at which the broker with this public key (32 bytes) listens."""
 
     client_port: int
     worker_port: int
@@ -69,7 +69,7 @@ def read_announcement(
 ) -> list[BrokerAddress]:
     """The broker that is announced, once for each address at which it may be reached, at most four.
 
-    ProtocolError where it is no announcement of this version, or not of the form that it must have.
+    ProtocolError where it is malformed, or of another version.
     """
     if len(properties) > _MAX_PROPERTIES:
         raise ProtocolError(f"an announcement of {len(properties)} properties")
@@ -82,7 +82,7 @@ def read_announcement(
     public_key = bytes.fromhex(key.decode("ascii"))
     if instance.lower() != instance_of(public_key):
         raise ProtocolError("an announcement under a name that is not its key's")
-    hosts = list(dict.fromkeys(host for host in addresses[: 4 * MAX_ADDRESSES] if _may_be_a_machine(host)))
+    hosts = list(dict.fromkeys(host for host in addresses[: 4 * MAX_ADDRESSES] if _is_reachable(host)))
     if not hosts:
         raise ProtocolError("an announcement without an address")
     return [BrokerAddress(host, client_port, worker_port, public_key) for host in hosts[:MAX_ADDRESSES]]
@@ -94,8 +94,8 @@ def _port(text: Optional[bytes]) -> int:
     return int(text)
 
 
-def _may_be_a_machine(text: str) -> bool:
-    """Whether it is an address at which one machine is reached by others: no name, no group, none that needs a zone."""
+def _is_reachable(text: str) -> bool:
+    """Whether it is an address at which others reach one machine: no name, no multicast, none that needs a scope."""
     try:
         address = ipaddress.ip_address(text)
     except ValueError:
@@ -105,8 +105,8 @@ def _may_be_a_machine(text: str) -> bool:
     return not (zoned or nowhere)
 
 
-class Sightings:
-    """How much of what is announced is looked at, whoever announces however much."""
+class Candidates:
+    """Which announcements are resolved: a bounded number, however many there are."""
 
     def __init__(self, keys: Optional[Collection[bytes]] = None) -> None:
         """`keys`: the public keys of the brokers that are wanted; None for any broker's."""
@@ -117,7 +117,7 @@ class Sightings:
         self._given: set[BrokerAddress] = set()
 
     def begin(self, instance: str) -> bool:
-        """An announcement is seen; whether to look into it."""
+        """Whether to resolve an announcement that was seen."""
         name = instance.lower()
         if self._instances is not None and name not in self._instances:
             return False
@@ -130,7 +130,7 @@ class Sightings:
         return True
 
     def end(self, instance: str, brokers: Collection[BrokerAddress] = ()) -> list[BrokerAddress]:
-        """It was looked into; returns what is new of what that gave."""
+        """It was resolved to these; returns those that are new."""
         self._under_way.discard(instance.lower())
         new: list[BrokerAddress] = []
         for broker in brokers:

@@ -6,8 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.errors import UsageError
-from common.finding.addresses import (
+from common.discovery.addresses import (
     Interface,
     endpoint,
     interfaces,
@@ -18,6 +17,7 @@ from common.finding.addresses import (
     unmapped,
     with_scopes,
 )
+from common.errors import UsageError
 
 LO = Interface(["lo"], ["127.0.0.1", "::1"])
 DOCKER = Interface(["docker0"], ["172.17.0.1"])

@@ -1,8 +1,8 @@
 """The search for brokers on the LAN, with python-zeroconf: in an event loop, or in a thread of its own.
 
 python-zeroconf is imported when a search begins, since most runs of most programs never search. A search is made of
-rounds of some seconds, each with sockets and a cache of its own: so what a hostile machine can fill is thrown away
-again and again, and networks that come up meanwhile are searched, too.
+rounds of some seconds, each with sockets and a cache of its own: so what a hostile machine fills is dropped with its
+round, and networks that come up meanwhile are searched too.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ import threading
 from collections.abc import Collection, Sequence
 from typing import Any, Callable, Optional
 
+from common.discovery.addresses import BrokerAddress
+from common.discovery.announcement import SERVICE, Candidates, read_announcement
 from common.errors import ProtocolError, UnreachableError
-from common.finding.addresses import BrokerAddress
-from common.finding.announcement import SERVICE, Sightings, read_announcement
 from common.process.running_time import RunningTime
 
 log = logging.getLogger(__name__)
@@ -28,23 +28,23 @@ _DETAILS_TIMEOUT = 2000  # ms for what an announcement left out
 Interfaces = Sequence[str]  # own IPv4 addresses, one an interface
 
 
-async def look(
+async def browse(
     found: Callable[[BrokerAddress], None],
     keys: Optional[Collection[bytes]] = None,
     interfaces: Optional[Interfaces] = None,
 ) -> None:
-    """Look for brokers until cancelled; `found` is called with each address, once.
+    """Search for brokers until cancelled; `found` is called with each address, once.
 
     `keys`: the public keys of those that are wanted; any broker's if left out. `interfaces`: where to look; everywhere
     if left out. UnreachableError where the system does not let this process take part in mDNS.
     """
-    sightings = Sightings(keys)
+    candidates = Candidates(keys)
     while True:
-        await _round(sightings, found, interfaces)
+        await _round(candidates, found, interfaces)
 
 
 async def _round(
-    sightings: Sightings, found: Callable[[BrokerAddress], None], interfaces: Optional[Interfaces]
+    candidates: Candidates, found: Callable[[BrokerAddress], None], interfaces: Optional[Interfaces]
 ) -> None:
     from zeroconf import Error, InterfaceChoice
     from zeroconf.asyncio import AsyncServiceBrowser, AsyncServiceInfo, AsyncZeroconf
@@ -61,12 +61,12 @@ async def _round(
         except (ProtocolError, Error, ValueError) as error:
             log.debug("an announcement is passed over: %s", error)
         finally:
-            new = sightings.end(instance, brokers)
+            new = candidates.end(instance, brokers)
         for broker in new:
             found(broker)
 
     def seen(name: str, state_change: Any, **_: object) -> None:
-        if state_change.name != "Removed" and sightings.begin(name):
+        if state_change.name != "Removed" and candidates.begin(name):
             task = loop.create_task(look_into(name))
             tasks.add(task)
             task.add_done_callback(tasks.discard)
@@ -85,12 +85,12 @@ async def _round(
 
 
 class Search:
-    """A search of some seconds in a thread of its own, for programs without an event loop; never waits by itself."""
+    """A search of some seconds in a thread of its own, for programs without an event loop."""
 
     def __init__(
         self, seconds: float, keys: Optional[Collection[bytes]] = None, interfaces: Optional[Interfaces] = None
     ) -> None:
-        """As `look`, which see."""
+        """As `browse`, which see."""
         self._found: queue.SimpleQueue[Optional[BrokerAddress]] = queue.SimpleQueue()
         self._seconds = seconds
         self._keys = keys
@@ -98,16 +98,16 @@ class Search:
         self._ended = False
         self._stop: Optional[Callable[[], object]] = None
         self._stopped = threading.Event()
-        self.fault: Optional[UnreachableError] = None  # why it could not be, once it has ended
+        self.fault: Optional[UnreachableError] = None  # why it failed, once it has ended
         threading.Thread(target=self._serve, name="search", daemon=True).start()
 
     @property
     def ended(self) -> bool:
-        """Whether all is told that there is to tell."""
+        """Whether it is over, and `next` gave all that was found."""
         return self._ended
 
     def next(self, seconds: float = 0.0) -> Optional[BrokerAddress]:
-        """The next address, waited for so long; None where there is none yet, or none any more (`ended`)."""
+        """The next address, waited for up to so many seconds; None where there is none yet, or no more (`ended`)."""
         if self._ended:
             return None
         try:
@@ -118,7 +118,7 @@ class Search:
         return broker
 
     def close(self) -> None:
-        """Have it end; its thread takes a moment for that, which nobody waits for."""
+        """Stop the search, without waiting for its thread."""
         self._stopped.set()
         if self._stop is not None:
             with contextlib.suppress(RuntimeError):  # it has just ended by itself
@@ -134,25 +134,25 @@ class Search:
 
     async def _look(self) -> None:
         loop = asyncio.get_running_loop()
-        looking = loop.create_task(look(self._found.put, self._keys, self._interfaces))
-        self._stop = lambda: loop.call_soon_threadsafe(looking.cancel)
+        browsing = loop.create_task(browse(self._found.put, self._keys, self._interfaces))
+        self._stop = lambda: loop.call_soon_threadsafe(browsing.cancel)
         if self._stopped.is_set():
-            looking.cancel()
+            browsing.cancel()
         now = RunningTime()
         end = now() + self._seconds
-        while not looking.done() and now() < end:
-            await asyncio.wait({looking}, timeout=_BEAT)
-        looking.cancel()
+        while not browsing.done() and now() < end:
+            await asyncio.wait({browsing}, timeout=_BEAT)
+        browsing.cancel()
         with contextlib.suppress(asyncio.CancelledError):
-            await looking
+            await browsing
 
 
 def find(
     wanted: Callable[[BrokerAddress], bool], seconds: float, grace: float, interfaces: Optional[Interfaces] = None
 ) -> list[BrokerAddress]:
-    """The addresses that `wanted` says yes to: all that come within `grace` seconds of the first; none after `seconds`.
+    """The addresses that `wanted` accepts, within `grace` seconds of the first; none where none comes in `seconds`.
 
-    UnreachableError as `look`.
+    UnreachableError as `browse`.
     """
     search = Search(seconds + grace, interfaces=interfaces)
     chosen: list[BrokerAddress] = []

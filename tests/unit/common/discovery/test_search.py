@@ -18,11 +18,11 @@ from zeroconf import ServiceInfo, Zeroconf
 from broker import mdns
 from broker.listening import Listening
 from broker.mdns import Responder
+from common.discovery import search
+from common.discovery.addresses import BrokerAddress
+from common.discovery.announcement import MAX_FOUND, SERVICE, Announcement
+from common.discovery.search import Search, browse, find
 from common.errors import UnreachableError
-from common.finding import looking
-from common.finding.addresses import BrokerAddress
-from common.finding.announcement import MAX_FOUND, SERVICE, Announcement
-from common.finding.looking import Search, find, look
 from tests import ROOT
 
 LOOPBACK = ["127.0.0.1"]
@@ -95,14 +95,14 @@ def test_a_search_for_keys_gives_those_only_and_ends_in_time(lan: Zeroconf) -> N
 def test_a_broker_that_comes_later_is_found_when_it_comes_also_in_another_round(
     lan: Zeroconf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(looking, "ROUND", 2.0)  # a record is multicast once a second (RFC 6762, section 6)
+    monkeypatch.setattr(search, "ROUND", 2.0)  # a record is multicast once a second (RFC 6762, section 6)
     first, second = fresh(), fresh()
     announced(lan, first)
 
     async def both() -> list[BrokerAddress]:
         came: asyncio.Queue[BrokerAddress] = asyncio.Queue()
         task = asyncio.get_running_loop().create_task(
-            look(came.put_nowait, [first.public_key, second.public_key], LOOPBACK)
+            browse(came.put_nowait, [first.public_key, second.public_key], LOOPBACK)
         )
         found = [await asyncio.wait_for(came.get(), SOON)]
         await asyncio.get_running_loop().run_in_executor(None, announced, lan, second)
@@ -156,7 +156,7 @@ def test_where_mdns_cannot_be_had_it_is_said(monkeypatch: pytest.MonkeyPatch) ->
 
     monkeypatch.setattr(zeroconf.asyncio, "AsyncZeroconf", refuse)
     with pytest.raises(UnreachableError, match="Operation not permitted"):
-        asyncio.run(look(lambda _: None, interfaces=LOOPBACK))
+        asyncio.run(browse(lambda _: None, interfaces=LOOPBACK))
     with pytest.raises(UnreachableError, match="cannot look for brokers on the LAN"):
         find(lambda _: True, SOON, 0.1, LOOPBACK)
 

@@ -1,7 +1,7 @@
-"""A host as people write it, whether others reach an address, and at which of its addresses others reach this machine.
+"""Hosts as people write them, and the addresses at which others reach this machine.
 
-A LAN need not have a gateway, and a machine may be on two: so the addresses are those of the interfaces, not that of
-the way out. What the system sends by first comes first among equals.
+These are all interfaces' addresses, since a LAN need not have a gateway, and a machine may be on two. That of the
+default route comes first among equals.
 """
 
 from __future__ import annotations
@@ -58,12 +58,12 @@ def parse_host(text: str) -> str:
 
 
 def endpoint(host: str, port: int) -> str:
-    """What libzmq calls a host, as `parse_host` gives it, and a port."""
+    """The libzmq endpoint of a host, as `parse_host` gives it, and a port."""
     return f"tcp://[{host}]:{port}" if ":" in host else f"tcp://{host}:{port}"
 
 
 class BrokerAddress(msgspec.Struct, frozen=True):
-    """Where a broker is and how to know it: host name or address, its two ports, its CURVE public key (32 bytes)."""
+    """A broker's host name or address, its two ports, its CURVE public key (32 bytes)."""
 
     host: str
     client_port: int
@@ -89,7 +89,7 @@ def unmapped(address: str) -> str:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a host is this machine and no other reaches it so; a name that has to be looked up is not."""
+    """Whether a host is a loopback address, or localhost; other names are not looked up."""
     if host.lower().rstrip(".") == "localhost":
         return True
     address = _as_address(host)
@@ -97,7 +97,7 @@ def is_loopback(host: str) -> bool:
 
 
 def is_wildcard(host: str) -> bool:
-    """Whether it stands for all of a machine's addresses, where one is listened at."""
+    """Whether listening at this host means at all addresses of the machine."""
     return host in ("0.0.0.0", "::", "*")  # noqa: S104 - compared, not bound
 
 
@@ -106,7 +106,7 @@ class Interface(NamedTuple):
 
     names: Sequence[str]
     addresses: Sequence[str]
-    connected: bool = True  # unless the system says that nothing is at its other end
+    connected: bool = True  # unless the system says that it is down
 
 
 def interfaces() -> list[Interface]:
@@ -125,14 +125,14 @@ def interfaces() -> list[Interface]:
 
 def own_addresses() -> list[str]:
     """The addresses at which others on the LAN most likely reach this machine, the likeliest first."""
-    return reachable(interfaces(), _way_out())
+    return reachable(interfaces(), _default_source())
 
 
-def reachable(found: Iterable[Interface], way_out: Optional[str] = None) -> list[str]:
+def reachable(found: Iterable[Interface], default_source: Optional[str] = None) -> list[str]:
     """Of these interfaces the addresses that others most likely reach, in that order; pure.
 
     Those of real interfaces that are connected; others only where there are none. Of each its IPv4 addresses, or else
-    one of IPv6. Link-local ones only where there are no others. `way_out`, the one that the system sends from, comes
+    one of IPv6. Link-local ones only where there are no others. `default_source`, that of the default route, comes
     before its equals.
     """
     ranked: list[tuple[bool, int, bool, str]] = []
@@ -141,7 +141,9 @@ def reachable(found: Iterable[Interface], way_out: Optional[str] = None) -> list
         usable = [(kind, a) for a in interface.addresses if (kind := _kind(a)) is not None]
         best = min((kind for kind, _ in usable), default=0)
         of_best = [address for kind, address in usable if kind == best]
-        ranked += [(unlikely, best, a != way_out, a) for a in (of_best if best in (_IPV4, _IPV4_LINK) else of_best[:1])]
+        ranked += [
+            (unlikely, best, a != default_source, a) for a in (of_best if best in (_IPV4, _IPV4_LINK) else of_best[:1])
+        ]
     ranked.sort(key=lambda each: each[:3])
     likely = [each for each in ranked if not each[0]] or ranked
     routable = [each for each in likely if each[1] < _IPV4_LINK]
@@ -166,7 +168,7 @@ def _kind(text: str) -> Optional[int]:
 def with_scopes(host: str, found: Iterable[Interface]) -> list[str]:
     """Where to try a host from a machine with these interfaces: itself, but for IPv6 link-local addresses.
 
-    Of these the scope is each machine's own matter: one that names no interface here is tried at each that has IPv6.
+    A scope holds on one machine only: an address whose scope is no interface here is tried at each that has IPv6.
     """
     address = _as_address(host)
     if not isinstance(address, ipaddress.IPv6Address) or not address.is_link_local:
@@ -202,11 +204,11 @@ def _is_connected(name: str) -> bool:
         return True
 
 
-def _way_out() -> Optional[str]:
+def _default_source() -> Optional[str]:
     """The IPv4 address that the system sends from where it has a default route."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:
-            probe.connect(("192.0.2.1", 9))  # RFC 5737: sends nothing, only chooses the way out
+            probe.connect(("192.0.2.1", 9))  # RFC 5737: sends nothing, only chooses the route
         except OSError:
             return None
         return str(probe.getsockname()[0])
