@@ -86,16 +86,12 @@ class Invite:
 
 
 class DevicesModel(Model):
-    """`doing`: what is being done, empty where nothing is. `told`: what came of the last thing."""
-
     def __init__(self, session: Session, background: Background) -> None:
         super().__init__(session, background)
         self.status: Optional[Status] = None
         self._rows: list[DeviceRow] = []
         self.machines: Optional[list[MachineRow]] = None  # None where the list is not here, or not read yet
         self.invite: Optional[Invite] = None
-        self.doing = ""
-        self.told = ""
         self.operator = Operator(session.home)
         self.here = ThisComputerModel(session, background)
         self.include(self.here)
@@ -233,9 +229,9 @@ class DevicesModel(Model):
             self.told = f"Invites are made at the broker. Run the command below there, for {ROLES[role]}."
             self.changed()
             return
-        self._begin("Making an invite …")
+        self.started("Making an invite …")
         self.background.run(
-            lambda: self.operator.invite(role), done=lambda invited: self._invited(role, invited), failed=self._failed
+            lambda: self.operator.invite(role), done=lambda invited: self._invited(role, invited), failed=self.failed
         )
 
     def close_invite(self) -> None:
@@ -253,31 +249,23 @@ class DevicesModel(Model):
             async with self.session.link() as link:
                 return await work(link)
 
-        self._begin(doing)
-        self.background.start(asked, done=self._done, failed=self._failed)
+        self.started(doing)
+        self.background.start(asked, done=self._done, failed=self.failed)
 
     def _operating(self, doing: str, work: Callable[[], str]) -> Optional[Callable[[], None]]:
         """What does something as the broker's operator; None where the broker is elsewhere."""
 
         def act() -> None:
-            self._begin(doing)
-            self.background.run(work, done=self._done, failed=self._failed)
+            self.started(doing)
+            self.background.run(work, done=self._done, failed=self.failed)
 
         return act if self.operator.is_here else None
-
-    def _begin(self, doing: str) -> None:
-        self.doing, self.told, self.error = doing, "", None
-        self.changed()
 
     def _done(self, told: str) -> None:
         self.doing, self.told = "", told
         self.changed()
         self._following.look_now()
         self.look_at_machines()
-
-    def _failed(self, error: Any) -> None:
-        self.doing = ""
-        self.fail(error)
 
 
 async def _retire(link: Link, name: str) -> str:

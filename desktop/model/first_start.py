@@ -11,7 +11,7 @@ from typing import Callable, NamedTuple, Optional
 from admin.joining import Admission, join_cluster
 from common.discovery.addresses import BrokerAddress
 from common.discovery.search import browse
-from common.errors import NotFoundError, TesseraError, UsageError
+from common.errors import NotFoundError, UsageError
 from common.files import read_limited
 from common.protocol.identifiers import shown_key
 from common.vault.keys import VaultKey
@@ -60,7 +60,7 @@ _COMMANDS = {
 
 
 class FirstStartModel(Model):
-    """`stage`: JOIN, then VAULT, then OPEN for what a new vault's key needs. `doing`: what is being done, or empty.
+    """`stage`: JOIN, then VAULT, then OPEN for what a new vault's key needs.
 
     `nearby`: the brokers found on the LAN so far; they are looked for as long as joining is what is to be done.
     """
@@ -70,7 +70,6 @@ class FirstStartModel(Model):
         super().__init__(session, background)
         self._go_on = go_on
         self.stage = session.stage
-        self.doing = ""
         self.joined = ""  # what came of joining
         self.recovery = RecoveryModel(session, background)
         self.copying = KeyCopyModel(session, background)
@@ -129,8 +128,8 @@ class FirstStartModel(Model):
             self.fail(UsageError("no invite was given", advice=advice))
             return
         home, name = self.session.home, name.strip() or self.machine
-        self._begin("Asking the broker…", _JOIN)
-        self.background.run(lambda: join_cluster(home, invite, name), done=self._joined, failed=self._failed)
+        self.started("Asking the broker…", _JOIN)
+        self.background.run(lambda: join_cluster(home, invite, name), done=self._joined, failed=self.failed)
 
     def _joined(self, admission: Admission) -> None:
         self._admitted(f"This machine joined the cluster of the broker at {admission.broker} as {admission.name}.")
@@ -157,16 +156,16 @@ class FirstStartModel(Model):
         if not self._will_do(passphrase, again):
             return
         vault = self.session.vault
-        self._begin("Making the vault…", _CREATE)
-        self.background.run(lambda: vault.create(passphrase), done=self._made, failed=self._failed)
+        self.started("Making the vault…", _CREATE)
+        self.background.run(lambda: vault.create(passphrase), done=self._made, failed=self.failed)
 
     def restore_vault(self, codes: str, passphrase: str, again: str) -> None:
         """The vault of recovery codes, as they were typed or pasted, under a new passphrase."""
         if not self._will_do(passphrase, again):
             return
         vault = self.session.vault
-        self._begin("Restoring the vault…", _RESTORE)
-        self.background.run(lambda: recover(vault, codes, passphrase), done=self._recovered, failed=self._failed)
+        self.started("Restoring the vault…", _RESTORE)
+        self.background.run(lambda: recover(vault, codes, passphrase), done=self._recovered, failed=self.failed)
 
     def _will_do(self, passphrase: str, again: str) -> bool:
         """Whether a new passphrase is one; what is wrong with it is shown."""
@@ -191,8 +190,8 @@ class FirstStartModel(Model):
                 raise UsageError(f"{file} cannot be read: {error.strerror}") from None
             return vault.import_key_file(content, passphrase)
 
-        self._begin("Opening the vault…", command_line("admin", "vault", "import", file))
-        self.background.run(take_over, done=self._imported, failed=self._failed)
+        self.started("Opening the vault…", command_line("admin", "vault", "import", file))
+        self.background.run(take_over, done=self._imported, failed=self.failed)
 
     def show_command(self, source: VaultFrom) -> None:
         """The command for what the user is about to do."""
@@ -221,12 +220,6 @@ class FirstStartModel(Model):
         self.session.keep_settings(codes_for=self.session.vault_name)
         self._opened(recovered.key)
 
-    def _begin(self, doing: str, command: str) -> None:
-        self.error = None
-        self.doing = doing
-        self.command = command
-        self.changed()
-
     def _imported(self, key: VaultKey) -> None:
         self.session.open(key)
         self.session.keep_settings(copy_for=self.session.vault_name)  # the file that it came from
@@ -236,10 +229,6 @@ class FirstStartModel(Model):
         self.doing = ""
         self.session.open(key)
         self._go_on()
-
-    def _failed(self, error: TesseraError) -> None:
-        self.doing = ""
-        self.fail(error)
 
 
 def fault_of(passphrase: str, again: str) -> Optional[UsageError]:

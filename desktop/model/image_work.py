@@ -35,7 +35,7 @@ Change = Callable[[Repository, Held], Awaitable[list[str]]]
 
 
 class ImageWorkModel(Model):
-    """`doing`: what is being done, empty where nothing is; `report`: what came of the last, each failure named.
+    """`report`: what came of the last thing that was done, each failure named.
 
     `deleted`: what was deleted last, and can be taken back.
     """
@@ -43,7 +43,6 @@ class ImageWorkModel(Model):
     def __init__(self, session: Session, background: Background, ended: Callable[[], None] = lambda: None) -> None:
         """`ended`: called when something was changed in the cluster."""
         super().__init__(session, background)
-        self.doing = ""
         self.progress: Optional[Progress] = None
         self.report: Optional[Report] = None
         self.deleted: list[Entry] = []

@@ -4,40 +4,27 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from common.errors import TesseraError, UsageError
+from common.errors import UsageError
 from common.files import write_private
 from common.vault.folder import VaultFolder
-from desktop.background import Background
 from desktop.model.commands import command_line
 from desktop.model.model import Model
-from desktop.session import Session
 
 
 class KeyCopyModel(Model):
-    """`told`: where the copy went. `doing`: whether it is being written."""
-
-    def __init__(self, session: Session, background: Background) -> None:
-        super().__init__(session, background)
-        self.doing = False
-        self.told = ""
+    """`told`: where the copy went."""
 
     def save(self, file: Path) -> None:
         """Copy the key file into a new file that only its owner may read; it stays wrapped by the passphrase."""
         vault = self.session.vault
-        self.command = command_line("admin", "vault", "export", str(file))
-        self.doing, self.told, self.error = True, "", None
-        self.changed()
-        self.background.run(lambda: _copy(vault, file), done=lambda _: self._saved(file), failed=self._failed)
+        self.started("Writing the copy …", command_line("admin", "vault", "export", str(file)))
+        self.background.run(lambda: _copy(vault, file), done=lambda _: self._saved(file), failed=self.failed)
 
     def _saved(self, file: Path) -> None:
-        self.doing = False
+        self.doing = ""
         self.told = f"Written to {file}. Keep it on a disk of its own; it opens with the passphrase that you have now."
         self.session.keep_settings(copy_for=self.session.vault_name)
         self.changed()
-
-    def _failed(self, error: TesseraError) -> None:
-        self.doing = False
-        self.fail(error)
 
 
 def _copy(vault: VaultFolder, file: Path) -> None:

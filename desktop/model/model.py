@@ -12,12 +12,16 @@ from desktop.session import Session
 
 
 class Model:
-    """Lives on the window's thread. A subclass changes its attributes and calls `changed()`."""
+    """Lives on the window's thread. A subclass changes its attributes and calls `changed()`.
+
+    `doing`: what is being done, empty where nothing is. `told`: what came of the last thing that was done.
+    """
 
     def __init__(self, session: Session, background: Background) -> None:
         self.session = session
         self.background = background
         self.error: Optional[TesseraError] = None
+        self.doing = self.told = ""
         self.command = ""  # what does the same in a terminal; see `commands.command_line`
         self._observers: list[Callable[[], None]] = []
         self._parts: list[Model] = []
@@ -48,6 +52,17 @@ class Model:
     def changed(self) -> None:
         for observer in list(self._observers):
             observer()
+
+    def started(self, doing: str, command: Optional[str] = None) -> None:
+        """Something is being done from now on; what came of the last thing is read."""
+        self.doing, self.told, self.error = doing, "", None
+        self.command = self.command if command is None else command
+        self.changed()
+
+    def failed(self, error: TesseraError) -> None:
+        """What was being done came to nothing."""
+        self.doing = ""
+        self.fail(error)
 
     def fail(self, error: TesseraError) -> None:
         """Show an error; fit to be the `failed` of a piece of work."""

@@ -36,8 +36,6 @@ class RecoveryModel(Model):
         self.text: Optional[str] = None
         self.kept = False
         self.need, self.of = 3, 5
-        self.doing = ""
-        self.told = ""
 
     def make(self, passphrase: str, need: int, of: int) -> None:
         """Make a kit of which any `need` of `of` codes open the vault.
@@ -51,10 +49,9 @@ class RecoveryModel(Model):
     def _make(self, work: Callable[[], str]) -> None:
         if self.text is not None or self.doing:
             return  # those that are shown come first: nobody else has them
-        self.command = command_line("admin", "vault", "recovery", "--of", str(self.of), "--need", str(self.need))
-        self.doing, self.told, self.error = "Making codes …", "", None
-        self.changed()
-        self.background.run(work, done=self._made, failed=self._failed)
+        options = ("--of", str(self.of), "--need", str(self.need))
+        self.started("Making codes …", command_line("admin", "vault", "recovery", *options))
+        self.background.run(work, done=self._made, failed=self.failed)
 
     def make_at_once(self) -> None:
         """Make a kit without the passphrase, for a vault that was made a moment ago."""
@@ -100,16 +97,12 @@ class RecoveryModel(Model):
 
     def _handle(self, work: Callable[[], None], told: str) -> None:
         self.error = None
-        self.background.run(work, done=lambda _: self._keep(told), failed=self._failed)
+        self.background.run(work, done=lambda _: self._keep(told), failed=self.failed)
 
     def _keep(self, told: str) -> None:
         self.kept, self.told = True, told
         self.session.keep_settings(codes_for=self.session.vault_name)
         self.changed()
-
-    def _failed(self, error: TesseraError) -> None:
-        self.doing = ""
-        self.fail(error)
 
 
 def _printer() -> Optional[str]:

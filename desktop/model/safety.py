@@ -29,7 +29,7 @@ _JUST_NOW = 60  # seconds
 
 
 class SafetyModel(Model):
-    """`doing`: what is being done, empty where nothing is; `progress`: how far it is, where that is known.
+    """`progress`: how far it is what is being done, where that is known.
 
     `stalled`: that nothing more of it is done for the time being; empty where something is.
     """
@@ -40,9 +40,8 @@ class SafetyModel(Model):
         self.copying = KeyCopyModel(session, background)
         self.proof: Optional[Proof] = None
         self.report: Optional[Report] = None
-        self.doing = self.stalled = ""
+        self.stalled = ""
         self.progress: Optional[Progress] = None
-        self.told = ""  # what came of a new passphrase
         self.command = command_line("admin", "verify", "--all", "--deep")
         self._task: Optional[Task] = None
         self.include(self.recovery, self.copying)
@@ -162,8 +161,7 @@ class SafetyModel(Model):
             if system_keyring.is_stored(home):
                 system_keyring.store(home, new)
 
-        self.doing, self.told, self.error = "Changing the passphrase …", "", None
-        self.changed()
+        self.started("Changing the passphrase …")
         self.background.run(change, done=self._passphrase_changed, failed=self._failed)
 
     def _passphrase_changed(self, _: None) -> None:

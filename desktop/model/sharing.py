@@ -38,7 +38,6 @@ class SharingModel(Model):
         super().__init__(session, background)
         self.contacts: list[str] = []
         self.recipients: Optional[list[Recipient]] = None
-        self.told = ""
         self._task: Optional[Task] = None
 
     @property

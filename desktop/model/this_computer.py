@@ -47,7 +47,7 @@ class Device:
 
 
 class ThisComputerModel(Model):
-    """`standings`: how each program is, as it was last looked. `doing`: what is being done, or empty. `told`: its end.
+    """`standings`: how each program is, as it was last looked.
 
     `done`: how many things were done to their end, for a form that closes by it.
     """
@@ -60,8 +60,6 @@ class ThisComputerModel(Model):
         self.operator = Operator(session.home)
         self.standings: dict[Program, Standing] = {}
         self.machine = socket.gethostname()
-        self.doing = ""
-        self.told = ""
         self.done = 0
         self._admitted = admitted
         self._services = session.services
@@ -143,7 +141,7 @@ class ThisComputerModel(Model):
             used = operator.invite("worker").line if operator.is_here else invite
             services.set_up(service, {"TESSERA_JOIN": used, "TESSERA_NAME": name} if used else {})
 
-        self._begin("Starting the device …", service_command(service, invited=True))
+        self.started("Starting the device …", service_command(service, invited=True))
         self._run(work, "This computer is a device now.")
 
     def become_broker(self, name: str, device: Optional[Device] = None) -> None:
@@ -163,7 +161,7 @@ class ThisComputerModel(Model):
                 self.become_device(device)
             self._admitted(admission)
 
-        self._begin("Starting the broker …", service_command(_BROKER))
+        self.started("Starting the broker …", service_command(_BROKER))
         self.background.run(work, done=admitted, failed=self._failed)
 
     def become_other_broker(self, invite: str) -> None:
@@ -177,13 +175,13 @@ class ThisComputerModel(Model):
                 )
             services.set_up(_BROKER, {"TESSERA_JOIN": invite.strip()})
 
-        self._begin("Starting the broker …", service_command(_BROKER, invited=True))
+        self.started("Starting the broker …", service_command(_BROKER, invited=True))
         self._run(work, "This computer is one of the cluster's brokers now.")
 
     def start_again(self, program: Program) -> None:
         """Start what was set up and has stopped; a broker also where it ran without this app before."""
         services, service = self._services, self.standings[program].service
-        self._begin("Starting it …", service_command(service))
+        self.started("Starting it …", service_command(service))
         self._run(lambda: services.ensure(service), "It runs.")
 
     def stopping(self, program: Program) -> Question:
@@ -191,7 +189,7 @@ class ThisComputerModel(Model):
         services, service = self._services, self.standings[program].service
 
         def act() -> None:
-            self._begin("Stopping it …", "")
+            self.started("Stopping it …", "")
             self._run(lambda: services.give_up(program), "It was stopped, and does not start at login any more.")
 
         if program is Program.WORKER:
@@ -218,10 +216,6 @@ class ThisComputerModel(Model):
     def _run(self, work: Callable[[], None], told: str) -> None:
         self.background.run(work, done=lambda _: self._finished(told), failed=self._failed)
 
-    def _begin(self, doing: str, command: str) -> None:
-        self.doing, self.told, self.error, self.command = doing, "", None, command
-        self.changed()
-
     def _say(self, doing: str) -> None:
         self.doing = doing
         self.changed()
@@ -233,8 +227,7 @@ class ThisComputerModel(Model):
         self._look_now()
 
     def _failed(self, error: TesseraError) -> None:
-        self.doing = ""
-        self.fail(error)
+        self.failed(error)
         self._look_now()
 
     def _look_now(self) -> None:

@@ -17,13 +17,12 @@ from desktop.session import Session
 
 
 class TrashModel(Model):
-    """`images`: what can be taken back, the last deleted first; None until it is known. `told`: what was done."""
+    """`images`: what can be taken back, the last deleted first; None until it is known."""
 
     def __init__(self, session: Session, background: Background, ended: Callable[[], None] = lambda: None) -> None:
         """`ended`: called when something was taken back."""
         super().__init__(session, background)
         self.images: Optional[list[DeletedImage]] = None
-        self.told = ""
         self._changed_cluster = ended
         self._task: Optional[Task] = None
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Callable, Optional
 
-from common.errors import TesseraError
 from common.vault import system_keyring
 from common.vault.keys import VaultKey
 from desktop.background import Background
@@ -18,28 +17,22 @@ _UNLOCK = command_line("consumer", "--list")
 
 
 class UnlockModel(Model):
-    """`doing`: what is being done, empty where nothing is."""
-
     def __init__(self, session: Session, background: Background, go_on: Callable[[], None]) -> None:
         """`go_on`: called once the vault is open."""
         super().__init__(session, background)
         self._go_on = go_on
-        self.doing = ""
         self.command = _UNLOCK
 
     def activate(self) -> None:
         home = self.session.home
         if not self.doing and system_keyring.is_stored(home):
-            self.doing = "Asking the system's keyring…"
-            self.changed()
-            self.background.run(lambda: system_keyring.remembered(home), done=self._remembered, failed=self._failed)
+            self.started("Asking the system's keyring…")
+            self.background.run(lambda: system_keyring.remembered(home), done=self._remembered, failed=self.failed)
 
     def unlock(self, passphrase: str) -> None:
         vault = self.session.vault
-        self.error = None
-        self.doing = "Unlocking…"
-        self.changed()
-        self.background.run(lambda: vault.unlock(passphrase), done=self._opened, failed=self._failed)
+        self.started("Unlocking…")
+        self.background.run(lambda: vault.unlock(passphrase), done=self._opened, failed=self.failed)
 
     def show_command(self, *, by_codes: bool) -> None:
         """The command for what the user is about to do: unlock the vault, or restore it by recovery codes."""
@@ -60,11 +53,8 @@ class UnlockModel(Model):
                 system_keyring.store(home, passphrase)
             return recovered
 
-        self.error = None
-        self.doing = "Restoring the vault…"
-        self.command = restore_command(vault)
-        self.changed()
-        self.background.run(work, done=self._recovered, failed=self._failed)
+        self.started("Restoring the vault…", restore_command(vault))
+        self.background.run(work, done=self._recovered, failed=self.failed)
 
     def _recovered(self, recovered: Recovered) -> None:
         self.session.open(recovered.key)
@@ -82,7 +72,3 @@ class UnlockModel(Model):
         self.doing = ""
         self.session.open(key)
         self._go_on()
-
-    def _failed(self, error: TesseraError) -> None:
-        self.doing = ""
-        self.fail(error)
