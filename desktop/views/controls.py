@@ -220,14 +220,20 @@ class Choice(customtkinter.CTkSegmentedButton):
 
 
 def heading(parent: Any, text: str, size: int = 22) -> Any:
-    return customtkinter.CTkLabel(parent, text=text, font=font(size, bold=True), text_color=TEXT, anchor="w")
+    return label(parent, text, size, bold=True)
 
 
 def note(parent: Any, text: str = "", wraplength: int = 0) -> Any:
     """A line or two that explain."""
-    return customtkinter.CTkLabel(
-        parent, text=text, font=font(13), text_color=QUIET, anchor="w", justify="left", wraplength=wraplength
-    )
+    return label(parent, text, 13, colour=QUIET, wraplength=wraplength)
+
+
+def label(
+    parent: Any, text: str = "", size: int = 14, *, bold: bool = False, colour: Any = TEXT, **options: Any
+) -> Any:
+    """Text that begins at the left; `options` are a CTkLabel's."""
+    options = {"font": font(size, bold=bold), "text_color": colour, **options}
+    return customtkinter.CTkLabel(parent, text=text, anchor="w", justify="left", **options)
 
 
 class FittingLabel(customtkinter.CTkLabel):

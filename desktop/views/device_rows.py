@@ -11,7 +11,7 @@ from desktop.model.layout import fitting
 from desktop.model.putting import DeviceProgress
 from desktop.model.store import Choice
 from desktop.model.wording import count, rate, time_left
-from desktop.views.controls import ACCENT, DANGER, GOOD, LINE, PANEL, QUIET, CheckBox, Scrolling, font
+from desktop.views.controls import ACCENT, DANGER, GOOD, LINE, PANEL, QUIET, CheckBox, Scrolling, font, label
 
 _BESIDE = 48  # units: the box, and what keeps name and words apart
 
@@ -26,9 +26,7 @@ class DeviceRow(customtkinter.CTkFrame):
         self._text = customtkinter.CTkLabel(self, font=font(12), text_color=QUIET, anchor="e", height=20)
         self._text.grid(row=0, column=1, sticky="e")
         self._bar = customtkinter.CTkProgressBar(self, height=8, progress_color=ACCENT, fg_color=LINE)
-        self._lost = customtkinter.CTkLabel(
-            self, font=font(12), text_color=DANGER, anchor="w", justify="left", height=20, wraplength=330
-        )
+        self._lost = label(self, "", 12, colour=DANGER, height=20, wraplength=330)
         self._called = choice.name
         self._beside = True  # whether the words stand beside the name
         self._said: tuple[object, ...] = ()

@@ -29,6 +29,7 @@ from desktop.views.controls import (
     fixed_font,
     font,
     heading,
+    label,
     note,
     wrap,
 )
@@ -65,7 +66,7 @@ class DevicesView(View[DevicesModel]):
         self._summary = note(self)
         self._summary.grid(row=2, column=0, sticky="ew", pady=(2, 0))
         self.bind("<Configure>", lambda event: wrap(self._summary, event.width), add=True)
-        self._told = customtkinter.CTkLabel(self, text="", font=font(14, bold=True), text_color=TEXT, anchor="w")
+        self._told = label(self, bold=True)
         self._list = Scrolling(self, GROUND)
         self._list.grid_columnconfigure(0, weight=1)
         self._machines = MachineList(self, self.model, self.revoke_machine)

@@ -21,6 +21,7 @@ from desktop.views.controls import (
     fixed_font,
     font,
     heading,
+    label,
     note,
 )
 
@@ -68,9 +69,9 @@ class ErrorBar(customtkinter.CTkFrame):
     def __init__(self, parent: Any) -> None:
         super().__init__(parent, fg_color=DANGER_PANEL, border_color=DANGER, border_width=1, corner_radius=8)
         self.grid_columnconfigure(0, weight=1)
-        self._what = customtkinter.CTkLabel(self, font=font(bold=True), text_color=TEXT, anchor="w", justify="left")
+        self._what = label(self, bold=True)
         self._what.grid(row=0, column=0, sticky="ew", padx=14, pady=(8, 0))
-        self._advice = customtkinter.CTkLabel(self, font=font(13), text_color=TEXT, anchor="w", justify="left")
+        self._advice = label(self, size=13)
         self._advice.grid(row=1, column=0, sticky="ew", padx=14, pady=(0, 8))
         self._dismiss: Callable[[], None] = lambda: None
         Button(self, "Dismiss", lambda: self._dismiss(), width=90).grid(row=0, column=1, rowspan=2, padx=12, pady=8)
@@ -83,8 +84,8 @@ class ErrorBar(customtkinter.CTkFrame):
 
     def _wrap(self, event: Any) -> None:
         width = int(event.width / self._get_widget_scaling()) - 150
-        for label in (self._what, self._advice):
-            label.configure(wraplength=max(200, width))
+        for part in (self._what, self._advice):
+            part.configure(wraplength=max(200, width))
 
 
 class CommandLine(customtkinter.CTkFrame):

@@ -27,6 +27,7 @@ from desktop.views.controls import (
     fixed_font,
     font,
     heading,
+    label,
     note,
     wrap,
 )
@@ -156,20 +157,18 @@ class _Details(customtkinter.CTkFrame):
         told = Scrolling(self, PANEL, width=room)
         told.grid(row=0, column=0, sticky="nsew", padx=(10, 2), pady=(8, 4))
         told.grid_columnconfigure(0, weight=1)
-        self._called = customtkinter.CTkLabel(
-            told, font=font(15, bold=True), text_color=TEXT, anchor="w", justify="left", wraplength=room
-        )
+        self._called = label(told, size=15, bold=True, wraplength=room)
         self._facts = note(told, wraplength=room)
         self._hash = customtkinter.CTkLabel(
             told, font=fixed_font(11), text_color=QUIET, anchor="w", justify="left", wraplength=room
         )
-        self._badge = customtkinter.CTkLabel(told, font=font(14, bold=True), anchor="w")
+        self._badge = label(told, bold=True)
         self._health = note(told, wraplength=room)
         self._places = customtkinter.CTkFrame(told, fg_color="transparent", height=0)
         self._places.grid_columnconfigure(1, weight=1)
         rows = (self._called, self._facts, self._hash, self._badge, self._health)
-        for row, (label, above) in enumerate(zip(rows, (4, 2, 4, 10, 0))):
-            label.grid(row=row, column=0, sticky="ew", padx=(4, 0), pady=(above, 0))
+        for row, (part, above) in enumerate(zip(rows, (4, 2, 4, 10, 0))):
+            part.grid(row=row, column=0, sticky="ew", padx=(4, 0), pady=(above, 0))
         self._places.grid(row=5, column=0, sticky="ew", pady=(8, 0))
         self._bring = Button(self, "Reassemble", self._reassemble, kind="main")
         self._bring.grid(row=1, column=0, sticky="ew", padx=16, pady=(4, 6))
@@ -205,8 +204,8 @@ class _Details(customtkinter.CTkFrame):
         self._shown = None
         self._called.configure(text=count(several, "image"))
         self._facts.configure(text=f"{format_size(total)} together")
-        for label in (self._hash, self._badge, self._health):
-            label.configure(text="")
+        for part in (self._hash, self._badge, self._health):
+            part.configure(text="")
         for child in self._places.winfo_children():
             child.destroy()
         self._bring.grid_remove()
@@ -239,14 +238,10 @@ class _Details(customtkinter.CTkFrame):
         for child in self._places.winfo_children():
             child.destroy()
         for row, place in enumerate(self._model.places):
-            share = customtkinter.CTkLabel(
-                self._places, text=f"share {place.share}", font=font(13), text_color=QUIET, anchor="w", height=22
-            )
+            share = label(self._places, f"share {place.share}", 13, colour=QUIET, height=22)
             share.grid(row=row, column=0, sticky="w", padx=(4, 10))
             device = place.device if len(place.device) <= 18 else f"{place.device[:17]}…"
-            name = customtkinter.CTkLabel(
-                self._places, text=device, font=font(13), text_color=TEXT, anchor="w", height=22
-            )
+            name = label(self._places, device, 13, height=22)
             name.grid(row=row, column=1, sticky="ew")
             state = customtkinter.CTkLabel(
                 self._places,
@@ -267,7 +262,7 @@ class _Outcome(customtkinter.CTkFrame):
         super().__init__(parent, fg_color=PANEL, border_color=LINE, border_width=1, corner_radius=8)
         self._model = model
         self.grid_columnconfigure(0, weight=1)
-        self._words = customtkinter.CTkLabel(self, text="", font=font(14, bold=True), anchor="w", justify="left")
+        self._words = label(self, bold=True)
         self._words.grid(row=0, column=0, sticky="ew", padx=14, pady=(8, 0))
         self._named = note(self)
         self._named.grid(row=1, column=0, sticky="ew", padx=14, pady=(0, 8))

@@ -15,7 +15,6 @@ from desktop.views.controls import (
     GROUND,
     LINE,
     PANEL,
-    QUIET,
     TEXT,
     Button,
     FittingLabel,
@@ -82,7 +81,7 @@ class _Machine(customtkinter.CTkFrame):
         role = note(self, row.role + (" (this machine)" if row.is_this else ""))
         role.grid(row=1, column=0, sticky="ew", padx=16, pady=(0, 10))
         self.bind("<Configure>", lambda event: wrap(role, (event.width - 140) * 3 // 5), add=True)
-        since = customtkinter.CTkLabel(self, text=f"joined {row.since}", font=font(13), text_color=QUIET, anchor="w")
+        since = note(self, f"joined {row.since}")
         since.grid(row=0, column=1, sticky="ew", pady=(10, 0))
         note(self, f"key {row.key}").grid(row=1, column=1, sticky="ew", pady=(0, 10))
         Button(self, "Revoke", lambda: revoke(row), text_color=DANGER, width=84).grid(

@@ -8,7 +8,7 @@ from typing import Any, Callable
 import customtkinter
 
 from desktop.model.model import Question
-from desktop.views.controls import ACCENT, GROUND, LINE, PANEL, TEXT, Button, fixed_font, font, heading, note
+from desktop.views.controls import ACCENT, GROUND, LINE, PANEL, TEXT, Button, fixed_font, font, heading, label, note
 
 _WIDTH = 520  # units
 _WRAP = _WIDTH - 56
@@ -37,10 +37,7 @@ class Overlay(customtkinter.CTkFrame):
 
     def say(self, text: str) -> None:
         """A paragraph in the body."""
-        label = customtkinter.CTkLabel(
-            self.body, text=text, font=font(14), text_color=TEXT, anchor="w", justify="left", wraplength=_WRAP
-        )
-        label.grid(sticky="ew", pady=(4, 6))
+        label(self.body, text, wraplength=_WRAP).grid(sticky="ew", pady=(4, 6))
 
     def say_command(self, command: str) -> None:
         """The command that does the same."""

@@ -20,8 +20,8 @@ from desktop.views.controls import (
     WARNING,
     Button,
     fixed_font,
-    font,
     heading,
+    label,
     note,
     panel,
     wrap,
@@ -65,7 +65,7 @@ class ReassembleView(View[ReassembleModel]):
         card = panel(self)
         card.grid_columnconfigure(0, weight=1)
         card.grid_rowconfigure(1, weight=1)
-        self._label = customtkinter.CTkLabel(card, font=font(bold=True), text="", anchor="w", justify="left")
+        self._label = label(card, bold=True)
         self._label.grid(row=0, column=0, columnspan=2, sticky="ew", padx=14, pady=(10, 6))
         self._preview = tkinter.Canvas(card, highlightthickness=0, borderwidth=0)
         self._preview.grid(row=1, column=0, columnspan=2, sticky="nsew", padx=14)

@@ -29,6 +29,7 @@ from desktop.views.controls import (
     Scrolling,
     font,
     heading,
+    label,
     note,
 )
 from desktop.views.sheets import Sheets, ask_for_new_key_file
@@ -75,10 +76,12 @@ class _Panel(customtkinter.CTkFrame):
         heading(self, title, size=17).grid(row=0, column=0, columnspan=2, sticky="ew", padx=20, pady=(16, 2))
         self._about = note(self, text, wraplength=_WRAP)
         self._about.grid(row=1, column=0, columnspan=2, sticky="ew", padx=20)
+        self._wrapped = [self._about]  # what is as wide as the panel
         self.bind("<Configure>", self._wrap)
 
     def _wrap(self, event: Any) -> None:
-        self._about.configure(wraplength=max(200, int(event.width / self._get_widget_scaling()) - 44))
+        for part in self._wrapped:
+            part.configure(wraplength=max(200, int(event.width / self._get_widget_scaling()) - 44))
 
 
 class _ProofPanel(_Panel):
@@ -92,9 +95,7 @@ class _ProofPanel(_Panel):
         self._shown: Optional[Report] = None
         self.grid_rowconfigure(7, weight=1)
         note(self, "Last proven").grid(row=2, column=0, sticky="w", padx=20, pady=(12, 0))
-        self._last = customtkinter.CTkLabel(
-            self, font=font(15, bold=True), text_color=TEXT, anchor="w", justify="left", wraplength=_WRAP
-        )
+        self._last = label(self, size=15, bold=True, wraplength=_WRAP)
         self._last.grid(row=3, column=0, sticky="ew", padx=20)
         buttons = customtkinter.CTkFrame(self, fg_color="transparent")
         buttons.grid(row=4, column=0, sticky="w", padx=16, pady=(12, 4))
@@ -105,19 +106,12 @@ class _ProofPanel(_Panel):
         for column, button in enumerate(self._buttons):
             button.grid(row=0, column=column, padx=4)
         self._cancel = Button(self, "Cancel", model.cancel, width=80)
-        self._doing = customtkinter.CTkLabel(
-            self, text="", font=font(14), text_color=TEXT, anchor="w", justify="left", wraplength=_WRAP
-        )
+        self._doing = label(self, wraplength=_WRAP)
         self._doing.grid(row=5, column=0, sticky="ew", padx=20, pady=(6, 0))
         self._bar = customtkinter.CTkProgressBar(self, height=10, progress_color=ACCENT, fg_color=LINE)
         self._findings = Scrolling(self, PANEL)
         self._findings.grid_columnconfigure(0, weight=1)
-
-    def _wrap(self, event: Any) -> None:
-        super()._wrap(event)
-        width = max(200, int(event.width / self._get_widget_scaling()) - 44)
-        self._last.configure(wraplength=width)
-        self._doing.configure(wraplength=width)
+        self._wrapped += [self._last, self._doing]
 
     def show(self) -> None:
         model = self._model
@@ -154,14 +148,9 @@ class _ProofPanel(_Panel):
         for row, finding in enumerate(report.findings[:_SHOWN_FINDINGS]):
             line = customtkinter.CTkFrame(self._findings, fg_color="transparent")
             line.grid(row=row, column=0, sticky="ew", pady=(0, 6))
-            name = customtkinter.CTkLabel(
-                line, text=fitting(finding.name, 60, len), font=font(13), text_color=TEXT, height=20
-            )
+            name = label(line, fitting(finding.name, 60, len), 13, height=20)
             name.grid(row=0, column=0, sticky="w", padx=(6, 0))
-            words = customtkinter.CTkLabel(
-                line, text=finding.words, font=font(13), text_color=_TONES[finding.tone], height=20, anchor="w"
-            )
-            words.configure(justify="left", wraplength=_WRAP)
+            words = label(line, finding.words, 13, colour=_TONES[finding.tone], height=20, wraplength=_WRAP)
             words.grid(row=1, column=0, sticky="w", padx=(6, 0))
         more = len(report.findings) - _SHOWN_FINDINGS
         if more > 0:
@@ -181,10 +170,7 @@ class _PassphrasePanel(_Panel):
         self._button.grid(row=5, column=0, sticky="w", padx=20, pady=(8, 4))
         self._told = note(self, wraplength=_WRAP)
         self._told.grid(row=6, column=0, sticky="ew", padx=20, pady=(0, 12))
-
-    def _wrap(self, event: Any) -> None:
-        super()._wrap(event)
-        self._told.configure(wraplength=max(200, int(event.width / self._get_widget_scaling()) - 44))
+        self._wrapped.append(self._told)
 
     def _change(self) -> None:
         old, new, again = (field.get() for field in self._fields)
@@ -213,12 +199,11 @@ class _RecoveryPanel(_Panel):
         self._need, self._of = (Menu(row, [], self._fit, GROUND, width=56) for _ in range(2))
         self._need.set(str(model.need))
         self._of.set(str(model.of))
-        words = {"font": font(14), "text_color": TEXT}
-        customtkinter.CTkLabel(row, text="any", **words).grid(row=0, column=0, padx=(0, 6))
+        label(row, "any").grid(row=0, column=0, padx=(0, 6))
         self._need.grid(row=0, column=1)
-        customtkinter.CTkLabel(row, text="of", **words).grid(row=0, column=2, padx=6)
+        label(row, "of").grid(row=0, column=2, padx=6)
         self._of.grid(row=0, column=3)
-        customtkinter.CTkLabel(row, text="codes", **words).grid(row=0, column=4, padx=6)
+        label(row, "codes").grid(row=0, column=4, padx=6)
         self._fit()
         self._passphrase = _secret(self, "Passphrase, once more", 3)
         self._passphrase.bind("<Return>", lambda _: self._make())
@@ -256,10 +241,7 @@ class _CopyPanel(_Panel):
         self._button.grid(row=2, column=0, sticky="w", padx=20, pady=(10, 4))
         self._told = note(self, wraplength=_WRAP)
         self._told.grid(row=3, column=0, sticky="ew", padx=20, pady=(0, 12))
-
-    def _wrap(self, event: Any) -> None:
-        super()._wrap(event)
-        self._told.configure(wraplength=max(200, int(event.width / self._get_widget_scaling()) - 44))
+        self._wrapped.append(self._told)
 
     def _save(self) -> None:
         ask_where_to_copy(self, self._model)

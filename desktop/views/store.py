@@ -16,7 +16,6 @@ from desktop.views.controls import (
     ACCENT,
     GOOD,
     LINE,
-    TEXT,
     WARNING,
     Button,
     CheckBox,
@@ -24,6 +23,7 @@ from desktop.views.controls import (
     Switch,
     font,
     heading,
+    label,
     note,
     panel,
     wrap,
@@ -81,9 +81,7 @@ class StoreView(View[StoreModel]):
         spare = customtkinter.CTkFrame(card, fg_color="transparent")
         spare.grid(row=2, column=0, sticky="ew", padx=16, pady=(6, 12))
         spare.grid_columnconfigure(1, weight=1)
-        self._words = customtkinter.CTkLabel(
-            spare, font=font(bold=True), text_color=TEXT, anchor="w", justify="left", wraplength=360
-        )
+        self._words = label(spare, bold=True, wraplength=360)
         self._words.grid(row=0, column=0, columnspan=3, sticky="w")
         spare.bind("<Configure>", lambda event: self._wrap(event.width, self._words, self._offer))
         self._automatic = Switch(spare, "Leave it to Tessera", self._toggle_automatic)
@@ -117,8 +115,8 @@ class StoreView(View[StoreModel]):
         return row
 
     def _wrap(self, width: int, *labels: Any) -> None:
-        for label in labels:
-            wrap(label, width)
+        for each in labels:
+            wrap(each, width)
 
     # --- what the model says
 
@@ -169,12 +167,12 @@ class StoreView(View[StoreModel]):
             self._empty.grid(row=1, column=0, columnspan=4)
         self._table.show([_row(item, name) for item, name in zip(model.items, shown_names(model.items))])
         warning = "" if model.put is None else model.put.warning
-        for row, (label, text) in enumerate([(self._warning, warning), (self._trouble, _trouble(model.items))], 2):
-            label.configure(text=text)
+        for row, (part, text) in enumerate([(self._warning, warning), (self._trouble, _trouble(model.items))], 2):
+            part.configure(text=text)
             if text:
-                label.grid(row=row, column=0, columnspan=4, sticky="w", padx=14, pady=(0, 8))
+                part.grid(row=row, column=0, columnspan=4, sticky="w", padx=14, pady=(0, 8))
             else:
-                label.grid_forget()
+                part.grid_forget()
         if model.resendable and not model.busy:
             self._resend.configure(text=f"Resend {count(len(model.resendable), 'image')}")
             self._resend.grid(row=4, column=0, columnspan=4, sticky="w", padx=14, pady=(0, 12))

@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Optional
 
-import customtkinter
-
 from admin.deleting import DeletedImage
 from desktop.model.layout import fitting
 from desktop.model.trash import TrashModel, name_of
-from desktop.views.controls import PANEL, TEXT, Button, Scrolling, font, note
+from desktop.views.controls import PANEL, Button, Scrolling, label, note
 from desktop.views.overlay import Overlay
 
 _HEIGHT = 190  # units
@@ -54,9 +52,7 @@ class TrashSheet(Overlay):
                 note(self._list, f"and {more:,} more; the command below names all").grid(sticky="w", padx=6)
 
     def _show_row(self, row: int, image: DeletedImage) -> None:
-        name = customtkinter.CTkLabel(
-            self._list, text=fitting(name_of(image), _NAME, len), font=font(14), text_color=TEXT, anchor="w"
-        )
+        name = label(self._list, fitting(name_of(image), _NAME, len))
         name.grid(row=row, column=0, sticky="ew", padx=(6, 10), pady=3)
         note(self._list, f"until {image.until_words}").grid(row=row, column=1, padx=(0, 10))
         take_back = Button(self._list, "Take back", lambda: self._model.take_back([image]), width=90)
