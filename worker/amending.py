@@ -1,10 +1,10 @@
-"""Another commitment in the place of the one that lies beside a share: for a new owner, or with other grants.
+"""Replaces the commitment of a share: for a new owner, or with other grants.
 
     prove the right → compare → write the amendment, durably → announce
 
-The right is the capability that fits the delete hash which lies there now. Whoever shows it is the owner from then on,
-and the delete hash of the new commitment holds: so a vault key that is replaced loses its images to the new one.
-Revisions only rise, so that what comes late or twice changes nothing. The recipe stays, since the blocks do.
+The right is the capability whose hash is the current delete hash. Whoever shows it is the owner from then on, and the
+delete hash of the new commitment holds: so a vault key that is replaced has no rights any more. Revisions only rise, so
+that a request that comes late or twice changes nothing. The recipe stays, since the blocks do.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 
 
 class Amending:
-    """`opened` opens a held share or declines; `release` closes it."""
+    """`opened` opens a held share or raises Refusal; `release` closes it."""
 
     def __init__(
         self,
@@ -51,9 +51,10 @@ class Amending:
         self._release = release
 
     def amend(self, request: Amend, commitment: Commitment, owner: bytes) -> None:
-        """Let a commitment of a higher revision hold for all shares of an encoding that the capability is the right to.
+        """Replace the commitments of all shares of an encoding that the capability fits by one of a higher revision.
 
-        Harmless where it holds already. Refusal where it is not that right, or contradicts what lies here.
+        Harmless where that was done. Refusal where the capability does not fit, or the commitment contradicts the
+        share.
         """
         self._durability.require_writable()
         amendment = amendment_of(commitment, owner)
@@ -69,7 +70,7 @@ class Amending:
             self._amend_one(key, amendment)
 
     def _fitting(self, request: Amend, commitment: Commitment, owner: bytes) -> dict[ShareKey, ShareTrailer]:
-        """The shares to be amended, with what lies beside them; Refusal where none is, nor was by this before."""
+        """The shares to amend, with their trailers; Refusal where none is, nor was amended by this before."""
         fitting: dict[ShareKey, ShareTrailer] = {}
         done = known = False
         refusal: Optional[Refusal] = None

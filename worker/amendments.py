@@ -1,4 +1,4 @@
-"""What took the place of what lies behind a share's blocks: a small file for each share that was amended.
+"""What replaces the commitment in a share's trailer: a small file for each share that was amended.
 
     <store>/amendments/<encoding id in hex>.<share>.<base, its first 16 hex digits>
     array of 4    "tessera-amendment", 1, base, array of 7: object id, owner, mapping, delete hash, revision,
@@ -6,9 +6,9 @@
     bin of 32     BLAKE3-256 of the array
 
 The base is the digest in the share file's footer, so an amendment belongs to one committed file and no other, wherever
-that lies: in its place, in quarantine or in the trash. It is written whole, beside the old one, and takes its place in
-one step; the share's file is never touched. One that does not read makes its share damaged: what lies in the file was
-superseded, and is never believed again.
+that lies: in its place, in quarantine or in the trash. It is written whole and replaces the old one by a rename; the
+share's file is never changed. One that cannot be read makes its share damaged: the commitment in the file was
+superseded, and is never used again.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _Mapping = Annotated[bytes, msgspec.Meta(max_length=MAX_GRANTED_MAPPING)]
 
 
 class Amendment(Message):
-    """What lies beside a share from now on, but for the recipe, which stays."""
+    """A share's new commitment, but for the recipe, which stays."""
 
     object_id: ObjectId
     owner: Identifier
@@ -87,7 +87,7 @@ def decode_amendment(content: bytes, base: bytes) -> Amendment:
 
 
 class Amendments:
-    """Which there are, in memory; what they say, on the disk."""
+    """All amendments: their names in memory, their contents on the disk."""
 
     def __init__(self, disk: Disk, layout: Layout, durability: Durability) -> None:
         self._disk = disk
@@ -96,9 +96,9 @@ class Amendments:
         self._sizes: dict[ShareKey, dict[str, int]] = {}  # share → beginning of the base → bytes
 
     def load(self) -> None:
-        """Take up what the folder has; OSError where it cannot be listed."""
+        """List the folder; OSError where it cannot be listed."""
         for entry in self._disk.entries(self._layout.amendments):
-            if entry.path.name.endswith(NEW):  # its writing was interrupted, so nobody relies on it
+            if entry.path.name.endswith(NEW):  # its writing was interrupted, before it was acknowledged
                 self._disk.remove(entry.path)
                 continue
             name = read_key_and_rest(entry.path.name)
@@ -110,7 +110,7 @@ class Amendments:
         return self._sizes.get(key, {}).get(_name(base), 0)
 
     def find(self, key: ShareKey, base: bytes) -> Optional[Amendment]:
-        """The amendment to a share's file with this base; IntegrityError or OSError where it does not read."""
+        """The amendment to a share's file with this base; IntegrityError or OSError where it cannot be read."""
         if not self.size(key, base):
             return None
         path = self._layout.amendment(key, _name(base))
@@ -123,7 +123,7 @@ class Amendments:
         self._sizes.setdefault(key, {})[_name(base)] = len(content)
 
     def drop(self, wanted: Callable[[ShareKey], bool]) -> None:
-        """Remove those of shares that are not here any more. What a power cut brings back goes the same way."""
+        """Remove those of shares that are not here any more, those too that a power cut brings back."""
         for key in [key for key in self._sizes if not wanted(key)]:
             try:
                 for name in self._sizes[key]:

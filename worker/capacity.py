@@ -1,8 +1,8 @@
-"""How much more this device takes, and what gives way where that is too little.
+"""How much more this device takes, and what is removed where that is too little.
 
-Of the disk a reserve stays free. What shares being stored were promised is taken already, unless they are idle; what is
-in the trash as surplus, and what is idle, counts as free, since it goes before a put is refused: surplus first, the
-oldest of it, then what is idle for longest. What was deleted stays until its time is over.
+A reserve of the disk stays free. The expected bytes of shares being stored count as used, unless they are idle. Surplus
+in the trash and idle shares count as free, since they are removed before a put is refused: the oldest surplus first,
+then what is idle for longest. What was deleted stays until its time is over.
 """
 
 from __future__ import annotations
@@ -58,10 +58,7 @@ class Capacity:
         return 0 if at_hand is None else max(0, at_hand + self._yielding_bytes())
 
     def require(self, size: int) -> int:
-        """The room that there is, as `free_bytes`; Refusal(NO_ROOM) where so many bytes do not fit.
-
-        What may give way does, where it is needed.
-        """
+        """Remove what may be, where needed; the free bytes, or Refusal(NO_ROOM) where so many do not fit."""
         self._durability.require_writable()
         needed = size + OVERHEAD
         at_hand = self._at_hand()
@@ -74,7 +71,7 @@ class Capacity:
         raise Refusal(Code.NO_ROOM, "the store is full")
 
     def _at_hand(self) -> Optional[int]:
-        """Room that nothing has to give way for; below 0 where too much was promised, None if nobody knows."""
+        """Free bytes without removing anything; below 0 where too much is expected, None where the disk fails."""
         try:
             free, total = self._disk.free_bytes(self._folder)
         except OSError as error:

@@ -1,9 +1,9 @@
 """The time as the store sees it: monotonic seconds for what happens while it runs, Unix seconds for what outlives it.
 
-The wall clock may be set, by hand or by a time server. Whether time is up for what is in the trash is therefore asked
-of a clock that notices a jump ahead, and for an hour after one nothing is called up that cannot be brought back: a
-clock that is put right within that time has cost nothing. (A jump back only keeps things longer. A device that slept
-looks as if its clock had jumped; it purges an hour later.)
+The wall clock may be set, by hand or by a time server. What is in the trash therefore expires by a clock that notices a
+jump ahead; for an hour after one nothing is removed for good: a clock that is put right within that time has cost
+nothing. (A jump back only keeps things longer. A device that slept looks as if its clock had jumped; it purges an hour
+later.)
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Clock:
         return self._monotonic()
 
     def trusted(self) -> bool:
-        """Whether the wall clock has gone like a clock for an hour, or since the start."""
+        """Whether the wall clock has agreed with the monotonic one for an hour, or since the start."""
         seen = (self._wall(), self._monotonic())
         ahead = (seen[0] - self._seen[0]) - (seen[1] - self._seen[1])
         self._seen = seen

@@ -116,8 +116,8 @@ def _keep(
 def _join_once(folder: Path, invite_text: Optional[str], name: str, *, new_cluster: bool) -> None:
     """Make this store a device of the cluster, if it is not one yet.
 
-    The permanent key is kept before the invite is used, so that an interruption in between costs nothing. A store that
-    is a device already tries an invite too: it may have been revoked. Where it was not, the invite stays unused.
+    The permanent key is kept before the invite is used, so that it can be used again after an interruption. A store
+    that is a device already tries an invite too: it may have been revoked. Where it was not, the invite stays unused.
     `new_cluster`: leave another cluster for the invite's; until that lets it in the store is the other's.
     """
     with locked(folder / "join.lock"):

@@ -1,4 +1,4 @@
-"""Staged shares made durable, many in one round.
+"""Makes staged shares durable, many in one round.
 
 Trailers written → folders made that are missing → files fsynced → each renamed to its place, never over another → each
 folder that got a name fsynced. Each step is done for all shares before the next: a journaling file system then has a
@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class PendingCommit:
-    """A staged share with what is to be written behind its blocks, checked, and the place it is to have."""
+    """A staged share with its checked trailer and its final path."""
 
     staged: StagedShare
     trailer: ShareTrailer
@@ -84,7 +84,7 @@ class Committer:
     def _sync(self, commits: list[PendingCommit], answers: list[Answer]) -> None:
         """Make the content of all files durable whose answer is granted so far."""
         if self._durability.refusal is not None:
-            return  # `_place` says so
+            return  # `_place` answers
         written = [index for index, answer in enumerate(answers) if answer.granted]
         faults = self._durability.sync_files([commits[index].staged.descriptor for index in written])
         for index, fault in zip(written, faults):
@@ -92,7 +92,7 @@ class Committer:
                 answers[index] = self._durability.refusal or disk_answer(fault)
 
     def _place(self, commit: PendingCommit) -> Answer:
-        """Give the file its name; after a failed fsync not even one whose own went well."""
+        """Give the file its name; none after a failed fsync, even of another file."""
         durability, staged, target = self._durability, commit.staged, commit.target
         if durability.refusal is not None:
             return durability.refusal
@@ -122,7 +122,7 @@ class Committer:
             try:
                 self._durability.sync_folder(folder)
             except OSError:
-                continue  # said where it happened; the answer is the refusal
+                continue  # logged where it happened; the answer is the refusal
             durable.add(folder)
         return durable
 

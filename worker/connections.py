@@ -1,4 +1,4 @@
-"""A worker's connections, one to each broker of its cluster; brokers that come or go are followed while it runs.
+"""A worker's connections, one to each broker of its cluster; the list is kept up to date while it runs.
 
 A worker registers with all brokers, so that each of them knows what it holds and can send clients to it. A broker that
 refuses it is asked again: its list of members may be a moment behind. Only when all refuse, the worker ends.
@@ -34,9 +34,9 @@ from worker.store import ShareStore
 log = logging.getLogger(__name__)
 
 _RETRY = 1.0  # seconds until a broker that refused this worker is asked again
-_ASKING_PERIOD = 10.0  # seconds; so long may a new broker be without this worker
+_ASKING_PERIOD = 10.0  # seconds; a new broker has to wait for this worker so long
 _LOOK_AFTER = 1.5  # seconds without any broker; one that is started again is back by then
-_LOOK_PAUSE = 5.0  # seconds between two; one that cannot be, as without a network, is over at once
+_LOOK_PAUSE = 5.0  # seconds between two; without a network one ends at once
 _TRY_FOR = 3.0  # seconds for one address, where there are several of one broker
 
 
@@ -61,7 +61,7 @@ class Connection:
         self.registration = Registration(store, self.address, kind)
         self.named: list[BrokerAddress] = []  # the brokers that this one told of
         self.ask_at = 0.0
-        self.retry_at: Optional[float] = None  # once it has refused this worker
+        self.retry_at: Optional[float] = None  # where it has refused this worker
         self._outbox: deque[list[Any]] = deque()
         try:
             self.socket.connect(self.address)
@@ -101,8 +101,8 @@ class Connection:
         return reading | (zmq.POLLOUT if self._outbox else 0)
 
 
-class _Seeking:
-    """Looks for the brokers on the LAN as long as none of them has this worker; never waits."""
+class _BrokerSearch:
+    """Searches the LAN for the brokers while none of them has this worker; never blocks."""
 
     def __init__(self, brokers: list[BrokerAddress]) -> None:
         self.addresses = BrokerAddresses(brokers)
@@ -112,14 +112,14 @@ class _Seeking:
         self._turn_at = 0.0
 
     def end(self, now: float) -> None:
-        """A broker is reached, or it is all over."""
+        """End the search: a broker is reached, or the worker ends."""
         if self._search is not None:
             self._search.close()
             self._search = None
         self._search_at, self._looking, self._turn_at = None, False, now
 
     def where_to_try(self, tried: list[BrokerAddress], now: float) -> list[BrokerAddress]:
-        """The brokers at the addresses to try now, after these."""
+        """The brokers at the addresses to try now, besides these."""
         if self._search_at is None:
             self._search_at = now + _LOOK_AFTER
         known = self.addresses.known
@@ -128,14 +128,14 @@ class _Seeking:
                 log.info("no broker is reached; looking for them on the LAN")
                 self._looking = True
             self._search = Search(SEARCH_TIME, [broker.public_key for broker in known])
-        heard = self._hear(now)
+        heard = self._take_found(now)
         if not heard and now < self._turn_at:
             return tried
         self._turn_at = now + _TRY_FOR
         return self.addresses.following(tried)
 
-    def _hear(self, now: float) -> bool:
-        """Whether the search has found something that is worth trying at once."""
+    def _take_found(self, now: float) -> bool:
+        """Take up what the search has found; whether to try it at once."""
         if self._search is None:
             return False
         new = False
@@ -166,7 +166,7 @@ class Connections:
         self._kind = kind
         self._brokers_file = brokers_file
         self._brokers = load_brokers(brokers_file)
-        self._seeking = _Seeking(self._brokers)
+        self._search = _BrokerSearch(self._brokers)
         self._refusals: dict[bytes, RefusedError] = {}
         self._counter = 0
         self._connections: dict[int, Connection] = {}
@@ -182,18 +182,20 @@ class Connections:
         if connection is not None:
             connection.send(envelope, header, payload)
 
-    def turned_away(self, connection: Connection, error: RefusedError, now: float) -> None:
-        """Somebody ended the handshake. He need not have the broker's key, so at an address that is nobody's but some
-        announcement's word this is no refusal; otherwise as `refuse`.
+    def handshake_refused(self, connection: Connection, error: RefusedError, now: float) -> None:
+        """The peer ended the handshake.
+
+        It need not have the broker's key, so at an address that was only announced this is no refusal; otherwise as
+        `refuse`.
         """
-        if self._seeking.addresses.is_known(connection.broker):
+        if self._search.addresses.is_known(connection.broker):
             self.refuse(connection, error, now)
         else:
             log.info("%s is not where this worker is admitted", connection.address)
             connection.lose()
 
     def refuse(self, connection: Connection, error: RefusedError, now: float) -> None:
-        """A broker will not have this worker; raises the error where none of the others will, either."""
+        """A broker refuses this worker; raises the error where all the others do too."""
         connection.lose()
         connection.retry_at = now + _RETRY
         self._refusals[connection.broker.public_key] = error
@@ -202,31 +204,31 @@ class Connections:
         log.info("%s; it is asked again", error)
 
     def renew(self, connection: Connection) -> None:
-        """Connect anew in place of a connection at whose other end nobody is."""
+        """Replace a connection whose peer is gone."""
         log.warning("nothing comes from the broker at %s any more; connects anew", connection.address)
         connection.lose()
         self._close(connection)
         self._connect(connection.broker)
 
-    def told(self, connection: Connection, brokers: list[BrokerAddress]) -> None:
-        """A broker has answered which brokers there are; the next tick follows from it."""
+    def brokers_listed(self, connection: Connection, brokers: list[BrokerAddress]) -> None:
+        """A broker has answered which brokers there are; the next tick connects accordingly."""
         connection.named = brokers
         renewed = agreed(self._brokers, {each.broker.public_key: each.named for each in self if each.named})
         if renewed == self._brokers:
             return
         self._brokers = renewed
-        self._seeking.addresses.renew(renewed)
+        self._search.addresses.renew(renewed)
         self._save()
 
     def _save(self) -> None:
         try:
-            save_brokers(self._brokers_file, self._seeking.addresses.known)
+            save_brokers(self._brokers_file, self._search.addresses.known)
         except OSError as error:
             log.warning("%s could not be written: %s", self._brokers_file, error.strerror)
 
     def tick(self, now: float) -> None:
         """To be called several times a second, while no connection is in use."""
-        self._seek(now)
+        self._look_for_brokers(now)
         for connection in self:
             if connection.broker not in self._brokers:
                 log.info("leaves the broker at %s", connection.address)
@@ -245,18 +247,18 @@ class Connections:
                 log.info("connects to the broker at %s, too", broker.endpoint(Role.WORKER))
                 self._connect(broker)
 
-    def _seek(self, now: float) -> None:
-        """Take note of where brokers were reached; where none is, try where they are found."""
+    def _look_for_brokers(self, now: float) -> None:
+        """Note where brokers are reached; where none is, search and try what is found."""
         registered = [connection.broker for connection in self if connection.registration.registered]
         if registered:
-            self._seeking.end(now)
-            if any([self._seeking.addresses.reached(broker) for broker in registered]):
+            self._search.end(now)
+            if any([self._search.addresses.reached(broker) for broker in registered]):
                 self._save()
         else:
-            self._brokers = self._seeking.where_to_try(self._brokers, now)
+            self._brokers = self._search.where_to_try(self._brokers, now)
 
     def close(self) -> None:
-        self._seeking.end(0.0)
+        self._search.end(0.0)
         for connection in self:
             self._close(connection)
 

@@ -1,12 +1,12 @@
-"""What is deleted, taken back and given up, so that a crash at any moment leaves one or the other.
+"""Deletes, undeletes and discards shares; a crash at any moment leaves either state.
 
     DELETE     prove the right → write the tombstone → move the shares to the trash
     UNDELETE   prove the right → write the tombstone anew → move the shares back
     DISCARD    move the share to the trash
 
-The tombstone is durable before a share moves, and it alone says what holds: where moving failed or was interrupted, the
-next start does what the tombstone says. A share goes only with a tombstone whose capability fits the hash that lies
-beside the share since it was stored, so whoever writes a tombstone of a share that is not his deletes nothing.
+The tombstone is durable before a share moves, and it alone decides: where moving failed or was interrupted, the next
+start does what the tombstone says. A share is moved only by a tombstone whose capability fits the share's delete hash,
+so a tombstone of another owner's share deletes nothing.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class Deletion:
         self._trash = trash
         self._amendments = amendments
         self._release = release
-        self._unsettled: set[bytes] = set()  # encodings of which a tombstone is not carried out yet
+        self._unsettled: set[bytes] = set()  # encodings whose tombstone is not carried out yet
         self.tombstones = Tombstones(disk, layout, durability)
 
     def require_not_deleted(self, encoding_id: bytes, owner: bytes) -> None:
@@ -110,16 +110,16 @@ class Deletion:
         self._durability.require_writable()
         held = self._inventory.shares.get(key)
         if held is None:
-            self._inventory.tell(key)  # somebody believes that it is here
+            self._inventory.reannounce(key)  # a broker has it in its catalog
             return
         if held.owner not in (owner, NO_OWNER):
             raise Refusal(Code.NOT_FOUND, "no such share here")
         with self._durability.answering():
-            self._throw_away(key, str(int(unix) + _SURPLUS_KEPT))
+            self._move_to_trash(key, str(int(unix) + _SURPLUS_KEPT))
         log.info("discarded the share %s", file_name(key))
 
     def settle(self) -> None:
-        """Do what tombstones say that is not done yet: at the start, and for what the disk refused before."""
+        """Carry out the tombstones that are not yet: at the start, and where the disk refused before."""
         self._unsettled |= {key[0] for key in self._inventory.shares} | self._trash.deleted_encodings()
         self.settle_rest()
 
@@ -135,7 +135,7 @@ class Deletion:
                 log.warning("the deletion of the encoding %s is not carried out: %s", encoding_id.hex(), error)
 
     def purge(self, unix: float) -> None:
-        """Remove what is in the trash for long enough, and forget what need not be remembered any more."""
+        """Empty the trash of what has expired, and drop expired tombstones."""
         in_trash = self._trash.deleted_encodings()
         for tombstone in self.tombstones:
             over = unix >= tombstone.trash_until and tombstone.deleted and tombstone.encoding_id in in_trash
@@ -152,7 +152,7 @@ class Deletion:
             log.warning("cannot purge the trash: %s", error)
 
     def _empty(self, tombstone: Tombstone) -> bool:
-        """Remove what is in the trash of an encoding; whether the disk let us."""
+        """Remove an encoding from the trash; whether all of it could be removed."""
         try:
             for share in self._trash.deleted(tombstone.encoding_id):
                 self._trash.remove(share)
@@ -170,9 +170,9 @@ class Deletion:
     # --- the right
 
     def _known(self, encoding_id: bytes, owner: bytes, capability: bytes) -> Optional[Tombstone]:
-        """What this owner has deleted or taken back; Refusal, as if nothing were here, where somebody else has.
+        """This owner's tombstone; Refusal, as if nothing were here, where it is another owner's.
 
-        What was taken back by another right says nothing any more: it may have been amended since.
+        One that was undone by another capability does not count: the share may have been amended since.
         """
         known = self.tombstones.get(encoding_id)
         if known is None:
@@ -187,7 +187,7 @@ class Deletion:
         return known
 
     def _proven(self, request: Delete, owner: bytes) -> ShareTrailer:
-        """What lies beside a share here that the capability fits; Refusal where there is none."""
+        """The trailer of a share here that the capability fits; Refusal where there is none."""
         trailers = self._trailers(request.encoding_id, owner)
         own = [trailer for trailer in trailers if trailer is not None and trailer.owner == owner]
         for trailer in own:
@@ -200,9 +200,9 @@ class Deletion:
         raise _nothing_here()
 
     def _trailers(self, encoding_id: bytes, owner: bytes) -> list[Optional[ShareTrailer]]:
-        """What lies beside each share of an encoding, held or deleted; None beside one that does not read.
+        """The trailer of each share of an encoding, held or deleted; None of one that cannot be read.
 
-        What is known to be another owner's is not even read: that would take longer than where nothing is.
+        Shares known to be another owner's are not read: the time would show that they are here.
         """
         keys = self._inventory.of_encoding(encoding_id)
         own = [key for key in keys if self._inventory.shares[key].owner in (owner, NO_OWNER)]
@@ -211,12 +211,12 @@ class Deletion:
         return [self._read_trailer(path, key) for key, path in held + deleted]
 
     def _belongs(self, key: ShareKey, tombstone: Tombstone) -> bool:
-        """Whether a held share is one that this tombstone deletes; one that does not say whose it is is no loss."""
+        """Whether this tombstone deletes a held share; it does where the share is too damaged to say whose it is."""
         trailer = self._read_trailer(self._inventory.place(key), key)
         return trailer is None or (trailer.owner == tombstone.owner and fits(tombstone.capability, trailer))
 
     def _read_trailer(self, path: Path, key: ShareKey) -> Optional[ShareTrailer]:
-        """What lies beside a share; None where its file does not say so, Refusal where it cannot be asked now."""
+        """A share's trailer; None where its file is damaged, Refusal where it cannot be read now."""
         try:
             opened = OpenShare(self._disk, path, *key, self._amendments)
         except IntegrityError:
@@ -229,7 +229,7 @@ class Deletion:
         opened.close()
         return opened.information.trailer
 
-    # --- the doing
+    # --- carrying out
 
     def _write(self, tombstone: Tombstone) -> None:
         self._durability.require_writable()
@@ -240,13 +240,13 @@ class Deletion:
         log.info("%s the encoding %s", done, tombstone.encoding_id.hex())
 
     def _carry_out(self, tombstone: Tombstone) -> None:
-        """Do what a tombstone says; Refusal where the disk refuses, and it will be tried again."""
+        """Carry out a tombstone; Refusal where the disk refuses, and it will be tried again."""
         self._unsettled.add(tombstone.encoding_id)
         with self._durability.answering():
             if tombstone.deleted:
                 for key in list(self._inventory.of_encoding(tombstone.encoding_id)):
                     if self._belongs(key, tombstone):
-                        self._throw_away(key, DELETED if self._inventory.sound(key) else DAMAGED)
+                        self._move_to_trash(key, DELETED if self._inventory.sound(key) else DAMAGED)
                 if tombstone.trash_until == NEVER:
                     self._empty(tombstone)
             else:
@@ -254,7 +254,7 @@ class Deletion:
                     self._put_back(share)
         self._unsettled.discard(tombstone.encoding_id)
 
-    def _throw_away(self, key: ShareKey, fate: str) -> None:
+    def _move_to_trash(self, key: ShareKey, fate: str) -> None:
         self._durability.require_writable()
         source = self._inventory.place(key)
         self._release(key)
@@ -271,7 +271,7 @@ class Deletion:
     def _put_back(self, share: TrashedShare) -> None:
         self._durability.require_writable()
         if share.key in self._inventory.shares:
-            return  # it was stored anew; this one goes when the tombstone's time is over
+            return  # it was stored anew; this one is removed when the tombstone expires
         sound = share.fate == DELETED
         try:
             opened = OpenShare(self._disk, share.path, *share.key, self._amendments)
@@ -290,7 +290,7 @@ class Deletion:
 
 
 def fits(capability: bytes, trailer: ShareTrailer) -> bool:
-    """Whether this is the right to delete, or change, what the trailer lies beside."""
+    """Whether this is the capability to delete or amend the share of this trailer."""
     return hmac.compare_digest(hashlib.sha256(capability).digest(), trailer.delete_hash)
 
 

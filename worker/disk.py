@@ -1,4 +1,4 @@
-"""The store's calls to the operating system, and nothing more: so that a test can make any one of them fail.
+"""The store's calls to the operating system, so that a test can make any of them fail.
 
 Files are plain descriptors, unbuffered. A short write is continued until all is written or the system refuses.
 """
@@ -41,7 +41,7 @@ class Disk:
         return os.open(path, os.O_RDONLY | _BINARY)
 
     def reopen(self, path: Path) -> int:
-        """The descriptor of a file that was begun before, to go on with it."""
+        """The descriptor of an existing file, to append to it."""
         return os.open(path, os.O_RDWR | os.O_APPEND | _BINARY)
 
     def close(self, descriptor: int) -> None:
@@ -61,12 +61,12 @@ class Disk:
         return os.pread(descriptor, length, offset)
 
     def read_whole(self, path: Path, limit: int) -> bytes:
-        """A small file's content, of which no more than `limit` bytes are wanted."""
+        """A small file's content, at most `limit` bytes of it."""
         with open(path, "rb") as file:
             return file.read(limit)
 
     def uncache(self, descriptor: int) -> None:
-        """Let the next reading of this file come from the disk, as far as the system can be told so."""
+        """Drop this file from the page cache, as far as the system lets us."""
         if sys.platform == "linux":
             os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
 
@@ -81,10 +81,9 @@ class Disk:
         sync_file(descriptor)
 
     def sync_all(self, descriptors: Sequence[int]) -> list[Optional[OSError]]:
-        """`sync` for each file; what the operating system said of it, if it refused.
+        """`sync` for each file; its error, if any.
 
-        A disk that takes its time for one has several at once: what they wait for, a write of the file system's
-        journal, is then the same for many of them.
+        On a slow disk several at once: they then wait for the same write of the file system's journal.
         """
         faults: list[Optional[OSError]] = []
         slow = False
@@ -106,11 +105,11 @@ class Disk:
         return None
 
     def rename_new(self, source: Path, target: Path) -> None:
-        """Give a file its final name; FileExistsError where something has it."""
+        """Rename a file; FileExistsError where the target exists."""
         rename_new(source, target)
 
     def rename_over(self, source: Path, target: Path) -> None:
-        """Give a file another name in one step, replacing what had it."""
+        """Rename a file in one step, replacing the target."""
         rename_over(source, target)
 
     def entries(self, folder: Path) -> list[Entry]:

@@ -1,11 +1,11 @@
-"""Names and small files made durable, and the end of all writing once an fsync failed.
+"""Makes names and small files durable, and ends all writing once an fsync failed.
 
-A failed fsync is never tried again: nothing is written after it until the worker is started anew, since a disk that
-failed once has proven nothing about the next file. That holds for folders too: one that was made, but whose name could
-not be made durable, looks like any other afterwards. For the same reason a folder that an earlier process made is
-believed durable only after its parent was fsynced once by this one.
+A failed fsync is never tried again: nothing is written after it until the worker is started anew, since the next file
+may fare no better. That holds for folders too: one that was made, but whose name could not be made durable, looks like
+any other afterwards. For the same reason a folder that an earlier process made counts as durable only after this one
+has fsynced its parent.
 
-A file is moved by one rename; then the folder that it came to is fsynced, and then the one that it left: a power cut in
+A file is moved by one rename; then its new folder is fsynced, and then the old one: a power cut in
 between may leave both names, and never none.
 """
 
@@ -39,7 +39,7 @@ class Durability:
 
     @contextlib.contextmanager
     def answering(self) -> Iterator[None]:
-        """Turns what the operating system refuses into an answer, as Refusal."""
+        """Raise the block's OSErrors as Refusal."""
         try:
             yield
         except OSError as error:
@@ -96,7 +96,7 @@ class Durability:
             raise
 
     def rename(self, source: Path, target: Path) -> None:
-        """Give a file another name, replacing what had it; not durable before `sync_names`."""
+        """Rename a file, replacing the target; not durable before `sync_names`."""
         self.make_folders([target.parent])
         self._disk.rename_over(source, target)
 
@@ -108,7 +108,7 @@ class Durability:
     def write(self, target: Path, content: bytes) -> None:
         """Write a whole small file, so that after a crash it is the old one or the new one."""
         temporary = target.with_name(target.name + NEW)
-        self._disk.remove(temporary)  # of an earlier try; not that file again, since its fsync may have failed
+        self._disk.remove(temporary)  # of an earlier try, whose fsync may have failed
         try:
             self._write_new(temporary, content)
             self._disk.rename_over(temporary, target)

@@ -1,7 +1,7 @@
-"""What this device holds, as the brokers are told of it, and what has changed since they were told last.
+"""What this device holds, and what of it changed since that was announced last.
 
-Of a share that changed several times only what it is in the end is told, and a broker believes the last word: so it is
-enough to remember which shares changed.
+Only the last state of a share is announced, and the last announcement holds: so it is enough to keep which shares
+changed.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from worker.reading import OpenShare
 
 
 @dataclass
-class News:
-    """What every broker is to be told."""
+class Changes:
+    """Changes to be announced to every broker."""
 
     tombstones: list[Tombstone] = field(default_factory=list)
     withdrawn: list[ShareName] = field(default_factory=list)
@@ -33,14 +33,14 @@ class News:
 
 
 class Inventory:
-    """The committed shares, sound or not, and the room that their files take."""
+    """The committed shares, sound or not, and the bytes of their files."""
 
     def __init__(self, layout: Layout) -> None:
         self._layout = layout
         self._shares: dict[ShareKey, AnnouncedShare] = {}
         self._sizes: dict[ShareKey, int] = {}
         self._changed: dict[ShareKey, None] = {}
-        self._buried: dict[bytes, Tombstone] = {}
+        self._tombstones: dict[bytes, Tombstone] = {}
         self.quarantined: set[ShareKey] = set()  # whose file is in quarantine
         self.used_bytes = 0
         self._owned: dict[bytes, int] = {}  # owner → bytes of its shares' files
@@ -71,7 +71,7 @@ class Inventory:
         return self._owned.get(owner, 0)
 
     def put(self, share: AnnouncedShare, size: int, *, quarantined: bool = False) -> None:
-        """Hold a share from now on, in place of what was held by that name."""
+        """Add a share, in place of one of the same name."""
         key = (share.encoding_id, share.share)
         self.remove(key)
         self._shares[key], self._sizes[key] = share, size
@@ -81,7 +81,7 @@ class Inventory:
             self.quarantined.add(key)
 
     def remove(self, key: ShareKey) -> None:
-        """Hold a share no longer; where it was not held, that is to be told once more."""
+        """Remove a share; where it was not held, it is withdrawn once more."""
         self._changed[key] = None
         held = self._shares.pop(key, None)
         if held is not None:
@@ -95,31 +95,31 @@ class Inventory:
     def mark(self, key: ShareKey, *, sound: bool) -> None:
         """Note whether a held share was found sound."""
         self._shares[key] = msgspec.structs.replace(self._shares[key], sound=sound)
-        self.tell(key)
+        self.reannounce(key)
 
-    def tell(self, key: ShareKey) -> None:
-        """Have the brokers told of a share, though nothing about it changed."""
+    def reannounce(self, key: ShareKey) -> None:
+        """Have a share announced again, though it has not changed."""
         self._changed[key] = None
 
     def add_tombstone(self, tombstone: Tombstone) -> None:
-        self._buried[tombstone.encoding_id] = tombstone
+        self._tombstones[tombstone.encoding_id] = tombstone
 
-    def news(self) -> News:
-        """What has changed since this was asked last."""
-        news = News(list(self._buried.values()))
+    def changes(self) -> Changes:
+        """The changes since the last call."""
+        changes = Changes(list(self._tombstones.values()))
         for key in self._changed:
             held = self._shares.get(key)
             if held is not None:
-                news.announced.append(held)
+                changes.announced.append(held)
             else:
-                news.withdrawn.append(ShareName(*key))
-        self._buried.clear()
+                changes.withdrawn.append(ShareName(*key))
+        self._tombstones.clear()
         self._changed.clear()
-        return news
+        return changes
 
 
 def announced(opened: OpenShare, *, sound: bool = True) -> AnnouncedShare:
-    """How a share is announced that can be opened."""
+    """The announcement of a share that can be opened."""
     header, trailer = opened.information.header, opened.information.trailer
     return AnnouncedShare(
         header.encoding_id,
@@ -136,12 +136,12 @@ def announced(opened: OpenShare, *, sound: bool = True) -> AnnouncedShare:
 
 
 def granted(grants: list[Grant]) -> list[GrantedTo]:
-    """Who else may read a share, as the brokers are told of it."""
+    """Who else may read a share, as it is announced."""
     return [GrantedTo(grant.owner, grant.object_id) for grant in grants]
 
 
 def unreadable(key: ShareKey, known: Optional[AnnouncedShare] = None) -> AnnouncedShare:
-    """How a share is announced whose file does not say what it is."""
+    """The announcement of a share that cannot be read."""
     if known is not None:
         return msgspec.structs.replace(known, sound=False)
     return AnnouncedShare(*key, None, NO_OWNER, 1, 1, 0, sound=False)

@@ -1,17 +1,17 @@
-"""Where everything lies in a store, and what it is called.
+"""The paths of a store.
 
     <store>/shares/ab/cd/<encoding>.<share>     committed shares
     <store>/staging/<encoding>.<share>.<owner>  shares being stored; they survive a restart
     <store>/quarantine/<encoding>.<share>       shares found bad, until they are stored anew or discarded
     <store>/trash/<encoding>.<share>.<fate>     shares that were deleted or are surplus, until their time is over
-    <store>/tombstones/<encoding>               what was deleted, and by what right
-    <store>/amendments/<encoding>.<share>.<base>  what took the place of what lies behind a share's blocks
+    <store>/tombstones/<encoding>               what was deleted, and the capability
+    <store>/amendments/<encoding>.<share>.<base>  what replaces the commitment in a share's trailer
     <store>/scrub.json                          how far the scrub has come
     <store>/device.key, brokers.json …          this device's identity, see `command`
     <store>/store.lock                          held by the worker, so that no second one works on the same store
 
-Encoding ids and owners are 32 hexadecimal digits in lower case, a share is two. Whatever is called otherwise is none of
-ours and left alone, but for `staging/`, which is the store's own.
+Encoding ids and owners are 32 hexadecimal digits in lower case, a share is two. Files of other names are left alone,
+but in `staging/`.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Layout:
         return self.share_folder(key) / file_name(key)
 
     def share_folder(self, key: ShareKey) -> Path:
-        """The folder of a share; the same object each time, which makes it quick to look up in a set."""
+        """The folder of a share; the same object each time, for quick look-ups in a set."""
         name = key[0][:2].hex()
         folder = self._share_folders.get(name)
         if folder is None:
@@ -78,20 +78,20 @@ def file_name(key: ShareKey) -> str:
 
 
 def read_key(name: str) -> Optional[ShareKey]:
-    """The share that a file is called after; None where it is called otherwise."""
+    """The share that a file name stands for; None for other names."""
     match = _KEY.fullmatch(name)
     return (bytes.fromhex(match[1]), int(match[2], 16)) if match else None
 
 
 def read_key_and_rest(name: str) -> Optional[tuple[ShareKey, str]]:
-    """The share that a name begins with, and what stands behind the last point."""
+    """The share that a name begins with, and what follows the last dot."""
     beginning, _, rest = name.rpartition(".")
     key = read_key(beginning)
     return (key, rest) if key is not None else None
 
 
 def read_staged_name(name: str) -> Optional[tuple[ShareKey, bytes]]:
-    """The share and the owner that a staged file is called after."""
+    """The share and the owner that a staged file's name stands for."""
     read = read_key_and_rest(name)
     if read is None or not _OWNER.fullmatch(read[1]):
         return None

@@ -1,7 +1,7 @@
-"""Which broker mends an encoding: of several, one at a time, so that none does in vain what another does.
+"""Which broker repairs an encoding: of several, one at a time, so that none repeats another's work.
 
-A lease is advisory: should two brokers mend one encoding after all, nothing breaks. It is kept in memory
-only, and ends by itself.
+A lease is advisory: should two brokers repair one encoding after all, nothing breaks. It is kept in memory only, and
+expires.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class Leases:
         self._leases: dict[bytes, _Lease] = {}
 
     def ask(self, encoding_id: bytes, broker: int, seconds: float, now: float) -> bool:
-        """Promise an encoding to a broker; False where another has it."""
+        """Grant a lease of an encoding; False where another broker has it."""
         held = self._leases.get(encoding_id)
         if held is not None and held.broker != broker and now < held.ends:
             return False
@@ -30,13 +30,13 @@ class Leases:
         return True
 
     def renew(self, encoding_id: bytes, broker: int, now: float) -> None:
-        """The broker is at work still; nothing where the encoding is not promised to it."""
+        """Renew the broker's lease, if it has one."""
         held = self._leases.get(encoding_id)
         if held is not None and held.broker == broker and now < held.ends:
             self._leases[encoding_id] = held._replace(ends=now + held.seconds)
 
     def release(self, broker: int) -> None:
-        """The connection is lost, and with it all that was promised over it."""
+        """The connection is lost: end all leases granted over it."""
         self._leases = {e: lease for e, lease in self._leases.items() if lease.broker != broker}
 
     def expire(self, now: float) -> None:

@@ -1,8 +1,8 @@
-"""Shares found bad, taken out of the way: so that nobody is served from them by mistake, and they can be stored anew.
+"""Moves shares that were found bad out of the way: so that they are not served by mistake, and can be stored anew.
 
-Where one is met, in reading, in the scrub or at the start, it is marked, announced to every broker as damaged, and its
-file moves to `quarantine/`. There it stays announced, after a restart too, until the share was stored anew on this
-device, discarded or deleted. Blocks of it that are good can still be read: they may be the last ones.
+One that is found, in reading, in the scrub or at the start, is marked, announced to every broker as damaged, and its
+file moves to `quarantine/`. It stays announced so, after a restart too, until the share is stored anew on this device,
+discarded or deleted. Its good blocks can still be read: they may be the last ones.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Quarantine:
         self._release = release
 
     def load(self) -> None:
-        """Read what the folder has, after all that is good is known; OSError where it cannot be listed."""
+        """List the folder, after all good shares are known; OSError where it cannot be listed."""
         for entry in self._disk.entries(self._layout.quarantine):
             key = read_key(entry.path.name)
             if key is None:
@@ -53,14 +53,14 @@ class Quarantine:
                 self._inventory.put(self._known(key), entry.size, quarantined=True)
 
     def take(self, key: ShareKey, found: Exception) -> None:
-        """Mark a held share as bad, and move its file if that can be done."""
+        """Mark a held share as bad, and move its file if possible."""
         log.warning("the share %s is damaged: %s", file_name(key), found)
         if self._inventory.sound(key):
             self._inventory.mark(key, sound=False)
         self.move(key)
 
     def move(self, key: ShareKey) -> bool:
-        """Move an unsound share's file out of its place; whether the place is free now."""
+        """Move an unsound share's file to the quarantine; whether its path is free now."""
         if key in self._inventory.quarantined:
             return True
         if self._durability.refusal is not None:
@@ -75,7 +75,7 @@ class Quarantine:
             if self._disk.exists(source):
                 log.error("cannot put the share %s into quarantine: %s", file_name(key), error)
                 return False
-            self._inventory.put(self._inventory.shares[key], 0)  # it is gone, and takes no room
+            self._inventory.put(self._inventory.shares[key], 0)  # its file is gone
         except OSError as error:
             log.error("cannot put the share %s into quarantine: %s", file_name(key), error)
             return False

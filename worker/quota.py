@@ -1,11 +1,11 @@
-"""What one owner may take of a device, so that none takes it from all others.
+"""How much of a device one owner may take.
 
-Of the room: `--owner-quota`, if there is one, for what is held and what is on its way together. Of the room for what
-is on its way, on a device that others use too: beyond its first share an owner gets at most half of it, so that shares
-that are opened and never finished keep nobody out. One share alone may take all, since images can be large. Of the
-places `staging` gives one owner half.
+`--owner-quota`, if there is one, bounds what is held and being stored together. On a device that others use too, an
+owner gets beyond the first share being stored at most half of the free room, so that shares that are opened and never
+finished keep nobody out. One share alone may take all, since images can be large. Of the places in `staging` one owner
+gets half.
 
-What an owner deleted lies in the trash for its time and is not counted here.
+What an owner deleted, and is still in the trash, does not count.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ class Quota:
         self._owner_quota = owner_quota
 
     def has_room(self, owner: bytes, sizes: Sequence[int]) -> bool:
-        """Whether this owner may begin shares of these sizes, all of them; where not, some of them may still fit.
+        """Whether this owner may begin all shares of these sizes; where not, some may still fit.
 
-        One look for many shares: each has to go through all that is on its way.
+        One check for many shares, since each goes through all that are being stored.
         """
         try:
             self.require_another(owner, sum(sizes) + OVERHEAD * (len(sizes) - 1), alone=len(sizes) == 1)
@@ -42,7 +42,7 @@ class Quota:
         return True
 
     def require_another(self, owner: bytes, size: int, *, alone: bool = True) -> None:
-        """Refusal(NO_ROOM) as `require`; BUSY where this owner has too much under way to begin another share.
+        """Refusal(NO_ROOM) as `require`; BUSY where this owner has too much being stored to begin another share.
 
         `alone`: it is one share, which may take all if it is the first.
         """
@@ -54,7 +54,7 @@ class Quota:
             raise Refusal(Code.BUSY, "this vault has half of the room here under way")
 
     def require(self, owner: bytes, size: int) -> int:
-        """The room that there is; Refusal(NO_ROOM) where this owner may not have so many bytes more, or nobody."""
+        """The free bytes; Refusal(NO_ROOM) where this owner, or nobody, may take so many more."""
         if self._owner_quota is not None:
             taken = self._inventory.used_by(owner) + self._under_way(owner)
             if taken + size + OVERHEAD > self._owner_quota:

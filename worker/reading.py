@@ -1,10 +1,10 @@
-"""Committed shares opened, checked and read. A bad block is never given out as a good one.
+"""Opens, checks and reads committed shares. A bad block is never given out.
 
-What a share's file says about itself is checked once, when it is opened, and kept for the few shares that were read
-last; a block is checked against the recipe each time it is read.
+Header and trailer are checked when a file is opened, and kept for the few shares that were read last; a block is
+checked against the recipe each time it is read.
 
-Not every failure is damage. What the file says wrongly, what the disk cannot read and what is gone proves the share
-bad; a process that has too many files open, or may not open this one, has learned nothing about it.
+Not every failure is damage. Wrong content, read errors of the disk and a missing file prove a share bad; too many open
+files, or a lack of permission, do not.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _DAMAGE = {errno.EIO, errno.ENOENT, errno.EISDIR, errno.ENOTDIR, errno.EBADMSG, 
 
 
 def is_damage(error: Exception) -> bool:
-    """Whether this, met while reading a share, proves that the share is bad."""
+    """Whether this error of reading a share proves that the share is bad."""
     return isinstance(error, IntegrityError) or (isinstance(error, OSError) and error.errno in _DAMAGE)
 
 
@@ -48,7 +48,7 @@ class OpenShare:
     """
 
     def __init__(self, disk: Disk, path: Path, encoding_id: bytes, share: int, amendments: Amendments) -> None:
-        """IntegrityError where the file is not that share, whole; OSError where it cannot be read."""
+        """IntegrityError where the file is not that whole share; OSError where it cannot be read."""
         self._disk = disk
         self._descriptor = disk.open(path)
         try:
@@ -72,7 +72,7 @@ class OpenShare:
         return decode_share(disk.read_at(descriptor, 0, MAX_HEADER_SIZE), disk.read_at(descriptor, offset, length))
 
     def _amend(self, key: tuple[bytes, int], amendments: Amendments) -> None:
-        """Put what was said of this share last in the place of what its file says."""
+        """Replace the commitment in the file by the amendment, if there is one."""
         information = self.information
         amendment = amendments.find(key, information.base)
         if amendment is None:
@@ -102,8 +102,8 @@ class OpenShare:
         return data
 
     def uncache(self) -> None:
-        """Have what is read from now on come from the disk."""
-        with contextlib.suppress(OSError):  # a wish: where it fails, the page cache answers
+        """Drop the file from the page cache."""
+        with contextlib.suppress(OSError):  # where it fails, the page cache answers
             self._disk.uncache(self._descriptor)
 
     @property
@@ -113,7 +113,7 @@ class OpenShare:
         return len(trailer.recipe) + len(trailer.mapping) + sum(len(grant.mapping) for grant in trailer.grants)
 
     def close(self) -> None:
-        with contextlib.suppress(OSError):  # nothing was written, so nothing is lost
+        with contextlib.suppress(OSError):  # nothing was written
             self._disk.close(self._descriptor)
 
 

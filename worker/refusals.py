@@ -1,4 +1,4 @@
-"""What the store does not carry out, as the answer that says why."""
+"""The answers to what the store refuses."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from common.protocol.messages import Answer, Code
 
 
 class Refusal(Exception):
-    """An operation that the store does not carry out, with the answer that says why."""
+    """The store refuses an operation, with this answer."""
 
     def __init__(self, code: Code, text: str) -> None:
         super().__init__(text)

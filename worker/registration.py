@@ -1,4 +1,4 @@
-"""What a worker tells a broker of itself: who it is, what it holds, how much room there is.
+"""What a worker announces to a broker: who it is, what it holds, how much room there is.
 
     down ──connected──▶ registering ──granted──▶ registered ──"no session"──▶ registering
       ▲                     │ "conflict": again in a second                        │
@@ -37,7 +37,7 @@ from common.protocol.messages import (
     Tombstone,
     Withdraw,
 )
-from worker.inventory import News
+from worker.inventory import Changes
 from worker.store import ShareStore
 
 log = logging.getLogger(__name__)
@@ -90,11 +90,11 @@ class Registration:
         self._unacknowledged.clear()
 
     def heard(self, request_id: bytes) -> None:
-        """The broker has answered this statement, somehow."""
+        """The broker has answered this statement, whatever the answer."""
         self._unacknowledged.heard(request_id)
 
     def answered(self, operation: Operation, answer: Answer, now: float) -> list[Statement]:
-        """The broker's answer to one of our statements; RefusedError where it will never be yes."""
+        """The broker's answer to one of our statements; RefusedError where it will always be refused."""
         if answer.code is Code.NO_SESSION:
             return self._register(now) if self._state is _State.REGISTERED else []
         if operation is Operation.PROBE and answer.code is Code.NOT_ALLOWED:
@@ -102,11 +102,11 @@ class Registration:
         if operation is not Operation.REGISTER or self._state is _State.DOWN:
             return []
         if answer.granted:
-            # Also where it was granted before: a message that came twice has made the broker forget what it was told.
+            # Also where it was granted before: a message that came twice has made the broker drop what was announced.
             log.info("registered with the broker at %s", self._address)
             self._state, self._conflict_since = _State.REGISTERED, None
             self._unacknowledged.clear()
-            return self._tell_all()
+            return self._announce_all()
         if self._state is _State.REGISTERED:
             return []
         if answer.code is not Code.CONFLICT:
@@ -117,23 +117,23 @@ class Registration:
             raise RefusedError(f"the broker at {self._address} refuses this worker: {answer.text}")
         return []
 
-    def tell(self, news: News) -> list[Statement]:
-        """Tell the broker what changed. Nothing while it doesn't know us: it is told of everything once it does."""
+    def announce(self, changes: Changes) -> list[Statement]:
+        """Announce what changed. Nothing while we are not registered: once we are, everything is announced."""
         if self._state is not _State.REGISTERED:
             return []
-        statements = self._report_deleted(news.tombstones) + self._withdraw(news.withdrawn)
-        if news.announced:
-            statements += self._announce(news.announced, complete=False)
+        statements = self._report_deleted(changes.tombstones) + self._withdraw(changes.withdrawn)
+        if changes.announced:
+            statements += self._announce(changes.announced, complete=False)
         return statements
 
-    def _tell_all(self) -> list[Statement]:
-        """Deletions before shares, so that the broker never shows what it is about to hear was deleted."""
+    def _announce_all(self) -> list[Statement]:
+        """Deletions before shares, so that the broker never lists a deleted one."""
         return self._report_deleted(self._store.tombstones()) + self._announce(
             self._store.held().values(), complete=True
         )
 
-    def _tell_again(self, unacknowledged: Said) -> list[Statement]:
-        """What a broker may not have heard, as it is now."""
+    def _repeat(self, unacknowledged: Subjects) -> list[Statement]:
+        """What a broker may not have received, as it is now."""
         held = self._store.held()
         there = [held[key] for key in unacknowledged.shares if key in held]
         gone = [ShareName(*key) for key in unacknowledged.shares if key not in held]
@@ -144,26 +144,28 @@ class Registration:
 
     def _report_deleted(self, tombstones: Iterable[Tombstone]) -> list[Statement]:
         return [
-            self._say(Operation.REPORT_DELETED, ReportDeleted(), page, Said(tombstones=page))
+            self._statement(Operation.REPORT_DELETED, ReportDeleted(), page, Subjects(tombstones=page))
             for page in _pages(tombstones)
         ]
 
     def _withdraw(self, names: Iterable[ShareName]) -> list[Statement]:
-        return [self._say(Operation.WITHDRAW, Withdraw(), page, Said(_keys(page))) for page in _pages(names)]
+        return [self._statement(Operation.WITHDRAW, Withdraw(), page, Subjects(_keys(page))) for page in _pages(names)]
 
     def _announce(self, shares: Iterable[AnnouncedShare], *, complete: bool) -> list[Statement]:
-        """With `complete`, these are all: there is a last page then, be it empty."""
+        """With `complete`, these are all: the last page says so, be it empty."""
         pages = _pages(shares) or [[]]
         statements = []
         for page in pages:
             last = complete and page is pages[-1]
-            statements.append(self._say(Operation.ANNOUNCE, Announce(last), page, Said(_keys(page), complete=last)))
+            statements.append(
+                self._statement(Operation.ANNOUNCE, Announce(last), page, Subjects(_keys(page), complete=last))
+            )
         return statements
 
-    def _say(self, operation: Operation, header: Message, page: list[T], said: Said) -> Statement:
-        spoken = statement(operation, header, pack(page))
-        self._unacknowledged.said(spoken.envelope.request_id, said)
-        return spoken
+    def _statement(self, operation: Operation, header: Message, page: list[T], subjects: Subjects) -> Statement:
+        made = statement(operation, header, pack(page))
+        self._unacknowledged.sent(made.envelope.request_id, subjects)
+        return made
 
     def tick(self, now: float) -> list[Statement]:
         """To be called several times a second."""
@@ -172,9 +174,9 @@ class Registration:
         if self._state is _State.REGISTERING:
             return self._register(now)
         self._next = now + _PERIOD
-        again = self._tell_again(self._unacknowledged.overdue())
+        again = self._repeat(self._unacknowledged.overdue())
         report = statement(Operation.REPORT, Report(self._store.used_bytes, self._store.free_bytes()))
-        self._unacknowledged.said(report.envelope.request_id, Said())
+        self._unacknowledged.sent(report.envelope.request_id, Subjects())
         return [*again, report]
 
     def _register(self, now: float) -> list[Statement]:
@@ -207,8 +209,8 @@ def statement(operation: Operation, header: Message, payload: Optional[bytes] = 
 
 
 @dataclass
-class Said:
-    """What a statement was about; `complete`: it was the last of all that this device holds."""
+class Subjects:
+    """The subjects of a statement; `complete`: it was the last page of all that this device holds."""
 
     shares: list[ShareKey] = field(default_factory=list)
     tombstones: list[Tombstone] = field(default_factory=list)
@@ -216,49 +218,48 @@ class Said:
 
 
 class Unacknowledged:
-    """What was told to a broker and never answered: told again, as it is by then, since a message may be lost.
+    """Statements that a broker has not answered: repeated, as things are by then, since a message may be lost.
 
-    A broker answers in the order in which it is told. So what has no answer is overdue once something that was said
-    later has one, and not before: a broker that needs its time, as for 600,000 shares after its start, would only have
-    more to do if it were told again. What is said every second, the report, sees to it that there always is something
-    later.
+    A broker answers in order. So a statement is overdue once a later one has its answer, and not before: repeating it
+    to a broker that is busy, as with 600,000 shares after its start, would only add to its work. The report of every
+    second is always a later one.
 
-    Statements are not repeated as they were: a share that was announced, and withdrawn since, is withdrawn. So it does
-    no harm where both messages came, nor in which order. Time comes in as rounds, one a second.
+    The present state is sent, not the old statement: a share that was announced, and withdrawn since, is withdrawn. So
+    duplicates and their order do no harm. Time comes in as rounds, one a second.
     """
 
     def __init__(self) -> None:
-        self._said: dict[bytes, Said] = {}  # by request id, in the order in which it was said
-        self._passed_over: dict[bytes, Said] = {}  # something later was answered, in this round
-        self._late: dict[bytes, Said] = {}  # or in the one before
+        self._sent: dict[bytes, Subjects] = {}  # by request id, in the order of sending
+        self._passed_over: dict[bytes, Subjects] = {}  # a later one was answered, in this round
+        self._late: dict[bytes, Subjects] = {}  # or in the one before
 
-    def said(self, request_id: bytes, said: Said) -> None:
-        self._said[request_id] = said
+    def sent(self, request_id: bytes, subjects: Subjects) -> None:
+        self._sent[request_id] = subjects
 
     def heard(self, request_id: bytes) -> None:
-        """An answer came, whatever it is."""
+        """The broker has answered."""
         self._passed_over.pop(request_id, None)
         self._late.pop(request_id, None)
-        if request_id not in self._said:
+        if request_id not in self._sent:
             return
-        earlier = list(itertools.takewhile(lambda said: said != request_id, self._said))
-        self._passed_over.update((each, self._said.pop(each)) for each in earlier)
-        del self._said[request_id]
+        earlier = list(itertools.takewhile(lambda sent: sent != request_id, self._sent))
+        self._passed_over.update((each, self._sent.pop(each)) for each in earlier)
+        del self._sent[request_id]
 
     def clear(self) -> None:
-        """All is told anew, or nobody is there to be told."""
-        for statements in (self._said, self._passed_over, self._late):
+        """Forget all: everything is announced anew, or the connection is lost."""
+        for statements in (self._sent, self._passed_over, self._late):
             statements.clear()
 
-    def overdue(self) -> Said:
-        """End a round: all that was passed over in the one before, and still has no answer; it waits no more."""
-        together = _together(self._late.values())
+    def overdue(self) -> Subjects:
+        """End a round; returns what was passed over in the one before and still has no answer."""
+        together = _merged(self._late.values())
         self._late, self._passed_over = self._passed_over, {}
         return together
 
 
-def _together(parts: Iterable[Said]) -> Said:
-    whole = Said()
+def _merged(parts: Iterable[Subjects]) -> Subjects:
+    whole = Subjects()
     for part in parts:
         whole.shares += part.shares
         whole.tombstones += part.tombstones

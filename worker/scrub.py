@@ -1,14 +1,14 @@
-"""Every share read from the disk once in a while, and what is bad found before it is needed.
+"""Reads and checks every share once in a while, to find bad ones before they are needed.
 
     pick the next share in the order of names → open it anew, header, trailer and amendment
         → read and check its blocks, one a turn
 
-The loop gives it a turn at a time, and a turn reads one block at most. Its pace spreads all that the store holds over
-`every` seconds; it keeps to the moments in which nothing else is at hand, unless it is late. A share that a broker
-asked to have checked comes first and waits for no pace; what was found of it is told in any case.
+The loop calls `turn`, which reads one block at most. All that the store holds is spread over `every` seconds; blocks
+are read while the loop is idle, unless the scrub is late. A share that a broker asked to have checked comes first and
+at once; the result is announced in any case.
 
 How far it came is in `scrub.json`, written once a minute at most and at the end, so that a device that is switched off
-each night comes round all the same.
+each night completes its rounds too.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ from worker.reading import OpenShare, is_damage
 log = logging.getLogger(__name__)
 
 SCRUB_EVERY = 7 * 24 * 3600.0  # seconds
-_LATE = 10.0  # seconds after which a turn does not wait any more for a moment in which nothing else is at hand
-_MOST_LATE = 60.0  # seconds that are caught up with; after a longer pause the pace begins anew
+_LATE = 10.0  # seconds after which a turn does not wait any more until the loop is idle
+_MOST_LATE = 60.0  # seconds that are caught up with; after a longer pause the schedule begins anew
 _SAVE_EVERY = 60.0  # seconds
 _NOTHING_TO_DO = 1.0  # seconds
 
@@ -63,7 +63,7 @@ class ScrubCursor(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
 
 
 def load_cursor(disk: Disk, path: Path) -> Optional[ScrubCursor]:
-    """What the file says; None where it says nothing."""
+    """The cursor in the file; None where there is none."""
     try:
         cursor = msgspec.json.decode(disk.read_whole(path, _MAX_SIZE), type=ScrubCursor)
     except FileNotFoundError:
@@ -77,12 +77,12 @@ def load_cursor(disk: Disk, path: Path) -> Optional[ScrubCursor]:
 
 
 def save_cursor(durability: Durability, path: Path, cursor: ScrubCursor) -> None:
-    """Write it, whole or not at all; OSError where the disk refuses."""
+    """Write the cursor, whole or not at all; OSError where the disk refuses."""
     durability.write(path, msgspec.json.format(msgspec.json.encode(cursor)) + b"\n")
 
 
 class _Check:
-    """One share being read: it is opened at the first step, and each other step reads a block."""
+    """One share being checked: the first step opens it, each other step reads a block."""
 
     def __init__(self, disk: Disk, path: Path, key: ShareKey, amendments: Amendments) -> None:
         self.key = key
@@ -95,7 +95,7 @@ class _Check:
 
     @property
     def opened(self) -> OpenShare:
-        """The share's file, opened with the first look at it; IntegrityError or OSError where that fails."""
+        """The share's file, opened at the first call; IntegrityError or OSError where that fails."""
         if self._opened is None:
             self._opened = OpenShare(self._disk, self._path, *self.key, self._amendments)
             self._opened.uncache()
@@ -112,13 +112,13 @@ class _Check:
 
     def close(self) -> None:
         if self._opened is not None:
-            self._opened.uncache()  # nobody asked for what was read
+            self._opened.uncache()  # no client asked for it
             self._opened.close()
             self._opened = None
 
 
 class Scrub:
-    """`now` is monotonic seconds. `bad` is told of a share that was found bad, `good` of one that was not."""
+    """`now` is monotonic seconds. `bad` is called with a share that was found bad, `good` with any other."""
 
     def __init__(
         self,
@@ -149,7 +149,7 @@ class Scrub:
         self._round: deque[ShareKey] = deque()
 
     def load(self) -> None:
-        """Go on where the last worker was, now that it is known what is held."""
+        """Go on where the last worker stopped, once the inventory is complete."""
         self._cursor = self._saved = load_cursor(self._disk, self._layout.scrub) or ScrubCursor(int(self._clock.unix()))
         self._round = self._remaining()
 
@@ -163,7 +163,7 @@ class Scrub:
         return 0.0 if self._asked or self._urgent is not None else max(0.0, self._next - now)
 
     def turn(self, now: float, *, idle: bool) -> None:
-        """Read a block, if it is time to; `idle` says that the loop has nothing else at hand."""
+        """Read a block, if it is time to; `idle`: the loop has nothing else to do."""
         if self._asked or self._urgent is not None:
             self._turn_asked()
         elif now >= self._next + (0.0 if idle else _LATE):
@@ -173,7 +173,7 @@ class Scrub:
             self._save()
 
     def release(self, key: ShareKey) -> None:
-        """Close a share's file, since it moves or goes; if it stays after all, it is read from its beginning."""
+        """Close a share's file, which will be moved or removed; if it stays, it is read from its beginning."""
         for check in (self._urgent, self._regular):
             if check is not None and check.key == key:
                 check.close()
@@ -194,7 +194,7 @@ class Scrub:
         if self._urgent is None:
             key = self._asked.popleft()
             if key not in self._inventory.shares:
-                self._inventory.tell(key)
+                self._inventory.reannounce(key)
                 return
             self._urgent = _Check(self._disk, self._inventory.place(key), key, self._amendments)
         check = self._urgent
@@ -202,7 +202,7 @@ class Scrub:
         if check.done:
             check.close()
             self._urgent = None
-            self._inventory.tell(check.key)
+            self._inventory.reannounce(check.key)
             log.info("checked the share %s: %s", file_name(check.key), found or "it is good")
 
     # --- the round
@@ -224,8 +224,8 @@ class Scrub:
             self._cursor = self._cursor.passed(file_name(check.key), damaged=found is not None and is_damage(found))
 
     def _step(self, check: _Check) -> tuple[int, Optional[Exception]]:
-        """Go on with a check: the bytes that it is to count for, and why the share is not good."""
-        whole = max(1, self._inventory.size(check.key))  # so that what does not read is not tried over and over
+        """Do a step of a check: the bytes that it counts for, and the error if the share is bad."""
+        whole = max(1, self._inventory.size(check.key))  # so that an unreadable share is not tried over and over
         try:
             size = check.step()
         except (IntegrityError, OSError) as error:
@@ -262,13 +262,13 @@ class Scrub:
         self._round = self._remaining()
 
     def _remaining(self) -> deque[ShareKey]:
-        """What is to be read in this round, in the order of names; what comes later is for the next one."""
+        """The shares still to be read in this round, by name; new ones are for the next round."""
         keys = sorted(key for key in self._inventory.shares if self._readable(key))
         after = self._cursor.after
         return deque(keys[bisect.bisect_right([file_name(key) for key in keys], after) if after else 0 :])
 
     def _readable(self, key: ShareKey) -> bool:
-        """Whether a share is to be read in its turn: of what is in quarantine all is known."""
+        """Whether a share is to be read: not one in quarantine."""
         return key in self._inventory.shares and key not in self._inventory.quarantined
 
     def _save(self) -> None:

@@ -1,9 +1,9 @@
 """The worker's loop: one connection to each broker, one store, one thread.
 
-All messages at hand are read and carried out, then the commits among them become durable together, then the answers
-go out. Behind that the scrub has its turn. What a connection cannot take yet waits in its outbox, and while that is
-long the connection is not read: so a slow broker holds up itself only. What was meant for a connection that is lost is
-dropped; its requester asks again.
+All messages at hand are read and carried out, then the commits among them are made durable together, then the answers
+are sent, then the scrub has a turn. What a connection cannot take yet waits in its outbox, and while that is long the
+connection is not read: so a slow broker holds up itself only. The outbox of a lost connection is dropped; clients ask
+again.
 """
 
 from __future__ import annotations
@@ -43,10 +43,7 @@ class Server:
         running_time: RunningTime,
         kind: DeviceKind = DeviceKind.SERVER,
     ) -> None:
-        """Serve the brokers that the file names, and keep it in step with what they tell of each other.
-
-        `running_time`: the clock of which the store has its monotonic time.
-        """
+        """Serve the brokers that the file names, and update it. `running_time`: the store's monotonic clock."""
         self._store = store
         self._time = running_time
         self._service = Service(store)
@@ -54,7 +51,7 @@ class Server:
         self._connections = Connections(self._context, pair, store, brokers_file, kind)
 
     def serve(self, stopping: threading.Event) -> None:
-        """Serve until the event is set; RefusedError where no broker will have this worker."""
+        """Serve until the event is set; RefusedError where every broker refuses this worker."""
         while not stopping.is_set():
             poller = zmq.Poller()
             for connection in self._connections:
@@ -91,11 +88,11 @@ class Server:
                 connection.lose()
                 self._service.disconnected(connection.number)
             elif change is Change.NOT_ADMITTED:
-                self._connections.turned_away(connection, not_admitted(connection.address), now)
+                self._connections.handshake_refused(connection, not_admitted(connection.address), now)
 
     def _check_silence(self, connection: Connection, now: float) -> None:
         if not connection.interest & zmq.POLLIN:
-            connection.silence.heard(now)  # nobody listens; what waits to be sent is the kernel's to give up
+            connection.silence.heard(now)  # not being read; the kernel gives up what cannot be sent
         if connection.silence.is_over(now, self._time.woke):
             self._service.disconnected(connection.number)
             self._connections.renew(connection)
@@ -118,16 +115,18 @@ class Server:
         envelope = decode_envelope(frames[0])
         if envelope.kind is Kind.REPLY:
             connection.registration.heard(envelope.request_id)
-            self._heed(connection, envelope.operation, frames, now)
+            self._handle_answer(connection, envelope.operation, frames, now)
         elif envelope.kind is Kind.REQUEST:
             payload = frames[2] if len(frames) == 3 else memoryview(b"")
             self._answer(self._service.handle(Request(connection.number, envelope, frames[1], payload), now))
 
-    def _heed(self, connection: Connection, operation: Operation, frames: list[memoryview], now: float) -> None:
-        """Take note of a broker's answer to what this worker said or asked."""
+    def _handle_answer(
+        self, connection: Connection, operation: Operation, frames: list[memoryview], now: float
+    ) -> None:
+        """Handle a broker's answer to a statement or request of this worker."""
         answer = unpack_header(frames[1], Acknowledged).answer
         if operation is Operation.BROKERS and answer.granted and len(frames) == 3:
-            self._connections.told(connection, [as_address(b) for b in unpack(frames[2], KnownBrokers)])
+            self._connections.brokers_listed(connection, [as_address(b) for b in unpack(frames[2], KnownBrokers)])
             return
         try:
             connection.state(connection.registration.answered(operation, answer, now))
@@ -135,10 +134,10 @@ class Server:
             self._connections.refuse(connection, error, now)
 
     def _answer(self, answers: list[Answered]) -> None:
-        """Tell every broker what changed, and only then send the answers."""
-        news = self._store.news()
-        if news:
+        """Announce what changed to every broker, and only then send the answers."""
+        changes = self._store.changes()
+        if changes:
             for connection in self._connections:
-                connection.state(connection.registration.tell(news))
+                connection.state(connection.registration.announce(changes))
         for answer in answers:
             self._connections.send(answer.broker, answer.envelope, answer.header, answer.payload)

@@ -1,8 +1,8 @@
 """What a worker does for each operation: check → append → sync → acknowledge; or read, and answer.
 
 Commits wait until all messages at hand are read and then share one round of fsyncs; every other answer is given at
-once. What changed of what is held is told to every broker before the answer to what changed it goes out (see `server`),
-so that a client which has an acknowledgement finds the share in the catalog, or finds it gone.
+once. Changes of what is held are announced to every broker before the answer is sent (see `server`), so that a client
+which has an acknowledgement finds the share in the catalog, or finds it gone.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ def grant(request: Request, payload: Any = None) -> Answered:
 
 
 def brief(answer: Answer, count: int) -> Answer:
-    """An answer that fits into one header together with `count` - 1 others; its code says all that programs need."""
+    """An answer, its text cut so that it fits into one header together with `count` - 1 others."""
     limit = MAX_HEADER // count - 32  # bytes, beside the code, lengths and the arrays around them
     return Answer(answer.code, answer.text.encode()[:limit].decode(errors="ignore"))
 
@@ -111,7 +111,7 @@ class Answering:
         self._leases = leases
 
     def fetch(self, request: Request, header: Fetch, now: float) -> Answered:
-        """Blocks, one after the other; through the broker that mends an encoding, its lease is renewed."""
+        """Blocks, one after the other; renews the lease of the broker that the request came through."""
         parts: list[Part] = []
         blocks = _Pieces()
         for encoding_id in {name.encoding_id for name in header.blocks}:
@@ -128,7 +128,7 @@ class Answering:
         return answer(request, Fetched(GRANTED, parts), blocks.payload())
 
     def describe(self, request: Request, header: Describe, _now: float) -> Answered:
-        """What lies beside shares: mappings, and recipes where they were asked for."""
+        """Mappings of shares, and recipes where they were asked for."""
         parts: list[tuple[Answer, int, int]] = []
         pieces = _Pieces()
         for name in header.shares:
@@ -145,14 +145,14 @@ class Answering:
         return answer(request, Described(GRANTED, parts), pieces.payload())
 
     def progress(self, request: Request, name: ShareName, now: float) -> Answered:
-        """How far a share has come."""
+        """Which blocks of a share are stored."""
         ranges = self._store.progress(key_of(name), request.owner, now)
         if ranges is None:
             return answer(request, Progress(GRANTED, committed=True))
         return answer(request, Progress(GRANTED), pack(ranges))
 
     def inspect(self, request: Request, header: Inspect, now: float) -> Answered:
-        """All that lies beside a share, and the promise that no other broker mends its encoding for a while."""
+        """A share's commitment, and a lease to repair its encoding."""
         trailer = self._store.share((header.encoding_id, header.share), request.owner).information.trailer
         if header.lease and not self._leases.ask(header.encoding_id, request.broker, header.lease, now):
             raise Refusal(Code.CONFLICT, "another broker mends this encoding")
@@ -160,7 +160,7 @@ class Answering:
 
 
 class _Pieces:
-    """What a reply carries, within a payload's limit: what goes beyond is to be asked for again."""
+    """A reply's payload, within its limit: what does not fit is to be asked for again."""
 
     def __init__(self) -> None:
         self._pieces: list[bytes] = []
@@ -171,7 +171,7 @@ class _Pieces:
             raise Refusal(Code.BUSY, "the reply is full")
 
     def add(self, *pieces: bytes) -> None:
-        """All of them, or Refusal(BUSY)."""
+        """Add all of them, or raise Refusal(BUSY)."""
         size = sum(len(piece) for piece in pieces)
         if size > self._room:
             raise Refusal(Code.BUSY, "the reply is full")
@@ -245,11 +245,11 @@ class Service:
         return answers
 
     def disconnected(self, broker: int) -> None:
-        """A broker's connection is lost: what was promised over it is free again."""
+        """A broker's connection is lost: its leases end."""
         self._leases.release(broker)
 
     def expire(self, now: float) -> None:
-        """To be called now and then."""
+        """Drop expired leases; to be called now and then."""
         self._leases.expire(now)
 
     def _conclude(self, waiting: _Waiting, outcomes: list[Answer]) -> Answered:

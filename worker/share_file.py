@@ -1,4 +1,4 @@
-"""The format of a share's file: a row of msgpack objects, so that any msgpack reader can walk through it.
+"""The format of a share's file: a sequence of msgpack objects, which any msgpack reader can read.
 
     header    array ["tessera-share", 1, encoding id, share, k, n, block size]
     record    array [segment, digest, block]      one for each segment, in the order in which blocks came
@@ -7,8 +7,8 @@
     footer    bin of 48 bytes: u64 offset of the trailer ‖ BLAKE3-256 of header and trailer ‖ "TSHREND1"
 
 The footer has a fixed length and is found from the end. The trailer's recipe names every block's digest, so header,
-trailer and footer together vouch for the whole file. What the trailer says beside the recipe and the offsets may have
-been superseded since: `amendments`. A file without a footer is a share that was never committed.
+trailer and footer together authenticate the whole file. What is in the trailer beside the recipe and the offsets may be
+superseded by an amendment (`amendments`). A file without a footer is a share that was never committed.
 """
 
 from __future__ import annotations
@@ -88,14 +88,14 @@ def may_read(trailer: ShareTrailer, owner: bytes) -> bool:
 
 
 def mapping_for(trailer: ShareTrailer, owner: bytes) -> Optional[bytes]:
-    """The mapping that was sealed for this owner; None where they have nothing to do with the share."""
+    """The mapping that was sealed for this owner; None where there is none."""
     if trailer.owner == owner:
         return trailer.mapping
     return next((grant.mapping for grant in trailer.grants if grant.owner == owner), None)
 
 
 class RecordPrefix(NamedTuple):
-    """What stands before a block in its record; `size` is its own length."""
+    """What precedes a block in its record; `size` is its own length."""
 
     segment: int
     digest: bytes
@@ -108,13 +108,13 @@ def share_header(encoding_id: bytes, share: int, k: int, n: int, block_size: int
 
 
 def record_prefix(segment: int, digest: bytes, block_bytes: int) -> bytes:
-    """What stands before a block in its record: the block itself follows without being copied."""
+    """What precedes a block in its record: the block itself is appended without being copied."""
     bin_32 = _BIN_32 + block_bytes.to_bytes(4, "big")
     return b"\x93" + bytes(msgpack.packb(segment)) + bytes(msgpack.packb(digest)) + bin_32
 
 
 def decode_record_prefix(start: bytes) -> Optional[RecordPrefix]:
-    """What a record of a share being stored begins with; None where this is no record's beginning."""
+    """A record's prefix; None where this is none."""
     unpacker = msgpack.Unpacker(max_buffer_size=MAX_RECORD_PREFIX)
     unpacker.feed(start[:MAX_RECORD_PREFIX])
     try:
@@ -132,12 +132,12 @@ def decode_record_prefix(start: bytes) -> Optional[RecordPrefix]:
 
 
 def begins_trailer(start: bytes) -> bool:
-    """Whether what stands behind the last record is, or may once have been, a trailer."""
+    """Whether what follows the last record is, or may once have been, a trailer."""
     return start[:1] in _TRAILER_PREFIXES
 
 
 def encode_ending(header: bytes, trailer: ShareTrailer, trailer_offset: int) -> bytes:
-    """Trailer and footer, to be written behind the last record."""
+    """Trailer and footer, to be appended to the last record."""
     body = pack(trailer)
     footer = _FOOTER.pack(trailer_offset, blake3(header + body).digest(), _END)
     return body + _FOOTER_PREFIX + footer
@@ -152,7 +152,7 @@ def decode_footer(footer: bytes) -> int:
 
 @dataclass(frozen=True)
 class ShareInformation:
-    """All that a share's file says beside the blocks, checked; `base` is the footer's digest of it."""
+    """All of a share's file but the blocks, checked; `base` is the footer's digest of it."""
 
     header: ShareHeader
     trailer: ShareTrailer
@@ -161,7 +161,7 @@ class ShareInformation:
 
 
 def decode_share(start: bytes, ending: bytes) -> ShareInformation:
-    """Read header (from the file's first bytes) and trailer with footer; IntegrityError where they don't agree."""
+    """Read header (from the file's first bytes), trailer and footer; IntegrityError where they disagree."""
     header_bytes, header = decode_header(start)
     body, footer = ending[:-FOOTER_SIZE], ending[-FOOTER_SIZE:]
     trailer_offset = decode_footer(footer)
@@ -183,7 +183,7 @@ def decode_share(start: bytes, ending: bytes) -> ShareInformation:
 
 
 def decode_header(start: bytes) -> tuple[bytes, ShareHeader]:
-    """The header in its bytes and as what it says; IntegrityError where a file does not begin with one."""
+    """The header, as bytes and decoded; IntegrityError where a file does not begin with one."""
     unpacker = msgpack.Unpacker(max_buffer_size=MAX_HEADER_SIZE)
     unpacker.feed(start[:MAX_HEADER_SIZE])
     try:

@@ -1,17 +1,16 @@
-"""Shares on their way: stored block by block, gone on with after a restart, given up when their time is up.
+"""Shares being stored: block by block, resumed after a restart, dropped after a day.
 
 A share's blocks are appended as they come, in any order, each at most once, to a file in the store's `staging/` folder
-until it is committed. Nothing of it is promised before. What the disk refused in the middle of a commit is dropped at
-once, since an fsync that failed is never tried again on the same file.
+until it is committed. Nothing of it is durable before. A share whose commit fails on the disk is dropped at once, since
+a failed fsync is never tried again on the same file.
 
-It outlives its worker: at the next start its file is read record by record, each block checked against the digest that
-stands before it. What is behind the last good record was being written when the worker ended, or was lost with the
-power: it is cut off. Where a trailer was begun the share was being committed, and its fsync may have failed: it is
-dropped, and has to be stored anew.
+It survives a restart: its file is read record by record, each block checked against the digest before it. What follows
+the last good record was being written when the worker ended, or was lost in a power cut: it is cut off. Where a trailer
+was begun the share was being committed, and its fsync may have failed: it is dropped, and has to be stored anew.
 
-Whoever goes on within a quarter of an hour keeps its place. What is idle for longer may go on too, for a day since it
-was last touched, restarts included, unless its place or its room is needed before: then the one that is idle for
-longest goes first. A put that is under way is never dropped for another's sake.
+After a quarter of an hour without a block a share is idle. It can still be resumed, for a day and across restarts,
+unless its place or its room is needed before: then the one that is idle for longest is dropped first. A share that is
+not idle is never dropped for another.
 """
 
 from __future__ import annotations
@@ -73,7 +72,7 @@ class StagedShare:
     size: int = 0
     blocks: dict[int, StagedBlock] = field(default_factory=dict)
     dropped: bool = False
-    idle: bool = False  # for so long that its place may go to others
+    idle: bool = False  # may be dropped for another
 
     @property
     def key(self) -> ShareKey:
@@ -93,7 +92,7 @@ class StagedShare:
     def append(self, segment: int, block_digest: bytes, block: Union[bytes, memoryview]) -> None:
         """Append a segment's block, already checked against its digest.
 
-        OSError where the disk refuses; the share can go on then, unless it is `dropped`.
+        OSError where the disk refuses; more can be appended then, unless it is `dropped`.
         """
         start = self.size
         prefix = record_prefix(segment, block_digest, len(block))
@@ -106,7 +105,7 @@ class StagedShare:
         self.blocks[segment] = StagedBlock(start + len(prefix), len(block), block_digest)
 
     def finish(self, trailer: ShareTrailer) -> None:
-        """Write trailer and footer; the file is then whole, but neither durable nor in its place."""
+        """Write trailer and footer; the file is then whole, but neither durable nor renamed."""
         self._append(encode_ending(pack(self.header), trailer, self.size))
 
     def offsets(self, recipe: Recipe) -> list[int]:
@@ -125,7 +124,7 @@ class StagedShare:
         return [self.blocks[segment].offset for segment in range(recipe.segment_count)]
 
     def ranges(self) -> list[SegmentRange]:
-        """The segments whose blocks came, in order."""
+        """The segments whose blocks are here, in order."""
         ranges: list[SegmentRange] = []
         for segment in sorted(self.blocks):
             if ranges and ranges[-1].first + ranges[-1].count == segment:
@@ -135,7 +134,7 @@ class StagedShare:
         return ranges
 
     def read(self, segment: int) -> bytes:
-        """A block that came, checked; IntegrityError where it is not as it came, KeyError where it did not."""
+        """A block, checked; IntegrityError where it is damaged, KeyError where it is not here."""
         block = self.blocks[segment]
         data = self.disk.read_at(self.descriptor, block.offset, block.length)
         if digest(data) != block.digest:
@@ -143,12 +142,12 @@ class StagedShare:
         return data
 
     def close(self) -> None:
-        descriptor, self.descriptor = self.descriptor, -1  # gone even where closing fails, and soon another file's
+        descriptor, self.descriptor = self.descriptor, -1  # invalid even where closing fails, and soon another file's
         if descriptor >= 0:
             self.disk.close(descriptor)
 
     def drop(self) -> None:
-        """Give it up and remove its file, once. A file that cannot be removed is left to the worker's next start."""
+        """Drop it and remove its file, once. A file that cannot be removed is left to the worker's next start."""
         if self.dropped:
             return
         self.dropped = True
@@ -159,7 +158,7 @@ class StagedShare:
                 log.warning("dropping %s: %s", self.path, error)
 
     def leave(self) -> None:
-        """Close the file and let it lie for the worker's next start."""
+        """Close the file and keep it for the worker's next start."""
         self.dropped = True
         try:
             self.close()
@@ -170,7 +169,7 @@ class StagedShare:
         self.disk.remove(self.path)
 
     def _cut(self, length: int) -> None:
-        """Remove a record that was written in part: it must not stand before the next one."""
+        """Cut off a record that was written in part, before the next one is appended."""
         try:
             self.disk.truncate(self.descriptor, length)
         except OSError:
@@ -194,15 +193,15 @@ def _create(disk: Disk, path: Path) -> int:
     try:
         return disk.create(path)
     except FileExistsError:
-        # Left behind by a share that was dropped. A new file, not that one again: its fsync may have failed.
+        # Of a share that was dropped. A new file, since that one's fsync may have failed.
         disk.remove(path)
         return disk.create(path)
 
 
 def recover(disk: Disk, entry: Entry, touched: float) -> Optional[StagedShare]:
-    """The share whose file lies in `staging/`; None where none can be gone on with, and the file is removed then.
+    """The share of a file in `staging/`; None where it cannot be resumed, and the file is removed.
 
-    OSError where the disk refuses; the file lies there still.
+    OSError where the disk refuses; the file is kept.
     """
     name = read_staged_name(entry.path.name)
     descriptor = disk.reopen(entry.path)
@@ -227,7 +226,7 @@ def recover(disk: Disk, entry: Entry, touched: float) -> Optional[StagedShare]:
 
 
 def _read_records(disk: Disk, descriptor: int, header: ShareHeader, offset: int) -> tuple[dict[int, StagedBlock], int]:
-    """The good blocks from an offset on, and where the last of them ends; IntegrityError behind which a trailer is."""
+    """The good blocks from an offset on, and where the last of them ends; IntegrityError where a trailer follows."""
     blocks: dict[int, StagedBlock] = {}
     while True:
         start = disk.read_at(descriptor, offset, MAX_RECORD_PREFIX)
@@ -249,7 +248,7 @@ class StagedShares:
     def __init__(self, disk: Disk, layout: Layout) -> None:
         self._disk = disk
         self._layout = layout
-        self._shares: dict[tuple[ShareKey, bytes], StagedShare] = {}  # by share and owner: none meets another's
+        self._shares: dict[tuple[ShareKey, bytes], StagedShare] = {}  # by share and owner
 
     def __iter__(self) -> Iterator[StagedShare]:
         return iter(self._shares.values())
@@ -271,9 +270,9 @@ class StagedShares:
         )
 
     def require_places(self, count: int, owner: bytes) -> None:
-        """Refusal(BUSY) where so many more shares cannot be stored at once; idle ones give way.
+        """Refusal(BUSY) where so many more shares cannot be stored at once, even after dropping idle ones.
 
-        One owner has at most half of the places, so that nobody keeps all others out.
+        One owner has at most half of the places.
         """
         while len(self.of_owner(owner)) + count > MAX_STAGED_OF_ONE:
             if not self.evict(self.of_owner(owner)):
@@ -302,12 +301,12 @@ class StagedShares:
                 self.drop(staged)
 
     def forget(self, staged: StagedShare) -> None:
-        """Count it no longer, whatever became of its file."""
+        """Remove it from the list, whatever became of its file."""
         if self._shares.get((staged.key, staged.owner)) is staged:
             del self._shares[staged.key, staged.owner]
 
     def expire(self, now: float) -> None:
-        """Mark what is idle, and drop what nobody has continued for a day."""
+        """Mark idle shares, and drop those without a new block for a day."""
         for staged in list(self._shares.values()):
             staged.idle = now - staged.touched > _IDLE_AFTER
             if now - staged.touched > _DROPPED_AFTER:
@@ -315,7 +314,7 @@ class StagedShares:
                 self.drop(staged)
 
     def recover(self, wanted: Callable[[StagedShare], bool], unix: float, now: float) -> None:
-        """At the start: take up what the last worker left, and remove what nobody may go on with."""
+        """At the start: recover what the last worker left, and remove what cannot be resumed."""
         for entry in self._disk.entries(self._layout.staging):
             try:
                 staged = recover(self._disk, entry, now - max(0.0, unix - entry.modified))

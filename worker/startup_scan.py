@@ -1,12 +1,11 @@
-"""The start of a worker: what lies in the store is fsynced, then indexed.
+"""At a worker's start what is in the store is fsynced, then indexed.
 
 A worker may have been killed between a rename and the fsync of its folder. Then the file is there, but a power cut
-might still take its new name, and whoever acknowledged it now would promise too much; worse, an fsync of the folder
-that it left might come first. So before anything is believed the folders are fsynced to which files may have moved, in
-the order in which no power cut in between loses any: first the quarantine, then those of shares that were taken out of
-the trash (one of which a bad share may have left for the quarantine), then the trash, the tombstones and the
-amendments, then those of shares that came lately. (What is older than an hour the operating system has written long
-since.)
+might still undo the rename, so that it must not be acknowledged yet; worse, an fsync of its old folder might come
+first. So the folders to which files may have moved are fsynced first, in the order in which no power cut in between
+loses any: first the quarantine, then those of shares that were taken out of the trash (one of which a bad share may
+have left for the quarantine), then the trash, the tombstones and the amendments, then those of recent shares. (The
+operating system has written what is older than an hour.)
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ _LATELY = 3600.0  # seconds
 
 
 def confirm_names(disk: Disk, layout: Layout, durability: Durability, tombstones: Tombstones, unix: float) -> None:
-    """Make durable what the last worker may not have had the time to; OSError where the disk refuses."""
+    """Make names durable that the last worker may not have; OSError where the disk refuses."""
     taken_back = {layout.share((t.encoding_id, 0)).parent for t in tombstones if not t.deleted}
     recent = _recent_folders(disk, layout.shares, unix - _LATELY)
     durability.sync_folder(layout.quarantine)
@@ -42,7 +41,7 @@ def confirm_names(disk: Disk, layout: Layout, durability: Durability, tombstones
 
 
 def _recent_folders(disk: Disk, shares: Path, since: float) -> set[Path]:
-    """The folders for shares in which names came or went lately, and those above them."""
+    """The folders for shares that changed recently, and those above them."""
     recent = set()
     for upper in disk.entries(shares):
         for lower in disk.entries(upper.path) if upper.is_folder else ():
@@ -52,7 +51,7 @@ def _recent_folders(disk: Disk, shares: Path, since: float) -> set[Path]:
 
 
 def scan(disk: Disk, layout: Layout, inventory: Inventory, amendments: Amendments) -> dict[ShareKey, Exception]:
-    """Take up all committed shares; those that were found damaged, and why."""
+    """Index all committed shares; those that were found damaged, and why."""
     damaged: dict[ShareKey, Exception] = {}
     for path, size, *_ in _files(disk, layout.shares):
         key = read_key(path.name)
@@ -64,7 +63,7 @@ def scan(disk: Disk, layout: Layout, inventory: Inventory, amendments: Amendment
         try:
             opened = OpenShare(disk, path, *key, amendments)
         except (IntegrityError, OSError) as error:
-            inventory.put(unreadable(key), size)  # it takes its room all the same
+            inventory.put(unreadable(key), size)  # it takes its room
             if is_damage(error):
                 damaged[key] = error
             else:
@@ -76,7 +75,7 @@ def scan(disk: Disk, layout: Layout, inventory: Inventory, amendments: Amendment
 
 
 def _files(disk: Disk, shares: Path) -> list[Entry]:
-    """All that lies where shares do."""
+    """All files in the folders for shares."""
     found = [Entry(shares, 0, 0.0, is_folder=True)]
     for _ in range(3):
         found = [entry for folder in found if folder.is_folder for entry in disk.entries(folder.path)]

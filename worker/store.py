@@ -1,11 +1,9 @@
-"""The shares on this device: kept as one file each, and promised only once they are durable.
+"""The shares on this device: one file each, acknowledged only once they are durable.
 
-Here is decided who may store, read, delete what, and when. Each part has a module of its own: `layout` says where
-things lie, `inventory` what is held, `staging` has what is on its way, `committing` makes it durable, `reading` reads
-it, `amending` and `amendments` put another commitment beside it, `quarantine` takes what was found bad, `deleting`,
-`tombstones` and `trash` what was given up, `scrub` reads all of it, `capacity` and `quota` say how much more fits.
-No fault of the disk leaves this module as an OSError once the store is open: each becomes the answer to what was asked,
-and the worker goes on.
+Decides who may store, read, delete what, and when; the work is done by `layout` (paths), `inventory` (what is held),
+`staging`, `committing`, `reading`, `amending` and `amendments`, `quarantine` (what was found bad), `deleting`,
+`tombstones` and `trash`, `scrub`, `capacity` and `quota`. Once the store is open every OSError becomes the answer to a
+request, and the worker goes on.
 """
 
 from __future__ import annotations
@@ -29,7 +27,7 @@ from worker.committing import Committer, PendingCommit
 from worker.deleting import Deletion
 from worker.disk import Disk
 from worker.durability import Durability
-from worker.inventory import Inventory, News, announced, granted
+from worker.inventory import Changes, Inventory, announced, granted
 from worker.layout import Layout, ShareKey, file_name
 from worker.quarantine import Quarantine
 from worker.quota import Quota
@@ -91,13 +89,13 @@ class ShareStore:
                 disk.make_folder(folder)
                 self._lock = undo.enter_context(disk.lock(layout.lock))
                 durability.prepare(folder, layout.folders)
-                self._take_stock()
+                self._load()
             except OSError as error:
                 raise cannot_write(folder, error) from None
             undo.pop_all()
 
-    def _take_stock(self) -> None:
-        """Read what is here, and finish what the last worker had no time for."""
+    def _load(self) -> None:
+        """Read what is here, and finish what the last worker did not."""
         disk, layout, unix = self._disk, self._layout, self._clock.unix()
         self._deletion.tombstones.load()
         self._amendments.load()
@@ -111,10 +109,10 @@ class ShareStore:
         self._deletion.drop_amendments()
         self._staged.recover(self._wanted, unix, self._clock.monotonic())
         self.scrub.load()
-        self._inventory.news()  # brokers are told of everything when this worker registers
+        self._inventory.changes()  # everything is announced when this worker registers
 
     def _wanted(self, staged: StagedShare) -> bool:
-        """Whether a share whose storing was interrupted may be gone on with."""
+        """Whether a share whose storing was interrupted may be resumed."""
         if self._inventory.sound(staged.key):
             return False
         tombstone = self._deletion.tombstones.get(staged.key[0])
@@ -134,9 +132,9 @@ class ShareStore:
         """All deletions that are known here, those that were taken back too."""
         return self._deletion.tombstones
 
-    def news(self) -> News:
-        """What every broker is to be told, since this was asked last."""
-        return self._inventory.news()
+    def changes(self) -> Changes:
+        """What is to be announced to every broker since the last call."""
+        return self._inventory.changes()
 
     @property
     def used_bytes(self) -> int:
@@ -156,13 +154,13 @@ class ShareStore:
         self._staged.require_places(count, owner)
 
     def has_room(self, owner: bytes, sizes: Sequence[int]) -> bool:
-        """Whether shares of these sizes, in bytes, may all be begun for this owner; each need not be looked at then."""
+        """Whether this owner may begin all shares of these sizes, in bytes; each need not be checked then."""
         return self._quota.has_room(owner, sizes)
 
     def open(self, request: Open, owner: bytes, now: float, *, has_room: bool = False) -> bool:
-        """Begin to store a share; False where it was begun before, be it by an earlier worker. Again is harmless.
+        """Begin to store a share; False where it was begun before, even before a restart.
 
-        `has_room`: that was asked for it already.
+        `has_room`: that was checked already.
         """
         key = (request.encoding_id, request.share)
         self._deletion.require_not_deleted(request.encoding_id, owner)
@@ -182,15 +180,15 @@ class ShareStore:
         if (header.k, header.n, header.block_size) != (request.k, request.n, request.block_size):
             raise Refusal(Code.CONFLICT, "this share is being stored otherwise")
         staged.touch(now)
-        if expected > staged.expected_bytes:  # what was promised before the restart is not known any more
+        if expected > staged.expected_bytes:  # what it was before the restart is not known any more
             self._quota.require(owner, expected - staged.expected_bytes)
             staged.expected_bytes = expected
         return False
 
     def _require_free(self, key: ShareKey, owner: bytes) -> None:
-        """Refusal where this owner has the share already; in a damaged one's place it may be stored anew.
+        """Refusal where this owner has the share already; a damaged one may be stored anew.
 
-        What another owner has by that name does not show here: it stands in the way of the commit only.
+        Another owner's share of that name is not revealed here: only the commit fails.
         """
         held = self._inventory.shares.get(key)
         if held is None or held.owner not in (owner, NO_OWNER):
@@ -222,7 +220,7 @@ class ShareStore:
                     self._staged.forget(staged)
 
     def prepare_commit(self, key: ShareKey, owner: bytes, commitment: Commitment) -> Optional[PendingCommit]:
-        """Check what is to be committed; None where the very same was committed before, for the same owner."""
+        """Check what is to be committed; None where the same was committed before, for the same owner."""
         self._deletion.require_not_deleted(key[0], owner)
         if self.holds(key, owner):
             self._require_same(key, owner, commitment)
@@ -244,12 +242,12 @@ class ShareStore:
         return PendingCommit(staged, trailer, recipe.share_bytes, layout.share(key), layout.share_folder(key))
 
     def _require_same(self, key: ShareKey, owner: bytes, commitment: Commitment) -> None:
-        """A share that is held is acknowledged again only if it is still whole, and what was just said."""
+        """Refusal unless a held share is still whole and has this commitment."""
         if commitment_of(self.share(key, owner).information.trailer) != commitment:
             raise Refusal(Code.CONFLICT, "this share was committed otherwise")
 
     def commit_round(self, commits: list[PendingCommit]) -> list[Answer]:
-        """Make shares durable together; for each the answer, granted only once it cannot be lost any more."""
+        """Make shares durable together; for each the answer."""
         answers = self._committing.run(commits)
         for commit, answer in zip(commits, answers):
             staged = commit.staged
@@ -271,7 +269,7 @@ class ShareStore:
         return answers
 
     def progress(self, key: ShareKey, owner: bytes, now: float) -> Optional[list[SegmentRange]]:
-        """The segments whose blocks came of a share being stored; None of one that was committed and is good."""
+        """The segments whose blocks are here of a share being stored; None of one that is committed and good."""
         held = self._inventory.shares.get(key)
         if held is not None and held.sound and held.owner == owner:
             return None
@@ -286,10 +284,7 @@ class ShareStore:
             self._staged.drop(staged)
 
     def expire(self, now: float) -> None:
-        """Drop what nobody has continued to store for a day, and every few minutes what is in the trash for too long.
-
-        Where the wall clock is not to be trusted, the trash is left alone.
-        """
+        """Drop shares that were idle for a day; every few minutes, while the wall clock is trusted, purge the trash."""
         self._staged.expire(now)
         if now < self._purge_at or self._durability.refusal is not None:
             return
@@ -312,7 +307,7 @@ class ShareStore:
         return opened
 
     def block(self, key: ShareKey, owner: bytes, segment: int) -> bytes:
-        """One block, of a committed share or of one being stored, be it anew in a damaged one's place; checked."""
+        """One block, checked, of a committed share or of one being stored."""
         staged = self._staged.get(key, owner)
         if staged is not None and segment not in staged.blocks:
             staged = None
@@ -329,18 +324,18 @@ class ShareStore:
             raise Refusal(Code.DAMAGED, str(error)) from None
 
     def check(self, key: ShareKey) -> None:
-        """Have a held share read from the disk soon; what was found of it is told."""
+        """Have a held share read from the disk soon; the result is announced."""
         if key not in self._inventory.shares:
-            self._inventory.tell(key)  # somebody believes that it is here
+            self._inventory.reannounce(key)  # a broker has it in its catalog
             raise Refusal(Code.NOT_FOUND, "no such share here")
         self.scrub.ask(key)
 
     # --- changing, giving up
 
     def amend(self, request: Amend, commitment: Commitment, owner: bytes) -> None:
-        """Have another commitment hold for shares of an encoding, and this owner be theirs, by the delete capability.
+        """Replace the commitments of an encoding's shares, which this owner gets, by the delete capability.
 
-        Whatever is held anew is durable, and to be announced, before this returns.
+        Durable before this returns.
         """
         self._amending.amend(request, commitment, owner)
 
@@ -354,11 +349,11 @@ class ShareStore:
         self._deletion.undelete(request, owner)
 
     def discard(self, key: ShareKey, owner: bytes) -> None:
-        """Give up a share that other devices have too."""
+        """Move a share to the trash that other devices have too."""
         self._deletion.discard(key, owner, self._clock.unix())
 
     def close(self) -> None:
-        """Leave everything for the next start, what is being stored too."""
+        """Close all files; shares being stored are kept for the next start."""
         self.scrub.close()
         self._staged.close()
         self._reading.close()
@@ -374,14 +369,14 @@ class ShareStore:
         return staged
 
     def _opened(self, key: ShareKey) -> OpenShare:
-        """A held share, whoever asks; Refusal where it cannot be read."""
+        """A held share, of any owner; Refusal where it cannot be read."""
         try:
             return self._reading.get(self._inventory.place(key), *key)
         except (IntegrityError, OSError) as error:
             raise self._unreadable(key, error) from None
 
     def _unreadable(self, key: ShareKey, error: Exception) -> Refusal:
-        """What to answer to who wants to read what cannot be read; a share found bad goes into quarantine."""
+        """The answer where a share cannot be read; a bad one goes into quarantine."""
         if is_damage(error):
             self._quarantine.take(key, error)
             return Refusal(Code.DAMAGED, f"the share is damaged: {error}")
@@ -390,7 +385,7 @@ class ShareStore:
         return Refusal(answer.code, answer.text)
 
     def _found_good(self, key: ShareKey, opened: OpenShare) -> None:
-        """A share that could not be read at the start, or not be moved when it was bad, reads after all."""
+        """Mark a share as sound that could not be read at the start, or not be moved when it was bad, and reads now."""
         if not self._inventory.sound(key) and key not in self._inventory.quarantined:
             self._inventory.put(announced(opened), opened.size)
 

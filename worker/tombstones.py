@@ -1,12 +1,12 @@
-"""The records of deletions that this device had a part in, one small file for each encoding.
+"""The records of deletions on this device, one small file for each encoding.
 
     <store>/tombstones/<encoding id in hex>
     array of 3    "tessera-tombstone", 1, array of 7: encoding id, object id, owner, capability, generation,
                   trash until, ends (both Unix seconds)
     bin of 32     BLAKE3-256 of the array
 
-The generation says which way it is: odd is deleted, even is taken back. A file that does not read as it was written is
-never believed: it is said in the log, and left alone until the same encoding's deletion is heard of again.
+An odd generation is a deletion, an even one its undoing. A damaged file is logged and ignored, until the same encoding
+is deleted again.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def encode_tombstone(tombstone: Tombstone) -> bytes:
 
 
 def decode_tombstone(content: bytes) -> Tombstone:
-    """What a tombstone's file says; IntegrityError where it is not what was written."""
+    """The tombstone in a file; IntegrityError where it is damaged."""
     body, ending = content[:-_ENDING_SIZE], content[-_ENDING_SIZE:]
     if ending != _DIGEST_PREFIX + blake3(body).digest():
         raise IntegrityError("the file is damaged")
@@ -76,10 +76,10 @@ class Tombstones:
         return self._tombstones.get(encoding_id)
 
     def load(self) -> None:
-        """Read what the folder has; OSError where it cannot be listed."""
+        """Read the folder; OSError where it cannot be listed."""
         for entry in self._disk.entries(self._layout.tombstones):
             try:
-                if entry.path.name.endswith(NEW):  # its writing was interrupted, so nobody relies on it
+                if entry.path.name.endswith(NEW):  # its writing was interrupted, before it was acknowledged
                     self._disk.remove(entry.path)
                     continue
                 tombstone = decode_tombstone(self._disk.read_whole(entry.path, MAX_TOMBSTONE_SIZE))
@@ -91,11 +91,11 @@ class Tombstones:
             self._tombstones[tombstone.encoding_id] = tombstone
 
     def write(self, tombstone: Tombstone) -> None:
-        """Make a deletion, or its taking back, a fact that outlives a power cut; OSError where the disk refuses."""
+        """Write a tombstone durably; OSError where the disk refuses."""
         self._durability.write(self._layout.tombstone(tombstone.encoding_id), encode_tombstone(tombstone))
         self._tombstones[tombstone.encoding_id] = tombstone
 
     def forget(self, tombstone: Tombstone) -> None:
-        """Its time is over. Should its file come back after a power cut, it is forgotten once more."""
+        """Remove an expired tombstone. Should a power cut bring its file back, it is removed again."""
         self._disk.remove(self._layout.tombstone(tombstone.encoding_id))
         self._tombstones.pop(tombstone.encoding_id, None)

@@ -1,12 +1,12 @@
-"""Shares that were given up, kept a while in case that was a mistake.
+"""Deleted and discarded shares, kept for a while.
 
-    <encoding>.<share>.deleted     by its owner; may be taken back, until its tombstone says that the time is over
+    <encoding>.<share>.deleted     by its owner; can be undeleted, until its tombstone expires
     <encoding>.<share>.damaged     the same of a share that was in quarantine
     <encoding>.<share>.<seconds>   surplus: other devices have this share too; until these Unix seconds, or until its
                                    room is needed, oldest first
 
-All of it takes room and counts as used. What is removed here is removed without an fsync: a file that comes back after
-a power cut is still in the trash, and its time is over once more.
+All of it takes room and counts as used. Files are removed without an fsync: one that comes back after a power cut is
+removed again.
 """
 
 from __future__ import annotations
@@ -47,17 +47,17 @@ class Trash:
         self._durability = durability
         self._shares: dict[tuple[ShareKey, str], TrashedShare] = {}
         self.used_bytes = 0
-        self.surplus_bytes = 0  # of those, what goes where room is needed
+        self.surplus_bytes = 0  # of those, what is removed where room is needed
 
     def load(self) -> None:
-        """Read what the folder has; OSError where it cannot be listed."""
+        """Read the folder; OSError where it cannot be listed."""
         for entry in self._disk.entries(self._layout.trash):
             name = read_key_and_rest(entry.path.name)
             if name is not None and (name[1] in (DELETED, DAMAGED) or _SECONDS.fullmatch(name[1])):
                 self._add(TrashedShare(*name, entry.path, entry.size))
 
     def deleted(self, encoding_id: bytes) -> list[TrashedShare]:
-        """What may be taken back of an encoding."""
+        """The shares of an encoding that can be undeleted."""
         names = [((encoding_id, share), fate) for share in range(MAX_SHARES) for fate in (DELETED, DAMAGED)]
         return [self._shares[name] for name in names if name in self._shares]
 
@@ -81,13 +81,13 @@ class Trash:
         self._forget(share.key, share.fate)
 
     def purge_surplus(self, unix: float) -> None:
-        """Remove the surplus shares whose time is over; OSError where the disk refuses."""
+        """Remove the expired surplus shares; OSError where the disk refuses."""
         for share in self._surplus():
             if int(share.fate) <= unix:
                 self.remove(share)
 
     def purge_oldest(self) -> bool:
-        """Remove a surplus share for the sake of its room; False where there is none that can be removed."""
+        """Remove the oldest surplus share that can be removed; False where there is none."""
         for share in self._surplus():
             try:
                 self.remove(share)

@@ -62,7 +62,7 @@ class MemoryDevice:
     # --- asked
 
     def handle(self, envelope: Envelope, header: bytes, payload: bytes = b"", broker: int = 1) -> Answered:
-        """What is answered once all is durable; what is to be told of it is the store's `news`."""
+        """What is answered once all is durable; what is to be announced of it is in the store's `changes`."""
         self.asked[envelope.operation] += 1
         now = self.clock.monotonic()
         request = Request(broker, envelope, memoryview(header), memoryview(payload))

@@ -30,7 +30,7 @@ def store(tmp_path: Path, clock: SetClock) -> Iterator[ShareStore]:
     """With one share, of which the brokers know."""
     store = ShareStore(tmp_path / "store", clock=clock)
     sample().put(store, 0)
-    store.news()
+    store.changes()
     yield store
     store.close()
 

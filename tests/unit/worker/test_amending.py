@@ -34,7 +34,7 @@ def store(tmp_path: Path) -> Iterator[ShareStore]:
     """With one share, of which the brokers know."""
     store = ShareStore(tmp_path / "store", clock=SetClock())
     sample().put(store, 0)
-    store.news()
+    store.changes()
     yield store
     store.close()
 
@@ -84,7 +84,7 @@ def amendments(store: ShareStore) -> list[Path]:
 def test_a_new_commitment_holds_and_is_announced_and_outlives_a_restart(store: ShareStore) -> None:
     said = commitment(grants=[GRANT])
     amend(store, said)
-    (announced,) = store.news().announced
+    (announced,) = store.changes().announced
     assert (announced.owner, announced.revision) == (OWNER, 2)
     assert announced.grants == [GrantedTo(FRIEND, GRANT.object_id)]
     for again in (store, reopened(store)):
@@ -98,9 +98,9 @@ def test_all_shares_of_the_encoding_are_amended_and_no_others(store: ShareStore)
     other = sample("other")
     sample().put(store, 2)
     other.put(store, 0)
-    store.news()
+    store.changes()
     amend(store, rotated(), NEW_OWNER)
-    assert {(share.share, share.owner) for share in store.news().announced} == {(0, NEW_OWNER), (2, NEW_OWNER)}
+    assert {(share.share, share.owner) for share in store.changes().announced} == {(0, NEW_OWNER), (2, NEW_OWNER)}
     other.assert_readable(store, 0)
 
 
@@ -159,7 +159,7 @@ def test_grants_may_come_with_the_first_commitment(store: ShareStore) -> None:
     pending = store.prepare_commit(encoding.key(1), OWNER, said)
     assert pending is not None
     assert store.commit_round([pending])[0].granted
-    assert store.news().announced[0].grants == [GrantedTo(FRIEND, GRANT.object_id)]
+    assert store.changes().announced[0].grants == [GrantedTo(FRIEND, GRANT.object_id)]
     for again in (store, reopened(store)):
         assert again.block(encoding.key(1), FRIEND, 0) == encoding.blocks[0][1]
         assert again.prepare_commit(encoding.key(1), OWNER, said) is None, "it was committed just so"
@@ -175,7 +175,7 @@ def test_nobody_amends_without_the_capability(store: ShareStore) -> None:
             amend(store, commitment(), OWNER, wrong)
         with declined(Code.NOT_FOUND):
             amend(store, commitment(), STRANGER, wrong)
-    assert not store.news()
+    assert not store.changes()
     assert amendments(store) == []
 
 
@@ -187,17 +187,17 @@ def test_where_nothing_of_it_is_it_is_not_found(store: ShareStore) -> None:
 def test_saying_it_again_is_harmless_even_when_the_capability_is_another_since(store: ShareStore) -> None:
     for _ in range(3):
         amend(store, rotated(), NEW_OWNER)
-    assert len(store.news().announced) == 1
+    assert len(store.changes().announced) == 1
 
 
 def test_an_older_revision_changes_nothing(store: ShareStore) -> None:
     amend(store, commitment(5, [GRANT]))
-    store.news()
+    store.changes()
     for revision in (1, 4, 5):
         with declined(Code.CONFLICT):
             amend(store, commitment(revision))
     assert lies_there(store) == commitment(5, [GRANT])
-    assert not store.news()
+    assert not store.changes()
 
 
 def test_the_recipe_stays(store: ShareStore) -> None:

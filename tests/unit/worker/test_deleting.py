@@ -46,10 +46,10 @@ def test_what_is_deleted_is_in_the_trash_and_that_is_told(store: ShareStore, clo
     encoding = sample()
     used = store.used_bytes
     store.delete(encoding.deletion(), OWNER)
-    news = store.news()
-    assert news.tombstones == [tombstone(encoding, 1)]
-    assert news.withdrawn == [name(encoding)]
-    assert not news.announced
+    changes = store.changes()
+    assert changes.tombstones == [tombstone(encoding, 1)]
+    assert changes.withdrawn == [name(encoding)]
+    assert not changes.announced
     assert trashed(store) == [f"{file_name(encoding.key(0))}.deleted"]
     assert not share_path(store.folder, encoding, 0).exists()
     assert store.used_bytes == used, "the trash takes room"
@@ -87,7 +87,7 @@ def test_nobody_deletes_without_the_capability(store: ShareStore) -> None:
     for wrong in (chance("guess", 32), encoding.commitment.delete_hash, bytes(32)):
         with declined(Code.NOT_ALLOWED):
             store.delete(Delete(encoding.encoding_id, wrong, 1, TRASH_UNTIL, ENDS), OWNER)
-    assert not store.news()
+    assert not store.changes()
     encoding.assert_readable(store, 0)
     store.delete(encoding.deletion(), OWNER)
     with declined(Code.NOT_ALLOWED):
@@ -124,7 +124,7 @@ def test_where_nothing_of_it_is_it_is_not_found(store: ShareStore) -> None:
 def test_saying_it_again_is_harmless(store: ShareStore) -> None:
     for _ in range(3):
         store.delete(sample().deletion(), OWNER)
-    assert store.news().tombstones == [tombstone(sample(), 1)]
+    assert store.changes().tombstones == [tombstone(sample(), 1)]
     store.delete(sample().deletion(3), OWNER)
     store.delete(sample().deletion(1), OWNER)
     assert list(store.tombstones()) == [tombstone(sample(), 3)]
@@ -197,12 +197,12 @@ def test_what_is_taken_back_is_there_as_it_was(store: ShareStore, clock: SetCloc
     held = dict(store.held())
     used = store.used_bytes
     store.delete(encoding.deletion(), OWNER)
-    store.news()
+    store.changes()
     store.undelete(encoding.undeletion(), OWNER)
-    news = store.news()
-    assert news.tombstones == [tombstone(encoding, 2)]
-    assert news.announced == list(held.values())
-    assert not news.withdrawn
+    changes = store.changes()
+    assert changes.tombstones == [tombstone(encoding, 2)]
+    assert changes.announced == list(held.values())
+    assert not changes.withdrawn
     assert trashed(store) == []
     for again in (store, reopened(store, clock)):
         assert dict(again.held()) == held

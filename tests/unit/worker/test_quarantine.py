@@ -30,7 +30,7 @@ def store(folder: Path, disk: FaultyDisk) -> Iterator[ShareStore]:
     """With one share, of which the brokers know."""
     store = ShareStore(folder, disk=disk)
     sample().put(store, 0)
-    store.news()
+    store.changes()
     yield store
     disk.arm()
     store.close()
@@ -53,10 +53,10 @@ def check_quarantined(store: ShareStore, encoding: Sample) -> None:
     assert not share_path(folder, encoding, 0).exists()
     held = store.held()[encoding.key(0)]
     assert not held.sound
-    news = store.news()
-    assert news.announced == [held]
-    assert not news.withdrawn
-    assert not store.news(), "once"
+    changes = store.changes()
+    assert changes.announced == [held]
+    assert not changes.withdrawn
+    assert not store.changes(), "once"
 
 
 def test_a_bad_block_sends_its_share_to_quarantine_and_that_is_told(store: ShareStore, folder: Path) -> None:
@@ -109,7 +109,7 @@ def test_what_the_process_cannot_do_just_now_proves_nothing_about_the_share(
         store.block(sample().key(0), OWNER, 0)
     disk.arm()
     assert store.held()[sample().key(0)].sound
-    assert not store.news()
+    assert not store.changes()
     sample().assert_readable(store, 0)
 
 
@@ -125,7 +125,7 @@ def test_what_cannot_be_read_at_the_start_just_then_is_found_good_by_the_scrub(
     store.check(sample().key(0))
     for _ in range(10):
         store.scrub.turn(0.0, idle=True)
-    assert store.news().announced == [store.held()[sample().key(0)]]
+    assert store.changes().announced == [store.held()[sample().key(0)]]
     assert store.held()[sample().key(0)].sound
     store.close()
 
@@ -181,7 +181,7 @@ def test_it_can_be_stored_anew_and_the_bad_file_is_gone_then(store: ShareStore, 
     assert not quarantined(folder, encoding).exists()
     encoding.assert_readable(store, 0)
     assert store.used_bytes == used
-    assert store.news().announced == [store.held()[encoding.key(0)]]
+    assert store.changes().announced == [store.held()[encoding.key(0)]]
     assert store.held()[encoding.key(0)].sound
     store.close()
     store = ShareStore(folder)
@@ -219,13 +219,13 @@ def test_what_cannot_be_moved_is_marked_and_told_all_the_same(
     disk.arm(always={failing: errno.EIO})
     with declined(Code.DAMAGED):
         store.block(sample().key(0), OWNER, 1)
-    assert [share.sound for share in store.news().announced] == [False]
+    assert [share.sound for share in store.changes().announced] == [False]
     for segment in (0, 2):
         assert store.block(sample().key(0), OWNER, segment) == sample().blocks[segment][0]
     store.close()
     store = ShareStore(folder)
     store.check(sample().key(0))
-    while not store.news():
+    while not store.changes():
         store.scrub.turn(0.0, idle=True)
     check = store.held()[sample().key(0)]
     assert not check.sound

@@ -26,7 +26,7 @@ from common.protocol.messages import (
     Tombstone,
 )
 from tests.support.sample_shares import OWNER, sample
-from worker.inventory import News
+from worker.inventory import Changes
 from worker.registration import Registration, Statement
 from worker.store import ShareStore
 
@@ -128,13 +128,13 @@ def test_many_shares_are_announced_in_pages_of_which_the_last_completes(
 
 def test_a_new_share_is_announced_without_completing(registered: Registration) -> None:
     shares = many_shares(1)
-    assert announced(registered.tell(News(announced=shares))) == [(False, shares)]
+    assert announced(registered.announce(Changes(announced=shares))) == [(False, shares)]
 
 
 def test_news_come_in_pages_too_and_deletions_first(registered: Registration) -> None:
     count = MAX_ANNOUNCED + 3
     names = [ShareName(share.encoding_id, share.share) for share in many_shares(count)]
-    statements = registered.tell(News(many_tombstones(count), names, many_shares(count)))
+    statements = registered.announce(Changes(many_tombstones(count), names, many_shares(count)))
     assert (
         operations(statements) == [Operation.REPORT_DELETED] * 2 + [Operation.WITHDRAW] * 2 + [Operation.ANNOUNCE] * 2
     )
@@ -148,7 +148,7 @@ def test_news_come_in_pages_too_and_deletions_first(registered: Registration) ->
 
 
 def test_no_news_are_no_messages(registered: Registration) -> None:
-    assert registered.tell(News()) == []
+    assert registered.announce(Changes()) == []
 
 
 def test_a_registering_worker_tells_of_deletions_before_it_announces_what_it_holds(
@@ -163,11 +163,11 @@ def test_a_registering_worker_tells_of_deletions_before_it_announces_what_it_hol
 
 
 def test_nothing_is_told_or_reported_to_a_broker_that_does_not_know_us(registration: Registration) -> None:
-    news = News(many_tombstones(1), [ShareName(b"e" * 16, 0)], many_shares(1))
-    assert registration.tell(news) == []
+    changes = Changes(many_tombstones(1), [ShareName(b"e" * 16, 0)], many_shares(1))
+    assert registration.announce(changes) == []
     assert registration.tick(100.0) == []
     registration.connected(100.0)
-    assert registration.tell(news) == []
+    assert registration.announce(changes) == []
 
 
 def test_a_registered_worker_reports_its_room_every_second(store: ShareStore, registered: Registration) -> None:
@@ -248,7 +248,7 @@ def test_patience_with_a_conflict_begins_anew_with_each_registration_and_connect
 def test_a_lost_connection_is_silence_until_the_next(registered: Registration) -> None:
     registered.disconnected()
     assert registered.tick(10.0) == []
-    assert registered.tell(News(announced=many_shares(1))) == []
+    assert registered.announce(Changes(announced=many_shares(1))) == []
     assert registered.answered(Operation.REPORT, NO_SESSION, 10.0) == [], "an answer that was on its way"
     assert registered.answered(Operation.REGISTER, GRANTED, 10.0) == []
     assert operations(registered.connected(11.0)) == [Operation.REGISTER]
@@ -257,4 +257,4 @@ def test_a_lost_connection_is_silence_until_the_next(registered: Registration) -
 
 def test_a_new_connection_registers_anew_even_if_nobody_said_that_the_last_was_lost(registered: Registration) -> None:
     assert operations(registered.connected(5.0)) == [Operation.REGISTER]
-    assert registered.tell(News(announced=many_shares(1))) == []
+    assert registered.announce(Changes(announced=many_shares(1))) == []

@@ -61,7 +61,7 @@ def device(tmp_path: Path) -> Iterator[Device]:
     for encoding in samples():
         encoding.put(device.store, 0)
     device.restart()
-    device.store.news()
+    device.store.changes()
     yield device
     device.disk.arm()
     device.store.close()
@@ -86,7 +86,7 @@ def test_every_bad_share_is_found_told_and_put_into_quarantine_within_a_round(de
     flip(device, bad[2], bad[2].blocks[2][0])
     device.run(device.every * 1.1)
     assert {key for key, held in device.store.held().items() if not held.sound} == {e.key(0) for e in bad}
-    announced = device.store.news().announced
+    announced = device.store.changes().announced
     assert [(share.encoding_id, share.sound) for share in announced] == [(e.encoding_id, False) for e in bad]
     assert {path.name for path in (device.folder / "quarantine").iterdir()} == {file_name(e.key(0)) for e in bad}
 
@@ -261,7 +261,7 @@ def test_shares_that_were_asked_for_come_first_and_wait_for_no_pace(device: Devi
     assert device.store.scrub.due_in(device.clock.now) == 0.0
     for _ in range(4 + 2):
         device.store.scrub.turn(device.clock.now, idle=False)
-    announced = device.store.news().announced
+    announced = device.store.changes().announced
     assert [(share.encoding_id, share.sound) for share in announced] == [
         (asked[0].encoding_id, True),
         (asked[1].encoding_id, False),
@@ -273,9 +273,9 @@ def test_a_share_that_was_asked_for_and_is_gone_is_told_to_be(device: Device) ->
     encoding = samples()[0]
     device.store.check(encoding.key(0))
     device.store.discard(encoding.key(0), OWNER)
-    device.store.news()
+    device.store.changes()
     device.store.scrub.turn(device.clock.now, idle=True)
-    assert [name.encoding_id for name in device.store.news().withdrawn] == [encoding.encoding_id]
+    assert [name.encoding_id for name in device.store.changes().withdrawn] == [encoding.encoding_id]
 
 
 def test_a_cursor_counts_what_was_read() -> None:

@@ -44,9 +44,9 @@ def test_a_commit_is_acknowledged_only_after_the_round_has_made_it_durable(worke
     worker.ask_later(*commit(encoding))
     assert worker.disk.calls == []
     assert not worker.store.held()
-    worker.store.news()
+    worker.store.changes()
     answers = worker.service.finish_round()
-    announced = worker.store.news().announced
+    announced = worker.store.changes().announced
     assert "sync" in worker.disk.calls
     assert announced == [worker.store.held()[encoding.key(SHARE)]]
     assert only(answers, Acknowledged).answer.granted
@@ -60,9 +60,9 @@ def test_many_commits_share_a_round_and_each_is_answered(worker: Worker) -> None
     worker.disk.arm()
     for encoding in encodings:
         worker.ask_later(*commit(encoding))
-    worker.store.news()
+    worker.store.changes()
     answers = worker.service.finish_round()
-    announced = worker.store.news().announced
+    announced = worker.store.changes().announced
     assert [share.encoding_id for share in announced] == [encoding.encoding_id for encoding in encodings]
     assert [unpack_header(a.header, Acknowledged).answer.code for a in answers] == [Code.GRANTED] * 5
     folders = worker.disk.calls.count("sync_folder")
@@ -76,9 +76,9 @@ def test_where_one_rename_of_a_round_fails_the_others_are_acknowledged_and_annou
         worker.ask_later(*commit(encoding))
     before = ["append"] * 2 + ["make_folder", "sync_folder"] * 2 + ["sync"] * 2 + ["close"]
     worker.disk.arm({len(before): errno.EIO})
-    worker.store.news()
+    worker.store.changes()
     answers = worker.service.finish_round()
-    announced = worker.store.news().announced
+    announced = worker.store.changes().announced
     assert worker.disk.calls[: len(before) + 1] == [*before, "rename_new"]
     assert [share.encoding_id for share in announced] == [good.encoding_id]
     codes = [unpack_header(a.header, Acknowledged).answer.code for a in answers]
@@ -127,9 +127,9 @@ def test_a_commit_said_twice_within_a_round_is_carried_out_once_and_answered_twi
     worker.stage(encoding)
     for _ in range(2):
         worker.ask_later(*commit(encoding))
-    worker.store.news()
+    worker.store.changes()
     answers = worker.service.finish_round()
-    announced = worker.store.news().announced
+    announced = worker.store.changes().announced
     assert len(announced) == 1
     assert [unpack_header(a.header, Acknowledged).answer.code for a in answers] == [Code.GRANTED] * 2
 
@@ -138,9 +138,9 @@ def test_a_commit_said_again_after_the_round_is_granted_and_not_announced_again(
     encoding = sample()
     worker.put(encoding)
     worker.ask_later(*commit(encoding))
-    worker.store.news()
+    worker.store.changes()
     answers = worker.service.finish_round()
-    announced = worker.store.news().announced
+    announced = worker.store.changes().announced
     assert announced == []
     assert only(answers, Acknowledged).answer.granted
 
@@ -171,9 +171,9 @@ def test_a_share_given_up_within_the_round_is_not_acknowledged(worker: Worker) -
     worker.stage(encoding)
     worker.ask_later(*commit(encoding))
     assert worker.ask(Operation.ABANDON, ShareName(encoding.encoding_id, SHARE)) is Code.GRANTED
-    worker.store.news()
+    worker.store.changes()
     answers = worker.service.finish_round()
-    announced = worker.store.news().announced
+    announced = worker.store.changes().announced
     assert announced == []
     assert only(answers, Acknowledged).answer.code is Code.NOT_OPEN
     worker.put(encoding)
@@ -232,9 +232,9 @@ def test_whole_shares_are_stored_and_answered_one_by_one(worker: Worker) -> None
     encodings = [small(str(number)) for number in range(4)]
     worker.ask_later(*store_whole(*(whole(encoding) for encoding in encodings)))
     assert not worker.store.held()
-    worker.store.news()
+    worker.store.changes()
     answers = worker.service.finish_round()
-    announced = worker.store.news().announced
+    announced = worker.store.changes().announced
     assert [share.encoding_id for share in announced] == [encoding.encoding_id for encoding in encodings]
     assert [answer.code for answer in only(answers, Stored).shares] == [Code.GRANTED] * 4
     for encoding in encodings:

@@ -24,7 +24,7 @@ def worker(tmp_path: Path) -> Iterator[Worker]:
     """With one share, of which the brokers know."""
     worker = Worker(tmp_path / "store")
     worker.put(sample())
-    worker.store.news()
+    worker.store.changes()
     yield worker
     worker.disk.arm()
     worker.store.close()
@@ -131,18 +131,18 @@ def test_what_is_not_there_or_not_theirs_is_not_inspected(worker: Worker) -> Non
 
 def test_a_share_to_be_checked_is_checked_soon_and_what_was_found_is_told(worker: Worker) -> None:
     assert worker.ask(Operation.CHECK, name(sample())) is Code.GRANTED
-    assert not worker.store.news()
+    assert not worker.store.changes()
     told = []
     for _ in range(10):
         worker.store.scrub.turn(0.0, idle=False)
-        told.append([share.sound for share in worker.store.news().announced])
+        told.append([share.sound for share in worker.store.changes().announced])
     turns = 1 + sample().recipe.segment_count
     assert told == [[]] * (turns - 1) + [[True]] + [[]] * (10 - turns), "a block a turn, and the answer once"
 
 
 def test_a_share_that_is_not_here_is_not_checked_and_that_is_told(worker: Worker) -> None:
     assert worker.ask(Operation.CHECK, name(sample("other"))) is Code.NOT_FOUND
-    assert worker.store.news().withdrawn == [name(sample("other"))]
+    assert worker.store.changes().withdrawn == [name(sample("other"))]
 
 
 # --- DELETE, UNDELETE, DISCARD
@@ -150,16 +150,16 @@ def test_a_share_that_is_not_here_is_not_checked_and_that_is_told(worker: Worker
 
 def test_what_was_deleted_is_known_to_be_before_it_is_acknowledged(worker: Worker) -> None:
     assert worker.ask(Operation.DELETE, sample().deletion()) is Code.GRANTED
-    news = worker.store.news()
-    assert [t.generation for t in news.tombstones] == [1]
-    assert news.withdrawn == [name(sample())]
+    changes = worker.store.changes()
+    assert [t.generation for t in changes.tombstones] == [1]
+    assert changes.withdrawn == [name(sample())]
     assert worker.fetch(*block_names(sample(), 0))[0] == [Code.NOT_FOUND]
     assert worker.ask(Operation.DELETE, sample().deletion()) is Code.GRANTED
     assert worker.ask(Operation.OPEN, sample().opening(SHARE)) is Code.CONFLICT
     assert worker.ask(Operation.UNDELETE, sample().undeletion()) is Code.GRANTED
-    news = worker.store.news()
-    assert [t.generation for t in news.tombstones] == [2]
-    assert [share.encoding_id for share in news.announced] == [sample().encoding_id]
+    changes = worker.store.changes()
+    assert [t.generation for t in changes.tombstones] == [2]
+    assert [share.encoding_id for share in changes.announced] == [sample().encoding_id]
     assert worker.ask(Operation.DELETE, sample().deletion()) is Code.CONFLICT
     assert worker.fetch(*block_names(sample(), 0)) == ([Code.GRANTED], sample().blocks[0][SHARE])
 
@@ -177,7 +177,7 @@ def test_who_may_not_delete_is_told_so(worker: Worker) -> None:
     assert worker.ask(Operation.DELETE, guess) is Code.NOT_ALLOWED
     assert worker.ask(Operation.DELETE, sample().deletion(), owner=STRANGER) is Code.NOT_FOUND
     assert worker.ask(Operation.UNDELETE, sample().undeletion()) is Code.NOT_FOUND
-    assert not worker.store.news()
+    assert not worker.store.changes()
 
 
 def test_a_commit_under_way_when_its_encoding_is_deleted_is_not_acknowledged(worker: Worker) -> None:
@@ -192,7 +192,7 @@ def test_a_commit_under_way_when_its_encoding_is_deleted_is_not_acknowledged(wor
 def test_a_surplus_share_is_given_up_once_and_for_all(worker: Worker) -> None:
     for _ in range(2):
         assert worker.ask(Operation.DISCARD, name(sample())) is Code.GRANTED
-        assert worker.store.news().withdrawn == [name(sample())]
+        assert worker.store.changes().withdrawn == [name(sample())]
     worker.put(sample())
     assert worker.ask(Operation.DISCARD, name(sample()), owner=STRANGER) is Code.NOT_FOUND
     sample().assert_readable(worker.store, SHARE)

@@ -197,9 +197,9 @@ def test_whatever_is_sent_and_whatever_the_disk_does_each_request_is_answered_on
     for operation, header, payload in requests:
         answers += worker.send(operation, header, payload)
     answers += worker.service.finish_round()
-    news = worker.store.news()
+    changes = worker.store.changes()
     assert sorted(a.envelope.request_id for a in answers) == [(i + 1).to_bytes(16, "big") for i in range(len(requests))]
-    assert sorted(news.announced, key=by_key) == sorted(worker.store.held().values(), key=by_key)
+    assert sorted(changes.announced, key=by_key) == sorted(worker.store.held().values(), key=by_key)
     worker.disk.arm()
     for encoding_id, share in worker.store.held():
         worker.store.share((encoding_id, share), OWNER)

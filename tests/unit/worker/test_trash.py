@@ -113,8 +113,8 @@ def test_a_discarded_share_is_withdrawn_and_in_the_trash_for_a_day(store: ShareS
     encoding = sample()
     used = store.used_bytes
     store.discard(encoding.key(0), OWNER)
-    news = store.news()
-    assert (news.withdrawn, news.announced, news.tombstones) == ([name(encoding)], [], [])
+    changes = store.changes()
+    assert (changes.withdrawn, changes.announced, changes.tombstones) == ([name(encoding)], [], [])
     assert not store.held()
     assert store.used_bytes == used
     store = reopened(store, clock)
@@ -141,7 +141,7 @@ def test_a_discarded_share_can_be_stored_anew_and_discarded_again(store: ShareSt
 
 def test_discarding_what_is_not_there_is_harmless_and_told_once_more(store: ShareStore) -> None:
     store.discard(sample("other").key(0), OWNER)
-    assert store.news().withdrawn == [name(sample("other"))]
+    assert store.changes().withdrawn == [name(sample("other"))]
 
 
 def test_another_owners_share_is_not_discarded(store: ShareStore) -> None:
@@ -156,9 +156,9 @@ def test_a_damaged_share_can_be_discarded(store: ShareStore) -> None:
     path.write_bytes(path.read_bytes()[:-1])
     with declined(Code.DAMAGED):
         store.block(encoding.key(0), OWNER, 0)
-    store.news()
+    store.changes()
     store.discard(encoding.key(0), OWNER)
-    assert store.news().withdrawn == [name(encoding)]
+    assert store.changes().withdrawn == [name(encoding)]
     assert not list((store.folder / "quarantine").iterdir())
 
 

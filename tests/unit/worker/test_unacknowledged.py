@@ -12,7 +12,7 @@ from common.protocol.device_messages import ShareName
 from common.protocol.envelope import Operation
 from common.protocol.messages import GRANTED, Announce, AnnouncedShare
 from tests.support.sample_shares import sample
-from worker.registration import Registration, Said, Statement, Unacknowledged
+from worker.registration import Registration, Statement, Subjects, Unacknowledged
 from worker.store import ShareStore
 
 ONE, OTHER = (b"e" * 16, 1), (b"e" * 16, 2)
@@ -20,44 +20,44 @@ ONE, OTHER = (b"e" * 16, 1), (b"e" * 16, 2)
 
 def test_what_is_answered_is_not_told_again_and_what_was_passed_over_is_once() -> None:
     unacknowledged = Unacknowledged()
-    unacknowledged.said(b"first", Said([ONE]))
-    unacknowledged.said(b"second", Said([OTHER], complete=True))
-    unacknowledged.said(b"third", Said())
+    unacknowledged.sent(b"first", Subjects([ONE]))
+    unacknowledged.sent(b"second", Subjects([OTHER], complete=True))
+    unacknowledged.sent(b"third", Subjects())
     unacknowledged.heard(b"first")
     unacknowledged.heard(b"third")
-    assert unacknowledged.overdue() == Said()
-    assert unacknowledged.overdue() == Said([OTHER], complete=True)
-    assert unacknowledged.overdue() == Said()
+    assert unacknowledged.overdue() == Subjects()
+    assert unacknowledged.overdue() == Subjects([OTHER], complete=True)
+    assert unacknowledged.overdue() == Subjects()
 
 
 def test_a_broker_that_needs_its_time_is_told_nothing_again() -> None:
     unacknowledged = Unacknowledged()
     for number in range(100):
-        unacknowledged.said(bytes([number]), Said([(b"e" * 16, number)]))
+        unacknowledged.sent(bytes([number]), Subjects([(b"e" * 16, number)]))
     for number in range(100):
-        assert [unacknowledged.overdue() for _ in range(5)] == [Said()] * 5
+        assert [unacknowledged.overdue() for _ in range(5)] == [Subjects()] * 5
         unacknowledged.heard(bytes([number]))
-    assert [unacknowledged.overdue() for _ in range(5)] == [Said()] * 5
+    assert [unacknowledged.overdue() for _ in range(5)] == [Subjects()] * 5
 
 
 def test_what_is_answered_after_something_later_is_not_told_again() -> None:
     unacknowledged = Unacknowledged()
-    unacknowledged.said(b"first", Said([ONE]))
-    unacknowledged.said(b"second", Said([OTHER]))
+    unacknowledged.sent(b"first", Subjects([ONE]))
+    unacknowledged.sent(b"second", Subjects([OTHER]))
     unacknowledged.heard(b"second")
     unacknowledged.overdue()
     unacknowledged.heard(b"first")
-    assert unacknowledged.overdue() == Said()
+    assert unacknowledged.overdue() == Subjects()
 
 
 def test_a_share_told_of_twice_is_told_again_once() -> None:
     unacknowledged = Unacknowledged()
-    unacknowledged.said(b"first", Said([ONE]))
-    unacknowledged.said(b"second", Said([ONE, OTHER]))
-    unacknowledged.said(b"third", Said())
+    unacknowledged.sent(b"first", Subjects([ONE]))
+    unacknowledged.sent(b"second", Subjects([ONE, OTHER]))
+    unacknowledged.sent(b"third", Subjects())
     unacknowledged.heard(b"third")
     unacknowledged.overdue()
-    assert unacknowledged.overdue() == Said([ONE, OTHER])
+    assert unacknowledged.overdue() == Subjects([ONE, OTHER])
 
 
 @pytest.fixture
