@@ -15,6 +15,7 @@ from admin.vault_commands import keyring, vault
 from common.home import home
 from common.process.program import application, run
 from common.process.progress import Printer
+from common.text import printable
 
 commands = application("Administer a Tessera cluster from a client: its devices, the images in it, your vault.")
 
@@ -34,7 +35,7 @@ def join(
 
     printer = Printer("joining")
     admission = join_cluster(home(), invite, name or socket.gethostname(), printer, new_cluster=new_cluster)
-    print(f"joined the cluster of the broker at {admission.broker} as {admission.name}")
+    print(f"joined the cluster of the broker at {admission.broker} as {printable(admission.name)}")
 
 
 for command in (status, verify, repair, strengthen, delete, undelete, share, unshare, retire, rebalance):

@@ -6,6 +6,7 @@ from admin.events import Changed, DeviceFailed, NotChanged, NothingToDo, Repaire
 from common.process.events import BytesDone, BytesExpected
 from common.process.program import warn
 from common.process.progress import Printer
+from common.text import printable
 from consumer.events import Missing
 from producer.events import ShareStep, Step
 
@@ -19,7 +20,7 @@ class AdminPrinter(Printer):
         elif isinstance(event, DeviceFailed):
             warn(f"{event.device}: {event.why}")
         elif isinstance(event, Repaired) and event.repaired:
-            print(f"{event.image.sha256}{event.text}", flush=True)
+            print(f"{event.image.sha256}{printable(event.text)}", flush=True)
         elif isinstance(event, Repaired):
             warn(f"{event.image.sha256}{event.text}")
         elif isinstance(event, NothingToDo):

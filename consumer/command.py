@@ -15,6 +15,7 @@ from common.home import home
 from common.membership.identity import client_identity
 from common.process.program import application, run, warn
 from common.process.progress import Printer
+from common.process.streams import for_stdout
 from common.repository.hashes import check_hash
 from common.text import printable
 from common.vault.passphrase import read_passphrase
@@ -134,7 +135,7 @@ class _Printer(Printer):
         elif self._as_json:
             print(json.dumps(restored.as_json()), flush=True)
         elif restored.path is not None:
-            print(f"{restored.sha256}  {restored.path}", flush=True)
+            print(for_stdout(f"{restored.sha256}  {restored.path}"), flush=True)
 
     def _say_not_restored(self, error: TesseraError) -> None:
         self._exit_code = self._exit_code or error.exit_code

@@ -90,6 +90,7 @@ class App(customtkinter.CTk):
         self.protocol("WM_DELETE_WINDOW", self.ask_to_close)
         self._asking: Optional[Overlay] = None
         self.overlays: list[Overlay] = []  # the one on top is the last
+        self.closing: list[Callable[[], None]] = []  # what is to be done before the window is gone
         self.bind("<Escape>", lambda _: self.overlays[-1].escape() if self.overlays else None)
         for number, name in enumerate(ROUTES, 1):
             self.bind(f"<Control-Key-{number}>", lambda _event, name=name: self._show_by_key(name))
@@ -221,6 +222,8 @@ class App(customtkinter.CTk):
         """Leave things in order and end: what is being stored can go on next time."""
         if self._front is not None:
             self._front.model.deactivate()
+        for each in self.closing:
+            each()
         self.withdraw()
         self.background.close()
         self.viewer.close()

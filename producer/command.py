@@ -16,6 +16,7 @@ from common.home import home
 from common.membership.identity import client_identity
 from common.process.program import application, run, warn
 from common.process.progress import Printer, Waiting
+from common.process.streams import for_stdout
 from common.text import printable
 from common.vault.passphrase import read_passphrase
 from producer.events import AGAIN, FailedImage, Interrupted, LeftOut, SkippedFile, StoredImage
@@ -143,7 +144,7 @@ class _Printer(Printer):
 
     def _say_stored(self, image: StoredImage) -> None:
         if not self._as_json:
-            print(_sha256sum_line(image.sha256.hex(), image.shown), flush=True)
+            print(for_stdout(_sha256sum_line(image.sha256.hex(), image.shown)), flush=True)
         if image.already_stored:
             warn(f"{image.shown}: is stored already" + _weaker(image))
         elif image.is_image is False:

@@ -1,6 +1,7 @@
 """What every program does as a process of the operating system.
 
-program             from the command line to the exit code: options, logs, errors; protection of its memory
+program             from the command line to the exit code: options, logs, errors
+privacy             what it keeps from other programs, before it loads anything
 log_lines, streams  what it writes to its log, and to terminal, pipe or file
 events              the events of every program: warnings, bytes that are done, waits
 progress            the same at a terminal: lines on stderr, and a bar

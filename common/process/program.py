@@ -24,7 +24,6 @@ from common.text import printable
 
 VERSION = "0.1.0"  # as in pyproject.toml
 INTERRUPTED = 130
-_PR_SET_DUMPABLE = 4
 _MIB = 1 << 20
 # From malloc.h of glibc: what, and bytes.
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD = (-1, 128 * _MIB), (-2, 4 * _MIB), (-3, 32 * _MIB)
@@ -63,8 +62,6 @@ def run(commands: typer.Typer, name: str, *, serves: bool = False) -> NoReturn:
     logging.basicConfig(level=level, handlers=[handler])
     if serves:
         keep_freed_memory()
-    else:
-        forbid_inspection()  # these are the programs that hold a vault's key
     # numpy handles bytes here: threads for linear algebra only slow the start.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     try:
@@ -188,17 +185,6 @@ def _unexpected(error: Exception, name: str, debug: bool) -> int:
 def warn(text: str) -> None:
     """Print a line on stderr."""
     print("\n".join(printable(line) for line in text.split("\n")), file=sys.stderr, flush=True)
-
-
-def forbid_inspection() -> None:
-    """Have the kernel refuse debuggers, core dumps, and reading of this process's memory and environment.
-
-    Linux lets any process of a user read those of that user's others (a passphrase may be in them), unless they forbid
-    it. On Windows they cannot. Root and administrators read everything.
-    """
-    if sys.platform != "linux":
-        return
-    ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
 
 
 def keep_freed_memory() -> None:

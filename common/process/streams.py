@@ -17,6 +17,8 @@ import os
 import sys
 from typing import IO, Any, Optional, TextIO, Union
 
+from common.text import printable
+
 _STDERR = 2
 _ERRORS = "tessera"  # how a character is written that the encoding lacks
 
@@ -56,6 +58,11 @@ def fault_of(stream: Any) -> Optional[OSError]:
     if stream is not None:
         stream.flush()
     return getattr(stream, "fault", None)
+
+
+def for_stdout(text: str) -> str:
+    """A line for stdout with a name in it that others chose: printable on a terminal, as it is for any other reader."""
+    return printable(text) if sys.stdout is not None and sys.stdout.isatty() else text
 
 
 def stdout_bytes() -> IO[bytes]:

@@ -286,10 +286,15 @@ def _check_value(key: VaultKey, set_id: bytes, need: int) -> bytes:
 
 
 def kit_text(codes: Sequence[RecoveryCode]) -> str:
-    """A kit as it is put on paper: a sheet for each code, which says what it is and how it is used."""
-    return "\n".join(
+    """A kit as it is put on paper, sheet by sheet."""
+    return "\n".join(kit_sheets(codes))
+
+
+def kit_sheets(codes: Sequence[RecoveryCode]) -> list[str]:
+    """A sheet for each code of a kit, which says what it is and how it is used."""
+    return [
         _SHEET.format(number=code.number, of=len(codes), need=code.need, set_name=code.set_name)
         + "\n".join(code.lines())
         + "\n"
         for code in codes
-    )
+    ]

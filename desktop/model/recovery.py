@@ -16,7 +16,7 @@ from common.errors import RefusedError, TesseraError
 from common.files import rename_new, sync_folder, write_new
 from common.vault.folder import VaultFolder
 from common.vault.keys import VaultKey
-from common.vault.recovery_codes import MAX_CODES, kit_text, make_codes, read_codes, restore_key
+from common.vault.recovery_codes import MAX_CODES, kit_sheets, make_codes, read_codes, restore_key
 from desktop.background import Background
 from desktop.model.commands import command_line, renaming
 from desktop.model.model import Model
@@ -29,13 +29,18 @@ __all__ = ["MAX_CODES", "RecoveryModel"]
 
 
 class RecoveryModel(Model):
-    """`text`: the sheets that are shown now. `told`: what was done with them. `kept`: whether anything was."""
+    """`sheets`: those that are shown now, one a code. `told`: what was done with them. `kept`: whether anything was."""
 
     def __init__(self, session: Session, background: Background) -> None:
         super().__init__(session, background)
-        self.text: Optional[str] = None
+        self.sheets: list[str] = []
         self.kept = False
         self.need, self.of = 3, 5
+
+    @property
+    def text(self) -> Optional[str]:
+        """All sheets, as they are saved or printed."""
+        return "\n".join(self.sheets) if self.sheets else None
 
     def make(self, passphrase: str, need: int, of: int) -> None:
         """Make a kit of which any `need` of `of` codes open the vault.
@@ -44,10 +49,10 @@ class RecoveryModel(Model):
         """
         vault = self.session.vault
         self.need, self.of = need, of
-        self._make(lambda: kit_text(make_codes(vault.unlock(passphrase), need, of)))
+        self._make(lambda: kit_sheets(make_codes(vault.unlock(passphrase), need, of)))
 
-    def _make(self, work: Callable[[], str]) -> None:
-        if self.text is not None or self.doing:
+    def _make(self, work: Callable[[], list[str]]) -> None:
+        if self.sheets or self.doing:
             return  # those that are shown come first: nobody else has them
         options = ("--of", str(self.of), "--need", str(self.need))
         self.started("Making codes …", command_line("admin", "vault", "recovery", *options))
@@ -56,7 +61,7 @@ class RecoveryModel(Model):
     def make_at_once(self) -> None:
         """Make a kit without the passphrase, for a vault that was made a moment ago."""
         key, need, of = self.session.key, self.need, self.of
-        self._make(lambda: kit_text(make_codes(key, need, of)))
+        self._make(lambda: kit_sheets(make_codes(key, need, of)))
 
     def save(self, file: Path) -> None:
         """Write them into a new file that only its owner may read."""
@@ -77,7 +82,7 @@ class RecoveryModel(Model):
 
     @property
     def unfinished(self) -> str:
-        if self.text is None or self.kept:
+        if not self.sheets or self.kept:
             return ""
         return "The recovery codes are shown only now, and were neither saved nor printed."
 
@@ -87,12 +92,12 @@ class RecoveryModel(Model):
 
     def forget(self) -> None:
         """They are kept, or not wanted."""
-        self.text, self.kept = None, False
+        self.sheets, self.kept = [], False
         self.told = ""
         self.changed()
 
-    def _made(self, text: str) -> None:
-        self.doing, self.text = "", text
+    def _made(self, sheets: list[str]) -> None:
+        self.doing, self.sheets = "", sheets
         self.changed()
 
     def _handle(self, work: Callable[[], None], told: str) -> None:

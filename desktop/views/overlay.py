@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import tkinter
 from typing import Any, Callable
 
@@ -12,6 +13,7 @@ from desktop.views.controls import ACCENT, GROUND, LINE, PANEL, TEXT, Button, fi
 
 _WIDTH = 520  # units
 _WRAP = _WIDTH - 56
+_COPIED_FOR = 60_000  # ms that a secret stays on the clipboard
 
 
 class Overlay(customtkinter.CTkFrame):
@@ -85,6 +87,20 @@ def readonly(parent: Any, text: str) -> Any:
 def copy(widget: Any, text: str) -> None:
     widget.clipboard_clear()
     widget.clipboard_append(text)
+
+
+def copy_for_a_minute(widget: Any, text: str) -> None:
+    """Copy a secret; after a minute, or when the window closes, it is taken off, unless something else is there."""
+    window = widget.winfo_toplevel()
+    copy(window, text)
+
+    def clear() -> None:
+        with contextlib.suppress(tkinter.TclError):  # nothing is there, or nobody says what
+            if window.clipboard_get() == text:
+                window.clipboard_clear()
+
+    window.after(_COPIED_FOR, clear)
+    window.closing.append(clear)
 
 
 def ask(view: Any, question: Question, closed: Callable[[], None] = lambda: None) -> Overlay:

@@ -12,7 +12,7 @@ import customtkinter
 from desktop.model.recovery import RecoveryModel
 from desktop.session import Session
 from desktop.views.controls import DANGER, LINE, TEXT, PassphraseField, fixed_font, note
-from desktop.views.overlay import Overlay, copy
+from desktop.views.overlay import Overlay, copy_for_a_minute
 
 
 class Sheets:
@@ -24,27 +24,27 @@ class Sheets:
         self._shown: Optional[_Sheets] = None
 
     def show(self) -> None:
-        text = self._model.text
-        if text is not None and self._shown is None:
-            self._shown = _Sheets(self._view, self._model, text)
-        elif text is None:
+        if self._model.sheets and self._shown is None:
+            self._shown = _Sheets(self._view, self._model)
+        elif not self._model.sheets:
             self._shown = None
         if self._shown is not None:
             self._shown.tell(self._model.told)
 
 
 class _Sheets(Overlay):
-    def __init__(self, view: Any, model: RecoveryModel, text: str) -> None:
+    def __init__(self, view: Any, model: RecoveryModel) -> None:
         super().__init__(view, f"{model.of} recovery codes, any {model.need} open the vault", model.forget)
         self.say("Shown only now. Save or print them, and keep each in another place.")
         box = codes_box(self.body, 250)
-        box.insert("1.0", text)
+        box.insert("1.0", model.text)
         box.configure(state="disabled")
         box.grid(sticky="ew", pady=(4, 4))
         self._told = note(self.body, wraplength=440)
         self._told.grid(sticky="ew")
         self._model = model
-        self._text = text
+        self._sheets = model.sheets
+        self._copied = 0  # codes, one after the other
         self._asking = False
         self._offer()
 
@@ -52,12 +52,24 @@ class _Sheets(Overlay):
         self._asking = False
         self.clear_buttons()
         self.button("Close", self.close)
-        self.button("Copy", lambda: copy(self, self._text))
+        self._copy = self.button(self._copy_words, self._copy_one)
         if self._model.can_print:
             self.button("Print", self._model.print_out)
         save = self.button("Save …", self._save, kind="main")
         self.tell(self._model.told)
         tkinter.Misc.focus_set(save)
+
+    @property
+    def _copy_words(self) -> str:
+        return f"Copy code {self._copied % len(self._sheets) + 1}"
+
+    def _copy_one(self) -> None:
+        """One at a time: whatever reads the clipboard, or keeps what was there, has no kit by one look."""
+        number = self._copied % len(self._sheets)
+        copy_for_a_minute(self, self._sheets[number])
+        self._copied += 1
+        self.tell(f"Code {number + 1} can be pasted for a minute.")
+        self._copy.configure(text=self._copy_words)
 
     def close(self) -> None:
         """Close, but first ask where nobody has the codes yet: there is no second sight of them."""

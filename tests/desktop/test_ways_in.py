@@ -6,17 +6,31 @@ import os
 import shutil
 import subprocess
 import time
+import tkinter
 from pathlib import Path
 from tkinter import filedialog
+from typing import TYPE_CHECKING
 
 import pytest
 
 from cluster.local import LocalCluster, program_command
+from common.vault.recovery_codes import read_codes
 from tests.desktop.conftest import StartApp
 from tests.support.programs import wait_until
 
+if TYPE_CHECKING:
+    from tests.desktop.driving import Driven
+
 XDOTOOL = shutil.which("xdotool") or ""
 WORDS = "four words for keeping"
+
+
+def copied(window: Driven) -> bool:
+    """Whether there is something on the clipboard."""
+    try:
+        return bool(window.app.clipboard_get())
+    except tkinter.TclError:
+        return False
 
 
 def test_a_new_machine_joins_makes_a_vault_hears_of_its_key_and_is_in(
@@ -44,6 +58,11 @@ def test_a_new_machine_joins_makes_a_vault_hears_of_its_key_and_is_in(
     assert (tmp_path / "home" / "vault" / "vault.key").exists()
     again.press("Make recovery codes")
     again.until(lambda: again.sees("Shown only now"), "the codes")
+    monkeypatch.setattr("desktop.views.overlay._COPIED_FOR", 500)
+    for number in (1, 2):
+        again.press(f"Copy code {number}")
+        assert [code.number for code in read_codes(again.app.clipboard_get())] == [number], "one at a time"
+    again.until(lambda: not copied(again), "a clipboard without a code")
     again.key("Escape")
     again.until(lambda: again.sees("neither saved nor printed"), "the question")
     again.app.ask_to_close()

@@ -6,6 +6,8 @@ import io
 import json
 import logging
 import random
+import sys
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -21,6 +23,9 @@ from common.protocol.operations import Role
 from common.repository.images import Held
 from common.text import printable
 from consumer.command import _described, _line
+from consumer.command import _Printer as ConsumerPrinter
+from consumer.events import Restored
+from producer.command import _Printer as ProducerPrinter
 from producer.events import StoredImage
 from tests.support.mutation import valid_message
 from tests.support.sample_images import encode
@@ -103,3 +108,22 @@ def test_a_complaint_and_a_line_of_a_log_are_printable(capsys: pytest.CaptureFix
 def test_a_stored_image_told_as_json_is_escaped() -> None:
     stored = StoredImage(bytes(32), HOSTILE, 1, 2, 3, [HOSTILE, None, None], False, 0.1, True)
     assert json.dumps(stored.as_json()).isascii()
+
+
+class _Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("stdout", [_Terminal, io.StringIO])
+def test_a_path_is_printable_on_a_terminal_and_itself_to_a_program(
+    stdout: type[io.StringIO], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As `sha256sum --check` needs it: its lines are those of sha256sum, with line ends escaped."""
+    monkeypatch.setattr("sys.stdout", stdout())
+    path = "a/" + HOSTILE.replace("\x00", "").replace("\r\n", "")
+    ProducerPrinter(False)(StoredImage(bytes(32), path, 1, 2, 3, ["a", "b", "c"], False, 0.1, True))
+    ConsumerPrinter(None, False)(Restored("0" * 64, "name", 1, Path(path), 0.1))
+    lines = sys.stdout.getvalue().splitlines() if isinstance(sys.stdout, io.StringIO) else []
+    shown = printable(path) if sys.stdout.isatty() else path
+    assert lines == [f"{'0' * 64}  {shown}"] * 2

@@ -1,4 +1,4 @@
-"""The lock: what requirements.txt asks for, one release each, by hash, for every Python and platform there is."""
+"""The locks: what each requirements file asks for, one release each, by hash, for every Python and platform."""
 
 from __future__ import annotations
 

@@ -1,28 +1,40 @@
-"""The memory of a program that holds a key is for nobody else of the same user."""
+"""The memory of a program that holds a key, and what it was started with, is for nobody else of the same user."""
 
 from __future__ import annotations
 
 import ctypes
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+from tests.support.programs import program_command
+
 _PR_GET_DUMPABLE = 3
+# In place of the first library that is loaded: all before it is Tessera's own.
+FIRST_LOADED = f"""
+import ctypes, os, subprocess
+SECRET = "four words for keeping"
+try:
+    shown = open("/proc/self/environ").read()
+except PermissionError:  # nor may the process itself, where it is not root
+    shown = ""
+inherited = subprocess.run(["env"], stdout=subprocess.PIPE, text=True).stdout
+kept = os.environ["TESSERA_PASSPHRASE"], os.environ["TESSERA_NEW_PASSPHRASE"]
+print(ctypes.CDLL(None).prctl({_PR_GET_DUMPABLE}, 0, 0, 0, 0), SECRET in shown, SECRET in inherited, kept, flush=True)
+os._exit(0)
+"""
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux can be asked")
-def test_a_program_for_a_person_cannot_be_read_or_dumped_by_others() -> None:
-    """In a process of its own: it cannot be undone without trace."""
-    code = f"""
-import ctypes, sys
-from common.process.program import application, run
-commands = application("A test.")
-@commands.command()
-def show() -> int:
-    return ctypes.CDLL(None).prctl({_PR_GET_DUMPABLE}, 0, 0, 0, 0)
-sys.argv = ["test"]
-run(commands, "test")
-"""
+@pytest.mark.parametrize("program", ["admin", "consumer", "producer", "desktop"])
+def test_before_anything_is_loaded_nobody_reads_a_program_or_its_passphrases(program: str, tmp_path: Path) -> None:
+    (tmp_path / "typer.py").write_text(FIRST_LOADED)
     assert ctypes.CDLL(None).prctl(_PR_GET_DUMPABLE, 0, 0, 0, 0) == 1, "this process shows nothing then"
-    assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0
+    secrets = ("four words for keeping", "and four words for keeping more")
+    variables = dict(zip(("TESSERA_PASSPHRASE", "TESSERA_NEW_PASSPHRASE"), secrets))
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path), **variables}
+    done = subprocess.run(program_command(program), env=environment, stdout=subprocess.PIPE, text=True, timeout=60)
+    assert done.stdout == f"0 False False {secrets}\n"
