@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Pins what requirements.txt asks for, with hashes, for every Python from 3.9.2 on and every platform: requirements.lock.
+# Pins what requirements.txt asks for, with hashes, for every Python from 3.9.2 on and every platform: requirements.lock;
+# and likewise what the app and the keyring need beside it: requirements-desktop.lock, requirements-keyring.lock.
 #   deploy/pin_requirements.sh              the newest releases; run the tests before committing what changed
 #   deploy/pin_requirements.sh --audit      asks the vulnerability service about what is pinned for this Python, and stops
 # Names no index: the lock installs from whatever index pip is set up for, and the hashes say whether it is the same.
@@ -12,8 +13,17 @@ prepare_environment "$root/.venvs/pinning" "${PYTHON:-}" "$root/requirements.txt
 
 if [ "${1:-}" = "--audit" ]; then
     # Strict: what the service does not know, or where it cannot be asked, is no "nothing found".
-    exec "$environment_python" -m pip_audit --strict --require-hashes --disable-pip -r requirements.lock
+    for lock in requirements*.lock; do
+        "$environment_python" -m pip_audit --strict --require-hashes --disable-pip -r "$lock"
+    done
+    exit
 fi
 export UV_CUSTOM_COMPILE_COMMAND="deploy/pin_requirements.sh"
-"$environment_python" -m uv pip compile --universal --python-version "$oldest_python" --generate-hashes --upgrade \
-    --no-emit-index-url --no-emit-find-links --quiet --output-file requirements.lock requirements.txt
+pin() {
+    "$environment_python" -m uv pip compile --universal --python-version "$oldest_python" --generate-hashes --upgrade \
+        --no-emit-index-url --no-emit-find-links --quiet --output-file "$1.lock" "$1.txt" "${@:2}"
+}
+pin requirements
+# Each with the same releases of what all need, so that they can be installed beside each other.
+pin requirements-desktop --constraint requirements.lock
+pin requirements-keyring --constraint requirements.lock

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.programs import program_command
+from cluster.local import program_command
 
 _PR_GET_DUMPABLE = 3
 # In place of the first library that is loaded: all before it is Tessera's own.
