@@ -34,7 +34,7 @@ from common.protocol.operations import REPAIR
 from common.repository.images import Held
 from common.repository.repository import Repository
 from producer.distribution import Distribution, ShareState
-from producer.work import choose_devices
+from producer.run import choose_devices
 
 _LOOK = 0.5  # seconds between two looks at how far it is
 _SURE = 2.0  # seconds in which nothing is done for an image, after which what seems impossible is taken to be so

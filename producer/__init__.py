@@ -14,6 +14,6 @@ In the order in which an image passes them:
     journal       the write-ahead journal by which an interrupted put is resumed
     threads       a few threads for what waits for a disk or a pipe
     owner         the vault that images are stored for
-    run, work     many sources stored concurrently; one run, from the options to the outcomes
+    run           one run, from the options to the report: many sources, stored concurrently
     command       the command line, which alone prints
 """

@@ -6,7 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn, Optional
+from typing import TYPE_CHECKING, NoReturn, Optional
 
 import typer
 
@@ -21,6 +21,9 @@ from common.text import printable
 from common.vault.passphrase import read_passphrase
 from producer.events import AGAIN, FailedImage, Interrupted, LeftOut, SkippedFile, StoredImage
 from producer.sources import STDIN, Source, find_sources
+
+if TYPE_CHECKING:
+    from producer.owner import Owner
 
 commands = application("Store images over the devices of the cluster.")
 
@@ -78,11 +81,11 @@ def store(
         return printer.conclude(found)
     # --help needs none of these. What stores pulls in numpy and more, while the vault is unlocked beside it.
     if for_ is not None:
-        from producer.target import StoreOptions
-        from producer.work import Work, other_vault
+        contact = for_
 
-        contact, ask = for_, lambda: read_passphrase(passphrase_file)
-        work = Work(identity, lambda: other_vault(home(), contact, ask), printer)
+        def find_owner() -> Owner:
+            return OtherVault(open_contacts(home(), lambda: read_passphrase(passphrase_file)).card(contact))
+
     else:
         from common.vault.folder import VaultFolder
         from common.vault.unlocking import Unlocking
@@ -92,13 +95,17 @@ def store(
         unlocking = Unlocking(vault, read_passphrase(passphrase_file))
         import numpy  # noqa: F401 - imported less deep in the stack than where it is used: see docs/performance.md
 
-        from producer.owner import OwnVault
-        from producer.target import StoreOptions
-        from producer.work import Work
+        def find_owner() -> Owner:
+            return OwnVault(vault, unlocking.key())
 
-        work = Work(identity, lambda: OwnVault(vault, unlocking.key()), printer)
+    from common.vault.contacts import open_contacts
+    from producer.owner import OtherVault, OwnVault
+    from producer.run import run_store
+    from producer.target import StoreOptions
+
+    options = StoreOptions(k, n, images_only, reread, allow_empty, accept_degraded, to or ())
     with printer:
-        work.store(sources, StoreOptions(k, n, images_only, reread, allow_empty, accept_degraded, to or ()))
+        run_store(identity, find_owner, sources, options, printer)
     return printer.conclude(found)
 
 

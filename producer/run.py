@@ -1,4 +1,7 @@
-"""Stores all sources of one run: small images in batches, longer ones as streams, a few at a time."""
+"""One run of the producer: connect, choose k and n, store all sources.
+
+Small images are stored in batches, longer ones as streams, a few of either at a time.
+"""
 
 from __future__ import annotations
 
@@ -6,17 +9,26 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
-from typing import Union
+from contextlib import closing
+from typing import Callable, Union
 
+from common.coding.redundancy import count_devices
 from common.coding.slicing import Slicing
-from common.errors import NoRoomError, NotEnoughError, TesseraError, UnreachableError
+from common.errors import NoRoomError, NotEnoughError, NotFoundError, TesseraError, UnreachableError
+from common.link.link import reached, run_with_link
+from common.link.questions import settled_devices
+from common.membership.identity import ClientIdentity
+from common.process.events import BytesExpected, Warned
+from common.protocol.messages import Device
 from producer.batch import MAX_IMAGES, store_batch
-from producer.events import FailedImage, Outcome
+from producer.events import Emit, FailedImage, Outcome
+from producer.owner import Owner
 from producer.reading import stamp_of
 from producer.sources import Source
 from producer.stream import store_stream
-from producer.target import Target
+from producer.target import StoreOptions, Target
 from producer.threads import Threads
+from viewer.process import Viewer
 
 log = logging.getLogger(__name__)
 
@@ -24,6 +36,65 @@ AT_A_TIME = 5
 _BATCH_SEGMENTS = 2  # whose bytes a batch of small images may have: with two there are fewer messages than with one
 
 Part = Union[Source, list[Source]]  # a stream, or a batch
+
+
+def run_store(
+    identity: ClientIdentity,
+    find_owner: Callable[[], Owner],
+    sources: Sequence[Source],
+    options: StoreOptions,
+    emit: Emit,
+) -> None:
+    """Store the sources, as `store`, with a viewer of its own, which starts while the key is derived."""
+    with closing(Viewer(emit=emit)) as viewer:
+        viewer.start()
+        run_with_link(store(identity, find_owner(), viewer, sources, options, emit))
+
+
+async def store(
+    identity: ClientIdentity,
+    owner: Owner,
+    viewer: Viewer,
+    sources: Sequence[Source],
+    options: StoreOptions,
+    emit: Emit,
+) -> None:
+    """Store the sources by a link of its own; `emit` gets each one's outcome as soon as it is known.
+
+    Where it is cancelled, the same call resumes what it began.
+    """
+    sizes = [source.size for source in sources if source.outcome is None]
+    if None not in sizes:  # as that of stdin, which is known only at its end
+        emit(BytesExpected(sum(size or 0 for size in sizes)))
+    async with reached(owner.link(identity, emit)) as link:
+        devices = await settled_devices(link)
+        chosen = choose_devices(devices, options.to)
+        k, n = count_devices(chosen).choose(options.k, options.n, accept_degraded=options.accept_degraded)
+        if k == n:
+            emit(Warned(f"warning: {k} of {n}: the loss of a single device loses what is stored now"))
+        avoid = [device.device_id for device in devices if device not in chosen]
+        target = Target(link, owner, k, n, devices, options, avoid=avoid, emit=emit)
+        threads = Threads(viewer)
+        owner.forget_old(time.time())
+        try:
+            async for outcome in store_all(target, threads, sources):
+                emit(outcome)
+        finally:
+            threads.close()
+            owner.save(emit)
+
+
+def choose_devices(devices: Sequence[Device], names: Sequence[str]) -> list[Device]:
+    """The devices of these names, all where no name is given; NotFoundError where there is no such device."""
+    if not names:
+        return list(devices)
+    unknown = set(names) - {device.name for device in devices}
+    if unknown:
+        raise NotFoundError(
+            f"no device of the cluster is called {', '.join(sorted(unknown))}",
+            advice="see how they are called with: python admin/admin.py status",
+        )
+    return [device for device in devices if device.name in names]
 
 
 async def store_all(target: Target, threads: Threads, sources: Iterable[Source]) -> AsyncIterator[Outcome]:

@@ -26,9 +26,9 @@ from desktop.model.wording import count, redundancy, waiting
 from desktop.session import Session
 from producer.events import Event, ShareStep
 from producer.owner import OwnVault
+from producer.run import store
 from producer.sources import Source, find_sources
 from producer.target import StoreOptions
-from producer.work import store
 from viewer.process import Viewer
 
 _LOOK_EVERY = 3.0  # seconds

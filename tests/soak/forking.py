@@ -32,7 +32,7 @@ PROGRAMS = ("producer", "consumer", "admin", "broker", "worker")
 # What the commands load when they need it: before the forks, so that no fork pays for it.
 _LATER = (
     "numpy",
-    "producer.work",
+    "producer.run",
     "producer.owner",
     "consumer.restorer",
     "admin.verifying",

@@ -241,7 +241,7 @@ def test_that_one_devices_loss_would_lose_everything_is_said_while_it_is_stored(
     async def reached(link: Link) -> AsyncIterator[Link]:
         yield link
 
-    monkeypatch.setattr("producer.work.reached", reached)
+    monkeypatch.setattr("producer.run.reached", reached)
     monkeypatch.setattr(OwnVault, "link", lambda *_: cluster.link)
     monkeypatch.setattr(Session, "identity", None)
     (tmp_path / "a.jpg").write_bytes(b"content")

@@ -263,9 +263,7 @@ def test_it_ends_when_the_producer_is_gone() -> None:
 
 def test_what_stores_images_imports_no_decoder() -> None:
     """Nor does anything that it imports later: the import rules hold that; this holds what is loaded at once."""
-    code = (
-        "import sys, producer.command, producer.work; print([m for m in sys.modules if m.partition('.')[0] == 'PIL'])"
-    )
+    code = "import sys, producer.command, producer.run; print([m for m in sys.modules if m.partition('.')[0] == 'PIL'])"
     done = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, timeout=60, check=True)
     assert done.stdout.strip() == b"[]"
 
