@@ -18,6 +18,8 @@ import pytest
 from cluster.local import LocalCluster
 from common.vault.folder import VaultFolder
 from tests.support.devices import revive
+from tests.support.forked_programs import fork_programs
+from tests.support.passphrases import cheap_passphrases
 from tests.support.ports import own_base_port
 from tests.support.programs import User
 
@@ -28,6 +30,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.cluster)
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    """Programs are forked, and vaults cost little to open; not in tests that are about just that (`real_starts`)."""
+    if item.get_closest_marker("real_starts"):
+        yield
+    else:
+        with pytest.MonkeyPatch.context() as patch:
+            fork_programs(patch)
+            cheap_passphrases(patch)
+            yield
 
 
 @pytest.hookimpl(hookwrapper=True)

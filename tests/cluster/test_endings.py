@@ -17,7 +17,10 @@ from tests.support.programs import User, feed, finish, random_bytes, sha256_of, 
 
 HALF = 12 * MIB
 SOON = 4.5  # seconds: before the cluster's own end, or a service manager's, is out of patience and kills it
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
+pytestmark = [
+    pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals"),
+    pytest.mark.real_starts,
+]
 
 
 def seconds_to_end(cluster: LocalCluster, index: int) -> float:

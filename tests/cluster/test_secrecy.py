@@ -43,6 +43,7 @@ PASSPHRASE = "nine words that nobody else would ever think of"
 NAME = "uncle-wanja-at-the-lake-1978.jpg"
 PHOTOGRAPH = ROOT / "samples" / "rocket.jpg"
 LONG = 9_000_000  # bytes
+pytestmark = pytest.mark.real_starts  # what the system shows of a fork is what its parent was started with
 ONLY_LINUX = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
 

@@ -161,6 +161,7 @@ def test_an_unknown_hash_is_not_found(owner: User, text: str) -> None:
     assert not (owner.folder / "out").exists()
 
 
+@pytest.mark.real_starts
 @pytest.mark.parametrize(
     "command",
     [("consumer", "--list"), ("producer", "image.bin"), ("admin", "vault", "passphrase")],

@@ -8,18 +8,13 @@ from typing import Callable
 
 import pytest
 
-from common.vault import key_file
-from common.vault.key_file import PassphraseCost
 from desktop.background import Background
 from desktop.session import Session
+from tests.support.passphrases import cheap_passphrases
 from tests.support.sample_images import EncodedImage
 
 PASSPHRASE = "four words for keeping"
 _PATIENCE = 20.0  # seconds
-
-
-def cheap_passphrases(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(key_file, "COST", PassphraseCost(passes=1, memory_kib=19 * 1024, lanes=1))
 
 
 def open_session(home: Path, monkeypatch: pytest.MonkeyPatch) -> Session:

@@ -43,6 +43,7 @@ from common.vault.keys import expand
 from common.vault.seen import SeenFiles
 from common.vault.stamp import Stamp
 from tests.support.mutation import mutant, valid_message
+from tests.support.passphrases import LEAST_COST
 from tests.support.sample_images import KEY, OTHER_KEY, encode
 from viewer.messages import Seen, ViewerError, understand
 from worker import share_file
@@ -53,7 +54,6 @@ from worker.tombstones import decode_tombstone, encode_tombstone
 
 MAX_MEMORY = 2 << 20  # bytes that one parse may allocate beside a hundredfold of its input
 _PASSPHRASE = "correct horse battery staple"
-_COST = key_file.PassphraseCost(passes=1, memory_kib=19 * 1024, lanes=1)
 _IMAGE = encode(bytes(range(200)) * 2)
 _ID = _IMAGE.encoding_id
 _TOMBSTONE = Tombstone(_ID, bytes(32), bytes(16), bytes(32), 1, 2**40, 2**41)
@@ -217,7 +217,7 @@ def _open_former(content: bytes) -> object:
 
 
 def _key_file() -> bytes:
-    return key_file._create_at_cost(KEY, _PASSPHRASE, _COST)
+    return key_file._create_at_cost(KEY, _PASSPHRASE, LEAST_COST)
 
 
 def _open_key_file(content: bytes) -> object:

@@ -12,13 +12,12 @@ from admin.command import commands as admin
 from common.discovery.addresses import BrokerAddress
 from common.membership.identity import KeyPair, save_brokers, save_key_pair
 from common.process.program import exit_code
-from common.vault import key_file
 from common.vault.contact_card import card_of
 from common.vault.folder import VaultFolder
-from common.vault.key_file import PassphraseCost
 from common.vault.keys import VaultKey
 from consumer.command import commands as consumer
 from producer.command import commands as producer
+from tests.support.passphrases import cheap_passphrases
 
 WORDS = "four words for keeping"
 HASH = "3a19c5dd8a927a93"
@@ -52,7 +51,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.stdin", stdin)
     monkeypatch.setattr("getpass.getpass", ask)
-    monkeypatch.setattr(key_file, "COST", PassphraseCost(passes=1, memory_kib=19 * 1024, lanes=1))
+    cheap_passphrases(monkeypatch)
     return folder
 
 

@@ -12,9 +12,8 @@ import pytest
 
 from admin.command import commands
 from common.process.program import exit_code
-from common.vault import key_file
 from common.vault.folder import VaultFolder
-from common.vault.key_file import PassphraseCost
+from tests.support.passphrases import cheap_passphrases
 
 OLD, NEW = "four words for keeping", "five words for restoring it"
 
@@ -44,7 +43,7 @@ class Machine:
 
 @pytest.fixture(autouse=True)
 def _cheap_passphrases(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(key_file, "COST", PassphraseCost(passes=1, memory_kib=19 * 1024, lanes=1))
+    cheap_passphrases(monkeypatch)
 
 
 @pytest.fixture

@@ -23,7 +23,8 @@ from desktop.model.first_start import FirstStartModel, Nearby, VaultFrom
 from desktop.model.model import Model
 from desktop.model.unlock import UnlockModel
 from desktop.session import Session, Stage
-from tests.support.desktop_models import PASSPHRASE, cheap_passphrases, deliver_until, keep
+from tests.support.desktop_models import PASSPHRASE, deliver_until, keep
+from tests.support.passphrases import cheap_passphrases
 from tests.support.sample_images import encode
 
 

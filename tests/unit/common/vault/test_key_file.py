@@ -24,10 +24,10 @@ from common.vault.key_file import (
     open_key_file,
 )
 from common.vault.keys import VaultKey
+from tests.support.passphrases import LEAST_COST
 from tests.vectors.vault import read_vectors
 from tests.vectors.vault.reference import PASSPHRASE
 
-LOW_COST = PassphraseCost(passes=1, memory_kib=19 * 1024, lanes=1)
 RAW_KEY = bytes(range(32))
 
 passphrases = st.text(min_size=1, max_size=40)
@@ -35,7 +35,7 @@ passphrases = st.text(min_size=1, max_size=40)
 
 @pytest.fixture(scope="module")
 def file() -> bytes:
-    return _create_at_cost(VaultKey(RAW_KEY), PASSPHRASE, LOW_COST)
+    return _create_at_cost(VaultKey(RAW_KEY), PASSPHRASE, LEAST_COST)
 
 
 @pytest.fixture
@@ -82,11 +82,11 @@ def test_a_new_key_file_has_the_promised_cost_written_in_it() -> None:
 @example(bytes(32), "\0")
 def test_any_key_comes_back_under_any_passphrase(raw: bytes, passphrase: str) -> None:
     key = VaultKey(raw)
-    assert open_key_file(_create_at_cost(key, passphrase, LOW_COST), passphrase) == key
+    assert open_key_file(_create_at_cost(key, passphrase, LEAST_COST), passphrase) == key
 
 
 def test_the_same_key_and_passphrase_never_make_the_same_file_twice(file: bytes) -> None:
-    again = _create_at_cost(VaultKey(RAW_KEY), PASSPHRASE, LOW_COST)
+    again = _create_at_cost(VaultKey(RAW_KEY), PASSPHRASE, LEAST_COST)
     for start, end in ((10, 26), (38, 50), (50, 82), (82, 130)):  # salt, nonce, commitment, wrapped key
         assert file[start:end] != again[start:end]
 
@@ -110,7 +110,7 @@ def test_a_key_file_made_from_a_file_or_a_shell_opens_by_keyboard_and_by_that(gi
 def test_a_key_file_made_with_the_mark_or_a_line_end_opens_with_it_and_says_so(
     given: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    data = _create_at_cost(VaultKey(RAW_KEY), given, LOW_COST)
+    data = _create_at_cost(VaultKey(RAW_KEY), given, LEAST_COST)
     assert open_key_file(data, given) == VaultKey(RAW_KEY)
     (record,) = caplog.records
     assert "vault passphrase" in record.getMessage()
@@ -118,7 +118,7 @@ def test_a_key_file_made_with_the_mark_or_a_line_end_opens_with_it_and_says_so(
 
 
 def test_a_key_file_that_was_made_with_the_mark_opens_by_keyboard() -> None:
-    data = _create_at_cost(VaultKey(RAW_KEY), MARKED, LOW_COST)
+    data = _create_at_cost(VaultKey(RAW_KEY), MARKED, LEAST_COST)
     assert open_key_file(data, PASSPHRASE) == VaultKey(RAW_KEY)
 
 

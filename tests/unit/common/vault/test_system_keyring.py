@@ -13,10 +13,10 @@ import pytest
 from admin.command import commands
 from common.errors import RefusedError, UsageError
 from common.process.program import exit_code
-from common.vault import key_file, system_keyring
+from common.vault import system_keyring
 from common.vault.folder import VaultFolder
-from common.vault.key_file import PassphraseCost
 from common.vault.passphrase import read_new_passphrase, read_passphrase
+from tests.support.passphrases import cheap_passphrases
 
 WORDS = "four words for keeping"
 
@@ -64,7 +64,7 @@ def without_library(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
 
 @pytest.fixture(autouse=True)
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(key_file, "COST", PassphraseCost(passes=1, memory_kib=19 * 1024, lanes=1))
+    cheap_passphrases(monkeypatch)
     monkeypatch.setenv("TESSERA_HOME", str(tmp_path))
     monkeypatch.delenv("TESSERA_PASSPHRASE", raising=False)
     stdin: Any = type("Stdin", (), {"isatty": staticmethod(lambda: False)})()

@@ -15,8 +15,8 @@ from common import files
 from common.errors import IntegrityError, NotFoundError, RefusedError, TesseraError, UsageError
 from common.vault import key_file
 from common.vault.folder import VaultFolder
-from common.vault.key_file import PassphraseCost
 from common.vault.mapping import MAX_SEALED_MAPPING
+from tests.support.passphrases import cheap_passphrases
 from tests.support.sample_images import KEY, OTHER_KEY, encode
 
 IMAGE = encode(b"content")
@@ -25,7 +25,7 @@ OBJECT_ID, ENCODING_ID, SEALED = IMAGE.commitment.object_id, IMAGE.encoding_id, 
 
 @pytest.fixture(autouse=True)
 def _cheap_passphrases(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(key_file, "COST", PassphraseCost(passes=1, memory_kib=19 * 1024, lanes=1))
+    cheap_passphrases(monkeypatch)
 
 
 @pytest.fixture

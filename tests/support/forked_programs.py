@@ -1,0 +1,131 @@
+"""Programs in forks of a process that has imported them (`fork_server`), behind the interface of `subprocess.Popen`.
+
+What cannot be so is started as ever: on other systems than Linux; what is no program of this checkout; with another
+interpreter, a locale or anything else that an interpreter or the C library reads when it starts; with `preexec_fn` and
+the other rarer arguments of Popen.
+
+Vaults that forks make cost the least to open (`passphrases`).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import inspect
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, AnyStr
+
+import pytest
+
+from cluster.local import program_command
+from tests.support import fork_server
+from tests.support.fork_server import LENGTH, PROGRAMS, Start
+
+_PR_SET_CHILD_SUBREAPER = 36
+_Popen = subprocess.Popen  # whatever it is replaced by
+_SCRIPTS = {tuple(program_command(program)) for program in PROGRAMS}
+_READ_AT_START = re.compile("(PYTHON|LC_|LD_|MALLOC_|OPENBLAS_)|(LANG|LANGUAGE|LOCPATH|GLIBC_TUNABLES)$")
+_USUAL = {
+    "executable": None,
+    "preexec_fn": None,
+    "pass_fds": (),
+    "shell": False,
+    "restore_signals": True,
+    "gid": None,
+    "gids": None,
+    "uid": None,
+    "process_group": -1,
+}
+
+
+class ForkServer:
+    """The process that forks, and the way to it; it ends with this one, however that ends."""
+
+    def __init__(self) -> None:
+        # Forks are orphans, which from now on are children of this process.
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+        self._read_at_start = _read_at_start(os.environ)
+        self._socket, theirs = socket.socketpair()
+        self._one_at_a_time = threading.Lock()
+        with theirs:
+            self._process = _Popen(
+                [sys.executable, fork_server.__file__, str(theirs.fileno())],
+                env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},  # threads would not be in the forks
+                stdin=subprocess.DEVNULL,
+                pass_fds=[theirs.fileno()],
+            )
+
+    def can_start(self, given: Mapping[str, Any]) -> bool:
+        """Whether a fork is the same as what these arguments of Popen start."""
+        usual = all(given.get(name, value) == value for name, value in _USUAL.items())
+        return usual and (given["env"] is None or _read_at_start(given["env"]) == self._read_at_start)
+
+    def start(self, given: Mapping[str, Any]) -> int:
+        """Start what these arguments of Popen say; returns its pid."""
+        environment = os.environ if given["env"] is None else given["env"]
+        start = Start(
+            command=[os.fsdecode(word) for word in given["args"][1:]],
+            environment={os.fsdecode(name): os.fsdecode(value) for name, value in environment.items()},
+            folder=os.path.abspath(os.fsdecode(given["cwd"] or ".")),
+            umask=_umask() if given["umask"] < 0 else given["umask"],
+            new_session=given["start_new_session"],
+        )
+        request = json.dumps(start).encode()
+        ends = enumerate((given["p2cread"], given["c2pwrite"], given["errwrite"]))
+        streams = [number if end == -1 else end for number, end in ends]
+        with self._one_at_a_time:
+            socket.send_fds(self._socket, [LENGTH.pack(len(request))], streams)
+            self._socket.sendall(request)
+            answer = self._socket.recv(LENGTH.size, socket.MSG_WAITALL)
+        return int(LENGTH.unpack(answer)[0])
+
+
+class ForkedPopen(subprocess.Popen[AnyStr]):
+    """As `subprocess.Popen`, and quicker where that is possible."""
+
+    def _execute_child(self, *arguments: Any) -> None:
+        start_anew = super()._execute_child  # type: ignore[misc]
+        given = inspect.signature(start_anew).bind(*arguments).arguments
+        if not _is_program(given["args"]) or not _server().can_start(given):
+            start_anew(*arguments)
+            return
+        self.pid = _server().start(given)
+        self._child_created = True
+        ends = ("p2cread", "p2cwrite", "c2pread", "c2pwrite", "errread", "errwrite")
+        self._close_pipe_fds(*(given[end] for end in ends))  # type: ignore[attr-defined]
+
+
+@functools.cache
+def _server() -> ForkServer:
+    return ForkServer()
+
+
+def fork_programs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have whoever starts a program of this checkout by `subprocess` get a fork; only Linux has them."""
+    if sys.platform == "linux":
+        monkeypatch.setattr(subprocess, "Popen", ForkedPopen)
+
+
+def _is_program(args: Any) -> bool:
+    return isinstance(args, list) and tuple(args[:2]) in _SCRIPTS
+
+
+def _read_at_start(environment: Mapping[Any, Any]) -> dict[str, str]:
+    """What an interpreter and its libraries read before any line of a program; but for PYTHONUNBUFFERED."""
+    text = {os.fsdecode(name): os.fsdecode(value) for name, value in environment.items()}
+    text.pop("PYTHONUNBUFFERED", None)
+    return {name: value for name, value in text.items() if _READ_AT_START.match(name)}
+
+
+def _umask() -> int:
+    """This process's: to be asked without setting it, which all of its threads would notice."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.partition("Umask:")[2].split()[0], 8)
