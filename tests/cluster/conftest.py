@@ -18,8 +18,7 @@ import pytest
 from cluster.local import LocalCluster
 from common.vault.folder import VaultFolder
 from tests.support.devices import revive
-from tests.support.forked_programs import fork_programs
-from tests.support.passphrases import cheap_passphrases
+from tests.support.forked_programs import quick_starts
 from tests.support.ports import own_base_port
 from tests.support.programs import User
 
@@ -34,14 +33,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
-    """Programs are forked, and vaults cost little to open; not in tests that are about just that (`real_starts`)."""
-    if item.get_closest_marker("real_starts"):
+    with quick_starts(item):
         yield
-    else:
-        with pytest.MonkeyPatch.context() as patch:
-            fork_programs(patch)
-            cheap_passphrases(patch)
-            yield
 
 
 @pytest.hookimpl(hookwrapper=True)

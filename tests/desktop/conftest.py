@@ -18,12 +18,19 @@ from cluster.local import LocalCluster
 from cluster.screen import virtual_screen
 from tests.cluster.conftest import running_cluster
 from tests.support.devices import revive
+from tests.support.forked_programs import quick_starts
 
 if TYPE_CHECKING:
     from tests.desktop.driving import Driven
 
 _SIZE = "1280x720"
 StartApp = Callable[[Path], "Driven"]
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    with quick_starts(item):
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -21,6 +21,10 @@ from tests.desktop.driving import Driven
 from tests.support.ports import own_base_port
 from tests.support.programs import wait_until
 
+pytestmark = [
+    pytest.mark.skipif(sys.platform == "win32", reason="no test writes into the registry"),
+    pytest.mark.real_starts,  # what outlives the window is known again by the variables that it was started with
+]
 WORDS = "four words for keeping"
 
 
@@ -41,7 +45,6 @@ def devices_view(window: Driven, which: str) -> None:
     window.app._views["devices"].turn(which)
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="no test writes into the registry")
 def test_a_computer_becomes_broker_and_device_by_clicks_and_outlives_the_window(
     start_app: StartApp, home: Path, tmp_path: Path
 ) -> None:
@@ -100,7 +103,6 @@ def test_a_computer_becomes_broker_and_device_by_clicks_and_outlives_the_window(
     again.until(lambda: again.sees("1 of 1 alive"), "the same device")
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="no test writes into the registry")
 def test_a_port_that_is_taken_is_told_in_the_brokers_own_words_and_nothing_is_set_up(
     start_app: StartApp, home: Path, tmp_path: Path
 ) -> None:
@@ -124,7 +126,6 @@ def test_a_port_that_is_taken_is_told_in_the_brokers_own_words_and_nothing_is_se
             assert squatter.wait(60) == 0
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="no test writes into the registry")
 def test_a_refused_invite_is_told_in_the_devices_words_and_another_may_be_tried(
     cluster: LocalCluster, start_app: StartApp, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

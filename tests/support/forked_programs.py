@@ -19,7 +19,8 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, AnyStr
 
@@ -28,6 +29,7 @@ import pytest
 from cluster.local import program_command
 from tests.support import fork_server
 from tests.support.fork_server import LENGTH, PROGRAMS, Start
+from tests.support.passphrases import cheap_passphrases
 
 _PR_SET_CHILD_SUBREAPER = 36
 _Popen = subprocess.Popen  # whatever it is replaced by
@@ -108,10 +110,17 @@ def _server() -> ForkServer:
     return ForkServer()
 
 
-def fork_programs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have whoever starts a program of this checkout by `subprocess` get a fork; only Linux has them."""
-    if sys.platform == "linux":
-        monkeypatch.setattr(subprocess, "Popen", ForkedPopen)
+@contextmanager
+def quick_starts(item: pytest.Item) -> Iterator[None]:
+    """Have whoever starts a program by `subprocess` get a fork, and vaults cost little to open, while a test is run.
+
+    Not in a test that is about how programs start or what passphrases cost (`real_starts`), and not on other systems.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        if sys.platform == "linux" and not item.get_closest_marker("real_starts"):
+            patch.setattr(subprocess, "Popen", ForkedPopen)
+            cheap_passphrases(patch)
+        yield
 
 
 def _is_program(args: Any) -> bool:
