@@ -33,7 +33,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
-    with quick_starts(item):
+    with quick_starts(item, Path(__file__).parent):  # it is asked of tests elsewhere, too
         yield
 
 

@@ -111,13 +111,14 @@ def _server() -> ForkServer:
 
 
 @contextmanager
-def quick_starts(item: pytest.Item) -> Iterator[None]:
-    """Have whoever starts a program by `subprocess` get a fork, and vaults cost little to open, while a test is run.
+def quick_starts(item: pytest.Item, folder: Path) -> Iterator[None]:
+    """Have whoever starts a program get a fork, and vaults cost little to open, while a test of the folder is run.
 
     Not in a test that is about how programs start or what passphrases cost (`real_starts`), and not on other systems.
     """
     with pytest.MonkeyPatch.context() as patch:
-        if sys.platform == "linux" and not item.get_closest_marker("real_starts"):
+        quick = folder in item.path.parents and not item.get_closest_marker("real_starts")
+        if quick and sys.platform == "linux":
             patch.setattr(subprocess, "Popen", ForkedPopen)
             cheap_passphrases(patch)
         yield
