@@ -122,12 +122,12 @@ async def list_deleted(repository: Repository) -> list[DeletedImage]:
     return deleted_images(repository, await list_trash(repository))
 
 
-async def list_trash(repository: Repository) -> list[Trashed]:
-    """What was deleted and can be taken back."""
+async def list_trash(repository: Repository, *, emptied: bool = False) -> list[Trashed]:
+    """What was deleted and can be taken back; `emptied`: also what cannot any more, as long as devices remember it."""
     await repository.list_devices(settled=True)
     trash: list[Trashed] = []
     while True:
-        request = ListTrash(trash[-1].encoding_id if trash else b"")
+        request = ListTrash(trash[-1].encoding_id if trash else b"", emptied)
         reply = await repository.link.request(TRASH, request)
         page = unpack(reply.payload, list[Trashed])
         trash += page

@@ -50,24 +50,29 @@ def verify(
     passphrase_file: Optional[Path] = PASSPHRASE_FILE,
 ) -> int:
     """Check whether images can be restored, and how many devices may still be lost."""
-    from admin.verifying import Found, keep_proof, verify_images
+    from admin.verifying import Found, keep_proof, missing_json, verify_images, with_missing
 
     chosen = _chosen(hashes, everything)
 
     async def verify_held(repository: Repository) -> Found:
-        return await verify_images(repository, await repository.holdings(chosen), deep=deep)
+        found = await verify_images(repository, await repository.holdings(chosen), deep=deep)
+        return found if chosen is not None else await with_missing(repository, found)
 
     with opened("verifying", passphrase_file) as work:
         found = work.run(verify_held)
     if chosen is None and found.proof is not None:
         keep_proof(home(), found.proof)
     if as_json:
-        for verdict in found.verdicts:
-            print(json.dumps(verdict.as_json()))
+        for line in [verdict.as_json() for verdict in found.verdicts] + [missing_json(each) for each in found.missing]:
+            print(json.dumps(line))
     else:
         _show(found.verdicts, deep)
-    if not found.verdicts and not found.unreadable:
+    if not found.verdicts and not found.unreadable and not found.missing:
         warn("the vault holds no image")
+    for mapping in found.missing:
+        warn(f"{mapping.image_sha256.hex()[:16]}: no device tells of it: {printable(mapping.name)}")
+    if found.missing:
+        warn(f"admin: {len(found.missing)} images that were stored are on no device that the broker knows of now")
     if found.unreadable:
         warn(f"admin: {found.unreadable} more images cannot even be named: their devices are not connected")
     return found.exit_code

@@ -6,6 +6,10 @@ opened with the vault key and compared with its SHA-256. Nothing is written anyw
 that the steward mends them. Either way the verdict is that of `admin.health`: what reading shows only corrects what the
 broker said before it is judged.
 
+Images that this machine keeps a mapping of, and no device that the broker knows of tells of, are counted too: what is
+lost with all its devices, or left alone by workers that cannot read it, would not show otherwise. Not those whose
+deletion is known.
+
 The last time that the whole vault was proven restorable is kept in `vault/proven.json`: when, and of how many images,
 is all that it says, and nothing that a look at the folder would not tell.
 """
@@ -18,12 +22,13 @@ import json
 import logging
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, Annotated, Optional
 
 import msgspec
 
+from admin.deleting import list_trash
 from admin.health import ImageHealth, Standing, could_be_stronger, judge
 from common.coding.recipe import Recipe
 from common.coding.redundancy import count_devices
@@ -36,6 +41,7 @@ from common.protocol.messages import BadShare, EncodingAt, ShareAt, shares_at_ha
 from common.repository.hedging import Holder
 from common.repository.images import Held, Holdings
 from common.repository.repository import Repository
+from common.vault.mapping import Mapping
 from consumer.gathering import Gathering
 from consumer.restoring import Restoring
 
@@ -82,6 +88,17 @@ class Verdict:
         }
 
 
+def missing_json(mapping: Mapping) -> dict[str, object]:
+    """An image of which no device tells, as far as that can be said in the words of `Verdict.as_json`."""
+    return {
+        "sha256": mapping.image_sha256.hex(),
+        "name": mapping.name,
+        "shares_at_hand": 0,
+        "state": "missing",
+        "restorable": False,
+    }
+
+
 @dataclass(frozen=True)
 class Found:
     """What `verify` found, the image stored first at the beginning."""
@@ -89,12 +106,13 @@ class Found:
     verdicts: list[Verdict]
     unreadable: int  # images that cannot even be named: no connected device has their mapping
     proof: Optional[Proof] = None  # where every image was read whole and could be restored
+    missing: Sequence[Mapping] = ()  # images that were stored, and of which no device tells
 
     @property
     def exit_code(self) -> int:
         """0; 4 or 5 where one cannot be restored, is in danger or cannot be named."""
         worst = max((verdict.exit_code for verdict in self.verdicts), default=0)
-        return NotEnoughError.exit_code if self.unreadable else worst
+        return NotEnoughError.exit_code if self.unreadable or self.missing else worst
 
 
 def _bytes_to_prove(images: Sequence[Held]) -> int:
@@ -119,6 +137,25 @@ async def verify_images(repository: Repository, holdings: Holdings, *, deep: boo
     proof = Proof(int(time.time()), len(verdicts)) if deep and proven else None
     ordered = sorted(verdicts, key=lambda v: (v.image.mapping.stored_at, v.image.sha256))
     return Found(ordered, holdings.unreadable, proof)
+
+
+async def with_missing(repository: Repository, found: Found) -> Found:
+    """The same of a whole vault, with the images of which only the mappings that this machine keeps tell."""
+    listed = {encoding.object_id for verdict in found.verdicts for encoding in verdict.image.encodings}
+    missing = {}
+    for object_id, encoding_id in repository.vault.kept_mappings():
+        mapping = None if object_id in listed else repository.vault.mapping(repository.key, object_id, encoding_id)
+        if mapping is not None and object_id == repository.key.object_id(mapping.image_sha256):
+            missing[object_id, encoding_id] = mapping
+    if not missing:
+        return found
+    now = int(time.time())
+    for trashed in await list_trash(repository, emptied=True):
+        name = trashed.object_id, trashed.encoding_id
+        if missing.pop(name, None) is not None and trashed.trash_until <= now:
+            repository.vault.forget_mapping(*name)  # devices do not remember a deletion for ever
+    images = {mapping.image_sha256: mapping for mapping in missing.values()}
+    return replace(found, missing=list(images.values()), proof=None) if images else found
 
 
 async def _prove(repository: Repository, verdict: Verdict) -> None:

@@ -182,14 +182,14 @@ class Queries:
             limit //= 2  # a page of objects with very many shares: a shorter one fits into a message
 
     def trash(self, header: ListTrash, owner: bytes, now: float) -> Answered:
-        """What this owner deleted and may take back, in the order of encoding ids."""
+        """What this owner deleted and may take back, or all that it deleted, in the order of encoding ids."""
         tombstones = self.catalog.tombstones
         trashed: list[Trashed] = []
         for encoding_id in tombstones.encodings_of(owner):
             stone = tombstones.holds(encoding_id)
-            if encoding_id <= header.after or stone is None or not stone.deleted or stone.trash_until <= self._today():
+            if encoding_id <= header.after or stone is None or not stone.deleted or stone.owner != owner:
                 continue
-            if stone.owner != owner:
+            if stone.trash_until <= self._today() and not header.emptied:
                 continue
             if len(trashed) == MAX_OBJECTS:
                 return TrashList(GRANTED, self.devices.settled(now), False), pack(trashed)

@@ -14,6 +14,7 @@ In the order in which a share passes them:
     staging           shares being stored: blocks appended, not yet committed; they survive a restart
     committing        shares made durable, many in one round
     share_file        the format of a share's file, bytes only
+    format_version    files of versions that this worker does not know, which are left alone
     reading           committed shares opened, checked and read
     amending          replaces the commitments of shares, in `amendments` beside them
     scrub             reads and checks everything once a week

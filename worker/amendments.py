@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import logging
 import re
+from pathlib import Path
 from typing import Annotated, Callable, Optional
 
 import msgspec
@@ -28,7 +29,8 @@ from common.protocol.identifiers import DIGEST_SIZE
 from common.protocol.messages import MAX_GRANTS, Digest, Identifier, Message, ObjectId, Revision
 from worker.disk import Disk
 from worker.durability import NEW, Durability
-from worker.layout import Layout, ShareKey, read_key_and_rest
+from worker.format_version import require_version, unknown_format
+from worker.layout import Layout, ShareKey, file_name, read_key_and_rest
 
 log = logging.getLogger(__name__)
 
@@ -72,15 +74,16 @@ def encode_amendment(amendment: Amendment, base: bytes) -> bytes:
 
 def decode_amendment(content: bytes, base: bytes) -> Amendment:
     """What an amendment's file says; IntegrityError where it is not what was written for this base."""
+    require_version(content, _MAGIC, _VERSION)
     body, ending = content[:-_ENDING_SIZE], content[-_ENDING_SIZE:]
     if ending != _DIGEST_PREFIX + blake3(body).digest():
         raise IntegrityError("the amendment is damaged")
     try:
         record = unpack(body, _Record)
     except ProtocolError as error:
-        raise IntegrityError(f"this is no amendment: {error}") from None
-    if record.magic != _MAGIC or record.version != _VERSION:
-        raise IntegrityError("this is no amendment of version 1")
+        raise unknown_format(error) from None
+    if record.magic != _MAGIC:
+        raise IntegrityError("this is no amendment")
     if record.base != base:
         raise IntegrityError("the amendment is another share's")
     return record.amendment
@@ -99,7 +102,7 @@ class Amendments:
         """List the folder; OSError where it cannot be listed."""
         for entry in self._disk.entries(self._layout.amendments):
             if entry.path.name.endswith(NEW):  # its writing was interrupted, before it was acknowledged
-                self._disk.remove(entry.path)
+                self._remove(entry.path)
                 continue
             name = read_key_and_rest(entry.path.name)
             if name is not None and _BASE.fullmatch(name[1]):
@@ -111,7 +114,7 @@ class Amendments:
 
     def find(self, key: ShareKey, base: bytes) -> Optional[Amendment]:
         """The amendment to a share's file with this base; IntegrityError or OSError where it cannot be read."""
-        if not self.size(key, base):
+        if _name(base) not in self._sizes.get(key, {}):
             return None
         path = self._layout.amendment(key, _name(base))
         return decode_amendment(self._disk.read_whole(path, MAX_AMENDMENT_SIZE), base)
@@ -123,15 +126,32 @@ class Amendments:
         self._sizes.setdefault(key, {})[_name(base)] = len(content)
 
     def drop(self, wanted: Callable[[ShareKey], bool]) -> None:
-        """Remove those of shares that are not here any more, those too that a power cut brings back."""
+        """Remove those of shares that are not here any more, those too that a power cut brings back.
+
+        Where the folder of such a share cannot be listed, or is gone, as with a disk that is not mounted, they stay:
+        the share may come back, and what lies in its file was superseded.
+        """
         for key in [key for key in self._sizes if not wanted(key)]:
-            try:
-                for name in self._sizes[key]:
-                    self._disk.remove(self._layout.amendment(key, name))
-            except OSError as error:
-                log.warning("cannot remove an amendment: %s", error)
-            else:
+            if not self._is_gone(key):
+                continue
+            if all([self._remove(self._layout.amendment(key, name)) for name in self._sizes[key]]):
                 del self._sizes[key]
+
+    def _is_gone(self, key: ShareKey) -> bool:
+        """Whether the folder of a share says that it is not there."""
+        try:
+            names = {entry.path.name for entry in self._disk.entries(self._layout.share_folder(key))}
+        except OSError:
+            return False
+        return file_name(key) not in names
+
+    def _remove(self, path: Path) -> bool:
+        try:
+            self._disk.remove(path)
+        except OSError as error:
+            log.warning("cannot remove an amendment: %s", error)
+            return False
+        return True
 
 
 def _name(base: bytes) -> str:

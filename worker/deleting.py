@@ -63,7 +63,8 @@ class Deletion:
         self.tombstones = Tombstones(disk, layout, durability)
 
     def require_not_deleted(self, encoding_id: bytes, owner: bytes) -> None:
-        """Refusal(CONFLICT) where this owner has deleted the encoding."""
+        """Refusal(CONFLICT) where this owner has deleted the encoding, FAULT where that cannot be told here."""
+        self.tombstones.require_known(encoding_id)
         known = self.tombstones.get(encoding_id)
         if known is not None and known.owner == owner and known.deleted:
             raise Refusal(Code.CONFLICT, "this encoding was deleted")
@@ -145,7 +146,7 @@ class Deletion:
                     self.tombstones.forget(tombstone)
                 except OSError as error:
                     log.warning("cannot forget the deletion of %s: %s", tombstone.encoding_id.hex(), error)
-        self.drop_amendments()
+        self._drop_amendments(unix)
         try:
             self._trash.purge_surplus(unix)
         except OSError as error:
@@ -162,10 +163,12 @@ class Deletion:
             return False
         return True
 
-    def drop_amendments(self) -> None:
-        """Remove the amendments to shares that are neither held nor may come back."""
+    def _drop_amendments(self, unix: float) -> None:
+        """Remove the amendments to shares that are neither held nor may come back, be it from a trash that is away."""
         deleted = self._trash.deleted_encodings()
-        self._amendments.drop(lambda key: key in self._inventory.shares or key[0] in deleted)
+        deleted |= {stone.encoding_id for stone in self.tombstones if stone.deleted and unix < stone.trash_until}
+        inventory = self._inventory
+        self._amendments.drop(lambda key: key in inventory.shares or inventory.unknown(key) or key[0] in deleted)
 
     # --- the right
 
@@ -174,6 +177,7 @@ class Deletion:
 
         One that was undone by another capability does not count: the share may have been amended since.
         """
+        self.tombstones.require_known(encoding_id)
         known = self.tombstones.get(encoding_id)
         if known is None:
             return None
@@ -197,6 +201,8 @@ class Deletion:
             raise _not_allowed()
         if None in trailers:
             raise Refusal(Code.DAMAGED, "the share here is too damaged to tell who may delete it")
+        if self._inventory.unknown_of_encoding(request.encoding_id):
+            raise Refusal(Code.FAULT, "a share here is of a version that this worker does not know")
         raise _nothing_here()
 
     def _trailers(self, encoding_id: bytes, owner: bytes) -> list[Optional[ShareTrailer]]:
@@ -219,9 +225,7 @@ class Deletion:
         """A share's trailer; None where its file is damaged, Refusal where it cannot be read now."""
         try:
             opened = OpenShare(self._disk, path, *key, self._amendments)
-        except IntegrityError:
-            return None
-        except OSError as error:
+        except (IntegrityError, OSError) as error:
             if is_damage(error):
                 return None
             answer = disk_answer(error)
@@ -276,7 +280,7 @@ class Deletion:
         try:
             opened = OpenShare(self._disk, share.path, *share.key, self._amendments)
         except (IntegrityError, OSError) as error:
-            if isinstance(error, OSError) and not is_damage(error):
+            if not is_damage(error):
                 raise
             log.warning("the share %s was damaged in the trash: %s", file_name(share.key), error)
             sound, held = False, unreadable(share.key)

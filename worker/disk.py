@@ -108,6 +108,10 @@ class Disk:
         """Rename a file; FileExistsError where the target exists."""
         rename_new(source, target)
 
+    def link(self, source: Path, target: Path) -> None:
+        """Give a file a second name; FileExistsError where something has it, another OSError where that cannot be."""
+        os.link(source, target)
+
     def rename_over(self, source: Path, target: Path) -> None:
         """Rename a file in one step, replacing the target."""
         rename_over(source, target)
@@ -115,11 +119,16 @@ class Disk:
     def entries(self, folder: Path) -> list[Entry]:
         """All that is in a folder, by name. A link to a folder is one: a part of a store may lie on another disk."""
         with os.scandir(folder) as found:
-            listed = [(Path(each.path), each.stat(follow_symlinks=False), each.is_dir()) for each in found]
+            listed = [(Path(each.path), each.stat(follow_symlinks=False), _is_folder(each)) for each in found]
         return sorted(Entry(path, s.st_size, s.st_mtime, is_folder) for path, s, is_folder in listed)
 
     def exists(self, path: Path) -> bool:
-        return path.exists()
+        """Whether a path has anything; OSError where that cannot be told, which `Path.exists` takes for no."""
+        try:
+            os.lstat(path)
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        return True
 
     def sync_folder(self, folder: Path) -> None:
         sync_folder(folder)
@@ -142,3 +151,11 @@ class Disk:
         """Free and total bytes of the file system that holds a folder."""
         usage = shutil.disk_usage(folder)
         return usage.free, usage.total
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    """Also where that cannot be told, as of a link to what is not mounted: whoever lists it then learns why not."""
+    try:
+        return entry.is_dir() or (entry.is_symlink() and not os.path.exists(entry.path))
+    except OSError:
+        return True

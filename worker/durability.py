@@ -19,6 +19,7 @@ from typing import Optional
 
 from common.protocol.messages import Answer, Code
 from worker.disk import Disk
+from worker.format_version import UnknownVersionError
 from worker.refusals import Refusal, disk_answer, reason
 
 log = logging.getLogger(__name__)
@@ -39,10 +40,10 @@ class Durability:
 
     @contextlib.contextmanager
     def answering(self) -> Iterator[None]:
-        """Raise the block's OSErrors as Refusal."""
+        """Raise the block's OSErrors, and UnknownVersionErrors, as Refusal."""
         try:
             yield
-        except OSError as error:
+        except (OSError, UnknownVersionError) as error:
             answer = self.refusal or disk_answer(error)
             raise Refusal(answer.code, answer.text) from None
 
@@ -103,6 +104,23 @@ class Durability:
     def sync_names(self, target: Path, source: Path) -> None:
         """Make a rename durable: the new name first, since until then a power cut might leave none."""
         self.sync_folder(target.parent)
+        self.sync_folder(source.parent)
+
+    def move_new(self, source: Path, target: Path) -> None:
+        """Move a file to a name that nothing has, durably; FileExistsError where something has it.
+
+        For a way on which files go in the other direction too. The start fsyncs folders in an order that suits one
+        direction, so the new name is durable here before the old one goes.
+        """
+        self.make_folders([target.parent])
+        try:
+            self._disk.link(source, target)
+        except FileExistsError:
+            raise
+        except OSError:  # no hard links here (exFAT, some network shares): one step, and journaled where they are
+            self._disk.rename_new(source, target)
+        self.sync_folder(target.parent)
+        self._disk.remove(source)
         self.sync_folder(source.parent)
 
     def write(self, target: Path, content: bytes) -> None:

@@ -42,6 +42,7 @@ class Inventory:
         self._changed: dict[ShareKey, None] = {}
         self._tombstones: dict[bytes, Tombstone] = {}
         self.quarantined: set[ShareKey] = set()  # whose file is in quarantine
+        self._unknown: dict[ShareKey, int] = {}  # → bytes of a file that another version wrote
         self.used_bytes = 0
         self._owned: dict[bytes, int] = {}  # owner → bytes of its shares' files
 
@@ -70,6 +71,13 @@ class Inventory:
         """Bytes that the held shares of a vault take."""
         return self._owned.get(owner, 0)
 
+    def unknown(self, key: ShareKey) -> bool:
+        """Whether a share's file was left alone, since it is of a version that is not known here."""
+        return key in self._unknown
+
+    def unknown_of_encoding(self, encoding_id: bytes) -> bool:
+        return any((encoding_id, share) in self._unknown for share in range(MAX_SHARES))
+
     def put(self, share: AnnouncedShare, size: int, *, quarantined: bool = False) -> None:
         """Add a share, in place of one of the same name."""
         key = (share.encoding_id, share.share)
@@ -91,6 +99,12 @@ class Inventory:
             if not self._owned[held.owner]:
                 del self._owned[held.owner]
             self.quarantined.discard(key)
+
+    def leave_alone(self, key: ShareKey, size: int) -> None:
+        """Hold a share no longer, or not at all, whose file another version wrote; its room is taken all the same."""
+        self.remove(key)
+        self.used_bytes += size - self._unknown.get(key, 0)
+        self._unknown[key] = size
 
     def mark(self, key: ShareKey, *, sound: bool) -> None:
         """Note whether a held share was found sound."""

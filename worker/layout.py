@@ -23,7 +23,7 @@ from typing import Optional
 ShareKey = tuple[bytes, int]  # encoding id, share
 
 _KEY = re.compile(r"([0-9a-f]{32})\.([0-3][0-9a-f])")
-_OWNER = re.compile(r"[0-9a-f]{32}")
+_ID = re.compile(r"[0-9a-f]{32}")
 
 
 class Layout:
@@ -83,6 +83,11 @@ def read_key(name: str) -> Optional[ShareKey]:
     return (bytes.fromhex(match[1]), int(match[2], 16)) if match else None
 
 
+def read_encoding_id(name: str) -> Optional[bytes]:
+    """The encoding that a tombstone's file is called after; None where it is called otherwise."""
+    return bytes.fromhex(name) if _ID.fullmatch(name) else None
+
+
 def read_key_and_rest(name: str) -> Optional[tuple[ShareKey, str]]:
     """The share that a name begins with, and what follows the last dot."""
     beginning, _, rest = name.rpartition(".")
@@ -93,6 +98,6 @@ def read_key_and_rest(name: str) -> Optional[tuple[ShareKey, str]]:
 def read_staged_name(name: str) -> Optional[tuple[ShareKey, bytes]]:
     """The share and the owner that a staged file's name stands for."""
     read = read_key_and_rest(name)
-    if read is None or not _OWNER.fullmatch(read[1]):
+    if read is None or not _ID.fullmatch(read[1]):
         return None
     return read[0], bytes.fromhex(read[1])

@@ -3,6 +3,10 @@
 One that is found, in reading, in the scrub or at the start, is marked, announced to every broker as damaged, and its
 file moves to `quarantine/`. It stays announced so, after a restart too, until the share is stored anew on this device,
 discarded or deleted. Its good blocks can still be read: they may be the last ones.
+
+It is read again after every start, and where a broker asks: a disk that was badly connected, or an older worker that
+could not read a newer one's files, has sent good shares here. What is good throughout moves back to its place. What
+another version wrote is neither: it stays wherever it is, and is not announced.
 """
 
 from __future__ import annotations
@@ -11,10 +15,10 @@ import logging
 from typing import Callable
 
 from common.errors import IntegrityError
-from common.protocol.messages import AnnouncedShare
 from worker.amendments import Amendments
 from worker.disk import Disk
 from worker.durability import Durability
+from worker.format_version import UnknownVersionError
 from worker.inventory import Inventory, announced, unreadable
 from worker.layout import Layout, ShareKey, file_name, read_key
 from worker.reading import OpenShare
@@ -40,20 +44,41 @@ class Quarantine:
         self._inventory = inventory
         self._amendments = amendments
         self._release = release
+        self._unknown: set[ShareKey] = set()  # whose file in quarantine another version wrote
 
     def load(self) -> None:
         """List the folder, after all good shares are known; OSError where it cannot be listed."""
         for entry in self._disk.entries(self._layout.quarantine):
             key = read_key(entry.path.name)
-            if key is None:
-                continue
-            if self._inventory.sound(key):  # it was stored anew, and the worker ended before this could be removed
-                self._remove(key)
-            elif key not in self._inventory.shares:
-                self._inventory.put(self._known(key), entry.size, quarantined=True)
+            if key is not None:
+                self._take_up(key, entry.size)
+
+    def _take_up(self, key: ShareKey, size: int) -> None:
+        try:
+            opened = OpenShare(self._disk, self._layout.quarantined(key), *key, self._amendments)
+        except UnknownVersionError as error:
+            self._unknown.add(key)
+            if key in self._inventory.shares:
+                log.error("the share %s in quarantine is left alone: %s", file_name(key), error)
+            else:
+                self._leave_alone(key, size, error)
+            return
+        except (IntegrityError, OSError):
+            share = unreadable(key)
+        else:
+            opened.close()
+            share = announced(opened, sound=False)
+        if self._inventory.sound(key):  # it was stored anew, and the worker ended before this could be removed
+            self._remove(key)
+        elif key not in self._inventory.shares:
+            self._inventory.put(share, size, quarantined=True)
 
     def take(self, key: ShareKey, found: Exception) -> None:
-        """Mark a held share as bad, and move its file if possible."""
+        """Mark a held share as bad, and move its file if possible; one of an unknown version is left alone."""
+        if isinstance(found, UnknownVersionError):
+            self._release(key)
+            self._leave_alone(key, self._inventory.size(key), found)
+            return
         log.warning("the share %s is damaged: %s", file_name(key), found)
         if self._inventory.sound(key):
             self._inventory.mark(key, sound=False)
@@ -63,7 +88,7 @@ class Quarantine:
         """Move an unsound share's file to the quarantine; whether its path is free now."""
         if key in self._inventory.quarantined:
             return True
-        if self._durability.refusal is not None:
+        if self._durability.refusal is not None or key in self._unknown:
             return False
         self._release(key)
         source, target = self._layout.share(key), self._layout.quarantined(key)
@@ -81,6 +106,23 @@ class Quarantine:
             return False
         return True
 
+    def put_back(self, key: ShareKey, opened: OpenShare) -> None:
+        """Move a share that was read whole out of quarantine, into its place; where that fails it stays, and is bad."""
+        if self._durability.refusal is not None:
+            return
+        self._release(key)
+        try:
+            self._durability.move_new(self._layout.quarantined(key), self._layout.share(key))
+        except OSError as error:
+            log.error("cannot take the share %s out of quarantine: %s", file_name(key), error)
+            return
+        self._inventory.put(announced(opened), opened.size)
+        log.warning("the share %s is good after all, and out of quarantine", file_name(key))
+
+    def _leave_alone(self, key: ShareKey, size: int, found: Exception) -> None:
+        log.error("the share %s is left alone and not announced: %s", file_name(key), found)
+        self._inventory.leave_alone(key, size)
+
     def clear(self, key: ShareKey) -> None:
         """Remove the bad file of a share that was stored anew."""
         if key in self._inventory.quarantined:
@@ -92,11 +134,3 @@ class Quarantine:
             self._disk.remove(self._layout.quarantined(key))
         except OSError as error:
             log.warning("cannot remove %s from quarantine: %s", file_name(key), error)
-
-    def _known(self, key: ShareKey) -> AnnouncedShare:
-        try:
-            opened = OpenShare(self._disk, self._layout.quarantined(key), *key, self._amendments)
-        except (IntegrityError, OSError):
-            return unreadable(key)
-        opened.close()
-        return announced(opened, sound=False)

@@ -4,7 +4,7 @@ Header and trailer are checked when a file is opened, and kept for the few share
 checked against the recipe each time it is read.
 
 Not every failure is damage. Wrong content, read errors of the disk and a missing file prove a share bad; too many open
-files, or a lack of permission, do not.
+files, a lack of permission, or a version that is not known here, do not.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from common.coding.recipe import digest
 from common.errors import IntegrityError
 from worker.amendments import Amendments
 from worker.disk import Disk
+from worker.format_version import UnknownVersionError
 from worker.share_file import (
     FOOTER_SIZE,
     MAX_HEADER_SIZE,
@@ -28,6 +29,7 @@ from worker.share_file import (
     ShareInformation,
     decode_footer,
     decode_share,
+    require_known_version,
 )
 
 _MAX_OPEN = 64
@@ -38,7 +40,14 @@ _DAMAGE = {errno.EIO, errno.ENOENT, errno.EISDIR, errno.ENOTDIR, errno.EBADMSG, 
 
 def is_damage(error: Exception) -> bool:
     """Whether this error of reading a share proves that the share is bad."""
-    return isinstance(error, IntegrityError) or (isinstance(error, OSError) and error.errno in _DAMAGE)
+    if isinstance(error, IntegrityError):
+        return not isinstance(error, UnknownVersionError)
+    return isinstance(error, OSError) and error.errno in _DAMAGE
+
+
+def is_lasting(error: Exception) -> bool:
+    """Whether another try of this worker would meet the same: damage, or a version that it does not know."""
+    return isinstance(error, UnknownVersionError) or is_damage(error)
 
 
 class OpenShare:
@@ -64,12 +73,14 @@ class OpenShare:
     def _read_information(self) -> ShareInformation:
         disk, descriptor = self._disk, self._descriptor
         self.size = disk.size(descriptor)
+        start = disk.read_at(descriptor, 0, MAX_HEADER_SIZE)
+        require_known_version(start)
         footer = disk.read_at(descriptor, max(0, self.size - FOOTER_SIZE), FOOTER_SIZE)
         offset = decode_footer(footer)
         length = self.size - offset
         if not FOOTER_SIZE < length <= MAX_TRAILER_SIZE:
             raise IntegrityError("the footer points nowhere")
-        return decode_share(disk.read_at(descriptor, 0, MAX_HEADER_SIZE), disk.read_at(descriptor, offset, length))
+        return decode_share(start, disk.read_at(descriptor, offset, length))
 
     def _amend(self, key: tuple[bytes, int], amendments: Amendments) -> None:
         """Replace the commitment in the file by the amendment, if there is one."""

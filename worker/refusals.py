@@ -16,8 +16,10 @@ class Refusal(Exception):
         self.answer = Answer(code, text[:500])
 
 
-def disk_answer(error: OSError) -> Answer:
-    """What to answer where the operating system refuses."""
+def disk_answer(error: Exception) -> Answer:
+    """What to answer where the operating system refuses, or what lies there is of a version that is not known."""
+    if not isinstance(error, OSError):
+        return Answer(Code.FAULT, str(error))
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return Answer(Code.NO_ROOM, "the disk is full")
     return Answer(Code.FAULT, f"the disk refuses: {reason(error)}")

@@ -26,9 +26,10 @@ from worker.amendments import Amendments
 from worker.clock import Clock
 from worker.disk import Disk
 from worker.durability import Durability
+from worker.format_version import UnknownVersionError
 from worker.inventory import Inventory
 from worker.layout import Layout, ShareKey, file_name, read_key
-from worker.reading import OpenShare, is_damage
+from worker.reading import OpenShare, is_damage, is_lasting
 
 log = logging.getLogger(__name__)
 
@@ -62,18 +63,24 @@ class ScrubCursor(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
         )
 
 
+class _Version(msgspec.Struct):
+    version: int = _VERSION
+
+
 def load_cursor(disk: Disk, path: Path) -> Optional[ScrubCursor]:
-    """The cursor in the file; None where there is none."""
+    """The cursor in the file; None where there is none. UnknownVersionError where another version wrote it."""
     try:
-        cursor = msgspec.json.decode(disk.read_whole(path, _MAX_SIZE), type=ScrubCursor)
+        content = disk.read_whole(path, _MAX_SIZE)
+        said = msgspec.json.decode(content, type=_Version).version
+        if said != _VERSION:
+            raise UnknownVersionError(f"it is of version {said}, and this worker knows version {_VERSION}")
+        cursor = msgspec.json.decode(content, type=ScrubCursor)
     except FileNotFoundError:
         return None
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         log.warning("%s does not read, so the scrub begins anew: %s", path, error)
         return None
-    if cursor.version != _VERSION or (cursor.after is not None and read_key(cursor.after) is None):
-        return None
-    return cursor
+    return cursor if cursor.after is None or read_key(cursor.after) is not None else None
 
 
 def save_cursor(durability: Durability, path: Path, cursor: ScrubCursor) -> None:
@@ -141,22 +148,28 @@ class Scrub:
         self._every = every
         self._bad = bad
         self._good = good
-        self._asked: deque[ShareKey] = deque()
+        self._asked: dict[ShareKey, None] = {}
         self._urgent: Optional[_Check] = None
         self._regular: Optional[_Check] = None
         self._next = self._saved_at = clock.monotonic()  # when the next block is due; when the cursor was written
         self._cursor = self._saved = ScrubCursor(0)
         self._round: deque[ShareKey] = deque()
+        self._keeps = True  # how far it came; not where another version does
 
     def load(self) -> None:
         """Go on where the last worker stopped, once the inventory is complete."""
-        self._cursor = self._saved = load_cursor(self._disk, self._layout.scrub) or ScrubCursor(int(self._clock.unix()))
+        cursor = None
+        try:
+            cursor = load_cursor(self._disk, self._layout.scrub)
+        except UnknownVersionError as error:
+            log.warning("%s is left alone, and the scrub begins anew: %s", self._layout.scrub, error)
+            self._keeps = False
+        self._cursor = self._saved = cursor or ScrubCursor(int(self._clock.unix()))
         self._round = self._remaining()
 
     def ask(self, key: ShareKey) -> None:
         """Have a share checked before all others."""
-        if key not in self._asked:
-            self._asked.append(key)
+        self._asked[key] = None
 
     def due_in(self, now: float) -> float:
         """Seconds until there is something to do."""
@@ -192,7 +205,8 @@ class Scrub:
 
     def _turn_asked(self) -> None:
         if self._urgent is None:
-            key = self._asked.popleft()
+            key = next(iter(self._asked))
+            del self._asked[key]
             if key not in self._inventory.shares:
                 self._inventory.reannounce(key)
                 return
@@ -231,7 +245,7 @@ class Scrub:
         except (IntegrityError, OSError) as error:
             check.done = True
             check.close()  # before the file moves
-            if is_damage(error):
+            if is_lasting(error):
                 self._bad(check.key, error)
             else:
                 log.warning("cannot check the share %s: %s", file_name(check.key), error)
@@ -272,7 +286,7 @@ class Scrub:
         return key in self._inventory.shares and key not in self._inventory.quarantined
 
     def _save(self) -> None:
-        if self._cursor == self._saved or self._durability.refusal is not None:
+        if self._cursor == self._saved or self._durability.refusal is not None or not self._keeps:
             return
         try:
             save_cursor(self._durability, self._layout.scrub, self._cursor)

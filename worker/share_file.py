@@ -36,6 +36,7 @@ from common.protocol.messages import (
     Revision,
     ShareIndex,
 )
+from worker.format_version import require_version, unknown_format
 
 _MAGIC = "tessera-share"
 _VERSION = 1
@@ -161,7 +162,10 @@ class ShareInformation:
 
 
 def decode_share(start: bytes, ending: bytes) -> ShareInformation:
-    """Read header (from the file's first bytes), trailer and footer; IntegrityError where they disagree."""
+    """Read header (from the file's first bytes), trailer and footer; IntegrityError where they disagree.
+
+    UnknownVersionError where they agree, and are of no format that is known.
+    """
     header_bytes, header = decode_header(start)
     body, footer = ending[:-FOOTER_SIZE], ending[-FOOTER_SIZE:]
     trailer_offset = decode_footer(footer)
@@ -170,9 +174,9 @@ def decode_share(start: bytes, ending: bytes) -> ShareInformation:
         raise IntegrityError("header or trailer are damaged")
     try:
         trailer = unpack(body, ShareTrailer, limit=MAX_TRAILER_SIZE)
-    except ProtocolError as error:
-        raise IntegrityError(f"the trailer is no trailer: {error}") from None
-    recipe = decode_recipe(trailer.recipe)
+        recipe = decode_recipe(trailer.recipe)
+    except IntegrityError as error:
+        raise unknown_format(error) from None
     if (recipe.encoding_id, recipe.k, recipe.n) != (header.encoding_id, header.k, header.n):
         raise IntegrityError("the recipe is another encoding's")
     if len(trailer.offsets) != recipe.segment_count or header.share >= header.n:
@@ -182,8 +186,14 @@ def decode_share(start: bytes, ending: bytes) -> ShareInformation:
     return ShareInformation(header, trailer, recipe, base)
 
 
+def require_known_version(start: bytes) -> None:
+    """UnknownVersionError where a file that begins so is a share of another version, whatever its ending is."""
+    require_version(start, _MAGIC, _VERSION)
+
+
 def decode_header(start: bytes) -> tuple[bytes, ShareHeader]:
     """The header, as bytes and decoded; IntegrityError where a file does not begin with one."""
+    require_known_version(start)
     unpacker = msgpack.Unpacker(max_buffer_size=MAX_HEADER_SIZE)
     unpacker.feed(start[:MAX_HEADER_SIZE])
     try:
@@ -192,6 +202,6 @@ def decode_header(start: bytes) -> tuple[bytes, ShareHeader]:
         header = unpack(start[:length], ShareHeader)
     except (ProtocolError, msgpack.UnpackException, ValueError):
         raise IntegrityError("this is no share file") from None
-    if header.magic != _MAGIC or header.version != _VERSION:
-        raise IntegrityError("this is no share file of version 1")
+    if header.magic != _MAGIC:
+        raise IntegrityError("this is no share file")
     return bytes(start[:length]), header

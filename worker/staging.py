@@ -6,7 +6,8 @@ a failed fsync is never tried again on the same file.
 
 It survives a restart: its file is read record by record, each block checked against the digest before it. What follows
 the last good record was being written when the worker ended, or was lost in a power cut: it is cut off. Where a trailer
-was begun the share was being committed, and its fsync may have failed: it is dropped, and has to be stored anew.
+was begun the share was being committed, and its fsync may have failed: it is dropped, and has to be stored anew. What
+another version of the worker was storing is left alone.
 
 After a quarter of an hour without a block a share is idle. It can still be resumed, for a day and across restarts,
 unless its place or its room is needed before: then the one that is idle for longest is dropped first. A share that is
@@ -28,8 +29,8 @@ from common.protocol.codec import pack
 from common.protocol.device_messages import Open, SegmentRange
 from common.protocol.messages import MAX_SHARES, Code
 from worker.disk import Disk, Entry
+from worker.format_version import UnknownVersionError
 from worker.layout import Layout, ShareKey, read_staged_name
-from worker.reading import is_damage
 from worker.refusals import Refusal
 from worker.share_file import (
     MAX_HEADER_SIZE,
@@ -201,7 +202,7 @@ def _create(disk: Disk, path: Path) -> int:
 def recover(disk: Disk, entry: Entry, touched: float) -> Optional[StagedShare]:
     """The share of a file in `staging/`; None where it cannot be resumed, and the file is removed.
 
-    OSError where the disk refuses; the file is kept.
+    OSError where the disk refuses, UnknownVersionError where another version wrote it; the file is kept.
     """
     name = read_staged_name(entry.path.name)
     descriptor = disk.reopen(entry.path)
@@ -217,7 +218,7 @@ def recover(disk: Disk, entry: Entry, touched: float) -> Optional[StagedShare]:
     except (IntegrityError, OSError) as error:
         with contextlib.suppress(OSError):
             disk.close(descriptor)
-        if isinstance(error, OSError):
+        if isinstance(error, (OSError, UnknownVersionError)):
             raise
         log.warning("dropped what was being stored in %s: %s", entry.path.name, error)
         disk.remove(entry.path)
@@ -249,6 +250,7 @@ class StagedShares:
         self._disk = disk
         self._layout = layout
         self._shares: dict[tuple[ShareKey, bytes], StagedShare] = {}  # by share and owner
+        self._unknown: set[Path] = set()  # which another version wrote
 
     def __iter__(self) -> Iterator[StagedShare]:
         return iter(self._shares.values())
@@ -264,6 +266,8 @@ class StagedShares:
     def begin(self, request: Open, owner: bytes, expected_bytes: int, now: float) -> None:
         """Begin to store a share; OSError where the disk refuses."""
         key = (request.encoding_id, request.share)
+        if self._layout.staged(key, owner) in self._unknown:
+            raise Refusal(Code.FAULT, "this share is being stored by another version of the worker")
         header = share_header(*key, request.k, request.n, request.block_size)
         self._shares[key, owner] = begin(
             self._disk, self._layout.staged(key, owner), header, owner, expected_bytes, now
@@ -318,10 +322,10 @@ class StagedShares:
         for entry in self._disk.entries(self._layout.staging):
             try:
                 staged = recover(self._disk, entry, now - max(0.0, unix - entry.modified))
-            except OSError as error:
-                log.warning("cannot take up %s: %s", entry.path, error)
-                if is_damage(error):
-                    self._remove(entry)
+            except (UnknownVersionError, OSError) as error:
+                log.error("cannot take up %s: %s", entry.path, error)
+                if isinstance(error, UnknownVersionError):
+                    self._unknown.add(entry.path)
                 continue
             if staged is not None:
                 self._take_up(staged, wanted)
@@ -332,12 +336,6 @@ class StagedShares:
             staged.drop()
         else:
             self._shares[staged.key, staged.owner] = staged
-
-    def _remove(self, entry: Entry) -> None:
-        try:
-            self._disk.remove(entry.path)
-        except OSError as error:
-            log.warning("cannot remove %s: %s", entry.path, error)
 
     def close(self) -> None:
         """Leave all of them for the worker's next start."""

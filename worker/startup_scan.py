@@ -6,12 +6,18 @@ first. So the folders to which files may have moved are fsynced first, in the or
 loses any: first the quarantine, then those of shares that were taken out of the trash (one of which a bad share may
 have left for the quarantine), then the trash, the tombstones and the amendments, then those of recent shares. (The
 operating system has written what is older than an hour.)
+
+A folder for shares that cannot be listed costs the shares in it, and is said: they are not announced, nothing is stored
+there or taken away, and the next start sees whether that is over. The store's own folders must all be readable.
 """
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Optional
 
 from common.errors import IntegrityError
 from worker.amendments import Amendments
@@ -19,7 +25,7 @@ from worker.disk import Disk, Entry
 from worker.durability import Durability
 from worker.inventory import Inventory, announced, unreadable
 from worker.layout import Layout, ShareKey, file_name, read_key
-from worker.reading import OpenShare, is_damage
+from worker.reading import OpenShare, is_lasting
 from worker.tombstones import Tombstones
 
 log = logging.getLogger(__name__)
@@ -27,10 +33,40 @@ log = logging.getLogger(__name__)
 _LATELY = 3600.0  # seconds
 
 
-def confirm_names(disk: Disk, layout: Layout, durability: Durability, tombstones: Tombstones, unix: float) -> None:
+@dataclass
+class ShareFiles:
+    """All that lies where shares do, as far as it can be listed."""
+
+    files: list[Entry] = field(default_factory=list)
+    recent: set[Path] = field(default_factory=set)  # the folders in which names came or went lately, those above too
+
+
+def find_files(disk: Disk, layout: Layout, unix: float) -> ShareFiles:
+    """List the folders for shares; OSError where not even the uppermost can be."""
+    found, shares = ShareFiles(), layout.shares
+    for upper in disk.entries(shares):
+        for lower in _listed(disk, upper) or ():
+            files = _listed(disk, lower)
+            found.files += files or []
+            if files is not None and lower.modified >= unix - _LATELY:
+                found.recent |= {lower.path, upper.path, shares}
+    return found
+
+
+def _listed(disk: Disk, folder: Entry) -> Optional[list[Entry]]:
+    """What a folder has; None where it is none, or cannot be listed."""
+    if not folder.is_folder:
+        return None
+    try:
+        return disk.entries(folder.path)
+    except OSError as error:
+        log.error("the shares in %s are left alone and not announced: it cannot be listed: %s", folder.path, error)
+        return None
+
+
+def confirm_names(layout: Layout, durability: Durability, tombstones: Tombstones, recent: set[Path]) -> None:
     """Make names durable that the last worker may not have; OSError where the disk refuses."""
     taken_back = {layout.share((t.encoding_id, 0)).parent for t in tombstones if not t.deleted}
-    recent = _recent_folders(disk, layout.shares, unix - _LATELY)
     durability.sync_folder(layout.quarantine)
     for folder in sorted(taken_back & recent):
         durability.sync_folder(folder)
@@ -40,20 +76,12 @@ def confirm_names(disk: Disk, layout: Layout, durability: Durability, tombstones
         durability.sync_folder(folder)
 
 
-def _recent_folders(disk: Disk, shares: Path, since: float) -> set[Path]:
-    """The folders for shares that changed recently, and those above them."""
-    recent = set()
-    for upper in disk.entries(shares):
-        for lower in disk.entries(upper.path) if upper.is_folder else ():
-            if lower.modified >= since and lower.is_folder:
-                recent |= {lower.path, upper.path, shares}
-    return recent
-
-
-def scan(disk: Disk, layout: Layout, inventory: Inventory, amendments: Amendments) -> dict[ShareKey, Exception]:
-    """Index all committed shares; those that were found damaged, and why."""
-    damaged: dict[ShareKey, Exception] = {}
-    for path, size, *_ in _files(disk, layout.shares):
+def scan(
+    disk: Disk, layout: Layout, inventory: Inventory, amendments: Amendments, files: Iterable[Entry]
+) -> dict[ShareKey, Exception]:
+    """Index all committed shares; those that are damaged or of an unknown version, and why."""
+    bad: dict[ShareKey, Exception] = {}
+    for path, size, *_ in files:
         key = read_key(path.name)
         if key is None:
             continue
@@ -64,19 +92,11 @@ def scan(disk: Disk, layout: Layout, inventory: Inventory, amendments: Amendment
             opened = OpenShare(disk, path, *key, amendments)
         except (IntegrityError, OSError) as error:
             inventory.put(unreadable(key), size)  # it takes its room
-            if is_damage(error):
-                damaged[key] = error
+            if is_lasting(error):
+                bad[key] = error
             else:
-                log.warning("the share %s cannot be read: %s", file_name(key), error)
+                log.error("the share %s cannot be read: %s", file_name(key), error)
             continue
         inventory.put(announced(opened), opened.size)
         opened.close()
-    return damaged
-
-
-def _files(disk: Disk, shares: Path) -> list[Entry]:
-    """All files in the folders for shares."""
-    found = [Entry(shares, 0, 0.0, is_folder=True)]
-    for _ in range(3):
-        found = [entry for folder in found if folder.is_folder for entry in disk.entries(folder.path)]
-    return found
+    return bad

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Optional
 
 from common.coding.recipe import decode_recipe
-from common.errors import IntegrityError, cannot_write
+from common.errors import IntegrityError, TesseraError, cannot_write
 from common.protocol.device_messages import Amend, Commitment, Delete, Open, SegmentRange, Undelete
 from common.protocol.identifiers import NO_OWNER
 from common.protocol.messages import AnnouncedShare, Answer, Code, Tombstone
@@ -31,12 +31,12 @@ from worker.inventory import Changes, Inventory, announced, granted
 from worker.layout import Layout, ShareKey, file_name
 from worker.quarantine import Quarantine
 from worker.quota import Quota
-from worker.reading import OpenShare, OpenShares, is_damage
+from worker.reading import OpenShare, OpenShares, is_damage, is_lasting
 from worker.refusals import Refusal, disk_answer
 from worker.scrub import SCRUB_EVERY, Scrub
 from worker.share_file import commitment_of, may_read, trailer_of
 from worker.staging import StagedShare, StagedShares
-from worker.startup_scan import confirm_names, scan
+from worker.startup_scan import confirm_names, find_files, scan
 from worker.trash import Trash
 
 log = logging.getLogger(__name__)
@@ -58,7 +58,7 @@ class ShareStore:
     ) -> None:
         """Open the store and read what it holds; UsageError where another worker has it open.
 
-        Where the disk refuses, as `cannot_write`.
+        NoRoomError where the disk refuses, UsageError where no store can have this path.
 
         `capacity`: bytes that shares may take; None for all that the disk has but a reserve. `scrub_every`: seconds in
         which all shares are read once. `owner_quota`: bytes that one vault's shares may take; None for any number.
@@ -91,7 +91,7 @@ class ShareStore:
                 durability.prepare(folder, layout.folders)
                 self._load()
             except OSError as error:
-                raise cannot_write(folder, error) from None
+                raise _unusable(folder, error) from None
             undo.pop_all()
 
     def _load(self) -> None:
@@ -99,16 +99,18 @@ class ShareStore:
         disk, layout, unix = self._disk, self._layout, self._clock.unix()
         self._deletion.tombstones.load()
         self._amendments.load()
-        confirm_names(disk, layout, self._durability, self._deletion.tombstones, unix)
-        damaged = scan(disk, layout, self._inventory, self._amendments)
+        found = find_files(disk, layout, unix)
+        confirm_names(layout, self._durability, self._deletion.tombstones, found.recent)
+        bad = scan(disk, layout, self._inventory, self._amendments, found.files)
         self._quarantine.load()
-        for key, error in damaged.items():
+        for key, error in bad.items():
             self._quarantine.take(key, error)
         self._trash.load()
         self._deletion.settle()
-        self._deletion.drop_amendments()
         self._staged.recover(self._wanted, unix, self._clock.monotonic())
         self.scrub.load()
+        for key in self._inventory.quarantined:
+            self.scrub.ask(key)  # it may have been good all the time
         self._inventory.changes()  # everything is announced when this worker registers
 
     def _wanted(self, staged: StagedShare) -> bool:
@@ -190,6 +192,8 @@ class ShareStore:
 
         Another owner's share of that name is not revealed here: only the commit fails.
         """
+        if self._inventory.unknown(key):
+            raise Refusal(Code.FAULT, "a share of a version that this worker does not know is in the way")
         held = self._inventory.shares.get(key)
         if held is None or held.owner not in (owner, NO_OWNER):
             return
@@ -377,18 +381,28 @@ class ShareStore:
 
     def _unreadable(self, key: ShareKey, error: Exception) -> Refusal:
         """The answer where a share cannot be read; a bad one goes into quarantine."""
-        if is_damage(error):
+        if is_lasting(error):
             self._quarantine.take(key, error)
+        if is_damage(error):
             return Refusal(Code.DAMAGED, f"the share is damaged: {error}")
         log.warning("the share %s cannot be read: %s", file_name(key), error)
-        answer = disk_answer(error) if isinstance(error, OSError) else Answer(Code.FAULT)
+        answer = disk_answer(error)
         return Refusal(answer.code, answer.text)
 
     def _found_good(self, key: ShareKey, opened: OpenShare) -> None:
-        """Mark a share as sound that could not be read at the start, or not be moved when it was bad, and reads now."""
-        if not self._inventory.sound(key) and key not in self._inventory.quarantined:
+        """Mark a share as sound that could not be read at the start, or was found bad once, and reads now."""
+        if key in self._inventory.quarantined:
+            self._quarantine.put_back(key, opened)
+        elif not self._inventory.sound(key):
             self._inventory.put(announced(opened), opened.size)
 
     def _release(self, key: ShareKey) -> None:
         self._reading.forget(key)
         self.scrub.release(key)
+
+
+def _unusable(folder: Path, error: OSError) -> TesseraError:
+    """Why no worker can serve from a folder: something of it can neither be read nor made."""
+    kind = type(cannot_write(folder, error))
+    advice = "see that its disk is mounted, and that this account may read and write all of it"
+    return kind(f"cannot use {error.filename or folder}: {error.strerror or error}", advice=advice)

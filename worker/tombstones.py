@@ -6,7 +6,8 @@
     bin of 32     BLAKE3-256 of the array
 
 An odd generation is a deletion, an even one its undoing. A damaged file is logged and ignored, until the same encoding
-is deleted again.
+is deleted again. One that another version wrote stays as it is, and nothing is stored, deleted or taken back of its
+encoding meanwhile.
 """
 
 from __future__ import annotations
@@ -21,10 +22,12 @@ from blake3 import blake3
 from common.errors import IntegrityError, ProtocolError
 from common.protocol.codec import pack, unpack
 from common.protocol.identifiers import DIGEST_SIZE
-from common.protocol.messages import Message, Tombstone
+from common.protocol.messages import Code, Message, Tombstone
 from worker.disk import Disk
 from worker.durability import NEW, Durability
-from worker.layout import Layout
+from worker.format_version import UnknownVersionError, require_version, unknown_format
+from worker.layout import Layout, read_encoding_id
+from worker.refusals import Refusal
 
 log = logging.getLogger(__name__)
 
@@ -48,15 +51,16 @@ def encode_tombstone(tombstone: Tombstone) -> bytes:
 
 def decode_tombstone(content: bytes) -> Tombstone:
     """The tombstone in a file; IntegrityError where it is damaged."""
+    require_version(content, _MAGIC, _VERSION)
     body, ending = content[:-_ENDING_SIZE], content[-_ENDING_SIZE:]
     if ending != _DIGEST_PREFIX + blake3(body).digest():
         raise IntegrityError("the file is damaged")
     try:
         record = unpack(body, _Record)
     except ProtocolError as error:
-        raise IntegrityError(f"this is no tombstone: {error}") from None
-    if record.magic != _MAGIC or record.version != _VERSION:
-        raise IntegrityError("this is no tombstone of version 1")
+        raise unknown_format(error) from None
+    if record.magic != _MAGIC:
+        raise IntegrityError("this is no tombstone")
     return record.tombstone
 
 
@@ -68,12 +72,18 @@ class Tombstones:
         self._layout = layout
         self._durability = durability
         self._tombstones: dict[bytes, Tombstone] = {}
+        self._unknown: set[bytes] = set()  # encodings whose tombstone another version wrote
 
     def __iter__(self) -> Iterator[Tombstone]:
         return iter(list(self._tombstones.values()))
 
     def get(self, encoding_id: bytes) -> Optional[Tombstone]:
         return self._tombstones.get(encoding_id)
+
+    def require_known(self, encoding_id: bytes) -> None:
+        """Refusal where another version wrote this encoding's tombstone: nothing is done for or against it."""
+        if encoding_id in self._unknown:
+            raise Refusal(Code.FAULT, "this encoding has a tombstone of a version that this worker does not know")
 
     def load(self) -> None:
         """Read the folder; OSError where it cannot be listed."""
@@ -87,6 +97,9 @@ class Tombstones:
                     raise IntegrityError("the file is another encoding's")
             except (IntegrityError, OSError) as error:
                 log.error("the tombstone %s cannot be read: %s", entry.path, error)
+                encoding_id = read_encoding_id(entry.path.name)
+                if isinstance(error, UnknownVersionError) and encoding_id is not None:
+                    self._unknown.add(encoding_id)
                 continue
             self._tombstones[tombstone.encoding_id] = tombstone
 

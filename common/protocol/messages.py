@@ -285,6 +285,7 @@ class ListTrash(Message):
     """Asks what this owner deleted and may take back."""
 
     after: bytes = b""  # the encoding id to go on behind
+    emptied: bool = False  # also what cannot be taken back any more, and is only remembered
 
 
 class Trashed(Message):

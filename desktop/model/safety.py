@@ -10,7 +10,7 @@ from typing import Any, Callable, Optional
 
 from admin.events import Event, Repaired, Stalled
 from admin.repairing import repair_images
-from admin.verifying import Found, Proof, Verdict, keep_proof, last_proof, verify_images
+from admin.verifying import Found, Proof, Verdict, keep_proof, last_proof, verify_images, with_missing
 from common.errors import TesseraError
 from common.repository.repository import Repository
 from common.text import format_duration, printable
@@ -128,7 +128,7 @@ class SafetyModel(Model):
 
     def _verified(self, found: Found, warned: Sequence[Finding] = ()) -> None:
         self._end()
-        report = verify_report(found.verdicts, found.unreadable, proven=found.proof is not None)
+        report = verify_report(found)
         self.report = replace(report.noting(warned), at=time.time())
         if found.proof is not None:
             self.proof = found.proof
@@ -178,7 +178,7 @@ class SafetyModel(Model):
 
 
 async def _verified(repository: Repository, deep: bool) -> Found:
-    return await verify_images(repository, await repository.holdings(), deep=deep)
+    return await with_missing(repository, await verify_images(repository, await repository.holdings(), deep=deep))
 
 
 async def _repaired(repository: Repository) -> Report:
@@ -186,19 +186,22 @@ async def _repaired(repository: Repository) -> Report:
     return repair_report(len(images), await repair_images(repository, images))
 
 
-def verify_report(verdicts: list[Verdict], unreadable: int, *, proven: bool) -> Report:
+def verify_report(found: Found) -> Report:
     """What a verification found, as a person wants to know it: that all is well, or which images are not."""
+    verdicts, unreadable = found.verdicts, found.unreadable
     findings = [finding for finding in map(_finding, verdicts) if finding is not None]
     findings.sort(key=lambda finding: finding.tone is not Tone.ALARM)
-    lost = sum(not verdict.health.restorable for verdict in verdicts)
-    count = f"{len(verdicts):,} image{'' if len(verdicts) == 1 else 's'}"
+    findings += [Finding(printable(each.name), "no device tells of it", Tone.ALARM) for each in found.missing]
+    lost = sum(not verdict.health.restorable for verdict in verdicts) + len(found.missing)
+    images = len(verdicts) + len(found.missing)
+    count = f"{images:,} image{'' if images == 1 else 's'}"
     if lost or unreadable:
         cannot = f"{lost:,} of {count} cannot be restored now" if lost else f"{count} can be restored"
         unnamed = f"; {unreadable:,} more cannot even be named: their devices are not connected" if unreadable else ""
         return Report(f"{cannot}{unnamed}.", Tone.ALARM, findings)
     if findings:
         return Report(f"All of {count} can be restored; {len(findings):,} not whole.", Tone.NOTICE, findings)
-    how = "every share at hand was read" if proven else "by what the devices say"
+    how = "every share at hand was read" if found.proof is not None else "by what the devices say"
     return Report(f"All of {count} are whole and can be restored ({how}).", Tone.GOOD, findings)
 
 

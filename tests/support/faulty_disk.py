@@ -159,6 +159,11 @@ class FaultyDisk(Disk):
         self._lose_name(source)
         self._fresh.add(target)
 
+    def link(self, source: Path, target: Path) -> None:
+        self._enter("link")
+        super().link(source, target)
+        self._fresh.add(target)
+
     def rename_over(self, source: Path, target: Path) -> None:
         self._enter("rename_over")
         self._lose_name(source)

@@ -101,6 +101,12 @@ class MemoryDisk(Disk):
             raise FileExistsError(target)
         self.rename_over(source, target)
 
+    def link(self, source: Path, target: Path) -> None:
+        if str(target) in self._files:
+            raise FileExistsError(target)
+        self._files[str(target)] = self._file(source)
+        self._touch(target)
+
     def rename_over(self, source: Path, target: Path) -> None:
         self._files[str(target)] = self._file(source)
         del self._files[str(source)]

@@ -32,6 +32,7 @@ from tests.support.sample_images import encode
 
 NOW = 1_800_000_000
 IMAGE = encode(b"content")
+PROOF = Proof(NOW, 2)
 HELD = Held(IMAGE.trusted().mapping, [IMAGE.located()])
 
 
@@ -43,25 +44,28 @@ def verdict(good: int, *, proven: Optional[bool] = True, troubles: Optional[list
 
 
 def test_where_all_is_well_that_is_all_that_is_said() -> None:
-    report = verify_report([verdict(6), verdict(6)], 0, proven=True)
+    report = verify_report(Found([verdict(6), verdict(6)], 0, PROOF))
     assert (report.tone, report.findings) == (Tone.GOOD, [])
     assert "All of 2 images are whole" in report.summary
     assert "every share at hand was read" in report.summary
-    assert "by what the devices say" in verify_report([verdict(6, proven=None)], 0, proven=False).summary
+    assert "by what the devices say" in verify_report(Found([verdict(6, proven=None)], 0)).summary
 
 
 def test_what_is_not_whole_is_named_and_what_cannot_be_restored_is_an_alarm() -> None:
-    lacking = verify_report([verdict(6), verdict(5)], 0, proven=True)
+    lacking = verify_report(Found([verdict(6), verdict(5)], 0, PROOF))
     assert (lacking.tone, [finding.words for finding in lacking.findings]) == (Tone.NOTICE, ["1 share missing"])
-    lost = verify_report([verdict(6), verdict(3, proven=False, troubles=["attic: share 2: bad"])], 0, proven=False)
+    lost = verify_report(Found([verdict(6), verdict(3, proven=False, troubles=["attic: share 2: bad"])], 0))
     assert lost.tone is Tone.ALARM
     assert "1 of 2 images cannot be restored" in lost.summary
     assert lost.findings[0].words == "cannot be restored; attic: share 2: bad"
-    assert "even be named" in verify_report([verdict(6)], 2, proven=False).summary
+    assert "even be named" in verify_report(Found([verdict(6)], 2)).summary
+    missing = verify_report(Found([verdict(6)], 0, missing=[HELD.mapping]))
+    assert (missing.tone, missing.findings[0].words) == (Tone.ALARM, "no device tells of it")
+    assert "1 of 2 images cannot be restored" in missing.summary
 
 
 def test_damage_is_told_of_though_the_image_can_be_restored() -> None:
-    report = verify_report([verdict(6, troubles=["attic: share 2: bad"])], 0, proven=True)
+    report = verify_report(Found([verdict(6, troubles=["attic: share 2: bad"])], 0, PROOF))
     assert [finding.words for finding in report.findings] == ["whole; attic: share 2: bad"]
 
 

@@ -255,6 +255,7 @@ def test_an_amendment_goes_with_the_last_of_its_share(tmp_path: Path) -> None:
     store.discard(sample().key(0), OWNER)
     store.close()
     store = ShareStore(tmp_path / "store", clock=clock)
+    store.expire(clock.now)
     assert amendments(store) == []
     store.close()
 

@@ -130,7 +130,7 @@ def test_a_link_to_a_folder_is_a_folder_of_the_store(tmp_path: Path) -> None:
     (tmp_path / "store").mkdir()
     (tmp_path / "store" / "ab").symlink_to(tmp_path / "elsewhere")
     (tmp_path / "store" / "broken").symlink_to(tmp_path / "nowhere")
-    assert [entry.is_folder for entry in Disk().entries(tmp_path / "store")] == [True, False]
+    assert [entry.is_folder for entry in Disk().entries(tmp_path / "store")] == [True, True]
 
 
 def test_a_disk_in_memory_answers_as_one_of_files_does(tmp_path: Path) -> None:

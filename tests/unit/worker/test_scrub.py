@@ -163,6 +163,7 @@ def test_a_device_that_is_restarted_each_day_comes_round_in_a_week(tmp_path: Pat
         flip(device, encoding, encoding.blocks[2][0])
     for _ in range(8):
         device.restart()
+        device.run(1.0)  # what is in quarantine is read again
         for _ in range(24 * 6):
             device.store.scrub.turn(device.clock.now, idle=True)
             device.clock.pass_time(600)

@@ -1,0 +1,41 @@
+"""Files of a version that this worker does not know: refused, left where they are, and never called damage.
+
+An older worker may be started on a store that a newer one wrote. What it cannot read it must not believe, serve, move
+or remove: the next newer one reads it again. A file is of another version where it says so in its first two fields, and
+where its own digest vouches for bytes that do not read as what this worker knows: rot does not do that.
+"""
+
+from __future__ import annotations
+
+import msgpack
+
+from common.errors import IntegrityError
+
+_BEGINNING = 64  # bytes, more than the array's head, the name of a format and its version take
+
+
+class UnknownVersionError(IntegrityError):
+    """Written by another version of Tessera, and whole as far as anybody can tell."""
+
+    advice = "start the worker of the version that wrote it"
+
+
+def require_version(content: bytes, magic: str, version: int) -> None:
+    """UnknownVersionError where a file of this format is of another version.
+
+    What does not begin as a file of this format is for its reader to refuse.
+    """
+    unpacker = msgpack.Unpacker(max_buffer_size=_BEGINNING)
+    unpacker.feed(content[:_BEGINNING])
+    try:
+        unpacker.read_array_header()
+        said = unpacker.unpack(), unpacker.unpack()
+    except (msgpack.UnpackException, ValueError):
+        return
+    if said[0] == magic and type(said[1]) is int and said[1] != version:
+        raise UnknownVersionError(f"it is of version {said[1]} of its format, and this worker knows version {version}")
+
+
+def unknown_format(error: Exception) -> UnknownVersionError:
+    """What is said of bytes that their own digest vouches for, and that do not read."""
+    return UnknownVersionError(f"it is whole, but of no format that this worker knows: {error}")
