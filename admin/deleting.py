@@ -29,9 +29,9 @@ from common.protocol.codec import pack, unpack
 from common.protocol.device_messages import TOMBSTONE_LIFETIME, Delete, Undelete
 from common.protocol.messages import NEVER, Code, EncodingAt, ListTrash, RepairNow, Trashed
 from common.protocol.operations import DELETE, REPAIR, TRASH, UNDELETE
-from common.repository.hashes import check_hash, is_full, only_one
 from common.repository.images import Held
 from common.repository.repository import Repository
+from common.text import check_hash, is_full, only_one
 
 _DAY = 24 * 3600
 _MAX_GENERATION = 64  # how often one encoding may be deleted and taken back

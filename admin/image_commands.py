@@ -18,8 +18,7 @@ from common.files import lock
 from common.home import home
 from common.membership.identity import client_identity
 from common.process.program import warn
-from common.repository.hashes import check_hash
-from common.text import printable
+from common.text import check_hash, printable
 
 if TYPE_CHECKING:
     from admin.vault_work import VaultWork

@@ -29,9 +29,9 @@ from common.membership.identity import ClientIdentity
 from common.process.events import Warned, waiting
 from common.protocol.messages import Code, Empty, EncodingAt, shares_at_hand
 from common.protocol.operations import RETIRE_OWNER
-from common.repository.hashes import check_hash
 from common.repository.images import Held, combine
 from common.repository.repository import Repository, open_repository
+from common.text import check_hash
 from common.vault.contacts import Contacts
 from common.vault.folder import VaultFolder
 from common.vault.keys import VaultKey

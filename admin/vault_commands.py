@@ -15,7 +15,7 @@ from common.home import home
 from common.membership.identity import client_identity
 from common.process.program import application, warn
 from common.process.streams import stdout_bytes
-from common.repository.hashes import check_hash
+from common.text import check_hash
 from common.vault import system_keyring
 from common.vault.folder import VaultFolder
 from common.vault.key_file import check_key_file

@@ -19,8 +19,8 @@ from broker.listening import Listening
 from broker.memory import cap_memory, forbid_core_dumps, watch_memory
 from broker.supervisor import stop_with_supervisor
 from common.discovery.announcement import MAX_ADDRESSES, SERVICE, Announcement
-from common.process.log_lines import LineFormatter
 from common.process.stopping import stop_on_signals
+from common.process.streams import LineFormatter
 
 log = logging.getLogger(__name__)
 

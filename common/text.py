@@ -1,13 +1,18 @@
-"""Text that people write and read: decoded from files, made printable; sizes and times parsed and formatted."""
+"""Text that people write and read: decoded from files, made printable; sizes, times and the hashes of images."""
 
 from __future__ import annotations
 
 import codecs
 import re
-from typing import Final
+from collections.abc import Sequence
+from typing import Final, TypeVar
 
 from common.errors import UsageError
 
+M = TypeVar("M")
+
+_HASH = re.compile(r"[0-9a-f]{8,64}")
+_FULL = 64  # hex digits
 BYTE_ORDER_MARK: Final = "\ufeff"
 _SHOWN_UNITS = ("bytes", "kB", "MB", "GB", "TB", "PB")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 24 * 3600}
@@ -80,3 +85,22 @@ def format_duration(seconds: float) -> str:
         if seconds < limit:
             return f"{int(seconds // size)} {unit}"
     return f"{int(seconds // 86400)} days"
+
+
+def check_hash(text: str) -> str:
+    """A SHA-256 or the beginning of one, as a person gives it; UsageError where it is neither."""
+    text = text.strip().lower()
+    if _HASH.fullmatch(text) is None:
+        raise UsageError(f"{text!r} is not a SHA-256, nor eight or more hex digits that one begins with")
+    return text
+
+
+def is_full(text: str) -> bool:
+    return len(text) == _FULL
+
+
+def only_one(matches: Sequence[M], prefix: str) -> M:
+    """The one image of these, at least one, whose SHA-256 begins so; UsageError where there are several."""
+    if len(matches) > 1:
+        raise UsageError(f"{prefix} is the beginning of {len(matches)} images' SHA-256; give more of its digits")
+    return matches[0]

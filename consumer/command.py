@@ -16,8 +16,7 @@ from common.membership.identity import client_identity
 from common.process.program import application, run, warn
 from common.process.progress import Printer
 from common.process.streams import for_stdout
-from common.repository.hashes import check_hash
-from common.text import printable
+from common.text import check_hash, printable
 from common.vault.passphrase import read_passphrase
 from consumer.events import Missing, NotRestored, Restored
 

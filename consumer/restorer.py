@@ -18,9 +18,9 @@ from common.errors import IntegrityError, NoRoomError, NotEnoughError, NotFoundE
 from common.link.window import Window
 from common.process.events import BytesExpected, ignore
 from common.protocol.messages import BadShare, EncodingAt, shares_at_hand
-from common.repository.hashes import is_full
 from common.repository.images import Holdings, find, unreadable
 from common.repository.repository import Repository
+from common.text import is_full
 from common.vault.mapping import Mapping
 from consumer.destination import Destination
 from consumer.events import Attempt, Came, Emit, Missing, NotRestored, Restored

@@ -17,9 +17,8 @@ import typer
 
 from common.errors import NoRoomError, TesseraError, UsageError, refused_by_system
 from common.home import configured
-from common.process.log_lines import LineFormatter
 from common.process.stopping import end_as_interrupted, end_at_once
-from common.process.streams import fault_of, prepare_streams
+from common.process.streams import LineFormatter, fault_of, prepare_streams
 from common.text import printable
 
 VERSION = "0.1.0"  # as in pyproject.toml

@@ -13,13 +13,16 @@ import codecs
 import contextlib
 import errno
 import io
+import logging
 import os
 import sys
+from types import TracebackType
 from typing import IO, Any, Optional, TextIO, Union
 
 from common.text import printable
 
 _STDERR = 2
+_Fault = Union[tuple[type[BaseException], BaseException, Optional[TracebackType]], tuple[None, None, None]]
 _ERRORS = "tessera"  # how a character is written that the encoding lacks
 
 
@@ -112,3 +115,24 @@ def _escape(error: UnicodeError) -> tuple[Union[str, bytes], int]:
     if "\udc80" <= character <= "\udcff":  # a byte that `os.fsdecode` could not read
         return bytes([ord(character) - 0xDC00]), error.start + 1
     return character.encode("ascii", "backslashreplace").decode("ascii"), error.start + 1
+
+
+class LineFormatter(logging.Formatter):
+    """Formats a record as one line without control characters, whatever names and messages of others are in it.
+
+    Libraries log what they catch with a traceback, as asyncio does when the network goes: without `tracebacks` only its
+    type and its text are shown.
+    """
+
+    def __init__(self, style: str, *, tracebacks: bool) -> None:
+        super().__init__(style)
+        self._tracebacks = tracebacks
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        text = super().formatMessage(record)
+        if record.exc_info and record.exc_info[1] is not None and not self._tracebacks:
+            text += f" ({type(record.exc_info[1]).__name__}: {record.exc_info[1]})"
+        return printable(text.replace("\n", " "))
+
+    def formatException(self, ei: _Fault) -> str:
+        return super().formatException(ei) if self._tracebacks else ""

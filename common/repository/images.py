@@ -16,8 +16,8 @@ from common.errors import NotEnoughError, NotFoundError, TesseraError
 from common.protocol.device_messages import ShareName
 from common.protocol.messages import EncodingAt, shares_at_hand
 from common.repository.devices import Description, Devices
-from common.repository.hashes import only_one
 from common.repository.hedging import Choice, HedgedRequest, Holder
+from common.text import only_one
 from common.vault.folder import VaultFolder
 from common.vault.granting import open_any
 from common.vault.keys import VaultKey

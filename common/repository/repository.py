@@ -16,8 +16,8 @@ from common.protocol.codec import pack
 from common.protocol.messages import BadShare, Device, EncodingAt, ReportBad, shares_at_hand
 from common.protocol.operations import REPORT_BAD
 from common.repository.devices import Devices
-from common.repository.hashes import check_hash
 from common.repository.images import Held, Holdings, Mappings, combine, find
+from common.text import check_hash
 from common.vault.folder import VaultFolder
 from common.vault.keys import VaultKey
 from common.vault.mapping import Mapping

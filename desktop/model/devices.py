@@ -15,9 +15,18 @@ from desktop.background import Background
 from desktop.model.commands import command_line
 from desktop.model.entries import Tone
 from desktop.model.following import Following
-from desktop.model.machines import MachineRow, machine_rows, own_key, revoke_command, revoking_means
 from desktop.model.model import Model, Question
-from desktop.model.operator import ROLES, Invited, Operator, operator_command
+from desktop.model.operator import (
+    ROLES,
+    Invited,
+    MachineRow,
+    Operator,
+    machine_rows,
+    operator_command,
+    own_key,
+    revoke_command,
+    revoking_means,
+)
 from desktop.model.this_computer import ThisComputerModel
 from desktop.session import Session
 

@@ -18,9 +18,8 @@ from common.vault.keys import VaultKey
 from common.vault.passphrase import check_new_passphrase
 from desktop.background import Background, Task
 from desktop.model.commands import command_line
-from desktop.model.key_copy import KeyCopyModel
 from desktop.model.model import Model
-from desktop.model.recovery import Recovered, RecoveryModel, recover
+from desktop.model.recovery import KeyCopyModel, Recovered, RecoveryModel, recover
 from desktop.model.this_computer import ThisComputerModel
 from desktop.session import Session, Stage
 

@@ -1,4 +1,5 @@
-"""What only the broker's operator may do: invite, rename, revoke; done where the broker's folder is on this machine.
+"""What only the broker's operator may do: see the members, invite, rename, revoke; done where the broker's folder is on
+this machine.
 
 The broker's own commands do it, as processes: nothing of the broker is imported. Elsewhere the same command is shown,
 to be run at the broker.
@@ -9,16 +10,19 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from common.errors import UnreachableError, UsageError
+from common.errors import RefusedError, UnreachableError, UsageError
 from common.membership.short_invite import decode_short_invite
 from desktop.model.commands import command_line
 from desktop.services import error_of
+from desktop.session import Session
 
 _CHECKOUT = Path(__file__).resolve().parent.parent.parent
 _TIMEOUT = 30.0  # seconds
+_MACHINES = ("client", "admin")  # roles
 ROLES = {
     "worker": "a device, which keeps shares",
     "client": "a machine that stores and reassembles",
@@ -111,3 +115,51 @@ def _is_code(line: str) -> bool:
 def operator_command(*arguments: str) -> str:
     """What to type at the broker."""
     return command_line("broker", *arguments)
+
+
+@dataclass(frozen=True)
+class MachineRow:
+    """One machine as it is shown."""
+
+    name: str
+    key: str  # its key's beginning
+    role: str
+    since: str
+    is_this: bool  # the app runs on it
+
+
+def machine_rows(members: list[Member], own_key: str) -> list[MachineRow]:
+    """Clients and admins by name; `own_key`: this machine's, in hexadecimal, empty where it has none."""
+    rows = [
+        MachineRow(each.name, each.key, ROLES[each.role], each.since, bool(own_key) and own_key.startswith(each.key))
+        for each in members
+        if each.role in _MACHINES
+    ]
+    return sorted(rows, key=lambda row: row.name)
+
+
+def own_key(session: Session) -> str:
+    """This machine's public key in hexadecimal; empty where it is in no cluster."""
+    try:
+        return session.identity.key_pair.public.hex()
+    except RefusedError:
+        return ""
+
+
+def revoking_means(row: MachineRow) -> str:
+    """What a machine that is revoked can do no more, and what it still has."""
+    if row.is_this:
+        return (
+            f"{row.name} is this machine: this app and every Tessera command here is cut off at once, until it joins "
+            "by a new invite. The images stay in the cluster."
+        )
+    return (
+        f"{row.name} is cut off at once: it stores, sees and brings back nothing any more, until it joins by a new "
+        "invite. The images that it stored stay in the cluster. For a machine that was sold, lost or stolen. Its key "
+        "file is still on it: if it was stolen, give the vault a new key as well (admin.py vault rotate)."
+    )
+
+
+def revoke_command(row: MachineRow) -> str:
+    """By its key: a name is chosen by the machine itself, and may look like anything."""
+    return operator_command("revoke", row.key)

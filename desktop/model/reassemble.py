@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any, Callable, Optional
 
 from common.errors import TesseraError
-from common.repository.hashes import check_hash, is_full
-from common.text import format_size
+from common.text import check_hash, format_size, is_full
 from common.vault.mapping import Mapping
 from consumer.events import Event, Restored
 from consumer.output import HeldImage, HeldOutput, safe_name

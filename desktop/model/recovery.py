@@ -1,5 +1,7 @@
-"""Recovery codes: made after the passphrase was given once more, to be saved into a file or printed, never kept; and
-the vault that they give back, under a new passphrase.
+"""What brings a vault back: a copy of its key file, for another disk or another machine, and recovery codes.
+
+Codes are made after the passphrase was given once more, to be saved into a file or printed, and never kept; the vault
+that they give back gets a new passphrase.
 """
 
 from __future__ import annotations
@@ -12,8 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Callable, NamedTuple, Optional
 
-from common.errors import RefusedError, TesseraError
-from common.files import rename_new, sync_folder, write_new
+from common.errors import RefusedError, TesseraError, UsageError
+from common.files import rename_new, sync_folder, write_new, write_private
 from common.vault.folder import VaultFolder
 from common.vault.keys import VaultKey
 from common.vault.recovery_codes import MAX_CODES, kit_sheets, make_codes, read_codes, restore_key
@@ -186,3 +188,28 @@ def _put_aside(path: Path) -> Path:
 def _asides(path: Path) -> Iterator[Path]:
     """The names that a key file may get which makes room for another."""
     return (path.with_name(f"{path.name}.old-{number}") for number in itertools.count(1))
+
+
+class KeyCopyModel(Model):
+    """`told`: where the copy went."""
+
+    def save(self, file: Path) -> None:
+        """Copy the key file into a new file that only its owner may read; it stays wrapped by the passphrase."""
+        vault = self.session.vault
+        self.started("Writing the copy …", command_line("admin", "vault", "export", str(file)))
+        self.background.run(lambda: _copy(vault, file), done=lambda _: self._saved(file), failed=self.failed)
+
+    def _saved(self, file: Path) -> None:
+        self.doing = ""
+        self.told = f"Written to {file}. Keep it on a disk of its own; it opens with the passphrase that you have now."
+        self.session.keep_settings(copy_for=self.session.vault_name)
+        self.changed()
+
+
+def _copy(vault: VaultFolder, file: Path) -> None:
+    try:
+        write_private(file, vault.key_file(), replace=False)
+    except FileExistsError:
+        raise UsageError(f"{file} exists already; it was not touched", advice="choose another name") from None
+    except OSError as error:
+        raise UsageError(f"{file} cannot be written: {error.strerror}", advice="choose another folder") from None

@@ -19,9 +19,8 @@ from desktop.background import Background, Task
 from desktop.model.commands import command_line
 from desktop.model.entries import Tone, badge_of
 from desktop.model.first_start import fault_of
-from desktop.model.key_copy import KeyCopyModel
 from desktop.model.model import Model
-from desktop.model.recovery import RecoveryModel
+from desktop.model.recovery import KeyCopyModel, RecoveryModel
 from desktop.model.report import Counter, Finding, Progress, Report, Warnings
 from desktop.session import Session
 

@@ -9,8 +9,7 @@ import customtkinter
 
 from desktop.model.devices import DeviceRow, DevicesModel, Invite
 from desktop.model.entries import Tone
-from desktop.model.machines import MachineRow
-from desktop.model.operator import ROLES, operator_command
+from desktop.model.operator import ROLES, MachineRow, operator_command
 from desktop.views.controls import (
     ACCENT,
     DANGER,

@@ -7,8 +7,7 @@ from typing import Any, Callable, Optional
 import customtkinter
 
 from desktop.model.devices import DevicesModel
-from desktop.model.machines import MachineRow
-from desktop.model.operator import operator_command
+from desktop.model.operator import MachineRow, operator_command
 from desktop.model.wording import count
 from desktop.views.controls import (
     DANGER,

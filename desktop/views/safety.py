@@ -9,9 +9,8 @@ from typing import Any, Optional
 import customtkinter
 
 from desktop.model.entries import Tone
-from desktop.model.key_copy import KeyCopyModel
 from desktop.model.layout import fitting
-from desktop.model.recovery import MAX_CODES, RecoveryModel
+from desktop.model.recovery import MAX_CODES, KeyCopyModel, RecoveryModel
 from desktop.model.report import Report
 from desktop.model.safety import SafetyModel
 from desktop.views.controls import (

@@ -16,8 +16,8 @@ from admin.device_commands import show
 from admin.status import Status, to_json
 from broker.members import MemberList
 from common.link.replies import DeclinedError
-from common.process.log_lines import LineFormatter
 from common.process.program import warn
+from common.process.streams import LineFormatter
 from common.protocol.messages import Answer, Code, Device, Health
 from common.protocol.operations import Role
 from common.repository.images import Held

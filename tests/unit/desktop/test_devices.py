@@ -16,8 +16,7 @@ from desktop.background import Background
 from desktop.model import operator
 from desktop.model.devices import DevicesModel, device_row, former
 from desktop.model.entries import Tone
-from desktop.model.machines import MachineRow, machine_rows
-from desktop.model.operator import ROLES, Member, Operator
+from desktop.model.operator import ROLES, MachineRow, Member, Operator, machine_rows
 from desktop.session import Session
 from tests.support.desktop_models import deliver_until
 

@@ -8,7 +8,7 @@ import logging
 
 import pytest
 
-from common.process.log_lines import LineFormatter
+from common.process.streams import LineFormatter
 
 
 @pytest.mark.parametrize("tracebacks", [False, True])
