@@ -15,14 +15,7 @@ from datetime import datetime
 
 from admin.events import Changed, DeviceFailed
 from admin.vault_work import change_each
-from common.errors import (
-    NotEnoughError,
-    NotFoundError,
-    RefusedError,
-    TesseraError,
-    UnreachableError,
-    UsageError,
-)
+from common.errors import NotEnoughError, NotFoundError, RefusedError, TesseraError, UnreachableError, UsageError
 from common.link.replies import DeclinedError
 from common.process.events import Warned
 from common.protocol.codec import pack, unpack

@@ -6,6 +6,8 @@ import enum
 import json
 import logging
 import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Callable, Optional
@@ -124,6 +126,12 @@ class Session:
         """A new way to the cluster with the vault's rights, to be entered with `async with` in a coroutine."""
         identity = self.identity
         return Link(identity, self.key.owner_proof(identity.key_pair.public))
+
+    @asynccontextmanager
+    async def opened(self, emit: Callable[[Any], None] = ignore) -> AsyncIterator[Repository]:
+        """The open vault, by a way of its own."""
+        async with self.link() as link:
+            yield self.repository(link, emit)
 
     def repository(self, link: Link, emit: Callable[[Any], None] = ignore) -> Repository:
         """The open vault, by such a way; `emit` is told what becomes of its images."""

@@ -9,8 +9,7 @@ from typing import Any, Callable, Optional
 from admin.deleting import delete_image, list_trash, take_back
 from admin.sharing import adding, change_image, removing
 from common.errors import TesseraError, UsageError
-from common.link.link import Link
-from common.process.events import BytesDone, BytesExpected
+from common.process.events import BytesDone, BytesExpected, ignore
 from common.repository.images import Held
 from common.repository.repository import Repository
 from common.text import printable
@@ -71,9 +70,8 @@ class ImageWorkModel(Model):
         self.command = command_line("consumer", *_hashes(images), "--output", folder)
         counter = Counter(lambda progress: self.background.post(self._advanced, progress))
 
-        async def work(link: Link) -> Report:
+        async def work(repository: Repository) -> Report:
             counter.take(BytesExpected(sum(image.size for image in images)))
-            repository = self.session.repository(link)
             destination = Destination(folder, several=True, force=False)
             held, failed = await _held(repository, images)
             called = {image.sha256: image.mapping.name for image in held}
@@ -127,12 +125,10 @@ class ImageWorkModel(Model):
 
     def take_back(self) -> None:
         """Take what was deleted last out of the trash."""
-        images, self.deleted = self.deleted, []
+        images, self.deleted, warnings = self.deleted, [], Warnings()
         self.command = command_line("admin", "undelete", *_hashes(images))
 
-        async def work(link: Link) -> Report:
-            warnings = Warnings()
-            repository = self.session.repository(link, warnings.take)
+        async def work(repository: Repository) -> Report:
             trash = await list_trash(repository)
             failed = []
             for image in images:
@@ -142,7 +138,7 @@ class ImageWorkModel(Model):
                     failed.append(_failure(image.name, error))
             return _report(len(images), failed, "taken back").noting(warnings.findings)
 
-        self._begin(f"Taking back {count(len(images), 'image')} …", work)
+        self._begin(f"Taking back {count(len(images), 'image')} …", work, warnings.take)
 
     # --- share
 
@@ -194,10 +190,9 @@ class ImageWorkModel(Model):
         changed: Callable[[list[str]], None],
     ) -> None:
         """Change images in the cluster, one after the other; `changed` is told the hashes of those that were."""
+        warnings = Warnings()
 
-        async def work(link: Link) -> Report:
-            warnings = Warnings()
-            repository = self.session.repository(link, warnings.take)
+        async def work(repository: Repository) -> Report:
             held, failed = await _held(repository, images)
             away: set[str] = set()
             gone: list[str] = []
@@ -215,17 +210,22 @@ class ImageWorkModel(Model):
                 report = replace(report, summary=f"{report.summary} {absent}: away; told when they come back.")
             return report
 
-        self._begin(doing, work)
+        self._begin(doing, work, warnings.take)
 
-    def _begin(self, doing: str, work: Callable[[Link], Coroutine[Any, Any, Report]]) -> None:
-        async def linked() -> Report:
-            async with self.session.link() as link:
-                return await work(link)
+    def _begin(
+        self,
+        doing: str,
+        work: Callable[[Repository], Coroutine[Any, Any, Report]],
+        emit: Callable[[Any], None] = ignore,
+    ) -> None:
+        async def opened() -> Report:
+            async with self.session.opened(emit) as repository:
+                return await work(repository)
 
         if self.doing:
             return
         self.doing, self.progress, self.report, self.error = doing, None, None, None
-        self._task = self.background.start(linked, done=self._done, failed=self._failed)
+        self._task = self.background.start(opened, done=self._done, failed=self._failed)
         self.changed()
 
     def _advanced(self, progress: Progress) -> None:

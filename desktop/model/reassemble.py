@@ -159,8 +159,7 @@ class ReassembleModel(Model):
             held.append(image.open(mapping))
             return held[-1]
 
-        async with self.session.link() as link:
-            repository = self.session.repository(link)
+        async with self.session.opened() as repository:
             if is_full(wanted):
                 sha256, encodings = wanted, await repository.locate(bytes.fromhex(wanted))
             else:

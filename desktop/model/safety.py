@@ -101,8 +101,8 @@ class SafetyModel(Model):
                 warnings.take(event)
 
         async def serve() -> Any:
-            async with self.session.link() as link:
-                return await work(self.session.repository(link, emit))
+            async with self.session.opened(emit) as repository:
+                return await work(repository)
 
         self.doing, self.progress, self.report, self.error = doing, None, None, None
         self._task = self.background.start(

@@ -68,8 +68,7 @@ class SharingModel(Model):
         self.changed()
 
     async def _shared_with(self, hashes: Sequence[str]) -> dict[str, list[ContactCard]]:
-        async with self.session.link() as link:
-            repository = self.session.repository(link)
+        async with self.session.opened() as repository:
             held = {image.sha256: image for image in (await repository.holdings()).images}
             return {sha256: await shared_with(repository, held[sha256]) for sha256 in hashes if sha256 in held}
 

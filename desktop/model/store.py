@@ -341,8 +341,7 @@ class StoreModel(Model):
             elif isinstance(event, Warned):
                 self.background.post(self._take, put, event)
 
-        async with self.session.link() as link:
-            repository = self.session.repository(link, emit)
+        async with self.session.opened(emit) as repository:
             return await complete_images(repository, (await repository.holdings(list(by_hash))).images, to)
 
     def _resent(self, by_hash: dict[str, Item], outcomes: list[Repaired]) -> None:

@@ -70,16 +70,14 @@ class TrashModel(Model):
             self._task = None
 
     async def _look(self) -> list[DeletedImage]:
-        async with self.session.link() as link:
-            repository = self.session.repository(link)
+        async with self.session.opened() as repository:
             return newest_first(deleted_images(repository, await list_trash(repository)))
 
     async def _take_back(
         self, images: Sequence[DeletedImage], warnings: Warnings
     ) -> list[tuple[DeletedImage, Optional[TesseraError]]]:
         outcomes: list[tuple[DeletedImage, Optional[TesseraError]]] = []
-        async with self.session.link() as link:
-            repository = self.session.repository(link, warnings.take)
+        async with self.session.opened(warnings.take) as repository:
             await repository.list_devices()  # whose names it knows from then on
             for image in images:
                 try:

@@ -13,6 +13,7 @@ from typing import Any, Callable
 
 import customtkinter
 
+from desktop.model.entries import Tone
 from desktop.model.layout import fitting, top_to_show
 
 ACCENT = ("#1f6aa5", "#2f7fbd")
@@ -25,6 +26,7 @@ TEXT = ("#16191d", "#e8eaed")
 GOOD = ("#1c7c43", "#4cc27d")
 WARNING = ("#9a6200", "#e6b04a")
 DANGER = ("#b3261e", "#f2766d")
+TONES = {Tone.GOOD: GOOD, Tone.NOTICE: WARNING, Tone.ALARM: DANGER, Tone.UNKNOWN: QUIET}
 DANGER_PANEL = ("#fbe9e7", "#4a2320")
 FOCUS = ("#03173d", "#d6e4ff")
 
@@ -217,6 +219,19 @@ class Choice(customtkinter.CTkSegmentedButton):
             if self._command is not None:
                 self._command(values[place])
         return "break"
+
+
+def text_box(parent: Any, height: int, size: int = 12, *, wrap: str = "char", **options: Any) -> Any:
+    """Several lines of text; Tab leaves it, and is no character of it."""
+    options = {"text_color": TEXT, "border_width": 2, "border_color": LINE, **options}
+    box = customtkinter.CTkTextbox(parent, height=height, font=fixed_font(size), wrap=wrap, **options)
+    box.bind("<Tab>", _leave)
+    return box
+
+
+def _leave(event: Any) -> str:
+    event.widget.tk_focusNext().focus()
+    return "break"
 
 
 def heading(parent: Any, text: str, size: int = 22) -> Any:

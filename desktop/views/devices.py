@@ -8,28 +8,27 @@ from typing import Any, Optional
 import customtkinter
 
 from desktop.model.devices import DeviceRow, DevicesModel, Invite
-from desktop.model.entries import Tone
 from desktop.model.operator import ROLES, MachineRow, operator_command
 from desktop.views.controls import (
     ACCENT,
     DANGER,
-    GOOD,
     GROUND,
     LINE,
     PANEL,
     QUIET,
     TEXT,
+    TONES,
     WARNING,
     Button,
     Choice,
     FittingLabel,
     RadioButton,
     Scrolling,
-    fixed_font,
     font,
     heading,
     label,
     note,
+    text_box,
     wrap,
 )
 from desktop.views.machines import MachineList
@@ -37,7 +36,6 @@ from desktop.views.overlay import NameForm, Overlay, ask, copy, readonly
 from desktop.views.this_computer import ThisComputer
 from desktop.views.view import View
 
-_TONES = {Tone.GOOD: GOOD, Tone.NOTICE: WARNING, Tone.ALARM: DANGER, Tone.UNKNOWN: QUIET}
 _QR_EDGE = 250  # units at most
 _BESIDE_QR, _SHORT_CODE = 250, 90  # units that the rest of the sheet takes, and the code to type
 _QR_MARGIN = 4  # squares, which a reader needs
@@ -192,7 +190,7 @@ class _Row(customtkinter.CTkFrame):
         if row == self._shown:
             return
         self._shown = row
-        colour = _TONES[row.tone]
+        colour = TONES[row.tone]
         self._dot.configure(fg_color=colour)
         self._called.say(row.name)
         self._state.configure(text_color=colour)
@@ -231,9 +229,7 @@ class _InviteSheet(Overlay):
     def __init__(self, view: DevicesView, invite: Invite, closed: Any) -> None:
         super().__init__(view, f"Invite for {ROLES[invite.role]}", closed)
         self.say("It works once, within an hour. Whoever reads it may use it, so show it to nobody else.")
-        text = customtkinter.CTkTextbox(
-            self.body, height=68, font=fixed_font(12), text_color=TEXT, border_width=2, border_color=LINE, wrap="char"
-        )
+        text = text_box(self.body, 68)
         text.insert("1.0", invite.line)
         text.configure(state="disabled")
         text.grid(sticky="ew", pady=(4, 8))

@@ -10,9 +10,9 @@ import customtkinter
 
 from desktop.model.first_start import FirstStartModel, VaultFrom
 from desktop.session import Stage
-from desktop.views.controls import LINE, TEXT, Button, Choice, PassphraseField, fixed_font, font, heading, note, panel
+from desktop.views.controls import Button, Choice, PassphraseField, font, heading, note, panel, text_box
 from desktop.views.safety import ask_where_to_copy
-from desktop.views.sheets import Sheets, codes_box, leave_box
+from desktop.views.sheets import Sheets
 from desktop.views.this_computer import BrokerForm
 from desktop.views.view import View
 
@@ -51,10 +51,8 @@ class FirstStartView(View[FirstStartModel]):
             "python broker/broker.py invite client. Paste its line, or type the short code below it.",
             _WIDTH,
         ).grid(row=1, column=0, columnspan=2, padx=24, sticky="w")
-        self._invite = customtkinter.CTkTextbox(card, width=_WIDTH, height=84, font=fixed_font(), wrap="char")
-        self._invite.configure(border_width=2, border_color=LINE, text_color=TEXT)
+        self._invite = text_box(card, 84, 13, width=_WIDTH)
         self._invite.grid(row=2, column=0, columnspan=2, padx=24, pady=(10, 8), sticky="ew")
-        self._invite.bind("<Tab>", leave_box)
         self._called = customtkinter.CTkEntry(card, font=font(), height=34)
         self._called.insert(0, self.model.machine)
         self._nearby = note(card, wraplength=_WIDTH)
@@ -95,8 +93,7 @@ class FirstStartView(View[FirstStartModel]):
         )
         self._file.grid(row=0, column=0, sticky="ew", padx=(0, 10))
         Button(self._file_row, "Choose…", self._choose_file, width=100).grid(row=0, column=1)
-        self._codes = codes_box(card, 130)
-        self._codes.bind("<Tab>", leave_box)
+        self._codes = text_box(card, 130, wrap="word")
         self._passphrase = PassphraseField(card, "Passphrase", self._do_vault)
         self._passphrase.grid(row=5, column=0, columnspan=2, padx=24, pady=(0, 8), sticky="ew")
         self._again = PassphraseField(card, "The same again", self._do_vault)

@@ -8,7 +8,7 @@ from typing import Any, Optional
 import customtkinter
 
 from common.text import format_size
-from desktop.model.entries import Age, Tone, health_sentence
+from desktop.model.entries import Age, health_sentence
 from desktop.model.gallery import GalleryModel
 from desktop.model.image_work import ImageWorkModel
 from desktop.model.wording import count
@@ -19,6 +19,7 @@ from desktop.views.controls import (
     PANEL,
     QUIET,
     TEXT,
+    TONES,
     WARNING,
     Button,
     CheckBox,
@@ -40,7 +41,6 @@ from desktop.views.view import View
 _ALL_FORMATS = "all formats"
 _DETAILS = 262  # units across
 _SEARCH_AFTER = 120  # milliseconds without a key
-_TONES = {Tone.GOOD: GOOD, Tone.NOTICE: WARNING, Tone.ALARM: DANGER, Tone.UNKNOWN: QUIET}
 _STATES = {"here": GOOD, "away": WARNING, "damaged": DANGER}
 
 
@@ -232,7 +232,7 @@ class _Details(customtkinter.CTkFrame):
         digits = entry.sha256
         self._hash.configure(text="\n".join(digits[at : at + 32] for at in range(0, len(digits), 32)))
         badge = entry.former_badge if notice else entry.badge
-        self._badge.configure(text=badge.words, text_color=_TONES[badge.tone])
+        self._badge.configure(text=badge.words, text_color=TONES[badge.tone])
         sentence = health_sentence(entry.health)
         self._health.configure(text=f"{notice[:1].upper()}{notice[1:]}. Then: {sentence}" if notice else sentence)
         for child in self._places.winfo_children():
@@ -284,7 +284,7 @@ class _Outcome(customtkinter.CTkFrame):
             self.grid_forget()
             return
         progress = f"  {model.progress.words}" if model.progress is not None else ""
-        tone = TEXT if report is None else _TONES[report.tone]
+        tone = TEXT if report is None else TONES[report.tone]
         self._words.configure(text=model.doing + progress if report is None else report.summary, text_color=tone)
         findings = [] if report is None else report.findings
         named = [f"{finding.name}: {finding.words}" for finding in findings[: self._MOST]]

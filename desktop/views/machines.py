@@ -9,19 +9,7 @@ import customtkinter
 from desktop.model.devices import DevicesModel
 from desktop.model.operator import MachineRow, operator_command
 from desktop.model.wording import count
-from desktop.views.controls import (
-    DANGER,
-    GROUND,
-    LINE,
-    PANEL,
-    TEXT,
-    Button,
-    FittingLabel,
-    Scrolling,
-    font,
-    note,
-    wrap,
-)
+from desktop.views.controls import DANGER, GROUND, LINE, PANEL, TEXT, Button, FittingLabel, Scrolling, font, note, wrap
 from desktop.views.overlay import readonly
 
 

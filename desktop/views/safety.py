@@ -8,21 +8,17 @@ from typing import Any, Optional
 
 import customtkinter
 
-from desktop.model.entries import Tone
 from desktop.model.layout import fitting
 from desktop.model.recovery import MAX_CODES, KeyCopyModel, RecoveryModel
 from desktop.model.report import Report
 from desktop.model.safety import SafetyModel
 from desktop.views.controls import (
     ACCENT,
-    DANGER,
-    GOOD,
     GROUND,
     LINE,
     PANEL,
-    QUIET,
     TEXT,
-    WARNING,
+    TONES,
     Button,
     Menu,
     Scrolling,
@@ -34,7 +30,6 @@ from desktop.views.controls import (
 from desktop.views.sheets import Sheets, ask_for_new_key_file
 from desktop.views.view import View
 
-_TONES = {Tone.GOOD: GOOD, Tone.NOTICE: WARNING, Tone.ALARM: DANGER, Tone.UNKNOWN: QUIET}
 _SHOWN_FINDINGS = 200
 _WRAP = 420  # units
 
@@ -131,7 +126,7 @@ class _ProofPanel(_Panel):
             self._bar.grid_forget()
         report = model.report
         if not busy:
-            colour = TEXT if report is None else _TONES[report.tone]
+            colour = TEXT if report is None else TONES[report.tone]
             self._doing.configure(text="" if report is None else report.words, text_color=colour)
         if report is not self._shown:
             self._shown = report
@@ -149,7 +144,7 @@ class _ProofPanel(_Panel):
             line.grid(row=row, column=0, sticky="ew", pady=(0, 6))
             name = label(line, fitting(finding.name, 60, len), 13, height=20)
             name.grid(row=0, column=0, sticky="w", padx=(6, 0))
-            words = label(line, finding.words, 13, colour=_TONES[finding.tone], height=20, wraplength=_WRAP)
+            words = label(line, finding.words, 13, colour=TONES[finding.tone], height=20, wraplength=_WRAP)
             words.grid(row=1, column=0, sticky="w", padx=(6, 0))
         more = len(report.findings) - _SHOWN_FINDINGS
         if more > 0:

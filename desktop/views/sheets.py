@@ -7,11 +7,9 @@ from pathlib import Path
 from tkinter import filedialog
 from typing import Any, Callable, Optional
 
-import customtkinter
-
 from desktop.model.recovery import RecoveryModel
 from desktop.session import Session
-from desktop.views.controls import DANGER, LINE, TEXT, PassphraseField, fixed_font, note
+from desktop.views.controls import DANGER, TEXT, PassphraseField, note, text_box
 from desktop.views.overlay import Overlay, copy_for_a_minute
 
 
@@ -36,7 +34,7 @@ class _Sheets(Overlay):
     def __init__(self, view: Any, model: RecoveryModel) -> None:
         super().__init__(view, f"{model.of} recovery codes, any {model.need} open the vault", model.forget)
         self.say("Shown only now. Save or print them, and keep each in another place.")
-        box = codes_box(self.body, 250)
+        box = text_box(self.body, 250, wrap="word")
         box.insert("1.0", model.text)
         box.configure(state="disabled")
         box.grid(sticky="ew", pady=(4, 4))
@@ -109,9 +107,8 @@ class CodesForm(Overlay):
             "Type or paste as many codes as their sheets ask for, one below the other. The key file that is here is "
             "kept beside the new one."
         )
-        self._codes = codes_box(self.body, 170)
+        self._codes = text_box(self.body, 170, wrap="word")
         self._codes.grid(sticky="ew", pady=(4, 8))
-        self._codes.bind("<Tab>", leave_box)
         self._passphrase = PassphraseField(self.body, "New passphrase, four or more words", self._restore)
         self._passphrase.grid(sticky="ew", pady=(0, 8))
         self._again = PassphraseField(self.body, "The same again", self._restore)
@@ -137,15 +134,3 @@ def ask_for_new_key_file(parent: Any, session: Session, title: str, name: str) -
     if file:
         session.chose_for_key(file)
     return file
-
-
-def codes_box(parent: Any, height: int) -> Any:
-    return customtkinter.CTkTextbox(
-        parent, height=height, font=fixed_font(12), text_color=TEXT, border_width=2, border_color=LINE, wrap="word"
-    )
-
-
-def leave_box(event: Any) -> str:
-    """For a Tab in a box of text, which else is a character of it."""
-    event.widget.tk_focusNext().focus()
-    return "break"

@@ -11,22 +11,8 @@ import customtkinter
 from desktop.model.operator import operator_command
 from desktop.model.service import Program, Standing, State
 from desktop.model.this_computer import Device, ThisComputerModel
-from desktop.views.controls import (
-    GROUND,
-    LINE,
-    PANEL,
-    TEXT,
-    Button,
-    CheckBox,
-    Scrolling,
-    fixed_font,
-    font,
-    heading,
-    note,
-    wrap,
-)
+from desktop.views.controls import GROUND, LINE, PANEL, Button, CheckBox, Scrolling, font, heading, note, text_box, wrap
 from desktop.views.overlay import Overlay, ask
-from desktop.views.sheets import leave_box
 
 _TITLES = {Program.WORKER: "Keep shares on this computer", Program.BROKER: "Run a broker on this computer"}
 
@@ -131,11 +117,8 @@ class _SetUpForm(Overlay):
 
     def _invite_box(self, text: str) -> Any:
         note(self.body, text, 464).grid(sticky="ew", pady=(4, 2))
-        box = customtkinter.CTkTextbox(
-            self.body, height=46, font=fixed_font(12), text_color=TEXT, border_width=2, border_color=LINE, wrap="char"
-        )
+        box = text_box(self.body, 46)
         box.grid(sticky="ew", pady=(0, 6))
-        box.bind("<Tab>", leave_box)
         return box
 
 

@@ -15,7 +15,7 @@ from desktop.model.entries import Badge, Entry, Tone
 from desktop.model.gallery import GalleryModel
 from desktop.model.layout import Grid
 from desktop.model.thumbnails import EDGE
-from desktop.views.controls import ACCENT, CHOSEN, DANGER, FOCUS, GOOD, GROUND, LINE, PANEL, QUIET, TEXT, WARNING
+from desktop.views.controls import ACCENT, CHOSEN, FOCUS, GROUND, LINE, PANEL, QUIET, TEXT, TONES
 from desktop.views.pixels import photo, rounded
 from viewer.process import Pixels
 
@@ -26,7 +26,6 @@ _RING = 2  # pixels around all, which show that it has the focus
 _KEPT = 500  # pictures
 _WHEEL = 72  # units that a turn of the wheel moves
 _AHEAD = 1  # screens above and below for which thumbnails are made too
-_TONES = {Tone.GOOD: GOOD, Tone.NOTICE: WARNING, Tone.ALARM: DANGER, Tone.UNKNOWN: QUIET}
 
 Chosen = Callable[[Optional[str]], None]
 
@@ -114,8 +113,7 @@ class TileGrid(customtkinter.CTkFrame):
         self._cards: dict[str, Any] = {}
         dot = unit(9)
         self._dots = {
-            tone: rounded(dot, dot, dot // 2, self._colour(_TONES[tone]), self._colour(_TONES[tone]), 0)
-            for tone in Tone
+            tone: rounded(dot, dot, dot // 2, self._colour(TONES[tone]), self._colour(TONES[tone]), 0) for tone in Tone
         }
         family = customtkinter.CTkFont().actual("family")
         self._name_font = fonts.Font(family=family, size=-unit(13))
