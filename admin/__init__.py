@@ -1,23 +1,23 @@
-"""Administration: what is neither storing nor restoring. Uses the cluster as a client does.
+"""Administration: what is neither storing nor restoring.
 
 command            the command line: joining; the others' commands are registered with it
 device_commands    status, retire, rebalance
 image_commands     verify, repair, strengthen, delete, undelete
-vault_commands     vaults: made, copied, protected; the keyring
-recovery_commands  recovery codes: printed, and the vault restored from them
+vault_commands     vaults: create, copy, protect; the keyring
+recovery_commands  recovery codes: print them, restore the vault from them
 contact_commands   contacts, share, unshare
 
-vault_work     what every command about images begins with, and how it changes many of them
-events         what all of it tells meanwhile; `printer` prints that
-status         the devices, and what the steward says of all encodings
-health         how much is at hand of an image, and what that means for its owner
-verifying      verify: what is there, or every block fetched and checked end to end with the key
-repairing      repair: asks the steward, and follows it; or makes what is missing on devices that were named
-strengthening  strengthen: stored anew with today's devices, and the old encoding deleted
-moving         retire and rebalance: asks the steward likewise, for devices
+vault_work     what all commands about images share
+events         the events of all of them; `printer` prints these
+status         the devices, and the health of all images
+health         the health of one image, by the shares at hand
+verifying      verify: which shares are there, or every block fetched and checked with the key
+repairing      repair: by the steward; or by this machine, on named devices
+strengthening  strengthen: store anew with today's devices, and delete the old encoding
+moving         retire and rebalance, by the steward
 deleting       delete and undelete, by the delete capability
-amending       what lies beside all shares of an encoding is written anew
-sharing        share and unshare: so that others may read it
-rotating       vault rotate: so that another vault key opens it
-joining        lets this machine into a cluster
+amending       replaces the commitment of all shares of an encoding
+sharing        share and unshare: lets others read an image
+rotating       vault rotate: replaces the vault key
+joining        joins this machine to a cluster
 """

@@ -1,9 +1,9 @@
-"""What lies beside all shares of an encoding is written anew: for others to read it too, or under another vault key.
+"""Replaces the commitment of all shares of an encoding: so that others can read it too, or under another vault key.
 
-The owner's own mapping tells with whom an encoding is shared and of which revision it is; so any machine with the vault
-can go on from there. To change it, the mapping of the highest revision is taken that any device has, the next one is
-sealed for the owner and, to their cards, for all who may read; each device that is shown the delete capability puts
-these in the place of what it has. Devices that are away now get them from the steward when they come back.
+The owner's own mapping has the cards that an encoding is shared with and its revision, so any machine with the vault
+can change them: it takes the mapping of the highest revision on any device, seals the next one for the owner and to the
+cards of all who may read, and sends these with the delete capability to each device. Devices that are away now get them
+from the steward when they come back.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ from common.vault.trust import TrustedImage
 
 @dataclass(frozen=True)
 class Current:
-    """What holds of an encoding now, by the highest revision that a device has."""
+    """An encoding's commitment of the highest revision that a device has."""
 
     mapping: Mapping
     recipe: Recipe
-    sealed: bytes  # the mapping as it lies there
+    sealed: bytes  # the mapping as stored
 
     @property
     def revision(self) -> int:
@@ -46,7 +46,7 @@ class Current:
 
     @property
     def cards(self) -> list[ContactCard]:
-        """Those whom it is shared with."""
+        """The cards that it is shared with."""
         return [] if self.mapping.shared_with is None else unpack_cards(self.mapping.shared_with)
 
 
@@ -74,14 +74,14 @@ async def _describe(repository: Repository, encoding: EncodingAt, share: int, de
 
 @dataclass(frozen=True)
 class Right:
-    """What some devices have to be shown before they change an encoding."""
+    """The delete capability for an encoding on some devices."""
 
     devices: list[bytes]
     capability: bytes
 
 
 def right_to(repository: Repository, encoding: EncodingAt, mapping: Mapping) -> Right:
-    """The right to an encoding of this repository's vault, at the connected devices that have it."""
+    """The capability for an encoding of this repository's vault, on the connected devices that have it."""
     devices = sorted({share.device_id for share in encoding.shares if share.alive})
     return Right(devices, repository.delete_capability(mapping, encoding.object_id, encoding.encoding_id))
 
@@ -89,11 +89,11 @@ def right_to(repository: Repository, encoding: EncodingAt, mapping: Mapping) -> 
 async def amend(
     owner: Repository, encoding_id: bytes, current: Current, cards: list[ContactCard], rights: Sequence[Right]
 ) -> list[str]:
-    """Have devices take the next revision, as the vault of the repository `owner`, shared with `cards`.
+    """Send devices the next revision, for the vault of the repository `owner`, shared with `cards`.
 
-    The names of the devices that did not. What another had left for the vault becomes as if the vault had stored it
-    itself. NotEnoughError where fewer than k devices took it: then it does not hold yet. RefusedError where all of
-    them say that this is no right to it, as where whoever left it gave a wrong one.
+    Returns the names of the devices that did not take it. An image that another left for the vault becomes as if the
+    vault had stored it. NotEnoughError where fewer than k devices took it, so that it is not valid yet. RefusedError
+    where all refuse the capability, as where whoever left the image gave a wrong one.
     """
     revision = current.revision + 1
     mapping = msgspec.structs.replace(

@@ -1,4 +1,4 @@
-"""The administration's command line: joining a cluster here, the other commands in modules of their own."""
+"""The administration's command line: joining a cluster here, the other commands are in modules of their own."""
 
 from __future__ import annotations
 

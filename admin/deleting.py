@@ -1,8 +1,8 @@
 """`delete` and `undelete`: by the delete capability, which only the vault key makes.
 
-Each device that holds a share of the image is shown the capability; it puts the share into its trash and keeps a
-tombstone with the capability in it, by which devices that are away now are shown the same when they come back. Until
-the trash is emptied, the same capability takes the shares out again, under the next generation of the tombstone.
+Each device that holds a share of the image is sent the capability; it moves the share to its trash and keeps a
+tombstone with the capability, which brokers send to devices that are away now when they come back. Until the trash is
+emptied, the same capability undeletes the shares, with the next generation of the tombstone.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from common.repository.repository import Repository
 from common.text import check_hash, is_full, only_one
 
 _DAY = 24 * 3600
-_MAX_GENERATION = 64  # how often one encoding may be deleted and taken back
+_MAX_GENERATION = 64  # how often one encoding may be deleted and undeleted
 EMPTY_TRASH = "the trash is empty: no device that is connected has anything to take back"
 
 
 async def delete_images(repository: Repository, images: Sequence[Held], trash_days: int) -> int:
-    """Delete images, and tell of each. The exit code."""
+    """Delete images; emits the outcome of each. The exit code."""
     await repository.list_devices()
     return await change_each(
         repository,
@@ -44,7 +44,7 @@ async def delete_images(repository: Repository, images: Sequence[Held], trash_da
 
 
 async def delete_image(repository: Repository, image: Held, trash_days: int) -> list[str]:
-    """Delete all encodings of an image; the names of devices that hold a share and could not be told yet."""
+    """Delete all encodings of an image; the names of devices that hold a share and were not reached."""
     own = repository.own(image)
     if not own:
         raise RefusedError(
@@ -57,7 +57,7 @@ async def delete_image(repository: Repository, image: Held, trash_days: int) -> 
 
 
 async def delete_encoding(repository: Repository, encoding: EncodingAt, trash_days: int) -> None:
-    """Delete one encoding of this vault's own on all devices that are connected, and have them tell the others."""
+    """Delete one encoding of this vault's own on all connected devices; brokers pass the tombstone on to the others."""
     devices = sorted({share.device_id for share in encoding.shares if share.alive})
     if not devices:
         raise UnreachableError("none of the devices that hold it is connected; nothing was deleted")
@@ -72,10 +72,10 @@ def _capability(repository: Repository, object_id: bytes, encoding_id: bytes) ->
 
 
 async def _delete_on(repository: Repository, encoding: EncodingAt, device: bytes, trash_days: int) -> bool:
-    """Delete one device's shares of an encoding; whether it did. What it holds that is damaged, it may not know."""
+    """Delete one device's shares of an encoding; whether it did. It may not recognise damaged ones."""
     now = int(time.time())
     capability = _capability(repository, encoding.object_id, encoding.encoding_id)
-    for generation in range(1, _MAX_GENERATION, 2):  # a deletion that was taken back before has left its number
+    for generation in range(1, _MAX_GENERATION, 2):  # an earlier deletion that was undone used its generation
         trash_until, ends = now + trash_days * _DAY if trash_days else NEVER, now + TOMBSTONE_LIFETIME
         request = Delete(encoding.encoding_id, capability, generation, trash_until, ends)
         try:
@@ -97,12 +97,12 @@ async def _delete_on(repository: Repository, encoding: EncodingAt, device: bytes
 
 
 async def undelete_images(repository: Repository, hashes: Sequence[str]) -> int:
-    """Take images back, and tell of each. The exit code: 3 where one is not in the trash."""
+    """Undelete images; emits the outcome of each. The exit code: 3 where one is not in the trash."""
     trash = await list_trash(repository)
     exit_code = 0
     for text in dict.fromkeys(map(check_hash, hashes)):
         try:
-            sha256 = await take_back(repository, trash, text)
+            sha256 = await undelete_image(repository, trash, text)
             repository.emit(Changed(sha256, "taken back"))
         except TesseraError as error:
             repository.emit(Warned(f"admin: {error}"))
@@ -116,7 +116,7 @@ async def list_deleted(repository: Repository) -> list[DeletedImage]:
 
 
 async def list_trash(repository: Repository, *, emptied: bool = False) -> list[Trashed]:
-    """What was deleted and can be taken back; `emptied`: also what cannot any more, as long as devices remember it."""
+    """The encodings that can be undeleted; `emptied`: also those that cannot any more but have a tombstone."""
     await repository.list_devices(settled=True)
     trash: list[Trashed] = []
     while True:
@@ -129,7 +129,7 @@ async def list_trash(repository: Repository, *, emptied: bool = False) -> list[T
 
 
 def by_object(trash: Sequence[Trashed]) -> dict[bytes, list[Trashed]]:
-    """Object id → what is in the trash of it, on whichever device."""
+    """Object id → its encodings in the trash, on any device."""
     grouped: dict[bytes, list[Trashed]] = {}
     for trashed in trash:
         grouped.setdefault(trashed.object_id, []).append(trashed)
@@ -138,11 +138,14 @@ def by_object(trash: Sequence[Trashed]) -> dict[bytes, list[Trashed]]:
 
 @dataclass(frozen=True)
 class DeletedImage:
-    """What can be taken back. `name` and `sha256`: empty where this machine does not know them, as another's image."""
+    """An image that can be undeleted.
+
+    `name` and `sha256`: empty where this machine does not know them, as of an image stored elsewhere.
+    """
 
     name: str
     sha256: str
-    until: int  # Unix seconds, after which it cannot be taken back
+    until: int  # Unix seconds, after which it cannot be undeleted
     encodings: tuple[Trashed, ...]
 
     @property
@@ -151,12 +154,12 @@ class DeletedImage:
 
 
 def deleted_images(repository: Repository, trash: Sequence[Trashed]) -> list[DeletedImage]:
-    """The images that this trash has."""
+    """The images of these encodings in the trash."""
     return [_deleted(repository, object_id, group) for object_id, group in by_object(trash).items()]
 
 
 def _deleted(repository: Repository, object_id: bytes, group: Sequence[Trashed]) -> DeletedImage:
-    """A deleted image as the mapping tells that this machine may still keep."""
+    """A deleted image, named by the mapping that this machine may still have."""
     mappings = [repository.vault.mapping(repository.key, object_id, each.encoding_id) for each in group]
     known = next((mapping for mapping in mappings if mapping is not None), None)
     name, sha256 = ("", "") if known is None else (known.name, known.image_sha256.hex())
@@ -180,17 +183,17 @@ def _find(repository: Repository, trash: Sequence[Trashed], text: str) -> tuple[
     return only_one(matches, text)
 
 
-async def take_back(repository: Repository, trash: Sequence[Trashed], text: str) -> str:
-    """Take the image whose SHA-256 is this, or begins so, out of the `trash`; its SHA-256. Errors as in `_find`."""
+async def undelete_image(repository: Repository, trash: Sequence[Trashed], text: str) -> str:
+    """Undelete the image in the `trash` whose SHA-256 is this, or begins so; its SHA-256. Errors as of `_find`."""
     sha256, found = _find(repository, trash, text)
-    await take_back_encodings(repository, found)
+    await undelete_encodings(repository, found)
     return sha256
 
 
-async def take_back_encodings(repository: Repository, trashed: Sequence[Trashed]) -> None:
-    """Have every device that told of the deletion take its shares out of the trash, and the steward mend the rest."""
+async def undelete_encodings(repository: Repository, trashed: Sequence[Trashed]) -> None:
+    """Undelete encodings on every device that reported their deletion, and have the steward repair the rest."""
     answers = await asyncio.gather(
-        *(_take_back_on(repository, each, device) for each in trashed for device in each.devices)
+        *(_undelete_on(repository, each, device) for each in trashed for device in each.devices)
     )
     if not any(answers):
         raise NotFoundError("the trash was emptied; the image cannot be taken back")
@@ -198,7 +201,7 @@ async def take_back_encodings(repository: Repository, trashed: Sequence[Trashed]
     await repository.link.request(REPAIR, RepairNow(), payload=payload)
 
 
-async def _take_back_on(repository: Repository, trashed: Trashed, device: bytes) -> bool:
+async def _undelete_on(repository: Repository, trashed: Trashed, device: bytes) -> bool:
     capability = _capability(repository, trashed.object_id, trashed.encoding_id)
     request = Undelete(trashed.encoding_id, capability, trashed.generation + 1)
     try:

@@ -1,4 +1,4 @@
-"""The commands about devices: which there are and how they are, taking one out of service, spreading shares evenly."""
+"""The commands about devices: status, retire, rebalance."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""What administration tells while it works: of each image what came of it, beside what producer and consumer tell.
+"""The events of administration: the outcome of each image, and some of producer and consumer.
 
-An image goes by its SHA-256 in hexadecimal.
+An image is named by its SHA-256 in hexadecimal.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class NotChanged:
 
 @dataclass(frozen=True)
 class DeviceFailed:
-    """A device did not do what it was told; the work goes on with the others."""
+    """A request to a device failed; the work goes on with the others."""
 
     device: str  # its name
     why: str
@@ -40,16 +40,16 @@ class DeviceFailed:
 
 @dataclass(frozen=True)
 class Stalled(events.Warned):
-    """Nothing is being done for images, for the time being."""
+    """No progress for some time."""
 
 
 @dataclass(frozen=True)
 class Repaired:
-    """What came of the repair of an image that lacked something."""
+    """The outcome of the repair of an image that lacked something."""
 
     image: Held
     repaired: bool
-    text: str  # to be read behind its name or SHA-256
+    text: str  # follows its name or SHA-256
     exit_code: int = 0
 
 

@@ -1,7 +1,6 @@
-"""How much of an image is at hand, and what that means for its owner: the one verdict on it, and its words.
+"""An image's health by the shares that are at hand, and its words; for `verify`, `repair` and the app alike.
 
-`verify`, quick or deep, `repair` and the app all judge by this. Pure: judges what the catalog says, or what reading
-every share showed of it.
+Pure: assesses what the catalog says, or what reading every share showed.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from common.coding.redundancy import DeviceCount
 from common.protocol.messages import EncodingAt, shares_at_hand
 
 
-class Standing(enum.Enum):
+class HealthStatus(enum.Enum):
     """From best to worst, in the words of `verify --json`."""
 
     WHOLE = "whole"  # every share is at hand
@@ -36,20 +35,20 @@ class ImageHealth:
     proven: Optional[bool] = None  # whether it was restored from them; None where that was not tried
 
     @property
-    def standing(self) -> Standing:
+    def status(self) -> HealthStatus:
         if not self.restorable:
-            return Standing.LOST
+            return HealthStatus.LOST
         if self.good >= self.n:
-            return Standing.WHOLE
-        return Standing.LACKING if self.good > self.k else Standing.IN_DANGER
+            return HealthStatus.WHOLE
+        return HealthStatus.LACKING if self.good > self.k else HealthStatus.IN_DANGER
 
     @property
     def words(self) -> str:
-        """The standing as a person reads it, in a few words."""
+        """The status in a few words."""
         missing = self.n - self.good
-        if self.standing is Standing.LACKING:
+        if self.status is HealthStatus.LACKING:
             return f"{missing} share{'s' if missing > 1 else ''} missing"
-        return str(self.standing.value)
+        return str(self.status.value)
 
     @property
     def restorable(self) -> bool:
@@ -57,29 +56,29 @@ class ImageHealth:
 
     @property
     def spare(self) -> int:
-        """How many of the devices that hold it now may be lost, and it still can be restored."""
+        """How many of the devices that hold it now may be lost."""
         return self.good - self.k if self.restorable else 0
 
 
-def judge(encodings: Sequence[EncodingAt], *, proven: Optional[bool] = None) -> ImageHealth:
+def assess(encodings: Sequence[EncodingAt], *, proven: Optional[bool] = None) -> ImageHealth:
     """The health of an image by its best encoding; `encodings` has at least one.
 
     `proven`: whether it was restored from them; None where that was not tried.
     """
-    return replace(_judge(best(encodings)), proven=proven)
+    return replace(_assess(best(encodings)), proven=proven)
 
 
 def best(encodings: Sequence[EncodingAt]) -> EncodingAt:
-    """The encoding of an image that the most devices may be lost of; of several such a whole one, then the largest."""
+    """The encoding of an image that survives the loss of the most devices; of several a whole one, then the largest."""
 
     def rank(encoding: EncodingAt) -> tuple[int, bool, int]:
-        health = _judge(encoding)
+        health = _assess(encoding)
         return health.good - health.k, health.good >= health.n, health.n
 
     return max(encodings, key=rank)
 
 
-def _judge(encoding: EncodingAt) -> ImageHealth:
+def _assess(encoding: EncodingAt) -> ImageHealth:
     at_hand = shares_at_hand(encoding)
     damaged = {s.share for s in encoding.shares if s.alive and not s.sound} - set(at_hand)
     away = {s.share for s in encoding.shares if not s.alive} - set(at_hand) - damaged

@@ -1,4 +1,4 @@
-"""The commands about images: proving that they can be restored, mending, deleting and taking that back."""
+"""The commands about images: verify, repair, strengthen, delete, undelete."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 _HASH_HELP = "SHA-256 of an image, or its first eight or more digits; may be repeated."
 _HASHES = typer.Option(None, "--hash", envvar="TESSERA_HASH", help=_HASH_HELP)
-# What is deleted is said on the command line, never by a variable that was set for something else.
+# What to delete is given on the command line only, never by a variable that was set for something else.
 _HASHES_ON_THE_LINE = typer.Option(None, "--hash", help=_HASH_HELP)
 _ALL = typer.Option(False, "--all", envvar="TESSERA_ALL", help="All images of the vault.")
 _JSON = typer.Option(False, "--json", envvar="TESSERA_JSON", help="Print a JSON object per image.")
@@ -185,7 +185,7 @@ def _chosen(hashes: Optional[list[str]], everything: bool) -> Optional[list[str]
 
 
 def require_hashes(hashes: list[str]) -> None:
-    """UsageError where one is no hash, told before anybody is asked for a passphrase."""
+    """UsageError where one is no hash, before a passphrase is asked for."""
     for text in hashes:
         check_hash(text)
 

@@ -1,4 +1,4 @@
-"""Lets this machine into a cluster, as a client or as an admin."""
+"""Joins this machine to a cluster, as a client or as an admin."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Admission:
 
 
 def join_cluster(home: Path, invite: str, name: str, emit: Emit = ignore, *, new_cluster: bool = False) -> Admission:
-    """Trade an invite, or its short code, for this machine's admission, and keep that in its folder.
+    """Join by an invite, or its short code, and keep the admission in the machine's folder.
 
     `new_cluster`: leave the cluster that it is a client of, if that is another; its vault and its key stay.
 

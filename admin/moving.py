@@ -1,6 +1,6 @@
-"""`retire` and `rebalance`: has the steward move shares between devices, and follows it.
+"""`retire` and `rebalance`: have the steward move shares between devices, and show its progress.
 
-The steward goes on by itself: whoever interrupts these commands and runs them again finds it further.
+The steward goes on where these commands are interrupted; run again they show how far it is.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from common.protocol.messages import Acknowledged, Code, Device, Empty, Retire
 from common.protocol.operations import REBALANCE, RETIRE, H, Spec
 
 _LOOK = 0.5  # seconds
-_TIMEOUT = 20.0  # seconds without any progress after which somebody should look
+_TIMEOUT = 20.0  # seconds without progress after which a warning is shown
 
 
 async def begin_retirement(link: Link, name: str) -> Device:
@@ -40,7 +40,7 @@ async def begin_rebalance(link: Link) -> None:
 
 
 async def _ask_as_admin(link: Link, operation: Spec[H, Acknowledged], header: H) -> None:
-    """Ask what only an admin may; where this client is none, the refusal says how it becomes one."""
+    """Send an admin's request; where this client is none, the error says how to become one."""
     try:
         await link.request(operation, header)
     except DeclinedError as error:
@@ -52,7 +52,7 @@ async def _ask_as_admin(link: Link, operation: Spec[H, Acknowledged], header: H)
 
 
 async def retire_device(link: Link, name: str) -> int:
-    """Move a device's shares elsewhere and return once it is off the list: how many it had.
+    """Move a device's shares elsewhere; returns how many it had, once it is off the list.
 
     NotFoundError where no device has that name, NotEnoughError where shares are left that have no other place.
     """

@@ -1,4 +1,4 @@
-"""Prints what administration tells: results on stdout, everything else on stderr."""
+"""Prints the events of administration: results on stdout, everything else on stderr."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The recovery kit's commands: print codes that restore the vault key, and restore it from them.
 
 Codes go to stdout or into a new file that only its owner may read, and come from a file, from stdin or from a person
-at the terminal. They are never an argument, and no message or log line repeats any of one.
+at the terminal. They are never an argument, and no message or log line has any part of one.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def restore(
 ) -> None:
     """Restore the vault key from recovery codes, into a new key file on this machine under a new passphrase."""
     folder = vault_folder()
-    folder.require_none()  # nobody types codes in vain
+    folder.require_none()  # before any code is typed
     passphrase = new_passphrase_given(passphrase_file, VARIABLE)
     codes = _asked() if file is None and sys.stdin.isatty() else read_codes(_read(file or "-"))
     restored = restore_key(codes)
@@ -91,7 +91,7 @@ def _read(file: str) -> str:
 def _asked() -> list[RecoveryCode]:
     """Codes as a person types them, line by line, until there are enough; a line with a fault is asked for again.
 
-    They are called by their numbers on the paper, as soon as these are known.
+    Errors name them by their numbers on the paper, once these are known.
     """
     codes: list[RecoveryCode] = []
     while (left := codes[0].need - len(codes) if codes else 1) > 0:
@@ -112,7 +112,7 @@ def _asked() -> list[RecoveryCode]:
 
 
 def _require_fitting(codes: list[RecoveryCode], code: RecoveryCode) -> None:
-    """UsageError or IntegrityError where a code brings those before it no further."""
+    """UsageError or IntegrityError where a code does not fit those before it, or is given twice."""
     if codes and code.kit != codes[0].kit:
         raise UsageError(
             f"this is code number {code.number} of set {code.set_name}; those before are of set {codes[0].set_name}"

@@ -1,13 +1,13 @@
-"""`repair`: what images lack is made now, by the steward, or here where it is said on which devices.
+"""`repair`: rebuilds missing shares now, by the steward, or by this machine on named devices.
 
-The steward rebuilds in the broker, wherever there is room. It is asked to, and followed until the images are whole or
-cannot be made so; interrupting this command does not stop it.
+The steward in the broker rebuilds wherever there is room. Its progress is shown until the images are whole or cannot be
+made so; interrupting this command does not stop it.
 
-Whoever wants to say where (`--to`) makes the shares on their own machine, as a producer does when a device fails in
-mid-put (`producer.distribution`): blocks of k others are fetched, checked against the recipe, rebuilt, and appended at
-a device that has no share of the encoding yet. What is committed beside them is what the other devices have, byte for
-byte. That is only possible where the vault can say all of it by itself: grants that go with a share are known to
-devices alone, so what is shared, was left by another, or is kept under a new vault key is left to the steward.
+With `--to` this machine makes the shares, as a producer does when a device fails in mid-put (`producer.distribution`):
+blocks of k others are fetched, checked against the recipe, rebuilt, and appended at a device that has no share of the
+encoding yet. Their commitment is that of the other devices, byte for byte. That is only possible where the vault alone
+determines it: only devices have the grants of a share, so an image that is shared, was left by another, or has a new
+vault key is left to the steward.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import msgspec
 
 from admin.amending import Current, find_current
 from admin.events import NothingToDo, Repaired, Stalled
-from admin.health import Standing, best, judge
+from admin.health import HealthStatus, assess, best
 from admin.status import ask_health
 from common.coding.slicing import Slicing
 from common.erasure import ErasureCode
@@ -36,16 +36,16 @@ from common.repository.repository import Repository
 from producer.distribution import Distribution, ShareState
 from producer.run import choose_devices
 
-_LOOK = 0.5  # seconds between two looks at how far it is
-_SURE = 2.0  # seconds in which nothing is done for an image, after which what seems impossible is taken to be so
-_TIMEOUT = 15.0  # seconds in which nothing is done, after which nothing more is expected
+_LOOK = 0.5  # seconds between two checks of the progress
+_SURE = 2.0  # seconds without progress of an image, after which what seems impossible is taken to be so
+_TIMEOUT = 15.0  # seconds without any progress, after which no more is expected
 _ATTEMPTS = 2  # a device may fail only when the share is committed
 
 
 async def repair_held(repository: Repository, hashes: Optional[Sequence[str]], to: Sequence[str]) -> int:
     """Repair these images, or all; on the devices with the names `to`, where there are any.
 
-    It is told of each that lacked something. The exit code: 0, or that of the first failure, 3, 4 or 5.
+    Emits the outcome of each that lacked something. The exit code: 0, or that of the first failure, 3, 4 or 5.
     """
     images = (await repository.holdings(hashes)).images
     outcomes = await (complete_images(repository, images, to) if to else repair_images(repository, images))
@@ -58,16 +58,16 @@ async def repair_held(repository: Repository, hashes: Optional[Sequence[str]], t
 
 
 async def repair_images(repository: Repository, images: Sequence[Held]) -> list[Repaired]:
-    """Have those of the images repaired that are not whole, and follow it; what came of each of these.
+    """Have the steward repair those of the images that are not whole; the outcome of each of these.
 
-    Meanwhile it is told how many bytes are left, again and again, and what came of each image as soon as that is known.
+    Emits meanwhile how many bytes are left, and the outcome of each image as soon as it is known.
     """
-    unwell = [image for image in images if judge(image.encodings).standing is not Standing.WHOLE]
-    if not unwell:
+    lacking = [image for image in images if assess(image.encodings).status is not HealthStatus.WHOLE]
+    if not lacking:
         return []
-    await _ask_for_repair(repository, unwell)
+    await _ask_for_repair(repository, lacking)
     outcomes = []
-    async for outcome in _follow(repository, unwell):
+    async for outcome in _follow(repository, lacking):
         repository.emit(outcome)
         outcomes.append(outcome)
     return outcomes
@@ -91,7 +91,7 @@ class _Followed:
         self._impossible = False
 
     def look(self, encodings: Sequence[EncodingAt], places: set[bytes], under_way: set[bytes], now: float) -> None:
-        """Take up what the catalog says of it now; `places`: devices that can take shares."""
+        """Update it from the catalog; `places`: devices that can take shares."""
         self.encodings, missing = encodings, _missing_bytes(encodings)
         if missing != self.missing or any(encoding.encoding_id in under_way for encoding in encodings):
             self.changed = now
@@ -99,14 +99,14 @@ class _Followed:
         self._impossible = bool(encodings) and _is_impossible(best(encodings), places)
 
     def is_over(self, now: float, changed: float) -> bool:
-        """Whether nothing more is expected; `changed`: when something was last done for any of the images."""
+        """Whether nothing more is expected; `changed`: when there was last progress of any image."""
         if self._impossible:
             return not self.missing or now - self.changed > _SURE
         return not self.missing or now - changed > _TIMEOUT
 
 
 async def _follow(repository: Repository, images: Sequence[Held]) -> AsyncIterator[Repaired]:
-    """What comes of each image, as soon as that is known: of some only when nothing was done for a while."""
+    """The outcome of each image, as soon as it is known: of some only after a while without progress."""
     changed = repository.link.time()
     waiting = {image.encodings[0].object_id: _Followed(image, changed) for image in images}
     given_up, said = 0, False
@@ -119,7 +119,7 @@ async def _follow(repository: Repository, images: Sequence[Held]) -> AsyncIterat
         for object_id, each in waiting.items():
             each.look(found[object_id], places, under_way, now)
         repository.emit(BytesLeft(given_up + sum(each.missing for each in waiting.values())))
-        # A broker that was started again may not have heard of all shares.
+        # A broker that was restarted may not have all announcements yet.
         changed = max(changed, *(each.changed for each in waiting.values())) if settled else now
         over = [object_id for object_id, each in waiting.items() if settled and each.is_over(now, changed)]
         for object_id in over:
@@ -136,7 +136,7 @@ async def _follow(repository: Repository, images: Sequence[Held]) -> AsyncIterat
 
 
 def _is_impossible(encoding: EncodingAt, places: set[bytes]) -> bool:
-    """Whether the devices that are here cannot make it whole: they have too little of it, or each has a share."""
+    """Whether the connected devices cannot make it whole: they have too few shares, or each has one already."""
     at_hand = shares_at_hand(encoding)
     return len(at_hand) < encoding.k or places <= {device for devices in at_hand.values() for device in devices}
 
@@ -150,11 +150,11 @@ def _missing_bytes(encodings: Sequence[EncodingAt]) -> int:
 
 
 def _outcome_of(repository: Repository, image: Held, encodings: Sequence[EncodingAt], places: int) -> Repaired:
-    """What came of an image, by what the catalog says of it now; `places`: devices that can take shares."""
+    """The outcome of an image, by the catalog; `places`: devices that can take shares."""
     if not encodings:
         return Repaired(image, False, ": was deleted meanwhile")
-    health = judge(encodings)
-    if health.standing is Standing.WHOLE:
+    health = assess(encodings)
+    if health.status is HealthStatus.WHOLE:
         return Repaired(image, True, f"  {health.n} of {health.n} shares, repaired")
     if not health.restorable:
         why = f"only {health.good} of its shares are good and at hand, {health.k} are needed"
@@ -170,16 +170,16 @@ def _outcome_of(repository: Repository, image: Held, encodings: Sequence[Encodin
 
 
 async def complete_images(repository: Repository, images: Sequence[Held], to: Sequence[str]) -> list[Repaired]:
-    """Make what the images lack on the devices with these names; what came of each image that lacked something.
+    """Rebuild missing shares on the devices with these names; the outcome of each image that lacked something.
 
-    Each share's steps are told meanwhile, and what came of each image. NotFoundError where there is no such device.
+    Emits each share's steps and each image's outcome. NotFoundError where there is no such device.
     """
     devices = await list_devices(repository.link)
     chosen = choose_devices(devices, to)
     avoid = [device.device_id for device in devices if device not in chosen]
     outcomes = []
     for image in images:
-        if judge(image.encodings).standing is Standing.WHOLE:
+        if assess(image.encodings).status is HealthStatus.WHOLE:
             continue
         try:
             encoding = await _complete(repository, image, avoid)
@@ -227,7 +227,7 @@ async def _complete(repository: Repository, image: Held, avoid: Sequence[bytes])
 
 
 def _commitment(repository: Repository, encoding: EncodingAt, current: Current) -> bytes:
-    """What lies beside every other share; RefusedError where this vault alone cannot say that."""
+    """The commitment of all other shares; RefusedError where this vault alone cannot make it."""
     mapping = current.mapping
     object_id = repository.key.object_id(mapping.image_sha256)
     amended = current.revision > 1 or mapping.delete_capability is not None or bool(current.cards)
@@ -242,7 +242,7 @@ def _commitment(repository: Repository, encoding: EncodingAt, current: Current) 
 
 
 def _as_it_is(encoding: EncodingAt, distribution: Distribution) -> EncodingAt:
-    """What the catalog will say."""
+    """The encoding as the catalog will have it."""
     had = set(shares_at_hand(encoding))
     made = [
         ShareAt(share.index, share.device, True, True)
@@ -253,8 +253,8 @@ def _as_it_is(encoding: EncodingAt, distribution: Distribution) -> EncodingAt:
 
 
 def _after_completing(repository: Repository, image: Held, encoding: EncodingAt) -> Repaired:
-    health = judge([encoding])
-    if health.standing is Standing.WHOLE or not health.restorable:
+    health = assess([encoding])
+    if health.status is HealthStatus.WHOLE or not health.restorable:
         return _outcome_of(repository, image, [encoding], 0)
     why = f": {health.good} of {health.n} shares are there; no other of the chosen devices took one: choose more"
     return Repaired(image, False, why, NotEnoughError.exit_code)

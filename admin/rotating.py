@@ -1,11 +1,11 @@
-"""`vault rotate`: all that is stored under the vault key gets another one, and the old one is refused.
+"""`vault rotate`: puts all images under a new vault key, and has the old one refused.
 
     look → make the new key → amend every encoding → keep that all are → retire the old owner → forget the old key
 
-Nothing is stored anew: mappings are sealed under the new key and object ids made by it, and put in the place of the old
-ones by the old right to delete, which ends with that. An interrupted rotation goes on when it is run again: until its
-end the old key lies beside the new one, sealed under it. Devices that are away are brought up to date by the steward;
-no more than k have to be here for each image.
+No image is stored anew: mappings are sealed under the new key, with object ids made by it, and replace the old ones by
+the old delete capability, which is void then. An interrupted rotation goes on when it is run again: until its end the
+old key is kept, sealed under the new one. The steward brings devices that are away up to date; k have to be connected
+for each image.
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ _REST_AWAY = "not connected; brought up to date when they come back"
 
 
 @dataclass(frozen=True)
-class Outlook:
+class RotationScope:
     """What a rotation would change."""
 
     images: int  # that get the new key
     shared_by_others: int  # that cannot be read under the new key until their owners share them again
-    deleted: int  # that cannot be taken back any more
+    deleted: int  # that cannot be undeleted any more
 
 
 class Rotating:
@@ -65,19 +65,19 @@ class Rotating:
         """Whether an earlier run made the new key already."""
         return self._former is not None
 
-    def look(self) -> Outlook:
-        """NotEnoughError where too few devices are here to rotate every image now."""
+    def look(self) -> RotationScope:
+        """NotEnoughError where too few devices are connected to rotate every image now."""
         return run_with_link(self._look())
 
     def begin(self, passphrase: str, backup: Path) -> None:
-        """Make the new key, with a copy of its key file in `backup`; UsageError where there is something."""
+        """Make the new key, with a copy of its key file in `backup`; UsageError where that exists."""
         former, self._key = self._key, self._vault.begin_rotation(self._key, passphrase, backup)
         self._former = former
 
     def go_on(self, leave: Sequence[str]) -> int:
         """Give every image the new key, a line for each; the exit code, 0 where the old key is refused now.
 
-        `leave`: SHA-256s, or beginnings of them, of images that stay behind with the old key.
+        `leave`: SHA-256s, or beginnings of them, of images that stay under the old key.
         """
         if self._former is None:
             raise TesseraError("there is no rotation to go on with")
@@ -95,7 +95,7 @@ class Rotating:
 
     # --- look
 
-    async def _look(self) -> Outlook:
+    async def _look(self) -> RotationScope:
         async with self._repository(self._key) as repository:
             with waiting(repository.emit, "listing what the vault holds"):
                 encodings = await list_encodings(repository.link)
@@ -110,7 +110,7 @@ class Rotating:
                 )
             images = sum(bool(repository.own(image)) for image in holdings.images)
             deleted = len(by_object(await list_trash(repository)))
-            return Outlook(images, len(holdings.images) - images, deleted)
+            return RotationScope(images, len(holdings.images) - images, deleted)
 
     # --- go on
 
@@ -136,7 +136,7 @@ class Rotating:
 
 
 async def _hand_over_all(old: Repository, new: Repository, leave: Sequence[str]) -> int:
-    """Hand over until nothing is left, also of what another machine stores meanwhile."""
+    """Hand over until none is left, including what another machine stores meanwhile."""
     while True:
         there = {encoding.encoding_id: encoding for encoding in await list_encodings(new.link)}
         pending = [e for e in await list_encodings(old.link) if not _holds(there.get(e.encoding_id))]
@@ -167,12 +167,12 @@ async def _hand_over_images(
 
 
 def _holds(encoding: Optional[EncodingAt]) -> bool:
-    """Whether so many devices have an encoding under the new key that the steward brings it to the others."""
+    """Whether enough devices have an encoding under the new key for the steward to update the others."""
     return encoding is not None and len(shares_at_hand(encoding)) >= encoding.k
 
 
 async def _hand_over(old: Repository, new: Repository, encoding: EncodingAt, there: Optional[EncodingAt]) -> list[str]:
-    """Put an encoding under the new key; `there`: what an interrupted run has put under it already."""
+    """Put an encoding under the new key; `there`: as far as an interrupted run has done so already."""
     known: list[Current] = []
     rights = []
     for repository, part in ((old, encoding), (new, there)):

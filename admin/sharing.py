@@ -1,4 +1,4 @@
-"""`share` and `unshare`: who else may read an image is written anew beside every share of it."""
+"""`share` and `unshare`: replace the grants in the commitment of every share of an image."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from common.repository.repository import Repository
 from common.vault.contact_card import ContactCard
 from common.vault.keys import VaultKey
 
-# With whom an encoding is shared → with whom from now on; None where it is so already.
+# The cards that an encoding is shared with → the new ones; None where nothing changes.
 Change = Callable[[list[ContactCard]], Optional[list[ContactCard]]]
 
 
@@ -32,7 +32,7 @@ async def change_held(repository: Repository, hashes: Sequence[str], change: Cha
 
 
 def adding(name: str, card: ContactCard, key: VaultKey) -> Change:
-    """The change that shares with a contact, of a vault with this key; UsageError where the card is its own."""
+    """The change that shares with a contact; UsageError where the card is that of the vault with this `key`."""
     if card.owner == key.owner_id():
         raise UsageError(f"{name} is this very vault")
 
@@ -46,7 +46,7 @@ def adding(name: str, card: ContactCard, key: VaultKey) -> Change:
 
 
 def removing(owner: bytes) -> Change:
-    """The change that takes back from the vault with this owner id."""
+    """The change that unshares with the vault of this owner id."""
 
     def remove(cards: list[ContactCard]) -> Optional[list[ContactCard]]:
         others = [each for each in cards if each.owner != owner]
@@ -56,7 +56,7 @@ def removing(owner: bytes) -> Change:
 
 
 async def shared_with(repository: Repository, image: Held) -> list[ContactCard]:
-    """The cards of those whom an image of this vault's own is shared with; NotEnoughError as in `find_current`."""
+    """The cards that an image of this vault's own is shared with; NotEnoughError as of `find_current`."""
     cards: dict[bytes, ContactCard] = {}
     for encoding in repository.own(image):
         cards.update({card.owner: card for card in (await find_current(repository, encoding)).cards})
@@ -64,9 +64,9 @@ async def shared_with(repository: Repository, image: Held) -> list[ContactCard]:
 
 
 async def change_image(repository: Repository, image: Held, change: Change, name: str) -> list[str]:
-    """Change all encodings of this vault's own that are not so yet; the names of devices that could not be told.
+    """Apply the change to all encodings of this vault's own; the names of devices that were not reached.
 
-    NotFoundError where none is shared with `name`, from whom it was to be taken back.
+    NotFoundError where none is shared with `name`, with whom it was to be unshared.
     """
     own = repository.own(image)
     if not own:

@@ -1,4 +1,4 @@
-"""The devices as the broker knows them, and what its steward says of all images."""
+"""The devices as the broker lists them, and the health of all images by its steward."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Status:
 
 
 async def settled_status(link: Link) -> Status:
-    """How all is once the broker has heard of all devices; UnreachableError where that takes too long."""
+    """The status once all devices have registered, or had the time to; UnreachableError where that takes too long."""
     loop = asyncio.get_running_loop()
     end = loop.time() + _SETTLE_TIMEOUT
     with waiting(link.emit, SETTLING):

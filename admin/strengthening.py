@@ -1,15 +1,14 @@
-"""`strengthen`: what is stored weaker than the devices allow that there are today is stored anew, and the old one goes.
+"""`strengthen`: stores images anew that today's devices allow to be stored stronger, and deletes the old encoding.
 
-    find what is weak → store it whole in the new code → have it shared as before → delete the old encoding
+    find weak images → store them whole with the new k and n → share them as before → delete the old encoding
 
-An image has its old encoding until the new one is whole: all n shares committed and acknowledged. Killed at any moment,
-another run goes on: it looks at what is there. Where the new encoding is whole only the old one is left to delete; what
-lies there of one that did not become whole is deleted with it. The devices that are away now learn of the deletion from
-the others.
+An image keeps its old encoding until the new one is whole: all n shares committed and acknowledged. Killed at any
+moment, another run goes on from what is stored. Where the new encoding is whole only the old one is left to delete; one
+that did not become whole is deleted with it. Devices that are away get the tombstone when they are back.
 
-Storing anew is a get and a put with nothing between them (`Reencoding`): a few segments are in memory, no plaintext is
-on a disk. The new encoding has a data key of its own. It is committed only once the whole SHA-256 is the image's, and
-only where every share of it has a device; of what falls short nothing is left.
+Storing anew is a get and a put at once (`Reencoding`): a few segments are in memory, and no plaintext is on a disk. The
+new encoding has a data key of its own. It is committed only once the whole SHA-256 is the image's, and only where every
+share of it has a device; otherwise nothing of it is left.
 """
 
 from __future__ import annotations
@@ -48,8 +47,8 @@ _IMAGES = 16  # at a time
 _MEMORY = 48 << 20  # bytes of segments that are fetched, for all of them
 _PER_LARGE_IMAGE = 40 << 20
 _PER_IMAGE = 64 << 10
-_TIMEOUT = 10.0  # seconds until the broker has heard of what devices have acknowledged
-_LOOK = 0.1  # seconds between two looks
+_TIMEOUT = 10.0  # seconds until the broker has the shares that devices have acknowledged
+_LOOK = 0.1  # seconds between two checks
 _NO_TRASH = 0  # days: the image itself is not deleted
 
 
@@ -69,7 +68,7 @@ class Weak:
 async def strengthen_held(
     repository: Repository, hashes: Optional[Sequence[str]], k: Optional[int], n: Optional[int]
 ) -> int:
-    """Strengthen these images, or all; it is told of each that was weak. The exit code."""
+    """Strengthen these images, or all; emits the outcome of each that was weak. The exit code."""
     holdings = await repository.holdings(hashes)
     exit_code = await strengthen_images(repository, holdings.images, k, n)
     if holdings.unreadable:
@@ -80,9 +79,9 @@ async def strengthen_held(
 async def strengthen_images(
     repository: Repository, images: Sequence[Held], k: Optional[int] = None, n: Optional[int] = None
 ) -> int:
-    """Strengthen those of the images that are weak; it is told of each. The exit code, that of the first failure.
+    """Strengthen the weak ones of the images; emits the outcome of each. The exit code, that of the first failure.
 
-    `k`, `n`: as for `choose`, which says what they are for so many devices where they are left out.
+    `k`, `n`: as for `choose`.
     """
     devices = count_devices(repository.listed)
     wanted = choose(devices.live, k, n)
@@ -140,7 +139,7 @@ def find_weak(
 
 
 async def _strengthen(repository: Repository, weak: Weak, coding: Coding) -> None:
-    """Bring an image to one whole encoding that is strong enough."""
+    """Leave an image with one whole encoding that is strong enough."""
     if weak.whole is not None:
         repository.emit(BytesDone(weak.image.mapping.image_size))
         new = weak.whole.encoding_id
@@ -148,7 +147,7 @@ async def _strengthen(repository: Repository, weak: Weak, coding: Coding) -> Non
         new = await Reencoding(repository, weak.image.sha256, weak.source, coding).run()
     there = await _wait_whole(repository, weak, new)
     old = [there[each.encoding_id] for each in weak.own if each.encoding_id in there and each.encoding_id != new]
-    if not old:  # nor is what was stored anew deleted: a device that is just registering shows nothing either
+    if not old:  # nor is the new one deleted: a device that is just registering has announced nothing
         raise TesseraError(
             "its old shares were deleted meanwhile; it is stored anew all the same",
             advice="where the image itself was deleted, delete it once more",
@@ -177,7 +176,7 @@ async def _wait_whole(repository: Repository, weak: Weak, new: bytes) -> dict[by
 
 
 async def _share_alike(repository: Repository, old: EncodingAt, new: EncodingAt) -> None:
-    """Have the new encoding shared with whom the old one is: that may have changed since it was begun."""
+    """Share the new encoding as the old one is: that may have changed since it was begun."""
     cards = (await find_current(repository, old)).cards
     current = await find_current(repository, new)
     if {card.owner for card in cards} != {card.owner for card in current.cards}:
@@ -188,10 +187,10 @@ async def _share_alike(repository: Repository, old: EncodingAt, new: EncodingAt)
 
 
 class Reencoding:
-    """One image on its way from an encoding to another."""
+    """Stores one image in a new encoding."""
 
     def __init__(self, repository: Repository, sha256: str, before: EncodingAt, coding: Coding) -> None:
-        """`sha256`: the image's, in hexadecimal. It is told of its bytes as they go on their way, and of bad shares."""
+        """`sha256`: the image's, in hexadecimal. Emits its bytes as they are sent, and bad shares."""
         self._repository = repository
         self._sha256 = sha256
         self._before = before
@@ -201,8 +200,8 @@ class Reencoding:
     async def run(self) -> bytes:
         """Store the new encoding whole, and return its id.
 
-        NotEnoughError or IntegrityError where the old one does not come together, or a share of the new one finds no
-        device: then nothing is left of the new one.
+        NotEnoughError or IntegrityError where the old one cannot be restored, or a share of the new one finds no
+        device: then nothing of the new one is left.
         """
         repository, before = self._repository, self._before
         code = ErasureCode(before.k, before.n)
@@ -242,7 +241,7 @@ class Reencoding:
     async def _send(
         self, sending: Sending, distribution: Distribution, plaintexts: AsyncIterator[memoryview], size: int
     ) -> None:
-        """Cut the image for the new code and send it; the last segment only once all of it was proven."""
+        """Slice the image for the new code and send it; the last segment only once all of it was proven."""
         room = memoryview(bytearray(min(size, self._coding.slicing.segment_size)))
         segment = filled = 0
         async for plaintext in plaintexts:
@@ -260,7 +259,7 @@ class Reencoding:
         await sending.wait()
 
     async def _conclude(self, mapping: Mapping) -> Conclusion:
-        """What is committed: name, date and thumbnail as they are, for all who may read the image now."""
+        """The commitment: name, date and thumbnail as before, for all who may read the image now."""
         repository, encoding_id = self._repository, self._encoding.encoding_id
         current = await find_current(repository, self._before)
         cards = current.cards

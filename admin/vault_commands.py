@@ -1,4 +1,4 @@
-"""The vault commands: made on this machine, copied, taken over, protected by another passphrase or by the keyring's."""
+"""The vault commands: create, export, import, passphrase, rotate, keyring."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from common.vault.key_file import check_key_file
 from common.vault.passphrase import read_new_passphrase, read_passphrase
 
 if TYPE_CHECKING:
-    from admin.rotating import Outlook
+    from admin.rotating import RotationScope
 
 vault = application("Make, copy and protect vaults.")
 
@@ -147,7 +147,7 @@ def rotate(
 
 
 def _require_beginnable(backup: Optional[Path], yes: bool) -> Path:
-    """Where the new key's copy goes; UsageError where a rotation cannot begin, which needs no passphrase to be told."""
+    """The path of the new key's copy; UsageError where a rotation cannot begin, before a passphrase is asked for."""
     if backup is None:
         raise UsageError("give --backup FILE: the new key must be in two places before anything is put under it")
     require_new(backup)
@@ -156,33 +156,33 @@ def _require_beginnable(backup: Optional[Path], yes: bool) -> Path:
     return backup
 
 
-def _agree(outlook: Outlook, yes: bool) -> None:
-    """Say what a rotation means, and ask whether to begin; NotAgreedError where the answer is no."""
-    warn(f"{outlook.images} images get the new key; the old key file and its passphrase open nothing then")
-    if outlook.shared_by_others:
-        warn(f"{outlook.shared_by_others} images are others': they must share them again, with the new contact card")
-    if outlook.deleted:
-        warn(f"{outlook.deleted} deleted images cannot be taken back any more")
+def _agree(scope: RotationScope, yes: bool) -> None:
+    """Print what a rotation changes, and ask whether to begin; NotAgreedError where the answer is no."""
+    warn(f"{scope.images} images get the new key; the old key file and its passphrase open nothing then")
+    if scope.shared_by_others:
+        warn(f"{scope.shared_by_others} images are others': they must share them again, with the new contact card")
+    if scope.deleted:
+        warn(f"{scope.deleted} deleted images cannot be taken back any more")
     if not yes and not typer.confirm("Rotate?", err=True):
         raise NotAgreedError("nothing was changed")
 
 
 def new_passphrase_given(file: Optional[Path], variable: str) -> Optional[str]:
-    """A new passphrase that was given in advance, checked before anybody is asked for anything; None where none was."""
+    """A new passphrase from file or environment, checked before anything is asked; None where there is none."""
     if file is None and variable not in os.environ:
         return None
     return read_new_passphrase(file, prompt="", variable=variable)
 
 
 def keep_keyring_true(passphrase: str) -> None:
-    """Where the keyring had this machine's vault's passphrase, it has the one that opens the vault from now on."""
+    """Replace the vault's passphrase in the keyring, if it is there."""
     if system_keyring.is_stored(home()):
         system_keyring.store(home(), passphrase)
         warn("the keyring has the new passphrase, too")
 
 
 def vault_passphrase(file: Optional[Path]) -> str:
-    """The passphrase of the vault on this machine; NotFoundError or IntegrityError, unasked, where that cannot open."""
+    """The vault's passphrase; NotFoundError or IntegrityError, before asking, where there is no good vault."""
     vault_folder().require()
     return read_passphrase(file)
 
@@ -202,7 +202,7 @@ def store(passphrase_file: Optional[Path] = PASSPHRASE_FILE) -> None:
     folder.require()
     system_keyring.require_library()
     passphrase = read_passphrase(passphrase_file, ask_keyring=False)
-    folder.unlock(passphrase)  # a wrong one would be in the way each time
+    folder.unlock(passphrase)  # a wrong one would fail each time
     system_keyring.store(home(), passphrase)
     print("stored the passphrase in the keyring")
 

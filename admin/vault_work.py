@@ -1,4 +1,4 @@
-"""What every command about images begins with, and how it changes many of them."""
+"""What all commands about images share: opening the vault, and changing many images."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ async def change_each(
     done: str,
     not_yet: str,
 ) -> int:
-    """Change images one after the other, and tell of each; the exit code, that of the first failure.
+    """Change images one after the other, and emit the outcome of each; the exit code, that of the first failure.
 
-    `change` gives the names of the devices that it did not reach; `not_yet` says what becomes of these.
+    `change` returns the names of the devices that it did not reach; `not_yet`: what is printed of these.
     """
     exit_code = 0
     for image in images:
@@ -45,7 +45,7 @@ async def change_each(
 
 
 class VaultWork:
-    """What every command about images begins with: a vault, unlocked before anything is asked of the network."""
+    """The base of all commands about images: a vault, unlocked before the network is used."""
 
     def __init__(self, identity: ClientIdentity, home: Path, passphrase: str, emit: Emit) -> None:
         self.vault = VaultFolder(home)

@@ -1,17 +1,15 @@
 """`verify`: whether images can be restored, and how many devices may still be lost.
 
-Quick, it asks the broker which shares are at hand and judges that. Deep, it believes nobody: of every share at hand
-every block is fetched and checked against the recipe that the mapping names, the image is put together from k of them,
-opened with the vault key and compared with its SHA-256. Nothing is written anywhere. Shares found bad are reported, so
-that the steward mends them. Either way the verdict is that of `admin.health`: what reading shows only corrects what the
-broker said before it is judged.
+Quick, it asks the broker which shares are at hand. Deep, every block of every share at hand is fetched and checked
+against the recipe in the mapping, the image is restored from k of them and compared with its SHA-256. Nothing is
+written. Shares found bad are reported, so that the steward repairs them. Either way the verdict is that of
+`admin.health`; reading corrects what the broker said.
 
-Images that this machine keeps a mapping of, and no device that the broker knows of tells of, are counted too: what is
-lost with all its devices, or left alone by workers that cannot read it, would not show otherwise. Not those whose
-deletion is known.
+Images that this machine has a mapping of, and no device that the broker knows, are counted too: those lost with all
+their devices, or that workers cannot read, would not show otherwise. Not those whose deletion is known.
 
-The last time that the whole vault was proven restorable is kept in `vault/proven.json`: when, and of how many images,
-is all that it says, and nothing that a look at the folder would not tell.
+When the whole vault was last proven restorable, and how many images it had, is kept in `vault/proven.json`; the folder
+reveals no less.
 """
 
 from __future__ import annotations
@@ -29,7 +27,7 @@ from typing import IO, Annotated, Optional
 import msgspec
 
 from admin.deleting import list_trash
-from admin.health import ImageHealth, Standing, could_be_stronger, judge
+from admin.health import HealthStatus, ImageHealth, assess, could_be_stronger
 from common.coding.recipe import Recipe
 from common.coding.redundancy import count_devices
 from common.erasure import ErasureCode
@@ -64,7 +62,7 @@ class Verdict:
     def exit_code(self) -> int:
         """0 where it can be restored and a device may be lost, or all is there; else 4 or 5: docs/operations.md."""
         health = self.health
-        if health.standing in (Standing.WHOLE, Standing.LACKING):
+        if health.status in (HealthStatus.WHOLE, HealthStatus.LACKING):
             return 0
         only_damage = not health.restorable and (health.good >= health.k or (health.damaged and not health.away))
         return (IntegrityError if only_damage else NotEnoughError).exit_code
@@ -80,7 +78,7 @@ class Verdict:
             "damaged": health.damaged,
             "away": health.away,
             "may_lose": health.spare,
-            "state": health.standing.value,
+            "state": health.status.value,
             "restorable": health.restorable,
             "could_be_stronger": self.weak,
             "proven": health.proven,
@@ -89,7 +87,7 @@ class Verdict:
 
 
 def missing_json(mapping: Mapping) -> dict[str, object]:
-    """An image of which no device tells, as far as that can be said in the words of `Verdict.as_json`."""
+    """An image of no device, in the fields of `Verdict.as_json`."""
     return {
         "sha256": mapping.image_sha256.hex(),
         "name": mapping.name,
@@ -101,33 +99,30 @@ def missing_json(mapping: Mapping) -> dict[str, object]:
 
 @dataclass(frozen=True)
 class Found:
-    """What `verify` found, the image stored first at the beginning."""
+    """What `verify` found, the oldest image first."""
 
     verdicts: list[Verdict]
-    unreadable: int  # images that cannot even be named: no connected device has their mapping
+    unreadable: int  # images whose mapping no connected device has
     proof: Optional[Proof] = None  # where every image was read whole and could be restored
-    missing: Sequence[Mapping] = ()  # images that were stored, and of which no device tells
+    missing: Sequence[Mapping] = ()  # images that were stored, and that no device has
 
     @property
     def exit_code(self) -> int:
-        """0; 4 or 5 where one cannot be restored, is in danger or cannot be named."""
+        """0; 4 or 5 where one cannot be restored, is in danger or cannot be read."""
         worst = max((verdict.exit_code for verdict in self.verdicts), default=0)
         return NotEnoughError.exit_code if self.unreadable or self.missing else worst
 
 
 def _bytes_to_prove(images: Sequence[Held]) -> int:
-    return sum(image.mapping.image_size for image in images if judge(image.encodings).restorable)
+    return sum(image.mapping.image_size for image in images if assess(image.encodings).restorable)
 
 
 async def verify_images(repository: Repository, holdings: Holdings, *, deep: bool) -> Found:
-    """Judge these images; deep, prove each of them from its shares.
-
-    Deep, it is told how many bytes there are, and how many are done.
-    """
+    """Assess these images; deep, prove each of them from its shares, and emit the bytes to do and done."""
     if deep:
         repository.emit(BytesExpected(_bytes_to_prove(holdings.images)))
     devices = count_devices(repository.listed)
-    verdicts = [Verdict(image, judge(image.encodings)) for image in holdings.images]
+    verdicts = [Verdict(image, assess(image.encodings)) for image in holdings.images]
     for verdict in verdicts:
         verdict.weak = could_be_stronger(verdict.image.encodings, devices)
     for verdict in verdicts:
@@ -140,7 +135,7 @@ async def verify_images(repository: Repository, holdings: Holdings, *, deep: boo
 
 
 async def with_missing(repository: Repository, found: Found) -> Found:
-    """The same of a whole vault, with the images of which only the mappings that this machine keeps tell."""
+    """`found` of a whole vault, with the images of which only this machine's mappings are left."""
     listed = {encoding.object_id for verdict in found.verdicts for encoding in verdict.image.encodings}
     missing = {}
     for object_id, encoding_id in repository.vault.kept_mappings():
@@ -153,15 +148,15 @@ async def with_missing(repository: Repository, found: Found) -> Found:
     for trashed in await list_trash(repository, emptied=True):
         name = trashed.object_id, trashed.encoding_id
         if missing.pop(name, None) is not None and trashed.trash_until <= now:
-            repository.vault.forget_mapping(*name)  # devices do not remember a deletion for ever
+            repository.vault.forget_mapping(*name)  # devices drop tombstones after some time
     images = {mapping.image_sha256: mapping for mapping in missing.values()}
     return replace(found, missing=list(images.values()), proof=None) if images else found
 
 
 async def _prove(repository: Repository, verdict: Verdict) -> None:
-    """Restore the image to nowhere, from the first of its encodings that can be; every share of it is looked at."""
+    """Restore the image without writing it, from the first of its encodings that can be, reading every share."""
     bad_shares: list[BadShare] = []
-    found = list(verdict.image.encodings)  # as the broker says, and from what was read on as it is
+    found = list(verdict.image.encodings)  # as the broker says, corrected by what was read
     proven = False
 
     def trouble(device: bytes, text: str) -> None:
@@ -178,7 +173,7 @@ async def _prove(repository: Repository, verdict: Verdict) -> None:
             image = await gathering.prove(repository.key, repository.mappings.kept(encoding), code.block_unit)
             every = EveryShare(repository, encoding, gathering.recipe)
             try:
-                await Restoring(code, every, image).write_to(Nowhere(), repository.emit)
+                await Restoring(code, every, image).write_to(NullTarget(), repository.emit)
             finally:
                 bad_shares += every.bad
                 verdict.troubles += every.troubles
@@ -187,7 +182,7 @@ async def _prove(repository: Repository, verdict: Verdict) -> None:
             break
         except (NotEnoughError, IntegrityError) as error:
             verdict.troubles.append(str(error))
-    verdict.health = judge(found[number:] if proven else found, proven=proven)
+    verdict.health = assess(found[number:] if proven else found, proven=proven)
     await _report(repository, bad_shares)
 
 
@@ -199,7 +194,7 @@ async def _report(repository: Repository, bad_shares: list[BadShare]) -> None:
 
 
 class EveryShare:
-    """Gathers not k but all shares of an encoding, and keeps which of them are bad; hands on k good blocks."""
+    """Gathers all shares of an encoding, and keeps which of them are bad; gives k good blocks."""
 
     def __init__(self, repository: Repository, encoding: EncodingAt, recipe: Recipe) -> None:
         self._recipe = recipe
@@ -209,14 +204,14 @@ class EveryShare:
         self._encoding = encoding
         at_hand = shares_at_hand(encoding)
         self._holders = [Holder(share, device) for share, devices in sorted(at_hand.items()) for device in devices]
-        self._faults: dict[Holder, bool] = {}  # those that were not good throughout: whether it is damage
+        self._faults: dict[Holder, bool] = {}  # of those with faults: whether it is damage
 
     @property
     def recipe(self) -> Recipe:
         return self._recipe
 
     def found(self) -> EncodingAt:
-        """The encoding as it is: what was bad is damaged, and who did not answer is away."""
+        """The encoding as it was read: bad shares are damaged, devices that did not answer are away."""
 
         def corrected(at: ShareAt) -> ShareAt:
             damaged = self._faults.get(Holder(at.share, at.device_id))
@@ -255,13 +250,13 @@ class EveryShare:
             self.bad.append(BadShare(self._encoding.encoding_id, holder.share, holder.device))
 
 
-class Nowhere:
-    """A target that keeps nothing."""
+class NullTarget:
+    """A target that discards what is written."""
 
     place = "nowhere"
 
     def __init__(self) -> None:
-        self.file: IO[bytes] = _Swallow()
+        self.file: IO[bytes] = _NullFile()
 
     def keep(self) -> None:
         self.file.close()
@@ -270,7 +265,7 @@ class Nowhere:
         self.file.close()
 
 
-class _Swallow(io.BytesIO):
+class _NullFile(io.BytesIO):
     def write(self, data: object) -> int:
         return memoryview(data).nbytes  # type: ignore[arg-type]  # BytesIO takes whatever has a buffer
 
@@ -286,7 +281,7 @@ class Proof(msgspec.Struct, frozen=True):
 
 
 def keep_proof(home: Path, proof: Proof) -> None:
-    """Keep it in place of the one before; where the disk refuses, that is said, and no more: the proof holds."""
+    """Keep it in place of the last one; warns where the disk refuses."""
     path = _path(home)
     try:
         write_private(path, json.dumps(msgspec.to_builtins(proof)).encode())

@@ -1,15 +1,15 @@
 """The consumer: finds, gathers, decodes, decrypts, verifies and writes an image.
 
-In the order of an image's way:
+In the order in which an image passes them:
 
-    destination  where people want their images
+    destination  where restored images are written
     gathering    locate → gather → check: a segment's k good blocks
-    checkpoint   what another attempt need not ask for again
+    checkpoint   what another attempt need not fetch again
     restoring    decode → open → verify: the image, segment by segment
-    output       where it is written: under another name until it is proven, then renamed
-    restorer     many images at a time, each from whichever of its encodings can be
-    events       what is told meanwhile, of devices and their shares, and what came of each image
+    output       the file: under another name until the image is proven, then renamed
+    restorer     many images at a time, each from the first encoding that can be restored
+    events       progress by device and share, and the outcome of each image
     command      the command line, which alone prints
 
-How images are named, found and asked for is in `common.repository`; what is believed, and why, in `common.vault.trust`.
+How images are found and fetched is in `common.repository`; how they are checked, in `common.vault.trust`.
 """

@@ -1,4 +1,4 @@
-"""How far the restoring of one encoding has come: what another attempt need not ask for again."""
+"""How far the restoring of one encoding has come: what another attempt need not fetch again."""
 
 from __future__ import annotations
 
@@ -9,16 +9,13 @@ Blocks = dict[int, memoryview]  # by share
 
 @dataclass
 class Checkpoint:
-    """`segments` are written, from the first on; `blocks` are good blocks of those behind them, by segment and share.
-
-    There are never blocks of more segments than are gathered ahead.
-    """
+    """The first `segments` are written; `blocks`: good blocks of the next few, by segment and share."""
 
     segments: int = 0
     blocks: dict[int, Blocks] = field(default_factory=dict)
 
     def of(self, segment: int) -> Blocks:
-        """The good blocks of a segment that is not written yet, to which those that come are added."""
+        """The good blocks of a segment that is not written yet; add to it."""
         return self.blocks.setdefault(segment, {})
 
     def wrote(self, segment: int) -> None:
@@ -27,6 +24,6 @@ class Checkpoint:
         self.blocks.pop(segment, None)
 
     def forget(self) -> None:
-        """Nothing of it is any good."""
+        """Start anew."""
         self.segments = 0
         self.blocks.clear()

@@ -121,7 +121,7 @@ class _Printer(Printer):
             super().__call__(event)
 
     def conclude(self) -> int:
-        """To be called when there is nothing more to come; the exit code."""
+        """To be called after the last event; the exit code."""
         if not self._told:
             warn(_EMPTY)
         if self._refused > 1:

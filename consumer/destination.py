@@ -16,7 +16,7 @@ class Destination:
     """Where images go: to one path, to stdout, or into a folder under their own names."""
 
     def __init__(self, output: Optional[str], *, several: bool, force: bool) -> None:
-        """What can be written to, and what may be, is found out before anything is fetched; errors as of `Output`."""
+        """Checks the path before anything is fetched; errors as of `Output`."""
         self.refusal: Optional[TesseraError] = None  # why nothing can be written to the folder any more
         self._force = force
         self._stdout = output == STDOUT

@@ -1,6 +1,6 @@
-"""What a consumer tells while it restores images: of each what came of it, and of its devices what they gave.
+"""The consumer's events: the outcome of each image, and what its devices gave.
 
-It is told in the event loop's thread. An image goes by its SHA-256 in hexadecimal.
+They are emitted in the event loop's thread. An image is named by its SHA-256 in hexadecimal.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Restored:
 
 @dataclass(frozen=True)
 class NotRestored:
-    """An image of which nothing was written; or as many as the error says, that cannot be named."""
+    """An image that was not restored; or several, as the error says, whose hashes are not known."""
 
     sha256: str  # or the beginning of one, as it was given; empty where none is known
     error: TesseraError
@@ -51,12 +51,12 @@ class Attempt:
     k: int
     n: int
     devices: list[str]  # the names of those that hold them
-    away: list[str]  # of these, who is not connected
+    away: list[str]  # of these, those that are not connected
 
 
 @dataclass(frozen=True)
-class Came:
-    """So many bytes more of a device's share, all good."""
+class BytesReceived:
+    """So many more bytes of a device's share, all good."""
 
     sha256: str
     device: str
@@ -65,12 +65,12 @@ class Came:
 
 @dataclass(frozen=True)
 class Missing:
-    """A device's share, or a part of it, is not to be had; the others have to do."""
+    """A device's share, or a part of it, is missing or bad; others are used."""
 
     sha256: str
     device: str
     why: str
 
 
-Event = Union[events.Event, Restored, NotRestored, Attempt, Came, Missing]
+Event = Union[events.Event, Restored, NotRestored, Attempt, BytesReceived, Missing]
 Emit = Callable[[Event], None]

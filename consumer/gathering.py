@@ -1,8 +1,8 @@
 """Gathers one encoding's blocks from its devices: locate → gather → check.
 
-A block counts only once it has the digest that the recipe names; whoever gave a bad one is named to the user and
-remembered for the broker, and another share takes its place. Where a block is late another share is asked for, too
-(`hedging`). A device that is gone is not asked again for this image.
+A block counts only if it has the digest in the recipe; a device that gave a bad one is named to the user and reported
+to the broker, and another share is used. Where a block is late another share is asked for, too (`hedging`). A device
+that is gone is not asked again for this image.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from common.vault.trust import TrustedImage
 from consumer.checkpoint import Blocks
 
 Trouble = Callable[[bytes, str], None]  # device id, what is wrong with its share
-Came = Callable[[bytes, int], None]  # device id, bytes of a good block
+Received = Callable[[bytes, int], None]  # device id, bytes of a good block
 
 
 class Gathering:
-    """One encoding, from which segments are asked for in any order."""
+    """Gathers the segments of one encoding, in any order."""
 
     def __init__(
-        self, devices: Devices, encoding: EncodingAt, trouble: Trouble, came: Came = lambda device, count: None
+        self, devices: Devices, encoding: EncodingAt, trouble: Trouble, came: Received = lambda device, count: None
     ) -> None:
         self._devices = devices
         self._encoding = encoding
@@ -42,14 +42,14 @@ class Gathering:
         )
         self.bad: list[BadShare] = []  # shares that were found bad here
         known = {share.share for share in encoding.shares}
-        # Whether anything but damage is in the way: a device that is not connected, a share that nobody announced.
+        # Whether shares are missing, not only damaged: of a device that is not connected, or not announced.
         self._missing = len(known) < encoding.n or not all(share.alive for share in encoding.shares)
         for share in encoding.shares:
             if share.alive and not share.sound:
                 trouble(share.device_id, f"share {share.share} is damaged")
 
     async def prove(self, key: VaultKey, kept: Optional[Mapping], unit: int) -> TrustedImage:
-        """Get mapping and recipe from whichever device has good ones.
+        """Get mapping and recipe from the first device that has good ones.
 
         `kept`: the mapping, where this machine has it. NotEnoughError where no device has good ones.
         """
@@ -57,7 +57,7 @@ class Gathering:
         def check(holder: Holder, answer: asyncio.Future[Description]) -> Optional[TrustedImage]:
             try:
                 return self._prove(answer.result(), key, kept, unit)
-            except TesseraError as error:  # a mapping that another key sealed is damage, too
+            except TesseraError as error:  # a mapping sealed under another key counts as damaged
                 self._failed(holder, error)
                 return None
 
@@ -89,9 +89,9 @@ class Gathering:
         return self._image.recipe
 
     async def segment(self, segment: int, here: Optional[Blocks] = None) -> Blocks:
-        """k good blocks of a segment by share; NotEnoughError where so many are not to be had.
+        """k good blocks of a segment by share; NotEnoughError where there are fewer.
 
-        `here`: good ones that need not be asked for. Those that come are added, whatever becomes of the others.
+        `here`: good ones that need not be fetched; those that come are added, even where others fail.
         """
         k = self._encoding.k
         kept: Blocks = {} if here is None else here
@@ -125,7 +125,7 @@ class Gathering:
         return None
 
     def _shortage(self, text: str) -> TesseraError:
-        """Too little is left: damaged where only damage is in the way, else not enough devices."""
+        """IntegrityError where shares are only damaged, NotEnoughError where any is missing."""
         return NotEnoughError(text) if self._missing else IntegrityError(text)
 
     def _failed(self, holder: Holder, error: TesseraError) -> None:

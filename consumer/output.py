@@ -1,7 +1,6 @@
-"""Where a restored image is written: under another name until it is proven, then renamed.
+"""Writes restored images: under another name until they are proven, then renamed.
 
-A file name that a mapping brings along was chosen on another machine. It is made safe once, here: what remains is a
-plain name in the folder at hand, whatever the mapping says.
+The file name in a mapping is untrusted. It is made safe here: a plain name in the current folder.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ _READER_PAUSE = 0.02
 
 
 def safe_name(name: str) -> str:
-    """A name that is a file in the current folder on Linux and Windows alike, as close to the original as can be."""
+    """A name that is a file in the current folder on Linux and Windows, as close to the original as possible."""
     text = _UNSAFE.sub("_", name)
     while (mended := _mend(text)) != text:  # mending one fault may show another: a shortened name may end in a space
         text = mended
@@ -44,7 +43,7 @@ def safe_name(name: str) -> str:
 
 
 def _mend(name: str) -> str:
-    """One step towards a safe name, from one that has no unsafe characters; the name itself where it is safe."""
+    """Mend one fault of a name without unsafe characters; the name itself where it is safe."""
     text = name.strip().rstrip(".")
     if set(text) <= {"_", "."}:
         return _FALLBACK
@@ -74,9 +73,9 @@ class Output:
     """A file that appears under its name only once `keep` was called; `discard` leaves nothing."""
 
     def __init__(self, target: Path, *, replace: bool) -> None:
-        """UsageError where there is something else than a file, or a file that may not be replaced; it is not touched.
+        """UsageError where the target is no file, or a file that may not be replaced; it is not touched.
 
-        NotFoundError where its folder is missing, and as `cannot_write`. A link is replaced as the file that it is.
+        NotFoundError where its folder is missing; otherwise as `cannot_write`. A link itself is replaced.
         """
         self.target = target
         self.place = os.fspath(target)
@@ -114,7 +113,7 @@ class Output:
 
 
 class ThroughOutput:
-    """As `Output`, for what takes bytes and keeps no file: stdout, a pipe, a device such as /dev/null.
+    """As `Output`, for stdout, a pipe, or a device such as /dev/null.
 
     Nothing is written to it before the whole image is proven; until then it is in a file without a name.
     """
@@ -149,9 +148,9 @@ class ThroughOutput:
 
 
 def open_named(target: Path, *, replace: bool) -> Union[Output, ThroughOutput]:
-    """The output for the path that a person named: a pipe or a character device is written through.
+    """The output for the path that the user named: a pipe or a character device is written to.
 
-    Never replaced are folders, sockets and disks, and on Windows what has a device's name; see `Output` for errors.
+    Folders, sockets, disks and, on Windows, device names are never replaced; errors as of `Output`.
     """
     if _leads_to_stdout(target):
         return ThroughOutput()
@@ -163,13 +162,13 @@ def open_named(target: Path, *, replace: bool) -> Union[Output, ThroughOutput]:
 
 
 def is_special(target: Path) -> bool:
-    """Whether there is something that is neither file nor folder, or a link to such a thing or to stdout."""
+    """Whether the path is neither file nor folder, or a link to such or to stdout."""
     usual = type_at(target) in (0, stat.S_IFREG, stat.S_IFDIR)
     return not usual or is_device_name(target.name) or _leads_to_stdout(target)
 
 
 def _leads_to_stdout(target: Path) -> bool:
-    """Whether it is a link to what this process has as its stdout, such as /dev/stdout, be that a file or not."""
+    """Whether it is a link to this process's stdout, such as /dev/stdout."""
     try:
         return target.is_symlink() and os.path.samestat(target.stat(), os.fstat(sys.stdout.fileno()))
     except (OSError, ValueError, AttributeError):
@@ -177,7 +176,7 @@ def _leads_to_stdout(target: Path) -> bool:
 
 
 def _opened_through(target: Path) -> int:
-    """A descriptor of what is there, and is never made; of a pipe once it is read, OSError where nobody does."""
+    """A descriptor of what exists; of a pipe once somebody reads it, OSError where nobody does."""
     flags = os.O_WRONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0)
     now = RunningTime()
     end = now() + _READER_TIMEOUT
@@ -196,12 +195,12 @@ def _opened_through(target: Path) -> int:
 
 def _copy(source: IO[bytes], target: IO[bytes]) -> None:
     while piece := memoryview(source.read(_PIECE)):
-        while piece:  # a file without a buffer may take less than it is given
+        while piece:  # an unbuffered write may be partial
             piece = piece[target.write(piece) :]
 
 
 def _temporary_place() -> str:
-    """How an error calls the folder of temporary files."""
+    """The folder of temporary files, as errors name it."""
     try:
         return f"to the temporary folder {tempfile.gettempdir()}"
     except OSError:  # there is none, as on a disk that is full
@@ -209,10 +208,10 @@ def _temporary_place() -> str:
 
 
 class HeldOutput:
-    """As `Output`, for whoever shows an image before it is saved: in memory, if it is no larger than `limit` bytes.
+    """As `Output`, for an image that is shown before it is saved: in memory up to `limit` bytes, else in an unnamed
+    file.
 
-    A larger one is in a file without a name. An attempt that fails leaves in it what is good, for the next one to go on
-    with. To be closed by whoever has it in the end.
+    A failed attempt leaves in it what is good, for the next one. To be closed by its owner.
     """
 
     target: Optional[Path] = None
@@ -221,7 +220,7 @@ class HeldOutput:
         self.file: IO[bytes] = tempfile.SpooledTemporaryFile(limit)  # noqa: SIM115 - closed by its owner
         self.place = _temporary_place()
         self._limit = limit
-        self.checkpoint = Checkpoint()  # of one encoding: another's segments may be of another length
+        self.checkpoint = Checkpoint()  # of one encoding: another's segments may have another length
         self.size = 0  # bytes, once it is proven
         self._kept = False
         self._reading = threading.Lock()
@@ -238,7 +237,7 @@ class HeldOutput:
         self.file.close()
 
     def leave_memory(self) -> None:
-        """Be in a file from now on, whatever the size."""
+        """Move to a file, whatever the size."""
         if isinstance(self.file, tempfile.SpooledTemporaryFile):
             try:
                 self.file.rollover()
@@ -246,7 +245,7 @@ class HeldOutput:
                 raise cannot_write(self.place, error) from None
 
     def content(self) -> Optional[bytes]:
-        """The whole image, for any thread; None where it is too large to be in memory."""
+        """The whole image, in any thread; None where it is not in memory."""
         if self.size > self._limit:
             return None
         with self._reading:
@@ -254,7 +253,7 @@ class HeldOutput:
             return self.file.read()
 
     def save(self, target: Path) -> None:
-        """Write it to a file, in place of one that is there, in any thread; errors as of `Output`."""
+        """Write it to a file, replacing one that exists, in any thread; errors as of `Output`."""
         output = open_named(target, replace=True)
         try:
             with self._reading:
@@ -270,9 +269,9 @@ class HeldOutput:
 
 
 class HeldImage:
-    """One image that is brought back before it is saved, in as many attempts as it takes.
+    """One image that is restored before it is saved, in several attempts.
 
-    Of each encoding that is tried it has an output of its own. Only the one tried last is in memory.
+    Each encoding that is tried has an output of its own; only the last is in memory.
     """
 
     def __init__(self, limit: int) -> None:
@@ -281,7 +280,7 @@ class HeldImage:
         self._outputs: dict[bytes, HeldOutput] = {}  # by the digest of the recipe, which names the encoding
 
     def open(self, mapping: Mapping) -> HeldOutput:
-        """The output for the encoding of this mapping, with what earlier attempts left in it."""
+        """The output for the mapping's encoding, with what earlier attempts left in it."""
         for digest, other in self._outputs.items():
             if digest != mapping.recipe_digest:
                 other.leave_memory()

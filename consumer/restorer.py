@@ -1,7 +1,7 @@
-"""Restores images: each from whichever of its encodings can be, many at a time.
+"""Restores images, many at a time, each from the first of its encodings that can be.
 
-Shares that were found bad on the way are reported to the broker at an image's end, so that they are mended. That is a
-favour to the cluster: whether it hears it changes nothing for the image.
+Shares that were found bad are reported to the broker at an image's end, so that they are repaired; an error in that is
+ignored.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from common.repository.repository import Repository
 from common.text import is_full
 from common.vault.mapping import Mapping
 from consumer.destination import Destination
-from consumer.events import Attempt, Came, Emit, Missing, NotRestored, Restored
+from consumer.events import Attempt, BytesReceived, Emit, Missing, NotRestored, Restored
 from consumer.gathering import Gathering
 from consumer.output import HeldOutput, Output, ThroughOutput
 from consumer.restoring import Restoring
@@ -40,7 +40,7 @@ OpenOutput = Callable[[Mapping], Union[Output, ThroughOutput, HeldOutput]]
 
 class Restorer:
     def __init__(self, repository: Repository, emit: Emit = ignore) -> None:
-        """`emit` is told what becomes of each image."""
+        """`emit` gets the outcome of each image."""
         self._repository = repository
         self._codes: dict[tuple[int, int], ErasureCode] = {}
         self._window = Window(_IMAGES, _MEMORY)
@@ -50,8 +50,8 @@ class Restorer:
         """Restore an image from the first of its encodings that can be.
 
         NotEnoughError where no encoding has k shares at hand, IntegrityError where those at hand are damaged,
-        NoRoomError where it cannot be written here. A HeldOutput that is opened again after an error has what is good
-        already, and only the rest is asked for.
+        NoRoomError where it cannot be written here. Of a HeldOutput that is opened again after an error only the rest
+        is fetched.
         """
         room = min(_PER_LARGE_IMAGE, 3 * encodings[0].share_bytes * encodings[0].k + _PER_IMAGE)
         await self._window.enter(room)
@@ -73,7 +73,7 @@ class Restorer:
                 self.emit(Missing(sha256, self._repository.name_of(device), text))
 
         def came(device: bytes, count: int) -> None:
-            self.emit(Came(sha256, self._repository.name_of(device), count))
+            self.emit(BytesReceived(sha256, self._repository.name_of(device), count))
 
         for encoding in encodings:
             names = [self._repository.name_of(share.device_id) for share in encoding.shares]
@@ -112,14 +112,14 @@ class Restorer:
         return image.mapping, output.target
 
     async def _report(self, bad: Sequence[BadShare]) -> None:
-        """Tell the broker of bad shares; whatever becomes of that."""
+        """Report bad shares to the broker; errors are ignored."""
         try:
             await self._repository.report_bad(bad)
         except TesseraError as error:
             log.debug("the broker was not told of %d bad shares: %s", len(bad), error)
 
     def _too_few(self, encoding: EncodingAt, sha256: str) -> TesseraError:
-        """Damaged where every share is known and only damage is in the way, else not enough."""
+        """IntegrityError where every share is known and connected, some damaged; else NotEnoughError."""
         had = len(shares_at_hand(encoding))
         if _all_present(encoding):
             return IntegrityError(f"{sha256}: only {had} of its shares are undamaged and {encoding.k} are needed")
@@ -138,7 +138,7 @@ class Restorer:
 
 
 def _all_present(encoding: EncodingAt) -> bool:
-    """Whether all shares that were made are on connected devices, damaged ones included."""
+    """Whether all n shares are on connected devices, damaged ones included."""
     return len({share.share for share in encoding.shares if share.alive}) == encoding.n
 
 
@@ -147,10 +147,9 @@ async def restore_all(
     images: dict[str, list[EncodingAt]],
     open_output: OpenOutput,
 ) -> None:
-    """Restore many images at a time, given by SHA-256 (hexadecimal); what came of each is told at once.
+    """Restore many images at a time, given by SHA-256 (hexadecimal); the outcome of each is emitted at once.
 
-    What found no room beside a larger one that did not fit either is tried once more at the end, the smallest first,
-    and told of then.
+    Those that failed for lack of room beside a larger one are tried again at the end, the smallest first.
     """
     unfit: dict[str, Union[Restored, NotRestored]] = {}
 
@@ -169,7 +168,7 @@ async def restore_all(
 
     await asyncio.gather(*(first(sha256) for sha256 in images))
     by_size = sorted(unfit, key=lambda sha256: images[sha256][0].share_bytes * images[sha256][0].k)
-    for sha256 in by_size[:-1]:  # where all others fit, the largest does not: else none had failed
+    for sha256 in by_size[:-1]:  # where all others fit, the largest cannot
         outcome = await one(sha256)
         if _is_unfit(outcome):
             break

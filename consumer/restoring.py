@@ -1,8 +1,8 @@
 """Restores one image: decode → open → verify, segment by segment, in order.
 
 A few segments are gathered ahead while one is decoded and opened, and another hashed and written in a thread. So memory
-does not grow with the image. Whatever goes wrong, what was written is discarded; or, where the target is one with which
-another attempt goes on, kept as far as it was proven.
+does not grow with the image. After an error what was written is discarded; or, where the target has a checkpoint, kept
+as far as it was proven.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from common.vault.trust import TrustedImage
 from consumer.checkpoint import Blocks, Checkpoint
 
 _AHEAD = 3  # segments gathered while one is opened
-_PIECE = 1 << 20  # bytes hashed at a time of what is there already
-_BRIEF = 128 << 10  # bytes that are hashed and written sooner than another thread has begun
+_PIECE = 1 << 20  # bytes hashed at a time of what was written before
+_BRIEF = 128 << 10  # bytes; up to so many are hashed and written faster without a thread
 
 
 class Target(Protocol):
-    """What an image is written to; see `output`. `place`: how an error names where that is."""
+    """What an image is written to; see `output`. `place`: its folder, as errors name it."""
 
     file: IO[bytes]
     place: str
@@ -51,7 +51,7 @@ class Restoring:
     def __init__(
         self, code: ErasureCode, gathering: Segments, image: TrustedImage, checkpoint: Optional[Checkpoint] = None
     ) -> None:
-        """`checkpoint`: how far the target has come, where it is to be gone on with; and again, after an error."""
+        """`checkpoint`: how far the target has come, to resume there; updated, also after an error."""
         self._code = code
         self._goes_on = checkpoint is not None
         self._checkpoint = Checkpoint() if checkpoint is None else checkpoint
@@ -60,10 +60,10 @@ class Restoring:
         self._recipe: Recipe = gathering.recipe
 
     async def write_to(self, target: Target, emit: Callable[[BytesDone], None]) -> None:
-        """Write the image; `emit` is told of bytes as they are written, those of before first.
+        """Write the image; `emit` gets bytes as they are written, those of earlier attempts first.
 
-        On errors nothing is kept, except by a target that is gone on with. All that it has is hashed again then, and
-        forgotten where the whole is not the image.
+        On errors nothing is kept without a checkpoint. With one, what was written is hashed again, and dropped where
+        the whole is not the image.
         """
         try:
             await self._write_segments(target, emit)
@@ -75,9 +75,9 @@ class Restoring:
         target.keep()
 
     async def plaintexts(self) -> AsyncGenerator[memoryview, None]:
-        """The image's bytes, segment by segment, each to be used before the next is asked for.
+        """The image's bytes, segment by segment, each valid until the next is asked for.
 
-        They are the image only once all have come: an IntegrityError at the end says that they are not.
+        They are the image only if no IntegrityError is raised at the end.
         """
         async for _, plaintext in self._opened(0):
             if plaintext.nbytes <= _BRIEF:
@@ -119,7 +119,7 @@ class Restoring:
                 await asyncio.wait([writing])
 
     async def _opened(self, first: int) -> AsyncGenerator[tuple[int, memoryview], None]:
-        """The segments from `first` on, opened; the bytes of one are still there while the next is."""
+        """The segments from `first` on, opened; the bytes of one stay valid while the next is used."""
         count = self._recipe.segment_count
         ahead: deque[asyncio.Task[Blocks]] = deque()
         size = self._recipe.block_length(0) * self._code.k
@@ -142,7 +142,7 @@ class Restoring:
         return await self._gathering.segment(segment, self._checkpoint.of(segment) if self._goes_on else None)
 
     def _open(self, segment: int, blocks: Blocks, sealed: Bytes, plaintext: Bytes) -> int:
-        """Put the sealed segment together, rebuilding data blocks that did not come, and open it."""
+        """Assemble the sealed segment, rebuilding data blocks that did not come, and open it."""
         k, length = self._code.k, self._recipe.block_length(segment)
         data = [sealed[share * length : (share + 1) * length] for share in range(k)]
         missing = {share: data[share] for share in range(k) if share not in blocks}
@@ -159,7 +159,7 @@ class Restoring:
         return asyncio.get_running_loop().run_in_executor(None, work, *arguments)
 
     def _take_up(self, target: Target) -> None:
-        """Hash what is written already; what is behind it, of a segment that was not written whole, is cut off."""
+        """Hash what was written before, and cut off a segment that was not written whole."""
         file = target.file
         left = sum(map(self._image.segment_length, range(self._checkpoint.segments)))
         try:
@@ -182,6 +182,6 @@ class Restoring:
 
 
 async def _ended(writing: asyncio.Future[None]) -> None:
-    """Wait for a thread's work. A future that is waited for by itself counts as ended when the waiting is cancelled."""
+    """Wait for a thread's work, even if cancelled: awaiting the future itself would cancel it."""
     await asyncio.wait([writing])
     writing.result()

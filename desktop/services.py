@@ -24,7 +24,7 @@ from desktop.login import LoginEntry, enter, login_entry, strike
 from desktop.model.service import (
     Program,
     Service,
-    Standing,
+    ServiceStatus,
     State,
     decode_service,
     environment_of,
@@ -50,16 +50,16 @@ class Services:
         self._home = home.absolute()
         self._started: dict[Program, BackgroundProcess] = {}  # whose exit codes are ours to learn
 
-    def standing(self, program: Program) -> Standing:
+    def status(self, program: Program) -> ServiceStatus:
         """How it is now."""
         service = self._set_up(program)
         known = service or Service(program, str(self._home / "store") if program is Program.WORKER else "")
         running = is_locked(self._lock(known))
         if service is not None and (self._process(program).pid is not None or running):
-            return Standing(State.RUNNING, service)
+            return ServiceStatus(State.RUNNING, service)
         if service is not None:
-            return Standing(State.STOPPED, service, fault_at_end(program.value, self._log_since(program, 0)))
-        return Standing(State.ELSEWHERE if running else State.OFF, known)
+            return ServiceStatus(State.STOPPED, service, fault_at_end(program.value, self._log_since(program, 0)))
+        return ServiceStatus(State.ELSEWHERE if running else State.OFF, known)
 
     def set_up(self, service: Service, once: Mapping[str, str]) -> None:
         """Start it now, wait until it serves, and have it started at each login; what fails leaves nothing set up.
@@ -68,7 +68,7 @@ class Services:
         UnreachableError where it does not serve in time.
         """
         program = service.program
-        require_absent(self.standing(program))
+        require_absent(self.status(program))
         self._start(service, once)
         try:
             path = self._file(program)
@@ -84,7 +84,7 @@ class Services:
 
     def ensure(self, service: Service) -> None:
         """Have its program run: as it was set up, or else set up as this; errors as of `set_up`."""
-        state = self.standing(service.program).state
+        state = self.status(service.program).state
         if state is State.OFF:
             self.set_up(service, {})
         elif state is State.STOPPED:
@@ -92,17 +92,17 @@ class Services:
 
     def resume(self, program: Program, *, wait: bool = True) -> None:
         """Start it as it was set up, unless it runs; errors as of `set_up`. `wait`: until it serves."""
-        standing = self.standing(program)
-        if standing.state is State.STOPPED:
-            self._start(standing.service, {}, wait=wait)
+        status = self.status(program)
+        if status.state is State.STOPPED:
+            self._start(status.service, {}, wait=wait)
 
     def give_up(self, program: Program) -> None:
         """End it, and have it started no more; what it keeps stays. RefusedError where it was started elsewhere."""
-        standing = self.standing(program)
+        status = self.status(program)
         strike(self._entry(program))
         self._end(program)
         self._file(program).unlink(missing_ok=True)
-        if is_locked(self._lock(standing.service)):
+        if is_locked(self._lock(status.service)):
             raise RefusedError(
                 "it is started no more when you log in, but it runs: something else than this app started it",
                 advice="end it where it was started: in its terminal, or as a service",

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Optional
 
-from admin.health import ImageHealth, Standing, judge
+from admin.health import HealthStatus, ImageHealth, assess
 from common.protocol.messages import EncodingAt
 from common.text import format_size, printable
 from common.vault.mapping import UNKNOWN_MEDIA_TYPE, Mapping
@@ -66,7 +66,7 @@ class Entry:
 
     def known_at(self, encodings: Sequence[EncodingAt]) -> Entry:
         """The same image with what the cluster says of it; nothing where it knows none of it."""
-        return replace(self, health=judge(encodings) if encodings else None, encodings=tuple(encodings))
+        return replace(self, health=assess(encodings) if encodings else None, encodings=tuple(encodings))
 
 
 def entry_of(mapping: Mapping, name: MappingName) -> Entry:
@@ -114,8 +114,8 @@ def badge_of(health: Optional[ImageHealth]) -> Badge:
     """An image's health in two or three words."""
     if health is None:
         return Badge("not known yet", Tone.UNKNOWN)
-    tones = {Standing.WHOLE: Tone.GOOD, Standing.LACKING: Tone.NOTICE}
-    return Badge(health.words, tones.get(health.standing, Tone.ALARM))
+    tones = {HealthStatus.WHOLE: Tone.GOOD, HealthStatus.LACKING: Tone.NOTICE}
+    return Badge(health.words, tones.get(health.status, Tone.ALARM))
 
 
 def former_badge_of(health: Optional[ImageHealth]) -> Badge:
@@ -124,11 +124,11 @@ def former_badge_of(health: Optional[ImageHealth]) -> Badge:
         return badge_of(None)
     missing = health.n - health.good
     words = {
-        Standing.WHOLE: "was whole",
-        Standing.LACKING: f"{missing} share{'s were' if missing > 1 else ' was'} missing",
-        Standing.IN_DANGER: "was in danger",
-        Standing.LOST: "could not be restored",
-    }[health.standing]
+        HealthStatus.WHOLE: "was whole",
+        HealthStatus.LACKING: f"{missing} share{'s were' if missing > 1 else ' was'} missing",
+        HealthStatus.IN_DANGER: "was in danger",
+        HealthStatus.LOST: "could not be restored",
+    }[health.status]
     return Badge(words, Tone.UNKNOWN)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Coroutine, Sequence
 from dataclasses import replace
 from typing import Any, Callable, Optional
 
-from admin.deleting import delete_image, list_trash, take_back
+from admin.deleting import delete_image, list_trash, undelete_image
 from admin.sharing import adding, change_image, removing
 from common.errors import TesseraError, UsageError
 from common.process.events import BytesDone, BytesExpected, ignore
@@ -133,7 +133,7 @@ class ImageWorkModel(Model):
             failed = []
             for image in images:
                 try:
-                    await take_back(repository, trash, image.sha256)
+                    await undelete_image(repository, trash, image.sha256)
                 except TesseraError as error:
                     failed.append(_failure(image.name, error))
             return _report(len(images), failed, "taken back").noting(warnings.findings)

@@ -7,7 +7,7 @@ from typing import Optional
 
 from common.process.events import BytesDone
 from common.vault.mapping import Mapping
-from consumer.events import Attempt, Came, Event, Missing
+from consumer.events import Attempt, BytesReceived, Event, Missing
 from viewer.process import Pixels
 
 
@@ -61,7 +61,7 @@ class Reassembly:
                 self.devices.setdefault(name, DeviceShare(name))
             for name in event.away:
                 self._lacks(name, "not connected")
-        elif isinstance(event, Came):
+        elif isinstance(event, BytesReceived):
             self.devices.setdefault(event.device, DeviceShare(event.device)).came += event.count
         elif isinstance(event, Missing):
             self._lacks(event.device, event.why)

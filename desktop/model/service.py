@@ -90,7 +90,7 @@ class State(enum.Enum):
 
 
 @dataclass(frozen=True)
-class Standing:
+class ServiceStatus:
     """How one of the programs is on this computer. `fault`: why it ended, as far as it said."""
 
     state: State
@@ -144,10 +144,10 @@ def suggested_room(free: int) -> str:
     return f"{half}G" if half else ""
 
 
-def require_absent(standing: Standing) -> None:
+def require_absent(status: ServiceStatus) -> None:
     """UsageError where this computer does already what is to be set up."""
-    if standing.state is State.OFF:
+    if status.state is State.OFF:
         return
-    kind = "a device" if standing.service.program is Program.WORKER else "a broker"
-    where = f", with the folder {standing.service.store}" if standing.service.store else ""
+    kind = "a device" if status.service.program is Program.WORKER else "a broker"
+    where = f", with the folder {status.service.store}" if status.service.store else ""
     raise UsageError(f"this computer is {kind} already{where}", advice="stop that first, to set it up differently")

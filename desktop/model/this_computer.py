@@ -18,7 +18,7 @@ from desktop.model.operator import Operator, operator_command
 from desktop.model.service import (
     Program,
     Service,
-    Standing,
+    ServiceStatus,
     State,
     require_absent,
     require_room,
@@ -47,7 +47,7 @@ class Device:
 
 
 class ThisComputerModel(Model):
-    """`standings`: how each program is, as it was last looked.
+    """`statuses`: how each program is, as it was last looked.
 
     `done`: how many things were done to their end, for a form that closes by it.
     """
@@ -58,7 +58,7 @@ class ThisComputerModel(Model):
         """`admitted`: called when this computer's app was let into the cluster of a broker that it made."""
         super().__init__(session, background)
         self.operator = Operator(session.home)
-        self.standings: dict[Program, Standing] = {}
+        self.statuses: dict[Program, ServiceStatus] = {}
         self.machine = socket.gethostname()
         self.done = 0
         self._admitted = admitted
@@ -74,8 +74,8 @@ class ThisComputerModel(Model):
     def _look_once(self) -> None:
         self._looking = self.background.run(self._look, done=self._looked, failed=self.fail)
 
-    def _looked(self, standings: dict[Program, Standing]) -> None:
-        self._take(standings)
+    def _looked(self, statuses: dict[Program, ServiceStatus]) -> None:
+        self._take(statuses)
         self._looking = self.background.start(
             lambda: asyncio.sleep(_LOOK_EVERY), done=lambda _: self._look_once(), failed=self.fail
         )
@@ -85,24 +85,24 @@ class ThisComputerModel(Model):
             self._looking.cancel()
             self._looking = None
 
-    def _look(self) -> dict[Program, Standing]:
-        return {program: self._services.standing(program) for program in Program}
+    def _look(self) -> dict[Program, ServiceStatus]:
+        return {program: self._services.status(program) for program in Program}
 
-    def _take(self, standings: dict[Program, Standing]) -> None:
-        if standings != self.standings:
-            self.standings = standings
-            if any(standing.state is State.STOPPED for standing in standings.values()):
+    def _take(self, statuses: dict[Program, ServiceStatus]) -> None:
+        if statuses != self.statuses:
+            self.statuses = statuses
+            if any(status.state is State.STOPPED for status in statuses.values()):
                 self.told = ""  # it held when it was said
             self.changed()
 
     def words(self, program: Program) -> str:
         """How a program is here, in a sentence or two."""
-        standing = self.standings.get(program)
-        if standing is None:
+        status = self.statuses.get(program)
+        if status is None:
             return "Looking …"
-        if program is Program.BROKER and standing.state is State.OFF and self.operator.is_here:
+        if program is Program.BROKER and status.state is State.OFF and self.operator.is_here:
             return "Its list of who may is on this computer, but no broker runs here now."
-        return standing.words
+        return status.words
 
     @property
     def unfinished(self) -> str:
@@ -111,9 +111,9 @@ class ThisComputerModel(Model):
     @property
     def running_command(self) -> str:
         """What would do in a terminal what this computer does as a device, or could do."""
-        standing = self.standings.get(Program.WORKER)
-        service = Service(Program.WORKER, self.suggested.folder) if standing is None else standing.service
-        return service_command(service, invited=standing is None or standing.state is State.OFF)
+        status = self.statuses.get(Program.WORKER)
+        service = Service(Program.WORKER, self.suggested.folder) if status is None else status.service
+        return service_command(service, invited=status is None or status.state is State.OFF)
 
     @property
     def suggested(self) -> Device:
@@ -133,7 +133,7 @@ class ThisComputerModel(Model):
         invite, name = device.invite.strip(), self.machine
 
         def work() -> None:
-            _require_fit(service, services.standing(Program.WORKER))
+            _require_fit(service, services.status(Program.WORKER))
             if not invite and self.needs_invite(device):
                 raise UsageError(
                     "no invite was given", advice=f"it is made at the broker: {operator_command('invite', 'worker')}"
@@ -150,7 +150,7 @@ class ThisComputerModel(Model):
 
         def work() -> Admission:
             if device is not None:  # before anything has begun
-                _require_fit(device.service, services.standing(Program.WORKER))
+                _require_fit(device.service, services.status(Program.WORKER))
             services.ensure(_BROKER)
             self.background.post(self._say, "Letting this computer in …")
             return join_cluster(home, operator.invite("admin").line, name)
@@ -180,13 +180,13 @@ class ThisComputerModel(Model):
 
     def start_again(self, program: Program) -> None:
         """Start what was set up and has stopped; a broker also where it ran without this app before."""
-        services, service = self._services, self.standings[program].service
+        services, service = self._services, self.statuses[program].service
         self.started("Starting it …", service_command(service))
         self._run(lambda: services.ensure(service), "It runs.")
 
     def stopping(self, program: Program) -> Question:
         """What is asked before one of them is given up."""
-        services, service = self._services, self.standings[program].service
+        services, service = self._services, self.statuses[program].service
 
         def act() -> None:
             self.started("Stopping it …", "")
@@ -236,9 +236,9 @@ class ThisComputerModel(Model):
             self.activate()
 
 
-def _require_fit(service: Service, standing: Standing) -> None:
+def _require_fit(service: Service, status: ServiceStatus) -> None:
     """Before anything is started: whether this computer can be such a device."""
-    require_absent(standing)
+    require_absent(status)
     if not service.store:
         raise UsageError("no folder was given", advice="choose one in which shares are to be kept")
     folder = Path(service.store)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Callable, Optional
 
-from admin.deleting import EMPTY_TRASH, DeletedImage, deleted_images, list_trash, take_back_encodings
+from admin.deleting import EMPTY_TRASH, DeletedImage, deleted_images, list_trash, undelete_encodings
 from common.errors import TesseraError
 from common.text import printable
 from desktop.background import Background, Task
@@ -81,7 +81,7 @@ class TrashModel(Model):
             await repository.list_devices()  # whose names it knows from then on
             for image in images:
                 try:
-                    await take_back_encodings(repository, image.encodings)
+                    await undelete_encodings(repository, image.encodings)
                     outcomes.append((image, None))
                 except TesseraError as error:
                     outcomes.append((image, error))

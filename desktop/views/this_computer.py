@@ -9,7 +9,7 @@ from typing import Any, Callable, Optional
 import customtkinter
 
 from desktop.model.operator import operator_command
-from desktop.model.service import Program, Standing, State
+from desktop.model.service import Program, ServiceStatus, State
 from desktop.model.this_computer import Device, ThisComputerModel
 from desktop.views.controls import GROUND, LINE, PANEL, Button, CheckBox, Scrolling, font, heading, note, text_box, wrap
 from desktop.views.overlay import Overlay, ask
@@ -45,7 +45,7 @@ class _Card(customtkinter.CTkFrame):
     ) -> None:
         super().__init__(parent, fg_color=PANEL, border_color=LINE, border_width=1, corner_radius=8)
         self._view, self._model, self._program, self._open_over = view, model, program, open_over
-        self._shown: Optional[tuple[Optional[Standing], bool]] = None
+        self._shown: Optional[tuple[Optional[ServiceStatus], bool]] = None
         self.grid_columnconfigure(0, weight=1)
         heading(self, _TITLES[program], size=17).grid(row=0, column=0, sticky="ew", padx=20, pady=(14, 2))
         self._words = note(self)
@@ -55,29 +55,29 @@ class _Card(customtkinter.CTkFrame):
         self.bind("<Configure>", lambda event: wrap(self._words, event.width - 44), add=True)
 
     def show(self) -> None:
-        standing, busy = self._model.standings.get(self._program), bool(self._model.doing)
-        if (standing, busy) == self._shown:
+        status, busy = self._model.statuses.get(self._program), bool(self._model.doing)
+        if (status, busy) == self._shown:
             return
-        self._shown = standing, busy
+        self._shown = status, busy
         self._words.configure(text=self._model.words(self._program))
         for button in self._buttons.winfo_children():
             button.destroy()
-        for column, (text, act) in enumerate(self._offered(standing)):
+        for column, (text, act) in enumerate(self._offered(status)):
             button = Button(self._buttons, text, act, state="disabled" if busy else "normal")
             button.grid(row=0, column=column, padx=6)
 
-    def _offered(self, standing: Optional[Standing]) -> list[tuple[str, Callable[[], None]]]:
+    def _offered(self, status: Optional[ServiceStatus]) -> list[tuple[str, Callable[[], None]]]:
         """What there is to press."""
         view, model, program, open_over = self._view, self._model, self._program, self._open_over
         is_device = program is Program.WORKER
-        if standing is None or standing.state is State.ELSEWHERE:
+        if status is None or status.state is State.ELSEWHERE:
             return []
-        if standing.state is State.OFF and is_device:
+        if status.state is State.OFF and is_device:
             return [("Make this computer a device …", lambda: open_over(DeviceForm(view, model)))]
-        if standing.state is State.OFF and not model.operator.is_here:
+        if status.state is State.OFF and not model.operator.is_here:
             return [("Make this computer a broker, too …", lambda: open_over(OtherBrokerForm(view, model)))]
-        start = [] if standing.state is State.RUNNING else [("Start it", lambda: model.start_again(program))]
-        if not standing.is_set_up:
+        start = [] if status.state is State.RUNNING else [("Start it", lambda: model.start_again(program))]
+        if not status.is_set_up:
             return start
         stop = "Stop being a device …" if is_device else "Stop being a broker …"
         return [*start, (stop, lambda: open_over(ask(view, model.stopping(program))))]

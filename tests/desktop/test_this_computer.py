@@ -63,7 +63,7 @@ def test_a_computer_becomes_broker_and_device_by_clicks_and_outlives_the_window(
     window.close()
 
     services = Services(home)
-    assert {services.standing(program).state for program in Program} == {State.RUNNING}
+    assert {services.status(program).state for program in Program} == {State.RUNNING}
     environment = {**os.environ, "TESSERA_HOME": str(home), "TESSERA_PASSPHRASE": WORDS}
     members = subprocess.run(
         program_command("broker", "members"), env=environment, capture_output=True, text=True, check=True, timeout=60
@@ -71,14 +71,14 @@ def test_a_computer_becomes_broker_and_device_by_clicks_and_outlives_the_window(
     assert sorted(line.split("\t")[1] for line in members.splitlines()) == ["admin", "broker", "worker"]
     for program in Program:  # as when the computer is switched off
         os.kill(int((home / "services" / f"{program.value}.pid").read_text()), signal.SIGKILL)
-    wait_until(lambda: {services.standing(program).state for program in Program} == {State.STOPPED}, "that both ended")
+    wait_until(lambda: {services.status(program).state for program in Program} == {State.STOPPED}, "that both ended")
 
     entries = sorted((tmp_path / "config" / "autostart").glob("*.desktop"))
     assert len(entries) == 2
     for entry in entries:
         (line,) = [line for line in entry.read_text().splitlines() if line.startswith("Exec=")]
         subprocess.run(shlex.split(line[len("Exec=") :]), cwd="/", check=True, timeout=60)
-    wait_until(lambda: {services.standing(program).state for program in Program} == {State.RUNNING}, "both again")
+    wait_until(lambda: {services.status(program).state for program in Program} == {State.RUNNING}, "both again")
 
     again = start_app(home)
     again.fill_in(0, WORDS)
@@ -154,7 +154,7 @@ def test_a_refused_invite_is_told_in_the_devices_words_and_another_may_be_tried(
         (button,), view = window._button("Make it a device"), window.app._views["devices"]
         bottom = view.winfo_rooty() + view.winfo_height()
         assert button.winfo_rooty() + button.winfo_height() <= bottom, "the button is cut off"
-        assert Services(home).standing(Program.WORKER).state is State.OFF
+        assert Services(home).status(Program.WORKER).state is State.OFF
     log = (home / "logs" / "worker.log").read_text()
     assert not any(invite.split("-")[2] in log for invite in (over, other)), "an invite is a secret"
     assert not list((tmp_path / "config").glob("autostart/*"))

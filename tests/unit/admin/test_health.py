@@ -6,7 +6,7 @@ from typing import Optional
 
 import pytest
 
-from admin.health import ImageHealth, Standing, judge
+from admin.health import HealthStatus, ImageHealth, assess
 from admin.status import Status, check_line, summary, to_json
 from admin.verifying import Verdict
 from common.protocol.messages import GRANTED, Device, EncodingAt, Health, Job, ShareAt
@@ -26,63 +26,63 @@ def encoding(good: int, damaged: int = 0, away: int = 0, *, k: int = 4, n: int =
 
 
 @pytest.mark.parametrize(
-    ("good", "standing", "spare"),
+    ("good", "status", "spare"),
     [
-        (6, Standing.WHOLE, 2),
-        (5, Standing.LACKING, 1),
-        (4, Standing.IN_DANGER, 0),
-        (3, Standing.LOST, 0),
-        (0, Standing.LOST, 0),
+        (6, HealthStatus.WHOLE, 2),
+        (5, HealthStatus.LACKING, 1),
+        (4, HealthStatus.IN_DANGER, 0),
+        (3, HealthStatus.LOST, 0),
+        (0, HealthStatus.LOST, 0),
     ],
 )
-def test_an_image_is_judged_by_how_many_shares_are_at_hand(good: int, standing: Standing, spare: int) -> None:
-    health = judge([encoding(good, away=6 - good)])
-    assert (health.standing, health.spare, health.away) == (standing, spare, 6 - good)
+def test_an_image_is_judged_by_how_many_shares_are_at_hand(good: int, status: HealthStatus, spare: int) -> None:
+    health = assess([encoding(good, away=6 - good)])
+    assert (health.status, health.spare, health.away) == (status, spare, 6 - good)
     assert health.restorable == (good >= 4)
 
 
 def test_damaged_shares_do_not_count_as_at_hand() -> None:
-    health = judge([encoding(4, damaged=2)])
+    health = assess([encoding(4, damaged=2)])
     assert (health.good, health.damaged, health.away) == (4, 2, 0)
 
 
 def test_a_damaged_share_that_another_device_holds_whole_is_no_damage() -> None:
     doubled = encoding(6)
     doubled.shares.append(ShareAt(0, b"x" * 16, False, True))
-    assert judge([doubled]).damaged == 0
-    assert judge([doubled]).standing is Standing.WHOLE
+    assert assess([doubled]).damaged == 0
+    assert assess([doubled]).status is HealthStatus.WHOLE
 
 
 def test_two_shares_on_one_device_count_as_one() -> None:
     twice = encoding(5)
     twice.shares.append(ShareAt(5, twice.shares[0].device_id, True, True))
-    assert judge([twice]).good == 5
+    assert assess([twice]).good == 5
 
 
 def test_of_several_encodings_the_best_counts() -> None:
-    assert judge([encoding(2), encoding(5), encoding(4)]).good == 5
-    assert judge([encoding(4), encoding(3, k=2, n=3)]).standing is Standing.WHOLE
+    assert assess([encoding(2), encoding(5), encoding(4)]).good == 5
+    assert assess([encoding(4), encoding(3, k=2, n=3)]).status is HealthStatus.WHOLE
 
 
 def test_verify_and_the_app_say_one_thing_of_an_image_in_the_same_words() -> None:
     for good, proven in [(6, None), (5, None), (4, True), (3, None), (6, False)]:
-        health = judge([encoding(good, away=6 - good)], proven=proven)
+        health = assess([encoding(good, away=6 - good)], proven=proven)
         verdict = Verdict(Held(IMAGE.trusted().mapping, [IMAGE.located()]), health)
         badge = badge_of(health)
         assert badge.words == health.words
-        assert verdict.as_json()["state"] == health.standing.value
+        assert verdict.as_json()["state"] == health.status.value
         assert (verdict.exit_code == 0) is (badge.tone is not Tone.ALARM)
-        assert verdict.as_json()["restorable"] is (health.standing is not Standing.LOST)
+        assert verdict.as_json()["restorable"] is (health.status is not HealthStatus.LOST)
 
 
 def test_what_was_read_and_is_not_the_image_cannot_be_restored_by_any_shares() -> None:
-    health = judge([encoding(6)], proven=False)
-    assert (health.standing, health.words, health.spare) == (Standing.LOST, "cannot be restored", 0)
+    health = assess([encoding(6)], proven=False)
+    assert (health.status, health.words, health.spare) == (HealthStatus.LOST, "cannot be restored", 0)
     assert "is not the image" in health_sentence(health)
 
 
 def test_of_encodings_that_bear_the_same_loss_a_whole_one_counts() -> None:
-    assert judge([encoding(5, away=1), encoding(3, k=2, n=3)]).standing is Standing.WHOLE
+    assert assess([encoding(5, away=1), encoding(3, k=2, n=3)]).status is HealthStatus.WHOLE
 
 
 @pytest.mark.parametrize(

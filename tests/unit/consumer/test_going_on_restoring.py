@@ -13,7 +13,7 @@ from common.protocol.envelope import Operation
 from common.protocol.operations import FETCH, Spec
 from common.repository.repository import Repository
 from common.vault.folder import VaultFolder
-from consumer.events import Came, Event
+from consumer.events import BytesReceived, Event
 from consumer.output import HeldImage, HeldOutput
 from consumer.restorer import Restorer
 from tests.support.memory_cluster import MemoryCluster, run
@@ -66,7 +66,7 @@ class Machine:
         self.here = self.came = 0
 
         def take(event: Event) -> None:
-            self.came += isinstance(event, Came)
+            self.came += isinstance(event, BytesReceived)
             if isinstance(event, BytesDone):
                 self.here += event.count
 

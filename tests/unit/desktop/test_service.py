@@ -15,7 +15,7 @@ from desktop.login import LoginEntry, login_entry
 from desktop.model.service import (
     Program,
     Service,
-    Standing,
+    ServiceStatus,
     State,
     decode_service,
     require_absent,
@@ -94,18 +94,18 @@ def test_half_of_what_is_free_is_suggested() -> None:
 @pytest.mark.parametrize("state", [State.RUNNING, State.STOPPED, State.ELSEWHERE])
 def test_what_a_computer_is_already_it_is_not_made_once_more(state: State) -> None:
     with pytest.raises(UsageError, match="a device already, with the folder /data/tessera"):
-        require_absent(Standing(state, DEVICE))
-    require_absent(Standing(State.OFF, DEVICE))
+        require_absent(ServiceStatus(state, DEVICE))
+    require_absent(ServiceStatus(State.OFF, DEVICE))
 
 
 def test_it_is_said_how_a_device_is_and_why_it_stopped() -> None:
-    assert "keeps shares in /data/tessera, 100G at most" in Standing(State.RUNNING, DEVICE).words
-    stopped = Standing(State.STOPPED, DEVICE, "the broker does not admit this device").words
+    assert "keeps shares in /data/tessera, 100G at most" in ServiceStatus(State.RUNNING, DEVICE).words
+    stopped = ServiceStatus(State.STOPPED, DEVICE, "the broker does not admit this device").words
     assert "has stopped: the broker does not admit this device." in stopped
-    assert Standing(State.STOPPED, DEVICE).words.endswith("and that has stopped.")
-    assert "Something else than this app started that" in Standing(State.ELSEWHERE, DEVICE).words
-    assert "keeps no shares yet" in Standing(State.OFF, DEVICE).words
-    assert "is no broker" in Standing(State.OFF, BROKER).words
+    assert ServiceStatus(State.STOPPED, DEVICE).words.endswith("and that has stopped.")
+    assert "Something else than this app started that" in ServiceStatus(State.ELSEWHERE, DEVICE).words
+    assert "keeps no shares yet" in ServiceStatus(State.OFF, DEVICE).words
+    assert "is no broker" in ServiceStatus(State.OFF, BROKER).words
 
 
 # --- login entries

@@ -84,18 +84,18 @@ def until(condition: Callable[[], object]) -> None:
 def test_what_is_set_up_is_known_to_the_next_window_and_ends_with_what_started_it(
     services: Services, device: Service, tmp_path: Path
 ) -> None:
-    assert services.standing(WORKER).state is State.OFF
+    assert services.status(WORKER).state is State.OFF
     services.set_up(device, {})
-    assert services.standing(WORKER).state is State.RUNNING
+    assert services.status(WORKER).state is State.RUNNING
     again = Services(tmp_path / "home")
-    assert again.standing(WORKER).service == device
+    assert again.status(WORKER).service == device
     if sys.platform != "win32":
         (entry,) = entries(tmp_path)
         assert "--at-login worker" in entry.read_text()
     with pytest.raises(UsageError, match="a device already"):
         again.set_up(device, {})
     again.give_up(WORKER)
-    assert again.standing(WORKER).state is State.OFF
+    assert again.status(WORKER).state is State.OFF
     assert not is_locked(Path(device.store) / "store.lock")
     assert entries(tmp_path) == []
     assert Path(device.store).is_dir(), "what it keeps stays"
@@ -110,7 +110,7 @@ def test_the_invite_is_in_its_environment_once_and_no_passphrase_ever(
     assert arguments == device.arguments
     assert environment.pop("TESSERA_JOIN") == "tessera-worker-secret"
     services._end(WORKER)
-    assert services.standing(WORKER).state is State.STOPPED
+    assert services.status(WORKER).state is State.STOPPED
     (Path(device.store) / "seen.json").unlink()
     services.resume(WORKER)
     assert seen(device) == [arguments, environment]
@@ -125,11 +125,11 @@ def test_where_the_program_refuses_its_words_are_told_and_nothing_is_set_up(
         with pytest.raises(RefusedError, match="does not accept this invite: it is over") as caught:
             services.set_up(device, {"TESSERA_JOIN": "tessera-worker-secret"})
         assert caught.value.advice == "get a new one"
-    assert services.standing(WORKER).state is State.OFF
+    assert services.status(WORKER).state is State.OFF
     assert entries(tmp_path) == []
     script.write_text(KEEPS)
     services.set_up(device, {})
-    assert services.standing(WORKER).state is State.RUNNING
+    assert services.status(WORKER).state is State.RUNNING
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there the registry has the entry")
@@ -139,7 +139,7 @@ def test_where_it_could_not_start_at_login_it_does_not_run_either(
     (tmp_path / "config").write_text("a file where a folder should be")
     with pytest.raises((NoRoomError, UsageError), match=r"cannot write .*autostart"):
         services.set_up(device, {})
-    assert services.standing(WORKER).state is State.OFF
+    assert services.status(WORKER).state is State.OFF
     assert not is_locked(Path(device.store) / "store.lock")
 
 
@@ -149,18 +149,18 @@ def test_one_that_was_killed_has_stopped_and_is_started_again(
 ) -> None:
     services.set_up(device, {})
     os.kill(int((tmp_path / "home" / "services" / "worker.pid").read_text()), signal.SIGKILL)
-    until(lambda: services.standing(WORKER).state is State.STOPPED)
+    until(lambda: services.status(WORKER).state is State.STOPPED)
     services.ensure(device)
-    assert services.standing(WORKER).state is State.RUNNING
+    assert services.status(WORKER).state is State.RUNNING
 
 
 def test_what_something_else_started_is_seen_and_left_alone(services: Services, tmp_path: Path) -> None:
     with lock(tmp_path / "home" / "store" / "store.lock"):
-        assert services.standing(WORKER).state is State.ELSEWHERE
+        assert services.status(WORKER).state is State.ELSEWHERE
         services.ensure(Service(WORKER, str(tmp_path / "home" / "store")))
         with pytest.raises(RefusedError, match="something else than this app"):
             services.give_up(WORKER)
-    assert services.standing(WORKER).state is State.OFF
+    assert services.status(WORKER).state is State.OFF
 
 
 def test_a_log_that_has_grown_long_gives_way_to_a_new_one(

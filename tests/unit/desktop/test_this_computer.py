@@ -14,7 +14,7 @@ from common.protocol.operations import Role
 from desktop.background import Background
 from desktop.model import this_computer
 from desktop.model.operator import Invited, Operator
-from desktop.model.service import Program, Service, Standing, State
+from desktop.model.service import Program, Service, ServiceStatus, State
 from desktop.model.this_computer import Device, ThisComputerModel
 from desktop.services import Services
 from desktop.session import Session
@@ -182,7 +182,7 @@ def test_before_a_device_is_stopped_it_is_said_what_becomes_of_its_shares(
     session: Session, background: Background, noted: Noted
 ) -> None:
     model = ThisComputerModel(session, background)
-    model._take({Program.WORKER: Standing(State.RUNNING, Service(Program.WORKER, "/data"))})
+    model._take({Program.WORKER: ServiceStatus(State.RUNNING, Service(Program.WORKER, "/data"))})
     question = model.stopping(Program.WORKER)
     assert "retire it first" in question.text
     assert noted.asked == []

@@ -12,7 +12,7 @@ from common.protocol.envelope import Operation
 from common.protocol.messages import Code
 from common.repository.repository import Repository
 from common.vault.folder import VaultFolder
-from consumer.events import Attempt, Came, Missing
+from consumer.events import Attempt, BytesReceived, Missing
 from consumer.events import Event as ConsumerEvent
 from consumer.output import HeldOutput
 from consumer.restorer import Restorer
@@ -116,9 +116,9 @@ def test_of_each_device_it_is_told_what_came_and_what_was_missing(size: int, tmp
     assert (attempt.k, attempt.n, set(attempt.devices)) == (K, N, {f"device-{number}" for number in range(1, N + 1)})
     missing = {*attempt.away, *(each.device for each in watched.news if isinstance(each, Missing))}
     assert missing == {"device-1", "device-2"}
-    came = {each.device for each in watched.news if isinstance(each, Came)}
+    came = {each.device for each in watched.news if isinstance(each, BytesReceived)}
     assert {"device-3", "device-4"} <= came
-    assert sum(each.count for each in watched.news if isinstance(each, Came)) >= size
+    assert sum(each.count for each in watched.news if isinstance(each, BytesReceived)) >= size
 
 
 def test_a_held_image_is_saved_byte_for_byte_in_place_of_what_was_there(tmp_path: Path) -> None:
