@@ -322,6 +322,7 @@ class MembersFile:
         self._path = folder / "members.json"
         self._lock = folder / "members.lock"
         self._seen: tuple[int, int, int] = (-1, 0, 0)
+        self._unread = False  # what the last look found
         self.members = self._read().as_members()
 
     def refresh(self) -> None:
@@ -335,6 +336,13 @@ class MembersFile:
         except IntegrityError as error:
             # Whoever edited it by hand may still be at it; who was a member stays one until it can be read again.
             log.error("%s; the list as it was read before holds", error)
+        except OSError as error:  # as where strangers have all descriptors: the next look tries again
+            self._seen = (-1, 0, 0)
+            if not self._unread:
+                log.error("%s cannot be read: %s; the list as it was read before holds", self._path, error)
+            self._unread = True
+        else:
+            self._unread = False
 
     def change(self, action: Callable[[MemberList], T]) -> T:
         """Read, change and write the list with no other process in between."""

@@ -56,7 +56,7 @@ def watch_memory(
     A thread looks until `stopping` is set by whomever.
     """
     exceeded = threading.Event()
-    asked = look or in_use
+    asked = look or memory_reader()
 
     def watch() -> None:
         while not stopping.wait(_LOOK_EVERY):
@@ -110,6 +110,10 @@ if sys.platform == "win32":
             return None
         return InUse(counters.working_set, counters.pagefile)
 
+    def memory_reader() -> Callable[[], Optional[InUse]]:
+        """`in_use`, over and over."""
+        return in_use
+
     def cap_memory(most: int) -> None:
         """Nothing: there is no such limit without a job object, and none is set on a service that others started."""
 
@@ -125,13 +129,24 @@ else:
         MemoryError or OSError where the system refuses what it takes to look.
         """
         try:
-            statm = os.open(_STATM, os.O_RDONLY)  # twenty times a second, so not by way of `Path`
+            statm = os.open(_STATM, os.O_RDONLY)
         except FileNotFoundError:
             return None
         try:
-            pages = os.read(statm, _STATM_BYTES).split()
+            return _read(statm)
         finally:
             os.close(statm)
+
+    def memory_reader() -> Callable[[], Optional[InUse]]:
+        """`in_use` over and over, of a file that stays open: strangers may leave this process no descriptor."""
+        try:
+            statm = os.open(_STATM, os.O_RDONLY)
+        except FileNotFoundError:
+            return lambda: None
+        return lambda: _read(statm)
+
+    def _read(statm: int) -> InUse:
+        pages = os.pread(statm, _STATM_BYTES, 0).split()
         size = os.sysconf("SC_PAGE_SIZE")
         return InUse(int(pages[1]) * size, int(pages[5]) * size)
 

@@ -52,13 +52,13 @@ class OwnEntry:
             return
         self._next = now + _LOOK_EVERY
         known = self._file.members.brokers().get(self._pair.public)
-        address = self._listening.entry(self._pair.public, known)
-        if address == known:
-            return
         try:
+            address = self._listening.entry(self._pair.public, known)
+            if address == known:
+                return
             enter_self(self._file, self._pair, address, int(time.time()))
         except OSError as error:
-            log.error("cannot note that this broker is at %s now: %s", address.host, error)
+            log.error("cannot note where this broker is now: %s", error)
             return
         log.info("this broker is reached at %s now", address.host)
 

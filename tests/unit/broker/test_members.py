@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import stat
 import sys
 import threading
@@ -603,3 +604,20 @@ def test_only_an_open_invite_can_be_withdrawn_and_only_where_it_is_clear_which()
         members.withdraw((b"3" * 16).hex(), NOW)
     with pytest.raises(UsageError, match="at least 8"):
         members.withdraw("33", NOW)
+
+
+def test_a_list_that_cannot_be_opened_just_now_is_read_at_the_next_look(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, other = MembersFile(tmp_path), MembersFile(tmp_path)
+    other.change(lambda members: members.invite(KEY, Role.CLIENT, NOW))
+
+    def no_descriptor(*_: object) -> bytes:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("broker.members.read_limited", no_descriptor)
+        file.refresh()
+        assert file.members.find(KEY, NOW) is None, "as before"
+    file.refresh()
+    assert file.members.find(KEY, NOW) is not None
