@@ -30,6 +30,7 @@ from desktop.session import Session
 TRASH_DAYS = 7
 _SHOWN_HASHES = 2  # in a command
 
+Work = Callable[[Repository], Coroutine[Any, Any, Report]]
 Change = Callable[[Repository, Held], Awaitable[list[str]]]
 
 
@@ -212,12 +213,7 @@ class ImageWorkModel(Model):
 
         self._begin(doing, work, warnings.take)
 
-    def _begin(
-        self,
-        doing: str,
-        work: Callable[[Repository], Coroutine[Any, Any, Report]],
-        emit: Callable[[Any], None] = ignore,
-    ) -> None:
+    def _begin(self, doing: str, work: Work, emit: Callable[[Any], None] = ignore) -> None:
         async def opened() -> Report:
             async with self.session.opened(emit) as repository:
                 return await work(repository)
