@@ -19,25 +19,20 @@ from pathlib import Path
 from typing import Annotated, Callable, Optional
 
 import msgspec
-from blake3 import blake3
 
 from common.coding.recipe import digest
-from common.errors import IntegrityError, ProtocolError
-from common.protocol.codec import pack, unpack
+from common.errors import IntegrityError
 from common.protocol.device_messages import MAX_GRANTED_MAPPING, Commitment, Grant
-from common.protocol.identifiers import DIGEST_SIZE
 from common.protocol.messages import MAX_GRANTS, Digest, Identifier, Message, ObjectId, Revision
 from worker.disk import Disk
 from worker.durability import NEW, Durability
-from worker.format_version import require_version, unknown_format
+from worker.format_version import Record, decode_record, encode_record
 from worker.layout import Layout, ShareKey, file_name, read_key_and_rest
 
 log = logging.getLogger(__name__)
 
 _MAGIC = "tessera-amendment"
 _VERSION = 1
-_DIGEST_PREFIX = b"\xc4" + bytes([DIGEST_SIZE])  # msgpack bin 8
-_ENDING_SIZE = len(_DIGEST_PREFIX) + DIGEST_SIZE
 _BASE = re.compile(r"[0-9a-f]{16}")
 MAX_AMENDMENT_SIZE = (MAX_GRANTS + 1) * (MAX_GRANTED_MAPPING + 256)
 _Mapping = Annotated[bytes, msgspec.Meta(max_length=MAX_GRANTED_MAPPING)]
@@ -55,9 +50,7 @@ class Amendment(Message):
     recipe_digest: Digest
 
 
-class _Record(Message):
-    magic: Annotated[str, msgspec.Meta(max_length=32)]
-    version: int
+class _Record(Record):
     base: Digest
     amendment: Amendment
 
@@ -68,22 +61,12 @@ def amendment_of(commitment: Commitment, owner: bytes) -> Amendment:
 
 
 def encode_amendment(amendment: Amendment, base: bytes) -> bytes:
-    body = pack(_Record(_MAGIC, _VERSION, base, amendment))
-    return body + _DIGEST_PREFIX + blake3(body).digest()
+    return encode_record(_Record(_MAGIC, _VERSION, base, amendment))
 
 
 def decode_amendment(content: bytes, base: bytes) -> Amendment:
     """What an amendment's file says; IntegrityError where it is not what was written for this base."""
-    require_version(content, _MAGIC, _VERSION)
-    body, ending = content[:-_ENDING_SIZE], content[-_ENDING_SIZE:]
-    if ending != _DIGEST_PREFIX + blake3(body).digest():
-        raise IntegrityError("the amendment is damaged")
-    try:
-        record = unpack(body, _Record)
-    except ProtocolError as error:
-        raise unknown_format(error) from None
-    if record.magic != _MAGIC:
-        raise IntegrityError("this is no amendment")
+    record = decode_record(content, _Record, _MAGIC, _VERSION)
     if record.base != base:
         raise IntegrityError("the amendment is another share's")
     return record.amendment

@@ -14,18 +14,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from typing import Annotated, Optional
+from typing import Optional
 
-import msgspec
-from blake3 import blake3
-
-from common.errors import IntegrityError, ProtocolError
-from common.protocol.codec import pack, unpack
-from common.protocol.identifiers import DIGEST_SIZE
-from common.protocol.messages import Code, Message, Tombstone
+from common.errors import IntegrityError
+from common.protocol.messages import Code, Tombstone
 from worker.disk import Disk
 from worker.durability import NEW, Durability
-from worker.format_version import UnknownVersionError, require_version, unknown_format
+from worker.format_version import Record, UnknownVersionError, decode_record, encode_record
 from worker.layout import Layout, read_encoding_id
 from worker.refusals import Refusal
 
@@ -33,35 +28,20 @@ log = logging.getLogger(__name__)
 
 _MAGIC = "tessera-tombstone"
 _VERSION = 1
-_DIGEST_PREFIX = b"\xc4" + bytes([DIGEST_SIZE])  # msgpack bin 8
-_ENDING_SIZE = len(_DIGEST_PREFIX) + DIGEST_SIZE
 MAX_TOMBSTONE_SIZE = 512
 
 
-class _Record(Message):
-    magic: Annotated[str, msgspec.Meta(max_length=32)]
-    version: int
+class _Record(Record):
     tombstone: Tombstone
 
 
 def encode_tombstone(tombstone: Tombstone) -> bytes:
-    body = pack(_Record(_MAGIC, _VERSION, tombstone))
-    return body + _DIGEST_PREFIX + blake3(body).digest()
+    return encode_record(_Record(_MAGIC, _VERSION, tombstone))
 
 
 def decode_tombstone(content: bytes) -> Tombstone:
     """The tombstone in a file; IntegrityError where it is damaged."""
-    require_version(content, _MAGIC, _VERSION)
-    body, ending = content[:-_ENDING_SIZE], content[-_ENDING_SIZE:]
-    if ending != _DIGEST_PREFIX + blake3(body).digest():
-        raise IntegrityError("the file is damaged")
-    try:
-        record = unpack(body, _Record)
-    except ProtocolError as error:
-        raise unknown_format(error) from None
-    if record.magic != _MAGIC:
-        raise IntegrityError("this is no tombstone")
-    return record.tombstone
+    return decode_record(content, _Record, _MAGIC, _VERSION).tombstone
 
 
 class Tombstones:
