@@ -1,17 +1,17 @@
 """The desktop app: the same as producer, consumer and admin, with a mouse.
 
     command      the command line: starts the window
-    session      whose machine this is: folder, admission, vault, its key once it is unlocked; what the app remembers
-    background   runs work beside the window's thread and hands over what comes of it
-    services     the device and the broker that this computer runs beside the window; `login`: from its start on
+    session      the state of this user: folder, cluster, vault, its key once it is unlocked; settings
+    background   runs work in other threads and delivers its outcome in the window's
+    services     the device and the broker that this computer runs beside the window; `login`: started at login
     model/       what a view shows and does, without a window: one model for a view, tested without one
-    views/       thin: widgets that show a model and pass on what is clicked
-    garbage      has Python's garbage collected in the window's thread
-    app          the window: navigation, errors, the command that does the same
+    views/       thin: widgets that show a model and call its methods
+    garbage      garbage collection in the window's thread
+    app          the window: navigation, errors, the equivalent command
 
-How they go together. Everything of a model happens on the window's thread. What takes time it gives to `Background`,
+How they go together. A model is used in the window's thread only. Slow work it gives to `Background`,
 as a blocking call (`run`) or a coroutine (`start`), together with what is to be called on the window's thread with the
-result or the TesseraError. Meanwhile the work tells of its progress by `Background.post`. A model changes its
+result or the TesseraError. Meanwhile the work reports its progress by `Background.post`. A model changes its
 attributes and calls `changed()`; its view, which asked for that by `on_change`, reads the attributes and shows them
 (`views.view.View` gathers many changes into one `show`). A view calls a model's methods and never anything else: no
 producer, consumer, admin or common is imported by a view. A model has an `error` and a `command`, which the window

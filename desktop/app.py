@@ -1,4 +1,4 @@
-"""The window: first start, unlocking, the views and the ways between them, errors, and the same as a command."""
+"""The window: first start, unlocking, the views and navigation, errors, and the equivalent command."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ from viewer.process import Viewer
 
 log = logging.getLogger(__name__)
 
-# Seconds that another thread keeps the interpreter for when this one waits for it, as it does after each call of Tk's:
-# at Python's own 5 ms a window that draws much stands still beside a thread that computes.
+# Seconds until another thread has to release the interpreter to this one, which waits for it after each call of Tk's.
+# At Python's own 5 ms a window that draws much is blocked by a thread that computes.
 _SWITCH = 0.0005
 _USUAL_DENSITY = 96  # pixels an inch
 _MOST_SCALE = 3.0
 _DELIVER_EVERY = 20  # milliseconds
-_DELIVER_MORE = 1  # milliseconds, while something is left: so that clicks and drawing come in between
+_DELIVER_MORE = 1  # milliseconds, while something is left: clicks and drawing are handled in between
 
 
 class Route(NamedTuple):
@@ -104,7 +104,7 @@ class App(customtkinter.CTk):
     # --- what is in front
 
     def go_on(self) -> None:
-        """Show what has to be done next: the way in, or the first view once the vault is open."""
+        """Show what has to be done next: the first start, or the first view once the vault is open."""
         stage = self.session.stage
         if stage is Stage.OPEN:
             self._sidebar.grid(row=0, column=0, rowspan=2, sticky="ns")
@@ -117,7 +117,7 @@ class App(customtkinter.CTk):
             self._name("Welcome")
 
     def show(self, name: str) -> None:
-        """Bring a view to the front; it is made when it is first wanted."""
+        """Bring a view to the front; it is made when it is first shown."""
         if name not in self._views:
             self.models[name] = self._model(name)
             self._views[name] = ROUTES[name].view(self, self.models[name])
@@ -126,7 +126,7 @@ class App(customtkinter.CTk):
         self._name(ROUTES[name].title)
 
     def reassemble(self, sha256: str) -> None:
-        """Bring an image of the vault back and show how."""
+        """Reassemble an image of the vault and show the progress."""
         self.show("reassemble")
         model = self.models["reassemble"]
         if isinstance(model, ReassembleModel):
@@ -170,7 +170,7 @@ class App(customtkinter.CTk):
             self.show(name)
 
     def _show_state(self) -> None:
-        """The error and the command of the view in front, and what nobody may overlook."""
+        """Show the error and the command of the view in front, and reminders."""
         kept = self.session.has_codes or self.session.has_copy
         self._sidebar.remind("" if kept else "Your key is on this\ncomputer only", lambda: self.show("safety"))
         model = self._front.model if self._front is not None else None
@@ -181,20 +181,20 @@ class App(customtkinter.CTk):
             self._errors.show(model.error, model.dismiss_error)
             self._errors.grid(row=0, column=1, sticky="ew", padx=24, pady=(14, 0))
 
-    # --- what goes on behind
+    # --- work in the background
 
     def _deliver(self) -> None:
         left = True
         try:
             left = self.background.deliver()
             self._garbage.step()
-        finally:  # an error in one delivery is shown, and stops no other
+        finally:  # an error in one delivery is shown; the others go on
             self.after(_DELIVER_MORE if left else _DELIVER_EVERY, self._deliver)
 
     def report_callback_exception(
         self, kind: type[BaseException], error: BaseException, traceback: Optional[TracebackType]
     ) -> None:
-        """What Tk calls for an exception in whatever it called: it is shown, and the window goes on."""
+        """Called by Tk for an exception in a callback: show it, and go on."""
         if isinstance(error, KeyboardInterrupt):
             self.close()
             return
@@ -209,7 +209,7 @@ class App(customtkinter.CTk):
         self.session.keep_settings(appearance=appearance)
 
     def ask_to_close(self) -> None:
-        """Close, but first ask where something would be lost or broken off."""
+        """Close, but first ask where something would be lost or interrupted."""
         models = [*self.models.values(), *([] if self._front is None else [self._front.model])]
         unfinished = list(dict.fromkeys(model.unfinished for model in models if model.unfinished))
         if not unfinished or self._front is None:
@@ -219,7 +219,7 @@ class App(customtkinter.CTk):
             self._asking = ask(self._front, question)
 
     def close(self) -> None:
-        """Leave things in order and end: what is being stored can go on next time."""
+        """Clean up and end: an interrupted put can be resumed."""
         if self._front is not None:
             self._front.model.deactivate()
         for each in self.closing:
@@ -232,7 +232,7 @@ class App(customtkinter.CTk):
 
 
 def _select_all(event: Any) -> str:
-    """All of a field: on X11, Tk's own Ctrl-A goes to its beginning."""
+    """Select all of a field: on X11, Tk's own Ctrl-A goes to its beginning."""
     if isinstance(event.widget, tkinter.Text):
         event.widget.tag_add("sel", "1.0", "end-1c")
     else:
@@ -241,9 +241,9 @@ def _select_all(event: Any) -> str:
 
 
 def _fit_to_screen(window: App) -> None:
-    """Units as large as the screen's density asks for, in quarters, since few screens tell theirs exactly.
+    """Scale units by the screen's density, in quarters, since few screens report theirs exactly.
 
-    On Windows customtkinter sees to that itself.
+    On Windows customtkinter does that itself.
     """
     if sys.platform != "win32":
         scale = max(1.0, min(_MOST_SCALE, int(4 * window.winfo_fpixels("1i") / _USUAL_DENSITY) / 4))

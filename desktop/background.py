@@ -1,8 +1,8 @@
-"""Work beside the window's thread, so that the window never waits.
+"""Runs work in other threads, so that the window's never waits.
 
-A blocking call gets a daemon thread of its own; coroutines share one daemon thread with an asyncio loop, in which the
-links to the cluster live. Whatever is to happen in the window is put into a queue, which the window's thread empties
-when it has time (`deliver`, called from a Tk timer; see `app`). Nothing here knows Tk, so a test empties it itself.
+A blocking call gets a daemon thread of its own; coroutines share one daemon thread with an asyncio loop, for the links
+to the cluster. Calls into the window are queued, and the window's thread empties the queue (`deliver`, called from a Tk
+timer; see `app`). Nothing here imports Tk, so tests call `deliver` themselves.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 Done = Callable[[T], None]
 Failed = Callable[[TesseraError], None]
-_END_TIMEOUT = 5.0  # seconds that cancelled coroutines have to leave things in order
+_END_TIMEOUT = 5.0  # seconds that cancelled coroutines have to clean up
 
 
 class Task:
-    """One piece of work, as the window's thread sees it: its outcome is delivered only while it is `running`."""
+    """One piece of work; its outcome is delivered only while it is `running`."""
 
     def __init__(self) -> None:
         self.running = True
         self._cancel: Callable[[], None] = lambda: None
 
     def cancel(self) -> None:
-        """Break it off. A coroutine is cancelled, and ends on its own time; a blocking call only loses its outcome.
+        """Cancel a coroutine, which may take a while to end; of a blocking call drop the outcome.
 
         Neither `done` nor `failed` is called any more; `cancelled` is, once a coroutine has ended.
         """
@@ -97,7 +97,7 @@ class Background:
         return task
 
     def deliver(self, seconds: float = 0.008) -> bool:
-        """Do what is waiting to be done on the window's thread, for about so long; whether something is left."""
+        """Make the queued calls, for about so many seconds; whether some are left. In the window's thread."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             try:
@@ -108,7 +108,7 @@ class Background:
         return not self._deliveries.empty()
 
     def close(self) -> None:
-        """Cancel all coroutines and wait for them to end: a put leaves its journal so that it can go on."""
+        """Cancel all coroutines and wait for them to end: a put closes its journal, so that it can be resumed."""
         asyncio.run_coroutine_threadsafe(_cancel_all(), self._loop).result(_END_TIMEOUT + 1)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(_END_TIMEOUT)
@@ -116,7 +116,7 @@ class Background:
     # --- called from anywhere
 
     def post(self, call: Callable[..., None], *arguments: object) -> None:
-        """Have something called on the window's thread, in the order of posting."""
+        """Queue a call for the window's thread; calls are made in order."""
         self._deliveries.put(lambda: call(*arguments))
 
     def _settle(
@@ -131,13 +131,13 @@ class Background:
                 task.running = False
                 call(outcome)
             else:
-                cancelled()  # in the moment in which it ended
+                cancelled()  # just as it ended
 
         self.post(settle)
 
 
 def as_tessera_error(error: BaseException) -> TesseraError:
-    """The error itself, or for one that nobody foresaw, what to do about it."""
+    """The error itself; for an unexpected one an internal fault, with advice."""
     if isinstance(error, TesseraError):
         return error
     refused = refused_by_system(error) if isinstance(error, OSError) else None
@@ -151,7 +151,7 @@ def as_tessera_error(error: BaseException) -> TesseraError:
 
 
 def void(_: object) -> None:
-    """For a call whose result says nothing."""
+    """The callback that ignores a result."""
 
 
 async def _cancel_all() -> None:

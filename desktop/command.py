@@ -1,4 +1,4 @@
-"""The desktop app's command line: what it takes to open the window."""
+"""The desktop app's command line: opens the window."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What has a program started when its user logs in: a file of XDG autostart, on Windows a value of the Run key.
+"""Entries that start a program at login: a file of XDG autostart, on Windows a value of the Run key.
 
 Desktop Application Autostart Specification 0.5, Desktop Entry Specification 1.5; Microsoft, "Run and RunOnce Registry
 Keys".
@@ -45,7 +45,7 @@ class LoginEntry(NamedTuple):
 
 
 def login_entry(program: Program, home: PurePath, python: str) -> LoginEntry:
-    """What starts the program as it was set up in Tessera's folder `home`, without a window."""
+    """The entry that starts the program as it was set up in Tessera's folder `home`, without a window."""
     digest = hashlib.sha256(str(home).encode("utf-8", "surrogateescape")).hexdigest()[:8]
     command = [python, str(_SCRIPT), "--at-login", program.value, "--home", str(home)]
     return LoginEntry(f"tessera-{program.value}-{digest}", program.title, command)
@@ -71,7 +71,7 @@ if sys.platform == "win32":
     _RUN = r"Software\Microsoft\Windows\CurrentVersion\Run"
 
     def enter(entry: LoginEntry) -> None:
-        """Have it started at each login from now on; NoRoomError where that cannot be noted."""
+        """Start it at each login from now on; NoRoomError where the entry cannot be written."""
         try:
             with winreg.CreateKey(winreg.HKEY_CURRENT_USER, _RUN) as key:
                 winreg.SetValueEx(key, entry.name, 0, winreg.REG_SZ, entry.run_value)
@@ -79,7 +79,7 @@ if sys.platform == "win32":
             raise cannot_write(rf"HKCU\{_RUN}", error) from None
 
     def strike(entry: LoginEntry) -> None:
-        """Have it started no more; one that is not there is fine."""
+        """Remove the entry, if there is one."""
         try:
             with winreg.OpenKey(winreg.HKEY_CURRENT_USER, _RUN, 0, winreg.KEY_SET_VALUE) as key:
                 winreg.DeleteValue(key, entry.name)
@@ -94,7 +94,7 @@ else:
     from common.files import write_private
 
     def enter(entry: LoginEntry) -> None:
-        """Have it started at each login from now on; NoRoomError where that cannot be noted."""
+        """Start it at each login from now on; NoRoomError where the entry cannot be written."""
         path = _path(entry)
         try:
             write_private(path, entry.desktop_file.encode("utf-8", "surrogateescape"))
@@ -102,7 +102,7 @@ else:
             raise cannot_write(path, error) from None
 
     def strike(entry: LoginEntry) -> None:
-        """Have it started no more; one that is not there is fine."""
+        """Remove the entry, if there is one."""
         path = _path(entry)
         try:
             path.unlink(missing_ok=True)

@@ -1,10 +1,10 @@
 """Starts, watches and ends the programs that this computer runs for its cluster beside the window.
 
-    services/worker.json    what a device is started with, see `model.service`; there as long as it is one
+    services/worker.json    a device's options, see `model.service`; there as long as it is one
     services/worker.pid     its process, if this app started it
-    logs/worker.log         what it said
+    logs/worker.log         its log
 
-Whether one runs is told by the lock that it holds, whoever started it.
+One that runs holds a lock, whoever started it.
 """
 
 from __future__ import annotations
@@ -37,18 +37,18 @@ log = logging.getLogger(__name__)
 _CHECKOUT = Path(__file__).resolve().parent.parent
 _MAX_FILE = 1 << 16
 _MOST_LOG = 10 << 20  # bytes after which the next start begins a new one
-_READ_LOG = 1 << 16  # bytes of it that are looked at
+_READ_LOG = 1 << 16  # bytes of it that are read
 _TIMEOUT = 30.0  # seconds until one that was started serves
-_GRACE = 20.0  # seconds that one has for ending
+_GRACE = 20.0  # seconds that one has to end
 _LOOK_EVERY = 0.1  # seconds
 
 
 class Services:
-    """The programs of Tessera's folder `home`. All methods block, and are for a thread."""
+    """The programs of Tessera's folder `home`. All methods block."""
 
     def __init__(self, home: Path) -> None:
         self._home = home.absolute()
-        self._started: dict[Program, BackgroundProcess] = {}  # whose exit codes are ours to learn
+        self._started: dict[Program, BackgroundProcess] = {}  # those whose exit codes we get
 
     def status(self, program: Program) -> ServiceStatus:
         """How it is now."""
@@ -62,7 +62,7 @@ class Services:
         return ServiceStatus(State.ELSEWHERE if running else State.OFF, known)
 
     def set_up(self, service: Service, once: Mapping[str, str]) -> None:
-        """Start it now, wait until it serves, and have it started at each login; what fails leaves nothing set up.
+        """Start it now, wait until it serves, and have it started at each login; after a failure nothing is set up.
 
         `once`: variables for this one start. UsageError where it runs already, the error by which the program ended,
         UnreachableError where it does not serve in time.
@@ -83,7 +83,7 @@ class Services:
             raise
 
     def ensure(self, service: Service) -> None:
-        """Have its program run: as it was set up, or else set up as this; errors as of `set_up`."""
+        """Run its program as it was set up, or else set it up so; errors as of `set_up`."""
         state = self.status(service.program).state
         if state is State.OFF:
             self.set_up(service, {})
@@ -97,7 +97,7 @@ class Services:
             self._start(status.service, {}, wait=wait)
 
     def give_up(self, program: Program) -> None:
-        """End it, and have it started no more; what it keeps stays. RefusedError where it was started elsewhere."""
+        """End it, and remove its login entry; its data stays. RefusedError where it was not started by this app."""
         status = self.status(program)
         strike(self._entry(program))
         self._end(program)
@@ -140,10 +140,10 @@ class Services:
         process.forget()
 
     def _served(self, service: Service) -> Optional[object]:
-        """Something that is there only when it serves, and another each time it begins to; None where it does not.
+        """A value that differs each time it begins to serve; None where it does not serve.
 
-        A device locks its store once it was let in. A broker locks its folder before its ports, and says where it
-        listens behind them.
+        A device locks its store once it was admitted. A broker locks its folder before it binds its ports, and writes
+        where it listens after.
         """
         if service.program is Program.WORKER:
             return is_locked(self._lock(service)) or None
@@ -184,7 +184,7 @@ class Services:
         return service if service.program is program else None
 
     def _begin_log(self, log: Path) -> int:
-        """Where in the log a program that is started now begins."""
+        """The position in the log where a program that is started now begins."""
         try:
             size = log.stat().st_size
             if size <= _MOST_LOG:
@@ -197,7 +197,7 @@ class Services:
         return 0
 
     def _log_since(self, program: Program, begin: int) -> str:
-        """What the log says from a place on, the end of it where that is long."""
+        """The log from a position on; only its end where it is long."""
         try:
             with self._process(program).log_file.open("rb") as log:
                 log.seek(max(begin, log.seek(0, os.SEEK_END) - _READ_LOG))
@@ -207,7 +207,7 @@ class Services:
 
 
 def _windowless(python: str) -> str:
-    """The interpreter that Windows gives no console, which would show at each login."""
+    """The interpreter without a console on Windows, which would show at each login."""
     other = Path(python).with_name("pythonw.exe")
     return str(other) if sys.platform == "win32" and other.exists() else python
 
@@ -219,14 +219,14 @@ def _with_console(python: str) -> str:
 
 
 def error_of(program: str, exit_code: int, said: str) -> TesseraError:
-    """An exit as the error that led to it: one line says what happened, the indented one below it what to do."""
+    """The error of a program that ended: its message is a line of the output, its advice the indented line below."""
     lines = [line for line in said.splitlines() if line.strip()]
     what, advice = _last_fault(program, lines)
     return kind_of(exit_code)(what or (lines[-1] if lines else "it said nothing"), advice=advice)
 
 
 def fault_at_end(program: str, log: str) -> str:
-    """What a log says at its very end of why the program ended; empty where it was not by itself."""
+    """The error in the last line of a log; empty where there is none."""
     lines = [line for line in log.splitlines() if line.strip() and not line.startswith("  ")]
     return _last_fault(program, lines[-1:])[0]
 

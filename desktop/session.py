@@ -1,4 +1,4 @@
-"""Whose machine this is: Tessera's folder, the admission to a cluster, the vault, and its key once it is unlocked."""
+"""The state of this user: Tessera's folder, the cluster, the vault, and its key once it is unlocked."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Stage(enum.Enum):
 
 
 class Session:
-    """To be changed on the window's thread only; the methods that block are for `Background.run`."""
+    """To be changed in the window's thread only; methods that block are for `Background.run`."""
 
     def __init__(self) -> None:
         self.home: Path = home()
@@ -61,7 +61,7 @@ class Session:
 
     @property
     def identity(self) -> ClientIdentity:
-        """How this machine speaks to the cluster; RefusedError where it never joined one."""
+        """This machine as a client; RefusedError where it never joined a cluster."""
         return client_identity()
 
     @property
@@ -72,7 +72,7 @@ class Session:
         return self._key
 
     def open(self, key: VaultKey) -> None:
-        """From now on the vault is unlocked."""
+        """Unlock the vault with this key."""
         self._key = key
         self._vault_name = key.owner_id().hex()
 
@@ -81,21 +81,21 @@ class Session:
 
     @property
     def vault_name(self) -> str:
-        """By which the open vault is known to others, in hexadecimal: no secret, and another after `vault rotate`."""
+        """The owner id of the open vault, in hexadecimal: no secret, and another after `vault rotate`."""
         return self._vault_name
 
     @property
     def has_codes(self) -> bool:
-        """Whether this app was told that recovery codes of the open vault are kept."""
+        """Whether recovery codes of the open vault were kept, as far as this app knows."""
         return self._key is not None and self.settings.codes_for == self._vault_name
 
     @property
     def has_copy(self) -> bool:
-        """Whether this app was told that a copy of the open vault's key file is kept."""
+        """Whether a copy of the open vault's key file was kept, as far as this app knows."""
         return self._key is not None and self.settings.copy_for == self._vault_name
 
     def keep_settings(self, **changes: str) -> None:
-        """Remember something else than before, from one start to the next."""
+        """Change settings, and save them."""
         settings = replace(self.settings, **changes)
         if settings != self.settings:
             self.settings = settings
@@ -103,27 +103,24 @@ class Session:
 
     @property
     def folder(self) -> str:
-        """Where a dialog for images begins: where the last one ended, at first in this user's pictures."""
+        """The folder that a dialog for images shows first: the last one chosen, at first this user's pictures."""
         return _first_there(self.settings.folder, platformdirs.user_pictures_dir())
 
     def chose(self, path: str) -> None:
-        """A dialog for images ended with this file, or folder."""
+        """Record the file or folder that was chosen in a dialog for images."""
         self.keep_settings(folder=_folder_of(path))
 
     @property
     def key_folder(self) -> str:
-        """Where a dialog for a key file or recovery codes begins: where the last such ended, at first in documents.
-
-        Pictures, which other programs show and upload, are no place for them.
-        """
+        """The same for a key file or recovery codes, at first documents: other programs show and upload pictures."""
         return _first_there(self.settings.key_folder, platformdirs.user_documents_dir())
 
     def chose_for_key(self, path: str) -> None:
-        """A dialog for a key file or recovery codes ended with this file."""
+        """Record the file that was chosen in a dialog for a key file or recovery codes."""
         self.keep_settings(key_folder=_folder_of(path))
 
     def link(self) -> Link:
-        """A new way to the cluster with the vault's rights, to be entered with `async with` in a coroutine."""
+        """A new link to the cluster with the vault's rights, for `async with` in a coroutine."""
         identity = self.identity
         return Link(identity, self.key.owner_proof(identity.key_pair.public))
 
@@ -134,7 +131,7 @@ class Session:
             yield self.repository(link, emit)
 
     def repository(self, link: Link, emit: Callable[[Any], None] = ignore) -> Repository:
-        """The open vault, by such a way; `emit` is told what becomes of its images."""
+        """The open vault over such a link; `emit` gets the events of its images."""
         return Repository(link, self.vault, self.key, emit)
 
 
@@ -143,13 +140,13 @@ def _folder_of(path: str) -> str:
 
 
 def _first_there(*folders: str) -> str:
-    """The first of these folders that is there; this user's home where none is."""
+    """The first of these folders that exists; this user's home where none does."""
     return next((folder for folder in folders if folder and os.path.isdir(folder)), str(Path.home()))
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What the app remembers of this user from one start to the next, in Tessera's folder; not worth an error.
+    """The app's settings in Tessera's folder; errors with them are not shown.
 
     `codes_for`, `copy_for`: the vault (`Session.vault_name`) whose recovery codes, key file were kept elsewhere.
     """
@@ -162,7 +159,7 @@ class Settings:
 
 
 def load_settings(home: Path) -> Settings:
-    """The settings as they were saved; the usual ones where there are none, or they cannot be read."""
+    """The saved settings; the defaults where there are none, or they cannot be read."""
     try:
         kept = json.loads(read_limited(_path(home), _MAX_FILE))
         known = {field.name: kept[field.name] for field in fields(Settings) if isinstance(kept.get(field.name), str)}

@@ -1,4 +1,4 @@
-"""The command lines that do in a terminal what is done in the window."""
+"""The command lines that are equivalent to what is done in the window."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ SHOWN_DIGITS = 16  # of a SHA-256
 
 
 def command_line(program: str, *arguments: str) -> str:
-    """What to type, from the checkout's folder: `python producer/producer.py …`, quoted for this platform's shell."""
+    """A command line, from the checkout's folder: `python producer/producer.py …`, quoted for this platform's shell."""
     return _quoted("python", f"{program}/{program}.py", *arguments)
 
 
 def renaming(path: Path, target: Path) -> str:
-    """What to type so that a file has another path."""
+    """The command line that renames a file."""
     return _quoted("move" if sys.platform == "win32" else "mv", str(path), str(target))
 
 

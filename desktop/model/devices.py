@@ -1,4 +1,4 @@
-"""The devices: how each is, and what may be done about it, each thing after a word on what it means."""
+"""The devices: their states, and the actions on them, each after a question that says what it means."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def device_row(device: Device) -> DeviceRow:
 
 
 def former(row: DeviceRow) -> DeviceRow:
-    """The same device while the broker cannot be asked: what it was is no claim that it still is."""
+    """The row of a device while the broker is not reached: its last known state."""
     seen = "when last asked" if row.alive else row.last_seen
     return replace(row, tone=Tone.UNKNOWN, state=f"was {row.state}", last_seen=seen)
 
@@ -99,7 +99,7 @@ class DevicesModel(Model):
         super().__init__(session, background)
         self.status: Optional[Status] = None
         self._rows: list[DeviceRow] = []
-        self.machines: Optional[list[MachineRow]] = None  # None where the list is not here, or not read yet
+        self.machines: Optional[list[MachineRow]] = None  # None where the list is on another machine, or not read yet
         self.invite: Optional[Invite] = None
         self.operator = Operator(session.home)
         self.here = ThisComputerModel(session, background)
@@ -127,12 +127,12 @@ class DevicesModel(Model):
 
     @property
     def rows(self) -> list[DeviceRow]:
-        """Each device; as it was, where the broker is not reached."""
+        """Each device; its last known state, where the broker is not reached."""
         return [former(row) for row in self._rows] if self.notice else self._rows
 
     @property
     def notice(self) -> str:
-        """Of what time all this is, where it may be different by now; empty where it holds."""
+        """How old the state is, where it may be outdated; empty where it is current."""
         return self._following.notice
 
     @property
@@ -145,16 +145,16 @@ class DevicesModel(Model):
 
     @property
     def summary(self) -> list[str]:
-        """How all encodings of the cluster are, in a few lines."""
+        """The health of all images of the cluster, in a few lines."""
         return [] if self.status is None or self.notice else summary(self.status)
 
     def turn_to(self, *, machines: bool) -> None:
-        """The machines are looked at, or the devices."""
+        """Show the machines, or the devices."""
         self.command = operator_command("members") if machines else command_line("admin", "status")
         self.changed()
 
     def turn_to_this_computer(self) -> None:
-        """What it does beside the window is looked at."""
+        """Show what this computer runs beside the window."""
         self.command = self.here.command or self.here.running_command
         self.changed()
 
@@ -175,7 +175,7 @@ class DevicesModel(Model):
             self.machines = machines
             self.changed()
 
-    # --- what is asked first
+    # --- questions
 
     def retiring(self, name: str) -> Question:
         return Question(
@@ -218,7 +218,7 @@ class DevicesModel(Model):
             harmless=True,
         )
 
-    # --- what is done
+    # --- actions
 
     def keep(self, name: str) -> None:
         """Keep a device that is being retired."""
@@ -231,7 +231,7 @@ class DevicesModel(Model):
         self._ask("Spreading shares …", _rebalance)
 
     def make_invite(self, role: str) -> None:
-        """Make an invite for one of ROLES, where the broker is on this machine; else show the command that does."""
+        """Make an invite for one of ROLES, where the broker is on this machine; else show the command."""
         self.command = operator_command("invite", role)
         self.invite = None
         if not self.operator.is_here:
@@ -262,7 +262,7 @@ class DevicesModel(Model):
         self.background.start(asked, done=self._done, failed=self.failed)
 
     def _operating(self, doing: str, work: Callable[[], str]) -> Optional[Callable[[], None]]:
-        """What does something as the broker's operator; None where the broker is elsewhere."""
+        """An action as the broker's operator; None where the broker is on another machine."""
 
         def act() -> None:
             self.started(doing)
@@ -294,6 +294,6 @@ async def _rebalance(link: Link) -> str:
 
 def _qr_matrix(text: str) -> list[list[bool]]:
     """A QR code: rows of squares, true where dark, without the light margin of four that a reader needs around."""
-    import segno  # an extra of the window: whoever makes no invite does without
+    import segno  # an optional dependency, for invites only
 
     return [[bool(square) for square in row] for row in segno.make(text, error="m", micro=False).matrix]

@@ -1,7 +1,7 @@
-"""The images of the vault as a person looks for them: what is shown of each, its health, and what a search finds.
+"""The entries of the gallery: what is shown of each image, its health, and searching.
 
-No thumbnail is kept here: whoever shows one has it opened then (`thumbnails`), so that the memory for thousands of
-images is that of their names.
+Thumbnails are not kept here but opened when they are shown (`thumbnails`), so that thousands of images take the memory
+of their names only.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from common.vault.mapping import UNKNOWN_MEDIA_TYPE, Mapping
 
 _DAY = 24 * 3600
 
-MappingName = tuple[bytes, bytes]  # object id, encoding id: by which the vault's folder knows a mapping
+MappingName = tuple[bytes, bytes]  # object id, encoding id: names a mapping in the vault's folder
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One image of the vault. `health` and `encodings` say what the cluster knows of it, once it was asked."""
+    """One image of the vault. `health` and `encodings` are known once the cluster was asked."""
 
     sha256: str
     name: str
@@ -37,16 +37,16 @@ class Entry:
     has_thumbnail: bool
     health: Optional[ImageHealth] = None
     encodings: tuple[EncodingAt, ...] = ()
-    text: str = field(default="", compare=False)  # what a search looks at
+    text: str = field(default="", compare=False)  # what is searched
 
     @property
     def format(self) -> str:
-        """JPEG, PNG, …; `file` where it is no image that anybody here knows."""
+        """JPEG, PNG, …; `file` where it is of no known image format."""
         return format_of(self.media_type)
 
     @property
     def when(self) -> str:
-        """The day and time it was stored, here."""
+        """The local day and time when it was stored."""
         return datetime.fromtimestamp(self.stored_at).strftime("%Y-%m-%d %H:%M")
 
     @property
@@ -61,16 +61,16 @@ class Entry:
 
     @property
     def former_badge(self) -> Badge:
-        """The badge while the cluster cannot be asked: how it was, and no claim that it still is."""
+        """The badge while the cluster is not reached: its last known health."""
         return former_badge_of(self.health)
 
     def known_at(self, encodings: Sequence[EncodingAt]) -> Entry:
-        """The same image with what the cluster says of it; nothing where it knows none of it."""
+        """The same image with the health of these encodings; none where there are none."""
         return replace(self, health=assess(encodings) if encodings else None, encodings=tuple(encodings))
 
 
 def entry_of(mapping: Mapping, name: MappingName) -> Entry:
-    """What is shown of an image, from its mapping, which is known by `name`."""
+    """The entry of an image, from its mapping, whose name in the vault's folder is `name`."""
     shown = printable(mapping.name) or "(no name)"
     entry = Entry(
         sha256=mapping.image_sha256.hex(),
@@ -119,7 +119,7 @@ def badge_of(health: Optional[ImageHealth]) -> Badge:
 
 
 def former_badge_of(health: Optional[ImageHealth]) -> Badge:
-    """What the badge was when the cluster was last asked, in no colour that claims anything of now."""
+    """The last known badge, in a neutral colour."""
     if health is None:
         return badge_of(None)
     missing = health.n - health.good
@@ -133,7 +133,7 @@ def former_badge_of(health: Optional[ImageHealth]) -> Badge:
 
 
 def health_sentence(health: Optional[ImageHealth]) -> str:
-    """The same, with what it means for the owner."""
+    """The health as a sentence, with what it means for the owner."""
     if health is None:
         return "The devices have not been asked yet."
     shares = f"{health.good} of {health.n} shares are at hand, any {health.k} restore it"
@@ -156,7 +156,7 @@ class SharePlace:
 
 
 def share_places(encoding: EncodingAt, names: dict[bytes, str]) -> list[SharePlace]:
-    """Where each share of an encoding is, in their order; `names`: device id → name."""
+    """Where each share of an encoding is, in order; `names`: device id → name."""
     return [
         SharePlace(
             at.share,
@@ -187,7 +187,7 @@ class Age(enum.Enum):
 
 @dataclass(frozen=True)
 class Search:
-    """What is looked for. `words`: each stands in the name, the date (2026-11), the format or the SHA-256."""
+    """A search. `words`: each must be in the name, the date (2026-11), the format or the SHA-256."""
 
     words: str = ""
     format: Optional[str] = None  # None for all

@@ -1,4 +1,4 @@
-"""The way in, on a machine that is new: join a cluster, then make a vault or bring one along."""
+"""The first start on a new machine: join a cluster, then make, import or restore a vault."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from desktop.model.this_computer import ThisComputerModel
 from desktop.session import Session, Stage
 
 _MAX_KEY_FILE = 4096
-_NOBODY_AFTER = 4.0  # seconds of looking for brokers until it is said that there is none
+_NOBODY_AFTER = 4.0  # seconds of searching for brokers until it is said that there is none
 _SHOWN_BROKERS = 3
 _LOOKING = "Looking for brokers on this network…"
 _NOBODY = (
@@ -37,7 +37,7 @@ _RESTORE = command_line("admin", "vault", "restore")
 
 
 class Nearby(NamedTuple):
-    """A broker that announces itself on the LAN; nobody has proven that it is one."""
+    """A broker that announces itself on the LAN, unauthenticated."""
 
     address: str
     key: str  # the beginning of its public key
@@ -61,7 +61,7 @@ _COMMANDS = {
 class FirstStartModel(Model):
     """`stage`: JOIN, then VAULT, then OPEN for what a new vault's key needs.
 
-    `nearby`: the brokers found on the LAN so far; they are looked for as long as joining is what is to be done.
+    `nearby`: the brokers found on the LAN so far; searched for during JOIN.
     """
 
     def __init__(self, session: Session, background: Background, go_on: Callable[[], None]) -> None:
@@ -69,14 +69,14 @@ class FirstStartModel(Model):
         super().__init__(session, background)
         self._go_on = go_on
         self.stage = session.stage
-        self.joined = ""  # what came of joining
+        self.joined = ""  # the outcome of joining
         self.recovery = RecoveryModel(session, background)
         self.copying = KeyCopyModel(session, background)
         self.here = ThisComputerModel(session, background, self._began_cluster)
         self.include(self.recovery, self.copying, self.here)
         self.machine = socket.gethostname()
         self.nearby: list[Nearby] = []
-        self._nobody = _LOOKING  # what is said while none is found
+        self._nobody = _LOOKING  # shown while none is found
         self._search: Optional[Task] = None
         self.command = _JOIN if self.stage is Stage.JOIN else _CREATE
 
@@ -103,7 +103,7 @@ class FirstStartModel(Model):
 
     @property
     def nearby_text(self) -> str:
-        """What was found on the LAN, in a line each."""
+        """The brokers found on the LAN, one a line."""
         if not self.nearby:
             return self._nobody
         lines = [f"Found on this network: broker at {each.address}, key {each.key}…" for each in self.nearby]
@@ -121,7 +121,7 @@ class FirstStartModel(Model):
         self.changed()
 
     def join(self, invite: str, name: str) -> None:
-        """Trade an invite, the line as it was pasted or the code as it was typed, for this machine's admission."""
+        """Join by an invite, the line as it was pasted or the code as it was typed."""
         if not invite.strip():
             advice = "paste the whole line that starts with tessera-, or type the code below it"
             self.fail(UsageError("no invite was given", advice=advice))
@@ -159,7 +159,7 @@ class FirstStartModel(Model):
         self.background.run(lambda: vault.create(passphrase), done=self._made, failed=self.failed)
 
     def restore_vault(self, codes: str, passphrase: str, again: str) -> None:
-        """The vault of recovery codes, as they were typed or pasted, under a new passphrase."""
+        """Restore the vault of recovery codes, as they were typed or pasted, under a new passphrase."""
         if not self._will_do(passphrase, again):
             return
         vault = self.session.vault
@@ -167,7 +167,7 @@ class FirstStartModel(Model):
         self.background.run(lambda: recover(vault, codes, passphrase), done=self._recovered, failed=self.failed)
 
     def _will_do(self, passphrase: str, again: str) -> bool:
-        """Whether a new passphrase is one; what is wrong with it is shown."""
+        """Whether a new passphrase is accepted; shows what is wrong with it."""
         error = fault_of(passphrase, again)
         if error is not None:
             self.fail(error)
@@ -197,14 +197,14 @@ class FirstStartModel(Model):
         self.command = _COMMANDS[source]
         self.changed()
 
-    # --- what a new vault's key needs
+    # --- recovery codes and a copy of the key
 
     @property
     def unfinished(self) -> str:
         return self.recovery.unfinished or self.here.unfinished
 
     def go_on(self) -> None:
-        """To the first view, with or without codes and a copy."""
+        """Go on to the first view, with or without codes and a copy."""
         self._go_on()
 
     def _made(self, key: VaultKey) -> None:
@@ -231,7 +231,7 @@ class FirstStartModel(Model):
 
 
 def fault_of(passphrase: str, again: str) -> Optional[UsageError]:
-    """Why a new passphrase, typed twice, will not do; None where it will."""
+    """The error of a new passphrase, typed twice; None where it is accepted."""
     if passphrase != again:
         return UsageError("the two passphrases differ", advice="type the same one twice")
     try:

@@ -1,4 +1,4 @@
-"""Looking at the cluster again and again, as long as a view that shows it is in front."""
+"""Polls the cluster while a view that shows it is in front."""
 
 from __future__ import annotations
 
@@ -15,17 +15,16 @@ from desktop.background import Background, Task, as_tessera_error, void
 from desktop.model.model import Model
 
 _AGAIN_AFTER = 3.0  # seconds, where there was no answer
-_PULSE_EVERY = 2.0  # seconds between two questions whether the broker is there, however long a look takes
+_PULSE_EVERY = 2.0  # seconds between two checks that the broker is there, however long a poll takes
 _PULSE_TIMEOUT = 4.0  # seconds
-_FRESH = 20.0  # seconds for which what was seen still holds when its view comes back to the front
+_FRESH = 20.0  # seconds for which a result is still current when its view comes back to the front
 
 
 class Following:
-    """Has `look` called with a link, `every` so many seconds, until it is stopped.
+    """Calls `look` with a link, `every` so many seconds, until it is stopped.
 
-    `look` is a coroutine of the loop's thread and posts what it finds. Where the cluster cannot be reached the model
-    shows the error, once for as long as that lasts; it is gone when an answer comes. `notice` says of what time that
-    is what the model has, where it need not be so any more.
+    `look` is a coroutine of the loop's thread and posts what it finds. While the cluster is not reached the model shows
+    the error, once, until an answer comes. `notice` says how old the model's state is, where it may be outdated.
     """
 
     def __init__(
@@ -43,12 +42,12 @@ class Following:
         self._clock = clock
         self._task: Optional[Task] = None
         self._told: Optional[TesseraError] = None
-        self._as_of: Optional[float] = None  # when the cluster was looked at last
+        self._as_of: Optional[float] = None  # the time of the last answer
         self._reached: Optional[bool] = None  # None while it is being asked
 
     @property
     def notice(self) -> str:
-        """As "as of 02:16, the broker is not reached"; empty where what was seen last holds, or nothing was seen."""
+        """As "as of 02:16, the broker is not reached"; empty where the state is current, or there is none."""
         if self._reached or (self._reached is None and self._as_of is None):
             return ""
         what = "asking the broker …" if self._reached is None else "the broker is not reached"
@@ -70,7 +69,7 @@ class Following:
             self._task = None
 
     def look_now(self) -> None:
-        """Look again without waiting: something was changed."""
+        """Poll at once: something was changed."""
         if self._task is not None:
             self.stop()
             self._start()
@@ -95,7 +94,7 @@ class Following:
                 await asyncio.sleep(_AGAIN_AFTER)
 
     async def _feel(self, link: Link) -> None:
-        """Notice soon that the broker is gone: a look may come late or take long, and waits longer for an answer."""
+        """Notice soon that the broker is gone: a poll may come late, take long, and waits longer for an answer."""
         missed = False
         while True:
             await asyncio.sleep(_PULSE_EVERY)

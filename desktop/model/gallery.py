@@ -1,4 +1,4 @@
-"""The gallery: all images of the vault, what of them a search finds, and the one that is looked at closely."""
+"""The gallery: all images of the vault, searching and choosing among them, and the details of one."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ Deliver = Callable[[str, Optional[Pixels]], None]
 
 
 class GalleryModel(Model):
-    """`shown`: what the search finds, the newest first. `chosen`: the SHA-256 of images that something is done with.
+    """`shown`: what the search finds, the newest first. `chosen`: the SHA-256 of the chosen images.
 
-    `selected`: the one of them that the keyboard is at. What the search does not find any more is not chosen.
+    `selected`: the one of them with the keyboard's focus. What the search does not find any more is not chosen.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class GalleryModel(Model):
         self.shown: list[Entry] = []
         self.selected: Optional[str] = None
         self.chosen: frozenset[str] = frozenset()
-        self._anchor: Optional[str] = None  # from which a range is chosen
+        self._anchor: Optional[str] = None  # where a chosen range starts
         self.work = ImageWorkModel(session, background, self._look_again)
         self.sharing = SharingModel(session, background)
         self.trash = TrashModel(session, background, self._look_again)
@@ -50,7 +50,7 @@ class GalleryModel(Model):
         self._reassemble = reassemble
         self._reading: Optional[Task] = None
         self._read = False
-        self._known = self.images.known  # which the loop's thread may look at
+        self._known = self.images.known  # which the loop's thread may read
         self._following = Following(self, session.link, self._look, _LOOK_EVERY)
         self._tell_command()
 
@@ -63,7 +63,7 @@ class GalleryModel(Model):
     def deactivate(self) -> None:
         self._following.stop()
 
-    # --- what there is
+    # --- the images
 
     def _read_kept(self) -> None:
         for batch in read_kept(self.session.vault, self.session.key):
@@ -92,7 +92,7 @@ class GalleryModel(Model):
             self._known = self.images.known
             self._find()
 
-    # --- what is looked for
+    # --- searching
 
     def look_for(self, words: str) -> None:
         self._search(replace(self.search, words=words))
@@ -120,13 +120,13 @@ class GalleryModel(Model):
 
     @property
     def summary(self) -> str:
-        """How many images there are, and how many of them are shown."""
+        """The number of images, and of those that are shown."""
         total = f"{len(self.images):,} image{'' if len(self.images) == 1 else 's'}"
         return total if len(self.shown) == len(self.images) else f"{len(self.shown):,} of {total}"
 
     @property
     def state(self) -> str:
-        """What is going on, or what is missing; empty where all is well."""
+        """What is under way, or missing; empty where all is well."""
         if not self._read:
             return "Opening the vault …"
         if self.notice:
@@ -141,17 +141,17 @@ class GalleryModel(Model):
 
     @property
     def notice(self) -> str:
-        """Of what time the images' health is, where it may be another by now; empty where it holds."""
+        """How old the images' health is, where it may be outdated; empty where it is current."""
         return self._following.notice
 
     @property
     def emptiness(self) -> str:
-        """What to say where nothing is shown."""
+        """The text where nothing is shown."""
         if self.images.looked and not len(self.images):
             return "There are no images in this vault yet.\nStore some, and they appear here."
         return "No image is like that." if len(self.images) and not self.shown else ""
 
-    # --- what is chosen
+    # --- choosing
 
     def select(self, sha256: Optional[str]) -> None:
         """Choose this image and no other, or none."""
@@ -159,13 +159,13 @@ class GalleryModel(Model):
         self._choose(sha256, frozenset() if sha256 is None else frozenset({sha256}))
 
     def toggle(self, sha256: str) -> None:
-        """Choose this one as well, or no more."""
+        """Add this one to the chosen, or remove it."""
         self._anchor = sha256
         chosen = self.chosen ^ {sha256}
         self._choose(sha256 if sha256 in chosen else next(iter(chosen), None), chosen)
 
     def extend(self, sha256: str) -> None:
-        """Choose all from where the choice began to this one."""
+        """Choose the range from the anchor to this one."""
         order = [entry.sha256 for entry in self.shown]
         if self._anchor not in order or sha256 not in order:
             self.select(sha256)
@@ -185,12 +185,12 @@ class GalleryModel(Model):
 
     @property
     def chosen_entries(self) -> list[Entry]:
-        """The chosen images, in the order in which they are shown."""
+        """The chosen images, in the order of `shown`."""
         return [entry for entry in self.shown if entry.sha256 in self.chosen]
 
     @property
     def entry(self) -> Optional[Entry]:
-        """The image that is looked at; None where it is none, or several."""
+        """The image whose details are shown; None where none or several are chosen."""
         return self.images.entry(self.selected) if self.selected is not None and len(self.chosen) == 1 else None
 
     @property
@@ -202,7 +202,7 @@ class GalleryModel(Model):
 
     @property
     def places(self) -> list[SharePlace]:
-        """Where the shares of the image that is looked at are; of its most complete encoding."""
+        """Where the shares of the image are, of its most complete encoding."""
         entry = self.entry
         return [] if entry is None or not entry.encodings else share_places(entry.encodings[0], self.images.names)
 
@@ -216,7 +216,7 @@ class GalleryModel(Model):
     # --- pictures
 
     def thumbnails(self, deliver: Deliver) -> Thumbnails:
-        """What makes thumbnails by SHA-256, to be closed at the end; `deliver` is called on the window's thread."""
+        """A maker of thumbnails by SHA-256, to be closed at the end; `deliver` is called in the window's thread."""
         return Thumbnails(self._thumbnail, lambda sha256, pixels: self.background.post(deliver, sha256, pixels))
 
     def _thumbnail(self, sha256: str) -> Optional[Pixels]:

@@ -1,4 +1,4 @@
-"""What is done with chosen images: saved into a folder, shared, deleted and taken back."""
+"""The actions on chosen images: save into a folder, share, delete, undelete."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ Change = Callable[[Repository, Held], Awaitable[list[str]]]
 
 
 class ImageWorkModel(Model):
-    """`report`: what came of the last thing that was done, each failure named.
+    """`report`: the outcome of the last action, with each failure.
 
-    `deleted`: what was deleted last, and can be taken back.
+    `deleted`: what was deleted last, and can be undeleted.
     """
 
     def __init__(self, session: Session, background: Background, ended: Callable[[], None] = lambda: None) -> None:
@@ -54,12 +54,12 @@ class ImageWorkModel(Model):
         return f"{self.doing.rstrip(' …')} is not done, and breaks off." if self.doing else ""
 
     def dismiss(self) -> None:
-        """The report was read."""
+        """Close the report."""
         self.report = None
         self.changed()
 
     def cancel(self) -> None:
-        """Break off; what is done stays done."""
+        """Cancel; what is done stays done."""
         if self._task is not None:
             self._task.cancel()
             self._end(Report("Cancelled. What was done before stays done.", Tone.NOTICE, []))
@@ -67,7 +67,7 @@ class ImageWorkModel(Model):
     # --- into a folder
 
     def save(self, images: Sequence[Entry], folder: str) -> None:
-        """Bring images back into a folder, under their names; a file that is there is not touched."""
+        """Restore images into a folder, under their names; an existing file is not touched."""
         self.command = command_line("consumer", *_hashes(images), "--output", folder)
         counter = Counter(lambda progress: self.background.post(self._advanced, progress))
 
@@ -112,7 +112,7 @@ class ImageWorkModel(Model):
         )
 
     def delete(self, images: Sequence[Entry]) -> None:
-        """Delete images from all devices, once the owner was asked."""
+        """Delete images from all devices, after the question."""
         self.command = command_line("admin", "delete", *_hashes(images))
         self.deleted = []
 
@@ -125,7 +125,7 @@ class ImageWorkModel(Model):
         self._change(f"Deleting {count(len(images), 'image')} …", images, change, "deleted", done)
 
     def take_back(self) -> None:
-        """Take what was deleted last out of the trash."""
+        """Undelete what was deleted last."""
         images, self.deleted, warnings = self.deleted, [], Warnings()
         self.command = command_line("admin", "undelete", *_hashes(images))
 
@@ -144,7 +144,7 @@ class ImageWorkModel(Model):
     # --- share
 
     def share_with_new(self, images: Sequence[Entry], name: str, card: str, known: Callable[[], None]) -> None:
-        """Know a contact card by a name, of which `known` is told, and share with it."""
+        """Add a contact card by a name, call `known`, and share with it."""
         contacts = Contacts(self.session.home, self.session.key)
         name = name.strip()
         if not name or not card.strip():
@@ -159,7 +159,7 @@ class ImageWorkModel(Model):
         self.background.run(lambda: contacts.add(name, decode_card(card)), done=share, failed=self.fail)
 
     def share(self, images: Sequence[Entry], name: str) -> None:
-        """Let a contact bring images back with their own vault."""
+        """Let a contact restore images with their own vault."""
         self.command = command_line("admin", "share", *_hashes(images), "--with", name)
         contacts = Contacts(self.session.home, self.session.key)
 
@@ -169,7 +169,7 @@ class ImageWorkModel(Model):
         self._change(f"Sharing {count(len(images), 'image')} …", images, change, f"shared with {name}", void)
 
     def unshare(self, images: Sequence[Entry], recipient: Recipient) -> None:
-        """Take images back from somebody, for the future."""
+        """Unshare images with somebody, for the future."""
         shared = [image for image in images if image.sha256 in recipient.images]
         name = recipient.contact or "NAME"
         self.command = command_line("admin", "unshare", *_hashes(shared), "--with", name)
@@ -180,7 +180,7 @@ class ImageWorkModel(Model):
         done = f"taken back from {recipient.name}"
         self._change(f"Taking back from {recipient.name} …", shared, change, done, void)
 
-    # --- how
+    # --- running them
 
     def _change(
         self,
@@ -190,7 +190,7 @@ class ImageWorkModel(Model):
         done: str,
         changed: Callable[[list[str]], None],
     ) -> None:
-        """Change images in the cluster, one after the other; `changed` is told the hashes of those that were."""
+        """Change images in the cluster, one after the other; `changed` is called with the hashes of those that were."""
         warnings = Warnings()
 
         async def work(repository: Repository) -> Report:
@@ -205,7 +205,7 @@ class ImageWorkModel(Model):
                     failed.append(_failure(image.mapping.name, error))
             self.background.post(changed, gone)
             report = _report(len(images), failed, done).noting(warnings.findings)
-            away -= warnings.devices  # of which it is said what they answered
+            away -= warnings.devices  # whose answers are in the report
             if away:
                 absent = ", ".join(sorted(map(printable, away)))
                 report = replace(report, summary=f"{report.summary} {absent}: away; told when they come back.")
@@ -243,7 +243,7 @@ class ImageWorkModel(Model):
 
 
 async def _held(repository: Repository, images: Sequence[Entry]) -> tuple[list[Held], list[Finding]]:
-    """These images as the cluster has them, and those that it has not."""
+    """These images as the cluster has them, and findings for those that it has not."""
     by_hash = {image.sha256: image for image in (await repository.holdings()).images}
     held = [by_hash[image.sha256] for image in images if image.sha256 in by_hash]
     lost = [image for image in images if image.sha256 not in by_hash]
@@ -262,7 +262,7 @@ def _report(total: int, failed: list[Finding], done: str) -> Report:
 
 
 def _hashes(images: Sequence[Entry]) -> list[str]:
-    """The options that name images; of many only the first, which a person sees."""
+    """The options that name images; of many only the first few."""
     shown = images if len(images) <= _SHOWN_HASHES + 1 else images[:_SHOWN_HASHES]
     words = [word for image in shown for word in ("--hash", image.sha256[:SHOWN_DIGITS])]
     return words if len(shown) == len(images) else [*words, "--hash", "…"]

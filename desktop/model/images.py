@@ -1,8 +1,8 @@
-"""The images of the vault: from what this machine keeps of them, then from what the cluster says.
+"""The images of the vault, from this machine's mappings and from the cluster.
 
-Two sources, in this order, so that there is something to see before anybody is asked: the sealed mappings in the
-vault's folder (`read_kept`, for a thread), and the catalog of the cluster (`look`, for the loop of the link). Both
-hand over entries; `Images` is where the window's thread puts them together. Nothing decrypted is written anywhere.
+There are two sources, so that something is shown at once: first the sealed mappings in the vault's folder (`read_kept`,
+for a thread), then the catalog of the cluster (`look`, for the loop of the link). `Images` combines their entries in
+the window's thread. Nothing decrypted is written.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from common.vault.folder import VaultFolder
 from common.vault.keys import VaultKey
 from desktop.model.entries import Entry, MappingName, Search, entry_of, newest_first
 
-_BATCH = 200  # entries handed over at a time
-_PIECE = 100  # images judged between two pauses
+_BATCH = 200  # entries yielded at a time
+_PIECE = 100  # images assessed between two pauses
 _PAUSE = 0.001  # seconds
 
 
@@ -41,7 +41,7 @@ def read_kept(vault: VaultFolder, key: VaultKey) -> Iterator[list[Entry]]:
 
 @dataclass(frozen=True)
 class Known:
-    """What the window shows now."""
+    """What the window shows, for another thread."""
 
     entries: dict[str, Entry]
     by_mapping: dict[MappingName, Entry]
@@ -51,7 +51,7 @@ class Known:
 
 @dataclass(frozen=True)
 class Look:
-    """What the cluster says the vault holds; `changed`: whether it is anything else than what was known before."""
+    """What the vault holds by the cluster; `changed`: whether that differs from what was known."""
 
     entries: dict[str, Entry]  # by SHA-256, the newest first
     by_mapping: dict[MappingName, Entry]
@@ -63,8 +63,8 @@ class Look:
 async def look(repository: Repository, known: Known, tell: Callable[[list[Entry]], None]) -> Look:
     """Ask the cluster for all images and their shares.
 
-    `known` entries need no mapping to be opened again; of others, which may come from far, `tell` is called as they
-    come. It pauses between pieces of its work, so that the window's thread has its turn.
+    The mappings of `known` entries are not opened again; others, which may take a while, are passed to `tell` as they
+    come. Pauses between pieces, so that the window's thread can run.
     """
     names = await device_names(repository.link)
     encodings = await list_encodings(repository.link)
@@ -93,7 +93,7 @@ async def look(repository: Repository, known: Known, tell: Callable[[list[Entry]
 async def _grouped(
     encodings: list[EncodingAt], by_mapping: dict[MappingName, Entry]
 ) -> tuple[dict[str, tuple[Entry, list[EncodingAt]]], int]:
-    """The encodings of each image, by SHA-256, and how many images there are of which nothing can be told."""
+    """The encodings of each image, by SHA-256, and the number of images whose mapping is not known."""
     by_object: dict[bytes, list[EncodingAt]] = {}
     for encoding in encodings:
         by_object.setdefault(encoding.object_id, []).append(encoding)
@@ -114,7 +114,7 @@ def _name(encoding: EncodingAt) -> MappingName:
 
 
 class Images:
-    """The entries as the window shows them; for one thread."""
+    """The entries as the window shows them; for one thread only."""
 
     def __init__(self) -> None:
         self._entries: dict[str, Entry] = {}
@@ -129,14 +129,14 @@ class Images:
 
     @property
     def known(self) -> Known:
-        """All this as it is now, for the next `look` in another thread."""
+        """A copy, for the next `look` in another thread."""
         return Known(self._entries.copy(), self._by_mapping.copy(), self.unreadable, self.names)
 
     def entry(self, sha256: str) -> Optional[Entry]:
         return self._entries.get(sha256)
 
     def add(self, entries: Sequence[Entry]) -> None:
-        """Take up what was kept here, or came just now; what the cluster has said already is not lost."""
+        """Add entries; the health of known ones is kept."""
         for entry in entries:
             self._by_mapping[entry.mapping] = entry
             self._entries.setdefault(entry.sha256, entry)
@@ -144,7 +144,7 @@ class Images:
         self.formats = sorted({*self.formats, *(entry.format for entry in entries)})
 
     def take(self, found: Look) -> bool:
-        """Take up what the cluster said, in place of all that was known before; whether anything is different now."""
+        """Replace all entries by what the cluster has; whether anything changed."""
         changed = found.changed or not self.looked
         self.looked = True
         if changed:

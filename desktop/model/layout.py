@@ -1,4 +1,4 @@
-"""Where things stand and what fits: names, columns, tiles, what is in sight. Numbers only: pixels in, places out."""
+"""Computes layouts: names that fit, columns, tiles, visible ranges. Numbers only."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _END = 8  # characters of a name's end that stay: what says the format, or tells
 
 
 def fitting(text: str, room: int, measure: Callable[[str], int]) -> str:
-    """As much of a text as fits into `room`, with its end; `measure` tells how much a text takes."""
+    """As much of a text as fits into `room`, with its end; `measure` gives the width of a text."""
     if measure(text) <= room:
         return text
     end = text[-_END:] if len(text) > 2 * _END else ""
@@ -25,7 +25,7 @@ def fitting(text: str, room: int, measure: Callable[[str], int]) -> str:
 
 
 def column_widths(wanted: Sequence[int], stretching: Sequence[bool], room: int) -> list[int]:
-    """The widths of columns that share `room`: those that stretch, by as much as they want; the others as they are."""
+    """The widths of columns in `room`: those that stretch get the rest in proportion; the others are fixed."""
     fixed = sum(width for width, stretches in zip(wanted, stretching) if not stretches)
     stretched = sum(wanted) - fixed
     left = max(0, room - fixed)
@@ -33,9 +33,9 @@ def column_widths(wanted: Sequence[int], stretching: Sequence[bool], room: int) 
 
 
 def top_to_show(shown: tuple[float, float], top: float, height: float) -> float:
-    """Where a window of this height at `top` has to begin so that it shows from one place to another; `top` if it does.
+    """The scroll position that shows a range in a window of this height; `top` where it is visible there.
 
-    What is higher than the window is shown from its beginning.
+    A range higher than the window is shown from its beginning.
     """
     upper, lower = shown
     if upper < top or lower - upper > height:
@@ -76,7 +76,7 @@ class Grid:
         return column * (self.tile_width + self.gap), row * (self.tile_height + self.gap)
 
     def in_sight(self, top: float, height: float) -> range:
-        """The tiles that a window of this height shows from `top` on, whole or in part."""
+        """The tiles that a window of this height at `top` shows, whole or in part."""
         step = self.tile_height + self.gap
         first, last = max(0, int(top // step)), max(0, int(-(-(top + height) // step)))
         return range(min(self.count, first * self.columns), min(self.count, last * self.columns))
@@ -97,6 +97,6 @@ class Grid:
         return 0 if place is None else min(self.count - 1, max(0, place + step))
 
     def top_to_show(self, place: int, top: float, height: float) -> float:
-        """Where a window at `top` has to begin, so that it shows this tile whole; `top` where it does already."""
+        """The scroll position that shows this tile whole; `top` where it is visible there."""
         upper = self.position(place)[1]
         return top_to_show((upper, upper + self.tile_height), top, height)

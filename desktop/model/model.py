@@ -1,4 +1,4 @@
-"""What all view models have: observers, an error to show, the command that does the same; and what is asked first."""
+"""The base of view models: observers, an error, the equivalent command; and questions before an action."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from desktop.session import Session
 
 
 class Model:
-    """Lives on the window's thread. A subclass changes its attributes and calls `changed()`.
+    """For the window's thread only. A subclass changes its attributes and calls `changed()`.
 
-    `doing`: what is being done, empty where nothing is. `told`: what came of the last thing that was done.
+    `doing`: the action under way, or empty. `told`: the outcome of the last one.
     """
 
     def __init__(self, session: Session, background: Background) -> None:
@@ -22,7 +22,7 @@ class Model:
         self.background = background
         self.error: Optional[TesseraError] = None
         self.doing = self.told = ""
-        self.command = ""  # what does the same in a terminal; see `commands.command_line`
+        self.command = ""  # the equivalent in a terminal; see `commands.command_line`
         self._observers: list[Callable[[], None]] = []
         self._parts: list[Model] = []
 
@@ -40,7 +40,7 @@ class Model:
         self.changed()
 
     def on_change(self, observer: Callable[[], None]) -> Callable[[], None]:
-        """Have the observer called after every change; returns what ends that."""
+        """Call the observer after every change; returns a function that ends that."""
         self._observers.append(observer)
 
         def forget() -> None:
@@ -54,7 +54,7 @@ class Model:
             observer()
 
     def started(self, doing: str, command: Optional[str] = None) -> None:
-        """Something is being done from now on; what came of the last thing is read."""
+        """Start an action; clears the last outcome."""
         self.doing, self.told, self.error = doing, "", None
         self.command = self.command if command is None else command
         self.changed()
@@ -65,7 +65,7 @@ class Model:
         self.fail(error)
 
     def fail(self, error: TesseraError) -> None:
-        """Show an error; fit to be the `failed` of a piece of work."""
+        """Show an error; can be the `failed` of a piece of work."""
         self.error = error
         self.changed()
 
@@ -76,7 +76,7 @@ class Model:
 
     @property
     def unfinished(self) -> str:
-        """What closing the window now would break off or lose, as a sentence; empty where nothing."""
+        """What closing the window now would interrupt or lose, as a sentence; empty where nothing."""
         return ""
 
     def activate(self) -> None:
@@ -88,9 +88,9 @@ class Model:
 
 @dataclass(frozen=True)
 class Question:
-    """`act`: what a yes does; None where it can only be done at the broker, by the command.
+    """`act`: the action; None where it can only be done at the broker, by the command.
 
-    `command`: what does the same in a terminal; empty where nothing does. `harmless`: nothing is lost by a yes.
+    `command`: the equivalent in a terminal, or empty. `harmless`: a yes loses nothing.
     """
 
     title: str

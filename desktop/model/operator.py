@@ -47,7 +47,7 @@ class Invited(NamedTuple):
 
 
 class Operator:
-    """The broker's commands, with Tessera's folder `home`. What runs one blocks, and is for a thread."""
+    """Runs the broker's commands, with Tessera's folder `home`. Methods that run one block."""
 
     def __init__(self, home: Path) -> None:
         self._home = home
@@ -58,7 +58,7 @@ class Operator:
         return (self._home / "broker" / "broker.key").exists()
 
     def members(self) -> list[Member]:
-        """Who is on the broker's list."""
+        """The broker's list of members."""
         lines = (line.rsplit("\t", 3) for line in self._run("members").stdout.splitlines())
         return [Member(*fields) for fields in lines if len(fields) == len(Member._fields)]
 
@@ -68,15 +68,15 @@ class Operator:
         return Invited(ended.stdout.strip(), next(filter(_is_code, ended.stderr.splitlines()), "").strip())
 
     def rename(self, name: str, new_name: str) -> str:
-        """Call a member by another name; what was done, as the command says it."""
+        """Rename a member; returns the command's output."""
         return self._run("rename", name, new_name).stdout.strip()
 
     def revoke(self, name: str) -> str:
-        """Take a member, by name or the beginning of its key, off the list; what was done, as the command says it."""
+        """Revoke a member, by name or the beginning of its key; returns the command's output."""
         return self._run("revoke", name).stdout.strip()
 
     def _run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """A command that has succeeded; the error that its exit code means, in its words."""
+        """Run a command; on failure the error of its exit code, with its text."""
         flags = 0
         if sys.platform == "win32":
             flags = subprocess.CREATE_NO_WINDOW
@@ -99,7 +99,7 @@ class Operator:
         return ended
 
     def _environment(self) -> dict[str, str]:
-        """This one, without the passphrase: no vault's key comes near a broker."""
+        """This process's environment without the passphrase, which a broker never gets."""
         kept = {name: value for name, value in os.environ.items() if name != "TESSERA_PASSPHRASE"}
         return {**kept, "TESSERA_HOME": str(self._home)}
 
@@ -113,7 +113,7 @@ def _is_code(line: str) -> bool:
 
 
 def operator_command(*arguments: str) -> str:
-    """What to type at the broker."""
+    """The command line to run at the broker."""
     return command_line("broker", *arguments)
 
 
@@ -147,7 +147,7 @@ def own_key(session: Session) -> str:
 
 
 def revoking_means(row: MachineRow) -> str:
-    """What a machine that is revoked can do no more, and what it still has."""
+    """What a revoked machine can do no more, and what it still has."""
     if row.is_this:
         return (
             f"{row.name} is this machine: this app and every Tessera command here is cut off at once, until it joins "
@@ -161,5 +161,5 @@ def revoking_means(row: MachineRow) -> str:
 
 
 def revoke_command(row: MachineRow) -> str:
-    """By its key: a name is chosen by the machine itself, and may look like anything."""
+    """The command that revokes it, by its key: the machine itself chose its name."""
     return operator_command("revoke", row.key)

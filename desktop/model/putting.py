@@ -1,4 +1,4 @@
-"""How far one put is, and how fast: what became of each image, and how far each device is with its shares."""
+"""The progress of one put: the outcome of each image, and the progress and rate of each device."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from producer.events import Event, FailedImage, Outcome, ShareStep, SkippedFile,
 from producer.sources import Source
 
 _WINDOW = 5.0  # seconds
-_LEAST = 0.5  # seconds that say something about a rate
+_LEAST = 0.5  # seconds needed to estimate a rate
 _SHOWN_WARNINGS = 3
 
 
@@ -32,7 +32,7 @@ class State(enum.Enum):
 
 @dataclass
 class Item:
-    """One file that is to be stored, and what became of it."""
+    """One file that is to be stored, and its outcome."""
 
     source: Source
     state: State = State.WAITING
@@ -51,7 +51,7 @@ class Item:
 
     @property
     def resendable(self) -> bool:
-        """Whether shares of it found no device, and can be tried again."""
+        """Whether shares of it found no device, and can be sent again."""
         return self.state is State.DEGRADED or (self.state is State.FAILED and self.source.fault is None)
 
     def conclude(self, outcome: Outcome) -> None:
@@ -60,7 +60,7 @@ class Item:
             self.sha256 = outcome.sha256.hex()
             self._stored(outcome)
         elif isinstance(outcome, FailedImage):
-            text = str(outcome.error).removeprefix(f"{self.shown}: ")  # which stands beside it
+            text = str(outcome.error).removeprefix(f"{self.shown}: ")  # which is shown beside it
             self.state, self.text, self.advice = State.FAILED, text, outcome.error.advice or ""
         else:
             self.state, self.text = State.SKIPPED, f"{outcome.reason.value}; skipped"
@@ -79,12 +79,12 @@ class Item:
 
 
 def unwell_items(items: Sequence[Item]) -> list[Item]:
-    """Those that are not stored, or with fewer shares than they should have."""
+    """Those that are not stored, or degraded."""
     return [item for item in items if item.state in (State.FAILED, State.DEGRADED)]
 
 
 def outcome_words(items: Sequence[Item]) -> str:
-    """How many images are stored, and how many of them lack shares; how many files were skipped."""
+    """The numbers of images that are stored and degraded, and of files that were skipped."""
     states = Counter(item.state for item in items)
     stored = states[State.STORED] + states[State.DEGRADED]
     parts = [f"{stored} of {count(len(items) - states[State.SKIPPED], 'image')} stored"]
@@ -96,7 +96,7 @@ def outcome_words(items: Sequence[Item]) -> str:
 
 
 def shown_names(items: Sequence[Item]) -> list[str]:
-    """The names of items; where several are called the same, with as much of their folders as tells them apart."""
+    """The names of items; of equal ones with as much of their folders as distinguishes them."""
     names = [item.source.name for item in items]
     often = {name for name, times in Counter(names).items() if times > 1}
     parts = [Path(item.shown).parts if item.source.name in often else (item.source.name,) for item in items]
@@ -112,7 +112,7 @@ def shown_names(items: Sequence[Item]) -> list[str]:
 
 
 class Rate:
-    """How fast bytes come, lately, and how long the rest takes at that."""
+    """The recent rate in bytes, and an estimate by it."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -127,7 +127,7 @@ class Rate:
         self._came.append((now, count))
 
     def per_second(self) -> Optional[float]:
-        """Bytes a second in the last few seconds; None where that cannot be told yet."""
+        """Bytes a second in the last few seconds; None where it is not known yet."""
         now = self._clock()
         while self._came and self._came[0][0] < now - _WINDOW:
             self._came.popleft()
@@ -137,14 +137,14 @@ class Rate:
         return sum(count for _, count in self._came) / seconds if seconds >= _LEAST else None
 
     def seconds_for(self, count: int) -> Optional[float]:
-        """How long so many bytes take; None where that cannot be told."""
+        """Estimated seconds for so many bytes; None where the rate is not known."""
         rate = self.per_second()
         return count / rate if rate else None
 
 
 @dataclass
 class DeviceProgress:
-    """How far one device is with the shares that go to it."""
+    """The progress of one device with its shares."""
 
     name: str
     speed: Rate
@@ -155,7 +155,7 @@ class DeviceProgress:
 
     @property
     def part(self) -> float:
-        """How much of all is there, from 0 to 1."""
+        """The fraction of bytes that is acknowledged."""
         if self.placed and len(self.committed) == len(self.placed):
             return 1.0
         expected = sum(max(count, self.there.get(key, 0)) for key, count in self.placed.items())
@@ -184,16 +184,16 @@ class DeviceProgress:
 
 
 class Put:
-    """All of one put, of the items that are not done yet."""
+    """One put, of the items that are not done yet."""
 
     def __init__(self, items: list[Item], clock: Callable[[], float]) -> None:
         self._clock = clock
         self.items = {item.shown: item for item in items}
         self.devices: dict[str, DeviceProgress] = {}
         self.total = sum(item.source.size or 0 for item in items)
-        self.sent = 0  # bytes of images that went on their way
+        self.sent = 0  # bytes of images that were sent
         self.speed = Rate(clock)
-        self.waits_for = ""  # without which nothing can be stored now
+        self.waits_for = ""  # what storing waits for
         self._warnings: list[str] = []
 
     @property
@@ -206,13 +206,13 @@ class Put:
 
     @property
     def warning(self) -> str:
-        """What a person should know of, whatever becomes of each image; empty where there is nothing."""
+        """The warnings, as text; empty where there are none."""
         more = len(self._warnings) - _SHOWN_WARNINGS
         shown = [text[:1].upper() + text[1:] for text in map(printable, self._warnings[:_SHOWN_WARNINGS])]
         return "\n".join([*shown, f"(and {count(more, 'other warning')})"] if more > 0 else shown)
 
     def take(self, event: Event) -> None:
-        """Take up what the producer tells."""
+        """Apply an event of the producer."""
         if isinstance(event, ShareStep):
             self._come_further(event)
         elif isinstance(event, BytesDone):
@@ -242,7 +242,7 @@ class Put:
             item.conclude(outcome)
 
     def break_off(self) -> None:
-        """It was cancelled: what is not done waits."""
+        """It was cancelled: items that are not done wait again."""
         for item in self.items.values():
             if item.state is State.SENDING:
                 item.state, item.text = State.WAITING, "stopped; it can go on"

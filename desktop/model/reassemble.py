@@ -1,4 +1,4 @@
-"""Bringing an image back: from which devices, how far it is, and the image itself once it is proven."""
+"""Reassembling an image: from which devices, the progress, and the image itself once it is proven."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ class Phase(enum.Enum):
     GATHERING = "gathering"
     PROVEN = "proven"
     FAILED = "failed"
-    STOPPING = "stopping"  # it was cancelled, and leaves what is here so that it can go on
+    STOPPING = "stopping"  # it was cancelled, and keeps what came for the next attempt
     STOPPED = "stopped"
 
 
 class ReassembleModel(Model):
-    """`reassembly`: how far it is; `pixels`: the image itself, once it is proven, where it can be shown."""
+    """`reassembly`: the progress; `pixels`: the image itself, once it is proven, where it can be shown."""
 
     def __init__(self, session: Session, background: Background, viewer: Viewer) -> None:
         super().__init__(session, background)
@@ -45,7 +45,7 @@ class ReassembleModel(Model):
         self.pixels: Optional[Pixels] = None
         self.saved = ""
         self.saving = False
-        self._image = HeldImage(_IN_MEMORY)  # what is here of it
+        self._image = HeldImage(_IN_MEMORY)  # what has come of it
         self._held: Optional[HeldOutput] = None  # all of it, proven
         self._decoding = False
         self._task: Optional[Task] = None
@@ -53,7 +53,7 @@ class ReassembleModel(Model):
 
     @property
     def label(self) -> str:
-        """What is on the screen: never to be taken for the original before it is."""
+        """What the screen shows: the original only once it is proven."""
         if self.phase is Phase.GATHERING and self._held is not None:
             return "The original: its SHA-256 matches. All devices are asked once more."
         if self.phase is Phase.GATHERING:
@@ -69,7 +69,7 @@ class ReassembleModel(Model):
 
     @property
     def name(self) -> str:
-        """What the image was called, fit to be a file's name."""
+        """The image's name, as a safe file name."""
         mapping = self.reassembly.mapping
         return "" if mapping is None else safe_name(mapping.name)
 
@@ -81,10 +81,10 @@ class ReassembleModel(Model):
         pixels = f"{mapping.width}×{mapping.height}, " if mapping.width else ""
         return f"{pixels}{format_size(mapping.image_size)}, {mapping.image_sha256.hex()[:16]}…"
 
-    # --- bringing it back
+    # --- reassembling
 
     def begin(self, sha256: str) -> None:
-        """Bring back the image with this SHA-256, or the one whose SHA-256 begins so."""
+        """Reassemble the image with this SHA-256, or the one whose SHA-256 begins so."""
         self._drop()
         self.wanted = sha256.strip().lower()
         self.error, self.pixels, self.saved = None, None, ""
@@ -99,7 +99,7 @@ class ReassembleModel(Model):
         self._attempt()
 
     def retry(self) -> None:
-        """Ask all devices again, those that had nothing too, for what is not here yet."""
+        """Ask all devices again, including those that had nothing, for what has not come yet."""
         if self.can_retry:
             self.error = None
             self.reassembly.again()
@@ -107,7 +107,7 @@ class ReassembleModel(Model):
 
     @property
     def can_retry(self) -> bool:
-        """Whether something was missing that may be there now, and nobody is reading what is here."""
+        """Whether something was missing that may be there now, and no attempt is under way."""
         lacking = bool(self.reassembly.missing) or self.phase in (Phase.FAILED, Phase.STOPPED)
         return bool(self.wanted) and lacking and not (self.busy or self.saving or self._decoding)
 
@@ -127,23 +127,23 @@ class ReassembleModel(Model):
         self.changed()
 
     def cancel(self) -> None:
-        """Break off; `retry` goes on with what is here."""
+        """Cancel; `retry` goes on with what has come."""
         if self._task is not None and self.phase is Phase.GATHERING:
             self.phase = Phase.STOPPING
             self._task.cancel()
             self.changed()
 
     def _ended(self, image: HeldImage) -> None:
-        """An attempt that was cancelled has let go of what is here."""
+        """A cancelled attempt has ended, and does not use the image any more."""
         if image is not self._image:
-            image.discard()  # something else is wanted by now
+            image.discard()  # another image is wanted by now
         elif self.phase is Phase.STOPPING:
             self._task = None
             self._not_all_here(Phase.STOPPED)
             self.changed()
 
     def _not_all_here(self, phase: Phase) -> None:
-        """An attempt ended without the image; one that was proven before is no worse for it."""
+        """An attempt ended without the image; one that was proven before stays."""
         if self._held is not None and not self._held.proven:
             self._held, self.pixels, self.reassembly.sha256 = None, None, ""
         self.phase = phase if self._held is None else Phase.PROVEN
@@ -168,7 +168,7 @@ class ReassembleModel(Model):
             return await Restorer(repository, emit).restore(encodings, sha256, open_output), held[-1]
 
     def post(self, take: Callable[[Any], None], what: object) -> None:
-        """Have something of a reassembly changed on the window's thread."""
+        """Change something of a reassembly in the window's thread."""
         self.background.post(self._news, take, what)
 
     def _news(self, take: Callable[[Any], None], what: object) -> None:
@@ -217,10 +217,10 @@ class ReassembleModel(Model):
         self._not_all_here(Phase.FAILED)
         self.fail(error)
 
-    # --- keeping it
+    # --- saving it
 
     def save(self, path: str) -> None:
-        """Write the image, byte for byte as it was stored, in place of a file that is there."""
+        """Write the image, byte for byte as it was stored, replacing an existing file."""
         held = self._held
         if held is None or self.phase is not Phase.PROVEN or self.saving:
             return
@@ -239,7 +239,7 @@ class ReassembleModel(Model):
         self.fail(error)
 
     def _drop(self) -> None:
-        """Forget the image that was here, or a part of it; an attempt that goes on does so itself when it has ended."""
+        """Discard the image, or a part of it; an attempt under way does so itself when it ends."""
         if self._task is not None:
             self._task.cancel()
         elif not self.saving:

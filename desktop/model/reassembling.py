@@ -1,4 +1,4 @@
-"""One image on its way back: how much of it is here, and what each device gave."""
+"""The progress of reassembling one image: how much of it has come, and what each device gave."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from viewer.process import Pixels
 
 @dataclass
 class DeviceShare:
-    """What came from one device, and what of it was missing."""
+    """What came from one device, and what was missing."""
 
     name: str
     came: int = 0  # bytes
@@ -32,7 +32,7 @@ class Reassembly:
 
     @property
     def part(self) -> float:
-        """How much of the image is here, from 0 to 1."""
+        """The fraction of the image that has come."""
         if self.sha256:
             return 1.0
         if self.mapping is None or not self.mapping.image_size:
@@ -44,17 +44,17 @@ class Reassembly:
         return [device for device in self.devices.values() if device.missing]
 
     def again(self) -> None:
-        """Another attempt begins: what was missing may be there now, and what came stays."""
+        """Start another attempt: clear what was missing; what came stays."""
         for device in self.devices.values():
             device.missing.clear()
 
     def begin(self, mapping: Mapping) -> None:
-        """It is known what the image is, and how much of it is here will be told; in each attempt once more."""
+        """The mapping is known: count the bytes of this attempt from 0."""
         self.mapping = mapping
         self.here = 0
 
     def take(self, event: Event) -> None:
-        """Take up what the consumer tells of it."""
+        """Apply an event of the consumer."""
         if isinstance(event, Attempt):
             self.k, self.n = event.k, event.n
             for name in event.devices:

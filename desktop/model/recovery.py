@@ -1,4 +1,4 @@
-"""What brings a vault back: a copy of its key file, for another disk or another machine, and recovery codes.
+"""Ways to restore a vault: a copy of its key file, for another disk or another machine, and recovery codes.
 
 Codes are made after the passphrase was given once more, to be saved into a file or printed, and never kept; the vault
 that they give back gets a new passphrase.
@@ -25,13 +25,13 @@ from desktop.model.model import Model
 from desktop.session import Session
 
 _PRINT_TIMEOUT = 30.0  # seconds
-_LOOKED_AT = 20  # mappings that are kept here, by which a key is known to be this vault's
+_LOOKED_AT = 20  # kept mappings that are tried to check that a key is this vault's
 
 __all__ = ["MAX_CODES", "RecoveryModel"]
 
 
 class RecoveryModel(Model):
-    """`sheets`: those that are shown now, one a code. `told`: what was done with them. `kept`: whether anything was."""
+    """`sheets`: those that are shown, one a code. `kept`: whether they were saved, printed or written down."""
 
     def __init__(self, session: Session, background: Background) -> None:
         super().__init__(session, background)
@@ -47,7 +47,7 @@ class RecoveryModel(Model):
     def make(self, passphrase: str, need: int, of: int) -> None:
         """Make a kit of which any `need` of `of` codes open the vault.
 
-        It takes the passphrase, though the vault is open: a window left alone must not give the vault away.
+        It takes the passphrase, though the vault is open: an unattended window must not give the vault away.
         """
         vault = self.session.vault
         self.need, self.of = need, of
@@ -55,13 +55,13 @@ class RecoveryModel(Model):
 
     def _make(self, work: Callable[[], list[str]]) -> None:
         if self.sheets or self.doing:
-            return  # those that are shown come first: nobody else has them
+            return  # those that are shown are not saved yet
         options = ("--of", str(self.of), "--need", str(self.need))
         self.started("Making codes …", command_line("admin", "vault", "recovery", *options))
         self.background.run(work, done=self._made, failed=self.failed)
 
     def make_at_once(self) -> None:
-        """Make a kit without the passphrase, for a vault that was made a moment ago."""
+        """Make a kit without the passphrase, for a vault that was just made."""
         key, need, of = self.session.key, self.need, self.of
         self._make(lambda: kit_sheets(make_codes(key, need, of)))
 
@@ -74,7 +74,7 @@ class RecoveryModel(Model):
 
     @property
     def can_print(self) -> bool:
-        """Whether there is a command here that prints what it is given, without a file."""
+        """Whether this system has a command that prints from a pipe."""
         return sys.platform != "win32" and _printer() is not None
 
     def print_out(self) -> None:
@@ -89,11 +89,11 @@ class RecoveryModel(Model):
         return "The recovery codes are shown only now, and were neither saved nor printed."
 
     def written_down(self) -> None:
-        """Their owner says to have them on paper."""
+        """The user says that they are written down."""
         self._keep("")
 
     def forget(self) -> None:
-        """They are kept, or not wanted."""
+        """Clear them: they are kept, or not wanted."""
         self.sheets, self.kept = [], False
         self.told = ""
         self.changed()
@@ -129,15 +129,15 @@ def _print(text: str) -> None:
 
 
 class Recovered(NamedTuple):
-    """What codes gave back."""
+    """The result of restoring from codes."""
 
     key: VaultKey
-    before: Optional[Path]  # where the key file went that was there
+    before: Optional[Path]  # the new name of an earlier key file
     altered: list[int]  # numbers of codes that were altered, and left out
 
 
 def restore_command(vault: VaultFolder) -> str:
-    """What does in a terminal what `recover` does; `vault restore` refuses where there is a key file."""
+    """The equivalent of `recover` in a terminal; `vault restore` refuses where there is a key file."""
     restore = command_line("admin", "vault", "restore")
     if not vault.key_path.exists():
         return restore
@@ -146,7 +146,7 @@ def restore_command(vault: VaultFolder) -> str:
 
 
 def recover(vault: VaultFolder, text: str, passphrase: str) -> Recovered:
-    """The vault of these recovery codes, under a new passphrase. A key file that is there is kept under another name.
+    """Restore the vault of these recovery codes, under a new passphrase. An existing key file is renamed.
 
     The errors of `read_codes` and `restore_key`; RefusedError where the codes are another vault's.
     """
@@ -174,7 +174,7 @@ def _require_own(vault: VaultFolder, key: VaultKey) -> None:
 
 
 def _put_aside(path: Path) -> Path:
-    """Give the file another name, which no file has; its folder keeps that durably."""
+    """Rename the file to a free name, durably."""
     for target in _asides(path):
         try:
             rename_new(path, target)
@@ -186,7 +186,7 @@ def _put_aside(path: Path) -> Path:
 
 
 def _asides(path: Path) -> Iterator[Path]:
-    """The names that a key file may get which makes room for another."""
+    """The names for a key file that is put aside."""
     return (path.with_name(f"{path.name}.old-{number}") for number in itertools.count(1))
 
 

@@ -1,4 +1,4 @@
-"""How far work on images is, and what came of it, as a person reads it."""
+"""Progress and outcome of work on images, as text."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from common.text import format_duration, format_size, printable
 from desktop.model.entries import Tone
 
 _TELL_EVERY = 0.1  # seconds
-_RATE_AFTER = 1.0  # seconds, before which a rate is chance
+_RATE_AFTER = 1.0  # seconds until a rate is shown
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Progress:
 
 
 class Counter:
-    """Counts in the thread of the work, and tells ten times a second how far it is."""
+    """Counts bytes in the thread of the work, and reports the progress ten times a second."""
 
     def __init__(self, tell: Callable[[Progress], None], clock: Callable[[], float] = time.monotonic) -> None:
         self._tell = tell
@@ -48,7 +48,7 @@ class Counter:
         self._done = self._total = 0
 
     def take(self, event: object) -> None:
-        """Take up what any program's steps tell of bytes."""
+        """Apply an event about bytes."""
         if isinstance(event, BytesExpected):
             self._total += event.count
             self._say(now=True)
@@ -69,7 +69,7 @@ class Counter:
 
 @dataclass(frozen=True)
 class Finding:
-    """What was found of one image or device that is not as it should be, or what became of it."""
+    """A problem of one image or device, or its outcome."""
 
     name: str
     words: str
@@ -77,17 +77,14 @@ class Finding:
 
 
 class Warnings:
-    """Collects what a person should know of though the work goes on: each once, as a finding.
-
-    `devices`: the names of those that did not do what they were told.
-    """
+    """Collects warnings, each once, as a finding. `devices`: the names of those whose requests failed."""
 
     def __init__(self) -> None:
         self.findings: list[Finding] = []
         self.devices: set[str] = set()
 
     def take(self, event: object) -> None:
-        """Take up what any program's steps warn of, in the thread of the work."""
+        """Apply a warning, in the thread of the work."""
         if isinstance(event, DeviceFailed):
             self.devices.add(event.device)
             self._add(event.device, event.why)
@@ -102,21 +99,21 @@ class Warnings:
 
 @dataclass(frozen=True)
 class Report:
-    """What came of work on images: the sum, and each that is not as it should be."""
+    """The outcome of work on images: a summary, and the findings."""
 
     summary: str
     tone: Tone
     findings: list[Finding]
-    at: Optional[float] = None  # Unix seconds; when it was found, and may be different since
+    at: Optional[float] = None  # Unix seconds; when it was found
 
     @property
     def words(self) -> str:
-        """The summary, and of what time it is."""
+        """The summary, and its time."""
         if self.at is None:
             return self.summary
         return f"{self.summary} As of {datetime.fromtimestamp(self.at):%H:%M}."
 
     def noting(self, notices: Sequence[Finding]) -> Report:
-        """The same with these findings behind its own; where there are any, not all is good."""
+        """The same with these findings appended; where there are any, it is not GOOD."""
         tone = Tone.NOTICE if notices and self.tone is Tone.GOOD else self.tone
         return replace(self, tone=tone, findings=[*self.findings, *notices])

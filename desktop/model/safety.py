@@ -1,4 +1,4 @@
-"""Safety: that everything can be restored, proven and mended; the passphrase; recovery codes."""
+"""Safety: verify and repair; the passphrase; recovery codes."""
 
 from __future__ import annotations
 
@@ -28,10 +28,7 @@ _JUST_NOW = 60  # seconds
 
 
 class SafetyModel(Model):
-    """`progress`: how far it is what is being done, where that is known.
-
-    `stalled`: that nothing more of it is done for the time being; empty where something is.
-    """
+    """`progress`: that of the action, where it is known. `stalled`: a text while it makes no progress."""
 
     def __init__(self, session: Session, background: Background) -> None:
         super().__init__(session, background)
@@ -50,7 +47,7 @@ class SafetyModel(Model):
         self.changed()
 
     def proof_words(self, now: float) -> str:
-        """When all was proven restorable last, and how long ago that is."""
+        """When all was last proven restorable, and how long ago that is."""
         if self.proof is None:
             return "Not proven yet on this machine."
         when = datetime.fromtimestamp(self.proof.at).strftime("%Y-%m-%d %H:%M")
@@ -62,7 +59,7 @@ class SafetyModel(Model):
     # --- verify and repair
 
     def verify(self, *, deep: bool) -> None:
-        """Ask what is there; deep, read every share and prove each image. Nothing is written anywhere."""
+        """Ask which shares are there; deep, read every share and prove each image. Nothing is written."""
         self.command = command_line("admin", "verify", "--all", *(["--deep"] if deep else []))
         self._begin(
             "Reading every share …" if deep else "Asking the devices …",
@@ -71,12 +68,12 @@ class SafetyModel(Model):
         )
 
     def repair(self) -> None:
-        """Have everything rebuilt now that is missing."""
+        """Have all missing shares rebuilt now."""
         self.command = command_line("admin", "repair", "--all")
         self._begin("Having lost shares rebuilt …", _repaired, self._repaired)
 
     def cancel(self) -> None:
-        """Break off what is being done; a repair goes on in the broker."""
+        """Cancel the action; a repair goes on in the broker."""
         if self._task is not None:
             self._task.cancel()
             self._end()
@@ -88,7 +85,7 @@ class SafetyModel(Model):
         work: Callable[[Repository], Coroutine[Any, Any, Any]],
         done: Callable[[Any, Sequence[Finding]], None],
     ) -> None:
-        """`done`: called with what came of the work, and what was warned of meanwhile."""
+        """`done`: called with the outcome and the warnings."""
         counter = Counter(lambda progress: self.background.post(self._advanced, progress))
 
         warnings = Warnings()
@@ -147,7 +144,7 @@ class SafetyModel(Model):
     # --- the passphrase
 
     def change_passphrase(self, old: str, new: str, again: str) -> None:
-        """Wrap the vault's key by another passphrase; nothing that is stored changes."""
+        """Wrap the vault's key under another passphrase; nothing that is stored changes."""
         self.command = command_line("admin", "vault", "passphrase")
         error = fault_of(new, again)
         if error is not None:
@@ -186,7 +183,7 @@ async def _repaired(repository: Repository) -> Report:
 
 
 def verify_report(found: Found) -> Report:
-    """What a verification found, as a person wants to know it: that all is well, or which images are not."""
+    """The outcome of `verify` for the user: that all is well, or which images are not."""
     verdicts, unreadable = found.verdicts, found.unreadable
     findings = [finding for finding in map(_finding, verdicts) if finding is not None]
     findings.sort(key=lambda finding: finding.tone is not Tone.ALARM)

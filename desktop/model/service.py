@@ -1,7 +1,7 @@
-"""What this computer does for its cluster beside the window, as programs that go on when it is closed.
+"""The programs that this computer runs for its cluster, and that go on when the window is closed.
 
-A device keeps shares (worker.py), a broker brings all together (broker.py). What one of them is started with stands in
-Tessera's folder, so that it is started in the same way at each login:
+A device keeps shares (worker.py), a broker connects all (broker.py). Their options are in Tessera's folder, for each
+login:
 
     services/worker.json    {"program": "worker", "store": "/home/you/…/store", "room": "100G", "laptop": false}
 """
@@ -31,7 +31,7 @@ class Program(enum.Enum):
 
 @dataclass(frozen=True)
 class Service:
-    """A program and what it is started with. `store`, `room`, `laptop`: a device's; `room` empty for all there is."""
+    """A program and its options. `store`, `room`, `laptop`: a device's; `room` empty for all that is free."""
 
     program: Program
     store: str = ""
@@ -40,7 +40,7 @@ class Service:
 
     @property
     def arguments(self) -> list[str]:
-        """Its options. An invite is none of them: it is a secret, and is needed once."""
+        """Its options, without an invite: that is a secret, and needed once."""
         if self.program is Program.BROKER:
             return ["--supervised"]
         room = ["--capacity", self.room] if self.room else []
@@ -64,20 +64,20 @@ def decode_service(content: bytes, name: object) -> Service:
 
 
 def service_command(service: Service, *, invited: bool = False) -> str:
-    """What does the same in a terminal, as long as the terminal is open; the invite is not shown."""
+    """The equivalent in a terminal, while that is open; the invite is not shown."""
     line = command_line(service.program.value, *service.arguments)
     return f"{line} --join INVITE" if invited else line
 
 
 def environment_of(program: Program, home: str) -> dict[str, str]:
-    """The variables by which its process is known again: no other process has them all."""
+    """The variables by which its process is recognised: no other process has them all."""
     return {"TESSERA_HOME": home, "TESSERA_SERVICE": program.value}
 
 
 def without_settings(variables: Mapping[str, str]) -> dict[str, str]:
-    """The environment without Tessera's own: a service is the same from the window as at login, and gets no passphrase.
+    """The environment without Tessera's variables: a service starts as at login, and gets no passphrase.
 
-    What is to hold for it stands in config.toml.
+    It is configured by config.toml.
     """
     return {name: value for name, value in variables.items() if not name.startswith("TESSERA_")}
 
@@ -85,13 +85,13 @@ def without_settings(variables: Mapping[str, str]) -> dict[str, str]:
 class State(enum.Enum):
     OFF = "off"
     RUNNING = "running"
-    STOPPED = "stopped"  # it was set up, and does not run
-    ELSEWHERE = "elsewhere"  # it runs, and something else than this app started it
+    STOPPED = "stopped"  # it is set up, and does not run
+    ELSEWHERE = "elsewhere"  # it runs, and was not started by this app
 
 
 @dataclass(frozen=True)
 class ServiceStatus:
-    """How one of the programs is on this computer. `fault`: why it ended, as far as it said."""
+    """The state of one of the programs on this computer. `fault`: why it ended, if known."""
 
     state: State
     service: Service
@@ -124,9 +124,9 @@ class ServiceStatus:
 
 
 def require_room(room: str, most: int, what: str = "free") -> None:
-    """UsageError where what was typed is no size, NoRoomError where it is nothing, or more than the disk has.
+    """UsageError where what was typed is no size, NoRoomError where it is zero, or more than the disk has.
 
-    `most`: bytes that the disk has; `what` they are.
+    `most`: bytes that the disk has; `what`: how they are called.
     """
     size = parse_size(room) if room else None
     if size == 0:
@@ -145,7 +145,7 @@ def suggested_room(free: int) -> str:
 
 
 def require_absent(status: ServiceStatus) -> None:
-    """UsageError where this computer does already what is to be set up."""
+    """UsageError where the program is set up or runs already."""
     if status.state is State.OFF:
         return
     kind = "a device" if status.service.program is Program.WORKER else "a broker"

@@ -1,4 +1,4 @@
-"""Whom images may be shared with, and whom they are shared with now."""
+"""The contacts that images may be shared with, and those they are shared with now."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from desktop.session import Session
 
 @dataclass(frozen=True)
 class Recipient:
-    """Somebody whom some of the images are shared with. `contact`: what they are called here; empty where nothing."""
+    """Somebody whom some of the images are shared with. `contact`: their name here, or empty."""
 
     name: str  # by which they are shown
     contact: str
@@ -29,9 +29,9 @@ class Recipient:
 
 
 class SharingModel(Model):
-    """`contacts`: names, for images to be shared with. `recipients`: of the images that are asked about; None before.
+    """`contacts`: names. `recipients`: of the images that were asked about; None before.
 
-    `told`: what could not be found out.
+    `told`: the error, as text.
     """
 
     def __init__(self, session: Session, background: Background) -> None:
@@ -42,18 +42,18 @@ class SharingModel(Model):
 
     @property
     def own_card(self) -> str:
-        """This vault's contact card, for who is to share with it."""
+        """This vault's contact card, to be given to others."""
         return card_of(self.session.key, socket.gethostname()).encode()
 
     def read(self, images: Sequence[Entry]) -> None:
-        """Learn who there is, and whom these images are shared with."""
+        """Find the contacts, and whom these images are shared with."""
         self.leave()
         self.recipients, self.told = None, ""
         contacts = Contacts(self.session.home, self.session.key)
         self.background.run(contacts.all, done=lambda known: self._know(images, known), failed=self.fail)
 
     def leave(self) -> None:
-        """Nobody wants to know any more."""
+        """Stop asking."""
         if self._task is not None:
             self._task.cancel()
             self._task = None
@@ -77,13 +77,13 @@ class SharingModel(Model):
         self.changed()
 
     def _not_told(self, error: TesseraError) -> None:
-        """What is to be shared can be shared all the same."""
+        """Sharing is possible all the same."""
         self._task, self.told = None, f"With whom it is shared now is not known: {error}."
         self.changed()
 
 
 def recipients_of(cards: Mapping[str, Sequence[ContactCard]], contacts: Mapping[str, ContactCard]) -> list[Recipient]:
-    """Everybody on these cards, which are told by SHA-256, under the names of this machine's `contacts`."""
+    """The owners of these cards, given by SHA-256, under the names of this machine's `contacts`."""
     called = {card.owner: name for name, card in contacts.items()}
     images: dict[bytes, list[str]] = {}
     named: dict[bytes, str] = {}

@@ -1,4 +1,4 @@
-"""Storing: what, on which devices, with how much to spare; how far it is; what failed, and sending that again."""
+"""Storing: files, devices, k and n; the progress; what failed, and sending that again."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ FOR_ALL = "Store for those that are away, too"
 class Phase(enum.Enum):
     CHOOSING = "choosing"
     STORING = "storing"
-    STOPPING = "stopping"  # it was cancelled, and leaves things so that it can go on
+    STOPPING = "stopping"  # it was cancelled, and keeps its journals
     STOPPED = "stopped"
     DONE = "done"
 
@@ -57,7 +57,7 @@ class Choice:
 
 
 class StoreModel(Model):
-    """`items`: what is to be stored; `devices`: where; `k` and `n`: with how much to spare; `put`: how far it is."""
+    """`items`: what is to be stored; `devices`: where; `k` and `n`: the redundancy; `put`: the progress."""
 
     def __init__(self, session: Session, background: Background, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__(session, background)
@@ -66,10 +66,10 @@ class StoreModel(Model):
         self.items: list[Item] = []
         self.devices: list[Choice] = []
         self.automatic = True  # k and n follow from the devices
-        self.for_all = False  # for the devices that are away, too, as far as it may be; see `offer`
+        self.for_all = False  # also for the devices that are away, where possible; see `offer`
         self.k = self.n = 0
         self.put: Optional[Put] = None
-        self.resending = False  # what is stored, but with fewer shares than there should be
+        self.resending = False  # sending missing shares of what is stored degraded
         self.looking = 0  # for files, in folders that were chosen
         self._paths: list[str] = []
         self._task: Optional[Task] = None
@@ -96,7 +96,7 @@ class StoreModel(Model):
     # --- what
 
     def add(self, paths: Sequence[str]) -> None:
-        """Files, and folders with all that is in them."""
+        """Add files, and folders with all that is in them."""
         if not paths or self.busy:
             return
         self._paths += [path for path in paths if path not in self._paths]
@@ -149,7 +149,7 @@ class StoreModel(Model):
 
     @property
     def most(self) -> int:
-        """Devices that may get a share: those that are chosen, and connected unless it is for all."""
+        """The number of devices that may get a share: chosen, and connected unless it is for all."""
         return self._chosen.listed if self._accepts else self._chosen.live
 
     # --- for devices that are away
@@ -161,7 +161,7 @@ class StoreModel(Model):
 
     @property
     def offer(self) -> str:
-        """What it means to store for those that are away, too; empty where none is, or too few are here for it."""
+        """What storing for those that are away means; empty where none is, or too few are connected."""
         here = self._chosen.live
         if not self.away or self.notice:
             return ""
@@ -176,7 +176,7 @@ class StoreModel(Model):
         return self.for_all and bool(self.away)
 
     def accept_degraded(self, for_all: bool) -> None:
-        """Whether images are coded for the devices that are away, too: the cluster makes their shares later."""
+        """Code images also for the devices that are away, or not: the steward makes their shares later."""
         self.for_all = for_all
         if self.automatic:
             self._settle()
@@ -184,14 +184,14 @@ class StoreModel(Model):
             self.choose_shares(self.k, self.n)
 
     def _possible(self, *, for_all: bool) -> tuple[int, int]:
-        """k and n for these devices; the errors of `choose` where there are none."""
+        """k and n for these devices; errors as of `choose`."""
         wanted = (None, None) if self.automatic else (self.k, self.n)
         return self._chosen.choose(*wanted, accept_degraded=for_all)
 
-    # --- with how much to spare
+    # --- the redundancy
 
     def choose_shares(self, k: int, n: int) -> None:
-        """k of n, as far as there are devices."""
+        """Set k and n, as far as there are devices."""
         self.automatic = False
         self.n = max(2, min(n, self.most))
         self.k = max(2, min(k, self.n))
@@ -203,7 +203,7 @@ class StoreModel(Model):
 
     @property
     def notice(self) -> str:
-        """Of what time the devices are, where they may be others by now; empty where that holds."""
+        """How old the list of devices is, where it may be outdated; empty where it is current."""
         return self._following.notice
 
     @property
@@ -219,7 +219,7 @@ class StoreModel(Model):
             return str(error)
 
     def _settle(self) -> None:
-        """k and n as the devices allow, and the command that does the same."""
+        """Set k and n as the devices allow, and the command."""
         if self.automatic:
             try:
                 self.k, self.n = self._possible(for_all=self._accepts)
@@ -242,11 +242,11 @@ class StoreModel(Model):
     # --- storing
 
     def start(self) -> None:
-        """Store what is not stored yet; what was cancelled goes on where it stopped."""
+        """Store what is not stored yet; what was cancelled is resumed."""
         self._store(self.waiting)
 
     def cancel(self) -> None:
-        """Break off; `start` goes on."""
+        """Cancel; `start` resumes."""
         if self.phase is Phase.STORING and self._task is not None:
             self.phase = Phase.STOPPING
             self._task.cancel()
@@ -254,11 +254,11 @@ class StoreModel(Model):
 
     @property
     def resendable(self) -> list[Item]:
-        """What shares found no device for."""
+        """The items with shares that found no device."""
         return [item for item in self.items if item.resendable]
 
     def resend(self) -> None:
-        """Send the shares that found no device to chosen ones: images that failed anew, then what others lack."""
+        """Send the shares that found no device to chosen ones: failed images first, then missing shares of others."""
         failed = [item for item in self.resendable if item.state is State.FAILED]
         if failed:
             self._store(failed)
@@ -284,7 +284,7 @@ class StoreModel(Model):
         def emit(event: Event) -> None:
             self.background.post(self._take, put, event)
 
-        viewer = Viewer(emit=emit)  # of its own: the window's is wanted meanwhile
+        viewer = Viewer(emit=emit)  # of its own: the window needs the other meanwhile
         viewer.start()
         try:
             owner = OwnVault(session.vault, session.key)

@@ -1,4 +1,4 @@
-"""What this computer does beside the window, as the user sets it up: keep shares, be the broker."""
+"""Setting up what this computer runs beside the window: a device, a broker."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ _BROKER = Service(Program.BROKER)
 
 @dataclass(frozen=True)
 class Device:
-    """What a user who makes this computer a device chose; `room` as `common.text` reads it, empty for all."""
+    """The user's choices for a device; `room` as `common.text` parses it, empty for all."""
 
     folder: str
     room: str
     laptop: bool = False
-    invite: str = ""  # needed where the broker is elsewhere, and the folder was no device before
+    invite: str = ""  # needed where the broker is on another machine, and the folder was no device before
 
     @property
     def service(self) -> Service:
@@ -49,13 +49,13 @@ class Device:
 class ThisComputerModel(Model):
     """`statuses`: how each program is, as it was last looked.
 
-    `done`: how many things were done to their end, for a form that closes by it.
+    `done`: the number of completed actions, so that a form can close.
     """
 
     def __init__(
         self, session: Session, background: Background, admitted: Callable[[Admission], None] = lambda _: None
     ) -> None:
-        """`admitted`: called when this computer's app was let into the cluster of a broker that it made."""
+        """`admitted`: called when this app has joined the cluster of a broker that it made."""
         super().__init__(session, background)
         self.operator = Operator(session.home)
         self.statuses: dict[Program, ServiceStatus] = {}
@@ -65,7 +65,7 @@ class ThisComputerModel(Model):
         self._services = session.services
         self._looking: Optional[Task] = None
 
-    # --- how it is
+    # --- state
 
     def activate(self) -> None:
         if self._looking is None:
@@ -92,11 +92,11 @@ class ThisComputerModel(Model):
         if statuses != self.statuses:
             self.statuses = statuses
             if any(status.state is State.STOPPED for status in statuses.values()):
-                self.told = ""  # it held when it was said
+                self.told = ""  # outdated
             self.changed()
 
     def words(self, program: Program) -> str:
-        """How a program is here, in a sentence or two."""
+        """The state of a program, in a sentence or two."""
         status = self.statuses.get(program)
         if status is None:
             return "Looking …"
@@ -110,25 +110,25 @@ class ThisComputerModel(Model):
 
     @property
     def running_command(self) -> str:
-        """What would do in a terminal what this computer does as a device, or could do."""
+        """The equivalent in a terminal of being a device here."""
         status = self.statuses.get(Program.WORKER)
         service = Service(Program.WORKER, self.suggested.folder) if status is None else status.service
         return service_command(service, invited=status is None or status.state is State.OFF)
 
     @property
     def suggested(self) -> Device:
-        """What a form begins with."""
+        """The initial values of a form."""
         folder = self.session.home.absolute() / "store"
         return Device(str(folder), suggested_room(_disk(folder).free))
 
     def needs_invite(self, device: Device) -> bool:
-        """Whether a device needs one that is made elsewhere."""
+        """Whether a device needs an invite that is made on another machine."""
         return not self.operator.is_here and not (Path(device.service.store) / "brokers.json").exists()
 
-    # --- what is done
+    # --- actions
 
     def become_device(self, device: Device) -> None:
-        """Keep shares here from now on."""
+        """Set up a device here."""
         service, operator, services = device.service, self.operator, self._services
         invite, name = device.invite.strip(), self.machine
 
@@ -145,11 +145,11 @@ class ThisComputerModel(Model):
         self._run(work, "This computer is a device now.")
 
     def become_broker(self, name: str, device: Optional[Device] = None) -> None:
-        """Be the broker of a new cluster, let this app in as its admin, and keep shares, too, if that is wanted."""
+        """Set up the broker of a new cluster with this app as an admin, and a device if wanted."""
         home, operator, services, name = self.session.home, self.operator, self._services, name.strip() or self.machine
 
         def work() -> Admission:
-            if device is not None:  # before anything has begun
+            if device is not None:  # before anything is done
                 _require_fit(device.service, services.status(Program.WORKER))
             services.ensure(_BROKER)
             self.background.post(self._say, "Letting this computer in …")
@@ -165,7 +165,7 @@ class ThisComputerModel(Model):
         self.background.run(work, done=admitted, failed=self._failed)
 
     def become_other_broker(self, invite: str) -> None:
-        """Be one more broker of the cluster that this app is in."""
+        """Set up one more broker of the cluster that this app is in."""
         services = self._services
 
         def work() -> None:
@@ -179,13 +179,13 @@ class ThisComputerModel(Model):
         self._run(work, "This computer is one of the cluster's brokers now.")
 
     def start_again(self, program: Program) -> None:
-        """Start what was set up and has stopped; a broker also where it ran without this app before."""
+        """Start what is set up and has stopped; a broker also where it ran without this app before."""
         services, service = self._services, self.statuses[program].service
         self.started("Starting it …", service_command(service))
         self._run(lambda: services.ensure(service), "It runs.")
 
     def stopping(self, program: Program) -> Question:
-        """What is asked before one of them is given up."""
+        """The question before one of them is given up."""
         services, service = self._services, self.statuses[program].service
 
         def act() -> None:
@@ -211,7 +211,7 @@ class ThisComputerModel(Model):
             act,
         )
 
-    # --- how it ends
+    # --- running them
 
     def _run(self, work: Callable[[], None], told: str) -> None:
         self.background.run(work, done=lambda _: self._finished(told), failed=self._failed)
@@ -237,18 +237,18 @@ class ThisComputerModel(Model):
 
 
 def _require_fit(service: Service, status: ServiceStatus) -> None:
-    """Before anything is started: whether this computer can be such a device."""
+    """Raise, before anything is started, where this computer cannot be such a device."""
     require_absent(status)
     if not service.store:
         raise UsageError("no folder was given", advice="choose one in which shares are to be kept")
     folder = Path(service.store)
     disk = _disk(folder)
-    if (folder / "shares").exists():  # what they take is part of the room
+    if (folder / "shares").exists():  # what these take is part of the room
         require_room(service.room, disk.total, "in all")
     else:
         require_room(service.room, disk.free)
 
 
 def _disk(folder: Path) -> Any:
-    """The room of the disk on which the folder is, or will be."""
+    """The disk usage where the folder is, or will be."""
     return shutil.disk_usage(next(each for each in (folder, *folder.parents) if os.path.isdir(each)))

@@ -1,7 +1,6 @@
-"""Thumbnails for what is in sight: opened and decoded beside the window's thread, and only in memory.
+"""Thumbnails of visible tiles: opened and decoded in another thread, in memory only.
 
-A thumbnail is small and was made by `producer`, but an image that another shares with this vault brings one of theirs.
-So the viewer's process decodes it, as it does all images.
+The viewer's process decodes them, as all images: one that another shares with this vault is not to be trusted.
 """
 
 from __future__ import annotations
@@ -16,10 +15,9 @@ EDGE = 160  # pixels; `producer` makes none with more, across or down
 
 
 class Thumbnails:
-    """Makes thumbnails in a thread of its own, those asked for last and no others; it keeps none.
+    """Makes thumbnails in a thread, only those asked for last; it keeps none.
 
-    `make`: what makes one by its key, called in the thread; it must not raise. `deliver`: what is told of it, called
-    there too.
+    `make`: makes one by its key; must not raise. `deliver`: gets it. Both are called in the thread.
     """
 
     def __init__(
@@ -34,13 +32,13 @@ class Thumbnails:
         self._thread.start()
 
     def want(self, keys: Sequence[str]) -> None:
-        """From now on these are to be made, in this order, and none that was asked for before."""
+        """Make these, in this order, in place of those asked for before."""
         with self._changed:
             self._wanted = list(reversed(keys))
             self._changed.notify()
 
     def close(self) -> None:
-        """Make no more. The thread ends with the one that it is at, and nobody waits for that."""
+        """Make no more. The thread ends after the present one; does not wait."""
         with self._changed:
             self._over = True
             self._wanted = []

@@ -1,4 +1,4 @@
-"""The trash: what was deleted, from this machine or another, and can still be taken back."""
+"""The trash: what was deleted, from any machine, and can still be undeleted."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from desktop.session import Session
 
 
 class TrashModel(Model):
-    """`images`: what can be taken back, the last deleted first; None until it is known."""
+    """`images`: what can be undeleted, the last deleted first; None until it is known."""
 
     def __init__(self, session: Session, background: Background, ended: Callable[[], None] = lambda: None) -> None:
-        """`ended`: called when something was taken back."""
+        """`ended`: called when something was undeleted."""
         super().__init__(session, background)
         self.images: Optional[list[DeletedImage]] = None
         self._changed_cluster = ended
@@ -28,7 +28,7 @@ class TrashModel(Model):
 
     @property
     def words(self) -> str:
-        """What is going on, or what there is to say of the whole."""
+        """What is under way, or a summary."""
         if self._task is not None:
             return "Asking the devices …" if self.images is None else "Taking back …"
         return self.told or (
@@ -40,7 +40,7 @@ class TrashModel(Model):
         return self._task is not None
 
     def look(self) -> None:
-        """Ask what there is."""
+        """Ask what is in the trash."""
         if self._task is not None:
             return
         self.images, self.told, self.error = None, "", None
@@ -49,7 +49,7 @@ class TrashModel(Model):
         self.changed()
 
     def take_back(self, images: Sequence[DeletedImage]) -> None:
-        """Take these out of the trash."""
+        """Undelete these."""
         if self._task is not None or not images:
             return
         self.told, self.error = "", None
@@ -64,7 +64,7 @@ class TrashModel(Model):
         self.changed()
 
     def leave(self) -> None:
-        """Nobody looks at it any more; what is being taken back is."""
+        """Stop asking; an undelete goes on."""
         if self._task is not None and self.images is None:
             self._task.cancel()
             self._task = None
@@ -78,7 +78,7 @@ class TrashModel(Model):
     ) -> list[tuple[DeletedImage, Optional[TesseraError]]]:
         outcomes: list[tuple[DeletedImage, Optional[TesseraError]]] = []
         async with self.session.opened(warnings.take) as repository:
-            await repository.list_devices()  # whose names it knows from then on
+            await repository.list_devices()  # for their names
             for image in images:
                 try:
                     await undelete_encodings(repository, image.encodings)
@@ -107,7 +107,7 @@ class TrashModel(Model):
 
 
 def newest_first(images: Sequence[DeletedImage]) -> list[DeletedImage]:
-    """The last deleted first, which can be taken back the longest."""
+    """The last deleted first."""
     return sorted(images, key=lambda image: (-image.until, image.name, image.sha256))
 
 
@@ -116,7 +116,7 @@ def name_of(image: DeletedImage) -> str:
 
 
 def taken_back_words(outcomes: Sequence[tuple[DeletedImage, Optional[TesseraError]]]) -> str:
-    """How many are back, and of the first that is not, why."""
+    """How many are undeleted, and the first error."""
     failed = [(image, error) for image, error in outcomes if error is not None]
     if not failed:
         return f"{count(len(outcomes), 'image')} taken back."

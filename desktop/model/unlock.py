@@ -1,4 +1,4 @@
-"""The vault is unlocked by its passphrase, from the system's keyring where the user put it there."""
+"""Unlocks the vault by its passphrase, from the system's keyring where it is stored there."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class UnlockModel(Model):
         self.changed()
 
     def restore(self, codes: str, passphrase: str, again: str) -> None:
-        """Another passphrase for a vault whose own is forgotten, by its recovery codes."""
+        """Set another passphrase by recovery codes, where the vault's own is forgotten."""
         vault, home = self.session.vault, self.session.home
         error = fault_of(passphrase, again)
         if error is not None:

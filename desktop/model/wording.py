@@ -1,4 +1,4 @@
-"""Sizes, rates, times and redundancy in plain words."""
+"""Sizes, rates, times and redundancy in words."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def redundancy(k: int, n: int) -> str:
 
 
 def waiting(k: int, n: int, here: int, away: Sequence[str]) -> str:
-    """What it means to code k of n for the `here` devices that are connected and for those that are `away`."""
+    """What k of n means for the `here` devices that are connected and for those that are `away`."""
     who = names(away) if len(away) <= _NAMED else count(len(away), "device")
     is_, it_is = ("is", "it is") if len(away) == 1 else ("are", "they are")
     later = f"{who} {is_} away. Shares that find no device now are made when {it_is} back"

@@ -1,1 +1,1 @@
-"""Views: widgets that show a model and pass on what is clicked."""
+"""Views: widgets that show a model and call its methods."""

@@ -1,7 +1,7 @@
-"""The widgets that all views use: as customtkinter's, but reachable and to be worked by keyboard, in the app's colours.
+"""The widgets of all views: customtkinter's, with keyboard access, in the app's colours.
 
-Colours are pairs, for light and dark. FOCUS, around what has the focus, has a contrast of 3 or more to what lies beside
-it (WCAG 2.2, 1.4.11), also to ACCENT; to DANGER it is 2.7 and 2.2.
+Colours are pairs, for light and dark. FOCUS, around what has the focus, has a contrast of 3 or more to its surroundings
+(WCAG 2.2, 1.4.11), also to ACCENT; to DANGER it is 2.7 and 2.2.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ TONES = {Tone.GOOD: GOOD, Tone.NOTICE: WARNING, Tone.ALARM: DANGER, Tone.UNKNOWN
 DANGER_PANEL = ("#fbe9e7", "#4a2320")
 FOCUS = ("#03173d", "#d6e4ff")
 
-_MARGIN = 8  # pixels above and below what is brought in sight
+_MARGIN = 8  # pixels above and below what is scrolled to
 _FIELDS = (customtkinter.CTkEntry, customtkinter.CTkTextbox)
 
 
@@ -77,14 +77,14 @@ class Button(customtkinter.CTkButton):
 
 
 def reach_by_keyboard(widget: Any, press: Callable[[], Any]) -> None:
-    """Have Tab stop at a widget of customtkinter, and Space and Return do what a click does."""
+    """Let Tab reach a widget of customtkinter, and Space and Return do what a click does."""
     widget.tk.call(str(widget), "configure", "-takefocus", 1)
     for key in ("<space>", "<Return>", "<KP_Enter>"):
         tkinter.Misc.bind(widget, key, lambda _: press())
 
 
 def ring_fields(window: Any) -> None:
-    """Have each field and box of text in a window show by its border that it has the focus."""
+    """Show by the border which field or text box of a window has the focus."""
 
     def ring(event: Any) -> None:
         field = getattr(event.widget, "master", None)
@@ -103,7 +103,7 @@ def ring_fields(window: Any) -> None:
 
 
 class _Ringed(customtkinter.CTkBaseClass):
-    """Something of customtkinter's around which Tk draws a ring while it has the focus."""
+    """A widget of customtkinter around which Tk draws a ring while it has the focus."""
 
     def _draw(self, no_color_updates: bool = False) -> None:
         super()._draw(no_color_updates)
@@ -113,7 +113,7 @@ class _Ringed(customtkinter.CTkBaseClass):
 
 
 class _Outlined(customtkinter.CTkBaseClass):
-    """The same for what is one canvas as large as itself: to Tk's ring that would answer by growing, for ever."""
+    """The same for a widget that is one canvas as large as itself: with Tk's ring it would grow for ever."""
 
     _outlined = False
 
@@ -131,7 +131,7 @@ class _Outlined(customtkinter.CTkBaseClass):
             tkinter.Misc.bind(self, event, lambda _, focused=focused: self._outline(focused))  # type: ignore[misc]
 
     def _outline(self, focused: bool) -> None:
-        if self.winfo_exists():  # what is destroyed loses the focus, too
+        if self.winfo_exists():  # a destroyed one loses the focus, too
             self._outlined = focused
             self._draw()
 
@@ -252,7 +252,7 @@ def label(
 
 
 class FittingLabel(customtkinter.CTkLabel):
-    """A line that shows as much of its text as there is room for, and asks for none: so that it pushes nothing out."""
+    """A line that shows as much of its text as fits, and requests no width of its own."""
 
     def __init__(self, parent: Any, height: int, **options: Any) -> None:
         super().__init__(parent, text="", width=1, height=height, anchor="w", **options)
@@ -272,7 +272,7 @@ class FittingLabel(customtkinter.CTkLabel):
 
 
 def wrap(label: Any, pixels: int) -> None:
-    """Have a label's text wrapped to a width in pixels; for a `<Configure>` of what it stands in."""
+    """Wrap a label's text to a width in pixels; for a `<Configure>` of its parent."""
     label.configure(wraplength=max(120, int(pixels / customtkinter.ScalingTracker.get_widget_scaling(label)) - 4))
 
 
@@ -293,7 +293,7 @@ class PassphraseField(customtkinter.CTkFrame):
         self._button.grid(row=0, column=1)
 
     def take(self) -> str:
-        """What was typed, which the field then forgets."""
+        """Return what was typed, and clear the field."""
         typed: str = self.entry.get()
         self.entry.delete(0, "end")
         return typed
@@ -339,7 +339,7 @@ class Slider(_Outlined, customtkinter.CTkSlider):
 
 
 class Scrolling(customtkinter.CTkScrollableFrame):
-    """A frame that scrolls: its bar shows only where there is something to scroll, and what has the focus is in sight.
+    """A frame that scrolls: its bar shows only where needed, and what has the focus is scrolled to.
 
     `ground`: the colours behind it, which hide the bar.
     """
@@ -361,7 +361,7 @@ class Scrolling(customtkinter.CTkScrollableFrame):
             self.configure(scrollbar_button_color=colour, scrollbar_button_hover_color=hover)
 
     def reveal(self, widget: Any) -> None:
-        """Scroll so far that a widget in it is in sight."""
+        """Scroll so that a widget in it is visible."""
         canvas, height = self._parent_canvas, max(1, self.winfo_height())
         upper = widget.winfo_rooty() - self.winfo_rooty()
         shown = (upper - _MARGIN, upper + widget.winfo_height() + _MARGIN)

@@ -1,4 +1,4 @@
-"""The devices of the store view: which may get shares, and how far each is."""
+"""The devices of the store view: which may get shares, and the progress of each."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from desktop.model.store import Choice
 from desktop.model.wording import count, rate, time_left
 from desktop.views.controls import ACCENT, DANGER, GOOD, LINE, PANEL, QUIET, CheckBox, Scrolling, font, label
 
-_BESIDE = 48  # units: the box, and what keeps name and words apart
+_BESIDE = 48  # units: the box, and the gap between name and words
 
 
 class DeviceRow(customtkinter.CTkFrame):
@@ -28,7 +28,7 @@ class DeviceRow(customtkinter.CTkFrame):
         self._bar = customtkinter.CTkProgressBar(self, height=8, progress_color=ACCENT, fg_color=LINE)
         self._lost = label(self, "", 12, colour=DANGER, height=20, wraplength=330)
         self._called = choice.name
-        self._beside = True  # whether the words stand beside the name
+        self._beside = True  # whether the words are beside the name
         self._said: tuple[object, ...] = ()
         self.bind("<Configure>", lambda _: self._fit())
 
@@ -59,7 +59,7 @@ class DeviceRow(customtkinter.CTkFrame):
         self._beside = part is None
         if self._beside:
             self._text.grid(row=0, column=1, columnspan=1, sticky="e")
-        else:  # below: beside it, how far it is would leave the name no room
+        else:  # below: beside it there would be no room for the name
             self._text.grid(row=1, column=0, columnspan=2, sticky="w")
         self._fit()
         if part is None:
@@ -75,7 +75,7 @@ class DeviceRow(customtkinter.CTkFrame):
             self._lost.grid_forget()
 
     def _fit(self) -> None:
-        """As much of the name as the words beside it leave room for."""
+        """Show as much of the name as fits beside the words."""
         scale = self._get_widget_scaling()
         bold = self._box.cget("font")
         taken = font(12).measure(self._text.cget("text")) if self._beside else 0
@@ -87,7 +87,7 @@ class DeviceRow(customtkinter.CTkFrame):
 
 
 class DeviceRows(Scrolling):
-    """One row a device, kept from one look to the next."""
+    """One row a device, reused by updates."""
 
     def __init__(self, parent: Any, choose: Callable[[str, bool], None]) -> None:
         super().__init__(parent, PANEL)
@@ -96,7 +96,7 @@ class DeviceRows(Scrolling):
         self._rows: dict[str, DeviceRow] = {}
 
     def show(self, choices: list[Choice], progress: dict[str, DeviceProgress], *, busy: bool, known: bool) -> None:
-        """`known`: whether the broker is reached, so that it holds what is said of devices."""
+        """`known`: whether the broker is reached, so that the devices' states are current."""
         names = [choice.name for choice in choices]
         if names != list(self._rows):
             for row in self._rows.values():

@@ -1,4 +1,4 @@
-"""The devices, and the machines that may store: a row for each, invites, and what may be done, behind a question."""
+"""The devices and the clients: a row for each, invites, and actions after a question."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from desktop.views.this_computer import ThisComputer
 from desktop.views.view import View
 
 _QR_EDGE = 250  # units at most
-_BESIDE_QR, _SHORT_CODE = 250, 90  # units that the rest of the sheet takes, and the code to type
+_BESIDE_QR, _SHORT_CODE = 250, 90  # units of the rest of the sheet, and of the code to type
 _QR_MARGIN = 4  # squares, which a reader needs
 DEVICES = "Devices that keep shares"
 MACHINES = "Machines that store and bring back"
@@ -73,7 +73,7 @@ class DevicesView(View[DevicesModel]):
         self._invite: Optional[Invite] = None
 
     def turn(self, which: str) -> None:
-        """To one of both lists, or to what this computer does."""
+        """Show one of the two lists, or what this computer runs."""
         self._which.set(which)
         if which == THIS_COMPUTER:
             self.model.turn_to_this_computer()
@@ -112,7 +112,7 @@ class DevicesView(View[DevicesModel]):
             if model.invite is not None:
                 self._open(_InviteSheet(self, model.invite, model.close_invite))
 
-    # --- what is asked
+    # --- questions
 
     def _open(self, overlay: Overlay) -> None:
         if self._overlay is not None and self._overlay.winfo_exists():
@@ -243,7 +243,7 @@ class _InviteSheet(Overlay):
         tkinter.Misc.focus_set(main)
 
     def _draw_code(self, squares: list[list[bool]], room: int) -> None:
-        """Dark on white in both appearances: not all readers know the other way round. `room`: units at most."""
+        """Dark on white in both appearances: not all readers take it inverted. `room`: units at most."""
         across = len(squares) + 2 * _QR_MARGIN
         square = max(2, int(room * self._get_widget_scaling()) // across)
         edge = square * across

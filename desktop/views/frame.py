@@ -1,4 +1,4 @@
-"""What surrounds the views: the sidebar, the bar for an error, and the line with the command that does the same."""
+"""What surrounds the views: the sidebar, the error bar, and the line with the equivalent command."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Sidebar(customtkinter.CTkFrame):
         self._appearance.configure(command=lambda chosen: choose(chosen.lower()))
 
     def remind(self, text: str, go: Callable[[], None]) -> None:
-        """Say what nobody may overlook, until it is done; empty where it is."""
+        """Show a reminder until it is done; none where empty."""
         if text:
             self._reminder.configure(text=text, command=go)
             self._reminder.grid(row=self._reminder_row, column=0, padx=14, pady=12, sticky="sew")
@@ -89,7 +89,7 @@ class ErrorBar(customtkinter.CTkFrame):
 
 
 class CommandLine(customtkinter.CTkFrame):
-    """The command that does the same, to be copied."""
+    """The equivalent command, to be copied."""
 
     def __init__(self, parent: Any) -> None:
         super().__init__(parent, fg_color=PANEL, corner_radius=0, border_color=LINE, border_width=1)

@@ -1,4 +1,4 @@
-"""The gallery: a search, a grid of all that it finds, and beside it the image that is looked at."""
+"""The gallery: a search, a grid of what it finds, and beside it the details of one image."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ class GalleryView(View[GalleryModel]):
         )
         self._unwell.grid(row=0, column=3)
 
-    # --- what is chosen
+    # --- searching and choosing
 
     def _search_soon(self) -> None:
         if self._searching is not None:
@@ -144,7 +144,7 @@ class GalleryView(View[GalleryModel]):
 
 
 class _Details(customtkinter.CTkFrame):
-    """One image: what it is, how it is, and where its shares went."""
+    """One image: its facts, its health, and where its shares are."""
 
     def __init__(self, parent: Any, model: GalleryModel) -> None:
         super().__init__(parent, fg_color=PANEL, border_color=LINE, border_width=1, corner_radius=8, width=_DETAILS)
@@ -254,7 +254,7 @@ class _Details(customtkinter.CTkFrame):
 
 
 class _Outcome(customtkinter.CTkFrame):
-    """What is being done with chosen images, and what came of it."""
+    """The action on chosen images that is under way, and its outcome."""
 
     _MOST = 4  # images that are named
 

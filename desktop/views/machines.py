@@ -1,4 +1,4 @@
-"""The machines that store and bring back, and a way to cut one off; away from the broker, the commands for it."""
+"""The clients and admins, and revoking one; away from the broker, the commands for it."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class MachineList(Scrolling):
             self._show_commands()
 
     def _show_commands(self) -> None:
-        """What to run where the list is."""
+        """Show the commands to run at the broker."""
         told = note(self, "Run this on the broker's machine to see which machines may store and bring back images:")
         told.grid(row=0, column=0, sticky="ew", padx=4)
         readonly(self, operator_command("members")).grid(row=1, column=0, sticky="ew", padx=(4, 12), pady=(4, 14))

@@ -1,4 +1,4 @@
-"""What lies over a view until it is answered: a question before something is done, or a form."""
+"""A panel over a view: a question before an action, or a form."""
 
 from __future__ import annotations
 
@@ -53,11 +53,11 @@ class Overlay(customtkinter.CTkFrame):
         return button
 
     def escape(self) -> None:
-        """Escape was pressed, wherever the focus is."""
+        """Called on Escape, wherever the focus is."""
         self.close()
 
     def clear_buttons(self) -> None:
-        """Make room for other buttons."""
+        """Remove the buttons."""
         for button in self._buttons.winfo_children():
             button.destroy()
         self._count = 0
@@ -75,7 +75,7 @@ class Overlay(customtkinter.CTkFrame):
 
 
 def readonly(parent: Any, text: str) -> Any:
-    """A line that can be marked and copied, and not changed."""
+    """A line that can be selected and copied, and not changed."""
     entry = customtkinter.CTkEntry(
         parent, font=fixed_font(12), fg_color=GROUND, border_color=LINE, border_width=2, text_color=TEXT
     )
@@ -104,7 +104,7 @@ def copy_for_a_minute(widget: Any, text: str) -> None:
 
 
 def ask(view: Any, question: Question, closed: Callable[[], None] = lambda: None) -> Overlay:
-    """Ask, and do it on a yes; where it can only be done at the broker, offer the command."""
+    """Ask, and act on a yes; where it can only be done at the broker, show the command."""
     overlay = Overlay(view, question.title, closed)
     overlay.say(question.text)
     act = question.act

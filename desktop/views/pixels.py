@@ -1,4 +1,4 @@
-"""Pixels that the viewer's process decoded, as images that widgets show: the only place that meets Pillow here."""
+"""Pixels that the viewer's process decoded, as images for widgets; the only module here that imports Pillow."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw, ImageTk
 
 from viewer.process import Pixels
 
-_SMOOTHING = 4  # times as large a round corner is drawn, and then made small
+_SMOOTHING = 4  # a round corner is drawn so many times as large, and then scaled down
 
 
 def photo(pixels: Pixels, scale: float = 1.0) -> ImageTk.PhotoImage:
@@ -22,7 +22,7 @@ def photo(pixels: Pixels, scale: float = 1.0) -> ImageTk.PhotoImage:
 
 
 def rounded(width: int, height: int, radius: int, fill: str, border: str, border_width: int) -> ImageTk.PhotoImage:
-    """A rectangle with smooth round corners, which a canvas by itself draws none of; a disc where it is all corner."""
+    """A rectangle with antialiased round corners, which a canvas does not draw; a disc for a large radius."""
     large = Image.new("RGBA", (width * _SMOOTHING, height * _SMOOTHING))
     edge = (large.width - 1, large.height - 1)
     draw = ImageDraw.Draw(large)
@@ -42,10 +42,10 @@ def _image(pixels: Pixels) -> Image.Image:
 
 
 class Mosaic:
-    """An image that comes together tile by tile: what is not here yet is flat and grey."""
+    """An image shown tile by tile: tiles that have not come are flat and grey."""
 
     def __init__(self, pixels: Optional[Pixels], width: int, height: int, columns: int, rows: int) -> None:
-        """Of a thumbnail, made so large; where there is none, of nothing but tiles."""
+        """Of a thumbnail scaled to this size; where there is none, of grey tiles."""
         self._columns, self._rows = columns, rows
         if pixels is None:
             self._bright = Image.new("RGB", (width, height), "#4f86b4")
@@ -59,7 +59,7 @@ class Mosaic:
             draw.rectangle(self._box(column, row), outline="#6b7178")
 
     def photo(self, tiles: int) -> ImageTk.PhotoImage:
-        """With so many tiles here, from the top left on."""
+        """With so many tiles filled, from the top left on."""
         image = self._veiled.copy()
         for number in range(min(tiles, self._columns * self._rows)):
             box = self._box(number % self._columns, number // self._columns)

@@ -1,4 +1,4 @@
-"""Bringing an image back: the mosaic and then the image, beside what each device gave."""
+"""Reassembling an image: the mosaic and then the image, beside what each device gave."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ class ReassembleView(View[ReassembleModel]):
         self._retry.grid(row=4, column=0, sticky="w", padx=14, pady=12)
         return card
 
-    # --- what the model says
+    # --- showing the model
 
     def show(self) -> None:
         model, reassembly = self.model, self.model.reassembly
@@ -118,7 +118,7 @@ class ReassembleView(View[ReassembleModel]):
         self._redraw()
 
     def _redraw(self) -> None:
-        """The image where it is proven, else the mosaic, as large as there is room for; only what changed."""
+        """Draw the image where it is proven, else the mosaic, as large as fits; only if something changed."""
         model, canvas = self.model, self._preview
         canvas.configure(background=self._apply_appearance_mode(PANEL))
         width, height = canvas.winfo_width(), canvas.winfo_height()
@@ -175,7 +175,7 @@ class ReassembleView(View[ReassembleModel]):
         self._drawn = None
         self._redraw()
 
-    # --- what is clicked
+    # --- clicks
 
     def _begin(self) -> None:
         if not self.model.busy:

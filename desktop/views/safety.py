@@ -205,7 +205,7 @@ class _RecoveryPanel(_Panel):
         self._button.grid(row=4, column=0, sticky="w", padx=20, pady=(8, 18))
 
     def _fit(self, _: Any = None) -> None:
-        """No more may be needed than there are."""
+        """Limit the number of codes needed to that of all codes."""
         of = int(self._of.get())
         need = min(int(self._need.get()), of)
         self._of.configure(values=[str(count) for count in range(2, MAX_CODES + 1)])
@@ -246,7 +246,7 @@ class _CopyPanel(_Panel):
 
 
 def ask_where_to_copy(parent: Any, model: KeyCopyModel) -> None:
-    """Have the key file copied to where the user says."""
+    """Ask for a path, and copy the key file there."""
     file = ask_for_new_key_file(parent, model.session, "Where the copy of the key file goes", "tessera-vault.key")
     if file:
         model.save(Path(file))

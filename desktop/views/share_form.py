@@ -1,4 +1,4 @@
-"""Asks with whom images are to be shared, and shows from whom they can be taken back."""
+"""Asks whom to share images with, and shows whom they can be unshared with."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class ShareForm(Overlay):
         tkinter.Misc.focus_set(self._whom)  # a field that has the focus does not say what it is for
 
     def _build_shared(self) -> None:
-        """One row: with whom it is shared now, and the button that takes it back."""
+        """One row: whom it is shared with now, and the button that unshares."""
         row = customtkinter.CTkFrame(self.body, fg_color="transparent")
         row.grid(sticky="ew", pady=(0, 4))
         row.grid_columnconfigure(1, weight=1)
@@ -91,7 +91,7 @@ class ShareForm(Overlay):
             self._take_back.grid(row=0, column=2)
 
     def _text(self, recipient: Recipient) -> str:
-        """How they are told from others of the same name, and which of the images they have."""
+        """The recipient, distinguished from others of the same name, and which of the images they have."""
         of = f" ({len(recipient.images)} of {len(self._images)})" if len(recipient.images) < len(self._images) else ""
         stranger = "" if recipient.contact else f", {recipient.owner.hex()[:8]}"
         return f"{fitting(recipient.name, _NAME, len)}{stranger}{of}"
@@ -116,6 +116,6 @@ class ShareForm(Overlay):
         self._work.unshare(self._images, recipient)
 
     def _close(self) -> None:
-        """Their card is known now; whoever closed it meanwhile shares all the same."""
+        """The card is added now; sharing goes on where the form was closed meanwhile."""
         if self.winfo_exists():
             self.close()

@@ -1,4 +1,4 @@
-"""Recovery codes, over a view, until they are saved, printed or written down; and the form that takes them back."""
+"""Recovery codes, over a view, until they are saved, printed or written down; and the form to enter them."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class _Sheets(Overlay):
         self._copy.configure(text=self._copy_words)
 
     def close(self) -> None:
-        """Close, but first ask where nobody has the codes yet: there is no second sight of them."""
+        """Close, but first ask where the codes are not kept: they are not shown again."""
         if not self._model.unfinished:
             super().close()
         elif not self._asking:
@@ -81,7 +81,7 @@ class _Sheets(Overlay):
             back = self.button("Keep showing them", self._offer, kind="main")
             self._told.configure(text=f"{self._model.unfinished} Close all the same?", text_color=DANGER)
             tkinter.Misc.focus_set(back)
-        else:  # Escape once more is no answer
+        else:  # a second Escape is no answer
             self._offer()
 
     def _written_down(self) -> None:
@@ -99,7 +99,7 @@ class _Sheets(Overlay):
 
 
 class CodesForm(Overlay):
-    """Asks for recovery codes and a new passphrase, in place of one that is forgotten."""
+    """Asks for recovery codes and a new passphrase."""
 
     def __init__(self, view: Any, restore: Callable[[str, str, str], None], closed: Callable[[], None]) -> None:
         super().__init__(view, "A new passphrase, by recovery codes", closed)
@@ -119,7 +119,7 @@ class CodesForm(Overlay):
         self._codes.focus_set()
 
     def escape(self) -> None:
-        """Codes that were typed are not lost by a key that was hit in passing."""
+        """Do not lose typed codes by an accidental Escape."""
         if not self._codes.get("1.0", "end").strip():
             self.close()
 
@@ -128,7 +128,7 @@ class CodesForm(Overlay):
 
 
 def ask_for_new_key_file(parent: Any, session: Session, title: str, name: str) -> str:
-    """Where a key file or codes are to go; empty where nowhere."""
+    """Ask for the path of a key file or codes; empty where cancelled."""
     folder = session.key_folder
     file: str = filedialog.asksaveasfilename(parent=parent, title=title, initialfile=name, initialdir=folder)
     if file:

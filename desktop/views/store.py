@@ -1,4 +1,4 @@
-"""Storing: files at the left, devices at the right, and what any k of n means between them and the button."""
+"""Storing: files at the left, devices at the right, and below what k of n means, and the button."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ class StoreView(View[StoreModel]):
         for each in labels:
             wrap(each, width)
 
-    # --- what the model says
+    # --- showing the model
 
     def show(self) -> None:
         model = self.model
@@ -139,7 +139,7 @@ class StoreView(View[StoreModel]):
         self._show_actions()
 
     def _show_offer(self) -> None:
-        """To store for devices that are away, too, where some are."""
+        """Show the offer to store for devices that are away, where some are."""
         model = self.model
         if not model.offer:
             self._for_all.grid_forget()
@@ -216,7 +216,7 @@ class StoreView(View[StoreModel]):
             return outcome_words(model.items)
         return ""
 
-    # --- what is clicked
+    # --- clicks
 
     def _choose_files(self) -> None:
         session = self.model.session
@@ -254,7 +254,7 @@ def _row(item: Item, name: str) -> Row:
 
 
 def _trouble(items: list[Item]) -> str:
-    """In full, what the table may have no room for: the first thing that went wrong, and what to do about it."""
+    """The first error in full, which may not fit into the table, and its advice."""
     unwell = unwell_items(items)
     if not unwell:
         return ""

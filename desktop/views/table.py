@@ -1,4 +1,4 @@
-"""A table of any length: Tk's own, which draws what is seen only, in the app's colours."""
+"""A table of any length: Tk's own, which draws only what is visible, in the app's colours."""
 
 from __future__ import annotations
 
@@ -32,9 +32,7 @@ class Row(NamedTuple):
 class Table(customtkinter.CTkFrame):
     def __init__(self, parent: Any, columns: list[Column]) -> None:
         super().__init__(parent, fg_color=PANEL, border_color=PANEL, border_width=2, corner_radius=0, width=1, height=1)
-        self.grid_propagate(
-            False
-        )  # it takes what there is: columns as wide as it is would make it ask for more, for ever
+        self.grid_propagate(False)  # fixed: columns as wide as the table would make it grow for ever
         self.grid_columnconfigure(0, weight=1)
         self.grid_rowconfigure(0, weight=1)
         self._columns = columns
@@ -52,7 +50,7 @@ class Table(customtkinter.CTkFrame):
         self._dress()
 
     def show(self, rows: list[Row]) -> None:
-        """Show these rows, changing only what is different."""
+        """Show these rows, updating only what changed."""
         tree = self._tree
         for index, row in enumerate(rows[: len(self._shown)]):
             if row != self._shown[index]:
@@ -63,12 +61,12 @@ class Table(customtkinter.CTkFrame):
         self._shown = list(rows)
 
     def _fitting(self, row: Row) -> tuple[str, ...]:
-        """The words of a row, each as far as its column is wide."""
+        """The texts of a row, cut to their columns' widths."""
         rooms = [int(self._tree.column(str(number), "width")) - _PADDING for number in range(len(self._columns))]
         return tuple(fitting(text, room, self._font.measure) for text, room in zip(row.values, rooms))
 
     def _fit(self) -> None:
-        """There may be another width for the columns now, and for the words in them."""
+        """Set the columns' widths anew, and cut their texts."""
         if self.winfo_exists():
             scale = self._get_widget_scaling()
             wanted = [round(column.width * scale) for column in self._columns]

@@ -1,4 +1,4 @@
-"""What this computer does beside the window: whether it is a device, whether it is a broker, and the way there."""
+"""What this computer runs beside the window: a device, a broker, and setting them up."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _TITLES = {Program.WORKER: "Keep shares on this computer", Program.BROKER: "Run 
 
 
 class ThisComputer(Scrolling):
-    """`open_over`: called with what is to lie over the view, in place of what did."""
+    """`open_over`: called with an overlay, which replaces the present one."""
 
     def __init__(self, view: Any, model: ThisComputerModel, open_over: Callable[[Overlay], None]) -> None:
         super().__init__(view, GROUND)
@@ -33,7 +33,7 @@ class ThisComputer(Scrolling):
 
 
 class _Card(customtkinter.CTkFrame):
-    """One of the programs: how it is, and what may be done about it."""
+    """One of the programs: its state, and its actions."""
 
     def __init__(
         self,
@@ -67,7 +67,7 @@ class _Card(customtkinter.CTkFrame):
             button.grid(row=0, column=column, padx=6)
 
     def _offered(self, status: Optional[ServiceStatus]) -> list[tuple[str, Callable[[], None]]]:
-        """What there is to press."""
+        """The buttons."""
         view, model, program, open_over = self._view, self._model, self._program, self._open_over
         is_device = program is Program.WORKER
         if status is None or status.state is State.ELSEWHERE:
@@ -84,15 +84,15 @@ class _Card(customtkinter.CTkFrame):
 
 
 class _SetUpForm(Overlay):
-    """Stays until what it asked for is done: what failed can be mended in it and tried again."""
+    """Stays open until its action is done: after an error it can be corrected and tried again."""
 
     def __init__(self, view: Any, title: str, model: ThisComputerModel) -> None:
         super().__init__(view, title, model.on_change(self._changed))
         self._model = model
-        self._done = model.done  # things, when it was opened
+        self._done = model.done  # completed actions, when it was opened
 
     def _end(self, yes: str, first: Any = None) -> None:
-        """The last line of the form, and its buttons. `first`: what has the focus in place of the one that says yes."""
+        """Add the last line of the form and its buttons. `first`: what has the focus, by default the yes button."""
         self._doing = note(self.body)
         self._doing.grid(sticky="ew")
         self.button("Cancel", self.close)
@@ -144,7 +144,7 @@ class DeviceForm(_SetUpForm):
 
 
 class BrokerForm(_SetUpForm):
-    """Asks whether this computer is to begin a cluster, and to keep shares in it."""
+    """Asks whether to start a cluster on this computer, and to keep shares in it."""
 
     def __init__(self, view: Any, model: ThisComputerModel, name: Callable[[], str]) -> None:
         super().__init__(view, "Make this computer the broker", model)

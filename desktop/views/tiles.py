@@ -1,4 +1,4 @@
-"""A grid of thousands of tiles on a canvas: only those in sight exist, and they serve again for the next in sight."""
+"""A grid of thousands of tiles on a canvas: only visible ones exist, and are reused by scrolling."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from desktop.views.controls import ACCENT, CHOSEN, FOCUS, GROUND, LINE, PANEL, Q
 from desktop.views.pixels import photo, rounded
 from viewer.process import Pixels
 
-_PADDING, _GAP = 8, 12  # units, which the screen's scaling makes pixels
+_PADDING, _GAP = 8, 12  # units, scaled to pixels
 _WIDTH = EDGE + 2 * _PADDING
 _HEIGHT = EDGE + 2 * _PADDING + 44
 _RING = 2  # pixels around all, which show that it has the focus
@@ -78,7 +78,7 @@ class TileGrid(customtkinter.CTkFrame):
         *,
         former: bool = False,
     ) -> None:
-        """Show these, in this order, from where the window is now; `former`: their health is that of another time."""
+        """Show these, in this order, at the present scroll position; `former`: their health may be outdated."""
         if entries is not self._entries or former is not self._former:
             self._entries, self._former = entries, former
             self._lay_out()
@@ -89,17 +89,17 @@ class TileGrid(customtkinter.CTkFrame):
 
     @property
     def painted(self) -> bool:
-        """Whether there is a tile in sight."""
+        """Whether a tile is visible."""
         return bool(self._tiles)
 
     @property
     def words(self) -> set[str]:
-        """What stands below the tiles in sight."""
+        """The texts below the visible tiles."""
         return {self._badge(self._entries[place]).words for place in self._tiles}
 
     @property
     def waiting(self) -> int:
-        """Tiles in sight whose picture is still to come."""
+        """The number of visible tiles whose picture has not come yet."""
         return sum(self._entries[place].sha256 not in self._photos for place in self._in_sight())
 
     @property
@@ -107,7 +107,7 @@ class TileGrid(customtkinter.CTkFrame):
         return self._surface
 
     def _prepare(self) -> None:
-        """Everything that depends on the appearance and the scaling."""
+        """Compute what depends on the appearance and the scaling."""
         self._scale = float(self._get_widget_scaling())
         unit = self._unit
         self._cards: dict[str, Any] = {}
@@ -145,10 +145,10 @@ class TileGrid(customtkinter.CTkFrame):
         self._prepare()
         self._lay_out()
 
-    # --- where it is shown
+    # --- layout
 
     def _lay_out(self) -> None:
-        """The entries or the width changed: everything gets its place anew."""
+        """Place everything anew: the entries or the width changed."""
         width = max(1, self._surface.winfo_width() - 2 * _RING)
         unit = self._unit
         self._grid_of_tiles = Grid(len(self._entries), width, unit(_WIDTH), unit(_HEIGHT), unit(_GAP))
@@ -161,7 +161,7 @@ class TileGrid(customtkinter.CTkFrame):
         self._fill()
 
     def _make_cards(self) -> None:
-        """What tiles stand on, in the width that they have now."""
+        """Make the tiles' backgrounds, in the present width."""
         width, unit = self._grid_of_tiles.tile_width, self._unit
         if self._cards and self._cards["plain"].width() == width:
             return
@@ -174,7 +174,7 @@ class TileGrid(customtkinter.CTkFrame):
         }
 
     def _scrolled(self, first: float, last: float) -> None:
-        self._bar.set(float(first), float(last))  # Tk hands over text
+        self._bar.set(float(first), float(last))  # Tk gives text
         self._fill()
 
     def _in_sight(self, screens: int = 0) -> range:
@@ -182,7 +182,7 @@ class TileGrid(customtkinter.CTkFrame):
         return self._grid_of_tiles.in_sight(top - screens * height, height * (1 + 2 * screens))
 
     def _fill(self) -> None:
-        """Give every place in sight a tile; those that went out of sight give theirs."""
+        """Give every visible place a tile, reusing those that are no longer visible."""
         if not hasattr(self, "_grid_of_tiles"):
             return
         in_sight = self._in_sight()
@@ -202,7 +202,7 @@ class TileGrid(customtkinter.CTkFrame):
         self._thumbnails.want([key for key in keys if key not in self._photos])
 
     def _hide(self, tile: _Tile) -> None:
-        """Out of sight, and without pictures: Tk takes an item that shows one that is gone for an error."""
+        """Hide it, without pictures: Tk raises an error for an item whose picture is gone."""
         for item in (tile.card, tile.picture, tile.dot):
             self._surface.itemconfigure(item, image="", state="hidden")
         for item in (tile.standing_in, tile.name, tile.words):
@@ -221,7 +221,7 @@ class TileGrid(customtkinter.CTkFrame):
         )
 
     def _placed(self, tile: _Tile, place: int) -> _Tile:
-        """Move a tile to a place and have it show what belongs there."""
+        """Move a tile to a place and show its entry."""
         canvas, entry, unit = self._surface, self._entries[place], self._unit
         x, y = self._grid_of_tiles.position(place)
         middle, below = x + self._grid_of_tiles.tile_width // 2, y + unit(_PADDING + EDGE)
@@ -254,7 +254,7 @@ class TileGrid(customtkinter.CTkFrame):
             self._surface.itemconfigure(tile.standing_in, text=words, state="normal")
 
     def _fitting(self, name: str) -> str:
-        """As much of a name as fits, with its end, which says the format."""
+        """As much of a name as fits, with its end, which has the format."""
         cut = self._cut.get(name)
         if cut is None:
             width, shown = self._unit(_WIDTH - 2 * _PADDING - 4), name
@@ -268,7 +268,7 @@ class TileGrid(customtkinter.CTkFrame):
         return cut
 
     def _take(self, sha256: str, pixels: Optional[Pixels]) -> None:
-        """A picture came, or is known not to come."""
+        """A picture came, or there is none."""
         if not self.winfo_exists():
             return
         self._photos[sha256] = None if pixels is None else photo(pixels, self._scale)
@@ -278,7 +278,7 @@ class TileGrid(customtkinter.CTkFrame):
             if self._entries[place].sha256 == sha256:
                 self._show_picture(tile, self._entries[place])
 
-    # --- what is done with it
+    # --- input
 
     def _card(self, place: int) -> Any:
         if self._entries[place].sha256 == self._selected:
@@ -352,7 +352,7 @@ class TileGrid(customtkinter.CTkFrame):
         self._surface.yview_scroll(round(steps * self._unit(_WHEEL)), "units")
 
     def _go(self, step: int, choose: Optional[Callable[[str], None]] = None) -> str:
-        """Select the image so many places on, and bring it into sight."""
+        """Select the image so many places on, and scroll to it."""
         here = next((place for place, e in enumerate(self._entries) if e.sha256 == self._selected), None)
         place = self._grid_of_tiles.moved(here, step)
         if place is not None:

@@ -1,4 +1,4 @@
-"""The trash, over the gallery: what was deleted, until when it can be taken back, and a button that does so."""
+"""The trash, over the gallery: what was deleted, until when it can be undeleted, and a button for that."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What all views have: a model, one call to build the widgets, and one to show what the model says now."""
+"""The base of views: a model, a method that builds the widgets, and one that shows the model's state."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import customtkinter
 from desktop.model.model import Model
 
 M = TypeVar("M", bound=Model)
-_SHOW_AFTER = 60  # milliseconds in which changes are gathered
+_SHOW_AFTER = 60  # milliseconds for which changes are gathered
 
 
 class View(customtkinter.CTkFrame, Generic[M]):
@@ -38,7 +38,7 @@ class View(customtkinter.CTkFrame, Generic[M]):
         self.show()
 
     def destroy(self) -> None:
-        forget, self._forget = self._forget, lambda: None  # Tk may say so twice
+        forget, self._forget = self._forget, lambda: None  # Tk may call it twice
         forget()
         if self._waiting is not None:
             self.after_cancel(self._waiting)
