@@ -80,6 +80,7 @@ def to_json(status: Status) -> dict[str, object]:
                 "shares_left": device.left,
                 "kind": device.kind.value,
                 "waited_for_seconds": device.waited_for,
+                "unlisted_shares": device.unlisted,
             }
             for device in status.devices
         ],
@@ -140,6 +141,10 @@ def summary(status: Status) -> list[str]:
         lines.append(f"{health.unrecoverable} CANNOT BE RESTORED from the devices that are connected")
     if health.weak:
         lines.append(f"{health.weak} could be stronger with the devices that are alive: admin.py strengthen --all")
+    for device in status.devices:
+        if device.unlisted:
+            name = printable(device.name)
+            lines.append(f"{device.unlisted} shares on {name} are more than brokers remember of one device: retire it")
     if status.jobs or health.bytes_left:
         left = "" if status.seconds_left is None else f", about {format_duration(status.seconds_left)} left"
         at = f" at {format_size(health.rate)}/s" if health.rate else ""

@@ -23,9 +23,15 @@ from dataclasses import dataclass, field
 from typing import Callable, NamedTuple, Optional
 
 from broker.tombstones import Tombstones
-from common.protocol.messages import AnnouncedShare, EncodingAt, ShareAt, Tombstone, shares_at_hand
+from common.protocol.messages import (
+    MAX_SHARES_ON_A_DEVICE,
+    AnnouncedShare,
+    EncodingAt,
+    ShareAt,
+    Tombstone,
+    shares_at_hand,
+)
 
-MAX_SHARES_ON_A_DEVICE = 250_000  # so that no device that announces without end fills the memory
 Code = tuple[int, int]  # k, n
 Alive = Callable[[bytes], bool]  # of a device id: is the device connected now?
 

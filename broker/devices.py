@@ -29,6 +29,7 @@ class DeviceNow(NamedTuple):
     free_bytes: int
     heard: bool  # it has told since the broker's start what it holds
     kind: DeviceKind
+    shares: int  # that it holds, as it said last
 
 
 @dataclass
@@ -41,6 +42,7 @@ class _State:
     last_report: float = 0.0
     heard: bool = False
     told: float = 0.0  # when it last registered or announced something
+    shares: int = 0
 
 
 class Devices:
@@ -88,9 +90,10 @@ class Devices:
         state.complete = state.heard = True
         state.seen = now
 
-    def report(self, device: bytes, used_bytes: int, free_bytes: int, now: float) -> None:
+    def report(self, device: bytes, used_bytes: int, free_bytes: int, now: float, shares: int = 0) -> None:
         state = self._states[device]
         state.used_bytes, state.free_bytes, state.last_report = used_bytes, free_bytes, now
+        state.shares = shares
         if state.complete:
             state.seen = now
 
@@ -154,4 +157,4 @@ class Devices:
         alive = self.alive(device, now)
         away = 0.0 if alive else max(0.0, now - state.seen)
         used, free = state.used_bytes, state.free_bytes
-        return DeviceNow(member.name, alive, away, member.retiring, used, free, state.heard, member.kind)
+        return DeviceNow(member.name, alive, away, member.retiring, used, free, state.heard, member.kind, state.shares)

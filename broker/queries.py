@@ -130,6 +130,7 @@ class Queries:
                 left_on(device) if there.retiring else 0,
                 there.kind,
                 int(waited_for(there)),
+                max(0, there.shares - self.catalog.shares_on(device)) if there.alive else 0,
             )
             for device, there in self.devices.all(now).items()
         ]
@@ -274,7 +275,7 @@ class Queries:
     def report(self, device: bytes, header: Report, now: float) -> Answered:
         if not self.devices.connected(device) or self.devices.fell_silent(device, now):
             return Acknowledged(Answer(Code.NO_SESSION)), None
-        self.devices.report(device, header.used_bytes, header.free_bytes, now)
+        self.devices.report(device, header.used_bytes, header.free_bytes, now, header.shares)
         return Acknowledged(GRANTED), None
 
     # --- invited peers

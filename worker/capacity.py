@@ -11,7 +11,7 @@ import logging
 from pathlib import Path
 from typing import Optional
 
-from common.protocol.messages import Code
+from common.protocol.messages import MAX_SHARES_ON_A_DEVICE, Code
 from worker.disk import Disk
 from worker.durability import Durability
 from worker.inventory import Inventory
@@ -52,10 +52,18 @@ class Capacity:
 
     def free_bytes(self) -> int:
         """Room for further shares; 0 where the store takes none."""
-        if self._durability.refusal is not None:
+        if self._durability.refusal is not None or not self._has_place():
             return 0
         at_hand = self._at_hand()
         return 0 if at_hand is None else max(0, at_hand + self._yielding_bytes())
+
+    def require_place(self) -> None:
+        """Refusal(NO_ROOM) where brokers would not remember one share more of this device: nobody would find it."""
+        if not self._has_place():
+            raise Refusal(Code.NO_ROOM, f"{MAX_SHARES_ON_A_DEVICE} shares are here: as many as brokers remember")
+
+    def _has_place(self) -> bool:
+        return len(self._inventory.shares) + len(self._staged) < MAX_SHARES_ON_A_DEVICE
 
     def require(self, size: int) -> int:
         """Remove what may be, where needed; the free bytes, or Refusal(NO_ROOM) where so many do not fit."""

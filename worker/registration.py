@@ -175,7 +175,8 @@ class Registration:
             return self._register(now)
         self._next = now + _PERIOD
         again = self._repeat(self._unacknowledged.overdue())
-        report = statement(Operation.REPORT, Report(self._store.used_bytes, self._store.free_bytes()))
+        store = self._store
+        report = statement(Operation.REPORT, Report(store.used_bytes, store.free_bytes(), len(store.held())))
         self._unacknowledged.sent(report.envelope.request_id, Subjects())
         return [*again, report]
 

@@ -252,6 +252,9 @@ class StagedShares:
         self._shares: dict[tuple[ShareKey, bytes], StagedShare] = {}  # by share and owner
         self._unknown: set[Path] = set()  # which another version wrote
 
+    def __len__(self) -> int:
+        return len(self._shares)
+
     def __iter__(self) -> Iterator[StagedShare]:
         return iter(self._shares.values())
 

@@ -173,6 +173,8 @@ class ShareStore:
         staged = self._staged.get(key, owner)
         if staged is None:
             self.require_places(1, owner)
+            if key not in self._inventory.shares:
+                self._capacity.require_place()
             if not has_room:
                 self._quota.require_another(owner, request.share_bytes)
             with self._durability.answering():

@@ -145,6 +145,7 @@ class Device(Message):
     left: int = 0  # of a retiring device: shares that no other device has yet
     kind: DeviceKind = DeviceKind.SERVER
     waited_for: Seconds = 0  # that it may still be away until its shares are rebuilt elsewhere; 0 while it is alive
+    unlisted: int = 0  # shares that it holds beyond what brokers remember of a device
 
 
 class Status(ReplyHeader):
@@ -365,9 +366,13 @@ class Announce(Message):
     complete: bool  # nothing of what this device holds is still to be announced
 
 
+MAX_SHARES_ON_A_DEVICE = 250_000  # that brokers remember, so that no device that announces without end fills them
+
+
 class Report(Message):
     used_bytes: Count
     free_bytes: Count
+    shares: Count = 0  # held, sound or not
 
 
 class Withdraw(Message):

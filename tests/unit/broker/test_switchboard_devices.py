@@ -67,6 +67,18 @@ def test_a_device_is_alive_once_it_has_announced_all_that_it_holds(broker: Sampl
     assert requests(client.fetch(device))
 
 
+def test_shares_that_are_more_than_the_broker_remembers_are_counted(
+    broker: SampleBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("broker.catalog.MAX_SHARES_ON_A_DEVICE", 2)
+    device = broker.worker("nas", [share(0), share(1), share(2)])
+    assert device.report(shares=3) is Code.GRANTED
+    (nas,) = broker.client(None).status()[1]
+    assert (nas.shares, nas.unlisted) == (2, 1)
+    assert device.report(shares=2) is Code.GRANTED
+    assert broker.client(None).status()[1][0].unlisted == 0
+
+
 def test_status_names_every_device_with_what_it_said_of_itself(broker: SampleBroker) -> None:
     broker.admit(Standing.WORKER, "never came")
     device = broker.worker("a nas", [share(0), share(1)])

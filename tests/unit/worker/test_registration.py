@@ -178,7 +178,7 @@ def test_a_registered_worker_reports_its_room_every_second(store: ShareStore, re
     assert unpack_header(report.header, Report) == Report(0, CAPACITY)
     sample().put(store, 0)
     (report,) = registered.tick(5.0)
-    assert unpack_header(report.header, Report) == Report(store.used_bytes, CAPACITY - store.used_bytes)
+    assert unpack_header(report.header, Report) == Report(store.used_bytes, CAPACITY - store.used_bytes, 1)
 
 
 def test_an_unanswered_registration_is_repeated_every_second(registration: Registration) -> None:

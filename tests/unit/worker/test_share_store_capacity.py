@@ -303,3 +303,25 @@ def test_beside_others_several_shares_take_half_of_the_room_at_most(
     assert not store.has_room(OWNER, [2**20] * 5)
     assert store.has_room(OWNER, [5 * 2**20])
     store.close()
+
+
+def test_no_more_shares_are_taken_than_brokers_remember_of_a_device(
+    store: ShareStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("worker.capacity.MAX_SHARES_ON_A_DEVICE", 3)
+    for number in range(2):
+        sample(f"{number}").put(store, 0)
+    sample("2").stage(store, 0)
+    assert store.free_bytes() == 0, "brokers place no more here"
+    with declined(Code.NO_ROOM):
+        store.open(sample("3").opening(0), OWNER, 0.0)
+    with declined(Code.NO_ROOM):
+        store.open(sample("3").opening(0), OWNER, 0.0, has_room=True)
+    assert sample("2").commit(store, 0).granted, "what was begun is taken"
+    damaged = share_path(store.folder, sample("0"), 0)
+    damaged.write_bytes(damaged.read_bytes()[:-1])
+    with declined(Code.DAMAGED):
+        store.share(sample("0").key(0), OWNER)
+    sample("0").put(store, 0)  # in its place
+    store.discard(sample("1").key(0), OWNER)
+    sample("3").put(store, 0)
