@@ -24,7 +24,7 @@ import socket
 import time
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Callable, Optional
+from typing import Callable, Generic, Optional, TypeVar
 
 from broker.audit_chain import Chain, Fact, Tail, chained, check, digest_of, tail_of
 from common.errors import NotFoundError
@@ -41,6 +41,11 @@ _TAIL = 64 << 10  # bytes; a line is far shorter
 Record = Callable[..., None]  # as `AuditLog.record`
 Forward = Callable[[bytes], None]
 log = logging.getLogger(__name__)
+
+K = TypeVar("K")
+
+_QUIET = 4.0  # seconds without another device, after which a record is complete
+_MAX_OPEN = 1000  # records; beyond, the oldest goes out early
 
 
 class AuditLog:
@@ -259,3 +264,28 @@ def _account() -> str:
     except (ImportError, KeyError, OSError):  # an account without a name
         user = "?"
     return printable(f"{user}@{socket.gethostname()}")
+
+
+class Coalesced(Generic[K]):
+    """What many devices are asked or tell about one thing, as one record with their number.
+
+    `now` is monotonic seconds.
+    """
+
+    def __init__(self) -> None:
+        self._open: dict[K, tuple[float, set[bytes]]] = {}
+
+    def tell(self, key: K, device: bytes, now: float, *, opens: bool = True) -> bool:
+        """A device takes part in what `key` stands for; True where that opens a record, which only `opens` does."""
+        opened = key not in self._open
+        if opened and not opens:
+            return False
+        devices = set() if opened else self._open[key][1]
+        self._open[key] = now, devices | {device}
+        return opened
+
+    def take(self, now: float) -> list[tuple[K, int]]:
+        """The records that are complete, with the number of devices; each is handed out once."""
+        surplus = len(self._open) - _MAX_OPEN
+        ready = [key for at, (key, (last, _)) in enumerate(self._open.items()) if at < surplus or now - last >= _QUIET]
+        return [(key, len(self._open.pop(key)[1])) for key in ready]

@@ -11,8 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Union
 
-from broker.audit import Record, unrecorded
-from broker.coalescing import Coalesced
+from broker.audit import Coalesced, Record, unrecorded
 from broker.queries import Queries
 from broker.sessions import Session
 from common.errors import ProtocolError

@@ -13,9 +13,8 @@ from typing import Annotated, Callable, Optional
 
 import msgspec
 
-from broker.audit import Record, unrecorded
+from broker.audit import Coalesced, Record, unrecorded
 from broker.catalog import Catalog
-from broker.coalescing import Coalesced
 from broker.credit import CREDIT, REQUESTS, REQUESTS_PER_DEVICE
 from broker.devices import DeviceNow, Devices
 from broker.members import MembersFile, address_of, take_up

@@ -4,7 +4,6 @@ In the order in which an image passes them:
 
     destination  where restored images are written
     gathering    locate → gather → check: a segment's k good blocks
-    checkpoint   what another attempt need not fetch again
     restoring    decode → open → verify: the image, segment by segment
     output       the file: under another name until the image is proven, then renamed
     restorer     many images at a time, each from the first encoding that can be restored

@@ -21,7 +21,7 @@ from common.repository.hedging import Choice, HedgedRequest, Holder
 from common.vault.keys import VaultKey
 from common.vault.mapping import Mapping
 from common.vault.trust import TrustedImage
-from consumer.checkpoint import Blocks
+from consumer.output import Blocks
 
 Trouble = Callable[[bytes, str], None]  # device id, what is wrong with its share
 Received = Callable[[bytes, int], None]  # device id, bytes of a good block

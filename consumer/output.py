@@ -14,6 +14,7 @@ import sys
 import tempfile
 import threading
 import time
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Optional, Union
 
@@ -22,7 +23,8 @@ from common.files import already_exists, is_device_name, rename_new, rename_over
 from common.process.running_time import RunningTime
 from common.process.streams import stdout_bytes
 from common.vault.mapping import Mapping
-from consumer.checkpoint import Checkpoint
+
+Blocks = dict[int, memoryview]  # by share
 
 STDOUT = "-"
 _UNSAFE = re.compile(r'[\x00-\x1f\x7f-\x9f<>:"/\\|?*]')
@@ -299,3 +301,28 @@ def _exists(target: Path) -> UsageError:
     there = os.path.isdir(target) or is_special(target)
     error.advice = "give another name with --output" if there else "write over it with --force, or use --output"
     return error
+
+
+@dataclass
+class Checkpoint:
+    """What another attempt to restore an encoding need not fetch again.
+
+    The first `segments` are written; `blocks`: good blocks of the next few, by segment and share.
+    """
+
+    segments: int = 0
+    blocks: dict[int, Blocks] = field(default_factory=dict)
+
+    def of(self, segment: int) -> Blocks:
+        """The good blocks of a segment that is not written yet; add to it."""
+        return self.blocks.setdefault(segment, {})
+
+    def wrote(self, segment: int) -> None:
+        """The next segment is written: its blocks are not needed any more."""
+        self.segments = segment + 1
+        self.blocks.pop(segment, None)
+
+    def forget(self) -> None:
+        """Start anew."""
+        self.segments = 0
+        self.blocks.clear()

@@ -20,7 +20,7 @@ from common.errors import IntegrityError, cannot_write
 from common.process.events import BytesDone
 from common.vault.sealing import Bytes
 from common.vault.trust import TrustedImage
-from consumer.checkpoint import Blocks, Checkpoint
+from consumer.output import Blocks, Checkpoint
 
 _AHEAD = 3  # segments gathered while one is opened
 _PIECE = 1 << 20  # bytes hashed at a time of what was written before

@@ -10,7 +10,7 @@ In the order in which a share passes them:
     layout            the paths of a store
     startup_scan      at the start: what is in the store is fsynced, then indexed
     inventory         what is held, and what of it is not announced yet
-    capacity, quota   how much more fits, what is evicted for it, and how much of it one owner may take
+    capacity          how much more fits, what is evicted for it, and how much of it one owner may take
     staging           shares being stored: blocks appended, not yet committed; they survive a restart
     committing        shares made durable, many in one round
     share_file        the format of a share's file, bytes only

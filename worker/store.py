@@ -21,7 +21,7 @@ from common.protocol.identifiers import NO_OWNER
 from common.protocol.messages import AnnouncedShare, Answer, Code, Tombstone
 from worker.amending import Amending
 from worker.amendments import Amendments
-from worker.capacity import OVERHEAD, Capacity
+from worker.capacity import OVERHEAD, Capacity, Quota
 from worker.clock import Clock
 from worker.committing import Committer, PendingCommit
 from worker.deleting import Deletion
@@ -30,7 +30,6 @@ from worker.durability import Durability
 from worker.inventory import Changes, Inventory, announced, granted
 from worker.layout import Layout, ShareKey, file_name
 from worker.quarantine import Quarantine
-from worker.quota import Quota
 from worker.reading import OpenShare, OpenShares, is_damage, is_lasting
 from worker.refusals import Refusal, disk_answer
 from worker.scrub import SCRUB_EVERY, Scrub

@@ -12,8 +12,7 @@ from typing import Any
 
 import pytest
 
-from broker.audit import AuditLog, record_now, verify
-from broker.coalescing import Coalesced
+from broker.audit import AuditLog, Coalesced, record_now, verify
 from broker.strikes import Refusals
 from common.errors import IntegrityError, NotFoundError
 from common.protocol.operations import Role
