@@ -26,9 +26,9 @@ sys.path[0] = str(Path(__file__).resolve().parent.parent)  # the checkout's root
 import typer
 
 from bench.metering import peak_memory
+from bench.screen import virtual_screen
 from cluster.local import CHECKOUT, LocalCluster, require_success
 from cluster.ports import find_base_port
-from cluster.screen import virtual_screen
 from common.errors import NotEnoughError
 from common.process.program import application, run
 

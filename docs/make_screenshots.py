@@ -20,9 +20,9 @@ sys.path[0] = str(Path(__file__).resolve().parent.parent)  # the checkout's root
 
 from PIL import Image, ImageGrab
 
+from bench.screen import virtual_screen
 from cluster.local import CHECKOUT, LocalCluster, require_success
 from cluster.ports import find_base_port
-from cluster.screen import virtual_screen
 from common.errors import UsageError
 
 if TYPE_CHECKING:

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Callable
 
 import pytest
 
+from bench.screen import virtual_screen
 from cluster.local import LocalCluster
-from cluster.screen import virtual_screen
 from tests.cluster.conftest import running_cluster
 from tests.support.devices import revive
 from tests.support.forked_programs import quick_starts
