@@ -15,7 +15,7 @@ verifying      verify: which shares are there, or every block fetched and checke
 repairing      repair: by the steward; or by this machine, on named devices
 strengthening  strengthen: store anew with today's devices, and delete the old encoding
 moving         retire and rebalance, by the steward
-deleting       delete and undelete, by the delete capability
+deleting       delete and undelete, by the owner's signature
 amending       replaces the commitment of all shares of an encoding
 sharing        share and unshare: lets others read an image
 rotating       vault rotate: replaces the vault key

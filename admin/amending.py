@@ -2,8 +2,8 @@
 
 The owner's own mapping has the cards that an encoding is shared with and its revision, so any machine with the vault
 can change them: it takes the mapping of the highest revision on any device, seals the next one for the owner and to the
-cards of all who may read, and sends these with the delete capability to each device. Devices that are away now get them
-from the steward when they come back.
+cards of all who may read, and sends these, signed, to each device. Devices that are away now get them from the steward
+when they come back.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ import msgspec
 from admin.events import DeviceFailed
 from common.coding.recipe import Recipe
 from common.erasure import ErasureCode
-from common.errors import NotEnoughError, RefusedError, TesseraError
-from common.link.replies import DeclinedError
+from common.errors import NotEnoughError, TesseraError
 from common.protocol.codec import pack
 from common.protocol.device_messages import Amend, Commitment, ShareName
-from common.protocol.messages import Code, EncodingAt, shares_at_hand
+from common.protocol.messages import EncodingAt, shares_at_hand
 from common.protocol.operations import AMEND
 from common.repository.devices import description_bytes
 from common.repository.repository import Repository
 from common.vault.contact_card import ContactCard, pack_cards, unpack_cards
 from common.vault.granting import grant_to, open_any
+from common.vault.keys import VaultKey
 from common.vault.mapping import Mapping, seal_own
 from common.vault.trust import TrustedImage
 
@@ -74,16 +74,15 @@ async def _describe(repository: Repository, encoding: EncodingAt, share: int, de
 
 @dataclass(frozen=True)
 class Right:
-    """The delete capability for an encoding on some devices."""
+    """The key that signs for the owner of an encoding's shares on some devices."""
 
     devices: list[bytes]
-    capability: bytes
+    key: VaultKey
 
 
-def right_to(repository: Repository, encoding: EncodingAt, mapping: Mapping) -> Right:
-    """The capability for an encoding of this repository's vault, on the connected devices that have it."""
-    devices = sorted({share.device_id for share in encoding.shares if share.alive})
-    return Right(devices, repository.delete_capability(mapping, encoding.object_id, encoding.encoding_id))
+def right_to(repository: Repository, encoding: EncodingAt) -> Right:
+    """The right to an encoding of this repository's vault, on the connected devices that have it."""
+    return Right(sorted({share.device_id for share in encoding.shares if share.alive}), repository.key)
 
 
 async def amend(
@@ -92,38 +91,37 @@ async def amend(
     """Send devices the next revision, for the vault of the repository `owner`, shared with `cards`.
 
     Returns the names of the devices that did not take it. An image that another left for the vault becomes as if the
-    vault had stored it. NotEnoughError where fewer than k devices took it, so that it is not valid yet. RefusedError
-    where all refuse the capability, as where whoever left the image gave a wrong one.
+    vault had stored it. NotEnoughError where fewer than k devices took it, so that it is not valid yet.
     """
     revision = current.revision + 1
     mapping = msgspec.structs.replace(
         current.mapping,
-        delete_capability=None,
         revision=revision,
         shared_with=pack_cards(cards) if cards else None,
     )
     sealed = seal_own(owner.key, mapping, encoding_id)
     grants = [grant_to(card, mapping, encoding_id) for card in cards]
     recipe = current.recipe.encode()
-    payload = pack(Commitment(sealed.object_id, recipe, sealed.mapping, sealed.delete_hash, revision, grants))
-
-    refused: set[bytes] = set()
+    commitment = Commitment(sealed.object_id, recipe, sealed.mapping, revision, grants)
+    payload = pack(commitment)
 
     async def tell(device: bytes, request: Amend) -> bool:
         try:
             await owner.link.request(AMEND, request, device=device, payload=payload)
         except TesseraError as error:
             owner.emit(DeviceFailed(owner.name_of(device), str(error)))
-            if isinstance(error, DeclinedError) and error.code in (Code.NOT_ALLOWED, Code.NOT_FOUND):
-                refused.add(device)
             return False
         return True
 
-    asked = [(device, Amend(encoding_id, right.capability, revision)) for right in rights for device in right.devices]
+    new_owner = owner.key.owner_id()
+    asked = [
+        (device, word)
+        for right in rights
+        for word in [right.key.amendment(encoding_id, new_owner, commitment)]
+        for device in right.devices
+    ]
     told = await asyncio.gather(*(tell(device, request) for device, request in asked))
     took = {device for (device, _), taken in zip(asked, told) if taken}
-    if asked and refused == {device for device, _ in asked}:
-        raise RefusedError("no device lets this vault change it: whoever left or shared it gave no right to it")
     if len(took) < mapping.k:
         raise NotEnoughError(
             f"{len(took)} devices took the change and {mapping.k} are needed for it to hold",

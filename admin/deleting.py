@@ -1,8 +1,8 @@
-"""`delete` and `undelete`: by the delete capability, which only the vault key makes.
+"""`delete` and `undelete`: by the owner's signature.
 
-Each device that holds a share of the image is sent the capability; it moves the share to its trash and keeps a
-tombstone with the capability, which brokers send to devices that are away now when they come back. Until the trash is
-emptied, the same capability undeletes the shares, with the next generation of the tombstone.
+Each device that holds a share of the image is sent a tombstone that the owner signed; it moves the share to its trash
+and keeps the tombstone, which brokers send to devices that are away now when they come back. Until the trash is
+emptied, a tombstone of the next generation undeletes the shares.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from common.errors import NotEnoughError, NotFoundError, RefusedError, TesseraEr
 from common.link.replies import DeclinedError
 from common.process.events import Warned
 from common.protocol.codec import pack, unpack
-from common.protocol.device_messages import TOMBSTONE_LIFETIME, Delete, Undelete
+from common.protocol.device_messages import TOMBSTONE_LIFETIME
 from common.protocol.messages import NEVER, Code, EncodingAt, ListTrash, RepairNow, Trashed
 from common.protocol.operations import DELETE, REPAIR, TRASH, UNDELETE
 from common.repository.images import Held
@@ -66,20 +66,14 @@ async def delete_encoding(repository: Repository, encoding: EncodingAt, trash_da
         raise NotEnoughError("no device could delete it")
 
 
-def _capability(repository: Repository, object_id: bytes, encoding_id: bytes) -> bytes:
-    mapping = repository.vault.mapping(repository.key, object_id, encoding_id)
-    return repository.delete_capability(mapping, object_id, encoding_id)
-
-
 async def _delete_on(repository: Repository, encoding: EncodingAt, device: bytes, trash_days: int) -> bool:
     """Delete one device's shares of an encoding; whether it did. It may not recognise damaged ones."""
     now = int(time.time())
-    capability = _capability(repository, encoding.object_id, encoding.encoding_id)
     for generation in range(1, _MAX_GENERATION, 2):  # an earlier deletion that was undone used its generation
         trash_until, ends = now + trash_days * _DAY if trash_days else NEVER, now + TOMBSTONE_LIFETIME
-        request = Delete(encoding.encoding_id, capability, generation, trash_until, ends)
+        word = repository.key.tombstone(encoding.object_id, encoding.encoding_id, generation, trash_until, ends)
         try:
-            await repository.link.request(DELETE, request, device=device)
+            await repository.link.request(DELETE, word, device=device)
             return True
         except DeclinedError as error:
             if error.code is Code.CONFLICT:
@@ -202,10 +196,10 @@ async def undelete_encodings(repository: Repository, trashed: Sequence[Trashed])
 
 
 async def _undelete_on(repository: Repository, trashed: Trashed, device: bytes) -> bool:
-    capability = _capability(repository, trashed.object_id, trashed.encoding_id)
-    request = Undelete(trashed.encoding_id, capability, trashed.generation + 1)
+    ends = int(time.time()) + TOMBSTONE_LIFETIME
+    word = repository.key.tombstone(trashed.object_id, trashed.encoding_id, trashed.generation + 1, NEVER, ends)
     try:
-        await repository.link.request(UNDELETE, request, device=device)
+        await repository.link.request(UNDELETE, word, device=device)
     except (DeclinedError, UnreachableError) as error:
         if not isinstance(error, DeclinedError) or error.code is not Code.NOT_FOUND:
             repository.emit(DeviceFailed(repository.name_of(device), str(error)))

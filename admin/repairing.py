@@ -230,15 +230,14 @@ def _commitment(repository: Repository, encoding: EncodingAt, current: Current) 
     """The commitment of all other shares; RefusedError where this vault alone cannot make it."""
     mapping = current.mapping
     object_id = repository.key.object_id(mapping.image_sha256)
-    amended = current.revision > 1 or mapping.delete_capability is not None or bool(current.cards)
+    amended = current.revision > 1 or bool(current.cards)
     if amended or object_id != encoding.object_id:
         raise RefusedError(
             "it is shared, was left by another, or its vault key was replaced: only the cluster itself can make its "
             "shares, on whichever devices have room",
             advice="repair it without naming devices",
         )
-    delete_hash = repository.key.delete_hash(object_id, encoding.encoding_id)
-    return pack(Commitment(object_id, current.recipe.encode(), current.sealed, delete_hash))
+    return pack(Commitment(object_id, current.recipe.encode(), current.sealed))
 
 
 def _as_it_is(encoding: EncodingAt, distribution: Distribution) -> EncodingAt:

@@ -2,10 +2,9 @@
 
     look → make the new key → amend every encoding → keep that all are → retire the old owner → forget the old key
 
-No image is stored anew: mappings are sealed under the new key, with object ids made by it, and replace the old ones by
-the old delete capability, which is void then. An interrupted rotation goes on when it is run again: until its end the
-old key is kept, sealed under the new one. The steward brings devices that are away up to date; k have to be connected
-for each image.
+No image is stored anew: mappings are sealed under the new key, with object ids made by it, and replace the old ones as
+the old key signs. An interrupted rotation goes on when it is run again: until its end the old key is kept, sealed under
+the new one. The steward brings devices that are away up to date; k have to be connected for each image.
 """
 
 from __future__ import annotations
@@ -31,7 +30,6 @@ from common.protocol.messages import Code, Empty, EncodingAt, shares_at_hand
 from common.protocol.operations import RETIRE_OWNER
 from common.repository.images import Held, combine
 from common.repository.repository import Repository, open_repository
-from common.text import check_hash
 from common.vault.contacts import Contacts
 from common.vault.folder import VaultFolder
 from common.vault.keys import VaultKey
@@ -74,15 +72,12 @@ class Rotating:
         former, self._key = self._key, self._vault.begin_rotation(self._key, passphrase, backup)
         self._former = former
 
-    def go_on(self, leave: Sequence[str]) -> int:
-        """Give every image the new key, a line for each; the exit code, 0 where the old key is refused now.
-
-        `leave`: SHA-256s, or beginnings of them, of images that stay under the old key.
-        """
+    def go_on(self) -> int:
+        """Give every image the new key, a line for each; the exit code, 0 where the old key is refused now."""
         if self._former is None:
             raise TesseraError("there is no rotation to go on with")
         Contacts(self._home, self._key).take_over(self._former)
-        exit_code = run_with_link(self._go_on(self._former, [check_hash(text) for text in leave]))
+        exit_code = run_with_link(self._go_on(self._former))
         if exit_code == 0:
             self._vault.end_rotation()
         return exit_code
@@ -114,11 +109,11 @@ class Rotating:
 
     # --- go on
 
-    async def _go_on(self, former: VaultKey, leave: Sequence[str]) -> int:
+    async def _go_on(self, former: VaultKey) -> int:
         async with self._repository(self._key) as new:
             try:
                 async with self._repository(former) as old:
-                    exit_code = await _hand_over_all(old, new, leave)
+                    exit_code = await _hand_over_all(old, new)
                     if exit_code == 0:
                         self._vault.keep_replaced()
                         await old.link.request(RETIRE_OWNER, Empty())
@@ -135,14 +130,13 @@ class Rotating:
                 ) from error
 
 
-async def _hand_over_all(old: Repository, new: Repository, leave: Sequence[str]) -> int:
+async def _hand_over_all(old: Repository, new: Repository) -> int:
     """Hand over until none is left, including what another machine stores meanwhile."""
     while True:
         there = {encoding.encoding_id: encoding for encoding in await list_encodings(new.link)}
         pending = [e for e in await list_encodings(old.link) if not _holds(there.get(e.encoding_id))]
         holdings = combine(pending, await old.mappings.of(pending))
-        staying = tuple(leave)
-        images = [image for image in holdings.images if old.own(image) and not image.sha256.startswith(staying)]
+        images = [image for image in holdings.images if old.own(image)]
         exit_code = await _hand_over_images(old, new, images, there)
         if holdings.unreadable:
             away = ", ".join(old.absent(pending))
@@ -179,7 +173,7 @@ async def _hand_over(old: Repository, new: Repository, encoding: EncodingAt, the
         if part is not None and shares_at_hand(part):
             current = await find_current(repository, part)
             known.append(current)
-            rights.append(right_to(repository, part, current.mapping))
+            rights.append(right_to(repository, part))
     if not known:
         raise NotEnoughError("none of the devices that hold it is connected")
     newest = max(known, key=lambda current: current.revision)

@@ -78,6 +78,6 @@ async def change_image(repository: Repository, image: Held, change: Change, name
     untold: list[str] = []
     for encoding, current, cards in zip(own, currents, changed):
         if cards is not None:
-            rights = [right_to(repository, encoding, current.mapping)]
+            rights = [right_to(repository, encoding)]
             untold += await amend(repository, encoding.encoding_id, current, cards, rights)
     return sorted(set(untold) | set(repository.absent(own)))

@@ -41,6 +41,7 @@ from consumer.gathering import Gathering
 from consumer.restoring import Restoring
 from producer.distribution import Distribution, ShareState
 from producer.encoding import Conclusion, Encoding
+from producer.owner import withdrawal
 from producer.segments import Coding, Sending, coding_of
 
 _IMAGES = 16  # at a time
@@ -180,7 +181,7 @@ async def _share_alike(repository: Repository, old: EncodingAt, new: EncodingAt)
     cards = (await find_current(repository, old)).cards
     current = await find_current(repository, new)
     if {card.owner for card in cards} != {card.owner for card in current.cards}:
-        await amend(repository, new.encoding_id, current, cards, [right_to(repository, new, current.mapping)])
+        await amend(repository, new.encoding_id, current, cards, [right_to(repository, new)])
 
 
 # --- storing anew
@@ -292,4 +293,4 @@ class Reencoding:
 
     async def _withdraw(self, distribution: Distribution, sha256: bytes) -> None:
         object_id = self._repository.key.object_id(sha256)
-        await distribution.withdraw(self._repository.key.delete_capability(object_id, self._encoding.encoding_id))
+        await distribution.withdraw(withdrawal(self._repository.key, object_id, self._encoding.encoding_id))

@@ -16,14 +16,14 @@ from broker.queries import Queries
 from broker.sessions import Session
 from common.errors import ProtocolError
 from common.protocol.codec import unpack, unpack_header
-from common.protocol.device_messages import Amend, Commit, Commitment, Delete, Fetch, Store, Undelete
+from common.protocol.device_messages import Amend, Commit, Commitment, Fetch, Store
 from common.protocol.envelope import Operation
 from common.protocol.identifiers import shown_key
-from common.protocol.messages import Acknowledged, Message, Retire
+from common.protocol.messages import Acknowledged, Message, Retire, Tombstone
 from common.protocol.operations import AMEND, COMMIT, DELETE, FETCH, STORE, UNDELETE
 from common.text import printable
 
-_Change = Union[Amend, Delete, Undelete]
+_Change = Union[Amend, Tombstone]
 _Access = Union[Commit, Store, Fetch]
 _CHANGES: dict[Operation, type[_Change]] = {
     AMEND.number: AMEND.header,
@@ -67,7 +67,7 @@ class AuditTrail:
         """A request of a client goes to a device; its frames are envelope, header and perhaps payload."""
         try:
             if operation in _CHANGES:
-                self._change(session, unpack_header(frames[1], _CHANGES[operation]), device, frames, now)
+                self._change(session, operation, unpack_header(frames[1], _CHANGES[operation]), device, frames, now)
             elif operation in self._accesses:
                 event, shape = self._accesses[operation]
                 for encoding_id in _encodings(unpack_header(frames[1], shape)):
@@ -83,12 +83,18 @@ class AuditTrail:
             self._record(event, **facts, **self._asked_by(key))
 
     def _change(
-        self, session: Session, asked: _Change, device: bytes, frames: Sequence[memoryview], now: float
+        self,
+        session: Session,
+        operation: Operation,
+        asked: _Change,
+        device: bytes,
+        frames: Sequence[memoryview],
+        now: float,
     ) -> None:
         catalog = self._queries.catalog
-        if not catalog.owners_of(asked.encoding_id) and catalog.tombstones.holds(asked.encoding_id) is None:
+        if not catalog.owners_of(asked.encoding_id) and not catalog.tombstones.of_encoding(asked.encoding_id):
             return  # or with ids that it makes up a client would push out all other lines
-        event, owner = f"{type(asked).__name__.lower()} asked", session.vault
+        event, owner = f"{operation.name.lower()} asked", session.vault
         turn = asked.revision if isinstance(asked, Amend) else asked.generation
         if not self._changes.tell((session.public_key, owner, asked.encoding_id, event, turn), device, now):
             return  # the same, of another device

@@ -220,7 +220,15 @@ class Catalog:
 
     def holders(self, encoding_id: bytes) -> set[bytes]:
         """The devices that hold anything of an encoding, whatever they claim."""
-        groups = [self._sound[claim] for claim in self._encodings.get(encoding_id, ())]
+        return self._devices_of(encoding_id, self._encodings.get(encoding_id, ()))
+
+    def holders_of(self, encoding_id: bytes, owner: bytes) -> set[bytes]:
+        """The devices that hold shares of an encoding which are this owner's, or too damaged to tell."""
+        claims = [claim for claim in self._encodings.get(encoding_id, ()) if not claim.granted]
+        return self._devices_of(encoding_id, [claim for claim in claims if claim.owner == owner])
+
+    def _devices_of(self, encoding_id: bytes, claims: Iterable[Claim]) -> set[bytes]:
+        groups = [self._sound[claim] for claim in claims]
         return {place.device for group in [*groups, self._damaged.get(encoding_id, ())] for place in group}
 
     def shares_on(self, device: bytes) -> int:
@@ -345,15 +353,32 @@ class Catalog:
             self._order[owner] = [object_id for object_id in dict.fromkeys(order) if object_id in objects]
         return self._order.get(owner, [])
 
+    def hides(self, claim: Claim) -> bool:
+        """Whether what a claim is about was deleted, by whose it is; to whom it is granted, where all these did so."""
+        if not self.tombstones.of_encoding(claim.encoding_id):
+            return False
+        claims = self._encodings.get(claim.encoding_id, ())
+        owners = {each.owner for each in claims if not each.granted} if claim.granted else {claim.owner}
+        return all(self.tombstones.deleted(claim.encoding_id, owner) for owner in owners)
+
+    def is_deleted(self, encoding_id: bytes) -> bool:
+        """Whether an encoding was deleted by the owner that most devices name; where none can say, by any."""
+        tombstones = self.tombstones.of_encoding(encoding_id)
+        if not tombstones:
+            return False
+        known = self.known(encoding_id)
+        return self.hides(known.claim) if known is not None else any(each.deleted for each in tombstones)
+
     def _shown(self, owner: bytes, object_id: bytes) -> list[Claim]:
         claims = self._objects.get(owner, {}).get(object_id, ())
-        return [claim for claim in claims if not self.tombstones.hides(claim.encoding_id)]
+        return [claim for claim in claims if not self.hides(claim)]
 
     def _describe(self, claim: Claim, alive: Alive) -> EncodingAt:
         sound = [(place, True) for place in self._sound[claim]]
         damaged = [(place, False) for place in self._damaged.get(claim.encoding_id, ())]
         shares = [ShareAt(*place, is_sound, alive(place[1])) for place, is_sound in sorted(sound + damaged)]
-        return EncodingAt(claim.object_id, claim.encoding_id, claim.k, claim.n, claim.share_bytes, shares)
+        c = claim
+        return EncodingAt(c.object_id, c.encoding_id, c.k, c.n, c.share_bytes, shares, c.granted)
 
 
 def _shares(bits: int) -> Iterator[int]:

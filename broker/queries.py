@@ -63,7 +63,7 @@ from common.protocol.messages import (
     TrashList,
     Welcome,
 )
-from common.protocol.signatures import client_statement, is_signed
+from common.protocol.signatures import client_statement, is_signed, is_tombstone_signed
 
 log = logging.getLogger(__name__)
 
@@ -186,14 +186,14 @@ class Queries:
         tombstones = self.catalog.tombstones
         trashed: list[Trashed] = []
         for encoding_id in tombstones.encodings_of(owner):
-            stone = tombstones.holds(encoding_id)
-            if encoding_id <= header.after or stone is None or not stone.deleted or stone.owner != owner:
+            stone = tombstones.of_owner(encoding_id, owner)
+            if encoding_id <= header.after or stone is None or not stone.deleted:
                 continue
             if stone.trash_until <= self._today() and not header.emptied:
                 continue
             if len(trashed) == MAX_OBJECTS:
                 return TrashList(GRANTED, self.devices.settled(now), False), pack(trashed)
-            devices = [device for device in tombstones.told_by(encoding_id) if self.devices.alive(device, now)]
+            devices = [device for device in tombstones.told_by(stone) if self.devices.alive(device, now)]
             trashed.append(Trashed(stone.object_id, encoding_id, stone.generation, stone.trash_until, devices))
         return TrashList(GRANTED, self.devices.settled(now)), pack(trashed)
 
@@ -259,7 +259,9 @@ class Queries:
         tombstones = unpack(payload, _Tombstones)
         holding = [stone for stone in tombstones if stone.ends > self._today()]
         for stone in holding:
-            known = self.catalog.tombstones.holds(stone.encoding_id)
+            if not self.catalog.tombstones.knows(stone) and not is_tombstone_signed(stone):
+                raise ProtocolError("a tombstone that its owner did not sign")
+            known = self.catalog.tombstones.of_owner(stone.encoding_id, stone.owner)
             # Only a device that had announced everything before brings news; any tells again when it registers anew.
             new = self.devices.known_complete(device) and (known is None or known.generation < stone.generation)
             event = "deleted" if stone.deleted else "undeleted"

@@ -280,9 +280,9 @@ def _is_stored(target: Target, image: _Image) -> bool:
 
 async def _withdraw(target: Target, image: _Image) -> None:
     """Delete the shares of an image that is not stored: they would show as one that lacks some."""
-    if target.owner.is_own:
-        capability = _ready(image)[2].sealed.delete_capability
-        await withdraw_shares(target.link, _id(image), image.held.values(), capability)
+    tombstone = target.owner.withdrawal(_ready(image)[2].sealed.object_id, _id(image))
+    if tombstone is not None:
+        await withdraw_shares(target.link, image.held.values(), tombstone)
 
 
 def _conclude(target: Target, image: _Image, started: float) -> Outcome:

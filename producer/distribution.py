@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import enum
 import logging
-import time
 from collections.abc import Iterable, Sequence
 from typing import Callable, Optional
 
@@ -26,17 +25,15 @@ from common.link.replies import DeclinedError
 from common.process.events import ignore
 from common.protocol.codec import MAX_PAYLOAD, unpack
 from common.protocol.device_messages import (
-    TOMBSTONE_LIFETIME,
     Append,
     BlockName,
     Commit,
-    Delete,
     Fetch,
     Open,
     SegmentRange,
     ShareName,
 )
-from common.protocol.messages import NEVER, Acknowledged, Code
+from common.protocol.messages import Acknowledged, Code, Tombstone
 from common.protocol.operations import ABANDON, APPEND, COMMIT, DELETE, FETCH, OPEN, PROGRESS, H, Spec
 from producer.encoding import EncodedSegment
 from producer.events import ShareStep, Step
@@ -199,10 +196,11 @@ class Distribution:
                 segments = range(start, min(start + _REFILLED_TOGETHER, recipe.segment_count))
                 await asyncio.gather(*(self._refill(moved, segment, recipe) for segment in segments))
 
-    async def withdraw(self, capability: bytes) -> None:
-        """Delete all shares by the delete capability, on the devices that can be reached."""
+    async def withdraw(self, tombstone: Optional[Tombstone]) -> None:
+        """Delete all shares on the devices that can be reached; committed ones only where the owner signed that."""
         committed = [share.device for share in self.shares if share.state is ShareState.COMMITTED]
-        await withdraw_shares(self._link, self._encoding_id, committed, capability)
+        if tombstone is not None:
+            await withdraw_shares(self._link, committed, tombstone)
         await self.abandon()
 
     async def abandon(self) -> None:
@@ -373,18 +371,15 @@ async def abandon_shares(link: Link, encoding_id: bytes, devices: Sequence[Optio
     await asyncio.gather(*(abandon(share, device) for share, device in enumerate(devices) if device is not None))
 
 
-async def withdraw_shares(
-    link: Link, encoding_id: bytes, devices: Iterable[Optional[bytes]], capability: bytes
-) -> None:
+async def withdraw_shares(link: Link, devices: Iterable[Optional[bytes]], tombstone: Tombstone) -> None:
     """Have devices delete committed shares of an image that is not stored, as far as they can be reached.
 
     The deletion reaches, through these, any other that committed a share without its acknowledgement getting here.
     """
-    request = Delete(encoding_id, capability, 1, NEVER, int(time.time()) + TOMBSTONE_LIFETIME)
 
     async def delete(device: bytes) -> None:
         try:
-            await link.request(DELETE, request, device=device, timeout=ABANDON.timeout, hurried=True)
+            await link.request(DELETE, tombstone, device=device, timeout=ABANDON.timeout, hurried=True)
         except TesseraError as error:
             log.warning("a share of what was not stored stays on a device: %s", error)
 

@@ -137,12 +137,12 @@ class Encoding:
     def conclude_with(self, sealed: SealedMapping, grants: Sequence[Grant] = ()) -> Conclusion:
         """The same with a mapping that is sealed already, as by an interrupted attempt."""
         recipe = self.recipe().encode()
-        commitment = Commitment(sealed.object_id, recipe, sealed.mapping, sealed.delete_hash, grants=list(grants))
+        commitment = Commitment(sealed.object_id, recipe, sealed.mapping, grants=list(grants))
         return Conclusion(sealed, pack(commitment))
 
     def adopt(self, mapping: Mapping) -> Mapping:
         """The mapping of another encoding of the same image, as it is for this one: of revision 1, the vault's own."""
-        return msgspec.structs.replace(mapping, **self._coded(), delete_capability=None, revision=None)
+        return msgspec.structs.replace(mapping, **self._coded(), revision=None)
 
     def _coded(self) -> dict[str, Any]:
         """The fields of the mapping that are the encoding's, and not the image's."""

@@ -7,25 +7,23 @@ vault. So a camera needs a card and no key, and whoever takes it can read nothin
 
 from __future__ import annotations
 
-import secrets
+import time
 from pathlib import Path
 from typing import Optional
-
-import msgspec
 
 from common.link.link import Link
 from common.membership.identity import ClientIdentity
 from common.process.events import Emit, Warned
+from common.protocol.device_messages import TOMBSTONE_LIFETIME
+from common.protocol.messages import NEVER, Tombstone
 from common.vault.contact_card import ContactCard
 from common.vault.folder import VaultFolder
 from common.vault.granting import seal_to_card
 from common.vault.journal import Journal, Journals
 from common.vault.keys import VaultKey
-from common.vault.mapping import Mapping, SealedMapping, seal_own, sealed_before
+from common.vault.mapping import Mapping, SealedMapping, seal_own
 from common.vault.seen import SeenFiles
 from common.vault.stamp import Stamp
-
-_CAPABILITY_SIZE = 32
 
 
 class Owner:
@@ -45,9 +43,9 @@ class Owner:
         """Seal a mapping for the owner alone."""
         raise NotImplementedError
 
-    def sealed_before(self, image_sha256: bytes, encoding_id: bytes, mapping: bytes) -> SealedMapping:
-        """The same, of a mapping that an interrupted put has sealed already."""
-        raise NotImplementedError("nothing that is stored for another is gone on with")
+    def withdrawal(self, object_id: bytes, encoding_id: bytes) -> Optional[Tombstone]:
+        """What has devices delete what they committed of an image that is not stored; None where only its owner can."""
+        return None
 
     # --- what this machine remembers
 
@@ -77,7 +75,7 @@ class Owner:
 
 
 class OtherVault(Owner):
-    """A contact's vault: images are left there, with the right to delete them."""
+    """A contact's vault: images are left there, and are its owner's from then on."""
 
     def __init__(self, card: ContactCard) -> None:
         self._card = card
@@ -89,11 +87,12 @@ class OtherVault(Owner):
         return self._card.object_id(image_sha256)
 
     def seal(self, mapping: Mapping, encoding_id: bytes) -> SealedMapping:
-        capability = secrets.token_bytes(_CAPABILITY_SIZE)
-        left = msgspec.structs.replace(mapping, delete_capability=capability)
-        object_id = self.object_id(mapping.image_sha256)
-        sealed = seal_to_card(self._card, left, encoding_id)
-        return SealedMapping(object_id, sealed, capability)
+        return SealedMapping(self.object_id(mapping.image_sha256), seal_to_card(self._card, mapping, encoding_id))
+
+
+def withdrawal(key: VaultKey, object_id: bytes, encoding_id: bytes) -> Tombstone:
+    """What deletes, for good, what devices committed of an encoding that is not stored after all."""
+    return key.tombstone(object_id, encoding_id, 1, NEVER, int(time.time()) + TOMBSTONE_LIFETIME)
 
 
 class OwnVault(Owner):
@@ -116,8 +115,8 @@ class OwnVault(Owner):
     def seal(self, mapping: Mapping, encoding_id: bytes) -> SealedMapping:
         return seal_own(self._key, mapping, encoding_id)
 
-    def sealed_before(self, image_sha256: bytes, encoding_id: bytes, mapping: bytes) -> SealedMapping:
-        return sealed_before(self._key, image_sha256, encoding_id, mapping)
+    def withdrawal(self, object_id: bytes, encoding_id: bytes) -> Tombstone:
+        return withdrawal(self._key, object_id, encoding_id)
 
     # --- what this machine remembers
 

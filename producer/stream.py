@@ -22,6 +22,7 @@ from common.errors import IntegrityError, NotEnoughError, TesseraError, Unreacha
 from common.process.events import BytesDone, Warned
 from common.protocol.messages import Code
 from common.vault.journal import Beginning
+from common.vault.mapping import SealedMapping
 from common.vault.sealing import fingerprint
 from producer.distribution import Distribution, ShareState, abandon_shares
 from producer.encoding import Conclusion, EncodedSegment, Encoding, Image, longest_image
@@ -210,11 +211,12 @@ class _StreamedPut:
         elif self._ahead.active and isinstance(error, (NotEnoughError, UnreachableError)):
             error.advice = f"{error.advice}; then {AGAIN}"
         else:
-            # Committed shares of an image that is not stored would show as one that lacks shares.
-            if self._conclusion is not None and self._target.owner.is_own:
-                await distribution.withdraw(self._conclusion.sealed.delete_capability)
-            else:
+            # What was committed of an image that is not stored would show as one that lacks shares.
+            if self._conclusion is None:
                 await distribution.abandon()
+            else:
+                object_id, encoding_id = self._conclusion.sealed.object_id, self._encoding.encoding_id
+                await distribution.withdraw(self._target.owner.withdrawal(object_id, encoding_id))
             self._ahead.finish()
 
     # --- read → slice → seal → encode → send
@@ -340,7 +342,7 @@ class _StreamedPut:
         if ending is not None:
             if ending.sha256 != sha256:
                 raise OutdatedError("the file is not what it was when it was interrupted")
-            sealed = owner.sealed_before(sha256, self._encoding.encoding_id, ending.mapping)
+            sealed = SealedMapping(owner.object_id(sha256), ending.mapping)
             return self._encoding.conclude_with(sealed)
         image = Image(sha256, size, self._source.name, self._picture, int(time.time()))
         conclusion = self._encoding.conclude(owner, image)

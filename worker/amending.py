@@ -2,9 +2,9 @@
 
     prove the right → compare → write the amendment, durably → announce
 
-The right is the capability whose hash is the current delete hash. Whoever shows it is the owner from then on, and the
-delete hash of the new commitment holds: so a vault key that is replaced has no rights any more. Revisions only rise, so
-that a request that comes late or twice changes nothing. The recipe stays, since the blocks do.
+The right is the signature of the share's present owner, which names the new one: so a vault key that is replaced has no
+rights any more. Revisions only rise, so that a request that comes late or twice changes nothing. The recipe stays,
+since the blocks do.
 """
 
 from __future__ import annotations
@@ -14,11 +14,15 @@ from typing import Callable, Optional
 
 import msgspec
 
+from common.coding.recipe import digest
+from common.protocol.codec import pack
 from common.protocol.device_messages import Amend, Commitment
+from common.protocol.identifiers import owner_id
 from common.protocol.messages import Code
+from common.protocol.signatures import amendment_statement, is_signed
 from worker.amendments import MAX_AMENDMENT_SIZE, Amendment, Amendments, amendment_of, encode_amendment
 from worker.capacity import Capacity
-from worker.deleting import Deletion, fits
+from worker.deleting import Deletion
 from worker.durability import Durability
 from worker.inventory import Inventory, granted
 from worker.layout import ShareKey, file_name
@@ -51,10 +55,9 @@ class Amending:
         self._release = release
 
     def amend(self, request: Amend, commitment: Commitment, owner: bytes) -> None:
-        """Replace the commitments of all shares of an encoding that the capability fits by one of a higher revision.
+        """Replace the commitments of all shares of an encoding whose owner signed that by one of a higher revision.
 
-        Harmless where that was done. Refusal where the capability does not fit, or the commitment contradicts the
-        share.
+        Harmless where that was done. Refusal where the owner did not sign, or the commitment contradicts the share.
         """
         self._durability.require_writable()
         amendment = amendment_of(commitment, owner)
@@ -73,6 +76,8 @@ class Amending:
         """The shares to amend, with their trailers; Refusal where none is, nor was amended by this before."""
         fitting: dict[ShareKey, ShareTrailer] = {}
         done = known = False
+        statement = amendment_statement(request.encoding_id, owner, digest(pack(commitment)))
+        signer = owner_id(request.owner_key) if is_signed(request.owner_key, request.signature, statement) else None
         refusal: Optional[Refusal] = None
         for key in self._inventory.of_encoding(request.encoding_id):
             try:
@@ -85,13 +90,13 @@ class Amending:
             known = known or may_read(trailer, owner)
             if trailer.owner == owner and commitment_of(trailer) == commitment:
                 done = True
-            elif fits(request.capability, trailer):
+            elif trailer.owner == signer:
                 fitting[key] = trailer
         if fitting or done:
             return fitting
         if known:
-            raise Refusal(Code.NOT_ALLOWED, "this is not the right to change it")
-        raise refusal or Refusal(Code.NOT_FOUND, "nothing of this encoding is here that this is the right to")
+            raise Refusal(Code.NOT_ALLOWED, "its owner did not sign this change")
+        raise refusal or Refusal(Code.NOT_FOUND, "nothing of this encoding is here that is its signer's")
 
     def _amend_one(self, key: ShareKey, amendment: Amendment) -> None:
         opened = self._opened(key)

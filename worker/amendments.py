@@ -1,7 +1,7 @@
 """What replaces the commitment in a share's trailer: a small file for each share that was amended.
 
     <store>/amendments/<encoding id in hex>.<share>.<base, its first 16 hex digits>
-    array of 4    "tessera-amendment", 1, base, array of 7: object id, owner, mapping, delete hash, revision,
+    array of 4    "tessera-amendment", 2, base, array of 6: object id, owner, mapping, revision,
                   grants (arrays of 3: owner, object id, mapping), digest of the recipe
     bin of 32     BLAKE3-256 of the array
 
@@ -32,7 +32,7 @@ from worker.layout import Layout, ShareKey, file_name, read_key_and_rest
 log = logging.getLogger(__name__)
 
 _MAGIC = "tessera-amendment"
-_VERSION = 1
+_VERSION = 2
 _BASE = re.compile(r"[0-9a-f]{16}")
 MAX_AMENDMENT_SIZE = (MAX_GRANTS + 1) * (MAX_GRANTED_MAPPING + 256)
 _Mapping = Annotated[bytes, msgspec.Meta(max_length=MAX_GRANTED_MAPPING)]
@@ -44,7 +44,6 @@ class Amendment(Message):
     object_id: ObjectId
     owner: Identifier
     mapping: _Mapping
-    delete_hash: Digest
     revision: Revision
     grants: Annotated[list[Grant], msgspec.Meta(max_length=MAX_GRANTS)]
     recipe_digest: Digest
@@ -57,7 +56,7 @@ class _Record(Record):
 
 def amendment_of(commitment: Commitment, owner: bytes) -> Amendment:
     c = commitment
-    return Amendment(c.object_id, owner, c.mapping, c.delete_hash, c.revision, c.grants, digest(c.recipe))
+    return Amendment(c.object_id, owner, c.mapping, c.revision, c.grants, digest(c.recipe))
 
 
 def encode_amendment(amendment: Amendment, base: bytes) -> bytes:

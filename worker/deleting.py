@@ -1,28 +1,24 @@
 """Deletes, undeletes and discards shares; a crash at any moment leaves either state.
 
-    DELETE     prove the right → write the tombstone → move the shares to the trash
-    UNDELETE   prove the right → write the tombstone anew → move the shares back
+    DELETE     check the owner's signature → write the tombstone → move the shares to the trash
+    UNDELETE   check the owner's signature → write the tombstone anew → move the shares back
     DISCARD    move the share to the trash
 
 The tombstone is durable before a share moves, and it alone decides: where moving failed or was interrupted, the next
-start does what the tombstone says. A share is moved only by a tombstone whose capability fits the share's delete hash,
-so a tombstone of another owner's share deletes nothing.
+start does what the tombstone says. A share is moved only by a tombstone that its owner signed, so one of another
+owner's share deletes nothing.
 """
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import logging
 from pathlib import Path
 from typing import Callable, Optional
 
-import msgspec
-
 from common.errors import IntegrityError
-from common.protocol.device_messages import Delete, Undelete
 from common.protocol.identifiers import NO_OWNER
 from common.protocol.messages import NEVER, Code, Tombstone
+from common.protocol.signatures import is_tombstone_signed
 from worker.amendments import Amendments
 from worker.disk import Disk
 from worker.durability import Durability
@@ -69,38 +65,33 @@ class Deletion:
         if known is not None and known.owner == owner and known.deleted:
             raise Refusal(Code.CONFLICT, "this encoding was deleted")
 
-    def delete(self, request: Delete, owner: bytes) -> None:
+    def delete(self, tombstone: Tombstone, owner: bytes) -> None:
         """Move this owner's shares of an encoding to the trash, durably; harmless where that was done."""
-        if request.generation % 2 == 0 or request.ends < request.trash_until:
+        if not tombstone.deleted or tombstone.ends < tombstone.trash_until:
             raise Refusal(Code.MALFORMED, "this is no deletion")
-        known = self._known(request.encoding_id, owner, request.capability)
-        if known is None or known.generation < request.generation:
-            object_id = known.object_id if known is not None else self._proven(request, owner).object_id
-            known = Tombstone(
-                request.encoding_id,
-                object_id,
-                owner,
-                request.capability,
-                request.generation,
-                request.trash_until,
-                request.ends,
-            )
+        _require_signed(tombstone, owner)
+        known = self._known(tombstone)
+        if known is None:
+            self._require_deletable(tombstone)
+        if known is None or known.generation < tombstone.generation:
+            known = tombstone
             self._write(known)
         elif not known.deleted:
             raise Refusal(Code.CONFLICT, "this deletion was taken back")
         self._carry_out(known)
 
-    def undelete(self, request: Undelete, owner: bytes) -> None:
+    def undelete(self, tombstone: Tombstone, owner: bytes) -> None:
         """Take this owner's shares of an encoding out of the trash, durably; harmless where that was done."""
-        if request.generation % 2 == 1:
+        if tombstone.deleted:
             raise Refusal(Code.MALFORMED, "this takes no deletion back")
-        known = self._known(request.encoding_id, owner, request.capability)
+        _require_signed(tombstone, owner)
+        known = self._known(tombstone)
         if known is None:
             raise _nothing_here()
-        if known.generation < request.generation:
-            if known.deleted and not self._trash.deleted(request.encoding_id):
+        if known.generation < tombstone.generation:
+            if known.deleted and not self._trash.deleted(tombstone.encoding_id):
                 raise Refusal(Code.NOT_FOUND, "nothing of this is in the trash any more")
-            known = msgspec.structs.replace(known, generation=request.generation)
+            known = tombstone
             self._write(known)
         elif known.deleted:
             raise Refusal(Code.CONFLICT, "this was deleted again since")
@@ -172,36 +163,30 @@ class Deletion:
 
     # --- the right
 
-    def _known(self, encoding_id: bytes, owner: bytes, capability: bytes) -> Optional[Tombstone]:
+    def _known(self, tombstone: Tombstone) -> Optional[Tombstone]:
         """This owner's tombstone; Refusal, as if nothing were here, where it is another owner's.
 
-        One that was undone by another capability does not count: the share may have been amended since.
+        One that another owner has undone does not count: the share may have been amended since.
         """
-        self.tombstones.require_known(encoding_id)
-        known = self.tombstones.get(encoding_id)
-        if known is None:
-            return None
-        fitting = hmac.compare_digest(known.capability, capability)
-        if not known.deleted and not (known.owner == owner and fitting):
-            return None
-        if known.owner != owner:
+        self.tombstones.require_known(tombstone.encoding_id)
+        known = self.tombstones.get(tombstone.encoding_id)
+        if known is None or known.owner_key == tombstone.owner_key:
+            return known
+        if known.deleted:
             raise _nothing_here()
-        if not fitting:
-            raise _not_allowed()
-        return known
+        return None
 
-    def _proven(self, request: Delete, owner: bytes) -> ShareTrailer:
-        """The trailer of a share here that the capability fits; Refusal where there is none."""
-        trailers = self._trailers(request.encoding_id, owner)
-        own = [trailer for trailer in trailers if trailer is not None and trailer.owner == owner]
-        for trailer in own:
-            if fits(request.capability, trailer):
-                return trailer
+    def _require_deletable(self, tombstone: Tombstone) -> None:
+        """Refusal unless a share here is its owner's, of the object that it names."""
+        trailers = self._trailers(tombstone.encoding_id, tombstone.owner)
+        own = [trailer for trailer in trailers if trailer is not None and trailer.owner == tombstone.owner]
+        if any(trailer.object_id == tombstone.object_id for trailer in own):
+            return
         if own:
-            raise _not_allowed()
+            raise Refusal(Code.CONFLICT, "it is of another object")
         if None in trailers:
             raise Refusal(Code.DAMAGED, "the share here is too damaged to tell who may delete it")
-        if self._inventory.unknown_of_encoding(request.encoding_id):
+        if self._inventory.unknown_of_encoding(tombstone.encoding_id):
             raise Refusal(Code.FAULT, "a share here is of a version that this worker does not know")
         raise _nothing_here()
 
@@ -219,7 +204,7 @@ class Deletion:
     def _belongs(self, key: ShareKey, tombstone: Tombstone) -> bool:
         """Whether this tombstone deletes a held share; it does where the share is too damaged to say whose it is."""
         trailer = self._read_trailer(self._inventory.place(key), key)
-        return trailer is None or (trailer.owner == tombstone.owner and fits(tombstone.capability, trailer))
+        return trailer is None or trailer.owner == tombstone.owner
 
     def _read_trailer(self, path: Path, key: ShareKey) -> Optional[ShareTrailer]:
         """A share's trailer; None where its file is damaged, Refusal where it cannot be read now."""
@@ -293,14 +278,11 @@ class Deletion:
         self._durability.sync_names(target, share.path)
 
 
-def fits(capability: bytes, trailer: ShareTrailer) -> bool:
-    """Whether this is the capability to delete or amend the share of this trailer."""
-    return hmac.compare_digest(hashlib.sha256(capability).digest(), trailer.delete_hash)
+def _require_signed(tombstone: Tombstone, owner: bytes) -> None:
+    """Refusal unless this owner signed it."""
+    if tombstone.owner != owner or not is_tombstone_signed(tombstone):
+        raise Refusal(Code.NOT_ALLOWED, "its owner did not sign this")
 
 
 def _nothing_here() -> Refusal:
     return Refusal(Code.NOT_FOUND, "nothing of this encoding is here")
-
-
-def _not_allowed() -> Refusal:
-    return Refusal(Code.NOT_ALLOWED, "this is not the right to delete it")

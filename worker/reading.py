@@ -95,7 +95,6 @@ class OpenShare:
             object_id=amendment.object_id,
             owner=amendment.owner,
             mapping=amendment.mapping,
-            delete_hash=amendment.delete_hash,
             revision=amendment.revision,
             grants=amendment.grants,
         )

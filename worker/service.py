@@ -19,7 +19,6 @@ from common.protocol.device_messages import (
     Append,
     Commit,
     Commitment,
-    Delete,
     Describe,
     Described,
     Fetch,
@@ -31,11 +30,10 @@ from common.protocol.device_messages import (
     ShareName,
     Store,
     Stored,
-    Undelete,
     WholeShare,
 )
 from common.protocol.envelope import Envelope, Operation
-from common.protocol.messages import GRANTED, Acknowledged, Answer, Code, Message
+from common.protocol.messages import GRANTED, Acknowledged, Answer, Code, Message, Tombstone
 from common.protocol.operations import (
     ABANDON,
     AMEND,
@@ -335,11 +333,11 @@ class Service:
 
     # --- changing, giving up
 
-    def _delete(self, request: Request, header: Delete, _now: float) -> Answered:
+    def _delete(self, request: Request, header: Tombstone, _now: float) -> Answered:
         self._store.delete(header, request.owner)
         return grant(request)
 
-    def _undelete(self, request: Request, header: Undelete, _now: float) -> Answered:
+    def _undelete(self, request: Request, header: Tombstone, _now: float) -> Answered:
         self._store.undelete(header, request.owner)
         return grant(request)
 

@@ -1,8 +1,8 @@
 """The format of a share's file: a sequence of msgpack objects, which any msgpack reader can read.
 
-    header    array ["tessera-share", 1, encoding id, share, k, n, block size]
+    header    array ["tessera-share", 2, encoding id, share, k, n, block size]
     record    array [segment, digest, block]      one for each segment, in the order in which blocks came
-    trailer   array [object id, owner, recipe, mapping, delete hash, [offset of each segment's block], revision,
+    trailer   array [object id, owner, recipe, mapping, [offset of each segment's block], revision,
                      [grants: array [owner, object id, mapping]]]
     footer    bin of 48 bytes: u64 offset of the trailer ‖ BLAKE3-256 of header and trailer ‖ "TSHREND1"
 
@@ -28,7 +28,6 @@ from common.protocol.device_messages import Commitment, Grant
 from common.protocol.identifiers import DIGEST_SIZE
 from common.protocol.messages import (
     MAX_GRANTS,
-    Digest,
     Identifier,
     Message,
     ObjectId,
@@ -39,13 +38,13 @@ from common.protocol.messages import (
 from worker.format_version import require_version, unknown_format
 
 _MAGIC = "tessera-share"
-_VERSION = 1
+_VERSION = 2
 _END = b"TSHREND1"
 _FOOTER = struct.Struct(">Q32s8s")
 _FOOTER_PREFIX = b"\xc4" + bytes([_FOOTER.size])  # msgpack bin 8
 _BIN_32 = b"\xc6"
 _BIN_32_SIZE = 5  # with the length behind it
-_TRAILER_PREFIXES = (b"\x96", b"\x98")  # msgpack array of 6, as it once was, and of 8
+_TRAILER_PREFIX = b"\x97"  # msgpack array of 7
 FOOTER_SIZE = len(_FOOTER_PREFIX) + _FOOTER.size
 MAX_HEADER_SIZE = 128
 MAX_RECORD_PREFIX = 64
@@ -67,20 +66,19 @@ class ShareTrailer(Message):
     owner: Identifier
     recipe: bytes
     mapping: bytes
-    delete_hash: Digest
     offsets: list[int]
-    revision: Revision = 1
-    grants: Annotated[list[Grant], msgspec.Meta(max_length=MAX_GRANTS)] = msgspec.field(default_factory=list)
+    revision: Revision
+    grants: Annotated[list[Grant], msgspec.Meta(max_length=MAX_GRANTS)]
 
 
 def trailer_of(commitment: Commitment, owner: bytes, offsets: list[int]) -> ShareTrailer:
     c = commitment
-    return ShareTrailer(c.object_id, owner, c.recipe, c.mapping, c.delete_hash, offsets, c.revision, c.grants)
+    return ShareTrailer(c.object_id, owner, c.recipe, c.mapping, offsets, c.revision, c.grants)
 
 
 def commitment_of(trailer: ShareTrailer) -> Commitment:
     t = trailer
-    return Commitment(t.object_id, t.recipe, t.mapping, t.delete_hash, t.revision, t.grants)
+    return Commitment(t.object_id, t.recipe, t.mapping, t.revision, t.grants)
 
 
 def may_read(trailer: ShareTrailer, owner: bytes) -> bool:
@@ -133,8 +131,8 @@ def decode_record_prefix(start: bytes) -> Optional[RecordPrefix]:
 
 
 def begins_trailer(start: bytes) -> bool:
-    """Whether what follows the last record is, or may once have been, a trailer."""
-    return start[:1] in _TRAILER_PREFIXES
+    """Whether what follows the last record may be a trailer."""
+    return start[:1] == _TRAILER_PREFIX
 
 
 def encode_ending(header: bytes, trailer: ShareTrailer, trailer_offset: int) -> bytes:

@@ -16,7 +16,7 @@ from typing import Optional
 
 from common.coding.recipe import decode_recipe
 from common.errors import IntegrityError, TesseraError, cannot_write
-from common.protocol.device_messages import Amend, Commitment, Delete, Open, SegmentRange, Undelete
+from common.protocol.device_messages import Amend, Commitment, Open, SegmentRange
 from common.protocol.identifiers import NO_OWNER
 from common.protocol.messages import AnnouncedShare, Answer, Code, Tombstone
 from worker.amending import Amending
@@ -338,20 +338,20 @@ class ShareStore:
     # --- changing, giving up
 
     def amend(self, request: Amend, commitment: Commitment, owner: bytes) -> None:
-        """Replace the commitments of an encoding's shares, which this owner gets, by the delete capability.
+        """Replace the commitments of an encoding's shares, which this owner gets, as their present owner signed.
 
         Durable before this returns.
         """
         self._amending.amend(request, commitment, owner)
 
-    def delete(self, request: Delete, owner: bytes) -> None:
-        """Move this owner's shares of an encoding to the trash, by the delete capability."""
-        self._deletion.delete(request, owner)
-        self._staged.drop_encoding(request.encoding_id, owner)
+    def delete(self, tombstone: Tombstone, owner: bytes) -> None:
+        """Move this owner's shares of an encoding to the trash, as that owner signed."""
+        self._deletion.delete(tombstone, owner)
+        self._staged.drop_encoding(tombstone.encoding_id, owner)
 
-    def undelete(self, request: Undelete, owner: bytes) -> None:
-        """Take this owner's shares of an encoding out of the trash, by the delete capability."""
-        self._deletion.undelete(request, owner)
+    def undelete(self, tombstone: Tombstone, owner: bytes) -> None:
+        """Take this owner's shares of an encoding out of the trash, as that owner signed."""
+        self._deletion.undelete(tombstone, owner)
 
     def discard(self, key: ShareKey, owner: bytes) -> None:
         """Move a share to the trash that other devices have too."""

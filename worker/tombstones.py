@@ -1,8 +1,8 @@
 """The records of deletions on this device, one small file for each encoding.
 
     <store>/tombstones/<encoding id in hex>
-    array of 3    "tessera-tombstone", 1, array of 7: encoding id, object id, owner, capability, generation,
-                  trash until, ends (both Unix seconds)
+    array of 3    "tessera-tombstone", 2, array of 7: encoding id, object id, owner key, generation,
+                  trash until, ends (both Unix seconds), signature
     bin of 32     BLAKE3-256 of the array
 
 An odd generation is a deletion, an even one its undoing. A damaged file is logged and ignored, until the same encoding
@@ -27,7 +27,7 @@ from worker.refusals import Refusal
 log = logging.getLogger(__name__)
 
 _MAGIC = "tessera-tombstone"
-_VERSION = 1
+_VERSION = 2
 MAX_TOMBSTONE_SIZE = 512
 
 

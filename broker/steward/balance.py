@@ -78,7 +78,7 @@ class Balance:
 
     def _move(self, encoding_id: bytes, donor: bytes, over: dict[bytes, float], rooms: Rooms) -> Optional[Task]:
         known = self._catalog.known(encoding_id)
-        if known is None or self._catalog.tombstones.hides(encoding_id):
+        if known is None or self._catalog.is_deleted(encoding_id):
             return None
         finding = assess(known, presence_in(rooms), urgent=False, patient=True)
         moving = [p for p in known.sound if p.device == donor]

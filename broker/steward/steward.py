@@ -102,7 +102,7 @@ class Steward:
         self._look(now)
         self._propagation.tick(now, lambda device: device in self._now and self._now[device].alive)
         for repair in list(self.repairs):
-            if self._catalog.tombstones.hides(repair.task.claim.encoding_id):
+            if self._catalog.is_deleted(repair.task.claim.encoding_id):
                 self._cancel(repair)
         if self._settled:
             self._discard_stale(now)
@@ -344,7 +344,7 @@ class Steward:
         own: list[Discard] = []
         encoding_id = task.claim.encoding_id
         known = self._catalog.known(encoding_id)
-        if known is None or self._catalog.tombstones.hides(encoding_id):
+        if known is None or self._catalog.is_deleted(encoding_id):
             return []
         for discard in task.discards:
             if discard.encoding_id != encoding_id:

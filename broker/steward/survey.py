@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from typing import NamedTuple, Optional
 
-from broker.catalog import Catalog, Code, Known, Place
+from broker.catalog import Catalog, Claim, Code, Known, Place
 from broker.steward.assessment import Finding, Presence, State, assess
 from common.coding.redundancy import DeviceCount
 
@@ -225,7 +225,7 @@ class Survey:
         if encoding_id not in self._catalog:
             self._leave(encoding_id)
             return
-        if self._catalog.tombstones.hides(encoding_id):
+        if self._catalog.is_deleted(encoding_id):
             self._leave(encoding_id)
             self._hide(encoding_id)
             return
@@ -239,7 +239,7 @@ class Survey:
         else:
             self._stale.pop(encoding_id, None)
         finding = self._assess(known, before, now)
-        if finding.incomplete and self._catalog.tombstones.behind(encoding_id):
+        if finding.incomplete and self._is_coming_back(known.claim):
             finding = finding._replace(incomplete=False)  # what they have in their trash is about to come back
         if finding.state is State.WHOLE:
             self._urgent.discard(encoding_id)
@@ -247,6 +247,11 @@ class Survey:
                 self._since.pop(encoding_id, None)
                 return
         self._file(encoding_id, finding)
+
+    def _is_coming_back(self, claim: Claim) -> bool:
+        """Whether devices are yet to hear that its owner took a deletion back."""
+        tombstone = self._catalog.tombstones.of_owner(claim.encoding_id, claim.owner)
+        return tombstone is not None and bool(self._catalog.tombstones.behind(tombstone))
 
     def _assess(self, known: Known, before: Optional[Finding], now: float) -> Finding:
         encoding_id = known.claim.encoding_id

@@ -13,18 +13,18 @@ from common.protocol.messages import (
     MAX_BATCH,
     MAX_GRANTS,
     Answer,
-    Capability,
     Count,
     Digest,
-    Generation,
     Identifier,
     Message,
     ObjectId,
+    PublicKey,
     Redundancy,
     ReplyHeader,
     Revision,
     Seconds,
     ShareIndex,
+    Signature,
 )
 
 MAX_GRANTED_MAPPING = 32 * 1024  # bytes of one sealed mapping
@@ -77,7 +77,6 @@ class Commitment(Message):
     object_id: ObjectId
     recipe: bytes
     mapping: bytes
-    delete_hash: Digest
     revision: Revision = 1
     # Of two for one owner the first counts.
     grants: Annotated[list[Grant], msgspec.Meta(max_length=MAX_GRANTS)] = msgspec.field(default_factory=list)
@@ -149,24 +148,6 @@ class Progress(ReplyHeader):
     committed: bool = False
 
 
-class Delete(Message):
-    """Asks a worker to put its shares of an encoding into the trash; every field as in Tombstone."""
-
-    encoding_id: Identifier
-    capability: Capability
-    generation: Generation
-    trash_until: Seconds
-    ends: Seconds
-
-
-class Undelete(Message):
-    """Asks a worker to take them out of the trash again; the generation is one more than the deletion's."""
-
-    encoding_id: Identifier
-    capability: Capability
-    generation: Generation
-
-
 class Amend(Message):
     """Asks a worker to replace what lies beside its shares of an encoding; payload: a packed `Commitment`.
 
@@ -174,8 +155,9 @@ class Amend(Message):
     """
 
     encoding_id: Identifier
-    capability: Capability  # that fits the delete hash which lies there now
     revision: Revision  # the commitment's: higher than the one that lies there
+    owner_key: PublicKey  # of whom it was before
+    signature: Signature  # theirs, of `signatures.amendment_statement`
 
 
 # --- asked of a worker by the broker's steward

@@ -11,7 +11,7 @@ from typing import Annotated, Optional
 
 import msgspec
 
-from common.protocol.identifiers import DIGEST_SIZE, IDENTIFIER_SIZE, OBJECT_ID_SIZE
+from common.protocol.identifiers import DIGEST_SIZE, IDENTIFIER_SIZE, OBJECT_ID_SIZE, owner_id
 
 PROTOCOL_VERSION = 3
 HIGH_WATER_MARK = 16  # messages that a connection holds for its peer, so requests that one client has under way
@@ -33,7 +33,6 @@ Redundancy = Annotated[int, msgspec.Meta(ge=1, le=MAX_SHARES)]
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
 HostName = Annotated[str, msgspec.Meta(min_length=1, max_length=255)]  # or an address
 Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
-Capability = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
 Seconds = Annotated[int, msgspec.Meta(ge=0, lt=2**53)]
 Revision = Annotated[int, msgspec.Meta(ge=1, lt=2**53)]
 Generation = Annotated[int, msgspec.Meta(ge=1, lt=2**32)]
@@ -191,6 +190,7 @@ class EncodingAt(Message):
     n: Redundancy
     share_bytes: Count
     shares: list[ShareAt]
+    granted: bool = False  # another owner's, who lets this one read it
 
 
 def shares_at_hand(encoding: EncodingAt) -> dict[int, list[bytes]]:
@@ -267,19 +267,23 @@ NEVER = 0  # of `trash_until`: nothing is kept in the trash
 
 
 class Tombstone(Message):
-    """A worker's record of a deletion, or of one that was taken back; the higher generation holds."""
+    """An owner's word that an encoding is deleted, or is so no more; the higher generation holds."""
 
     encoding_id: Identifier
     object_id: ObjectId
-    owner: Identifier
-    capability: Capability  # proves to every worker with a share of it that its owner wanted this
+    owner_key: PublicKey
     generation: Generation  # 1 for the first deletion, 2 for taking it back, and so on: odd is deleted
     trash_until: Seconds  # Unix seconds; until then it may be taken back, where it is not NEVER
     ends: Seconds  # Unix seconds; then this record is forgotten
+    signature: Signature  # of `signatures.tombstone_statement`
 
     @property
     def deleted(self) -> bool:
         return self.generation % 2 == 1
+
+    @property
+    def owner(self) -> bytes:
+        return owner_id(self.owner_key)
 
 
 class ListTrash(Message):

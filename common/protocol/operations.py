@@ -129,8 +129,8 @@ ABANDON        = _of_device(Operation.ABANDON, d.ShareName, Acknowledged, by_ste
 FETCH          = _of_device(Operation.FETCH, d.Fetch, d.Fetched, by_steward=True, reply_payload=_MAX)
 DESCRIBE       = _of_device(Operation.DESCRIBE, d.Describe, d.Described, reply_payload=_MAX)
 PROGRESS       = _of_device(Operation.PROGRESS, d.ShareName, d.Progress, by_steward=True, reply_payload=_MAX)
-DELETE         = _of_device(Operation.DELETE, d.Delete, Acknowledged, by_steward=True)
-UNDELETE       = _of_device(Operation.UNDELETE, d.Undelete, Acknowledged, by_steward=True)
+DELETE         = _of_device(Operation.DELETE, m.Tombstone, Acknowledged, by_steward=True)
+UNDELETE       = _of_device(Operation.UNDELETE, m.Tombstone, Acknowledged, by_steward=True)
 AMEND          = _of_device(Operation.AMEND, d.Amend, Acknowledged, payload=_MAX)
 
 INSPECT        = _of_device(Operation.INSPECT, d.Inspect, Acknowledged, _NOBODY, by_steward=True, reply_payload=_MAX)

@@ -7,13 +7,39 @@ statement is none under another.
 
 from __future__ import annotations
 
+import struct
+
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+from common.protocol.messages import Tombstone
+
+_TOMBSTONE = struct.Struct(">IQQ")
 
 
 def client_statement(client_key: bytes) -> bytes:
     """What an owner signs for a client with this CURVE public key (32 bytes) that is to speak for the vault."""
     return b"tessera/v1/client" + client_key
+
+
+def tombstone_statement(encoding_id: bytes, object_id: bytes, generation: int, trash_until: int, ends: int) -> bytes:
+    """What an owner signs to delete an encoding, or to take that back; the fields are those of `messages.Tombstone`."""
+    return b"tessera/v1/tombstone" + encoding_id + object_id + _TOMBSTONE.pack(generation, trash_until, ends)
+
+
+def is_tombstone_signed(tombstone: Tombstone) -> bool:
+    """Whether the owner whom a tombstone names signed it."""
+    t = tombstone
+    statement = tombstone_statement(t.encoding_id, t.object_id, t.generation, t.trash_until, t.ends)
+    return is_signed(t.owner_key, t.signature, statement)
+
+
+def amendment_statement(encoding_id: bytes, new_owner: bytes, commitment_digest: bytes) -> bytes:
+    """What an owner signs to have another commitment, of this BLAKE3 digest, hold for an encoding.
+
+    `new_owner`: the id, 16 bytes, of whose it is from then on; mostly the same owner's.
+    """
+    return b"tessera/v1/amendment" + encoding_id + new_owner + commitment_digest
 
 
 def is_signed(owner_key: bytes, signature: bytes, statement: bytes) -> bool:

@@ -20,7 +20,6 @@ from common.repository.images import Held, Holdings, Mappings, combine, find
 from common.text import check_hash
 from common.vault.folder import VaultFolder
 from common.vault.keys import VaultKey
-from common.vault.mapping import Mapping
 
 T = TypeVar("T")
 
@@ -131,30 +130,12 @@ class Repository:
 
     # --- whose they are
 
-    def mapping_of(self, image: Held, encoding: EncodingAt) -> Mapping:
-        """The mapping of one of an image's encodings; that of another one where it is not known."""
-        return self.mappings.kept(encoding) or image.mapping
-
     def own(self, image: Held) -> list[EncodingAt]:
         """The image's encodings that are this vault's, and not another's that are shared with it.
 
-        Own is also what others left for it by its contact card: that has the object id of shared ones, and its mapping
-        has the delete capability, which no key derives.
+        Own is also what others left for it by its contact card, under the object id that shared ones have too.
         """
-        own_id = self.key.object_id(image.mapping.image_sha256)
-        return [
-            encoding
-            for encoding in image.encodings
-            if encoding.object_id == own_id or self.mapping_of(image, encoding).delete_capability is not None
-        ]
-
-    def delete_capability(self, mapping: Optional[Mapping], object_id: bytes, encoding_id: bytes) -> bytes:
-        """The right to delete an own encoding and to change what lies beside its shares.
-
-        `mapping`: as far as it is known.
-        """
-        told = None if mapping is None else mapping.delete_capability
-        return told or self.key.delete_capability(object_id, encoding_id)
+        return [encoding for encoding in image.encodings if not encoding.granted]
 
 
 def _is_at_hand(encoding: EncodingAt) -> bool:

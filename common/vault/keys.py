@@ -3,7 +3,6 @@
     vault key (256 random bits)
     ├── tessera/v1/id        object id = HMAC(id key, image SHA-256): no device can test a guess
     ├── tessera/v1/mapping   seals mappings (`common.vault.mapping`)
-    ├── tessera/v1/delete    delete capability = HMAC(delete key, object id ‖ encoding id)
     ├── tessera/v1/sign      the Ed25519 key by which the owner signs; the owner id is its public half's hash
     ├── tessera/v1/index     seals the client's own index of files already seen
     ├── tessera/v1/journal   names and seals the client's own journals of puts that are not finished
@@ -24,15 +23,18 @@ from typing import NoReturn, SupportsIndex, TypeVar
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.constant_time import bytes_eq
-from cryptography.hazmat.primitives.hashes import SHA256, Hash
+from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.hmac import HMAC
 from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from common.coding.recipe import digest
 from common.errors import TesseraError
+from common.protocol.codec import pack
+from common.protocol.device_messages import Amend, Commitment
 from common.protocol.identifiers import DIGEST_SIZE, IDENTIFIER_SIZE, OBJECT_ID_SIZE, owner_id
-from common.protocol.messages import OwnerProof
-from common.protocol.signatures import client_statement
+from common.protocol.messages import OwnerProof, Tombstone
+from common.protocol.signatures import amendment_statement, client_statement, tombstone_statement
 
 KEY_SIZE = 32
 
@@ -88,17 +90,6 @@ class VaultKey(HiddenKey):
         """The 32-byte name under which devices know the image with this SHA-256 (32 bytes)."""
         return object_id_by(self._subkey(b"id"), image_sha256)
 
-    def delete_capability(self, object_id: bytes, encoding_id: bytes) -> bytes:
-        """The 32 bytes that, shown to a worker, delete its share of this encoding (ids: 32 and 16 bytes)."""
-        require_ids(object_id, encoding_id)
-        return _hmac(self._subkey(b"delete"), object_id + encoding_id)
-
-    def delete_hash(self, object_id: bytes, encoding_id: bytes) -> bytes:
-        """SHA-256 of the delete capability: a worker keeps it and knows the capability when shown."""
-        digest = Hash(SHA256())
-        digest.update(self.delete_capability(object_id, encoding_id))
-        return digest.finalize()
-
     def owner_key(self) -> bytes:
         """The public half, 32 bytes, of the key by which the owner signs."""
         return self._signing_key().public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
@@ -111,6 +102,20 @@ class VaultKey(HiddenKey):
         """What proves to brokers that the client with this CURVE public key (32 bytes) may speak for the vault."""
         require_size("a client's public key", client_key, KEY_SIZE)
         return OwnerProof(self.owner_key(), self._signing_key().sign(client_statement(client_key)))
+
+    def tombstone(
+        self, object_id: bytes, encoding_id: bytes, generation: int, trash_until: int, ends: int
+    ) -> Tombstone:
+        """This owner's word that an encoding is deleted (odd generation), or is so no more; times in Unix seconds."""
+        require_ids(object_id, encoding_id)
+        statement = tombstone_statement(encoding_id, object_id, generation, trash_until, ends)
+        signature = self._signing_key().sign(statement)
+        return Tombstone(encoding_id, object_id, self.owner_key(), generation, trash_until, ends, signature)
+
+    def amendment(self, encoding_id: bytes, new_owner: bytes, commitment: Commitment) -> Amend:
+        """This owner's word that a commitment holds for an encoding from now on, and that it is `new_owner`'s."""
+        statement = amendment_statement(encoding_id, new_owner, digest(pack(commitment)))
+        return Amend(encoding_id, commitment.revision, self.owner_key(), self._signing_key().sign(statement))
 
     def mapping_subkey(self) -> bytes:
         """The 32-byte key from which each mapping's one-time key is derived."""

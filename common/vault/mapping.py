@@ -18,9 +18,8 @@ which is made safe where it becomes a path.
 
 from __future__ import annotations
 
-import hashlib
 import struct
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Annotated, Any, NoReturn, Optional
 
 import msgpack
@@ -44,7 +43,7 @@ MAX_SHARED_WITH = 8 * 1024
 _PREFIX = struct.Struct(">8sH")
 _LENGTH = struct.Struct(">I")
 _MIN_PLAINTEXT = 1024
-_LEFT_OUT = ("delete_capability", "revision", "shared_with")  # where they are None
+_LEFT_OUT = ("revision", "shared_with")  # where they are None
 
 _Digest = Annotated[bytes, Meta(min_length=32, max_length=32)]
 _Count = Annotated[int, Meta(ge=1, le=2**63 - 1)]
@@ -58,9 +57,8 @@ class Mapping(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     data_key, image_sha256, recipe_digest: 32 bytes each. image_size: bytes. segment_size: plaintext bytes of
     every segment but the last. width, height: pixels. thumbnail: a small encoded image, at most 8 KiB.
     stored_at: seconds since 1970, UTC. name: as the producer found it, at most 1024 characters, never to be
-    trusted as a path. delete_capability: where no vault key derives it, since the image was left by another.
-    revision: of the commitment that it is part of, where that was amended. shared_with: the contact cards that it was
-    sealed to as well (`contact_card.pack_cards`). What is None of these three is not written.
+    trusted as a path. revision: of the commitment that it is part of, where that was amended. shared_with: the contact
+    cards that it was sealed to as well (`contact_card.pack_cards`). What is None of these two is not written.
     """
 
     data_key: _Digest
@@ -77,7 +75,6 @@ class Mapping(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     height: Optional[_Pixels] = None
     thumbnail: Optional[Annotated[bytes, Meta(max_length=MAX_THUMBNAIL)]] = None
     stored_at: Annotated[int, Meta(ge=0, le=2**63 - 1)]
-    delete_capability: Optional[_Digest] = None
     revision: Optional[Annotated[int, Meta(ge=2, le=2**53 - 1)]] = None
     shared_with: Optional[Annotated[bytes, Meta(min_length=1, max_length=MAX_SHARED_WITH)]] = None
 
@@ -107,27 +104,16 @@ def seal_mapping(key: VaultKey, mapping: Mapping, object_id: bytes, encoding_id:
 
 @dataclass(frozen=True)
 class SealedMapping:
-    """A mapping as it lies beside every share, for which object, and the right to delete that."""
+    """A mapping as it lies beside every share, and for which object."""
 
     object_id: bytes
     mapping: bytes
-    delete_capability: bytes = field(repr=False)
-
-    @property
-    def delete_hash(self) -> bytes:
-        return hashlib.sha256(self.delete_capability).digest()
 
 
 def seal_own(key: VaultKey, mapping: Mapping, encoding_id: bytes) -> SealedMapping:
     """A mapping sealed as the vault's own; errors as of `seal_mapping`."""
     object_id = key.object_id(mapping.image_sha256)
-    return sealed_before(key, mapping.image_sha256, encoding_id, seal_mapping(key, mapping, object_id, encoding_id))
-
-
-def sealed_before(key: VaultKey, image_sha256: bytes, encoding_id: bytes, mapping: bytes) -> SealedMapping:
-    """The same, of a mapping that an interrupted put has sealed already."""
-    object_id = key.object_id(image_sha256)
-    return SealedMapping(object_id, mapping, key.delete_capability(object_id, encoding_id))
+    return SealedMapping(object_id, seal_mapping(key, mapping, object_id, encoding_id))
 
 
 def open_mapping(key: VaultKey, sealed: bytes, object_id: bytes, encoding_id: bytes) -> Mapping:

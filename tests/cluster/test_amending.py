@@ -6,7 +6,6 @@ The requests are made over the clients' link itself. A cluster of its own, whose
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from collections.abc import Coroutine, Iterator
 from dataclasses import dataclass
 from typing import Any, Callable, Optional, TypeVar
@@ -22,10 +21,8 @@ from common.link.link import Link, run_with_link
 from common.membership.identity import ClientIdentity, load_brokers, load_key_pair
 from common.protocol.codec import pack, unpack
 from common.protocol.device_messages import (
-    Amend,
     BlockName,
     Commitment,
-    Delete,
     Describe,
     Fetch,
     Grant,
@@ -69,11 +66,10 @@ class Image:
         digests = b"".join(digest(block) for block in self.blocks)
         self.recipe = Recipe(random_bytes(16), K, N, code.block_unit, code.block_unit, digests)
         self.encoding_id = self.recipe.encoding_id
-        self.object_id, self.capability = random_bytes(32), random_bytes(32)
+        self.object_id = random_bytes(32)
 
     def commitment(self, revision: int = 1, *grants: Grant) -> Commitment:
-        delete_hash = hashlib.sha256(self.capability).digest()
-        return Commitment(self.object_id, self.recipe.encode(), b"the mapping", delete_hash, revision, list(grants))
+        return Commitment(self.object_id, self.recipe.encode(), b"the mapping", revision, list(grants))
 
 
 class Client:
@@ -102,8 +98,8 @@ class Client:
 
         self.over(vault, work)
 
-    def amend(self, vault: Vault, image: Image, capability: bytes, said: Commitment, devices: list[bytes]) -> None:
-        header = Amend(image.encoding_id, capability, said.revision)
+    def amend(self, vault: Vault, image: Image, before: Vault, said: Commitment, devices: list[bytes]) -> None:
+        header = before.key.amendment(image.encoding_id, vault.owner, said)
 
         async def work(link: Link) -> None:
             for device in devices:
@@ -200,7 +196,7 @@ def test_what_was_amended_is_found_under_the_new_owner_and_no_more_under_the_old
     assert shares_of(client.found(old, image.object_id)) == [[0, 1, 2, 3]]
     taken_over = image.commitment(2)
     taken_over.object_id = random_bytes(32)
-    client.amend(new, image, image.capability, taken_over, devices)
+    client.amend(new, image, old, taken_over, devices)
     assert client.found(old, image.object_id) == []
     assert client.listed(old) == []
     assert shares_of(client.found(new, taken_over.object_id)) == [[0, 1, 2, 3]]
@@ -215,18 +211,18 @@ def test_a_friend_reads_what_is_granted_and_does_nothing_else_until_it_is_taken_
     client.store(owner, image, devices)
     client.store(owner, others, devices)
     grant = Grant(friend.owner, random_bytes(32), b"the friend's mapping")
-    client.amend(owner, image, image.capability, image.commitment(2, grant), devices)
+    client.amend(owner, image, owner, image.commitment(2, grant), devices)
     assert client.listed(friend) == [grant.object_id]
     assert shares_of(client.found(friend, grant.object_id)) == [[0, 1, 2, 3]]
     assert client.found(friend, others.object_id) == []
     assert client.read(friend, image, 1, devices[1]) == (image.blocks[1], b"the friend's mapping")
-    guess = random_bytes(32)
-    delete = Delete(image.encoding_id, image.capability, 1, TRASH_UNTIL, ENDS)
-    assert client.refused(friend, DELETE, delete, devices[1], b"")
-    amend = Amend(image.encoding_id, guess, 3)
-    assert client.refused(friend, AMEND, amend, devices[1], pack(image.commitment(3)))
+    for vault in (owner, friend):
+        delete = vault.key.tombstone(image.object_id, image.encoding_id, 1, TRASH_UNTIL, ENDS)
+        assert client.refused(friend, DELETE, delete, devices[1], b"")
+        amend = vault.key.amendment(image.encoding_id, vault.owner, image.commitment(3))
+        assert client.refused(friend, AMEND, amend, devices[1], pack(image.commitment(3)))
     assert client.read(friend, others, 0, devices[0]) is None
-    client.amend(owner, image, image.capability, image.commitment(3), devices)
+    client.amend(owner, image, owner, image.commitment(3), devices)
     assert client.listed(friend) == []
     assert client.read(friend, image, 1, devices[1]) is None
     assert client.read(owner, image, 1, devices[1]) == (image.blocks[1], b"the mapping")
@@ -248,7 +244,7 @@ def test_a_device_killed_in_the_middle_of_amending_has_the_old_or_the_new_one_wh
             request = asyncio.ensure_future(
                 link.request(
                     AMEND,
-                    Amend(image.encoding_id, image.capability, revision),
+                    owner.key.amendment(image.encoding_id, owner.owner, said),
                     payload=pack(said),
                     device=devices[0],
                     timeout=2.0 if revision >= 30 else PATIENCE,  # of the dead one, soon enough
@@ -283,7 +279,7 @@ def test_a_device_that_was_away_is_mended_with_the_newer_commitment(
     wait_lost(amending_cluster, number_of(amending_cluster, name))
     taken_over = image.commitment(2)
     taken_over.object_id, taken_over.mapping = random_bytes(32), b"the new mapping"
-    client.amend(new, image, image.capability, taken_over, devices[: N - 1])
+    client.amend(new, image, old, taken_over, devices[: N - 1])
     revive(amending_cluster)
 
     def mended() -> bool:

@@ -14,7 +14,6 @@ from common.link.replies import DeclinedError
 from common.membership.identity import ClientIdentity, load_brokers, load_key_pair
 from common.protocol.device_messages import (
     BlockName,
-    Delete,
     Describe,
     Fetch,
     ShareName,
@@ -22,6 +21,7 @@ from common.protocol.device_messages import (
 from common.protocol.messages import Code
 from common.protocol.operations import DELETE, DESCRIBE, FETCH, PROGRESS
 from common.vault.contact_card import ContactCard, decode_card
+from common.vault.keys import VaultKey
 from tests.cluster.conftest import MakeUser
 from tests.cluster.test_sharing import admin, know
 from tests.support.devices import share_files, wait_staged
@@ -136,7 +136,7 @@ async def _try_to_read(identity: ClientIdentity, card: ContactCard, sha256: byte
         describe = link.request(DESCRIBE, Describe([share]), device=device, reply_bytes=1 << 16)
         block = Fetch([BlockName(encoding, 0, 0)])
         fetch = link.request(FETCH, block, device=device, reply_bytes=1 << 16)
-        deletion = Delete(encoding, bytes(32), 1, 2**31, 2**31)
+        deletion = VaultKey.generate().tombstone(card.object_id(sha256), encoding, 1, 2**31, 2**31)
         delete = link.request(DELETE, deletion, device=device)
         progress = link.request(PROGRESS, share, device=device, reply_bytes=1 << 10)
         looks = (locate(link, [card.object_id(sha256)]), list_encodings(link))

@@ -26,14 +26,12 @@ from common.protocol.device_messages import (
     BlockName,
     Commit,
     Commitment,
-    Delete,
     Describe,
     Fetch,
     Inspect,
     Open,
     ShareName,
     Store,
-    Undelete,
     WholeShare,
 )
 from common.protocol.messages import BadShare, ListTrash, RepairNow, ReportBad
@@ -125,7 +123,7 @@ def as_stranger(machine: User, work: Callable[[Link], Awaitable[T]]) -> T:
 
     async def run() -> T:
         its = identity(machine)
-        async with Link(its, VaultKey.generate().owner_proof(its.key_pair.public)) as link:
+        async with Link(its, STRANGERS_KEY.owner_proof(its.key_pair.public)) as link:
             return await work(link)
 
     return run_with_link(run())
@@ -155,6 +153,7 @@ def to_device(operation: Spec[H, R], header: Callable[[Known], H], payload: byte
     return ask
 
 
+STRANGERS_KEY = VaultKey(b"s" * 32)
 ASKED: dict[str, Ask] = {
     "FETCH": to_device(FETCH, lambda o: Fetch([BlockName(o.encoding_id, o.share, 0)])),
     "DESCRIBE": to_device(DESCRIBE, lambda o: Describe([o.name])),
@@ -167,12 +166,12 @@ ASKED: dict[str, Ask] = {
     "COMMIT": to_device(
         COMMIT,
         lambda o: Commit(o.encoding_id, o.share),
-        pack(Commitment(b"o" * 32, b"r", b"m", b"h" * 32)),
+        pack(Commitment(b"o" * 32, b"r", b"m")),
     ),
     "OPEN": to_device(OPEN, lambda o: Open(o.encoding_id, o.share, o.k, o.n, 1024, 100)),
     "ABANDON": to_device(ABANDON, lambda o: o.name),
-    "DELETE": to_device(DELETE, lambda o: Delete(o.encoding_id, b"c" * 32, 1, FAR, FAR)),
-    "UNDELETE": to_device(UNDELETE, lambda o: Undelete(o.encoding_id, b"c" * 32, 2)),
+    "DELETE": to_device(DELETE, lambda o: STRANGERS_KEY.tombstone(o.object_id, o.encoding_id, 1, FAR, FAR)),
+    "UNDELETE": to_device(UNDELETE, lambda o: STRANGERS_KEY.tombstone(o.object_id, o.encoding_id, 2, 0, FAR)),
     "INSPECT": to_device(INSPECT, lambda o: Inspect(o.encoding_id, o.share, 0)),
     "CHECK": to_device(CHECK, lambda o: o.name),
     "DISCARD": to_device(DISCARD, lambda o: o.name),

@@ -42,8 +42,7 @@ from common.protocol.messages import (
 from common.protocol.operations import H, R, Spec
 from tests.support.memory_device import Answered, HeldShare, MemoryDevice
 from tests.support.memory_disk import ROOM
-from tests.support.sample_images import chance
-from tests.support.sample_shares import OWNER
+from tests.support.sample_images import KEY, chance
 from worker.layout import ShareKey
 
 T = TypeVar("T")
@@ -104,7 +103,7 @@ class MemoryCluster:
     def __init__(self, count: int) -> None:
         self.devices = [ClusterDevice(f"device-{number}") for number in range(1, count + 1)]
         self.messages: list[tuple[bytes, Operation]] = []  # each that was sent: to whom, and what
-        self.owner = OWNER  # whose token the link's session showed
+        self.owner = KEY.owner_id()  # for whom the link's session speaks
         self.cut = False  # whether nothing arrives any more
         self.bad_shares: list[BadShare] = []
         self.takes_reports = True  # as an older broker does not

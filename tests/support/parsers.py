@@ -56,7 +56,7 @@ MAX_MEMORY = 2 << 20  # bytes that one parse may allocate beside a hundredfold o
 _PASSPHRASE = "correct horse battery staple"
 _IMAGE = encode(bytes(range(200)) * 2)
 _ID = _IMAGE.encoding_id
-_TOMBSTONE = Tombstone(_ID, bytes(32), bytes(16), bytes(32), 1, 2**40, 2**41)
+_TOMBSTONE = Tombstone(_ID, bytes(32), bytes(32), 1, 2**40, 2**41, bytes(64))
 _NONCE = bytes(12)
 
 
@@ -294,7 +294,7 @@ _RECORD = share_file.record_prefix(0, blake3(_BLOCK).digest(), len(_BLOCK)) + _B
 def _trailer() -> share_file.ShareTrailer:
     offsets = [len(_HEADER) + 41 + 105 * segment for segment in range(_IMAGE.recipe.segment_count)]
     return share_file.ShareTrailer(
-        bytes(32), bytes(16), _IMAGE.commitment.recipe, _IMAGE.commitment.mapping, bytes(32), offsets
+        bytes(32), bytes(16), _IMAGE.commitment.recipe, _IMAGE.commitment.mapping, offsets, 1, []
     )
 
 

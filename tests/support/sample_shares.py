@@ -6,7 +6,6 @@ A worker never decodes, so the blocks need not belong to an image.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,16 +15,17 @@ import pytest
 from blake3 import blake3
 
 from common.coding.recipe import Recipe, digest
-from common.protocol.device_messages import Commitment, Delete, Open, Undelete
-from common.protocol.messages import Answer, Code
+from common.protocol.device_messages import Commitment, Open
+from common.protocol.messages import Answer, Code, Tombstone
+from common.vault.keys import VaultKey
 from tests.support.clocks import SetClock
 from worker.layout import ShareKey
 from worker.refusals import Refusal
 from worker.store import ShareStore
 
 OVERHEAD = 64 * 1024  # what a share may take beside its blocks
-OWNER = b"\x0a" * 16
-STRANGER = b"\x0b" * 16
+KEY, STRANGERS_KEY = VaultKey(b"\x0a" * 32), VaultKey(b"\x0b" * 32)
+OWNER, STRANGER = KEY.owner_id(), STRANGERS_KEY.owner_id()
 TRASH_UNTIL, ENDS = 2**40, 2**41  # Unix seconds, far ahead
 
 
@@ -56,20 +56,15 @@ class Sample:
     @property
     def commitment(self) -> Commitment:
         name = self.encoding_id.hex()
-        delete_hash = hashlib.sha256(self.capability).digest()
-        return Commitment(
-            chance(f"{name} object", 32), self.recipe.encode(), chance(f"{name} mapping", 100), delete_hash
-        )
+        return Commitment(chance(f"{name} object", 32), self.recipe.encode(), chance(f"{name} mapping", 100))
 
-    @property
-    def capability(self) -> bytes:
-        return chance(f"{self.encoding_id.hex()} delete", 32)
+    def deletion(
+        self, generation: int = 1, *, key: VaultKey = KEY, trash_until: int = TRASH_UNTIL, ends: int = ENDS
+    ) -> Tombstone:
+        return key.tombstone(self.commitment.object_id, self.encoding_id, generation, trash_until, ends)
 
-    def deletion(self, generation: int = 1, *, trash_until: int = TRASH_UNTIL, ends: int = ENDS) -> Delete:
-        return Delete(self.encoding_id, self.capability, generation, trash_until, ends)
-
-    def undeletion(self, generation: int = 2) -> Undelete:
-        return Undelete(self.encoding_id, self.capability, generation)
+    def undeletion(self, generation: int = 2, *, key: VaultKey = KEY) -> Tombstone:
+        return self.deletion(generation, key=key)
 
     def key(self, share: int) -> ShareKey:
         return self.encoding_id, share

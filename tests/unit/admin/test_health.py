@@ -167,6 +167,7 @@ def test_json_has_all_that_the_table_has() -> None:
             "shares_left": 2,
             "kind": "server",
             "waited_for_seconds": 0,
+            "unlisted_shares": 0,
         }
     ]
     assert told["images"] == {

@@ -9,15 +9,12 @@ import pytest
 from broker.rights import Standing
 from common.protocol.codec import pack
 from common.protocol.device_messages import (
-    Amend,
     BlockName,
     Commit,
     Commitment,
-    Delete,
     Fetch,
     Grant,
     Store,
-    Undelete,
     WholeShare,
 )
 from common.protocol.envelope import Operation
@@ -29,7 +26,7 @@ KEY = VaultKey(b"t" * 32)
 OWNER = KEY.owner_id()
 ENCODING, OTHER = b"e" * 16, b"f" * 16
 READER = b"r" * 16
-COMMITMENT = Commitment(b"o" * 32, b"recipe", b"mapping", b"d" * 32, 2, [Grant(READER, b"p" * 32, b"sealed")])
+COMMITMENT = Commitment(b"o" * 32, b"recipe", b"mapping", 2, [Grant(READER, b"p" * 32, b"sealed")])
 
 
 def announced(encoding_id: bytes, share: int) -> AnnouncedShare:
@@ -94,12 +91,12 @@ def test_a_device_that_is_retired_is_recorded_when_it_is_taken_off_the_list(brok
     [
         (
             Operation.AMEND,
-            Amend(ENCODING, b"c" * 32, 2),
+            KEY.amendment(ENCODING, OWNER, COMMITMENT),
             pack(COMMITMENT),
             {"event": "amend asked", "readers": READER.hex()},
         ),
-        (Operation.DELETE, Delete(ENCODING, b"c" * 32, 1, 2**40, 2**41), None, {"event": "delete asked"}),
-        (Operation.UNDELETE, Undelete(ENCODING, b"c" * 32, 2), None, {"event": "undelete asked"}),
+        (Operation.DELETE, KEY.tombstone(b"o" * 32, ENCODING, 1, 2**40, 2**41), None, {"event": "delete asked"}),
+        (Operation.UNDELETE, KEY.tombstone(b"o" * 32, ENCODING, 2, 0, 2**41), None, {"event": "undelete asked"}),
     ],
 )
 def test_what_changes_an_image_is_recorded_once_before_any_device_hears_of_it(
@@ -123,7 +120,8 @@ def test_ids_that_a_client_makes_up_push_no_line_out_of_the_log(broker: SampleBr
     holders, client = devices(broker), broker.client(KEY)
     broker.recorded.clear()
     for number in range(100):
-        client.ask(Operation.UNDELETE, Undelete(number.to_bytes(16, "big"), b"c" * 32, 2), device=holders[0].device)
+        word = KEY.tombstone(b"o" * 32, number.to_bytes(16, "big"), 2, 0, 2**41)
+        client.ask(Operation.UNDELETE, word, device=holders[0].device)
     assert broker.recorded == []
 
 

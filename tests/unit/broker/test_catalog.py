@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from typing import Optional
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from broker.catalog import Catalog, Place
-from common.protocol.messages import AnnouncedShare, EncodingAt, ShareAt, Tombstone, shares_at_hand
+from common.protocol.identifiers import owner_id
+from common.protocol.messages import AnnouncedShare, EncodingAt, GrantedTo, ShareAt, Tombstone, shares_at_hand
 
-OWNER, STRANGER = b"a" * 16, b"b" * 16
+OWNER_KEY = b"w" * 32
+OWNER, STRANGER = owner_id(OWNER_KEY), b"b" * 16
 DEVICES = [bytes([number]) * 16 for number in range(1, 7)]
 OBJECT, OTHER_OBJECT = b"o" * 32, b"p" * 32
 ENCODING, OTHER_ENCODING = b"e" * 16, b"f" * 16
@@ -350,8 +353,8 @@ def test_what_changed_is_told_once() -> None:
 # --- what was deleted
 
 
-def tombstone(generation: int = 1, capability: bytes = b"c" * 32, ends: int = 1000) -> Tombstone:
-    return Tombstone(ENCODING, OBJECT, OWNER, capability, generation, 10, ends)
+def tombstone(generation: int = 1, owner_key: bytes = OWNER_KEY, ends: int = 1000) -> Tombstone:
+    return Tombstone(ENCODING, OBJECT, owner_key, generation, 10, ends, b"s" * 64)
 
 
 def test_a_deleted_encoding_is_shown_no_more_although_a_device_still_holds_shares() -> None:
@@ -370,7 +373,7 @@ def test_a_page_is_filled_past_what_was_deleted() -> None:
     for object_id in ids:
         catalog.announce(DEVICES[0], [share(0, object_id[:16], object_id)])
     for object_id in ids[:2]:
-        catalog.add_tombstones(DEVICES[0], [Tombstone(object_id[:16], object_id, OWNER, b"c" * 32, 1, 10, 1000)])
+        catalog.add_tombstones(DEVICES[0], [Tombstone(object_id[:16], object_id, OWNER_KEY, 1, 10, 1000, b"s" * 64)])
     page, rest = catalog.page(OWNER, b"", 1, everybody)
     assert (object_ids(page), rest) == ([ids[2]], False)
     page, rest = catalog.page(OWNER, ids[2], 1, everybody)
@@ -382,26 +385,29 @@ def test_a_deletion_taken_back_hides_nothing_and_the_higher_generation_holds() -
     catalog.add_tombstones(DEVICES[0], [tombstone(2)])
     catalog.add_tombstones(DEVICES[1], [tombstone(1)])
     assert len(catalog.locate(OWNER, OBJECT, everybody)) == 1
-    assert catalog.tombstones.behind(ENCODING) == [DEVICES[1]]
+    assert catalog.tombstones.behind(tombstone(2)) == [DEVICES[1]]
     catalog.add_tombstones(DEVICES[0], [tombstone(3)])
     assert catalog.locate(OWNER, OBJECT, everybody) == []
 
 
-def test_one_device_cannot_hide_an_encoding_by_a_capability_that_opens_nothing() -> None:
+def test_what_another_owner_deleted_under_the_same_id_hides_nothing() -> None:
     catalog = full_catalog()
-    false = tombstone(capability=b"f" * 32)
-    catalog.add_tombstones(DEVICES[0], [false])
-    assert catalog.locate(OWNER, OBJECT, everybody) == []
-    catalog.tombstones.refute(DEVICES[1], false)
+    others = tombstone(owner_key=b"f" * 32)
+    catalog.add_tombstones(DEVICES[0], [others])
     assert len(catalog.locate(OWNER, OBJECT, everybody)) == 1
+    assert not catalog.is_deleted(ENCODING)
+    assert catalog.holders_of(ENCODING, others.owner) == set()
 
 
-def test_one_device_against_a_deletion_does_not_take_back_what_several_tell() -> None:
-    catalog = full_catalog()
-    for device in DEVICES[:3]:
-        catalog.add_tombstones(device, [tombstone()])
-    catalog.tombstones.refute(DEVICES[5], tombstone())
-    assert catalog.locate(OWNER, OBJECT, everybody) == []
+def test_what_its_owner_deleted_is_hidden_from_whom_it_is_shared_with() -> None:
+    catalog, friend = Catalog(), b"f" * 16
+    granted = msgspec.structs.replace(share(0), grants=[GrantedTo(friend, OTHER_OBJECT)])
+    catalog.announce(DEVICES[0], [granted])
+    catalog.add_tombstones(DEVICES[1], [tombstone(owner_key=b"f" * 32)])
+    (shared,) = catalog.locate(friend, OTHER_OBJECT, everybody)
+    assert shared.granted
+    catalog.add_tombstones(DEVICES[1], [tombstone()])
+    assert catalog.locate(friend, OTHER_OBJECT, everybody) == []
 
 
 def test_what_a_device_told_of_deletions_is_forgotten_before_it_tells_anew() -> None:

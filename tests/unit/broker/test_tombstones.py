@@ -6,14 +6,16 @@ import pytest
 
 from broker import tombstones as tombstones_module
 from broker.tombstones import Tombstones
+from common.protocol.identifiers import owner_id
 from common.protocol.messages import Tombstone
 
 ENDS = 2_000_000_000
+OWNER = owner_id(b"w" * 32)
 LIAR, HONEST = b"liar" * 4, b"nas!" * 4
 
 
 def tombstone(number: int, ends: int = ENDS) -> Tombstone:
-    return Tombstone(number.to_bytes(16, "big"), b"o" * 32, b"w" * 16, b"c" * 32, 1, ends - 1, ends)
+    return Tombstone(number.to_bytes(16, "big"), b"o" * 32, b"w" * 32, 1, ends - 1, ends, b"s" * 64)
 
 
 @pytest.fixture
@@ -27,11 +29,11 @@ def test_a_device_that_tells_deletions_without_end_is_believed_within_a_bound(
 ) -> None:
     for number in range(50):
         tombstones.tell(LIAR, tombstone(number))
-    assert len(tombstones.encodings_of(b"w" * 16)) == 10
+    assert len(tombstones.encodings_of(OWNER)) == 10
     tombstones.tell(HONEST, tombstone(40))
-    assert tombstones.hides(tombstone(40).encoding_id)
+    assert tombstones.deleted(tombstone(40).encoding_id, OWNER)
     tombstones.tell(LIAR, tombstone(3))  # what it told before it may tell again
-    assert tombstones.told_by(tombstone(3).encoding_id) == {LIAR: 1}
+    assert tombstones.told_by(tombstone(3)) == {LIAR: 1}
 
 
 def test_what_it_told_before_it_came_back_or_that_came_to_its_end_counts_no_more(tombstones: Tombstones) -> None:
@@ -40,8 +42,8 @@ def test_what_it_told_before_it_came_back_or_that_came_to_its_end_counts_no_more
     assert len(tombstones.expire(ENDS - 50)) == 5
     for number in range(20, 30):
         tombstones.tell(HONEST, tombstone(number))
-    assert len(tombstones.encodings_of(b"w" * 16)) == 10
+    assert len(tombstones.encodings_of(OWNER)) == 10
     tombstones.forget_device(HONEST)
     for number in range(30, 50):
         tombstones.tell(HONEST, tombstone(number))
-    assert tombstones.encodings_of(b"w" * 16) == [tombstone(number).encoding_id for number in range(30, 40)]
+    assert tombstones.encodings_of(OWNER) == [tombstone(number).encoding_id for number in range(30, 40)]

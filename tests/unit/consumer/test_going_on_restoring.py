@@ -19,7 +19,6 @@ from consumer.restorer import Restorer
 from tests.support.memory_cluster import MemoryCluster, run
 from tests.support.memory_device import HeldShare
 from tests.support.sample_images import KEY, EncodedImage, chance, encode, segment_size
-from tests.support.sample_shares import OWNER
 
 K, N, SEGMENTS = 3, 5, 40
 CONTENT = chance("image", SEGMENTS * segment_size(K, N) - 7)
@@ -53,7 +52,7 @@ class Machine:
         for image in self.images:
             for share, device in enumerate(self.cluster.devices):
                 blocks = {segment: image.blocks[segment][share] for segment in range(len(image.blocks))}
-                device.hold(share, HeldShare(OWNER, blocks, image.commitment))
+                device.hold(share, HeldShare(KEY.owner_id(), blocks, image.commitment))
         self.vault = VaultFolder(folder / "home")
         self.held = HeldImage(1 << 20)
         self.here = 0

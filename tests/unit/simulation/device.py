@@ -9,7 +9,6 @@ when it reads or scrubs it.
 
 from __future__ import annotations
 
-import hashlib
 import random
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -21,7 +20,6 @@ from common.protocol.device_messages import (
     Append,
     Commit,
     Commitment,
-    Delete,
     Fetch,
     Fetched,
     Inspect,
@@ -30,7 +28,6 @@ from common.protocol.device_messages import (
     Progress,
     SegmentRange,
     ShareName,
-    Undelete,
 )
 from common.protocol.envelope import Envelope, Operation
 from common.protocol.identifiers import device_id
@@ -45,6 +42,7 @@ from common.protocol.messages import (
     Message,
     Tombstone,
 )
+from common.protocol.signatures import is_tombstone_signed
 
 Key = tuple[bytes, int]
 Answered = tuple[Message, Optional[bytes]]
@@ -167,8 +165,8 @@ class Device:
             Operation.FETCH: (Fetch, lambda h: self._fetch(h, broker, envelope.owner, now)),
             Operation.CHECK: (ShareName, self._check),
             Operation.DISCARD: (ShareName, lambda h: self._discard(h, envelope.owner)),
-            Operation.DELETE: (Delete, lambda h: self.delete(h, envelope.owner)),
-            Operation.UNDELETE: (Undelete, lambda h: self.undelete(h)),
+            Operation.DELETE: (Tombstone, lambda h: self.delete(h, envelope.owner)),
+            Operation.UNDELETE: (Tombstone, lambda h: self.undelete(h, envelope.owner)),
         }
         shape, operation = operations[envelope.operation]
         try:
@@ -287,62 +285,44 @@ class Device:
 
     # --- deletion
 
-    def delete(self, header: Delete, owner: bytes) -> Answered:
-        keys = [key for key in self.shares if key[0] == header.encoding_id]
-        known = self.tombstones.get(header.encoding_id)
+    def delete(self, tombstone: Tombstone, owner: bytes) -> Answered:
+        known = self._known(tombstone, owner)
+        keys = [key for key in self.shares if key[0] == tombstone.encoding_id and self.shares[key].owner == owner]
         if not keys and known is None:
             raise Decline(Code.NOT_FOUND)
-        hashes = {self.shares[key].commitment.delete_hash for key in keys}
-        if any(hashlib.sha256(header.capability).digest() != one for one in hashes):
-            raise Decline(Code.NOT_ALLOWED)
-        if known is not None and known.generation >= header.generation:
+        if known is not None and known.generation >= tombstone.generation:
             if known.deleted:
                 return Acknowledged(GRANTED), None
             raise Decline(Code.CONFLICT)
         if self.read_only:
             raise Decline(Code.READ_ONLY)
-        object_id = self.shares[keys[0]].commitment.object_id if keys else known.object_id if known else b""
-        self._bury(
-            Tombstone(
-                header.encoding_id,
-                object_id,
-                owner,
-                header.capability,
-                header.generation,
-                header.trash_until,
-                header.ends,
-            )
-        )
+        self._bury(tombstone)
         for key in keys:
             self.trash[key] = self.shares.pop(key)
         self._tell(self, Operation.WITHDRAW, [ShareName(*key) for key in keys])
-        self.staged = {key: staged for key, staged in self.staged.items() if key[0] != header.encoding_id}
+        self.staged = {key: staged for key, staged in self.staged.items() if key[0] != tombstone.encoding_id}
         return Acknowledged(GRANTED), None
 
-    def undelete(self, header: Undelete) -> Answered:
-        known = self.tombstones.get(header.encoding_id)
+    def undelete(self, tombstone: Tombstone, owner: bytes) -> Answered:
+        known = self._known(tombstone, owner)
         if known is None:
             raise Decline(Code.NOT_FOUND)
-        if known.capability != header.capability:
-            raise Decline(Code.NOT_ALLOWED)
-        if known.generation >= header.generation:
+        if known.generation >= tombstone.generation:
             return Acknowledged(GRANTED if not known.deleted else Answer(Code.CONFLICT)), None
         if self.read_only:
             raise Decline(Code.READ_ONLY)
-        self._bury(
-            Tombstone(
-                known.encoding_id,
-                known.object_id,
-                known.owner,
-                known.capability,
-                header.generation,
-                known.trash_until,
-                known.ends,
-            )
-        )
-        for key in [key for key in self.trash if key[0] == header.encoding_id]:
+        self._bury(tombstone)
+        for key in [key for key in self.trash if key[0] == tombstone.encoding_id]:
             self.store(key, self.trash.pop(key))
         return Acknowledged(GRANTED), None
+
+    def _known(self, tombstone: Tombstone, owner: bytes) -> Optional[Tombstone]:
+        if tombstone.owner != owner or not is_tombstone_signed(tombstone):
+            raise Decline(Code.NOT_ALLOWED)
+        known = self.tombstones.get(tombstone.encoding_id)
+        if known is not None and known.owner_key != tombstone.owner_key:
+            raise Decline(Code.NOT_FOUND)
+        return known
 
     def _bury(self, tombstone: Tombstone) -> None:
         self.tombstones[tombstone.encoding_id] = tombstone

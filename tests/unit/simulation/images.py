@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 import random
 from dataclasses import dataclass, field
 
@@ -13,8 +12,11 @@ from common.coding.recipe import Recipe, digest
 from common.erasure import ErasureCode
 from common.protocol.codec import pack
 from common.protocol.device_messages import Commitment
+from common.protocol.messages import Tombstone
+from common.vault.keys import VaultKey
+from tests.support.sample_shares import KEY
 
-OWNER = b"\x0a" * 16
+NEVER = 2_000_000_000  # Unix seconds
 
 
 @functools.lru_cache
@@ -29,16 +31,15 @@ class Encoding:
     object_id: bytes
     recipe: Recipe
     blocks: list[list[bytes]]
-    capability: bytes
     packed: bytes  # the commitment
 
     @property
     def encoding_id(self) -> bytes:
         return self.recipe.encoding_id
 
-    @property
-    def delete_hash(self) -> bytes:
-        return hashlib.sha256(self.capability).digest()
+    def tombstone(self, generation: int = 1, key: VaultKey = KEY) -> Tombstone:
+        """What its owner signs to delete it, or to take that back; remembered for ever."""
+        return key.tombstone(self.object_id, self.encoding_id, generation, NEVER, NEVER)
 
     def share(self, index: int) -> list[bytes]:
         return [row[index] for row in self.blocks]
@@ -88,8 +89,8 @@ def encode(image: Image, rng: random.Random) -> Encoding:
         rows.append([array.tobytes() for array in data + parity])
     digests = b"".join(digest(one) for row in rows for one in row)
     recipe = Recipe(rng.randbytes(16), image.k, image.n, block, block, digests)
-    capability = rng.randbytes(32)
-    commitment = Commitment(image.object_id, recipe.encode(), rng.randbytes(20), hashlib.sha256(capability).digest())
-    encoding = Encoding(image.object_id, recipe, rows, capability, pack(commitment))
+    rng.randbytes(32)  # drawn ever since, so that seeds which found faults still give the same schedules
+    commitment = Commitment(image.object_id, recipe.encode(), rng.randbytes(20))
+    encoding = Encoding(image.object_id, recipe, rows, pack(commitment))
     image.encodings.append(encoding)
     return encoding

@@ -11,14 +11,13 @@ import contextlib
 import random
 from typing import Callable, Optional
 
-from common.protocol.device_messages import Delete, Undelete
 from common.protocol.messages import Retire
+from tests.support.sample_shares import OWNER
 from tests.unit.simulation.device import Decline, Device, Key, Stored
-from tests.unit.simulation.images import OWNER, Encoding, Image, encode, make_image
+from tests.unit.simulation.images import Encoding, Image, encode, make_image
 from tests.unit.simulation.world import World
 
 PATIENCE = 400.0  # seconds of quiet until all must be well
-NEVER = 2_000_000_000  # Unix seconds
 
 
 class Failed(AssertionError):
@@ -206,7 +205,7 @@ class Schedule:
         self._note(f"{image.object_id.hex()[:8]} is deleted")
         image.generation += 1
         for encoding in image.encodings:
-            header = Delete(encoding.encoding_id, encoding.capability, image.generation, NEVER, NEVER)
+            header = encoding.tombstone(image.generation)
             for device in up:
                 self._ask_by_hand(lambda d=device, h=header: d.delete(h, OWNER))  # type: ignore[misc]
 
@@ -221,9 +220,9 @@ class Schedule:
         self._note(f"{image.object_id.hex()[:8]} is taken back")
         image.generation += 1
         for encoding in image.encodings:
-            header = Undelete(encoding.encoding_id, encoding.capability, image.generation)
+            header = encoding.tombstone(image.generation)
             for device in up:
-                self._ask_by_hand(lambda d=device, h=header: d.undelete(h))  # type: ignore[misc]
+                self._ask_by_hand(lambda d=device, h=header: d.undelete(h, OWNER))  # type: ignore[misc]
 
     def _ask_by_hand(self, action: Callable[[], object]) -> None:
         with contextlib.suppress(Decline):

@@ -9,8 +9,9 @@ import pytest
 
 from common.protocol.codec import pack
 from common.protocol.device_messages import Commitment, Grant
+from tests.support.sample_shares import OWNER
 from tests.unit.simulation.device import Device, Stored
-from tests.unit.simulation.images import OWNER, Encoding, encode, make_image
+from tests.unit.simulation.images import Encoding, encode, make_image
 from tests.unit.simulation.world import World
 
 NEW_OWNER, FRIEND = b"\x0d" * 16, b"\x0e" * 16
@@ -21,7 +22,7 @@ def amended(encoding: Encoding, *, rotated: bool) -> tuple[bytes, bytes]:
     before = msgspec.msgpack.decode(encoding.packed, type=Commitment)
     said = msgspec.structs.replace(before, revision=2, grants=[Grant(FRIEND, b"f" * 32, b"for the friend")])
     if rotated:
-        said.object_id, said.mapping, said.delete_hash = b"n" * 32, b"another mapping", b"h" * 32
+        said.object_id, said.mapping = b"n" * 32, b"another mapping"
     return (NEW_OWNER if rotated else OWNER), pack(said)
 
 

@@ -7,6 +7,7 @@ from typing import Any, Callable
 
 import pytest
 from msgspec import convert
+from msgspec.structs import replace
 
 from common.coding.recipe import digest
 from common.protocol.codec import pack, pack_header, unpack, unpack_header
@@ -15,14 +16,12 @@ from common.protocol.device_messages import (
     BlockName,
     Commit,
     Commitment,
-    Delete,
     Fetch,
     Fetched,
     Inspect,
     Open,
     SegmentRange,
     ShareName,
-    Undelete,
 )
 from common.protocol.envelope import Envelope, Kind, Operation
 from common.protocol.messages import Answer, Code
@@ -30,7 +29,6 @@ from tests.support.memory_device import MemoryDevice
 from tests.support.sample_shares import OWNER, STRANGER
 from tests.unit.simulation.device import Device
 from tests.unit.simulation.images import Encoding, encode, make_image
-from tests.unit.simulation.schedule import NEVER
 
 Answered = tuple[Code, bytes]
 Ask = Callable[..., Answered]
@@ -116,13 +114,12 @@ def fetch(ask: Ask, encoding: Encoding, segment: int = 0, **more: Any) -> Answer
     return ask(Operation.FETCH, Fetch([BlockName(encoding.encoding_id, 0, segment)]), **more)
 
 
-def delete(ask: Ask, encoding: Encoding, generation: int = 1, capability: bytes = b"") -> Code:
-    right = capability or encoding.capability
-    return ask(Operation.DELETE, Delete(encoding.encoding_id, right, generation, NEVER, NEVER))[0]
+def delete(ask: Ask, encoding: Encoding, generation: int = 1, **changed: bytes) -> Code:
+    return ask(Operation.DELETE, replace(encoding.tombstone(generation), **changed))[0]
 
 
-def undelete(ask: Ask, encoding: Encoding, generation: int = 2, capability: bytes = b"") -> Code:
-    return ask(Operation.UNDELETE, Undelete(encoding.encoding_id, capability or encoding.capability, generation))[0]
+def undelete(ask: Ask, encoding: Encoding, generation: int = 2, **changed: bytes) -> Code:
+    return ask(Operation.UNDELETE, replace(encoding.tombstone(generation), **changed))[0]
 
 
 def test_what_was_stored_is_read_and_inspected_as_it_came(ask: Ask, encoding: Encoding) -> None:
@@ -178,11 +175,11 @@ def test_no_owner_reads_gives_up_or_goes_on_with_what_is_anothers(ask: Ask, enco
 
 def test_what_was_deleted_is_gone_until_it_is_taken_back_by_a_higher_generation(ask: Ask, encoding: Encoding) -> None:
     put(ask, encoding)
-    assert delete(ask, encoding, capability=b"c" * 32) is Code.NOT_ALLOWED
+    assert delete(ask, encoding, signature=bytes(64)) is Code.NOT_ALLOWED
     assert delete(ask, encoding) is delete(ask, encoding) is Code.GRANTED
     assert fetch(ask, encoding)[0] is Code.NOT_FOUND
     assert ask(Operation.OPEN, opening(encoding))[0] is Code.CONFLICT
-    assert undelete(ask, encoding, capability=b"c" * 32) is Code.NOT_ALLOWED
+    assert undelete(ask, encoding, signature=bytes(64)) is Code.NOT_ALLOWED
     assert undelete(ask, encoding) is undelete(ask, encoding) is Code.GRANTED
     assert fetch(ask, encoding) == (Code.GRANTED, encoding.blocks[0][0])
     assert delete(ask, encoding) is Code.CONFLICT

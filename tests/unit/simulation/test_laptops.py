@@ -7,8 +7,9 @@ import random
 import pytest
 
 from common.protocol.messages import DeviceKind
+from tests.support.sample_shares import OWNER
 from tests.unit.simulation.device import Device, Key, Stored
-from tests.unit.simulation.images import OWNER, encode, make_image
+from tests.unit.simulation.images import encode, make_image
 from tests.unit.simulation.world import REPAIR_AFTER, REPAIR_LAPTOPS_AFTER, World
 
 K, N = 3, 5

@@ -5,11 +5,10 @@ from __future__ import annotations
 import contextlib
 import random
 
-from common.protocol.device_messages import Delete, Undelete
 from common.protocol.messages import Retire
+from tests.support.sample_shares import OWNER
 from tests.unit.simulation.device import Decline, Stored
-from tests.unit.simulation.images import OWNER, encode, make_image
-from tests.unit.simulation.schedule import NEVER
+from tests.unit.simulation.images import encode, make_image
 from tests.unit.simulation.world import World
 
 
@@ -23,14 +22,14 @@ def test_a_share_whose_fellows_are_in_the_trash_of_read_only_ones_keeps_its_devi
         device.store((encoding.encoding_id, share), Stored(OWNER, encoding.packed, encoding.share(share)))
     world.run(5.0)
     for device in devices[:3]:
-        device.delete(Delete(encoding.encoding_id, encoding.capability, 1, NEVER, NEVER), OWNER)
+        device.delete(encoding.tombstone(1), OWNER)
     world.run(1.0)
     retiring, *others = devices[:3]
     for device in others:
         device.read_only = True
     for device in devices[:3]:
         with contextlib.suppress(Decline):
-            device.undelete(Undelete(encoding.encoding_id, encoding.capability, 2))
+            device.undelete(encoding.tombstone(2), OWNER)
     assert [len(device.shares) for device in devices] == [1, 0, 0, 0]
     world.brokers[0].retiring.retire(Retire(retiring.device_id))
     world.run(60.0)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Optional
@@ -11,20 +10,34 @@ from typing import Any, Optional
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from common.errors import IntegrityError
-from common.protocol.device_messages import Amend, Commitment, Delete, Grant, Undelete
-from common.protocol.messages import MAX_GRANTS, Code, GrantedTo
+from common.protocol.device_messages import Commitment, Grant
+from common.protocol.messages import MAX_GRANTS, Code, GrantedTo, Tombstone
+from common.vault.keys import VaultKey
 from tests.support.clocks import SetClock
 from tests.support.faulty_disk import FaultyDisk
-from tests.support.sample_shares import ENDS, OWNER, STRANGER, TRASH_UNTIL, Sample, chance, declined, sample, share_path
+from tests.support.sample_shares import (
+    ENDS,
+    KEY,
+    OWNER,
+    STRANGER,
+    STRANGERS_KEY,
+    TRASH_UNTIL,
+    Sample,
+    chance,
+    declined,
+    sample,
+    share_path,
+)
 from worker.amendments import Amendment, decode_amendment, encode_amendment
 from worker.refusals import Refusal
 from worker.share_file import commitment_of
 from worker.store import ShareStore
 
-FRIEND, NEW_OWNER = b"\x0c" * 16, b"\x0d" * 16
-NEW_CAPABILITY = chance("new capability", 32)
+FRIENDS_KEY, NEW_KEY = VaultKey(b"\x0c" * 32), VaultKey(b"\x0d" * 32)
+FRIEND, NEW_OWNER = FRIENDS_KEY.owner_id(), NEW_KEY.owner_id()
 SAMPLE = sample()
 GRANT = Grant(FRIEND, chance("friend's object", 32), chance("friend's mapping", 90))
 
@@ -47,27 +60,28 @@ def reopened(store: ShareStore) -> ShareStore:
 def commitment(revision: int = 2, grants: Optional[list[Grant]] = None, **changes: Any) -> Commitment:
     """The sample's, of another revision."""
     before = sample().commitment
-    said = {"object_id": before.object_id, "mapping": before.mapping, "delete_hash": before.delete_hash, **changes}
-    return Commitment(said["object_id"], before.recipe, said["mapping"], said["delete_hash"], revision, grants or [])
+    said = {"object_id": before.object_id, "mapping": before.mapping, **changes}
+    return Commitment(said["object_id"], before.recipe, said["mapping"], revision, grants or [])
 
 
 def rotated(revision: int = 2) -> Commitment:
     """Everything but the recipe is new."""
-    delete_hash = hashlib.sha256(NEW_CAPABILITY).digest()
-    return commitment(
-        revision, object_id=chance("new object", 32), mapping=chance("new mapping", 99), delete_hash=delete_hash
-    )
+    return commitment(revision, object_id=chance("new object", 32), mapping=chance("new mapping", 99))
 
 
 def amend(
     store: ShareStore,
     said: Commitment,
     owner: bytes = OWNER,
-    capability: bytes = b"",
+    key: VaultKey = KEY,
     encoding: Sample = SAMPLE,
 ) -> None:
+    """Show the store what the owner of this key signed, and be `owner` from then on."""
+    store.amend(key.amendment(encoding.encoding_id, owner, said), said, owner)
 
-    store.amend(Amend(encoding.encoding_id, capability or encoding.capability, said.revision), said, owner)
+
+def new_tombstone(generation: int) -> Tombstone:
+    return NEW_KEY.tombstone(rotated().object_id, SAMPLE.encoding_id, generation, TRASH_UNTIL, ENDS)
 
 
 def lies_there(store: ShareStore, owner: bytes = OWNER) -> Commitment:
@@ -107,19 +121,20 @@ def test_all_shares_of_the_encoding_are_amended_and_no_others(store: ShareStore)
 def test_a_rotated_share_is_the_new_owners_and_no_more_the_old_ones(store: ShareStore) -> None:
     amend(store, rotated(), NEW_OWNER)
     for again in (store, reopened(store)):
-        for owner in (OWNER, STRANGER):
+        for key in (KEY, STRANGERS_KEY):
+            owner = key.owner_id()
             with declined(Code.NOT_FOUND):
                 again.share(sample().key(0), owner)
             with declined(Code.NOT_FOUND):
                 again.block(sample().key(0), owner, 0)
             with declined(Code.NOT_FOUND):
-                again.delete(sample().deletion(), owner)
+                again.delete(sample().deletion(key=key), owner)
             with declined(Code.NOT_FOUND):
-                amend(again, commitment(3), owner)
+                amend(again, commitment(3), owner, key)
         with declined(Code.NOT_ALLOWED):
             again.delete(sample().deletion(), NEW_OWNER)
         assert again.block(sample().key(0), NEW_OWNER, 0) == sample().blocks[0][0]
-    again.delete(Delete(sample().encoding_id, NEW_CAPABILITY, 1, TRASH_UNTIL, ENDS), NEW_OWNER)
+    again.delete(new_tombstone(1), NEW_OWNER)
     assert not again.held()
     again.close()
 
@@ -129,9 +144,9 @@ def test_a_grants_owner_reads_and_does_nothing_else(store: ShareStore) -> None:
     for again in (store, reopened(store)):
         assert again.block(sample().key(0), FRIEND, 1) == sample().blocks[1][0]
         with declined(Code.NOT_FOUND):
-            again.delete(sample().deletion(), FRIEND)
+            again.delete(sample().deletion(key=FRIENDS_KEY), FRIEND)
         with declined(Code.NOT_ALLOWED):
-            amend(again, commitment(3), FRIEND, chance("guess", 32))
+            amend(again, commitment(3), FRIEND, FRIENDS_KEY)
         sample().stage(again, 0, FRIEND)
         with declined(Code.CONFLICT):
             again.prepare_commit(sample().key(0), FRIEND, lies_there(again))
@@ -169,12 +184,24 @@ def test_grants_may_come_with_the_first_commitment(store: ShareStore) -> None:
 # --- by right only, and forward only
 
 
-def test_nobody_amends_without_the_capability(store: ShareStore) -> None:
-    for wrong in (chance("guess", 32), sample().commitment.delete_hash, bytes(32)):
+def test_nobody_amends_without_the_owners_signature(store: ShareStore) -> None:
+    said = commitment()
+    right = KEY.amendment(SAMPLE.encoding_id, OWNER, said)
+    others = [
+        replace(right, signature=bytes(64)),
+        replace(right, owner_key=STRANGERS_KEY.owner_key()),
+        replace(KEY.amendment(sample("other").encoding_id, OWNER, said), encoding_id=SAMPLE.encoding_id),
+        KEY.amendment(SAMPLE.encoding_id, OWNER, commitment(mapping=b"another")),
+        KEY.amendment(SAMPLE.encoding_id, OWNER, commitment(grants=[GRANT])),
+        KEY.amendment(SAMPLE.encoding_id, NEW_OWNER, said),
+        STRANGERS_KEY.amendment(SAMPLE.encoding_id, OWNER, said),
+    ]
+    for wrong in others:
         with declined(Code.NOT_ALLOWED):
-            amend(store, commitment(), OWNER, wrong)
+            store.amend(wrong, said, OWNER)
+    for wrong in (right, STRANGERS_KEY.amendment(SAMPLE.encoding_id, STRANGER, said)):
         with declined(Code.NOT_FOUND):
-            amend(store, commitment(), STRANGER, wrong)
+            store.amend(wrong, said, STRANGER)
     assert not store.changes()
     assert amendments(store) == []
 
@@ -184,7 +211,7 @@ def test_where_nothing_of_it_is_it_is_not_found(store: ShareStore) -> None:
         amend(store, commitment(), encoding=sample("other"))
 
 
-def test_saying_it_again_is_harmless_even_when_the_capability_is_another_since(store: ShareStore) -> None:
+def test_saying_it_again_is_harmless_even_when_the_owner_is_another_since(store: ShareStore) -> None:
     for _ in range(3):
         amend(store, rotated(), NEW_OWNER)
     assert len(store.changes().announced) == 1
@@ -209,18 +236,13 @@ def test_the_recipe_stays(store: ShareStore) -> None:
 
 def test_what_the_request_says_must_be_what_the_commitment_says(store: ShareStore) -> None:
     with declined(Code.MALFORMED):
-        store.amend(Amend(sample().encoding_id, sample().capability, 3), commitment(2), OWNER)
+        store.amend(replace(KEY.amendment(SAMPLE.encoding_id, OWNER, commitment(2)), revision=3), commitment(2), OWNER)
     with declined(Code.MALFORMED):
         amend(store, commitment(mapping=bytes(1 << 20)))
 
 
 def test_another_owners_share_under_the_same_id_stays_as_it_is(store: ShareStore) -> None:
-    theirs = sample().commitment
-    theirs.delete_hash = bytes(32)
-    sample().stage(store, 1, STRANGER)
-    pending = store.prepare_commit(sample().key(1), STRANGER, theirs)
-    assert pending is not None
-    assert store.commit_round([pending])[0].granted
+    sample().put(store, 1, STRANGER)
     amend(store, rotated(), NEW_OWNER)
     assert {key[1]: share.owner for key, share in store.held().items()} == {0: NEW_OWNER, 1: STRANGER}
 
@@ -230,11 +252,11 @@ def test_another_owners_share_under_the_same_id_stays_as_it_is(store: ShareStore
 
 def test_what_is_deleted_and_taken_back_is_amended_still(store: ShareStore) -> None:
     amend(store, rotated(), NEW_OWNER)
-    store.delete(Delete(sample().encoding_id, NEW_CAPABILITY, 1, TRASH_UNTIL, ENDS), NEW_OWNER)
+    store.delete(new_tombstone(1), NEW_OWNER)
     with declined(Code.NOT_FOUND):
-        amend(store, rotated(3), NEW_OWNER, NEW_CAPABILITY)
+        amend(store, rotated(3), NEW_OWNER, NEW_KEY)
     store = reopened(store)
-    store.undelete(Undelete(sample().encoding_id, NEW_CAPABILITY, 2), NEW_OWNER)
+    store.undelete(new_tombstone(2), NEW_OWNER)
     assert lies_there(store, NEW_OWNER) == rotated()
     store.close()
 
@@ -243,7 +265,7 @@ def test_the_new_owner_deletes_what_the_old_one_deleted_and_took_back(store: Sha
     store.delete(sample().deletion(), OWNER)
     store.undelete(sample().undeletion(), OWNER)
     amend(store, rotated(), NEW_OWNER)
-    store.delete(Delete(sample().encoding_id, NEW_CAPABILITY, 1, TRASH_UNTIL, ENDS), NEW_OWNER)
+    store.delete(new_tombstone(1), NEW_OWNER)
     assert not store.held()
 
 
@@ -334,9 +356,7 @@ def test_whatever_call_fails_the_old_or_the_new_one_lies_there_whole(
 _bytes = st.binary(min_size=32, max_size=32)
 _ids = st.binary(min_size=16, max_size=16)
 _grants = st.lists(st.builds(Grant, _ids, _bytes, st.binary(max_size=50)), max_size=MAX_GRANTS)
-_amendments = st.builds(
-    Amendment, _bytes, _ids, st.binary(max_size=99), _bytes, st.integers(1, 2**53 - 1), _grants, _bytes
-)
+_amendments = st.builds(Amendment, _bytes, _ids, st.binary(max_size=99), st.integers(1, 2**53 - 1), _grants, _bytes)
 
 
 @given(_amendments, _bytes, _bytes)

@@ -5,18 +5,20 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import msgspec
 import pytest
 
-from common.protocol.device_messages import Delete, ShareName
+from common.protocol.device_messages import ShareName
 from common.protocol.messages import Code, Tombstone
 from tests.support.clocks import SetClock
 from tests.support.sample_shares import (
     ENDS,
+    KEY,
     OWNER,
     STRANGER,
+    STRANGERS_KEY,
     TRASH_UNTIL,
     Sample,
-    chance,
     declined,
     reopened,
     sample,
@@ -28,11 +30,6 @@ from worker.store import ShareStore
 
 WEEK = 7 * 24 * 3600
 TEN_YEARS = 10 * 365 * 24 * 3600
-
-
-def tombstone(encoding: Sample, generation: int) -> Tombstone:
-    object_id = encoding.commitment.object_id
-    return Tombstone(encoding.encoding_id, object_id, OWNER, encoding.capability, generation, TRASH_UNTIL, ENDS)
 
 
 def name(encoding: Sample, share: int = 0) -> ShareName:
@@ -47,7 +44,7 @@ def test_what_is_deleted_is_in_the_trash_and_that_is_told(store: ShareStore, clo
     used = store.used_bytes
     store.delete(encoding.deletion(), OWNER)
     changes = store.changes()
-    assert changes.tombstones == [tombstone(encoding, 1)]
+    assert changes.tombstones == [encoding.deletion(1)]
     assert changes.withdrawn == [name(encoding)]
     assert not changes.announced
     assert trashed(store) == [f"{file_name(encoding.key(0))}.deleted"]
@@ -55,7 +52,7 @@ def test_what_is_deleted_is_in_the_trash_and_that_is_told(store: ShareStore, clo
     assert store.used_bytes == used, "the trash takes room"
     store = reopened(store, clock)
     assert not store.held()
-    assert list(store.tombstones()) == [tombstone(encoding, 1)]
+    assert list(store.tombstones()) == [encoding.deletion(1)]
     assert store.used_bytes == used
     store.close()
 
@@ -82,37 +79,60 @@ def test_a_deleted_share_is_not_found(store: ShareStore) -> None:
         store.share(encoding.key(0), OWNER)
 
 
-def test_nobody_deletes_without_the_capability(store: ShareStore) -> None:
-    encoding = sample()
-    for wrong in (chance("guess", 32), encoding.commitment.delete_hash, bytes(32)):
+def forged(tombstone: Tombstone) -> list[Tombstone]:
+    """The same with each field another, under the signature that it had."""
+    others = {
+        "object_id": bytes(32),
+        "owner_key": STRANGERS_KEY.owner_key(),
+        "generation": tombstone.generation + 2,
+        "trash_until": tombstone.trash_until - 1,
+        "ends": tombstone.ends + 1,
+        "signature": bytes(64),
+    }
+    return [msgspec.structs.replace(tombstone, **{name: other}) for name, other in others.items()]
+
+
+def test_nobody_deletes_what_the_owner_did_not_sign(store: ShareStore) -> None:
+    encoding, other = sample(), sample("other")
+    for wrong in forged(encoding.deletion()):
         with declined(Code.NOT_ALLOWED):
-            store.delete(Delete(encoding.encoding_id, wrong, 1, TRASH_UNTIL, ENDS), OWNER)
+            store.delete(wrong, OWNER)
+    with declined(Code.NOT_ALLOWED):
+        store.delete(msgspec.structs.replace(other.deletion(), encoding_id=encoding.encoding_id), OWNER)
     assert not store.changes()
     encoding.assert_readable(store, 0)
     store.delete(encoding.deletion(), OWNER)
+    for wrong in forged(encoding.deletion()):
+        with declined(Code.NOT_ALLOWED):
+            store.delete(wrong, OWNER)
+
+
+def test_what_the_owner_signed_serves_nobody_else(store: ShareStore) -> None:
     with declined(Code.NOT_ALLOWED):
-        store.delete(Delete(encoding.encoding_id, chance("guess", 32), 3, TRASH_UNTIL, ENDS), OWNER)
+        store.delete(sample().deletion(), STRANGER)
+    sample().assert_readable(store, 0)
 
 
-def test_another_owner_deletes_nothing_not_even_with_the_capability(store: ShareStore) -> None:
+def test_another_owner_deletes_nothing(store: ShareStore) -> None:
     encoding = sample()
     with declined(Code.NOT_FOUND):
-        store.delete(encoding.deletion(), STRANGER)
+        store.delete(encoding.deletion(key=STRANGERS_KEY), STRANGER)
     encoding.assert_readable(store, 0)
 
 
-def test_a_share_with_another_delete_hash_stays_whoever_else_stored_under_this_id(store: ShareStore) -> None:
+def test_a_deletion_of_another_object_under_this_id_is_refused(store: ShareStore) -> None:
+    with declined(Code.CONFLICT):
+        store.delete(KEY.tombstone(bytes(32), sample().encoding_id, 1, TRASH_UNTIL, ENDS), OWNER)
+    sample().assert_readable(store, 0)
+
+
+def test_a_share_of_another_owner_stays_though_it_is_under_the_same_id(store: ShareStore) -> None:
     encoding = sample()
-    theirs = encoding.commitment
-    theirs.delete_hash = bytes(32)
-    encoding.stage(store, 1, STRANGER)
-    pending = store.prepare_commit(encoding.key(1), STRANGER, theirs)
-    assert pending is not None
-    assert store.commit_round([pending])[0].granted
+    encoding.put(store, 1, STRANGER)
     store.delete(encoding.deletion(), OWNER)
     assert list(store.held()) == [encoding.key(1)]
     with declined(Code.NOT_FOUND):
-        store.delete(encoding.deletion(), STRANGER)
+        store.delete(encoding.deletion(key=STRANGERS_KEY), STRANGER)
 
 
 def test_where_nothing_of_it_is_it_is_not_found(store: ShareStore) -> None:
@@ -124,10 +144,10 @@ def test_where_nothing_of_it_is_it_is_not_found(store: ShareStore) -> None:
 def test_saying_it_again_is_harmless(store: ShareStore) -> None:
     for _ in range(3):
         store.delete(sample().deletion(), OWNER)
-    assert store.changes().tombstones == [tombstone(sample(), 1)]
+    assert store.changes().tombstones == [sample().deletion(1)]
     store.delete(sample().deletion(3), OWNER)
     store.delete(sample().deletion(1), OWNER)
-    assert list(store.tombstones()) == [tombstone(sample(), 3)]
+    assert list(store.tombstones()) == [sample().deletion(3)]
 
 
 @pytest.mark.parametrize("generation", [2, 4])
@@ -200,14 +220,14 @@ def test_what_is_taken_back_is_there_as_it_was(store: ShareStore, clock: SetCloc
     store.changes()
     store.undelete(encoding.undeletion(), OWNER)
     changes = store.changes()
-    assert changes.tombstones == [tombstone(encoding, 2)]
+    assert changes.tombstones == [encoding.deletion(2)]
     assert changes.announced == list(held.values())
     assert not changes.withdrawn
     assert trashed(store) == []
     for again in (store, reopened(store, clock)):
         assert dict(again.held()) == held
         assert again.used_bytes == used
-        assert list(again.tombstones()) == [tombstone(encoding, 2)]
+        assert list(again.tombstones()) == [encoding.deletion(2)]
         encoding.assert_readable(again, 0)
     again.close()
 
@@ -217,12 +237,11 @@ def test_taking_back_needs_the_same_right(store: ShareStore) -> None:
     with declined(Code.NOT_FOUND):
         store.undelete(encoding.undeletion(), OWNER)
     store.delete(encoding.deletion(), OWNER)
-    wrong = encoding.undeletion()
-    wrong.capability = chance("guess", 32)
-    with declined(Code.NOT_ALLOWED):
-        store.undelete(wrong, OWNER)
+    for wrong in forged(encoding.undeletion()):
+        with declined(Code.NOT_ALLOWED):
+            store.undelete(wrong, OWNER)
     with declined(Code.NOT_FOUND):
-        store.undelete(encoding.undeletion(), STRANGER)
+        store.undelete(encoding.undeletion(key=STRANGERS_KEY), STRANGER)
     assert not store.held()
 
 
@@ -295,12 +314,7 @@ def test_what_is_put_into_a_store_by_hand_outlives_a_tombstone_that_does_not_fit
 ) -> None:
     encoding = sample()
     elsewhere = ShareStore(tmp_path / "elsewhere")
-    encoding.stage(elsewhere, 1)
-    theirs = encoding.commitment
-    theirs.delete_hash = bytes(32)
-    pending = elsewhere.prepare_commit(encoding.key(1), OWNER, theirs)
-    assert pending is not None
-    assert elsewhere.commit_round([pending])[0].granted
+    encoding.put(elsewhere, 1, STRANGER)
     elsewhere.close()
     store.delete(encoding.deletion(), OWNER)
     shutil.copytree(tmp_path / "elsewhere" / "shares", store.folder / "shares", dirs_exist_ok=True)

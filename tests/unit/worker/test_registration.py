@@ -74,7 +74,9 @@ def many_shares(count: int) -> list[AnnouncedShare]:
 
 
 def many_tombstones(count: int) -> list[Tombstone]:
-    return [Tombstone(i.to_bytes(16, "big"), b"o" * 32, OWNER, b"c" * 32, 1 + i % 2, 1000, 2000) for i in range(count)]
+    return [
+        Tombstone(i.to_bytes(16, "big"), b"o" * 32, b"w" * 32, 1 + i % 2, 1000, 2000, b"s" * 64) for i in range(count)
+    ]
 
 
 def test_a_connected_worker_registers_with_its_version_and_its_room(

@@ -250,7 +250,7 @@ def test_good_and_bad_shares_in_one_message_are_answered_one_by_one(worker: Work
         whole(small("wrong block"), block=b"w" * 40),
         whole(good),
         whole(small("no commitment"), commitment=b"\xc1"),
-        whole(small("no recipe"), commitment=Commitment(b"o" * 32, b"no recipe", b"", b"d" * 32)),
+        whole(small("no recipe"), commitment=Commitment(b"o" * 32, b"no recipe", b"")),
         whole(sample("two segments", segments=2)),
         whole(stored),
         whole(opened),

@@ -13,7 +13,7 @@ from common.protocol.codec import pack_header, unpack, unpack_header
 from common.protocol.device_messages import Commitment, Fetch, Inspect, Progress, SegmentRange, ShareName
 from common.protocol.envelope import Operation
 from common.protocol.messages import Acknowledged, Code
-from tests.support.sample_shares import STRANGER, Sample, sample, share_path
+from tests.support.sample_shares import STRANGER, STRANGERS_KEY, Sample, sample, share_path
 from tests.support.spoken_worker import BROKER, SHARE, Worker, append, block_names, commit, only, small, whole
 
 OTHER_BROKER = BROKER + 1
@@ -173,9 +173,9 @@ def test_a_deleted_encoding_is_not_stored_whole_either(worker: Worker) -> None:
 
 def test_who_may_not_delete_is_told_so(worker: Worker) -> None:
     guess = sample().deletion()
-    guess.capability = bytes(32)
+    guess.signature = bytes(64)
     assert worker.ask(Operation.DELETE, guess) is Code.NOT_ALLOWED
-    assert worker.ask(Operation.DELETE, sample().deletion(), owner=STRANGER) is Code.NOT_FOUND
+    assert worker.ask(Operation.DELETE, sample().deletion(key=STRANGERS_KEY), owner=STRANGER) is Code.NOT_FOUND
     assert worker.ask(Operation.UNDELETE, sample().undeletion()) is Code.NOT_FOUND
     assert not worker.store.changes()
 

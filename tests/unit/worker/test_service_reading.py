@@ -143,7 +143,7 @@ def test_a_malformed_commitment_is_answered(worker: Worker, payload: bytes) -> N
 def test_a_commitment_without_a_recipe_is_answered(worker: Worker) -> None:
     encoding = sample()
     worker.stage(encoding)
-    no_recipe = pack(Commitment(b"o" * 32, b"no recipe", b"", b"d" * 32))
+    no_recipe = pack(Commitment(b"o" * 32, b"no recipe", b""))
     assert worker.ask(Operation.COMMIT, Commit(encoding.encoding_id, SHARE), no_recipe) is Code.CONFLICT
 
 

@@ -58,7 +58,7 @@ def write(encoding: Sample, share: int, order: list[int], offset_shift: int = 0)
         offsets[segment] = len(content) + len(prefix) + offset_shift
         content += prefix + block
     said = encoding.commitment
-    trailer = ShareTrailer(said.object_id, OWNER, said.recipe, said.mapping, said.delete_hash, offsets)
+    trailer = ShareTrailer(said.object_id, OWNER, said.recipe, said.mapping, offsets, 1, [])
     return Written(content + encode_ending(header, trailer, len(content)), len(header), len(content))
 
 
@@ -104,7 +104,6 @@ def test_what_was_written_is_read(written: tuple[Sample, int, list[int]]) -> Non
     assert information.recipe == recipe
     said = encoding.commitment
     assert (trailer.object_id, trailer.owner, trailer.mapping) == (said.object_id, OWNER, said.mapping)
-    assert trailer.delete_hash == said.delete_hash
     for segment, offset in enumerate(trailer.offsets):
         assert content[offset : offset + recipe.block_length(segment)] == encoding.blocks[segment][share]
 
@@ -115,7 +114,7 @@ def test_any_msgpack_reader_walks_the_whole_file(written: tuple[Sample, int, lis
     unpacker = msgpack.Unpacker()
     unpacker.feed(write(encoding, share, order).content)
     header, *records, trailer, footer = list(unpacker)
-    assert header[:2] == ["tessera-share", 1]
+    assert header[:2] == ["tessera-share", 2]
     assert [record[0] for record in records] == order
     for segment, block_digest, block in records:
         assert block == encoding.blocks[segment][share]
@@ -182,16 +181,16 @@ def test_junk_behind_the_footer_is_refused() -> None:
 
 def test_a_file_of_a_later_version_is_refused() -> None:
     content = write(sample(), 0, [0, 1, 2]).content
-    assert content[:16] == b"\x97\xadtessera-share\x01"
-    with pytest.raises(IntegrityError, match="version 1"):
-        read(content[:15] + b"\x02" + content[16:])
+    assert content[:16] == b"\x97\xadtessera-share\x02"
+    with pytest.raises(IntegrityError, match="version 2"):
+        read(content[:15] + b"\x01" + content[16:])
 
 
 def test_a_trailer_of_another_encoding_behind_this_header_is_refused() -> None:
     one, other = sample("one"), sample("other")
     header = pack(share_header(one.encoding_id, 0, 2, 3, 64))
     said = other.commitment
-    trailer = ShareTrailer(said.object_id, OWNER, said.recipe, said.mapping, said.delete_hash, [100, 200, 300])
+    trailer = ShareTrailer(said.object_id, OWNER, said.recipe, said.mapping, [100, 200, 300], 1, [])
     with pytest.raises(IntegrityError, match="another encoding's"):
         decode_share(header, encode_ending(header, trailer, 500))
 
@@ -206,7 +205,7 @@ def test_a_share_that_the_recipe_has_not_is_refused() -> None:
     encoding = sample()
     header = pack(share_header(encoding.encoding_id, 3, 2, 3, 64))
     said = encoding.commitment
-    trailer = ShareTrailer(said.object_id, OWNER, said.recipe, said.mapping, said.delete_hash, [100, 200, 300])
+    trailer = ShareTrailer(said.object_id, OWNER, said.recipe, said.mapping, [100, 200, 300], 1, [])
     with pytest.raises(IntegrityError, match="contradicts the recipe"):
         decode_share(header, encode_ending(header, trailer, 500))
 
@@ -214,6 +213,6 @@ def test_a_share_that_the_recipe_has_not_is_refused() -> None:
 def test_a_recipe_that_is_none_is_refused() -> None:
     header = pack(share_header(b"e" * 16, 0, 2, 3, 64))
     bad = Recipe(b"e" * 16, 2, 3, 64, 65, b"d" * 96)
-    trailer = ShareTrailer(b"o" * 32, OWNER, bad.encode(), b"", b"d" * 32, [100])
+    trailer = ShareTrailer(b"o" * 32, OWNER, bad.encode(), b"", [100], 1, [])
     with pytest.raises(IntegrityError, match="contradicts itself"):
         decode_share(header, encode_ending(header, trailer, 500))

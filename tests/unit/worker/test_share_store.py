@@ -121,7 +121,7 @@ def test_saying_otherwise_is_a_conflict(store: ShareStore) -> None:
     encoding.assert_readable(store, 0)
 
 
-@pytest.mark.parametrize("part", ["object_id", "recipe", "mapping", "delete_hash"])
+@pytest.mark.parametrize("part", ["object_id", "recipe", "mapping"])
 def test_committing_a_committed_share_otherwise_is_a_conflict(store: ShareStore, part: str) -> None:
     encoding = sample()
     encoding.put(store, 0)

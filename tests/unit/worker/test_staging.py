@@ -67,7 +67,7 @@ def test_the_size_is_the_files(staged: StagedShare) -> None:
     said = encoding.commitment
     offsets = staged.offsets(encoding.recipe)
     records = staged.size
-    staged.finish(ShareTrailer(said.object_id, OWNER, said.recipe, said.mapping, said.delete_hash, offsets))
+    staged.finish(ShareTrailer(said.object_id, OWNER, said.recipe, said.mapping, offsets, 1, []))
     content = staged.path.read_bytes()
     assert staged.size == len(content)
     assert decode_footer(content[-FOOTER_SIZE:]) == records

@@ -72,7 +72,7 @@ def test_what_was_taken_back_is_never_purged(store: ShareStore, clock: SetClock)
     encoding = sample()
     until = int(START) + WEEK
     store.delete(encoding.deletion(trash_until=until, ends=until + 10), OWNER)
-    store.undelete(encoding.undeletion(), OWNER)
+    store.undelete(encoding.deletion(2, ends=until + 10), OWNER)
     clock.pass_time(2 * WEEK)
     store.expire(clock.now)
     encoding.assert_readable(store, 0)

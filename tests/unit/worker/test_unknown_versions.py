@@ -19,7 +19,7 @@ from common.protocol.device_messages import Amend, Commitment
 from common.protocol.messages import Code
 from tests.support.clocks import SetClock
 from tests.support.faulty_disk import FaultyDisk
-from tests.support.sample_shares import OWNER, Sample, declined, sample, share_path, trashed
+from tests.support.sample_shares import KEY, OWNER, Sample, declined, sample, share_path, trashed
 from worker.layout import file_name
 from worker.share_file import ShareTrailer
 from worker.store import ShareStore
@@ -35,10 +35,10 @@ def folder(tmp_path: Path) -> Path:
 
 @contextlib.contextmanager
 def newer_store(folder: Path, *formats: ModuleType) -> Iterator[ShareStore]:
-    """The store while a worker has it that knows version 2 of these formats, or of all."""
+    """The store while a worker has it that knows the next version of these formats, or of all."""
     with pytest.MonkeyPatch.context() as patch:
         for module in formats or FORMATS:
-            patch.setattr(module, "_VERSION", 2)
+            patch.setattr(module, "_VERSION", 3)
         with open_store(folder) as store:
             yield store
 
@@ -66,8 +66,8 @@ def scrub(store: ShareStore) -> None:
 
 def amendment(encoding: Sample) -> tuple[Amend, Commitment]:
     before = encoding.commitment
-    said = Commitment(before.object_id, before.recipe, b"another mapping", before.delete_hash, 2, [])
-    return Amend(encoding.encoding_id, encoding.capability, 2), said
+    said = Commitment(before.object_id, before.recipe, b"another mapping", 2, [])
+    return KEY.amendment(encoding.encoding_id, OWNER, said), said
 
 
 def content_of(folder: Path) -> dict[str, str]:

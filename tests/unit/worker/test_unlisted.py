@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from common.errors import NoRoomError
-from common.protocol.device_messages import Amend, Commitment
+from common.protocol.device_messages import Commitment
 from common.protocol.messages import Code
 from tests.support.clocks import SetClock
-from tests.support.sample_shares import OWNER, Sample, declined, sample, share_path
+from tests.support.sample_shares import KEY, OWNER, Sample, declined, sample, share_path
 from worker.disk import Disk, Entry
 from worker.share_file import commitment_of
 from worker.store import ShareStore
@@ -49,14 +49,15 @@ def folder(tmp_path: Path) -> Path:
     store = ShareStore(folder, clock=SetClock())
     for encoding in (ONE, OTHER):
         encoding.put(store, 0)
-        store.amend(Amend(encoding.encoding_id, encoding.capability, 2), amended(encoding), OWNER)
+        said = amended(encoding)
+        store.amend(KEY.amendment(encoding.encoding_id, OWNER, said), said, OWNER)
     store.close()
     return folder
 
 
 def amended(encoding: Sample) -> Commitment:
     before = encoding.commitment
-    return Commitment(before.object_id, before.recipe, b"what holds now", before.delete_hash, 2, [])
+    return Commitment(before.object_id, before.recipe, b"what holds now", 2, [])
 
 
 def live_a_while(store: ShareStore) -> None:

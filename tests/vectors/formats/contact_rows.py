@@ -123,10 +123,8 @@ def sealed_to_cards() -> list[Row]:
     def holding(name: str, words: str, **fields: Any) -> Row:
         return row(name, sealed_to_card(plaintext_of(**fields)), "IntegrityError", words)
 
-    left = sealed_to_card(plaintext_of(delete_capability=bytes(range(32))))
     return [
         good("mapping sealed to a card", "as it should be", sealed, **place),
-        good("mapping sealed to a card", "with a right to delete", left, **place),
         row("a later version", sealed_to_card(plaintext_of(), version=2), "IntegrityError", "format version 2"),
         row("last byte missing", sealed[:-1], "IntegrityError", "never has 1081 bytes"),
         row("one byte behind", sealed + b"\0", "IntegrityError", "never has 1083 bytes"),
@@ -138,7 +136,6 @@ def sealed_to_cards() -> list[Row]:
         row("another object", sealed, "RefusedError", other, object_id=bytes(32)),
         holding("of another image", "another image than the one", image_sha256=bytes(32)),
         holding("data key of 31 bytes", "a mapping is not sound", data_key=bytes(31)),
-        holding("a right of 31 bytes", "a mapping is not sound", delete_capability=bytes(31)),
     ]
 
 

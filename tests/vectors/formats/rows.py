@@ -12,6 +12,7 @@ EXIT_CODES = {
     "UsageError": 2,
     "NotFoundError": 3,
     "IntegrityError": 4,
+    "UnknownVersionError": 4,
     "ProtocolError": 4,
     "NotEnoughError": 5,
     "RefusedError": 6,

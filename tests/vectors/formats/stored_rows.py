@@ -14,6 +14,7 @@ from tests.vectors.vault.reference import ENCODING_ID, OTHER_ENCODING_ID, flippe
 OBJECT_ID = bytes(range(32, 64))
 OWNER = bytes(range(200, 216))
 BLOCKS = [bytes([64 + number]) * 32 for number in range(3)]  # of one segment, 2 of 3
+_UNKNOWN = "UnknownVersionError"  # what its own digest vouches for, and this worker does not know
 
 
 def packed(value: object) -> bytes:
@@ -62,14 +63,14 @@ def share_file(
 ) -> bytes:
     """Share 1 of the recipe above."""
     fields: dict[str, Any] = {
-        "magic": "tessera-share", "version": 1, "encoding_id": ENCODING_ID, "share": 1, "k": 2, "n": 3, "block_size": 64
+        "magic": "tessera-share", "version": 2, "encoding_id": ENCODING_ID, "share": 1, "k": 2, "n": 3, "block_size": 64
     }  # fmt: skip
     head = packed(list({**fields, **(header or {})}.values()))
     block = b"\xc6" + struct.pack(">I", len(BLOCKS[1])) + BLOCKS[1]
     prefix = b"\x93\x00" + packed(blake3(BLOCKS[1]).digest())
     body: dict[str, Any] = {
-        "object_id": OBJECT_ID, "owner": OWNER, "recipe": recipe(), "mapping": bytes(100), "delete_hash": bytes(32),
-        "offsets": [len(head) + len(prefix) + 5],
+        "object_id": OBJECT_ID, "owner": OWNER, "recipe": recipe(), "mapping": bytes(100),
+        "offsets": [len(head) + len(prefix) + 5], "revision": 1, "grants": [],
     }  # fmt: skip
     ending = packed(list({**body, **(trailer or {})}.values()))
     offset = len(head) + len(prefix) + len(block)
@@ -81,8 +82,8 @@ def share_files() -> list[Row]:
     whole = share_file()
     trailer_at = len(whole) - 300
 
-    def row(name: str, data: bytes, words: str) -> Row:
-        return bad("share file", name, data, "IntegrityError", words)
+    def row(name: str, data: bytes, words: str, error: str = "IntegrityError") -> Row:
+        return bad("share file", name, data, error, words)
 
     return [
         good("share file", "as it should be", whole),
@@ -94,25 +95,31 @@ def share_files() -> list[Row]:
         row("trailer changed", flipped(whole, trailer_at), "header or trailer are damaged"),
         row("footer's digest changed", flipped(whole, -20), "header or trailer are damaged"),
         row("first byte changed", flipped(whole, 0), "this is no share file"),
-        row("another magic", share_file(header={"magic": "tessera-chare"}), "no share file of version 1"),
-        row("a later version", share_file(header={"version": 2}), "no share file of version 1"),
+        row("another magic", share_file(header={"magic": "tessera-chare"}), "this is no share file"),
+        row("the version before", share_file(header={"version": 1}), "of version 1 of its format", _UNKNOWN),
+        row("a later version", share_file(header={"version": 3}), "of version 3 of its format", _UNKNOWN),
         row("of another encoding", share_file(header={"encoding_id": OTHER_ENCODING_ID}), "is another encoding's"),
         row("another k", share_file(header={"k": 1}), "the recipe is another encoding's"),
         row("a share that is none", share_file(header={"share": 3}), "the trailer contradicts the recipe"),
         row("no offsets", share_file(trailer={"offsets": []}), "the trailer contradicts the recipe"),
         row("an offset in the header", share_file(trailer={"offsets": [1]}), "points to blocks outside the records"),
         row("an offset beyond", share_file(trailer={"offsets": [2**40]}), "points to blocks outside the records"),
-        row("object id of 31 bytes", share_file(trailer={"object_id": bytes(31)}), "the trailer is no trailer"),
-        row("a recipe that is none", share_file(trailer={"recipe": b"\x90"}), "this is no recipe"),
+        row(
+            "object id of 31 bytes",
+            share_file(trailer={"object_id": bytes(31)}),
+            "no format that this worker knows",
+            _UNKNOWN,
+        ),
+        row("a recipe that is none", share_file(trailer={"recipe": b"\x90"}), "this is no recipe", _UNKNOWN),
     ]
 
 
 def tombstone(**changed: Any) -> bytes:
     fields: dict[str, Any] = {
-        "encoding_id": ENCODING_ID, "object_id": OBJECT_ID, "owner": OWNER, "capability": bytes(32), "generation": 1,
-        "trash_until": 2**31, "ends": 2**32,
+        "encoding_id": ENCODING_ID, "object_id": OBJECT_ID, "owner_key": bytes(32), "generation": 1,
+        "trash_until": 2**31, "ends": 2**32, "signature": bytes(64),
     }  # fmt: skip
-    magic, version = changed.pop("magic", "tessera-tombstone"), changed.pop("version", 1)
+    magic, version = changed.pop("magic", "tessera-tombstone"), changed.pop("version", 2)
     body = packed([magic, version, list({**fields, **changed}.values())])
     return body + packed(blake3(body).digest())
 
@@ -120,18 +127,20 @@ def tombstone(**changed: Any) -> bytes:
 def tombstones() -> list[Row]:
     whole = tombstone()
 
-    def row(name: str, data: bytes, words: str) -> Row:
-        return bad("tombstone", name, data, "IntegrityError", words)
+    def row(name: str, data: bytes, words: str, error: str = "IntegrityError") -> Row:
+        return bad("tombstone", name, data, error, words)
 
     return [
         good("tombstone", "as it should be", whole),
         row("empty", b"", "the file is damaged"),
         row("cut", whole[:-1], "the file is damaged"),
         row("a byte changed", flipped(whole, 30), "the file is damaged"),
-        row("another magic", tombstone(magic="tessera-tombston"), "no tombstone of version 1"),
-        row("a later version", tombstone(version=2), "no tombstone of version 1"),
-        row("capability of 31 bytes", tombstone(capability=bytes(31)), "this is no tombstone"),
-        row("generation 0", tombstone(generation=0), "this is no tombstone"),
+        row("another magic", tombstone(magic="tessera-tombston"), "this is no tombstone"),
+        row("the version before", tombstone(version=1), "of version 1 of its format", _UNKNOWN),
+        row("a later version", tombstone(version=3), "of version 3 of its format", _UNKNOWN),
+        row("owner key of 31 bytes", tombstone(owner_key=bytes(31)), "no format that this worker knows", _UNKNOWN),
+        row("signature of 63 bytes", tombstone(signature=bytes(63)), "no format that this worker knows", _UNKNOWN),
+        row("generation 0", tombstone(generation=0), "no format that this worker knows", _UNKNOWN),
     ]
 
 

@@ -77,7 +77,7 @@ def headers() -> list[Row]:
         row("an append without a digest", packed([ENCODING_ID, 1, 0]), "(Append)", "Append"),
         row("a digest of 31 bytes", packed([ENCODING_ID, 1, 0, bytes(31)]), "(Append)", "Append"),
         row("65 blocks fetched at once", packed([[[ENCODING_ID, 1, 0]] * 65]), "(Fetch)", "Fetch"),
-        row("a delete with a short capability", packed([ENCODING_ID, bytes(31), 1, 0, 0]), "(Delete)", "Delete"),
+        row("an amendment without a signature", packed([ENCODING_ID, 2, bytes(32)]), "(Amend)", "Amend"),
     ]
 
 

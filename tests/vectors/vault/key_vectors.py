@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
-import hmac
+import struct
+
+from blake3 import blake3
 
 from tests.vectors.vault.reference import (
     ENCODING_ID,
@@ -32,7 +33,11 @@ def keys() -> list[Vector]:
 
 def derived(name: str, vault_key: bytes, image_sha256: bytes, encoding_id: bytes) -> Vector:
     image = object_id(vault_key, image_sha256)
-    capability = hmac.digest(expand(vault_key, b"tessera/v1/delete"), image + encoding_id, "sha256")
+    tombstone = b"tessera/v1/tombstone" + encoding_id + image + struct.pack(">IQQ", 1, 2**31, 2**32)
+    # array of 5: object id, recipe, mapping, revision, grants of 3 each
+    grant = b"\x93\xc4\x10" + bytes(16) + b"\xc4\x20" + bytes(32) + b"\xc4\x0bfor another"
+    commitment = b"\x95\xc4\x20" + bytes(32) + b"\xc4\x06recipe\xc4\x07mapping\x02\x91" + grant
+    amendment = b"tessera/v1/amendment" + encoding_id + bytes(range(16)) + blake3(commitment).digest()
     return vector(
         name,
         "ok",
@@ -40,10 +45,10 @@ def derived(name: str, vault_key: bytes, image_sha256: bytes, encoding_id: bytes
         image_sha256_hex=image_sha256,
         encoding_id_hex=encoding_id,
         object_id_hex=image,
-        delete_capability_hex=capability,
-        delete_hash_hex=hashlib.sha256(capability).digest(),
         owner_key_hex=owner_key(vault_key),
         client_signature_hex=signing_key(vault_key).sign(b"tessera/v1/client" + bytes(range(32))),
+        tombstone_signature_hex=signing_key(vault_key).sign(tombstone),
+        amendment_signature_hex=signing_key(vault_key).sign(amendment),
         mapping_subkey_hex=expand(vault_key, b"tessera/v1/mapping"),
         index_subkey_hex=expand(vault_key, b"tessera/v1/index"),
     )

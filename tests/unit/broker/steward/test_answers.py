@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import Optional
 
 import pytest
+from msgspec.structs import replace
 
 from broker.devices import SETTLE
 from broker.rights import Standing
 from broker.sessions import Outgoing
 from broker.steward.steward import Settings
 from common.protocol.codec import pack, unpack, unpack_header
-from common.protocol.device_messages import Delete, ShareName, Undelete
+from common.protocol.device_messages import ShareName
 from common.protocol.envelope import Operation
 from common.protocol.messages import (
     MAX_OBJECTS,
@@ -335,7 +336,7 @@ def test_a_withdrawn_share_is_shown_no_more(broker: SampleBroker) -> None:
 
 def tombstone(generation: int = 1, encoding_id: bytes = ENCODING, **changed: int) -> Tombstone:
     trash_until, ends = changed.get("trash_until", TODAY + 10), changed.get("ends", TODAY + 100)
-    return Tombstone(encoding_id, OBJECT, KEY.owner_id(), b"c" * 32, generation, trash_until, ends)
+    return KEY.tombstone(OBJECT, encoding_id, generation, trash_until, ends)
 
 
 def report(device: SamplePeer, *tombstones: Tombstone) -> Optional[Code]:
@@ -349,8 +350,7 @@ def test_a_device_that_was_away_is_told_of_a_deletion_until_it_has_done_it(broke
     a.ask(Operation.WITHDRAW, Withdraw(), pack([ShareName(ENCODING, 0)]))
     told = asked(broker.tick(), Operation.DELETE)
     assert len(told) == 2
-    expected = Delete(ENCODING, b"c" * 32, 1, TODAY + 10, TODAY + 100)
-    assert [unpack_header(message.header, Delete) for message in told] == [expected] * 2
+    assert [unpack_header(message.header, Tombstone) for message in told] == [tombstone()] * 2
     assert {message.envelope.owner for message in told} == {KEY.owner_id()}
     busy, done = told
     (b if is_for(busy, b) else c).reply(busy, Acknowledged(Answer(Code.FAULT)))
@@ -367,20 +367,30 @@ def test_a_device_that_knows_only_of_a_deletion_is_told_that_it_was_taken_back(b
     report(a, tombstone(2))
     (told,) = asked(broker.tick(), Operation.UNDELETE)
     assert is_for(told, b)
-    assert unpack_header(told.header, Undelete) == Undelete(ENCODING, b"c" * 32, 2)
+    assert unpack_header(told.header, Tombstone) == tombstone(2)
     b.reply(told)
     assert asked(later(broker, 30, a, b, c), Operation.UNDELETE) == []
 
 
-def test_a_deletion_that_the_devices_refuse_hides_nothing_and_is_not_told_them_again(broker: SampleBroker) -> None:
+def test_a_deletion_that_devices_have_nothing_of_is_not_told_them_again(broker: SampleBroker) -> None:
     a, b, c = three_workers(broker)
     broker.tick()
     report(a, tombstone())
     for message in asked(broker.tick(), Operation.DELETE):
         peer = next(peer for peer in (a, b, c) if is_for(message, peer))
         peer.reply(message, Acknowledged(Answer(Code.NOT_ALLOWED)))
-    assert len(broker.client(KEY).objects()) == 1
     assert asked(later(broker, 400, a, b, c), Operation.DELETE) == []
+
+
+def test_a_tombstone_that_its_owner_did_not_sign_is_refused_and_hides_nothing(broker: SampleBroker) -> None:
+    a, *_ = three_workers(broker)
+    broker.tick()
+    right = tombstone()
+    for forged in (replace(right, signature=bytes(64)), replace(right, generation=3), replace(right, ends=1 << 40)):
+        a = broker.worker("liar")
+        assert report(a, forged) is Code.MALFORMED
+    assert len(broker.client(KEY).objects()) == 1
+    assert asked(broker.tick(), Operation.DELETE) == []
 
 
 def test_what_is_deleted_is_not_rebuilt(broker: SampleBroker) -> None:

@@ -15,11 +15,12 @@ from broker.steward.balance import Balance
 from broker.steward.plan import Room, drop_duplicates
 from broker.steward.survey import Survey
 from common.coding.redundancy import DeviceCount
-from common.protocol.identifiers import device_id
+from common.protocol.identifiers import device_id, owner_id
 from common.protocol.messages import AnnouncedShare, Tombstone
 from tests.support.sample_broker import MembersInMemory
 
-OWNER = b"a" * 16
+OWNER_KEY = b"w" * 32
+OWNER = owner_id(OWNER_KEY)
 OBJECT = b"o" * 32
 DEVICES = [bytes([number]) * 16 for number in range(1, 9)]
 SIZE = 1000
@@ -173,7 +174,7 @@ def test_weak_images_are_counted_once_each_but_not_deleted_ones_that_wait() -> N
     survey.look(0.0, 100)
     assert survey.weak(DeviceCount(3, 3)) == 0
     assert survey.weak(DeviceCount(6, 6)) == 2
-    catalog.add_tombstones(DEVICES[0], [Tombstone(THIRD, THIRD * 2, OWNER, b"c" * 32, 1, 0, 1 << 40)])
+    catalog.add_tombstones(DEVICES[0], [Tombstone(THIRD, THIRD * 2, OWNER_KEY, 1, 0, 1 << 40, b"s" * 64)])
     survey.look(1.0, 100)
     assert survey.weak(DeviceCount(6, 6)) == 1
     for index in range(3):
@@ -300,7 +301,7 @@ def test_what_is_deleted_is_nobodys_to_mend() -> None:
     catalog = Catalog()
     put(catalog, FIRST, DEVICES[:2])
     survey = survey_of(catalog)
-    catalog.add_tombstones(DEVICES[0], [Tombstone(FIRST, FIRST * 2, OWNER, b"c" * 32, 1, 10, 100)])
+    catalog.add_tombstones(DEVICES[0], [Tombstone(FIRST, FIRST * 2, OWNER_KEY, 1, 10, 100, b"s" * 64)])
     survey.look(20.0, 100)
     assert [survey.count(state) for state in State] == [0, 0, 0, 0]
 

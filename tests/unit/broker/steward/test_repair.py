@@ -18,8 +18,9 @@ from common.protocol.device_messages import Append, Fetch
 from common.protocol.envelope import Envelope, Operation
 from common.protocol.envelope import Kind as MessageKind
 from common.protocol.messages import AnnouncedShare, Answer, Code
+from tests.support.sample_shares import OWNER
 from tests.unit.simulation.device import Device, Stored
-from tests.unit.simulation.images import OWNER, Encoding, code_of, encode, make_image
+from tests.unit.simulation.images import Encoding, code_of, encode, make_image
 
 K, N = 3, 5
 SEGMENTS = 6

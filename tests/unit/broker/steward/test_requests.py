@@ -180,7 +180,7 @@ def test_a_pause_is_not_made_up_for_by_a_burst(asker: Asker) -> None:
 ENCODING = sample("agreement", segments=2, k=3, n=6)
 COMMITMENT = ENCODING.commitment
 PACKED = pack(COMMITMENT)
-OTHER = pack(Commitment(COMMITMENT.object_id, COMMITMENT.recipe, b"another mapping", COMMITMENT.delete_hash))
+OTHER = pack(Commitment(COMMITMENT.object_id, COMMITMENT.recipe, b"another mapping"))
 
 
 def claim(object_id: bytes = COMMITMENT.object_id, k: int = 3, share_bytes: int = ENCODING.recipe.share_bytes) -> Claim:
@@ -223,6 +223,6 @@ def test_a_commitment_that_is_not_what_the_devices_claim_is_not_believed(other: 
     assert "claim" in str(agree(dict.fromkeys(devices(4), PACKED), other))
 
 
-@pytest.mark.parametrize("packed", [b"", b"\xc1", pack(Commitment(b"o" * 32, b"no recipe", b"", b"d" * 32))])
+@pytest.mark.parametrize("packed", [b"", b"\xc1", pack(Commitment(b"o" * 32, b"no recipe", b""))])
 def test_what_is_no_commitment_is_not_believed_however_many_have_it(packed: bytes) -> None:
     assert isinstance(agree(dict.fromkeys(devices(6), packed), claim()), str)

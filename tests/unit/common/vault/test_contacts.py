@@ -111,9 +111,9 @@ def test_cards_that_a_mapping_keeps_come_back_and_anything_else_is_refused() -> 
 
 def test_what_is_sealed_to_a_card_only_its_vault_opens() -> None:
     card = card_of(KEY, "Ann")
-    sealed = seal_to_card(card, mapping(delete_capability=bytes(32)), ENCODING)
+    sealed = seal_to_card(card, mapping(), ENCODING)
     object_id = KEY.granted_object_id(SHA256)
-    assert open_any(KEY, sealed, object_id, ENCODING) == mapping(delete_capability=bytes(32))
+    assert open_any(KEY, sealed, object_id, ENCODING) == mapping()
     with pytest.raises(RefusedError):
         open_any(OTHER, sealed, object_id, ENCODING)
 

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from common.errors import TesseraError
+from common.protocol.device_messages import Commitment, Grant
 from common.vault.keys import HiddenKey, VaultKey
 from common.vault.sealing import DataKey
 from tests.vectors.vault import FOLDER, read_vectors
@@ -18,7 +19,7 @@ from tests.vectors.vault.generate import contents
 
 raw_keys = st.binary(min_size=32, max_size=32)
 digests = st.binary(min_size=32, max_size=32)
-encoding_ids = st.binary(min_size=16, max_size=16)
+COMMITMENT = Commitment(bytes(32), b"recipe", b"mapping", 2, [Grant(bytes(16), bytes(32), b"for another")])
 
 
 @pytest.mark.parametrize("vector", read_vectors("keys"), ids=lambda vector: str(vector["name"]))
@@ -26,8 +27,10 @@ def test_known_keys_give_known_results(vector: dict[str, Any]) -> None:
     key = VaultKey(vector["vault_key_hex"])
     object_id = key.object_id(vector["image_sha256_hex"])
     assert object_id == vector["object_id_hex"]
-    assert key.delete_capability(object_id, vector["encoding_id_hex"]) == vector["delete_capability_hex"]
-    assert key.delete_hash(object_id, vector["encoding_id_hex"]) == vector["delete_hash_hex"]
+    tombstone = key.tombstone(object_id, vector["encoding_id_hex"], 1, 2**31, 2**32)
+    assert tombstone.signature == vector["tombstone_signature_hex"]
+    amendment = key.amendment(vector["encoding_id_hex"], bytes(range(16)), COMMITMENT)
+    assert amendment.signature == vector["amendment_signature_hex"]
     assert key.owner_key() == vector["owner_key_hex"]
     assert key.owner_proof(bytes(range(32))).signature == vector["client_signature_hex"]
     assert key.mapping_subkey() == vector["mapping_subkey_hex"]
@@ -44,42 +47,28 @@ def test_generated_keys_differ() -> None:
     assert len({DataKey.generate().reveal() for _ in range(100)}) == 100
 
 
-@given(raw_keys, digests, encoding_ids)
-def test_no_two_branches_of_a_vault_key_are_the_same(raw: bytes, digest: bytes, encoding_id: bytes) -> None:
+@given(raw_keys, digests)
+def test_no_two_branches_of_a_vault_key_are_the_same(raw: bytes, digest: bytes) -> None:
     key = VaultKey(raw)
     object_id = key.object_id(digest)
     branches = {
         raw,
         object_id,
-        key.delete_capability(object_id, encoding_id),
-        key.delete_hash(object_id, encoding_id),
         key.owner_key(),
         key.mapping_subkey(),
         key.index_subkey(),
     }
-    assert len(branches) == 7
+    assert len(branches) == 5
     assert {len(branch) for branch in branches} == {32}
 
 
-@given(raw_keys, raw_keys, digests, encoding_ids)
-def test_another_vault_gives_another_of_everything(
-    raw: bytes, other_raw: bytes, digest: bytes, encoding_id: bytes
-) -> None:
+@given(raw_keys, raw_keys, digests)
+def test_another_vault_gives_another_of_everything(raw: bytes, other_raw: bytes, digest: bytes) -> None:
     key, other = VaultKey(raw), VaultKey(other_raw)
     same = raw == other_raw
     assert (key == other) is same
     assert (key.object_id(digest) == other.object_id(digest)) is same
     assert (key.owner_id() == other.owner_id()) is same
-    assert (key.delete_hash(digest, encoding_id) == other.delete_hash(digest, encoding_id)) is same
-
-
-@given(digests, digests, encoding_ids, encoding_ids)
-def test_a_delete_capability_is_for_one_encoding_of_one_object(
-    one: bytes, other: bytes, one_encoding: bytes, other_encoding: bytes
-) -> None:
-    key = VaultKey(bytes(32))
-    same = (one, one_encoding) == (other, other_encoding)
-    assert (key.delete_capability(one, one_encoding) == key.delete_capability(other, other_encoding)) is same
 
 
 @pytest.mark.parametrize("size", [0, 16, 31, 33, 64])
@@ -96,7 +85,7 @@ def test_ids_of_another_size_are_an_error(size: int) -> None:
     with pytest.raises(TesseraError):
         key.object_id(bytes(size))
     with pytest.raises(TesseraError):
-        key.delete_capability(bytes(size), bytes(48 - size))
+        key.tombstone(bytes(size), bytes(48 - size), 1, 0, 0)
 
 
 @pytest.mark.parametrize("kind", [VaultKey, DataKey])
