@@ -12,6 +12,7 @@ JSON. The answer is the fork's pid (4 bytes).
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import importlib
 import io
@@ -32,6 +33,9 @@ PROGRAMS = ("admin", "broker", "consumer", "producer", "worker")
 _ASKING = (signal.SIGINT, signal.SIGTERM)
 _STREAMS = ("stdin", "stdout", "stderr")
 _STDERR = 2
+# From <sched.h> and <sys/mount.h> of Linux.
+_CLONE_NEWNS, _CLONE_NEWNET = 0x20000, 0x40000000
+_MS_REC, _MS_SLAVE, _MNT_DETACH = 0x4000, 0x80000, 2
 
 
 class Start(NamedTuple):
@@ -42,6 +46,7 @@ class Start(NamedTuple):
     folder: str
     umask: int
     new_session: bool
+    network: str  # the network namespace, by its name for `ip netns`; empty for this process's own
 
 
 def serve(requests: socket.socket) -> Start:
@@ -106,6 +111,8 @@ def _become(start: Start, streams: list[int]) -> None:
     """Be what the interpreter is when it begins with the script."""
     if start.new_session:
         os.setsid()
+    if start.network:
+        _enter(start.network)
     os.umask(start.umask)
     os.chdir(os.fsencode(start.folder))
     os.environ.clear()
@@ -123,6 +130,21 @@ def _become(start: Start, streams: list[int]) -> None:
     sys.path[0] = str(Path(start.command[0]).parent)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _ASKING)
+
+
+def _enter(network: str) -> None:
+    """Be in a network namespace, and see its interfaces in /sys, as `ip netns exec` does."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    with open(f"/run/netns/{network}", "rb") as namespace:
+        failed = (
+            libc.setns(namespace.fileno(), _CLONE_NEWNET)
+            or libc.unshare(_CLONE_NEWNS)
+            or libc.mount(b"", b"/", b"none", _MS_REC | _MS_SLAVE, None)
+            or libc.umount2(b"/sys", _MNT_DETACH)
+            or libc.mount(network.encode(), b"/sys", b"sysfs", 0, None)
+        )
+    if failed:
+        raise OSError(ctypes.get_errno(), f"the network namespace {network} cannot be entered")
 
 
 def _as_started(number: int, name: str, unbuffered: bool) -> io.TextIOWrapper:

@@ -35,6 +35,7 @@ _PR_SET_CHILD_SUBREAPER = 36
 _Popen = subprocess.Popen  # whatever it is replaced by
 _SCRIPTS = {tuple(program_command(program)) for program in PROGRAMS}
 _READ_AT_START = re.compile("(PYTHON|LC_|LD_|MALLOC_|OPENBLAS_)|(LANG|LANGUAGE|LOCPATH|GLIBC_TUNABLES)$")
+_NETWORK = ["ip", "netns", "exec"]
 _USUAL = {
     "executable": None,
     "preexec_fn": None,
@@ -73,12 +74,14 @@ class ForkServer:
     def start(self, given: Mapping[str, Any]) -> int:
         """Start what these arguments of Popen say; returns its pid."""
         environment = os.environ if given["env"] is None else given["env"]
+        network, command = _program_in(given["args"])
         start = Start(
-            command=[os.fsdecode(word) for word in given["args"][1:]],
+            command=[os.fsdecode(word) for word in command[1:]],
             environment={os.fsdecode(name): os.fsdecode(value) for name, value in environment.items()},
             folder=os.path.abspath(os.fsdecode(given["cwd"] or ".")),
             umask=_umask() if given["umask"] < 0 else given["umask"],
             new_session=given["start_new_session"],
+            network=network,
         )
         request = json.dumps(start).encode()
         ends = enumerate((given["p2cread"], given["c2pwrite"], given["errwrite"]))
@@ -96,7 +99,7 @@ class ForkedPopen(subprocess.Popen[AnyStr]):
     def _execute_child(self, *arguments: Any) -> None:
         start_anew = super()._execute_child  # type: ignore[misc]
         given = inspect.signature(start_anew).bind(*arguments).arguments
-        if not _is_program(given["args"]) or not _server().can_start(given):
+        if not _program_in(given["args"])[1] or not _server().can_start(given):
             start_anew(*arguments)
             return
         self.pid = _server().start(given)
@@ -124,8 +127,14 @@ def quick_starts(item: pytest.Item, folder: Path) -> Iterator[None]:
         yield
 
 
-def _is_program(args: Any) -> bool:
-    return isinstance(args, list) and tuple(args[:2]) in _SCRIPTS
+def _program_in(args: Any) -> tuple[str, list[Any]]:
+    """The network namespace and the command line of a program of this checkout; an empty one where it is none."""
+    if not isinstance(args, list):
+        return "", []
+    network, command = "", args
+    if args[:3] == _NETWORK:
+        network, command = args[3], args[4:]
+    return network, command if tuple(command[:2]) in _SCRIPTS else []
 
 
 def _read_at_start(environment: Mapping[Any, Any]) -> dict[str, str]:

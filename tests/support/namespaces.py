@@ -35,6 +35,10 @@ class Host:
         self._lan = lan
         self._name = name
         self.set("link", "set", "lo", "up")
+        # Nobody else has its addresses: a link-local one is there at once, not after the second of looking for others.
+        no_search = "echo 0 > /proc/sys/net/ipv6/conf/default/accept_dad"
+        done = _ip("netns", "exec", self.namespace, "sh", "-c", no_search)
+        assert done.returncode == 0, done.stderr
 
     def set(self, *arguments: str) -> None:
         """Run `ip` on this host; what must succeed."""
