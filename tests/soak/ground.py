@@ -27,6 +27,7 @@ from common.link.questions import list_devices
 from common.membership.identity import ClientIdentity, load_brokers, load_key_pair, save_brokers
 from common.protocol.messages import Device
 from common.vault.folder import VaultFolder
+from tests.support.passphrases import create_cheap_vault
 from tests.support.ports import own_base_port
 from tests.support.programs import Ended, User, wait_until
 from worker.amendments import Amendments
@@ -158,7 +159,7 @@ def new_user(cluster: LocalCluster, name: str) -> User:
     """A user with an empty vault, with the admission of the cluster's client."""
     home = cluster.directory / name
     shutil.copytree(cluster.directory / "home" / "client", home / "client")
-    VaultFolder(home).create(PASSPHRASE)
+    create_cheap_vault(home, PASSPHRASE)
     environment = {**cluster.environment, "TESSERA_HOME": str(home), "TESSERA_PASSPHRASE": PASSPHRASE}
     return User(environment, home / "work")
 

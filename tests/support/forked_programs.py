@@ -1,8 +1,8 @@
 """Programs in forks of a process that has imported them (`fork_server`), behind the interface of `subprocess.Popen`.
 
-What cannot be so is started as ever: on other systems than Linux; what is no program of this checkout; with another
-interpreter, a locale or anything else that an interpreter or the C library reads when it starts; with `preexec_fn` and
-the other rarer arguments of Popen.
+Behind `ip netns exec`, too. What cannot be so is started as ever: on other systems than Linux; what is no program of
+this checkout; with another interpreter, a locale or anything else that an interpreter or the C library reads when it
+starts; with `preexec_fn` and the other rarer arguments of Popen.
 
 Vaults that forks make cost the least to open (`passphrases`).
 """
