@@ -1,4 +1,4 @@
-"""A screen that nobody looks at, for the tests, the bench and the screenshots of the desktop app."""
+"""A virtual screen (Xvfb), for the tests, the bench and the screenshots of the desktop app."""
 
 from __future__ import annotations
 

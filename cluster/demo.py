@@ -6,8 +6,8 @@
 
 With several brokers the first one, through which the image was stored, is killed before step 4, too.
 
-Each step is announced in a line. It ends well only if all of that is true; an error names the step in which
-it happened. It tells no rates: of one small image they would be those of starting Python (see `bench/`).
+Each step is announced in a line. An error names the step in which it happened. No rates are shown: of one small image
+they would be those of starting Python (see `bench/`).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Ctrl-C, `kill` and a closed terminal: each ends the cluster's command, and none leaves processes behind.
+"""Ends the cluster's command on Ctrl-C, `kill` and a closed terminal, without leaving processes behind.
 
-The first signal becomes a KeyboardInterrupt, so that every `finally` gets its turn; those that follow are
-ignored, so that it can finish. Work that must not be broken off even by the first one is done under `held`.
+The first signal becomes a KeyboardInterrupt, so that every `finally` runs; later ones are ignored, so that it can
+finish. Work that must not be interrupted at all is done under `held`.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ else:
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """Within, the first signal that asks for an end raises KeyboardInterrupt; the later ones do nothing."""
+    """Within, the first signal raises KeyboardInterrupt; later ones do nothing."""
 
     def interrupt(number: int, frame: object) -> None:
         for ending in heeded:
             signal.signal(ending, signal.SIG_IGN)
         raise KeyboardInterrupt
 
-    # One that is ignored from the start stays so: `nohup` and the shell's `&` ask for it.
+    # One that is ignored at the start stays so, as with `nohup` and the shell's `&`.
     heeded = [ending for ending in _ENDINGS if signal.getsignal(ending) is not signal.SIG_IGN]
     previous = {ending: signal.signal(ending, interrupt) for ending in heeded}
     try:
@@ -39,9 +39,9 @@ def interruptible() -> Iterator[None]:
 
 @contextmanager
 def held() -> Iterator[None]:
-    """Within, those signals do nothing; for work that ends soon by itself. In a thread it has no effect."""
+    """Within, those signals do nothing; for work that ends soon. No effect in a thread."""
     if threading.current_thread() is not threading.main_thread():
-        yield  # only the main thread is interrupted by signals, and only it may set handlers
+        yield  # only the main thread gets signals and may set handlers
         return
     previous = {ending: signal.signal(ending, signal.SIG_IGN) for ending in _ENDINGS}
     try:

@@ -1,17 +1,17 @@
 """A Tessera cluster on this machine: one broker or several, devices and a client, each a process or a home of its own.
 
-The demo, the cluster tests and the bench all start their clusters here. Everything lives in one folder:
+Used by the demo, the cluster tests and the bench. Everything is in one folder:
 
     env                       what a shell needs to use the cluster (`set -a; . DIR/env`); there once complete
     home/                     TESSERA_HOME of the broker and of the client, which is an admin and has a vault
     broker.pid                the broker's process
     broker-2/  broker-2.pid   the second broker's home and process, and so on, where there are several
     device-1/  device-1.pid   the first device's store and process, and so on
-    logs/                     what broker and devices said
+    logs/                     the logs of broker and devices
 
 A new folder is filled step by step: broker, devices as their invites come, client and vault. A folder that
-has an `env` is started again with the identities it holds. No program's code runs in this process: what is
-done here a user could do with the same commands. Only which devices are there is asked without one (`looking`).
+has an `env` is started again with the identities it holds. No program's code runs in this process: all is done by
+commands that a user could run, but for asking which devices there are (`alive`).
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Optional
 
+from cluster.alive import alive_devices
 from cluster.environment_file import read_environment_file, write_environment_file
 from cluster.interruption import held
-from cluster.looking import alive_devices
 from cluster.ports import HOST, port_answers, require_free
 from cluster.process import HOME, ClusterProcess, recorded_processes, stop_all
 from common.errors import NotEnoughError, TesseraError, UnreachableError, UsageError, kind_of
@@ -37,7 +37,7 @@ from common.errors import NotEnoughError, TesseraError, UnreachableError, UsageE
 CHECKOUT = Path(__file__).resolve().parent.parent
 DEFAULT_WORKERS = 6
 DEFAULT_BASE_PORT = 5570
-PAUSE = 0.1  # seconds between two looks at what is being waited for
+PAUSE = 0.1  # seconds between two checks of what is waited for
 
 
 def program_command(program: str, *arguments: str) -> list[str]:
@@ -46,11 +46,11 @@ def program_command(program: str, *arguments: str) -> list[str]:
 
 
 def require_success(program: str, result: subprocess.CompletedProcess[str]) -> None:
-    """Raise the error that belongs to the exit code of `result`, with what the program said; none for 0."""
+    """Raise the error of the exit code of `result`, with the program's stderr; none for 0."""
     if result.returncode == 0:
         return
     said = result.stderr.strip() or "(it said nothing)"
-    # No advice of ours: the program's own stands in what it said.
+    # No advice of ours: the program's own is in its output.
     raise kind_of(result.returncode)(f"{program}.py ended with exit code {result.returncode}:\n{said}", advice="")
 
 
@@ -141,7 +141,7 @@ class LocalCluster:
             raise
 
     def stop(self) -> int:
-        """End devices and brokers; returns how many processes were running. Ctrl-C does not break it off."""
+        """End devices and brokers; returns how many processes were running. Ctrl-C does not interrupt it."""
         with held():
             return stop_all(self._workers) + stop_all(self._brokers)
 
@@ -221,7 +221,7 @@ class LocalCluster:
     def add_client(self, name: str, passphrase: Optional[str], role: str = "client") -> dict[str, str]:
         """Admit a client or "admin", its home the folder `name`; returns its environment.
 
-        With a vault of its own under `passphrase`, or, as a camera has none, without.
+        With a vault of its own under `passphrase`, or without one where that is None.
         """
         environment = self._environment_of(name, passphrase)
         joining = {**environment, "TESSERA_JOIN": self.invite(role)}
@@ -231,7 +231,7 @@ class LocalCluster:
         return environment
 
     def status(self) -> dict[str, Any]:
-        """What `admin.py status --json` says. Raises the error of its exit."""
+        """The output of `admin.py status --json`. Raises the error of its exit."""
         result = self.run("admin", "status", "--json", timeout=30)
         if result.returncode != NotEnoughError.exit_code or not result.stdout:  # so it ends where an image is in danger
             require_success("admin", result)
@@ -241,9 +241,9 @@ class LocalCluster:
             raise TesseraError(f"admin.py status --json printed no JSON object: {result.stdout!r}") from None
 
     def alive(self) -> set[str]:
-        """The names of the devices that every broker that runs takes for alive.
+        """The names of the devices that are alive for every running broker.
 
-        TesseraError where one does not say, or none runs.
+        TesseraError where one does not answer, or none runs.
         """
         running = [index for index, broker in enumerate(self._brokers, 1) if broker.pid is not None]
         seen = [alive_devices(self.directory / HOME, self._ports_of(index)[0]) for index in running]
@@ -252,7 +252,7 @@ class LocalCluster:
         return set.intersection(*seen)
 
     def wait_registered(self, count: int, deadline: float = 60.0) -> None:
-        """Return when at least `count` devices are alive in the eyes of every broker that runs.
+        """Return when at least `count` devices are alive for every running broker.
 
         NotEnoughError, with the ends of the logs concerned, where they are not within `deadline` seconds, or a process
         has ended that nobody ended through this object.
@@ -291,7 +291,7 @@ class LocalCluster:
         for index in range(1, len(self._brokers) + 1):
             self.start_broker(index)
         for worker in self._workers:
-            # One process makes invites while those invited before are starting: the two cores are kept busy.
+            # An invite is made while the devices before are starting: both cores are used.
             self._join(worker)
         self.add_client(HOME, self._passphrase, "admin")
         self.wait_registered(len(self.devices), deadline)
@@ -337,7 +337,7 @@ class LocalCluster:
 def stop_cluster(directory: Path) -> int:
     """End whatever the pid files in `directory` say is running; returns how many processes were.
 
-    Needs no more than the pid files, so that a cluster whose making was broken off can be ended too.
+    Needs only the pid files, so that a cluster whose making was interrupted can be ended too.
     """
     processes = recorded_processes(directory.resolve())
     devices = [process for process in processes if not process.name.startswith("broker")]

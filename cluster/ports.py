@@ -1,8 +1,7 @@
 """The TCP ports of brokers on this machine: for each two, one for clients, the one after it for workers.
 
-A port that something else holds is refused before anything is started, where it can still be said plainly.
-That look is no reservation: who takes the port in between makes the broker fail as it starts, and its log
-says so.
+A port that is in use is refused before anything is started, with a clear error. That check is no reservation: where
+another process takes the port in between, the broker fails as it starts, and its log says so.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ def port_is_free(port: int) -> bool:
             # On Windows SO_REUSEADDR would let the probe share a port that another process listens on.
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_EXCLUSIVEADDRUSE, 1)
         else:
-            # As libzmq does: connections that the previous broker left in TIME_WAIT are no obstacle.
+            # As libzmq does: connections of the previous broker in TIME_WAIT do not matter.
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((HOST, port))
@@ -36,7 +35,7 @@ def port_is_free(port: int) -> bool:
 
 
 def port_answers(port: int) -> bool:
-    """Whether somebody accepts TCP connections on `port` of 127.0.0.1."""
+    """Whether TCP connections to `port` of 127.0.0.1 are accepted."""
     try:
         with socket.create_connection((HOST, port), timeout=1):
             return True
@@ -57,8 +56,7 @@ def require_free(ports: Sequence[int]) -> None:
 def find_base_port(brokers: int = 1, searched: range = SEARCHED) -> int:
     """A base port among those searched from which on the ports of so many brokers are free.
 
-    Drawn at random, so that whoever searches at the same moment rarely draws the same. UsageError where none of those
-    tried is free.
+    Drawn at random, so that concurrent searches rarely find the same. UsageError where none of those tried is free.
     """
     for port in random.sample(searched, min(200, len(searched))):
         if all(port_is_free(each) for each in range(port, port + 2 * brokers)):

@@ -3,16 +3,16 @@
 What runs in it has no key, no environment of its parent's, no handle but its two pipes, and nobody imports it:
 
     decoding      Pillow: format, pixels, thumbnail
-    limits        what the process denies itself before it meets the first image
-    system_calls  the few that it may make
-    __main__      the loop: an image is named, read piece by piece from the parent, and answered
+    limits        the limits that the process sets itself before the first image
+    system_calls  the filter of system calls
+    __main__      the loop: for each request it reads the image piece by piece from the parent, and answers
 
 What its parent imports, which decodes nothing:
 
-    process   starts it, asks it, ends it, and believes little of what it answers
-    picture   what that answer, or an image's first bytes, say: format, pixels, thumbnail; advisory only
+    process   starts it, sends requests, ends it; its answers are not trusted
+    picture   format, pixels, thumbnail, by that answer or an image's first bytes; advisory only
 
-and what both speak:
+and the protocol of both:
 
     messages  frames on two pipes
 """

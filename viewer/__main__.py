@@ -1,7 +1,6 @@
 """The viewer's loop: `python -m viewer`, started by its parent with a pipe to read from and one to write to.
 
-It says that it is ready, and then answers each `Look` and `Show`, meanwhile asking for the pieces of the image that
-Pillow wants.
+It sends Ready, and then answers each `Look` and `Show`, meanwhile requesting the pieces of the image that Pillow reads.
 When the parent is gone its pipes end, and so does the viewer.
 """
 
@@ -20,21 +19,21 @@ from viewer.messages import (
     MAX_LOOK,
     MAX_READ,
     TIMEOUT,
-    Asked,
     Look,
+    Message,
     Read,
     Ready,
-    Said,
+    Request,
     Shown,
     read_frame,
     write_frame,
 )
 
-_AT_A_TIME = 128 << 10  # bytes: of a camera's photograph no more than its beginning is wanted
+_AT_A_TIME = 128 << 10  # bytes: of a camera's photograph only the beginning is read
 
 
 class _AskedFor(io.RawIOBase):
-    """The image as a file, each piece asked of the parent."""
+    """The image as a file; each piece is requested from the parent."""
 
     def __init__(self, asks: IO[bytes], answers: IO[bytes], size: int) -> None:
         super().__init__()
@@ -58,7 +57,7 @@ class _AskedFor(io.RawIOBase):
         wanted = min(len(buffer), MAX_READ, max(0, self._size - self._position))
         if not wanted:
             return 0
-        _say(self._answers, Read(self._position, wanted))
+        _send(self._answers, Read(self._position, wanted))
         piece = read_frame(self._asks, wanted)
         buffer[: len(piece)] = piece
         self._position += len(piece)
@@ -73,32 +72,32 @@ class _AskedFor(io.RawIOBase):
 
 def serve(asks: IO[bytes], answers: IO[bytes]) -> None:
     """Answer until the parent's end of the pipe is closed."""
-    _say(answers, Ready())
+    _send(answers, Ready())
     while True:
         try:
-            asked: Asked = msgspec.msgpack.decode(read_frame(asks, MAX_LOOK), type=Asked)
+            asked: Request = msgspec.msgpack.decode(read_frame(asks, MAX_LOOK), type=Request)
         except EOFError:
             return
         allow_seconds(TIMEOUT)
         file = io.BufferedReader(_AskedFor(asks, answers, asked.size), _AT_A_TIME)
         if isinstance(asked, Look):
-            _say(answers, look_at(file, asked.thumbnail_limit))
+            _send(answers, look_at(file, asked.thumbnail_limit))
             continue
         image = shown(file, asked.width, asked.height)
         if image is None:
-            _say(answers, Shown())
+            _send(answers, Shown())
             continue
-        _say(answers, Shown(image.width, image.height))
+        _send(answers, Shown(image.width, image.height))
         for strip in strips(image):
             write_frame(answers, strip)
 
 
-def _say(answers: IO[bytes], message: Said) -> None:
+def _send(answers: IO[bytes], message: Message) -> None:
     write_frame(answers, msgspec.msgpack.encode(message))
 
 
 def main() -> None:
-    # Ctrl-C goes to every process of a terminal; the parent's end is what this one waits for.
+    # Ctrl-C goes to every process of a terminal; this one ends with its parent.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     with open(sys.stdin.fileno(), "rb", 0) as asks, open(sys.stdout.fileno(), "wb", 0) as answers:
         confine()

@@ -1,14 +1,14 @@
-"""Pillow's look at an image: format, size in pixels, and a thumbnail for the mapping; or its pixels for a screen.
+"""Decodes images by Pillow: format, size in pixels, and a thumbnail for the mapping; or pixels for a screen.
 
 Only formats on a list are read, and pixels only where decoding them takes at most 48 MiB by what the header says. What
-a header does not say is for the limits of the process. Everything that reads an image is imported here and now: the
-process opens no file once it has met the first image.
+a header does not say is up to the limits of the process. All readers are imported here: the process opens no file after
+the first image.
 """
 
 from __future__ import annotations
 
 import contextlib
-import copy  # noqa: F401  # which Pillow imports when it meets a certain GIF
+import copy  # noqa: F401  # which Pillow imports for certain GIFs
 import io
 import warnings
 from collections.abc import Iterator
@@ -58,12 +58,12 @@ _TURNS = {  # as ImageOps.exif_transpose has it
 
 
 def look_at(file: IO[bytes], thumbnail_limit: int) -> Seen:
-    """What can be said of an image; nothing where it cannot be read."""
+    """Format, size and thumbnail of an image; none where it cannot be read."""
     try:
         with _opened(file) as image:
             width, height = image.size
             return Seen(image.format, width, height, _thumbnail(image, thumbnail_limit))
-    except Exception:  # Pillow's readers raise anything that a hostile file makes them raise
+    except Exception:  # a hostile file may make Pillow's readers raise anything
         return Seen()
 
 
@@ -74,7 +74,7 @@ def shown(file: IO[bytes], width: int, height: int) -> Optional[Image.Image]:
             image.draft("RGB", (width, height))
             if _decoded_bytes(image) > _MAX_DECODED:
                 return None
-            longest = max(width, height)  # which is across shows once it is upright
+            longest = max(width, height)  # the orientation is known only once it is upright
             image.thumbnail((longest, longest))
             upright = ImageOps.exif_transpose(image)
             upright.thumbnail((width, height))
@@ -92,10 +92,10 @@ def strips(image: Image.Image) -> Iterator[bytes]:
 
 @contextlib.contextmanager
 def _opened(file: IO[bytes]) -> Iterator[Image.Image]:
-    # Pillow's own limit would make a photograph of 200 megapixels no image at all; ours is for what is decoded.
+    # Pillow's own limit would refuse a photograph of 200 megapixels; ours is on what is decoded.
     Image.MAX_IMAGE_PIXELS = None
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of damage in what is only looked at
+        warnings.simplefilter("ignore")  # of damage that does not matter here
         readable = [name for name in FORMATS if name in Image.OPEN]  # Pillow loads all others for one that is not
         with Image.open(file, formats=readable) as image:
             yield image
@@ -103,7 +103,7 @@ def _opened(file: IO[bytes]) -> Iterator[Image.Image]:
 
 def _thumbnail(image: Image.Image, limit: int) -> Optional[bytes]:
     """A WebP of at most `limit` bytes, upright as the camera was; None where that cannot be made."""
-    with contextlib.suppress(Exception):  # as above: whatever is wrong with what is embedded, the image may be well
+    with contextlib.suppress(Exception):  # as above: the image may be good where the embedded one is not
         embedded = _embedded(image)
         if embedded is not None:
             with embedded:
@@ -117,7 +117,7 @@ def _thumbnail(image: Image.Image, limit: int) -> Optional[bytes]:
             return None
         image.thumbnail((2 * largest, 2 * largest))
         return _encoded(ImageOps.exif_transpose(image), limit)
-    except Exception:  # as above: a truncated or hostile image costs its thumbnail and nothing else
+    except Exception:  # as above: a truncated or hostile image only gets no thumbnail
         return None
 
 
@@ -135,7 +135,7 @@ def _encoded(small: Image.Image, limit: int) -> Optional[bytes]:
 def _embedded(image: Image.Image) -> Optional[Image.Image]:
     """The small JPEG that a camera puts into a photograph (Exif 2.3, section 4.5.5), where it has the same shape.
 
-    Taking it costs a thirtieth of decoding the photograph. One of another shape is of something else: the photograph
+    Taking it costs a thirtieth of decoding the photograph. One of another shape shows something else: the photograph
     before it was cropped, or with bars at its edges.
     """
     if image.format not in ("JPEG", "MPO"):
@@ -154,7 +154,7 @@ def _embedded(image: Image.Image) -> Optional[Image.Image]:
 
 
 def _upright(small: Image.Image, exif: Image.Exif) -> Image.Image:
-    """Turned as the photograph says; what is embedded is as the sensor saw it, and says nothing."""
+    """Rotated by the photograph's Exif; the embedded one has the sensor's orientation."""
     turn = _TURNS.get(exif.get(ExifTags.Base.Orientation, 1))
     return small if turn is None else small.transpose(turn)
 

@@ -1,8 +1,7 @@
-"""What the viewer denies itself: memory, time, files, sockets, processes, and all system calls but a few.
+"""The limits that the viewer sets itself: memory, time, files, sockets, processes, system calls.
 
-Set once everything is imported and before the first image is met; none of it can be taken back. Where a limit does not
-bite (Windows has none of them, and root any number of processes), the filter of system calls or the parent's deadline
-does.
+Set once everything is imported and before the first image; none of it can be undone. Where a limit has no effect
+(Windows has none of them, and root any number of processes), the filter of system calls or the parent's deadline has.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ MAX_MEMORY = 256 << 20  # bytes of address space: about 40 MiB are the interpret
 
 
 def confine() -> None:
-    """Deny this process whatever looking at pictures does not need; TesseraError where that fails."""
+    """Deny this process whatever decoding does not need; TesseraError where that fails."""
     if sys.platform == "win32":
         return
     import resource
@@ -40,7 +39,7 @@ def _limit(kind: int, most: int) -> None:
 
 
 def allow_seconds(seconds: int) -> None:
-    """Have the process end once it used the processor for so many seconds more: nobody else may be left to end it."""
+    """End the process after so many more seconds of processor time, should its parent be gone."""
     if sys.platform == "win32":
         return
     import resource

@@ -1,4 +1,4 @@
-"""What the viewer and its parent say to each other over two pipes: frames of four bytes of length, then msgpack.
+"""The protocol of the viewer and its parent over two pipes: frames of four bytes of length, then msgpack.
 
     parent → viewer                            viewer → parent
                                                Ready
@@ -8,7 +8,7 @@
     Show(size, width, height)                  Read(offset, length), any number of them
     the bytes asked for (fewer at the end)     Shown(width, height), and its pixels in frames of up to 1 MiB
 
-The viewer's frames are a hostile peer's: bounded before they are read, and nothing but one of the four messages. What
+The viewer's frames are untrusted: bounded before they are read, and only one of the four messages. What
 follows a Shown is as long as its width and height say, four bytes (RGBA) a pixel, whatever they are.
 """
 
@@ -22,7 +22,7 @@ from msgspec import Meta
 
 from common.errors import TesseraError
 
-FORMATS = {  # Pillow's names of the formats that are looked at, and their media types
+FORMATS = {  # Pillow's names of the formats that are decoded, and their media types
     "JPEG": "image/jpeg",
     "MPO": "image/mpo",  # several JPEGs in one file, read by the JPEG reader
     "PNG": "image/png",
@@ -49,18 +49,18 @@ _Edge = Annotated[int, Meta(ge=1, le=MAX_EDGE)]
 
 
 class ViewerError(TesseraError):
-    """The viewer ended, or said what it must not say."""
+    """The viewer ended, or broke the protocol."""
 
 
 class Look(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="look"):
-    """Look at the image that has so many bytes; its thumbnail may have `thumbnail_limit` bytes."""
+    """Requests format, size and thumbnail of an image of so many bytes; the thumbnail of at most `thumbnail_limit`."""
 
     size: _Offset
     thumbnail_limit: Annotated[int, Meta(ge=0, le=MAX_ANSWER)]
 
 
 class Show(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="show"):
-    """Show the image that has so many bytes, with at most so many pixels across and down."""
+    """Requests the pixels of an image of so many bytes, at most so many across and down."""
 
     size: _Offset
     width: _Edge
@@ -68,18 +68,18 @@ class Show(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=T
 
 
 class Ready(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="ready"):
-    """The viewer has loaded what it needs and denied itself the rest."""
+    """The viewer has loaded its modules and set its limits."""
 
 
 class Read(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="read"):
-    """A piece of the image is wanted."""
+    """Requests a piece of the image."""
 
     offset: _Offset
     length: Annotated[int, Meta(ge=1, le=MAX_READ)]
 
 
 class Seen(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="seen"):
-    """The answer: Pillow's name of the format, pixels, an encoded thumbnail; all None for what it cannot read."""
+    """The answer to Look: Pillow's name of the format, pixels, an encoded thumbnail; all None if unreadable."""
 
     format: Optional[Annotated[str, Meta(max_length=16)]] = None
     width: Optional[_Pixels] = None
@@ -88,19 +88,19 @@ class Seen(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=T
 
 
 class Shown(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="shown"):
-    """So many pixels follow; none for what cannot be read."""
+    """The answer to Show: so many pixels follow; none for what cannot be read."""
 
     width: Annotated[int, Meta(ge=0, le=MAX_EDGE)] = 0
     height: Annotated[int, Meta(ge=0, le=MAX_EDGE)] = 0
 
 
-Asked = Union[Look, Show]
-Said = Union[Ready, Read, Seen, Shown]
-_decoder: msgspec.msgpack.Decoder[Said] = msgspec.msgpack.Decoder(Said)
+Request = Union[Look, Show]
+Message = Union[Ready, Read, Seen, Shown]
+_decoder: msgspec.msgpack.Decoder[Message] = msgspec.msgpack.Decoder(Message)
 
 
-def understand(frame: Union[bytes, bytearray]) -> Said:
-    """What the viewer said; ViewerError where it is none of its messages."""
+def decode_message(frame: Union[bytes, bytearray]) -> Message:
+    """Decode a message of the viewer; ViewerError where it is none."""
     try:
         return _decoder.decode(frame)
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):

@@ -1,7 +1,6 @@
-"""What can be said of an image, and what its first bytes alone say of it.
+"""Format, size and thumbnail of an image, and its format by its first bytes alone.
 
-Advisory only: what a look at it comes to (`viewer.process`), or that nothing came of it, the bytes are
-stored all the same. Nothing here decodes anything.
+Advisory only: the bytes are stored whatever the viewer (`viewer.process`) answers. Nothing here decodes anything.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from typing import Optional
 from common.vault.mapping import UNKNOWN_MEDIA_TYPE
 
 SIGNATURE_BYTES = 4096  # a drawing in SVG may begin with a licence
-_SIGNATURES = (  # offset, bytes, media type: an image that nobody here can read is an image all the same
+_SIGNATURES = (  # offset, bytes, media type; also of images that cannot be decoded here
     (0, b"\xff\xd8\xff", "image/jpeg"),
     (0, b"\x89PNG\r\n\x1a\n", "image/png"),
     (0, b"GIF8", "image/gif"),
@@ -68,13 +67,13 @@ class Picture:
         return self.media_type != UNKNOWN_MEDIA_TYPE
 
 
-def is_worth_a_look(start: bytes) -> bool:
-    """Whether a file that begins so may be an image of a format that can be looked at; SIGNATURE_BYTES are enough."""
+def may_be_decodable(start: bytes) -> bool:
+    """Whether a file that begins so may be of a format that can be decoded; SIGNATURE_BYTES are enough."""
     return by_signature(start).is_image or start.startswith(_STARTS) or start[4:8] == b"ftyp"
 
 
 def by_signature(start: bytes) -> Picture:
-    """What an image's first bytes say that it is; SIGNATURE_BYTES of them are enough."""
+    """An image's media type by its first bytes; SIGNATURE_BYTES of them are enough."""
     for offset, signature, media_type in _SIGNATURES:
         if start.startswith(signature, offset):
             return Picture(media_type)
@@ -84,7 +83,7 @@ def by_signature(start: bytes) -> Picture:
 
 
 def _is_svg(start: bytes) -> bool:
-    """A page of HTML with a drawing in it is none."""
+    """Not of HTML with a drawing in it."""
     text = start.removeprefix(_MARK).lstrip()
     return text.startswith(_SVG_STARTS) and b"<html" not in text and _SVG.search(text) is not None
 

@@ -1,11 +1,11 @@
-"""Has images looked at by a process of its own, and believes little of what it answers.
+"""Has images decoded by a process of its own, whose answers are not trusted.
 
-Decoders are where a hostile file gets to run code, and who wants to know holds the vault key. So a child does it
-(`python -m viewer`): one for a whole run, started while the passphrase is still being turned into a key, without its
-parent's environment and handles, under limits that it sets itself, and killed by a deadline here. It is given the
-pieces of the image that it asks for, through its pipe; it opens no file.
+A hostile file may run code in a decoder, and this process has the vault key. So a child decodes (`python -m viewer`):
+one for a whole run, started while the key is derived, without its parent's environment and handles, under limits that
+it sets itself, and killed at a deadline. It gets the pieces of the image that it requests through its pipe; it opens no
+file.
 
-Whatever becomes of the child costs a thumbnail and nothing else: the next image gets a new one.
+A failure of the child costs a thumbnail only: the next image gets a new one.
 """
 
 from __future__ import annotations
@@ -34,20 +34,20 @@ from viewer.messages import (
     MAX_PIXELS_FRAME,
     PIXEL_BYTES,
     TIMEOUT,
-    Asked,
     Look,
+    Message,
     Read,
     Ready,
-    Said,
+    Request,
     Seen,
     Show,
     Shown,
     ViewerError,
+    decode_message,
     read_frame,
-    understand,
     write_frame,
 )
-from viewer.picture import SIGNATURE_BYTES, Picture, by_signature, is_worth_a_look
+from viewer.picture import SIGNATURE_BYTES, Picture, by_signature, may_be_decodable
 
 log = logging.getLogger(__name__)
 
@@ -76,12 +76,12 @@ class Pixels:
 
 
 class Viewer:
-    """Looks at images, one at a time, by a child that is replaced when it fails."""
+    """Decodes images, one at a time, by a child that is replaced when it fails."""
 
     def __init__(
         self, command: Sequence[str] = COMMAND, timeout: float = TIMEOUT, emit: Callable[[Warned], None] = ignore
     ) -> None:
-        """`timeout`: seconds for one image. `emit` is told, in any thread, where no look can be had."""
+        """`timeout`: seconds for one image. `emit` gets a warning, in any thread, where the viewer does not start."""
         self._emit = emit
         self._command = command
         self._timeout = timeout
@@ -92,7 +92,7 @@ class Viewer:
         self._changing = threading.Lock()
 
     def start(self) -> None:
-        """Start the child and wait for nothing: it is wanted soon."""
+        """Start the child, without waiting until it is ready."""
         with self._changing:
             if self._child is None and not self._closed and self._failed_starts < _MAX_FAILED_STARTS:
                 try:
@@ -107,14 +107,14 @@ class Viewer:
         return None if child is None else child.pid
 
     def look_at(self, content: Union[bytes, memoryview, Path], thumbnail_limit: int = MAX_THUMBNAIL) -> Picture:
-        """What can be said of an image's bytes, or of the file that has them; an empty Picture where nothing can."""
+        """What is known of an image, given as bytes or its file; an empty Picture where it cannot be read."""
         try:
             with self._looking, _opened(content) as (size, piece):
                 start = piece(0, SIGNATURE_BYTES)
                 look = Look(size, thumbnail_limit)
-                seen = self._ask(lambda child: child.look(look, piece)) if is_worth_a_look(start) else None
-                return _believed(seen or Seen(), thumbnail_limit) or by_signature(start)
-        except OSError:  # the file cannot be read, which reading it for storing says, too
+                seen = self._ask(lambda child: child.look(look, piece)) if may_be_decodable(start) else None
+                return _checked(seen or Seen(), thumbnail_limit) or by_signature(start)
+        except OSError:  # the file cannot be read; storing it raises the error
             return Picture()
 
     def show(self, content: Union[bytes, Path], width: int, height: int) -> Optional[Pixels]:
@@ -135,13 +135,13 @@ class Viewer:
             self._closed = True
             if self._child is not None:
                 self._child.kill()
-        if self._looking.acquire(timeout=_END_TIMEOUT):  # a look that is under way ends now, and its pipes with it
+        if self._looking.acquire(timeout=_END_TIMEOUT):  # a request under way ends now
             with self._changing:
                 self._drop()
             self._looking.release()
 
     def _ask(self, ask: Callable[[_Child], T]) -> Optional[T]:
-        """What the child answers; None where it does not."""
+        """The child's answer; None where there is none."""
         self.start()
         child = self._child
         if child is None:
@@ -191,7 +191,7 @@ class _Child:
             stderr=subprocess.DEVNULL,
             cwd=_ROOT,
             env={name: os.environ[name] for name in _ENVIRONMENT if name in os.environ},
-            start_new_session=True,  # no terminal, so that it can neither type there nor be interrupted from there
+            start_new_session=True,  # no terminal: it cannot write to it nor be interrupted from it
             creationflags=flags,
         )
         self._asks, self._answers = cast(IO[bytes], self._process.stdin), cast(IO[bytes], self._process.stdout)
@@ -204,7 +204,7 @@ class _Child:
 
     @contextlib.contextmanager
     def killed_after(self, seconds: float) -> Iterator[None]:
-        """Kill it where the block takes longer: what reads or writes its pipes then fails."""
+        """Kill it where the block takes longer: reading and writing its pipes then fails."""
         with called_after(seconds, self.kill):
             try:
                 yield
@@ -213,7 +213,7 @@ class _Child:
                 raise
 
     def wait_ready(self) -> None:
-        if not isinstance(self._hear(), Ready):
+        if not isinstance(self._receive(), Ready):
             raise ViewerError("the viewer answers before it was asked")
         self.ready = True
 
@@ -233,11 +233,11 @@ class _Child:
             rgba += read_frame(self._answers, min(MAX_PIXELS_FRAME, wanted - len(rgba)))
         return Pixels(said.width, said.height, bytes(rgba)) if wanted else None
 
-    def _asked(self, what: Asked, piece: _Piece) -> Said:
-        """Its answer, once it has the pieces of the image that it wants."""
-        self._tell(msgspec.msgpack.encode(what))
-        while isinstance(said := self._hear(), Read):
-            self._tell(piece(said.offset, said.length))
+    def _asked(self, what: Request, piece: _Piece) -> Message:
+        """Its answer, after the pieces of the image that it requests."""
+        self._send(msgspec.msgpack.encode(what))
+        while isinstance(said := self._receive(), Read):
+            self._send(piece(said.offset, said.length))
         return said
 
     def end(self) -> None:
@@ -250,16 +250,16 @@ class _Child:
         self.well = False
         self._process.kill()
 
-    def _tell(self, content: bytes) -> None:
+    def _send(self, content: bytes) -> None:
         write_frame(self._asks, content)
 
-    def _hear(self) -> Said:
-        return understand(read_frame(self._answers, MAX_ANSWER))
+    def _receive(self) -> Message:
+        return decode_message(read_frame(self._answers, MAX_ANSWER))
 
 
 @contextlib.contextmanager
 def _opened(content: Union[bytes, memoryview, Path]) -> Iterator[tuple[int, _Piece]]:
-    """The image's size, and how to get at its pieces."""
+    """The image's size, and a function that reads its pieces."""
     if not isinstance(content, Path):
         yield len(content), lambda offset, length: bytes(content[offset : offset + length])
         return
@@ -275,8 +275,8 @@ def _opened(content: Union[bytes, memoryview, Path]) -> Iterator[tuple[int, _Pie
         yield os.fstat(file.fileno()).st_size, piece
 
 
-def _believed(seen: Seen, thumbnail_limit: int) -> Optional[Picture]:
-    """The answer as far as it is one: a format on the list, pixels, and a thumbnail that may be stored, unread."""
+def _checked(seen: Seen, thumbnail_limit: int) -> Optional[Picture]:
+    """The answer, checked: a format on the list, pixels, and a thumbnail of a size and type that may be stored."""
     if seen.format not in FORMATS or seen.width is None or seen.height is None:
         return None
     thumbnail = seen.thumbnail

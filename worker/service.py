@@ -153,7 +153,7 @@ class Answering:
         """A share's commitment, and a lease to repair its encoding."""
         trailer = self._store.share((header.encoding_id, header.share), request.owner).information.trailer
         if header.lease and not self._leases.ask(header.encoding_id, request.broker, header.lease, now):
-            raise Refusal(Code.CONFLICT, "another broker mends this encoding")
+            raise Refusal(Code.CONFLICT, "another broker is repairing this encoding")
         return grant(request, pack(commitment_of(trailer)))
 
 

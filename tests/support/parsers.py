@@ -45,7 +45,7 @@ from common.vault.stamp import Stamp
 from tests.support.mutation import mutant, valid_message
 from tests.support.passphrases import LEAST_COST
 from tests.support.sample_images import KEY, OTHER_KEY, encode
-from viewer.messages import Seen, ViewerError, understand
+from viewer.messages import Seen, ViewerError, decode_message
 from worker import share_file
 from worker.disk import Disk, Entry
 from worker.scrub import ScrubCursor, load_cursor
@@ -106,7 +106,7 @@ def parsers(folder: Path) -> list[Parser]:
     return [
         Parser("envelope", _always(_ENVELOPE), decode_envelope, (ProtocolError,)),
         *_headers(),
-        Parser("viewer's answer", _always(_SEEN), understand, (ViewerError,)),
+        Parser("viewer's answer", _always(_SEEN), decode_message, (ViewerError,)),
         Parser("recipe", _always(_IMAGE.commitment.recipe), decode_recipe, (IntegrityError,)),
         Parser("mapping", _always(_IMAGE.commitment.mapping), _open_mapping, (IntegrityError, RefusedError)),
         Parser("mapping, inside", _always(_mapping_inside()), _open_mapping, (IntegrityError,), _seal_mapping),

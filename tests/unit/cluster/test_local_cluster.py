@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
+from cluster.alive import alive_devices
 from cluster.environment_file import read_environment_file, write_environment_file
 from cluster.local import LocalCluster, require_success, stop_cluster
-from cluster.looking import alive_devices
 from cluster.process import ClusterProcess
 from common.discovery.addresses import BrokerAddress
 from common.errors import IntegrityError, NotEnoughError, NotFoundError, TesseraError, UsageError

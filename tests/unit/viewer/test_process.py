@@ -21,7 +21,7 @@ from common.vault.mapping import MAX_THUMBNAIL
 from tests import ROOT
 from tests.support.bombs import BOMBS
 from viewer.limits import MAX_MEMORY
-from viewer.messages import MAX_ANSWER, MAX_READ, Read, Ready, Seen, ViewerError, understand
+from viewer.messages import MAX_ANSWER, MAX_READ, Read, Ready, Seen, ViewerError, decode_message
 from viewer.picture import Picture
 from viewer.process import COMMAND, Viewer
 
@@ -171,7 +171,7 @@ def test_a_frame_that_claims_gibibytes_is_not_waited_for() -> None:
 @given(st.binary(max_size=200))
 def test_what_a_viewer_says_is_one_of_its_messages_or_refused(frame: bytes) -> None:
     with contextlib.suppress(ViewerError):
-        assert isinstance(understand(frame), (Ready, Read, Seen))
+        assert isinstance(decode_message(frame), (Ready, Read, Seen))
 
 
 def test_a_viewer_that_does_not_start_is_told_of_once(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

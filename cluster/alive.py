@@ -1,7 +1,7 @@
-"""How one of several brokers sees the cluster: asked by the cluster's client, as if it knew no other broker.
+"""The devices that are alive for one of several brokers, asked by the cluster's client as if it knew no other broker.
 
-A client goes to the next broker where one does not answer, so what it is told may be anybody's word. `admin.py status`
-tells the same; starting it costs half a second of processor time, and whoever waits for a device asks many times.
+A client asks the next broker where one does not answer, so an answer may be any broker's. `admin.py status` prints the
+same, but starting it takes half a second of processor time, and waiting for a device asks many times.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from common.membership.identity import ClientIdentity, load_brokers, load_key_pa
 
 
 def alive_devices(home: Path, client_port: int) -> set[str]:
-    """The names of the devices that the broker at this port takes for alive, asked as the client of `home`.
+    """The names of the devices that are alive for the broker at this port, asked as the client of `home`.
 
     NotFoundError where the client knows no broker at this port; UnreachableError where it does not answer in time.
     """
@@ -24,7 +24,7 @@ def alive_devices(home: Path, client_port: int) -> set[str]:
     if not known:
         raise NotFoundError(f"the client of {home} knows no broker at port {client_port}")
     identity = ClientIdentity(load_key_pair(home / "client" / "client.key"), known)
-    with ThreadPoolExecutor(1) as thread:  # the main one's handlers of signals stay the caller's
+    with ThreadPoolExecutor(1) as thread:  # so that the main thread's signal handlers are not changed
         return thread.submit(run_with_link, _alive(identity)).result()
 
 
