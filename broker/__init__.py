@@ -26,6 +26,7 @@ In the order of a message's way:
                      to keep it short; `syslog` hands it on
     inviting         what an invite says of its brokers
     listening        where it listens, and where others reach it
+    list_marks       what tells a broker, by its peers, that its list is an old copy
     own_entry        how a broker gets onto its cluster's list of members, at each start
     announcer        has the LAN told that there is a broker, by `mdns`, a process without a key
     other_brokers    passes the list of members on to the cluster's other brokers, and takes up theirs

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import secrets
 import sys
 import threading
 import time
@@ -187,6 +188,7 @@ def _serve(
     with lock(folder / "broker.lock"):
         pair, members = _key_pair(folder), MembersFile(folder)
         reached_at = listening.entry(pair.public, members.members.brokers().get(pair.public))
+        members.begin_run(secrets.token_bytes(8))
         if invite is not None:
             printer = Printer("joining")
             decoded = read_invite(invite, Role.BROKER, emit=printer)
@@ -301,6 +303,16 @@ def revoke(
     facts = {"name": printable(member.name), "role": member.standing.value, "key": shown_key(member.public_key)}
     record_now(folder, "revoked", **facts)
     print(f"revoked {printable(member.name)} ({member.standing.value})")
+
+
+@commands.command("accept-members")
+def accept_members() -> None:
+    """Go on with this list of members, though it is an older copy. Whoever was revoked since is to be revoked again."""
+    folder = folder_of_broker("accept-members")
+    MembersFile(folder).accept()
+    record_now(folder, "accepted members")
+    print("this list of members holds from now on")
+    warn("whoever was revoked since it was copied is in again, unless another broker knows: see broker.py members")
 
 
 @commands.command()

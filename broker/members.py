@@ -50,6 +50,7 @@ _ADMITTED = {
 }
 _REVOCATION = 1 << 20  # by how much a revocation raises the revision: more than all other changes together
 _DEMOTION = 1 << 10  # likewise a demotion: more than other changes made elsewhere meanwhile, less than a revocation
+_ACCEPTANCE = 1 << 20  # by how much accepting a list raises its generation: above all that a lost one may have had
 _REVOKED_FOR = 365 * 24 * 3600  # seconds that it stays on the list; no broker is away for longer and still one
 MAX_NAME = 64  # characters, as whoever joins may say
 _SHORTEST_KEY = 8  # hexadecimal digits by which a member may be named
@@ -293,6 +294,20 @@ def broker_revoked() -> RefusedError:
     )
 
 
+def newer_list() -> RefusedError:
+    return RefusedError(
+        "members were told of a newer list of members than this broker has: its folder is an older copy, or another "
+        "broker runs with a copy of it",
+        advice="end the other one, or put the newest copy back; where there is none, revoke who should not be in "
+        "(broker.py members, revoke), and then: python broker/broker.py accept-members",
+    )
+
+
+def _accepted(history: History) -> History:
+    generation = max(history.generation, history.newer) + _ACCEPTANCE
+    return msgspec.structs.replace(history, generation=generation, before_run=generation, newer=0)
+
+
 def _over(member: Member, now: int) -> bool:
     return member.expires is not None and member.expires <= now
 
@@ -306,10 +321,20 @@ def _precedence(member: Member) -> tuple[int, int, bytes]:
     return member.revision, restricted, msgspec.json.encode(member)
 
 
+class History(msgspec.Struct, frozen=True):
+    """Which list this is among all that a broker with this key ever had (`list_marks`)."""
+
+    generation: Count = 0  # raised by every change, and by each start of the broker
+    run: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{16}$")] = "0" * 16  # random, of the start that was the last
+    before_run: Count = 0  # the generation before it
+    newer: Count = 0  # the generation of a list that members were told of, and that this is not; 0 where of none
+
+
 class _File(msgspec.Struct):
     members: list[Member]
     version: int = _VERSION
     retired_owners: list[_Owner] = []
+    history: History = History()
 
     def as_members(self) -> MemberList:
         return MemberList(self.members, map(bytes.fromhex, self.retired_owners))
@@ -323,7 +348,8 @@ class MembersFile:
         self._lock = folder / "members.lock"
         self._seen: tuple[int, int, int] = (-1, 0, 0)
         self._unread = False  # what the last look found
-        self.members = self._read().as_members()
+        file = self._read()
+        self.members, self.history = file.as_members(), file.history
 
     def refresh(self) -> None:
         """Take up what another process wrote; cheap where nothing did."""
@@ -332,7 +358,8 @@ class MembersFile:
             return
         self._seen = stamp
         try:
-            self.members = self._read().as_members()
+            file = self._read()
+            self.members, self.history = file.as_members(), file.history
         except IntegrityError as error:
             # Whoever edited it by hand may still be at it; who was a member stays one until it can be read again.
             log.error("%s; the list as it was read before holds", error)
@@ -350,12 +377,37 @@ class MembersFile:
             before = self._read()
             members = before.as_members()
             result = action(members)
-            after = _File(members.all(), retired_owners=[owner.hex() for owner in members.retired_owners])
+            retired = [owner.hex() for owner in members.retired_owners]
+            after = msgspec.structs.replace(before, members=members.all(), retired_owners=retired)
             if after != before:
-                content = msgspec.to_builtins(after)
-                write_private(self._path, json.dumps(content, indent=1).encode())
+                after.history = msgspec.structs.replace(before.history, generation=before.history.generation + 1)
+                self._write(after)
         self.refresh()
         return result
+
+    def begin_run(self, run: bytes) -> None:
+        """The broker starts, once more: `run` is 8 random bytes. RefusedError where there is a newer list."""
+        if self._read().history.newer:
+            raise newer_list()
+        self._change_history(lambda h: History(h.generation + 1, run.hex(), h.generation))
+
+    def note_newer(self, generation: int) -> None:
+        """Members were told of a list of this generation, which this one never was."""
+        self._change_history(lambda h: msgspec.structs.replace(h, newer=max(h.newer, generation)))
+
+    def accept(self) -> None:
+        """Go on with this list, whatever members were told of: it becomes newer than all that."""
+        self._change_history(_accepted)
+
+    def _change_history(self, action: Callable[[History], History]) -> None:
+        with locked(self._lock):
+            file = self._read()
+            file.history = action(file.history)
+            self._write(file)
+        self.refresh()
+
+    def _write(self, file: _File) -> None:
+        write_private(self._path, json.dumps(msgspec.to_builtins(file), indent=1).encode())
 
     def _stamp(self) -> tuple[int, int, int]:
         try:

@@ -17,6 +17,7 @@ from broker.audit import Coalesced, Record, unrecorded
 from broker.catalog import Catalog
 from broker.credit import CREDIT, REQUESTS, REQUESTS_PER_DEVICE
 from broker.devices import DeviceNow, Devices
+from broker.list_marks import ListMarks
 from broker.members import MembersFile, address_of, take_up
 from broker.placement import Candidate, has_room, place
 from broker.quota import OwnerQuota
@@ -88,8 +89,12 @@ class Queries:
         today: Callable[[], int],
         record: Record = unrecorded,
         owner_quota: Optional[int] = None,
+        marks: Optional[ListMarks] = None,
     ) -> None:
-        """`owner_quota`: bytes of shares that one vault may have in the whole cluster; None for any number."""
+        """`owner_quota`: bytes of shares that one vault may have in the whole cluster; None for any number. `marks`:
+        what tells peers which list of members this is, and from theirs whether it is the newest; None for no such look.
+        """
+        self._marks = marks
         self._members = members
         self._record = record
         self._deletions: Coalesced[tuple[str, bytes, bytes, int]] = Coalesced()
@@ -141,6 +146,7 @@ class Queries:
     def hello(self, header: Hello, client_key: bytes) -> Answered:
         if header.version != PROTOCOL_VERSION:
             return Welcome(_other_version(header.version)), None
+        self._require_newest(header.list_mark)
         if header.proof is not None and header.deposit_for is not None:
             return Welcome(Answer(Code.MALFORMED, "a client speaks for a vault or stores for one, not both")), None
         if header.proof is not None and not _proves(header.proof, client_key):
@@ -218,6 +224,7 @@ class Queries:
     def register(self, device: bytes, header: Register, now: float) -> Answered:
         if header.version != PROTOCOL_VERSION:
             return Acknowledged(_other_version(header.version)), None
+        self._require_newest(header.list_mark)
         if self.devices.alive(device, now):
             taken = "another worker with this store's key is registered"
             return Acknowledged(Answer(Code.CONFLICT, taken)), None
@@ -315,7 +322,13 @@ class Queries:
         known = [
             KnownBroker(a.host, a.client_port, a.worker_port, key) for key, a in self._members.members.brokers().items()
         ]
-        return Brokers(GRANTED), pack(known[:MAX_BROKERS])
+        mark = None if self._marks is None else self._marks.current()
+        return Brokers(GRANTED, mark), pack(known[:MAX_BROKERS])
+
+    def _require_newest(self, mark: Optional[bytes]) -> None:
+        """RefusedError where a peer's mark shows that this list of members is not the newest."""
+        if self._marks is not None:
+            self._marks.check(mark)
 
     def name_of(self, public_key: bytes) -> str:
         """What the member with this key is called, or the beginning of the key."""

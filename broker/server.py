@@ -18,6 +18,7 @@ import zmq
 
 from broker.audit import AuditLog
 from broker.authentication import Authentication, authenticated_key
+from broker.list_marks import ListMarks
 from broker.listening import ALL, Listening
 from broker.members import MembersFile
 from broker.other_brokers import OtherBrokers
@@ -68,7 +69,8 @@ class Server:
         self._refusals = Refusals()
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context(io_threads=2)
         self._authentication = Authentication(self._context, self._admits, self._refused)  # before any port is open
-        self._queries = Queries(members, self._time(), _today, record, owner_quota)
+        marks = ListMarks(members, pair.secret)
+        self._queries = Queries(members, self._time(), _today, record, owner_quota, marks)
         catalog, devices = self._queries.catalog, self._queries.devices
         steward = Steward(catalog, devices, settings, random.SystemRandom())
         retiring = Retiring(members, devices, catalog, steward, _today, record)
@@ -108,7 +110,7 @@ class Server:
             self._record("refused more", count=unsaid)
 
     def serve(self, stopping: threading.Event) -> None:
-        """Route messages until the event is set; RefusedError where this broker is revoked."""
+        """Route messages until the event is set; RefusedError where this broker is revoked or has an old list."""
         poller = zmq.Poller()
         poller.register(self._authentication.socket, zmq.POLLIN)
         for router in self._routers.values():

@@ -24,7 +24,7 @@ from common.errors import RefusedError
 from common.link.broker_list import SEARCH_TIME, BrokerAddresses, agreed
 from common.link.connection import Silence
 from common.link.sockets import ConnectionMonitor, make_dealer
-from common.membership.identity import KeyPair, load_brokers, save_brokers
+from common.membership.identity import KeyPair, ListMarks, load_brokers, marks_beside, save_brokers
 from common.protocol.envelope import Envelope, Operation
 from common.protocol.messages import HIGH_WATER_MARK, DeviceKind, Empty
 from common.protocol.operations import Role
@@ -51,6 +51,7 @@ class Connection:
         store: ShareStore,
         kind: DeviceKind,
         number: int,
+        marks: ListMarks,
     ) -> None:
         self.broker = broker
         self.number = number  # of no other connection, ever
@@ -58,7 +59,7 @@ class Connection:
         self.socket = make_dealer(context, pair, broker.public_key)
         self.monitor = ConnectionMonitor(self.socket)
         self.silence = Silence()
-        self.registration = Registration(store, self.address, kind)
+        self.registration = Registration(store, self.address, kind, lambda: marks.of(broker.public_key))
         self.named: list[BrokerAddress] = []  # the brokers that this one told of
         self.ask_at = 0.0
         self.retry_at: Optional[float] = None  # where it has refused this worker
@@ -166,6 +167,7 @@ class Connections:
         self._kind = kind
         self._brokers_file = brokers_file
         self._brokers = load_brokers(brokers_file)
+        self._marks = ListMarks(marks_beside(brokers_file))
         self._search = _BrokerSearch(self._brokers)
         self._refusals: dict[bytes, RefusedError] = {}
         self._counter = 0
@@ -210,8 +212,9 @@ class Connections:
         self._close(connection)
         self._connect(connection.broker)
 
-    def brokers_listed(self, connection: Connection, brokers: list[BrokerAddress]) -> None:
-        """A broker has answered which brokers there are; the next tick connects accordingly."""
+    def brokers_listed(self, connection: Connection, brokers: list[BrokerAddress], mark: Optional[bytes]) -> None:
+        """A broker has answered which brokers there are; the next tick connects accordingly. `mark`: of its members."""
+        self._marks.keep(connection.broker.public_key, mark)
         connection.named = brokers
         renewed = agreed(self._brokers, {each.broker.public_key: each.named for each in self if each.named})
         if renewed == self._brokers:
@@ -265,7 +268,8 @@ class Connections:
     def _connect(self, broker: BrokerAddress) -> None:
         self._counter += 1
         number, store = self._counter, self._store
-        self._connections[number] = Connection(self._context, self._pair, broker, store, self._kind, number)
+        connection = Connection(self._context, self._pair, broker, store, self._kind, number, self._marks)
+        self._connections[number] = connection
 
     def _close(self, connection: Connection) -> None:
         self._connections.pop(connection.number).close()

@@ -15,7 +15,7 @@ import logging
 import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import NamedTuple, Optional, TypeVar, Union
+from typing import Callable, NamedTuple, Optional, TypeVar, Union
 
 from common.errors import RefusedError
 from common.protocol.codec import pack, pack_header
@@ -67,9 +67,17 @@ class _State(enum.Enum):
 class Registration:
     """The worker's standing with one broker. `now` is monotonic seconds."""
 
-    def __init__(self, store: ShareStore, address: str, kind: DeviceKind = DeviceKind.SERVER) -> None:
+    def __init__(
+        self,
+        store: ShareStore,
+        address: str,
+        kind: DeviceKind = DeviceKind.SERVER,
+        mark: Callable[[], Optional[bytes]] = lambda: None,
+    ) -> None:
+        """`mark` gives what the broker gave last for its list of members."""
         self._store = store
         self._kind = kind
+        self._mark = mark
         self._address = address
         self._state = _State.DOWN
         self._next = 0.0
@@ -184,7 +192,8 @@ class Registration:
         self._state = _State.REGISTERING
         self._next = now + _PERIOD
         store = self._store
-        register = Register(PROTOCOL_VERSION, store.capacity_bytes(), store.used_bytes, store.free_bytes(), self._kind)
+        room = store.capacity_bytes(), store.used_bytes, store.free_bytes()
+        register = Register(PROTOCOL_VERSION, *room, self._kind, self._mark())
         return [statement(Operation.REGISTER, register)]
 
 

@@ -22,7 +22,7 @@ from common.membership.identity import KeyPair
 from common.process.running_time import RunningTime
 from common.protocol.codec import unpack, unpack_header
 from common.protocol.envelope import Kind, Operation, decode_envelope
-from common.protocol.messages import Acknowledged, DeviceKind, KnownBrokers
+from common.protocol.messages import Acknowledged, Brokers, DeviceKind, KnownBrokers
 from worker.connections import Connection, Connections
 from worker.registration import not_admitted
 from worker.service import Answered, Request, Service
@@ -124,10 +124,13 @@ class Server:
         self, connection: Connection, operation: Operation, frames: list[memoryview], now: float
     ) -> None:
         """Handle a broker's answer to a statement or request of this worker."""
-        answer = unpack_header(frames[1], Acknowledged).answer
-        if operation is Operation.BROKERS and answer.granted and len(frames) == 3:
-            self._connections.brokers_listed(connection, [as_address(b) for b in unpack(frames[2], KnownBrokers)])
+        if operation is Operation.BROKERS and len(frames) == 3:
+            listed = unpack_header(frames[1], Brokers)
+            if listed.answer.granted:
+                brokers = [as_address(b) for b in unpack(frames[2], KnownBrokers)]
+                self._connections.brokers_listed(connection, brokers, listed.list_mark)
             return
+        answer = unpack_header(frames[1], Acknowledged).answer
         try:
             connection.state(connection.registration.answered(operation, answer, now))
         except RefusedError as error:

@@ -26,7 +26,9 @@ import logging
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Optional, Union
+from typing import Any, Callable, Optional, Union
+
+import msgspec
 
 from common.discovery.addresses import BrokerAddress, as_address, is_loopback
 from common.errors import ProtocolError, RefusedError, TesseraError, UnreachableError
@@ -141,8 +143,17 @@ class Resending:
 class ClientProtocol:
     """One client's requests, and the broker that they go to. `now`: seconds that never go back."""
 
-    def __init__(self, brokers: list[BrokerAddress], hello: Hello, id_prefix: bytes) -> None:
-        """`brokers`: the first is tried first. `id_prefix`: 8 random bytes; request ids begin with them."""
+    def __init__(
+        self,
+        brokers: list[BrokerAddress],
+        hello: Hello,
+        id_prefix: bytes,
+        mark_of: Callable[[bytes], Optional[bytes]] = lambda _: None,
+    ) -> None:
+        """`brokers`: the first is tried first. `id_prefix`: 8 random bytes; request ids begin with them.
+
+        `mark_of`: what a broker gave last for its list of members, by its public key.
+        """
         self.state = State.DOWN
         self.connection = 0  # a number; another one: close the socket, and connect to `broker`
         self.looking_for: Optional[frozenset[bytes]] = None  # public keys of brokers to look for on the LAN
@@ -151,6 +162,8 @@ class ClientProtocol:
         self.was_up = False  # whether there ever was a session
         self.seen: dict[str, Change] = {}  # by endpoint, what the last handshake there came to
         self.known = list(brokers)  # as the broker in use named them, itself first
+        self.told_marks: dict[bytes, bytes] = {}  # of brokers' lists of members, by public key; to be kept
+        self._mark_of = mark_of
         self._brokers = BrokerList(brokers)
         self._hello = hello
         self._ids = (id_prefix + number.to_bytes(8, "big") for number in itertools.count())
@@ -509,7 +522,9 @@ class ClientProtocol:
         return request
 
     def _greet(self) -> None:
-        self._greeting = self._own_request(HELLO, self._hello)
+        key = self.broker.public_key
+        mark = self.told_marks.get(key) or self._mark_of(key)
+        self._greeting = self._own_request(HELLO, msgspec.structs.replace(self._hello, list_mark=mark))
         self._begin(self._greeting)
 
     def _greeted(self, outcome: Union[Reply[Any], TesseraError]) -> None:
@@ -537,6 +552,8 @@ class ClientProtocol:
     def _told(self, outcome: Union[Reply[Any], TesseraError]) -> None:
         """Which brokers there are; where that is not told, those that are known stay."""
         if isinstance(outcome, Reply):
+            if outcome.header.list_mark is not None:
+                self.told_marks[self.broker.public_key] = outcome.header.list_mark
             with contextlib.suppress(ProtocolError):
                 named = unpack(outcome.payload, KnownBrokers)
                 if named:

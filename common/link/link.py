@@ -141,7 +141,8 @@ class Link:
         self.emit = emit
         self._identity = identity
         hello = Hello(PROTOCOL_VERSION, proof, deposit_for)
-        self._protocol = ClientProtocol(identity.brokers, hello, secrets.token_bytes(8))
+        self._marks = identity.list_marks()
+        self._protocol = ClientProtocol(identity.brokers, hello, secrets.token_bytes(8), self._marks.of)
         self._time = RunningTime()
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._answers: dict[Request, asyncio.Future[Reply[Any]]] = {}
@@ -274,6 +275,8 @@ class Link:
         if self._protocol.known != self._kept:
             self._kept = self._protocol.known  # the one that answers first: the next program begins there
             self._identity.keep(self._kept)
+        for key, mark in self._protocol.told_marks.items():
+            self._marks.keep(key, mark)
         self._look_for_brokers()
         if not self._protocol.gave_up:
             if self._giving_up is not None:

@@ -4,6 +4,7 @@ it knows; and the files that keep them.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import struct
@@ -20,7 +21,7 @@ from common.errors import IntegrityError, RefusedError, UsageError
 from common.files import read_limited, write_private
 from common.home import home
 from common.process.libraries import require_libzmq, require_openssl
-from common.protocol.identifiers import CURVE_KEY_SIZE, device_id
+from common.protocol.identifiers import CURVE_KEY_SIZE, LIST_MARK_SIZE, device_id
 
 log = logging.getLogger(__name__)
 
@@ -101,6 +102,48 @@ def load_brokers(path: Path) -> list[BrokerAddress]:
         raise UsageError(f"{path} is not a list of brokers: {error}") from None
 
 
+def marks_beside(brokers_file: Path) -> Path:
+    """Where the marks of brokers are that a file names."""
+    return brokers_file.with_name("list-marks.json")
+
+
+class ListMarks:
+    """What brokers gave this machine last for their lists of members, by their public keys.
+
+    A broker that is shown its mark again knows by it that an old copy of its list was put back. Without them, as where
+    they cannot be kept, nothing is lost but that.
+    """
+
+    def __init__(self, path: Optional[Path]) -> None:
+        """`path`: the file that keeps them; None where only this object does."""
+        self._path = path
+        self._marks: dict[str, str] = {}
+        if path is None:
+            return
+        with contextlib.suppress(OSError, IntegrityError, msgspec.MsgspecError, RecursionError):
+            self._marks = msgspec.json.decode(read_limited(path, _MAX_BROKERS_FILE), type=dict[str, str])
+
+    def of(self, broker: bytes) -> Optional[bytes]:
+        """The mark of a broker; None where it gave none."""
+        try:
+            mark = bytes.fromhex(self._marks.get(broker.hex(), ""))
+        except ValueError:
+            return None
+        return mark if len(mark) == LIST_MARK_SIZE else None
+
+    def keep(self, broker: bytes, mark: Optional[bytes]) -> None:
+        """Take up what a broker says now."""
+        if mark is None or mark == self.of(broker):
+            return
+        self._marks[broker.hex()] = mark.hex()
+        if self._path is None:
+            return
+        try:
+            write_private(self._path, json.dumps(self._marks, indent=1).encode())
+        except OSError as error:
+            log.warning("%s could not be written: %s", self._path, error.strerror)
+
+
 def _public_key(text: str) -> bytes:
     key = bytes.fromhex(text)
     if len(key) != CURVE_KEY_SIZE:
@@ -115,6 +158,10 @@ class ClientIdentity:
     key_pair: KeyPair
     brokers: list[BrokerAddress]
     brokers_file: Optional[Path] = None  # where they are kept
+
+    def list_marks(self) -> ListMarks:
+        """What the brokers gave for their lists of members; kept beside them."""
+        return ListMarks(None if self.brokers_file is None else marks_beside(self.brokers_file))
 
     def keep(self, brokers: list[BrokerAddress]) -> None:
         """Keep these brokers for the next run, in this order."""

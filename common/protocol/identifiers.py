@@ -9,6 +9,7 @@ IDENTIFIER_SIZE = 16  # device id, session id, owner id, encoding id, request id
 OBJECT_ID_SIZE = 32
 DIGEST_SIZE = 32
 CURVE_KEY_SIZE = 32
+LIST_MARK_SIZE = 32
 
 BROKER = bytes(IDENTIFIER_SIZE)  # as the peer of an envelope: the broker itself
 NO_OWNER = bytes(IDENTIFIER_SIZE)

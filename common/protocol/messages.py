@@ -11,7 +11,7 @@ from typing import Annotated, Optional
 
 import msgspec
 
-from common.protocol.identifiers import DIGEST_SIZE, IDENTIFIER_SIZE, OBJECT_ID_SIZE, owner_id
+from common.protocol.identifiers import DIGEST_SIZE, IDENTIFIER_SIZE, LIST_MARK_SIZE, OBJECT_ID_SIZE, owner_id
 
 PROTOCOL_VERSION = 3
 HIGH_WATER_MARK = 16  # messages that a connection holds for its peer, so requests that one client has under way
@@ -22,6 +22,7 @@ MAX_ANNOUNCED = 2000  # shares in one ANNOUNCE
 MAX_RETIRED = 200  # owners in one SYNC
 MAX_GRANTS = 16  # other owners that may read one encoding
 
+ListMark = Annotated[bytes, msgspec.Meta(min_length=LIST_MARK_SIZE, max_length=LIST_MARK_SIZE)]
 Identifier = Annotated[bytes, msgspec.Meta(min_length=IDENTIFIER_SIZE, max_length=IDENTIFIER_SIZE)]
 ObjectId = Annotated[bytes, msgspec.Meta(min_length=OBJECT_ID_SIZE, max_length=OBJECT_ID_SIZE)]
 Digest = Annotated[bytes, msgspec.Meta(min_length=DIGEST_SIZE, max_length=DIGEST_SIZE)]
@@ -124,6 +125,7 @@ class Hello(Message):
     version: int
     proof: Optional[OwnerProof] = None  # all of a vault's rights
     deposit_for: Optional[PublicKey] = None  # only storing for the vault with this signing key
+    list_mark: Optional[ListMark] = None  # that this broker gave last
 
 
 class Welcome(ReplyHeader):
@@ -326,6 +328,8 @@ KnownBrokers = Annotated[list[KnownBroker], msgspec.Meta(max_length=MAX_BROKERS)
 class Brokers(ReplyHeader):
     """Payload: KnownBrokers, all of the cluster as far as the one asked knows their addresses."""
 
+    list_mark: Optional[ListMark] = None  # of its list of members as it is now; to be shown at the next greeting
+
 
 class Sync(Message):
     """One broker's list for another; payload: a list of members, as in members.json."""
@@ -342,6 +346,7 @@ class Register(Message):
     used_bytes: Count
     free_bytes: Count
     kind: DeviceKind = DeviceKind.SERVER
+    list_mark: Optional[ListMark] = None  # that this broker gave last
 
 
 class GrantedTo(Message):
