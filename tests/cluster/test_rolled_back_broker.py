@@ -44,7 +44,7 @@ def refused(cluster: LocalCluster) -> str:
     return ended.stderr
 
 
-def test_an_old_copy_of_the_brokers_folder_lets_nobody_in_again_until_it_is_accepted(
+def test_an_old_copy_of_the_brokers_folder_serves_nobody_until_it_is_accepted(
     rolled: LocalCluster, tmp_path: Path
 ) -> None:
     user = User(rolled.environment, tmp_path / "user")

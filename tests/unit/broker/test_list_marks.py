@@ -37,7 +37,7 @@ def copied(tmp_path: Path) -> tuple[Path, Path]:
     return tmp_path / "broker", Path(shutil.copytree(tmp_path / "broker", tmp_path / "copy"))
 
 
-def test_every_change_and_every_start_gives_a_mark_of_its_own_and_all_former_ones_hold(tmp_path: Path) -> None:
+def test_every_change_and_start_gives_a_mark_of_its_own_and_former_ones_hold(tmp_path: Path) -> None:
     first = Broker(tmp_path, 1)
     marks = [first.marks.current(), first.change(1), first.change(2)]
     second = Broker(tmp_path, 2)
@@ -49,7 +49,7 @@ def test_every_change_and_every_start_gives_a_mark_of_its_own_and_all_former_one
     assert second.marks.current() == marks[-1], "nothing was changed"
 
 
-def test_an_old_copy_refuses_at_the_first_later_mark_and_at_each_start_from_then_on(copied: tuple[Path, Path]) -> None:
+def test_an_old_copy_refuses_at_the_first_later_mark_and_at_each_start_then(copied: tuple[Path, Path]) -> None:
     original, copy = copied
     later = Broker(original, 2).change(2)
     restored = Broker(copy, 3)
@@ -59,7 +59,7 @@ def test_an_old_copy_refuses_at_the_first_later_mark_and_at_each_start_from_then
         Broker(copy, 4)
 
 
-def test_a_copy_beside_the_original_is_found_out_by_whichever_meets_the_others_mark(
+def test_of_a_copy_and_the_original_whichever_meets_the_others_mark_refuses(
     copied: tuple[Path, Path],
 ) -> None:
     original, copy = copied
