@@ -188,7 +188,7 @@ def lock(path: Path, *, wait: bool = False) -> IO[bytes]:
     """
     with _naming(path):
         make_folder(path.parent)
-        file = open(path, "a+b")  # noqa: SIM115
+        file = _lockable(path)
     end = time.monotonic() + _LOOK_TAKES
     while True:
         try:
@@ -200,6 +200,16 @@ def lock(path: Path, *, wait: bool = False) -> IO[bytes]:
                 continue
             file.close()
             raise UsageError(f"{path.parent} is in use by another Tessera process") from None
+
+
+def _lockable(path: Path) -> IO[bytes]:
+    """A lock file, made where it is missing; where nothing can be written one that is there will do."""
+    try:
+        return open(path, "a+b")
+    except OSError as error:
+        if error.errno not in (errno.EROFS, errno.EACCES) or not path.exists():
+            raise
+        return open(path, "rb")
 
 
 def is_locked(path: Path) -> bool:

@@ -11,7 +11,7 @@ from typing import NoReturn, Optional
 import typer
 
 from common.discovery.addresses import BrokerAddress
-from common.errors import RefusedError, UnreachableError, UsageError, cannot_write
+from common.errors import NotFoundError, RefusedError, UnreachableError, UsageError, cannot_write
 from common.files import locked, make_folder
 from common.home import home
 from common.link.joining import join, read_invite
@@ -81,10 +81,13 @@ def serve(
     quota = parse_size(owner_quota) if owner_quota is not None else None
     seconds = parse_duration(scrub_every)
     stopping = stop_on_signals()
-    try:
-        make_folder(folder)
-    except OSError as error:
-        raise cannot_write(folder, error) from None
+    if invite is not None:
+        try:
+            make_folder(folder)
+        except OSError as error:
+            raise cannot_write(folder, error) from None
+    elif not new_cluster and not folder.exists():
+        raise _no_device(folder)
     _join_once(folder, invite, name or socket.gethostname(), new_cluster=new_cluster)
     _keep(folder, limit, quota, seconds, kind, stopping)
 
@@ -105,6 +108,8 @@ def _keep(
         shares = ShareStore(folder, limit, scrub_every=scrub_every, owner_quota=quota, clock=clock)
     server = Server(shares, pair, folder / "brokers.json", running_time, kind)
     log.info("worker keeps %d shares in %s", len(shares.held()), folder)
+    if not shares.free_bytes():
+        log.warning("no further share is taken now: --capacity, the disk or its inodes are used up, or it is read-only")
     try:
         server.serve(stopping)
     finally:
@@ -148,10 +153,18 @@ def _require_joined(folder: Path, known: list[BrokerAddress], *, new_cluster: bo
     if new_cluster:
         raise UsageError("--new-cluster needs an invite of that cluster", advice="add --join INVITE")
     if not known:
-        raise RefusedError(
-            f"{folder} is not a device of a cluster yet",
-            advice="run `python broker/broker.py invite worker` at the broker, then start this with --join INVITE",
-        )
+        raise _no_device(folder)
+
+
+def _no_device(folder: Path) -> NotFoundError:
+    """What is said of a folder that is no device's: never joined, or a mount point before its disk is there.
+
+    The latter is over when the disk comes, so a service must start the worker again after this exit.
+    """
+    return NotFoundError(
+        f"{folder} is not a device of a cluster yet, or its disk is not mounted",
+        advice="run `python broker/broker.py invite worker` at the broker, then start this with --join INVITE",
+    )
 
 
 def _device_key(folder: Path) -> KeyPair:

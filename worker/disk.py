@@ -19,6 +19,7 @@ from common.files import lock, make_folder, rename_new, rename_over, sync_file, 
 _BINARY = getattr(os, "O_BINARY", 0)
 _SLOW_SYNC = 0.0005  # seconds
 _SYNCS_AT_ONCE = 16
+_MIN_INODES = 64
 
 
 class Entry(NamedTuple):
@@ -122,6 +123,14 @@ class Disk:
             listed = [(Path(each.path), each.stat(follow_symlinks=False), _is_folder(each)) for each in found]
         return sorted(Entry(path, s.st_size, s.st_mtime, is_folder) for path, s, is_folder in listed)
 
+    def writable(self, folder: Path) -> bool:
+        """Whether files can be made in a folder, as far as that can be told without making one."""
+        return os.access(folder, os.W_OK)
+
+    def file_system(self, folder: Path) -> int:
+        """Equal for folders between which a file can be renamed."""
+        return folder.stat().st_dev
+
     def exists(self, path: Path) -> bool:
         """Whether a path has anything; OSError where that cannot be told, which `Path.exists` takes for no."""
         try:
@@ -148,9 +157,9 @@ class Disk:
         return lock(path)
 
     def free_bytes(self, folder: Path) -> tuple[int, int]:
-        """Free and total bytes of the file system that holds a folder."""
+        """Free and total bytes of the file system that holds a folder; 0 free where it makes no more files."""
         usage = shutil.disk_usage(folder)
-        return usage.free, usage.total
+        return 0 if _lacks_inodes(folder) else usage.free, usage.total
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
@@ -159,3 +168,17 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return entry.is_dir() or (entry.is_symlink() and not os.path.exists(entry.path))
     except OSError:
         return True
+
+
+if sys.platform == "win32":
+
+    def _lacks_inodes(folder: Path) -> bool:
+        """NTFS makes its records of files as they are needed."""
+        return False
+
+else:
+
+    def _lacks_inodes(folder: Path) -> bool:
+        """Whether hardly one is left; file systems that make them as they are needed say that they have none at all."""
+        usage = os.statvfs(folder)
+        return usage.f_files > 0 and usage.f_favail < _MIN_INODES

@@ -54,6 +54,11 @@ class Durability:
         self._disk.sync_folder(folder)
         self._durable |= set(parts)
 
+    def serve_only(self) -> None:
+        """Refuse whatever would write, from the start: the store can be read and no more."""
+        self.refusal = Answer(Code.READ_ONLY, "the store is read-only: its disk, or its permissions, take nothing")
+        log.warning("%s; shares are served, and none are taken", self.refusal.text)
+
     def is_durable(self, folder: Path) -> bool:
         """Whether a folder was made, and its name is known to be durable."""
         return folder in self._durable

@@ -21,7 +21,7 @@ def disk_answer(error: Exception) -> Answer:
     if not isinstance(error, OSError):
         return Answer(Code.FAULT, str(error))
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return Answer(Code.NO_ROOM, "the disk is full")
+        return Answer(Code.NO_ROOM, "the disk is full, or has no inode left")
     return Answer(Code.FAULT, f"the disk refuses: {reason(error)}")
 
 

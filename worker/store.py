@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Optional
 
 from common.coding.recipe import decode_recipe
-from common.errors import IntegrityError, TesseraError, cannot_write
+from common.errors import IntegrityError, TesseraError, UsageError, cannot_write
 from common.protocol.device_messages import Amend, Commitment, Open, SegmentRange
 from common.protocol.identifiers import NO_OWNER
 from common.protocol.messages import AnnouncedShare, Answer, Code, Tombstone
@@ -87,11 +87,25 @@ class ShareStore:
             try:
                 disk.make_folder(folder)
                 self._lock = undo.enter_context(disk.lock(layout.lock))
-                durability.prepare(folder, layout.folders)
+                if disk.writable(folder):
+                    durability.prepare(folder, layout.folders)
+                else:
+                    durability.serve_only()
+                self._require_one_file_system()
                 self._load()
             except OSError as error:
                 raise _unusable(folder, error) from None
             undo.pop_all()
+
+    def _require_one_file_system(self) -> None:
+        """UsageError where a file cannot be renamed on its way: no share could be committed, nor given up."""
+        layout = self._layout
+        for part in (layout.staging, layout.quarantine, layout.trash):
+            if self._disk.file_system(part) != self._disk.file_system(layout.shares):
+                raise UsageError(
+                    f"{part} and {layout.shares} are on two file systems, and files move between them",
+                    advice="put the whole store on one, with a link or a mount to its uppermost folder",
+                )
 
     def _load(self) -> None:
         """Read what is here, and finish what the last worker did not."""

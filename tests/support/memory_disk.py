@@ -117,6 +117,12 @@ class MemoryDisk(Disk):
         self._files.pop(str(path), None)
         self._touch(path)
 
+    def writable(self, folder: Path) -> bool:
+        return self.refuses is None
+
+    def file_system(self, folder: Path) -> int:
+        return 0
+
     def exists(self, path: Path) -> bool:
         return str(path) in self._files or str(path) in self._folders
 
