@@ -97,8 +97,9 @@ fast_checks() {
 
 # With nothing beside them.
 with_deadlines() {
-    check "cluster tests" "$python" -m pytest -n 2 --dist loadfile tests/cluster
-    check "faults" "$python" -m pytest -n 2 --dist loadfile tests/faults
+    # They wait more than they compute.
+    check "cluster tests" "$python" -m pytest -n 4 --dist loadfile tests/cluster
+    check "faults" "$python" -m pytest -n 2 tests/faults  # each has a cluster of its own: no file need stay together
     check "hostile peers" "$python" -m pytest -n 2 --dist loadfile tests/hostile
     check "desktop app" "$python" -m pytest tests/desktop
 }

@@ -14,6 +14,7 @@ from cluster.process import ClusterProcess
 from tests.cluster.conftest import home_of, running_cluster
 from tests.support.programs import User, random_bytes
 
+pytestmark = pytest.mark.real_starts  # devices are known again by the variables that they were started with
 SIZES = (0, 5, 60_000, 3 << 20)  # bytes; small ones go in a batch, the last one as a stream
 
 

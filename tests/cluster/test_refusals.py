@@ -11,6 +11,7 @@ import pytest
 
 from cluster.local import LocalCluster
 from common.discovery.addresses import BrokerAddress
+from common.errors import NotEnoughError
 from common.membership.identity import KeyPair, save_key_pair
 from common.membership.invite import Invite
 from common.protocol.operations import Role
@@ -100,11 +101,16 @@ def test_a_machine_without_a_vault_is_told_how_to_get_one(cluster: LocalCluster,
     assert "vault import" in ended.stderr
 
 
+def is_let_in(user: User) -> bool:
+    """Whether the broker answers; it may tell of images of other tests, on the same devices, that are in danger."""
+    return user.run("admin", "status").exit_code in (0, NotEnoughError.exit_code)
+
+
 def test_a_clients_invite_works_once(cluster: LocalCluster, tmp_path: Path) -> None:
     invite = cluster.invite("client")
     first, second = stranger(cluster, tmp_path / "first"), stranger(cluster, tmp_path / "second")
     assert first.run("admin", "join", invite).exit_code == 0
-    assert first.run("admin", "status").exit_code == 0
+    assert is_let_in(first)
     refused = second.run("admin", "join", invite)
     assert refused.exit_code == 6, refused
     assert "broker.py invite" in refused.stderr
@@ -167,7 +173,7 @@ def test_a_revoked_client_is_refused_and_its_invite_too(cluster: LocalCluster, t
     invite = cluster.invite("client")
     client = stranger(cluster, tmp_path / "client")
     assert client.run("admin", "join", invite, TESSERA_CLIENT_NAME="soon gone").exit_code == 0
-    assert client.run("admin", "status").exit_code == 0
+    assert is_let_in(client)
     broker = User(cluster.environment, tmp_path / "broker")
     assert broker.run("broker", "revoke", "soon gone").exit_code == 0
     ended = client.run("admin", "status")
