@@ -48,6 +48,7 @@ from tests.support.sample_images import KEY, OTHER_KEY, encode
 from viewer.messages import Seen, ViewerError, decode_message
 from worker import share_file
 from worker.disk import Disk, Entry
+from worker.format_version import UnknownVersionError
 from worker.scrub import ScrubCursor, load_cursor
 from worker.staging import recover
 from worker.tombstones import decode_tombstone, encode_tombstone
@@ -126,7 +127,7 @@ def parsers(folder: Path) -> list[Parser]:
         Parser("share file's record", _always(_RECORD), share_file.decode_record_prefix),
         Parser("share file's end", _always(_ENDING), _decode_share, (IntegrityError,)),
         Parser("share file's trailer", _always(_TRAILER), _decode_share, (IntegrityError,), _with_footer),
-        Parser("staged share", _always(_HEADER + _RECORD * 2), _Recovery(folder)),
+        Parser("staged share", _always(_HEADER + _RECORD * 2), _Recovery(folder), (UnknownVersionError,)),
         Parser("tombstone", _always(encode_tombstone(_TOMBSTONE)), decode_tombstone, (IntegrityError,)),
         Parser("tombstone, inside", _always(_tombstone_inside()), decode_tombstone, (IntegrityError,), _with_digest),
         *_of_files(folder),
