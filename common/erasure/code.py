@@ -1,7 +1,7 @@
 """The erasure code as the programs use it: k data blocks give n - k of parity, any k of the n give all back.
 
-1. `ErasureCode(k, n)` makes the code's matrix and the schedule that encodes (a millisecond for 4 of 6).
-2. `encode` runs it over one segment's blocks.
+1. `ErasureCode(k, n)` makes the code's matrix.
+2. `encode` makes the schedule that encodes, once (a millisecond for 4 of 6), and runs it over one segment's blocks.
 3. `rebuild` inverts the rows of k blocks that are there, multiplies by the rows of those that are wanted, and
    runs the schedule of that. The latest 64 schedules are kept, by which blocks are there and wanted.
 
@@ -14,6 +14,7 @@ from __future__ import annotations
 import itertools
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,9 +51,13 @@ class ErasureCode:
         field = Field(self._w)
         self._parity_bits = expand(field, parity_elements(field, k, n - k))
         self._generator = np.concatenate([np.eye(k * self._w, dtype=np.uint8), self._parity_bits])
-        self._encoding = Schedule(self._parity_bits, self._w)
         self._rebuilding: OrderedDict[tuple[tuple[int, ...], tuple[int, ...]], Schedule] = OrderedDict()
         self._scratch = np.empty(0, np.uint8)
+
+    @cached_property
+    def _encoding(self) -> Schedule:
+        """Made when it is needed: of 32 of 64 it takes seconds, for which a broker, which rebuilds, must not wait."""
+        return Schedule(self._parity_bits, self._w)
 
     def encode(self, data: Sequence[NDArray[np.uint8]], parity: Sequence[NDArray[np.uint8]]) -> None:
         """Overwrite the n - k blocks of `parity` with the parity of the k blocks of `data`.

@@ -17,9 +17,10 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from common.erasure import ErasureCode
-from common.erasure.bitmatrix import expand, invert, multiply, parity_elements
+from common.erasure.bitmatrix import Bits, expand, invert, multiply, parity_elements
 from common.erasure.code import MAX_SCHEDULES
 from common.erasure.field import Field
+from common.erasure.schedule import Schedule
 from common.errors import NotEnoughError, UsageError
 from tests import ROOT
 
@@ -352,3 +353,18 @@ class TestMatrix:
             # The first row is all ones, and the second needs k different elements.
             second = expand(field, parity_elements(field, k, 2)[1:])
             assert second.sum() == sum(sorted(ones)[:k])
+
+
+def test_who_only_rebuilds_does_not_wait_for_what_encodes(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[int] = []
+
+    class Counted(Schedule):
+        def __init__(self, bits: Bits, w: int) -> None:
+            made.append(len(bits) // w)
+            super().__init__(bits, w)
+
+    monkeypatch.setattr("common.erasure.code.Schedule", Counted)
+    code = ErasureCode(32, 64)
+    assert made == [], "seconds, in the broker's loop"
+    code.rebuild({share: np.zeros(64, np.uint8) for share in range(1, 33)}, {0: np.empty(64, np.uint8)})
+    assert made == [1]
