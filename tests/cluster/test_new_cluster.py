@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from cluster.local import LocalCluster, program_command
-from cluster.process import ClusterProcess
+from cluster.local import LocalCluster
 from tests.cluster.conftest import home_of, running_cluster
 from tests.support.programs import User, random_bytes
 
@@ -34,12 +33,9 @@ def lose_the_broker(cluster: LocalCluster) -> None:
     cluster.start_broker()
 
 
-def join_anew(cluster: LocalCluster, index: int, *options: str) -> ClusterProcess:
+def join_anew(cluster: LocalCluster, index: int) -> None:
     """Start a device with an invite of the broker that is there now."""
-    device = ClusterProcess(f"device-{index}", cluster.directory)
-    command = program_command("worker", "--name", device.name, "--store", str(device.home), *options)
-    device.start(command, {**cluster.broker_environment(1), "TESSERA_JOIN": cluster.invite("worker")})
-    return device
+    cluster.start_device(index, "--name", f"device-{index}", "--new-cluster", "--join", cluster.invite("worker"))
 
 
 def test_after_the_brokers_disk_was_lost_all_join_anew_and_every_image_is_back(
@@ -58,7 +54,7 @@ def test_after_the_brokers_disk_was_lost_all_join_anew_and_every_image_is_back(
 
     lose_the_broker(bereft)
     for index in range(1, len(bereft.devices) + 1):
-        join_anew(bereft, index, "--new-cluster")
+        join_anew(bereft, index)
     joined = user.run("admin", "join", "--new-cluster", bereft.invite("admin"))
     assert joined.exit_code == 0, joined
     bereft.wait_registered(len(bereft.devices))
