@@ -36,6 +36,7 @@ class Scene:
 
     def __init__(self, session: Session, background: Background, folder: Path, patch: pytest.MonkeyPatch) -> None:
         self.cluster = cluster = MemoryCluster(4)
+        cluster.owner = session.key.owner_id()
 
         @asynccontextmanager
         async def link(_: Session) -> AsyncIterator[Link]:
