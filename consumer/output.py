@@ -210,10 +210,10 @@ def _temporary_place() -> str:
 
 
 class HeldOutput:
-    """As `Output`, for an image that is shown before it is saved: in memory up to `limit` bytes, else in an unnamed
-    file.
+    """As `Output`, for an image that is shown before it is saved.
 
-    A failed attempt leaves in it what is good, for the next one. To be closed by its owner.
+    In memory up to `limit` bytes, else in an unnamed file. A failed attempt leaves what is good for the next one.
+    To be closed by its owner.
     """
 
     target: Optional[Path] = None

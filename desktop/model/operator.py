@@ -1,8 +1,7 @@
-"""What only the broker's operator may do: see the members, invite, rename, revoke; done where the broker's folder is on
-this machine.
+"""What only the broker's operator may do: see the members, invite, rename, revoke.
 
-The broker's own commands do it, as processes: nothing of the broker is imported. Elsewhere the same command is shown,
-to be run at the broker.
+The broker's own commands do it, as processes, where its folder is on this machine: nothing of the broker is imported.
+Elsewhere the command is shown, to be run at the broker.
 """
 
 from __future__ import annotations

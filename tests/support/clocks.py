@@ -1,4 +1,4 @@
-"""Clocks that go as a test tells them."""
+"""Clocks that a test sets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the tests of the desktop's models share: a session without a cluster, and time for what works behind."""
+"""What the tests of the desktop's models share: a session without a cluster, and time for background work."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.support.passphrases import cheap_passphrases
 from tests.support.sample_images import EncodedImage
 
 PASSPHRASE = "four words for keeping"
-_PATIENCE = 20.0  # seconds
+_TIMEOUT = 20.0  # seconds
 
 
 def open_session(home: Path, monkeypatch: pytest.MonkeyPatch) -> Session:
@@ -33,7 +33,7 @@ def keep(session: Session, image: EncodedImage) -> None:
 
 def deliver_until(background: Background, condition: Callable[[], object]) -> None:
     """Do what the window's thread would, until the condition holds."""
-    end = time.monotonic() + _PATIENCE
+    end = time.monotonic() + _TIMEOUT
     while not condition():
         assert time.monotonic() < end, "nothing came of it in time"
         background.deliver()

@@ -1,4 +1,4 @@
-"""A disk that fails where it is told to, and that knows what a power cut would leave.
+"""A disk that fails where a test says, and that knows what a power cut would leave.
 
 It works on real files. What was written but not fsynced, and names in folders that were not fsynced, are what
 `lose_power` takes away; and names that were removed, moved or replaced in folders that were not fsynced are what it

@@ -91,7 +91,7 @@ class Machine:
         return outcome
 
     def interrupt(self, operation: Operation, at: int, *, delivered: bool = True, kill: bool = False) -> bool:
-        """One run that ends at this message; false where it was done before. `kill`: it says goodbye to nobody."""
+        """One run that ends at this message; false where it was done before. `kill`: it cleans up nothing."""
 
         async def interrupted() -> bool:
             stop = Stop(self.cluster, operation, at, delivered=delivered)

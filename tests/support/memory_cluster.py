@@ -160,7 +160,7 @@ class MemoryCluster:
         timeout: Optional[float] = None,
         hurried: bool = False,
     ) -> Reply[R]:
-        """As `Link.request`: what is sent is copied, and turns are given to others before and after."""
+        """As `Link.request`: what is sent is copied, and other tasks run before and after."""
         content = b"" if payload is None else bytes(memoryview(payload))
         if len(content) > MAX_PAYLOAD:
             raise AssertionError(f"a payload of {len(content)} bytes")

@@ -59,12 +59,12 @@ class Host:
         wait_until(lambda: bool(self.link_local(interface)), f"{interface} of {self._name}")
 
     def cut(self, interface: str = "eth0", network: str = "a") -> None:
-        """Pull a cable: nothing comes or goes any more, and nobody is told."""
+        """Pull the cable: no packet passes any more, and no connection is closed."""
         done = _ip("-n", self._lan.switch(network), "link", "set", f"{self._name}-{interface}", "nomaster")
         assert done.returncode == 0, done.stderr
 
     def mend(self, interface: str = "eth0", network: str = "a") -> None:
-        """Put the cable in again."""
+        """Plug the cable in again."""
         port = f"{self._name}-{interface}"
         done = _ip("-n", self._lan.switch(network), "link", "set", port, "master", "br0")
         assert done.returncode == 0, done.stderr

@@ -1,6 +1,6 @@
 """Every parser of what others may have written, with valid inputs of it and the errors that it may raise.
 
-Formats that end in a checksum, or are sealed, refuse each mutant at the door. So most of these stand here twice: with
+Formats that end in a checksum, or are sealed, refuse each mutant at once. So most of these are here twice: with
 what is outside changed, and with what is inside changed and checksum or seal made anew, as somebody would who has the
 key or needs none. A new parser is one line in `parsers`.
 """
