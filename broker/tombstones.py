@@ -97,6 +97,8 @@ class Tombstones:
 
     def forget_device(self, device: bytes) -> list[bytes]:
         """Before a device tells anew what it knows. Other devices' word stays; returns the encodings it told of."""
+        for _, record in self._all():
+            record.refused.discard(device)
         told = [encoding_id for encoding_id, record in self._all() if device in record.told]
         for encoding_id in told:
             for record in self._records[encoding_id].values():

@@ -4,7 +4,7 @@
     <store>/staging/<encoding>.<share>.<owner>  shares being stored; they survive a restart
     <store>/quarantine/<encoding>.<share>       shares found bad, until they are stored anew or discarded
     <store>/trash/<encoding>.<share>.<fate>     shares that were deleted or are surplus, until their time is over
-    <store>/tombstones/<encoding>               what was deleted, and the capability
+    <store>/tombstones/<encoding>               what was deleted, as its owner signed it
     <store>/amendments/<encoding>.<share>.<base>  what replaces the commitment in a share's trailer
     <store>/scrub.json                          how far the scrub has come
     <store>/device.key, brokers.json …          this device's identity, see `command`

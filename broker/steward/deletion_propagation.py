@@ -81,13 +81,18 @@ class DeletionPropagation:
             # What cannot be taken out of the trash any more is not asked for again: as good as done.
             self._catalog.add_tombstones(device, [tombstone])
             self._done(device, deletion)
-        elif reply.code in (Code.NOT_FOUND, Code.NOT_ALLOWED):
-            # Its share is another owner's, was amended for one, or is gone.
+        elif reply.code is Code.NOT_ALLOWED or (reply.code is Code.NOT_FOUND and self._holds(device, deletion)):
+            # Its share is another owner's, or was amended for one.
             self._catalog.tombstones.refuse(device, tombstone)
+            self._done(device, deletion)
+        elif reply.code is Code.NOT_FOUND:
             self._done(device, deletion)
         else:
             pending = self._pending[device].pop(deletion, _Pending(now))
             self._pending[device][deletion] = _Pending(now + pending.pause, min(2 * pending.pause, _LONGEST_PAUSE))
+
+    def _holds(self, device: bytes, deletion: _Deletion) -> bool:
+        return device in self._catalog.holders_of(*deletion)
 
     def _done(self, device: bytes, deletion: _Deletion) -> None:
         self._pending[device].pop(deletion, None)

@@ -1,6 +1,6 @@
 """All that needs or protects the vault key: the secret half of Tessera.
 
-    keys            the vault key, and what follows from it: object ids, delete capabilities, the owner's signatures
+    keys            the vault key, and what follows from it: object ids, the owner's signatures
     key_file        the vault key at rest, under a passphrase
     sealing         the segments of one encoding, under its own data key
     one_time        what is sealed once, or row by row, under a subkey of the vault key

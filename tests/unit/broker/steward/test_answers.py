@@ -382,6 +382,24 @@ def test_a_deletion_that_devices_have_nothing_of_is_not_told_them_again(broker: 
     assert asked(later(broker, 400, a, b, c), Operation.DELETE) == []
 
 
+def test_who_had_nothing_of_a_deletion_is_told_of_it_when_it_comes_with_a_share(
+    broker: SampleBroker,
+) -> None:
+    a, b, c = three_workers(broker)
+    broker.tick()
+    report(a, tombstone())
+    for message in asked(broker.tick(), Operation.DELETE):
+        peer = next(peer for peer in (a, b, c) if is_for(message, peer))
+        peer.reply(message, Acknowledged(Answer(Code.NOT_ALLOWED)))
+    disconnect(broker, b)
+    again = b.reconnected()
+    again.register()
+    again.announce([share(1)])
+    told = asked(broker.tick(), Operation.DELETE)
+    assert any(is_for(message, again) for message in told)
+    assert not any(is_for(message, c) for message in told)
+
+
 def test_a_tombstone_that_its_owner_did_not_sign_is_refused_and_hides_nothing(broker: SampleBroker) -> None:
     a, *_ = three_workers(broker)
     broker.tick()
