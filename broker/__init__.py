@@ -22,8 +22,7 @@ In the order of a message's way:
     retiring         devices that are emptied, and then taken off the list
     members          the list of admitted keys and of invites: all that a broker keeps on disk beside its own key
     audit            who was admitted, refused or banned, and who asked for what: a file of one line each, chained by
-                     `audit_chain`; what goes into it is decided by `audit_trail`
-                     to keep it short; `syslog` hands it on
+                     `audit_chain`; what goes into it `audit_trail` decides; `syslog` hands it on
     inviting         what an invite says of its brokers
     listening        where it listens, and where others reach it
     list_marks       what tells a broker, by its peers, that its list is an old copy

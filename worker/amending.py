@@ -16,7 +16,7 @@ import msgspec
 
 from common.coding.recipe import digest
 from common.protocol.codec import pack
-from common.protocol.device_messages import Amend, Commitment
+from common.protocol.device_messages import MAX_GRANTED_MAPPING, Amend, Commitment
 from common.protocol.identifiers import owner_id
 from common.protocol.messages import Code
 from common.protocol.signatures import amendment_statement, is_signed
@@ -63,7 +63,8 @@ class Amending:
         amendment = amendment_of(commitment, owner)
         if commitment.revision != request.revision:
             raise Refusal(Code.MALFORMED, "the commitment is not of the revision that the request names")
-        if len(encode_amendment(amendment, bytes(32))) > MAX_AMENDMENT_SIZE:
+        too_large = len(encode_amendment(amendment, bytes(32))) > MAX_AMENDMENT_SIZE
+        if too_large or len(commitment.mapping) > MAX_GRANTED_MAPPING:
             raise Refusal(Code.MALFORMED, "the mapping is too large")
         fitting = self._fitting(request, commitment, owner)
         for trailer in fitting.values():

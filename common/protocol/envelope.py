@@ -71,12 +71,14 @@ class Operation(enum.IntEnum):
     AMEND = 41
     # asked of the broker by a client
     RETIRE_OWNER = 42
-    # asked of the broker by clients and workers
+    # asked of the broker by a client
     TRASH = 50
+    # and by workers, too
     BROKERS = 51
     # asked of a broker by another broker
     SYNC = 52
-    # asked of a worker by the broker's steward, beside OPEN, APPEND, COMMIT, ABANDON, FETCH and PROGRESS
+    # asked of a worker by the broker's steward, beside OPEN, APPEND, COMMIT, ABANDON, FETCH, PROGRESS, DELETE
+    # and UNDELETE
     INSPECT = 60
     CHECK = 61
     DISCARD = 62
@@ -104,7 +106,7 @@ def decode_envelope(frame: Union[bytes, memoryview]) -> Envelope:
         raise ProtocolError(f"an envelope has {ENVELOPE_SIZE} bytes, this one {len(frame)}")
     magic, kind, operation, zero, credit, peer, request_id, owner = _LAYOUT.unpack(frame)
     if magic != _MAGIC or zero != 0:
-        raise ProtocolError("this is no envelope of protocol version 2")
+        raise ProtocolError("this is no envelope of this protocol")
     try:
         return Envelope(Kind(kind), Operation(operation), request_id, peer, credit, owner)
     except ValueError as error:

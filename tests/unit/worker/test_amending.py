@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from common.errors import IntegrityError
-from common.protocol.device_messages import Commitment, Grant
+from common.protocol.device_messages import MAX_GRANTED_MAPPING, Commitment, Grant
 from common.protocol.messages import MAX_GRANTS, Code, GrantedTo, Tombstone
 from common.vault.keys import VaultKey
 from tests.support.clocks import SetClock
@@ -238,7 +238,11 @@ def test_what_the_request_says_must_be_what_the_commitment_says(store: ShareStor
     with declined(Code.MALFORMED):
         store.amend(replace(KEY.amendment(SAMPLE.encoding_id, OWNER, commitment(2)), revision=3), commitment(2), OWNER)
     with declined(Code.MALFORMED):
-        amend(store, commitment(mapping=bytes(1 << 20)))
+        amend(store, commitment(mapping=bytes(MAX_GRANTED_MAPPING + 1)))
+    amend(store, commitment(mapping=bytes(MAX_GRANTED_MAPPING)))
+    again = reopened(store)
+    assert len(lies_there(again).mapping) == MAX_GRANTED_MAPPING
+    again.close()
 
 
 def test_another_owners_share_under_the_same_id_stays_as_it_is(store: ShareStore) -> None:
