@@ -204,7 +204,8 @@ def test_a_second_broker_in_one_home_is_refused(cluster: LocalCluster, tmp_path:
 
 def test_a_store_that_never_joined_says_how_to(cluster: LocalCluster, tmp_path: Path) -> None:
     ended = stranger(cluster, tmp_path).run("worker", "--store", "store")
-    assert ended.exit_code == 6, ended
+    assert ended.exit_code == 3, ended
+    assert "or its disk is not mounted" in ended.stderr
     assert "broker.py invite worker" in ended.stderr
     assert "--join" in ended.stderr
 

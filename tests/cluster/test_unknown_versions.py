@@ -30,7 +30,8 @@ def test_shares_that_workers_are_too_old_for_are_missed_and_come_back(
     files = sorted(file.path for file in share_files(cluster) - before)
     assert len(files) == 18
 
-    set_version(files, 2)
+    version = files[0].read_bytes()[_VERSION_AT]
+    set_version(files, version + 1)
     restart(cluster, *numbers(cluster))
     ended = user.run("admin", "verify", "--all")
     assert ended.exit_code == 5, ended
@@ -39,7 +40,7 @@ def test_shares_that_workers_are_too_old_for_are_missed_and_come_back(
     assert {json.loads(line)["state"] for line in ended.lines} == {"missing"}
     assert all(path.exists() for path in files), "left where they are"
 
-    set_version(files, 1)
+    set_version(files, version)
     restart(cluster, *numbers(cluster))
     assert user.run("admin", "verify", "--all").exit_code == 0
     for number, each in enumerate(content):
