@@ -61,16 +61,16 @@ async def delete_encoding(repository: Repository, encoding: EncodingAt, trash_da
     devices = sorted({share.device_id for share in encoding.shares if share.alive})
     if not devices:
         raise UnreachableError("none of the devices that hold it is connected; nothing was deleted")
-    told = await asyncio.gather(*(_delete_on(repository, encoding, device, trash_days) for device in devices))
+    now = int(time.time())  # once: all devices are sent the very same
+    trash_until, ends = now + trash_days * _DAY if trash_days else NEVER, now + TOMBSTONE_LIFETIME
+    told = await asyncio.gather(*(_delete_on(repository, encoding, device, trash_until, ends) for device in devices))
     if not any(told):
         raise NotEnoughError("no device could delete it")
 
 
-async def _delete_on(repository: Repository, encoding: EncodingAt, device: bytes, trash_days: int) -> bool:
+async def _delete_on(repository: Repository, encoding: EncodingAt, device: bytes, trash_until: int, ends: int) -> bool:
     """Delete one device's shares of an encoding; whether it did. It may not recognise damaged ones."""
-    now = int(time.time())
     for generation in range(1, _MAX_GENERATION, 2):  # an earlier deletion that was undone used its generation
-        trash_until, ends = now + trash_days * _DAY if trash_days else NEVER, now + TOMBSTONE_LIFETIME
         word = repository.key.tombstone(encoding.object_id, encoding.encoding_id, generation, trash_until, ends)
         try:
             await repository.link.request(DELETE, word, device=device)

@@ -72,12 +72,15 @@ class Rotating:
         former, self._key = self._key, self._vault.begin_rotation(self._key, passphrase, backup)
         self._former = former
 
-    def go_on(self) -> int:
-        """Give every image the new key, a line for each; the exit code, 0 where the old key is refused now."""
+    def go_on(self, leave: Sequence[str]) -> int:
+        """Give every image the new key, a line for each; the exit code, 0 where the old key is refused now.
+
+        `leave`: SHA-256s, or beginnings of them, of images that stay under the old key.
+        """
         if self._former is None:
             raise TesseraError("there is no rotation to go on with")
         Contacts(self._home, self._key).take_over(self._former)
-        exit_code = run_with_link(self._go_on(self._former))
+        exit_code = run_with_link(self._go_on(self._former, leave))
         if exit_code == 0:
             self._vault.end_rotation()
         return exit_code
@@ -109,11 +112,11 @@ class Rotating:
 
     # --- go on
 
-    async def _go_on(self, former: VaultKey) -> int:
+    async def _go_on(self, former: VaultKey, leave: Sequence[str]) -> int:
         async with self._repository(self._key) as new:
             try:
                 async with self._repository(former) as old:
-                    exit_code = await _hand_over_all(old, new)
+                    exit_code = await _hand_over_all(old, new, leave)
                     if exit_code == 0:
                         self._vault.keep_replaced()
                         await old.link.request(RETIRE_OWNER, Empty())
@@ -130,13 +133,14 @@ class Rotating:
                 ) from error
 
 
-async def _hand_over_all(old: Repository, new: Repository) -> int:
+async def _hand_over_all(old: Repository, new: Repository, leave: Sequence[str]) -> int:
     """Hand over until none is left, including what another machine stores meanwhile."""
     while True:
         there = {encoding.encoding_id: encoding for encoding in await list_encodings(new.link)}
         pending = [e for e in await list_encodings(old.link) if not _holds(there.get(e.encoding_id))]
         holdings = combine(pending, await old.mappings.of(pending))
-        images = [image for image in holdings.images if old.own(image)]
+        staying = tuple(leave)
+        images = [image for image in holdings.images if old.own(image) and not image.sha256.startswith(staying)]
         exit_code = await _hand_over_images(old, new, images, there)
         if holdings.unreadable:
             away = ", ".join(old.absent(pending))

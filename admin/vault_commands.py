@@ -15,6 +15,7 @@ from common.home import home
 from common.membership.identity import client_identity
 from common.process.program import application, warn
 from common.process.streams import stdout_bytes
+from common.text import check_hash
 from common.vault import system_keyring
 from common.vault.folder import VaultFolder
 from common.vault.key_file import check_key_file
@@ -106,6 +107,9 @@ def rotate(
         None, envvar="TESSERA_BACKUP", help="Where a copy of the new key file goes: onto another disk."
     ),
     yes: bool = typer.Option(False, "--yes", help="Do not ask."),
+    leave: Optional[list[str]] = typer.Option(
+        None, help="SHA-256 of an image that another left and that cannot get the new key: it stays behind."
+    ),
     passphrase_file: Optional[Path] = PASSPHRASE_FILE,
     new_passphrase_file: Optional[Path] = NEW_PASSPHRASE_FILE,
 ) -> int:
@@ -116,6 +120,7 @@ def rotate(
     identity = client_identity()
     folder = vault_folder()
     folder.require()
+    staying = [check_hash(text) for text in leave or []]
     chosen = None
     if not folder.has_former:
         _require_beginnable(backup, yes)
@@ -130,9 +135,10 @@ def rotate(
             )
         work.begin(chosen, fresh)
         keep_keyring_true(chosen)
-    exit_code = work.go_on()
+    exit_code = work.go_on(staying)
     if exit_code != 0:
         warn("the vault opens with its new passphrase only; run `vault rotate` again until it is done")
+        warn("what another left and is not as it should be: restore it with a copy of the old key file, and --leave it")
         return exit_code
     print("the vault has its new key, and the old one is refused")
     warn("void are: recovery codes, copies of the key file and contact cards made before. Make them anew:")

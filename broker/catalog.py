@@ -87,7 +87,9 @@ class _Holding:
 
 
 class Catalog:
-    def __init__(self) -> None:
+    def __init__(self, has_retired: Callable[[bytes], bool] = lambda owner: False) -> None:
+        """`has_retired`: whether an owner's vault key was replaced by another."""
+        self._has_retired = has_retired
         self.tombstones = Tombstones()
         self._sound: dict[Claim, tuple[Place, ...]] = {}
         self._revisions: dict[bytes, dict[Place, int]] = {}  # encoding id → of its sound shares, where it is not 1
@@ -223,9 +225,13 @@ class Catalog:
         return self._devices_of(encoding_id, self._encodings.get(encoding_id, ()))
 
     def holders_of(self, encoding_id: bytes, owner: bytes) -> set[bytes]:
-        """The devices that hold shares of an encoding which are this owner's, or too damaged to tell."""
+        """The devices that hold shares of an encoding which are this owner's, or too damaged to tell.
+
+        The latter only where others hold some of this owner's, or nobody any that can tell.
+        """
         claims = [claim for claim in self._encodings.get(encoding_id, ()) if not claim.granted]
-        return self._devices_of(encoding_id, [claim for claim in claims if claim.owner == owner])
+        own = [claim for claim in claims if claim.owner == owner]
+        return self._devices_of(encoding_id, own) if own or not claims else set()
 
     def _devices_of(self, encoding_id: bytes, claims: Iterable[Claim]) -> set[bytes]:
         groups = [self._sound[claim] for claim in claims]
@@ -362,12 +368,18 @@ class Catalog:
         return all(self.tombstones.deleted(claim.encoding_id, owner) for owner in owners)
 
     def is_deleted(self, encoding_id: bytes) -> bool:
-        """Whether an encoding was deleted by the owner that most devices name; where none can say, by any."""
+        """Whether an encoding was deleted by the owner that most devices name.
+
+        By anybody where none can say, or where what is left is an owner's whose vault key was replaced: of devices that
+        were away when the key was, and the image deleted under the next.
+        """
         tombstones = self.tombstones.of_encoding(encoding_id)
         if not tombstones:
             return False
         known = self.known(encoding_id)
-        return self.hides(known.claim) if known is not None else any(each.deleted for each in tombstones)
+        if known is None or self._has_retired(known.claim.owner):
+            return any(each.deleted for each in tombstones)
+        return self.hides(known.claim)
 
     def _shown(self, owner: bytes, object_id: bytes) -> list[Claim]:
         claims = self._objects.get(owner, {}).get(object_id, ())

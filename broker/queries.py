@@ -32,6 +32,7 @@ from common.protocol.messages import (
     MAX_ANNOUNCED,
     MAX_BROKERS,
     MAX_OBJECTS,
+    MAX_TOMBSTONES,
     PROTOCOL_VERSION,
     Acknowledged,
     Announce,
@@ -75,7 +76,7 @@ _EXPIRY_PERIOD = 3600  # seconds between looks for tombstones that have come to 
 _Encodings = Annotated[list[Identifier], msgspec.Meta(max_length=MAX_OBJECTS)]
 _Objects = Annotated[list[ObjectId], msgspec.Meta(max_length=MAX_OBJECTS)]
 _Withdrawal = Annotated[list[ShareName], msgspec.Meta(max_length=MAX_ANNOUNCED)]
-_Tombstones = Annotated[list[Tombstone], msgspec.Meta(max_length=MAX_ANNOUNCED)]
+_Tombstones = Annotated[list[Tombstone], msgspec.Meta(max_length=MAX_TOMBSTONES)]
 _Announcement = Annotated[list[AnnouncedShare], msgspec.Meta(max_length=MAX_ANNOUNCED)]
 
 
@@ -100,7 +101,7 @@ class Queries:
         self._deletions: Coalesced[tuple[str, bytes, bytes, int]] = Coalesced()
         self._today = today
         self._next_expiry = 0
-        self.catalog = Catalog()
+        self.catalog = Catalog(self.has_retired)
         self._quota = OwnerQuota(self.catalog, owner_quota)
         self.devices = Devices(members, started)
 
@@ -266,7 +267,7 @@ class Queries:
         tombstones = unpack(payload, _Tombstones)
         holding = [stone for stone in tombstones if stone.ends > self._today()]
         for stone in holding:
-            if not self.catalog.tombstones.knows(stone) and not is_tombstone_signed(stone):
+            if self.catalog.tombstones.is_news(stone) and not is_tombstone_signed(stone):
                 raise ProtocolError("a tombstone that its owner did not sign")
             known = self.catalog.tombstones.of_owner(stone.encoding_id, stone.owner)
             # Only a device that had announced everything before brings news; any tells again when it registers anew.

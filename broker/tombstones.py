@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, Optional
+from typing import Optional
 
 from common.protocol.messages import Tombstone
 
+MAX_OWNERS = 4  # whose tombstones of one encoding one device may tell; an honest one has one at a time
 MAX_TOMBSTONES_OF_A_DEVICE = 250_000  # as many as shares, so that no device that tells without end fills the memory
 
 
@@ -31,19 +32,20 @@ class Tombstones:
         self._owners: dict[bytes, set[bytes]] = {}  # owner → encoding ids
         self._counts: Counter[bytes] = Counter()  # device → records that it tells
 
-    def knows(self, tombstone: Tombstone) -> bool:
-        """Whether this very one is the best that is known, so that its signature was checked before."""
+    def is_news(self, tombstone: Tombstone) -> bool:
+        """Whether its generation is above all that are known, so that its signature has to be checked."""
         record = self._record(tombstone)
-        return record is not None and record.best == tombstone
+        return record is None or tombstone.generation > record.best.generation
 
     def tell(self, device: bytes, tombstone: Tombstone) -> None:
-        """A device knows of this, which its owner signed; a generation below the one it told before is old news.
+        """A device knows of this, which its owner signed where it is news.
 
-        What goes beyond the number that one device may tell is not taken up.
+        What goes beyond the numbers that one device may tell is not taken up.
         """
         record = self._record(tombstone)
         if record is None or device not in record.told:
-            if self._counts[device] >= MAX_TOMBSTONES_OF_A_DEVICE:
+            owners = sum(device in each.told for each in self._records.get(tombstone.encoding_id, {}).values())
+            if self._counts[device] >= MAX_TOMBSTONES_OF_A_DEVICE or owners >= MAX_OWNERS:
                 return
             self._counts[device] += 1
         if record is None:
@@ -52,14 +54,14 @@ class Tombstones:
             self._owners.setdefault(tombstone.owner, set()).add(tombstone.encoding_id)
         record.told[device] = max(tombstone.generation, record.told.get(device, 0))
         record.refused.discard(device)
-        if _rank(tombstone) > _rank(record.best):
+        if tombstone.generation > record.best.generation:
             record.best = tombstone
             record.refused.clear()
 
     def refuse(self, device: bytes, tombstone: Tombstone) -> None:
         """A device was shown this, and has nothing that it is about."""
         record = self._record(tombstone)
-        if record is not None and device not in record.told:
+        if record is not None and record.best == tombstone and device not in record.told:
             record.refused.add(device)
 
     def of_owner(self, encoding_id: bytes, owner: bytes) -> Optional[Tombstone]:
@@ -131,8 +133,3 @@ class Tombstones:
                 self._owners[owner].discard(encoding_id)
             if not records:
                 del self._records[encoding_id]
-
-
-def _rank(tombstone: Tombstone) -> tuple[Any, ...]:
-    """Of two of one generation, as by two machines at once, the same one holds at every broker."""
-    return tombstone.generation, tombstone.ends, tombstone.trash_until, tombstone.signature

@@ -69,7 +69,6 @@ class Amending:
         fitting = self._fitting(request, commitment, owner)
         for trailer in fitting.values():
             self._deletion.require_not_deleted(request.encoding_id, trailer.owner)
-            _require_newer(trailer, commitment)
         for key in fitting:
             self._amend_one(key, amendment)
 
@@ -80,6 +79,7 @@ class Amending:
         statement = amendment_statement(request.encoding_id, owner, digest(pack(commitment)))
         signer = owner_id(request.owner_key) if is_signed(request.owner_key, request.signature, statement) else None
         refusal: Optional[Refusal] = None
+        conflict: Optional[Refusal] = None
         for key in self._inventory.of_encoding(request.encoding_id):
             try:
                 if not self._inventory.sound(key):
@@ -92,9 +92,13 @@ class Amending:
             if trailer.owner == owner and commitment_of(trailer) == commitment:
                 done = True
             elif trailer.owner == signer:
-                fitting[key] = trailer
+                conflict = _conflict(trailer, commitment)
+                if conflict is None:
+                    fitting[key] = trailer
         if fitting or done:
             return fitting
+        if conflict is not None:
+            raise conflict
         if known:
             raise Refusal(Code.NOT_ALLOWED, "its owner did not sign this change")
         raise refusal or Refusal(Code.NOT_FOUND, "nothing of this encoding is here that is its signer's")
@@ -119,8 +123,10 @@ class Amending:
         log.info("amended the share %s: revision %d", file_name(key), amendment.revision)
 
 
-def _require_newer(trailer: ShareTrailer, commitment: Commitment) -> None:
+def _conflict(trailer: ShareTrailer, commitment: Commitment) -> Optional[Refusal]:
+    """Why a commitment does not replace a share's; such a share holds up no other of the encoding."""
     if commitment.recipe != trailer.recipe:
-        raise Refusal(Code.CONFLICT, "the recipe is another than the one that lies here")
+        return Refusal(Code.CONFLICT, "the recipe is another than the one that lies here")
     if commitment.revision <= trailer.revision:
-        raise Refusal(Code.CONFLICT, f"revision {trailer.revision} lies here")
+        return Refusal(Code.CONFLICT, f"revision {trailer.revision} lies here")
+    return None

@@ -177,13 +177,10 @@ class Deletion:
         return None
 
     def _require_deletable(self, tombstone: Tombstone) -> None:
-        """Refusal unless a share here is its owner's, of the object that it names."""
+        """Refusal unless a share here is its owner's. Of which object may have been amended since on other devices."""
         trailers = self._trailers(tombstone.encoding_id, tombstone.owner)
-        own = [trailer for trailer in trailers if trailer is not None and trailer.owner == tombstone.owner]
-        if any(trailer.object_id == tombstone.object_id for trailer in own):
+        if any(trailer is not None and trailer.owner == tombstone.owner for trailer in trailers):
             return
-        if own:
-            raise Refusal(Code.CONFLICT, "it is of another object")
         if None in trailers:
             raise Refusal(Code.DAMAGED, "the share here is too damaged to tell who may delete it")
         if self._inventory.unknown_of_encoding(tombstone.encoding_id):

@@ -24,6 +24,7 @@ from common.protocol.envelope import Envelope, Kind, Operation
 from common.protocol.identifiers import IDENTIFIER_SIZE
 from common.protocol.messages import (
     MAX_ANNOUNCED,
+    MAX_TOMBSTONES,
     PROTOCOL_VERSION,
     Announce,
     AnnouncedShare,
@@ -153,7 +154,7 @@ class Registration:
     def _report_deleted(self, tombstones: Iterable[Tombstone]) -> list[Statement]:
         return [
             self._statement(Operation.REPORT_DELETED, ReportDeleted(), page, Subjects(tombstones=page))
-            for page in _pages(tombstones)
+            for page in _pages(tombstones, MAX_TOMBSTONES)
         ]
 
     def _withdraw(self, names: Iterable[ShareName]) -> list[Statement]:
@@ -208,9 +209,9 @@ def _keys(shares: Iterable[Union[AnnouncedShare, ShareName]]) -> list[tuple[byte
     return [(share.encoding_id, share.share) for share in shares]
 
 
-def _pages(items: Iterable[T]) -> list[list[T]]:
+def _pages(items: Iterable[T], size: int = MAX_ANNOUNCED) -> list[list[T]]:
     everything = list(items)
-    return [everything[start : start + MAX_ANNOUNCED] for start in range(0, len(everything), MAX_ANNOUNCED)]
+    return [everything[start : start + size] for start in range(0, len(everything), size)]
 
 
 def statement(operation: Operation, header: Message, payload: Optional[bytes] = None) -> Statement:

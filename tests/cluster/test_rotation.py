@@ -8,13 +8,15 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from cluster.local import LocalCluster
+from cluster.local import CHECKOUT, LocalCluster
 from common.link.link import Link
 from common.protocol.messages import Empty
 from common.protocol.operations import RETIRE_OWNER
@@ -280,3 +282,38 @@ def test_it_asks_for_a_backup_and_overwrites_none(make_user: MakeUser, tmp_path:
     )
     assert taken.exit_code == 2 and (tmp_path / "there").read_bytes() == b"precious", taken
     assert user.listed() == []
+
+
+def test_what_a_stranger_left_otherwise_than_it_says_stays_behind_if_told_so(
+    make_user: MakeUser,
+) -> None:
+    alice, mallory = make_user("alice"), make_user("mallory")
+    know(mallory, alice, "alice")
+    content, trap = random_bytes(30_000), random_bytes(30_001)
+    sha256 = alice.store_bytes(content)["sha256"]
+    path = mallory.folder / "trap"
+    path.write_bytes(trap)
+    (stored,) = leave_with_a_wrong_recipe(mallory, "alice", path)
+    ended = rotate(alice)
+    assert ended.exit_code == 5, ended
+    assert stored["sha256"] in ended.stderr and "--leave" in ended.stderr
+    assert restored(alice, sha256) == content
+    assert rotate(alice, "--leave", stored["sha256"][:12]).exit_code == 0
+    assert [image["sha256"] for image in alice.listed()] == [sha256]
+
+
+def leave_with_a_wrong_recipe(machine: User, name: str, path: Path) -> list[dict[str, Any]]:
+    """Store for a contact by a producer that was changed: the mapping names another recipe than the devices have."""
+    change = (
+        "import producer.owner as owner\n"
+        "seal = owner.OtherVault.seal\n"
+        "import msgspec\n"
+        "owner.OtherVault.seal = lambda o, m, e: seal(o, msgspec.structs.replace(m, recipe_digest=bytes(32)), e)\n"
+        f"import sys; sys.argv = ['producer.py', '--json', '--for', {name!r}, {str(path)!r}]\n"
+        "from producer.command import main\n"
+        "main()\n"
+    )
+    with machine.started_as([sys.executable, "-c", change], PYTHONPATH=os.fspath(CHECKOUT)) as process:
+        ended = finish(process)
+    assert ended.exit_code == 0, ended
+    return ended.objects

@@ -132,6 +132,7 @@ def test_where_its_key_file_is_damaged_nobody_is_asked_either(
         ("admin vault recovery --file there", 2, "there exists already"),
         ("admin vault rotate", 2, "--backup"),
         ("admin vault rotate --backup there", 2, "there exists already"),
+        ("admin vault rotate --backup new --leave 12345", 2, "is not a SHA-256"),
         ("admin vault rotate --backup new --new-passphrase-file missing", 3, "no such file"),
         ("admin vault passphrase --new-passphrase-file missing", 3, "no such file"),
     ],

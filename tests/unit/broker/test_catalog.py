@@ -410,6 +410,23 @@ def test_what_its_owner_deleted_is_hidden_from_whom_it_is_shared_with() -> None:
     assert catalog.locate(friend, OTHER_OBJECT, everybody) == []
 
 
+def test_what_is_left_of_an_image_deleted_under_the_next_vault_key_is_deleted() -> None:
+    catalog, next_owner = Catalog({OWNER}.__contains__), owner_id(b"n" * 32)
+    for number in range(2):  # of devices that were away when the key was replaced
+        catalog.announce(DEVICES[number], [share(number)])
+    assert not catalog.is_deleted(ENCODING)
+    catalog.add_tombstones(DEVICES[2], [tombstone(owner_key=b"n" * 32)])
+    assert catalog.tombstones.deleted(ENCODING, next_owner)
+    assert catalog.is_deleted(ENCODING)
+
+
+def test_damaged_shares_are_nobodys_where_others_say_whose_the_encoding_is() -> None:
+    catalog, stranger = full_catalog(), owner_id(b"f" * 32)
+    catalog.announce(DEVICES[0], [msgspec.structs.replace(share(0), sound=False)])
+    assert DEVICES[0] in catalog.holders_of(ENCODING, OWNER)
+    assert catalog.holders_of(ENCODING, stranger) == set()
+
+
 def test_what_a_device_told_of_deletions_is_forgotten_before_it_tells_anew() -> None:
     catalog = full_catalog()
     catalog.add_tombstones(DEVICES[0], [tombstone()])

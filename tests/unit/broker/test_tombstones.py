@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from broker import tombstones as tombstones_module
-from broker.tombstones import Tombstones
+from broker.tombstones import MAX_OWNERS, Tombstones
 from common.protocol.identifiers import owner_id
 from common.protocol.messages import Tombstone
 
@@ -34,6 +35,17 @@ def test_a_device_that_tells_deletions_without_end_is_believed_within_a_bound(
     assert tombstones.deleted(tombstone(40).encoding_id, OWNER)
     tombstones.tell(LIAR, tombstone(3))  # what it told before it may tell again
     assert tombstones.told_by(tombstone(3)) == {LIAR: 1}
+
+
+def test_a_device_names_few_owners_of_one_deletion_and_others_are_heard_all_the_same(
+    tombstones: Tombstones,
+) -> None:
+    one = tombstone(1)
+    for number in range(50):
+        tombstones.tell(LIAR, msgspec.structs.replace(one, owner_key=bytes([number]) * 32))
+    assert len(tombstones.of_encoding(one.encoding_id)) == MAX_OWNERS
+    tombstones.tell(HONEST, one)
+    assert tombstones.deleted(one.encoding_id, OWNER)
 
 
 def test_what_it_told_before_it_came_back_or_that_came_to_its_end_counts_no_more(tombstones: Tombstones) -> None:

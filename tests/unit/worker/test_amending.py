@@ -251,6 +251,18 @@ def test_another_owners_share_under_the_same_id_stays_as_it_is(store: ShareStore
     assert {key[1]: share.owner for key, share in store.held().items()} == {0: NEW_OWNER, 1: STRANGER}
 
 
+def test_a_planted_share_of_the_same_owner_holds_up_no_change(store: ShareStore) -> None:
+    """As whoever deposits may leave one, of a revision beyond all others."""
+    SAMPLE.stage(store, 2)
+    planted = commitment(2**53 - 1)
+    pending = store.prepare_commit(SAMPLE.key(2), OWNER, planted)
+    assert pending is not None
+    assert store.commit_round([pending])[0].granted
+    amend(store, commitment(2, [GRANT]))
+    assert lies_there(store) == commitment(2, [GRANT])
+    assert store.held()[SAMPLE.key(2)].revision == 2**53 - 1
+
+
 # --- with deletions, damage and restarts
 
 

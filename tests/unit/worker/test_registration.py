@@ -15,6 +15,7 @@ from common.protocol.identifiers import BROKER
 from common.protocol.messages import (
     GRANTED,
     MAX_ANNOUNCED,
+    MAX_TOMBSTONES,
     PROTOCOL_VERSION,
     Announce,
     AnnouncedShare,
@@ -136,12 +137,13 @@ def test_a_new_share_is_announced_without_completing(registered: Registration) -
 def test_news_come_in_pages_too_and_deletions_first(registered: Registration) -> None:
     count = MAX_ANNOUNCED + 3
     names = [ShareName(share.encoding_id, share.share) for share in many_shares(count)]
-    statements = registered.announce(Changes(many_tombstones(count), names, many_shares(count)))
+    deleted = many_tombstones(MAX_TOMBSTONES + 3)
+    statements = registered.announce(Changes(deleted, names, many_shares(count)))
     assert (
         operations(statements) == [Operation.REPORT_DELETED] * 2 + [Operation.WITHDRAW] * 2 + [Operation.ANNOUNCE] * 2
     )
     payloads = [statement.payload or b"" for statement in statements]
-    assert [t for page in payloads[:2] for t in unpack(page, list[Tombstone])] == many_tombstones(count)
+    assert [t for page in payloads[:2] for t in unpack(page, list[Tombstone])] == deleted
     assert [name for page in payloads[2:4] for name in unpack(page, list[ShareName])] == names
     assert announced(statements[4:]) == [
         (False, many_shares(count)[:MAX_ANNOUNCED]),
@@ -157,7 +159,7 @@ def test_a_registering_worker_tells_of_deletions_before_it_announces_what_it_hol
     monkeypatch: pytest.MonkeyPatch, store: ShareStore, registration: Registration
 ) -> None:
     sample().put(store, 0)
-    monkeypatch.setattr(store, "tombstones", lambda: many_tombstones(MAX_ANNOUNCED + 1))
+    monkeypatch.setattr(store, "tombstones", lambda: many_tombstones(MAX_TOMBSTONES + 1))
     registration.connected(0.0)
     statements = registration.answered(Operation.REGISTER, GRANTED, 0.1)
     assert operations(statements) == [Operation.REPORT_DELETED, Operation.REPORT_DELETED, Operation.ANNOUNCE]

@@ -16,6 +16,7 @@ from common.protocol.device_messages import ShareName
 from common.protocol.envelope import Operation
 from common.protocol.messages import (
     MAX_OBJECTS,
+    MAX_TOMBSTONES,
     Acknowledged,
     AnnouncedShare,
     Answer,
@@ -443,7 +444,8 @@ def test_an_owner_sees_what_they_may_take_back_and_nobody_elses(broker: SampleBr
 def test_a_long_list_of_trash_comes_in_pages(broker: SampleBroker) -> None:
     device = broker.worker("nas")
     ids = [number.to_bytes(16, "big") for number in range(MAX_OBJECTS + 1)]
-    report(device, *(tombstone(1, encoding_id) for encoding_id in ids))
+    for start in range(0, len(ids), MAX_TOMBSTONES):
+        report(device, *(tombstone(1, encoding_id) for encoding_id in ids[start : start + MAX_TOMBSTONES]))
     client = broker.client(KEY)
     header, page = trash(client)
     assert (header.complete, [one.encoding_id for one in page]) == (False, ids[:-1])
