@@ -70,7 +70,7 @@ def serve(
         help="How long reading and checking all shares once takes, such as 12h or 7d.",
     ),
     kind: DeviceKind = typer.Option(
-        DeviceKind.SERVER,
+        DeviceKind.SERVER.value,
         envvar="TESSERA_KIND",
         help="What this device is: a laptop may be away for days before brokers rebuild what it holds.",
     ),

@@ -360,7 +360,7 @@ def _of_files(folder: Path) -> Iterator[Parser]:
     key = (folder / "a.key").read_bytes()
     yield Parser("CURVE key file", _always(key), written(lambda: load_key_pair(path)), (IntegrityError,))
     cursor = msgspec.json.encode(ScrubCursor(began=1, after=None))
-    yield Parser("scrub cursor", _always(cursor), written(lambda: load_cursor(Disk(), path)))
+    yield Parser("scrub cursor", _always(cursor), written(lambda: load_cursor(Disk(), path)), (UnknownVersionError,))
     yield from _journals(folder, written)
 
 

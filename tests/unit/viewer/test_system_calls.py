@@ -29,7 +29,7 @@ ATTEMPTS = {
     "start a process": "os.fork() or os._exit(0)",
     "start a thread": "threading.Thread(target=int).start()",
     "become another program": "os.execv('/bin/echo', ['echo', '-n', 'done'])",
-    "run a shell": "subprocess.run(['/bin/sh', '-c', 'true'], check=True)",
+    "run a shell": "os.posix_spawn('/bin/sh', ['/bin/sh', '-c', 'true'], {})",
     "end another process": "os.kill(child.pid, signal.SIGTERM)",
     "limit another process": "resource.prlimit(child.pid, resource.RLIMIT_CPU, (1, 1))",
     "wait for another process": "os.waitpid(child.pid, os.WNOHANG)",
