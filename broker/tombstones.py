@@ -11,10 +11,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Optional
 
-from common.protocol.messages import Tombstone
+from common.protocol.messages import MAX_SHARES_ON_A_DEVICE, Tombstone
 
 MAX_OWNERS = 4  # whose tombstones of one encoding one device may tell; an honest one has one at a time
-MAX_TOMBSTONES_OF_A_DEVICE = 250_000  # as many as shares, so that no device that tells without end fills the memory
+MAX_TOMBSTONES_OF_A_DEVICE = MAX_SHARES_ON_A_DEVICE  # so that none that tells without end fills the memory
 
 
 @dataclass
