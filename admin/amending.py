@@ -114,12 +114,10 @@ async def amend(
         return True
 
     new_owner = owner.key.owner_id()
-    asked = [
-        (device, word)
-        for right in rights
-        for word in [right.key.amendment(encoding_id, new_owner, commitment)]
-        for device in right.devices
-    ]
+    asked: list[tuple[bytes, Amend]] = []
+    for right in rights:
+        word = right.key.amendment(encoding_id, new_owner, commitment)
+        asked += [(device, word) for device in right.devices]
     told = await asyncio.gather(*(tell(device, request) for device, request in asked))
     took = {device for (device, _), taken in zip(asked, told) if taken}
     if len(took) < mapping.k:
