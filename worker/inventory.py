@@ -158,4 +158,4 @@ def unreadable(key: ShareKey, known: Optional[AnnouncedShare] = None) -> Announc
     """The announcement of a share that cannot be read."""
     if known is not None:
         return msgspec.structs.replace(known, sound=False)
-    return AnnouncedShare(*key, None, NO_OWNER, 1, 1, 0, sound=False)
+    return AnnouncedShare(*key, None, NO_OWNER, 2, 2, 0, sound=False)

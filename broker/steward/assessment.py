@@ -77,7 +77,9 @@ def assess(
         return Finding(State.WHOLE, spare, surplus=surplus)
     away = {place.share for place in known.sound if at[place] is Presence.AWAY}
     retiring = (Presence.LEAVING, Presence.LEFT)
-    leaving = tuple(p for p in known.sound if at[p] in retiring and p.share not in held and p.share not in away)
+    # Where one more loss would be too much, a second copy is none too many: the first may be bad unnoticed.
+    elsewhere = held.keys() | away if spare > 0 else set[int]()
+    leaving = tuple(p for p in known.sound if at[p] in retiring and p.share not in elsewhere)
     if spare < 0:
         incomplete = len({place.share for place in known.sound}) < claim.k
         return Finding(State.UNRECOVERABLE, spare, leaving=leaving, incomplete=incomplete)

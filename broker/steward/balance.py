@@ -13,7 +13,7 @@ from typing import Optional
 from broker.catalog import Catalog, Known, Place
 from broker.placement import Candidate, place
 from broker.steward.assessment import Presence, State, assess
-from broker.steward.plan import Discard, Kind, Rooms, Task, presence_in, sources_of
+from broker.steward.plan import Kind, Rooms, Task, presence_in, sources_of
 
 _TOLERANCE = 0.05  # of a device's fair part
 
@@ -94,6 +94,5 @@ class Balance:
 
 def _task(known: Known, moving: Place, to: bytes, rooms: Rooms) -> Task:
     claim = known.claim
-    discards = (Discard(claim.encoding_id, claim.owner, moving),)
     targets, donors = (Place(moving.share, to),), {moving.share: moving.device}
-    return Task(Kind.MOVE, claim, sources_of(known, rooms), targets, donors, discards=discards)
+    return Task(Kind.MOVE, claim, sources_of(known, rooms), targets, donors, discards=(moving,))

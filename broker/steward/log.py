@@ -53,8 +53,8 @@ class Log:
     def ended(self, task: Task, outcome: Outcome) -> None:
         name, size = _short(task.claim.encoding_id), task.claim.share_bytes
         for discard in outcome.discarded:
-            place = (discard.place.share, _short(discard.encoding_id), self._devices.name(discard.place.device))
-            log.info("share %d of %s on %s is not needed any more, and was discarded", *place)
+            device = self._devices.name(discard.device)
+            log.info("share %d of %s on %s is not needed any more, and was discarded", discard.share, name, device)
         if outcome.done:
             log.info("%s of %s is done: %d shares of %d bytes stored", task.kind.value, name, len(outcome.placed), size)
         else:

@@ -11,9 +11,9 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Callable, NamedTuple, Optional
 
-from broker.catalog import Catalog, Claim, Known, Place, StaleShare
+from broker.catalog import Claim, Known, Place, StaleShare
 from broker.placement import Candidate, place
-from broker.steward.assessment import Finding, Presence, State, assess, assign
+from broker.steward.assessment import Finding, Presence, assign
 
 
 class Kind(enum.Enum):
@@ -23,21 +23,12 @@ class Kind(enum.Enum):
 
 
 @dataclass(frozen=True)
-class Discard:
-    """A share that is not needed any more."""
-
-    encoding_id: bytes
-    owner: bytes
-    place: Place
-
-
-@dataclass(frozen=True)
 class Task:
     """One encoding's work.
 
     sources: sound shares at hand, on different devices. targets: what is to be stored where. donors: for a share to be
-    moved, the device that has it. reads: shares to be read whole; discards: what goes after these, and the targets,
-    were found good.
+    moved, the device that has it. reads: shares to be read whole; discards: copies that go after these, and the
+    targets, were found good.
     """
 
     kind: Kind
@@ -46,7 +37,7 @@ class Task:
     targets: tuple[Place, ...] = ()
     donors: dict[int, bytes] = field(default_factory=dict)
     reads: tuple[Place, ...] = ()
-    discards: tuple[Discard, ...] = ()
+    discards: tuple[Place, ...] = ()
 
 
 class Room(NamedTuple):
@@ -112,56 +103,12 @@ def drop_surplus(known: Known, places: Collection[Place], rooms: Rooms) -> Task:
     presence = presence_in(rooms)
     kept = assign(claim.encoding_id, [p for p in known.sound if presence(p.device) is Presence.HERE])
     reads = tuple(Place(share, kept[share]) for share in sorted({p.share for p in places}) if share in kept)
-    discards = tuple(Discard(claim.encoding_id, claim.owner, p) for p in places)
-    return Task(Kind.CHECK, claim, sources_of(known, rooms), reads=reads, discards=discards)
+    return Task(Kind.CHECK, claim, sources_of(known, rooms), reads=reads, discards=tuple(places))
 
 
 def check(known: Known, found: Place, rooms: Rooms) -> Task:
     """Read one share whole."""
     return Task(Kind.CHECK, known.claim, sources_of(known, rooms), reads=(found,))
-
-
-def drop_duplicates(
-    catalog: Catalog, owner: bytes, object_id: bytes, old: Collection[bytes], rooms: Rooms
-) -> Optional[Task]:
-    """Read the encoding of an object that stays, and discard the others; None where nothing is to go yet.
-
-    Two puts of one image make two encodings, and a put that was broken off leaves a part of one. One that is whole
-    stays, of those of which most devices may be lost, the same for all brokers; and only while every device on the list
-    is here, so that no broker acts on half of the truth. Where none is whole, all stay: what looks like the rest of a
-    broken put may be the rest of an image whose other devices were taken off the list. `old`: the encodings for which
-    the grace is over.
-    """
-    if any(room.presence not in (Presence.HERE, Presence.LEAVING) for room in rooms.values()):
-        return None
-    encodings = [catalog.known(encoding_id) for encoding_id in catalog.encodings_of(owner, object_id)]
-    # One that a single device says is this object's, and most others say is another's, is none of ours.
-    known = [e for e in encodings if e is not None and (e.claim.owner, e.claim.object_id) == (owner, object_id)]
-    whole = [found for found in known if is_whole(found, rooms)]
-    if not whole or len(known) < 2:
-        return None
-    stays = min(whole, key=lambda found: (found.claim.k - found.claim.n, found.claim.encoding_id))
-    presence = presence_in(rooms)
-    kept = assign(stays.claim.encoding_id, [p for p in stays.sound if presence(p.device) is Presence.HERE])
-    reads = tuple(Place(share, device) for share, device in sorted(kept.items()))
-    discards = tuple(
-        discard
-        for found in known
-        if found is not stays and found.claim.encoding_id in old
-        for discard in _all_of(found)
-    )
-    if not discards:
-        return None
-    return Task(Kind.CHECK, stays.claim, sources_of(stays, rooms), reads=reads, discards=discards)
-
-
-def is_whole(known: Known, rooms: Rooms) -> bool:
-    return assess(known, presence_in(rooms), urgent=False, patient=False).state is State.WHOLE
-
-
-def _all_of(known: Known) -> list[Discard]:
-    claim = known.claim
-    return [Discard(claim.encoding_id, claim.owner, p) for p in known.sound + known.damaged]
 
 
 def stale_to_discard(known: Known, rooms: Rooms) -> Optional[StaleShare]:

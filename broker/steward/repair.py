@@ -29,7 +29,7 @@ import numpy as np
 
 from broker.catalog import Place
 from broker.steward.agreement import Agreed, agree, revision_of
-from broker.steward.plan import Discard, Task
+from broker.steward.plan import Task
 from broker.steward.requests import Reply, Request, Then
 from broker.steward.trampoline import GaveUp, Steps, Trampoline
 from common.coding.recipe import Recipe
@@ -69,7 +69,7 @@ class Outcome:
     conflict: bool = False  # another broker repairs this encoding
     placed: list[Place] = field(default_factory=list)
     refused: list[Place] = field(default_factory=list)
-    discarded: list[Discard] = field(default_factory=list)
+    discarded: list[Place] = field(default_factory=list)
 
     @property
     def done(self) -> bool:
@@ -91,7 +91,7 @@ class Surroundings(Protocol):
     def stored(self, share: AnnouncedShare, device: bytes) -> None:
         """A share is durable on a device."""
 
-    def may_discard(self, task: Task) -> list[Discard]:
+    def may_discard(self, task: Task) -> list[Place]:
         """Those of a task's discards that may still go, as the catalog has it now."""
 
 
@@ -310,25 +310,12 @@ class Repair:
                 return
 
     def _discard(self) -> Steps[None]:
-        """Other encodings that are to be discarded must not be repaired by another broker meanwhile, either."""
-        others = {d.encoding_id: d for d in sorted(self.task.discards, key=lambda d: d.place.device, reverse=True)}
-        others.pop(self._claim.encoding_id, None)
-        yield [self._lease_other(other) for other in others.values()]
-        yield [self._discard_one(discard) for discard in self._around.may_discard(self.task)]
+        yield [self._discard_one(place) for place in self._around.may_discard(self.task)]
 
-    def _lease_other(self, other: Discard) -> Steps[None]:
-        header = Inspect(other.encoding_id, other.place.share, LEASE)
-        device, owner = other.place.device, other.owner
-        reply: Reply = yield Request(device, owner, Operation.INSPECT, header, credit=MAX_PAYLOAD)
-        if reply.code is Code.CONFLICT:
-            self._outcome.conflict = True
-            raise GaveUp("another broker repairs what is to be discarded")
-
-    def _discard_one(self, discard: Discard) -> Steps[None]:
-        header = ShareName(discard.encoding_id, discard.place.share)
-        reply: Reply = yield Request(discard.place.device, discard.owner, Operation.DISCARD, header)
+    def _discard_one(self, place: Place) -> Steps[None]:
+        reply: Reply = yield self._request(place.device, Operation.DISCARD, self._name(place))
         if reply.answer.granted:
-            self._outcome.discarded.append(discard)
+            self._outcome.discarded.append(place)
 
     # --- small things
 

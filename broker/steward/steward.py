@@ -4,7 +4,7 @@
 
 Several times a second it takes up who is here and what changed, begins repairs where fewer than two are under way, and
 hands out what is to be sent. What is most urgent comes first: shares that clients found bad, encodings nearest to being
-lost, surplus copies, surplus encodings, and last what a rebalance moves. An encoding that something failed for is left
+lost, surplus copies, and last what a rebalance moves. An encoding that something failed for is left
 alone for a while, with growing pauses, and a device that refused its share is passed over.
 
 It has no socket and no clock. All that it knows, it can find out again: killed at any moment, the next one goes on.
@@ -25,7 +25,7 @@ from broker.steward.assessment import Presence, State
 from broker.steward.balance import Balance
 from broker.steward.deletion_propagation import DeletionPropagation
 from broker.steward.log import Log
-from broker.steward.plan import Discard, Task
+from broker.steward.plan import Task
 from broker.steward.repair import Outcome, Repair
 from broker.steward.requests import Request, Requests, Sending, Then
 from broker.steward.survey import Survey
@@ -45,6 +45,7 @@ _CODES = 8  # erasure codes kept
 _MAX_BAD_REPORTS = 10_000  # waiting at most
 _LONGEST_PAUSE = 600.0  # seconds
 _RATE_OVER = 5.0  # seconds
+_FORGETTING = 60.0  # seconds
 DAY = 86_400.0
 
 
@@ -54,7 +55,6 @@ class Settings:
 
     repair_after: float = 900.0  # surplus copies of shares are kept for as long, too
     rate: int = 50_000_000
-    encoding_grace: float = DAY  # for surplus and incomplete encodings
     pause: float = 5.0  # after the first failure
     repair_laptops_after: float = 3 * DAY
 
@@ -84,8 +84,8 @@ class Steward:
         self._codes: OrderedDict[tuple[int, int], ErasureCode] = OrderedDict()
         self._moved: deque[tuple[float, int]] = deque()
         self._settled = False
+        self._next_forgetting = 0.0
         self._log = Log(devices)
-        self._next_duplicates = 0.0
 
     # --- what drives it
 
@@ -107,6 +107,7 @@ class Steward:
         if self._settled:
             self._discard_stale(now)
         self._note_rate(now)
+        self._forget_old(now)
         self._begin_repairs(now)
         if self.settled:
             self._log.state({state: self.survey.count(state) for state in State}, now)
@@ -210,14 +211,12 @@ class Steward:
             self._next_check()
             or self._next_lacking(now)
             or self._next_surplus(now)
-            or self._next_duplicates_task(now)
             or self.balance.next_task(self._rooms, {*self._busy(), *self._paused}, _TRIES)
         )
 
     def _busy(self) -> set[bytes]:
         """Encodings that a repair works on now."""
-        tasks = [repair.task for repair in self.repairs]
-        return {task.claim.encoding_id for task in tasks} | {d.encoding_id for task in tasks for d in task.discards}
+        return {repair.task.claim.encoding_id for repair in self.repairs}
 
     def _next_check(self) -> Optional[Task]:
         while self._reported_bad:
@@ -254,23 +253,6 @@ class Steward:
                 return plan.drop_surplus(*surplus, self._rooms)
         return None
 
-    def _next_duplicates_task(self, now: float) -> Optional[Task]:
-        if now < self._next_duplicates:
-            return None
-        self._next_duplicates = now + 1.0
-        self._forget_old(now)
-        busy = self._busy()
-        grace = self._settings.encoding_grace
-        old = {e for e, found in self.survey.duplicates.items() if now - found.since >= grace and e not in busy}
-        for encoding_id in list(old):
-            known = self._catalog.known(encoding_id)
-            if known is None or self._is_paused(encoding_id, now):
-                continue
-            task = plan.drop_duplicates(self._catalog, known.claim.owner, known.claim.object_id, old, self._rooms)
-            if task is not None and not self._is_paused(task.claim.encoding_id, now):
-                return task
-        return None
-
     def _discard_stale(self, now: float) -> None:
         """Make room for what was amended meanwhile; not before whoever amends may have come to these devices."""
         timeout = min(self._settings.repair_after, AMENDING)
@@ -285,8 +267,6 @@ class Steward:
         self.repairs.remove(repair)
         self._log.ended(repair.task, outcome)
         encoding_id = repair.task.claim.encoding_id
-        for other in {discard.encoding_id for discard in repair.task.discards} - {encoding_id}:
-            self._catalog.touch(other)
         for target in outcome.refused:
             self._avoided[(encoding_id, target.device)] = now + 12 * self._settings.pause
         if outcome.done:
@@ -340,19 +320,15 @@ class Steward:
         if self._devices.connected(device):
             self._catalog.announce(device, [share])
 
-    def may_discard(self, task: Task) -> list[Discard]:
-        own: list[Discard] = []
-        encoding_id = task.claim.encoding_id
-        known = self._catalog.known(encoding_id)
-        if known is None or self._catalog.is_deleted(encoding_id):
-            return []
-        for discard in task.discards:
-            if discard.encoding_id != encoding_id:
-                continue
-            if plan.loses_nothing(known, [*(d.place for d in own), discard.place], self._rooms):
-                own.append(discard)
-        others = [discard for discard in task.discards if discard.encoding_id != encoding_id]
-        return own + (others if plan.is_whole(known, self._rooms) else [])
+    def may_discard(self, task: Task) -> list[Place]:
+        known = self._catalog.known(task.claim.encoding_id)
+        going: list[Place] = []
+        if known is None or self._catalog.is_deleted(task.claim.encoding_id):
+            return going
+        for place in task.discards:
+            if plan.loses_nothing(known, [*going, place], self._rooms):
+                going.append(place)
+        return going
 
     # --- small things
 
@@ -366,7 +342,10 @@ class Steward:
             self._moved.popleft()
 
     def _forget_old(self, now: float) -> None:
-        """What was noted of encodings that were deleted meanwhile, say."""
+        """What was noted of encodings that were deleted meanwhile, say: now and then, since it walks all of it."""
+        if now < self._next_forgetting:
+            return
+        self._next_forgetting = now + _FORGETTING
         over = now - 2 * _LONGEST_PAUSE
         self._paused = {encoding: pause for encoding, pause in self._paused.items() if pause[0] > over}
         self._avoided = {key: until for key, until in self._avoided.items() if until > now}

@@ -22,6 +22,8 @@ from common.coding.redundancy import DeviceCount
 
 _WHOLE = Finding(State.WHOLE)
 
+Image = tuple[bytes, bytes]  # owner, object id
+
 
 class Lacking(NamedTuple):
     """An encoding that lacks something, and what is known of it."""
@@ -35,14 +37,6 @@ class Surplus(NamedTuple):
 
     known: Known
     places: tuple[Place, ...]
-
-
-class Duplicated(NamedTuple):
-    """An object that has several encodings, and since when."""
-
-    since: float
-    owner: bytes
-    object_id: bytes
 
 
 class ImageCounts(NamedTuple):
@@ -78,7 +72,7 @@ class Survey:
         self._hidden: dict[bytes, Code] = {}  # deleted, and still held by a device
         self._hidden_codes: Counter[Code] = Counter()
         self._stale: dict[bytes, float] = {}  # encodings with stale shares → since when, or when they were last taken
-        self.duplicates: dict[bytes, Duplicated] = {}  # encodings of objects that have several
+        self.duplicates: dict[bytes, Image] = {}  # encodings of objects that have several
 
     # --- keeping it up to date
 
@@ -165,7 +159,7 @@ class Survey:
         """How many images could be stronger with so many devices: have an encoding that could, as in `admin.health`."""
         codes = self._catalog.codes
         weak = {code: codes[code] - self._hidden_codes[code] for code in codes if devices.could_be_stronger(*code)}
-        several: Counter[tuple[bytes, bytes]] = Counter()
+        several: Counter[Image] = Counter()
         for known in self._known_duplicates():
             if (known.claim.k, known.claim.n) in weak:
                 several[known.claim.owner, known.claim.object_id] += 1
@@ -175,7 +169,7 @@ class Survey:
         """The same by images: of one that has several encodings the best counts."""
         counts = Counter({state: self.count(state) for state in State})
         in_danger = self._endangered
-        best: dict[tuple[bytes, bytes], Finding] = {}
+        best: dict[Image, Finding] = {}
         for known in self._known_duplicates():
             finding = self._findings.get(known.claim.encoding_id, _WHOLE)
             counts[finding.state] -= 1
@@ -233,7 +227,7 @@ class Survey:
         if known is None:  # nothing is left of it but damage
             self._file(encoding_id, Finding(State.UNRECOVERABLE, -1))
             return
-        self._look_for_others(known, now)
+        self._look_for_others(known)
         if known.stale:
             self._stale.setdefault(encoding_id, now)
         else:
@@ -304,20 +298,20 @@ class Survey:
     def _leave(self, encoding_id: bytes) -> None:
         """Nothing is to be done for this encoding any more."""
         self._since.pop(encoding_id, None)
-        duplicated = self.duplicates.pop(encoding_id, None)
-        if duplicated is not None:
-            others = self._catalog.encodings_of(duplicated.owner, duplicated.object_id)
+        image = self.duplicates.pop(encoding_id, None)
+        if image is not None:
+            others = self._catalog.encodings_of(*image)
             if len(others) < 2:  # nothing else tells the one that stays that it is alone now
                 for other in others:
                     self.duplicates.pop(other, None)
         self._stale.pop(encoding_id, None)
         self._urgent.discard(encoding_id)
 
-    def _look_for_others(self, known: Known, now: float) -> None:
+    def _look_for_others(self, known: Known) -> None:
         claim = known.claim
         encodings = self._catalog.encodings_of(claim.owner, claim.object_id)
         if len(encodings) > 1:
             for encoding_id in encodings:
-                self.duplicates.setdefault(encoding_id, Duplicated(now, claim.owner, claim.object_id))
+                self.duplicates.setdefault(encoding_id, (claim.owner, claim.object_id))
         else:
             self.duplicates.pop(claim.encoding_id, None)

@@ -31,7 +31,7 @@ PublicKey = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]  # X255
 Signature = Annotated[bytes, msgspec.Meta(min_length=64, max_length=64)]  # Ed25519's
 ShareIndex = Annotated[int, msgspec.Meta(ge=0, lt=MAX_SHARES)]
 Count = Annotated[int, msgspec.Meta(ge=0, lt=2**53)]
-Redundancy = Annotated[int, msgspec.Meta(ge=1, le=MAX_SHARES)]
+Redundancy = Annotated[int, msgspec.Meta(ge=2, le=MAX_SHARES)]  # k or n: one device alone holds no whole image
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
 HostName = Annotated[str, msgspec.Meta(min_length=1, max_length=255)]  # or an address
 Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
@@ -159,7 +159,7 @@ class Status(ReplyHeader):
 class Places(Message):
     """Asks for n devices for each encoding; payload: a list of encoding ids."""
 
-    n: Redundancy
+    n: Annotated[int, msgspec.Meta(ge=1, le=MAX_SHARES)]  # 1 where one share is moved
     share_bytes: Count  # expected on each device for one encoding; 0 where it is not known yet
     exclude: list[Identifier] = []
 

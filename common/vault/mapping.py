@@ -47,7 +47,7 @@ _LEFT_OUT = ("revision", "shared_with")  # where they are None
 
 _Digest = Annotated[bytes, Meta(min_length=32, max_length=32)]
 _Count = Annotated[int, Meta(ge=1, le=2**63 - 1)]
-_Shares = Annotated[int, Meta(ge=1, le=64)]
+_Shares = Annotated[int, Meta(ge=2, le=64)]
 _Pixels = Annotated[int, Meta(ge=1, le=2**31 - 1)]
 
 

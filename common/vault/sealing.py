@@ -68,7 +68,7 @@ class DataKey(HiddenKey):
 class SegmentSealer:
     """Seals segments 0, 1, 2, … of one encoding; one thread at a time.
 
-    Takes a fresh data key, the encoding id (16 bytes), k and n (1 ≤ k ≤ n ≤ 64). TesseraError where the key
+    Takes a fresh data key, the encoding id (16 bytes), k and n (2 ≤ k ≤ n ≤ 64). TesseraError where the key
     has sealed before, or an argument is out of bounds.
     """
 
@@ -195,8 +195,8 @@ def _associated_data(encoding_id: bytes, segment_number: int, is_last: bool, k: 
 
 def _check_encoding(encoding_id: bytes, k: int, n: int) -> None:
     require_size("an encoding id", encoding_id, IDENTIFIER_SIZE)
-    if not 1 <= k <= n <= MAX_SHARES:
-        raise TesseraError(f"{k} of {n} is no encoding: 1 ≤ k ≤ n ≤ {MAX_SHARES}")
+    if not 2 <= k <= n <= MAX_SHARES:
+        raise TesseraError(f"{k} of {n} is no encoding: 2 ≤ k ≤ n ≤ {MAX_SHARES}")
 
 
 def _contiguous(data: Buffer) -> Bytes:

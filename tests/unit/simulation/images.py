@@ -89,7 +89,6 @@ def encode(image: Image, rng: random.Random) -> Encoding:
         rows.append([array.tobytes() for array in data + parity])
     digests = b"".join(digest(one) for row in rows for one in row)
     recipe = Recipe(rng.randbytes(16), image.k, image.n, block, block, digests)
-    rng.randbytes(32)  # drawn ever since, so that seeds which found faults still give the same schedules
     commitment = Commitment(image.object_id, recipe.encode(), rng.randbytes(20))
     encoding = Encoding(image.object_id, recipe, rows, pack(commitment))
     image.encodings.append(encoding)

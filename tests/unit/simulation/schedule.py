@@ -304,11 +304,8 @@ class Schedule:
         self._note(f"share {key[1]} of {key[0].hex()[:8]} on {device.name} is discarded")
         if not self._is_true(stored, key[1], encoding) or image.deleted:
             return
-        others = [e for e in image.encodings if e is not encoding and len(self._intact(e, self._living())) == self.n]
-        del device.shares[key]
-        copies = key[1] in self._intact(encoding, self._living())
-        device.shares[key] = stored
-        if not copies and not others:
+        others = [other for other in self._living() if other is not device and key in other.shares]
+        if not any(self._is_true(other.shares[key], key[1], encoding) for other in others):
             self._broken.append(
                 f"share {key[1]} of {key[0].hex()[:8]} was given up on {device.name}, the only good one"
             )
@@ -329,13 +326,10 @@ class Schedule:
     def _not_whole(self) -> list[str]:
         wrong = []
         for image in self.images:
-            held = [e for e in image.encodings if self._holders(e)]
             name = image.object_id.hex()[:8]
             if image.deleted:
                 continue
-            if len(held) != 1:
-                wrong.append(f"{name} has {len(held)} encodings")
-            for encoding in held:
+            for encoding in image.encodings:
                 intact = self._intact(encoding, [d for d in self._living() if self.world.listed(d)])
                 if len(intact) < self.n:
                     wrong.append(f"{name} has {len(intact)} intact shares")

@@ -36,7 +36,6 @@ from tests.unit.simulation.device import Device, Key
 CAPACITY = 1 << 20
 REPAIR_AFTER = 4.0  # seconds
 REPAIR_LAPTOPS_AFTER = 60.0
-ENCODING_GRACE = 12.0
 TICK = 0.5
 REPORT = 2.0
 HEADERS: dict[Operation, Message] = {Operation.WITHDRAW: Withdraw(), Operation.REPORT_DELETED: ReportDeleted()}
@@ -46,7 +45,7 @@ class Broker(SampleBroker):
     """One run of one broker."""
 
     def __init__(self, members: MembersInMemory, now: float, seed: int) -> None:
-        settings = Settings(REPAIR_AFTER, 100_000_000, ENCODING_GRACE, 1.0, REPAIR_LAPTOPS_AFTER)
+        settings = Settings(REPAIR_AFTER, 100_000_000, 1.0, REPAIR_LAPTOPS_AFTER)
         super().__init__(settings, seed, members=members, now=now)
 
 

@@ -154,7 +154,7 @@ def test_after_a_restart_it_is_announced_as_damaged_with_what_is_known_of_it(sto
     store.close()
     flip(quarantined(folder, encoding), encoding.commitment.mapping)
     store = ShareStore(folder)
-    assert store.held()[encoding.key(0)] == AnnouncedShare(*encoding.key(0), None, bytes(16), 1, 1, 0, sound=False)
+    assert store.held()[encoding.key(0)] == AnnouncedShare(*encoding.key(0), None, bytes(16), 2, 2, 0, sound=False)
     store.close()
 
 

@@ -79,12 +79,12 @@ def open_file(path: Path, content: bytes, encoding: Sample, share: int) -> OpenS
 
 @st.composite
 def written_shares(draw: st.DrawFn) -> tuple[Sample, int, list[int]]:
-    n = draw(st.integers(1, 64))
+    n = draw(st.integers(2, 64))
     block_size = draw(st.integers(1, 300))
     encoding = sample(
         draw(st.text(max_size=5)),
         segments=draw(st.integers(1, 6)),
-        k=draw(st.integers(1, n)),
+        k=draw(st.integers(2, n)),
         n=n,
         block_size=block_size,
         last=draw(st.integers(1, block_size)),

@@ -66,7 +66,7 @@ def headers() -> list[Row]:
         row("encoding id as text", changed(0, "0123456789abcdef")),
         row("share 64", changed(1, 64)),
         row("share −1", changed(1, -1)),
-        row("k of 0", changed(2, 0)),
+        row("k of 1", changed(2, 1)),
         row("n as a float", changed(3, 3.0)),
         row("n as true", changed(3, True)),
         row("blocks over 4 MiB", changed(4, 2**22 + 1)),

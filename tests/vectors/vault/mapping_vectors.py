@@ -173,6 +173,7 @@ def mappings_with_wrong_fields() -> list[Vector]:
         "segments of no bytes": {"segment_size": 0},
         "segments over 1 GiB": {"segment_size": 2**30 + 1},
         "k of 0": {"k": 0},
+        "k of 1": {"k": 1},
         "k as true": {"k": True},
         "k over n": {"k": 7},
         "n over 64": {"n": 65},

@@ -54,7 +54,7 @@ def segments() -> list[Vector]:
 def segments_ok() -> list[Vector]:
     long = bytes(range(256)) * 4
     most = sealed_segment(0, IMAGE, 1, (64, 64))
-    one = sealed_segment(0, IMAGE, 1, (1, 1))
+    least = sealed_segment(0, IMAGE, 1, (2, 2))
     far = sealed_segment(2**40 + 1, IMAGE, 0)
     return [
         segment("first of several", "ok", sealed_segment(0, IMAGE, 0), 0, False, plaintext_hex=IMAGE),
@@ -63,7 +63,7 @@ def segments_ok() -> list[Vector]:
         segment("longer than a cipher block", "ok", sealed_segment(1, long, 0), 1, False, plaintext_hex=long),
         segment("number beyond 32 bits", "ok", far, 2**40 + 1, False, plaintext_hex=IMAGE),
         segment("the highest k and n", "ok", most, 0, True, k=64, n=64, plaintext_hex=IMAGE),
-        segment("the lowest k and n", "ok", one, 0, True, k=1, n=1, plaintext_hex=IMAGE),
+        segment("the lowest k and n", "ok", least, 0, True, k=2, n=2, plaintext_hex=IMAGE),
     ]
 
 

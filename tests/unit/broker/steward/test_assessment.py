@@ -194,7 +194,7 @@ def test_where_copies_take_up_the_last_place_a_copy_goes_first() -> None:
     task = repair(encoding, found(encoding, lost=[6, 7], patient=False), there, nobody)
     assert task is not None
     assert task.targets == ()
-    assert {discard.place for discard in task.discards} < {Place(0, DEVICES[0]), Place(0, DEVICES[5])}
+    assert set(task.discards) < {Place(0, DEVICES[0]), Place(0, DEVICES[5])}
     assert len(task.reads) == 1
 
 

@@ -1,4 +1,4 @@
-"""The rest of the steward's plan: evening out, surplus encodings, what is most urgent, how long devices are away."""
+"""The rest of the steward's plan: evening out, images with several encodings, urgency, how long devices are away."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from broker.devices import Devices
 from broker.rights import Standing
 from broker.steward.assessment import Presence, State
 from broker.steward.balance import Balance
-from broker.steward.plan import Room, drop_duplicates
+from broker.steward.plan import Room
 from broker.steward.survey import Survey
 from common.coding.redundancy import DeviceCount
 from common.protocol.identifiers import device_id, owner_id
@@ -56,7 +56,7 @@ def even_out(catalog: Catalog, there: dict[bytes, Room]) -> int:
         (target,), (discard,) = task.targets, task.discards
         claim = task.claim
         catalog.announce(target.device, [share(target.share, claim.encoding_id, claim.object_id)])
-        catalog.withdraw(discard.place.device, [(discard.encoding_id, discard.place.share)])
+        catalog.withdraw(discard.device, [(claim.encoding_id, discard.share)])
         assert moves < 1000
     return moves
 
@@ -111,8 +111,6 @@ def test_only_whole_encodings_move() -> None:
 # --- several encodings of one object
 
 FIRST, SECOND, THIRD = b"1" * 16, b"2" * 16, b"3" * 16
-ALL = {FIRST, SECOND, THIRD}
-HERE = rooms(dict.fromkeys(DEVICES, 1 << 30))
 
 
 def twice(first: int = 3, second: int = 3) -> Catalog:
@@ -120,25 +118,6 @@ def twice(first: int = 3, second: int = 3) -> Catalog:
     put(catalog, FIRST, DEVICES[:first], OBJECT)
     put(catalog, SECOND, DEVICES[3 : 3 + second], OBJECT)
     return catalog
-
-
-def test_of_two_whole_encodings_the_same_stays_and_is_read_before_the_other_goes() -> None:
-    task = drop_duplicates(twice(), OWNER, OBJECT, ALL, HERE)
-    assert task is not None
-    assert task.claim.encoding_id == FIRST
-    assert task.reads == tuple(Place(index, DEVICES[index]) for index in range(3))
-    assert {discard.encoding_id for discard in task.discards} == {SECOND}
-    assert len(task.discards) == 3
-
-
-def test_of_two_whole_encodings_the_one_stays_of_which_more_devices_may_be_lost() -> None:
-    catalog = twice(second=0)
-    for index, device in enumerate(DEVICES[3:7]):
-        catalog.announce(device, [share(index, SECOND, OBJECT, 2, 4)])
-    task = drop_duplicates(catalog, OWNER, OBJECT, ALL, HERE)
-    assert task is not None
-    assert task.claim.encoding_id == SECOND
-    assert {discard.encoding_id for discard in task.discards} == {FIRST}
 
 
 def test_once_the_other_encoding_was_deleted_nothing_is_remembered_of_the_object() -> None:
@@ -181,35 +160,6 @@ def test_weak_images_are_counted_once_each_but_not_deleted_ones_that_wait() -> N
         catalog.withdraw(DEVICES[index], [(THIRD, index), (FIRST, index)])
     survey.look(2.0, 100)
     assert survey.weak(DeviceCount(6, 6)) == 1
-
-
-def test_the_rest_of_a_broken_put_goes_where_another_encoding_is_whole() -> None:
-    task = drop_duplicates(twice(first=1), OWNER, OBJECT, ALL, HERE)
-    assert task is not None
-    assert (task.claim.encoding_id, len(task.discards)) == (SECOND, 1)
-
-
-@pytest.mark.parametrize(("first", "second"), [(2, 2), (1, 2), (1, 1), (1, 0)])
-def test_where_none_is_whole_all_stay(first: int, second: int) -> None:
-    assert drop_duplicates(twice(first, second), OWNER, OBJECT, ALL, HERE) is None
-
-
-@pytest.mark.parametrize("presence", [Presence.AWAY, Presence.LOST, Presence.LEFT])
-def test_as_long_as_one_device_is_not_here_all_stay(presence: Presence) -> None:
-    there = {**HERE, DEVICES[7]: Room(presence, 0, 0)}
-    assert drop_duplicates(twice(), OWNER, OBJECT, ALL, there) is None
-
-
-def test_what_has_not_been_there_for_long_stays() -> None:
-    assert drop_duplicates(twice(), OWNER, OBJECT, {FIRST}, HERE) is None
-
-
-def test_a_device_that_calls_an_encoding_another_images_does_not_have_it_discarded() -> None:
-    catalog = twice(second=0)
-    put(catalog, SECOND, DEVICES[3:6], b"p" * 32)
-    catalog.announce(DEVICES[6], [share(0, SECOND, OBJECT)])
-    assert len(catalog.encodings_of(OWNER, OBJECT)) == 2
-    assert drop_duplicates(catalog, OWNER, OBJECT, ALL, HERE) is None
 
 
 # --- what is most urgent

@@ -9,7 +9,7 @@ from typing import Any, Callable, Optional
 import pytest
 
 from broker.catalog import Claim, Place
-from broker.steward.plan import Discard, Kind, Task
+from broker.steward.plan import Kind, Task
 from broker.steward.repair import Outcome, Repair
 from broker.steward.requests import Reply, Request, Then
 from common.erasure import ErasureCode
@@ -99,7 +99,7 @@ class Bench:
     def stored(self, share: AnnouncedShare, device: bytes) -> None:
         pass
 
-    def may_discard(self, task: Task) -> list[Discard]:
+    def may_discard(self, task: Task) -> list[Place]:
         return list(task.discards) if self.may else []
 
     # --- what came of it
@@ -235,8 +235,7 @@ def test_no_more_than_two_segments_are_on_their_way_at_once() -> None:
 
 def move(bench: Bench, share: int = 2) -> Task:
     to, donor = bench.place(share, N), bench.place(share)
-    discard = Discard(bench.encoding.encoding_id, OWNER, donor)
-    return bench.task(to, kind=Kind.MOVE, donors={share: donor.device}, discards=(discard,))
+    return bench.task(to, kind=Kind.MOVE, donors={share: donor.device}, discards=(donor,))
 
 
 def test_a_moved_share_comes_straight_from_its_device_which_gives_it_up_last(bench: Bench) -> None:

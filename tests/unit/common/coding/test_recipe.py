@@ -16,12 +16,12 @@ from common.protocol.codec import MAX_PAYLOAD
 
 @st.composite
 def recipes(draw: st.DrawFn) -> Recipe:
-    n = draw(st.integers(1, 64))
+    n = draw(st.integers(2, 64))
     block_size = draw(st.integers(1, MAX_PAYLOAD))
     rows = draw(st.lists(st.binary(min_size=n * 32, max_size=n * 32), min_size=1, max_size=3))
     return Recipe(
         draw(st.binary(min_size=16, max_size=16)),
-        draw(st.integers(1, n)),
+        draw(st.integers(2, n)),
         n,
         block_size,
         draw(st.integers(1, block_size)),

@@ -49,14 +49,14 @@ pixels = st.none() | st.integers(1, 2**31 - 1)
 def mappings(draw: st.DrawFn) -> Mapping:
     image_size = draw(st.integers(0, 2**63 - 1))
     segment_size = draw(st.integers(1, 2**30))
-    n = draw(st.integers(1, 64))
+    n = draw(st.integers(2, 64))
     return Mapping(
         data_key=draw(digests),
         image_sha256=draw(digests),
         image_size=image_size,
         segment_count=max(1, (image_size + segment_size - 1) // segment_size),
         segment_size=segment_size,
-        k=draw(st.integers(1, n)),
+        k=draw(st.integers(2, n)),
         n=n,
         recipe_digest=draw(digests),
         name=draw(st.text(max_size=1024)),

@@ -28,7 +28,7 @@ from tests.vectors.vault import read_vectors
 ENCODING_ID = bytes(range(16))
 PLAINTEXT = b"a tile is worthless alone, and the picture when enough of them meet"
 
-shares = st.integers(1, 64).flatmap(lambda n: st.tuples(st.integers(1, n), st.just(n)))
+shares = st.integers(2, 64).flatmap(lambda n: st.tuples(st.integers(2, n), st.just(n)))
 encoding_ids = st.binary(min_size=16, max_size=16)
 
 
