@@ -89,7 +89,7 @@ def repair(
     ),
     passphrase_file: Optional[Path] = PASSPHRASE_FILE,
 ) -> int:
-    """Have missing and damaged shares rebuilt now, instead of waiting for devices to come back."""
+    """Have missing and damaged shares rebuilt now, waiting for no device; of an image stored twice keep one encoding."""
     from admin.repairing import repair_held
 
     chosen = _chosen(hashes, everything)

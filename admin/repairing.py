@@ -1,4 +1,4 @@
-"""`repair`: rebuilds missing shares now, by the steward, or by this machine on named devices.
+"""`repair`: rebuilds missing shares now, by the steward, or by this machine on named devices; deletes the needless.
 
 The steward in the broker rebuilds wherever there is room. Its progress is shown until the images are whole or cannot be
 made so; interrupting this command does not stop it.
@@ -21,6 +21,7 @@ import msgspec
 from admin.amending import Current, find_current
 from admin.events import NothingToDo, Repaired, Stalled
 from admin.health import HealthStatus, assess, best
+from admin.needless import delete_needless
 from admin.status import ask_health
 from common.coding.slicing import Slicing
 from common.erasure import ErasureCode
@@ -45,13 +46,15 @@ _ATTEMPTS = 2  # a device may fail only when the share is committed
 async def repair_held(repository: Repository, hashes: Optional[Sequence[str]], to: Sequence[str]) -> int:
     """Repair these images, or all; on the devices with the names `to`, where there are any.
 
-    Emits the outcome of each that lacked something. The exit code: 0, or that of the first failure, 3, 4 or 5.
+    Then deletes encodings that others of the same image make needless. Emits the outcome of each image that lacked
+    something, or had too much. The exit code: 0, or that of the first failure, 3, 4, 5 or 6.
     """
     images = (await repository.holdings(hashes)).images
     outcomes = await (complete_images(repository, images, to) if to else repair_images(repository, images))
     if not outcomes:
         repository.emit(NothingToDo(f"{len(images)} images are whole; nothing to repair"))
-    return next((outcome.exit_code for outcome in outcomes if outcome.exit_code), 0)
+    exit_code = next((outcome.exit_code for outcome in outcomes if outcome.exit_code), 0)
+    return exit_code or await delete_needless(repository, images)
 
 
 # --- by the steward
