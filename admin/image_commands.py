@@ -89,7 +89,7 @@ def repair(
     ),
     passphrase_file: Optional[Path] = PASSPHRASE_FILE,
 ) -> int:
-    """Have missing and damaged shares rebuilt now, waiting for no device; of an image stored twice keep one encoding."""
+    """Have missing and damaged shares rebuilt now, waiting for no device; keep one encoding of what is stored twice."""
     from admin.repairing import repair_held
 
     chosen = _chosen(hashes, everything)

@@ -2,9 +2,9 @@
 what was left for the vault several times.
 
 Only the owner decides that one goes, so a client with the key deletes it, by the owner's word. What stays is whole, the
-vault's own before what others left, of those the one of which most devices may be lost, and the same for all clients. It
-is read and compared with the image's SHA-256 before anything is deleted. What is not a day old stays: a put may be at
-it. So does what is shared with others than the one that would stay.
+vault's own before what others left, of those the one of which most devices may be lost, and the same for all clients.
+It is read and compared with the image's SHA-256 before anything is deleted. What is not a day old stays: a put may be
+at it. So does what is shared with others than the one that would stay.
 """
 
 from __future__ import annotations
