@@ -19,8 +19,7 @@ from common.errors import NotEnoughError, NotFoundError, RefusedError, TesseraEr
 from common.link.replies import DeclinedError
 from common.process.events import Warned
 from common.protocol.codec import pack, unpack
-from common.protocol.device_messages import TOMBSTONE_LIFETIME
-from common.protocol.messages import NEVER, Code, EncodingAt, ListTrash, RepairNow, Trashed
+from common.protocol.messages import Code, EncodingAt, ListTrash, RepairNow, Trashed
 from common.protocol.operations import DELETE, REPAIR, TRASH, UNDELETE
 from common.repository.images import Held
 from common.repository.repository import Repository
@@ -61,17 +60,16 @@ async def delete_encoding(repository: Repository, encoding: EncodingAt, trash_da
     devices = sorted({share.device_id for share in encoding.shares if share.alive})
     if not devices:
         raise UnreachableError("none of the devices that hold it is connected; nothing was deleted")
-    now = int(time.time())  # once: all devices are sent the very same
-    trash_until, ends = now + trash_days * _DAY if trash_days else NEVER, now + TOMBSTONE_LIFETIME
-    told = await asyncio.gather(*(_delete_on(repository, encoding, device, trash_until, ends) for device in devices))
+    trash_seconds = trash_days * _DAY
+    told = await asyncio.gather(*(_delete_on(repository, encoding, device, trash_seconds) for device in devices))
     if not any(told):
         raise NotEnoughError("no device could delete it")
 
 
-async def _delete_on(repository: Repository, encoding: EncodingAt, device: bytes, trash_until: int, ends: int) -> bool:
+async def _delete_on(repository: Repository, encoding: EncodingAt, device: bytes, trash_seconds: int) -> bool:
     """Delete one device's shares of an encoding; whether it did. It may not recognise damaged ones."""
     for generation in range(1, _MAX_GENERATION, 2):  # an earlier deletion that was undone used its generation
-        word = repository.key.tombstone(encoding.object_id, encoding.encoding_id, generation, trash_until, ends)
+        word = repository.key.tombstone(encoding.object_id, encoding.encoding_id, generation, trash_seconds)
         try:
             await repository.link.request(DELETE, word, device=device)
             return True
@@ -139,7 +137,7 @@ class DeletedImage:
 
     name: str
     sha256: str
-    until: int  # Unix seconds, after which it cannot be undeleted
+    until: int  # Unix seconds by this machine's clock, after which it cannot be undeleted
     encodings: tuple[Trashed, ...]
 
     @property
@@ -157,7 +155,8 @@ def _deleted(repository: Repository, object_id: bytes, group: Sequence[Trashed])
     mappings = [repository.vault.mapping(repository.key, object_id, each.encoding_id) for each in group]
     known = next((mapping for mapping in mappings if mapping is not None), None)
     name, sha256 = ("", "") if known is None else (known.name, known.image_sha256.hex())
-    return DeletedImage(name, sha256, max(each.trash_until for each in group), tuple(group))
+    until = int(time.time()) + max(each.trash_left for each in group)
+    return DeletedImage(name, sha256, until, tuple(group))
 
 
 def _find(repository: Repository, trash: Sequence[Trashed], text: str) -> tuple[str, list[Trashed]]:
@@ -196,8 +195,7 @@ async def undelete_encodings(repository: Repository, trashed: Sequence[Trashed])
 
 
 async def _undelete_on(repository: Repository, trashed: Trashed, device: bytes) -> bool:
-    ends = int(time.time()) + TOMBSTONE_LIFETIME
-    word = repository.key.tombstone(trashed.object_id, trashed.encoding_id, trashed.generation + 1, NEVER, ends)
+    word = repository.key.tombstone(trashed.object_id, trashed.encoding_id, trashed.generation + 1)
     try:
         await repository.link.request(UNDELETE, word, device=device)
     except (DeclinedError, UnreachableError) as error:

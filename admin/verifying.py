@@ -144,10 +144,9 @@ async def with_missing(repository: Repository, found: Found) -> Found:
             missing[object_id, encoding_id] = mapping
     if not missing:
         return found
-    now = int(time.time())
     for trashed in await list_trash(repository, emptied=True):
         name = trashed.object_id, trashed.encoding_id
-        if missing.pop(name, None) is not None and trashed.trash_until <= now:
+        if missing.pop(name, None) is not None and not trashed.trash_left:
             repository.vault.forget_mapping(*name)  # devices drop tombstones after some time
     images = {mapping.image_sha256: mapping for mapping in missing.values()}
     return replace(found, missing=list(images.values()), proof=None) if images else found

@@ -92,7 +92,7 @@ class AuditTrail:
         now: float,
     ) -> None:
         catalog = self._queries.catalog
-        if not catalog.owners_of(asked.encoding_id) and not catalog.tombstones.of_encoding(asked.encoding_id):
+        if not catalog.owners_of(asked.encoding_id) and asked.encoding_id not in catalog.tombstones:
             return  # or with ids that it makes up a client would push out all other lines
         event, owner = f"{operation.name.lower()} asked", session.vault
         turn = asked.revision if isinstance(asked, Amend) else asked.generation

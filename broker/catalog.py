@@ -28,7 +28,7 @@ from common.protocol.messages import (
     AnnouncedShare,
     EncodingAt,
     ShareAt,
-    Tombstone,
+    ToldTombstone,
     shares_at_hand,
 )
 
@@ -136,11 +136,11 @@ class Catalog:
         if self._remove(encoding_id, place):
             self._add_damaged(encoding_id, self._place(*place))
 
-    def add_tombstones(self, device: bytes, tombstones: Iterable[Tombstone]) -> None:
-        """A device tells of deletions that it knows."""
-        for tombstone in tombstones:
-            self.tombstones.tell(device, tombstone)
-            self._touched[tombstone.encoding_id] = None
+    def add_tombstones(self, device: bytes, tombstones: Iterable[ToldTombstone], today: int) -> None:
+        """A device tells of deletions that it knows. `today`: Unix seconds."""
+        for told in tombstones:
+            self.tombstones.tell(device, told.tombstone, today + told.trash_left, today + told.left)
+            self._touched[told.tombstone.encoding_id] = None
 
     def forget_device(self, device: bytes) -> None:
         """Before a device announces anew all that it holds: what it no longer names is gone."""
@@ -361,7 +361,7 @@ class Catalog:
 
     def hides(self, claim: Claim) -> bool:
         """Whether what a claim is about was deleted, by whose it is; to whom it is granted, where all these did so."""
-        if not self.tombstones.of_encoding(claim.encoding_id):
+        if claim.encoding_id not in self.tombstones:
             return False
         claims = self._encodings.get(claim.encoding_id, ())
         owners = {each.owner for each in claims if not each.granted} if claim.granted else {claim.owner}
@@ -373,12 +373,11 @@ class Catalog:
         By anybody where none can say, or where what is left is an owner's whose vault key was replaced: of devices that
         were away when the key was, and the image deleted under the next.
         """
-        tombstones = self.tombstones.of_encoding(encoding_id)
-        if not tombstones:
+        if encoding_id not in self.tombstones:
             return False
         known = self.known(encoding_id)
         if known is None or self._has_retired(known.claim.owner):
-            return any(each.deleted for each in tombstones)
+            return any(each.deleted for each in self.tombstones.of_encoding(encoding_id))
         return self.hides(known.claim)
 
     def _shown(self, owner: bytes, object_id: bytes) -> list[Claim]:

@@ -60,7 +60,7 @@ from common.protocol.messages import (
     Report,
     Status,
     Sync,
-    Tombstone,
+    ToldTombstone,
     Trashed,
     TrashList,
     Welcome,
@@ -76,7 +76,7 @@ _EXPIRY_PERIOD = 3600  # seconds between looks for tombstones that have come to 
 _Encodings = Annotated[list[Identifier], msgspec.Meta(max_length=MAX_OBJECTS)]
 _Objects = Annotated[list[ObjectId], msgspec.Meta(max_length=MAX_OBJECTS)]
 _Withdrawal = Annotated[list[ShareName], msgspec.Meta(max_length=MAX_ANNOUNCED)]
-_Tombstones = Annotated[list[Tombstone], msgspec.Meta(max_length=MAX_TOMBSTONES)]
+_Tombstones = Annotated[list[ToldTombstone], msgspec.Meta(max_length=MAX_TOMBSTONES)]
 _Announcement = Annotated[list[AnnouncedShare], msgspec.Meta(max_length=MAX_ANNOUNCED)]
 
 
@@ -196,12 +196,13 @@ class Queries:
             stone = tombstones.of_owner(encoding_id, owner)
             if encoding_id <= header.after or stone is None or not stone.deleted:
                 continue
-            if stone.trash_until <= self._today() and not header.emptied:
+            trash_left = min(max(0, tombstones.trash_until(stone) - self._today()), stone.trash_seconds)
+            if not trash_left and not header.emptied:
                 continue
             if len(trashed) == MAX_OBJECTS:
                 return TrashList(GRANTED, self.devices.settled(now), False), pack(trashed)
             devices = [device for device in tombstones.told_by(stone) if self.devices.alive(device, now)]
-            trashed.append(Trashed(stone.object_id, encoding_id, stone.generation, stone.trash_until, devices))
+            trashed.append(Trashed(stone.object_id, encoding_id, stone.generation, trash_left, devices))
         return TrashList(GRANTED, self.devices.settled(now)), pack(trashed)
 
     def has_retired(self, owner: bytes) -> bool:
@@ -264,9 +265,8 @@ class Queries:
         return Acknowledged(GRANTED), None
 
     def report_deleted(self, device: bytes, payload: memoryview, now: float) -> Answered:
-        tombstones = unpack(payload, _Tombstones)
-        holding = [stone for stone in tombstones if stone.ends > self._today()]
-        for stone in holding:
+        told = [each for each in unpack(payload, _Tombstones) if each.left]
+        for stone in (each.tombstone for each in told):
             if self.catalog.tombstones.is_news(stone) and not is_tombstone_signed(stone):
                 raise ProtocolError("a tombstone that its owner did not sign")
             known = self.catalog.tombstones.of_owner(stone.encoding_id, stone.owner)
@@ -274,7 +274,7 @@ class Queries:
             new = self.devices.known_complete(device) and (known is None or known.generation < stone.generation)
             event = "deleted" if stone.deleted else "undeleted"
             self._deletions.tell((event, stone.owner, stone.encoding_id, stone.generation), device, now, opens=new)
-        self.catalog.add_tombstones(device, holding)
+        self.catalog.add_tombstones(device, told, self._today())
         return Acknowledged(GRANTED), None
 
     def _record_deletions(self, now: float) -> None:

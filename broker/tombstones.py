@@ -1,7 +1,7 @@
 """Which encodings were deleted, or taken back, as the devices tell it: rebuilt from what they say, like the catalog.
 
 Only what its owner signed comes here, so no device can delete in an owner's name; and a tombstone says nothing of what
-is another owner's. Of several of one owner's that of the highest generation holds.
+is another owner's, however many others use the same id. Of several of one owner's that of the highest rank holds.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from typing import Optional
 
 from common.protocol.messages import MAX_SHARES_ON_A_DEVICE, Tombstone
+from common.protocol.signatures import tombstone_rank
 
-MAX_OWNERS = 4  # whose tombstones of one encoding one device may tell; an honest one has one at a time
 MAX_TOMBSTONES_OF_A_DEVICE = MAX_SHARES_ON_A_DEVICE  # so that none that tells without end fills the memory
 
 
@@ -22,7 +22,10 @@ class _Record:
     """Of one encoding, by one owner."""
 
     best: Tombstone
-    told: dict[bytes, int] = field(default_factory=dict)  # device → the generation it knows
+    rank: bytes  # the best's
+    trash_until: int = 0  # Unix seconds, as those say who know the best: the latest of them
+    ends: int = 0
+    told: dict[bytes, bytes] = field(default_factory=dict)  # device → the rank of what it knows
     refused: set[bytes] = field(default_factory=set)  # devices that were shown the best, and have nothing of it
 
 
@@ -31,32 +34,43 @@ class Tombstones:
         self._records: dict[bytes, dict[bytes, _Record]] = {}  # encoding id → owner → record
         self._owners: dict[bytes, set[bytes]] = {}  # owner → encoding ids
         self._counts: Counter[bytes] = Counter()  # device → records that it tells
+        self._changed: dict[tuple[bytes, bytes], None] = {}  # encoding ids and owners
 
     def is_news(self, tombstone: Tombstone) -> bool:
-        """Whether its generation is above all that are known, so that its signature has to be checked."""
+        """Whether it holds against all that are known, so that its signature has to be checked."""
         record = self._record(tombstone)
-        return record is None or tombstone.generation > record.best.generation
+        return record is None or (tombstone != record.best and tombstone_rank(tombstone) > record.rank)
 
-    def tell(self, device: bytes, tombstone: Tombstone) -> None:
-        """A device knows of this, which its owner signed where it is news.
+    def tell(self, device: bytes, tombstone: Tombstone, trash_until: int, ends: int) -> None:
+        """A device knows of this, which its owner signed where it is news; until when, in Unix seconds.
 
-        What goes beyond the numbers that one device may tell is not taken up.
+        What goes beyond the number that one device may tell is not taken up.
         """
-        record = self._record(tombstone)
+        record, rank = self._record(tombstone), tombstone_rank(tombstone)
         if record is None or device not in record.told:
-            owners = sum(device in each.told for each in self._records.get(tombstone.encoding_id, {}).values())
-            if self._counts[device] >= MAX_TOMBSTONES_OF_A_DEVICE or owners >= MAX_OWNERS:
+            if self._counts[device] >= MAX_TOMBSTONES_OF_A_DEVICE:
                 return
             self._counts[device] += 1
         if record is None:
-            record = _Record(tombstone)
+            record = _Record(tombstone, rank)
             self._records.setdefault(tombstone.encoding_id, {})[tombstone.owner] = record
             self._owners.setdefault(tombstone.owner, set()).add(tombstone.encoding_id)
-        record.told[device] = max(tombstone.generation, record.told.get(device, 0))
-        record.refused.discard(device)
-        if tombstone.generation > record.best.generation:
-            record.best = tombstone
+        if rank > record.rank:
+            record.best, record.rank, record.trash_until = tombstone, rank, 0
             record.refused.clear()
+        rank = record.rank if rank == record.rank else rank  # one object of equal bytes for all devices
+        if rank == record.rank:
+            record.trash_until = max(record.trash_until, trash_until)
+        record.ends = max(record.ends, ends)
+        record.told[device] = max(rank, record.told.get(device, b""))
+        record.refused.discard(device)
+        self._changed[tombstone.encoding_id, tombstone.owner] = None
+
+    def done(self, device: bytes, tombstone: Tombstone) -> None:
+        """A device that was shown this has it now."""
+        record = self._record(tombstone)
+        if record is not None:
+            self.tell(device, tombstone, record.trash_until if record.best == tombstone else 0, record.ends)
 
     def refuse(self, device: bytes, tombstone: Tombstone) -> None:
         """A device was shown this, and has nothing that it is about."""
@@ -64,29 +78,43 @@ class Tombstones:
         if record is not None and record.best == tombstone and device not in record.told:
             record.refused.add(device)
 
+    def take_changed(self) -> list[tuple[bytes, bytes]]:
+        """The encoding ids and owners of which anything was told since this was last asked."""
+        changed = list(self._changed)
+        self._changed.clear()
+        return changed
+
+    def __contains__(self, encoding_id: bytes) -> bool:
+        return encoding_id in self._records
+
     def of_owner(self, encoding_id: bytes, owner: bytes) -> Optional[Tombstone]:
         """What holds of this owner's deletion of an encoding; None where there is none."""
         record = self._records.get(encoding_id, {}).get(owner)
         return None if record is None else record.best
 
-    def of_encoding(self, encoding_id: bytes) -> list[Tombstone]:
-        """The same of every owner that deleted something under this id."""
-        return [record.best for record in self._records.get(encoding_id, {}).values()]
+    def of_encoding(self, encoding_id: bytes) -> Iterator[Tombstone]:
+        """The same of every owner that deleted something under this id, of whom there may be very many."""
+        return (record.best for record in self._records.get(encoding_id, {}).values())
 
     def deleted(self, encoding_id: bytes, owner: bytes) -> bool:
         """This owner has deleted the encoding, and did not take that back."""
         tombstone = self.of_owner(encoding_id, owner)
         return tombstone is not None and tombstone.deleted
 
-    def behind(self, tombstone: Tombstone) -> list[bytes]:
-        """Devices that told of this deletion, and know less of it."""
-        told = self.told_by(tombstone)
-        return [device for device, generation in told.items() if generation < tombstone.generation]
-
-    def told_by(self, tombstone: Tombstone) -> dict[bytes, int]:
-        """device → the generation of this deletion that it knows."""
+    def trash_until(self, tombstone: Tombstone) -> int:
+        """Until when, in Unix seconds, this may be taken back where it is kept for longest."""
         record = self._record(tombstone)
-        return {} if record is None else dict(record.told)
+        return 0 if record is None else record.trash_until
+
+    def behind(self, tombstone: Tombstone) -> list[bytes]:
+        """Devices that told of this owner's deletion, and know less of it than what holds."""
+        record = self._record(tombstone)
+        return [] if record is None else [device for device, rank in record.told.items() if rank < record.rank]
+
+    def told_by(self, tombstone: Tombstone) -> set[bytes]:
+        """Devices that told of this owner's deletion, or of what was before it."""
+        record = self._record(tombstone)
+        return set() if record is None else set(record.told)
 
     def refused_by(self, tombstone: Tombstone) -> set[bytes]:
         """Devices that need not be shown it again."""
@@ -111,7 +139,7 @@ class Tombstones:
 
     def expire(self, today: int) -> list[bytes]:
         """Forget what has come to its end (`today`: Unix seconds); returns the encodings of it."""
-        over = [(encoding_id, record) for encoding_id, record in self._all() if record.best.ends <= today]
+        over = [(encoding_id, record) for encoding_id, record in self._all() if record.ends <= today]
         for _, record in over:
             self._counts.subtract(record.told.keys())
             record.told.clear()

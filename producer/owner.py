@@ -7,15 +7,13 @@ vault. So a camera needs a card and no key, and whoever takes it can read nothin
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import Optional
 
 from common.link.link import Link
 from common.membership.identity import ClientIdentity
 from common.process.events import Emit, Warned
-from common.protocol.device_messages import TOMBSTONE_LIFETIME
-from common.protocol.messages import NEVER, Tombstone
+from common.protocol.messages import NO_TRASH, Tombstone
 from common.vault.contact_card import ContactCard
 from common.vault.folder import VaultFolder
 from common.vault.granting import seal_to_card
@@ -92,7 +90,7 @@ class OtherVault(Owner):
 
 def withdrawal(key: VaultKey, object_id: bytes, encoding_id: bytes) -> Tombstone:
     """What deletes, for good, what devices committed of an encoding that is not stored after all."""
-    return key.tombstone(object_id, encoding_id, 1, NEVER, int(time.time()) + TOMBSTONE_LIFETIME)
+    return key.tombstone(object_id, encoding_id, 1, NO_TRASH)
 
 
 class OwnVault(Owner):

@@ -40,7 +40,7 @@ class Inventory:
         self._shares: dict[ShareKey, AnnouncedShare] = {}
         self._sizes: dict[ShareKey, int] = {}
         self._changed: dict[ShareKey, None] = {}
-        self._tombstones: dict[bytes, Tombstone] = {}
+        self._tombstones: dict[tuple[bytes, bytes], Tombstone] = {}  # by encoding id and owner
         self.quarantined: set[ShareKey] = set()  # whose file is in quarantine
         self._unknown: dict[ShareKey, int] = {}  # → bytes of a file that another version wrote
         self.used_bytes = 0
@@ -116,7 +116,7 @@ class Inventory:
         self._changed[key] = None
 
     def add_tombstone(self, tombstone: Tombstone) -> None:
-        self._tombstones[tombstone.encoding_id] = tombstone
+        self._tombstones[tombstone.encoding_id, tombstone.owner] = tombstone
 
     def changes(self) -> Changes:
         """The changes since the last call."""

@@ -4,7 +4,7 @@
     <store>/staging/<encoding>.<share>.<owner>  shares being stored; they survive a restart
     <store>/quarantine/<encoding>.<share>       shares found bad, until they are stored anew or discarded
     <store>/trash/<encoding>.<share>.<fate>     shares that were deleted or are surplus, until their time is over
-    <store>/tombstones/<encoding>               what was deleted, as its owner signed it
+    <store>/tombstones/<encoding>.<owner>       what was deleted, as its owner signed it
     <store>/amendments/<encoding>.<share>.<base>  what replaces the commitment in a share's trailer
     <store>/scrub.json                          how far the scrub has come
     <store>/device.key, brokers.json …          this device's identity, see `command`
@@ -69,8 +69,8 @@ class Layout:
         """`base`: the first hexadecimal digits of the share file's digest."""
         return self.amendments / f"{file_name(key)}.{base}"
 
-    def tombstone(self, encoding_id: bytes) -> Path:
-        return self.tombstones / encoding_id.hex()
+    def tombstone(self, encoding_id: bytes, owner: bytes) -> Path:
+        return self.tombstones / f"{encoding_id.hex()}.{owner.hex()}"
 
 
 def file_name(key: ShareKey) -> str:
@@ -84,8 +84,9 @@ def read_key(name: str) -> Optional[ShareKey]:
 
 
 def read_encoding_id(name: str) -> Optional[bytes]:
-    """The encoding that a tombstone's file is called after; None where it is called otherwise."""
-    return bytes.fromhex(name) if _ID.fullmatch(name) else None
+    """The encoding that a tombstone's file is called after, in any version; None where it is called otherwise."""
+    beginning = name.split(".")[0]
+    return bytes.fromhex(beginning) if _ID.fullmatch(beginning) else None
 
 
 def read_key_and_rest(name: str) -> Optional[tuple[ShareKey, str]]:

@@ -152,10 +152,13 @@ class Registration:
         return statements
 
     def _report_deleted(self, tombstones: Iterable[Tombstone]) -> list[Statement]:
-        return [
-            self._statement(Operation.REPORT_DELETED, ReportDeleted(), page, Subjects(tombstones=page))
-            for page in _pages(tombstones, MAX_TOMBSTONES)
-        ]
+        statements = []
+        for page in _pages(tombstones, MAX_TOMBSTONES):
+            told = [each for each in map(self._store.told, page) if each is not None]
+            statements.append(
+                self._statement(Operation.REPORT_DELETED, ReportDeleted(), told, Subjects(tombstones=page))
+            )
+        return statements
 
     def _withdraw(self, names: Iterable[ShareName]) -> list[Statement]:
         return [self._statement(Operation.WITHDRAW, Withdraw(), page, Subjects(_keys(page))) for page in _pages(names)]

@@ -68,7 +68,7 @@ def confirm_names(layout: Layout, durability: Durability, tombstones: Tombstones
     """Make names durable that the last worker may not have; OSError where the disk refuses."""
     if durability.refusal is not None:
         return
-    taken_back = {layout.share((t.encoding_id, 0)).parent for t in tombstones if not t.deleted}
+    taken_back = {layout.share((t.encoding_id, 0)).parent for t, *_ in tombstones if not t.deleted}
     durability.sync_folder(layout.quarantine)
     for folder in sorted(taken_back & recent):
         durability.sync_folder(folder)

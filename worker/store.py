@@ -18,7 +18,7 @@ from common.coding.recipe import decode_recipe
 from common.errors import IntegrityError, TesseraError, UsageError, cannot_write
 from common.protocol.device_messages import Amend, Commitment, Open, SegmentRange
 from common.protocol.identifiers import NO_OWNER
-from common.protocol.messages import AnnouncedShare, Answer, Code, Tombstone
+from common.protocol.messages import TOMBSTONE_LIFETIME, AnnouncedShare, Answer, Code, ToldTombstone, Tombstone
 from worker.amending import Amending
 from worker.amendments import Amendments
 from worker.capacity import OVERHEAD, Capacity, Quota
@@ -130,8 +130,7 @@ class ShareStore:
         """Whether a share whose storing was interrupted may be resumed."""
         if self._inventory.sound(staged.key):
             return False
-        tombstone = self._deletion.tombstones.get(staged.key[0])
-        return tombstone is None or not tombstone.deleted or tombstone.owner != staged.owner
+        return not self._deletion.tombstones.has_deleted(staged.key[0], staged.owner)
 
     # --- what is here
 
@@ -145,7 +144,20 @@ class ShareStore:
 
     def tombstones(self) -> Iterable[Tombstone]:
         """All deletions that are known here, those that were taken back too."""
-        return self._deletion.tombstones
+        return [kept.tombstone for kept in self._deletion.tombstones]
+
+    def told(self, tombstone: Tombstone) -> Optional[ToldTombstone]:
+        """What this device says of a deletion, with what is left of its time; None where it has forgotten it."""
+        kept = self._deletion.tombstones.get(tombstone.encoding_id, tombstone.owner)
+        if kept is None:
+            return None
+        unix = int(self._clock.unix())
+        trash_left = kept.trash_until - unix if kept.tombstone.deleted else 0
+        return ToldTombstone(
+            kept.tombstone,
+            min(max(0, trash_left), kept.tombstone.trash_seconds),
+            min(max(0, kept.ends - unix), TOMBSTONE_LIFETIME),
+        )
 
     def changes(self) -> Changes:
         """What is to be announced to every broker since the last call."""
@@ -360,12 +372,12 @@ class ShareStore:
 
     def delete(self, tombstone: Tombstone, owner: bytes) -> None:
         """Move this owner's shares of an encoding to the trash, as that owner signed."""
-        self._deletion.delete(tombstone, owner)
+        self._deletion.delete(tombstone, owner, self._clock.unix())
         self._staged.drop_encoding(tombstone.encoding_id, owner)
 
     def undelete(self, tombstone: Tombstone, owner: bytes) -> None:
         """Take this owner's shares of an encoding out of the trash, as that owner signed."""
-        self._deletion.undelete(tombstone, owner)
+        self._deletion.undelete(tombstone, owner, self._clock.unix())
 
     def discard(self, key: ShareKey, owner: bytes) -> None:
         """Move a share to the trash that other devices have too."""

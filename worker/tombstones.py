@@ -1,23 +1,25 @@
-"""The records of deletions on this device, one small file for each encoding.
+"""The records of deletions on this device, one small file for each encoding and owner.
 
-    <store>/tombstones/<encoding id in hex>
-    array of 3    "tessera-tombstone", 2, array of 7: encoding id, object id, owner key, generation,
-                  trash until, ends (both Unix seconds), signature
+    <store>/tombstones/<encoding id in hex>.<owner id in hex>
+    array of 5    "tessera-tombstone", 3, array of 6: encoding id, object id, owner key, generation, trash seconds,
+                  signature; trash until, ends (both Unix seconds, by this device's clock)
     bin of 32     BLAKE3-256 of the array
 
-An odd generation is a deletion, an even one its undoing. A damaged file is logged and ignored, until the same encoding
-is deleted again. One that another version wrote stays as it is, and nothing is stored, deleted or taken back of its
-encoding meanwhile.
+An odd generation is a deletion, an even one its undoing. Whoever deletes under an id that others use, too, has a record
+of their own, and keeps nobody from deleting. A damaged file is logged and ignored, until the same encoding is deleted
+again. One that another version wrote stays as it is, and nothing is stored, deleted or taken back of its encoding
+meanwhile.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from typing import Optional
+from pathlib import Path
+from typing import NamedTuple, Optional
 
 from common.errors import IntegrityError
-from common.protocol.messages import Code, Tombstone
+from common.protocol.messages import Code, Seconds, Tombstone
 from worker.disk import Disk
 from worker.durability import NEW, Durability
 from worker.format_version import Record, UnknownVersionError, decode_record, encode_record
@@ -27,21 +29,32 @@ from worker.refusals import Refusal
 log = logging.getLogger(__name__)
 
 _MAGIC = "tessera-tombstone"
-_VERSION = 2
+_VERSION = 3
 MAX_TOMBSTONE_SIZE = 512
 
 
 class _Record(Record):
     tombstone: Tombstone
+    trash_until: Seconds
+    ends: Seconds
 
 
-def encode_tombstone(tombstone: Tombstone) -> bytes:
-    return encode_record(_Record(_MAGIC, _VERSION, tombstone))
+class KeptTombstone(NamedTuple):
+    """A tombstone, and until when it counts: Unix seconds, by the clock of the device that keeps it."""
+
+    tombstone: Tombstone
+    trash_until: int  # then the trash is emptied of what it deleted, or left there
+    ends: int  # then the record is forgotten
 
 
-def decode_tombstone(content: bytes) -> Tombstone:
-    """The tombstone in a file; IntegrityError where it is damaged."""
-    return decode_record(content, _Record, _MAGIC, _VERSION).tombstone
+def encode_tombstone(kept: KeptTombstone) -> bytes:
+    return encode_record(_Record(_MAGIC, _VERSION, *kept))
+
+
+def decode_tombstone(content: bytes) -> KeptTombstone:
+    """What a file says; IntegrityError where it is damaged."""
+    record = decode_record(content, _Record, _MAGIC, _VERSION)
+    return KeptTombstone(record.tombstone, record.trash_until, record.ends)
 
 
 class Tombstones:
@@ -51,14 +64,19 @@ class Tombstones:
         self._disk = disk
         self._layout = layout
         self._durability = durability
-        self._tombstones: dict[bytes, Tombstone] = {}
+        self._kept: dict[tuple[bytes, bytes], KeptTombstone] = {}  # by encoding id and owner
         self._unknown: set[bytes] = set()  # encodings whose tombstone another version wrote
 
-    def __iter__(self) -> Iterator[Tombstone]:
-        return iter(list(self._tombstones.values()))
+    def __iter__(self) -> Iterator[KeptTombstone]:
+        return iter(list(self._kept.values()))
 
-    def get(self, encoding_id: bytes) -> Optional[Tombstone]:
-        return self._tombstones.get(encoding_id)
+    def get(self, encoding_id: bytes, owner: bytes) -> Optional[KeptTombstone]:
+        return self._kept.get((encoding_id, owner))
+
+    def has_deleted(self, encoding_id: bytes, owner: bytes) -> bool:
+        """Whether this owner has deleted the encoding, and did not take that back."""
+        kept = self.get(encoding_id, owner)
+        return kept is not None and kept.tombstone.deleted
 
     def require_known(self, encoding_id: bytes) -> None:
         """Refusal where another version wrote this encoding's tombstone: nothing is done for or against it."""
@@ -72,23 +90,29 @@ class Tombstones:
                 if entry.path.name.endswith(NEW):  # its writing was interrupted, before it was acknowledged
                     self._disk.remove(entry.path)
                     continue
-                tombstone = decode_tombstone(self._disk.read_whole(entry.path, MAX_TOMBSTONE_SIZE))
-                if entry.path != self._layout.tombstone(tombstone.encoding_id):
-                    raise IntegrityError("the file is another encoding's")
+                kept = decode_tombstone(self._disk.read_whole(entry.path, MAX_TOMBSTONE_SIZE))
+                if entry.path != self._path(kept):
+                    raise IntegrityError("the file is another encoding's, or another owner's")
             except (IntegrityError, OSError) as error:
                 log.error("the tombstone %s cannot be read: %s", entry.path, error)
                 encoding_id = read_encoding_id(entry.path.name)
                 if isinstance(error, UnknownVersionError) and encoding_id is not None:
                     self._unknown.add(encoding_id)
                 continue
-            self._tombstones[tombstone.encoding_id] = tombstone
+            self._enter(kept)
 
-    def write(self, tombstone: Tombstone) -> None:
-        """Write a tombstone durably; OSError where the disk refuses."""
-        self._durability.write(self._layout.tombstone(tombstone.encoding_id), encode_tombstone(tombstone))
-        self._tombstones[tombstone.encoding_id] = tombstone
+    def write(self, kept: KeptTombstone) -> None:
+        """Write a tombstone durably, in place of this owner's one before; OSError where the disk refuses."""
+        self._durability.write(self._path(kept), encode_tombstone(kept))
+        self._enter(kept)
 
-    def forget(self, tombstone: Tombstone) -> None:
+    def forget(self, kept: KeptTombstone) -> None:
         """Remove an expired tombstone. Should a power cut bring its file back, it is removed again."""
-        self._disk.remove(self._layout.tombstone(tombstone.encoding_id))
-        self._tombstones.pop(tombstone.encoding_id, None)
+        self._disk.remove(self._path(kept))
+        self._kept.pop((kept.tombstone.encoding_id, kept.tombstone.owner), None)
+
+    def _enter(self, kept: KeptTombstone) -> None:
+        self._kept[kept.tombstone.encoding_id, kept.tombstone.owner] = kept
+
+    def _path(self, kept: KeptTombstone) -> Path:
+        return self._layout.tombstone(kept.tombstone.encoding_id, kept.tombstone.owner)

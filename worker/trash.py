@@ -1,12 +1,12 @@
 """Deleted and discarded shares, kept for a while.
 
-    <encoding>.<share>.deleted     by its owner; can be undeleted, until its tombstone expires
-    <encoding>.<share>.damaged     the same of a share that was in quarantine
-    <encoding>.<share>.<seconds>   surplus: other devices have this share too; until these Unix seconds, or until its
-                                   room is needed, oldest first
+    <encoding>.<share>.<owner>.deleted   by this owner; can be undeleted, until its tombstone expires
+    <encoding>.<share>.<owner>.damaged   the same of a share that was in quarantine
+    <encoding>.<share>.<seconds>         surplus: other devices have this share too; until these Unix seconds, or until
+                                         its room is needed, oldest first
 
-All of it takes room and counts as used. Files are removed without an fsync: one that comes back after a power cut is
-removed again.
+The owner is in the name so that nobody's deletion replaces what another deleted under the same id. All of it takes room
+and counts as used. Files are removed without an fsync: one that comes back after a power cut is removed again.
 """
 
 from __future__ import annotations
@@ -19,25 +19,39 @@ from pathlib import Path
 from common.protocol.messages import MAX_SHARES
 from worker.disk import Disk
 from worker.durability import Durability
-from worker.layout import Layout, ShareKey, read_key_and_rest
+from worker.layout import Layout, ShareKey, read_key
 
 log = logging.getLogger(__name__)
 
 DELETED = "deleted"
 DAMAGED = "damaged"
-_SECONDS = re.compile(r"[0-9]{1,15}")
+_DELETED_NAME = re.compile(rf"([0-9a-f]{{32}}\.[0-3][0-9a-f])\.([0-9a-f]{{32}}\.(?:{DELETED}|{DAMAGED}))")
+_SURPLUS_NAME = re.compile(r"([0-9a-f]{32}\.[0-3][0-9a-f])\.([0-9]{1,15})")
+
+
+def fate_of_deleted(owner: bytes, *, sound: bool) -> str:
+    return f"{owner.hex()}.{DELETED if sound else DAMAGED}"
 
 
 @dataclass(frozen=True)
 class TrashedShare:
     key: ShareKey
-    fate: str  # DELETED, DAMAGED, or the Unix seconds until which a surplus share is kept
+    fate: str  # what follows the share in the file's name
     path: Path
     size: int
 
     @property
     def surplus(self) -> bool:
-        return self.fate not in (DELETED, DAMAGED)
+        return "." not in self.fate
+
+    @property
+    def sound(self) -> bool:
+        return self.fate.endswith(DELETED)
+
+    @property
+    def owner(self) -> bytes:
+        """Of a deleted share, who deleted it."""
+        return bytes.fromhex(self.fate.partition(".")[0])
 
 
 class Trash:
@@ -52,17 +66,21 @@ class Trash:
     def load(self) -> None:
         """Read the folder; OSError where it cannot be listed."""
         for entry in self._disk.entries(self._layout.trash):
-            name = read_key_and_rest(entry.path.name)
-            if name is not None and (name[1] in (DELETED, DAMAGED) or _SECONDS.fullmatch(name[1])):
-                self._add(TrashedShare(*name, entry.path, entry.size))
+            name = entry.path.name
+            match = _DELETED_NAME.fullmatch(name) or _SURPLUS_NAME.fullmatch(name)
+            key = read_key(match[1]) if match else None
+            if match and key is not None:
+                self._add(TrashedShare(key, match[2], entry.path, entry.size))
 
-    def deleted(self, encoding_id: bytes) -> list[TrashedShare]:
-        """The shares of an encoding that can be undeleted."""
-        names = [((encoding_id, share), fate) for share in range(MAX_SHARES) for fate in (DELETED, DAMAGED)]
+    def deleted(self, encoding_id: bytes, owner: bytes) -> list[TrashedShare]:
+        """The shares of an encoding that this owner deleted and can undelete."""
+        fates = [fate_of_deleted(owner, sound=sound) for sound in (True, False)]
+        names = [((encoding_id, share), fate) for share in range(MAX_SHARES) for fate in fates]
         return [self._shares[name] for name in names if name in self._shares]
 
-    def deleted_encodings(self) -> set[bytes]:
-        return {share.key[0] for share in self._shares.values() if not share.surplus}
+    def deleted_encodings(self) -> set[tuple[bytes, bytes]]:
+        """The encodings of which something can be undeleted, each with the owner who can."""
+        return {(share.key[0], share.owner) for share in self._shares.values() if not share.surplus}
 
     def take(self, source: Path, key: ShareKey, size: int, fate: str) -> Path:
         """Move a share's file here, durable once both folders are synced; its path. OSError where the disk refuses."""

@@ -1,15 +1,18 @@
-"""Sees to it that every device with shares of a deleted encoding learns of the deletion, also those that were away.
+"""Sees to it that every device with shares of an encoding learns what its owner signed of its deletion.
 
 A device believes no broker: it is sent the tombstone that another device was shown, and acts on it only if the owner of
-the share it has signed that. So the broker deletes nothing on its own authority. The same with a deletion that was
-taken back, for devices that know only the deletion. Each is told until it answers, with growing pauses.
+the share it has signed that. So the broker deletes nothing on its own authority. One that says "taken back" goes to all
+that hold a share, too: a device that never heard of it would act on an older one, were that shown to it again. Each is
+told until it answers, with growing pauses.
 """
 
 from __future__ import annotations
 
+import heapq
 import itertools
 import logging
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Callable
 
@@ -22,16 +25,32 @@ log = logging.getLogger(__name__)
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 5.0, 300.0  # seconds until a device that did not do it is told again
 _AT_ONCE = 50  # deletions that one device is told of and has not answered yet
+_OWNERS = 64  # whose deletions a device is shown that cannot tell whose its share is
 _Deletion = tuple[bytes, bytes]  # encoding id, owner
 
 
 @dataclass
 class _Pending:
-    """One device is to be told of one encoding's deletion."""
+    """What one device is to be told."""
 
-    due: float
-    pause: float = _FIRST_PAUSE
-    asked: bool = False
+    pauses: dict[_Deletion, float] = field(default_factory=dict)  # → seconds until it is told again, if need be
+    due: list[tuple[float, _Deletion]] = field(default_factory=list)  # a heap, of what is not asked yet
+    asked: set[_Deletion] = field(default_factory=set)
+
+    def add(self, deletion: _Deletion, due: float) -> None:
+        if deletion not in self.pauses:
+            self.pauses[deletion] = _FIRST_PAUSE
+            heapq.heappush(self.due, (due, deletion))
+
+    def again(self, deletion: _Deletion, now: float) -> None:
+        pause = self.pauses.get(deletion, _FIRST_PAUSE)
+        self.pauses[deletion] = min(2 * pause, _LONGEST_PAUSE)
+        self.asked.discard(deletion)
+        heapq.heappush(self.due, (now + pause, deletion))
+
+    def done(self, deletion: _Deletion) -> None:
+        self.pauses.pop(deletion, None)
+        self.asked.discard(deletion)
 
 
 class DeletionPropagation:
@@ -40,35 +59,44 @@ class DeletionPropagation:
     def __init__(self, catalog: Catalog, requests: Requests) -> None:
         self._catalog = catalog
         self._requests = requests
-        # device → encoding id and owner → when, what is due longest first
-        self._pending: dict[bytes, dict[_Deletion, _Pending]] = {}
+        self._pending: dict[bytes, _Pending] = {}  # by device
 
     def look(self, encoding_id: bytes, now: float) -> None:
-        """Something about this encoding changed: who is to be told of its deletion?"""
-        for tombstone in self._catalog.tombstones.of_encoding(encoding_id):
-            for device in self._to_be_told(tombstone):
-                self._pending.setdefault(device, {}).setdefault((encoding_id, tombstone.owner), _Pending(now))
+        """Something about this encoding's shares changed: who is to be told of its deletion?"""
+        if encoding_id not in self._catalog.tombstones:
+            return
+        owners: Iterable[bytes] = self._catalog.owners_of(encoding_id)
+        if not owners:  # only shares that cannot tell whose they are
+            stones = itertools.islice(self._catalog.tombstones.of_encoding(encoding_id), _OWNERS)
+            owners = [stone.owner for stone in stones]
+        for owner in owners:
+            self._look_at((encoding_id, owner), now)
 
     def tick(self, now: float, alive: Callable[[bytes], bool]) -> None:
         """Tell whom there is to tell, as far as they are here."""
-        for device in [device for device in self._pending if alive(device)]:
-            first = list(itertools.islice(self._pending[device].items(), _AT_ONCE))
-            for deletion, pending in first:
-                if pending.asked or pending.due > now:
-                    continue
+        for deletion in self._catalog.tombstones.take_changed():
+            self._look_at(deletion, now)
+        for device, pending in self._pending.items():
+            while alive(device) and len(pending.asked) < _AT_ONCE and pending.due and pending.due[0][0] <= now:
+                _, deletion = heapq.heappop(pending.due)
                 tombstone = self._catalog.tombstones.of_owner(*deletion)
                 if tombstone is None or device not in self._to_be_told(tombstone):
-                    self._done(device, deletion)
+                    pending.done(deletion)
                 else:
-                    pending.asked = True
+                    pending.asked.add(deletion)
                     self._tell(device, tombstone)
+
+    def _look_at(self, deletion: _Deletion, now: float) -> None:
+        tombstone = self._catalog.tombstones.of_owner(*deletion)
+        for device in self._to_be_told(tombstone) if tombstone is not None else ():
+            self._pending.setdefault(device, _Pending()).add(deletion, now)
 
     def _to_be_told(self, tombstone: Tombstone) -> set[bytes]:
         tombstones = self._catalog.tombstones
-        behind = set(tombstones.behind(tombstone))
-        if tombstone.deleted:
-            behind |= self._catalog.holders_of(tombstone.encoding_id, tombstone.owner)
-        return behind - tombstones.refused_by(tombstone)
+        holders = self._catalog.holders_of(tombstone.encoding_id, tombstone.owner)
+        if not tombstone.deleted:
+            holders -= tombstones.told_by(tombstone)
+        return (holders | set(tombstones.behind(tombstone))) - tombstones.refused_by(tombstone)
 
     def _tell(self, device: bytes, tombstone: Tombstone) -> None:
         operation = Operation.DELETE if tombstone.deleted else Operation.UNDELETE
@@ -76,23 +104,22 @@ class DeletionPropagation:
         self._requests.add(request, partial(self._answered, device, tombstone))
 
     def _answered(self, device: bytes, tombstone: Tombstone, reply: Reply, now: float) -> None:
-        deletion = (tombstone.encoding_id, tombstone.owner)
-        if reply.answer.granted or (reply.code is Code.NOT_FOUND and not tombstone.deleted):
+        deletion, pending = (tombstone.encoding_id, tombstone.owner), self._pending[device]
+        tombstones = self._catalog.tombstones
+        if reply.answer.granted or (reply.code is Code.NOT_FOUND and device in tombstones.behind(tombstone)):
             # What cannot be taken out of the trash any more is not asked for again: as good as done.
-            self._catalog.add_tombstones(device, [tombstone])
-            self._done(device, deletion)
+            tombstones.done(device, tombstone)
+            tombstones.refuse(device, tombstone)  # where it tells more than is taken up of one device
+            self._catalog.touch(tombstone.encoding_id)
+            pending.done(deletion)
         elif reply.code is Code.NOT_ALLOWED or (reply.code is Code.NOT_FOUND and self._holds(device, deletion)):
             # Its share is another owner's, or was amended for one.
-            self._catalog.tombstones.refuse(device, tombstone)
-            self._done(device, deletion)
-        elif reply.code is Code.NOT_FOUND:
-            self._done(device, deletion)
+            tombstones.refuse(device, tombstone)
+            pending.done(deletion)
+        elif reply.code is Code.NOT_FOUND or (reply.code is Code.DAMAGED and not tombstone.deleted):
+            pending.done(deletion)
         else:
-            pending = self._pending[device].pop(deletion, _Pending(now))
-            self._pending[device][deletion] = _Pending(now + pending.pause, min(2 * pending.pause, _LONGEST_PAUSE))
+            pending.again(deletion, now)
 
     def _holds(self, device: bytes, deletion: _Deletion) -> bool:
         return device in self._catalog.holders_of(*deletion)
-
-    def _done(self, device: bytes, deletion: _Deletion) -> None:
-        self._pending[device].pop(deletion, None)

@@ -28,7 +28,6 @@ from common.protocol.messages import (
 )
 
 MAX_GRANTED_MAPPING = 32 * 1024  # bytes of one sealed mapping
-TOMBSTONE_LIFETIME = 2 * 365 * 24 * 3600  # seconds that a device may be away and still learn of a deletion
 
 # --- asked of a worker by a client
 

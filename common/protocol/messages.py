@@ -22,6 +22,7 @@ MAX_ANNOUNCED = 2000  # shares in one ANNOUNCE
 MAX_TOMBSTONES = 200  # in one REPORT_DELETED: a broker checks a signature for each that is news
 MAX_RETIRED = 200  # owners in one SYNC
 MAX_GRANTS = 16  # other owners that may read one encoding
+TOMBSTONE_LIFETIME = 2 * 365 * 24 * 3600  # seconds that a device may be away and still learn of a deletion
 
 ListMark = Annotated[bytes, msgspec.Meta(min_length=LIST_MARK_SIZE, max_length=LIST_MARK_SIZE)]
 Identifier = Annotated[bytes, msgspec.Meta(min_length=IDENTIFIER_SIZE, max_length=IDENTIFIER_SIZE)]
@@ -36,6 +37,7 @@ Name = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
 HostName = Annotated[str, msgspec.Meta(min_length=1, max_length=255)]  # or an address
 Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
 Seconds = Annotated[int, msgspec.Meta(ge=0, lt=2**53)]
+KeptSeconds = Annotated[int, msgspec.Meta(ge=0, le=TOMBSTONE_LIFETIME)]
 Revision = Annotated[int, msgspec.Meta(ge=1, lt=2**53)]
 Generation = Annotated[int, msgspec.Meta(ge=1, lt=2**32)]
 
@@ -266,18 +268,20 @@ class Retire(Message):
     cancel: bool = False  # keep it after all
 
 
-NEVER = 0  # of `trash_until`: nothing is kept in the trash
+NO_TRASH = 0  # of `trash_seconds`: nothing is kept in the trash
 
 
 class Tombstone(Message):
-    """An owner's word that an encoding is deleted, or is so no more; the higher generation holds."""
+    """An owner's word that an encoding is deleted, or is so no more; that of the higher `signatures.rank` holds.
+
+    It names no time, only durations: each device counts them by its own clock, from when it first learns of it.
+    """
 
     encoding_id: Identifier
     object_id: ObjectId
     owner_key: PublicKey
     generation: Generation  # 1 for the first deletion, 2 for taking it back, and so on: odd is deleted
-    trash_until: Seconds  # Unix seconds; until then it may be taken back, where it is not NEVER
-    ends: Seconds  # Unix seconds; then this record is forgotten
+    trash_seconds: KeptSeconds  # for which it may be taken back, where it is not NO_TRASH; 0 of an even generation
     signature: Signature  # of `signatures.tombstone_statement`
 
     @property
@@ -287,6 +291,14 @@ class Tombstone(Message):
     @property
     def owner(self) -> bytes:
         return owner_id(self.owner_key)
+
+
+class ToldTombstone(Message):
+    """A tombstone as a device has it, with what is left of its time from now on."""
+
+    tombstone: Tombstone
+    trash_left: KeptSeconds  # in which it may be taken back
+    left: KeptSeconds  # until this device forgets it
 
 
 class ListTrash(Message):
@@ -302,7 +314,7 @@ class Trashed(Message):
     object_id: ObjectId
     encoding_id: Identifier
     generation: Generation
-    trash_until: Seconds
+    trash_left: KeptSeconds  # in which it may be taken back
     devices: list[Identifier]  # that have told of it and are connected
 
 
@@ -390,7 +402,7 @@ class Withdraw(Message):
 
 
 class ReportDeleted(Message):
-    """Payload: a list of Tombstone."""
+    """Payload: a list of ToldTombstone."""
 
 
 class Acknowledged(ReplyHeader):

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import struct
 
+from blake3 import blake3
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from common.protocol.messages import Tombstone
 
-_TOMBSTONE = struct.Struct(">IQQ")
+_TOMBSTONE = struct.Struct(">II")
 
 
 def client_statement(client_key: bytes) -> bytes:
@@ -22,16 +23,32 @@ def client_statement(client_key: bytes) -> bytes:
     return b"tessera/v1/client" + client_key
 
 
-def tombstone_statement(encoding_id: bytes, object_id: bytes, generation: int, trash_until: int, ends: int) -> bytes:
+def rank(number: int, statement: bytes) -> bytes:
+    """What orders an owner's statements on one encoding, everywhere alike: by their number, then by their digest.
+
+    `number`: a tombstone's generation, a commitment's revision. Two machines may use the same one at the same time.
+    """
+    return number.to_bytes(8, "big") + blake3(statement).digest()
+
+
+def tombstone_statement(encoding_id: bytes, object_id: bytes, generation: int, trash_seconds: int) -> bytes:
     """What an owner signs to delete an encoding, or to take that back; the fields are those of `messages.Tombstone`."""
-    return b"tessera/v1/tombstone" + encoding_id + object_id + _TOMBSTONE.pack(generation, trash_until, ends)
+    return b"tessera/v1/tombstone" + encoding_id + object_id + _TOMBSTONE.pack(generation, trash_seconds)
+
+
+def tombstone_rank(tombstone: Tombstone) -> bytes:
+    """Of two of an owner's tombstones of one encoding that of the higher rank holds."""
+    return rank(tombstone.generation, _statement_of(tombstone))
 
 
 def is_tombstone_signed(tombstone: Tombstone) -> bool:
     """Whether the owner whom a tombstone names signed it."""
+    return is_signed(tombstone.owner_key, tombstone.signature, _statement_of(tombstone))
+
+
+def _statement_of(tombstone: Tombstone) -> bytes:
     t = tombstone
-    statement = tombstone_statement(t.encoding_id, t.object_id, t.generation, t.trash_until, t.ends)
-    return is_signed(t.owner_key, t.signature, statement)
+    return tombstone_statement(t.encoding_id, t.object_id, t.generation, t.trash_seconds)
 
 
 def amendment_statement(encoding_id: bytes, new_owner: bytes, commitment_digest: bytes) -> bytes:

@@ -103,14 +103,12 @@ class VaultKey(HiddenKey):
         require_size("a client's public key", client_key, KEY_SIZE)
         return OwnerProof(self.owner_key(), self._signing_key().sign(client_statement(client_key)))
 
-    def tombstone(
-        self, object_id: bytes, encoding_id: bytes, generation: int, trash_until: int, ends: int
-    ) -> Tombstone:
-        """This owner's word that an encoding is deleted (odd generation), or is so no more; times in Unix seconds."""
+    def tombstone(self, object_id: bytes, encoding_id: bytes, generation: int, trash_seconds: int = 0) -> Tombstone:
+        """This owner's word that an encoding is deleted (odd generation), or is so no more."""
         require_ids(object_id, encoding_id)
-        statement = tombstone_statement(encoding_id, object_id, generation, trash_until, ends)
+        statement = tombstone_statement(encoding_id, object_id, generation, trash_seconds)
         signature = self._signing_key().sign(statement)
-        return Tombstone(encoding_id, object_id, self.owner_key(), generation, trash_until, ends, signature)
+        return Tombstone(encoding_id, object_id, self.owner_key(), generation, trash_seconds, signature)
 
     def amendment(self, encoding_id: bytes, new_owner: bytes, commitment: Commitment) -> Amend:
         """This owner's word that a commitment holds for an encoding from now on, and that it is `new_owner`'s."""

@@ -136,7 +136,7 @@ async def _try_to_read(identity: ClientIdentity, card: ContactCard, sha256: byte
         describe = link.request(DESCRIBE, Describe([share]), device=device, reply_bytes=1 << 16)
         block = Fetch([BlockName(encoding, 0, 0)])
         fetch = link.request(FETCH, block, device=device, reply_bytes=1 << 16)
-        deletion = VaultKey.generate().tombstone(card.object_id(sha256), encoding, 1, 2**31, 2**31)
+        deletion = VaultKey.generate().tombstone(card.object_id(sha256), encoding, 1, 3600)
         delete = link.request(DELETE, deletion, device=device)
         progress = link.request(PROGRESS, share, device=device, reply_bytes=1 << 10)
         looks = (locate(link, [card.object_id(sha256)]), list_encodings(link))

@@ -64,7 +64,6 @@ from tests.support.programs import User, random_bytes
 
 T = TypeVar("T")
 Ask = Callable[[Link, "Known"], Awaitable[Any]]
-FAR = 2**40  # Unix seconds
 
 
 class Known(NamedTuple):
@@ -170,8 +169,8 @@ ASKED: dict[str, Ask] = {
     ),
     "OPEN": to_device(OPEN, lambda o: Open(o.encoding_id, o.share, o.k, o.n, 1024, 100)),
     "ABANDON": to_device(ABANDON, lambda o: o.name),
-    "DELETE": to_device(DELETE, lambda o: STRANGERS_KEY.tombstone(o.object_id, o.encoding_id, 1, FAR, FAR)),
-    "UNDELETE": to_device(UNDELETE, lambda o: STRANGERS_KEY.tombstone(o.object_id, o.encoding_id, 2, 0, FAR)),
+    "DELETE": to_device(DELETE, lambda o: STRANGERS_KEY.tombstone(o.object_id, o.encoding_id, 1, 3600)),
+    "UNDELETE": to_device(UNDELETE, lambda o: STRANGERS_KEY.tombstone(o.object_id, o.encoding_id, 2)),
     "INSPECT": to_device(INSPECT, lambda o: Inspect(o.encoding_id, o.share, 0)),
     "CHECK": to_device(CHECK, lambda o: o.name),
     "DISCARD": to_device(DISCARD, lambda o: o.name),

@@ -19,12 +19,11 @@ from common.protocol.envelope import Envelope, Kind, Operation
 from common.protocol.messages import Acknowledged, Message
 from tests.support.memory_disk import MemoryDisk
 from worker.clock import Clock
-from worker.layout import Layout, ShareKey, read_key_and_rest
+from worker.layout import Layout, ShareKey
 from worker.reading import OpenShare
 from worker.service import Request, Service
 from worker.share_file import commitment_of
 from worker.store import ShareStore
-from worker.trash import DAMAGED, DELETED
 
 LAYOUT = Layout(Path("/store"))
 SESSION = b"s" * 16
@@ -105,8 +104,8 @@ class MemoryDevice:
     @property
     def trash(self) -> dict[ShareKey, HeldShare]:
         """What was deleted, and may be taken back."""
-        names = [(entry.path, read_key_and_rest(entry.path.name)) for entry in self.disk.entries(LAYOUT.trash)]
-        return {name[0]: self._read(path, name[0]) for path, name in names if name and name[1] in (DELETED, DAMAGED)}
+        trashed = self.store._trash._shares.values()
+        return {share.key: self._read(share.path, share.key) for share in trashed if not share.surplus}
 
     def _path(self, key: ShareKey) -> Path:
         place = LAYOUT.share(key)

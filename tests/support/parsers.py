@@ -51,13 +51,13 @@ from worker.disk import Disk, Entry
 from worker.format_version import UnknownVersionError
 from worker.scrub import ScrubCursor, load_cursor
 from worker.staging import recover
-from worker.tombstones import decode_tombstone, encode_tombstone
+from worker.tombstones import KeptTombstone, decode_tombstone, encode_tombstone
 
 MAX_MEMORY = 2 << 20  # bytes that one parse may allocate beside a hundredfold of its input
 _PASSPHRASE = "correct horse battery staple"
 _IMAGE = encode(bytes(range(200)) * 2)
 _ID = _IMAGE.encoding_id
-_TOMBSTONE = Tombstone(_ID, bytes(32), bytes(32), 1, 2**40, 2**41, bytes(64))
+_TOMBSTONE = KeptTombstone(Tombstone(_ID, bytes(32), bytes(32), 1, 2**20, bytes(64)), 2**40, 2**41)
 _NONCE = bytes(12)
 
 

@@ -26,7 +26,7 @@ from worker.store import ShareStore
 OVERHEAD = 64 * 1024  # what a share may take beside its blocks
 KEY, STRANGERS_KEY = VaultKey(b"\x0a" * 32), VaultKey(b"\x0b" * 32)
 OWNER, STRANGER = KEY.owner_id(), STRANGERS_KEY.owner_id()
-TRASH_UNTIL, ENDS = 2**40, 2**41  # Unix seconds, far ahead
+TRASH = 30 * 24 * 3600  # seconds
 
 
 def chance(label: str, length: int) -> bytes:
@@ -58,10 +58,8 @@ class Sample:
         name = self.encoding_id.hex()
         return Commitment(chance(f"{name} object", 32), self.recipe.encode(), chance(f"{name} mapping", 100))
 
-    def deletion(
-        self, generation: int = 1, *, key: VaultKey = KEY, trash_until: int = TRASH_UNTIL, ends: int = ENDS
-    ) -> Tombstone:
-        return key.tombstone(self.commitment.object_id, self.encoding_id, generation, trash_until, ends)
+    def deletion(self, generation: int = 1, *, key: VaultKey = KEY, trash_seconds: int = TRASH) -> Tombstone:
+        return key.tombstone(self.commitment.object_id, self.encoding_id, generation, trash_seconds)
 
     def undeletion(self, generation: int = 2, *, key: VaultKey = KEY) -> Tombstone:
         return self.deletion(generation, key=key)

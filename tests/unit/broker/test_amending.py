@@ -29,6 +29,7 @@ from common.protocol.messages import (
 )
 from common.vault.keys import VaultKey
 from tests.support.sample_broker import TODAY, SampleBroker, SamplePeer, answer, code, is_for, only, requests
+from tests.support.tombstones import told
 
 KEY, NEW_KEY, FRIENDS_KEY = VaultKey(b"t" * 32), VaultKey(b"n" * 32), VaultKey(b"f" * 32)
 OWNER, NEW_OWNER, FRIEND = (key.owner_id() for key in (KEY, NEW_KEY, FRIENDS_KEY))
@@ -283,8 +284,8 @@ def test_nothing_is_given_up_while_fewer_than_k_have_the_newer_commitment(broker
 def test_a_deletion_hides_nothing_of_another_owners_and_its_holders_never_hear_of_it(broker: SampleBroker) -> None:
     broker.worker("holder", [share(0, NEW_OWNER, 2)])
     liar = broker.worker("liar")
-    stone = KEY.tombstone(OBJECT, ENCODING, 1, TODAY + 100, TODAY + 200)
-    assert code(liar.ask(Operation.REPORT_DELETED, Empty(), pack([stone]))) is Code.GRANTED
+    stone = KEY.tombstone(OBJECT, ENCODING, 1, 100)
+    assert code(liar.ask(Operation.REPORT_DELETED, Empty(), pack([told(stone)]))) is Code.GRANTED
     owner = broker.client(NEW_KEY)
     assert [m for m in requests(broker.tick()) if m.envelope.operation is Operation.DELETE] == []
     located: list[EncodingAt] = owner.locate(NEW_OBJECT)[1]

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from broker.catalog import Catalog, Place
 from common.protocol.identifiers import owner_id
 from common.protocol.messages import AnnouncedShare, EncodingAt, GrantedTo, ShareAt, Tombstone, shares_at_hand
+from tests.support.tombstones import told
 
 OWNER_KEY = b"w" * 32
 OWNER, STRANGER = owner_id(OWNER_KEY), b"b" * 16
@@ -353,14 +354,14 @@ def test_what_changed_is_told_once() -> None:
 # --- what was deleted
 
 
-def tombstone(generation: int = 1, owner_key: bytes = OWNER_KEY, ends: int = 1000) -> Tombstone:
-    return Tombstone(ENCODING, OBJECT, owner_key, generation, 10, ends, b"s" * 64)
+def tombstone(generation: int = 1, owner_key: bytes = OWNER_KEY) -> Tombstone:
+    return Tombstone(ENCODING, OBJECT, owner_key, generation, 10, b"s" * 64)
 
 
 def test_a_deleted_encoding_is_shown_no_more_although_a_device_still_holds_shares() -> None:
     catalog = full_catalog()
     catalog.announce(DEVICES[0], [share(0, OTHER_ENCODING)])
-    catalog.add_tombstones(DEVICES[5], [tombstone()])
+    catalog.add_tombstones(DEVICES[5], [told(tombstone())], 0)
     assert [e.encoding_id for e in catalog.locate(OWNER, OBJECT, everybody)] == [OTHER_ENCODING]
     assert catalog.encodings_of(OWNER, OBJECT) == [OTHER_ENCODING]
     catalog.withdraw(DEVICES[0], [(OTHER_ENCODING, 0)])
@@ -373,7 +374,7 @@ def test_a_page_is_filled_past_what_was_deleted() -> None:
     for object_id in ids:
         catalog.announce(DEVICES[0], [share(0, object_id[:16], object_id)])
     for object_id in ids[:2]:
-        catalog.add_tombstones(DEVICES[0], [Tombstone(object_id[:16], object_id, OWNER_KEY, 1, 10, 1000, b"s" * 64)])
+        catalog.add_tombstones(DEVICES[0], [told(Tombstone(object_id[:16], object_id, OWNER_KEY, 1, 10, b"s" * 64))], 0)
     page, rest = catalog.page(OWNER, b"", 1, everybody)
     assert (object_ids(page), rest) == ([ids[2]], False)
     page, rest = catalog.page(OWNER, ids[2], 1, everybody)
@@ -382,18 +383,18 @@ def test_a_page_is_filled_past_what_was_deleted() -> None:
 
 def test_a_deletion_taken_back_hides_nothing_and_the_higher_generation_holds() -> None:
     catalog = full_catalog()
-    catalog.add_tombstones(DEVICES[0], [tombstone(2)])
-    catalog.add_tombstones(DEVICES[1], [tombstone(1)])
+    catalog.add_tombstones(DEVICES[0], [told(tombstone(2))], 0)
+    catalog.add_tombstones(DEVICES[1], [told(tombstone(1))], 0)
     assert len(catalog.locate(OWNER, OBJECT, everybody)) == 1
     assert catalog.tombstones.behind(tombstone(2)) == [DEVICES[1]]
-    catalog.add_tombstones(DEVICES[0], [tombstone(3)])
+    catalog.add_tombstones(DEVICES[0], [told(tombstone(3))], 0)
     assert catalog.locate(OWNER, OBJECT, everybody) == []
 
 
 def test_what_another_owner_deleted_under_the_same_id_hides_nothing() -> None:
     catalog = full_catalog()
     others = tombstone(owner_key=b"f" * 32)
-    catalog.add_tombstones(DEVICES[0], [others])
+    catalog.add_tombstones(DEVICES[0], [told(others)], 0)
     assert len(catalog.locate(OWNER, OBJECT, everybody)) == 1
     assert not catalog.is_deleted(ENCODING)
     assert catalog.holders_of(ENCODING, others.owner) == set()
@@ -403,10 +404,10 @@ def test_what_its_owner_deleted_is_hidden_from_whom_it_is_shared_with() -> None:
     catalog, friend = Catalog(), b"f" * 16
     granted = msgspec.structs.replace(share(0), grants=[GrantedTo(friend, OTHER_OBJECT)])
     catalog.announce(DEVICES[0], [granted])
-    catalog.add_tombstones(DEVICES[1], [tombstone(owner_key=b"f" * 32)])
+    catalog.add_tombstones(DEVICES[1], [told(tombstone(owner_key=b"f" * 32))], 0)
     (shared,) = catalog.locate(friend, OTHER_OBJECT, everybody)
     assert shared.granted
-    catalog.add_tombstones(DEVICES[1], [tombstone()])
+    catalog.add_tombstones(DEVICES[1], [told(tombstone())], 0)
     assert catalog.locate(friend, OTHER_OBJECT, everybody) == []
 
 
@@ -415,7 +416,7 @@ def test_what_is_left_of_an_image_deleted_under_the_next_vault_key_is_deleted() 
     for number in range(2):  # of devices that were away when the key was replaced
         catalog.announce(DEVICES[number], [share(number)])
     assert not catalog.is_deleted(ENCODING)
-    catalog.add_tombstones(DEVICES[2], [tombstone(owner_key=b"n" * 32)])
+    catalog.add_tombstones(DEVICES[2], [told(tombstone(owner_key=b"n" * 32))], 0)
     assert catalog.tombstones.deleted(ENCODING, next_owner)
     assert catalog.is_deleted(ENCODING)
 
@@ -429,8 +430,8 @@ def test_damaged_shares_are_nobodys_where_others_say_whose_the_encoding_is() -> 
 
 def test_what_a_device_told_of_deletions_is_forgotten_before_it_tells_anew() -> None:
     catalog = full_catalog()
-    catalog.add_tombstones(DEVICES[0], [tombstone()])
-    catalog.add_tombstones(DEVICES[1], [tombstone()])
+    catalog.add_tombstones(DEVICES[0], [told(tombstone())], 0)
+    catalog.add_tombstones(DEVICES[1], [told(tombstone())], 0)
     catalog.forget_device(DEVICES[0])
     assert catalog.locate(OWNER, OBJECT, everybody) == []
     catalog.forget_device(DEVICES[1])
@@ -441,7 +442,7 @@ def test_what_a_device_told_of_deletions_is_forgotten_before_it_tells_anew() -> 
 
 def test_a_tombstone_is_forgotten_when_it_ends() -> None:
     catalog = full_catalog()
-    catalog.add_tombstones(DEVICES[0], [tombstone(ends=1000)])
+    catalog.add_tombstones(DEVICES[0], [told(tombstone(), left=900)], 100)
     assert catalog.tombstones.expire(999) == []
     assert catalog.tombstones.expire(1000) == [ENCODING]
     assert len(catalog.locate(OWNER, OBJECT, everybody)) == 1

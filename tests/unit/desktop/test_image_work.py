@@ -122,6 +122,6 @@ def test_a_device_that_does_not_take_back_is_named_though_the_others_do(scene: S
     for image in (1, 2):
         scene.cluster.devices[1].decline(Operation.UNDELETE, Code.FAULT, at=image)
     model = TrashModel(scene.session, scene.model.background)
-    model.take_back([DeletedImage("", "", each.trash_until, (each,)) for each in in_trash])
+    model.take_back([DeletedImage("", "", each.trash_left, (each,)) for each in in_trash])
     deliver_until(model.background, lambda: not model.busy)
     assert (model.words, model.error) == ("2 images taken back. device-2: fault.", None)

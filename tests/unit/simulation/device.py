@@ -33,6 +33,7 @@ from common.protocol.envelope import Envelope, Operation
 from common.protocol.identifiers import device_id
 from common.protocol.messages import (
     GRANTED,
+    TOMBSTONE_LIFETIME,
     Acknowledged,
     AnnouncedShare,
     Answer,
@@ -40,6 +41,7 @@ from common.protocol.messages import (
     DeviceKind,
     GrantedTo,
     Message,
+    ToldTombstone,
     Tombstone,
 )
 from common.protocol.signatures import is_tombstone_signed
@@ -94,7 +96,7 @@ class Device:
         self.shares: dict[Key, Stored] = {}
         self.staged: dict[Key, Staged] = {}
         self.trash: dict[Key, Stored] = {}
-        self.tombstones: dict[bytes, Tombstone] = {}
+        self.tombstones: dict[bytes, Tombstone] = {}  # by encoding id: schedules have one owner
         self.up = True
         self.dead = False
         self.kind = DeviceKind.SERVER
@@ -287,7 +289,7 @@ class Device:
 
     def delete(self, tombstone: Tombstone, owner: bytes) -> Answered:
         known = self._known(tombstone, owner)
-        keys = [key for key in self.shares if key[0] == tombstone.encoding_id and self.shares[key].owner == owner]
+        keys = self._keys(tombstone)
         if not keys and known is None:
             raise Decline(Code.NOT_FOUND)
         if known is not None and known.generation >= tombstone.generation:
@@ -305,25 +307,32 @@ class Device:
 
     def undelete(self, tombstone: Tombstone, owner: bytes) -> Answered:
         known = self._known(tombstone, owner)
-        if known is None:
+        if known is None and not self._keys(tombstone):
             raise Decline(Code.NOT_FOUND)
-        if known.generation >= tombstone.generation:
+        if known is not None and known.generation >= tombstone.generation:
             return Acknowledged(GRANTED if not known.deleted else Answer(Code.CONFLICT)), None
         if self.read_only:
             raise Decline(Code.READ_ONLY)
         self._bury(tombstone)
         for key in [key for key in self.trash if key[0] == tombstone.encoding_id]:
             self.store(key, self.trash.pop(key))
+        if not self._keys(tombstone):
+            raise Decline(Code.NOT_FOUND)
         return Acknowledged(GRANTED), None
 
     def _known(self, tombstone: Tombstone, owner: bytes) -> Optional[Tombstone]:
         if tombstone.owner != owner or not is_tombstone_signed(tombstone):
             raise Decline(Code.NOT_ALLOWED)
-        known = self.tombstones.get(tombstone.encoding_id)
-        if known is not None and known.owner_key != tombstone.owner_key:
-            raise Decline(Code.NOT_FOUND)
-        return known
+        return self.tombstones.get(tombstone.encoding_id)
+
+    def _keys(self, tombstone: Tombstone) -> list[Key]:
+        """The shares here that a tombstone is about."""
+        name = tombstone.encoding_id, tombstone.owner
+        return [key for key, stored in self.shares.items() if (key[0], stored.owner) == name]
+
+    def told(self) -> list[ToldTombstone]:
+        return [ToldTombstone(each, each.trash_seconds, TOMBSTONE_LIFETIME) for each in self.tombstones.values()]
 
     def _bury(self, tombstone: Tombstone) -> None:
         self.tombstones[tombstone.encoding_id] = tombstone
-        self._tell(self, Operation.REPORT_DELETED, [tombstone])
+        self._tell(self, Operation.REPORT_DELETED, self.told())

@@ -16,7 +16,7 @@ from common.protocol.messages import Tombstone
 from common.vault.keys import VaultKey
 from tests.support.sample_shares import KEY
 
-NEVER = 2_000_000_000  # Unix seconds
+TRASH = 30 * 24 * 3600  # seconds
 
 
 @functools.lru_cache
@@ -39,7 +39,7 @@ class Encoding:
 
     def tombstone(self, generation: int = 1, key: VaultKey = KEY) -> Tombstone:
         """What its owner signs to delete it, or to take that back; remembered for ever."""
-        return key.tombstone(self.object_id, self.encoding_id, generation, NEVER, NEVER)
+        return key.tombstone(self.object_id, self.encoding_id, generation, TRASH)
 
     def share(self, index: int) -> list[bytes]:
         return [row[index] for row in self.blocks]

@@ -151,7 +151,7 @@ class World:
         if self._say(number, device, Operation.REGISTER, register) is not Code.GRANTED:
             self._connections.pop((number, device.device_id), None)  # an old connection still stands: again later
             return
-        self._say(number, device, Operation.REPORT_DELETED, ReportDeleted(), pack(list(device.tombstones.values())))
+        self._say(number, device, Operation.REPORT_DELETED, ReportDeleted(), pack(device.told()))
         shares = [device.announced(key) for key in device.shares]
         self._say(number, device, Operation.ANNOUNCE, Announce(True), pack(shares))
 

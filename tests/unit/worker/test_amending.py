@@ -19,12 +19,11 @@ from common.vault.keys import VaultKey
 from tests.support.clocks import SetClock
 from tests.support.faulty_disk import FaultyDisk
 from tests.support.sample_shares import (
-    ENDS,
     KEY,
     OWNER,
     STRANGER,
     STRANGERS_KEY,
-    TRASH_UNTIL,
+    TRASH,
     Sample,
     chance,
     declined,
@@ -81,7 +80,7 @@ def amend(
 
 
 def new_tombstone(generation: int) -> Tombstone:
-    return NEW_KEY.tombstone(rotated().object_id, SAMPLE.encoding_id, generation, TRASH_UNTIL, ENDS)
+    return NEW_KEY.tombstone(rotated().object_id, SAMPLE.encoding_id, generation, TRASH)
 
 
 def lies_there(store: ShareStore, owner: bytes = OWNER) -> Commitment:

@@ -9,15 +9,14 @@ import msgspec
 import pytest
 
 from common.protocol.device_messages import ShareName
-from common.protocol.messages import Code, Tombstone
+from common.protocol.messages import NO_TRASH, Code, Tombstone
 from tests.support.clocks import SetClock
 from tests.support.sample_shares import (
-    ENDS,
     KEY,
     OWNER,
     STRANGER,
     STRANGERS_KEY,
-    TRASH_UNTIL,
+    TRASH,
     Sample,
     declined,
     reopened,
@@ -47,7 +46,7 @@ def test_what_is_deleted_is_in_the_trash_and_that_is_told(store: ShareStore, clo
     assert changes.tombstones == [encoding.deletion(1)]
     assert changes.withdrawn == [name(encoding)]
     assert not changes.announced
-    assert trashed(store) == [f"{file_name(encoding.key(0))}.deleted"]
+    assert trashed(store) == [f"{file_name(encoding.key(0))}.{OWNER.hex()}.deleted"]
     assert not share_path(store.folder, encoding, 0).exists()
     assert store.used_bytes == used, "the trash takes room"
     store = reopened(store, clock)
@@ -85,8 +84,7 @@ def forged(tombstone: Tombstone) -> list[Tombstone]:
         "object_id": bytes(32),
         "owner_key": STRANGERS_KEY.owner_key(),
         "generation": tombstone.generation + 2,
-        "trash_until": tombstone.trash_until - 1,
-        "ends": tombstone.ends + 1,
+        "trash_seconds": tombstone.trash_seconds - 1,
         "signature": bytes(64),
     }
     return [msgspec.structs.replace(tombstone, **{name: other}) for name, other in others.items()]
@@ -121,7 +119,7 @@ def test_another_owner_deletes_nothing(store: ShareStore) -> None:
 
 
 def test_a_share_that_was_not_amended_is_deleted_by_the_object_id_of_the_others(store: ShareStore) -> None:
-    store.delete(KEY.tombstone(bytes(32), sample().encoding_id, 1, TRASH_UNTIL, ENDS), OWNER)
+    store.delete(KEY.tombstone(bytes(32), sample().encoding_id, 1, TRASH), OWNER)
     assert not store.held()
 
 
@@ -130,8 +128,8 @@ def test_a_share_of_another_owner_stays_though_it_is_under_the_same_id(store: Sh
     encoding.put(store, 1, STRANGER)
     store.delete(encoding.deletion(), OWNER)
     assert list(store.held()) == [encoding.key(1)]
-    with declined(Code.NOT_FOUND):
-        store.delete(encoding.deletion(key=STRANGERS_KEY), STRANGER)
+    store.delete(encoding.deletion(key=STRANGERS_KEY), STRANGER)
+    assert not store.held()
 
 
 def test_where_nothing_of_it_is_it_is_not_found(store: ShareStore) -> None:
@@ -153,8 +151,6 @@ def test_saying_it_again_is_harmless(store: ShareStore) -> None:
 def test_an_even_generation_is_no_deletion_and_an_odd_one_takes_none_back(store: ShareStore, generation: int) -> None:
     with declined(Code.MALFORMED):
         store.delete(sample().deletion(generation), OWNER)
-    with declined(Code.MALFORMED):
-        store.delete(sample().deletion(trash_until=5, ends=4), OWNER)
     store.delete(sample().deletion(), OWNER)
     with declined(Code.MALFORMED):
         store.undelete(sample().undeletion(generation + 1), OWNER)
@@ -190,7 +186,7 @@ def test_a_damaged_share_goes_too_and_comes_back_as_damaged(store: ShareStore, c
         store.block(encoding.key(0), OWNER, 1)
     store.delete(encoding.deletion(), OWNER)
     assert not store.held()
-    assert trashed(store) == [f"{file_name(encoding.key(0))}.damaged"]
+    assert trashed(store) == [f"{file_name(encoding.key(0))}.{OWNER.hex()}.damaged"]
     store = reopened(store, clock)
     store.undelete(encoding.undeletion(), OWNER)
     assert not store.held()[encoding.key(0)].sound
@@ -234,7 +230,7 @@ def test_what_is_taken_back_is_there_as_it_was(store: ShareStore, clock: SetCloc
 def test_taking_back_needs_the_same_right(store: ShareStore) -> None:
     encoding = sample()
     with declined(Code.NOT_FOUND):
-        store.undelete(encoding.undeletion(), OWNER)
+        store.undelete(sample("other").undeletion(), OWNER)
     store.delete(encoding.deletion(), OWNER)
     for wrong in forged(encoding.undeletion()):
         with declined(Code.NOT_ALLOWED):
@@ -277,6 +273,94 @@ def test_what_was_damaged_in_the_trash_comes_back_as_damaged(store: ShareStore) 
     assert not store.held()[encoding.key(0)].sound
 
 
+def test_an_older_deletion_does_nothing_where_a_share_came_after_it_was_taken_back(
+    store: ShareStore, clock: SetClock
+) -> None:
+    encoding = sample()
+    store.undelete(encoding.undeletion(), OWNER)  # as the steward shows it to every holder
+    assert store.changes().tombstones == [encoding.undeletion()]
+    store = reopened(store, clock)
+    with declined(Code.CONFLICT):
+        store.delete(encoding.deletion(), OWNER)
+    encoding.assert_readable(store, 0)
+    store.delete(encoding.deletion(3), OWNER)
+    assert not store.held()
+    store.close()
+
+
+def test_taking_back_from_an_empty_trash_is_remembered_and_said_not_to_be_possible(
+    store: ShareStore, clock: SetClock
+) -> None:
+    encoding = sample()
+    store.delete(encoding.deletion(trash_seconds=NO_TRASH), OWNER)
+    for _ in range(2):
+        with declined(Code.NOT_FOUND):
+            store.undelete(encoding.undeletion(), OWNER)
+    assert store.changes().tombstones == [encoding.undeletion()]
+    store = reopened(store, clock)
+    encoding.put(store, 1)
+    with declined(Code.CONFLICT):
+        store.delete(encoding.deletion(trash_seconds=NO_TRASH), OWNER)
+    encoding.assert_readable(store, 1)
+    store.close()
+
+
+def test_nothing_is_kept_of_what_was_taken_back_where_nothing_of_it_is(store: ShareStore) -> None:
+    with declined(Code.NOT_FOUND):
+        store.undelete(sample("other").undeletion(), OWNER)
+    assert list(store.tombstones()) == []
+
+
+# --- others under the same id
+
+
+def test_another_owners_deletion_keeps_nobody_from_deleting_nor_from_taking_back(
+    store: ShareStore, clock: SetClock
+) -> None:
+    encoding = sample()
+    encoding.put(store, 1, STRANGER)
+    store.delete(encoding.deletion(key=STRANGERS_KEY), STRANGER)
+    encoding.assert_readable(store, 0)
+    store.delete(encoding.deletion(), OWNER)
+    store.undelete(encoding.undeletion(key=STRANGERS_KEY), STRANGER)
+    for each in (store, reopened(store, clock)):
+        assert list(each.held()) == [encoding.key(1)]
+        assert len(trashed(each)) == 1
+    each.undelete(encoding.undeletion(), OWNER)
+    encoding.assert_readable(each, 0)
+    encoding.assert_readable(each, 1, STRANGER)
+    each.close()
+
+
+def test_what_another_deletes_replaces_nothing_in_the_trash(store: ShareStore, clock: SetClock) -> None:
+    encoding = sample()
+    store.delete(encoding.deletion(), OWNER)
+    encoding.put(store, 0, STRANGER)
+    store.delete(encoding.deletion(key=STRANGERS_KEY, trash_seconds=60), STRANGER)
+    assert len(trashed(store)) == 2
+    clock.pass_time(301)
+    store.expire(clock.now)
+    assert trashed(store) == [f"{file_name(encoding.key(0))}.{OWNER.hex()}.deleted"]
+    store.undelete(encoding.undeletion(), OWNER)
+    encoding.assert_readable(store, 0)
+
+
+def test_what_cannot_come_back_since_anothers_share_is_in_its_place_is_said_and_comes_when_that_is_gone(
+    store: ShareStore, clock: SetClock
+) -> None:
+    encoding = sample()
+    store.delete(encoding.deletion(), OWNER)
+    encoding.put(store, 0, STRANGER)
+    with declined(Code.CONFLICT):
+        store.undelete(encoding.undeletion(), OWNER)
+    encoding.assert_readable(store, 0, STRANGER)
+    store.delete(encoding.deletion(key=STRANGERS_KEY), STRANGER)
+    clock.pass_time(301)
+    store.expire(clock.now)
+    encoding.assert_readable(store, 0)
+    assert encoding.key(0) in {(share.encoding_id, share.share) for share in store.changes().announced}
+
+
 # --- crashes between the steps
 
 
@@ -289,7 +373,7 @@ def test_a_deletion_that_was_interrupted_is_finished_at_the_next_start(store: Sh
     store = reopened(store, clock)
     assert not store.held()
     assert not path.exists()
-    assert trashed(store) == [f"{file_name(encoding.key(0))}.deleted"]
+    assert trashed(store) == [f"{file_name(encoding.key(0))}.{OWNER.hex()}.deleted"]
     store.close()
 
 

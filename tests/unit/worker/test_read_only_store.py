@@ -15,7 +15,7 @@ from common.errors import UsageError
 from common.protocol.messages import Code
 from tests import ROOT
 from tests.support.faulty_disk import FaultyDisk
-from tests.support.sample_shares import ENDS, OWNER, declined, sample, share_path
+from tests.support.sample_shares import OWNER, declined, sample, share_path
 from worker.disk import Disk
 from worker.store import ShareStore
 
@@ -45,7 +45,7 @@ def folder(tmp_path: Path) -> Path:
     for name in ("one", "bad", "deleted"):
         sample(name).put(store, 0)
     sample("half").stage(store, 0)
-    store.delete(sample("deleted").deletion(trash_until=1, ends=ENDS), OWNER)
+    store.delete(sample("deleted").deletion(trash_seconds=1), OWNER)
     store.close()
     bad = share_path(folder, sample("bad"), 0)
     bad.write_bytes(bad.read_bytes()[:-1])

@@ -24,9 +24,11 @@ from common.protocol.messages import (
     DeviceKind,
     Register,
     Report,
+    ToldTombstone,
     Tombstone,
 )
 from tests.support.sample_shares import OWNER, sample
+from tests.support.tombstones import told
 from worker.inventory import Changes
 from worker.registration import Registration, Statement
 from worker.store import ShareStore
@@ -75,9 +77,7 @@ def many_shares(count: int) -> list[AnnouncedShare]:
 
 
 def many_tombstones(count: int) -> list[Tombstone]:
-    return [
-        Tombstone(i.to_bytes(16, "big"), b"o" * 32, b"w" * 32, 1 + i % 2, 1000, 2000, b"s" * 64) for i in range(count)
-    ]
+    return [Tombstone(i.to_bytes(16, "big"), b"o" * 32, b"w" * 32, 1 + i % 2, 1000, b"s" * 64) for i in range(count)]
 
 
 def test_a_connected_worker_registers_with_its_version_and_its_room(
@@ -134,7 +134,10 @@ def test_a_new_share_is_announced_without_completing(registered: Registration) -
     assert announced(registered.announce(Changes(announced=shares))) == [(False, shares)]
 
 
-def test_news_come_in_pages_too_and_deletions_first(registered: Registration) -> None:
+def test_news_come_in_pages_too_and_deletions_first(
+    store: ShareStore, registered: Registration, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store, "told", told)
     count = MAX_ANNOUNCED + 3
     names = [ShareName(share.encoding_id, share.share) for share in many_shares(count)]
     deleted = many_tombstones(MAX_TOMBSTONES + 3)
@@ -143,7 +146,7 @@ def test_news_come_in_pages_too_and_deletions_first(registered: Registration) ->
         operations(statements) == [Operation.REPORT_DELETED] * 2 + [Operation.WITHDRAW] * 2 + [Operation.ANNOUNCE] * 2
     )
     payloads = [statement.payload or b"" for statement in statements]
-    assert [t for page in payloads[:2] for t in unpack(page, list[Tombstone])] == deleted
+    assert [t for page in payloads[:2] for t in unpack(page, list[ToldTombstone])] == [told(each) for each in deleted]
     assert [name for page in payloads[2:4] for name in unpack(page, list[ShareName])] == names
     assert announced(statements[4:]) == [
         (False, many_shares(count)[:MAX_ANNOUNCED]),

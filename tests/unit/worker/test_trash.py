@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from common.protocol.device_messages import ShareName
-from common.protocol.messages import NEVER, Code
-from tests.support.clocks import START, SetClock
+from common.protocol.messages import NO_TRASH, TOMBSTONE_LIFETIME, Code
+from tests.support.clocks import SetClock
 from tests.support.sample_shares import OWNER, STRANGER, Sample, declined, reopened, sample, share_path, trashed
 from worker.store import ShareStore
 
@@ -25,7 +27,7 @@ def test_the_trash_is_purged_when_its_time_is_over_and_then_nothing_comes_back(
     store: ShareStore, clock: SetClock
 ) -> None:
     encoding = sample()
-    store.delete(encoding.deletion(trash_until=int(START) + WEEK), OWNER)
+    store.delete(encoding.deletion(trash_seconds=WEEK), OWNER)
     for _ in range(7 * 24 - 1):
         clock.pass_time(3600)
         store.expire(clock.now)
@@ -35,30 +37,29 @@ def test_the_trash_is_purged_when_its_time_is_over_and_then_nothing_comes_back(
         store.expire(clock.now)
     assert not trashed(store)
     assert store.used_bytes == 0
-    with declined(Code.NOT_FOUND):
-        store.undelete(encoding.undeletion(), OWNER)
     assert [t.generation for t in store.tombstones()] == [1], "it is still remembered that this was deleted"
     with declined(Code.CONFLICT):
         store.open(encoding.opening(0), OWNER, 0.0)
+    with declined(Code.NOT_FOUND):
+        store.undelete(encoding.undeletion(), OWNER)
 
 
 def test_what_is_deleted_without_trash_takes_no_room_at_once_and_stays_deleted(store: ShareStore) -> None:
     encoding = sample()
-    store.delete(encoding.deletion(trash_until=NEVER), OWNER)
+    store.delete(encoding.deletion(trash_seconds=NO_TRASH), OWNER)
     assert not trashed(store)
     assert store.used_bytes == 0
-    with declined(Code.NOT_FOUND):
-        store.undelete(encoding.undeletion(), OWNER)
     with declined(Code.CONFLICT):
         store.open(encoding.opening(0), OWNER, 0.0)
+    with declined(Code.NOT_FOUND):
+        store.undelete(encoding.undeletion(), OWNER)
 
 
 def test_a_tombstone_is_forgotten_when_it_ends_with_all_that_is_in_the_trash(
     store: ShareStore, clock: SetClock
 ) -> None:
-    until = int(START) + WEEK
-    store.delete(sample().deletion(trash_until=until, ends=until), OWNER)
-    clock.pass_time(WEEK - 1)
+    store.delete(sample().deletion(trash_seconds=TOMBSTONE_LIFETIME), OWNER)
+    clock.pass_time(TOMBSTONE_LIFETIME - 1)
     store.expire(clock.now)
     assert list(store.tombstones())
     clock.pass_time(301)
@@ -70,17 +71,64 @@ def test_a_tombstone_is_forgotten_when_it_ends_with_all_that_is_in_the_trash(
 
 def test_what_was_taken_back_is_never_purged(store: ShareStore, clock: SetClock) -> None:
     encoding = sample()
-    until = int(START) + WEEK
-    store.delete(encoding.deletion(trash_until=until, ends=until + 10), OWNER)
-    store.undelete(encoding.deletion(2, ends=until + 10), OWNER)
+    store.delete(encoding.deletion(trash_seconds=WEEK), OWNER)
+    store.undelete(encoding.undeletion(), OWNER)
     clock.pass_time(2 * WEEK)
     store.expire(clock.now)
     encoding.assert_readable(store, 0)
+
+
+def test_that_it_was_taken_back_is_remembered_as_long_as_the_share_is_here(store: ShareStore, clock: SetClock) -> None:
+    encoding = sample()
+    store.delete(encoding.deletion(), OWNER)
+    store.undelete(encoding.undeletion(), OWNER)
+    for _ in range(2):
+        clock.pass_time(TOMBSTONE_LIFETIME + 1)
+        store.expire(clock.now)
+        with declined(Code.CONFLICT):
+            store.delete(encoding.deletion(), OWNER)
+    store.discard(encoding.key(0), OWNER)
+    clock.pass_time(TOMBSTONE_LIFETIME + 1)
+    store.expire(clock.now)
     assert not list(store.tombstones())
 
 
+def test_a_deletion_counts_from_when_it_first_came_by_this_devices_clock(store: ShareStore, clock: SetClock) -> None:
+    deletion = sample().deletion(trash_seconds=WEEK)
+    clock.pass_time(TEN_YEARS)  # whatever the client's clock says
+    store.delete(deletion, OWNER)
+    clock.pass_time(WEEK - 100)
+    store.delete(deletion, OWNER)  # shown again it prolongs nothing
+    told = store.told(deletion)
+    assert told is not None
+    assert (told.trash_left, told.left) == (100, TOMBSTONE_LIFETIME - WEEK + 100)
+    store = reopened(store, clock)
+    assert store.told(deletion) == told
+    clock.pass_time(101)
+    store.expire(clock.now)
+    assert not trashed(store)
+    store.close()
+
+
+def test_of_two_deletions_of_one_generation_the_same_holds_in_whatever_order_they_come(
+    store: ShareStore, tmp_path: Path, clock: SetClock
+) -> None:
+    pair = [sample().deletion(trash_seconds=WEEK), sample().deletion(trash_seconds=2 * WEEK)]
+    other = ShareStore(tmp_path / "other", clock=clock)
+    sample().put(other, 1)
+    for each, order in ((store, pair), (other, pair[::-1])):
+        each.delete(order[0], OWNER)
+        clock.pass_time(WEEK / 2)
+        each.delete(order[1], OWNER)
+    assert list(store.tombstones()) == list(other.tombstones())
+    told = other.told(next(iter(other.tombstones())))
+    assert told is not None
+    assert told.trash_left == told.tombstone.trash_seconds - WEEK / 2, "the second prolongs nothing"
+    other.close()
+
+
 def test_the_purge_is_done_at_the_start_too(store: ShareStore, clock: SetClock) -> None:
-    store.delete(sample().deletion(trash_until=int(START) + WEEK), OWNER)
+    store.delete(sample().deletion(trash_seconds=WEEK), OWNER)
     clock.pass_time(WEEK)
     store = reopened(store, clock)
     store.expire(clock.now)
@@ -91,7 +139,7 @@ def test_the_purge_is_done_at_the_start_too(store: ShareStore, clock: SetClock) 
 @pytest.mark.parametrize("leap", [TEN_YEARS, -TEN_YEARS])
 def test_a_clock_that_leaps_and_is_put_right_costs_nothing(store: ShareStore, clock: SetClock, leap: int) -> None:
     encoding = sample()
-    store.delete(encoding.deletion(trash_until=int(START) + WEEK, ends=int(START) + 2 * WEEK), OWNER)
+    store.delete(encoding.deletion(trash_seconds=WEEK), OWNER)
     store.expire(clock.now)
     clock.wall += leap
     for _ in range(10):

@@ -35,10 +35,10 @@ def folder(tmp_path: Path) -> Path:
 
 @contextlib.contextmanager
 def newer_store(folder: Path, *formats: ModuleType) -> Iterator[ShareStore]:
-    """The store while a worker has it that knows the next version of these formats, or of all."""
+    """The store while a worker has it that knows a later version of these formats, or of all."""
     with pytest.MonkeyPatch.context() as patch:
         for module in formats or FORMATS:
-            patch.setattr(module, "_VERSION", 3)
+            patch.setattr(module, "_VERSION", 99)
         with open_store(folder) as store:
             yield store
 
@@ -149,7 +149,7 @@ def test_what_a_newer_worker_has_in_the_trash_is_taken_back_once_it_is_back(fold
     with open_store(folder) as store:
         with declined(Code.FAULT):
             store.undelete(sample().undeletion(), OWNER)
-        assert trashed(store) == [f"{file_name(sample().key(0))}.deleted"]
+        assert trashed(store) == [f"{file_name(sample().key(0))}.{OWNER.hex()}.deleted"]
     with newer_store(folder, worker.share_file) as store:
         sample().assert_readable(store, 0)
 

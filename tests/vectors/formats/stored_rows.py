@@ -118,10 +118,11 @@ def share_files() -> list[Row]:
 def tombstone(**changed: Any) -> bytes:
     fields: dict[str, Any] = {
         "encoding_id": ENCODING_ID, "object_id": OBJECT_ID, "owner_key": bytes(32), "generation": 1,
-        "trash_until": 2**31, "ends": 2**32, "signature": bytes(64),
+        "trash_seconds": 7 * 24 * 3600, "signature": bytes(64),
     }  # fmt: skip
-    magic, version = changed.pop("magic", "tessera-tombstone"), changed.pop("version", 2)
-    body = packed([magic, version, list({**fields, **changed}.values())])
+    magic, version = changed.pop("magic", "tessera-tombstone"), changed.pop("version", 3)
+    times = changed.pop("trash_until", 2**31), changed.pop("ends", 2**32)
+    body = packed([magic, version, list({**fields, **changed}.values()), *times])
     return body + packed(blake3(body).digest())
 
 
@@ -137,11 +138,13 @@ def tombstones() -> list[Row]:
         row("cut", whole[:-1], "the file is damaged"),
         row("a byte changed", flipped(whole, 30), "the file is damaged"),
         row("another magic", tombstone(magic="tessera-tombston"), "this is no tombstone"),
-        row("the version before", tombstone(version=1), "of version 1 of its format", _UNKNOWN),
-        row("a later version", tombstone(version=3), "of version 3 of its format", _UNKNOWN),
+        row("the version before", tombstone(version=2), "of version 2 of its format", _UNKNOWN),
+        row("a later version", tombstone(version=4), "of version 4 of its format", _UNKNOWN),
         row("owner key of 31 bytes", tombstone(owner_key=bytes(31)), "no format that this worker knows", _UNKNOWN),
         row("signature of 63 bytes", tombstone(signature=bytes(63)), "no format that this worker knows", _UNKNOWN),
         row("generation 0", tombstone(generation=0), "no format that this worker knows", _UNKNOWN),
+        row("trash for over two years", tombstone(trash_seconds=2**31), "no format that this worker knows", _UNKNOWN),
+        row("ends before 1970", tombstone(ends=-1), "no format that this worker knows", _UNKNOWN),
     ]
 
 

@@ -33,7 +33,7 @@ def keys() -> list[Vector]:
 
 def derived(name: str, vault_key: bytes, image_sha256: bytes, encoding_id: bytes) -> Vector:
     image = object_id(vault_key, image_sha256)
-    tombstone = b"tessera/v1/tombstone" + encoding_id + image + struct.pack(">IQQ", 1, 2**31, 2**32)
+    tombstone = b"tessera/v1/tombstone" + encoding_id + image + struct.pack(">II", 1, 7 * 24 * 3600)
     # array of 5: object id, recipe, mapping, revision, grants of 3 each
     grant = b"\x93\xc4\x10" + bytes(16) + b"\xc4\x20" + bytes(32) + b"\xc4\x0bfor another"
     commitment = b"\x95\xc4\x20" + bytes(32) + b"\xc4\x06recipe\xc4\x07mapping\x02\x91" + grant

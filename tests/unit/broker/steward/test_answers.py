@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Optional
+from typing import Optional, Union
 
 import pytest
 from msgspec.structs import replace
@@ -33,13 +33,15 @@ from common.protocol.messages import (
     ReportBad,
     ReportDeleted,
     Retire,
+    ToldTombstone,
     Tombstone,
     Trashed,
     TrashList,
     Withdraw,
 )
 from common.vault.keys import VaultKey
-from tests.support.sample_broker import TODAY, SampleBroker, SamplePeer, answer, code, is_for, only, requests
+from tests.support.sample_broker import SampleBroker, SamplePeer, answer, code, is_for, only, requests
+from tests.support.tombstones import told
 
 KEY, OTHER_KEY = VaultKey(b"t" * 32), VaultKey(b"u" * 32)
 OBJECT = b"o" * 32
@@ -335,13 +337,13 @@ def test_a_withdrawn_share_is_shown_no_more(broker: SampleBroker) -> None:
     assert [entry.share for entry in encoding.shares] == [1, 2]
 
 
-def tombstone(generation: int = 1, encoding_id: bytes = ENCODING, **changed: int) -> Tombstone:
-    trash_until, ends = changed.get("trash_until", TODAY + 10), changed.get("ends", TODAY + 100)
-    return KEY.tombstone(OBJECT, encoding_id, generation, trash_until, ends)
+def tombstone(generation: int = 1, encoding_id: bytes = ENCODING) -> Tombstone:
+    return KEY.tombstone(OBJECT, encoding_id, generation, 10)
 
 
-def report(device: SamplePeer, *tombstones: Tombstone) -> Optional[Code]:
-    return code(device.ask(Operation.REPORT_DELETED, ReportDeleted(), pack(list(tombstones))))
+def report(device: SamplePeer, *tombstones: Union[Tombstone, ToldTombstone]) -> Optional[Code]:
+    telling = [each if isinstance(each, ToldTombstone) else told(each) for each in tombstones]
+    return code(device.ask(Operation.REPORT_DELETED, ReportDeleted(), pack(telling)))
 
 
 def test_a_device_that_was_away_is_told_of_a_deletion_until_it_has_done_it(broker: SampleBroker) -> None:
@@ -362,15 +364,17 @@ def test_a_device_that_was_away_is_told_of_a_deletion_until_it_has_done_it(broke
     assert broker.client(KEY).objects() == []
 
 
-def test_a_device_that_knows_only_of_a_deletion_is_told_that_it_was_taken_back(broker: SampleBroker) -> None:
+def test_that_a_deletion_was_taken_back_is_told_every_device_with_a_share_once(broker: SampleBroker) -> None:
     a, b, c = three_workers(broker)
     report(b, tombstone(1))
     report(a, tombstone(2))
-    (told,) = asked(broker.tick(), Operation.UNDELETE)
-    assert is_for(told, b)
-    assert unpack_header(told.header, Tombstone) == tombstone(2)
-    b.reply(told)
-    assert asked(later(broker, 30, a, b, c), Operation.UNDELETE) == []
+    messages = asked(broker.tick(), Operation.UNDELETE)
+    assert [unpack_header(message.header, Tombstone) for message in messages] == [tombstone(2)] * 2
+    for message, code_of_b in zip(messages, (Code.GRANTED, Code.NOT_FOUND)):
+        (b if is_for(message, b) else c).reply(message, Acknowledged(Answer(code_of_b)))
+    assert asked(later(broker, 400, a, b, c), Operation.UNDELETE) == []
+    report(c, tombstone(1))  # an old one, shown to it or by it again
+    assert len(broker.client(KEY).objects()) == 1
 
 
 def test_a_deletion_that_devices_have_nothing_of_is_not_told_them_again(broker: SampleBroker) -> None:
@@ -405,7 +409,7 @@ def test_a_tombstone_that_its_owner_did_not_sign_is_refused_and_hides_nothing(br
     a, *_ = three_workers(broker)
     broker.tick()
     right = tombstone()
-    for forged in (replace(right, signature=bytes(64)), replace(right, generation=3), replace(right, ends=1 << 40)):
+    for forged in (replace(right, signature=bytes(64)), replace(right, generation=3), replace(right, trash_seconds=11)):
         a = broker.worker("liar")
         assert report(a, forged) is Code.MALFORMED
     assert len(broker.client(KEY).objects()) == 1
@@ -434,10 +438,10 @@ def test_an_owner_sees_what_they_may_take_back_and_nobody_elses(broker: SampleBr
     a, b, c = three_workers(broker)
     report(a, tombstone(3))
     report(b, tombstone(3))
-    report(c, tombstone(2, b"2" * 16), tombstone(1, b"1" * 16, trash_until=TODAY), tombstone(1, b"0" * 16, ends=TODAY))
+    report(c, tombstone(2, b"2" * 16), told(tombstone(1, b"1" * 16), 0), told(tombstone(1, b"0" * 16), left=0))
     disconnect(broker, b)
     (trashed,) = trash(broker.client(KEY))[1]
-    assert trashed == Trashed(OBJECT, ENCODING, 3, TODAY + 10, [a.device])
+    assert trashed == Trashed(OBJECT, ENCODING, 3, 10, [a.device])
     assert trash(broker.client(OTHER_KEY))[1] == []
 
 

@@ -18,6 +18,7 @@ from common.coding.redundancy import DeviceCount
 from common.protocol.identifiers import device_id, owner_id
 from common.protocol.messages import AnnouncedShare, Tombstone
 from tests.support.sample_broker import MembersInMemory
+from tests.support.tombstones import told
 
 OWNER_KEY = b"w" * 32
 OWNER = owner_id(OWNER_KEY)
@@ -153,7 +154,7 @@ def test_weak_images_are_counted_once_each_but_not_deleted_ones_that_wait() -> N
     survey.look(0.0, 100)
     assert survey.weak(DeviceCount(3, 3)) == 0
     assert survey.weak(DeviceCount(6, 6)) == 2
-    catalog.add_tombstones(DEVICES[0], [Tombstone(THIRD, THIRD * 2, OWNER_KEY, 1, 0, 1 << 40, b"s" * 64)])
+    catalog.add_tombstones(DEVICES[0], [told(Tombstone(THIRD, THIRD * 2, OWNER_KEY, 1, 0, b"s" * 64))], 0)
     survey.look(1.0, 100)
     assert survey.weak(DeviceCount(6, 6)) == 1
     for index in range(3):
@@ -251,7 +252,7 @@ def test_what_is_deleted_is_nobodys_to_mend() -> None:
     catalog = Catalog()
     put(catalog, FIRST, DEVICES[:2])
     survey = survey_of(catalog)
-    catalog.add_tombstones(DEVICES[0], [Tombstone(FIRST, FIRST * 2, OWNER_KEY, 1, 10, 100, b"s" * 64)])
+    catalog.add_tombstones(DEVICES[0], [told(Tombstone(FIRST, FIRST * 2, OWNER_KEY, 1, 10, b"s" * 64))], 0)
     survey.look(20.0, 100)
     assert [survey.count(state) for state in State] == [0, 0, 0, 0]
 

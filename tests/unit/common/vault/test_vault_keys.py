@@ -27,7 +27,7 @@ def test_known_keys_give_known_results(vector: dict[str, Any]) -> None:
     key = VaultKey(vector["vault_key_hex"])
     object_id = key.object_id(vector["image_sha256_hex"])
     assert object_id == vector["object_id_hex"]
-    tombstone = key.tombstone(object_id, vector["encoding_id_hex"], 1, 2**31, 2**32)
+    tombstone = key.tombstone(object_id, vector["encoding_id_hex"], 1, 7 * 24 * 3600)
     assert tombstone.signature == vector["tombstone_signature_hex"]
     amendment = key.amendment(vector["encoding_id_hex"], bytes(range(16)), COMMITMENT)
     assert amendment.signature == vector["amendment_signature_hex"]
@@ -85,7 +85,7 @@ def test_ids_of_another_size_are_an_error(size: int) -> None:
     with pytest.raises(TesseraError):
         key.object_id(bytes(size))
     with pytest.raises(TesseraError):
-        key.tombstone(bytes(size), bytes(48 - size), 1, 0, 0)
+        key.tombstone(bytes(size), bytes(48 - size), 1)
 
 
 @pytest.mark.parametrize("kind", [VaultKey, DataKey])
