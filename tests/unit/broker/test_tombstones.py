@@ -50,7 +50,7 @@ def test_however_many_others_delete_under_an_id_its_owner_is_heard() -> None:
     assert tombstones.deleted(one.encoding_id, OWNER)
 
 
-def test_of_two_of_one_generation_the_same_holds_in_whatever_order_they_are_told() -> None:
+def test_of_two_of_one_generation_the_same_holds_in_whatever_order() -> None:
     pair = [tombstone(1), msgspec.structs.replace(tombstone(1), trash_seconds=50)]
     best = []
     for order in (pair, pair[::-1]):

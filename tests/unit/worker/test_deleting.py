@@ -345,9 +345,7 @@ def test_what_another_deletes_replaces_nothing_in_the_trash(store: ShareStore, c
     encoding.assert_readable(store, 0)
 
 
-def test_what_cannot_come_back_since_anothers_share_is_in_its_place_is_said_and_comes_when_that_is_gone(
-    store: ShareStore, clock: SetClock
-) -> None:
+def test_what_cannot_come_back_since_anothers_share_is_in_its_place_is_said(store: ShareStore, clock: SetClock) -> None:
     encoding = sample()
     store.delete(encoding.deletion(), OWNER)
     encoding.put(store, 0, STRANGER)

@@ -110,7 +110,7 @@ def test_a_deletion_counts_from_when_it_first_came_by_this_devices_clock(store: 
     store.close()
 
 
-def test_of_two_deletions_of_one_generation_the_same_holds_in_whatever_order_they_come(
+def test_of_two_deletions_of_one_generation_the_same_holds_everywhere(
     store: ShareStore, tmp_path: Path, clock: SetClock
 ) -> None:
     pair = [sample().deletion(trash_seconds=WEEK), sample().deletion(trash_seconds=2 * WEEK)]
