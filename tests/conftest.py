@@ -3,6 +3,24 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Iterator
+from contextlib import ExitStack
+
+import pytest
+
+_OF_WHOLE_PROGRAMS = ("cluster", "desktop", "faults", "hostile")  # folders of tests that start many
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    """Have programs start as forks, but for tests that are about how they start, or what passphrases cost."""
+    with ExitStack() as stack:
+        if item.path.parent.name in _OF_WHOLE_PROGRAMS and not item.get_closest_marker("real_starts"):
+            # Only here: unit tests import no more of the programs than they are about.
+            from tests.support.forked_programs import quick_starts
+
+            stack.enter_context(quick_starts())
+        yield
 
 
 def pytest_configure() -> None:

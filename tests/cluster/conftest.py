@@ -18,7 +18,6 @@ import pytest
 from cluster.local import LocalCluster
 from common.vault.folder import VaultFolder
 from tests.support.devices import revive
-from tests.support.forked_programs import quick_starts
 from tests.support.ports import own_base_port
 from tests.support.programs import User
 
@@ -29,12 +28,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.cluster)
-
-
-@pytest.hookimpl(hookwrapper=True)
-def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
-    with quick_starts(item, Path(__file__).parent):  # it is asked of tests elsewhere, too
-        yield
 
 
 @pytest.hookimpl(hookwrapper=True)

@@ -18,19 +18,12 @@ from bench.screen import virtual_screen
 from cluster.local import LocalCluster
 from tests.cluster.conftest import running_cluster
 from tests.support.devices import revive
-from tests.support.forked_programs import quick_starts
 
 if TYPE_CHECKING:
     from tests.desktop.driving import Driven
 
 _SIZE = "1280x720"
 StartApp = Callable[[Path], "Driven"]
-
-
-@pytest.hookimpl(hookwrapper=True)
-def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
-    with quick_starts(item, Path(__file__).parent):  # it is asked of tests elsewhere, too
-        yield
 
 
 @pytest.fixture(scope="session")

@@ -201,7 +201,7 @@ def producers(terms: Terms) -> Figures:
             options = OPTIONS[kills % len(OPTIONS)]
             folder = keeper.make_folder(small=20, large=4)
             with keeper.user.started("producer", "--json", *options, str(folder)) as process:
-                hold_for(terms.random.uniform(0.3, whole.seconds))
+                hold_for(terms.random.uniform(whole.seconds / 4, whole.seconds))
                 process.kill()
                 ended = finish(process)
             if ended.exit_code not in (0, 5):

@@ -29,20 +29,21 @@ from tests.soak.proof import Figures, Part, Terms, hold_for, main
 from tests.support.programs import Ended, User, wait_until
 
 TOGETHER = 5  # images of one run of a program
+APART = 0.3  # seconds; about what such a program takes
 SETTLED = 60.0  # seconds in which the cluster must come to its final state
 OPTIONS = ("-k", "2", "-n", "4")
 QUICK = {"TESSERA_REPAIR_AFTER": "2s"}
 
 
 def _at_once(user: User, drawn: random.Random, *commands: Sequence[str]) -> list[Ended]:
-    """Begin these programs within half a second of each other, in an order drawn."""
+    """Begin these programs within `APART` of each other, in an order drawn."""
 
     def begin(command: Sequence[str], delay: float) -> Ended:
         hold_for(delay)
         return user.run(*command)
 
     with ThreadPoolExecutor(len(commands)) as pool:
-        begun = [pool.submit(begin, command, drawn.uniform(0, 0.5)) for command in commands]
+        begun = [pool.submit(begin, command, drawn.uniform(0, APART)) for command in commands]
         return [each.result() for each in begun]
 
 

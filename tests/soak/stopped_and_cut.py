@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -20,8 +21,9 @@ from contextlib import contextmanager
 from tests.soak.gate import gate
 from tests.soak.ground import Keeper, SoakCluster, new_cluster, new_user, shifted
 from tests.soak.proof import Figures, Part, Terms, hold_for, main
+from tests.support.devices import staged
 from tests.support.ports import own_base_port
-from tests.support.programs import finish
+from tests.support.programs import files_below, finish, wait_until
 
 STOPPED = 30.0  # seconds, at full scale
 IN_STEP = 10.0  # seconds after the end of a fault
@@ -50,6 +52,11 @@ class _Watch:
         assert ended.exit_code == 0, ended
         assert not any(stored["degraded"] for stored in ended.objects), ended
         self._keeper.check_restored()
+
+
+def _wait_under_way(process: subprocess.Popen[bytes], shows: Callable[[], bool]) -> None:
+    """Return once a program shows that it is at work, or has ended already."""
+    wait_until(lambda: shows() or process.poll() is not None, "a program at work", DEADLINE)
 
 
 def _stop(pid: int, seconds: float) -> None:
@@ -83,13 +90,14 @@ def stopped_processes(terms: Terms) -> Figures:
             watch.in_step()
         pid = cluster.broker_pid()
         assert pid is not None
-        with _storing_meanwhile(keeper):
+        with _storing_meanwhile(cluster, keeper):
             _stop(pid, seconds)
         watch.in_step()
-        for hold in (_hold_producer, _hold_consumer):
-            hold(keeper, seconds)
-            stopped += 1
-            watch.in_step()
+        _hold_producer(cluster, keeper, seconds)
+        watch.in_step()
+        _hold_consumer(keeper, seconds)
+        watch.in_step()
+        stopped += 2
         keeper.check_on_disks(cluster)
     return {
         "processes stopped": stopped + 1,
@@ -119,19 +127,19 @@ def _stop_device(cluster: SoakCluster, keeper: Keeper, index: int, seconds: floa
 
 
 @contextmanager
-def _storing_meanwhile(keeper: Keeper) -> Iterator[None]:
+def _storing_meanwhile(cluster: SoakCluster, keeper: Keeper) -> Iterator[None]:
     """A producer that is under way while something is done to the others; it may fail, not lie."""
     folder = keeper.make_folder(small=2, large=2)
     with keeper.user.started("producer", "--json", *FOUR_OF_SIX, str(folder)) as process:
-        hold_for(0.5)  # so that it is in the middle, wherever that is
+        _wait_under_way(process, lambda: bool(staged(cluster)))
         yield
         keeper.note(finish(process, patience=DEADLINE))
 
 
-def _hold_producer(keeper: Keeper, seconds: float) -> None:
+def _hold_producer(cluster: SoakCluster, keeper: Keeper, seconds: float) -> None:
     folder = keeper.make_folder(small=2, large=4)
     with keeper.user.started("producer", "--json", *FOUR_OF_SIX, str(folder)) as process:
-        hold_for(1.0)
+        _wait_under_way(process, lambda: bool(staged(cluster)))
         _stop(process.pid, seconds)
         keeper.note(finish(process, patience=DEADLINE))
 
@@ -141,7 +149,7 @@ def _hold_consumer(keeper: Keeper, seconds: float) -> None:
     out = keeper.user.folder / "held"
     out.mkdir()
     with keeper.user.started("consumer", *wanted, "--output", str(out)) as process:
-        hold_for(0.7)
+        _wait_under_way(process, lambda: bool(files_below(out)))
         _stop(process.pid, seconds)
         keeper.judge_exit(finish(process, patience=DEADLINE))
 
@@ -159,7 +167,7 @@ def partition(terms: Terms) -> Figures:
             cluster.revive()
             watch.in_step()
             for _ in range(times):
-                with _storing_meanwhile(keeper):
+                with _storing_meanwhile(cluster, keeper):
                     cut.shut()
                     hold_for(seconds)
                     assert _get_exit(keeper) in (0, 5, 7), "three of six devices are left of four that are needed"

@@ -114,14 +114,10 @@ def _server() -> ForkServer:
 
 
 @contextmanager
-def quick_starts(item: pytest.Item, folder: Path) -> Iterator[None]:
-    """Have whoever starts a program get a fork, and vaults cost little to open, while a test of the folder is run.
-
-    Not in a test that is about how programs start or what passphrases cost (`real_starts`), and not on other systems.
-    """
+def quick_starts() -> Iterator[None]:
+    """Have whoever starts a program get a fork, and vaults cost little to open; not on other systems than Linux."""
     with pytest.MonkeyPatch.context() as patch:
-        quick = folder in item.path.parents and not item.get_closest_marker("real_starts")
-        if quick and sys.platform == "linux":
+        if sys.platform == "linux":
             patch.setattr(subprocess, "Popen", ForkedPopen)
             cheap_passphrases(patch)
         yield
