@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # All checks of the checkout, on a machine that has nothing but python3: lint, types, import rules, tests.
-#   tests/run.sh            everything; the unit tests also on the oldest and the newest other Python there is
+#   tests/run.sh            everything; the unit tests on the oldest and on the newest Python there is
 #   tests/run.sh fast       lint, types, import rules, and the unit tests on one Python
 # What has no deadlines runs side by side. What a stage says is printed whole when it ends, at the very end where it failed.
 set -euo pipefail
@@ -55,29 +55,37 @@ windows_types() {
         broker worker producer consumer admin desktop viewer common cluster
 }
 
-# The other Pythons from 3.9 on, a path per line, the oldest first: from pyenv where it is, else from PATH.
-other_pythons() {
+# The Pythons from 3.9 on, a path per line, the oldest first: this one, and others from pyenv where it is, else from PATH.
+pythons() {
     local own candidate
     own="$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')"
-    if command -v pyenv >/dev/null; then
-        pyenv versions --bare | sed -nE "/^${own/./\\.}\./d; /^3\.[0-9]+\.[0-9]+\$/p" | sort -V |
-            while read -r version; do echo "$(pyenv root)/versions/$version/bin/python"; done
-    else
-        for candidate in python3.9 python3.10 python3.11 python3.12 python3.13 python3.14; do
-            if [ "$candidate" != "python$own" ]; then command -v "$candidate" || true; fi
-        done
-    fi | while read -r candidate; do if is_new_enough "$candidate"; then echo "$candidate"; fi; done
+    {
+        echo "$own $python"
+        if command -v pyenv >/dev/null; then
+            pyenv versions --bare | sed -nE "/^${own/./\\.}\./d; /^3\.[0-9]+\.[0-9]+\$/p" |
+                while read -r version; do echo "$version $(pyenv root)/versions/$version/bin/python"; done
+        else
+            for candidate in 3.9 3.10 3.11 3.12 3.13 3.14; do
+                if [ "$candidate" != "$own" ] && command -v "python$candidate" >/dev/null; then
+                    echo "$candidate $(command -v "python$candidate")"
+                fi
+            done
+        fi
+    } | sort -V | while read -r _ candidate; do if is_new_enough "$candidate"; then echo "$candidate"; fi; done
 }
 
-# Without what draws at length what no version of Python changes.
+# unit_tests_on PYTHON OPTION...: without what draws at length what no version of Python changes.
 unit_tests_on() {
-    local version
+    local version environment_python="$1"
     version="$("$1" -c 'import sys; print("%d.%d" % sys.version_info[:2])')"
-    # Of the development tools only what runs tests: the others' newest releases need not support an old Python.
-    # shellcheck disable=SC2046
-    prepare_environment "$root/.venvs/$version" "$1" "$root/requirements.txt" \
-        $(grep -E '^(pytest|hypothesis)' requirements-dev.txt)
-    check "unit tests on Python $version" "$environment_python" -m pytest -n 2 -m "not one_python" tests/unit
+    if [ "$1" != "$python" ]; then
+        # Of the development tools only what tests need: the others' newest releases need not support an old Python.
+        # shellcheck disable=SC2046
+        prepare_environment "$root/.venvs/$version" "$1" "$root/requirements.txt" \
+            $(grep -E '^(pytest|hypothesis|keyring|customtkinter|segno|tkinterdnd2)' requirements-dev.txt)
+    fi
+    shift
+    check "unit tests on Python $version" "$environment_python" -m pytest -n 2 -m "not one_python" "$@" tests/unit
 }
 
 everything() {
@@ -99,23 +107,25 @@ fast_checks() {
 with_deadlines() {
     # They wait more than they compute.
     check "cluster tests" "$python" -m pytest -n 4 --dist loadfile tests/cluster
-    check "faults" "$python" -m pytest -n 2 tests/faults  # each has a cluster of its own: no file need stay together
-    check "hostile peers" "$python" -m pytest -n 2 --dist loadfile tests/hostile
-    check "desktop app" "$python" -m pytest tests/desktop
+    check "faults" "$python" -m pytest -n 4 tests/faults  # each has a cluster of its own: no file need stay together
+    check "desktop app" "$python" -m pytest tests/desktop &
+    check "hostile peers" "$python" -m pytest -n 2 tests/hostile
+    wait
 }
 
+# What they cover is measured on the newest, where that costs the least.
 units() {
-    local others oldest newest
-    check "unit tests, and what they cover" "$python" -m pytest -n 2 -m "not one_python" --cov --cov-report= tests/unit
-    check "unit tests at length" "$python" -m pytest -n 2 -m one_python tests/unit
-    others="$(other_pythons)"
-    if [ -z "$others" ]; then
-        echo "== unit tests on other Pythons: skipped, this machine has none from 3.9 on"
-        return
+    local oldest newest other=""
+    oldest="$(pythons | head -n 1)" newest="$(pythons | tail -n 1)"
+    if [ "$oldest" != "$newest" ]; then
+        unit_tests_on "$oldest" &
+        other=$!
+    else
+        echo "== unit tests on another Python: skipped, this machine has no other from 3.9 on"
     fi
-    oldest="$(head -n 1 <<<"$others")" newest="$(tail -n 1 <<<"$others")"
-    unit_tests_on "$oldest"
-    if [ "$newest" != "$oldest" ]; then unit_tests_on "$newest"; fi
+    unit_tests_on "$newest" --cov --cov-report=
+    check "unit tests at length" "$python" -m pytest -n 2 -m one_python tests/unit
+    wait $other  # fails where that did not begin
 }
 
 # Ctrl-C and SIGTERM end the stages, which are a process group of their own for that.
