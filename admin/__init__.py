@@ -17,6 +17,7 @@ needless       repair, of what is stored twice: keep one encoding, and delete th
 strengthening  strengthen: store anew with today's devices, and delete the old encoding
 moving         retire and rebalance, by the steward
 deleting       delete and undelete, by the owner's signature
+quorum         how many devices must take a change for it to be called done
 amending       replaces the commitment of all shares of an encoding
 sharing        share and unshare: lets others read an image
 rotating       vault rotate: replaces the vault key

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Optional
 
 import msgspec
 
 from admin.events import DeviceFailed
+from admin.quorum import quorum, require_quorum
 from common.coding.recipe import Recipe
 from common.erasure import ErasureCode
 from common.errors import NotEnoughError, TesseraError
@@ -23,6 +24,7 @@ from common.protocol.codec import pack
 from common.protocol.device_messages import Amend, Commitment, ShareName
 from common.protocol.messages import EncodingAt, shares_at_hand
 from common.protocol.operations import AMEND
+from common.protocol.signatures import rank
 from common.repository.devices import description_bytes
 from common.repository.repository import Repository
 from common.vault.contact_card import ContactCard, pack_cards, unpack_cards
@@ -34,15 +36,20 @@ from common.vault.trust import TrustedImage
 
 @dataclass(frozen=True)
 class Current:
-    """An encoding's commitment of the highest revision that a device has."""
+    """An encoding's commitment of the highest revision that is known: a device has it, or this machine wrote it."""
 
     mapping: Mapping
     recipe: Recipe
-    sealed: bytes  # the mapping as stored
+    sealed: bytes  # the mapping as a device has it
+    settled: bool = False  # so many devices have it that it holds
 
     @property
     def revision(self) -> int:
         return self.mapping.revision or 1
+
+    @property
+    def rank(self) -> bytes:
+        return rank(self.revision, self.sealed)
 
     @property
     def cards(self) -> list[ContactCard]:
@@ -51,13 +58,22 @@ class Current:
 
 
 async def find_current(repository: Repository, encoding: EncodingAt) -> Current:
-    """NotEnoughError where no device has a good mapping and recipe."""
+    """NotEnoughError where no device has a good mapping and recipe.
+
+    What this machine wrote last is the least that is believed, whatever the devices that are connected now have.
+    """
     holders = [(share, devices[0]) for share, devices in shares_at_hand(encoding).items()]
     answers = await asyncio.gather(*(_describe(repository, encoding, *holder) for holder in holders))
     known = [answer for answer in answers if answer is not None]
     if not known:
         raise NotEnoughError("no connected device has a good mapping of it")
-    return max(known, key=lambda current: current.revision)
+    best = max(known, key=lambda current: current.rank)
+    having = sum(current.rank == best.rank for current in known)
+    kept = repository.vault.mapping(repository.key, encoding.object_id, encoding.encoding_id)
+    if kept is not None and (kept.revision or 1) > best.revision:
+        return replace(best, mapping=kept)
+    everywhere = having == len({share.device_id for share in encoding.shares})
+    return replace(best, settled=everywhere or having >= quorum(encoding.k, encoding.n))
 
 
 async def _describe(repository: Repository, encoding: EncodingAt, share: int, device: bytes) -> Optional[Current]:
@@ -91,7 +107,7 @@ async def amend(
     """Send devices the next revision, for the vault of the repository `owner`, shared with `cards`.
 
     Returns the names of the devices that did not take it. An image that another left for the vault becomes as if the
-    vault had stored it. NotEnoughError where fewer than k devices took it, so that it is not valid yet.
+    vault had stored it. NotEnoughError where too few devices took it for it to hold.
     """
     revision = current.revision + 1
     mapping = msgspec.structs.replace(
@@ -120,10 +136,12 @@ async def amend(
         asked += [(device, word) for device in right.devices]
     told = await asyncio.gather(*(tell(device, request) for device, request in asked))
     took = {device for (device, _), taken in zip(asked, told) if taken}
+    if took:
+        owner.vault.keep_mapping(sealed.object_id, encoding_id, sealed.mapping)  # no later one has this revision, too
     if len(took) < mapping.k:
         raise NotEnoughError(
             f"{len(took)} devices took the change and {mapping.k} are needed for it to hold",
             advice="run it again when more devices are connected",
         )
-    owner.vault.keep_mapping(sealed.object_id, encoding_id, sealed.mapping)
+    require_quorum(owner, (mapping.k, mapping.n), took, {device for device, _ in asked}, "took the change")
     return sorted({owner.name_of(device) for device, _ in asked if device not in took})

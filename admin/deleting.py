@@ -2,7 +2,8 @@
 
 Each device that holds a share of the image is sent a tombstone that the owner signed; it moves the share to its trash
 and keeps the tombstone, which brokers send to devices that are away now when they come back. Until the trash is
-emptied, a tombstone of the next generation undeletes the shares.
+emptied, a tombstone of the next generation undeletes the shares. What fewer devices took than must have it (`quorum`)
+is not called done.
 """
 
 from __future__ import annotations
@@ -12,15 +13,27 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Optional
 
 from admin.events import Changed, DeviceFailed
+from admin.quorum import require_quorum
 from admin.vault_work import change_each
 from common.errors import NotEnoughError, NotFoundError, RefusedError, TesseraError, UnreachableError, UsageError
+from common.link.questions import locate
 from common.link.replies import DeclinedError
 from common.process.events import Warned
 from common.protocol.codec import pack, unpack
-from common.protocol.messages import Code, EncodingAt, ListTrash, RepairNow, Trashed
-from common.protocol.operations import DELETE, REPAIR, TRASH, UNDELETE
+from common.protocol.messages import (
+    Acknowledged,
+    Code,
+    EncodingAt,
+    ListTrash,
+    RepairNow,
+    Tombstone,
+    Trashed,
+    shares_at_hand,
+)
+from common.protocol.operations import DELETE, REPAIR, TRASH, UNDELETE, Spec
 from common.repository.images import Held
 from common.repository.repository import Repository
 from common.text import check_hash, is_full, only_one
@@ -50,39 +63,66 @@ async def delete_image(repository: Repository, image: Held, trash_days: int) -> 
             "it is another vault's, shared with this one; only its owner can delete it",
             advice="ask them to take it back",
         )
+    failed: list[TesseraError] = []
     for encoding in own:
-        await delete_encoding(repository, encoding, trash_days)
+        try:
+            await delete_encoding(repository, encoding, trash_days)
+        except TesseraError as error:
+            failed.append(error)
+    if failed:
+        raise failed[0]
     return repository.absent(own)
 
 
 async def delete_encoding(repository: Repository, encoding: EncodingAt, trash_days: int) -> None:
-    """Delete one encoding of this vault's own on all connected devices; brokers pass the tombstone on to the others."""
+    """Delete one encoding of this vault's own on all connected devices; brokers pass the tombstone on to the others.
+
+    NotEnoughError where too few of them did for it to hold, UnreachableError where none is connected.
+    """
     devices = sorted({share.device_id for share in encoding.shares if share.alive})
     if not devices:
         raise UnreachableError("none of the devices that hold it is connected; nothing was deleted")
-    trash_seconds = trash_days * _DAY
-    told = await asyncio.gather(*(_delete_on(repository, encoding, device, trash_seconds) for device in devices))
-    if not any(told):
+    told = await _delete_on(repository, encoding, devices, trash_days * _DAY)
+    took = {device for device, error in told.items() if error is None}
+    nothing = {device for device, error in told.items() if code_of(error) is Code.NOT_FOUND}
+    for device, error in told.items():
+        if error is not None and device not in nothing:  # a damaged share may not be recognised
+            repository.emit(DeviceFailed(repository.name_of(device), str(error)))
+    if not took:
         raise NotEnoughError("no device could delete it")
+    holders = {share.device_id for share in encoding.shares} - nothing
+    require_quorum(repository, (encoding.k, encoding.n), took, holders, "deleted it")
 
 
-async def _delete_on(repository: Repository, encoding: EncodingAt, device: bytes, trash_seconds: int) -> bool:
-    """Delete one device's shares of an encoding; whether it did. It may not recognise damaged ones."""
+async def _delete_on(
+    repository: Repository, encoding: EncodingAt, devices: Sequence[bytes], trash_seconds: int
+) -> dict[bytes, Optional[TesseraError]]:
+    """Delete the shares of an encoding on these devices, by one tombstone for all; why a device did not."""
     for generation in range(1, _MAX_GENERATION, 2):  # an earlier deletion that was undone used its generation
         word = repository.key.tombstone(encoding.object_id, encoding.encoding_id, generation, trash_seconds)
-        try:
-            await repository.link.request(DELETE, word, device=device)
-            return True
-        except DeclinedError as error:
-            if error.code is Code.CONFLICT:
-                continue
-            if error.code is not Code.NOT_FOUND:
-                repository.emit(DeviceFailed(repository.name_of(device), str(error)))
-            return False
-        except UnreachableError as error:
-            repository.emit(DeviceFailed(repository.name_of(device), str(error)))
-            return False
+        told = await _show(repository, DELETE, word, devices)
+        if not any(code_of(error) is Code.CONFLICT for error in told.values()):
+            return told
     raise UsageError(f"it was deleted and taken back {_MAX_GENERATION // 2} times, which is too often")
+
+
+async def _show(
+    repository: Repository, operation: Spec[Tombstone, Acknowledged], word: Tombstone, devices: Sequence[bytes]
+) -> dict[bytes, Optional[TesseraError]]:
+    """Show devices a tombstone; for each why it did not act on it, or None."""
+
+    async def show(device: bytes) -> Optional[TesseraError]:
+        try:
+            await repository.link.request(operation, word, device=device)
+        except (DeclinedError, UnreachableError) as error:
+            return error
+        return None
+
+    return dict(zip(devices, await asyncio.gather(*map(show, devices))))
+
+
+def code_of(error: Optional[TesseraError]) -> Optional[Code]:
+    return error.code if isinstance(error, DeclinedError) else None
 
 
 # --- undelete
@@ -184,22 +224,40 @@ async def undelete_image(repository: Repository, trash: Sequence[Trashed], text:
 
 
 async def undelete_encodings(repository: Repository, trashed: Sequence[Trashed]) -> None:
-    """Undelete encodings on every device that reported their deletion, and have the steward repair the rest."""
-    answers = await asyncio.gather(
-        *(_undelete_on(repository, each, device) for each in trashed for device in each.devices)
-    )
-    if not any(answers):
+    """Undelete encodings on every device that reported their deletion, and have the steward repair the rest.
+
+    NotFoundError where the trash was emptied, NotEnoughError where too few devices took it back.
+    """
+    told = await asyncio.gather(*(_undelete(repository, each) for each in trashed))
+    failed = [(device, error) for one in told for device, error in one.items() if not _has_heard(error)]
+    for device, error in failed:
+        repository.emit(DeviceFailed(repository.name_of(device), str(error)))
+    if not any(error is None for one in told for error in one.values()):
+        if failed:
+            raise NotEnoughError("no device could take it back")
         raise NotFoundError("the trash was emptied; the image cannot be taken back")
-    payload = pack(sorted({each.object_id for each in trashed}))
-    await repository.link.request(REPAIR, RepairNow(), payload=payload)
+    objects = sorted({each.object_id for each in trashed})
+    await repository.link.request(REPAIR, RepairNow(), payload=pack(objects))
+    found, _ = await locate(repository.link, objects)
+    there = {encoding.encoding_id: encoding for encodings in found.values() for encoding in encodings}
+    if there and not any(len(shares_at_hand(encoding)) >= encoding.k for encoding in there.values()):
+        most = max(there.values(), key=lambda encoding: len(shares_at_hand(encoding)))
+        raise NotEnoughError(
+            f"{len(shares_at_hand(most))} of its shares are back, and {most.k} are needed to restore it",
+            advice="connect the other devices that had it, before they empty their trash",
+        )
+    for each, one in zip(trashed, told):
+        back = there.get(each.encoding_id)
+        if back is not None:
+            heard = {device for device, error in one.items() if _has_heard(error)}
+            require_quorum(repository, (back.k, back.n), heard, set(one), "took it back")
 
 
-async def _undelete_on(repository: Repository, trashed: Trashed, device: bytes) -> bool:
+async def _undelete(repository: Repository, trashed: Trashed) -> dict[bytes, Optional[TesseraError]]:
     word = repository.key.tombstone(trashed.object_id, trashed.encoding_id, trashed.generation + 1)
-    try:
-        await repository.link.request(UNDELETE, word, device=device)
-    except (DeclinedError, UnreachableError) as error:
-        if not isinstance(error, DeclinedError) or error.code is not Code.NOT_FOUND:
-            repository.emit(DeviceFailed(repository.name_of(device), str(error)))
-        return False
-    return True
+    return await _show(repository, UNDELETE, word, trashed.devices)
+
+
+def _has_heard(error: Optional[TesseraError]) -> bool:
+    """Whether a device keeps that a deletion was taken back, be its trash empty or not."""
+    return error is None or code_of(error) is Code.NOT_FOUND

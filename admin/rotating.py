@@ -180,7 +180,7 @@ async def _hand_over(old: Repository, new: Repository, encoding: EncodingAt, the
             rights.append(right_to(repository, part))
     if not known:
         raise NotEnoughError("none of the devices that hold it is connected")
-    newest = max(known, key=lambda current: current.revision)
+    newest = max(known, key=lambda current: current.rank)
     names = await amend(new, encoding.encoding_id, newest, newest.cards, rights)
     new.vault.forget_mapping(encoding.object_id, encoding.encoding_id)
     return names

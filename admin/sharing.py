@@ -73,6 +73,11 @@ async def change_image(repository: Repository, image: Held, change: Change, name
         raise RefusedError("only its owner can share it or take it back; it is another vault's")
     currents = [await find_current(repository, encoding) for encoding in own]
     changed = [change(current.cards) for current in currents]
+    # What an earlier run told too few devices is told again, though nothing is to change in the highest revision.
+    changed = [
+        current.cards if cards is None and not current.settled and current.revision > 1 else cards
+        for current, cards in zip(currents, changed)
+    ]
     if all(cards is None for cards in changed):
         raise NotFoundError(f"it is not shared with {name}; nothing was changed")
     untold: list[str] = []

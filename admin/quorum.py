@@ -1,0 +1,35 @@
+"""How many devices must take a change of an encoding until it is called done: deleted, taken back, amended.
+
+With fewer, k devices that did not hear of it could serve the image as it was, or two changes could both be called done
+though no device knows of both. What the others lack they get from the steward.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Set as AbstractSet
+
+from common.errors import NotEnoughError
+from common.repository.repository import Repository
+
+
+def quorum(k: int, n: int) -> int:
+    """Of the n devices of an encoding so many that any k others, and any other quorum, have one in common with them."""
+    return max(k, n - k + 1, n // 2 + 1)
+
+
+def require_quorum(
+    repository: Repository, code: tuple[int, int], took: AbstractSet[bytes], holders: AbstractSet[bytes], done: str
+) -> None:
+    """NotEnoughError where too few devices `took` a change of an encoding of this k and n.
+
+    Fewer are enough where all of its holders did, and no device of the cluster is away: there may be no more of them.
+    `done`: what they did, in words.
+    """
+    needed = quorum(*code)
+    away = [device.name for device in repository.listed if not device.alive]
+    if len(took) >= needed or (repository.listed and not away and took >= holders):
+        return
+    raise NotEnoughError(
+        f"{len(took)} of the {needed} devices that are needed {done}; it is not certain to hold yet",
+        advice=f"connect {', '.join(away)}; brokers pass it on" if away else "see which devices refuse, and why",
+    )
