@@ -18,6 +18,7 @@ from typing import Optional
 from admin.amending import Current, amend, find_current, right_to
 from admin.deleting import by_object, list_trash
 from admin.events import Emit
+from admin.quorum import quorum
 from admin.vault_work import change_each
 from common.errors import NotEnoughError, RefusedError, TesseraError
 from common.files import lock
@@ -165,8 +166,8 @@ async def _hand_over_images(
 
 
 def _holds(encoding: Optional[EncodingAt]) -> bool:
-    """Whether enough devices have an encoding under the new key for the steward to update the others."""
-    return encoding is not None and len(shares_at_hand(encoding)) >= encoding.k
+    """Whether so many devices have an encoding under the new key that it holds; the steward updates the others."""
+    return encoding is not None and len(shares_at_hand(encoding)) >= quorum(encoding.k, encoding.n)
 
 
 async def _hand_over(old: Repository, new: Repository, encoding: EncodingAt, there: Optional[EncodingAt]) -> list[str]:

@@ -171,7 +171,7 @@ def test_where_every_device_refuses_the_trash_is_not_called_empty(scene: Scene) 
 # --- changing who reads
 
 
-def test_what_was_taken_back_from_one_on_half_of_the_devices_is_not_given_to_them_again(scene: Scene) -> None:
+def test_what_half_of_the_devices_took_back_is_given_again_by_nobody(scene: Scene) -> None:
     first, second = FRIENDS
     scene.share(first)
     scene.connect(1, 2)

@@ -100,11 +100,19 @@ def test_a_device_that_deletes_none_of_several_images_is_named_once(scene: Scene
 def test_a_device_that_refuses_to_share_is_named_and_not_called_away(scene: Scene) -> None:
     Contacts(scene.session.home, scene.session.key).add("Bob", card_of(VaultKey.generate(), "bob"))
     scene.cluster.devices[1].decline(Operation.AMEND, Code.FAULT)
+    scene.model.share(scene.images, "Bob")
+    report = scene.report()
+    assert report.summary == "1 image shared with Bob."
+    assert report.findings == [Finding("device-2", "fault", Tone.NOTICE)]
+
+
+def test_a_device_that_is_away_while_an_image_is_shared_is_named(scene: Scene) -> None:
+    Contacts(scene.session.home, scene.session.key).add("Bob", card_of(VaultKey.generate(), "bob"))
     scene.cluster.devices[2].alive = False
     scene.model.share(scene.images, "Bob")
     report = scene.report()
     assert report.summary == "1 image shared with Bob. device-3: away; told when they come back."
-    assert report.findings == [Finding("device-2", "fault", Tone.NOTICE)]
+    assert report.findings == []
 
 
 def test_a_colon_in_the_name_of_a_device_stays_in_its_name(scene: Scene) -> None:
