@@ -20,6 +20,7 @@ In the order in which a share passes them:
     scrub             reads and checks everything once a week
     quarantine        shares that were found bad
     deleting          deletes, undeletes and discards: by `tombstones`, into the `trash`
+    reserve           room that is kept for deleting on a full disk
     durability        renames and small files made durable; the end of all writing once an fsync failed
     refusals          the answers to what is refused
     clock             the wall clock, trusted while it agrees with the monotonic one

@@ -7,6 +7,7 @@
     <store>/tombstones/<encoding>.<owner>       what was deleted, as its owner signed it
     <store>/amendments/<encoding>.<share>.<base>  what replaces the commitment in a share's trailer
     <store>/scrub.json                          how far the scrub has come
+    <store>/reserve                             room that is kept for deleting
     <store>/device.key, brokers.json …          this device's identity, see `command`
     <store>/store.lock                          held by the worker, so that no second one works on the same store
 
@@ -38,6 +39,7 @@ class Layout:
         self.tombstones = folder / "tombstones"
         self.amendments = folder / "amendments"
         self.scrub = folder / "scrub.json"
+        self.reserve = folder / "reserve"
         self.lock = folder / "store.lock"
         self._share_folders: dict[str, Path] = {}
 

@@ -2,8 +2,8 @@
 
 Decides who may store, read, delete what, and when; the work is done by `layout` (paths), `inventory` (what is held),
 `staging`, `committing`, `reading`, `amending` and `amendments`, `quarantine` (what was found bad), `deleting`,
-`tombstones` and `trash`, `scrub`, `capacity` and `quota`. Once the store is open every OSError becomes the answer to a
-request, and the worker goes on.
+`tombstones`, `trash` and `reserve`, `scrub`, `capacity` and `quota`. Once the store is open every OSError becomes the
+answer to a request, and the worker goes on.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import contextlib
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Optional
+from typing import Callable, Optional
 
 from common.coding.recipe import decode_recipe
 from common.errors import IntegrityError, TesseraError, UsageError, cannot_write
@@ -32,6 +32,7 @@ from worker.layout import Layout, ShareKey, file_name
 from worker.quarantine import Quarantine
 from worker.reading import OpenShare, OpenShares, is_damage, is_lasting
 from worker.refusals import Refusal, disk_answer
+from worker.reserve import Reserve
 from worker.scrub import SCRUB_EVERY, Scrub
 from worker.share_file import commitment_of, may_read, trailer_of
 from worker.staging import StagedShare, StagedShares
@@ -75,6 +76,7 @@ class ShareStore:
         self._quarantine = Quarantine(disk, layout, durability, inventory, amendments, self._release)
         self._trash = Trash(disk, layout, durability)
         self._deletion = Deletion(disk, layout, durability, inventory, self._trash, amendments, self._release)
+        self._reserve = Reserve(disk, layout)
         self._capacity = Capacity(disk, folder, capacity, durability, inventory, self._trash, self._staged)
         self._quota = Quota(inventory, self._staged, self._capacity, owner_quota)
         self._amending = Amending(
@@ -320,6 +322,7 @@ class ShareStore:
         if now < self._purge_at or self._durability.refusal is not None:
             return
         self._purge_at = now + _PURGE_EVERY
+        self._reserve.keep()
         self._deletion.settle_rest()
         if self._clock.trusted():
             self._deletion.purge(self._clock.unix())
@@ -372,12 +375,24 @@ class ShareStore:
 
     def delete(self, tombstone: Tombstone, owner: bytes) -> None:
         """Move this owner's shares of an encoding to the trash, as that owner signed."""
-        self._deletion.delete(tombstone, owner, self._clock.unix())
+        self._with_reserve(lambda: self._deletion.delete(tombstone, owner, self._clock.unix()))
         self._staged.drop_encoding(tombstone.encoding_id, owner)
 
     def undelete(self, tombstone: Tombstone, owner: bytes) -> None:
         """Take this owner's shares of an encoding out of the trash, as that owner signed."""
-        self._deletion.undelete(tombstone, owner, self._clock.unix())
+        self._with_reserve(lambda: self._deletion.undelete(tombstone, owner, self._clock.unix()))
+
+    def _with_reserve(self, change: Callable[[], None]) -> None:
+        """Do this, where the disk is full with the room that is kept for it."""
+        try:
+            change()
+        except Refusal as refusal:
+            if refusal.answer.code is not Code.NO_ROOM or not self._reserve.release():
+                raise
+            try:
+                change()
+            finally:
+                self._reserve.keep()
 
     def discard(self, key: ShareKey, owner: bytes) -> None:
         """Move a share to the trash that other devices have too."""
