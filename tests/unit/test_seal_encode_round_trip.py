@@ -83,7 +83,7 @@ def content_of(target: Target) -> bytes:
 @st.composite
 def _encoded_with_shares_left(draw: st.DrawFn) -> tuple[EncodedImage, list[int]]:
     n = draw(st.integers(2, 20))
-    k = draw(st.integers(1, n))
+    k = draw(st.integers(2, n))
     units = draw(st.integers(1, 3))
     size = draw(st.integers(0, 4)) * segment_size(k, n, units) + draw(st.integers(-20, 20))
     left = draw(st.lists(st.integers(0, n - 1), unique=True, min_size=k, max_size=k))
