@@ -240,10 +240,10 @@ async def undelete_encodings(repository: Repository, trashed: Sequence[Trashed])
     await repository.link.request(REPAIR, RepairNow(), payload=pack(objects))
     found, _ = await locate(repository.link, objects)
     there = {encoding.encoding_id: encoding for encodings in found.values() for encoding in encodings}
-    if there and not any(len(shares_at_hand(encoding)) >= encoding.k for encoding in there.values()):
-        most = max(there.values(), key=lambda encoding: len(shares_at_hand(encoding)))
+    if not any(len(shares_at_hand(encoding)) >= encoding.k for encoding in there.values()):
+        most = max((len(shares_at_hand(encoding)) for encoding in there.values()), default=0)
         raise NotEnoughError(
-            f"{len(shares_at_hand(most))} of its shares are back, and {most.k} are needed to restore it",
+            f"only {most} of its shares are back, too few to restore it",
             advice="connect the other devices that had it, before they empty their trash",
         )
     for each, one in zip(trashed, told):

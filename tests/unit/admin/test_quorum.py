@@ -142,7 +142,7 @@ def test_what_is_taken_back_on_one_device_only_is_not_called_taken_back(scene: S
     scene.delete()
     for device in scene.cluster.devices[1:]:
         device.decline(Operation.UNDELETE, Code.READ_ONLY)
-    with pytest.raises(NotEnoughError, match="1 of its shares are back, and 2 are needed"):
+    with pytest.raises(NotEnoughError, match="only 1 of its shares are back"):
         scene.undelete()
 
 
