@@ -34,8 +34,6 @@ class Scene:
 
     def tick(self, now: float) -> list[tuple[Request, Callable[[Reply, float], None]]]:
         """What is sent now."""
-        for encoding_id in self.catalog.take_touched():
-            self.propagation.look(encoding_id, now)
         self.sent = []
         self.propagation.tick(now, lambda device: True)
         return self.sent
@@ -70,7 +68,7 @@ def test_whoever_has_a_share_is_told_once_that_a_deletion_was_taken_back(scene: 
     ((request, then),) = scene.tick(0.0)
     assert (request.device, request.header) == (DEVICE, stone(IDS[0], 2))
     then(reply(Code.GRANTED), 0.0)
-    scene.catalog.touch(IDS[0])
+    scene.tell(stone(IDS[0], 2))
     assert scene.tick(1000.0) == []
 
 
