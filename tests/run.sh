@@ -5,6 +5,9 @@
 # What has no deadlines runs side by side. What a stage says is printed whole when it ends, at the very end where it failed.
 set -euo pipefail
 
+# The programs under test, and the tests, are compiled once, not at each of thousands of starts.
+unset PYTHONDONTWRITEBYTECODE
+
 root="$(cd "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/.." && pwd)"
 cd "$root"
 source cluster/environment.sh
@@ -21,6 +24,7 @@ trap 'rm -rf "$reports"' EXIT
 check() {
     local title="$1" began="$SECONDS" report outcome
     shift
+    if [ -e "$reports/.stopping" ]; then exit 130; fi
     report="$(mktemp "$reports/XXXXXX")"
     echo "== $title: did not end" >"$report"
     if "$@" >>"$report" 2>&1; then outcome=passed; else outcome=FAILED; fi
@@ -41,17 +45,18 @@ print() {
     ) 9>"$reports/.printing"
 }
 
+# All these give way to tests that have deadlines.
 static_checks() {
-    check "lint" "$python" -m ruff check .
-    check "format" "$python" -m ruff format --check .
+    check "lint" nice -n 19 "$python" -m ruff check .
+    check "format" nice -n 19 "$python" -m ruff format --check .
     # Its script has the path of the environment built in; called so, a checkout that was moved still works.
-    check "import rules" "$python" -c 'from importlinter.cli import lint_imports_command; lint_imports_command()'
-    check "types" "$python" -m mypy
+    check "import rules" nice -n 19 "$python" -c 'from importlinter.cli import lint_imports_command; lint_imports_command()'
+    check "types" nice -n 19 "$python" -m mypy
 }
 
-# Beside the other types, so with a cache of its own.
+# With a cache of its own, for it may run beside the other types.
 windows_types() {
-    check "types, as on Windows" "$python" -m mypy --platform win32 --cache-dir .mypy_cache/win32 \
+    check "types, as on Windows" nice -n 19 "$python" -m mypy --platform win32 --cache-dir .mypy_cache/win32 \
         broker worker producer consumer admin desktop viewer common cluster
 }
 
@@ -89,11 +94,12 @@ unit_tests_on() {
 }
 
 everything() {
-    windows_types &
-    static_checks
-    wait
+    local others
+    without_deadlines &
+    others=$!
     with_deadlines
     units
+    wait "$others"
 }
 
 fast_checks() {
@@ -103,14 +109,25 @@ fast_checks() {
     wait
 }
 
-# With nothing beside them.
+# What no version of Python changes is drawn by tests in a few files: collecting all of them costs as much again.
+without_deadlines() {
+    local files
+    static_checks
+    windows_types
+    files="$(grep -rl --include "test_*.py" one_python tests/unit)"
+    # shellcheck disable=SC2086
+    check "unit tests at length" nice -n 19 "$python" -m pytest -n 2 -m one_python $files
+}
+
+# They wait more than they compute. Beside them runs only what gives way.
 with_deadlines() {
-    # They wait more than they compute.
+    local desktop
     check "cluster tests" "$python" -m pytest -n 4 --dist loadfile tests/cluster
-    check "faults" "$python" -m pytest -n 4 tests/faults  # each has a cluster of its own: no file need stay together
     check "desktop app" "$python" -m pytest tests/desktop &
+    desktop=$!
+    check "faults" "$python" -m pytest -n 3 tests/faults  # each has a cluster of its own: no file need stay together
     check "hostile peers" "$python" -m pytest -n 2 tests/hostile
-    wait
+    wait "$desktop"
 }
 
 # What they cover is measured on the newest, where that costs the least.
@@ -124,15 +141,14 @@ units() {
         echo "== unit tests on another Python: skipped, this machine has no other from 3.9 on"
     fi
     unit_tests_on "$newest" --cov --cov-report=
-    check "unit tests at length" "$python" -m pytest -n 2 -m one_python tests/unit
-    wait $other  # fails where that did not begin
+    if [ -n "$other" ]; then wait "$other"; fi  # fails where that did not begin
 }
 
 # Ctrl-C and SIGTERM end the stages, which are a process group of their own for that.
 stop() {
     local patience=60
     trap '' INT TERM
-    kill -TERM "$stages" 2>/dev/null || true  # so that no further stage begins
+    touch "$reports/.stopping"  # so that no further stage begins
     kill -INT -- "-$stages" 2>/dev/null || true
     while kill -0 -- "-$stages" 2>/dev/null && [ $((patience--)) -gt 0 ]; do sleep 1; done
     kill -TERM -- "-$stages" 2>/dev/null || true

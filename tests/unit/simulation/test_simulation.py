@@ -12,7 +12,7 @@ import pytest
 from tests.unit.simulation.schedule import Schedule
 
 SEEDS = 500
-CHUNK = 20
+CHUNK = 5
 ONE = os.environ.get("TESSERA_SIMULATE")
 FIRST, *OTHERS = [range(int(ONE), int(ONE) + 1)] if ONE else [range(s, s + CHUNK) for s in range(0, SEEDS, CHUNK)]
 CHUNKS = [FIRST, *(pytest.param(seeds, marks=pytest.mark.one_python) for seeds in OTHERS)]
