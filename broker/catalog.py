@@ -68,7 +68,7 @@ class StaleShare(NamedTuple):
 
 
 class Known(NamedTuple):
-    """What is known of an encoding, by the claim that most devices make."""
+    """What is known of an encoding, by the claim that is believed most."""
 
     claim: Claim
     sound: tuple[Place, ...]
@@ -93,6 +93,7 @@ class Catalog:
         self.tombstones = Tombstones()
         self._sound: dict[Claim, tuple[Place, ...]] = {}
         self._revisions: dict[bytes, dict[Place, int]] = {}  # encoding id → of its sound shares, where it is not 1
+        self._doubted: dict[bytes, set[Claim]] = {}  # encoding id → claims to it that others are tried before
         self._damaged: dict[bytes, tuple[Place, ...]] = {}  # encoding id → shares that are not whole
         self._encodings: dict[bytes, tuple[Claim, ...]] = {}  # encoding id → the claims to it
         self._objects: dict[bytes, dict[bytes, tuple[Claim, ...]]] = {}  # owner → object id → claims
@@ -179,11 +180,11 @@ class Catalog:
         return encoding_id in self._encodings or encoding_id in self._damaged
 
     def known(self, encoding_id: bytes) -> Optional[Known]:
-        """An encoding by the claim that most devices make; None where none of its shares can say what it is."""
+        """An encoding by the claim that is believed most; None where none of its shares can say what it is."""
         claims = [claim for claim in self._encodings.get(encoding_id, ()) if not claim.granted]
         if not claims:
             return None
-        best = claims[0] if len(claims) == 1 else max(claims, key=lambda claim: (len(self._sound[claim]), claim))
+        best = claims[0] if len(claims) == 1 else self._most_believed(claims)
         stale: tuple[StaleShare, ...] = ()
         if encoding_id in self._revisions:
             alike = [claim for claim in claims if claim.shape == best.shape]
@@ -191,6 +192,29 @@ class Catalog:
             stale = self._stale(alike, self._agreed_revision(best))
         contrary = frozenset(place.device for claim in claims if claim != best for place in self._sound[claim])
         return Known(best, self._sound[best], self._damaged.get(encoding_id, ()), contrary, stale)
+
+    def _most_believed(self, claims: list[Claim]) -> Claim:
+        """The claim that most devices make, of those that were not disputed.
+
+        An honest device has one share of an encoding: one that names several has no vote, unless none has.
+        """
+        doubted = self._doubted.get(claims[0].encoding_id, set())
+        votes = Counter(place.device for claim in claims for place in self._sound[claim])
+
+        def weight(claim: Claim) -> tuple[bool, int, int, Claim]:
+            devices = {place.device for place in self._sound[claim]}
+            return claim not in doubted, sum(votes[device] == 1 for device in devices), len(devices), claim
+
+        return max(claims, key=weight)
+
+    def doubt(self, claim: Claim) -> None:
+        """Its devices do not show what they claim: others are tried before it, and when all are doubted, it again."""
+        claims = {other for other in self._encodings.get(claim.encoding_id, ()) if not other.granted}
+        doubted = self._doubted.setdefault(claim.encoding_id, set())
+        doubted.add(claim)
+        if claims <= doubted:
+            del self._doubted[claim.encoding_id]
+        self.touch(claim.encoding_id)
 
     def _agreed_revision(self, claim: Claim) -> int:
         """The highest revision at which k devices make a claim; 0 where they do at none."""
@@ -342,6 +366,7 @@ class Catalog:
             self._encodings[claim.encoding_id] = claims
         else:
             del self._encodings[claim.encoding_id]
+            self._doubted.pop(claim.encoding_id, None)
         objects = self._objects[claim.owner]
         claims = tuple(other for other in objects[claim.object_id] if other != claim)
         if claims:

@@ -64,7 +64,7 @@ def report_bad(steward: Steward, catalog: Catalog, payload: memoryview, owner: b
     for bad in unpack(payload, _BadShares):
         place = Place(bad.share, bad.device_id)
         if owner in catalog.owners_of(bad.encoding_id):
-            steward.report_bad(bad.encoding_id, place)
+            steward.report_bad(bad.encoding_id, place, owner)
     return Acknowledged(GRANTED), None
 
 

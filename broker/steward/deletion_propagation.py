@@ -10,18 +10,16 @@ from __future__ import annotations
 
 import heapq
 import itertools
-import logging
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Callable
+from typing import Callable, Optional
 
 from broker.catalog import Catalog
 from broker.steward.requests import Reply, Request, Requests
+from broker.steward.turns import Turns
 from common.protocol.envelope import Operation
 from common.protocol.messages import Code, Tombstone
-
-log = logging.getLogger(__name__)
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 5.0, 300.0  # seconds until a device that did not do it is told again
 _AT_ONCE = 50  # deletions that one device is told of and has not answered yet
@@ -34,19 +32,27 @@ class _Pending:
     """What one device is to be told."""
 
     pauses: dict[_Deletion, float] = field(default_factory=dict)  # → seconds until it is told again, if need be
-    due: list[tuple[float, _Deletion]] = field(default_factory=list)  # a heap, of what is not asked yet
+    due: Turns[_Deletion] = field(default_factory=Turns)  # what is to be asked now: owners take turns
+    later: list[tuple[float, _Deletion]] = field(default_factory=list)  # a heap of when it is due again
     asked: set[_Deletion] = field(default_factory=set)
 
-    def add(self, deletion: _Deletion, due: float) -> None:
+    def add(self, deletion: _Deletion) -> None:
         if deletion not in self.pauses:
             self.pauses[deletion] = _FIRST_PAUSE
-            heapq.heappush(self.due, (due, deletion))
+            self.due.add(deletion[1], deletion)
+
+    def next(self, now: float) -> Optional[_Deletion]:
+        """What is due, and asked now; None where nothing is, or too much is asked already."""
+        while self.later and self.later[0][0] <= now:
+            _, again = heapq.heappop(self.later)
+            self.due.add(again[1], again)
+        return self.due.take() if len(self.asked) < _AT_ONCE else None
 
     def again(self, deletion: _Deletion, now: float) -> None:
         pause = self.pauses.get(deletion, _FIRST_PAUSE)
         self.pauses[deletion] = min(2 * pause, _LONGEST_PAUSE)
         self.asked.discard(deletion)
-        heapq.heappush(self.due, (now + pause, deletion))
+        heapq.heappush(self.later, (now + pause, deletion))
 
     def done(self, deletion: _Deletion) -> None:
         self.pauses.pop(deletion, None)
@@ -61,7 +67,7 @@ class DeletionPropagation:
         self._requests = requests
         self._pending: dict[bytes, _Pending] = {}  # by device
 
-    def look(self, encoding_id: bytes, now: float) -> None:
+    def look(self, encoding_id: bytes) -> None:
         """Something about this encoding's shares changed: who is to be told of its deletion?"""
         if encoding_id not in self._catalog.tombstones:
             return
@@ -70,15 +76,14 @@ class DeletionPropagation:
             stones = itertools.islice(self._catalog.tombstones.of_encoding(encoding_id), _OWNERS)
             owners = [stone.owner for stone in stones]
         for owner in owners:
-            self._look_at((encoding_id, owner), now)
+            self._look_at((encoding_id, owner))
 
     def tick(self, now: float, alive: Callable[[bytes], bool]) -> None:
         """Tell whom there is to tell, as far as they are here."""
         for deletion in self._catalog.tombstones.take_changed():
-            self._look_at(deletion, now)
+            self._look_at(deletion)
         for device, pending in self._pending.items():
-            while alive(device) and len(pending.asked) < _AT_ONCE and pending.due and pending.due[0][0] <= now:
-                _, deletion = heapq.heappop(pending.due)
+            while alive(device) and (deletion := pending.next(now)) is not None:
                 tombstone = self._catalog.tombstones.of_owner(*deletion)
                 if tombstone is None or device not in self._to_be_told(tombstone):
                     pending.done(deletion)
@@ -86,10 +91,10 @@ class DeletionPropagation:
                     pending.asked.add(deletion)
                     self._tell(device, tombstone)
 
-    def _look_at(self, deletion: _Deletion, now: float) -> None:
+    def _look_at(self, deletion: _Deletion) -> None:
         tombstone = self._catalog.tombstones.of_owner(*deletion)
         for device in self._to_be_told(tombstone) if tombstone is not None else ():
-            self._pending.setdefault(device, _Pending()).add(deletion, now)
+            self._pending.setdefault(device, _Pending()).add(deletion)
 
     def _to_be_told(self, tombstone: Tombstone) -> set[bytes]:
         tombstones = self._catalog.tombstones

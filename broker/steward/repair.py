@@ -3,8 +3,9 @@
     lease → agree → open → transfer → commit → read → discard
 
 - *lease*: the first holder, in an order that all brokers share, is asked for its commitment and to let no other broker
-  repair this encoding meanwhile. Where one does already, the repair ends before the others are asked the same;
-- *agree*: at least k of them must have identical commitments: `agreement`;
+  repair this encoding meanwhile. One that says that another broker does may lie: the next is asked, and the others
+  only when one agreed. So of two brokers one ends before it has asked many;
+- *agree*: k of them must have identical commitments: `agreement`. Nobody else is waited for then;
 - *open* each place that is to get a share, and ask how far an earlier try came;
 - *transfer*: of a segment k good blocks are fetched, what is missing is rebuilt, and appended on its places; at most
   two segments at a time, less where they are large. A share that another device holds already, and is only to be moved,
@@ -31,7 +32,7 @@ from broker.catalog import Place
 from broker.steward.agreement import Agreed, agree, revision_of
 from broker.steward.plan import Task
 from broker.steward.requests import Reply, Request, Then
-from broker.steward.trampoline import GaveUp, Steps, Trampoline
+from broker.steward.trampoline import Enough, GaveUp, Steps, Trampoline
 from common.coding.recipe import Recipe
 from common.erasure import ErasureCode
 from common.errors import ProtocolError
@@ -56,6 +57,7 @@ from common.protocol.messages import AnnouncedShare, Code, GrantedTo, Message
 LEASE = 30
 MAX_SEGMENTS = 1 << 20  # of one encoding: more fit into no recipe
 MEMORY = 16 * 1024 * 1024  # bytes of blocks that one repair holds at once
+PATIENCE = 6.0  # seconds that a device has to show its commitment: it may have to be asked twice
 _SEGMENTS = 2  # at a time
 _READ_AHEAD = 2  # blocks of a share that is read whole
 _NO_PLACE = "no device takes its shares"
@@ -67,6 +69,7 @@ class Outcome:
 
     reason: str = ""
     conflict: bool = False  # another broker repairs this encoding
+    disputed: bool = False  # its devices do not show what they claim
     placed: list[Place] = field(default_factory=list)
     refused: list[Place] = field(default_factory=list)
     discarded: list[Place] = field(default_factory=list)
@@ -88,6 +91,9 @@ class Surroundings(Protocol):
     def found_bad(self, encoding_id: bytes, place: Place) -> None:
         """This share gave a bad block."""
 
+    def is_late(self, device: bytes) -> bool:
+        """Whether this device left something unanswered lately."""
+
     def stored(self, share: AnnouncedShare, device: bytes) -> None:
         """A share is durable on a device."""
 
@@ -108,6 +114,8 @@ class Repair:
         self._outcome = Outcome()
         self._missing: dict[Place, set[int]] = {}  # opened place → segments that it lacks
         self._failed: set[Place] = set()  # shares that gave a bad block, or none
+        self._shown: dict[bytes, bytes] = {}  # device → the commitment that it has, packed
+        self._conflicts = 0  # devices that say that another broker repairs this encoding
 
     def begin(self, now: float) -> None:
         Trampoline(lambda request, then: self._around.ask(request, then, self), self._end).begin(self._steps(), now)
@@ -141,17 +149,22 @@ class Repair:
     # --- lease, agree
 
     def _agree(self) -> Steps[Agreed]:
-        sources = sorted(self.task.sources, key=lambda place: place.device)
+        sources = sorted(self.task.sources, key=lambda place: (self._around.is_late(place.device), place.device))
         if not sources:
             raise GaveUp("no device that holds it is here")
-        commitments: dict[bytes, bytes] = {}  # device → packed
-        yield from self._inspect(sources[0], commitments)
-        yield [self._inspect(place, commitments) for place in sources[1:]]
-        agreed = agree(commitments, self._claim)
+        while sources and not self._shown and self._conflicts <= self._claim.n - self._claim.k:
+            yield from self._inspect(sources.pop(0))
+        if self._shown:
+            yield Enough([self._inspect(place) for place in sources], self._is_agreed)
+        agreed = agree(self._shown, self._claim)
         if isinstance(agreed, str):
-            raise GaveUp(agreed)
+            self._outcome.conflict = self._conflicts > 0
+            self._outcome.disputed = not self._conflicts
+            if self._conflicts:
+                yield [self._let_go(place) for place in self.task.sources if place.device in self._shown]
+            raise GaveUp("another broker repairs it" if self._conflicts else agreed)
         for place in self.task.sources:
-            packed = commitments.get(place.device)
+            packed = self._shown.get(place.device)
             older = packed is not None and 0 < revision_of(packed) < agreed.commitment.revision
             if packed is not None and not older and place.device not in agreed.devices:
                 self._around.found_bad(self._claim.encoding_id, place)
@@ -160,16 +173,25 @@ class Repair:
         self.segments = agreed.recipe.segment_count
         return agreed
 
-    def _inspect(self, place: Place, commitments: dict[bytes, bytes]) -> Steps[None]:
-        header = Inspect(self._claim.encoding_id, place.share, LEASE)
-        reply: Reply = yield self._request(place.device, Operation.INSPECT, header, credit=MAX_PAYLOAD)
-        if reply.code is Code.CONFLICT:
-            self._outcome.conflict = True
-            raise GaveUp("another broker repairs it")
+    def _is_agreed(self) -> bool:
+        return len(self._shown) >= self._claim.k and isinstance(agree(self._shown, self._claim), Agreed)
+
+    def _inspect(self, place: Place) -> Steps[None]:
+        reply: Reply = yield self._lease(place, LEASE)
         if reply.answer.granted and reply.payload is not None:
-            commitments[place.device] = bytes(reply.payload)
-        elif reply.code is Code.DAMAGED:
+            self._shown[place.device] = bytes(reply.payload)
+        elif reply.code is Code.CONFLICT:
+            self._conflicts += 1
+        elif reply.code in (Code.DAMAGED, Code.NOT_FOUND):
             self._around.found_bad(self._claim.encoding_id, place)
+
+    def _let_go(self, place: Place) -> Steps[None]:
+        """Have the lease of a repair that ends end soon, for the other broker."""
+        yield self._lease(place, 1)
+
+    def _lease(self, place: Place, seconds: int) -> Request:
+        header, owner = Inspect(self._claim.encoding_id, place.share, seconds), self._claim.owner
+        return Request(place.device, owner, Operation.INSPECT, header, credit=MAX_PAYLOAD, patience=PATIENCE)
 
     # --- open
 
@@ -200,7 +222,9 @@ class Repair:
         """Bring the opened places what they lack."""
         if not self._missing:
             return
-        sources = sorted(place for place in self.task.sources if place.device in agreed.devices)
+        # Who was not waited for may do as well, since every block is checked.
+        usable = [p for p in self.task.sources if self._shown.get(p.device, agreed.packed) == agreed.packed]
+        sources = sorted(usable, key=lambda place: (self._around.is_late(place.device), place))
         numbers = sorted(set().union(*self._missing.values()))
         self.segments_done = self.segments - len(numbers)
         at_once = max(1, min(_SEGMENTS, MEMORY // _segment_bytes(agreed.recipe, len(self._missing))))

@@ -3,7 +3,8 @@
 At most two are under way to a device, so that its clients wait little; payload bytes, those that come and those sent,
 are paid from a bucket that the rate fills. What a device is too busy for, or leaves unanswered for a while, is sent
 again under the same id, with growing pauses, until the operation's timeout; then its asker gets `FAULT`. What cannot be
-sent, since the device is gone, is answered `GONE` at once. Nothing here reads what it sends.
+sent, since the device is gone, is answered `GONE` at once. A device that left something unanswered is known to be late
+for a while, so that whoever has the choice asks others. Nothing here reads what it sends.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from common.protocol.operations import OPERATIONS
 PER_DEVICE = 2  # requests under way
 _SEND_AGAIN = 5.0  # seconds without an answer
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 2.0  # seconds after an answer "busy"
+_LATE, _LONGEST_LATE = 60.0, 900.0  # seconds for which a device counts as late, at first and at most
 
 
 class Reply(NamedTuple):
@@ -50,7 +52,11 @@ def ignore(_reply: Reply, _now: float) -> None:
 
 @dataclass(frozen=True)
 class Request:
-    """What is asked of a device. `credit`: most payload bytes of request and reply."""
+    """What is asked of a device.
+
+    credit: most payload bytes of request and reply. patience: seconds without an answer after which it is taken for
+    none, where that is less than the operation's timeout.
+    """
 
     device: bytes
     owner: bytes
@@ -58,6 +64,7 @@ class Request:
     header: Message
     payload: Optional[Buffer] = None
     credit: int = 0
+    patience: Optional[float] = None
 
 
 class Sending(NamedTuple):
@@ -97,6 +104,7 @@ class Requests:
         self._numbers = itertools.count()
         self._bucket = float(rate)
         self._filled: Optional[float] = None
+        self._late: dict[bytes, tuple[float, float]] = {}  # device → until when, and for how long
         self._now = 0.0  # when anything happened last: what is lost is told with this time
         self.moved_bytes = 0  # payload bytes that came or were sent, ever
 
@@ -132,6 +140,10 @@ class Requests:
         self._pay(payload)
         entry.then(Reply(answer, frames[0], payload), now)
 
+    def is_late(self, device: bytes) -> bool:
+        """Whether it left something unanswered a while ago."""
+        return device in self._late and self._late[device][0] > self._now
+
     def full(self, request_id: bytes) -> None:
         """It could not be sent: its device has no room for more right now."""
         entry = self._under_way.get(request_id)
@@ -164,7 +176,8 @@ class Requests:
         while waiting and self._bucket > 0 and self._at[device] < PER_DEVICE:
             request, then, asker = waiting.popleft()
             request_id = self._rng.getrandbits(8 * IDENTIFIER_SIZE).to_bytes(IDENTIFIER_SIZE, "big")
-            until = now + OPERATIONS[request.operation].timeout
+            timeout = OPERATIONS[request.operation].timeout
+            until = now + (timeout if request.patience is None else min(timeout, request.patience))
             entry = _UnderWay(request_id, request, then, asker, until, now + _SEND_AGAIN)
             self._under_way[request_id] = entry
             self._at[device] += 1
@@ -183,13 +196,20 @@ class Requests:
                 continue
             if now >= entry.until:
                 self._leave(entry)
+                self._note_late(entry.request.device, now)
                 entry.then(Reply(Answer(Code.FAULT, "no answer in time")), now)
             elif not connected(entry.request.device):
                 self.lose(entry.request.device)
             else:
-                entry.again = now + _SEND_AGAIN
+                entry.again = min(now + _SEND_AGAIN, max(now, entry.until))
                 sendings.append(self._send(entry))
         return sendings
+
+    def _note_late(self, device: bytes, now: float) -> None:
+        """Each time for longer, unless it has long been in time again."""
+        until, seconds = self._late.get(device, (now, 0.0))
+        seconds = min(2 * seconds, _LONGEST_LATE) if seconds and now - until < _LONGEST_LATE else _LATE
+        self._late[device] = (now + seconds, seconds)
 
     def _send(self, entry: _UnderWay) -> Sending:
         self._time(entry)

@@ -3,9 +3,10 @@
     devices, catalog → survey → plan → repair → requests → devices
 
 Several times a second it takes up who is here and what changed, begins repairs where fewer than two are under way, and
-hands out what is to be sent. What is most urgent comes first: shares that clients found bad, encodings nearest to being
-lost, surplus copies, and last what a rebalance moves. An encoding that something failed for is left
-alone for a while, with growing pauses, and a device that refused its share is passed over.
+hands out what is to be sent. What is most urgent comes first: encodings that lack something, shares that clients found
+bad, surplus copies, and last what a rebalance moves. Owners take turns, so that however much one has, or complains of,
+another's is seen to. An encoding that something failed for is left alone for a while, with growing pauses; a device
+that refused its share, or does not answer, is passed over.
 
 It has no socket and no clock. All that it knows, it can find out again: killed at any moment, the next one goes on.
 """
@@ -29,6 +30,7 @@ from broker.steward.plan import Task
 from broker.steward.repair import Outcome, Repair
 from broker.steward.requests import Request, Requests, Sending, Then
 from broker.steward.survey import Survey
+from broker.steward.turns import Turns
 from common.coding.redundancy import DeviceCount
 from common.erasure import ErasureCode
 from common.protocol.device_messages import ShareName
@@ -42,7 +44,8 @@ _LOOKS = 2000  # encodings assessed in one tick
 _STALE = 50  # encodings that have a stale share discarded in one tick
 _TRIES = 200  # encodings that a plan is tried for before the rest waits for the next tick
 _CODES = 8  # erasure codes kept
-_MAX_BAD_REPORTS = 10_000  # waiting at most
+_MAX_BAD_REPORTS = 1000  # of one owner, waiting at most
+_CHECKED = 3600.0  # seconds for which a share that was read whole is not read again because it is complained of
 _LONGEST_PAUSE = 600.0  # seconds
 _RATE_OVER = 5.0  # seconds
 _FORGETTING = 60.0  # seconds
@@ -78,7 +81,9 @@ class Steward:
         self._rooms: dict[bytes, plan.Room] = {}
         self._now: dict[bytes, DeviceNow] = {}
         self._hurried: set[bytes] = set()  # encodings to be repaired now
-        self._reported_bad: OrderedDict[tuple[bytes, Place], None] = OrderedDict()
+        self._reported_bad: Turns[tuple[bytes, Place]] = Turns()
+        self._waiting_bad: set[tuple[bytes, Place]] = set()  # what is in there
+        self._checked: dict[tuple[bytes, Place], float] = {}  # share that was read whole → until when that is enough
         self._paused: dict[bytes, tuple[float, float]] = {}  # encoding id → until when, and the pause's length
         self._avoided: dict[tuple[bytes, bytes], float] = {}  # encoding id, device → until when
         self._codes: OrderedDict[tuple[int, int], ErasureCode] = OrderedDict()
@@ -129,7 +134,7 @@ class Steward:
 
     def _look(self, now: float) -> None:
         for encoding_id in self.survey.look(now, _LOOKS):
-            self._propagation.look(encoding_id, now)
+            self._propagation.look(encoding_id)
 
     def _room(self, now: DeviceNow) -> plan.Room:
         if now.alive:
@@ -151,11 +156,14 @@ class Steward:
         self._paused.pop(encoding_id, None)
         self._hurried.add(encoding_id)
 
-    def report_bad(self, encoding_id: bytes, found: Place) -> None:
-        """A client found this share bad: look at it."""
-        if len(self._reported_bad) < _MAX_BAD_REPORTS:
-            self._reported_bad[(encoding_id, found)] = None
-            self._tell_to_check(encoding_id, found)
+    def report_bad(self, encoding_id: bytes, found: Place, owner: bytes) -> None:
+        """A client of this owner found this share bad: look at it, unless that was done lately."""
+        bad = (encoding_id, found)
+        if bad in self._waiting_bad or bad in self._checked or self._reported_bad.count(owner) >= _MAX_BAD_REPORTS:
+            return
+        self._waiting_bad.add(bad)
+        self._reported_bad.add(owner, bad)
+        self._tell_to_check(encoding_id, found)
 
     def emptied(self, device: bytes) -> bool:
         """Whether a retiring device can be taken off the list: nothing that it has, or may have, is missed."""
@@ -208,8 +216,8 @@ class Steward:
 
     def _next_task(self, now: float) -> Optional[Task]:
         return (
-            self._next_check()
-            or self._next_lacking(now)
+            self._next_lacking(now)
+            or self._next_check()
             or self._next_surplus(now)
             or self.balance.next_task(self._rooms, {*self._busy(), *self._paused}, _TRIES)
         )
@@ -219,8 +227,9 @@ class Steward:
         return {repair.task.claim.encoding_id for repair in self.repairs}
 
     def _next_check(self) -> Optional[Task]:
-        while self._reported_bad:
-            (encoding_id, found), _ = self._reported_bad.popitem(last=False)
+        while (bad := self._reported_bad.take()) is not None:
+            self._waiting_bad.discard(bad)
+            encoding_id, found = bad
             known = self._catalog.known(encoding_id)
             if known is not None and found in known.sound and encoding_id not in self._busy():
                 return plan.check(known, found, self._rooms)
@@ -269,12 +278,15 @@ class Steward:
         encoding_id = repair.task.claim.encoding_id
         for target in outcome.refused:
             self._avoided[(encoding_id, target.device)] = now + 12 * self._settings.pause
+        if outcome.disputed:
+            self._catalog.doubt(repair.task.claim)
         if outcome.done:
+            self._checked.update(((encoding_id, place), now + _CHECKED) for place in repair.task.reads)
             self._paused.pop(encoding_id, None)
             self._catalog.touch(encoding_id)
             return
         _, before = self._paused.get(encoding_id, (0.0, self._settings.pause / 2))
-        longest = self._settings.pause if outcome.conflict else _LONGEST_PAUSE
+        longest = self._settings.pause if outcome.conflict or outcome.disputed else _LONGEST_PAUSE
         pause = min(longest, 2 * before)
         until = now + pause * self._rng.uniform(0.5, 1.5)
         self._paused[encoding_id] = (until, pause)
@@ -292,6 +304,8 @@ class Steward:
         return encoding_id in self._paused and self._paused[encoding_id][0] > now
 
     def _avoids(self, encoding_id: bytes, now: float, device: bytes) -> bool:
+        if self.requests.is_late(device):
+            return True
         until = self._avoided.get((encoding_id, device))
         if until is not None and until <= now:
             del self._avoided[(encoding_id, device)]
@@ -313,8 +327,12 @@ class Steward:
 
     def found_bad(self, encoding_id: bytes, place: Place) -> None:
         self._log.bad(encoding_id, place)
+        self._checked.pop((encoding_id, place), None)
         self._catalog.distrust(encoding_id, place)
         self._tell_to_check(encoding_id, place)
+
+    def is_late(self, device: bytes) -> bool:
+        return self.requests.is_late(device)
 
     def stored(self, share: AnnouncedShare, device: bytes) -> None:
         if self._devices.connected(device):
@@ -348,6 +366,7 @@ class Steward:
         self._next_forgetting = now + _FORGETTING
         over = now - 2 * _LONGEST_PAUSE
         self._paused = {encoding: pause for encoding, pause in self._paused.items() if pause[0] > over}
+        self._checked = {bad: until for bad, until in self._checked.items() if until > now}
         self._avoided = {key: until for key, until in self._avoided.items() if until > now}
 
 

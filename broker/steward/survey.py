@@ -4,8 +4,8 @@ An encoding is assessed again when the catalog says that it changed, when a devi
 or has been away for long enough, and when a time that was set for it comes. So a change costs what it touches, and
 100,000 encodings are never walked at once. Whole encodings leave no record here.
 
-What is lacking is handed out the nearest to being lost first. Who takes a finding sees to it that the encoding is
-looked at again: by changing it, or by `look_later`.
+What is lacking is handed out in turns of its owners, of each the nearest to being lost first. Who takes a finding sees
+to it that the encoding is looked at again: by changing it, or by `look_later`.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import NamedTuple, Optional
 
 from broker.catalog import Catalog, Claim, Code, Known, Place
 from broker.steward.assessment import Finding, Presence, State, assess
+from broker.steward.turns import Turns
 from common.coding.redundancy import DeviceCount
 
 _WHOLE = Finding(State.WHOLE)
@@ -62,7 +63,7 @@ class Survey:
         self._findings: dict[bytes, Finding] = {}
         self._since: dict[bytes, float] = {}  # encoding id → when it was first found as it is: not whole, or surplus
         self._urgent: set[bytes] = set()
-        self._lacking: list[tuple[int, bytes]] = []  # a heap of spare, encoding id; what changed since is skipped
+        self._lacking: Turns[tuple[int, bytes]] = Turns()  # spare, encoding id; what changed since is skipped
         self._surplus: dict[bytes, None] = {}  # encodings whose grace is over
         self._set: list[tuple[float, bytes]] = []  # a heap of times at which encodings are to be looked at again
         self._counts: Counter[State] = Counter()
@@ -117,9 +118,9 @@ class Survey:
     # --- what was found
 
     def take_lacking(self) -> Optional[Lacking]:
-        """The encoding nearest to being lost, out of the queue; None where nothing is to be done now."""
-        while self._lacking:
-            spare, encoding_id = heapq.heappop(self._lacking)
+        """Of the owner whose turn it is the encoding nearest to being lost; None where nothing is to be done now."""
+        while (taken := self._lacking.take()) is not None:
+            spare, encoding_id = taken
             finding, known = self._findings.get(encoding_id), self._catalog.known(encoding_id)
             if finding is None or known is None or finding.state is not State.LACKING or finding.spare != spare:
                 continue
@@ -225,7 +226,7 @@ class Survey:
             return
         known = self._catalog.known(encoding_id)
         if known is None:  # nothing is left of it but damage
-            self._file(encoding_id, Finding(State.UNRECOVERABLE, -1))
+            self._file(encoding_id, Finding(State.UNRECOVERABLE, -1), None)
             return
         self._look_for_others(known)
         if known.stale:
@@ -240,7 +241,7 @@ class Survey:
             if not finding.surplus:
                 self._since.pop(encoding_id, None)
                 return
-        self._file(encoding_id, finding)
+        self._file(encoding_id, finding, known.claim.owner)
 
     def _is_coming_back(self, claim: Claim) -> bool:
         """Whether devices are yet to hear that its owner took a deletion back."""
@@ -267,14 +268,14 @@ class Survey:
                 self.look_later(encoding_id, since + self._grace)
         return finding
 
-    def _file(self, encoding_id: bytes, finding: Finding) -> None:
+    def _file(self, encoding_id: bytes, finding: Finding, owner: Optional[bytes]) -> None:
         self._findings[encoding_id] = finding
         self._counts[finding.state] += 1
         self._endangered += finding.in_danger
         self._bytes_left += finding.bytes_left
         self._left.update((place.device, finding.incomplete) for place in finding.leaving)
         if finding.state is State.LACKING:
-            heapq.heappush(self._lacking, (finding.spare, encoding_id))
+            self._lacking.add(owner, (finding.spare, encoding_id), finding.spare)
 
     def _forget(self, encoding_id: bytes) -> Optional[Finding]:
         """Take an encoding out of the indexes and counts; returns what was found of it before."""

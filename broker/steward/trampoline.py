@@ -1,36 +1,55 @@
 """Drives generators that yield what they want done and are sent what came of it, so that their steps read downwards.
 
 A generator yields a `Request` and is sent its `Reply`; or it yields a list of generators, which go on side by side, and
-is sent the list of what they returned. It raises `GaveUp` where nothing more can be done: that ends all of them.
+is sent the list of what they returned; or `Enough`, to go on before all of them returned. It raises `GaveUp` where
+nothing more can be done: that ends all of them.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Callable, Optional, TypeVar, Union
 
 from broker.steward.requests import Reply, Request, Then
 
 T = TypeVar("T")
-Steps = Generator[Union[Request, Sequence[Generator[Any, Any, Any]]], Any, T]
+Side = Sequence[Generator[Any, Any, Any]]  # steps side by side
+Steps = Generator[Union[Request, Side, "Enough"], Any, T]
 
 
 class GaveUp(Exception):
     """Why the steps end here."""
 
 
+@dataclass(frozen=True)
+class Enough:
+    """Steps side by side, which are waited for until `enough` says so; the rest go on, and nobody waits for them."""
+
+    steps: Side
+    enough: Callable[[], bool]
+
+
+@dataclass(eq=False)
+class _Group:
+    """Steps side by side, and who waits for what they return; `over`: nobody does any more."""
+
+    parent: _Running
+    results: list[Any]
+    outstanding: int
+    enough: Optional[Callable[[], bool]] = None
+    over: bool = False
+
+
 @dataclass(eq=False)
 class _Running:
-    """A generator, and who waits for it, as which of several. `results`: of those that it waits for itself."""
+    """A generator, and the group that it is one of."""
 
     steps: Steps[Any]
-    parent: Optional[_Running] = None
+    group: Optional[_Group] = None
     number: int = 0
-    results: list[Any] = field(default_factory=list)
-    outstanding: int = 0
 
 
 class Trampoline:
@@ -62,13 +81,14 @@ class Trampoline:
             self._ready.clear()
             self._ended(str(reason), now)
 
-    def _see_to(self, running: _Running, wanted: Union[Request, Sequence[Generator[Any, Any, Any]]]) -> None:
+    def _see_to(self, running: _Running, wanted: Union[Request, Side, Enough]) -> None:
         if isinstance(wanted, Request):
             self._ask(wanted, partial(self._came, running))
             return
-        running.results, running.outstanding = [None] * len(wanted), len(wanted)
-        self._ready.extend((_Running(steps, running, number), None) for number, steps in enumerate(wanted))
-        if not wanted:
+        side, enough = (wanted.steps, wanted.enough) if isinstance(wanted, Enough) else (wanted, None)
+        group = _Group(running, [None] * len(side), len(side), enough)
+        self._ready.extend((_Running(steps, group, number), None) for number, steps in enumerate(side))
+        if not side:
             self._ready.append((running, []))
 
     def _came(self, running: _Running, reply: Reply, now: float) -> None:
@@ -76,11 +96,13 @@ class Trampoline:
         self._go_on(now)
 
     def _returned(self, running: _Running, value: Any, now: float) -> None:
-        parent = running.parent
-        if parent is None:
+        group = running.group
+        if group is None:
+            self._ready.clear()
             self._ended("", now)
             return
-        parent.results[running.number] = value
-        parent.outstanding -= 1
-        if parent.outstanding == 0:
-            self._ready.append((parent, parent.results))
+        group.results[running.number] = value
+        group.outstanding -= 1
+        if not group.over and (group.outstanding == 0 or (group.enough is not None and group.enough())):
+            group.over = True
+            self._ready.append((group.parent, group.results))

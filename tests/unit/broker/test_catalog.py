@@ -55,6 +55,40 @@ def object_ids(encodings: list[EncodingAt]) -> list[bytes]:
     return [encoding.object_id for encoding in encodings]
 
 
+# --- which claim is believed
+
+
+def test_a_device_that_names_many_shares_does_not_outvote_those_that_name_one() -> None:
+    catalog = Catalog()
+    for index, device in enumerate(DEVICES[:4]):
+        catalog.announce(device, [share(index)])
+    catalog.announce(DEVICES[5], [share(index, object_id=OTHER_OBJECT) for index in range(6)])
+    known = catalog.known(ENCODING)
+    assert known is not None
+    assert (known.claim.object_id, known.contrary) == (OBJECT, frozenset({DEVICES[5]}))
+    stranger = Tombstone(ENCODING, OTHER_OBJECT, b"z" * 32, 1, 0, 1 << 40, b"s" * 64)
+    catalog.add_tombstones(DEVICES[5], [stranger])
+    assert not catalog.is_deleted(ENCODING)
+
+
+def test_a_claim_that_its_devices_do_not_show_comes_after_the_others_until_all_are_doubted() -> None:
+    catalog = Catalog()
+    for index, device in enumerate(DEVICES):
+        catalog.announce(device, [share(index, object_id=OTHER_OBJECT if index > 3 else OBJECT)])
+
+    def believed() -> bytes:
+        known = catalog.known(ENCODING)
+        assert known is not None
+        return known.claim.object_id
+
+    assert believed() == OBJECT
+    for other in (OTHER_OBJECT, OBJECT):
+        known = catalog.known(ENCODING)
+        assert known is not None
+        catalog.doubt(known.claim)
+        assert believed() == other
+
+
 # --- what was announced is found
 
 

@@ -130,6 +130,10 @@ class Device:
             [GrantedTo(grant.owner, grant.object_id) for grant in commitment.grants],
         )
 
+    def announcement(self) -> list[AnnouncedShare]:
+        """All that it says it holds, when it registers."""
+        return [self.announced(key) for key in self.shares]
+
     def store(self, key: Key, stored: Stored) -> None:
         self.shares[key] = stored
         self._tell(self, Operation.ANNOUNCE, [self.announced(key)])
@@ -155,6 +159,12 @@ class Device:
         self._leases = {e: lease for e, lease in self._leases.items() if lease[0] is not broker}
 
     # --- what is asked of it
+
+    def reply(
+        self, broker: object, envelope: Envelope, header: bytes, payload: bytes, now: float
+    ) -> Optional[Answered]:
+        """What comes of a request; None where nothing does."""
+        return self.handle(broker, envelope, header, payload, now)
 
     def handle(self, broker: object, envelope: Envelope, header: bytes, payload: bytes, now: float) -> Answered:
         operations: dict[Operation, tuple[type[Message], Callable[[Any], Answered]]] = {

@@ -70,8 +70,8 @@ class World:
 
     # --- what the schedule does
 
-    def add_device(self) -> Device:
-        device = Device(next(self._numbers), self.rng, self._tell, self._on_commit, self._on_discard)
+    def add_device(self, kind: type[Device] = Device) -> Device:
+        device = kind(next(self._numbers), self.rng, self._tell, self._on_commit, self._on_discard)
         self.devices[device.device_id] = device
         self.members.add(device.public_key, Standing.WORKER, device.name)
         return device
@@ -152,8 +152,7 @@ class World:
             self._connections.pop((number, device.device_id), None)  # an old connection still stands: again later
             return
         self._say(number, device, Operation.REPORT_DELETED, ReportDeleted(), pack(device.told()))
-        shares = [device.announced(key) for key in device.shares]
-        self._say(number, device, Operation.ANNOUNCE, Announce(True), pack(shares))
+        self._say(number, device, Operation.ANNOUNCE, Announce(True), pack(device.announcement()))
 
     def _tell(self, device: Device, operation: Operation, items: list[Any]) -> None:
         for number in range(len(self.brokers)):
@@ -216,7 +215,10 @@ class World:
         if self.brokers[number] is not broker or self._device_of(number, message) is None:
             return
         payload = b"" if message.payload is None else bytes(message.payload)
-        header, body = device.handle(broker, message.envelope, message.header, payload, self.now)
+        answered = device.reply(broker, message.envelope, message.header, payload, self.now)
+        if answered is None:
+            return
+        header, body = answered
         frames = [message.envelope.reply().encode(), pack_header(header), *([] if body is None else [body])]
         self._send(lambda: self._reach_broker(broker, number, device, message, frames))
 

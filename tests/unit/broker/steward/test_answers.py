@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from broker.devices import SETTLE
 from broker.rights import Standing
 from broker.sessions import Outgoing
+from broker.steward.repair import Outcome
 from broker.steward.steward import Settings
 from common.protocol.codec import pack, unpack, unpack_header
 from common.protocol.device_messages import ShareName
@@ -227,6 +228,33 @@ def test_a_share_complained_of_is_looked_at_by_its_worker_and_read_by_the_stewar
     assert is_for(only(asked(sent, Operation.CHECK)), a)
     (job,) = health(broker.client())[1]
     assert (job.kind, job.shares, job.devices) == ("check", [0], [a.device])
+
+
+def test_what_was_read_whole_is_not_read_again_because_it_is_complained_of(broker: SampleBroker) -> None:
+    a, _, _ = three_workers(broker)
+    broker.tick()
+    steward = broker.steward
+    client, bad = broker.client(KEY), pack([BadShare(ENCODING, 0, a.device)])
+    client.ask(Operation.REPORT_BAD, ReportBad(), bad)
+    broker.tick()
+    (repair,) = steward.repairs
+    steward._ended(repair, Outcome(), broker.now)
+    client.ask(Operation.REPORT_BAD, ReportBad(), bad)
+    broker.tick()
+    assert steward.repairs == []
+
+
+def test_what_lacks_shares_is_seen_to_before_complaints(broker: SampleBroker) -> None:
+    workers = three_workers(broker)
+    other = [AnnouncedShare(b"q" * 16, i, b"q" * 32, OTHER_KEY.owner_id(), 2, 3, 1000, i != 2) for i in range(3)]
+    for worker, held in zip(workers, other):
+        worker.announce([held])
+    broker.worker("d")
+    bad = [BadShare(ENCODING, index, worker.device) for index, worker in enumerate(workers)]
+    broker.client(KEY).ask(Operation.REPORT_BAD, ReportBad(), pack(bad))
+    broker.tick()
+    kinds = [repair.task.kind.value for repair in broker.steward.repairs]
+    assert kinds == ["rebuild", "check"]
 
 
 def test_nobody_complains_of_what_is_not_theirs(broker: SampleBroker) -> None:

@@ -44,6 +44,8 @@ class Bench:
         self.outcome: Optional[Outcome] = None
         self.answers: dict[tuple[Operation, bytes], Code] = {}  # what a device answers whatever it is asked
         self.may = True  # discard
+        self.late: set[bytes] = set()
+        self.silent: set[bytes] = set()  # devices of which no reply ever comes
         self.waiting: deque[tuple[Request, Then]] = deque()
         self.other_broker = object()
 
@@ -67,6 +69,8 @@ class Bench:
         while self.waiting and asks > 0 and self.outcome is None:
             asks -= 1
             request, then = self.waiting.popleft()
+            if request.device in self.silent:
+                continue
             then(self._reply(request), 0.0)
         return self.outcome or Outcome("stopped")
 
@@ -95,6 +99,9 @@ class Bench:
 
     def found_bad(self, encoding_id: bytes, place: Place) -> None:
         self.bad.append(place)
+
+    def is_late(self, device: bytes) -> bool:
+        return device in self.late
 
     def stored(self, share: AnnouncedShare, device: bytes) -> None:
         pass
@@ -154,12 +161,40 @@ def test_with_too_few_good_blocks_nothing_is_stored(bench: Bench) -> None:
     assert (outcome.placed, bench.count(Operation.COMMIT)) == ([], 0)
 
 
-def test_where_another_broker_mends_it_nobody_else_is_asked_for_anything(bench: Bench) -> None:
+def test_where_another_broker_mends_it_nobody_is_asked_for_anything_else(bench: Bench) -> None:
+    lose(bench, 4)
+    for device in bench.devices:
+        bench.answers[(Operation.INSPECT, device.device_id)] = Code.CONFLICT
+    assert bench.run(bench.task(bench.place(4, N))).conflict
+    assert [request.operation for request in bench.asked] == [Operation.INSPECT] * (N - K + 1)
+
+
+@pytest.mark.parametrize("code", [Code.CONFLICT, Code.NOT_FOUND, Code.FAULT])
+def test_one_device_that_does_not_show_its_commitment_stops_no_repair(bench: Bench, code: Code) -> None:
     lose(bench, 4)
     first = min(bench.devices[:4], key=lambda device: device.device_id)
-    bench.answers[(Operation.INSPECT, first.device_id)] = Code.CONFLICT
+    bench.answers[(Operation.INSPECT, first.device_id)] = code
+    assert bench.run(bench.task(bench.place(4, N))).done
+    assert bench.is_intact(4, N)
+
+
+def test_who_is_known_to_be_late_is_not_waited_for(bench: Bench) -> None:
+    lose(bench, 4)
+    late = min(bench.devices[:4], key=lambda device: device.device_id).device_id
+    bench.late.add(late)
+    bench.silent.add(late)
+    assert bench.run(bench.task(bench.place(4, N))).done
+    assert bench.is_intact(4, N)
+
+
+def test_what_a_repair_that_gives_way_was_granted_it_lets_go(bench: Bench) -> None:
+    lose(bench, 4)
+    first, *others = sorted(bench.devices[:4], key=lambda device: device.device_id)
+    for device in others:
+        bench.answers[(Operation.INSPECT, device.device_id)] = Code.CONFLICT
     assert bench.run(bench.task(bench.place(4, N))).conflict
-    assert [request.operation for request in bench.asked] == [Operation.INSPECT]
+    last = bench.asked[-1]
+    assert (last.device, last.header.lease) == (first.device_id, 1)  # type: ignore[attr-defined]
 
 
 def test_two_devices_with_another_recipe_do_not_have_their_way(bench: Bench) -> None:

@@ -126,6 +126,27 @@ def test_what_is_not_answered_is_sent_again_under_the_same_id_and_has_an_end(ask
     assert asker.told == [Code.FAULT]
 
 
+def test_a_device_that_left_something_unanswered_is_late_for_a_while_and_the_next_time_for_longer(
+    asker: Asker,
+) -> None:
+    def leave_unanswered(start: float) -> float:
+        """The time at which it counts as late no more."""
+        asker.requests.add(Request(NAS, b"o" * 16, Operation.APPEND, Empty(), patience=6.0))
+        for step in range(8):
+            asker.release(start + step)
+        assert asker.requests.is_late(NAS)
+        assert not asker.requests.is_late(PI)
+        now = start + 8
+        while asker.requests.is_late(NAS):
+            now += 1
+            asker.release(now)
+        return now
+
+    first = leave_unanswered(START)
+    assert 60 <= first - START <= 70
+    assert 120 <= leave_unanswered(first) - first <= 130
+
+
 def test_what_a_device_that_is_gone_was_asked_is_answered_and_more_is_not_sent_to_it(asker: Asker) -> None:
     for _ in range(PER_DEVICE + 1):
         asker.ask()

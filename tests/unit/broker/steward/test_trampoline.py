@@ -7,7 +7,7 @@ from typing import Optional
 import pytest
 
 from broker.steward.requests import Reply, Request, Then
-from broker.steward.trampoline import GaveUp, Steps, Trampoline
+from broker.steward.trampoline import Enough, GaveUp, Steps, Trampoline
 from common.protocol.envelope import Operation
 from common.protocol.messages import GRANTED, Answer, Code, Empty
 
@@ -54,6 +54,27 @@ def test_steps_side_by_side_are_asked_at_once_and_told_in_order_when_all_ended()
     assert told == [Code.GRANTED, Code.GONE]
     asked.answer(b"desk")
     assert (told[2:], asked.reason) == ([Code.GRANTED], "")
+
+
+def test_once_it_is_enough_nobody_waits_for_the_rest_whatever_comes_of_it() -> None:
+    told: list[Code] = []
+
+    def asking(device: bytes) -> Steps[None]:
+        reply: Reply = yield Request(device, b"o" * 16, Operation.CHECK, Empty())
+        told.append(reply.code)
+
+    def steps() -> Steps[None]:
+        yield Enough([asking(b"nas"), asking(b"pi"), asking(b"desk")], lambda: len(told) >= 2)
+        yield from ask(b"last")
+
+    asked = Asked(steps())
+    asked.answer(b"nas")
+    asked.answer(b"desk")
+    assert asked.waiting.keys() == {b"pi", b"last"}
+    asked.answer(b"pi")
+    assert (asked.reason, len(told)) == (None, 3)
+    asked.answer(b"last")
+    assert asked.reason == ""
 
 
 def test_one_that_gives_up_ends_all() -> None:

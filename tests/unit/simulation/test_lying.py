@@ -1,0 +1,79 @@
+"""A device that lies keeps no image from being restored, and nothing that honest devices lose from being mended."""
+
+from __future__ import annotations
+
+import random
+from typing import Optional
+
+import pytest
+
+from tests.support.sample_shares import OWNER
+from tests.unit.simulation.device import Device, Stored
+from tests.unit.simulation.images import Encoding, encode, make_image
+from tests.unit.simulation.lying import Lie, LyingDevice
+from tests.unit.simulation.world import World
+
+PATIENCE = 400.0  # seconds
+IMAGES = 6
+SEEDS = [*range(2), *(pytest.param(seed, marks=pytest.mark.one_python) for seed in range(2, 5))]
+
+
+class Scene:
+    """Images on all devices but one; the liars among these say what they say from the beginning."""
+
+    def __init__(self, seed: int, lie: Optional[Lie]) -> None:
+        rng = self.rng = random.Random(seed)  # noqa: S311 - the same in every run
+        self.k, self.n = rng.choice([(2, 4), (3, 5), (4, 6)])
+        self.world = World(rng, self.n, rng.choice([1, 2]))
+        self.liar = self.world.add_device(LyingDevice)
+        assert isinstance(self.liar, LyingDevice)
+        self.liar.lie = lie
+        self.honest = [device for device in self.world.devices.values() if device is not self.liar]
+        self.world.run(5.0)
+        self.encodings = [self._put() for _ in range(IMAGES)]
+        self.world.run(5.0)
+        for number in range(len(self.world.brokers)):
+            self.world.restart_broker(number)
+        self.world.run(15.0)
+
+    def _put(self) -> Encoding:
+        encoding = encode(make_image(self.rng, self.k, self.n), self.rng)
+        for share, device in enumerate([self.liar, *self.rng.sample(self.honest, self.n - 1)]):
+            device.store((encoding.encoding_id, share), Stored(OWNER, encoding.packed, encoding.share(share)))
+        return encoding
+
+    def intact(self, encoding: Encoding) -> set[int]:
+        """The shares that honest devices have, which are here."""
+        found = set()
+        for device in self.honest:
+            for (encoding_id, share), stored in device.shares.items() if device.up else ():
+                if encoding_id == encoding.encoding_id and stored.blocks == encoding.share(share):
+                    found.add(share)
+        return found
+
+    def lose_one(self) -> Device:
+        device = self.rng.choice([device for device in self.honest if device.up])
+        self.world.leave(device)
+        return device
+
+    def wait_mended(self) -> None:
+        end = self.world.now + PATIENCE
+        while self.world.now < end:
+            self.world.run(5.0)
+            if all(len(self.intact(encoding)) >= self.n - 1 for encoding in self.encodings):
+                return
+        raise AssertionError([sorted(self.intact(encoding)) for encoding in self.encodings])
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("lie", [*Lie, None], ids=lambda lie: "any" if lie is None else lie.name)
+def test_one_device_that_lies_keeps_nothing_from_being_mended(lie: Optional[Lie], seed: int) -> None:
+    scene = Scene(seed, lie)
+    for _ in range(2):
+        gone = scene.lose_one()
+        scene.world.add_device()
+        scene.honest = [device for device in scene.world.devices.values() if device is not scene.liar]
+        scene.wait_mended()
+        gone.up = True
+        scene.world.run(30.0)
+        assert all(len(scene.intact(encoding)) >= scene.n - 1 for encoding in scene.encodings)
