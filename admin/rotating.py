@@ -5,11 +5,14 @@
 No image is stored anew: mappings are sealed under the new key, with object ids made by it, and replace the old ones as
 the old key signs. An interrupted rotation goes on when it is run again: until its end the old key is kept, sealed under
 the new one. The steward brings devices that are away up to date; k have to be connected for each image.
+
+Only what the owner stored, or may have stored, holds a rotation up: what does not open with the key when k of its
+devices are connected is none of the vault's, nor is what no connected device can tell of while none is away.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +38,7 @@ from common.vault.contacts import Contacts
 from common.vault.folder import VaultFolder
 from common.vault.keys import VaultKey
 
+UNREADABLE = "unreadable"  # in the place of a SHA-256: what cannot be read now stays under the old key
 _REST_AWAY = "not connected; brought up to date when they come back"
 
 
@@ -64,9 +68,9 @@ class Rotating:
         """Whether an earlier run made the new key already."""
         return self._former is not None
 
-    def look(self) -> RotationScope:
-        """NotEnoughError where too few devices are connected to rotate every image now."""
-        return run_with_link(self._look())
+    def look(self, leave: Sequence[str]) -> RotationScope:
+        """NotEnoughError where too few devices are connected to rotate every image now but those to `leave`."""
+        return run_with_link(self._look(leave))
 
     def begin(self, passphrase: str, backup: Path) -> None:
         """Make the new key, with a copy of its key file in `backup`; UsageError where that exists."""
@@ -76,7 +80,7 @@ class Rotating:
     def go_on(self, leave: Sequence[str]) -> int:
         """Give every image the new key, a line for each; the exit code, 0 where the old key is refused now.
 
-        `leave`: SHA-256s, or beginnings of them, of images that stay under the old key.
+        `leave`: SHA-256s, or beginnings of them, of images that stay under the old key, or UNREADABLE.
         """
         if self._former is None:
             raise TesseraError("there is no rotation to go on with")
@@ -94,22 +98,21 @@ class Rotating:
 
     # --- look
 
-    async def _look(self) -> RotationScope:
+    async def _look(self, leave: Sequence[str]) -> RotationScope:
         async with self._repository(self._key) as repository:
             with waiting(repository.emit, "listing what the vault holds"):
                 encodings = await list_encodings(repository.link)
-                holdings = combine(encodings, await repository.mappings.of(encodings))
-            own = [e for image in holdings.images for e in repository.own(image)]
-            lacking = [e for e in own if len(shares_at_hand(e)) < e.k]
-            if lacking or holdings.unreadable:
-                away = ", ".join(repository.absent(encodings)) or "none is known to be away"
+                found = await _find(repository, encodings, leave)
+            lacking = [e for image in found.images for e in _needed(repository, image) if len(shares_at_hand(e)) < e.k]
+            if lacking or found.unread:
+                away = ", ".join(repository.absent([*lacking, *found.unread])) or "none is known to be away"
                 raise NotEnoughError(
-                    f"{len(lacking) + holdings.unreadable} images have fewer shares at hand than the change needs",
-                    advice=f"connect these devices and run it again: {away}",
+                    f"{len(lacking) + len(found.unread)} images have fewer shares at hand than the change needs",
+                    advice=f"connect these devices and run it again: {away}; or revoke what will not come back, or "
+                    f"leave such images under the old key: --leave HASH, --leave {UNREADABLE}",
                 )
-            images = sum(bool(repository.own(image)) for image in holdings.images)
             deleted = len(by_object(await list_trash(repository)))
-            return RotationScope(images, len(holdings.images) - images, deleted)
+            return RotationScope(len(found.images), found.shared, deleted)
 
     # --- go on
 
@@ -134,32 +137,86 @@ class Rotating:
                 ) from error
 
 
+@dataclass(frozen=True)
+class _Found:
+    """What of the vault is to get the new key."""
+
+    images: list[Held]  # this vault's own that can be read, with the encodings that are as their mapping has them
+    shared: int  # images of others
+    unread: list[EncodingAt]  # what may be this vault's own, when more devices are connected
+
+
+async def _find(repository: Repository, encodings: Sequence[EncodingAt], leave: Sequence[str]) -> _Found:
+    mappings = await repository.mappings.of(encodings)
+    fitting = []
+    for encoding in encodings:
+        mapping = mappings.get((encoding.object_id, encoding.encoding_id))
+        if mapping is not None and (mapping.k, mapping.n) == (encoding.k, encoding.n):
+            fitting.append(encoding)
+    staying = tuple(leave)
+    holdings = combine(fitting, mappings)
+    own = [image for image in holdings.images if repository.own(image)]
+    read = {encoding.object_id for encoding in fitting}
+    may_come = UNREADABLE not in leave and any(not device.alive for device in repository.listed)
+    unread = [e for e in encodings if may_come and not e.granted and e.object_id not in read and not _is_at_hand(e)]
+    return _Found([i for i in own if not i.sha256.startswith(staying)], len(holdings.images) - len(own), unread)
+
+
+def _is_at_hand(encoding: EncodingAt) -> bool:
+    return len(shares_at_hand(encoding)) >= encoding.k
+
+
+def _needed(repository: Repository, image: Held) -> list[EncodingAt]:
+    """The encodings of an image that have to be handed over: what others left is not where there is the vault's own."""
+    own = repository.own(image)
+    object_id = repository.key.object_id(image.mapping.image_sha256)
+    return [encoding for encoding in own if encoding.object_id == object_id] or own
+
+
 async def _hand_over_all(old: Repository, new: Repository, leave: Sequence[str]) -> int:
     """Hand over until none is left, including what another machine stores meanwhile."""
+    left: set[bytes] = set()  # encodings that others left, of images that are handed over without them
     while True:
-        there = {encoding.encoding_id: encoding for encoding in await list_encodings(new.link)}
+        there = _best(await list_encodings(new.link))
         pending = [e for e in await list_encodings(old.link) if not _holds(there.get(e.encoding_id))]
-        holdings = combine(pending, await old.mappings.of(pending))
-        staying = tuple(leave)
-        images = [image for image in holdings.images if old.own(image) and not image.sha256.startswith(staying)]
-        exit_code = await _hand_over_images(old, new, images, there)
-        if holdings.unreadable:
-            away = ", ".join(old.absent(pending))
-            text = f"{holdings.unreadable} images cannot be read now; connect these devices: {away}"
+        found = await _find(old, [e for e in pending if e.encoding_id not in left], leave)
+        exit_code = await _hand_over_images(old, new, found.images, there, left)
+        if found.unread:
+            away = ", ".join(old.absent(found.unread)) or "none is known to be away"
+            text = (
+                f"{len(found.unread)} images cannot be read now; connect these devices: {away}; or revoke what "
+                f"will not come back, or leave them under the old key: --leave {UNREADABLE}"
+            )
             new.emit(Warned(text))
             exit_code = exit_code or NotEnoughError.exit_code
-        if exit_code != 0 or not images:
+        if exit_code != 0 or not found.images:
             return exit_code
 
 
+def _best(encodings: Iterable[EncodingAt]) -> dict[bytes, EncodingAt]:
+    """Encoding id → what most devices say of it, whatever else some do."""
+    best: dict[bytes, EncodingAt] = {}
+    for encoding in encodings:
+        other = best.get(encoding.encoding_id)
+        if other is None or len(shares_at_hand(other)) < len(shares_at_hand(encoding)):
+            best[encoding.encoding_id] = encoding
+    return best
+
+
 async def _hand_over_images(
-    old: Repository, new: Repository, images: Sequence[Held], there: Mapping[bytes, EncodingAt]
+    old: Repository, new: Repository, images: Sequence[Held], there: Mapping[bytes, EncodingAt], left: set[bytes]
 ) -> int:
     async def hand_over(image: Held) -> list[str]:
-        own = old.own(image)
+        own, needed = old.own(image), _needed(old, image)
         names: list[str] = []
-        for encoding in own:
-            names += await _hand_over(old, new, encoding, there.get(encoding.encoding_id))
+        for encoding in sorted(own, key=lambda each: each not in needed):
+            try:
+                names += await _hand_over(old, new, encoding, there.get(encoding.encoding_id))
+            except TesseraError as error:
+                if encoding in needed:
+                    raise
+                left.add(encoding.encoding_id)
+                new.emit(Warned(f"{image.sha256[:16]}: what another left of it stays under the old key: {error}"))
         return sorted(set(names) | set(old.absent(own)))
 
     return await change_each(new, images, hand_over, "has the new key", _REST_AWAY)

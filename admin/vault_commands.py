@@ -108,19 +108,19 @@ def rotate(
     ),
     yes: bool = typer.Option(False, "--yes", help="Do not ask."),
     leave: Optional[list[str]] = typer.Option(
-        None, help="SHA-256 of an image that another left and that cannot get the new key: it stays behind."
+        None, help="SHA-256 of an image that cannot get the new key, or `unreadable` for all such: it stays behind."
     ),
     passphrase_file: Optional[Path] = PASSPHRASE_FILE,
     new_passphrase_file: Optional[Path] = NEW_PASSPHRASE_FILE,
 ) -> int:
     """Give the vault another key, because somebody else has this one. What was interrupted goes on."""
     from admin.printer import AdminPrinter
-    from admin.rotating import Rotating
+    from admin.rotating import UNREADABLE, Rotating
 
     identity = client_identity()
     folder = vault_folder()
     folder.require()
-    staying = [check_hash(text) for text in leave or []]
+    staying = [text if text == UNREADABLE else check_hash(text) for text in leave or []]
     chosen = None
     if not folder.has_former:
         _require_beginnable(backup, yes)
@@ -128,7 +128,7 @@ def rotate(
     work = Rotating(identity, home(), read_passphrase(passphrase_file), AdminPrinter("rotating"))
     if not work.unfinished:
         fresh = _require_beginnable(backup, yes)
-        _agree(work.look(), yes)
+        _agree(work.look(staying), yes)
         if chosen is None:
             chosen = read_new_passphrase(
                 new_passphrase_file, prompt="Passphrase for the new key: ", variable=_NEW_VARIABLE
