@@ -19,16 +19,16 @@ SEEDS = [*range(2), *(pytest.param(seed, marks=pytest.mark.one_python) for seed 
 
 
 class Scene:
-    """Images on all devices but one; the liars among these say what they say from the beginning."""
+    """Images on all devices but one; the liars have a share of each, and say what they say from the beginning."""
 
-    def __init__(self, seed: int, lie: Optional[Lie]) -> None:
+    def __init__(self, seed: int, lie: Optional[Lie], liars: int = 1) -> None:
         rng = self.rng = random.Random(seed)  # noqa: S311 - the same in every run
-        self.k, self.n = rng.choice([(2, 4), (3, 5), (4, 6)])
-        self.world = World(rng, self.n, rng.choice([1, 2]))
-        self.liar = self.world.add_device(LyingDevice)
-        assert isinstance(self.liar, LyingDevice)
-        self.liar.lie = lie
-        self.honest = [device for device in self.world.devices.values() if device is not self.liar]
+        self.k, self.n = rng.choice([(2, 4), (3, 5), (4, 6)] if liars == 1 else [(3, 5), (4, 6)])
+        self.world = World(rng, self.n + 1 - liars, rng.choice([1, 2]))
+        self.liars = [self.world.add_device(LyingDevice) for _ in range(liars)]
+        for liar in self.liars:
+            assert isinstance(liar, LyingDevice)
+            liar.lie = lie
         self.world.run(5.0)
         self.encodings = [self._put() for _ in range(IMAGES)]
         self.world.run(5.0)
@@ -38,21 +38,25 @@ class Scene:
 
     def _put(self) -> Encoding:
         encoding = encode(make_image(self.rng, self.k, self.n), self.rng)
-        for share, device in enumerate([self.liar, *self.rng.sample(self.honest, self.n - 1)]):
+        honest = self.rng.sample(self.honest(), self.n - len(self.liars))
+        for share, device in enumerate([*self.liars, *honest]):
             device.store((encoding.encoding_id, share), Stored(OWNER, encoding.packed, encoding.share(share)))
         return encoding
+
+    def honest(self) -> list[Device]:
+        return [device for device in self.world.devices.values() if device not in self.liars]
 
     def intact(self, encoding: Encoding) -> set[int]:
         """The shares that honest devices have, which are here."""
         found = set()
-        for device in self.honest:
+        for device in self.honest():
             for (encoding_id, share), stored in device.shares.items() if device.up else ():
                 if encoding_id == encoding.encoding_id and stored.blocks == encoding.share(share):
                     found.add(share)
         return found
 
     def lose_one(self) -> Device:
-        device = self.rng.choice([device for device in self.honest if device.up])
+        device = self.rng.choice([device for device in self.honest() if device.up])
         self.world.leave(device)
         return device
 
@@ -60,9 +64,12 @@ class Scene:
         end = self.world.now + PATIENCE
         while self.world.now < end:
             self.world.run(5.0)
-            if all(len(self.intact(encoding)) >= self.n - 1 for encoding in self.encodings):
+            if self.is_mended():
                 return
         raise AssertionError([sorted(self.intact(encoding)) for encoding in self.encodings])
+
+    def is_mended(self) -> bool:
+        return all(len(self.intact(encoding)) >= self.n - len(self.liars) for encoding in self.encodings)
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -72,8 +79,15 @@ def test_one_device_that_lies_keeps_nothing_from_being_mended(lie: Optional[Lie]
     for _ in range(2):
         gone = scene.lose_one()
         scene.world.add_device()
-        scene.honest = [device for device in scene.world.devices.values() if device is not scene.liar]
         scene.wait_mended()
         gone.up = True
         scene.world.run(30.0)
-        assert all(len(scene.intact(encoding)) >= scene.n - 1 for encoding in scene.encodings)
+        assert scene.is_mended()
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("lie", [*Lie, None], ids=lambda lie: "any" if lie is None else lie.name)
+def test_as_many_as_an_image_may_lose_cost_it_no_share_of_an_honest_device(lie: Optional[Lie], seed: int) -> None:
+    scene = Scene(seed, lie, liars=2)
+    scene.world.run(60.0)
+    assert scene.is_mended()

@@ -103,6 +103,12 @@ def test_a_share_that_a_retiring_and_a_returning_device_have_is_not_missed() -> 
     assert (finding.state, finding.leaving) == (State.WAITING, ())
 
 
+def test_a_second_copy_on_a_retiring_device_is_needed_where_no_more_may_be_lost() -> None:
+    copied = known([*WHOLE, Place(0, DEVICES[6])])
+    assert found(copied, leaving=[0], lost=[1]).leaving == ()
+    assert found(copied, leaving=[0], lost=[1, 2]).leaving == (WHOLE[0],)
+
+
 def test_what_a_retiring_device_that_is_away_has_alone_is_lacking_and_left_on_it() -> None:
     finding = found(known(WHOLE), left=[0])
     assert (finding.lacking, finding.leaving, finding.spare) == ((0,), (WHOLE[0],), 1)
