@@ -66,8 +66,8 @@ def test_a_device_that_names_many_shares_does_not_outvote_those_that_name_one() 
     known = catalog.known(ENCODING)
     assert known is not None
     assert (known.claim.object_id, known.contrary) == (OBJECT, frozenset({DEVICES[5]}))
-    stranger = Tombstone(ENCODING, OTHER_OBJECT, b"z" * 32, 1, 0, 1 << 40, b"s" * 64)
-    catalog.add_tombstones(DEVICES[5], [stranger])
+    stranger = Tombstone(ENCODING, OTHER_OBJECT, b"z" * 32, 1, 10, b"s" * 64)
+    catalog.add_tombstones(DEVICES[5], [told(stranger)], 0)
     assert not catalog.is_deleted(ENCODING)
 
 

@@ -74,6 +74,4 @@ def test_deletions_that_a_device_refuses_hold_up_no_others() -> None:
     assert len(owners) == 11, "those that were refused come later"
     assert OTHER_KEY.owner_id() in owners[:2]
     propagation.tick(10.0, lambda _: True)
-    assert len(asked.answer(Code.GRANTED)) == 50
-    propagation.tick(1000.0, lambda _: True)
-    assert asked.told == []
+    assert KEY.owner_id() in asked.answer(Code.GRANTED)
