@@ -87,7 +87,7 @@ def test_what_is_granted_or_claimed_and_does_not_open_holds_nothing_up(scene: Sc
     assert len(scene.new().encodings()) == 2
 
 
-def test_what_cannot_be_read_holds_it_up_only_while_a_device_is_away_and_it_is_not_left_behind(
+def test_what_cannot_be_read_holds_it_up_only_while_a_device_is_away(
     scene: Scene, capsys: pytest.CaptureFixture[str]
 ) -> None:
     scene.cluster.junk = [scene.made_up()]
@@ -98,7 +98,7 @@ def test_what_cannot_be_read_holds_it_up_only_while_a_device_is_away_and_it_is_n
     assert len(scene.new().encodings()) == 2
 
 
-def test_what_another_left_of_an_image_of_the_vaults_own_does_not_hold_that_up(
+def test_what_another_left_of_an_own_image_does_not_hold_that_up(
     scene: Scene, capsys: pytest.CaptureFixture[str]
 ) -> None:
     scene.put(OtherVault(card_of(KEY, "me")), "first")

@@ -71,7 +71,7 @@ def test_a_device_that_names_many_shares_does_not_outvote_those_that_name_one() 
     assert not catalog.is_deleted(ENCODING)
 
 
-def test_a_claim_that_its_devices_do_not_show_comes_after_the_others_until_all_are_doubted() -> None:
+def test_a_claim_that_its_devices_do_not_show_comes_after_the_others() -> None:
     catalog = Catalog()
     for index, device in enumerate(DEVICES):
         catalog.announce(device, [share(index, object_id=OTHER_OBJECT if index > 3 else OBJECT)])

@@ -126,7 +126,7 @@ def test_what_is_not_answered_is_sent_again_under_the_same_id_and_has_an_end(ask
     assert asker.told == [Code.FAULT]
 
 
-def test_a_device_that_left_something_unanswered_is_late_for_a_while_and_the_next_time_for_longer(
+def test_a_device_that_left_something_unanswered_is_late_for_a_while(
     asker: Asker,
 ) -> None:
     def leave_unanswered(start: float) -> float:
