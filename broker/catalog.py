@@ -207,14 +207,19 @@ class Catalog:
 
         return max(claims, key=weight)
 
-    def doubt(self, claim: Claim) -> None:
-        """Its devices do not show what they claim: others are tried before it, and when all are doubted, it again."""
+    def doubt(self, claim: Claim) -> bool:
+        """Its devices do not show what they claim: others are tried before it, and when all are doubted, it again.
+
+        Whether there is another that was not tried yet.
+        """
         claims = {other for other in self._encodings.get(claim.encoding_id, ()) if not other.granted}
         doubted = self._doubted.setdefault(claim.encoding_id, set())
         doubted.add(claim)
+        self.touch(claim.encoding_id)
         if claims <= doubted:
             del self._doubted[claim.encoding_id]
-        self.touch(claim.encoding_id)
+            return False
+        return True
 
     def _agreed_revision(self, claim: Claim) -> int:
         """The highest revision at which k devices make a claim; 0 where they do at none."""

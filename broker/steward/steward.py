@@ -278,15 +278,14 @@ class Steward:
         encoding_id = repair.task.claim.encoding_id
         for target in outcome.refused:
             self._avoided[(encoding_id, target.device)] = now + 12 * self._settings.pause
-        if outcome.disputed:
-            self._catalog.doubt(repair.task.claim)
         if outcome.done:
             self._checked.update(((encoding_id, place), now + _CHECKED) for place in repair.task.reads)
             self._paused.pop(encoding_id, None)
             self._catalog.touch(encoding_id)
             return
         _, before = self._paused.get(encoding_id, (0.0, self._settings.pause / 2))
-        longest = self._settings.pause if outcome.conflict or outcome.disputed else _LONGEST_PAUSE
+        soon = outcome.conflict or (outcome.disputed and self._catalog.doubt(repair.task.claim))
+        longest = self._settings.pause if soon else _LONGEST_PAUSE
         pause = min(longest, 2 * before)
         until = now + pause * self._rng.uniform(0.5, 1.5)
         self._paused[encoding_id] = (until, pause)

@@ -82,10 +82,10 @@ def test_a_claim_that_its_devices_do_not_show_comes_after_the_others() -> None:
         return known.claim.object_id
 
     assert believed() == OBJECT
-    for other in (OTHER_OBJECT, OBJECT):
+    for other, there_is_another in ((OTHER_OBJECT, True), (OBJECT, False)):
         known = catalog.known(ENCODING)
         assert known is not None
-        catalog.doubt(known.claim)
+        assert catalog.doubt(known.claim) is there_is_another
         assert believed() == other
 
 

@@ -265,6 +265,25 @@ def test_nobody_complains_of_what_is_not_theirs(broker: SampleBroker) -> None:
     assert requests(broker.tick()) == []
 
 
+# --- made-up encodings
+
+
+def test_no_encoding_is_given_up_for_another_that_is_made_up(broker: SampleBroker) -> None:
+    workers = three_workers(broker)
+    made_up = AnnouncedShare(bytes(16), 0, OBJECT, KEY.owner_id(), 2, 2, 32)
+    for index, worker in enumerate(workers[:2]):
+        worker.announce([replace(made_up, share=index)])
+    sent = [message for _ in range(200) for message in later(broker, 1, *workers)]
+    assert asked(sent, Operation.DISCARD) == []
+    assert counts(broker.client(KEY)) == (1, 0, 0, 0)
+
+
+def test_a_share_of_one_of_one_is_no_announcement(broker: SampleBroker) -> None:
+    liar = broker.worker("liar")
+    liar.announce([AnnouncedShare(bytes(16), 0, OBJECT, KEY.owner_id(), 1, 1, 32)])
+    assert broker.client(KEY).objects() == []
+
+
 # --- retire
 
 
