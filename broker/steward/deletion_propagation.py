@@ -80,8 +80,8 @@ class DeletionPropagation:
 
     def tick(self, now: float, alive: Callable[[bytes], bool]) -> None:
         """Tell whom there is to tell, as far as they are here."""
-        for deletion in self._catalog.tombstones.take_changed():
-            self._look_at(deletion)
+        for changed in self._catalog.tombstones.take_changed():
+            self._look_at(changed)
         for device, pending in self._pending.items():
             while alive(device) and (deletion := pending.next(now)) is not None:
                 tombstone = self._catalog.tombstones.of_owner(*deletion)
