@@ -4,7 +4,8 @@
 
 No image is stored anew: mappings are sealed under the new key, with object ids made by it, and replace the old ones as
 the old key signs. An interrupted rotation goes on when it is run again: until its end the old key is kept, sealed under
-the new one. The steward brings devices that are away up to date; k have to be connected for each image.
+the new one. The steward brings devices that are away up to date; a quorum (`admin.quorum`) has to be connected for each
+image.
 
 Only what the owner stored, or may have stored, holds a rotation up: what does not open with the key when k of its
 devices are connected is none of the vault's, nor is what no connected device can tell of while none is away.
@@ -103,7 +104,7 @@ class Rotating:
             with waiting(repository.emit, "listing what the vault holds"):
                 encodings = await list_encodings(repository.link)
                 found = await _find(repository, encodings, leave)
-            lacking = [e for image in found.images for e in _needed(repository, image) if len(shares_at_hand(e)) < e.k]
+            lacking = [e for image in found.images for e in _needed(repository, image) if not _holds(e)]
             if lacking or found.unread:
                 away = ", ".join(repository.absent([*lacking, *found.unread])) or "none is known to be away"
                 raise NotEnoughError(
