@@ -135,7 +135,7 @@ units() {
     local oldest newest other=""
     oldest="$(pythons | head -n 1)" newest="$(pythons | tail -n 1)"
     if [ "$oldest" != "$newest" ]; then
-        unit_tests_on "$oldest" &
+        unit_tests_on "$oldest" --hypothesis-profile=brief &
         other=$!
     else
         echo "== unit tests on another Python: skipped, this machine has no other from 3.9 on"

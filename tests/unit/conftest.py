@@ -17,6 +17,8 @@ from tests.support.sample_shares import sample
 from worker.store import ShareStore
 
 settings.register_profile("tessera", deadline=None)
+# For a second Python: fewer, where a test does not say how many (100 by default).
+settings.register_profile("brief", deadline=None, max_examples=30)
 settings.load_profile("tessera")
 
 
