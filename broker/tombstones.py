@@ -111,6 +111,12 @@ class Tombstones:
         record = self._record(tombstone)
         return [] if record is None else [device for device, rank in record.told.items() if rank < record.rank]
 
+    def known_only_by(self, device: bytes) -> Iterator[Tombstone]:
+        """What holds of deletions, and no other device has told of."""
+        for _, record in self._all():
+            if [other for other, rank in record.told.items() if rank == record.rank] == [device]:
+                yield record.best
+
     def told_by(self, tombstone: Tombstone) -> set[bytes]:
         """Devices that told of this owner's deletion, or of what was before it."""
         record = self._record(tombstone)

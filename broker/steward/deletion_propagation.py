@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Callable, Optional
@@ -77,6 +77,10 @@ class DeletionPropagation:
             owners = [stone.owner for stone in stones]
         for owner in owners:
             self._look_at((encoding_id, owner))
+
+    def depends_on(self, device: bytes, others: Set[bytes]) -> bool:
+        """Whether any of the others is still to be told of a deletion, or its undoing, that only this one knows."""
+        return any(self._to_be_told(stone) & others for stone in self._catalog.tombstones.known_only_by(device))
 
     def tick(self, now: float, alive: Callable[[bytes], bool]) -> None:
         """Tell whom there is to tell, as far as they are here."""

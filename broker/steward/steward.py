@@ -170,7 +170,7 @@ class Steward:
         if not self.settled or any(device in _involved(repair.task) for repair in self.repairs):
             return False
         if self._now[device].heard:
-            return self.left_on(device) == 0
+            return self.left_on(device) == 0 and not self._propagation.depends_on(device, self._now.keys() - {device})
         if not all(there.heard for there in self._now.values() if not there.retiring):
             return False
         return not any(self.survey.count(state) for state in (State.WAITING, State.LACKING, State.UNRECOVERABLE))

@@ -39,3 +39,27 @@ def test_a_share_whose_fellows_are_in_the_trash_of_read_only_ones_keeps_its_devi
     world.run(120.0)
     assert not world.listed(retiring)
     assert [len(device.shares) for device in devices[1:]] == [1, 1, 1]
+
+
+def test_who_alone_knows_of_a_deletion_stays_until_another_has_heard_of_it() -> None:
+    rng = random.Random(1)  # noqa: S311 - the same in every run
+    world = World(rng, 4, 1)
+    world.run(5.0)
+    devices = list(world.devices.values())
+    encoding = encode(make_image(rng, 2, 3), rng)
+    for share, device in enumerate(devices[:3]):
+        device.store((encoding.encoding_id, share), Stored(OWNER, encoding.packed, encoding.share(share)))
+    world.run(5.0)
+    retiring, *others = devices[:3]
+    for device in others:
+        world.leave(device)
+    world.run(20.0)
+    retiring.delete(encoding.tombstone(1), OWNER)
+    world.brokers[0].retiring.retire(Retire(retiring.device_id))
+    world.run(60.0)
+    assert world.listed(retiring)
+    for device in others:
+        device.up = True
+    world.run(60.0)
+    assert not world.listed(retiring)
+    assert not any(device.shares for device in devices)
