@@ -23,7 +23,7 @@ from cluster.ports import port_answers
 from tests.soak.ground import Keeper, SoakCluster, new_cluster, new_user
 from tests.soak.hostile_peers import Peer, broker_key, enter, peers, resident, send_endlessly, serving_pid
 from tests.soak.proof import Figures, Part, Terms, hold_for, main
-from tests.support.devices import staged
+from tests.support.devices import staging_begins
 from tests.support.programs import finish, wait_until
 
 DEADLINE = 120.0  # seconds
@@ -66,8 +66,9 @@ def aborted_broker(terms: Terms) -> Figures:
                 break
             ending = (signal.SIGABRT, signal.SIGKILL)[number % 2]
             folder = keeper.make_folder(small=3, large=2)
+            begun = staging_begins(cluster)
             with keeper.user.started("producer", "--json", *OPTIONS, str(folder)) as process:
-                wait_until(lambda: bool(staged(cluster)), "a put under way", DEADLINE)
+                wait_until(begun, "a put under way", DEADLINE)
                 hold_for(terms.random.uniform(0, 0.2))
                 pauses.append(_until_back(cluster, partial(_kill, ending)))
                 keeper.note(finish(process, patience=DEADLINE))

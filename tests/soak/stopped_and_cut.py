@@ -21,7 +21,7 @@ from contextlib import contextmanager
 from tests.soak.gate import gate
 from tests.soak.ground import Keeper, SoakCluster, new_cluster, new_user, shifted
 from tests.soak.proof import Figures, Part, Terms, hold_for, main
-from tests.support.devices import staged
+from tests.support.devices import staging_begins
 from tests.support.ports import own_base_port
 from tests.support.programs import files_below, finish, wait_until
 
@@ -130,16 +130,18 @@ def _stop_device(cluster: SoakCluster, keeper: Keeper, index: int, seconds: floa
 def _storing_meanwhile(cluster: SoakCluster, keeper: Keeper) -> Iterator[None]:
     """A producer that is under way while something is done to the others; it may fail, not lie."""
     folder = keeper.make_folder(small=2, large=2)
+    begun = staging_begins(cluster)
     with keeper.user.started("producer", "--json", *FOUR_OF_SIX, str(folder)) as process:
-        _wait_under_way(process, lambda: bool(staged(cluster)))
+        _wait_under_way(process, begun)
         yield
         keeper.note(finish(process, patience=DEADLINE))
 
 
 def _hold_producer(cluster: SoakCluster, keeper: Keeper, seconds: float) -> None:
     folder = keeper.make_folder(small=2, large=4)
+    begun = staging_begins(cluster)
     with keeper.user.started("producer", "--json", *FOUR_OF_SIX, str(folder)) as process:
-        _wait_under_way(process, lambda: bool(staged(cluster)))
+        _wait_under_way(process, begun)
         _stop(process.pid, seconds)
         keeper.note(finish(process, patience=DEADLINE))
 

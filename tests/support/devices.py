@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,6 +43,12 @@ def share_files(cluster: LocalCluster) -> set[ShareFile]:
 def staged(cluster: LocalCluster) -> list[Path]:
     """The files of shares that are being stored."""
     return [path for name in cluster.devices for path in (cluster.directory / name / "staging").iterdir()]
+
+
+def staging_begins(cluster: LocalCluster) -> Callable[[], bool]:
+    """What tells, from now on, whether a share is being stored that was not yet being stored now."""
+    before = set(staged(cluster))
+    return lambda: not before.issuperset(staged(cluster))
 
 
 def staged_bytes(cluster: LocalCluster, index: int) -> int:
