@@ -93,6 +93,7 @@ def to_json(status: Status) -> dict[str, object]:
             "unrecoverable": health.unrecoverable,
             "could_be_stronger": health.weak,
         },
+        "over_limits": [{"name": over.name, "limit": over.limit} for over in health.over_limits],
         "repair": {
             "bytes_left": health.bytes_left,
             "bytes_per_second": health.rate,
@@ -145,6 +146,7 @@ def summary(status: Status) -> list[str]:
         if device.unlisted:
             name = printable(device.name)
             lines.append(f"{device.unlisted} shares on {name} are more than brokers remember of one device: retire it")
+    lines += [f"{printable(over.name)} is over its limit of {over.limit}" for over in health.over_limits]
     if status.jobs or health.bytes_left:
         left = "" if status.seconds_left is None else f", about {format_duration(status.seconds_left)} left"
         at = f" at {format_size(health.rate)}/s" if health.rate else ""

@@ -10,17 +10,22 @@ In the order of a message's way:
     switchboard      who a message is from, whether it may be, and where it goes; knows sessions, no sockets
     rights           which role may ask which operation
     strikes          who broke the protocol three times, and is not heard for a while
+    overruns         who is over a limit: said in log, audit log and status
     credit           what each client has under way, so that a stalled device costs bounded memory
     memory           the end of the process before its memory's limit
     queries          answers what is asked of the broker itself
     devices          who is here, who is away and for how long
     catalog          who holds what, rebuilt from what workers announce; nothing of it is kept on disk
+    budget           how much of the broker's memory that takes, by whose word
     tombstones       what was deleted or taken back, as the devices tell it; likewise
-    quota            how much one vault may have in the whole cluster
+    storing          whether what a client asks to be stored may be, by what follows
+    quota            how much one vault, and one client's vaults, may have in the whole cluster
+    vault_origins    which client brought which vault: kept on disk, so that a restart forgives nobody
+    reservations     what each client has opened at devices and not finished
     placement        which devices get an encoding's shares
     steward          notices what is lost or damaged, and has it rebuilt
     retiring         devices that are emptied, and then taken off the list
-    members          the list of admitted keys and of invites: all that a broker keeps on disk beside its own key
+    members          the list of admitted keys and of invites
     audit            who was admitted, refused or banned, and who asked for what: a file of one line each, chained by
                      `audit_chain`; what goes into it `audit_trail` decides; `syslog` hands it on
     inviting         what an invite says of its brokers

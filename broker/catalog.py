@@ -12,6 +12,9 @@ on is stale: it still counts for what it says, and the steward is told.
 Encodings that were deleted stay here as long as a device holds shares of them, and are shown to no client. Which
 encodings changed since it was last asked, the catalog tells the steward (`take_touched`). Made for 100,000 images: an
 index by device, so that what a device says anew costs what it holds, and tuples, not sets, for few places.
+
+All of it is charged to the devices that say it (`budget`). Where it becomes too much, what the device that weighs most
+says alone goes, the newest first, and nothing more is taken up of it (`cut_off`).
 """
 
 from __future__ import annotations
@@ -22,6 +25,7 @@ from collections.abc import Iterable, Iterator, KeysView
 from dataclasses import dataclass, field
 from typing import Callable, NamedTuple, Optional
 
+from broker.budget import CLAIM, DAMAGED, PLACE, TOMBSTONE, MemoryBudget, part
 from broker.tombstones import Tombstones
 from common.protocol.messages import (
     MAX_SHARES_ON_A_DEVICE,
@@ -34,6 +38,11 @@ from common.protocol.messages import (
 
 Code = tuple[int, int]  # k, n
 Alive = Callable[[bytes], bool]  # of a device id: is the device connected now?
+BUDGET = 192 << 20  # bytes, of a broker with 384 MiB
+_MAX_ENCODINGS = 64  # of one object that are found by the word of one device alone; honest ones have one or two
+_MAX_FORMER = 1000  # object ids of before that an owner's order may have beside as many as there are
+_HELD_BACK = 8  # the part of the budget that is not for devices that were cut off
+_RELIEF = 16  # the part of the budget that is made free at once where it is used up
 
 
 class Place(NamedTuple):
@@ -87,10 +96,12 @@ class _Holding:
 
 
 class Catalog:
-    def __init__(self, has_retired: Callable[[bytes], bool] = lambda owner: False) -> None:
-        """`has_retired`: whether an owner's vault key was replaced by another."""
+    def __init__(self, has_retired: Callable[[bytes], bool] = lambda owner: False, budget: int = BUDGET) -> None:
+        """`has_retired`: whether an owner's vault key was replaced by another. `budget`: bytes of memory."""
         self._has_retired = has_retired
-        self.tombstones = Tombstones()
+        self.budget = MemoryBudget(budget)
+        self.tombstones = Tombstones(self.budget)
+        self.cut_off: set[bytes] = set()  # devices of which something was not taken up, or was dropped
         self._sound: dict[Claim, tuple[Place, ...]] = {}
         self._revisions: dict[bytes, dict[Place, int]] = {}  # encoding id → of its sound shares, where it is not 1
         self._doubted: dict[bytes, set[Claim]] = {}  # encoding id → claims to it that others are tried before
@@ -102,7 +113,8 @@ class Catalog:
         self._on: dict[bytes, _Holding] = {}  # device id → what it holds
         self._places: dict[Place, Place] = {}  # one object for each, since they recur in many encodings
         self._touched: dict[bytes, None] = {}
-        self._owned: dict[bytes, int] = {}  # owner → bytes of blocks in all sound shares
+        self._owned: dict[bytes, dict[bytes, list[int]]] = {}  # owner → device → bytes of blocks, and of memory
+        self._until_relief = 0  # shares that find no room until it is looked again for what can be dropped
         self.codes: Counter[Code] = Counter()  # how many encodings are claimed to have this k and n
 
     # --- what devices say
@@ -110,19 +122,21 @@ class Catalog:
     def announce(self, device: bytes, shares: Iterable[AnnouncedShare]) -> None:
         """A device says that it holds these shares; the last word on a share counts.
 
-        What goes beyond the number that one device may have is not taken up.
+        What goes beyond the number that one device may have, or its part of the memory, is not taken up.
         """
         for share in shares:
             place = self._place(share.share, device)
             self._remove(share.encoding_id, place)
-            if self.shares_on(device) >= MAX_SHARES_ON_A_DEVICE:
+            if self.shares_on(device) >= MAX_SHARES_ON_A_DEVICE or not self._makes_room(device, _weight(share)):
+                self.cut_off.add(device)
                 continue
             if share.object_id is None or not share.sound:
                 self._add_damaged(share.encoding_id, place)
             else:
                 claim = Claim(share.owner, share.object_id, share.encoding_id, share.k, share.n, share.share_bytes)
-                self._add(claim, place)
-                for grant in dict.fromkeys((grant.owner, grant.object_id) for grant in share.grants):
+                grants = dict.fromkeys((grant.owner, grant.object_id) for grant in share.grants)
+                self._add(claim, place, 1 + len(grants))
+                for grant in grants:
                     self._enlist(claim._replace(owner=grant[0], object_id=grant[1], granted=True), place)
                 if share.revision != 1:
                     self._revisions.setdefault(share.encoding_id, {})[place] = share.revision
@@ -140,16 +154,64 @@ class Catalog:
     def add_tombstones(self, device: bytes, tombstones: Iterable[ToldTombstone], today: int) -> None:
         """A device tells of deletions that it knows. `today`: Unix seconds."""
         for told in tombstones:
-            self.tombstones.tell(device, told.tombstone, today + told.trash_left, today + told.left)
-            self._touched[told.tombstone.encoding_id] = None
+            stone, trash_until, ends = told.tombstone, today + told.trash_left, today + told.left
+            if not self._makes_room(device, TOMBSTONE) or not self.tombstones.tell(device, stone, trash_until, ends):
+                self.cut_off.add(device)
+            self._touched[stone.encoding_id] = None
 
     def forget_device(self, device: bytes) -> None:
-        """Before a device announces anew all that it holds: what it no longer names is gone."""
-        holding = self._on.get(device)
-        for encoding_id, bits in list(holding.encodings.items()) if holding is not None else []:
-            for share in _shares(bits):
-                self._remove(encoding_id, self._place(share, device))
+        """Before a device announces anew all that it holds, or as it is no member any more: all that it said goes."""
+        holding = self._on.get(device, _Holding())
+        for encoding_id, bits in list(holding.encodings.items()):
+            self._remove_all(encoding_id, bits, device)
         self._touched.update(dict.fromkeys(self.tombstones.forget_device(device)))
+        self._on.pop(device, None)
+        self.cut_off.discard(device)
+        self.budget.forget(device)
+
+    def devices(self) -> set[bytes]:
+        """Those of which anything is known."""
+        return self._on.keys() | self.tombstones.devices() | self.cut_off
+
+    # --- what becomes too much
+
+    def _makes_room(self, device: bytes, more: int) -> bool:
+        """See to it that there is room for so many bytes of a device's; False where that one has too much itself."""
+        if device in self.cut_off and not self.budget.fits(more + self.budget.limit // _HELD_BACK):
+            return False  # or it would take what was made free for others
+        while not self.budget.fits(more):
+            heaviest = self.budget.heaviest(device, more)
+            if heaviest == device or not self._may_relieve():
+                return False
+            if not self._relieve(heaviest, self.budget.of(device) + more):
+                return False
+        return True
+
+    def _may_relieve(self) -> bool:
+        """Looking for what can be dropped costs what a device holds: once for as many shares that found no room."""
+        self._until_relief -= 1
+        return self._until_relief < 0
+
+    def _relieve(self, device: bytes, other: int) -> bool:
+        """Drop what this device alone says, and the rest down to twice what another takes; whether that helped."""
+        self.cut_off.add(device)
+        before = self.budget.total
+        enough = before - self.budget.limit // _RELIEF
+        held = list(self._on.get(device, _Holding()).encodings.items())
+        for encoding_id, bits in reversed(held):
+            if self.budget.total <= enough:
+                return True
+            if self.holders(encoding_id) == {device} or self.budget.of(device) > 2 * other:
+                self._remove_all(encoding_id, bits, device)
+        self._touched.update(dict.fromkeys(self.tombstones.drop_untold_by_others(device, enough)))
+        helped = self.budget.total < before
+        if not helped:
+            self._until_relief = len(held)
+        return helped
+
+    def _remove_all(self, encoding_id: bytes, bits: int, device: bytes) -> None:
+        for share in _shares(bits):
+            self._remove(encoding_id, self._place(share, device))
 
     # --- what clients ask
 
@@ -274,8 +336,15 @@ class Catalog:
         return self._on.get(device, _Holding()).sound_bytes
 
     def bytes_of(self, owner: bytes) -> int:
-        """Bytes of blocks in all sound shares of a vault, on all devices."""
-        return self._owned.get(owner, 0)
+        """Bytes of blocks in all sound shares of a vault, on all devices.
+
+        Of one device no more than of the one that has second most: what one alone claims may be made up.
+        """
+        return _capped(counted[0] for counted in self._owned.get(owner, {}).values())
+
+    def memory_of(self, owner: bytes) -> int:
+        """Bytes of memory that a vault's shares and whom they are granted to take, counted likewise."""
+        return _capped(counted[1] for counted in self._owned.get(owner, {}).values())
 
     def touch(self, encoding_id: bytes) -> None:
         """Something about it changed, although not what is held."""
@@ -293,10 +362,22 @@ class Catalog:
         place = Place(share, device)
         return self._places.setdefault(place, place)
 
-    def _add(self, claim: Claim, place: Place) -> None:
+    def _add(self, claim: Claim, place: Place, claims: int) -> None:
+        """Enter a sound share; `claims`: how many are made of it, the grants among them."""
         self._enlist(claim, place)
         self._enter(claim.encoding_id, place).sound_bytes += claim.share_bytes
-        self._owned[claim.owner] = self._owned.get(claim.owner, 0) + claim.share_bytes
+        self._count_for_owner(claim, place, claims)
+
+    def _count_for_owner(self, claim: Claim, place: Place, claims: int) -> None:
+        """Count a share for its owner; where `claims` is negative, no more."""
+        devices = self._owned.setdefault(claim.owner, {})
+        counted = devices.setdefault(place.device, [0, 0])
+        counted[0] += claim.share_bytes if claims > 0 else -claim.share_bytes
+        counted[1] += claims * part(CLAIM, PLACE, claim.n)
+        if not counted[1]:
+            del devices[place.device]
+            if not devices:
+                del self._owned[claim.owner]
 
     def _enlist(self, claim: Claim, place: Place) -> None:
         """Have a share found by a claim."""
@@ -305,15 +386,34 @@ class Catalog:
             self._encodings[claim.encoding_id] = (*self._encodings.get(claim.encoding_id, ()), claim)
             if not claim.granted:
                 self.codes[claim.k, claim.n] += 1
-            objects = self._objects.setdefault(claim.owner, {})
-            if claim.object_id not in objects:
-                self._order.setdefault(claim.owner, []).append(claim.object_id)
-                self._unsorted.add(claim.owner)
-            objects[claim.object_id] = (*objects.get(claim.object_id, ()), claim)
-        self._sound[claim] = (*places, place)
+            self._enter_object(claim, place.device)
+        self._set_places(claim, (*places, place))
+
+    def _enter_object(self, claim: Claim, device: bytes) -> None:
+        objects = self._objects.setdefault(claim.owner, {})
+        claims = objects.get(claim.object_id, ())
+        if len(claims) >= _MAX_ENCODINGS and self._count_of(claims, device) >= _MAX_ENCODINGS:
+            return
+        order = self._order.setdefault(claim.owner, [])
+        if claim.object_id not in objects:
+            if len(order) >= 2 * len(objects) + _MAX_FORMER:
+                order[:] = objects
+            order.append(claim.object_id)
+            self._unsorted.add(claim.owner)
+        objects[claim.object_id] = (*claims, claim)
+
+    def _count_of(self, claims: Iterable[Claim], device: bytes) -> int:
+        return sum(self._sound[claim][0].device == device for claim in claims)
+
+    def _set_places(self, claim: Claim, places: tuple[Place, ...]) -> None:
+        """Whoever makes a claim bears its memory, in equal parts."""
+        former = [place[1] for place in self._sound.get(claim, ())]
+        self.budget.divide(former, [place[1] for place in places], CLAIM, PLACE)
+        self._sound[claim] = places
 
     def _add_damaged(self, encoding_id: bytes, place: Place) -> None:
         self._damaged[encoding_id] = (*self._damaged.get(encoding_id, ()), place)
+        self.budget.charge(place.device, DAMAGED)
         self._enter(encoding_id, place)
 
     def _enter(self, encoding_id: bytes, place: Place) -> _Holding:
@@ -342,18 +442,18 @@ class Catalog:
         self._touched[encoding_id] = None
         damaged = self._damaged.get(encoding_id, ())
         if place in damaged:
+            self.budget.charge(place.device, -DAMAGED)
             if len(damaged) == 1:
                 del self._damaged[encoding_id]
             else:
                 self._damaged[encoding_id] = _without(damaged, place)
             return True
-        for claim in [claim for claim in self._encodings[encoding_id] if place in self._sound[claim]]:
+        claims = [claim for claim in self._encodings[encoding_id] if place in self._sound[claim]]
+        for claim in claims:
             if not claim.granted:
                 holding.sound_bytes -= claim.share_bytes
-                self._owned[claim.owner] -= claim.share_bytes
-                if not self._owned[claim.owner]:
-                    del self._owned[claim.owner]
-            self._sound[claim] = _without(self._sound[claim], place)
+                self._count_for_owner(claim, place, -len(claims))
+            self._set_places(claim, _without(self._sound[claim], place))
             if not self._sound[claim]:
                 self._drop(claim)
         revisions = self._revisions.get(encoding_id, {})
@@ -372,13 +472,16 @@ class Catalog:
         else:
             del self._encodings[claim.encoding_id]
             self._doubted.pop(claim.encoding_id, None)
-        objects = self._objects[claim.owner]
-        claims = tuple(other for other in objects[claim.object_id] if other != claim)
+        objects = self._objects.get(claim.owner, {})
+        claims = tuple(other for other in objects.get(claim.object_id, ()) if other != claim)
         if claims:
             objects[claim.object_id] = claims
-        else:
-            del objects[claim.object_id]
+        elif objects.pop(claim.object_id, None) is not None:
             self._unsorted.add(claim.owner)
+        if not objects:
+            self._objects.pop(claim.owner, None)
+            self._order.pop(claim.owner, None)
+            self._unsorted.discard(claim.owner)
 
     def _sorted(self, owner: bytes) -> list[bytes]:
         """The object ids of an owner in order. Only few came since it was sorted last, so that sorting is quick."""
@@ -420,6 +523,17 @@ class Catalog:
         shares = [ShareAt(*place, is_sound, alive(place[1])) for place, is_sound in sorted(sound + damaged)]
         c = claim
         return EncodingAt(c.object_id, c.encoding_id, c.k, c.n, c.share_bytes, shares, c.granted)
+
+
+def _capped(parts: Iterable[int]) -> int:
+    """The sum of these, of which the largest counts like the second."""
+    most, *rest = sorted(parts, reverse=True) or [0]
+    return min(most, max(rest, default=0)) + sum(rest)
+
+
+def _weight(share: AnnouncedShare) -> int:
+    """Bytes of memory that a share takes which nobody else announces."""
+    return (CLAIM + PLACE) * (1 + len(share.grants))
 
 
 def _shares(bits: int) -> Iterator[int]:

@@ -25,6 +25,7 @@ from broker.server import Server
 from broker.steward.steward import Settings
 from broker.supervisor import stop_with_supervisor, supervise
 from broker.syslog import Place, Syslog, parse_place
+from broker.vault_origins import VaultOrigins
 from common.discovery.addresses import is_loopback, parse_host
 from common.errors import UsageError
 from common.files import lock, locked
@@ -84,7 +85,8 @@ _REPAIR_RATE = typer.Option(
 _OWNER_QUOTA = typer.Option(
     None,
     envvar="TESSERA_OWNER_QUOTA",
-    help="Most that the shares of one vault may take in the whole cluster, such as 2T; any size if left out.",
+    help="Most that the shares of one vault, or of all that one client brought, may take in the cluster, such as 2T; "
+    "any size if left out.",
 )
 _AUDIT_ACCESS = typer.Option(
     False,
@@ -197,7 +199,18 @@ def _serve(
         cap_memory(memory)
         syslog = Syslog(auditing.syslog) if auditing.syslog is not None else None
         audit_log = AuditLog(folder, forward=syslog.send if syslog is not None else None)
-        server = Server(listening, pair, members, settings, audit_log, quota, record_accesses=auditing.access)
+        origins = VaultOrigins(folder / "vaults.json")
+        server = Server(
+            listening,
+            pair,
+            members,
+            settings,
+            audit_log,
+            quota,
+            origins,
+            budget=memory // 2,
+            record_accesses=auditing.access,
+        )
         save(folder, listening)
         log.info(
             "broker listens at %s, ports %d (clients) and %d (workers)",

@@ -19,12 +19,14 @@ REQUESTS = HIGH_WATER_MARK  # under way for one client: what its sockets are mad
 REQUESTS_PER_DEVICE = 4
 CREDIT = 16 * 1024 * 1024  # bytes for one client
 TOTAL_CREDIT = 192 * 1024 * 1024  # bytes for all clients; replies and requests in sockets stay below twice that
+SESSIONS = 3  # sessions' worth that all of one client have together: no client has more than a quarter of the total
 REPEAT_AFTER = 1.0  # seconds; a request that comes again sooner is a double, its answer is coming
 FORGET_AFTER = 120.0  # seconds, longer than any requester waits
 
 
 @dataclass(frozen=True)
 class Forwarded:
+    client: bytes  # its public key
     session: bytes
     request_id: bytes
     device: bytes
@@ -37,7 +39,7 @@ class Forwarded:
 class Ledger:
     def __init__(self) -> None:
         self._entries: OrderedDict[tuple[bytes, bytes], Forwarded] = OrderedDict()
-        self._by_session: dict[bytes, tuple[int, int]] = {}  # session → requests, bytes
+        self._under_way: dict[bytes, tuple[int, int]] = {}  # session, and client → requests, bytes
         self._total = 0
 
     def find(self, session: bytes, request_id: bytes) -> Optional[Forwarded]:
@@ -46,15 +48,24 @@ class Ledger:
 
     def enter(self, entry: Forwarded) -> bool:
         """Grant a request that is not under way its credit; False where it has to wait."""
-        requests, size = self._by_session.get(entry.session, (0, 0))
+        requests, size = self._under_way.get(entry.session, (0, 0))
         if requests >= REQUESTS or (requests and size + entry.credit > CREDIT):
+            return False
+        if self.is_over(entry):
             return False
         if entry.credit > MAX_PAYLOAD or self._total + entry.credit > TOTAL_CREDIT:
             return False
         self._entries[(entry.session, entry.request_id)] = entry
-        self._by_session[entry.session] = (requests + 1, size + entry.credit)
+        for whose in (entry.session, entry.client):
+            requests, size = self._under_way.get(whose, (0, 0))
+            self._under_way[whose] = (requests + 1, size + entry.credit)
         self._total += entry.credit
         return True
+
+    def is_over(self, entry: Forwarded) -> bool:
+        """Whether the sessions of its client have as much under way as one client may."""
+        requests, size = self._under_way.get(entry.client, (0, 0))
+        return requests >= SESSIONS * REQUESTS or size + entry.credit > SESSIONS * CREDIT
 
     def repeat(self, entry: Forwarded, now: float) -> bool:
         """Whether a request under way that came again is to be passed on again: it, or its answer, may be lost.
@@ -70,9 +81,10 @@ class Ledger:
         """A reply passes: give the credit back. None where nobody waits for it."""
         entry = self._entries.pop((session, request_id), None)
         if entry is not None:
-            requests, size = self._by_session.pop(session)
-            if requests > 1:
-                self._by_session[session] = (requests - 1, size - entry.credit)
+            for whose in (entry.session, entry.client):
+                requests, size = self._under_way.pop(whose)
+                if requests > 1:
+                    self._under_way[whose] = (requests - 1, size - entry.credit)
             self._total -= entry.credit
         return entry
 

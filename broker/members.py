@@ -109,6 +109,10 @@ class MemberList:
     def workers(self) -> list[Member]:
         return [member for member in self._members.values() if member.standing is Standing.WORKER]
 
+    def clients(self) -> int:
+        """How many clients there are, admins among them."""
+        return sum(member.standing in (Standing.CLIENT, Standing.ADMIN) for member in self._members.values())
+
     def brokers(self) -> dict[bytes, Address]:
         """The brokers of this cluster, by public key, as far as it is known where they are."""
         found = [m for m in self._members.values() if m.standing is Standing.BROKER]

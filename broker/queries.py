@@ -14,14 +14,18 @@ from typing import Annotated, Callable, Optional
 import msgspec
 
 from broker.audit import Coalesced, Record, unrecorded
-from broker.catalog import Catalog
+from broker.catalog import BUDGET, Catalog
 from broker.credit import CREDIT, REQUESTS, REQUESTS_PER_DEVICE
 from broker.devices import DeviceNow, Devices
 from broker.list_marks import ListMarks
 from broker.members import MembersFile, address_of, take_up
+from broker.overruns import MEMORY, Overruns
 from broker.placement import Candidate, has_room, place
-from broker.quota import OwnerQuota
-from broker.rights import Standing
+from broker.quota import Quota
+from broker.rights import CLIENT_SIDE, Standing
+from broker.sessions import Session
+from broker.storing import Storing
+from broker.vault_origins import VaultOrigins
 from common.errors import IntegrityError, NotFoundError, ProtocolError, RefusedError
 from common.protocol.codec import MAX_PAYLOAD, pack, unpack
 from common.protocol.device_messages import ShareName
@@ -53,6 +57,7 @@ from common.protocol.messages import (
     Locate,
     Message,
     ObjectId,
+    OverLimit,
     OwnerProof,
     Placed,
     Places,
@@ -71,6 +76,7 @@ log = logging.getLogger(__name__)
 
 Answered = tuple[Message, Optional[bytes]]  # header, payload
 _MAX_RETIRED_OWNERS = 10_000  # so that no client makes the list of members grow without end
+_MAX_OVER_LIMITS = 12  # told in one answer, whose header has to stay small
 _EXPIRY_PERIOD = 3600  # seconds between looks for tombstones that have come to their end
 
 _Encodings = Annotated[list[Identifier], msgspec.Meta(max_length=MAX_OBJECTS)]
@@ -91,9 +97,12 @@ class Queries:
         record: Record = unrecorded,
         owner_quota: Optional[int] = None,
         marks: Optional[ListMarks] = None,
+        budget: int = BUDGET,
+        origins: Optional[VaultOrigins] = None,
     ) -> None:
-        """`owner_quota`: bytes of shares that one vault may have in the whole cluster; None for any number. `marks`:
-        what tells peers which list of members this is, and from theirs whether it is the newest; None for no such look.
+        """`owner_quota`: bytes of shares that one vault, and one client's, may have in the whole cluster; None for any
+        number. `marks`: what tells peers which list of members this is, and from theirs whether it is the newest; None
+        for no such look. `budget`: bytes of memory for what devices tell. `origins`: who brought which vault.
         """
         self._marks = marks
         self._members = members
@@ -101,8 +110,11 @@ class Queries:
         self._deletions: Coalesced[tuple[str, bytes, bytes, int]] = Coalesced()
         self._today = today
         self._next_expiry = 0
-        self.catalog = Catalog(self.has_retired)
-        self._quota = OwnerQuota(self.catalog, owner_quota)
+        self.catalog = Catalog(self.has_retired, budget)
+        self.overruns = Overruns(self.name_of, record)
+        origins = origins or VaultOrigins()
+        self.quota = Quota(self.catalog, origins, owner_quota)
+        self.storing = Storing(self.catalog, self.quota, origins, self.overruns, self._is_client, self.has_retired)
         self.devices = Devices(members, started)
 
     # --- who is there
@@ -115,10 +127,23 @@ class Queries:
     def tick(self, now: float) -> None:
         """To be called a few times a second."""
         self._record_deletions(now)
+        self._forget_revoked()
+        self._note_cut_off(now)
+        self.storing.tick(now)
+        self.overruns.expire(now)
         if self._today() >= self._next_expiry:
             self._next_expiry = self._today() + _EXPIRY_PERIOD
             for encoding_id in self.catalog.tombstones.expire(self._today()):
                 self.catalog.touch(encoding_id)
+
+    def _forget_revoked(self) -> None:
+        for device in self.catalog.devices() - self.devices.members().keys():
+            self.catalog.forget_device(device)
+
+    def _note_cut_off(self, now: float) -> None:
+        members = self.devices.members()
+        for device in self.catalog.cut_off & members.keys():
+            self.overruns.note(bytes.fromhex(members[device].public_key), MEMORY, now)
 
     def status(self, left_on: Callable[[bytes], int], waited_for: Callable[[DeviceNow], float], now: float) -> Answered:
         """`left_on`: of a retiring device, how many shares no other device has. `waited_for`: seconds left, of one."""
@@ -142,6 +167,13 @@ class Queries:
         devices.sort(key=lambda device: device.name)
         return Status(GRANTED, self.devices.settled(now)), pack(devices)
 
+    def over_limits(self, asker: bytes, now: float, *, by_admin: bool) -> list[OverLimit]:
+        """Who is over a limit: devices, and of clients the asker alone (by its public key), unless it is an admin."""
+        over = self.overruns.current(now)
+        if not by_admin:
+            over = [(key, limit) for key, limit in over if key == asker or self.standing_of(key) is Standing.WORKER]
+        return [OverLimit(self.name_of(key), limit) for key, limit in over[:_MAX_OVER_LIMITS]]
+
     # --- clients
 
     def hello(self, header: Hello, client_key: bytes) -> Answered:
@@ -154,12 +186,12 @@ class Queries:
             return Welcome(Answer(Code.NOT_ALLOWED, "the vault's owner did not sign for this client")), None
         return Welcome(GRANTED, REQUESTS, REQUESTS_PER_DEVICE, CREDIT), None
 
-    def places(self, header: Places, payload: memoryview, owner: bytes, now: float) -> Answered:
-        refusal = self._quota.refusal(owner, header.n * header.share_bytes)
+    def places(self, header: Places, payload: memoryview, session: Session, now: float) -> Answered:
+        refusal = self.storing.refusal_of_more(session, header.n * header.share_bytes, now)
         if refusal is not None:
             return Placed(refusal), None
         candidates = [
-            Candidate(device, there.free_bytes)
+            Candidate(device, 0 if device in self.catalog.cut_off else there.free_bytes)
             for device, there in self.devices.all(now).items()
             if there.alive and not there.retiring
         ]
@@ -170,9 +202,12 @@ class Queries:
         fit = [c for c in candidates if c.device_id not in header.exclude]
         return Placed(GRANTED, sum(not has_room(c, header.share_bytes) for c in fit)), pack(places)
 
-    def over_quota(self, owner: bytes, operation: Operation, frames: Sequence[memoryview]) -> Optional[Answer]:
-        """The refusal of a request that would begin to store more than this vault may have."""
-        return self._quota.refusal_of(owner, operation, frames)
+    def refusal(
+        self, session: Session, device: bytes, operation: Operation, frames: Sequence[memoryview], now: float
+    ) -> Optional[Answer]:
+        """The refusal of a request to a device that would store what may not be, or what nobody would find."""
+        free = self.devices.free_bytes(device) if self._members.members.clients() > 1 else None
+        return self.storing.refusal(session, device, operation, frames, free, now)
 
     def locate(self, header: Locate, payload: memoryview, owner: bytes, now: float) -> Answered:
         objects = unpack(payload, _Objects)
@@ -209,8 +244,11 @@ class Queries:
         """Whether this owner's vault key was replaced by another."""
         return self._members.members.has_retired(owner)
 
-    def retire_owner(self, owner: bytes) -> Answered:
-        """Let nobody in as this owner from now on."""
+    def retire_owner(self, session: Session, now: float) -> Answered:
+        """Let nobody in as this session's owner from now on."""
+        owner = session.vault
+        if not self.storing.brings(session, now):
+            return Acknowledged(Answer(Code.NO_ROOM, "this client has retired as many vaults as one may")), None
         if len(self._members.members.retired_owners) >= _MAX_RETIRED_OWNERS and not self.has_retired(owner):
             return Acknowledged(Answer(Code.NO_ROOM, "too many owners were retired")), None
         try:
@@ -253,6 +291,7 @@ class Queries:
         if any(share.k > share.n or share.share >= share.n for share in shares if share.sound):
             raise ProtocolError("an announced share contradicts itself")
         self.catalog.announce(device, shares)
+        self.storing.announced(device, shares)
         self.devices.told(device, now)
         if header.complete and not self.devices.complete(device):
             log.info("device %s holds %d shares", self.devices.name(device), self.catalog.shares_on(device))
@@ -267,6 +306,8 @@ class Queries:
     def report_deleted(self, device: bytes, payload: memoryview, now: float) -> Answered:
         told = [each for each in unpack(payload, _Tombstones) if each.left]
         for stone in (each.tombstone for each in told):
+            if not self.catalog.tombstones.takes(device, stone):
+                continue  # one too many: not worth the check of a signature
             if self.catalog.tombstones.is_news(stone) and not is_tombstone_signed(stone):
                 raise ProtocolError("a tombstone that its owner did not sign")
             known = self.catalog.tombstones.of_owner(stone.encoding_id, stone.owner)
@@ -335,6 +376,9 @@ class Queries:
         """What the member with this key is called, or the beginning of the key."""
         member = self._members.members.find(public_key, self._today())
         return member.name if member is not None and member.name else shown_key(public_key)
+
+    def _is_client(self, public_key: bytes) -> bool:
+        return self.standing_of(public_key) in CLIENT_SIDE
 
     def standing_of(self, public_key: bytes) -> Optional[Standing]:
         member = self._members.members.find(public_key, self._today())

@@ -10,7 +10,6 @@ import logging
 from typing import Callable
 
 from broker.audit import Record, unrecorded
-from broker.catalog import Catalog
 from broker.devices import Devices
 from broker.members import Member, MembersFile
 from broker.steward.steward import Steward
@@ -29,7 +28,6 @@ class Retiring:
         self,
         members: MembersFile,
         devices: Devices,
-        catalog: Catalog,
         steward: Steward,
         today: Callable[[], int],
         record: Record = unrecorded,
@@ -39,10 +37,8 @@ class Retiring:
         self._today = today
         self._record = record
         self._devices = devices
-        self._catalog = catalog
         self._steward = steward
         self._next = 0.0
-        self._known: set[bytes] = set()  # the devices that were retiring at the last tick
 
     def retire(self, header: Retire) -> Acknowledged:
         """Begin, or with `cancel` end, to move a device's shares elsewhere."""
@@ -63,10 +59,8 @@ class Retiring:
     def tick(self, now: float) -> None:
         """Take those off the list whose shares are all elsewhere; after the steward's tick."""
         members = self._devices.members()
-        for device in self._known - members.keys():
-            self._catalog.forget_device(device)  # another broker, or somebody by hand, took it off
-        self._known = {device for device, member in members.items() if member.retiring}
-        for device in self._known if now >= self._next else ():
+        retiring = [device for device, member in members.items() if member.retiring]
+        for device in retiring if now >= self._next else ():
             if self._steward.emptied(device):
                 self._take_off(device, members[device], now)
 

@@ -18,6 +18,7 @@ import zmq
 
 from broker.audit import AuditLog
 from broker.authentication import Authentication, authenticated_key
+from broker.catalog import BUDGET
 from broker.list_marks import ListMarks
 from broker.listening import ALL, Listening
 from broker.members import MembersFile
@@ -30,6 +31,7 @@ from broker.sessions import Outgoing, Side
 from broker.steward.steward import Settings, Steward
 from broker.strikes import Refusals
 from broker.switchboard import Switchboard
+from broker.vault_origins import VaultOrigins
 from common.discovery.addresses import endpoint, own_addresses
 from common.errors import UsageError
 from common.link.sockets import make_router
@@ -55,12 +57,14 @@ class Server:
         settings: Settings,
         audit: AuditLog,
         owner_quota: Optional[int] = None,
+        origins: Optional[VaultOrigins] = None,
         *,
+        budget: int = BUDGET,
         record_accesses: bool = False,
     ) -> None:
         """Bind both ports; UsageError where one cannot be had, which says why.
 
-        `record_accesses`: whether puts and gets are in the audit log, too.
+        `budget`: bytes of memory for what devices tell. `record_accesses`: whether puts and gets are in the audit log.
         """
         self._time = RunningTime()
         self._members = members
@@ -70,10 +74,10 @@ class Server:
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context(io_threads=2)
         self._authentication = Authentication(self._context, self._admits, self._refused)  # before any port is open
         marks = ListMarks(members, pair.secret)
-        self._queries = Queries(members, self._time(), _today, record, owner_quota, marks)
+        self._queries = Queries(members, self._time(), _today, record, owner_quota, marks, budget, origins)
         catalog, devices = self._queries.catalog, self._queries.devices
         steward = Steward(catalog, devices, settings, random.SystemRandom())
-        retiring = Retiring(members, devices, catalog, steward, _today, record)
+        retiring = Retiring(members, devices, steward, _today, record)
         self._switchboard = Switchboard(self._queries, steward, retiring, record, record_accesses=record_accesses)
         self._others = OtherBrokers(self._context, pair, members)
         self._routers: dict[Side, zmq.Socket[bytes]] = {}

@@ -19,6 +19,7 @@ from typing import Any, Callable, Optional
 from broker.audit import Record, unrecorded
 from broker.audit_trail import AuditTrail
 from broker.credit import Forwarded, Ledger
+from broker.overruns import REQUESTS
 from broker.queries import Answered, Queries, owner_named
 from broker.retiring import Retiring
 from broker.rights import CLIENT_SIDE, DEPOSIT, FORWARDED, WORKER_SIDE, Standing, may
@@ -210,10 +211,10 @@ class Switchboard:
         bind(WITHDRAW, lambda session, header, payload, now: queries.withdraw(session.device, payload))
         bind(REPORT_DELETED, lambda session, header, payload, now: queries.report_deleted(session.device, payload, now))
         bind(STATUS, lambda session, header, _, now: queries.status(steward.left_on, steward.waited_for, now))
-        bind(HEALTH, lambda session, header, _, now: answers.health(steward, self._health_of(session)))
+        bind(HEALTH, lambda session, header, _, now: self._health(session, now))
         bind(RETIRE, lambda session, header, _, now: (self._retiring.retire(header), None))
         bind(REBALANCE, lambda session, header, _, now: answers.rebalance(steward))
-        bind(PLACES, lambda session, header, payload, now: queries.places(header, payload, session.vault, now))
+        bind(PLACES, lambda session, header, payload, now: queries.places(header, payload, session, now))
         bind(LOCATE, lambda session, header, payload, now: queries.locate(header, payload, session.vault, now))
         bind(LIST, lambda session, header, _, now: queries.list(header, session.vault, now))
         bind(TRASH, lambda session, header, _, now: queries.trash(header, session.vault, now))
@@ -221,7 +222,7 @@ class Switchboard:
         bind(
             REPORT_BAD, lambda session, header, payload, _: answers.report_bad(steward, catalog, payload, session.vault)
         )
-        bind(RETIRE_OWNER, lambda session, header, _, now: queries.retire_owner(session.vault))
+        bind(RETIRE_OWNER, lambda session, header, _, now: queries.retire_owner(session, now))
 
     def _answer(self, session: Session, operation: Operation, frames: Sequence[memoryview], now: float) -> Answered:
         """The broker's answer; ProtocolError where header or payload have not the shape of the operation."""
@@ -239,6 +240,11 @@ class Switchboard:
     def _health_of(self, session: Session) -> Optional[bytes]:
         """The owner whose images an answer to HEALTH names; None for all."""
         return None if self._is_admin(session) else session.vault
+
+    def _health(self, session: Session, now: float) -> Answered:
+        header, jobs = answers.health(self._steward, self._health_of(session))
+        header.over_limits = self._queries.over_limits(session.public_key, now, by_admin=self._is_admin(session))
+        return header, jobs
 
     def _hello(self, session: Session, header: Hello) -> Answered:
         owner = owner_named(header)
@@ -286,21 +292,30 @@ class Switchboard:
         if under_way is not None and not self._ledger.repeat(under_way, now):
             return []
         device = self._devices.get(envelope.peer)
-        refusal = self._queries.over_quota(session.owner, envelope.operation, frames)
+        refusal = self._queries.refusal(session, envelope.peer, envelope.operation, frames, now)
         if refusal is not None:
             return [refuse(session, envelope, refusal.code, refusal.text)]
         if device is None or not self._queries.devices.alive(envelope.peer, now):
             code = Code.BUSY if self._queries.devices.expected(envelope.peer, now) else Code.GONE
             return [refuse(session, envelope, code, "the device is not connected")]
         entry = Forwarded(
-            session.session_id, envelope.request_id, envelope.peer, envelope.operation, envelope.credit, now
+            session.public_key,
+            session.session_id,
+            envelope.request_id,
+            envelope.peer,
+            envelope.operation,
+            envelope.credit,
+            now,
         )
         if under_way is None and not self._ledger.enter(entry):
+            if self._ledger.is_over(entry):
+                self._queries.overruns.note(session.public_key, REQUESTS, now)
             flood = self.bans.strikes.over_credit(session.public_key, now)
             struck = self._strike(session, "a flood of requests over the credit", now) if flood else []
             return [refuse(session, envelope, Code.BUSY), *struck]
         self.bans.strikes.asked(device.public_key)
         self._trail.passed_on(session, envelope.operation, envelope.peer, frames, now)
+        self._queries.storing.passed_on(session, envelope, frames[1], now)
         onward = envelope._replace(peer=session.session_id, owner=session.owner)
         return [Outgoing(device, onward, bytes(frames[1]), payload)]
 
@@ -326,6 +341,8 @@ class Switchboard:
             log.warning("dropped a reply of a device that was not asked")
             return []
         self._ledger.leave(envelope.peer, envelope.request_id)
+        if entry.operation is Operation.OPEN:
+            self._queries.storing.answered(entry.client, entry.device, entry.request_id, frames[1])
         onward = Envelope(Kind.REPLY, entry.operation, entry.request_id, entry.device)
         if len(frames) == 3 and frames[2].nbytes > entry.credit:
             return [refuse(requester, onward, Code.FAULT, "the reply is larger than its credit")]

@@ -6,21 +6,22 @@ is another owner's, however many others use the same id. Of several of one owner
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Optional
 
+from broker.budget import TELLER, TOMBSTONE, MemoryBudget
 from common.protocol.messages import MAX_SHARES_ON_A_DEVICE, Tombstone
 from common.protocol.signatures import tombstone_rank
 
 MAX_TOMBSTONES_OF_A_DEVICE = MAX_SHARES_ON_A_DEVICE  # so that none that tells without end fills the memory
 
 
-@dataclass
+@dataclass(eq=False)
 class _Record:
     """Of one encoding, by one owner."""
 
+    owner: bytes
     best: Tombstone
     rank: bytes  # the best's
     trash_until: int = 0  # Unix seconds, as those say who know the best: the latest of them
@@ -30,31 +31,46 @@ class _Record:
 
 
 class Tombstones:
-    def __init__(self) -> None:
+    def __init__(self, budget: MemoryBudget) -> None:
+        self._budget = budget
         self._records: dict[bytes, dict[bytes, _Record]] = {}  # encoding id → owner → record
         self._owners: dict[bytes, set[bytes]] = {}  # owner → encoding ids
-        self._counts: Counter[bytes] = Counter()  # device → records that it tells
+        self._told_by: dict[bytes, dict[_Record, None]] = {}  # device → records that it tells, in this order
         self._changed: dict[tuple[bytes, bytes], None] = {}  # encoding ids and owners
+
+    def devices(self) -> set[bytes]:
+        """Those that told of deletions."""
+        return set(self._told_by)
+
+    def takes(self, device: bytes, tombstone: Tombstone) -> bool:
+        """Whether this is within the number that one device may tell."""
+        record = self._record(tombstone)
+        if record is not None and device in record.told:
+            return True
+        return len(self._told_by.get(device, ())) < MAX_TOMBSTONES_OF_A_DEVICE
 
     def is_news(self, tombstone: Tombstone) -> bool:
         """Whether it holds against all that are known, so that its signature has to be checked."""
         record = self._record(tombstone)
         return record is None or (tombstone != record.best and tombstone_rank(tombstone) > record.rank)
 
-    def tell(self, device: bytes, tombstone: Tombstone, trash_until: int, ends: int) -> None:
+    def tell(self, device: bytes, tombstone: Tombstone, trash_until: int, ends: int) -> bool:
         """A device knows of this, which its owner signed where it is news; until when, in Unix seconds.
 
-        What goes beyond the number that one device may tell is not taken up.
+        False where it is one more than this device may tell, and is not taken up.
         """
+        if not self.takes(device, tombstone):
+            return False
         record, rank = self._record(tombstone), tombstone_rank(tombstone)
-        if record is None or device not in record.told:
-            if self._counts[device] >= MAX_TOMBSTONES_OF_A_DEVICE:
-                return
-            self._counts[device] += 1
         if record is None:
-            record = _Record(tombstone, rank)
-            self._records.setdefault(tombstone.encoding_id, {})[tombstone.owner] = record
-            self._owners.setdefault(tombstone.owner, set()).add(tombstone.encoding_id)
+            record = _Record(tombstone.owner, tombstone, rank)
+            self._records.setdefault(tombstone.encoding_id, {})[record.owner] = record
+            self._owners.setdefault(record.owner, set()).add(tombstone.encoding_id)
+        if device not in record.told:
+            before = list(record.told)
+            record.told[device] = b""
+            self._budget.divide(before, list(record.told), TOMBSTONE, TELLER)
+            self._told_by.setdefault(device, {})[record] = None
         if rank > record.rank:
             record.best, record.rank, record.trash_until = tombstone, rank, 0
             record.refused.clear()
@@ -62,9 +78,10 @@ class Tombstones:
         if rank == record.rank:
             record.trash_until = max(record.trash_until, trash_until)
         record.ends = max(record.ends, ends)
-        record.told[device] = max(rank, record.told.get(device, b""))
+        record.told[device] = max(rank, record.told[device])
         record.refused.discard(device)
-        self._changed[tombstone.encoding_id, tombstone.owner] = None
+        self._changed[tombstone.encoding_id, record.owner] = None
+        return True
 
     def done(self, device: bytes, tombstone: Tombstone) -> None:
         """A device that was shown this has it now."""
@@ -135,35 +152,52 @@ class Tombstones:
         """Before a device tells anew what it knows. Other devices' word stays; returns the encodings it told of."""
         for _, record in self._all():
             record.refused.discard(device)
-        told = [encoding_id for encoding_id, record in self._all() if device in record.told]
-        for encoding_id in told:
-            for record in self._records[encoding_id].values():
-                record.told.pop(device, None)
-        del self._counts[device]
-        self._clear(told)
-        return told
+        return self._drop(device, list(self._told_by.get(device, ())))
+
+    def drop_untold_by_others(self, device: bytes, enough: int) -> list[bytes]:
+        """Forget what this device alone tells, the newest first, until so few bytes are taken by all; as above."""
+        dropped: list[bytes] = []
+        for record in reversed(list(self._told_by.get(device, ()))):
+            if self._budget.total <= enough:
+                break
+            if len(record.told) == 1:
+                dropped += self._drop(device, [record])
+        return dropped
 
     def expire(self, today: int) -> list[bytes]:
         """Forget what has come to its end (`today`: Unix seconds); returns the encodings of it."""
-        over = [(encoding_id, record) for encoding_id, record in self._all() if record.ends <= today]
-        for _, record in over:
-            self._counts.subtract(record.told.keys())
-            record.told.clear()
-        self._clear(encoding_id for encoding_id, _ in over)
-        return [encoding_id for encoding_id, _ in over]
+        over = [record for _, record in self._all() if record.ends <= today]
+        for record in over:
+            for device in list(record.told):
+                self._drop(device, [record])
+        return [record.best.encoding_id for record in over]
+
+    def _drop(self, device: bytes, records: list[_Record]) -> list[bytes]:
+        """Forget that a device tells these; returns their encodings."""
+        told = self._told_by.get(device, {})
+        for record in records:
+            before = list(record.told)
+            del record.told[device], told[record]
+            self._budget.divide(before, list(record.told), TOMBSTONE, TELLER)
+            if not record.told:
+                self._forget(record)
+        if not told:
+            self._told_by.pop(device, None)
+        return [record.best.encoding_id for record in records]
+
+    def _forget(self, record: _Record) -> None:
+        """A record that nobody tells any more."""
+        encoding_id, owner = record.best.encoding_id, record.owner
+        records, encodings = self._records[encoding_id], self._owners[owner]
+        del records[owner]
+        encodings.discard(encoding_id)
+        if not records:
+            del self._records[encoding_id]
+        if not encodings:
+            del self._owners[owner]
 
     def _record(self, tombstone: Tombstone) -> Optional[_Record]:
         return self._records.get(tombstone.encoding_id, {}).get(tombstone.owner)
 
     def _all(self) -> Iterator[tuple[bytes, _Record]]:
         return ((encoding, record) for encoding, records in self._records.items() for record in records.values())
-
-    def _clear(self, encodings: Iterable[bytes]) -> None:
-        """Drop the records that nobody tells any more."""
-        for encoding_id in set(encodings):
-            records = self._records[encoding_id]
-            for owner in [owner for owner, record in records.items() if not record.told]:
-                del records[owner]
-                self._owners[owner].discard(encoding_id)
-            if not records:
-                del self._records[encoding_id]

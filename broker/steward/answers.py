@@ -17,7 +17,7 @@ _Objects = Annotated[list[ObjectId], msgspec.Meta(max_length=MAX_OBJECTS)]
 _BadShares = Annotated[list[BadShare], msgspec.Meta(max_length=MAX_OBJECTS)]
 
 
-def health(steward: Steward, owner: Optional[bytes]) -> Answered:
+def health(steward: Steward, owner: Optional[bytes]) -> tuple[Health, bytes]:
     """The state of all images, and what is being done; of this owner's only, or where it is None, of all."""
     survey = steward.survey
     images = survey.images()

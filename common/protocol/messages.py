@@ -230,6 +230,13 @@ class Job(Message):
     segments_done: Count
 
 
+class OverLimit(Message):
+    """A member that would take more of the broker, or of the devices, than one may."""
+
+    name: str
+    limit: str  # which one: see `broker.overruns`
+
+
 class Health(ReplyHeader):
     """The state of all images of the cluster, each by its best encoding, of all owners; payload: a list of Job."""
 
@@ -243,6 +250,7 @@ class Health(ReplyHeader):
     balancing: bool = False  # a rebalance is under way
     weak: Count = 0  # images that could be stronger, stored anew with the devices that are alive
     in_danger: Count = 0  # of the lacking ones: exactly k good shares at hand, so that one more device loses them
+    over_limits: list[OverLimit] = []  # members that were, within ten minutes
 
 
 class RepairNow(Message):

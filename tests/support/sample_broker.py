@@ -13,6 +13,7 @@ from typing import Any, Callable, Optional, TypeVar
 
 from msgspec import convert
 
+from broker.catalog import BUDGET
 from broker.members import Member, MemberList, MembersFile
 from broker.queries import Queries
 from broker.retiring import Retiring
@@ -96,15 +97,17 @@ class SampleBroker:
         members: Optional[MembersInMemory] = None,
         now: float = STARTED,
         record_accesses: bool = False,
+        owner_quota: Optional[int] = None,
+        budget: int = BUDGET,
     ) -> None:
         self.now = now
         self.today = TODAY
         self.members = members or MembersInMemory()
         self.recorded: list[dict[str, Any]] = []
-        self.queries = Queries(self.members, now, lambda: self.today, self._record)
+        self.queries = Queries(self.members, now, lambda: self.today, self._record, owner_quota, budget=budget)
         catalog, devices = self.queries.catalog, self.queries.devices
         self.steward = Steward(catalog, devices, settings or Settings(), random.Random(seed))  # noqa: S311 - the same in every run
-        self.retiring = Retiring(self.members, devices, catalog, self.steward, lambda: self.today, self._record)
+        self.retiring = Retiring(self.members, devices, self.steward, lambda: self.today, self._record)
         self.switchboard = Switchboard(
             self.queries, self.steward, self.retiring, self._record, record_accesses=record_accesses
         )

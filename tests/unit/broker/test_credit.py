@@ -20,7 +20,7 @@ DEVICE, OTHER_DEVICE = b"d" * 16, b"e" * 16
 def request(
     number: int, credit: int = 0, *, session: bytes = SESSION, device: bytes = DEVICE, since: float = 0.0
 ) -> Forwarded:
-    return Forwarded(session, number.to_bytes(16, "big"), device, Operation.FETCH, credit, since)
+    return Forwarded(session + b"client", session, number.to_bytes(16, "big"), device, Operation.FETCH, credit, since)
 
 
 def name(number: int) -> bytes:

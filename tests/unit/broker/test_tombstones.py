@@ -6,6 +6,7 @@ import msgspec
 import pytest
 
 from broker import tombstones as tombstones_module
+from broker.budget import MemoryBudget
 from broker.tombstones import Tombstones
 from common.protocol.identifiers import owner_id
 from common.protocol.messages import Tombstone
@@ -26,7 +27,7 @@ def tell(tombstones: Tombstones, device: bytes, stone: Tombstone, ends: int = EN
 @pytest.fixture
 def tombstones(monkeypatch: pytest.MonkeyPatch) -> Tombstones:
     monkeypatch.setattr(tombstones_module, "MAX_TOMBSTONES_OF_A_DEVICE", 10)
-    return Tombstones()
+    return Tombstones(MemoryBudget(1 << 30))
 
 
 def test_a_device_that_tells_deletions_without_end_is_believed_within_a_bound(
@@ -42,7 +43,7 @@ def test_a_device_that_tells_deletions_without_end_is_believed_within_a_bound(
 
 
 def test_however_many_others_delete_under_an_id_its_owner_is_heard() -> None:
-    tombstones = Tombstones()
+    tombstones = Tombstones(MemoryBudget(1 << 30))
     one = tombstone(1)
     for number in range(50):
         tell(tombstones, LIAR, msgspec.structs.replace(one, owner_key=bytes([number]) * 32))
@@ -54,7 +55,7 @@ def test_of_two_of_one_generation_the_same_holds_in_whatever_order() -> None:
     pair = [tombstone(1), msgspec.structs.replace(tombstone(1), trash_seconds=50)]
     best = []
     for order in (pair, pair[::-1]):
-        tombstones = Tombstones()
+        tombstones = Tombstones(MemoryBudget(1 << 30))
         for device, each in zip((HONEST, LIAR), order):
             tell(tombstones, device, each)
         (of_encoding,) = tombstones.of_encoding(pair[0].encoding_id)
