@@ -1,15 +1,16 @@
 """Replaces the commitment of all shares of an encoding: so that others can read it too, or under another vault key.
 
 The owner's own mapping has the cards that an encoding is shared with and its revision, so any machine with the vault
-can change them: it takes the mapping of the highest revision on any device, seals the next one for the owner and to the
-cards of all who may read, and sends these, signed, to each device. Devices that are away now get them from the steward
+can change them: it takes the commitment that holds on any device, seals the next mapping for the owner and to the cards
+of all who may read, and sends these, signed, to each device. Devices that are away now get them from the steward
 when they come back.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import Optional
 
@@ -17,15 +18,15 @@ import msgspec
 
 from admin.events import DeviceFailed
 from admin.quorum import quorum, require_quorum
+from common.coding.commitments import leaf_of, rank
 from common.coding.recipe import Recipe
 from common.erasure import ErasureCode
-from common.errors import NotEnoughError, TesseraError
+from common.errors import NotEnoughError, RefusedError, TesseraError
 from common.protocol.codec import pack
-from common.protocol.device_messages import Amend, Commitment, ShareName
+from common.protocol.device_messages import MAX_TRANSFERS, Amend, Commitment, ShareName, SignedCommitment
 from common.protocol.messages import EncodingAt, shares_at_hand
 from common.protocol.operations import AMEND
-from common.protocol.signatures import rank
-from common.repository.devices import description_bytes
+from common.repository.devices import commitment_bytes
 from common.repository.repository import Repository
 from common.vault.contact_card import ContactCard, pack_cards, unpack_cards
 from common.vault.granting import grant_to, open_any
@@ -36,20 +37,20 @@ from common.vault.trust import TrustedImage
 
 @dataclass(frozen=True)
 class Current:
-    """An encoding's commitment of the highest revision that is known: a device has it, or this machine wrote it."""
+    """An encoding's commitment that supersedes the others that are known: a device has it, or this machine wrote it."""
 
     mapping: Mapping
     recipe: Recipe
-    sealed: bytes  # the mapping as a device has it
+    signed: SignedCommitment  # as a device has it
     settled: bool = False  # so many devices have it that it holds
 
     @property
-    def revision(self) -> int:
-        return self.mapping.revision or 1
+    def commitment(self) -> Commitment:
+        return self.signed.commitment
 
     @property
-    def rank(self) -> bytes:
-        return rank(self.revision, self.sealed)
+    def revision(self) -> int:
+        return max(self.commitment.revision, self.mapping.revision or 1)
 
     @property
     def cards(self) -> list[ContactCard]:
@@ -58,7 +59,7 @@ class Current:
 
 
 async def find_current(repository: Repository, encoding: EncodingAt) -> Current:
-    """NotEnoughError where no device has a good mapping and recipe.
+    """NotEnoughError where no device has a good commitment.
 
     What this machine wrote last is the least that is believed, whatever the devices that are connected now have.
     """
@@ -66,9 +67,14 @@ async def find_current(repository: Repository, encoding: EncodingAt) -> Current:
     answers = await asyncio.gather(*(_describe(repository, encoding, *holder) for holder in holders))
     known = [answer for answer in answers if answer is not None]
     if not known:
-        raise NotEnoughError("no connected device has a good mapping of it")
-    best = max(known, key=lambda current: current.rank)
-    having = sum(current.rank == best.rank for current in known)
+        raise NotEnoughError("no connected device has a good commitment of it")
+    alike = Counter(leaf_of(current.commitment) for current in known)
+
+    def weight(current: Current) -> tuple[tuple[int, int], int]:
+        return rank(current.commitment), alike[leaf_of(current.commitment)]
+
+    best = max(known, key=weight)
+    having = alike[leaf_of(best.commitment)]
     kept = repository.vault.mapping(repository.key, encoding.object_id, encoding.encoding_id)
     if kept is not None and (kept.revision or 1) > best.revision:
         return replace(best, mapping=kept)
@@ -79,35 +85,36 @@ async def find_current(repository: Repository, encoding: EncodingAt) -> Current:
 async def _describe(repository: Repository, encoding: EncodingAt, share: int, device: bytes) -> Optional[Current]:
     name = ShareName(encoding.encoding_id, share)
     try:
-        described = await repository.devices.description(device, name, description_bytes(encoding), with_recipe=True)
-        mapping = open_any(repository.key, described.mapping, encoding.object_id, encoding.encoding_id)
+        signed = await repository.devices.commitment(device, name, commitment_bytes(encoding))
+        commitment = signed.commitment
+        if commitment.owner != repository.key.owner_id() or repository.verifier.fault(signed, encoding.encoding_id):
+            return None
+        mapping = open_any(repository.key, commitment.mapping, commitment.object_id, encoding.encoding_id)
         image = TrustedImage(mapping, encoding.encoding_id)
-        recipe = image.accept_recipe(described.recipe, ErasureCode(mapping.k, mapping.n).block_unit)
-        return Current(mapping, recipe, described.mapping)
+        recipe = image.accept_recipe(commitment.recipe, ErasureCode(mapping.k, mapping.n).block_unit)
+        return Current(mapping, recipe, signed)
     except TesseraError:
         return None
 
 
-@dataclass(frozen=True)
-class Right:
-    """The key that signs for the owner of an encoding's shares on some devices."""
-
-    devices: list[bytes]
-    key: VaultKey
-
-
-def right_to(repository: Repository, encoding: EncodingAt) -> Right:
-    """The right to an encoding of this repository's vault, on the connected devices that have it."""
-    return Right(sorted({share.device_id for share in encoding.shares if share.alive}), repository.key)
+def holders_of(encoding: EncodingAt) -> set[bytes]:
+    """The connected devices that have shares of an encoding."""
+    return {share.device_id for share in encoding.shares if share.alive}
 
 
 async def amend(
-    owner: Repository, encoding_id: bytes, current: Current, cards: list[ContactCard], rights: Sequence[Right]
+    owner: Repository,
+    encoding_id: bytes,
+    current: Current,
+    cards: list[ContactCard],
+    devices: Collection[bytes],
+    former: Optional[VaultKey] = None,
 ) -> list[str]:
     """Send devices the next revision, for the vault of the repository `owner`, shared with `cards`.
 
-    Returns the names of the devices that did not take it. An image that another left for the vault becomes as if the
-    vault had stored it. NotEnoughError where too few devices took it for it to hold.
+    `former`: the key of the vault whose it was, where that is another. Returns the names of the devices that did not
+    take it. An image that another left for the vault becomes as if the vault had stored it. NotEnoughError where too
+    few devices took it for it to hold.
     """
     revision = current.revision + 1
     mapping = msgspec.structs.replace(
@@ -117,11 +124,25 @@ async def amend(
     )
     sealed = seal_own(owner.key, mapping, encoding_id)
     grants = [grant_to(card, mapping, encoding_id) for card in cards]
-    recipe = current.recipe.encode()
-    commitment = Commitment(sealed.object_id, recipe, sealed.mapping, revision, grants)
-    payload = pack(commitment)
+    signing, before = owner.key.signing_key(), current.commitment
+    transfers = list(before.transfers)
+    if former is not None and before.owner == former.owner_id():
+        transfers.append(former.signing_key().transfer(encoding_id, signing.owner))
+    if len(transfers) > MAX_TRANSFERS:
+        raise RefusedError(f"its vault key was replaced {MAX_TRANSFERS} times: delete it and store it anew")
+    commitment = msgspec.structs.replace(
+        before,
+        object_id=sealed.object_id,
+        owner=signing.owner,
+        mapping=sealed.mapping,
+        transfers=transfers,
+        revision=revision,
+        grants=grants,
+    )
+    (signed,) = signing.commit([commitment])
+    request, payload = Amend(encoding_id), pack(signed)
 
-    async def tell(device: bytes, request: Amend) -> bool:
+    async def tell(device: bytes) -> bool:
         try:
             await owner.link.request(AMEND, request, device=device, payload=payload)
         except TesseraError as error:
@@ -129,13 +150,9 @@ async def amend(
             return False
         return True
 
-    new_owner = owner.key.owner_id()
-    asked: list[tuple[bytes, Amend]] = []
-    for right in rights:
-        word = right.key.amendment(encoding_id, new_owner, commitment)
-        asked += [(device, word) for device in right.devices]
-    told = await asyncio.gather(*(tell(device, request) for device, request in asked))
-    took = {device for (device, _), taken in zip(asked, told) if taken}
+    asked = sorted(devices)
+    told = await asyncio.gather(*(tell(device) for device in asked))
+    took = {device for device, taken in zip(asked, told) if taken}
     if took:
         owner.vault.keep_mapping(sealed.object_id, encoding_id, sealed.mapping)  # no later one has this revision, too
     if len(took) < mapping.k:
@@ -143,5 +160,5 @@ async def amend(
             f"{len(took)} devices took the change and {mapping.k} are needed for it to hold",
             advice="run it again when more devices are connected",
         )
-    require_quorum(owner, (mapping.k, mapping.n), took, {device for device, _ in asked}, "took the change")
-    return sorted({owner.name_of(device) for device, _ in asked if device not in took})
+    require_quorum(owner, (mapping.k, mapping.n), took, set(asked), "took the change")
+    return sorted({owner.name_of(device) for device in asked if device not in took})

@@ -5,9 +5,7 @@ made so; interrupting this command does not stop it.
 
 With `--to` this machine makes the shares, as a producer does when a device fails in mid-put (`producer.distribution`):
 blocks of k others are fetched, checked against the recipe, rebuilt, and appended at a device that has no share of the
-encoding yet. Their commitment is that of the other devices, byte for byte. That is only possible where the vault alone
-determines it: only devices have the grants of a share, so an image that is shared, was left by another, or has a new
-vault key is left to the steward.
+encoding yet. Their commitment is that of the other devices, signatures and all.
 """
 
 from __future__ import annotations
@@ -18,18 +16,17 @@ from typing import Optional
 
 import msgspec
 
-from admin.amending import Current, find_current
+from admin.amending import find_current
 from admin.events import NothingToDo, Repaired, Stalled
 from admin.health import HealthStatus, assess, best
 from admin.needless import delete_needless
 from admin.status import ask_health
 from common.coding.slicing import Slicing
 from common.erasure import ErasureCode
-from common.errors import IntegrityError, NotEnoughError, RefusedError, TesseraError
+from common.errors import IntegrityError, NotEnoughError, TesseraError
 from common.link.questions import list_devices, locate
 from common.process.events import BytesLeft
 from common.protocol.codec import pack
-from common.protocol.device_messages import Commitment
 from common.protocol.messages import MAX_OBJECTS, Code, EncodingAt, RepairNow, ShareAt, shares_at_hand
 from common.protocol.operations import REPAIR
 from common.repository.images import Held
@@ -204,7 +201,7 @@ async def _complete(repository: Repository, image: Held, avoid: Sequence[bytes])
     if len(at_hand) < encoding.k:
         return encoding
     current = await find_current(repository, encoding)
-    commitment = _commitment(repository, encoding, current)
+    commitment = pack(current.signed)
     code = ErasureCode(encoding.k, encoding.n)
     distribution = Distribution(
         repository.link,
@@ -227,20 +224,6 @@ async def _complete(repository: Repository, image: Held, avoid: Sequence[bytes])
         await distribution.abandon()
         raise
     return _as_it_is(encoding, distribution)
-
-
-def _commitment(repository: Repository, encoding: EncodingAt, current: Current) -> bytes:
-    """The commitment of all other shares; RefusedError where this vault alone cannot make it."""
-    mapping = current.mapping
-    object_id = repository.key.object_id(mapping.image_sha256)
-    amended = current.revision > 1 or bool(current.cards)
-    if amended or object_id != encoding.object_id:
-        raise RefusedError(
-            "it is shared, was left by another, or its vault key was replaced: only the cluster itself can make its "
-            "shares, on whichever devices have room",
-            advice="repair it without naming devices",
-        )
-    return pack(Commitment(object_id, current.recipe.encode(), current.sealed))
 
 
 def _as_it_is(encoding: EncodingAt, distribution: Distribution) -> EncodingAt:

@@ -19,11 +19,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional
 
-from admin.amending import Current, amend, find_current, right_to
+from admin.amending import Current, amend, find_current, holders_of
 from admin.deleting import by_object, list_trash
 from admin.events import Emit
 from admin.quorum import quorum
 from admin.vault_work import change_each
+from common.coding.commitments import rank
 from common.errors import NotEnoughError, RefusedError, TesseraError
 from common.files import lock
 from common.link.link import run_with_link
@@ -231,15 +232,14 @@ def _holds(encoding: Optional[EncodingAt]) -> bool:
 async def _hand_over(old: Repository, new: Repository, encoding: EncodingAt, there: Optional[EncodingAt]) -> list[str]:
     """Put an encoding under the new key; `there`: as far as an interrupted run has done so already."""
     known: list[Current] = []
-    rights = []
+    devices: set[bytes] = set()
     for repository, part in ((old, encoding), (new, there)):
         if part is not None and shares_at_hand(part):
-            current = await find_current(repository, part)
-            known.append(current)
-            rights.append(right_to(repository, part))
+            known.append(await find_current(repository, part))
+            devices |= holders_of(part)
     if not known:
         raise NotEnoughError("none of the devices that hold it is connected")
-    newest = max(known, key=lambda current: current.rank)
-    names = await amend(new, encoding.encoding_id, newest, newest.cards, rights)
+    newest = max(known, key=lambda current: rank(current.commitment))
+    names = await amend(new, encoding.encoding_id, newest, newest.cards, devices, old.key)
     new.vault.forget_mapping(encoding.object_id, encoding.encoding_id)
     return names

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Callable, Optional
 
-from admin.amending import amend, find_current, right_to
+from admin.amending import amend, find_current, holders_of
 from admin.vault_work import change_each
 from common.errors import NotFoundError, RefusedError, UsageError
 from common.protocol.messages import MAX_GRANTS
@@ -83,6 +83,5 @@ async def change_image(repository: Repository, image: Held, change: Change, name
     untold: list[str] = []
     for encoding, current, cards in zip(own, currents, changed):
         if cards is not None:
-            rights = [right_to(repository, encoding)]
-            untold += await amend(repository, encoding.encoding_id, current, cards, rights)
+            untold += await amend(repository, encoding.encoding_id, current, cards, holders_of(encoding))
     return sorted(set(untold) | set(repository.absent(own)))

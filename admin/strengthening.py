@@ -20,7 +20,7 @@ from typing import Optional
 
 import msgspec
 
-from admin.amending import amend, find_current, right_to
+from admin.amending import amend, find_current, holders_of
 from admin.deleting import delete_encoding
 from admin.events import Changed, NotChanged, NothingToDo
 from admin.health import could_be_stronger
@@ -36,6 +36,7 @@ from common.repository.repository import Repository
 from common.vault.contact_card import pack_cards
 from common.vault.granting import grant_to
 from common.vault.mapping import Mapping, seal_own
+from common.vault.signer import owner_signer
 from consumer.events import Missing
 from consumer.gathering import Gathering
 from consumer.restoring import Restoring
@@ -181,7 +182,7 @@ async def _share_alike(repository: Repository, old: EncodingAt, new: EncodingAt)
     cards = (await find_current(repository, old)).cards
     current = await find_current(repository, new)
     if {card.owner for card in cards} != {card.owner for card in current.cards}:
-        await amend(repository, new.encoding_id, current, cards, [right_to(repository, new)])
+        await amend(repository, new.encoding_id, current, cards, holders_of(new))
 
 
 # --- storing anew
@@ -196,7 +197,7 @@ class Reencoding:
         self._sha256 = sha256
         self._before = before
         self._coding = coding
-        self._encoding = Encoding(coding.code, coding.slicing)
+        self._encoding = Encoding(coding.code, coding.slicing, owner_signer(repository.key))
 
     async def run(self) -> bytes:
         """Store the new encoding whole, and return its id.
@@ -267,7 +268,7 @@ class Reencoding:
         adopted = self._encoding.adopt(mapping)
         adopted = msgspec.structs.replace(adopted, shared_with=pack_cards(cards) if cards else None)
         grants = [grant_to(card, adopted, encoding_id) for card in cards]
-        return self._encoding.conclude_with(seal_own(repository.key, adopted, encoding_id), grants)
+        return self._encoding.conclude(seal_own(repository.key, adopted, encoding_id), grants)
 
     async def _commit(self, distribution: Distribution, conclusion: Conclusion) -> None:
         recipe = self._encoding.recipe()

@@ -16,7 +16,7 @@ from broker.queries import Queries
 from broker.sessions import Session
 from common.errors import ProtocolError
 from common.protocol.codec import unpack, unpack_header
-from common.protocol.device_messages import Amend, Commit, Commitment, Fetch, Store
+from common.protocol.device_messages import Amend, Commit, Fetch, SignedCommitment, Store
 from common.protocol.envelope import Operation
 from common.protocol.identifiers import shown_key
 from common.protocol.messages import Acknowledged, Message, Retire, Tombstone
@@ -95,13 +95,15 @@ class AuditTrail:
         if not catalog.owners_of(asked.encoding_id) and asked.encoding_id not in catalog.tombstones:
             return  # or with ids that it makes up a client would push out all other lines
         event, owner = f"{operation.name.lower()} asked", session.vault
-        turn = asked.revision if isinstance(asked, Amend) else asked.generation
-        if not self._changes.tell((session.public_key, owner, asked.encoding_id, event, turn), device, now):
-            return  # the same, of another device
         facts = {"owner": owner.hex(), "encoding": asked.encoding_id.hex()}
         if isinstance(asked, Amend):
-            grants = unpack(frames[2], Commitment).grants if len(frames) == 3 else []
-            facts["readers"] = " ".join(grant.owner.hex() for grant in grants)
+            commitment = unpack(frames[2] if len(frames) == 3 else b"", SignedCommitment).commitment
+            facts["readers"] = " ".join(grant.owner.hex() for grant in commitment.grants)
+            turn = commitment.revision
+        else:
+            turn = asked.generation
+        if not self._changes.tell((session.public_key, owner, asked.encoding_id, event, turn), device, now):
+            return  # the same, of another device
         self._record(event, **facts, **self._asked_by(session.public_key))
 
     def _asked_by(self, key: bytes) -> dict[str, str]:

@@ -180,8 +180,8 @@ class Queries:
         if header.version != PROTOCOL_VERSION:
             return Welcome(_other_version(header.version)), None
         self._require_newest(header.list_mark)
-        if header.proof is not None and header.deposit_for is not None:
-            return Welcome(Answer(Code.MALFORMED, "a client speaks for a vault or stores for one, not both")), None
+        if header.deposit_for is not None and header.proof is None:
+            return Welcome(Answer(Code.MALFORMED, "who stores for a vault says who that is")), None
         if header.proof is not None and not _proves(header.proof, client_key):
             return Welcome(Answer(Code.NOT_ALLOWED, "the vault's owner did not sign for this client")), None
         return Welcome(GRANTED, REQUESTS, REQUESTS_PER_DEVICE, CREDIT), None
@@ -387,8 +387,9 @@ class Queries:
 
 def owner_named(header: Hello) -> Optional[bytes]:
     """The vault that a client says it speaks for, or stores for."""
-    owner_key = header.deposit_for if header.proof is None else header.proof.owner_key
-    return None if owner_key is None else owner_id(owner_key)
+    if header.deposit_for is not None:
+        return owner_id(header.deposit_for)
+    return None if header.proof is None else owner_id(header.proof.owner_key)
 
 
 def _proves(proof: OwnerProof, client_key: bytes) -> bool:

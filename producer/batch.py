@@ -24,7 +24,7 @@ from common.protocol.operations import STORE
 from common.vault.mapping import MAX_THUMBNAIL
 from common.vault.stamp import Stamp
 from producer.distribution import withdraw_shares
-from producer.encoding import Bytes, Conclusion, EncodedSegment, Encoding, Image
+from producer.encoding import Bytes, Conclusion, EncodedSegment, Encoding, Image, conclude_all
 from producer.events import FailedImage, LeftOut, Outcome, ShareStep, SkippedFile, Step, StoredImage, too_few
 from producer.reading import WholeFile, read_whole
 from producer.sources import Source
@@ -141,16 +141,19 @@ def _thumbnail_limit(content: memoryview) -> int:
 # --- seal → encode
 
 
-def _encode(target: Target, images: Iterable[_Image], buffer: Bytes) -> None:
-    """Seal and code the images into one buffer, one after the other."""
+def _encode(target: Target, images: Sequence[_Image], buffer: Bytes) -> None:
+    """Seal and code the images into one buffer, one after the other, and sign for all at once."""
     offset = 0
+    sealed = []
     for image in images:
-        image.encoding = Encoding(target.coding.code, target.coding.slicing)
+        image.encoding = Encoding(target.coding.code, target.coding.slicing, target.owner.signer)
         room = image.encoding.buffer_bytes(len(image.content))
         image.encoded = image.encoding.encode(0, image.content, True, buffer[offset : offset + room])
         offset += room
         about = Image(image.sha256, len(image.content), image.source.name, image.picture, int(time.time()))
-        image.conclusion = image.encoding.conclude(target.owner, about)
+        sealed.append((image.encoding, image.encoding.seal(target.owner, about)))
+    for image, conclusion in zip(images, conclude_all(target.owner.signer, sealed)):
+        image.conclusion = conclusion
 
 
 # --- send → commit

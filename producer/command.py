@@ -84,7 +84,8 @@ def store(
         contact = for_
 
         def find_owner() -> Owner:
-            return OtherVault(open_contacts(home(), lambda: read_passphrase(passphrase_file)).card(contact))
+            card = open_contacts(home(), lambda: read_passphrase(passphrase_file)).card(contact)
+            return OtherVault(card, identity)
 
     else:
         from common.vault.folder import VaultFolder

@@ -7,7 +7,6 @@ journal, and what was sealed before gives the same blocks, or an error.
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Optional, Union
@@ -22,16 +21,17 @@ from common.erasure import ErasureCode
 from common.errors import IntegrityError, UnstorableError
 from common.protocol.codec import MAX_PAYLOAD, pack
 from common.protocol.device_messages import Commitment, Grant
-from common.protocol.identifiers import DIGEST_SIZE, IDENTIFIER_SIZE
+from common.protocol.identifiers import DIGEST_SIZE
 from common.vault.journal import Beginning, InterruptedPut, Segment, new_beginning
 from common.vault.mapping import MAX_NAME, MAX_SEALED_MAPPING, Mapping, SealedMapping
 from common.vault.sealing import DataKey, ResumedSealer, SegmentSealer
+from common.vault.signer import Signer
 from common.vault.stamp import Stamp
 from producer.owner import Owner
 from viewer.picture import Picture
 
 Bytes = NDArray[np.uint8]
-_MAX_DIGESTS = MAX_PAYLOAD - MAX_SEALED_MAPPING - 1024  # bytes: recipe and mapping travel in one message
+_MAX_DIGESTS = MAX_PAYLOAD - MAX_SEALED_MAPPING - 4096  # bytes: all of a commitment travels in one message
 
 
 def longest_image(n: int, slicing: Slicing) -> int:
@@ -60,18 +60,21 @@ class EncodedSegment:
 
 
 class Encoding:
-    def __init__(self, code: ErasureCode, slicing: Slicing, begun: Optional[InterruptedPut] = None) -> None:
+    def __init__(
+        self, code: ErasureCode, slicing: Slicing, signer: Signer, begun: Optional[InterruptedPut] = None
+    ) -> None:
         """A new encoding, or the one that was `begun`, of the same code and slicing."""
         self.k, self.n = code.k, code.n
         self._code = code
         self._slicing = slicing
+        self._signer = signer
         self._before: list[Segment] = [] if begun is None else begun.segments
         if begun is None:
-            self.encoding_id = secrets.token_bytes(IDENTIFIER_SIZE)
+            self._nonce, self.encoding_id = signer.new_encoding()
             self._data_key = DataKey.generate()
             self._sealer = SegmentSealer(self._data_key, self.encoding_id, code.k, code.n)
         else:
-            self.encoding_id = begun.beginning.encoding_id
+            self._nonce, self.encoding_id = begun.beginning.nonce, begun.beginning.encoding_id
             self._data_key = DataKey(begun.beginning.data_key)
             fingerprints = [segment.fingerprint for segment in self._before]
             self._sealer = ResumedSealer(self._data_key.reveal(), self.encoding_id, code.k, code.n, fingerprints)
@@ -81,7 +84,7 @@ class Encoding:
     def beginning(self, origin: Stamp, devices: list[Optional[bytes]]) -> Beginning:
         """Its first chunk in a journal. Secret: it has the data key."""
         key, block_size = self._data_key.reveal(), self._slicing.block_size
-        return new_beginning(origin, self.encoding_id, key, self.k, self.n, block_size, devices)
+        return new_beginning(origin, self._nonce, self.encoding_id, key, self.k, self.n, block_size, devices)
 
     def buffer_bytes(self, segment_length: int) -> int:
         """Bytes of the blocks of a segment that has so many bytes of the image."""
@@ -119,8 +122,8 @@ class Encoding:
         full, last = self._slicing.block_size, self._last_block_length
         return Recipe(self.encoding_id, self.k, self.n, full, last, bytes(self._digests))
 
-    def conclude(self, owner: Owner, image: Image) -> Conclusion:
-        """Recipe and sealed mapping, as they are committed beside every share."""
+    def seal(self, owner: Owner, image: Image) -> SealedMapping:
+        """The mapping of the image, as it is committed beside every share."""
         mapping = Mapping(
             **self._coded(),
             image_sha256=image.sha256,
@@ -132,13 +135,24 @@ class Encoding:
             thumbnail=image.picture.thumbnail,
             stored_at=image.stored_at,
         )
-        return self.conclude_with(owner.seal(mapping, self.encoding_id))
+        return owner.seal(mapping, self.encoding_id)
 
-    def conclude_with(self, sealed: SealedMapping, grants: Sequence[Grant] = ()) -> Conclusion:
-        """The same with a mapping that is sealed already, as by an interrupted attempt."""
-        recipe = self.recipe().encode()
-        commitment = Commitment(sealed.object_id, recipe, sealed.mapping, grants=list(grants))
-        return Conclusion(sealed, pack(commitment))
+    def commitment(self, sealed: SealedMapping, grants: Sequence[Grant] = ()) -> Commitment:
+        """What is to be signed, with the recipe of all segments encoded so far."""
+        return Commitment(
+            sealed.object_id,
+            self._signer.owner,
+            self.recipe().encode(),
+            sealed.mapping,
+            self._nonce,
+            self._signer.transfers(self.encoding_id),
+            grants=list(grants),
+        )
+
+    def conclude(self, sealed: SealedMapping, grants: Sequence[Grant] = ()) -> Conclusion:
+        """The signed commitment of this encoding alone."""
+        (signed,) = self._signer.commit([self.commitment(sealed, grants)])
+        return Conclusion(sealed, pack(signed))
 
     def adopt(self, mapping: Mapping) -> Mapping:
         """The mapping of another encoding of the same image, as it is for this one: of revision 1, the vault's own."""
@@ -160,7 +174,13 @@ class Encoding:
 @dataclass(frozen=True)
 class Conclusion:
     sealed: SealedMapping
-    commitment: bytes  # packed
+    commitment: bytes  # packed and signed
+
+
+def conclude_all(signer: Signer, encodings: Sequence[tuple[Encoding, SealedMapping]]) -> list[Conclusion]:
+    """The commitments of encodings, all signed together."""
+    signed = signer.commit([encoding.commitment(sealed) for encoding, sealed in encodings])
+    return [Conclusion(sealed, pack(each)) for (_, sealed), each in zip(encodings, signed)]
 
 
 def _storable_name(name: str) -> str:

@@ -21,6 +21,7 @@ from common.vault.journal import Journal, Journals
 from common.vault.keys import VaultKey
 from common.vault.mapping import Mapping, SealedMapping, seal_own
 from common.vault.seen import SeenFiles
+from common.vault.signer import Signer, depositor, owner_signer
 from common.vault.stamp import Stamp
 
 
@@ -35,6 +36,11 @@ class Owner:
 
     def object_id(self, image_sha256: bytes) -> bytes:
         """The object id of an image of the vault."""
+        raise NotImplementedError
+
+    @property
+    def signer(self) -> Signer:
+        """Who signs for what is stored."""
         raise NotImplementedError
 
     def seal(self, mapping: Mapping, encoding_id: bytes) -> SealedMapping:
@@ -75,11 +81,17 @@ class Owner:
 class OtherVault(Owner):
     """A contact's vault: images are left there, and are its owner's from then on."""
 
-    def __init__(self, card: ContactCard) -> None:
+    def __init__(self, card: ContactCard, identity: ClientIdentity) -> None:
         self._card = card
+        self._signer = depositor(identity.key_pair.secret, card.owner)
+
+    @property
+    def signer(self) -> Signer:
+        return self._signer
 
     def link(self, identity: ClientIdentity, emit: Emit) -> Link:
-        return Link(identity, None, deposit_for=self._card.owner_key, emit=emit)
+        proof = self._signer.key.proof(identity.key_pair.public)
+        return Link(identity, proof, deposit_for=self._card.owner_key, emit=emit)
 
     def object_id(self, image_sha256: bytes) -> bytes:
         return self._card.object_id(image_sha256)
@@ -103,6 +115,10 @@ class OwnVault(Owner):
         self._vault = vault
         self._key = key
         self._seen = SeenFiles(vault.folder, key)
+
+    @property
+    def signer(self) -> Signer:
+        return owner_signer(self._key)
 
     def link(self, identity: ClientIdentity, emit: Emit) -> Link:
         return Link(identity, self._key.owner_proof(identity.key_pair.public), emit=emit)

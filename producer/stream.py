@@ -112,7 +112,7 @@ class _StreamedPut:
         self._coding = coding
         self._ahead = ahead
         self._begun = ahead.begun
-        self._encoding = Encoding(coding.code, coding.slicing, ahead.begun)
+        self._encoding = Encoding(coding.code, coding.slicing, target.owner.signer, ahead.begun)
         self._needed = target.needed(coding.code.k, coding.code.n)
         self._conclusion: Optional[Conclusion] = None
         self._picture = Picture()
@@ -342,9 +342,8 @@ class _StreamedPut:
         if ending is not None:
             if ending.sha256 != sha256:
                 raise OutdatedError("the file is not what it was when it was interrupted")
-            sealed = SealedMapping(owner.object_id(sha256), ending.mapping)
-            return self._encoding.conclude_with(sealed)
+            return self._encoding.conclude(SealedMapping(owner.object_id(sha256), ending.mapping))
         image = Image(sha256, size, self._source.name, self._picture, int(time.time()))
-        conclusion = self._encoding.conclude(owner, image)
-        await self._ahead.ending(sha256, conclusion.sealed.mapping)
-        return conclusion
+        sealed = self._encoding.seal(owner, image)
+        await self._ahead.ending(sha256, sealed.mapping)
+        return self._encoding.conclude(sealed)

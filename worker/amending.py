@@ -1,26 +1,24 @@
 """Replaces the commitment of a share: for a new owner, or with other grants.
 
-    prove the right → compare → write the amendment, durably → announce
+    verified → compare → write the amendment, durably → announce
 
-The right is the signature of the share's present owner, which names the new one: so a vault key that is replaced has no
-rights any more. Revisions only rise, so that a request that comes late or twice changes nothing. The recipe stays,
-since the blocks do.
+The right is in the commitment itself: the share's present owner signed it, or signed that the encoding is the next
+owner's (`coding.commitments`). So a vault key that is replaced has no rights any more, and it does not matter who
+brings it. Ranks only rise, so that a request that comes late or twice changes nothing. The recipe stays, since the
+blocks do.
 """
 
 from __future__ import annotations
 
 import logging
-from typing import Callable, Optional
+from typing import Callable
 
 import msgspec
 
-from common.coding.recipe import digest
-from common.protocol.codec import pack
-from common.protocol.device_messages import MAX_GRANTED_MAPPING, Amend, Commitment
-from common.protocol.identifiers import owner_id
+from common.coding.commitments import leaf_of, supersedes
+from common.protocol.device_messages import MAX_GRANTED_MAPPING, Commitment, SignedCommitment
 from common.protocol.messages import Code
-from common.protocol.signatures import amendment_statement, is_signed
-from worker.amendments import MAX_AMENDMENT_SIZE, Amendment, Amendments, amendment_of, encode_amendment
+from worker.amendments import MAX_AMENDMENT_SIZE, Amendments, encode_amendment
 from worker.capacity import Capacity
 from worker.deleting import Deletion
 from worker.durability import Durability
@@ -28,7 +26,7 @@ from worker.inventory import Inventory, granted
 from worker.layout import ShareKey, file_name
 from worker.reading import OpenShare
 from worker.refusals import Refusal
-from worker.share_file import ShareTrailer, commitment_of, may_read
+from worker.share_file import mapping_for
 
 log = logging.getLogger(__name__)
 
@@ -54,79 +52,65 @@ class Amending:
         self._opened = opened
         self._release = release
 
-    def amend(self, request: Amend, commitment: Commitment, owner: bytes) -> None:
-        """Replace the commitments of all shares of an encoding whose owner signed that by one of a higher revision.
+    def amend(self, encoding_id: bytes, signed: SignedCommitment) -> None:
+        """Replace the commitments of all shares of an encoding that this one supersedes.
 
-        Harmless where that was done. Refusal where the owner did not sign, or the commitment contradicts the share.
+        `signed` was verified. Harmless where that was done. Refusal where it supersedes none that is here.
         """
         self._durability.require_writable()
-        amendment = amendment_of(commitment, owner)
-        if commitment.revision != request.revision:
-            raise Refusal(Code.MALFORMED, "the commitment is not of the revision that the request names")
-        too_large = len(encode_amendment(amendment, bytes(32))) > MAX_AMENDMENT_SIZE
+        commitment = signed.commitment
+        too_large = len(encode_amendment(signed, bytes(32))) > MAX_AMENDMENT_SIZE
         if too_large or len(commitment.mapping) > MAX_GRANTED_MAPPING:
             raise Refusal(Code.MALFORMED, "the mapping is too large")
-        fitting = self._fitting(request, commitment, owner)
-        for trailer in fitting.values():
-            self._deletion.require_not_deleted(request.encoding_id, trailer.owner)
+        if signed.is_deposit:
+            raise Refusal(Code.NOT_ALLOWED, "its owner did not sign this change")
+        fitting = self._fitting(encoding_id, commitment)
+        for owner in set(fitting.values()):
+            self._deletion.require_not_deleted(encoding_id, owner)
         for key in fitting:
-            self._amend_one(key, amendment)
+            self._amend_one(key, signed)
 
-    def _fitting(self, request: Amend, commitment: Commitment, owner: bytes) -> dict[ShareKey, ShareTrailer]:
-        """The shares to amend, with their trailers; Refusal where none is, nor was amended by this before."""
-        fitting: dict[ShareKey, ShareTrailer] = {}
-        done = known = False
-        statement = amendment_statement(request.encoding_id, owner, digest(pack(commitment)))
-        signer = owner_id(request.owner_key) if is_signed(request.owner_key, request.signature, statement) else None
-        refusal: Optional[Refusal] = None
-        conflict: Optional[Refusal] = None
-        for key in self._inventory.of_encoding(request.encoding_id):
+    def _fitting(self, encoding_id: bytes, commitment: Commitment) -> dict[ShareKey, bytes]:
+        """The shares to amend, with whose they are now; Refusal where none is, nor has this commitment already."""
+        fitting: dict[ShareKey, bytes] = {}
+        done = False
+        refusals: list[Refusal] = []
+        for key in self._inventory.of_encoding(encoding_id):
             try:
                 if not self._inventory.sound(key):
                     raise Refusal(Code.DAMAGED, "the share here is damaged")
-                trailer = self._opened(key).information.trailer
+                there = self._opened(key).commitment
             except Refusal as refused:
-                refusal = refused
+                refusals.append(refused)
                 continue
-            known = known or may_read(trailer, owner)
-            if trailer.owner == owner and commitment_of(trailer) == commitment:
+            if leaf_of(there) == leaf_of(commitment):
                 done = True
-            elif trailer.owner == signer:
-                conflict = _conflict(trailer, commitment)
-                if conflict is None:
-                    fitting[key] = trailer
+            elif commitment.recipe != there.recipe:
+                refusals.insert(0, Refusal(Code.CONFLICT, "the recipe is another than the one that lies here"))
+            elif not supersedes(commitment, there):
+                if mapping_for(there, commitment.owner) is not None:
+                    refusals.insert(0, Refusal(Code.CONFLICT, f"revision {there.revision} lies here"))
+            else:
+                fitting[key] = there.owner
         if fitting or done:
             return fitting
-        if conflict is not None:
-            raise conflict
-        if known:
-            raise Refusal(Code.NOT_ALLOWED, "its owner did not sign this change")
-        raise refusal or Refusal(Code.NOT_FOUND, "nothing of this encoding is here that is its signer's")
+        raise next(iter(refusals), Refusal(Code.NOT_FOUND, "nothing of this encoding is here"))
 
-    def _amend_one(self, key: ShareKey, amendment: Amendment) -> None:
-        opened = self._opened(key)
+    def _amend_one(self, key: ShareKey, signed: SignedCommitment) -> None:
+        opened, commitment = self._opened(key), signed.commitment
         base = opened.information.base
-        size = len(encode_amendment(amendment, base))
+        size = len(encode_amendment(signed, base))
         self._capacity.require(size)
         rest = opened.size - self._amendments.size(key, base)
         with self._durability.answering():
-            self._amendments.write(key, base, amendment)
+            self._amendments.write(key, base, signed)
         self._release(key)
         held = msgspec.structs.replace(
             self._inventory.shares[key],
-            object_id=amendment.object_id,
-            owner=amendment.owner,
-            revision=amendment.revision,
-            grants=granted(amendment.grants),
+            object_id=commitment.object_id,
+            owner=commitment.owner,
+            revision=commitment.revision,
+            grants=granted(commitment.grants),
         )
         self._inventory.put(held, rest + size)
-        log.info("amended the share %s: revision %d", file_name(key), amendment.revision)
-
-
-def _conflict(trailer: ShareTrailer, commitment: Commitment) -> Optional[Refusal]:
-    """Why a commitment does not replace a share's; such a share holds up no other of the encoding."""
-    if commitment.recipe != trailer.recipe:
-        return Refusal(Code.CONFLICT, "the recipe is another than the one that lies here")
-    if commitment.revision <= trailer.revision:
-        return Refusal(Code.CONFLICT, f"revision {trailer.revision} lies here")
-    return None
+        log.info("amended the share %s: revision %d", file_name(key), commitment.revision)

@@ -1,8 +1,7 @@
 """What replaces the commitment in a share's trailer: a small file for each share that was amended.
 
     <store>/amendments/<encoding id in hex>.<share>.<base, its first 16 hex digits>
-    array of 4    "tessera-amendment", 2, base, array of 6: object id, owner, mapping, revision,
-                  grants (arrays of 3: owner, object id, mapping), digest of the recipe
+    array of 5    "tessera-amendment", 3, base, signed commitment without its recipe, digest of that recipe
     bin of 32     BLAKE3-256 of the array
 
 The base is the digest in the share file's footer, so an amendment belongs to one committed file and no other, wherever
@@ -16,14 +15,14 @@ from __future__ import annotations
 import logging
 import re
 from pathlib import Path
-from typing import Annotated, Callable, Optional
+from typing import Callable, Optional
 
 import msgspec
 
 from common.coding.recipe import digest
 from common.errors import IntegrityError
-from common.protocol.device_messages import MAX_GRANTED_MAPPING, Commitment, Grant
-from common.protocol.messages import MAX_GRANTS, Digest, Identifier, Message, ObjectId, Revision
+from common.protocol.device_messages import MAX_GRANTED_MAPPING, MAX_TRANSFERS, SignedCommitment
+from common.protocol.messages import MAX_GRANTS, Digest
 from worker.disk import Disk
 from worker.durability import NEW, Durability
 from worker.format_version import Record, decode_record, encode_record
@@ -32,43 +31,39 @@ from worker.layout import Layout, ShareKey, file_name, read_key_and_rest
 log = logging.getLogger(__name__)
 
 _MAGIC = "tessera-amendment"
-_VERSION = 2
+_VERSION = 3
 _BASE = re.compile(r"[0-9a-f]{16}")
-MAX_AMENDMENT_SIZE = (MAX_GRANTS + 1) * (MAX_GRANTED_MAPPING + 256)
-_Mapping = Annotated[bytes, msgspec.Meta(max_length=MAX_GRANTED_MAPPING)]
-
-
-class Amendment(Message):
-    """A share's new commitment, but for the recipe, which stays."""
-
-    object_id: ObjectId
-    owner: Identifier
-    mapping: _Mapping
-    revision: Revision
-    grants: Annotated[list[Grant], msgspec.Meta(max_length=MAX_GRANTS)]
-    recipe_digest: Digest
+MAX_AMENDMENT_SIZE = (MAX_GRANTS + 1) * (MAX_GRANTED_MAPPING + 256) + MAX_TRANSFERS * 128
 
 
 class _Record(Record):
     base: Digest
-    amendment: Amendment
+    signed: SignedCommitment  # its recipe is empty
+    recipe_digest: Digest
 
 
-def amendment_of(commitment: Commitment, owner: bytes) -> Amendment:
-    c = commitment
-    return Amendment(c.object_id, owner, c.mapping, c.revision, c.grants, digest(c.recipe))
+def encode_amendment(signed: SignedCommitment, base: bytes) -> bytes:
+    """The content of the file that amends the share with this base by a commitment."""
+    recipe = signed.commitment.recipe
+    return encode_record(_Record(_MAGIC, _VERSION, base, _with_recipe(signed, b""), digest(recipe)))
 
 
-def encode_amendment(amendment: Amendment, base: bytes) -> bytes:
-    return encode_record(_Record(_MAGIC, _VERSION, base, amendment))
+def decode_amendment(content: bytes, base: bytes, recipe: bytes) -> SignedCommitment:
+    """The commitment in an amendment's file, with the share's recipe.
 
-
-def decode_amendment(content: bytes, base: bytes) -> Amendment:
-    """What an amendment's file says; IntegrityError where it is not what was written for this base."""
+    IntegrityError where it is not what was written for this base, or is of another recipe.
+    """
     record = decode_record(content, _Record, _MAGIC, _VERSION)
     if record.base != base:
         raise IntegrityError("the amendment is another share's")
-    return record.amendment
+    if record.recipe_digest != digest(recipe) or record.signed.commitment.recipe:
+        raise IntegrityError("the amendment is of another recipe")
+    return _with_recipe(record.signed, recipe)
+
+
+def _with_recipe(signed: SignedCommitment, recipe: bytes) -> SignedCommitment:
+    commitment = msgspec.structs.replace(signed.commitment, recipe=recipe)
+    return msgspec.structs.replace(signed, commitment=commitment)
 
 
 class Amendments:
@@ -94,16 +89,16 @@ class Amendments:
         """Bytes of the amendment to this share's file; 0 where there is none."""
         return self._sizes.get(key, {}).get(_name(base), 0)
 
-    def find(self, key: ShareKey, base: bytes) -> Optional[Amendment]:
-        """The amendment to a share's file with this base; IntegrityError or OSError where it cannot be read."""
+    def find(self, key: ShareKey, base: bytes, recipe: bytes) -> Optional[SignedCommitment]:
+        """What amends a share's file with this base and recipe; IntegrityError or OSError where it cannot be read."""
         if _name(base) not in self._sizes.get(key, {}):
             return None
         path = self._layout.amendment(key, _name(base))
-        return decode_amendment(self._disk.read_whole(path, MAX_AMENDMENT_SIZE), base)
+        return decode_amendment(self._disk.read_whole(path, MAX_AMENDMENT_SIZE), base, recipe)
 
-    def write(self, key: ShareKey, base: bytes, amendment: Amendment) -> None:
-        """Keep an amendment durably, in place of an older one; OSError where the disk refuses."""
-        content = encode_amendment(amendment, base)
+    def write(self, key: ShareKey, base: bytes, signed: SignedCommitment) -> None:
+        """Keep what amends a share durably, in place of an older one; OSError where the disk refuses."""
+        content = encode_amendment(signed, base)
         self._durability.write(self._layout.amendment(key, _name(base)), content)
         self._sizes.setdefault(key, {})[_name(base)] = len(content)
 

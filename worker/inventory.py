@@ -134,18 +134,18 @@ class Inventory:
 
 def announced(opened: OpenShare, *, sound: bool = True) -> AnnouncedShare:
     """The announcement of a share that can be opened."""
-    header, trailer = opened.information.header, opened.information.trailer
+    header, commitment = opened.information.header, opened.commitment
     return AnnouncedShare(
         header.encoding_id,
         header.share,
-        trailer.object_id,
-        trailer.owner,
+        commitment.object_id,
+        commitment.owner,
         header.k,
         header.n,
         opened.information.recipe.share_bytes,
         sound,
-        trailer.revision,
-        granted(trailer.grants),
+        commitment.revision,
+        granted(commitment.grants),
     )
 
 

@@ -17,8 +17,8 @@ from pathlib import Path
 
 import msgspec
 
-from common.coding.recipe import digest
 from common.errors import IntegrityError
+from common.protocol.device_messages import Commitment, SignedCommitment
 from worker.amendments import Amendments
 from worker.disk import Disk
 from worker.format_version import UnknownVersionError
@@ -30,6 +30,7 @@ from worker.share_file import (
     decode_footer,
     decode_share,
     require_known_version,
+    size_of,
 )
 
 _MAX_OPEN = 64
@@ -85,21 +86,20 @@ class OpenShare:
     def _amend(self, key: tuple[bytes, int], amendments: Amendments) -> None:
         """Replace the commitment in the file by the amendment, if there is one."""
         information = self.information
-        amendment = amendments.find(key, information.base)
-        if amendment is None:
-            return
-        if amendment.recipe_digest != digest(information.trailer.recipe):
-            raise IntegrityError("the amendment is of another recipe")
-        trailer = msgspec.structs.replace(
-            information.trailer,
-            object_id=amendment.object_id,
-            owner=amendment.owner,
-            mapping=amendment.mapping,
-            revision=amendment.revision,
-            grants=amendment.grants,
-        )
-        self.information = dataclasses.replace(information, trailer=trailer)
-        self.size += amendments.size(key, information.base)
+        signed = amendments.find(key, information.base, information.trailer.commitment.recipe)
+        if signed is not None:
+            trailer = msgspec.structs.replace(information.trailer, signed=signed)
+            self.information = dataclasses.replace(information, trailer=trailer)
+            self.size += amendments.size(key, information.base)
+
+    @property
+    def signed(self) -> SignedCommitment:
+        """The commitment that holds."""
+        return self.information.trailer.signed
+
+    @property
+    def commitment(self) -> Commitment:
+        return self.signed.commitment
 
     def block(self, segment: int) -> bytes:
         """The block of one segment; IntegrityError where it is damaged, KeyError where there is no such segment."""
@@ -119,8 +119,7 @@ class OpenShare:
     @property
     def weight(self) -> int:
         """Bytes that it takes to keep this share open."""
-        trailer = self.information.trailer
-        return len(trailer.recipe) + len(trailer.mapping) + sum(len(grant.mapping) for grant in trailer.grants)
+        return size_of(self.commitment)
 
     def close(self) -> None:
         with contextlib.suppress(OSError):  # nothing was written

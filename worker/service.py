@@ -18,7 +18,6 @@ from common.protocol.device_messages import (
     Amend,
     Append,
     Commit,
-    Commitment,
     Describe,
     Described,
     Fetch,
@@ -28,8 +27,10 @@ from common.protocol.device_messages import (
     Part,
     Progress,
     ShareName,
+    SignedCommitment,
     Store,
     Stored,
+    Wanted,
     WholeShare,
 )
 from common.protocol.envelope import Envelope, Operation
@@ -56,8 +57,9 @@ from common.protocol.operations import (
 from worker.committing import PendingCommit
 from worker.layout import ShareKey
 from worker.leases import Leases
+from worker.reading import OpenShare
 from worker.refusals import Refusal
-from worker.share_file import commitment_of, mapping_for
+from worker.share_file import mapping_for
 from worker.store import ShareStore
 
 
@@ -126,20 +128,18 @@ class Answering:
         return answer(request, Fetched(GRANTED, parts), blocks.payload())
 
     def describe(self, request: Request, header: Describe, _now: float) -> Answered:
-        """Mappings of shares, and recipes where they were asked for."""
+        """What lies beside shares."""
         parts: list[tuple[Answer, int, int]] = []
         pieces = _Pieces()
         for name in header.shares:
             try:
                 pieces.require_room()
-                trailer = self._store.share(key_of(name), request.owner).information.trailer
-                mapping = mapping_for(trailer, request.owner) or b""
-                recipe = trailer.recipe if header.with_recipe else b""
-                pieces.add(mapping, recipe)
+                first, second = _describe(self._store.share(key_of(name), request.owner), header.wanted, request.owner)
+                pieces.add(first, second)
             except Refusal as refusal:
                 parts.append((brief(refusal.answer, len(header.shares)), 0, 0))
                 continue
-            parts.append((GRANTED, len(mapping), len(recipe)))
+            parts.append((GRANTED, len(first), len(second)))
         return answer(request, Described(GRANTED, parts), pieces.payload())
 
     def progress(self, request: Request, name: ShareName, now: float) -> Answered:
@@ -151,10 +151,20 @@ class Answering:
 
     def inspect(self, request: Request, header: Inspect, now: float) -> Answered:
         """A share's commitment, and a lease to repair its encoding."""
-        trailer = self._store.share((header.encoding_id, header.share), request.owner).information.trailer
+        signed = self._store.share((header.encoding_id, header.share), request.owner).signed
         if header.lease and not self._leases.ask(header.encoding_id, request.broker, header.lease, now):
             raise Refusal(Code.CONFLICT, "another broker is repairing this encoding")
-        return grant(request, pack(commitment_of(trailer)))
+        return grant(request, pack(signed))
+
+
+def _describe(opened: OpenShare, wanted: Wanted, owner: bytes) -> tuple[bytes, bytes]:
+    """What an owner asks for of what lies beside a share; Refusal where it is not theirs."""
+    commitment = opened.commitment
+    if wanted is Wanted.COMMITMENT:
+        if commitment.owner != owner:
+            raise Refusal(Code.NOT_FOUND, "no such share here")
+        return pack(opened.signed), b""
+    return mapping_for(commitment, owner) or b"", commitment.recipe if wanted is Wanted.RECIPE else b""
 
 
 class _Pieces:
@@ -271,10 +281,10 @@ class Service:
         return grant(request)
 
     def _commit(self, request: Request, header: Commit, _now: float) -> None:
-        commitment = unpack(request.payload, Commitment)
+        signed = unpack(request.payload, SignedCommitment)
         waiting = _Waiting(request)
         key = (header.encoding_id, header.share)
-        waiting.shares.append(self._enter_round(key, request.owner, commitment))
+        waiting.shares.append(self._enter_round(key, request.owner, signed))
         self._waiting.append(waiting)
 
     def _store_whole(self, request: Request, header: Store, now: float) -> None:
@@ -287,8 +297,8 @@ class Service:
         for share in header.shares:
             block = request.payload[offset : offset + share.block_bytes]
             offset += share.block_bytes + share.commitment_bytes
-            commitment = request.payload[offset - share.commitment_bytes : offset]
-            waiting.shares.append(self._store_one(request.owner, share, block, commitment, now, has_room))
+            packed = request.payload[offset - share.commitment_bytes : offset]
+            waiting.shares.append(self._store_one(request.owner, share, block, packed, now, has_room))
         self._waiting.append(waiting)
 
     def _store_one(
@@ -297,16 +307,16 @@ class Service:
         key = (share.encoding_id, share.share)
         began = False
         try:
-            commitment = unpack(packed, Commitment)
+            signed = unpack(packed, SignedCommitment)
             if self._store.holds(key, owner):
-                return self._enter_round(key, owner, commitment)
-            recipe = decode_recipe(commitment.recipe)
+                return self._enter_round(key, owner, signed)
+            recipe = decode_recipe(signed.commitment.recipe)
             if recipe.segment_count != 1 or not recipe.accepts(0, share.share, block):
                 raise Refusal(Code.MALFORMED, "the block is not the one the recipe names")
             opening = Open(share.encoding_id, share.share, share.k, share.n, recipe.block_size, share.block_bytes)
             began = self._store.open(opening, owner, now, has_room=has_room)
             self._store.append(key, owner, 0, recipe.digest_of(0, share.share), block, now)
-            return self._enter_round(key, owner, commitment)
+            return self._enter_round(key, owner, signed)
         except Refusal as refusal:
             if began:
                 self._store.abandon(key, owner)
@@ -314,9 +324,9 @@ class Service:
         except IntegrityError as error:
             return _malformed(error)
 
-    def _enter_round(self, key: tuple[bytes, int], owner: bytes, commitment: Commitment) -> Any:
+    def _enter_round(self, key: ShareKey, owner: bytes, signed: SignedCommitment) -> Any:
         """The answer where it is known already, else the share's place in the round."""
-        pending = self._store.prepare_commit(key, owner, commitment)
+        pending = self._store.prepare_commit(key, owner, signed)
         if pending is None:
             return GRANTED
         for place, waiting in enumerate(self._round):
@@ -342,7 +352,7 @@ class Service:
         return grant(request)
 
     def _amend(self, request: Request, header: Amend, _now: float) -> Answered:
-        self._store.amend(header, unpack(request.payload, Commitment), request.owner)
+        self._store.amend(header.encoding_id, unpack(request.payload, SignedCommitment), request.owner)
         return grant(request)
 
     def _discard(self, request: Request, header: ShareName, _now: float) -> Answered:

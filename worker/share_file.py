@@ -1,50 +1,40 @@
 """The format of a share's file: a sequence of msgpack objects, which any msgpack reader can read.
 
-    header    array ["tessera-share", 2, encoding id, share, k, n, block size]
+    header    array ["tessera-share", 3, encoding id, share, k, n, block size]
     record    array [segment, digest, block]      one for each segment, in the order in which blocks came
-    trailer   array [object id, owner, recipe, mapping, [offset of each segment's block], revision,
-                     [grants: array [owner, object id, mapping]]]
+    trailer   array [signed commitment, [offset of each segment's block]]
     footer    bin of 48 bytes: u64 offset of the trailer ‖ BLAKE3-256 of header and trailer ‖ "TSHREND1"
 
-The footer has a fixed length and is found from the end. The trailer's recipe names every block's digest, so header,
-trailer and footer together authenticate the whole file. What is in the trailer beside the recipe and the offsets may be
-superseded by an amendment (`amendments`). A file without a footer is a share that was never committed.
+The footer has a fixed length and is found from the end. The recipe in the commitment names every block's digest, so
+header, trailer and footer together authenticate the whole file. All of the commitment but the recipe may be superseded
+by an amendment (`amendments`). A file without a footer is a share that was never committed.
 """
 
 from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
-from typing import Annotated, NamedTuple, Optional
+from typing import NamedTuple, Optional
 
 import msgpack
-import msgspec
 from blake3 import blake3
 
 from common.coding.recipe import Recipe, decode_recipe
 from common.errors import IntegrityError, ProtocolError
 from common.protocol.codec import MAX_PAYLOAD, pack, unpack
-from common.protocol.device_messages import Commitment, Grant
+from common.protocol.device_messages import Commitment, SignedCommitment
 from common.protocol.identifiers import DIGEST_SIZE
-from common.protocol.messages import (
-    MAX_GRANTS,
-    Identifier,
-    Message,
-    ObjectId,
-    Redundancy,
-    Revision,
-    ShareIndex,
-)
+from common.protocol.messages import Identifier, Message, Redundancy, ShareIndex
 from worker.format_version import require_version, unknown_format
 
 _MAGIC = "tessera-share"
-_VERSION = 2
+_VERSION = 3
 _END = b"TSHREND1"
 _FOOTER = struct.Struct(">Q32s8s")
 _FOOTER_PREFIX = b"\xc4" + bytes([_FOOTER.size])  # msgpack bin 8
 _BIN_32 = b"\xc6"
 _BIN_32_SIZE = 5  # with the length behind it
-_TRAILER_PREFIX = b"\x97"  # msgpack array of 7
+_TRAILER_PREFIX = b"\x92"  # msgpack array of 2
 FOOTER_SIZE = len(_FOOTER_PREFIX) + _FOOTER.size
 MAX_HEADER_SIZE = 128
 MAX_RECORD_PREFIX = 64
@@ -62,35 +52,28 @@ class ShareHeader(Message):
 
 
 class ShareTrailer(Message):
-    object_id: ObjectId
-    owner: Identifier
-    recipe: bytes
-    mapping: bytes
+    signed: SignedCommitment
     offsets: list[int]
-    revision: Revision
-    grants: Annotated[list[Grant], msgspec.Meta(max_length=MAX_GRANTS)]
+
+    @property
+    def commitment(self) -> Commitment:
+        return self.signed.commitment
+
+    @property
+    def owner(self) -> bytes:
+        return self.commitment.owner
 
 
-def trailer_of(commitment: Commitment, owner: bytes, offsets: list[int]) -> ShareTrailer:
-    c = commitment
-    return ShareTrailer(c.object_id, owner, c.recipe, c.mapping, offsets, c.revision, c.grants)
+def mapping_for(commitment: Commitment, owner: bytes) -> Optional[bytes]:
+    """The mapping that was sealed for this owner; None where a share is neither theirs nor granted to them."""
+    if commitment.owner == owner:
+        return commitment.mapping
+    return next((grant.mapping for grant in commitment.grants if grant.owner == owner), None)
 
 
-def commitment_of(trailer: ShareTrailer) -> Commitment:
-    t = trailer
-    return Commitment(t.object_id, t.recipe, t.mapping, t.revision, t.grants)
-
-
-def may_read(trailer: ShareTrailer, owner: bytes) -> bool:
-    """Whether a share is this owner's, or granted to them."""
-    return mapping_for(trailer, owner) is not None
-
-
-def mapping_for(trailer: ShareTrailer, owner: bytes) -> Optional[bytes]:
-    """The mapping that was sealed for this owner; None where there is none."""
-    if trailer.owner == owner:
-        return trailer.mapping
-    return next((grant.mapping for grant in trailer.grants if grant.owner == owner), None)
+def size_of(commitment: Commitment) -> int:
+    """Bytes of what has no fixed size in a commitment."""
+    return len(commitment.recipe) + len(commitment.mapping) + sum(len(grant.mapping) for grant in commitment.grants)
 
 
 class RecordPrefix(NamedTuple):
@@ -172,7 +155,7 @@ def decode_share(start: bytes, ending: bytes) -> ShareInformation:
         raise IntegrityError("header or trailer are damaged")
     try:
         trailer = unpack(body, ShareTrailer, limit=MAX_TRAILER_SIZE)
-        recipe = decode_recipe(trailer.recipe)
+        recipe = decode_recipe(trailer.commitment.recipe)
     except IntegrityError as error:
         raise unknown_format(error) from None
     if (recipe.encoding_id, recipe.k, recipe.n) != (header.encoding_id, header.k, header.n):

@@ -14,9 +14,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Callable, Optional
 
+from common.coding.commitments import CommitmentVerifier, leaf_of
 from common.coding.recipe import decode_recipe
 from common.errors import IntegrityError, TesseraError, UsageError, cannot_write
-from common.protocol.device_messages import Amend, Commitment, Open, SegmentRange
+from common.protocol.device_messages import Open, SegmentRange, SignedCommitment
 from common.protocol.identifiers import NO_OWNER
 from common.protocol.messages import TOMBSTONE_LIFETIME, AnnouncedShare, Answer, Code, ToldTombstone, Tombstone
 from worker.amending import Amending
@@ -34,7 +35,7 @@ from worker.reading import OpenShare, OpenShares, is_damage, is_lasting
 from worker.refusals import Refusal, disk_answer
 from worker.reserve import Reserve
 from worker.scrub import SCRUB_EVERY, Scrub
-from worker.share_file import commitment_of, may_read, trailer_of
+from worker.share_file import ShareTrailer, mapping_for, size_of
 from worker.staging import StagedShare, StagedShares
 from worker.startup_scan import confirm_names, find_files, scan
 from worker.trash import Trash
@@ -84,6 +85,7 @@ class ShareStore:
         )
         take, good = self._quarantine.take, self._found_good
         self.scrub = Scrub(disk, layout, durability, inventory, amendments, self._clock, scrub_every, take, good)
+        self._verifier = CommitmentVerifier()
         self._purge_at = self._clock.monotonic()
         with contextlib.ExitStack() as undo:
             try:
@@ -252,31 +254,39 @@ class ShareStore:
                 if staged.dropped:
                     self._staged.forget(staged)
 
-    def prepare_commit(self, key: ShareKey, owner: bytes, commitment: Commitment) -> Optional[PendingCommit]:
+    def prepare_commit(self, key: ShareKey, owner: bytes, signed: SignedCommitment) -> Optional[PendingCommit]:
         """Check what is to be committed; None where the same was committed before, for the same owner."""
+        self._require_signed(key[0], owner, signed)
         self._deletion.require_not_deleted(key[0], owner)
         if self.holds(key, owner):
-            self._require_same(key, owner, commitment)
+            self._require_same(key, owner, signed)
             return None
         staged = self._being_stored(key, owner)
         held = self._inventory.shares.get(key)
         if held is not None and held.owner not in (owner, NO_OWNER):
             raise Refusal(Code.CONFLICT, "this share is stored already")
         try:
-            recipe = decode_recipe(commitment.recipe)
+            recipe = decode_recipe(signed.commitment.recipe)
             offsets = staged.offsets(recipe)
         except IntegrityError as error:
             raise Refusal(Code.CONFLICT, str(error)) from None
-        ending_bytes = len(commitment.recipe) + len(commitment.mapping) + 16 * len(offsets)
-        ending_bytes += sum(len(grant.mapping) for grant in commitment.grants)
+        ending_bytes = size_of(signed.commitment) + 16 * len(offsets)
         if staged.size + ending_bytes > staged.expected_bytes:
             self._quota.require(owner, ending_bytes)
-        trailer, layout = trailer_of(commitment, owner, offsets), self._layout
+        trailer, layout = ShareTrailer(signed, offsets), self._layout
         return PendingCommit(staged, trailer, recipe.share_bytes, layout.share(key), layout.share_folder(key))
 
-    def _require_same(self, key: ShareKey, owner: bytes, commitment: Commitment) -> None:
+    def _require_signed(self, encoding_id: bytes, owner: bytes, signed: SignedCommitment) -> None:
+        """Refusal unless a commitment is this owner's of an encoding, and signed as it must be."""
+        if signed.commitment.owner != owner:
+            raise Refusal(Code.NOT_ALLOWED, "the commitment is another owner's")
+        fault = self._verifier.fault(signed, encoding_id)
+        if fault is not None:
+            raise Refusal(Code.NOT_ALLOWED, fault)
+
+    def _require_same(self, key: ShareKey, owner: bytes, signed: SignedCommitment) -> None:
         """Refusal unless a held share is still whole and has this commitment."""
-        if commitment_of(self.share(key, owner).information.trailer) != commitment:
+        if leaf_of(self.share(key, owner).commitment) != leaf_of(signed.commitment):
             raise Refusal(Code.CONFLICT, "this share was committed otherwise")
 
     def commit_round(self, commits: list[PendingCommit]) -> list[Answer]:
@@ -287,16 +297,16 @@ class ShareStore:
             self._staged.forget(staged)
             if answer.granted:
                 self._quarantine.clear(staged.key)
-                header, trailer = staged.header, commit.trailer
+                header, commitment = staged.header, commit.trailer.commitment
                 share = AnnouncedShare(
                     *staged.key,
-                    trailer.object_id,
+                    commitment.object_id,
                     staged.owner,
                     header.k,
                     header.n,
                     commit.share_bytes,
-                    revision=trailer.revision,
-                    grants=granted(trailer.grants),
+                    revision=commitment.revision,
+                    grants=granted(commitment.grants),
                 )
                 self._inventory.put(share, staged.size)
         return answers
@@ -336,7 +346,7 @@ class ShareStore:
         if held is None or (owner not in readers and (held.sound or held.owner != NO_OWNER)):
             raise Refusal(Code.NOT_FOUND, "no such share here")
         opened = self._opened(key)
-        if not may_read(opened.information.trailer, owner):
+        if mapping_for(opened.commitment, owner) is None:
             raise Refusal(Code.NOT_FOUND, "no such share here")
         return opened
 
@@ -366,12 +376,10 @@ class ShareStore:
 
     # --- changing, giving up
 
-    def amend(self, request: Amend, commitment: Commitment, owner: bytes) -> None:
-        """Replace the commitments of an encoding's shares, which this owner gets, as their present owner signed.
-
-        Durable before this returns.
-        """
-        self._amending.amend(request, commitment, owner)
+    def amend(self, encoding_id: bytes, signed: SignedCommitment, owner: bytes) -> None:
+        """Replace the commitments of an encoding's shares, which this owner gets or has, durably."""
+        self._require_signed(encoding_id, owner, signed)
+        self._amending.amend(encoding_id, signed)
 
     def delete(self, tombstone: Tombstone, owner: bytes) -> None:
         """Move this owner's shares of an encoding to the trash, as that owner signed."""

@@ -1,59 +1,74 @@
 """Which commitment holds, of those that the holders of an encoding's shares have.
 
-A steward has no key to check a recipe with. It believes one of which at least k different devices hold identical
-copies: fewer than k hostile ones cannot put theirs in its place. Of several that so many hold the one of the highest
-revision holds: the others' devices were away when it was amended.
+A steward has no key to check a recipe with, but the owner's signature shows which commitment is the owner's word, so
+one device that tells the truth is enough. Of several the one that supersedes the others holds: the others' devices were
+away when it was amended. Of two that rank alike, of machines that amended at once, the one of most devices does. So it
+is where an owner before, whose key somebody else may have by now, has given an encoding to two others.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Union
+from typing import Optional
 
 from broker.catalog import Claim
+from common.coding.commitments import CommitmentVerifier, leaf_of, rank, supersedes
 from common.coding.recipe import Recipe, decode_recipe
 from common.errors import IntegrityError
 from common.protocol.codec import unpack
-from common.protocol.device_messages import Commitment
+from common.protocol.device_messages import Commitment, SignedCommitment
 
 
 @dataclass(frozen=True)
 class Agreed:
-    """A commitment that enough devices hold."""
+    """The commitment that holds, and which devices have what."""
 
     packed: bytes
     commitment: Commitment
     recipe: Recipe
-    devices: frozenset[bytes]
+    devices: frozenset[bytes]  # that have it
+    older: frozenset[bytes]  # that have one which it supersedes
+
+    def is_claimed(self, claim: Claim) -> bool:
+        """Whether it is what devices claim to hold."""
+        said = (self.commitment.owner, self.commitment.object_id, self.recipe.k, self.recipe.n, self.recipe.share_bytes)
+        return said == (claim.owner, claim.object_id, claim.k, claim.n, claim.share_bytes)
 
 
-def agree(commitments: Mapping[bytes, bytes], claim: Claim) -> Union[Agreed, str]:
-    """The commitment (packed, by device) that at least k devices have alike and that fits the claim, or why none is."""
-    copies: dict[bytes, set[bytes]] = {}
-    for device, packed in commitments.items():
-        copies.setdefault(packed, set()).add(device)
-    weight = {packed: (revision_of(packed), len(copies[packed])) for packed in copies if len(copies[packed]) >= claim.k}
-    enough = sorted(weight, key=lambda packed: weight[packed], reverse=True)
-    if not enough:
-        most = max((len(devices) for devices in copies.values()), default=0)
-        return f"only {most} devices have the same recipe and mapping, {claim.k} are needed"
-    if len(enough) > 1 and weight[enough[0]] == weight[enough[1]]:
-        return "its devices contradict each other about the recipe and mapping"
+def agree(commitments: Mapping[bytes, bytes], encoding_id: bytes, verifier: CommitmentVerifier) -> Optional[Agreed]:
+    """The commitment (packed, by device) that holds for an encoding; None where its owner signed none of them."""
+    read = {device: _read(packed, encoding_id, verifier) for device, packed in commitments.items()}
+    signed = {device: commitment for device, commitment in read.items() if commitment is not None}
+    if not signed:
+        return None
+    leaves = {device: leaf_of(commitment) for device, commitment in signed.items()}
+
+    alike = Counter(leaves.values())
+
+    def weight(device: bytes) -> tuple[int, tuple[int, int], int, bytes]:
+        own, leaf = signed[device], leaves[device]
+        return sum(_agrees(own, other) for other in signed.values()), rank(own), alike[leaf], leaf
+
+    best = max(signed, key=weight)
+    commitment = signed[best]
+    devices = frozenset(device for device, leaf in leaves.items() if leaf == leaves[best])
+    older = frozenset(device for device, other in signed.items() if supersedes(commitment, other))
+    return Agreed(commitments[best], commitment, decode_recipe(commitment.recipe), devices, older)
+
+
+def _read(packed: bytes, encoding_id: bytes, verifier: CommitmentVerifier) -> Optional[Commitment]:
+    """A commitment that its owner signed, with a recipe of this encoding; None where it is anything else."""
     try:
-        commitment = unpack(enough[0], Commitment)
-        recipe = decode_recipe(commitment.recipe)
-    except IntegrityError as error:
-        return str(error)
-    said = (commitment.object_id, recipe.encoding_id, recipe.k, recipe.n, recipe.share_bytes)
-    if said != (claim.object_id, claim.encoding_id, claim.k, claim.n, claim.share_bytes):
-        return "its recipe is not what its devices claim"
-    return Agreed(enough[0], commitment, recipe, frozenset(copies[enough[0]]))
-
-
-def revision_of(packed: bytes) -> int:
-    """A commitment's revision; 0 where it is none."""
-    try:
-        return unpack(packed, Commitment).revision
+        signed = unpack(packed, SignedCommitment)
+        if decode_recipe(signed.commitment.recipe).encoding_id != encoding_id:
+            return None
     except IntegrityError:
-        return 0
+        return None
+    return None if verifier.fault(signed, encoding_id) else signed.commitment
+
+
+def _agrees(one: Commitment, other: Commitment) -> bool:
+    """Whether two commitments are of one line of owners."""
+    return supersedes(one, other) or supersedes(other, one) or one.owner == other.owner

@@ -5,7 +5,7 @@
 - *lease*: the first holder, in an order that all brokers share, is asked for its commitment and to let no other broker
   repair this encoding meanwhile. One that says that another broker does may lie: the next is asked, and the others
   only when one agreed. So of two brokers one ends before it has asked many;
-- *agree*: k of them must have identical commitments: `agreement`. Nobody else is waited for then;
+- *agree*: which commitment holds, by its owner's signature: `agreement`. Once k have it nobody else is waited for;
 - *open* each place that is to get a share, and ask how far an earlier try came;
 - *transfer*: of a segment k good blocks are fetched, what is missing is rebuilt, and appended on its places; at most
   two segments at a time, less where they are large. A share that another device holds already, and is only to be moved,
@@ -23,16 +23,18 @@ disk here; deadlines, and devices that are lost, come as replies from `requests`
 from __future__ import annotations
 
 from collections.abc import Iterator
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import Callable, Optional, Protocol
 
 import numpy as np
 
 from broker.catalog import Place
-from broker.steward.agreement import Agreed, agree, revision_of
+from broker.steward.agreement import Agreed, agree
 from broker.steward.plan import Task
 from broker.steward.requests import Reply, Request, Then
 from broker.steward.trampoline import Enough, GaveUp, Steps, Trampoline
+from common.coding.commitments import CommitmentVerifier
 from common.coding.recipe import Recipe
 from common.erasure import ErasureCode
 from common.errors import ProtocolError
@@ -82,6 +84,8 @@ class Outcome:
 class Surroundings(Protocol):
     """What a repair needs of the steward."""
 
+    verifier: CommitmentVerifier
+
     def ask(self, request: Request, then: Then, asker: object) -> None:
         """Send a request; `then` is called once, unless the repair ends before."""
 
@@ -115,6 +119,7 @@ class Repair:
         self._missing: dict[Place, set[int]] = {}  # opened place → segments that it lacks
         self._failed: set[Place] = set()  # shares that gave a bad block, or none
         self._shown: dict[bytes, bytes] = {}  # device → the commitment that it has, packed
+        self._contrary: AbstractSet[bytes] = frozenset()  # devices that have another commitment than the one that holds
         self._conflicts = 0  # devices that say that another broker repairs this encoding
 
     def begin(self, now: float) -> None:
@@ -156,25 +161,32 @@ class Repair:
             yield from self._inspect(sources.pop(0))
         if self._shown:
             yield Enough([self._inspect(place) for place in sources], self._is_agreed)
-        agreed = agree(self._shown, self._claim)
-        if isinstance(agreed, str):
+        agreed = self._commitment()
+        self._contrary = self._shown.keys() - (frozenset() if agreed is None else agreed.devices)
+        good = frozenset() if agreed is None else agreed.devices | agreed.older
+        for place in self.task.sources:  # which all claim the same
+            if place.device in self._shown and place.device not in good:
+                self._around.found_bad(self._claim.encoding_id, place)
+        if agreed is None or (self._conflicts and len(self._shown) < self._claim.k):
             self._outcome.conflict = self._conflicts > 0
             self._outcome.disputed = not self._conflicts
             if self._conflicts:
                 yield [self._let_go(place) for place in self.task.sources if place.device in self._shown]
-            raise GaveUp("another broker repairs it" if self._conflicts else agreed)
-        for place in self.task.sources:
-            packed = self._shown.get(place.device)
-            older = packed is not None and 0 < revision_of(packed) < agreed.commitment.revision
-            if packed is not None and not older and place.device not in agreed.devices:
-                self._around.found_bad(self._claim.encoding_id, place)
+            why = "another broker repairs it" if self._conflicts else "its owner did not sign what devices claim"
+            raise GaveUp(why)
         if _segment_bytes(agreed.recipe, len(self.task.targets)) > MEMORY:
             raise GaveUp("its segments are too large to be rebuilt here")
         self.segments = agreed.recipe.segment_count
         return agreed
 
+    def _commitment(self) -> Optional[Agreed]:
+        """What its owner signed, as far as that is what devices claim to hold."""
+        agreed = agree(self._shown, self._claim.encoding_id, self._around.verifier)
+        return agreed if agreed is not None and agreed.is_claimed(self._claim) else None
+
     def _is_agreed(self) -> bool:
-        return len(self._shown) >= self._claim.k and isinstance(agree(self._shown, self._claim), Agreed)
+        agreed = self._commitment() if len(self._shown) >= self._claim.k else None
+        return agreed is not None and len(agreed.devices) >= self._claim.k
 
     def _inspect(self, place: Place) -> Steps[None]:
         reply: Reply = yield self._lease(place, LEASE)
@@ -223,7 +235,7 @@ class Repair:
         if not self._missing:
             return
         # Who was not waited for may do as well, since every block is checked.
-        usable = [p for p in self.task.sources if self._shown.get(p.device, agreed.packed) == agreed.packed]
+        usable = [place for place in self.task.sources if place.device not in self._contrary]
         sources = sorted(usable, key=lambda place: (self._around.is_late(place.device), place))
         numbers = sorted(set().union(*self._missing.values()))
         self.segments_done = self.segments - len(numbers)

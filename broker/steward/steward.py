@@ -31,6 +31,7 @@ from broker.steward.repair import Outcome, Repair
 from broker.steward.requests import Request, Requests, Sending, Then
 from broker.steward.survey import Survey
 from broker.steward.turns import Turns
+from common.coding.commitments import CommitmentVerifier
 from common.coding.redundancy import DeviceCount
 from common.erasure import ErasureCode
 from common.protocol.device_messages import ShareName
@@ -75,6 +76,7 @@ class Steward:
         self._rng = rng
         self.survey = Survey(catalog, settings.repair_after, settings.repair_after)
         self.requests = Requests(settings.rate, rng)
+        self.verifier = CommitmentVerifier()
         self.balance = Balance(catalog)
         self._propagation = DeletionPropagation(catalog, self.requests)
         self.repairs: list[Repair] = []

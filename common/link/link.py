@@ -134,9 +134,9 @@ class Link:
         deposit_for: Optional[bytes] = None,
         emit: Emit = ignore,
     ) -> None:
-        """`proof`: the owner's of the vault that this client speaks for. `deposit_for`: the owner key of a vault that
-        it only stores for. None of them where it only looks at the devices; never both. `emit` is told what the broker
-        is waited for.
+        """`proof`: the owner's of the vault that this client speaks for; None where it only looks at the devices.
+        `deposit_for`: the owner key of another vault, for which it only stores; the proof is then of who deposits.
+        `emit` is told what the broker is waited for.
         """
         self.emit = emit
         self._identity = identity

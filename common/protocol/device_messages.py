@@ -5,10 +5,12 @@ Headers and payload lists as in `messages`, which has what all messages are made
 
 from __future__ import annotations
 
+import enum
 from typing import Annotated
 
 import msgspec
 
+from common.protocol.identifiers import owner_id
 from common.protocol.messages import (
     MAX_BATCH,
     MAX_GRANTS,
@@ -56,7 +58,7 @@ class Append(Message):
 
 
 class Commit(Message):
-    """Payload: a packed `Commitment`."""
+    """Payload: a packed `SignedCommitment`."""
 
     encoding_id: Identifier
     share: ShareIndex
@@ -70,15 +72,47 @@ class Grant(Message):
     mapping: Annotated[bytes, msgspec.Meta(max_length=MAX_GRANTED_MAPPING)]
 
 
+MAX_TRANSFERS = 16  # of one encoding, from owner to owner
+
+
+class Transfer(Message):
+    """An owner's word that an encoding is the next owner's from then on."""
+
+    owner_key: PublicKey  # whose it was
+    signature: Signature  # of `signatures.transfer_statement`
+
+
 class Commitment(Message):
-    """What is written behind the blocks when a share is committed; an AMEND puts one of a higher revision in place."""
+    """What an owner says of an encoding; it lies behind the blocks of every share."""
 
     object_id: ObjectId
+    owner: Identifier
     recipe: bytes
     mapping: bytes
+    nonce: Identifier  # from which, with the first owner's key, the encoding id was made
+    transfers: Annotated[list[Transfer], msgspec.Meta(max_length=MAX_TRANSFERS)] = msgspec.field(default_factory=list)
     revision: Revision = 1
     # Of two for one owner the first counts.
     grants: Annotated[list[Grant], msgspec.Meta(max_length=MAX_GRANTS)] = msgspec.field(default_factory=list)
+
+
+class CommitmentSignature(Message):
+    """The signature of a batch, and the way from a commitment in it to what was signed (`coding.commitments`)."""
+
+    key: PublicKey
+    signature: Signature  # of `signatures.batch_statement`
+    position: Annotated[int, msgspec.Meta(ge=0, lt=2**16)] = 0  # in the batch
+    path: Annotated[list[Digest], msgspec.Meta(max_length=16)] = msgspec.field(default_factory=list)
+
+
+class SignedCommitment(Message):
+    commitment: Commitment
+    signature: CommitmentSignature
+
+    @property
+    def is_deposit(self) -> bool:
+        """Whether another left it for its owner, who has not signed it yet."""
+        return owner_id(self.signature.key) != self.commitment.owner
 
 
 class WholeShare(Message):
@@ -93,7 +127,7 @@ class WholeShare(Message):
 
 
 class Store(Message):
-    """Payload: for each share its block, then its packed `Commitment`."""
+    """Payload: for each share its block, then its packed `SignedCommitment`."""
 
     shares: Annotated[list[WholeShare], msgspec.Meta(max_length=MAX_BATCH)]
 
@@ -125,15 +159,23 @@ class Fetched(ReplyHeader):
     parts: list[Part] = msgspec.field(default_factory=list)
 
 
+class Wanted(enum.Enum):
+    """What is asked for of what lies beside a share."""
+
+    MAPPING = "mapping"  # the one that was sealed for who asks
+    RECIPE = "recipe"  # and that mapping
+    COMMITMENT = "commitment"  # a packed SignedCommitment, of an encoding of one's own
+
+
 class Describe(Message):
     shares: Annotated[list[ShareName], msgspec.Meta(max_length=MAX_BATCH)]
-    with_recipe: bool = True
+    wanted: Wanted = Wanted.RECIPE
 
 
 class Described(ReplyHeader):
-    """Payload: for each share its mapping, then its recipe where it was asked for."""
+    """Payload: for each share its mapping, then its recipe where it was asked for; or its commitment."""
 
-    parts: list[tuple[Answer, int, int]] = msgspec.field(default_factory=list)  # lengths of mapping and recipe
+    parts: list[tuple[Answer, int, int]] = msgspec.field(default_factory=list)  # lengths of the first and the second
 
 
 class SegmentRange(Message):
@@ -148,15 +190,12 @@ class Progress(ReplyHeader):
 
 
 class Amend(Message):
-    """Asks a worker to replace what lies beside its shares of an encoding; payload: a packed `Commitment`.
+    """Asks a worker to replace what lies beside its shares of an encoding; payload: a packed `SignedCommitment`.
 
-    Its owner is the session's from then on. The recipe stays: it must be the one that lies there.
+    The recipe stays: it must be the one that lies there.
     """
 
     encoding_id: Identifier
-    revision: Revision  # the commitment's: higher than the one that lies there
-    owner_key: PublicKey  # of whom it was before
-    signature: Signature  # theirs, of `signatures.amendment_statement`
 
 
 # --- asked of a worker by the broker's steward
@@ -165,7 +204,7 @@ class Amend(Message):
 class Inspect(Message):
     """Asks for a share's commitment, and a lease to repair its encoding.
 
-    Reply: Acknowledged, with the packed Commitment; CONFLICT where another broker has the lease.
+    Reply: Acknowledged, with the packed SignedCommitment; CONFLICT where another broker has the lease.
     """
 
     encoding_id: Identifier

@@ -30,3 +30,11 @@ def shown_key(public_key: Union[bytes, str]) -> str:
 def owner_id(owner_key: bytes) -> bytes:
     """The 16-byte id of the vault with this public signing key (32 bytes)."""
     return hashlib.sha256(b"tessera/v1/owner-id" + owner_key).digest()[:IDENTIFIER_SIZE]
+
+
+def encoding_id(owner_key: bytes, nonce: bytes) -> bytes:
+    """The 16-byte id of an encoding that this owner (public signing key, 32 bytes) made with a nonce of 16 bytes.
+
+    So nobody else can commit anything under it.
+    """
+    return hashlib.sha256(b"tessera/v1/encoding-id" + owner_key + nonce).digest()[:IDENTIFIER_SIZE]

@@ -13,7 +13,7 @@ import msgspec
 
 from common.protocol.identifiers import DIGEST_SIZE, IDENTIFIER_SIZE, LIST_MARK_SIZE, OBJECT_ID_SIZE, owner_id
 
-PROTOCOL_VERSION = 3
+PROTOCOL_VERSION = 4
 HIGH_WATER_MARK = 16  # messages that a connection holds for its peer, so requests that one client has under way
 MAX_SHARES = 64  # the largest n; a share's index is below it
 MAX_BATCH = 64  # shares, blocks or descriptions in one message, so that its header stays under 4 KiB
@@ -123,11 +123,11 @@ class OwnerProof(Message):
 
 
 class Hello(Message):
-    """At most one of proof and key; without any this client only looks at the devices."""
+    """Without proof this client only looks at the devices."""
 
     version: int
     proof: Optional[OwnerProof] = None  # all of a vault's rights
-    deposit_for: Optional[PublicKey] = None  # only storing for the vault with this signing key
+    deposit_for: Optional[PublicKey] = None  # only storing, for the vault with this signing key, as the proof's owner
     list_mark: Optional[ListMark] = None  # that this broker gave last
 
 

@@ -23,22 +23,17 @@ def client_statement(client_key: bytes) -> bytes:
     return b"tessera/v1/client" + client_key
 
 
-def rank(number: int, statement: bytes) -> bytes:
-    """What orders an owner's statements on one encoding, everywhere alike: by their number, then by their digest.
-
-    `number`: a tombstone's generation, a commitment's revision. Two machines may use the same one at the same time.
-    """
-    return number.to_bytes(8, "big") + blake3(statement).digest()
-
-
 def tombstone_statement(encoding_id: bytes, object_id: bytes, generation: int, trash_seconds: int) -> bytes:
     """What an owner signs to delete an encoding, or to take that back; the fields are those of `messages.Tombstone`."""
     return b"tessera/v1/tombstone" + encoding_id + object_id + _TOMBSTONE.pack(generation, trash_seconds)
 
 
 def tombstone_rank(tombstone: Tombstone) -> bytes:
-    """Of two of an owner's tombstones of one encoding that of the higher rank holds."""
-    return rank(tombstone.generation, _statement_of(tombstone))
+    """Of two of an owner's tombstones of one encoding that of the higher rank holds, everywhere alike.
+
+    By their generation, then by their digest: two machines may use the same one at the same time.
+    """
+    return tombstone.generation.to_bytes(8, "big") + blake3(_statement_of(tombstone)).digest()
 
 
 def is_tombstone_signed(tombstone: Tombstone) -> bool:
@@ -51,12 +46,14 @@ def _statement_of(tombstone: Tombstone) -> bytes:
     return tombstone_statement(t.encoding_id, t.object_id, t.generation, t.trash_seconds)
 
 
-def amendment_statement(encoding_id: bytes, new_owner: bytes, commitment_digest: bytes) -> bytes:
-    """What an owner signs to have another commitment, of this BLAKE3 digest, hold for an encoding.
+def batch_statement(root: bytes) -> bytes:
+    """What an owner signs for commitments: the root, 32 bytes, of the tree over a batch (`coding.commitments`)."""
+    return b"tessera/v1/commitments" + root
 
-    `new_owner`: the id, 16 bytes, of whose it is from then on; mostly the same owner's.
-    """
-    return b"tessera/v1/amendment" + encoding_id + new_owner + commitment_digest
+
+def transfer_statement(encoding_id: bytes, new_owner: bytes) -> bytes:
+    """What an owner signs to give an encoding to another one, whose id has 16 bytes."""
+    return b"tessera/v1/transfer" + encoding_id + new_owner
 
 
 def is_signed(owner_key: bytes, signature: bytes, statement: bytes) -> bool:

@@ -19,10 +19,19 @@ from common.coding.slicing import block_size_for
 from common.errors import ProtocolError, TesseraError, UnreachableError
 from common.link.link import Link
 from common.link.replies import DeclinedError
-from common.protocol.codec import MAX_PAYLOAD
-from common.protocol.device_messages import BlockName, Describe, Fetch, ShareName
+from common.protocol.codec import MAX_PAYLOAD, unpack
+from common.protocol.device_messages import (
+    MAX_GRANTED_MAPPING,
+    MAX_TRANSFERS,
+    BlockName,
+    Describe,
+    Fetch,
+    ShareName,
+    SignedCommitment,
+    Wanted,
+)
 from common.protocol.identifiers import DIGEST_SIZE
-from common.protocol.messages import MAX_BATCH, Answer, Code, EncodingAt
+from common.protocol.messages import MAX_BATCH, MAX_GRANTS, Answer, Code, EncodingAt
 from common.protocol.operations import DESCRIBE, FETCH
 from common.repository.latency import Latencies
 from common.vault.mapping import MAX_SEALED_MAPPING
@@ -40,8 +49,13 @@ Answers = Sequence[Union[A, TesseraError]]
 class Description:
     """What lies beside a share."""
 
-    mapping: bytes  # sealed
+    mapping: bytes  # sealed; or the whole commitment, where that was asked for
     recipe: bytes  # packed; empty where it was not asked for
+
+
+def commitment_bytes(encoding: EncodingAt) -> int:
+    """The most bytes of a share's commitment, likewise."""
+    return description_bytes(encoding) + MAX_GRANTS * (MAX_GRANTED_MAPPING + 128) + MAX_TRANSFERS * 128 + _RECIPE_FRAME
 
 
 def description_bytes(encoding: EncodingAt) -> int:
@@ -164,9 +178,9 @@ class Devices:
         self._link = link
         self._latencies = Latencies()
         self._blocks: Batcher[BlockName, memoryview] = Batcher(self._fetch, self._latencies)
-        with_recipe, alone = partial(self._describe, True), partial(self._describe, False)
-        self._descriptions: Batcher[ShareName, Description] = Batcher(with_recipe, self._latencies)
-        self._mappings: Batcher[ShareName, Description] = Batcher(alone, self._latencies)
+        self._describing: dict[Wanted, Batcher[ShareName, Description]] = {
+            wanted: Batcher(partial(self._describe, wanted), self._latencies) for wanted in Wanted
+        }
 
     def late_after(self, device: bytes) -> float:
         """Seconds after which an answer of this device is late."""
@@ -184,8 +198,13 @@ class Devices:
         self, device: bytes, name: ShareName, reply_bytes: int, *, with_recipe: bool
     ) -> asyncio.Future[Description]:
         """What lies beside a share, unchecked, of at most `reply_bytes`; errors as for `block`."""
-        asking = self._descriptions if with_recipe else self._mappings
-        return asking.ask(device, name, min(reply_bytes, MAX_PAYLOAD))
+        wanted = Wanted.RECIPE if with_recipe else Wanted.MAPPING
+        return self._describing[wanted].ask(device, name, min(reply_bytes, MAX_PAYLOAD))
+
+    async def commitment(self, device: bytes, name: ShareName, reply_bytes: int) -> SignedCommitment:
+        """The commitment of a share of one's own, unchecked; errors as for `block`, or ProtocolError."""
+        asking = self._describing[Wanted.COMMITMENT]
+        return unpack((await asking.ask(device, name, min(reply_bytes, MAX_PAYLOAD))).mapping, SignedCommitment)
 
     async def _fetch(self, device: bytes, names: list[BlockName], reply_bytes: int) -> Answers[memoryview]:
         reply = await self._link.request(FETCH, Fetch(names), device=device, reply_bytes=reply_bytes)
@@ -193,9 +212,9 @@ class Devices:
         return _split(reply.payload, parts, len(names), device)
 
     async def _describe(
-        self, with_recipe: bool, device: bytes, names: list[ShareName], reply_bytes: int
+        self, wanted: Wanted, device: bytes, names: list[ShareName], reply_bytes: int
     ) -> Answers[Description]:
-        request = Describe(names, with_recipe)
+        request = Describe(names, wanted)
         reply = await self._link.request(DESCRIBE, request, device=device, reply_bytes=reply_bytes)
         if any(min(mapping, recipe) < 0 for _, mapping, recipe in reply.header.parts):
             raise ProtocolError("a reply has lengths below zero")

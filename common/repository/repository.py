@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Callable, Optional, TypeVar, Union
 
+from common.coding.commitments import CommitmentVerifier
 from common.errors import NotFoundError
 from common.link.link import Link, reached, run_with_link
 from common.link.questions import list_devices, list_encodings, locate, settled_devices
@@ -59,6 +60,7 @@ class Repository:
         self.vault = vault
         self.key = key
         self.devices = Devices(link)
+        self.verifier = CommitmentVerifier()
         self.mappings = Mappings(self.devices, vault, key)
         self.listed: list[Device] = []
         self._names: dict[bytes, str] = {}

@@ -1,6 +1,7 @@
 """All that needs or protects the vault key: the secret half of Tessera.
 
     keys            the vault key, and what follows from it: object ids, the owner's signatures
+    signer          who signs what is stored: the owner, or who leaves it for one
     key_file        the vault key at rest, under a passphrase
     sealing         the segments of one encoding, under its own data key
     one_time        what is sealed once, or row by row, under a subkey of the vault key

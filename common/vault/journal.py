@@ -33,7 +33,7 @@ from common.vault.stamp import Stamp
 
 _LABEL = b"tessera/v1/journal"
 _NAME_LABEL = b"tessera/v1/journal/name"
-_VERSION = 1
+_VERSION = 2
 _MAX_ROW = 64 << 10  # bytes
 _MAX_PATH = 4096  # bytes; the put of a file with a longer one cannot be resumed
 _OLD = 30 * 86400  # seconds after which a journal that was not resumed is removed
@@ -54,6 +54,7 @@ class Beginning(_Chunk, tag=0, frozen=True):
     modified: int
     changed: Optional[int]
     inode: int
+    nonce: Identifier  # of which the encoding id was made
     encoding_id: Identifier
     data_key: _RawKey
     k: Redundancy
@@ -227,6 +228,7 @@ def _is_known(beginning: Beginning) -> bool:
 
 def new_beginning(
     origin: Stamp,
+    nonce: bytes,
     encoding_id: bytes,
     data_key: bytes,
     k: int,
@@ -235,7 +237,7 @@ def new_beginning(
     devices: list[Optional[bytes]],
 ) -> Beginning:
     """Chunk 0, of this version."""
-    return Beginning(_VERSION, *origin, encoding_id, data_key, k, n, block_size, devices)
+    return Beginning(_VERSION, *origin, nonce, encoding_id, data_key, k, n, block_size, devices)
 
 
 class Journals:

@@ -18,7 +18,8 @@ allows: the vault key is uniformly random already. HMAC is RFC 2104 with SHA-256
 from __future__ import annotations
 
 import secrets
-from typing import NoReturn, SupportsIndex, TypeVar
+from collections.abc import Sequence
+from typing import NoReturn, Optional, SupportsIndex, TypeVar
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
@@ -28,13 +29,12 @@ from cryptography.hazmat.primitives.hmac import HMAC
 from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from common.coding.recipe import digest
+from common.coding.commitments import leaf_of, tree_of
 from common.errors import TesseraError
-from common.protocol.codec import pack
-from common.protocol.device_messages import Amend, Commitment
+from common.protocol.device_messages import Commitment, CommitmentSignature, SignedCommitment, Transfer
 from common.protocol.identifiers import DIGEST_SIZE, IDENTIFIER_SIZE, OBJECT_ID_SIZE, owner_id
 from common.protocol.messages import OwnerProof, Tombstone
-from common.protocol.signatures import amendment_statement, client_statement, tombstone_statement
+from common.protocol.signatures import batch_statement, client_statement, tombstone_statement, transfer_statement
 
 KEY_SIZE = 32
 
@@ -77,43 +77,78 @@ class HiddenKey:
         raise TesseraError(f"a {type(self).__name__} is neither pickled nor copied")
 
 
+class SigningKey(HiddenKey):
+    """An Ed25519 key (RFC 8032): an owner's, or of who leaves images for one."""
+
+    __slots__ = ("_private", "owner", "public")
+
+    def __init__(self, raw: bytes) -> None:
+        super().__init__(raw)
+        self._private = Ed25519PrivateKey.from_private_bytes(raw)
+        self.public = self._private.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)  # 32 bytes
+        self.owner = owner_id(self.public)  # 16 bytes
+
+    def sign(self, statement: bytes) -> bytes:
+        """The signature, 64 bytes, of one of the statements in `protocol.signatures`."""
+        return self._private.sign(statement)
+
+    def proof(self, client_key: bytes) -> OwnerProof:
+        """What proves to brokers that the client with this CURVE public key (32 bytes) may speak for the owner."""
+        require_size("a client's public key", client_key, KEY_SIZE)
+        return OwnerProof(self.public, self.sign(client_statement(client_key)))
+
+    def transfer(self, encoding_id: bytes, new_owner: bytes) -> Transfer:
+        """This owner's word that an encoding is another's from now on, whose id has 16 bytes."""
+        return Transfer(self.public, self.sign(transfer_statement(encoding_id, new_owner)))
+
+    def commit(self, batch: Sequence[Commitment]) -> list[SignedCommitment]:
+        """Sign one or more commitments with one signature (`coding.commitments`)."""
+        root, paths = tree_of([leaf_of(commitment) for commitment in batch])
+        signature = self.sign(batch_statement(root))
+        return [
+            SignedCommitment(commitment, CommitmentSignature(self.public, signature, position, path))
+            for position, (commitment, path) in enumerate(zip(batch, paths))
+        ]
+
+
 class VaultKey(HiddenKey):
     """The 256-bit key that opens one owner's mappings."""
 
-    __slots__ = ("_subkeys",)
+    __slots__ = ("_signing", "_subkeys")
 
     def __init__(self, raw: bytes) -> None:
         super().__init__(raw)
         self._subkeys: dict[bytes, bytes] = {}  # derived before; many images ask for the same
+        self._signing: Optional[SigningKey] = None
 
     def object_id(self, image_sha256: bytes) -> bytes:
         """The 32-byte name under which devices know the image with this SHA-256 (32 bytes)."""
         return object_id_by(self._subkey(b"id"), image_sha256)
 
+    def signing_key(self) -> SigningKey:
+        """The key by which the owner signs."""
+        if self._signing is None:
+            self._signing = SigningKey(self._subkey(b"sign"))
+        return self._signing
+
     def owner_key(self) -> bytes:
         """The public half, 32 bytes, of the key by which the owner signs."""
-        return self._signing_key().public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
+        return self.signing_key().public
 
     def owner_id(self) -> bytes:
         """The 16 bytes by which brokers and devices know the vault."""
-        return owner_id(self.owner_key())
+        return self.signing_key().owner
 
     def owner_proof(self, client_key: bytes) -> OwnerProof:
         """What proves to brokers that the client with this CURVE public key (32 bytes) may speak for the vault."""
-        require_size("a client's public key", client_key, KEY_SIZE)
-        return OwnerProof(self.owner_key(), self._signing_key().sign(client_statement(client_key)))
+        return self.signing_key().proof(client_key)
 
     def tombstone(self, object_id: bytes, encoding_id: bytes, generation: int, trash_seconds: int = 0) -> Tombstone:
         """This owner's word that an encoding is deleted (odd generation), or is so no more."""
         require_ids(object_id, encoding_id)
         statement = tombstone_statement(encoding_id, object_id, generation, trash_seconds)
-        signature = self._signing_key().sign(statement)
+        signature = self.signing_key().sign(statement)
         return Tombstone(encoding_id, object_id, self.owner_key(), generation, trash_seconds, signature)
-
-    def amendment(self, encoding_id: bytes, new_owner: bytes, commitment: Commitment) -> Amend:
-        """This owner's word that a commitment holds for an encoding from now on, and that it is `new_owner`'s."""
-        statement = amendment_statement(encoding_id, new_owner, digest(pack(commitment)))
-        return Amend(encoding_id, commitment.revision, self.owner_key(), self._signing_key().sign(statement))
 
     def mapping_subkey(self) -> bytes:
         """The 32-byte key from which each mapping's one-time key is derived."""
@@ -146,9 +181,6 @@ class VaultKey(HiddenKey):
     def former_subkey(self) -> bytes:
         """The 32-byte key that seals the former vault key, during a rotation."""
         return self._subkey(b"former")
-
-    def _signing_key(self) -> Ed25519PrivateKey:
-        return Ed25519PrivateKey.from_private_bytes(self._subkey(b"sign"))
 
     def _subkey(self, name: bytes) -> bytes:
         subkey = self._subkeys.get(name)

@@ -10,6 +10,7 @@ from collections.abc import Coroutine, Iterator
 from dataclasses import dataclass
 from typing import Any, Callable, Optional, TypeVar
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -21,6 +22,7 @@ from common.link.link import Link, run_with_link
 from common.membership.identity import ClientIdentity, load_brokers, load_key_pair
 from common.protocol.codec import pack, unpack
 from common.protocol.device_messages import (
+    Amend,
     BlockName,
     Commitment,
     Describe,
@@ -28,14 +30,17 @@ from common.protocol.device_messages import (
     Grant,
     ShareName,
     Store,
+    Wanted,
     WholeShare,
 )
+from common.protocol.identifiers import encoding_id
 from common.protocol.messages import Acknowledged, EncodingAt, ListObjects, Locate
 from common.protocol.operations import AMEND, DELETE, DESCRIBE, FETCH, LIST, LOCATE, STORE, H, Spec
 from common.vault.keys import VaultKey
 from tests.cluster.conftest import home_of, running_cluster
 from tests.support.devices import number_of, revive, wait_lost
 from tests.support.programs import random_bytes, wait_until
+from tests.support.sample_shares import sign
 
 T = TypeVar("T")
 K, N = 2, 4
@@ -57,19 +62,22 @@ class Vault:
 class Image:
     """An encoding of one segment of chance."""
 
-    def __init__(self) -> None:
+    def __init__(self, owner: Vault) -> None:
+        self.nonce = random_bytes(16)
         code = ErasureCode(K, N)
         arrays = [np.frombuffer(random_bytes(code.block_unit), np.uint8) for _ in range(K)]
         parity = [np.empty(code.block_unit, np.uint8) for _ in range(N - K)]
         code.encode(arrays, parity)
         self.blocks = [array.tobytes() for array in arrays + parity]
         digests = b"".join(digest(block) for block in self.blocks)
-        self.recipe = Recipe(random_bytes(16), K, N, code.block_unit, code.block_unit, digests)
-        self.encoding_id = self.recipe.encoding_id
-        self.object_id = random_bytes(32)
+        self.encoding_id = encoding_id(owner.key.owner_key(), self.nonce)
+        self.recipe = Recipe(self.encoding_id, K, N, code.block_unit, code.block_unit, digests)
+        self.object_id, self.owner = random_bytes(32), owner.owner
 
     def commitment(self, revision: int = 1, *grants: Grant) -> Commitment:
-        return Commitment(self.object_id, self.recipe.encode(), b"the mapping", revision, list(grants))
+        """As its first owner says it."""
+        recipe, mapping = self.recipe.encode(), b"the mapping"
+        return Commitment(self.object_id, self.owner, recipe, mapping, self.nonce, [], revision, list(grants))
 
 
 class Client:
@@ -87,7 +95,7 @@ class Client:
         return run_with_link(whole())
 
     def store(self, vault: Vault, image: Image, devices: list[bytes]) -> None:
-        packed = pack(image.commitment())
+        packed = pack(sign(image.commitment(), vault.key))
 
         async def work(link: Link) -> None:
             for share, device in enumerate(devices):
@@ -98,12 +106,12 @@ class Client:
 
         self.over(vault, work)
 
-    def amend(self, vault: Vault, image: Image, before: Vault, said: Commitment, devices: list[bytes]) -> None:
-        header = before.key.amendment(image.encoding_id, vault.owner, said)
+    def amend(self, vault: Vault, image: Image, said: Commitment, devices: list[bytes]) -> None:
+        header, packed = Amend(image.encoding_id), pack(sign(said, vault.key))
 
         async def work(link: Link) -> None:
             for device in devices:
-                await link.request(AMEND, header, payload=pack(said), device=device, timeout=PATIENCE)
+                await link.request(AMEND, header, payload=packed, device=device, timeout=PATIENCE)
 
         self.over(vault, work)
 
@@ -129,7 +137,7 @@ class Client:
     def read(self, vault: Vault, image: Image, share: int, device: bytes) -> Optional[tuple[bytes, bytes]]:
         """Block and mapping of a share, or None where the device says no."""
         block = Fetch([BlockName(image.encoding_id, share, 0)])
-        name = Describe([ShareName(image.encoding_id, share)], with_recipe=False)
+        name = Describe([ShareName(image.encoding_id, share)], Wanted.MAPPING)
 
         async def work(link: Link) -> Optional[tuple[bytes, bytes]]:
             options: dict[str, Any] = {"device": device, "reply_bytes": 40_000, "timeout": PATIENCE}
@@ -180,6 +188,11 @@ def devices(amending_cluster: LocalCluster) -> list[bytes]:
     return [bytes.fromhex(str(device["id"])) for device in there]
 
 
+def give(image: Image, old: Vault, new: Vault, said: Commitment) -> None:
+    """Have a commitment say that the image is another vault's from now on."""
+    said.owner, said.transfers = new.owner, [old.key.signing_key().transfer(image.encoding_id, new.owner)]
+
+
 def new_vault() -> Vault:
     return Vault(VaultKey.generate())
 
@@ -191,12 +204,14 @@ def shares_of(found: list[EncodingAt]) -> list[list[int]]:
 def test_what_was_amended_is_found_under_the_new_owner_and_no_more_under_the_old(
     client: Client, devices: list[bytes]
 ) -> None:
-    old, new, image = new_vault(), new_vault(), Image()
+    old, new = new_vault(), new_vault()
+    image = Image(old)
     client.store(old, image, devices)
     assert shares_of(client.found(old, image.object_id)) == [[0, 1, 2, 3]]
     taken_over = image.commitment(2)
     taken_over.object_id = random_bytes(32)
-    client.amend(new, image, old, taken_over, devices)
+    give(image, old, new, taken_over)
+    client.amend(new, image, taken_over, devices)
     assert client.found(old, image.object_id) == []
     assert client.listed(old) == []
     assert shares_of(client.found(new, taken_over.object_id)) == [[0, 1, 2, 3]]
@@ -207,11 +222,12 @@ def test_what_was_amended_is_found_under_the_new_owner_and_no_more_under_the_old
 def test_a_friend_reads_what_is_granted_and_does_nothing_else_until_it_is_taken_back(
     client: Client, devices: list[bytes]
 ) -> None:
-    owner, friend, image, others = new_vault(), new_vault(), Image(), Image()
+    owner, friend = new_vault(), new_vault()
+    image, others = Image(owner), Image(owner)
     client.store(owner, image, devices)
     client.store(owner, others, devices)
     grant = Grant(friend.owner, random_bytes(32), b"the friend's mapping")
-    client.amend(owner, image, owner, image.commitment(2, grant), devices)
+    client.amend(owner, image, image.commitment(2, grant), devices)
     assert client.listed(friend) == [grant.object_id]
     assert shares_of(client.found(friend, grant.object_id)) == [[0, 1, 2, 3]]
     assert client.found(friend, others.object_id) == []
@@ -219,10 +235,12 @@ def test_a_friend_reads_what_is_granted_and_does_nothing_else_until_it_is_taken_
     for vault in (owner, friend):
         delete = vault.key.tombstone(image.object_id, image.encoding_id, 1, TRASH)
         assert client.refused(friend, DELETE, delete, devices[1], b"")
-        amend = vault.key.amendment(image.encoding_id, vault.owner, image.commitment(3))
-        assert client.refused(friend, AMEND, amend, devices[1], pack(image.commitment(3)))
+        said = msgspec.structs.replace(image.commitment(3), owner=vault.owner)
+        for signer in (owner, friend):
+            packed = pack(sign(said, signer.key))
+            assert client.refused(friend, AMEND, Amend(image.encoding_id), devices[1], packed)
     assert client.read(friend, others, 0, devices[0]) is None
-    client.amend(owner, image, owner, image.commitment(3), devices)
+    client.amend(owner, image, image.commitment(3), devices)
     assert client.listed(friend) == []
     assert client.read(friend, image, 1, devices[1]) is None
     assert client.read(owner, image, 1, devices[1]) == (image.blocks[1], b"the mapping")
@@ -231,7 +249,8 @@ def test_a_friend_reads_what_is_granted_and_does_nothing_else_until_it_is_taken_
 def test_a_device_killed_in_the_middle_of_amending_has_the_old_or_the_new_one_whole(
     amending_cluster: LocalCluster, client: Client, devices: list[bytes]
 ) -> None:
-    owner, image = new_vault(), Image()
+    owner = new_vault()
+    image = Image(owner)
     client.store(owner, image, devices)
     name = sorted(amending_cluster.devices)[0]
 
@@ -244,8 +263,8 @@ def test_a_device_killed_in_the_middle_of_amending_has_the_old_or_the_new_one_wh
             request = asyncio.ensure_future(
                 link.request(
                     AMEND,
-                    owner.key.amendment(image.encoding_id, owner.owner, said),
-                    payload=pack(said),
+                    Amend(image.encoding_id),
+                    payload=pack(sign(said, owner.key)),
                     device=devices[0],
                     timeout=2.0 if revision >= 30 else PATIENCE,  # of the dead one, soon enough
                 )
@@ -272,14 +291,16 @@ def test_a_device_killed_in_the_middle_of_amending_has_the_old_or_the_new_one_wh
 def test_a_device_that_was_away_is_mended_with_the_newer_commitment(
     amending_cluster: LocalCluster, client: Client, devices: list[bytes]
 ) -> None:
-    old, new, image = new_vault(), new_vault(), Image()
+    old, new = new_vault(), new_vault()
+    image = Image(old)
     client.store(old, image, devices)
     name = sorted(amending_cluster.devices)[N - 1]
     amending_cluster.kill_device(number_of(amending_cluster, name))
     wait_lost(amending_cluster, number_of(amending_cluster, name))
     taken_over = image.commitment(2)
     taken_over.object_id, taken_over.mapping = random_bytes(32), b"the new mapping"
-    client.amend(new, image, old, taken_over, devices[: N - 1])
+    give(image, old, new, taken_over)
+    client.amend(new, image, taken_over, devices[: N - 1])
     revive(amending_cluster)
 
     def mended() -> bool:

@@ -22,6 +22,7 @@ from common.protocol.messages import Code
 from common.protocol.operations import DELETE, DESCRIBE, FETCH, PROGRESS
 from common.vault.contact_card import ContactCard, decode_card
 from common.vault.keys import VaultKey
+from common.vault.signer import depositor
 from tests.cluster.conftest import MakeUser
 from tests.cluster.test_sharing import admin, know
 from tests.support.devices import share_files, wait_staged
@@ -130,7 +131,8 @@ def identity_of(machine: User) -> ClientIdentity:
 async def _try_to_read(identity: ClientIdentity, card: ContactCard, sha256: bytes, encoding: bytes) -> list[Code]:
     """Ask all that would tell of what was stored, with all that the camera knows."""
     refusals = []
-    async with Link(identity, None, deposit_for=card.owner_key) as link:
+    proof = depositor(identity.key_pair.secret, card.owner).key.proof(identity.key_pair.public)
+    async with Link(identity, proof, deposit_for=card.owner_key) as link:
         share = ShareName(encoding, 0)
         device = (await list_devices(link))[0].device_id
         describe = link.request(DESCRIBE, Describe([share]), device=device, reply_bytes=1 << 16)

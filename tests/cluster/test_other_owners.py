@@ -61,6 +61,7 @@ from common.vault.keys import VaultKey
 from tests.cluster.conftest import MakeUser
 from tests.support.devices import share_files
 from tests.support.programs import User, random_bytes
+from tests.support.sample_shares import sign
 
 T = TypeVar("T")
 Ask = Callable[[Link, "Known"], Awaitable[Any]]
@@ -165,7 +166,7 @@ ASKED: dict[str, Ask] = {
     "COMMIT": to_device(
         COMMIT,
         lambda o: Commit(o.encoding_id, o.share),
-        pack(Commitment(b"o" * 32, b"r", b"m")),
+        pack(sign(Commitment(b"o" * 32, STRANGERS_KEY.owner_id(), b"r", b"m", bytes(16)), STRANGERS_KEY)),
     ),
     "OPEN": to_device(OPEN, lambda o: Open(o.encoding_id, o.share, o.k, o.n, 1024, 100)),
     "ABANDON": to_device(ABANDON, lambda o: o.name),

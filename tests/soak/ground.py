@@ -294,7 +294,7 @@ def object_of(path: Path) -> Optional[bytes]:
         return None
     finally:
         opened.close()
-    return bytes(opened.information.trailer.object_id)
+    return bytes(opened.commitment.object_id)
 
 
 def is_whole(path: Path) -> bool:

@@ -242,5 +242,5 @@ async def _with_end(work: Coroutine[Any, Any, T]) -> T:
 
 def stored_blocks(cluster: MemoryCluster, encoding_id: bytes, share: int) -> Sequence[bytes]:
     """A committed share's blocks in order, from the one device that has them."""
-    ((_, held),) = [(d, h) for d, h in cluster.holdings()[encoding_id, share] if h.commitment is not None]
+    ((_, held),) = [(d, h) for d, h in cluster.holdings()[encoding_id, share] if h.signed is not None]
     return [held.blocks[segment] for segment in sorted(held.blocks)]

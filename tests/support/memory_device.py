@@ -14,7 +14,7 @@ from typing import Optional
 
 from common.coding.recipe import decode_recipe, digest
 from common.protocol.codec import MAX_PAYLOAD, pack, pack_header, unpack_header
-from common.protocol.device_messages import Append, Commit, Commitment, Open
+from common.protocol.device_messages import Append, Commit, Commitment, Open, SignedCommitment
 from common.protocol.envelope import Envelope, Kind, Operation
 from common.protocol.messages import Acknowledged, Message
 from tests.support.memory_disk import MemoryDisk
@@ -22,7 +22,6 @@ from worker.clock import Clock
 from worker.layout import Layout, ShareKey
 from worker.reading import OpenShare
 from worker.service import Request, Service
-from worker.share_file import commitment_of
 from worker.store import ShareStore
 
 LAYOUT = Layout(Path("/store"))
@@ -32,11 +31,15 @@ Answered = tuple[bytes, bytes]  # header, payload
 
 @dataclass(frozen=True)
 class HeldShare:
-    """What a device's disk has of a share, good or not; `commitment` is None until it was committed."""
+    """What a device's disk has of a share, good or not; `signed` is None until it was committed."""
 
     owner: bytes
     blocks: Mapping[int, bytes]
-    commitment: Optional[Commitment] = None
+    signed: Optional[SignedCommitment] = None
+
+    @property
+    def commitment(self) -> Optional[Commitment]:
+        return None if self.signed is None else self.signed.commitment
 
 
 class MemoryDevice:
@@ -78,14 +81,14 @@ class MemoryDevice:
 
     def hold(self, share: int, held: HeldShare) -> None:
         """Store a share here."""
-        assert held.commitment is not None
-        recipe = decode_recipe(held.commitment.recipe)
+        assert held.signed is not None
+        recipe = decode_recipe(held.signed.commitment.recipe)
         key = (recipe.encoding_id, share)
         opening = Open(*key, recipe.k, recipe.n, recipe.block_size, recipe.share_bytes)
         asked: list[tuple[Operation, Message, bytes]] = [(Operation.OPEN, opening, b"")]
         for segment, block in held.blocks.items():
             asked.append((Operation.APPEND, Append(*key, segment, digest(block)), block))
-        for operation, header, payload in [*asked, (Operation.COMMIT, Commit(*key), pack(held.commitment))]:
+        for operation, header, payload in [*asked, (Operation.COMMIT, Commit(*key), pack(held.signed))]:
             answered, _ = self.ask(operation, pack_header(header), payload, owner=held.owner)
             assert unpack_header(answered, Acknowledged).answer.granted, f"{operation} on {self}"
 
@@ -119,7 +122,7 @@ class MemoryDevice:
             segment: bytes(content[offset : offset + recipe.block_length(segment)])
             for segment, offset in enumerate(trailer.offsets)
         }
-        return HeldShare(trailer.owner, blocks, commitment_of(trailer))
+        return HeldShare(trailer.owner, blocks, trailer.signed)
 
     def lose(self, *keys: ShareKey) -> None:
         """Hold these no longer, as if somebody had removed their files."""

@@ -294,9 +294,7 @@ _RECORD = share_file.record_prefix(0, blake3(_BLOCK).digest(), len(_BLOCK)) + _B
 
 def _trailer() -> share_file.ShareTrailer:
     offsets = [len(_HEADER) + 41 + 105 * segment for segment in range(_IMAGE.recipe.segment_count)]
-    return share_file.ShareTrailer(
-        bytes(32), bytes(16), _IMAGE.commitment.recipe, _IMAGE.commitment.mapping, offsets, 1, []
-    )
+    return share_file.ShareTrailer(_IMAGE.signed, offsets)
 
 
 _TRAILER = pack(_trailer())
@@ -372,7 +370,7 @@ def _journals(folder: Path, written: Any) -> Iterator[Parser]:
     assert journal is not None
     place = next((vault / "journal").iterdir())
     origin = Stamp(bytes(image), 400, 1, 2, 3)
-    beginning = new_beginning(origin, _ID, bytes(32), 2, 4, 1 << 20, [bytes(16), None, None, bytes(16)])
+    beginning = new_beginning(origin, bytes(16), _ID, bytes(32), 2, 4, 1 << 20, [bytes(16), None, None, bytes(16)])
     rest: list[Any] = [Segment(0, bytes(32), bytes(128)), Moved(1, bytes(16)), Ending(bytes(32), bytes(1200))]
     journal.begin(beginning)
     for chunk in rest:

@@ -14,11 +14,12 @@ from common.coding.recipe import Recipe
 from common.coding.slicing import Slicing
 from common.erasure import ErasureCode
 from common.protocol.codec import unpack
-from common.protocol.device_messages import Commitment
+from common.protocol.device_messages import Commitment, SignedCommitment
 from common.protocol.messages import EncodingAt, ShareAt
 from common.vault.folder import VaultFolder
 from common.vault.keys import VaultKey
 from common.vault.mapping import Mapping
+from common.vault.signer import owner_signer
 from common.vault.trust import TrustedImage
 from producer.encoding import Encoding, Image
 from producer.owner import OwnVault
@@ -55,7 +56,11 @@ class EncodedImage:
     slicing: Slicing
     blocks: list[list[bytes]]
     recipe: Recipe
-    commitment: Commitment
+    signed: SignedCommitment
+
+    @property
+    def commitment(self) -> Commitment:
+        return self.signed.commitment
 
     @property
     def encoding_id(self) -> bytes:
@@ -97,7 +102,7 @@ def encode(content: bytes, k: int = 2, n: int = 4, units: int = 2, key: VaultKey
     """Encode an image; `units`: the size of a full block, in the smallest steps of the erasure code."""
     code = ErasureCode(k, n)
     slicing = Slicing(k, code.block_unit, units * code.block_unit)
-    encoding = Encoding(code, slicing)
+    encoding = Encoding(code, slicing, owner_signer(key))
     count = slicing.segment_count(len(content))
     blocks = []
     for segment in range(count):
@@ -109,8 +114,8 @@ def encode(content: bytes, k: int = 2, n: int = 4, units: int = 2, key: VaultKey
         blocks.append([block.tobytes() for block in encoded.blocks])
     image = Image(hashlib.sha256(content).digest(), len(content), "写真.png", Picture(), 1_700_000_000)
     owner = OwnVault(VaultFolder(Path("a home that is never made")), key)
-    commitment = unpack(encoding.conclude(owner, image).commitment, Commitment)
-    return EncodedImage(content, code, slicing, blocks, encoding.recipe(), commitment)
+    signed = unpack(encoding.conclude(encoding.seal(owner, image)).commitment, SignedCommitment)
+    return EncodedImage(content, code, slicing, blocks, encoding.recipe(), signed)
 
 
 def segment_size(k: int, n: int, units: int = 2) -> int:

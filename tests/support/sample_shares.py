@@ -6,16 +6,20 @@ A worker never decodes, so the blocks need not belong to an image.
 from __future__ import annotations
 
 import contextlib
+import functools
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Optional
+from typing import Any, Optional
 
 import pytest
 from blake3 import blake3
+from msgspec.structs import replace
 
 from common.coding.recipe import Recipe, digest
-from common.protocol.device_messages import Commitment, Open
+from common.protocol.device_messages import Commitment, Open, SignedCommitment
+from common.protocol.identifiers import encoding_id as make_encoding_id
 from common.protocol.messages import Answer, Code, Tombstone
 from common.vault.keys import VaultKey
 from tests.support.clocks import SetClock
@@ -48,6 +52,7 @@ class Sample:
 
     recipe: Recipe
     blocks: list[list[bytes]]
+    nonce: bytes  # of which, with the key of OWNER, its encoding id is made
 
     @property
     def encoding_id(self) -> bytes:
@@ -55,8 +60,15 @@ class Sample:
 
     @property
     def commitment(self) -> Commitment:
+        """As its first owner, OWNER, says it."""
         name = self.encoding_id.hex()
-        return Commitment(chance(f"{name} object", 32), self.recipe.encode(), chance(f"{name} mapping", 100))
+        object_id, mapping = chance(f"{name} object", 32), chance(f"{name} mapping", 100)
+        return Commitment(object_id, OWNER, self.recipe.encode(), mapping, self.nonce)
+
+    def signed(self, owner: bytes = OWNER, **changes: Any) -> SignedCommitment:
+        """What OWNER commits; for another owner as OWNER leaves it for them."""
+        transfers = [] if owner == OWNER else [KEY.signing_key().transfer(self.encoding_id, owner)]
+        return sign(replace(self.commitment, owner=owner, transfers=transfers, **changes))
 
     def deletion(self, generation: int = 1, *, key: VaultKey = KEY, trash_seconds: int = TRASH) -> Tombstone:
         return key.tombstone(self.commitment.object_id, self.encoding_id, generation, trash_seconds)
@@ -85,7 +97,7 @@ class Sample:
             self.append(store, share, segment, owner)
 
     def commit(self, store: ShareStore, share: int, owner: bytes = OWNER) -> Answer:
-        pending = store.prepare_commit(self.key(share), owner, self.commitment)
+        pending = store.prepare_commit(self.key(share), owner, self.signed(owner))
         assert pending is not None, "it was committed before"
         return store.commit_round([pending])[0]
 
@@ -96,19 +108,33 @@ class Sample:
     def assert_readable(self, store: ShareStore, share: int, owner: bytes = OWNER) -> None:
         for segment, row in enumerate(self.blocks):
             assert store.block(self.key(share), owner, segment) == row[share], f"segment {segment}"
-        trailer = store.share(self.key(share), owner).information.trailer
-        assert (trailer.recipe, trailer.mapping) == (self.commitment.recipe, self.commitment.mapping)
+        there = store.share(self.key(share), owner).commitment
+        assert (there.recipe, there.mapping) == (self.commitment.recipe, self.commitment.mapping)
+
+
+def sign(commitment: Commitment, key: VaultKey = KEY) -> SignedCommitment:
+    (signed,) = key.signing_key().commit([commitment])
+    return signed
+
+
+@functools.lru_cache
+def _nonce_in_folder(label: str, beginning: bytes) -> bytes:
+    """A nonce that makes an encoding id which begins so."""
+    nonces = (chance(f"{label} {number}", 16) for number in itertools.count())
+    return next(nonce for nonce in nonces if make_encoding_id(KEY.owner_key(), nonce).startswith(beginning))
 
 
 def sample(
     label: str = "one", *, segments: int = 3, k: int = 2, n: int = 3, block_size: int = 64, last: int = 40
 ) -> Sample:
     """Encodings of different labels differ in all; those whose labels begin alike up to a "/" share their folder."""
-    encoding_id = chance(label.split("/")[0], 2) + chance(label, 14)
+    folder, slash, _ = label.partition("/")
+    nonce = _nonce_in_folder(label, chance(folder, 2)) if slash else chance(label, 16)
+    encoding_id = make_encoding_id(KEY.owner_key(), nonce)
     lengths = [block_size] * (segments - 1) + [last]
     blocks = [[chance(f"{label} {s} {i}", length) for i in range(n)] for s, length in enumerate(lengths)]
     digests = b"".join(digest(block) for row in blocks for block in row)
-    return Sample(Recipe(encoding_id, k, n, block_size, last, digests), blocks)
+    return Sample(Recipe(encoding_id, k, n, block_size, last, digests), blocks, nonce)
 
 
 def share_path(folder: Path, encoding: Sample, share: int) -> Path:

@@ -21,6 +21,7 @@ from common.protocol.device_messages import (
     ShareName,
     Store,
     Stored,
+    Wanted,
     WholeShare,
 )
 from common.protocol.envelope import Envelope, Kind, Operation
@@ -116,8 +117,8 @@ class Worker:
         assert sum(part.length for part in fetched.parts) == len(payload)
         return [part.answer.code for part in fetched.parts], payload
 
-    def describe(self, *names: ShareName, with_recipe: bool = True) -> tuple[list[tuple[Code, int, int]], bytes]:
-        answers = self.send(Operation.DESCRIBE, pack_header(Describe(list(names), with_recipe)))
+    def describe(self, *names: ShareName, wanted: Wanted = Wanted.RECIPE) -> tuple[list[tuple[Code, int, int]], bytes]:
+        answers = self.send(Operation.DESCRIBE, pack_header(Describe(list(names), wanted)))
         described = only(answers, Described)
         assert described.answer.granted
         parts = [(answer.code, mapping, recipe) for answer, mapping, recipe in described.parts]
@@ -136,14 +137,14 @@ def append(
     return Operation.APPEND, Append(encoding.encoding_id, share, segment, digest(block)), block
 
 
-def commit(encoding: Sample, share: int = SHARE) -> tuple[Operation, Commit, bytes]:
-    return Operation.COMMIT, Commit(encoding.encoding_id, share), pack(encoding.commitment)
+def commit(encoding: Sample, share: int = SHARE, owner: bytes = OWNER) -> tuple[Operation, Commit, bytes]:
+    return Operation.COMMIT, Commit(encoding.encoding_id, share), pack(encoding.signed(owner))
 
 
 def whole(encoding: Sample, share: int = SHARE, *, block: bytes = b"", commitment: Any = None) -> tuple[Any, ...]:
     """A share as a STORE carries it: its name, its block, its commitment."""
     block = block or encoding.blocks[0][share]
-    packed = commitment if isinstance(commitment, bytes) else pack(commitment or encoding.commitment)
+    packed = commitment if isinstance(commitment, bytes) else pack(commitment or encoding.signed())
     recipe = encoding.recipe
     return WholeShare(recipe.encoding_id, share, recipe.k, recipe.n, len(block), len(packed)), block, packed
 

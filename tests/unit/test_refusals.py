@@ -10,13 +10,15 @@ import numpy as np
 import pytest
 
 from broker.members import MembersFile
+from common.coding.commitments import CommitmentVerifier
 from common.coding.recipe import decode_recipe
-from common.errors import TesseraError
+from common.errors import IntegrityError, TesseraError
 from common.membership.identity import load_brokers, load_key_pair
 from common.membership.invite import decode_invite
 from common.membership.short_invite import decode_short_invite
 from common.protocol import device_messages
-from common.protocol.codec import unpack_header
+from common.protocol.codec import unpack, unpack_header
+from common.protocol.device_messages import SignedCommitment
 from common.protocol.envelope import decode_envelope
 from common.vault.contact_card import decode_card
 from common.vault.former_key import open_former_key
@@ -99,6 +101,14 @@ def former_vault_key(data: bytes, inputs: Inputs, _folder: Path) -> object:
     return "read"
 
 
+def signed_commitment(data: bytes, inputs: Inputs, _folder: Path) -> object:
+    signed = unpack(data, SignedCommitment)
+    fault = CommitmentVerifier().fault(signed, bytes.fromhex(inputs["encoding_id"]))
+    if fault is not None:
+        raise IntegrityError(fault)
+    return signed
+
+
 READERS: dict[str, Callable[[bytes, Inputs, Path], object]] = {
     "key file": key_file,
     "mapping": mapping,
@@ -107,6 +117,7 @@ READERS: dict[str, Callable[[bytes, Inputs, Path], object]] = {
     "recipe": lambda data, _inputs, _folder: decode_recipe(data),
     "share file": share_file,
     "tombstone": lambda data, _inputs, _folder: decode_tombstone(data),
+    "commitment": signed_commitment,
     "envelope": lambda data, _inputs, _folder: decode_envelope(data),
     "header": lambda data, inputs, _folder: unpack_header(data, getattr(device_messages, inputs["header"])),
     "short invite": short_invite,

@@ -33,7 +33,6 @@ from tests.support.memory_cluster import ClusterDevice, Interception, MemoryClus
 from tests.support.memory_device import HeldShare
 from tests.support.putting import put
 from tests.support.sample_images import KEY, OTHER_KEY, EncodedImage, chance, encode, segment_size
-from tests.support.sample_shares import OWNER
 
 SEGMENT = 2 * BLOCK_SIZE - TAG_SIZE  # bytes of the image in a segment of 2 of n
 
@@ -401,7 +400,7 @@ def test_shares_of_another_encoding_in_place_of_ones_own_are_replaced(tmp_path: 
     device = home.cluster.devices[0]
     ((encoding_id, share),) = device.shares
     older = encode(chance("content", SEGMENT + 3000), 2, 4, units=BLOCK_SIZE // 32)
-    device.hold(share, HeldShare(OWNER, {s: row[share] for s, row in enumerate(older.blocks)}, older.commitment))
+    device.hold(share, HeldShare(KEY.owner_id(), {s: row[share] for s, row in enumerate(older.blocks)}, older.signed))
     for operation in (Operation.FETCH, Operation.DESCRIBE):
         device.intercept(operation, substitute(device, operation, encoding_id, older.encoding_id))
     restored = home.get(sha256, tmp_path / "out")
@@ -410,7 +409,7 @@ def test_shares_of_another_encoding_in_place_of_ones_own_are_replaced(tmp_path: 
 
 
 def substitute(device: ClusterDevice, operation: Operation, asked: bytes, instead: bytes) -> Interception:
-    return lambda header, payload: device.ask(operation, header.replace(asked, instead), payload, owner=OWNER)
+    return lambda header, payload: device.ask(operation, header.replace(asked, instead), payload, owner=KEY.owner_id())
 
 
 def test_another_vault_finds_nothing(tmp_path: Path) -> None:

@@ -1,27 +1,28 @@
-"""Missing shares are made on the devices that were named, and on no other, as the others have them byte for byte."""
+"""Missing shares are made on the devices that were named, and on no other, with what the others were signed with."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
 
-import msgspec
 import pytest
 
-from admin import repairing
-from admin.amending import Current, find_current
+from admin.amending import amend, find_current, holders_of
 from admin.events import Event, Repaired
 from admin.repairing import complete_images
 from common.errors import NotFoundError
+from common.protocol.codec import pack, unpack
+from common.protocol.device_messages import SignedCommitment
 from common.protocol.envelope import Operation
-from common.protocol.messages import Code, EncodingAt
+from common.protocol.messages import Code
 from common.repository.repository import Repository
+from common.vault.contact_card import ContactCard, card_of
 from common.vault.folder import VaultFolder
 from producer.events import ShareStep, Step, StoredImage
 from producer.owner import OwnVault
 from tests.support.memory_cluster import MemoryCluster, run, stored_blocks
 from tests.support.putting import put
-from tests.support.sample_images import KEY, chance
+from tests.support.sample_images import KEY, OTHER_KEY, chance
 
 K, N = 3, 5
 DEVICES = [f"device-{number}" for number in range(1, N + 3)]
@@ -55,6 +56,15 @@ class Scene:
             return await complete_images(repository, images, to)
 
         return run(completed())
+
+    def share_with(self, card: ContactCard) -> None:
+        async def shared() -> None:
+            repository = Repository(self.cluster.link, self.vault, KEY, self._take)
+            (encoding,) = (await repository.holdings([self.stored.sha256.hex()])).images[0].encodings
+            current = await find_current(repository, encoding)
+            await amend(repository, encoding.encoding_id, current, [card], holders_of(encoding))
+
+        run(shared())
 
     def _take(self, event: Event) -> None:
         if isinstance(event, ShareStep):
@@ -146,16 +156,15 @@ def test_a_device_that_does_not_exist_is_said_before_anything_is_done(scene: Sce
         scene.complete("attic")
 
 
-def test_what_the_vault_cannot_say_by_itself_is_left_to_the_steward(
-    scene: Scene, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async def amended(repository: Repository, encoding: EncodingAt) -> Current:
-        current = await find_current(repository, encoding)
-        return Current(msgspec.structs.replace(current.mapping, revision=2), current.recipe, current.sealed)
-
-    monkeypatch.setattr(repairing, "find_current", amended)
-    before = scene.holders()
+def test_a_share_of_an_image_that_is_shared_has_the_grants_of_the_others(scene: Scene) -> None:
+    scene.share_with(card_of(OTHER_KEY, "Bea"))
     (outcome,) = scene.complete(*DEVICES)
-    assert not outcome.repaired
-    assert "without naming devices" in outcome.text
-    assert scene.holders() == before
+    assert outcome.repaired, outcome.text
+    signed = {
+        pack(held.signed)
+        for holders in scene.cluster.holdings().values()
+        for _, held in holders
+        if held.signed is not None
+    }
+    assert len(signed) == 1
+    assert unpack(signed.pop(), SignedCommitment).commitment.grants

@@ -11,6 +11,7 @@ from admin.printer import AdminPrinter
 from admin.repairing import repair_held
 from admin.sharing import adding, change_image
 from common.errors import RefusedError
+from common.membership.identity import ClientIdentity, KeyPair
 from common.protocol.messages import EncodingAt
 from common.repository.images import Held
 from common.repository.repository import Repository
@@ -23,6 +24,7 @@ from tests.support.putting import put
 from tests.support.sample_images import KEY, OTHER_KEY, chance
 
 K, N = 2, 3
+IDENTITY = ClientIdentity(KeyPair.generate(), [])
 
 
 class Scene:
@@ -33,7 +35,7 @@ class Scene:
         self.vault = VaultFolder(folder / "home")
         path = folder / "image.bin"
         path.write_bytes(chance("image", 5000))
-        for owner in owners or (OwnVault(self.vault, KEY), OtherVault(card_of(KEY, "me"))):
+        for owner in owners or (OwnVault(self.vault, KEY), OtherVault(card_of(KEY, "me"), IDENTITY)):
             run(self._put(owner, path))
         assert len(self.encodings()) == 2
 
@@ -79,7 +81,7 @@ def test_what_the_vault_stored_stays_and_what_another_left_goes(
 
 
 def test_of_two_that_others_left_one_stays(tmp_path: Path) -> None:
-    scene = Scene(tmp_path, *(OtherVault(card_of(KEY, "me")) for _ in range(2)))
+    scene = Scene(tmp_path, *(OtherVault(card_of(KEY, "me"), IDENTITY) for _ in range(2)))
     assert scene.repair() == 0
     assert len(scene.encodings()) == 1
 

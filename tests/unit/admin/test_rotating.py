@@ -13,6 +13,7 @@ import pytest
 from admin.printer import AdminPrinter
 from admin.rotating import UNREADABLE, _hand_over_all
 from common.errors import NotEnoughError
+from common.membership.identity import ClientIdentity, KeyPair
 from common.protocol.messages import EncodingAt, ShareAt
 from common.repository.repository import Repository
 from common.vault.contact_card import card_of
@@ -101,7 +102,7 @@ def test_what_cannot_be_read_holds_it_up_only_while_a_device_is_away(
 def test_what_another_left_of_an_own_image_does_not_hold_that_up(
     scene: Scene, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    scene.put(OtherVault(card_of(KEY, "me")), "first")
+    scene.put(OtherVault(card_of(KEY, "me"), ClientIdentity(KeyPair.generate(), [])), "first")
     (left,) = [e for e in scene.cluster.encodings() if e.object_id not in own_ids()]
     for device in scene.cluster.devices[1:]:
         device.lose(*[key for key in device.shares if key[0] == left.encoding_id])

@@ -11,6 +11,7 @@ import pytest
 from admin.printer import AdminPrinter
 from admin.strengthening import strengthen_images
 from common.errors import NotEnoughError
+from common.membership.identity import ClientIdentity, KeyPair
 from common.protocol.envelope import Operation
 from common.protocol.messages import Code, EncodingAt
 from common.repository.repository import Repository
@@ -24,6 +25,7 @@ from tests.support.memory_cluster import MemoryCluster, run
 from tests.support.putting import put
 from tests.support.sample_images import KEY, chance
 
+IDENTITY = ClientIdentity(KeyPair.generate(), [])
 OF_THE_CODE = ("data_key", "segment_count", "segment_size", "k", "n", "recipe_digest")
 SIZES = [0, 1, 40_000, (9 << 20) + 1]
 
@@ -135,7 +137,7 @@ def test_what_a_killed_run_left_of_an_encoding_goes_with_the_old_one(tmp_path: P
 
 
 def test_an_image_that_was_left_by_another_becomes_the_vaults_own(tmp_path: Path) -> None:
-    scene = Scene(tmp_path, 1000, owner=OtherVault(card_of(KEY, "me")))
+    scene = Scene(tmp_path, 1000, owner=OtherVault(card_of(KEY, "me"), IDENTITY))
     assert scene.strengthen() == 0
     (encoding,) = scene.cluster.encodings()
     assert (encoding.k, encoding.n) == (4, 6)

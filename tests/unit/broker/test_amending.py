@@ -32,6 +32,7 @@ from tests.support.sample_broker import TODAY, SampleBroker, SamplePeer, answer,
 from tests.support.tombstones import told
 
 KEY, NEW_KEY, FRIENDS_KEY = VaultKey(b"t" * 32), VaultKey(b"n" * 32), VaultKey(b"f" * 32)
+CAMERAS_KEY = VaultKey(b"c" * 32)
 OWNER, NEW_OWNER, FRIEND = (key.owner_id() for key in (KEY, NEW_KEY, FRIENDS_KEY))
 ENCODING = b"e" * 16
 OBJECT, NEW_OBJECT, FRIENDS_OBJECT = b"o" * 32, b"p" * 32, b"q" * 32
@@ -146,7 +147,7 @@ def broker() -> SampleBroker:
 
 def depositor(broker: SampleBroker) -> SamplePeer:
     peer = broker.admit(Standing.CLIENT, "camera")
-    hello = Hello(PROTOCOL_VERSION, deposit_for=KEY.owner_key())
+    hello = Hello(PROTOCOL_VERSION, CAMERAS_KEY.owner_proof(peer.public_key), KEY.owner_key())
     assert answer(peer.ask(Operation.HELLO, hello), Welcome).answer.granted
     return peer
 
@@ -166,9 +167,9 @@ def test_what_is_deposited_is_the_vaults(broker: SampleBroker, operation: Operat
     assert forwarded.envelope.owner == OWNER
 
 
-def test_a_client_speaks_for_a_vault_or_stores_for_one(broker: SampleBroker) -> None:
+def test_who_stores_for_a_vault_says_who_that_is(broker: SampleBroker) -> None:
     peer = broker.admit(Standing.CLIENT, "laptop")
-    hello = Hello(PROTOCOL_VERSION, KEY.owner_proof(peer.public_key), KEY.owner_key())
+    hello = Hello(PROTOCOL_VERSION, deposit_for=KEY.owner_key())
     assert code(peer.ask(Operation.HELLO, hello)) is Code.MALFORMED
 
 
@@ -199,8 +200,9 @@ def test_an_owner_that_was_retired_is_let_in_no_more_and_live_sessions_are_over(
         assert code(peer.ask(operation, Empty(), device=device.device)) is Code.REPLACED
     for speaks in (True, False):
         peer = broker.admit(Standing.CLIENT, "laptop")
-        proof, key = KEY.owner_proof(peer.public_key), KEY.owner_key()
-        hello = Hello(PROTOCOL_VERSION, proof) if speaks else Hello(PROTOCOL_VERSION, deposit_for=key)
+        hello = Hello(PROTOCOL_VERSION, KEY.owner_proof(peer.public_key))
+        if not speaks:
+            hello = Hello(PROTOCOL_VERSION, CAMERAS_KEY.owner_proof(peer.public_key), KEY.owner_key())
         welcome = answer(peer.ask(Operation.HELLO, hello), Welcome)
         assert welcome.answer.code is Code.REPLACED
         assert "was replaced" in welcome.answer.text

@@ -9,6 +9,7 @@ import pytest
 from broker.rights import Standing
 from common.protocol.codec import pack
 from common.protocol.device_messages import (
+    Amend,
     BlockName,
     Commit,
     Commitment,
@@ -21,12 +22,14 @@ from common.protocol.envelope import Operation
 from common.protocol.messages import AnnouncedShare, Code, Empty, Message, Retire
 from common.vault.keys import VaultKey
 from tests.support.sample_broker import SampleBroker, SamplePeer, code
+from tests.support.sample_shares import sign
 
 KEY = VaultKey(b"t" * 32)
 OWNER = KEY.owner_id()
 ENCODING, OTHER = b"e" * 16, b"f" * 16
 READER = b"r" * 16
-COMMITMENT = Commitment(b"o" * 32, b"recipe", b"mapping", 2, [Grant(READER, b"p" * 32, b"sealed")])
+GRANTS = [Grant(READER, b"p" * 32, b"sealed")]
+COMMITMENT = sign(Commitment(b"o" * 32, OWNER, b"recipe", b"mapping", b"n" * 16, [], 2, GRANTS), KEY)
 
 
 def announced(encoding_id: bytes, share: int) -> AnnouncedShare:
@@ -91,7 +94,7 @@ def test_a_device_that_is_retired_is_recorded_when_it_is_taken_off_the_list(brok
     [
         (
             Operation.AMEND,
-            KEY.amendment(ENCODING, OWNER, COMMITMENT),
+            Amend(ENCODING),
             pack(COMMITMENT),
             {"event": "amend asked", "readers": READER.hex()},
         ),

@@ -71,10 +71,11 @@ def test_a_full_quota_stops_a_put_of_unknown_length_and_no_other_vault() -> None
 def test_who_only_deposits_is_not_told_what_the_vault_has() -> None:
     broker = QuotaBroker(QUOTA)
     texts = []
-    for hello in (Hello(PROTOCOL_VERSION, deposit_for=KEY.owner_key()), None):
-        client = broker.client(KEY) if hello is None else broker.admit(Standing.CLIENT, "camera")
-        if hello is not None:
-            client.ask(Operation.HELLO, hello)
+    for deposits in (True, False):
+        client = broker.admit(Standing.CLIENT, "camera") if deposits else broker.client(KEY)
+        if deposits:
+            proof = OTHER_KEY.owner_proof(client.public_key)
+            client.ask(Operation.HELLO, Hello(PROTOCOL_VERSION, proof, KEY.owner_key()))
         placed = client.ask(Operation.PLACES, Places(1, 1), pack([b"n" * 16]))
         texts.append(answer(placed, Placed).answer.text)
     assert texts[0] == "this vault's quota is used up"

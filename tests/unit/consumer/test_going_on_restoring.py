@@ -52,7 +52,7 @@ class Machine:
         for image in self.images:
             for share, device in enumerate(self.cluster.devices):
                 blocks = {segment: image.blocks[segment][share] for segment in range(len(image.blocks))}
-                device.hold(share, HeldShare(KEY.owner_id(), blocks, image.commitment))
+                device.hold(share, HeldShare(KEY.owner_id(), blocks, image.signed))
         self.vault = VaultFolder(folder / "home")
         self.held = HeldImage(1 << 20)
         self.here = 0

@@ -48,9 +48,9 @@ class Put:
         for segment in range(len(self.image.blocks)):
             await distribution.append(self.encoded(segment))
         await distribution.move_lost(self.image.recipe)
-        await distribution.commit(pack(self.image.commitment))
+        await distribution.commit(pack(self.image.signed))
         await distribution.move_lost(self.image.recipe)
-        await distribution.commit(pack(self.image.commitment))
+        await distribution.commit(pack(self.image.signed))
 
     def encoded(self, segment: int) -> EncodedSegment:
         blocks = [np.frombuffer(block, np.uint8) for block in self.image.blocks[segment]]
@@ -183,7 +183,7 @@ def test_a_block_read_back_that_is_not_the_one_sent_is_never_used() -> None:
         put.distribution.shares[N - 1].move(ShareState.LOST)
         await put.distribution.move_lost(put.image.recipe)
         put.cluster.devices[0].lies = False
-        await put.distribution.commit(pack(put.image.commitment))
+        await put.distribution.commit(pack(put.image.signed))
 
     run(store())
     put.assert_all_stored()

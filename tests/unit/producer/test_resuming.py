@@ -246,7 +246,7 @@ def test_without_k_and_n_from_the_user_it_keeps_to_those_it_had(tmp_path: Path) 
     machine.check_restored()
 
 
-@pytest.mark.parametrize("required", [(3, None), (None, 5), (1, 3)])
+@pytest.mark.parametrize("required", [(3, None), (None, 5), (2, 3)])
 def test_with_others_from_the_user_it_begins_anew(
     required: tuple[Optional[int], Optional[int]], tmp_path: Path
 ) -> None:

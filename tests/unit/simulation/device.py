@@ -28,6 +28,7 @@ from common.protocol.device_messages import (
     Progress,
     SegmentRange,
     ShareName,
+    SignedCommitment,
 )
 from common.protocol.envelope import Envelope, Operation
 from common.protocol.identifiers import device_id
@@ -59,7 +60,7 @@ class Stored:
 
     @property
     def commitment(self) -> Commitment:
-        return unpack(self.packed, Commitment)
+        return unpack(self.packed, SignedCommitment).commitment
 
     def is_good(self, share: int) -> bool:
         recipe = decode_recipe(self.commitment.recipe)
@@ -243,7 +244,7 @@ class Device:
         staged = self.staged.get(key)
         if staged is None or staged.owner != owner:
             raise Decline(Code.NOT_OPEN)
-        recipe = decode_recipe(unpack(payload, Commitment).recipe)
+        recipe = decode_recipe(unpack(payload, SignedCommitment).commitment.recipe)
         blocks = [staged.blocks.get(s, b"") for s in range(recipe.segment_count)]
         if not all(recipe.accepts(s, header.share, block) for s, block in enumerate(blocks)):
             raise Decline(Code.CONFLICT)

@@ -12,9 +12,10 @@ from common.coding.recipe import Recipe, digest
 from common.erasure import ErasureCode
 from common.protocol.codec import pack
 from common.protocol.device_messages import Commitment
+from common.protocol.identifiers import encoding_id
 from common.protocol.messages import Tombstone
 from common.vault.keys import VaultKey
-from tests.support.sample_shares import KEY
+from tests.support.sample_shares import KEY, sign
 
 TRASH = 30 * 24 * 3600  # seconds
 
@@ -88,8 +89,9 @@ def encode(image: Image, rng: random.Random) -> Encoding:
         code.encode(data, parity)
         rows.append([array.tobytes() for array in data + parity])
     digests = b"".join(digest(one) for row in rows for one in row)
-    recipe = Recipe(rng.randbytes(16), image.k, image.n, block, block, digests)
-    commitment = Commitment(image.object_id, recipe.encode(), rng.randbytes(20))
-    encoding = Encoding(image.object_id, recipe, rows, pack(commitment))
+    nonce = rng.randbytes(16)
+    recipe = Recipe(encoding_id(KEY.owner_key(), nonce), image.k, image.n, block, block, digests)
+    commitment = Commitment(image.object_id, KEY.owner_id(), recipe.encode(), rng.randbytes(20), nonce)
+    encoding = Encoding(image.object_id, recipe, rows, pack(sign(commitment)))
     image.encodings.append(encoding)
     return encoding

@@ -10,7 +10,11 @@ from msgspec.structs import replace
 from common.protocol.codec import pack
 from common.protocol.envelope import Envelope, Operation
 from common.protocol.messages import GRANTED, Acknowledged, AnnouncedShare, Answer, Code
+from common.vault.keys import VaultKey
+from tests.support.sample_shares import sign
 from tests.unit.simulation.device import Answered, Device
+
+LIARS_KEY = VaultKey(b"l" * 32)
 
 
 class Lie(enum.Enum):
@@ -43,7 +47,7 @@ class LyingDevice(Device):
         answered = super().reply(broker, envelope, header, payload, now)
         if lie is Lie.OTHER and operation is Operation.INSPECT and self.shares:
             other = self._rng.choice(list(self.shares.values())).commitment
-            return Acknowledged(GRANTED), pack(replace(other, mapping=b"another", revision=2**53 - 1))
+            return Acknowledged(GRANTED), pack(sign(replace(other, mapping=b"another", revision=2**53 - 1), LIARS_KEY))
         return answered
 
     def announcement(self) -> list[AnnouncedShare]:

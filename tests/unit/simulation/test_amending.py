@@ -7,23 +7,26 @@ import random
 import msgspec
 import pytest
 
-from common.protocol.codec import pack
-from common.protocol.device_messages import Commitment, Grant
-from tests.support.sample_shares import OWNER
+from common.protocol.codec import pack, unpack
+from common.protocol.device_messages import Grant, SignedCommitment
+from common.vault.keys import VaultKey
+from tests.support.sample_shares import KEY, OWNER, sign
 from tests.unit.simulation.device import Device, Stored
 from tests.unit.simulation.images import Encoding, encode, make_image
 from tests.unit.simulation.world import World
 
-NEW_OWNER, FRIEND = b"\x0d" * 16, b"\x0e" * 16
+NEW_KEY, FRIEND = VaultKey(b"\x0d" * 32), b"\x0e" * 16
 
 
 def amended(encoding: Encoding, *, rotated: bool) -> tuple[bytes, bytes]:
     """The owner and the packed commitment from now on."""
-    before = msgspec.msgpack.decode(encoding.packed, type=Commitment)
+    before = unpack(encoding.packed, SignedCommitment).commitment
     said = msgspec.structs.replace(before, revision=2, grants=[Grant(FRIEND, b"f" * 32, b"for the friend")])
-    if rotated:
-        said.object_id, said.mapping = b"n" * 32, b"another mapping"
-    return (NEW_OWNER if rotated else OWNER), pack(said)
+    if not rotated:
+        return OWNER, pack(sign(said))
+    said.object_id, said.mapping, said.owner = b"n" * 32, b"another mapping", NEW_KEY.owner_id()
+    said.transfers = [KEY.signing_key().transfer(encoding.encoding_id, said.owner)]
+    return said.owner, pack(sign(said, NEW_KEY))
 
 
 @pytest.mark.parametrize("rotated", [False, True])

@@ -13,7 +13,14 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from common.errors import IntegrityError
-from common.protocol.device_messages import MAX_GRANTED_MAPPING, Commitment, Grant
+from common.protocol.device_messages import (
+    MAX_GRANTED_MAPPING,
+    Commitment,
+    CommitmentSignature,
+    Grant,
+    SignedCommitment,
+    Transfer,
+)
 from common.protocol.messages import MAX_GRANTS, Code, GrantedTo, Tombstone
 from common.vault.keys import VaultKey
 from tests.support.clocks import SetClock
@@ -29,10 +36,10 @@ from tests.support.sample_shares import (
     declined,
     sample,
     share_path,
+    sign,
 )
-from worker.amendments import Amendment, decode_amendment, encode_amendment
+from worker.amendments import decode_amendment, encode_amendment
 from worker.refusals import Refusal
-from worker.share_file import commitment_of
 from worker.store import ShareStore
 
 FRIENDS_KEY, NEW_KEY = VaultKey(b"\x0c" * 32), VaultKey(b"\x0d" * 32)
@@ -59,24 +66,27 @@ def reopened(store: ShareStore) -> ShareStore:
 def commitment(revision: int = 2, grants: Optional[list[Grant]] = None, **changes: Any) -> Commitment:
     """The sample's, of another revision."""
     before = sample().commitment
-    said = {"object_id": before.object_id, "mapping": before.mapping, **changes}
-    return Commitment(said["object_id"], before.recipe, said["mapping"], revision, grants or [])
+    return replace(before, revision=revision, grants=grants or [], **changes)
 
 
 def rotated(revision: int = 2) -> Commitment:
     """Everything but the recipe is new."""
-    return commitment(revision, object_id=chance("new object", 32), mapping=chance("new mapping", 99))
+    transfers = [KEY.signing_key().transfer(SAMPLE.encoding_id, NEW_OWNER)]
+    changes: dict[str, Any] = {"object_id": chance("new object", 32), "mapping": chance("new mapping", 99)}
+    return commitment(revision, owner=NEW_OWNER, transfers=transfers, **changes)
+
+
+SIGNERS = {OWNER: KEY, NEW_OWNER: NEW_KEY, FRIEND: FRIENDS_KEY, STRANGER: STRANGERS_KEY}
 
 
 def amend(
     store: ShareStore,
     said: Commitment,
-    owner: bytes = OWNER,
-    key: VaultKey = KEY,
+    key: Optional[VaultKey] = None,
     encoding: Sample = SAMPLE,
 ) -> None:
-    """Show the store what the owner of this key signed, and be `owner` from then on."""
-    store.amend(key.amendment(encoding.encoding_id, owner, said), said, owner)
+    """Show the store what the owner named in it signed, or who has this key, for that owner's session."""
+    store.amend(encoding.encoding_id, sign(said, key or SIGNERS[said.owner]), said.owner)
 
 
 def new_tombstone(generation: int) -> Tombstone:
@@ -84,7 +94,7 @@ def new_tombstone(generation: int) -> Tombstone:
 
 
 def lies_there(store: ShareStore, owner: bytes = OWNER) -> Commitment:
-    return commitment_of(store.share(sample().key(0), owner).information.trailer)
+    return store.share(sample().key(0), owner).commitment
 
 
 def amendments(store: ShareStore) -> list[Path]:
@@ -112,13 +122,13 @@ def test_all_shares_of_the_encoding_are_amended_and_no_others(store: ShareStore)
     sample().put(store, 2)
     other.put(store, 0)
     store.changes()
-    amend(store, rotated(), NEW_OWNER)
+    amend(store, rotated())
     assert {(share.share, share.owner) for share in store.changes().announced} == {(0, NEW_OWNER), (2, NEW_OWNER)}
     other.assert_readable(store, 0)
 
 
 def test_a_rotated_share_is_the_new_owners_and_no_more_the_old_ones(store: ShareStore) -> None:
-    amend(store, rotated(), NEW_OWNER)
+    amend(store, rotated())
     for again in (store, reopened(store)):
         for key in (KEY, STRANGERS_KEY):
             owner = key.owner_id()
@@ -128,8 +138,8 @@ def test_a_rotated_share_is_the_new_owners_and_no_more_the_old_ones(store: Share
                 again.block(sample().key(0), owner, 0)
             with declined(Code.NOT_FOUND):
                 again.delete(sample().deletion(key=key), owner)
-            with declined(Code.NOT_FOUND):
-                amend(again, commitment(3), owner, key)
+        with declined(Code.NOT_FOUND):
+            amend(again, commitment(3))
         with declined(Code.NOT_ALLOWED):
             again.delete(sample().deletion(), NEW_OWNER)
         assert again.block(sample().key(0), NEW_OWNER, 0) == sample().blocks[0][0]
@@ -145,10 +155,10 @@ def test_a_grants_owner_reads_and_does_nothing_else(store: ShareStore) -> None:
         with declined(Code.NOT_FOUND):
             again.delete(sample().deletion(key=FRIENDS_KEY), FRIEND)
         with declined(Code.NOT_ALLOWED):
-            amend(again, commitment(3), FRIEND, FRIENDS_KEY)
+            amend(again, commitment(3, owner=FRIEND))
         sample().stage(again, 0, FRIEND)
         with declined(Code.CONFLICT):
-            again.prepare_commit(sample().key(0), FRIEND, lies_there(again))
+            again.prepare_commit(sample().key(0), FRIEND, sample().signed(FRIEND))
         with declined(Code.NOT_FOUND):
             again.discard(sample().key(0), FRIEND)
     again.close()
@@ -168,8 +178,7 @@ def test_a_grant_that_was_taken_back_opens_nothing(store: ShareStore) -> None:
 def test_grants_may_come_with_the_first_commitment(store: ShareStore) -> None:
     encoding = sample("granted")
     encoding.stage(store, 1)
-    said = encoding.commitment
-    said.grants = [GRANT]
+    said = encoding.signed(grants=[GRANT])
     pending = store.prepare_commit(encoding.key(1), OWNER, said)
     assert pending is not None
     assert store.commit_round([pending])[0].granted
@@ -185,34 +194,39 @@ def test_grants_may_come_with_the_first_commitment(store: ShareStore) -> None:
 
 def test_nobody_amends_without_the_owners_signature(store: ShareStore) -> None:
     said = commitment()
-    right = KEY.amendment(SAMPLE.encoding_id, OWNER, said)
+    right = sign(said)
+    to_stranger = KEY.signing_key().transfer(SAMPLE.encoding_id, STRANGER)
     others = [
-        replace(right, signature=bytes(64)),
-        replace(right, owner_key=STRANGERS_KEY.owner_key()),
-        replace(KEY.amendment(sample("other").encoding_id, OWNER, said), encoding_id=SAMPLE.encoding_id),
-        KEY.amendment(SAMPLE.encoding_id, OWNER, commitment(mapping=b"another")),
-        KEY.amendment(SAMPLE.encoding_id, OWNER, commitment(grants=[GRANT])),
-        KEY.amendment(SAMPLE.encoding_id, NEW_OWNER, said),
-        STRANGERS_KEY.amendment(SAMPLE.encoding_id, OWNER, said),
+        replace(right, signature=replace(right.signature, signature=bytes(64))),
+        replace(right, signature=replace(right.signature, key=STRANGERS_KEY.owner_key())),
+        replace(right, commitment=commitment(mapping=b"another")),
+        replace(right, commitment=commitment(grants=[GRANT])),
+        replace(right, commitment=replace(said, nonce=bytes(16))),
+        sign(said, STRANGERS_KEY),
+        sign(replace(said, transfers=[STRANGERS_KEY.signing_key().transfer(SAMPLE.encoding_id, OWNER)])),
+        sign(replace(said, transfers=[to_stranger])),
     ]
     for wrong in others:
         with declined(Code.NOT_ALLOWED):
-            store.amend(wrong, said, OWNER)
-    for wrong in (right, STRANGERS_KEY.amendment(SAMPLE.encoding_id, STRANGER, said)):
-        with declined(Code.NOT_FOUND):
-            store.amend(wrong, said, STRANGER)
+            store.amend(SAMPLE.encoding_id, wrong, OWNER)
+    with declined(Code.NOT_ALLOWED):
+        store.amend(sample("other").encoding_id, right, OWNER)
+    given = replace(said, owner=STRANGER, transfers=[to_stranger])
+    for wrong in (right, sign(given), sign(replace(said, owner=STRANGER), STRANGERS_KEY)):
+        with declined(Code.NOT_ALLOWED):  # not even what the owner gave away, before who got it has signed
+            store.amend(SAMPLE.encoding_id, wrong, STRANGER)
     assert not store.changes()
     assert amendments(store) == []
 
 
 def test_where_nothing_of_it_is_it_is_not_found(store: ShareStore) -> None:
     with declined(Code.NOT_FOUND):
-        amend(store, commitment(), encoding=sample("other"))
+        amend(store, sample("other").commitment, encoding=sample("other"))
 
 
 def test_saying_it_again_is_harmless_even_when_the_owner_is_another_since(store: ShareStore) -> None:
     for _ in range(3):
-        amend(store, rotated(), NEW_OWNER)
+        amend(store, rotated())
     assert len(store.changes().announced) == 1
 
 
@@ -233,9 +247,7 @@ def test_the_recipe_stays(store: ShareStore) -> None:
         amend(store, said)
 
 
-def test_what_the_request_says_must_be_what_the_commitment_says(store: ShareStore) -> None:
-    with declined(Code.MALFORMED):
-        store.amend(replace(KEY.amendment(SAMPLE.encoding_id, OWNER, commitment(2)), revision=3), commitment(2), OWNER)
+def test_a_mapping_has_its_limit(store: ShareStore) -> None:
     with declined(Code.MALFORMED):
         amend(store, commitment(mapping=bytes(MAX_GRANTED_MAPPING + 1)))
     amend(store, commitment(mapping=bytes(MAX_GRANTED_MAPPING)))
@@ -245,31 +257,46 @@ def test_what_the_request_says_must_be_what_the_commitment_says(store: ShareStor
 
 
 def test_another_owners_share_under_the_same_id_stays_as_it_is(store: ShareStore) -> None:
+    """As one that was given to two."""
     sample().put(store, 1, STRANGER)
-    amend(store, rotated(), NEW_OWNER)
+    amend(store, rotated())
     assert {key[1]: share.owner for key, share in store.held().items()} == {0: NEW_OWNER, 1: STRANGER}
 
 
-def test_a_planted_share_of_the_same_owner_holds_up_no_change(store: ShareStore) -> None:
-    """As whoever deposits may leave one, of a revision beyond all others."""
-    SAMPLE.stage(store, 2)
+def test_nobody_else_plants_a_share_of_the_owners_encoding(store: ShareStore) -> None:
+    """Neither in the owner's name nor in one's own, nor as a deposit."""
     planted = commitment(2**53 - 1)
-    pending = store.prepare_commit(SAMPLE.key(2), OWNER, planted)
-    assert pending is not None
-    assert store.commit_round([pending])[0].granted
-    amend(store, commitment(2, [GRANT]))
-    assert lies_there(store) == commitment(2, [GRANT])
-    assert store.held()[SAMPLE.key(2)].revision == 2**53 - 1
+    given = replace(planted, transfers=[STRANGERS_KEY.signing_key().transfer(SAMPLE.encoding_id, OWNER)])
+    for wrong in (planted, replace(planted, owner=STRANGER), given, replace(given, revision=1)):
+        SAMPLE.stage(store, 2, wrong.owner)
+        with declined(Code.NOT_ALLOWED):
+            store.prepare_commit(SAMPLE.key(2), wrong.owner, sign(wrong, STRANGERS_KEY))
+
+
+def test_of_two_of_one_revision_the_first_stays(store: ShareStore) -> None:
+    """So that of two machines at most one has it on most devices."""
+    both = [commitment(2, [GRANT]), commitment(2)]
+    amend(store, both[0])
+    with declined(Code.CONFLICT):
+        amend(store, both[1])
+    assert lies_there(store) == both[0]
+
+
+def test_what_an_owner_before_says_later_does_not_count(store: ShareStore) -> None:
+    amend(store, rotated())
+    with declined(Code.NOT_FOUND):
+        amend(store, commitment(2**53 - 1))
+    assert lies_there(store, NEW_OWNER) == rotated()
 
 
 # --- with deletions, damage and restarts
 
 
 def test_what_is_deleted_and_taken_back_is_amended_still(store: ShareStore) -> None:
-    amend(store, rotated(), NEW_OWNER)
+    amend(store, rotated())
     store.delete(new_tombstone(1), NEW_OWNER)
     with declined(Code.NOT_FOUND):
-        amend(store, rotated(3), NEW_OWNER, NEW_KEY)
+        amend(store, rotated(3))
     store = reopened(store)
     store.undelete(new_tombstone(2), NEW_OWNER)
     assert lies_there(store, NEW_OWNER) == rotated()
@@ -279,7 +306,7 @@ def test_what_is_deleted_and_taken_back_is_amended_still(store: ShareStore) -> N
 def test_the_new_owner_deletes_what_the_old_one_deleted_and_took_back(store: ShareStore) -> None:
     store.delete(sample().deletion(), OWNER)
     store.undelete(sample().undeletion(), OWNER)
-    amend(store, rotated(), NEW_OWNER)
+    amend(store, rotated())
     store.delete(new_tombstone(1), NEW_OWNER)
     assert not store.held()
 
@@ -298,7 +325,7 @@ def test_an_amendment_goes_with_the_last_of_its_share(tmp_path: Path) -> None:
 
 
 def test_a_share_whose_amendment_is_damaged_is_damaged_and_never_what_it_was_before(store: ShareStore) -> None:
-    amend(store, rotated(), NEW_OWNER)
+    amend(store, rotated())
     (path,) = amendments(store)
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
@@ -309,7 +336,7 @@ def test_a_share_whose_amendment_is_damaged_is_damaged_and_never_what_it_was_bef
         with pytest.raises(Refusal):
             store.block(sample().key(0), owner, 0)
     sample().stage(store, 0, NEW_OWNER)
-    pending = store.prepare_commit(sample().key(0), NEW_OWNER, rotated())
+    pending = store.prepare_commit(sample().key(0), NEW_OWNER, sign(rotated(), NEW_KEY))
     assert pending is not None
     assert store.commit_round([pending])[0].granted
     for again in (store, reopened(store)):
@@ -349,7 +376,7 @@ def test_whatever_call_fails_the_old_or_the_new_one_lies_there_whole(
     disk.arm({failing: errno.ENOSPC})
     acknowledged = True
     try:
-        amend(store, rotated(3), NEW_OWNER)
+        amend(store, rotated(3))
     except Refusal:
         acknowledged = False
     disk.arm()
@@ -370,23 +397,31 @@ def test_whatever_call_fails_the_old_or_the_new_one_lies_there_whole(
 
 _bytes = st.binary(min_size=32, max_size=32)
 _ids = st.binary(min_size=16, max_size=16)
+_signatures = st.binary(min_size=64, max_size=64)
 _grants = st.lists(st.builds(Grant, _ids, _bytes, st.binary(max_size=50)), max_size=MAX_GRANTS)
-_amendments = st.builds(Amendment, _bytes, _ids, st.binary(max_size=99), st.integers(1, 2**53 - 1), _grants, _bytes)
+_transfers = st.lists(st.builds(Transfer, _bytes, _signatures), max_size=3)
+_mappings, _recipes, _revisions = st.binary(max_size=99), st.just(b"recipe"), st.integers(1, 2**53 - 1)
+_commitments = st.builds(Commitment, _bytes, _ids, _recipes, _mappings, _ids, _transfers, _revisions, _grants)
+_amendments = st.builds(SignedCommitment, _commitments, st.builds(CommitmentSignature, _bytes, _signatures))
 
 
 @given(_amendments, _bytes, _bytes)
-def test_an_amendment_reads_as_it_was_written_for_its_share_only(said: Amendment, base: bytes, other: bytes) -> None:
+def test_an_amendment_reads_as_it_was_written_for_its_share_only(
+    said: SignedCommitment, base: bytes, other: bytes
+) -> None:
     content = encode_amendment(said, base)
-    assert decode_amendment(content, base) == said
+    assert decode_amendment(content, base, b"recipe") == said
     if other != base:
         with pytest.raises(IntegrityError):
-            decode_amendment(content, other)
+            decode_amendment(content, other, b"recipe")
+    with pytest.raises(IntegrityError):
+        decode_amendment(content, base, b"another recipe")
 
 
 @given(_amendments, st.data())
-def test_a_damaged_amendment_is_refused(said: Amendment, data: st.DataObject) -> None:
+def test_a_damaged_amendment_is_refused(said: SignedCommitment, data: st.DataObject) -> None:
     content = bytearray(encode_amendment(said, bytes(32)))
     content[data.draw(st.integers(0, len(content) - 1))] ^= 1 << data.draw(st.integers(0, 7))
     for damaged in (bytes(content), bytes(content[: data.draw(st.integers(0, len(content) - 1))])):
         with pytest.raises(IntegrityError):
-            decode_amendment(damaged, bytes(32))
+            decode_amendment(damaged, bytes(32), b"recipe")

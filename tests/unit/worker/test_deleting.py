@@ -160,13 +160,13 @@ def test_what_was_deleted_cannot_be_stored_again_under_its_id(store: ShareStore)
     encoding, begun = sample(), sample("begun")
     begun.put(store, 0)
     begun.stage(store, 1)
-    pending = store.prepare_commit(begun.key(1), OWNER, begun.commitment)
+    pending = store.prepare_commit(begun.key(1), OWNER, begun.signed())
     for each in (encoding, begun):
         store.delete(each.deletion(), OWNER)
         with declined(Code.CONFLICT):
             store.open(each.opening(1), OWNER, 0.0)
         with declined(Code.CONFLICT):
-            store.prepare_commit(each.key(0), OWNER, each.commitment)
+            store.prepare_commit(each.key(0), OWNER, each.signed())
     assert pending is not None
     assert store.commit_round([pending])[0].code is Code.NOT_OPEN, "the commit that was under way is none any more"
     assert not store.held()

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from common.protocol.codec import MAX_HEADER, pack, unpack_header
-from common.protocol.device_messages import Commitment, ShareName, Stored
+from common.protocol.device_messages import ShareName, Stored
 from common.protocol.envelope import Operation
 from common.protocol.messages import MAX_BATCH, Acknowledged, Code
 from tests.support.sample_shares import OVERHEAD, STRANGER, sample
@@ -149,7 +149,8 @@ def test_a_strangers_commit_within_the_same_round_is_not_granted(worker: Worker)
     encoding = sample()
     worker.stage(encoding)
     worker.ask_later(*commit(encoding))
-    assert worker.ask(*commit(encoding), owner=STRANGER) is Code.NOT_OPEN
+    assert worker.ask(*commit(encoding), owner=STRANGER) is Code.NOT_ALLOWED
+    assert worker.ask(*commit(encoding, owner=STRANGER), owner=STRANGER) is Code.NOT_OPEN
     answers = worker.service.finish_round()
     assert only(answers, Acknowledged).answer.granted
 
@@ -158,8 +159,7 @@ def test_a_contradictory_commit_within_the_same_round_is_a_conflict(worker: Work
     encoding = sample()
     worker.stage(encoding)
     worker.ask_later(*commit(encoding))
-    other = encoding.commitment
-    other.mapping = b"another mapping"
+    other = encoding.signed(mapping=b"another mapping")
     operation, header, _ = commit(encoding)
     assert worker.ask(operation, header, pack(other)) is Code.CONFLICT
     worker.service.finish_round()
@@ -211,7 +211,8 @@ def test_a_stranger_can_do_nothing(worker: Worker) -> None:
     worker.stage(encoding)
     name = ShareName(encoding.encoding_id, SHARE)
     assert worker.ask(*append(encoding), owner=STRANGER) is Code.NOT_OPEN
-    assert worker.ask(*commit(encoding), owner=STRANGER) is Code.NOT_OPEN
+    assert worker.ask(*commit(encoding), owner=STRANGER) is Code.NOT_ALLOWED
+    assert worker.ask(*commit(encoding, owner=STRANGER), owner=STRANGER) is Code.NOT_OPEN
     assert worker.ask(Operation.ABANDON, name, owner=STRANGER) is Code.GRANTED  # there is nothing of theirs to give up
     assert worker.fetch(*block_names(encoding, 0), owner=STRANGER) == ([Code.NOT_FOUND], b"")
     worker.ask_later(*commit(encoding))
@@ -250,11 +251,11 @@ def test_good_and_bad_shares_in_one_message_are_answered_one_by_one(worker: Work
         whole(small("wrong block"), block=b"w" * 40),
         whole(good),
         whole(small("no commitment"), commitment=b"\xc1"),
-        whole(small("no recipe"), commitment=Commitment(b"o" * 32, b"no recipe", b"")),
+        whole(small("no recipe"), commitment=small("no recipe").signed(recipe=b"no recipe")),
         whole(sample("two segments", segments=2)),
         whole(stored),
         whole(opened),
-        whole(contradictory, commitment=small("other").commitment),
+        whole(contradictory, commitment=small("other").signed()),
         whole(good),
     )
     assert codes == [
@@ -276,8 +277,7 @@ def test_good_and_bad_shares_in_one_message_are_answered_one_by_one(worker: Work
 
 def test_a_contradiction_does_not_harm_the_share_that_came_before_it(worker: Worker) -> None:
     encoding = small("one")
-    other = encoding.commitment
-    other.mapping = b"another mapping"
+    other = encoding.signed(mapping=b"another mapping")
     assert worker.store_whole(whole(encoding), whole(encoding, commitment=other)) == [Code.GRANTED, Code.CONFLICT]
     encoding.assert_readable(worker.store, SHARE)
 

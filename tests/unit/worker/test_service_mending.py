@@ -10,7 +10,7 @@ from typing import Optional
 import pytest
 
 from common.protocol.codec import pack_header, unpack, unpack_header
-from common.protocol.device_messages import Commitment, Fetch, Inspect, Progress, SegmentRange, ShareName
+from common.protocol.device_messages import Fetch, Inspect, Progress, SegmentRange, ShareName, SignedCommitment
 from common.protocol.envelope import Operation
 from common.protocol.messages import Acknowledged, Code
 from tests.support.sample_shares import STRANGER, STRANGERS_KEY, Sample, sample, share_path
@@ -85,7 +85,7 @@ def inspect(worker: Worker, broker: int, lease: int, now: float = 0.0) -> Code:
     (answered,) = worker.send(Operation.INSPECT, header, broker=broker, now=now)
     code = unpack_header(answered.header, Acknowledged).answer.code
     if code is Code.GRANTED:
-        assert unpack(answered.payload, Commitment) == sample().commitment
+        assert unpack(answered.payload, SignedCommitment) == sample().signed()
     return code
 
 
@@ -176,7 +176,7 @@ def test_who_may_not_delete_is_told_so(worker: Worker) -> None:
     guess.signature = bytes(64)
     assert worker.ask(Operation.DELETE, guess) is Code.NOT_ALLOWED
     assert worker.ask(Operation.DELETE, sample().deletion(key=STRANGERS_KEY), owner=STRANGER) is Code.NOT_FOUND
-    assert worker.ask(Operation.UNDELETE, sample().undeletion()) is Code.NOT_FOUND
+    assert worker.ask(Operation.UNDELETE, sample("other").undeletion()) is Code.NOT_FOUND
     assert not worker.store.changes()
 
 

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from common.protocol.codec import MAX_PAYLOAD, pack, pack_header
-from common.protocol.device_messages import Commit, Commitment, Describe, Fetch, Inspect, ShareName
+from common.protocol.device_messages import Commit, Describe, Fetch, Inspect, ShareName, Wanted
 from common.protocol.envelope import Operation
 from common.protocol.messages import Acknowledged, AnnouncedShare, Code
 from tests.support.sample_shares import OWNER, sample
@@ -108,9 +108,13 @@ def test_what_lies_beside_shares_is_described_with_the_recipe_or_without(worker:
     recipe = len(one.commitment.recipe)
     assert parts == [(Code.GRANTED, 100, recipe), (Code.NOT_FOUND, 0, 0), (Code.GRANTED, 100, recipe)]
     assert payload == b"".join(e.commitment.mapping + e.commitment.recipe for e in (one, other))
-    parts, payload = worker.describe(*names, with_recipe=False)
+    parts, payload = worker.describe(*names, wanted=Wanted.MAPPING)
     assert parts == [(Code.GRANTED, 100, 0), (Code.NOT_FOUND, 0, 0), (Code.GRANTED, 100, 0)]
     assert payload == one.commitment.mapping + other.commitment.mapping
+    parts, payload = worker.describe(*names, wanted=Wanted.COMMITMENT)
+    signed = [pack(encoding.signed()) for encoding in (one, other)]
+    assert parts == [(Code.GRANTED, len(signed[0]), 0), (Code.NOT_FOUND, 0, 0), (Code.GRANTED, len(signed[1]), 0)]
+    assert payload == b"".join(signed)
 
 
 def test_a_share_being_stored_is_not_described(worker: Worker) -> None:
@@ -143,7 +147,7 @@ def test_a_malformed_commitment_is_answered(worker: Worker, payload: bytes) -> N
 def test_a_commitment_without_a_recipe_is_answered(worker: Worker) -> None:
     encoding = sample()
     worker.stage(encoding)
-    no_recipe = pack(Commitment(b"o" * 32, b"no recipe", b""))
+    no_recipe = pack(encoding.signed(recipe=b"no recipe"))
     assert worker.ask(Operation.COMMIT, Commit(encoding.encoding_id, SHARE), no_recipe) is Code.CONFLICT
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from common.coding.recipe import Recipe, digest
 from common.errors import IntegrityError
 from common.protocol.codec import pack
-from tests.support.sample_shares import OWNER, Sample, sample
+from tests.support.sample_shares import Sample, sample
 from worker.amendments import Amendments
 from worker.disk import Disk
 from worker.durability import Durability
@@ -57,8 +57,7 @@ def write(encoding: Sample, share: int, order: list[int], offset_shift: int = 0)
         prefix = record_prefix(segment, digest(block), len(block))
         offsets[segment] = len(content) + len(prefix) + offset_shift
         content += prefix + block
-    said = encoding.commitment
-    trailer = ShareTrailer(said.object_id, OWNER, said.recipe, said.mapping, offsets, 1, [])
+    trailer = ShareTrailer(encoding.signed(), offsets)
     return Written(content + encode_ending(header, trailer, len(content)), len(header), len(content))
 
 
@@ -102,8 +101,7 @@ def test_what_was_written_is_read(written: tuple[Sample, int, list[int]]) -> Non
     assert (header.encoding_id, header.share) == encoding.key(share)
     assert (header.k, header.n, header.block_size) == (recipe.k, recipe.n, recipe.block_size)
     assert information.recipe == recipe
-    said = encoding.commitment
-    assert (trailer.object_id, trailer.owner, trailer.mapping) == (said.object_id, OWNER, said.mapping)
+    assert trailer.signed == encoding.signed()
     for segment, offset in enumerate(trailer.offsets):
         assert content[offset : offset + recipe.block_length(segment)] == encoding.blocks[segment][share]
 
@@ -114,12 +112,12 @@ def test_any_msgpack_reader_walks_the_whole_file(written: tuple[Sample, int, lis
     unpacker = msgpack.Unpacker()
     unpacker.feed(write(encoding, share, order).content)
     header, *records, trailer, footer = list(unpacker)
-    assert header[:2] == ["tessera-share", 2]
+    assert header[:2] == ["tessera-share", 3]
     assert [record[0] for record in records] == order
     for segment, block_digest, block in records:
         assert block == encoding.blocks[segment][share]
         assert block_digest == digest(block)
-    assert trailer[2] == encoding.recipe.encode()
+    assert trailer[0][0][2] == encoding.recipe.encode()
     assert footer.endswith(b"TSHREND1")
 
 
@@ -181,16 +179,15 @@ def test_junk_behind_the_footer_is_refused() -> None:
 
 def test_a_file_of_a_later_version_is_refused() -> None:
     content = write(sample(), 0, [0, 1, 2]).content
-    assert content[:16] == b"\x97\xadtessera-share\x02"
-    with pytest.raises(IntegrityError, match="version 2"):
+    assert content[:16] == b"\x97\xadtessera-share\x03"
+    with pytest.raises(IntegrityError, match="version 3"):
         read(content[:15] + b"\x01" + content[16:])
 
 
 def test_a_trailer_of_another_encoding_behind_this_header_is_refused() -> None:
     one, other = sample("one"), sample("other")
     header = pack(share_header(one.encoding_id, 0, 2, 3, 64))
-    said = other.commitment
-    trailer = ShareTrailer(said.object_id, OWNER, said.recipe, said.mapping, [100, 200, 300], 1, [])
+    trailer = ShareTrailer(other.signed(), [100, 200, 300])
     with pytest.raises(IntegrityError, match="another encoding's"):
         decode_share(header, encode_ending(header, trailer, 500))
 
@@ -204,8 +201,7 @@ def test_offsets_outside_the_records_are_refused(shift: int) -> None:
 def test_a_share_that_the_recipe_has_not_is_refused() -> None:
     encoding = sample()
     header = pack(share_header(encoding.encoding_id, 3, 2, 3, 64))
-    said = encoding.commitment
-    trailer = ShareTrailer(said.object_id, OWNER, said.recipe, said.mapping, [100, 200, 300], 1, [])
+    trailer = ShareTrailer(encoding.signed(), [100, 200, 300])
     with pytest.raises(IntegrityError, match="contradicts the recipe"):
         decode_share(header, encode_ending(header, trailer, 500))
 
@@ -213,6 +209,6 @@ def test_a_share_that_the_recipe_has_not_is_refused() -> None:
 def test_a_recipe_that_is_none_is_refused() -> None:
     header = pack(share_header(b"e" * 16, 0, 2, 3, 64))
     bad = Recipe(b"e" * 16, 2, 3, 64, 65, b"d" * 96)
-    trailer = ShareTrailer(b"o" * 32, OWNER, bad.encode(), b"", [100], 1, [])
+    trailer = ShareTrailer(sample().signed(recipe=bad.encode()), [100])
     with pytest.raises(IntegrityError, match="contradicts itself"):
         decode_share(header, encode_ending(header, trailer, 500))

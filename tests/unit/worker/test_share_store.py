@@ -93,7 +93,7 @@ def test_saying_anything_again_is_harmless(store: ShareStore, folder: Path) -> N
         encoding.stage(store, 0)
     assert encoding.commit(store, 0).granted
     before = share_path(folder, encoding, 0).read_bytes()
-    assert store.prepare_commit(encoding.key(0), OWNER, encoding.commitment) is None
+    assert store.prepare_commit(encoding.key(0), OWNER, encoding.signed()) is None
     store.abandon(encoding.key(0), OWNER)
     encoding.assert_readable(store, 0)
     assert share_path(folder, encoding, 0).read_bytes() == before
@@ -114,7 +114,9 @@ def test_saying_otherwise_is_a_conflict(store: ShareStore) -> None:
         encoding.commit(store, 0)
     encoding.append(store, 0, 2)
     with declined(Code.CONFLICT):
-        store.prepare_commit(encoding.key(0), OWNER, sample("other").commitment)
+        store.prepare_commit(encoding.key(0), OWNER, encoding.signed(recipe=sample("other").commitment.recipe))
+    with declined(Code.NOT_ALLOWED):
+        store.prepare_commit(encoding.key(0), OWNER, sample("other").signed())
     assert encoding.commit(store, 0).granted
     with declined(Code.CONFLICT):
         store.open(encoding.opening(0), OWNER, 0.0)
@@ -125,8 +127,7 @@ def test_saying_otherwise_is_a_conflict(store: ShareStore) -> None:
 def test_committing_a_committed_share_otherwise_is_a_conflict(store: ShareStore, part: str) -> None:
     encoding = sample()
     encoding.put(store, 0)
-    other = encoding.commitment
-    setattr(other, part, b"x" * len(getattr(other, part)))
+    other = encoding.signed(**{part: b"x" * len(getattr(encoding.commitment, part))})
     with declined(Code.CONFLICT):
         store.prepare_commit(encoding.key(0), OWNER, other)
 
@@ -139,7 +140,7 @@ def test_a_repeated_commit_is_not_acknowledged_when_the_share_was_damaged_meanwh
     path = share_path(folder, encoding, 0)
     path.write_bytes(path.read_bytes()[:-1])
     with declined(Code.DAMAGED):
-        store.prepare_commit(encoding.key(0), OWNER, encoding.commitment)
+        store.prepare_commit(encoding.key(0), OWNER, encoding.signed())
 
 
 def test_what_is_no_share_is_malformed(store: ShareStore) -> None:
@@ -184,8 +185,8 @@ def test_many_shares_are_committed_in_one_round(store: ShareStore, folder: Path)
     for encoding in encodings:
         encoding.stage(store, 1)
     abandoned = encodings.pop(5)
-    pending = [store.prepare_commit(encoding.key(1), OWNER, encoding.commitment) for encoding in encodings]
-    given_up = store.prepare_commit(abandoned.key(1), OWNER, abandoned.commitment)
+    pending = [store.prepare_commit(encoding.key(1), OWNER, encoding.signed()) for encoding in encodings]
+    given_up = store.prepare_commit(abandoned.key(1), OWNER, abandoned.signed())
     store.abandon(abandoned.key(1), OWNER)
     answers = store.commit_round([commit for commit in [*pending, given_up] if commit is not None])
     assert [answer.code for answer in answers] == [Code.GRANTED] * 11 + [Code.NOT_OPEN]
@@ -198,7 +199,7 @@ def test_many_shares_are_committed_in_one_round(store: ShareStore, folder: Path)
 def test_a_share_given_up_and_begun_anew_before_the_round_is_not_harmed_by_it(store: ShareStore) -> None:
     encoding = sample()
     encoding.stage(store, 0)
-    given_up = store.prepare_commit(encoding.key(0), OWNER, encoding.commitment)
+    given_up = store.prepare_commit(encoding.key(0), OWNER, encoding.signed())
     assert given_up is not None
     store.abandon(encoding.key(0), OWNER)
     encoding.stage(store, 0)
@@ -238,7 +239,7 @@ def test_more_shares_are_read_than_are_kept_open(store: ShareStore) -> None:
     encodings = [sample(f"a/{number}", segments=1) for number in range(70)]
     for encoding in encodings:
         encoding.stage(store, 0)
-    pending = [store.prepare_commit(encoding.key(0), OWNER, encoding.commitment) for encoding in encodings]
+    pending = [store.prepare_commit(encoding.key(0), OWNER, encoding.signed()) for encoding in encodings]
     assert all(answer.granted for answer in store.commit_round([commit for commit in pending if commit is not None]))
     for _ in range(2):
         for encoding in encodings:
@@ -256,7 +257,7 @@ def test_a_stranger_can_do_nothing_with_a_share_being_stored(store: ShareStore) 
     with declined(Code.NOT_OPEN):
         encoding.append(store, 0, 0, STRANGER)
     with declined(Code.NOT_OPEN):
-        store.prepare_commit(encoding.key(0), STRANGER, encoding.commitment)
+        store.prepare_commit(encoding.key(0), STRANGER, encoding.signed(STRANGER))
     store.abandon(encoding.key(0), STRANGER)
     assert encoding.commit(store, 0).granted
 
@@ -269,7 +270,7 @@ def test_a_stranger_who_begins_the_same_share_learns_nothing_and_hinders_nobody(
     assert encoding.commit(store, 0).granted
     encoding.append(store, 0, 1, STRANGER)
     with declined(Code.CONFLICT):
-        store.prepare_commit(encoding.key(0), STRANGER, encoding.commitment)
+        store.prepare_commit(encoding.key(0), STRANGER, encoding.signed(STRANGER))
     encoding.assert_readable(store, 0)
 
 
@@ -295,7 +296,7 @@ def test_a_stranger_can_do_nothing_with_a_committed_share(store: ShareStore) -> 
     with declined(Code.NOT_OPEN):
         encoding.append(store, 0, 0, STRANGER)
     with declined(Code.NOT_OPEN):
-        store.prepare_commit(encoding.key(0), STRANGER, encoding.commitment)
+        store.prepare_commit(encoding.key(0), STRANGER, encoding.signed(STRANGER))
     store.abandon(encoding.key(0), STRANGER)
     encoding.assert_readable(store, 0)
 

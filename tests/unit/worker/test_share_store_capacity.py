@@ -95,8 +95,7 @@ def test_a_commitment_for_which_there_is_no_room_is_refused(folder: Path) -> Non
     encoding = sample()
     store = ShareStore(folder, encoding.recipe.share_bytes + OVERHEAD)
     encoding.stage(store, 0)
-    large = encoding.commitment
-    large.mapping = bytes(100_000)
+    large = encoding.signed(mapping=bytes(100_000))
     with declined(Code.NO_ROOM):
         store.prepare_commit(encoding.key(0), OWNER, large)
     assert encoding.commit(store, 0).granted

@@ -66,7 +66,7 @@ def test_a_damaged_swapped_or_truncated_file_is_never_served_as_good(folder: Pat
             store.share(encoding.key(0), OWNER)
         for owner in (OWNER, NO_OWNER):
             with pytest.raises(Refusal):  # nobody's commit of it is acknowledged
-                store.prepare_commit(encoding.key(0), owner, encoding.commitment)
+                store.prepare_commit(encoding.key(0), owner, encoding.signed(owner))
         other.assert_readable(store, 0)
         store.close()
 
@@ -182,7 +182,7 @@ def test_a_damaged_share_is_not_granted_again_before_it_was_stored_anew(folder: 
     store = ShareStore(folder)
     for owner in (OWNER, NO_OWNER):
         with declined(Code.NOT_OPEN):
-            store.prepare_commit(encoding.key(0), owner, encoding.commitment)
+            store.prepare_commit(encoding.key(0), owner, encoding.signed(owner))
     encoding.put(store, 0)
     encoding.assert_readable(store, 0)
     store.close()

@@ -64,10 +64,9 @@ def test_the_size_is_the_files(staged: StagedShare) -> None:
     for segment in range(3):
         append(staged, encoding, segment)
         assert staged.size == staged.path.stat().st_size
-    said = encoding.commitment
     offsets = staged.offsets(encoding.recipe)
     records = staged.size
-    staged.finish(ShareTrailer(said.object_id, OWNER, said.recipe, said.mapping, offsets, 1, []))
+    staged.finish(ShareTrailer(encoding.signed(), offsets))
     content = staged.path.read_bytes()
     assert staged.size == len(content)
     assert decode_footer(content[-FOOTER_SIZE:]) == records

@@ -65,7 +65,7 @@ class Put:
         pending = []
         for encoding in self._pair:
             try:
-                commit = self._store.prepare_commit(encoding.key(SHARE), OWNER, encoding.commitment)
+                commit = self._store.prepare_commit(encoding.key(SHARE), OWNER, encoding.signed())
             except Refusal as refusal:
                 self.answers.append(refusal.answer)
                 continue
@@ -253,8 +253,8 @@ def test_after_a_failed_fsync_what_was_committed_before_is_still_served(folders:
     assert failing.commit(store, SHARE).code is Code.READ_ONLY
     before.assert_readable(store, SHARE)
     with declined(Code.READ_ONLY):
-        store.prepare_commit(failing.key(SHARE), OWNER, failing.commitment)
-    assert store.prepare_commit(before.key(SHARE), OWNER, before.commitment) is None
+        store.prepare_commit(failing.key(SHARE), OWNER, failing.signed())
+    assert store.prepare_commit(before.key(SHARE), OWNER, before.signed()) is None
     store.close()
 
 

@@ -77,7 +77,7 @@ class Life:
         self._commit(store)
 
     def _commit(self, store: ShareStore) -> None:
-        pending = store.prepare_commit(BAD.key(SHARE), OWNER, BAD.commitment)
+        pending = store.prepare_commit(BAD.key(SHARE), OWNER, BAD.signed())
         answers = store.commit_round([pending] if pending is not None else [])
         for answer in answers:
             if not answer.granted:

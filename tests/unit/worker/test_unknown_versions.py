@@ -15,11 +15,11 @@ import worker.scrub
 import worker.share_file
 import worker.tombstones
 from common.coding.recipe import digest
-from common.protocol.device_messages import Amend, Commitment
+from common.protocol.device_messages import SignedCommitment
 from common.protocol.messages import Code
 from tests.support.clocks import SetClock
 from tests.support.faulty_disk import FaultyDisk
-from tests.support.sample_shares import KEY, OWNER, Sample, declined, sample, share_path, trashed
+from tests.support.sample_shares import OWNER, Sample, declined, sample, share_path, trashed
 from worker.layout import file_name
 from worker.share_file import ShareTrailer
 from worker.store import ShareStore
@@ -64,15 +64,14 @@ def scrub(store: ShareStore) -> None:
         store.scrub.turn(-1.0, idle=True)
 
 
-def amendment(encoding: Sample) -> tuple[Amend, Commitment]:
-    before = encoding.commitment
-    said = Commitment(before.object_id, before.recipe, b"another mapping", 2, [])
-    return KEY.amendment(encoding.encoding_id, OWNER, said), said
+def amendment(encoding: Sample) -> tuple[bytes, SignedCommitment]:
+    return encoding.encoding_id, encoding.signed(mapping=b"another mapping", revision=2)
 
 
 def content_of(folder: Path) -> dict[str, str]:
-    """All that lies in a store, as digests."""
-    return {str(p.relative_to(folder)): digest(p.read_bytes()).hex() for p in folder.rglob("*") if p.is_file()}
+    """All that lies in a store but the room that is kept, as digests."""
+    files = [path for path in folder.rglob("*") if path.is_file() and path.name != "reserve"]
+    return {str(path.relative_to(folder)): digest(path.read_bytes()).hex() for path in files}
 
 
 def check_left_alone(folder: Path, encoding: Sample) -> None:
@@ -119,6 +118,7 @@ def test_a_trailer_of_another_shape_is_of_another_version(folder: Path, monkeypa
 
     with monkeypatch.context() as patch:
         patch.setattr(worker.share_file, "ShareTrailer", Longer)
+        patch.setattr(worker.store, "ShareTrailer", Longer)
         with open_store(folder) as store:
             sample().put(store, 0)
     check_left_alone(folder, sample())

@@ -12,12 +12,11 @@ from pathlib import Path
 import pytest
 
 from common.errors import NoRoomError
-from common.protocol.device_messages import Commitment
+from common.protocol.device_messages import SignedCommitment
 from common.protocol.messages import Code
 from tests.support.clocks import SetClock
-from tests.support.sample_shares import KEY, OWNER, Sample, declined, sample, share_path
+from tests.support.sample_shares import OWNER, Sample, declined, sample, share_path
 from worker.disk import Disk, Entry
-from worker.share_file import commitment_of
 from worker.store import ShareStore
 
 ONE, OTHER = sample("one"), sample("other")
@@ -49,15 +48,13 @@ def folder(tmp_path: Path) -> Path:
     store = ShareStore(folder, clock=SetClock())
     for encoding in (ONE, OTHER):
         encoding.put(store, 0)
-        said = amended(encoding)
-        store.amend(KEY.amendment(encoding.encoding_id, OWNER, said), said, OWNER)
+        store.amend(encoding.encoding_id, amended(encoding), OWNER)
     store.close()
     return folder
 
 
-def amended(encoding: Sample) -> Commitment:
-    before = encoding.commitment
-    return Commitment(before.object_id, before.recipe, b"what holds now", 2, [])
+def amended(encoding: Sample) -> SignedCommitment:
+    return encoding.signed(mapping=b"what holds now", revision=2)
 
 
 def live_a_while(store: ShareStore) -> None:
@@ -70,7 +67,7 @@ def live_a_while(store: ShareStore) -> None:
 def check_all_back(folder: Path) -> None:
     store = ShareStore(folder, clock=SetClock())
     for encoding in (ONE, OTHER):
-        said = commitment_of(store.share(encoding.key(0), OWNER).information.trailer)
+        said = store.share(encoding.key(0), OWNER).signed
         assert said == amended(encoding), "the superseded is not believed again"
         assert store.block(encoding.key(0), OWNER, 0) == encoding.blocks[0][0]
     store.close()

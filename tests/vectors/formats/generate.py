@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 from tests.vectors.formats import FILE
+from tests.vectors.formats.commitment_rows import commitment_rows
 from tests.vectors.formats.contact_rows import contact_rows
 from tests.vectors.formats.rows import Row
 from tests.vectors.formats.stored_rows import stored_rows
@@ -14,7 +15,7 @@ from tests.vectors.formats.wire_rows import wire_rows
 
 def rows() -> list[Row]:
     """All of them."""
-    return [*vault_rows(), *stored_rows(), *wire_rows(), *contact_rows()]
+    return [*vault_rows(), *stored_rows(), *wire_rows(), *contact_rows(), *commitment_rows()]
 
 
 def content() -> str:

@@ -63,16 +63,19 @@ def share_file(
 ) -> bytes:
     """Share 1 of the recipe above."""
     fields: dict[str, Any] = {
-        "magic": "tessera-share", "version": 2, "encoding_id": ENCODING_ID, "share": 1, "k": 2, "n": 3, "block_size": 64
+        "magic": "tessera-share", "version": 3, "encoding_id": ENCODING_ID, "share": 1, "k": 2, "n": 3, "block_size": 64
     }  # fmt: skip
     head = packed(list({**fields, **(header or {})}.values()))
     block = b"\xc6" + struct.pack(">I", len(BLOCKS[1])) + BLOCKS[1]
     prefix = b"\x93\x00" + packed(blake3(BLOCKS[1]).digest())
-    body: dict[str, Any] = {
-        "object_id": OBJECT_ID, "owner": OWNER, "recipe": recipe(), "mapping": bytes(100),
-        "offsets": [len(head) + len(prefix) + 5], "revision": 1, "grants": [],
+    said: dict[str, Any] = {
+        "object_id": OBJECT_ID, "owner": OWNER, "recipe": recipe(), "mapping": bytes(100), "nonce": bytes(16),
+        "transfers": [], "revision": 1, "grants": [],
     }  # fmt: skip
-    ending = packed(list({**body, **(trailer or {})}.values()))
+    changed = dict(trailer or {})
+    offsets = changed.pop("offsets", [len(head) + len(prefix) + 5])
+    signature = [bytes(32), bytes(64), 0, []]  # looked at when it is committed, not when it is read
+    ending = packed([[list({**said, **changed}.values()), signature], offsets])
     offset = len(head) + len(prefix) + len(block)
     footer = struct.pack(">Q", offset) + blake3(head + ending).digest() + end
     return head + prefix + block + ending + packed(footer)
@@ -96,8 +99,8 @@ def share_files() -> list[Row]:
         row("footer's digest changed", flipped(whole, -20), "header or trailer are damaged"),
         row("first byte changed", flipped(whole, 0), "this is no share file"),
         row("another magic", share_file(header={"magic": "tessera-chare"}), "this is no share file"),
-        row("the version before", share_file(header={"version": 1}), "of version 1 of its format", _UNKNOWN),
-        row("a later version", share_file(header={"version": 3}), "of version 3 of its format", _UNKNOWN),
+        row("the version before", share_file(header={"version": 2}), "of version 2 of its format", _UNKNOWN),
+        row("a later version", share_file(header={"version": 4}), "of version 4 of its format", _UNKNOWN),
         row("of another encoding", share_file(header={"encoding_id": OTHER_ENCODING_ID}), "is another encoding's"),
         row("another k", share_file(header={"k": 3}), "the recipe is another encoding's"),
         row("k of 1", share_file(header={"k": 1}), "this is no share file"),

@@ -34,10 +34,12 @@ def keys() -> list[Vector]:
 def derived(name: str, vault_key: bytes, image_sha256: bytes, encoding_id: bytes) -> Vector:
     image = object_id(vault_key, image_sha256)
     tombstone = b"tessera/v1/tombstone" + encoding_id + image + struct.pack(">II", 1, 7 * 24 * 3600)
-    # array of 5: object id, recipe, mapping, revision, grants of 3 each
+    # array of 8: object id, owner, recipe, mapping, nonce, transfers, revision, grants of 3 each
     grant = b"\x93\xc4\x10" + bytes(16) + b"\xc4\x20" + bytes(32) + b"\xc4\x0bfor another"
-    commitment = b"\x95\xc4\x20" + bytes(32) + b"\xc4\x06recipe\xc4\x07mapping\x02\x91" + grant
-    amendment = b"tessera/v1/amendment" + encoding_id + bytes(range(16)) + blake3(commitment).digest()
+    ids = b"\xc4\x20" + bytes(32) + b"\xc4\x10" + bytes(16)
+    commitment = b"\x98" + ids + b"\xc4\x06recipe\xc4\x07mapping\xc4\x10" + bytes(16) + b"\x90\x02\x91" + grant
+    leaf = blake3(b"\0tessera/v1/commitment" + commitment).digest()
+    root = blake3(b"\1" + blake3(b"\1" + leaf + leaf).digest() + blake3(b"\1" + leaf + bytes(32)).digest()).digest()
     return vector(
         name,
         "ok",
@@ -48,7 +50,8 @@ def derived(name: str, vault_key: bytes, image_sha256: bytes, encoding_id: bytes
         owner_key_hex=owner_key(vault_key),
         client_signature_hex=signing_key(vault_key).sign(b"tessera/v1/client" + bytes(range(32))),
         tombstone_signature_hex=signing_key(vault_key).sign(tombstone),
-        amendment_signature_hex=signing_key(vault_key).sign(amendment),
+        transfer_signature_hex=signing_key(vault_key).sign(b"tessera/v1/transfer" + encoding_id + bytes(range(16))),
+        three_commitments_signature_hex=signing_key(vault_key).sign(b"tessera/v1/commitments" + root),
         mapping_subkey_hex=expand(vault_key, b"tessera/v1/mapping"),
         index_subkey_hex=expand(vault_key, b"tessera/v1/index"),
     )

@@ -12,6 +12,7 @@ from broker.catalog import Claim, Place
 from broker.steward.plan import Kind, Task
 from broker.steward.repair import Outcome, Repair
 from broker.steward.requests import Reply, Request, Then
+from common.coding.commitments import CommitmentVerifier
 from common.erasure import ErasureCode
 from common.protocol.codec import pack_header
 from common.protocol.device_messages import Append, Fetch
@@ -40,6 +41,7 @@ class Bench:
         recipe = self.encoding.recipe
         self.claim = Claim(OWNER, image.object_id, recipe.encoding_id, K, N, recipe.share_bytes)
         self.asked: list[Request] = []
+        self.verifier = CommitmentVerifier()
         self.bad: list[Place] = []
         self.outcome: Optional[Outcome] = None
         self.answers: dict[tuple[Operation, bytes], Code] = {}  # what a device answers whatever it is asked
@@ -205,6 +207,16 @@ def test_two_devices_with_another_recipe_do_not_have_their_way(bench: Bench) -> 
     assert outcome.done
     assert bench.bad == [bench.place(2)]
     assert bench.is_intact(4, N)
+
+
+def test_devices_that_claim_otherwise_than_the_owner_signed_are_named(bench: Bench) -> None:
+    lose(bench, 0)
+    bench.claim = bench.claim._replace(n=N - 1)
+    outcome = bench.run(bench.task(bench.place(0, N)))
+    assert "its owner did not sign" in outcome.reason
+    assert not outcome.placed
+    assert {place.share for place in bench.bad} == {1, 2, 3, 4}
+    assert not bench.count(Operation.OPEN)
 
 
 def test_what_an_earlier_try_brought_is_not_fetched_again(bench: Bench) -> None:

@@ -4,18 +4,13 @@ from __future__ import annotations
 
 import random
 
-import msgspec
 import pytest
 
-from broker.catalog import Claim
-from broker.steward.agreement import Agreed, agree
 from broker.steward.requests import PER_DEVICE, Reply, Request, Requests, Sending
-from common.protocol.codec import pack, pack_header
-from common.protocol.device_messages import Commitment
+from common.protocol.codec import pack_header
 from common.protocol.envelope import Operation
 from common.protocol.messages import Acknowledged, Answer, Code, Empty
 from common.protocol.operations import FETCH
-from tests.support.sample_shares import sample
 
 NAS, PI = b"n" * 16, b"p" * 16
 RATE = 1000
@@ -194,56 +189,3 @@ def test_a_pause_is_not_made_up_for_by_a_burst(asker: Asker) -> None:
             asker.reply(sending)
             moved += 100
     assert moved <= RATE + 100
-
-
-# --- which commitment is believed
-
-ENCODING = sample("agreement", segments=2, k=3, n=6)
-COMMITMENT = ENCODING.commitment
-PACKED = pack(COMMITMENT)
-OTHER = pack(Commitment(COMMITMENT.object_id, COMMITMENT.recipe, b"another mapping"))
-
-
-def claim(object_id: bytes = COMMITMENT.object_id, k: int = 3, share_bytes: int = ENCODING.recipe.share_bytes) -> Claim:
-    return Claim(b"a" * 16, object_id, ENCODING.encoding_id, k, 6, share_bytes)
-
-
-def devices(count: int, first: int = 1) -> list[bytes]:
-    return [bytes([number]) * 16 for number in range(first, first + count)]
-
-
-def test_a_commitment_that_k_devices_have_alike_is_believed_and_who_has_it_is_known() -> None:
-    found = agree({**dict.fromkeys(devices(3), PACKED), **dict.fromkeys(devices(2, 8), OTHER)}, claim())
-    assert found == Agreed(PACKED, COMMITMENT, ENCODING.recipe, frozenset(devices(3)))
-
-
-def test_the_newer_of_two_that_k_devices_have_holds_and_fewer_make_none_newer() -> None:
-    newer = pack(msgspec.structs.replace(COMMITMENT, revision=2))
-    found = agree({**dict.fromkeys(devices(4), PACKED), **dict.fromkeys(devices(3, 8), newer)}, claim())
-    assert isinstance(found, Agreed)
-    assert (found.packed, found.devices) == (newer, frozenset(devices(3, 8)))
-    found = agree({**dict.fromkeys(devices(4), PACKED), **dict.fromkeys(devices(2, 8), newer)}, claim())
-    assert isinstance(found, Agreed)
-    assert found.packed == PACKED
-
-
-def test_fewer_than_k_alike_are_not_believed() -> None:
-    assert "are needed" in str(agree(dict.fromkeys(devices(2), PACKED), claim()))
-    assert "are needed" in str(agree({}, claim()))
-
-
-def test_of_two_commitments_with_k_devices_each_neither_is_believed() -> None:
-    both = {**dict.fromkeys(devices(3), PACKED), **dict.fromkeys(devices(3, 8), OTHER)}
-    assert "contradict" in str(agree(both, claim()))
-
-
-@pytest.mark.parametrize(
-    "other", [claim(object_id=b"x" * 32), claim(k=2), claim(share_bytes=1)], ids=["object", "k", "length"]
-)
-def test_a_commitment_that_is_not_what_the_devices_claim_is_not_believed(other: Claim) -> None:
-    assert "claim" in str(agree(dict.fromkeys(devices(4), PACKED), other))
-
-
-@pytest.mark.parametrize("packed", [b"", b"\xc1", pack(Commitment(b"o" * 32, b"no recipe", b""))])
-def test_what_is_no_commitment_is_not_believed_however_many_have_it(packed: bytes) -> None:
-    assert isinstance(agree(dict.fromkeys(devices(6), packed), claim()), str)

@@ -323,11 +323,6 @@ def test_a_bomb_in_a_header_is_refused_and_costs_little_memory(bomb: bytes) -> N
     assert peak < 8 << 20
 
 
-def test_a_commitment_that_says_no_more_reads_as_the_first_revision_with_no_grants() -> None:
-    packed = msgpack.packb([OBJECT, b"recipe", b"mapping"])
-    assert unpack(packed, Commitment) == Commitment(OBJECT, b"recipe", b"mapping", 1, [])
-
-
 @pytest.mark.parametrize(
     ("revision", "grants"),
     [
@@ -341,7 +336,9 @@ def test_a_commitment_that_says_no_more_reads_as_the_first_revision_with_no_gran
 )
 def test_a_commitment_is_bounded_in_revision_and_grants(revision: int, grants: list[Grant]) -> None:
     with pytest.raises(ProtocolError):
-        unpack(pack(Commitment(OBJECT, b"recipe", b"mapping", revision, grants)), Commitment)
+        unpack(
+            pack(Commitment(OBJECT, IDENTIFIER, b"recipe", b"mapping", IDENTIFIER, [], revision, grants)), Commitment
+        )
 
 
 def test_a_mapping_for_another_owner_may_be_as_long_as_any_sealed_mapping() -> None:

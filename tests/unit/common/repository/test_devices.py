@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from common.errors import IntegrityError, ProtocolError, TesseraError, UnreachableError
 from common.link.replies import DeclinedError, Reply
 from common.protocol.codec import MAX_HEADER, MAX_PAYLOAD, pack
-from common.protocol.device_messages import BlockName, Describe, Described, Fetch, Fetched, Part, ShareName
+from common.protocol.device_messages import BlockName, Describe, Described, Fetch, Fetched, Part, ShareName, Wanted
 from common.protocol.messages import GRANTED, MAX_BATCH, Answer, Code
 from common.protocol.operations import FETCH, H, R, Spec
 from common.repository.devices import Description, Devices
@@ -63,7 +63,7 @@ class FakeLink:
             blocks = [block_of(name, self.lengths[name.share, name.segment]) for name in header.blocks]
             return Fetched(GRANTED, [Part(GRANTED, len(block)) for block in blocks]), b"".join(blocks)
         assert isinstance(header, Describe)
-        lengths = [(10 + name.share, 20 if header.with_recipe else 0) for name in header.shares]
+        lengths = [(10 + name.share, 20 if header.wanted is Wanted.RECIPE else 0) for name in header.shares]
         content = b"".join(chance(f"{m} {r}", m + r) for m, r in lengths)
         return Described(GRANTED, [(GRANTED, m, r) for m, r in lengths]), content
 
@@ -143,7 +143,7 @@ def test_questions_of_different_kinds_do_not() -> None:
         whole, alone = asking.describe(ONE, 2, with_recipe=True), asking.describe(ONE, 3, with_recipe=False)
         sent = [header for _, header, _ in await asking.sent()]
         assert [type(header) for header in sent] == [Fetch, Describe, Describe]
-        assert [header.with_recipe for header in sent[1:]] == [True, False]
+        assert [header.wanted for header in sent[1:]] == [Wanted.RECIPE, Wanted.MAPPING]
         _, described, mapping_only = await asking.outcomes(block, whole, alone)
         content = chance("12 20", 32)
         assert described == Description(content[:12], content[12:])

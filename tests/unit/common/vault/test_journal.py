@@ -23,14 +23,14 @@ from tests.support.sample_images import KEY, OTHER_KEY, chance
 N = 4
 FILE = Path("/home/photos/panorama.tif")
 ORIGIN = Stamp(b"/home/photos/panorama.tif", 100 << 20, 1_700_000_000_123_456_789, 1_700_000_001_000_000_000, 4711)
-ENCODING_ID, DATA_KEY = chance("encoding", 16), chance("data key", 32)
+NONCE, ENCODING_ID, DATA_KEY = chance("nonce", 16), chance("encoding", 16), chance("data key", 32)
 DEVICES: list[Optional[bytes]] = [chance("one", 16), chance("two", 16), None, chance("four", 16)]
 SPARE = chance("spare", 16)
 in_one_folder = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def beginning(encoding_id: bytes = ENCODING_ID) -> Beginning:
-    return new_beginning(ORIGIN, encoding_id, DATA_KEY, 2, N, 1 << 20, DEVICES)
+    return new_beginning(ORIGIN, NONCE, encoding_id, DATA_KEY, 2, N, 1 << 20, DEVICES)
 
 
 def segment(number: int) -> Segment:

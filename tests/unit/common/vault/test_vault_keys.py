@@ -19,7 +19,9 @@ from tests.vectors.vault.generate import contents
 
 raw_keys = st.binary(min_size=32, max_size=32)
 digests = st.binary(min_size=32, max_size=32)
-COMMITMENT = Commitment(bytes(32), b"recipe", b"mapping", 2, [Grant(bytes(16), bytes(32), b"for another")])
+COMMITMENT = Commitment(
+    bytes(32), bytes(16), b"recipe", b"mapping", bytes(16), [], 2, [Grant(bytes(16), bytes(32), b"for another")]
+)
 
 
 @pytest.mark.parametrize("vector", read_vectors("keys"), ids=lambda vector: str(vector["name"]))
@@ -29,8 +31,10 @@ def test_known_keys_give_known_results(vector: dict[str, Any]) -> None:
     assert object_id == vector["object_id_hex"]
     tombstone = key.tombstone(object_id, vector["encoding_id_hex"], 1, 7 * 24 * 3600)
     assert tombstone.signature == vector["tombstone_signature_hex"]
-    amendment = key.amendment(vector["encoding_id_hex"], bytes(range(16)), COMMITMENT)
-    assert amendment.signature == vector["amendment_signature_hex"]
+    transfer = key.signing_key().transfer(vector["encoding_id_hex"], bytes(range(16)))
+    assert transfer.signature == vector["transfer_signature_hex"]
+    for signed in key.signing_key().commit([COMMITMENT] * 3):
+        assert signed.signature.signature == vector["three_commitments_signature_hex"]
     assert key.owner_key() == vector["owner_key_hex"]
     assert key.owner_proof(bytes(range(32))).signature == vector["client_signature_hex"]
     assert key.mapping_subkey() == vector["mapping_subkey_hex"]
