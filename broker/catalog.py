@@ -69,13 +69,6 @@ class Claim(NamedTuple):
         return self.k, self.n, self.share_bytes, self.granted
 
 
-class StaleShare(NamedTuple):
-    """A share whose device was away when it was amended elsewhere."""
-
-    owner: bytes  # as its device has it
-    place: Place
-
-
 class Known(NamedTuple):
     """What is known of an encoding, by the claim that is believed most."""
 
@@ -83,7 +76,7 @@ class Known(NamedTuple):
     sound: tuple[Place, ...]
     damaged: tuple[Place, ...]
     contrary: frozenset[bytes]  # devices that claim otherwise
-    stale: tuple[StaleShare, ...] = ()
+    stale: tuple[Place, ...] = ()  # whose devices were away when they were amended elsewhere
 
 
 @dataclass
@@ -247,7 +240,7 @@ class Catalog:
         if not claims:
             return None
         best = claims[0] if len(claims) == 1 else self._most_believed(claims)
-        stale: tuple[StaleShare, ...] = ()
+        stale: tuple[Place, ...] = ()
         if encoding_id in self._revisions:
             alike = [claim for claim in claims if claim.shape == best.shape]
             best = max(alike, key=lambda claim: (self._agreed_revision(claim), claim == best))
@@ -290,11 +283,9 @@ class Catalog:
             devices.setdefault(self._revision(claim, place), set()).add(place.device)
         return max((revision for revision, group in devices.items() if len(group) >= claim.k), default=0)
 
-    def _stale(self, claims: Iterable[Claim], revision: int) -> tuple[StaleShare, ...]:
+    def _stale(self, claims: Iterable[Claim], revision: int) -> tuple[Place, ...]:
         places = [(claim, place) for claim in claims for place in self._sound[claim]]
-        return tuple(
-            StaleShare(claim.owner, place) for claim, place in places if self._revision(claim, place) < revision
-        )
+        return tuple(place for claim, place in places if self._revision(claim, place) < revision)
 
     def _revision(self, claim: Claim, place: Place) -> int:
         return self._revisions.get(claim.encoding_id, {}).get(place, 1)

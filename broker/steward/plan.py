@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Callable, NamedTuple, Optional
 
-from broker.catalog import Claim, Known, Place, StaleShare
+from broker.catalog import Claim, Known, Place
 from broker.placement import Candidate, place
 from broker.steward.assessment import Finding, Presence, assign
 
@@ -20,6 +20,7 @@ class Kind(enum.Enum):
     REBUILD = "rebuild"  # from k others
     MOVE = "move"  # from the device that holds it
     CHECK = "check"  # read it whole
+    AMEND = "amend"  # show it what was amended while its device was away
 
 
 @dataclass(frozen=True)
@@ -27,8 +28,8 @@ class Task:
     """One encoding's work.
 
     sources: sound shares at hand, on different devices. targets: what is to be stored where. donors: for a share to be
-    moved, the device that has it. reads: shares to be read whole; discards: copies that go after these, and the
-    targets, were found good.
+    moved, the device that has it. stale: shares to be amended. reads: shares to be read whole; discards: copies that go
+    after these, and the targets, were found good.
     """
 
     kind: Kind
@@ -36,6 +37,7 @@ class Task:
     sources: tuple[Place, ...]
     targets: tuple[Place, ...] = ()
     donors: dict[int, bytes] = field(default_factory=dict)
+    stale: tuple[Place, ...] = ()
     reads: tuple[Place, ...] = ()
     discards: tuple[Place, ...] = ()
 
@@ -111,20 +113,14 @@ def check(known: Known, found: Place, rooms: Rooms) -> Task:
     return Task(Kind.CHECK, known.claim, sources_of(known, rooms), reads=(found,))
 
 
-def stale_to_discard(known: Known, rooms: Rooms) -> Optional[StaleShare]:
-    """A share that was amended elsewhere while its device was away, and may go, to be rebuilt as the others are.
-
-    A steward has no right to amend anything. But where k devices hold a newer commitment, a share can be rebuilt from
-    them with that one beside it, as if it were damaged. So the device is told to discard the stale share (into its
-    trash), and the encoding then lacks it: one share of an encoding at a time, and only while k shares of the newer
-    commitment are at hand.
-    """
+def bring_up_to_date(known: Known, rooms: Rooms) -> Optional[Task]:
+    """Show devices that were away what was amended meanwhile; None where none of them is here."""
     presence = presence_in(rooms)
-    stale = {one.place for one in known.stale}
-    newer = [p for p in known.sound if p not in stale and presence(p.device) in (Presence.HERE, Presence.LEAVING)]
-    if len(assign(known.claim.encoding_id, newer)) < known.claim.k:
+    stale = tuple(place for place in known.stale if presence(place.device) is Presence.HERE)
+    if not stale:
         return None
-    return next((one for one in known.stale if presence(one.place.device) is Presence.HERE), None)
+    sources = tuple(place for place in sources_of(known, rooms) if place not in stale)
+    return Task(Kind.AMEND, known.claim, sources, stale=stale)
 
 
 def loses_nothing(known: Known, places: Collection[Place], rooms: Rooms) -> bool:

@@ -1,6 +1,6 @@
 """One repair: all that the steward does for one encoding, from the first question to the last discarded share.
 
-    lease → agree → open → transfer → commit → read → discard
+    lease → agree → open → transfer → commit → amend → read → discard
 
 - *lease*: the first holder, in an order that all brokers share, is asked for its commitment and to let no other broker
   repair this encoding meanwhile. One that says that another broker does may lie: the next is asked, and the others
@@ -11,6 +11,7 @@
   two segments at a time, less where they are large. A share that another device holds already, and is only to be moved,
   comes straight from that device as long as it gives good blocks;
 - *commit* on each place: from then on the share counts; what fails before costs nothing but the work;
+- *amend* shares whose devices were away when the commitment changed: it is signed, so that anybody may bring it;
 - *read* the shares that are to be looked at, and new ones where something is to be given up for them: every block;
 - *discard* what is not needed any more, if the catalog still says so.
 
@@ -40,6 +41,7 @@ from common.erasure import ErasureCode
 from common.errors import ProtocolError
 from common.protocol.codec import MAX_PAYLOAD, Buffer, unpack, unpack_header
 from common.protocol.device_messages import (
+    Amend,
     Append,
     BlockName,
     Commit,
@@ -145,11 +147,14 @@ class Repair:
                 self._around.stored(self._announced(place, agreed), place.device)
             if not outcome.placed:
                 raise GaveUp(_NO_PLACE)
+        yield [self._amend(place, agreed) for place in self.task.stale]
         yield from self._read(agreed.recipe)
         yield from self._discard()
         short = len(targets) - len(outcome.placed)
         if short:
             raise GaveUp(f"{short} shares found no place")
+        if outcome.refused and self.task.stale:
+            raise GaveUp("a device does not take what was amended")
 
     # --- lease, agree
 
@@ -204,6 +209,17 @@ class Repair:
     def _lease(self, place: Place, seconds: int) -> Request:
         header, owner = Inspect(self._claim.encoding_id, place.share, seconds), self._claim.owner
         return Request(place.device, owner, Operation.INSPECT, header, credit=MAX_PAYLOAD, patience=PATIENCE)
+
+    # --- amend
+
+    def _amend(self, place: Place, agreed: Agreed) -> Steps[None]:
+        """Show a device what supersedes its commitment; it checks for itself whether its owner signed that."""
+        header = Amend(self._claim.encoding_id)
+        reply: Reply = yield Request(place.device, self._claim.owner, Operation.AMEND, header, agreed.packed)
+        if not reply.answer.granted:
+            self._outcome.refused.append(place)
+        if reply.code in (Code.CONFLICT, Code.NOT_ALLOWED, Code.NOT_FOUND, Code.DAMAGED):
+            self._around.found_bad(self._claim.encoding_id, place)  # or it would serve what does not hold any more
 
     # --- open
 

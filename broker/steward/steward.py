@@ -42,7 +42,6 @@ from common.protocol.messages import AnnouncedShare, DeviceKind
 REPAIRS = 2  # at a time
 AMENDING = 30.0  # seconds that an owner is given for amending one encoding on all devices
 _LOOKS = 2000  # encodings assessed in one tick
-_STALE = 50  # encodings that have a stale share discarded in one tick
 _TRIES = 200  # encodings that a plan is tried for before the rest waits for the next tick
 _CODES = 8  # erasure codes kept
 _MAX_BAD_REPORTS = 1000  # of one owner, waiting at most
@@ -113,8 +112,6 @@ class Steward:
         for repair in list(self.repairs):
             if self._catalog.is_deleted(repair.task.claim.encoding_id):
                 self._cancel(repair)
-        if self._settled:
-            self._discard_stale(now)
         self._note_rate(now)
         self._forget_old(now)
         self._begin_repairs(now)
@@ -221,6 +218,7 @@ class Steward:
     def _next_task(self, now: float) -> Optional[Task]:
         return (
             self._next_lacking(now)
+            or self._next_stale(now)
             or self._next_check()
             or self._next_surplus(now)
             or self.balance.next_task(self._rooms, {*self._busy(), *self._paused}, _TRIES)
@@ -266,14 +264,14 @@ class Steward:
                 return plan.drop_surplus(*surplus, self._rooms)
         return None
 
-    def _discard_stale(self, now: float) -> None:
-        """Make room for what was amended meanwhile; not before whoever amends may have come to these devices."""
+    def _next_stale(self, now: float) -> Optional[Task]:
+        """What was amended while devices were away; not before whoever amends may have come to these devices."""
         timeout = min(self._settings.repair_after, AMENDING)
-        for known in self.survey.take_stale(now, timeout, self._busy(), _STALE):
-            stale = plan.stale_to_discard(known, self._rooms)
-            if stale is not None:
-                name = ShareName(known.claim.encoding_id, stale.place.share)
-                self.requests.add(Request(stale.place.device, stale.owner, Operation.DISCARD, name))
+        for known in self.survey.take_stale(now, timeout, self._busy(), _TRIES):
+            task = None if self._is_paused(known.claim.encoding_id, now) else plan.bring_up_to_date(known, self._rooms)
+            if task is not None:
+                return task
+        return None
 
     def _ended(self, repair: Repair, outcome: Outcome, now: float) -> None:
         self.requests.drop(repair)

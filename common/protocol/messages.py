@@ -222,7 +222,7 @@ class Holdings(ReplyHeader):
 class Job(Message):
     """What the steward is doing now."""
 
-    kind: Name  # "rebuild", "move", "check"
+    kind: Name  # "rebuild", "move", "check", "amend"
     encoding_id: Identifier
     shares: list[ShareIndex]
     devices: list[Identifier]  # where the shares are to be, in their order

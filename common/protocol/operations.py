@@ -131,7 +131,7 @@ DESCRIBE       = _of_device(Operation.DESCRIBE, d.Describe, d.Described, reply_p
 PROGRESS       = _of_device(Operation.PROGRESS, d.ShareName, d.Progress, by_steward=True, reply_payload=_MAX)
 DELETE         = _of_device(Operation.DELETE, m.Tombstone, Acknowledged, by_steward=True)
 UNDELETE       = _of_device(Operation.UNDELETE, m.Tombstone, Acknowledged, by_steward=True)
-AMEND          = _of_device(Operation.AMEND, d.Amend, Acknowledged, payload=_MAX)
+AMEND          = _of_device(Operation.AMEND, d.Amend, Acknowledged, by_steward=True, payload=_MAX)
 
 INSPECT        = _of_device(Operation.INSPECT, d.Inspect, Acknowledged, _NOBODY, by_steward=True, reply_payload=_MAX)
 CHECK          = _of_device(Operation.CHECK, d.ShareName, Acknowledged, _NOBODY, by_steward=True)

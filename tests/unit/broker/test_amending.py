@@ -7,12 +7,11 @@ from typing import Optional
 
 import pytest
 
-from broker.catalog import Catalog, Place, StaleShare
+from broker.catalog import Catalog, Place
 from broker.members import MembersFile, take_up
 from broker.rights import DEPOSIT, FORWARDED, Standing, may
 from broker.steward.steward import AMENDING
-from common.protocol.codec import pack, unpack_header
-from common.protocol.device_messages import ShareName
+from common.protocol.codec import pack
 from common.protocol.envelope import Operation
 from common.protocol.messages import (
     MAX_RETIRED,
@@ -122,7 +121,7 @@ def test_a_share_below_the_revision_that_k_devices_have_is_stale() -> None:
     known = catalog.known(ENCODING)
     assert known is not None
     assert known.claim.owner == NEW_OWNER
-    assert known.stale == (StaleShare(OWNER, Place(0, DEVICES[0])), StaleShare(OWNER, Place(1, DEVICES[1])))
+    assert known.stale == (Place(0, DEVICES[0]), Place(1, DEVICES[1]))
 
 
 @pytest.mark.parametrize("k", [1, 2])
@@ -246,38 +245,33 @@ def amended_but_one(broker: SampleBroker, newer: int = 3) -> list[SamplePeer]:
     return peers
 
 
-def discarded(broker: SampleBroker, peers: list[SamplePeer], seconds: float) -> list[ShareName]:
-    """What devices, all of them here, are told to discard within so many seconds; nobody answers."""
+def asked(broker: SampleBroker, peers: list[SamplePeer], seconds: float) -> list[Operation]:
+    """What devices, all of them here, are asked by the steward within so many seconds; nobody answers."""
     told = []
     for _ in range(int(seconds)):
         broker.now += 1
         for peer in peers:
             peer.report()
-        told += [m for m in requests(broker.tick()) if m.envelope.operation is Operation.DISCARD]
-    assert all(message.envelope.owner == OWNER for message in told)
-    return [unpack_header(message.header, ShareName) for message in told]
+        told += [message.envelope.operation for message in requests(broker.tick())]
+    return told
 
 
-def test_a_stale_share_is_given_up_once_its_owner_had_the_time_to_amend_it(broker: SampleBroker) -> None:
+def test_a_stale_share_is_brought_up_to_date_once_its_owner_had_the_time_to_amend_it(broker: SampleBroker) -> None:
     peers = amended_but_one(broker)
-    assert discarded(broker, peers, AMENDING - 2) == []
-    assert set(map(tuple_of, discarded(broker, peers, 5))) == {(ENCODING, 3)}
-
-
-def tuple_of(name: ShareName) -> tuple[bytes, int]:
-    return name.encoding_id, name.share
+    assert asked(broker, peers, AMENDING - 2) == []
+    assert set(asked(broker, peers, 5)) == {Operation.INSPECT}, "what holds, and who says so"
 
 
 def test_a_stale_share_that_was_amended_meanwhile_stays(broker: SampleBroker) -> None:
     peers = amended_but_one(broker)
-    assert discarded(broker, peers, AMENDING - 2) == []
+    assert asked(broker, peers, AMENDING - 2) == []
     peers[-1].announce([share(3, NEW_OWNER, 2)])
-    assert discarded(broker, peers, 20) == []
+    assert asked(broker, peers, 20) == []
 
 
-def test_nothing_is_given_up_while_fewer_than_k_have_the_newer_commitment(broker: SampleBroker) -> None:
-    peers = amended_but_one(broker, newer=1)
-    assert discarded(broker, peers, 2 * AMENDING) == []
+def test_no_share_is_given_up_for_a_revision_that_devices_claim(broker: SampleBroker) -> None:
+    peers = amended_but_one(broker)
+    assert Operation.DISCARD not in asked(broker, peers, 3 * AMENDING)
 
 
 # --- deletions of another right

@@ -11,12 +11,14 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Callable, Optional
 
+from common.coding.commitments import CommitmentVerifier, supersedes
 from common.coding.recipe import decode_recipe, digest
 from common.protocol.codec import pack, unpack, unpack_header
 from common.protocol.device_messages import (
+    Amend,
     Append,
     Commit,
     Commitment,
@@ -105,6 +107,7 @@ class Device:
         self.read_only = False  # takes no deletion, and takes none back
         self.lies = False  # sends wrong blocks now
         self._leases: dict[bytes, tuple[object, float, int]] = {}
+        self._verifier = CommitmentVerifier()
         self._rng = rng
         self._tell = tell
         self._committed = committed
@@ -178,6 +181,7 @@ class Device:
             Operation.FETCH: (Fetch, lambda h: self._fetch(h, broker, envelope.owner, now)),
             Operation.CHECK: (ShareName, self._check),
             Operation.DISCARD: (ShareName, lambda h: self._discard(h, envelope.owner)),
+            Operation.AMEND: (Amend, lambda h: self._amend(h, payload)),
             Operation.DELETE: (Tombstone, lambda h: self.delete(h, envelope.owner)),
             Operation.UNDELETE: (Tombstone, lambda h: self.undelete(h, envelope.owner)),
         }
@@ -294,6 +298,15 @@ class Device:
             self._discarding(self, key)
             del self.shares[key]
             self._tell(self, Operation.WITHDRAW, [ShareName(*key)])
+        return Acknowledged(GRANTED), None
+
+    def _amend(self, header: Amend, payload: bytes) -> Answered:
+        signed = unpack(payload, SignedCommitment)
+        if self._verifier.fault(signed, header.encoding_id) is not None:
+            raise Decline(Code.NOT_ALLOWED)
+        for key in [key for key in self.shares if key[0] == header.encoding_id]:
+            if supersedes(signed.commitment, self.shares[key].commitment):
+                self.store(key, replace(self.shares[key], owner=signed.commitment.owner, packed=payload))
         return Acknowledged(GRANTED), None
 
     # --- deletion

@@ -7,6 +7,7 @@ from collections import deque
 from typing import Any, Callable, Optional
 
 import pytest
+from msgspec.structs import replace
 
 from broker.catalog import Claim, Place
 from broker.steward.plan import Kind, Task
@@ -14,12 +15,13 @@ from broker.steward.repair import Outcome, Repair
 from broker.steward.requests import Reply, Request, Then
 from common.coding.commitments import CommitmentVerifier
 from common.erasure import ErasureCode
-from common.protocol.codec import pack_header
-from common.protocol.device_messages import Append, Fetch
+from common.protocol.codec import pack, pack_header, unpack
+from common.protocol.device_messages import Append, Fetch, SignedCommitment
 from common.protocol.envelope import Envelope, Operation
 from common.protocol.envelope import Kind as MessageKind
 from common.protocol.messages import AnnouncedShare, Answer, Code
-from tests.support.sample_shares import OWNER
+from common.vault.keys import VaultKey
+from tests.support.sample_shares import KEY, OWNER, STRANGERS_KEY, sign
 from tests.unit.simulation.device import Device, Stored
 from tests.unit.simulation.images import Encoding, code_of, encode, make_image
 
@@ -217,6 +219,42 @@ def test_devices_that_claim_otherwise_than_the_owner_signed_are_named(bench: Ben
     assert not outcome.placed
     assert {place.share for place in bench.bad} == {1, 2, 3, 4}
     assert not bench.count(Operation.OPEN)
+
+
+# --- what was amended while a device was away
+
+
+def amended(bench: Bench, key: VaultKey = KEY) -> bytes:
+    """The next revision, signed by whose key this is."""
+    before = unpack(bench.encoding.packed, SignedCommitment).commitment
+    return pack(sign(replace(before, revision=2, mapping=b"shared"), key))
+
+
+def test_a_device_that_was_away_gets_the_commitment_that_holds(bench: Bench) -> None:
+    for share in range(N - 1):
+        bench.devices[share].shares[bench.key(share)].packed = amended(bench)
+    assert bench.run(bench.task(kind=Kind.AMEND, stale=(bench.place(N - 1),))).done
+    assert bench.devices[N - 1].shares[bench.key(N - 1)].packed == amended(bench)
+    assert not bench.count(Operation.FETCH)
+
+
+def test_nothing_is_amended_that_its_owner_did_not_sign_however_many_devices_show_it(bench: Bench) -> None:
+    for share in range(N - 1):
+        bench.devices[share].shares[bench.key(share)].packed = amended(bench, STRANGERS_KEY)
+    bench.run(bench.task(kind=Kind.AMEND, stale=(bench.place(N - 1),)))
+    assert bench.devices[N - 1].shares[bench.key(N - 1)].packed == bench.encoding.packed
+    assert {place.share for place in bench.bad} == set(range(N - 1))
+
+
+def test_a_device_that_keeps_what_does_not_hold_any_more_is_named(bench: Bench) -> None:
+    for share in range(N - 1):
+        bench.devices[share].shares[bench.key(share)].packed = amended(bench)
+    bench.answers[Operation.AMEND, bench.devices[N - 1].device_id] = Code.CONFLICT
+    assert not bench.run(bench.task(kind=Kind.AMEND, stale=(bench.place(N - 1),))).done
+    assert bench.bad == [bench.place(N - 1)]
+
+
+# --- what goes wrong, and on
 
 
 def test_what_an_earlier_try_brought_is_not_fetched_again(bench: Bench) -> None:
