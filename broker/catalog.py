@@ -62,6 +62,7 @@ class Claim(NamedTuple):
     n: int
     share_bytes: int
     granted: bool = False  # somebody else's, who lets this owner read it
+    depositor: Optional[bytes] = None  # who left it for the owner, and whom it counts for
 
     @property
     def shape(self) -> tuple[int, int, int, bool]:
@@ -127,6 +128,7 @@ class Catalog:
                 self._add_damaged(share.encoding_id, place)
             else:
                 claim = Claim(share.owner, share.object_id, share.encoding_id, share.k, share.n, share.share_bytes)
+                claim = claim._replace(depositor=share.depositor)
                 grants = dict.fromkeys((grant.owner, grant.object_id) for grant in share.grants)
                 self._add(claim, place, 1 + len(grants))
                 for grant in grants:
@@ -360,15 +362,16 @@ class Catalog:
         self._count_for_owner(claim, place, claims)
 
     def _count_for_owner(self, claim: Claim, place: Place, claims: int) -> None:
-        """Count a share for its owner; where `claims` is negative, no more."""
-        devices = self._owned.setdefault(claim.owner, {})
+        """Count a share for its owner, or who left it for them; where `claims` is negative, no more."""
+        owner = claim.depositor or claim.owner
+        devices = self._owned.setdefault(owner, {})
         counted = devices.setdefault(place.device, [0, 0])
         counted[0] += claim.share_bytes if claims > 0 else -claim.share_bytes
         counted[1] += claims * part(CLAIM, PLACE, claim.n)
         if not counted[1]:
             del devices[place.device]
             if not devices:
-                del self._owned[claim.owner]
+                del self._owned[owner]
 
     def _enlist(self, claim: Claim, place: Place) -> None:
         """Have a share found by a claim."""

@@ -23,16 +23,11 @@ class Quota:
         self._origins = origins
         self._limit = limit
 
-    def refusal(self, owner: bytes, more: int, *, deposits: bool) -> Optional[Answer]:
-        """The refusal where a vault would have too much with so many bytes more.
-
-        deposits: whoever asks only stores for the vault, and is not told what it has.
-        """
+    def refusal(self, owner: bytes, more: int) -> Optional[Answer]:
+        """The refusal where a vault, or who leaves images for others, would have too much with so many bytes more."""
         used = self._catalog.bytes_of(owner)
         if self._fits(used, more):
             return None
-        if deposits:
-            return Answer(Code.NO_ROOM, "this vault's quota is used up")
         return Answer(Code.NO_ROOM, f"this vault has {used} bytes of shares here, and its quota is {self._limit}")
 
     def is_over(self, client: bytes, more: int) -> bool:

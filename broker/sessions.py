@@ -31,7 +31,7 @@ class Session:
     public_key: bytes
     session_id: bytes
     owner: Optional[bytes] = None  # of a client that speaks for a vault
-    deposits: bool = False  # it stores for a vault, and may not read
+    depositor: Optional[bytes] = None  # as whom it stores for that vault, and may not read
     greeted: bool = False
     probed: float = 0.0
     device: bytes = field(init=False)
@@ -43,6 +43,11 @@ class Session:
     def vault(self) -> bytes:
         """The owner, of a session that has one; else empty, which is nobody's."""
         return self.owner or b""
+
+    @property
+    def payer(self) -> bytes:
+        """Whom what it stores counts for."""
+        return self.depositor or self.vault
 
 
 @dataclass(frozen=True)

@@ -56,9 +56,8 @@ class Storing:
     def brings(self, session: Session, now: float) -> bool:
         """Note who brought a vault that is stored for, or retired; False where it is one too many of this client's."""
         brought = self._origins.bring(
-            session.vault,
+            session.payer,
             session.public_key,
-            proven=not session.deposits,
             is_member=self._is_client,
             in_use=lambda owner: self._has_retired(owner) or self._catalog.memory_of(owner) > 0,
         )
@@ -115,7 +114,7 @@ class Storing:
         client = session.public_key
         if not self.brings(session, now):
             return Answer(Code.NO_ROOM, f"this client stores for {MAX_VAULTS} vaults, and none can do so for more")
-        refusal = self._quota.refusal(session.vault, more, deposits=session.deposits)
+        refusal = self._quota.refusal(session.payer, more)
         if refusal is not None:
             return refusal
         if self._quota.is_over(client, more):

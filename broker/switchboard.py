@@ -30,7 +30,7 @@ from broker.strikes import Bans
 from common.errors import ProtocolError
 from common.protocol.codec import MAX_PAYLOAD, pack_header, unpack_header
 from common.protocol.envelope import Envelope, Kind, Operation, decode_envelope
-from common.protocol.identifiers import IDENTIFIER_SIZE
+from common.protocol.identifiers import IDENTIFIER_SIZE, owner_id
 from common.protocol.messages import Acknowledged, Answer, Code, Hello, Register, Welcome
 from common.protocol.operations import (
     ANNOUNCE,
@@ -149,7 +149,7 @@ class Switchboard:
             return [refuse(session, envelope, Code.NOT_ALLOWED, text)]
         if self._is_retired(session) and envelope.operation not in (Operation.HELLO, Operation.RETIRE_OWNER):
             return [refuse(session, envelope, _REPLACED.code, _REPLACED.text)]
-        if session.deposits and envelope.operation not in DEPOSIT:
+        if session.depositor is not None and envelope.operation not in DEPOSIT:
             return [refuse(session, envelope, Code.NOT_ALLOWED, "this client may only store for the vault")]
         if envelope.operation in FORWARDED:
             return self._forward(session, envelope, frames, payload, now)
@@ -254,7 +254,8 @@ class Switchboard:
         if isinstance(welcome, Welcome) and welcome.answer.granted:
             session.greeted = True
             session.owner = owner
-            session.deposits = header.deposit_for is not None
+            if header.proof is not None and header.deposit_for is not None:
+                session.depositor = owner_id(header.proof.owner_key)
         return welcome, payload
 
     def _register(self, session: Session, header: Register, now: float) -> Answered:

@@ -1,8 +1,7 @@
 """Which client brought which vault: an owner costs nothing to make up, so what its vaults take counts for the client.
 
-The client that first stores for an owner brought it. One that proved to speak for the vault takes it from one that only
-deposited there, and the next from one that is no member any more. A client brings few vaults; those that have nothing
-stored make way. What was retired counts for ever.
+The client that first stores as an owner brought it, and the next takes it from one that is no member any more. A client
+brings few vaults; those that have nothing stored make way. What was retired counts for ever.
 
 Kept in `vaults.json` of the broker's folder, so that a restart forgives nobody. Lost, it is made anew by and by.
 """
@@ -22,23 +21,18 @@ MAX_VAULTS = 64  # that one client brings, those that were retired among them
 _MAX_FILE = 64 << 20  # bytes
 log = logging.getLogger(__name__)
 
-_Key = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
+_Key = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]  # a client's public key
 _Owner = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{32}$")]
-
-
-class Origin(msgspec.Struct, frozen=True):
-    client: _Key  # its public key, hexadecimal
-    proven: bool  # the vault's owner let it speak for the vault
 
 
 class VaultOrigins:
     def __init__(self, path: Optional[Path] = None) -> None:
         """`path`: where they are kept; None for in memory only."""
         self._path = path
-        self._origins: dict[bytes, Origin] = {} if path is None else _read(path)
+        self._origins: dict[bytes, bytes] = {} if path is None else _read(path)
         self._brought: dict[bytes, set[bytes]] = {}  # client → owners
-        for owner, origin in self._origins.items():
-            self._brought.setdefault(bytes.fromhex(origin.client), set()).add(owner)
+        for owner, client in self._origins.items():
+            self._brought.setdefault(client, set()).add(owner)
         self._changed = False
 
     def clients(self) -> list[bytes]:
@@ -54,21 +48,16 @@ class VaultOrigins:
         owner: bytes,
         client: bytes,
         *,
-        proven: bool,
         is_member: Callable[[bytes], bool],
         in_use: Callable[[bytes], bool],
     ) -> bool:
-        """A client stores for an owner; False where it would be one vault too many of this client's.
+        """A client stores as an owner; False where it would be one vault too many of this client's.
 
         in_use: whether an owner has anything stored, or was retired.
         """
-        present = self._origins.get(owner)
-        if present is not None:
-            former = bytes.fromhex(present.client)
-            if former == client and proven <= present.proven:
-                return True
-            if former != client and is_member(former) and (present.proven or not proven):
-                return True
+        former = self._origins.get(owner)
+        if former is not None and (former == client or is_member(former)):
+            return True
         mine = self._brought.get(client, set())
         if len(mine) >= MAX_VAULTS and owner not in mine:
             for unused in [other for other in mine if not in_use(other)]:
@@ -76,7 +65,7 @@ class VaultOrigins:
             if len(self._brought.get(client, ())) >= MAX_VAULTS:
                 return False
         self._forget(owner)
-        self._origins[owner] = Origin(client.hex(), proven)
+        self._origins[owner] = client
         self._brought.setdefault(client, set()).add(owner)
         self._changed = True
         return True
@@ -86,7 +75,7 @@ class VaultOrigins:
         if not self._changed or self._path is None:
             return
         self._changed = False
-        vaults = {owner.hex(): msgspec.to_builtins(origin) for owner, origin in self._origins.items()}
+        vaults = {owner.hex(): client.hex() for owner, client in self._origins.items()}
         try:
             write_private(self._path, json.dumps(vaults, indent=1).encode())
         except OSError as error:
@@ -95,20 +84,19 @@ class VaultOrigins:
             )
 
     def _forget(self, owner: bytes) -> None:
-        origin = self._origins.pop(owner, None)
-        if origin is not None:
-            client = bytes.fromhex(origin.client)
+        client = self._origins.pop(owner, None)
+        if client is not None:
             self._brought[client].discard(owner)
             if not self._brought[client]:
                 del self._brought[client]
 
 
-def _read(path: Path) -> dict[bytes, Origin]:
+def _read(path: Path) -> dict[bytes, bytes]:
     try:
-        vaults = msgspec.json.decode(read_limited(path, _MAX_FILE), type=dict[_Owner, Origin])
+        vaults = msgspec.json.decode(read_limited(path, _MAX_FILE), type=dict[_Owner, _Key])
     except FileNotFoundError:
         return {}
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         log.error("%s cannot be read: %s; which client brought which vault is found out anew", path, error)
         return {}
-    return {bytes.fromhex(owner): origin for owner, origin in vaults.items()}
+    return {bytes.fromhex(owner): bytes.fromhex(client) for owner, client in vaults.items()}

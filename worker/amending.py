@@ -62,7 +62,7 @@ class Amending:
         too_large = len(encode_amendment(signed, bytes(32))) > MAX_AMENDMENT_SIZE
         if too_large or len(commitment.mapping) > MAX_GRANTED_MAPPING:
             raise Refusal(Code.MALFORMED, "the mapping is too large")
-        if signed.is_deposit:
+        if signed.depositor is not None:
             raise Refusal(Code.NOT_ALLOWED, "its owner did not sign this change")
         fitting = self._fitting(encoding_id, commitment)
         for owner in set(fitting.values()):
@@ -111,6 +111,7 @@ class Amending:
             owner=commitment.owner,
             revision=commitment.revision,
             grants=granted(commitment.grants),
+            depositor=None,
         )
         self._inventory.put(held, rest + size)
         log.info("amended the share %s: revision %d", file_name(key), commitment.revision)

@@ -146,6 +146,7 @@ def announced(opened: OpenShare, *, sound: bool = True) -> AnnouncedShare:
         sound,
         commitment.revision,
         granted(commitment.grants),
+        opened.signed.depositor,
     )
 
 

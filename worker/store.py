@@ -307,6 +307,7 @@ class ShareStore:
                     commit.share_bytes,
                     revision=commitment.revision,
                     grants=granted(commitment.grants),
+                    depositor=commit.trailer.signed.depositor,
                 )
                 self._inventory.put(share, staged.size)
         return answers

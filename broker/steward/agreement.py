@@ -26,25 +26,33 @@ class Agreed:
     """The commitment that holds, and which devices have what."""
 
     packed: bytes
-    commitment: Commitment
+    signed: SignedCommitment
     recipe: Recipe
     devices: frozenset[bytes]  # that have it
     older: frozenset[bytes]  # that have one which it supersedes
 
+    @property
+    def commitment(self) -> Commitment:
+        return self.signed.commitment
+
     def is_claimed(self, claim: Claim) -> bool:
         """Whether it is what devices claim to hold."""
-        said = (self.commitment.owner, self.commitment.object_id, self.recipe.k, self.recipe.n, self.recipe.share_bytes)
-        return said == (claim.owner, claim.object_id, claim.k, claim.n, claim.share_bytes)
+        whose = (self.commitment.owner, self.commitment.object_id, self.signed.depositor)
+        shape = (self.recipe.k, self.recipe.n, self.recipe.share_bytes)
+        return (whose, shape) == (
+            (claim.owner, claim.object_id, claim.depositor),
+            (claim.k, claim.n, claim.share_bytes),
+        )
 
 
 def agree(commitments: Mapping[bytes, bytes], encoding_id: bytes, verifier: CommitmentVerifier) -> Optional[Agreed]:
     """The commitment (packed, by device) that holds for an encoding; None where its owner signed none of them."""
     read = {device: _read(packed, encoding_id, verifier) for device, packed in commitments.items()}
-    signed = {device: commitment for device, commitment in read.items() if commitment is not None}
-    if not signed:
+    found = {device: signed for device, signed in read.items() if signed is not None}
+    if not found:
         return None
+    signed = {device: each.commitment for device, each in found.items()}
     leaves = {device: leaf_of(commitment) for device, commitment in signed.items()}
-
     alike = Counter(leaves.values())
 
     def weight(device: bytes) -> tuple[int, tuple[int, int], int, bytes]:
@@ -55,10 +63,10 @@ def agree(commitments: Mapping[bytes, bytes], encoding_id: bytes, verifier: Comm
     commitment = signed[best]
     devices = frozenset(device for device, leaf in leaves.items() if leaf == leaves[best])
     older = frozenset(device for device, other in signed.items() if supersedes(commitment, other))
-    return Agreed(commitments[best], commitment, decode_recipe(commitment.recipe), devices, older)
+    return Agreed(commitments[best], found[best], decode_recipe(commitment.recipe), devices, older)
 
 
-def _read(packed: bytes, encoding_id: bytes, verifier: CommitmentVerifier) -> Optional[Commitment]:
+def _read(packed: bytes, encoding_id: bytes, verifier: CommitmentVerifier) -> Optional[SignedCommitment]:
     """A commitment that its owner signed, with a recipe of this encoding; None where it is anything else."""
     try:
         signed = unpack(packed, SignedCommitment)
@@ -66,7 +74,7 @@ def _read(packed: bytes, encoding_id: bytes, verifier: CommitmentVerifier) -> Op
             return None
     except IntegrityError:
         return None
-    return None if verifier.fault(signed, encoding_id) else signed.commitment
+    return None if verifier.fault(signed, encoding_id) else signed
 
 
 def _agrees(one: Commitment, other: Commitment) -> bool:

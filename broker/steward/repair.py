@@ -392,6 +392,7 @@ class Repair:
             claim.share_bytes,
             revision=commitment.revision,
             grants=[GrantedTo(grant.owner, grant.object_id) for grant in commitment.grants],
+            depositor=claim.depositor,
         )
 
 

@@ -78,7 +78,7 @@ class CommitmentVerifier:
         for transfer, owner in zip(commitment.transfers, owners):
             if not self._is_signed(transfer.owner_key, transfer.signature, transfer_statement(wanted_id, owner)):
                 return "an owner before did not sign that it is the next one's"
-        if signed.is_deposit and (keys[-1:] != [signature.key] or commitment.revision != 1):
+        if signed.depositor is not None and (keys[-1:] != [signature.key] or commitment.revision != 1):
             return "it is signed by another than its owner"
         root = _root(leaf_of(commitment), signature.position, signature.path)
         if not self._is_signed(signature.key, signature.signature, batch_statement(root)):

@@ -6,7 +6,7 @@ Headers and payload lists as in `messages`, which has what all messages are made
 from __future__ import annotations
 
 import enum
-from typing import Annotated
+from typing import Annotated, Optional
 
 import msgspec
 
@@ -110,9 +110,10 @@ class SignedCommitment(Message):
     signature: CommitmentSignature
 
     @property
-    def is_deposit(self) -> bool:
-        """Whether another left it for its owner, who has not signed it yet."""
-        return owner_id(self.signature.key) != self.commitment.owner
+    def depositor(self) -> Optional[bytes]:
+        """The id of who left it for its owner, where that one has not signed it yet."""
+        signer = owner_id(self.signature.key)
+        return None if signer == self.commitment.owner else signer
 
 
 class WholeShare(Message):

@@ -388,6 +388,7 @@ class AnnouncedShare(Message):
     sound: bool = True
     revision: Revision = 1  # of the commitment
     grants: Annotated[list[GrantedTo], msgspec.Meta(max_length=MAX_GRANTS)] = []
+    depositor: Optional[Identifier] = None  # who left it for its owner, where that one has not signed it yet
 
 
 class Announce(Message):

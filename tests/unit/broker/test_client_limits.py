@@ -183,12 +183,11 @@ def test_a_client_stores_for_no_more_vaults_than_it_may_bring(monkeypatch: pytes
 def test_who_brought_a_vault_outlives_the_broker(tmp_path: Path) -> None:
     path = tmp_path / "vaults.json"
 
-    def bring(origins: VaultOrigins, owner: bytes, client: bytes, *, proven: bool = True, gone: bytes = b"") -> None:
-        assert origins.bring(owner, client, proven=proven, is_member=lambda key: key != gone, in_use=lambda _: True)
+    def bring(origins: VaultOrigins, owner: bytes, client: bytes, *, gone: bytes = b"") -> None:
+        assert origins.bring(owner, client, is_member=lambda key: key != gone, in_use=lambda _: True)
 
-    alice, bob, camera = (bytes([number]) * 32 for number in (1, 2, 3))
+    alice, bob, nobody = (bytes([number]) * 32 for number in (1, 2, 3))
     origins = VaultOrigins(path)
-    bring(origins, encoding(1), camera, proven=False)
     bring(origins, encoding(1), alice)
     bring(origins, encoding(1), bob)
     bring(origins, encoding(2), bob)
@@ -196,7 +195,7 @@ def test_who_brought_a_vault_outlives_the_broker(tmp_path: Path) -> None:
     again = VaultOrigins(path)
     assert again.brought_by(alice) == {encoding(1)}
     assert again.brought_by(bob) == {encoding(2)}
-    assert again.brought_by(camera) == set()
+    assert again.brought_by(nobody) == set()
     bring(again, encoding(1), bob, gone=alice)
     assert again.brought_by(bob) == {encoding(1), encoding(2)}
     path.write_text("{]")

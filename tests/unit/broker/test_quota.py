@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from broker import catalog as catalog_module
 from broker.catalog import Catalog
@@ -68,18 +69,21 @@ def test_a_full_quota_stops_a_put_of_unknown_length_and_no_other_vault() -> None
     assert open_share(broker.client(OTHER_KEY), broker.nas, MIB) is Code.GRANTED
 
 
-def test_who_only_deposits_is_not_told_what_the_vault_has() -> None:
+def test_what_is_left_for_a_vault_counts_for_who_left_it() -> None:
+    """A vault whose quota is used up can be left something, and who has left much learns nothing of the vault's."""
     broker = QuotaBroker(QUOTA)
-    texts = []
-    for deposits in (True, False):
-        client = broker.admit(Standing.CLIENT, "camera") if deposits else broker.client(KEY)
-        if deposits:
-            proof = OTHER_KEY.owner_proof(client.public_key)
-            client.ask(Operation.HELLO, Hello(PROTOCOL_VERSION, proof, KEY.owner_key()))
-        placed = client.ask(Operation.PLACES, Places(1, 1), pack([b"n" * 16]))
-        texts.append(answer(placed, Placed).answer.text)
-    assert texts[0] == "this vault's quota is used up"
-    assert str(QUOTA) in texts[1]
+    camera = broker.admit(Standing.CLIENT, "camera")
+    camera.ask(Operation.HELLO, Hello(PROTOCOL_VERSION, OTHER_KEY.owner_proof(camera.public_key), KEY.owner_key()))
+
+    def refused() -> str:
+        return answer(camera.ask(Operation.PLACES, Places(1, 1), pack([b"n" * 16])), Placed).answer.text
+
+    assert refused() == ""
+    left = replace(share(7, QUOTA), depositor=OTHER_KEY.owner_id())
+    for index, device in enumerate((broker.nas, broker.attic)):
+        device.announce([replace(left, share=index)])
+    assert f"has {2 * QUOTA} bytes" in refused()
+    assert broker.queries.catalog.bytes_of(VAULT) == QUOTA
 
 
 def test_what_was_given_up_counts_no_more() -> None:
@@ -122,7 +126,7 @@ def test_a_malformed_opening_is_left_to_the_device() -> None:
 
 
 def test_without_a_quota_a_vault_has_what_it_likes() -> None:
-    assert SampleBroker().queries.quota.refusal(VAULT, 1 << 60, deposits=False) is None
+    assert SampleBroker().queries.quota.refusal(VAULT, 1 << 60) is None
 
 
 def test_a_device_that_announces_without_end_does_not_fill_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
