@@ -31,7 +31,7 @@ from common.repository.repository import Repository
 from common.vault.contact_card import ContactCard, pack_cards, unpack_cards
 from common.vault.granting import grant_to, open_any
 from common.vault.keys import VaultKey
-from common.vault.mapping import Mapping, seal_own
+from common.vault.mapping import Mapping, SealedMapping, seal_own
 from common.vault.trust import TrustedImage
 
 
@@ -102,6 +102,32 @@ def holders_of(encoding: EncodingAt) -> set[bytes]:
     return {share.device_id for share in encoding.shares if share.alive}
 
 
+def _next(
+    key: VaultKey, encoding_id: bytes, current: Current, cards: list[ContactCard], former: Optional[VaultKey]
+) -> tuple[SealedMapping, SignedCommitment]:
+    """The next revision of a commitment, for the vault with this key: its mapping, and all of it signed."""
+    revision, before = current.revision + 1, current.commitment
+    shared_with = pack_cards(cards) if cards else None
+    mapping = msgspec.structs.replace(current.mapping, revision=revision, shared_with=shared_with)
+    sealed, signing = seal_own(key, mapping, encoding_id), key.signing_key()
+    transfers = list(before.transfers)
+    if former is not None and before.owner == former.owner_id():
+        transfers.append(former.signing_key().transfer(encoding_id, signing.owner))
+    if len(transfers) > MAX_TRANSFERS:
+        raise RefusedError(f"its vault key was replaced {MAX_TRANSFERS} times: delete it and store it anew")
+    commitment = msgspec.structs.replace(
+        before,
+        object_id=sealed.object_id,
+        owner=signing.owner,
+        mapping=sealed.mapping,
+        transfers=transfers,
+        revision=revision,
+        grants=[grant_to(card, mapping, encoding_id) for card in cards],
+    )
+    (signed,) = signing.commit([commitment])
+    return sealed, signed
+
+
 async def amend(
     owner: Repository,
     encoding_id: bytes,
@@ -116,30 +142,8 @@ async def amend(
     take it. An image that another left for the vault becomes as if the vault had stored it. NotEnoughError where too
     few devices took it for it to hold.
     """
-    revision = current.revision + 1
-    mapping = msgspec.structs.replace(
-        current.mapping,
-        revision=revision,
-        shared_with=pack_cards(cards) if cards else None,
-    )
-    sealed = seal_own(owner.key, mapping, encoding_id)
-    grants = [grant_to(card, mapping, encoding_id) for card in cards]
-    signing, before = owner.key.signing_key(), current.commitment
-    transfers = list(before.transfers)
-    if former is not None and before.owner == former.owner_id():
-        transfers.append(former.signing_key().transfer(encoding_id, signing.owner))
-    if len(transfers) > MAX_TRANSFERS:
-        raise RefusedError(f"its vault key was replaced {MAX_TRANSFERS} times: delete it and store it anew")
-    commitment = msgspec.structs.replace(
-        before,
-        object_id=sealed.object_id,
-        owner=signing.owner,
-        mapping=sealed.mapping,
-        transfers=transfers,
-        revision=revision,
-        grants=grants,
-    )
-    (signed,) = signing.commit([commitment])
+    sealed, signed = _next(owner.key, encoding_id, current, cards, former)
+    mapping = current.mapping
     request, payload = Amend(encoding_id), pack(signed)
 
     async def tell(device: bytes) -> bool:
