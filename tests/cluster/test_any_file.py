@@ -252,7 +252,7 @@ def test_a_sparse_file_of_100_gb_is_refused_at_once_by_name(cluster: LocalCluste
     except OSError:
         pytest.skip("the file system here has no such files")
     said = check_neighbours(user, "disk.raw", 10)
-    assert "disk.raw: 100,000,000,000 bytes are too large: with 4 of 6 at most 90,886,026,672" in said
+    assert "disk.raw: 100,000,000,000 bytes are too large: with 4 of 6 at most 90,818,918,064" in said
     assert "-k 5 -n 6 allows 113,607,620,016 bytes" in said
     wait_nothing_staged(cluster)
 
