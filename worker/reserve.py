@@ -25,6 +25,7 @@ class Reserve:
 
     def keep(self) -> None:
         """Take the room, as far as there is some."""
+        self._whole = self._whole or self._is_there()
         if self._whole:
             return
         with contextlib.suppress(OSError):
@@ -36,6 +37,16 @@ class Reserve:
                 self._whole = True
             finally:
                 self._disk.close(descriptor)
+
+    def _is_there(self) -> bool:
+        """Whether the worker before this one left it whole."""
+        with contextlib.suppress(OSError):
+            descriptor = self._disk.open(self._path)
+            try:
+                return self._disk.size(descriptor) == _SIZE
+            finally:
+                self._disk.close(descriptor)
+        return False
 
     def release(self) -> bool:
         """Give the room back; False where there is none."""

@@ -83,3 +83,18 @@ def test_without_any_room_the_disk_is_said_to_be_full_and_nothing_changes(store:
     with declined(Code.NO_ROOM):
         store.delete(sample().deletion(), OWNER)
     sample().assert_readable(store, 0)
+
+
+def test_a_restart_writes_it_only_where_it_is_not_whole(tmp_path: Path, clock: SetClock) -> None:
+    reserve = tmp_path / "store" / "reserve"
+
+    def started() -> bytes:
+        store = ShareStore(tmp_path / "store", clock=clock)
+        store.expire(clock.now)
+        store.close()
+        return reserve.read_bytes()
+
+    first = started()
+    assert started() == first
+    reserve.write_bytes(first[:-1])
+    assert len(started()) == len(first)
