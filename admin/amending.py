@@ -68,13 +68,10 @@ async def find_current(repository: Repository, encoding: EncodingAt) -> Current:
     known = [answer for answer in answers if answer is not None]
     if not known:
         raise NotEnoughError("no connected device has a good commitment of it")
-    alike = Counter(leaf_of(current.commitment) for current in known)
-
-    def weight(current: Current) -> tuple[tuple[int, int], int]:
-        return rank(current.commitment), alike[leaf_of(current.commitment)]
-
-    best = max(known, key=weight)
-    having = alike[leaf_of(best.commitment)]
+    leaves = [leaf_of(current.commitment) for current in known]
+    alike = Counter(leaves)
+    best, leaf = max(zip(known, leaves), key=lambda found: (rank(found[0].commitment), alike[found[1]]))
+    having = alike[leaf]
     kept = repository.vault.mapping(repository.key, encoding.object_id, encoding.encoding_id)
     if kept is not None and (kept.revision or 1) > best.revision:
         return replace(best, mapping=kept)

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Optional
 
+from admin.amending import holders_of
 from admin.events import Changed, DeviceFailed
 from admin.quorum import require_quorum
 from admin.vault_work import change_each
@@ -79,7 +80,7 @@ async def delete_encoding(repository: Repository, encoding: EncodingAt, trash_da
 
     NotEnoughError where too few of them did for it to hold, UnreachableError where none is connected.
     """
-    devices = sorted({share.device_id for share in encoding.shares if share.alive})
+    devices = sorted(holders_of(encoding))
     if not devices:
         raise UnreachableError("none of the devices that hold it is connected; nothing was deleted")
     told = await _delete_on(repository, encoding, devices, trash_days * _DAY)

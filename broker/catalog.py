@@ -127,8 +127,8 @@ class Catalog:
             if share.object_id is None or not share.sound:
                 self._add_damaged(share.encoding_id, place)
             else:
-                claim = Claim(share.owner, share.object_id, share.encoding_id, share.k, share.n, share.share_bytes)
-                claim = claim._replace(depositor=share.depositor)
+                whose = share.owner, share.object_id, share.encoding_id
+                claim = Claim(*whose, share.k, share.n, share.share_bytes, depositor=share.depositor)
                 grants = dict.fromkeys((grant.owner, grant.object_id) for grant in share.grants)
                 self._add(claim, place, 1 + len(grants))
                 for grant in grants:

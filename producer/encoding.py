@@ -151,7 +151,7 @@ class Encoding:
 
     def conclude(self, sealed: SealedMapping, grants: Sequence[Grant] = ()) -> Conclusion:
         """The signed commitment of this encoding alone."""
-        (signed,) = self._signer.commit([self.commitment(sealed, grants)])
+        (signed,) = self._signer.key.commit([self.commitment(sealed, grants)])
         return Conclusion(sealed, pack(signed))
 
     def adopt(self, mapping: Mapping) -> Mapping:
@@ -179,7 +179,7 @@ class Conclusion:
 
 def conclude_all(signer: Signer, encodings: Sequence[tuple[Encoding, SealedMapping]]) -> list[Conclusion]:
     """The commitments of encodings, all signed together."""
-    signed = signer.commit([encoding.commitment(sealed) for encoding, sealed in encodings])
+    signed = signer.key.commit([encoding.commitment(sealed) for encoding, sealed in encodings])
     return [Conclusion(sealed, pack(each)) for (_, sealed), each in zip(encodings, signed)]
 
 

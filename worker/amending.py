@@ -74,6 +74,7 @@ class Amending:
         """The shares to amend, with whose they are now; Refusal where none is, nor has this commitment already."""
         fitting: dict[ShareKey, bytes] = {}
         done = False
+        leaf = leaf_of(commitment)
         refusals: list[Refusal] = []
         for key in self._inventory.of_encoding(encoding_id):
             try:
@@ -83,7 +84,7 @@ class Amending:
             except Refusal as refused:
                 refusals.append(refused)
                 continue
-            if leaf_of(there) == leaf_of(commitment):
+            if leaf_of(there) == leaf:
                 done = True
             elif commitment.recipe != there.recipe:
                 refusals.insert(0, Refusal(Code.CONFLICT, "the recipe is another than the one that lies here"))

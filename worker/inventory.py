@@ -13,11 +13,12 @@ from typing import Optional
 
 import msgspec
 
-from common.protocol.device_messages import Grant, ShareName
+from common.protocol.device_messages import Grant, ShareName, SignedCommitment
 from common.protocol.identifiers import NO_OWNER
 from common.protocol.messages import MAX_SHARES, AnnouncedShare, GrantedTo, Tombstone
 from worker.layout import Layout, ShareKey
 from worker.reading import OpenShare
+from worker.share_file import ShareHeader
 
 
 @dataclass
@@ -134,7 +135,15 @@ class Inventory:
 
 def announced(opened: OpenShare, *, sound: bool = True) -> AnnouncedShare:
     """The announcement of a share that can be opened."""
-    header, commitment = opened.information.header, opened.commitment
+    information = opened.information
+    return announcement(information.header, opened.signed, information.recipe.share_bytes, sound=sound)
+
+
+def announcement(
+    header: ShareHeader, signed: SignedCommitment, share_bytes: int, *, sound: bool = True
+) -> AnnouncedShare:
+    """The announcement of a committed share."""
+    commitment = signed.commitment
     return AnnouncedShare(
         header.encoding_id,
         header.share,
@@ -142,11 +151,11 @@ def announced(opened: OpenShare, *, sound: bool = True) -> AnnouncedShare:
         commitment.owner,
         header.k,
         header.n,
-        opened.information.recipe.share_bytes,
+        share_bytes,
         sound,
         commitment.revision,
         granted(commitment.grants),
-        opened.signed.depositor,
+        signed.depositor,
     )
 
 

@@ -28,7 +28,7 @@ from worker.committing import Committer, PendingCommit
 from worker.deleting import Deletion
 from worker.disk import Disk
 from worker.durability import Durability
-from worker.inventory import Changes, Inventory, announced, granted
+from worker.inventory import Changes, Inventory, announced, announcement
 from worker.layout import Layout, ShareKey, file_name
 from worker.quarantine import Quarantine
 from worker.reading import OpenShare, OpenShares, is_damage, is_lasting
@@ -297,18 +297,7 @@ class ShareStore:
             self._staged.forget(staged)
             if answer.granted:
                 self._quarantine.clear(staged.key)
-                header, commitment = staged.header, commit.trailer.commitment
-                share = AnnouncedShare(
-                    *staged.key,
-                    commitment.object_id,
-                    staged.owner,
-                    header.k,
-                    header.n,
-                    commit.share_bytes,
-                    revision=commitment.revision,
-                    grants=granted(commitment.grants),
-                    depositor=commit.trailer.signed.depositor,
-                )
+                share = announcement(staged.header, commit.trailer.signed, commit.share_bytes)
                 self._inventory.put(share, staged.size)
         return answers
 

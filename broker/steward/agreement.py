@@ -22,6 +22,28 @@ from common.protocol.device_messages import Commitment, SignedCommitment
 
 
 @dataclass(frozen=True)
+class Shown:
+    """A commitment that a device showed, and its owner signed."""
+
+    packed: bytes
+    signed: SignedCommitment
+    recipe: Recipe
+    leaf: bytes
+
+
+def read(packed: bytes, encoding_id: bytes, verifier: CommitmentVerifier) -> Optional[Shown]:
+    """What a device showed, with a recipe of this encoding; None where its owner did not sign it."""
+    try:
+        signed = unpack(packed, SignedCommitment)
+        recipe = decode_recipe(signed.commitment.recipe)
+    except IntegrityError:
+        return None
+    if recipe.encoding_id != encoding_id or verifier.fault(signed, encoding_id) is not None:
+        return None
+    return Shown(packed, signed, recipe, leaf_of(signed.commitment))
+
+
+@dataclass(frozen=True)
 class Agreed:
     """The commitment that holds, and which devices have what."""
 
@@ -45,36 +67,23 @@ class Agreed:
         )
 
 
-def agree(commitments: Mapping[bytes, bytes], encoding_id: bytes, verifier: CommitmentVerifier) -> Optional[Agreed]:
-    """The commitment (packed, by device) that holds for an encoding; None where its owner signed none of them."""
-    read = {device: _read(packed, encoding_id, verifier) for device, packed in commitments.items()}
-    found = {device: signed for device, signed in read.items() if signed is not None}
+def agree(shown: Mapping[bytes, Optional[Shown]]) -> Optional[Agreed]:
+    """The commitment that holds, of what each device showed; None where its owner signed none of them."""
+    found = {device: each for device, each in shown.items() if each is not None}
     if not found:
         return None
-    signed = {device: each.commitment for device, each in found.items()}
-    leaves = {device: leaf_of(commitment) for device, commitment in signed.items()}
-    alike = Counter(leaves.values())
+    signed = {device: each.signed.commitment for device, each in found.items()}
+    alike = Counter(each.leaf for each in found.values())
 
     def weight(device: bytes) -> tuple[int, tuple[int, int], int, bytes]:
-        own, leaf = signed[device], leaves[device]
+        own, leaf = signed[device], found[device].leaf
         return sum(_agrees(own, other) for other in signed.values()), rank(own), alike[leaf], leaf
 
     best = max(signed, key=weight)
-    commitment = signed[best]
-    devices = frozenset(device for device, leaf in leaves.items() if leaf == leaves[best])
-    older = frozenset(device for device, other in signed.items() if supersedes(commitment, other))
-    return Agreed(commitments[best], found[best], decode_recipe(commitment.recipe), devices, older)
-
-
-def _read(packed: bytes, encoding_id: bytes, verifier: CommitmentVerifier) -> Optional[SignedCommitment]:
-    """A commitment that its owner signed, with a recipe of this encoding; None where it is anything else."""
-    try:
-        signed = unpack(packed, SignedCommitment)
-        if decode_recipe(signed.commitment.recipe).encoding_id != encoding_id:
-            return None
-    except IntegrityError:
-        return None
-    return None if verifier.fault(signed, encoding_id) else signed
+    holds = found[best]
+    devices = frozenset(device for device, each in found.items() if each.leaf == holds.leaf)
+    older = frozenset(device for device, other in signed.items() if supersedes(signed[best], other))
+    return Agreed(holds.packed, holds.signed, holds.recipe, devices, older)
 
 
 def _agrees(one: Commitment, other: Commitment) -> bool:

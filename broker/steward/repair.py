@@ -31,7 +31,7 @@ from typing import Callable, Optional, Protocol
 import numpy as np
 
 from broker.catalog import Place
-from broker.steward.agreement import Agreed, agree
+from broker.steward.agreement import Agreed, Shown, agree, read
 from broker.steward.plan import Task
 from broker.steward.requests import Reply, Request, Then
 from broker.steward.trampoline import Enough, GaveUp, Steps, Trampoline
@@ -120,7 +120,7 @@ class Repair:
         self._outcome = Outcome()
         self._missing: dict[Place, set[int]] = {}  # opened place → segments that it lacks
         self._failed: set[Place] = set()  # shares that gave a bad block, or none
-        self._shown: dict[bytes, bytes] = {}  # device → the commitment that it has, packed
+        self._shown: dict[bytes, Optional[Shown]] = {}  # device → its commitment; None where its owner did not sign it
         self._contrary: AbstractSet[bytes] = frozenset()  # devices that have another commitment than the one that holds
         self._conflicts = 0  # devices that say that another broker repairs this encoding
 
@@ -186,7 +186,7 @@ class Repair:
 
     def _commitment(self) -> Optional[Agreed]:
         """What its owner signed, as far as that is what devices claim to hold."""
-        agreed = agree(self._shown, self._claim.encoding_id, self._around.verifier)
+        agreed = agree(self._shown)
         return agreed if agreed is not None and agreed.is_claimed(self._claim) else None
 
     def _is_agreed(self) -> bool:
@@ -196,7 +196,7 @@ class Repair:
     def _inspect(self, place: Place) -> Steps[None]:
         reply: Reply = yield self._lease(place, LEASE)
         if reply.answer.granted and reply.payload is not None:
-            self._shown[place.device] = bytes(reply.payload)
+            self._shown[place.device] = read(bytes(reply.payload), self._claim.encoding_id, self._around.verifier)
         elif reply.code is Code.CONFLICT:
             self._conflicts += 1
         elif reply.code in (Code.DAMAGED, Code.NOT_FOUND):

@@ -7,10 +7,9 @@ already; it counts for the owner's own only once the owner has signed it.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-from common.protocol.device_messages import Commitment, SignedCommitment, Transfer
+from common.protocol.device_messages import Transfer
 from common.protocol.identifiers import IDENTIFIER_SIZE, encoding_id
 from common.vault.keys import SigningKey, VaultKey, expand
 
@@ -30,9 +29,6 @@ class Signer:
     def transfers(self, encoding_id: bytes) -> list[Transfer]:
         """What gives an encoding to its owner, where that is another."""
         return [] if self.key.owner == self.owner else [self.key.transfer(encoding_id, self.owner)]
-
-    def commit(self, batch: Sequence[Commitment]) -> list[SignedCommitment]:
-        return self.key.commit(batch)
 
 
 def owner_signer(key: VaultKey) -> Signer:

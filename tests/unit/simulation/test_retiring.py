@@ -7,12 +7,13 @@ import random
 
 from common.protocol.messages import Retire
 from tests.support.sample_shares import OWNER
-from tests.unit.simulation.device import Decline, Stored
-from tests.unit.simulation.images import encode, make_image
+from tests.unit.simulation.device import Decline, Device, Stored
+from tests.unit.simulation.images import Encoding, encode, make_image
 from tests.unit.simulation.world import World
 
 
-def test_a_share_whose_fellows_are_in_the_trash_of_read_only_ones_keeps_its_device() -> None:
+def stored_on_three() -> tuple[World, list[Device], Encoding]:
+    """Four devices, of which the first three have an image, 2 of 3."""
     rng = random.Random(1)  # noqa: S311 - the same in every run
     world = World(rng, 4, 1)
     world.run(5.0)
@@ -21,6 +22,11 @@ def test_a_share_whose_fellows_are_in_the_trash_of_read_only_ones_keeps_its_devi
     for share, device in enumerate(devices[:3]):
         device.store((encoding.encoding_id, share), Stored(OWNER, encoding.packed, encoding.share(share)))
     world.run(5.0)
+    return world, devices, encoding
+
+
+def test_a_share_whose_fellows_are_in_the_trash_of_read_only_ones_keeps_its_device() -> None:
+    world, devices, encoding = stored_on_three()
     for device in devices[:3]:
         device.delete(encoding.tombstone(1), OWNER)
     world.run(1.0)
@@ -42,14 +48,7 @@ def test_a_share_whose_fellows_are_in_the_trash_of_read_only_ones_keeps_its_devi
 
 
 def test_who_alone_knows_of_a_deletion_stays_until_another_has_heard_of_it() -> None:
-    rng = random.Random(1)  # noqa: S311 - the same in every run
-    world = World(rng, 4, 1)
-    world.run(5.0)
-    devices = list(world.devices.values())
-    encoding = encode(make_image(rng, 2, 3), rng)
-    for share, device in enumerate(devices[:3]):
-        device.store((encoding.encoding_id, share), Stored(OWNER, encoding.packed, encoding.share(share)))
-    world.run(5.0)
+    world, devices, encoding = stored_on_three()
     retiring, *others = devices[:3]
     for device in others:
         world.leave(device)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Optional
+
 import pytest
 from msgspec.structs import replace
 
 from broker.catalog import Claim
-from broker.steward.agreement import Agreed, agree
+from broker.steward.agreement import Agreed, agree, read
 from common.coding.commitments import CommitmentVerifier
 from common.protocol.codec import pack
 from common.protocol.device_messages import Commitment, SignedCommitment
@@ -28,8 +30,13 @@ def devices(count: int, first: int = 1) -> list[bytes]:
     return [bytes([number]) * 16 for number in range(first, first + count)]
 
 
+def agreed(commitments: dict[bytes, bytes]) -> Optional[Agreed]:
+    verifier = CommitmentVerifier()
+    return agree({device: read(packed, ENCODING.encoding_id, verifier) for device, packed in commitments.items()})
+
+
 def believed(commitments: dict[bytes, bytes], claimed: Claim) -> Agreed:
-    found = agree(commitments, ENCODING.encoding_id, CommitmentVerifier())
+    found = agreed(commitments)
     assert found is not None
     assert found.is_claimed(claimed)
     return found
@@ -99,4 +106,4 @@ def no_recipe() -> SignedCommitment:
     ],
 )
 def test_what_its_owner_did_not_sign_is_not_believed_however_many_have_it(packed: bytes) -> None:
-    assert agree(dict.fromkeys(devices(6), packed), ENCODING.encoding_id, CommitmentVerifier()) is None
+    assert agreed(dict.fromkeys(devices(6), packed)) is None
