@@ -3,6 +3,7 @@
 In the order in which an image passes them:
 
     sources       which files there are to store, from arguments, folders and stdin
+    choosing      which of them are kept by their names where only images are wanted
     reading       read → slice: a file's bytes and their SHA-256, and whether the file was changed meanwhile
     encoding      seal → encode: one encryption and coding of one image, its recipe and its mapping
     batch         send → commit for images of one segment, many at a time

@@ -85,7 +85,7 @@ async def store_batch(target: Target, threads: Threads, sources: Sequence[Source
     wanted: list[_Image] = []
     for image, picture in zip(fresh.values(), await threads.look_at_all(looks)):
         image.picture = picture
-        if target.options.images_only and not picture.is_image:
+        if target.options.images_only and not (picture.is_image or image.source.is_kept):
             outcomes.append(SkippedFile(image.source.shown, LeftOut.NO_IMAGE))
         else:
             wanted.append(image)

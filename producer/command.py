@@ -41,7 +41,7 @@ def store(
         False,
         "--images-only",
         envvar="TESSERA_IMAGES_ONLY",
-        help="Skip files that are no image, instead of storing them too.",
+        help="Skip files that are neither images nor beside one for it (.xmp, .aae, .json, a Live Photo's .mov).",
     ),
     reread: bool = typer.Option(
         False, "--reread", envvar="TESSERA_REREAD", help="Read all files, those too that seem not to have changed."
@@ -148,7 +148,13 @@ class _Printer(Printer):
             kinds = ", ".join(f"{reason.value}: {count:,}" for reason, count in self._left_out.items())
             of_kinds = f" ({kinds})" if kinds else ""
             warn(f"{len(self._stored):,} stored, {skipped:,} skipped{of_kinds}, {len(self._failed):,} failed")
+        if self._as_json and skipped:
+            print(json.dumps(self._counts()), flush=True)
         return self._exit_code
+
+    def _counts(self) -> dict[str, object]:
+        reasons = {reason.value: count for reason, count in self._left_out.items()}
+        return {"state": "counted", "stored": len(self._stored), "skipped": reasons, "failed": len(self._failed)}
 
     def _say_stored(self, image: StoredImage) -> None:
         if not self._as_json:

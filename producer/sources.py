@@ -10,10 +10,12 @@ import stat
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Optional, Union
+from typing import Callable, Optional, Union
 
 from common.errors import NotFoundError, TesseraError, UnstorableError
+from producer.choosing import is_kept
 from producer.events import FailedImage, LeftOut, SkippedFile
 
 STDIN = "-"
@@ -29,6 +31,7 @@ class Source:
     size: Optional[int] = None  # bytes; None where it shows only at the end
     fault: Optional[TesseraError] = None  # why it cannot be stored
     left_out: Optional[LeftOut] = None  # why it is skipped
+    is_kept: bool = False  # also where only images are wanted, and its content is none
 
     @property
     def outcome(self) -> Union[FailedImage, SkippedFile, None]:
@@ -46,7 +49,7 @@ def find_sources(arguments: Iterable[str], stdin_name: str) -> Iterator[Source]:
         elif os.path.isdir(argument):
             yield from _walk(argument)
         else:
-            yield _file(argument, named=True)
+            yield _file(argument, partial(_is_beside, argument), named=True)
 
 
 def _walk(folder: str) -> Iterator[Source]:
@@ -63,10 +66,11 @@ def _walk(folder: str) -> Iterator[Source]:
         else:
             if not entries:
                 yield _empty(here, named=here == folder)
+        names = {entry.name for entry in entries}
         below = []
         for entry in sorted(entries, key=lambda entry: entry.name):
             if not _is_folder(entry):
-                yield _file(entry.path, named=False)
+                yield _file(entry.path, names.__contains__, named=False)
             elif _is_link(entry):
                 yield _left_out(entry.path, LeftOut.LINK_TO_FOLDER)
             else:
@@ -95,7 +99,12 @@ def _empty(shown: str, *, named: bool) -> Source:
     return _failed(shown, fault)
 
 
-def _file(shown: str, *, named: bool) -> Source:
+def _is_beside(path: str, name: str) -> bool:
+    return os.path.lexists(os.path.join(os.path.dirname(path), name))
+
+
+def _file(shown: str, is_there: Callable[[str], bool], *, named: bool) -> Source:
+    """`is_there`: whether its folder has a file of that name."""
     path = Path(shown)
     try:
         status = os.stat(shown)
@@ -104,7 +113,7 @@ def _file(shown: str, *, named: bool) -> Source:
     except (OSError, ValueError) as error:
         return _failed(shown, NotFoundError(f"{shown}: cannot be read: {getattr(error, 'strerror', None) or error}"))
     if stat.S_ISREG(status.st_mode):
-        return Source(path, shown, path.name, status.st_size)
+        return Source(path, shown, path.name, status.st_size, is_kept=is_kept(path.name, is_there))
     if stat.S_ISDIR(status.st_mode):
         return _failed(shown, NotFoundError(f"{shown}: became a folder while files were looked for"))
     reason = _reason(status.st_mode)

@@ -126,7 +126,7 @@ class _StreamedPut:
             advice = "a command before the | may have failed; --allow-empty stores an empty image"
             raise UnstorableError(f"{self._source.shown}: stdin gave nothing", advice=advice)
         await self._look(first[:count])
-        if options.images_only and not self._picture.is_image:
+        if options.images_only and not (self._picture.is_image or self._source.is_kept):
             return SkippedFile(self._source.shown, LeftOut.NO_IMAGE)
         share_bytes = slicing.share_bytes(reader.size) if reader.size is not None else 0
         distribution = await self._distribute(share_bytes)

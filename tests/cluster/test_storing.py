@@ -177,19 +177,22 @@ def test_a_file_that_is_no_image_is_stored_too_and_said_so(user: User, size: int
 
 def test_images_only_skips_what_is_no_image_and_leaves_nothing_of_it(cluster: LocalCluster, user: User) -> None:
     shutil.copy(sample("chelsea.png"), user.folder / "cat.png")
+    (user.folder / "cat.png.xmp").write_bytes(random_bytes(800))
     (user.folder / "notes.txt").write_bytes(random_bytes(900))
     (user.folder / "long.txt").write_bytes(random_bytes(9_000_000))
     before = share_files(cluster)
     ended = user.run("producer", "--images-only", "--json", str(user.folder))
     assert ended.exit_code == 0, ended
-    assert [Path(image["path"]).name for image in ended.stored] == ["cat.png"]
+    assert sorted(Path(image["path"]).name for image in ended.stored) == ["cat.png", "cat.png.xmp"]
     skipped = {Path(each["path"]).name: each["reason"] for each in ended.objects if each["state"] == "skipped"}
     assert skipped == dict.fromkeys(("notes.txt", "long.txt"), "no image that Tessera knows")
     for name in skipped:
         assert f"{name}: no image that Tessera knows; skipped" in ended.stderr
-    assert "1 stored, 2 skipped (no image that Tessera knows: 2), 0 failed" in ended.stderr
-    assert len(share_files(cluster) - before) == 6
-    assert [image["name"] for image in user.listed()] == ["cat.png"]
+    assert "2 stored, 2 skipped (no image that Tessera knows: 2), 0 failed" in ended.stderr
+    reasons = {"no image that Tessera knows": 2}
+    assert ended.objects[-1] == {"state": "counted", "stored": 2, "skipped": reasons, "failed": 0}
+    assert len(share_files(cluster) - before) == 12
+    assert sorted(image["name"] for image in user.listed()) == ["cat.png", "cat.png.xmp"]
 
 
 def test_where_images_only_are_wanted_an_argument_that_has_none_is_no_success(user: User) -> None:

@@ -8,7 +8,7 @@ import socket
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional
 
 import pytest
 
@@ -42,7 +42,11 @@ def one(argument: str) -> Source:
 def test_a_file_is_shown_as_it_was_given_and_named_after_its_last_part(here: Path) -> None:
     make("album/été 写真.png")
     assert one("album/été 写真.png") == Source(
-        Path("album/été 写真.png"), "album/été 写真.png", "été 写真.png", len("album/été 写真.png".encode())
+        Path("album/été 写真.png"),
+        "album/été 写真.png",
+        "été 写真.png",
+        len("album/été 写真.png".encode()),
+        is_kept=True,
     )
     absolute = os.fspath(here / "album" / "été 写真.png")
     assert one(absolute).shown == absolute
@@ -117,6 +121,21 @@ def test_a_folder_with_too_long_a_path_is_named_and_its_neighbours_are_found(her
     assert [source.name for source in found if source.fault is None] == ["good.png", "also.png"]
     (fault,) = [source.fault for source in found if source.fault is not None]
     assert "File name too long" in str(fault)
+
+
+@pytest.mark.parametrize("arguments", [["album"], None])
+def test_images_by_their_ending_and_what_lies_beside_one_are_kept(here: Path, arguments: Optional[list[str]]) -> None:
+    kept = {"IMG_1.HEIC", "IMG_1.MOV", "IMG_1.AAE", "IMG_1.xmp", "new.CR3", "new.CR3.xmp"}
+    kept |= {"P.JPG.json", "P.JPG", "P.JPG.supplemental-metada.json"}
+    other = {"video.mov", "IMG_2.xmp", "notes.json", "P.json", "notes.txt.xmp", "readme", ".jpg"}
+    make(*(f"album/{name}" for name in kept | other))
+    named = arguments or sorted(f"album/{name}" for name in kept | other)
+    assert {source.name for source in find_sources(named, "stdin") if source.is_kept} == kept
+
+
+def test_what_lies_beside_an_image_in_another_folder_is_not_kept(here: Path) -> None:
+    make("album/IMG_1.JPG", "edits/IMG_1.xmp")
+    assert [source.is_kept for source in find_sources(["album", "edits"], "stdin")] == [True, False]
 
 
 def test_a_dash_is_stdin_with_the_name_that_it_was_given() -> None:
