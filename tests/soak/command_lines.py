@@ -4,15 +4,15 @@
                      variables, a home that is damaged, a stdout that is full or gone, locales, signals
 
 Promised: every run ends, with a documented exit code, and says neither "internal fault" nor a traceback. The runs are
-processes of their own (`tests/soak/forking.py`), against a real cluster of three devices, one vault of which is used
-up by them. What is drawn comes from the seed alone.
+processes of their own, forked under each locale (`tests/support/fork_server.py`), against a real cluster of three
+devices, one vault of which is used up by them. What is drawn comes from the seed alone.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
+import select
 import shutil
 import signal
 import socket
@@ -33,11 +33,13 @@ import broker.command
 import consumer.command
 import producer.command
 import worker.command
-from cluster.local import CHECKOUT
+from cluster.local import program_command
 from common.process.program import INTERRUPTED
 from common.vault.folder import VaultFolder
 from tests.soak.ground import PASSPHRASE, SoakCluster, new_cluster, new_user
 from tests.soak.proof import Figures, Part, Terms, main
+from tests.support.fork_server import Start
+from tests.support.forked_programs import ForkServer, umask
 
 RUNS = 2000
 DEADLINE = 60.0  # seconds within which any of these must end
@@ -325,21 +327,17 @@ class Arena:
         whole = tuple(each["sha256"] for each in stored)
         self.hashes = (*whole, whole[0][:8], whole[1][:16].upper(), "0" * 64, "abc", "g" * 64, "", whole[0] + "0")
         self._key = (VaultFolder(user.home).key_path).read_bytes()
-        self._forks = {name: _fork_in(name, folder) for name in _LOCALES if _have(name, folder)}
+        self._servers = {name: _fork_server(name, folder) for name in _LOCALES if _have(name, folder)}
         self.exits: Counter[int] = Counter()
         self._count = 0
 
     @property
     def locales(self) -> list[str]:
-        return sorted(self._forks)
+        return sorted(self._servers)
 
     def close(self) -> None:
-        for process in self._forks.values():
-            process.kill()
-            process.wait()
-            for pipe in (process.stdin, process.stdout):
-                if pipe is not None:
-                    pipe.close()
+        for server in self._servers.values():
+            server.close()
 
     def run(self, case: Case) -> None:
         """Run a case in a folder and home of its own, and hold it to the promise."""
@@ -350,33 +348,28 @@ class Arena:
         _DAMAGE[case.home](home)
         environment = {"PATH": os.environ["PATH"], "HOME": str(folder), **_own(self._environment)}
         environment.update({"TESSERA_HOME": str(home), **case.variables})
-        question = {
-            "program": case.leaf.program,
-            "arguments": [each for each in case.arguments if _is_encodable(each)],
-            "environment": environment,
-            "folder": str(folder),
-            "stdin": case.stdin,
-            "stdout": case.stdout,
-            "stderr": "err",
-            "signal": int(case.signal),
-            "after": case.after,
-            "deadline": DEADLINE,
-        }
-        process = self._forks[case.locale]
-        assert process.stdin is not None and process.stdout is not None
-        process.stdin.write(json.dumps(question).encode() + b"\n")
-        process.stdin.flush()
-        answer = json.loads(process.stdout.readline())
+        arguments = [each for each in case.arguments if _is_encodable(each)]
+        start = Start(
+            command=program_command(case.leaf.program, *arguments)[1:],
+            environment=environment,
+            folder=str(folder),
+            umask=umask(),
+            new_session=True,
+            closed=[1] if case.stdout == "closed" else [],
+            silent=True,
+        )
+        with _streams(case, folder) as streams:
+            pid = self._servers[case.locale].start(start, streams)
+        status = _status(pid, case)
         said = (folder / "err").read_bytes().decode("utf-8", "replace")
-        self._judge(case, answer, said)
+        self._judge(case, status, said)
         shutil.rmtree(folder)
         if home.is_dir():
             shutil.rmtree(home)
         else:
             home.unlink(missing_ok=True)
 
-    def _judge(self, case: Case, answer: Mapping[str, Any], said: str) -> None:
-        status = answer["status"]
+    def _judge(self, case: Case, status: Optional[int], said: str) -> None:
         told = f"{case.line()}\nended with {status}\n{said[-4000:]}"
         assert status is not None, f"did not end within {DEADLINE:.0f} s: {told}"
         assert "internal fault" not in said, told
@@ -423,11 +416,41 @@ def _have(locale: str, folder: Path) -> bool:
     return subprocess.run(command, capture_output=True, check=False).returncode in (0, 1)  # 1: with warnings
 
 
-def _fork_in(locale: str, folder: Path) -> subprocess.Popen[bytes]:
-    environment = {**os.environ, "LC_ALL": locale, "LOCPATH": str(folder / "locales"), "OPENBLAS_NUM_THREADS": "1"}
+def _fork_server(locale: str, folder: Path) -> ForkServer:
+    environment = {**os.environ, "LC_ALL": locale, "LOCPATH": str(folder / "locales")}
     environment.pop("PYTHONUTF8", None)
-    command = [sys.executable, str(CHECKOUT / "tests" / "soak" / "forking.py")]
-    return subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    return ForkServer(environment)
+
+
+@contextlib.contextmanager
+def _streams(case: Case, folder: Path) -> Iterator[list[int]]:
+    """The descriptors of stdin, stdout and stderr of a run."""
+    with (folder / case.stdin).open("rb") as stdin, (folder / "err").open("ab") as stderr:
+        if case.stdout == "gone":
+            reader, stdout = os.pipe()
+            os.close(reader)
+        else:
+            written = os.devnull if case.stdout == "closed" else folder / case.stdout
+            stdout = os.open(written, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        try:
+            yield [stdin.fileno(), stdout, stderr.fileno()]
+        finally:
+            os.close(stdout)
+
+
+def _status(pid: int, case: Case) -> Optional[int]:
+    """How a run ended, as `Popen.returncode` has it, sent its signal on the way; None where it did not in time."""
+    descriptor = os.pidfd_open(pid)
+    try:
+        if case.signal and not select.select([descriptor], [], [], case.after)[0]:
+            os.kill(pid, case.signal)
+        ended = select.select([descriptor], [], [], DEADLINE)[0]
+        if not ended:
+            os.killpg(pid, signal.SIGKILL)
+        status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        return status if ended else None
+    finally:
+        os.close(descriptor)
 
 
 @contextlib.contextmanager

@@ -25,6 +25,7 @@ import socket
 import struct
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Optional
 
@@ -39,17 +40,19 @@ _MS_REC, _MS_SLAVE, _MNT_DETACH = 0x4000, 0x80000, 2
 
 
 class Start(NamedTuple):
-    """What is to run, and where; texts are as `os.fsdecode` gives them."""
+    """What is to run, and where; texts are as `os.fsdecode` gives them under UTF-8."""
 
     command: list[str]  # the script and its arguments
     environment: dict[str, str]
     folder: str
     umask: int
     new_session: bool
-    network: str  # the network namespace, by its name for `ip netns`; empty for this process's own
+    network: str = ""  # the network namespace, by its name for `ip netns`; empty for this process's own
+    closed: Sequence[int] = ()  # of 0, 1 and 2, what it starts without, whatever descriptor came along
+    silent: bool = False  # on Ctrl-C before its script's first line: a program is so only from that line on
 
 
-def serve(requests: socket.socket) -> Start:
+def serve(requests: socket.socket) -> None:
     """Fork for each request. Returns in the forks only; where there are no more requests the process ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the programs
     while (head := _received(requests)) is not None:
@@ -61,7 +64,7 @@ def serve(requests: socket.socket) -> Start:
         if pid == 0:
             requests.close()
             _become(start, streams)
-            return start
+            return
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _ASKING)
         for descriptor in streams:
             os.close(descriptor)
@@ -114,22 +117,29 @@ def _become(start: Start, streams: list[int]) -> None:
     if start.network:
         _enter(start.network)
     os.umask(start.umask)
-    os.chdir(os.fsencode(start.folder))
-    os.environ.clear()
-    os.environ.update(start.environment)
+    os.chdir(_encoded(start.folder))
+    os.environb.clear()
+    os.environb.update({_encoded(name): _encoded(value) for name, value in start.environment.items()})
     time.tzset()
     unbuffered = bool(start.environment.get("PYTHONUNBUFFERED"))
     for number, descriptor in enumerate(streams):
         os.dup2(descriptor, number)
         os.close(descriptor)
+    for number in start.closed:
+        os.close(number)
     for number, name in enumerate(_STREAMS):
-        stream = _as_started(number, name, unbuffered)
+        stream = None if number in start.closed else _as_started(number, name, unbuffered)
         setattr(sys, name, stream)
         setattr(sys, f"__{name}__", stream)
-    sys.argv = start.command
-    sys.path[0] = str(Path(start.command[0]).parent)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    sys.argv = [os.fsdecode(_encoded(word)) for word in start.command]
+    sys.path[0] = str(Path(sys.argv[0]).parent)
+    signal.signal(signal.SIGINT, signal.SIG_DFL if start.silent else signal.default_int_handler)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _ASKING)
+
+
+def _encoded(text: str) -> bytes:
+    """The bytes of an argument, variable or path, whatever the locale of this process."""
+    return text.encode("utf-8", "surrogateescape")
 
 
 def _enter(network: str) -> None:
@@ -177,5 +187,5 @@ if __name__ == "__main__":
     from tests.support.passphrases import LEAST_COST
 
     key_file.COST = LEAST_COST
-    script = serve(socket.socket(fileno=int(sys.argv[1]))).command[0]
-    runpy.run_path(script, run_name="__main__")
+    serve(socket.socket(fileno=int(sys.argv[1])))
+    runpy.run_path(sys.argv[0], run_name="__main__")

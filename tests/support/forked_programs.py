@@ -19,7 +19,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, AnyStr
@@ -50,18 +50,21 @@ _USUAL = {
 
 
 class ForkServer:
-    """The process that forks, and the way to it; it ends with this one, however that ends."""
+    """The process that forks, and the way to it; it ends with this one, however that ends.
 
-    def __init__(self) -> None:
+    `environment` is what it starts with: forks have the locale of that.
+    """
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
         # Forks are orphans, which from now on are children of this process.
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-        self._read_at_start = _read_at_start(os.environ)
+        self._read_at_start = _read_at_start(environment)
         self._socket, theirs = socket.socketpair()
         self._one_at_a_time = threading.Lock()
         with theirs:
             self._process = _Popen(
                 [sys.executable, fork_server.__file__, str(theirs.fileno())],
-                env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},  # threads would not be in the forks
+                env={**environment, "OPENBLAS_NUM_THREADS": "1"},  # threads would not be in the forks
                 stdin=subprocess.DEVNULL,
                 pass_fds=[theirs.fileno()],
             )
@@ -71,26 +74,19 @@ class ForkServer:
         usual = all(given.get(name, value) == value for name, value in _USUAL.items())
         return usual and (given["env"] is None or _read_at_start(given["env"]) == self._read_at_start)
 
-    def start(self, given: Mapping[str, Any]) -> int:
-        """Start what these arguments of Popen say; returns its pid."""
-        environment = os.environ if given["env"] is None else given["env"]
-        network, command = _program_in(given["args"])
-        start = Start(
-            command=[os.fsdecode(word) for word in command[1:]],
-            environment={os.fsdecode(name): os.fsdecode(value) for name, value in environment.items()},
-            folder=os.path.abspath(os.fsdecode(given["cwd"] or ".")),
-            umask=_umask() if given["umask"] < 0 else given["umask"],
-            new_session=given["start_new_session"],
-            network=network,
-        )
+    def start(self, start: Start, streams: Sequence[int]) -> int:
+        """Start it with these descriptors as stdin, stdout and stderr; returns its pid, a child of this process."""
         request = json.dumps(start).encode()
-        ends = enumerate((given["p2cread"], given["c2pwrite"], given["errwrite"]))
-        streams = [number if end == -1 else end for number, end in ends]
         with self._one_at_a_time:
             socket.send_fds(self._socket, [LENGTH.pack(len(request))], streams)
             self._socket.sendall(request)
             answer = self._socket.recv(LENGTH.size, socket.MSG_WAITALL)
         return int(LENGTH.unpack(answer)[0])
+
+    def close(self) -> None:
+        """End the process that forks; its forks go on."""
+        self._socket.close()
+        self._process.wait()
 
 
 class ForkedPopen(subprocess.Popen[AnyStr]):
@@ -102,7 +98,9 @@ class ForkedPopen(subprocess.Popen[AnyStr]):
         if not _program_in(given["args"])[1] or not _server().can_start(given):
             start_anew(*arguments)
             return
-        self.pid = _server().start(given)
+        given_streams = enumerate((given["p2cread"], given["c2pwrite"], given["errwrite"]))
+        streams = [number if stream == -1 else stream for number, stream in given_streams]
+        self.pid = _server().start(_asked(given), streams)
         self._child_created = True
         ends = ("p2cread", "p2cwrite", "c2pread", "c2pwrite", "errread", "errwrite")
         self._close_pipe_fds(*(given[end] for end in ends))  # type: ignore[attr-defined]
@@ -110,7 +108,7 @@ class ForkedPopen(subprocess.Popen[AnyStr]):
 
 @functools.cache
 def _server() -> ForkServer:
-    return ForkServer()
+    return ForkServer(os.environ)
 
 
 @contextmanager
@@ -121,6 +119,25 @@ def quick_starts() -> Iterator[None]:
             patch.setattr(subprocess, "Popen", ForkedPopen)
             cheap_passphrases(patch)
         yield
+
+
+def _asked(given: Mapping[str, Any]) -> Start:
+    """What these arguments of Popen say."""
+    environment = os.environ if given["env"] is None else given["env"]
+    network, command = _program_in(given["args"])
+    return Start(
+        command=[_text(word) for word in command[1:]],
+        environment={_text(name): _text(value) for name, value in environment.items()},
+        folder=_text(os.path.abspath(given["cwd"] or ".")),
+        umask=umask() if given["umask"] < 0 else given["umask"],
+        new_session=given["start_new_session"],
+        network=network,
+    )
+
+
+def _text(given: Any) -> str:
+    """An argument, variable or path as `Start` has it, whatever the locale of this process."""
+    return os.fsencode(given).decode("utf-8", "surrogateescape")
 
 
 def _program_in(args: Any) -> tuple[str, list[Any]]:
@@ -140,7 +157,7 @@ def _read_at_start(environment: Mapping[Any, Any]) -> dict[str, str]:
     return {name: value for name, value in text.items() if _READ_AT_START.match(name)}
 
 
-def _umask() -> int:
+def umask() -> int:
     """This process's: to be asked without setting it, which all of its threads would notice."""
     status = Path("/proc/self/status").read_text()
     return int(status.partition("Umask:")[2].split()[0], 8)

@@ -14,6 +14,7 @@ import pytest
 
 from cluster.local import program_command
 from tests.support import forked_programs
+from tests.support.fork_server import Start
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="forks are Linux's here")
 
@@ -108,6 +109,45 @@ def test_what_a_fork_cannot_be_is_started(script: list[str]) -> None:
         ended = ForkedPopen(script, stdout=subprocess.PIPE, env={**os.environ, **variables})
         assert ended.communicate(timeout=PATIENCE)[0].startswith(b"True")
     assert ForkedPopen(script, stdout=subprocess.PIPE).communicate(timeout=PATIENCE)[0].startswith(b"False")
+
+
+def test_a_fork_under_another_locale_reads_what_a_start_does_there(script: list[str], tmp_path: Path) -> None:
+    Path(script[1]).write_text(
+        "import json, os, sys\nprint(json.dumps([sys.stdout.encoding, [os.fsencode(w).hex() for w in sys.argv[1:]],"
+        " os.environb[b'NAME'].hex()]))"
+    )
+    variables = {**os.environ, "LC_ALL": "POSIX", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0", "NAME": "é\udcff"}
+    words = ["写真.png", "caf\udce9"]
+    server = forked_programs.ForkServer(variables)
+    try:
+        start = Start([*script[1:], *words], variables, str(tmp_path), forked_programs.umask(), new_session=True)
+        with (tmp_path / "out").open("wb") as out:
+            pid = server.start(start, [0, out.fileno(), 2])
+        assert os.waitpid(pid, 0)[1] == 0
+    finally:
+        server.close()
+    started = subprocess.run([*script, *words], env=variables, stdout=subprocess.PIPE, check=True).stdout
+    assert (tmp_path / "out").read_bytes() == started
+    assert json.loads(started) == ["ascii", [os.fsencode(word).hex() for word in words], "c3a9ff"]
+
+
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_a_fork_can_start_without_a_stream(script: list[str], tmp_path: Path, number: int) -> None:
+    Path(script[1]).write_text(
+        "import json, os, sys\nstreams = [sys.stdin, sys.stdout, sys.stderr]\n"
+        "open(sys.argv[1], 'w').write(json.dumps([s is None for s in streams]))\n"
+        "os.fstat(int(sys.argv[2]))"
+    )
+    server = forked_programs.ForkServer(os.environ)
+    try:
+        command = [*script[1:], str(tmp_path / "found"), str(number)]
+        start = Start(command, dict(os.environ), str(tmp_path), forked_programs.umask(), True, closed=[number])
+        with open(os.devnull, "r+b") as null:
+            pid = server.start(start, [null.fileno()] * 3)
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 1
+    finally:
+        server.close()
+    assert json.loads((tmp_path / "found").read_text()) == [each == number for each in range(3)]
 
 
 def test_the_programs_themselves_are_forked_and_say_the_same() -> None:
