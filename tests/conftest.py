@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -21,6 +22,13 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
 
             stack.enter_context(quick_starts())
         yield
+
+
+def pytest_collection_finish() -> None:
+    """Look for garbage more rarely, and never among what was collected as tests: that took a twelfth of the time."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
 
 
 def pytest_configure() -> None:

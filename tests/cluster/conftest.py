@@ -78,7 +78,8 @@ def fragile_cluster(cluster: LocalCluster) -> Iterator[LocalCluster]:
     revive(cluster)
 
 
-@pytest.fixture(scope="session")
+# The next two last for a module: six devices and a broker that only wait take a twenty-fifth of a processor.
+@pytest.fixture(scope="module")
 def _mending(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCluster]:
     with running_cluster(tmp_path_factory.mktemp("mending") / "cluster", 6) as running:
         (home_of(running) / "config.toml").write_text('[broker]\nrepair_after = "2s"\n')
@@ -95,7 +96,7 @@ def mending_cluster(_mending: LocalCluster) -> Iterator[LocalCluster]:
     revive(_mending)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def _eight(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCluster]:
     with running_cluster(tmp_path_factory.mktemp("eight") / "cluster", 8) as running:
         yield running

@@ -12,7 +12,7 @@ import customtkinter
 from desktop.app import App
 
 _PATIENCE = 120.0  # seconds
-_PAUSE = 0.005  # seconds between two looks
+_PAUSE = 0.02  # seconds between two looks, each of which asks Tk about every widget
 
 
 class Driven:

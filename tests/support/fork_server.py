@@ -34,6 +34,7 @@ PROGRAMS = ("admin", "broker", "consumer", "producer", "worker")
 _ASKING = (signal.SIGINT, signal.SIGTERM)
 _STREAMS = ("stdin", "stdout", "stderr")
 _STDERR = 2
+_LATER = ("ifaddr", "rich.table")  # what programs import where they need it
 # From <sched.h> and <sys/mount.h> of Linux.
 _CLONE_NEWNS, _CLONE_NEWNET = 0x20000, 0x40000000
 _MS_REC, _MS_SLAVE, _MNT_DETACH = 0x4000, 0x80000, 2
@@ -172,6 +173,8 @@ def _as_started(number: int, name: str, unbuffered: bool) -> io.TextIOWrapper:
 
 def load(*packages: str) -> None:
     """Import all of the programs that is imported, so that no fork does it; what is only ever run is left out."""
+    for name in _LATER:
+        importlib.import_module(name)
     for package in packages:
         found = importlib.import_module(package)
         for module in pkgutil.walk_packages(found.__path__, f"{package}."):
@@ -183,9 +186,19 @@ def load(*packages: str) -> None:
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parent.parent.parent)  # the checkout's root, in place of this folder
     load("common", *PROGRAMS)
+    import producer.run
     from common.vault import key_file
     from tests.support.passphrases import LEAST_COST
+    from viewer.process import Viewer
+
+    class LazyViewer(Viewer):
+        """Starts at the first image, not while the key is derived: here that takes no time, and few store images."""
+
+        def start(self) -> None:
+            if self._looking.locked():
+                super().start()
 
     key_file.COST = LEAST_COST
+    producer.run.Viewer = LazyViewer  # type: ignore[attr-defined]
     serve(socket.socket(fileno=int(sys.argv[1])))
     runpy.run_path(sys.argv[0], run_name="__main__")
