@@ -43,7 +43,7 @@ class Finding(NamedTuple):
     state: State
     spare: int = 0  # distinct shares at hand beyond k: how many more may go
     lacking: tuple[int, ...] = ()  # to be rebuilt or moved now
-    unheard: bool = False  # waits for shares that no device has named yet
+    unannounced: bool = False  # waits for shares that no device has announced yet
     leaving: tuple[Place, ...] = ()  # shares that only a retiring device has, here or away
     surplus: tuple[Place, ...] = ()  # copies, and damaged shares, of what another device holds
     bytes_left: int = 0  # of what is lacking
@@ -60,9 +60,9 @@ def assess(
 ) -> Finding:
     """Assess one encoding.
 
-    `urgent`: wait for no device to come back. `patient`: wait for shares that no device has named, since the encoding
-    may just be coming into being. `may_come`: devices that are away and have not told yet what they hold. For so many
-    shares they are waited for otherwise, too, as long as one more device may be lost.
+    `urgent`: wait for no device to come back. `patient`: wait for shares that no device has announced, since the
+    encoding may just be coming into being. `may_come`: devices that are away and have not told yet what they hold. For
+    so many shares they are waited for otherwise, too, as long as one more device may be lost.
     """
     claim = known.claim
     at = {place: presence(place.device) for place in known.sound + known.damaged}
@@ -83,14 +83,14 @@ def assess(
     if spare < 0:
         incomplete = len({place.share for place in known.sound}) < claim.k
         return Finding(State.UNRECOVERABLE, spare, leaving=leaving, incomplete=incomplete)
-    unheard = set(missing) - {place.share for place in at}
+    unannounced = set(missing) - {place.share for place in at}
     if not patient:
-        unheard = set(sorted(unheard)[: may_come if spare > 0 else 0])
-    waited_for = set() if urgent else away | unheard
+        unannounced = set(sorted(unannounced)[: may_come if spare > 0 else 0])
+    waited_for = set() if urgent else away | unannounced
     lacking = tuple(share for share in missing if share not in waited_for)
     state = State.LACKING if lacking else State.WAITING
-    waits_for_unheard = bool(unheard) and not urgent
-    return Finding(state, spare, lacking, waits_for_unheard, leaving, surplus, claim.share_bytes * len(lacking))
+    waits_for_unannounced = bool(unannounced) and not urgent
+    return Finding(state, spare, lacking, waits_for_unannounced, leaving, surplus, claim.share_bytes * len(lacking))
 
 
 def assign(encoding_id: bytes, places: Iterable[Place]) -> dict[int, bytes]:

@@ -61,7 +61,7 @@ from common.protocol.messages import AnnouncedShare, Code, GrantedTo, Message
 LEASE = 30
 MAX_SEGMENTS = 1 << 20  # of one encoding: more fit into no recipe
 MEMORY = 16 * 1024 * 1024  # bytes of blocks that one repair holds at once
-PATIENCE = 6.0  # seconds that a device has to show its commitment: it may have to be asked twice
+INSPECT_TIMEOUT = 6.0  # seconds that a device has to show its commitment: it may have to be asked twice
 _SEGMENTS = 2  # at a time
 _READ_AHEAD = 2  # blocks of a share that is read whole
 _NO_PLACE = "no device takes its shares"
@@ -208,7 +208,7 @@ class Repair:
 
     def _lease(self, place: Place, seconds: int) -> Request:
         header, owner = Inspect(self._claim.encoding_id, place.share, seconds), self._claim.owner
-        return Request(place.device, owner, Operation.INSPECT, header, credit=MAX_PAYLOAD, patience=PATIENCE)
+        return Request(place.device, owner, Operation.INSPECT, header, credit=MAX_PAYLOAD, timeout=INSPECT_TIMEOUT)
 
     # --- amend
 

@@ -54,8 +54,8 @@ def ignore(_reply: Reply, _now: float) -> None:
 class Request:
     """What is asked of a device.
 
-    credit: most payload bytes of request and reply. patience: seconds without an answer after which it is taken for
-    none, where that is less than the operation's timeout.
+    credit: most payload bytes of request and reply. timeout: seconds without an answer after which it is taken for
+    none, where that is less than the operation's.
     """
 
     device: bytes
@@ -64,7 +64,7 @@ class Request:
     header: Message
     payload: Optional[Buffer] = None
     credit: int = 0
-    patience: Optional[float] = None
+    timeout: Optional[float] = None
 
 
 class Sending(NamedTuple):
@@ -176,8 +176,8 @@ class Requests:
         while waiting and self._bucket > 0 and self._at[device] < PER_DEVICE:
             request, then, asker = waiting.popleft()
             request_id = self._rng.getrandbits(8 * IDENTIFIER_SIZE).to_bytes(IDENTIFIER_SIZE, "big")
-            timeout = OPERATIONS[request.operation].timeout
-            until = now + (timeout if request.patience is None else min(timeout, request.patience))
+            longest = OPERATIONS[request.operation].timeout
+            until = now + (longest if request.timeout is None else min(longest, request.timeout))
             entry = _UnderWay(request_id, request, then, asker, until, now + _SEND_AGAIN)
             self._under_way[request_id] = entry
             self._at[device] += 1

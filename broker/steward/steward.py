@@ -102,8 +102,8 @@ class Steward:
         self._rooms = {device: self._room(device_now) for device, device_now in self._now.items()}
         for device in self._catalog.cut_off & self._rooms.keys():
             self._rooms[device] = self._rooms[device]._replace(free_bytes=0)
-        unheard = [device for device, there in self._now.items() if not there.heard]
-        may_come = sum(self._rooms[device].presence is Presence.AWAY for device in unheard)
+        silent = [device for device, there in self._now.items() if not there.heard]
+        may_come = sum(self._rooms[device].presence is Presence.AWAY for device in silent)
         self.survey.notice({device: room.presence for device, room in self._rooms.items()}, may_come)
         while self._hurried:  # not before: a device may have been lost in the moment in which it was asked for
             self.survey.hurry(self._hurried.pop())

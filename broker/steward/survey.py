@@ -81,7 +81,7 @@ class Survey:
         """Take up which devices are there now; `may_come` as for `assess`."""
         if may_come != self._may_come:
             self._may_come = may_come
-            self._unlooked.update(dict.fromkeys(e for e, finding in self._findings.items() if finding.unheard))
+            self._unlooked.update(dict.fromkeys(e for e, finding in self._findings.items() if finding.unannounced))
         before, self._presence = self._presence, dict(presence)
         for device in before.keys() | presence.keys():
             if before.get(device) is not self._presence.get(device):
@@ -257,7 +257,7 @@ class Survey:
         if before is not None and (before.state is State.WHOLE) is not (finding.state is State.WHOLE):
             self._since[encoding_id] = now
         since = self._since.setdefault(encoding_id, now)
-        if finding.unheard:
+        if finding.unannounced:
             if now - since >= self._timeout:
                 return assess(known, self.presence, urgent=urgent, patient=False, may_come=self._may_come)
             self.look_later(encoding_id, since + self._timeout)

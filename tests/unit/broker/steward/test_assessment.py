@@ -62,9 +62,9 @@ def test_a_damaged_share_is_lacking_at_once() -> None:
     assert found(known(WHOLE[1:], WHOLE[:1])).lacking == (0,)
 
 
-def test_a_share_that_no_device_has_named_is_waited_for_as_long_as_there_is_patience() -> None:
+def test_a_share_that_no_device_has_announced_is_waited_for_as_long_as_is_wanted() -> None:
     finding = found(known(WHOLE[:5]))
-    assert (finding.state, finding.unheard) == (State.WAITING, True)
+    assert (finding.state, finding.unannounced) == (State.WAITING, True)
     assert found(known(WHOLE[:5]), patient=False).lacking == (5,)
     assert found(known(WHOLE[:5]), urgent=True).lacking == (5,)
 

@@ -126,7 +126,7 @@ def test_a_device_that_left_something_unanswered_is_late_for_a_while(
 ) -> None:
     def leave_unanswered(start: float) -> float:
         """The time at which it counts as late no more."""
-        asker.requests.add(Request(NAS, b"o" * 16, Operation.APPEND, Empty(), patience=6.0))
+        asker.requests.add(Request(NAS, b"o" * 16, Operation.APPEND, Empty(), timeout=6.0))
         for step in range(8):
             asker.release(start + step)
         assert asker.requests.is_late(NAS)

@@ -20,53 +20,53 @@ def test_without_anything_found_the_brokers_are_tried_where_they_are_known() -> 
 
 
 def test_the_known_address_and_those_found_are_tried_in_turn() -> None:
-    whereabouts = BrokerAddresses([A, B])
-    assert whereabouts.heard(at("192.0.2.7"))
-    assert whereabouts.heard(at("192.0.2.8"))
+    addresses = BrokerAddresses([A, B])
+    assert addresses.heard(at("192.0.2.7"))
+    assert addresses.heard(at("192.0.2.8"))
     tried, hosts = [A, B], []
     for _ in range(6):
-        tried = whereabouts.following(tried)
+        tried = addresses.following(tried)
         assert tried[1] == B
         hosts.append(tried[0].host)
     assert hosts == ["192.0.2.7", "192.0.2.8", "192.0.2.1"] * 2
 
 
 def test_of_very_many_addresses_the_newest_are_tried_and_the_known_one_always() -> None:
-    whereabouts = BrokerAddresses([A])
-    assert all(whereabouts.heard(at(f"host-{number}")) for number in range(1000))
+    addresses = BrokerAddresses([A])
+    assert all(addresses.heard(at(f"host-{number}")) for number in range(1000))
     tried, hosts = [A], set()
     for _ in range(50):
-        tried = whereabouts.following(tried)
+        tried = addresses.following(tried)
         hosts.add(tried[0].host)
     assert hosts == {A.host, *(f"host-{number}" for number in range(1000 - MAX_FOUND, 1000))}
 
 
 def test_another_clusters_broker_and_what_is_known_already_are_no_news() -> None:
-    whereabouts = BrokerAddresses([A])
-    assert not whereabouts.heard(B)
-    assert not whereabouts.heard(A)
-    assert whereabouts.heard(at("192.0.2.7"))
-    assert not whereabouts.heard(at("192.0.2.7"))
-    assert whereabouts.known == [A]
+    addresses = BrokerAddresses([A])
+    assert not addresses.heard(B)
+    assert not addresses.heard(A)
+    assert addresses.heard(at("192.0.2.7"))
+    assert not addresses.heard(at("192.0.2.7"))
+    assert addresses.known == [A]
 
 
 def test_an_address_is_known_once_the_broker_was_reached_there() -> None:
-    whereabouts = BrokerAddresses([A, B])
+    addresses = BrokerAddresses([A, B])
     moved = at("192.0.2.7")
-    whereabouts.heard(moved)
-    whereabouts.heard(at("192.0.2.8"))
-    assert not whereabouts.is_known(moved)
-    assert whereabouts.reached(moved)
-    assert whereabouts.is_known(moved)
-    assert not whereabouts.reached(moved), "that is no news"
-    assert whereabouts.known == [moved, B]
-    assert whereabouts.following([moved, B]) == [moved, B], "the others are forgotten"
+    addresses.heard(moved)
+    addresses.heard(at("192.0.2.8"))
+    assert not addresses.is_known(moved)
+    assert addresses.reached(moved)
+    assert addresses.is_known(moved)
+    assert not addresses.reached(moved), "that is no news"
+    assert addresses.known == [moved, B]
+    assert addresses.following([moved, B]) == [moved, B], "the others are forgotten"
 
 
 def test_of_a_broker_that_left_the_cluster_nothing_is_tried_any_more() -> None:
-    whereabouts = BrokerAddresses([A, B])
-    whereabouts.heard(at("192.0.2.7", B))
-    whereabouts.renew([A])
-    assert whereabouts.known == [A]
-    assert not whereabouts.heard(at("192.0.2.8", B))
-    assert not whereabouts.reached(B)
+    addresses = BrokerAddresses([A, B])
+    addresses.heard(at("192.0.2.7", B))
+    addresses.renew([A])
+    assert addresses.known == [A]
+    assert not addresses.heard(at("192.0.2.8", B))
+    assert not addresses.reached(B)
