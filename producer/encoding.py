@@ -134,6 +134,7 @@ class Encoding:
             height=image.picture.height,
             thumbnail=image.picture.thumbnail,
             stored_at=image.stored_at,
+            facts=image.picture.facts,
         )
         return owner.seal(mapping, self.encoding_id)
 

@@ -2,7 +2,10 @@
 
 What runs in it has no key, no environment of its parent's, no handle but its two pipes, and nobody imports it:
 
-    decoding      Pillow: format, pixels, thumbnail
+    decoding      Pillow: format, pixels, thumbnail; or what headers tell, and a raw file's embedded JPEG
+    headers       what a header tells of formats that Pillow does not open, by a reader for each:
+    boxes, codestream, dicom, exif, raw
+    reading       how these read, and what they find
     limits        the limits that the process sets itself before the first image
     system_calls  the filter of system calls
     __main__      the loop: for each request it reads the image piece by piece from the parent, and answers
@@ -10,9 +13,10 @@ What runs in it has no key, no environment of its parent's, no handle but its tw
 What its parent imports, which decodes nothing:
 
     process   starts it, sends requests, ends it; its answers are not trusted
-    picture   format, pixels, thumbnail, by that answer or an image's first bytes; advisory only
+    picture   media type, pixels, thumbnail, facts, by that answer or an image's first bytes; advisory only
 
-and the protocol of both:
+and what both import:
 
+    signatures  the media type by a file's first bytes
     messages  frames on two pipes
 """

@@ -1,8 +1,9 @@
-"""Decodes images by Pillow: format, size in pixels, and a thumbnail for the mapping; or pixels for a screen.
+"""Decodes images by Pillow: format, size in pixels, facts, and a thumbnail for the mapping; or pixels for a screen.
 
-Only formats on a list are read, and pixels only where decoding them takes at most 48 MiB by what the header says. What
-a header does not say is up to the limits of the process. All readers are imported here: the process opens no file after
-the first image.
+Of what Pillow does not open the size and the facts come from its header (`headers`), and of a raw file the pixels from
+the largest JPEG that its camera put into it. Only formats on a list are read, and pixels only where decoding them takes
+at most 48 MiB by what the header says. What a header does not say is up to the limits of the process. All readers are
+imported here: the process opens no file after the first image.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import copy  # noqa: F401  # which Pillow imports for certain GIFs
 import io
 import warnings
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import IO, Optional
 
 from PIL import (  # noqa: F401  # the readers of the formats on the list register themselves
@@ -32,12 +34,23 @@ from PIL import (  # noqa: F401  # the readers of the formats on the list regist
     WebPImagePlugin,
 )
 
+from common.facts import Facts
+from viewer.exif import Tiff, facts_in
+from viewer.headers import described
 from viewer.messages import FORMATS, MAX_PIXELS_FRAME, PIXEL_BYTES, Seen
+from viewer.reading import Header
 
 with contextlib.suppress(ImportError):  # Pillow has it since 11.3
     from PIL import AvifImagePlugin
 
     AvifImagePlugin.DEFAULT_MAX_THREADS = 1  # the process may have no other
+
+with contextlib.suppress(ImportError):  # an extra: requirements-heif.txt
+    import pi_heif
+
+    pi_heif.options.DECODE_THREADS = 1  # as above
+    pi_heif.options.THUMBNAILS = False
+    pi_heif.register_heif_opener()
 
 _MAX_DECODED = 48 << 20  # bytes that decoding for a thumbnail may take; a JPEG is decoded at an eighth of its edges
 _THUMBNAIL_EDGES = (160, 96, 48)  # pixels; the first that fits into the bytes allowed
@@ -46,6 +59,7 @@ _METHOD = 2  # of 6: half the time of the usual 4, and a twentieth more bytes
 _EXIF_PREFIX = b"Exif\0\0"
 _JPEG_OFFSET, _JPEG_LENGTH = 0x201, 0x202  # tags of the second directory
 _MAX_EMBEDDED_EDGE = 1024  # pixels
+_MAX_PREVIEW = 16 << 20  # bytes of a JPEG in a raw file
 _TURNS = {  # as ImageOps.exif_transpose has it
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -58,19 +72,28 @@ _TURNS = {  # as ImageOps.exif_transpose has it
 
 
 def look_at(file: IO[bytes], thumbnail_limit: int) -> Seen:
-    """Format, size and thumbnail of an image; none where it cannot be read."""
+    """Media type, size, thumbnail and facts of an image; none where it cannot be read."""
+    header = described(file)
     try:
-        with _opened(file) as image:
-            width, height = image.size
-            return Seen(image.format, width, height, _thumbnail(image, thumbnail_limit))
+        with _opened(file, header) as image:
+            if header is None:
+                return Seen(FORMATS[image.format or ""], *image.size, _thumbnail(image, thumbnail_limit), _facts(image))
+            if header.media_type == "image/png":  # of which the header tells the size alone
+                header = replace(header, facts=_facts(image) or Facts())
+            return _seen(header, _thumbnail(image, thumbnail_limit))
     except Exception:  # a hostile file may make Pillow's readers raise anything
-        return Seen()
+        return Seen() if header is None else _seen(header)
+
+
+def _seen(header: Header, thumbnail: Optional[bytes] = None) -> Seen:
+    facts = None if header.facts == Facts() else header.facts
+    return Seen(header.media_type, header.width, header.height, thumbnail, facts)
 
 
 def shown(file: IO[bytes], width: int, height: int) -> Optional[Image.Image]:
     """An image upright and no larger than that; None where it cannot be read, or takes too much to decode."""
     try:
-        with _opened(file) as image:
+        with _opened(file, described(file)) as image:
             image.draft("RGB", (width, height))
             if _decoded_bytes(image) > _MAX_DECODED:
                 return None
@@ -91,14 +114,40 @@ def strips(image: Image.Image) -> Iterator[bytes]:
 
 
 @contextlib.contextmanager
-def _opened(file: IO[bytes]) -> Iterator[Image.Image]:
+def _opened(file: IO[bytes], header: Optional[Header]) -> Iterator[Image.Image]:
     # Pillow's own limit would refuse a photograph of 200 megapixels; ours is on what is decoded.
     Image.MAX_IMAGE_PIXELS = None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of damage that does not matter here
+        if header is not None and header.previews:
+            with _preview(file, header) as image:
+                yield image
+            return
         readable = [name for name in FORMATS if name in Image.OPEN]  # Pillow loads all others for one that is not
+        file.seek(0)
         with Image.open(file, formats=readable) as image:
             yield image
+
+
+def _preview(file: IO[bytes], header: Header) -> Image.Image:
+    """The largest JPEG in a raw file; it has the sensor's orientation, unless it says itself which it has."""
+    piece = next(piece for piece in header.previews if piece.length <= _MAX_PREVIEW)
+    file.seek(piece.offset)
+    image = Image.open(io.BytesIO(file.read(piece.length)), formats=["JPEG"])
+    if header.facts.orientation is not None:
+        image.getexif().setdefault(ExifTags.Base.Orientation, header.facts.orientation)
+    return image
+
+
+def _facts(image: Image.Image) -> Optional[Facts]:
+    try:
+        if isinstance(image, TiffImagePlugin.TiffImageFile) and image.fp is not None:
+            facts = Tiff(image.fp).facts()
+        else:
+            facts = facts_in(image.info.get("exif"))
+    except Exception:  # as above
+        return None
+    return None if facts == Facts() else facts
 
 
 def _thumbnail(image: Image.Image, limit: int) -> Optional[bytes]:

@@ -3,7 +3,7 @@
     parent → viewer                            viewer → parent
                                                Ready
     Look(size, thumbnail limit)                Read(offset, length), any number of them
-    the bytes asked for (fewer at the end)     Seen(format, width, height, thumbnail)
+    the bytes asked for (fewer at the end)     Seen(media type, width, height, thumbnail, facts)
 
     Show(size, width, height)                  Read(offset, length), any number of them
     the bytes asked for (fewer at the end)     Shown(width, height), and its pixels in frames of up to 1 MiB
@@ -21,6 +21,7 @@ import msgspec
 from msgspec import Meta
 
 from common.errors import TesseraError
+from common.facts import Facts
 
 FORMATS = {  # Pillow's names of the formats that are decoded, and their media types
     "JPEG": "image/jpeg",
@@ -33,6 +34,7 @@ FORMATS = {  # Pillow's names of the formats that are decoded, and their media t
     "PPM": "image/x-portable-anymap",
     "ICO": "image/x-icon",
     "AVIF": "image/avif",
+    "HEIF": "image/heif",  # where pi-heif is installed
 }
 TIMEOUT = 10  # seconds for one image; a photograph takes a twentieth of one
 MAX_READ = 1 << 20  # bytes of the image in one frame
@@ -79,12 +81,13 @@ class Read(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=T
 
 
 class Seen(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="seen"):
-    """The answer to Look: Pillow's name of the format, pixels, an encoded thumbnail; all None if unreadable."""
+    """The answer to Look: media type, pixels, an encoded thumbnail, facts; all None if unreadable."""
 
-    format: Optional[Annotated[str, Meta(max_length=16)]] = None
+    media_type: Optional[Annotated[str, Meta(max_length=64)]] = None
     width: Optional[_Pixels] = None
     height: Optional[_Pixels] = None
     thumbnail: Optional[Annotated[bytes, Meta(max_length=MAX_ANSWER)]] = None
+    facts: Optional[Facts] = None
 
 
 class Shown(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag="shown"):

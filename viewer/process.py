@@ -23,6 +23,7 @@ from typing import IO, Callable, Optional, TypeVar, Union, cast
 
 import msgspec
 
+from common.facts import fault_of
 from common.files import open_regular
 from common.process.events import Warned, ignore
 from common.process.running_time import called_after
@@ -47,12 +48,14 @@ from viewer.messages import (
     read_frame,
     write_frame,
 )
-from viewer.picture import SIGNATURE_BYTES, Picture, by_signature, may_be_decodable
+from viewer.picture import Picture, by_signature
+from viewer.signatures import MEDIA_TYPES, SIGNATURE_BYTES, may_be_decodable
 
 log = logging.getLogger(__name__)
 
 _ROOT = Path(__file__).resolve().parent.parent
 COMMAND = (sys.executable, "-m", "viewer")
+_MEDIA_TYPES = MEDIA_TYPES | set(FORMATS.values())
 _START_TIMEOUT = 30.0  # seconds until it is ready, on a machine that has much else to do
 _END_TIMEOUT = 1.0  # seconds
 _MAX_FAILED_STARTS = 2
@@ -276,13 +279,18 @@ def _opened(content: Union[bytes, memoryview, Path]) -> Iterator[tuple[int, _Pie
 
 
 def _checked(seen: Seen, thumbnail_limit: int) -> Optional[Picture]:
-    """The answer, checked: a format on the list, pixels, and a thumbnail of a size and type that may be stored."""
-    if seen.format not in FORMATS or seen.width is None or seen.height is None:
+    """The answer, checked: a media type on the list, pixels, facts, a thumbnail of a size and type to be stored."""
+    media_type = seen.media_type
+    if media_type is None or media_type not in _MEDIA_TYPES:
         return None
-    thumbnail = seen.thumbnail
+    thumbnail, facts = seen.thumbnail, seen.facts
     if thumbnail is not None and (len(thumbnail) > thumbnail_limit or not _is_webp(thumbnail)):
         thumbnail = None
-    return Picture(FORMATS[seen.format], seen.width, seen.height, thumbnail)
+    if facts is not None and fault_of(facts) is not None:
+        facts = None
+    if seen.width is None or seen.height is None:
+        return Picture(media_type, thumbnail=thumbnail, facts=facts)
+    return Picture(media_type, seen.width, seen.height, thumbnail, facts)
 
 
 def _is_webp(content: bytes) -> bool:

@@ -28,6 +28,7 @@ from cryptography.hazmat.primitives.constant_time import bytes_eq
 from msgspec import Meta
 
 from common.errors import IntegrityError, RefusedError, TesseraError, UsageError
+from common.facts import Facts, fault_of
 from common.vault.keys import VaultKey, require_ids
 from common.vault.one_time import COMMITTED_OVERHEAD, open_committed, seal_committed
 
@@ -38,12 +39,13 @@ UNKNOWN_MEDIA_TYPE = "application/octet-stream"
 MAX_SEALED_MAPPING = 32 * 1024
 MAX_THUMBNAIL = 8 * 1024
 MAX_NAME = 1024  # characters
+MAX_MEDIA_TYPE = 100  # characters
 MAX_SHARED_WITH = 8 * 1024
 
 _PREFIX = struct.Struct(">8sH")
 _LENGTH = struct.Struct(">I")
 _MIN_PLAINTEXT = 1024
-_LEFT_OUT = ("revision", "shared_with")  # where they are None
+_LEFT_OUT = ("facts", "revision", "shared_with")  # where they are None
 
 _Digest = Annotated[bytes, Meta(min_length=32, max_length=32)]
 _Count = Annotated[int, Meta(ge=1, le=2**63 - 1)]
@@ -57,8 +59,9 @@ class Mapping(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     data_key, image_sha256, recipe_digest: 32 bytes each. image_size: bytes. segment_size: plaintext bytes of
     every segment but the last. width, height: pixels. thumbnail: a small encoded image, at most 8 KiB.
     stored_at: seconds since 1970, UTC. name: as the producer found it, at most 1024 characters, never to be
-    trusted as a path. revision: of the commitment that it is part of, where that was amended. shared_with: the contact
-    cards that it was sealed to as well (`contact_card.pack_cards`). What is None of these two is not written.
+    trusted as a path. facts: what the image tells of itself, where it tells any. revision: of the commitment that it
+    is part of, where that was amended. shared_with: the contact cards that it was sealed to as well
+    (`contact_card.pack_cards`). What is None of these three is not written.
     """
 
     data_key: _Digest
@@ -70,11 +73,12 @@ class Mapping(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     n: _Shares
     recipe_digest: _Digest
     name: Annotated[str, Meta(max_length=MAX_NAME)]
-    media_type: Annotated[str, Meta(max_length=255)] = UNKNOWN_MEDIA_TYPE
+    media_type: Annotated[str, Meta(max_length=MAX_MEDIA_TYPE)] = UNKNOWN_MEDIA_TYPE
     width: Optional[_Pixels] = None
     height: Optional[_Pixels] = None
     thumbnail: Optional[Annotated[bytes, Meta(max_length=MAX_THUMBNAIL)]] = None
     stored_at: Annotated[int, Meta(ge=0, le=2**63 - 1)]
+    facts: Optional[Facts] = None
     revision: Optional[Annotated[int, Meta(ge=2, le=2**53 - 1)]] = None
     shared_with: Optional[Annotated[bytes, Meta(min_length=1, max_length=MAX_SHARED_WITH)]] = None
 
@@ -167,6 +171,9 @@ def pack_mapping(mapping: Mapping) -> bytes:
     Secret: for what seals it only.
     """
     fields = msgspec.structs.asdict(mapping)
+    if mapping.facts is not None:
+        told = msgspec.structs.asdict(mapping.facts)
+        fields["facts"] = {name: value for name, value in told.items() if value is not None}
     _parse(fields, UsageError)
     fields = {name: value for name, value in fields.items() if value is not None or name not in _LEFT_OUT}
     body: bytes = msgpack.packb(fields)
@@ -225,7 +232,7 @@ def _fault(mapping: Mapping) -> Optional[str]:
         return "its sizes and its number of segments disagree"
     if not (_is_unicode(mapping.name) and _is_unicode(mapping.media_type)):
         return "its name or media type is not valid Unicode"
-    return None
+    return None if mapping.facts is None else fault_of(mapping.facts)
 
 
 def _is_unicode(text: str) -> bool:

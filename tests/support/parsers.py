@@ -27,6 +27,7 @@ from common.coding.recipe import decode_recipe
 from common.discovery.addresses import BrokerAddress
 from common.discovery.announcement import Announcement, read_announcement
 from common.errors import IntegrityError, ProtocolError, RefusedError, UsageError
+from common.facts import Facts
 from common.membership.identity import KeyPair, load_brokers, load_key_pair, save_key_pair
 from common.membership.invite import Invite, decode_invite
 from common.membership.short_invite import ShortInvite, decode_short_invite
@@ -138,7 +139,7 @@ def parsers(folder: Path) -> list[Parser]:
 
 
 _ENVELOPE = Envelope(Kind.REQUEST, Operation.OPEN, bytes(16), bytes(range(16)), 1 << 20, bytes(16)).encode()
-_SEEN = msgspec.msgpack.encode(Seen("JPEG", 640, 480, b"RIFF"))
+_SEEN = msgspec.msgpack.encode(Seen("image/jpeg", 640, 480, b"RIFF", Facts("2019-07-14T18:03:22", "Canon", 6, 1, 2)))
 
 
 def _message_types() -> Iterator[type[Message]]:

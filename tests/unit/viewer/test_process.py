@@ -135,7 +135,7 @@ def test_a_viewer_that_crashes_costs_a_thumbnail_and_the_next_image_gets_another
 
 
 THUMBNAIL = b"RIFF\x10\0\0\0WEBPVP8 "
-GOOD = {"format": "JPEG", "width": 640, "height": 427, "thumbnail": THUMBNAIL}
+GOOD = {"media_type": "image/jpeg", "width": 640, "height": 427, "thumbnail": THUMBNAIL}
 
 
 def test_an_answer_that_keeps_the_rules_is_believed() -> None:
@@ -144,7 +144,7 @@ def test_an_answer_that_keeps_the_rules_is_believed() -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [{"format": "EPS"}, {"format": "text/html"}, {"format": None}, {"width": None}, {"width": 0}, {"height": 2**31}],
+    [{"media_type": "JPEG"}, {"media_type": "text/html"}, {"media_type": None}, {"width": 0}, {"height": 2**31}],
 )
 def test_an_answer_that_is_none_is_not_believed(change: dict[str, object]) -> None:
     assert seen_by(saying(answer(**{**GOOD, **change}))) == BY_SIGNATURE

@@ -40,6 +40,13 @@ FIELDS: Vector = {
     "thumbnail": b"\x89PNG",
     "stored_at": 1_700_000_000,
 }
+FACTS: Vector = {
+    "taken_at": "2019-07-14T18:03:22+02:00",
+    "camera": "Pentax K-1",
+    "orientation": 6,
+    "latitude": 48_858_222,
+    "longitude": -2_294_500,
+}
 
 
 def padded(body: bytes) -> bytes:
@@ -90,6 +97,7 @@ def mappings() -> list[Vector]:
         + mappings_of_the_wrong_shape()
         + mappings_out_of_place()
         + mappings_with_wrong_fields()
+        + mappings_with_wrong_facts()
         + mappings_written_otherwise()
     )
 
@@ -115,6 +123,8 @@ def mappings_ok() -> list[Vector]:
         mapping_ok("name that climbs", name="../../etc/passwd"),
         mapping_ok("padded to 2048", thumbnail=bytes(1000)),
         mapping_ok("the highest k and n", k=64, n=64),
+        mapping_ok("all facts", facts=FACTS),
+        mapping_ok("one fact, of no offset", facts={"taken_at": "0001-01-01T00:00:00"}),
     ]
 
 
@@ -182,10 +192,38 @@ def mappings_with_wrong_fields() -> list[Vector]:
         "thumbnail over 8 KiB": {"thumbnail": bytes(8193)},
         "width of 0": {"width": 0},
         "stored before 1970": {"stored_at": -1},
+        "media type over 100 characters": {"media_type": "t" * 101},
         "a field too many": {"note": "hello"},
         "a list in a field": {"name": ["mosaic.png"]},
     }
     return [holding(name, "IntegrityError", plaintext_of(**changed)) for name, changed in wrong.items()]
+
+
+def mappings_with_wrong_facts() -> list[Vector]:
+    wrong: Vector = {
+        "facts that tell nothing": {},
+        "facts as nil": None,
+        "facts as a list": list(FACTS.values()),
+        "a fact as nil": {**FACTS, "camera": None},
+        "a fact too many": {**FACTS, "owner": "Anna"},
+        "facts in another order": dict(reversed(list(FACTS.items()))),
+        "taken as a number": {**FACTS, "taken_at": 1_563_120_202},
+        "taken on the 31st of June": {**FACTS, "taken_at": "2019-06-31T18:03:22"},
+        "taken with an offset of a day": {**FACTS, "taken_at": "2019-07-14T18:03:22+24:00"},
+        "taken in parts of a second": {**FACTS, "taken_at": "2019-07-14T18:03:22.5"},
+        "camera without a name": {**FACTS, "camera": ""},
+        "camera over 64 characters": {**FACTS, "camera": "c" * 65},
+        "orientation of 0": {**FACTS, "orientation": 0},
+        "orientation of 9": {**FACTS, "orientation": 9},
+        "latitude alone": {"latitude": 48_858_222},
+        "longitude alone": {"longitude": 2_294_500},
+        "north of the pole": {**FACTS, "latitude": 90_000_001},
+        "south of the pole": {**FACTS, "latitude": -90_000_001},
+        "east of the date line": {**FACTS, "longitude": 180_000_001},
+        "west of the date line": {**FACTS, "longitude": -180_000_001},
+        "a place as a float": {**FACTS, "latitude": 48.858222},
+    }
+    return [holding(name, "IntegrityError", plaintext_of(facts=facts)) for name, facts in wrong.items()]
 
 
 def mappings_written_otherwise() -> list[Vector]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import traceback
+from datetime import timedelta, timezone
 from typing import Any
 
 import msgspec
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 
 from common import errors
 from common.errors import IntegrityError, RefusedError, TesseraError, UsageError
+from common.facts import Facts
 from common.vault.keys import VaultKey
 from common.vault.mapping import MAX_SEALED_MAPPING, Mapping, open_mapping, seal_mapping
 from tests.vectors.vault import read_vectors
@@ -45,6 +47,19 @@ encoding_ids = st.binary(min_size=16, max_size=16)
 pixels = st.none() | st.integers(1, 2**31 - 1)
 
 
+moments = st.datetimes(timezones=st.none() | st.just(timezone(timedelta(hours=-3, minutes=-30)))).map(
+    lambda moment: moment.replace(microsecond=0).isoformat()
+)
+facts = st.builds(
+    Facts,
+    taken_at=moments,
+    camera=st.none() | st.text(min_size=1, max_size=64),
+    orientation=st.none() | st.integers(1, 8),
+    latitude=st.integers(-90_000_000, 90_000_000),
+    longitude=st.integers(-180_000_000, 180_000_000),
+)
+
+
 @st.composite
 def mappings(draw: st.DrawFn) -> Mapping:
     image_size = draw(st.integers(0, 2**63 - 1))
@@ -60,11 +75,12 @@ def mappings(draw: st.DrawFn) -> Mapping:
         n=n,
         recipe_digest=draw(digests),
         name=draw(st.text(max_size=1024)),
-        media_type=draw(st.text(max_size=255)),
+        media_type=draw(st.text(max_size=100)),
         width=draw(pixels),
         height=draw(pixels),
         thumbnail=draw(st.none() | st.binary(max_size=8192)),
         stored_at=draw(st.integers(0, 2**63 - 1)),
+        facts=draw(st.none() | facts),
     )
 
 
@@ -82,9 +98,10 @@ def test_known_mappings_open_or_fail_as_frozen(vector: dict[str, Any]) -> None:
     key = VaultKey(vector["vault_key_hex"])
     ids = vector["object_id_hex"], vector["encoding_id_hex"]
     if vector["expect"] == "ok":
-        fields = msgspec.structs.asdict(open_mapping(key, vector["sealed_hex"], *ids))
+        mapping = open_mapping(key, vector["sealed_hex"], *ids)
+        fields = {**msgspec.structs.asdict(mapping), "facts": msgspec.to_builtins(mapping.facts)}
         shown = {name: field.hex() if isinstance(field, bytes) else field for name, field in fields.items()}
-        later = dict.fromkeys(("revision", "shared_with"))  # came after the vectors
+        later = dict.fromkeys(("facts", "revision", "shared_with"))  # which are left out
         assert shown == {**later, **vector["fields"]}
         return
     with pytest.raises(TesseraError) as raised:
@@ -103,7 +120,16 @@ def test_any_mapping_comes_back_as_it_was_sealed(mapping: Mapping, raw: bytes, e
 
 def test_the_largest_mapping_stays_under_the_limit() -> None:
     widest = "\U0001f600"
-    largest = changed(name=widest * 1024, media_type=widest * 255, thumbnail=bytes(8192))
+    told = Facts("2019-07-14T18:03:22+02:00", widest * 64, 8, -90_000_000, -180_000_000)
+    cards = bytes(16 * (162 + 3) + 3)  # sixteen contact cards, each of the longest name
+    largest = changed(
+        name=widest * 1024,
+        media_type=widest * 100,
+        thumbnail=bytes(8192),
+        facts=told,
+        revision=2**53 - 1,
+        shared_with=cards,
+    )
     sealed = seal_mapping(KEY, largest, OBJECT_ID, ENCODING_ID)
     assert len(sealed) <= MAX_SEALED_MAPPING
     assert open_mapping(KEY, sealed, OBJECT_ID, ENCODING_ID) == largest
@@ -200,11 +226,15 @@ def test_what_is_no_mapping_is_damaged(data: bytes) -> None:
         {"name": "n" * 1025},
         {"name": "photo-\udcff.jpg"},
         {"name": b"photo.jpg"},
-        {"media_type": "t" * 256},
+        {"media_type": "t" * 101},
         {"media_type": "\ud800"},
         {"thumbnail": bytes(8193)},
         {"width": 0},
         {"height": -3},
+        {"facts": Facts()},
+        {"facts": Facts(latitude=1)},
+        {"facts": Facts(taken_at="yesterday")},
+        {"facts": Facts(camera="\ud800")},
         {"stored_at": -1},
         {"stored_at": 1.5},
     ],
