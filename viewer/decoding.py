@@ -45,13 +45,6 @@ with contextlib.suppress(ImportError):  # Pillow has it since 11.3
 
     AvifImagePlugin.DEFAULT_MAX_THREADS = 1  # the process may have no other
 
-with contextlib.suppress(ImportError):  # an extra: requirements-heif.txt
-    import pi_heif
-
-    pi_heif.options.DECODE_THREADS = 1  # as above
-    pi_heif.options.THUMBNAILS = False
-    pi_heif.register_heif_opener()
-
 _MAX_DECODED = 48 << 20  # bytes that decoding for a thumbnail may take; a JPEG is decoded at an eighth of its edges
 _THUMBNAIL_EDGES = (160, 96, 48)  # pixels; the first that fits into the bytes allowed
 _QUALITY = 60

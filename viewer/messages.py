@@ -34,7 +34,6 @@ FORMATS = {  # Pillow's names of the formats that are decoded, and their media t
     "PPM": "image/x-portable-anymap",
     "ICO": "image/x-icon",
     "AVIF": "image/avif",
-    "HEIF": "image/heif",  # where pi-heif is installed
 }
 TIMEOUT = 10  # seconds for one image; a photograph takes a twentieth of one
 MAX_READ = 1 << 20  # bytes of the image in one frame

@@ -14,8 +14,8 @@ from viewer.boxes import _CANON, _CANON_PREVIEW
 
 WIDTH, HEIGHT = 6000, 4000
 FACTS = Facts("2019-07-14T18:03:22+02:00", "Canon EOS R5", 6, -33_856_667, 151_215_000)
-_GPS = {1: "S", 2: [33, 51, 24], 3: "E", 4: [151, 12, 54]}
-_EXIF_TAGS = {0x9003: "2019:07:14 18:03:22", 0x9011: "+02:00", 0xA002: WIDTH, 0xA003: HEIGHT}
+_GPS: dict[int, Any] = {1: "S", 2: [33, 51, 24], 3: "E", 4: [151, 12, 54]}
+_EXIF_TAGS: dict[int, Any] = {0x9003: "2019:07:14 18:03:22", 0x9011: "+02:00", 0xA002: WIDTH, 0xA003: HEIGHT}
 
 
 def jpeg(width: int = 320, height: int = 240) -> bytes:
