@@ -17,7 +17,7 @@ from typing import Optional
 import msgspec
 
 from admin.events import DeviceFailed
-from admin.quorum import quorum, require_quorum
+from admin.quorum import quorum, require_quorum, tell
 from common.coding.commitments import leaf_of, rank
 from common.coding.recipe import Recipe
 from common.erasure import ErasureCode
@@ -143,17 +143,19 @@ async def amend(
     mapping = current.mapping
     request, payload = Amend(encoding_id), pack(signed)
 
-    async def tell(device: bytes) -> bool:
+    async def show(device: bytes) -> Optional[TesseraError]:
         try:
             await owner.link.request(AMEND, request, device=device, payload=payload)
         except TesseraError as error:
-            owner.emit(DeviceFailed(owner.name_of(device), str(error)))
-            return False
-        return True
+            return error
+        return None
 
     asked = sorted(devices)
-    told = await asyncio.gather(*(tell(device) for device in asked))
-    took = {device for device, taken in zip(asked, told) if taken}
+    told = await tell(asked, show, quorum(mapping.k, mapping.n))
+    for device, error in told.items():
+        if error is not None:
+            owner.emit(DeviceFailed(owner.name_of(device), str(error)))
+    took = {device for device, error in told.items() if error is None}
     if took:
         owner.vault.keep_mapping(sealed.object_id, encoding_id, sealed.mapping)  # no later one has this revision, too
     if len(took) < mapping.k:

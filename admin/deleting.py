@@ -17,9 +17,17 @@ from typing import Optional
 
 from admin.amending import holders_of
 from admin.events import Changed, DeviceFailed
-from admin.quorum import require_quorum
+from admin.quorum import quorum, require_quorum, tell
 from admin.vault_work import change_each
-from common.errors import NotEnoughError, NotFoundError, RefusedError, TesseraError, UnreachableError, UsageError
+from common.errors import (
+    NotEnoughError,
+    NotFoundError,
+    ProtocolError,
+    RefusedError,
+    TesseraError,
+    UnreachableError,
+    UsageError,
+)
 from common.link.questions import locate
 from common.link.replies import DeclinedError
 from common.process.events import Warned
@@ -101,25 +109,29 @@ async def _delete_on(
     """Delete the shares of an encoding on these devices, by one tombstone for all; why a device did not."""
     for generation in range(1, _MAX_GENERATION, 2):  # an earlier deletion that was undone used its generation
         word = repository.key.tombstone(encoding.object_id, encoding.encoding_id, generation, trash_seconds)
-        told = await _show(repository, DELETE, word, devices)
+        told = await _show(repository, DELETE, word, devices, quorum(encoding.k, encoding.n))
         if not any(code_of(error) is Code.CONFLICT for error in told.values()):
             return told
     raise UsageError(f"it was deleted and taken back {_MAX_GENERATION // 2} times, which is too often")
 
 
 async def _show(
-    repository: Repository, operation: Spec[Tombstone, Acknowledged], word: Tombstone, devices: Sequence[bytes]
+    repository: Repository,
+    operation: Spec[Tombstone, Acknowledged],
+    word: Tombstone,
+    devices: Sequence[bytes],
+    needed: int,
 ) -> dict[bytes, Optional[TesseraError]]:
-    """Show devices a tombstone; for each why it did not act on it, or None."""
+    """Show devices a tombstone; for each why it did not act on it, or None. `needed`: how many have to."""
 
     async def show(device: bytes) -> Optional[TesseraError]:
         try:
             await repository.link.request(operation, word, device=device)
-        except (DeclinedError, UnreachableError) as error:
+        except (DeclinedError, UnreachableError, ProtocolError) as error:
             return error
         return None
 
-    return dict(zip(devices, await asyncio.gather(*map(show, devices))))
+    return await tell(devices, show, needed)
 
 
 def code_of(error: Optional[TesseraError]) -> Optional[Code]:
@@ -256,7 +268,7 @@ async def undelete_encodings(repository: Repository, trashed: Sequence[Trashed])
 
 async def _undelete(repository: Repository, trashed: Trashed) -> dict[bytes, Optional[TesseraError]]:
     word = repository.key.tombstone(trashed.object_id, trashed.encoding_id, trashed.generation + 1)
-    return await _show(repository, UNDELETE, word, trashed.devices)
+    return await _show(repository, UNDELETE, word, trashed.devices, len(trashed.devices))
 
 
 def _has_heard(error: Optional[TesseraError]) -> bool:

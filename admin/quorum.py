@@ -1,20 +1,47 @@
 """How many devices must take a change of an encoding until it is called done: deleted, taken back, amended.
 
 With fewer, k devices that did not hear of it could serve the image as it was, or two changes could both be called done
-though no device knows of both. What the others lack they get from the steward.
+though no device knows of both. What the others lack they get from the steward; so once enough have it nobody waits for
+a device that does not answer.
 """
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Awaitable, Iterable
 from collections.abc import Set as AbstractSet
+from typing import Callable, Optional
 
-from common.errors import NotEnoughError
+from common.errors import NotEnoughError, TesseraError, UnreachableError
+from common.link.patience import Patience
 from common.repository.repository import Repository
 
 
 def quorum(k: int, n: int) -> int:
     """Of the n devices of an encoding so many that any k others, and any other quorum, have one in common with them."""
     return max(k, n - k + 1, n // 2 + 1)
+
+
+async def tell(
+    devices: Iterable[bytes], show: Callable[[bytes], Awaitable[Optional[TesseraError]]], needed: int
+) -> dict[bytes, Optional[TesseraError]]:
+    """Tell devices of a change; for each why it did not take it, or None. Late ones are left out once `needed` did."""
+
+    async def shown(device: bytes) -> Optional[TesseraError]:
+        return await show(device)
+
+    tasks = {device: asyncio.ensure_future(shown(device)) for device in devices}
+
+    def enough() -> bool:
+        return sum(task.done() and task.result() is None for task in tasks.values()) >= needed
+
+    try:
+        late = await Patience().late(tasks.values(), enough)
+        why = UnreachableError("it does not answer, and enough others have; brokers pass it on")
+        return {device: why if task in late else task.result() for device, task in tasks.items()}
+    finally:
+        for task in tasks.values():
+            task.cancel()
 
 
 def require_quorum(

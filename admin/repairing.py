@@ -114,7 +114,8 @@ async def _follow(repository: Repository, images: Sequence[Held]) -> AsyncIterat
         found, settled = await locate(repository.link, list(waiting))
         devices = await list_devices(repository.link)
         places = {device.device_id for device in devices if device.alive and not device.retiring}
-        under_way = {job.encoding_id for job in (await ask_health(repository.link))[1]}
+        jobs = (await ask_health(repository.link))[1]
+        under_way = {job.encoding_id for job in jobs if job.kind != "check"}  # which makes nothing whole
         now = repository.link.time()
         for object_id, each in waiting.items():
             each.look(found[object_id], places, under_way, now)

@@ -260,7 +260,8 @@ class Catalog:
 
         def weight(claim: Claim) -> tuple[bool, int, int, Claim]:
             devices = {place.device for place in self._sound[claim]}
-            return claim not in doubted, sum(votes[device] == 1 for device in devices), len(devices), claim
+            last = claim._replace(depositor=claim.depositor or b"")  # None has no order beside bytes
+            return claim not in doubted, sum(votes[device] == 1 for device in devices), len(devices), last
 
         return max(claims, key=weight)
 

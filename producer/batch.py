@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Optional, Union
 
 from common.errors import ProtocolError, TesseraError, UnreachableError
+from common.link.patience import Patience
 from common.link.replies import DeclinedError
 from common.process.events import BytesDone
 from common.protocol.codec import MAX_PAYLOAD
@@ -160,18 +161,31 @@ def _encode(target: Target, images: Sequence[_Image], buffer: Bytes) -> None:
 
 
 async def _send(target: Target, images: Sequence[_Image]) -> None:
-    """Send every share to a device, and those that are not acknowledged to others, while there are any."""
+    """Send every share to a device, and those that are not acknowledged to others, while there are any.
+
+    A late device is still listened to when another gets its shares: whichever is first counts.
+    """
     tried: dict[bytes, list[bytes]] = {_id(image): [] for image in images}
-    for attempt in range(_MAX_MOVES):
-        lacking = [image for image in images if len(image.held) < target.coding.code.n]
-        sendings = await _place(target, lacking, tried, together=attempt == 0)
-        if not sendings:
-            return
-        by_device: dict[bytes, list[_PlacedShare]] = {}
-        for sending in sendings:
-            by_device.setdefault(sending.device, []).append(sending)
-        messages = [m for shares in by_device.values() for m in _messages(shares)]
-        await asyncio.gather(*(_send_message(target, message) for message in messages))
+    patience = Patience()
+    under_way: set[asyncio.Future[None]] = set()
+    try:
+        for attempt in range(_MAX_MOVES):
+            lacking = [image for image in images if len(image.held) < target.coding.code.n]
+            sendings = await _place(target, lacking, tried, together=attempt == 0)
+            if not sendings:
+                break
+            by_device: dict[bytes, list[_PlacedShare]] = {}
+            for sending in sendings:
+                by_device.setdefault(sending.device, []).append(sending)
+            messages = [m for shares in by_device.values() for m in _messages(shares)]
+            under_way |= {asyncio.ensure_future(_send_message(target, message)) for message in messages}
+            under_way = await patience.late(under_way, few=attempt > 0)
+        while under_way and any(len(image.held) < target.coding.code.n for image in images):
+            _, under_way = await asyncio.wait(under_way, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for late in under_way:
+            late.cancel()  # another device has its shares: of what it keeps all the same there is too much
+        await asyncio.gather(*under_way, return_exceptions=True)
 
 
 async def _place(
@@ -229,6 +243,8 @@ async def _send_message(target: Target, sendings: Sequence[_PlacedShare]) -> Non
         answers = [Answer(Code.FAULT, str(error))] * len(sendings)
     for sending, answer in zip(sendings, answers):
         image, share = sending.image, sending.share
+        if share in image.held:
+            continue  # by another device meanwhile
         if answer.granted:
             image.held[share] = device
             image.refused.pop(share, None)

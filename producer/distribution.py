@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 import enum
 import logging
-from collections.abc import Iterable, Sequence
-from typing import Callable, Optional
+from collections import defaultdict
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
+from typing import Any, Callable, Optional
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,7 @@ from common.coding.slicing import Slicing
 from common.erasure import ErasureCode
 from common.errors import NotEnoughError, ProtocolError, TesseraError, UnreachableError
 from common.link.link import Link
+from common.link.patience import Patience
 from common.link.questions import find_places
 from common.link.replies import DeclinedError
 from common.process.events import ignore
@@ -28,13 +30,14 @@ from common.protocol.device_messages import (
     Append,
     BlockName,
     Commit,
-    Fetch,
     Open,
     SegmentRange,
     ShareName,
 )
 from common.protocol.messages import Acknowledged, Code, Tombstone
-from common.protocol.operations import ABANDON, APPEND, COMMIT, DELETE, FETCH, OPEN, PROGRESS, H, Spec
+from common.protocol.operations import ABANDON, APPEND, COMMIT, DELETE, OPEN, PROGRESS, H, Spec
+from common.repository.devices import Devices
+from common.repository.hedging import Choice, HedgedRequest, Holder
 from producer.encoding import EncodedSegment
 from producer.events import ShareStep, Step
 
@@ -111,6 +114,9 @@ class Distribution:
         self._may_read = may_read
         self._shown = shown
         self._emit = emit
+        self._devices = Devices(link)
+        self._patience: defaultdict[int, Patience] = defaultdict(Patience)  # by operation
+        self._share_bytes = 0
         self._tried: set[bytes] = {*avoid, *(device for device in places if device is not None)}
         devices = [*places, *[None] * (code.n - len(places))]
         self.shares = [SentShare(index, device, lacking) for index, device in enumerate(devices)]
@@ -138,8 +144,9 @@ class Distribution:
 
     async def open(self, share_bytes: int) -> None:
         """Open every placed share; `share_bytes` as expected for each, 0 where it is not known."""
+        self._share_bytes = share_bytes
         placed = [share for share in self.shares if share.state is ShareState.PLACED]
-        await asyncio.gather(*(self._open(share, share_bytes) for share in placed))
+        await self._of_all(OPEN, {share: self._open(share, share_bytes) for share in placed})
 
     async def take_up(self, share_bytes: int, segment_count: int) -> int:
         """Ask how far each placed share came before an interruption; how many of them are still there.
@@ -160,18 +167,19 @@ class Distribution:
         open_shares = [
             share for share in self.shares if share.state is ShareState.OPEN and encoded.segment not in share.staged
         ]
-        sent = await asyncio.gather(
-            *(
-                self._append(share, encoded.segment, encoded.blocks[share.index], encoded.digests[share.index])
+        return await self._of_all(
+            APPEND,
+            {
+                share: self._append(share, encoded.segment, encoded.blocks[share.index], encoded.digests[share.index])
                 for share in open_shares
-            )
+            },
         )
-        return all(sent)
 
     async def commit(self, commitment: bytes) -> None:
         """Commit every open share."""
         open_shares = [share for share in self.shares if share.state is ShareState.OPEN]
-        await asyncio.gather(*(self._commit(share, commitment) for share in open_shares))
+        few = self.count(ShareState.COMMITTED) > 0
+        await self._of_all(COMMIT, {share: self._commit(share, commitment) for share in open_shares}, few=few)
 
     async def move_lost(self, recipe: Recipe) -> None:
         """Move lost shares to other devices, as far as there are any, and rebuild their blocks there."""
@@ -191,7 +199,7 @@ class Distribution:
                 share.device = device
                 share.staged = set()
                 share.move(ShareState.PLACED)
-            await asyncio.gather(*(self._open(share, recipe.share_bytes) for share in moved))
+            await self._of_all(OPEN, {share: self._open(share, recipe.share_bytes) for share in moved}, few=True)
             for start in range(0, recipe.segment_count, _REFILLED_TOGETHER):
                 segments = range(start, min(start + _REFILLED_TOGETHER, recipe.segment_count))
                 await asyncio.gather(*(self._refill(moved, segment, recipe) for segment in segments))
@@ -208,14 +216,47 @@ class Distribution:
         left = [None if share.state is ShareState.COMMITTED else share.device for share in self.shares]
         await abandon_shares(self._link, self._encoding_id, left)
 
+    async def _of_all(
+        self, operation: Spec[Any, Any], asked: Mapping[SentShare, Coroutine[Any, Any, bool]], *, few: bool = False
+    ) -> bool:
+        """Ask the devices of these shares; whether all granted it.
+
+        A share whose device is late, by what the others take, is lost where another device can have it. `few`: as of
+        `Patience.late`.
+        """
+        tasks = {share: asyncio.ensure_future(asking) for share, asking in asked.items()}
+        try:
+            late = await self._patience[operation.number].late(tasks.values(), few=few)
+            waited_for = [share for share, task in tasks.items() if task in late and share.state is not ShareState.LOST]
+            for share in waited_for[: await self._other_places(len(waited_for))]:
+                self._lose(share, Code.GONE, UnreachableError("it does not answer, and the others have"))
+            for share, task in tasks.items():
+                if task in late and share.state is ShareState.LOST:
+                    task.cancel()
+            if tasks:
+                await asyncio.wait(tasks.values())
+            return all([not task.cancelled() and task.result() for task in tasks.values()])
+        finally:
+            for task in tasks.values():
+                task.cancel()
+
+    async def _other_places(self, wanted: int) -> int:
+        """How many of so many lost shares there are devices for that were not tried yet."""
+        if not wanted:
+            return 0
+        places = await find_places(self._link, [self._encoding_id], wanted, self._share_bytes, self._tried)
+        return len(places.devices[0])
+
     # --- one share
 
-    async def _open(self, share: SentShare, share_bytes: int) -> None:
+    async def _open(self, share: SentShare, share_bytes: int) -> bool:
         code, slicing = self._code, self._slicing
         self._tell(share, Step.PLACED, share_bytes)
         header = Open(self._encoding_id, share.index, code.k, code.n, slicing.block_size, share_bytes)
-        if await self._ask(share, OPEN, header):
+        granted = await self._ask(share, OPEN, header)
+        if granted:
             share.move(ShareState.OPEN)
+        return granted
 
     async def _take_up(self, share: SentShare, share_bytes: int, segment_count: int) -> bool:
         """Whether the share's device still has it."""
@@ -264,11 +305,13 @@ class Distribution:
             self._tell(share, Step.ACKNOWLEDGED, block.nbytes)
         return granted
 
-    async def _commit(self, share: SentShare, commitment: bytes) -> None:
+    async def _commit(self, share: SentShare, commitment: bytes) -> bool:
         header = Commit(self._encoding_id, share.index)
-        if await self._ask(share, COMMIT, header, memoryview(commitment)):
+        granted = await self._ask(share, COMMIT, header, memoryview(commitment))
+        if granted:
             share.move(ShareState.COMMITTED)
             self._tell(share, Step.COMMITTED)
+        return granted
 
     async def _abandon(self, share: SentShare) -> None:
         await self._ask(share, ABANDON, ShareName(self._encoding_id, share.index))
@@ -320,35 +363,28 @@ class Distribution:
         for share in wanted:
             if not recipe.accepts(segment, share.index, rebuilt[share.index].data):
                 raise TesseraError("a rebuilt block is not what it was")
-        await asyncio.gather(
-            *(
-                self._append(share, segment, rebuilt[share.index], recipe.digest_of(segment, share.index))
-                for share in wanted
-            )
-        )
+        digests = {share: recipe.digest_of(segment, share.index) for share in wanted}
+        appended = {share: self._append(share, segment, rebuilt[share.index], digests[share]) for share in wanted}
+        await self._of_all(APPEND, appended, few=True)
 
     async def _read_back(self, segment: int, recipe: Recipe, moved: list[SentShare]) -> dict[int, NDArray[np.uint8]]:
         """Good blocks of a segment, from other shares that are open or committed: up to k of them."""
         whole = (ShareState.OPEN, ShareState.COMMITTED)
-        sources = [share for share in self.shares if share.state in whole and share not in moved]
-        present: dict[int, NDArray[np.uint8]] = {}
-        while sources and len(present) < self._code.k:
-            asked = [sources.pop(0) for _ in range(min(len(sources), self._code.k - len(present)))]
-            length = recipe.block_length(segment)
-            blocks = await asyncio.gather(*(self._fetch(source, segment, length) for source in asked))
-            for source, block in zip(asked, blocks):
-                if block is not None and recipe.accepts(segment, source.index, block):
-                    present[source.index] = np.frombuffer(block, np.uint8)
-        return present
+        length = recipe.block_length(segment)
 
-    async def _fetch(self, source: SentShare, segment: int, length: int) -> Optional[memoryview]:
-        request = Fetch([BlockName(self._encoding_id, source.index, segment)])
-        try:
-            reply = await self._link.request(FETCH, request, device=source.device or b"", reply_bytes=length)
-        except (DeclinedError, UnreachableError, ProtocolError):
-            return None
-        granted = len(reply.header.parts) == 1 and reply.header.parts[0].answer.granted
-        return reply.payload if granted else None
+        def ask(holder: Holder) -> asyncio.Future[memoryview]:
+            return self._devices.block(holder.device, BlockName(self._encoding_id, holder.share, segment), length)
+
+        def check(holder: Holder, answer: asyncio.Future[memoryview]) -> Optional[NDArray[np.uint8]]:
+            try:
+                block = answer.result()
+            except (DeclinedError, UnreachableError, ProtocolError):
+                return None
+            return np.frombuffer(block, np.uint8) if recipe.accepts(segment, holder.share, block) else None
+
+        sources = [Holder(s.index, s.device) for s in self.shares if s.state in whole and s not in moved and s.device]
+        choice = Choice(self._code.k, sources)
+        return await HedgedRequest(self._code.k, choice, self._devices, ask, check).run()
 
 
 def _reason(error: TesseraError) -> Code:

@@ -61,7 +61,7 @@ from common.protocol.messages import AnnouncedShare, Code, GrantedTo, Message
 LEASE = 30
 MAX_SEGMENTS = 1 << 20  # of one encoding: more fit into no recipe
 MEMORY = 16 * 1024 * 1024  # bytes of blocks that one repair holds at once
-INSPECT_TIMEOUT = 6.0  # seconds that a device has to show its commitment: it may have to be asked twice
+REQUEST_TIMEOUT = 6.0  # seconds that a device has for what needs no fsync: it may have to be asked twice
 _SEGMENTS = 2  # at a time
 _READ_AHEAD = 2  # blocks of a share that is read whole
 _NO_PLACE = "no device takes its shares"
@@ -148,8 +148,10 @@ class Repair:
             if not outcome.placed:
                 raise GaveUp(_NO_PLACE)
         yield [self._amend(place, agreed) for place in self.task.stale]
-        yield from self._read(agreed.recipe)
-        yield from self._discard()
+        bad = yield from self._read(agreed.recipe)
+        yield [self._discard_one(p) for p in self._around.may_discard(self.task) if p.share not in bad]
+        if bad:
+            raise GaveUp(f"{len(bad)} shares of it are not good")
         short = len(targets) - len(outcome.placed)
         if short:
             raise GaveUp(f"{short} shares found no place")
@@ -208,7 +210,7 @@ class Repair:
 
     def _lease(self, place: Place, seconds: int) -> Request:
         header, owner = Inspect(self._claim.encoding_id, place.share, seconds), self._claim.owner
-        return Request(place.device, owner, Operation.INSPECT, header, credit=MAX_PAYLOAD, timeout=INSPECT_TIMEOUT)
+        return Request(place.device, owner, Operation.INSPECT, header, credit=MAX_PAYLOAD, timeout=REQUEST_TIMEOUT)
 
     # --- amend
 
@@ -344,14 +346,13 @@ class Repair:
 
     # --- read, discard
 
-    def _read(self, recipe: Recipe) -> Steps[None]:
-        """Read what is to be read, one share after the other."""
+    def _read(self, recipe: Recipe) -> Steps[set[int]]:
+        """Read what is to be read, one share after the other; the shares of which a copy is not good, or not given."""
         bad: set[Place] = set()
         for place in [*self.task.reads, *(self._outcome.placed if self.task.discards else [])]:
             numbers = iter(range(recipe.segment_count))
             yield [self._read_blocks(place, numbers, bad, recipe) for _ in range(_READ_AHEAD)]
-        if bad:
-            raise GaveUp(f"{len(bad)} shares of it are not good")
+        return {place.share for place in bad}
 
     def _read_blocks(self, place: Place, numbers: Iterator[int], bad: set[Place], recipe: Recipe) -> Steps[None]:
         """One block after the other, until one is not good."""
@@ -360,9 +361,6 @@ class Repair:
                 bad.add(place)
             if place in bad:
                 return
-
-    def _discard(self) -> Steps[None]:
-        yield [self._discard_one(place) for place in self._around.may_discard(self.task)]
 
     def _discard_one(self, place: Place) -> Steps[None]:
         reply: Reply = yield self._request(place.device, Operation.DISCARD, self._name(place))
@@ -374,7 +372,8 @@ class Repair:
     def _request(
         self, device: bytes, operation: Operation, header: Message, payload: Optional[Buffer] = None, credit: int = 0
     ) -> Request:
-        return Request(device, self._claim.owner, operation, header, payload, credit)
+        timeout = None if operation is Operation.COMMIT else REQUEST_TIMEOUT
+        return Request(device, self._claim.owner, operation, header, payload, credit, timeout)
 
     def _name(self, place: Place) -> ShareName:
         return ShareName(self._claim.encoding_id, place.share)

@@ -28,6 +28,7 @@ from common.protocol.operations import OPERATIONS
 PER_DEVICE = 2  # requests under way
 _SEND_AGAIN = 5.0  # seconds without an answer
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 2.0  # seconds after an answer "busy"
+_A_MOMENT = 2 * _SEND_AGAIN  # for which one counts as late that had to be asked again
 _LATE, _LONGEST_LATE = 60.0, 900.0  # seconds for which a device counts as late, at first and at most
 
 
@@ -87,6 +88,7 @@ class _UnderWay:
     then: Then
     asker: object
     until: float
+    began: float
     again: float  # when it is sent again, unless it was answered
     pause: float = _FIRST_PAUSE
 
@@ -178,7 +180,7 @@ class Requests:
             request_id = self._rng.getrandbits(8 * IDENTIFIER_SIZE).to_bytes(IDENTIFIER_SIZE, "big")
             longest = OPERATIONS[request.operation].timeout
             until = now + (longest if request.timeout is None else min(longest, request.timeout))
-            entry = _UnderWay(request_id, request, then, asker, until, now + _SEND_AGAIN)
+            entry = _UnderWay(request_id, request, then, asker, until, now, now + _SEND_AGAIN)
             self._under_way[request_id] = entry
             self._at[device] += 1
             sendings.append(self._send(entry))
@@ -201,9 +203,16 @@ class Requests:
             elif not connected(entry.request.device):
                 self.lose(entry.request.device)
             else:
+                if now - entry.began >= _SEND_AGAIN:
+                    self._ask_last(entry.request.device, now)
                 entry.again = min(now + _SEND_AGAIN, max(now, entry.until))
                 sendings.append(self._send(entry))
         return sendings
+
+    def _ask_last(self, device: bytes, now: float) -> None:
+        """For a moment it counts as late: its message may only be lost."""
+        until, seconds = self._late.get(device, (now, 0.0))
+        self._late[device] = (max(until, now + _A_MOMENT), seconds)
 
     def _note_late(self, device: bytes, now: float) -> None:
         """Each time for longer, unless it has long been in time again."""

@@ -201,15 +201,18 @@ class EncodingAt(Message):
 def shares_at_hand(encoding: EncodingAt) -> dict[int, list[bytes]]:
     """share → the devices that are connected and hold it whole.
 
-    A device counts for one share only: it gets no more of an encoding, so whatever else it names proves nothing.
+    A device counts for one share only: it gets no more of an encoding, so whatever else it names proves nothing. Of one
+    that names several, a share that no other has.
     """
-    at_hand: dict[int, list[bytes]] = {}
-    counted: set[bytes] = set()
+    named: dict[bytes, list[int]] = {}
     for share in encoding.shares:
-        if share.sound and share.alive and share.device_id not in counted:
-            counted.add(share.device_id)
-            at_hand.setdefault(share.share, []).append(share.device_id)
-    return at_hand
+        if share.sound and share.alive:
+            named.setdefault(share.device_id, []).append(share.share)
+    at_hand: dict[int, list[bytes]] = {}
+    for device_id, shares in sorted(named.items(), key=lambda each: len(each[1])):
+        counted = next((share for share in shares if share not in at_hand), shares[0])
+        at_hand.setdefault(counted, []).append(device_id)
+    return dict(sorted(at_hand.items()))
 
 
 class Holdings(ReplyHeader):

@@ -13,6 +13,7 @@ from typing import Optional
 from weakref import WeakValueDictionary
 
 from common.errors import NotEnoughError, NotFoundError, TesseraError
+from common.link.patience import Patience
 from common.protocol.device_messages import ShareName
 from common.protocol.messages import EncodingAt, shares_at_hand
 from common.repository.devices import Description, Devices
@@ -69,14 +70,28 @@ class Mappings:
                 found[encoding.object_id, encoding.encoding_id] = mapping
             else:
                 missing.append(encoding)
-        found.update(
-            {
-                (encoding.object_id, encoding.encoding_id): mapping
-                for encoding, mapping in zip(missing, await asyncio.gather(*(self._fetch(e) for e in missing)))
-                if mapping is not None
-            }
-        )
+        for encoding, mapping in zip(missing, await self._fetch_all(missing)):
+            if mapping is not None:
+                found[encoding.object_id, encoding.encoding_id] = mapping
         return found
+
+    async def _fetch_all(self, encodings: list[EncodingAt]) -> list[Optional[Mapping]]:
+        """The mapping of each; None where no device has it, or only such as are late by what the others take.
+
+        So whoever makes up encodings, and then answers nothing, holds nobody up.
+        """
+        tasks = [asyncio.ensure_future(self._fetch(encoding)) for encoding in encodings]
+        to_come = [task for e, task in zip(encodings, tasks) if len(shares_at_hand(e)) >= e.k]
+
+        def enough() -> bool:
+            return 2 * sum(task.done() for task in tasks) >= len(tasks) or all(task.done() for task in to_come)
+
+        try:
+            late = await Patience().late(tasks, enough)
+            return [None if task in late else task.result() for task in tasks]
+        finally:
+            for task in tasks:
+                task.cancel()
 
     async def _fetch(self, encoding: EncodingAt) -> Optional[Mapping]:
         """A mapping from the first device that has a good one, kept for the next time."""

@@ -8,16 +8,19 @@ from typing import Callable
 
 import pytest
 
-from tests.soak import aborts, fuzzing, strangers
+from tests.soak import aborts, fuzzing, hostile_schedules, strangers
 from tests.soak.proof import Figures, Terms
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks at processes as only Linux shows them")
 SEED = 1
 
 
+SCHEDULES = 50  # of each of the four parts, which run side by side
+
+
 @pytest.fixture
 def run(tmp_path: Path) -> Callable[..., Figures]:
-    return lambda proof, scale: proof(Terms(SEED, tmp_path, 600.0, scale))
+    return lambda proof, scale, seed=SEED: proof(Terms(seed, tmp_path, 600.0, scale))
 
 
 def test_a_supervised_broker_aborted_in_mid_put_is_back_and_nothing_is_lost(
@@ -53,3 +56,9 @@ def test_eight_clients_that_flood_a_stopped_device_take_neither_memory_nor_servi
 
 def test_half_open_connections_and_strangers_hardly_slow_an_honest_put(run: Callable[..., Figures]) -> None:
     assert float(run(strangers.half_open_connections, 1 / 5)["slower by %"]) < 200, "under 20 on a quiet machine"
+
+
+@pytest.mark.parametrize("first", range(1, 1 + 4 * SCHEDULES, SCHEDULES))
+def test_members_that_lie_harm_nobody_else(run: Callable[..., Figures], first: int) -> None:
+    figures = run(hostile_schedules.hostile_members, SCHEDULES / hostile_schedules.SCHEDULES, first)
+    assert figures["schedules"] == SCHEDULES

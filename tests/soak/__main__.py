@@ -10,6 +10,7 @@ from tests.soak import (
     command_lines,
     disk_faults,
     fuzzing,
+    hostile_schedules,
     kill_points,
     lossy_network,
     parsers,
@@ -21,7 +22,14 @@ from tests.soak.proof import main
 
 WAITING = [*stopped_and_cut.PARTS, *lossy_network.PARTS]
 WORKING = [*kill_points.PARTS, *disk_faults.PARTS, *bit_flips.PARTS, *races.PARTS]
-HOSTILE = [*aborts.PARTS, *fuzzing.PARTS, *strangers.PARTS, *parsers.PARTS, *command_lines.PARTS]
+HOSTILE = [
+    *hostile_schedules.PARTS,
+    *aborts.PARTS,
+    *fuzzing.PARTS,
+    *strangers.PARTS,
+    *parsers.PARTS,
+    *command_lines.PARTS,
+]
 
 if __name__ == "__main__":
     sys.exit(main([WAITING, [*WORKING, *HOSTILE]], "Every proof of docs/reliability.md and docs/threat-model.md."))

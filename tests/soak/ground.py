@@ -61,6 +61,12 @@ class SoakCluster(LocalCluster):
         self._workers[index - 1].start(command, {**self._environment_of(store.name), **variables})
         return journal
 
+    def start_lying(self, index: int, orders: Path) -> None:
+        """Start a device that lies as this file says (see `hostile_worker`)."""
+        store = self.directory / f"device-{index}"
+        command = [sys.executable, str(SOAK / "hostile_worker.py"), "--store", str(store)]
+        self._workers[index - 1].start(command, {**self._environment_of(store.name), "HOSTILE_ORDERS": str(orders)})
+
     def start_shifted_device(self, index: int, offset: float, *arguments: str) -> None:
         """Start a device whose clock is wrong by `offset` seconds."""
         store = self.directory / f"device-{index}"

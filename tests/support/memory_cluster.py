@@ -55,6 +55,7 @@ class ClusterDevice(MemoryDevice):
     def __init__(self, name: str) -> None:
         super().__init__(name, chance(name, 16))
         self.alive = True
+        self.silent: set[Operation] = set()  # what it never answers, though it is here
         self._interceptions: dict[Operation, Interception] = {}
         self._faults: dict[tuple[Operation, int], Callable[[], TesseraError]] = {}
 
@@ -171,6 +172,9 @@ class MemoryCluster:
             raise UnreachableError("no answer")
         if device == BROKER:
             answered, blocks = self._broker(operation.number, packed, content)
+        elif operation.number in self.device(device).silent:
+            await asyncio.sleep(operation.timeout)
+            raise UnreachableError("no answer from a device")
         else:
             answered, blocks = self.device(device).answer(operation.number, packed, content, self.owner)
         await asyncio.sleep(0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from admin.deleting import delete_image, undelete_encodings
 from admin.printer import AdminPrinter
 from admin.quorum import quorum
 from admin.sharing import adding, change_image, removing
-from common.errors import NotEnoughError, NotFoundError
+from common.errors import NotEnoughError, NotFoundError, ProtocolError
 from common.protocol.envelope import Operation
 from common.protocol.messages import MAX_SHARES, Code, EncodingAt, Trashed
 from common.repository.repository import Repository
@@ -23,6 +24,7 @@ from tests.support.putting import put
 from tests.support.sample_images import KEY, OTHER_KEY, chance
 
 K, N = 2, 4
+SOON = 10.0  # seconds; a device has twenty to answer
 FRIENDS = [OTHER_KEY, VaultKey(b"\x77" * 32)]
 
 
@@ -115,6 +117,18 @@ def test_a_deletion_on_half_of_the_devices_is_not_done_and_says_who_is_away(scen
 def test_a_deletion_on_so_many_that_no_others_restore_it_is_done(scene: Scene) -> None:
     scene.connect(1, 2, 3)
     assert scene.delete() == ["device-4"]
+
+
+def test_a_device_that_answers_nothing_does_not_hold_up_what_enough_took(scene: Scene) -> None:
+    scene.cluster.devices[3].silent = {Operation.DELETE}
+    started = time.monotonic()
+    scene.delete()
+    assert time.monotonic() - started < SOON
+
+
+def test_a_device_that_answers_nonsense_costs_its_own_answer_only(scene: Scene) -> None:
+    scene.cluster.devices[3].fail(Operation.DELETE, lambda: ProtocolError("no msgpack"))
+    scene.delete()
 
 
 def test_where_no_device_is_away_all_that_have_a_share_are_enough(scene: Scene) -> None:

@@ -58,6 +58,16 @@ def object_ids(encodings: list[EncodingAt]) -> list[bytes]:
 # --- which claim is believed
 
 
+@pytest.mark.parametrize("depositor", [None, b"d" * 16])
+def test_of_claims_that_differ_in_who_left_them_one_is_believed(depositor: Optional[bytes]) -> None:
+    catalog = Catalog()
+    catalog.announce(DEVICES[0], [msgspec.structs.replace(share(0), depositor=depositor)])
+    catalog.announce(DEVICES[1], [msgspec.structs.replace(share(1), depositor=b"another depositor"[:16])])
+    known = catalog.known(ENCODING)
+    assert known is not None
+    assert known.claim.depositor in (depositor, b"another depositor"[:16])
+
+
 def test_a_device_that_names_many_shares_does_not_outvote_those_that_name_one() -> None:
     catalog = Catalog()
     for index, device in enumerate(DEVICES[:4]):
@@ -115,7 +125,7 @@ def test_one_share_on_two_devices_is_found_on_both() -> None:
     catalog = full_catalog()
     catalog.announce(DEVICES[1], [share(0)])
     found = only(catalog.locate(OWNER, OBJECT, everybody))
-    assert shares_at_hand(found)[0] == DEVICES[:2]
+    assert [place.device_id for place in found.shares if place.share == 0] == DEVICES[:2]
     assert catalog.shares_on(DEVICES[1]) == 2
 
 
@@ -275,6 +285,12 @@ def test_one_device_that_names_all_shares_counts_for_one() -> None:
     catalog = Catalog()
     catalog.announce(DEVICES[0], [share(index) for index in range(6)])
     assert len(shares_at_hand(only(catalog.locate(OWNER, OBJECT, everybody)))) == 1
+
+
+def test_a_device_that_names_more_than_it_has_takes_no_share_from_the_others() -> None:
+    catalog = full_catalog()
+    catalog.announce(DEVICES[5], [share(index) for index in range(6)])
+    assert len(shares_at_hand(only(catalog.locate(OWNER, OBJECT, everybody)))) == 6
 
 
 def test_what_a_device_no_longer_names_is_gone_from_the_list_too() -> None:

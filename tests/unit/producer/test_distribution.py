@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
+import time
 from typing import Callable
 
 import numpy as np
@@ -11,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from common.errors import ProtocolError, TesseraError
+from common.link.patience import LEAST
 from common.protocol.codec import pack
 from common.protocol.envelope import Operation
 from common.protocol.messages import Code
@@ -21,6 +24,7 @@ from tests.support.memory_cluster import ClusterDevice, MemoryCluster, run, stor
 from tests.support.sample_images import EncodedImage, chance, encode, segment_size
 
 K, N, SEGMENTS = 2, 4, 5
+SOON = 10.0  # seconds; a device has twenty to open a share, and sixty to commit it
 IMAGE = encode(chance("image", SEGMENTS * segment_size(K, N) - 30), K, N)
 Fault = Callable[[ClusterDevice], None]
 
@@ -128,6 +132,42 @@ def test_without_a_spare_device_the_share_stays_lost_and_the_others_are_committe
     fault(put.cluster.devices[1])
     run(put.store())
     put.assert_lost(1)
+
+
+@pytest.mark.parametrize("operation", [Operation.OPEN, Operation.APPEND, Operation.COMMIT])
+def test_the_share_of_a_device_that_answers_nothing_moves_long_before_its_timeout(operation: Operation) -> None:
+    put = Put(N + 1)
+    put.cluster.devices[1].silent = {operation, Operation.FETCH}
+    started = time.monotonic()
+    run(put.store())
+    assert time.monotonic() - started < SOON
+    put.assert_all_stored()
+    assert put.distribution.shares[1].device == put.cluster.ids[N]
+
+
+def test_of_two_that_answer_nothing_as_many_shares_move_as_there_are_others() -> None:
+    put = Put(N + 2)
+    for device in put.cluster.devices[:2]:
+        device.silent = {Operation.OPEN}
+    started = time.monotonic()
+    run(put.store())
+    assert time.monotonic() - started < SOON
+    put.assert_all_stored()
+
+
+def test_without_a_spare_device_one_that_is_only_slow_is_waited_for() -> None:
+    put = Put(N)
+    slow = put.cluster.devices[1]
+    slow.silent = {Operation.OPEN}
+
+    async def store() -> None:
+        storing = asyncio.ensure_future(put.distribution.open(put.image.recipe.share_bytes))
+        await asyncio.sleep(1.5 * LEAST)
+        assert not storing.done()
+        storing.cancel()
+
+    run(store())
+    assert put.distribution.shares[1].state is ShareState.PLACED
 
 
 def test_a_device_that_failed_is_not_tried_again() -> None:

@@ -347,6 +347,14 @@ def test_nothing_is_discarded_that_the_new_copy_does_not_stand_for(bench: Bench)
     assert bench.is_intact(2, 2)
 
 
+def test_a_copy_that_is_not_good_keeps_no_other_share_s_surplus(bench: Bench) -> None:
+    to, donor = bench.place(2, N), bench.place(2)
+    bench.devices[1].lies = True
+    task = bench.task(to, kind=Kind.MOVE, donors={2: donor.device}, reads=(bench.place(1),), discards=(donor,))
+    outcome = bench.run(task)
+    assert (outcome.done, outcome.discarded) == (False, [donor])
+
+
 def test_nothing_is_discarded_that_the_catalog_does_not_call_surplus_any_more(bench: Bench) -> None:
     bench.may = False
     assert bench.run(move(bench)).discarded == []

@@ -189,3 +189,13 @@ def test_a_pause_is_not_made_up_for_by_a_burst(asker: Asker) -> None:
             asker.reply(sending)
             moved += 100
     assert moved <= RATE + 100
+
+
+def test_a_device_that_has_to_be_asked_again_counts_as_late_for_a_moment(asker: Asker) -> None:
+    asker.ask(NAS)
+    asker.release()
+    (again,) = asker.release(START + 5)
+    assert asker.requests.is_late(NAS)
+    asker.reply(again, now=START + 5)
+    asker.release(START + 16)
+    assert not asker.requests.is_late(NAS)

@@ -1,0 +1,147 @@
+"""Proof: members that were admitted and lie harm nobody else's images, and hold nobody up for long.
+
+    hostile members   two of eight devices lie, in ways drawn for each schedule, while others store and restore
+
+Each schedule has a seed of its own, and they share a cluster. In each, images are stored, restored, and now and then
+listed, deleted, repaired and put under another vault key, by users whose images have two shares more than are needed.
+What a program takes is compared with what it took before anybody lied. `--seed S --minutes 0` runs schedule S alone.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import statistics
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Collection
+from pathlib import Path
+
+from tests.soak.ground import Keeper, SoakCluster, new_cluster, new_user
+from tests.soak.hostile_peers import resident
+from tests.soak.hostile_worker import Lie
+from tests.soak.proof import Figures, Part, Terms, main
+from tests.support.programs import Ended
+
+SCHEDULES = 5000
+HONEST, HOSTILE = 6, 2  # devices
+CODES = [(2, 4), (3, 5), (4, 6)]  # each bears the loss of two, and finds as many honest devices as it has shares
+BROKER_MOST = 384 << 20  # bytes
+TIMES = 5  # what takes so many times as long as alone was held up
+FLOORS = {"repair": 25.0}  # seconds in which a program may end in any case: repair waits for a broker that does nothing
+FLOOR = 8.0
+_KEPT = 6  # images
+_ALONE = 3  # rounds without lies
+_SETTINGS = {"TESSERA_REPAIR_AFTER": "1s", "TESSERA_MEMORY": f"{BROKER_MOST >> 20}M"}
+# Breaks of the protocol: with three within a minute a device is not heard for a minute, and lies no more.
+_SELDOM = {Lie.NO_MESSAGES: 0.1, Lie.FORGES: 0.2, Lie.FLOOD: 0.3}
+
+
+class Stage:
+    """The cluster, who is honest in it, and how long that takes while all are."""
+
+    def __init__(self, cluster: SoakCluster, terms: Terms) -> None:
+        self.most = 0  # bytes of the broker
+        self.slowest: dict[str, tuple[float, int]] = {}  # what → seconds, and in which schedule
+        self._cluster = cluster
+        self._keeper = Keeper(new_user(cluster, "keeper"), terms.random)
+        self._alone: defaultdict[str, list[float]] = defaultdict(list)
+        self._limits: dict[str, float] = {}
+        self._seed = 0
+        self._orders = [cluster.directory / f"orders-{number}.json" for number in range(HOSTILE)]
+        self._broker = cluster.broker_pid()
+        for index, path in enumerate(self._orders, HONEST + 1):
+            _give_orders(path, 0, [])
+            cluster.stop_device(index)
+            cluster.start_lying(index, path)
+        cluster.wait_alive()
+        for _ in range(_ALONE):
+            self._all_programs(random.Random(0), seldom=1.0)
+        for what, seconds in self._alone.items():
+            self._limits[what] = max(FLOORS.get(what, FLOOR), TIMES * statistics.median(seconds))
+
+    def run(self, seed: int) -> None:
+        """One schedule; AssertionError with its seed for whatever does not hold."""
+        drawn, self._seed = random.Random(seed), seed
+        lies = [_draw_lies(drawn) for _ in self._orders]
+        for path, each in zip(self._orders, lies):
+            _give_orders(path, drawn.getrandbits(32), each)
+        try:
+            self._all_programs(drawn, seldom=0.15)
+            self._look_at_broker()
+        except Exception as error:
+            told = " and ".join(" + ".join(lie.name for lie in each) for each in lies)
+            raise AssertionError(f"schedule {seed} ({told}): {error}") from error
+
+    def figures(self) -> Figures:
+        figures: Figures = {"broker's most MiB": self.most >> 20}
+        for what, (seconds, seed) in sorted(self.slowest.items()):
+            figures[f"slowest {what}"] = f"{seconds:.1f} s of {self._limits[what]:.1f} (seed {seed})"
+        return figures
+
+    # --- what the honest do
+
+    def _all_programs(self, drawn: random.Random, seldom: float) -> None:
+        """Put and get; the other programs with the probability `seldom` each."""
+        keeper, user = self._keeper, self._keeper.user
+        k, n = drawn.choice(CODES)
+        folder = keeper.make_folder(small=1, large=int(drawn.random() < seldom), k=k)
+        self._judge("put", keeper.put(folder, "-k", str(k), "-n", str(n)))
+        if drawn.random() < seldom:
+            self._judge("list", user.run("consumer", "--list", "--json"))
+        if drawn.random() < seldom:
+            self._judge("repair", user.run("admin", "repair", "--all"), also=(4, 5))
+        started = time.monotonic()
+        keeper.check_restored()
+        self._took("get", time.monotonic() - started)
+        if len(keeper.promises) > _KEPT:
+            gone = drawn.choice(sorted(keeper.promises))
+            self._judge("delete", user.run("admin", "delete", "--yes", "--hash", gone), also=(5,))
+            del keeper.promises[gone]
+
+    def _judge(self, what: str, ended: Ended, also: Collection[int] = ()) -> None:
+        assert ended.exit_code == 0 or ended.exit_code in also, f"{what}: {ended}"
+        self._took(what, ended.seconds)
+
+    def _took(self, what: str, seconds: float) -> None:
+        if not self._limits:
+            self._alone[what].append(seconds)
+            return
+        limit = self._limits.setdefault(what, FLOORS.get(what, FLOOR))
+        self.slowest[what] = max(self.slowest.get(what, (0.0, 0)), (seconds, self._seed))
+        assert seconds <= limit, f"{what} took {seconds:.1f} s, and may take {limit:.1f}"
+
+    def _look_at_broker(self) -> None:
+        assert self._broker is not None
+        assert self._cluster.broker_pid() == self._broker, "the broker ended"
+        self.most = max(self.most, resident(self._broker))
+        assert self.most < BROKER_MOST, f"the broker has {self.most >> 20} MiB"
+
+
+def _draw_lies(drawn: random.Random) -> list[Lie]:
+    usual = [lie for lie in Lie if drawn.random() < _SELDOM.get(lie, 1.0)]
+    return drawn.sample(usual, drawn.randint(1, 3))
+
+
+def _give_orders(path: Path, seed: int, lies: Collection[Lie]) -> None:
+    new = path.with_suffix(".new")
+    new.write_text(json.dumps({"seed": seed, "lies": [lie.name for lie in lies]}))
+    new.replace(path)
+
+
+def hostile_members(terms: Terms) -> Figures:
+    """As many schedules as there is time for, one at least."""
+    done = 0
+    with new_cluster(terms.folder, HONEST + HOSTILE, _SETTINGS) as cluster:
+        stage = Stage(cluster, terms)
+        while done < terms.goal(SCHEDULES) and (terms.time_left or not done):
+            stage.run(terms.seed + done)
+            done += 1
+    return {"schedules": done, **stage.figures()}
+
+
+PARTS = [Part("hostile members", hostile_members, 2)]
+
+if __name__ == "__main__":
+    sys.exit(main([PARTS], "Hostile members."))
