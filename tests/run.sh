@@ -144,7 +144,7 @@ with_deadlines() {
     check "desktop app" "$python" -m pytest tests/desktop &
     desktop=$!
     check "faults" "$python" -m pytest -n 3 tests/faults  # each has a cluster of its own: no file need stay together
-    check "hostile peers" "$python" -m pytest -n 2 tests/hostile
+    check "hostile peers" "$python" -m pytest -n 4 tests/hostile
     wait "$desktop"
 }
 

@@ -16,6 +16,7 @@ SEED = 1
 
 
 SCHEDULES = 50  # of each of the four parts, which run side by side
+BROKER_SCHEDULES = 20
 
 
 @pytest.fixture
@@ -62,3 +63,8 @@ def test_half_open_connections_and_strangers_hardly_slow_an_honest_put(run: Call
 def test_members_that_lie_harm_nobody_else(run: Callable[..., Figures], first: int) -> None:
     figures = run(hostile_schedules.hostile_members, SCHEDULES / hostile_schedules.SCHEDULES, first)
     assert figures["schedules"] == SCHEDULES
+
+
+def test_a_broker_that_lies_makes_no_wrong_file_and_loses_nothing(run: Callable[..., Figures]) -> None:
+    figures = run(hostile_schedules.lying_broker, BROKER_SCHEDULES / hostile_schedules.BROKER_SCHEDULES)
+    assert figures["schedules"] == BROKER_SCHEDULES

@@ -67,6 +67,10 @@ class SoakCluster(LocalCluster):
         command = [sys.executable, str(SOAK / "hostile_worker.py"), "--store", str(store)]
         self._workers[index - 1].start(command, {**self._environment_of(store.name), "HOSTILE_ORDERS": str(orders)})
 
+    def start_lying_broker(self, orders: Path) -> None:
+        """Start the broker, which lies as this file says (see `hostile_broker`)."""
+        self._start_other_broker([sys.executable, str(SOAK / "hostile_broker.py")], {"HOSTILE_ORDERS": str(orders)})
+
     def start_shifted_device(self, index: int, offset: float, *arguments: str) -> None:
         """Start a device whose clock is wrong by `offset` seconds."""
         store = self.directory / f"device-{index}"
@@ -76,9 +80,12 @@ class SoakCluster(LocalCluster):
 
     def start_shifted_broker(self, offset: float) -> None:
         """Start the broker with a clock that is wrong by `offset` seconds."""
-        command = [*shifted("broker"), "--host", HOST]
+        self._start_other_broker(shifted("broker"), {"SOAK_CLOCK_OFFSET": str(offset)})
+
+    def _start_other_broker(self, program: Sequence[str], variables: Mapping[str, str]) -> None:
+        command = [*program, "--host", HOST]
         command += ["--client-port", str(self.base_port), "--worker-port", str(self.base_port + 1)]
-        self._brokers[0].start(command, {**self._environment_of(HOME), "SOAK_CLOCK_OFFSET": str(offset)})
+        self._brokers[0].start(command, {**self._environment_of(HOME), **variables})
         wait_until(lambda: port_answers(self.base_port) and port_answers(self.base_port + 1), "the broker", 30)
 
     def device_died(self, index: int) -> bool:

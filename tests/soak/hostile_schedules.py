@@ -1,6 +1,8 @@
 """Proof: members that were admitted and lie harm nobody else's images, and hold nobody up for long.
 
-    hostile members   two of eight devices lie, in ways drawn for each schedule, while others store and restore
+    hostile members   two of eight devices lie, and clients attack, in ways drawn for each schedule, while others store
+
+    lying broker      a broker deals otherwise with what passes: nothing is lost by it, and no wrong file comes out
 
 Each schedule has a seed of its own, and they share a cluster. In each, images are stored, restored, and now and then
 listed, deleted, repaired and put under another vault key, by users whose images have two shares more than are needed.
@@ -9,28 +11,37 @@ What a program takes is compared with what it took before anybody lied. `--seed 
 
 from __future__ import annotations
 
+import enum
 import json
 import random
+import shutil
+import signal
 import statistics
+import subprocess
 import sys
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection
 from pathlib import Path
 
-from tests.soak.ground import Keeper, SoakCluster, new_cluster, new_user
+from tests.soak import hostile_broker
+from tests.soak.ground import DOCUMENTED, Keeper, SoakCluster, new_cluster, new_user
+from tests.soak.hostile_clients import Attack, HostileClients
 from tests.soak.hostile_peers import resident
 from tests.soak.hostile_worker import Lie
 from tests.soak.proof import Figures, Part, Terms, main
-from tests.support.programs import Ended
+from tests.support.programs import Ended, User, finish, sha256_of
 
 SCHEDULES = 5000
+BROKER_SCHEDULES = 1000
 HONEST, HOSTILE = 6, 2  # devices
 CODES = [(2, 4), (3, 5), (4, 6)]  # each bears the loss of two, and finds as many honest devices as it has shares
 BROKER_MOST = 384 << 20  # bytes
 TIMES = 5  # what takes so many times as long as alone was held up
 FLOORS = {"repair": 25.0}  # seconds in which a program may end in any case: repair waits for a broker that does nothing
 FLOOR = 8.0
+PATIENCE = 4.0  # seconds until a program that a broker keeps waiting is interrupted
+STOPPED = -1
 _KEPT = 6  # images
 _ALONE = 3  # rounds without lies
 _SETTINGS = {"TESSERA_REPAIR_AFTER": "1s", "TESSERA_MEMORY": f"{BROKER_MOST >> 20}M"}
@@ -51,6 +62,7 @@ class Stage:
         self._seed = 0
         self._orders = [cluster.directory / f"orders-{number}.json" for number in range(HOSTILE)]
         self._broker = cluster.broker_pid()
+        self._clients = HostileClients(cluster, cluster.directory / cluster.devices[-1])
         for index, path in enumerate(self._orders, HONEST + 1):
             _give_orders(path, 0, [])
             cluster.stop_device(index)
@@ -67,11 +79,14 @@ class Stage:
         lies = [_draw_lies(drawn) for _ in self._orders]
         for path, each in zip(self._orders, lies):
             _give_orders(path, drawn.getrandbits(32), each)
+        attacks = drawn.sample(list(Attack), drawn.randint(1, 3))
         try:
-            self._all_programs(drawn, seldom=0.15)
+            with self._clients.attacking(attacks, random.Random(seed)):
+                self._all_programs(drawn, seldom=0.15)
             self._look_at_broker()
         except Exception as error:
-            told = " and ".join(" + ".join(lie.name for lie in each) for each in lies)
+            ways = [[lie.name for lie in each] for each in lies] + [[attack.name for attack in attacks]]
+            told = " and ".join(" + ".join(each) for each in ways)
             raise AssertionError(f"schedule {seed} ({told}): {error}") from error
 
     def figures(self) -> Figures:
@@ -119,12 +134,84 @@ class Stage:
         assert self.most < BROKER_MOST, f"the broker has {self.most >> 20} MiB"
 
 
+class BrokerStage:
+    """A cluster whose broker lies at times, and what was stored while it did not."""
+
+    def __init__(self, cluster: SoakCluster, terms: Terms) -> None:
+        self.ended: Counter[int] = Counter()  # exit codes while it lied; STOPPED for what had to be ended
+        self._keeper = Keeper(new_user(cluster, "keeper"), terms.random)
+        self._orders = cluster.directory / "orders.json"
+        _give_orders(self._orders, 0, [])
+        cluster.kill_broker()
+        cluster.start_lying_broker(self._orders)
+        cluster.wait_alive()
+        for k, n in CODES:
+            stored = self._keeper.put(self._keeper.make_folder(small=2, large=1, k=k), "-k", str(k), "-n", str(n))
+            assert stored.exit_code == 0, stored
+
+    def run(self, seed: int) -> None:
+        """One schedule; AssertionError with its seed for whatever does not hold."""
+        drawn = random.Random(seed)
+        lies = drawn.sample(list(hostile_broker.Lie), drawn.randint(1, 3))
+        try:
+            _give_orders(self._orders, drawn.getrandbits(32), lies)
+            self._restore_while_it_lies(drawn)
+            user = self._keeper.user
+            folder = self._keeper.make_folder(small=1, large=0)
+            for program in drawn.sample([("consumer", "--list"), ("producer", str(folder)), ("admin", "status")], 1):
+                self._end_soon(user, *program)
+            _give_orders(self._orders, 0, [])
+            self._keeper.check_restored()
+        except Exception as error:
+            raise AssertionError(f"schedule {seed} ({' + '.join(lie.name for lie in lies)}): {error}") from error
+
+    def _restore_while_it_lies(self, drawn: random.Random) -> None:
+        """Whatever is there afterwards under an image's name is that image."""
+        user, out = self._keeper.user, self._keeper.user.folder / "lied"
+        out.mkdir()
+        if drawn.random() < 0.5:  # as a machine that has never stored anything
+            shutil.rmtree(user.home / "vault" / "mappings", ignore_errors=True)
+        for sha256 in drawn.sample(sorted(self._keeper.promises), 2):
+            self._end_soon(user, "consumer", "--hash", sha256, "--output", str(out / sha256))
+        for path in out.iterdir():
+            if not path.name.endswith(".part"):
+                assert sha256_of(path.read_bytes()) == path.name, "it was restored as something else"
+        shutil.rmtree(out)
+
+    def _end_soon(self, user: User, program: str, *arguments: str) -> None:
+        """Run a program; one that waits for a broker that serves it is interrupted."""
+        with user.started(program, *arguments) as process:
+            try:
+                process.communicate(timeout=PATIENCE)
+            except subprocess.TimeoutExpired:
+                process.send_signal(signal.SIGINT)
+                finish(process)
+                self.ended[STOPPED] += 1
+                return
+        self.ended[process.returncode] += 1
+        assert process.returncode in DOCUMENTED | {6}, f"{program} ended with {process.returncode}"
+
+
+def lying_broker(terms: Terms) -> Figures:
+    """As many schedules as there is time for, one at least."""
+    done = 0
+    with new_cluster(terms.folder, max(n for _, n in CODES)) as cluster:
+        stage = BrokerStage(cluster, terms)
+        while done < terms.goal(BROKER_SCHEDULES) and (terms.time_left or not done):
+            stage.run(terms.seed + done)
+            done += 1
+    codes = ", ".join(
+        f"{'stopped' if code == STOPPED else code} ({count})" for code, count in sorted(stage.ended.items())
+    )
+    return {"schedules": done, "wrong files": 0, "images lost": 0, "ended with": codes}
+
+
 def _draw_lies(drawn: random.Random) -> list[Lie]:
     usual = [lie for lie in Lie if drawn.random() < _SELDOM.get(lie, 1.0)]
     return drawn.sample(usual, drawn.randint(1, 3))
 
 
-def _give_orders(path: Path, seed: int, lies: Collection[Lie]) -> None:
+def _give_orders(path: Path, seed: int, lies: Collection[enum.Enum]) -> None:
     new = path.with_suffix(".new")
     new.write_text(json.dumps({"seed": seed, "lies": [lie.name for lie in lies]}))
     new.replace(path)
@@ -141,7 +228,7 @@ def hostile_members(terms: Terms) -> Figures:
     return {"schedules": done, **stage.figures()}
 
 
-PARTS = [Part("hostile members", hostile_members, 2)]
+PARTS = [Part("hostile members", hostile_members, 2), Part("lying broker", lying_broker, 1)]
 
 if __name__ == "__main__":
     sys.exit(main([PARTS], "Hostile members."))

@@ -48,7 +48,7 @@ from worker.service import Answered, Request, Service
 from worker.store import ShareStore
 
 LONGEST = 1.5  # seconds that a late answer takes
-_FLOOD = 8  # pages of made-up shares
+_FLOOD = 3  # pages of made-up shares
 _REFUSALS = [code for code in Code if code not in (Code.GRANTED, Code.NO_SESSION)]
 
 
