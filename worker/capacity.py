@@ -100,10 +100,11 @@ class Capacity:
 class Quota:
     """How much of the device one owner may take.
 
-    `--owner-quota`, if there is one, bounds what is held and being stored together. On a device that others use too, an
-    owner gets beyond the first share being stored at most half of the free room, so that shares that are opened and
-    never finished keep nobody out. One share alone may take all, since images can be large. Of the places in `staging`
-    one owner gets half. What an owner deleted, and is still in the trash, does not count.
+    `--owner-quota`, if there is one, bounds what is held and being stored together; what was left for an owner counts
+    for who left it, once it is committed. On a device that others use too, an owner gets beyond the first share being
+    stored at most half of the free room, so that shares that are opened and never finished keep nobody out. One share
+    alone may take all, since images can be large. Of the places in `staging` one owner gets half. What an owner deleted,
+    and is still in the trash, does not count.
     """
 
     def __init__(
@@ -137,6 +138,11 @@ class Quota:
             return
         if under_way + size > (free + under_way) // 2:
             raise Refusal(Code.BUSY, "this vault has half of the room here under way")
+
+    def require_deposited(self, depositor: bytes, size: int) -> None:
+        """Refusal(NO_ROOM) where who leaves a share for another has left so much here already."""
+        if self._owner_quota is not None and self._inventory.used_by(depositor) + size > self._owner_quota:
+            raise Refusal(Code.NO_ROOM, "what this client may leave for others on this device is used up")
 
     def require(self, owner: bytes, size: int) -> int:
         """The free bytes; Refusal(NO_ROOM) where this owner, or nobody, may take so many more."""

@@ -45,7 +45,7 @@ class Inventory:
         self.quarantined: set[ShareKey] = set()  # whose file is in quarantine
         self._unknown: dict[ShareKey, int] = {}  # → bytes of a file that another version wrote
         self.used_bytes = 0
-        self._owned: dict[bytes, int] = {}  # owner → bytes of its shares' files
+        self._owned: dict[bytes, int] = {}  # owner, or who left a share for one → bytes of the files that count for it
 
     @property
     def shares(self) -> Mapping[ShareKey, AnnouncedShare]:
@@ -69,7 +69,7 @@ class Inventory:
         return self._sizes[key]
 
     def used_by(self, owner: bytes) -> int:
-        """Bytes that the held shares of a vault take."""
+        """Bytes of the held shares of a vault, or of those that this depositor left, which count for no vault."""
         return self._owned.get(owner, 0)
 
     def unknown(self, key: ShareKey) -> bool:
@@ -85,7 +85,8 @@ class Inventory:
         self.remove(key)
         self._shares[key], self._sizes[key] = share, size
         self.used_bytes += size
-        self._owned[share.owner] = self._owned.get(share.owner, 0) + size
+        whose = _counts_for(share)
+        self._owned[whose] = self._owned.get(whose, 0) + size
         if quarantined:
             self.quarantined.add(key)
 
@@ -96,9 +97,10 @@ class Inventory:
         if held is not None:
             size = self._sizes.pop(key)
             self.used_bytes -= size
-            self._owned[held.owner] -= size
-            if not self._owned[held.owner]:
-                del self._owned[held.owner]
+            whose = _counts_for(held)
+            self._owned[whose] -= size
+            if not self._owned[whose]:
+                del self._owned[whose]
             self.quarantined.discard(key)
 
     def leave_alone(self, key: ShareKey, size: int) -> None:
@@ -137,6 +139,11 @@ def announced(opened: OpenShare, *, sound: bool = True) -> AnnouncedShare:
     """The announcement of a share that can be opened."""
     information = opened.information
     return announcement(information.header, opened.signed, information.recipe.share_bytes, sound=sound)
+
+
+def _counts_for(share: AnnouncedShare) -> bytes:
+    """Whose quota a share takes: its owner's, once that has signed it."""
+    return share.depositor or share.owner
 
 
 def announcement(

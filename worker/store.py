@@ -273,6 +273,8 @@ class ShareStore:
         ending_bytes = size_of(signed.commitment) + 16 * len(offsets)
         if staged.size + ending_bytes > staged.expected_bytes:
             self._quota.require(owner, ending_bytes)
+        if signed.depositor is not None:
+            self._quota.require_deposited(signed.depositor, staged.size + ending_bytes)
         trailer, layout = ShareTrailer(signed, offsets), self._layout
         return PendingCommit(staged, trailer, recipe.share_bytes, layout.share(key), layout.share_folder(key))
 

@@ -175,11 +175,11 @@ def test_only_so_many_shares_are_stored_at_once(store: ShareStore) -> None:
 def test_one_vault_has_at_most_half_of_the_room_under_way_where_others_store_too(folder: Path) -> None:
     store = ShareStore(folder, 10 * 2**20)
     mib = 2**20
-    sample("theirs").put(store, 0, STRANGER)
-    store.open(sample("1").opening(0, share_bytes=3 * mib), OWNER, 0.0)
+    sample("theirs").put(store, 0)
+    store.open(sample("1").opening(0, share_bytes=3 * mib), STRANGER, 0.0)
     with declined(Code.BUSY):
-        store.open(sample("2").opening(0, share_bytes=3 * mib), OWNER, 0.0)
-    store.open(sample("3").opening(0, share_bytes=3 * mib), STRANGER, 0.0)
+        store.open(sample("2").opening(0, share_bytes=3 * mib), STRANGER, 0.0)
+    store.open(sample("3").opening(0, share_bytes=3 * mib), OWNER, 0.0)
     store.close()
 
 
@@ -201,6 +201,20 @@ def test_a_vault_gets_no_more_of_a_device_than_its_quota_and_others_do(folder: P
     store.open(sample("3").opening(0, share_bytes=mib), STRANGER, 0.0)
     store.abandon(sample("1").key(0), OWNER)
     store.open(sample("2").opening(0, share_bytes=mib), OWNER, 0.0)
+    store.close()
+
+
+def test_what_is_left_for_a_vault_counts_for_who_left_it(folder: Path) -> None:
+    mib = 2**20
+    store = ShareStore(folder, owner_quota=2 * mib)
+    first, second = (sample(label, segments=8, block_size=mib // 8, last=mib // 8) for label in ("first", "second"))
+    first.put(store, 0, STRANGER)  # as OWNER leaves it
+    own = sample("own")
+    store.open(own.opening(0, share_bytes=mib + mib // 2), STRANGER, 0.0)
+    store.abandon(own.key(0), STRANGER)
+    second.stage(store, 0, STRANGER)
+    with declined(Code.NO_ROOM):
+        second.commit(store, 0, STRANGER)
     store.close()
 
 
