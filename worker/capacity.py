@@ -103,8 +103,8 @@ class Quota:
     `--owner-quota`, if there is one, bounds what is held and being stored together; what was left for an owner counts
     for who left it, once it is committed. On a device that others use too, an owner gets beyond the first share being
     stored at most half of the free room, so that shares that are opened and never finished keep nobody out. One share
-    alone may take all, since images can be large. Of the places in `staging` one owner gets half. What an owner deleted,
-    and is still in the trash, does not count.
+    alone may take all, since images can be large. Of the places in `staging` one owner gets half. What an owner
+    deleted, and is still in the trash, does not count.
     """
 
     def __init__(
