@@ -13,7 +13,7 @@ from collections.abc import Set as AbstractSet
 from typing import Callable, Optional
 
 from common.errors import NotEnoughError, TesseraError, UnreachableError
-from common.link.patience import Patience
+from common.link.stragglers import Stragglers
 from common.repository.repository import Repository
 
 
@@ -36,7 +36,7 @@ async def tell(
         return sum(task.done() and task.result() is None for task in tasks.values()) >= needed
 
     try:
-        late = await Patience().late(tasks.values(), enough)
+        late = await Stragglers().late(tasks.values(), enough)
         why = UnreachableError("it does not answer, and enough others have; brokers pass it on")
         return {device: why if task in late else task.result() for device, task in tasks.items()}
     finally:

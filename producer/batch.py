@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from typing import Optional, Union
 
 from common.errors import ProtocolError, TesseraError, UnreachableError
-from common.link.patience import Patience
 from common.link.replies import DeclinedError
+from common.link.stragglers import Stragglers
 from common.process.events import BytesDone
 from common.protocol.codec import MAX_PAYLOAD
 from common.protocol.device_messages import Store, WholeShare
@@ -166,7 +166,7 @@ async def _send(target: Target, images: Sequence[_Image]) -> None:
     A late device is still listened to when another gets its shares: whichever is first counts.
     """
     tried: dict[bytes, list[bytes]] = {_id(image): [] for image in images}
-    patience = Patience()
+    stragglers = Stragglers()
     under_way: set[asyncio.Future[None]] = set()
     try:
         for attempt in range(_MAX_MOVES):
@@ -179,7 +179,7 @@ async def _send(target: Target, images: Sequence[_Image]) -> None:
                 by_device.setdefault(sending.device, []).append(sending)
             messages = [m for shares in by_device.values() for m in _messages(shares)]
             under_way |= {asyncio.ensure_future(_send_message(target, message)) for message in messages}
-            under_way = await patience.late(under_way, few=attempt > 0)
+            under_way = await stragglers.late(under_way, few=attempt > 0)
         while under_way and any(len(image.held) < target.coding.code.n for image in images):
             _, under_way = await asyncio.wait(under_way, return_when=asyncio.FIRST_COMPLETED)
     finally:

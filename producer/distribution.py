@@ -21,9 +21,9 @@ from common.coding.slicing import Slicing
 from common.erasure import ErasureCode
 from common.errors import NotEnoughError, ProtocolError, TesseraError, UnreachableError
 from common.link.link import Link
-from common.link.patience import Patience
 from common.link.questions import find_places
 from common.link.replies import DeclinedError
+from common.link.stragglers import Stragglers
 from common.process.events import ignore
 from common.protocol.codec import MAX_PAYLOAD, unpack
 from common.protocol.device_messages import (
@@ -115,7 +115,7 @@ class Distribution:
         self._shown = shown
         self._emit = emit
         self._devices = Devices(link)
-        self._patience: defaultdict[int, Patience] = defaultdict(Patience)  # by operation
+        self._stragglers: defaultdict[int, Stragglers] = defaultdict(Stragglers)  # by operation
         self._share_bytes = 0
         self._tried: set[bytes] = {*avoid, *(device for device in places if device is not None)}
         devices = [*places, *[None] * (code.n - len(places))]
@@ -222,11 +222,11 @@ class Distribution:
         """Ask the devices of these shares; whether all granted it.
 
         A share whose device is late, by what the others take, is lost where another device can have it. `few`: as of
-        `Patience.late`.
+        `Stragglers.late`.
         """
         tasks = {share: asyncio.ensure_future(asking) for share, asking in asked.items()}
         try:
-            late = await self._patience[operation.number].late(tasks.values(), few=few)
+            late = await self._stragglers[operation.number].late(tasks.values(), few=few)
             waited_for = [share for share, task in tasks.items() if task in late and share.state is not ShareState.LOST]
             for share in waited_for[: await self._other_places(len(waited_for))]:
                 self._lose(share, Code.GONE, UnreachableError("it does not answer, and the others have"))

@@ -4,7 +4,7 @@
 that clients ask the broker. What is sent when, and to which broker, decides `client_protocol`, which has no socket and
 no clock: with `broker_list` (which brokers there are, and which is next), `connection` (when one is silent for too
 long), `admission` (how much may be under way; `window` is that for coroutines) and `replies` (what a request comes to).
-`patience` says how long a silent device is waited for, `diagnosis` why a broker is not reached. `joining` reads an
+`stragglers` says how long a silent device is waited for, `diagnosis` why a broker is not reached. `joining` reads an
 invite and trades it for a place in the cluster. `sockets` makes every socket of the product, with the same options, and
 watches one. The worker serves requests rather than asking; its loop is in `worker/`.
 """

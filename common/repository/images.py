@@ -13,7 +13,7 @@ from typing import Optional
 from weakref import WeakValueDictionary
 
 from common.errors import NotEnoughError, NotFoundError, TesseraError
-from common.link.patience import Patience
+from common.link.stragglers import Stragglers
 from common.protocol.device_messages import ShareName
 from common.protocol.messages import EncodingAt, shares_at_hand
 from common.repository.devices import Description, Devices
@@ -87,7 +87,7 @@ class Mappings:
             return 2 * sum(task.done() for task in tasks) >= len(tasks) or all(task.done() for task in to_come)
 
         try:
-            late = await Patience().late(tasks, enough)
+            late = await Stragglers().late(tasks, enough)
             return [None if task in late else task.result() for task in tasks]
         finally:
             for task in tasks:

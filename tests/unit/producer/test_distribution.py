@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from common.errors import ProtocolError, TesseraError
-from common.link.patience import LEAST
+from common.link.stragglers import LEAST
 from common.protocol.codec import pack
 from common.protocol.envelope import Operation
 from common.protocol.messages import Code

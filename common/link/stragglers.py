@@ -15,7 +15,7 @@ LEAST = 1.0  # seconds
 _TIMES = 4
 
 
-class Patience:
+class Stragglers:
     """Of one kind of request, asked of several together."""
 
     def __init__(self) -> None:

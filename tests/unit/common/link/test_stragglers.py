@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any
 
-from common.link.patience import LEAST, Patience
+from common.link.stragglers import LEAST, Stragglers
 
 FOREVER = 30.0  # seconds
 
@@ -35,8 +35,8 @@ def run(work: Coroutine[Any, Any, Any]) -> float:
     return now
 
 
-async def late_of(patience: Patience, tasks: list[asyncio.Future[None]], **options: Any) -> list[int]:
-    late = await patience.late(tasks, **options)
+async def late_of(stragglers: Stragglers, tasks: list[asyncio.Future[None]], **options: Any) -> list[int]:
+    late = await stragglers.late(tasks, **options)
     for task in tasks:
         task.cancel()
     return [number for number, task in enumerate(tasks) if task in late]
@@ -44,39 +44,39 @@ async def late_of(patience: Patience, tasks: list[asyncio.Future[None]], **optio
 
 def test_where_all_answer_none_is_late() -> None:
     async def work() -> None:
-        assert await late_of(Patience(), after(0.1, 0.2, 0.3)) == []
-        assert await late_of(Patience(), []) == []
+        assert await late_of(Stragglers(), after(0.1, 0.2, 0.3)) == []
+        assert await late_of(Stragglers(), []) == []
 
     assert run(work()) < 1
 
 
 def test_one_that_answers_nothing_is_late_a_second_after_the_others() -> None:
     async def work() -> None:
-        assert await late_of(Patience(), after(0.1, FOREVER, 0.1, 0.1)) == [1]
+        assert await late_of(Stragglers(), after(0.1, FOREVER, 0.1, 0.1)) == [1]
 
     assert LEAST <= run(work()) < 2 * LEAST
 
 
 def test_where_the_others_need_their_time_it_has_four_times_as_much() -> None:
     async def work() -> None:
-        assert await late_of(Patience(), after(2, 2, 2, 9)) == []
-        assert await late_of(Patience(), after(2, 2, 2, 11)) == [3]
+        assert await late_of(Stragglers(), after(2, 2, 2, 9)) == []
+        assert await late_of(Stragglers(), after(2, 2, 2, 11)) == [3]
 
     run(work())
 
 
 def test_the_quicker_half_is_waited_for_however_long_it_takes() -> None:
     async def work() -> None:
-        assert await late_of(Patience(), after(FOREVER, FOREVER, FOREVER + 1)) == []
+        assert await late_of(Stragglers(), after(FOREVER, FOREVER, FOREVER + 1)) == []
 
     run(work())
 
 
 def test_few_are_measured_by_those_before() -> None:
     async def work() -> None:
-        patience = Patience()
-        assert await late_of(patience, after(0.1, 0.1, 0.1)) == []
-        assert await late_of(patience, after(FOREVER), few=True) == [0]
+        stragglers = Stragglers()
+        assert await late_of(stragglers, after(0.1, 0.1, 0.1)) == []
+        assert await late_of(stragglers, after(FOREVER), few=True) == [0]
 
     assert run(work()) < 2 * LEAST
 
@@ -84,6 +84,6 @@ def test_few_are_measured_by_those_before() -> None:
 def test_whoever_knows_when_it_is_enough_says_so() -> None:
     async def work() -> None:
         tasks = after(0.1, 0.1, 5, FOREVER)
-        assert await late_of(Patience(), tasks, enough=lambda: tasks[2].done()) == [3]
+        assert await late_of(Stragglers(), tasks, enough=lambda: tasks[2].done()) == [3]
 
     assert 24 < run(work()) < 26
