@@ -9,7 +9,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Optional
 
 from admin.health import HealthStatus, ImageHealth, assess
@@ -18,6 +18,7 @@ from common.text import format_size, printable
 from common.vault.mapping import UNKNOWN_MEDIA_TYPE, Mapping
 
 _DAY = 24 * 3600
+_EPOCH = datetime(1970, 1, 1)
 
 MappingName = tuple[bytes, bytes]  # object id, encoding id: names a mapping in the vault's folder
 
@@ -35,6 +36,8 @@ class Entry:
     stored_at: int  # Unix seconds
     mapping: MappingName
     has_thumbnail: bool
+    taken: Optional[int] = None  # seconds since 1970 by the clock where it was taken
+    camera: str = ""
     health: Optional[ImageHealth] = None
     encodings: tuple[EncodingAt, ...] = ()
     text: str = field(default="", compare=False)  # what is searched
@@ -48,6 +51,17 @@ class Entry:
     def when(self) -> str:
         """The local day and time when it was stored."""
         return datetime.fromtimestamp(self.stored_at).strftime("%Y-%m-%d %H:%M")
+
+    @property
+    def dates(self) -> str:
+        """When and by what it was taken, where it tells, and when it was stored, each on a line."""
+        taken = " · ".join(part for part in (self.taken_when, self.camera) if part)
+        return "\n".join(part for part in (taken, f"stored {self.when}") if part)
+
+    @property
+    def taken_when(self) -> str:
+        """The day and time when it was taken, by the clock there."""
+        return "" if self.taken is None else f"taken {_EPOCH + timedelta(seconds=self.taken):%Y-%m-%d %H:%M}"
 
     @property
     def facts(self) -> str:
@@ -82,8 +96,16 @@ def entry_of(mapping: Mapping, name: MappingName) -> Entry:
         stored_at=mapping.stored_at,
         mapping=name,
         has_thumbnail=mapping.thumbnail is not None,
+        taken=_taken(mapping),
+        camera=printable(mapping.facts.camera or "") if mapping.facts is not None else "",
     )
-    return replace(entry, text=f"{shown} {entry.when} {entry.format} {entry.sha256}".casefold())
+    searched = (shown, entry.taken_when, entry.when, entry.camera, entry.format, entry.sha256)
+    return replace(entry, text=" ".join(searched).casefold())
+
+
+def _taken(mapping: Mapping) -> Optional[int]:
+    moment = None if mapping.facts is None else mapping.facts.moment
+    return None if moment is None else int((moment.replace(tzinfo=None) - _EPOCH).total_seconds())
 
 
 def format_of(media_type: str) -> str:
@@ -187,7 +209,7 @@ class Age(enum.Enum):
 
 @dataclass(frozen=True)
 class Search:
-    """A search. `words`: each must be in the name, the date (2026-11), the format or the SHA-256."""
+    """A search. `words`: each must be in the name, a date (2026-11), the camera, the format or the SHA-256."""
 
     words: str = ""
     format: Optional[str] = None  # None for all
@@ -209,4 +231,9 @@ class Search:
 
 
 def newest_first(entries: Iterable[Entry]) -> list[Entry]:
-    return sorted(entries, key=lambda entry: (-entry.stored_at, entry.name, entry.sha256))
+    """By when they were taken; those that do not tell, by when they were stored."""
+    return sorted(entries, key=lambda entry: (-_date_of(entry), entry.name, entry.sha256))
+
+
+def _date_of(entry: Entry) -> int:
+    return entry.stored_at if entry.taken is None else entry.taken

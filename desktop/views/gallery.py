@@ -228,7 +228,7 @@ class _Details(customtkinter.CTkFrame):
         self._shown = (entry, names, notice)
         self._bring.grid()
         self._called.configure(text=entry.name if len(entry.name) < 80 else f"{entry.name[:76]}…")
-        self._facts.configure(text=f"{entry.facts}\nstored {entry.when}")
+        self._facts.configure(text=f"{entry.facts}\n{entry.dates}")
         digits = entry.sha256
         self._hash.configure(text="\n".join(digits[at : at + 32] for at in range(0, len(digits), 32)))
         badge = entry.former_badge if notice else entry.badge

@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from admin.health import ImageHealth
+from common.facts import Facts
 from common.protocol.messages import ShareAt
 from desktop.model.entries import (
     Age,
@@ -138,3 +139,20 @@ ALL = [OLD, CAT, DOG]
 )
 def test_a_search_finds_by_name_date_format_age_and_health(search: Search, found: list[Entry]) -> None:
     assert newest_first(search.find(ALL, NOW)) == found
+
+
+def test_an_image_that_tells_when_it_was_taken_comes_by_that_date_and_is_found_by_it() -> None:
+    """By the clock where it was taken, whatever its offset."""
+    plain = encode(b"content").trusted().mapping
+    told = {"old": "2001-05-06T07:08:09-11:00", "older": "1969-07-20T20:17:40", "oldest": "0001-01-01T00:00:00"}
+    mappings = [
+        msgspec.structs.replace(plain, name=name, facts=Facts(taken_at, "Canon EOS R5"))
+        for name, taken_at in told.items()
+    ]
+    undated = msgspec.structs.replace(plain, name="new", stored_at=NOW)
+    entries = [entry_of(mapping, (b"", b"")) for mapping in [*reversed(mappings), undated]]
+    assert [entry.name for entry in newest_first(entries)] == ["new", "old", "older", "oldest"]
+    assert [entry.name for entry in Search("2001-05 eos").find(entries, NOW)] == ["old"]
+    (old,) = Search("2001-05").find(entries, NOW)
+    assert old.dates.splitlines() == ["taken 2001-05-06 07:08 · Canon EOS R5", f"stored {old.when}"]
+    assert entries[-1].dates == f"stored {entries[-1].when}"
