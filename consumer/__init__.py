@@ -2,6 +2,7 @@
 
 In the order in which an image passes them:
 
+    selecting    which images are listed or restored, by name and by when they were taken
     destination  where restored images are written
     gathering    locate → gather → check: a segment's k good blocks
     restoring    decode → open → verify: the image, segment by segment

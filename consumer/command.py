@@ -19,6 +19,7 @@ from common.process.streams import for_stdout
 from common.text import check_hash, printable
 from common.vault.passphrase import read_passphrase
 from consumer.events import Missing, NotRestored, Restored
+from consumer.selecting import Selection, parse_period
 
 if TYPE_CHECKING:
     from common.repository.images import Held, Holdings
@@ -49,6 +50,18 @@ def restore(
     list_: bool = typer.Option(
         False, "--list", envvar="TESSERA_LIST", help="Show what the vault holds, and restore nothing."
     ),
+    name: Optional[str] = typer.Option(
+        None,
+        metavar="GLOB",
+        envvar="TESSERA_IMAGE_NAME",
+        help="With --list and --all: only images whose name matches, as '*.CR3'.",
+    ),
+    taken: Optional[str] = typer.Option(
+        None,
+        metavar="FROM..TO",
+        envvar="TESSERA_TAKEN",
+        help="With --list and --all: only images taken then, as 2019-06..2019-08, 2019.. or 2019-07-14.",
+    ),
     as_json: bool = typer.Option(False, "--json", envvar="TESSERA_JSON", help="Print a JSON object per image."),
     passphrase_file: Optional[Path] = typer.Option(
         None, envvar="TESSERA_PASSPHRASE_FILE", help="File that holds the vault's passphrase."
@@ -60,6 +73,9 @@ def restore(
         raise UsageError("give one of --hash, --all and --list")
     if everything and output is None:
         raise UsageError("--all needs --output FOLDER")
+    if wanted and (name is not None or taken is not None):
+        raise UsageError("--name and --taken select in --list and --all, not beside --hash")
+    selection = Selection(name, None if taken is None else parse_period(taken))
     identity = client_identity()
     # --help needs none of these. What restores pulls in numpy and more, while the vault is unlocked beside it.
     from common.vault.folder import VaultFolder
@@ -79,22 +95,31 @@ def restore(
     run_work = partial(run_with_repository, identity, vault, unlocking.key(), printer)
     with printer:
         if destination is None:
-            return _print_list(run_work(Repository.holdings), as_json)
-        run_work(lambda repository: restore_held(repository, wanted, everything, destination))
+            return _print_list(run_work(Repository.holdings), selection, as_json)
+        run_work(lambda repository: restore_held(repository, wanted, everything, destination, selection))
     return printer.conclude()
 
 
-def _print_list(holdings: Holdings, as_json: bool) -> int:
-    """Print what the vault holds, by date; the exit code."""
+def _print_list(holdings: Holdings, selection: Selection, as_json: bool) -> int:
+    """Print what the vault holds of what is selected, by date; the exit code."""
     from common.repository.images import unreadable
 
-    for image in sorted(holdings.images, key=lambda held: (held.mapping.stored_at, held.sha256)):
+    images = [image for image in holdings.images if selection.takes(image.mapping)]
+    for image in sorted(images, key=lambda held: (held.mapping.stored_at, held.sha256)):
         print(json.dumps(_described(image)) if as_json else _line(image))
     if holdings.unreadable:
         warn(f"consumer: {unreadable(holdings)}")
     elif not holdings.images:
         warn(_EMPTY)
+    if selection and holdings.images:
+        warn(f"{len(images):,} of {len(holdings.images):,} images are so{_undated(selection, holdings)}")
     return 0
+
+
+def _undated(selection: Selection, holdings: Holdings) -> str:
+    """Of how many images nobody can say whether they were taken then."""
+    undated = sum(image.mapping.taken_at is None for image in holdings.images)
+    return f"; {undated:,} do not tell when they were taken" if selection.taken is not None and undated else ""
 
 
 class _Printer(Printer):
@@ -148,7 +173,11 @@ class _Printer(Printer):
 
 
 def _described(image: Held) -> dict[str, object]:
+    from common.facts import Facts
+
     mapping = image.mapping
+    facts = mapping.facts or Facts()
+    latitude, longitude = facts.position or (None, None)
     return {
         "sha256": image.sha256,
         "name": mapping.name,
@@ -156,6 +185,11 @@ def _described(image: Held) -> dict[str, object]:
         "media_type": mapping.media_type,
         "width": mapping.width,
         "height": mapping.height,
+        "taken_at": facts.taken_at,
+        "camera": facts.camera,
+        "orientation": facts.orientation,
+        "latitude": latitude,
+        "longitude": longitude,
         "stored_at": datetime.fromtimestamp(mapping.stored_at, timezone.utc).isoformat(),
         "restorable": image.restorable,
     }
@@ -165,9 +199,10 @@ def _line(image: Held) -> str:
     mapping = image.mapping
     pixels = f"{mapping.width}×{mapping.height}" if mapping.width is not None else "-"
     date = datetime.fromtimestamp(mapping.stored_at).astimezone().strftime("%Y-%m-%d %H:%M")
+    taken = (mapping.taken_at or "-")[:16].replace("T", " ")
     state = "" if image.restorable else "  (too few devices connected)"
     name = printable(mapping.name)
-    return f"{image.sha256}  {mapping.image_size:>12}  {pixels:>11}  {date}  {name}{state}"
+    return f"{image.sha256}  {mapping.image_size:>12}  {pixels:>11}  {date}  {taken:>16}  {name}{state}"
 
 
 def main() -> NoReturn:

@@ -27,6 +27,7 @@ from consumer.events import Attempt, BytesReceived, Emit, Missing, NotRestored, 
 from consumer.gathering import Gathering
 from consumer.output import HeldOutput, Output, ThroughOutput
 from consumer.restoring import Restoring
+from consumer.selecting import Selection
 
 log = logging.getLogger(__name__)
 
@@ -179,9 +180,13 @@ async def restore_all(
 
 
 async def restore_held(
-    repository: Repository, wanted: Sequence[str], everything: bool, destination: Destination
+    repository: Repository,
+    wanted: Sequence[str],
+    everything: bool,
+    destination: Destination,
+    selection: Selection,
 ) -> None:
-    """Restore images that the vault holds, or `everything`; what came of each is told as soon as it is done.
+    """Restore images that the vault holds, or `everything` that is selected; what came of each is told at once.
 
     `wanted`: hashes, as `check_hash` returns them, each once.
     """
@@ -190,7 +195,10 @@ async def restore_held(
         await restore_all(restorer, await _find_all(repository, wanted), destination.open)
         return
     holdings = await repository.holdings()
-    await restore_all(restorer, {image.sha256: image.encodings for image in holdings.images}, destination.open)
+    images = {image.sha256: image.encodings for image in holdings.images if selection.takes(image.mapping)}
+    if holdings.images and not images:
+        repository.emit(NotRestored("", NotFoundError("no image of the vault is like that")))
+    await restore_all(restorer, images, destination.open)
     if holdings.unreadable:
         repository.emit(NotRestored("", unreadable(holdings)))
 

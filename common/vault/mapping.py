@@ -82,6 +82,11 @@ class Mapping(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     revision: Optional[Annotated[int, Meta(ge=2, le=2**53 - 1)]] = None
     shared_with: Optional[Annotated[bytes, Meta(min_length=1, max_length=MAX_SHARED_WITH)]] = None
 
+    @property
+    def taken_at(self) -> Optional[str]:
+        """When it was taken, as its facts tell it."""
+        return None if self.facts is None else self.facts.taken_at
+
     def __repr__(self) -> str:
         return f"<Mapping: {self.k} of {self.n}, contents hidden>"
 

@@ -11,6 +11,7 @@ import pytest
 from cluster.local import CHECKOUT, LocalCluster
 from tests.support.devices import share_files
 from tests.support.programs import User, files_below, random_bytes, sha256_of
+from tests.support.sample_headers import HEADERS
 
 SAMPLES = sorted(path for path in (CHECKOUT / "samples").iterdir() if path.is_file())
 SHA256SUM = shutil.which("sha256sum")
@@ -221,3 +222,25 @@ def test_three_hundred_small_files_come_out_as_they_went_in(user: User) -> None:
     assert len(user.store(str(user.folder / "many"))) == 300
     assert user.run("consumer", "--all", "--output", str(user.folder / "out")).exit_code == 0
     assert {path.name: path.read_bytes() for path in files_below(user.folder / "out")} == contents
+
+
+def test_what_an_image_tells_of_itself_is_listed_and_selects_what_comes_back(user: User) -> None:
+    name = "IMG_1.MOV"
+    (user.folder / name).write_bytes(HEADERS["MOV"][0])
+    (user.folder / "IMG_1.CR3").write_bytes(HEADERS["CR3"][0])
+    shutil.copy(sample("chelsea.png"), user.folder / "cat.png")
+    user.store(name, "IMG_1.CR3", "cat.png")
+    listed = {image["name"]: image for image in user.listed()}
+    assert [listed["IMG_1.CR3"][fact] for fact in ("taken_at", "camera", "orientation", "latitude", "longitude")] == [
+        *("2019-07-14T18:03:22+02:00", "Canon EOS R5", 6, -33.856667, 151.215)
+    ]
+    assert listed["cat.png"]["taken_at"] is None
+    ended = user.run("consumer", "--list", "--taken", "2019-07")
+    assert sorted(line.split()[-1] for line in ended.lines) == ["IMG_1.CR3", name]
+    assert all("2019-07-14 18:03" in line for line in ended.lines)
+    assert "2 of 3 images are so; 1 do not tell when they were taken" in ended.stderr
+    taken = ("--taken", "..2019", "--name", "*.CR3", "--output", str(user.folder / "out"))
+    assert user.run("consumer", "--all", *taken).exit_code == 0
+    assert [path.name for path in (user.folder / "out").iterdir()] == ["IMG_1.CR3"]
+    assert user.run("consumer", "--all", "--name", "*.gif", "--output", str(user.folder / "out")).exit_code == 3
+    assert user.run("consumer", "--hash", listed[name]["sha256"], "--name", "*").exit_code == 2

@@ -1,0 +1,69 @@
+"""Which images of a vault are listed or restored: by name, and by when they were taken."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import datetime
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, Optional
+
+from common.errors import UsageError
+
+if TYPE_CHECKING:
+    from common.vault.mapping import Mapping
+
+_BOUND = re.compile(r"[0-9]{4}(-[0-9]{2}(-[0-9]{2}(T[0-9]{2}(:[0-9]{2}(:[0-9]{2})?)?)?)?)?")
+_FIRST = "0001-01-01T00:00:00"  # what a bound leaves out
+
+
+@dataclass(frozen=True)
+class Period:
+    """From one bound to another, both within; each is a year, month, day, hour, minute or second, or empty."""
+
+    first: str
+    last: str
+
+    def has(self, moment: str) -> bool:
+        """`moment`: by the clock where it was taken, whatever its offset."""
+        return self.first <= moment and (not self.last or moment[: len(self.last)] <= self.last)
+
+
+@dataclass(frozen=True)
+class Selection:
+    """`name`: a pattern as shells have it, upper and lower case told apart. What is None selects all."""
+
+    name: Optional[str] = None
+    taken: Optional[Period] = None
+
+    def takes(self, mapping: Mapping) -> bool:
+        if self.name is not None and not fnmatchcase(mapping.name, self.name):
+            return False
+        return self.taken is None or (mapping.taken_at is not None and self.taken.has(mapping.taken_at))
+
+    def __bool__(self) -> bool:
+        return self != Selection()
+
+
+def parse_period(text: str) -> Period:
+    """`2019-06..2019-08-15`, `2019..`, `..2019`, or one bound for all within it; UsageError for anything else."""
+    first, dots, last = text.partition("..")
+    bounds = [bound for bound in (first, last) if bound]
+    if not bounds or not all(map(_is_moment, bounds)):
+        raise UsageError(
+            f"--taken {text}: no period", advice="give FROM..TO, each as 2019, 2019-07, 2019-07-14 or 2019-07-14T18:00"
+        )
+    period = Period(first, last if dots else first)
+    if first and last and not period.has(first):
+        raise UsageError(f"--taken {text}: it ends before it begins")
+    return period
+
+
+def _is_moment(bound: str) -> bool:
+    if _BOUND.fullmatch(bound) is None:
+        return False
+    try:
+        datetime.fromisoformat(bound + _FIRST[len(bound) :])
+    except ValueError:
+        return False
+    return True
