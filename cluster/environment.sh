@@ -19,8 +19,9 @@ prepare_environment() {
     if fits "$python" && [ "$(cat "$stamp" 2>/dev/null)" = "$(python_version "$environment_python") $wanted" ]; then
         return
     fi
+    mkdir -p "$folder"
     (
-        # Two that start at once take turns, by a lock on this file. Only this subshell holds it: a cluster that is
+        # Two that start at once take turns, by a lock on the folder. Only this subshell holds it: a cluster that is
         # left running must not.
         if command -v flock >/dev/null; then flock 9; fi
         if ! { fits "$python" && "$environment_python" -c 'import pip' 2>/dev/null; }; then
@@ -33,7 +34,7 @@ prepare_environment() {
             "$environment_python" -m pip install --quiet --disable-pip-version-check -r "$file" "$@"
             echo "$wanted" >"$stamp"
         fi
-    ) 9<"${BASH_SOURCE[0]}"
+    ) 9<"$folder"
     locate_interpreter "$folder"
 }
 

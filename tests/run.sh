@@ -2,6 +2,7 @@
 # All checks of the checkout, on a machine that has nothing but python3: lint, types, import rules, tests.
 #   tests/run.sh            everything; the unit tests on the oldest and on the newest Python there is
 #   tests/run.sh fast       lint, types, import rules, and the unit tests on one Python
+#   tests/run.sh environments     only make the environments of the other Pythons, in .venvs
 # What has no deadlines runs side by side. What a stage says is printed whole when it ends, at the very end where it failed.
 set -euo pipefail
 
@@ -13,8 +14,8 @@ cd "$root"
 source cluster/environment.sh
 
 case "${1:-}" in
-    "" | fast) ;;
-    *) echo "usage: tests/run.sh [fast]" >&2; exit 2 ;;
+    "" | fast | environments) ;;
+    *) echo "usage: tests/run.sh [fast | environments]" >&2; exit 2 ;;
 esac
 
 reports="$(mktemp -d)"
@@ -102,7 +103,7 @@ unit_tests_on() {
 
 everything() {
     local others environments
-    other_environments &
+    (renice -n 19 -p "$BASHPID" >/dev/null 2>&1 || true; other_environments) &
     environments=$!
     without_deadlines &
     others=$!
@@ -112,10 +113,9 @@ everything() {
     wait "$others"
 }
 
-# Beside the clusters, so that the unit tests need not wait for it.
+# Beside demos or clusters, so that the unit tests need not wait for it.
 other_environments() {
     local version environment_python
-    renice -n 19 -p "$BASHPID" >/dev/null 2>&1 || true
     unit_environment "$(pythons | head -n 1)"
     unit_environment "$(pythons | tail -n 1)"
 }
@@ -141,9 +141,10 @@ without_deadlines() {
 with_deadlines() {
     local desktop
     check "cluster tests" "$python" -m pytest -n 4 --dist loadfile tests/cluster
-    check "desktop app" "$python" -m pytest tests/desktop &
+    check "desktop app" "$python" -m pytest -n 2 --dist loadfile tests/desktop &
     desktop=$!
-    check "faults" "$python" -m pytest -n 3 tests/faults  # each has a cluster of its own: no file need stay together
+    # Each has a cluster of its own: no file need stay together.
+    check "faults" "$python" -m pytest -n 4 tests/faults
     check "hostile peers" "$python" -m pytest -n 4 tests/hostile
     wait "$desktop"
 }
@@ -174,6 +175,11 @@ stop() {
     exit 130
 }
 
+if [ "${1:-}" = environments ]; then
+    python="${PYTHON:-$(find_python)}"
+    other_environments
+    exit
+fi
 prepare_environment "$root/.venv" "${PYTHON:-}" "$root/requirements-dev.txt"
 python="$environment_python"
 

@@ -4,7 +4,7 @@ Behind `ip netns exec`, too. What cannot be so is started as ever: on other syst
 this checkout; with another interpreter, a locale or anything else that an interpreter or the C library reads when it
 starts; with `preexec_fn` and the other rarer arguments of Popen.
 
-Vaults that forks make cost the least to open (`passphrases`).
+Vaults that forks make cost the least to open (`passphrases`), and a producer starts its viewer at the first image.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from typing import Any, Callable
 from cluster.local import program_command
 
 PATIENCE = 120.0  # seconds; longer than any program may take here
-_PAUSE = 0.005  # seconds between two looks at what is being waited for
+_PAUSE = 0.01  # seconds between two looks at what is being waited for
 _BEGUN = 4 << 20  # bytes of an output that show that a get is in its middle
 _ATTEMPTS = 10
 

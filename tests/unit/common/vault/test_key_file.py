@@ -24,7 +24,7 @@ from common.vault.key_file import (
     open_key_file,
 )
 from common.vault.keys import VaultKey
-from tests.support.passphrases import LEAST_COST
+from tests.support.passphrases import LEAST_COST, cheap_passphrases
 from tests.vectors.vault import read_vectors
 from tests.vectors.vault.reference import PASSPHRASE
 
@@ -101,7 +101,10 @@ MARKED = "\ufeff" + PASSPHRASE
 
 
 @pytest.mark.parametrize("given", [MARKED, PASSPHRASE + "\r", PASSPHRASE + "\n", MARKED + "\r\n"])
-def test_a_key_file_made_from_a_file_or_a_shell_opens_by_keyboard_and_by_that(given: str) -> None:
+def test_a_key_file_made_from_a_file_or_a_shell_opens_by_keyboard_and_by_that(
+    given: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cheap_passphrases(monkeypatch)
     data = create_key_file(VaultKey(RAW_KEY), given)
     assert open_key_file(data, PASSPHRASE) == open_key_file(data, given) == VaultKey(RAW_KEY)
 
@@ -205,6 +208,7 @@ def test_a_machine_without_the_memory_is_told_so(monkeypatch: pytest.MonkeyPatch
         open_key_file(file, PASSPHRASE)
 
 
+@pytest.mark.one_python
 def test_every_bit_outside_the_parameters_counts(file: bytes, derived_once: None) -> None:
     for offset in [*range(26), *range(38, KEY_FILE_SIZE)]:
         # Each bit of the salt means a derivation; there, three of the eight stand for all.
@@ -212,6 +216,7 @@ def test_every_bit_outside_the_parameters_counts(file: bytes, derived_once: None
             _must_fail(_changed(file, offset, mask))
 
 
+@pytest.mark.one_python
 def test_every_byte_of_the_parameters_counts(file: bytes) -> None:
     for offset in range(26, 38):
         for mask in (1, 0x80, 0xFF):
