@@ -143,6 +143,7 @@ def test_what_is_taken_back_takes_nothing() -> None:
 # --- who makes things up
 
 
+@pytest.mark.one_python
 def test_40000_made_up_shares_with_grants_take_no_more_than_the_budget() -> None:
     budget = BUDGET // 8  # as of a broker with less memory than one may have; a larger one takes as much longer
     catalog = Catalog(budget=budget)
@@ -207,6 +208,7 @@ def test_what_others_say_too_of_a_device_that_was_cut_off_is_still_known() -> No
 # --- deletions
 
 
+@pytest.mark.one_python
 def test_60000_tombstones_of_one_encoding_make_no_list_slower() -> None:
     catalog = Catalog()
     announce_all(catalog, 1000)

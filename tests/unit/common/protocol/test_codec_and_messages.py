@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import functools
 import struct
 import tracemalloc
 from typing import Any
@@ -98,6 +99,7 @@ def _largest(kind: inspect.IntType) -> int:
     return 2**63 - 1 if kind.le is None else kind.le
 
 
+@functools.cache
 def any_message(structure: type[Message]) -> st.SearchStrategy[Any]:
     return values_of(inspect.type_info(structure))
 
