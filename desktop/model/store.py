@@ -219,19 +219,23 @@ class StoreModel(Model):
             return str(error)
 
     def _settle(self) -> None:
-        """Set k and n as the devices allow, and the command."""
+        """Set k and n as the devices allow, and the command; while shares are resent it stays that one's."""
         if self.automatic:
             try:
                 self.k, self.n = self._possible(for_all=self._accepts)
             except TesseraError:
                 self.k = self.n = min(2, self.most)
+        if not self.resending:
+            self.command = self._storing_command()
+        self.changed()
+
+    def _storing_command(self) -> str:
         paths = self._paths if len(self._paths) <= _SHOWN_PATHS else [*self._paths[:_SHOWN_PATHS], "…"]
         wanted = self._wanted()
         options = [] if wanted.k is None else ["-k", str(wanted.k), "-n", str(wanted.n)]
         options += ["--accept-degraded"] if wanted.accept_degraded else []
         options += [word for name in wanted.to for word in ("--to", name)]
-        self.command = command_line("producer", *options, *(paths or ["FILE"]))
-        self.changed()
+        return command_line("producer", *options, *(paths or ["FILE"]))
 
     def _wanted(self) -> StoreOptions:
         everywhere = all(choice.chosen for choice in self.devices)

@@ -232,6 +232,21 @@ def test_folders_are_walked_and_no_file_is_taken_twice(model: StoreModel, tmp_pa
     assert str(folder) in model.command
 
 
+def test_while_missing_shares_are_sent_the_command_shown_is_that_for_it(model: StoreModel) -> None:
+    degraded = item("a")
+    digest = SHA256.hex()
+    degraded.state, degraded.sha256 = State.DEGRADED, digest
+    model.items = [degraded]
+    model._see([device(1), device(2)])
+    model.resend()
+    expected = model.command
+    assert expected.endswith(f"repair --hash {digest} --to device-1 --to device-2")
+    model._see([device(1), device(2), device(3)])
+    assert model.busy and model.command == expected
+    deliver_until(model.background, lambda: not model.busy)
+    assert model.items[0].text == "its missing shares were not sent"
+
+
 def test_that_one_devices_loss_would_lose_everything_is_said_while_it_is_stored(
     model: StoreModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
