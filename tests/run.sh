@@ -137,16 +137,17 @@ without_deadlines() {
     check "unit tests at length" nice -n 19 "$python" -m pytest -n 2 -m one_python $files
 }
 
-# They wait more than they compute. Beside them runs only what gives way.
+# They wait more than they compute, so there are two of them at a time. Beside them runs only what gives way.
 with_deadlines() {
-    local desktop
+    local second
+    {
+        check "desktop app" "$python" -m pytest -n 2 --dist loadfile tests/desktop
+        check "hostile peers" "$python" -m pytest -n 4 tests/hostile
+    } &
+    second=$!
     check "cluster tests" "$python" -m pytest -n 4 --dist loadfile tests/cluster
-    check "desktop app" "$python" -m pytest -n 2 --dist loadfile tests/desktop &
-    desktop=$!
-    # Each has a cluster of its own: no file need stay together.
-    check "faults" "$python" -m pytest -n 4 tests/faults
-    check "hostile peers" "$python" -m pytest -n 4 tests/hostile
-    wait "$desktop"
+    check "faults" "$python" -m pytest -n 4 tests/faults  # each has a cluster of its own: no file need stay together
+    wait "$second"
 }
 
 # What they cover is measured on the newest, where that costs the least.
