@@ -214,7 +214,7 @@ class Queries:
         found = [e for o in objects for e in self.catalog.locate(owner, o, lambda d: self.devices.alive(d, now))]
         return Holdings(GRANTED, self.devices.settled(now)), pack(found)
 
-    def list(self, header: ListObjects, owner: bytes, now: float) -> Answered:
+    def list_objects(self, header: ListObjects, owner: bytes, now: float) -> Answered:
         limit = header.limit
         while True:
             found, rest = self.catalog.page(owner, header.after, limit, lambda d: self.devices.alive(d, now))

@@ -216,7 +216,7 @@ class Switchboard:
         bind(REBALANCE, lambda session, header, _, now: answers.rebalance(steward))
         bind(PLACES, lambda session, header, payload, now: queries.places(header, payload, session, now))
         bind(LOCATE, lambda session, header, payload, now: queries.locate(header, payload, session.vault, now))
-        bind(LIST, lambda session, header, _, now: queries.list(header, session.vault, now))
+        bind(LIST, lambda session, header, _, now: queries.list_objects(header, session.vault, now))
         bind(TRASH, lambda session, header, _, now: queries.trash(header, session.vault, now))
         bind(REPAIR, lambda session, header, payload, now: answers.repair(steward, catalog, payload, session.vault))
         bind(
