@@ -86,7 +86,7 @@ unit_environment() {
     version="$("$1" -c 'import sys; print("%d.%d" % sys.version_info[:2])')"
     if [ "$1" != "$python" ]; then
         # Of the development tools only what tests need: the others' newest releases need not support an old Python.
-        # Compiled is what is imported, when it is: that takes a fifth less.
+        # Compiled is what is imported, when it is: much of this never is.
         # shellcheck disable=SC2046
         prepare_environment "$root/.venvs/$version" "$1" "$root/requirements.txt" --no-compile \
             $(grep -E '^(pytest|hypothesis|keyring|customtkinter|segno|tkinterdnd2)' requirements-dev.txt)
