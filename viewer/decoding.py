@@ -70,9 +70,9 @@ def look_at(file: IO[bytes], thumbnail_limit: int) -> Seen:
     try:
         with _opened(file, header) as image:
             if header is None:
-                return Seen(FORMATS[image.format or ""], *image.size, _thumbnail(image, thumbnail_limit), _facts(image))
-            if header.media_type == "image/png":  # of which the header tells the size alone
-                header = replace(header, facts=_facts(image) or Facts())
+                header = Header(*image.size, _facts(image), media_type=FORMATS[image.format or ""])
+            elif header.media_type == "image/png":  # of which the header tells the size alone
+                header = replace(header, facts=_facts(image))
             return _seen(header, _thumbnail(image, thumbnail_limit))
     except Exception:  # a hostile file may make Pillow's readers raise anything
         return Seen() if header is None else _seen(header)
@@ -132,15 +132,14 @@ def _preview(file: IO[bytes], header: Header) -> Image.Image:
     return image
 
 
-def _facts(image: Image.Image) -> Optional[Facts]:
+def _facts(image: Image.Image) -> Facts:
+    """Before its pixels are read: then a TIFF is closed."""
     try:
         if isinstance(image, TiffImagePlugin.TiffImageFile) and image.fp is not None:
-            facts = Tiff(image.fp).facts()
-        else:
-            facts = facts_in(image.info.get("exif"))
+            return Tiff(image.fp).facts()
+        return facts_in(image.info.get("exif"))
     except Exception:  # as above
-        return None
-    return None if facts == Facts() else facts
+        return Facts()
 
 
 def _thumbnail(image: Image.Image, limit: int) -> Optional[bytes]:

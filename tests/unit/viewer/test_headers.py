@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 import msgspec
 import pytest
+from PIL import Image
 
 from common.facts import Facts, fault_of
 from tests.support.mutation import mutant
@@ -111,11 +112,15 @@ def test_a_file_that_was_cut_off_is_known_by_its_first_bytes_or_more(length: int
     assert header is None or header.media_type in (None, "image/heic")
 
 
-def test_what_an_image_tells_that_pillow_opens_is_read_by_pillow(viewer: Viewer) -> None:
-    content = jpeg()
-    marked = content[:2] + b"\xff\xe1" + (len(exif()) + 8).to_bytes(2, "big") + b"Exif\0\0" + exif() + content[2:]
-    picture = viewer.look_at(marked)
-    assert (picture.media_type, picture.width, picture.facts) == ("image/jpeg", 320, FACTS)
+@pytest.mark.parametrize("format_", ["JPEG", "PNG", "WEBP", "TIFF"])
+def test_what_an_image_tells_that_pillow_opens_is_known_too(format_: str, viewer: Viewer) -> None:
+    told, out = Image.Exif(), io.BytesIO()
+    told.load(b"Exif\0\0" + exif())
+    Image.open(io.BytesIO(jpeg())).save(out, format_, exif=told)
+    picture = viewer.look_at(out.getvalue())
+    assert (picture.media_type, picture.facts) == (Image.MIME[format_], FACTS)
+    assert {picture.width, picture.height} == {320, 240}
+    assert picture.thumbnail is not None
 
 
 @pytest.mark.parametrize(
