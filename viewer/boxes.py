@@ -326,7 +326,8 @@ def _told(file: IO[bytes], meta: Optional[Box]) -> dict[str, str]:
 def _moment(text: str) -> Optional[str]:
     """`2019-07-14T18:03:22+0200`."""
     try:
-        return datetime.fromisoformat(_OFFSET.sub(r"\1:\2", text.strip())).replace(microsecond=0).isoformat()
+        told = _OFFSET.sub(r"\1:\2", text.strip().replace("Z", "+00:00"))
+        return datetime.fromisoformat(told).replace(microsecond=0).isoformat()
     except ValueError:
         return None
 

@@ -210,6 +210,8 @@ def mappings_with_wrong_facts() -> list[Vector]:
         "taken as a number": {**FACTS, "taken_at": 1_563_120_202},
         "taken on the 31st of June": {**FACTS, "taken_at": "2019-06-31T18:03:22"},
         "taken with an offset of a day": {**FACTS, "taken_at": "2019-07-14T18:03:22+24:00"},
+        "taken at 24:00": {**FACTS, "taken_at": "2019-07-14T24:00:00"},
+        "taken with an offset of minus nothing": {**FACTS, "taken_at": "2019-07-14T18:03:22-00:00"},
         "taken in parts of a second": {**FACTS, "taken_at": "2019-07-14T18:03:22.5"},
         "camera without a name": {**FACTS, "camera": ""},
         "camera over 64 characters": {**FACTS, "camera": "c" * 65},
