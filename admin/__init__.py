@@ -13,6 +13,7 @@ status         the devices, and the health of all images
 health         the health of one image, by the shares at hand
 verifying      verify: which shares are there, or every block fetched and checked with the key
 repairing      repair: by the steward; or by this machine, on named devices
+null_target    a target for what is only read to be proven
 needless       repair, of what is stored twice: keep one encoding, and delete the others
 strengthening  strengthen: store anew with today's devices, and delete the old encoding
 moving         retire and rebalance, by the steward

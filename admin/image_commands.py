@@ -216,6 +216,9 @@ def _show(verdicts: Sequence[Verdict], deep: bool) -> None:
     weak = sum(verdict.weak for verdict in verdicts)
     if weak:
         print(f"{weak} could be stronger with the devices that are alive: admin.py strengthen --all")
+    twice = sum(verdict.needless > 0 for verdict in verdicts)
+    if twice:
+        print(f"{twice} are stored more than once; to delete what is not needed: admin.py repair --all")
     for verdict in verdicts:
         for line in verdict.troubles:
             warn(f"{verdict.image.sha256[:16]}: {line}")

@@ -16,7 +16,7 @@ from typing import NamedTuple, Optional
 from admin.amending import find_current
 from admin.deleting import delete_encoding
 from admin.events import Changed, NotChanged
-from admin.verifying import NullTarget
+from admin.null_target import NullTarget
 from common.erasure import ErasureCode
 from common.errors import RefusedError, TesseraError
 from common.protocol.messages import EncodingAt, shares_at_hand

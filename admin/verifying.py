@@ -15,19 +15,20 @@ reveals no less.
 from __future__ import annotations
 
 import asyncio
-import io
 import json
 import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import IO, Annotated, Optional
+from typing import Annotated, Optional
 
 import msgspec
 
 from admin.deleting import list_trash
 from admin.health import HealthStatus, ImageHealth, assess, could_be_stronger
+from admin.needless import find_needless
+from admin.null_target import NullTarget
 from common.coding.recipe import Recipe
 from common.coding.redundancy import count_devices
 from common.erasure import ErasureCode
@@ -57,6 +58,7 @@ class Verdict:
     health: ImageHealth
     troubles: list[str] = field(default_factory=list)
     weak: bool = False  # it could be stronger: see `strengthen`
+    needless: int = 0  # encodings that `repair` deletes, since another is whole
 
     @property
     def exit_code(self) -> int:
@@ -81,6 +83,7 @@ class Verdict:
             "state": health.status.value,
             "restorable": health.restorable,
             "could_be_stronger": self.weak,
+            "needless_encodings": self.needless,
             "proven": health.proven,
             "troubles": self.troubles,
         }
@@ -125,6 +128,8 @@ async def verify_images(repository: Repository, holdings: Holdings, *, deep: boo
     verdicts = [Verdict(image, assess(image.encodings)) for image in holdings.images]
     for verdict in verdicts:
         verdict.weak = could_be_stronger(verdict.image.encodings, devices)
+        needless = await find_needless(repository, verdict.image)
+        verdict.needless = len(needless.others) if needless is not None else 0
     for verdict in verdicts:
         if deep and verdict.health.restorable:
             await _prove(repository, verdict)
@@ -247,26 +252,6 @@ class EveryShare:
         self.troubles.append(f"{self._repository.name_of(holder.device)}: share {holder.share}: {text}")
         if damaged:
             self.bad.append(BadShare(self._encoding.encoding_id, holder.share, holder.device))
-
-
-class NullTarget:
-    """A target that discards what is written."""
-
-    place = "nowhere"
-
-    def __init__(self) -> None:
-        self.file: IO[bytes] = _NullFile()
-
-    def keep(self) -> None:
-        self.file.close()
-
-    def discard(self) -> None:
-        self.file.close()
-
-
-class _NullFile(io.BytesIO):
-    def write(self, data: object) -> int:
-        return memoryview(data).nbytes  # type: ignore[arg-type]  # BytesIO takes whatever has a buffer
 
 
 # --- the last proof

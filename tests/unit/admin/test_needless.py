@@ -10,6 +10,7 @@ from admin import needless
 from admin.printer import AdminPrinter
 from admin.repairing import repair_held
 from admin.sharing import adding, change_image
+from admin.verifying import verify_images
 from common.errors import RefusedError
 from common.membership.identity import ClientIdentity, KeyPair
 from common.protocol.messages import EncodingAt
@@ -78,6 +79,19 @@ def test_what_the_vault_stored_stays_and_what_another_left_goes(
     assert scene.repair() == 0
     assert [e.encoding_id for e in scene.encodings()] == [own.encoding_id]
     assert "was stored more than once" in capsys.readouterr().out
+
+
+def test_verify_says_so_and_by_what_that_is_ended(tmp_path: Path) -> None:
+    scene = Scene(tmp_path)
+
+    async def found() -> list[int]:
+        repository = scene.repository()
+        verified = await verify_images(repository, await repository.holdings(), deep=False)
+        return [verdict.needless for verdict in verified.verdicts]
+
+    assert run(found()) == [1]
+    scene.repair()
+    assert run(found()) == [0]
 
 
 def test_of_two_that_others_left_one_stays(tmp_path: Path) -> None:
