@@ -16,7 +16,7 @@ SEED = 1
 
 
 SCHEDULES = 50  # of each of the four parts, which run side by side
-BROKER_SCHEDULES = 20
+BROKER_SCHEDULES = 10
 
 
 @pytest.fixture

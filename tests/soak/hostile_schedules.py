@@ -25,7 +25,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from tests.soak import hostile_broker
-from tests.soak.ground import DOCUMENTED, Keeper, SoakCluster, new_cluster, new_user
+from tests.soak.ground import DOCUMENTED, PASSPHRASE, Keeper, SoakCluster, new_cluster, new_user
 from tests.soak.hostile_clients import Attack, HostileClients
 from tests.soak.hostile_peers import resident
 from tests.soak.hostile_worker import Lie
@@ -38,7 +38,9 @@ HONEST, HOSTILE = 6, 2  # devices
 CODES = [(2, 4), (3, 5), (4, 6)]  # each bears the loss of two, and finds as many honest devices as it has shares
 BROKER_MOST = 384 << 20  # bytes
 TIMES = 5  # what takes so many times as long as alone was held up
-FLOORS = {"repair": 25.0}  # seconds in which a program may end in any case: repair waits for a broker that does nothing
+# Seconds in which a program may end in any case: repair waits for a broker that does nothing, and of delete and rotate
+# it is promised that they end.
+FLOORS = {"repair": 25.0, "delete": 60.0, "rotate": 90.0}
 FLOOR = 8.0
 PATIENCE = 4.0  # seconds until a program that a broker keeps waiting is interrupted
 STOPPED = -1
@@ -59,7 +61,7 @@ class Stage:
         self._keeper = Keeper(new_user(cluster, "keeper"), terms.random)
         self._alone: defaultdict[str, list[float]] = defaultdict(list)
         self._limits: dict[str, float] = {}
-        self._seed = 0
+        self._seed = self._rotations = 0
         self._orders = [cluster.directory / f"orders-{number}.json" for number in range(HOSTILE)]
         self._broker = cluster.broker_pid()
         self._clients = HostileClients(cluster, cluster.directory / cluster.devices[-1])
@@ -98,22 +100,41 @@ class Stage:
     # --- what the honest do
 
     def _all_programs(self, drawn: random.Random, seldom: float) -> None:
-        """Put and get; the other programs with the probability `seldom` each."""
+        """Put or get, or both; the other programs with the probability `seldom` each, and rotate with a fifth of it."""
         keeper, user = self._keeper, self._keeper.user
-        k, n = drawn.choice(CODES)
-        folder = keeper.make_folder(small=1, large=int(drawn.random() < seldom), k=k)
-        self._judge("put", keeper.put(folder, "-k", str(k), "-n", str(n)))
+        puts = drawn.random() < max(seldom, 0.6)
+        if puts:
+            k, n = drawn.choice(CODES)
+            folder = keeper.make_folder(small=1, large=int(drawn.random() < seldom), k=k)
+            self._judge("put", keeper.put(folder, "-k", str(k), "-n", str(n)))
         if drawn.random() < seldom:
             self._judge("list", user.run("consumer", "--list", "--json"))
         if drawn.random() < seldom:
             self._judge("repair", user.run("admin", "repair", "--all"), also=(4, 5))
-        started = time.monotonic()
-        keeper.check_restored()
-        self._took("get", time.monotonic() - started)
+        if drawn.random() < seldom / 5:
+            self._rotate(drawn)
+        if not puts or drawn.random() < max(seldom, 0.3):
+            self.check_restored()
         if len(keeper.promises) > _KEPT:
             gone = drawn.choice(sorted(keeper.promises))
             self._judge("delete", user.run("admin", "delete", "--yes", "--hash", gone), also=(5,))
             del keeper.promises[gone]
+
+    def check_restored(self) -> None:
+        started = time.monotonic()
+        self._keeper.check_restored()
+        self._took("get", time.monotonic() - started)
+
+    def _rotate(self, drawn: random.Random) -> None:
+        """For a vault of its own, whose images the two have shares of: it ends, and where it is done all restore."""
+        self._rotations += 1
+        keeper = Keeper(new_user(self._cluster, f"rotating-{self._rotations}"), drawn)
+        self._judge("put", keeper.put(keeper.make_folder(small=2, large=0), "-k", "4", "-n", "6"))
+        options = ["--yes", "--backup", str(keeper.user.folder / "backup.key")]
+        ended = keeper.user.run("admin", "vault", "rotate", *options, TESSERA_NEW_PASSPHRASE=PASSPHRASE)
+        self._judge("rotate", ended, also=(5,))
+        if ended.exit_code == 0:
+            keeper.check_restored()
 
     def _judge(self, what: str, ended: Ended, also: Collection[int] = ()) -> None:
         assert ended.exit_code == 0 or ended.exit_code in also, f"{what}: {ended}"
@@ -225,6 +246,7 @@ def hostile_members(terms: Terms) -> Figures:
         while done < terms.goal(SCHEDULES) and (terms.time_left or not done):
             stage.run(terms.seed + done)
             done += 1
+        stage.check_restored()
     return {"schedules": done, **stage.figures()}
 
 
