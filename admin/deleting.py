@@ -48,7 +48,8 @@ from common.repository.repository import Repository
 from common.text import check_hash, is_full, only_one
 
 _DAY = 24 * 3600
-_MAX_GENERATION = 64  # how often one encoding may be deleted and undeleted
+_MAX_GENERATION = 128  # how often one encoding may be deleted and undeleted
+_AGAIN = 4  # generations that are tried when others took one: who knows of a later one still does not lie
 EMPTY_TRASH = "the trash is empty: no device that is connected has anything to take back"
 
 
@@ -106,11 +107,16 @@ async def delete_encoding(repository: Repository, encoding: EncodingAt, trash_da
 async def _delete_on(
     repository: Repository, encoding: EncodingAt, devices: Sequence[bytes], trash_seconds: int
 ) -> dict[bytes, Optional[TesseraError]]:
-    """Delete the shares of an encoding on these devices, by one tombstone for all; why a device did not."""
+    """Delete the shares of an encoding on these devices, by one tombstone for all; why a device did not.
+
+    A device that knows a later generation says so, and may lie: it is believed a few times only.
+    """
+    taken = 0
     for generation in range(1, _MAX_GENERATION, 2):  # an earlier deletion that was undone used its generation
         word = repository.key.tombstone(encoding.object_id, encoding.encoding_id, generation, trash_seconds)
         told = await _show(repository, DELETE, word, devices, quorum(encoding.k, encoding.n))
-        if not any(code_of(error) is Code.CONFLICT for error in told.values()):
+        taken += any(error is None for error in told.values())
+        if taken == _AGAIN or not any(code_of(error) is Code.CONFLICT for error in told.values()):
             return told
     raise UsageError(f"it was deleted and taken back {_MAX_GENERATION // 2} times, which is too often")
 

@@ -13,7 +13,9 @@ from collections.abc import Set as AbstractSet
 from typing import Callable, Optional
 
 from common.errors import NotEnoughError, TesseraError, UnreachableError
+from common.link.replies import DeclinedError
 from common.link.stragglers import Stragglers
+from common.protocol.messages import Code
 from common.repository.repository import Repository
 
 
@@ -25,7 +27,10 @@ def quorum(k: int, n: int) -> int:
 async def tell(
     devices: Iterable[bytes], show: Callable[[bytes], Awaitable[Optional[TesseraError]]], needed: int
 ) -> dict[bytes, Optional[TesseraError]]:
-    """Tell devices of a change; for each why it did not take it, or None. Late ones are left out once `needed` did."""
+    """Tell devices of a change; for each why it did not take it, or None.
+
+    Late ones are left out once `needed` took it, or know of another.
+    """
 
     async def shown(device: bytes) -> Optional[TesseraError]:
         return await show(device)
@@ -33,7 +38,7 @@ async def tell(
     tasks = {device: asyncio.ensure_future(shown(device)) for device in devices}
 
     def enough() -> bool:
-        return sum(task.done() and task.result() is None for task in tasks.values()) >= needed
+        return sum(task.done() and _has_heard(task.result()) for task in tasks.values()) >= needed
 
     try:
         late = await Stragglers().late(tasks.values(), enough)
@@ -42,6 +47,10 @@ async def tell(
     finally:
         for task in tasks.values():
             task.cancel()
+
+
+def _has_heard(error: Optional[TesseraError]) -> bool:
+    return error is None or (isinstance(error, DeclinedError) and error.code is Code.CONFLICT)
 
 
 def require_quorum(

@@ -126,6 +126,15 @@ def test_a_device_that_answers_nothing_does_not_hold_up_what_enough_took(scene: 
     assert time.monotonic() - started < SOON
 
 
+def test_a_device_that_always_claims_a_later_generation_keeps_nothing_from_being_deleted(scene: Scene) -> None:
+    liar = scene.cluster.devices[3]
+    for number in range(1, 100):
+        liar.decline(Operation.DELETE, Code.CONFLICT, number)
+    scene.delete()
+    assert scene.cluster.devices[3].asked[Operation.DELETE] < 10
+    assert all(not device.store.held() for device in scene.cluster.devices[:3])
+
+
 def test_a_device_that_answers_nonsense_costs_its_own_answer_only(scene: Scene) -> None:
     scene.cluster.devices[3].fail(Operation.DELETE, lambda: ProtocolError("no msgpack"))
     scene.delete()
