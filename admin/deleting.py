@@ -111,10 +111,12 @@ async def _delete_on(
 
     A device that knows a later generation says so, and may lie: it is believed a few times only.
     """
+    told: dict[bytes, Optional[TesseraError]] = dict.fromkeys(devices)
     taken = 0
     for generation in range(1, _MAX_GENERATION, 2):  # an earlier deletion that was undone used its generation
         word = repository.key.tombstone(encoding.object_id, encoding.encoding_id, generation, trash_seconds)
-        told = await _show(repository, DELETE, word, devices, quorum(encoding.k, encoding.n))
+        asked = [device for device, error in told.items() if error is None or code_of(error) is not None]
+        told.update(await _show(repository, DELETE, word, asked, quorum(encoding.k, encoding.n)))
         taken += any(error is None for error in told.values())
         if taken == _AGAIN or not any(code_of(error) is Code.CONFLICT for error in told.values()):
             return told

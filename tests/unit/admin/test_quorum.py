@@ -126,7 +126,7 @@ def test_a_device_that_answers_nothing_does_not_hold_up_what_enough_took(scene: 
     assert time.monotonic() - started < SOON
 
 
-def test_a_device_that_always_claims_a_later_generation_keeps_nothing_from_being_deleted(scene: Scene) -> None:
+def test_a_device_that_claims_a_later_generation_each_time_holds_up_no_deletion(scene: Scene) -> None:
     liar = scene.cluster.devices[3]
     for number in range(1, 100):
         liar.decline(Operation.DELETE, Code.CONFLICT, number)
