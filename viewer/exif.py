@@ -76,15 +76,15 @@ class Tiff:
         self.main = self.directory(self._first)
 
     def directory(self, offset: object) -> Directory:
-        """The directory there; an empty one where there is none. MalformedError where it has too many entries."""
+        """The directory there; an empty one where there is none, or one that cannot be read or has too many entries."""
         directory = Directory()
         if not isinstance(offset, int) or offset <= 0:
             return directory
-        for tag, kind, count, value in self._entries(offset):
-            if tag in _WANTED and kind in _KINDS:
-                with contextlib.suppress(MalformedError, struct.error):
-                    directory.setdefault(tag, self._value(kind, count, value))
         with contextlib.suppress(MalformedError):
+            for tag, kind, count, value in self._entries(offset):
+                if tag in _WANTED and kind in _KINDS:
+                    with contextlib.suppress(MalformedError, struct.error):
+                        directory.setdefault(tag, self._value(kind, count, value))
             (directory.next,) = self._unpack("I", read_at(self.file, offset + 2 + 12 * self._count(offset), 4))
         return directory
 
@@ -252,7 +252,8 @@ def read_rw2(file: IO[bytes]) -> Header:
     """A raw file of Panasonic's, whose main directory has tags of its own."""
     tiff = Tiff(file)
     top, left, bottom, right = (_whole(tiff.main.get(tag)) for tag in (_RW2_TOP, _RW2_LEFT, _RW2_BOTTOM, _RW2_RIGHT))
-    previews = [piece for piece in [tiff.place_of(_RW2_JPEG)] if piece is not None]
+    jpeg = tiff.place_of(_RW2_JPEG)
+    previews = [jpeg] if jpeg is not None and is_jpeg(file, jpeg) else []
     return Header(max(right - left, 0) or None, max(bottom - top, 0) or None, tiff.facts(), previews)
 
 

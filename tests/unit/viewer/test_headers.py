@@ -140,6 +140,14 @@ def test_a_camera_is_called_by_make_and_model_the_make_once(make: object, model:
     assert camera_of(make, model) == camera
 
 
+def test_a_block_of_which_a_part_is_broken_tells_the_rest() -> None:
+    """The directory of the place is said to be far behind the end."""
+    whole = exif()
+    at = whole.index(b"\x25\x88\x04\0\1\0\0\0") + 8
+    told = facts_in(whole[:at] + b"\xff\xff\xff\x7f" + whole[at + 4 :])
+    assert told == msgspec.structs.replace(FACTS, latitude=None, longitude=None)
+
+
 @pytest.mark.parametrize("block", [None, b"", b"Exif\0\0II*\0\0\0\0\0", b"MM\0*\0\0\0\x08\0\0\0\0\0\0"])
 def test_a_block_that_says_nothing_tells_no_facts(block: bytes) -> None:
     assert facts_in(block) == Facts()
