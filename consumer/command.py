@@ -112,14 +112,10 @@ def _print_list(holdings: Holdings, selection: Selection, as_json: bool) -> int:
     elif not holdings.images:
         warn(_EMPTY)
     if selection and holdings.images:
-        warn(f"{len(images):,} of {len(holdings.images):,} images are so{_undated(selection, holdings)}")
+        undated = selection.undated(image.mapping for image in holdings.images)
+        more = f"; do not tell when they were taken: {undated:,}" if undated else ""
+        warn(f"{len(images):,} of {len(holdings.images):,} images are so{more}")
     return 0
-
-
-def _undated(selection: Selection, holdings: Holdings) -> str:
-    """Of how many images nobody can say whether they were taken then."""
-    undated = sum(image.mapping.taken_at is None for image in holdings.images)
-    return f"; {undated:,} do not tell when they were taken" if selection.taken is not None and undated else ""
 
 
 class _Printer(Printer):

@@ -16,7 +16,7 @@ from typing import Optional, Union
 from common.erasure import ErasureCode
 from common.errors import IntegrityError, NoRoomError, NotEnoughError, NotFoundError, TesseraError
 from common.link.window import Window
-from common.process.events import BytesExpected, ignore
+from common.process.events import BytesExpected, Warned, ignore
 from common.protocol.messages import BadShare, EncodingAt, shares_at_hand
 from common.repository.images import Holdings, find, unreadable
 from common.repository.repository import Repository
@@ -196,6 +196,9 @@ async def restore_held(
         return
     holdings = await repository.holdings()
     images = {image.sha256: image.encodings for image in holdings.images if selection.takes(image.mapping)}
+    undated = selection.undated(image.mapping for image in holdings.images)
+    if undated:
+        repository.emit(Warned(f"not restored, since they do not tell when they were taken: {undated:,}"))
     if holdings.images and not images:
         repository.emit(NotRestored("", NotFoundError("no image of the vault is like that")))
     await restore_all(restorer, images, destination.open)

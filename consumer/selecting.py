@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from fnmatch import fnmatchcase
@@ -40,6 +41,13 @@ class Selection:
         if self.name is not None and not fnmatchcase(mapping.name, self.name):
             return False
         return self.taken is None or (mapping.taken_at is not None and self.taken.has(mapping.taken_at))
+
+    def undated(self, mappings: Iterable[Mapping]) -> int:
+        """Of how many of them nobody can say whether they were taken then."""
+        if self.taken is None:
+            return 0
+        named = Selection(self.name)
+        return sum(mapping.taken_at is None and named.takes(mapping) for mapping in mappings)
 
     def __bool__(self) -> bool:
         return self != Selection()

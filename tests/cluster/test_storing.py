@@ -238,9 +238,12 @@ def test_what_an_image_tells_of_itself_is_listed_and_selects_what_comes_back(use
     ended = user.run("consumer", "--list", "--taken", "2019-07")
     assert sorted(line.split()[-1] for line in ended.lines) == ["IMG_1.CR3", name]
     assert all("2019-07-14 18:03" in line for line in ended.lines)
-    assert "2 of 3 images are so; 1 do not tell when they were taken" in ended.stderr
+    assert "2 of 3 images are so; do not tell when they were taken: 1" in ended.stderr
     taken = ("--taken", "..2019", "--name", "*.CR3", "--output", str(user.folder / "out"))
     assert user.run("consumer", "--all", *taken).exit_code == 0
+    again = user.run("consumer", "--all", "--taken", "2020", "--output", str(user.folder / "none"))
+    assert again.exit_code == 3
+    assert "not restored, since they do not tell when they were taken: 1" in again.stderr
     assert [path.name for path in (user.folder / "out").iterdir()] == ["IMG_1.CR3"]
     assert user.run("consumer", "--all", "--name", "*.gif", "--output", str(user.folder / "out")).exit_code == 3
     assert user.run("consumer", "--hash", listed[name]["sha256"], "--name", "*").exit_code == 2

@@ -66,6 +66,13 @@ def test_a_name_is_matched_as_shells_do_with_upper_and_lower_case() -> None:
     assert not Selection("IMG").takes(image())
 
 
+def test_those_that_do_not_tell_when_they_were_taken_are_counted_where_that_is_asked() -> None:
+    images = [image(), image("b.png"), image(taken_at="2019-07-14T18:03:22")]
+    assert Selection(taken=parse_period("2019")).undated(images) == 2
+    assert Selection("*.JPG", parse_period("2019")).undated(images) == 1
+    assert Selection("*.JPG").undated(images) == 0
+
+
 def test_what_selects_nothing_takes_everything() -> None:
     assert Selection().takes(image())
     assert not Selection()
