@@ -78,6 +78,13 @@ async def retire_device(link: Link, name: str) -> int:
 
 def _stuck(status: Status, device: Device, had: int) -> NotEnoughError:
     others = sum(d.alive and not d.retiring for d in status.devices)
+    if not device.left and device.alive:
+        names = ", ".join(d.name for d in status.devices if not d.alive) or "those that are away"
+        return NotEnoughError(
+            f"all {had} shares of {device.name} are elsewhere, and it stays on the list: it alone knows of deletions "
+            "that other devices have not heard of; do not unplug it yet",
+            advice=f"connect {names}, or revoke what will not come back; the rest goes on by itself",
+        )
     away = "" if device.alive else " (it is not connected)"
     return NotEnoughError(
         f"{device.left} shares of {device.name}{away} have no other place among the {others} other devices, "
