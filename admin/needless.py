@@ -22,6 +22,7 @@ from common.errors import RefusedError, TesseraError
 from common.protocol.messages import EncodingAt, shares_at_hand
 from common.repository.images import Held
 from common.repository.repository import Repository
+from common.vault.mapping import own_object_id
 from consumer.gathering import Gathering
 from consumer.restoring import Restoring
 
@@ -42,7 +43,7 @@ async def find_needless(repository: Repository, image: Held) -> Optional[Needles
     whole = [encoding for encoding in own if len(shares_at_hand(encoding)) == encoding.n]
     if len(own) < 2 or not whole:
         return None
-    object_id = repository.key.object_id(image.mapping.image_sha256)
+    object_id = own_object_id(repository.key, image.mapping)
     stays = min(whole, key=lambda e: (e.object_id != object_id, e.k - e.n, e.encoding_id))
     mappings = await repository.mappings.of(own)
     before = time.time() - GRACE

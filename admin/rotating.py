@@ -39,6 +39,7 @@ from common.repository.repository import Repository, open_repository
 from common.vault.contacts import Contacts
 from common.vault.folder import VaultFolder
 from common.vault.keys import VaultKey
+from common.vault.mapping import own_object_id
 
 UNREADABLE = "unreadable"  # in the place of a SHA-256: what cannot be read now stays under the old key
 _REST_AWAY = "not connected; brought up to date when they come back"
@@ -171,7 +172,7 @@ def _is_at_hand(encoding: EncodingAt) -> bool:
 def _needed(repository: Repository, image: Held) -> list[EncodingAt]:
     """The encodings of an image that have to be handed over: what others left is not where there is the vault's own."""
     own = repository.own(image)
-    object_id = repository.key.object_id(image.mapping.image_sha256)
+    object_id = own_object_id(repository.key, image.mapping)
     return [encoding for encoding in own if encoding.object_id == object_id] or own
 
 

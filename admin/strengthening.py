@@ -35,7 +35,7 @@ from common.repository.images import Held
 from common.repository.repository import Repository
 from common.vault.contact_card import pack_cards
 from common.vault.granting import grant_to
-from common.vault.mapping import Mapping, seal_own
+from common.vault.mapping import Mapping, own_object_id, seal_own
 from common.vault.signer import owner_signer
 from consumer.events import Missing
 from consumer.gathering import Gathering
@@ -162,7 +162,7 @@ async def _strengthen(repository: Repository, weak: Weak, coding: Coding) -> Non
 
 async def _wait_whole(repository: Repository, weak: Weak, new: bytes) -> dict[bytes, EncodingAt]:
     """The image's encodings, once the broker has all shares of the new one at hand; else NotEnoughError."""
-    names = repository.object_ids(weak.image.mapping.image_sha256)
+    names = repository.object_ids_of(weak.image.mapping)
     end = repository.link.time() + _TIMEOUT
     while True:
         found, _ = await locate(repository.link, names)
@@ -219,7 +219,7 @@ class Reencoding:
                 await self._commit(distribution, await self._conclude(image.mapping))
             except BaseException:
                 await sending.cancel()
-                await self._withdraw(distribution, image.mapping.image_sha256)
+                await self._withdraw(distribution, image.mapping)
                 raise
         finally:
             await plaintexts.aclose()
@@ -292,6 +292,6 @@ class Reencoding:
             why = ", ".join(sorted({share.reason.value for share in lost}))
             raise NotEnoughError(f"{n - len(lost)} of the {n} shares found a device ({why}); it stays as it was")
 
-    async def _withdraw(self, distribution: Distribution, sha256: bytes) -> None:
-        object_id = self._repository.key.object_id(sha256)
+    async def _withdraw(self, distribution: Distribution, mapping: Mapping) -> None:
+        object_id = own_object_id(self._repository.key, mapping)
         await distribution.withdraw(withdrawal(self._repository.key, object_id, self._encoding.encoding_id))

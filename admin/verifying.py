@@ -40,7 +40,7 @@ from common.protocol.messages import BadShare, EncodingAt, ShareAt, shares_at_ha
 from common.repository.hedging import Holder
 from common.repository.images import Held, Holdings
 from common.repository.repository import Repository
-from common.vault.mapping import Mapping
+from common.vault.mapping import Mapping, own_object_id
 from consumer.gathering import Gathering
 from consumer.restoring import Restoring
 
@@ -145,7 +145,7 @@ async def with_missing(repository: Repository, found: Found) -> Found:
     missing = {}
     for object_id, encoding_id in repository.vault.kept_mappings():
         mapping = None if object_id in listed else repository.vault.mapping(repository.key, object_id, encoding_id)
-        if mapping is not None and object_id == repository.key.object_id(mapping.image_sha256):
+        if mapping is not None and object_id == own_object_id(repository.key, mapping):
             missing[object_id, encoding_id] = mapping
     if not missing:
         return found

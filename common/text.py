@@ -47,6 +47,11 @@ def as_typed(text: str) -> str:
     return text
 
 
+def valid_unicode(text: str) -> str:
+    """A file name as text that can be encoded; names on disk may have bytes that are no Unicode."""
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
 def printable(text: str) -> str:
     """The text on one line, each character that a terminal would act upon replaced."""
     return "".join(character if character.isprintable() else "�" for character in text)

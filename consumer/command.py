@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, Optional
 
 import typer
 
-from common.errors import TesseraError, UsageError
+from common.errors import NoRoomError, TesseraError, UsageError
 from common.home import home
 from common.membership.identity import client_identity
 from common.process.program import application, run, warn
@@ -18,14 +17,13 @@ from common.process.progress import Printer
 from common.process.streams import for_stdout
 from common.text import check_hash, printable
 from common.vault.passphrase import read_passphrase
-from consumer.events import Missing, NotRestored, Restored
+from consumer.events import Changed, Missing, NotRestored, Restored
+from consumer.output import STDOUT
 from consumer.selecting import Selection, parse_period
 
 if TYPE_CHECKING:
-    from common.repository.images import Held, Holdings
     from consumer.destination import Destination
 
-_EMPTY = "the vault holds no image"
 
 commands = application("Restore images from the devices of the cluster, or list what the vault holds.")
 
@@ -62,6 +60,22 @@ def restore(
         envvar="TESSERA_TAKEN",
         help="With --list and --all: only images taken then, as 2019-06..2019-08, 2019.. or 2019-07-14.",
     ),
+    snapshots: bool = typer.Option(
+        False, "--snapshots", envvar="TESSERA_SNAPSHOTS", help="Show which snapshots there are."
+    ),
+    snapshot: Optional[str] = typer.Option(
+        None, envvar="TESSERA_SNAPSHOT", help="Restore this snapshot, by id or its beginning, or the latest."
+    ),
+    ls: Optional[str] = typer.Option(None, "--ls", envvar="TESSERA_LS", help="Show what is in a snapshot."),
+    diff: Optional[tuple[str, str]] = typer.Option(None, "--diff", help="Show what differs between two snapshots."),
+    label: Optional[str] = typer.Option(
+        None,
+        envvar="TESSERA_LABEL",
+        help="Only snapshots of this label.",
+    ),
+    path: Optional[str] = typer.Option(
+        None, envvar="TESSERA_PATH", help="Only this folder or file of the snapshot, with --snapshot and --ls."
+    ),
     as_json: bool = typer.Option(False, "--json", envvar="TESSERA_JSON", help="Print a JSON object per image."),
     passphrase_file: Optional[Path] = typer.Option(
         None, envvar="TESSERA_PASSPHRASE_FILE", help="File that holds the vault's passphrase."
@@ -69,12 +83,15 @@ def restore(
 ) -> int:
     """Restore images, byte for byte, or list what there is."""
     wanted = list(dict.fromkeys(check_hash(text) for text in hashes or []))
-    if sum((bool(wanted), everything, list_)) != 1:
-        raise UsageError("give one of --hash, --all and --list")
-    if everything and output is None:
-        raise UsageError("--all needs --output FOLDER")
-    if wanted and (name is not None or taken is not None):
-        raise UsageError("--name and --taken select in --list and --all, not beside --hash")
+    if sum((bool(wanted), everything, list_, snapshots, snapshot is not None, ls is not None, diff is not None)) != 1:
+        raise UsageError("give one of --hash, --all, --list, --snapshots, --snapshot, --ls and --diff")
+    if everything or snapshot is not None:
+        if output is None:
+            raise UsageError(f"{'--all' if everything else '--snapshot'} needs --output FOLDER")
+        if output == STDOUT:
+            raise UsageError("several images cannot all go to stdout")
+    if (name is not None or taken is not None) and not (everything or list_ or snapshot is not None):
+        raise UsageError("--name and --taken select in --list, --all and --snapshot")
     selection = Selection(name, None if taken is None else parse_period(taken))
     identity = client_identity()
     # --help needs none of these. What restores pulls in numpy and more, while the vault is unlocked beside it.
@@ -84,38 +101,41 @@ def restore(
 
     vault = VaultFolder(home())
     vault.require()
-    destination = None if list_ else Destination(output, several=everything or len(wanted) > 1, force=force)
+    destination = Destination(output, several=len(wanted) > 1, force=force) if wanted else None
     unlocking = Unlocking(vault, read_passphrase(passphrase_file))
     printer = _Printer(destination, as_json)
     import numpy  # noqa: F401 - imported less deep in the stack than where it is used: see docs/performance.md
 
-    from common.repository.repository import Repository, run_with_repository
+    from common.repository.repository import run_with_repository
     from consumer.restorer import restore_held
+    from consumer.snapshot_commands import (
+        Part,
+        compare,
+        list_files,
+        list_folder,
+        list_snapshots,
+        restore_all,
+        restore_one,
+    )
 
     run_work = partial(run_with_repository, identity, vault, unlocking.key(), printer)
     with printer:
-        if destination is None:
-            return _print_list(run_work(Repository.holdings), selection, as_json)
-        run_work(lambda repository: restore_held(repository, wanted, everything, destination, selection))
-    return printer.conclude()
-
-
-def _print_list(holdings: Holdings, selection: Selection, as_json: bool) -> int:
-    """Print what the vault holds of what is selected, by date; the exit code."""
-    from common.repository.images import unreadable
-
-    images = [image for image in holdings.images if selection.takes(image.mapping)]
-    for image in sorted(images, key=lambda held: (held.mapping.stored_at, held.sha256)):
-        print(json.dumps(_described(image)) if as_json else _line(image))
-    if holdings.unreadable:
-        warn(f"consumer: {unreadable(holdings)}")
-    elif not holdings.images:
-        warn(_EMPTY)
-    if selection and holdings.images:
-        undated = selection.undated(image.mapping for image in holdings.images)
-        more = f"; do not tell when they were taken: {undated:,}" if undated else ""
-        warn(f"{len(images):,} of {len(holdings.images):,} images are so{more}")
-    return 0
+        if destination is not None:
+            run_work(lambda repository: restore_held(repository, wanted, destination))
+        elif list_:
+            run_work(lambda repository: list_files(repository, selection, as_json=as_json))
+        elif snapshots:
+            run_work(lambda repository: list_snapshots(repository, label, as_json=as_json))
+        elif ls is not None:
+            run_work(lambda repository: list_folder(repository, ls, label, path, as_json=as_json))
+        elif diff is not None:
+            run_work(lambda repository: compare(repository, diff, label, as_json=as_json))
+        elif snapshot is not None:
+            part = Part(snapshot, label, path, selection)
+            run_work(lambda repository: restore_one(repository, part, Path(output or ""), force=force))
+        else:
+            run_work(lambda repository: restore_all(repository, selection, Path(output or ""), force=force))
+    return printer.conclude(restored=not (list_ or snapshots or ls or diff))
 
 
 class _Printer(Printer):
@@ -136,15 +156,18 @@ class _Printer(Printer):
         elif isinstance(event, NotRestored):
             self._told += 1
             self._say_not_restored(event.error)
+        elif isinstance(event, Changed):
+            self._exit_code = self._exit_code or NoRoomError.exit_code
+            warn(f"{printable(event.path)}: {event.why}" if event.path else f"consumer: {event.why}")
         elif isinstance(event, Missing):
             warn(f"{event.sha256[:16]}: {event.device}: {event.why}")
         else:
             super().__call__(event)
 
-    def conclude(self) -> int:
-        """To be called after the last event; the exit code."""
-        if not self._told:
-            warn(_EMPTY)
+    def conclude(self, *, restored: bool) -> int:
+        """To be called after the last event; the exit code. `restored`: something was to be."""
+        if restored and not self._told:
+            warn("the vault holds no image")
         if self._refused > 1:
             warn(f"consumer: so {self._refused} images were not restored")
         return self._exit_code
@@ -166,39 +189,6 @@ class _Printer(Printer):
         warn(f"consumer: {error}")
         if error.advice:
             warn(f"  {error.advice}")
-
-
-def _described(image: Held) -> dict[str, object]:
-    from common.facts import Facts
-
-    mapping = image.mapping
-    facts = mapping.facts or Facts()
-    latitude, longitude = facts.position or (None, None)
-    return {
-        "sha256": image.sha256,
-        "name": mapping.name,
-        "bytes": mapping.image_size,
-        "media_type": mapping.media_type,
-        "width": mapping.width,
-        "height": mapping.height,
-        "taken_at": facts.taken_at,
-        "camera": facts.camera,
-        "orientation": facts.orientation,
-        "latitude": latitude,
-        "longitude": longitude,
-        "stored_at": datetime.fromtimestamp(mapping.stored_at, timezone.utc).isoformat(),
-        "restorable": image.restorable,
-    }
-
-
-def _line(image: Held) -> str:
-    mapping = image.mapping
-    pixels = f"{mapping.width}×{mapping.height}" if mapping.width is not None else "-"
-    date = datetime.fromtimestamp(mapping.stored_at).astimezone().strftime("%Y-%m-%d %H:%M")
-    taken = (mapping.taken_at or "-")[:16].replace("T", " ")
-    state = "" if image.restorable else "  (too few devices connected)"
-    name = printable(mapping.name)
-    return f"{image.sha256}  {mapping.image_size:>12}  {pixels:>11}  {date}  {taken:>16}  {name}{state}"
 
 
 def main() -> NoReturn:

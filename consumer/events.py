@@ -72,5 +72,13 @@ class Missing:
     why: str
 
 
-Event = Union[events.Event, Restored, NotRestored, Attempt, BytesReceived, Missing]
+@dataclass(frozen=True)
+class Changed:
+    """Something of a snapshot is not restored as it was: a name, a mode; `path`: empty where it is several."""
+
+    path: str
+    why: str
+
+
+Event = Union[events.Event, Restored, NotRestored, Attempt, BytesReceived, Missing, Changed]
 Emit = Callable[[Event], None]

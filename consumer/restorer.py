@@ -16,9 +16,9 @@ from typing import Optional, Union
 from common.erasure import ErasureCode
 from common.errors import IntegrityError, NoRoomError, NotEnoughError, NotFoundError, TesseraError
 from common.link.window import Window
-from common.process.events import BytesExpected, Warned, ignore
+from common.process.events import BytesExpected, ignore
 from common.protocol.messages import BadShare, EncodingAt, shares_at_hand
-from common.repository.images import Holdings, find, unreadable
+from common.repository.images import Holdings, find
 from common.repository.repository import Repository
 from common.text import is_full
 from common.vault.mapping import Mapping
@@ -27,7 +27,6 @@ from consumer.events import Attempt, BytesReceived, Emit, Missing, NotRestored, 
 from consumer.gathering import Gathering
 from consumer.output import HeldOutput, Output, ThroughOutput
 from consumer.restoring import Restoring
-from consumer.selecting import Selection
 
 log = logging.getLogger(__name__)
 
@@ -179,31 +178,13 @@ async def restore_all(
         restorer.emit(outcome)
 
 
-async def restore_held(
-    repository: Repository,
-    wanted: Sequence[str],
-    everything: bool,
-    destination: Destination,
-    selection: Selection,
-) -> None:
-    """Restore images that the vault holds, or `everything` that is selected; what came of each is told at once.
+async def restore_held(repository: Repository, wanted: Sequence[str], destination: Destination) -> None:
+    """Restore images that the vault holds; what came of each is told as soon as it is done.
 
     `wanted`: hashes, as `check_hash` returns them, each once.
     """
     restorer = Restorer(repository, repository.emit)
-    if not everything:
-        await restore_all(restorer, await _find_all(repository, wanted), destination.open)
-        return
-    holdings = await repository.holdings()
-    images = {image.sha256: image.encodings for image in holdings.images if selection.takes(image.mapping)}
-    undated = selection.undated(image.mapping for image in holdings.images)
-    if undated:
-        repository.emit(Warned(f"not restored, since they do not tell when they were taken: {undated:,}"))
-    if holdings.images and not images:
-        repository.emit(NotRestored("", NotFoundError("no image of the vault is like that")))
-    await restore_all(restorer, images, destination.open)
-    if holdings.unreadable:
-        repository.emit(NotRestored("", unreadable(holdings)))
+    await restore_all(restorer, await _find_all(repository, wanted), destination.open)
 
 
 async def _find_all(repository: Repository, hashes: Sequence[str]) -> dict[str, list[EncodingAt]]:

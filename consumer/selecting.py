@@ -38,9 +38,13 @@ class Selection:
     taken: Optional[Period] = None
 
     def takes(self, mapping: Mapping) -> bool:
-        if self.name is not None and not fnmatchcase(mapping.name, self.name):
+        return self.matches(mapping.name, mapping.taken_at)
+
+    def matches(self, name: str, taken_at: Optional[str]) -> bool:
+        """Whether it takes a file of this name, which was taken then; None where that is not known."""
+        if self.name is not None and not fnmatchcase(name, self.name):
             return False
-        return self.taken is None or (mapping.taken_at is not None and self.taken.has(mapping.taken_at))
+        return self.taken is None or (taken_at is not None and self.taken.has(taken_at))
 
     def undated(self, mappings: Iterable[Mapping]) -> int:
         """Of how many of them nobody can say whether they were taken then."""

@@ -3,6 +3,7 @@
 In the order in which an image passes them:
 
     sources       which files there are to store, from arguments, folders and stdin
+    metadata      what a tree keeps of a file beside its content
     choosing      which of them are kept by their names where only images are wanted
     reading       read → slice: a file's bytes and their SHA-256, and whether the file was changed meanwhile
     encoding      seal → encode: one encryption and coding of one image, its recipe and its mapping
@@ -15,6 +16,8 @@ In the order in which an image passes them:
     journal       the write-ahead journal by which an interrupted put is resumed
     threads       a few threads for what waits for a disk or a pipe
     owner         the vault that images are stored for
+    trees         the trees of a run's folders, put together from below
+    recording     what the snapshot of a run says beside them
     run           one run, from the options to the report: many sources, stored concurrently
     command       the command line, which alone prints
 """

@@ -29,7 +29,7 @@ from producer.encoding import Bytes, Conclusion, EncodedSegment, Encoding, Image
 from producer.events import FailedImage, LeftOut, Outcome, ShareStep, SkippedFile, Step, StoredImage, too_few
 from producer.reading import WholeFile, read_whole
 from producer.sources import Source
-from producer.target import Target
+from producer.target import FoundImage, Target
 from producer.threads import Threads
 from viewer.picture import Picture
 
@@ -75,16 +75,17 @@ async def store_batch(target: Target, threads: Threads, sources: Sequence[Source
     for image in images:
         encoding = known.get(image.sha256)
         if encoding is not None:
-            size = len(image.content)
-            outcomes.append(target.already_stored(image.source, image.sha256, size, encoding, started))
+            found = FoundImage(image.source, image.sha256, len(image.content), image.stamp)
+            outcomes.append(target.already_stored(found, encoding, started))
             target.owner.remember(image.stamp, image.sha256)
         elif image.sha256 in fresh:
             twins.append(image)
         else:
             fresh[image.sha256] = image
-    looks = [(image.content, _thumbnail_limit(image.content)) for image in fresh.values()]
-    wanted: list[_Image] = []
-    for image, picture in zip(fresh.values(), await threads.look_at_all(looks)):
+    wanted = [image for image in fresh.values() if image.source.kind is not None]
+    looked = [image for image in fresh.values() if image.source.kind is None]
+    looks = [(image.content, _thumbnail_limit(image.content)) for image in looked]
+    for image, picture in zip(looked, await threads.look_at_all(looks)):
         image.picture = picture
         if target.options.images_only and not (picture.is_image or image.source.is_kept):
             outcomes.append(SkippedFile(image.source.shown, LeftOut.NO_IMAGE))
@@ -151,7 +152,8 @@ def _encode(target: Target, images: Sequence[_Image], buffer: Bytes) -> None:
         room = image.encoding.buffer_bytes(len(image.content))
         image.encoded = image.encoding.encode(0, image.content, True, buffer[offset : offset + room])
         offset += room
-        about = Image(image.sha256, len(image.content), image.source.name, image.picture, int(time.time()))
+        source = image.source
+        about = Image(image.sha256, len(image.content), source.name, image.picture, int(time.time()), source.kind)
         sealed.append((image.encoding, image.encoding.seal(target.owner, about)))
     for image, conclusion in zip(images, conclude_all(target.owner.signer, sealed)):
         image.conclusion = conclusion
@@ -327,4 +329,5 @@ def _conclude(target: Target, image: _Image, started: float) -> Outcome:
         time.monotonic() - started,
         image.picture.is_image,
         missing=target.missing(image.gone) if None in names else (),
+        stamp=image.stamp,
     )

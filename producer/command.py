@@ -4,23 +4,33 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, Optional
 
 import typer
 
 from common.coding.redundancy import require_possible
-from common.errors import TesseraError, UnstorableError, UsageError
+from common.errors import TesseraError, UsageError
 from common.home import home
 from common.membership.identity import client_identity
 from common.process.program import application, run, warn
 from common.process.progress import Printer, Waiting
 from common.process.streams import for_stdout
-from common.text import printable
+from common.text import format_size, printable
 from common.vault.passphrase import read_passphrase
-from producer.events import AGAIN, FailedImage, Interrupted, LeftOut, SkippedFile, StoredImage
-from producer.sources import STDIN, Source, find_sources
+from producer.events import (
+    AGAIN,
+    FailedImage,
+    Interrupted,
+    LeftOut,
+    RecordedSnapshot,
+    SkippedFile,
+    StoredImage,
+    nothing_stored,
+)
+from producer.sources import STDIN, FolderListed, Found, Source, find_all, find_sources
 
 if TYPE_CHECKING:
     from producer.owner import Owner
@@ -55,6 +65,17 @@ def store(
         envvar="TESSERA_ACCEPT_DEGRADED",
         help="Store also while devices are away: their shares are made when they are back.",
     ),
+    label: Optional[str] = typer.Option(
+        None,
+        envvar="TESSERA_LABEL",
+        help="Name of what is stored, whose revisions snapshots are.",
+    ),
+    no_snapshot: bool = typer.Option(
+        False,
+        "--no-snapshot",
+        envvar="TESSERA_NO_SNAPSHOT",
+        help="Store files only, without folders and dates.",
+    ),
     to: Optional[list[str]] = typer.Option(
         None, envvar="TESSERA_TO", help="Device that may get a share, by name; may be given several times."
     ),
@@ -69,16 +90,14 @@ def store(
     if images.count(STDIN) > 1:
         raise UsageError("stdin can be stored only once")
     require_possible(k, n)
+    snapshot = not no_snapshot and for_ is None  # of another's vault only its owner can make one
+    found: Iterator[Found] = find_all(images, name) if snapshot else find_sources(images, name)
     with Waiting("looking for what is to be stored"):
-        found = [(argument, list(find_sources([argument], name))) for argument in images]
-    sources = [source for _, below in found for source in below]
+        first = _first(found)
     identity = client_identity()
     printer = _Printer(as_json)
-    settled = [source.outcome for source in sources if source.outcome is not None]
-    if len(settled) == len(sources):  # no passphrase is needed
-        for outcome in settled:
-            printer(outcome)
-        return printer.conclude(found)
+    if not first or _is_settled(first[-1]):  # no passphrase is needed
+        return _conclude_early(images, first, printer)
     # --help needs none of these. What stores pulls in numpy and more, while the vault is unlocked beside it.
     if for_ is not None:
         contact = for_
@@ -104,10 +123,39 @@ def store(
     from producer.run import run_store
     from producer.target import StoreOptions
 
-    options = StoreOptions(k, n, images_only, reread, allow_empty, accept_degraded, to or ())
+    options = StoreOptions(k, n, images_only, reread, allow_empty, accept_degraded, snapshot, label, to or ())
     with printer:
-        run_store(identity, find_owner, sources, options, printer)
-    return printer.conclude(found)
+        run_store(identity, find_owner, images, chain(first, found), options, printer)
+    return printer.conclude()
+
+
+def _first(found: Iterator[Found]) -> list[Found]:
+    """What is found up to the first that is to be stored; all where none is."""
+    first = []
+    for each in found:
+        first.append(each)
+        if not _is_settled(each):
+            break
+    return first
+
+
+def _is_settled(found: Found) -> bool:
+    """Whether nothing is to be stored for this."""
+    return isinstance(found, FolderListed) or (isinstance(found, Source) and found.outcome is not None)
+
+
+def _conclude_early(arguments: Sequence[str], found: Sequence[Found], printer: _Printer) -> int:
+    """Print what came of sources of which none is to be stored; the exit code."""
+    failed = set()
+    for source in found:
+        if isinstance(source, Source) and source.outcome is not None:
+            printer(source.outcome)
+            if isinstance(source.outcome, FailedImage):
+                failed.add(source.argument)
+    for number, argument in enumerate(arguments):
+        if number not in failed:
+            printer(nothing_stored(argument))
+    return printer.conclude()
 
 
 class _Printer(Printer):
@@ -117,44 +165,43 @@ class _Printer(Printer):
         super().__init__("storing")
         self._as_json = as_json
         self._left_out: Counter[LeftOut] = Counter()
-        self._stored: set[str] = set()  # what the user knows it by
-        self._failed: set[str] = set()
+        self._stored = 0
+        self._failed = 0
         self._exit_code = 0
 
     def __call__(self, event: object) -> None:
-        if self._as_json and isinstance(event, (StoredImage, FailedImage, SkippedFile)):
+        if self._as_json and isinstance(event, (StoredImage, FailedImage, SkippedFile, RecordedSnapshot)):
             print(json.dumps(event.as_json()), flush=True)
         if isinstance(event, StoredImage):
-            self._stored.add(event.shown)
+            self._stored += 1
             self._say_stored(event)
         elif isinstance(event, FailedImage):
-            self._failed.add(event.shown)
+            self._failed += 1
             self._say_failed(event.error)
         elif isinstance(event, SkippedFile):
             self._left_out[event.reason] += 1
             warn(f"{event.shown}: {event.reason.value}; skipped")
+        elif isinstance(event, RecordedSnapshot):
+            self._say_recorded(event)
         elif isinstance(event, Interrupted):
             warn(f"{event.shown}: interrupted; {AGAIN}")
         else:
             super().__call__(event)
 
-    def conclude(self, found: Sequence[tuple[str, Sequence[Source]]]) -> int:
-        """Warn of arguments that were left out as a whole, and how many files; the exit code."""
-        for argument, sources in found:
-            if not any(source.shown in self._stored or source.shown in self._failed for source in sources):
-                self._say_failed(UnstorableError(f"{argument}: nothing of it was stored"))
+    def conclude(self) -> int:
+        """Say how many files there were of each outcome, where they differ; the exit code."""
         skipped = sum(self._left_out.values())
-        if (skipped or self._failed) and skipped + len(self._failed) + len(self._stored) > 1:
+        if (skipped or self._failed) and skipped + self._failed + self._stored > 1:
             kinds = ", ".join(f"{reason.value}: {count:,}" for reason, count in self._left_out.items())
             of_kinds = f" ({kinds})" if kinds else ""
-            warn(f"{len(self._stored):,} stored, {skipped:,} skipped{of_kinds}, {len(self._failed):,} failed")
+            warn(f"{self._stored:,} stored, {skipped:,} skipped{of_kinds}, {self._failed:,} failed")
         if self._as_json and skipped:
             print(json.dumps(self._counts()), flush=True)
         return self._exit_code
 
     def _counts(self) -> dict[str, object]:
         reasons = {reason.value: count for reason, count in self._left_out.items()}
-        return {"state": "counted", "stored": len(self._stored), "skipped": reasons, "failed": len(self._failed)}
+        return {"state": "counted", "stored": self._stored, "skipped": reasons, "failed": self._failed}
 
     def _say_stored(self, image: StoredImage) -> None:
         if not self._as_json:
@@ -169,6 +216,12 @@ class _Printer(Printer):
                 f"{image.shown}: DEGRADED: {had} of {image.n} shares are stored; "
                 f"{image.may_lose} devices may be lost, not {image.n - image.k}" + _missing(image)
             )
+
+    def _say_recorded(self, recorded: RecordedSnapshot) -> None:
+        snapshot = recorded.snapshot
+        what = f"{snapshot.files:,} files, {snapshot.folders:,} folders, {format_size(snapshot.size)}"
+        lacking = "" if snapshot.complete else f"; INCOMPLETE: {snapshot.failed:,} could not be stored"
+        warn(f"snapshot {recorded.sha256.hex()[:8]} of {printable(snapshot.label)}: {what}{lacking}")
 
     def _say_failed(self, error: TesseraError) -> None:
         warn(f"producer: {error}")

@@ -22,8 +22,9 @@ from common.errors import IntegrityError, UnstorableError
 from common.protocol.codec import MAX_PAYLOAD, pack
 from common.protocol.device_messages import Commitment, Grant
 from common.protocol.identifiers import DIGEST_SIZE
+from common.text import valid_unicode
 from common.vault.journal import Beginning, InterruptedPut, Segment, new_beginning
-from common.vault.mapping import MAX_NAME, MAX_SEALED_MAPPING, Mapping, SealedMapping
+from common.vault.mapping import MAX_NAME, MAX_SEALED_MAPPING, Kind, Mapping, SealedMapping
 from common.vault.sealing import DataKey, ResumedSealer, SegmentSealer
 from common.vault.signer import Signer
 from common.vault.stamp import Stamp
@@ -48,6 +49,7 @@ class Image:
     name: str
     picture: Picture
     stored_at: int  # Unix seconds
+    kind: Kind = None
 
 
 @dataclass(frozen=True)
@@ -128,13 +130,14 @@ class Encoding:
             **self._coded(),
             image_sha256=image.sha256,
             image_size=image.size,
-            name=_storable_name(image.name),
+            name=valid_unicode(image.name)[:MAX_NAME],
             media_type=image.picture.media_type,
             width=image.picture.width,
             height=image.picture.height,
             thumbnail=image.picture.thumbnail,
             stored_at=image.stored_at,
             facts=image.picture.facts,
+            kind=image.kind,
         )
         return owner.seal(mapping, self.encoding_id)
 
@@ -182,8 +185,3 @@ def conclude_all(signer: Signer, encodings: Sequence[tuple[Encoding, SealedMappi
     """The commitments of encodings, all signed together."""
     signed = signer.key.commit([encoding.commitment(sealed) for encoding, sealed in encodings])
     return [Conclusion(sealed, pack(each)) for (_, sealed), each in zip(encodings, signed)]
-
-
-def _storable_name(name: str) -> str:
-    """A file name as text that can be packed; names on disk may have bytes that are no Unicode."""
-    return name.encode("utf-8", "replace").decode("utf-8")[:MAX_NAME]

@@ -9,9 +9,11 @@ import enum
 from dataclasses import dataclass
 from typing import Callable, Optional, Union
 
-from common.errors import NoRoomError, NotEnoughError, TesseraError
+from common.errors import NoRoomError, NotEnoughError, TesseraError, UnstorableError
 from common.process import events
 from common.protocol.messages import MAX_SHARES, Code
+from common.vault.snapshot import Snapshot
+from common.vault.stamp import Stamp
 
 ACCEPT = "--accept-degraded; what is missing is made when its devices are back"
 AGAIN = "run the same command again to go on where it stopped"
@@ -29,8 +31,8 @@ class StoredImage:
     seconds: float
     is_image: Optional[bool]  # None where it was not looked at, since it is stored already
     asked: Optional[tuple[int, int]] = None  # k, n: where it is stored already, and weaker than it would be now
-
     missing: tuple[str, ...] = ()  # names of devices that are away, where a share found no device
+    stamp: Optional[Stamp] = None  # of the file as it was read; None of what is none
 
     @property
     def degraded(self) -> bool:
@@ -89,6 +91,26 @@ class SkippedFile:
         return {"state": "skipped", "path": self.shown, "reason": self.reason.value}
 
 
+@dataclass(frozen=True)
+class RecordedSnapshot:
+    """The snapshot of a run is stored."""
+
+    sha256: bytes
+    snapshot: Snapshot
+
+    def as_json(self) -> dict[str, object]:
+        snapshot = self.snapshot
+        return {
+            "state": "snapshot",
+            "id": self.sha256.hex(),
+            "label": snapshot.label,
+            "files": snapshot.files,
+            "folders": snapshot.folders,
+            "bytes": snapshot.size,
+            "complete": snapshot.complete,
+        }
+
+
 Outcome = Union[StoredImage, FailedImage, SkippedFile]
 
 
@@ -118,7 +140,7 @@ class Interrupted:
     shown: str
 
 
-Event = Union[events.Event, Outcome, ShareStep, Interrupted]
+Event = Union[events.Event, Outcome, RecordedSnapshot, ShareStep, Interrupted]
 Emit = Callable[[Event], None]
 
 
@@ -137,3 +159,8 @@ def too_few(shown: str, had: int, needed: int, reasons: dict[int, Code], k: int 
     if reasons and all(code in full for code in reasons.values()):
         return NoRoomError(f"{text}: the devices have no room")
     return NotEnoughError(text, advice=f"to store it all the same: {ACCEPT}" if k <= had else None)
+
+
+def nothing_stored(argument: str) -> FailedImage:
+    """What came of an argument in which nothing was to be stored."""
+    return FailedImage(argument, UnstorableError(f"{argument}: nothing of it was stored"))

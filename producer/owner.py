@@ -16,7 +16,7 @@ from common.process.events import Emit, Warned
 from common.protocol.messages import NO_TRASH, Tombstone
 from common.vault.contact_card import ContactCard
 from common.vault.folder import VaultFolder
-from common.vault.granting import seal_to_card
+from common.vault.granting import card_object_id, seal_to_card
 from common.vault.journal import Journal, Journals
 from common.vault.keys import VaultKey
 from common.vault.mapping import Mapping, SealedMapping, seal_own
@@ -97,7 +97,7 @@ class OtherVault(Owner):
         return self._card.object_id(image_sha256)
 
     def seal(self, mapping: Mapping, encoding_id: bytes) -> SealedMapping:
-        return SealedMapping(self.object_id(mapping.image_sha256), seal_to_card(self._card, mapping, encoding_id))
+        return SealedMapping(card_object_id(self._card, mapping), seal_to_card(self._card, mapping, encoding_id))
 
 
 def withdrawal(key: VaultKey, object_id: bytes, encoding_id: bytes) -> Tombstone:

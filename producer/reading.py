@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import io
 import os
 import select
 import sys
@@ -35,7 +36,7 @@ class Reader:
         self.origin: Optional[Stamp] = None  # the file as it was when it was opened; None for stdin
         self._read = 0
         try:
-            self._file: IO[bytes] = _raw_stdin() if source.path is None else open_regular(source.path)
+            self._file: IO[bytes] = _opened(source)
             if source.path is not None:
                 self.origin = self._stamped(source.path)
         except OSError as error:
@@ -48,6 +49,8 @@ class Reader:
     @property
     def size(self) -> Optional[int]:
         """Bytes, as the file was when it was opened; None for stdin."""
+        if self._source.content is not None:
+            return len(self._source.content)
         return None if self.origin is None else self.origin.size
 
     @property
@@ -148,6 +151,12 @@ def changed(source: Source) -> IntegrityError:
         f"{source.shown} changed while it was read; it was not stored",
         advice="store it again when it is at rest",
     )
+
+
+def _opened(source: Source) -> IO[bytes]:
+    if source.content is not None:
+        return io.BytesIO(source.content)
+    return _raw_stdin() if source.path is None else open_regular(source.path)
 
 
 def _raw_stdin() -> IO[bytes]:

@@ -8,9 +8,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import deque
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import closing
-from typing import Callable, Union
+from itertools import islice
+from typing import Callable, Optional, Union
 
 from common.coding.redundancy import count_devices
 from common.coding.slicing import Slicing
@@ -20,19 +22,24 @@ from common.link.questions import settled_devices
 from common.membership.identity import ClientIdentity
 from common.process.events import BytesExpected, Warned
 from common.protocol.messages import Device
+from common.vault.mapping import SNAPSHOT
+from common.vault.snapshot import encode_snapshot
 from producer.batch import MAX_IMAGES, store_batch
-from producer.events import Emit, FailedImage, Outcome
+from producer.events import Emit, FailedImage, Outcome, RecordedSnapshot, SkippedFile, StoredImage, nothing_stored
 from producer.owner import Owner
 from producer.reading import stamp_of
-from producer.sources import Source
+from producer.recording import new_snapshot
+from producer.sources import Found, LinkFound, Source
 from producer.stream import store_stream
-from producer.target import StoreOptions, Target
+from producer.target import FoundImage, StoreOptions, Target
 from producer.threads import Threads
+from producer.trees import Trees
 from viewer.process import Viewer
 
 log = logging.getLogger(__name__)
 
 AT_A_TIME = 5
+_FOUND_AT_ONCE = 256
 _BATCH_SEGMENTS = 2  # whose bytes a batch of small images may have: with two there are fewer messages than with one
 
 Part = Union[Source, list[Source]]  # a stream, or a batch
@@ -41,31 +48,31 @@ Part = Union[Source, list[Source]]  # a stream, or a batch
 def run_store(
     identity: ClientIdentity,
     find_owner: Callable[[], Owner],
-    sources: Sequence[Source],
+    arguments: Sequence[str],
+    found: Iterable[Found],
     options: StoreOptions,
     emit: Emit,
 ) -> None:
-    """Store the sources, as `store`, with a viewer of its own, which starts while the key is derived."""
+    """Store what was found, as `store`, with a viewer of its own, which starts while the key is derived."""
     with closing(Viewer(emit=emit)) as viewer:
         viewer.start()
-        run_with_link(store(identity, find_owner(), viewer, sources, options, emit))
+        run = Run(arguments, found, Trees() if options.snapshot else None)
+        run_with_link(store(identity, find_owner(), viewer, run, options, emit))
 
 
 async def store(
     identity: ClientIdentity,
     owner: Owner,
     viewer: Viewer,
-    sources: Sequence[Source],
+    run: Run,
     options: StoreOptions,
     emit: Emit,
 ) -> None:
-    """Store the sources by a link of its own; `emit` gets each one's outcome as soon as it is known.
+    """Store what is found by a link of its own; `emit` gets each one's outcome as soon as it is known.
 
     Where it is cancelled, the same call resumes what it began.
     """
-    sizes = [source.size for source in sources if source.outcome is None]
-    if None not in sizes:  # as that of stdin, which is known only at its end
-        emit(BytesExpected(sum(size or 0 for size in sizes)))
+    taken_at = time.time_ns()
     async with reached(owner.link(identity, emit)) as link:
         devices = await settled_devices(link)
         chosen = choose_devices(devices, options.to)
@@ -77,8 +84,11 @@ async def store(
         threads = Threads(viewer)
         owner.forget_old(time.time())
         try:
-            async for outcome in store_all(target, threads, sources):
+            async for outcome in store_all(target, threads, run):
                 emit(outcome)
+            for failed in run.untouched():
+                emit(failed)
+            await record(target, threads, run, taken_at)
         finally:
             threads.close()
             owner.save(emit)
@@ -97,49 +107,153 @@ def choose_devices(devices: Sequence[Device], names: Sequence[str]) -> list[Devi
     return [device for device in devices if device.name in names]
 
 
-async def store_all(target: Target, threads: Threads, sources: Iterable[Source]) -> AsyncIterator[Outcome]:
-    """Store the sources; yields each one's outcome as soon as it is known.
+class Run:
+    """What one run stores: found piece by piece while it is stored, and the trees that are made of it.
+
+    `unfit`: sources that found no room, with what was said of them.
+    """
+
+    def __init__(self, arguments: Sequence[str], found: Iterable[Found], trees: Optional[Trees] = None) -> None:
+        """`trees`: None where no snapshot is taken."""
+        self.arguments = arguments
+        self.trees = trees
+        self.unfit: list[tuple[Source, FailedImage]] = []
+        self._found = iter(found)
+        self._sources: deque[Source] = deque()
+        self._looking = True
+        self._touched: set[int] = set()  # the arguments of which something was stored, or failed
+
+    async def next(self, target: Target, threads: Threads) -> Optional[Source]:
+        """The next that is to be stored; None where there is none now: a tree may come once others are settled."""
+        while True:
+            tree = None if self.trees is None else self.trees.next()
+            if tree is not None:
+                return tree
+            if self._sources:
+                return self._sources.popleft()
+            if not self._looking:
+                return None
+            found = await threads.run(lambda: list(islice(self._found, _FOUND_AT_ONCE)))
+            self._looking = len(found) == _FOUND_AT_ONCE
+            self._take(target, found)
+
+    def _take(self, target: Target, found: Sequence[Found]) -> None:
+        sources = [each for each in found if isinstance(each, Source)]
+        target.emit(BytesExpected(sum(source.size or 0 for source in sources if source.outcome is None)))
+        for each in found:
+            if isinstance(each, Source):
+                self._sources.append(each)
+                if self.trees is not None:
+                    self.trees.expect(each)
+            elif self.trees is not None:
+                self.trees.take(each)
+                if isinstance(each, LinkFound):
+                    self._touched.add(each.argument)
+
+    def settle(self, source: Source, outcome: Outcome) -> Optional[Outcome]:
+        """Take what came of a source; None where that is nothing to tell, as of a tree."""
+        if not isinstance(outcome, SkippedFile) and source.kind is None:
+            self._touched.add(source.argument)
+        if self.trees is not None:
+            self.trees.settle(source, outcome)
+        return outcome if source.kind is None or isinstance(outcome, FailedImage) else None
+
+    def untouched(self) -> Iterator[FailedImage]:
+        """The arguments of which nothing was stored."""
+        for number, argument in enumerate(self.arguments):
+            if number not in self._touched:
+                yield nothing_stored(argument)
+
+
+async def store_all(target: Target, threads: Threads, run: Run) -> AsyncIterator[Outcome]:
+    """Store what is found; yields each one's outcome as soon as it is known.
 
     Those that failed for lack of room beside a larger one are tried again at the end, the smallest first.
     """
-    running: set[asyncio.Task[list[Outcome]]] = set()
-    sources = list(sources)
-    unfit: list[Outcome] = []
+    async for outcome in _store_found(target, threads, run):
+        yield outcome
+    unfit = sorted(run.unfit, key=lambda each: _size(each[0]))
+    while len(unfit) > 1:  # where all others fit, the largest cannot
+        source, _ = unfit[0]
+        ((_, outcome),) = await _store(target, threads, source if _is_long(target.coding.slicing, source) else [source])
+        if _is_unfit(outcome):
+            break
+        del unfit[0]
+        if (told := run.settle(source, outcome)) is not None:
+            yield told
+    for source, failed in unfit:
+        if (told := run.settle(source, failed)) is not None:
+            yield told
+    async for outcome in _store_found(target, threads, run):  # trees that waited for these
+        yield outcome
+
+
+async def _store_found(target: Target, threads: Threads, run: Run) -> AsyncIterator[Outcome]:
+    """Store until nothing more is found; what finds no room is left to `unfit`."""
+    running: set[asyncio.Task[list[tuple[Source, Outcome]]]] = set()
+    parts = _Parts(target.coding.slicing)
     try:
-        for part in _divide(target.coding.slicing, sources):
-            if len(running) == AT_A_TIME:
-                done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
-                for outcome in _known(done, unfit):
-                    yield outcome
-            running.add(asyncio.get_running_loop().create_task(_store(target, threads, part)))
-        while running:
+        while True:
+            while len(running) < AT_A_TIME and (part := await parts.next(target, threads, run)) is not None:
+                running.add(asyncio.get_running_loop().create_task(_store(target, threads, part)))
+            if not running:
+                return
             done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
-            for outcome in _known(done, unfit):
-                yield outcome
+            for source, outcome in (each for task in done for each in task.result()):
+                if isinstance(outcome, FailedImage) and _is_unfit(outcome) and source.kind is None:
+                    run.unfit.append((source, outcome))
+                elif (told := run.settle(source, outcome)) is not None:
+                    yield told
     finally:
         for task in running:
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)
-    by_name = {source.shown: source for source in sources}
-    unfit.sort(key=lambda outcome: _size(by_name[outcome.shown]))
-    while len(unfit) > 1:  # where all others fit, the largest cannot
-        source = by_name[unfit[0].shown]
-        (outcome,) = await _store(target, threads, source if _is_long(target.coding.slicing, source) else [source])
-        if _is_unfit(outcome):
-            break
-        del unfit[0]
-        yield outcome
-    for outcome in unfit:
-        yield outcome
 
 
-def _known(done: Iterable[asyncio.Task[list[Outcome]]], unfit: list[Outcome]) -> Iterator[Outcome]:
-    """The outcomes of done tasks; those that found no room are added to `unfit` instead."""
-    for outcome in (outcome for task in done for outcome in task.result()):
-        if _is_unfit(outcome):
-            unfit.append(outcome)
-        else:
-            yield outcome
+class _Parts:
+    """Batches of images of one segment each, as large as allowed; the others one by one."""
+
+    def __init__(self, slicing: Slicing) -> None:
+        self._slicing = slicing
+        self._left: Optional[Source] = None  # what did not fit into the batch before
+
+    async def next(self, target: Target, threads: Threads, run: Run) -> Optional[Part]:
+        """None where nothing is to be stored now."""
+        batch: list[Source] = []
+        room = _BATCH_SEGMENTS * self._slicing.block_size
+        while len(batch) < MAX_IMAGES:
+            source, self._left = self._left or await run.next(target, threads), None
+            if source is None:
+                break
+            is_stream = source.outcome is None and _is_long(self._slicing, source)
+            block = self._slicing.block_length(source.size or 0)
+            if batch and (is_stream or block > room):
+                self._left = source
+                break
+            if is_stream:
+                return source
+            batch.append(source)
+            room -= block
+        return batch or None
+
+
+async def record(target: Target, threads: Threads, run: Run, taken_at: int) -> None:
+    """Store the snapshot of what was stored, and emit it; `taken_at`: ns since 1970, when the run began.
+
+    None where nothing was stored, or no path was given. Where it cannot be stored, that is an outcome that failed.
+    """
+    trees = run.trees
+    if trees is None or trees.root is None:
+        return
+    code = target.coding.code
+    snapshot = new_snapshot(run.arguments, target.options.label, trees, taken_at, code.k, code.n)
+    content = encode_snapshot(snapshot)
+    source = Source(None, "the snapshot", "", len(content), content=content, kind=SNAPSHOT)
+    ((_, outcome),) = await _store(target, threads, [source])
+    if isinstance(outcome, StoredImage):
+        target.emit(RecordedSnapshot(outcome.sha256, snapshot))
+    else:
+        target.emit(outcome)
 
 
 def _is_unfit(outcome: Outcome) -> bool:
@@ -151,34 +265,24 @@ def _size(source: Source) -> float:
     return float("inf") if source.path is None else float(source.size or 0)
 
 
-def _divide(slicing: Slicing, sources: Iterable[Source]) -> Iterator[Part]:
-    """Batches of images of one segment each, as large as allowed; the others one by one."""
-    batch: list[Source] = []
-    room = _BATCH_SEGMENTS * slicing.block_size
-    for source in sources:
-        if source.outcome is None and _is_long(slicing, source):
-            yield source
-            continue
-        block = slicing.block_length(source.size or 0)
-        if batch and (len(batch) == MAX_IMAGES or block > room):
-            yield batch
-            batch, room = [], _BATCH_SEGMENTS * slicing.block_size
-        batch.append(source)
-        room -= block
-    if batch:
-        yield batch
-
-
 def _is_long(slicing: Slicing, source: Source) -> bool:
     """Whether a source has more than one segment, or may have."""
     return source.size is None or slicing.segment_count(source.size) > 1
 
 
-async def _store(target: Target, threads: Threads, part: Part) -> list[Outcome]:
+async def _store(target: Target, threads: Threads, part: Part) -> list[tuple[Source, Outcome]]:
+    """What came of each source of a part."""
     sources = part if isinstance(part, list) else [part]
-    outcomes: list[Outcome] = [source.outcome for source in sources if source.outcome is not None]
-    outcomes += await _attempt(target, threads, [source for source in sources if source.outcome is None])
-    return [_explained(target, outcome) for outcome in outcomes]
+    settled: list[tuple[Source, Outcome]] = []
+    left: dict[str, list[Source]] = {}  # a file may be found twice, by two paths that are shown alike
+    for source in sources:
+        if source.outcome is not None:
+            settled.append((source, source.outcome))
+        else:
+            left.setdefault(source.shown, []).append(source)
+    outcomes = await _attempt(target, threads, [source for each in left.values() for source in each])
+    settled += [(left[outcome.shown].pop(), outcome) for outcome in outcomes]
+    return [(source, _explained(target, outcome)) for source, outcome in settled]
 
 
 def _explained(target: Target, outcome: Outcome) -> Outcome:
@@ -222,13 +326,14 @@ async def _recognise(target: Target, sources: Sequence[Source]) -> list[Outcome]
     started = time.monotonic()
     if target.options.reread:
         return []
-    seen = [(source, target.owner.seen(stamp_of(source))) for source in sources]
-    hashes = {sha256 for _, sha256 in seen if sha256}
+    stamps = [(source, stamp_of(source)) for source in sources]
+    seen = [
+        FoundImage(source, sha256, source.size or 0, stamp)
+        for source, stamp in stamps
+        if (sha256 := target.owner.seen(stamp))
+    ]
+    hashes = {image.sha256 for image in seen}
     if not hashes:
         return []
     stored = await target.stored_encodings(list(hashes))
-    return [
-        target.already_stored(source, sha256, source.size or 0, stored[sha256], started)
-        for source, sha256 in seen
-        if sha256 in stored
-    ]
+    return [target.already_stored(image, stored[image.sha256], started) for image in seen if image.sha256 in stored]

@@ -1,6 +1,7 @@
 """Which files there are to store: those named, those in the folders named, and `-` for stdin.
 
-What cannot be stored is a source too, with the reason: nothing is skipped silently.
+What cannot be stored is a source too, with the reason: nothing is skipped silently. What a snapshot records beside
+files (folders, links) is found in the same walk, which is made while storing, one folder in memory at a time.
 """
 
 from __future__ import annotations
@@ -8,22 +9,27 @@ from __future__ import annotations
 import os
 import stat
 import sys
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Callable, Optional, Union
 
 from common.errors import NotFoundError, TesseraError, UnstorableError
+from common.vault.mapping import Kind
+from common.vault.tree import Entry
 from producer.choosing import is_kept
 from producer.events import FailedImage, LeftOut, SkippedFile
+from producer.metadata import entry_of
 
 STDIN = "-"
+ROOT = 0  # the folder, of no path, whose entries are what was given
 
 
 @dataclass(frozen=True)
 class Source:
-    """What is to be stored; `path` is None for stdin."""
+    """What is to be stored; `path` is None for stdin, and for what is in memory."""
 
     path: Optional[Path]
     shown: str  # the path as the user gave it
@@ -32,6 +38,11 @@ class Source:
     fault: Optional[TesseraError] = None  # why it cannot be stored
     left_out: Optional[LeftOut] = None  # why it is skipped
     is_kept: bool = False  # also where only images are wanted, and its content is none
+    content: Optional[bytes] = None  # of what is in memory: a tree, or a snapshot
+    kind: Kind = None
+    argument: int = 0  # which one it was found by
+    folder: Optional[int] = None  # that it is in; None where no snapshot is taken, or it has no name in one
+    entry: Optional[Entry] = None  # without size and content
 
     @property
     def outcome(self) -> Union[FailedImage, SkippedFile, None]:
@@ -41,41 +52,254 @@ class Source:
         return None if self.left_out is None else SkippedFile(self.shown, self.left_out)
 
 
+@dataclass(frozen=True)
+class FolderFound:
+    """A folder whose entries follow, until it is listed."""
+
+    number: int
+    parent: int
+    entry: Entry
+    shown: str
+
+
+@dataclass(frozen=True)
+class FolderListed:
+    """All that is in the folder was found; folders in it may still be listed."""
+
+    number: int
+
+
+@dataclass(frozen=True)
+class LinkFound:
+    """A symbolic link, which is recorded and not followed."""
+
+    folder: int
+    entry: Entry
+    argument: int
+
+
+Found = Union[Source, FolderFound, FolderListed, LinkFound]
+
+
 def find_sources(arguments: Iterable[str], stdin_name: str) -> Iterator[Source]:
-    """The files in the order of the arguments; those of a folder sorted, links to folders in it not followed."""
-    for argument in arguments:
+    """The files in the order of the arguments, without a snapshot's folders and links.
+
+    Those of a folder are sorted; links to files in it are followed, links to folders are not.
+    """
+    walk = _Walk(stdin_name, record=False)
+    for number, argument in enumerate(arguments):
+        for found in walk.argument(number, argument, ROOT, None):
+            if isinstance(found, Source):
+                yield found
+
+
+def find_all(arguments: Sequence[str], stdin_name: str) -> Iterator[Found]:
+    """What a snapshot of the arguments records, and what is to be stored for that, folder by folder.
+
+    The root folder's entries are the arguments, by their last names, or as much of their paths as tells them apart.
+    """
+    walk = _Walk(stdin_name, record=True)
+    places = root_paths([argument for argument in arguments if argument != STDIN])
+    made: dict[tuple[str, ...], int] = {(): ROOT}
+    for number, argument in enumerate(arguments):
         if argument == STDIN:
-            yield Source(None, STDIN, stdin_name)
+            yield from walk.argument(number, argument, ROOT, None)
+            continue
+        place = places.pop(_located(argument), None)
+        if place is None:
+            continue  # it was given before, or is in what was
+        for depth in range(1, len(place)):
+            if place[:depth] not in made:
+                above = _located(argument)
+                for _ in place[depth:]:
+                    above = os.path.dirname(above)
+                made[place[:depth]] = walk.next_number()
+                entry = entry_of(place[depth - 1], os.stat(above), above, follow=True)
+                yield FolderFound(made[place[:depth]], made[place[: depth - 1]], entry, above)
+        yield from walk.argument(number, argument, made[place[:-1]], place[-1])
+    for folder in reversed(made.values()):
+        yield FolderListed(folder)
+
+
+def root_paths(arguments: Iterable[str]) -> dict[str, tuple[str, ...]]:
+    """Path, as `_located`, → the names under which a snapshot has it: the last, or more where others end alike.
+
+    What is in a folder that was given as well is left out: it is found there.
+    """
+    parts = {path: _parts(path) for path in map(_located, arguments)}
+    given = set(parts.values())
+    parts = {path: p for path, p in parts.items() if not any(p[:depth] in given for depth in range(1, len(p)))}
+    length = dict.fromkeys(parts, 1)
+    while True:
+        names = {path: whole[-length[path] :] for path, whole in parts.items()}
+        taken = Counter(names.values())
+        above = {own[:depth] for own in names.values() for depth in range(1, len(own))}
+        alike = [
+            path
+            for path, own in names.items()
+            if taken[own] > 1 or own in above or any(own[:depth] in taken for depth in range(1, len(own)))
+        ]
+        longer = [path for path in alike if length[path] < len(parts[path])]
+        if not longer:
+            return names
+        for path in longer:
+            length[path] += 1
+
+
+def _located(path: str) -> str:
+    """A path by which one file or folder is known: absolute, and led by links to its folder, not by itself."""
+    folder, name = os.path.split(os.path.abspath(path))
+    try:
+        return os.path.join(os.path.realpath(folder), name)
+    except ValueError:  # no path of this system
+        return os.path.join(folder, name)
+
+
+def _parts(path: str) -> tuple[str, ...]:
+    """The names in an absolute path, a drive's letter among them; never none."""
+    anchor = Path(path).anchor
+    drive = tuple(name for name in anchor.replace(":", "").replace("\\", "/").split("/") if name)
+    return drive + Path(path).parts[1:] or ("root",)
+
+
+class _Walk:
+    """One run's look for files. `record`: also for what only a snapshot keeps."""
+
+    def __init__(self, stdin_name: str, *, record: bool) -> None:
+        self._stdin_name = stdin_name
+        self._record = record
+        self._last = ROOT
+        self._argument = 0
+
+    def next_number(self) -> int:
+        """That of another folder."""
+        self._last += 1
+        return self._last
+
+    def argument(self, number: int, argument: str, folder: int, name: Optional[str]) -> Iterator[Found]:
+        """What is found by an argument, to be put under this name into a folder."""
+        self._argument = number
+        if argument == STDIN:
+            yield Source(None, STDIN, self._stdin_name, argument=number)
         elif os.path.isdir(argument):
-            yield from _walk(argument)
+            yield from self._folders(argument, folder, name)
         else:
-            yield _file(argument, partial(_is_beside, argument), named=True)
+            yield self._file(argument, folder, name, partial(_is_beside, argument), named=True)
 
+    def _folders(self, top: str, parent: int, name: Optional[str]) -> Iterator[Found]:
+        """All that is in a folder, without recursion: folders may be deeper than the stack."""
+        number = self.next_number()
+        entries, fault = _list(top)
+        if not entries and fault is None:
+            empty = UnstorableError(f"{top}: an empty folder", advice="is what belongs there mounted?")
+            yield self._failed(top, empty, parent)
+            return
+        if self._record and name is not None:
+            yield FolderFound(number, parent, entry_of(name, os.stat(top), top, follow=True), top)
+        folders = [(number, top)]
+        while folders:
+            here, shown = folders.pop()
+            if here != number:
+                entries, fault = _list(shown)
+            below: list[tuple[int, str]] = []
+            if fault is not None:
+                yield self._failed(shown, fault, here)
+            elif not entries and not self._record:
+                yield self._left_out(shown, LeftOut.EMPTY_FOLDER, here)
+            names = {entry.name for entry in entries}
+            for entry in sorted(entries, key=lambda entry: entry.name):
+                yield from self._in_folder(here, entry, names, below)
+            if self._record:
+                yield FolderListed(here)
+            folders += reversed(below)
 
-def _walk(folder: str) -> Iterator[Source]:
-    """All that is in a folder, without recursion: folders may be deeper than the stack."""
-    folders = [folder]
-    while folders:
-        here = folders.pop()
-        entries: list[os.DirEntry[str]] = []
+    def _in_folder(
+        self, number: int, entry: os.DirEntry[str], names: set[str], below: list[tuple[int, str]]
+    ) -> Iterator[Found]:
+        """One entry of a folder with these names in it; a folder is added to `below`."""
+        if _is_link(entry) and (self._record or _is_folder(entry)):
+            yield self._link(entry, number)
+        elif _is_folder(entry):
+            below.append((self.next_number(), entry.path))
+            if self._record:
+                yield self._folder(below, entry, number)
+        else:
+            yield self._file(entry.path, number, entry.name, names.__contains__, named=False)
+
+    def _folder(self, below: list[tuple[int, str]], entry: os.DirEntry[str], parent: int) -> Found:
         try:
-            with os.scandir(here) as listing:
-                entries += listing
-        except OSError as error:  # what was listed before is stored
-            yield _failed(here, NotFoundError(f"{here}: cannot be read: {error.strerror}"))
-        else:
-            if not entries:
-                yield _empty(here, named=here == folder)
-        names = {entry.name for entry in entries}
-        below = []
-        for entry in sorted(entries, key=lambda entry: entry.name):
-            if not _is_folder(entry):
-                yield _file(entry.path, names.__contains__, named=False)
-            elif _is_link(entry):
-                yield _left_out(entry.path, LeftOut.LINK_TO_FOLDER)
-            else:
-                below.append(entry.path)
-        folders += reversed(below)
+            known = entry_of(entry.name, entry.stat(follow_symlinks=False), entry.path)
+        except OSError as error:
+            below.pop()
+            return self._failed(entry.path, _unreadable(entry.path, error), parent)
+        return FolderFound(below[-1][0], parent, known, entry.path)
+
+    def _link(self, entry: os.DirEntry[str], folder: int) -> Found:
+        if not self._record:
+            return self._left_out(entry.path, LeftOut.LINK_TO_FOLDER, folder)
+        try:
+            status = entry.stat(follow_symlinks=False)
+            if not stat.S_ISLNK(status.st_mode):  # a junction
+                return self._left_out(entry.path, LeftOut.LINK_TO_FOLDER, folder)
+            return LinkFound(folder, entry_of(entry.name, status, entry.path), self._argument)
+        except OSError as error:
+            return self._failed(entry.path, _unreadable(entry.path, error), folder)
+
+    def _file(
+        self, shown: str, folder: int, name: Optional[str], is_there: Callable[[str], bool], *, named: bool
+    ) -> Source:
+        """`is_there`: whether its folder has a file of that name."""
+        path = Path(shown)
+        try:
+            status = os.stat(shown)
+            entry = entry_of(name, status, shown, follow=True) if self._record and name is not None else None
+        except (FileNotFoundError, NotADirectoryError):
+            return self._failed(shown, NotFoundError(f"{shown}: no such file"), folder)
+        except (OSError, ValueError) as error:
+            return self._failed(shown, _unreadable(shown, error), folder)
+        if stat.S_ISREG(status.st_mode):
+            here = folder if entry is not None else None
+            kept = is_kept(path.name, is_there)
+            return Source(
+                path,
+                shown,
+                path.name,
+                status.st_size,
+                is_kept=kept,
+                argument=self._argument,
+                folder=here,
+                entry=entry,
+            )
+        if stat.S_ISDIR(status.st_mode):
+            fault = NotFoundError(f"{shown}: became a folder while files were looked for")
+            return self._failed(shown, fault, folder)
+        reason = _reason(status.st_mode)
+        if not named:
+            return self._left_out(shown, reason, folder, entry)
+        advice = f"to store what it gives: python producer/producer.py - < {shown}" if reason is LeftOut.PIPE else None
+        return self._failed(shown, UnstorableError(f"{shown}: a {reason.value}, no file", advice=advice), folder)
+
+    def _failed(self, shown: str, fault: TesseraError, folder: int) -> Source:
+        path = Path(shown)
+        return Source(path, shown, path.name, fault=fault, argument=self._argument, folder=self._inside(folder))
+
+    def _left_out(self, shown: str, reason: LeftOut, folder: int, entry: Optional[Entry] = None) -> Source:
+        path, here = Path(shown), self._inside(folder)
+        return Source(path, shown, path.name, left_out=reason, argument=self._argument, folder=here, entry=entry)
+
+    def _inside(self, folder: int) -> Optional[int]:
+        return folder if self._record else None
+
+
+def _list(folder: str) -> tuple[list[os.DirEntry[str]], Optional[TesseraError]]:
+    """A folder's entries, and why there may be more."""
+    entries: list[os.DirEntry[str]] = []
+    try:
+        with os.scandir(folder) as listing:
+            entries += listing
+    except OSError as error:  # what was listed before is stored
+        return entries, NotFoundError(f"{folder}: cannot be read: {error.strerror}")
+    return entries, None
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
@@ -92,35 +316,8 @@ def _is_link(entry: os.DirEntry[str]) -> bool:
     return entry.is_symlink()
 
 
-def _empty(shown: str, *, named: bool) -> Source:
-    if not named:
-        return _left_out(shown, LeftOut.EMPTY_FOLDER)
-    fault = UnstorableError(f"{shown}: an empty folder", advice="is what belongs there mounted?")
-    return _failed(shown, fault)
-
-
 def _is_beside(path: str, name: str) -> bool:
     return os.path.lexists(os.path.join(os.path.dirname(path), name))
-
-
-def _file(shown: str, is_there: Callable[[str], bool], *, named: bool) -> Source:
-    """`is_there`: whether its folder has a file of that name."""
-    path = Path(shown)
-    try:
-        status = os.stat(shown)
-    except (FileNotFoundError, NotADirectoryError):
-        return _failed(shown, NotFoundError(f"{shown}: no such file"))
-    except (OSError, ValueError) as error:
-        return _failed(shown, NotFoundError(f"{shown}: cannot be read: {getattr(error, 'strerror', None) or error}"))
-    if stat.S_ISREG(status.st_mode):
-        return Source(path, shown, path.name, status.st_size, is_kept=is_kept(path.name, is_there))
-    if stat.S_ISDIR(status.st_mode):
-        return _failed(shown, NotFoundError(f"{shown}: became a folder while files were looked for"))
-    reason = _reason(status.st_mode)
-    if not named:
-        return _left_out(shown, reason)
-    advice = f"to store what it gives: python producer/producer.py - < {shown}" if reason is LeftOut.PIPE else None
-    return _failed(shown, UnstorableError(f"{shown}: a {reason.value}, no file", advice=advice))
 
 
 def _reason(mode: int) -> LeftOut:
@@ -129,11 +326,5 @@ def _reason(mode: int) -> LeftOut:
     return LeftOut.SOCKET if stat.S_ISSOCK(mode) else LeftOut.DEVICE
 
 
-def _failed(shown: str, fault: TesseraError) -> Source:
-    path = Path(shown)
-    return Source(path, shown, path.name, fault=fault)
-
-
-def _left_out(shown: str, reason: LeftOut) -> Source:
-    path = Path(shown)
-    return Source(path, shown, path.name, left_out=reason)
+def _unreadable(shown: str, error: Exception) -> NotFoundError:
+    return NotFoundError(f"{shown}: cannot be read: {getattr(error, 'strerror', None) or error}")

@@ -31,7 +31,7 @@ from producer.journal import OutdatedError, StuckJournalError, WriteAhead
 from producer.reading import Reader, changed, hash_file, stamp_of
 from producer.segments import Coding, Sending
 from producer.sources import Source
-from producer.target import Target
+from producer.target import FoundImage, Target
 from producer.threads import Threads
 from viewer.picture import Picture
 
@@ -44,9 +44,10 @@ async def store_stream(target: Target, threads: Threads, source: Source) -> Outc
     expected: Optional[bytes] = None
     size = source.size or 0
     owner = target.owner
-    if owner.is_own and source.path is not None and (size <= HASH_FIRST or owner.resembles_seen(stamp_of(source))):
+    is_here = source.path is not None or source.content is not None
+    if owner.is_own and is_here and (size <= HASH_FIRST or owner.resembles_seen(stamp_of(source))):
         sha256, stamp = await threads.run(hash_file, source)
-        stored = await target.find_stored(source, sha256, size, started)
+        stored = await target.find_stored(FoundImage(source, sha256, size, stamp), started)
         if stored is not None:
             owner.remember(stamp, sha256)
             return stored
@@ -125,8 +126,10 @@ class _StreamedPut:
         if count == 0 and self._source.path is None and not options.allow_empty:
             advice = "a command before the | may have failed; --allow-empty stores an empty image"
             raise UnstorableError(f"{self._source.shown}: stdin gave nothing", advice=advice)
-        await self._look(first[:count])
-        if options.images_only and not (self._picture.is_image or self._source.is_kept):
+        if self._source.kind is None:
+            await self._look(first[:count])
+        is_kept = self._source.kind is not None or self._source.is_kept or self._picture.is_image
+        if options.images_only and not is_kept:
             return SkippedFile(self._source.shown, LeftOut.NO_IMAGE)
         share_bytes = slicing.share_bytes(reader.size) if reader.size is not None else 0
         distribution = await self._distribute(share_bytes)
@@ -309,7 +312,7 @@ class _StreamedPut:
         if self._expected is not None and sha256 != self._expected:
             raise changed(source)
         if self._expected is None and not distribution.count(ShareState.COMMITTED):
-            stored = await target.find_stored(source, sha256, size, self._started)
+            stored = await target.find_stored(FoundImage(source, sha256, size, reader.stamp), self._started)
             if stored is not None:  # its hash is known only now
                 await distribution.abandon()
                 target.owner.remember(reader.stamp, sha256)
@@ -334,7 +337,19 @@ class _StreamedPut:
         is_image = self._picture.is_image
         gone = [share.device for share in distribution.lost if share.device and share.reason is Code.GONE]
         missing = target.missing(gone) if None in names else ()
-        return StoredImage(sha256, source.shown, size, code.k, code.n, names, False, seconds, is_image, missing=missing)
+        return StoredImage(
+            sha256,
+            source.shown,
+            size,
+            code.k,
+            code.n,
+            names,
+            False,
+            seconds,
+            is_image,
+            missing=missing,
+            stamp=reader.stamp,
+        )
 
     async def _conclude(self, sha256: bytes, size: int) -> Conclusion:
         """Recipe and mapping; those of the earlier run, where it was interrupted during the commit."""
@@ -343,7 +358,7 @@ class _StreamedPut:
             if ending.sha256 != sha256:
                 raise OutdatedError("the file is not what it was when it was interrupted")
             return self._encoding.conclude(SealedMapping(owner.object_id(sha256), ending.mapping))
-        image = Image(sha256, size, self._source.name, self._picture, int(time.time()))
+        image = Image(sha256, size, self._source.name, self._picture, int(time.time()), self._source.kind)
         sealed = self._encoding.seal(owner, image)
         await self._ahead.ending(sha256, sealed.mapping)
         return self._encoding.conclude(sealed)

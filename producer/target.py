@@ -5,13 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Optional
+from typing import NamedTuple, Optional
 
 from common.coding.redundancy import count_devices
 from common.link.link import Link
 from common.link.questions import FoundPlaces, find_places, locate
 from common.process.events import BytesDone, ignore
 from common.protocol.messages import Device, EncodingAt, shares_at_hand
+from common.vault.stamp import Stamp
 from producer.events import Emit, StoredImage, shares_needed
 from producer.owner import Owner
 from producer.segments import Coding, coding_of
@@ -28,7 +29,18 @@ class StoreOptions:
     reread: bool = False  # ignore the index of files seen
     allow_empty: bool = False  # of stdin
     accept_degraded: bool = False  # for the devices on the list, where some are away
+    snapshot: bool = True  # record one, of the vault's own
+    label: Optional[str] = None  # of the snapshot
     to: Sequence[str] = ()  # the names of the devices that may get shares; all where there are none
+
+
+class FoundImage(NamedTuple):
+    """A source whose SHA-256 is known."""
+
+    source: Source
+    sha256: bytes
+    size: int  # bytes
+    stamp: Optional[Stamp]
 
 
 class Target:
@@ -104,23 +116,21 @@ class Target:
             if len(shares_at_hand(encoding)) >= self.needed(encoding.k, encoding.n)
         }
 
-    async def find_stored(self, source: Source, sha256: bytes, size: int, started: float) -> Optional[StoredImage]:
-        encoding = (await self.stored_encodings([sha256])).get(sha256)
-        return None if encoding is None else self.already_stored(source, sha256, size, encoding, started)
+    async def find_stored(self, image: FoundImage, started: float) -> Optional[StoredImage]:
+        encoding = (await self.stored_encodings([image.sha256])).get(image.sha256)
+        return None if encoding is None else self.already_stored(image, encoding, started)
 
-    def already_stored(
-        self, source: Source, sha256: bytes, size: int, encoding: EncodingAt, started: float
-    ) -> StoredImage:
+    def already_stored(self, image: FoundImage, encoding: EncodingAt, started: float) -> StoredImage:
         at_hand = shares_at_hand(encoding)
         names = [self.name_of(at_hand[s][0]) if s in at_hand else None for s in range(encoding.n)]
-        self.emit(BytesDone(size))
+        self.emit(BytesDone(image.size))
         asked = self.coding.code.k, self.coding.code.n
         weaker = self._count.could_be_stronger(encoding.k, encoding.n, asked)
         away = {share.device_id for share in encoding.shares if not share.alive and share.share not in at_hand}
         return StoredImage(
-            sha256,
-            source.shown,
-            size,
+            image.sha256,
+            image.source.shown,
+            image.size,
             encoding.k,
             encoding.n,
             names,
@@ -129,4 +139,5 @@ class Target:
             None,
             asked if weaker else None,
             self.missing(away) if None in names else (),
+            image.stamp,
         )

@@ -22,7 +22,7 @@ from common.text import only_one
 from common.vault.folder import VaultFolder
 from common.vault.granting import open_any
 from common.vault.keys import VaultKey
-from common.vault.mapping import MAX_SEALED_MAPPING, Mapping
+from common.vault.mapping import MAX_SEALED_MAPPING, SNAPSHOT, Mapping
 
 
 @dataclass(frozen=True)
@@ -122,23 +122,30 @@ class Holdings:
     images: list[Held]
     unreadable: int  # images whose mapping no connected device has
 
+    @property
+    def files(self) -> list[Held]:
+        """Those that are images, and no trees or snapshots."""
+        return [image for image in self.images if image.mapping.kind is None]
+
 
 def combine(encodings: Iterable[EncodingAt], mappings: dict[tuple[bytes, bytes], Mapping]) -> Holdings:
     """The images, each with all its encodings."""
     by_object: dict[bytes, list[EncodingAt]] = {}
     for encoding in encodings:
         by_object.setdefault(encoding.object_id, []).append(encoding)
-    held: dict[bytes, Held] = {}
+    held: dict[tuple[bytes, bool], Held] = {}
     unread = 0
     for group in by_object.values():
         known = [mappings.get((encoding.object_id, encoding.encoding_id)) for encoding in group]
         mapping = next((mapping for mapping in known if mapping is not None), None)
         if mapping is None:
             unread += 1
-        elif mapping.image_sha256 in held:  # stored here, and shared by another or left for this vault as well
-            held[mapping.image_sha256].encodings.extend(group)
+            continue
+        name = mapping.image_sha256, mapping.kind == SNAPSHOT
+        if name in held:  # stored here, and shared by another or left for this vault as well
+            held[name].encodings.extend(group)
         else:
-            held[mapping.image_sha256] = Held(mapping, group)
+            held[name] = Held(mapping, group)
     return Holdings(list(held.values()), unread)
 
 

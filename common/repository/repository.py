@@ -21,6 +21,7 @@ from common.repository.images import Held, Holdings, Mappings, combine, find
 from common.text import check_hash
 from common.vault.folder import VaultFolder
 from common.vault.keys import VaultKey
+from common.vault.mapping import Mapping, granted_object_id, own_object_id
 
 T = TypeVar("T")
 
@@ -129,6 +130,10 @@ class Repository:
     def object_ids(self, sha256: bytes) -> tuple[bytes, bytes]:
         """The object ids of an image: as the vault's own, and as shared with it or left for it."""
         return self.key.object_id(sha256), self.key.granted_object_id(sha256)
+
+    def object_ids_of(self, mapping: Mapping) -> tuple[bytes, bytes]:
+        """The same of what this mapping describes."""
+        return own_object_id(self.key, mapping), granted_object_id(self.key, mapping)
 
     # --- whose they are
 

@@ -28,7 +28,7 @@ from common.protocol.codec import pack, unpack
 from common.protocol.identifiers import owner_id
 from common.protocol.messages import MAX_GRANTS
 from common.text import as_typed
-from common.vault.keys import KEY_SIZE, VaultKey, object_id_by
+from common.vault.keys import KEY_SIZE, VaultKey, object_id_by, snapshot_id_by
 
 _PREFIX = "tessera-contact:"
 _LABEL = b"tessera/v1/contact-card"
@@ -53,6 +53,10 @@ class ContactCard:
     def object_id(self, image_sha256: bytes) -> bytes:
         """The object id under which the vault finds an image with this SHA-256."""
         return object_id_by(self.lookup_key, image_sha256)
+
+    def snapshot_object_id(self, sha256: bytes) -> bytes:
+        """The same for a snapshot."""
+        return snapshot_id_by(self.lookup_key, sha256)
 
     def recipient(self) -> X25519PublicKey:
         """The key to seal to."""

@@ -25,7 +25,9 @@ from common.vault.contact_card import ContactCard
 from common.vault.keys import VaultKey, require_ids
 from common.vault.mapping import (
     MAX_SEALED_MAPPING,
+    SNAPSHOT,
     Mapping,
+    granted_object_id,
     is_padded_size,
     open_mapping,
     pack_mapping,
@@ -42,14 +44,20 @@ _OVERHEAD = _PREFIX.size + 32 + 16
 def seal_to_card(card: ContactCard, mapping: Mapping, encoding_id: bytes) -> bytes:
     """The mapping sealed for the card's owner, without the cards of others that it is shared with."""
     mapping = msgspec.structs.replace(mapping, revision=None, shared_with=None)
-    information = _information(card.object_id(mapping.image_sha256), encoding_id)
+    information = _information(card_object_id(card, mapping), encoding_id)
     sealed = _suite().encrypt(pack_mapping(mapping), card.recipient(), information)
     return _PREFIX.pack(MAGIC, VERSION) + sealed
 
 
+def card_object_id(card: ContactCard, mapping: Mapping) -> bytes:
+    """The 32-byte object id under which the card's owner finds what a mapping describes."""
+    name = card.snapshot_object_id if mapping.kind == SNAPSHOT else card.object_id
+    return name(mapping.image_sha256)
+
+
 def grant_to(card: ContactCard, mapping: Mapping, encoding_id: bytes) -> Grant:
     """What lets the card's owner find and read an encoding of another's."""
-    return Grant(card.owner, card.object_id(mapping.image_sha256), seal_to_card(card, mapping, encoding_id))
+    return Grant(card.owner, card_object_id(card, mapping), seal_to_card(card, mapping, encoding_id))
 
 
 def open_any(key: VaultKey, sealed: bytes, object_id: bytes, encoding_id: bytes) -> Mapping:
@@ -69,7 +77,7 @@ def open_any(key: VaultKey, sealed: bytes, object_id: bytes, encoding_id: bytes)
             advice="check which vault's key file is in use",
         ) from None
     mapping = read_mapping(plaintext)
-    if not bytes_eq(key.granted_object_id(mapping.image_sha256), object_id):
+    if not bytes_eq(granted_object_id(key, mapping), object_id):
         raise IntegrityError("the mapping describes another image than the one it is kept for")
     return mapping
 

@@ -2,6 +2,7 @@
 
     vault key (256 random bits)
     ├── tessera/v1/id        object id = HMAC(id key, image SHA-256): no device can test a guess
+    │   └── tessera/v1/snapshot  object id of a snapshot, and what tells it from others (of `lookup` likewise)
     ├── tessera/v1/mapping   seals mappings (`common.vault.mapping`)
     ├── tessera/v1/sign      the Ed25519 key by which the owner signs; the owner id is its public half's hash
     ├── tessera/v1/index     seals the client's own index of files already seen
@@ -37,6 +38,7 @@ from common.protocol.messages import OwnerProof, Tombstone
 from common.protocol.signatures import batch_statement, client_statement, tombstone_statement, transfer_statement
 
 KEY_SIZE = 32
+_SNAPSHOT = b"tessera/v1/snapshot"
 
 K = TypeVar("K", bound="HiddenKey")
 
@@ -114,16 +116,29 @@ class SigningKey(HiddenKey):
 class VaultKey(HiddenKey):
     """The 256-bit key that opens one owner's mappings."""
 
-    __slots__ = ("_signing", "_subkeys")
+    __slots__ = ("_signing", "_snapshot_keys", "_subkeys")
 
     def __init__(self, raw: bytes) -> None:
         super().__init__(raw)
         self._subkeys: dict[bytes, bytes] = {}  # derived before; many images ask for the same
         self._signing: Optional[SigningKey] = None
+        self._snapshot_keys: Optional[list[bytes]] = None  # derived before
 
     def object_id(self, image_sha256: bytes) -> bytes:
         """The 32-byte name under which devices know the image with this SHA-256 (32 bytes)."""
         return object_id_by(self._subkey(b"id"), image_sha256)
+
+    def snapshot_object_id(self, sha256: bytes) -> bytes:
+        """The 32-byte name under which devices know the snapshot with this SHA-256 (32 bytes)."""
+        return snapshot_id_by(self._subkey(b"id"), sha256)
+
+    def is_snapshot(self, object_id: bytes) -> bool:
+        """Whether an object id (32 bytes) is a snapshot's: this vault's own, or shared with it."""
+        require_size("an object id", object_id, OBJECT_ID_SIZE)
+        half, code = object_id[:IDENTIFIER_SIZE], object_id[IDENTIFIER_SIZE:]
+        if self._snapshot_keys is None:
+            self._snapshot_keys = [expand(key, _SNAPSHOT) for key in (self._subkey(b"id"), self.lookup_key())]
+        return any(bytes_eq(_hmac(key, half)[:IDENTIFIER_SIZE], code) for key in self._snapshot_keys)
 
     def signing_key(self) -> SigningKey:
         """The key by which the owner signs."""
@@ -174,6 +189,10 @@ class VaultKey(HiddenKey):
         """The 32-byte name under which an image is found that others share with this vault, or left for it."""
         return object_id_by(self.lookup_key(), image_sha256)
 
+    def granted_snapshot_object_id(self, sha256: bytes) -> bytes:
+        """The same for a snapshot."""
+        return snapshot_id_by(self.lookup_key(), sha256)
+
     def contacts_subkey(self) -> bytes:
         """The 32-byte key of this machine's list of contacts."""
         return self._subkey(b"contacts")
@@ -194,6 +213,16 @@ def object_id_by(key: bytes, image_sha256: bytes) -> bytes:
     require_size("an id key", key, KEY_SIZE)
     require_size("an image's SHA-256", image_sha256, DIGEST_SIZE)
     return _hmac(key, image_sha256)
+
+
+def snapshot_id_by(key: bytes, sha256: bytes) -> bytes:
+    """The object id of a snapshot, under an id key or a card's lookup key: to all others as random as any.
+
+    Its second half is a code of the first, by which whoever has the key knows it for a snapshot without its mapping.
+    """
+    key = expand(key, _SNAPSHOT)
+    half = object_id_by(key, sha256)[:IDENTIFIER_SIZE]
+    return half + _hmac(key, half)[:IDENTIFIER_SIZE]
 
 
 def expand(key: bytes, info: bytes) -> bytes:

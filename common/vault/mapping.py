@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
-from typing import Annotated, Any, NoReturn, Optional
+from typing import Annotated, Any, Literal, NoReturn, Optional
 
 import msgpack
 import msgspec
@@ -35,6 +35,8 @@ from common.vault.one_time import COMMITTED_OVERHEAD, open_committed, seal_commi
 MAGIC = b"TESSMAP\0"
 VERSION = 1
 LABEL = b"tessera/v1/mapping"
+TREE: Literal["tree"] = "tree"  # `common.vault.tree`
+SNAPSHOT: Literal["snapshot"] = "snapshot"  # `common.vault.snapshot`
 UNKNOWN_MEDIA_TYPE = "application/octet-stream"
 MAX_SEALED_MAPPING = 32 * 1024
 MAX_THUMBNAIL = 8 * 1024
@@ -45,11 +47,12 @@ MAX_SHARED_WITH = 8 * 1024
 _PREFIX = struct.Struct(">8sH")
 _LENGTH = struct.Struct(">I")
 _MIN_PLAINTEXT = 1024
-_LEFT_OUT = ("facts", "revision", "shared_with")  # where they are None
+_LEFT_OUT = ("facts", "revision", "shared_with", "kind")  # where they are None
 
 _Digest = Annotated[bytes, Meta(min_length=32, max_length=32)]
 _Count = Annotated[int, Meta(ge=1, le=2**63 - 1)]
 _Shares = Annotated[int, Meta(ge=2, le=64)]
+Kind = Optional[Literal["tree", "snapshot"]]  # None of an image
 _Pixels = Annotated[int, Meta(ge=1, le=2**31 - 1)]
 
 
@@ -61,7 +64,8 @@ class Mapping(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     stored_at: seconds since 1970, UTC. name: as the producer found it, at most 1024 characters, never to be
     trusted as a path. facts: what the image tells of itself, where it tells any. revision: of the commitment that it
     is part of, where that was amended. shared_with: the contact cards that it was sealed to as well
-    (`contact_card.pack_cards`). What is None of these three is not written.
+    (`contact_card.pack_cards`). kind: what it is where it is no image; a remark, which nothing is believed for but a
+    snapshot's object id. What is None of these four is not written.
     """
 
     data_key: _Digest
@@ -81,6 +85,7 @@ class Mapping(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     facts: Optional[Facts] = None
     revision: Optional[Annotated[int, Meta(ge=2, le=2**53 - 1)]] = None
     shared_with: Optional[Annotated[bytes, Meta(min_length=1, max_length=MAX_SHARED_WITH)]] = None
+    kind: Kind = None
 
     @property
     def taken_at(self) -> Optional[str]:
@@ -98,6 +103,18 @@ class Mapping(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         raise TesseraError("a mapping is not pickled: it leaves memory only sealed")
 
 
+def own_object_id(key: VaultKey, mapping: Mapping) -> bytes:
+    """The 32-byte object id of what a mapping describes, as the vault's own."""
+    name = key.snapshot_object_id if mapping.kind == SNAPSHOT else key.object_id
+    return name(mapping.image_sha256)
+
+
+def granted_object_id(key: VaultKey, mapping: Mapping) -> bytes:
+    """The same as shared with the vault, or left for it."""
+    name = key.granted_snapshot_object_id if mapping.kind == SNAPSHOT else key.granted_object_id
+    return name(mapping.image_sha256)
+
+
 def seal_mapping(key: VaultKey, mapping: Mapping, object_id: bytes, encoding_id: bytes) -> bytes:
     """The mapping sealed for its object id (32 bytes) and encoding id (16), at most MAX_SEALED_MAPPING bytes.
 
@@ -106,7 +123,7 @@ def seal_mapping(key: VaultKey, mapping: Mapping, object_id: bytes, encoding_id:
     """
     associated = _associated_data(object_id, encoding_id)
     plaintext = pack_mapping(mapping)
-    if not bytes_eq(key.object_id(mapping.image_sha256), object_id):
+    if not bytes_eq(own_object_id(key, mapping), object_id):
         raise TesseraError("a mapping was to be sealed under the object id of another image")
     return _PREFIX.pack(MAGIC, VERSION) + seal_committed(key.mapping_subkey(), LABEL, plaintext, associated)
 
@@ -121,7 +138,7 @@ class SealedMapping:
 
 def seal_own(key: VaultKey, mapping: Mapping, encoding_id: bytes) -> SealedMapping:
     """A mapping sealed as the vault's own; errors as of `seal_mapping`."""
-    object_id = key.object_id(mapping.image_sha256)
+    object_id = own_object_id(key, mapping)
     return SealedMapping(object_id, seal_mapping(key, mapping, object_id, encoding_id))
 
 
@@ -142,7 +159,7 @@ def open_mapping(key: VaultKey, sealed: bytes, object_id: bytes, encoding_id: by
     except IntegrityError:
         raise IntegrityError("the mapping is damaged, or belongs to another object or encoding") from None
     mapping = read_mapping(plaintext)
-    if not bytes_eq(key.object_id(mapping.image_sha256), object_id):
+    if not bytes_eq(own_object_id(key, mapping), object_id):
         raise IntegrityError("the mapping describes another image than the one it is kept for")
     return mapping
 

@@ -38,6 +38,7 @@ class Entry:
     has_thumbnail: bool
     taken: Optional[int] = None  # seconds since 1970 by the clock where it was taken
     camera: str = ""
+    is_image: bool = True  # no tree or snapshot, which no view shows
     health: Optional[ImageHealth] = None
     encodings: tuple[EncodingAt, ...] = ()
     text: str = field(default="", compare=False)  # what is searched
@@ -98,6 +99,7 @@ def entry_of(mapping: Mapping, name: MappingName) -> Entry:
         has_thumbnail=mapping.thumbnail is not None,
         taken=_taken(mapping),
         camera=printable(mapping.facts.camera or "") if mapping.facts is not None else "",
+        is_image=mapping.kind is None,
     )
     searched = (shown, entry.taken_when, entry.when, entry.camera, entry.format, entry.sha256)
     return replace(entry, text=" ".join(searched).casefold())

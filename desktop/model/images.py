@@ -31,7 +31,8 @@ def read_kept(vault: VaultFolder, key: VaultKey) -> Iterator[list[Entry]]:
         mapping = vault.mapping(key, object_id, encoding_id)
         if mapping is None:
             continue  # damaged, or another vault's: the devices have it
-        batch.append(entry_of(mapping, (object_id, encoding_id)))
+        if mapping.kind is None:
+            batch.append(entry_of(mapping, (object_id, encoding_id)))
         if len(batch) == _BATCH:
             yield batch
             batch = []
@@ -73,7 +74,7 @@ async def look(repository: Repository, known: Known, tell: Callable[[list[Entry]
         fetched = await repository.mappings.of(missing[start : start + _BATCH])
         new = {name: entry_of(mapping, name) for name, mapping in fetched.items()}
         by_mapping.update(new)
-        tell(list(new.values()))
+        tell([entry for entry in new.values() if entry.is_image])
     groups, unreadable = await _grouped(encodings, by_mapping)
     entries: list[Entry] = []
     for number, (sha256, (entry, group)) in enumerate(groups.items()):
@@ -82,7 +83,7 @@ async def look(repository: Repository, known: Known, tell: Callable[[list[Entry]
         entries.append(before if before is not None and same else entry.known_at(group))
         if number % _PIECE == 0:
             await asyncio.sleep(_PAUSE)
-    found = {entry.sha256: entry for entry in newest_first(entries)}
+    found = {entry.sha256: entry for entry in newest_first(entries) if entry.is_image}
     same_as_before = len(found) == len(known.entries) and all(
         entry is known.entries.get(sha256) for sha256, entry in found.items()
     )

@@ -26,7 +26,7 @@ from desktop.model.wording import count, redundancy, waiting
 from desktop.session import Session
 from producer.events import Event, ShareStep
 from producer.owner import OwnVault
-from producer.run import store
+from producer.run import Run, store
 from producer.sources import Source, find_sources
 from producer.target import StoreOptions
 from viewer.process import Viewer
@@ -292,7 +292,7 @@ class StoreModel(Model):
         viewer.start()
         try:
             owner = OwnVault(session.vault, session.key)
-            await store(session.identity, owner, viewer, sources, options, emit)
+            await store(session.identity, owner, viewer, Run([], sources), options, emit)
         finally:
             viewer.close()
 

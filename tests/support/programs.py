@@ -52,9 +52,10 @@ class Ended:
 class User:
     """One person with a home, and most often a vault, on one machine; `folder` is where they work."""
 
-    def __init__(self, environment: Mapping[str, str], folder: Path) -> None:
+    def __init__(self, environment: Mapping[str, str], folder: Path, *, snapshots: bool = False) -> None:
+        """`snapshots`: each put records one, as the programs do by themselves; without, images alone are there."""
         folder.mkdir(parents=True, exist_ok=True)
-        self.environment = dict(environment)
+        self.environment = {"TESSERA_NO_SNAPSHOT": "0" if snapshots else "1", **environment}
         self.folder = folder
         self.patience = PATIENCE
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from typing import Any, Optional
 
 from producer.command import _Printer
 from producer.events import Emit, Outcome
 from producer.owner import Owner
-from producer.run import store_all
+from producer.run import Run, record, store_all
 from producer.sources import find_sources
 from producer.target import StoreOptions, Target
 from producer.threads import Threads
@@ -25,19 +26,24 @@ async def put(
     required: tuple[Optional[int], Optional[int]] = (None, None),
     avoid: Sequence[bytes] = (),
     emit: Optional[Emit] = None,
+    run: Optional[Run] = None,
     **options: Any,
 ) -> list[Outcome]:
     """Store what the arguments name, by k of n on all devices; what came of each.
 
-    `required`: k and n as far as the user gave them; `options`: the rest of `StoreOptions`.
+    `run`: with a snapshot, which is emitted. `required`: k and n as far as the user gave them; `options`: the rest of
+    `StoreOptions`.
     """
     wanted = StoreOptions(*required, **options)
+    run = run or Run(arguments, find_sources(arguments, "stdin"))
     target = Target(
         cluster.link, owner, k, n, cluster.as_devices(), wanted, avoid=avoid, emit=emit or _Printer(as_json=False)
     )
     threads = Threads(Unseeing())
     try:
-        return [outcome async for outcome in store_all(target, threads, find_sources(arguments, "stdin"))]
+        outcomes = [outcome async for outcome in store_all(target, threads, run)]
+        await record(target, threads, run, time.time_ns())
+        return outcomes
     finally:
         threads.close()
         owner.save(target.emit)

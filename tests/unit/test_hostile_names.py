@@ -22,9 +22,9 @@ from common.protocol.messages import Answer, Code, Device, Health
 from common.protocol.operations import Role
 from common.repository.images import Held
 from common.text import printable
-from consumer.command import _described, _line
 from consumer.command import _Printer as ConsumerPrinter
 from consumer.events import Restored
+from consumer.snapshot_commands import described, line
 from producer.command import _Printer as ProducerPrinter
 from producer.events import StoredImage
 from tests.support.mutation import valid_message
@@ -55,14 +55,14 @@ def test_the_check_of_these_tests_would_notice() -> None:
 
 
 def test_a_hostile_name_in_the_list_of_a_vault_stays_on_its_line(image: Held) -> None:
-    line = _line(image)
-    assert harmless(line)
-    assert "\n" not in line
-    assert LEFT in line
+    text = line(image, [])
+    assert harmless(text)
+    assert "\n" not in text
+    assert LEFT in text
 
 
 def test_a_hostile_name_in_the_list_as_json_is_escaped(image: Held) -> None:
-    text = json.dumps(_described(image))
+    text = json.dumps(described(image, []))
     assert text.isascii()
     assert "\x1b" not in text
     assert "\n" not in text

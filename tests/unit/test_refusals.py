@@ -28,6 +28,8 @@ from common.vault.keys import VaultKey
 from common.vault.mapping import open_mapping
 from common.vault.recovery_codes import read_codes, restore_key
 from common.vault.sealing import DataKey, SegmentOpener
+from common.vault.snapshot import decode_snapshot
+from common.vault.tree import decode_tree
 from tests.vectors.formats import FILE, read_vectors
 from tests.vectors.formats.generate import content
 from tests.vectors.vault.reference import ENCODING_ID
@@ -128,6 +130,8 @@ READERS: dict[str, Callable[[bytes, Inputs, Path], object]] = {
     "contact card": lambda data, _inputs, _folder: decode_card(data.decode("utf-8")),
     "mapping sealed to a card": mapping_for_a_card,
     "former vault key": former_vault_key,
+    "tree": lambda data, _inputs, _folder: decode_tree(data),
+    "snapshot": lambda data, _inputs, _folder: decode_snapshot(data),
 }
 
 

@@ -2,8 +2,8 @@
 
 One row for each: `kind` says what is read (key file, mapping, segment, recipe, share file, tombstone, envelope, header,
 invite, short invite, recovery codes, list of members, CURVE key, list of brokers, contact card, mapping sealed to a
-card, former vault key), `bytes_hex` what, `inputs` with what. `expect` is "ok", or the error's class, the exit code of
-a program that meets it, and words that its message must have.
+card, former vault key, tree, snapshot), `bytes_hex` what, `inputs` with what. `expect` is "ok", or the error's class,
+the exit code of a program that meets it, and words that its message must have.
 
 `generate.py` writes them, from builders that share no code with the product; tests/unit/test_refusals.py reads them. A
 row may be added, none changed while its format's version stands. A new kind of thing is a module of its own

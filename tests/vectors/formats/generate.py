@@ -9,13 +9,14 @@ from tests.vectors.formats.commitment_rows import commitment_rows
 from tests.vectors.formats.contact_rows import contact_rows
 from tests.vectors.formats.rows import Row
 from tests.vectors.formats.stored_rows import stored_rows
+from tests.vectors.formats.tree_rows import tree_rows
 from tests.vectors.formats.vault_rows import vault_rows
 from tests.vectors.formats.wire_rows import wire_rows
 
 
 def rows() -> list[Row]:
     """All of them."""
-    return [*vault_rows(), *stored_rows(), *wire_rows(), *contact_rows(), *commitment_rows()]
+    return [*vault_rows(), *stored_rows(), *wire_rows(), *contact_rows(), *commitment_rows(), *tree_rows()]
 
 
 def content() -> str:

@@ -89,6 +89,8 @@ def mappings() -> list[Row]:
         holding("k over n", "k = 7 is more than n = 6", k=7),
         holding("a segment too many", "sizes and its number of segments disagree", segment_count=2),
         holding("a field too many", unsound, note="hello"),
+        holding("of no kind that there is", unsound, kind="image"),
+        holding("a snapshot under an image's object id", "another image than the one", kind="snapshot"),
         holding("a thumbnail over 8 KiB", unsound, thumbnail=bytes(8193)),
         row("other padding", sealed_mapping(plaintext[:-1] + b"\1", object_id=image), "written in another way"),
     ]

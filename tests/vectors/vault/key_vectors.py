@@ -17,6 +17,7 @@ from tests.vectors.vault.reference import (
     object_id,
     owner_key,
     signing_key,
+    snapshot_object_id,
     vector,
 )
 
@@ -47,6 +48,7 @@ def derived(name: str, vault_key: bytes, image_sha256: bytes, encoding_id: bytes
         image_sha256_hex=image_sha256,
         encoding_id_hex=encoding_id,
         object_id_hex=image,
+        snapshot_object_id_hex=snapshot_object_id(vault_key, image_sha256),
         owner_key_hex=owner_key(vault_key),
         client_signature_hex=signing_key(vault_key).sign(b"tessera/v1/client" + bytes(range(32))),
         tombstone_signature_hex=signing_key(vault_key).sign(tombstone),

@@ -21,6 +21,7 @@ from tests.vectors.vault.reference import (
     expand,
     flipped,
     object_id,
+    snapshot_object_id,
     vector,
 )
 
@@ -105,7 +106,8 @@ def mappings() -> list[Vector]:
 def mapping_ok(name: str, /, **changed: Any) -> Vector:
     fields = {**FIELDS, **changed}
     expected = {key: value.hex() if isinstance(value, bytes) else value for key, value in fields.items()}
-    image = object_id(image_sha256=fields["image_sha256"])
+    name_of = snapshot_object_id if fields.get("kind") == "snapshot" else object_id
+    image = name_of(VAULT_KEY, fields["image_sha256"])
     sealed = sealed_mapping(plaintext_of(**changed), object_id=image)
     return mapping(name, "ok", sealed, object_id_hex=image, fields=expected)
 
@@ -125,6 +127,8 @@ def mappings_ok() -> list[Vector]:
         mapping_ok("the highest k and n", k=64, n=64),
         mapping_ok("all facts", facts=FACTS),
         mapping_ok("one fact, of no offset", facts={"taken_at": "0001-01-01T00:00:00"}),
+        mapping_ok("of a tree", kind="tree"),
+        mapping_ok("of a snapshot", kind="snapshot"),
     ]
 
 

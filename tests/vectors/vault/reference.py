@@ -55,3 +55,9 @@ def vector(name: str, expect: str, **inputs: Any) -> Vector:
 
 def object_id(vault_key: bytes = VAULT_KEY, image_sha256: bytes = IMAGE_SHA256) -> bytes:
     return hmac.digest(expand(vault_key, b"tessera/v1/id"), image_sha256, "sha256")
+
+
+def snapshot_object_id(vault_key: bytes = VAULT_KEY, sha256: bytes = IMAGE_SHA256) -> bytes:
+    key = expand(expand(vault_key, b"tessera/v1/id"), b"tessera/v1/snapshot")
+    half = hmac.digest(key, sha256, "sha256")[:16]
+    return half + hmac.digest(key, half, "sha256")[:16]

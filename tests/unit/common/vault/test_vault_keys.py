@@ -29,6 +29,9 @@ def test_known_keys_give_known_results(vector: dict[str, Any]) -> None:
     key = VaultKey(vector["vault_key_hex"])
     object_id = key.object_id(vector["image_sha256_hex"])
     assert object_id == vector["object_id_hex"]
+    snapshot_id = key.snapshot_object_id(vector["image_sha256_hex"])
+    assert snapshot_id == vector["snapshot_object_id_hex"]
+    assert (key.is_snapshot(snapshot_id), key.is_snapshot(object_id)) == (True, False)
     tombstone = key.tombstone(object_id, vector["encoding_id_hex"], 1, 7 * 24 * 3600)
     assert tombstone.signature == vector["tombstone_signature_hex"]
     transfer = key.signing_key().transfer(vector["encoding_id_hex"], bytes(range(16)))

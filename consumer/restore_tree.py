@@ -1,0 +1,232 @@
+"""Restores a snapshot, or a folder of it: the plan of names, then files, then links, times and modes; folders last.
+
+Each content is fetched once. What is there already with the right content counts as restored and costs no traffic, so
+an interrupted restore goes on where it stopped. Equal files are copied here, hard links made again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import secrets
+import stat
+import time
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Optional, Union
+
+from common.errors import NotFoundError, TesseraError, UnstorableError, cannot_write
+from common.files import open_regular, rename_new, rename_over
+from common.process.events import Warned
+from common.protocol.messages import EncodingAt
+from common.repository.repository import Repository
+from common.text import printable
+from common.vault.mapping import Mapping
+from common.vault.tree import KEPT, EntryType
+from consumer.events import Changed, NotRestored, Restored
+from consumer.naming import plan_names
+from consumer.output import Output, is_special
+from consumer.restorer import Restorer
+from consumer.snapshots import Listed, Listing, shown_path
+from consumer.target_folder import TargetFolder, make_folder, make_link, set_attributes, there
+
+_AT_ONCE = 500  # contents, located together
+_PIECE = 1 << 20  # bytes
+_NOTED = {EntryType.PIPE: "named pipe", EntryType.SOCKET: "socket", EntryType.DEVICE: "device"}
+
+HardLinkName = tuple[int, int, bytes]
+
+
+class TreeRestorer:
+    """Restores into one folder. What came of each file is emitted, and what could not be as it was."""
+
+    def __init__(self, repository: Repository, target: TargetFolder, *, force: bool) -> None:
+        self._repository = repository
+        self._restorer = Restorer(repository, repository.emit)
+        self._target = target
+        self._force = force
+        self._unset: Counter[tuple[str, str]] = Counter()
+
+    async def restore(self, listing: Listing, below: int = 0) -> None:
+        """Restore all entries, without the first `below` names of their paths."""
+        for failed in listing.failed:
+            self._repository.emit(failed)
+        entries = [Listed(each.path[below:], each.entry) for each in listing.entries if len(each.path) > below]
+        plan = plan_names((each.path for each in entries), self._target)
+        for path, mended in plan.mended:
+            self._repository.emit(Changed(shown_path(path), f"is restored as {shown_path(mended)}"))
+        at = {path: self._target.folder.joinpath(*map(os.fsdecode, names)) for path, names in plan.paths.items()}
+        entries = self._make_folders(entries, at)
+        await self._files([each for each in entries if each.entry.type is EntryType.FILE], at)
+        for each in entries:
+            if each.entry.type is EntryType.LINK:
+                self._link(each, at[each.path])
+            elif each.entry.type not in KEPT:
+                self._repository.emit(Warned(f"{printable(each.shown)}: a {_NOTED[each.entry.type]}; it was not kept"))
+        for each in reversed(entries):
+            if each.entry.type is EntryType.FOLDER:
+                self._set(at[each.path], each)
+        for (what, why), count in self._unset.items():
+            self._repository.emit(Changed("", f"the {what} of {count:,} could not be set: {why}"))
+
+    # --- folders and links
+
+    def _make_folders(self, entries: Sequence[Listed], at: dict[tuple[bytes, ...], Path]) -> list[Listed]:
+        """Make all folders; the entries that can be restored, since the folders that they are in are there."""
+        barred: set[tuple[bytes, ...]] = set()
+        kept = []
+        for each in entries:
+            if each.path[:-1] in barred:
+                if each.entry.type is EntryType.FOLDER:
+                    barred.add(each.path)
+                else:
+                    self._fail(each, UnstorableError("the folder that it is in could not be made"))
+                continue
+            if each.entry.type is EntryType.FOLDER:
+                try:
+                    make_folder(at[each.path])
+                except TesseraError as error:
+                    barred.add(each.path)
+                    self._fail(each, error)
+                    continue
+            kept.append(each)
+        return kept
+
+    def _link(self, each: Listed, path: Path) -> None:
+        try:
+            make_link(path, each.entry, replace=self._force)
+        except TesseraError as error:
+            self._fail(each, error)
+        else:
+            self._set(path, each)
+
+    # --- files
+
+    async def _files(self, files: Sequence[Listed], at: dict[tuple[bytes, ...], Path]) -> None:
+        by_content: dict[bytes, list[Listed]] = {}
+        for each in files:
+            by_content.setdefault(each.entry.content or b"", []).append(each)
+        contents = list(by_content)
+        for start in range(0, len(contents), _AT_ONCE):
+            chunk = contents[start : start + _AT_ONCE]
+            present = {sha256: await self._here(sha256, by_content[sha256], at) for sha256 in chunk}
+            lacking = [sha256 for sha256 in chunk if present[sha256] is None]
+            located = await self._repository.locate_all(lacking) if lacking else {}
+            await asyncio.gather(
+                *(self._content(each, by_content[each], at, present[each], located.get(each)) for each in chunk)
+            )
+
+    async def _here(self, sha256: bytes, files: Sequence[Listed], at: dict[tuple[bytes, ...], Path]) -> Optional[Path]:
+        """Where the content is in the target already."""
+        for each in files:
+            if await asyncio.to_thread(_is_there, at[each.path], sha256, each.entry.size or 0):
+                return at[each.path]
+        return None
+
+    async def _content(
+        self,
+        sha256: bytes,
+        files: Sequence[Listed],
+        at: dict[tuple[bytes, ...], Path],
+        source: Optional[Path],
+        located: Union[list[EncodingAt], NotFoundError, None],
+    ) -> None:
+        """Restore one content to all its paths; `source`: where it is here already."""
+        linked: dict[HardLinkName, Path] = {}
+        for each in files:
+            began = time.monotonic()
+            path = at[each.path]
+            link = each.entry.hard_link
+            name = None if link is None else (link.device, link.inode, sha256)
+            try:
+                if name in linked:
+                    await asyncio.to_thread(self._hard_link, linked[name], path, each)
+                elif source is None:
+                    await self._fetch(sha256, path, located)
+                    source = path
+                elif path != source and not await asyncio.to_thread(_is_there, path, sha256, each.entry.size or 0):
+                    await asyncio.to_thread(self._copy, source, path, sha256)
+                if name is not None:
+                    linked.setdefault(name, path)
+                self._set(path, each)
+            except TesseraError as error:
+                self._fail(each, error)
+                continue
+            seconds = time.monotonic() - began
+            self._repository.emit(Restored(sha256.hex(), each.shown, each.entry.size or 0, path, seconds))
+
+    async def _fetch(self, sha256: bytes, path: Path, located: Union[list[EncodingAt], NotFoundError, None]) -> None:
+        if isinstance(located, NotFoundError):
+            raise located
+
+        def open_output(_: Mapping) -> Output:
+            return Output(path, replace=self._force)
+
+        await self._restorer.restore(located or [], sha256.hex(), open_output)
+
+    def _copy(self, source: Path, path: Path, sha256: bytes) -> None:
+        """Copy a file that was restored; IntegrityError where it is not what it was."""
+        output = Output(path, replace=self._force)
+        hashed = hashlib.sha256()
+        try:
+            with open_regular(source) as file:
+                while piece := file.read(_PIECE):
+                    hashed.update(piece)
+                    view = memoryview(piece)
+                    while view:
+                        view = view[output.file.write(view) :]
+        except OSError as error:
+            output.discard()
+            raise cannot_write(path, error) from None
+        except BaseException:
+            output.discard()
+            raise
+        if hashed.digest() != sha256:
+            output.discard()
+            raise UnstorableError(f"{source} was changed while it was copied")
+        output.keep()
+
+    def _hard_link(self, first: Path, path: Path, each: Listed) -> None:
+        """Make a hard link; where the file system has none, a copy, and say so."""
+        if os.path.lexists(path) and os.path.samestat(os.lstat(first), os.lstat(path)):
+            return
+        same = _is_there(path, each.entry.content or b"", each.entry.size or 0)
+        if os.path.lexists(path) and not same and (not self._force or is_special(path) or os.path.isdir(path)):
+            raise there(path)
+        temporary = path.with_name(f".{path.name[:40]}.{secrets.token_hex(6)}.part")
+        try:
+            os.link(first, temporary, follow_symlinks=False)
+            (rename_over if same or self._force else rename_new)(temporary, path)
+        except OSError as error:
+            temporary.unlink(missing_ok=True)
+            self._unset["hard link", error.strerror or str(error)] += 1
+            if not same:
+                self._copy(first, path, each.entry.content or b"")
+
+    # --- what is said
+
+    def _set(self, path: Path, each: Listed) -> None:
+        for what, why in set_attributes(path, each.entry):
+            self._unset[what, why] += 1
+
+    def _fail(self, each: Listed, error: TesseraError) -> None:
+        sha256 = each.entry.content.hex() if each.entry.content is not None else ""
+        text = str(error) if str(error).startswith(each.shown) else f"{printable(each.shown)}: {error}"
+        self._repository.emit(NotRestored(sha256, type(error)(text, advice=error.advice)))
+
+
+def _is_there(path: Path, sha256: bytes, size: int) -> bool:
+    """Whether a regular file with this content is at the path; it may not be read through a link."""
+    try:
+        status = os.lstat(path)
+        if not stat.S_ISREG(status.st_mode) or status.st_size != size:
+            return False
+        hashed = hashlib.sha256()
+        with open_regular(path) as file:
+            while piece := file.read(_PIECE):
+                hashed.update(piece)
+    except OSError:
+        return False
+    return hashed.digest() == sha256

@@ -1,0 +1,300 @@
+"""What the consumer's command line does with snapshots, and what it prints of them and of the images there are."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Optional
+
+from common.errors import NotFoundError
+from common.facts import Facts
+from common.process.events import Warned
+from common.process.program import warn
+from common.process.streams import for_stdout
+from common.repository.images import Held, Holdings, unreadable
+from common.repository.repository import Repository
+from common.text import format_size, printable
+from common.vault.tree import Entry, EntryType
+from consumer.destination import Destination
+from consumer.differences import differences
+from consumer.events import NotRestored
+from consumer.restore_tree import TreeRestorer
+from consumer.restorer import Restorer
+from consumer.restorer import restore_all as restore_images
+from consumer.selecting import Selection
+from consumer.snapshots import (
+    KeptSnapshot,
+    Listed,
+    Listing,
+    SnapshotReader,
+    choose,
+    newest_of_each,
+    shown_path,
+)
+from consumer.target_folder import TargetFolder
+
+_BESIDE = "in no snapshot"  # the folder of images that no snapshot names
+_NS = 1_000_000_000
+_MARKS = {"added": "+", "removed": "-", "changed": "M", "renamed": "R"}
+_TYPES = {
+    EntryType.FILE: stat.S_IFREG,
+    EntryType.FOLDER: stat.S_IFDIR,
+    EntryType.LINK: stat.S_IFLNK,
+    EntryType.PIPE: stat.S_IFIFO,
+    EntryType.SOCKET: stat.S_IFSOCK,
+    EntryType.DEVICE: stat.S_IFCHR,
+}
+
+
+# --- restoring
+
+
+@dataclass(frozen=True)
+class Part:
+    """What of which snapshot is restored; see the options of these names."""
+
+    snapshot: str
+    label: Optional[str]
+    path: Optional[str]
+    selection: Selection
+
+
+async def restore_one(repository: Repository, part: Part, folder: Path, *, force: bool) -> None:
+    """Restore a part of a snapshot into a folder."""
+    reader = SnapshotReader(repository)
+    kept = choose(await _snapshots(repository, reader), part.snapshot, part.label)
+    below = _path(part.path)
+    listing = await reader.listing(kept.snapshot.root, below)
+    if part.selection:
+        listing = _selected(listing, part.selection, await repository.holdings())
+        if not listing.entries:
+            raise NotFoundError("no image of the snapshot is like that")
+    with TargetFolder(folder) as target:
+        await TreeRestorer(repository, target, force=force).restore(listing, max(0, len(below) - 1))
+
+
+async def restore_all(repository: Repository, selection: Selection, folder: Path, *, force: bool) -> None:
+    """Restore what is selected of the newest snapshot of each label, and in a folder beside what no snapshot names.
+
+    What two snapshots have under one name goes into folders named by their labels.
+    """
+    reader = SnapshotReader(repository)
+    snapshots = await _snapshots(repository, reader)
+    holdings = await repository.holdings()
+    whole = _together([(kept, await reader.listing(kept.snapshot.root)) for kept in newest_of_each(snapshots)])
+    if selection:
+        whole = _selected(whole, selection, holdings)
+    if whole.entries or whole.failed:
+        with TargetFolder(folder) as target:
+            await TreeRestorer(repository, target, force=force).restore(whole)
+    undated = selection.undated(image.mapping for image in holdings.files)
+    if undated:
+        repository.emit(Warned(f"not restored, since they do not tell when they were taken: {undated:,}"))
+    named = await _named(repository, reader, snapshots)
+    left = {
+        image.sha256: image.encodings
+        for image in holdings.files
+        if image.mapping.image_sha256 not in named and selection.takes(image.mapping)
+    }
+    if left or not snapshots:
+        place = folder / _BESIDE if snapshots else folder
+        destination = Destination(str(place), several=True, force=force)
+        await restore_images(Restorer(repository, repository.emit), left, destination.open)
+    if selection and holdings.files and not left and not whole.entries:
+        repository.emit(NotRestored("", NotFoundError("no image of the vault is like that")))
+    if holdings.unreadable:
+        repository.emit(NotRestored("", unreadable(holdings)))
+
+
+def _selected(listing: Listing, selection: Selection, holdings: Holdings) -> Listing:
+    """The files of a listing that are selected, and the folders that they are in."""
+    taken = {image.mapping.image_sha256: image.mapping.taken_at for image in holdings.files}
+    files = [
+        each
+        for each in listing.entries
+        if each.entry.type is EntryType.FILE
+        and selection.matches(shown_path(each.path[-1:]), taken.get(each.entry.content or b""))
+    ]
+    kept = {each.path[:depth] for each in files for depth in range(1, len(each.path) + 1)}
+    return Listing([each for each in listing.entries if each.path in kept], listing.failed)
+
+
+def _together(listings: Sequence[tuple[KeptSnapshot, Listing]]) -> Listing:
+    """Listings as one: each in a folder named by its label, where it has a name that another has too."""
+    names = [{each.path[0] for each in listing.entries} for _, listing in listings]
+    whole = Listing([], [])
+    for (kept, listing), own in zip(listings, names):
+        whole.failed.extend(listing.failed)
+        if not any(own & other for other in names if other is not own):
+            whole.entries.extend(listing.entries)
+            continue
+        name = kept.snapshot.label.replace("/", "_").replace("\0", "_").encode()[:200]
+        made, nanoseconds = divmod(kept.snapshot.taken_at, _NS)
+        whole.entries.append(Listed((name,), Entry(name, EntryType.FOLDER, 0o755, made, nanoseconds)))
+        whole.entries.extend(Listed((name, *each.path), each.entry) for each in listing.entries)
+    return whole
+
+
+async def _named(repository: Repository, reader: SnapshotReader, snapshots: Iterable[KeptSnapshot]) -> set[bytes]:
+    """The SHA-256 of every file in any snapshot."""
+    named: set[bytes] = set()
+    for kept in snapshots:
+        listing = await reader.listing(kept.snapshot.root)
+        for failed in listing.failed:
+            repository.emit(failed)
+        named.update(each.entry.content for each in listing.entries if each.entry.content is not None)
+    return named
+
+
+async def _snapshots(repository: Repository, reader: SnapshotReader) -> list[KeptSnapshot]:
+    """All snapshots that can be read; of the others it is told."""
+    found, failed = await reader.snapshots()
+    for each in failed:
+        repository.emit(each)
+    return found
+
+
+def _path(text: Optional[str]) -> tuple[bytes, ...]:
+    return tuple(os.fsencode(name) for name in (text or "").replace(os.sep, "/").split("/") if name)
+
+
+def _local(nanoseconds: int) -> str:
+    """A time, in ns since 1970, as this machine's clock has it."""
+    try:
+        return datetime.fromtimestamp(nanoseconds // _NS).astimezone().strftime("%Y-%m-%d %H:%M")
+    except (OverflowError, OSError, ValueError):  # years that Python has no dates of
+        return f"{nanoseconds // _NS} s"
+
+
+# --- printing
+
+
+async def list_files(repository: Repository, selection: Selection, *, as_json: bool) -> None:
+    """Print the images that the vault holds of what is selected, by date, with their paths in the newest snapshots."""
+    holdings = await repository.holdings()
+    reader = SnapshotReader(repository)
+    paths: dict[bytes, list[str]] = {}
+    for kept in newest_of_each(await _snapshots(repository, reader)):
+        for each in (await reader.listing(kept.snapshot.root)).entries:
+            if each.entry.type is EntryType.FILE and each.entry.content is not None:
+                paths.setdefault(each.entry.content, []).append(each.shown)
+    found = 0
+    for image in sorted(holdings.files, key=lambda held: (held.mapping.stored_at, held.sha256)):
+        known = paths.get(image.mapping.image_sha256, [])
+        names = [path.rpartition("/")[2] for path in known] or [image.mapping.name]
+        if any(selection.matches(name, image.mapping.taken_at) for name in names):
+            found += 1
+            print(json.dumps(described(image, known)) if as_json else line(image, known))
+    if holdings.unreadable:
+        warn(f"consumer: {unreadable(holdings)}")
+    elif not holdings.files:
+        warn("the vault holds no image")
+    if selection and holdings.files:
+        undated = selection.undated(image.mapping for image in holdings.files)
+        more = f"; do not tell when they were taken: {undated:,}" if undated else ""
+        warn(f"{found:,} of {len(holdings.files):,} images are so{more}")
+
+
+async def list_snapshots(repository: Repository, label: Optional[str], *, as_json: bool) -> None:
+    for kept in await _snapshots(repository, SnapshotReader(repository)):
+        if label in (None, kept.snapshot.label):
+            print(json.dumps(kept.as_json()) if as_json else for_stdout(_snapshot_line(kept)))
+
+
+def _snapshot_line(kept: KeptSnapshot) -> str:
+    snapshot = kept.snapshot
+    lacking = "" if snapshot.complete else f"  INCOMPLETE: {snapshot.failed:,} could not be stored"
+    return (
+        f"{kept.id[:8]}  {_local(snapshot.taken_at)}  {snapshot.files:>9,}  {format_size(snapshot.size):>9}"
+        f"  {printable(snapshot.label)}{lacking}"
+    )
+
+
+async def list_folder(
+    repository: Repository, wanted: str, label: Optional[str], path: Optional[str], *, as_json: bool
+) -> None:
+    """Print what is in a snapshot, as `ls -l`."""
+    reader = SnapshotReader(repository)
+    kept = choose(await _snapshots(repository, reader), wanted, label)
+    listing = await reader.listing(kept.snapshot.root, _path(path))
+    for each in listing.entries:
+        print(json.dumps(_entry_json(each)) if as_json else for_stdout(_entry_line(each)))
+    for failed in listing.failed:
+        repository.emit(failed)
+
+
+def _entry_json(each: Listed) -> dict[str, object]:
+    entry = each.entry
+    return {
+        "path": each.shown,
+        "type": entry.type.name.lower(),
+        "mode": f"{entry.mode:04o}",
+        "modified": entry.modified_ns,
+        "bytes": entry.size,
+        "sha256": entry.content.hex() if entry.type is EntryType.FILE and entry.content is not None else None,
+        "target": None if entry.target is None else shown_path((entry.target,)),
+    }
+
+
+def _entry_line(each: Listed) -> str:
+    entry = each.entry
+    mode = stat.filemode(_TYPES[entry.type] | entry.mode)
+    size = "" if entry.size is None else str(entry.size)
+    target = "" if entry.target is None else f" -> {printable(shown_path((entry.target,)))}"
+    return f"{mode}  {size:>12}  {_local(entry.modified_ns)}  {printable(each.shown)}{target}"
+
+
+async def compare(repository: Repository, wanted: tuple[str, str], label: Optional[str], *, as_json: bool) -> None:
+    """Print what differs between two snapshots: + added, - removed, M changed, R renamed."""
+    reader = SnapshotReader(repository)
+    snapshots = await _snapshots(repository, reader)
+    sides = []
+    for each in wanted:
+        listing = await reader.listing(choose(snapshots, each, label).snapshot.root)
+        for failed in listing.failed:
+            repository.emit(failed)
+        sides.append({one.path: one for one in listing.entries})
+    for mark, path, other in differences(*sides):
+        if as_json:
+            print(json.dumps({"change": mark, "path": shown_path(path), "to": other and shown_path(other)}))
+        else:
+            to = "" if other is None else f" -> {printable(shown_path(other))}"
+            print(for_stdout(f"{_MARKS[mark]}  {printable(shown_path(path))}{to}"))
+
+
+def described(image: Held, paths: Sequence[str]) -> dict[str, object]:
+    """An image as JSON has it; `paths`: those that the newest snapshots have it under."""
+    mapping = image.mapping
+    facts = mapping.facts or Facts()
+    latitude, longitude = facts.position or (None, None)
+    return {
+        "sha256": image.sha256,
+        "name": mapping.name,
+        "bytes": mapping.image_size,
+        "media_type": mapping.media_type,
+        "width": mapping.width,
+        "height": mapping.height,
+        "taken_at": facts.taken_at,
+        "camera": facts.camera,
+        "orientation": facts.orientation,
+        "latitude": latitude,
+        "longitude": longitude,
+        "stored_at": datetime.fromtimestamp(mapping.stored_at, timezone.utc).isoformat(),
+        "restorable": image.restorable,
+        "paths": list(paths),
+    }
+
+
+def line(image: Held, paths: Sequence[str]) -> str:
+    mapping = image.mapping
+    pixels = f"{mapping.width}×{mapping.height}" if mapping.width is not None else "-"
+    date = datetime.fromtimestamp(mapping.stored_at).astimezone().strftime("%Y-%m-%d %H:%M")
+    taken = (mapping.taken_at or "-")[:16].replace("T", " ")
+    state = "" if image.restorable else "  (too few devices connected)"
+    name = ", ".join(map(printable, paths or [mapping.name]))
+    return f"{image.sha256}  {mapping.image_size:>12}  {pixels:>11}  {date}  {taken:>16}  {name}{state}"

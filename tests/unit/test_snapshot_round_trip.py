@@ -1,0 +1,240 @@
+"""A folder comes back exactly as it was: a whole put and restore of snapshots, over a cluster in memory."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Optional, Union
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+
+from common.protocol.envelope import Operation
+from common.repository.repository import Repository
+from common.vault.folder import VaultFolder
+from consumer.events import Changed, NotRestored, Restored
+from consumer.restore_tree import TreeRestorer
+from consumer.snapshots import KeptSnapshot, SnapshotReader, choose
+from consumer.target_folder import TargetFolder
+from producer.events import FailedImage, Outcome, RecordedSnapshot
+from producer.owner import OwnVault
+from producer.run import Run
+from producer.sources import find_all
+from producer.trees import Trees
+from tests.support.generated_trees import Folder, described, folders, make
+from tests.support.memory_cluster import MemoryCluster, run
+from tests.support.putting import put
+from tests.support.sample_images import KEY
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="its file systems keep other names and modes")
+
+
+class Machine:
+    """One machine with the vault, beside a cluster in memory."""
+
+    def __init__(self, home: Path, cluster: Optional[MemoryCluster] = None) -> None:
+        self.cluster = cluster or MemoryCluster(4)
+        self.vault = VaultFolder(home)
+        self.told: list[Any] = []
+
+    def put(self, *arguments: Union[Path, str], **options: Any) -> tuple[list[Outcome], Optional[RecordedSnapshot]]:
+        """What came of each file, and the snapshot."""
+        recorded: list[RecordedSnapshot] = []
+
+        def emit(event: object) -> None:
+            if isinstance(event, RecordedSnapshot):
+                recorded.append(event)
+
+        given = [os.fspath(argument) for argument in arguments]
+        one = Run(given, find_all(given, "stdin"), Trees())
+        outcomes = run(put(self.cluster, OwnVault(self.vault, KEY), 2, 4, given, emit=emit, run=one, **options))
+        return outcomes, recorded[0] if recorded else None
+
+    def _repository(self) -> Repository:
+        return Repository(self.cluster.link, self.vault, KEY, self.told.append)
+
+    def snapshots(self) -> list[KeptSnapshot]:
+        found, failed = run(SnapshotReader(self._repository()).snapshots())
+        assert failed == []
+        return found
+
+    def restore(self, wanted: str, folder: Path, below: Sequence[bytes] = (), *, force: bool = False) -> list[Any]:
+        """Restore a snapshot; what was told."""
+        self.told = []
+        run(self._restore(wanted, folder, tuple(below), force))
+        return [each for each in self.told if isinstance(each, (Restored, NotRestored, Changed))]
+
+    async def _restore(self, wanted: str, folder: Path, below: tuple[bytes, ...], force: bool) -> None:
+        repository = self._repository()
+        reader = SnapshotReader(repository)
+        found, _ = await reader.snapshots()
+        listing = await reader.listing(choose(found, wanted, None).snapshot.root, below)
+        with TargetFolder(folder) as target:
+            await TreeRestorer(repository, target, force=force).restore(listing, max(0, len(below) - 1))
+
+
+def failures(told: Sequence[Any]) -> list[Any]:
+    return [each for each in told if not isinstance(each, Restored)]
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.one_python
+@given(folders())
+@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow], deadline=None)
+def test_a_folder_comes_back_exactly_as_it_was(folder: Folder) -> None:
+    place = Path(tempfile.mkdtemp())
+    try:
+        make(folder, os.fsencode(place / "in"))
+        before = described(place / "in")
+        machine = Machine(place / "home")
+        outcomes, recorded = machine.put(place / "in")
+        if not folder.entries:  # as a mount point without its mount
+            assert [type(outcome) for outcome in outcomes] == [FailedImage]
+            assert recorded is None
+            return
+        assert recorded is not None
+        assert recorded.snapshot.complete
+        assert failures(machine.restore("latest", place / "out")) == []
+        assert described(place / "out" / "in") == before
+        machine.cluster.devices[0].alive = machine.cluster.devices[3].alive = False
+        assert failures(machine.restore("latest", place / "out")) == []  # where all is there already
+        assert described(place / "out" / "in") == before
+    finally:
+        shutil.rmtree(place)
+
+
+# --- one promise each
+
+
+def write(path: Path, content: bytes = b"content") -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    return path
+
+
+def test_equal_files_in_two_folders_and_two_empty_ones_are_all_there_again(here: Path) -> None:
+    write(here / "in/a/x")
+    write(here / "in/b/y")
+    write(here / "in/one", b"")
+    write(here / "in/two", b"")
+    machine = Machine(here / "home")
+    machine.put("in")
+    assert failures(machine.restore("latest", here / "o")) == []
+    assert described(here / "o/in") == described(here / "in")
+
+
+def test_a_renamed_file_comes_back_under_the_name_it_had_in_each_snapshot(here: Path) -> None:
+    machine = Machine(here / "home")
+    write(here / "in/old.jpg")
+    _, before = machine.put("in")
+    (here / "in/old.jpg").rename(here / "in/new.jpg")
+    machine.put("in")
+    assert before is not None
+    machine.restore(before.sha256.hex()[:8], here / "then")
+    machine.restore("latest", here / "now")
+    assert os.listdir(here / "then/in") == ["old.jpg"]
+    assert os.listdir(here / "now/in") == ["new.jpg"]
+
+
+def test_an_unchanged_folder_is_not_written_again(here: Path) -> None:
+    machine = Machine(here / "home")
+    for name in "abc":
+        write(here / f"in/{name}/x", name.encode())
+    machine.put("in")
+    before = machine.cluster.holdings()
+    machine.put("in")
+    new = {encoding_id for encoding_id, _ in machine.cluster.holdings().keys() - before.keys()}
+    assert len(new) == 1  # the snapshot
+
+
+def test_a_file_that_cannot_be_stored_makes_the_snapshot_incomplete(here: Path) -> None:
+    machine = Machine(here / "home")
+    write(here / "in/good")
+    (here / "in/locked").symlink_to("good")
+    outcomes, recorded = machine.put("in", "missing.jpg")
+    assert [outcome.shown for outcome in outcomes if isinstance(outcome, FailedImage)] == ["missing.jpg"]
+    assert recorded is not None
+    assert (recorded.snapshot.complete, recorded.snapshot.failed, recorded.snapshot.files) == (False, 1, 1)
+    assert failures(machine.restore("latest", here / "o")) == []
+    assert described(here / "o/in") == described(here / "in")
+
+
+def test_a_link_that_was_planted_in_the_target_is_never_written_through(here: Path) -> None:
+    machine = Machine(here / "home")
+    write(here / "in/sub/x", b"mine")
+    write(here / "in/y", b"mine")
+    machine.put("in")
+    write(here / "elsewhere/x", b"another's")
+    for force in (False, True):
+        shutil.rmtree(here / "o", ignore_errors=True)
+        (here / "o/in").mkdir(parents=True)
+        (here / "o/in/sub").symlink_to(here / "elsewhere", target_is_directory=True)
+        (here / "o/in/y").symlink_to(here / "elsewhere/x")
+        told = failures(machine.restore("latest", here / "o", force=force))
+        assert (here / "elsewhere/x").read_bytes() == b"another's"
+        assert [type(each) for each in told] == [NotRestored] * (2 if force else 3)
+        assert os.listdir(here / "elsewhere") == ["x"]
+    assert (here / "o/in/y").read_bytes() == b"mine"
+
+
+def test_what_is_there_with_other_content_is_written_over_only_by_force(here: Path) -> None:
+    machine = Machine(here / "home")
+    write(here / "in/x", b"true")
+    machine.put("in")
+    write(here / "o/in/x", b"else")
+    (told,) = failures(machine.restore("latest", here / "o"))
+    assert isinstance(told, NotRestored)
+    assert (here / "o/in/x").read_bytes() == b"else"
+    assert failures(machine.restore("latest", here / "o", force=True)) == []
+    assert (here / "o/in/x").read_bytes() == b"true"
+
+
+def test_what_is_there_already_costs_no_traffic(here: Path) -> None:
+    machine = Machine(here / "home")
+    for name in "abc":
+        write(here / f"in/{name}", name.encode() * 5000)
+    machine.put("in")
+    machine.restore("latest", here / "o")
+    (here / "o/in/b").unlink()
+    asked = sum(device.asked[Operation.FETCH] for device in machine.cluster.devices)
+    machine.restore("latest", here / "o")
+    # Of the snapshot, two trees and one file k shares each.
+    assert sum(device.asked[Operation.FETCH] for device in machine.cluster.devices) - asked == 4 * 2
+    assert described(here / "o/in") == described(here / "in")
+
+
+def test_one_folder_of_a_snapshot_is_restored_alone_under_its_own_name(here: Path) -> None:
+    machine = Machine(here / "home")
+    write(here / "in/2019/a")
+    write(here / "in/2020/b")
+    machine.put("in")
+    machine.restore("latest", here / "o", [b"in", b"2020"])
+    assert described(here / "o/2020") == described(here / "in/2020")
+    assert os.listdir(here / "o") == ["2020"]
+
+
+def test_a_machine_that_has_the_key_alone_finds_all_snapshots(here: Path) -> None:
+    machine = Machine(here / "home")
+    write(here / "in/x")
+    ids = [machine.put("in")[1], machine.put("in")[1]]
+    other = Machine(here / "other", machine.cluster)
+    assert [each.sha256 for each in other.snapshots()] == [each.sha256 for each in ids if each is not None]
+
+
+def test_devices_cannot_tell_a_tree_or_a_snapshot_from_a_small_image(here: Path) -> None:
+    machine = Machine(here / "home")
+    write(here / "in/x", b"x" * 70)
+    machine.put("in")
+    shares = [share for held in machine.cluster.holdings().values() for _, share in held]
+    beside = [share.commitment for share in shares if share.commitment is not None]
+    assert len(beside) == len(shares) == 4 * 4  # of the image, two trees and the snapshot
+    assert len({(len(each.mapping), each.revision, len(each.grants)) for each in beside}) == 1
