@@ -142,7 +142,7 @@ with_deadlines() {
     local second
     {
         check "desktop app" "$python" -m pytest -n 2 --dist loadfile tests/desktop
-        check "hostile peers" "$python" -m pytest -n 4 tests/hostile
+        check "hostile peers" "$python" -m pytest -n 2 tests/hostile
     } &
     second=$!
     check "cluster tests" "$python" -m pytest -n 4 --dist loadfile tests/cluster
