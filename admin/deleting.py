@@ -73,15 +73,26 @@ async def delete_image(repository: Repository, image: Held, trash_days: int) -> 
             "it is another vault's, shared with this one; only its owner can delete it",
             advice="ask them to take it back",
         )
-    failed: list[TesseraError] = []
-    for encoding in own:
+
+    async def delete(encoding: EncodingAt) -> Optional[TesseraError]:
         try:
             await delete_encoding(repository, encoding, trash_days)
         except TesseraError as error:
-            failed.append(error)
-    if failed:
-        raise failed[0]
+            return error
+        return None
+
+    # All at once: a device may claim many that there are not, and then answer nothing.
+    told = await asyncio.gather(*map(delete, own))
+    errors = [(encoding, error) for encoding, error in zip(own, told) if error is not None]
+    for encoding, error in errors:
+        if _may_be_restored(encoding) or len(errors) == len(own):
+            raise error
     return repository.absent(own)
+
+
+def _may_be_restored(encoding: EncodingAt) -> bool:
+    """Whether as many devices name a share of it as are needed, here or away."""
+    return len({share.device_id for share in encoding.shares}) >= encoding.k
 
 
 async def delete_encoding(repository: Repository, encoding: EncodingAt, trash_days: int) -> None:

@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from admin.deleting import delete_image, undelete_encodings
 from admin.printer import AdminPrinter
@@ -13,7 +14,7 @@ from admin.quorum import quorum
 from admin.sharing import adding, change_image, removing
 from common.errors import NotEnoughError, NotFoundError, ProtocolError
 from common.protocol.envelope import Operation
-from common.protocol.messages import MAX_SHARES, Code, EncodingAt, Trashed
+from common.protocol.messages import MAX_SHARES, Code, EncodingAt, ShareAt, Trashed
 from common.repository.repository import Repository
 from common.vault.contact_card import card_of
 from common.vault.folder import VaultFolder
@@ -25,6 +26,7 @@ from tests.support.sample_images import KEY, OTHER_KEY, chance
 
 K, N = 2, 4
 SOON = 10.0  # seconds; a device has twenty to answer
+ONE_TIMEOUT = 29.0
 FRIENDS = [OTHER_KEY, VaultKey(b"\x77" * 32)]
 
 
@@ -132,6 +134,20 @@ def test_a_device_that_claims_a_later_generation_each_time_holds_up_no_deletion(
         liar.decline(Operation.DELETE, Code.CONFLICT, number)
     scene.delete()
     assert scene.cluster.devices[3].asked[Operation.DELETE] < 10
+    assert all(not device.store.held() for device in scene.cluster.devices[:3])
+
+
+def test_what_a_silent_device_makes_up_of_an_image_holds_up_no_deletion(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    liar, true = scene.cluster.devices[3], scene.encodings()
+    liar.silent = {Operation.DELETE}
+    share = ShareAt(0, liar.device_id, True, True)
+    made_up = [replace(true[0], encoding_id=bytes([n]) * 16, shares=[share]) for n in range(9)]
+    monkeypatch.setattr(scene.cluster, "encodings", lambda: true + made_up)
+    started = time.monotonic()
+    scene.delete()
+    assert time.monotonic() - started < ONE_TIMEOUT
     assert all(not device.store.held() for device in scene.cluster.devices[:3])
 
 
