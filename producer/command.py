@@ -70,6 +70,9 @@ def store(
         envvar="TESSERA_LABEL",
         help="Name of what is stored, whose revisions snapshots are.",
     ),
+    one_file_system: bool = typer.Option(
+        False, "--one-file-system", envvar="TESSERA_ONE_FILE_SYSTEM", help="Skip what is mounted in a folder."
+    ),
     no_snapshot: bool = typer.Option(
         False,
         "--no-snapshot",
@@ -91,7 +94,8 @@ def store(
         raise UsageError("stdin can be stored only once")
     require_possible(k, n)
     snapshot = not no_snapshot and for_ is None  # of another's vault only its owner can make one
-    found: Iterator[Found] = find_all(images, name) if snapshot else find_sources(images, name)
+    find = find_all if snapshot else find_sources
+    found: Iterator[Found] = find(images, name, one_file_system=one_file_system)
     with Waiting("looking for what is to be stored"):
         first = _first(found)
     identity = client_identity()

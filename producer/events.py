@@ -80,6 +80,11 @@ class LeftOut(enum.Enum):
     PIPE = "named pipe"
     SOCKET = "socket"
     DEVICE = "device"
+    UNFINISHED = "unfinished file of a restore"
+    OWN = "what Tessera itself keeps"
+    CACHE = "marked as a cache by CACHEDIR.TAG"
+    NO_BACKUP = "marked by .nobackup"
+    OTHER_FILE_SYSTEM = "on another file system"
 
 
 @dataclass(frozen=True)

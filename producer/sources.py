@@ -7,6 +7,7 @@ files (folders, links) is found in the same walk, which is made while storing, o
 from __future__ import annotations
 
 import os
+import re
 import stat
 import sys
 from collections import Counter
@@ -17,6 +18,8 @@ from pathlib import Path
 from typing import Callable, Optional, Union
 
 from common.errors import NotFoundError, TesseraError, UnstorableError
+from common.files import open_regular
+from common.home import home
 from common.vault.mapping import Kind
 from common.vault.tree import Entry
 from producer.choosing import is_kept
@@ -24,6 +27,10 @@ from producer.events import FailedImage, LeftOut, SkippedFile
 from producer.metadata import entry_of
 
 STDIN = "-"
+UNFINISHED = re.compile(r"\..*\.[0-9a-f]{12}\.part", re.DOTALL)  # as a restore names files until they are proven
+_STORE = {"store.lock", "shares", "staging"}  # what is in a worker's store
+_CACHE_TAG, _CACHE_SIGNATURE = "CACHEDIR.TAG", b"Signature: 8a477f597d28d172789f06886806bc55"
+_NO_BACKUP = ".nobackup"
 ROOT = 0  # the folder, of no path, whose entries are what was given
 
 
@@ -81,24 +88,25 @@ class LinkFound:
 Found = Union[Source, FolderFound, FolderListed, LinkFound]
 
 
-def find_sources(arguments: Iterable[str], stdin_name: str) -> Iterator[Source]:
+def find_sources(arguments: Iterable[str], stdin_name: str, *, one_file_system: bool = False) -> Iterator[Source]:
     """The files in the order of the arguments, without a snapshot's folders and links.
 
     Those of a folder are sorted; links to files in it are followed, links to folders are not.
+    `one_file_system`: what is mounted in a folder is left out.
     """
-    walk = _Walk(stdin_name, record=False)
+    walk = _Walk(stdin_name, record=False, one_file_system=one_file_system)
     for number, argument in enumerate(arguments):
         for found in walk.argument(number, argument, ROOT, None):
             if isinstance(found, Source):
                 yield found
 
 
-def find_all(arguments: Sequence[str], stdin_name: str) -> Iterator[Found]:
+def find_all(arguments: Sequence[str], stdin_name: str, *, one_file_system: bool = False) -> Iterator[Found]:
     """What a snapshot of the arguments records, and what is to be stored for that, folder by folder.
 
     The root folder's entries are the arguments, by their last names, or as much of their paths as tells them apart.
     """
-    walk = _Walk(stdin_name, record=True)
+    walk = _Walk(stdin_name, record=True, one_file_system=one_file_system)
     places = root_paths([argument for argument in arguments if argument != STDIN])
     made: dict[tuple[str, ...], int] = {(): ROOT}
     for number, argument in enumerate(arguments):
@@ -165,9 +173,11 @@ def _parts(path: str) -> tuple[str, ...]:
 class _Walk:
     """One run's look for files. `record`: also for what only a snapshot keeps."""
 
-    def __init__(self, stdin_name: str, *, record: bool) -> None:
+    def __init__(self, stdin_name: str, *, record: bool, one_file_system: bool) -> None:
         self._stdin_name = stdin_name
         self._record = record
+        self._one_file_system = one_file_system
+        self._home = _identity(os.fspath(home()))
         self._last = ROOT
         self._argument = 0
 
@@ -197,14 +207,19 @@ class _Walk:
         if self._record and name is not None:
             yield FolderFound(number, parent, entry_of(name, os.stat(top), top, follow=True), top)
         folders = [(number, top)]
+        above = _identity(top)
         while folders:
             here, shown = folders.pop()
             if here != number:
                 entries, fault = _list(shown)
+            reason = self._unwanted(shown, {entry.name for entry in entries}, above)
+            if reason is not None:
+                yield self._left_out(shown, reason, here)
+                entries, fault = [], None
             below: list[tuple[int, str]] = []
             if fault is not None:
                 yield self._failed(shown, fault, here)
-            elif not entries and not self._record:
+            elif not entries and not self._record and reason is None:
                 yield self._left_out(shown, LeftOut.EMPTY_FOLDER, here)
             names = {entry.name for entry in entries}
             for entry in sorted(entries, key=lambda entry: entry.name):
@@ -212,6 +227,17 @@ class _Walk:
             if self._record:
                 yield FolderListed(here)
             folders += reversed(below)
+
+    def _unwanted(self, shown: str, names: set[str], top: Optional[tuple[int, int]]) -> Optional[LeftOut]:
+        """Why what is in a folder is not stored, though it could be; `top`: the identity of the one that was named."""
+        here = _identity(shown)
+        if names >= _STORE or (here is not None and here == self._home):
+            return LeftOut.OWN
+        if self._one_file_system and here is not None and top is not None and here[0] != top[0]:
+            return LeftOut.OTHER_FILE_SYSTEM
+        if _NO_BACKUP in names:
+            return LeftOut.NO_BACKUP
+        return LeftOut.CACHE if _CACHE_TAG in names and _is_cache(os.path.join(shown, _CACHE_TAG)) else None
 
     def _in_folder(
         self, number: int, entry: os.DirEntry[str], names: set[str], below: list[tuple[int, str]]
@@ -258,6 +284,8 @@ class _Walk:
         except (OSError, ValueError) as error:
             return self._failed(shown, _unreadable(shown, error), folder)
         if stat.S_ISREG(status.st_mode):
+            if not named and UNFINISHED.fullmatch(path.name):
+                return self._left_out(shown, LeftOut.UNFINISHED, folder)
             here = folder if entry is not None else None
             kept = is_kept(path.name, is_there)
             return Source(
@@ -289,6 +317,24 @@ class _Walk:
 
     def _inside(self, folder: int) -> Optional[int]:
         return folder if self._record else None
+
+
+def _identity(path: str) -> Optional[tuple[int, int]]:
+    """File system and number of a folder; None of none."""
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError):
+        return None
+    return status.st_dev, status.st_ino
+
+
+def _is_cache(tag: str) -> bool:
+    """Whether a CACHEDIR.TAG is one (bford.info/cachedir)."""
+    try:
+        with open_regular(Path(tag)) as file:
+            return file.read(len(_CACHE_SIGNATURE)) == _CACHE_SIGNATURE
+    except OSError:
+        return False
 
 
 def _list(folder: str) -> tuple[list[os.DirEntry[str]], Optional[TesseraError]]:

@@ -251,3 +251,48 @@ def test_a_folder_that_cannot_be_read_is_named_and_the_others_are_walked(
     assert {source.name for source in found if source.fault is None} == {"a.png", "c.png"}
     (locked,) = [source for source in found if source.fault is not None]
     assert str(locked.fault) == f"{os.path.join('album', 'locked')}: cannot be read: Permission denied"
+
+
+# --- what is left out of folders, though it could be stored
+
+
+def left_out(folder: str, **options: bool) -> dict[str, LeftOut]:
+    found = find_sources([folder], "stdin", **options)
+    return {source.shown.replace(os.sep, "/"): source.left_out for source in found if source.left_out is not None}
+
+
+def test_an_unfinished_file_of_a_restore_is_never_stored(here: Path) -> None:
+    make("album/a.png", "album/.a.png.0123456789ab.part", "album/b.part")
+    assert left_out("album") == {"album/.a.png.0123456789ab.part": LeftOut.UNFINISHED}
+    assert shown("album") == ["album/.a.png.0123456789ab.part", "album/a.png", "album/b.part"]
+
+
+def test_tesseras_own_home_and_the_stores_of_devices_are_skipped_with_a_word(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TESSERA_HOME", os.fspath(here / "all" / "home"))
+    make(
+        "all/a.png", "all/home/vault/vault.key", "all/device/store.lock", "all/device/shares/x", "all/device/staging/y"
+    )
+    assert left_out("all") == {"all/device": LeftOut.OWN, "all/home": LeftOut.OWN}
+
+
+def test_folders_that_are_marked_as_not_worth_keeping_are_skipped_with_a_word(here: Path) -> None:
+    make("all/a.png", "all/quiet/.nobackup", "all/quiet/b.png", "all/cache/b.png", "all/no cache/CACHEDIR.TAG")
+    (here / "all/cache/CACHEDIR.TAG").write_text("Signature: 8a477f597d28d172789f06886806bc55\n# a remark\n")
+    assert left_out("all") == {"all/cache": LeftOut.CACHE, "all/quiet": LeftOut.NO_BACKUP}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs another file system at a known place")
+def test_what_is_mounted_in_a_folder_is_skipped_only_where_that_is_asked_for() -> None:
+    folder = Path("/dev")
+    mounted = {
+        os.fspath(each) for each in folder.iterdir() if each.is_dir() and each.lstat().st_dev != folder.stat().st_dev
+    }
+    if not mounted:
+        pytest.skip("nothing is mounted there")
+    skipped = {
+        shown for shown, why in left_out("/dev", one_file_system=True).items() if why is LeftOut.OTHER_FILE_SYSTEM
+    }
+    assert skipped == {each for each in mounted if not os.path.islink(each)}
+    assert LeftOut.OTHER_FILE_SYSTEM not in left_out("/dev").values()
