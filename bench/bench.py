@@ -130,7 +130,7 @@ def _latencies(product: Tessera, place: Path, times: int) -> list[str]:
     for number in range(times):
         photo = place / f"photo {number}.jpg"
         photo.write_bytes(make_photo(_PHOTO) + number.to_bytes(4, "big"))
-        stored = json.loads(product.run("producer", "--json", str(photo)))
+        stored = json.loads(product.run("producer", "--json", str(photo)).splitlines()[0])
         restored = json.loads(
             product.run("consumer", "--json", "--hash", stored["sha256"], "--output", str(place / f"got {number}"))
         )

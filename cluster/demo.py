@@ -72,7 +72,8 @@ class Demo:
     def _store(self) -> dict[str, Any]:
         result = self._cluster.run("producer", str(self._image), "--json")
         require_success("producer", result)
-        stored = dict(json.loads(result.stdout))
+        told = map(json.loads, result.stdout.splitlines())  # of the image, and of the snapshot
+        stored = next(dict(each) for each in told if each["state"] == "stored")
         if stored["degraded"] or len(set(stored["devices"])) != stored["n"]:
             raise NotEnoughError(
                 f"{stored['n']} devices should hold the image, but these do: {', '.join(stored['devices'])}"

@@ -20,6 +20,7 @@ from common.process.progress import Printer, Waiting
 from common.process.streams import for_stdout
 from common.text import format_size, printable
 from common.vault.passphrase import read_passphrase
+from common.vault.snapshot import check_label
 from producer.events import (
     AGAIN,
     FailedImage,
@@ -93,6 +94,8 @@ def store(
     if images.count(STDIN) > 1:
         raise UsageError("stdin can be stored only once")
     require_possible(k, n)
+    if label is not None:
+        check_label(label)
     snapshot = not no_snapshot and for_ is None  # of another's vault only its owner can make one
     find = find_all if snapshot else find_sources
     found: Iterator[Found] = find(images, name, one_file_system=one_file_system)
@@ -225,7 +228,10 @@ class _Printer(Printer):
         snapshot = recorded.snapshot
         what = f"{snapshot.files:,} files, {snapshot.folders:,} folders, {format_size(snapshot.size)}"
         lacking = "" if snapshot.complete else f"; INCOMPLETE: {snapshot.failed:,} could not be stored"
-        warn(f"snapshot {recorded.sha256.hex()[:8]} of {printable(snapshot.label)}: {what}{lacking}")
+        degraded = (
+            "; DEGRADED: it has fewer shares than it should until all devices are back" if recorded.degraded else ""
+        )
+        warn(f"snapshot {recorded.sha256.hex()[:8]} of {printable(snapshot.label)}: {what}{lacking}{degraded}")
 
     def _say_failed(self, error: TesseraError) -> None:
         warn(f"producer: {error}")

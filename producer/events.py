@@ -98,10 +98,11 @@ class SkippedFile:
 
 @dataclass(frozen=True)
 class RecordedSnapshot:
-    """The snapshot of a run is stored."""
+    """The snapshot of a run is stored; `degraded`: it, or a tree of it, has fewer shares than it should."""
 
     sha256: bytes
     snapshot: Snapshot
+    degraded: bool = False
 
     def as_json(self) -> dict[str, object]:
         snapshot = self.snapshot
@@ -113,6 +114,7 @@ class RecordedSnapshot:
             "folders": snapshot.folders,
             "bytes": snapshot.size,
             "complete": snapshot.complete,
+            "degraded": self.degraded,
         }
 
 

@@ -139,7 +139,9 @@ class Run:
 
     def _take(self, target: Target, found: Sequence[Found]) -> None:
         sources = [each for each in found if isinstance(each, Source)]
-        target.emit(BytesExpected(sum(source.size or 0 for source in sources if source.outcome is None)))
+        sizes = [source.size for source in sources if source.outcome is None]
+        if sizes and None not in sizes:  # as that of stdin, which is known only at its end
+            target.emit(BytesExpected(sum(size or 0 for size in sizes)))
         for each in found:
             if isinstance(each, Source):
                 self._sources.append(each)
@@ -251,7 +253,7 @@ async def record(target: Target, threads: Threads, run: Run, taken_at: int) -> N
     source = Source(None, "the snapshot", "", len(content), content=content, kind=SNAPSHOT)
     ((_, outcome),) = await _store(target, threads, [source])
     if isinstance(outcome, StoredImage):
-        target.emit(RecordedSnapshot(outcome.sha256, snapshot))
+        target.emit(RecordedSnapshot(outcome.sha256, snapshot, trees.degraded or outcome.degraded))
     else:
         target.emit(outcome)
 

@@ -96,7 +96,8 @@ def find_sources(arguments: Iterable[str], stdin_name: str, *, one_file_system: 
     """
     walk = _Walk(stdin_name, record=False, one_file_system=one_file_system)
     for number, argument in enumerate(arguments):
-        for found in walk.argument(number, argument, ROOT, None):
+        walk.number = number
+        for found in walk.argument(argument, ROOT, None):
             if isinstance(found, Source):
                 yield found
 
@@ -110,21 +111,22 @@ def find_all(arguments: Sequence[str], stdin_name: str, *, one_file_system: bool
     places = root_paths([argument for argument in arguments if argument != STDIN])
     made: dict[tuple[str, ...], int] = {(): ROOT}
     for number, argument in enumerate(arguments):
+        walk.number = number
         if argument == STDIN:
-            yield from walk.argument(number, argument, ROOT, None)
+            yield from walk.argument(argument, ROOT, None)
             continue
         place = places.pop(_located(argument), None)
         if place is None:
             continue  # it was given before, or is in what was
-        for depth in range(1, len(place)):
-            if place[:depth] not in made:
-                above = _located(argument)
-                for _ in place[depth:]:
-                    above = os.path.dirname(above)
-                made[place[:depth]] = walk.next_number()
-                entry = entry_of(place[depth - 1], os.stat(above), above, follow=True)
-                yield FolderFound(made[place[:depth]], made[place[: depth - 1]], entry, above)
-        yield from walk.argument(number, argument, made[place[:-1]], place[-1])
+        if not os.path.lexists(argument):
+            yield from walk.argument(argument, ROOT, place[-1])
+            continue
+        try:
+            yield from walk.above(_located(argument), place, made)
+        except OSError as error:
+            yield walk.failed(argument, _unreadable(argument, error), ROOT)
+            continue
+        yield from walk.argument(argument, made[place[:-1]], place[-1])
     for folder in reversed(made.values()):
         yield FolderListed(folder)
 
@@ -179,18 +181,29 @@ class _Walk:
         self._one_file_system = one_file_system
         self._home = _identity(os.fspath(home()))
         self._last = ROOT
-        self._argument = 0
+        self.number = 0  # of the argument that is looked at
 
-    def next_number(self) -> int:
+    def _next_number(self) -> int:
         """That of another folder."""
         self._last += 1
         return self._last
 
-    def argument(self, number: int, argument: str, folder: int, name: Optional[str]) -> Iterator[Found]:
+    def above(self, path: str, place: tuple[str, ...], made: dict[tuple[str, ...], int]) -> Iterator[Found]:
+        """The folders above a path's place that are not `made` yet; OSError where one cannot be looked at."""
+        for depth in range(1, len(place)):
+            if place[:depth] in made:
+                continue
+            folder = path
+            for _ in place[depth:]:
+                folder = os.path.dirname(folder)
+            entry = entry_of(place[depth - 1], os.stat(folder), folder, follow=True)
+            made[place[:depth]] = self._next_number()
+            yield FolderFound(made[place[:depth]], made[place[: depth - 1]], entry, folder)
+
+    def argument(self, argument: str, folder: int, name: Optional[str]) -> Iterator[Found]:
         """What is found by an argument, to be put under this name into a folder."""
-        self._argument = number
         if argument == STDIN:
-            yield Source(None, STDIN, self._stdin_name, argument=number)
+            yield Source(None, STDIN, self._stdin_name, argument=self.number)
         elif os.path.isdir(argument):
             yield from self._folders(argument, folder, name)
         else:
@@ -198,14 +211,19 @@ class _Walk:
 
     def _folders(self, top: str, parent: int, name: Optional[str]) -> Iterator[Found]:
         """All that is in a folder, without recursion: folders may be deeper than the stack."""
-        number = self.next_number()
+        number = self._next_number()
         entries, fault = _list(top)
         if not entries and fault is None:
             empty = UnstorableError(f"{top}: an empty folder", advice="is what belongs there mounted?")
-            yield self._failed(top, empty, parent)
+            yield self.failed(top, empty, parent)
             return
         if self._record and name is not None:
-            yield FolderFound(number, parent, entry_of(name, os.stat(top), top, follow=True), top)
+            try:
+                entry = entry_of(name, os.stat(top), top, follow=True)
+            except OSError as error:
+                yield self.failed(top, _unreadable(top, error), parent)
+                return
+            yield FolderFound(number, parent, entry, top)
         folders = [(number, top)]
         above = _identity(top)
         while folders:
@@ -218,12 +236,12 @@ class _Walk:
                 entries, fault = [], None
             below: list[tuple[int, str]] = []
             if fault is not None:
-                yield self._failed(shown, fault, here)
+                yield self.failed(shown, fault, here)
             elif not entries and not self._record and reason is None:
                 yield self._left_out(shown, LeftOut.EMPTY_FOLDER, here)
             names = {entry.name for entry in entries}
-            for entry in sorted(entries, key=lambda entry: entry.name):
-                yield from self._in_folder(here, entry, names, below)
+            for each in sorted(entries, key=lambda each: each.name):
+                yield from self._in_folder(here, each, names, below)
             if self._record:
                 yield FolderListed(here)
             folders += reversed(below)
@@ -246,7 +264,7 @@ class _Walk:
         if _is_link(entry) and (self._record or _is_folder(entry)):
             yield self._link(entry, number)
         elif _is_folder(entry):
-            below.append((self.next_number(), entry.path))
+            below.append((self._next_number(), entry.path))
             if self._record:
                 yield self._folder(below, entry, number)
         else:
@@ -257,7 +275,7 @@ class _Walk:
             known = entry_of(entry.name, entry.stat(follow_symlinks=False), entry.path)
         except OSError as error:
             below.pop()
-            return self._failed(entry.path, _unreadable(entry.path, error), parent)
+            return self.failed(entry.path, _unreadable(entry.path, error), parent)
         return FolderFound(below[-1][0], parent, known, entry.path)
 
     def _link(self, entry: os.DirEntry[str], folder: int) -> Found:
@@ -267,9 +285,9 @@ class _Walk:
             status = entry.stat(follow_symlinks=False)
             if not stat.S_ISLNK(status.st_mode):  # a junction
                 return self._left_out(entry.path, LeftOut.LINK_TO_FOLDER, folder)
-            return LinkFound(folder, entry_of(entry.name, status, entry.path), self._argument)
+            return LinkFound(folder, entry_of(entry.name, status, entry.path), self.number)
         except OSError as error:
-            return self._failed(entry.path, _unreadable(entry.path, error), folder)
+            return self.failed(entry.path, _unreadable(entry.path, error), folder)
 
     def _file(
         self, shown: str, folder: int, name: Optional[str], is_there: Callable[[str], bool], *, named: bool
@@ -280,9 +298,9 @@ class _Walk:
             status = os.stat(shown)
             entry = entry_of(name, status, shown, follow=True) if self._record and name is not None else None
         except (FileNotFoundError, NotADirectoryError):
-            return self._failed(shown, NotFoundError(f"{shown}: no such file"), folder)
+            return self.failed(shown, NotFoundError(f"{shown}: no such file"), folder)
         except (OSError, ValueError) as error:
-            return self._failed(shown, _unreadable(shown, error), folder)
+            return self.failed(shown, _unreadable(shown, error), folder)
         if stat.S_ISREG(status.st_mode):
             if not named and UNFINISHED.fullmatch(path.name):
                 return self._left_out(shown, LeftOut.UNFINISHED, folder)
@@ -294,26 +312,26 @@ class _Walk:
                 path.name,
                 status.st_size,
                 is_kept=kept,
-                argument=self._argument,
+                argument=self.number,
                 folder=here,
                 entry=entry,
             )
         if stat.S_ISDIR(status.st_mode):
             fault = NotFoundError(f"{shown}: became a folder while files were looked for")
-            return self._failed(shown, fault, folder)
+            return self.failed(shown, fault, folder)
         reason = _reason(status.st_mode)
         if not named:
             return self._left_out(shown, reason, folder, entry)
         advice = f"to store what it gives: python producer/producer.py - < {shown}" if reason is LeftOut.PIPE else None
-        return self._failed(shown, UnstorableError(f"{shown}: a {reason.value}, no file", advice=advice), folder)
+        return self.failed(shown, UnstorableError(f"{shown}: a {reason.value}, no file", advice=advice), folder)
 
-    def _failed(self, shown: str, fault: TesseraError, folder: int) -> Source:
+    def failed(self, shown: str, fault: TesseraError, folder: int) -> Source:
         path = Path(shown)
-        return Source(path, shown, path.name, fault=fault, argument=self._argument, folder=self._inside(folder))
+        return Source(path, shown, path.name, fault=fault, argument=self.number, folder=self._inside(folder))
 
     def _left_out(self, shown: str, reason: LeftOut, folder: int, entry: Optional[Entry] = None) -> Source:
         path, here = Path(shown), self._inside(folder)
-        return Source(path, shown, path.name, left_out=reason, argument=self._argument, folder=here, entry=entry)
+        return Source(path, shown, path.name, left_out=reason, argument=self.number, folder=here, entry=entry)
 
     def _inside(self, folder: int) -> Optional[int]:
         return folder if self._record else None

@@ -47,6 +47,7 @@ class Trees:
     def __init__(self) -> None:
         self.root: Optional[bytes] = None
         self.files = self.folders = self.size = self.failed = self.skipped = 0
+        self.degraded = False  # whether a tree has fewer shares than it should
         self._folders = {ROOT: _Folder(None)}
         self._whole: deque[Source] = deque()
 
@@ -94,6 +95,7 @@ class Trees:
             self.skipped += 1
         elif source.kind == TREE:
             self.folders += source.folder is not None
+            self.degraded = self.degraded or outcome.degraded
         elif source.folder is not None:
             self.files += 1
             self.size += outcome.size

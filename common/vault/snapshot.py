@@ -12,8 +12,9 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from common.errors import IntegrityError, ProtocolError
+from common.errors import IntegrityError, ProtocolError, UsageError
 from common.protocol.codec import Buffer, pack, unpack
+from common.text import valid_unicode
 
 VERSION = 1
 MAX_SNAPSHOT = 1 << 20  # bytes
@@ -57,8 +58,17 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         return self.failed == 0
 
 
+def check_label(label: str) -> None:
+    """UsageError where no snapshot can have this label."""
+    if not 0 < len(label) <= MAX_LABEL or valid_unicode(label) != label:
+        raise UsageError(f"a label has 1 to {MAX_LABEL:,} characters, all of them Unicode")
+
+
 def encode_snapshot(snapshot: Snapshot) -> bytes:
-    return pack(snapshot)
+    """IntegrityError where a field is out of its limits, so that it could not be read again."""
+    content = pack(snapshot)
+    decode_snapshot(content)
+    return content
 
 
 def decode_snapshot(content: Buffer) -> Snapshot:

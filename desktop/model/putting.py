@@ -13,7 +13,7 @@ from typing import Callable, Optional
 from common.process.events import BytesDone, WaitBegan, WaitEnded, Warned
 from common.text import printable
 from desktop.model.wording import count, names
-from producer.events import Event, FailedImage, Outcome, ShareStep, SkippedFile, Step, StoredImage
+from producer.events import Event, FailedImage, Outcome, RecordedSnapshot, ShareStep, SkippedFile, Step, StoredImage
 from producer.sources import Source
 
 _WINDOW = 5.0  # seconds
@@ -93,6 +93,14 @@ def outcome_words(items: Sequence[Item]) -> str:
     if states[State.SKIPPED]:
         parts.append(f"{states[State.SKIPPED]} skipped")
     return ", ".join(parts)
+
+
+def snapshot_words(recorded: Optional[RecordedSnapshot]) -> str:
+    """What a snapshot keeps beside the images; empty where none was recorded."""
+    if recorded is None:
+        return ""
+    lacking = "" if recorded.snapshot.complete else " It lacks what could not be stored."
+    return f"Folders, names and dates are in snapshot {recorded.sha256.hex()[:8]}.{lacking}"
 
 
 def shown_names(items: Sequence[Item]) -> list[str]:
@@ -194,6 +202,7 @@ class Put:
         self.sent = 0  # bytes of images that were sent
         self.speed = Rate(clock)
         self.waits_for = ""  # what storing waits for
+        self.recorded: Optional[RecordedSnapshot] = None
         self._warnings: list[str] = []
 
     @property
@@ -224,6 +233,8 @@ class Put:
             self.waits_for = event.what
         elif isinstance(event, WaitEnded):
             self.waits_for = ""
+        elif isinstance(event, RecordedSnapshot):
+            self.recorded = event
         elif isinstance(event, (StoredImage, FailedImage, SkippedFile)):
             self._conclude(event)
 

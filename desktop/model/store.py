@@ -27,8 +27,9 @@ from desktop.session import Session
 from producer.events import Event, ShareStep
 from producer.owner import OwnVault
 from producer.run import Run, store
-from producer.sources import Source, find_sources
+from producer.sources import Source, find_all
 from producer.target import StoreOptions
+from producer.trees import Trees
 from viewer.process import Viewer
 
 _LOOK_EVERY = 3.0  # seconds
@@ -102,7 +103,11 @@ class StoreModel(Model):
         self._paths += [path for path in paths if path not in self._paths]
         self.looking += 1
         self.changed()
-        self.background.run(lambda: list(find_sources(paths, "")), done=self._found, failed=self._not_found)
+        self.background.run(
+            lambda: [found for found in find_all(paths, "") if isinstance(found, Source)],
+            done=self._found,
+            failed=self._not_found,
+        )
 
     def clear(self) -> None:
         if not self.busy:
@@ -275,14 +280,15 @@ class StoreModel(Model):
         for item in items:
             item.state, item.text, item.advice = State.WAITING, "", ""
         put = self.put = Put(items, self._clock)
-        options, sources = self._wanted(), [item.source for item in items]
+        options, paths = self._wanted(), list(self._paths)
         self.phase, self.error = Phase.STORING, None
         self._task = self.background.start(
-            lambda: self._work(put, sources, options), done=self._done, failed=self._failed, cancelled=self._cancelled
+            lambda: self._work(put, paths, options), done=self._done, failed=self._failed, cancelled=self._cancelled
         )
         self.changed()
 
-    async def _work(self, put: Put, sources: list[Source], options: StoreOptions) -> None:
+    async def _work(self, put: Put, paths: list[str], options: StoreOptions) -> None:
+        """Store what is at the paths: also what is stored already, for the snapshot of all."""
         session = self.session
 
         def emit(event: Event) -> None:
@@ -292,7 +298,7 @@ class StoreModel(Model):
         viewer.start()
         try:
             owner = OwnVault(session.vault, session.key)
-            await store(session.identity, owner, viewer, Run([], sources), options, emit)
+            await store(session.identity, owner, viewer, Run(paths, find_all(paths, ""), Trees()), options, emit)
         finally:
             viewer.close()
 

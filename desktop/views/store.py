@@ -9,7 +9,7 @@ from typing import Any, Callable
 import customtkinter
 
 from common.text import format_size
-from desktop.model.putting import Item, State, outcome_words, shown_names, unwell_items
+from desktop.model.putting import Item, State, outcome_words, shown_names, snapshot_words, unwell_items
 from desktop.model.store import FOR_ALL, Phase, StoreModel
 from desktop.model.wording import count, rate, time_left
 from desktop.views.controls import (
@@ -213,7 +213,8 @@ class StoreView(View[StoreModel]):
         if model.phase is Phase.STOPPED:
             return "Stopped. What is stored stays stored; Resume sends the rest."
         if model.phase is Phase.DONE:
-            return outcome_words(model.items)
+            recorded = "" if model.put is None else snapshot_words(model.put.recorded)
+            return ". ".join(part for part in (outcome_words(model.items), recorded) if part)
         return ""
 
     # --- clicks

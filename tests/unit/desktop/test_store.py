@@ -16,7 +16,7 @@ from common.protocol.messages import Device
 from common.text import format_size
 from desktop.background import Background
 from desktop.model import wording
-from desktop.model.putting import Item, Put, Rate, State, outcome_words
+from desktop.model.putting import Item, Put, Rate, State, outcome_words, snapshot_words
 from desktop.model.store import Phase, StoreModel
 from desktop.session import Session
 from producer.events import FailedImage, Interrupted, ShareStep, Step, StoredImage
@@ -270,6 +270,33 @@ def test_that_one_devices_loss_would_lose_everything_is_said_while_it_is_stored(
         deliver_until(model.background, lambda: not model.busy)
         assert model.phase is Phase.DONE and model.put is not None
         assert model.put.warning == warning
+
+
+def test_a_folder_is_recorded_in_a_snapshot_and_that_is_said(
+    model: StoreModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster = MemoryCluster(3)
+    cluster.owner = model.session.key.owner_id()
+
+    @asynccontextmanager
+    async def reached(link: Link) -> AsyncIterator[Link]:
+        yield link
+
+    monkeypatch.setattr("producer.run.reached", reached)
+    monkeypatch.setattr(OwnVault, "link", lambda *_: cluster.link)
+    monkeypatch.setattr(Session, "identity", None)
+    (tmp_path / "album/empty").mkdir(parents=True)
+    (tmp_path / "album/a.jpg").write_bytes(b"content")
+    model.add([str(tmp_path / "album")])
+    deliver_until(model.background, lambda: model.items)
+    model._see(cluster.as_devices())
+    model.start()
+    deliver_until(model.background, lambda: not model.busy)
+    assert model.put is not None and model.put.recorded is not None
+    snapshot = model.put.recorded.snapshot
+    assert (snapshot.files, snapshot.folders, snapshot.complete) == (1, 2, True)
+    digits = model.put.recorded.sha256.hex()[:8]
+    assert snapshot_words(model.put.recorded) == f"Folders, names and dates are in snapshot {digits}."
 
 
 def test_what_a_put_waits_for_is_said_until_it_is_there() -> None:
