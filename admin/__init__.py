@@ -3,6 +3,7 @@
 command            the command line: joining; the others' commands are registered with it
 device_commands    status, retire, rebalance
 image_commands     verify, repair, strengthen, delete, undelete
+snapshot_commands  forget, prune
 vault_commands     vaults: create, copy, protect; the keyring
 recovery_commands  recovery codes: print them, restore the vault from them
 contact_commands   contacts, share, unshare
@@ -18,6 +19,8 @@ needless       repair, of what is stored twice: keep one encoding, and delete th
 strengthening  strengthen: store anew with today's devices, and delete the old encoding
 moving         retire and rebalance, by the steward
 deleting       delete and undelete, by the owner's signature
+retention      forget: which snapshots a policy keeps
+pruning        prune: deletes what no snapshot names
 quorum         how many devices must take a change for it to be called done
 amending       replaces the commitment of all shares of an encoding
 sharing        share and unshare: lets others read an image

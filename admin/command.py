@@ -11,6 +11,7 @@ from admin.contact_commands import contacts, share, unshare
 from admin.device_commands import rebalance, retire, status
 from admin.image_commands import delete, repair, strengthen, undelete, verify
 from admin.recovery_commands import recovery, restore
+from admin.snapshot_commands import forget, prune
 from admin.vault_commands import keyring, vault
 from common.home import home
 from common.process.program import application, run
@@ -38,7 +39,7 @@ def join(
     print(f"joined the cluster of the broker at {admission.broker} as {printable(admission.name)}")
 
 
-for command in (status, verify, repair, strengthen, delete, undelete, share, unshare, retire, rebalance):
+for command in (status, verify, repair, strengthen, delete, undelete, forget, prune, share, unshare, retire, rebalance):
     commands.command()(command)
 for command in (recovery, restore):
     vault.command()(command)

@@ -153,7 +153,8 @@ def _encode(target: Target, images: Sequence[_Image], buffer: Bytes) -> None:
         image.encoded = image.encoding.encode(0, image.content, True, buffer[offset : offset + room])
         offset += room
         source = image.source
-        about = Image(image.sha256, len(image.content), source.name, image.picture, int(time.time()), source.kind)
+        now = int(time.time())
+        about = Image(image.sha256, len(image.content), source.name, image.picture, now, source.kind, source.kept)
         sealed.append((image.encoding, image.encoding.seal(target.owner, about)))
     for image, conclusion in zip(images, conclude_all(target.owner.signer, sealed)):
         image.conclusion = conclusion

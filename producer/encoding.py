@@ -50,6 +50,7 @@ class Image:
     picture: Picture
     stored_at: int  # Unix seconds
     kind: Kind = None
+    kept: bool = False  # without a snapshot that names it
 
 
 @dataclass(frozen=True)
@@ -138,6 +139,7 @@ class Encoding:
             stored_at=image.stored_at,
             facts=image.picture.facts,
             kind=image.kind,
+            kept=True if image.kept else None,
         )
         return owner.seal(mapping, self.encoding_id)
 

@@ -40,6 +40,7 @@ log = logging.getLogger(__name__)
 
 AT_A_TIME = 5
 _FOUND_AT_ONCE = 256
+_ASKED_AT_ONCE = 500
 _BATCH_SEGMENTS = 2  # whose bytes a batch of small images may have: with two there are fewer messages than with one
 
 Part = Union[Source, list[Source]]  # a stream, or a batch
@@ -250,12 +251,35 @@ async def record(target: Target, threads: Threads, run: Run, taken_at: int) -> N
     code = target.coding.code
     snapshot = new_snapshot(run.arguments, target.options.label, trees, taken_at, code.k, code.n)
     content = encode_snapshot(snapshot)
-    source = Source(None, "the snapshot", "", len(content), content=content, kind=SNAPSHOT)
+    source = Source(None, "the snapshot", "snapshot", len(content), content=content, kind=SNAPSHOT)
     ((_, outcome),) = await _store(target, threads, [source])
     if isinstance(outcome, StoredImage):
         target.emit(RecordedSnapshot(outcome.sha256, snapshot, trees.degraded or outcome.degraded))
+        await _require_there(target, trees)
     else:
         target.emit(outcome)
+
+
+async def _require_there(target: Target, trees: Trees) -> None:
+    """Say so where something that was found stored is so no more: another machine may prune at the same time.
+
+    A prune reads the snapshots again behind its last deletion, and takes back what a new one names (`admin.pruning`).
+    """
+    gone = set(trees.found)
+    for some in _chunks(trees.found, _ASKED_AT_ONCE):
+        gone.difference_update(await target.stored_encodings(some))
+    if gone:
+        error = NotEnoughError(
+            f"the snapshot: {len(gone):,} of what it names were deleted meanwhile, or lost devices",
+            advice="run the same command again: it stores them anew",
+        )
+        target.emit(FailedImage("the snapshot", error))
+
+
+def _chunks(items: Iterable[bytes], size: int) -> Iterator[list[bytes]]:
+    rest = iter(items)
+    while some := list(islice(rest, size)):
+        yield some
 
 
 def _is_unfit(outcome: Outcome) -> bool:

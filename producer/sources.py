@@ -52,6 +52,11 @@ class Source:
     entry: Optional[Entry] = None  # without size and content
 
     @property
+    def kept(self) -> bool:
+        """Whether it is an image that no snapshot of this run names."""
+        return self.kind is None and self.folder is None
+
+    @property
     def outcome(self) -> Union[FailedImage, SkippedFile, None]:
         """Its outcome, where it is not to be read."""
         if self.fault is not None:

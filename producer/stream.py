@@ -358,7 +358,8 @@ class _StreamedPut:
             if ending.sha256 != sha256:
                 raise OutdatedError("the file is not what it was when it was interrupted")
             return self._encoding.conclude(SealedMapping(owner.object_id(sha256), ending.mapping))
-        image = Image(sha256, size, self._source.name, self._picture, int(time.time()), self._source.kind)
+        source = self._source
+        image = Image(sha256, size, source.name, self._picture, int(time.time()), source.kind, source.kept)
         sealed = self._encoding.seal(owner, image)
         await self._ahead.ending(sha256, sealed.mapping)
         return self._encoding.conclude(sealed)

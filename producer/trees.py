@@ -36,7 +36,7 @@ class _Folder:
 class _Place(NamedTuple):
     """Where a folder is; nowhere, for the root."""
 
-    name: str = ""
+    name: str = "snapshot"
     parent: Optional[int] = None
     entry: Optional[Entry] = None
 
@@ -47,6 +47,7 @@ class Trees:
     def __init__(self) -> None:
         self.root: Optional[bytes] = None
         self.files = self.folders = self.size = self.failed = self.skipped = 0
+        self.found: set[bytes] = set()  # SHA-256 of what was stored already, by an earlier run or another machine
         self.degraded = False  # whether a tree has fewer shares than it should
         self._folders = {ROOT: _Folder(None)}
         self._whole: deque[Source] = deque()
@@ -89,6 +90,8 @@ class Trees:
         return self._whole.popleft() if self._whole else None
 
     def _count(self, source: Source, outcome: Outcome) -> None:
+        if isinstance(outcome, StoredImage) and outcome.already_stored:
+            self.found.add(outcome.sha256)
         if isinstance(outcome, FailedImage):
             self.failed += 1
         elif isinstance(outcome, SkippedFile):

@@ -47,7 +47,7 @@ MAX_SHARED_WITH = 8 * 1024
 _PREFIX = struct.Struct(">8sH")
 _LENGTH = struct.Struct(">I")
 _MIN_PLAINTEXT = 1024
-_LEFT_OUT = ("facts", "revision", "shared_with", "kind")  # where they are None
+_LEFT_OUT = ("facts", "revision", "shared_with", "kind", "kept")  # where they are None
 
 _Digest = Annotated[bytes, Meta(min_length=32, max_length=32)]
 _Count = Annotated[int, Meta(ge=1, le=2**63 - 1)]
@@ -65,7 +65,8 @@ class Mapping(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     trusted as a path. facts: what the image tells of itself, where it tells any. revision: of the commitment that it
     is part of, where that was amended. shared_with: the contact cards that it was sealed to as well
     (`contact_card.pack_cards`). kind: what it is where it is no image; a remark, which nothing is believed for but a
-    snapshot's object id. What is None of these four is not written.
+    snapshot's object id. kept: an image that was stored without a snapshot, so that a prune leaves it. What is None of
+    these five is not written.
     """
 
     data_key: _Digest
@@ -86,6 +87,7 @@ class Mapping(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     revision: Optional[Annotated[int, Meta(ge=2, le=2**53 - 1)]] = None
     shared_with: Optional[Annotated[bytes, Meta(min_length=1, max_length=MAX_SHARED_WITH)]] = None
     kind: Kind = None
+    kept: Optional[Literal[True]] = None
 
     @property
     def taken_at(self) -> Optional[str]:

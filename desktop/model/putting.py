@@ -239,12 +239,14 @@ class Put:
             self._conclude(event)
 
     def _come_further(self, step: ShareStep) -> None:
+        if step.shown not in self.items:
+            return  # of a tree, or of the snapshot
         device = self.devices.get(step.device)
         if device is None:
             device = self.devices[step.device] = DeviceProgress(step.device, Rate(self._clock))
         device.take(step)
-        item = self.items.get(step.shown)
-        if item is not None and item.state is State.WAITING:
+        item = self.items[step.shown]
+        if item.state is State.WAITING:
             item.state, item.text = State.SENDING, "on its way"
 
     def _conclude(self, outcome: Outcome) -> None:

@@ -94,6 +94,20 @@ def held_in_the_middle(monkeypatch: pytest.MonkeyPatch, kind: type[Any], method:
     return go_on
 
 
+def held_at(monkeypatch: pytest.MonkeyPatch, kind: type[Any], method: str) -> threading.Event:
+    """An event without which a step is not begun."""
+    go_on = threading.Event()
+    real = getattr(kind, method)
+
+    async def held(self: Any, *arguments: Any) -> Any:
+        while not go_on.is_set():
+            await asyncio.sleep(0.01)
+        return await real(self, *arguments)
+
+    monkeypatch.setattr(kind, method, held)
+    return go_on
+
+
 def encodings_on(cluster: LocalCluster, index: int) -> set[str]:
     """The encodings of which a device has a share on its disk."""
     return {share.encoding for share in share_files(cluster) if share.device == f"device-{index}"}
@@ -279,8 +293,10 @@ def test_resend_sends_the_share_of_a_device_that_died_to_one_that_is_ticked(
     assert encodings_on(cluster, 6) == before, "nothing goes where it is not to go"
 
     model.choose_device("device-6", True)
+    go_on = held_at(monkeypatch, Distribution, "commit")
     window.press("Resend 1 image")
     assert "--to device-6" in model.command
+    go_on.set()
     window.until(lambda: not model.busy, "the end of sending")
     assert (item.state, model.error) == (State.STORED, None), item.text
     assert len(encodings_on(cluster, 6) - before) == 1, "the device that is ticked now has the share"

@@ -30,6 +30,7 @@ from common.protocol.messages import (
     Holdings,
     Identifier,
     ListObjects,
+    ListTrash,
     Locate,
     Message,
     ObjectId,
@@ -38,6 +39,8 @@ from common.protocol.messages import (
     ReportBad,
     ShareAt,
     Status,
+    Trashed,
+    TrashList,
 )
 from common.protocol.operations import H, R, Spec
 from tests.support.memory_device import Answered, HeldShare, MemoryDevice
@@ -209,6 +212,8 @@ class MemoryCluster:
             return Acknowledged(GRANTED), None
         if operation is Operation.HEALTH:
             return Health(GRANTED, True), []
+        if operation is Operation.TRASH:
+            return TrashList(GRANTED, True), self._trash(unpack_header(header, ListTrash).after)
         if operation is Operation.REPORT_BAD:
             unpack_header(header, ReportBad)
             if not self.takes_reports:
@@ -216,6 +221,17 @@ class MemoryCluster:
             self.bad_shares += unpack(payload, list[BadShare])
             return Acknowledged(GRANTED), None
         raise AssertionError(f"the broker does not know {operation}")
+
+    def _trash(self, after: bytes) -> list[Trashed]:
+        """What is deleted and can be taken back, as devices that are alive tell."""
+        told: dict[bytes, Trashed] = {}
+        for device in self.devices:
+            for stone in device.store.tombstones() if device.alive else ():
+                known = device.store.told(stone)
+                if stone.deleted and known is not None and known.trash_left and stone.encoding_id > after:
+                    first = Trashed(stone.object_id, stone.encoding_id, stone.generation, known.trash_left, [])
+                    told.setdefault(stone.encoding_id, first).devices.append(device.device_id)
+        return sorted(told.values(), key=lambda trashed: trashed.encoding_id)
 
     def encodings(self) -> list[EncodingAt]:
         """What the catalog shows this owner: all committed shares, in the order of object ids."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Sequence
-from typing import Any, Optional
+from typing import Any, Callable, Optional
 
 from producer.command import _Printer
 from producer.events import Emit, Outcome
@@ -27,12 +28,13 @@ async def put(
     avoid: Sequence[bytes] = (),
     emit: Optional[Emit] = None,
     run: Optional[Run] = None,
+    before_recording: Callable[[], object] = lambda: None,
     **options: Any,
 ) -> list[Outcome]:
     """Store what the arguments name, by k of n on all devices; what came of each.
 
-    `run`: with a snapshot, which is emitted. `required`: k and n as far as the user gave them; `options`: the rest of
-    `StoreOptions`.
+    `run`: with a snapshot, which is emitted; `before_recording`: what happens before that. `required`: k and n as far
+    as the user gave them; `options`: the rest of `StoreOptions`.
     """
     wanted = StoreOptions(*required, **options)
     run = run or Run(arguments, find_sources(arguments, "stdin"))
@@ -42,6 +44,7 @@ async def put(
     threads = Threads(Unseeing())
     try:
         outcomes = [outcome async for outcome in store_all(target, threads, run)]
+        await asyncio.to_thread(before_recording)  # as another client does it, in a loop of its own
         await record(target, threads, run, time.time_ns())
         return outcomes
     finally:

@@ -6,22 +6,29 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Optional, Union
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 
+from admin.deleting import delete_images
+from admin.pruning import find_unneeded, prune
+from common.coding.slicing import BLOCK_SIZE, TAG_SIZE
+from common.errors import NotEnoughError
+from common.membership.identity import ClientIdentity, KeyPair
 from common.protocol.envelope import Operation
 from common.repository.repository import Repository
+from common.vault.contact_card import card_of
 from common.vault.folder import VaultFolder
 from consumer.events import Changed, NotRestored, Restored
 from consumer.restore_tree import TreeRestorer
 from consumer.snapshots import KeptSnapshot, SnapshotReader, choose
 from consumer.target_folder import TargetFolder
-from producer.events import FailedImage, Outcome, RecordedSnapshot
-from producer.owner import OwnVault
+from producer.events import FailedImage, Outcome, RecordedSnapshot, StoredImage
+from producer.owner import OtherVault, OwnVault
 from producer.run import Run
 from producer.sources import find_all
 from producer.trees import Trees
@@ -31,6 +38,9 @@ from tests.support.putting import put
 from tests.support.sample_images import KEY
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="its file systems keep other names and modes")
+
+
+SEGMENT = 2 * BLOCK_SIZE - TAG_SIZE  # bytes of the image in a segment of 2 of 4
 
 
 class Machine:
@@ -44,15 +54,18 @@ class Machine:
     def put(self, *arguments: Union[Path, str], **options: Any) -> tuple[list[Outcome], Optional[RecordedSnapshot]]:
         """What came of each file, and the snapshot."""
         recorded: list[RecordedSnapshot] = []
+        failed: list[Outcome] = []
 
         def emit(event: object) -> None:
             if isinstance(event, RecordedSnapshot):
                 recorded.append(event)
+            elif isinstance(event, FailedImage):
+                failed.append(event)
 
         given = [os.fspath(argument) for argument in arguments]
         one = Run(given, find_all(given, "stdin"), Trees())
         outcomes = run(put(self.cluster, OwnVault(self.vault, KEY), 2, 4, given, emit=emit, run=one, **options))
-        return outcomes, recorded[0] if recorded else None
+        return outcomes + failed, recorded[0] if recorded else None
 
     def _repository(self) -> Repository:
         return Repository(self.cluster.link, self.vault, KEY, self.told.append)
@@ -75,6 +88,26 @@ class Machine:
         listing = await reader.listing(choose(found, wanted, None).snapshot.root, below)
         with TargetFolder(folder) as target:
             await TreeRestorer(repository, target, force=force).restore(listing, max(0, len(below) - 1))
+
+    def unneeded(self, now: Optional[float] = None) -> list[tuple[str, Optional[str]]]:
+        """Name and kind of what no snapshot names."""
+        found = run(find_unneeded(self._repository(), time.time() + LATER if now is None else now))
+        return [(image.mapping.name, image.mapping.kind) for image in found.images]
+
+    def forget(self, sha256: bytes) -> None:
+        run(self._forget(sha256))
+
+    async def _forget(self, sha256: bytes) -> None:
+        repository = self._repository()
+        images = [image for image in (await repository.holdings()).images if image.sha256 == sha256.hex()]
+        assert len(images) == 1
+        assert await delete_images(repository, images, 7) == 0
+
+    def prune(self, meanwhile: Callable[[], None] = lambda: None) -> int:
+        """The exit code; `meanwhile`: what another client does between the look and the deleting."""
+        unneeded = run(find_unneeded(self._repository(), time.time() + LATER))
+        meanwhile()
+        return run(prune(self._repository(), unneeded, 7))
 
 
 def failures(told: Sequence[Any]) -> list[Any]:
@@ -238,3 +271,84 @@ def test_devices_cannot_tell_a_tree_or_a_snapshot_from_a_small_image(here: Path)
     beside = [share.commitment for share in shares if share.commitment is not None]
     assert len(beside) == len(shares) == 4 * 4  # of the image, two trees and the snapshot
     assert len({(len(each.mapping), each.revision, len(each.grants)) for each in beside}) == 1
+
+
+# --- forgetting and pruning
+
+LATER = 2 * 86_400.0  # seconds from now, when what is stored now is no longer of the last day
+
+
+def test_pruning_deletes_what_no_snapshot_names_and_nothing_else(here: Path) -> None:
+    machine = Machine(here / "home")
+    write(here / "in/stays", b"stays")
+    write(here / "in/goes", b"goes")
+    _, before = machine.put("in")
+    (here / "in/goes").unlink()
+    machine.put("in")
+    assert [name for name, _ in machine.unneeded()] == []
+    assert before is not None
+    machine.forget(before.sha256)
+    assert machine.unneeded(now=0.0) == [], "what was stored in the last day may still be named"
+    assert sorted(machine.unneeded()) == [("goes", None), ("in", "tree"), ("snapshot", "tree")]
+    assert machine.prune() == 0
+    assert machine.unneeded() == []
+    assert failures(machine.restore("latest", here / "o")) == []
+    assert described(here / "o/in") == described(here / "in")
+
+
+def test_what_a_snapshot_names_that_comes_while_it_is_pruned_is_taken_back(here: Path) -> None:
+    machine = Machine(here / "home")
+    write(here / "in/sub/x", b"content")
+    _, before = machine.put("in")
+    assert before is not None
+    machine.forget(before.sha256)
+
+    def put_again() -> None:  # between the look at the snapshots and the deleting
+        machine.put("in")
+
+    assert machine.prune(meanwhile=put_again) == 0
+    assert failures(machine.restore("latest", here / "o")) == []
+    assert described(here / "o/in") == described(here / "in")
+
+
+def test_a_put_says_what_was_pruned_before_its_snapshot_was_there(here: Path) -> None:
+    machine = Machine(here / "home")
+    write(here / "in/x", b"content")
+    _, before = machine.put("in")
+    assert before is not None
+    machine.forget(before.sha256)
+    outcomes, recorded = machine.put("in", before_recording=lambda: machine.prune())
+    assert recorded is not None
+    (failed,) = [outcome for outcome in outcomes if isinstance(outcome, FailedImage)]
+    assert "3 of what it names were deleted meanwhile" in str(failed.error)
+    outcomes, _ = machine.put("in")
+    assert [type(outcome) for outcome in outcomes] == [StoredImage]
+    assert failures(machine.restore(recorded.sha256.hex(), here / "o")) == []
+    assert described(here / "o/in") == described(here / "in")
+
+
+def test_nothing_is_pruned_while_devices_are_away_that_may_have_a_snapshot_alone(here: Path) -> None:
+    machine = Machine(here / "home")
+    write(here / "in/x", b"content")
+    machine.put("in")
+    for device in machine.cluster.devices[:2]:
+        device.alive = False
+    with pytest.raises(NotEnoughError, match=r"device-1, device-2: not connected.*nothing was deleted"):
+        machine.unneeded()
+
+
+def test_what_others_left_or_share_is_never_pruned(here: Path) -> None:
+    machine = Machine(here / "home")
+    write(here / "x", b"left by a camera")
+    card = card_of(KEY, "ann")
+    deposit = OtherVault(card, ClientIdentity(KeyPair.generate(), []))
+    run(put(machine.cluster, deposit, 2, 4, ["x"]))
+    assert machine.unneeded() == []
+
+
+@pytest.mark.parametrize("size", [100, SEGMENT + 100])
+def test_what_was_stored_without_a_snapshot_is_never_pruned(size: int, here: Path) -> None:
+    machine = Machine(here / "home")
+    write(here / "x", bytes(size))
+    run(put(machine.cluster, OwnVault(machine.vault, KEY), 2, 4, ["x"]))
+    assert machine.unneeded() == []

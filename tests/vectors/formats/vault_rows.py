@@ -90,6 +90,7 @@ def mappings() -> list[Row]:
         holding("a segment too many", "sizes and its number of segments disagree", segment_count=2),
         holding("a field too many", unsound, note="hello"),
         holding("of no kind that there is", unsound, kind="image"),
+        holding("kept, and false", unsound, kept=False),
         holding("a snapshot under an image's object id", "another image than the one", kind="snapshot"),
         holding("a thumbnail over 8 KiB", unsound, thumbnail=bytes(8193)),
         row("other padding", sealed_mapping(plaintext[:-1] + b"\1", object_id=image), "written in another way"),

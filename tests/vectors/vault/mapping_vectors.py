@@ -129,6 +129,7 @@ def mappings_ok() -> list[Vector]:
         mapping_ok("one fact, of no offset", facts={"taken_at": "0001-01-01T00:00:00"}),
         mapping_ok("of a tree", kind="tree"),
         mapping_ok("of a snapshot", kind="snapshot"),
+        mapping_ok("stored without a snapshot", kept=True),
     ]
 
 

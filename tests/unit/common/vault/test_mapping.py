@@ -101,7 +101,7 @@ def test_known_mappings_open_or_fail_as_frozen(vector: dict[str, Any]) -> None:
         mapping = open_mapping(key, vector["sealed_hex"], *ids)
         fields = {**msgspec.structs.asdict(mapping), "facts": msgspec.to_builtins(mapping.facts)}
         shown = {name: field.hex() if isinstance(field, bytes) else field for name, field in fields.items()}
-        later = dict.fromkeys(("facts", "revision", "shared_with", "kind"))  # which are left out
+        later = dict.fromkeys(("facts", "revision", "shared_with", "kind", "kept"))  # which are left out
         assert shown == {**later, **vector["fields"]}
         return
     with pytest.raises(TesseraError) as raised:
