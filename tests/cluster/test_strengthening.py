@@ -84,7 +84,14 @@ def restored_by(user: User, name: str) -> set[str]:
 def stored_bytes(cluster: LocalCluster) -> int:
     """All that lies on the devices' disks of shares, given up or not."""
     folders = [cluster.directory / name / kind for name in cluster.devices for kind in ("shares", "trash")]
-    return sum(path.stat().st_size for folder in folders for path in files_below(folder))
+    return sum(_size(path) for folder in folders for path in files_below(folder))
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:  # it was moved meanwhile
+        return 0
 
 
 def weak(family: Family) -> int:
