@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import secrets
 import shutil
+import stat
 import sys
 import unicodedata
 from pathlib import Path
@@ -91,6 +93,8 @@ def make_folder(path: Path) -> None:
     except FileExistsError:
         if path.is_symlink() or not path.is_dir():
             raise UsageError(f"{path} is there, and is no folder") from None
+        with contextlib.suppress(OSError):  # what an earlier restore left may not be writable; it gets its mode again
+            path.chmod(path.stat().st_mode | stat.S_IRWXU)
     except OSError as error:
         raise cannot_write(f"a folder {path}", error) from None
 

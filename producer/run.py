@@ -29,7 +29,7 @@ from producer.events import Emit, FailedImage, Outcome, RecordedSnapshot, Skippe
 from producer.owner import Owner
 from producer.reading import stamp_of
 from producer.recording import new_snapshot
-from producer.sources import Found, LinkFound, Source
+from producer.sources import Found, LinkFound, Source, located, root_paths
 from producer.stream import store_stream
 from producer.target import FoundImage, StoreOptions, Target
 from producer.threads import Threads
@@ -162,9 +162,14 @@ class Run:
         return outcome if source.kind is None or isinstance(outcome, FailedImage) else None
 
     def untouched(self) -> Iterator[FailedImage]:
-        """The arguments of which nothing was stored."""
-        for number, argument in enumerate(self.arguments):
-            if number not in self._touched:
+        """The arguments of which nothing was stored, neither by themselves nor by another that has the same in it."""
+        left = [argument for number, argument in enumerate(self.arguments) if number not in self._touched]
+        found_elsewhere: set[str] = set()
+        if left and self.trees is not None:
+            touched = {located(self.arguments[number]) for number in self._touched}
+            found_elsewhere = touched | (set(map(located, left)) - root_paths(self.arguments).keys())
+        for argument in left:
+            if located(argument) not in found_elsewhere:
                 yield nothing_stored(argument)
 
 

@@ -120,14 +120,14 @@ def find_all(arguments: Sequence[str], stdin_name: str, *, one_file_system: bool
         if argument == STDIN:
             yield from walk.argument(argument, ROOT, None)
             continue
-        place = places.pop(_located(argument), None)
+        place = places.pop(located(argument), None)
         if place is None:
             continue  # it was given before, or is in what was
         if not os.path.lexists(argument):
             yield from walk.argument(argument, ROOT, place[-1])
             continue
         try:
-            yield from walk.above(_located(argument), place, made)
+            yield from walk.above(located(argument), place, made)
         except OSError as error:
             yield walk.failed(argument, _unreadable(argument, error), ROOT)
             continue
@@ -137,11 +137,11 @@ def find_all(arguments: Sequence[str], stdin_name: str, *, one_file_system: bool
 
 
 def root_paths(arguments: Iterable[str]) -> dict[str, tuple[str, ...]]:
-    """Path, as `_located`, → the names under which a snapshot has it: the last, or more where others end alike.
+    """Path, as `located`, → the names under which a snapshot has it: the last, or more where others end alike.
 
     What is in a folder that was given as well is left out: it is found there.
     """
-    parts = {path: _parts(path) for path in map(_located, arguments)}
+    parts = {path: _parts(path) for path in map(located, arguments)}
     given = set(parts.values())
     parts = {path: p for path, p in parts.items() if not any(p[:depth] in given for depth in range(1, len(p)))}
     length = dict.fromkeys(parts, 1)
@@ -161,7 +161,7 @@ def root_paths(arguments: Iterable[str]) -> dict[str, tuple[str, ...]]:
             length[path] += 1
 
 
-def _located(path: str) -> str:
+def located(path: str) -> str:
     """A path by which one file or folder is known: absolute, and led by links to its folder, not by itself."""
     folder, name = os.path.split(os.path.abspath(path))
     try:

@@ -7,7 +7,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Optional, Union
 
@@ -229,6 +229,38 @@ def test_what_is_there_with_other_content_is_written_over_only_by_force(here: Pa
     assert (here / "o/in/x").read_bytes() == b"else"
     assert failures(machine.restore("latest", here / "o", force=True)) == []
     assert (here / "o/in/x").read_bytes() == b"true"
+
+
+@pytest.fixture
+def as_nobody() -> Iterator[Path]:
+    """A folder of somebody who is not root: root may write anywhere."""
+    place = Path(tempfile.mkdtemp())
+    place.chmod(0o777)
+    root = sys.platform != "win32" and os.geteuid() == 0
+    if root:
+        os.seteuid(65534)  # type: ignore[attr-defined,unused-ignore]  # not on Windows
+    try:
+        yield place
+    finally:
+        if root:
+            os.seteuid(0)  # type: ignore[attr-defined,unused-ignore]  # as above
+        for folder, _, _ in os.walk(place):
+            os.chmod(folder, 0o700)
+        shutil.rmtree(place)
+
+
+def test_a_folder_that_may_not_be_written_to_is_restored_again_too(as_nobody: Path) -> None:
+    here = as_nobody
+    machine = Machine(here / "home")
+    write(here / "in/sub/x")
+    (here / "in/sub").chmod(0o500)
+    machine.put(here / "in")
+    assert failures(machine.restore("latest", here / "o")) == []
+    (here / "o/in/sub").chmod(0o700)
+    (here / "o/in/sub/x").unlink()
+    (here / "o/in/sub").chmod(0o500)
+    assert failures(machine.restore("latest", here / "o")) == []
+    assert described(here / "o/in") == described(here / "in")
 
 
 def test_what_is_there_already_costs_no_traffic(here: Path) -> None:

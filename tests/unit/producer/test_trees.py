@@ -10,7 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from common.errors import NotFoundError
+from producer.events import FailedImage, LeftOut, SkippedFile
+from producer.run import Run
 from producer.sources import FolderFound, FolderListed, LinkFound, Source, find_all, root_paths
+from producer.trees import Trees
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="paths are written as on Linux")
 parts = st.sampled_from(["a", "b", "photos"])
@@ -82,3 +86,16 @@ def test_stdin_has_no_name_in_a_snapshot() -> None:
     assert isinstance(source, Source)
     assert (source.name, source.folder, source.entry) == ("scan.png", None, None)
     assert listed == FolderListed(0)
+
+
+def test_an_argument_that_another_one_has_in_it_counts_as_stored_with_it(here: Path) -> None:
+    write = here / "in" / "sub" / "a"
+    write.parent.mkdir(parents=True)
+    write.write_bytes(b"a")
+    arguments = ["in", "in/sub", "./in", "nothing"]
+    run = Run(arguments, [], Trees())
+    assert [failed.shown for failed in run.untouched()] == ["in", "./in", "nothing"]
+    run.settle(Source(write, "in/sub/a", "a", 1), SkippedFile("in/sub/a", LeftOut.NO_IMAGE))
+    assert [failed.shown for failed in run.untouched()] == ["in", "./in", "nothing"]
+    run.settle(Source(write, "in/sub/a", "a", 1), FailedImage("in/sub/a", NotFoundError("gone")))
+    assert [failed.shown for failed in run.untouched()] == ["nothing"]
