@@ -87,7 +87,7 @@ class Mapping(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     revision: Optional[Annotated[int, Meta(ge=2, le=2**53 - 1)]] = None
     shared_with: Optional[Annotated[bytes, Meta(min_length=1, max_length=MAX_SHARED_WITH)]] = None
     kind: Kind = None
-    kept: Optional[Literal[True]] = None
+    kept: Optional[bool] = None  # never False: older msgspec knows no Literal[True]
 
     @property
     def taken_at(self) -> Optional[str]:
@@ -254,6 +254,8 @@ def _fault(mapping: Mapping) -> Optional[str]:
     # An empty image has one segment, which is empty.
     if mapping.segment_count != max(1, -(-mapping.image_size // mapping.segment_size)):
         return "its sizes and its number of segments disagree"
+    if mapping.kept is False:
+        return "what is not kept has no such field"
     if not (_is_unicode(mapping.name) and _is_unicode(mapping.media_type)):
         return "its name or media type is not valid Unicode"
     return None if mapping.facts is None else fault_of(mapping.facts)
