@@ -89,7 +89,11 @@ def test_a_broker_that_moved_is_found_and_known_there_the_next_time(
     assert lan.searches == [{broker.pair.public}]
 
 
-def test_where_the_broker_is_at_its_place_nobody_looks_for_it(lan: Lan, broker: SmallBroker) -> None:
+def test_where_the_broker_is_at_its_place_nobody_looks_for_it(
+    lan: Lan, broker: SmallBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client_protocol, "SEARCH_AFTER", 1.0)  # longer than a handshake takes on a busy machine
+
     async def work(link: Link) -> bytes:
         await asyncio.sleep(2 * client_protocol.SEARCH_AFTER)
         return await ask(link, b"there")
