@@ -33,7 +33,10 @@ _HASHES_ON_THE_LINE = typer.Option(None, "--hash", help=_HASH_HELP)
 _ALL = typer.Option(False, "--all", envvar="TESSERA_ALL", help="All images of the vault.")
 _JSON = typer.Option(False, "--json", envvar="TESSERA_JSON", help="Print a JSON object per image.")
 _UNKNOWN = "(stored from another machine: give its whole SHA-256)"
-_YES = typer.Option(False, "--yes", help="Do not ask.")
+YES = typer.Option(False, "--yes", help="Do not ask.")
+TRASH_DAYS = typer.Option(
+    7, "--trash-days", envvar="TESSERA_TRASH_DAYS", min=0, max=365, help="Days in which `undelete` takes it back."
+)
 
 
 def verify(
@@ -116,10 +119,8 @@ def strengthen(
 
 def delete(
     hashes: Optional[list[str]] = _HASHES_ON_THE_LINE,
-    trash_days: int = typer.Option(
-        7, "--trash-days", envvar="TESSERA_TRASH_DAYS", min=0, max=365, help="Days in which `undelete` takes it back."
-    ),
-    yes: bool = _YES,
+    trash_days: int = TRASH_DAYS,
+    yes: bool = YES,
     passphrase_file: Optional[Path] = PASSPHRASE_FILE,
 ) -> int:
     """Delete images from all devices, also from those that are away and come back later."""

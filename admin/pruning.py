@@ -83,8 +83,7 @@ async def _named(reader: SnapshotReader, snapshots: Sequence[KeptSnapshot]) -> s
         listing = await reader.listing(kept.snapshot.root)
         if listing.failed:
             raise NotEnoughError(f"snapshot {kept.id[:8]}: {listing.failed[0].error}; nothing was deleted")
-        named.add(kept.snapshot.root)
-        named.update(each.entry.content for each in listing.entries if each.entry.content is not None)
+        named |= {kept.snapshot.root, *listing.contents}
     return named
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Optional
 
 import typer
 
-from admin.image_commands import opened
+from admin.image_commands import TRASH_DAYS, YES, opened
 from admin.vault_commands import PASSPHRASE_FILE
 from common.errors import NotAgreedError, UsageError
 from common.process.program import warn
@@ -24,9 +24,6 @@ if TYPE_CHECKING:
 
 _NS = 1_000_000_000
 _DRY_RUN = typer.Option(False, "--dry-run", help="Say what would be done, and do nothing.")
-_TRASH_DAYS = typer.Option(
-    7, "--trash-days", envvar="TESSERA_TRASH_DAYS", min=0, max=365, help="Days in which `undelete` takes it back."
-)
 
 
 # What is kept is given on the command line only, never by a variable that was set for something else.
@@ -42,7 +39,7 @@ def forget(
     ),
     label: Optional[str] = typer.Option(None, "--label", help="Only snapshots of this label."),
     dry_run: bool = _DRY_RUN,
-    trash_days: int = _TRASH_DAYS,
+    trash_days: int = TRASH_DAYS,
     as_json: bool = typer.Option(False, "--json", envvar="TESSERA_JSON", help="Print a JSON object per snapshot."),
     passphrase_file: Optional[Path] = PASSPHRASE_FILE,
 ) -> int:
@@ -99,8 +96,8 @@ def _local(nanoseconds: int) -> datetime:
 
 def prune(
     dry_run: bool = _DRY_RUN,
-    trash_days: int = _TRASH_DAYS,
-    yes: bool = typer.Option(False, "--yes", help="Do not ask."),
+    trash_days: int = TRASH_DAYS,
+    yes: bool = YES,
     passphrase_file: Optional[Path] = PASSPHRASE_FILE,
 ) -> int:
     """Delete images that no snapshot names. Those of the last day, those left by others and shared ones stay."""

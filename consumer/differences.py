@@ -19,12 +19,13 @@ def differences(before: dict[Path, Listed], after: dict[Path, Listed]) -> list[D
     """
     gone = {path: each for path, each in before.items() if path not in after}
     new = {path: each for path, each in after.items() if path not in before}
-    found = [("changed", path, None) for path in before if path in after and _differ(before[path], after[path])]
     by_content: dict[bytes, list[Path]] = {}
     for path, each in new.items():
         if each.entry.type is EntryType.FILE and each.entry.content is not None:
             by_content.setdefault(each.entry.content, []).append(path)
-    changes: list[Difference] = [*found]
+    changes: list[Difference] = [
+        ("changed", path, None) for path in before if path in after and _differ(before[path], after[path])
+    ]
     for path, each in gone.items():
         others = by_content.get(each.entry.content or b"", []) if each.entry.type is EntryType.FILE else []
         if others:

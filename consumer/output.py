@@ -71,6 +71,11 @@ def name_here(name: str) -> str:
     return safe
 
 
+def unfinished(target: Path) -> Path:
+    """Where a file is written until it gets its name; the producer never stores what is called so."""
+    return target.with_name(f".{target.name[:40]}.{secrets.token_hex(6)}.part")
+
+
 class Output:
     """A file that appears under its name only once `keep` was called; `discard` leaves nothing."""
 
@@ -84,7 +89,7 @@ class Output:
         self._replace = replace
         if is_special(target) or os.path.isdir(target) or (os.path.lexists(target) and not replace):
             raise _exists(target)
-        self._temporary = target.with_name(f".{target.name[:40]}.{secrets.token_hex(6)}.part")
+        self._temporary = unfinished(target)
         try:
             self.file: IO[bytes] = open(self._temporary, "xb", buffering=0)  # noqa: SIM115 - closed by keep or discard
         except FileNotFoundError:

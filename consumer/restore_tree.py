@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
-import secrets
 import stat
 import time
 from collections import Counter
@@ -27,7 +26,7 @@ from common.vault.mapping import Mapping
 from common.vault.tree import KEPT, EntryType
 from consumer.events import Changed, NotRestored, Restored
 from consumer.naming import plan_names
-from consumer.output import Output, is_special
+from consumer.output import Output, is_special, unfinished
 from consumer.restorer import Restorer
 from consumer.snapshots import Listed, Listing, shown_path
 from consumer.target_folder import TargetFolder, make_folder, make_link, set_attributes, there
@@ -195,7 +194,7 @@ class TreeRestorer:
         same = _is_there(path, each.entry.content or b"", each.entry.size or 0)
         if os.path.lexists(path) and not same and (not self._force or is_special(path) or os.path.isdir(path)):
             raise there(path)
-        temporary = path.with_name(f".{path.name[:40]}.{secrets.token_hex(6)}.part")
+        temporary = unfinished(path)
         try:
             os.link(first, temporary, follow_symlinks=False)
             (rename_over if same or self._force else rename_new)(temporary, path)

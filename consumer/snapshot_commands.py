@@ -147,7 +147,7 @@ async def _named(repository: Repository, reader: SnapshotReader, snapshots: Iter
         listing = await reader.listing(kept.snapshot.root)
         for failed in listing.failed:
             repository.emit(failed)
-        named.update(each.entry.content for each in listing.entries if each.entry.content is not None)
+        named |= listing.contents
     return named
 
 

@@ -80,6 +80,11 @@ class Listing:
     entries: list[Listed]
     failed: list[NotRestored]
 
+    @property
+    def contents(self) -> set[bytes]:
+        """The SHA-256 of all files and trees in it."""
+        return {each.entry.content for each in self.entries if each.entry.content is not None}
+
 
 class SnapshotReader:
     def __init__(self, repository: Repository) -> None:

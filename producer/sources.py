@@ -21,16 +21,21 @@ from common.errors import NotFoundError, TesseraError, UnstorableError
 from common.files import open_regular
 from common.home import home
 from common.vault.mapping import Kind
-from common.vault.tree import Entry
+from common.vault.tree import Entry, EntryType
 from producer.choosing import is_kept
 from producer.events import FailedImage, LeftOut, SkippedFile
-from producer.metadata import entry_of
+from producer.metadata import entry_of, entry_type
 
 STDIN = "-"
 UNFINISHED = re.compile(r"\..*\.[0-9a-f]{12}\.part", re.DOTALL)  # as a restore names files until they are proven
 _STORE = {"store.lock", "shares", "staging"}  # what is in a worker's store
 _CACHE_TAG, _CACHE_SIGNATURE = "CACHEDIR.TAG", b"Signature: 8a477f597d28d172789f06886806bc55"
 _NO_BACKUP = ".nobackup"
+_NO_FILES = {
+    EntryType.PIPE: LeftOut.PIPE,
+    EntryType.SOCKET: LeftOut.SOCKET,
+    EntryType.DEVICE: LeftOut.DEVICE,
+}
 ROOT = 0  # the folder, of no path, whose entries are what was given
 
 
@@ -235,7 +240,8 @@ class _Walk:
             here, shown = folders.pop()
             if here != number:
                 entries, fault = _list(shown)
-            reason = self._unwanted(shown, {entry.name for entry in entries}, above)
+            names = {entry.name for entry in entries}
+            reason = self._unwanted(shown, names, above)
             if reason is not None:
                 yield self._left_out(shown, reason, here)
                 entries, fault = [], None
@@ -244,7 +250,6 @@ class _Walk:
                 yield self.failed(shown, fault, here)
             elif not entries and not self._record and reason is None:
                 yield self._left_out(shown, LeftOut.EMPTY_FOLDER, here)
-            names = {entry.name for entry in entries}
             for each in sorted(entries, key=lambda each: each.name):
                 yield from self._in_folder(here, each, names, below)
             if self._record:
@@ -324,7 +329,7 @@ class _Walk:
         if stat.S_ISDIR(status.st_mode):
             fault = NotFoundError(f"{shown}: became a folder while files were looked for")
             return self.failed(shown, fault, folder)
-        reason = _reason(status.st_mode)
+        reason = _NO_FILES[entry_type(status.st_mode)]
         if not named:
             return self._left_out(shown, reason, folder, entry)
         advice = f"to store what it gives: python producer/producer.py - < {shown}" if reason is LeftOut.PIPE else None
@@ -387,12 +392,6 @@ def _is_link(entry: os.DirEntry[str]) -> bool:
 
 def _is_beside(path: str, name: str) -> bool:
     return os.path.lexists(os.path.join(os.path.dirname(path), name))
-
-
-def _reason(mode: int) -> LeftOut:
-    if stat.S_ISFIFO(mode):
-        return LeftOut.PIPE
-    return LeftOut.SOCKET if stat.S_ISSOCK(mode) else LeftOut.DEVICE
 
 
 def _unreadable(shown: str, error: Exception) -> NotFoundError:
