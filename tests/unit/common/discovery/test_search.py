@@ -7,9 +7,11 @@ import secrets
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,6 +20,7 @@ from zeroconf import ServiceInfo, Zeroconf
 from broker import mdns
 from broker.listening import Listening
 from broker.mdns import Responder
+from common import files
 from common.discovery import search
 from common.discovery.addresses import BrokerAddress
 from common.discovery.announcement import MAX_FOUND, SERVICE, Announcement
@@ -27,7 +30,7 @@ from tests import ROOT
 
 LOOPBACK = ["127.0.0.1"]
 ELSEWHERE = "192.0.2.77"  # RFC 5737
-SOON = 10.0  # seconds
+SOON = 30.0  # seconds
 
 
 def announced(
@@ -57,8 +60,15 @@ def at(said: Announcement, address: str = ELSEWHERE) -> BrokerAddress:
     return BrokerAddress(address, said.client_port, said.worker_port, said.public_key)
 
 
+@pytest.fixture(autouse=True)
+def alone() -> Iterator[None]:
+    """No other run's announcements: all runs on a machine share its loopback interface, and a search is bounded."""
+    with files.lock(Path(tempfile.gettempdir(), "tessera-tests-mdns.lock"), wait=True):
+        yield
+
+
 @pytest.fixture
-def lan() -> Iterator[Zeroconf]:
+def lan(alone: None) -> Iterator[Zeroconf]:
     """Another machine, as it were."""
     try:
         responder = Zeroconf(interfaces=LOOPBACK)
