@@ -45,12 +45,48 @@ from common.protocol.messages import (
 from common.protocol.operations import DELETE, REPAIR, TRASH, UNDELETE, Spec
 from common.repository.images import Held
 from common.repository.repository import Repository
-from common.text import check_hash, is_full, only_one
+from common.text import check_hash, count, is_full, only_one
+from common.vault.mapping import SNAPSHOT
+from consumer.snapshots import Place, SnapshotReader
 
 _DAY = 24 * 3600
 _MAX_GENERATION = 128  # how often one encoding may be deleted and undeleted
 _AGAIN = 4  # generations that are tried when others took one: who knows of a later one still does not lie
 EMPTY_TRASH = "the trash is empty: no device that is connected has anything to take back"
+
+
+@dataclass(frozen=True)
+class Deletion:
+    """What is to be deleted, and where snapshots name it; `unread`: snapshots and trees that cannot be read now."""
+
+    images: list[Held]
+    places: dict[bytes, list[Place]]  # by SHA-256
+    unread: int
+
+    def places_of(self, image: Held) -> list[Place]:
+        return [] if image.mapping.kind == SNAPSHOT else self.places.get(image.mapping.image_sha256, [])
+
+    @property
+    def warnings(self) -> list[str]:
+        """What is lost beside the images, and what is not known of that."""
+        named = [place for image in self.images for place in self.places_of(image)]
+        told = []
+        if named:
+            snapshots = count(len({place.kept.id for place in named}), "snapshot")
+            told.append(f"{snapshots} would lack what is deleted, under {count(len(named), 'path')}")
+        if self.unread:
+            told.append(f"which others name it cannot be told: {count(self.unread, 'object')} of theirs cannot be read")
+        return told
+
+
+async def find_deletion(repository: Repository, hashes: Sequence[str]) -> Deletion:
+    """The images with these hashes, or beginnings of them, and which snapshots name them; errors as of `holdings`."""
+    encodings = await repository.list_encodings()
+    images = (await repository.holdings(hashes, encodings)).images
+    reader = SnapshotReader(repository)
+    snapshots, unread = await reader.snapshots(encodings)
+    places, failed = await reader.places(snapshots, {image.mapping.image_sha256 for image in images})
+    return Deletion(images, places, len(unread) + len(failed))
 
 
 async def delete_images(repository: Repository, images: Sequence[Held], trash_days: int) -> int:

@@ -33,6 +33,7 @@ _HASHES_ON_THE_LINE = typer.Option(None, "--hash", help=_HASH_HELP)
 _ALL = typer.Option(False, "--all", envvar="TESSERA_ALL", help="All images of the vault.")
 _JSON = typer.Option(False, "--json", envvar="TESSERA_JSON", help="Print a JSON object per image.")
 _UNKNOWN = "(stored from another machine: give its whole SHA-256)"
+DRY_RUN = typer.Option(False, "--dry-run", help="Say what would be done, and do nothing.")
 YES = typer.Option(False, "--yes", help="Do not ask.")
 TRASH_DAYS = typer.Option(
     7, "--trash-days", envvar="TESSERA_TRASH_DAYS", min=0, max=365, help="Days in which `undelete` takes it back."
@@ -119,29 +120,37 @@ def strengthen(
 
 def delete(
     hashes: Optional[list[str]] = _HASHES_ON_THE_LINE,
+    dry_run: bool = DRY_RUN,
     trash_days: int = TRASH_DAYS,
     yes: bool = YES,
     passphrase_file: Optional[Path] = PASSPHRASE_FILE,
 ) -> int:
-    """Delete images from all devices, also from those that are away and come back later."""
-    from admin.deleting import delete_images
+    """Delete images from all devices, also from those that are away; says which snapshots name them under what path."""
+    from admin.deleting import delete_images, find_deletion
 
-    async def find(repository: Repository) -> list[Held]:
-        return (await repository.holdings(hashes)).images
-
-    if not hashes:
+    wanted = hashes or []
+    if not wanted:
         raise UsageError("give --hash")
-    require_hashes(hashes)
-    if not yes and not sys.stdin.isatty():
+    require_hashes(wanted)
+    if not (yes or dry_run) and not sys.stdin.isatty():
         raise UsageError("nobody can be asked here; say --yes to delete without asking")
     with opened("deleting", passphrase_file) as work:
-        images = work.run(find)
-        if not yes:  # between two event loops: in one, the first Ctrl-C would only cancel its task
-            for image in images:
-                print(f"{image.sha256}  {printable(image.mapping.name)}")
-            if not typer.confirm(_question(len(images), trash_days), err=True):
-                raise NotAgreedError("nothing was deleted")
-        return work.run(lambda repository: delete_images(repository, images, trash_days))
+        found = work.run(lambda repository: find_deletion(repository, wanted))
+        say = warn if yes else print
+        for image in found.images:
+            places = found.places_of(image)
+            if places or not yes:
+                say(f"{image.sha256}  {described(image)}")
+            for place in places:
+                say(f"    {place.line}")
+        for warning in found.warnings:
+            warn(warning)
+        if dry_run:
+            return 0
+        # Between two event loops: in one, the first Ctrl-C would only cancel its task.
+        if not yes and not typer.confirm(_question(len(found.images), trash_days), err=True):
+            raise NotAgreedError("nothing was deleted")
+        return work.run(lambda repository: delete_images(repository, found.images, trash_days))
 
 
 def undelete(
@@ -189,6 +198,11 @@ def require_hashes(hashes: list[str]) -> None:
     """UsageError where one is no hash, before a passphrase is asked for."""
     for text in hashes:
         check_hash(text)
+
+
+def described(image: Held) -> str:
+    kind = "" if image.mapping.kind is None else f" ({image.mapping.kind})"
+    return f"{printable(image.mapping.name)}{kind}"
 
 
 def _question(count: int, trash_days: int) -> str:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from admin.deleting import by_object, delete_images, list_trash, undelete_encodings
 from admin.needless import GRACE
-from common.errors import NotEnoughError
+from common.errors import NotEnoughError, TesseraError
 from common.process.events import Warned
 from common.repository.images import Held
 from common.repository.repository import Repository
@@ -56,10 +56,11 @@ async def find_unneeded(repository: Repository, now: float) -> Unneeded:
             f"{', '.join(away)}: not connected, and may have snapshots that nobody else tells of; nothing was deleted",
             advice="connect them, or retire those that are gone for good",
         )
+    encodings = await repository.list_encodings()
     reader = SnapshotReader(repository)
-    found, failed = await reader.snapshots()
+    found, failed = await reader.snapshots(encodings)
     named = await _named(reader, found)
-    holdings = await repository.holdings()
+    holdings = await repository.holdings(encodings=encodings)
     if failed or holdings.unreadable:
         why = failed[0].error if failed else "images cannot be read: their devices are not connected"
         raise NotEnoughError(f"it cannot be told what is needed: {why}; nothing was deleted")
@@ -79,11 +80,11 @@ async def find_unneeded(repository: Repository, now: float) -> Unneeded:
 async def _named(reader: SnapshotReader, snapshots: Sequence[KeptSnapshot]) -> set[bytes]:
     """The SHA-256 of all that snapshots name; NotEnoughError where one cannot be read whole."""
     named: set[bytes] = set()
-    for kept in snapshots:
-        listing = await reader.listing(kept.snapshot.root)
-        if listing.failed:
-            raise NotEnoughError(f"snapshot {kept.id[:8]}: {listing.failed[0].error}; nothing was deleted")
-        named |= {kept.snapshot.root, *listing.contents}
+    async for sha256, tree in reader.trees(kept.snapshot.root for kept in snapshots):
+        if isinstance(tree, TesseraError):
+            raise NotEnoughError(f"what was in a folder of a snapshot: {tree}; nothing was deleted")
+        named.add(sha256)
+        named.update(each.content for each in tree if each.content is not None)
     return named
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Optional
 
 import typer
 
-from admin.image_commands import TRASH_DAYS, YES, opened
+from admin.image_commands import DRY_RUN, TRASH_DAYS, YES, described, opened
 from admin.vault_commands import PASSPHRASE_FILE
 from common.errors import NotAgreedError, UsageError
 from common.process.program import warn
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from consumer.snapshots import KeptSnapshot
 
 _NS = 1_000_000_000
-_DRY_RUN = typer.Option(False, "--dry-run", help="Say what would be done, and do nothing.")
 
 
 # What is kept is given on the command line only, never by a variable that was set for something else.
@@ -38,7 +37,7 @@ def forget(
         None, "--keep-within", help="Keep all that were taken so long before the newest, as 30d."
     ),
     label: Optional[str] = typer.Option(None, "--label", help="Only snapshots of this label."),
-    dry_run: bool = _DRY_RUN,
+    dry_run: bool = DRY_RUN,
     trash_days: int = TRASH_DAYS,
     as_json: bool = typer.Option(False, "--json", envvar="TESSERA_JSON", help="Print a JSON object per snapshot."),
     passphrase_file: Optional[Path] = PASSPHRASE_FILE,
@@ -46,39 +45,39 @@ def forget(
     """Forget snapshots that a policy does not keep, each label by itself. What they named stays until `prune`."""
     from admin.deleting import delete_images
     from admin.retention import Policy, reasons_to_keep
-    from common.vault.mapping import SNAPSHOT
 
     within = None if keep_within is None else parse_duration(keep_within)
     policy = Policy(keep_last, keep_hourly, keep_daily, keep_weekly, keep_monthly, keep_yearly, within)
     if not policy:
         raise UsageError("give at least one --keep-…: nothing is forgotten without a policy")
 
-    async def find(repository: Repository) -> list[KeptSnapshot]:
-        return await _snapshots(repository, label)
-
-    async def drop(repository: Repository) -> int:
-        images = [image for image in (await repository.holdings()).images if image.mapping.kind == SNAPSHOT]
-        return await delete_images(repository, [each for each in images if each.sha256 in dropped], trash_days)
-
     with opened("forgetting", passphrase_file) as work:
-        found = work.run(find)
+        found, images = work.run(lambda repository: _snapshots(repository, label))
         reasons = reasons_to_keep(found, policy, _local)
         for each in found:
             _say(each, reasons[each.sha256], as_json=as_json)
         dropped = {each.id for each in found if not reasons[each.sha256]}
         warn(f"{len(found) - len(dropped):,} kept, {len(dropped):,} {'would be ' if dry_run else ''}forgotten")
-        return 0 if dry_run or not dropped else work.run(drop)
+        if dry_run or not dropped:
+            return 0
+        unneeded = [image for image in images if image.sha256 in dropped]
+        return work.run(lambda repository: delete_images(repository, unneeded, trash_days))
 
 
-async def _snapshots(repository: Repository, label: Optional[str]) -> list[KeptSnapshot]:
-    """Those of a label, of all where None; NotEnoughError where one cannot be read, which may be of it."""
+async def _snapshots(repository: Repository, label: Optional[str]) -> tuple[list[KeptSnapshot], list[Held]]:
+    """Those of a label, of all where None, and all as they are stored.
+
+    NotEnoughError where one cannot be read, which may be of it.
+    """
     from common.errors import NotEnoughError
     from consumer.snapshots import SnapshotReader
 
-    found, failed = await SnapshotReader(repository).snapshots()
+    encodings = [each for each in await repository.list_encodings() if repository.key.is_snapshot(each.object_id)]
+    found, failed = await SnapshotReader(repository).snapshots(encodings)
     if failed:
         raise NotEnoughError(f"a snapshot cannot be read: {failed[0].error}; nothing was forgotten")
-    return [each for each in found if label in (None, each.snapshot.label)]
+    held = (await repository.holdings(encodings=encodings)).images
+    return [each for each in found if label in (None, each.snapshot.label)], held
 
 
 def _say(kept: KeptSnapshot, reasons: list[str], *, as_json: bool) -> None:
@@ -95,7 +94,7 @@ def _local(nanoseconds: int) -> datetime:
 
 
 def prune(
-    dry_run: bool = _DRY_RUN,
+    dry_run: bool = DRY_RUN,
     trash_days: int = TRASH_DAYS,
     yes: bool = YES,
     passphrase_file: Optional[Path] = PASSPHRASE_FILE,
@@ -109,15 +108,10 @@ def prune(
     with opened("pruning", passphrase_file) as work:
         unneeded = work.run(lambda repository: find_unneeded(repository, time.time()))
         for image in unneeded.images:
-            print(f"{image.sha256}  {_what(image)}")
+            print(f"{image.sha256}  {described(image)}")
         warn(f"no snapshot names {unneeded.words}, {format_size(unneeded.size)}")
         if dry_run or not unneeded.images:
             return 0
         if not yes and not typer.confirm(f"Delete them? They can be taken back for {trash_days} days.", err=True):
             raise NotAgreedError("nothing was deleted")
         return work.run(lambda repository: prune_unneeded(repository, unneeded, trash_days))
-
-
-def _what(image: Held) -> str:
-    name = printable(image.mapping.name)
-    return f"{name} (tree)" if image.mapping.kind is not None else name

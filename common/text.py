@@ -74,14 +74,19 @@ def parse_size(text: str) -> int:
     return int(float(match[1]) * _UNITS[match[2]])
 
 
-def format_size(count: float) -> str:
+def count(number: int, what: str) -> str:
+    """A number and a noun: "1 image", "3,000 images"."""
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
+def format_size(size: float) -> str:
     """Bytes as a person reads them: "999 bytes", "2.4 MB"."""
     unit = 0
-    while count >= 999.5 and unit < len(_SHOWN_UNITS) - 1:
-        count, unit = count / 1000, unit + 1
+    while size >= 999.5 and unit < len(_SHOWN_UNITS) - 1:
+        size, unit = size / 1000, unit + 1
     if unit == 0:
-        return "1 byte" if round(count) == 1 else f"{count:.0f} bytes"
-    return f"{count:.0f} {_SHOWN_UNITS[unit]}" if count >= 99.5 else f"{count:.1f} {_SHOWN_UNITS[unit]}"
+        return "1 byte" if round(size) == 1 else f"{size:.0f} bytes"
+    return f"{size:.0f} {_SHOWN_UNITS[unit]}" if size >= 99.5 else f"{size:.1f} {_SHOWN_UNITS[unit]}"
 
 
 def format_duration(seconds: float) -> str:

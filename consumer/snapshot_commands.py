@@ -11,7 +11,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Optional
 
-from common.errors import NotFoundError
+from common.errors import NotFoundError, TesseraError
 from common.facts import Facts
 from common.process.events import Warned
 from common.process.program import warn
@@ -28,6 +28,7 @@ from consumer.restorer import Restorer
 from consumer.restorer import restore_all as restore_images
 from consumer.selecting import Selection
 from consumer.snapshots import (
+    NS,
     KeptSnapshot,
     Listed,
     Listing,
@@ -35,11 +36,11 @@ from consumer.snapshots import (
     choose,
     newest_of_each,
     shown_path,
+    shown_time,
 )
 from consumer.target_folder import TargetFolder
 
 _BESIDE = "in no snapshot"  # the folder of images that no snapshot names
-_NS = 1_000_000_000
 _MARKS = {"added": "+", "removed": "-", "changed": "M", "renamed": "R"}
 _TYPES = {
     EntryType.FILE: stat.S_IFREG,
@@ -134,7 +135,7 @@ def _together(listings: Sequence[tuple[KeptSnapshot, Listing]]) -> Listing:
             whole.entries.extend(listing.entries)
             continue
         name = kept.snapshot.label.replace("/", "_").replace("\0", "_").encode()[:200]
-        made, nanoseconds = divmod(kept.snapshot.taken_at, _NS)
+        made, nanoseconds = divmod(kept.snapshot.taken_at, NS)
         whole.entries.append(Listed((name,), Entry(name, EntryType.FOLDER, 0o755, made, nanoseconds)))
         whole.entries.extend(Listed((name, *each.path), each.entry) for each in listing.entries)
     return whole
@@ -143,11 +144,11 @@ def _together(listings: Sequence[tuple[KeptSnapshot, Listing]]) -> Listing:
 async def _named(repository: Repository, reader: SnapshotReader, snapshots: Iterable[KeptSnapshot]) -> set[bytes]:
     """The SHA-256 of every file in any snapshot."""
     named: set[bytes] = set()
-    for kept in snapshots:
-        listing = await reader.listing(kept.snapshot.root)
-        for failed in listing.failed:
-            repository.emit(failed)
-        named |= listing.contents
+    async for sha256, tree in reader.trees(kept.snapshot.root for kept in snapshots):
+        if isinstance(tree, TesseraError):
+            repository.emit(NotRestored(sha256.hex(), type(tree)(f"what was in a folder: {tree}")))
+        else:
+            named.update(each.content for each in tree if each.content is not None)
     return named
 
 
@@ -161,14 +162,6 @@ async def _snapshots(repository: Repository, reader: SnapshotReader) -> list[Kep
 
 def _path(text: Optional[str]) -> tuple[bytes, ...]:
     return tuple(os.fsencode(name) for name in (text or "").replace(os.sep, "/").split("/") if name)
-
-
-def _local(nanoseconds: int) -> str:
-    """A time, in ns since 1970, as this machine's clock has it."""
-    try:
-        return datetime.fromtimestamp(nanoseconds // _NS).astimezone().strftime("%Y-%m-%d %H:%M")
-    except (OverflowError, OSError, ValueError):  # years that Python has no dates of
-        return f"{nanoseconds // _NS} s"
 
 
 # --- printing
@@ -210,7 +203,7 @@ def _snapshot_line(kept: KeptSnapshot) -> str:
     snapshot = kept.snapshot
     lacking = "" if snapshot.complete else f"  INCOMPLETE: {snapshot.failed:,} could not be stored"
     return (
-        f"{kept.id[:8]}  {_local(snapshot.taken_at)}  {snapshot.files:>9,}  {format_size(snapshot.size):>9}"
+        f"{kept.id[:8]}  {shown_time(snapshot.taken_at)}  {snapshot.files:>9,}  {format_size(snapshot.size):>9}"
         f"  {printable(snapshot.label)}{lacking}"
     )
 
@@ -246,7 +239,7 @@ def _entry_line(each: Listed) -> str:
     mode = stat.filemode(_TYPES[entry.type] | entry.mode)
     size = "" if entry.size is None else str(entry.size)
     target = "" if entry.target is None else f" -> {printable(shown_path((entry.target,)))}"
-    return f"{mode}  {size:>12}  {_local(entry.modified_ns)}  {printable(each.shown)}{target}"
+    return f"{mode}  {size:>12}  {shown_time(entry.modified_ns)}  {printable(each.shown)}{target}"
 
 
 async def compare(repository: Repository, wanted: tuple[str, str], label: Optional[str], *, as_json: bool) -> None:

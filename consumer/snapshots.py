@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Optional, Union
 
 from common.errors import NotFoundError, TesseraError, UsageError
-from common.link.questions import list_encodings
 from common.process.events import ignore, waiting
 from common.protocol.messages import EncodingAt
 from common.repository.repository import Repository
+from common.text import printable
 from common.vault.mapping import Mapping
 from common.vault.snapshot import Snapshot, decode_snapshot
 from common.vault.tree import Entry, EntryType, decode_tree
@@ -22,6 +22,7 @@ from consumer.output import HeldOutput
 from consumer.restorer import Restorer
 
 LATEST = "latest"
+NS = 1_000_000_000
 _IN_MEMORY = 16 << 20  # bytes of one tree
 _AT_ONCE = 256  # trees
 
@@ -41,7 +42,7 @@ class KeptSnapshot:
         snapshot = self.snapshot
         return {
             "id": self.id,
-            "taken_at": datetime.fromtimestamp(snapshot.taken_at / 1e9, timezone.utc).isoformat(),
+            "taken_at": datetime.fromtimestamp(snapshot.taken_at / NS, timezone.utc).isoformat(),
             "label": snapshot.label,
             "host": snapshot.host,
             "user": snapshot.user,
@@ -73,6 +74,14 @@ def shown_path(path: Path) -> str:
     return os.fsdecode(b"/".join(path))
 
 
+def shown_time(nanoseconds: int) -> str:
+    """A time, in ns since 1970, as this machine's clock has it."""
+    try:
+        return datetime.fromtimestamp(nanoseconds // NS).astimezone().strftime("%Y-%m-%d %H:%M")
+    except (OverflowError, OSError, ValueError):  # years that Python has no dates of
+        return f"{nanoseconds // NS} s"
+
+
 @dataclass(frozen=True)
 class Listing:
     """What is in a snapshot, folders before what is in them; `failed`: folders that cannot be read now, and why."""
@@ -80,10 +89,20 @@ class Listing:
     entries: list[Listed]
     failed: list[NotRestored]
 
+
+@dataclass(frozen=True)
+class Place:
+    """Where a snapshot has a content; `path` is empty for the tree of the snapshot itself."""
+
+    kept: KeptSnapshot
+    path: Path
+
     @property
-    def contents(self) -> set[bytes]:
-        """The SHA-256 of all files and trees in it."""
-        return {each.entry.content for each in self.entries if each.entry.content is not None}
+    def line(self) -> str:
+        """As commands show it: id, time, label, path."""
+        snapshot = self.kept.snapshot
+        when = shown_time(snapshot.taken_at)
+        return printable(f"{self.kept.id[:8]}  {when}  {snapshot.label}  {shown_path(self.path) or '/'}")
 
 
 class SnapshotReader:
@@ -92,11 +111,16 @@ class SnapshotReader:
         self._restorer = Restorer(repository, ignore)
         self._trees: dict[bytes, list[Entry]] = {}  # read before: snapshots of one source have most in common
 
-    async def snapshots(self) -> tuple[list[KeptSnapshot], list[NotRestored]]:
-        """All snapshots of the vault, the oldest first; and of those that cannot be read now, why."""
-        with waiting(self._repository.emit, "listing the snapshots"):
-            encodings = await list_encodings(self._repository.link)
-            await self._repository.list_devices()
+    async def snapshots(
+        self, encodings: Optional[Iterable[EncodingAt]] = None
+    ) -> tuple[list[KeptSnapshot], list[NotRestored]]:
+        """All snapshots of the vault, the oldest first; and of those that cannot be read now, why.
+
+        `encodings`: where they are listed already.
+        """
+        if encodings is None:
+            encodings = await self._repository.list_encodings()
+        with waiting(self._repository.emit, "reading the snapshots"):
             by_object: dict[bytes, list[EncodingAt]] = {}
             for encoding in encodings:
                 if self._repository.key.is_snapshot(encoding.object_id):
@@ -140,9 +164,7 @@ class SnapshotReader:
         missing = list(dict.fromkeys(sha256 for _, sha256 in wanted if sha256 not in self._trees))
         errors: dict[bytes, TesseraError] = {}
         for chunk in _chunks(missing, _AT_ONCE):
-            located = await self._repository.locate_all(chunk)
-            read = await asyncio.gather(*(self._tree(located[sha256]) for sha256 in chunk))
-            for sha256, tree in zip(chunk, read):
+            for sha256, tree in zip(chunk, await self._located_trees(chunk)):
                 if isinstance(tree, TesseraError):
                     errors[sha256] = tree
                 else:
@@ -154,6 +176,51 @@ class SnapshotReader:
             if sha256 in errors
         ]
         return trees, failed
+
+    async def trees(self, roots: Iterable[bytes]) -> AsyncIterator[tuple[bytes, Union[list[Entry], TesseraError]]]:
+        """Every tree at and below these, each once and kept nowhere; of one that cannot be read now, why."""
+        left = list(dict.fromkeys(roots))
+        seen = set(left)
+        while left:
+            chunk = left[-_AT_ONCE:]
+            del left[-_AT_ONCE:]
+            for sha256, tree in zip(chunk, await self._located_trees(chunk)):
+                if not isinstance(tree, TesseraError):
+                    below = dict.fromkeys(_folders(tree))
+                    left.extend(content for content in below if content not in seen)
+                    seen.update(below)
+                yield sha256, tree
+
+    async def places(
+        self, snapshots: Sequence[KeptSnapshot], wanted: Collection[bytes]
+    ) -> tuple[dict[bytes, list[Place]], list[TesseraError]]:
+        """SHA-256 → where these snapshots have it, in their order; and of trees that cannot be read now, why."""
+        inside: dict[bytes, list[Entry]] = {}  # of each tree its folders, and what is wanted
+        above: dict[bytes, list[bytes]] = {}  # the trees that have a tree
+        failed: list[TesseraError] = []
+        async for sha256, tree in self.trees(kept.snapshot.root for kept in snapshots):
+            if isinstance(tree, TesseraError):
+                failed.append(tree)
+                continue
+            inside[sha256] = [each for each in tree if each.type is EntryType.FOLDER or each.content in wanted]
+            for content in _folders(tree):
+                above.setdefault(content, []).append(sha256)
+        leading: set[bytes] = set()  # the trees through which a way goes to what is wanted
+        left = [sha256 for sha256, entries in inside.items() if any(each.content in wanted for each in entries)]
+        while left:
+            sha256 = left.pop()
+            if sha256 not in leading:
+                leading.add(sha256)
+                left.extend(above.get(sha256, []))
+        places: dict[bytes, list[Place]] = {}
+        for kept in snapshots:
+            for path, content in _ways(kept.snapshot.root, inside, leading, wanted):
+                places.setdefault(content, []).append(Place(kept, path))
+        return places, failed
+
+    async def _located_trees(self, contents: Sequence[bytes]) -> list[Union[list[Entry], TesseraError]]:
+        located = await self._repository.locate_all(contents)
+        return await asyncio.gather(*(self._tree(located[sha256]) for sha256 in contents))
 
     async def _tree(self, encodings: Union[list[EncodingAt], NotFoundError]) -> Union[list[Entry], TesseraError]:
         if isinstance(encodings, NotFoundError):
@@ -210,6 +277,27 @@ def choose(snapshots: Sequence[KeptSnapshot], wanted: str, label: Optional[str])
             advice="see which there are with: python consumer/consumer.py --snapshots",
         )
     return matches[0]
+
+
+def _folders(tree: Iterable[Entry]) -> Iterator[bytes]:
+    """The SHA-256 of the trees in a tree."""
+    return (each.content for each in tree if each.type is EntryType.FOLDER and each.content is not None)
+
+
+def _ways(
+    root: bytes, inside: dict[bytes, list[Entry]], leading: Collection[bytes], wanted: Collection[bytes]
+) -> list[tuple[Path, bytes]]:
+    """The paths to what is wanted from a root, through trees that lead there; sorted."""
+    ways: list[tuple[Path, bytes]] = [((), root)] if root in wanted else []
+    left: list[tuple[Path, bytes]] = [((), root)] if root in leading else []
+    while left:
+        path, tree = left.pop()
+        for each in inside[tree]:
+            if each.content is not None and each.content in wanted:
+                ways.append(((*path, each.name), each.content))
+            if each.type is EntryType.FOLDER and each.content is not None and each.content in leading:
+                left.append(((*path, each.name), each.content))
+    return sorted(ways)
 
 
 def _chunks(items: Sequence[bytes], size: int) -> Iterator[Sequence[bytes]]:

@@ -87,16 +87,25 @@ class Repository:
 
     # --- which images there are
 
-    async def holdings(self, hashes: Optional[Sequence[str]] = None) -> Holdings:
-        """The images with these hashes or beginnings of them; all that the cluster knows, by object id, where None.
+    async def list_encodings(self) -> list[EncodingAt]:
+        """All that the cluster knows of the vault's, by object id, once all devices that may come are here."""
+        with waiting(self.emit, "listing what the vault holds"):
+            encodings = await list_encodings(self.link)
+            await self.list_devices()
+        return encodings
+
+    async def holdings(
+        self, hashes: Optional[Sequence[str]] = None, encodings: Optional[Sequence[EncodingAt]] = None
+    ) -> Holdings:
+        """The images with these hashes or beginnings of them; all where None. `encodings`: if listed before.
 
         NotFoundError where a hash is no image's, NotEnoughError where that cannot be known now, UsageError where it is
         several images'.
         """
         wanted = None if hashes is None else dict.fromkeys(check_hash(text) for text in hashes)
-        with waiting(self.emit, "listing what the vault holds"):
-            encodings = await list_encodings(self.link)  # once all devices that may come are here
-            await self.list_devices()
+        if encodings is None:
+            encodings = await self.list_encodings()
+        with waiting(self.emit, "reading what the vault holds"):
             holdings = combine(encodings, await self.mappings.of(encodings))
         return holdings if wanted is None else Holdings([find(text, holdings) for text in wanted], 0)
 

@@ -12,7 +12,7 @@ from common.errors import TesseraError, UsageError
 from common.process.events import BytesDone, BytesExpected, ignore
 from common.repository.images import Held
 from common.repository.repository import Repository
-from common.text import printable
+from common.text import count, printable
 from common.vault.contact_card import decode_card
 from common.vault.contacts import Contacts
 from consumer.destination import Destination
@@ -24,7 +24,7 @@ from desktop.model.entries import Entry, Tone
 from desktop.model.model import Model, Question
 from desktop.model.report import Counter, Finding, Progress, Report, Warnings
 from desktop.model.sharing import Recipient
-from desktop.model.wording import count, names
+from desktop.model.wording import names
 from desktop.session import Session
 
 TRASH_DAYS = 7
@@ -104,8 +104,8 @@ class ImageWorkModel(Model):
         what = printable(images[0].name) if len(images) == 1 else count(len(images), "image")
         return Question(
             f"Delete {what}?",
-            f"Gone from all devices, also from those that are away, for everybody that it was shared with. For "
-            f"{TRASH_DAYS} days it can be taken back, and then no more.",
+            f"Gone from all devices, also from those that are away, for everybody that it was shared with, and from all "
+            f"folders of all snapshots that have it. For {TRASH_DAYS} days it can be taken back, and then no more.",
             "Delete",
             command_line("admin", "delete", *_hashes(images)),
             lambda: self.delete(images),

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Callable, Optional
 
 from common.process.events import BytesDone, WaitBegan, WaitEnded, Warned
-from common.text import printable
-from desktop.model.wording import count, names
+from common.text import count, printable
+from desktop.model.wording import names
 from producer.events import Event, FailedImage, Outcome, RecordedSnapshot, ShareStep, SkippedFile, Step, StoredImage
 from producer.sources import Source
 

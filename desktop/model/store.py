@@ -17,12 +17,13 @@ from common.link.link import Link
 from common.link.questions import list_devices
 from common.process.events import Warned
 from common.protocol.messages import Device
+from common.text import count
 from desktop.background import Background, Task
 from desktop.model.commands import command_line
 from desktop.model.following import Following
 from desktop.model.model import Model
 from desktop.model.putting import Item, Put, State
-from desktop.model.wording import count, redundancy, waiting
+from desktop.model.wording import redundancy, waiting
 from desktop.session import Session
 from producer.events import Event, ShareStep
 from producer.owner import OwnVault

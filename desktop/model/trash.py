@@ -7,12 +7,11 @@ from typing import Callable, Optional
 
 from admin.deleting import EMPTY_TRASH, DeletedImage, deleted_images, list_trash, undelete_encodings
 from common.errors import TesseraError
-from common.text import printable
+from common.text import count, printable
 from desktop.background import Background, Task
 from desktop.model.commands import SHOWN_DIGITS, command_line
 from desktop.model.model import Model
 from desktop.model.report import Finding, Warnings
-from desktop.model.wording import count
 from desktop.session import Session
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Optional
 
-from common.text import format_duration, format_size, printable
+from common.text import count, format_duration, format_size, printable
 
 _NUMBERS = ("none", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 _NAMED = 2  # devices that are away; of more, their number
@@ -48,8 +48,3 @@ def rate(per_second: Optional[float]) -> str:
 def time_left(seconds: Optional[float]) -> str:
     """As "about 2 min left"; empty where it is not known."""
     return "" if seconds is None else f"about {format_duration(max(1, seconds))} left"
-
-
-def count(number: int, what: str) -> str:
-    """A number and a noun: "1 image", "3 images"."""
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"

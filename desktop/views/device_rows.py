@@ -6,11 +6,11 @@ from typing import Any, Callable, Optional
 
 import customtkinter
 
-from common.text import format_size
+from common.text import count, format_size
 from desktop.model.layout import fitting
 from desktop.model.putting import DeviceProgress
 from desktop.model.store import Choice
-from desktop.model.wording import count, rate, time_left
+from desktop.model.wording import rate, time_left
 from desktop.views.controls import ACCENT, DANGER, GOOD, LINE, PANEL, QUIET, CheckBox, Scrolling, font, label
 
 _BESIDE = 48  # units: the box, and the gap between name and words

@@ -7,11 +7,10 @@ from typing import Any, Optional
 
 import customtkinter
 
-from common.text import format_size
+from common.text import count, format_size
 from desktop.model.entries import Age, health_sentence
 from desktop.model.gallery import GalleryModel
 from desktop.model.image_work import ImageWorkModel
-from desktop.model.wording import count
 from desktop.views.controls import (
     DANGER,
     GOOD,

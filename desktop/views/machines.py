@@ -6,9 +6,9 @@ from typing import Any, Callable, Optional
 
 import customtkinter
 
+from common.text import count
 from desktop.model.devices import DevicesModel
 from desktop.model.operator import MachineRow, operator_command
-from desktop.model.wording import count
 from desktop.views.controls import DANGER, GROUND, LINE, PANEL, TEXT, Button, FittingLabel, Scrolling, font, note, wrap
 from desktop.views.overlay import readonly
 

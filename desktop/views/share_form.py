@@ -8,11 +8,11 @@ from typing import Any, Optional
 
 import customtkinter
 
+from common.text import count
 from desktop.model.entries import Entry
 from desktop.model.image_work import ImageWorkModel
 from desktop.model.layout import fitting
 from desktop.model.sharing import Recipient, SharingModel
-from desktop.model.wording import count
 from desktop.views.controls import GROUND, Button, Menu, font, note
 from desktop.views.overlay import Overlay, readonly
 

@@ -8,10 +8,10 @@ from typing import Any, Callable
 
 import customtkinter
 
-from common.text import format_size
+from common.text import count, format_size
 from desktop.model.putting import Item, State, outcome_words, shown_names, snapshot_words, unwell_items
 from desktop.model.store import FOR_ALL, Phase, StoreModel
-from desktop.model.wording import count, rate, time_left
+from desktop.model.wording import rate, time_left
 from desktop.views.controls import (
     ACCENT,
     GOOD,

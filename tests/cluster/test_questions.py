@@ -84,6 +84,27 @@ def test_delete_does_what_the_answer_says(owner: User, answer: bytes, exit_code:
     assert owner.restore(sha256, output=owner.folder / "out").exit_code == restored
 
 
+def test_delete_says_which_snapshots_name_it_under_which_paths_before_it_asks(owner: User) -> None:
+    content = random_bytes(5000)
+    for path in (owner.folder / "photos/a.jpg", owner.folder / "photos/2019/b.jpg"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    owner.store("photos", TESSERA_NO_SNAPSHOT="0")
+    sha256 = sha256_of(content)
+    dry = owner.run("admin", "delete", "--hash", sha256, "--dry-run")
+    assert dry.exit_code == 0, dry
+    assert [line.rpartition("  ")[2] for line in dry.lines[1:]] == ["photos/2019/b.jpg", "photos/a.jpg"]
+    with at_terminal(owner, "admin", "delete", "--hash", sha256) as asked:
+        asked.wait_for(b"[y/N]:")
+        assert b"photos/2019/b.jpg" in asked.said and b"photos/a.jpg" in asked.said
+        assert b"1 snapshot would lack what is deleted, under 2 paths" in asked.said
+        asked.type(b"n\n")
+        assert asked.process.wait(PATIENCE) == 9
+    ended = owner.run("admin", "delete", "--hash", sha256, "--yes")
+    assert (ended.exit_code, ended.lines) == (0, [f"{sha256}  deleted"]), ended
+    assert "photos/a.jpg" in ended.stderr
+
+
 def test_a_broker_that_is_away_is_waited_for_with_a_word_on_the_terminal(owner: User) -> None:
     pair, nobody_there = KeyPair.generate(), BrokerAddress("127.0.0.1", 1, 2, bytes(32))
     away = User({**owner.environment, "TESSERA_HOME": str(owner.folder / "away")}, owner.folder)

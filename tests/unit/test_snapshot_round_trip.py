@@ -14,7 +14,7 @@ from typing import Any, Optional, Union
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from admin.deleting import delete_images
+from admin.deleting import Deletion, delete_images, find_deletion
 from admin.pruning import find_unneeded, prune
 from common.coding.slicing import BLOCK_SIZE, TAG_SIZE
 from common.errors import NotEnoughError
@@ -25,7 +25,7 @@ from common.vault.contact_card import card_of
 from common.vault.folder import VaultFolder
 from consumer.events import Changed, NotRestored, Restored
 from consumer.restore_tree import TreeRestorer
-from consumer.snapshots import KeptSnapshot, SnapshotReader, choose
+from consumer.snapshots import KeptSnapshot, SnapshotReader, choose, shown_path
 from consumer.target_folder import TargetFolder
 from producer.events import FailedImage, Outcome, RecordedSnapshot, StoredImage
 from producer.owner import OtherVault, OwnVault
@@ -34,6 +34,7 @@ from producer.sources import find_all
 from producer.trees import Trees
 from tests.support.generated_trees import Folder, described, folders, make
 from tests.support.memory_cluster import MemoryCluster, run
+from tests.support.programs import sha256_of
 from tests.support.putting import put
 from tests.support.sample_images import KEY
 
@@ -102,6 +103,9 @@ class Machine:
         images = [image for image in (await repository.holdings()).images if image.sha256 == sha256.hex()]
         assert len(images) == 1
         assert await delete_images(repository, images, 7) == 0
+
+    def deletion(self, content: bytes) -> Deletion:
+        return run(find_deletion(self._repository(), [sha256_of(content)]))
 
     def prune(self, meanwhile: Callable[[], None] = lambda: None) -> int:
         """The exit code; `meanwhile`: what another client does between the look and the deleting."""
@@ -305,9 +309,52 @@ def test_devices_cannot_tell_a_tree_or_a_snapshot_from_a_small_image(here: Path)
     assert len({(len(each.mapping), each.revision, len(each.grants)) for each in beside}) == 1
 
 
-# --- forgetting and pruning
+# --- deleting, forgetting and pruning
 
 LATER = 2 * 86_400.0  # seconds from now, when what is stored now is no longer of the last day
+
+
+def test_a_deletion_says_each_snapshot_and_path_that_would_lack_it(here: Path) -> None:
+    machine = Machine(here / "home")
+    write(here / "in/a/x", b"twice")
+    write(here / "in/b/deep/y", b"twice")
+    write(here / "in/b/z", b"another")
+    _, first = machine.put("in")
+    (here / "in/a/x").rename(here / "in/a/renamed")
+    _, second = machine.put("in")
+    assert first is not None and second is not None
+    found = machine.deletion(b"twice")
+    (image,) = found.images
+    assert [(place.kept.sha256, shown_path(place.path)) for place in found.places_of(image)] == [
+        (first.sha256, "in/a/x"),
+        (first.sha256, "in/b/deep/y"),
+        (second.sha256, "in/a/renamed"),
+        (second.sha256, "in/b/deep/y"),
+    ]
+    assert found.warnings == ["2 snapshots would lack what is deleted, under 4 paths"]
+    line = found.places_of(image)[0].line
+    assert line.startswith(first.sha256.hex()[:8]) and line.endswith(f"{first.snapshot.label}  in/a/x")
+
+
+def test_a_deletion_of_what_no_snapshot_names_says_nothing_of_snapshots(here: Path) -> None:
+    machine = Machine(here / "home")
+    write(here / "in/x", b"named")
+    machine.put("in")
+    write(here / "alone", b"alone")
+    run(put(machine.cluster, OwnVault(machine.vault, KEY), 2, 4, ["alone"]))
+    found = machine.deletion(b"alone")
+    assert (found.places_of(found.images[0]), found.warnings) == ([], [])
+
+
+def test_a_deletion_says_that_a_snapshot_cannot_be_asked(here: Path) -> None:
+    machine = Machine(here / "home")
+    write(here / "in/x", b"x")
+    machine.put("in")
+    machine.deletion(b"x")  # so that the mappings are known here
+    for device in machine.cluster.devices[1:]:
+        device.alive = False
+    found = machine.deletion(b"x")
+    assert found.warnings == ["which others name it cannot be told: 1 object of theirs cannot be read"]
 
 
 def test_pruning_deletes_what_no_snapshot_names_and_nothing_else(here: Path) -> None:
