@@ -104,8 +104,8 @@ class ImageWorkModel(Model):
         what = printable(images[0].name) if len(images) == 1 else count(len(images), "image")
         return Question(
             f"Delete {what}?",
-            f"Gone from all devices, also from those that are away, for everybody that it was shared with, and from all "
-            f"folders of all snapshots that have it. For {TRASH_DAYS} days it can be taken back, and then no more.",
+            f"Gone from all devices, also from those that are away, for everybody that it was shared with, and from "
+            f"all folders of all snapshots that have it. For {TRASH_DAYS} days it can be taken back, and then no more.",
             "Delete",
             command_line("admin", "delete", *_hashes(images)),
             lambda: self.delete(images),
