@@ -3,6 +3,7 @@
 In the order in which an image passes them:
 
     sources       which files there are to store, from arguments, folders and stdin
+    excluding     which of them are left out by patterns in git's syntax
     metadata      what a tree keeps of a file beside its content
     choosing      which of them are kept by their names where only images are wanted
     reading       read → slice: a file's bytes and their SHA-256, and whether the file was changed meanwhile

@@ -31,6 +31,7 @@ from producer.events import (
     StoredImage,
     nothing_stored,
 )
+from producer.excluding import Excluded, as_pattern, read_patterns
 from producer.sources import STDIN, FolderListed, Found, Source, find_all, find_sources
 
 if TYPE_CHECKING:
@@ -74,6 +75,16 @@ def store(
     one_file_system: bool = typer.Option(
         False, "--one-file-system", envvar="TESSERA_ONE_FILE_SYSTEM", help="Skip what is mounted in a folder."
     ),
+    exclude: Optional[list[str]] = typer.Option(
+        None,
+        metavar="GLOB",
+        envvar="TESSERA_EXCLUDE",
+        help="Skip what this matches below each path, in git's syntax, as '*.tmp' or 'build/'; may be given several "
+        "times.",
+    ),
+    exclude_from: Optional[list[Path]] = typer.Option(
+        None, metavar="FILE", envvar="TESSERA_EXCLUDE_FROM", help="Skip what the lines of this file match, likewise."
+    ),
     no_snapshot: bool = typer.Option(
         False,
         "--no-snapshot",
@@ -98,7 +109,9 @@ def store(
         check_label(label)
     snapshot = not no_snapshot and for_ is None  # of another's vault only its owner can make one
     find = find_all if snapshot else find_sources
-    found: Iterator[Found] = find(images, name, one_file_system=one_file_system)
+    patterns = [line for file in exclude_from or () for line in read_patterns(file)] + [*map(as_pattern, exclude or ())]
+    excluded = Excluded(patterns) if patterns else None
+    found: Iterator[Found] = find(images, name, one_file_system=one_file_system, excluded=excluded)
     with Waiting("looking for what is to be stored"):
         first = _first(found)
     identity = client_identity()
@@ -187,7 +200,8 @@ class _Printer(Printer):
             self._say_failed(event.error)
         elif isinstance(event, SkippedFile):
             self._left_out[event.reason] += 1
-            warn(f"{event.shown}: {event.reason.value}; skipped")
+            if event.reason is not LeftOut.EXCLUDED:  # which was asked for, and may be many
+                warn(f"{event.shown}: {event.reason.value}; skipped")
         elif isinstance(event, RecordedSnapshot):
             self._say_recorded(event)
         elif isinstance(event, Interrupted):
@@ -198,7 +212,8 @@ class _Printer(Printer):
     def conclude(self) -> int:
         """Say how many files there were of each outcome, where they differ; the exit code."""
         skipped = sum(self._left_out.values())
-        if (skipped or self._failed) and skipped + self._failed + self._stored > 1:
+        several = skipped + self._failed + self._stored > 1
+        if LeftOut.EXCLUDED in self._left_out or ((skipped or self._failed) and several):
             kinds = ", ".join(f"{reason.value}: {count:,}" for reason, count in self._left_out.items())
             of_kinds = f" ({kinds})" if kinds else ""
             warn(f"{self._stored:,} stored, {skipped:,} skipped{of_kinds}, {self._failed:,} failed")

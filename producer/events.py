@@ -85,6 +85,7 @@ class LeftOut(enum.Enum):
     CACHE = "marked as a cache by CACHEDIR.TAG"
     NO_BACKUP = "marked by .nobackup"
     OTHER_FILE_SYSTEM = "on another file system"
+    EXCLUDED = "excluded"
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ from common.vault.mapping import Kind
 from common.vault.tree import Entry, EntryType
 from producer.choosing import is_kept
 from producer.events import FailedImage, LeftOut, SkippedFile
+from producer.excluding import Excluded
 from producer.metadata import entry_of, entry_type
 
 STDIN = "-"
@@ -98,13 +99,15 @@ class LinkFound:
 Found = Union[Source, FolderFound, FolderListed, LinkFound]
 
 
-def find_sources(arguments: Iterable[str], stdin_name: str, *, one_file_system: bool = False) -> Iterator[Source]:
+def find_sources(
+    arguments: Iterable[str], stdin_name: str, *, one_file_system: bool = False, excluded: Optional[Excluded] = None
+) -> Iterator[Source]:
     """The files in the order of the arguments, without a snapshot's folders and links.
 
     Those of a folder are sorted; links to files in it are followed, links to folders are not.
     `one_file_system`: what is mounted in a folder is left out.
     """
-    walk = _Walk(stdin_name, record=False, one_file_system=one_file_system)
+    walk = _Walk(stdin_name, record=False, one_file_system=one_file_system, excluded=excluded)
     for number, argument in enumerate(arguments):
         walk.number = number
         for found in walk.argument(argument, ROOT, None):
@@ -112,12 +115,14 @@ def find_sources(arguments: Iterable[str], stdin_name: str, *, one_file_system: 
                 yield found
 
 
-def find_all(arguments: Sequence[str], stdin_name: str, *, one_file_system: bool = False) -> Iterator[Found]:
+def find_all(
+    arguments: Sequence[str], stdin_name: str, *, one_file_system: bool = False, excluded: Optional[Excluded] = None
+) -> Iterator[Found]:
     """What a snapshot of the arguments records, and what is to be stored for that, folder by folder.
 
     The root folder's entries are the arguments, by their last names, or as much of their paths as tells them apart.
     """
-    walk = _Walk(stdin_name, record=True, one_file_system=one_file_system)
+    walk = _Walk(stdin_name, record=True, one_file_system=one_file_system, excluded=excluded)
     places = root_paths([argument for argument in arguments if argument != STDIN])
     made: dict[tuple[str, ...], int] = {(): ROOT}
     for number, argument in enumerate(arguments):
@@ -128,7 +133,7 @@ def find_all(arguments: Sequence[str], stdin_name: str, *, one_file_system: bool
         place = places.pop(located(argument), None)
         if place is None:
             continue  # it was given before, or is in what was
-        if not os.path.lexists(argument):
+        if not os.path.lexists(argument) or walk.excludes(argument):
             yield from walk.argument(argument, ROOT, place[-1])
             continue
         try:
@@ -185,10 +190,11 @@ def _parts(path: str) -> tuple[str, ...]:
 class _Walk:
     """One run's look for files. `record`: also for what only a snapshot keeps."""
 
-    def __init__(self, stdin_name: str, *, record: bool, one_file_system: bool) -> None:
+    def __init__(self, stdin_name: str, *, record: bool, one_file_system: bool, excluded: Optional[Excluded]) -> None:
         self._stdin_name = stdin_name
         self._record = record
         self._one_file_system = one_file_system
+        self._excluded = excluded
         self._home = _identity(os.fspath(home()))
         self._last = ROOT
         self.number = 0  # of the argument that is looked at
@@ -210,10 +216,21 @@ class _Walk:
             made[place[:depth]] = self._next_number()
             yield FolderFound(made[place[:depth]], made[place[: depth - 1]], entry, folder)
 
+    def excludes(self, argument: str) -> bool:
+        """Whether an argument is excluded by its own name."""
+        name = Path(argument).name
+        return (
+            self._excluded is not None
+            and name not in ("", "..")
+            and self._excluded.has_argument(name, is_folder=os.path.isdir(argument))
+        )
+
     def argument(self, argument: str, folder: int, name: Optional[str]) -> Iterator[Found]:
         """What is found by an argument, to be put under this name into a folder."""
         if argument == STDIN:
             yield Source(None, STDIN, self._stdin_name, argument=self.number)
+        elif self.excludes(argument):
+            yield self._left_out(argument, LeftOut.EXCLUDED, folder)
         elif os.path.isdir(argument):
             yield from self._folders(argument, folder, name)
         else:
@@ -236,6 +253,7 @@ class _Walk:
             yield FolderFound(number, parent, entry, top)
         folders = [(number, top)]
         above = _identity(top)
+        begin = len(os.path.join(top, ""))  # of a path below it
         while folders:
             here, shown = folders.pop()
             if here != number:
@@ -251,7 +269,11 @@ class _Walk:
             elif not entries and not self._record and reason is None:
                 yield self._left_out(shown, LeftOut.EMPTY_FOLDER, here)
             for each in sorted(entries, key=lambda each: each.name):
-                yield from self._in_folder(here, each, names, below)
+                is_folder = _is_folder(each) and not _is_link(each)
+                if self._excluded is not None and self._excluded.has(each.path[begin:], is_folder=is_folder):
+                    yield self._left_out(each.path, LeftOut.EXCLUDED, here)
+                else:
+                    yield from self._in_folder(here, each, names, below)
             if self._record:
                 yield FolderListed(here)
             folders += reversed(below)

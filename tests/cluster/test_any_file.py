@@ -221,6 +221,27 @@ def test_links_to_folders_and_empty_folders_among_files_are_said_and_counted(use
     assert [image["already_stored"] for image in named.stored] == [True]
 
 
+def test_what_is_excluded_is_counted_and_not_entered(user: User) -> None:
+    for name in ("a.bin", "b.tmp", "keep.tmp", "cache/c.bin"):
+        path = user.folder / "album" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(random_bytes(100))
+    (user.folder / "patterns").write_text("# what is not worth keeping\n*.tmp\ncache/\n")
+    chosen = ("--exclude-from", "patterns", "--exclude", "!keep.tmp", "album")
+    ended = user.run("producer", "--json", *chosen)
+    assert ended.exit_code == 0, ended
+    assert {image["path"] for image in ended.stored} == {"album/a.bin", "album/keep.tmp"}
+    skipped = {each["path"]: each["reason"] for each in ended.objects if each["state"] == "skipped"}
+    assert skipped == {"album/b.tmp": "excluded", "album/cache": "excluded"}
+    assert ended.objects[-1] == {"state": "counted", "stored": 2, "skipped": {"excluded": 2}, "failed": 0}
+    said = user.run("producer", *chosen).stderr
+    assert "2 stored, 2 skipped (excluded: 2), 0 failed" in said
+    assert "b.tmp" not in said
+    nothing = user.run("producer", "album", "--exclude", "album")
+    assert (nothing.exit_code, nothing.stdout) == (10, b""), nothing
+    assert "album: nothing of it was stored" in nothing.stderr
+
+
 def test_a_stdin_that_gives_nothing_is_no_image(user: User) -> None:
     ended = user.run("producer", "-")
     assert (ended.exit_code, ended.stdout) == (10, b""), ended

@@ -256,8 +256,8 @@ def test_a_folder_that_cannot_be_read_is_named_and_the_others_are_walked(
 # --- what is left out of folders, though it could be stored
 
 
-def left_out(folder: str, **options: bool) -> dict[str, LeftOut]:
-    found = find_sources([folder], "stdin", **options)
+def left_out(folder: str, *, one_file_system: bool = False) -> dict[str, LeftOut]:
+    found = find_sources([folder], "stdin", one_file_system=one_file_system)
     return {source.shown.replace(os.sep, "/"): source.left_out for source in found if source.left_out is not None}
 
 
