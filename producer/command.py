@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NoReturn, Optional
 import typer
 
 from common.coding.redundancy import require_possible
-from common.errors import TesseraError, UsageError
+from common.errors import TesseraError, UnstorableError, UsageError
 from common.home import home
 from common.membership.identity import client_identity
 from common.process.program import application, run, warn
@@ -32,7 +32,7 @@ from producer.events import (
     nothing_stored,
 )
 from producer.excluding import Excluded, as_pattern, read_patterns
-from producer.sources import STDIN, FolderListed, Found, Source, find_all, find_sources
+from producer.sources import STDIN, FolderListed, Found, Source, find_all, find_sources, read_paths
 
 if TYPE_CHECKING:
     from producer.owner import Owner
@@ -42,7 +42,13 @@ commands = application("Store images over the devices of the cluster.")
 
 @commands.command()
 def store(
-    images: list[str] = typer.Argument(..., help="Images to store; folders are walked, - is stdin."),
+    images: Optional[list[str]] = typer.Argument(None, help="Images to store; folders are walked, - is stdin."),
+    files_from: Optional[str] = typer.Option(
+        None,
+        metavar="FILE",
+        envvar="TESSERA_FILES_FROM",
+        help="Store what is named in this file too, a path a line, or separated by NUL; - is stdin.",
+    ),
     as_json: bool = typer.Option(
         False, "--json", envvar="TESSERA_JSON", help="Print a JSON object for each file, whatever became of it."
     ),
@@ -102,22 +108,26 @@ def store(
     ),
 ) -> int:
     """Store images and print the SHA-256 of each, in the format of sha256sum."""
-    if images.count(STDIN) > 1:
-        raise UsageError("stdin can be stored only once")
+    given = images or []
+    if [*given, files_from].count(STDIN) > 1:
+        raise UsageError("stdin can be read only once")
     require_possible(k, n)
     if label is not None:
         check_label(label)
     snapshot = not no_snapshot and for_ is None  # of another's vault only its owner can make one
     find = find_all if snapshot else find_sources
+    paths = given if files_from is None else [*given, *read_paths(files_from)]
+    if not paths:
+        raise _nothing_named(files_from)
     patterns = [line for file in exclude_from or () for line in read_patterns(file)] + [*map(as_pattern, exclude or ())]
     excluded = Excluded(patterns) if patterns else None
-    found: Iterator[Found] = find(images, name, one_file_system=one_file_system, excluded=excluded)
+    found: Iterator[Found] = find(paths, name, one_file_system=one_file_system, excluded=excluded)
     with Waiting("looking for what is to be stored"):
         first = _first(found)
     identity = client_identity()
     printer = _Printer(as_json)
     if not first or _is_settled(first[-1]):  # no passphrase is needed
-        return _conclude_early(images, first, printer)
+        return _conclude_early(paths, first, printer)
     # --help needs none of these. What stores pulls in numpy and more, while the vault is unlocked beside it.
     if for_ is not None:
         contact = for_
@@ -145,8 +155,15 @@ def store(
 
     options = StoreOptions(k, n, images_only, reread, allow_empty, accept_degraded, snapshot, label, to or ())
     with printer:
-        run_store(identity, find_owner, images, chain(first, found), options, printer)
+        run_store(identity, find_owner, paths, chain(first, found), options, printer)
     return printer.conclude()
+
+
+def _nothing_named(files_from: Optional[str]) -> TesseraError:
+    if files_from is None:
+        return UsageError("nothing is named that could be stored", advice="name files or folders, or --files-from FILE")
+    advice = "a command before the | may have failed" if files_from == STDIN else None
+    return UnstorableError(f"{files_from}: nothing is named in it", advice=advice)
 
 
 def _first(found: Iterator[Found]) -> list[Found]:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Optional
 
 from common.text import valid_unicode
-from common.vault.snapshot import MAX_PATHS, Snapshot
+from common.vault.snapshot import MAX_PATHS, MAX_SNAPSHOT, Snapshot
 from producer.sources import STDIN
 from producer.trees import Trees
 
@@ -29,7 +29,7 @@ def new_snapshot(
         host=host,
         user=_user(),
         label=label or default_label(host, paths),
-        paths=[os.fsencode(path) for path in paths[:MAX_PATHS]],
+        paths=_first_of(paths),
         root=trees.root or b"",
         k=k,
         n=n,
@@ -40,6 +40,18 @@ def new_snapshot(
         skipped=trees.skipped,
         nonce=secrets.token_bytes(16),
     )
+
+
+def _first_of(paths: Sequence[str]) -> list[bytes]:
+    """As many paths as a snapshot names."""
+    named: list[bytes] = []
+    room = MAX_SNAPSHOT // 2
+    for path in map(os.fsencode, paths[:MAX_PATHS]):
+        room -= len(path)
+        if room < 0:
+            break
+        named.append(path)
+    return named
 
 
 def default_label(host: str, paths: Sequence[str]) -> str:

@@ -6,6 +6,7 @@ files (folders, links) is found in the same walk, which is made while storing, o
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import stat
@@ -18,8 +19,9 @@ from pathlib import Path
 from typing import Callable, Optional, Union
 
 from common.errors import NotFoundError, TesseraError, UnstorableError
-from common.files import open_regular
+from common.files import open_regular, reading_text
 from common.home import home
+from common.text import decoded
 from common.vault.mapping import Kind
 from common.vault.tree import Entry, EntryType
 from producer.choosing import is_kept
@@ -144,6 +146,23 @@ def find_all(
         yield from walk.argument(argument, made[place[:-1]], place[-1])
     for folder in reversed(made.values()):
         yield FolderListed(folder)
+
+
+def read_paths(file: str) -> list[str]:
+    """The paths that are named in a file, `-` for stdin: separated by NUL where there is one in it, else one a line.
+
+    Names may have any bytes; on Windows it is text. What is called `-` there is a file. Errors as of `reading_text`.
+    """
+    with reading_text(file):
+        if file != STDIN:
+            content = Path(file).read_bytes()
+        elif sys.stdin is None:
+            raise OSError(errno.EBADF, "stdin is closed")
+        else:
+            content = sys.stdin.buffer.read()
+        text = decoded(content).replace("\r\n", "\n") if sys.platform == "win32" else os.fsdecode(content)
+    names = filter(None, text.split("\0" if "\0" in text else "\n"))
+    return [os.path.join(os.curdir, name) if name == STDIN else name for name in names]
 
 
 def root_paths(arguments: Iterable[str]) -> dict[str, tuple[str, ...]]:

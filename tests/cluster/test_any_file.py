@@ -193,7 +193,9 @@ def test_the_exit_code_is_that_of_the_first_failure(user: User) -> None:
 
 
 def test_no_file_at_all_is_a_usage_error(user: User) -> None:
-    assert user.run("producer").exit_code == 2
+    ended = user.run("producer")
+    assert (ended.exit_code, ended.stdout) == (2, b"")
+    assert "nothing is named" in ended.stderr
 
 
 def test_a_folder_of_which_nothing_is_stored_is_said_and_no_success(user: User) -> None:
@@ -240,6 +242,20 @@ def test_what_is_excluded_is_counted_and_not_entered(user: User) -> None:
     nothing = user.run("producer", "album", "--exclude", "album")
     assert (nothing.exit_code, nothing.stdout) == (10, b""), nothing
     assert "album: nothing of it was stored" in nothing.stderr
+
+
+def test_what_a_list_names_is_stored_beside_what_was_given(user: User) -> None:
+    for name in ("given.bin", "one.bin", "two.bin"):
+        (user.folder / name).write_bytes(random_bytes(100))
+    listed = user.run("producer", "--json", "given.bin", "--files-from", "-", stdin=b"one.bin\0two.bin\0gone.bin\0")
+    assert listed.exit_code == 3, listed
+    assert [image["path"] for image in listed.stored] == ["given.bin", "one.bin", "two.bin"]
+    assert "gone.bin: no such file" in listed.stderr
+    nothing = user.run("producer", "--files-from", "-", stdin=b"\n")
+    assert (nothing.exit_code, nothing.stdout) == (10, b""), nothing
+    assert "-: nothing is named in it" in nothing.stderr
+    twice = user.run("producer", "-", "--files-from", "-", stdin=b"one.bin\n")
+    assert (twice.exit_code, twice.stdout) == (2, b""), twice
 
 
 def test_a_stdin_that_gives_nothing_is_no_image(user: User) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import socket
 import sys
@@ -12,9 +13,9 @@ from typing import Any, Optional
 
 import pytest
 
-from common.errors import NotFoundError, UnstorableError
+from common.errors import NotFoundError, UnstorableError, UsageError
 from producer.events import LeftOut
-from producer.sources import Source, find_sources
+from producer.sources import Source, find_sources, read_paths
 
 
 @pytest.fixture
@@ -251,6 +252,42 @@ def test_a_folder_that_cannot_be_read_is_named_and_the_others_are_walked(
     assert {source.name for source in found if source.fault is None} == {"a.png", "c.png"}
     (locked,) = [source for source in found if source.fault is not None]
     assert str(locked.fault) == f"{os.path.join('album', 'locked')}: cannot be read: Permission denied"
+
+
+# --- paths from a list
+
+
+def test_a_list_has_a_path_a_line_and_empty_lines_name_nothing(here: Path) -> None:
+    (here / "list").write_bytes("album/été.png\n\n spaces \n-\nlast".encode())
+    assert read_paths("list") == ["album/été.png", " spaces ", os.path.join(".", "-"), "last"]
+
+
+def test_a_list_with_a_nul_in_it_is_separated_by_nuls_so_that_names_may_have_line_ends(here: Path) -> None:
+    (here / "list").write_bytes(b"line\nbreak.png\0plain.png\0")
+    assert read_paths("list") == ["line\nbreak.png", "plain.png"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="names are text there")
+@pytest.mark.parametrize("end", [b"\n", b"\0"])
+def test_a_list_names_files_whose_names_have_any_bytes(here: Path, end: bytes) -> None:
+    names = [b"\xff\xfe.png", b"carriage\r", b"\xef\xbb\xbf"]
+    (here / "list").write_bytes(b"".join(name + end for name in names))
+    assert [os.fsencode(path) for path in read_paths("list")] == names
+
+
+def test_a_list_comes_from_stdin_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"a.png\nb.png\n")))
+    assert read_paths("-") == ["a.png", "b.png"]
+
+
+def test_a_list_that_cannot_be_read_is_named(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(NotFoundError, match="no such file: missing"):
+        read_paths("missing")
+    with pytest.raises(UsageError, match="cannot be read"):
+        read_paths(os.fspath(here))
+    monkeypatch.setattr("sys.stdin", None)
+    with pytest.raises(UsageError, match="stdin is closed"):
+        read_paths("-")
 
 
 # --- what is left out of folders, though it could be stored

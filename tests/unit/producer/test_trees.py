@@ -11,7 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from common.errors import NotFoundError
+from common.vault.snapshot import encode_snapshot
 from producer.events import FailedImage, LeftOut, SkippedFile
+from producer.recording import new_snapshot
 from producer.run import Run
 from producer.sources import FolderFound, FolderListed, LinkFound, Source, find_all, root_paths
 from producer.trees import Trees
@@ -86,6 +88,16 @@ def test_stdin_has_no_name_in_a_snapshot() -> None:
     assert isinstance(source, Source)
     assert (source.name, source.folder, source.entry) == ("scan.png", None, None)
     assert listed == FolderListed(0)
+
+
+def test_a_snapshot_of_more_paths_than_it_has_room_for_names_the_first() -> None:
+    trees = Trees()
+    trees.root = bytes(32)
+    arguments = [f"{number:04}-{'x' * 300}" for number in range(10_000)]
+    named = new_snapshot(arguments, "many", trees, 0, 2, 4).paths
+    assert 1000 < len(named) < len(arguments)
+    assert named == [os.fsencode(argument) for argument in arguments[: len(named)]]
+    encode_snapshot(new_snapshot(arguments, "many", trees, 0, 2, 4))
 
 
 def test_an_argument_that_another_one_has_in_it_counts_as_stored_with_it(here: Path) -> None:
