@@ -32,7 +32,7 @@ from producer.events import (
     nothing_stored,
 )
 from producer.excluding import Excluded, as_pattern, read_patterns
-from producer.sources import STDIN, FolderListed, Found, Source, find_all, find_sources, read_paths
+from producer.sources import STDIN, Choice, FolderListed, Found, Source, find_all, find_sources, read_paths
 
 if TYPE_CHECKING:
     from producer.owner import Owner
@@ -78,6 +78,9 @@ def store(
         envvar="TESSERA_LABEL",
         help="Name of what is stored, whose revisions snapshots are.",
     ),
+    follow: bool = typer.Option(
+        False, "--follow", envvar="TESSERA_FOLLOW", help="Store what links in folders lead to, and not the links."
+    ),
     one_file_system: bool = typer.Option(
         False, "--one-file-system", envvar="TESSERA_ONE_FILE_SYSTEM", help="Skip what is mounted in a folder."
     ),
@@ -121,7 +124,7 @@ def store(
         raise _nothing_named(files_from)
     patterns = [line for file in exclude_from or () for line in read_patterns(file)] + [*map(as_pattern, exclude or ())]
     excluded = Excluded(patterns) if patterns else None
-    found: Iterator[Found] = find(paths, name, one_file_system=one_file_system, excluded=excluded)
+    found: Iterator[Found] = find(paths, name, Choice(follow, one_file_system, excluded))
     with Waiting("looking for what is to be stored"):
         first = _first(found)
     identity = client_identity()

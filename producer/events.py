@@ -86,6 +86,8 @@ class LeftOut(enum.Enum):
     NO_BACKUP = "marked by .nobackup"
     OTHER_FILE_SYSTEM = "on another file system"
     EXCLUDED = "excluded"
+    LOOP = "a folder that it is in, again"
+    BROKEN_LINK = "link that leads nowhere"
 
 
 @dataclass(frozen=True)

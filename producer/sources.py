@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Callable, Optional, Union
+from typing import Callable, NamedTuple, Optional, Union
 
 from common.errors import NotFoundError, TesseraError, UnstorableError
 from common.files import open_regular, reading_text
@@ -91,25 +91,38 @@ class FolderListed:
 
 @dataclass(frozen=True)
 class LinkFound:
-    """A symbolic link, which is recorded and not followed."""
+    """A symbolic link, which is recorded as such."""
 
     folder: int
     entry: Entry
     argument: int
 
 
+_Identity = tuple[int, int]  # file system, inode
 Found = Union[Source, FolderFound, FolderListed, LinkFound]
 
 
-def find_sources(
-    arguments: Iterable[str], stdin_name: str, *, one_file_system: bool = False, excluded: Optional[Excluded] = None
-) -> Iterator[Source]:
+@dataclass(frozen=True)
+class Choice:
+    """What of the folders that are named is found.
+
+    `follow`: also what links in them lead to. `one_file_system`: not what is mounted in them.
+    """
+
+    follow: bool = False
+    one_file_system: bool = False
+    excluded: Optional[Excluded] = None
+
+
+_ALL = Choice()
+
+
+def find_sources(arguments: Iterable[str], stdin_name: str, choice: Choice = _ALL) -> Iterator[Source]:
     """The files in the order of the arguments, without a snapshot's folders and links.
 
-    Those of a folder are sorted; links to files in it are followed, links to folders are not.
-    `one_file_system`: what is mounted in a folder is left out.
+    Those of a folder are sorted; links to files in it are always followed.
     """
-    walk = _Walk(stdin_name, record=False, one_file_system=one_file_system, excluded=excluded)
+    walk = _Walk(stdin_name, choice, record=False)
     for number, argument in enumerate(arguments):
         walk.number = number
         for found in walk.argument(argument, ROOT, None):
@@ -117,14 +130,12 @@ def find_sources(
                 yield found
 
 
-def find_all(
-    arguments: Sequence[str], stdin_name: str, *, one_file_system: bool = False, excluded: Optional[Excluded] = None
-) -> Iterator[Found]:
+def find_all(arguments: Sequence[str], stdin_name: str, choice: Choice = _ALL) -> Iterator[Found]:
     """What a snapshot of the arguments records, and what is to be stored for that, folder by folder.
 
     The root folder's entries are the arguments, by their last names, or as much of their paths as tells them apart.
     """
-    walk = _Walk(stdin_name, record=True, one_file_system=one_file_system, excluded=excluded)
+    walk = _Walk(stdin_name, choice, record=True)
     places = root_paths([argument for argument in arguments if argument != STDIN])
     made: dict[tuple[str, ...], int] = {(): ROOT}
     for number, argument in enumerate(arguments):
@@ -206,14 +217,21 @@ def _parts(path: str) -> tuple[str, ...]:
     return drive + Path(path).parts[1:] or ("root",)
 
 
+class _Folder(NamedTuple):
+    """A folder that is to be listed; `above`: where links are followed, the folders that it is in."""
+
+    number: int
+    path: str
+    above: tuple[_Identity, ...] = ()
+
+
 class _Walk:
     """One run's look for files. `record`: also for what only a snapshot keeps."""
 
-    def __init__(self, stdin_name: str, *, record: bool, one_file_system: bool, excluded: Optional[Excluded]) -> None:
+    def __init__(self, stdin_name: str, choice: Choice, *, record: bool) -> None:
         self._stdin_name = stdin_name
+        self._choice = choice
         self._record = record
-        self._one_file_system = one_file_system
-        self._excluded = excluded
         self._home = _identity(os.fspath(home()))
         self._last = ROOT
         self.number = 0  # of the argument that is looked at
@@ -237,12 +255,10 @@ class _Walk:
 
     def excludes(self, argument: str) -> bool:
         """Whether an argument is excluded by its own name."""
-        name = Path(argument).name
-        return (
-            self._excluded is not None
-            and name not in ("", "..")
-            and self._excluded.has_argument(name, is_folder=os.path.isdir(argument))
-        )
+        name, excluded = Path(argument).name, self._choice.excluded
+        if excluded is None or name in ("", ".."):
+            return False
+        return excluded.has_argument(name, is_folder=os.path.isdir(argument))
 
     def argument(self, argument: str, folder: int, name: Optional[str]) -> Iterator[Found]:
         """What is found by an argument, to be put under this name into a folder."""
@@ -270,75 +286,102 @@ class _Walk:
                 yield self.failed(top, _unreadable(top, error), parent)
                 return
             yield FolderFound(number, parent, entry, top)
-        folders = [(number, top)]
-        above = _identity(top)
+        folders = [_Folder(number, top)]
+        file_system = (_identity(top) or (None,))[0]
         begin = len(os.path.join(top, ""))  # of a path below it
         while folders:
-            here, shown = folders.pop()
+            here, shown, above = folders.pop()
             if here != number:
                 entries, fault = _list(shown)
             names = {entry.name for entry in entries}
-            reason = self._unwanted(shown, names, above)
+            identity = _identity(shown)
+            reason = LeftOut.LOOP if identity in above else self._unwanted(shown, names, identity, file_system)
             if reason is not None:
                 yield self._left_out(shown, reason, here)
                 entries, fault = [], None
-            below: list[tuple[int, str]] = []
+            below: list[_Folder] = []
             if fault is not None:
                 yield self.failed(shown, fault, here)
             elif not entries and not self._record and reason is None:
                 yield self._left_out(shown, LeftOut.EMPTY_FOLDER, here)
+            if self._choice.follow and identity is not None:
+                above = (*above, identity)
             for each in sorted(entries, key=lambda each: each.name):
-                is_folder = _is_folder(each) and not _is_link(each)
-                if self._excluded is not None and self._excluded.has(each.path[begin:], is_folder=is_folder):
+                if self._excludes(each, each.path[begin:]):
                     yield self._left_out(each.path, LeftOut.EXCLUDED, here)
                 else:
-                    yield from self._in_folder(here, each, names, below)
+                    yield from self._in_folder(_Folder(here, shown, above), each, names, below)
             if self._record:
                 yield FolderListed(here)
             folders += reversed(below)
 
-    def _unwanted(self, shown: str, names: set[str], top: Optional[tuple[int, int]]) -> Optional[LeftOut]:
-        """Why what is in a folder is not stored, though it could be; `top`: the identity of the one that was named."""
-        here = _identity(shown)
+    def _unwanted(
+        self, shown: str, names: set[str], here: Optional[_Identity], file_system: Optional[int]
+    ) -> Optional[LeftOut]:
+        """Why what is in a folder is not stored, though it could be; `file_system`: of the one that was named."""
         if names >= _STORE or (here is not None and here == self._home):
             return LeftOut.OWN
-        if self._one_file_system and here is not None and top is not None and here[0] != top[0]:
+        if self._choice.one_file_system and here is not None and file_system not in (None, here[0]):
             return LeftOut.OTHER_FILE_SYSTEM
         if _NO_BACKUP in names:
             return LeftOut.NO_BACKUP
         return LeftOut.CACHE if _CACHE_TAG in names and _is_cache(os.path.join(shown, _CACHE_TAG)) else None
 
-    def _in_folder(
-        self, number: int, entry: os.DirEntry[str], names: set[str], below: list[tuple[int, str]]
-    ) -> Iterator[Found]:
-        """One entry of a folder with these names in it; a folder is added to `below`."""
-        if _is_link(entry) and (self._record or _is_folder(entry)):
-            yield self._link(entry, number)
-        elif _is_folder(entry):
-            below.append((self._next_number(), entry.path))
-            if self._record:
-                yield self._folder(below, entry, number)
-        else:
-            yield self._file(entry.path, number, entry.name, names.__contains__, named=False)
+    def _excludes(self, entry: os.DirEntry[str], path: str) -> bool:
+        """`path`: below the argument."""
+        if self._choice.excluded is None:
+            return False
+        is_folder = _is_folder(entry) and (self._choice.follow or not _is_link(entry))
+        return self._choice.excluded.has(path, is_folder=is_folder)
 
-    def _folder(self, below: list[tuple[int, str]], entry: os.DirEntry[str], parent: int) -> Found:
+    def _in_folder(
+        self, here: _Folder, entry: os.DirEntry[str], names: set[str], below: list[_Folder]
+    ) -> Iterator[Found]:
+        """One entry of a folder with these names in it; a folder is added to `below`. `here.above`: and itself."""
+        if _is_link(entry):
+            why = self._dead_end(entry, here) if self._choice.follow else None
+            if why is not None or (not self._choice.follow and (self._record or _is_folder(entry))):
+                yield from self._link(entry, here.number, why)
+                return
+        if _is_folder(entry):
+            below.append(_Folder(self._next_number(), entry.path, here.above))
+            if self._record:
+                yield self._folder(below, entry, here.number)
+        else:
+            yield self._file(entry.path, here.number, entry.name, names.__contains__, named=False)
+
+    def _dead_end(self, entry: os.DirEntry[str], here: _Folder) -> Optional[LeftOut]:
+        """Why a link cannot be followed; one that leads nowhere is an error where nothing can be recorded of it."""
         try:
-            known = entry_of(entry.name, entry.stat(follow_symlinks=False), entry.path)
+            status = os.stat(entry.path)
+        except OSError as error:
+            leads_nowhere = error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
+            return LeftOut.BROKEN_LINK if leads_nowhere and self._record else None
+        return LeftOut.LOOP if (status.st_dev, status.st_ino) in here.above else None
+
+    def _folder(self, below: list[_Folder], entry: os.DirEntry[str], parent: int) -> Found:
+        follow = self._choice.follow
+        try:
+            known = entry_of(entry.name, entry.stat(follow_symlinks=follow), entry.path, follow=follow)
         except OSError as error:
             below.pop()
             return self.failed(entry.path, _unreadable(entry.path, error), parent)
-        return FolderFound(below[-1][0], parent, known, entry.path)
+        return FolderFound(below[-1].number, parent, known, entry.path)
 
-    def _link(self, entry: os.DirEntry[str], folder: int) -> Found:
-        if not self._record:
-            return self._left_out(entry.path, LeftOut.LINK_TO_FOLDER, folder)
-        try:
-            status = entry.stat(follow_symlinks=False)
-            if not stat.S_ISLNK(status.st_mode):  # a junction
-                return self._left_out(entry.path, LeftOut.LINK_TO_FOLDER, folder)
-            return LinkFound(folder, entry_of(entry.name, status, entry.path), self.number)
-        except OSError as error:
-            return self.failed(entry.path, _unreadable(entry.path, error), folder)
+    def _link(self, entry: os.DirEntry[str], folder: int, why: Optional[LeftOut]) -> Iterator[Found]:
+        """A link that is not followed; `why`: though it should be."""
+        if self._record:
+            try:
+                status = entry.stat(follow_symlinks=False)
+                is_link = stat.S_ISLNK(status.st_mode)  # no junction
+                if is_link:
+                    yield LinkFound(folder, entry_of(entry.name, status, entry.path), self.number)
+            except OSError as error:
+                yield self.failed(entry.path, _unreadable(entry.path, error), folder)
+                return
+            if is_link and why is None:
+                return
+        yield self._left_out(entry.path, why or LeftOut.LINK_TO_FOLDER, folder)
 
     def _file(
         self, shown: str, folder: int, name: Optional[str], is_there: Callable[[str], bool], *, named: bool
@@ -388,7 +431,7 @@ class _Walk:
         return folder if self._record else None
 
 
-def _identity(path: str) -> Optional[tuple[int, int]]:
+def _identity(path: str) -> Optional[_Identity]:
     """File system and number of a folder; None of none."""
     try:
         status = os.stat(path)

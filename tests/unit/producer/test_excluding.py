@@ -14,7 +14,7 @@ import pytest
 from common.errors import NotFoundError, UsageError
 from producer.events import LeftOut
 from producer.excluding import Excluded, as_pattern, read_patterns
-from producer.sources import FolderFound, Found, LinkFound, Source, find_all, find_sources
+from producer.sources import Choice, FolderFound, Found, LinkFound, Source, find_all, find_sources
 
 FILES = (
     *("a.jpg", "a.tmp", "keep.tmp", "#a.jpg#", "build/x", "sub/build/x", "sub/a.tmp", "sub/deep/keep.tmp", "sub/b.jpg"),
@@ -62,8 +62,8 @@ def make(*paths: str) -> None:
 def stored(arguments: list[str], patterns: list[str]) -> set[str]:
     """The paths of files that are to be stored, the same with and without a snapshot."""
     excluded = Excluded(patterns)
-    with_snapshot = wanted(find_all(arguments, "", excluded=excluded))
-    assert wanted(find_sources(arguments, "", excluded=excluded)) == with_snapshot
+    with_snapshot = wanted(find_all(arguments, "", Choice(excluded=excluded)))
+    assert wanted(find_sources(arguments, "", Choice(excluded=excluded))) == with_snapshot
     return with_snapshot
 
 
@@ -102,7 +102,7 @@ def test_what_is_excluded_is_told_without_being_looked_at(here: Path, monkeypatc
         return scandir(path)
 
     monkeypatch.setattr(os, "scandir", refusing)
-    found = list(find_all(["in"], "", excluded=Excluded(["cache"])))
+    found = list(find_all(["in"], "", Choice(excluded=Excluded(["cache"]))))
     left_out = [each for each in found if isinstance(each, Source) and each.left_out is not None]
     assert [(each.shown, each.left_out) for each in left_out] == [(os.path.join("in", "cache"), LeftOut.EXCLUDED)]
     assert [each.shown for each in found if isinstance(each, FolderFound)] == ["in"]
@@ -114,7 +114,7 @@ def test_a_link_to_a_folder_is_no_folder_to_a_pattern(here: Path) -> None:
     (here / "in" / "link").symlink_to(here, target_is_directory=True)
 
     def links(*patterns: str) -> list[str]:
-        found = find_all(["in"], "", excluded=Excluded(patterns))
+        found = find_all(["in"], "", Choice(excluded=Excluded(patterns)))
         return [os.fsdecode(each.entry.name) for each in found if isinstance(each, LinkFound)]
 
     assert links("link/") == ["link"]

@@ -15,7 +15,7 @@ import pytest
 
 from common.errors import NotFoundError, UnstorableError, UsageError
 from producer.events import LeftOut
-from producer.sources import Source, find_sources, read_paths
+from producer.sources import Choice, FolderFound, Found, LinkFound, Source, find_all, find_sources, read_paths
 
 
 @pytest.fixture
@@ -236,6 +236,71 @@ def test_links_to_files_are_followed_and_links_to_folders_are_not(here: Path) ->
     assert isinstance(found["dangling.png"].fault, NotFoundError)
 
 
+# --- where links are followed
+
+
+def album_of_links(here: Path) -> None:
+    make("album/a.png", "elsewhere/sub/b.png")
+    (here / "album" / "file").symlink_to(here / "elsewhere" / "sub" / "b.png")
+    (here / "album" / "folder").symlink_to(here / "elsewhere", target_is_directory=True)
+    (here / "album" / "nowhere").symlink_to("missing")
+    (here / "album" / "itself").symlink_to("itself")
+    (here / "elsewhere" / "sub" / "back").symlink_to(here / "album", target_is_directory=True)
+
+
+def names_found(found: Iterator[Found]) -> list[str]:
+    """Paths below `album`; folders with a slash, links with what they lead to."""
+    names, folders = [], {0: ""}
+    for each in found:
+        if isinstance(each, FolderFound):
+            folders[each.number] = f"{folders[each.parent]}{os.fsdecode(each.entry.name)}/"
+            names.append(folders[each.number])
+        elif isinstance(each, LinkFound):
+            names.append(f"{folders[each.folder]}{os.fsdecode(each.entry.name)} ->")
+        elif isinstance(each, Source) and each.outcome is None:
+            names.append(f"{folders[each.folder or 0]}{each.name}")
+    return names
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="making links needs a right of its own there")
+def test_links_that_are_followed_are_recorded_as_what_they_lead_to(here: Path) -> None:
+    album_of_links(here)
+    found = list(find_all(["album"], "stdin", Choice(follow=True)))
+    assert names_found(iter(found)) == [
+        *("album/", "album/a.png", "album/file", "album/folder/", "album/itself ->", "album/nowhere ->"),
+        *("album/folder/sub/", "album/folder/sub/b.png", "album/folder/sub/back ->"),
+    ]
+    left = {each.shown: each.left_out for each in found if isinstance(each, Source) and each.left_out is not None}
+    assert left == {
+        "album/folder/sub/back": LeftOut.LOOP,
+        "album/itself": LeftOut.BROKEN_LINK,
+        "album/nowhere": LeftOut.BROKEN_LINK,
+    }
+    modes = [oct(each.entry.mode) for each in found if isinstance(each, FolderFound)]
+    assert modes == [oct(Path(path).stat().st_mode & 0o7777) for path in ("album", "elsewhere", "elsewhere/sub")]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="making links needs a right of its own there")
+def test_links_are_followed_without_a_snapshot_too(here: Path) -> None:
+    album_of_links(here)
+    found = list(find_sources(["album"], "stdin", Choice(follow=True)))
+    assert [each.shown for each in found if each.outcome is None] == [
+        *("album/a.png", "album/file", "album/folder/sub/b.png"),
+    ]
+    assert left_out("album", Choice(follow=True)) == {"album/folder/sub/back": LeftOut.LOOP}
+    assert {each.shown for each in found if each.fault is not None} == {"album/itself", "album/nowhere"}
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="making links needs a right of its own there")
+def test_a_link_to_the_folder_above_ends_where_the_named_one_comes_again(here: Path) -> None:
+    make("top/album/a.png", "top/beside.png")
+    (here / "top" / "album" / "up").symlink_to("..", target_is_directory=True)
+    found = list(find_all(["top/album"], "stdin", Choice(follow=True)))
+    assert names_found(iter(found)) == ["album/", "album/a.png", "album/up/", "album/up/album/", "album/up/beside.png"]
+    left = [(each.shown, each.left_out) for each in found if isinstance(each, Source) and each.left_out is not None]
+    assert left == [("top/album/up/album", LeftOut.LOOP)]
+
+
 def test_a_folder_that_cannot_be_read_is_named_and_the_others_are_walked(
     here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -262,7 +327,7 @@ def test_a_list_has_a_path_a_line_and_empty_lines_name_nothing(here: Path) -> No
     assert read_paths("list") == ["album/été.png", " spaces ", os.path.join(".", "-"), "last"]
 
 
-def test_a_list_with_a_nul_in_it_is_separated_by_nuls_so_that_names_may_have_line_ends(here: Path) -> None:
+def test_a_list_with_a_nul_in_it_is_separated_by_nuls(here: Path) -> None:
     (here / "list").write_bytes(b"line\nbreak.png\0plain.png\0")
     assert read_paths("list") == ["line\nbreak.png", "plain.png"]
 
@@ -293,8 +358,8 @@ def test_a_list_that_cannot_be_read_is_named(here: Path, monkeypatch: pytest.Mon
 # --- what is left out of folders, though it could be stored
 
 
-def left_out(folder: str, *, one_file_system: bool = False) -> dict[str, LeftOut]:
-    found = find_sources([folder], "stdin", one_file_system=one_file_system)
+def left_out(folder: str, choice: Optional[Choice] = None) -> dict[str, LeftOut]:
+    found = find_sources([folder], "stdin", choice or Choice())
     return {source.shown.replace(os.sep, "/"): source.left_out for source in found if source.left_out is not None}
 
 
@@ -329,7 +394,9 @@ def test_what_is_mounted_in_a_folder_is_skipped_only_where_that_is_asked_for() -
     if not mounted:
         pytest.skip("nothing is mounted there")
     skipped = {
-        shown for shown, why in left_out("/dev", one_file_system=True).items() if why is LeftOut.OTHER_FILE_SYSTEM
+        shown
+        for shown, why in left_out("/dev", Choice(one_file_system=True)).items()
+        if why is LeftOut.OTHER_FILE_SYSTEM
     }
     assert skipped == {each for each in mounted if not os.path.islink(each)}
     assert LeftOut.OTHER_FILE_SYSTEM not in left_out("/dev").values()
