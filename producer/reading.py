@@ -23,11 +23,18 @@ from producer.sources import Source
 
 _HASH_STEP = 1 << 20
 
+
+class ChangedError(IntegrityError):
+    """A file was changed while it was read."""
+
+    advice = "store it again when it is at rest"
+
+
 WholeFile = tuple[memoryview, bytes, Optional[Stamp]]  # content, SHA-256, stamp
 
 
 class Reader:
-    """One source, open. Errors name the file and concern it alone: NotFoundError, IntegrityError."""
+    """One source, open. Errors name the file and concern it alone: NotFoundError, ChangedError, IntegrityError."""
 
     def __init__(self, source: Source) -> None:
         self._source = source
@@ -82,7 +89,7 @@ class Reader:
         return int(count)
 
     def finish(self) -> bytes:
-        """The SHA-256 of all that was read; IntegrityError where the file changed since it was opened.
+        """The SHA-256 of all that was read; ChangedError where the file changed since it was opened.
 
         Where only its status changed, as by a new name or other rights, it is read once more to be sure.
         """
@@ -117,7 +124,7 @@ class Reader:
 
 
 def read_whole(source: Source) -> WholeFile:
-    """A small file's bytes, SHA-256 and stamp; IntegrityError where it is not as large as when it was found."""
+    """A small file's bytes, SHA-256 and stamp; ChangedError where it is not as large as when it was found."""
     with Reader(source) as reader:
         if reader.size != source.size:
             raise changed(source)
@@ -146,11 +153,8 @@ def stamp_of(source: Source) -> Optional[Stamp]:
         return None
 
 
-def changed(source: Source) -> IntegrityError:
-    return IntegrityError(
-        f"{source.shown} changed while it was read; it was not stored",
-        advice="store it again when it is at rest",
-    )
+def changed(source: Source) -> ChangedError:
+    return ChangedError(f"{source.shown} changed while it was read; it was not stored")
 
 
 def _opened(source: Source) -> IO[bytes]:

@@ -11,6 +11,7 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import closing
+from dataclasses import replace
 from itertools import islice
 from typing import Callable, Optional, Union
 
@@ -27,7 +28,7 @@ from common.vault.snapshot import encode_snapshot
 from producer.batch import MAX_IMAGES, store_batch
 from producer.events import Emit, FailedImage, Outcome, RecordedSnapshot, SkippedFile, StoredImage, nothing_stored
 from producer.owner import Owner
-from producer.reading import stamp_of
+from producer.reading import ChangedError, stamp_of
 from producer.recording import new_snapshot
 from producer.sources import Found, LinkFound, Source, located, root_paths
 from producer.stream import store_stream
@@ -312,8 +313,21 @@ async def _store(target: Target, threads: Threads, part: Part) -> list[tuple[Sou
         else:
             left.setdefault(source.shown, []).append(source)
     outcomes = await _attempt(target, threads, [source for each in left.values() for source in each])
-    settled += [(left[outcome.shown].pop(), outcome) for outcome in outcomes]
+    for outcome in outcomes:
+        source = left[outcome.shown].pop()
+        if isinstance(outcome, FailedImage) and isinstance(outcome.error, ChangedError):
+            outcome = await _store_again(target, threads, source, outcome)
+        settled.append((source, outcome))
     return [(source, _explained(target, outcome)) for source, outcome in settled]
+
+
+async def _store_again(target: Target, threads: Threads, source: Source, changed: FailedImage) -> Outcome:
+    """What came of a source that changed while it was read, by reading it once more as it is now."""
+    stamp = stamp_of(source)
+    if stamp is None:
+        return changed
+    (outcome,) = await _attempt(target, threads, [replace(source, size=stamp.size)])
+    return outcome
 
 
 def _explained(target: Target, outcome: Outcome) -> Outcome:

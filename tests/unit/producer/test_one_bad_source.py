@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 import os
 import tempfile
 from collections.abc import Iterator
@@ -20,7 +22,7 @@ from producer import stream as stream_module
 from producer.distribution import Distribution
 from producer.events import FailedImage, Outcome, StoredImage
 from producer.owner import OwnVault
-from producer.reading import Reader
+from producer.reading import Reader, changed, read_whole
 from producer.sources import Source
 from tests.support.clocks import wait_for_another_tick
 from tests.support.interrupted_puts import BLOCK, SEGMENT, K, N, make_sizes_small
@@ -148,6 +150,89 @@ def test_an_error_that_nobody_foresaw_costs_its_source_only(
     assert stored(outcomes) == names(album) - {name}
     assert str(fault(outcomes, name)).startswith(f"{album / name}: ")
     assert fault(outcomes, name).exit_code == 1
+
+
+# --- a file that does not hold still
+
+
+@pytest.fixture
+def restless(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path, int, bytes], list[int]]:
+    """Have a file be replaced by this at the beginning of each of so many first readings; the readings are counted."""
+
+    def make(path: Path, times: int, content: bytes) -> list[int]:
+        opened: list[int] = []
+
+        class Changing(io.FileIO):
+            moved = False
+
+            def readinto(self, buffer: Any) -> int:
+                count = super().readinto(buffer)
+                if len(opened) <= times and not self.moved:
+                    self.moved = True
+                    path.write_bytes(content)
+                    os.utime(path, (len(opened), len(opened)))
+                return count or 0
+
+        def opener(other: Path) -> io.FileIO:
+            if other != path:
+                return io.FileIO(other)
+            opened.append(len(opened))
+            return Changing(path)
+
+        monkeypatch.setattr("producer.reading.open_regular", opener)
+        return opened
+
+    return make
+
+
+Restless = Callable[[Path, int, bytes], "list[int]"]
+
+
+@pytest.mark.parametrize("name", ["small-4.png", "long-1.png"])
+@pytest.mark.parametrize("size", [100, 3 * SEGMENT], ids=["to a small one", "to a long one"])
+@pytest.mark.parametrize("hash_first", [64 << 20, 1], ids=["hashed first", "while it is sent"])
+def test_a_file_that_changes_while_it_is_read_is_read_again_and_stored(
+    home: Home, album: Path, monkeypatch: pytest.MonkeyPatch, restless: Restless, name: str, size: int, hash_first: int
+) -> None:
+    monkeypatch.setattr(stream_module, "HASH_FIRST", hash_first)
+    content = chance("changed", size)
+    restless(album / name, 1, content)
+    outcomes = home.put(album)
+    assert stored(outcomes) == names(album)
+    outcome = outcomes[name]
+    assert isinstance(outcome, StoredImage)
+    assert (outcome.sha256, outcome.size) == (hashlib.sha256(content).digest(), size)
+    assert home.shares == N * len(names(album)), "of what was broken off nothing is left"
+
+
+@pytest.mark.parametrize("name", ["small-4.png", "long-1.png"])
+def test_a_file_that_changes_whenever_it_is_read_is_read_twice_and_then_said(
+    home: Home, album: Path, restless: Restless, name: str
+) -> None:
+    opened = restless(album / name, 1000, chance("changed", 100))
+    outcomes = home.put(album)
+    assert stored(outcomes) == names(album) - {name}
+    assert str(fault(outcomes, name)) == f"{album / name} changed while it was read; it was not stored"
+    assert fault(outcomes, name).exit_code == 4
+    assert len(opened) == 2
+    assert home.shares == N * (len(names(album)) - 1)
+
+
+def test_a_file_that_changes_and_then_is_gone_is_said_to_have_changed(
+    home: Home, album: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = read_whole
+
+    def gone(source: Source) -> Any:
+        if source.name != "small-4.png":
+            return real(source)
+        (album / source.name).unlink()
+        raise changed(source)
+
+    monkeypatch.setattr(batch, "read_whole", gone)
+    outcomes = home.put(album)
+    assert "changed while it was read" in str(fault(outcomes, "small-4.png"))
+    assert stored(outcomes) == names(album)
 
 
 # --- too large
