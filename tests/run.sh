@@ -155,7 +155,8 @@ units() {
     local oldest newest other=""
     oldest="$(pythons | head -n 1)" newest="$(pythons | tail -n 1)"
     if [ "$oldest" != "$newest" ]; then
-        unit_tests_on "$oldest" --hypothesis-profile=brief &
+        # Rewriting each assertion, so that it tells more where it fails, takes as long there as many tests do.
+        unit_tests_on "$oldest" --hypothesis-profile=brief --assert=plain &
         other=$!
     else
         echo "== unit tests on another Python: skipped, this machine has no other from 3.9 on"

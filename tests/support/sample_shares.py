@@ -119,9 +119,10 @@ def sign(commitment: Commitment, key: VaultKey = KEY) -> SignedCommitment:
 
 @functools.lru_cache
 def _nonce_in_folder(label: str, beginning: bytes) -> bytes:
-    """A nonce that makes an encoding id which begins so."""
-    nonces = (chance(f"{label} {number}", 16) for number in itertools.count())
-    return next(nonce for nonce in nonces if make_encoding_id(KEY.owner_key(), nonce).startswith(beginning))
+    """A nonce that makes an encoding id which begins so: one of some 65,000."""
+    owner_key, first = KEY.owner_key(), int.from_bytes(chance(label, 15), "big")
+    nonces = ((first + number).to_bytes(16, "big") for number in itertools.count())
+    return next(nonce for nonce in nonces if make_encoding_id(owner_key, nonce).startswith(beginning))
 
 
 def sample(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from admin import needless
+from admin import needless, repairing
 from admin.printer import AdminPrinter
 from admin.repairing import repair_held
 from admin.sharing import adding, change_image
@@ -116,7 +116,8 @@ def test_where_the_one_that_would_stay_is_bad_nothing_is_deleted(tmp_path: Path)
     assert len(scene.encodings()) == 2
 
 
-def test_what_is_not_whole_makes_nothing_needless(tmp_path: Path) -> None:
+def test_what_is_not_whole_makes_nothing_needless(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(repairing, "_TIMEOUT", 0.5)  # seconds: nobody makes it whole
     scene = Scene(tmp_path)
     scene.cluster.devices[0].lose_all()
     scene.repair()

@@ -27,6 +27,7 @@ def refused(lines: list[bytes], *, from_start: bool = True, includes: Optional[s
     return False
 
 
+@pytest.mark.one_python
 @given(_RECORDS, st.data())
 def test_a_whole_chain_is_whole_wherever_its_files_end(records: list[dict[str, str]], data: st.DataObject) -> None:
     lines = chained(records, FIRST)

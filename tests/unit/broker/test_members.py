@@ -328,6 +328,7 @@ def merged(*parts: list[Member]) -> list[Member]:
     return sorted(members.all(), key=lambda member: member.public_key)
 
 
+@pytest.mark.one_python
 @given(lists, lists, lists)
 def test_in_whatever_order_lists_are_merged_the_result_is_one(
     a: list[Member], b: list[Member], c: list[Member]

@@ -285,6 +285,7 @@ _KINDS = st.sampled_from(["dies", "declines", "talks nonsense"])
 _STEPS = st.sampled_from([Operation.OPEN, Operation.APPEND, Operation.COMMIT, Operation.FETCH])
 
 
+@pytest.mark.one_python
 @given(st.lists(st.tuples(st.integers(0, 5), _STEPS, st.integers(1, SEGMENTS), _KINDS), max_size=4))
 @settings(max_examples=150)
 def test_whatever_fails_each_committed_share_is_right_and_on_a_device_of_its_own(

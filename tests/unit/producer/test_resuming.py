@@ -61,6 +61,7 @@ _OPERATIONS = st.sampled_from(
 )
 
 
+@pytest.mark.one_python
 @given(st.lists(st.tuples(_OPERATIONS, st.integers(1, N * SEGMENTS), st.booleans()), min_size=1, max_size=4))
 @in_one_folder
 def test_wherever_it_is_interrupted_and_however_often_it_ends_stored_once_and_right(
@@ -211,6 +212,7 @@ def watch_appends(device: ClusterDevice, encoding_id: bytes, sent: list[tuple[in
     device.intercept(Operation.APPEND, append)
 
 
+@pytest.mark.one_python
 @given(st.integers(1, N * SEGMENTS), st.integers(0, len(CONTENT) - 1))
 @in_one_folder
 def test_no_segment_ever_leaves_under_the_old_key_with_other_content(tmp_path: Path, at: int, changed: int) -> None:

@@ -131,6 +131,7 @@ def test_a_fork_under_another_locale_reads_what_a_start_does_there(script: list[
     assert json.loads(started) == ["ascii", [os.fsencode(word).hex() for word in words], "c3a9ff"]
 
 
+@pytest.mark.one_python
 @pytest.mark.parametrize("number", [0, 1, 2])
 def test_a_fork_can_start_without_a_stream(script: list[str], tmp_path: Path, number: int) -> None:
     Path(script[1]).write_text(

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import ast
 
+import pytest
+
 from tests import ROOT
 
 LONGEST = 80
 
 
+@pytest.mark.one_python
 def test_no_name_of_a_test_is_longer_than_a_line() -> None:
     long = [
         f"{path.relative_to(ROOT)}: {node.name}"

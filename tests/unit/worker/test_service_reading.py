@@ -190,6 +190,7 @@ def by_key(share: AnnouncedShare) -> tuple[bytes, int]:
     return share.encoding_id, share.share
 
 
+@pytest.mark.one_python
 @settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(mangled_requests(), st.sets(st.integers(0, 60), max_size=4))
 def test_whatever_is_sent_and_whatever_the_disk_does_each_request_is_answered_once(

@@ -22,6 +22,8 @@ from tests.support.sample_shares import OWNER, Sample, declined, sample, staged_
 from worker.refusals import Refusal
 from worker.store import ShareStore
 
+pytestmark = pytest.mark.one_python
+
 # DAMAGED: what is held is read before it is acknowledged once more, and that may fail as well.
 REFUSALS = {Code.NO_ROOM, Code.FAULT, Code.READ_ONLY, Code.NOT_OPEN, Code.CONFLICT, Code.DAMAGED}
 Faults = Callable[[FaultyDisk], None]

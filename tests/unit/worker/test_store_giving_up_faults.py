@@ -25,6 +25,8 @@ from tests.support.sample_shares import OWNER, sample, share_path
 from worker.refusals import Refusal
 from worker.store import ShareStore
 
+pytestmark = pytest.mark.one_python
+
 REFUSALS = {Code.NO_ROOM, Code.FAULT, Code.READ_ONLY, Code.NOT_OPEN, Code.CONFLICT, Code.DAMAGED, Code.NOT_FOUND}
 SHARE = 1
 Faults = Callable[[FaultyDisk], None]
@@ -209,14 +211,12 @@ def test_a_life_makes_the_calls_whose_failures_are_tested(folders: Callable[[], 
     assert calls[moved : moved + 3] == ["rename_over", "sync_folder", "sync_folder"], "the tombstone came first"
 
 
-@pytest.mark.one_python
 @pytest.mark.parametrize(("code", "tries"), [(errno.EIO, 1), (errno.EIO, 2), (errno.ENOSPC, 1)])
 def test_each_call_failing_once(folders: Callable[[], Path], code: int, tries: int) -> None:
     for number in range(len(clean_calls(folders()))):
         check_life(folders(), lambda disk, n=number: disk.arm({n: code}), tries)  # type: ignore[misc]
 
 
-@pytest.mark.one_python
 def test_a_disk_that_dies_at_each_call(folders: Callable[[], Path]) -> None:
     for number in range(len(clean_calls(folders()))):
         check_life(folders(), lambda disk, n=number: disk.arm(rest=(n, errno.EIO)), 2)  # type: ignore[misc]

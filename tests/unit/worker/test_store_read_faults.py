@@ -57,7 +57,7 @@ def test_a_block_being_stored_that_cannot_be_read_is_damaged(folders: Callable[[
 def test_a_file_that_fails_to_close_after_reading_harms_no_reader(folders: Callable[[], Path]) -> None:
     disk = FaultyDisk()
     store = ShareStore(folders(), disk=disk)
-    encodings = [sample(f"a/{number}", segments=1) for number in range(66)]  # more than are kept open
+    encodings = [sample(str(number), segments=1) for number in range(66)]  # more than are kept open
     for encoding in encodings:
         encoding.put(store, 0)
     disk.arm(always={"close": errno.EIO})

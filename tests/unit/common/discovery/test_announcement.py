@@ -107,6 +107,7 @@ def test_very_many_properties_are_refused() -> None:
         read(**more)
 
 
+@pytest.mark.one_python
 @settings(max_examples=300)
 @given(
     st.one_of(st.just(SAID.instance), st.text(max_size=300)),

@@ -180,6 +180,7 @@ def test_junk_is_refused_and_nothing_worse(junk: bytes, structure: type[Message]
     believed_or_refused(junk, structure)
 
 
+@pytest.mark.one_python
 @settings(max_examples=300)
 @given(msgpack_values, any_structure)
 def test_any_msgpack_is_believed_only_in_the_shape(value: Any, structure: type[Message]) -> None:

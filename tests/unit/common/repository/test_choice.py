@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -127,6 +128,7 @@ class Course:
             self.gone.add(holder.device)
 
 
+@pytest.mark.one_python
 @given(
     st.integers(1, 4),
     st.lists(st.builds(Holder, st.integers(0, 5), st.sampled_from(DEVICES)), unique=True, max_size=10),

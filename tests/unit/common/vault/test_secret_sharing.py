@@ -40,6 +40,7 @@ def test_any_choice_of_as_many_shares_as_are_needed_restores(need: int, of: int)
             assert value_at({number: shares[number] for number in numbers}, 0) == secret
 
 
+@pytest.mark.one_python
 @settings(max_examples=50, deadline=None)
 @given(st.binary(min_size=1, max_size=8), st.data())
 def test_any_secret_comes_back_from_any_enough_shares_of_up_to_255(secret: bytes, data: st.DataObject) -> None:
