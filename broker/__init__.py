@@ -18,6 +18,7 @@ In the order of a message's way:
     catalog          who holds what, rebuilt from what workers announce; nothing of it is kept on disk
     budget           how much of the broker's memory that takes, by whose word
     tombstones       what was deleted or taken back, as the devices tell it; likewise
+    signature_checks how many of their signatures each device may have checked
     storing          whether what a client asks to be stored may be, by what follows
     quota            how much one vault, and one client's vaults, may have in the whole cluster
     vault_origins    which client brought which vault: kept on disk, so that a restart forgives nobody

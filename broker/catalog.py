@@ -337,8 +337,9 @@ class Catalog:
         return _capped(counted[0] for counted in self._owned.get(owner, {}).values())
 
     def memory_of(self, owner: bytes) -> int:
-        """Bytes of memory that a vault's shares and whom they are granted to take, counted likewise."""
-        return _capped(counted[1] for counted in self._owned.get(owner, {}).values())
+        """Bytes of memory that a vault's shares, whom they are granted to, counted likewise, and its deletions take."""
+        shares = _capped(counted[1] for counted in self._owned.get(owner, {}).values())
+        return shares + self.tombstones.memory_of(owner)
 
     def touch(self, encoding_id: bytes) -> None:
         """Something about it changed, although not what is held."""

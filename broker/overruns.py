@@ -22,6 +22,7 @@ VAULTS = "vaults"  # more vaults than one client may bring
 BYTES = "bytes"  # its vaults have all that one client's may have in the cluster
 ROOM = "room"  # it has as much room of a device under way as one client may
 REQUESTS = "requests"  # or as many requests, or bytes of them
+SIGNATURES = "signatures"  # it tells of more deletions than one device may have the signatures checked of
 
 
 class Overruns:

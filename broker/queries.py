@@ -19,11 +19,12 @@ from broker.credit import CREDIT, REQUESTS, REQUESTS_PER_DEVICE
 from broker.devices import DeviceNow, Devices
 from broker.list_marks import ListMarks
 from broker.members import MembersFile, address_of, take_up
-from broker.overruns import MEMORY, Overruns
+from broker.overruns import MEMORY, SIGNATURES, Overruns
 from broker.placement import Candidate, has_room, place
 from broker.quota import Quota
 from broker.rights import CLIENT_SIDE, Standing
 from broker.sessions import Session
+from broker.signature_checks import SignatureChecks
 from broker.storing import Storing
 from broker.vault_origins import VaultOrigins
 from common.errors import IntegrityError, NotFoundError, ProtocolError, RefusedError
@@ -66,6 +67,7 @@ from common.protocol.messages import (
     Status,
     Sync,
     ToldTombstone,
+    Tombstone,
     Trashed,
     TrashList,
     Welcome,
@@ -116,6 +118,7 @@ class Queries:
         self.quota = Quota(self.catalog, origins, owner_quota)
         self.storing = Storing(self.catalog, self.quota, origins, self.overruns, self._is_client, self.has_retired)
         self.devices = Devices(members, started)
+        self._checks = SignatureChecks()
 
     # --- who is there
 
@@ -131,6 +134,7 @@ class Queries:
         self._note_cut_off(now)
         self.storing.tick(now)
         self.overruns.expire(now)
+        self._checks.expire(now)
         if self._today() >= self._next_expiry:
             self._next_expiry = self._today() + _EXPIRY_PERIOD
             for encoding_id in self.catalog.tombstones.expire(self._today()):
@@ -141,9 +145,12 @@ class Queries:
             self.catalog.forget_device(device)
 
     def _note_cut_off(self, now: float) -> None:
-        members = self.devices.members()
-        for device in self.catalog.cut_off & members.keys():
-            self.overruns.note(bytes.fromhex(members[device].public_key), MEMORY, now)
+        for device in self.catalog.cut_off & self.devices.members().keys():
+            self.overruns.note(self._key_of(device), MEMORY, now)
+
+    def _key_of(self, device: bytes) -> bytes:
+        """The public key of a device that is a member."""
+        return bytes.fromhex(self.devices.members()[device].public_key)
 
     def status(self, left_on: Callable[[bytes], int], waited_for: Callable[[DeviceNow], float], now: float) -> Answered:
         """`left_on`: of a retiring device, how many shares no other device has. `waited_for`: seconds left, of one."""
@@ -305,11 +312,12 @@ class Queries:
 
     def report_deleted(self, device: bytes, payload: memoryview, now: float) -> Answered:
         told = [each for each in unpack(payload, _Tombstones) if each.left]
-        for stone in (each.tombstone for each in told):
+        for before, stone in enumerate([each.tombstone for each in told]):
             if not self.catalog.tombstones.takes(device, stone):
                 continue  # one too many: not worth the check of a signature
-            if self.catalog.tombstones.is_news(stone) and not is_tombstone_signed(stone):
-                raise ProtocolError("a tombstone that its owner did not sign")
+            if self.catalog.tombstones.is_news(stone) and not self._is_checked(device, stone, now):
+                self.catalog.add_tombstones(device, told[:before], self._today())
+                return Acknowledged(Answer(Code.BUSY, "this device tells of too many deletions")), None
             known = self.catalog.tombstones.of_owner(stone.encoding_id, stone.owner)
             # Only a device that had announced everything before brings news; any tells again when it registers anew.
             new = self.devices.known_complete(device) and (known is None or known.generation < stone.generation)
@@ -317,6 +325,15 @@ class Queries:
             self._deletions.tell((event, stone.owner, stone.encoding_id, stone.generation), device, now, opens=new)
         self.catalog.add_tombstones(device, told, self._today())
         return Acknowledged(GRANTED), None
+
+    def _is_checked(self, device: bytes, stone: Tombstone, now: float) -> bool:
+        """Whether its owner signed it, else ProtocolError; False where this device has had too many checked."""
+        if not self._checks.allow(device, now):
+            self.overruns.note(self._key_of(device), SIGNATURES, now)
+            return False
+        if not is_tombstone_signed(stone):
+            raise ProtocolError("a tombstone that its owner did not sign")
+        return True
 
     def _record_deletions(self, now: float) -> None:
         for (event, owner, encoding_id, _), devices in self._deletions.take(now):

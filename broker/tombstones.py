@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Optional
 
 from broker.budget import TELLER, TOMBSTONE, MemoryBudget
-from common.protocol.messages import MAX_SHARES_ON_A_DEVICE, Tombstone
+from common.protocol.messages import MAX_OWNERS_OF_AN_ENCODING, MAX_SHARES_ON_A_DEVICE, Tombstone
 from common.protocol.signatures import tombstone_rank
 
 MAX_TOMBSTONES_OF_A_DEVICE = MAX_SHARES_ON_A_DEVICE  # so that none that tells without end fills the memory
@@ -67,6 +67,7 @@ class Tombstones:
             self._records.setdefault(tombstone.encoding_id, {})[record.owner] = record
             self._owners.setdefault(record.owner, set()).add(tombstone.encoding_id)
         if device not in record.told:
+            self._make_way(device, tombstone.encoding_id)
             before = list(record.told)
             record.told[device] = b""
             self._budget.divide(before, list(record.told), TOMBSTONE, TELLER)
@@ -144,6 +145,10 @@ class Tombstones:
         record = self._record(tombstone)
         return set() if record is None else record.refused
 
+    def memory_of(self, owner: bytes) -> int:
+        """About how many bytes of memory an owner's tombstones take."""
+        return TOMBSTONE * len(self._owners.get(owner, ()))
+
     def encodings_of(self, owner: bytes) -> list[bytes]:
         """The encodings of an owner that tombstones tell of, in order."""
         return sorted(self._owners.get(owner, ()))
@@ -184,6 +189,12 @@ class Tombstones:
         if not told:
             self._told_by.pop(device, None)
         return [record.best.encoding_id for record in records]
+
+    def _make_way(self, device: bytes, encoding_id: bytes) -> None:
+        """What a device tells of one more owner of an encoding takes the place of what comes to its end first."""
+        told = [record for record in self._records[encoding_id].values() if device in record.told]
+        if len(told) >= MAX_OWNERS_OF_AN_ENCODING:
+            self._drop(device, [min(told, key=lambda record: record.ends)])
 
     def _forget(self, record: _Record) -> None:
         """A record that nobody tells any more."""

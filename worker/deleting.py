@@ -18,7 +18,7 @@ from typing import Callable, Optional
 
 from common.errors import IntegrityError
 from common.protocol.identifiers import NO_OWNER
-from common.protocol.messages import NO_TRASH, TOMBSTONE_LIFETIME, Code, Tombstone
+from common.protocol.messages import MAX_OWNERS_OF_AN_ENCODING, NO_TRASH, TOMBSTONE_LIFETIME, Code, Tombstone
 from common.protocol.signatures import is_tombstone_signed, tombstone_rank
 from worker.amendments import Amendments
 from worker.disk import Disk
@@ -233,11 +233,28 @@ class Deletion:
         if known is not None and known.tombstone.generation == tombstone.generation:  # two machines deleted it at once
             kept = _from_now(tombstone, known.ends - TOMBSTONE_LIFETIME)
         with self._durability.answering():
+            if known is None:
+                self._make_way(tombstone.encoding_id)
             self.tombstones.write(kept)
         self._inventory.add_tombstone(tombstone)
         done = "deleted" if tombstone.deleted else "took back the deletion of"
         log.info("%s the encoding %s", done, tombstone.encoding_id.hex())
         return kept
+
+    def _make_way(self, encoding_id: bytes) -> None:
+        """One more owner's tombstone of an encoding takes the place of what ends first, of owners with nothing here.
+
+        Whoever first stored an encoding can give it to as many owners as they like, so it costs nobody else anything.
+        """
+        there = self.tombstones.of_encoding(encoding_id)
+        if len(there) < MAX_OWNERS_OF_AN_ENCODING:
+            return
+        over = [kept for kept in there if not self._holds(encoding_id, kept.tombstone.owner)]
+        first = min(over, key=lambda kept: kept.ends, default=None)
+        if first is None or not self._empty(first.tombstone):
+            raise Refusal(Code.NO_ROOM, "too many owners have deleted this encoding")
+        self.tombstones.forget(first)
+        log.info("forgot one of %d owners' deletions of the encoding %s", len(there), encoding_id.hex())
 
     def _carry_out(self, tombstone: Tombstone) -> None:
         """Carry out a tombstone; Refusal where the disk refuses, and it will be tried again."""

@@ -64,14 +64,18 @@ class Tombstones:
         self._disk = disk
         self._layout = layout
         self._durability = durability
-        self._kept: dict[tuple[bytes, bytes], KeptTombstone] = {}  # by encoding id and owner
+        self._kept: dict[bytes, dict[bytes, KeptTombstone]] = {}  # encoding id → owner → tombstone
         self._unknown: set[bytes] = set()  # encodings whose tombstone another version wrote
 
     def __iter__(self) -> Iterator[KeptTombstone]:
-        return iter(list(self._kept.values()))
+        return iter([kept for owners in self._kept.values() for kept in owners.values()])
+
+    def of_encoding(self, encoding_id: bytes) -> list[KeptTombstone]:
+        """Those of all owners who deleted it, or took that back."""
+        return list(self._kept.get(encoding_id, {}).values())
 
     def get(self, encoding_id: bytes, owner: bytes) -> Optional[KeptTombstone]:
-        return self._kept.get((encoding_id, owner))
+        return self._kept.get(encoding_id, {}).get(owner)
 
     def has_deleted(self, encoding_id: bytes, owner: bytes) -> bool:
         """Whether this owner has deleted the encoding, and did not take that back."""
@@ -107,12 +111,15 @@ class Tombstones:
         self._enter(kept)
 
     def forget(self, kept: KeptTombstone) -> None:
-        """Remove an expired tombstone. Should a power cut bring its file back, it is removed again."""
+        """Remove a tombstone. Should a power cut bring its file back, it is removed again once it has expired."""
         self._disk.remove(self._path(kept))
-        self._kept.pop((kept.tombstone.encoding_id, kept.tombstone.owner), None)
+        owners = self._kept[kept.tombstone.encoding_id]
+        del owners[kept.tombstone.owner]
+        if not owners:
+            del self._kept[kept.tombstone.encoding_id]
 
     def _enter(self, kept: KeptTombstone) -> None:
-        self._kept[kept.tombstone.encoding_id, kept.tombstone.owner] = kept
+        self._kept.setdefault(kept.tombstone.encoding_id, {})[kept.tombstone.owner] = kept
 
     def _path(self, kept: KeptTombstone) -> Path:
         return self._layout.tombstone(kept.tombstone.encoding_id, kept.tombstone.owner)

@@ -19,6 +19,7 @@ MAX_SHARES = 64  # the largest n; a share's index is below it
 MAX_BATCH = 64  # shares, blocks or descriptions in one message, so that its header stays under 4 KiB
 MAX_OBJECTS = 1000  # objects in one LOCATE or LIST
 MAX_ANNOUNCED = 2000  # shares in one ANNOUNCE
+MAX_OWNERS_OF_AN_ENCODING = 32  # whose tombstones of it a device keeps, and a broker remembers of that device
 MAX_TOMBSTONES = 200  # in one REPORT_DELETED: a broker checks a signature for each that is news
 MAX_RETIRED = 200  # owners in one SYNC
 MAX_GRANTS = 16  # other owners that may read one encoding

@@ -16,7 +16,17 @@ from broker.vault_origins import MAX_VAULTS, VaultOrigins
 from common.protocol.codec import MAX_PAYLOAD, pack
 from common.protocol.device_messages import Open, ShareName
 from common.protocol.envelope import Operation
-from common.protocol.messages import MAX_GRANTS, Acknowledged, AnnouncedShare, Answer, Code, Empty, GrantedTo, Places
+from common.protocol.messages import (
+    MAX_GRANTS,
+    Acknowledged,
+    AnnouncedShare,
+    Answer,
+    Code,
+    Empty,
+    GrantedTo,
+    Places,
+    ToldTombstone,
+)
 from common.vault.keys import VaultKey
 from tests.support.sample_broker import SampleBroker, SamplePeer, code, requests
 
@@ -226,3 +236,25 @@ def test_20000_encodings_with_16_grants_of_one_client_stop_before_the_memory_doe
     assert requests(cluster.honest.ask(Operation.STORE, Empty(), b"", device=cluster.devices[0].device))
     assert code(cluster.hostile.ask(Operation.PLACES, Places(1, 1), pack([encoding(1)]))) is Code.NO_ROOM
     assert cluster.admit(Standing.CLIENT, "another").hello(vault(9)).answer.granted
+
+
+def test_what_one_client_stores_and_deletes_without_end_stops_before_the_memory_does() -> None:
+    budget = 8 * MIB
+    cluster = Cluster(3, budget)
+    key, deleted = vault(2), 0
+    for number in range(20_000):
+        if not requests(cluster.hostile.ask(Operation.STORE, Empty(), b"", device=cluster.devices[0].device)):
+            break
+        for entry in list(cluster.switchboard._ledger._entries.values()):
+            cluster.switchboard._ledger.leave(entry.session, entry.request_id)
+        tombstone = ToldTombstone(key.tombstone(number.to_bytes(32, "big"), encoding(number), 1, 0), 0, 9)
+        for device in cluster.devices:
+            cluster.queries.catalog.add_tombstones(device.device, [tombstone], cluster.today)
+        deleted += 1
+        if number % 20 == 0:
+            cluster.tick()
+    assert 1000 < deleted < 6000
+    assert cluster.queries.catalog.budget.total < budget
+    assert not cluster.queries.catalog.cut_off, "no device has to pay for it"
+    assert MEMORY in cluster.limits_of(cluster.hostile)
+    assert requests(cluster.honest.ask(Operation.STORE, Empty(), b"", device=cluster.devices[0].device))

@@ -10,10 +10,12 @@ import tracemalloc
 import msgspec
 import pytest
 
+from broker import queries
 from broker import tombstones as tombstones_module
 from broker.catalog import BUDGET, Catalog
-from broker.overruns import MEMORY, Overruns
+from broker.overruns import MEMORY, SIGNATURES, Overruns
 from broker.rights import Standing
+from broker.signature_checks import SignatureChecks
 from broker.steward.assessment import Presence
 from broker.steward.survey import Survey
 from common.protocol.codec import pack, unpack
@@ -269,6 +271,33 @@ def test_a_device_that_takes_too_much_is_named_and_given_nothing_more(
         assert requests(client.ask(operation, Empty(), device=honest.device))
     assert requests(client.fetch(liar)), "what it has may be read"
     assert broker.steward._rooms[liar.device].free_bytes == 0, "nothing is rebuilt there"
+
+
+def test_who_has_signatures_checked_without_end_is_named_and_has_none_checked_for_a_while(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    broker = SampleBroker()
+    liar, honest = broker.worker("liar"), broker.worker("honest")
+    monkeypatch.setattr(broker.queries, "_checks", SignatureChecks(burst=3))
+    checked: list[Tombstone] = []
+    monkeypatch.setattr(queries, "is_tombstone_signed", lambda stone: checked.append(stone) or True)
+
+    def report(device: SamplePeer, *generations: int) -> Code:
+        stones = [tombstone(1, 0, generation) for generation in generations]
+        return code(device.ask(Operation.REPORT_DELETED, Empty(), pack(told(*stones))))
+
+    assert report(liar, 1, 3) is Code.GRANTED
+    assert report(liar, 1, 3) is Code.GRANTED, "what is known already costs no check"
+    assert report(liar, 5, 7, 9) is Code.BUSY
+    assert [stone.generation for stone in checked] == [1, 3, 5]
+    assert [each.generation for each in broker.queries.catalog.tombstones.of_encoding(number_as(1, 16))] == [5]
+    client = broker.client()
+    assert answer(client.ask(Operation.HEALTH, Empty()), Health).over_limits == [OverLimit("liar", SIGNATURES)]
+    assert [each["limit"] for each in broker.recorded if each["event"] == "over limit"] == [SIGNATURES]
+    assert report(honest, 7) is Code.GRANTED, "others' deletions are taken up meanwhile"
+    broker.now += 1.0
+    broker.tick()
+    assert report(liar, 9) is Code.GRANTED
 
 
 def test_what_a_revoked_device_said_is_forgotten() -> None:

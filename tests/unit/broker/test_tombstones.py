@@ -9,7 +9,7 @@ from broker import tombstones as tombstones_module
 from broker.budget import MemoryBudget
 from broker.tombstones import Tombstones
 from common.protocol.identifiers import owner_id
-from common.protocol.messages import Tombstone
+from common.protocol.messages import MAX_OWNERS_OF_AN_ENCODING, Tombstone
 
 ENDS = 2_000_000_000
 OWNER = owner_id(b"w" * 32)
@@ -49,6 +49,16 @@ def test_however_many_others_delete_under_an_id_its_owner_is_heard() -> None:
         tell(tombstones, LIAR, msgspec.structs.replace(one, owner_key=bytes([number]) * 32))
     tell(tombstones, LIAR, one)
     assert tombstones.deleted(one.encoding_id, OWNER)
+
+
+def test_of_very_many_owners_of_one_encoding_a_device_tells_so_many_and_hides_no_other() -> None:
+    tombstones = Tombstones(MemoryBudget(1 << 30))
+    one = tombstone(1)
+    tell(tombstones, HONEST, one)
+    for number in range(500):
+        tell(tombstones, LIAR, msgspec.structs.replace(one, owner_key=number.to_bytes(32, "big")), ENDS + number)
+    assert len(list(tombstones.of_encoding(one.encoding_id))) == MAX_OWNERS_OF_AN_ENCODING + 1
+    assert tombstones.told_by(one) == {HONEST}
 
 
 def test_of_two_of_one_generation_the_same_holds_in_whatever_order() -> None:

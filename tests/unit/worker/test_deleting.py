@@ -9,7 +9,8 @@ import msgspec
 import pytest
 
 from common.protocol.device_messages import ShareName
-from common.protocol.messages import NO_TRASH, Code, Tombstone
+from common.protocol.messages import MAX_OWNERS_OF_AN_ENCODING, NO_TRASH, Code, Tombstone
+from common.vault.keys import VaultKey
 from tests.support.clocks import SetClock
 from tests.support.sample_shares import (
     KEY,
@@ -54,6 +55,40 @@ def test_what_is_deleted_is_in_the_trash_and_that_is_told(store: ShareStore, clo
     assert list(store.tombstones()) == [encoding.deletion(1)]
     assert store.used_bytes == used
     store.close()
+
+
+def test_of_an_encoding_given_to_any_number_of_owners_so_many_deletions_are_kept(
+    store: ShareStore, clock: SetClock
+) -> None:
+    """Whoever first stored it can give it to owners that they make up, and have each delete it."""
+    encoding = sample()
+    store.delete(encoding.deletion(), OWNER)
+    for number in range(100, 108 + MAX_OWNERS_OF_AN_ENCODING):
+        key = VaultKey(bytes([number]) * 32)
+        clock.now += 1.0
+        encoding.put(store, 1, key.owner_id())
+        store.delete(encoding.deletion(key=key, trash_seconds=NO_TRASH), key.owner_id())
+    owners = [tombstone.owner for tombstone in store.tombstones()]
+    assert len(owners) == MAX_OWNERS_OF_AN_ENCODING
+    assert key.owner_id() in owners
+    assert len(list((store.folder / "tombstones").iterdir())) == MAX_OWNERS_OF_AN_ENCODING
+    store = reopened(store, clock)
+    assert sorted(tombstone.owner for tombstone in store.tombstones()) == sorted(owners)
+    store.close()
+
+
+def test_a_deletion_of_whom_a_share_is_held_makes_way_for_none(store: ShareStore) -> None:
+    encoding = sample()
+    encoding.put(store, 2)
+    store.delete(encoding.deletion(), OWNER)
+    store.undelete(encoding.undeletion(), OWNER)
+    for number in range(100, 108 + MAX_OWNERS_OF_AN_ENCODING):
+        key = VaultKey(bytes([number]) * 32)
+        encoding.put(store, 1, key.owner_id())
+        store.delete(encoding.deletion(key=key), key.owner_id())
+    assert encoding.undeletion() in list(store.tombstones())
+    with declined(Code.CONFLICT):
+        store.delete(encoding.deletion(), OWNER)
 
 
 def test_all_shares_of_the_encoding_go_and_no_others(store: ShareStore) -> None:
