@@ -92,6 +92,7 @@ def to_json(status: Status) -> dict[str, object]:
             "in_danger": health.in_danger,
             "unrecoverable": health.unrecoverable,
             "could_be_stronger": health.weak,
+            "needless_encodings": health.needless,
         },
         "over_limits": [{"name": over.name, "limit": over.limit} for over in health.over_limits],
         "repair": {
@@ -142,6 +143,8 @@ def summary(status: Status) -> list[str]:
         lines.append(f"{health.unrecoverable} CANNOT BE RESTORED from the devices that are connected")
     if health.weak:
         lines.append(f"{health.weak} could be stronger with the devices that are alive: admin.py strengthen --all")
+    if health.needless:
+        lines.append(f"{health.needless} encodings are needless beside a whole one of the image: admin.py repair --all")
     for device in status.devices:
         if device.unlisted:
             name = printable(device.name)

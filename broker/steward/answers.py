@@ -43,6 +43,7 @@ def health(steward: Steward, owner: Optional[bytes]) -> tuple[Health, bytes]:
         steward.balance.under_way,
         steward.weak,
         images.in_danger,
+        needless=images.needless,
     )
     return header, pack(jobs)
 

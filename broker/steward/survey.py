@@ -48,6 +48,7 @@ class ImageCounts(NamedTuple):
     lacking: int
     unrecoverable: int
     in_danger: int  # of those that are waiting or lacking: exactly as many shares as are needed are at hand
+    needless: int  # encodings that can be restored, beside a whole one of the same image
 
 
 class Survey:
@@ -171,11 +172,13 @@ class Survey:
         counts = Counter({state: self.count(state) for state in State})
         in_danger = self._endangered
         best: dict[Image, Finding] = {}
+        restorable: Counter[Image] = Counter()
         for known in self._known_duplicates():
             finding = self._findings.get(known.claim.encoding_id, _WHOLE)
             counts[finding.state] -= 1
             in_danger -= finding.in_danger
             image = known.claim.owner, known.claim.object_id
+            restorable[image] += finding.state is not State.UNRECOVERABLE
             best[image] = max(best.get(image, finding), finding, key=lambda f: (f.state is State.WHOLE, f.spare))
         counts.update(finding.state for finding in best.values())
         in_danger += sum(finding.in_danger for finding in best.values())
@@ -185,6 +188,7 @@ class Survey:
             lacking=counts[State.LACKING],
             unrecoverable=counts[State.UNRECOVERABLE],
             in_danger=in_danger,
+            needless=sum(restorable[image] - 1 for image, found in best.items() if found.state is State.WHOLE),
         )
 
     def _known_duplicates(self) -> Iterator[Known]:

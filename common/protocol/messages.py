@@ -255,6 +255,7 @@ class Health(ReplyHeader):
     weak: Count = 0  # images that could be stronger, stored anew with the devices that are alive
     in_danger: Count = 0  # of the lacking ones: exactly k good shares at hand, so that one more device loses them
     over_limits: list[OverLimit] = []  # members that were, within ten minutes
+    needless: Count = 0  # encodings that can be restored, beside a whole one of the same image
 
 
 class RepairNow(Message):

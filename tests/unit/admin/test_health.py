@@ -122,6 +122,15 @@ def test_the_summary_says_loudly_what_cannot_be_restored() -> None:
     assert "1 CANNOT BE RESTORED" in text
 
 
+def test_needless_encodings_are_told_with_what_ends_them() -> None:
+    told = status(Health(GRANTED, True, whole=7, needless=3))
+    assert "3 encodings are needless beside a whole one of the image: admin.py repair --all" in summary(told)
+    assert "3" not in "".join(summary(status(Health(GRANTED, True, whole=7))))
+    images = to_json(told)["images"]
+    assert isinstance(images, dict)
+    assert images["needless_encodings"] == 3
+
+
 @pytest.mark.parametrize(
     ("health", "code", "line"),
     [
@@ -178,6 +187,7 @@ def test_json_has_all_that_the_table_has() -> None:
         "in_danger": 0,
         "unrecoverable": 0,
         "could_be_stronger": 0,
+        "needless_encodings": 0,
     }
     repair = told["repair"]
     assert isinstance(repair, dict)

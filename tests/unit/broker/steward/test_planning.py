@@ -143,6 +143,19 @@ def test_an_image_with_several_encodings_counts_once_and_by_the_best_of_them() -
         "beside a whole encoding a rest of another is no image that is lost"
     )
     assert counts.in_danger == 1
+    assert counts.needless == 0, "a rest of which nothing comes back may be made up"
+
+
+def test_of_an_image_that_is_whole_the_other_encodings_that_give_it_back_are_needless() -> None:
+    catalog = twice(second=2)
+    put(catalog, THIRD, DEVICES[:3])
+    survey = survey_of(catalog)
+    survey.look(0.0, 100)
+    assert survey.images().needless == 1
+    for index in range(2):
+        catalog.withdraw(DEVICES[index], [(FIRST, index)])
+    survey.look(1.0, 100)
+    assert survey.images().needless == 0, "none is whole"
 
 
 def test_weak_images_are_counted_once_each_but_not_deleted_ones_that_wait() -> None:
