@@ -51,7 +51,7 @@ def test_however_many_others_delete_under_an_id_its_owner_is_heard() -> None:
     assert tombstones.deleted(one.encoding_id, OWNER)
 
 
-def test_of_very_many_owners_of_one_encoding_a_device_tells_so_many_and_hides_no_other() -> None:
+def test_of_very_many_owners_of_one_encoding_a_device_tells_32_and_hides_no_other() -> None:
     tombstones = Tombstones(MemoryBudget(1 << 30))
     one = tombstone(1)
     tell(tombstones, HONEST, one)

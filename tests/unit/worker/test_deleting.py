@@ -57,9 +57,7 @@ def test_what_is_deleted_is_in_the_trash_and_that_is_told(store: ShareStore, clo
     store.close()
 
 
-def test_of_an_encoding_given_to_any_number_of_owners_so_many_deletions_are_kept(
-    store: ShareStore, clock: SetClock
-) -> None:
+def test_of_an_encoding_given_to_any_number_of_owners_32_deletions_are_kept(store: ShareStore, clock: SetClock) -> None:
     """Whoever first stored it can give it to owners that they make up, and have each delete it."""
     encoding = sample()
     store.delete(encoding.deletion(), OWNER)

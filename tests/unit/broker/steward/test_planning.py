@@ -146,7 +146,7 @@ def test_an_image_with_several_encodings_counts_once_and_by_the_best_of_them() -
     assert counts.needless == 0, "a rest of which nothing comes back may be made up"
 
 
-def test_of_an_image_that_is_whole_the_other_encodings_that_give_it_back_are_needless() -> None:
+def test_beside_a_whole_encoding_others_that_give_the_image_back_are_needless() -> None:
     catalog = twice(second=2)
     put(catalog, THIRD, DEVICES[:3])
     survey = survey_of(catalog)
