@@ -36,6 +36,8 @@ _SHARING_RETRIES = 20
 _SHARING_PAUSE = 0.05  # seconds
 _LOOK_TAKES = 0.2  # seconds; far longer than `is_locked` holds a lock
 _COARSE = 10_000_000  # ns: exFAT's clock; those of FAT and SFTP are coarser
+# As a restore names files until they are proven; a put never stores them.
+UNFINISHED = re.compile(r"\..*\.[0-9a-f]{12}\.part", re.DOTALL)
 # Microsoft, "Naming Files, Paths, and Namespaces"
 _DEVICE_NAME = re.compile(r"(?i)(con|prn|aux|nul|conin\$|conout\$|com[0-9¹²³]|lpt[0-9¹²³]) *(\..*)?")
 
@@ -241,6 +243,43 @@ def _lock(file: IO[bytes], wait: bool) -> None:
         import fcntl
 
         fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+
+
+def unfinished(target: Path) -> Path:
+    """Where a file is written until it gets its name, as `UNFINISHED` matches it."""
+    return target.with_name(f".{target.name[:40]}.{secrets.token_hex(6)}.part")
+
+
+def open_held(new_path: Callable[[], Path]) -> tuple[Path, IO[bytes]]:
+    """Make a file, unbuffered, that `remove_unheld` leaves alone until it is closed or this process ends.
+
+    `new_path`: another one each time. Where the file system has no locks, and on Windows, where nobody can remove what
+    is open, none is held. OSError where it cannot be made.
+    """
+    while True:
+        path = new_path()
+        file = open(path, "xb", buffering=0)  # noqa: SIM115
+        if sys.platform == "win32":
+            return path, file
+        with contextlib.suppress(OSError):
+            _lock(file, wait=True)
+        if os.fstat(file.fileno()).st_nlink:
+            return path, file
+        file.close()  # removed before it was held
+
+
+def remove_unheld(path: Path) -> bool:
+    """Remove a file that no living process holds; whether it did."""
+    try:
+        if sys.platform == "win32":
+            path.unlink()
+            return True
+        with open_regular(path) as file:
+            _lock(file, wait=False)
+            path.unlink()
+            return True
+    except OSError:
+        return False
 
 
 @contextlib.contextmanager

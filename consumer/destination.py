@@ -9,7 +9,7 @@ from typing import Optional, Union
 
 from common.errors import NoRoomError, NotFoundError, TesseraError, UsageError, cannot_write
 from common.vault.mapping import Mapping
-from consumer.output import STDOUT, Output, ThroughOutput, name_here, open_named
+from consumer.output import STDOUT, Output, ThroughOutput, name_here, open_named, remove_unfinished
 
 
 class Destination:
@@ -17,6 +17,7 @@ class Destination:
 
     def __init__(self, output: Optional[str], *, several: bool, force: bool) -> None:
         """Checks the path before anything is fetched; errors as of `Output`."""
+        self.removed = 0  # files that earlier restores left unfinished
         self.refusal: Optional[TesseraError] = None  # why nothing can be written to the folder any more
         self._force = force
         self._stdout = output == STDOUT
@@ -34,8 +35,10 @@ class Destination:
             else:
                 self._path = path
                 open_named(path, replace=force).discard()
+                self.removed = remove_unfinished(path.parent, path.name)
                 return
         _require_writable(self._folder)
+        self.removed = remove_unfinished(self._folder)
 
     def open(self, mapping: Mapping) -> Union[Output, ThroughOutput]:
         """The output for one image; two images of one name get names that differ."""

@@ -5,10 +5,10 @@ The file name in a mapping is untrusted. It is made safe here: a plain name in t
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import re
-import secrets
 import stat
 import sys
 import tempfile
@@ -19,7 +19,20 @@ from pathlib import Path
 from typing import IO, Optional, Union
 
 from common.errors import NotFoundError, UsageError, cannot_write
-from common.files import already_exists, is_device_name, rename_new, rename_over, sync_file, sync_folder, type_at
+from common.files import (
+    UNFINISHED,
+    already_exists,
+    is_device_name,
+    open_held,
+    remove_unheld,
+    rename_new,
+    rename_over,
+    sync_file,
+    sync_folder,
+    type_at,
+    unfinished,
+)
+from common.process.events import Warned
 from common.process.running_time import RunningTime
 from common.process.streams import stdout_bytes
 from common.vault.mapping import Mapping
@@ -71,9 +84,22 @@ def name_here(name: str) -> str:
     return safe
 
 
-def unfinished(target: Path) -> Path:
-    """Where a file is written until it gets its name; the producer never stores what is called so."""
-    return target.with_name(f".{target.name[:40]}.{secrets.token_hex(6)}.part")
+def remove_unfinished(folder: Path, name: str = "") -> int:
+    """Remove what restores into a folder left that were killed; how many files. `name`: only of that file.
+
+    What a living process writes stays.
+    """
+    begin = f".{name[:40]}." if name else "."
+    removed = 0
+    with contextlib.suppress(OSError), os.scandir(folder) as listing:
+        for entry in listing:
+            if entry.name.startswith(begin) and UNFINISHED.fullmatch(entry.name):
+                removed += entry.is_file(follow_symlinks=False) and remove_unheld(Path(entry.path))
+    return removed
+
+
+def told_removed(count: int) -> Warned:
+    return Warned(f"removed what earlier restores left unfinished: {count:,}")
 
 
 class Output:
@@ -89,9 +115,9 @@ class Output:
         self._replace = replace
         if is_special(target) or os.path.isdir(target) or (os.path.lexists(target) and not replace):
             raise _exists(target)
-        self._temporary = unfinished(target)
+        self.file: IO[bytes]
         try:
-            self.file: IO[bytes] = open(self._temporary, "xb", buffering=0)  # noqa: SIM115 - closed by keep or discard
+            self._temporary, self.file = open_held(lambda: unfinished(target))
         except FileNotFoundError:
             raise NotFoundError(f"there is no folder {target.parent}") from None
         except OSError as error:
@@ -101,7 +127,8 @@ class Output:
         """Give the file its name; to be called only once its whole content is proven."""
         try:
             sync_file(self.file.fileno())
-            self.file.close()
+            if sys.platform == "win32":
+                self.file.close()  # no open file can be renamed there
             (rename_over if self._replace else rename_new)(self._temporary, self.target)
         except FileExistsError:
             self.discard()
@@ -112,6 +139,7 @@ class Output:
         except BaseException:  # interrupted
             self.discard()
             raise
+        self.file.close()
         sync_folder(self.target.parent)
 
     def discard(self) -> None:

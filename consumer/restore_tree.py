@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Optional, Union
 
 from common.errors import NotFoundError, TesseraError, UnstorableError, cannot_write
-from common.files import open_regular, rename_new, rename_over
+from common.files import open_regular, rename_new, rename_over, unfinished
 from common.process.events import Warned
 from common.protocol.messages import EncodingAt
 from common.repository.repository import Repository
@@ -26,7 +26,7 @@ from common.vault.mapping import Mapping
 from common.vault.tree import KEPT, EntryType
 from consumer.events import Changed, NotRestored, Restored
 from consumer.naming import plan_names
-from consumer.output import Output, is_special, unfinished
+from consumer.output import Output, is_special, remove_unfinished, told_removed
 from consumer.restorer import Restorer
 from consumer.snapshots import Listed, Listing, shown_path
 from consumer.target_folder import TargetFolder, make_folder, make_link, set_attributes, there
@@ -58,6 +58,8 @@ class TreeRestorer:
             self._repository.emit(Changed(shown_path(path), f"is restored as {shown_path(mended)}"))
         at = {path: self._target.folder.joinpath(*map(os.fsdecode, names)) for path, names in plan.paths.items()}
         entries = self._make_folders(entries, at)
+        if removed := sum(map(remove_unfinished, {path.parent for path in at.values()})):
+            self._repository.emit(told_removed(removed))
         await self._files([each for each in entries if each.entry.type is EntryType.FILE], at)
         for each in entries:
             if each.entry.type is EntryType.LINK:

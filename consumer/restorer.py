@@ -25,7 +25,7 @@ from common.vault.mapping import Mapping
 from consumer.destination import Destination
 from consumer.events import Attempt, BytesReceived, Emit, Missing, NotRestored, Restored
 from consumer.gathering import Gathering
-from consumer.output import HeldOutput, Output, ThroughOutput
+from consumer.output import HeldOutput, Output, ThroughOutput, told_removed
 from consumer.restoring import Restoring
 
 log = logging.getLogger(__name__)
@@ -183,6 +183,8 @@ async def restore_held(repository: Repository, wanted: Sequence[str], destinatio
 
     `wanted`: hashes, as `check_hash` returns them, each once.
     """
+    if destination.removed:
+        repository.emit(told_removed(destination.removed))
     restorer = Restorer(repository, repository.emit)
     await restore_all(restorer, await _find_all(repository, wanted), destination.open)
 

@@ -23,6 +23,7 @@ from common.vault.tree import Entry, EntryType
 from consumer.destination import Destination
 from consumer.differences import differences
 from consumer.events import NotRestored
+from consumer.output import told_removed
 from consumer.restore_tree import TreeRestorer
 from consumer.restorer import Restorer
 from consumer.restorer import restore_all as restore_images
@@ -105,6 +106,8 @@ async def restore_all(repository: Repository, selection: Selection, folder: Path
     if left or not snapshots:
         place = folder / _BESIDE if snapshots else folder
         destination = Destination(str(place), several=True, force=force)
+        if destination.removed:
+            repository.emit(told_removed(destination.removed))
         await restore_images(Restorer(repository, repository.emit), left, destination.open)
     if selection and holdings.files and not left and not whole.entries:
         repository.emit(NotRestored("", NotFoundError("no image of the vault is like that")))

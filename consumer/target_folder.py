@@ -13,12 +13,14 @@ import unicodedata
 from pathlib import Path
 
 from common.errors import TesseraError, UsageError, cannot_write
-from common.files import is_device_name
+from common.files import is_device_name, open_held, remove_unheld
 from common.vault.tree import Entry, EntryType
 
 # What some file system refuses or changes: such a name is tried before it is believed.
 _DOUBTFUL = re.compile(rb'[^\x20-\x7e]|[<>:"\\|?*]|[. ]\Z')
 _LONG = 100  # bytes
+_TRIAL = re.compile(r"\.tessera-[0-9a-f]{12}")
+_HELD = "held"
 _COMPOSED, _DECOMPOSED = "é.probe", "e\N{COMBINING ACUTE ACCENT}.probe"
 
 
@@ -30,16 +32,18 @@ class TargetFolder:
         self.folder = folder
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            self._trial = folder / f".tessera-{secrets.token_hex(6)}"
-            self._trial.mkdir(0o700)
+            _remove_trials(folder)
+            held, self._held = open_held(lambda: _new_trial(folder) / _HELD)
         except FileExistsError:
             raise UsageError(f"{folder} is no folder, and a snapshot needs one") from None
         except OSError as error:
             raise cannot_write(f"to the folder {folder}", error) from None
+        self._trial = held.parent
         self._folds_case = self._are_one("probe", "PROBE")
         self._folds_forms = self._are_one(_COMPOSED, _DECOMPOSED)
 
     def close(self) -> None:
+        self._held.close()
         shutil.rmtree(self._trial, ignore_errors=True)
 
     def __enter__(self) -> TargetFolder:
@@ -55,7 +59,7 @@ class TargetFolder:
         if not self._make(text):
             return False
         try:
-            return os.listdir(self._trial) == [text]
+            return sorted(os.listdir(self._trial)) == sorted([_HELD, text])
         finally:
             (self._trial / text).unlink(missing_ok=True)
 
@@ -81,6 +85,21 @@ class TargetFolder:
         except (OSError, ValueError):
             return False
         return True
+
+
+def _new_trial(folder: Path) -> Path:
+    """A folder in which names are tried."""
+    trial = folder / f".tessera-{secrets.token_hex(6)}"
+    trial.mkdir(0o700)
+    return trial
+
+
+def _remove_trials(folder: Path) -> None:
+    """Remove those that restores left which were killed."""
+    with contextlib.suppress(OSError):
+        for path in folder.iterdir():
+            if _TRIAL.fullmatch(path.name) and not path.is_symlink() and remove_unheld(path / _HELD):
+                shutil.rmtree(path, ignore_errors=True)
 
 
 def make_folder(path: Path) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import os
-import re
 import stat
 import sys
 from collections import Counter
@@ -19,7 +18,7 @@ from pathlib import Path
 from typing import Callable, NamedTuple, Optional, Union
 
 from common.errors import NotFoundError, TesseraError, UnstorableError
-from common.files import open_regular, reading_text
+from common.files import UNFINISHED, open_regular, reading_text
 from common.home import home
 from common.text import decoded
 from common.vault.mapping import Kind
@@ -30,7 +29,6 @@ from producer.excluding import Excluded
 from producer.metadata import entry_of, entry_type
 
 STDIN = "-"
-UNFINISHED = re.compile(r"\..*\.[0-9a-f]{12}\.part", re.DOTALL)  # as a restore names files until they are proven
 _STORE = {"store.lock", "shares", "staging"}  # what is in a worker's store
 _CACHE_TAG, _CACHE_SIGNATURE = "CACHEDIR.TAG", b"Signature: 8a477f597d28d172789f06886806bc55"
 _NO_BACKUP = ".nobackup"

@@ -1,4 +1,4 @@
-"""Ending a program cleanly on SIGTERM, Ctrl-C, and on Windows Ctrl-Break.
+"""Ending a program cleanly on SIGTERM, on SIGHUP (its terminal is gone), on Ctrl-C, and on Windows Ctrl-Break.
 
 A program that serves sets a flag and ends after the round it is in (`stop_on_signals`). Any other ends as by Ctrl-C,
 whatever the signal (`end_as_interrupted`); tasks of an event loop clean up first (`interruption`). Before either, while
@@ -10,9 +10,9 @@ from __future__ import annotations
 import signal
 import threading
 from types import FrameType
-from typing import Optional
+from typing import Callable, Optional
 
-END_SIGNALS = ("SIGINT", "SIGTERM", "SIGBREAK")  # as far as the system has them
+END_SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")  # as far as the system has them
 
 
 def stop_on_signals() -> threading.Event:
@@ -23,8 +23,7 @@ def stop_on_signals() -> threading.Event:
         stopping.set()
 
     for name in END_SIGNALS:
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), stop)
+        _handle(name, stop)
     return stopping
 
 
@@ -35,7 +34,7 @@ def end_silently_while_loading() -> None:
 
 
 def end_as_interrupted() -> None:
-    """From now on Ctrl-C, SIGTERM, and on Windows Ctrl-Break interrupt alike. To be called in the main thread."""
+    """From now on Ctrl-C, SIGTERM, SIGHUP, and on Windows Ctrl-Break interrupt alike; for the main thread."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -44,9 +43,16 @@ def end_as_interrupted() -> None:
         handler = signal.getsignal(signal.SIGINT)
         (handler if callable(handler) else signal.default_int_handler)(signal.SIGINT, frame)
 
-    for name in ("SIGTERM", "SIGBREAK"):
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), interrupt)
+    for name in END_SIGNALS[1:]:
+        _handle(name, interrupt)
+
+
+def _handle(name: str, handler: Callable[[int, Optional[FrameType]], None]) -> None:
+    """Handle a signal by this, where the system has it; but SIGHUP stays ignored, as behind nohup."""
+    number = getattr(signal, name, None)
+    if number is None or (name == "SIGHUP" and signal.getsignal(number) is signal.SIG_IGN):
+        return
+    signal.signal(number, handler)
 
 
 def end_at_once() -> None:

@@ -244,19 +244,36 @@ def test_three_devices_killed_in_mid_get_leave_no_file(
 
 
 @POSIX_ONLY
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
 def test_an_interrupted_consumer_leaves_no_file(
-    cluster: LocalCluster, owner: User, large_image: tuple[str, int], number: signal.Signals
+    cluster: LocalCluster, owner: User, large_image: tuple[str, int], name: str
 ) -> None:
     sha256, size = large_image
     out = owner.folder / "out" / "image"
     with held_in_mid_get(owner, sha256, out, size) as process:
-        process.send_signal(number)
+        process.send_signal(signal.Signals[name])
         process.send_signal(signal.SIGCONT)
         ended = finish(process)
     assert ended.exit_code == 130, ended
     assert ended.stderr.splitlines() == ["consumer: interrupted"]
     assert files_below(out.parent) == []
+
+
+@POSIX_ONLY
+def test_what_a_killed_consumer_left_is_removed_by_the_next(
+    cluster: LocalCluster, owner: User, large_image: tuple[str, int]
+) -> None:
+    sha256, size = large_image
+    out = owner.folder / "out" / "image"
+    with held_in_mid_get(owner, sha256, out, size) as process:
+        process.kill()
+        process.wait()
+    assert [path.suffix for path in files_below(out.parent)] == [".part"]
+    ended = owner.run("consumer", "--hash", sha256, "--output", os.fspath(out))
+    assert ended.exit_code == 0, ended
+    assert "removed what earlier restores left unfinished: 1" in ended.stderr
+    assert files_below(out.parent) == [out]
+    out.unlink()
 
 
 @POSIX_ONLY

@@ -3,29 +3,35 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import io
 import os
 import socket
 import stat
+import subprocess
 import sys
 import threading
 import unicodedata
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Callable, Optional, Union
+from typing import IO, Any, Callable, Optional, Union
 
 import msgspec
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from common import files
 from common.errors import NoRoomError, NotFoundError, TesseraError, UsageError
 from common.files import is_device_name
 from common.vault.mapping import Mapping
 from consumer.command import _Printer
 from consumer.destination import Destination
 from consumer.events import NotRestored, Restored
-from consumer.output import HeldOutput, Output, ThroughOutput, name_here, open_named, safe_name
+from consumer.output import HeldOutput, Output, ThroughOutput, name_here, open_named, remove_unfinished, safe_name
 from consumer.restorer import restore_all
+from consumer.target_folder import TargetFolder
+from tests import ROOT
 from tests.support.sample_images import encode
 
 RESERVED = [
@@ -58,6 +64,17 @@ ORDINARY = [
     "com10.txt",
     "COMmon.jpg",
 ]
+
+# What another process does that writes to `picture.png`: held until its stdin ends, or killed.
+HOLD = """
+import sys
+from pathlib import Path
+from consumer.output import Output
+output = Output(Path(sys.argv[1]), replace=True)
+print("held", flush=True)
+sys.stdin.read()
+output.keep()
+"""
 
 names = st.text(max_size=300) | st.text(st.sampled_from(' ./\\:*?"<>|\0\n\x85\u00a0\u3000_~$aC写'), max_size=12)
 long_names = st.builds(
@@ -520,13 +537,81 @@ def test_without_any_temporary_folder_that_is_what_is_said(monkeypatch: pytest.M
         ThroughOutput()
 
 
+@contextlib.contextmanager
+def writing_elsewhere(target: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """Another process that is restoring to a path."""
+    command = [sys.executable, "-c", HOLD, os.fspath(target)]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, cwd=ROOT) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline().strip() == b"held"
+        yield process
+
+
+def test_what_a_killed_restore_left_is_removed_and_what_a_living_one_writes_is_not(tmp_path: Path) -> None:
+    with writing_elsewhere(tmp_path / "killed.png") as killed:
+        killed.kill()
+    with writing_elsewhere(tmp_path / "picture.png") as living:
+        for name in (".notes.part", "x.0123456789ab.part", ".a.0123456789AB.part"):  # not a restore's
+            (tmp_path / name).touch()
+        (tmp_path / ".folder.0123456789ab.part").mkdir()
+        before = {path.name for path in tmp_path.iterdir()}
+        assert Destination(os.fspath(tmp_path), several=True, force=False).removed == 1
+        left = {path.name for path in tmp_path.iterdir()}
+        assert {name.split(".")[1] for name in before - left} == {"killed"}
+        living.communicate()
+        assert living.returncode == 0
+    assert (tmp_path / "picture.png").exists()
+    assert remove_unfinished(tmp_path) == 0
+
+
+def test_a_restore_to_one_path_removes_what_was_left_of_that_path_only(tmp_path: Path) -> None:
+    for name in ("one.png", "other.png"):
+        with writing_elsewhere(tmp_path / name) as killed:
+            killed.kill()
+    assert Destination(os.fspath(tmp_path / "one.png"), several=False, force=False).removed == 1
+    assert [path.name.split(".")[1] for path in tmp_path.iterdir()] == ["other"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="what is open cannot be removed there")
+def test_a_file_that_is_removed_before_it_is_held_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By another restore that tidies up in that moment."""
+    lock = files._lock
+
+    def tidy_before(file: IO[bytes], wait: bool) -> None:
+        monkeypatch.setattr(files, "_lock", lock)
+        assert remove_unfinished(tmp_path) == 1
+        lock(file, wait)
+
+    monkeypatch.setattr(files, "_lock", tidy_before)
+    output = Output(tmp_path / "picture.png", replace=False)
+    output.file.write(b"whole")
+    output.keep()
+    assert (tmp_path / "picture.png").read_bytes() == b"whole"
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_folder_in_which_a_killed_restore_tried_names_is_removed(tmp_path: Path) -> None:
+    killed = tmp_path / ".tessera-0123456789ab"
+    killed.mkdir()
+    (killed / "held").touch()
+    with TargetFolder(tmp_path) as living:
+        assert not killed.exists()
+        with TargetFolder(tmp_path):
+            assert len(list(tmp_path.iterdir())) == 2
+        assert living.takes("été".encode())
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_folder_that_takes_nothing_more_is_told_of_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     where = destination("out", several=True)
 
     def refuse(*_: object, **__: object) -> None:
         raise OSError(30, "Read-only file system")
 
-    monkeypatch.setattr("consumer.output.open", refuse, raising=False)
+    monkeypatch.setattr("common.files.open", refuse, raising=False)
     told: list[str] = []
     monkeypatch.setattr("consumer.command.warn", told.append)
     report = _Printer(where, as_json=False)

@@ -38,20 +38,57 @@ except KeyboardInterrupt:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no signal to send to another process")
 @pytest.mark.parametrize(
-    ("number", "words"), [(signal.SIGINT, ()), (signal.SIGTERM, ()), (signal.SIGTERM, ("ignoring",))]
+    ("name", "words"), [("SIGINT", ()), ("SIGTERM", ()), ("SIGTERM", ("ignoring",)), ("SIGHUP", ())]
 )
-def test_all_that_waits_tidies_up_before_the_program_ends_as_interrupted(
-    number: signal.Signals, words: tuple[str, ...]
-) -> None:
+def test_all_that_waits_tidies_up_before_the_program_ends_as_interrupted(name: str, words: tuple[str, ...]) -> None:
     command = [sys.executable, "-c", _PROGRAM, *words]
     for _ in range(5):
         with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
             assert process.stdout is not None
             assert process.stdout.readline() == "ready\n"
-            process.send_signal(number)
+            process.send_signal(signal.Signals[name])
             out, errors = process.communicate(timeout=PATIENCE)
         assert process.returncode == 130, errors
         assert out.splitlines() == [f"tidied {depth}" for depth in range(4)]
+
+
+_HUNG_UP = """
+import os, signal, sys
+signal.signal(signal.SIGHUP, signal.SIG_IGN)
+from common.process.stopping import end_as_interrupted, stop_on_signals
+if "serving" in sys.argv:
+    stopping = stop_on_signals()
+else:
+    end_as_interrupted()
+os.kill(os.getpid(), signal.SIGHUP)
+assert "serving" not in sys.argv or not stopping.is_set()
+print("goes on")
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signal")
+@pytest.mark.parametrize("word", ["serving", "working"])
+def test_behind_nohup_a_program_goes_on_when_its_terminal_is_gone(word: str) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", _HUNG_UP, word], cwd=ROOT, capture_output=True, timeout=PATIENCE, check=False
+    )
+    assert (ended.returncode, ended.stdout.split()) == (0, [b"goes", b"on"]), ended
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signal")
+def test_a_program_that_serves_ends_when_its_terminal_is_gone() -> None:
+    program = """
+import os, signal
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
+from common.process.stopping import stop_on_signals
+stopping = stop_on_signals()
+os.kill(os.getpid(), signal.SIGHUP)
+assert stopping.wait(20)
+"""
+    ended = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, timeout=PATIENCE, check=False
+    )
+    assert ended.returncode == 0, ended
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no signal to send to another process")
