@@ -118,19 +118,26 @@ def _start_from_other_rows(bits: Bits) -> tuple[list[int], Bits]:
 
 def _take_out_pairs(terms: Bits) -> tuple[Bits, list[tuple[int, int]]]:
     """Give a pair of columns that two or more rows share a column of its own; those pairs, in order."""
+    rows, columns = terms.shape
+    weights = np.zeros((rows, columns + MAX_PAIRS), np.float32)
+    weights[:, :columns] = terms
+    shared = np.triu(weights.T @ weights, 1)
     pairs: list[tuple[int, int]] = []
     while len(pairs) < MAX_PAIRS:
-        weights = terms.astype(np.float32)
-        shared = np.triu(weights.T @ weights, 1)
         first, second = divmod(int(shared.argmax()), len(shared))
         if shared[first, second] < 2:
             break
-        both = terms[:, first] & terms[:, second]
-        terms[:, first] ^= both
-        terms[:, second] ^= both
-        terms = np.concatenate([terms, both[:, None]], axis=1)
+        new = columns + len(pairs)
+        weights[:, new] = weights[:, first] * weights[:, second]
+        for column in (first, second):
+            weights[:, column] -= weights[:, new]
+        # Only of these three another number of rows is shared now: all of them anew would take ten times as long.
+        for column in (first, second, new):
+            counts = weights[:, column] @ weights
+            shared[column, column + 1 :] = counts[column + 1 :]
+            shared[:column, column] = counts[:column]
         pairs.append((first, second))
-    return terms, pairs
+    return weights[:, : columns + len(pairs)].astype(np.uint8), pairs
 
 
 class _StepWriter:
