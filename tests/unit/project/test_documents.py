@@ -137,3 +137,15 @@ def test_the_table_of_exit_codes_has_those_of_the_programs_and_no_other() -> Non
     documented = [int(code) for code in re.findall(r"^\| (\d+) \|", section, re.MULTILINE)]
     kinds = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, errors.TesseraError)]
     assert documented == sorted({0, INTERRUPTED} | {kind.exit_code for kind in kinds})
+
+
+def test_each_row_of_the_threat_model_names_its_test_or_says_why_there_is_none() -> None:
+    model = ROOT / "docs" / "threat-model.md"
+    without = []
+    for table in _TABLE.findall(prose(model)):
+        head, _, *rows = [[cell.strip() for cell in _CELL_END.split(line)[1:-1]] for line in table.splitlines()]
+        for row in rows if head[-1] == "test" else ():
+            names_one = any(name in checkout() for name in _CODE.findall(row[-1]))
+            if not names_one and not re.match(r"none: .|the tests of those rows", row[-1]):
+                without.append(row[0])
+    assert not without
