@@ -177,6 +177,13 @@ class SnapshotReader:
         ]
         return trees, failed
 
+    async def tree(self, sha256: bytes) -> list[Entry]:
+        """What is in one folder; NotFoundError where the cluster has no such tree, or the error of reading it."""
+        (tree,) = await self._located_trees([sha256])
+        if isinstance(tree, TesseraError):
+            raise tree
+        return tree
+
     async def trees(self, roots: Iterable[bytes]) -> AsyncIterator[tuple[bytes, Union[list[Entry], TesseraError]]]:
         """Every tree at and below these, each once and kept nowhere; of one that cannot be read now, why."""
         left = list(dict.fromkeys(roots))

@@ -52,7 +52,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="tessera-screenshots-") as scratch:
         place = Path(scratch)
         pictures, more = place / "pictures", place / "holiday"
-        _make_pictures(pictures, _PICTURES, 2041)
+        _make_pictures(pictures / "2018", _PICTURES // 2, 2041)
+        _make_pictures(pictures / "2019", _PICTURES // 2, 2141)
         _make_pictures(more, 6, 3107)
         with Image.open(CHECKOUT / "samples" / "hubble_deep_field.jpg") as sample:
             sample.resize(_LARGE).save(more / "deep field, large.tif")
@@ -63,9 +64,13 @@ def main() -> None:
                 )
                 require_success("broker", renamed)
             samples = [str(CHECKOUT / "samples" / name) for name in _SAMPLES]
-            stored = cluster.run("producer", str(pictures), *samples)
-            require_success("producer", stored)
-            hashes = [line.split()[0] for line in stored.stdout.splitlines()]
+            lines: list[str] = []
+            runs = {"family album": [str(pictures)], "the year 2018": [str(pictures / "2018")], "samples": samples}
+            for name, given in runs.items():
+                stored = cluster.run("producer", *given, "--label", name)
+                require_success("producer", stored)
+                lines += stored.stdout.splitlines()
+            hashes = list(dict.fromkeys(line.split()[0] for line in lines))
             deleted = [word for sha256 in hashes[:_DELETED] for word in ("--hash", sha256)]
             require_success("admin", cluster.run("admin", "delete", "--yes", *deleted))
             _wait_reported(cluster)
@@ -105,7 +110,7 @@ def _run(told: dict[str, str], environment: dict[str, str], place: Path) -> None
 
 def _make_pictures(folder: Path, count: int, first: int) -> None:
     """Pieces of the samples, called as a camera calls them."""
-    folder.mkdir()
+    folder.mkdir(parents=True)
     rng = random.Random(first)  # noqa: S311 - the same pictures each time
     samples = [Image.open(CHECKOUT / "samples" / name).convert("RGB") for name in _SAMPLES]
     number = first
@@ -169,6 +174,8 @@ class _Shooting:
         gallery.select(gallery.shown[2].sha256)
         self._both("gallery-image", lambda: not tiles.waiting)
         self._over_the_gallery(gallery, view)
+        gallery.select(None)
+        self._snapshot(gallery, tiles)
         self._store()
         app.reassemble(self._told["sha256"])
         reassemble: Any = app.models["reassemble"]
@@ -176,6 +183,15 @@ class _Shooting:
         self._both("reassemble")
         self._devices()
         self._safety()
+
+    def _snapshot(self, gallery: Any, tiles: Any) -> None:
+        gallery.snapshots.choose(gallery.snapshots.kept[-1].sha256)
+        for name in ("pictures", "2019"):
+            self._until(lambda name=name: any(entry.name == name for entry in gallery.shown))  # type: ignore[misc]
+            gallery.open(next(entry.key for entry in gallery.shown if entry.name == name))
+        self._until(lambda: gallery.snapshots.entries)
+        self._settle()
+        self._both("gallery-snapshot", lambda: not tiles.waiting)
 
     def _over_the_gallery(self, gallery: Any, view: Any) -> None:
         view._details._share()

@@ -25,7 +25,11 @@ MappingName = tuple[bytes, bytes]  # object id, encoding id: names a mapping in 
 
 @dataclass(frozen=True)
 class Entry:
-    """One image of the vault. `health` and `encodings` are known once the cluster was asked."""
+    """One image of the vault, or what is in a folder of a snapshot.
+
+    `health` and `encodings` are known once the cluster was asked. `place`: its path in the snapshot that is looked at,
+    empty among all images. `remark`: what it is, in place of a health, where it is no image that is at hand.
+    """
 
     sha256: str
     name: str
@@ -38,10 +42,18 @@ class Entry:
     has_thumbnail: bool
     taken: Optional[int] = None  # seconds since 1970 by the clock where it was taken
     camera: str = ""
-    is_image: bool = True  # no tree or snapshot, which no view shows
+    is_image: bool = True  # no tree or snapshot, nor what else is in folders
+    is_folder: bool = False
+    place: str = ""
+    remark: str = ""
     health: Optional[ImageHealth] = None
     encodings: tuple[EncodingAt, ...] = ()
     text: str = field(default="", compare=False)  # what is searched
+
+    @property
+    def key(self) -> str:
+        """Tells it from all others that are shown with it: equal files of a folder are one image."""
+        return self.place or self.sha256
 
     @property
     def format(self) -> str:
@@ -72,12 +84,12 @@ class Entry:
 
     @property
     def badge(self) -> Badge:
-        return badge_of(self.health)
+        return Badge(self.remark, Tone.UNKNOWN) if self.remark else badge_of(self.health)
 
     @property
     def former_badge(self) -> Badge:
         """The badge while the cluster is not reached: its last known health."""
-        return former_badge_of(self.health)
+        return self.badge if self.remark else former_badge_of(self.health)
 
     def known_at(self, encodings: Sequence[EncodingAt]) -> Entry:
         """The same image with the health of these encodings; none where there are none."""

@@ -1,4 +1,4 @@
-"""The gallery: all images of the vault, searching and choosing among them, and the details of one."""
+"""The gallery: all images of the vault or a folder of a snapshot, searching and choosing there, the details of one."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import Callable, Optional
 
 from common.errors import TesseraError
 from common.link.link import Link
+from common.text import count
+from consumer.snapshots import KeptSnapshot, Path
 from desktop.background import Background, Task
 from desktop.model.commands import SHOWN_DIGITS, command_line
 from desktop.model.entries import Age, Entry, Search, SharePlace, share_places
@@ -16,6 +18,7 @@ from desktop.model.image_work import ImageWorkModel
 from desktop.model.images import Images, Look, look, read_kept
 from desktop.model.model import Model
 from desktop.model.sharing import SharingModel
+from desktop.model.snapshots import SnapshotsModel
 from desktop.model.thumbnails import EDGE, Thumbnails
 from desktop.model.trash import TrashModel
 from desktop.session import Session
@@ -27,7 +30,7 @@ Deliver = Callable[[str, Optional[Pixels]], None]
 
 
 class GalleryModel(Model):
-    """`shown`: what the search finds, the newest first. `chosen`: the SHA-256 of the chosen images.
+    """`shown`: what the search finds: of all images the newest first, of a folder by name. `chosen`: the keys of some.
 
     `selected`: the one of them with the keyboard's focus. What the search does not find any more is not chosen.
     """
@@ -46,7 +49,9 @@ class GalleryModel(Model):
         self.work = ImageWorkModel(session, background, self._look_again)
         self.sharing = SharingModel(session, background)
         self.trash = TrashModel(session, background, self._look_again)
-        self.include(self.work, self.sharing, self.trash)
+        self.snapshots = SnapshotsModel(session, background, lambda: self._known.entries, self._moved)
+        self._place: tuple[Optional[KeptSnapshot], Path] = (None, ())
+        self.include(self.work, self.sharing, self.trash, self.snapshots)
         self._reassemble = reassemble
         self._reading: Optional[Task] = None
         self._read = False
@@ -77,6 +82,7 @@ class GalleryModel(Model):
         self._reading, self._read = None, True
         self._known = self.images.known
         self._find()
+        self.snapshots.refresh()
         self._following.begin()
 
     async def _look(self, link: Link) -> None:
@@ -85,12 +91,15 @@ class GalleryModel(Model):
         def tell(entries: list[Entry]) -> None:
             self.background.post(self._add, entries)
 
-        self.background.post(self._take, await look(repository, self._known, tell))
+        found = await look(repository, self._known, tell)
+        self.background.post(self._take, found)
+        await self.snapshots.look(repository, found.others)
 
     def _take(self, found: Look) -> None:
         if self.images.take(found):
             self._known = self.images.known
             self._find()
+            self.snapshots.refresh()
 
     # --- searching
 
@@ -112,17 +121,37 @@ class GalleryModel(Model):
             self._find()
 
     def _find(self) -> None:
-        self.shown = self.images.find(self.search, time.time())
+        if self.snapshots.chosen is None:
+            self.shown = self.images.find(self.search, time.time())
+        else:
+            self.shown = self.search.find(self.snapshots.entries or [], time.time())
         if self.chosen:
-            self.chosen &= {entry.sha256 for entry in self.shown}
+            self.chosen &= {entry.key for entry in self.shown}
             self.selected = self.selected if self.selected in self.chosen else next(iter(self.chosen), None)
         self.changed()
 
+    def _moved(self) -> None:
+        """Another snapshot or folder is looked at, or more is known of what is in it."""
+        self._find()
+        place = (self.snapshots.chosen, self.snapshots.path)
+        if place != self._place:
+            self._place = place
+            self._tell_command()
+            self.changed()
+
     @property
     def summary(self) -> str:
-        """The number of images, and of those that are shown."""
-        total = f"{len(self.images):,} image{'' if len(self.images) == 1 else 's'}"
-        return total if len(self.shown) == len(self.images) else f"{len(self.shown):,} of {total}"
+        """The number of images, or of what is in the folder, and of those that are shown."""
+        entries = self.snapshots.entries
+        if self.snapshots.chosen is None:
+            total, whole = len(self.images), count(len(self.images), "image")
+        elif entries is None:
+            return ""
+        else:
+            total, folders = len(entries), sum(entry.is_folder for entry in entries)
+            parts = [count(folders, "folder")] if folders else []
+            whole = ", ".join([*parts, count(total - folders, "file")] if total > folders else parts)
+        return whole if len(self.shown) == total else f"{len(self.shown):,} of {whole}"
 
     @property
     def state(self) -> str:
@@ -137,6 +166,8 @@ class GalleryModel(Model):
         if unreadable:
             more = f"{unreadable} more image{'s' if unreadable > 1 else ''}"
             return f"{more} cannot be shown: their devices are not connected"
+        if self.snapshots.unread:
+            return f"{count(self.snapshots.unread, 'snapshot')} cannot be read now: their devices are not connected"
         return ""
 
     @property
@@ -147,36 +178,40 @@ class GalleryModel(Model):
     @property
     def emptiness(self) -> str:
         """The text where nothing is shown."""
+        if self.snapshots.chosen is not None and self.snapshots.entries is None:
+            return "Reading the folder …"
+        if self.snapshots.chosen is not None:
+            return "" if self.shown else "Nothing here is like that." if self.snapshots.entries else "Nothing is here."
         if self.images.looked and not len(self.images):
             return "There are no images in this vault yet.\nStore some, and they appear here."
         return "No image is like that." if len(self.images) and not self.shown else ""
 
     # --- choosing
 
-    def select(self, sha256: Optional[str]) -> None:
-        """Choose this image and no other, or none."""
-        self._anchor = sha256
-        self._choose(sha256, frozenset() if sha256 is None else frozenset({sha256}))
+    def select(self, key: Optional[str]) -> None:
+        """Choose this one and no other, or none."""
+        self._anchor = key
+        self._choose(key, frozenset() if key is None else frozenset({key}))
 
-    def toggle(self, sha256: str) -> None:
+    def toggle(self, key: str) -> None:
         """Add this one to the chosen, or remove it."""
-        self._anchor = sha256
-        chosen = self.chosen ^ {sha256}
-        self._choose(sha256 if sha256 in chosen else next(iter(chosen), None), chosen)
+        self._anchor = key
+        chosen = self.chosen ^ {key}
+        self._choose(key if key in chosen else next(iter(chosen), None), chosen)
 
-    def extend(self, sha256: str) -> None:
+    def extend(self, key: str) -> None:
         """Choose the range from the anchor to this one."""
-        order = [entry.sha256 for entry in self.shown]
-        if self._anchor not in order or sha256 not in order:
-            self.select(sha256)
+        order = [entry.key for entry in self.shown]
+        if self._anchor not in order or key not in order:
+            self.select(key)
             return
-        first, last = sorted((order.index(self._anchor), order.index(sha256)))
-        self._choose(sha256, frozenset(order[first : last + 1]))
+        first, last = sorted((order.index(self._anchor), order.index(key)))
+        self._choose(key, frozenset(order[first : last + 1]))
 
     def select_all(self) -> None:
         """Choose all that the search finds."""
         if self.shown:
-            self._choose(self.selected or self.shown[0].sha256, frozenset(entry.sha256 for entry in self.shown))
+            self._choose(self.selected or self.shown[0].key, frozenset(entry.key for entry in self.shown))
 
     def _choose(self, selected: Optional[str], chosen: frozenset[str]) -> None:
         self.selected, self.chosen = selected, chosen
@@ -185,13 +220,19 @@ class GalleryModel(Model):
 
     @property
     def chosen_entries(self) -> list[Entry]:
-        """The chosen images, in the order of `shown`."""
-        return [entry for entry in self.shown if entry.sha256 in self.chosen]
+        """The chosen images, each once, in the order of `shown`."""
+        if not self.chosen:
+            return []
+        chosen = [entry for entry in self.shown if entry.key in self.chosen and entry.is_image]
+        return list({entry.sha256: entry for entry in chosen}.values())
 
     @property
     def entry(self) -> Optional[Entry]:
         """The image whose details are shown; None where none or several are chosen."""
-        return self.images.entry(self.selected) if self.selected is not None and len(self.chosen) == 1 else None
+        if self.snapshots.chosen is None:
+            return self.images.entry(self.selected) if self.selected is not None and len(self.chosen) == 1 else None
+        chosen = self.chosen_entries
+        return chosen[0] if len(chosen) == 1 else None
 
     @property
     def unfinished(self) -> str:
@@ -209,9 +250,31 @@ class GalleryModel(Model):
     def reassemble(self, sha256: str) -> None:
         self._reassemble(sha256)
 
+    def open(self, key: str) -> None:
+        """Look into a folder, reassemble an image; nothing else opens."""
+        entry = next((entry for entry in self.shown if entry.key == key), None)
+        if entry is not None and entry.is_folder:
+            self.snapshots.enter(entry)
+        elif entry is not None and entry.is_image:
+            self._reassemble(entry.sha256)
+
+    def up(self) -> None:
+        """Go to the folder that the one in view lies in."""
+        self.snapshots.up()
+
+    def restore(self, folder: str) -> None:
+        """Restore the folder in view, which is the whole snapshot at its root, into a folder of this computer."""
+        if self.snapshots.chosen is not None:
+            self.work.restore(self.snapshots.chosen, self.snapshots.path, folder)
+
     def _tell_command(self) -> None:
-        chosen = ("--list",) if self.selected is None else ("--hash", self.selected[:SHOWN_DIGITS])
-        self.command = command_line("consumer", *chosen)
+        entry = self.entry
+        if entry is not None:
+            self.command = command_line("consumer", "--hash", entry.sha256[:SHOWN_DIGITS])
+        elif self.snapshots.chosen is not None:
+            self.command = self.snapshots.listing_command
+        else:
+            self.command = command_line("consumer", "--list")
 
     # --- pictures
 

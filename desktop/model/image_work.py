@@ -1,10 +1,11 @@
-"""The actions on chosen images: save into a folder, share, delete, undelete."""
+"""The actions on chosen images and folders: save into a folder, restore, share, delete, undelete."""
 
 from __future__ import annotations
 
+import pathlib
 from collections.abc import Awaitable, Coroutine, Sequence
 from dataclasses import replace
-from typing import Any, Callable, Optional
+from typing import Any, Callable, Optional, Union
 
 from admin.deleting import delete_image, list_trash, undelete_image
 from admin.sharing import adding, change_image, removing
@@ -17,13 +18,18 @@ from common.vault.contact_card import decode_card
 from common.vault.contacts import Contacts
 from consumer.destination import Destination
 from consumer.events import Event, Missing, NotRestored
+from consumer.restore_tree import TreeRestorer
 from consumer.restorer import Restorer, restore_all
+from consumer.snapshots import KeptSnapshot, Path, SnapshotReader, shown_path
+from consumer.target_folder import TargetFolder
 from desktop.background import Background, Task, void
 from desktop.model.commands import SHOWN_DIGITS, command_line
 from desktop.model.entries import Entry, Tone
 from desktop.model.model import Model, Question
 from desktop.model.report import Counter, Finding, Progress, Report, Warnings
+from desktop.model.restoring import FolderRestore, RestoreProgress
 from desktop.model.sharing import Recipient
+from desktop.model.snapshots import SHOWN_ID, path_option
 from desktop.model.wording import names
 from desktop.session import Session
 
@@ -43,7 +49,7 @@ class ImageWorkModel(Model):
     def __init__(self, session: Session, background: Background, ended: Callable[[], None] = lambda: None) -> None:
         """`ended`: called when something was changed in the cluster."""
         super().__init__(session, background)
-        self.progress: Optional[Progress] = None
+        self.progress: Optional[Union[Progress, RestoreProgress]] = None
         self.report: Optional[Report] = None
         self.deleted: list[Entry] = []
         self._changed_cluster = ended
@@ -97,6 +103,22 @@ class ImageWorkModel(Model):
             return report
 
         self._begin(f"Saving {count(len(images), 'image')} …", work)
+
+    def restore(self, kept: KeptSnapshot, below: Path, folder: str) -> None:
+        """Restore a folder of a snapshot, or all of it, into a folder; other content that is there is not touched."""
+        given = ("--snapshot", kept.id[:SHOWN_ID], *path_option(below), "--output", folder)
+        self.command = command_line("consumer", *given)
+        restoring = FolderRestore(lambda progress: self.background.post(self._advanced, progress))
+
+        async def work(repository: Repository) -> Report:
+            listing = await SnapshotReader(repository).listing(kept.snapshot.root, below)
+            restoring.expect(listing.entries)
+            with TargetFolder(pathlib.Path(folder)) as target:
+                await TreeRestorer(repository, target, force=False).restore(listing, max(0, len(below) - 1))
+            return restoring.report(kept, folder)
+
+        what = printable(shown_path(below[-1:])) if below else "the snapshot"
+        self._begin(f"Restoring {what} …", work, restoring.take)
 
     # --- delete
 
@@ -224,7 +246,7 @@ class ImageWorkModel(Model):
         self._task = self.background.start(opened, done=self._done, failed=self._failed)
         self.changed()
 
-    def _advanced(self, progress: Progress) -> None:
+    def _advanced(self, progress: Union[Progress, RestoreProgress]) -> None:
         if self._task is not None:
             self.progress = progress
             self.changed()

@@ -59,6 +59,7 @@ class Look:
     unreadable: int  # images of which no connected device has the mapping
     names: dict[bytes, str]  # of devices
     changed: bool = True
+    others: tuple[EncodingAt, ...] = ()  # of what is no image, or not known to be one
 
 
 async def look(repository: Repository, known: Known, tell: Callable[[list[Entry]], None]) -> Look:
@@ -88,7 +89,12 @@ async def look(repository: Repository, known: Known, tell: Callable[[list[Entry]
         entry is known.entries.get(sha256) for sha256, entry in found.items()
     )
     changed = not same_as_before or (unreadable, names) != (known.unreadable, known.names)
-    return Look(found, by_mapping, unreadable, names, changed)
+    others = tuple(each for each in encodings if not _is_image(by_mapping.get(_name(each))))
+    return Look(found, by_mapping, unreadable, names, changed, others)
+
+
+def _is_image(entry: Optional[Entry]) -> bool:
+    return entry is not None and entry.is_image
 
 
 async def _grouped(

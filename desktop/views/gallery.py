@@ -1,4 +1,4 @@
-"""The gallery: a search, a grid of what it finds, and beside it the details of one image."""
+"""The gallery: snapshots at the side, a search, a grid of what it finds, and beside it the details of one image."""
 
 from __future__ import annotations
 
@@ -31,8 +31,9 @@ from desktop.views.controls import (
     note,
     wrap,
 )
-from desktop.views.overlay import ask
+from desktop.views.overlay import Findings, ask
 from desktop.views.share_form import ShareForm
+from desktop.views.snapshots import FolderBar, SnapshotList
 from desktop.views.tiles import TileGrid
 from desktop.views.trash_sheet import TrashSheet
 from desktop.views.view import View
@@ -45,10 +46,10 @@ _STATES = {"here": GOOD, "away": WARNING, "damaged": DANGER}
 
 class GalleryView(View[GalleryModel]):
     def build(self) -> None:
-        self.grid_columnconfigure(0, weight=1)
-        self.grid_rowconfigure(2, weight=1)
+        self.grid_columnconfigure(1, weight=1)
+        self.grid_rowconfigure(3, weight=1)
         top = customtkinter.CTkFrame(self, fg_color="transparent")
-        top.grid(row=0, column=0, columnspan=2, sticky="ew")
+        top.grid(row=0, column=0, columnspan=3, sticky="ew")
         top.grid_columnconfigure(1, weight=1)
         heading(top, "Gallery").grid(row=0, column=0, sticky="w")
         self._summary = note(top)
@@ -56,15 +57,18 @@ class GalleryView(View[GalleryModel]):
         Button(top, "Trash …", self._open_trash, width=80).grid(row=0, column=2, sticky="e")
         self._state = note(top)
         self._build_search()
-        self._tiles = TileGrid(self, self.model, self._open)
-        self._tiles.grid(row=2, column=0, sticky="nsew")
+        self._list = SnapshotList(self, self.model.snapshots)
+        self._bar = FolderBar(self, self.model, lambda: self._tiles.canvas.focus_set())
+        self._tiles = TileGrid(self, self.model, self.model.open)
+        self._tiles.grid(row=3, column=1, sticky="nsew")
+        self._place: Any = None  # what the tiles show
         self._empty = customtkinter.CTkLabel(self, text="", font=font(15), text_color=QUIET, justify="center")
         self._details = _Details(self, self.model)
         self._outcome = _Outcome(self, self.model.work)
 
     def _build_search(self) -> None:
         row = customtkinter.CTkFrame(self, fg_color="transparent")
-        row.grid(row=1, column=0, columnspan=2, sticky="ew", pady=(10, 10))
+        row.grid(row=1, column=0, columnspan=3, sticky="ew", pady=(10, 10))
         row.grid_columnconfigure(0, weight=1)
         self._words = customtkinter.CTkEntry(
             row, placeholder_text="Name, date (2026-11) or format", height=34, font=font(), border_color=LINE
@@ -105,10 +109,6 @@ class GalleryView(View[GalleryModel]):
     def _choose_format(self, text: str) -> None:
         self.model.choose_format(None if text == _ALL_FORMATS else text)
 
-    def _open(self, sha256: Optional[str]) -> None:
-        if sha256 is not None:
-            self.model.reassemble(sha256)
-
     def _open_trash(self) -> None:
         TrashSheet(self, self.model.trash)
 
@@ -127,19 +127,25 @@ class GalleryView(View[GalleryModel]):
         else:
             self._state.grid_forget()
         self._format.configure(values=[_ALL_FORMATS, *model.images.formats])
+        self._list.show(len(model.images))
+        self._bar.show()
         self._tiles.show(model.shown, model.selected, model.chosen, former=bool(model.notice))
+        place = (model.snapshots.chosen, model.snapshots.path)
+        if place != self._place:
+            self._place = place
+            self._tiles.to_top()
         if model.emptiness:
             self._empty.configure(text=model.emptiness)
-            self._empty.grid(row=2, column=0)
+            self._empty.grid(row=3, column=1)
             self._empty.lift()
         else:
             self._empty.grid_forget()
         self._details.show()
         self._outcome.show()
-        if not model.chosen:
+        if not model.chosen_entries:
             self._details.grid_forget()
         else:
-            self._details.grid(row=2, column=1, sticky="nsew", padx=(8, 0))
+            self._details.grid(row=3, column=2, sticky="nsew", padx=(8, 0))
 
 
 class _Details(customtkinter.CTkFrame):
@@ -210,13 +216,13 @@ class _Details(customtkinter.CTkFrame):
         self._bring.grid_remove()
 
     def _reassemble(self) -> None:
-        if self._model.selected is not None:
-            self._model.reassemble(self._model.selected)
+        if self._model.entry is not None:
+            self._model.reassemble(self._model.entry.sha256)
 
     def show(self) -> None:
         for button in self._actions:
             button.configure(state="disabled" if self._model.work.doing else "normal")
-        several = len(self._model.chosen)
+        several = len(self._model.chosen_entries)
         if several > 1:
             self._show_many(several)
             return
@@ -265,14 +271,16 @@ class _Outcome(customtkinter.CTkFrame):
         self._words.grid(row=0, column=0, sticky="ew", padx=14, pady=(8, 0))
         self._named = note(self)
         self._named.grid(row=1, column=0, sticky="ew", padx=14, pady=(0, 8))
+        self._all = Button(self, "Show all …", self._show_all, width=100)
         self._back = Button(self, "Take back", model.take_back, width=100)
         self._end = Button(self, "Cancel", self._cancel_or_close, width=90)
-        self._end.grid(row=0, column=2, rowspan=2, padx=(6, 12), pady=8)
-        self.bind("<Configure>", lambda event: self._wrap(event.width - 280))
+        self._end.grid(row=0, column=3, rowspan=2, padx=(6, 12), pady=8)
+        self.bind("<Configure>", lambda _: self._wrap())
 
-    def _wrap(self, width: int) -> None:
-        wrap(self._words, width)
-        wrap(self._named, width)
+    def _wrap(self) -> None:
+        buttons = sum(bool(button.winfo_manager()) for button in (self._all, self._back, self._end))
+        for part in (self._words, self._named):
+            wrap(part, self.winfo_width() - round(self._get_widget_scaling() * (40 + 115 * buttons)))
 
     def _cancel_or_close(self) -> None:
         (self._model.cancel if self._model.doing else self._model.dismiss)()
@@ -291,7 +299,16 @@ class _Outcome(customtkinter.CTkFrame):
         self._named.configure(text="\n".join([*named, *([f"and {more} more"] if more > 0 else [])]))
         self._end.configure(text="Cancel" if model.doing else "Close")
         if model.deleted and not model.doing:
-            self._back.grid(row=0, column=1, rowspan=2, padx=6, pady=8)
+            self._back.grid(row=0, column=2, rowspan=2, padx=6, pady=8)
         else:
             self._back.grid_forget()
-        self.grid(row=3, column=0, columnspan=2, sticky="ew", pady=(10, 0))
+        if len(findings) > self._MOST:
+            self._all.grid(row=0, column=1, rowspan=2, padx=6, pady=8)
+        else:
+            self._all.grid_forget()
+        self._wrap()
+        self.grid(row=4, column=0, columnspan=3, sticky="ew", pady=(10, 0))
+
+    def _show_all(self) -> None:
+        if self._model.report is not None:
+            Findings(self.master, self._model.report)

@@ -9,7 +9,21 @@ from typing import Any, Callable
 import customtkinter
 
 from desktop.model.model import Question
-from desktop.views.controls import ACCENT, GROUND, LINE, PANEL, TEXT, Button, fixed_font, font, heading, label, note
+from desktop.model.report import Report
+from desktop.views.controls import (
+    ACCENT,
+    GROUND,
+    LINE,
+    PANEL,
+    TEXT,
+    Button,
+    fixed_font,
+    font,
+    heading,
+    label,
+    note,
+    text_box,
+)
 
 _WIDTH = 520  # units
 _WRAP = _WIDTH - 56
@@ -125,6 +139,19 @@ def ask(view: Any, question: Question, closed: Callable[[], None] = lambda: None
         overlay.button(question.yes, yes, kind="main" if question.harmless else "danger")
     tkinter.Misc.focus_set(cancel)
     return overlay
+
+
+class Findings(Overlay):
+    """All that an action had to say, one line each."""
+
+    def __init__(self, view: Any, report: Report) -> None:
+        super().__init__(view, f"{len(report.findings):,} remarks")
+        self.say(report.summary)
+        box = text_box(self.body, 250, wrap="word")
+        box.insert("1.0", "\n".join(f"{finding.name}: {finding.words}" for finding in report.findings))
+        box.configure(state="disabled")
+        box.grid(sticky="ew", pady=(4, 4))
+        tkinter.Misc.focus_set(self.button("Close", self.close))
 
 
 class NameForm(Overlay):

@@ -32,6 +32,18 @@ def rounded(width: int, height: int, radius: int, fill: str, border: str, border
     return ImageTk.PhotoImage(large.resize((width, height), Image.Resampling.LANCZOS))
 
 
+def folder(width: int, fill: str, border: str) -> ImageTk.PhotoImage:
+    """A folder, three quarters as high as wide."""
+    across, down = width * _SMOOTHING, width * _SMOOTHING * 3 // 4
+    large = Image.new("RGBA", (across, down))
+    draw = ImageDraw.Draw(large)
+    line = max(_SMOOTHING, across // 40)
+    looks: dict[str, Any] = {"radius": across // 14, "fill": fill, "outline": border, "width": line}
+    draw.rounded_rectangle((0, 0, across * 9 // 20, down // 2), **looks)
+    draw.rounded_rectangle((0, down // 6, across - 1, down - 1), **looks)
+    return ImageTk.PhotoImage(large.resize((width, width * 3 // 4), Image.Resampling.LANCZOS))
+
+
 def scaled(pixels: Pixels, width: int, height: int) -> Any:
     """For a widget of customtkinter: shown at so many units, as large as the screen's scaling makes them."""
     return customtkinter.CTkImage(_image(pixels), size=(width, height))

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from tkinter import font as fonts
 from tkinter import ttk
-from typing import Any, NamedTuple
+from typing import Any, Callable, NamedTuple
 
 import customtkinter
 
 from desktop.model.layout import column_widths, fitting
 from desktop.views.controls import ACCENT, DANGER, FOCUS, GOOD, LINE, PANEL, QUIET, TEXT, WARNING
 
-_ROW = 28  # units
+_ROW = 28  # units of a row of one line
+_LINE = 18  # units that each other line adds
 _LEAST = 60  # units to which a column that stretches also shrinks
 _PADDING = 10  # pixels of a cell beside its words
 _COLOURS = {"good": GOOD, "warning": WARNING, "danger": DANGER, "quiet": QUIET, "plain": TEXT}
@@ -30,7 +31,18 @@ class Row(NamedTuple):
 
 
 class Table(customtkinter.CTkFrame):
-    def __init__(self, parent: Any, columns: list[Column]) -> None:
+    """A click, Up and Down choose a row."""
+
+    def __init__(
+        self,
+        parent: Any,
+        columns: list[Column],
+        *,
+        lines: int = 1,
+        titles: bool = True,
+        chosen: Callable[[int], None] = lambda _: None,
+    ) -> None:
+        """`lines`: of a row's texts. `titles`: whether the columns' are shown. `chosen` gets the number of a row."""
         super().__init__(parent, fg_color=PANEL, border_color=PANEL, border_width=2, corner_radius=0, width=1, height=1)
         self.grid_propagate(False)  # fixed: columns as wide as the table would make it grow for ever
         self.grid_columnconfigure(0, weight=1)
@@ -39,6 +51,10 @@ class Table(customtkinter.CTkFrame):
         names = [str(number) for number in range(len(columns))]
         self._style = f"{id(self)}.Treeview"
         self._tree = ttk.Treeview(self, columns=names, show="headings", selectmode="browse", style=self._style)
+        if not titles:
+            self._tree.configure(show="")
+        self._lines, self._chosen = lines, chosen
+        self._tree.bind("<<TreeviewSelect>>", lambda _: self._choose())
         self._bar = customtkinter.CTkScrollbar(self, command=self._tree.yview)
         self._tree.configure(yscrollcommand=self._scrolled)
         self._tree.grid(row=0, column=0, sticky="nsew", padx=2, pady=2)
@@ -60,10 +76,25 @@ class Table(customtkinter.CTkFrame):
         tree.delete(*(str(index) for index in range(len(rows), len(self._shown))))
         self._shown = list(rows)
 
+    def mark(self, number: int) -> None:
+        """Show that this row is chosen."""
+        name = str(number)
+        if self._tree.selection() != (name,) and self._tree.exists(name):
+            self._tree.selection_set(name)
+            self._tree.focus(name)
+            self._tree.see(name)
+
+    def _choose(self) -> None:
+        for name in self._tree.selection():
+            self._chosen(int(name))
+
     def _fitting(self, row: Row) -> tuple[str, ...]:
         """The texts of a row, cut to their columns' widths."""
         rooms = [int(self._tree.column(str(number), "width")) - _PADDING for number in range(len(self._columns))]
-        return tuple(fitting(text, room, self._font.measure) for text, room in zip(row.values, rooms))
+        return tuple(
+            "\n".join(fitting(line, room, self._font.measure) for line in text.split("\n"))
+            for text, room in zip(row.values, rooms)
+        )
 
     def _fit(self) -> None:
         """Set the columns' widths anew, and cut their texts."""
@@ -92,7 +123,8 @@ class Table(customtkinter.CTkFrame):
         self._font.configure(size=size)
         ground, line = pick(PANEL), pick(LINE)
         plain = {"background": ground, "fieldbackground": ground, "bordercolor": ground, "lightcolor": ground}
-        style.configure(self._style, foreground=pick(TEXT), rowheight=round(_ROW * scale), borderwidth=0, **plain)
+        height = _ROW + (self._lines - 1) * _LINE
+        style.configure(self._style, foreground=pick(TEXT), rowheight=round(height * scale), borderwidth=0, **plain)
         style.configure(self._style, font=("Roboto", size), darkcolor=ground)
         style.map(self._style, background=[("selected", pick(ACCENT))], foreground=[("selected", "#ffffff")])
         heading = f"{self._style}.Heading"

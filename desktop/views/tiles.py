@@ -16,18 +16,19 @@ from desktop.model.gallery import GalleryModel
 from desktop.model.layout import Grid
 from desktop.model.thumbnails import EDGE
 from desktop.views.controls import ACCENT, CHOSEN, FOCUS, GROUND, LINE, PANEL, QUIET, TEXT, TONES
-from desktop.views.pixels import photo, rounded
+from desktop.views.pixels import folder, photo, rounded
 from viewer.process import Pixels
 
 _PADDING, _GAP = 8, 12  # units, scaled to pixels
 _WIDTH = EDGE + 2 * _PADDING
 _HEIGHT = EDGE + 2 * _PADDING + 44
 _RING = 2  # pixels around all, which show that it has the focus
+_FOLDER = 84  # units across its drawing
 _KEPT = 500  # pictures
 _WHEEL = 72  # units that a turn of the wheel moves
 _AHEAD = 1  # screens above and below for which thumbnails are made too
 
-Chosen = Callable[[Optional[str]], None]
+Chosen = Callable[[str], None]
 
 
 class _Tile(NamedTuple):
@@ -87,6 +88,9 @@ class TileGrid(customtkinter.CTkFrame):
             for place in self._tiles:
                 self._mark(place)
 
+    def to_top(self) -> None:
+        self._surface.yview_moveto(0)
+
     @property
     def painted(self) -> bool:
         """Whether a tile is visible."""
@@ -100,7 +104,8 @@ class TileGrid(customtkinter.CTkFrame):
     @property
     def waiting(self) -> int:
         """The number of visible tiles whose picture has not come yet."""
-        return sum(self._entries[place].sha256 not in self._photos for place in self._in_sight())
+        in_sight = [self._entries[place] for place in self._in_sight()]
+        return sum(entry.has_thumbnail and entry.sha256 not in self._photos for entry in in_sight)
 
     @property
     def canvas(self) -> tkinter.Canvas:
@@ -115,6 +120,7 @@ class TileGrid(customtkinter.CTkFrame):
         self._dots = {
             tone: rounded(dot, dot, dot // 2, self._colour(TONES[tone]), self._colour(TONES[tone]), 0) for tone in Tone
         }
+        self._folder = folder(unit(_FOLDER), self._colour(CHOSEN), self._colour(ACCENT))
         family = customtkinter.CTkFont().actual("family")
         self._name_font = fonts.Font(family=family, size=-unit(13))
         self._small_font = fonts.Font(family=family, size=-unit(12))
@@ -198,8 +204,8 @@ class TileGrid(customtkinter.CTkFrame):
     def _ask_for_thumbnails(self, in_sight: range) -> None:
         ahead = self._in_sight(_AHEAD)
         order = [*in_sight, *range(in_sight.stop, ahead.stop), *range(ahead.start, in_sight.start)]
-        keys = [self._entries[place].sha256 for place in order]
-        self._thumbnails.want([key for key in keys if key not in self._photos])
+        lacking = [self._entries[place] for place in order if self._entries[place].has_thumbnail]
+        self._thumbnails.want([entry.sha256 for entry in lacking if entry.sha256 not in self._photos])
 
     def _hide(self, tile: _Tile) -> None:
         """Hide it, without pictures: Tk raises an error for an item whose picture is gone."""
@@ -243,9 +249,10 @@ class TileGrid(customtkinter.CTkFrame):
         return entry.former_badge if self._former else entry.badge
 
     def _show_picture(self, tile: _Tile, entry: Entry) -> None:
-        picture = self._photos.get(entry.sha256)
+        picture = self._folder if entry.is_folder else self._photos.get(entry.sha256)
         if picture is not None:
-            self._photos.move_to_end(entry.sha256)
+            if not entry.is_folder:
+                self._photos.move_to_end(entry.sha256)
             self._surface.itemconfigure(tile.picture, image=picture, state="normal")
             self._surface.itemconfigure(tile.standing_in, state="hidden")
         else:
@@ -281,9 +288,9 @@ class TileGrid(customtkinter.CTkFrame):
     # --- input
 
     def _card(self, place: int) -> Any:
-        if self._entries[place].sha256 == self._selected:
+        if self._entries[place].key == self._selected:
             return self._cards["selected"]
-        if self._entries[place].sha256 in self._chosen:
+        if self._entries[place].key in self._chosen:
             return self._cards["chosen"]
         return self._cards["hovered" if place == self._hovered else "plain"]
 
@@ -324,6 +331,8 @@ class TileGrid(customtkinter.CTkFrame):
             canvas.bind(all_, lambda _: self._model.select_all())
         canvas.bind("<Return>", lambda _: self._open(self._selected) if self._selected else None)
         canvas.bind("<Escape>", lambda _: self._model.select(None))
+        for up in ("<BackSpace>", "<Alt-Up>"):
+            canvas.bind(up, lambda _: self._model.up())
 
     def _at(self, event: Any) -> Optional[int]:
         return self._grid_of_tiles.place_at(self._surface.canvasx(event.x), self._surface.canvasy(event.y))
@@ -341,26 +350,26 @@ class TileGrid(customtkinter.CTkFrame):
         if place is None:
             self._model.select(None)
         else:
-            (choose or self._model.select)(self._entries[place].sha256)
+            (choose or self._model.select)(self._entries[place].key)
 
     def _double_clicked(self, event: Any) -> None:
         place = self._at(event)
         if place is not None:
-            self._open(self._entries[place].sha256)
+            self._open(self._entries[place].key)
 
     def _turn(self, steps: float) -> None:
         self._surface.yview_scroll(round(steps * self._unit(_WHEEL)), "units")
 
     def _go(self, step: int, choose: Optional[Callable[[str], None]] = None) -> str:
         """Select the image so many places on, and scroll to it."""
-        here = next((place for place, e in enumerate(self._entries) if e.sha256 == self._selected), None)
+        here = next((place for place, e in enumerate(self._entries) if e.key == self._selected), None)
         place = self._grid_of_tiles.moved(here, step)
         if place is not None:
             top, height = self._surface.canvasy(0), self._surface.winfo_height()
             self._surface.yview_moveto(
                 self._grid_of_tiles.top_to_show(place, top, height) / max(1, self._grid_of_tiles.height)
             )
-            (choose or self._model.select)(self._entries[place].sha256)
+            (choose or self._model.select)(self._entries[place].key)
         return "break"
 
     def destroy(self) -> None:
