@@ -19,7 +19,7 @@ from common.text import check_hash, printable
 from common.vault.passphrase import read_passphrase
 from consumer.events import Changed, Missing, NotRestored, Restored
 from consumer.output import STDOUT
-from consumer.selecting import Selection, parse_period
+from consumer.selecting import STDIN, Lines, Selection, parse_period, read_hashes
 
 if TYPE_CHECKING:
     from consumer.destination import Destination
@@ -34,7 +34,8 @@ def restore(
         None,
         "--hash",
         envvar="TESSERA_HASH",
-        help="SHA-256 of the image, or its first eight or more digits; may be given several times.",
+        help="SHA-256 of the image, or its first eight or more digits; - reads many from stdin, one a line; may be "
+        "given several times.",
     ),
     everything: bool = typer.Option(
         False, "--all", envvar="TESSERA_ALL", help="Restore all images of the vault; needs --output FOLDER."
@@ -82,8 +83,9 @@ def restore(
     ),
 ) -> int:
     """Restore images, byte for byte, or list what there is."""
-    wanted = list(dict.fromkeys(check_hash(text) for text in hashes or []))
-    if sum((bool(wanted), everything, list_, snapshots, snapshot is not None, ls is not None, diff is not None)) != 1:
+    from_stdin = STDIN in (hashes or [])
+    wanted = list(dict.fromkeys(check_hash(text) for text in hashes or [] if text != STDIN))
+    if sum((bool(hashes), everything, list_, snapshots, snapshot is not None, ls is not None, diff is not None)) != 1:
         raise UsageError("give one of --hash, --all, --list, --snapshots, --snapshot, --ls and --diff")
     if everything or snapshot is not None:
         if output is None:
@@ -92,6 +94,8 @@ def restore(
             raise UsageError("several images cannot all go to stdout")
     if (name is not None or taken is not None) and not (everything or list_ or snapshot is not None):
         raise UsageError("--name and --taken select in --list, --all and --snapshot")
+    listed = read_hashes() if from_stdin else Lines([], [])
+    wanted = list(dict.fromkeys(wanted + listed.hashes))
     selection = Selection(name, None if taken is None else parse_period(taken))
     identity = client_identity()
     # --help needs none of these. What restores pulls in numpy and more, while the vault is unlocked beside it.
@@ -101,7 +105,8 @@ def restore(
 
     vault = VaultFolder(home())
     vault.require()
-    destination = Destination(output, several=len(wanted) > 1, force=force) if wanted else None
+    several = from_stdin or len(wanted) > 1
+    destination = Destination(output, several=several, force=force) if hashes else None
     unlocking = Unlocking(vault, read_passphrase(passphrase_file))
     printer = _Printer(destination, as_json)
     import numpy  # noqa: F401 - imported less deep in the stack than where it is used: see docs/performance.md
@@ -120,6 +125,8 @@ def restore(
 
     run_work = partial(run_with_repository, identity, vault, unlocking.key(), printer)
     with printer:
+        for error in listed.errors:
+            printer(NotRestored("", error))
         if destination is not None:
             run_work(lambda repository: restore_held(repository, wanted, destination))
         elif list_:
@@ -135,7 +142,7 @@ def restore(
             run_work(lambda repository: restore_one(repository, part, Path(output or ""), force=force))
         else:
             run_work(lambda repository: restore_all(repository, selection, Path(output or ""), force=force))
-    return printer.conclude(restored=not (list_ or snapshots or ls or diff))
+    return printer.conclude(restored=not (list_ or snapshots or ls or diff), counted=from_stdin)
 
 
 class _Printer(Printer):
@@ -147,6 +154,7 @@ class _Printer(Printer):
         self._as_json = as_json
         self._exit_code = 0
         self._told = 0  # images
+        self._failed = 0  # of these
         self._refused = 0  # images, since nothing can be written to the folder
 
     def __call__(self, event: object) -> None:
@@ -155,6 +163,7 @@ class _Printer(Printer):
             self._say_restored(event)
         elif isinstance(event, NotRestored):
             self._told += 1
+            self._failed += 1
             self._say_not_restored(event.error)
         elif isinstance(event, Changed):
             self._exit_code = self._exit_code or NoRoomError.exit_code
@@ -164,12 +173,17 @@ class _Printer(Printer):
         else:
             super().__call__(event)
 
-    def conclude(self, *, restored: bool) -> int:
-        """To be called after the last event; the exit code. `restored`: something was to be."""
+    def conclude(self, *, restored: bool, counted: bool = False) -> int:
+        """To be called after the last event; the exit code.
+
+        `restored`: something was to be; `counted`: how many were not is said.
+        """
         if restored and not self._told:
             warn("the vault holds no image")
         if self._refused > 1:
             warn(f"consumer: so {self._refused} images were not restored")
+        if counted and self._failed:
+            warn(f"{self._told - self._failed:,} restored, {self._failed:,} not")
         return self._exit_code
 
     def _say_restored(self, restored: Restored) -> None:

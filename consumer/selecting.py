@@ -1,21 +1,59 @@
-"""Which images of a vault are listed or restored: by name, and by when they were taken."""
+"""Which images of a vault are listed or restored: by hashes from stdin, by name, by when they were taken."""
 
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Optional
 
-from common.errors import UsageError
+from common.errors import IntegrityError, NotFoundError, UsageError
+from common.text import check_hash
 
 if TYPE_CHECKING:
     from common.vault.mapping import Mapping
 
+STDIN = "-"
 _BOUND = re.compile(r"[0-9]{4}(-[0-9]{2}(-[0-9]{2}(T[0-9]{2}(:[0-9]{2}(:[0-9]{2})?)?)?)?)?")
 _FIRST = "0001-01-01T00:00:00"  # what a bound leaves out
+
+
+@dataclass(frozen=True)
+class Lines:
+    """The hashes that lines of text begin with, and what is wrong with the other lines."""
+
+    hashes: list[str]
+    errors: list[UsageError]
+
+
+def read_hashes() -> Lines:
+    """The hashes on stdin, one a line, or what sha256sum, the producer or `--list` print; NotFoundError where none is.
+
+    IntegrityError where stdin cannot be read.
+    """
+    try:
+        lines = sys.stdin.buffer.read().split(b"\n") if sys.stdin is not None else []
+    except OSError as error:
+        raise IntegrityError(f"stdin cannot be read: {error.strerror or error}") from None
+    found = parse_hashes(line.decode("ascii", "replace") for line in lines)
+    if not found.hashes and not found.errors:
+        raise NotFoundError("stdin: no hash is named in it", advice="a command before the | may have failed")
+    return found
+
+
+def parse_hashes(lines: Iterable[str]) -> Lines:
+    """What is behind a hash is its name, and a backslash before it says that this is escaped (sha256sum)."""
+    found = Lines([], [])
+    for number, line in enumerate(lines, 1):
+        words = line.removeprefix("\\").split(maxsplit=1)
+        try:
+            found.hashes.extend(map(check_hash, words[:1]))
+        except UsageError as error:
+            found.errors.append(UsageError(f"line {number:,} of stdin: {error}"))
+    return found
 
 
 @dataclass(frozen=True)

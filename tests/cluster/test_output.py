@@ -121,3 +121,25 @@ def test_a_name_that_points_elsewhere_stays_in_the_folder(user: User) -> None:
         assert restored.exit_code == 0, restored
         (path,) = files_below(user.folder)
         assert path.parent == user.folder / "deep" / "er"
+
+
+def test_many_hashes_come_from_stdin_and_a_line_that_is_none_costs_itself_only(owner: User) -> None:
+    contents = {f"{number}.bin": random_bytes(1000) for number in range(3)}
+    for name, content in contents.items():
+        (owner.folder / name).write_bytes(content)
+    lines = owner.run("producer", *contents).lines  # as sha256sum prints them
+    whole, short, _ = lines
+    gone = "0" * 64
+    listed = "\n".join([whole, short[:12], "", "no hash", gone, whole, lines[2]]).encode()
+    ended = owner.run("consumer", "--hash", "-", "--output", "back", stdin=listed)
+    assert ended.exit_code == 2, ended
+    assert {path.name: path.read_bytes() for path in files_below(owner.folder / "back")} == contents
+    assert "line 4 of stdin: 'no' is not a SHA-256" in ended.stderr
+    assert f"no image with the SHA-256 {gone}" in ended.stderr
+    assert "3 restored, 2 not" in ended.stderr
+    one = owner.run("consumer", "--hash", "-", "--output", "one", stdin=whole.encode())
+    assert (one.exit_code, [path.name for path in files_below(owner.folder / "one")]) == (0, ["0.bin"]), one
+    nothing = owner.run("consumer", "--hash", "-", stdin=b"\n")
+    assert (nothing.exit_code, nothing.stdout) == (3, b""), nothing
+    refused = owner.run("consumer", "--hash", "-", "--output", "-", stdin=whole.encode())
+    assert (refused.exit_code, refused.stdout) == (2, b""), refused

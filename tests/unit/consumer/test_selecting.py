@@ -1,16 +1,17 @@
-"""Selecting: by name as shells have it, by when an image was taken as it tells it."""
+"""Selecting: by hashes from stdin, by name as shells have it, by when an image was taken as it tells it."""
 
 from __future__ import annotations
 
+import io
 from typing import Optional
 
 import msgspec
 import pytest
 
-from common.errors import UsageError
+from common.errors import NotFoundError, UsageError
 from common.facts import Facts
 from common.vault.mapping import Mapping
-from consumer.selecting import Selection, parse_period
+from consumer.selecting import Selection, parse_hashes, parse_period, read_hashes
 from tests.support.sample_images import encode
 
 PLAIN = encode(b"content").trusted().mapping
@@ -77,3 +78,39 @@ def test_what_selects_nothing_takes_everything() -> None:
     assert Selection().takes(image())
     assert not Selection()
     assert Selection("*")
+
+
+# --- hashes from stdin
+
+WHOLE, SHORT = "c2" * 32, "0123abcd"
+
+
+def test_a_line_begins_with_a_hash_and_may_have_its_name_behind_it() -> None:
+    lines = [WHOLE, "", f"{SHORT.upper()}\r", f"{WHOLE[::-1]}  a name.jpg", f"\\{SHORT}  escaped\\nname.jpg", "  "]
+    assert parse_hashes(lines).hashes == [WHOLE, SHORT, WHOLE[::-1], SHORT]
+    assert parse_hashes(lines).errors == []
+
+
+def test_each_line_without_a_hash_is_named_by_its_number() -> None:
+    found = parse_hashes([WHOLE, "no hash", SHORT, "0123"])
+    assert found.hashes == [WHOLE, SHORT]
+    said = [str(error).partition(" is ")[0] for error in found.errors]
+    assert said == ["line 2 of stdin: 'no'", "line 4 of stdin: '0123'"]
+
+
+def test_any_bytes_may_stand_behind_a_hash(monkeypatch: pytest.MonkeyPatch) -> None:
+    content = f"{SHORT}  ".encode() + b"\xff\x0b\x1c\x85.jpg\n" + WHOLE.encode()
+    assert read_hashes_of(monkeypatch, content) == ([SHORT, WHOLE], 0)
+    assert read_hashes_of(monkeypatch, b"\xff\n") == ([], 1)
+
+
+def read_hashes_of(monkeypatch: pytest.MonkeyPatch, content: bytes) -> tuple[list[str], int]:
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(content)))
+    found = read_hashes()
+    return found.hashes, len(found.errors)
+
+
+@pytest.mark.parametrize("content", [b"", b"\n \n"])
+def test_a_stdin_that_names_no_hash_is_an_error(monkeypatch: pytest.MonkeyPatch, content: bytes) -> None:
+    with pytest.raises(NotFoundError, match="no hash is named"):
+        read_hashes_of(monkeypatch, content)
