@@ -21,7 +21,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated, NamedTuple, Optional
 
 import msgspec
 
@@ -32,7 +32,7 @@ from admin.null_target import NullTarget
 from common.coding.recipe import Recipe
 from common.coding.redundancy import count_devices
 from common.erasure import ErasureCode
-from common.errors import IntegrityError, NotEnoughError, TesseraError
+from common.errors import IntegrityError, NotEnoughError, NotFoundError, TesseraError
 from common.files import read_limited, write_private
 from common.process.events import BytesExpected, Warned
 from common.protocol.device_messages import BlockName
@@ -180,7 +180,7 @@ async def _prove(repository: Repository, verdict: Verdict) -> None:
                 await Restoring(code, every, image).write_to(NullTarget(), repository.emit)
             finally:
                 bad_shares += every.bad
-                verdict.troubles += every.troubles
+                verdict.troubles += every.troubles()
                 found[number] = every.found()
             proven = True
             break
@@ -197,18 +197,25 @@ async def _report(repository: Repository, bad_shares: list[BadShare]) -> None:
         repository.emit(Warned(f"the damage could not be reported to the broker: {error}"))
 
 
+class _Fault(NamedTuple):
+    """What is wrong with a share on a device."""
+
+    line: str
+    damaged: bool
+    gone: bool  # the device is here, and has it no more
+
+
 class EveryShare:
     """Gathers all shares of an encoding, and keeps which of them are bad; gives k good blocks."""
 
     def __init__(self, repository: Repository, encoding: EncodingAt, recipe: Recipe) -> None:
         self._recipe = recipe
         self.bad: list[BadShare] = []
-        self.troubles: list[str] = []
         self._repository = repository
         self._encoding = encoding
         at_hand = shares_at_hand(encoding)
         self._holders = [Holder(share, device) for share, devices in sorted(at_hand.items()) for device in devices]
-        self._faults: dict[Holder, bool] = {}  # of those with faults: whether it is damage
+        self._faults: dict[Holder, _Fault] = {}
 
     @property
     def recipe(self) -> Recipe:
@@ -218,12 +225,18 @@ class EveryShare:
         """The encoding as it was read: bad shares are damaged, devices that did not answer are away."""
 
         def corrected(at: ShareAt) -> ShareAt:
-            damaged = self._faults.get(Holder(at.share, at.device_id))
-            if damaged is None:
+            fault = self._faults.get(Holder(at.share, at.device_id))
+            if fault is None:
                 return at
-            return msgspec.structs.replace(at, sound=at.sound and not damaged, alive=at.alive and damaged)
+            return msgspec.structs.replace(at, sound=at.sound and not fault.damaged, alive=at.alive and fault.damaged)
 
         return msgspec.structs.replace(self._encoding, shares=[corrected(at) for at in self._encoding.shares])
+
+    def troubles(self) -> list[str]:
+        """What is wrong, a line each; not where a second copy is gone: the steward gives up what is surplus."""
+        good = {holder.share for holder in self._holders if holder not in self._faults}
+        faults = self._faults.items()
+        return [fault.line for holder, fault in faults if not (fault.gone and holder.share in good)]
 
     async def segment(self, segment: int, here: Optional[dict[int, memoryview]] = None) -> dict[int, memoryview]:
         """k good blocks of a segment by share, data before parity; NotEnoughError where there are fewer."""
@@ -238,18 +251,19 @@ class EveryShare:
         try:
             block = await self._repository.devices.block(holder.device, name, self._recipe.block_length(segment))
         except TesseraError as error:
-            self._failed(holder, str(error), damaged=isinstance(error, IntegrityError) or error.exit_code == 4)
+            damaged = isinstance(error, IntegrityError) or error.exit_code == IntegrityError.exit_code
+            self._failed(holder, str(error), damaged=damaged, gone=error.exit_code == NotFoundError.exit_code)
             return None
         if not self._recipe.accepts(segment, holder.share, block):
             self._failed(holder, f"block {segment} is not the one that was stored", damaged=True)
             return None
         return block
 
-    def _failed(self, holder: Holder, text: str, *, damaged: bool) -> None:
+    def _failed(self, holder: Holder, text: str, *, damaged: bool, gone: bool = False) -> None:
         if holder in self._faults:
             return
-        self._faults[holder] = damaged
-        self.troubles.append(f"{self._repository.name_of(holder.device)}: share {holder.share}: {text}")
+        line = f"{self._repository.name_of(holder.device)}: share {holder.share}: {text}"
+        self._faults[holder] = _Fault(line, damaged, gone)
         if damaged:
             self.bad.append(BadShare(self._encoding.encoding_id, holder.share, holder.device))
 

@@ -132,6 +132,32 @@ def test_what_must_be_kept_and_cannot_be_is_8_and_names_the_file(user: User, arg
 
 
 @MOUNTS
+@pytest.mark.parametrize("disk", ["full", "read-only"])
+@pytest.mark.parametrize("command", [("vault", "export"), ("vault", "recovery", "--need", "2", "--of", "3", "--file")])
+def test_what_is_written_for_keeping_elsewhere_and_cannot_be_is_8(
+    user: User, command: tuple[str, ...], disk: str
+) -> None:
+    stick = user.folder / "stick"
+    stick.mkdir()
+    with full_disk(stick) if disk == "full" else read_only(stick):
+        ended = user.run("admin", *command, str(stick / "kept"))
+    assert ended.exit_code == 8, ended
+    assert f"cannot write {stick}/kept" in ended.stderr
+    no_fault(ended)
+
+
+@MOUNTS
+def test_an_invite_that_the_broker_cannot_keep_is_8(cluster: LocalCluster, user: User) -> None:
+    home = cluster.directory / "home"
+    operator = User({**user.environment, "TESSERA_HOME": str(home)}, user.folder)
+    with read_only(home / "broker"):
+        ended = operator.run("broker", "invite", "worker")
+    assert ended.exit_code == 8, ended
+    assert f"cannot write {home}/broker/" in ended.stderr
+    no_fault(ended)
+
+
+@MOUNTS
 def test_a_store_on_a_read_only_disk_is_8(cluster: LocalCluster, user: User) -> None:
     store = user.folder / "store"
     store.mkdir()
