@@ -37,6 +37,8 @@ from producer.sources import STDIN, Choice, FolderListed, Found, Source, find_al
 if TYPE_CHECKING:
     from producer.owner import Owner
 
+_PRUNED = "; where a run with a snapshot stored it first, admin.py prune deletes it once no snapshot names it"
+_NO_SNAPSHOT = "what is stored for another is in no snapshot: folders, paths and dates are not kept"
 commands = application("Store images over the devices of the cluster.")
 
 
@@ -156,6 +158,8 @@ def store(
     from producer.run import run_store
     from producer.target import StoreOptions
 
+    if for_ is not None and not no_snapshot:
+        warn(_NO_SNAPSHOT)
     options = StoreOptions(k, n, images_only, reread, allow_empty, accept_degraded, snapshot, label, to or ())
     with printer:
         run_store(identity, find_owner, paths, chain(first, found), options, printer)
@@ -249,7 +253,7 @@ class _Printer(Printer):
         if not self._as_json:
             print(for_stdout(_sha256sum_line(image.sha256.hex(), image.shown)), flush=True)
         if image.already_stored:
-            warn(f"{image.shown}: is stored already" + _weaker(image))
+            warn(f"{image.shown}: is stored already" + _weaker(image) + (_PRUNED if image.may_be_pruned else ""))
         elif image.is_image is False:
             warn(f"{image.shown}: no image that Tessera knows; stored all the same")
         if image.degraded:

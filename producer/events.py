@@ -33,6 +33,7 @@ class StoredImage:
     asked: Optional[tuple[int, int]] = None  # k, n: where it is stored already, and weaker than it would be now
     missing: tuple[str, ...] = ()  # names of devices that are away, where a share found no device
     stamp: Optional[Stamp] = None  # of the file as it was read; None of what is none
+    may_be_pruned: bool = False  # no snapshot of this run names it, and nothing else keeps it, as far as is known here
 
     @property
     def degraded(self) -> bool:
@@ -57,6 +58,7 @@ class StoredImage:
             "missing_devices": list(self.missing),
             "may_lose": self.may_lose,
             "could_be_stronger": self.asked is not None,
+            "may_be_pruned": self.may_be_pruned,
             "seconds": round(self.seconds, 4),
             "is_image": self.is_image,
         }

@@ -13,7 +13,7 @@ from typing import Optional
 from common.link.link import Link
 from common.membership.identity import ClientIdentity
 from common.process.events import Emit, Warned
-from common.protocol.messages import NO_TRASH, Tombstone
+from common.protocol.messages import NO_TRASH, EncodingAt, Tombstone
 from common.vault.contact_card import ContactCard
 from common.vault.folder import VaultFolder
 from common.vault.granting import card_object_id, seal_to_card
@@ -73,6 +73,10 @@ class Owner:
 
     def keep_mapping(self, sealed: SealedMapping, encoding_id: bytes) -> None:
         """An image with this mapping is stored."""
+
+    def marks_kept(self, encoding: EncodingAt) -> bool:
+        """Whether it is known that no prune deletes this, as what was first stored without a snapshot."""
+        return True
 
     def save(self, emit: Emit) -> None:
         """To be called once, when all is stored or given up; `emit` is told where the disk refuses."""
@@ -152,6 +156,10 @@ class OwnVault(Owner):
 
     def keep_mapping(self, sealed: SealedMapping, encoding_id: bytes) -> None:
         self._vault.keep_mapping(sealed.object_id, encoding_id, sealed.mapping)
+
+    def marks_kept(self, encoding: EncodingAt) -> bool:
+        mapping = self._vault.mapping(self._key, encoding.object_id, encoding.encoding_id)
+        return mapping is not None and bool(mapping.kept)
 
     def save(self, emit: Emit) -> None:
         try:

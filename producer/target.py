@@ -140,4 +140,5 @@ class Target:
             asked if weaker else None,
             self.missing(away) if None in names else (),
             image.stamp,
+            may_be_pruned=image.source.kept and not self.owner.marks_kept(encoding),
         )

@@ -84,6 +84,14 @@ def test_photographs_left_for_somebody_keep_their_name_and_thumbnail(camera: Use
     assert image["name"] == "holiday.jpg" and image["media_type"] == "image/jpeg"
 
 
+def test_what_is_left_for_somebody_is_said_to_be_in_no_snapshot(camera: User, family: User) -> None:
+    (camera.folder / "x").write_bytes(random_bytes(100))
+    for without, said in (("0", True), ("1", False)):
+        ended = camera.run("producer", "--for", "family", "x", TESSERA_NO_SNAPSHOT=without)
+        assert ended.exit_code == 0, ended
+        assert ("what is stored for another is in no snapshot" in ended.stderr) is said
+
+
 def test_a_machine_with_a_vault_of_its_own_stores_for_others_and_keeps_the_two_apart(make_user: MakeUser) -> None:
     alice, bob = make_user("alice"), make_user("bob")
     know(alice, bob, "bob")

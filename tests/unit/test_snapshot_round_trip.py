@@ -431,3 +431,21 @@ def test_what_was_stored_without_a_snapshot_is_never_pruned(size: int, here: Pat
     write(here / "x", bytes(size))
     run(put(machine.cluster, OwnVault(machine.vault, KEY), 2, 4, ["x"]))
     assert machine.unneeded() == []
+
+
+def test_what_a_run_with_a_snapshot_stored_first_is_said_to_be_open_to_prune(here: Path) -> None:
+    machine = Machine(here / "home")
+
+    def put_without_snapshot(name: str) -> tuple[bool, bool]:
+        (outcome,) = run(put(machine.cluster, OwnVault(machine.vault, KEY), 2, 4, [name]))
+        assert isinstance(outcome, StoredImage)
+        return outcome.already_stored, outcome.may_be_pruned
+
+    for name in ("first with", "first without"):
+        Path(name).write_bytes(name.encode())
+    assert put_without_snapshot("first without") == (False, False)
+    (with_one, without), _ = machine.put("first with", "first without")
+    assert isinstance(with_one, StoredImage) and isinstance(without, StoredImage)
+    assert not (with_one.may_be_pruned or without.may_be_pruned), "the snapshot names them"
+    assert put_without_snapshot("first with") == (True, True)
+    assert put_without_snapshot("first without") == (True, False)

@@ -57,6 +57,7 @@ def test_as_json_it_says_what_was_promised() -> None:
         "missing_devices": ["attic"],
         "may_lose": 0,
         "could_be_stronger": False,
+        "may_be_pruned": False,
         "seconds": 0.1235,
         "is_image": True,
     }
