@@ -18,13 +18,13 @@ from common.files import lock
 from common.home import home
 from common.membership.identity import client_identity
 from common.process.program import warn
-from common.text import check_hash, printable
+from common.text import check_hash, count, printable
 
 if TYPE_CHECKING:
     from admin.vault_work import VaultWork
     from admin.verifying import Verdict
-    from common.repository.images import Held
     from common.repository.repository import Repository
+    from common.vault.mapping import Mapping
 
 _HASH_HELP = "SHA-256 of an image, or its first eight or more digits; may be repeated."
 _HASHES = typer.Option(None, "--hash", envvar="TESSERA_HASH", help=_HASH_HELP)
@@ -54,6 +54,7 @@ def verify(
 ) -> int:
     """Check whether images can be restored, and how many devices may still be lost."""
     from admin.verifying import Found, keep_proof, missing_json, verify_images, with_missing
+    from common.repository.images import counted
 
     chosen = _chosen(hashes, everything)
 
@@ -73,11 +74,11 @@ def verify(
     if not found.verdicts and not found.unreadable and not found.missing:
         warn("the vault holds no image")
     for mapping in found.missing:
-        warn(f"{mapping.image_sha256.hex()[:16]}: no device tells of it: {printable(mapping.name)}")
+        warn(f"{mapping.image_sha256.hex()[:16]}: no device tells of it: {described(mapping)}")
     if found.missing:
-        warn(f"admin: {len(found.missing)} images that were stored are on no device that the broker knows of now")
+        warn(f"admin: {counted(found.missing)} that were stored are on no device that the broker knows of now")
     if found.unreadable:
-        warn(f"admin: {found.unreadable} more images cannot even be named: their devices are not connected")
+        warn(f"admin: {count(found.unreadable, 'more object')} cannot even be named: their devices are not connected")
     return found.exit_code
 
 
@@ -140,7 +141,7 @@ def delete(
         for image in found.images:
             places = found.places_of(image)
             if places or not yes:
-                say(f"{image.sha256}  {described(image)}")
+                say(f"{image.sha256}  {described(image.mapping)}")
             for place in places:
                 say(f"    {place.line}")
         for warning in found.warnings:
@@ -200,9 +201,9 @@ def require_hashes(hashes: list[str]) -> None:
         check_hash(text)
 
 
-def described(image: Held) -> str:
-    kind = "" if image.mapping.kind is None else f" ({image.mapping.kind})"
-    return f"{printable(image.mapping.name)}{kind}"
+def described(mapping: Mapping) -> str:
+    """Its name, and what it is where it is no image."""
+    return printable(mapping.name) + ("" if mapping.kind is None else f" ({mapping.kind})")
 
 
 def _question(count: int, trash_days: int) -> str:
@@ -216,7 +217,10 @@ def _show(verdicts: Sequence[Verdict], deep: bool) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title=f"{len(verdicts)} images, {'every share read' if deep else 'asked what is there'}")
+    from common.repository.images import counted
+
+    how = "every share read" if deep else "asked what is there"
+    table = Table(title=f"{counted(verdict.image.mapping for verdict in verdicts)}, {how}")
     table.add_column("image")
     table.add_column("state")
     for column in ("shares", "may lose"):
@@ -225,7 +229,7 @@ def _show(verdicts: Sequence[Verdict], deep: bool) -> None:
     for verdict in verdicts:
         health = verdict.health
         shares = f"{health.good} of {health.n}" + (f", {health.damaged} damaged" if health.damaged else "")
-        name = Text(printable(verdict.image.mapping.name))
+        name = Text(described(verdict.image.mapping))
         table.add_row(verdict.image.sha256[:16], health.words, shares, str(health.spare), name)
     Console(file=sys.stdout).print(table)
     weak = sum(verdict.weak for verdict in verdicts)

@@ -18,7 +18,7 @@ from admin.deleting import by_object, delete_images, list_trash, undelete_encodi
 from admin.needless import GRACE
 from common.errors import NotEnoughError, TesseraError
 from common.process.events import Warned
-from common.repository.images import Held
+from common.repository.images import Held, counted
 from common.repository.repository import Repository
 from common.vault.mapping import SNAPSHOT, TREE, own_object_id
 from consumer.snapshots import KeptSnapshot, SnapshotReader
@@ -40,8 +40,7 @@ class Unneeded:
 
     @property
     def words(self) -> str:
-        trees = sum(image.mapping.kind == TREE for image in self.images)
-        return f"{len(self.images) - trees:,} images and {trees:,} trees"
+        return counted(image.mapping for image in self.images)
 
 
 async def find_unneeded(repository: Repository, now: float) -> Unneeded:

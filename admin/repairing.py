@@ -29,7 +29,7 @@ from common.process.events import BytesLeft
 from common.protocol.codec import pack
 from common.protocol.messages import MAX_OBJECTS, Code, EncodingAt, RepairNow, ShareAt, shares_at_hand
 from common.protocol.operations import REPAIR
-from common.repository.images import Held
+from common.repository.images import Held, counted
 from common.repository.repository import Repository
 from producer.distribution import Distribution, ShareState
 from producer.run import choose_devices
@@ -49,7 +49,7 @@ async def repair_held(repository: Repository, hashes: Optional[Sequence[str]], t
     images = (await repository.holdings(hashes)).images
     outcomes = await (complete_images(repository, images, to) if to else repair_images(repository, images))
     if not outcomes:
-        repository.emit(NothingToDo(f"{len(images)} images are whole; nothing to repair"))
+        repository.emit(NothingToDo(f"all is whole: {counted(image.mapping for image in images)}; nothing to repair"))
     exit_code = next((outcome.exit_code for outcome in outcomes if outcome.exit_code), 0)
     return exit_code or await delete_needless(repository, images)
 

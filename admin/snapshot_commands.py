@@ -108,7 +108,7 @@ def prune(
     with opened("pruning", passphrase_file) as work:
         unneeded = work.run(lambda repository: find_unneeded(repository, time.time()))
         for image in unneeded.images:
-            print(f"{image.sha256}  {described(image)}")
+            print(f"{image.sha256}  {described(image.mapping)}")
         warn(f"no snapshot names {unneeded.words}, {format_size(unneeded.size)}")
         if dry_run or not unneeded.images:
             return 0

@@ -1,4 +1,4 @@
-"""The devices as the broker lists them, and the health of all images by its steward."""
+"""The devices as the broker lists them, and the health of all objects by its steward."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def to_json(status: Status) -> dict[str, object]:
             }
             for device in status.devices
         ],
-        "images": {
+        "objects": {
             "settled": health.settled,
             "whole": health.whole,
             "lacking": health.lacking,
@@ -121,20 +121,20 @@ def check_line(status: Status) -> str:
     """The state in a line for monitoring."""
     health = status.health
     away = [printable(device.name) for device in status.devices if not device.alive]
-    wrong = [f"{health.unrecoverable} images cannot be restored"] if health.unrecoverable else []
-    wrong += [f"{health.in_danger} images are in danger"] if health.in_danger else []
-    told = [*wrong, f"{health.whole} images are whole"]
+    wrong = [f"{health.unrecoverable} objects cannot be restored"] if health.unrecoverable else []
+    wrong += [f"{health.in_danger} objects are in danger"] if health.in_danger else []
+    told = [*wrong, f"{health.whole} objects are whole"]
     told += [f"{health.lacking} lack shares"] if health.lacking else []
     told += [f"away: {', '.join(away)}"] if away else []
     return f"{'CRITICAL' if wrong else 'OK'}: {', '.join(told)}"
 
 
 def summary(status: Status) -> list[str]:
-    """The images' state in a few lines that a person reads."""
+    """The objects' state in a few lines that a person reads."""
     health = status.health
     if not health.settled:
         return ["the broker has just started: devices are still coming"]
-    lines = [f"{health.whole} images are whole, of all vaults"]
+    lines = [f"{health.whole} objects (images, trees, snapshots) are whole, of all vaults"]
     if health.in_danger:
         lines.append(f"{health.in_danger} IN DANGER: the loss of one more device would lose them")
     if health.lacking:

@@ -74,6 +74,7 @@ class Verdict:
         return {
             "sha256": self.image.sha256,
             "name": self.image.mapping.name,
+            "kind": kind_of(self.image.mapping),
             "k": health.k,
             "n": health.n,
             "shares_at_hand": health.good,
@@ -89,11 +90,17 @@ class Verdict:
         }
 
 
+def kind_of(mapping: Mapping) -> str:
+    """`image`, `tree` or `snapshot`."""
+    return mapping.kind or "image"
+
+
 def missing_json(mapping: Mapping) -> dict[str, object]:
     """An image of no device, in the fields of `Verdict.as_json`."""
     return {
         "sha256": mapping.image_sha256.hex(),
         "name": mapping.name,
+        "kind": kind_of(mapping),
         "shares_at_hand": 0,
         "state": "missing",
         "restorable": False,
@@ -134,7 +141,7 @@ async def verify_images(repository: Repository, holdings: Holdings, *, deep: boo
         if deep and verdict.health.restorable:
             await _prove(repository, verdict)
     proven = bool(verdicts) and not holdings.unreadable and all(verdict.health.proven for verdict in verdicts)
-    proof = Proof(int(time.time()), len(verdicts)) if deep and proven else None
+    proof = Proof(int(time.time()), len(holdings.files)) if deep and proven else None
     ordered = sorted(verdicts, key=lambda v: (v.image.mapping.stored_at, v.image.sha256))
     return Found(ordered, holdings.unreadable, proof)
 
@@ -153,7 +160,7 @@ async def with_missing(repository: Repository, found: Found) -> Found:
         name = trashed.object_id, trashed.encoding_id
         if missing.pop(name, None) is not None and not trashed.trash_left:
             repository.vault.forget_mapping(*name)  # devices drop tombstones after some time
-    images = {mapping.image_sha256: mapping for mapping in missing.values()}
+    images = {(mapping.image_sha256, mapping.kind): mapping for mapping in missing.values()}
     return replace(found, missing=list(images.values()), proof=None) if images else found
 
 
@@ -275,7 +282,7 @@ class Proof(msgspec.Struct, frozen=True):
     """Every share at hand was read, and every image could be restored."""
 
     at: _Count  # Unix seconds, when it was done
-    images: _Count
+    images: _Count  # trees and snapshots were read too, and are not counted
 
 
 def keep_proof(home: Path, proof: Proof) -> None:

@@ -159,7 +159,7 @@ def _by_count(place: Path, counts: Sequence[int]) -> Iterator[Row]:
 
 def _wait_known(cluster: LocalCluster, count: int) -> None:
     end = time.monotonic() + _TIMEOUT
-    while cluster.status()["images"]["whole"] < count:
+    while cluster.status()["objects"]["whole"] < count:
         if time.monotonic() > end:
             raise TesseraError(f"the broker does not know all {count} images")
 

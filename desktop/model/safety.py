@@ -12,8 +12,9 @@ from admin.events import Event, Repaired, Stalled
 from admin.repairing import repair_images
 from admin.verifying import Found, Proof, Verdict, keep_proof, last_proof, verify_images, with_missing
 from common.errors import TesseraError
+from common.repository.images import counted
 from common.repository.repository import Repository
-from common.text import format_duration, printable
+from common.text import count, format_duration, printable
 from common.vault import system_keyring
 from desktop.background import Background, Task
 from desktop.model.commands import command_line
@@ -51,10 +52,10 @@ class SafetyModel(Model):
         if self.proof is None:
             return "Not proven yet on this machine."
         when = datetime.fromtimestamp(self.proof.at).strftime("%Y-%m-%d %H:%M")
-        count = f"{self.proof.images:,} image{'' if self.proof.images == 1 else 's'}"
+        images = count(self.proof.images, "image")
         since = int(now) - self.proof.at
         ago = "just now" if since < _JUST_NOW else f"{format_duration(since)} ago"
-        return f"{when}, {ago}: {count}, every share at hand read."
+        return f"{when}, {ago}: {images}, every share at hand read."
 
     # --- verify and repair
 
@@ -179,7 +180,7 @@ async def _verified(repository: Repository, deep: bool) -> Found:
 
 async def _repaired(repository: Repository) -> Report:
     images = (await repository.holdings()).images
-    return repair_report(len(images), await repair_images(repository, images))
+    return repair_report(counted(image.mapping for image in images), await repair_images(repository, images))
 
 
 def verify_report(found: Found) -> Report:
@@ -189,16 +190,15 @@ def verify_report(found: Found) -> Report:
     findings.sort(key=lambda finding: finding.tone is not Tone.ALARM)
     findings += [Finding(printable(each.name), "no device tells of it", Tone.ALARM) for each in found.missing]
     lost = sum(not verdict.health.restorable for verdict in verdicts) + len(found.missing)
-    images = len(verdicts) + len(found.missing)
-    count = f"{images:,} image{'' if images == 1 else 's'}"
+    all_of_them = counted([*(verdict.image.mapping for verdict in verdicts), *found.missing])
     if lost or unreadable:
-        cannot = f"{lost:,} of {count} cannot be restored now" if lost else f"{count} can be restored"
+        cannot = f"{lost:,} of {all_of_them} cannot be restored now" if lost else f"{all_of_them} can be restored"
         unnamed = f"; {unreadable:,} more cannot even be named: their devices are not connected" if unreadable else ""
         return Report(f"{cannot}{unnamed}.", Tone.ALARM, findings)
     if findings:
-        return Report(f"All of {count} can be restored; {len(findings):,} not whole.", Tone.NOTICE, findings)
+        return Report(f"All of {all_of_them} can be restored; {len(findings):,} not whole.", Tone.NOTICE, findings)
     how = "every share at hand was read" if found.proof is not None else "by what the devices say"
-    return Report(f"All of {count} are whole and can be restored ({how}).", Tone.GOOD, findings)
+    return Report(f"All of {all_of_them} are whole and can be restored ({how}).", Tone.GOOD, findings)
 
 
 def _finding(verdict: Verdict) -> Optional[Finding]:
@@ -209,9 +209,9 @@ def _finding(verdict: Verdict) -> Optional[Finding]:
     return Finding(printable(verdict.image.mapping.name), words, badge.tone)
 
 
-def repair_report(images: int, outcomes: list[Repaired]) -> Report:
+def repair_report(images: str, outcomes: list[Repaired]) -> Report:
     if not outcomes:
-        return Report(f"All of {images:,} images are whole; there was nothing to repair.", Tone.GOOD, [])
+        return Report(f"All of {images} are whole; there was nothing to repair.", Tone.GOOD, [])
     repaired = sum(outcome.repaired for outcome in outcomes)
     findings = [
         Finding(

@@ -50,7 +50,7 @@ def asleep(cluster: LocalCluster, index: int) -> Iterator[None]:
 
 
 def lacking(cluster: LocalCluster) -> int:
-    images = cluster.status()["images"]
+    images = cluster.status()["objects"]
     return int(images["lacking"] + images["unrecoverable"])
 
 

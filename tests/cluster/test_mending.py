@@ -264,7 +264,7 @@ def test_status_tells_what_is_missing_and_json_tells_the_same(mending_cluster: L
     def status() -> dict[str, Any]:
         return dict(json.loads(admin(keeper, "status", "--json").stdout))
 
-    wait_until(lambda: status()["images"]["unrecoverable"] >= 1, "the steward to have looked")
+    wait_until(lambda: status()["objects"]["unrecoverable"] >= 1, "the steward to have looked")
     told = status()
     shown = admin(keeper, "status")
     assert (shown.exit_code, "CANNOT BE RESTORED" in shown.stdout.decode()) == (5, True)

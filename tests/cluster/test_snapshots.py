@@ -186,6 +186,9 @@ def test_trees_and_snapshots_are_verified_and_go_with_a_rotation(user: User) -> 
     put(user, "album")
     verified = user.run("admin", "verify", "--all", "--deep")
     assert verified.exit_code == 0, verified
+    assert "6 images, 8 trees and 1 snapshot, every share read" in " ".join(verified.stdout.decode().split())
+    kinds = [each["kind"] for each in user.run("admin", "verify", "--all", "--json").objects]
+    assert [kinds.count(kind) for kind in ("image", "tree", "snapshot")] == [6, 8, 1]
     rotated = user.run("admin", "vault", "rotate", "--yes", "--backup", "backup.key", TESSERA_NEW_PASSPHRASE=NEW)
     assert rotated.exit_code == 0, rotated
     user.environment["TESSERA_PASSPHRASE"] = NEW

@@ -96,7 +96,7 @@ def _size(path: Path) -> int:
 
 def weak(family: Family) -> int:
     ended = family.ann.run("admin", "status", "--json")
-    return int(json.loads(ended.stdout)["images"]["could_be_stronger"])
+    return int(json.loads(ended.stdout)["objects"]["could_be_stronger"])
 
 
 def test_what_was_stored_on_three_devices_bears_the_loss_of_two_of_six(

@@ -117,7 +117,7 @@ def test_the_estimate_is_what_is_left_at_the_rate_of_late() -> None:
 
 def test_the_summary_says_loudly_what_cannot_be_restored() -> None:
     text = "\n".join(summary(status(Health(GRANTED, True, whole=7, lacking=3, waiting=2, unrecoverable=1))))
-    assert "7 images are whole" in text
+    assert "7 objects (images, trees, snapshots) are whole" in text
     assert "3 lack shares, 2 of them wait" in text
     assert "1 CANNOT BE RESTORED" in text
 
@@ -126,7 +126,7 @@ def test_needless_encodings_are_told_with_what_ends_them() -> None:
     told = status(Health(GRANTED, True, whole=7, needless=3))
     assert "3 encodings are needless beside a whole one of the image: admin.py repair --all" in summary(told)
     assert "3" not in "".join(summary(status(Health(GRANTED, True, whole=7))))
-    images = to_json(told)["images"]
+    images = to_json(told)["objects"]
     assert isinstance(images, dict)
     assert images["needless_encodings"] == 3
 
@@ -134,17 +134,17 @@ def test_needless_encodings_are_told_with_what_ends_them() -> None:
 @pytest.mark.parametrize(
     ("health", "code", "line"),
     [
-        (Health(GRANTED, True, whole=7), 0, "OK: 7 images are whole, away: nas"),
-        (Health(GRANTED, True, whole=7, lacking=2), 0, "OK: 7 images are whole, 2 lack shares, away: nas"),
+        (Health(GRANTED, True, whole=7), 0, "OK: 7 objects are whole, away: nas"),
+        (Health(GRANTED, True, whole=7, lacking=2), 0, "OK: 7 objects are whole, 2 lack shares, away: nas"),
         (
             Health(GRANTED, True, whole=7, lacking=2, in_danger=2),
             5,
-            "CRITICAL: 2 images are in danger, 7 images are whole, 2 lack shares, away: nas",
+            "CRITICAL: 2 objects are in danger, 7 objects are whole, 2 lack shares, away: nas",
         ),
         (
             Health(GRANTED, True, whole=7, unrecoverable=1),
             5,
-            "CRITICAL: 1 images cannot be restored, 7 images are whole, away: nas",
+            "CRITICAL: 1 objects cannot be restored, 7 objects are whole, away: nas",
         ),
     ],
 )
@@ -179,7 +179,7 @@ def test_json_has_all_that_the_table_has() -> None:
             "unlisted_shares": 0,
         }
     ]
-    assert told["images"] == {
+    assert told["objects"] == {
         "settled": True,
         "whole": 1,
         "lacking": 1,

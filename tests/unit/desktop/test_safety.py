@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Optional
 
 import pytest
+from msgspec.structs import replace
 
 from admin.events import Event, Repaired, Stalled
 from admin.health import ImageHealth
@@ -17,7 +18,7 @@ from admin.verifying import Found, Proof, Verdict, keep_proof, last_proof
 from common.errors import RefusedError
 from common.link.link import Link
 from common.process.events import BytesDone, BytesExpected, BytesLeft, Warned
-from common.repository.images import Held
+from common.repository.images import Held, counted
 from common.repository.repository import Repository
 from common.vault.recovery_codes import read_codes, restore_key
 from desktop.background import Background
@@ -64,15 +65,23 @@ def test_what_is_not_whole_is_named_and_what_cannot_be_restored_is_an_alarm() ->
     assert "1 of 2 images cannot be restored" in missing.summary
 
 
+def test_images_trees_and_snapshots_are_counted_apart() -> None:
+    tree, snapshot = (Held(replace(HELD.mapping, kind=kind), HELD.encodings) for kind in ("tree", "snapshot"))
+    verdicts = [Verdict(held, verdict(6).health) for held in (HELD, HELD, tree, snapshot)]
+    assert "All of 2 images, 1 tree and 1 snapshot are whole" in verify_report(Found(verdicts, 0, PROOF)).summary
+    assert [each.as_json()["kind"] for each in verdicts] == ["image", "image", "tree", "snapshot"]
+    assert counted([]) == "0 images"
+
+
 def test_damage_is_told_of_though_the_image_can_be_restored() -> None:
     report = verify_report(Found([verdict(6, troubles=["attic: share 2: bad"])], 0, PROOF))
     assert [finding.words for finding in report.findings] == ["whole; attic: share 2: bad"]
 
 
 def test_a_repair_tells_of_each_image_that_lacked_something() -> None:
-    assert "nothing to repair" in repair_report(3, []).summary
+    assert "nothing to repair" in repair_report("3 images", []).summary
     outcomes = [Repaired(HELD, True, "  6 of 6 shares, repaired"), Repaired(HELD, False, ": add a device", 5)]
-    report = repair_report(3, outcomes)
+    report = repair_report("3 images", outcomes)
     assert (report.tone, report.summary) == (Tone.ALARM, "1 of 2 images that lacked shares are whole again.")
     assert [finding.words for finding in report.findings] == ["6 of 6 shares, repaired", "add a device"]
 
