@@ -37,7 +37,8 @@ _SHARING_PAUSE = 0.05  # seconds
 _LOOK_TAKES = 0.2  # seconds; far longer than `is_locked` holds a lock
 _COARSE = 10_000_000  # ns: exFAT's clock; those of FAT and SFTP are coarser
 # As a restore names files until they are proven; a put never stores them.
-UNFINISHED = re.compile(r"\..*\.[0-9a-f]{12}\.part", re.DOTALL)
+UNFINISHED = re.compile(r"\.(.*)\.[0-9a-f]{12}\.part", re.DOTALL)
+UNFINISHED_NAME = 40  # characters of the file's own name at most
 # Microsoft, "Naming Files, Paths, and Namespaces"
 _DEVICE_NAME = re.compile(r"(?i)(con|prn|aux|nul|conin\$|conout\$|com[0-9¹²³]|lpt[0-9¹²³]) *(\..*)?")
 
@@ -247,7 +248,7 @@ def _lock(file: IO[bytes], wait: bool) -> None:
 
 def unfinished(target: Path) -> Path:
     """Where a file is written until it gets its name, as `UNFINISHED` matches it."""
-    return target.with_name(f".{target.name[:40]}.{secrets.token_hex(6)}.part")
+    return target.with_name(f".{target.name[:UNFINISHED_NAME]}.{secrets.token_hex(6)}.part")
 
 
 def open_held(new_path: Callable[[], Path]) -> tuple[Path, IO[bytes]]:

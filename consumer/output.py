@@ -21,6 +21,7 @@ from typing import IO, Optional, Union
 from common.errors import NotFoundError, UsageError, cannot_write
 from common.files import (
     UNFINISHED,
+    UNFINISHED_NAME,
     already_exists,
     is_device_name,
     open_held,
@@ -89,11 +90,11 @@ def remove_unfinished(folder: Path, name: str = "") -> int:
 
     What a living process writes stays.
     """
-    begin = f".{name[:40]}." if name else "."
     removed = 0
     with contextlib.suppress(OSError), os.scandir(folder) as listing:
         for entry in listing:
-            if entry.name.startswith(begin) and UNFINISHED.fullmatch(entry.name):
+            match = UNFINISHED.fullmatch(entry.name)
+            if match is not None and (not name or match[1] == name[:UNFINISHED_NAME]):
                 removed += entry.is_file(follow_symlinks=False) and remove_unheld(Path(entry.path))
     return removed
 
