@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import Protocol
 
 from consumer.output import safe_name
@@ -32,36 +31,41 @@ class Target(Protocol):
         ...
 
 
-@dataclass(frozen=True)
 class Plan:
-    """`paths`: entry's path → the names under which it is restored; `mended`: those where a name of its own differs."""
+    """Under which names each entry is restored. Only of folders, and of what is mended, is anything kept.
 
-    paths: dict[Path, Path]
-    mended: list[tuple[Path, Path]]
+    `mended`: entry's path → its name, where that is not its own.
+    """
+
+    def __init__(self, mended: dict[Path, bytes]) -> None:
+        self.mended = mended
+        self._folders: dict[Path, Path] = {(): ()}
+
+    def names(self, path: Path) -> Path:
+        """The names, from the target on, under which the entry with this path is restored."""
+        return (*self._folder(path[:-1]), self.mended.get(path, path[-1])) if path else ()
+
+    def _folder(self, path: Path) -> Path:
+        deepest = len(path)
+        while path[:deepest] not in self._folders:
+            deepest -= 1
+        names = self._folders[path[:deepest]]
+        for depth in range(deepest + 1, len(path) + 1):
+            names = (*names, self.mended.get(path[:depth], path[depth - 1]))
+            self._folders[path[:depth]] = names
+        return names
 
 
 def plan_names(entries: Iterable[Path], target: Target) -> Plan:
     """The plan for entries, each once, folders among them before what is in them."""
     below: dict[Path, list[bytes]] = {}
-    order: list[Path] = []
     for path in entries:
         below.setdefault(path[:-1], []).append(path[-1])
-        order.append(path)
-    names = {folder: _in_folder(sorted(set(inside)), target) for folder, inside in below.items()}
-    paths: dict[Path, Path] = {(): ()}
-    mended = []
-    for path in order:
-        name = names[path[:-1]][path[-1]]
-        paths[path] = (*_parent(paths, path[:-1]), name)
-        if name != path[-1]:
-            mended.append((path, paths[path]))
-    del paths[()]
-    return Plan(paths, mended)
-
-
-def _parent(paths: dict[Path, Path], folder: Path) -> Path:
-    """A folder's names; of one that is no entry itself, its own."""
-    return paths[folder] if folder in paths else (*_parent(paths, folder[:-1]), folder[-1])
+    mended: dict[Path, bytes] = {}
+    for folder, inside in below.items():
+        given = _in_folder(sorted(set(inside)), target)
+        mended.update({(*folder, name): given[name] for name in inside if given[name] != name})
+    return Plan(mended)
 
 
 def _in_folder(names: list[bytes], target: Target) -> dict[bytes, bytes]:

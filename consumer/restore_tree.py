@@ -12,7 +12,7 @@ import os
 import stat
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Optional, Union
 
@@ -25,7 +25,7 @@ from common.text import printable
 from common.vault.mapping import Mapping
 from common.vault.tree import KEPT, EntryType
 from consumer.events import Changed, NotRestored, Restored
-from consumer.naming import plan_names
+from consumer.naming import Plan, plan_names
 from consumer.output import Output, is_special, remove_unfinished, told_removed
 from consumer.restorer import Restorer
 from consumer.snapshots import Listed, Listing, shown_path
@@ -46,35 +46,42 @@ class TreeRestorer:
         self._restorer = Restorer(repository, repository.emit)
         self._target = target
         self._force = force
+        self._plan = Plan({})
         self._unset: Counter[tuple[str, str]] = Counter()
 
     async def restore(self, listing: Listing, below: int = 0) -> None:
         """Restore all entries, without the first `below` names of their paths."""
         for failed in listing.failed:
             self._repository.emit(failed)
-        entries = [Listed(each.path[below:], each.entry) for each in listing.entries if len(each.path) > below]
-        plan = plan_names((each.path for each in entries), self._target)
-        for path, mended in plan.mended:
-            self._repository.emit(Changed(shown_path(path), f"is restored as {shown_path(mended)}"))
-        at = {path: self._target.folder.joinpath(*map(os.fsdecode, names)) for path, names in plan.paths.items()}
-        entries = self._make_folders(entries, at)
-        if removed := sum(map(remove_unfinished, {path.parent for path in at.values()})):
+        entries: Sequence[Listed] = listing.entries
+        if below:
+            entries = [Listed(each.path[below:], each.entry) for each in entries if len(each.path) > below]
+        self._plan = plan_names((each.path for each in entries), self._target)
+        for path in self._plan.mended:
+            self._repository.emit(Changed(shown_path(path), f"is restored as {shown_path(self._plan.names(path))}"))
+        folders = {each.path[:-1] for each in entries}
+        entries = self._make_folders(entries)
+        if removed := sum(remove_unfinished(self._at(folder)) for folder in folders):
             self._repository.emit(told_removed(removed))
-        await self._files([each for each in entries if each.entry.type is EntryType.FILE], at)
+        await self._files(each for each in entries if each.entry.type is EntryType.FILE)
         for each in entries:
             if each.entry.type is EntryType.LINK:
-                self._link(each, at[each.path])
+                self._link(each, self._at(each.path))
             elif each.entry.type not in KEPT:
                 self._repository.emit(Warned(f"{printable(each.shown)}: a {_NOTED[each.entry.type]}; it was not kept"))
         for each in reversed(entries):
             if each.entry.type is EntryType.FOLDER:
-                self._set(at[each.path], each)
+                self._set(self._at(each.path), each)
         for (what, why), count in self._unset.items():
             self._repository.emit(Changed("", f"the {what} of {count:,} could not be set: {why}"))
 
+    def _at(self, path: tuple[bytes, ...]) -> Path:
+        """Where an entry is restored. Made anew each time: of a million entries all paths would take most memory."""
+        return self._target.folder.joinpath(*map(os.fsdecode, self._plan.names(path)))
+
     # --- folders and links
 
-    def _make_folders(self, entries: Sequence[Listed], at: dict[tuple[bytes, ...], Path]) -> list[Listed]:
+    def _make_folders(self, entries: Sequence[Listed]) -> list[Listed]:
         """Make all folders; the entries that can be restored, since the folders that they are in are there."""
         barred: set[tuple[bytes, ...]] = set()
         kept = []
@@ -87,7 +94,7 @@ class TreeRestorer:
                 continue
             if each.entry.type is EntryType.FOLDER:
                 try:
-                    make_folder(at[each.path])
+                    make_folder(self._at(each.path))
                 except TesseraError as error:
                     barred.add(each.path)
                     self._fail(each, error)
@@ -105,32 +112,32 @@ class TreeRestorer:
 
     # --- files
 
-    async def _files(self, files: Sequence[Listed], at: dict[tuple[bytes, ...], Path]) -> None:
+    async def _files(self, files: Iterable[Listed]) -> None:
         by_content: dict[bytes, list[Listed]] = {}
         for each in files:
             by_content.setdefault(each.entry.content or b"", []).append(each)
         contents = list(by_content)
         for start in range(0, len(contents), _AT_ONCE):
             chunk = contents[start : start + _AT_ONCE]
-            present = {sha256: await self._here(sha256, by_content[sha256], at) for sha256 in chunk}
+            present = {sha256: await self._here(sha256, by_content[sha256]) for sha256 in chunk}
             lacking = [sha256 for sha256 in chunk if present[sha256] is None]
             located = await self._repository.locate_all(lacking) if lacking else {}
             await asyncio.gather(
-                *(self._content(each, by_content[each], at, present[each], located.get(each)) for each in chunk)
+                *(self._content(each, by_content[each], present[each], located.get(each)) for each in chunk)
             )
 
-    async def _here(self, sha256: bytes, files: Sequence[Listed], at: dict[tuple[bytes, ...], Path]) -> Optional[Path]:
+    async def _here(self, sha256: bytes, files: Sequence[Listed]) -> Optional[Path]:
         """Where the content is in the target already."""
         for each in files:
-            if await asyncio.to_thread(_is_there, at[each.path], sha256, each.entry.size or 0):
-                return at[each.path]
+            path = self._at(each.path)
+            if await asyncio.to_thread(_is_there, path, sha256, each.entry.size or 0):
+                return path
         return None
 
     async def _content(
         self,
         sha256: bytes,
         files: Sequence[Listed],
-        at: dict[tuple[bytes, ...], Path],
         source: Optional[Path],
         located: Union[list[EncodingAt], NotFoundError, None],
     ) -> None:
@@ -138,7 +145,7 @@ class TreeRestorer:
         linked: dict[HardLinkName, Path] = {}
         for each in files:
             began = time.monotonic()
-            path = at[each.path]
+            path = self._at(each.path)
             link = each.entry.hard_link
             name = None if link is None else (link.device, link.inode, sha256)
             try:
