@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from tkinter import filedialog
 from typing import Any, Callable
 
 import customtkinter
 
 from common.text import count
+from consumer.snapshots import KeptSnapshot
 from desktop.model.gallery import GalleryModel
 from desktop.model.layout import fitting
 from desktop.model.snapshots import SnapshotsModel, Step, places, snapshot_lines
@@ -27,6 +29,8 @@ class SnapshotList(customtkinter.CTkFrame):
     def __init__(self, parent: View[Any], model: SnapshotsModel) -> None:
         super().__init__(parent, fg_color="transparent", width=_WIDTH)
         self._model = model
+        self._shown: Sequence[KeptSnapshot] = ()
+        self._images = 0
         self.grid_rowconfigure(0, weight=1)
         self.table = Table(self, [Column("", _WIDTH, stretch=True)], lines=_LINES, titles=False, chosen=self._choose)
         self.table.configure(width=_WIDTH)
@@ -42,10 +46,12 @@ class SnapshotList(customtkinter.CTkFrame):
         if not model.kept:
             self.grid_forget()
             return
-        rows = [Row((f"All pictures\n{count(images, 'image')}",))]
-        for kept in model.kept:
-            rows.append(Row(("\n".join(snapshot_lines(kept)),), "plain" if kept.snapshot.complete else "warning"))
-        self.table.show(rows)
+        if model.kept is not self._shown or images != self._images:
+            self._shown, self._images = model.kept, images
+            rows = [Row((f"All pictures\n{count(images, 'image')}",))]
+            for kept in model.kept:
+                rows.append(Row(("\n".join(snapshot_lines(kept)),), "plain" if kept.snapshot.complete else "warning"))
+            self.table.show(rows)
         self.table.mark(places(model.kept, model.chosen))
         self.grid(row=2, column=0, rowspan=2, sticky="ns", padx=(0, 10))
 
