@@ -102,7 +102,7 @@ class TestAnyKOfN:
 
     @pytest.mark.one_python
     @given(codes, st.integers(1, 5), seeds, st.data())
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=100, deadline=None)
     def test_a_random_choice_restores_for_any_code_and_size(
         self, code_size: tuple[int, int], units: int, seed: int, draw: st.DataObject
     ) -> None:
@@ -159,7 +159,7 @@ class TestAnyKOfN:
 class TestParity:
     @pytest.mark.one_python
     @given(codes, st.integers(1, 3), seeds, st.data())
-    @settings(max_examples=40, deadline=None)
+    @settings(max_examples=60, deadline=None)
     def test_it_is_what_the_field_arithmetic_says(
         self, code_size: tuple[int, int], units: int, seed: int, draw: st.DataObject
     ) -> None:
