@@ -19,8 +19,10 @@ needless       repair, of what is stored twice: keep one encoding, and delete th
 strengthening  strengthen: store anew with today's devices, and delete the old encoding
 moving         retire and rebalance, by the steward
 deleting       delete and undelete, by the owner's signature
+undeleting     undelete, and with a snapshot what it names
 retention      forget: which snapshots a policy keeps
 pruning        prune: deletes what no snapshot names
+prune_plans    what a prune is about to delete, kept in the vault while it does
 quorum         how many devices must take a change for it to be called done
 amending       replaces the commitment of all shares of an encoding
 sharing        share and unshare: lets others read an image

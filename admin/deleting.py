@@ -16,7 +16,7 @@ from datetime import datetime
 from typing import Optional
 
 from admin.amending import holders_of
-from admin.events import Changed, DeviceFailed
+from admin.events import DeviceFailed
 from admin.quorum import quorum, require_quorum, tell
 from admin.vault_work import change_each
 from common.errors import (
@@ -30,7 +30,6 @@ from common.errors import (
 )
 from common.link.questions import locate
 from common.link.replies import DeclinedError
-from common.process.events import Warned
 from common.protocol.codec import pack, unpack
 from common.protocol.messages import (
     Acknowledged,
@@ -45,7 +44,7 @@ from common.protocol.messages import (
 from common.protocol.operations import DELETE, REPAIR, TRASH, UNDELETE, Spec
 from common.repository.images import Held
 from common.repository.repository import Repository
-from common.text import check_hash, count, is_full, only_one
+from common.text import count, is_full, only_one
 from common.vault.mapping import SNAPSHOT
 from consumer.snapshots import Place, SnapshotReader
 
@@ -196,20 +195,6 @@ def code_of(error: Optional[TesseraError]) -> Optional[Code]:
 # --- undelete
 
 
-async def undelete_images(repository: Repository, hashes: Sequence[str]) -> int:
-    """Undelete images; emits the outcome of each. The exit code: 3 where one is not in the trash."""
-    trash = await list_trash(repository)
-    exit_code = 0
-    for text in dict.fromkeys(map(check_hash, hashes)):
-        try:
-            sha256 = await undelete_image(repository, trash, text)
-            repository.emit(Changed(sha256, "taken back"))
-        except TesseraError as error:
-            repository.emit(Warned(f"admin: {error}"))
-            exit_code = exit_code or error.exit_code
-    return exit_code
-
-
 async def list_deleted(repository: Repository) -> list[DeletedImage]:
     """What can be taken back."""
     return deleted_images(repository, await list_trash(repository))
@@ -271,7 +256,8 @@ def _find(repository: Repository, trash: Sequence[Trashed], text: str) -> tuple[
     """The deleted image whose SHA-256 is this, or begins so; NotFoundError, or UsageError where several do."""
     if is_full(text):
         groups, sha256 = by_object(trash), bytes.fromhex(text)
-        found = [trashed for name in repository.object_ids(sha256) for trashed in groups.get(name, [])]
+        names = [*repository.object_ids(sha256), repository.key.snapshot_object_id(sha256)]
+        found = [trashed for name in names for trashed in groups.get(name, [])]
         matches = [(text, found)] if found else []
     else:
         deleted = deleted_images(repository, trash)

@@ -160,7 +160,8 @@ def undelete(
     passphrase_file: Optional[Path] = PASSPHRASE_FILE,
 ) -> int:
     """Take deleted images back, as long as they are in the trash."""
-    from admin.deleting import EMPTY_TRASH, list_deleted, undelete_images
+    from admin.deleting import EMPTY_TRASH, list_deleted
+    from admin.undeleting import undelete_images
 
     if bool(hashes) == list_:
         raise UsageError("give one of --hash and --list")

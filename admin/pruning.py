@@ -5,25 +5,31 @@ Nothing is deleted that a living snapshot names, whatever else is done meanwhile
 - Where it cannot be known what snapshots there are, or what one names, nothing is deleted at all.
 - What was stored in the last day stays: its snapshot may still be coming.
 - Images that others left for the vault stay, those that are shared, and those that were stored without a snapshot.
-- Once it is done, the snapshots are read again: what a new one names is taken back. A put that recorded one looks
-  afterwards whether all that it found stored is still there. So of the two at least one sees what the other did.
+- What is about to be deleted is kept in the vault first (`admin.prune_plans`), and the snapshots are read again after
+  that. A put that recorded one looks afterwards for such a plan, and waits for its end: either the prune sees the
+  snapshot, or the put the plan, wherever one of them is broken off.
+- Once it is done, the snapshots are read once more: what a new one names, of a put that was broken off before it could
+  look, is taken back. Where the prune was broken off too, the next one does that.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from admin.deleting import by_object, delete_images, list_trash, undelete_encodings
+from admin.deleting import delete_images
 from admin.needless import GRACE
-from common.errors import NotEnoughError, TesseraError
+from admin.prune_plans import announce, find_plans
+from admin.undeleting import undelete_named
+from common.errors import NotEnoughError, RefusedError, TesseraError
 from common.process.events import Warned
 from common.repository.images import Held, counted
 from common.repository.repository import Repository
-from common.vault.mapping import SNAPSHOT, TREE, own_object_id
-from consumer.snapshots import KeptSnapshot, SnapshotReader
+from common.vault.mapping import SNAPSHOT, own_object_id
+from consumer.snapshots import KeptSnapshot, SnapshotReader, require_readable
 
 _MAY_BE_AWAY = 1  # device: a snapshot is on two at least
+_AT_ONCE = 256  # images that are deleted before another look at the plan
 
 
 @dataclass(frozen=True)
@@ -58,11 +64,11 @@ async def find_unneeded(repository: Repository, now: float) -> Unneeded:
     encodings = await repository.list_encodings()
     reader = SnapshotReader(repository)
     found, failed = await reader.snapshots(encodings)
+    require_readable(failed, "nothing was deleted")
     named = await _named(reader, found)
     holdings = await repository.holdings(encodings=encodings)
-    if failed or holdings.unreadable:
-        why = failed[0].error if failed else "images cannot be read: their devices are not connected"
-        raise NotEnoughError(f"it cannot be told what is needed: {why}; nothing was deleted")
+    if holdings.unreadable:
+        raise NotEnoughError("images cannot be read: their devices are not connected; nothing was deleted")
     unneeded = [
         image
         for image in holdings.images
@@ -87,28 +93,52 @@ async def _named(reader: SnapshotReader, snapshots: Sequence[KeptSnapshot]) -> s
     return named
 
 
+async def finish_interrupted(repository: Repository) -> None:
+    """Take back what an earlier prune deleted, and was broken off before it saw that a snapshot names it.
+
+    Its plan is removed then: should that prune be at work after all, it stops before it deletes more.
+    """
+    await repository.list_devices(settled=True)
+    plans = await find_plans(repository)
+    planned = {sha256 for _, contents in plans for sha256 in contents}
+    if planned:
+        repository.emit(Warned("an earlier prune was broken off; what snapshots name of it is taken back"))
+        await undelete_named(repository, [each.snapshot.root for each in await _all(repository)], planned)
+    for plan, _ in plans:
+        await plan.remove()
+
+
 async def prune(repository: Repository, unneeded: Unneeded, trash_days: int) -> int:
-    """Delete what is unneeded, and take back what a snapshot names that came meanwhile. The exit code."""
-    exit_code = await delete_images(repository, unneeded.images, trash_days)
-    found, failed = await SnapshotReader(repository).snapshots()
-    if failed:
-        raise NotEnoughError(
-            f"it cannot be told whether a new snapshot needs what was deleted: {failed[0].error}",
-            advice="take back what is needed with: python admin/admin.py undelete",
-        )
-    new = [each for each in found if each.sha256 not in unneeded.snapshots]
-    if new:
+    """Delete what is unneeded, but for what a snapshot names that came meanwhile. The exit code."""
+    plan = await announce(repository, {image.mapping.image_sha256 for image in unneeded.images})
+    try:
+        before = await _all(repository)
+        named = await _named(SnapshotReader(repository), _new(before, unneeded.snapshots))
+    except TesseraError:
+        await plan.remove()  # nothing was deleted
+        raise
+    images = [image for image in unneeded.images if image.mapping.image_sha256 not in named]
+    exit_code, stopped = 0, False
+    for start in range(0, len(images), _AT_ONCE):
+        stopped = stopped or not await plan.stands()
+        if not stopped:
+            exit_code = await delete_images(repository, images[start : start + _AT_ONCE], trash_days) or exit_code
+    after = _new(await _all(repository), {each.sha256 for each in before})
+    if after:
         repository.emit(Warned("a snapshot was recorded meanwhile; what it names is taken back"))
-        await _take_back(repository, [image for image in unneeded.images if image.mapping.kind == TREE])
-        named = await _named(SnapshotReader(repository), new)
-        images = [image for image in unneeded.images if image.mapping.kind is None]
-        await _take_back(repository, [image for image in images if image.mapping.image_sha256 in named])
+        deleted = {image.mapping.image_sha256 for image in images}
+        await undelete_named(repository, [each.snapshot.root for each in after], deleted)
+    if stopped:
+        raise RefusedError("another machine began to prune; this one stopped", advice="run it again once that is done")
+    await plan.remove()
     return exit_code
 
 
-async def _take_back(repository: Repository, images: Sequence[Held]) -> None:
-    trash = by_object(await list_trash(repository))
-    for image in images:
-        deleted = trash.get(own_object_id(repository.key, image.mapping), [])
-        if deleted:  # else it was not deleted, or by nobody who is here
-            await undelete_encodings(repository, deleted)
+async def _all(repository: Repository) -> list[KeptSnapshot]:
+    found, failed = await SnapshotReader(repository).snapshots()
+    require_readable(failed, "run it again once it can")
+    return found
+
+
+def _new(snapshots: Sequence[KeptSnapshot], known: Collection[bytes]) -> list[KeptSnapshot]:
+    return [each for each in snapshots if each.sha256 not in known]

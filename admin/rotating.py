@@ -158,9 +158,11 @@ async def _find(repository: Repository, encodings: Sequence[EncodingAt], leave: 
             fitting.append(encoding)
     staying = tuple(leave)
     holdings = combine(fitting, mappings)
-    own = [image for image in holdings.images if repository.own(image)]
+    away = any(not device.alive for device in repository.listed)
+    # What too few devices have is the rest of a put that was broken off: none can restore it.
+    own = [i for i in holdings.images if (mine := repository.own(i)) and (away or any(map(_is_at_hand, mine)))]
     read = {encoding.object_id for encoding in fitting}
-    may_come = UNREADABLE not in leave and any(not device.alive for device in repository.listed)
+    may_come = UNREADABLE not in leave and away
     unread = [e for e in encodings if may_come and not e.granted and e.object_id not in read and not _is_at_hand(e)]
     return _Found([i for i in own if not i.sha256.startswith(staying)], len(holdings.images) - len(own), unread)
 
@@ -170,10 +172,12 @@ def _is_at_hand(encoding: EncodingAt) -> bool:
 
 
 def _needed(repository: Repository, image: Held) -> list[EncodingAt]:
-    """The encodings of an image that have to be handed over: what others left is not where there is the vault's own."""
+    """The encodings of an image that have to be handed over: not what others left, nor the rest of a put that was
+    broken off, where there is another."""
     own = repository.own(image)
     object_id = own_object_id(repository.key, image.mapping)
-    return [encoding for encoding in own if encoding.object_id == object_id] or own
+    mine = [encoding for encoding in own if encoding.object_id == object_id] or own
+    return [encoding for encoding in mine if _is_at_hand(encoding)] or mine
 
 
 async def _hand_over_all(old: Repository, new: Repository, leave: Sequence[str]) -> int:
@@ -219,7 +223,7 @@ async def _hand_over_images(
                 if encoding in needed:
                     raise
                 left.add(encoding.encoding_id)
-                new.emit(Warned(f"{image.sha256[:16]}: what another left of it stays under the old key: {error}"))
+                new.emit(Warned(f"{image.sha256[:16]}: what of it is not needed stays under the old key: {error}"))
         return sorted(set(names) | set(old.absent(own)))
 
     return await change_each(new, images, hand_over, "has the new key", _REST_AWAY)

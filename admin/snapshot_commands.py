@@ -26,6 +26,11 @@ _NS = 1_000_000_000
 
 
 # What is kept is given on the command line only, never by a variable that was set for something else.
+_PRUNE_TRASH_DAYS = typer.Option(  # none would leave nothing to take back
+    7, "--trash-days", envvar="TESSERA_TRASH_DAYS", min=1, max=365, help="Days in which `undelete` takes it back."
+)
+
+
 def forget(
     keep_last: int = typer.Option(0, "--keep-last", min=0, help="Keep so many of the newest."),
     keep_hourly: int = typer.Option(0, "--keep-hourly", min=0, help="Keep the newest of each of so many hours."),
@@ -69,13 +74,11 @@ async def _snapshots(repository: Repository, label: Optional[str]) -> tuple[list
 
     NotEnoughError where one cannot be read, which may be of it.
     """
-    from common.errors import NotEnoughError
-    from consumer.snapshots import SnapshotReader
+    from consumer.snapshots import SnapshotReader, require_readable
 
     encodings = [each for each in await repository.list_encodings() if repository.key.is_snapshot(each.object_id)]
     found, failed = await SnapshotReader(repository).snapshots(encodings)
-    if failed:
-        raise NotEnoughError(f"a snapshot cannot be read: {failed[0].error}; nothing was forgotten")
+    require_readable(failed, "nothing was forgotten")
     held = (await repository.holdings(encodings=encodings)).images
     return [each for each in found if label in (None, each.snapshot.label)], held
 
@@ -95,17 +98,19 @@ def _local(nanoseconds: int) -> datetime:
 
 def prune(
     dry_run: bool = DRY_RUN,
-    trash_days: int = TRASH_DAYS,
+    trash_days: int = _PRUNE_TRASH_DAYS,
     yes: bool = YES,
     passphrase_file: Optional[Path] = PASSPHRASE_FILE,
 ) -> int:
     """Delete images that no snapshot names. Those of the last day, those left by others and shared ones stay."""
-    from admin.pruning import find_unneeded
+    from admin.pruning import find_unneeded, finish_interrupted
     from admin.pruning import prune as prune_unneeded
 
     if not (yes or dry_run) and not sys.stdin.isatty():
         raise UsageError("nobody can be asked here; say --yes to prune without asking")
     with opened("pruning", passphrase_file) as work:
+        if not dry_run:
+            work.run(finish_interrupted)
         unneeded = work.run(lambda repository: find_unneeded(repository, time.time()))
         for image in unneeded.images:
             print(f"{image.sha256}  {described(image.mapping)}")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Optional, Union
 
-from common.errors import NotFoundError, TesseraError, UsageError
+from common.errors import NotEnoughError, NotFoundError, TesseraError, UsageError
 from common.process.events import ignore, waiting
 from common.protocol.messages import EncodingAt
 from common.repository.repository import Repository
@@ -132,10 +132,11 @@ class SnapshotReader:
 
     async def _snapshot(self, encodings: list[EncodingAt]) -> Union[KeptSnapshot, NotRestored]:
         try:
-            sha256, content = await self._read(encodings, "a snapshot")
+            sha256, content = await self.read(encodings, "a snapshot")
             return KeptSnapshot(sha256, decode_snapshot(content))
         except TesseraError as error:
-            return NotRestored("", error)
+            mappings = await self._repository.mappings.of(encodings)
+            return NotRestored(next((mapping.image_sha256.hex() for mapping in mappings.values()), ""), error)
 
     async def listing(self, root: bytes, below: Path = ()) -> Listing:
         """What is in the tree with this SHA-256, or in the folder `below` it; NotFoundError where there is none."""
@@ -233,12 +234,12 @@ class SnapshotReader:
         if isinstance(encodings, NotFoundError):
             return encodings
         try:
-            _, content = await self._read(encodings, "a folder's tree")
+            _, content = await self.read(encodings, "a folder's tree")
             return decode_tree(content)
         except TesseraError as error:
             return error
 
-    async def _read(self, encodings: list[EncodingAt], what: str) -> tuple[bytes, bytes]:
+    async def read(self, encodings: list[EncodingAt], what: str) -> tuple[bytes, bytes]:
         """The SHA-256 and content of one object."""
         read: list[tuple[Mapping, HeldOutput]] = []
 
@@ -254,6 +255,18 @@ class SnapshotReader:
         finally:
             for _, output in read:
                 output.discard()
+
+
+def require_readable(failed: Sequence[NotRestored], undone: str) -> None:
+    """NotEnoughError where one cannot be read now: it may name anything. `undone`: what is not done therefore."""
+    if failed:
+        advice = "connect the devices that have it"
+        if failed[0].sha256:
+            advice += (
+                "; where it is the rest of a put that was broken off, or they are gone for good, delete it: "
+                f"python admin/admin.py delete --hash {failed[0].sha256}"
+            )
+        raise NotEnoughError(f"a snapshot cannot be read: {failed[0].error}; {undone}", advice=advice)
 
 
 def newest_of_each(snapshots: Iterable[KeptSnapshot]) -> list[KeptSnapshot]:

@@ -38,6 +38,10 @@ class Owner:
         """The object id of an image of the vault."""
         raise NotImplementedError
 
+    def snapshot_ids(self, snapshot: bytes) -> tuple[bytes, bytes]:
+        """The object ids of the snapshot with this SHA-256, and of what prunes are about to delete (`prune_plan`)."""
+        raise NotImplementedError
+
     @property
     def signer(self) -> Signer:
         """Who signs for what is stored."""
@@ -129,6 +133,9 @@ class OwnVault(Owner):
 
     def object_id(self, image_sha256: bytes) -> bytes:
         return self._key.object_id(image_sha256)
+
+    def snapshot_ids(self, snapshot: bytes) -> tuple[bytes, bytes]:
+        return self._key.snapshot_object_id(snapshot), self._key.prune_object_id()
 
     def seal(self, mapping: Mapping, encoding_id: bytes) -> SealedMapping:
         return seal_own(self._key, mapping, encoding_id)

@@ -19,7 +19,7 @@ from common.coding.redundancy import count_devices
 from common.coding.slicing import Slicing
 from common.errors import NoRoomError, NotEnoughError, NotFoundError, TesseraError, UnreachableError
 from common.link.link import reached, run_with_link
-from common.link.questions import settled_devices
+from common.link.questions import locate, settled_devices
 from common.membership.identity import ClientIdentity
 from common.process.events import BytesExpected, Warned
 from common.protocol.messages import Device
@@ -42,6 +42,8 @@ log = logging.getLogger(__name__)
 AT_A_TIME = 5
 _FOUND_AT_ONCE = 256
 _ASKED_AT_ONCE = 500
+_PRUNE_TIMEOUT = 60.0  # seconds in which a prune elsewhere may end
+_PRUNE_LOOK = 0.5
 _BATCH_SEGMENTS = 2  # whose bytes a batch of small images may have: with two there are fewer messages than with one
 
 Part = Union[Source, list[Source]]  # a stream, or a batch
@@ -258,19 +260,27 @@ async def record(target: Target, threads: Threads, run: Run, taken_at: int) -> N
     snapshot = new_snapshot(run.arguments, target.options.label, trees, taken_at, code.k, code.n)
     content = encode_snapshot(snapshot)
     source = Source(None, "the snapshot", "snapshot", len(content), content=content, kind=SNAPSHOT)
-    ((_, outcome),) = await _store(target, threads, [source])
+    outcome = await store_object(target, threads, source)
     if isinstance(outcome, StoredImage):
         target.emit(RecordedSnapshot(outcome.sha256, snapshot, trees.degraded or outcome.degraded))
-        await _require_there(target, trees)
+        await _require_there(target, trees, outcome.sha256)
     else:
         target.emit(outcome)
 
 
-async def _require_there(target: Target, trees: Trees) -> None:
-    """Say so where something that was found stored is so no more: another machine may prune at the same time.
+async def store_object(target: Target, threads: Threads, source: Source) -> Outcome:
+    """Store what is no file: a snapshot, or what a prune is about to delete."""
+    ((_, outcome),) = await _store(target, threads, [source])
+    return outcome
 
-    A prune reads the snapshots again behind its last deletion, and takes back what a new one names (`admin.pruning`).
+
+async def _require_there(target: Target, trees: Trees, snapshot: bytes) -> None:
+    """Say so where what was found stored is so no more, or may yet be deleted: another machine may be pruning.
+
+    A prune keeps in the vault what it is about to delete, reads the snapshots after that, and deletes what none names
+    (`admin.pruning`). Once no such plan is to be seen, and this snapshot is, no prune deletes what it names.
     """
+    pruning = await _is_pruning(target, snapshot)
     gone = set(trees.found)
     for some in _chunks(trees.found, _ASKED_AT_ONCE):
         gone.difference_update(await target.stored_encodings(some))
@@ -279,7 +289,28 @@ async def _require_there(target: Target, trees: Trees) -> None:
             f"the snapshot: {len(gone):,} of what it names were deleted meanwhile, or lost devices",
             advice="run the same command again: it stores them anew",
         )
-        target.emit(FailedImage("the snapshot", error))
+    elif pruning:
+        error = NotEnoughError(
+            "the snapshot: another machine prunes the vault, or was broken off in it, and may delete what it names",
+            advice="have it end, or end it with python admin/admin.py prune; then run the same command again",
+        )
+    else:
+        return
+    target.emit(FailedImage("the snapshot", error))
+
+
+async def _is_pruning(target: Target, snapshot: bytes) -> bool:
+    """Whether a prune is at work, or broken off, and does not end in a while."""
+    own, plan = target.owner.snapshot_ids(snapshot)
+    end = target.link.time() + _PRUNE_TIMEOUT
+    while True:
+        found, settled = await locate(target.link, [own, plan])
+        planned = any(len({share.share for share in each.shares}) >= each.k for each in found[plan])
+        if settled and found[own] and not planned:
+            return False
+        if target.link.time() >= end:
+            return True
+        await asyncio.sleep(_PRUNE_LOOK)
 
 
 def _chunks(items: Iterable[bytes], size: int) -> Iterator[list[bytes]]:

@@ -23,7 +23,7 @@ from common.text import count, only_one
 from common.vault.folder import VaultFolder
 from common.vault.granting import open_any
 from common.vault.keys import VaultKey
-from common.vault.mapping import MAX_SEALED_MAPPING, SNAPSHOT, TREE, Mapping
+from common.vault.mapping import MAX_SEALED_MAPPING, PRUNE, SNAPSHOT, TREE, Mapping
 
 
 @dataclass(frozen=True)
@@ -142,6 +142,8 @@ def combine(encodings: Iterable[EncodingAt], mappings: dict[tuple[bytes, bytes],
         if mapping is None:
             unread += 1
             continue
+        if mapping.kind == PRUNE:
+            continue  # each encoding is another plan, and a passing one
         name = mapping.image_sha256, mapping.kind == SNAPSHOT
         if name in held:  # stored here, and shared by another or left for this vault as well
             held[name].encodings.extend(group)

@@ -7,6 +7,7 @@
     one_time        what is sealed once, or row by row, under a subkey of the vault key
     mapping         what ties a data key to an image, sealed under the vault key
     tree            what a folder held, and `snapshot`, what a run of the producer stored: sealed like images
+    prune_plan      what a prune is about to delete: likewise
     granting        a mapping sealed for another vault's owner, by a `contact_card`
     trust           the checks on an image that is restored
     recovery_codes  the vault key in codes that people write down, by Shamir's scheme (`secret_sharing`)

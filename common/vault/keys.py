@@ -39,6 +39,7 @@ from common.protocol.signatures import batch_statement, client_statement, tombst
 
 KEY_SIZE = 32
 _SNAPSHOT = b"tessera/v1/snapshot"
+_PRUNE = b"tessera/v1/prune"
 
 K = TypeVar("K", bound="HiddenKey")
 
@@ -139,6 +140,10 @@ class VaultKey(HiddenKey):
         if self._snapshot_keys is None:
             self._snapshot_keys = [expand(key, _SNAPSHOT) for key in (self._subkey(b"id"), self.lookup_key())]
         return any(bytes_eq(_hmac(key, half)[:IDENTIFIER_SIZE], code) for key in self._snapshot_keys)
+
+    def prune_object_id(self) -> bytes:
+        """The 32-byte name of what prunes are about to delete: one for all, so that one question finds it."""
+        return _hmac(self._subkey(b"id"), _PRUNE)  # shorter than a SHA-256: no image's
 
     def signing_key(self) -> SigningKey:
         """The key by which the owner signs."""

@@ -37,6 +37,7 @@ VERSION = 1
 LABEL = b"tessera/v1/mapping"
 TREE: Literal["tree"] = "tree"  # `common.vault.tree`
 SNAPSHOT: Literal["snapshot"] = "snapshot"  # `common.vault.snapshot`
+PRUNE: Literal["prune"] = "prune"  # `common.vault.prune_plan`
 UNKNOWN_MEDIA_TYPE = "application/octet-stream"
 MAX_SEALED_MAPPING = 32 * 1024
 MAX_THUMBNAIL = 8 * 1024
@@ -52,7 +53,7 @@ _LEFT_OUT = ("facts", "revision", "shared_with", "kind", "kept")  # where they a
 _Digest = Annotated[bytes, Meta(min_length=32, max_length=32)]
 _Count = Annotated[int, Meta(ge=1, le=2**63 - 1)]
 _Shares = Annotated[int, Meta(ge=2, le=64)]
-Kind = Optional[Literal["tree", "snapshot"]]  # None of an image
+Kind = Optional[Literal["tree", "snapshot", "prune"]]  # None of an image
 _Pixels = Annotated[int, Meta(ge=1, le=2**31 - 1)]
 
 
@@ -107,6 +108,8 @@ class Mapping(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 def own_object_id(key: VaultKey, mapping: Mapping) -> bytes:
     """The 32-byte object id of what a mapping describes, as the vault's own."""
+    if mapping.kind == PRUNE:
+        return key.prune_object_id()
     name = key.snapshot_object_id if mapping.kind == SNAPSHOT else key.object_id
     return name(mapping.image_sha256)
 

@@ -138,7 +138,7 @@ class MemoryCluster:
         return held
 
     def as_devices(self) -> list[Device]:
-        return [Device(d.device_id, d.name, d.alive, 0, 1 << 30, len(d.shares)) for d in self.devices]
+        return [Device(d.device_id, d.name, d.alive, 0, 1 << 30, len(d.store.held())) for d in self.devices]
 
     # --- the production interface
 

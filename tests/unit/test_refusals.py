@@ -26,6 +26,7 @@ from common.vault.granting import open_any
 from common.vault.key_file import open_key_file
 from common.vault.keys import VaultKey
 from common.vault.mapping import open_mapping
+from common.vault.prune_plan import decode_prune_plan
 from common.vault.recovery_codes import read_codes, restore_key
 from common.vault.sealing import DataKey, SegmentOpener
 from common.vault.snapshot import decode_snapshot
@@ -132,6 +133,7 @@ READERS: dict[str, Callable[[bytes, Inputs, Path], object]] = {
     "former vault key": former_vault_key,
     "tree": lambda data, _inputs, _folder: decode_tree(data),
     "snapshot": lambda data, _inputs, _folder: decode_snapshot(data),
+    "prune-plan": lambda data, _inputs, _folder: decode_prune_plan(data),
 }
 
 

@@ -14,8 +14,11 @@ from typing import Any, Optional, Union
 import pytest
 from hypothesis import HealthCheck, given, settings
 
+from admin import pruning
 from admin.deleting import Deletion, delete_images, find_deletion
-from admin.pruning import find_unneeded, prune
+from admin.prune_plans import PrunePlan
+from admin.pruning import find_unneeded, finish_interrupted, prune
+from admin.undeleting import undelete_images
 from common.coding.slicing import BLOCK_SIZE, TAG_SIZE
 from common.errors import NotEnoughError
 from common.membership.identity import ClientIdentity, KeyPair
@@ -27,6 +30,7 @@ from consumer.events import Changed, NotRestored, Restored
 from consumer.restore_tree import TreeRestorer
 from consumer.snapshots import KeptSnapshot, SnapshotReader, choose, shown_path
 from consumer.target_folder import TargetFolder
+from producer import run as run_of_producer
 from producer.events import FailedImage, Outcome, RecordedSnapshot, StoredImage
 from producer.owner import OtherVault, OwnVault
 from producer.run import Run
@@ -107,8 +111,12 @@ class Machine:
     def deletion(self, content: bytes) -> Deletion:
         return run(find_deletion(self._repository(), [sha256_of(content)]))
 
+    def undelete(self, sha256: str) -> int:
+        return run(undelete_images(self._repository(), [sha256]))
+
     def prune(self, meanwhile: Callable[[], None] = lambda: None) -> int:
         """The exit code; `meanwhile`: what another client does between the look and the deleting."""
+        run(finish_interrupted(self._repository()))
         unneeded = run(find_unneeded(self._repository(), time.time() + LATER))
         meanwhile()
         return run(prune(self._repository(), unneeded, 7))
@@ -402,6 +410,65 @@ def test_a_put_says_what_was_pruned_before_its_snapshot_was_there(here: Path) ->
     assert "3 of what it names were deleted meanwhile" in str(failed.error)
     outcomes, _ = machine.put("in")
     assert [type(outcome) for outcome in outcomes] == [StoredImage]
+    assert failures(machine.restore(recorded.sha256.hex(), here / "o")) == []
+    assert described(here / "o/in") == described(here / "in")
+
+
+def test_a_prune_that_is_killed_holds_puts_up_and_the_next_takes_back_what_they_name(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine = Machine(here / "home")
+    write(here / "in/x", b"content")
+    _, before = machine.put("in")
+    assert before is not None
+    machine.forget(before.sha256)
+
+    async def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as changed:  # once it has deleted, and before it reads the snapshots once more
+        changed.setattr(PrunePlan, "remove", killed)
+        changed.setattr(pruning, "_new", lambda *_: [])
+        with pytest.raises(KeyboardInterrupt):
+            machine.prune()
+    monkeypatch.setattr(run_of_producer, "_PRUNE_TIMEOUT", 0.05)
+    outcomes, recorded = machine.put("in")
+    assert recorded is not None
+    (failed,) = [outcome for outcome in outcomes if isinstance(outcome, FailedImage)]
+    assert "another machine prunes the vault, or was broken off in it" in str(failed.error)
+    assert machine.prune() == 0
+    outcomes, _ = machine.put("in")
+    assert [type(outcome) for outcome in outcomes] == [StoredImage]
+    assert failures(machine.restore("latest", here / "o")) == []
+    assert described(here / "o/in") == described(here / "in")
+
+
+def test_the_rest_of_a_snapshot_whose_put_was_killed_is_told_with_how_it_is_deleted(here: Path) -> None:
+    machine = Machine(here / "home")
+    write(here / "in/x", b"content")
+    _, recorded = machine.put("in")
+    assert recorded is not None
+    rest = KEY.snapshot_object_id(recorded.sha256)
+    (encoding,) = [each for each in machine.cluster.encodings() if each.object_id == rest]
+    for device in machine.cluster.devices[1:]:
+        device.lose(*[key for key in device.shares if key[0] == encoding.encoding_id])
+    with pytest.raises(NotEnoughError, match="nothing was deleted") as told:
+        machine.prune()
+    assert f"delete it: python admin/admin.py delete --hash {recorded.sha256.hex()}" in (told.value.advice or "")
+    machine.forget(recorded.sha256)
+    assert machine.prune() == 0
+    assert machine.cluster.encodings() == []
+
+
+def test_a_snapshot_is_taken_back_with_all_that_it_names(here: Path) -> None:
+    machine = Machine(here / "home")
+    write(here / "in/sub/x", b"content")
+    _, recorded = machine.put("in")
+    assert recorded is not None
+    machine.forget(recorded.sha256)
+    assert machine.prune() == 0
+    assert machine.cluster.encodings() == []
+    assert machine.undelete(recorded.sha256.hex()) == 0
     assert failures(machine.restore(recorded.sha256.hex(), here / "o")) == []
     assert described(here / "o/in") == described(here / "in")
 

@@ -107,7 +107,24 @@ def test_what_another_left_of_an_own_image_does_not_hold_that_up(
     for device in scene.cluster.devices[1:]:
         device.lose(*[key for key in device.shares if key[0] == left.encoding_id])
     assert scene.rotate() == 0
-    assert "what another left of it stays under the old key" in capsys.readouterr().err
+    assert "what of it is not needed stays under the old key" in capsys.readouterr().err
+
+
+def test_the_rest_of_a_put_that_was_broken_off_does_not_hold_it_up(scene: Scene) -> None:
+    """Beside an encoding that restores, and where it is all there is of an image."""
+    second = next(e for e in scene.cluster.encodings() if e.object_id == KEY.object_id(sha256_of("second")))
+    before = {encoding.encoding_id for encoding in scene.cluster.encodings()}
+    scene.put(OwnVault(VaultFolder(scene.folder / "another home"), KEY), "third")
+    scene.cluster.owner = KEY.owner_id()
+    (third,) = {encoding.encoding_id for encoding in scene.cluster.encodings()} - before
+    for device in scene.cluster.devices[1:]:
+        device.lose(*[key for key in device.shares if key[0] in (third, second.encoding_id)])
+    assert scene.rotate() == 0
+    assert [e.object_id for e in scene.new().encodings()] == [OTHER_KEY.object_id(sha256_of("first"))]
+
+
+def sha256_of(name: str) -> bytes:
+    return hashlib.sha256(chance(name, 3000)).digest()
 
 
 def own_ids() -> set[bytes]:

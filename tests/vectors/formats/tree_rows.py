@@ -1,4 +1,4 @@
-"""Trees and snapshots: what a folder held, and what a run recorded."""
+"""Trees, snapshots and plans of prunes: what a folder held, what a run recorded, what is about to be deleted."""
 
 from __future__ import annotations
 
@@ -152,5 +152,23 @@ def snapshots() -> list[Row]:
     ]
 
 
+def prune_plans() -> list[Row]:
+    nonce, first, second = bytes(range(16)), bytes(32), b"\1" * 32
+
+    def row(name: str, content: bytes) -> Row:
+        return bad("prune-plan", name, content, "IntegrityError", "the plan of a prune is not sound")
+
+    return [
+        good("prune-plan", "of two", nonce + first + second),
+        good("prune-plan", "of none", nonce),
+        row("empty", b""),
+        row("a nonce of 15 bytes", nonce[:15]),
+        row("last byte missing", nonce + first + second[:-1]),
+        row("one byte behind", nonce + first + second + b"\0"),
+        row("not in order", nonce + second + first),
+        row("one twice", nonce + first + first),
+    ]
+
+
 def tree_rows() -> list[Row]:
-    return [*trees(), *snapshots()]
+    return [*trees(), *snapshots(), *prune_plans()]

@@ -21,6 +21,7 @@ from tests.vectors.vault.reference import (
     expand,
     flipped,
     object_id,
+    prune_object_id,
     snapshot_object_id,
     vector,
 )
@@ -106,7 +107,7 @@ def mappings() -> list[Vector]:
 def mapping_ok(name: str, /, **changed: Any) -> Vector:
     fields = {**FIELDS, **changed}
     expected = {key: value.hex() if isinstance(value, bytes) else value for key, value in fields.items()}
-    name_of = snapshot_object_id if fields.get("kind") == "snapshot" else object_id
+    name_of = {"snapshot": snapshot_object_id, "prune": prune_object_id}.get(fields.get("kind") or "", object_id)
     image = name_of(VAULT_KEY, fields["image_sha256"])
     sealed = sealed_mapping(plaintext_of(**changed), object_id=image)
     return mapping(name, "ok", sealed, object_id_hex=image, fields=expected)
@@ -129,6 +130,7 @@ def mappings_ok() -> list[Vector]:
         mapping_ok("one fact, of no offset", facts={"taken_at": "0001-01-01T00:00:00"}),
         mapping_ok("of a tree", kind="tree"),
         mapping_ok("of a snapshot", kind="snapshot"),
+        mapping_ok("of what a prune is about to delete", kind="prune"),
         mapping_ok("stored without a snapshot", kept=True),
     ]
 

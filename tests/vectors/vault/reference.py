@@ -61,3 +61,7 @@ def snapshot_object_id(vault_key: bytes = VAULT_KEY, sha256: bytes = IMAGE_SHA25
     key = expand(expand(vault_key, b"tessera/v1/id"), b"tessera/v1/snapshot")
     half = hmac.digest(key, sha256, "sha256")[:16]
     return half + hmac.digest(key, half, "sha256")[:16]
+
+
+def prune_object_id(vault_key: bytes = VAULT_KEY, _: bytes = IMAGE_SHA256) -> bytes:
+    return hmac.digest(expand(vault_key, b"tessera/v1/id"), b"tessera/v1/prune", "sha256")

@@ -31,6 +31,7 @@ def test_known_keys_give_known_results(vector: dict[str, Any]) -> None:
     assert object_id == vector["object_id_hex"]
     snapshot_id = key.snapshot_object_id(vector["image_sha256_hex"])
     assert snapshot_id == vector["snapshot_object_id_hex"]
+    assert key.prune_object_id() == vector["prune_object_id_hex"]
     assert (key.is_snapshot(snapshot_id), key.is_snapshot(object_id)) == (True, False)
     tombstone = key.tombstone(object_id, vector["encoding_id_hex"], 1, 7 * 24 * 3600)
     assert tombstone.signature == vector["tombstone_signature_hex"]

@@ -1,0 +1,92 @@
+"""`undelete`: takes back what is in the trash, and with a snapshot all that it names."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from typing import Optional
+
+from admin.deleting import by_object, list_trash, undelete_encodings, undelete_image
+from admin.events import Changed
+from common.errors import NotEnoughError, TesseraError
+from common.process.events import Warned
+from common.protocol.messages import Trashed, shares_at_hand
+from common.repository.repository import Repository
+from common.text import check_hash
+from consumer.snapshots import SnapshotReader
+
+_AT_ONCE = 500  # images that are asked for
+
+
+async def undelete_images(repository: Repository, hashes: Sequence[str]) -> int:
+    """Undelete images; emits the outcome of each. The exit code: 3 where one is not in the trash."""
+    trash = await list_trash(repository)
+    exit_code = 0
+    for text in dict.fromkeys(map(check_hash, hashes)):
+        try:
+            sha256 = await undelete_image(repository, trash, text)
+            await _undelete_named(repository, sha256)
+            repository.emit(Changed(sha256, "taken back"))
+        except TesseraError as error:
+            repository.emit(Warned(f"admin: {error}"))
+            exit_code = exit_code or error.exit_code
+    return exit_code
+
+
+async def _undelete_named(repository: Repository, sha256: str) -> None:
+    """Where this is a snapshot, what it names is taken back with it: a prune may have deleted that since."""
+    found, _ = await SnapshotReader(repository).snapshots()
+    for each in found:
+        if each.id == sha256:
+            await undelete_named(repository, [each.snapshot.root])
+
+
+async def undelete_named(
+    repository: Repository, roots: Sequence[bytes], among: Optional[Collection[bytes]] = None
+) -> None:
+    """Undelete what the trees with these SHA-256s name, and themselves; `among`: none but these.
+
+    The first error of `undelete_encodings`, once the rest is taken back.
+    """
+    tried: set[bytes] = set()
+    failed: Optional[TesseraError] = None
+    while True:
+        lacking = await _lacking(repository, roots, among)
+        trash = by_object(await list_trash(repository)) if lacking else {}
+        left = [group for sha256 in lacking if (group := _untried(trash, repository.key.object_id(sha256), tried))]
+        if not left:
+            break
+        for group in left:  # trees of which this is one are read only then
+            tried.update(each.encoding_id for each in group)
+            try:
+                await undelete_encodings(repository, group)
+            except TesseraError as error:
+                failed = failed or error
+    if failed is not None:
+        raise NotEnoughError(f"not all that the snapshots name could be taken back: {failed}") from failed
+
+
+def _untried(trash: dict[bytes, list[Trashed]], object_id: bytes, tried: Collection[bytes]) -> list[Trashed]:
+    return [each for each in trash.get(object_id, []) if each.encoding_id not in tried]
+
+
+async def _lacking(repository: Repository, roots: Sequence[bytes], among: Optional[Collection[bytes]]) -> set[bytes]:
+    """The SHA-256 of what these trees name, as far as they can be read, that does not restore now."""
+    named: set[bytes] = set()
+    async for sha256, tree in SnapshotReader(repository).trees(roots):
+        named.add(sha256)
+        if not isinstance(tree, TesseraError):
+            named.update(each.content for each in tree if each.content is not None)
+    if among is not None:
+        named.intersection_update(among)
+    lacking = set()
+    for some in _chunks(named):
+        for sha256, located in (await repository.locate_all(some)).items():
+            if isinstance(located, TesseraError) or all(len(shares_at_hand(e)) < e.k for e in located):
+                lacking.add(sha256)
+    return lacking
+
+
+def _chunks(items: Iterable[bytes]) -> Iterator[list[bytes]]:
+    rest = list(items)
+    for start in range(0, len(rest), _AT_ONCE):
+        yield rest[start : start + _AT_ONCE]

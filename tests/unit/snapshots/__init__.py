@@ -1,0 +1,1 @@
+"""Snapshots over a cluster in memory, by schedules of chance."""
