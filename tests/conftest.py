@@ -32,6 +32,9 @@ def pytest_collection_finish() -> None:
 
 
 def pytest_configure() -> None:
-    """Hear Ctrl-C, and have the programs under test hear it, also where a shell runs the tests behind an `&`."""
+    """Hear Ctrl-C and SIGHUP, and have the programs under test hear them, also behind a shell's `&` or `nohup`."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    hang_up = getattr(signal, "SIGHUP", None)  # Windows has none
+    if hang_up is not None and signal.getsignal(hang_up) is signal.SIG_IGN:
+        signal.signal(hang_up, signal.SIG_DFL)
