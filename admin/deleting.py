@@ -39,6 +39,7 @@ from common.protocol.messages import (
     RepairNow,
     Tombstone,
     Trashed,
+    is_at_hand,
     shares_at_hand,
 )
 from common.protocol.operations import DELETE, REPAIR, TRASH, UNDELETE, Spec
@@ -148,6 +149,12 @@ async def delete_encoding(repository: Repository, encoding: EncodingAt, trash_da
         raise NotEnoughError("no device could delete it")
     holders = {share.device_id for share in encoding.shares} - nothing
     require_quorum(repository, (encoding.k, encoding.n), took, holders, "deleted it")
+
+
+async def remove_encoding(repository: Repository, encoding: EncodingAt) -> None:
+    """Delete an encoding for good: its content is stored otherwise, or needed no more. Errors as `delete_encoding`."""
+    await delete_encoding(repository, encoding, 0)
+    repository.vault.forget_mapping(encoding.object_id, encoding.encoding_id)
 
 
 async def _delete_on(
@@ -294,7 +301,7 @@ async def undelete_encodings(repository: Repository, trashed: Sequence[Trashed])
     await repository.link.request(REPAIR, RepairNow(), payload=pack(objects))
     found, _ = await locate(repository.link, objects)
     there = {encoding.encoding_id: encoding for encodings in found.values() for encoding in encodings}
-    if not any(len(shares_at_hand(encoding)) >= encoding.k for encoding in there.values()):
+    if not any(map(is_at_hand, there.values())):
         most = max((len(shares_at_hand(encoding)) for encoding in there.values()), default=0)
         raise NotEnoughError(
             f"only {most} of its shares are back, too few to restore it",

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import NamedTuple, Optional
 
 from admin.amending import find_current
-from admin.deleting import delete_encoding
+from admin.deleting import remove_encoding
 from admin.events import Changed, NotChanged
 from admin.null_target import NullTarget
 from common.erasure import ErasureCode
@@ -27,7 +27,6 @@ from consumer.gathering import Gathering
 from consumer.restoring import Restoring
 
 GRACE = 86_400  # seconds
-_NO_TRASH = 0  # days: the image itself is not deleted
 
 
 class Needless(NamedTuple):
@@ -84,8 +83,7 @@ async def _delete_others(repository: Repository, needless: Needless) -> int:
             advice="share the image anew, or take that back, and run it again",
         )
     for encoding in alike:
-        await delete_encoding(repository, encoding, _NO_TRASH)
-        repository.vault.forget_mapping(encoding.object_id, encoding.encoding_id)
+        await remove_encoding(repository, encoding)
     return len(alike)
 
 

@@ -10,11 +10,11 @@ import asyncio
 import hashlib
 from collections.abc import Collection, Sequence
 
-from admin.deleting import delete_encoding
+from admin.deleting import remove_encoding
 from common.coding.redundancy import count_devices
 from common.errors import NotEnoughError, TesseraError
 from common.link.questions import list_devices, locate
-from common.protocol.messages import EncodingAt, shares_at_hand
+from common.protocol.messages import EncodingAt, is_at_hand
 from common.repository.repository import Repository
 from common.vault.mapping import PRUNE
 from common.vault.prune_plan import decode_prune_plan, encode_prune_plan
@@ -27,7 +27,6 @@ from producer.target import StoreOptions, Target
 from producer.threads import Threads
 from viewer.process import Viewer
 
-_NO_TRASH = 0  # days
 _LOOK = 0.2  # seconds
 _TIMEOUT = 10.0  # seconds until brokers know what devices said that they have
 
@@ -45,8 +44,7 @@ class PrunePlan:
 
     async def remove(self) -> None:
         """What is planned is done."""
-        await delete_encoding(self._repository, self.encoding, _NO_TRASH)
-        self._repository.vault.forget_mapping(self.encoding.object_id, self.encoding.encoding_id)
+        await remove_encoding(self._repository, self.encoding)
 
 
 async def announce(repository: Repository, contents: Collection[bytes]) -> PrunePlan:
@@ -77,7 +75,7 @@ async def _own(repository: Repository, sha256: bytes) -> PrunePlan:
         mappings = await repository.mappings.of(found)
         for encoding in found:
             mapping = mappings.get((encoding.object_id, encoding.encoding_id))
-            if mapping is not None and mapping.image_sha256 == sha256 and len(shares_at_hand(encoding)) >= encoding.k:
+            if mapping is not None and mapping.image_sha256 == sha256 and is_at_hand(encoding):
                 return PrunePlan(repository, encoding)
         if repository.link.time() > end:
             raise NotEnoughError("the plan of the prune is not to be seen by others; nothing was deleted")
@@ -97,7 +95,7 @@ async def find_plans(repository: Repository) -> list[tuple[PrunePlan, set[bytes]
 
 
 async def _read(repository: Repository, encoding: EncodingAt) -> set[bytes]:
-    if len(shares_at_hand(encoding)) < encoding.k and all(device.alive for device in repository.listed):
+    if not is_at_hand(encoding) and all(device.alive for device in repository.listed):
         return set()
     try:
         _, content = await SnapshotReader(repository).read([encoding], "the plan of a prune")

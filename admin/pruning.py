@@ -84,13 +84,11 @@ async def find_unneeded(repository: Repository, now: float) -> Unneeded:
 
 async def _named(reader: SnapshotReader, snapshots: Sequence[KeptSnapshot]) -> set[bytes]:
     """The SHA-256 of all that snapshots name; NotEnoughError where one cannot be read whole."""
-    named: set[bytes] = set()
-    async for sha256, tree in reader.trees(kept.snapshot.root for kept in snapshots):
-        if isinstance(tree, TesseraError):
-            raise NotEnoughError(f"what was in a folder of a snapshot: {tree}; nothing was deleted")
-        named.add(sha256)
-        named.update(each.content for each in tree if each.content is not None)
-    return named
+    roots = {kept.snapshot.root for kept in snapshots}
+    named, failed = await reader.contents(roots)
+    for error in failed.values():
+        raise NotEnoughError(f"what was in a folder of a snapshot: {error}; nothing was deleted")
+    return named | roots
 
 
 async def finish_interrupted(repository: Repository) -> None:
@@ -120,9 +118,10 @@ async def prune(repository: Repository, unneeded: Unneeded, trash_days: int) -> 
     images = [image for image in unneeded.images if image.mapping.image_sha256 not in named]
     exit_code, stopped = 0, False
     for start in range(0, len(images), _AT_ONCE):
-        stopped = stopped or not await plan.stands()
-        if not stopped:
-            exit_code = await delete_images(repository, images[start : start + _AT_ONCE], trash_days) or exit_code
+        if not await plan.stands():
+            stopped = True
+            break
+        exit_code = await delete_images(repository, images[start : start + _AT_ONCE], trash_days) or exit_code
     after = _new(await _all(repository), {each.sha256 for each in before})
     if after:
         repository.emit(Warned("a snapshot was recorded meanwhile; what it names is taken back"))

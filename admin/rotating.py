@@ -32,7 +32,7 @@ from common.link.questions import list_encodings
 from common.link.replies import DeclinedError
 from common.membership.identity import ClientIdentity
 from common.process.events import Warned, waiting
-from common.protocol.messages import Code, Empty, EncodingAt, shares_at_hand
+from common.protocol.messages import Code, Empty, EncodingAt, is_at_hand, shares_at_hand
 from common.protocol.operations import RETIRE_OWNER
 from common.repository.images import Held, combine
 from common.repository.repository import Repository, open_repository
@@ -160,15 +160,11 @@ async def _find(repository: Repository, encodings: Sequence[EncodingAt], leave: 
     holdings = combine(fitting, mappings)
     away = any(not device.alive for device in repository.listed)
     # What too few devices have is the rest of a put that was broken off: none can restore it.
-    own = [i for i in holdings.images if (mine := repository.own(i)) and (away or any(map(_is_at_hand, mine)))]
+    own = [i for i in holdings.images if (mine := repository.own(i)) and (away or any(map(is_at_hand, mine)))]
     read = {encoding.object_id for encoding in fitting}
     may_come = UNREADABLE not in leave and away
-    unread = [e for e in encodings if may_come and not e.granted and e.object_id not in read and not _is_at_hand(e)]
+    unread = [e for e in encodings if may_come and not e.granted and e.object_id not in read and not is_at_hand(e)]
     return _Found([i for i in own if not i.sha256.startswith(staying)], len(holdings.images) - len(own), unread)
-
-
-def _is_at_hand(encoding: EncodingAt) -> bool:
-    return len(shares_at_hand(encoding)) >= encoding.k
 
 
 def _needed(repository: Repository, image: Held) -> list[EncodingAt]:
@@ -177,7 +173,7 @@ def _needed(repository: Repository, image: Held) -> list[EncodingAt]:
     own = repository.own(image)
     object_id = own_object_id(repository.key, image.mapping)
     mine = [encoding for encoding in own if encoding.object_id == object_id] or own
-    return [encoding for encoding in mine if _is_at_hand(encoding)] or mine
+    return [encoding for encoding in mine if is_at_hand(encoding)] or mine
 
 
 async def _hand_over_all(old: Repository, new: Repository, leave: Sequence[str]) -> int:

@@ -24,13 +24,12 @@ if TYPE_CHECKING:
 
 _NS = 1_000_000_000
 
-
-# What is kept is given on the command line only, never by a variable that was set for something else.
 _PRUNE_TRASH_DAYS = typer.Option(  # none would leave nothing to take back
     7, "--trash-days", envvar="TESSERA_TRASH_DAYS", min=1, max=365, help="Days in which `undelete` takes it back."
 )
 
 
+# What is kept is given on the command line only, never by a variable that was set for something else.
 def forget(
     keep_last: int = typer.Option(0, "--keep-last", min=0, help="Keep so many of the newest."),
     keep_hourly: int = typer.Option(0, "--keep-hourly", min=0, help="Keep the newest of each of so many hours."),
@@ -103,15 +102,18 @@ def prune(
     passphrase_file: Optional[Path] = PASSPHRASE_FILE,
 ) -> int:
     """Delete images that no snapshot names. Those of the last day, those left by others and shared ones stay."""
-    from admin.pruning import find_unneeded, finish_interrupted
+    from admin.pruning import Unneeded, find_unneeded, finish_interrupted
     from admin.pruning import prune as prune_unneeded
+
+    async def find(repository: Repository) -> Unneeded:
+        if not dry_run:
+            await finish_interrupted(repository)
+        return await find_unneeded(repository, time.time())
 
     if not (yes or dry_run) and not sys.stdin.isatty():
         raise UsageError("nobody can be asked here; say --yes to prune without asking")
     with opened("pruning", passphrase_file) as work:
-        if not dry_run:
-            work.run(finish_interrupted)
-        unneeded = work.run(lambda repository: find_unneeded(repository, time.time()))
+        unneeded = work.run(find)
         for image in unneeded.images:
             print(f"{image.sha256}  {described(image.mapping)}")
         warn(f"no snapshot names {unneeded.words}, {format_size(unneeded.size)}")

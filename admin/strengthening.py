@@ -21,7 +21,7 @@ from typing import Optional
 import msgspec
 
 from admin.amending import amend, find_current, holders_of
-from admin.deleting import delete_encoding
+from admin.deleting import remove_encoding
 from admin.events import Changed, NotChanged, NothingToDo
 from admin.health import could_be_stronger
 from common.coding.redundancy import DeviceCount, choose, count_devices
@@ -51,7 +51,6 @@ _PER_LARGE_IMAGE = 40 << 20
 _PER_IMAGE = 64 << 10
 _TIMEOUT = 10.0  # seconds until the broker has the shares that devices have acknowledged
 _LOOK = 0.1  # seconds between two checks
-_NO_TRASH = 0  # days: the image itself is not deleted
 
 
 @dataclass(frozen=True)
@@ -156,8 +155,7 @@ async def _strengthen(repository: Repository, weak: Weak, coding: Coding) -> Non
         )
     await _share_alike(repository, old[0], there[new])
     for encoding in old:
-        await delete_encoding(repository, encoding, _NO_TRASH)
-        repository.vault.forget_mapping(encoding.object_id, encoding.encoding_id)
+        await remove_encoding(repository, encoding)
 
 
 async def _wait_whole(repository: Repository, weak: Weak, new: bytes) -> dict[bytes, EncodingAt]:

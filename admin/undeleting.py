@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Container, Sequence
 from typing import Optional
 
 from admin.deleting import by_object, list_trash, undelete_encodings, undelete_image
 from admin.events import Changed
 from common.errors import NotEnoughError, TesseraError
+from common.link.questions import locate
 from common.process.events import Warned
-from common.protocol.messages import Trashed, shares_at_hand
+from common.protocol.messages import Trashed, is_at_hand
 from common.repository.repository import Repository
 from common.text import check_hash
 from consumer.snapshots import SnapshotReader
@@ -24,7 +25,7 @@ async def undelete_images(repository: Repository, hashes: Sequence[str]) -> int:
     for text in dict.fromkeys(map(check_hash, hashes)):
         try:
             sha256 = await undelete_image(repository, trash, text)
-            await _undelete_named(repository, sha256)
+            await _undelete_named(repository, by_object(trash), sha256)
             repository.emit(Changed(sha256, "taken back"))
         except TesseraError as error:
             repository.emit(Warned(f"admin: {error}"))
@@ -32,12 +33,16 @@ async def undelete_images(repository: Repository, hashes: Sequence[str]) -> int:
     return exit_code
 
 
-async def _undelete_named(repository: Repository, sha256: str) -> None:
+async def _undelete_named(repository: Repository, trash: Container[bytes], sha256: str) -> None:
     """Where this is a snapshot, what it names is taken back with it: a prune may have deleted that since."""
-    found, _ = await SnapshotReader(repository).snapshots()
-    for each in found:
-        if each.id == sha256:
-            await undelete_named(repository, [each.snapshot.root])
+    object_id = repository.key.snapshot_object_id(bytes.fromhex(sha256))
+    if object_id not in trash:
+        return
+    encodings = (await locate(repository.link, [object_id]))[0][object_id]
+    found, failed = await SnapshotReader(repository).snapshots(encodings)
+    for each in failed:
+        raise each.error
+    await undelete_named(repository, [each.snapshot.root for each in found])
 
 
 async def undelete_named(
@@ -71,22 +76,12 @@ def _untried(trash: dict[bytes, list[Trashed]], object_id: bytes, tried: Collect
 
 async def _lacking(repository: Repository, roots: Sequence[bytes], among: Optional[Collection[bytes]]) -> set[bytes]:
     """The SHA-256 of what these trees name, as far as they can be read, that does not restore now."""
-    named: set[bytes] = set()
-    async for sha256, tree in SnapshotReader(repository).trees(roots):
-        named.add(sha256)
-        if not isinstance(tree, TesseraError):
-            named.update(each.content for each in tree if each.content is not None)
-    if among is not None:
-        named.intersection_update(among)
+    named, failed = await SnapshotReader(repository).contents(roots)
+    named.update(roots, failed)
+    wanted = sorted(named if among is None else named.intersection(among))
     lacking = set()
-    for some in _chunks(named):
-        for sha256, located in (await repository.locate_all(some)).items():
-            if isinstance(located, TesseraError) or all(len(shares_at_hand(e)) < e.k for e in located):
+    for start in range(0, len(wanted), _AT_ONCE):
+        for sha256, located in (await repository.locate_all(wanted[start : start + _AT_ONCE])).items():
+            if isinstance(located, TesseraError) or not any(map(is_at_hand, located)):
                 lacking.add(sha256)
     return lacking
-
-
-def _chunks(items: Iterable[bytes]) -> Iterator[list[bytes]]:
-    rest = list(items)
-    for start in range(0, len(rest), _AT_ONCE):
-        yield rest[start : start + _AT_ONCE]

@@ -36,7 +36,7 @@ from common.errors import IntegrityError, NotEnoughError, NotFoundError, Tessera
 from common.files import read_limited, write_private
 from common.process.events import BytesExpected, Warned
 from common.protocol.device_messages import BlockName
-from common.protocol.messages import BadShare, EncodingAt, ShareAt, shares_at_hand
+from common.protocol.messages import BadShare, EncodingAt, ShareAt, is_at_hand, shares_at_hand
 from common.repository.hedging import Holder
 from common.repository.images import Held, Holdings
 from common.repository.repository import Repository
@@ -176,7 +176,7 @@ async def _prove(repository: Repository, verdict: Verdict) -> None:
             verdict.troubles.append(line)
 
     for number, encoding in enumerate(verdict.image.encodings):
-        if len(shares_at_hand(encoding)) < encoding.k:
+        if not is_at_hand(encoding):
             continue
         try:
             code = ErasureCode(encoding.k, encoding.n)

@@ -17,7 +17,7 @@ from common.erasure import ErasureCode
 from common.errors import IntegrityError, NoRoomError, NotEnoughError, NotFoundError, TesseraError
 from common.link.window import Window
 from common.process.events import BytesExpected, ignore
-from common.protocol.messages import BadShare, EncodingAt, shares_at_hand
+from common.protocol.messages import BadShare, EncodingAt, is_at_hand, shares_at_hand
 from common.repository.images import Holdings, find
 from common.repository.repository import Repository
 from common.text import is_full
@@ -79,7 +79,7 @@ class Restorer:
             names = [self._repository.name_of(share.device_id) for share in encoding.shares]
             away = [name for share, name in zip(encoding.shares, names) if not share.alive]
             self.emit(Attempt(sha256, encoding.k, encoding.n, names, away))
-            if len(shares_at_hand(encoding)) < encoding.k:
+            if not is_at_hand(encoding):
                 failure = failure or self._too_few(encoding, sha256)
                 continue
             gathering = Gathering(self._repository.devices, encoding, trouble, came)

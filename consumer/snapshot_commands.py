@@ -11,7 +11,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Optional
 
-from common.errors import NotFoundError, TesseraError
+from common.errors import NotFoundError
 from common.facts import Facts
 from common.process.events import Warned
 from common.process.program import warn
@@ -146,12 +146,9 @@ def _together(listings: Sequence[tuple[KeptSnapshot, Listing]]) -> Listing:
 
 async def _named(repository: Repository, reader: SnapshotReader, snapshots: Iterable[KeptSnapshot]) -> set[bytes]:
     """The SHA-256 of every file in any snapshot."""
-    named: set[bytes] = set()
-    async for sha256, tree in reader.trees(kept.snapshot.root for kept in snapshots):
-        if isinstance(tree, TesseraError):
-            repository.emit(NotRestored(sha256.hex(), type(tree)(f"what was in a folder: {tree}")))
-        else:
-            named.update(each.content for each in tree if each.content is not None)
+    named, failed = await reader.contents(kept.snapshot.root for kept in snapshots)
+    for sha256, error in failed.items():
+        repository.emit(NotRestored(sha256.hex(), type(error)(f"what was in a folder: {error}")))
     return named
 
 

@@ -199,6 +199,17 @@ class SnapshotReader:
                     seen.update(below)
                 yield sha256, tree
 
+    async def contents(self, roots: Iterable[bytes]) -> tuple[set[bytes], dict[bytes, TesseraError]]:
+        """The SHA-256 of all that these trees and those below name; and of trees that cannot be read now, why."""
+        named: set[bytes] = set()
+        failed: dict[bytes, TesseraError] = {}
+        async for sha256, tree in self.trees(roots):
+            if isinstance(tree, TesseraError):
+                failed[sha256] = tree
+            else:
+                named.update(each.content for each in tree if each.content is not None)
+        return named, failed
+
     async def places(
         self, snapshots: Sequence[KeptSnapshot], wanted: Collection[bytes]
     ) -> tuple[dict[bytes, list[Place]], list[TesseraError]]:

@@ -216,6 +216,11 @@ def shares_at_hand(encoding: EncodingAt) -> dict[int, list[bytes]]:
     return dict(sorted(at_hand.items()))
 
 
+def is_at_hand(encoding: EncodingAt) -> bool:
+    """Whether enough of its shares are at hand to restore it."""
+    return len(shares_at_hand(encoding)) >= encoding.k
+
+
 class Holdings(ReplyHeader):
     """Payload: a list of EncodingAt, all encodings of an object beside each other, in the order of object ids."""
 

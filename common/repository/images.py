@@ -16,7 +16,7 @@ from weakref import WeakValueDictionary
 from common.errors import NotEnoughError, NotFoundError, TesseraError
 from common.link.stragglers import Stragglers
 from common.protocol.device_messages import ShareName
-from common.protocol.messages import EncodingAt, shares_at_hand
+from common.protocol.messages import EncodingAt, is_at_hand, shares_at_hand
 from common.repository.devices import Description, Devices
 from common.repository.hedging import Choice, HedgedRequest, Holder
 from common.text import count, only_one
@@ -39,7 +39,7 @@ class Held:
 
     @property
     def restorable(self) -> bool:
-        return any(len(shares_at_hand(encoding)) >= encoding.k for encoding in self.encodings)
+        return any(map(is_at_hand, self.encodings))
 
 
 class Mappings:
@@ -82,7 +82,7 @@ class Mappings:
         So whoever makes up encodings, and then answers nothing, holds nobody up.
         """
         tasks = [asyncio.ensure_future(self._fetch(encoding)) for encoding in encodings]
-        to_come = [task for e, task in zip(encodings, tasks) if len(shares_at_hand(e)) >= e.k]
+        to_come = [task for e, task in zip(encodings, tasks) if is_at_hand(e)]
 
         def enough() -> bool:
             return 2 * sum(task.done() for task in tasks) >= len(tasks) or all(task.done() for task in to_come)

@@ -14,7 +14,7 @@ from common.link.questions import list_devices, list_encodings, locate, settled_
 from common.membership.identity import ClientIdentity
 from common.process.events import ignore, waiting
 from common.protocol.codec import pack
-from common.protocol.messages import BadShare, Device, EncodingAt, ReportBad, shares_at_hand
+from common.protocol.messages import BadShare, Device, EncodingAt, ReportBad, is_at_hand
 from common.protocol.operations import REPORT_BAD
 from common.repository.devices import Devices
 from common.repository.images import Held, Holdings, Mappings, combine, find
@@ -124,7 +124,7 @@ class Repository:
         names = {sha256: self.object_ids(sha256) for sha256 in sha256s}
         asked = [name for both in names.values() for name in both]
         (found, settled), _ = await asyncio.gather(locate(self.link, asked), self.list_devices())
-        lacking = [both for both in names.values() if not any(_is_at_hand(e) for name in both for e in found[name])]
+        lacking = [both for both in names.values() if not any(is_at_hand(e) for name in both for e in found[name])]
         if lacking and not settled:
             await self.list_devices(settled=True)
             found.update((await locate(self.link, [name for both in lacking for name in both]))[0])
@@ -152,7 +152,3 @@ class Repository:
         Own is also what others left for it by its contact card, under the object id that shared ones have too.
         """
         return [encoding for encoding in image.encodings if not encoding.granted]
-
-
-def _is_at_hand(encoding: EncodingAt) -> bool:
-    return len(shares_at_hand(encoding)) >= encoding.k

@@ -75,13 +75,10 @@ class SnapshotsModel(Model):
 
     async def look(self, repository: Repository, encodings: Iterable[EncodingAt]) -> None:
         """Read the snapshots that came since the last look. In the loop's thread."""
-        there: dict[bytes, list[EncodingAt]] = {}
-        for each in encodings:
-            if repository.key.is_snapshot(each.object_id):
-                there.setdefault(each.object_id, []).append(each)
-        new = [each for object_id, group in there.items() if object_id not in self._read for each in group]
+        there = [each for each in encodings if repository.key.is_snapshot(each.object_id)]
+        new = [each for each in there if each.object_id not in self._read]
         found, failed = await SnapshotReader(repository).snapshots(new) if new else ([], [])
-        read = {object_id: kept for object_id, kept in self._read.items() if object_id in there}
+        read = {each.object_id: self._read[each.object_id] for each in there if each.object_id in self._read}
         read.update({repository.key.snapshot_object_id(kept.sha256): kept for kept in found})
         self._read = read
         newest_first = sorted(read.values(), key=lambda kept: (kept.snapshot.taken_at, kept.sha256), reverse=True)

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Callable
 
 import pytest
 
+from common.link.link import Link
 from desktop.background import Background
 from desktop.session import Session
+from tests.support.memory_cluster import MemoryCluster
 from tests.support.passphrases import cheap_passphrases
 from tests.support.sample_images import EncodedImage
 
@@ -24,6 +28,17 @@ def open_session(home: Path, monkeypatch: pytest.MonkeyPatch) -> Session:
     session = Session()
     session.open(session.vault.create(PASSPHRASE))
     return session
+
+
+def reach(cluster: MemoryCluster, session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have sessions reach this cluster in memory, as the owner of this one's vault."""
+    cluster.owner = session.key.owner_id()
+
+    @asynccontextmanager
+    async def link(_: Session) -> AsyncIterator[Link]:
+        yield cluster.link
+
+    monkeypatch.setattr(Session, "link", link)
 
 
 def keep(session: Session, image: EncodedImage) -> None:

@@ -111,6 +111,13 @@ class Machine:
     def deletion(self, content: bytes) -> Deletion:
         return run(find_deletion(self._repository(), [sha256_of(content)]))
 
+    def put_and_forget(self, *arguments: str) -> bytes:
+        """A put whose snapshot is gone, and what that named is not yet; the snapshot's SHA-256."""
+        _, recorded = self.put(*arguments)
+        assert recorded is not None
+        self.forget(recorded.sha256)
+        return recorded.sha256
+
     def undelete(self, sha256: str) -> int:
         return run(undelete_images(self._repository(), [sha256]))
 
@@ -124,12 +131,6 @@ class Machine:
 
 def failures(told: Sequence[Any]) -> list[Any]:
     return [each for each in told if not isinstance(each, Restored)]
-
-
-@pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
 
 
 @pytest.mark.one_python
@@ -386,9 +387,7 @@ def test_pruning_deletes_what_no_snapshot_names_and_nothing_else(here: Path) -> 
 def test_what_a_snapshot_names_that_comes_while_it_is_pruned_is_taken_back(here: Path) -> None:
     machine = Machine(here / "home")
     write(here / "in/sub/x", b"content")
-    _, before = machine.put("in")
-    assert before is not None
-    machine.forget(before.sha256)
+    machine.put_and_forget("in")
 
     def put_again() -> None:  # between the look at the snapshots and the deleting
         machine.put("in")
@@ -401,9 +400,7 @@ def test_what_a_snapshot_names_that_comes_while_it_is_pruned_is_taken_back(here:
 def test_a_put_says_what_was_pruned_before_its_snapshot_was_there(here: Path) -> None:
     machine = Machine(here / "home")
     write(here / "in/x", b"content")
-    _, before = machine.put("in")
-    assert before is not None
-    machine.forget(before.sha256)
+    machine.put_and_forget("in")
     outcomes, recorded = machine.put("in", before_recording=lambda: machine.prune())
     assert recorded is not None
     (failed,) = [outcome for outcome in outcomes if isinstance(outcome, FailedImage)]
@@ -419,9 +416,7 @@ def test_a_prune_that_is_killed_holds_puts_up_and_the_next_takes_back_what_they_
 ) -> None:
     machine = Machine(here / "home")
     write(here / "in/x", b"content")
-    _, before = machine.put("in")
-    assert before is not None
-    machine.forget(before.sha256)
+    machine.put_and_forget("in")
 
     async def killed(*_: object) -> None:
         raise KeyboardInterrupt
@@ -463,13 +458,11 @@ def test_the_rest_of_a_snapshot_whose_put_was_killed_is_told_with_how_it_is_dele
 def test_a_snapshot_is_taken_back_with_all_that_it_names(here: Path) -> None:
     machine = Machine(here / "home")
     write(here / "in/sub/x", b"content")
-    _, recorded = machine.put("in")
-    assert recorded is not None
-    machine.forget(recorded.sha256)
+    snapshot = machine.put_and_forget("in").hex()
     assert machine.prune() == 0
     assert machine.cluster.encodings() == []
-    assert machine.undelete(recorded.sha256.hex()) == 0
-    assert failures(machine.restore(recorded.sha256.hex(), here / "o")) == []
+    assert machine.undelete(snapshot) == 0
+    assert failures(machine.restore(snapshot, here / "o")) == []
     assert described(here / "o/in") == described(here / "in")
 
 

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
 from admin.deleting import DeletedImage
-from common.link.link import Link
 from common.protocol.envelope import Operation
 from common.protocol.messages import Code, Trashed
 from common.vault.contact_card import card_of
@@ -24,7 +21,7 @@ from desktop.model.report import Finding, Report
 from desktop.model.trash import TrashModel
 from desktop.session import Session
 from producer.owner import OwnVault
-from tests.support.desktop_models import deliver_until
+from tests.support.desktop_models import deliver_until, reach
 from tests.support.memory_cluster import MemoryCluster, run
 from tests.support.putting import put
 
@@ -35,14 +32,8 @@ class Scene:
     """One image of the window's vault on the devices of a cluster in memory."""
 
     def __init__(self, session: Session, background: Background, folder: Path, patch: pytest.MonkeyPatch) -> None:
-        self.cluster = cluster = MemoryCluster(4)
-        cluster.owner = session.key.owner_id()
-
-        @asynccontextmanager
-        async def link(_: Session) -> AsyncIterator[Link]:
-            yield cluster.link
-
-        patch.setattr(Session, "link", link)
+        self.cluster = MemoryCluster(4)
+        reach(self.cluster, session, patch)
         self.session, self.folder = session, folder
         self.store("a.jpg", CONTENT)
         self.model = ImageWorkModel(session, background)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import gc
 import itertools
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Optional
 
@@ -16,7 +15,6 @@ from admin.events import Event, Repaired, Stalled
 from admin.health import ImageHealth
 from admin.verifying import Found, Proof, Verdict, keep_proof, last_proof
 from common.errors import RefusedError
-from common.link.link import Link
 from common.process.events import BytesDone, BytesExpected, BytesLeft, Warned
 from common.repository.images import Held, counted
 from common.repository.repository import Repository
@@ -27,7 +25,7 @@ from desktop.model.entries import Tone
 from desktop.model.report import Counter, Finding, Progress
 from desktop.model.safety import SafetyModel, repair_report, verify_report
 from desktop.session import Session
-from tests.support.desktop_models import PASSPHRASE, deliver_until
+from tests.support.desktop_models import PASSPHRASE, deliver_until, reach
 from tests.support.memory_cluster import MemoryCluster
 from tests.support.sample_images import encode
 
@@ -97,16 +95,12 @@ class Check:
     def __init__(
         self, session: Session, background: Background, patch: pytest.MonkeyPatch, events: Sequence[Event]
     ) -> None:
-        @asynccontextmanager
-        async def link(_: Session) -> AsyncIterator[Link]:
-            yield MemoryCluster(0).link
-
         async def verify(repository: Repository, _: object, *, deep: bool) -> Found:
             for event in events:
                 repository.emit(event)
             return Found([verdict(6)], 0, None)
 
-        patch.setattr(Session, "link", link)
+        reach(MemoryCluster(0), session, patch)
         patch.setattr("desktop.model.safety.verify_images", verify)
         model = SafetyModel(session, background)
         said: list[tuple[str, str]] = []

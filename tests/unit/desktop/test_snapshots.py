@@ -5,15 +5,12 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Optional
 
 import pytest
 
 from admin.deleting import delete_images
-from common.link.link import Link
 from common.protocol.envelope import Operation
 from common.repository.repository import Repository
 from common.vault.tree import Entry, EntryType
@@ -29,7 +26,7 @@ from producer.owner import OwnVault
 from producer.run import Run
 from producer.sources import find_all
 from producer.trees import Trees
-from tests.support.desktop_models import deliver_until
+from tests.support.desktop_models import deliver_until, reach
 from tests.support.generated_trees import described
 from tests.support.memory_cluster import MemoryCluster, run
 from tests.support.putting import put
@@ -40,14 +37,8 @@ class Scene:
     """A window's gallery, and a cluster in memory that holds snapshots of the folder `in`."""
 
     def __init__(self, session: Session, background: Background, folder: Path, patch: pytest.MonkeyPatch) -> None:
-        self.cluster = cluster = MemoryCluster(4)
-        cluster.owner = session.key.owner_id()
-
-        @asynccontextmanager
-        async def link(_: Session) -> AsyncIterator[Link]:
-            yield cluster.link
-
-        patch.setattr(Session, "link", link)
+        self.cluster = MemoryCluster(4)
+        reach(self.cluster, session, patch)
         patch.chdir(folder)
         self.session, self.background, self.folder = session, background, folder
         self.reassembled: list[str] = []

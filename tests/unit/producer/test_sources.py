@@ -18,13 +18,6 @@ from producer.events import LeftOut
 from producer.sources import Choice, FolderFound, Found, LinkFound, Source, find_all, find_sources, read_paths
 
 
-@pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty current folder."""
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
 def make(*paths: str) -> None:
     for path in paths:
         Path(path).parent.mkdir(parents=True, exist_ok=True)

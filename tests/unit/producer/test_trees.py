@@ -46,12 +46,6 @@ def test_a_path_has_its_last_name_and_more_of_it_only_where_another_ends_alike()
     }
 
 
-@pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
 def test_a_folder_is_found_before_what_is_in_it_and_listed_after(here: Path) -> None:
     (here / "in" / "sub" / "empty").mkdir(parents=True)
     (here / "in" / "a").write_bytes(b"a")

@@ -18,7 +18,7 @@ import tempfile
 import time
 from collections.abc import Coroutine, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable, Optional, TypeVar
 from unittest import mock
@@ -134,8 +134,6 @@ class Machine:
     home: Path
     source: Path
     vault: VaultFolder
-    last: bytes = b""  # SHA-256 of the last snapshot that a put of it ended well with
-    said: list[str] = field(default_factory=list)
 
 
 class Schedule:
