@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -44,6 +45,11 @@ class AtTerminal:
 
         wait_until(has_said, f"that it says {text!r}")
 
+    def wait_reading(self) -> None:
+        """Until it sleeps, in read(2). CPython sees no signal that comes after its last look and before that call."""
+        stat = Path(f"/proc/{self.process.pid}/stat")
+        wait_until(lambda: stat.read_bytes().rpartition(b")")[2].split()[0] == b"S", "that it waits for an answer")
+
     def type(self, text: bytes) -> None:
         os.write(self._terminal, text)
 
@@ -66,6 +72,7 @@ def test_delete_shows_what_it_would_delete_and_ctrl_c_once_ends_it(owner: User) 
     with at_terminal(owner, "admin", "delete", "--hash", sha256[:16]) as asked:
         asked.wait_for(b"Delete this image from all devices?")
         assert sha256.encode() in asked.said
+        asked.wait_reading()
         asked.process.send_signal(signal.SIGINT)
         assert asked.process.wait(PATIENCE) == 130
     assert owner.restore(sha256, output=owner.folder / "still-there").exit_code == 0
