@@ -213,6 +213,8 @@ class Catalog:
     def locate(self, owner: bytes, object_id: bytes, alive: Alive) -> list[EncodingAt]:
         """The encodings of one owner's object, the one with most shares at hand first; empty where there are none."""
         found = [self._describe(claim, alive) for claim in self._shown(owner, object_id)]
+        if len(found) < 2:
+            return found
         return sorted(found, key=lambda e: (-len(shares_at_hand(e)), e.encoding_id))
 
     def page(self, owner: bytes, after: bytes, limit: int, alive: Alive) -> tuple[list[EncodingAt], bool]:

@@ -54,6 +54,8 @@ def valid_unicode(text: str) -> str:
 
 def printable(text: str) -> str:
     """The text on one line, each character that a terminal would act upon replaced."""
+    if text.isprintable():
+        return text
     return "".join(character if character.isprintable() else "�" for character in text)
 
 

@@ -25,6 +25,7 @@ from common.process.events import BytesExpected, Warned
 from common.protocol.messages import Device
 from common.vault.mapping import SNAPSHOT
 from common.vault.snapshot import encode_snapshot
+from common.vault.stamp import Stamp
 from producer.batch import MAX_IMAGES, store_batch
 from producer.events import Emit, FailedImage, Outcome, RecordedSnapshot, SkippedFile, StoredImage, nothing_stored
 from producer.owner import Owner
@@ -47,6 +48,7 @@ _PRUNE_LOOK = 0.5
 _BATCH_SEGMENTS = 2  # whose bytes a batch of small images may have: with two there are fewer messages than with one
 
 Part = Union[Source, list[Source]]  # a stream, or a batch
+Settled = list[tuple[Source, Outcome]]
 
 
 def run_store(
@@ -127,19 +129,34 @@ class Run:
         self._looking = True
         self._touched: set[int] = set()  # the arguments of which something was stored, or failed
 
-    async def next(self, target: Target, threads: Threads) -> Optional[Source]:
+    @property
+    def is_looking(self) -> bool:
+        """Whether there may be more to be found."""
+        return self._looking
+
+    @property
+    def is_short(self) -> bool:
+        """Whether to look for more, lest there be nothing to store."""
+        return self._looking and len(self._sources) < _FOUND_AT_ONCE
+
+    async def look(self, target: Target, threads: Threads) -> Settled:
+        """Find the next files; the outcomes of those that need not be read. The others can be had from `next`."""
+        found = await threads.run(lambda: list(islice(self._found, _FOUND_AT_ONCE)))
+        self._take(target, found)
+        sources = [each for each in found if isinstance(each, Source)]
+        settled = [(source, source.outcome) for source in sources if source.outcome is not None]
+        readable = [source for source in sources if source.outcome is None]
+        known, rest = await _recognise(target, threads, readable)
+        self._sources += rest
+        self._looking = len(found) == _FOUND_AT_ONCE
+        return [*settled, *known]
+
+    def next(self) -> Optional[Source]:
         """The next that is to be stored; None where there is none now: a tree may come once others are settled."""
-        while True:
-            tree = None if self.trees is None else self.trees.next()
-            if tree is not None:
-                return tree
-            if self._sources:
-                return self._sources.popleft()
-            if not self._looking:
-                return None
-            found = await threads.run(lambda: list(islice(self._found, _FOUND_AT_ONCE)))
-            self._looking = len(found) == _FOUND_AT_ONCE
-            self._take(target, found)
+        tree = None if self.trees is None else self.trees.next()
+        if tree is not None:
+            return tree
+        return self._sources.popleft() if self._sources else None
 
     def _take(self, target: Target, found: Sequence[Found]) -> None:
         sources = [each for each in found if isinstance(each, Source)]
@@ -148,7 +165,6 @@ class Run:
             target.emit(BytesExpected(sum(size or 0 for size in sizes)))
         for each in found:
             if isinstance(each, Source):
-                self._sources.append(each)
                 if self.trees is not None:
                     self.trees.expect(each)
             elif self.trees is not None:
@@ -201,12 +217,16 @@ async def store_all(target: Target, threads: Threads, run: Run) -> AsyncIterator
 
 async def _store_found(target: Target, threads: Threads, run: Run) -> AsyncIterator[Outcome]:
     """Store until nothing more is found; what finds no room is left to `unfit`."""
-    running: set[asyncio.Task[list[tuple[Source, Outcome]]]] = set()
+    running: set[asyncio.Task[Settled]] = set()
+    look: Optional[asyncio.Task[Settled]] = None
     parts = _Parts(target.coding.slicing)
     try:
         while True:
-            while len(running) < AT_A_TIME and (part := await parts.next(target, threads, run)) is not None:
-                running.add(asyncio.get_running_loop().create_task(_store(target, threads, part)))
+            while len(running - {look}) < AT_A_TIME and (part := parts.next(run)) is not None:
+                running.add(asyncio.ensure_future(_store(target, threads, part)))
+            if run.is_short and look not in running:
+                look = asyncio.ensure_future(run.look(target, threads))
+                running.add(look)
             if not running:
                 return
             done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
@@ -226,25 +246,30 @@ class _Parts:
 
     def __init__(self, slicing: Slicing) -> None:
         self._slicing = slicing
+        self._batch: list[Source] = []  # which is not full yet
+        self._room = self._empty = _BATCH_SEGMENTS * slicing.block_size
         self._left: Optional[Source] = None  # what did not fit into the batch before
 
-    async def next(self, target: Target, threads: Threads, run: Run) -> Optional[Part]:
-        """None where nothing is to be stored now."""
-        batch: list[Source] = []
-        room = _BATCH_SEGMENTS * self._slicing.block_size
-        while len(batch) < MAX_IMAGES:
-            source, self._left = self._left or await run.next(target, threads), None
+    def next(self, run: Run) -> Optional[Part]:
+        """None where nothing is to be stored now: a batch that has room waits while more may be found."""
+        while True:
+            source, self._left = self._left or run.next(), None
             if source is None:
-                break
-            is_stream = source.outcome is None and _is_long(self._slicing, source)
+                return None if run.is_looking else self._take()
+            is_stream = _is_long(self._slicing, source)
             block = self._slicing.block_length(source.size or 0)
-            if batch and (is_stream or block > room):
+            if self._batch and (is_stream or block > self._room):
                 self._left = source
-                break
+                return self._take()
             if is_stream:
                 return source
-            batch.append(source)
-            room -= block
+            self._batch.append(source)
+            self._room -= block
+            if len(self._batch) == MAX_IMAGES:
+                return self._take()
+
+    def _take(self) -> Optional[Part]:
+        batch, self._batch, self._room = self._batch, [], self._empty
         return batch or None
 
 
@@ -333,16 +358,13 @@ def _is_long(slicing: Slicing, source: Source) -> bool:
     return source.size is None or slicing.segment_count(source.size) > 1
 
 
-async def _store(target: Target, threads: Threads, part: Part) -> list[tuple[Source, Outcome]]:
+async def _store(target: Target, threads: Threads, part: Part) -> Settled:
     """What came of each source of a part."""
     sources = part if isinstance(part, list) else [part]
-    settled: list[tuple[Source, Outcome]] = []
+    settled: Settled = []
     left: dict[str, list[Source]] = {}  # a file may be found twice, by two paths that are shown alike
     for source in sources:
-        if source.outcome is not None:
-            settled.append((source, source.outcome))
-        else:
-            left.setdefault(source.shown, []).append(source)
+        left.setdefault(source.shown, []).append(source)
     outcomes = await _attempt(target, threads, [source for each in left.values() for source in each])
     for outcome in outcomes:
         source = left[outcome.shown].pop()
@@ -370,46 +392,51 @@ def _explained(target: Target, outcome: Outcome) -> Outcome:
 
 async def _attempt(target: Target, threads: Threads, sources: Sequence[Source]) -> list[Outcome]:
     """Store a batch, or one stream; an error of one source is its own outcome only."""
-    known: list[Outcome] = []
-    rest = sources
     try:
-        known = await _recognise(target, sources)
-        rest = [source for source in sources if source.shown not in {outcome.shown for outcome in known}]
-        return known + await _store_unknown(target, threads, rest)
+        if _is_long(target.coding.slicing, sources[0]):
+            return [await store_stream(target, threads, sources[0])]
+        return await store_batch(target, threads, sources)
     except TesseraError as error:
-        return known + [FailedImage(source.shown, error) for source in rest]
+        return [FailedImage(source.shown, error) for source in sources]
     except Exception as error:
         log.debug("a source is not what was foreseen", exc_info=True)
-        if len(rest) > 1:
-            return known + [outcome for source in rest for outcome in await _attempt(target, threads, [source])]
+        if len(sources) > 1:
+            return [outcome for source in sources for outcome in await _attempt(target, threads, [source])]
         text, advice = f"{type(error).__name__}: {error}", "run it again with --debug and report what it prints"
-        return known + [
+        return [
             FailedImage(source.shown, TesseraError(f"{source.shown}: internal fault: {text}", advice=advice))
-            for source in rest
+            for source in sources
         ]
 
 
-async def _store_unknown(target: Target, threads: Threads, sources: Sequence[Source]) -> list[Outcome]:
-    if not sources:
-        return []
-    if _is_long(target.coding.slicing, sources[0]):
-        return [await store_stream(target, threads, sources[0])]
-    return await store_batch(target, threads, sources)
+async def _recognise(target: Target, threads: Threads, sources: Sequence[Source]) -> tuple[Settled, list[Source]]:
+    """The outcomes of files that were seen before, are unchanged by their stamps, and are still stored; the others.
 
-
-async def _recognise(target: Target, sources: Sequence[Source]) -> list[Outcome]:
-    """The outcomes of files that were seen before, are unchanged by their stamps, and are still stored."""
+    Those of which that cannot be told are read.
+    """
     started = time.monotonic()
     if target.options.reread:
-        return []
-    stamps = [(source, stamp_of(source)) for source in sources]
-    seen = [
-        FoundImage(source, sha256, source.size or 0, stamp)
-        for source, stamp in stamps
-        if (sha256 := target.owner.seen(stamp))
-    ]
-    hashes = {image.sha256 for image in seen}
-    if not hashes:
-        return []
-    stored = await target.stored_encodings(list(hashes))
-    return [target.already_stored(image, stored[image.sha256], started) for image in seen if image.sha256 in stored]
+        return [], list(sources)
+    stamps = await threads.run(lambda: [_stamp(source) for source in sources])
+    hashes = [target.owner.seen(stamp) for stamp in stamps]
+    try:
+        stored = await target.stored_encodings([*{*filter(None, hashes)}])
+    except TesseraError:
+        stored = {}  # storing them meets the same, and says so
+    settled: Settled = []
+    rest: list[Source] = []
+    for source, stamp, sha256 in zip(sources, stamps, hashes):
+        if sha256 in stored:
+            image = FoundImage(source, sha256, source.size or 0, stamp)
+            settled.append((source, target.already_stored(image, stored[sha256], started)))
+        else:
+            rest.append(source)
+    return settled, rest
+
+
+def _stamp(source: Source) -> Optional[Stamp]:
+    try:
+        return stamp_of(source)
+    except Exception:
+        log.debug("a source is not what was foreseen", exc_info=True)
+        return None

@@ -206,10 +206,16 @@ def shares_at_hand(encoding: EncodingAt) -> dict[int, list[bytes]]:
     that names several, a share that no other has.
     """
     named: dict[bytes, list[int]] = {}
+    at_hand: dict[int, list[bytes]] = {}
+    count = 0
     for share in encoding.shares:
         if share.sound and share.alive:
+            count += 1
             named.setdefault(share.device_id, []).append(share.share)
-    at_hand: dict[int, list[bytes]] = {}
+            at_hand.setdefault(share.share, []).append(share.device_id)
+    if len(named) == count:  # as nearly always
+        return dict(sorted(at_hand.items()))
+    at_hand = {}
     for device_id, shares in sorted(named.items(), key=lambda each: len(each[1])):
         counted = next((share for share in shares if share not in at_hand), shares[0])
         at_hand.setdefault(counted, []).append(device_id)

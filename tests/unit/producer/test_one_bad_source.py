@@ -129,8 +129,6 @@ def test_a_file_of_any_year_is_stored_and_recognised_with_its_neighbours(
 @pytest.mark.parametrize(
     ("module", "function", "name"),
     [
-        (run_module, "stamp_of", "small-4.png"),
-        (run_module, "stamp_of", "long-1.png"),
         (batch, "read_whole", "small-4.png"),
         (stream_module, "Reader", "long-1.png"),
     ],
@@ -150,6 +148,16 @@ def test_an_error_that_nobody_foresaw_costs_its_source_only(
     assert stored(outcomes) == names(album) - {name}
     assert str(fault(outcomes, name)).startswith(f"{album / name}: ")
     assert fault(outcomes, name).exit_code == 1
+
+
+def test_a_file_of_which_nobody_can_tell_whether_it_was_seen_is_read(
+    home: Home, album: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(source: Source) -> Any:
+        raise OverflowError("odd")
+
+    monkeypatch.setattr(run_module, "stamp_of", failing)
+    assert stored(home.put(album)) == names(album)
 
 
 # --- a file that does not hold still
@@ -355,6 +363,27 @@ def count_reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     monkeypatch.setattr(Reader, "__init__", noting)
     return opened
+
+
+def test_the_cluster_is_asked_of_unchanged_files_of_any_length_all_at_once(
+    home: Home, album: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    age(monkeypatch)
+    home.put(album)
+    home.cluster.messages.clear()
+    again = home.put(album)
+    assert all(isinstance(outcome, StoredImage) and outcome.already_stored for outcome in again.values())
+    assert [operation for _, operation in home.cluster.messages] == [Operation.LOCATE]
+
+
+def test_of_unchanged_files_those_are_stored_that_are_there_no_more(
+    home: Home, album: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    age(monkeypatch)
+    home.put(album / "long-0.png", album / "small-3.png")
+    home.cluster.devices = MemoryCluster(N).devices
+    assert stored(home.put(album)) == names(album)
+    assert home.shares == N * len(names(album))
 
 
 def test_a_file_at_rest_is_not_read_a_second_time_unless_that_is_wanted(
