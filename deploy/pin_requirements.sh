@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Pins what requirements.txt asks for, with hashes, for every Python from 3.9.2 on and every platform: requirements.lock;
-# and likewise what the app and the keyring need beside it: requirements-desktop.lock, requirements-keyring.lock.
+# and likewise what the app, the keyring and HEIC need beside it: requirements-desktop.lock, -keyring.lock, -heic.lock.
 #   deploy/pin_requirements.sh              the newest releases; run the tests before committing what changed
 #   deploy/pin_requirements.sh --audit      asks the vulnerability service about what is pinned for this Python, and stops
 # Names no index: the lock installs from whatever index pip is set up for, and the hashes say whether it is the same.
@@ -27,3 +27,4 @@ pin requirements
 # Each with the same releases of what all need, so that they can be installed beside each other.
 pin requirements-desktop --constraint requirements.lock
 pin requirements-keyring --constraint requirements.lock
+pin requirements-heic --constraint requirements.lock

@@ -89,7 +89,7 @@ unit_environment() {
         # Compiled is what is imported, when it is: much of this never is.
         # shellcheck disable=SC2046
         prepare_environment "$root/.venvs/$version" "$1" "$root/requirements.txt" --no-compile \
-            $(grep -E '^(pytest|hypothesis|keyring|customtkinter|segno|tkinterdnd2)' requirements-dev.txt)
+            $(grep -E '^(pytest|hypothesis|keyring|customtkinter|segno|tkinterdnd2|pi-heif)' requirements-dev.txt)
     fi
 }
 

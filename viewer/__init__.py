@@ -2,9 +2,9 @@
 
 What runs in it has no key, no environment of its parent's, no handle but its two pipes, and nobody imports it:
 
-    decoding      Pillow: format, pixels, thumbnail; or what headers tell, and a raw file's embedded JPEG
+    decoding      Pillow: format, pixels, thumbnail; or what headers tell, and a picture within a raw file or a HEIC
     headers       what a header tells of formats that Pillow does not open, by a reader for each:
-    boxes, codestream, dicom, exif, raw
+    boxes, codestream, dicom, exif, heif, raw
     reading       how these read, and what they find
     limits        the limits that the process sets itself before the first image
     system_calls  the filter of system calls

@@ -13,7 +13,7 @@ from typing import IO, Any
 
 import msgspec
 
-from viewer.decoding import look_at, shown, strips
+from viewer.decoding import NEEDS_THREADS, do_without_threads, look_at, shown, strips
 from viewer.limits import allow_seconds, confine
 from viewer.messages import (
     MAX_LOOK,
@@ -100,7 +100,8 @@ def main() -> None:
     # Ctrl-C goes to every process of a terminal; this one ends with its parent.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     with open(sys.stdin.fileno(), "rb", 0) as asks, open(sys.stdout.fileno(), "wb", 0) as answers:
-        confine()
+        if not confine(threads=NEEDS_THREADS):
+            do_without_threads()
         serve(asks, answers)
 
 

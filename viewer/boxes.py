@@ -1,4 +1,4 @@
-"""Files made of boxes (ISO/IEC 14496-12): HEIF (ISO/IEC 23008-12), CR3, JPEG XL, JPEG 2000, MP4 and QuickTime."""
+"""Files made of boxes (ISO/IEC 14496-12): CR3, JPEG XL, JPEG 2000, MP4 and QuickTime; HEIF in a module of its own."""
 
 from __future__ import annotations
 
@@ -26,7 +26,6 @@ from viewer.reading import (
 
 _CANON = bytes.fromhex("85c0b687820f11e08111f4ce462b6a48")
 _CANON_PREVIEW = bytes.fromhex("eaf42b5e1c984b88b9fbb7dc406e4d16")
-_BRANDS = ((b"avif", "image/avif"), (b"avis", "image/avif"), (b"heic", "image/heic"), (b"heix", "image/heic"))
 _TURNS = {(0, 1): 6, (0, -1): 8, (-1, 0): 3}  # the first row of the matrix of a track → Exif's orientation
 _BEGINNING = datetime(1904, 1, 1, tzinfo=timezone.utc)
 _PLACE = re.compile(r"([+-]\d{1,2}(?:\.\d+)?)([+-]\d{1,3}(?:\.\d+)?)")  # ISO 6709
@@ -68,7 +67,7 @@ def boxes(file: IO[bytes], start: int, end: int) -> Iterator[Box]:
         start += size
 
 
-def _below(file: IO[bytes], box: Box, skipped: int = 0) -> dict[bytes, Box]:
+def boxes_in(file: IO[bytes], box: Box, skipped: int = 0) -> dict[bytes, Box]:
     """The boxes in a box by their kind, of several the first."""
     found: dict[bytes, Box] = {}
     for below in boxes(file, box.start + skipped, box.end):
@@ -76,111 +75,13 @@ def _below(file: IO[bytes], box: Box, skipped: int = 0) -> dict[bytes, Box]:
     return found
 
 
-def _content(file: IO[bytes], box: Optional[Box]) -> bytes:
+def content_of(file: IO[bytes], box: Optional[Box]) -> bytes:
     return b"" if box is None else read_at(file, box.start, box.length)
 
 
-# --- HEIF
+class Reader:
+    """The numbers of a box, one after the other; MalformedError where it ends before them."""
 
-
-def read_heif(file: IO[bytes]) -> Header:
-    """HEIC, HEIF and AVIF: the size before the image is turned, as with any other."""
-    top = {box.kind: box for box in boxes(file, 0, length_of(file))}
-    brands = _content(file, top.get(b"ftyp"))
-    media_type = next((media_type for brand, media_type in _BRANDS if brand in brands[8:]), None)
-    if b"meta" not in top:
-        return Header(media_type=media_type)
-    meta = _content(file, top[b"meta"])
-    whole = io.BytesIO(meta)
-    below = _below(whole, Box(b"meta", 0, len(meta)), skipped=4)
-    width, height = _heif_size(whole, below)
-    exif = _heif_exif(file, whole, below)
-    return Header(width or None, height or None, facts_in(exif), media_type=media_type)
-
-
-def _heif_size(meta: IO[bytes], below: dict[bytes, Box]) -> tuple[int, int]:
-    """That of the primary item, or where none is told the largest."""
-    sizes: dict[int, tuple[int, int]] = {}
-    properties = _below(meta, below[b"iprp"]) if b"iprp" in below else {}
-    if b"ipco" not in properties:
-        return 0, 0
-    for number, box in enumerate(boxes(meta, properties[b"ipco"].start, properties[b"ipco"].end), 1):
-        if box.kind == b"ispe":
-            width, height = struct.unpack_from(">II", _content(meta, box), 4)
-            sizes[number] = width, height
-    primary = _content(meta, below.get(b"pitm"))
-    item = int.from_bytes(primary[4:8] if primary[:1] == b"\1" else primary[4:6], "big")
-    of_primary = _properties_of(_content(meta, properties.get(b"ipma")), item)
-    chosen = [sizes[number] for number in of_primary if number in sizes] or [*sizes.values(), (0, 0)]
-    return max(chosen, key=lambda size: size[0] * size[1])
-
-
-def _properties_of(associations: bytes, wanted: int) -> list[int]:
-    """The numbers of an item's properties (`ipma`)."""
-    if len(associations) < 8:
-        return []
-    reader = _Reader(associations)
-    version, flags, count = reader.number(1), reader.number(3), reader.number(4)
-    for _ in range(min(count, MAX_STEPS)):
-        item = reader.number(2 if version < 1 else 4)
-        wide = bool(flags & 1)
-        numbers = [reader.number(2 if wide else 1) & (0x7FFF if wide else 0x7F) for _ in range(reader.number(1))]
-        if item == wanted:
-            return numbers
-    return []
-
-
-def _heif_exif(file: IO[bytes], meta: IO[bytes], below: dict[bytes, Box]) -> Optional[bytes]:
-    """The Exif block of a HEIF, of which four bytes say where in its item it begins."""
-    item = _exif_item(meta, below.get(b"iinf"))
-    place = None if item is None else _place_of(_content(meta, below.get(b"iloc")), item)
-    if place is None:
-        return None
-    method, piece = place
-    if method == 0:
-        content = read_at(file, piece.offset, piece.length)
-    elif method == 1 and b"idat" in below:
-        content = read_at(meta, below[b"idat"].start + piece.offset, piece.length)
-    else:
-        return None
-    return content[4 + int.from_bytes(content[:4], "big") :]
-
-
-def _exif_item(meta: IO[bytes], items: Optional[Box]) -> Optional[int]:
-    if items is None:
-        return None
-    counted = 2 if _content(meta, items)[:1] == b"\0" else 4
-    for box in boxes(meta, items.start + 4 + counted, items.end):
-        entry = _Reader(_content(meta, box))
-        version, _ = entry.number(1), entry.number(3)
-        item, _ = entry.number(2 if version < 3 else 4), entry.number(2)
-        if entry.take(4) == b"Exif":
-            return item
-    return None
-
-
-def _place_of(locations: bytes, wanted: int) -> Optional[tuple[int, Piece]]:
-    """Where an item is (`iloc`), where it is in one piece: in what, and there."""
-    if not locations:
-        return None
-    reader = _Reader(locations)
-    version, _ = reader.number(1), reader.number(3)
-    sizes, more = reader.number(1), reader.number(1)
-    indexed = more & 15 if version else 0
-    for _ in range(min(reader.number(2 if version < 2 else 4), MAX_STEPS)):
-        item = reader.number(2 if version < 2 else 4)
-        method = reader.number(2) & 15 if version else 0
-        _, base = reader.number(2), reader.number(more >> 4)
-        pieces = []
-        for _ in range(reader.number(2)):
-            _, offset, length = reader.number(indexed), reader.number(sizes >> 4), reader.number(sizes & 15)
-            pieces.append(Piece(base + offset, length))
-        if item == wanted:
-            return (method, pieces[0]) if len(pieces) == 1 else None
-    return None
-
-
-class _Reader:
     def __init__(self, content: bytes) -> None:
         self._content, self._position = content, 0
 
@@ -204,12 +105,12 @@ def read_cr3(file: IO[bytes]) -> Header:
     previews: list[Piece] = []
     for box in boxes(file, 0, length_of(file)):
         if box.kind == b"moov":
-            metadata = _below_uuid(file, _below(file, box).get(b"uuid"), _CANON)
+            metadata = _below_uuid(file, boxes_in(file, box).get(b"uuid"), _CANON)
         elif box.kind == b"uuid":
             previews += _jpeg_of(file, _below_uuid(file, box, _CANON_PREVIEW, 8).get(b"PRVW"))
     previews += _jpeg_of(file, metadata.get(b"THMB"))
     main, exif, gps = (
-        Tiff(io.BytesIO(_content(file, metadata[kind]))).main if kind in metadata else Directory()
+        Tiff(io.BytesIO(content_of(file, metadata[kind]))).main if kind in metadata else Directory()
         for kind in (b"CMT1", b"CMT2", b"CMT4")
     )
     width, height = main.get(0x100), main.get(0x101)
@@ -219,7 +120,7 @@ def read_cr3(file: IO[bytes]) -> Header:
 def _below_uuid(file: IO[bytes], box: Optional[Box], uuid: bytes, skipped: int = 0) -> dict[bytes, Box]:
     if box is None or read_at(file, box.start, 16) != uuid:
         return {}
-    return _below(file, box, 16 + skipped)
+    return boxes_in(file, box, 16 + skipped)
 
 
 def _jpeg_of(file: IO[bytes], box: Optional[Box]) -> list[Piece]:
@@ -237,8 +138,8 @@ def read_jxl(file: IO[bytes]) -> Header:
     """A container (ISO/IEC 18181-2), or the codestream alone."""
     if read_at(file, 0, 2) == b"\xff\x0a":
         return Header(*size_of_jxl(read_at(file, 2, 14)))
-    found = _below(file, Box(b"", 0, length_of(file)))
-    exif = _content(file, found.get(b"Exif"))
+    found = boxes_in(file, Box(b"", 0, length_of(file)))
+    exif = content_of(file, found.get(b"Exif"))
     part = found.get(b"jxlc") or found.get(b"jxlp")
     width, height = None, None
     if part is not None:
@@ -248,11 +149,11 @@ def read_jxl(file: IO[bytes]) -> Header:
 
 
 def read_jp2(file: IO[bytes]) -> Header:
-    head = _below(file, Box(b"", 0, length_of(file))).get(b"jp2h")
-    image = None if head is None else _below(file, head).get(b"ihdr")
+    head = boxes_in(file, Box(b"", 0, length_of(file))).get(b"jp2h")
+    image = None if head is None else boxes_in(file, head).get(b"ihdr")
     if image is None:
         raise MalformedError("no size")
-    height, width = struct.unpack_from(">II", _content(file, image))
+    height, width = struct.unpack_from(">II", content_of(file, image))
     return Header(width, height)
 
 
@@ -270,13 +171,13 @@ def read_video(file: IO[bytes]) -> Header:
         return Header()
     tracks = [_track(file, box) for box in boxes(file, movie.start, movie.end) if box.kind == b"trak"]
     width, height, turn = max(tracks, default=(0, 0, None), key=lambda track: track[0] * track[1])
-    below = _below(file, movie)
+    below = boxes_in(file, movie)
     told = _told(file, below.get(b"meta"))
-    user = _below(file, below[b"udta"]) if b"udta" in below else {}
-    place = told.get("place") or _content(file, user.get(b"\xa9xyz"))[4:].decode("latin-1")
+    user = boxes_in(file, below[b"udta"]) if b"udta" in below else {}
+    place = told.get("place") or content_of(file, user.get(b"\xa9xyz"))[4:].decode("latin-1")
     latitude, longitude = _position(place)
     facts = sound(
-        taken_at=_moment(told.get("taken", "")) or _created(_content(file, below.get(b"mvhd"))),
+        taken_at=_moment(told.get("taken", "")) or _created(content_of(file, below.get(b"mvhd"))),
         camera=camera_of(told.get("make"), told.get("model")),
         orientation=turn,
         latitude=latitude,
@@ -287,7 +188,7 @@ def read_video(file: IO[bytes]) -> Header:
 
 def _track(file: IO[bytes], track: Box) -> tuple[int, int, Optional[int]]:
     """Width and height of a track, and Exif's orientation where it is to be turned."""
-    head = _content(file, _below(file, track).get(b"tkhd"))
+    head = content_of(file, boxes_in(file, track).get(b"tkhd"))
     matrix = 40 if head[:1] == b"\0" else 52
     if len(head) < matrix + 44:
         return 0, 0, None
@@ -310,16 +211,16 @@ def _told(file: IO[bytes], meta: Optional[Box]) -> dict[str, str]:
     """What Apple's keys say (QuickTime File Format, "Metadata")."""
     if meta is None:
         return {}
-    below = _below(file, meta, 0 if read_at(file, meta.start + 4, 4) == b"hdlr" else 4)
+    below = boxes_in(file, meta, 0 if read_at(file, meta.start + 4, 4) == b"hdlr" else 4)
     if not {b"keys", b"ilst"} <= set(below):
         return {}
-    names = [_content(file, box) for box in boxes(file, below[b"keys"].start + 8, below[b"keys"].end)]
+    names = [content_of(file, box) for box in boxes(file, below[b"keys"].start + 8, below[b"keys"].end)]
     told: dict[str, str] = {}
     for item in boxes(file, below[b"ilst"].start, below[b"ilst"].end):
         number = int.from_bytes(item.kind, "big")
         name = _KEYS.get(names[number - 1]) if 0 < number <= len(names) else None
         if name is not None:
-            told[name] = _content(file, _below(file, item).get(b"data"))[8:].decode("utf-8", "replace")
+            told[name] = content_of(file, boxes_in(file, item).get(b"data"))[8:].decode("utf-8", "replace")
     return told
 
 

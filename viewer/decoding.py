@@ -1,9 +1,10 @@
 """Decodes images by Pillow: format, size in pixels, facts, and a thumbnail for the mapping; or pixels for a screen.
 
 Of what Pillow does not open the size and the facts come from its header (`headers`), and of a raw file the pixels from
-the largest JPEG that its camera put into it. Only formats on a list are read, and pixels only where decoding them takes
-at most 48 MiB by what the header says. What a header does not say is up to the limits of the process. All readers are
-imported here: the process opens no file after the first image.
+the largest JPEG that its camera put into it. Of a HEIC the pixels come by pi-heif, where that is installed. Only
+formats on a list are read, and pixels only where decoding them takes at most 48 MiB by what the header says. What a
+header does not say is up to the limits of the process. All readers are imported here: the process opens no file after
+the first image.
 """
 
 from __future__ import annotations
@@ -38,12 +39,21 @@ from common.facts import Facts
 from viewer.exif import Tiff, facts_in
 from viewer.headers import described
 from viewer.messages import FORMATS, MAX_PIXELS_FRAME, PIXEL_BYTES, Seen
-from viewer.reading import Header
+from viewer.reading import Header, MalformedError, length_of
 
 with contextlib.suppress(ImportError):  # Pillow has it since 11.3
     from PIL import AvifImagePlugin
 
     AvifImagePlugin.DEFAULT_MAX_THREADS = 1  # the process may have no other
+
+try:
+    import pi_heif
+except ImportError:  # an extra: requirements-heic.txt
+    NEEDS_THREADS = False
+else:
+    pi_heif.register_heif_opener(thumbnails=False, depth_images=False, aux_images=False)
+    NEEDS_THREADS = True  # its decoder starts one, though it is told to use none
+    pi_heif.options.DECODE_THREADS = 1
 
 _MAX_DECODED = 48 << 20  # bytes that decoding for a thumbnail may take; a JPEG is decoded at an eighth of its edges
 _THUMBNAIL_EDGES = (160, 96, 48)  # pixels; the first that fits into the bytes allowed
@@ -52,7 +62,9 @@ _METHOD = 2  # of 6: half the time of the usual 4, and a twentieth more bytes
 _EXIF_PREFIX = b"Exif\0\0"
 _JPEG_OFFSET, _JPEG_LENGTH = 0x201, 0x202  # tags of the second directory
 _MAX_EMBEDDED_EDGE = 1024  # pixels
-_MAX_PREVIEW = 16 << 20  # bytes of a JPEG in a raw file
+_MAX_PREVIEW = 16 << 20  # bytes of a JPEG in a raw file, and of a HEIC, which is read whole
+_HEIF = "HEIF"  # Pillow's name
+_HEICS = ("image/heic", "image/heic-sequence", "image/heif", "image/heif-sequence")
 _TURNS = {  # as ImageOps.exif_transpose has it
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -64,11 +76,16 @@ _TURNS = {  # as ImageOps.exif_transpose has it
 }
 
 
+def do_without_threads() -> None:
+    """Leave undecoded what takes threads to decode."""
+    Image.OPEN.pop(_HEIF, None)
+
+
 def look_at(file: IO[bytes], thumbnail_limit: int) -> Seen:
     """Media type, size, thumbnail and facts of an image; none where it cannot be read."""
     header = described(file)
     try:
-        with _opened(file, header) as image:
+        with _opened(file, header, small=True) as image:
             if header is None:
                 header = Header(*image.size, _facts(image), media_type=FORMATS[image.format or ""])
             elif header.media_type == "image/png":  # of which the header tells the size alone
@@ -86,7 +103,7 @@ def _seen(header: Header, thumbnail: Optional[bytes] = None) -> Seen:
 def shown(file: IO[bytes], width: int, height: int) -> Optional[Image.Image]:
     """An image upright and no larger than that; None where it cannot be read, or takes too much to decode."""
     try:
-        with _opened(file, described(file)) as image:
+        with _opened(file, described(file), small=False) as image:
             image.draft("RGB", (width, height))
             if _decoded_bytes(image) > _MAX_DECODED:
                 return None
@@ -107,13 +124,19 @@ def strips(image: Image.Image) -> Iterator[bytes]:
 
 
 @contextlib.contextmanager
-def _opened(file: IO[bytes], header: Optional[Header]) -> Iterator[Image.Image]:
+def _opened(file: IO[bytes], header: Optional[Header], *, small: bool) -> Iterator[Image.Image]:
+    """`small`: a thumbnail that the file has will do."""
     # Pillow's own limit would refuse a photograph of 200 megapixels; ours is on what is decoded.
     Image.MAX_IMAGE_PIXELS = None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of damage that does not matter here
         if header is not None and header.previews:
             with _preview(file, header) as image:
+                yield image
+            return
+        if header is not None and header.media_type in _HEICS:
+            # Not by Image.open: of a file of several images that plugin decodes anew at each step.
+            with pi_heif.open_heif(_heic(file, header, small)).to_pillow() as image:
                 yield image
             return
         readable = [name for name in FORMATS if name in Image.OPEN]  # Pillow loads all others for one that is not
@@ -130,6 +153,20 @@ def _preview(file: IO[bytes], header: Header) -> Image.Image:
     if header.facts.orientation is not None:
         image.getexif().setdefault(ExifTags.Base.Orientation, header.facts.orientation)
     return image
+
+
+def _heic(file: IO[bytes], header: Header, small: bool) -> bytes:
+    """A HEIC that is decoded within the limits: the thumbnail in it, or the file; MalformedError where neither is."""
+    if _HEIF not in Image.OPEN:
+        raise MalformedError("nothing here decodes it")
+    pixels = (header.width or _MAX_DECODED) * (header.height or 1)
+    fits = 4 * pixels <= _MAX_DECODED and length_of(file) <= _MAX_PREVIEW
+    if header.thumbnail is not None and (small or not fits):
+        return header.thumbnail
+    if not fits:
+        raise MalformedError("too large to decode, and without a thumbnail")
+    file.seek(0)
+    return file.read()
 
 
 def _facts(image: Image.Image) -> Facts:

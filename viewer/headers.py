@@ -12,9 +12,10 @@ import re
 import struct
 from typing import IO, Callable, Optional
 
-from viewer.boxes import read_cr3, read_heif, read_j2c, read_jp2, read_jxl, read_video
+from viewer.boxes import read_cr3, read_j2c, read_jp2, read_jxl, read_video
 from viewer.dicom import read_dicom
 from viewer.exif import facts_in, read_camera_tiff, read_rw2, read_tiff
+from viewer.heif import read_heif
 from viewer.raw import read_crw, read_mrw, read_raf, read_x3f
 from viewer.reading import MAX_STEPS, Header, MalformedError, read_at
 from viewer.signatures import CR2, SIGNATURE_BYTES, media_type_of

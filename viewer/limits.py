@@ -14,18 +14,24 @@ from viewer.system_calls import filter_system_calls
 MAX_MEMORY = 256 << 20  # bytes of address space: about 40 MiB are the interpreter's, 48 MiB a decoded image's
 
 
-def confine() -> None:
-    """Deny this process whatever decoding does not need; TesseraError where that fails."""
+def confine(*, threads: bool = False) -> bool:
+    """Deny this process whatever decoding does not need; TesseraError where that fails.
+
+    `threads`: decoding needs threads of its own. Returns whether there may be any: not where nothing but
+    `RLIMIT_NPROC`, which counts processes and threads alike, keeps it from starting processes.
+    """
     if sys.platform == "win32":
-        return
+        return threads
     import resource
 
     _limit(resource.RLIMIT_AS, MAX_MEMORY)
     _limit(resource.RLIMIT_FSIZE, 0)
     _limit(resource.RLIMIT_CORE, 0)
     _limit(resource.RLIMIT_NOFILE, 0)  # what is open stays open; no handle that is closed makes room for another
-    _limit(resource.RLIMIT_NPROC, 0)
-    filter_system_calls()
+    threads = filter_system_calls(threads=threads) and threads
+    if not threads:
+        _limit(resource.RLIMIT_NPROC, 0)
+    return threads
 
 
 def _limit(kind: int, most: int) -> None:

@@ -30,6 +30,7 @@ class Header:
     """What a file's header tells.
 
     previews: the JPEGs in it, the largest first. media_type: where it is known better than by the first bytes.
+    thumbnail: a file of its own, of the same format, upright as the image is.
     """
 
     width: Optional[int] = None
@@ -37,6 +38,7 @@ class Header:
     facts: Facts = field(default_factory=Facts)
     previews: Sequence[Piece] = ()
     media_type: Optional[str] = None
+    thumbnail: Optional[bytes] = None
 
 
 def length_of(file: IO[bytes]) -> int:

@@ -12,7 +12,7 @@ from packaging.utils import canonicalize_name
 
 from tests import ROOT
 
-KINDS = ("requirements", "requirements-desktop", "requirements-keyring")
+KINDS = ("requirements", "requirements-desktop", "requirements-keyring", "requirements-heic")
 PYTHONS = ("3.9.2", "3.10.0", "3.11.0", "3.12.0", "3.13.0", "3.14.0")
 PLATFORMS = (("linux", "x86_64"), ("linux", "aarch64"), ("win32", "AMD64"))
 HASH = re.compile(r"--hash=sha256:[0-9a-f]{64}")

@@ -69,10 +69,31 @@ def test_a_decoder_that_was_broken_can_not(what: str, tmp_path: Path) -> None:
     assert attempted(ATTEMPTS[what], tmp_path / "after", "confine()") == "denied"
 
 
+@pytest.mark.parametrize("what", ATTEMPTS)
+def test_nor_where_threads_decode_can_such_a_thread(what: str, tmp_path: Path) -> None:
+    found = []
+    attempt = f"exec({ATTEMPTS[what]!r})"
+    in_thread = f"""failed = []
+    def attempt():
+        try:
+            {attempt}
+        except (PermissionError, RuntimeError) as error:
+            failed.append(error)
+    thread = threading.Thread(target=attempt)
+    thread.start()
+    thread.join()
+    if failed:
+        raise failed[0]"""
+    for number, code in enumerate((attempt, in_thread)):
+        found.append(attempted(code, tmp_path / str(number), "assert confine(threads=True)"))
+    assert found == ["done" if what == "start a thread" else "denied"] * 2
+
+
 @pytest.mark.parametrize(
     ("said", "outcome"),
     [
         ("[0, (-1, errno.EINVAL)]", "goes on"),  # by a kernel without filters
+        ("[0, (-1, errno.EFAULT), 0]", "filters"),
         ("[0, (-1, errno.EFAULT), (-1, errno.EPERM)]", "TesseraError"),
         ("[(-1, errno.EPERM)]", "TesseraError"),
     ],
@@ -90,11 +111,11 @@ class Kernel:
         return result
 ctypes.CDLL = lambda *_, **__: Kernel()
 try:
-    filter_system_calls()
+    in_force = filter_system_calls()
 except TesseraError:
     print("TesseraError")
 else:
-    print("goes on")
+    print("filters" if in_force else "goes on")
 assert not said
 """
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, timeout=60, check=True)
