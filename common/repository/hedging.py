@@ -6,7 +6,8 @@ comes last, since one that hangs costs more than a bad block. A device that is g
 
 `HedgedRequest` asks. A late question is not cancelled, since its answer may still be among the first. What is not
 needed at the end is; its message still counts in the link's windows until the device answers or is gone. So a slow
-device is asked only where no other is left, and never in place of one that is late.
+device is asked only where no other is left, and in place of one that is late only once that one is *overdue*: has taken
+twice as long as made it late. Without end it is not waited for: on a busy machine all are slow for a moment.
 """
 
 from __future__ import annotations
@@ -74,6 +75,13 @@ class ResponseTimes(Protocol):
         ...
 
 
+class _Times(NamedTuple):
+    """Of a question, in the loop's seconds."""
+
+    late: float
+    overdue: float
+
+
 class HedgedRequest(Generic[A, G]):
     """One question, to as many holders as it takes to get `wanted` good answers."""
 
@@ -96,7 +104,7 @@ class HedgedRequest(Generic[A, G]):
         self._ask = ask
         self._check = check
         self._asked: set[Holder] = set()
-        self._waiting: dict[Holder, tuple[asyncio.Future[A], float]] = {}  # and when it is late
+        self._waiting: dict[Holder, tuple[asyncio.Future[A], _Times]] = {}
         self._good: dict[int, G] = dict(here)
         self._news: Optional[asyncio.Future[None]] = None
         self._fault: Optional[Exception] = None
@@ -114,7 +122,7 @@ class HedgedRequest(Generic[A, G]):
                 self._ask_more(now)
                 if self.had < self._wanted:
                     break
-                await self._hear(self._until_late(now))
+                await self._hear(self._until_next(now))
         finally:
             for holder, (answer, _) in list(self._waiting.items()):
                 if answer.done():
@@ -132,18 +140,21 @@ class HedgedRequest(Generic[A, G]):
         return len({*self._good, *(holder.share for holder in self._waiting)})
 
     def _ask_more(self, now: float) -> None:
-        """Ask until enough answers are here or on time; where some are late, as many others as are not slow."""
-        taken = {*self._good, *(holder.share for holder, (_, late_at) in self._waiting.items() if late_at > now)}
+        """Ask until enough answers are here or on time; who is slow, only until enough are here or not overdue."""
+        taken = {*self._good, *(holder.share for holder, (_, times) in self._waiting.items() if times.late > now)}
+        hoped = {*self._good, *(holder.share for holder, (_, times) in self._waiting.items() if times.overdue > now)}
         slow = self._times.slow()
         while len(taken) < self._wanted:
             holder = self._choice.next(self._asked, taken, slow)
-            if holder is None or (self.had >= self._wanted and holder.device in slow):
+            if holder is None or (len(hoped) >= self._wanted and holder.device in slow):
                 return
             self._asked.add(holder)
             answer = self._ask(holder)
-            self._waiting[holder] = (answer, now + self._times.late_after(holder.device))
+            late_after = self._times.late_after(holder.device)
+            self._waiting[holder] = (answer, _Times(now + late_after, now + 2 * late_after))
             answer.add_done_callback(partial(self._came, holder))
             taken.add(holder.share)
+            hoped.add(holder.share)
 
     def _came(self, holder: Holder, answer: asyncio.Future[A]) -> None:
         if self._over:
@@ -173,7 +184,7 @@ class HedgedRequest(Generic[A, G]):
         if self._news is not None and not self._news.done():
             self._news.set_result(None)
 
-    def _until_late(self, now: float) -> Optional[float]:
-        """Seconds until the next question is late; None where all that are left are."""
-        coming = [late_at - now for _, late_at in self._waiting.values() if late_at > now]
+    def _until_next(self, now: float) -> Optional[float]:
+        """Seconds until the next question is late or overdue; None where all that are left are."""
+        coming = [at - now for _, times in self._waiting.values() for at in times if at > now]
         return min(coming, default=None)
