@@ -18,7 +18,14 @@ from typing import Callable, Optional
 
 from common.errors import IntegrityError
 from common.protocol.identifiers import NO_OWNER
-from common.protocol.messages import MAX_OWNERS_OF_AN_ENCODING, NO_TRASH, TOMBSTONE_LIFETIME, Code, Tombstone
+from common.protocol.messages import (
+    MAX_OWNERS_OF_AN_ENCODING,
+    MAX_SHARES_ON_A_DEVICE,
+    NO_TRASH,
+    TOMBSTONE_LIFETIME,
+    Code,
+    Tombstone,
+)
 from common.protocol.signatures import is_tombstone_signed, tombstone_rank
 from worker.amendments import Amendments
 from worker.disk import Disk
@@ -34,6 +41,8 @@ from worker.trash import Trash, TrashedShare, fate_of_deleted
 log = logging.getLogger(__name__)
 
 _SURPLUS_KEPT = 24 * 3600  # seconds
+_MOST_TOMBSTONES = MAX_SHARES_ON_A_DEVICE  # as many as brokers remember of one device
+_AT_A_TIME = 2500  # are forgotten, since all are looked through for it
 
 
 class Deletion:
@@ -57,6 +66,7 @@ class Deletion:
         self._amendments = amendments
         self._release = release
         self._unsettled: set[tuple[bytes, bytes]] = set()  # encodings and owners whose tombstone is not carried out yet
+        self._looked_at = 0  # so many tombstones were there when none could be forgotten
         self.tombstones = Tombstones(disk, layout, durability)
 
     def require_not_deleted(self, encoding_id: bytes, owner: bytes) -> None:
@@ -235,6 +245,8 @@ class Deletion:
         with self._durability.answering():
             if known is None:
                 self._make_way(tombstone.encoding_id)
+                if len(self.tombstones) >= max(_MOST_TOMBSTONES, self._looked_at + _AT_A_TIME):
+                    self._forget_of_most()
             self.tombstones.write(kept)
         self._inventory.add_tombstone(tombstone)
         done = "deleted" if tombstone.deleted else "took back the deletion of"
@@ -255,6 +267,25 @@ class Deletion:
             raise Refusal(Code.NO_ROOM, "too many owners have deleted this encoding")
         self.tombstones.forget(first)
         log.info("forgot one of %d owners' deletions of the encoding %s", len(there), encoding_id.hex())
+
+    def _forget_of_most(self) -> None:
+        """Of the owner with most tombstones forget what ends first, of what is neither here nor in the trash.
+
+        So who stores and deletes without end fills no disk, and others' deletions stay. What is here or in the trash is
+        bounded by the room for shares.
+        """
+        in_trash = self._trash.deleted_encodings()
+        for of_one in self.tombstones.by_owner():
+            names = [(kept.tombstone.encoding_id, kept.tombstone.owner) for kept in of_one]
+            over = [kept for kept, name in zip(of_one, names) if name not in in_trash and not self._holds(*name)]
+            if not over:
+                continue
+            for kept in over[:_AT_A_TIME]:
+                self.tombstones.forget(kept)
+            log.warning("forgot deletions of the vault %s, which has most: its oldest", names[0][1].hex())
+            self._looked_at = 0
+            return
+        self._looked_at = len(self.tombstones)
 
     def _carry_out(self, tombstone: Tombstone) -> None:
         """Carry out a tombstone; Refusal where the disk refuses, and it will be tried again."""

@@ -65,10 +65,21 @@ class Tombstones:
         self._layout = layout
         self._durability = durability
         self._kept: dict[bytes, dict[bytes, KeptTombstone]] = {}  # encoding id → owner → tombstone
+        self._length = 0
         self._unknown: set[bytes] = set()  # encodings whose tombstone another version wrote
 
     def __iter__(self) -> Iterator[KeptTombstone]:
         return iter([kept for owners in self._kept.values() for kept in owners.values()])
+
+    def __len__(self) -> int:
+        return self._length
+
+    def by_owner(self) -> list[list[KeptTombstone]]:
+        """Those of each owner, of who has most first; what ends first comes first."""
+        found: dict[bytes, list[KeptTombstone]] = {}
+        for kept in sorted(self, key=lambda kept: kept.ends):
+            found.setdefault(kept.tombstone.owner, []).append(kept)
+        return sorted(found.values(), key=len, reverse=True)
 
     def of_encoding(self, encoding_id: bytes) -> list[KeptTombstone]:
         """Those of all owners who deleted it, or took that back."""
@@ -115,11 +126,14 @@ class Tombstones:
         self._disk.remove(self._path(kept))
         owners = self._kept[kept.tombstone.encoding_id]
         del owners[kept.tombstone.owner]
+        self._length -= 1
         if not owners:
             del self._kept[kept.tombstone.encoding_id]
 
     def _enter(self, kept: KeptTombstone) -> None:
-        self._kept.setdefault(kept.tombstone.encoding_id, {})[kept.tombstone.owner] = kept
+        owners = self._kept.setdefault(kept.tombstone.encoding_id, {})
+        self._length += kept.tombstone.owner not in owners
+        owners[kept.tombstone.owner] = kept
 
     def _path(self, kept: KeptTombstone) -> Path:
         return self._layout.tombstone(kept.tombstone.encoding_id, kept.tombstone.owner)

@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+import worker.deleting
 from common.protocol.device_messages import ShareName
 from common.protocol.messages import MAX_OWNERS_OF_AN_ENCODING, NO_TRASH, Code, Tombstone
 from common.vault.keys import VaultKey
@@ -87,6 +88,50 @@ def test_a_deletion_of_whom_a_share_is_held_makes_way_for_none(store: ShareStore
     assert encoding.undeletion() in list(store.tombstones())
     with declined(Code.CONFLICT):
         store.delete(encoding.deletion(), OWNER)
+
+
+def test_who_stores_and_deletes_without_end_loses_the_oldest_tombstones_and_alone(
+    store: ShareStore, clock: SetClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker.deleting, "_MOST_TOMBSTONES", 10)
+    monkeypatch.setattr(worker.deleting, "_AT_A_TIME", 1)
+    others = [sample(f"other {number}") for number in range(3)]
+    for encoding in others:
+        encoding.put(store, 0)
+        store.delete(encoding.deletion(trash_seconds=NO_TRASH), OWNER)
+    told = list(store.tombstones())
+    own = [sample(f"stranger's {number}") for number in range(30)]
+    for encoding in own:
+        clock.now += 1.0
+        encoding.put(store, 0, STRANGER)
+        store.delete(encoding.deletion(key=STRANGERS_KEY, trash_seconds=NO_TRASH), STRANGER)
+    kept = list(store.tombstones())
+    assert [each for each in kept if each.owner == OWNER] == told
+    assert {each.encoding_id for each in kept if each.owner == STRANGER} == {e.encoding_id for e in own[-7:]}
+    assert len(list((store.folder / "tombstones").iterdir())) == 10
+    store = reopened(store, clock)
+    assert sorted(each.encoding_id for each in store.tombstones()) == sorted(each.encoding_id for each in kept)
+    store.close()
+
+
+def test_no_deletion_makes_way_while_what_it_deleted_can_be_taken_back(
+    store: ShareStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker.deleting, "_MOST_TOMBSTONES", 2)
+    monkeypatch.setattr(worker.deleting, "_AT_A_TIME", 1)
+    first, second = sample(), sample("second")
+    store.delete(first.deletion(), OWNER)
+    second.put(store, 0)
+    store.delete(second.deletion(), OWNER)
+    third = sample("third")
+    third.put(store, 0)
+    store.delete(third.deletion(), OWNER)
+    assert len(list(store.tombstones())) == 3
+    for encoding in (first, second, third):
+        store.undelete(encoding.undeletion(), OWNER)
+        encoding.assert_readable(store, 0)
+    with declined(Code.CONFLICT):
+        store.delete(first.deletion(), OWNER)
 
 
 def test_all_shares_of_the_encoding_go_and_no_others(store: ShareStore) -> None:
