@@ -8,6 +8,7 @@ import shutil
 import stat
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -42,18 +43,18 @@ def read_only(place: Path) -> Iterator[None]:
         yield
 
 
-def full_disk(place: Path) -> contextlib.AbstractContextManager[Path]:
-    """A disk with room for names, and for no byte."""
-
-    @contextlib.contextmanager
-    def full() -> Iterator[Path]:
-        with mounted(place, "-t", "tmpfs", "-o", "size=64k,mode=1777", "tessera-test"):
+@contextlib.contextmanager
+def full_disk(place: Path) -> Iterator[None]:
+    """A disk with what was there, and with room for names, and for no byte."""
+    place.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as kept:
+        shutil.copytree(place, kept, dirs_exist_ok=True)
+        with mounted(place, "-t", "tmpfs", "-o", "size=1m,mode=1777", "tessera-test"):
+            shutil.copytree(kept, place, dirs_exist_ok=True)
             with open(place / "filler", "wb", 0) as filler, contextlib.suppress(OSError):
                 while True:
                     filler.write(bytes(4096))
-            yield place
-
-    return full()
+            yield
 
 
 def no_fault(ended: Ended) -> None:
@@ -147,14 +148,33 @@ def test_what_is_written_for_keeping_elsewhere_and_cannot_be_is_8(
 
 
 @MOUNTS
-def test_an_invite_that_the_broker_cannot_keep_is_8(cluster: LocalCluster, user: User) -> None:
+def test_on_a_full_disk_a_vault_keeps_its_passphrase_and_that_is_said(user: User, stored: list[str]) -> None:
+    vault = user.home / "vault"
+    key = (vault / "vault.key").read_bytes()
+    with full_disk(vault):
+        before = files_below(vault)
+        ended = user.run("admin", "vault", "passphrase", TESSERA_NEW_PASSPHRASE="four other words now")
+        assert files_below(vault) == before
+        assert (vault / "vault.key").read_bytes() == key
+        restored = user.restore(stored[0], output=user.folder / "back")
+    assert ended.exit_code == 8, ended
+    assert f"cannot write {vault}/vault.key: No space left on device" in ended.stderr
+    no_fault(ended)
+    assert (restored.exit_code, sha256_of((user.folder / "back").read_bytes())) == (0, stored[0])
+
+
+@MOUNTS
+@pytest.mark.parametrize("disk", ["full", "read-only"])
+def test_an_invite_that_the_broker_cannot_keep_is_8(cluster: LocalCluster, user: User, disk: str) -> None:
     home = cluster.directory / "home"
     operator = User({**user.environment, "TESSERA_HOME": str(home)}, user.folder)
-    with read_only(home / "broker"):
+    with full_disk(home / "broker") if disk == "full" else read_only(home / "broker"):
         ended = operator.run("broker", "invite", "worker")
     assert ended.exit_code == 8, ended
     assert f"cannot write {home}/broker/" in ended.stderr
+    assert not ended.stdout, "no invite that nobody knows of"
     no_fault(ended)
+    assert operator.run("broker", "invite", "worker").exit_code == 0
 
 
 @MOUNTS
