@@ -246,8 +246,10 @@ class DeletedImage:
 
 
 def deleted_images(repository: Repository, trash: Sequence[Trashed]) -> list[DeletedImage]:
-    """The images of these encodings in the trash."""
-    return [_deleted(repository, object_id, group) for object_id, group in by_object(trash).items()]
+    """The images of these encodings in the trash; the plans of prunes that lie there are none."""
+    plans = repository.key.prune_object_id()
+    groups = by_object(trash)
+    return [_deleted(repository, object_id, group) for object_id, group in groups.items() if object_id != plans]
 
 
 def _deleted(repository: Repository, object_id: bytes, group: Sequence[Trashed]) -> DeletedImage:

@@ -128,6 +128,11 @@ def delete(
 ) -> int:
     """Delete images from all devices, also from those that are away; says which snapshots name them under what path."""
     from admin.deleting import delete_images, find_deletion
+    from admin.pruning import let_go
+
+    async def delete_found(repository: Repository) -> int:
+        await let_go(repository, {image.mapping.image_sha256 for image in found.images}, trash_days)
+        return await delete_images(repository, found.images, trash_days)
 
     wanted = hashes or []
     if not wanted:
@@ -151,7 +156,7 @@ def delete(
         # Between two event loops: in one, the first Ctrl-C would only cancel its task.
         if not yes and not typer.confirm(_question(len(found.images), trash_days), err=True):
             raise NotAgreedError("nothing was deleted")
-        return work.run(lambda repository: delete_images(repository, found.images, trash_days))
+        return work.run(delete_found)
 
 
 def undelete(

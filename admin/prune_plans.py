@@ -1,7 +1,8 @@
 """Plans of prunes: what each is about to delete, kept in the vault from before it deletes until it is through.
 
 A put that finds one once its snapshot is recorded does not say that all is well before it is gone (`producer.run`). One
-that was left by a prune that was broken off tells the next what may have to be taken back.
+that was left by a prune that was broken off tells the next what may have to be taken back. So does one of a prune that
+ended, from the trash: a put that was broken off may have recorded a snapshot since, of what was there before.
 """
 
 from __future__ import annotations
@@ -10,10 +11,11 @@ import asyncio
 import hashlib
 from collections.abc import Collection, Sequence
 
-from admin.deleting import remove_encoding
+from admin.deleting import by_object, delete_encoding, list_trash, remove_encoding, undelete_encodings
 from common.coding.redundancy import count_devices
 from common.errors import NotEnoughError, TesseraError
 from common.link.questions import list_devices, locate
+from common.process.events import Warned
 from common.protocol.messages import EncodingAt, is_at_hand
 from common.repository.repository import Repository
 from common.vault.mapping import PRUNE
@@ -43,8 +45,12 @@ class PrunePlan:
         return any(each.encoding_id == self.encoding.encoding_id for each in await _find(self._repository))
 
     async def remove(self) -> None:
-        """What is planned is done."""
+        """Nothing of what is planned was deleted, or another plan tells of it."""
         await remove_encoding(self._repository, self.encoding)
+
+    async def end(self, trash_days: int) -> None:
+        """What is planned is done, and goes to the trash for as long as what it deleted."""
+        await delete_encoding(self._repository, self.encoding, trash_days)
 
 
 async def announce(repository: Repository, contents: Collection[bytes]) -> PrunePlan:
@@ -92,6 +98,17 @@ async def find_plans(repository: Repository) -> list[tuple[PrunePlan, set[bytes]
     for encoding in await _find(repository):
         plans.append((PrunePlan(repository, encoding), await _read(repository, encoding)))
     return plans
+
+
+async def take_back_plans(repository: Repository) -> bool:
+    """Take those of prunes that ended out of the trash, so that `find_plans` finds them; whether there were any."""
+    trashed = by_object(await list_trash(repository)).get(repository.key.prune_object_id(), [])
+    if trashed:
+        try:
+            await undelete_encodings(repository, trashed)
+        except TesseraError as error:
+            repository.emit(Warned(f"what an earlier prune deleted is not known for certain: {error}"))
+    return bool(trashed)
 
 
 async def _read(repository: Repository, encoding: EncodingAt) -> set[bytes]:

@@ -9,7 +9,8 @@ Nothing is deleted that a living snapshot names, whatever else is done meanwhile
   that. A put that recorded one looks afterwards for such a plan, and waits for its end: either the prune sees the
   snapshot, or the put the plan, wherever one of them is broken off.
 - Once it is done, the snapshots are read once more: what a new one names, of a put that was broken off before it could
-  look, is taken back. Where the prune was broken off too, the next one does that.
+  look, is taken back. Where the snapshot came later, or the prune was broken off too, the next one does that, by the
+  plan: it stays in the trash for as long as what was deleted.
 """
 
 from __future__ import annotations
@@ -17,9 +18,9 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from admin.deleting import delete_images
+from admin.deleting import by_object, delete_images, list_trash
 from admin.needless import GRACE
-from admin.prune_plans import announce, find_plans
+from admin.prune_plans import announce, find_plans, take_back_plans
 from admin.undeleting import undelete_named
 from common.errors import NotEnoughError, RefusedError, TesseraError
 from common.process.events import Warned
@@ -91,23 +92,47 @@ async def _named(reader: SnapshotReader, snapshots: Sequence[KeptSnapshot]) -> s
     return named | roots
 
 
-async def finish_interrupted(repository: Repository) -> None:
-    """Take back what an earlier prune deleted, and was broken off before it saw that a snapshot names it.
+async def finish_interrupted(repository: Repository, trash_days: int, but: Collection[bytes] = ()) -> None:
+    """Take back what earlier prunes deleted and a snapshot names, of a put or a prune that was broken off.
 
-    Its plan is removed then: should that prune be at work after all, it stops before it deletes more.
+    Plans that stand are removed: should such a prune be at work after all, it stops before it deletes more. What can
+    be taken back still is in a plan in the trash afterwards. `but`: SHA-256s of what is to be deleted on purpose.
     """
     await repository.list_devices(settled=True)
-    plans = await find_plans(repository)
-    planned = {sha256 for _, contents in plans for sha256 in contents}
-    if planned:
+    interrupted = await find_plans(repository)
+    if interrupted:
         repository.emit(Warned("an earlier prune was broken off; what snapshots name of it is taken back"))
+    plans = await find_plans(repository) if await take_back_plans(repository) else interrupted
+    planned = {sha256 for _, contents in plans for sha256 in contents}.difference(but)
+    if planned:
         await undelete_named(repository, [each.snapshot.root for each in await _all(repository)], planned)
+        trash = by_object(await list_trash(repository))
+        left = {sha256 for sha256 in planned if repository.key.object_id(sha256) in trash}
+        if left:
+            await (await announce(repository, left)).end(trash_days)
     for plan, _ in plans:
         await plan.remove()
 
 
+async def let_go(repository: Repository, contents: Collection[bytes], trash_days: int) -> None:
+    """To be called before these (SHA-256s) are deleted on purpose, so that no prune takes back what it deleted of them.
+
+    Where that cannot be had now, a warning says so.
+    """
+    try:
+        trash = by_object(await list_trash(repository))
+        in_trash = any(repository.key.object_id(sha256) in trash for sha256 in contents)
+        ended = in_trash and repository.key.prune_object_id() in trash
+        if ended or any(planned.intersection(contents) for _, planned in await find_plans(repository)):
+            await finish_interrupted(repository, trash_days, but=contents)
+    except TesseraError as error:
+        repository.emit(Warned(f"the next prune may take back what a snapshot names of it: {error}"))
+
+
 async def prune(repository: Repository, unneeded: Unneeded, trash_days: int) -> int:
     """Delete what is unneeded, but for what a snapshot names that came meanwhile. The exit code."""
+    if not unneeded.images:
+        return 0
     plan = await announce(repository, {image.mapping.image_sha256 for image in unneeded.images})
     try:
         before = await _all(repository)
@@ -129,7 +154,7 @@ async def prune(repository: Repository, unneeded: Unneeded, trash_days: int) -> 
         await undelete_named(repository, [each.snapshot.root for each in after], deleted)
     if stopped:
         raise RefusedError("another machine began to prune; this one stopped", advice="run it again once that is done")
-    await plan.remove()
+    await plan.end(trash_days)
     return exit_code
 
 

@@ -107,7 +107,7 @@ def prune(
 
     async def find(repository: Repository) -> Unneeded:
         if not dry_run:
-            await finish_interrupted(repository)
+            await finish_interrupted(repository, trash_days)
         return await find_unneeded(repository, time.time())
 
     if not (yes or dry_run) and not sys.stdin.isatty():

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any, Callable, Optional, Union
 
 from admin.deleting import delete_image, list_trash, undelete_image
+from admin.pruning import let_go
 from admin.sharing import adding, change_image, removing
 from common.errors import TesseraError, UsageError
 from common.process.events import BytesDone, BytesExpected, ignore
@@ -139,6 +140,7 @@ class ImageWorkModel(Model):
         self.deleted = []
 
         async def change(repository: Repository, image: Held) -> list[str]:
+            await let_go(repository, [image.mapping.image_sha256], TRASH_DAYS)
             return await delete_image(repository, image, TRASH_DAYS)
 
         def done(gone: list[str]) -> None:

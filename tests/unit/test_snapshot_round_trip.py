@@ -15,9 +15,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from admin import pruning
-from admin.deleting import Deletion, delete_images, find_deletion
+from admin.deleting import DeletedImage, Deletion, by_object, delete_images, find_deletion, list_deleted, list_trash
 from admin.prune_plans import PrunePlan
-from admin.pruning import find_unneeded, finish_interrupted, prune
+from admin.pruning import find_unneeded, finish_interrupted, let_go, prune
 from admin.undeleting import undelete_images
 from common.coding.slicing import BLOCK_SIZE, TAG_SIZE
 from common.errors import NotEnoughError
@@ -46,6 +46,10 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="its file system
 
 
 SEGMENT = 2 * BLOCK_SIZE - TAG_SIZE  # bytes of the image in a segment of 2 of 4
+
+
+class Killed(Exception):
+    """In the middle of something."""
 
 
 class Machine:
@@ -118,12 +122,36 @@ class Machine:
         self.forget(recorded.sha256)
         return recorded.sha256
 
+    def put_killed_before_it_looks(self, source: str, monkeypatch: pytest.MonkeyPatch) -> bytes:
+        """A put that is killed once its snapshot is there; a prune deletes what it found stored. The SHA-256."""
+
+        async def killed(*_: object) -> None:
+            raise Killed
+
+        with monkeypatch.context() as changed:
+            changed.setattr(run_of_producer, "_require_there", killed)
+            with pytest.raises(Killed):
+                self.put(source, before_recording=lambda: self.prune())
+        (kept,) = self.snapshots()
+        return kept.sha256
+
+    def trash(self) -> list[DeletedImage]:
+        return run(list_deleted(self._repository()))
+
+    def plans_in_trash(self) -> int:
+        return len(by_object(run(list_trash(self._repository()))).get(KEY.prune_object_id(), []))
+
+    def let_go_and_delete(self, content: bytes) -> None:
+        images = self.deletion(content).images
+        run(let_go(self._repository(), {image.mapping.image_sha256 for image in images}, 7))
+        assert run(delete_images(self._repository(), images, 7)) == 0
+
     def undelete(self, sha256: str) -> int:
         return run(undelete_images(self._repository(), [sha256]))
 
     def prune(self, meanwhile: Callable[[], None] = lambda: None) -> int:
         """The exit code; `meanwhile`: what another client does between the look and the deleting."""
-        run(finish_interrupted(self._repository()))
+        run(finish_interrupted(self._repository(), 7))
         unneeded = run(find_unneeded(self._repository(), time.time() + LATER))
         meanwhile()
         return run(prune(self._repository(), unneeded, 7))
@@ -422,7 +450,7 @@ def test_a_prune_that_is_killed_holds_puts_up_and_the_next_takes_back_what_they_
         raise KeyboardInterrupt
 
     with monkeypatch.context() as changed:  # once it has deleted, and before it reads the snapshots once more
-        changed.setattr(PrunePlan, "remove", killed)
+        changed.setattr(PrunePlan, "end", killed)
         changed.setattr(pruning, "_new", lambda *_: [])
         with pytest.raises(KeyboardInterrupt):
             machine.prune()
@@ -436,6 +464,43 @@ def test_a_prune_that_is_killed_holds_puts_up_and_the_next_takes_back_what_they_
     assert [type(outcome) for outcome in outcomes] == [StoredImage]
     assert failures(machine.restore("latest", here / "o")) == []
     assert described(here / "o/in") == described(here / "in")
+
+
+def test_what_a_put_that_was_killed_names_is_taken_back_by_the_next_prune(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine = Machine(here / "home")
+    write(here / "in/x", b"content")
+    machine.put_and_forget("in")
+    recorded = machine.put_killed_before_it_looks("in", monkeypatch)
+    assert machine.prune() == 0
+    assert failures(machine.restore(recorded.hex(), here / "o")) == []
+    assert described(here / "o/in") == described(here / "in")
+
+
+def test_what_prunes_deleted_is_in_one_plan_in_the_trash_which_no_list_shows(here: Path) -> None:
+    machine = Machine(here / "home")
+    for name in ("x", "y", "z"):
+        write(here / "in/x", name.encode())
+        machine.put_and_forget("in")
+        assert machine.prune() == 0
+    assert machine.prune() == 0
+    assert machine.plans_in_trash() == 1
+    assert sorted(each.name for each in machine.trash()) == sorted(["x", "in", "snapshot", "snapshot"] * 3)
+    assert machine.cluster.encodings() == []
+
+
+def test_what_was_deleted_on_purpose_no_prune_takes_back(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = Machine(here / "home")
+    write(here / "in/x", b"content")
+    machine.put_and_forget("in")
+    recorded = machine.put_killed_before_it_looks("in", monkeypatch)
+    write(here / "other/x", b"content")
+    machine.put("other")
+    machine.let_go_and_delete(b"content")
+    assert machine.prune() == 0
+    assert len(failures(machine.restore(recorded.hex(), here / "o"))) == 1
+    assert len(failures(machine.restore("latest", here / "p"))) == 1
 
 
 def test_the_rest_of_a_snapshot_whose_put_was_killed_is_told_with_how_it_is_deleted(here: Path) -> None:

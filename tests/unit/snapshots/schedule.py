@@ -12,49 +12,46 @@ from __future__ import annotations
 import asyncio
 import copy
 import random
-import secrets
 import shutil
 import tempfile
-import time
 from collections.abc import Coroutine, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Callable, Optional, TypeVar
-from unittest import mock
+from typing import Any, Callable, Optional
 
-from admin import prune_plans
 from admin.deleting import delete_images, deleted_images, list_trash
 from admin.events import NotChanged
-from admin.pruning import find_unneeded, finish_interrupted, prune
+from admin.pruning import finish_interrupted
 from admin.repairing import complete_images
 from admin.rotating import _hand_over_all
 from admin.undeleting import undelete_images
 from common.errors import NotEnoughError, TesseraError
 from common.protocol.codec import pack_header
 from common.protocol.envelope import Operation
-from common.protocol.messages import Tombstone, shares_at_hand
+from common.protocol.messages import Tombstone
 from common.repository.repository import Repository
 from common.vault.folder import VaultFolder
 from common.vault.keys import VaultKey
 from common.vault.mapping import SNAPSHOT
 from consumer.snapshots import KeptSnapshot, SnapshotReader
-from producer import run as run_of_producer
-from producer.events import FailedImage, RecordedSnapshot
-from producer.owner import OwnVault
-from producer.run import Run, record, store_all
-from producer.sources import find_all
-from producer.target import StoreOptions, Target
-from producer.threads import Threads
-from producer.trees import Trees
 from tests.support.memory_cluster import MemoryCluster
-from tests.support.sample_images import Unseeing, chance
+from tests.support.sample_images import chance
+from tests.unit.snapshots.steps import (
+    DAY,
+    TRASH_DAYS,
+    Clock,
+    InPlace,
+    delete_rest,
+    lacking_of,
+    named_by,
+    prune_all,
+    put_folder,
+    simulated,
+)
 
-T = TypeVar("T")
 K, N, DEVICES = 2, 4, 6
 CONTENTS = 4  # that files have in turn
-DAY = 86_400.0  # seconds
-TRASH_DAYS = 7
 LONG = 60.0  # seconds, of the real clock, in which a round must end
 
 
@@ -112,22 +109,6 @@ async def pause(rng: random.Random) -> None:
         await asyncio.sleep(0)
 
 
-class InPlace(Threads):
-    """Threads that are none: what is done in them takes a while, by chance, and is done in the loop."""
-
-    def __init__(self, rng: random.Random) -> None:
-        self._rng = rng
-        self._viewer = Unseeing()
-        self._looking = asyncio.Lock()
-
-    async def run(self, work: Callable[..., T], *arguments: object) -> T:
-        await pause(self._rng)
-        return work(*arguments)
-
-    def close(self) -> None:
-        pass
-
-
 @dataclass
 class Machine:
     name: str
@@ -156,15 +137,11 @@ class Schedule:
         self.place = Path(tempfile.mkdtemp())
         with ExitStack() as changed:
             changed.callback(shutil.rmtree, self.place)
-            changed.enter_context(mock.patch.object(time, "time", self.clock))
-            changed.enter_context(mock.patch.object(secrets, "token_bytes", self._token))
-            changed.enter_context(mock.patch.object(prune_plans, "Threads", lambda _: InPlace(self.rng)))
-            changed.enter_context(mock.patch.object(run_of_producer, "_PRUNE_TIMEOUT", 0.02))
-            changed.enter_context(mock.patch.object(run_of_producer, "_PRUNE_LOOK", 0.0))
+            changed.enter_context(simulated(self.clock, self.rng, self._threads, patience=0.02))
             asyncio.run(self._run(rounds))
 
-    def _token(self, size: int) -> bytes:
-        return self.rng.getrandbits(8 * size).to_bytes(size, "big")
+    def _threads(self) -> InPlace:
+        return InPlace(lambda: pause(self.rng))
 
     async def _run(self, rounds: int) -> None:
         self.machines = [self._machine(name) for name in ("ann", "bob")]
@@ -291,31 +268,14 @@ class Schedule:
     async def put(self, machine: Machine) -> None:
         if self.rng.random() < 0.5:
             self._change(machine)
-        given = [str(machine.source)]
-        failed: list[Any] = []
-        recorded: list[RecordedSnapshot] = []
-
-        def emit(event: object) -> None:
-            if isinstance(event, FailedImage):
-                failed.append(event)
-            elif isinstance(event, RecordedSnapshot):
-                recorded.append(event)
-
-        run = Run(given, find_all(given, "stdin"), Trees())
-        link = self.cluster.of(self.key).link
-        owner = OwnVault(machine.vault, self.key)
-        target = Target(link, owner, K, N, self.cluster.as_devices(), StoreOptions(), emit=emit)
-        threads = InPlace(self.rng)
-        async for outcome in store_all(target, threads, run):
-            emit(outcome)
-        await record(target, threads, run, int(self.clock.now * 1e9))
-        owner.save(target.emit)
-        if failed:
-            self._note(f"{machine.name} was told: {failed[0].error}")
-        if recorded and not failed:
-            self._note(f"{machine.name} has the snapshot {recorded[0].sha256.hex()[:8]}")
-            self.promised[recorded[0].sha256] = machine.name
-            self.let_go -= await self._named(self._repository(machine), recorded[0].snapshot.root)
+        repository = self._repository(machine)
+        put = await put_folder(repository, self.cluster, (K, N), machine.source, self._threads(), self.clock.now)
+        if put.failed is not None:
+            self._note(f"{machine.name} was told: {put.failed.error}")
+        if put.recorded is not None and put.ended_well:
+            self._note(f"{machine.name} has the snapshot {put.recorded.sha256.hex()[:8]}")
+            self.promised[put.recorded.sha256] = machine.name
+            self.let_go -= await named_by(repository, put.recorded.snapshot.root)
 
     async def forget(self, machine: Machine) -> None:
         repository = self._repository(machine)
@@ -335,10 +295,7 @@ class Schedule:
     async def prune(self, machine: Machine) -> None:
         self.pruned_to_its_end = False
         repository = self._repository(machine)
-        await finish_interrupted(repository)
-        unneeded = await find_unneeded(repository, self.clock.now)
-        await pause(self.rng)  # as the user is asked
-        exit_code = await prune(repository, unneeded, TRASH_DAYS)
+        unneeded, exit_code = await prune_all(repository, self.clock.now, lambda: pause(self.rng))
         self._note(f"{machine.name} pruned {unneeded.words}")
         self.pruned_to_its_end = exit_code == 0
 
@@ -352,13 +309,8 @@ class Schedule:
             await delete_images(repository, [image], TRASH_DAYS)
 
     async def delete_rest(self, machine: Machine) -> None:
-        """As the prune's advice is: snapshots of which a put that was killed left too few shares."""
-        repository = self._repository(machine)
-        _, failed = await SnapshotReader(repository).snapshots()
-        for each in failed:
-            self._note(f"{machine.name} deletes {each.sha256[:8]}, the rest of a put")
-            images = (await repository.holdings([each.sha256])).images
-            await delete_images(repository, images, TRASH_DAYS)
+        for sha256 in await delete_rest(self._repository(machine)):
+            self._note(f"{machine.name} deletes {sha256.hex()[:8]}, the rest of a put")
 
     async def undelete(self, machine: Machine) -> None:
         repository = self._repository(machine)
@@ -378,7 +330,7 @@ class Schedule:
     async def rotate(self, machine: Machine) -> None:
         """With all devices here, and no prune left half done: what an interrupted one leaves is its own tests'."""
         self._all_here()
-        await finish_interrupted(self._repository(machine))
+        await finish_interrupted(self._repository(machine), TRASH_DAYS)
         new = VaultKey(chance(f"key {self.seed} {len(self.history)}", 32))
 
         async def lists(repository: Repository) -> Repository:
@@ -419,28 +371,9 @@ class Schedule:
 
     async def _restores(self, repository: Repository, each: KeptSnapshot) -> None:
         try:
-            named = await self._named(repository, each.snapshot.root)
+            lacking = await lacking_of(repository, each.snapshot.root)
         except NotEnoughError as error:
             self._fail(f"snapshot {each.id[:8]}: {error}")
             return
-        located = await repository.locate_all(sorted(named))
-        for sha256, encodings in located.items():
-            there = isinstance(encodings, list) and any(len(shares_at_hand(e)) >= K for e in encodings)
-            if not there and sha256 not in self.let_go:
-                self._fail(f"snapshot {each.id[:8]} names {sha256.hex()[:8]}, which is not there")
-
-    async def _named(self, repository: Repository, root: bytes) -> set[bytes]:
-        listing = await SnapshotReader(repository).listing(root)
-        if listing.failed:
-            raise NotEnoughError(str(listing.failed[0].error))
-        return {root, *(each.entry.content for each in listing.entries if each.entry.content is not None)}
-
-
-class Clock:
-    """Called as `time.time`."""
-
-    def __init__(self, now: float = 1_800_000_000.0) -> None:
-        self.now = now
-
-    def __call__(self) -> float:
-        return self.now
+        for sha256 in sorted(lacking - self.let_go):
+            self._fail(f"snapshot {each.id[:8]} names {sha256.hex()[:8]}, which is not there")

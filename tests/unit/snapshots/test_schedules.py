@@ -9,7 +9,7 @@ from tests.support.seeds import seeds_in_chunks
 from tests.unit.snapshots.schedule import Schedule
 
 
-@seeds_in_chunks(40, 10)
+@seeds_in_chunks(16, 8)
 def test_what_a_living_snapshot_names_always_restores(seeds: range) -> None:
     for seed in seeds:
         Schedule(seed).run()
