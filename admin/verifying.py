@@ -34,7 +34,8 @@ from common.coding.redundancy import count_devices
 from common.erasure import ErasureCode
 from common.errors import IntegrityError, NotEnoughError, NotFoundError, TesseraError
 from common.files import read_limited, write_private
-from common.process.events import BytesExpected, Warned
+from common.link.questions import locate
+from common.process.events import BytesExpected, Emit, Warned, ignore
 from common.protocol.device_messages import BlockName
 from common.protocol.messages import BadShare, EncodingAt, ShareAt, is_at_hand, shares_at_hand
 from common.repository.hedging import Holder
@@ -165,17 +166,49 @@ async def with_missing(repository: Repository, found: Found) -> Found:
 
 
 async def _prove(repository: Repository, verdict: Verdict) -> None:
-    """Restore the image without writing it, from the first of its encodings that can be, reading every share."""
+    """Restore the image without writing it, from the first of its encodings that can be, reading every share.
+
+    Where a device has a share no more that the broker had named, it is asked once more where all is, and that is read:
+    what is moved, or given up as surplus, is on another device before.
+    """
+    reading = await _read(repository, verdict.image, repository.emit)
+    if reading.gone:
+        image = await _asked_again(repository, verdict.image)
+        if image.encodings != verdict.image.encodings:
+            verdict.image = image
+            reading = await _read(repository, image, ignore)  # its bytes are counted
+    verdict.health, verdict.troubles = reading.health, reading.troubles
+    await _report(repository, reading.bad)
+
+
+async def _asked_again(repository: Repository, image: Held) -> Held:
+    found, _ = await locate(repository.link, list({encoding.object_id for encoding in image.encodings}))
+    now = {(each.object_id, each.encoding_id): each for encodings in found.values() for each in encodings}
+    return replace(image, encodings=[now.get((e.object_id, e.encoding_id), e) for e in image.encodings])
+
+
+@dataclass
+class _Reading:
+    """What came of reading every share of an image."""
+
+    health: ImageHealth
+    troubles: list[str]
+    bad: list[BadShare]
+    gone: bool  # a device had a share no more, and no other had it
+
+
+async def _read(repository: Repository, held: Held, emit: Emit) -> _Reading:
+    troubles: list[str] = []
     bad_shares: list[BadShare] = []
-    found = list(verdict.image.encodings)  # as the broker says, corrected by what was read
-    proven = False
+    found = list(held.encodings)  # as the broker says, corrected by what was read
+    proven = gone = False
 
     def trouble(device: bytes, text: str) -> None:
         line = f"{repository.name_of(device)}: {text}"
-        if line not in verdict.troubles:
-            verdict.troubles.append(line)
+        if line not in troubles:
+            troubles.append(line)
 
-    for number, encoding in enumerate(verdict.image.encodings):
+    for number, encoding in enumerate(held.encodings):
         if not is_at_hand(encoding):
             continue
         try:
@@ -184,17 +217,17 @@ async def _prove(repository: Repository, verdict: Verdict) -> None:
             image = await gathering.prove(repository.key, repository.mappings.kept(encoding), code.block_unit)
             every = EveryShare(repository, encoding, gathering.recipe)
             try:
-                await Restoring(code, every, image).write_to(NullTarget(), repository.emit)
+                await Restoring(code, every, image).write_to(NullTarget(), emit)
             finally:
                 bad_shares += every.bad
-                verdict.troubles += every.troubles()
+                troubles += every.troubles()
+                gone = gone or every.gone
                 found[number] = every.found()
             proven = True
             break
         except (NotEnoughError, IntegrityError) as error:
-            verdict.troubles.append(str(error))
-    verdict.health = assess(found[number:] if proven else found, proven=proven)
-    await _report(repository, bad_shares)
+            troubles.append(str(error))
+    return _Reading(assess(found[number:] if proven else found, proven=proven), troubles, bad_shares, gone)
 
 
 async def _report(repository: Repository, bad_shares: list[BadShare]) -> None:
@@ -241,9 +274,17 @@ class EveryShare:
 
     def troubles(self) -> list[str]:
         """What is wrong, a line each; not where a second copy is gone: the steward gives up what is surplus."""
+        return [fault.line for fault in self._counting()]
+
+    @property
+    def gone(self) -> bool:
+        """Whether a device that was named has a share no more, and no other has it."""
+        return any(fault.gone for fault in self._counting())
+
+    def _counting(self) -> list[_Fault]:
         good = {holder.share for holder in self._holders if holder not in self._faults}
         faults = self._faults.items()
-        return [fault.line for holder, fault in faults if not (fault.gone and holder.share in good)]
+        return [fault for holder, fault in faults if not (fault.gone and holder.share in good)]
 
     async def segment(self, segment: int, here: Optional[dict[int, memoryview]] = None) -> dict[int, memoryview]:
         """k good blocks of a segment by share, data before parity; NotEnoughError where there are fewer."""

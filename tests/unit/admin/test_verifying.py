@@ -33,10 +33,10 @@ class Scene:
         (outcome,) = run(put(self.cluster, OwnVault(self.vault, KEY), K, N, [str(path)]))
         assert isinstance(outcome, StoredImage)
         (key,) = [key for key in self.cluster.holdings() if key[1] == FIRST]
-        ((self.holder, held),) = self.cluster.holdings()[key]
+        ((self.holder, self.held),) = self.cluster.holdings()[key]
         self.spare = ClusterDevice("spare")
         self.cluster.devices.append(self.spare)
-        self.spare.hold(FIRST, held)
+        self.spare.hold(FIRST, self.held)
 
     def verify(self) -> Verdict:
         async def verify() -> Verdict:
@@ -57,6 +57,21 @@ def test_a_copy_given_up_while_it_is_read_is_no_trouble_as_the_other_is_good(sce
     verdict = scene.verify()
     assert (verdict.exit_code, verdict.troubles) == (0, [])
     assert (verdict.health.good, verdict.health.proven) == (N, True)
+
+
+def test_a_share_that_is_moved_while_it_is_read_is_found_where_it_is_now(scene: Scene) -> None:
+    scene.spare.lose_all()
+
+    def moved(_header: bytes, _payload: bytes) -> None:
+        if scene.holder.shares:
+            scene.holder.lose_all()
+            scene.spare.hold(FIRST, scene.held)
+
+    scene.holder.intercept(Operation.FETCH, moved)
+    verdict = scene.verify()
+    assert (verdict.exit_code, verdict.troubles) == (0, [])
+    assert (verdict.health.good, verdict.health.proven) == (N, True)
+    assert scene.spare.asked[Operation.FETCH]
 
 
 def test_the_only_copy_that_is_gone_is_named(scene: Scene) -> None:
