@@ -52,6 +52,7 @@ from tests.unit.snapshots.steps import (
 
 K, N, DEVICES = 2, 4, 6
 CONTENTS = 4  # that files have in turn
+RACES = 0.5  # of the rounds have one before them
 LONG = 60.0  # seconds, of the real clock, in which a round must end
 
 
@@ -132,7 +133,7 @@ class Schedule:
 
     # --- running it
 
-    def run(self, rounds: int = 8) -> None:
+    def run(self, rounds: int = 6) -> None:
         """Raise Failed, with the history, where anything does not hold."""
         self.place = Path(tempfile.mkdtemp())
         with ExitStack() as changed:
@@ -147,11 +148,11 @@ class Schedule:
         self.machines = [self._machine(name) for name in ("ann", "bob")]
         await self._round([(self.machines[0], self.put)], kill=False)
         for _ in range(rounds):
+            if self.rng.random() < RACES:
+                await self._race()
             self._devices()
             some = self.rng.sample(self.machines, self.rng.choice([1, 2, 2]))
             steps = [self._step() for _ in some]
-            if len(some) == 2 and self.rng.random() < 0.5:
-                steps = [self.put, self.prune]  # where most can go wrong
             await self._round(list(zip(some, steps)))
             if self.rng.random() < 0.1:
                 await self._round([(self.machines[0], self.rotate)], kill=False)
@@ -165,6 +166,14 @@ class Schedule:
         if not self.pruned_to_its_end:
             self._fail("a prune in quiet did not end well")
         await self._check()
+
+    async def _race(self) -> None:
+        """Where most can go wrong: one stores again what the other is about to prune."""
+        self._all_here()
+        one, other = self.rng.sample(self.machines, 2)
+        await self._round([(one, self.forget_all)], kill=False)
+        self.clock.now += 2 * DAY
+        await self._round([(one, self.put_again), (other, self.prune)])
 
     def _machine(self, name: str) -> Machine:
         home, source = self.place / name, self.place / f"{name}'s"
@@ -268,6 +277,9 @@ class Schedule:
     async def put(self, machine: Machine) -> None:
         if self.rng.random() < 0.5:
             self._change(machine)
+        await self.put_again(machine)
+
+    async def put_again(self, machine: Machine) -> None:
         repository = self._repository(machine)
         put = await put_folder(repository, self.cluster, (K, N), machine.source, self._threads(), self.clock.now)
         if put.failed is not None:
@@ -280,9 +292,14 @@ class Schedule:
     async def forget(self, machine: Machine) -> None:
         repository = self._repository(machine)
         found, failed = await SnapshotReader(repository).snapshots()
-        if failed or len(found) < 2:
-            return
-        dropped = self.rng.sample(found, self.rng.randint(1, len(found) - 1))
+        if not failed and len(found) > 1:
+            await self._forget(machine, repository, self.rng.sample(found, self.rng.randint(1, len(found) - 1)))
+
+    async def forget_all(self, machine: Machine) -> None:
+        repository = self._repository(machine)
+        await self._forget(machine, repository, (await SnapshotReader(repository).snapshots())[0])
+
+    async def _forget(self, machine: Machine, repository: Repository, dropped: Sequence[KeptSnapshot]) -> None:
         for each in dropped:
             self._note(f"{machine.name} forgets {each.id[:8]}")
             self.promised.pop(each.sha256, None)
