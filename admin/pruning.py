@@ -3,7 +3,8 @@
 Nothing is deleted that a living snapshot names, whatever else is done meanwhile:
 
 - Where it cannot be known what snapshots there are, or what one names, nothing is deleted at all.
-- What was stored in the last day stays: its snapshot may still be coming.
+- What was stored in the last day stays: its snapshot may still be coming. A put that takes longer looks at its end
+  whether all is there.
 - Images that others left for the vault stay, those that are shared, and those that were stored without a snapshot.
 - What is about to be deleted is kept in the vault first (`admin.prune_plans`), and the snapshots are read again after
   that. A put that recorded one looks afterwards for such a plan, and waits for its end: either the prune sees the
@@ -19,7 +20,6 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from admin.deleting import by_object, delete_images, list_trash
-from admin.needless import GRACE
 from admin.prune_plans import announce, find_plans, take_back_plans
 from admin.undeleting import undelete_named
 from common.errors import NotEnoughError, RefusedError, TesseraError
@@ -27,6 +27,7 @@ from common.process.events import Warned
 from common.repository.images import Held, counted
 from common.repository.repository import Repository
 from common.vault.mapping import SNAPSHOT, own_object_id
+from common.vault.prune_plan import PRUNE_GRACE
 from consumer.snapshots import KeptSnapshot, SnapshotReader, require_readable
 
 _MAY_BE_AWAY = 1  # device: a snapshot is on two at least
@@ -75,7 +76,7 @@ async def find_unneeded(repository: Repository, now: float) -> Unneeded:
         for image in holdings.images
         if image.mapping.kind != SNAPSHOT
         and image.mapping.image_sha256 not in named
-        and image.mapping.stored_at < now - GRACE
+        and image.mapping.stored_at < now - PRUNE_GRACE
         and image.mapping.shared_with is None
         and not image.mapping.kept
         and all(encoding.object_id == own_object_id(repository.key, image.mapping) for encoding in image.encodings)

@@ -7,6 +7,7 @@ from typing import Optional
 
 from admin.deleting import by_object, list_trash, undelete_encodings, undelete_image
 from admin.events import Changed
+from common.chunks import chunks
 from common.errors import NotEnoughError, TesseraError
 from common.link.questions import locate
 from common.process.events import Warned
@@ -80,8 +81,8 @@ async def _lacking(repository: Repository, roots: Sequence[bytes], among: Option
     named.update(roots, failed)
     wanted = sorted(named if among is None else named.intersection(among))
     lacking = set()
-    for start in range(0, len(wanted), _AT_ONCE):
-        for sha256, located in (await repository.locate_all(wanted[start : start + _AT_ONCE])).items():
+    for some in chunks(wanted, _AT_ONCE):
+        for sha256, located in (await repository.locate_all(some)).items():
             if isinstance(located, TesseraError) or not any(map(is_at_hand, located)):
                 lacking.add(sha256)
     return lacking

@@ -38,6 +38,7 @@ _LOOK_TAKES = 0.2  # seconds; far longer than `is_locked` holds a lock
 _COARSE = 10_000_000  # ns: exFAT's clock; those of FAT and SFTP are coarser
 # As a restore names files until they are proven; a put never stores them.
 UNFINISHED = re.compile(r"\.(.*)\.[0-9a-f]{12}\.part", re.DOTALL)
+TRIAL = re.compile(r"\.tessera-[0-9a-f]{12}")  # a folder in which a restore tries names; likewise
 UNFINISHED_NAME = 40  # characters of the file's own name at most
 # Microsoft, "Naming Files, Paths, and Namespaces"
 _DEVICE_NAME = re.compile(r"(?i)(con|prn|aux|nul|conin\$|conout\$|com[0-9¹²³]|lpt[0-9¹²³]) *(\..*)?")

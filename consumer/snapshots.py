@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Optional, Union
 
+from common.chunks import chunks
 from common.errors import NotEnoughError, NotFoundError, TesseraError, UsageError
 from common.process.events import ignore, waiting
 from common.protocol.messages import EncodingAt
@@ -164,7 +165,7 @@ class SnapshotReader:
     ) -> tuple[list[tuple[Path, list[Entry]]], list[NotRestored]]:
         missing = list(dict.fromkeys(sha256 for _, sha256 in wanted if sha256 not in self._trees))
         errors: dict[bytes, TesseraError] = {}
-        for chunk in _chunks(missing, _AT_ONCE):
+        for chunk in chunks(missing, _AT_ONCE):
             for sha256, tree in zip(chunk, await self._located_trees(chunk)):
                 if isinstance(tree, TesseraError):
                     errors[sha256] = tree
@@ -329,8 +330,3 @@ def _ways(
             if each.type is EntryType.FOLDER and each.content is not None and each.content in leading:
                 left.append(((*path, each.name), each.content))
     return sorted(ways)
-
-
-def _chunks(items: Sequence[bytes], size: int) -> Iterator[Sequence[bytes]]:
-    for start in range(0, len(items), size):
-        yield items[start : start + size]

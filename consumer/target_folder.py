@@ -13,13 +13,12 @@ import unicodedata
 from pathlib import Path
 
 from common.errors import TesseraError, UsageError, cannot_write
-from common.files import is_device_name, open_held, remove_unheld
+from common.files import TRIAL, is_device_name, open_held, remove_unheld
 from common.vault.tree import Entry, EntryType
 
 # What some file system refuses or changes: such a name is tried before it is believed.
 _DOUBTFUL = re.compile(rb'[^\x20-\x7e]|[<>:"\\|?*]|[. ]\Z')
 _LONG = 100  # bytes
-_TRIAL = re.compile(r"\.tessera-[0-9a-f]{12}")
 _HELD = "held"
 _COMPOSED, _DECOMPOSED = "é.probe", "e\N{COMBINING ACUTE ACCENT}.probe"
 
@@ -98,7 +97,7 @@ def _remove_trials(folder: Path) -> None:
     """Remove those that restores left which were killed."""
     with contextlib.suppress(OSError):
         for path in folder.iterdir():
-            if _TRIAL.fullmatch(path.name) and not path.is_symlink() and remove_unheld(path / _HELD):
+            if TRIAL.fullmatch(path.name) and not path.is_symlink() and remove_unheld(path / _HELD):
                 shutil.rmtree(path, ignore_errors=True)
 
 

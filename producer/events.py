@@ -82,7 +82,7 @@ class LeftOut(enum.Enum):
     PIPE = "named pipe"
     SOCKET = "socket"
     DEVICE = "device"
-    UNFINISHED = "unfinished file of a restore"
+    UNFINISHED = "left unfinished by a restore"
     OWN = "what Tessera itself keeps"
     CACHE = "marked as a cache by CACHEDIR.TAG"
     NO_BACKUP = "marked by .nobackup"

@@ -10,11 +10,13 @@ import logging
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import closing
 from dataclasses import replace
 from itertools import islice
 from typing import Callable, Optional, Union
 
+from common.chunks import chunks
 from common.coding.redundancy import count_devices
 from common.coding.slicing import Slicing
 from common.errors import NoRoomError, NotEnoughError, NotFoundError, TesseraError, UnreachableError
@@ -24,6 +26,7 @@ from common.membership.identity import ClientIdentity
 from common.process.events import BytesExpected, Warned
 from common.protocol.messages import Device
 from common.vault.mapping import SNAPSHOT
+from common.vault.prune_plan import PRUNE_GRACE
 from common.vault.snapshot import encode_snapshot
 from common.vault.stamp import Stamp
 from producer.batch import MAX_IMAGES, store_batch
@@ -288,7 +291,8 @@ async def record(target: Target, threads: Threads, run: Run, taken_at: int) -> N
     outcome = await store_object(target, threads, source)
     if isinstance(outcome, StoredImage):
         target.emit(RecordedSnapshot(outcome.sha256, snapshot, trees.degraded or outcome.degraded))
-        await _require_there(target, trees, outcome.sha256)
+        is_long = time.time() - taken_at / 1e9 > PRUNE_GRACE / 2  # what it stored first is not new to a prune any more
+        await _require_there(target, trees.found.union(trees.stored() if is_long else ()), outcome.sha256)
     else:
         target.emit(outcome)
 
@@ -299,15 +303,15 @@ async def store_object(target: Target, threads: Threads, source: Source) -> Outc
     return outcome
 
 
-async def _require_there(target: Target, trees: Trees, snapshot: bytes) -> None:
-    """Say so where what was found stored is so no more, or may yet be deleted: another machine may be pruning.
+async def _require_there(target: Target, contents: AbstractSet[bytes], snapshot: bytes) -> None:
+    """Say so where of these something is stored no more, or may yet be deleted: another machine may be pruning.
 
     A prune keeps in the vault what it is about to delete, reads the snapshots after that, and deletes what none names
     (`admin.pruning`). Once no such plan is to be seen, and this snapshot is, no prune deletes what it names.
     """
     pruning = await _is_pruning(target, snapshot)
-    gone = set(trees.found)
-    for some in _chunks(trees.found, _ASKED_AT_ONCE):
+    gone = set(contents)
+    for some in chunks(contents, _ASKED_AT_ONCE):
         gone.difference_update(await target.stored_encodings(some))
     if gone:
         error = NotEnoughError(
@@ -336,12 +340,6 @@ async def _is_pruning(target: Target, snapshot: bytes) -> bool:
         if target.link.time() >= end:
             return True
         await asyncio.sleep(_PRUNE_LOOK)
-
-
-def _chunks(items: Iterable[bytes], size: int) -> Iterator[list[bytes]]:
-    rest = iter(items)
-    while some := list(islice(rest, size)):
-        yield some
 
 
 def _is_unfit(outcome: Outcome) -> bool:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Callable, NamedTuple, Optional, Union
 
 from common.errors import NotFoundError, TesseraError, UnstorableError
-from common.files import UNFINISHED, open_regular, reading_text
+from common.files import TRIAL, UNFINISHED, open_regular, reading_text
 from common.home import home
 from common.text import decoded
 from common.vault.mapping import Kind
@@ -342,6 +342,9 @@ class _Walk:
                 yield from self._link(entry, here.number, why)
                 return
         if _is_folder(entry):
+            if TRIAL.fullmatch(entry.name):
+                yield self._left_out(entry.path, LeftOut.UNFINISHED, here.number)
+                return
             below.append(_Folder(self._next_number(), entry.path, here.above))
             if self._record:
                 yield self._folder(below, entry, here.number)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple, Optional, Union
 
@@ -19,6 +20,7 @@ from common.vault.tree import KEPT, Entry, EntryType, encode_tree
 from producer.events import FailedImage, LeftOut, Outcome, SkippedFile, StoredImage
 from producer.sources import ROOT, FolderFound, FolderListed, LinkFound, Source
 
+_DIGEST_SIZE = 32
 _WORD = 2**64
 _NS = 1_000_000_000
 
@@ -48,6 +50,7 @@ class Trees:
         self.root: Optional[bytes] = None
         self.files = self.folders = self.size = self.failed = self.skipped = 0
         self.found: set[bytes] = set()  # SHA-256 of what was stored already, by an earlier run or another machine
+        self._stored = bytearray()  # SHA-256 of what this run stored itself, one behind the other
         self.degraded = False  # whether a tree has fewer shares than it should
         self._folders = {ROOT: _Folder(None)}
         self._whole: deque[Source] = deque()
@@ -89,9 +92,16 @@ class Trees:
         """A tree that is to be stored now; None where none is."""
         return self._whole.popleft() if self._whole else None
 
+    def stored(self) -> Iterator[bytes]:
+        """The SHA-256s of what this run stored itself: of the first perhaps long ago."""
+        return (bytes(self._stored[at : at + _DIGEST_SIZE]) for at in range(0, len(self._stored), _DIGEST_SIZE))
+
     def _count(self, source: Source, outcome: Outcome) -> None:
-        if isinstance(outcome, StoredImage) and outcome.already_stored:
-            self.found.add(outcome.sha256)
+        if isinstance(outcome, StoredImage):
+            if outcome.already_stored:
+                self.found.add(outcome.sha256)
+            else:
+                self._stored += outcome.sha256
         if isinstance(outcome, FailedImage):
             self.failed += 1
         elif isinstance(outcome, SkippedFile):

@@ -14,6 +14,7 @@ from collections.abc import Collection
 
 from common.errors import IntegrityError
 
+PRUNE_GRACE = 86_400  # seconds for which a prune leaves what was stored: its snapshot may still be coming
 _NONCE_SIZE = 16
 _DIGEST_SIZE = 32
 

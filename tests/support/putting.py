@@ -42,10 +42,11 @@ async def put(
         cluster.link, owner, k, n, cluster.as_devices(), wanted, avoid=avoid, emit=emit or _Printer(as_json=False)
     )
     threads = Threads(Unseeing())
+    began = time.time_ns()
     try:
         outcomes = [outcome async for outcome in store_all(target, threads, run)]
         await asyncio.to_thread(before_recording)  # as another client does it, in a loop of its own
-        await record(target, threads, run, time.time_ns())
+        await record(target, threads, run, began)
         return outcomes
     finally:
         threads.close()

@@ -439,6 +439,26 @@ def test_a_put_says_what_was_pruned_before_its_snapshot_was_there(here: Path) ->
     assert described(here / "o/in") == described(here / "in")
 
 
+def test_a_put_of_more_than_a_day_says_what_it_stored_itself_and_a_prune_deleted(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine = Machine(here / "home")
+    write(here / "in/x", b"content")
+    real = time.time
+
+    def days_later() -> None:  # what this put has stored is named by no snapshot yet
+        monkeypatch.setattr(time, "time", lambda: real() + LATER)
+        assert machine.prune() == 0
+
+    outcomes, recorded = machine.put("in", before_recording=days_later)
+    (failed,) = [outcome for outcome in outcomes if isinstance(outcome, FailedImage)]
+    assert "3 of what it names were deleted meanwhile" in str(failed.error)
+    outcomes, _ = machine.put("in")
+    assert [type(outcome) for outcome in outcomes] == [StoredImage]
+    assert recorded is not None
+    assert failures(machine.restore(recorded.sha256.hex(), here / "o")) == []
+
+
 def test_a_prune_that_is_killed_holds_puts_up_and_the_next_takes_back_what_they_name(
     here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -362,6 +362,13 @@ def test_an_unfinished_file_of_a_restore_is_never_stored(here: Path) -> None:
     assert shown("album") == ["album/.a.png.0123456789ab.part", "album/a.png", "album/b.part"]
 
 
+def test_a_folder_in_which_a_restore_that_was_killed_tried_names_is_never_stored(here: Path) -> None:
+    make("album/a.png", "album/.tessera-0123456789ab/held", "album/.tessera-of-mine/b.png")
+    assert left_out("album") == {"album/.tessera-0123456789ab": LeftOut.UNFINISHED}
+    found = find_all(["album"], "stdin")
+    assert [each.entry.name for each in found if isinstance(each, FolderFound)] == [b"album", b".tessera-of-mine"]
+
+
 def test_tesseras_own_home_and_the_stores_of_devices_are_skipped_with_a_word(
     here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
