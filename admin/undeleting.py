@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Container, Sequence
+import asyncio
+from collections.abc import Awaitable, Collection, Container, Sequence
 from typing import Optional
 
 from admin.deleting import by_object, list_trash, undelete_encodings, undelete_image
@@ -17,6 +18,7 @@ from common.text import check_hash
 from consumer.snapshots import SnapshotReader
 
 _AT_ONCE = 500  # images that are asked for
+_TOGETHER = 16  # that are taken back at a time
 
 
 async def undelete_images(repository: Repository, hashes: Sequence[str]) -> int:
@@ -61,14 +63,20 @@ async def undelete_named(
         left = [group for sha256 in lacking if (group := _untried(trash, repository.key.object_id(sha256), tried))]
         if not left:
             break
-        for group in left:  # trees of which this is one are read only then
-            tried.update(each.encoding_id for each in group)
-            try:
-                await undelete_encodings(repository, group)
-            except TesseraError as error:
-                failed = failed or error
+        for some in chunks(left, _TOGETHER):  # trees of which these are some are read only then
+            tried.update(each.encoding_id for group in some for each in group)
+            told = await asyncio.gather(*(_error_of(undelete_encodings(repository, group)) for group in some))
+            failed = failed or next((error for error in told if error is not None), None)
     if failed is not None:
         raise NotEnoughError(f"not all that the snapshots name could be taken back: {failed}") from failed
+
+
+async def _error_of(work: Awaitable[None]) -> Optional[TesseraError]:
+    try:
+        await work
+    except TesseraError as error:
+        return error
+    return None
 
 
 def _untried(trash: dict[bytes, list[Trashed]], object_id: bytes, tried: Collection[bytes]) -> list[Trashed]:
