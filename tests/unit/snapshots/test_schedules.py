@@ -1,6 +1,7 @@
 """What a living snapshot names always restores, whatever two machines do at once and wherever they are killed.
 
-Each schedule is drawn from its seed. To run one again: TESSERA_SIMULATE=17 python -m pytest tests/unit/snapshots
+Each schedule is drawn from its seed. To run one again: TESSERA_SIMULATE=17 python -m pytest
+tests/unit/snapshots/test_schedules.py; many: TESSERA_SIMULATE=0-499.
 """
 
 from __future__ import annotations
