@@ -62,7 +62,7 @@ def verify(
         found = await verify_images(repository, await repository.holdings(chosen), deep=deep)
         return found if chosen is not None else await with_missing(repository, found)
 
-    with opened("verifying", passphrase_file) as work:
+    with opened("verifying", passphrase_file, changes=False) as work:
         found = work.run(verify_held)
     if chosen is None and found.proof is not None:
         keep_proof(home(), found.proof)
@@ -98,7 +98,7 @@ def repair(
     from admin.repairing import repair_held
 
     chosen = _chosen(hashes, everything)
-    with opened("repairing", passphrase_file) as work:
+    with opened("repairing", passphrase_file, changes=False) as work:
         return work.run(lambda repository: repair_held(repository, chosen, to or []))
 
 
@@ -140,7 +140,7 @@ def delete(
     require_hashes(wanted)
     if not (yes or dry_run) and not sys.stdin.isatty():
         raise UsageError("nobody can be asked here; say --yes to delete without asking")
-    with opened("deleting", passphrase_file) as work:
+    with opened("deleting", passphrase_file, changes=not dry_run) as work:
         found = work.run(lambda repository: find_deletion(repository, wanted))
         say = warn if yes else print
         for image in found.images:
@@ -172,7 +172,7 @@ def undelete(
         raise UsageError("give one of --hash and --list")
     wanted = hashes or []
     require_hashes(wanted)
-    with opened("taking back", passphrase_file) as work:
+    with opened("taking back", passphrase_file, changes=not list_) as work:
         if not list_:
             return work.run(lambda repository: undelete_images(repository, wanted))
         deleted = work.run(list_deleted)
@@ -184,13 +184,13 @@ def undelete(
 
 
 @contextmanager
-def opened(doing: str, passphrase_file: Optional[Path]) -> Iterator[VaultWork]:
-    """The vault on this machine, unlocked, and told of at the terminal what is done with it."""
+def opened(doing: str, passphrase_file: Optional[Path], *, changes: bool = True) -> Iterator[VaultWork]:
+    """The vault on this machine, unlocked, and told of at the terminal what is done with it; as of `VaultWork`."""
     from admin.printer import AdminPrinter
     from admin.vault_work import VaultWork
 
     with AdminPrinter(doing) as printer:
-        yield VaultWork(client_identity(), home(), vault_passphrase(passphrase_file), printer)
+        yield VaultWork(client_identity(), home(), vault_passphrase(passphrase_file), printer, changes=changes)
 
 
 def _chosen(hashes: Optional[list[str]], everything: bool) -> Optional[list[str]]:

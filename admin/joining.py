@@ -31,7 +31,7 @@ def join_cluster(home: Path, invite: str, name: str, emit: Emit = ignore, *, new
     """
     folder = home / "client"
     with locked(folder / "join.lock"):
-        decoded = read_invite(invite, Role.CLIENT, Role.ADMIN, emit=emit)
+        decoded = read_invite(invite, Role.CLIENT, Role.ADD_ONLY, Role.ADMIN, emit=emit)
         brokers = folder / "brokers.json"
         # The same cluster again is tried: it may have revoked this machine.
         if brokers.exists() and not new_cluster:

@@ -97,6 +97,7 @@ class Rotating:
     async def _repository(self, key: VaultKey) -> AsyncIterator[Repository]:
         async with open_repository(self._identity, self._vault, key, self._emit) as repository:
             await repository.list_devices(settled=True)
+            repository.link.require_changes_allowed()
             yield repository
 
     # --- look

@@ -55,7 +55,7 @@ def forget(
     if not policy:
         raise UsageError("give at least one --keep-…: nothing is forgotten without a policy")
 
-    with opened("forgetting", passphrase_file) as work:
+    with opened("forgetting", passphrase_file, changes=not dry_run) as work:
         found, images = work.run(lambda repository: _snapshots(repository, label))
         reasons = reasons_to_keep(found, policy, _local)
         for each in found:
@@ -112,7 +112,7 @@ def prune(
 
     if not (yes or dry_run) and not sys.stdin.isatty():
         raise UsageError("nobody can be asked here; say --yes to prune without asking")
-    with opened("pruning", passphrase_file) as work:
+    with opened("pruning", passphrase_file, changes=not dry_run) as work:
         unneeded = work.run(find)
         for image in unneeded.images:
             print(f"{image.sha256}  {described(image.mapping)}")

@@ -45,14 +45,27 @@ async def change_each(
 
 
 class VaultWork:
-    """The base of all commands about images: a vault, unlocked before the network is used."""
+    """The base of all commands about images: a vault, unlocked before the network is used.
 
-    def __init__(self, identity: ClientIdentity, home: Path, passphrase: str, emit: Emit) -> None:
+    `changes`: they change or delete what is stored, which is refused before anything else to a machine that only adds.
+    """
+
+    def __init__(
+        self, identity: ClientIdentity, home: Path, passphrase: str, emit: Emit, *, changes: bool = False
+    ) -> None:
         self.vault = VaultFolder(home)
         self.key = self.vault.unlock(passphrase)
         self._identity = identity
         self._emit = emit
+        self._changes = changes
 
     def run(self, work: Callable[[Repository], Coroutine[Any, Any, T]]) -> T:
         """Do this with what the vault holds; errors as of `open_repository`."""
-        return run_with_repository(self._identity, self.vault, self.key, self._emit, work)
+
+        async def allowed(repository: Repository) -> T:
+            if self._changes:
+                await repository.list_devices()
+                repository.link.require_changes_allowed()
+            return await work(repository)
+
+        return run_with_repository(self._identity, self.vault, self.key, self._emit, allowed)

@@ -9,6 +9,7 @@ In the order of a message's way:
     sessions         one connection of one key, and the messages to it
     switchboard      who a message is from, whether it may be, and where it goes; knows sessions, no sockets
     rights           which role may ask which operation
+    adding           whether what an add-only client commits only adds
     strikes          who broke the protocol three times, and is not heard for a while
     overruns         who is over a limit: said in log, audit log and status
     credit           what each client has under way, so that a stalled device costs bounded memory

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import logging
 import secrets
 import sys
@@ -235,29 +236,47 @@ def _serve(
     log.info("broker stopped")
 
 
+class _InvitedAs(enum.Enum):
+    """What may be said of who is invited; a client by `--add-only` has a role of its own."""
+
+    WORKER = Role.WORKER.value
+    CLIENT = Role.CLIENT.value
+    ADMIN = Role.ADMIN.value
+    BROKER = Role.BROKER.value
+
+
 @commands.command()
 def invite(
     context: typer.Context,
-    role: Role = typer.Argument(
+    role: _InvitedAs = typer.Argument(
         ...,
         help="worker: a device that keeps shares; client: a machine that stores; admin: a client that also retires "
         "devices; broker: one more broker.",
     ),
+    add_only: bool = typer.Option(
+        False,
+        "--add-only",
+        help="Of a client: it stores and restores, and can neither delete nor change what is stored.",
+    ),
     address: Optional[str] = _ADDRESS,
 ) -> None:
     """Print an invite: it lets one device, one client or admin, or one more broker in, once, within an hour."""
-    folder = folder_of_broker("invite", role.value)
+    if add_only and role is not _InvitedAs.CLIENT:
+        raise UsageError(f"--add-only is for a client, not for a {role.value}")
+    invited = Role.ADD_ONLY if add_only else Role(role.value)
+    folder = folder_of_broker("invite", role.value, *(["--add-only"] if add_only else []))
     listening = as_served(folder, context.obj, address)
     pair, file = load_key_pair(folder / "broker.key"), MembersFile(folder)
     brokers = named(listening, pair.public, file.members)
-    short = ShortInvite.generate(role, pair.public)
+    short = ShortInvite.generate(invited, pair.public)
     one_time = short.one_time(pair.public)
-    file.change(lambda members: members.invite(one_time.public, role, int(time.time())))
+    file.change(lambda members: members.invite(one_time.public, invited, int(time.time())))
     until = _moment(int(time.time()) + INVITE_LIFETIME)
-    record_now(folder, "invited", role=role.value, key=shown_key(one_time.public), until=until)
+    record_now(folder, "invited", role=invited.value, key=shown_key(one_time.public), until=until)
     reached_at = ", ".join(broker.host for broker in brokers if broker.public_key == pair.public)
-    warn(f"invites one {role.value} to the broker at {reached_at}, once, within an hour:")
-    print(Invite(role, brokers, one_time).encode(), flush=True)
+    who = "add-only client" if add_only else role.value
+    warn(f"invites one {who} to the broker at {reached_at}, once, within an hour:")
+    print(Invite(invited, brokers, one_time).encode(), flush=True)
     if listening.announced and listening.announced_at():
         # On stderr: a script that passes the line on gets one line, wherever the broker listens.
         warn(f"or, typed on a machine of this LAN, the same invite as a code:\n{short.encode()}")

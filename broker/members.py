@@ -39,15 +39,18 @@ _Owner = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{32}$")]
 _INVITED = {
     Role.WORKER: Standing.INVITED_WORKER,
     Role.CLIENT: Standing.INVITED_CLIENT,
+    Role.ADD_ONLY: Standing.INVITED_ADD_ONLY,
     Role.ADMIN: Standing.INVITED_ADMIN,
     Role.BROKER: Standing.INVITED_BROKER,
 }
 _ADMITTED = {
     Standing.INVITED_WORKER: Standing.WORKER,
     Standing.INVITED_CLIENT: Standing.CLIENT,
+    Standing.INVITED_ADD_ONLY: Standing.ADD_ONLY,
     Standing.INVITED_ADMIN: Standing.ADMIN,
     Standing.INVITED_BROKER: Standing.BROKER,
 }
+_CLIENTS = (Standing.CLIENT, Standing.ADD_ONLY, Standing.ADMIN)
 _REVOCATION = 1 << 20  # by how much a revocation raises the revision: more than all other changes together
 _DEMOTION = 1 << 10  # likewise a demotion: more than other changes made elsewhere meanwhile, less than a revocation
 _ACCEPTANCE = 1 << 20  # by how much accepting a list raises its generation: above all that a lost one may have had
@@ -111,7 +114,7 @@ class MemberList:
 
     def clients(self) -> int:
         """How many clients there are, admins among them."""
-        return sum(member.standing in (Standing.CLIENT, Standing.ADMIN) for member in self._members.values())
+        return sum(member.standing in _CLIENTS for member in self._members.values())
 
     def brokers(self) -> dict[bytes, Address]:
         """The brokers of this cluster, by public key, as far as it is known where they are."""

@@ -191,7 +191,8 @@ class Queries:
             return Welcome(Answer(Code.MALFORMED, "who stores for a vault says who that is")), None
         if header.proof is not None and not _proves(header.proof, client_key):
             return Welcome(Answer(Code.NOT_ALLOWED, "the vault's owner did not sign for this client")), None
-        return Welcome(GRANTED, REQUESTS, REQUESTS_PER_DEVICE, CREDIT), None
+        adds_only = self.standing_of(client_key) is Standing.ADD_ONLY
+        return Welcome(GRANTED, REQUESTS, REQUESTS_PER_DEVICE, CREDIT, adds_only), None
 
     def places(self, header: Places, payload: memoryview, session: Session, now: float) -> Answered:
         refusal = self.storing.refusal_of_more(session, header.n * header.share_bytes, now)

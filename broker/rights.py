@@ -13,9 +13,11 @@ class Standing(enum.Enum):
 
     WORKER = "worker"
     CLIENT = "client"
+    ADD_ONLY = "add-only"  # a client that stores and restores, and can neither delete nor change what is stored
     ADMIN = "admin"  # a client that may also change which devices the cluster has
     INVITED_WORKER = "invited worker"  # holds an invite to become a worker
     INVITED_CLIENT = "invited client"
+    INVITED_ADD_ONLY = "invited add-only"
     INVITED_ADMIN = "invited admin"
     BROKER = "broker"  # another broker of this cluster
     INVITED_BROKER = "invited broker"
@@ -26,15 +28,23 @@ WORKER_SIDE = frozenset({Standing.WORKER, Standing.INVITED_WORKER})  # may conne
 CLIENT_SIDE = frozenset(  # may connect to the clients' port
     {
         Standing.CLIENT,
+        Standing.ADD_ONLY,
         Standing.ADMIN,
         Standing.BROKER,
         Standing.INVITED_CLIENT,
+        Standing.INVITED_ADD_ONLY,
         Standing.INVITED_ADMIN,
         Standing.INVITED_BROKER,
     }
 )
 INVITED = frozenset(  # holds an unused or used invite, and is nobody's permanent key
-    {Standing.INVITED_WORKER, Standing.INVITED_CLIENT, Standing.INVITED_ADMIN, Standing.INVITED_BROKER}
+    {
+        Standing.INVITED_WORKER,
+        Standing.INVITED_CLIENT,
+        Standing.INVITED_ADD_ONLY,
+        Standing.INVITED_ADMIN,
+        Standing.INVITED_BROKER,
+    }
 )
 
 FORWARDED = frozenset(number for number, spec in OPERATIONS.items() if spec.of is Of.DEVICE and spec.roles)

@@ -16,6 +16,7 @@ import secrets
 from collections.abc import Sequence
 from typing import Any, Callable, Optional
 
+from broker.adding import only_adds
 from broker.audit import Record, unrecorded
 from broker.audit_trail import AuditTrail
 from broker.credit import Forwarded, Ledger
@@ -152,7 +153,7 @@ class Switchboard:
         if session.depositor is not None and envelope.operation not in DEPOSIT:
             return [refuse(session, envelope, Code.NOT_ALLOWED, "this client may only store for the vault")]
         if envelope.operation in FORWARDED:
-            return self._forward(session, envelope, frames, payload, now)
+            return self._forward(session, standing, envelope, frames, payload, now)
         try:
             header, body = self._answer(session, envelope.operation, frames, now)
         except ProtocolError as error:
@@ -273,6 +274,7 @@ class Switchboard:
     def _forward(
         self,
         session: Session,
+        standing: Standing,
         envelope: Envelope,
         frames: Sequence[memoryview],
         payload: Any,
@@ -282,6 +284,8 @@ class Switchboard:
             return [refuse(session, envelope, Code.NO_SESSION)]
         if session.owner is None:
             return [refuse(session, envelope, Code.NOT_ALLOWED, "this needs a vault")]
+        if standing is Standing.ADD_ONLY and not only_adds(envelope.operation, frames, session.depositor is not None):
+            return [refuse(session, envelope, Code.NOT_ALLOWED, "an add-only client changes nothing that is stored")]
         if len(frames) == 3 and frames[2].nbytes > envelope.credit:
             return self._refuse_credit(session, envelope, "the payload is larger than its credit", now)
         if envelope.credit > MAX_PAYLOAD:

@@ -22,7 +22,7 @@ import secrets
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Optional
@@ -212,19 +212,21 @@ class LocalCluster:
         except subprocess.TimeoutExpired:
             raise UnreachableError(f"{program}.py did not end within {timeout:.0f} s") from None
 
-    def invite(self, role: str, broker: int = 1) -> str:
+    def invite(self, role: str, broker: int = 1, *, options: Sequence[str] = ()) -> str:
         """A broker's new invite for a `role`: "worker", "client", "admin" or "broker"."""
-        result = self.run("broker", "invite", role, environment=self.broker_environment(broker), timeout=60)
+        result = self.run("broker", "invite", role, *options, environment=self.broker_environment(broker), timeout=60)
         require_success("broker", result)
         return result.stdout.strip()
 
-    def add_client(self, name: str, passphrase: Optional[str], role: str = "client") -> dict[str, str]:
+    def add_client(
+        self, name: str, passphrase: Optional[str], role: str = "client", *, options: Sequence[str] = ()
+    ) -> dict[str, str]:
         """Admit a client or "admin", its home the folder `name`; returns its environment.
 
-        With a vault of its own under `passphrase`, or without one where that is None.
+        With a vault of its own under `passphrase`, or without one where that is None. `options`: of the invite.
         """
         environment = self._environment_of(name, passphrase)
-        joining = {**environment, "TESSERA_JOIN": self.invite(role)}
+        joining = {**environment, "TESSERA_JOIN": self.invite(role, options=options)}
         require_success("admin", self.run("admin", "join", environment=joining, timeout=60))
         if passphrase is not None:
             require_success("admin", self.run("admin", "vault", "create", environment=environment, timeout=60))

@@ -160,6 +160,7 @@ class ClientProtocol:
         self.gave_up = False  # no broker was reached in time: to be ended by `give_up`
         self.over: Optional[TesseraError] = None  # why nothing more can be asked
         self.was_up = False  # whether there ever was a session
+        self.adds_only = False  # what the broker in use said last of this machine's rights
         self.seen: dict[str, Change] = {}  # by endpoint, what the last handshake there came to
         self.known = list(brokers)  # as the broker in use named them, itself first
         self.told_marks: dict[bytes, bytes] = {}  # of brokers' lists of members, by public key; to be kept
@@ -536,6 +537,7 @@ class ClientProtocol:
         if not self.was_up:
             self._window = Admission(min(granted.requests, HIGH_WATER_MARK), granted.credit, self._begin)
         self._device_limits = granted.requests_per_device, granted.credit
+        self.adds_only = granted.adds_only
         self.was_up = True
         self._brokers.begun()
         self._end_outage()

@@ -20,7 +20,7 @@ import zmq
 
 from common.discovery.addresses import BrokerAddress
 from common.discovery.search import browse
-from common.errors import TesseraError, UnreachableError
+from common.errors import RefusedError, TesseraError, UnreachableError
 from common.link.broker_list import SEARCH_TIME
 from common.link.client_protocol import ClientProtocol, Payload, Request
 from common.link.diagnosis import diagnose
@@ -212,6 +212,8 @@ class Link:
         """
         if self._protocol.over is not None:
             raise self._protocol.over
+        if Role.ADD_ONLY not in operation.roles:
+            self.require_changes_allowed()
         sent = memoryview(payload).nbytes if payload is not None else 0
         most = operation.reply_payload if reply_bytes is None else reply_bytes
         seconds = operation.timeout if timeout is None else timeout
@@ -231,6 +233,14 @@ class Link:
             raise
         finally:
             self._answers.pop(request, None)
+
+    def require_changes_allowed(self) -> None:
+        """RefusedError where the broker, once asked anything, said that this machine may add, and change nothing."""
+        if self._protocol.adds_only:
+            raise RefusedError(
+                "this machine was let in to store and restore, and can neither delete nor change what is stored",
+                advice="do it on another machine; or, at the broker, revoke this one and invite it without --add-only",
+            )
 
     def cause(self, error: TesseraError, of: str = "") -> TesseraError:
         """Why something failed: that nothing can be asked any more, where that is so; else the `error` that it met.

@@ -61,16 +61,17 @@ def decode_invite(text: str) -> Invite:
         "this invite is not complete or has a typing error",
         advice="paste the whole line that `broker.py invite` printed",
     )
-    parts = text.strip().split("-")
-    if len(text) > _MAX_TEXT or len(parts) != 3 or parts[0] != "tessera":
+    head, _, written = text.strip().rpartition("-")
+    product, _, role_name = head.partition("-")
+    if len(text) > _MAX_TEXT or product != "tessera":
         raise refusal
     try:
-        role = Role(parts[1])
-        padding = "=" * (-len(parts[2]) % 8)
-        content = base64.b32decode(parts[2] + padding, casefold=True)
+        role = Role(role_name)
+        padding = "=" * (-len(written) % 8)
+        content = base64.b32decode(written + padding, casefold=True)
         body, checksum = content[:-_CHECKSUM_SIZE], content[-_CHECKSUM_SIZE:]
         # The last character has bits to spare, which the checksum does not cover.
-        if checksum != _checksum(role, body) or body[0] != _VERSION or _base32(content) != parts[2].lower():
+        if checksum != _checksum(role, body) or body[0] != _VERSION or _base32(content) != written.lower():
             raise refusal
         one_time = KeyPair.from_secret(body[1 : 1 + CURVE_KEY_SIZE])
         named = unpack(body[1 + CURVE_KEY_SIZE :], _Brokers)

@@ -36,7 +36,7 @@ _SIZE = 1 + SEED_SIZE + _CHECK_SIZE + _CHECKSUM_SIZE
 _CHARACTERS = 48
 _MAX_TYPED = 200  # characters, blanks and dashes included
 _GROUP = 4
-_ROLES = (Role.WORKER, Role.CLIENT, Role.ADMIN, Role.BROKER)  # by number, from 1
+_ROLES = (Role.WORKER, Role.CLIENT, Role.ADMIN, Role.BROKER, Role.ADD_ONLY)  # by number, from 1
 _MISREAD = str.maketrans({"0": "O", "1": "I", "8": "B", "-": "", " ": "", "\t": "", "\r": "", "\n": ""})
 
 

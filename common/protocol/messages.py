@@ -136,6 +136,7 @@ class Welcome(ReplyHeader):
     requests: int = 0  # how many may be under way at once
     requests_per_device: int = 0
     credit: int = 0  # payload bytes under way at once, over all devices
+    adds_only: bool = False  # it was invited to store and restore, and to change nothing
 
 
 class Device(Message):

@@ -26,12 +26,14 @@ class Role(enum.Enum):
 
     WORKER = "worker"
     CLIENT = "client"
+    ADD_ONLY = "add-only"  # a client that stores and restores, and can neither delete nor change what is stored
     ADMIN = "admin"  # a client that may also change which devices the cluster has
     BROKER = "broker"
 
 
 _WORKER = frozenset({Role.WORKER})
-_CLIENT = frozenset({Role.CLIENT, Role.ADMIN})
+_CLIENT = frozenset({Role.CLIENT, Role.ADD_ONLY, Role.ADMIN})
+_CHANGING = _CLIENT - {Role.ADD_ONLY}
 _ADMIN = frozenset({Role.ADMIN})
 _BROKER = frozenset({Role.BROKER})
 _NOBODY: frozenset[Role] = frozenset()
@@ -108,7 +110,7 @@ TRASH          = Spec(Operation.TRASH, m.ListTrash, m.TrashList, _CLIENT, vault=
 REPAIR         = Spec(Operation.REPAIR, m.RepairNow, Acknowledged, _CLIENT, vault=True, payload=_MAX)
 REPORT_BAD     = Spec(Operation.REPORT_BAD, m.ReportBad, Acknowledged, _CLIENT, vault=True, payload=_MAX,
                       timeout=_REMARK)
-RETIRE_OWNER   = Spec(Operation.RETIRE_OWNER, Empty, Acknowledged, _CLIENT, vault=True)
+RETIRE_OWNER   = Spec(Operation.RETIRE_OWNER, Empty, Acknowledged, _CHANGING, vault=True)
 RETIRE         = Spec(Operation.RETIRE, m.Retire, Acknowledged, _ADMIN)
 REBALANCE      = Spec(Operation.REBALANCE, Empty, Acknowledged, _ADMIN)
 
@@ -129,9 +131,9 @@ ABANDON        = _of_device(Operation.ABANDON, d.ShareName, Acknowledged, by_ste
 FETCH          = _of_device(Operation.FETCH, d.Fetch, d.Fetched, by_steward=True, reply_payload=_MAX)
 DESCRIBE       = _of_device(Operation.DESCRIBE, d.Describe, d.Described, reply_payload=_MAX)
 PROGRESS       = _of_device(Operation.PROGRESS, d.ShareName, d.Progress, by_steward=True, reply_payload=_MAX)
-DELETE         = _of_device(Operation.DELETE, m.Tombstone, Acknowledged, by_steward=True)
-UNDELETE       = _of_device(Operation.UNDELETE, m.Tombstone, Acknowledged, by_steward=True)
-AMEND          = _of_device(Operation.AMEND, d.Amend, Acknowledged, by_steward=True, payload=_MAX)
+DELETE         = _of_device(Operation.DELETE, m.Tombstone, Acknowledged, _CHANGING, by_steward=True)
+UNDELETE       = _of_device(Operation.UNDELETE, m.Tombstone, Acknowledged, _CHANGING, by_steward=True)
+AMEND          = _of_device(Operation.AMEND, d.Amend, Acknowledged, _CHANGING, by_steward=True, payload=_MAX)
 
 INSPECT        = _of_device(Operation.INSPECT, d.Inspect, Acknowledged, _NOBODY, by_steward=True, reply_payload=_MAX)
 CHECK          = _of_device(Operation.CHECK, d.ShareName, Acknowledged, _NOBODY, by_steward=True)

@@ -21,6 +21,7 @@ from desktop.model.operator import (
     Invited,
     MachineRow,
     Operator,
+    invite_words,
     machine_rows,
     operator_command,
     own_key,
@@ -232,7 +233,7 @@ class DevicesModel(Model):
 
     def make_invite(self, role: str) -> None:
         """Make an invite for one of ROLES, where the broker is on this machine; else show the command."""
-        self.command = operator_command("invite", role)
+        self.command = operator_command(*invite_words(role))
         self.invite = None
         if not self.operator.is_here:
             self.told = f"Invites are made at the broker. Run the command below there, for {ROLES[role]}."

@@ -21,10 +21,11 @@ from desktop.session import Session
 
 _CHECKOUT = Path(__file__).resolve().parent.parent.parent
 _TIMEOUT = 30.0  # seconds
-_MACHINES = ("client", "admin")  # roles
+_MACHINES = ("client", "add-only", "admin")  # roles
 ROLES = {
     "worker": "a device, which keeps shares",
     "client": "a machine that stores and reassembles",
+    "add-only": "a machine that stores and reassembles, and deletes nothing",
     "admin": "a machine that may also retire devices",
 }
 
@@ -63,7 +64,7 @@ class Operator:
 
     def invite(self, role: str) -> Invited:
         """A new invite for one of ROLES, good for an hour."""
-        ended = self._run("invite", role)
+        ended = self._run(*invite_words(role))
         return Invited(ended.stdout.strip(), next(filter(_is_code, ended.stderr.splitlines()), "").strip())
 
     def rename(self, name: str, new_name: str) -> str:
@@ -109,6 +110,11 @@ def _is_code(line: str) -> bool:
     except UsageError:
         return False
     return True
+
+
+def invite_words(role: str) -> tuple[str, ...]:
+    """The command of `broker.py` that invites for one of ROLES."""
+    return ("invite", "client", "--add-only") if role == "add-only" else ("invite", role)
 
 
 def operator_command(*arguments: str) -> str:

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from cluster.local import LocalCluster, require_success
+from cluster.local import LocalCluster
 from tests.cluster.conftest import MakeUser
 from tests.support.programs import User, random_bytes, sha256_of
+from tests.support.shared_vault import bring_vault
 
 LIMIT = 6.0  # seconds of a processor in which a wrong passphrase is refused; two, on one that is not slow
 # Two texts whose SHA-256 begin with the same eight digits, 5a224ac4.
@@ -17,14 +18,11 @@ TWINS = [b"image 9808", b"image 45671"]
 
 def second_machine(cluster: LocalCluster, user: User, folder: Path) -> User:
     """The same person at another machine: admitted there, the vault brought along in its key file."""
-    key_file = user.folder / "vault.key"
-    require_success("admin", cluster.run("admin", "vault", "export", str(key_file), environment=user.environment))
     environment = {**user.environment, "TESSERA_HOME": str(folder / "home")}
     other = User(environment, folder)
     joined = other.run("admin", "join", cluster.invite("client"))
     assert joined.exit_code == 0, joined
-    imported = other.run("admin", "vault", "import", str(key_file))
-    assert imported.exit_code == 0, imported
+    bring_vault(cluster, user, other)
     return other
 
 

@@ -12,50 +12,52 @@ from tests import ROOT
 
 Y, N = True, False
 TABLE = {
-    #                     worker client admin broker; invited worker / client / admin / broker
-    Operation.JOIN:            (N,     N,     N,     N,     Y,     Y,     Y,     Y),
-    Operation.HELLO:           (N,     Y,     Y,     N,     N,     N,     N,     N),
-    Operation.STATUS:          (N,     Y,     Y,     N,     N,     N,     N,     N),
-    Operation.PLACES:          (N,     Y,     Y,     N,     N,     N,     N,     N),
-    Operation.LOCATE:          (N,     Y,     Y,     N,     N,     N,     N,     N),
-    Operation.LIST:            (N,     Y,     Y,     N,     N,     N,     N,     N),
-    Operation.HEALTH:          (N,     Y,     Y,     N,     N,     N,     N,     N),
-    Operation.REPAIR:          (N,     Y,     Y,     N,     N,     N,     N,     N),
-    Operation.REPORT_BAD:      (N,     Y,     Y,     N,     N,     N,     N,     N),
-    Operation.RETIRE:          (N,     N,     Y,     N,     N,     N,     N,     N),
-    Operation.REBALANCE:       (N,     N,     Y,     N,     N,     N,     N,     N),
-    Operation.REGISTER:        (Y,     N,     N,     N,     N,     N,     N,     N),
-    Operation.ANNOUNCE:        (Y,     N,     N,     N,     N,     N,     N,     N),
-    Operation.REPORT:          (Y,     N,     N,     N,     N,     N,     N,     N),
-    Operation.WITHDRAW:        (Y,     N,     N,     N,     N,     N,     N,     N),
-    Operation.REPORT_DELETED:  (Y,     N,     N,     N,     N,     N,     N,     N),
-    Operation.OPEN:            (N,     Y,     Y,     N,     N,     N,     N,     N),
-    Operation.APPEND:          (N,     Y,     Y,     N,     N,     N,     N,     N),
-    Operation.COMMIT:          (N,     Y,     Y,     N,     N,     N,     N,     N),
-    Operation.STORE:           (N,     Y,     Y,     N,     N,     N,     N,     N),
-    Operation.ABANDON:         (N,     Y,     Y,     N,     N,     N,     N,     N),
-    Operation.FETCH:           (N,     Y,     Y,     N,     N,     N,     N,     N),
-    Operation.DESCRIBE:        (N,     Y,     Y,     N,     N,     N,     N,     N),
-    Operation.PROGRESS:        (N,     Y,     Y,     N,     N,     N,     N,     N),
-    Operation.DELETE:          (N,     Y,     Y,     N,     N,     N,     N,     N),
-    Operation.UNDELETE:        (N,     Y,     Y,     N,     N,     N,     N,     N),
-    Operation.PROBE:           (N,     N,     N,     N,     N,     N,     N,     N),
-    Operation.AMEND:           (N,     Y,     Y,     N,     N,     N,     N,     N),
-    Operation.RETIRE_OWNER:    (N,  Y,     Y,     N,     N,     N,     N,     N),
-    Operation.TRASH:           (N,     Y,     Y,     N,     N,     N,     N,     N),
-    Operation.BROKERS:         (Y,     Y,     Y,     N,     N,     N,     N,     N),
-    Operation.SYNC:            (N,     N,     N,     Y,     N,     N,     N,     N),
-    Operation.INSPECT:         (N,     N,     N,     N,     N,     N,     N,     N),
-    Operation.CHECK:           (N,     N,     N,     N,     N,     N,     N,     N),
-    Operation.DISCARD:         (N,     N,     N,     N,     N,     N,     N,     N),
+    #                     worker client add-only admin broker; invited worker / client / add-only / admin / broker
+    Operation.JOIN:            (N,     N,     N,     N,     N,     Y,     Y,     Y,     Y,     Y),
+    Operation.HELLO:           (N,     Y,     Y,     Y,     N,     N,     N,     N,     N,     N),
+    Operation.STATUS:          (N,     Y,     Y,     Y,     N,     N,     N,     N,     N,     N),
+    Operation.PLACES:          (N,     Y,     Y,     Y,     N,     N,     N,     N,     N,     N),
+    Operation.LOCATE:          (N,     Y,     Y,     Y,     N,     N,     N,     N,     N,     N),
+    Operation.LIST:            (N,     Y,     Y,     Y,     N,     N,     N,     N,     N,     N),
+    Operation.HEALTH:          (N,     Y,     Y,     Y,     N,     N,     N,     N,     N,     N),
+    Operation.REPAIR:          (N,     Y,     Y,     Y,     N,     N,     N,     N,     N,     N),
+    Operation.REPORT_BAD:      (N,     Y,     Y,     Y,     N,     N,     N,     N,     N,     N),
+    Operation.RETIRE:          (N,     N,     N,     Y,     N,     N,     N,     N,     N,     N),
+    Operation.REBALANCE:       (N,     N,     N,     Y,     N,     N,     N,     N,     N,     N),
+    Operation.REGISTER:        (Y,     N,     N,     N,     N,     N,     N,     N,     N,     N),
+    Operation.ANNOUNCE:        (Y,     N,     N,     N,     N,     N,     N,     N,     N,     N),
+    Operation.REPORT:          (Y,     N,     N,     N,     N,     N,     N,     N,     N,     N),
+    Operation.WITHDRAW:        (Y,     N,     N,     N,     N,     N,     N,     N,     N,     N),
+    Operation.REPORT_DELETED:  (Y,     N,     N,     N,     N,     N,     N,     N,     N,     N),
+    Operation.OPEN:            (N,     Y,     Y,     Y,     N,     N,     N,     N,     N,     N),
+    Operation.APPEND:          (N,     Y,     Y,     Y,     N,     N,     N,     N,     N,     N),
+    Operation.COMMIT:          (N,     Y,     Y,     Y,     N,     N,     N,     N,     N,     N),
+    Operation.STORE:           (N,     Y,     Y,     Y,     N,     N,     N,     N,     N,     N),
+    Operation.ABANDON:         (N,     Y,     Y,     Y,     N,     N,     N,     N,     N,     N),
+    Operation.FETCH:           (N,     Y,     Y,     Y,     N,     N,     N,     N,     N,     N),
+    Operation.DESCRIBE:        (N,     Y,     Y,     Y,     N,     N,     N,     N,     N,     N),
+    Operation.PROGRESS:        (N,     Y,     Y,     Y,     N,     N,     N,     N,     N,     N),
+    Operation.DELETE:          (N,     Y,     N,     Y,     N,     N,     N,     N,     N,     N),
+    Operation.UNDELETE:        (N,     Y,     N,     Y,     N,     N,     N,     N,     N,     N),
+    Operation.PROBE:           (N,     N,     N,     N,     N,     N,     N,     N,     N,     N),
+    Operation.AMEND:           (N,     Y,     N,     Y,     N,     N,     N,     N,     N,     N),
+    Operation.RETIRE_OWNER:    (N,     Y,     N,     Y,     N,     N,     N,     N,     N,     N),
+    Operation.TRASH:           (N,     Y,     Y,     Y,     N,     N,     N,     N,     N,     N),
+    Operation.BROKERS:         (Y,     Y,     Y,     Y,     N,     N,     N,     N,     N,     N),
+    Operation.SYNC:            (N,     N,     N,     N,     Y,     N,     N,     N,     N,     N),
+    Operation.INSPECT:         (N,     N,     N,     N,     N,     N,     N,     N,     N,     N),
+    Operation.CHECK:           (N,     N,     N,     N,     N,     N,     N,     N,     N,     N),
+    Operation.DISCARD:         (N,     N,     N,     N,     N,     N,     N,     N,     N,     N),
 }  # fmt: skip
 STANDINGS = (
     Standing.WORKER,
     Standing.CLIENT,
+    Standing.ADD_ONLY,
     Standing.ADMIN,
     Standing.BROKER,
     Standing.INVITED_WORKER,
     Standing.INVITED_CLIENT,
+    Standing.INVITED_ADD_ONLY,
     Standing.INVITED_ADMIN,
     Standing.INVITED_BROKER,
 )
@@ -113,10 +115,11 @@ def documented_rights() -> dict[Standing, set[str]]:
     """The table below "Who may speak" in docs/protocol.md."""
     page = (ROOT / "docs" / "protocol.md").read_text(encoding="utf-8")
     rights: dict[Standing, set[str]] = {}
-    for standings, operations in re.findall(r"^\| ([a-z ,]+) \| (.+) \|$", _section(page), flags=re.MULTILINE):
+    for standings, operations in re.findall(r"^\| ([a-z ,-]+) \| (.+) \|$", _section(page), flags=re.MULTILINE):
         if standings != "standing":
             for name in standings.split(", "):
                 rights[Standing(name)] = set(re.findall(r"\b[A-Z_]{3,}\b", operations))
+    rights[Standing.ADD_ONLY] = rights[Standing.CLIENT] - rights[Standing.ADD_ONLY]  # "what a client may, but not"
     rights[Standing.ADMIN] |= rights[Standing.CLIENT]  # "what a client may, and"
     return rights
 

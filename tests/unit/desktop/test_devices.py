@@ -154,6 +154,22 @@ def test_an_invite_is_shown_in_all_its_forms_where_the_broker_is_here(
     assert model.invite is None
 
 
+def test_an_invite_of_a_machine_that_only_adds_is_made_by_its_option(
+    session: Session, background: Background, checkout: Path
+) -> None:
+    pytest.importorskip("segno")
+    model = DevicesModel(session, background)
+    model.make_invite("add-only")
+    assert model.command == "python broker/broker.py invite client --add-only"
+    (session.home / "broker").mkdir()
+    (session.home / "broker" / "broker.key").touch()
+    checkout.write_text("import sys\nprint('-'.join(sys.argv[1:]))\n")
+    model.make_invite("add-only")
+    deliver_until(background, lambda: model.invite or model.error)
+    assert model.invite is not None
+    assert (model.invite.role, model.invite.line) == ("add-only", "invite-client---add-only")
+
+
 def test_a_broker_that_does_not_announce_itself_gives_no_code(tmp_path: Path, checkout: Path) -> None:
     checkout.write_text("import sys\nprint('tessera-worker-abc')\nsys.stderr.write('invites one worker, once:\\n')\n")
     assert Operator(tmp_path).invite("worker") == ("tessera-worker-abc", "")
@@ -201,12 +217,14 @@ attic\tworker\t2026-11-20 10:00\taaaaaaaaaaaaaaaa
 laptop\tclient\t2026-11-21 10:00\tbbbbbbbbbbbbbbbb
 desk, in the study\tadmin\t2026-11-22 10:00\tcccccccccccccccc
 second\tbroker\t2026-11-23 10:00\tdddddddddddddddd
+phone\tadd-only\t2026-11-24 10:00\teeeeeeeeeeeeeeee
 """
 
 
 def test_machines_are_the_clients_and_admins_of_the_brokers_list_by_name() -> None:
     members = [Member(*line.split("\t")) for line in MEMBERS.splitlines()]
-    desk, laptop = machine_rows(members, "b" * 64)
+    desk, laptop, phone = machine_rows(members, "b" * 64)
+    assert (phone.name, phone.role) == ("phone", ROLES["add-only"])
     assert (desk.name, desk.role, desk.is_this) == ("desk, in the study", ROLES["admin"], False)
     assert (laptop.name, laptop.role, laptop.since, laptop.is_this) == (
         "laptop",
@@ -243,7 +261,7 @@ def test_a_machine_is_revoked_by_its_key_behind_a_word_on_what_it_means(
     assert question.command == "python broker/broker.py revoke bbbbbbbbbbbbbbbb"
     assert question.act is not None
     question.act()
-    deliver_until(background, lambda: model.machines is not None and len(model.machines) == 1)
+    deliver_until(background, lambda: model.machines is not None and len(model.machines) == 2)
     assert model.told == "revoked laptop (client)"
 
 
