@@ -69,7 +69,7 @@ class Part:
 async def restore_one(repository: Repository, part: Part, folder: Path, *, force: bool) -> None:
     """Restore a part of a snapshot into a folder."""
     reader = SnapshotReader(repository)
-    kept = choose(await _snapshots(repository, reader), part.snapshot, part.label)
+    kept = await _chosen(repository, reader, part.snapshot, part.label)
     below = _path(part.path)
     listing = await reader.listing(kept.snapshot.root, below)
     if part.selection:
@@ -86,7 +86,7 @@ async def restore_all(repository: Repository, selection: Selection, folder: Path
     What two snapshots have under one name goes into folders named by their labels.
     """
     reader = SnapshotReader(repository)
-    snapshots = await _snapshots(repository, reader)
+    snapshots, _ = await _snapshots(repository, reader)
     holdings = await repository.holdings()
     whole = _together([(kept, await reader.listing(kept.snapshot.root)) for kept in newest_of_each(snapshots)])
     if selection:
@@ -152,12 +152,18 @@ async def _named(repository: Repository, reader: SnapshotReader, snapshots: Iter
     return named
 
 
-async def _snapshots(repository: Repository, reader: SnapshotReader) -> list[KeptSnapshot]:
-    """All snapshots that can be read; of the others it is told."""
+async def _snapshots(repository: Repository, reader: SnapshotReader) -> tuple[list[KeptSnapshot], int]:
+    """All snapshots that can be read; of the others it is told, and how many they are."""
     found, failed = await reader.snapshots()
     for each in failed:
         repository.emit(each)
-    return found
+    return found, len(failed)
+
+
+async def _chosen(repository: Repository, reader: SnapshotReader, wanted: str, label: Optional[str]) -> KeptSnapshot:
+    """As `choose`, of all snapshots."""
+    snapshots, unread = await _snapshots(repository, reader)
+    return choose(snapshots, wanted, label, unread)
 
 
 def _path(text: Optional[str]) -> tuple[bytes, ...]:
@@ -172,7 +178,8 @@ async def list_files(repository: Repository, selection: Selection, *, as_json: b
     holdings = await repository.holdings()
     reader = SnapshotReader(repository)
     paths: dict[bytes, list[str]] = {}
-    for kept in newest_of_each(await _snapshots(repository, reader)):
+    snapshots, _ = await _snapshots(repository, reader)
+    for kept in newest_of_each(snapshots):
         for each in (await reader.listing(kept.snapshot.root)).entries:
             if each.entry.type is EntryType.FILE and each.entry.content is not None:
                 paths.setdefault(each.entry.content, []).append(each.shown)
@@ -194,7 +201,8 @@ async def list_files(repository: Repository, selection: Selection, *, as_json: b
 
 
 async def list_snapshots(repository: Repository, label: Optional[str], *, as_json: bool) -> None:
-    for kept in await _snapshots(repository, SnapshotReader(repository)):
+    snapshots, _ = await _snapshots(repository, SnapshotReader(repository))
+    for kept in snapshots:
         if label in (None, kept.snapshot.label):
             print(json.dumps(kept.as_json()) if as_json else for_stdout(_snapshot_line(kept)))
 
@@ -213,7 +221,7 @@ async def list_folder(
 ) -> None:
     """Print what is in a snapshot, as `ls -l`."""
     reader = SnapshotReader(repository)
-    kept = choose(await _snapshots(repository, reader), wanted, label)
+    kept = await _chosen(repository, reader, wanted, label)
     listing = await reader.listing(kept.snapshot.root, _path(path))
     for each in listing.entries:
         print(json.dumps(_entry_json(each)) if as_json else for_stdout(_entry_line(each)))
@@ -245,10 +253,10 @@ def _entry_line(each: Listed) -> str:
 async def compare(repository: Repository, wanted: tuple[str, str], label: Optional[str], *, as_json: bool) -> None:
     """Print what differs between two snapshots: + added, - removed, M changed, R renamed."""
     reader = SnapshotReader(repository)
-    snapshots = await _snapshots(repository, reader)
+    snapshots, unread = await _snapshots(repository, reader)
     sides = []
     for each in wanted:
-        listing = await reader.listing(choose(snapshots, each, label).snapshot.root)
+        listing = await reader.listing(choose(snapshots, each, label, unread).snapshot.root)
         for failed in listing.failed:
             repository.emit(failed)
         sides.append({one.path: one for one in listing.entries})

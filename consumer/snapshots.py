@@ -287,12 +287,16 @@ def newest_of_each(snapshots: Iterable[KeptSnapshot]) -> list[KeptSnapshot]:
     return list(newest.values())
 
 
-def choose(snapshots: Sequence[KeptSnapshot], wanted: str, label: Optional[str]) -> KeptSnapshot:
+def choose(snapshots: Sequence[KeptSnapshot], wanted: str, label: Optional[str], unread: int = 0) -> KeptSnapshot:
     """The snapshot with this id, or beginning of one; or the latest, of this label where one is given.
 
-    NotFoundError where there is none, UsageError where it may be several.
+    `unread`: how many there are that cannot be read now. NotEnoughError where it may be one of these, NotFoundError
+    where there is none, UsageError where it may be several.
     """
     of_label = [each for each in snapshots if label in (None, each.snapshot.label)]
+    matches = of_label if wanted == LATEST else [each for each in of_label if each.id.startswith(wanted.lower())]
+    if not matches and unread:
+        raise NotEnoughError(f"that snapshot is not among those that can be read now; {unread:,} cannot be")
     if not of_label:
         raise NotFoundError(
             "the vault has no snapshot" + (f" of {label}" if label is not None else ""),
@@ -300,7 +304,6 @@ def choose(snapshots: Sequence[KeptSnapshot], wanted: str, label: Optional[str])
         )
     if wanted == LATEST:
         return of_label[-1]
-    matches = [each for each in of_label if each.id.startswith(wanted.lower())]
     if len(matches) > 1:
         raise UsageError(f"several snapshots begin with {wanted}; give more digits")
     if not matches:

@@ -20,7 +20,7 @@ from admin.prune_plans import PrunePlan
 from admin.pruning import find_unneeded, finish_interrupted, let_go, prune
 from admin.undeleting import undelete_images
 from common.coding.slicing import BLOCK_SIZE, TAG_SIZE
-from common.errors import NotEnoughError
+from common.errors import NotEnoughError, NotFoundError
 from common.membership.identity import ClientIdentity, KeyPair
 from common.protocol.envelope import Operation
 from common.repository.repository import Repository
@@ -334,6 +334,14 @@ def test_a_machine_that_has_the_key_alone_finds_all_snapshots(here: Path) -> Non
     ids = [machine.put("in")[1], machine.put("in")[1]]
     other = Machine(here / "other", machine.cluster)
     assert [each.sha256 for each in other.snapshots()] == [each.sha256 for each in ids if each is not None]
+
+
+@pytest.mark.parametrize("wanted", ["latest", "0123"])
+def test_a_snapshot_that_may_be_among_those_that_cannot_be_read_now_is_not_called_missing(wanted: str) -> None:
+    with pytest.raises(NotEnoughError, match="2 cannot be"):
+        choose([], wanted, None, unread=2)
+    with pytest.raises(NotFoundError):
+        choose([], wanted, None)
 
 
 def test_devices_cannot_tell_a_tree_or_a_snapshot_from_a_small_image(here: Path) -> None:
