@@ -9,6 +9,7 @@ from tests.soak import (
     bit_flips,
     command_lines,
     disk_faults,
+    folders,
     fuzzing,
     hostile_schedules,
     kill_points,
@@ -21,7 +22,7 @@ from tests.soak import (
 from tests.soak.proof import main
 
 WAITING = [*stopped_and_cut.PARTS, *lossy_network.PARTS]
-WORKING = [*kill_points.PARTS, *disk_faults.PARTS, *bit_flips.PARTS, *races.PARTS]
+WORKING = [*kill_points.PARTS, *disk_faults.PARTS, *bit_flips.PARTS, *races.PARTS, *folders.PARTS]
 HOSTILE = [
     *hostile_schedules.PARTS,
     *aborts.PARTS,

@@ -168,13 +168,13 @@ def new_cluster(folder: Path, workers: int, settings: Optional[Mapping[str, str]
     return cluster
 
 
-def new_user(cluster: LocalCluster, name: str) -> User:
-    """A user with an empty vault, with the admission of the cluster's client."""
+def new_user(cluster: LocalCluster, name: str, *, snapshots: bool = False) -> User:
+    """A user with an empty vault, with the admission of the cluster's client; `snapshots`: as of `User`."""
     home = cluster.directory / name
     shutil.copytree(cluster.directory / "home" / "client", home / "client")
     create_cheap_vault(home, PASSPHRASE)
     environment = {**cluster.environment, "TESSERA_HOME": str(home), "TESSERA_PASSPHRASE": PASSPHRASE}
-    return User(environment, home / "work")
+    return User(environment, home / "work", snapshots=snapshots)
 
 
 @dataclass(frozen=True)
