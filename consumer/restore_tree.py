@@ -36,6 +36,7 @@ _PIECE = 1 << 20  # bytes
 _NOTED = {EntryType.PIPE: "named pipe", EntryType.SOCKET: "socket", EntryType.DEVICE: "device"}
 
 HardLinkName = tuple[int, int, bytes]
+_Located = Union[list[EncodingAt], NotFoundError]
 
 
 class TreeRestorer:
@@ -117,20 +118,32 @@ class TreeRestorer:
         for each in files:
             by_content.setdefault(each.entry.content or b"", []).append(each)
         contents = list(by_content)
-        for start in range(0, len(contents), _AT_ONCE):
-            chunk = contents[start : start + _AT_ONCE]
-            present = {sha256: await self._here(sha256, by_content[sha256]) for sha256 in chunk}
-            lacking = [sha256 for sha256 in chunk if present[sha256] is None]
-            located = await self._repository.locate_all(lacking) if lacking else {}
-            await asyncio.gather(
-                *(self._content(each, by_content[each], present[each], located.get(each)) for each in chunk)
-            )
+        found = asyncio.ensure_future(self._find(contents[:_AT_ONCE], by_content))
+        try:
+            for end in range(_AT_ONCE, len(contents) + _AT_ONCE, _AT_ONCE):
+                present, located = await found
+                found = asyncio.ensure_future(self._find(contents[end : end + _AT_ONCE], by_content))
+                await asyncio.gather(
+                    *(self._content(each, by_content[each], present[each], located.get(each)) for each in present)
+                )
+        finally:
+            found.cancel()
+            await asyncio.gather(found, return_exceptions=True)
+
+    async def _find(
+        self, contents: Sequence[bytes], files: dict[bytes, list[Listed]]
+    ) -> tuple[dict[bytes, Optional[Path]], dict[bytes, _Located]]:
+        """Where contents are in the target, and where the others are in the cluster."""
+        present = {sha256: await self._here(sha256, files[sha256]) for sha256 in contents}
+        lacking = [sha256 for sha256, path in present.items() if path is None]
+        return present, await self._repository.locate_all(lacking) if lacking else {}
 
     async def _here(self, sha256: bytes, files: Sequence[Listed]) -> Optional[Path]:
         """Where the content is in the target already."""
         for each in files:
-            path = self._at(each.path)
-            if await asyncio.to_thread(_is_there, path, sha256, each.entry.size or 0):
+            path, size = self._at(each.path), each.entry.size or 0
+            # Most often nothing is there, which takes a thread ten times as long to say as this one.
+            if _may_be_there(path, size) and await asyncio.to_thread(_is_there, path, sha256, size):
                 return path
         return None
 
@@ -139,7 +152,7 @@ class TreeRestorer:
         sha256: bytes,
         files: Sequence[Listed],
         source: Optional[Path],
-        located: Union[list[EncodingAt], NotFoundError, None],
+        located: Optional[_Located],
     ) -> None:
         """Restore one content to all its paths; `source`: where it is here already."""
         linked: dict[HardLinkName, Path] = {}
@@ -165,7 +178,7 @@ class TreeRestorer:
             seconds = time.monotonic() - began
             self._repository.emit(Restored(sha256.hex(), each.shown, each.entry.size or 0, path, seconds))
 
-    async def _fetch(self, sha256: bytes, path: Path, located: Union[list[EncodingAt], NotFoundError, None]) -> None:
+    async def _fetch(self, sha256: bytes, path: Path, located: Optional[_Located]) -> None:
         if isinstance(located, NotFoundError):
             raise located
 
@@ -225,13 +238,21 @@ class TreeRestorer:
         self._repository.emit(NotRestored(sha256, type(error)(text, advice=error.advice)))
 
 
-def _is_there(path: Path, sha256: bytes, size: int) -> bool:
-    """Whether a regular file with this content is at the path; it may not be read through a link."""
+def _may_be_there(path: Path, size: int) -> bool:
+    """Whether a regular file of so many bytes is at the path, and no link."""
     try:
         status = os.lstat(path)
-        if not stat.S_ISREG(status.st_mode) or status.st_size != size:
-            return False
-        hashed = hashlib.sha256()
+    except OSError:
+        return False
+    return stat.S_ISREG(status.st_mode) and status.st_size == size
+
+
+def _is_there(path: Path, sha256: bytes, size: int) -> bool:
+    """Whether a regular file with this content is at the path; it may not be read through a link."""
+    if not _may_be_there(path, size):
+        return False
+    hashed = hashlib.sha256()
+    try:
         with open_regular(path) as file:
             while piece := file.read(_PIECE):
                 hashed.update(piece)
