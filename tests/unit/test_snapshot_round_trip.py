@@ -337,7 +337,7 @@ def test_a_machine_that_has_the_key_alone_finds_all_snapshots(here: Path) -> Non
 
 
 @pytest.mark.parametrize("wanted", ["latest", "0123"])
-def test_a_snapshot_that_may_be_among_those_that_cannot_be_read_now_is_not_called_missing(wanted: str) -> None:
+def test_a_snapshot_that_may_be_one_that_cannot_be_read_is_not_called_missing(wanted: str) -> None:
     with pytest.raises(NotEnoughError, match="2 cannot be"):
         choose([], wanted, None, unread=2)
     with pytest.raises(NotFoundError):
