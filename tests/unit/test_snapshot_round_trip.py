@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import shutil
 import sys
@@ -45,6 +46,7 @@ from tests.support.sample_images import KEY
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="its file systems keep other names and modes")
 
 
+_PR_SET_DUMPABLE = 4
 SEGMENT = 2 * BLOCK_SIZE - TAG_SIZE  # bytes of the image in a segment of 2 of 4
 
 
@@ -272,6 +274,12 @@ def test_what_is_there_with_other_content_is_written_over_only_by_force(here: Pa
     assert (here / "o/in/x").read_bytes() == b"true"
 
 
+def _show_again() -> None:
+    """Linux closes a process to others of its user as soon as that changes, and leaves it so (prctl(2))."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 1, 0, 0, 0)
+
+
 @pytest.fixture
 def as_nobody() -> Iterator[Path]:
     """A folder of somebody who is not root: root may write anywhere."""
@@ -285,6 +293,7 @@ def as_nobody() -> Iterator[Path]:
     finally:
         if root:
             os.seteuid(0)  # type: ignore[attr-defined,unused-ignore]  # as above
+            _show_again()
         for folder, _, _ in os.walk(place):
             os.chmod(folder, 0o700)
         shutil.rmtree(place)
