@@ -34,6 +34,13 @@ class MemoryDisk(Disk):
         self._open: dict[int, _File] = {}
         self._descriptors = itertools.count(3)
 
+    def copied(self) -> MemoryDisk:
+        """Another disk with the same on it."""
+        other = MemoryDisk(self._clock)
+        other._files = {name: _File(bytearray(file.content), file.modified) for name, file in self._files.items()}
+        other._folders = dict(self._folders)
+        return other
+
     # --- files
 
     def create(self, path: Path) -> int:

@@ -11,7 +11,6 @@ once a prune has run in quiet, all that any living snapshot names is there.
 from __future__ import annotations
 
 import asyncio
-import copy
 import itertools
 import random
 import shutil
@@ -134,7 +133,7 @@ class Ground:
         """Other devices, with what these have on their disks."""
         other = MemoryCluster(N)
         for device, original in zip(other.devices, self._cluster.devices):
-            device.disk = copy.deepcopy(original.disk)
+            device.disk = original.disk.copied()
             device.start_anew()
         return other
 
