@@ -4,6 +4,7 @@
 #   tests/run.sh fast       lint, types, import rules, and the unit tests on one Python
 #   tests/run.sh environments     only make the environments of the other Pythons, in .venvs
 # What has no deadlines runs side by side. What a stage says is printed whole when it ends, at the very end where it failed.
+# Tests that failed are run once more, alone; those that pass then are named in the last lines.
 set -euo pipefail
 
 # The programs under test, and the tests, are compiled once, not at each of thousands of starts.
@@ -36,6 +37,25 @@ check() {
     else
         head -n 1 "$report" | print
     fi
+}
+
+# tests TITLE PYTHON OPTION...: a stage of tests. What failed is run once more, alone: a deadline may have met a busy
+# machine. What passes then only is named at the end, for there is a fault to be found, of the test or of what it tests.
+tests() {
+    check "$1" try_twice "$@"
+}
+
+try_twice() {
+    local title="$1" interpreter="$2" again
+    shift 2
+    again=("$interpreter" -m pytest -o "cache_dir=$reports/.cache/$title")
+    if "${again[@]}" "$@"; then return; fi
+    if [ -e "$reports/.stopping" ]; then return 130; fi
+    again+=("$@" -n 0 --no-cov --last-failed --last-failed-no-failures none)
+    "${again[@]}" --collect-only | grep :: >"$reports/.again.$title" || return 1
+    echo "-- once more, alone:"
+    "${again[@]}" || return 1
+    sed "s/^/$title: /" "$reports/.again.$title" >>"$reports/.second-try"
 }
 
 # Where two stages end at once, one is printed after the other.
@@ -98,7 +118,7 @@ unit_tests_on() {
     local version environment_python
     unit_environment "$1"
     shift
-    check "unit tests on Python $version" "$environment_python" -m pytest -n 2 -m "not one_python" "$@" tests/unit
+    tests "unit tests on Python $version" "$environment_python" -n 2 -m "not one_python" "$@" tests/unit
 }
 
 everything() {
@@ -122,7 +142,7 @@ other_environments() {
 
 fast_checks() {
     windows_types &
-    check "unit tests" "$python" -m pytest -n 2 tests/unit &
+    tests "unit tests" "$python" -n 2 tests/unit &
     static_checks
     wait
 }
@@ -130,23 +150,24 @@ fast_checks() {
 # What no version of Python changes is drawn by tests in a few files: collecting all of them costs as much again.
 without_deadlines() {
     local files
+    renice -n 19 -p "$BASHPID" >/dev/null 2>&1 || true
     static_checks
     windows_types
     files="$(grep -rl --include "test_*.py" one_python tests/unit)"
     # shellcheck disable=SC2086
-    check "unit tests at length" nice -n 19 "$python" -m pytest -n 2 -m one_python $files
+    tests "unit tests at length" "$python" -n 2 -m one_python $files
 }
 
 # They wait more than they compute, so there are two of them at a time. Beside them runs only what gives way.
 with_deadlines() {
     local second
     {
-        check "desktop app" "$python" -m pytest -n 2 --dist loadfile tests/desktop
-        check "hostile peers" "$python" -m pytest -n 2 tests/hostile
+        tests "desktop app" "$python" -n 2 --dist loadfile tests/desktop
+        tests "hostile peers" "$python" -n 2 tests/hostile
     } &
     second=$!
-    check "cluster tests" "$python" -m pytest -n 4 --dist loadfile tests/cluster
-    check "faults" "$python" -m pytest -n 4 tests/faults  # each has a cluster of its own: no file need stay together
+    tests "cluster tests" "$python" -n 4 --dist loadfile tests/cluster
+    tests "faults" "$python" -n 4 tests/faults  # each has a cluster of its own: no file need stay together
     wait "$second"
 }
 
@@ -196,6 +217,9 @@ for report in "$reports"/*; do
     cat "$report"
     failed+=("$(sed -n '1s/^== \(.*\): .*/\1/p' "$report")")
 done
+if [ -e "$reports/.second-try" ]; then
+    sed 's/^/passed only when run once more, alone: /' "$reports/.second-try" >&2
+fi
 if [ ${#failed[@]} -gt 0 ]; then
     printf 'FAILED: %s\n' "${failed[@]}" >&2
     exit 1
