@@ -5,6 +5,6 @@
 
 `proof` says what a proof is, `ground` what it stands on: a cluster, users, and the books of what was acknowledged.
 `faulty_worker` and `shifted_clock` start the real programs with a failing disk or a wrong clock, `proxy` and `gate`
-stand between the programs. Shorter versions of all proofs are in `tests/faults/`. What was measured is in
-`docs/reliability.md`.
+stand between the programs. Shorter versions of all proofs are in `tests/faults/`, of `folders` in
+`tests/unit/test_snapshot_round_trip.py`. What was measured is in `docs/reliability.md`.
 """
