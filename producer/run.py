@@ -47,7 +47,7 @@ AT_A_TIME = 5
 _FOUND_AT_ONCE = 256
 _ASKED_AT_ONCE = 500
 _PRUNE_TIMEOUT = 60.0  # seconds in which a prune elsewhere may end
-_PRUNE_LOOK = 0.5
+_FIRST_LOOK, _PRUNE_LOOK = 0.01, 0.5  # seconds to the next look, which double: mostly the broker learns of it at once
 _BATCH_SEGMENTS = 2  # whose bytes a batch of small images may have: with two there are fewer messages than with one
 
 Part = Union[Source, list[Source]]  # a stream, or a batch
@@ -332,6 +332,7 @@ async def _is_pruning(target: Target, snapshot: bytes) -> bool:
     """Whether a prune is at work, or broken off, and does not end in a while."""
     own, plan = target.owner.snapshot_ids(snapshot)
     end = target.link.time() + _PRUNE_TIMEOUT
+    pause = min(_FIRST_LOOK, _PRUNE_LOOK)
     while True:
         found, settled = await locate(target.link, [own, plan])
         planned = any(len({share.share for share in each.shares}) >= each.k for each in found[plan])
@@ -339,7 +340,8 @@ async def _is_pruning(target: Target, snapshot: bytes) -> bool:
             return False
         if target.link.time() >= end:
             return True
-        await asyncio.sleep(_PRUNE_LOOK)
+        await asyncio.sleep(pause)
+        pause = min(2 * pause, _PRUNE_LOOK)
 
 
 def _is_unfit(outcome: Outcome) -> bool:

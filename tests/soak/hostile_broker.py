@@ -16,17 +16,19 @@ import sys
 from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any, Optional, TypeVar
 
 sys.path[0] = str(Path(__file__).resolve().parent.parent.parent)  # the checkout's root, in place of this folder
 
 import broker.command
 from broker.server import Server
 from broker.sessions import Outgoing, Side
+from common.errors import ProtocolError
 from common.protocol.codec import pack, pack_header, unpack
 from common.protocol.envelope import Kind, Operation
 from common.protocol.messages import GRANTED, Acknowledged, Answer, Code, Device, Holdings, Placed, Status
 
+T = TypeVar("T")
 _PART = 1 / 3  # of the messages that a lie is about
 _KEPT = 200  # messages
 _GREETINGS = {Operation.HELLO, Operation.REGISTER, Operation.JOIN, Operation.BROKERS, Operation.PROBE}
@@ -59,7 +61,7 @@ class Orders:
         found = self._path.stat()
         if found.st_ino != self._read:
             self._read, orders = found.st_ino, json.loads(self._path.read_text())
-            self.random, self.lies = random.Random(orders["seed"]), {Lie[name] for name in orders["lies"]}
+            self.random, self.lies = random.Random(orders["seed"]), [Lie[name] for name in orders["lies"]]
 
 
 class LyingServer(Server):
@@ -117,15 +119,23 @@ class LyingServer(Server):
         elif lie is Lie.NONSENSE:
             header = drawn.choice([b"", b"\xc1", b"\x91" * 4000, drawn.randbytes(99)])
         elif lie is Lie.HIDES and operation in (Operation.LOCATE, Operation.LIST):
-            found = unpack(payload, list[Any]) if payload and drawn.random() < 0.5 else []
+            found = _read(payload, list[Any]) if payload and drawn.random() < 0.5 else []
             header, payload = pack_header(Holdings(GRANTED, settled=True)), pack(found[1:])
         elif lie is Lie.DEVICES and operation is Operation.STATUS:
             made_up = [Device(drawn.randbytes(16), f"device-{n}", True, 0, 1 << 40, 9) for n in range(9)]
             header, payload = pack_header(Status(GRANTED, settled=True)), pack(made_up)
         elif lie is Lie.DEVICES and operation is Operation.PLACES and payload:
-            places = [[drawn.randbytes(16) for _ in devices] for devices in unpack(payload, list[list[bytes]])]
+            places = [[drawn.randbytes(16) for _ in devices] for devices in _read(payload, list[list[bytes]])]
             header, payload = pack_header(Placed(GRANTED)), pack(places)
         return replace(message, header=header, payload=payload)
+
+
+def _read(payload: bytes, shape: type[list[T]]) -> list[T]:
+    """What an answer says; nothing of one that another lie made unreadable before."""
+    try:
+        return unpack(payload, shape)
+    except ProtocolError:
+        return []
 
 
 def _copied(payload: Any) -> Optional[bytes]:

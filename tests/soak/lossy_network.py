@@ -50,6 +50,7 @@ class _Client:
         if not hashes:
             return
         out = keeper.user.folder / "got"
+        out.mkdir(exist_ok=True)  # where one image alone was stored, it would be a file
         ended = keeper.user.restore(*hashes, output=out, options=("--json", "--force"))
         keeper.judge_exit(ended)
         self.counts["gets"] += len(hashes)

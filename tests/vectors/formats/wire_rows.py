@@ -99,6 +99,7 @@ def invites() -> list[Row]:
     return [
         good("invite", "a worker's", whole),
         good("invite", "a client's, in capitals", invite("client").replace(b"-client-", b"-CLIENT-").lower()),
+        good("invite", "an add-only client's", invite("add-only")),
         row("empty", b""),
         row("one character changed", whole[:40] + (b"a" if whole[40:41] != b"a" else b"b") + whole[41:]),
         row("last character missing", whole[:-1]),
@@ -143,6 +144,7 @@ def short_invites() -> list[Row]:
     return [
         good("short invite", "a worker's", whole, **inputs),
         good("short invite", "a broker's", short_invite(role=4), **inputs),
+        good("short invite", "an add-only client's", short_invite(role=5), **inputs),
         good("short invite", "in small letters, without groups", whole.lower().replace(b"-", b""), **inputs),
         good("short invite", "0, 1 and 8 typed for O, I and B", misread, **inputs),
         row("empty", b"", "nothing that could be one"),
@@ -152,7 +154,7 @@ def short_invites() -> list[Row]:
         row("two groups exchanged", whole[5:10] + whole[:5] + whole[10:]),
         row("a character of no base", b"9" + whole[1:]),
         row("a later version", short_invite(version=2)),
-        row("for no role there is", short_invite(role=5)),
+        row("for no role there is", short_invite(role=6)),
         row("for role 0", short_invite(role=0)),
         row("the checksum of a whole invite", short_invite(label=b"tessera/v1/invite")),
     ]
