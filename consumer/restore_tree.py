@@ -11,15 +11,14 @@ import hashlib
 import os
 import stat
 import time
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections import Counter, deque
+from collections.abc import Awaitable, Iterable, Sequence
 from pathlib import Path
-from typing import Optional, Union
+from typing import Any, Callable, Optional
 
 from common.errors import NotFoundError, TesseraError, UnstorableError, cannot_write
 from common.files import open_regular, rename_new, rename_over, unfinished
 from common.process.events import Warned
-from common.protocol.messages import EncodingAt
 from common.repository.repository import Repository
 from common.text import printable
 from common.vault.mapping import Mapping
@@ -28,7 +27,7 @@ from consumer.events import Changed, NotRestored, Restored
 from consumer.naming import Plan, plan_names
 from consumer.output import Output, is_special, remove_unfinished, told_removed
 from consumer.restorer import Restorer
-from consumer.snapshots import Listed, Listing, shown_path
+from consumer.snapshots import Listed, Listing, Located, shown_path
 from consumer.target_folder import TargetFolder, make_folder, make_link, set_attributes, there
 
 _AT_ONCE = 500  # contents, located together
@@ -36,14 +35,16 @@ _PIECE = 1 << 20  # bytes
 _NOTED = {EntryType.PIPE: "named pipe", EntryType.SOCKET: "socket", EntryType.DEVICE: "device"}
 
 HardLinkName = tuple[int, int, bytes]
-_Located = Union[list[EncodingAt], NotFoundError]
+Locate = Callable[[Sequence[bytes]], Awaitable[dict[bytes, Located]]]
 
 
 class TreeRestorer:
     """Restores into one folder. What came of each file is emitted, and what could not be as it was."""
 
-    def __init__(self, repository: Repository, target: TargetFolder, *, force: bool) -> None:
+    def __init__(self, repository: Repository, target: TargetFolder, locate: Locate, *, force: bool) -> None:
+        """`locate`: as `SnapshotReader.locate`."""
         self._repository = repository
+        self._locate = locate
         self._restorer = Restorer(repository, repository.emit)
         self._target = target
         self._force = force
@@ -119,24 +120,30 @@ class TreeRestorer:
             by_content.setdefault(each.entry.content or b"", []).append(each)
         contents = list(by_content)
         found = asyncio.ensure_future(self._find(contents[:_AT_ONCE], by_content))
+        running: deque[asyncio.Future[list[None]]] = deque()  # two: at the end of one alone devices have little to do
         try:
             for end in range(_AT_ONCE, len(contents) + _AT_ONCE, _AT_ONCE):
                 present, located = await found
                 found = asyncio.ensure_future(self._find(contents[end : end + _AT_ONCE], by_content))
-                await asyncio.gather(
-                    *(self._content(each, by_content[each], present[each], located.get(each)) for each in present)
-                )
+                some = [self._content(each, by_content[each], present[each], located.get(each)) for each in present]
+                running.append(asyncio.ensure_future(asyncio.gather(*some)))
+                if len(running) > 1:
+                    await running.popleft()
+            while running:
+                await running.popleft()
         finally:
-            found.cancel()
-            await asyncio.gather(found, return_exceptions=True)
+            left: list[asyncio.Future[Any]] = [found, *running]
+            for task in left:
+                task.cancel()
+            await asyncio.gather(*left, return_exceptions=True)
 
     async def _find(
         self, contents: Sequence[bytes], files: dict[bytes, list[Listed]]
-    ) -> tuple[dict[bytes, Optional[Path]], dict[bytes, _Located]]:
+    ) -> tuple[dict[bytes, Optional[Path]], dict[bytes, Located]]:
         """Where contents are in the target, and where the others are in the cluster."""
         present = {sha256: await self._here(sha256, files[sha256]) for sha256 in contents}
         lacking = [sha256 for sha256, path in present.items() if path is None]
-        return present, await self._repository.locate_all(lacking) if lacking else {}
+        return present, await self._locate(lacking) if lacking else {}
 
     async def _here(self, sha256: bytes, files: Sequence[Listed]) -> Optional[Path]:
         """Where the content is in the target already."""
@@ -152,7 +159,7 @@ class TreeRestorer:
         sha256: bytes,
         files: Sequence[Listed],
         source: Optional[Path],
-        located: Optional[_Located],
+        located: Optional[Located],
     ) -> None:
         """Restore one content to all its paths; `source`: where it is here already."""
         linked: dict[HardLinkName, Path] = {}
@@ -178,7 +185,7 @@ class TreeRestorer:
             seconds = time.monotonic() - began
             self._repository.emit(Restored(sha256.hex(), each.shown, each.entry.size or 0, path, seconds))
 
-    async def _fetch(self, sha256: bytes, path: Path, located: Optional[_Located]) -> None:
+    async def _fetch(self, sha256: bytes, path: Path, located: Optional[Located]) -> None:
         if isinstance(located, NotFoundError):
             raise located
 

@@ -68,7 +68,7 @@ class Part:
 
 async def restore_one(repository: Repository, part: Part, folder: Path, *, force: bool) -> None:
     """Restore a part of a snapshot into a folder."""
-    reader = SnapshotReader(repository)
+    reader = SnapshotReader(repository, keeps_list=True)
     kept = await _chosen(repository, reader, part.snapshot, part.label)
     below = _path(part.path)
     listing = await reader.listing(kept.snapshot.root, below)
@@ -77,7 +77,7 @@ async def restore_one(repository: Repository, part: Part, folder: Path, *, force
         if not listing.entries:
             raise NotFoundError("no image of the snapshot is like that")
     with TargetFolder(folder) as target:
-        await TreeRestorer(repository, target, force=force).restore(listing, max(0, len(below) - 1))
+        await TreeRestorer(repository, target, reader.locate, force=force).restore(listing, max(0, len(below) - 1))
 
 
 async def restore_all(repository: Repository, selection: Selection, folder: Path, *, force: bool) -> None:
@@ -85,7 +85,7 @@ async def restore_all(repository: Repository, selection: Selection, folder: Path
 
     What two snapshots have under one name goes into folders named by their labels.
     """
-    reader = SnapshotReader(repository)
+    reader = SnapshotReader(repository, keeps_list=True)
     snapshots, _ = await _snapshots(repository, reader)
     holdings = await repository.holdings()
     whole = _together([(kept, await reader.listing(kept.snapshot.root)) for kept in newest_of_each(snapshots)])
@@ -93,7 +93,7 @@ async def restore_all(repository: Repository, selection: Selection, folder: Path
         whole = _selected(whole, selection, holdings)
     if whole.entries or whole.failed:
         with TargetFolder(folder) as target:
-            await TreeRestorer(repository, target, force=force).restore(whole)
+            await TreeRestorer(repository, target, reader.locate, force=force).restore(whole)
     undated = selection.undated(image.mapping for image in holdings.files)
     if undated:
         repository.emit(Warned(f"not restored, since they do not tell when they were taken: {undated:,}"))

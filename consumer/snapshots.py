@@ -12,7 +12,7 @@ from typing import Optional, Union
 from common.chunks import chunks
 from common.errors import NotEnoughError, NotFoundError, TesseraError, UsageError
 from common.process.events import ignore, waiting
-from common.protocol.messages import EncodingAt
+from common.protocol.messages import EncodingAt, is_at_hand
 from common.repository.repository import Repository
 from common.text import printable
 from common.vault.mapping import Mapping
@@ -26,8 +26,10 @@ LATEST = "latest"
 NS = 1_000_000_000
 _IN_MEMORY = 16 << 20  # bytes of one tree
 _AT_ONCE = 256  # trees
+_MOST_LISTED = 10_000  # encodings; each takes about 1.5 KiB
 
 Path = tuple[bytes, ...]  # the names from the snapshot's root on
+Located = Union[list[EncodingAt], NotFoundError]
 
 
 @dataclass(frozen=True)
@@ -107,8 +109,11 @@ class Place:
 
 
 class SnapshotReader:
-    def __init__(self, repository: Repository) -> None:
+    def __init__(self, repository: Repository, *, keeps_list: bool = False) -> None:
+        """`keeps_list`: `locate` goes by what `snapshots` listed, where that is no long list."""
         self._repository = repository
+        self._keeps_list = keeps_list
+        self._listed: dict[bytes, list[EncodingAt]] = {}  # object id → its encodings
         self._restorer = Restorer(repository, ignore)
         self._trees: dict[bytes, list[Entry]] = {}  # read before: snapshots of one source have most in common
 
@@ -120,7 +125,7 @@ class SnapshotReader:
         `encodings`: where they are listed already.
         """
         if encodings is None:
-            encodings = await self._repository.list_encodings()
+            encodings = await self._list()
         with waiting(self._repository.emit, "reading the snapshots"):
             by_object: dict[bytes, list[EncodingAt]] = {}
             for encoding in encodings:
@@ -130,6 +135,23 @@ class SnapshotReader:
         found = [each for each in read if isinstance(each, KeptSnapshot)]
         found.sort(key=lambda each: (each.snapshot.taken_at, each.sha256))
         return found, [each for each in read if isinstance(each, NotRestored)]
+
+    async def _list(self) -> list[EncodingAt]:
+        encodings = await self._repository.list_encodings()
+        if self._keeps_list and len(encodings) <= _MOST_LISTED:
+            for encoding in encodings:
+                self._listed.setdefault(encoding.object_id, []).append(encoding)
+        return encodings
+
+    async def locate(self, contents: Sequence[bytes]) -> dict[bytes, Located]:
+        """As `Repository.locate_all`; without a question for what can be restored by the list that was kept."""
+        names = {sha256: self._repository.object_ids(sha256) for sha256 in contents} if self._listed else {}
+        listed = {sha256: [e for name in both for e in self._listed.get(name, [])] for sha256, both in names.items()}
+        located: dict[bytes, Located] = {sha256: each for sha256, each in listed.items() if any(map(is_at_hand, each))}
+        lacking = [sha256 for sha256 in contents if sha256 not in located]
+        if lacking:
+            located.update(await self._repository.locate_all(lacking))
+        return located
 
     async def _snapshot(self, encodings: list[EncodingAt]) -> Union[KeptSnapshot, NotRestored]:
         try:
@@ -239,10 +261,10 @@ class SnapshotReader:
         return places, failed
 
     async def _located_trees(self, contents: Sequence[bytes]) -> list[Union[list[Entry], TesseraError]]:
-        located = await self._repository.locate_all(contents)
+        located = await self.locate(contents)
         return await asyncio.gather(*(self._tree(located[sha256]) for sha256 in contents))
 
-    async def _tree(self, encodings: Union[list[EncodingAt], NotFoundError]) -> Union[list[Entry], TesseraError]:
+    async def _tree(self, encodings: Located) -> Union[list[Entry], TesseraError]:
         if isinstance(encodings, NotFoundError):
             return encodings
         try:

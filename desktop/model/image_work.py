@@ -112,10 +112,13 @@ class ImageWorkModel(Model):
         restoring = FolderRestore(lambda progress: self.background.post(self._advanced, progress))
 
         async def work(repository: Repository) -> Report:
-            listing = await SnapshotReader(repository).listing(kept.snapshot.root, below)
+            reader = SnapshotReader(repository)
+            listing = await reader.listing(kept.snapshot.root, below)
             restoring.expect(listing.entries)
             with TargetFolder(pathlib.Path(folder)) as target:
-                await TreeRestorer(repository, target, force=False).restore(listing, max(0, len(below) - 1))
+                await TreeRestorer(repository, target, reader.locate, force=False).restore(
+                    listing, max(0, len(below) - 1)
+                )
             return restoring.report(kept, folder)
 
         what = printable(shown_path(below[-1:])) if below else "the snapshot"

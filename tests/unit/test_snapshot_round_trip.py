@@ -24,9 +24,11 @@ from common.coding.slicing import BLOCK_SIZE, TAG_SIZE
 from common.errors import NotEnoughError, NotFoundError
 from common.membership.identity import ClientIdentity, KeyPair
 from common.protocol.envelope import Operation
+from common.protocol.messages import is_at_hand
 from common.repository.repository import Repository
 from common.vault.contact_card import card_of
 from common.vault.folder import VaultFolder
+from consumer import snapshots as snapshots_of_consumer
 from consumer.events import Changed, NotRestored, Restored
 from consumer.restore_tree import TreeRestorer
 from consumer.snapshots import KeptSnapshot, SnapshotReader, choose, shown_path
@@ -94,11 +96,11 @@ class Machine:
 
     async def _restore(self, wanted: str, folder: Path, below: tuple[bytes, ...], force: bool) -> None:
         repository = self._repository()
-        reader = SnapshotReader(repository)
+        reader = SnapshotReader(repository, keeps_list=True)
         found, _ = await reader.snapshots()
         listing = await reader.listing(choose(found, wanted, None).snapshot.root, below)
         with TargetFolder(folder) as target:
-            await TreeRestorer(repository, target, force=force).restore(listing, max(0, len(below) - 1))
+            await TreeRestorer(repository, target, reader.locate, force=force).restore(listing, max(0, len(below) - 1))
 
     def unneeded(self, now: Optional[float] = None) -> list[tuple[str, Optional[str]]]:
         """Name and kind of what no snapshot names."""
@@ -611,3 +613,48 @@ def test_what_a_run_with_a_snapshot_stored_first_is_said_to_be_open_to_prune(her
     assert not (with_one.may_be_pruned or without.may_be_pruned), "the snapshot names them"
     assert put_without_snapshot("first with") == (True, True)
     assert put_without_snapshot("first without") == (True, False)
+
+
+# --- where things are
+
+
+@pytest.mark.parametrize(("most_listed", "asks"), [(10_000, False), (0, True)])
+def test_what_the_list_told_of_is_asked_for_only_where_it_is_long(
+    here: Path, monkeypatch: pytest.MonkeyPatch, most_listed: int, asks: bool
+) -> None:
+    (here / "source" / "below").mkdir(parents=True)
+    (here / "source" / "below" / "x").write_bytes(b"content")
+    machine = Machine(here / "home")
+    machine.put(here / "source")
+    asked: list[bytes] = []
+    locate_all = Repository.locate_all
+
+    async def counted(repository: Repository, sha256s: Sequence[bytes]) -> Any:
+        asked.extend(sha256s)
+        return await locate_all(repository, sha256s)
+
+    monkeypatch.setattr(snapshots_of_consumer, "_MOST_LISTED", most_listed)
+    monkeypatch.setattr(Repository, "locate_all", counted)
+    (restored,) = machine.restore("latest", here / "target")
+    assert isinstance(restored, Restored)
+    assert (here / "target" / "source" / "below" / "x").read_bytes() == b"content"
+    assert bool(asked) is asks
+
+
+def test_what_was_listed_without_enough_shares_is_asked_for_again(here: Path) -> None:
+    (here / "x").write_bytes(b"content")
+    machine = Machine(here / "home")
+    machine.put(here / "x")
+    repository = machine._repository()
+    reader = SnapshotReader(repository, keeps_list=True)
+
+    async def located() -> bool:
+        for device in machine.cluster.devices[:3]:
+            device.alive = False
+        await reader.snapshots()
+        for device in machine.cluster.devices[:3]:
+            device.alive = True
+        (found,) = (await reader.locate([bytes.fromhex(sha256_of(b"content"))])).values()
+        return isinstance(found, list) and any(map(is_at_hand, found))
+
+    assert run(located())
