@@ -64,7 +64,6 @@ class VaultWork:
 
         async def allowed(repository: Repository) -> T:
             if self._changes:
-                await repository.list_devices()
                 repository.link.require_changes_allowed()
             return await work(repository)
 

@@ -37,10 +37,5 @@ def _committed(operation: Operation, frames: Sequence[memoryview]) -> Iterator[S
     if operation is Operation.COMMIT:
         yield unpack(payload, SignedCommitment)
     elif operation is Operation.STORE:
-        offset = 0
-        for share in unpack_header(frames[1], Store).shares:
-            offset += share.block_bytes
-            yield unpack(payload[offset : offset + share.commitment_bytes], SignedCommitment)
-            offset += share.commitment_bytes
-        if offset != payload.nbytes:
-            raise ProtocolError("the payload has not the length that the header says")
+        for _, _, packed in unpack_header(frames[1], Store).parts(payload):
+            yield unpack(packed, SignedCommitment)

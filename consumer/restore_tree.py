@@ -126,7 +126,7 @@ class TreeRestorer:
                 present, located = await found
                 found = asyncio.ensure_future(self._find(contents[end : end + _AT_ONCE], by_content))
                 some = [self._content(each, by_content[each], present[each], located.get(each)) for each in present]
-                running.append(asyncio.ensure_future(asyncio.gather(*some)))
+                running.append(asyncio.gather(*some))
                 if len(running) > 1:
                     await running.popleft()
             while running:

@@ -15,12 +15,12 @@ from typing import NamedTuple, Optional, Union
 import msgspec
 
 from common.errors import TesseraError
+from common.protocol.identifiers import DIGEST_SIZE
 from common.vault.mapping import TREE
 from common.vault.tree import KEPT, Entry, EntryType, encode_tree
 from producer.events import FailedImage, LeftOut, Outcome, SkippedFile, StoredImage
 from producer.sources import ROOT, FolderFound, FolderListed, LinkFound, Source
 
-_DIGEST_SIZE = 32
 _WORD = 2**64
 _NS = 1_000_000_000
 
@@ -94,7 +94,7 @@ class Trees:
 
     def stored(self) -> Iterator[bytes]:
         """The SHA-256s of what this run stored itself: of the first perhaps long ago."""
-        return (bytes(self._stored[at : at + _DIGEST_SIZE]) for at in range(0, len(self._stored), _DIGEST_SIZE))
+        return (bytes(self._stored[at : at + DIGEST_SIZE]) for at in range(0, len(self._stored), DIGEST_SIZE))
 
     def _count(self, source: Source, outcome: Outcome) -> None:
         if isinstance(outcome, StoredImage):

@@ -38,6 +38,7 @@ from PIL import (  # noqa: F401  # the readers of the formats on the list regist
 from common.facts import Facts
 from viewer.exif import Tiff, facts_in
 from viewer.headers import described
+from viewer.heif import HEIF_TYPES
 from viewer.messages import FORMATS, MAX_PIXELS_FRAME, PIXEL_BYTES, Seen
 from viewer.reading import Header, MalformedError, length_of
 
@@ -64,7 +65,6 @@ _JPEG_OFFSET, _JPEG_LENGTH = 0x201, 0x202  # tags of the second directory
 _MAX_EMBEDDED_EDGE = 1024  # pixels
 _MAX_PREVIEW = 16 << 20  # bytes of a JPEG in a raw file, and of a HEIC, which is read whole
 _HEIF = "HEIF"  # Pillow's name
-_HEICS = ("image/heic", "image/heic-sequence", "image/heif", "image/heif-sequence")
 _TURNS = {  # as ImageOps.exif_transpose has it
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -134,7 +134,7 @@ def _opened(file: IO[bytes], header: Optional[Header], *, small: bool) -> Iterat
             with _preview(file, header) as image:
                 yield image
             return
-        if header is not None and header.media_type in _HEICS:
+        if header is not None and header.media_type in HEIF_TYPES:
             # Not by Image.open: of a file of several images that plugin decodes anew at each step.
             with pi_heif.open_heif(_heic(file, header, small)).to_pillow() as image:
                 yield image

@@ -15,7 +15,7 @@ from typing import IO, Callable, Optional
 from viewer.boxes import read_cr3, read_j2c, read_jp2, read_jxl, read_video
 from viewer.dicom import read_dicom
 from viewer.exif import facts_in, read_camera_tiff, read_rw2, read_tiff
-from viewer.heif import read_heif
+from viewer.heif import HEIF_TYPES, read_heif
 from viewer.raw import read_crw, read_mrw, read_raf, read_x3f
 from viewer.reading import MAX_STEPS, Header, MalformedError, read_at
 from viewer.signatures import CR2, SIGNATURE_BYTES, media_type_of
@@ -149,7 +149,7 @@ _READERS: dict[str, Callable[[IO[bytes]], Optional[Header]]] = {
     "image/x-canon-crw": read_crw,
     "image/x-canon-cr3": read_cr3,
     "image/x-sigma-x3f": read_x3f,
-    **dict.fromkeys(("image/heic", "image/heic-sequence", "image/heif", "image/heif-sequence"), read_heif),
+    **dict.fromkeys(HEIF_TYPES, read_heif),
     "image/avif": read_heif,
     "image/jxl": read_jxl,
     "image/jp2": read_jp2,

@@ -14,6 +14,7 @@ from viewer.boxes import Box, Reader, boxes, boxes_in, content_of
 from viewer.exif import facts_in
 from viewer.reading import MAX_STEPS, Header, MalformedError, Piece, length_of, read_at
 
+HEIF_TYPES = ("image/heic", "image/heic-sequence", "image/heif", "image/heif-sequence")  # AVIF has one of its own
 _BRANDS = ((b"avif", "image/avif"), (b"avis", "image/avif"), (b"heic", "image/heic"), (b"heix", "image/heic"))
 _HEVC = b"hvc1"  # the kind of an item, as HEIC has it
 _ESSENTIAL = (b"hvcC", b"irot", b"imir", b"clap")  # properties without which a decoder would show something else

@@ -288,16 +288,11 @@ class Service:
         self._waiting.append(waiting)
 
     def _store_whole(self, request: Request, header: Store, now: float) -> None:
-        if sum(s.block_bytes + s.commitment_bytes for s in header.shares) != request.payload.nbytes:
-            raise ProtocolError("the payload has not the length that the header says")
+        parts = header.parts(request.payload)
         self._store.require_places(len(header.shares), request.owner)
         has_room = self._store.has_room(request.owner, [share.block_bytes for share in header.shares])
         waiting = _Waiting(request)
-        offset = 0
-        for share in header.shares:
-            block = request.payload[offset : offset + share.block_bytes]
-            offset += share.block_bytes + share.commitment_bytes
-            packed = request.payload[offset - share.commitment_bytes : offset]
+        for share, block, packed in parts:
             waiting.shares.append(self._store_one(request.owner, share, block, packed, now, has_room))
         self._waiting.append(waiting)
 

@@ -235,7 +235,7 @@ class Link:
             self._answers.pop(request, None)
 
     def require_changes_allowed(self) -> None:
-        """RefusedError where the broker, once asked anything, said that this machine may add, and change nothing."""
+        """RefusedError where the broker said, when the link came up, that this machine may add, and change nothing."""
         if self._protocol.adds_only:
             raise RefusedError(
                 "this machine was let in to store and restore, and can neither delete nor change what is stored",

@@ -10,6 +10,7 @@ from typing import Annotated, Optional
 
 import msgspec
 
+from common.errors import ProtocolError
 from common.protocol.identifiers import owner_id
 from common.protocol.messages import (
     MAX_BATCH,
@@ -131,6 +132,19 @@ class Store(Message):
     """Payload: for each share its block, then its packed `SignedCommitment`."""
 
     shares: Annotated[list[WholeShare], msgspec.Meta(max_length=MAX_BATCH)]
+
+    def parts(self, payload: memoryview) -> list[tuple[WholeShare, memoryview, memoryview]]:
+        """Each share, its block and its packed commitment; ProtocolError where the payload has another length."""
+        if sum(share.block_bytes + share.commitment_bytes for share in self.shares) != payload.nbytes:
+            raise ProtocolError("the payload has not the length that the header says")
+        parts, offset = [], 0
+        for share in self.shares:
+            end = offset + share.block_bytes + share.commitment_bytes
+            parts.append(
+                (share, payload[offset : offset + share.block_bytes], payload[end - share.commitment_bytes : end])
+            )
+            offset = end
+        return parts
 
 
 class Stored(ReplyHeader):

@@ -52,3 +52,9 @@ def deliver_until(background: Background, condition: Callable[[], object]) -> No
     while not condition():
         assert time.monotonic() < end, "nothing came of it in time"
         background.deliver()
+
+
+def make_broker_folder(home: Path) -> None:
+    """As if the broker were on this machine, with Tessera's folder `home`."""
+    (home / "broker").mkdir()
+    (home / "broker" / "broker.key").touch()

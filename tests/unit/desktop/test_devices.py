@@ -18,7 +18,7 @@ from desktop.model.devices import DevicesModel, device_row, former
 from desktop.model.entries import Tone
 from desktop.model.operator import ROLES, MachineRow, Member, Operator, machine_rows
 from desktop.session import Session
-from tests.support.desktop_models import deliver_until
+from tests.support.desktop_models import deliver_until, make_broker_folder
 
 GB = 10**9
 ATTIC = Device(b"a" * 16, "attic", True, 2 * GB, 8 * GB, 1200)
@@ -82,8 +82,7 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_the_operators_commands_are_there_where_the_brokers_folder_is(tmp_path: Path) -> None:
     assert not Operator(tmp_path).is_here
-    (tmp_path / "broker").mkdir()
-    (tmp_path / "broker" / "broker.key").touch()
+    make_broker_folder(tmp_path)
     assert Operator(tmp_path).is_here
 
 
@@ -139,8 +138,7 @@ def test_an_invite_is_shown_in_all_its_forms_where_the_broker_is_here(
     model.make_invite("worker")
     assert model.invite is None
     assert "at the broker" in model.told
-    (session.home / "broker").mkdir()
-    (session.home / "broker" / "broker.key").touch()
+    make_broker_folder(session.home)
     code = ShortInvite.generate(Role.WORKER, bytes(32)).encode()
     said = f"invites one worker, once:\\nor, typed, as a code:\\n{code}\\n"
     checkout.write_text(f"import sys\nprint('tessera-' + sys.argv[2] + '-abc')\nsys.stderr.write('{said}')\n")
@@ -161,8 +159,7 @@ def test_an_invite_of_a_machine_that_only_adds_is_made_by_its_option(
     model = DevicesModel(session, background)
     model.make_invite("add-only")
     assert model.command == "python broker/broker.py invite client --add-only"
-    (session.home / "broker").mkdir()
-    (session.home / "broker" / "broker.key").touch()
+    make_broker_folder(session.home)
     checkout.write_text("import sys\nprint('-'.join(sys.argv[1:]))\n")
     model.make_invite("add-only")
     deliver_until(background, lambda: model.invite or model.error)
@@ -187,8 +184,7 @@ def test_each_of_both_lists_shows_the_command_for_it(session: Session, backgroun
 def test_what_a_command_refuses_is_shown_and_the_model_goes_on(
     session: Session, background: Background, checkout: Path
 ) -> None:
-    (session.home / "broker").mkdir()
-    (session.home / "broker" / "broker.key").touch()
+    make_broker_folder(session.home)
     checkout.write_text("import sys\nsys.exit('broker: another member is called desk already')\n")
     model = DevicesModel(session, background)
     act = model.renaming("attic", "desk").act
@@ -238,8 +234,7 @@ def test_machines_are_the_clients_and_admins_of_the_brokers_list_by_name() -> No
 def test_a_machine_is_revoked_by_its_key_behind_a_word_on_what_it_means(
     session: Session, background: Background, checkout: Path
 ) -> None:
-    (session.home / "broker").mkdir()
-    (session.home / "broker" / "broker.key").touch()
+    make_broker_folder(session.home)
     (checkout.parent / "members").write_text(MEMBERS)
     checkout.write_text(
         "import pathlib, sys\n"
