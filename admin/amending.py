@@ -22,6 +22,7 @@ from common.coding.commitments import leaf_of, rank
 from common.coding.recipe import Recipe
 from common.erasure import ErasureCode
 from common.errors import NotEnoughError, RefusedError, TesseraError
+from common.link.stragglers import Stragglers
 from common.protocol.codec import pack
 from common.protocol.device_messages import MAX_TRANSFERS, Amend, Commitment, ShareName, SignedCommitment
 from common.protocol.messages import EncodingAt, shares_at_hand
@@ -63,9 +64,7 @@ async def find_current(repository: Repository, encoding: EncodingAt) -> Current:
 
     What this machine wrote last is the least that is believed, whatever the devices that are connected now have.
     """
-    holders = [(share, devices[0]) for share, devices in shares_at_hand(encoding).items()]
-    answers = await asyncio.gather(*(_describe(repository, encoding, *holder) for holder in holders))
-    known = [answer for answer in answers if answer is not None]
+    known = await _describe_all(repository, encoding)
     if not known:
         raise NotEnoughError("no connected device has a good commitment of it")
     leaves = [leaf_of(current.commitment) for current in known]
@@ -77,6 +76,22 @@ async def find_current(repository: Repository, encoding: EncodingAt) -> Current:
         return replace(best, mapping=kept)
     everywhere = having == len({share.device_id for share in encoding.shares})
     return replace(best, settled=everywhere or having >= quorum(encoding.k, encoding.n))
+
+
+async def _describe_all(repository: Repository, encoding: EncodingAt) -> list[Current]:
+    """What devices have; once so many tell that any change which holds is among them, the late are not waited for."""
+    holders = [(share, devices[0]) for share, devices in shares_at_hand(encoding).items()]
+    tasks = [asyncio.ensure_future(_describe(repository, encoding, *holder)) for holder in holders]
+
+    def known() -> list[Current]:
+        return [current for task in tasks if task.done() and (current := task.result()) is not None]
+
+    try:
+        await Stragglers().late(tasks, lambda: len(known()) >= quorum(encoding.k, encoding.n))
+        return known()
+    finally:
+        for task in tasks:
+            task.cancel()
 
 
 async def _describe(repository: Repository, encoding: EncodingAt, share: int, device: bytes) -> Optional[Current]:

@@ -17,7 +17,7 @@ from typing import Optional
 
 from admin.amending import holders_of
 from admin.events import DeviceFailed
-from admin.quorum import quorum, require_quorum, tell
+from admin.quorum import LateError, quorum, require_quorum, tell
 from admin.vault_work import change_each
 from common.errors import (
     NotEnoughError,
@@ -30,6 +30,7 @@ from common.errors import (
 )
 from common.link.questions import locate
 from common.link.replies import DeclinedError
+from common.link.stragglers import LEAST
 from common.protocol.codec import pack, unpack
 from common.protocol.messages import (
     Acknowledged,
@@ -118,11 +119,18 @@ async def delete_image(repository: Repository, image: Held, trash_days: int) -> 
         return None
 
     # All at once: a device may claim many that there are not, and then answer nothing.
-    told = await asyncio.gather(*map(delete, own))
-    errors = [(encoding, error) for encoding, error in zip(own, told) if error is not None]
-    for encoding, error in errors:
-        if _may_be_restored(encoding) or len(errors) == len(own):
-            raise error
+    tasks = [asyncio.ensure_future(delete(encoding)) for encoding in own]
+    deciding = [task for task, encoding in zip(tasks, own) if _may_be_restored(encoding)] or tasks
+    try:
+        await asyncio.wait(deciding)
+        done, _ = await asyncio.wait(tasks, timeout=LEAST)
+        errors = {task: error for task in done if (error := task.result()) is not None}
+    finally:
+        for task in tasks:
+            task.cancel()
+    failed = [errors[task] for task in deciding if task in errors]
+    if failed and (deciding is not tasks or len(failed) == len(tasks)):
+        raise failed[0]
     return repository.absent(own)
 
 
@@ -317,8 +325,18 @@ async def undelete_encodings(repository: Repository, trashed: Sequence[Trashed])
 
 
 async def _undelete(repository: Repository, trashed: Trashed) -> dict[bytes, Optional[TesseraError]]:
+    """How many have to take it back only what is back tells; so who is late is asked once more where it is needed."""
     word = repository.key.tombstone(trashed.object_id, trashed.encoding_id, trashed.generation + 1)
-    return await _show(repository, UNDELETE, word, trashed.devices, len(trashed.devices))
+    told = await _show(repository, UNDELETE, word, trashed.devices, -(-len(trashed.devices) // 2))
+    late = [device for device, error in told.items() if isinstance(error, LateError)]
+    if late:
+        found, _ = await locate(repository.link, [trashed.object_id])
+        codes = [(e.k, e.n) for e in found[trashed.object_id] if e.encoding_id == trashed.encoding_id]
+        heard = sum(map(_has_heard, told.values()))
+        needed = max((quorum(*code) - heard for code in codes), default=len(late))
+        if needed > 0:
+            told.update(await _show(repository, UNDELETE, word, late, needed))
+    return told
 
 
 def _has_heard(error: Optional[TesseraError]) -> bool:

@@ -19,6 +19,10 @@ from common.protocol.messages import Code
 from common.repository.repository import Repository
 
 
+class LateError(UnreachableError):
+    """A device does not answer, and is not waited for."""
+
+
 def quorum(k: int, n: int) -> int:
     """Of the n devices of an encoding so many that any k others, and any other quorum, have one in common with them."""
     return max(k, n - k + 1, n // 2 + 1)
@@ -42,7 +46,7 @@ async def tell(
 
     try:
         late = await Stragglers().late(tasks.values(), enough)
-        why = UnreachableError("it does not answer, and enough others have; brokers pass it on")
+        why = LateError("it does not answer, and enough others have; brokers pass it on")
         return {device: why if task in late else task.result() for device, task in tasks.items()}
     finally:
         for task in tasks.values():

@@ -1,7 +1,7 @@
 """`repair`: rebuilds missing shares now, by the steward, or by this machine on named devices; deletes the needless.
 
-The steward in the broker rebuilds wherever there is room. Its progress is shown until the images are whole or cannot be
-made so; interrupting this command does not stop it.
+The steward in the broker rebuilds wherever there is room. Its progress is shown until the images are whole, or it says
+that it has tried all that it can now; interrupting this command does not stop it.
 
 With `--to` this machine makes the shares, as a producer does when a device fails in mid-put (`producer.distribution`):
 blocks of k others are fetched, checked against the recipe, rebuilt, and appended at a device that has no share of the
@@ -36,7 +36,7 @@ from producer.run import choose_devices
 
 _LOOK = 0.5  # seconds between two checks of the progress
 _SURE = 2.0  # seconds without progress of an image, after which what seems impossible is taken to be so
-_TIMEOUT = 15.0  # seconds without any progress, after which no more is expected
+_TIMEOUT = 15.0  # seconds without any progress, after which no more is expected of a broker, whatever it says
 _ATTEMPTS = 2  # a device may fail only when the share is committed
 
 
@@ -98,11 +98,14 @@ class _Followed:
         self.missing = missing
         self._impossible = bool(encodings) and _is_impossible(best(encodings), places)
 
-    def is_over(self, now: float, changed: float) -> bool:
-        """Whether nothing more is expected; `changed`: when there was last progress of any image."""
-        if self._impossible:
-            return not self.missing or now - self.changed > _SURE
-        return not self.missing or now - changed > _TIMEOUT
+    def is_over(self, now: float, changed: float, tried: bool) -> bool:
+        """Whether nothing more is expected; `changed`: when there was last progress of any image.
+
+        `tried`: the steward has, all that it can.
+        """
+        if not self.missing or tried:
+            return True
+        return now - self.changed > _SURE if self._impossible else now - changed > _TIMEOUT
 
 
 async def _follow(repository: Repository, images: Sequence[Held]) -> AsyncIterator[Repaired]:
@@ -110,11 +113,13 @@ async def _follow(repository: Repository, images: Sequence[Held]) -> AsyncIterat
     changed = repository.link.time()
     waiting = {image.encodings[0].object_id: _Followed(image, changed) for image in images}
     given_up, said = 0, False
+    idle = 0  # looks in a row at which the steward had nothing left to do
     while waiting:
         found, settled = await locate(repository.link, list(waiting))
         devices = await list_devices(repository.link)
         places = {device.device_id for device in devices if device.alive and not device.retiring}
-        jobs = (await ask_health(repository.link))[1]
+        health, jobs = await ask_health(repository.link)
+        idle = idle + 1 if health.settled and health.due == 0 else 0
         under_way = {job.encoding_id for job in jobs if job.kind != "check"}  # which makes nothing whole
         now = repository.link.time()
         for object_id, each in waiting.items():
@@ -122,7 +127,7 @@ async def _follow(repository: Repository, images: Sequence[Held]) -> AsyncIterat
         repository.emit(BytesLeft(given_up + sum(each.missing for each in waiting.values())))
         # A broker that was restarted may not have all announcements yet.
         changed = max(changed, *(each.changed for each in waiting.values())) if settled else now
-        over = [object_id for object_id, each in waiting.items() if settled and each.is_over(now, changed)]
+        over = [object_id for object_id, each in waiting.items() if settled and each.is_over(now, changed, idle > 1)]
         for object_id in over:
             each = waiting.pop(object_id)
             given_up += each.missing

@@ -44,6 +44,7 @@ def health(steward: Steward, owner: Optional[bytes]) -> tuple[Health, bytes]:
         steward.weak,
         images.in_danger,
         needless=images.needless,
+        due=steward.due(owner),
     )
     return header, pack(jobs)
 

@@ -51,7 +51,7 @@ class Room(NamedTuple):
 
 
 Rooms = Mapping[bytes, Room]
-Avoid = Callable[[bytes], bool]  # of a device: whether it lately refused a share of this encoding
+Avoid = Callable[[bytes], bool]  # of a device: whether it refused something of this encoding lately, or is slow
 
 
 def presence_in(rooms: Rooms) -> Callable[[bytes], Presence]:
@@ -113,10 +113,10 @@ def check(known: Known, found: Place, rooms: Rooms) -> Task:
     return Task(Kind.CHECK, known.claim, sources_of(known, rooms), reads=(found,))
 
 
-def bring_up_to_date(known: Known, rooms: Rooms) -> Optional[Task]:
-    """Show devices that were away what was amended meanwhile; None where none of them is here."""
+def bring_up_to_date(known: Known, rooms: Rooms, avoid: Avoid) -> Optional[Task]:
+    """Show devices that were away what was amended meanwhile; None where none of them is here, or all are avoided."""
     presence = presence_in(rooms)
-    stale = tuple(place for place in known.stale if presence(place.device) is Presence.HERE)
+    stale = tuple(p for p in known.stale if presence(p.device) is Presence.HERE and not avoid(p.device))
     if not stale:
         return None
     sources = tuple(place for place in sources_of(known, rooms) if place not in stale)

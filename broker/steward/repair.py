@@ -17,15 +17,17 @@
 
 Every block is checked against the recipe before anybody uses it. A share that gave a bad one is not asked again, and
 its device is told to look at it; a device that gives no answer is not asked again either, and a place that fails is
-left out from then on. Each step is a generator that yields its requests: `trampoline`. There is no socket, clock or
-disk here; deadlines, and devices that are lost, come as replies from `requests`.
+left out from then on. Where a device is slow another is asked as well, and what comes first counts; a slow place is
+given up where its share can go to another one. Each step is a generator that yields its requests: `trampoline`. There
+is no socket, clock or disk here; deadlines, and devices that are lost, come as replies from `requests`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Callable, Optional, Protocol
 
 import numpy as np
@@ -97,8 +99,11 @@ class Surroundings(Protocol):
     def found_bad(self, encoding_id: bytes, place: Place) -> None:
         """This share gave a bad block."""
 
-    def is_late(self, device: bytes) -> bool:
-        """Whether this device left something unanswered lately."""
+    def is_slow(self, device: bytes) -> bool:
+        """Whether this device leaves something unanswered for longer than it should, or did lately."""
+
+    def can_go_elsewhere(self, task: Task, place: Place) -> bool:
+        """Whether another device, that is not slow, may be given this share."""
 
     def stored(self, share: AnnouncedShare, device: bytes) -> None:
         """A share is durable on a device."""
@@ -120,12 +125,19 @@ class Repair:
         self._outcome = Outcome()
         self._missing: dict[Place, set[int]] = {}  # opened place → segments that it lacks
         self._failed: set[Place] = set()  # shares that gave a bad block, or none
+        self._inspected: set[Place] = set()  # asked for their commitment, which may still come
         self._shown: dict[bytes, Optional[Shown]] = {}  # device → its commitment; None where its owner did not sign it
         self._contrary: AbstractSet[bytes] = frozenset()  # devices that have another commitment than the one that holds
         self._conflicts = 0  # devices that say that another broker repairs this encoding
 
+        self._trampoline = Trampoline(lambda request, then: self._around.ask(request, then, self), self._end)
+
     def begin(self, now: float) -> None:
-        Trampoline(lambda request, then: self._around.ask(request, then, self), self._end).begin(self._steps(), now)
+        self._trampoline.begin(self._steps(), now)
+
+    def look(self, now: float) -> None:
+        """To be called now and then: a device may have become slow."""
+        self._trampoline.look(now)
 
     def abandonments(self) -> list[Request]:
         """What tells the places to forget what they were given: of an encoding that is not to be repaired any more."""
@@ -140,16 +152,17 @@ class Repair:
         targets, outcome = self.task.targets, self._outcome
         agreed = yield from self._agree()
         if targets:
-            yield [self._open(target, agreed.recipe) for target in targets]
+            yield from self._at(targets, lambda target: self._open(target, agreed.recipe))
             yield from self._transfer(agreed)
-            yield [self._commit(target, agreed) for target in self._open_places()]
+            yield from self._at(self._open_places(), lambda target: self._commit(target, agreed))
             for place in outcome.placed:
                 self._around.stored(self._announced(place, agreed), place.device)
             if not outcome.placed:
                 raise GaveUp(_NO_PLACE)
-        yield [self._amend(place, agreed) for place in self.task.stale]
+        yield from self._at(self.task.stale, lambda place: self._amend(place, agreed))
         bad = yield from self._read(agreed.recipe)
-        yield [self._discard_one(p) for p in self._around.may_discard(self.task) if p.share not in bad]
+        discards = [place for place in self._around.may_discard(self.task) if place.share not in bad]
+        yield [self._discard_one(place) for place in discards]
         if bad:
             raise GaveUp(f"{len(bad)} shares of it are not good")
         short = len(targets) - len(outcome.placed)
@@ -158,15 +171,38 @@ class Repair:
         if outcome.refused and self.task.stale:
             raise GaveUp("a device does not take what was amended")
 
+    def _at(self, places: Iterable[Place], steps: Callable[[Place], Steps[None]]) -> Steps[None]:
+        """Take these steps at each place; those that are slow and can be done without count as refused."""
+        waiting = dict.fromkeys(places)
+
+        def at(place: Place) -> Steps[None]:
+            yield from steps(place)
+            waiting.pop(place, None)
+
+        yield Enough([at(place) for place in waiting], lambda: all(map(self._can_do_without, waiting)))
+        for place in waiting:
+            self._refuse(place)
+
+    def _can_do_without(self, place: Place) -> bool:
+        if not self._around.is_slow(place.device):
+            return False
+        return place in self.task.stale or self._around.can_go_elsewhere(self.task, place)
+
+    def _refuse(self, place: Place) -> None:
+        """This place takes nothing, whatever it still answers."""
+        if place not in self._outcome.refused:
+            self._outcome.refused.append(place)
+
     # --- lease, agree
 
     def _agree(self) -> Steps[Agreed]:
-        sources = sorted(self.task.sources, key=lambda place: (self._around.is_late(place.device), place.device))
+        sources = sorted(self.task.sources, key=lambda place: (self._around.is_slow(place.device), place.device))
         if not sources:
             raise GaveUp("no device that holds it is here")
         while sources and not self._shown and self._conflicts <= self._claim.n - self._claim.k:
-            yield from self._inspect(sources.pop(0))
-        if self._shown:
+            place = sources.pop(0)
+            yield Enough([self._inspect(place)], partial(self._is_slow_or_shown, place.device))
+        if self._shown or not sources:
             yield Enough([self._inspect(place) for place in sources], self._is_agreed)
         agreed = self._commitment()
         self._contrary = self._shown.keys() - (frozenset() if agreed is None else agreed.devices)
@@ -191,12 +227,18 @@ class Repair:
         agreed = agree(self._shown)
         return agreed if agreed is not None and agreed.is_claimed(self._claim) else None
 
+    def _is_slow_or_shown(self, device: bytes) -> bool:
+        return bool(self._shown) or self._around.is_slow(device)
+
     def _is_agreed(self) -> bool:
+        """Whether nobody else is waited for."""
         agreed = self._commitment() if len(self._shown) >= self._claim.k else None
-        return agreed is not None and len(agreed.devices) >= self._claim.k
+        return not self._inspected or (agreed is not None and len(agreed.devices) >= self._claim.k)
 
     def _inspect(self, place: Place) -> Steps[None]:
+        self._inspected.add(place)
         reply: Reply = yield self._lease(place, LEASE)
+        self._inspected.discard(place)
         if reply.answer.granted and reply.payload is not None:
             self._shown[place.device] = read(bytes(reply.payload), self._claim.encoding_id, self._around.verifier)
         elif reply.code is Code.CONFLICT:
@@ -219,7 +261,7 @@ class Repair:
         header = Amend(self._claim.encoding_id)
         reply: Reply = yield Request(place.device, self._claim.owner, Operation.AMEND, header, agreed.packed)
         if not reply.answer.granted:
-            self._outcome.refused.append(place)
+            self._refuse(place)
         if reply.code in (Code.CONFLICT, Code.NOT_ALLOWED, Code.NOT_FOUND, Code.DAMAGED):
             self._around.found_bad(self._claim.encoding_id, place)  # or it would serve what does not hold any more
 
@@ -230,7 +272,7 @@ class Repair:
         header = Open(claim.encoding_id, target.share, claim.k, claim.n, recipe.block_size, claim.share_bytes)
         opened: Reply = yield self._request(target.device, Operation.OPEN, header)
         if not opened.answer.granted and opened.code is not Code.CONFLICT:
-            self._outcome.refused.append(target)
+            self._refuse(target)
             return
         # A conflict may mean that the share is there already: by an earlier try, or by another broker.
         asked = self._request(target.device, Operation.PROGRESS, self._name(target), credit=MAX_PAYLOAD)
@@ -240,7 +282,7 @@ class Repair:
         elif opened.answer.granted:
             self._missing[target] = set(range(recipe.segment_count)) - there
         else:
-            self._outcome.refused.append(target)
+            self._refuse(target)
 
     def _open_places(self) -> list[Place]:
         """The opened places that did not fail."""
@@ -254,12 +296,11 @@ class Repair:
             return
         # Who was not waited for may do as well, since every block is checked.
         usable = [place for place in self.task.sources if place.device not in self._contrary]
-        sources = sorted(usable, key=lambda place: (self._around.is_late(place.device), place))
         numbers = sorted(set().union(*self._missing.values()))
         self.segments_done = self.segments - len(numbers)
         at_once = max(1, min(_SEGMENTS, MEMORY // _segment_bytes(agreed.recipe, len(self._missing))))
         remaining = iter(numbers)
-        yield [self._transfer_segments(remaining, sources, agreed.recipe) for _ in range(at_once)]
+        yield [self._transfer_segments(remaining, sorted(usable), agreed.recipe) for _ in range(at_once)]
 
     def _transfer_segments(self, numbers: Iterator[int], sources: list[Place], recipe: Recipe) -> Steps[None]:
         """One segment after the other, as long as there are any."""
@@ -275,7 +316,7 @@ class Repair:
             blocks = yield from self._gather(number, targets, sources, recipe)
             targets = self._lacking(number)  # one may have failed meanwhile
             self._rebuild(number, targets, blocks, recipe)
-            yield [self._append(number, target, blocks[target.share], recipe) for target in targets]
+            yield from self._at(targets, lambda target: self._append(number, target, blocks[target.share], recipe))
 
     def _lacking(self, number: int) -> list[Place]:
         """The opened places that lack a segment."""
@@ -284,26 +325,54 @@ class Repair:
     def _gather(
         self, number: int, targets: list[Place], sources: list[Place], recipe: Recipe
     ) -> Steps[dict[int, memoryview]]:
-        """Fetch what is needed to make the targets' blocks of a segment: share → block."""
+        """Fetch what is needed to make the targets' blocks of a segment: share → block; more, where some were late."""
         blocks: dict[int, memoryview] = {}
-        while True:
-            places = self._places_to_ask(targets, sources, blocks)
-            if not places:
-                return blocks
-            fetched = yield [self._fetch(place, number, recipe) for place in places]
-            blocks.update((place.share, block) for place, block in zip(places, fetched) if block is not None)
+        asked: set[Place] = set()
 
-    def _places_to_ask(self, targets: list[Place], sources: list[Place], blocks: dict[int, memoryview]) -> list[Place]:
-        """Where more blocks come from: none where these are enough."""
-        donors = [Place(t.share, self.task.donors[t.share]) for t in targets if t.share in self.task.donors]
-        donors = [place for place in donors if place.share not in blocks and place not in self._failed]
-        if {target.share for target in targets} <= blocks.keys() | {place.share for place in donors}:
+        def fetch(place: Place) -> Steps[None]:
+            block = yield from self._fetch(place, number, recipe)
+            if block is not None:
+                blocks[place.share] = block
+
+        def under_way() -> set[Place]:
+            return {place for place in asked if place.share not in blocks and place not in self._failed}
+
+        def lacking() -> list[Place]:
+            return self._places_to_ask(targets, sources, blocks, asked, under_way())
+
+        while not self._are_enough(targets, blocks):
+            places = lacking()
+            asked.update(places)
+            if not under_way():
+                raise GaveUp("fewer good blocks are to be had than are needed")
+            yield Enough(
+                [fetch(place) for place in places],
+                lambda: self._are_enough(targets, blocks) or bool(lacking()) or not under_way(),
+            )
+        return dict(blocks)  # what comes late is not kept
+
+    def _are_enough(self, targets: list[Place], blocks: dict[int, memoryview]) -> bool:
+        return len(blocks) >= self._claim.k or {target.share for target in targets} <= blocks.keys()
+
+    def _places_to_ask(
+        self,
+        targets: list[Place],
+        sources: list[Place],
+        blocks: dict[int, memoryview],
+        asked: Collection[Place],
+        under_way: Collection[Place],
+    ) -> list[Place]:
+        """Who is to be asked now for a block: nobody as long as enough are to come of devices that are not slow."""
+        slow = {place.device for place in (*sources, *under_way) if self._around.is_slow(place.device)}
+        coming = blocks.keys() | {place.share for place in under_way if place.device not in slow}
+        wanted = {target.share for target in targets}
+        donors = [Place(share, self.task.donors[share]) for share in sorted(wanted & self.task.donors.keys())]
+        donors = [p for p in donors if p.share not in blocks and p not in asked and p not in self._failed]
+        if wanted <= coming | {place.share for place in donors}:
             return donors
-        others = [place for place in sources if place.share not in blocks and place not in self._failed]
-        needed = max(0, self._claim.k - len(blocks))
-        if len(others) < needed:
-            raise GaveUp("fewer good blocks are to be had than are needed")
-        return others[:needed]
+        others = [p for p in sources if p.share not in coming and p not in asked and p not in self._failed]
+        others.sort(key=lambda place: place.device in slow)
+        return others[: max(0, self._claim.k - len(coming))]
 
     def _fetch(self, place: Place, number: int, recipe: Recipe) -> Steps[Optional[memoryview]]:
         """One block, checked; None where this share gives none."""
@@ -333,8 +402,8 @@ class Repair:
         header = Append(self._claim.encoding_id, target.share, number, recipe.digest_of(number, target.share))
         credit = len(block)
         reply: Reply = yield self._request(target.device, Operation.APPEND, header, payload=block, credit=credit)
-        if not reply.answer.granted and target not in self._outcome.refused:
-            self._outcome.refused.append(target)
+        if not reply.answer.granted:
+            self._refuse(target)
 
     # --- commit
 
@@ -342,7 +411,10 @@ class Repair:
         header, packed = Commit(self._claim.encoding_id, target.share), agreed.packed
         credit = len(packed)
         reply: Reply = yield self._request(target.device, Operation.COMMIT, header, payload=packed, credit=credit)
-        (self._outcome.placed if reply.answer.granted else self._outcome.refused).append(target)
+        if not reply.answer.granted:
+            self._refuse(target)
+        elif target not in self._outcome.refused:
+            self._outcome.placed.append(target)
 
     # --- read, discard
 

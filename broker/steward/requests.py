@@ -4,7 +4,8 @@ At most two are under way to a device, so that its clients wait little; payload 
 are paid from a bucket that the rate fills. What a device is too busy for, or leaves unanswered for a while, is sent
 again under the same id, with growing pauses, until the operation's timeout; then its asker gets `FAULT`. What cannot be
 sent, since the device is gone, is answered `GONE` at once. A device that left something unanswered is known to be late
-for a while, so that whoever has the choice asks others. Nothing here reads what it sends.
+for a while, so that whoever has the choice asks others; long before, while something takes it longer than it should, it
+is slow. Nothing here reads what it sends.
 """
 
 from __future__ import annotations
@@ -27,6 +28,9 @@ from common.protocol.operations import OPERATIONS
 
 PER_DEVICE = 2  # requests under way
 _SEND_AGAIN = 5.0  # seconds without an answer
+SLOW_AFTER = 1.0  # seconds; an answer that comes later is waited for only by who has no choice
+_SYNCED = {Operation.COMMIT, Operation.AMEND, Operation.DELETE, Operation.UNDELETE}
+SLOW_AFTER_SYNC = 4.0  # seconds, where it is durable before it is answered
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 2.0  # seconds after an answer "busy"
 _A_MOMENT = 2 * _SEND_AGAIN  # for which one counts as late that had to be asked again
 _LATE, _LONGEST_LATE = 60.0, 900.0  # seconds for which a device counts as late, at first and at most
@@ -107,6 +111,8 @@ class Requests:
         self._bucket = float(rate)
         self._filled: Optional[float] = None
         self._late: dict[bytes, tuple[float, float]] = {}  # device → until when, and for how long
+        self._asked_again: dict[bytes, float] = {}  # device → until when it counts as late for that
+        self._slow: dict[bytes, float] = {}  # device → until when: what it was asked is not waited for any more
         self._now = 0.0  # when anything happened last: what is lost is told with this time
         self.moved_bytes = 0  # payload bytes that came or were sent, ever
 
@@ -119,6 +125,8 @@ class Requests:
         for device, waiting in list(self._waiting.items()):
             self._waiting[device] = deque(one for one in waiting if one.asker is not asker)
         for entry in [entry for entry in self._under_way.values() if entry.asker is asker]:
+            if self._is_overdue(entry):
+                self._slow[entry.request.device] = self._now + _A_MOMENT
             self._leave(entry)
 
     def answered(self, device: bytes, request_id: bytes, frames: list[memoryview], now: float) -> None:
@@ -144,7 +152,18 @@ class Requests:
 
     def is_late(self, device: bytes) -> bool:
         """Whether it left something unanswered a while ago."""
-        return device in self._late and self._late[device][0] > self._now
+        until, _ = self._late.get(device, (0.0, 0.0))
+        return max(until, self._asked_again.get(device, 0.0)) > self._now
+
+    def is_slow(self, device: bytes) -> bool:
+        """Whether it takes longer than it should for something now, or did a moment ago."""
+        if self.is_late(device) or self._slow.get(device, 0.0) > self._now:
+            return True
+        return any(e.request.device == device and self._is_overdue(e) for e in self._under_way.values())
+
+    def _is_overdue(self, entry: _UnderWay) -> bool:
+        limit = SLOW_AFTER_SYNC if entry.request.operation in _SYNCED else SLOW_AFTER
+        return self._now - entry.began > limit
 
     def full(self, request_id: bytes) -> None:
         """It could not be sent: its device has no room for more right now."""
@@ -211,13 +230,15 @@ class Requests:
 
     def _ask_last(self, device: bytes, now: float) -> None:
         """For a moment it counts as late: its message may only be lost."""
-        until, seconds = self._late.get(device, (now, 0.0))
-        self._late[device] = (max(until, now + _A_MOMENT), seconds)
+        self._asked_again[device] = now + _A_MOMENT
 
     def _note_late(self, device: bytes, now: float) -> None:
-        """Each time for longer, unless it has long been in time again."""
+        """Each time for longer, unless it has long been in time again; what it leaves meanwhile is no other time."""
         until, seconds = self._late.get(device, (now, 0.0))
-        seconds = min(2 * seconds, _LONGEST_LATE) if seconds and now - until < _LONGEST_LATE else _LATE
+        if now - until >= _LONGEST_LATE:
+            seconds = 0.0
+        if until <= now:
+            seconds = min(max(_LATE, 2 * seconds), _LONGEST_LATE)
         self._late[device] = (now + seconds, seconds)
 
     def _send(self, entry: _UnderWay) -> Sending:

@@ -17,7 +17,7 @@ import random
 from collections import OrderedDict, deque
 from dataclasses import dataclass
 from functools import partial
-from typing import Callable, Optional
+from typing import Callable, NamedTuple, Optional
 
 from broker.catalog import Catalog, Place
 from broker.devices import DeviceNow, Devices
@@ -66,6 +66,14 @@ class Settings:
         return self.repair_laptops_after if kind is DeviceKind.LAPTOP else self.repair_after
 
 
+class _Pause(NamedTuple):
+    """For which an encoding is left alone."""
+
+    until: float
+    seconds: float
+    elsewhere: Optional[bytes] = None  # whose it is, where another broker repairs it
+
+
 class Steward:
     def __init__(self, catalog: Catalog, devices: Devices, settings: Settings, rng: random.Random) -> None:
         self.peer = rng.getrandbits(8 * IDENTIFIER_SIZE).to_bytes(IDENTIFIER_SIZE, "big")
@@ -85,11 +93,12 @@ class Steward:
         self._reported_bad: Turns[tuple[bytes, Place]] = Turns()
         self._waiting_bad: set[tuple[bytes, Place]] = set()  # what is in there
         self._checked: dict[tuple[bytes, Place], float] = {}  # share that was read whole → until when that is enough
-        self._paused: dict[bytes, tuple[float, float]] = {}  # encoding id → until when, and the pause's length
+        self._paused: dict[bytes, _Pause] = {}  # by encoding id
         self._avoided: dict[tuple[bytes, bytes], float] = {}  # encoding id, device → until when
         self._codes: OrderedDict[tuple[int, int], ErasureCode] = OrderedDict()
         self._moved: deque[tuple[float, int]] = deque()
         self._settled = False
+        self._time = 0.0
         self._next_forgetting = 0.0
         self._log = Log(devices)
 
@@ -97,7 +106,7 @@ class Steward:
 
     def tick(self, now: float) -> None:
         """To be called a few times a second."""
-        self._now = self._devices.all(now)
+        self._time, self._now = now, self._devices.all(now)
         self._settled = self._settled or self._devices.settled(now)
         self._rooms = {device: self._room(device_now) for device, device_now in self._now.items()}
         for device in self._catalog.cut_off & self._rooms.keys():
@@ -112,6 +121,8 @@ class Steward:
         for repair in list(self.repairs):
             if self._catalog.is_deleted(repair.task.claim.encoding_id):
                 self._cancel(repair)
+            else:
+                repair.look(now)
         self._note_rate(now)
         self._forget_old(now)
         self._begin_repairs(now)
@@ -188,6 +199,16 @@ class Steward:
             return 0.0
         return max(0.0, self._settings.away_timeout(device.kind) - device.away)
 
+    def due(self, owner: Optional[bytes]) -> int:
+        """How many encodings of this owner, or of all, are being repaired, or are to be without a pause.
+
+        So are those that another broker repairs. Where there are none, all was done or tried that can be.
+        """
+        working = [repair.task for repair in self.repairs if repair.task.targets]
+        busy = sum(owner in (None, task.claim.owner) for task in working)
+        waiting = [each.elsewhere for each in self._paused.values() if each.elsewhere and each.until > self._time]
+        return len(self._hurried) + busy + self.survey.due(owner) + sum(owner in (None, whose) for whose in waiting)
+
     @property
     def weak(self) -> int:
         """How many images could be stronger with the devices that are here now."""
@@ -233,6 +254,8 @@ class Steward:
             self._waiting_bad.discard(bad)
             encoding_id, found = bad
             known = self._catalog.known(encoding_id)
+            if self.requests.is_slow(found.device):  # which was told to look for itself
+                continue
             if known is not None and found in known.sound and encoding_id not in self._busy():
                 return plan.check(known, found, self._rooms)
         return None
@@ -246,7 +269,9 @@ class Steward:
             encoding_id = lacking.known.claim.encoding_id
             if self._is_paused(encoding_id, now) or encoding_id in busy:
                 continue
-            task = plan.repair(*lacking, self._rooms, partial(self._avoids, encoding_id, now))
+            task = plan.repair(*lacking, self._rooms, partial(self._avoids_slow, encoding_id, now))
+            if task is None or len(task.targets) < len(lacking.finding.lacking):  # one that is slow may do as well
+                task = plan.repair(*lacking, self._rooms, partial(self._avoids, encoding_id, now))
             if task is not None:
                 return task
             self._log.no_place(now)
@@ -268,7 +293,8 @@ class Steward:
         """What was amended while devices were away; not before whoever amends may have come to these devices."""
         timeout = min(self._settings.repair_after, AMENDING)
         for known in self.survey.take_stale(now, timeout, self._busy(), _TRIES):
-            task = None if self._is_paused(known.claim.encoding_id, now) else plan.bring_up_to_date(known, self._rooms)
+            paused = self._is_paused(known.claim.encoding_id, now)
+            task = None if paused else plan.bring_up_to_date(known, self._rooms, self.requests.is_slow)
             if task is not None:
                 return task
         return None
@@ -285,13 +311,21 @@ class Steward:
             self._paused.pop(encoding_id, None)
             self._catalog.touch(encoding_id)
             return
-        _, before = self._paused.get(encoding_id, (0.0, self._settings.pause / 2))
+        if self._has_other_places(repair.task, outcome):
+            self._catalog.touch(encoding_id)
+            return
+        before = self._paused[encoding_id].seconds if encoding_id in self._paused else self._settings.pause / 2
         soon = outcome.conflict or (outcome.disputed and self._catalog.doubt(repair.task.claim))
         longest = self._settings.pause if soon else _LONGEST_PAUSE
         pause = min(longest, 2 * before)
         until = now + pause * self._rng.uniform(0.5, 1.5)
-        self._paused[encoding_id] = (until, pause)
+        self._paused[encoding_id] = _Pause(until, pause, repair.task.claim.owner if outcome.conflict else None)
         self.survey.look_later(encoding_id, until)
+
+    def _has_other_places(self, task: Task, outcome: Outcome) -> bool:
+        """Whether only places failed, and there are others."""
+        refused = [place for place in outcome.refused if place in task.targets]
+        return bool(refused) and all(self.can_go_elsewhere(task, place) for place in refused)
 
     def _cancel(self, repair: Repair) -> None:
         """Its encoding was deleted."""
@@ -302,7 +336,7 @@ class Steward:
 
     def _is_paused(self, encoding_id: bytes, now: float) -> bool:
         """It is looked at again when the pause is over."""
-        return encoding_id in self._paused and self._paused[encoding_id][0] > now
+        return encoding_id in self._paused and self._paused[encoding_id].until > now
 
     def _avoids(self, encoding_id: bytes, now: float, device: bytes) -> bool:
         if self.requests.is_late(device):
@@ -311,6 +345,9 @@ class Steward:
         if until is not None and until <= now:
             del self._avoided[(encoding_id, device)]
         return until is not None and until > now
+
+    def _avoids_slow(self, encoding_id: bytes, now: float, device: bytes) -> bool:
+        return self.requests.is_slow(device) or self._avoids(encoding_id, now, device)
 
     # --- what a repair needs of it
 
@@ -332,8 +369,17 @@ class Steward:
         self._catalog.distrust(encoding_id, place)
         self._tell_to_check(encoding_id, place)
 
-    def is_late(self, device: bytes) -> bool:
-        return self.requests.is_late(device)
+    def is_slow(self, device: bytes) -> bool:
+        return self.requests.is_slow(device)
+
+    def can_go_elsewhere(self, task: Task, place: Place) -> bool:
+        encoding_id, taken = task.claim.encoding_id, {target.device for target in task.targets}
+        known = self._catalog.known(encoding_id)
+
+        def avoid(device: bytes) -> bool:
+            return device in taken or self._avoids_slow(encoding_id, self._time, device)
+
+        return known is not None and bool(plan.choose_places(known, [place.share], self._rooms, avoid))
 
     def stored(self, share: AnnouncedShare, device: bytes) -> None:
         if self._devices.connected(device):
@@ -366,7 +412,7 @@ class Steward:
             return
         self._next_forgetting = now + _FORGETTING
         over = now - 2 * _LONGEST_PAUSE
-        self._paused = {encoding: pause for encoding, pause in self._paused.items() if pause[0] > over}
+        self._paused = {encoding: pause for encoding, pause in self._paused.items() if pause.until > over}
         self._checked = {bad: until for bad, until in self._checked.items() if until > now}
         self._avoided = {key: until for key, until in self._avoided.items() if until > now}
 

@@ -130,6 +130,10 @@ class Survey:
             return Lacking(known, finding)
         return None
 
+    def due(self, owner: Optional[bytes]) -> int:
+        """How many lacking encodings of this owner, or of all, wait for their turn."""
+        return self._lacking.count() if owner is None else self._lacking.count(owner)
+
     def take_surplus(self) -> Optional[Surplus]:
         """A whole encoding with copies that may go, out of the queue."""
         while self._surplus:

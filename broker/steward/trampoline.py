@@ -26,7 +26,11 @@ class GaveUp(Exception):
 
 @dataclass(frozen=True)
 class Enough:
-    """Steps side by side, which are waited for until `enough` says so; the rest go on, and nobody waits for them."""
+    """Steps side by side, which are waited for until `enough` says so; the rest go on, and nobody waits for them.
+
+    It is asked whenever anything came, of whatever steps, and by `Trampoline.look`. Where there are no steps, it is
+    waited for what it says alone.
+    """
 
     steps: Side
     enough: Callable[[], bool]
@@ -61,15 +65,20 @@ class Trampoline:
         self._ask = ask
         self._ended = ended
         self._ready: deque[tuple[_Running, Any]] = deque()  # and what each is sent
+        self._until_enough: list[_Group] = []
 
     def begin(self, steps: Steps[None], now: float) -> None:
         self._ready.append((_Running(steps), None))
         self._go_on(now)
 
+    def look(self, now: float) -> None:
+        """Time passed: what is waited for may be enough now."""
+        self._go_on(now)
+
     def _go_on(self, now: float) -> None:
         """Until all wait for replies."""
         try:
-            while self._ready:
+            while self._ready or self._has_enough():
                 running, value = self._ready.popleft()
                 try:
                     wanted = running.steps.send(value)
@@ -78,8 +87,13 @@ class Trampoline:
                 else:
                     self._see_to(running, wanted)
         except GaveUp as reason:
-            self._ready.clear()
-            self._ended(str(reason), now)
+            self._end(str(reason), now)
+
+    def _has_enough(self) -> bool:
+        """Whether any goes on that waited until it was enough."""
+        for group in [group for group in self._until_enough if group.enough is not None and group.enough()]:
+            self._conclude(group)
+        return bool(self._ready)
 
     def _see_to(self, running: _Running, wanted: Union[Request, Side, Enough]) -> None:
         if isinstance(wanted, Request):
@@ -88,7 +102,9 @@ class Trampoline:
         side, enough = (wanted.steps, wanted.enough) if isinstance(wanted, Enough) else (wanted, None)
         group = _Group(running, [None] * len(side), len(side), enough)
         self._ready.extend((_Running(steps, group, number), None) for number, steps in enumerate(side))
-        if not side:
+        if enough is not None:
+            self._until_enough.append(group)
+        elif not side:
             self._ready.append((running, []))
 
     def _came(self, running: _Running, reply: Reply, now: float) -> None:
@@ -98,11 +114,21 @@ class Trampoline:
     def _returned(self, running: _Running, value: Any, now: float) -> None:
         group = running.group
         if group is None:
-            self._ready.clear()
-            self._ended("", now)
+            self._end("", now)
             return
         group.results[running.number] = value
         group.outstanding -= 1
-        if not group.over and (group.outstanding == 0 or (group.enough is not None and group.enough())):
-            group.over = True
-            self._ready.append((group.parent, group.results))
+        if not group.over and group.outstanding == 0:
+            self._conclude(group)
+
+    def _conclude(self, group: _Group) -> None:
+        """Who waited for these steps goes on."""
+        group.over = True
+        if group.enough is not None:
+            self._until_enough.remove(group)
+        self._ready.append((group.parent, group.results))
+
+    def _end(self, reason: str, now: float) -> None:
+        self._ready.clear()
+        self._until_enough.clear()
+        self._ended(reason, now)

@@ -268,6 +268,9 @@ class Health(ReplyHeader):
     in_danger: Count = 0  # of the lacking ones: exactly k good shares at hand, so that one more device loses them
     over_limits: list[OverLimit] = []  # members that were, within ten minutes
     needless: Count = 0  # encodings that can be restored, beside a whole one of the same image
+    # Encodings of the vault that asks that are being repaired, or are to be without a pause; 0: all was done, or tried,
+    # that can be. None by a broker that does not tell.
+    due: Optional[Count] = None
 
 
 class RepairNow(Message):

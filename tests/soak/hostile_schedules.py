@@ -39,9 +39,8 @@ CODES = [(2, 4), (3, 5), (4, 6)]  # each bears the loss of two, and finds as man
 BROKER_MOST = 384 << 20  # bytes
 TIMES = 5  # what takes so many times as long as alone was held up
 # Seconds in which a program may end in any case; of delete and rotate it is promised that they end.
-FLOORS = {"repair": 25.0, "delete": 60.0, "rotate": 90.0}
+FLOORS = {"delete": 30.0, "rotate": 90.0}
 FLOOR = 8.0
-WAITS = {"repair": 15.0}  # seconds that it waits for a broker that does nothing, however fast the machine is
 PATIENCE = 4.0  # seconds until a program that a broker keeps waiting is interrupted
 STOPPED = -1
 _KEPT = 6  # images
@@ -73,8 +72,7 @@ class Stage:
         for _ in range(_ALONE):
             self._all_programs(random.Random(0), seldom=1.0)
         for what, seconds in self._alone.items():
-            held_up = WAITS.get(what, 0.0) + TIMES * statistics.median(seconds)
-            self._limits[what] = max(FLOORS.get(what, FLOOR), held_up)
+            self._limits[what] = max(FLOORS.get(what, FLOOR), TIMES * statistics.median(seconds))
 
     def run(self, seed: int) -> None:
         """One schedule; AssertionError with its seed for whatever does not hold."""

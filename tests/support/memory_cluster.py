@@ -129,6 +129,10 @@ class MemoryCluster:
     def repair(self, objects: list[bytes]) -> None:
         """What the steward does when it is asked to: nothing, unless a test says otherwise."""
 
+    def due(self) -> Optional[int]:
+        """How much the steward says that it has to do: it does not tell, unless a test says otherwise."""
+        return None
+
     def holdings(self) -> dict[ShareKey, list[tuple[ClusterDevice, HeldShare]]]:
         """All shares, with the devices that have them."""
         held: dict[ShareKey, list[tuple[ClusterDevice, HeldShare]]] = {}
@@ -211,7 +215,7 @@ class MemoryCluster:
             self.repair(unpack(payload, list[ObjectId]))
             return Acknowledged(GRANTED), None
         if operation is Operation.HEALTH:
-            return Health(GRANTED, True), []
+            return Health(GRANTED, True, due=self.due()), []
         if operation is Operation.TRASH:
             return TrashList(GRANTED, True), self._trash(unpack_header(header, ListTrash).after)
         if operation is Operation.REPORT_BAD:

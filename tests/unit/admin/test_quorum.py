@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from pathlib import Path
 
@@ -26,7 +27,6 @@ from tests.support.sample_images import KEY, OTHER_KEY, chance
 
 K, N = 2, 4
 SOON = 10.0  # seconds; a device has twenty to answer
-ONE_TIMEOUT = 29.0
 FRIENDS = [OTHER_KEY, VaultKey(b"\x77" * 32)]
 
 
@@ -147,7 +147,7 @@ def test_what_a_silent_device_makes_up_of_an_image_holds_up_no_deletion(
     monkeypatch.setattr(scene.cluster, "encodings", lambda: true + made_up)
     started = time.monotonic()
     scene.delete()
-    assert time.monotonic() - started < ONE_TIMEOUT
+    assert time.monotonic() - started < SOON
     assert all(not device.store.held() for device in scene.cluster.devices[:3])
 
 
@@ -207,7 +207,41 @@ def test_where_every_device_refuses_the_trash_is_not_called_empty(scene: Scene) 
         scene.undelete()
 
 
+def test_a_device_that_answers_nothing_does_not_hold_up_what_enough_took_back(scene: Scene) -> None:
+    scene.delete()
+    scene.cluster.devices[3].silent = {Operation.UNDELETE}
+    started = time.monotonic()
+    scene.undelete()
+    assert time.monotonic() - started < SOON
+    assert all(device.store.held() for device in scene.cluster.devices[:3])
+
+
+def test_who_is_late_and_needed_is_asked_again_for_what_is_taken_back(scene: Scene) -> None:
+    scene.delete()
+    late = scene.cluster.devices[2:]
+
+    def answer() -> None:
+        for device in late:
+            device.silent = set()
+
+    async def undelete() -> None:
+        for device in late:
+            device.silent = {Operation.UNDELETE}
+        asyncio.get_running_loop().call_later(0.1, answer)
+        await scene._undelete(1)
+
+    run(undelete())
+    assert all(device.store.held() for device in scene.cluster.devices)
+
+
 # --- changing who reads
+
+
+def test_a_device_that_answers_nothing_holds_up_no_change(scene: Scene) -> None:
+    scene.cluster.devices[3].silent = {Operation.AMEND, Operation.DESCRIBE}
+    started = time.monotonic()
+    assert scene.share(FRIENDS[0]) == ["device-4"]
+    assert time.monotonic() - started < SOON
 
 
 def test_what_half_of_the_devices_took_back_is_given_again_by_nobody(scene: Scene) -> None:

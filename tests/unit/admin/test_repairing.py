@@ -91,6 +91,44 @@ def test_what_lacks_devices_is_named_with_them_at_once(tmp_path: Path, monkeypat
     assert "connect one of these again: device-1, device-2, device-3" in outcome.text
 
 
+def test_what_the_steward_tried_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(repairing, "_TIMEOUT", 3600.0)
+    scene = Scene(tmp_path, 1)
+    scene.lose(0, 1)
+    monkeypatch.setattr(scene.cluster, "due", lambda: 0)
+    exit_code, (outcome,) = scene.repair()
+    assert exit_code == NotEnoughError.exit_code
+    assert "4 of 5 shares are there" in outcome.text and "the rest was not rebuilt" in outcome.text
+
+
+def test_what_is_mended_while_it_is_asked_for_is_not_called_tried(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene = Scene(tmp_path, 1)
+    (((_, share), held),) = scene.cluster.devices[0].shares.items()
+    scene.lose(0, 1)
+
+    def due() -> int:
+        """The last is done between the question for the shares and this one."""
+        if not scene.cluster.devices[0].shares:
+            scene.cluster.devices[0].hold(share, held)
+        return 0
+
+    monkeypatch.setattr(scene.cluster, "due", due)
+    assert scene.repair()[0] == 0
+    assert scene.said == ["  5 of 5 shares, repaired"]
+
+
+def test_a_broker_that_is_for_ever_at_work_and_does_nothing_is_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene = Scene(tmp_path, 1)
+    scene.lose(0, 1)
+    monkeypatch.setattr(scene.cluster, "due", lambda: 1)
+    assert scene.repair()[0] == NotEnoughError.exit_code
+    assert any("nothing is being done" in line for line in scene.said)
+
+
 def test_what_is_mended_is_said_as_soon_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(repairing, "_TIMEOUT", 3600.0)
     scene = Scene(tmp_path, 1)

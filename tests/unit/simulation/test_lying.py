@@ -14,6 +14,7 @@ from tests.unit.simulation.lying import Lie, LyingDevice
 from tests.unit.simulation.world import World
 
 PATIENCE = 400.0  # seconds
+SOON = 8.0  # seconds, in which what was asked for is repaired; alone it takes one
 IMAGES = 6
 SEEDS = range(3)
 
@@ -55,6 +56,17 @@ class Scene:
                     found.add(share)
         return found
 
+    def repair(self) -> float:
+        """Ask every broker for it, as `repair` does; after how many seconds all is mended."""
+        began = self.world.now
+        while not self.is_mended():
+            assert self.world.now < began + PATIENCE
+            for broker in self.world.brokers if self.world.now == began else ():
+                for encoding in self.encodings:
+                    broker.steward.hurry(encoding.encoding_id)
+            self.world.run(0.25)
+        return self.world.now - began
+
     def lose_one(self) -> Device:
         device = self.rng.choice([device for device in self.honest() if device.up])
         self.world.leave(device)
@@ -91,3 +103,14 @@ def test_as_many_as_an_image_may_lose_cost_it_no_share_of_an_honest_device(lie: 
     scene = Scene(seed, lie, liars=2)
     scene.world.run(60.0)
     assert scene.is_mended()
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("lie", [*Lie, None], ids=lambda lie: "any" if lie is None else lie.name)
+def test_what_is_asked_for_is_repaired_soon_beside_one_that_lies(lie: Optional[Lie], seed: int) -> None:
+    scene = Scene(seed, lie)
+    scene.world.add_device()
+    scene.world.run(3.0)
+    scene.lose_one()
+    scene.world.run(0.5)
+    assert scene.repair() < SOON

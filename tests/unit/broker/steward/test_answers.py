@@ -190,6 +190,87 @@ def test_a_reply_to_the_steward_from_another_device_than_was_asked_changes_nothi
     assert len(health(broker.client())[1]) == 1
 
 
+# --- what is still to be done
+
+
+def due(client: SamplePeer) -> Optional[int]:
+    return health(client)[0].due
+
+
+def test_what_is_being_mended_is_due_to_its_owner_and_to_admins(broker: SampleBroker) -> None:
+    a, _, _ = three_workers(broker)
+    broker.worker("d")
+    owner, admin = broker.client(KEY), broker.client(None, Standing.ADMIN)
+    stranger = broker.client(OTHER_KEY)
+    assert [due(client) for client in (owner, admin, stranger)] == [0, 0, 0]
+    a.announce([share(0, sound=False)])
+    broker.tick()
+    assert [due(client) for client in (owner, admin, stranger)] == [1, 1, 0]
+
+
+def test_what_waits_for_its_turn_or_was_asked_for_just_now_is_due(broker: SampleBroker) -> None:
+    objects = [bytes([n]) * 32 for n in range(4)]
+    workers = [broker.worker(name, [share(i, each) for each in objects]) for i, name in enumerate(("a", "b", "c"))]
+    fresh, client = broker.worker("d"), broker.client(KEY)
+    later(broker, 10, *workers, fresh)
+    disconnect(broker, workers[2])
+    later(broker, 1, *workers[:2], fresh)
+    assert due(client) == 0, "they wait for the device"
+    client.ask(Operation.REPAIR, RepairNow(), pack(objects))
+    assert due(client) == 4
+    broker.tick()
+    assert (len(broker.steward.repairs), due(client)) == (2, 4)
+
+
+def test_what_was_tried_and_failed_is_not_due_until_it_is_tried_again(broker: SampleBroker) -> None:
+    a, _, _ = three_workers(broker)
+    broker.worker("d")
+    client = broker.client(KEY)
+    a.announce([share(0, sound=False)])
+    broker.tick()
+    (repair,) = broker.steward.repairs
+    broker.steward._ended(repair, Outcome("fewer good blocks are to be had than are needed"), broker.now)
+    assert due(client) == 0
+    broker.tick()
+    assert due(client) == 0
+
+
+def test_what_another_broker_repairs_is_due(broker: SampleBroker) -> None:
+    a, _, _ = three_workers(broker)
+    broker.worker("d")
+    client = broker.client(KEY)
+    a.announce([share(0, sound=False)])
+    broker.tick()
+    (repair,) = broker.steward.repairs
+    broker.steward._ended(repair, Outcome("another broker repairs it", conflict=True), broker.now)
+    assert (due(client), due(broker.client(OTHER_KEY))) == (1, 0)
+
+
+def test_what_no_device_can_take_is_not_due(broker: SampleBroker) -> None:
+    a, b, c = three_workers(broker)
+    later(broker, 10, a, b, c)
+    disconnect(broker, c)
+    client = broker.client(KEY)
+    client.ask(Operation.REPAIR, RepairNow(), pack([OBJECT]))
+    later(broker, 1, a, b)
+    assert due(client) == 0
+
+
+def test_what_one_place_does_not_take_another_is_given_at_once(broker: SampleBroker) -> None:
+    a, _, _ = three_workers(broker)
+    d, e = broker.worker("d"), broker.worker("e")
+    a.announce([share(0, sound=False)])
+    broker.tick()
+    tried = []
+    while broker.steward.repairs:
+        (repair,) = broker.steward.repairs
+        (target,) = repair.task.targets
+        tried.append(target.device)
+        broker.steward._ended(repair, Outcome("no device takes its shares", refused=[target]), broker.now)
+        broker.tick()
+    assert sorted(tried) == sorted([a.device, d.device, e.device]), "each once"
+
+
 # --- repair
 
 

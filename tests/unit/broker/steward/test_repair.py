@@ -48,8 +48,10 @@ class Bench:
         self.outcome: Optional[Outcome] = None
         self.answers: dict[tuple[Operation, bytes], Code] = {}  # what a device answers whatever it is asked
         self.may = True  # discard
-        self.late: set[bytes] = set()
-        self.silent: set[bytes] = set()  # devices of which no reply ever comes
+        self.slow: set[bytes] = set()
+        self.silent: set[bytes] = set()  # devices of which no reply comes, and which are slow once nothing else comes
+        self.unanswered: list[tuple[Request, Then]] = []
+        self.elsewhere = True  # other devices could take what a place does not
         self.waiting: deque[tuple[Request, Then]] = deque()
         self.other_broker = object()
 
@@ -69,13 +71,18 @@ class Bench:
 
     def run(self, task: Task, asks: int = 10_000) -> Outcome:
         """Carry it out, or stop in the middle, as if the broker was killed after so many asks."""
-        Repair(task, self, self._ended).begin(0.0)
+        repair = Repair(task, self, self._ended)
+        repair.begin(0.0)
         while self.waiting and asks > 0 and self.outcome is None:
             asks -= 1
             request, then = self.waiting.popleft()
             if request.device in self.silent:
-                continue
-            then(self._reply(request), 0.0)
+                self.unanswered.append((request, then))
+            else:
+                then(self._reply(request), 0.0)
+            if not self.waiting and self.outcome is None:
+                self.slow |= {request.device for request, _ in self.unanswered}
+                repair.look(0.0)
         return self.outcome or Outcome("stopped")
 
     def _reply(self, request: Request) -> Reply:
@@ -104,8 +111,11 @@ class Bench:
     def found_bad(self, encoding_id: bytes, place: Place) -> None:
         self.bad.append(place)
 
-    def is_late(self, device: bytes) -> bool:
-        return device in self.late
+    def is_slow(self, device: bytes) -> bool:
+        return device in self.slow
+
+    def can_go_elsewhere(self, task: Task, place: Place) -> bool:
+        return self.elsewhere
 
     def stored(self, share: AnnouncedShare, device: bytes) -> None:
         pass
@@ -185,10 +195,89 @@ def test_one_device_that_does_not_show_its_commitment_stops_no_repair(bench: Ben
 def test_who_is_known_to_be_late_is_not_waited_for(bench: Bench) -> None:
     lose(bench, 4)
     late = min(bench.devices[:4], key=lambda device: device.device_id).device_id
-    bench.late.add(late)
+    bench.slow.add(late)
     bench.silent.add(late)
     assert bench.run(bench.task(bench.place(4, N))).done
     assert bench.is_intact(4, N)
+
+
+@pytest.mark.parametrize("late", range(4))
+def test_who_answers_nothing_is_not_waited_for(bench: Bench, late: int) -> None:
+    lose(bench, 4)
+    bench.silent.add(bench.devices[late].device_id)
+    assert bench.run(bench.task(bench.place(4, N))).done
+    assert bench.is_intact(4, N)
+    assert bench.count(Operation.FETCH, late) <= 2, "of the two segments that were begun"
+    assert bench.bad == []
+
+
+def test_what_is_moved_by_a_device_that_answers_nothing_is_rebuilt_from_the_others(bench: Bench) -> None:
+    bench.silent.add(bench.devices[2].device_id)
+    bench.may = False
+    outcome = bench.run(move(bench))
+    assert (outcome.done, outcome.placed) == (True, [bench.place(2, N)])
+    assert bench.is_intact(2, N)
+
+
+def test_who_is_slow_is_waited_for_where_nobody_else_has_it(bench: Bench) -> None:
+    lose(bench, 3, 4)
+    slow = bench.devices[1].device_id
+    bench.silent.add(slow)
+    task = bench.task(bench.place(3, N), bench.place(4, N + 1))
+    assert bench.run(task).reason == "stopped"
+    bench.silent.clear()
+    waited_for, bench.unanswered = bench.unanswered, []
+    assert {request.device for request, _ in waited_for} == {slow}
+    for request, then in waited_for:
+        then(bench._reply(request), 0.0)
+    while bench.waiting and bench.outcome is None:
+        request, then = bench.waiting.popleft()
+        then(bench._reply(request), 0.0)
+    assert bench.outcome is not None and bench.outcome.done
+    assert bench.intact() == set(range(N))
+
+
+def test_a_place_that_answers_nothing_is_given_up_where_there_are_others(bench: Bench) -> None:
+    lose(bench, 0, 4)
+    hangs, fine = bench.place(0, N), bench.place(4, N + 1)
+    bench.silent.add(hangs.device)
+    outcome = bench.run(bench.task(hangs, fine))
+    assert (outcome.placed, outcome.refused) == ([fine], [hangs])
+
+
+def test_a_place_that_answers_nothing_is_waited_for_where_there_is_no_other(bench: Bench) -> None:
+    lose(bench, 0, 4)
+    bench.elsewhere = False
+    bench.silent.add(bench.devices[N].device_id)
+    assert bench.run(bench.task(bench.place(0, N), bench.place(4, N + 1))).reason == "stopped"
+    assert [request.operation for request, _ in bench.unanswered] == [Operation.OPEN]
+
+
+@pytest.mark.parametrize("operation", [Operation.PROGRESS, Operation.APPEND, Operation.COMMIT])
+def test_a_place_that_ceases_to_answer_is_given_up_at_every_step(bench: Bench, operation: Operation) -> None:
+    lose(bench, 0, 4)
+    hangs, fine = bench.place(0, N), bench.place(4, N + 1)
+    reply = bench._reply
+
+    def until(request: Request) -> Reply:
+        if request.operation is operation:
+            bench.silent.add(hangs.device)
+        return reply(request)
+
+    bench._reply = until  # type: ignore[method-assign]
+    bench.waiting = deque()
+    outcome = bench.run(bench.task(fine, hangs))
+    assert (outcome.placed, outcome.refused) == ([fine], [hangs])
+    assert not bench.is_intact(0, N)
+
+
+def test_a_device_that_does_not_take_what_was_amended_holds_nothing_up(bench: Bench) -> None:
+    for share in range(N - 1):
+        bench.devices[share].shares[bench.key(share)].packed = amended(bench)
+    bench.elsewhere = False
+    bench.silent.add(bench.devices[N - 1].device_id)
+    outcome = bench.run(bench.task(kind=Kind.AMEND, stale=(bench.place(N - 1),)))
+    assert (outcome.reason, outcome.refused) == ("a device does not take what was amended", [bench.place(N - 1)])
 
 
 def test_what_a_repair_that_gives_way_was_granted_it_lets_go(bench: Bench) -> None:

@@ -199,3 +199,62 @@ def test_a_device_that_has_to_be_asked_again_counts_as_late_for_a_moment(asker: 
     asker.reply(again, now=START + 5)
     asker.release(START + 16)
     assert not asker.requests.is_late(NAS)
+
+
+# --- slow
+
+
+def test_a_device_is_slow_from_a_second_after_it_was_sent_something_until_it_answers(asker: Asker) -> None:
+    for _ in range(PER_DEVICE + 1):
+        asker.ask()
+    sent = asker.release()
+    asker.release(START + 1.0)
+    assert not asker.requests.is_slow(NAS)
+    asker.release(START + 1.1)
+    assert asker.requests.is_slow(NAS)
+    assert not asker.requests.is_slow(PI) and not asker.requests.is_late(NAS)
+    for sending in sent:
+        asker.reply(sending, now=START + 1.1)
+    asker.release(START + 2)  # what waited for its turn was not late
+    assert not asker.requests.is_slow(NAS)
+
+
+def test_what_is_durable_before_it_is_answered_may_take_longer(asker: Asker) -> None:
+    asker.requests.add(Request(NAS, b"o" * 16, Operation.COMMIT, Empty()))
+    asker.release()
+    asker.release(START + 3.9)
+    assert not asker.requests.is_slow(NAS)
+    asker.release(START + 4.1)
+    assert asker.requests.is_slow(NAS)
+
+
+def test_a_device_that_was_not_waited_for_is_slow_for_a_moment(asker: Asker) -> None:
+    asker.ask(NAS)
+    asker.ask(PI)
+    asker.release()
+    asker.release(START + 0.5)
+    asker.ask(NAS)
+    asker.release(START + 1.2)
+    asker.requests.drop(asker)
+    assert asker.requests.is_slow(NAS)
+    asker.release(START + 11)
+    assert asker.requests.is_slow(NAS)
+    asker.release(START + 12)
+    assert not asker.requests.is_slow(NAS)
+
+
+def test_who_is_in_time_is_not_slow_because_nobody_waits_any_more(asker: Asker) -> None:
+    asker.ask()
+    asker.release()
+    asker.release(START + 0.9)
+    asker.requests.drop(asker)
+    assert not asker.requests.is_slow(NAS)
+
+
+def test_all_that_is_left_unanswered_at_a_time_makes_a_device_late_once(asker: Asker) -> None:
+    for _ in range(2 * PER_DEVICE):
+        asker.requests.add(Request(NAS, b"o" * 16, Operation.FETCH, Empty(), timeout=6.0))
+    for step in range(15):
+        asker.release(START + step)
+    asker.release(START + 14 + 59)
+    assert not asker.requests.is_late(NAS)

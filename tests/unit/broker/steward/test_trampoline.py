@@ -18,7 +18,8 @@ class Asked:
     def __init__(self, steps: Steps[None]) -> None:
         self.waiting: dict[bytes, Then] = {}
         self.reason: Optional[str] = None
-        Trampoline(self.ask, self.ended).begin(steps, 0.0)
+        self.trampoline = Trampoline(self.ask, self.ended)
+        self.trampoline.begin(steps, 0.0)
 
     def ask(self, request: Request, then: Then) -> None:
         self.waiting[request.device] = then
@@ -74,6 +75,32 @@ def test_once_it_is_enough_nobody_waits_for_the_rest_whatever_comes_of_it() -> N
     asked.answer(b"pi")
     assert (asked.reason, len(told)) == (None, 3)
     asked.answer(b"last")
+    assert asked.reason == ""
+
+
+def test_time_may_make_it_enough_and_so_may_what_nobody_waits_for() -> None:
+    told: list[Code] = []
+    late = False
+
+    def asking(device: bytes) -> Steps[None]:
+        reply: Reply = yield Request(device, b"o" * 16, Operation.CHECK, Empty())
+        told.append(reply.code)
+
+    def steps() -> Steps[None]:
+        yield Enough([asking(b"nas")], lambda: late)
+        yield Enough([], lambda: bool(told))
+        yield from ask(b"last")
+
+    asked = Asked(steps())
+    asked.trampoline.look(0.0)
+    assert asked.waiting.keys() == {b"nas"}
+    late = True
+    asked.trampoline.look(0.0)
+    assert asked.waiting.keys() == {b"nas"}
+    asked.answer(b"nas")
+    assert asked.waiting.keys() == {b"last"}
+    asked.answer(b"last")
+    asked.trampoline.look(0.0)
     assert asked.reason == ""
 
 

@@ -31,7 +31,7 @@ def test_what_comes_later_waits_for_one_of_anothers_only() -> None:
     turns.take()
     turns.add("one", -1)
     assert -1 in [turns.take() for _ in range(2)]
-    assert (turns.count("many"), turns.count("one")) == (998, 0)
+    assert (turns.count("many"), turns.count("one"), turns.count()) == (998, 0, 998)
 
 
 class Asked(Requests):
