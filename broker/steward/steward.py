@@ -125,6 +125,7 @@ class Steward:
                 repair.look(now)
         self._note_rate(now)
         self._forget_old(now)
+        self._give_way(now)
         self._begin_repairs(now)
         if self.settled:
             self._log.state({state: self.survey.count(state) for state in State}, now)
@@ -225,6 +226,17 @@ class Steward:
         return int((after - before) / max(until - since, 0.001))
 
     # --- repairs
+
+    def _give_way(self, now: float) -> None:
+        """Put off a check that waits for a device, where an encoding that lacks something waits for its turn."""
+        if len(self.repairs) < REPAIRS or not self.survey.has_lacking:
+            return
+        checks = [repair for repair in self.repairs if not repair.task.targets]
+        waiting = [r for r in checks if any(map(self.requests.is_slow, _involved(r.task)))]
+        for repair in waiting[:1]:
+            self.requests.drop(repair)
+            self.repairs.remove(repair)
+            self.survey.look_later(repair.task.claim.encoding_id, now + self._settings.pause)
 
     def _begin_repairs(self, now: float) -> None:
         while self._settled and len(self.repairs) < REPAIRS:

@@ -130,6 +130,11 @@ class Survey:
             return Lacking(known, finding)
         return None
 
+    @property
+    def has_lacking(self) -> bool:
+        """Whether any may wait for its turn."""
+        return bool(self._lacking)
+
     def due(self, owner: Optional[bytes]) -> int:
         """How many lacking encodings of this owner, or of all, wait for their turn."""
         return self._lacking.count() if owner is None else self._lacking.count(owner)

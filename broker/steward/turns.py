@@ -40,6 +40,9 @@ class Turns(Generic[T]):
             del self._waiting[whose]
         return what
 
+    def __bool__(self) -> bool:
+        return bool(self._waiting)
+
     def count(self, *whose: Hashable) -> int:
         """How much of theirs is waiting; of all where none is named."""
         return sum(len(self._waiting.get(each, ())) for each in whose or self._waiting)

@@ -346,6 +346,22 @@ def test_nobody_complains_of_what_is_not_theirs(broker: SampleBroker) -> None:
     assert requests(broker.tick()) == []
 
 
+def test_what_lacks_shares_waits_for_no_complaint_of_a_device_that_answers_nothing(broker: SampleBroker) -> None:
+    objects = [bytes([n]) * 32 for n in range(3)]
+    workers = [broker.worker(name, [share(i, each) for each in objects]) for i, name in enumerate(("a", "b", "c"))]
+    fresh = broker.worker("d")
+    later(broker, 1, *workers, fresh)
+    bad = [BadShare(each[:16], 0, workers[0].device) for each in objects[:2]]
+    broker.client(KEY).ask(Operation.REPORT_BAD, ReportBad(), pack(bad))
+    broker.tick()
+    assert [repair.task.kind.value for repair in broker.steward.repairs] == ["check", "check"]
+    workers[1].announce([share(1, objects[2], sound=False)])
+    later(broker, 0.5, *workers, fresh)
+    assert [repair.task.kind.value for repair in broker.steward.repairs] == ["check", "check"], "not slow yet"
+    later(broker, 2, *workers, fresh)
+    assert [repair.task.kind.value for repair in broker.steward.repairs] == ["check", "rebuild"]
+
+
 # --- made-up encodings
 
 
