@@ -71,7 +71,7 @@ async def find_current(repository: Repository, encoding: EncodingAt) -> Current:
     alike = Counter(leaves)
     best, leaf = max(zip(known, leaves), key=lambda found: (rank(found[0].commitment), alike[found[1]]))
     having = alike[leaf]
-    kept = repository.vault.mapping(repository.key, encoding.object_id, encoding.encoding_id)
+    kept = repository.index.mapping(encoding.object_id, encoding.encoding_id)
     if kept is not None and (kept.revision or 1) > best.revision:
         return replace(best, mapping=kept)
     everywhere = having == len({share.device_id for share in encoding.shares})
@@ -172,7 +172,7 @@ async def amend(
             owner.emit(DeviceFailed(owner.name_of(device), str(error)))
     took = {device for device, error in told.items() if error is None}
     if took:
-        owner.vault.keep_mapping(sealed.object_id, encoding_id, sealed.mapping)  # no later one has this revision, too
+        owner.index.keep_mapping(sealed.object_id, encoding_id, sealed.mapping)  # no later one has this revision, too
     if len(took) < mapping.k:
         raise NotEnoughError(
             f"{len(took)} devices took the change and {mapping.k} are needed for it to hold",

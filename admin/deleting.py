@@ -162,7 +162,7 @@ async def delete_encoding(repository: Repository, encoding: EncodingAt, trash_da
 async def remove_encoding(repository: Repository, encoding: EncodingAt) -> None:
     """Delete an encoding for good: its content is stored otherwise, or needed no more. Errors as `delete_encoding`."""
     await delete_encoding(repository, encoding, 0)
-    repository.vault.forget_mapping(encoding.object_id, encoding.encoding_id)
+    repository.index.forget_mapping(encoding.object_id, encoding.encoding_id)
 
 
 async def _delete_on(
@@ -262,7 +262,7 @@ def deleted_images(repository: Repository, trash: Sequence[Trashed]) -> list[Del
 
 def _deleted(repository: Repository, object_id: bytes, group: Sequence[Trashed]) -> DeletedImage:
     """A deleted image, named by the mapping that this machine may still have."""
-    mappings = [repository.vault.mapping(repository.key, object_id, each.encoding_id) for each in group]
+    mappings = [repository.index.mapping(object_id, each.encoding_id) for each in group]
     known = next((mapping for mapping in mappings if mapping is not None), None)
     name, sha256 = ("", "") if known is None else (known.name, known.image_sha256.hex())
     until = int(time.time()) + max(each.trash_left for each in group)

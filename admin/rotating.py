@@ -91,6 +91,7 @@ class Rotating:
         exit_code = run_with_link(self._go_on(self._former, leave))
         if exit_code == 0:
             self._vault.end_rotation()
+            self._vault.forget_other_indexes(self._key)
         return exit_code
 
     @asynccontextmanager
@@ -243,5 +244,5 @@ async def _hand_over(old: Repository, new: Repository, encoding: EncodingAt, the
         raise NotEnoughError("none of the devices that hold it is connected")
     newest = max(known, key=lambda current: rank(current.commitment))
     names = await amend(new, encoding.encoding_id, newest, newest.cards, devices, old.key)
-    new.vault.forget_mapping(encoding.object_id, encoding.encoding_id)
+    new.index.forget_mapping(encoding.object_id, encoding.encoding_id)
     return names

@@ -277,7 +277,7 @@ class Reencoding:
             await distribution.move_lost(recipe)
         self._require_all(distribution)
         sealed = conclusion.sealed
-        self._repository.vault.keep_mapping(sealed.object_id, self._encoding.encoding_id, sealed.mapping)
+        self._repository.index.keep_mapping(sealed.object_id, self._encoding.encoding_id, sealed.mapping)
 
     def _require(self, distribution: Distribution) -> None:
         if distribution.count(ShareState.OPEN) < self._coding.code.k:

@@ -151,8 +151,8 @@ async def with_missing(repository: Repository, found: Found) -> Found:
     """`found` of a whole vault, with the images of which only this machine's mappings are left."""
     listed = {encoding.object_id for verdict in found.verdicts for encoding in verdict.image.encodings}
     missing = {}
-    for object_id, encoding_id in repository.vault.kept_mappings():
-        mapping = None if object_id in listed else repository.vault.mapping(repository.key, object_id, encoding_id)
+    for object_id, encoding_id in repository.index.kept_mappings():
+        mapping = None if object_id in listed else repository.index.mapping(object_id, encoding_id)
         if mapping is not None and object_id == own_object_id(repository.key, mapping):
             missing[object_id, encoding_id] = mapping
     if not missing:
@@ -160,7 +160,7 @@ async def with_missing(repository: Repository, found: Found) -> Found:
     for trashed in await list_trash(repository, emptied=True):
         name = trashed.object_id, trashed.encoding_id
         if missing.pop(name, None) is not None and not trashed.trash_left:
-            repository.vault.forget_mapping(*name)  # devices drop tombstones after some time
+            repository.index.forget_mapping(*name)  # devices drop tombstones after some time
     images = {(mapping.image_sha256, mapping.kind): mapping for mapping in missing.values()}
     return replace(found, missing=list(images.values()), proof=None) if images else found
 

@@ -18,7 +18,6 @@ from common.errors import IntegrityError, NoRoomError, NotEnoughError, NotFoundE
 from common.link.window import Window
 from common.process.events import BytesExpected, ignore
 from common.protocol.messages import BadShare, EncodingAt, is_at_hand, shares_at_hand
-from common.repository.images import Holdings, find
 from common.repository.repository import Repository
 from common.text import is_full
 from common.vault.mapping import Mapping
@@ -193,7 +192,7 @@ async def _find_all(repository: Repository, hashes: Sequence[str]) -> dict[str, 
     """SHA-256 → encodings of the images with these hashes, or beginnings of them; of the others it is told."""
     whole = [bytes.fromhex(text) for text in hashes if is_full(text)]
     located = await repository.locate_all(whole) if whole else {}
-    holdings = await repository.holdings() if len(whole) < len(hashes) else Holdings([], 0)
+    unread = await repository.learn_all() if len(whole) < len(hashes) else 0
     images: dict[str, list[EncodingAt]] = {}
     for text in hashes:
         try:
@@ -203,7 +202,7 @@ async def _find_all(repository: Repository, hashes: Sequence[str]) -> dict[str, 
                     raise found
                 images[text] = found
             else:
-                image = find(text, holdings)
+                image = await repository.find(text, unread)
                 images[image.sha256] = image.encodings
         except TesseraError as error:
             repository.emit(NotRestored(text, error))

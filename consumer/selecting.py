@@ -8,12 +8,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, Optional
+from typing import TYPE_CHECKING, Optional, Union
 
 from common.errors import IntegrityError, NotFoundError, UsageError
 from common.text import check_hash
 
 if TYPE_CHECKING:
+    from common.vault.index_rows import Described
     from common.vault.mapping import Mapping
 
 STDIN = "-"
@@ -75,7 +76,7 @@ class Selection:
     name: Optional[str] = None
     taken: Optional[Period] = None
 
-    def takes(self, mapping: Mapping) -> bool:
+    def takes(self, mapping: Union[Mapping, Described]) -> bool:
         return self.matches(mapping.name, mapping.taken_at)
 
     def matches(self, name: str, taken_at: Optional[str]) -> bool:
@@ -84,7 +85,7 @@ class Selection:
             return False
         return self.taken is None or (taken_at is not None and self.taken.has(taken_at))
 
-    def undated(self, mappings: Iterable[Mapping]) -> int:
+    def undated(self, mappings: Iterable[Union[Mapping, Described]]) -> int:
         """Of how many of them nobody can say whether they were taken then."""
         if self.taken is None:
             return 0

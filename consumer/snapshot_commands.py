@@ -11,12 +11,13 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Optional
 
+from common.chunks import chunks
 from common.errors import NotFoundError
 from common.facts import Facts
 from common.process.events import Warned
 from common.process.program import warn
 from common.process.streams import for_stdout
-from common.repository.images import Held, Holdings, unreadable
+from common.repository.images import Holdings, ListedImage, unreadable
 from common.repository.repository import Repository
 from common.text import format_size, printable
 from common.vault.tree import Entry, EntryType
@@ -41,6 +42,7 @@ from consumer.snapshots import (
 )
 from consumer.target_folder import TargetFolder
 
+_AT_ONCE = 250  # images printed together
 _BESIDE = "in no snapshot"  # the folder of images that no snapshot names
 _MARKS = {"added": "+", "removed": "-", "changed": "M", "renamed": "R"}
 _TYPES = {
@@ -68,7 +70,7 @@ class Part:
 
 async def restore_one(repository: Repository, part: Part, folder: Path, *, force: bool) -> None:
     """Restore a part of a snapshot into a folder."""
-    reader = SnapshotReader(repository, keeps_list=True)
+    reader = SnapshotReader(repository)
     kept = await _chosen(repository, reader, part.snapshot, part.label)
     below = _path(part.path)
     listing = await reader.listing(kept.snapshot.root, below)
@@ -85,7 +87,7 @@ async def restore_all(repository: Repository, selection: Selection, folder: Path
 
     What two snapshots have under one name goes into folders named by their labels.
     """
-    reader = SnapshotReader(repository, keeps_list=True)
+    reader = SnapshotReader(repository)
     snapshots, _ = await _snapshots(repository, reader)
     holdings = await repository.holdings()
     whole = _together([(kept, await reader.listing(kept.snapshot.root)) for kept in newest_of_each(snapshots)])
@@ -112,7 +114,7 @@ async def restore_all(repository: Repository, selection: Selection, folder: Path
     if selection and holdings.files and not left and not whole.entries:
         repository.emit(NotRestored("", NotFoundError("no image of the vault is like that")))
     if holdings.unreadable:
-        repository.emit(NotRestored("", unreadable(holdings)))
+        repository.emit(NotRestored("", unreadable(holdings.unreadable)))
 
 
 def _selected(listing: Listing, selection: Selection, holdings: Holdings) -> Listing:
@@ -174,8 +176,10 @@ def _path(text: Optional[str]) -> tuple[bytes, ...]:
 
 
 async def list_files(repository: Repository, selection: Selection, *, as_json: bool) -> None:
-    """Print the images that the vault holds of what is selected, by date, with their paths in the newest snapshots."""
-    holdings = await repository.holdings()
+    """Print the images that the vault holds of what is selected, with their paths in the newest snapshots.
+
+    First those that this machine knows, by date; then those of which it has to ask the devices, as they come.
+    """
     reader = SnapshotReader(repository)
     paths: dict[bytes, list[str]] = {}
     snapshots, _ = await _snapshots(repository, reader)
@@ -183,21 +187,48 @@ async def list_files(repository: Repository, selection: Selection, *, as_json: b
         for each in (await reader.listing(kept.snapshot.root)).entries:
             if each.entry.type is EntryType.FILE and each.entry.content is not None:
                 paths.setdefault(each.entry.content, []).append(each.shown)
-    found = 0
-    for image in sorted(holdings.files, key=lambda held: (held.mapping.stored_at, held.sha256)):
-        known = paths.get(image.mapping.image_sha256, [])
-        names = [path.rpartition("/")[2] for path in known] or [image.mapping.name]
-        if any(selection.matches(name, image.mapping.taken_at) for name in names):
-            found += 1
-            print(json.dumps(described(image, known)) if as_json else line(image, known))
-    if holdings.unreadable:
-        warn(f"consumer: {unreadable(holdings)}")
-    elif not holdings.files:
-        warn("the vault holds no image")
-    if selection and holdings.files:
-        undated = selection.undated(image.mapping for image in holdings.files)
-        more = f"; do not tell when they were taken: {undated:,}" if undated else ""
-        warn(f"{found:,} of {len(holdings.files):,} images are so{more}")
+    tally = _Tally(selection, paths, as_json=as_json)
+    for known in chunks(repository.images(), _AT_ONCE):
+        tally.show(known)
+    async for learned in repository.learn():
+        tally.show(learned)
+    tally.conclude(repository.index.count_lacking())
+
+
+class _Tally:
+    """Prints images, and counts them."""
+
+    def __init__(self, selection: Selection, paths: dict[bytes, list[str]], *, as_json: bool) -> None:
+        self._selection = selection
+        self._paths = paths
+        self._as_json = as_json
+        self._images = self._found = self._undated = 0
+
+    def show(self, images: Iterable[ListedImage]) -> None:
+        """Print those that are selected."""
+        lines = []
+        for image in images:
+            self._images += 1
+            known = self._paths.get(image.mapping.image_sha256, [])
+            if self._selection:
+                self._undated += self._selection.undated([image.mapping])
+                names = [path.rpartition("/")[2] for path in known] or [image.mapping.name]
+                if not any(self._selection.matches(name, image.mapping.taken_at) for name in names):
+                    continue
+            self._found += 1
+            lines.append(json.dumps(described(image, known)) if self._as_json else line(image, known))
+        if lines:
+            print("\n".join(lines), flush=True)
+
+    def conclude(self, unread: int) -> None:
+        """`unread`: how many more there are that cannot be read now."""
+        if unread:
+            warn(f"consumer: {unreadable(unread)}")
+        elif not self._images:
+            warn("the vault holds no image")
+        if self._selection and self._images:
+            more = f"; do not tell when they were taken: {self._undated:,}" if self._undated else ""
+            warn(f"{self._found:,} of {self._images:,} images are so{more}")
 
 
 async def list_snapshots(repository: Repository, label: Optional[str], *, as_json: bool) -> None:
@@ -268,7 +299,7 @@ async def compare(repository: Repository, wanted: tuple[str, str], label: Option
             print(for_stdout(f"{_MARKS[mark]}  {printable(shown_path(path))}{to}"))
 
 
-def described(image: Held, paths: Sequence[str]) -> dict[str, object]:
+def described(image: ListedImage, paths: Sequence[str]) -> dict[str, object]:
     """An image as JSON has it; `paths`: those that the newest snapshots have it under."""
     mapping = image.mapping
     facts = mapping.facts or Facts()
@@ -291,7 +322,7 @@ def described(image: Held, paths: Sequence[str]) -> dict[str, object]:
     }
 
 
-def line(image: Held, paths: Sequence[str]) -> str:
+def line(image: ListedImage, paths: Sequence[str]) -> str:
     mapping = image.mapping
     pixels = f"{mapping.width}×{mapping.height}" if mapping.width is not None else "-"
     date = datetime.fromtimestamp(mapping.stored_at).astimezone().strftime("%Y-%m-%d %H:%M")

@@ -15,6 +15,7 @@ from common.process.events import ignore, waiting
 from common.protocol.messages import EncodingAt, is_at_hand
 from common.repository.repository import Repository
 from common.text import printable
+from common.vault.index import located
 from common.vault.mapping import Mapping
 from common.vault.snapshot import Snapshot, decode_snapshot
 from common.vault.tree import Entry, EntryType, decode_tree
@@ -26,7 +27,6 @@ LATEST = "latest"
 NS = 1_000_000_000
 _IN_MEMORY = 16 << 20  # bytes of one tree
 _AT_ONCE = 256  # trees
-_MOST_LISTED = 10_000  # encodings; each takes about 1.5 KiB
 
 Path = tuple[bytes, ...]  # the names from the snapshot's root on
 Located = Union[list[EncodingAt], NotFoundError]
@@ -109,11 +109,9 @@ class Place:
 
 
 class SnapshotReader:
-    def __init__(self, repository: Repository, *, keeps_list: bool = False) -> None:
-        """`keeps_list`: `locate` goes by what `snapshots` listed, where that is no long list."""
+    def __init__(self, repository: Repository) -> None:
         self._repository = repository
-        self._keeps_list = keeps_list
-        self._listed: dict[bytes, list[EncodingAt]] = {}  # object id → its encodings
+        self._is_in_step = False
         self._restorer = Restorer(repository, ignore)
         self._trees: dict[bytes, list[Entry]] = {}  # read before: snapshots of one source have most in common
 
@@ -124,34 +122,34 @@ class SnapshotReader:
 
         `encodings`: where they are listed already.
         """
+        repository = self._repository
         if encodings is None:
-            encodings = await self._list()
-        with waiting(self._repository.emit, "reading the snapshots"):
+            await repository.catch_up()
+            self._is_in_step = True
+            rows = repository.index.snapshots()
+            groups = [located(row, repository.alive) for row in rows]
+        else:
             by_object: dict[bytes, list[EncodingAt]] = {}
             for encoding in encodings:
-                if self._repository.key.is_snapshot(encoding.object_id):
+                if repository.key.is_snapshot(encoding.object_id):
                     by_object.setdefault(encoding.object_id, []).append(encoding)
-            read = await asyncio.gather(*map(self._snapshot, by_object.values()))
+            groups = list(by_object.values())
+        with waiting(repository.emit, "reading the snapshots"):
+            read = await asyncio.gather(*map(self._snapshot, groups))
         found = [each for each in read if isinstance(each, KeptSnapshot)]
         found.sort(key=lambda each: (each.snapshot.taken_at, each.sha256))
         return found, [each for each in read if isinstance(each, NotRestored)]
 
-    async def _list(self) -> list[EncodingAt]:
-        encodings = await self._repository.list_encodings()
-        if self._keeps_list and len(encodings) <= _MOST_LISTED:
-            for encoding in encodings:
-                self._listed.setdefault(encoding.object_id, []).append(encoding)
-        return encodings
-
     async def locate(self, contents: Sequence[bytes]) -> dict[bytes, Located]:
-        """As `Repository.locate_all`; without a question for what can be restored by the list that was kept."""
-        names = {sha256: self._repository.object_ids(sha256) for sha256 in contents} if self._listed else {}
-        listed = {sha256: [e for name in both for e in self._listed.get(name, [])] for sha256, both in names.items()}
-        located: dict[bytes, Located] = {sha256: each for sha256, each in listed.items() if any(map(is_at_hand, each))}
-        lacking = [sha256 for sha256 in contents if sha256 not in located]
+        """As `Repository.locate_all`; once `snapshots` listed all, without a question for what can be restored."""
+        places: dict[bytes, Located] = {}
+        if self._is_in_step:
+            known = self._repository.located_here(contents)
+            places = {sha256: each for sha256, each in known.items() if any(map(is_at_hand, each))}
+        lacking = [sha256 for sha256 in contents if sha256 not in places]
         if lacking:
-            located.update(await self._repository.locate_all(lacking))
-        return located
+            places.update(await self._repository.locate_all(lacking))
+        return places
 
     async def _snapshot(self, encodings: list[EncodingAt]) -> Union[KeptSnapshot, NotRestored]:
         try:

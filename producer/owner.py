@@ -12,7 +12,7 @@ from typing import Optional
 
 from common.link.link import Link
 from common.membership.identity import ClientIdentity
-from common.process.events import Emit, Warned
+from common.process.events import Emit
 from common.protocol.messages import NO_TRASH, EncodingAt, Tombstone
 from common.vault.contact_card import ContactCard
 from common.vault.folder import VaultFolder
@@ -120,9 +120,9 @@ class OwnVault(Owner):
 
     def __init__(self, vault: VaultFolder, key: VaultKey) -> None:
         self._journals = Journals(vault.folder, key)
-        self._vault = vault
+        self._index = vault.index(key)
         self._key = key
-        self._seen = SeenFiles(vault.folder, key)
+        self._seen = SeenFiles(self._index)
 
     @property
     def signer(self) -> Signer:
@@ -162,15 +162,11 @@ class OwnVault(Owner):
             self._seen.add(stamp, sha256)
 
     def keep_mapping(self, sealed: SealedMapping, encoding_id: bytes) -> None:
-        self._vault.keep_mapping(sealed.object_id, encoding_id, sealed.mapping)
+        self._index.keep_mapping(sealed.object_id, encoding_id, sealed.mapping)
 
     def marks_kept(self, encoding: EncodingAt) -> bool:
-        mapping = self._vault.mapping(self._key, encoding.object_id, encoding.encoding_id)
+        mapping = self._index.mapping(encoding.object_id, encoding.encoding_id)
         return mapping is not None and bool(mapping.kept)
 
     def save(self, emit: Emit) -> None:
-        try:
-            self._seen.save()
-        except OSError as error:
-            why = f"the index of files seen could not be kept: {error.strerror}; they will be read again"
-            emit(Warned(why))
+        self._seen.save()

@@ -7,7 +7,7 @@ broker knows."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import NamedTuple
 
 from common.errors import ProtocolError
@@ -97,12 +97,19 @@ async def locate(link: Link, object_ids: Sequence[bytes]) -> tuple[dict[bytes, l
 async def list_encodings(link: Link) -> list[EncodingAt]:
     """All encodings of all of this vault's objects, once the broker is settled, in the order of object ids."""
     await _settled_devices(link)  # whoever lists says so
-    encodings: list[EncodingAt] = []
+    return [encoding async for page in list_pages(link) for group in page.values() for encoding in group]
+
+
+async def list_pages(link: Link) -> AsyncIterator[dict[bytes, list[EncodingAt]]]:
+    """The same, some objects at a time, by object id; as far as the broker knows them now."""
+    after = b""
     while True:
-        after = encodings[-1].object_id if encodings else b""
-        request = ListObjects(after, min(_PAGE, MAX_OBJECTS))
-        reply = await link.request(LIST, request)
-        page = unpack(reply.payload, list[EncodingAt])
-        encodings += page
+        reply = await link.request(LIST, ListObjects(after, min(_PAGE, MAX_OBJECTS)))
+        page: dict[bytes, list[EncodingAt]] = {}
+        for encoding in unpack(reply.payload, list[EncodingAt]):
+            page.setdefault(encoding.object_id, []).append(encoding)
+        if page:
+            yield page
         if reply.header.complete or not page:
-            return encodings
+            return
+        after = max(page)

@@ -48,11 +48,19 @@ class WaitBegan:
 
 
 @dataclass(frozen=True)
+class WaitGoesOn:
+    """How far a wait has come."""
+
+    what: str
+    how_far: str
+
+
+@dataclass(frozen=True)
 class WaitEnded:
     what: str
 
 
-Event = Union[Warned, BytesExpected, BytesDone, BytesLeft, WaitBegan, WaitEnded]
+Event = Union[Warned, BytesExpected, BytesDone, BytesLeft, WaitBegan, WaitGoesOn, WaitEnded]
 Emit = Callable[[Event], None]
 
 

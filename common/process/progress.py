@@ -12,7 +12,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Optional, TextIO, TypeVar
 
-from common.process.events import BytesDone, BytesExpected, BytesLeft, WaitBegan, WaitEnded, Warned
+from common.process.events import BytesDone, BytesExpected, BytesLeft, WaitBegan, WaitEnded, WaitGoesOn, Warned
 from common.process.program import warn
 from common.text import printable
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
 _SHOW_AFTER = 1.0  # seconds
+_SHOW_AGAIN = 0.5
 P = TypeVar("P", bound="Printer")
 
 
@@ -31,6 +32,7 @@ class Waiting:
 
     def __init__(self, what: str) -> None:
         self._what = what
+        self.how_far = ""
         self._over = threading.Event()
         self._thread: Optional[threading.Thread] = None
 
@@ -55,12 +57,15 @@ class Waiting:
         if self._over.wait(_SHOW_AFTER):
             return
         columns = shutil.get_terminal_size().columns
-        line = f"{printable(self._what)} …"[: columns - 1]
-        # Blanks in place of an escape sequence, which an older Windows console would show.
-        blank = " " * min(2 * len(line), columns - 1)  # a character may be two columns wide
-        stream.write(f"\r{line}")
-        stream.flush()
-        self._over.wait()
+        blank = ""
+        while True:
+            line = f"{printable(self._what)} … {self.how_far}".rstrip()[: columns - 1]
+            stream.write(f"\r{line}")
+            stream.flush()
+            # Blanks in place of an escape sequence, which an older Windows console would show.
+            blank = " " * max(len(blank), min(2 * len(line), columns - 1))  # a character may be two columns wide
+            if self._over.wait(_SHOW_AGAIN):
+                break
         stream.write(f"\r{blank}\r")
         stream.flush()
 
@@ -102,6 +107,8 @@ class Printer:
         elif isinstance(event, WaitBegan):
             wait, waiters = self._waits.get(event.what) or (Waiting(event.what).__enter__(), 0)
             self._waits[event.what] = (wait, waiters + 1)
+        elif isinstance(event, WaitGoesOn) and event.what in self._waits:
+            self._waits[event.what][0].how_far = event.how_far
         elif isinstance(event, WaitEnded):
             self._end_wait(event.what)
 

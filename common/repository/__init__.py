@@ -1,7 +1,7 @@
 """The images of an open vault: listed, located, and read from the devices.
 
     repository  one open vault and the cluster that holds its images: list, locate, whose they are
-    hashes      how people name images
+    catching_up bringing the vault's index in step with what the cluster has
     images      what the vault holds: the catalog's encodings with their mappings, and the way from a hash to an image
     devices     requests to devices, batched in few messages
     hedging     hedged requests: whom to ask, and whom as well where one is late

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Optional
 from weakref import WeakValueDictionary
 
+from common.chunks import chunks
 from common.errors import NotEnoughError, NotFoundError, TesseraError
 from common.link.stragglers import Stragglers
 from common.protocol.device_messages import ShareName
@@ -20,10 +21,14 @@ from common.protocol.messages import EncodingAt, is_at_hand, shares_at_hand
 from common.repository.devices import Description, Devices
 from common.repository.hedging import Choice, HedgedRequest, Holder
 from common.text import count, only_one
-from common.vault.folder import VaultFolder
 from common.vault.granting import open_any
+from common.vault.index import Learned, VaultIndex
+from common.vault.index_rows import Described, KeptEncoding, ObjectRow
 from common.vault.keys import VaultKey
 from common.vault.mapping import MAX_SEALED_MAPPING, PRUNE, SNAPSHOT, TREE, Mapping
+
+_AT_ONCE = 1000  # mappings asked for together
+_MOST_COMBINATIONS = 10_000  # of devices
 
 
 @dataclass(frozen=True)
@@ -42,12 +47,47 @@ class Held:
         return any(map(is_at_hand, self.encodings))
 
 
+@dataclass(frozen=True)
+class ListedImage:
+    """One image of the vault, as it is listed."""
+
+    mapping: Described
+    restorable: bool
+
+    @property
+    def sha256(self) -> str:
+        return self.mapping.sha256
+
+
+class AtHand:
+    """Tells whether enough shares are at hand; most encodings of a vault lie on the same devices."""
+
+    def __init__(self, alive: frozenset[bytes]) -> None:
+        """`alive`: the devices that are connected."""
+        self._alive = alive
+        self._known: dict[tuple[int, bytes], bool] = {}
+
+    def listed(self, rows: Sequence[ObjectRow]) -> ListedImage:
+        """What the index has of one image."""
+        described = next(row.described for row in rows if row.described is not None)
+        return ListedImage(described, any(self._is_at_hand(row, each) for row in rows for each in row.encodings))
+
+    def _is_at_hand(self, row: ObjectRow, encoding: KeptEncoding) -> bool:
+        key = encoding.k, encoding.places
+        known = self._known.get(key)
+        if known is None:
+            if len(self._known) >= _MOST_COMBINATIONS:
+                self._known.clear()
+            known = self._known[key] = is_at_hand(encoding.at(row.object_id, self._alive))
+        return known
+
+
 class Mappings:
     """Mappings by encoding id: those kept on this machine, and those asked for."""
 
-    def __init__(self, devices: Devices, vault: VaultFolder, key: VaultKey) -> None:
+    def __init__(self, devices: Devices, index: VaultIndex, key: VaultKey) -> None:
         self._devices = devices
-        self._vault = vault
+        self._index = index
         self._key = key
         # Those that are still referenced, such as of images that are being restored.
         self._opened: WeakValueDictionary[tuple[bytes, bytes], Mapping] = WeakValueDictionary()
@@ -56,7 +96,7 @@ class Mappings:
         name = encoding.object_id, encoding.encoding_id
         mapping = self._opened.get(name)
         if mapping is None:
-            mapping = self._vault.mapping(self._key, *name)
+            mapping = self._index.mapping(*name)
             if mapping is not None:
                 self._opened[name] = mapping
         return mapping
@@ -71,12 +111,34 @@ class Mappings:
                 found[encoding.object_id, encoding.encoding_id] = mapping
             else:
                 missing.append(encoding)
-        for encoding, mapping in zip(missing, await self._fetch_all(missing)):
-            if mapping is not None:
-                found[encoding.object_id, encoding.encoding_id] = mapping
+        async for learned in self.learn(missing):
+            found.update(((each.object_id, each.encoding_id), each.mapping) for each in learned)
         return found
 
-    async def _fetch_all(self, encodings: list[EncodingAt]) -> list[Optional[Mapping]]:
+    async def learn(self, encodings: Iterable[EncodingAt]) -> AsyncIterator[list[Learned]]:
+        """Ask for mappings and keep them, some at a time; what no device has now is left out.
+
+        Of what is not at hand devices may have made up all; that it is not waited for long says `_fetch_all`.
+        """
+        at_hand: list[EncodingAt] = []
+        others: list[EncodingAt] = []
+        for encoding in encodings:
+            (at_hand if is_at_hand(encoding) else others).append(encoding)
+        for some in chunks(at_hand, _AT_ONCE):
+            yield self._keep(await self._fetch_all(some))
+        for some in chunks(others, _AT_ONCE):
+            learned = self._keep(await self._fetch_all(some))
+            yield learned
+            if not learned:
+                return
+
+    def _keep(self, fetched: Iterable[Optional[Learned]]) -> list[Learned]:
+        learned = [each for each in fetched if each is not None]
+        if learned:
+            self._index.learn(learned)
+        return learned
+
+    async def _fetch_all(self, encodings: Sequence[EncodingAt]) -> list[Optional[Learned]]:
         """The mapping of each; None where no device has it, or only such as are late by what the others take.
 
         So whoever makes up encodings, and then answers nothing, holds nobody up.
@@ -84,8 +146,17 @@ class Mappings:
         tasks = [asyncio.ensure_future(self._fetch(encoding)) for encoding in encodings]
         to_come = [task for e, task in zip(encodings, tasks) if is_at_hand(e)]
 
+        left = len(tasks)
+
+        def ended(_: object) -> None:
+            nonlocal left
+            left -= 1
+
+        for task in tasks:
+            task.add_done_callback(ended)
+
         def enough() -> bool:
-            return 2 * sum(task.done() for task in tasks) >= len(tasks) or all(task.done() for task in to_come)
+            return 2 * left <= len(tasks) or all(task.done() for task in to_come)
 
         try:
             late = await Stragglers().late(tasks, enough)
@@ -94,8 +165,8 @@ class Mappings:
             for task in tasks:
                 task.cancel()
 
-    async def _fetch(self, encoding: EncodingAt) -> Optional[Mapping]:
-        """A mapping from the first device that has a good one, kept for the next time."""
+    async def _fetch(self, encoding: EncodingAt) -> Optional[Learned]:
+        """A mapping from the first device that has a good one."""
 
         def ask(holder: Holder) -> asyncio.Future[Description]:
             name = ShareName(encoding.encoding_id, holder.share)
@@ -111,8 +182,7 @@ class Mappings:
         holders = [Holder(share, devices[0]) for share, devices in shares_at_hand(encoding).items()]
         found = await HedgedRequest(1, Choice(encoding.k, holders), self._devices, ask, check).run()
         for sealed, mapping in found.values():
-            self._vault.keep_mapping(encoding.object_id, encoding.encoding_id, sealed)
-            return mapping
+            return Learned(encoding.object_id, encoding.encoding_id, sealed, mapping)
         return None
 
 
@@ -159,8 +229,9 @@ def counted(mappings: Iterable[Mapping]) -> str:
     return f"{', '.join(others)} and {last}" if others else last
 
 
-def unreadable(holdings: Holdings) -> NotEnoughError:
-    return NotEnoughError(f"{count(holdings.unreadable, 'more image')} cannot be read: their devices are not connected")
+def unreadable(number: int) -> NotEnoughError:
+    """So many images cannot be read now."""
+    return NotEnoughError(f"{count(number, 'more image')} cannot be read: their devices are not connected")
 
 
 def find(prefix: str, holdings: Holdings) -> Held:

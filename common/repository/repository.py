@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Callable, Optional, TypeVar, Union
 
 from common.coding.commitments import CommitmentVerifier
 from common.errors import NotFoundError
 from common.link.link import Link, reached, run_with_link
-from common.link.questions import list_devices, list_encodings, locate, settled_devices
+from common.link.questions import list_devices, locate, settled_devices
 from common.membership.identity import ClientIdentity
-from common.process.events import ignore, waiting
+from common.process.events import WaitGoesOn, ignore, waiting
 from common.protocol.codec import pack
 from common.protocol.messages import BadShare, Device, EncodingAt, ReportBad, is_at_hand
 from common.protocol.operations import REPORT_BAD
+from common.repository.catching_up import catch_up
 from common.repository.devices import Devices
-from common.repository.images import Held, Holdings, Mappings, combine, find
+from common.repository.images import AtHand, Held, Holdings, ListedImage, Mappings, combine, find
 from common.text import check_hash
 from common.vault.folder import VaultFolder
+from common.vault.index import located
 from common.vault.keys import VaultKey
 from common.vault.mapping import Mapping, granted_object_id, own_object_id
 
@@ -62,7 +64,8 @@ class Repository:
         self.key = key
         self.devices = Devices(link)
         self.verifier = CommitmentVerifier()
-        self.mappings = Mappings(self.devices, vault, key)
+        self.index = vault.index(key)
+        self.mappings = Mappings(self.devices, self.index, key)
         self.listed: list[Device] = []
         self._names: dict[bytes, str] = {}
 
@@ -72,6 +75,11 @@ class Repository:
         """Ask which devices there are; `settled`: once a new broker has waited for all that may come."""
         self.listed = await (settled_devices(self.link) if settled else list_devices(self.link))
         self._names = {device.device_id: device.name for device in self.listed}
+
+    @property
+    def alive(self) -> frozenset[bytes]:
+        """Those that were connected then."""
+        return frozenset(device.device_id for device in self.listed if device.alive)
 
     def name_of(self, device: bytes) -> str:
         return self._names.get(device, device.hex())
@@ -89,10 +97,35 @@ class Repository:
 
     async def list_encodings(self) -> list[EncodingAt]:
         """All that the cluster knows of the vault's, by object id, once all devices that may come are here."""
+        await self.catch_up()
+        return self.index.encodings(self.alive)
+
+    async def catch_up(self) -> None:
+        """Have the index say what the cluster has now, once all devices that may come are here."""
         with waiting(self.emit, "listing what the vault holds"):
-            encodings = await list_encodings(self.link)
+            await settled_devices(self.link)
+            await catch_up(self.link, self.index)
             await self.list_devices()
-        return encodings
+
+    async def learn(self) -> AsyncIterator[list[ListedImage]]:
+        """Ask for the mappings of all of which none is known; the images among these, as they come."""
+        rows = self.index.lacking()
+        lacking = [encoding for row in rows for encoding in located(row, self.alive)]
+        if not lacking:
+            return
+        what, done, at_hand = "reading what the vault holds", 0, AtHand(self.alive)
+        with waiting(self.emit, what):
+            async for learned in self.mappings.learn(lacking):
+                done += len(learned)
+                self.emit(WaitGoesOn(what, f"{done:,} of {len(lacking):,}"))
+                new = self.index.objects({each.object_id for each in learned}).values()
+                images = [row for row in new if row.described is not None and row.described.kind is None]
+                yield [at_hand.listed([row]) for row in images]
+
+    def images(self) -> Iterator[ListedImage]:
+        """The images that are known here, by when they were stored; `catch_up` goes before."""
+        at_hand = AtHand(self.alive)
+        return (at_hand.listed(rows) for rows in self.index.images())
 
     async def holdings(
         self, hashes: Optional[Sequence[str]] = None, encodings: Optional[Sequence[EncodingAt]] = None
@@ -103,11 +136,30 @@ class Repository:
         several images'.
         """
         wanted = None if hashes is None else dict.fromkeys(check_hash(text) for text in hashes)
+        if wanted is not None:
+            return await self._found(wanted, is_listed=encodings is not None)
         if encodings is None:
             encodings = await self.list_encodings()
         with waiting(self.emit, "reading what the vault holds"):
-            holdings = combine(encodings, await self.mappings.of(encodings))
-        return holdings if wanted is None else Holdings([find(text, holdings) for text in wanted], 0)
+            return combine(encodings, await self.mappings.of(encodings))
+
+    async def _found(self, wanted: Iterable[str], *, is_listed: bool) -> Holdings:
+        """The images with these hashes, by the index."""
+        unread = await self.learn_all(is_listed=is_listed)
+        return Holdings([await self.find(text, unread) for text in wanted], 0)
+
+    async def learn_all(self, *, is_listed: bool = False) -> int:
+        """Know what all is that the cluster has, as far as devices can tell; how many objects they cannot tell of."""
+        if not is_listed:
+            await self.catch_up()
+        async for _ in self.learn():
+            pass
+        return self.index.count_lacking()
+
+    async def find(self, text: str, unread: int) -> Held:
+        """The image with this hash, or beginning of one, once all is known; errors as of `holdings`."""
+        encodings = [each for row in self.index.find(text) for each in located(row, self.alive)]
+        return find(text, Holdings(combine(encodings, await self.mappings.of(encodings)).images, unread))
 
     async def locate(self, sha256: bytes) -> list[EncodingAt]:
         """All encodings of an image, this vault's own first, then those that others share with it or left for it.
@@ -134,6 +186,15 @@ class Repository:
         return {
             sha256: encodings or NotFoundError(f"the vault holds no image with the SHA-256 {sha256.hex()}{hint}")
             for sha256, encodings in located.items()
+        }
+
+    def located_here(self, sha256s: Sequence[bytes]) -> dict[bytes, list[EncodingAt]]:
+        """SHA-256 → its encodings as the index has them, without a question; `catch_up` goes before."""
+        names = {sha256: self.object_ids(sha256) for sha256 in sha256s}
+        rows = self.index.objects([name for both in names.values() for name in both])
+        return {
+            sha256: [each for name in both if name in rows for each in located(rows[name], self.alive)]
+            for sha256, both in names.items()
         }
 
     def object_ids(self, sha256: bytes) -> tuple[bytes, bytes]:

@@ -14,10 +14,11 @@
 
 These take bytes and give bytes, without socket or disk. The others keep files on this machine:
 
-    folder          the key file, and sealed mappings; the `former_key` while a rotation is under way
+    folder          the key file; the `former_key` while a rotation is under way
+    index           what the vault holds, and mappings, in sealed rows (`index_rows`)
     contacts        the contact cards that this machine knows, by name
     unlocking       opens the folder beside other work
-    seen            the sealed index of files already stored, each known by its `stamp`
+    seen            files already stored, in the index, each known by its `stamp`
     passphrase      where a passphrase comes from, one being the `system_keyring`
     journal         the sealed journal of a put, by which it goes on after an interruption
 

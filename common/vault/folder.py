@@ -1,39 +1,32 @@
-"""A vault on this machine's disk: the key file, and the sealed mappings that are kept beside it.
+"""A vault on this machine's disk: the key file, and what is kept beside it.
 
     vault/vault.key                              the vault key, wrapped by the passphrase (`key_file`), mode 0600
-    vault/mappings/<object id>-<encoding id>     sealed mappings, as they also lie beside every share
-    vault/seen                                   the sealed index of files already stored (`seen`)
+    vault/index/                                 what the vault holds and what was stored, in sealed rows (`index`)
     vault/keyring                                where the passphrase is in the system's keyring (`system_keyring`)
     vault/proven.json                            when all was last proven restorable (`admin.verifying`)
     vault/former.key                             the former key, while a rotation is under way (`former_key`)
     vault/replaced.key                           the same, once nothing that is stored needs it any more
 
-The mappings are a cache: what is missing or damaged is fetched from the devices, and a disk that takes no more is
-warned of once. So are the index, the journals and proven.json. Where a key cannot be kept, that is an error.
+The index is a cache: what is missing or damaged is fetched from the devices, and a disk that takes no more is warned of
+once. So are the journals and proven.json. Where a key cannot be kept, that is an error.
 """
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import os
-import re
-import secrets
 from pathlib import Path
 from typing import Optional
 
-from common.errors import IntegrityError, NotFoundError, TesseraError, UsageError
-from common.files import make_folder, read_limited, rename_over, sync_folder, write_new, write_private
+from common.errors import IntegrityError, NotFoundError, UsageError
+from common.files import read_limited, rename_over, sync_folder, write_new, write_private
 from common.process.libraries import require_openssl
 from common.vault.former_key import SIZE as FORMER_KEY_SIZE
 from common.vault.former_key import open_former_key, seal_former_key
-from common.vault.granting import open_any
+from common.vault.index import VaultIndex, indexes_in, remove_index
 from common.vault.key_file import check_key_file, create_key_file, open_key_file
 from common.vault.keys import VaultKey
-from common.vault.mapping import MAX_SEALED_MAPPING, Mapping
 
 _MAX_KEY_FILE = 4096
-_MAPPING_NAME = re.compile(r"([0-9a-f]{64})-([0-9a-f]{32})")
 
 log = logging.getLogger(__name__)
 
@@ -45,10 +38,9 @@ class VaultFolder:
         require_openssl()
         self.folder = home / "vault"
         self.key_path = self.folder / "vault.key"
-        self._mappings = self.folder / "mappings"
         self._former_path = self.folder / "former.key"
         self._replaced_path = self.folder / "replaced.key"
-        self._keeping = True  # mappings, as far as is known
+        self._indexes: dict[Path, VaultIndex] = {}
 
     # --- the key
 
@@ -165,57 +157,22 @@ class VaultFolder:
             advice="set TESSERA_HOME to keep another one beside it",
         )
 
-    # --- the mappings
+    # --- the index
 
-    def keep_mapping(self, object_id: bytes, encoding_id: bytes, sealed: bytes) -> None:
-        """Keep a sealed mapping, not fsynced: the devices have it durably. Warns once where the disk refuses."""
-        try:
-            self._keep_mapping(object_id, encoding_id, sealed)
-        except OSError as error:
-            if self._keeping:
-                log.warning("nothing can be kept in %s: %s; devices are asked again", self._mappings, error.strerror)
-            self._keeping = False
+    def index(self, key: VaultKey) -> VaultIndex:
+        """The index of the vault with this key; always the same object."""
+        index = VaultIndex(self.folder, key)
+        return self._indexes.setdefault(index.path, index)
 
-    def _keep_mapping(self, object_id: bytes, encoding_id: bytes, sealed: bytes) -> None:
-        make_folder(self._mappings)
-        target = self._mapping_path(object_id, encoding_id)
-        temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o600)
-        try:
-            with open(descriptor, "wb") as file:
-                file.write(sealed)
-            rename_over(temporary, target)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
+    def is_anothers(self, key: VaultKey) -> bool:
+        """Whether there are indexes here, and none of the vault with this key."""
+        return self.folder.is_dir() and not VaultIndex(self.folder, key).path.exists() and any(indexes_in(self.folder))
 
-    def forget_mapping(self, object_id: bytes, encoding_id: bytes) -> None:
-        """Remove a mapping that is not needed any more; errors do not matter."""
-        with contextlib.suppress(OSError):
-            self._mapping_path(object_id, encoding_id).unlink(missing_ok=True)
-
-    def mapping(self, key: VaultKey, object_id: bytes, encoding_id: bytes) -> Optional[Mapping]:
-        """A kept mapping, opened; None where there is none, or it is damaged and has to be fetched."""
-        try:
-            sealed = read_limited(self._mapping_path(object_id, encoding_id), MAX_SEALED_MAPPING)
-            return open_any(key, sealed, object_id, encoding_id)
-        except (OSError, TesseraError):  # damage can also look like another vault's mapping
-            return None
-
-    def kept_mappings(self) -> list[tuple[bytes, bytes]]:
-        """The object id and encoding id of every mapping that is kept here, the latest kept first."""
-        found: list[tuple[int, bytes, bytes]] = []
-        try:
-            with os.scandir(self._mappings) as files:
-                for file in files:
-                    named = _MAPPING_NAME.fullmatch(file.name)
-                    if named is None:
-                        continue
-                    with contextlib.suppress(FileNotFoundError):  # removed meanwhile
-                        found.append((file.stat().st_mtime_ns, bytes.fromhex(named[1]), bytes.fromhex(named[2])))
-        except OSError:  # there are none, or they cannot be read
-            return []
-        return [(object_id, encoding_id) for _, object_id, encoding_id in sorted(found, reverse=True)]
-
-    def _mapping_path(self, object_id: bytes, encoding_id: bytes) -> Path:
-        return self._mappings / f"{object_id.hex()}-{encoding_id.hex()}"
+    def forget_other_indexes(self, key: VaultKey) -> None:
+        """Remove the indexes of vault keys that were before this one; errors do not matter."""
+        own = VaultIndex(self.folder, key).path
+        for index in self._indexes.values():
+            index.close()
+        for path in indexes_in(self.folder):
+            if path != own:
+                remove_index(path)

@@ -287,7 +287,7 @@ class GalleryModel(Model):
         if entry is None or not entry.has_thumbnail:
             return None
         try:
-            mapping = self.session.vault.mapping(self.session.key, *entry.mapping)
+            mapping = self.session.vault.index(self.session.key).mapping(*entry.mapping)
         except (TesseraError, OSError):  # the vault was locked meanwhile, or the disk refuses
             return None
         thumbnail = None if mapping is None else mapping.thumbnail

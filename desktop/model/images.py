@@ -27,8 +27,9 @@ _PAUSE = 0.001  # seconds
 def read_kept(vault: VaultFolder, key: VaultKey) -> Iterator[list[Entry]]:
     """The images whose mappings this machine keeps, the latest kept first, some at a time."""
     batch: list[Entry] = []
-    for object_id, encoding_id in vault.kept_mappings():
-        mapping = vault.mapping(key, object_id, encoding_id)
+    index = vault.index(key)
+    for object_id, encoding_id in index.kept_mappings():
+        mapping = index.mapping(object_id, encoding_id)
         if mapping is None:
             continue  # damaged, or another vault's: the devices have it
         if mapping.kind is None:

@@ -25,7 +25,6 @@ from desktop.model.model import Model
 from desktop.session import Session
 
 _PRINT_TIMEOUT = 30.0  # seconds
-_LOOKED_AT = 20  # kept mappings that are tried to check that a key is this vault's
 
 __all__ = ["MAX_CODES", "RecoveryModel"]
 
@@ -165,8 +164,7 @@ def recover(vault: VaultFolder, text: str, passphrase: str) -> Recovered:
 
 
 def _require_own(vault: VaultFolder, key: VaultKey) -> None:
-    kept = vault.kept_mappings()[:_LOOKED_AT]
-    if kept and not any(vault.mapping(key, *name) for name in kept):
+    if vault.is_anothers(key):
         raise RefusedError(
             "these recovery codes open another vault than the one on this machine; nothing was changed",
             advice="give the codes of this vault, or set TESSERA_HOME to keep another vault beside it",

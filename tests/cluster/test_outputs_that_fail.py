@@ -68,7 +68,7 @@ def stored(user: User) -> list[str]:
     for number in range(3):
         (user.folder / f"{number}.bin").write_bytes(random_bytes(300_000))
     hashes = [image["sha256"] for image in user.store(*(f"{number}.bin" for number in range(3)))]
-    shutil.rmtree(user.home / "vault" / "mappings")
+    shutil.rmtree(user.home / "vault" / "index")
     return hashes
 
 
@@ -80,7 +80,7 @@ def stored(user: User) -> list[str]:
 def test_with_a_home_that_takes_nothing_all_comes_back_and_that_is_said_once(
     user: User, stored: list[str], disk: str
 ) -> None:
-    kept = user.home / "vault" / "mappings"
+    kept = user.home / "vault" / "index"
     with full_disk(kept) if disk == "full" else read_only(user.home):
         for program, *arguments in (
             ["consumer", "--list"],
@@ -103,7 +103,7 @@ def test_with_a_read_only_home_images_are_stored(user: User) -> None:
         ended = user.run("producer", "a.bin")
     no_fault(ended)
     assert ended.exit_code == 0, ended
-    assert "they will be read again" in ended.stderr
+    assert "nothing can be kept in" in ended.stderr
 
 
 @MOUNTS

@@ -22,7 +22,7 @@ from cluster.ports import HOST
 from common.discovery.addresses import BrokerAddress
 from common.membership.identity import load_brokers, load_key_pair, save_brokers
 from common.vault.folder import VaultFolder
-from common.vault.mapping import open_mapping
+from common.vault.index import VaultIndex
 from tests import ROOT
 from tests.cluster.conftest import home_of, running_cluster
 from tests.support.ports import own_base_port
@@ -126,9 +126,10 @@ def secrets_of_the_vault(user: User) -> Needles:
     for name in ("id", "mapping", "delete", "sign", "index", "journal"):
         found |= spellings(f"the {name} subkey", key._subkey(name.encode()))
     thumbnails = 0
-    for path in (user.home / "vault" / "mappings").iterdir():
-        object_id, encoding_id = (bytes.fromhex(part) for part in path.name.split("-"))
-        mapping = open_mapping(key, path.read_bytes(), object_id, encoding_id)
+    index = VaultIndex(user.home / "vault", key)
+    for object_id, encoding_id in index.kept_mappings():
+        mapping = index.mapping(object_id, encoding_id)
+        assert mapping is not None
         found |= spellings(f"the data key of {encoding_id.hex()}", mapping.data_key)
         if mapping.thumbnail is not None:
             found |= slices("the thumbnail", mapping.thumbnail)

@@ -299,7 +299,7 @@ _DAMAGE: dict[str, Callable[[Path], None]] = {
     "a file": _file_as_home,
     **{
         f"{name} {'a folder' if content is None else content[:20]!r}": _damage(name, content)
-        for name in ("config.toml", "vault/vault.key", "client/brokers.json", "client/client.key", "vault/seen")
+        for name in ("config.toml", "vault/vault.key", "client/brokers.json", "client/client.key", "vault/index")
         for content in (None, b"", b"\xff\xfe\x00junk")
     },
     "vault a file": _damage("vault", b"x"),

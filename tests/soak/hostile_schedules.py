@@ -190,7 +190,7 @@ class BrokerStage:
         user, out = self._keeper.user, self._keeper.user.folder / "lied"
         out.mkdir()
         if drawn.random() < 0.5:  # as a machine that has never stored anything
-            shutil.rmtree(user.home / "vault" / "mappings", ignore_errors=True)
+            shutil.rmtree(user.home / "vault" / "index", ignore_errors=True)
         for sha256 in drawn.sample(sorted(self._keeper.promises), 2):
             self._end_soon(user, "consumer", "--hash", sha256, "--output", str(out / sha256))
         for path in out.iterdir():

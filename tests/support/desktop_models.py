@@ -43,7 +43,8 @@ def reach(cluster: MemoryCluster, session: Session, monkeypatch: pytest.MonkeyPa
 
 def keep(session: Session, image: EncodedImage) -> None:
     """Have the vault's folder keep the image's mapping."""
-    session.vault.keep_mapping(image.commitment.object_id, image.encoding_id, image.commitment.mapping)
+    index = session.vault.index(session.key)
+    index.keep_mapping(image.commitment.object_id, image.encoding_id, image.commitment.mapping)
 
 
 def deliver_until(background: Background, condition: Callable[[], object]) -> None:

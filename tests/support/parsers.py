@@ -41,7 +41,6 @@ from common.vault.contact_card import ContactCard, card_of, decode_card, pack_ca
 from common.vault.former_key import open_former_key, seal_former_key
 from common.vault.journal import Ending, Journals, Moved, Segment, new_beginning
 from common.vault.keys import expand
-from common.vault.seen import SeenFiles
 from common.vault.stamp import Stamp
 from tests.support.mutation import mutant, valid_message
 from tests.support.passphrases import LEAST_COST
@@ -364,7 +363,7 @@ def _of_files(folder: Path) -> Iterator[Parser]:
 
 
 def _journals(folder: Path, written: Any) -> Iterator[Parser]:
-    """The journal of a put, and the index of files seen: rows of sealed chunks."""
+    """The journal of a put: a row of sealed chunks."""
     image, vault = folder / "image.png", folder / "vault"
     journals = Journals(vault, KEY)
     journal = journals.open(image)
@@ -395,22 +394,10 @@ def _journals(folder: Path, written: Any) -> Iterator[Parser]:
 
     yield Parser("journal", _always(content), written(read, place))
     yield Parser("journal, inside", chunk_of, written(read, place), (), row_with)
-    entries = pack([[b"/home/a/photo.jpg", 100, 5, 6, 7, bytes(32)]] * 3)
-    seen_path = vault / "seen"
-    parse_seen = written(lambda: SeenFiles(vault, KEY), seen_path)
-    yield Parser("index of files seen", _always(_seen_chunk(entries)), parse_seen)
-    yield Parser("index of files seen, inside", _always(entries), parse_seen, (), _seen_chunk)
 
 
 def _chunk(plaintext: bytes, count: int, binding: bytes) -> bytes:
     salt = bytes(32)
     key = expand(KEY.journal_subkey(), b"tessera/v1/journal" + salt)
     sealed = salt + AESGCM(key).encrypt(_NONCE, plaintext, count.to_bytes(8, "big") + binding)
-    return len(sealed).to_bytes(4, "big") + sealed
-
-
-def _seen_chunk(plaintext: bytes) -> bytes:
-    salt = bytes(32)
-    key = expand(KEY.index_subkey(), b"tessera/v1/seen" + salt)
-    sealed = salt + AESGCM(key).encrypt(_NONCE, plaintext, bytes(8))
     return len(sealed).to_bytes(4, "big") + sealed

@@ -20,8 +20,9 @@ from common.process.program import warn
 from common.process.streams import LineFormatter
 from common.protocol.messages import Answer, Code, Device, Health
 from common.protocol.operations import Role
-from common.repository.images import Held
+from common.repository.images import ListedImage
 from common.text import printable
+from common.vault.index_rows import Described
 from consumer.command import _Printer as ConsumerPrinter
 from consumer.events import Restored
 from consumer.snapshot_commands import described, line
@@ -41,9 +42,9 @@ def harmless(text: str) -> bool:
 
 
 @pytest.fixture
-def image() -> Held:
-    mapping = encode(b"content").trusted().mapping
-    return Held(msgspec.structs.replace(mapping, name=HOSTILE), [])
+def image() -> ListedImage:
+    mapping = msgspec.structs.replace(encode(b"content").trusted().mapping, name=HOSTILE)
+    return ListedImage(Described.of(mapping, bytes(16), is_named_by_lookup=False), True)
 
 
 def test_the_check_of_these_tests_would_notice() -> None:
@@ -54,14 +55,14 @@ def test_the_check_of_these_tests_would_notice() -> None:
     assert harmless(printable(HOSTILE))
 
 
-def test_a_hostile_name_in_the_list_of_a_vault_stays_on_its_line(image: Held) -> None:
+def test_a_hostile_name_in_the_list_of_a_vault_stays_on_its_line(image: ListedImage) -> None:
     text = line(image, [])
     assert harmless(text)
     assert "\n" not in text
     assert LEFT in text
 
 
-def test_a_hostile_name_in_the_list_as_json_is_escaped(image: Held) -> None:
+def test_a_hostile_name_in_the_list_as_json_is_escaped(image: ListedImage) -> None:
     text = json.dumps(described(image, []))
     assert text.isascii()
     assert "\x1b" not in text

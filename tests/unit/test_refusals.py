@@ -23,6 +23,7 @@ from common.protocol.envelope import decode_envelope
 from common.vault.contact_card import decode_card
 from common.vault.former_key import open_former_key
 from common.vault.granting import open_any
+from common.vault.index_rows import RowSealer, SeenRow
 from common.vault.key_file import open_key_file
 from common.vault.keys import VaultKey
 from common.vault.mapping import open_mapping
@@ -112,6 +113,14 @@ def signed_commitment(data: bytes, inputs: Inputs, _folder: Path) -> object:
     return signed
 
 
+def row_of_the_index(data: bytes, inputs: Inputs, _folder: Path) -> object:
+    key, salt, table, value = (bytes.fromhex(inputs[name]) for name in ("vault_key", "salt", "table", "value"))
+    sealer = RowSealer(VaultKey(key).index_subkey(), salt)
+    name = sealer.name(table, value)
+    assert inputs["named"] in ("", name.hex())
+    return sealer.open(table, name, data, SeenRow)
+
+
 READERS: dict[str, Callable[[bytes, Inputs, Path], object]] = {
     "key file": key_file,
     "mapping": mapping,
@@ -133,6 +142,7 @@ READERS: dict[str, Callable[[bytes, Inputs, Path], object]] = {
     "former vault key": former_vault_key,
     "tree": lambda data, _inputs, _folder: decode_tree(data),
     "snapshot": lambda data, _inputs, _folder: decode_snapshot(data),
+    "row of the index": row_of_the_index,
     "prune-plan": lambda data, _inputs, _folder: decode_prune_plan(data),
 }
 

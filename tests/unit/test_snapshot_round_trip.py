@@ -28,7 +28,6 @@ from common.protocol.messages import is_at_hand
 from common.repository.repository import Repository
 from common.vault.contact_card import card_of
 from common.vault.folder import VaultFolder
-from consumer import snapshots as snapshots_of_consumer
 from consumer.events import Changed, NotRestored, Restored
 from consumer.restore_tree import TreeRestorer
 from consumer.snapshots import KeptSnapshot, SnapshotReader, choose, shown_path
@@ -96,7 +95,7 @@ class Machine:
 
     async def _restore(self, wanted: str, folder: Path, below: tuple[bytes, ...], force: bool) -> None:
         repository = self._repository()
-        reader = SnapshotReader(repository, keeps_list=True)
+        reader = SnapshotReader(repository)
         found, _ = await reader.snapshots()
         listing = await reader.listing(choose(found, wanted, None).snapshot.root, below)
         with TargetFolder(folder) as target:
@@ -618,10 +617,7 @@ def test_what_a_run_with_a_snapshot_stored_first_is_said_to_be_open_to_prune(her
 # --- where things are
 
 
-@pytest.mark.parametrize(("most_listed", "asks"), [(10_000, False), (0, True)])
-def test_what_the_list_told_of_is_asked_for_only_where_it_is_long(
-    here: Path, monkeypatch: pytest.MonkeyPatch, most_listed: int, asks: bool
-) -> None:
+def test_what_the_list_told_of_is_not_asked_for_again(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (here / "source" / "below").mkdir(parents=True)
     (here / "source" / "below" / "x").write_bytes(b"content")
     machine = Machine(here / "home")
@@ -633,12 +629,11 @@ def test_what_the_list_told_of_is_asked_for_only_where_it_is_long(
         asked.extend(sha256s)
         return await locate_all(repository, sha256s)
 
-    monkeypatch.setattr(snapshots_of_consumer, "_MOST_LISTED", most_listed)
     monkeypatch.setattr(Repository, "locate_all", counted)
     (restored,) = machine.restore("latest", here / "target")
     assert isinstance(restored, Restored)
     assert (here / "target" / "source" / "below" / "x").read_bytes() == b"content"
-    assert bool(asked) is asks
+    assert not asked
 
 
 def test_what_was_listed_without_enough_shares_is_asked_for_again(here: Path) -> None:
@@ -646,7 +641,7 @@ def test_what_was_listed_without_enough_shares_is_asked_for_again(here: Path) ->
     machine = Machine(here / "home")
     machine.put(here / "x")
     repository = machine._repository()
-    reader = SnapshotReader(repository, keeps_list=True)
+    reader = SnapshotReader(repository)
 
     async def located() -> bool:
         for device in machine.cluster.devices[:3]:

@@ -7,6 +7,7 @@ import json
 from tests.vectors.formats import FILE
 from tests.vectors.formats.commitment_rows import commitment_rows
 from tests.vectors.formats.contact_rows import contact_rows
+from tests.vectors.formats.index_rows import index_rows
 from tests.vectors.formats.rows import Row
 from tests.vectors.formats.stored_rows import stored_rows
 from tests.vectors.formats.tree_rows import tree_rows
@@ -16,7 +17,8 @@ from tests.vectors.formats.wire_rows import wire_rows
 
 def rows() -> list[Row]:
     """All of them."""
-    return [*vault_rows(), *stored_rows(), *wire_rows(), *contact_rows(), *commitment_rows(), *tree_rows()]
+    others = [*wire_rows(), *contact_rows(), *commitment_rows(), *tree_rows(), *index_rows()]
+    return [*vault_rows(), *stored_rows(), *others]
 
 
 def content() -> str:

@@ -1,4 +1,4 @@
-"""A vault on this machine's disk: the key file is never lost, and a kept mapping is a copy that may be damaged."""
+"""A vault on this machine's disk: the key file is never lost."""
 
 from __future__ import annotations
 
@@ -15,9 +15,8 @@ from common import files
 from common.errors import IntegrityError, NotFoundError, RefusedError, TesseraError, UsageError
 from common.vault import key_file
 from common.vault.folder import VaultFolder
-from common.vault.mapping import MAX_SEALED_MAPPING
 from tests.support.passphrases import cheap_passphrases
-from tests.support.sample_images import KEY, OTHER_KEY, encode
+from tests.support.sample_images import KEY, encode
 
 IMAGE = encode(b"content")
 OBJECT_ID, ENCODING_ID, SEALED = IMAGE.commitment.object_id, IMAGE.encoding_id, IMAGE.commitment.mapping
@@ -160,7 +159,7 @@ def test_a_new_passphrase_opens_the_same_vault_and_the_old_one_no_more(vault: Va
 
 def test_a_new_passphrase_changes_the_key_file_and_nothing_else(vault: VaultFolder) -> None:
     vault.create("old")
-    vault.keep_mapping(OBJECT_ID, ENCODING_ID, SEALED)
+    vault.index(KEY).keep_mapping(OBJECT_ID, ENCODING_ID, SEALED)
     kept = {path: path.read_bytes() for path in vault.folder.rglob("*") if path.is_file()}
     vault.change_passphrase("old", "new")
     now = {path: path.read_bytes() for path in vault.folder.rglob("*") if path.is_file()}
@@ -238,8 +237,8 @@ def test_changing_needs_the_old_passphrase(vault: VaultFolder) -> None:
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such modes")
 def test_only_the_owner_may_read_key_and_mappings(vault: VaultFolder) -> None:
     vault.create("words")
-    vault.keep_mapping(OBJECT_ID, ENCODING_ID, SEALED)
-    for path in vault.folder.rglob("*"):
+    vault.index(KEY).keep_mapping(OBJECT_ID, ENCODING_ID, SEALED)
+    for path in (each for each in vault.folder.rglob("*") if each.suffix != ".lock"):  # which are empty
         assert stat.S_IMODE(path.stat().st_mode) == (0o700 if path.is_dir() else 0o600), path
     assert stat.S_IMODE(vault.folder.stat().st_mode) == 0o700
 
@@ -247,77 +246,7 @@ def test_only_the_owner_may_read_key_and_mappings(vault: VaultFolder) -> None:
 def test_no_temporary_files_are_left(vault: VaultFolder) -> None:
     vault.create("old")
     vault.change_passphrase("old", "new")
-    vault.keep_mapping(OBJECT_ID, ENCODING_ID, SEALED)
-    vault.keep_mapping(OBJECT_ID, ENCODING_ID, SEALED)
+    vault.index(KEY).keep_mapping(OBJECT_ID, ENCODING_ID, SEALED)
+    vault.index(KEY).close()
     names = sorted(path.name for path in vault.folder.rglob("*") if path.is_file())
-    assert names == sorted(["vault.key", f"{OBJECT_ID.hex()}-{ENCODING_ID.hex()}"])
-
-
-# --- the mappings
-
-
-def kept_file(vault: VaultFolder) -> Path:
-    vault.keep_mapping(OBJECT_ID, ENCODING_ID, SEALED)
-    (path,) = (vault.folder / "mappings").iterdir()
-    return path
-
-
-def test_a_kept_mapping_opens_to_what_it_was(vault: VaultFolder) -> None:
-    kept_file(vault)
-    assert vault.mapping(KEY, OBJECT_ID, ENCODING_ID) == IMAGE.trusted().mapping
-
-
-def test_a_mapping_that_was_not_kept_has_to_be_fetched(vault: VaultFolder) -> None:
-    assert vault.mapping(KEY, OBJECT_ID, ENCODING_ID) is None
-    kept_file(vault)
-    assert vault.mapping(KEY, OBJECT_ID, bytes(16)) is None
-    assert vault.mapping(KEY, bytes(32), ENCODING_ID) is None
-
-
-def test_a_kept_mapping_with_any_byte_flipped_has_to_be_fetched(vault: VaultFolder) -> None:
-    path = kept_file(vault)
-    for offset in range(len(SEALED)):
-        damaged = bytearray(SEALED)
-        damaged[offset] ^= 0x10
-        path.write_bytes(damaged)
-        assert vault.mapping(KEY, OBJECT_ID, ENCODING_ID) is None, f"byte {offset}"
-
-
-@pytest.mark.parametrize(
-    "content",
-    [b"", SEALED[:-1], SEALED[: len(SEALED) // 2], bytes(MAX_SEALED_MAPPING + 1)],
-    ids=["empty", "a byte short", "half", "too long"],  # sealed anew in each process, so its bytes are no name
-)
-def test_a_kept_mapping_of_another_length_has_to_be_fetched(vault: VaultFolder, content: bytes) -> None:
-    kept_file(vault).write_bytes(content)
-    assert vault.mapping(KEY, OBJECT_ID, ENCODING_ID) is None
-
-
-def test_another_vaults_mapping_in_its_place_has_to_be_fetched(vault: VaultFolder) -> None:
-    kept_file(vault).write_bytes(encode(b"content", key=OTHER_KEY).commitment.mapping)
-    assert vault.mapping(KEY, OBJECT_ID, ENCODING_ID) is None
-
-
-def test_keeping_again_replaces_a_damaged_mapping(vault: VaultFolder) -> None:
-    kept_file(vault).write_bytes(b"damaged")
-    vault.keep_mapping(OBJECT_ID, ENCODING_ID, SEALED)
-    assert vault.mapping(KEY, OBJECT_ID, ENCODING_ID) is not None
-
-
-def test_nothing_on_disk_tells_of_the_image(vault: VaultFolder) -> None:
-    path = kept_file(vault)
-    mapping = IMAGE.trusted().mapping
-    on_disk = path.name.encode() + path.read_bytes()
-    for secret in (mapping.name.encode(), mapping.image_sha256, mapping.image_sha256.hex().encode(), mapping.data_key):
-        assert secret not in on_disk
-
-
-def test_the_mappings_that_are_kept_are_named_the_latest_first_and_nothing_else_is(vault: VaultFolder) -> None:
-    assert vault.kept_mappings() == []
-    other = encode(b"other content")
-    for each, seconds in ((IMAGE, 20), (other, 10)):
-        vault.keep_mapping(each.commitment.object_id, each.encoding_id, each.commitment.mapping)
-        path = vault.folder / "mappings" / f"{each.commitment.object_id.hex()}-{each.encoding_id.hex()}"
-        os.utime(path, (seconds, seconds))
-    (vault.folder / "mappings" / ".half-written").write_bytes(b"")
-    assert vault.kept_mappings() == [(OBJECT_ID, ENCODING_ID), (other.commitment.object_id, other.encoding_id)]
+    assert names == sorted(["vault.key", vault.index(KEY).path.name, vault.index(KEY).path.with_suffix(".lock").name])
