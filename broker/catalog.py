@@ -26,6 +26,7 @@ from dataclasses import dataclass, field
 from typing import Callable, NamedTuple, Optional
 
 from broker.budget import CLAIM, DAMAGED, PLACE, TOMBSTONE, MemoryBudget, part
+from broker.change_log import ChangeLog
 from broker.tombstones import Tombstones
 from common.protocol.messages import (
     MAX_SHARES_ON_A_DEVICE,
@@ -107,6 +108,7 @@ class Catalog:
         self._on: dict[bytes, _Holding] = {}  # device id → what it holds
         self._places: dict[Place, Place] = {}  # one object for each, since they recur in many encodings
         self._touched: dict[bytes, None] = {}
+        self.changes = ChangeLog()
         self._owned: dict[bytes, dict[bytes, list[int]]] = {}  # owner → device → bytes of blocks, and of memory
         self._until_relief = 0  # shares that find no room until it is looked again for what can be dropped
         self.codes: Counter[Code] = Counter()  # how many encodings are claimed to have this k and n
@@ -152,14 +154,15 @@ class Catalog:
             stone, trash_until, ends = told.tombstone, today + told.trash_left, today + told.left
             if not self._makes_room(device, TOMBSTONE) or not self.tombstones.tell(device, stone, trash_until, ends):
                 self.cut_off.add(device)
-            self._touched[stone.encoding_id] = None
+            self.touch(stone.encoding_id)
 
     def forget_device(self, device: bytes) -> None:
         """Before a device announces anew all that it holds, or as it is no member any more: all that it said goes."""
         holding = self._on.get(device, _Holding())
         for encoding_id, bits in list(holding.encodings.items()):
             self._remove_all(encoding_id, bits, device)
-        self._touched.update(dict.fromkeys(self.tombstones.forget_device(device)))
+        for encoding_id in self.tombstones.forget_device(device):
+            self.touch(encoding_id)
         self._on.pop(device, None)
         self.cut_off.discard(device)
         self.budget.forget(device)
@@ -198,7 +201,8 @@ class Catalog:
                 return True
             if self.holders(encoding_id) == {device} or self.budget.of(device) > 2 * other:
                 self._remove_all(encoding_id, bits, device)
-        self._touched.update(dict.fromkeys(self.tombstones.drop_untold_by_others(device, enough)))
+        for encoding_id in self.tombstones.drop_untold_by_others(device, enough):
+            self.touch(encoding_id)
         helped = self.budget.total < before
         if not helped:
             self._until_relief = len(held)
@@ -346,6 +350,8 @@ class Catalog:
     def touch(self, encoding_id: bytes) -> None:
         """Something about it changed, although not what is held."""
         self._touched[encoding_id] = None
+        for claim in self._encodings.get(encoding_id, ()):
+            self.changes.note(claim.owner, claim.object_id)
 
     def take_touched(self) -> list[bytes]:
         """The encodings of which anything changed since this was last asked."""
@@ -408,11 +414,13 @@ class Catalog:
         former = [place[1] for place in self._sound.get(claim, ())]
         self.budget.divide(former, [place[1] for place in places], CLAIM, PLACE)
         self._sound[claim] = places
+        self.changes.note(claim.owner, claim.object_id)
 
     def _add_damaged(self, encoding_id: bytes, place: Place) -> None:
         self._damaged[encoding_id] = (*self._damaged.get(encoding_id, ()), place)
         self.budget.charge(place.device, DAMAGED)
         self._enter(encoding_id, place)
+        self.touch(encoding_id)
 
     def _enter(self, encoding_id: bytes, place: Place) -> _Holding:
         """Put a share into the index of its device."""
@@ -445,6 +453,7 @@ class Catalog:
                 del self._damaged[encoding_id]
             else:
                 self._damaged[encoding_id] = _without(damaged, place)
+            self.touch(encoding_id)
             return True
         claims = [claim for claim in self._encodings[encoding_id] if place in self._sound[claim]]
         for claim in claims:

@@ -44,6 +44,8 @@ from common.protocol.messages import (
     AnnouncedShare,
     Answer,
     Brokers,
+    ChangedObject,
+    Changes,
     Code,
     Device,
     DeviceKind,
@@ -53,6 +55,7 @@ from common.protocol.messages import (
     Join,
     Joined,
     KnownBroker,
+    ListChanges,
     ListObjects,
     ListTrash,
     Locate,
@@ -230,6 +233,21 @@ class Queries:
             if len(payload) <= MAX_PAYLOAD or limit == 1:
                 return Holdings(GRANTED, self.devices.settled(now), rest), payload
             limit //= 2  # a page of objects with very many shares: a shorter one fits into a message
+
+    def list_changes(self, header: ListChanges, owner: bytes, now: float) -> Answered:
+        log, limit = self.catalog.changes, header.limit
+        if not log.knows(header.epoch, header.number):
+            return Changes(GRANTED, log.epoch, log.number), None
+        while True:
+            changed = log.since(owner, header.number, limit)
+            found = [
+                ChangedObject(object_id, self.catalog.locate(owner, object_id, lambda d: self.devices.alive(d, now)))
+                for object_id in changed.objects
+            ]
+            payload = pack(found)
+            if len(payload) <= MAX_PAYLOAD or limit == 1:
+                return Changes(GRANTED, log.epoch, changed.number, True, changed.complete), payload
+            limit //= 2
 
     def trash(self, header: ListTrash, owner: bytes, now: float) -> Answered:
         """What this owner deleted and may take back, or all that it deleted, in the order of encoding ids."""

@@ -36,6 +36,7 @@ from common.protocol.messages import Acknowledged, Answer, Code, Hello, Register
 from common.protocol.operations import (
     ANNOUNCE,
     BROKERS,
+    CHANGES,
     HEALTH,
     HELLO,
     JOIN,
@@ -218,6 +219,7 @@ class Switchboard:
         bind(PLACES, lambda session, header, payload, now: queries.places(header, payload, session, now))
         bind(LOCATE, lambda session, header, payload, now: queries.locate(header, payload, session.vault, now))
         bind(LIST, lambda session, header, _, now: queries.list_objects(header, session.vault, now))
+        bind(CHANGES, lambda session, header, _, now: queries.list_changes(header, session.vault, now))
         bind(TRASH, lambda session, header, _, now: queries.trash(header, session.vault, now))
         bind(REPAIR, lambda session, header, payload, now: answers.repair(steward, catalog, payload, session.vault))
         bind(

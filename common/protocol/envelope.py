@@ -77,6 +77,8 @@ class Operation(enum.IntEnum):
     BROKERS = 51
     # asked of a broker by another broker
     SYNC = 52
+    # asked of the broker by a client
+    CHANGES = 53
     # asked of a worker by the broker's steward, beside OPEN, APPEND, COMMIT, ABANDON, FETCH, PROGRESS, DELETE
     # and UNDELETE
     INSPECT = 60

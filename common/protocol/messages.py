@@ -13,7 +13,7 @@ import msgspec
 
 from common.protocol.identifiers import DIGEST_SIZE, IDENTIFIER_SIZE, LIST_MARK_SIZE, OBJECT_ID_SIZE, owner_id
 
-PROTOCOL_VERSION = 4
+PROTOCOL_VERSION = 5
 HIGH_WATER_MARK = 16  # messages that a connection holds for its peer, so requests that one client has under way
 MAX_SHARES = 64  # the largest n; a share's index is below it
 MAX_BATCH = 64  # shares, blocks or descriptions in one message, so that its header stays under 4 KiB
@@ -183,6 +183,14 @@ class ListObjects(Message):
     limit: Annotated[int, msgspec.Meta(ge=1, le=MAX_OBJECTS)] = MAX_OBJECTS
 
 
+class ListChanges(Message):
+    """Asks which of this vault's objects changed since a number, as the broker of an epoch counts."""
+
+    epoch: Annotated[bytes, msgspec.Meta(max_length=IDENTIFIER_SIZE)] = b""  # empty where none is known
+    number: Count = 0
+    limit: Annotated[int, msgspec.Meta(ge=1, le=MAX_OBJECTS)] = MAX_OBJECTS
+
+
 class ShareAt(Message):
     share: ShareIndex
     device_id: Identifier
@@ -233,6 +241,25 @@ class Holdings(ReplyHeader):
 
     settled: bool = False  # every device that may come has registered, or had the time to
     complete: bool = True  # False: a LIST has more behind the last object
+
+
+class ChangedObject(Message):
+    """An object that changed, with all its encodings now; none where there is nothing of it any more."""
+
+    object_id: ObjectId
+    encodings: list[EncodingAt]
+
+
+class Changes(ReplyHeader):
+    """Payload: a list of ChangedObject, each once, in the order in which they changed last.
+
+    Where `known` is False they cannot be told: all is to be listed, and what changes from `number` on asked for.
+    """
+
+    epoch: Annotated[bytes, msgspec.Meta(max_length=IDENTIFIER_SIZE)] = b""
+    number: Count = 0  # up to where one is in step who knows these
+    known: bool = False
+    complete: bool = True  # False: more changed behind the last
 
 
 class Job(Message):

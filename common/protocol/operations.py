@@ -106,6 +106,7 @@ PLACES         = Spec(Operation.PLACES, m.Places, m.Placed, _CLIENT, vault=True,
                       payload=_MAX, reply_payload=_MAX)
 LOCATE         = Spec(Operation.LOCATE, m.Locate, m.Holdings, _CLIENT, vault=True, payload=_MAX, reply_payload=_MAX)
 LIST           = Spec(Operation.LIST, m.ListObjects, m.Holdings, _CLIENT, vault=True, reply_payload=_MAX)
+CHANGES        = Spec(Operation.CHANGES, m.ListChanges, m.Changes, _CLIENT, vault=True, reply_payload=_MAX)
 TRASH          = Spec(Operation.TRASH, m.ListTrash, m.TrashList, _CLIENT, vault=True, reply_payload=_MAX)
 REPAIR         = Spec(Operation.REPAIR, m.RepairNow, Acknowledged, _CLIENT, vault=True, payload=_MAX)
 REPORT_BAD     = Spec(Operation.REPORT_BAD, m.ReportBad, Acknowledged, _CLIENT, vault=True, payload=_MAX,

@@ -4,14 +4,29 @@ from __future__ import annotations
 
 from common.link.link import Link
 from common.link.questions import list_pages
-from common.vault.index import VaultIndex
+from common.protocol.codec import unpack
+from common.protocol.messages import ChangedObject, ListChanges
+from common.protocol.operations import CHANGES
+from common.vault.index import Cursor, VaultIndex
+
+_PAGE = 500  # objects
+_NOWHERE = Cursor(b"", 0)
 
 
 async def catch_up(link: Link, index: VaultIndex) -> None:
-    """Have the index say what the cluster has now; the broker must be settled."""
+    """Have the index say what the cluster has now; the broker must be settled.
+
+    What changed since its cursor is asked for; all is listed where the broker cannot tell, such as a new one.
+    """
     while True:
+        reply = await link.request(CHANGES, ListChanges(*(index.cursor or _NOWHERE), _PAGE))
+        cursor = Cursor(reply.header.epoch, reply.header.number)
+        if reply.header.known:
+            index.apply({each.object_id: each.encodings for each in unpack(reply.payload, list[ChangedObject])}, cursor)
+            if reply.header.complete:
+                return
+            continue
         listing = index.list_anew()
         async for page in list_pages(link):
             listing.add(page)
-        if listing.finish(None):
-            return
+        listing.finish(cursor)

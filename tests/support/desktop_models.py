@@ -6,11 +6,12 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Callable
+from typing import Callable, Optional
 
 import pytest
 
 from common.link.link import Link
+from common.vault.keys import VaultKey
 from desktop.background import Background
 from desktop.session import Session
 from tests.support.memory_cluster import MemoryCluster
@@ -41,9 +42,9 @@ def reach(cluster: MemoryCluster, session: Session, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(Session, "link", link)
 
 
-def keep(session: Session, image: EncodedImage) -> None:
-    """Have the vault's folder keep the image's mapping."""
-    index = session.vault.index(session.key)
+def keep(session: Session, image: EncodedImage, key: Optional[VaultKey] = None) -> None:
+    """Have the vault's folder keep the image's mapping; `key`: the vault's, where it is locked."""
+    index = session.vault.index(key or session.key)
     index.keep_mapping(image.commitment.object_id, image.encoding_id, image.commitment.mapping)
 
 

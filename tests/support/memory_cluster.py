@@ -23,12 +23,15 @@ from common.protocol.messages import (
     Acknowledged,
     Answer,
     BadShare,
+    ChangedObject,
+    Changes,
     Code,
     Device,
     EncodingAt,
     Health,
     Holdings,
     Identifier,
+    ListChanges,
     ListObjects,
     ListTrash,
     Locate,
@@ -49,6 +52,7 @@ from tests.support.sample_images import KEY, chance
 from worker.layout import ShareKey
 
 T = TypeVar("T")
+_EPOCH = b"e" * 16
 Interception = Callable[[bytes, bytes], Optional[Answered]]
 
 
@@ -110,6 +114,7 @@ class MemoryCluster:
         self.owner = KEY.owner_id()  # for whom the link's session speaks
         self.cut = False  # whether nothing arrives any more
         self.bad_shares: list[BadShare] = []
+        self._asked: list[tuple[bytes, dict[bytes, list[EncodingAt]]]] = []  # whose, and what there was
         self.takes_reports = True  # as an older broker does not
 
     @property
@@ -211,6 +216,8 @@ class MemoryCluster:
         if operation is Operation.LIST:
             after = unpack_header(header, ListObjects).after
             return Holdings(GRANTED, True), [e for e in self.encodings() if e.object_id > after]
+        if operation is Operation.CHANGES:
+            return self._changes(unpack_header(header, ListChanges))
         if operation is Operation.REPAIR:
             self.repair(unpack(payload, list[ObjectId]))
             return Acknowledged(GRANTED), None
@@ -225,6 +232,19 @@ class MemoryCluster:
             self.bad_shares += unpack(payload, list[BadShare])
             return Acknowledged(GRANTED), None
         raise AssertionError(f"the broker does not know {operation}")
+
+    def _changes(self, asked: ListChanges) -> tuple[Message, Optional[list[Any]]]:
+        """What differs from what there was when somebody asked before; the number is that of the question."""
+        now: dict[bytes, list[EncodingAt]] = {}
+        for encoding in self.encodings():
+            now.setdefault(encoding.object_id, []).append(encoding)
+        self._asked.append((self.owner, now))
+        number = len(self._asked) - 1
+        if asked.epoch != _EPOCH or self._asked[asked.number][0] != self.owner:
+            return Changes(GRANTED, _EPOCH, number), None
+        before = self._asked[asked.number][1]
+        names = [name for name in {**before, **now} if before.get(name) != now.get(name)]
+        return Changes(GRANTED, _EPOCH, number, True), [ChangedObject(name, now.get(name, [])) for name in names]
 
     def _trash(self, after: bytes) -> list[Trashed]:
         """What is deleted and can be taken back, as devices that are alive tell."""

@@ -22,6 +22,7 @@ from broker.sessions import Outgoing, Side
 from broker.steward.steward import Settings, Steward
 from broker.switchboard import Switchboard
 from common.protocol.codec import pack, pack_header, unpack, unpack_header
+from common.protocol.device_messages import ShareName
 from common.protocol.envelope import Envelope, Kind, Operation
 from common.protocol.identifiers import BROKER, device_id
 from common.protocol.messages import (
@@ -31,6 +32,8 @@ from common.protocol.messages import (
     Announce,
     AnnouncedShare,
     Answer,
+    ChangedObject,
+    Changes,
     Code,
     Device,
     DeviceKind,
@@ -38,6 +41,7 @@ from common.protocol.messages import (
     EncodingAt,
     Hello,
     Holdings,
+    ListChanges,
     ListObjects,
     Locate,
     Message,
@@ -45,6 +49,7 @@ from common.protocol.messages import (
     Report,
     Status,
     Welcome,
+    Withdraw,
 )
 from common.vault.keys import VaultKey
 
@@ -215,6 +220,14 @@ class SamplePeer:
 
     def objects(self) -> list[EncodingAt]:
         return unpack(only(self.ask(Operation.LIST, ListObjects())).payload, list[EncodingAt])
+
+    def changes(self, asked: ListChanges) -> tuple[Changes, list[ChangedObject]]:
+        messages = self.ask(Operation.CHANGES, asked)
+        payload = only(messages).payload
+        return answer(messages, Changes), [] if payload is None else unpack(payload, list[ChangedObject])
+
+    def withdraw(self, *names: ShareName) -> Code:
+        return code(self.ask(Operation.WITHDRAW, Withdraw(), pack(list(names))))
 
     def status(self) -> tuple[Status, list[Device]]:
         messages = self.ask(Operation.STATUS, Empty())

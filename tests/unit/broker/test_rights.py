@@ -19,6 +19,7 @@ TABLE = {
     Operation.PLACES:          (N,     Y,     Y,     Y,     N,     N,     N,     N,     N,     N),
     Operation.LOCATE:          (N,     Y,     Y,     Y,     N,     N,     N,     N,     N,     N),
     Operation.LIST:            (N,     Y,     Y,     Y,     N,     N,     N,     N,     N,     N),
+    Operation.CHANGES:         (N,     Y,     Y,     Y,     N,     N,     N,     N,     N,     N),
     Operation.HEALTH:          (N,     Y,     Y,     Y,     N,     N,     N,     N,     N,     N),
     Operation.REPAIR:          (N,     Y,     Y,     Y,     N,     N,     N,     N,     N,     N),
     Operation.REPORT_BAD:      (N,     Y,     Y,     Y,     N,     N,     N,     N,     N,     N),

@@ -46,7 +46,7 @@ from tests.unit.broker.test_rights import STANDINGS, TABLE
 
 KEY, OTHER_KEY = VaultKey(b"t" * 32), VaultKey(b"u" * 32)
 OBJECT = b"o" * 32
-FOR_OWNERS = {Operation.PLACES, Operation.LOCATE, Operation.LIST}
+FOR_OWNERS = {Operation.PLACES, Operation.LOCATE, Operation.LIST, Operation.CHANGES}
 ASKED_BY_CLIENTS = FORWARDED | FOR_OWNERS | {Operation.STATUS}
 
 

@@ -284,7 +284,7 @@ def test_codes_of_another_vault_change_nothing_at_a_locked_one(
 ) -> None:
     joined(session)
     key = session.vault.create(PASSPHRASE)
-    keep(session, encode(b"content", key=key))
+    keep(session, encode(b"content", key=key), key)
     other = VaultFolder(tmp_path / "other").create(PASSPHRASE)
     model = UnlockModel(session, background, lambda: None)
     model.restore(kit_text(make_codes(other, 2, 3)), "new words for keeping", "new words for keeping")
