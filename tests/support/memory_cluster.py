@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import secrets
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Optional, TypeVar, cast
 
@@ -52,7 +53,6 @@ from tests.support.sample_images import KEY, chance
 from worker.layout import ShareKey
 
 T = TypeVar("T")
-_EPOCH = b"e" * 16
 Interception = Callable[[bytes, bytes], Optional[Answered]]
 
 
@@ -115,6 +115,7 @@ class MemoryCluster:
         self.cut = False  # whether nothing arrives any more
         self.bad_shares: list[BadShare] = []
         self._asked: list[tuple[bytes, dict[bytes, list[EncodingAt]]]] = []  # whose, and what there was
+        self._epoch = secrets.token_bytes(16)
         self.takes_reports = True  # as an older broker does not
 
     @property
@@ -240,11 +241,11 @@ class MemoryCluster:
             now.setdefault(encoding.object_id, []).append(encoding)
         self._asked.append((self.owner, now))
         number = len(self._asked) - 1
-        if asked.epoch != _EPOCH or self._asked[asked.number][0] != self.owner:
-            return Changes(GRANTED, _EPOCH, number), None
+        if asked.epoch != self._epoch or self._asked[asked.number][0] != self.owner:
+            return Changes(GRANTED, self._epoch, number), None
         before = self._asked[asked.number][1]
         names = [name for name in {**before, **now} if before.get(name) != now.get(name)]
-        return Changes(GRANTED, _EPOCH, number, True), [ChangedObject(name, now.get(name, [])) for name in names]
+        return Changes(GRANTED, self._epoch, number, True), [ChangedObject(name, now.get(name, [])) for name in names]
 
     def _trash(self, after: bytes) -> list[Trashed]:
         """What is deleted and can be taken back, as devices that are alive tell."""
