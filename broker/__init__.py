@@ -17,6 +17,7 @@ In the order of a message's way:
     queries          answers what is asked of the broker itself
     devices          who is here, who is away and for how long
     catalog          who holds what, rebuilt from what workers announce; nothing of it is kept on disk
+    change_log       which objects changed lately, for clients whose index is in step up to a number
     budget           how much of the broker's memory that takes, by whose word
     tombstones       what was deleted or taken back, as the devices tell it; likewise
     signature_checks how many of their signatures each device may have checked
