@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from admin.deleting import by_object, delete_images, list_trash
 from admin.prune_plans import announce, find_plans, take_back_plans
 from admin.undeleting import undelete_named
+from common.chunks import chunks
 from common.errors import NotEnoughError, RefusedError, TesseraError
 from common.process.events import Warned
 from common.repository.images import Held, counted
@@ -143,11 +144,11 @@ async def prune(repository: Repository, unneeded: Unneeded, trash_days: int) -> 
         raise
     images = [image for image in unneeded.images if image.mapping.image_sha256 not in named]
     exit_code, stopped = 0, False
-    for start in range(0, len(images), _AT_ONCE):
+    for some in chunks(images, _AT_ONCE):
         if not await plan.stands():
             stopped = True
             break
-        exit_code = await delete_images(repository, images[start : start + _AT_ONCE], trash_days) or exit_code
+        exit_code = await delete_images(repository, some, trash_days) or exit_code
     after = _new(await _all(repository), {each.sha256 for each in before})
     if after:
         repository.emit(Warned("a snapshot was recorded meanwhile; what it names is taken back"))

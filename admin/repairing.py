@@ -21,6 +21,7 @@ from admin.events import NothingToDo, Repaired, Stalled
 from admin.health import HealthStatus, assess, best
 from admin.needless import delete_needless
 from admin.status import ask_health
+from common.chunks import chunks
 from common.coding.slicing import Slicing
 from common.erasure import ErasureCode
 from common.errors import IntegrityError, NotEnoughError, TesseraError
@@ -74,10 +75,8 @@ async def repair_images(repository: Repository, images: Sequence[Held]) -> list[
 
 
 async def _ask_for_repair(repository: Repository, images: Sequence[Held]) -> None:
-    objects = [image.encodings[0].object_id for image in images]
-    for start in range(0, len(objects), MAX_OBJECTS):
-        payload = pack(objects[start : start + MAX_OBJECTS])
-        await repository.link.request(REPAIR, RepairNow(), payload=payload)
+    for objects in chunks((image.encodings[0].object_id for image in images), MAX_OBJECTS):
+        await repository.link.request(REPAIR, RepairNow(), payload=pack(objects))
 
 
 class _Followed:

@@ -32,28 +32,21 @@ class Target(Protocol):
 
 
 class Plan:
-    """Under which names each entry is restored. Only of folders, and of what is mended, is anything kept.
+    """Under which names each entry is restored. Only of what is mended is anything kept.
 
     `mended`: entry's path → its name, where that is not its own.
     """
 
     def __init__(self, mended: dict[Path, bytes]) -> None:
         self.mended = mended
-        self._folders: dict[Path, Path] = {(): ()}
+
+    def name(self, path: Path) -> bytes:
+        """The name of the entry with this path, which is not empty."""
+        return self.mended.get(path, path[-1])
 
     def names(self, path: Path) -> Path:
         """The names, from the target on, under which the entry with this path is restored."""
-        return (*self._folder(path[:-1]), self.mended.get(path, path[-1])) if path else ()
-
-    def _folder(self, path: Path) -> Path:
-        deepest = len(path)
-        while path[:deepest] not in self._folders:
-            deepest -= 1
-        names = self._folders[path[:deepest]]
-        for depth in range(deepest + 1, len(path) + 1):
-            names = (*names, self.mended.get(path[:depth], path[depth - 1]))
-            self._folders[path[:depth]] = names
-        return names
+        return tuple(self.name(path[:depth]) for depth in range(1, len(path) + 1))
 
 
 def plan_names(entries: Iterable[Path], target: Target) -> Plan:

@@ -49,6 +49,7 @@ class TreeRestorer:
         self._target = target
         self._force = force
         self._plan = Plan({})
+        self._folders: dict[tuple[bytes, ...], Path] = {}  # where they are restored
         self._unset: Counter[tuple[str, str]] = Counter()
 
     async def restore(self, listing: Listing, below: int = 0) -> None:
@@ -78,8 +79,13 @@ class TreeRestorer:
             self._repository.emit(Changed("", f"the {what} of {count:,} could not be set: {why}"))
 
     def _at(self, path: tuple[bytes, ...]) -> Path:
-        """Where an entry is restored. Made anew each time: of a million entries all paths would take most memory."""
-        return self._target.folder.joinpath(*map(os.fsdecode, self._plan.names(path)))
+        """Where an entry is restored. Kept of folders only: of a million files it would take most of the memory."""
+        if not path:
+            return self._target.folder
+        folder = self._folders.get(path[:-1])
+        if folder is None:
+            folder = self._folders[path[:-1]] = self._at(path[:-1])
+        return folder / os.fsdecode(self._plan.name(path))
 
     # --- folders and links
 

@@ -22,7 +22,6 @@ from common.repository.repository import Repository
 from common.text import format_size, printable
 from common.vault.tree import Entry, EntryType
 from consumer.destination import Destination
-from consumer.differences import differences
 from consumer.events import NotRestored
 from consumer.output import told_removed
 from consumer.restore_tree import TreeRestorer
@@ -283,6 +282,8 @@ def _entry_line(each: Listed) -> str:
 
 async def compare(repository: Repository, wanted: tuple[str, str], label: Optional[str], *, as_json: bool) -> None:
     """Print what differs between two snapshots: + added, - removed, M changed, R renamed."""
+    from consumer.differences import differences
+
     reader = SnapshotReader(repository)
     snapshots, unread = await _snapshots(repository, reader)
     sides = []

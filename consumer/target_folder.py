@@ -11,6 +11,7 @@ import stat
 import sys
 import unicodedata
 from pathlib import Path
+from typing import IO
 
 from common.errors import TesseraError, UsageError, cannot_write
 from common.files import TRIAL, is_device_name, open_held, remove_unheld
@@ -32,7 +33,7 @@ class TargetFolder:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             _remove_trials(folder)
-            held, self._held = open_held(lambda: _new_trial(folder) / _HELD)
+            held, self._held = _hold_trial(folder)
         except FileExistsError:
             raise UsageError(f"{folder} is no folder, and a snapshot needs one") from None
         except OSError as error:
@@ -86,6 +87,15 @@ class TargetFolder:
         return True
 
 
+def _hold_trial(folder: Path) -> tuple[Path, IO[bytes]]:
+    while True:
+        try:
+            return open_held(lambda: _new_trial(folder) / _HELD)
+        except FileNotFoundError:
+            if not folder.is_dir():
+                raise  # else it was removed before it was held
+
+
 def _new_trial(folder: Path) -> Path:
     """A folder in which names are tried."""
     trial = folder / f".tessera-{secrets.token_hex(6)}"
@@ -97,7 +107,9 @@ def _remove_trials(folder: Path) -> None:
     """Remove those that restores left which were killed."""
     with contextlib.suppress(OSError):
         for path in folder.iterdir():
-            if TRIAL.fullmatch(path.name) and not path.is_symlink() and remove_unheld(path / _HELD):
+            if not TRIAL.fullmatch(path.name) or path.is_symlink():
+                continue
+            if remove_unheld(path / _HELD) or not os.path.lexists(path / _HELD):
                 shutil.rmtree(path, ignore_errors=True)
 
 

@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import NamedTuple
 
+from common.chunks import chunks
 from common.errors import ProtocolError
 from common.link.link import Link
 from common.process.events import waiting
@@ -83,9 +84,8 @@ async def locate(link: Link, object_ids: Sequence[bytes]) -> tuple[dict[bytes, l
     """object id → its encodings, the most complete first, and whether the broker is settled."""
     found: dict[bytes, list[EncodingAt]] = {object_id: [] for object_id in object_ids}
     settled = True
-    for start in range(0, len(object_ids), _PAGE):
-        payload = pack(list(object_ids[start : start + _PAGE]))
-        reply = await link.request(LOCATE, Locate(), payload=payload)
+    for some in chunks(object_ids, _PAGE):
+        reply = await link.request(LOCATE, Locate(), payload=pack(some))
         settled = settled and reply.header.settled
         for encoding in unpack(reply.payload, list[EncodingAt]):
             if encoding.object_id not in found:

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Callable, Optional
 
+from common.chunks import chunks
 from common.link.questions import device_names, list_encodings
 from common.protocol.messages import EncodingAt
 from common.repository.repository import Repository
@@ -72,8 +73,8 @@ async def look(repository: Repository, known: Known, tell: Callable[[list[Entry]
     names = await device_names(repository.link)
     encodings = await list_encodings(repository.link)
     by_mapping, missing = dict(known.by_mapping), [e for e in encodings if _name(e) not in known.by_mapping]
-    for start in range(0, len(missing), _BATCH):
-        fetched = await repository.mappings.of(missing[start : start + _BATCH])
+    for some in chunks(missing, _BATCH):
+        fetched = await repository.mappings.of(some)
         new = {name: entry_of(mapping, name) for name, mapping in fetched.items()}
         by_mapping.update(new)
         tell([entry for entry in new.values() if entry.is_image])

@@ -25,6 +25,7 @@ from common import files
 from common.errors import NoRoomError, NotFoundError, TesseraError, UsageError
 from common.files import is_device_name
 from common.vault.mapping import Mapping
+from consumer import target_folder
 from consumer.command import _Printer
 from consumer.destination import Destination
 from consumer.events import NotRestored, Restored
@@ -603,6 +604,42 @@ def test_a_folder_in_which_a_killed_restore_tried_names_is_removed(tmp_path: Pat
             assert len(list(tmp_path.iterdir())) == 2
         assert living.takes("été".encode())
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("left", [[], ["é.probe"]], ids=["before it was held", "in being removed"])
+def test_a_folder_for_names_that_nobody_holds_any_more_is_removed(tmp_path: Path, left: list[str]) -> None:
+    killed = tmp_path / ".tessera-0123456789ab"
+    killed.mkdir()
+    for name in left:
+        (killed / name).touch()
+    with TargetFolder(tmp_path):
+        assert not killed.exists()
+
+
+def test_a_folder_for_names_that_is_removed_before_it_is_held_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By another restore that tidies up in that moment."""
+    new_trial = target_folder._new_trial
+
+    def tidied_after(folder: Path) -> Path:
+        monkeypatch.setattr(target_folder, "_new_trial", new_trial)
+        trial = new_trial(folder)
+        target_folder._remove_trials(folder)
+        assert not trial.exists()
+        return trial
+
+    monkeypatch.setattr(target_folder, "_new_trial", tidied_after)
+    with TargetFolder(tmp_path) as living:
+        assert living.takes("été".encode())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_target_that_is_removed_in_between_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "o"
+    monkeypatch.setattr(target_folder, "_remove_trials", lambda folder: folder.rmdir())
+    with pytest.raises(NoRoomError, match="cannot write"):
+        TargetFolder(folder)
 
 
 def test_a_folder_that_takes_nothing_more_is_told_of_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
