@@ -16,10 +16,13 @@ In the order of a message's way:
     memory           the end of the process before its memory's limit
     queries          answers what is asked of the broker itself
     devices          who is here, who is away and for how long
-    catalog          who holds what, rebuilt from what workers announce; nothing of it is kept on disk
+    catalog          who holds what, as workers announce it
+    claims           what is said of an encoding, and by whom
+    catalog_rows     the catalog's rows in SQLite
+    catalog_file     the file that keeps them: a cache, made anew where it cannot be trusted
     change_log       which objects changed lately, for clients whose index is in step up to a number
-    budget           how much of the broker's memory that takes, by whose word
-    tombstones       what was deleted or taken back, as the devices tell it; likewise
+    budget           how much room and memory that takes, by whose word
+    tombstones       what was deleted or taken back, as the devices tell it; in memory only
     signature_checks how many of their signatures each device may have checked
     storing          whether what a client asks to be stored may be, by what follows
     quota            how much one vault, and one client's vaults, may have in the whole cluster

@@ -1,4 +1,4 @@
-"""How many bytes of the broker's memory each device's word takes, by estimate, and when that is too much in all.
+"""How many bytes of the catalog, and of memory, each device's word takes, by estimate, and when it is too much.
 
 What several devices say alike is borne by them in equal parts, so that true shares weigh little on each, and what one
 made up weighs on it alone. Nobody is bounded while there is room. Once there is none, whoever weighs most is cut off,
@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-CLAIM = 860  # bytes of what is kept of one claim, the steward's finding and a new owner's indexes included
-PLACE = 40  # of one more device or share by it
-DAMAGED = 330  # of a share that is not whole
-TOMBSTONE = 1400
+CLAIM = 200  # bytes of rows and their indexes for one claim
+PLACE = 5  # of one more device or share by it
+DAMAGED = 80  # of a share that is not whole
+TOMBSTONE = 1400  # bytes of memory
 TELLER = 110  # of one more device that tells of it
 
 
@@ -22,7 +22,7 @@ def part(whole: int, each: int, count: int) -> int:
     return whole // count + each
 
 
-class MemoryBudget:
+class Budget:
     """`limit`: bytes that all devices may take together."""
 
     def __init__(self, limit: int) -> None:

@@ -1,7 +1,9 @@
 """Who holds what: object → encoding → share → device.
 
-Nothing here outlives the broker. Workers announce what they hold when they register, and every share when they have
-committed it; a device that is gone keeps its entries, so that what it held is known to be missing rather than unknown.
+Workers announce what they hold when they register, and every share when they have committed it; a device that is gone
+keeps its entries, so that what it held is known to be missing rather than unknown. All of it lies in rows of SQLite
+(`catalog_rows`), a cache of what the devices know: lost, they announce it anew. Of the rows some thousand are held here
+as they are worked on, so that memory does not grow with what there is.
 
 A device may be wrong, or lie. So what a share is said to be part of (owner, object, encoding, k, n, length) is a claim,
 and shares with different claims are never put together: a false claim is listed apart and hides nothing of what the
@@ -10,8 +12,7 @@ a claim as well, of that owner's, which only clients see. A share whose revision
 on is stale: it still counts for what it says, and the steward is told.
 
 Encodings that were deleted stay here as long as a device holds shares of them, and are shown to no client. Which
-encodings changed since it was last asked, the catalog tells the steward (`take_touched`). Made for 100,000 images: an
-index by device, so that what a device says anew costs what it holds, and tuples, not sets, for few places.
+encodings changed since it was last asked, the catalog tells the steward (`take_touched`).
 
 All of it is charged to the devices that say it (`budget`). Where it becomes too much, what the device that weighs most
 says alone goes, the newest first, and nothing more is taken up of it (`cut_off`).
@@ -19,19 +20,25 @@ says alone goes, the newest first, and nothing more is taken up of it (`cut_off`
 
 from __future__ import annotations
 
-import bisect
+import itertools
+import sqlite3
 from collections import Counter
-from collections.abc import Iterable, Iterator, KeysView
-from dataclasses import dataclass, field
-from typing import Callable, NamedTuple, Optional
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Callable, Optional
 
-from broker.budget import CLAIM, DAMAGED, PLACE, TOMBSTONE, MemoryBudget, part
+from broker.budget import CLAIM, DAMAGED, PLACE, TOMBSTONE, Budget, part
+from broker.catalog_rows import SCHEMA, CatalogRows, DeviceRow, Storage
 from broker.change_log import ChangeLog
+from broker.claims import Claim, Entry, Known, Place
 from broker.tombstones import Tombstones
+from common.protocol.announcements import DIGEST_SIZE, MODULUS, digest_of
 from common.protocol.messages import (
     MAX_SHARES_ON_A_DEVICE,
     AnnouncedShare,
     EncodingAt,
+    GrantedTo,
+    KnownUpTo,
     ShareAt,
     ToldTombstone,
     shares_at_hand,
@@ -41,131 +48,241 @@ Code = tuple[int, int]  # k, n
 Alive = Callable[[bytes], bool]  # of a device id: is the device connected now?
 BUDGET = 192 << 20  # bytes, of a broker with 384 MiB
 _MAX_ENCODINGS = 64  # of one object that are found by the word of one device alone; honest ones have one or two
-_MAX_FORMER = 1000  # object ids of before that an owner's order may have beside as many as there are
-_HELD_BACK = 8  # the part of the budget that is not for devices that were cut off
-_RELIEF = 16  # the part of the budget that is made free at once where it is used up
-
-
-class Place(NamedTuple):
-    """A share of an encoding on a device."""
-
-    share: int
-    device: bytes
-
-
-class Claim(NamedTuple):
-    """What devices say of shares that they hold."""
-
-    owner: bytes
-    object_id: bytes
-    encoding_id: bytes
-    k: int
-    n: int
-    share_bytes: int
-    granted: bool = False  # somebody else's, who lets this owner read it
-    depositor: Optional[bytes] = None  # who left it for the owner, and whom it counts for
-
-    @property
-    def shape(self) -> tuple[int, int, int, bool]:
-        """What an amendment leaves as it is, beside the encoding id."""
-        return self.k, self.n, self.share_bytes, self.granted
-
-
-class Known(NamedTuple):
-    """What is known of an encoding, by the claim that is believed most."""
-
-    claim: Claim
-    sound: tuple[Place, ...]
-    damaged: tuple[Place, ...]
-    contrary: frozenset[bytes]  # devices that claim otherwise
-    stale: tuple[Place, ...] = ()  # whose devices were away when they were amended elsewhere
+_HELD_BACK = 8  # the part of a budget that is not for devices that were cut off
+_RELIEF = 16  # the part of a budget that is made free at once where it is used up
+_HELD = 4096  # entries held as they are worked on
+_OWNERS_HELD = 2048  # owners of whom what is counted is held
+_TOUCHED = 20_000  # encodings that changed are named to the steward
+_PARTS = 5  # of so many rows as follows, at a time
+_WALKED = 2000  # rows of a device looked at together
 
 
 @dataclass
 class _Holding:
-    """What a device holds."""
+    """What is counted of a device."""
 
-    encodings: dict[bytes, int] = field(default_factory=dict)  # encoding id → its shares, a bit for each
     shares: int = 0
     sound_bytes: int = 0
+    digest: int = 0
+    epoch: Optional[bytes] = None
+    sequence: int = 0
+
+
+class _Seen:
+    """Which encodings a device has named since it began to announce all that it holds."""
+
+    def __init__(self) -> None:
+        self.shares = 0
+        self.are_all_there = True  # none of what was named went since
+        self._bits = bytearray()
+
+    def first(self, ref: int) -> bool:
+        """Note one; whether it was not named before."""
+        at, bit = ref >> 3, 1 << (ref & 7)
+        if at >= len(self._bits):
+            self._bits.extend(bytes(at - len(self._bits) + 4096))
+        if self._bits[at] & bit:
+            return False
+        self._bits[at] |= bit
+        return True
+
+    def __contains__(self, ref: int) -> bool:
+        return ref >> 3 < len(self._bits) and bool(self._bits[ref >> 3] & 1 << (ref & 7))
 
 
 class Catalog:
-    def __init__(self, has_retired: Callable[[bytes], bool] = lambda owner: False, budget: int = BUDGET) -> None:
-        """`has_retired`: whether an owner's vault key was replaced by another. `budget`: bytes of memory."""
+    """CatalogDamaged from any method where the rows cannot be read or written: whoever has it makes it anew."""
+
+    def __init__(
+        self,
+        has_retired: Callable[[bytes], bool] = lambda owner: False,
+        budget: int = BUDGET,
+        storage: Optional[Storage] = None,
+    ) -> None:
+        """`has_retired`: whether an owner's vault key was replaced by another. `budget`: bytes of memory for what
+        devices tell. `storage`: where the rows lie; None for a database in memory.
+        """
         self._has_retired = has_retired
-        self.budget = MemoryBudget(budget)
-        self.tombstones = Tombstones(self.budget)
+        storage = storage or Storage(in_memory())
+        self.rows = CatalogRows(storage.connection)
+        self.budget = Budget(budget if storage.room is None else storage.room)
+        self.tombstones = Tombstones(Budget(budget))
         self.cut_off: set[bytes] = set()  # devices of which something was not taken up, or was dropped
-        self._sound: dict[Claim, tuple[Place, ...]] = {}
-        self._revisions: dict[bytes, dict[Place, int]] = {}  # encoding id → of its sound shares, where it is not 1
+        self._entries: dict[bytes, Entry] = {}  # some of all, by encoding id
+        self._changed: set[Entry] = set()  # of these, those that are to be written
+        self._objects: dict[tuple[bytes, bytes, bytes], bool] = {}  # what is to be written: whether it is found so
+        self._owned: dict[bytes, dict[bytes, list[int]]] = {}  # of some owners: device → bytes of blocks, and of rows
+        self._owners_changed: set[bytes] = set()
         self._doubted: dict[bytes, set[Claim]] = {}  # encoding id → claims to it that others are tried before
-        self._damaged: dict[bytes, tuple[Place, ...]] = {}  # encoding id → shares that are not whole
-        self._encodings: dict[bytes, tuple[Claim, ...]] = {}  # encoding id → the claims to it
-        self._objects: dict[bytes, dict[bytes, tuple[Claim, ...]]] = {}  # owner → object id → claims
-        self._order: dict[bytes, list[bytes]] = {}  # owner → its object ids, those of before among them
-        self._unsorted: set[bytes] = set()  # owners whose order is to be brought up to what they have
-        self._on: dict[bytes, _Holding] = {}  # device id → what it holds
-        self._places: dict[Place, Place] = {}  # one object for each, since they recur in many encodings
+        self._announcing: dict[bytes, _Seen] = {}  # devices that have yet to announce all that they hold
+        self._dropping: dict[bytes, tuple[_Seen, Iterator[list[Entry]]]] = {}  # of those that have, what is left to go
         self._touched: dict[bytes, None] = {}
+        self._are_many_touched = False  # so many that they are not named
         self.changes = ChangeLog()
-        self._owned: dict[bytes, dict[bytes, list[int]]] = {}  # owner → device → bytes of blocks, and of memory
+        self._is_counted_anew = False  # what is counted of devices is to be written
         self._until_relief = 0  # shares that find no room until it is looked again for what can be dropped
-        self.codes: Counter[Code] = Counter()  # how many encodings are claimed to have this k and n
+        self._on = {
+            d: _Holding(r.shares, r.sound_bytes, r.digest, r.epoch, r.sequence) for d, r in self._load_devices()
+        }
+        self.codes: Counter[Code] = self.rows.codes()  # how many encodings are claimed to have this k and n
+        self.several = set(self.rows.several())  # owners and object ids that had several encodings, and may have
+        self._named = Counter[tuple[bytes, bytes]]()  # of owners and object ids, what is to be written of them
+        self._count = self.rows.count()
+        self._last_ref = self.rows.last_ref()
+
+    def _load_devices(self) -> Iterator[tuple[bytes, _Holding]]:
+        for device, row in self.rows.devices().items():
+            self.budget.charge(device, row.room)
+            yield device, _Holding(row.shares, row.sound_bytes, row.digest, row.epoch, row.sequence)
 
     # --- what devices say
 
-    def announce(self, device: bytes, shares: Iterable[AnnouncedShare]) -> None:
+    def announce(self, device: bytes, shares: Sequence[AnnouncedShare]) -> None:
         """A device says that it holds these shares; the last word on a share counts.
 
-        What goes beyond the number that one device may have, or its part of the memory, is not taken up.
+        What goes beyond the number that one device may have, or its part of the room, is not taken up.
         """
+        self.hold([share.encoding_id for share in shares])
+        seen = self._announcing.get(device) or self._dropping.get(device, (None, None))[0]
         for share in shares:
-            place = self._place(share.share, device)
-            self._remove(share.encoding_id, place)
-            if self.shares_on(device) >= MAX_SHARES_ON_A_DEVICE or not self._makes_room(device, _weight(share)):
-                self.cut_off.add(device)
-                continue
-            if share.object_id is None or not share.sound:
-                self._add_damaged(share.encoding_id, place)
-            else:
-                whose = share.owner, share.object_id, share.encoding_id
-                claim = Claim(*whose, share.k, share.n, share.share_bytes, depositor=share.depositor)
-                grants = dict.fromkeys((grant.owner, grant.object_id) for grant in share.grants)
-                self._add(claim, place, 1 + len(grants))
-                for grant in grants:
-                    self._enlist(claim._replace(owner=grant[0], object_id=grant[1], granted=True), place)
-                if share.revision != 1:
-                    self._revisions.setdefault(share.encoding_id, {})[place] = share.revision
+            entry, place, claims = self._entry(share.encoding_id), Place(share.share, device), _claims(share)
+            if entry is None or not entry.says(place):
+                self._announce(share, place, claims)
+            elif not entry.says_so(place, claims, share.revision):
+                self._remove(share.encoding_id, place)
+                self._announce(share, place, claims)
+            elif share.encoding_id in self.tombstones:  # which the device may have to be told of again
+                self._touched[share.encoding_id] = None
+            if seen is not None:
+                self._note(seen, share.encoding_id, place)
+        self._write_what_is_much()
 
-    def withdraw(self, device: bytes, shares: Iterable[tuple[bytes, int]]) -> None:
+    def _announce(self, share: AnnouncedShare, place: Place, claims: Sequence[Claim]) -> None:
+        """Take up what was not said before; `claims`: none where the share is damaged."""
+        device = place.device
+        if self.shares_on(device) >= MAX_SHARES_ON_A_DEVICE or not self._makes_room(device, _weight(share)):
+            self.cut_off.add(device)
+            return
+        entry = self._entry(share.encoding_id) or self._add_entry(share.encoding_id)
+        if not claims:
+            self._add_damaged(entry, place)
+        else:
+            for claim in claims:
+                self._enlist(entry, claim, place)
+            self._enter(entry, place).sound_bytes += share.share_bytes
+            self._count_for_owner(claims[0], device, len(claims))
+            if share.revision != 1:
+                entry.revisions[place] = share.revision
+        self._count_digest(device, digest_of(share))
+
+    def _note(self, seen: _Seen, encoding_id: bytes, place: Place) -> None:
+        """What else a device said of an encoding before it began to announce anew goes as it names it again."""
+        entry = self._entry(encoding_id)
+        if entry is None or not entry.says(place) or not seen.first(entry.ref):
+            return
+        seen.shares += 1
+        for other in entry.shares_on(place.device):
+            if other != place:
+                self._remove(encoding_id, other)
+
+    def withdraw(self, device: bytes, shares: Sequence[tuple[bytes, int]]) -> None:
         """A device does not hold these shares (encoding id, index) any more."""
+        self.hold([encoding_id for encoding_id, _ in shares])
         for encoding_id, share in shares:
-            self._remove(encoding_id, self._place(share, device))
+            self._remove(encoding_id, Place(share, device))
+        self._write_what_is_much()
 
     def distrust(self, encoding_id: bytes, place: Place) -> None:
         """A block of this share was found bad: it counts as damaged until its device says something new of it."""
         if self._remove(encoding_id, place):
-            self._add_damaged(encoding_id, self._place(*place))
+            self._add_damaged(self._entry(encoding_id) or self._add_entry(encoding_id), place)
+            damaged = AnnouncedShare(encoding_id, place.share, None, b"", 1, 1, 0, sound=False)
+            self._count_digest(place.device, digest_of(damaged))
 
     def add_tombstones(self, device: bytes, tombstones: Iterable[ToldTombstone], today: int) -> None:
         """A device tells of deletions that it knows. `today`: Unix seconds."""
         for told in tombstones:
             stone, trash_until, ends = told.tombstone, today + told.trash_left, today + told.left
-            if not self._makes_room(device, TOMBSTONE) or not self.tombstones.tell(device, stone, trash_until, ends):
+            if not self._has_memory(device) or not self.tombstones.tell(device, stone, trash_until, ends):
                 self.cut_off.add(device)
             self.touch(stone.encoding_id)
 
-    def forget_device(self, device: bytes) -> None:
-        """Before a device announces anew all that it holds, or as it is no member any more: all that it said goes."""
-        holding = self._on.get(device, _Holding())
-        for encoding_id, bits in list(holding.encodings.items()):
-            self._remove_all(encoding_id, bits, device)
+    def register(self, device: bytes, *, anew: bool = True) -> None:
+        """A device is about to announce what came since it was known, or `anew`, all that it holds.
+
+        Then what it does not name goes when it has. Deletions it always tells of anew.
+        """
+        if anew:
+            self.know_up_to(device, None)
+            self._dropping.pop(device, None)
+            self._announcing[device] = _Seen()
+        for encoding_id in self.tombstones.forget_device(device):
+            self.touch(encoding_id)
+        self.cut_off.discard(device)
+
+    def end_announcing(self, device: bytes) -> bool:
+        """It has announced all that it was to; whether that is all that it holds."""
+        seen = self._announcing.pop(device, None)
+        if seen is None:
+            return False
+        if not seen.are_all_there or seen.shares != self.shares_on(device):
+            self._dropping[device] = seen, self._unseen(device, seen)
+            self.drop_unnamed()
+        return True
+
+    def drop_unnamed(self) -> None:
+        """Go on forgetting what devices did not name when they announced anew, part by part."""
+        for device, (_, unseen) in list(self._dropping.items()):
+            parts = 0
+            for entries in itertools.islice(unseen, _PARTS):
+                parts += 1
+                for entry in entries:
+                    self._remove_all(entry, device)
+            if parts < _PARTS:
+                del self._dropping[device]
+
+    def _unseen(self, device: bytes, seen: _Seen) -> Iterator[list[Entry]]:
+        """Part by part, what was known of a device and not named."""
+        after = 0
+        while rows := self._rows_on(device, after, _WALKED):
+            yield list(self._held([(ref, encoding_id) for ref, encoding_id in rows if ref not in seen]))
+            after = rows[-1][0]
+
+    def know_up_to(self, device: bytes, epoch: Optional[bytes], sequence: int = 0) -> None:
+        """All that a device announced is known, of this epoch of its numbering up to this number; durable with it.
+
+        Not where it has yet to announce all. `epoch`: None where it does not number, or what is known is not to count.
+        """
+        holding = self._on.get(device)
+        if device in self._announcing or device in self._dropping or (holding is None and epoch is None):
+            return
+        holding = self._on.setdefault(device, _Holding())
+        if (holding.epoch, holding.sequence) != (epoch, sequence):
+            holding.epoch, holding.sequence = epoch, sequence
+            self._is_counted_anew = True
+
+    def known_of(self, device: bytes) -> Optional[KnownUpTo]:
+        """Up to where a device's announcements are known; None where it does not number them, or nothing is."""
+        holding = self._on.get(device)
+        if holding is None or holding.epoch is None:
+            return None
+        return KnownUpTo(holding.epoch, holding.sequence, holding.digest.to_bytes(DIGEST_SIZE, "big"))
+
+    def forget_device(self, device: bytes, most: Optional[int] = None) -> None:
+        """It is no member any more: all that it said goes, of no more than `most` encodings at once."""
+        for entry in itertools.islice(self._entries_on(device), most):
+            self._remove_all(entry, device)
+        if self.shares_on(device):
+            return
+        self._announcing.pop(device, None)
+        self._dropping.pop(device, None)
         for encoding_id in self.tombstones.forget_device(device):
             self.touch(encoding_id)
         self._on.pop(device, None)
         self.cut_off.discard(device)
         self.budget.forget(device)
+        self._write()
+        self.rows.drop_device(device)
 
     def devices(self) -> set[bytes]:
         """Those of which anything is known."""
@@ -195,77 +312,111 @@ class Catalog:
         self.cut_off.add(device)
         before = self.budget.total
         enough = before - self.budget.limit // _RELIEF
-        held = list(self._on.get(device, _Holding()).encodings.items())
-        for encoding_id, bits in reversed(held):
+        for entry in self._last_entries_on(device):
             if self.budget.total <= enough:
                 return True
-            if self.holders(encoding_id) == {device} or self.budget.of(device) > 2 * other:
-                self._remove_all(encoding_id, bits, device)
-        for encoding_id in self.tombstones.drop_untold_by_others(device, enough):
-            self.touch(encoding_id)
+            if entry.devices() == {device} or self.budget.of(device) > 2 * other:
+                self._remove_all(entry, device)
         helped = self.budget.total < before
         if not helped:
-            self._until_relief = len(held)
+            self._until_relief = self.shares_on(device)
         return helped
 
-    def _remove_all(self, encoding_id: bytes, bits: int, device: bytes) -> None:
-        for share in _shares(bits):
-            self._remove(encoding_id, self._place(share, device))
+    def _has_memory(self, device: bytes) -> bool:
+        """The same for one more tombstone of a device's."""
+        budget = self.tombstones.budget
+        if device in self.cut_off and not budget.fits(TOMBSTONE + budget.limit // _HELD_BACK):
+            return False
+        while not budget.fits(TOMBSTONE):
+            heaviest = budget.heaviest(device, TOMBSTONE)
+            if heaviest == device:
+                return False
+            self.cut_off.add(heaviest)
+            before = budget.total
+            dropped = self.tombstones.drop_untold_by_others(heaviest, before - budget.limit // _RELIEF)
+            for encoding_id in dropped:
+                self.touch(encoding_id)
+            if budget.total == before:
+                return False
+        return True
+
+    def _remove_all(self, entry: Entry, device: bytes) -> None:
+        for place in entry.shares_on(device):
+            self._remove(entry.encoding_id, place)
 
     # --- what clients ask
 
     def locate(self, owner: bytes, object_id: bytes, alive: Alive) -> list[EncodingAt]:
         """The encodings of one owner's object, the one with most shares at hand first; empty where there are none."""
-        found = [self._describe(claim, alive) for claim in self._shown(owner, object_id)]
-        if len(found) < 2:
-            return found
-        return sorted(found, key=lambda e: (-len(shares_at_hand(e)), e.encoding_id))
+        return self.locate_all(owner, [object_id], alive)
+
+    def locate_all(self, owner: bytes, object_ids: Sequence[bytes], alive: Alive) -> list[EncodingAt]:
+        """The same of several objects, one after the other."""
+        self._write_objects()
+        found = [(object_id, self.rows.encodings_of(owner, object_id)) for object_id in object_ids]
+        return self._described(owner, found, alive)
 
     def page(self, owner: bytes, after: bytes, limit: int, alive: Alive) -> tuple[list[EncodingAt], bool]:
         """Up to `limit` of an owner's objects behind `after`, in order, and whether that was the rest."""
-        order = self._sorted(owner)
-        objects: list[bytes] = []
-        for position in range(bisect.bisect_right(order, after), len(order)):
-            if not self._shown(owner, order[position]):
-                continue
-            if len(objects) == limit:
-                return [encoding for object_id in objects for encoding in self.locate(owner, object_id, alive)], False
-            objects.append(order[position])
-        return [encoding for object_id in objects for encoding in self.locate(owner, object_id, alive)], True
+        self._write_objects()
+        shown: list[tuple[bytes, list[bytes]]] = []
+        while len(shown) <= limit:
+            objects: dict[bytes, list[bytes]] = {}
+            for object_id, encoding_id in self.rows.objects_behind(owner, after, limit + 1):
+                objects.setdefault(object_id, []).append(encoding_id)
+            if not objects:
+                return self._described(owner, shown, alive), True
+            self.hold([encoding_id for encodings in objects.values() for encoding_id in encodings])
+            shown += [found for found in objects.items() if self._shown(owner, *found)]
+            after = max(objects)
+        return self._described(owner, shown[:limit], alive), False
+
+    def _described(
+        self, owner: bytes, objects: Sequence[tuple[bytes, Sequence[bytes]]], alive: Alive
+    ) -> list[EncodingAt]:
+        self.hold([encoding_id for _, encodings in objects for encoding_id in encodings])
+        described: list[EncodingAt] = []
+        for object_id, encodings in objects:
+            found = [self._describe(claim, alive) for claim in self._shown(owner, object_id, encodings)]
+            if len(found) > 1:
+                found.sort(key=lambda e: (-len(shares_at_hand(e)), e.encoding_id))
+            described += found
+        return described
 
     # --- what the steward asks
 
     def __len__(self) -> int:
         """How many encodings there are, deleted ones and damaged ones among them."""
-        return len(self._encodings) + sum(encoding_id not in self._encodings for encoding_id in self._damaged)
+        return self._count
 
     def __contains__(self, encoding_id: bytes) -> bool:
-        return encoding_id in self._encodings or encoding_id in self._damaged
+        return self._entry(encoding_id) is not None
 
     def known(self, encoding_id: bytes) -> Optional[Known]:
         """An encoding by the claim that is believed most; None where none of its shares can say what it is."""
-        claims = [claim for claim in self._encodings.get(encoding_id, ()) if not claim.granted]
-        if not claims:
+        entry = self._entry(encoding_id)
+        claims = entry.own_claims() if entry is not None else []
+        if entry is None or not claims:
             return None
-        best = claims[0] if len(claims) == 1 else self._most_believed(claims)
+        best = claims[0] if len(claims) == 1 else self._most_believed(entry, claims)
         stale: tuple[Place, ...] = ()
-        if encoding_id in self._revisions:
+        if entry.revisions:
             alike = [claim for claim in claims if claim.shape == best.shape]
-            best = max(alike, key=lambda claim: (self._agreed_revision(claim), claim == best))
-            stale = self._stale(alike, self._agreed_revision(best))
-        contrary = frozenset(place.device for claim in claims if claim != best for place in self._sound[claim])
-        return Known(best, self._sound[best], self._damaged.get(encoding_id, ()), contrary, stale)
+            best = max(alike, key=lambda claim: (entry.agreed_revision(claim), claim == best))
+            stale = entry.below(entry.agreed_revision(best), alike)
+        contrary = frozenset(place.device for claim in claims if claim != best for place in entry.sound[claim])
+        return Known(best, entry.sound[best], entry.damaged, contrary, stale)
 
-    def _most_believed(self, claims: list[Claim]) -> Claim:
+    def _most_believed(self, entry: Entry, claims: list[Claim]) -> Claim:
         """The claim that most devices make, of those that were not disputed.
 
         An honest device has one share of an encoding: one that names several has no vote, unless none has.
         """
-        doubted = self._doubted.get(claims[0].encoding_id, set())
-        votes = Counter(place.device for claim in claims for place in self._sound[claim])
+        doubted = self._doubted.get(entry.encoding_id, set())
+        votes = Counter(place.device for claim in claims for place in entry.sound[claim])
 
         def weight(claim: Claim) -> tuple[bool, int, int, Claim]:
-            devices = {place.device for place in self._sound[claim]}
+            devices = {place.device for place in entry.sound[claim]}
             last = claim._replace(depositor=claim.depositor or b"")  # None has no order beside bytes
             return claim not in doubted, sum(votes[device] == 1 for device in devices), len(devices), last
 
@@ -276,235 +427,336 @@ class Catalog:
 
         Whether there is another that was not tried yet.
         """
-        claims = {other for other in self._encodings.get(claim.encoding_id, ()) if not other.granted}
         doubted = self._doubted.setdefault(claim.encoding_id, set())
         doubted.add(claim)
         self.touch(claim.encoding_id)
-        if claims <= doubted:
+        if doubted.issuperset(self._own_claims(claim.encoding_id)):
             del self._doubted[claim.encoding_id]
             return False
         return True
 
-    def _agreed_revision(self, claim: Claim) -> int:
-        """The highest revision at which k devices make a claim; 0 where they do at none."""
-        devices: dict[int, set[bytes]] = {}
-        for place in self._sound[claim]:
-            devices.setdefault(self._revision(claim, place), set()).add(place.device)
-        return max((revision for revision, group in devices.items() if len(group) >= claim.k), default=0)
-
-    def _stale(self, claims: Iterable[Claim], revision: int) -> tuple[Place, ...]:
-        places = [(claim, place) for claim in claims for place in self._sound[claim]]
-        return tuple(place for claim, place in places if self._revision(claim, place) < revision)
-
-    def _revision(self, claim: Claim, place: Place) -> int:
-        return self._revisions.get(claim.encoding_id, {}).get(place, 1)
-
     def encodings_of(self, owner: bytes, object_id: bytes) -> list[bytes]:
         """The encodings of an object that were not deleted, without those that are another owner's."""
-        return sorted({claim.encoding_id for claim in self._shown(owner, object_id) if not claim.granted})
+        self._write_objects()
+        shown = self._shown(owner, object_id, self.rows.encodings_of(owner, object_id))
+        return sorted({claim.encoding_id for claim in shown if not claim.granted})
 
     def owners_of(self, encoding_id: bytes) -> set[bytes]:
         """Whose this encoding is, as its devices claim, and to whom it is granted."""
-        return {claim.owner for claim in self._encodings.get(encoding_id, ())}
+        entry = self._entry(encoding_id)
+        return set() if entry is None else {claim.owner for claim in entry.sound}
 
-    def encodings_on(self, device: bytes) -> KeysView[bytes]:
+    def encodings_on(self, device: bytes) -> Iterator[bytes]:
         """The encodings that a device holds shares of."""
-        return self._on.get(device, _Holding()).encodings.keys()
+        return (entry.encoding_id for entry in self._entries_on(device) if entry.shares_on(device))
 
     def holders(self, encoding_id: bytes) -> set[bytes]:
         """The devices that hold anything of an encoding, whatever they claim."""
-        return self._devices_of(encoding_id, self._encodings.get(encoding_id, ()))
+        entry = self._entry(encoding_id)
+        return set() if entry is None else entry.devices()
 
     def holders_of(self, encoding_id: bytes, owner: bytes) -> set[bytes]:
         """The devices that hold shares of an encoding which are this owner's, or too damaged to tell.
 
         The latter only where others hold some of this owner's, or nobody any that can tell.
         """
-        claims = [claim for claim in self._encodings.get(encoding_id, ()) if not claim.granted]
+        entry = self._entry(encoding_id)
+        if entry is None:
+            return set()
+        claims = entry.own_claims()
         own = [claim for claim in claims if claim.owner == owner]
-        return self._devices_of(encoding_id, own) if own or not claims else set()
-
-    def _devices_of(self, encoding_id: bytes, claims: Iterable[Claim]) -> set[bytes]:
-        groups = [self._sound[claim] for claim in claims]
-        return {place.device for group in [*groups, self._damaged.get(encoding_id, ())] for place in group}
+        groups = [*(entry.sound[claim] for claim in own), entry.damaged] if own or not claims else []
+        return {place.device for group in groups for place in group}
 
     def shares_on(self, device: bytes) -> int:
-        return self._on.get(device, _Holding()).shares
+        holding = self._on.get(device)
+        return 0 if holding is None else holding.shares
 
     def bytes_on(self, device: bytes) -> int:
         """Bytes of blocks in the sound shares of a device."""
-        return self._on.get(device, _Holding()).sound_bytes
+        holding = self._on.get(device)
+        return 0 if holding is None else holding.sound_bytes
 
     def bytes_of(self, owner: bytes) -> int:
         """Bytes of blocks in all sound shares of a vault, on all devices.
 
         Of one device no more than of the one that has second most: what one alone claims may be made up.
         """
-        return _capped(counted[0] for counted in self._owned.get(owner, {}).values())
+        return _capped(counted[0] for counted in self._owned_by(owner).values())
+
+    def room_of(self, owner: bytes) -> int:
+        """Bytes of the catalog that a vault's shares, and whom they are granted to, take, counted likewise."""
+        return _capped(counted[1] for counted in self._owned_by(owner).values())
 
     def memory_of(self, owner: bytes) -> int:
-        """Bytes of memory that a vault's shares, whom they are granted to, counted likewise, and its deletions take."""
-        shares = _capped(counted[1] for counted in self._owned.get(owner, {}).values())
-        return shares + self.tombstones.memory_of(owner)
+        """Bytes of memory that a vault's deletions take."""
+        return self.tombstones.memory_of(owner)
+
+    def tells_of(self, owner: bytes) -> bool:
+        """Whether a vault has shares or deletions here."""
+        return bool(self._owned_by(owner)) or self.memory_of(owner) > 0
 
     def touch(self, encoding_id: bytes) -> None:
         """Something about it changed, although not what is held."""
         self._touched[encoding_id] = None
-        for claim in self._encodings.get(encoding_id, ()):
+        entry = self._entry(encoding_id)
+        for claim in entry.sound if entry is not None else ():
             self.changes.note(claim.owner, claim.object_id)
 
-    def take_touched(self) -> list[bytes]:
-        """The encodings of which anything changed since this was last asked."""
-        touched = list(self._touched)
+    def take_touched(self) -> Optional[list[bytes]]:
+        """The encodings of which anything changed since this was last asked; None where these are very many."""
+        touched = None if self._are_many_touched else list(self._touched)
         self._touched.clear()
+        self._are_many_touched = False
         return touched
 
-    # --- the indexes
+    def to_look_at(
+        self, refs: range, changed: Optional[Iterable[bytes]], away: Iterable[bytes], limit: int
+    ) -> list[tuple[int, bytes]]:
+        """Refs and ids of encodings, of these refs and in order, that are not simply whole, on devices that are here.
 
-    def _place(self, share: int, device: bytes) -> Place:
-        place = Place(share, device)
-        return self._places.setdefault(place, place)
+        `changed`: devices that they have to be on one of, None for any; `away`: devices that are not here.
+        """
+        self._write()
+        bits = -1 if changed is None else self.rows.bits(changed)
+        return self.rows.to_look_at(refs, bits, self.rows.bits(away), limit)
 
-    def _add(self, claim: Claim, place: Place, claims: int) -> None:
-        """Enter a sound share; `claims`: how many are made of it, the grants among them."""
-        self._enlist(claim, place)
-        self._enter(claim.encoding_id, place).sound_bytes += claim.share_bytes
-        self._count_for_owner(claim, place, claims)
+    @property
+    def last_ref(self) -> int:
+        """Of the encoding that came last."""
+        return self._last_ref
 
-    def _count_for_owner(self, claim: Claim, place: Place, claims: int) -> None:
-        """Count a share for its owner, or who left it for them; where `claims` is negative, no more."""
+    # --- the rows
+
+    def commit(self) -> None:
+        """Make durable what was said so far."""
+        self._write()
+        self.rows.commit()
+
+    def _write(self) -> None:
+        """Write what changed, for whatever reads the rows."""
+        if self._changed:
+            self.rows.write(self._changed)
+            self._changed.clear()
+            self._is_counted_anew = True
+        if self._is_counted_anew:
+            self._is_counted_anew = False
+            counts = {device: self._counted(device) for device in self._on}
+            self.rows.write_devices(counts)
+            self.rows.write_codes(self.codes)
+        if self._owners_changed:
+            self.rows.write_owned({owner: self._owned[owner] for owner in self._owners_changed})
+            self._owners_changed.clear()
+        self._write_objects()
+
+    def _write_objects(self) -> None:
+        if self._objects:
+            added = [found for found, is_found in self._objects.items() if is_found]
+            gone = [found for found, is_found in self._objects.items() if not is_found]
+            self.rows.change_objects(added, gone)
+            self._objects.clear()
+            self._named.clear()
+
+    def _write_what_is_much(self) -> None:
+        """Hold no more than is worked on."""
+        if len(self._touched) > _TOUCHED:
+            self._touched.clear()
+            self._are_many_touched = True
+        if len(self._entries) > _HELD or len(self._owned) > _OWNERS_HELD:
+            self._write()
+            self._entries.clear()
+            self._owned.clear()
+
+    def _counted(self, device: bytes) -> DeviceRow:
+        on = self._on[device]
+        slot = self.rows.slot_of(device)
+        return DeviceRow(slot, on.shares, on.sound_bytes, self.budget.of(device), on.digest, on.epoch, on.sequence)
+
+    def hold(self, encoding_ids: Sequence[bytes]) -> None:
+        """Read all of these at once that are not held, since they are asked for next."""
+        self._write_what_is_much()
+        missing = [encoding_id for encoding_id in dict.fromkeys(encoding_ids) if encoding_id not in self._entries]
+        if missing:
+            self._entries.update((encoding_id, Entry(0, encoding_id)) for encoding_id in missing)
+            self._entries.update((entry.encoding_id, entry) for entry in self.rows.entries(missing))
+
+    def _entry(self, encoding_id: bytes) -> Optional[Entry]:
+        """What is said of an encoding; None where that is nothing."""
+        entry = self._entries.get(encoding_id)
+        if entry is None:
+            self.hold([encoding_id])
+            entry = self._entries[encoding_id]
+        return None if entry.is_empty else entry
+
+    def _add_entry(self, encoding_id: bytes) -> Entry:
+        """Of an encoding of which nothing was said."""
+        entry = self._entries[encoding_id]
+        if not entry.ref:
+            self._last_ref += 1
+            entry.ref = self._last_ref
+        self._count += 1
+        return entry
+
+    def _own_claims(self, encoding_id: bytes) -> list[Claim]:
+        entry = self._entry(encoding_id)
+        return [] if entry is None else entry.own_claims()
+
+    def _entries_on(self, device: bytes) -> Iterator[Entry]:
+        """Those that name a device, as they came; they may be changed meanwhile."""
+        after = 0
+        while rows := self._rows_on(device, after, _WALKED):
+            yield from self._held(rows)
+            after = rows[-1][0]
+
+    def _last_entries_on(self, device: bytes) -> Iterator[Entry]:
+        """The same, the last first."""
+        before = self._last_ref + 1
+        while rows := self._rows_on(device, -before, _WALKED):
+            yield from self._held(rows)
+            before = rows[-1][0]
+
+    def _rows_on(self, device: bytes, behind: int, limit: int) -> list[tuple[int, bytes]]:
+        self._write()
+        return self.rows.encodings_on(device, behind, limit)
+
+    def _held(self, rows: Sequence[tuple[int, bytes]]) -> Iterator[Entry]:
+        self.hold([encoding_id for _, encoding_id in rows])
+        for _, encoding_id in rows:
+            entry = self._entry(encoding_id)
+            if entry is not None:
+                yield entry
+
+    # --- what changes
+
+    def _enlist(self, entry: Entry, claim: Claim, place: Place) -> None:
+        """Have a sound share found by a claim."""
+        places = entry.sound.get(claim, ())
+        if not places:
+            if not claim.granted:
+                self.codes[claim.k, claim.n] += 1
+            self._enter_object(entry, claim, place.device)
+        self._set_places(entry, claim, (*places, place))
+
+    def _enter_object(self, entry: Entry, claim: Claim, device: bytes) -> None:
+        """Have an encoding found by its object, unless that device alone names very many of that object already."""
+        owner, object_id = claim.owner, claim.object_id
+        others = self.rows.count_of(owner, object_id, _MAX_ENCODINGS) + self._named[owner, object_id]
+        if others:
+            self.several.add((owner, object_id))
+        if others >= _MAX_ENCODINGS:
+            self._write_objects()
+            named = self.rows.encodings_of(owner, object_id)
+            self.hold(named)
+            alone = sum(other is not None and other.devices() == {device} for other in map(self._entry, named))
+            if alone >= _MAX_ENCODINGS:
+                return
+        self._objects[owner, object_id, entry.encoding_id] = True
+        self._named[owner, object_id] += 1
+
+    def _set_places(self, entry: Entry, claim: Claim, places: tuple[Place, ...]) -> None:
+        """Whoever makes a claim bears its room, in equal parts."""
+        former = [place[1] for place in entry.sound.get(claim, ())]
+        self.budget.divide(former, [place[1] for place in places], CLAIM, PLACE)
+        entry.sound[claim] = places
+        self.changes.note(claim.owner, claim.object_id)
+
+    def _count_for_owner(self, claim: Claim, device: bytes, claims: int) -> None:
+        """Count a share for its owner, or who left it for them; where `claims`, how many are made of it, is negative,
+        no more.
+        """
         owner = claim.depositor or claim.owner
-        devices = self._owned.setdefault(owner, {})
-        counted = devices.setdefault(place.device, [0, 0])
+        devices = self._owned_by(owner)
+        counted = devices.setdefault(device, [0, 0])
         counted[0] += claim.share_bytes if claims > 0 else -claim.share_bytes
         counted[1] += claims * part(CLAIM, PLACE, claim.n)
         if not counted[1]:
-            del devices[place.device]
-            if not devices:
-                del self._owned[owner]
+            del devices[device]
+        self._owners_changed.add(owner)
 
-    def _enlist(self, claim: Claim, place: Place) -> None:
-        """Have a share found by a claim."""
-        places = self._sound.get(claim, ())
-        if not places:
-            self._encodings[claim.encoding_id] = (*self._encodings.get(claim.encoding_id, ()), claim)
-            if not claim.granted:
-                self.codes[claim.k, claim.n] += 1
-            self._enter_object(claim, place.device)
-        self._set_places(claim, (*places, place))
+    def _owned_by(self, owner: bytes) -> dict[bytes, list[int]]:
+        owned = self._owned.get(owner)
+        if owned is None:
+            owned = self._owned[owner] = self.rows.owned(owner)
+        return owned
 
-    def _enter_object(self, claim: Claim, device: bytes) -> None:
-        objects = self._objects.setdefault(claim.owner, {})
-        claims = objects.get(claim.object_id, ())
-        if len(claims) >= _MAX_ENCODINGS and self._count_of(claims, device) >= _MAX_ENCODINGS:
-            return
-        order = self._order.setdefault(claim.owner, [])
-        if claim.object_id not in objects:
-            if len(order) >= 2 * len(objects) + _MAX_FORMER:
-                order[:] = objects
-            order.append(claim.object_id)
-            self._unsorted.add(claim.owner)
-        objects[claim.object_id] = (*claims, claim)
-
-    def _count_of(self, claims: Iterable[Claim], device: bytes) -> int:
-        return sum(self._sound[claim][0].device == device for claim in claims)
-
-    def _set_places(self, claim: Claim, places: tuple[Place, ...]) -> None:
-        """Whoever makes a claim bears its memory, in equal parts."""
-        former = [place[1] for place in self._sound.get(claim, ())]
-        self.budget.divide(former, [place[1] for place in places], CLAIM, PLACE)
-        self._sound[claim] = places
-        self.changes.note(claim.owner, claim.object_id)
-
-    def _add_damaged(self, encoding_id: bytes, place: Place) -> None:
-        self._damaged[encoding_id] = (*self._damaged.get(encoding_id, ()), place)
+    def _add_damaged(self, entry: Entry, place: Place) -> None:
+        entry.damaged = (*entry.damaged, place)
         self.budget.charge(place.device, DAMAGED)
-        self._enter(encoding_id, place)
-        self.touch(encoding_id)
+        self._enter(entry, place)
+        self.touch(entry.encoding_id)
 
-    def _enter(self, encoding_id: bytes, place: Place) -> _Holding:
-        """Put a share into the index of its device."""
-        claims = self._encodings.get(encoding_id)
-        encoding_id = claims[0].encoding_id if claims else encoding_id  # one object of equal bytes for all devices
+    def _enter(self, entry: Entry, place: Place) -> _Holding:
+        """Count a share for its device."""
         holding = self._on.get(place.device)
         if holding is None:
             holding = self._on[place.device] = _Holding()
-        holding.encodings[encoding_id] = holding.encodings.get(encoding_id, 0) | 1 << place.share
         holding.shares += 1
-        self._touched[encoding_id] = None
+        self._change(entry)
         return holding
+
+    def _change(self, entry: Entry) -> None:
+        self._changed.add(entry)
+        self._touched[entry.encoding_id] = None
 
     def _remove(self, encoding_id: bytes, place: Place) -> bool:
         """Forget what was said of a share before; False where nothing was."""
-        holding = self._on.get(place.device)
-        bits = holding.encodings.get(encoding_id, 0) if holding is not None else 0
-        if holding is None or not bits >> place.share & 1:
+        entry = self._entry(encoding_id)
+        if entry is None:
             return False
-        if bits == 1 << place.share:
-            del holding.encodings[encoding_id]
-        else:
-            holding.encodings[encoding_id] = bits ^ 1 << place.share
-        holding.shares -= 1
-        self._touched[encoding_id] = None
-        damaged = self._damaged.get(encoding_id, ())
-        if place in damaged:
+        said = _announcement(entry, place)
+        if said is None:
+            return False
+        if place in entry.damaged:
             self.budget.charge(place.device, -DAMAGED)
-            if len(damaged) == 1:
-                del self._damaged[encoding_id]
-            else:
-                self._damaged[encoding_id] = _without(damaged, place)
+            entry.damaged = _without(entry.damaged, place)
             self.touch(encoding_id)
-            return True
-        claims = [claim for claim in self._encodings[encoding_id] if place in self._sound[claim]]
-        for claim in claims:
-            if not claim.granted:
-                holding.sound_bytes -= claim.share_bytes
-                self._count_for_owner(claim, place, -len(claims))
-            self._set_places(claim, _without(self._sound[claim], place))
-            if not self._sound[claim]:
-                self._drop(claim)
-        revisions = self._revisions.get(encoding_id, {})
-        if revisions.pop(place, None) is not None and not revisions:
-            del self._revisions[encoding_id]
+        else:
+            self._remove_sound(entry, place)
+        self._on[place.device].shares -= 1
+        if place.device in self._announcing:
+            self._announcing[place.device].are_all_there = False
+        self._count_digest(place.device, -digest_of(said))
+        self._change(entry)
+        if entry.is_empty:
+            self._count -= 1
         return True
 
-    def _drop(self, claim: Claim) -> None:
+    def _remove_sound(self, entry: Entry, place: Place) -> None:
+        claims = entry.claims_of(place)
+        for claim in claims:
+            if not claim.granted:
+                self._on[place.device].sound_bytes -= claim.share_bytes
+                self._count_for_owner(claim, place.device, -len(claims))
+            self._set_places(entry, claim, _without(entry.sound[claim], place))
+            if not entry.sound[claim]:
+                self._drop(entry, claim)
+        entry.revisions.pop(place, None)
+
+    def _drop(self, entry: Entry, claim: Claim) -> None:
         """A claim that nobody makes any more."""
-        del self._sound[claim]
+        del entry.sound[claim]
         if not claim.granted:
             self.codes[claim.k, claim.n] -= 1
-        claims = tuple(other for other in self._encodings[claim.encoding_id] if other != claim)
-        if claims:
-            self._encodings[claim.encoding_id] = claims
-        else:
-            del self._encodings[claim.encoding_id]
-            self._doubted.pop(claim.encoding_id, None)
-        objects = self._objects.get(claim.owner, {})
-        claims = tuple(other for other in objects.get(claim.object_id, ()) if other != claim)
-        if claims:
-            objects[claim.object_id] = claims
-        elif objects.pop(claim.object_id, None) is not None:
-            self._unsorted.add(claim.owner)
-        if not objects:
-            self._objects.pop(claim.owner, None)
-            self._order.pop(claim.owner, None)
-            self._unsorted.discard(claim.owner)
+        if not entry.sound:
+            self._doubted.pop(entry.encoding_id, None)
+        found = claim.owner, claim.object_id
+        if not any((other.owner, other.object_id) == found for other in entry.sound):
+            self._objects[(*found, entry.encoding_id)] = False
+            if found in self.several:
+                self._write_objects()
+                if len(self.rows.encodings_of(*found)) < 2:
+                    self.several.discard(found)
 
-    def _sorted(self, owner: bytes) -> list[bytes]:
-        """The object ids of an owner in order. Only few came since it was sorted last, so that sorting is quick."""
-        if owner in self._unsorted:
-            self._unsorted.discard(owner)
-            order, objects = self._order[owner], self._objects[owner]
-            order.sort()
-            self._order[owner] = [object_id for object_id in dict.fromkeys(order) if object_id in objects]
-        return self._order.get(owner, [])
+    def _count_digest(self, device: bytes, digest: int) -> None:
+        self._on[device].digest = (self._on[device].digest + digest) % MODULUS
+
+    # --- what was deleted
 
     def hides(self, claim: Claim) -> bool:
         """Whether what a claim is about was deleted, by whose it is; to whom it is granted, where all these did so."""
         if claim.encoding_id not in self.tombstones:
             return False
-        claims = self._encodings.get(claim.encoding_id, ())
-        owners = {each.owner for each in claims if not each.granted} if claim.granted else {claim.owner}
+        owners = {each.owner for each in self._own_claims(claim.encoding_id)} if claim.granted else {claim.owner}
         return all(self.tombstones.deleted(claim.encoding_id, owner) for owner in owners)
 
     def is_deleted(self, encoding_id: bytes) -> bool:
@@ -520,16 +772,69 @@ class Catalog:
             return any(each.deleted for each in self.tombstones.of_encoding(encoding_id))
         return self.hides(known.claim)
 
-    def _shown(self, owner: bytes, object_id: bytes) -> list[Claim]:
-        claims = self._objects.get(owner, {}).get(object_id, ())
-        return [claim for claim in claims if not self.hides(claim)]
+    def _shown(self, owner: bytes, object_id: bytes, encodings: Iterable[bytes]) -> list[Claim]:
+        """What is claimed of an object and may be shown, of one device's word alone no more than _MAX_ENCODINGS."""
+        shown: list[Claim] = []
+        alone: Counter[bytes] = Counter()
+        for entry in map(self._entry, encodings):
+            for claim, places in entry.sound.items() if entry is not None else ():
+                if (claim.owner, claim.object_id) != (owner, object_id) or self.hides(claim):
+                    continue
+                if len({place.device for place in places}) == 1:
+                    alone[places[0].device] += 1
+                    if alone[places[0].device] > _MAX_ENCODINGS:
+                        continue
+                shown.append(claim)
+        return shown
 
     def _describe(self, claim: Claim, alive: Alive) -> EncodingAt:
-        sound = [(place, True) for place in self._sound[claim]]
-        damaged = [(place, False) for place in self._damaged.get(claim.encoding_id, ())]
+        entry = self._entries[claim.encoding_id]
+        sound = [(place, True) for place in entry.sound[claim]]
+        damaged = [(place, False) for place in entry.damaged]
         shares = [ShareAt(*place, is_sound, alive(place[1])) for place, is_sound in sorted(sound + damaged)]
         c = claim
         return EncodingAt(c.object_id, c.encoding_id, c.k, c.n, c.share_bytes, shares, c.granted)
+
+
+def in_memory() -> sqlite3.Connection:
+    """A database for a catalog that nothing keeps."""
+    connection = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+    connection.executescript(SCHEMA)
+    return connection
+
+
+def _claims(share: AnnouncedShare) -> list[Claim]:
+    """What is claimed of a share, by its owner first, and by whom it is granted to; nothing where it is damaged."""
+    if share.object_id is None or not share.sound:
+        return []
+    whose, shape = (share.owner, share.object_id, share.encoding_id), (share.k, share.n, share.share_bytes)
+    own = Claim(*whose, *shape, False, share.depositor)
+    if not share.grants:
+        return [own]
+    grants = dict.fromkeys((grant.owner, grant.object_id) for grant in share.grants)
+    return [own, *(own._replace(owner=owner, object_id=object_id, granted=True) for owner, object_id in grants)]
+
+
+def _announcement(entry: Entry, place: Place) -> Optional[AnnouncedShare]:
+    """What a device said of a share, as far as it is kept; None where it said nothing."""
+    if place in entry.damaged:
+        return AnnouncedShare(entry.encoding_id, place.share, None, b"", 1, 1, 0, sound=False)
+    claims = entry.claims_of(place)
+    own = next((claim for claim in claims if not claim.granted), None)
+    if own is None:
+        return None
+    return AnnouncedShare(
+        entry.encoding_id,
+        place.share,
+        own.object_id,
+        own.owner,
+        own.k,
+        own.n,
+        own.share_bytes,
+        revision=entry.revisions.get(place, 1),
+        grants=[GrantedTo(claim.owner, claim.object_id) for claim in claims if claim.granted],
+        depositor=own.depositor,
+    )
 
 
 def _capped(parts: Iterable[int]) -> int:
@@ -539,12 +844,8 @@ def _capped(parts: Iterable[int]) -> int:
 
 
 def _weight(share: AnnouncedShare) -> int:
-    """Bytes of memory that a share takes which nobody else announces."""
+    """Bytes of the catalog that a share takes which nobody else announces."""
     return (CLAIM + PLACE) * (1 + len(share.grants))
-
-
-def _shares(bits: int) -> Iterator[int]:
-    return (share for share in range(bits.bit_length()) if bits >> share & 1)
 
 
 def _without(places: tuple[Place, ...], place: Place) -> tuple[Place, ...]:

@@ -10,12 +10,14 @@ import threading
 import time
 from datetime import datetime
 from pathlib import Path
-from typing import NamedTuple, NoReturn, Optional
+from typing import Callable, NamedTuple, NoReturn, Optional
 
 import typer
 
 from broker.announcer import Announcer
 from broker.audit import AuditLog, record_now, verify
+from broker.catalog_file import FILE, CatalogFile
+from broker.catalog_rows import CatalogDamaged, Storage
 from broker.folder import folder_of_broker
 from broker.inviting import SERVING_OPTIONS, as_served, named
 from broker.listening import ALL, CLIENT_PORT, WORKER_PORT, Listening, parse_listening_host, save
@@ -201,17 +203,23 @@ def _serve(
         syslog = Syslog(auditing.syslog) if auditing.syslog is not None else None
         audit_log = AuditLog(folder, forward=syslog.send if syslog is not None else None)
         origins = VaultOrigins(folder / "vaults.json")
-        server = Server(
-            listening,
-            pair,
-            members,
-            settings,
-            audit_log,
-            quota,
-            origins,
-            budget=memory // 2,
-            record_accesses=auditing.access,
-        )
+        cache = CatalogFile(folder / FILE)
+
+        def make_server(storage: Storage) -> Server:
+            return Server(
+                listening,
+                pair,
+                members,
+                settings,
+                audit_log,
+                quota,
+                origins,
+                storage=storage,
+                budget=memory // 2,
+                record_accesses=auditing.access,
+            )
+
+        server = _with_catalog(cache, make_server)
         save(folder, listening)
         log.info(
             "broker listens at %s, ports %d (clients) and %d (workers)",
@@ -224,9 +232,10 @@ def _serve(
         exceeded = watch_memory(memory, stopping)
         announcer = Announcer(listening, pair.public) if listening.announced else None
         try:
-            server.serve(stopping)
+            while not _served(server, stopping, cache):
+                server = _with_catalog(cache, make_server)
         finally:
-            server.close()
+            cache.close()
             if syslog is not None:
                 syslog.close()
             if announcer is not None:
@@ -234,6 +243,27 @@ def _serve(
     if exceeded.is_set():
         raise memory_exceeded(memory)
     log.info("broker stopped")
+
+
+def _with_catalog(cache: CatalogFile, make_server: Callable[[Storage], Server]) -> Server:
+    """A server with the catalog as it was left, or an empty one where that is damaged."""
+    try:
+        return make_server(cache.open())
+    except CatalogDamaged as damaged:
+        cache.lose(damaged)
+        return make_server(cache.open())
+
+
+def _served(server: Server, stopping: threading.Event, cache: CatalogFile) -> bool:
+    """Serve until the event is set; False where another server has to go on, since the catalog was damaged."""
+    try:
+        server.serve(stopping)
+    except CatalogDamaged as damaged:
+        cache.lose(damaged)
+        return False
+    finally:
+        server.close()
+    return True
 
 
 class _InvitedAs(enum.Enum):

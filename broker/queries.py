@@ -15,6 +15,7 @@ import msgspec
 
 from broker.audit import Coalesced, Record, unrecorded
 from broker.catalog import BUDGET, Catalog
+from broker.catalog_rows import Storage
 from broker.credit import CREDIT, REQUESTS, REQUESTS_PER_DEVICE
 from broker.devices import DeviceNow, Devices
 from broker.list_marks import ListMarks
@@ -66,6 +67,7 @@ from common.protocol.messages import (
     Placed,
     Places,
     Register,
+    Registered,
     Report,
     Status,
     Sync,
@@ -74,6 +76,7 @@ from common.protocol.messages import (
     Trashed,
     TrashList,
     Welcome,
+    Withdraw,
 )
 from common.protocol.signatures import client_statement, is_signed, is_tombstone_signed
 
@@ -82,6 +85,7 @@ log = logging.getLogger(__name__)
 Answered = tuple[Message, Optional[bytes]]  # header, payload
 _MAX_RETIRED_OWNERS = 10_000  # so that no client makes the list of members grow without end
 _MAX_OVER_LIMITS = 12  # told in one answer, whose header has to stay small
+_FORGOTTEN = 4000  # encodings of a device that is no member any more, at a tick
 _EXPIRY_PERIOD = 3600  # seconds between looks for tombstones that have come to their end
 
 _Encodings = Annotated[list[Identifier], msgspec.Meta(max_length=MAX_OBJECTS)]
@@ -104,10 +108,12 @@ class Queries:
         marks: Optional[ListMarks] = None,
         budget: int = BUDGET,
         origins: Optional[VaultOrigins] = None,
+        storage: Optional[Storage] = None,
     ) -> None:
         """`owner_quota`: bytes of shares that one vault, and one client's, may have in the whole cluster; None for any
         number. `marks`: what tells peers which list of members this is, and from theirs whether it is the newest; None
         for no such look. `budget`: bytes of memory for what devices tell. `origins`: who brought which vault.
+        `storage`: where the catalog's rows lie; None for memory.
         """
         self._marks = marks
         self._members = members
@@ -115,7 +121,7 @@ class Queries:
         self._deletions: Coalesced[tuple[str, bytes, bytes, int]] = Coalesced()
         self._today = today
         self._next_expiry = 0
-        self.catalog = Catalog(self.has_retired, budget)
+        self.catalog = Catalog(self.has_retired, budget, storage)
         self.overruns = Overruns(self.name_of, record)
         origins = origins or VaultOrigins()
         self.quota = Quota(self.catalog, origins, owner_quota)
@@ -138,6 +144,8 @@ class Queries:
         self.storing.tick(now)
         self.overruns.expire(now)
         self._checks.expire(now)
+        self.catalog.drop_unnamed()
+        self.catalog.commit()
         if self._today() >= self._next_expiry:
             self._next_expiry = self._today() + _EXPIRY_PERIOD
             for encoding_id in self.catalog.tombstones.expire(self._today()):
@@ -145,7 +153,7 @@ class Queries:
 
     def _forget_revoked(self) -> None:
         for device in self.catalog.devices() - self.devices.members().keys():
-            self.catalog.forget_device(device)
+            self.catalog.forget_device(device, _FORGOTTEN)
 
     def _note_cut_off(self, now: float) -> None:
         for device in self.catalog.cut_off & self.devices.members().keys():
@@ -222,7 +230,7 @@ class Queries:
 
     def locate(self, header: Locate, payload: memoryview, owner: bytes, now: float) -> Answered:
         objects = unpack(payload, _Objects)
-        found = [e for o in objects for e in self.catalog.locate(owner, o, lambda d: self.devices.alive(d, now))]
+        found = self.catalog.locate_all(owner, objects, lambda device: self.devices.alive(device, now))
         return Holdings(GRANTED, self.devices.settled(now)), pack(found)
 
     def list_objects(self, header: ListObjects, owner: bytes, now: float) -> Answered:
@@ -295,10 +303,13 @@ class Queries:
             taken = "another worker with this store's key is registered"
             return Acknowledged(Answer(Code.CONFLICT, taken)), None
         self._keep_kind(device, header.kind)
-        self.catalog.forget_device(device)
+        known = self.catalog.known_of(device)
+        if known is None or known.epoch != header.epoch:
+            known = None
+        self.catalog.register(device, anew=known is None)
         self.devices.register(device, header.used_bytes, header.free_bytes, now)
         log.info("device %s registered", self.devices.name(device))
-        return Acknowledged(GRANTED), None
+        return (Acknowledged(GRANTED) if header.epoch is None else Registered(GRANTED, known)), None
 
     def _keep_kind(self, device: bytes, kind: DeviceKind) -> None:
         """Know what a device is also while it is away, after the broker's restart, and at other brokers."""
@@ -319,14 +330,28 @@ class Queries:
         self.catalog.announce(device, shares)
         self.storing.announced(device, shares)
         self.devices.told(device, now)
+        named_all = header.complete and self.catalog.end_announcing(device)
+        self.catalog.know_up_to(device, header.epoch, header.sequence)
+        if header.complete and not named_all and not self._agrees(device, header.digest):
+            return Acknowledged(Answer(Code.NO_SESSION, "this broker knows otherwise: announce everything")), None
         if header.complete and not self.devices.complete(device):
             log.info("device %s holds %d shares", self.devices.name(device), self.catalog.shares_on(device))
             self.devices.completed(device, now)
         return Acknowledged(GRANTED), None
 
-    def withdraw(self, device: bytes, payload: memoryview) -> Answered:
+    def _agrees(self, device: bytes, digest: Optional[bytes]) -> bool:
+        """Whether what is known of a device is what it says; where not, it is to announce everything anew."""
+        known = self.catalog.known_of(device)
+        if digest is None or known is None or known.digest == digest:
+            return True
+        log.warning("what is known of device %s is not what it holds", self.devices.name(device))
+        self.catalog.know_up_to(device, None)
+        return False
+
+    def withdraw(self, device: bytes, header: Withdraw, payload: memoryview) -> Answered:
         names = unpack(payload, _Withdrawal)
         self.catalog.withdraw(device, [(name.encoding_id, name.share) for name in names])
+        self.catalog.know_up_to(device, header.epoch, header.sequence)
         return Acknowledged(GRANTED), None
 
     def report_deleted(self, device: bytes, payload: memoryview, now: float) -> Answered:

@@ -19,6 +19,7 @@ import zmq
 from broker.audit import AuditLog
 from broker.authentication import Authentication, authenticated_key
 from broker.catalog import BUDGET
+from broker.catalog_rows import Storage
 from broker.list_marks import ListMarks
 from broker.listening import ALL, Listening
 from broker.members import MembersFile
@@ -59,22 +60,24 @@ class Server:
         owner_quota: Optional[int] = None,
         origins: Optional[VaultOrigins] = None,
         *,
+        storage: Optional[Storage] = None,
         budget: int = BUDGET,
         record_accesses: bool = False,
     ) -> None:
         """Bind both ports; UsageError where one cannot be had, which says why.
 
-        `budget`: bytes of memory for what devices tell. `record_accesses`: whether puts and gets are in the audit log.
+        `storage`: where the catalog's rows lie; None for memory. `budget`: bytes of memory for what devices tell.
+        `record_accesses`: whether puts and gets are in the audit log. CatalogDamaged as from `serve`.
         """
         self._time = RunningTime()
         self._members = members
         self._audit = audit
         self._record = record = audit.record
         self._refusals = Refusals()
+        marks = ListMarks(members, pair.secret)
+        self._queries = Queries(members, self._time(), _today, record, owner_quota, marks, budget, origins, storage)
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context(io_threads=2)
         self._authentication = Authentication(self._context, self._admits, self._refused)  # before any port is open
-        marks = ListMarks(members, pair.secret)
-        self._queries = Queries(members, self._time(), _today, record, owner_quota, marks, budget, origins)
         catalog, devices = self._queries.catalog, self._queries.devices
         steward = Steward(catalog, devices, settings, random.SystemRandom())
         retiring = Retiring(members, devices, steward, _today, record)
@@ -114,7 +117,10 @@ class Server:
             self._record("refused more", count=unsaid)
 
     def serve(self, stopping: threading.Event) -> None:
-        """Route messages until the event is set; RefusedError where this broker is revoked or has an old list."""
+        """Route messages until the event is set; RefusedError where this broker is revoked or has an old list.
+
+        CatalogDamaged where the catalog cannot be gone on with: another server then begins with an empty one.
+        """
         poller = zmq.Poller()
         poller.register(self._authentication.socket, zmq.POLLIN)
         for router in self._routers.values():
@@ -138,6 +144,7 @@ class Server:
                 outgoing = self._switchboard.tick(now)
                 self._audit.tick()
                 self._send_all(outgoing)
+        self._queries.catalog.commit()
 
     def close(self) -> None:
         self._audit.flush()

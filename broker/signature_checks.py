@@ -6,9 +6,9 @@ clock, no socket.
 
 from __future__ import annotations
 
-from broker.tombstones import MAX_TOMBSTONES_OF_A_DEVICE
+from common.protocol.messages import MAX_TOMBSTONES_ON_A_DEVICE
 
-BURST = MAX_TOMBSTONES_OF_A_DEVICE  # checks; each takes 0.1 ms
+BURST = MAX_TOMBSTONES_ON_A_DEVICE  # checks; each takes 0.1 ms
 RATE = 250.0  # a second, from then on
 
 

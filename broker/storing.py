@@ -6,7 +6,7 @@ client that comes to one is told so, and named to the operator (`overruns`); nob
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Callable, Optional, Union
 
 from broker.catalog import Catalog
@@ -51,7 +51,7 @@ class Storing:
         self._is_client = is_client
         self._has_retired = has_retired
         self._reservations = Reservations()
-        self._memory: dict[bytes, int] = {}  # client → what its vaults' images took at the last tick
+        self._taken: list[dict[bytes, int]] = [{}, {}]  # client → what its vaults took of each budget at the last tick
 
     def brings(self, session: Session, now: float) -> bool:
         """Note who brought a vault that is stored for, or retired; False where it is one too many of this client's."""
@@ -59,7 +59,9 @@ class Storing:
             session.payer,
             session.public_key,
             is_member=self._is_client,
-            in_use=lambda owner: self._has_retired(owner) or self._catalog.memory_of(owner) > 0,
+            in_use=lambda owner: (
+                self._has_retired(owner) or self._catalog.memory_of(owner) + self._catalog.room_of(owner) > 0
+            ),
         )
         if not brought:
             self._overruns.note(session.public_key, VAULTS, now)
@@ -142,10 +144,10 @@ class Storing:
         """To be called a few times a second."""
         self._reservations.expire(now)
         self._origins.save()
-        self._memory = {
-            client: sum(map(self._catalog.memory_of, self._origins.brought_by(client)))
-            for client in self._origins.clients()
-        }
+        self._taken = [
+            {client: sum(map(taken, self._origins.brought_by(client))) for client in self._origins.clients()}
+            for taken in (self._catalog.room_of, self._catalog.memory_of)
+        ]
 
     def _refusal_of_room(
         self, session: Session, device: bytes, opening: Open, free: Optional[int], now: float
@@ -159,15 +161,20 @@ class Storing:
         return refusal
 
     def _has_memory(self, client: bytes, now: float) -> bool:
-        """Whether more may be stored by a client without taking from others what is theirs of the broker's memory.
+        """Whether more may be stored by a client without taking from others what is theirs of the broker's memory, and
+        of the catalog's room.
 
         What devices made up does not count: it makes way.
         """
-        limit, taken = self._catalog.budget.limit, sum(self._memory.values())
-        shared, kept = (limit * part // whole for part, whole in (_SHARED, _KEPT))
-        if taken < shared:
+        limits = self._catalog.budget.limit, self._catalog.tombstones.budget.limit
+        if all(_has_part(client, taken, limit) for taken, limit in zip(self._taken, limits)):
             return True
-        if self._memory.get(client, 0) < shared // len({client, *self._memory}):
-            return taken < kept
         self._overruns.note(client, MEMORY, now)
         return False
+
+
+def _has_part(client: bytes, taken: Mapping[bytes, int], limit: int) -> bool:
+    """Whether a client may have more of a budget, of which clients have taken so many bytes."""
+    shared, kept = (limit * part // whole for part, whole in (_SHARED, _KEPT))
+    total = sum(taken.values())
+    return total < shared or (taken.get(client, 0) < shared // len({client, *taken}) and total < kept)

@@ -210,7 +210,7 @@ class Switchboard:
         bind(REGISTER, lambda session, header, _, now: self._register(session, header, now))
         bind(ANNOUNCE, lambda session, header, payload, now: queries.announce(session.device, header, payload, now))
         bind(REPORT, lambda session, header, _, now: queries.report(session.device, header, now))
-        bind(WITHDRAW, lambda session, header, payload, now: queries.withdraw(session.device, payload))
+        bind(WITHDRAW, lambda session, header, payload, now: queries.withdraw(session.device, header, payload))
         bind(REPORT_DELETED, lambda session, header, payload, now: queries.report_deleted(session.device, payload, now))
         bind(STATUS, lambda session, header, _, now: queries.status(steward.left_on, steward.waited_for, now))
         bind(HEALTH, lambda session, header, _, now: self._health(session, now))

@@ -10,11 +10,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Optional
 
-from broker.budget import TELLER, TOMBSTONE, MemoryBudget
-from common.protocol.messages import MAX_OWNERS_OF_AN_ENCODING, MAX_SHARES_ON_A_DEVICE, Tombstone
+from broker.budget import TELLER, TOMBSTONE, Budget
+from common.protocol.messages import MAX_OWNERS_OF_AN_ENCODING, MAX_TOMBSTONES_ON_A_DEVICE, Tombstone
 from common.protocol.signatures import tombstone_rank
-
-MAX_TOMBSTONES_OF_A_DEVICE = MAX_SHARES_ON_A_DEVICE  # so that none that tells without end fills the memory
 
 
 @dataclass(eq=False)
@@ -31,8 +29,8 @@ class _Record:
 
 
 class Tombstones:
-    def __init__(self, budget: MemoryBudget) -> None:
-        self._budget = budget
+    def __init__(self, budget: Budget) -> None:
+        self.budget = budget
         self._records: dict[bytes, dict[bytes, _Record]] = {}  # encoding id → owner → record
         self._owners: dict[bytes, set[bytes]] = {}  # owner → encoding ids
         self._told_by: dict[bytes, dict[_Record, None]] = {}  # device → records that it tells, in this order
@@ -47,7 +45,7 @@ class Tombstones:
         record = self._record(tombstone)
         if record is not None and device in record.told:
             return True
-        return len(self._told_by.get(device, ())) < MAX_TOMBSTONES_OF_A_DEVICE
+        return len(self._told_by.get(device, ())) < MAX_TOMBSTONES_ON_A_DEVICE
 
     def is_news(self, tombstone: Tombstone) -> bool:
         """Whether it holds against all that are known, so that its signature has to be checked."""
@@ -70,7 +68,7 @@ class Tombstones:
             self._make_way(device, tombstone.encoding_id)
             before = list(record.told)
             record.told[device] = b""
-            self._budget.divide(before, list(record.told), TOMBSTONE, TELLER)
+            self.budget.divide(before, list(record.told), TOMBSTONE, TELLER)
             self._told_by.setdefault(device, {})[record] = None
         if rank > record.rank:
             record.best, record.rank, record.trash_until = tombstone, rank, 0
@@ -163,7 +161,7 @@ class Tombstones:
         """Forget what this device alone tells, the newest first, until so few bytes are taken by all; as above."""
         dropped: list[bytes] = []
         for record in reversed(list(self._told_by.get(device, ()))):
-            if self._budget.total <= enough:
+            if self.budget.total <= enough:
                 break
             if len(record.told) == 1:
                 dropped += self._drop(device, [record])
@@ -183,7 +181,7 @@ class Tombstones:
         for record in records:
             before = list(record.told)
             del record.told[device], told[record]
-            self._budget.divide(before, list(record.told), TOMBSTONE, TELLER)
+            self.budget.divide(before, list(record.told), TOMBSTONE, TELLER)
             if not record.told:
                 self._forget(record)
         if not told:

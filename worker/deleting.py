@@ -20,7 +20,7 @@ from common.errors import IntegrityError
 from common.protocol.identifiers import NO_OWNER
 from common.protocol.messages import (
     MAX_OWNERS_OF_AN_ENCODING,
-    MAX_SHARES_ON_A_DEVICE,
+    MAX_TOMBSTONES_ON_A_DEVICE,
     NO_TRASH,
     TOMBSTONE_LIFETIME,
     Code,
@@ -41,7 +41,7 @@ from worker.trash import Trash, TrashedShare, fate_of_deleted
 log = logging.getLogger(__name__)
 
 _SURPLUS_KEPT = 24 * 3600  # seconds
-_MOST_TOMBSTONES = MAX_SHARES_ON_A_DEVICE  # as many as brokers remember of one device
+_MOST_TOMBSTONES = MAX_TOMBSTONES_ON_A_DEVICE  # as many as brokers remember of one device
 _AT_A_TIME = 2500  # are forgotten, since all are looked through for it
 
 

@@ -4,6 +4,7 @@ In the order to read them:
 
     assessment  what one encoding lacks, from what is known of it
     survey      that of all encodings, kept up to date as things change
+    findings    what the survey found, in rows beside the catalog's
     plan        from what is lacking, or needless, to a task: what comes from where and goes where
     turns       of all that is to be done: owners take turns
     balance     the same for evening out after devices were added

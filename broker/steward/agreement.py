@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Optional
 
-from broker.catalog import Claim
+from broker.claims import Claim
 from common.coding.commitments import CommitmentVerifier, leaf_of, rank, supersedes
 from common.coding.recipe import Recipe, decode_recipe
 from common.errors import IntegrityError

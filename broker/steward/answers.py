@@ -6,7 +6,8 @@ from typing import Annotated, Optional
 
 import msgspec
 
-from broker.catalog import Catalog, Place
+from broker.catalog import Catalog
+from broker.claims import Place
 from broker.steward.steward import Steward
 from common.protocol.codec import pack, unpack
 from common.protocol.messages import GRANTED, MAX_OBJECTS, Acknowledged, BadShare, Health, Job, Message, ObjectId

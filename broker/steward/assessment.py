@@ -17,7 +17,7 @@ import hashlib
 from collections.abc import Iterable
 from typing import Callable, NamedTuple
 
-from broker.catalog import Known, Place
+from broker.claims import Known, Place
 
 
 class Presence(enum.Enum):

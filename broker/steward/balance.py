@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from typing import Optional
 
-from broker.catalog import Catalog, Known, Place
+from broker.catalog import Catalog
+from broker.claims import Known, Place
 from broker.placement import Candidate, place
 from broker.steward.assessment import Presence, State, assess
 from broker.steward.plan import Kind, Rooms, Task, presence_in, sources_of
@@ -74,7 +75,7 @@ class Balance:
         donors = [device for device in over if device not in self._exhausted and is_over(device)]
         if donors:
             self._donor = max(donors, key=lambda device: (over[device], device))
-            self._candidates = iter(list(self._catalog.encodings_on(self._donor)))
+            self._candidates = self._catalog.encodings_on(self._donor)
 
     def _move(self, encoding_id: bytes, donor: bytes, over: dict[bytes, float], rooms: Rooms) -> Optional[Task]:
         known = self._catalog.known(encoding_id)

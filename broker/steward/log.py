@@ -6,7 +6,7 @@ import logging
 from collections.abc import Mapping
 from typing import Optional
 
-from broker.catalog import Place
+from broker.claims import Place
 from broker.devices import Devices
 from broker.steward.assessment import State
 from broker.steward.plan import Task

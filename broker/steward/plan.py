@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Callable, NamedTuple, Optional
 
-from broker.catalog import Claim, Known, Place
+from broker.claims import Claim, Known, Place
 from broker.placement import Candidate, place
 from broker.steward.assessment import Finding, Presence, assign
 

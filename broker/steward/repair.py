@@ -32,7 +32,7 @@ from typing import Callable, Optional, Protocol
 
 import numpy as np
 
-from broker.catalog import Place
+from broker.claims import Place
 from broker.steward.agreement import Agreed, Shown, agree, read
 from broker.steward.plan import Task
 from broker.steward.requests import Reply, Request, Then

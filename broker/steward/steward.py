@@ -19,7 +19,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Callable, NamedTuple, Optional
 
-from broker.catalog import Catalog, Place
+from broker.catalog import Catalog
+from broker.claims import Place
 from broker.devices import DeviceNow, Devices
 from broker.steward import plan
 from broker.steward.assessment import Presence, State
@@ -275,7 +276,7 @@ class Steward:
     def _next_lacking(self, now: float) -> Optional[Task]:
         busy = self._busy()
         for _ in range(_TRIES):
-            lacking = self.survey.take_lacking()
+            lacking = self.survey.take_lacking(now)
             if lacking is None:
                 return None
             encoding_id = lacking.known.claim.encoding_id
@@ -293,7 +294,7 @@ class Steward:
     def _next_surplus(self, now: float) -> Optional[Task]:
         busy = self._busy()
         for _ in range(_TRIES):
-            surplus = self.survey.take_surplus()
+            surplus = self.survey.take_surplus(now)
             if surplus is None:
                 return None
             encoding_id = surplus.known.claim.encoding_id

@@ -1,8 +1,10 @@
 """What is found of all encodings, kept up to date bit by bit.
 
-An encoding is assessed again when the catalog says that it changed, when a device that holds a share of it comes, goes
-or has been away for long enough, and when a time that was set for it comes. So a change costs what it touches, and
-100,000 encodings are never walked at once. Whole encodings leave no record here.
+An encoding is assessed again when the catalog says that it changed, and when a time that was set for it comes. Where a
+device that holds shares comes, goes or has been away for long enough, or where very many changed, the survey goes round
+all encodings, part by part: the rows tell which are complete on devices that are here, and of the others each is
+assessed. So neither time nor memory is taken by what is whole; what is found of the rest lies in rows as well
+(`findings`).
 
 What is lacking is handed out in turns of its owners, of each the nearest to being lost first. Who takes a finding sees
 to it that the encoding is looked at again: by changing it, or by `look_later`.
@@ -16,12 +18,16 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from typing import NamedTuple, Optional
 
-from broker.catalog import Catalog, Claim, Code, Known, Place
+from broker.catalog import Catalog, Code
+from broker.claims import Claim, Known, Place
 from broker.steward.assessment import Finding, Presence, State, assess
-from broker.steward.turns import Turns
+from broker.steward.findings import Findings, Found, ToDo
 from common.coding.redundancy import DeviceCount
 
-_WHOLE = Finding(State.WHOLE)
+_WHOLE = Found(State.WHOLE)
+_ROWS = 100_000  # gone over at a time, in search of what is not simply whole
+_ALIKE = 10_000  # findings kept
+_NAMED = 20_000  # encodings that are to be looked at one by one
 
 Image = tuple[bytes, bytes]  # owner, object id
 
@@ -51,6 +57,23 @@ class ImageCounts(NamedTuple):
     needless: int  # encodings that can be restored, beside a whole one of the same image
 
 
+class _Round:
+    """All encodings that were there when it began, gone over part by part.
+
+    changed: devices of which an encoding has to be on one; None for any.
+    """
+
+    def __init__(self, last_ref: int, changed: Optional[set[bytes]]) -> None:
+        self.next_ref = 1
+        self.last_ref = last_ref
+        self.changed = changed
+        self.after: Optional[bytes] = b""  # findings up to there were compared with the catalog; None where all were
+
+    def widen(self, changed: Optional[set[bytes]]) -> None:
+        """Before it has begun."""
+        self.changed = None if changed is None or self.changed is None else self.changed | changed
+
+
 class Survey:
     """`timeout` and `grace`: seconds for which a share that no device named is waited for, and surplus is kept."""
 
@@ -60,56 +83,112 @@ class Survey:
         self._grace = grace
         self._presence: dict[bytes, Presence] = {}
         self._may_come = 0  # devices that are away and may have shares that no device has named
+        self._findings = Findings(catalog.rows)
+        self._alike: dict[tuple[int, int, tuple[Place, ...]], Finding] = {}  # of k, n and places, while nobody moves
         self._unlooked: dict[bytes, None] = {}
-        self._findings: dict[bytes, Finding] = {}
-        self._since: dict[bytes, float] = {}  # encoding id → when it was first found as it is: not whole, or surplus
+        self._round: Optional[_Round] = None
+        self._next_round: Optional[_Round] = None  # what is to be gone over after that
         self._urgent: set[bytes] = set()
-        self._lacking: Turns[tuple[int, bytes]] = Turns()  # spare, encoding id; what changed since is skipped
-        self._surplus: dict[bytes, None] = {}  # encodings whose grace is over
         self._set: list[tuple[float, bytes]] = []  # a heap of times at which encodings are to be looked at again
-        self._counts: Counter[State] = Counter()
+        self._counts: Counter[Optional[State]] = Counter()  # None: deleted, and still held by a device
         self._left: Counter[tuple[bytes, bool]] = Counter()  # retiring device → shares that only it has; incomplete?
         self._endangered = 0
         self._bytes_left = 0
-        self._hidden: dict[bytes, Code] = {}  # deleted, and still held by a device
         self._hidden_codes: Counter[Code] = Counter()
-        self._stale: dict[bytes, float] = {}  # encodings with stale shares → since when, or when they were last taken
-        self.duplicates: dict[bytes, Image] = {}  # encodings of objects that have several
+        self._go_round(None)
 
     # --- keeping it up to date
 
     def notice(self, presence: Mapping[bytes, Presence], may_come: int = 0) -> None:
         """Take up which devices are there now; `may_come` as for `assess`."""
+        before, self._presence = self._presence, dict(presence)
+        devices = before.keys() | presence.keys()
+        changed = {device for device in devices if before.get(device) is not self._presence.get(device)}
+        if changed:
+            self._alike.clear()
         if may_come != self._may_come:
             self._may_come = may_come
-            self._unlooked.update(dict.fromkeys(e for e, finding in self._findings.items() if finding.unannounced))
-        before, self._presence = self._presence, dict(presence)
-        for device in before.keys() | presence.keys():
-            if before.get(device) is not self._presence.get(device):
-                self._unlooked.update(dict.fromkeys(self._catalog.encodings_on(device)))
+            self._go_round(None)
+        elif any(self._catalog.shares_on(device) for device in changed):
+            self._go_round(changed)
+
+    def _go_round(self, changed: Optional[set[bytes]]) -> None:
+        if self._next_round is None:
+            self._next_round = _Round(0, changed)
+        else:
+            self._next_round.widen(changed)
 
     def look(self, now: float, limit: int) -> list[bytes]:
         """Assess up to `limit` encodings of which something changed, and return them. `now`: monotonic seconds."""
-        self._unlooked.update(dict.fromkeys(self._catalog.take_touched()))
+        touched = self._catalog.take_touched()
+        if touched is None:
+            self._go_round(None)
+        else:
+            self._unlooked.update(dict.fromkeys(touched))
+        self._unlooked.update(dict.fromkeys(self._findings.take_due(now, limit)))
         while self._set and self._set[0][0] <= now:
             self._unlooked[heapq.heappop(self._set)[1]] = None
+        if len(self._unlooked) > _NAMED:
+            self._unlooked.clear()
+            self._go_round(None)
         looked_at = list(itertools.islice(self._unlooked, limit))
-        for encoding_id in looked_at:
-            del self._unlooked[encoding_id]
-            self._look_at(encoding_id, now)
+        self._look_at_all(looked_at, now)
+        if len(looked_at) < limit:
+            found = self._go_on(limit - len(looked_at))
+            self._look_at_all(found, now)
+            looked_at += found
         return looked_at
+
+    def _look_at_all(self, encoding_ids: list[bytes], now: float) -> None:
+        self._catalog.hold(encoding_ids)
+        self._findings.hold(encoding_ids)
+        for encoding_id in encoding_ids:
+            self._unlooked.pop(encoding_id, None)
+            self._look_at(encoding_id, now)
+        self._findings.write()
+
+    def _go_on(self, limit: int) -> list[bytes]:
+        """Up to `limit` encodings that are to be looked at in the round that is under way, and in that after it."""
+        found: list[bytes] = []
+        rows = _ROWS
+        while rows > 0 and len(found) < limit and (going := self._going()) is not None:
+            if going.next_ref <= going.last_ref:
+                refs = range(going.next_ref, min(going.next_ref + rows, going.last_ref + 1))
+                found += self._not_whole_of(going, refs, limit - len(found))
+                rows -= len(refs)
+            elif going.changed is None and going.after is not None:
+                gone, going.after = self._findings.without_encoding(going.after, rows)
+                found += gone
+                rows -= rows if going.after is not None else 0
+            else:
+                self._round = None
+        return found
+
+    def _going(self) -> Optional[_Round]:
+        """The round that is under way, or begins now."""
+        if self._round is None:
+            self._round, self._next_round = self._next_round, None
+            if self._round is not None:
+                self._round.last_ref = self._catalog.last_ref
+        return self._round
+
+    def _not_whole_of(self, going: _Round, refs: range, limit: int) -> list[bytes]:
+        away = [device for device in self._catalog.devices() if self.presence(device) is not Presence.HERE]
+        found = self._catalog.to_look_at(refs, going.changed, away, limit)
+        going.next_ref = found[-1][0] + 1 if len(found) == limit else refs.stop
+        return [encoding_id for _, encoding_id in found]
 
     @property
     def current(self) -> bool:
         """Everything was looked at."""
-        return not self._unlooked
+        return not self._unlooked and self._round is None and self._next_round is None
 
     def look_later(self, encoding_id: bytes, when: float) -> None:
         heapq.heappush(self._set, (when, encoding_id))
 
     def hurry(self, encoding_id: bytes) -> None:
         """Wait for no device to come back, until this encoding is whole."""
-        if encoding_id in self._findings or encoding_id in self._unlooked:
+        if encoding_id in self._catalog:
             self._urgent.add(encoding_id)
             self._unlooked[encoding_id] = None
 
@@ -118,53 +197,53 @@ class Survey:
 
     # --- what was found
 
-    def take_lacking(self) -> Optional[Lacking]:
+    def take_lacking(self, now: float) -> Optional[Lacking]:
         """Of the owner whose turn it is the encoding nearest to being lost; None where nothing is to be done now."""
-        while (taken := self._lacking.take()) is not None:
-            spare, encoding_id = taken
-            finding, known = self._findings.get(encoding_id), self._catalog.known(encoding_id)
-            if finding is None or known is None or finding.state is not State.LACKING or finding.spare != spare:
-                continue
-            if encoding_id in self._unlooked:
+        while (taken := self._findings.take_lacking()) is not None:
+            encoding_id, spare = taken
+            known = self._catalog.known(encoding_id)
+            if known is None or encoding_id in self._unlooked:
                 continue  # it comes again when it was looked at
-            return Lacking(known, finding)
+            finding = self._assessed(known, self._findings.get(encoding_id), now)
+            self._findings.write()
+            if finding.state is State.LACKING and finding.spare == spare:
+                return Lacking(known, finding)
+            self._unlooked[encoding_id] = None
         return None
 
     @property
     def has_lacking(self) -> bool:
         """Whether any may wait for its turn."""
-        return bool(self._lacking)
+        return self._findings.has_lacking()
 
     def due(self, owner: Optional[bytes]) -> int:
         """How many lacking encodings of this owner, or of all, wait for their turn."""
-        return self._lacking.count() if owner is None else self._lacking.count(owner)
+        return self._findings.count_lacking(owner)
 
-    def take_surplus(self) -> Optional[Surplus]:
+    def take_surplus(self, now: float) -> Optional[Surplus]:
         """A whole encoding with copies that may go, out of the queue."""
-        while self._surplus:
-            encoding_id = next(iter(self._surplus))
-            del self._surplus[encoding_id]
-            if encoding_id in self._unlooked:
+        while (encoding_id := self._findings.take_surplus()) is not None:
+            known = self._catalog.known(encoding_id)
+            if known is None or encoding_id in self._unlooked:
                 continue  # as above
-            finding, known = self._findings.get(encoding_id), self._catalog.known(encoding_id)
-            if finding is not None and known is not None and finding.surplus and finding.state is State.WHOLE:
+            finding = self._assessed(known, self._findings.get(encoding_id), now)
+            self._findings.write()
+            if finding.surplus and finding.state is State.WHOLE:
                 return Surplus(known, finding.surplus)
+            self._unlooked[encoding_id] = None
         return None
 
     def take_stale(self, now: float, timeout: float, busy: Collection[bytes], limit: int) -> list[Known]:
         """Up to `limit` encodings that have had stale shares for so many seconds; they come again after as many."""
-        due = [encoding for encoding, since in self._stale.items() if now - since >= timeout and encoding not in busy]
-        self._stale.update(dict.fromkeys(due[:limit], now))
+        due = [each for each in self._findings.stale_since(now - timeout, limit + len(busy)) if each not in busy]
+        for encoding_id in due[:limit]:
+            self._findings.take_stale(encoding_id, now)
         return [known for known in map(self._catalog.known, due[:limit]) if known is not None]
-
-    def finding(self, encoding_id: bytes) -> Optional[Finding]:
-        """What was found of an encoding that is not simply whole."""
-        return self._findings.get(encoding_id)
 
     def count(self, state: State) -> int:
         if state is not State.WHOLE:
             return self._counts[state]
-        return len(self._catalog) - len(self._hidden) - sum(self._counts[s] for s in State if s is not State.WHOLE)
+        return len(self._catalog) - sum(count for other, count in self._counts.items() if other is not State.WHOLE)
 
     def weak(self, devices: DeviceCount) -> int:
         """How many images could be stronger with so many devices: have an encoding that could, as in `admin.health`."""
@@ -180,17 +259,20 @@ class Survey:
         """The same by images: of one that has several encodings the best counts."""
         counts = Counter({state: self.count(state) for state in State})
         in_danger = self._endangered
-        best: dict[Image, Finding] = {}
+        best: dict[Image, Found] = {}
         restorable: Counter[Image] = Counter()
         for known in self._known_duplicates():
-            finding = self._findings.get(known.claim.encoding_id, _WHOLE)
-            counts[finding.state] -= 1
-            in_danger -= finding.in_danger
+            found = self._findings.get(known.claim.encoding_id) or _WHOLE
+            if found.state is None:
+                continue
+            counts[found.state] -= 1
+            in_danger -= found.in_danger
             image = known.claim.owner, known.claim.object_id
-            restorable[image] += finding.state is not State.UNRECOVERABLE
-            best[image] = max(best.get(image, finding), finding, key=lambda f: (f.state is State.WHOLE, f.spare))
-        counts.update(finding.state for finding in best.values())
-        in_danger += sum(finding.in_danger for finding in best.values())
+            restorable[image] += found.state is not State.UNRECOVERABLE
+            best[image] = max(best.get(image, found), found, key=lambda f: (f.state is State.WHOLE, f.spare))
+        self._findings.write()
+        counts.update(found.state for found in best.values() if found.state is not None)
+        in_danger += sum(found.in_danger for found in best.values())
         return ImageCounts(
             whole=counts[State.WHOLE],
             waiting=counts[State.WAITING],
@@ -202,10 +284,11 @@ class Survey:
 
     def _known_duplicates(self) -> Iterator[Known]:
         """The encodings of images that have several, but for those that were deleted."""
-        for encoding_id in self.duplicates:
-            known = self._catalog.known(encoding_id)
-            if known is not None and encoding_id not in self._hidden:
-                yield known
+        for owner, object_id in self._catalog.several:
+            encodings = self._catalog.encodings_of(owner, object_id)
+            for known in map(self._catalog.known, encodings if len(encodings) > 1 else ()):
+                if known is not None and (known.claim.owner, known.claim.object_id) == (owner, object_id):
+                    yield known
 
     @property
     def bytes_left(self) -> int:
@@ -223,109 +306,98 @@ class Survey:
 
     def not_whole(self) -> Iterator[bytes]:
         """Encodings that are not whole, and those that were not looked at yet."""
-        yield from [encoding for encoding, finding in self._findings.items() if finding.state is not State.WHOLE]
+        after = b""
+        while some := self._findings.not_whole(after, _NAMED):
+            yield from some
+            after = some[-1]
         yield from list(self._unlooked)
 
     # --- looking
 
     def _look_at(self, encoding_id: bytes, now: float) -> None:
-        before = self._forget(encoding_id)
+        before = self._findings.get(encoding_id)
+        self._count(before, -1)
+        found, to_do = self._find(encoding_id, before, now)
+        self._count(found, 1)
+        if found is not None or before is not None:
+            self._findings.put(encoding_id, found, to_do)
+
+    def _count(self, found: Optional[Found], by: int) -> None:
+        """Add what was found of an encoding to all counts, or take it out of them."""
+        if found is None:
+            return
+        self._counts[found.state] += by
+        self._endangered += by * found.in_danger
+        self._bytes_left += by * found.bytes_left
+        for device in found.leaving:
+            self._left[device, found.incomplete] += by
+        if found.state is None:
+            self._hidden_codes[found.code] += by
+
+    def _find(self, encoding_id: bytes, before: Optional[Found], now: float) -> tuple[Optional[Found], ToDo]:
+        """What there is to be kept of an encoding, and to be done."""
         if encoding_id not in self._catalog:
-            self._leave(encoding_id)
-            return
-        if self._catalog.is_deleted(encoding_id):
-            self._leave(encoding_id)
-            self._hide(encoding_id)
-            return
+            self._urgent.discard(encoding_id)
+            return None, ToDo()
         known = self._catalog.known(encoding_id)
+        if self._catalog.is_deleted(encoding_id):
+            self._urgent.discard(encoding_id)
+            return Found(None, code=(known.claim.k, known.claim.n) if known is not None else (0, 0)), ToDo()
         if known is None:  # nothing is left of it but damage
-            self._file(encoding_id, Finding(State.UNRECOVERABLE, -1), None)
-            return
-        self._look_for_others(known)
+            return Found(State.UNRECOVERABLE, -1), ToDo()
+        finding = self._assessed(known, before, now)
+        since = self._since(finding, before, now)
+        stale = None
         if known.stale:
-            self._stale.setdefault(encoding_id, now)
-        else:
-            self._stale.pop(encoding_id, None)
-        finding = self._assess(known, before, now)
-        if finding.incomplete and self._is_coming_back(known.claim):
-            finding = finding._replace(incomplete=False)  # what they have in their trash is about to come back
+            stale = now if before is None or before.stale is None else before.stale
         if finding.state is State.WHOLE:
             self._urgent.discard(encoding_id)
-            if not finding.surplus:
-                self._since.pop(encoding_id, None)
-                return
-        self._file(encoding_id, finding, known.claim.owner)
+            if not finding.surplus and stale is None:
+                return None, ToDo()
+        incomplete = finding.incomplete and not self._is_coming_back(known.claim)  # out of the trash of devices
+        leaving = tuple(place.device for place in finding.leaving)
+        what = finding.state, finding.spare, finding.unannounced, incomplete, finding.bytes_left, leaving
+        return Found(*what, since, stale), self._to_do(known.claim, finding, since, now)
 
     def _is_coming_back(self, claim: Claim) -> bool:
         """Whether devices are yet to hear that its owner took a deletion back."""
         tombstone = self._catalog.tombstones.of_owner(claim.encoding_id, claim.owner)
         return tombstone is not None and bool(self._catalog.tombstones.behind(tombstone))
 
-    def _assess(self, known: Known, before: Optional[Finding], now: float) -> Finding:
-        encoding_id = known.claim.encoding_id
-        urgent = encoding_id in self._urgent
-        if before is None:
-            self._since[encoding_id] = now
-        finding = assess(known, self.presence, urgent=urgent, patient=True)
-        if before is not None and (before.state is State.WHOLE) is not (finding.state is State.WHOLE):
-            self._since[encoding_id] = now
-        since = self._since.setdefault(encoding_id, now)
-        if finding.unannounced:
-            if now - since >= self._timeout:
-                return assess(known, self.presence, urgent=urgent, patient=False, may_come=self._may_come)
-            self.look_later(encoding_id, since + self._timeout)
+    def _assessed(self, known: Known, before: Optional[Found], now: float) -> Finding:
+        urgent = known.claim.encoding_id in self._urgent
+        finding = assess(known, self.presence, urgent=True, patient=True) if urgent else self._assessed_alike(known)
+        if finding.unannounced and now - self._since(finding, before, now) >= self._timeout:
+            return assess(known, self.presence, urgent=urgent, patient=False, may_come=self._may_come)
+        return finding
+
+    def _assessed_alike(self, known: Known) -> Finding:
+        """Not urgent, and patient: all are found alike that lie alike, unless a choice of copies is to be made.
+
+        That follows from the encoding's id, so that all brokers keep the same ones.
+        """
+        claim, sound = known.claim, known.sound
+        has_copies = len({place.share for place in sound}) < len(sound) or len({p.device for p in sound}) < len(sound)
+        if has_copies or known.damaged:
+            return assess(known, self.presence, urgent=False, patient=True)
+        finding = self._alike.get((claim.k, claim.n, sound))
+        if finding is None:
+            finding = assess(known, self.presence, urgent=False, patient=True)
+            if len(self._alike) >= _ALIKE:
+                self._alike.clear()
+            self._alike[claim.k, claim.n, sound] = finding
+        return finding._replace(bytes_left=claim.share_bytes * len(finding.lacking)) if finding.lacking else finding
+
+    def _since(self, finding: Finding, before: Optional[Found], now: float) -> float:
+        """Since when an encoding is as it is found: whole, or not."""
+        if before is None or before.since is None:
+            return now
+        return before.since if (before.state is State.WHOLE) is (finding.state is State.WHOLE) else now
+
+    def _to_do(self, claim: Claim, finding: Finding, since: float, now: float) -> ToDo:
+        owner = claim.owner if finding.state is State.LACKING else None
         if finding.state is State.WHOLE and finding.surplus:
-            if now - since >= self._grace:
-                self._surplus[encoding_id] = None
-            else:
-                self.look_later(encoding_id, since + self._grace)
-        return finding
-
-    def _file(self, encoding_id: bytes, finding: Finding, owner: Optional[bytes]) -> None:
-        self._findings[encoding_id] = finding
-        self._counts[finding.state] += 1
-        self._endangered += finding.in_danger
-        self._bytes_left += finding.bytes_left
-        self._left.update((place.device, finding.incomplete) for place in finding.leaving)
-        if finding.state is State.LACKING:
-            self._lacking.add(owner, (finding.spare, encoding_id), finding.spare)
-
-    def _forget(self, encoding_id: bytes) -> Optional[Finding]:
-        """Take an encoding out of the indexes and counts; returns what was found of it before."""
-        hidden = self._hidden.pop(encoding_id, None)
-        if hidden is not None:
-            self._hidden_codes[hidden] -= 1
-        finding = self._findings.pop(encoding_id, None)
-        if finding is not None:
-            self._counts[finding.state] -= 1
-            self._endangered -= finding.in_danger
-            self._bytes_left -= finding.bytes_left
-            self._left.subtract((place.device, finding.incomplete) for place in finding.leaving)
-        return finding
-
-    def _hide(self, encoding_id: bytes) -> None:
-        known = self._catalog.known(encoding_id)
-        code = (known.claim.k, known.claim.n) if known is not None else (0, 0)
-        self._hidden[encoding_id] = code
-        self._hidden_codes[code] += 1
-
-    def _leave(self, encoding_id: bytes) -> None:
-        """Nothing is to be done for this encoding any more."""
-        self._since.pop(encoding_id, None)
-        image = self.duplicates.pop(encoding_id, None)
-        if image is not None:
-            others = self._catalog.encodings_of(*image)
-            if len(others) < 2:  # nothing else tells the one that stays that it is alone now
-                for other in others:
-                    self.duplicates.pop(other, None)
-        self._stale.pop(encoding_id, None)
-        self._urgent.discard(encoding_id)
-
-    def _look_for_others(self, known: Known) -> None:
-        claim = known.claim
-        encodings = self._catalog.encodings_of(claim.owner, claim.object_id)
-        if len(encodings) > 1:
-            for encoding_id in encodings:
-                self.duplicates.setdefault(encoding_id, (claim.owner, claim.object_id))
-        else:
-            self.duplicates.pop(claim.encoding_id, None)
+            is_over = now - since >= self._grace
+            return ToDo(owner, is_over, None if is_over else since + self._grace)
+        is_waited_for = finding.unannounced and now - since < self._timeout
+        return ToDo(owner, False, since + self._timeout if is_waited_for else None)

@@ -415,6 +415,15 @@ class Register(Message):
     free_bytes: Count
     kind: DeviceKind = DeviceKind.SERVER
     list_mark: Optional[ListMark] = None  # that this broker gave last
+    epoch: Optional[Identifier] = None  # of a device that numbers what it announces; the answer is `Registered` then
+
+
+class KnownUpTo(Message):
+    """What a broker knows of a device that numbers what it announces."""
+
+    epoch: Identifier  # of the numbering: another one after the device lost count
+    sequence: Count  # of the last announcement or withdrawal that is known, and so are all before it
+    digest: Identifier  # of all that the device announced: `announcements`
 
 
 class GrantedTo(Message):
@@ -442,9 +451,13 @@ class Announce(Message):
     """Payload: a list of AnnouncedShare."""
 
     complete: bool  # nothing of what this device holds is still to be announced
+    epoch: Optional[Identifier] = None  # as in REGISTER
+    sequence: Count = 0  # with this page, all that was announced and withdrawn up to this number was told
+    digest: Optional[Identifier] = None  # where complete: of all that the device holds (`announcements`)
 
 
-MAX_SHARES_ON_A_DEVICE = 250_000  # that brokers remember, so that no device that announces without end fills them
+MAX_SHARES_ON_A_DEVICE = 4_000_000  # that brokers remember, so that no device that announces without end fills them
+MAX_TOMBSTONES_ON_A_DEVICE = 250_000  # likewise
 
 
 class Report(Message):
@@ -456,6 +469,9 @@ class Report(Message):
 class Withdraw(Message):
     """Payload: a list of ShareName: shares that this device does not hold any more."""
 
+    epoch: Optional[Identifier] = None  # as in ANNOUNCE
+    sequence: Count = 0
+
 
 class ReportDeleted(Message):
     """Payload: a list of ToldTombstone."""
@@ -463,6 +479,12 @@ class ReportDeleted(Message):
 
 class Acknowledged(ReplyHeader):
     """The header of a reply that says no more."""
+
+
+class Registered(Acknowledged):
+    """`known`: what came since is enough; None where all is to be announced."""
+
+    known: Optional[KnownUpTo] = None
 
 
 GRANTED = Answer(Code.GRANTED)

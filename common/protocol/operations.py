@@ -115,7 +115,7 @@ RETIRE_OWNER   = Spec(Operation.RETIRE_OWNER, Empty, Acknowledged, _CHANGING, va
 RETIRE         = Spec(Operation.RETIRE, m.Retire, Acknowledged, _ADMIN)
 REBALANCE      = Spec(Operation.REBALANCE, Empty, Acknowledged, _ADMIN)
 
-REGISTER       = Spec(Operation.REGISTER, m.Register, Acknowledged, _WORKER, first=True)
+REGISTER       = Spec(Operation.REGISTER, m.Register, m.Registered, _WORKER, first=True)
 ANNOUNCE       = Spec(Operation.ANNOUNCE, m.Announce, Acknowledged, _WORKER, payload=_MAX)
 REPORT         = Spec(Operation.REPORT, m.Report, Acknowledged, _WORKER)
 WITHDRAW       = Spec(Operation.WITHDRAW, m.Withdraw, Acknowledged, _WORKER, payload=_MAX)

@@ -152,3 +152,30 @@ def test_a_laptop_is_waited_for_for_days_also_after_the_brokers_restart(laptops:
         laptops.start_broker()
     shown = laptops.run("admin", "status", environment={**laptops.environment, "COLUMNS": "200"}).stdout
     assert "laptop, away for" in shown and "waited for until 20" in shown
+
+
+def test_a_broker_that_was_killed_knows_again_what_devices_have_before_they_come(
+    laptops: LocalCluster, ann: User
+) -> None:
+    ann.store_bytes(random_bytes(10_000))
+
+    def counted(which: str) -> int:
+        return int(laptops.status()["objects"][which])
+
+    wait_until(lambda: counted("whole") > 0, "an image")
+    known = counted("whole")
+    for index in (1, 2, 3):
+        laptops.kill_device(index)
+    laptops.kill_broker()
+    laptops.start_broker()
+    wait_until(lambda: counted("unrecoverable") == known, "what no device has announced yet")
+
+
+@pytest.mark.parametrize("rotten", [b"", b"rotten" * 10_000])
+def test_a_broker_whose_catalog_is_spoilt_makes_it_anew(laptops: LocalCluster, ann: User, rotten: bytes) -> None:
+    stored = str(ann.store_bytes(random_bytes(10_000))["sha256"])
+    laptops.kill_broker()
+    (home_of(laptops) / "broker" / "catalog.sqlite").write_bytes(rotten)
+    laptops.start_broker()
+    laptops.wait_registered(3)
+    wait_until(lambda: state(ann, stored) == "whole", "the image")

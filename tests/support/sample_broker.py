@@ -14,6 +14,7 @@ from typing import Any, Callable, Optional, TypeVar
 from msgspec import convert
 
 from broker.catalog import BUDGET
+from broker.catalog_rows import Storage
 from broker.members import Member, MemberList, MembersFile
 from broker.queries import Queries
 from broker.retiring import Retiring
@@ -106,12 +107,15 @@ class SampleBroker:
         record_accesses: bool = False,
         owner_quota: Optional[int] = None,
         budget: int = BUDGET,
+        storage: Optional[Storage] = None,
     ) -> None:
         self.now = now
         self.today = TODAY
         self.members = members or MembersInMemory()
         self.recorded: list[dict[str, Any]] = []
-        self.queries = Queries(self.members, now, lambda: self.today, self._record, owner_quota, budget=budget)
+        self.queries = Queries(
+            self.members, now, lambda: self.today, self._record, owner_quota, budget=budget, storage=storage
+        )
         catalog, devices = self.queries.catalog, self.queries.devices
         self.steward = Steward(catalog, devices, settings or Settings(), random.Random(seed))  # noqa: S311 - the same in every run
         self.retiring = Retiring(self.members, devices, self.steward, lambda: self.today, self._record)

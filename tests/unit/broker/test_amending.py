@@ -7,7 +7,8 @@ from typing import Optional
 
 import pytest
 
-from broker.catalog import Catalog, Place
+from broker.catalog import Catalog
+from broker.claims import Place
 from broker.members import MembersFile, take_up
 from broker.rights import DEPOSIT, FORWARDED, Standing, may
 from broker.steward.steward import AMENDING

@@ -9,7 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from broker.catalog import Catalog, Place
+from broker import catalog as catalog_module
+from broker.catalog import Catalog, in_memory
+from broker.catalog_rows import Storage
+from broker.claims import Place
+from common.protocol.announcements import MODULUS, digest_of
 from common.protocol.identifiers import owner_id
 from common.protocol.messages import AnnouncedShare, EncodingAt, GrantedTo, ShareAt, Tombstone, shares_at_hand
 from tests.support.tombstones import told
@@ -315,6 +319,98 @@ def test_a_share_that_a_device_withdraws_is_known_no_more() -> None:
     assert catalog.holders(ENCODING) == set(DEVICES) - {DEVICES[2]}
 
 
+# --- announcing anew
+
+
+def announced_anew(*said: AnnouncedShare, withdrawn: tuple[tuple[bytes, int], ...] = ()) -> Catalog:
+    """A catalog that knew shares 0 of two encodings, and 1 of the first, of a device that registered again."""
+    catalog = Catalog()
+    catalog.announce(DEVICES[0], [share(0), share(1), share(0, OTHER_ENCODING, OTHER_OBJECT)])
+    catalog.take_touched()
+    catalog.register(DEVICES[0])
+    assert catalog.shares_on(DEVICES[0]) == 3, "what it had is known until it has said what it has"
+    catalog.announce(DEVICES[0], said)
+    catalog.withdraw(DEVICES[0], withdrawn)
+    catalog.end_announcing(DEVICES[0])
+    return catalog
+
+
+def shares_of(catalog: Catalog) -> list[tuple[bytes, int]]:
+    listed, _ = catalog.page(OWNER, b"", 10, everybody)
+    return [(e.encoding_id, s.share) for e in listed for s in e.shares]
+
+
+def test_what_a_device_names_again_stays_and_the_rest_goes() -> None:
+    assert shares_of(announced_anew(share(0), share(1))) == [(ENCODING, 0), (ENCODING, 1)]
+    assert shares_of(announced_anew(share(1))) == [(ENCODING, 1)]
+    assert shares_of(announced_anew(share(2))) == [(ENCODING, 2)]
+    assert shares_of(announced_anew()) == []
+    all_again = share(0, OTHER_ENCODING, OTHER_OBJECT), share(1), share(0)
+    assert shares_of(announced_anew(*all_again)) == [(ENCODING, 0), (ENCODING, 1), (OTHER_ENCODING, 0)]
+
+
+def test_what_was_not_named_goes_part_by_part_and_not_what_is_named_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(catalog_module, "_WALKED", 2)
+    monkeypatch.setattr(catalog_module, "_PARTS", 1)
+    catalog = Catalog()
+    ids = [bytes([number]) * 16 for number in range(6)]
+    catalog.announce(DEVICES[0], [share(0, encoding_id) for encoding_id in ids])
+    catalog.register(DEVICES[0])
+    catalog.announce(DEVICES[0], [share(0, ids[0])])
+    assert catalog.end_announcing(DEVICES[0])
+    assert catalog.shares_on(DEVICES[0]) == 5
+    catalog.announce(DEVICES[0], [share(0, ids[5]), share(0, ids[1])])
+    catalog.know_up_to(DEVICES[0], b"p" * 16, 1)
+    assert catalog.known_of(DEVICES[0]) is None, "more is known than there is"
+    for _ in range(4):
+        catalog.drop_unnamed()
+    assert set(catalog.encodings_on(DEVICES[0])) == {ids[0], ids[1], ids[5]}
+    catalog.know_up_to(DEVICES[0], b"p" * 16, 1)
+    assert catalog.known_of(DEVICES[0]) is not None
+
+
+def test_what_is_withdrawn_meanwhile_takes_nobodys_place() -> None:
+    again = announced_anew(share(0), withdrawn=((ENCODING, 0),))
+    assert (shares_of(again), again.shares_on(DEVICES[0])) == ([], 0)
+
+
+def test_what_is_said_again_and_known_already_is_no_change() -> None:
+    catalog = full_catalog()
+    catalog.take_touched()
+    catalog.announce(DEVICES[0], [share(0)])
+    assert catalog.take_touched() == []
+    catalog.announce(DEVICES[0], [msgspec.structs.replace(share(0), revision=3)])
+    assert catalog.take_touched() == [ENCODING]
+
+
+def test_a_digest_says_whether_a_device_and_the_catalog_agree_whatever_the_order() -> None:
+    grants = [GrantedTo(b"1" * 16, OBJECT), GrantedTo(b"2" * 16, OBJECT)]
+    said = [
+        share(0),
+        msgspec.structs.replace(share(1, OTHER_ENCODING), grants=grants, revision=3, depositor=STRANGER),
+        share(2, object_id=None, sound=False),
+    ]
+    wanted = sum(map(digest_of, said)) % MODULUS
+
+    def digest(*announced: AnnouncedShare, withdrawn: tuple[tuple[bytes, int], ...] = ()) -> int:
+        catalog = Catalog()
+        catalog.announce(DEVICES[0], announced)
+        catalog.withdraw(DEVICES[0], withdrawn)
+        catalog.know_up_to(DEVICES[0], b"p" * 16, 1)
+        known = catalog.known_of(DEVICES[0])
+        assert known is not None
+        return int.from_bytes(known.digest, "big")
+
+    assert digest(*said) == digest(*reversed(said)) == wanted
+    other_way = msgspec.structs.replace(said[1], grants=grants[::-1])
+    assert digest(said[0], other_way, said[2]) == wanted
+    assert digest(*said, share(5), withdrawn=((ENCODING, 5),)) == wanted
+    assert digest(share(2), *said) == wanted, "the last word counts"
+    assert digest(*said[:2]) != wanted
+    for change in ({"revision": 2}, {"owner": STRANGER}, {"share_bytes": 1}, {"share": 3}, {"k": 3}, {"sound": False}):
+        assert digest(msgspec.structs.replace(said[0], **change), *said[1:]) != wanted, change
+
+
 def test_a_damaged_share_can_be_withdrawn_too() -> None:
     catalog = full_catalog()
     catalog.announce(DEVICES[2], [share(2, sound=False)])
@@ -350,7 +446,8 @@ def test_a_distrusted_share_counts_as_damaged_until_its_device_says_something_ne
 def test_whatever_devices_say_the_indices_agree_with_their_last_words(
     said: list[tuple[str, int, int, bytes, bytes]],
 ) -> None:
-    catalog = Catalog()
+    storage = Storage(in_memory())
+    catalog = Catalog(storage=storage)
     held: dict[tuple[int, bytes, int], Optional[bytes]] = {}  # device, encoding, share → object id; None: damaged
     for what, device, index, encoding, object_id in said:
         key = (device, encoding, index)
@@ -369,10 +466,21 @@ def test_whatever_devices_say_the_indices_agree_with_their_last_words(
         else:
             catalog.forget_device(DEVICES[device])
             held = {other: object_id for other, object_id in held.items() if other[0] != device}
+    agrees_with(catalog, held)
+    catalog.commit()
+    again = Catalog(storage=storage)
+    agrees_with(again, held)
+    assert again.budget.total == catalog.budget.total
+    for each in DEVICES:
+        again.forget_device(each)
+    assert (len(again), again.budget.total, again.devices()) == (0, 0, set())
+
+
+def agrees_with(catalog: Catalog, held: dict[tuple[int, bytes, int], Optional[bytes]]) -> None:
     for number in range(4):
         own = [key for key in held if key[0] == number]
         assert catalog.shares_on(DEVICES[number]) == len(own)
-        assert catalog.encodings_on(DEVICES[number]) == {encoding for _, encoding, _ in own}
+        assert set(catalog.encodings_on(DEVICES[number])) == {encoding for _, encoding, _ in own}
         assert catalog.bytes_on(DEVICES[number]) == 1000 * sum(held[key] is not None for key in own)
     assert len(catalog) == len({encoding for _, encoding, _ in held})
     listed, _ = catalog.page(OWNER, b"", 10, everybody)

@@ -6,8 +6,9 @@ from collections.abc import Callable
 
 import pytest
 
-from broker.catalog import Catalog, Place
+from broker.catalog import Catalog
 from broker.change_log import ChangeLog
+from broker.claims import Place
 from common.protocol.device_messages import ShareName
 from common.protocol.messages import AnnouncedShare, EncodingAt, GrantedTo, ListChanges, ToldTombstone
 from common.vault.keys import VaultKey

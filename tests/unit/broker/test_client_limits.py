@@ -216,7 +216,7 @@ def test_who_brought_a_vault_outlives_the_broker(tmp_path: Path) -> None:
 
 
 def test_20000_encodings_with_16_grants_of_one_client_stop_before_the_memory_does() -> None:
-    budget = 8 * MIB
+    budget = 2 * MIB
     cluster = Cluster(3, budget)
     owner, stored = vault(2).owner_id(), 0
     for number in range(20_000):
@@ -229,7 +229,7 @@ def test_20000_encodings_with_16_grants_of_one_client_stop_before_the_memory_doe
         stored += 1
         if number % 20 == 0:
             cluster.tick()
-    assert 100 < stored < 1000, "8 MiB are for some hundred of these"
+    assert 100 < stored < 1000, "2 MiB are for some hundred of these"
     assert cluster.queries.catalog.budget.total < budget
     assert not cluster.queries.catalog.cut_off, "no device has to pay for it"
     assert MEMORY in cluster.limits_of(cluster.hostile)

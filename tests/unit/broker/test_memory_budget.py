@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import sqlite3
 import time
 import tracemalloc
 
@@ -12,12 +13,11 @@ import pytest
 
 from broker import queries
 from broker import tombstones as tombstones_module
-from broker.catalog import BUDGET, Catalog
+from broker.catalog import BUDGET, Catalog, in_memory
+from broker.catalog_rows import Storage
 from broker.overruns import MEMORY, SIGNATURES, Overruns
 from broker.rights import Standing
 from broker.signature_checks import SignatureChecks
-from broker.steward.assessment import Presence
-from broker.steward.survey import Survey
 from common.protocol.codec import pack, unpack
 from common.protocol.envelope import Operation
 from common.protocol.identifiers import owner_id
@@ -69,6 +69,11 @@ def announce_all(catalog: Catalog, count: int, first: int = 0) -> None:
         catalog.announce(device, [share(number, index) for number in range(first, first + count)])
 
 
+def size_of(rows: sqlite3.Connection) -> int:
+    (pages,), (size,) = (rows.execute(f"PRAGMA {what}").fetchone() for what in ("page_count", "page_size"))
+    return int(pages * size)
+
+
 # --- the estimate
 
 
@@ -99,16 +104,13 @@ def test_what_shares_are_estimated_to_take_is_within_a_factor_of_two(
         )
         for index in range(devices)
     ]
-    catalog = Catalog()
-    survey = Survey(catalog, 900.0, 900.0)
-    gc.collect()
-    tracemalloc.start()
-    for index, page in enumerate(told):  # as it comes: no object of one device is another's
+    rows = in_memory()
+    empty = size_of(rows)
+    catalog = Catalog(storage=Storage(rows))
+    for index, page in enumerate(told):
         catalog.announce(bytes([index]) * 16, unpack(page, list[AnnouncedShare]))
-    survey.notice(dict.fromkeys((bytes([index]) * 16 for index in range(devices)), Presence.HERE))
-    survey.look(0.0, count)
-    taken, _ = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
+    catalog.commit()
+    taken = size_of(rows) - empty
     assert taken / 2 < catalog.budget.total < 2 * taken
 
 
@@ -122,7 +124,7 @@ def test_what_tombstones_are_estimated_to_take_is_within_a_factor_of_two(devices
         catalog.add_tombstones(bytes([index]) * 16, unpack(page, list[ToldTombstone]), 0)
     taken, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert taken / 2 < catalog.budget.total < 2 * taken
+    assert taken / 2 < catalog.tombstones.budget.total < 2 * taken
 
 
 def test_what_is_taken_back_takes_nothing() -> None:
@@ -233,7 +235,7 @@ def test_of_60000_generations_of_one_deletion_the_newest_is_kept() -> None:
 def test_tombstones_that_are_too_many_are_dropped_before_a_signature_is_checked(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(tombstones_module, "MAX_TOMBSTONES_OF_A_DEVICE", 4)
+    monkeypatch.setattr(tombstones_module, "MAX_TOMBSTONES_ON_A_DEVICE", 4)
     broker = SampleBroker()
     worker = broker.worker("nas")
     tell(broker.queries.catalog, worker.device, *(tombstone(1, owner) for owner in range(4)))
@@ -255,7 +257,7 @@ def fill(broker: SampleBroker) -> SamplePeer:
 def test_a_device_that_takes_too_much_is_named_and_given_nothing_more(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    broker = SampleBroker(budget=MIB)
+    broker = SampleBroker(budget=MIB // 2)
     liar, honest = fill(broker), broker.worker("honest")
     honest.announce([share(1_000_000)])
     broker.tick()
@@ -315,6 +317,17 @@ def test_what_a_revoked_device_said_is_forgotten() -> None:
     assert not broker.queries.catalog.devices()
     assert len(broker.queries.catalog) == 0
     assert broker.worker("honest", [share(1)]).report(0, ROOM, 1) is Code.GRANTED
+
+
+def test_a_revoked_device_is_forgotten_part_by_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(queries, "_FORGOTTEN", 3000)
+    broker = SampleBroker()
+    liar = fill(broker)
+    broker.members.revoke(liar.public_key)
+    broker.tick()
+    assert broker.queries.catalog.shares_on(liar.device) == 1000
+    broker.tick()
+    assert not broker.queries.catalog.devices()
 
 
 def test_who_goes_on_over_a_limit_is_said_once_an_hour(caplog: pytest.LogCaptureFixture) -> None:

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from broker import tombstones as tombstones_module
-from broker.budget import MemoryBudget
+from broker.budget import Budget
 from broker.tombstones import Tombstones
 from common.protocol.identifiers import owner_id
 from common.protocol.messages import MAX_OWNERS_OF_AN_ENCODING, Tombstone
@@ -26,8 +26,8 @@ def tell(tombstones: Tombstones, device: bytes, stone: Tombstone, ends: int = EN
 
 @pytest.fixture
 def tombstones(monkeypatch: pytest.MonkeyPatch) -> Tombstones:
-    monkeypatch.setattr(tombstones_module, "MAX_TOMBSTONES_OF_A_DEVICE", 10)
-    return Tombstones(MemoryBudget(1 << 30))
+    monkeypatch.setattr(tombstones_module, "MAX_TOMBSTONES_ON_A_DEVICE", 10)
+    return Tombstones(Budget(1 << 30))
 
 
 def test_a_device_that_tells_deletions_without_end_is_believed_within_a_bound(
@@ -43,7 +43,7 @@ def test_a_device_that_tells_deletions_without_end_is_believed_within_a_bound(
 
 
 def test_however_many_others_delete_under_an_id_its_owner_is_heard() -> None:
-    tombstones = Tombstones(MemoryBudget(1 << 30))
+    tombstones = Tombstones(Budget(1 << 30))
     one = tombstone(1)
     for number in range(50):
         tell(tombstones, LIAR, msgspec.structs.replace(one, owner_key=bytes([number]) * 32))
@@ -52,7 +52,7 @@ def test_however_many_others_delete_under_an_id_its_owner_is_heard() -> None:
 
 
 def test_of_very_many_owners_of_one_encoding_a_device_tells_32_and_hides_no_other() -> None:
-    tombstones = Tombstones(MemoryBudget(1 << 30))
+    tombstones = Tombstones(Budget(1 << 30))
     one = tombstone(1)
     tell(tombstones, HONEST, one)
     for number in range(500):
@@ -65,7 +65,7 @@ def test_of_two_of_one_generation_the_same_holds_in_whatever_order() -> None:
     pair = [tombstone(1), msgspec.structs.replace(tombstone(1), trash_seconds=50)]
     best = []
     for order in (pair, pair[::-1]):
-        tombstones = Tombstones(MemoryBudget(1 << 30))
+        tombstones = Tombstones(Budget(1 << 30))
         for device, each in zip((HONEST, LIAR), order):
             tell(tombstones, device, each)
         (of_encoding,) = tombstones.of_encoding(pair[0].encoding_id)

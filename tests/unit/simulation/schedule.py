@@ -17,7 +17,7 @@ from tests.unit.simulation.device import Decline, Device, Key, Stored
 from tests.unit.simulation.images import Encoding, Image, encode, make_image
 from tests.unit.simulation.world import World
 
-PATIENCE = 400.0  # seconds of quiet until all must be well
+PATIENCE = 1000.0  # seconds of quiet until all must be well: a device may be asked last for 900
 
 
 class Failed(AssertionError):

@@ -7,7 +7,7 @@ from typing import Optional
 import pytest
 from msgspec.structs import replace
 
-from broker.catalog import Claim
+from broker.claims import Claim
 from broker.steward.agreement import Agreed, agree, read
 from common.coding.commitments import CommitmentVerifier
 from common.protocol.codec import pack

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from hypothesis import given
 from hypothesis import strategies as st
 
-from broker.catalog import Claim, Known, Place
+from broker.claims import Claim, Known, Place
 from broker.steward.assessment import Finding, Presence, State, assess, assign
 from broker.steward.plan import Room, choose_places, loses_nothing, repair, sources_of
 

@@ -7,7 +7,8 @@ from typing import Optional
 
 import pytest
 
-from broker.catalog import Catalog, Place
+from broker.catalog import Catalog
+from broker.claims import Place
 from broker.devices import Devices
 from broker.rights import Standing
 from broker.steward.assessment import Presence, State
@@ -125,11 +126,11 @@ def test_once_the_other_encoding_was_deleted_nothing_is_remembered_of_the_object
     catalog = twice()
     survey = survey_of(catalog)
     survey.look(0.0, 100)
-    assert set(survey.duplicates) == {FIRST, SECOND}
+    assert catalog.several == {(OWNER, OBJECT)}
     for index, device in enumerate(DEVICES[:3]):
         catalog.withdraw(device, [(FIRST, index)])
     survey.look(1.0, 100)
-    assert not survey.duplicates
+    assert not catalog.several
 
 
 def test_an_image_with_several_encodings_counts_once_and_by_the_best_of_them() -> None:
@@ -196,7 +197,7 @@ def test_the_encoding_that_is_nearest_to_being_lost_comes_first() -> None:
     catalog.distrust(THIRD, Place(0, DEVICES[0]))
     catalog.distrust(SECOND, Place(0, DEVICES[3]))
     survey.look(1.0, 100)
-    taken = [survey.take_lacking(), survey.take_lacking(), survey.take_lacking()]
+    taken = [survey.take_lacking(1.0), survey.take_lacking(1.0), survey.take_lacking(1.0)]
     assert [one and one.known.claim.encoding_id for one in taken] == [SECOND, THIRD, None]
 
 
@@ -208,7 +209,7 @@ def test_what_has_changed_since_it_was_found_lacking_is_not_handed_out() -> None
     survey.look(1.0, 100)
     catalog.announce(DEVICES[0], [share(0, FIRST, FIRST * 2)])
     survey.look(2.0, 100)
-    assert survey.take_lacking() is None
+    assert survey.take_lacking(2.0) is None
     assert survey.count(State.WHOLE) == 1
 
 
@@ -217,9 +218,9 @@ def test_a_share_that_was_never_named_is_lacking_after_a_while_and_not_before() 
     put(catalog, FIRST, DEVICES[:2])
     survey = survey_of(catalog)
     survey.look(9.9, 100)
-    assert survey.take_lacking() is None
+    assert survey.take_lacking(9.9) is None
     survey.look(10.0, 100)
-    assert survey.take_lacking() is not None
+    assert survey.take_lacking(10.0) is not None
 
 
 def test_surplus_is_kept_for_a_grace_and_not_when_it_is_needed_meanwhile() -> None:
@@ -229,9 +230,9 @@ def test_surplus_is_kept_for_a_grace_and_not_when_it_is_needed_meanwhile() -> No
     catalog.announce(DEVICES[4], [share(0, FIRST, FIRST * 2)])
     survey.look(1.0, 100)
     survey.look(10.9, 100)
-    assert survey.take_surplus() is None
+    assert survey.take_surplus(10.9) is None
     survey.look(11.0, 100)
-    surplus = survey.take_surplus()
+    surplus = survey.take_surplus(11.0)
     assert surplus is not None
     assert len(surplus.places) == 1
     assert survey.count(State.WHOLE) == 1
@@ -245,9 +246,30 @@ def test_surplus_is_not_handed_out_before_a_change_was_looked_at() -> None:
     survey.look(1.0, 100)
     survey.look(11.0, 100)
     survey.notice(dict.fromkeys(DEVICES[1:6], Presence.HERE) | {DEVICES[0]: Presence.LOST})
-    assert survey.take_surplus() is None
+    assert survey.take_surplus(11.0) is None
     survey.look(12.0, 100)
-    assert survey.take_surplus() is None
+    assert survey.take_surplus(12.0) is None
+
+
+def test_which_copy_is_surplus_follows_from_the_encoding_alone() -> None:
+    alone: dict[bytes, set[Place]] = {}
+    together = Catalog()
+    for number in range(12):
+        encoding_id = bytes([number]) * 16
+        catalog = Catalog()
+        for each in (catalog, together):
+            put(each, encoding_id, DEVICES[:3])
+            each.announce(DEVICES[4], [share(0, encoding_id, encoding_id * 2)])
+        survey = survey_of(catalog)
+        survey.look(11.0, 100)
+        surplus = survey.take_surplus(11.0)
+        assert surplus is not None
+        alone[encoding_id] = set(surplus.places)
+    survey = survey_of(together)
+    survey.look(11.0, 100)
+    found = [survey.take_surplus(11.0) for _ in alone]
+    assert {each.known.claim.encoding_id: set(each.places) for each in found if each is not None} == alone
+    assert len(set(map(frozenset, alone.values()))) == 2
 
 
 def test_a_device_that_goes_concerns_only_what_it_holds() -> None:

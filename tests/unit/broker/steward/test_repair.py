@@ -9,7 +9,7 @@ from typing import Any, Callable, Optional
 import pytest
 from msgspec.structs import replace
 
-from broker.catalog import Claim, Place
+from broker.claims import Claim, Place
 from broker.steward.plan import Kind, Task
 from broker.steward.repair import Outcome, Repair
 from broker.steward.requests import Reply, Request, Then
