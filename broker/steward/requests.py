@@ -13,7 +13,7 @@ from __future__ import annotations
 import heapq
 import itertools
 import random
-from collections import Counter, deque
+from collections import defaultdict, deque
 from dataclasses import dataclass
 from typing import Any, Callable, NamedTuple, Optional
 
@@ -85,7 +85,7 @@ class _Waiting(NamedTuple):
     asker: object
 
 
-@dataclass
+@dataclass(eq=False)
 class _UnderWay:
     request_id: bytes
     request: Request
@@ -105,7 +105,7 @@ class Requests:
         self._rng = rng
         self._waiting: dict[bytes, deque[_Waiting]] = {}  # by device
         self._under_way: dict[bytes, _UnderWay] = {}  # by request id
-        self._at: Counter[bytes] = Counter()  # device → how many are under way
+        self._at: defaultdict[bytes, list[_UnderWay]] = defaultdict(list)  # device → what is under way
         self._timers: list[tuple[float, int, bytes]] = []  # a heap of times at which a request is due again
         self._numbers = itertools.count()
         self._bucket = float(rate)
@@ -159,7 +159,7 @@ class Requests:
         """Whether it takes longer than it should for something now, or did a moment ago."""
         if self.is_late(device) or self._slow.get(device, 0.0) > self._now:
             return True
-        return any(e.request.device == device and self._is_overdue(e) for e in self._under_way.values())
+        return device in self._at and any(map(self._is_overdue, self._at[device]))
 
     def _is_overdue(self, entry: _UnderWay) -> bool:
         limit = SLOW_AFTER_SYNC if entry.request.operation in _SYNCED else SLOW_AFTER
@@ -194,14 +194,14 @@ class Requests:
         """As much of what waits for a device as may be under way."""
         sendings = []
         waiting = self._waiting[device]
-        while waiting and self._bucket > 0 and self._at[device] < PER_DEVICE:
+        while waiting and self._bucket > 0 and len(self._at[device]) < PER_DEVICE:
             request, then, asker = waiting.popleft()
             request_id = self._rng.getrandbits(8 * IDENTIFIER_SIZE).to_bytes(IDENTIFIER_SIZE, "big")
             longest = OPERATIONS[request.operation].timeout
             until = now + (longest if request.timeout is None else min(longest, request.timeout))
             entry = _UnderWay(request_id, request, then, asker, until, now, now + _SEND_AGAIN)
             self._under_way[request_id] = entry
-            self._at[device] += 1
+            self._at[device].append(entry)
             sendings.append(self._send(entry))
         if not waiting:
             del self._waiting[device]
@@ -261,7 +261,7 @@ class Requests:
 
     def _leave(self, entry: _UnderWay) -> None:
         del self._under_way[entry.request_id]
-        self._at[entry.request.device] -= 1
+        self._at[entry.request.device].remove(entry)
 
     def _fill(self, now: float) -> None:
         """At most a second's worth, so that a pause is not made up for by a burst."""
