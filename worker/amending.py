@@ -1,6 +1,6 @@
 """Replaces the commitment of a share: for a new owner, or with other grants.
 
-    verified → compare → write the amendment, durably → announce
+    verified → compare → append the amendment to a pack, durably → announce
 
 The right is in the commitment itself: the share's present owner signed it, or signed that the encoding is the next
 owner's (`coding.commitments`). So a vault key that is replaced has no rights any more, and it does not matter who
@@ -18,15 +18,18 @@ import msgspec
 from common.coding.commitments import leaf_of, supersedes
 from common.protocol.device_messages import MAX_GRANTED_MAPPING, Commitment, SignedCommitment
 from common.protocol.messages import Code
-from worker.amendments import MAX_AMENDMENT_SIZE, Amendments, encode_amendment
+from worker.amendments import MAX_AMENDMENT_SIZE, encode_amendment
 from worker.capacity import Capacity
 from worker.deleting import Deletion
 from worker.durability import Durability
-from worker.inventory import Inventory, granted
-from worker.layout import ShareKey, file_name
+from worker.index import Index
+from worker.layout import file_name
+from worker.pack_format import Kind
+from worker.packs import Packs, Record
 from worker.reading import OpenShare
 from worker.refusals import Refusal
 from worker.share_file import mapping_for
+from worker.share_states import KeptShare, amended
 
 log = logging.getLogger(__name__)
 
@@ -37,16 +40,16 @@ class Amending:
     def __init__(
         self,
         durability: Durability,
-        inventory: Inventory,
-        amendments: Amendments,
+        packs: Packs,
+        index: Index,
         deletion: Deletion,
         capacity: Capacity,
-        opened: Callable[[ShareKey], OpenShare],
-        release: Callable[[ShareKey], None],
+        opened: Callable[[KeptShare], OpenShare],
+        release: Callable[[int], None],
     ) -> None:
         self._durability = durability
-        self._inventory = inventory
-        self._amendments = amendments
+        self._packs = packs
+        self._index = index
         self._deletion = deletion
         self._capacity = capacity
         self._opened = opened
@@ -65,22 +68,24 @@ class Amending:
         if signed.depositor is not None:
             raise Refusal(Code.NOT_ALLOWED, "its owner did not sign this change")
         fitting = self._fitting(encoding_id, commitment)
-        for owner in set(fitting.values()):
+        for owner in {there for _, there in fitting}:
             self._deletion.require_not_deleted(encoding_id, owner)
-        for key in fitting:
-            self._amend_one(key, signed)
+        for kept, _ in fitting:
+            self._amend_one(kept, signed)
 
-    def _fitting(self, encoding_id: bytes, commitment: Commitment) -> dict[ShareKey, bytes]:
+    def _fitting(self, encoding_id: bytes, commitment: Commitment) -> list[tuple[KeptShare, bytes]]:
         """The shares to amend, with whose they are now; Refusal where none is, nor has this commitment already."""
-        fitting: dict[ShareKey, bytes] = {}
+        fitting: list[tuple[KeptShare, bytes]] = []
         done = False
         leaf = leaf_of(commitment)
         refusals: list[Refusal] = []
-        for key in self._inventory.of_encoding(encoding_id):
+        for kept in self._index.of_encoding(encoding_id):
+            if not kept.here:
+                continue
             try:
-                if not self._inventory.sound(key):
+                if not kept.sound:
                     raise Refusal(Code.DAMAGED, "the share here is damaged")
-                there = self._opened(key).commitment
+                there = self._opened(kept).commitment
             except Refusal as refused:
                 refusals.append(refused)
                 continue
@@ -92,27 +97,20 @@ class Amending:
                 if mapping_for(there, commitment.owner) is not None:
                     refusals.insert(0, Refusal(Code.CONFLICT, f"revision {there.revision} lies here"))
             else:
-                fitting[key] = there.owner
+                fitting.append((kept, there.owner))
         if fitting or done:
             return fitting
         raise next(iter(refusals), Refusal(Code.NOT_FOUND, "nothing of this encoding is here"))
 
-    def _amend_one(self, key: ShareKey, signed: SignedCommitment) -> None:
-        opened, commitment = self._opened(key), signed.commitment
-        base = opened.information.base
-        size = len(encode_amendment(signed, base))
-        self._capacity.require(size)
-        rest = opened.size - self._amendments.size(key, base)
+    def _amend_one(self, kept: KeptShare, signed: SignedCommitment) -> None:
+        body = encode_amendment(signed, self._opened(kept).information.base)
+        self._capacity.require(len(body))
+        serial = self._index.next_serial()
         with self._durability.answering():
-            self._amendments.write(key, base, signed)
-        self._release(key)
-        held = msgspec.structs.replace(
-            self._inventory.shares[key],
-            object_id=commitment.object_id,
-            owner=commitment.owner,
-            revision=commitment.revision,
-            grants=granted(commitment.grants),
-            depositor=None,
-        )
-        self._inventory.put(held, rest + size)
-        log.info("amended the share %s: revision %d", file_name(key), commitment.revision)
+            (place,) = self._packs.append([Record(Kind.AMENDMENT, kept.key, serial, kept.serial, body)])
+            self._packs.sync()
+            with self._index.transaction():
+                after = msgspec.structs.replace(kept, amendment=place, amended_by=serial)
+                self._index.change(kept, after.kept(amended(kept.announced, signed)))
+        self._release(kept.serial)
+        log.info("amended the share %s: revision %d", file_name(kept.key), signed.commitment.revision)

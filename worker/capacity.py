@@ -15,10 +15,11 @@ from typing import Optional
 from common.protocol.messages import MAX_SHARES_ON_A_DEVICE, Code
 from worker.disk import Disk
 from worker.durability import Durability
-from worker.inventory import Inventory
+from worker.index import Index
 from worker.refusals import Refusal
+from worker.removing import Remover
+from worker.share_states import HERE, State
 from worker.staging import StagedShares
-from worker.trash import Trash
 
 log = logging.getLogger(__name__)
 
@@ -33,8 +34,8 @@ class Capacity:
         folder: Path,
         capacity: Optional[int],
         durability: Durability,
-        inventory: Inventory,
-        trash: Trash,
+        index: Index,
+        remover: Remover,
         staged: StagedShares,
     ) -> None:
         """`capacity`: bytes that shares may take; None for all that the disk has but a reserve."""
@@ -42,29 +43,30 @@ class Capacity:
         self._folder = folder
         self._capacity = capacity
         self._durability = durability
-        self._inventory = inventory
-        self._trash = trash
+        self._index = index
+        self._remover = remover
         self._staged = staged
 
     @property
     def used_bytes(self) -> int:
         """What shares take, the damaged ones and the trash included."""
-        return self._inventory.used_bytes + self._trash.used_bytes
+        return self._index.bytes_of(*State)
 
     def free_bytes(self) -> int:
         """Room for further shares; 0 where the store takes none."""
-        if self._durability.refusal is not None or not self._has_place():
+        if self._durability.refusal is not None or not self.has_place():
             return 0
         at_hand = self._at_hand()
         return 0 if at_hand is None else max(0, at_hand + self._yielding_bytes())
 
     def require_place(self) -> None:
         """Refusal(NO_ROOM) where brokers would not remember one share more of this device: nobody would find it."""
-        if not self._has_place():
+        if not self.has_place():
             raise Refusal(Code.NO_ROOM, f"{MAX_SHARES_ON_A_DEVICE} shares are here: as many as brokers remember")
 
-    def _has_place(self) -> bool:
-        return len(self._inventory.shares) + len(self._staged) < MAX_SHARES_ON_A_DEVICE
+    def has_place(self) -> bool:
+        """Whether brokers would remember one share more."""
+        return self._index.count(*HERE) + len(self._staged) < MAX_SHARES_ON_A_DEVICE
 
     def require(self, size: int) -> int:
         """Remove what may be, where needed; the free bytes, or Refusal(NO_ROOM) where so many do not fit."""
@@ -74,10 +76,27 @@ class Capacity:
         while at_hand is not None and (free := at_hand + self._yielding_bytes()) >= needed:
             if at_hand >= needed:
                 return free
-            if not self._trash.purge_oldest() and not self._staged.evict(self._staged):
+            if not self._purge_oldest() and not self._staged.evict(self._staged):
                 break
             at_hand = self._at_hand()
         raise Refusal(Code.NO_ROOM, "the store is full")
+
+    def _purge_oldest(self) -> bool:
+        """Remove the oldest surplus share; False where there is none, or it cannot be."""
+        oldest = self._index.in_state(State.SURPLUS, limit=1)
+        try:
+            self._remover.remove(oldest)
+        except OSError as error:
+            log.warning("cannot remove a surplus share: %s", error)
+            return False
+        if oldest:
+            log.info("purged a surplus share from the trash: its room is needed")
+        return bool(oldest)
+
+    @property
+    def surplus_bytes(self) -> int:
+        """What is removed where room is needed."""
+        return self._index.bytes_of(State.SURPLUS)
 
     def _at_hand(self) -> Optional[int]:
         """Free bytes without removing anything; below 0 where too much is expected, None where the disk fails."""
@@ -86,15 +105,16 @@ class Capacity:
         except OSError as error:
             log.error("cannot tell how much room %s has: %s", self._folder, error)
             return None
-        written = sum(staged.size for staged in self._staged)
+        written = sum(staged.size for staged in self._staged if staged.on_disk)
         room = free - min(_MAX_RESERVE, total // 20) + written  # `free` is already without what was written
+        room += self._index.dead_bytes  # of packs, which `compaction` gives back
         if self._capacity is not None:
             room = min(room, self._capacity - self.used_bytes)
         return room - sum(max(staged.size, staged.expected_bytes) for staged in self._staged)
 
     def _yielding_bytes(self) -> int:
         idle = sum(max(staged.size, staged.expected_bytes) for staged in self._staged if staged.idle)
-        return self._trash.surplus_bytes + idle
+        return self.surplus_bytes + idle
 
 
 class Quota:
@@ -107,11 +127,9 @@ class Quota:
     deleted, and is still in the trash, does not count.
     """
 
-    def __init__(
-        self, inventory: Inventory, staged: StagedShares, capacity: Capacity, owner_quota: Optional[int]
-    ) -> None:
+    def __init__(self, index: Index, staged: StagedShares, capacity: Capacity, owner_quota: Optional[int]) -> None:
         """`owner_quota`: bytes that one owner's shares may take; None for any number."""
-        self._inventory = inventory
+        self._index = index
         self._staged = staged
         self._capacity = capacity
         self._owner_quota = owner_quota
@@ -141,13 +159,13 @@ class Quota:
 
     def require_deposited(self, depositor: bytes, size: int) -> None:
         """Refusal(NO_ROOM) where who leaves a share for another has left so much here already."""
-        if self._owner_quota is not None and self._inventory.used_by(depositor) + size > self._owner_quota:
+        if self._owner_quota is not None and self._index.used_by(depositor) + size > self._owner_quota:
             raise Refusal(Code.NO_ROOM, "what this client may leave for others on this device is used up")
 
     def require(self, owner: bytes, size: int) -> int:
         """The free bytes; Refusal(NO_ROOM) where this owner, or nobody, may take so many more."""
         if self._owner_quota is not None:
-            taken = self._inventory.used_by(owner) + self._under_way(owner)
+            taken = self._index.used_by(owner) + self._under_way(owner)
             if taken + size + OVERHEAD > self._owner_quota:
                 raise Refusal(Code.NO_ROOM, "this vault's quota on this device is used up")
         return self._capacity.require(size)
@@ -159,5 +177,5 @@ class Quota:
 
     def _has_others(self, owner: bytes) -> bool:
         """Whether other vaults use this device."""
-        held_by_others = self._inventory.used_bytes > self._inventory.used_by(owner)
+        held_by_others = self._index.bytes_of(*HERE) > self._index.used_by(owner)
         return held_by_others or any(staged.owner != owner for staged in self._staged)

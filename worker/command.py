@@ -107,7 +107,7 @@ def _keep(
     with Waiting(f"looking through {folder}"):
         shares = ShareStore(folder, limit, scrub_every=scrub_every, owner_quota=quota, clock=clock)
     server = Server(shares, pair, folder / "brokers.json", running_time, kind)
-    log.info("worker keeps %d shares in %s", len(shares.held()), folder)
+    log.info("worker keeps %d shares in %s", shares.count(), folder)
     if not shares.free_bytes():
         log.warning("no further share is taken now: --capacity, the disk or its inodes are used up, or it is read-only")
     try:

@@ -5,8 +5,10 @@ Files are plain descriptors, unbuffered. A short write is continued until all is
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
+import sqlite3
 import sys
 import time
 from collections.abc import Sequence
@@ -14,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import IO, NamedTuple, Optional, Union
 
-from common.files import lock, make_folder, rename_new, rename_over, sync_file, sync_folder
+from common.files import lock, make_folder, rename_new, sync_file, sync_folder
 
 _BINARY = getattr(os, "O_BINARY", 0)
 _SLOW_SYNC = 0.0005  # seconds
@@ -66,10 +68,10 @@ class Disk:
         with open(path, "rb") as file:
             return file.read(limit)
 
-    def uncache(self, descriptor: int) -> None:
-        """Drop this file from the page cache, as far as the system lets us."""
+    def uncache(self, descriptor: int, offset: int = 0, length: int = 0) -> None:
+        """Drop these bytes of a file (length 0: all) from the page cache, as far as the system lets us."""
         if sys.platform == "linux":
-            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+            os.posix_fadvise(descriptor, offset, length, os.POSIX_FADV_DONTNEED)
 
     def size(self, descriptor: int) -> int:
         return os.fstat(descriptor).st_size
@@ -109,13 +111,12 @@ class Disk:
         """Rename a file; FileExistsError where the target exists."""
         rename_new(source, target)
 
-    def link(self, source: Path, target: Path) -> None:
-        """Give a file a second name; FileExistsError where something has it, another OSError where that cannot be."""
-        os.link(source, target)
-
-    def rename_over(self, source: Path, target: Path) -> None:
-        """Rename a file in one step, replacing the target."""
-        rename_over(source, target)
+    def database(self, path: Path) -> sqlite3.Connection:
+        """Open a database, or make it."""
+        try:
+            return sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        except sqlite3.Error as error:
+            raise OSError(errno.EIO, str(error), str(path)) from None
 
     def entries(self, folder: Path) -> list[Entry]:
         """All that is in a folder, by name. A link to a folder is one: a part of a store may lie on another disk."""

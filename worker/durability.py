@@ -1,12 +1,9 @@
-"""Makes names and small files durable, and ends all writing once an fsync failed.
+"""Makes files and names durable, and ends all writing once an fsync failed.
 
 A failed fsync is never tried again: nothing is written after it until the worker is started anew, since the next file
 may fare no better. That holds for folders too: one that was made, but whose name could not be made durable, looks like
 any other afterwards. For the same reason a folder that an earlier process made counts as durable only after this one
 has fsynced its parent.
-
-A file is moved by one rename; then its new folder is fsynced, and then the old one: a power cut in
-between may leave both names, and never none.
 """
 
 from __future__ import annotations
@@ -54,9 +51,9 @@ class Durability:
         self._disk.sync_folder(folder)
         self._durable |= set(parts)
 
-    def serve_only(self) -> None:
+    def serve_only(self, why: str) -> None:
         """Refuse whatever would write, from the start: the store can be read and no more."""
-        self.refusal = Answer(Code.READ_ONLY, "the store is read-only: its disk, or its permissions, take nothing")
+        self.refusal = Answer(Code.READ_ONLY, f"the store is read-only: {why}")
         log.warning("%s; shares are served, and none are taken", self.refusal.text)
 
     def is_durable(self, folder: Path) -> bool:
@@ -101,57 +98,6 @@ class Durability:
             self._stop("fsync of a folder failed", error)
             raise
 
-    def rename(self, source: Path, target: Path) -> None:
-        """Rename a file, replacing the target; not durable before `sync_names`."""
-        self.make_folders([target.parent])
-        self._disk.rename_over(source, target)
-
-    def sync_names(self, target: Path, source: Path) -> None:
-        """Make a rename durable: the new name first, since until then a power cut might leave none."""
-        self.sync_folder(target.parent)
-        self.sync_folder(source.parent)
-
-    def move_new(self, source: Path, target: Path) -> None:
-        """Move a file to a name that nothing has, durably; FileExistsError where something has it.
-
-        For a way on which files go in the other direction too. The start fsyncs folders in an order that suits one
-        direction, so the new name is durable here before the old one goes.
-        """
-        self.make_folders([target.parent])
-        try:
-            self._disk.link(source, target)
-        except FileExistsError:
-            raise
-        except OSError:  # no hard links here (exFAT, some network shares): one step, and journaled where they are
-            self._disk.rename_new(source, target)
-        self.sync_folder(target.parent)
-        self._disk.remove(source)
-        self.sync_folder(source.parent)
-
-    def write(self, target: Path, content: bytes) -> None:
-        """Write a whole small file, so that after a crash it is the old one or the new one."""
-        temporary = target.with_name(target.name + NEW)
-        self._disk.remove(temporary)  # of an earlier try, whose fsync may have failed
-        try:
-            self._write_new(temporary, content)
-            self._disk.rename_over(temporary, target)
-        except OSError:
-            with contextlib.suppress(OSError):  # the next try removes it
-                self._disk.remove(temporary)
-            raise
-        self.sync_folder(target.parent)
-
-    def _write_new(self, path: Path, content: bytes) -> None:
-        descriptor = self._disk.create(path)
-        try:
-            self._disk.append(descriptor, content)
-            self.sync_file(descriptor)
-        finally:
-            self._disk.close(descriptor)
-
     def _stop(self, what: str, error: OSError) -> None:
         self.refusal = Answer(Code.READ_ONLY, f"the store is read-only: {what}: {reason(error)}")
         log.error("%s; it takes no more shares until the worker is started anew", self.refusal.text)
-
-
-NEW = ".new"  # behind the name of a small file that is being written

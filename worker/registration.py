@@ -38,12 +38,11 @@ from common.protocol.messages import (
     Tombstone,
     Withdraw,
 )
-from worker.inventory import Changes
+from worker.index import Changes
+from worker.layout import ShareKey
 from worker.store import ShareStore
 
 log = logging.getLogger(__name__)
-
-ShareKey = tuple[bytes, int]  # encoding id, share
 
 T = TypeVar("T")
 
@@ -137,14 +136,13 @@ class Registration:
 
     def _announce_all(self) -> list[Statement]:
         """Deletions before shares, so that the broker never lists a deleted one."""
-        return self._report_deleted(self._store.tombstones()) + self._announce(
-            self._store.held().values(), complete=True
-        )
+        held = itertools.chain.from_iterable(self._store.pages())
+        return self._report_deleted(self._store.tombstones()) + self._announce(held, complete=True)
 
     def _repeat(self, unacknowledged: Subjects) -> list[Statement]:
         """What a broker may not have received, as it is now."""
-        held = self._store.held()
-        there = [held[key] for key in unacknowledged.shares if key in held]
+        held = self._store.held(unacknowledged.shares)
+        there = list(held.values())
         gone = [ShareName(*key) for key in unacknowledged.shares if key not in held]
         statements = self._report_deleted(unacknowledged.tombstones) + self._withdraw(gone)
         if there or unacknowledged.complete:
@@ -188,7 +186,7 @@ class Registration:
         self._next = now + _PERIOD
         again = self._repeat(self._unacknowledged.overdue())
         store = self._store
-        report = statement(Operation.REPORT, Report(store.used_bytes, store.free_bytes(), len(store.held())))
+        report = statement(Operation.REPORT, Report(store.used_bytes, store.free_bytes(), store.count()))
         self._unacknowledged.sent(report.envelope.request_id, Subjects())
         return [*again, report]
 

@@ -57,7 +57,7 @@ class Server:
             for connection in self._connections:
                 poller.register(connection.socket, connection.interest)
                 poller.register(connection.monitor.socket, zmq.POLLIN)
-            wait = min(_TICK, self._store.scrub.due_in(self._time()))
+            wait = min(_TICK, self._store.scrub.due_in(self._time()), self._store.compaction.due_in(self._time()))
             ready = dict(poller.poll(math.ceil(wait * 1000)))
             now = self._time()
             for connection in self._connections:
@@ -69,6 +69,8 @@ class Server:
             self._service.expire(now)
             self._store.expire(now)
             self._store.scrub.turn(now, idle=not ready)
+            if not ready:
+                self._store.compaction.turn(now)
             self._answer([])
             self._connections.tick(now)
             for connection in self._connections:

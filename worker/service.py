@@ -58,7 +58,7 @@ from worker.committing import PendingCommit
 from worker.layout import ShareKey
 from worker.leases import Leases
 from worker.reading import OpenShare
-from worker.refusals import Refusal
+from worker.refusals import Refusal, disk_answer
 from worker.share_file import mapping_for
 from worker.store import ShareStore
 
@@ -241,6 +241,9 @@ class Service:
             return [answer(request, Acknowledged(refusal.answer))]
         except ProtocolError as error:
             return [answer(request, Acknowledged(_malformed(error)))]
+        except OSError as error:
+            log.error("cannot carry out what was asked: %s", error)
+            return [answer(request, Acknowledged(disk_answer(error)))]
         return [answered] if answered is not None else []
 
     def finish_round(self) -> list[Answered]:

@@ -28,7 +28,7 @@ from common.protocol.messages import Identifier, Message, Redundancy, ShareIndex
 from worker.format_version import require_version, unknown_format
 
 _MAGIC = "tessera-share"
-_VERSION = 3
+VERSION = 3
 _END = b"TSHREND1"
 _FOOTER = struct.Struct(">Q32s8s")
 _FOOTER_PREFIX = b"\xc4" + bytes([_FOOTER.size])  # msgpack bin 8
@@ -86,7 +86,7 @@ class RecordPrefix(NamedTuple):
 
 
 def share_header(encoding_id: bytes, share: int, k: int, n: int, block_size: int) -> ShareHeader:
-    return ShareHeader(_MAGIC, _VERSION, encoding_id, share, k, n, block_size)
+    return ShareHeader(_MAGIC, VERSION, encoding_id, share, k, n, block_size)
 
 
 def record_prefix(segment: int, digest: bytes, block_bytes: int) -> bytes:
@@ -169,7 +169,7 @@ def decode_share(start: bytes, ending: bytes) -> ShareInformation:
 
 def require_known_version(start: bytes) -> None:
     """UnknownVersionError where a file that begins so is a share of another version, whatever its ending is."""
-    require_version(start, _MAGIC, _VERSION)
+    require_version(start, _MAGIC, VERSION)
 
 
 def decode_header(start: bytes) -> tuple[bytes, ShareHeader]:

@@ -1,10 +1,10 @@
-"""Shares being stored: block by block, resumed after a restart, dropped after a day.
+"""Shares being stored: block by block; large ones are resumed after a restart, and dropped after a day.
 
-A share's blocks are appended as they come, in any order, each at most once, to a file in the store's `staging/` folder
-until it is committed. Nothing of it is durable before. A share whose commit fails on the disk is dropped at once, since
-a failed fsync is never tried again on the same file.
+A share's blocks are appended as they come, in any order, each at most once: to a file in the store's `staging/` folder,
+or in memory where the share is small, as far as there is room. Nothing of it is durable before it is committed. A share
+whose commit fails on the disk is dropped at once, since a failed fsync is never tried again on the same file.
 
-It survives a restart: its file is read record by record, each block checked against the digest before it. What follows
+A file survives a restart: it is read record by record, each block checked against the digest before it. What follows
 the last good record was being written when the worker ended, or was lost in a power cut: it is cut off. Where a trailer
 was begun the share was being committed, and its fsync may have failed: it is dropped, and has to be stored anew. What
 another version of the worker was storing is left alone.
@@ -21,7 +21,7 @@ import logging
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Callable, NamedTuple, Optional, Union
+from typing import Callable, NamedTuple, Optional, Protocol, Union
 
 from common.coding.recipe import Recipe, digest
 from common.errors import IntegrityError
@@ -30,7 +30,8 @@ from common.protocol.device_messages import Open, SegmentRange
 from common.protocol.messages import MAX_SHARES, Code
 from worker.disk import Disk, Entry
 from worker.format_version import UnknownVersionError
-from worker.layout import Layout, ShareKey, read_staged_name
+from worker.layout import Layout, ShareKey, file_name, read_staged_name
+from worker.pack_format import MAX_PACKED
 from worker.refusals import Refusal
 from worker.share_file import (
     MAX_HEADER_SIZE,
@@ -50,6 +51,7 @@ log = logging.getLogger(__name__)
 _IDLE_AFTER = 15 * 60.0  # seconds
 _DROPPED_AFTER = 24 * 3600.0  # seconds
 _MAX_STAGED = 512  # each has a file open, and a process may often have no more than 1024
+_MOST_IN_MEMORY = 32 << 20  # bytes of small shares
 MAX_STAGED_OF_ONE = _MAX_STAGED // 2  # of one owner
 
 
@@ -59,18 +61,81 @@ class StagedBlock(NamedTuple):
     digest: bytes
 
 
+class Body(Protocol):
+    """What was written of a share that is being stored. Methods raise OSError as the disk does."""
+
+    size: int
+
+    def append(self, data: Union[bytes, memoryview]) -> None: ...
+
+    def read_at(self, offset: int, length: int) -> bytes: ...
+
+    def truncate(self, length: int) -> None: ...
+
+    def close(self) -> None: ...
+
+    def remove(self) -> None: ...
+
+
+class MemoryBody:
+    def __init__(self) -> None:
+        self._content = bytearray()
+        self.size = 0
+
+    def append(self, data: Union[bytes, memoryview]) -> None:
+        self._content += data
+        self.size = len(self._content)
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        return bytes(self._content[offset : offset + length])
+
+    def truncate(self, length: int) -> None:
+        del self._content[length:]
+        self.size = length
+
+    def close(self) -> None:
+        pass
+
+    def remove(self) -> None:
+        self._content.clear()
+
+
+class FileBody:
+    def __init__(self, disk: Disk, path: Path, descriptor: int, size: int = 0) -> None:
+        self._disk = disk
+        self.path = path
+        self.descriptor = descriptor
+        self.size = size
+
+    def append(self, data: Union[bytes, memoryview]) -> None:
+        self._disk.append(self.descriptor, data)
+        self.size += len(data)
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        return self._disk.read_at(self.descriptor, offset, length)
+
+    def truncate(self, length: int) -> None:
+        self._disk.truncate(self.descriptor, length)
+        self.size = length
+
+    def close(self) -> None:
+        descriptor, self.descriptor = self.descriptor, -1  # invalid even where closing fails, and soon another file's
+        if descriptor >= 0:
+            self._disk.close(descriptor)
+
+    def remove(self) -> None:
+        self._disk.remove(self.path)
+
+
 @dataclass
 class StagedShare:
-    """One share being stored for one owner: its file, open, and the blocks that are in it."""
+    """One share being stored for one owner, and the blocks that are here of it."""
 
-    disk: Disk
-    path: Path  # where the file is now
+    body: Body
     header: ShareHeader
     owner: bytes
     expected_bytes: int
     touched: float  # monotonic seconds
-    descriptor: int
-    size: int = 0
     blocks: dict[int, StagedBlock] = field(default_factory=dict)
     dropped: bool = False
     idle: bool = False  # may be dropped for another
@@ -79,13 +144,21 @@ class StagedShare:
     def key(self) -> ShareKey:
         return self.header.encoding_id, self.header.share
 
+    @property
+    def size(self) -> int:
+        return self.body.size
+
+    @property
+    def on_disk(self) -> bool:
+        return isinstance(self.body, FileBody)
+
     def touch(self, now: float) -> None:
         self.touched, self.idle = now, False
 
     def begin(self) -> None:
         """Write the header of a new file; OSError where the disk refuses, and the file is dropped then."""
         try:
-            self._append(pack(self.header))
+            self.body.append(pack(self.header))
         except OSError:
             self.drop()
             raise
@@ -98,16 +171,16 @@ class StagedShare:
         start = self.size
         prefix = record_prefix(segment, block_digest, len(block))
         try:
-            self._append(prefix)
-            self._append(block)
+            self.body.append(prefix)
+            self.body.append(block)
         except OSError:
             self._cut(start)
             raise
         self.blocks[segment] = StagedBlock(start + len(prefix), len(block), block_digest)
 
     def finish(self, trailer: ShareTrailer) -> None:
-        """Write trailer and footer; the file is then whole, but neither durable nor renamed."""
-        self._append(encode_ending(pack(self.header), trailer, self.size))
+        """Write trailer and footer; the record is then whole, but neither durable nor in its place."""
+        self.body.append(encode_ending(pack(self.header), trailer, self.size))
 
     def offsets(self, recipe: Recipe) -> list[int]:
         """Where each segment's block is; IntegrityError where the blocks are not the ones the recipe names."""
@@ -137,57 +210,36 @@ class StagedShare:
     def read(self, segment: int) -> bytes:
         """A block, checked; IntegrityError where it is damaged, KeyError where it is not here."""
         block = self.blocks[segment]
-        data = self.disk.read_at(self.descriptor, block.offset, block.length)
+        data = self.body.read_at(block.offset, block.length)
         if digest(data) != block.digest:
             raise IntegrityError(f"block {segment} of a share being stored is damaged")
         return data
-
-    def close(self) -> None:
-        descriptor, self.descriptor = self.descriptor, -1  # invalid even where closing fails, and soon another file's
-        if descriptor >= 0:
-            self.disk.close(descriptor)
 
     def drop(self) -> None:
         """Drop it and remove its file, once. A file that cannot be removed is left to the worker's next start."""
         if self.dropped:
             return
         self.dropped = True
-        for step in (self.close, self._remove):
+        for step in (self.body.close, self.body.remove):
             try:
                 step()
             except OSError as error:
-                log.warning("dropping %s: %s", self.path, error)
+                log.warning("dropping the share %s, which was being stored: %s", file_name(self.key), error)
 
     def leave(self) -> None:
         """Close the file and keep it for the worker's next start."""
         self.dropped = True
         try:
-            self.close()
+            self.body.close()
         except OSError as error:
-            log.warning("closing %s: %s", self.path, error)
-
-    def _remove(self) -> None:
-        self.disk.remove(self.path)
+            log.warning("closing the share %s, which is being stored: %s", file_name(self.key), error)
 
     def _cut(self, length: int) -> None:
         """Cut off a record that was written in part, before the next one is appended."""
         try:
-            self.disk.truncate(self.descriptor, length)
+            self.body.truncate(length)
         except OSError:
             self.drop()
-        else:
-            self.size = length
-
-    def _append(self, data: Union[bytes, memoryview]) -> None:
-        self.disk.append(self.descriptor, data)
-        self.size += len(data)
-
-
-def begin(disk: Disk, path: Path, header: ShareHeader, owner: bytes, expected_bytes: int, now: float) -> StagedShare:
-    """A new share's file, with its header; OSError where the disk refuses."""
-    staged = StagedShare(disk, path, header, owner, expected_bytes, now, _create(disk, path))
-    staged.begin()
-    return staged
 
 
 def _create(disk: Disk, path: Path) -> int:
@@ -223,7 +275,7 @@ def recover(disk: Disk, entry: Entry, touched: float) -> Optional[StagedShare]:
         log.warning("dropped what was being stored in %s: %s", entry.path.name, error)
         disk.remove(entry.path)
         return None
-    return StagedShare(disk, entry.path, header, name[1], end, touched, descriptor, end, blocks)
+    return StagedShare(FileBody(disk, entry.path, descriptor, end), header, name[1], end, touched, blocks)
 
 
 def _read_records(disk: Disk, descriptor: int, header: ShareHeader, offset: int) -> tuple[dict[int, StagedBlock], int]:
@@ -272,9 +324,25 @@ class StagedShares:
         if self._layout.staged(key, owner) in self._unknown:
             raise Refusal(Code.FAULT, "this share is being stored by another version of the worker")
         header = share_header(*key, request.k, request.n, request.block_size)
-        self._shares[key, owner] = begin(
-            self._disk, self._layout.staged(key, owner), header, owner, expected_bytes, now
-        )
+        staged = StagedShare(self._new_body(key, owner, expected_bytes), header, owner, expected_bytes, now)
+        staged.begin()
+        self._shares[key, owner] = staged
+
+    def make_room(self, staged: StagedShare, more: int) -> None:
+        """A share that outgrows memory goes on in a file; OSError where the disk refuses."""
+        if not isinstance(staged.body, MemoryBody) or staged.size + more <= MAX_PACKED:
+            return
+        path = self._layout.staged(staged.key, staged.owner)
+        body = FileBody(self._disk, path, _create(self._disk, path))
+        body.append(staged.body.read_at(0, staged.size))
+        staged.body = body
+
+    def _new_body(self, key: ShareKey, owner: bytes, expected_bytes: int) -> Body:
+        in_memory = sum(each.expected_bytes for each in self if isinstance(each.body, MemoryBody))
+        if expected_bytes <= MAX_PACKED and in_memory + expected_bytes <= _MOST_IN_MEMORY:
+            return MemoryBody()
+        path = self._layout.staged(key, owner)
+        return FileBody(self._disk, path, _create(self._disk, path))
 
     def require_places(self, count: int, owner: bytes) -> None:
         """Refusal(BUSY) where so many more shares cannot be stored at once, even after dropping idle ones.

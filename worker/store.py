@@ -1,18 +1,20 @@
-"""The shares on this device: one file each, acknowledged only once they are durable.
+"""The shares on this device, acknowledged only once they are durable.
 
-Decides who may store, read, delete what, and when; the work is done by `layout` (paths), `inventory` (what is held),
-`staging`, `committing`, `reading`, `amending` and `amendments`, `quarantine` (what was found bad), `deleting`,
-`tombstones`, `trash` and `reserve`, `scrub`, `capacity` and `quota`. Once the store is open every OSError becomes the
-answer to a request, and the worker goes on.
+Decides who may store, read, delete what, and when; the work is done by `packs` and `index` (where shares lie, and in
+which state), `recovery` (what both say at the start), `staging`, `committing`, `reading`, `amending`, `deleting`,
+`removing`, `compaction`, `reserve`, `scrub` and `capacity`. Once the store is open every OSError becomes the answer to
+a request, and the worker goes on.
 """
 
 from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Callable, Optional
+
+import msgspec
 
 from common.coding.commitments import CommitmentVerifier, leaf_of
 from common.coding.recipe import decode_recipe
@@ -21,24 +23,26 @@ from common.protocol.device_messages import Open, SegmentRange, SignedCommitment
 from common.protocol.identifiers import NO_OWNER
 from common.protocol.messages import TOMBSTONE_LIFETIME, AnnouncedShare, Answer, Code, ToldTombstone, Tombstone
 from worker.amending import Amending
-from worker.amendments import Amendments
 from worker.capacity import OVERHEAD, Capacity, Quota
 from worker.clock import Clock
 from worker.committing import Committer, PendingCommit
+from worker.compaction import Compaction
 from worker.deleting import Deletion
 from worker.disk import Disk
 from worker.durability import Durability
-from worker.inventory import Changes, Inventory, announced, announcement
+from worker.format_version import UnknownVersionError
+from worker.index import Changes, Index
 from worker.layout import Layout, ShareKey, file_name
-from worker.quarantine import Quarantine
-from worker.reading import OpenShare, OpenShares, is_damage, is_lasting
+from worker.packs import Packs
+from worker.reading import OpenShare, Shares, is_damage, is_lasting
+from worker.recovery import Recovery
 from worker.refusals import Refusal, disk_answer
+from worker.removing import Remover
 from worker.reserve import Reserve
 from worker.scrub import SCRUB_EVERY, Scrub
 from worker.share_file import ShareTrailer, mapping_for, size_of
+from worker.share_states import HERE, KeptShare, State, announced
 from worker.staging import StagedShare, StagedShares
-from worker.startup_scan import confirm_names, find_files, scan
-from worker.trash import Trash
 
 log = logging.getLogger(__name__)
 
@@ -69,22 +73,20 @@ class ShareStore:
         self._clock = clock or Clock()
         self._layout = layout = Layout(folder)
         self._durability = durability = Durability(disk, folder)
-        self._inventory = inventory = Inventory(layout)
-        self._amendments = amendments = Amendments(disk, layout, durability)
-        self._reading = OpenShares(disk, amendments)
+        self._index = index = Index(disk, layout)
+        self._packs = packs = Packs(disk, layout, durability)
+        self._shares = shares = Shares(disk, layout, packs)
         self._staged = StagedShares(disk, layout)
-        self._committing = Committer(disk, durability)
-        self._quarantine = Quarantine(disk, layout, durability, inventory, amendments, self._release)
-        self._trash = Trash(disk, layout, durability)
-        self._deletion = Deletion(disk, layout, durability, inventory, self._trash, amendments, self._release)
+        self._remover = Remover(disk, layout, durability, packs, index, self._release)
+        self._committing = Committer(disk, layout, durability, packs, index, self._remover)
+        self._deletion = Deletion(durability, packs, index, shares, self._remover)
         self._reserve = Reserve(disk, layout)
-        self._capacity = Capacity(disk, folder, capacity, durability, inventory, self._trash, self._staged)
-        self._quota = Quota(inventory, self._staged, self._capacity, owner_quota)
-        self._amending = Amending(
-            durability, inventory, amendments, self._deletion, self._capacity, self._opened, self._release
-        )
-        take, good = self._quarantine.take, self._found_good
-        self.scrub = Scrub(disk, layout, durability, inventory, amendments, self._clock, scrub_every, take, good)
+        self._capacity = Capacity(disk, folder, capacity, durability, index, self._remover, self._staged)
+        self._quota = Quota(index, self._staged, self._capacity, owner_quota)
+        self._amending = Amending(durability, packs, index, self._deletion, self._capacity, self._opened, self._release)
+        self.scrub = Scrub(index, shares, self._clock, scrub_every, self._found_bad, self._found_good)
+        self.compaction = Compaction(durability, packs, index, self._release)
+        self._recovery = Recovery(disk, layout, durability, packs, index, shares)
         self._verifier = CommitmentVerifier()
         self._purge_at = self._clock.monotonic()
         with contextlib.ExitStack() as undo:
@@ -94,68 +96,80 @@ class ShareStore:
                 if disk.writable(folder):
                     durability.prepare(folder, layout.folders)
                 else:
-                    durability.serve_only()
+                    durability.serve_only("its disk, or its permissions, take nothing")
                 self._require_one_file_system()
                 self._load()
             except OSError as error:
+                index.close()
                 raise _unusable(folder, error) from None
             undo.pop_all()
 
     def _require_one_file_system(self) -> None:
-        """UsageError where a file cannot be renamed on its way: no share could be committed, nor given up."""
-        layout = self._layout
-        for part in (layout.staging, layout.quarantine, layout.trash):
-            if self._disk.file_system(part) != self._disk.file_system(layout.shares):
-                raise UsageError(
-                    f"{part} and {layout.shares} are on two file systems, and files move between them",
-                    advice="put the whole store on one, with a link or a mount to its uppermost folder",
-                )
+        """UsageError where a file cannot be renamed on its way: no large share could be committed."""
+        staging, shares = self._layout.staging, self._layout.shares
+        if self._disk.file_system(staging) != self._disk.file_system(shares):
+            raise UsageError(
+                f"{staging} and {shares} are on two file systems, and files move between them",
+                advice="put the whole store on one, with a link or a mount to its uppermost folder",
+            )
 
     def _load(self) -> None:
-        """Read what is here, and finish what the last worker did not."""
-        disk, layout, unix = self._disk, self._layout, self._clock.unix()
-        self._deletion.tombstones.load()
-        self._amendments.load()
-        found = find_files(disk, layout, unix)
-        confirm_names(layout, self._durability, self._deletion.tombstones, found.recent)
-        bad = scan(disk, layout, self._inventory, self._amendments, found.files)
-        self._quarantine.load()
-        for key, error in bad.items():
-            self._quarantine.take(key, error)
-        self._trash.load()
-        self._deletion.settle()
-        self._staged.recover(self._wanted, unix, self._clock.monotonic())
+        """Learn what is here, and recover what the last worker did not finish."""
+        self._packs.load()
+        there = self._index.open(in_memory=self._durability.refusal is not None)
+        self._index.rebuild = lambda: self._recovery.catch_up(made_anew=True)
+        try:
+            self._recovery.catch_up(made_anew=not there)
+            self._take_up()
+        except Refusal:  # it is damaged
+            self._index.make_anew()
+            self._take_up()
+
+    def _take_up(self) -> None:
+        """Go on with what the last worker did not finish."""
+        self._staged.recover(self._wanted, self._clock.unix(), self._clock.monotonic())
         self.scrub.load()
-        for key in self._inventory.quarantined:
-            self.scrub.ask(key)  # it may have been good all the time
-        self._inventory.changes()  # everything is announced when this worker registers
+        for kept in self._index.in_state(State.DAMAGED):
+            self.scrub.ask(kept.key)  # it may have been good all the time
+        self._index.changes()  # everything is announced when this worker registers
 
     def _wanted(self, staged: StagedShare) -> bool:
         """Whether a share whose storing was interrupted may be resumed."""
-        if self._inventory.sound(staged.key):
+        kept = self._index.held(staged.key)
+        if kept is not None and kept.sound:
             return False
-        return not self._deletion.tombstones.has_deleted(staged.key[0], staged.owner)
+        return not self._deletion.has_deleted(staged.key[0], staged.owner)
 
     # --- what is here
 
-    def held(self) -> Mapping[ShareKey, AnnouncedShare]:
-        """All committed shares, the damaged ones marked."""
-        return self._inventory.shares
+    def count(self) -> int:
+        """How many shares are held, the damaged ones too."""
+        return self._index.count(*HERE)
+
+    def pages(self) -> Iterator[list[AnnouncedShare]]:
+        """All held shares, some at a time, the damaged ones marked."""
+        return self._index.pages()
+
+    def held(self, keys: Iterable[ShareKey]) -> dict[ShareKey, AnnouncedShare]:
+        """Those of these shares that are held, the damaged ones marked."""
+        found = ((key, self._index.held(key)) for key in keys)
+        return {key: kept.announced for key, kept in found if kept is not None}
 
     def holds(self, key: ShareKey, owner: bytes) -> bool:
         """Whether a share of this owner is committed here, and nothing bad was found of it."""
-        return self._inventory.sound(key) and self._inventory.shares[key].owner == owner
+        kept = self._index.held(key)
+        return kept is not None and kept.sound and kept.owner == owner
 
     def tombstones(self) -> Iterable[Tombstone]:
         """All deletions that are known here, those that were taken back too."""
-        return [kept.tombstone for kept in self._deletion.tombstones]
+        return [kept.tombstone for kept in self._index.all_tombstones()]
 
     def told(self, tombstone: Tombstone) -> Optional[ToldTombstone]:
         """What this device says of a deletion, with what is left of its time; None where it has forgotten it."""
-        kept = self._deletion.tombstones.get(tombstone.encoding_id, tombstone.owner)
-        if kept is None:
+        placed = self._index.tombstone(tombstone.encoding_id, tombstone.owner)
+        if placed is None:
             return None
-        unix = int(self._clock.unix())
+        kept, unix = placed.kept, int(self._clock.unix())
         trash_left = kept.trash_until - unix if kept.tombstone.deleted else 0
         return ToldTombstone(
             kept.tombstone,
@@ -165,14 +179,14 @@ class ShareStore:
 
     def changes(self) -> Changes:
         """What is to be announced to every broker since the last call."""
-        return self._inventory.changes()
+        return self._index.changes()
 
     @property
     def used_bytes(self) -> int:
         return self._capacity.used_bytes
 
     def capacity_bytes(self) -> int:
-        return self._capacity.used_bytes - self._trash.surplus_bytes + self._capacity.free_bytes()
+        return self._capacity.used_bytes - self._capacity.surplus_bytes + self._capacity.free_bytes()
 
     def free_bytes(self) -> int:
         """Room for further shares; 0 where the store takes none."""
@@ -202,7 +216,7 @@ class ShareStore:
         staged = self._staged.get(key, owner)
         if staged is None:
             self.require_places(1, owner)
-            if key not in self._inventory.shares:
+            if not self._capacity.has_place() and self._index.held(key) is None:
                 self._capacity.require_place()
             if not has_room:
                 self._quota.require_another(owner, request.share_bytes)
@@ -223,16 +237,11 @@ class ShareStore:
 
         Another owner's share of that name is not revealed here: only the commit fails.
         """
-        if self._inventory.unknown(key):
-            raise Refusal(Code.FAULT, "a share of a version that this worker does not know is in the way")
-        held = self._inventory.shares.get(key)
-        if held is None or held.owner not in (owner, NO_OWNER):
-            return
-        if held.sound:
+        copies = self._index.copies(key)
+        if any(copy.state is State.LEFT_ALONE for copy in copies):
+            raise Refusal(Code.FAULT, "a share that this worker cannot read is in the way")
+        if any(copy.here and copy.sound and copy.belongs_to(owner) for copy in copies):
             raise Refusal(Code.CONFLICT, "this share is stored already")
-        self._durability.require_writable()
-        if not self._quarantine.move(key):
-            raise Refusal(Code.FAULT, "a damaged share is in the way")
 
     def append(self, key: ShareKey, owner: bytes, segment: int, digest: bytes, block: memoryview, now: float) -> None:
         """Append a block that was checked against its digest. The same block again is harmless."""
@@ -249,6 +258,7 @@ class ShareStore:
             self._quota.require(owner, block.nbytes)
         with self._durability.answering():
             try:
+                self._staged.make_room(staged, block.nbytes)
                 staged.append(segment, digest, block)
             finally:
                 if staged.dropped:
@@ -258,12 +268,12 @@ class ShareStore:
         """Check what is to be committed; None where the same was committed before, for the same owner."""
         self._require_signed(key[0], owner, signed)
         self._deletion.require_not_deleted(key[0], owner)
-        if self.holds(key, owner):
-            self._require_same(key, owner, signed)
+        held = self._index.held(key)
+        if held is not None and held.sound and held.owner == owner:
+            self._require_same(held, signed)
             return None
         staged = self._being_stored(key, owner)
-        held = self._inventory.shares.get(key)
-        if held is not None and held.owner not in (owner, NO_OWNER):
+        if held is not None and not held.belongs_to(owner):
             raise Refusal(Code.CONFLICT, "this share is stored already")
         try:
             recipe = decode_recipe(signed.commitment.recipe)
@@ -275,8 +285,7 @@ class ShareStore:
             self._quota.require(owner, ending_bytes)
         if signed.depositor is not None:
             self._quota.require_deposited(signed.depositor, staged.size + ending_bytes)
-        trailer, layout = ShareTrailer(signed, offsets), self._layout
-        return PendingCommit(staged, trailer, recipe.share_bytes, layout.share(key), layout.share_folder(key))
+        return PendingCommit(staged, ShareTrailer(signed, offsets), recipe.share_bytes, held)
 
     def _require_signed(self, encoding_id: bytes, owner: bytes, signed: SignedCommitment) -> None:
         """Refusal unless a commitment is this owner's of an encoding, and signed as it must be."""
@@ -286,27 +295,21 @@ class ShareStore:
         if fault is not None:
             raise Refusal(Code.NOT_ALLOWED, fault)
 
-    def _require_same(self, key: ShareKey, owner: bytes, signed: SignedCommitment) -> None:
+    def _require_same(self, held: KeptShare, signed: SignedCommitment) -> None:
         """Refusal unless a held share is still whole and has this commitment."""
-        if leaf_of(self.share(key, owner).commitment) != leaf_of(signed.commitment):
+        if leaf_of(self._opened(held).commitment) != leaf_of(signed.commitment):
             raise Refusal(Code.CONFLICT, "this share was committed otherwise")
 
     def commit_round(self, commits: list[PendingCommit]) -> list[Answer]:
         """Make shares durable together; for each the answer."""
         answers = self._committing.run(commits)
-        for commit, answer in zip(commits, answers):
-            staged = commit.staged
-            self._staged.forget(staged)
-            if answer.granted:
-                self._quarantine.clear(staged.key)
-                share = announcement(staged.header, commit.trailer.signed, commit.share_bytes)
-                self._inventory.put(share, staged.size)
+        for commit in commits:
+            self._staged.forget(commit.staged)
         return answers
 
     def progress(self, key: ShareKey, owner: bytes, now: float) -> Optional[list[SegmentRange]]:
         """The segments whose blocks are here of a share being stored; None of one that is committed and good."""
-        held = self._inventory.shares.get(key)
-        if held is not None and held.sound and held.owner == owner:
+        if self.holds(key, owner):
             return None
         staged = self._being_stored(key, owner)
         staged.touch(now)
@@ -325,7 +328,6 @@ class ShareStore:
             return
         self._purge_at = now + _PURGE_EVERY
         self._reserve.keep()
-        self._deletion.settle_rest()
         if self._clock.trusted():
             self._deletion.purge(self._clock.unix())
 
@@ -333,11 +335,11 @@ class ShareStore:
 
     def share(self, key: ShareKey, owner: bytes) -> OpenShare:
         """A committed share that this owner may read; Refusal(DAMAGED) where it is not what was stored."""
-        held = self._inventory.shares.get(key)
-        readers = () if held is None else (held.owner, *(grant.owner for grant in held.grants))
+        held = self._index.held(key)
+        readers = () if held is None else (held.owner, *(grant.owner for grant in held.announced.grants))
         if held is None or (owner not in readers and (held.sound or held.owner != NO_OWNER)):
             raise Refusal(Code.NOT_FOUND, "no such share here")
-        opened = self._opened(key)
+        opened = self._opened(held)
         if mapping_for(opened.commitment, owner) is None:
             raise Refusal(Code.NOT_FOUND, "no such share here")
         return opened
@@ -354,15 +356,16 @@ class ShareStore:
         except KeyError:
             raise Refusal(Code.NOT_FOUND, f"no block of segment {segment} here") from None
         except (IntegrityError, OSError) as error:
-            if staged is None:
-                raise self._unreadable(key, error) from None
+            held = self._index.held(key)
+            if staged is None and held is not None:
+                raise self._unreadable(held, error) from None
             log.warning("share %s: %s", file_name(key), error)
             raise Refusal(Code.DAMAGED, str(error)) from None
 
     def check(self, key: ShareKey) -> None:
         """Have a held share read from the disk soon; the result is announced."""
-        if key not in self._inventory.shares:
-            self._inventory.reannounce(key)  # a broker has it in its catalog
+        if self._index.held(key) is None:
+            self._index.reannounce(key)  # a broker has it in its catalog
             raise Refusal(Code.NOT_FOUND, "no such share here")
         self.scrub.ask(key)
 
@@ -402,7 +405,9 @@ class ShareStore:
         """Close all files; shares being stored are kept for the next start."""
         self.scrub.close()
         self._staged.close()
-        self._reading.close()
+        self._shares.close()
+        self._packs.close()
+        self._index.close()
         self._lock.close()
 
     # --- inside
@@ -414,33 +419,53 @@ class ShareStore:
             raise Refusal(Code.NOT_OPEN, "this share is not being stored here")
         return staged
 
-    def _opened(self, key: ShareKey) -> OpenShare:
+    def _opened(self, kept: KeptShare) -> OpenShare:
         """A held share, of any owner; Refusal where it cannot be read."""
         try:
-            return self._reading.get(self._inventory.place(key), *key)
+            return self._shares.get(kept)
         except (IntegrityError, OSError) as error:
-            raise self._unreadable(key, error) from None
+            raise self._unreadable(kept, error) from None
 
-    def _unreadable(self, key: ShareKey, error: Exception) -> Refusal:
-        """The answer where a share cannot be read; a bad one goes into quarantine."""
+    def _unreadable(self, kept: KeptShare, error: Exception) -> Refusal:
+        """The answer where a share cannot be read; a bad one is marked."""
         if is_lasting(error):
-            self._quarantine.take(key, error)
+            self._found_bad(kept, error)
         if is_damage(error):
             return Refusal(Code.DAMAGED, f"the share is damaged: {error}")
-        log.warning("the share %s cannot be read: %s", file_name(key), error)
+        log.warning("the share %s cannot be read: %s", file_name(kept.key), error)
         answer = disk_answer(error)
         return Refusal(answer.code, answer.text)
 
-    def _found_good(self, key: ShareKey, opened: OpenShare) -> None:
-        """Mark a share as sound that could not be read at the start, or was found bad once, and reads now."""
-        if key in self._inventory.quarantined:
-            self._quarantine.put_back(key, opened)
-        elif not self._inventory.sound(key):
-            self._inventory.put(announced(opened), opened.size)
+    def _found_bad(self, kept: KeptShare, found: Exception) -> None:
+        """Mark a share as damaged, and have that announced; one of an unknown version is left alone."""
+        self._release(kept.serial)
+        now = self._index.of_serial(kept.serial)
+        if now is None or not now.here:
+            return
+        if isinstance(found, UnknownVersionError):
+            log.error("the share %s is left alone and not announced: %s", file_name(kept.key), found)
+            self._change(now, msgspec.structs.replace(now, state=State.LEFT_ALONE))
+        else:
+            log.warning("the share %s is damaged: %s", file_name(kept.key), found)
+            self._change(now, now.found(sound=False))
 
-    def _release(self, key: ShareKey) -> None:
-        self._reading.forget(key)
-        self.scrub.release(key)
+    def _found_good(self, kept: KeptShare, opened: OpenShare) -> None:
+        """Mark a share as sound that could not be read at the start, or was found bad once, and reads now."""
+        now = self._index.of_serial(kept.serial)
+        if now is not None and now.state is State.DAMAGED:
+            self._change(now, now.kept(announced(opened.information)))
+            log.warning("the share %s is good after all", file_name(kept.key))
+
+    def _change(self, before: KeptShare, after: KeptShare) -> None:
+        try:
+            with self._index.transaction():
+                self._index.change(before, after)
+        except (OSError, Refusal) as error:
+            log.warning("cannot write down the state of the share %s: %s", file_name(before.key), error)
+
+    def _release(self, serial: int) -> None:
+        self._shares.forget(serial)
+        self.scrub.release(serial)
 
 
 def _unusable(folder: Path, error: OSError) -> TesseraError:

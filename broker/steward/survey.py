@@ -243,7 +243,8 @@ class Survey:
     def count(self, state: State) -> int:
         if state is not State.WHOLE:
             return self._counts[state]
-        return len(self._catalog) - sum(count for other, count in self._counts.items() if other is not State.WHOLE)
+        others = sum(count for other, count in self._counts.items() if other is not State.WHOLE)
+        return max(0, len(self._catalog) - others)  # of the others some may have gone since the last look
 
     def weak(self, devices: DeviceCount) -> int:
         """How many images could be stronger with so many devices: have an encoding that could, as in `admin.health`."""
@@ -274,7 +275,7 @@ class Survey:
         counts.update(found.state for found in best.values() if found.state is not None)
         in_danger += sum(found.in_danger for found in best.values())
         return ImageCounts(
-            whole=counts[State.WHOLE],
+            whole=max(0, counts[State.WHOLE]),
             waiting=counts[State.WAITING],
             lacking=counts[State.LACKING],
             unrecoverable=counts[State.UNRECOVERABLE],

@@ -12,7 +12,7 @@ import pytest
 
 from cluster.local import LocalCluster
 from tests.cluster.conftest import home_of, running_cluster
-from tests.support.devices import MIB, number_of, revive, share_files, wait_lost
+from tests.support.devices import MIB, held_shares, number_of, revive, wait_lost
 from tests.support.programs import User, random_bytes, sha256_of, wait_until
 
 
@@ -60,7 +60,7 @@ def state(user: User, sha256: str) -> str:
 
 
 def test_with_one_of_three_asleep_a_put_is_refused_and_says_what_would_do(laptops: LocalCluster, ann: User) -> None:
-    before = share_files(laptops)
+    before = held_shares(laptops)
     laptops.kill_device(3)
     wait_lost(laptops, 3)
     (ann.folder / "photo").write_bytes(random_bytes(5000))
@@ -68,7 +68,7 @@ def test_with_one_of_three_asleep_a_put_is_refused_and_says_what_would_do(laptop
     assert ended.exit_code == 5, ended
     assert "2 of at least 3 devices are alive" in ended.stderr
     assert "--accept-degraded" in ended.stderr and "-k 2 -n 2" not in ended.stderr
-    assert share_files(laptops) == before
+    assert held_shares(laptops) == before
 
 
 @pytest.mark.parametrize("size", [5000, 9 * MIB])
@@ -100,15 +100,15 @@ def test_a_put_that_is_refused_in_its_middle_leaves_nothing_that_lacks_a_share(
     laptops: LocalCluster, ann: User
 ) -> None:
     assert lacking(laptops) == 0
-    before = share_files(laptops)
+    before = held_shares(laptops)
     (ann.folder / "photo").write_bytes(random_bytes(5000))
     with asleep(laptops, 3):
         ended = ann.run("producer", "photo")
         assert ended.exit_code == 5, ended
         assert "only 2 of the at least 3 shares needed" in ended.stderr and "--accept-degraded" in ended.stderr
-        assert not {file for file in share_files(laptops) - before if file.device != "device-3"}
+        assert not {record for record in held_shares(laptops) - before if record.device != "device-3"}
         assert ann.run("admin", "verify", "--all", "--json").objects == []
-    wait_until(lambda: share_files(laptops) == before, "nothing to be left of it, once it is awake")
+    wait_until(lambda: held_shares(laptops) == before, "nothing to be left of it, once it is awake")
     wait_until(lambda: len(laptops.status()["devices"]) == 3 and lacking(laptops) == 0, "a clean status")
 
 

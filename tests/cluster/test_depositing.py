@@ -25,7 +25,7 @@ from common.vault.keys import VaultKey
 from common.vault.signer import depositor
 from tests.cluster.conftest import MakeUser
 from tests.cluster.test_sharing import admin, know
-from tests.support.devices import share_files, wait_staged
+from tests.support.devices import held_shares, wait_staged
 from tests.support.programs import Ended, User, feed, files_below, finish, random_bytes, sha256_of
 
 PHOTO = CHECKOUT / "samples" / "hubble_deep_field.jpg"
@@ -120,10 +120,10 @@ def test_its_owner_can_share_what_was_left_for_them(camera: User, family: User, 
 def test_who_may_only_store_can_neither_find_nor_read_what_it_stored(
     camera: User, family: User, cluster: LocalCluster
 ) -> None:
-    before = share_files(cluster)
+    before = held_shares(cluster)
     content = random_bytes(SMALL)
     sha256 = bytes.fromhex(leave(camera, "family", content))
-    (encoding,) = {file.encoding for file in share_files(cluster) - before}
+    (encoding,) = {record.encoding for record in held_shares(cluster) - before}
     card = decode_card(admin(family, "contacts", "card").lines[0])
     refusals = asyncio.run(_try_to_read(identity_of(camera), card, sha256, bytes.fromhex(encoding)))
     assert refusals == [Code.NOT_ALLOWED] * 6
@@ -164,7 +164,7 @@ def test_nothing_of_what_it_stored_stays_with_the_camera_or_on_a_device(
     shutil.copy(PHOTO, camera.folder / "secret-name.jpg")
     (stored,) = camera.store("--for", "family", "secret-name.jpg")
     found = b"".join(path.read_bytes() for path in files_below(camera.home))
-    found += b"".join(file.path.read_bytes() for file in share_files(cluster))
+    found += b"".join(path.read_bytes() for name in cluster.devices for path in files_below(cluster.directory / name))
     assert b"secret-name" not in found
     assert bytes.fromhex(stored["sha256"]) not in found and stored["sha256"].encode() not in found
 

@@ -9,8 +9,9 @@ import pytest
 
 from cluster.local import LocalCluster
 from tests.cluster.conftest import running_cluster
-from tests.support.devices import MIB, numbers, revive, share_files, wait_lost, wait_nothing_staged
+from tests.support.devices import MIB, held_shares, numbers, revive, wait_lost, wait_nothing_staged
 from tests.support.programs import User, random_bytes, wait_until
+from tests.support.store_folder import shares_in
 
 SMALL = "200K"  # room for a small share or two
 TINY = "10K"  # room for none
@@ -99,7 +100,7 @@ def test_without_room_it_is_refused_and_nothing_is_left(
     five_devices: LocalCluster, keeper: User, size: int, full: tuple[int, ...]
 ) -> None:
     limit(five_devices, TINY, *full)
-    before = share_files(five_devices)
+    before = held_shares(five_devices)
     path = keeper.folder / "image.bin"
     path.write_bytes(random_bytes(size))
     ended = keeper.run("producer", "-k", "2", "-n", "4", str(path))
@@ -109,18 +110,18 @@ def test_without_room_it_is_refused_and_nothing_is_left(
     assert ended.stdout == b""
     wait_nothing_staged(five_devices)
     if len(full) == 5:
-        assert share_files(five_devices) == before
+        assert held_shares(five_devices) == before
 
 
 def test_all_devices_that_fill_up_in_mid_put_are_no_room(five_devices: LocalCluster, keeper: User) -> None:
     free = max(device["used_bytes"] for device in five_devices.status()["devices"]) + 3 * MIB
     limit(five_devices, str(free), *numbers(five_devices))
-    before = share_files(five_devices)
+    before = held_shares(five_devices)
     ended = keeper.run("producer", "-", "-k", "2", "-n", "4", stdin=random_bytes(40 * MIB))
     assert ended.exit_code == 8, ended
     assert ended.stdout == b""
     wait_nothing_staged(five_devices)
-    assert share_files(five_devices) == before
+    assert held_shares(five_devices) == before
 
 
 def test_a_device_never_takes_more_than_its_capacity(five_devices: LocalCluster, keeper: User) -> None:
@@ -137,5 +138,4 @@ def test_a_device_never_takes_more_than_its_capacity(five_devices: LocalCluster,
 
     wait_until(lambda: max(used()) <= capacity, "a true report")
     for name in five_devices.devices:
-        files = (five_devices.directory / name / "shares").glob("*/*/*")
-        assert sum(path.stat().st_size for path in files) <= capacity
+        assert sum(record.length for record in shares_in(five_devices.directory / name)) <= capacity

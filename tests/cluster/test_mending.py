@@ -14,10 +14,13 @@ import pytest
 
 from cluster.local import LocalCluster
 from tests.cluster.conftest import home_of, running_cluster
-from tests.support.devices import MIB, ShareFile, number_of, numbers, revive, share_files, wait_lost
+from tests.support.devices import MIB, held_shares, number_of, numbers, revive, wait_lost
 from tests.support.programs import Ended, User, random_bytes, sha256_of, wait_until
+from tests.support.store_folder import ShareRecord
 
 LARGE = 9 * MIB + 12345  # three segments of 4 of 6
+IN_THE_BLOCK = 600  # of a share of either size
+IN_A_PACK_AND_IN_A_FILE = pytest.mark.parametrize("size", [5000, LARGE], ids=["in a pack", "in a file"])
 
 
 @pytest.fixture(scope="module")
@@ -41,22 +44,22 @@ def keeper(mending_cluster: LocalCluster, tmp_path: Path) -> User:
     return User(mending_cluster.environment, tmp_path / "keeper")
 
 
-def files_of(cluster: LocalCluster, before: set[ShareFile]) -> set[ShareFile]:
+def shares_of(cluster: LocalCluster, before: set[ShareRecord]) -> set[ShareRecord]:
     """The shares of the encodings that came since; those of others are mended meanwhile, too."""
-    known = {file.encoding for file in before}
-    return {file for file in share_files(cluster) if file.encoding not in known}
+    known = {record.encoding for record in before}
+    return {record for record in held_shares(cluster) if record.encoding not in known}
 
 
-def holders(cluster: LocalCluster, before: set[ShareFile], but: set[str]) -> dict[int, list[str]]:
+def holders(cluster: LocalCluster, before: set[ShareRecord], but: set[str]) -> dict[int, list[str]]:
     """share → the devices that hold it, but those."""
     found: dict[int, list[str]] = {}
-    for file in files_of(cluster, before):
-        if file.device not in but:
-            found.setdefault(file.share, []).append(file.device)
+    for record in shares_of(cluster, before):
+        if record.device not in but:
+            found.setdefault(record.share, []).append(record.device)
     return found
 
 
-def is_whole(cluster: LocalCluster, before: set[ShareFile], but: set[str]) -> bool:
+def is_whole(cluster: LocalCluster, before: set[ShareRecord], but: set[str]) -> bool:
     held = holders(cluster, before, but)
     devices = [device for names in held.values() for device in names]
     return len(held) == 6 and len(devices) == len(set(devices)) == 6
@@ -79,17 +82,11 @@ def admin(user: User, *arguments: str) -> Ended:
     return user.run("admin", *arguments)
 
 
-def flip(path: Path, offset: int) -> None:
-    content = bytearray(path.read_bytes())
-    content[offset] ^= 0x40
-    path.write_bytes(content)
-
-
-@pytest.mark.parametrize("size", [5000, LARGE])
+@IN_A_PACK_AND_IN_A_FILE
 def test_shares_of_devices_that_stay_away_are_rebuilt_on_others(
     mending_cluster: LocalCluster, keeper: User, size: int
 ) -> None:
-    before = share_files(mending_cluster)
+    before = held_shares(mending_cluster)
     content = random_bytes(size)
     stored = keeper.store_bytes(content)
     lost = stored["devices"][:2]
@@ -103,11 +100,12 @@ def test_shares_of_devices_that_stay_away_are_rebuilt_on_others(
     check_restored(keeper, content)
 
 
+@IN_A_PACK_AND_IN_A_FILE
 def test_a_device_that_comes_back_gives_up_what_was_rebuilt_meanwhile(
-    mending_cluster: LocalCluster, keeper: User
+    mending_cluster: LocalCluster, keeper: User, size: int
 ) -> None:
-    before = share_files(mending_cluster)
-    content = random_bytes(LARGE)
+    before = held_shares(mending_cluster)
+    content = random_bytes(size)
     stored = keeper.store_bytes(content)
     gone = stored["devices"][0]
     mending_cluster.kill_device(number_of(mending_cluster, gone))
@@ -117,42 +115,38 @@ def test_a_device_that_comes_back_gives_up_what_was_rebuilt_meanwhile(
     check_restored(keeper, content)
 
 
-def test_a_damaged_share_that_a_consumer_meets_is_mended(mending_cluster: LocalCluster, keeper: User) -> None:
-    before = share_files(mending_cluster)
-    content = random_bytes(LARGE)
+@IN_A_PACK_AND_IN_A_FILE
+def test_a_damaged_share_that_a_consumer_meets_is_mended(
+    mending_cluster: LocalCluster, keeper: User, size: int
+) -> None:
+    before = held_shares(mending_cluster)
+    content = random_bytes(size)
     keeper.store_bytes(content)
-    (victim,) = [file for file in files_of(mending_cluster, before) if file.share == 0]
-    original = victim.path.read_bytes()
-    flip(victim.path, MIB // 2)
+    (victim,) = [record for record in shares_of(mending_cluster, before) if record.share == 0]
+    victim.flip(IN_THE_BLOCK)
     check_restored(keeper, content)
 
     def mended() -> bool:
-        found = [file for file in files_of(mending_cluster, before) if file.share == 0]
-        try:
-            return len(found) == 1 and found[0].path.stat().st_size == len(original) and not differs(found[0])
-        except FileNotFoundError:  # it is being replaced
-            return False
+        found = [record for record in shares_of(mending_cluster, before) if record.share == 0]
+        return len(found) == 1 and found[0] != victim and found[0].is_whole()
 
-    def differs(file: ShareFile) -> bool:
-        # Records may stand in another order: what counts is that a deep look finds nothing.
-        return file.path == victim.path and file.path.read_bytes() == flipped
-
-    flipped = bytearray(original)
-    flipped[MIB // 2] ^= 0x40
     wait_until(mended, "a good share in place of the bad one")
     exit_code, verdict = verified(keeper, sha256_of(content), "--deep")
     assert (exit_code, verdict["state"], verdict["shares_at_hand"]) == (0, "whole", 6), verdict
 
 
-def test_verify_says_what_is_there_and_deep_finds_what_is_damaged(mending_cluster: LocalCluster, keeper: User) -> None:
-    before = share_files(mending_cluster)
-    content = random_bytes(LARGE)
+@IN_A_PACK_AND_IN_A_FILE
+def test_verify_says_what_is_there_and_deep_finds_what_is_damaged(
+    mending_cluster: LocalCluster, keeper: User, size: int
+) -> None:
+    before = held_shares(mending_cluster)
+    content = random_bytes(size)
     stored = keeper.store_bytes(content)
     exit_code, verdict = verified(keeper, stored["sha256"], "--deep")
     assert exit_code == 0
     assert (verdict["state"], verdict["proven"], verdict["may_lose"]) == ("whole", True, 2)
-    (parity,) = [file for file in files_of(mending_cluster, before) if file.share == 5]
-    flip(parity.path, MIB // 2)
+    (parity,) = [record for record in shares_of(mending_cluster, before) if record.share == 5]
+    parity.flip(IN_THE_BLOCK)
     exit_code, verdict = verified(keeper, stored["sha256"], "--deep")
     assert exit_code == 0
     assert (verdict["proven"], verdict["shares_at_hand"], verdict["damaged"]) == (True, 5, 1)
@@ -174,7 +168,7 @@ def test_verify_deep_or_not_ends_with_5_where_devices_are_missing_for_an_image(
 
 
 def test_repair_waits_for_no_device(mending_cluster: LocalCluster, keeper: User) -> None:
-    before = share_files(mending_cluster)
+    before = held_shares(mending_cluster)
     stored = keeper.store_bytes(random_bytes(LARGE))
     gone = stored["devices"][1]
     mending_cluster.kill_device(number_of(mending_cluster, gone))
@@ -187,7 +181,7 @@ def test_repair_waits_for_no_device(mending_cluster: LocalCluster, keeper: User)
 def test_a_retired_device_is_emptied_first_and_let_back_only_by_a_new_invite(
     mending_cluster: LocalCluster, keeper: User
 ) -> None:
-    before = share_files(mending_cluster)
+    before = held_shares(mending_cluster)
     contents = [random_bytes(5000), random_bytes(LARGE)]
     stored = [keeper.store_bytes(content) for content in contents]
     name = stored[0]["devices"][0]
@@ -197,9 +191,9 @@ def test_a_retired_device_is_emptied_first_and_let_back_only_by_a_new_invite(
     assert "safe to unplug" in ended.stdout.decode()
     wait_until(lambda: mending_cluster.device_pid(index) is None, "the retired worker's end")
     mending_cluster.stop_device(index)
-    encodings = {file.encoding for file in files_of(mending_cluster, before)}
+    encodings = {record.encoding for record in shares_of(mending_cluster, before)}
     for encoding in encodings:
-        elsewhere = {f.share for f in files_of(mending_cluster, before) if f.encoding == encoding and f.device != name}
+        elsewhere = {f.share for f in shares_of(mending_cluster, before) if f.encoding == encoding and f.device != name}
         assert elsewhere == set(range(6)), "every share is somewhere else before it is called safe"
     for content in contents:
         check_restored(keeper, content)
@@ -211,13 +205,14 @@ def test_a_retired_device_is_emptied_first_and_let_back_only_by_a_new_invite(
     mending_cluster.wait_registered(8)
 
 
-def test_deleted_is_deleted_and_can_be_taken_back(mending_cluster: LocalCluster, keeper: User) -> None:
-    before = share_files(mending_cluster)
-    content = random_bytes(LARGE)
+@IN_A_PACK_AND_IN_A_FILE
+def test_deleted_is_deleted_and_can_be_taken_back(mending_cluster: LocalCluster, keeper: User, size: int) -> None:
+    before = held_shares(mending_cluster)
+    content = random_bytes(size)
     sha256 = keeper.store_bytes(content)["sha256"]
     ended = admin(keeper, "delete", "--hash", sha256, "--yes")
     assert ended.exit_code == 0, ended
-    assert not files_of(mending_cluster, before)
+    assert not shares_of(mending_cluster, before)
     assert keeper.restore(sha256, output=keeper.folder / "gone").exit_code == 3
     assert sha256 not in [image["sha256"] for image in keeper.listed()]
     assert sha256 in admin(keeper, "undelete", "--list").stdout.decode()
@@ -227,7 +222,7 @@ def test_deleted_is_deleted_and_can_be_taken_back(mending_cluster: LocalCluster,
     wait_until(lambda: is_whole(mending_cluster, before, set()), "all six shares back")
     ended = admin(keeper, "delete", "--hash", sha256, "--yes")  # once more, under the next generation
     assert ended.exit_code == 0, ended
-    assert not files_of(mending_cluster, before)
+    assert not shares_of(mending_cluster, before)
 
 
 def test_deleting_without_a_terminal_needs_yes(mending_cluster: LocalCluster, keeper: User) -> None:
@@ -238,11 +233,12 @@ def test_deleting_without_a_terminal_needs_yes(mending_cluster: LocalCluster, ke
     check_restored(keeper, content)
 
 
+@IN_A_PACK_AND_IN_A_FILE
 def test_a_device_that_was_away_learns_of_a_deletion_and_nothing_comes_back(
-    mending_cluster: LocalCluster, keeper: User
+    mending_cluster: LocalCluster, keeper: User, size: int
 ) -> None:
-    before = share_files(mending_cluster)
-    stored = keeper.store_bytes(random_bytes(LARGE))
+    before = held_shares(mending_cluster)
+    stored = keeper.store_bytes(random_bytes(size))
     away = stored["devices"][2]
     mending_cluster.kill_device(number_of(mending_cluster, away))
     wait_lost(mending_cluster, number_of(mending_cluster, away))
@@ -250,7 +246,7 @@ def test_a_device_that_was_away_learns_of_a_deletion_and_nothing_comes_back(
     assert ended.exit_code == 0, ended
     assert away in ended.stderr
     revive(mending_cluster)
-    wait_until(lambda: not files_of(mending_cluster, before), "the returned device to delete its share")
+    wait_until(lambda: not shares_of(mending_cluster, before), "the returned device to delete its share")
     assert keeper.restore(stored["sha256"], output=keeper.folder / "gone").exit_code == 3
 
 
@@ -287,12 +283,12 @@ def test_new_devices_get_their_part_by_rebalance_and_retire_counts_their_shares(
         ended = admin(user, "rebalance")
         assert ended.exit_code == 0, ended
         assert "moved" in ended.stdout.decode()
-        counts = [len([f for f in share_files(cluster) if f.device == name]) for name in cluster.devices]
+        counts = [len([f for f in held_shares(cluster) if f.device == name]) for name in cluster.devices]
         assert min(counts) >= 7, counts
         assert sum(counts) == 36, counts
         wait_until(lambda: all(i["restorable"] for i in user.listed()), "all to be restorable")
         ended = admin(user, "retire", cluster.devices[3])
         assert ended.exit_code == 0, ended
         assert f"nothing of the {counts[3]} shares it had is missed elsewhere" in ended.stdout.decode()
-        assert len([f for f in share_files(cluster) if f.device != cluster.devices[3]]) == 36
+        assert len([f for f in held_shares(cluster) if f.device != cluster.devices[3]]) == 36
         assert numbers(cluster) == range(1, 5)

@@ -20,10 +20,10 @@ from cluster.local import LocalCluster
 from tests import ROOT
 from tests.support.devices import (
     MIB,
+    held_shares,
     number_of,
     numbers,
     revive,
-    share_files,
     staged,
     staged_bytes,
     wait_lost,
@@ -283,7 +283,7 @@ def test_an_interrupted_producer_leaves_nothing_of_what_cannot_go_on(
 ) -> None:
     path = owner.folder / "medium.raw"
     path.write_bytes(random_bytes(MIB) * 64)
-    before = share_files(fragile_cluster)
+    before = held_shares(fragile_cluster)
     with owner.started("producer", str(path)) as process:
         wait_staged(fragile_cluster, 1)
         process.send_signal(number)
@@ -293,7 +293,7 @@ def test_an_interrupted_producer_leaves_nothing_of_what_cannot_go_on(
     assert ended.stderr.splitlines()[-1] == "producer: interrupted"
     assert "Traceback" not in ended.stderr
     wait_nothing_staged(fragile_cluster)
-    assert share_files(fragile_cluster) == before
+    assert held_shares(fragile_cluster) == before
     path.unlink()
 
 
@@ -318,7 +318,7 @@ def test_a_producer_that_waits_for_stdin_can_be_interrupted(
 def test_what_a_killed_producer_began_outlives_its_devices_and_is_no_image(
     fragile_cluster: LocalCluster, owner: User
 ) -> None:
-    before = share_files(fragile_cluster)
+    before = held_shares(fragile_cluster)
     content = random_bytes(HALF)
     with owner.started("producer", "-") as process:
         feed(process, content)
@@ -334,13 +334,13 @@ def test_what_a_killed_producer_began_outlives_its_devices_and_is_no_image(
     fragile_cluster.wait_registered(len(fragile_cluster.devices))
     assert {path.name for path in staged(fragile_cluster)} == begun
     assert all(path.stat().st_size >= MIB for path in staged(fragile_cluster))
-    assert share_files(fragile_cluster) == before
+    assert held_shares(fragile_cluster) == before
     assert owner.restore(sha256_of(content), output=owner.folder / "out").exit_code == 3
 
 
 def test_two_producers_of_one_image_at_once_both_succeed(fragile_cluster: LocalCluster, owner: User) -> None:
     content = random_bytes(2 * HALF)
-    before = share_files(fragile_cluster)
+    before = held_shares(fragile_cluster)
     with (
         owner.started("producer", "-", "--json") as first,
         owner.started("producer", "-", "--json") as second,
@@ -356,8 +356,8 @@ def test_two_producers_of_one_image_at_once_both_succeed(fragile_cluster: LocalC
         assert each.objects[0]["sha256"] == sha256_of(content)
         assert each.objects[0]["degraded"] is False
     wait_nothing_staged(fragile_cluster)
-    encodings = {file.encoding for file in share_files(fragile_cluster) - before}
-    assert all(len([f for f in share_files(fragile_cluster) if f.encoding == e]) == 6 for e in encodings)
+    encodings = {record.encoding for record in held_shares(fragile_cluster) - before}
+    assert all(len([f for f in held_shares(fragile_cluster) if f.encoding == e]) == 6 for e in encodings)
     check_restored(owner, ended[0].objects[0], content)
 
 

@@ -59,7 +59,7 @@ from common.protocol.operations import (
 from common.vault.folder import VaultFolder
 from common.vault.keys import VaultKey
 from tests.cluster.conftest import MakeUser
-from tests.support.devices import share_files
+from tests.support.devices import held_shares
 from tests.support.programs import User, random_bytes
 from tests.support.sample_shares import sign
 
@@ -188,7 +188,7 @@ def test_what_is_anothers_is_answered_like_what_does_not_exist(
     cluster: LocalCluster, owner: User, victim: User, operation: str
 ) -> None:
     known = known_of(victim)
-    before = {file: file.path.read_bytes() for file in share_files(cluster)}
+    before = {record: record.read() for record in held_shares(cluster)}
 
     async def compare(link: Link) -> None:
         there, absent = known, known.absent()
@@ -197,7 +197,7 @@ def test_what_is_anothers_is_answered_like_what_does_not_exist(
             await outcome(ASKED["ABANDON"](link, opened))
 
     as_stranger(owner, compare)
-    assert {file: file.path.read_bytes() for file in share_files(cluster)} == before
+    assert {record: record.read() for record in held_shares(cluster)} == before
     (image,) = victim.listed()
     assert victim.restore(image["sha256"], output=victim.folder / "out").exit_code == 0
 
@@ -235,7 +235,7 @@ def test_anothers_image_and_none_take_equally_long_to_be_denied(owner: User, vic
 def test_anothers_share_is_not_overwritten(cluster: LocalCluster, owner: User, victim: User) -> None:
     """That it is there shows here, to whoever knows its ids and sends a whole share in its place."""
     known = known_of(victim)
-    before = {file: file.path.read_bytes() for file in share_files(cluster)}
+    before = {record: record.read() for record in held_shares(cluster)}
 
     async def overwrite(link: Link) -> None:
         whole = WholeShare(known.encoding_id, known.share, known.k, known.n, 4, 4)
@@ -243,4 +243,4 @@ def test_anothers_share_is_not_overwritten(cluster: LocalCluster, owner: User, v
         assert not header.shares[0].granted
 
     as_stranger(owner, overwrite)
-    assert {file: file.path.read_bytes() for file in share_files(cluster)} == before
+    assert {record: record.read() for record in held_shares(cluster)} == before

@@ -17,15 +17,15 @@ from broker.credit import CREDIT
 from cluster.local import LocalCluster
 from tests.support.devices import (
     MIB,
-    ShareFile,
+    held_shares,
     numbers,
-    share_files,
     staged,
     staged_bytes,
     wait_lost,
     wait_nothing_staged,
 )
 from tests.support.programs import Ended, User, files_below, finish, random_bytes, sha256_of, wait_until
+from tests.support.store_folder import ShareRecord
 
 LARGE = 128 * MIB
 SHARE = LARGE // 4
@@ -44,7 +44,7 @@ class LargePut:
         self.path = owner.folder / "large.raw"
         self.path.write_bytes(random_bytes(MIB) * (LARGE // MIB))
         self.sha256 = sha256_of(self.path.read_bytes())
-        self._before = share_files(cluster)
+        self._before = held_shares(cluster)
 
     def wait_middle(self, size: int = 6 * MIB) -> None:
         """Return once each device has so many bytes, and the put is not done."""
@@ -67,7 +67,7 @@ class LargePut:
         return ended
 
     def encodings(self) -> set[str]:
-        return {file.encoding for file in share_files(self.cluster) - self._before}
+        return {record.encoding for record in held_shares(self.cluster) - self._before}
 
     @property
     def journals(self) -> list[Path]:
@@ -192,14 +192,15 @@ def test_a_file_that_changed_begins_anew_and_leaves_nothing_of_the_old(put: Larg
 @POSIX_ONLY
 def test_a_folder_goes_on_at_the_image(fragile_cluster: LocalCluster, user: User) -> None:
     """Killed in the middle, and run again: each image is stored once."""
-    before = share_files(fragile_cluster)
+    before, size = held_shares(fragile_cluster), bytes_of_packs(fragile_cluster)
     folder = user.folder / "in"
     folder.mkdir()
     contents = {str(number): random_bytes(400_000 + number) for number in range(150)}
     for name, content in contents.items():
         (folder / name).write_bytes(content)
     with user.started("producer", "in", "--json") as process:
-        wait_until(lambda: len(share_files(fragile_cluster) - before) > 100, "some images")
+        # Looked at quickly: what reads the packs takes as long as all the images do.
+        wait_until(lambda: bytes_of_packs(fragile_cluster) > size + 20 * 400_000, "some images")
         process.kill()
         process.wait()
     first = complete_encodings(fragile_cluster, before)
@@ -214,7 +215,12 @@ def test_a_folder_goes_on_at_the_image(fragile_cluster: LocalCluster, user: User
     assert {path.name: path.read_bytes() for path in files_below(user.folder / "out")} == contents
 
 
-def complete_encodings(cluster: LocalCluster, before: set[ShareFile]) -> set[str]:
+def bytes_of_packs(cluster: LocalCluster) -> int:
+    packs = [path for name in cluster.devices for path in (cluster.directory / name / "packs").iterdir()]
+    return sum(path.stat().st_size for path in packs)
+
+
+def complete_encodings(cluster: LocalCluster, before: set[ShareRecord]) -> set[str]:
     """Encodings that count as stored: with at least five of their six shares."""
-    shares = Counter(file.encoding for file in share_files(cluster) - before)
+    shares = Counter(record.encoding for record in held_shares(cluster) - before)
     return {encoding for encoding, count in shares.items() if count >= 5}

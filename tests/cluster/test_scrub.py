@@ -2,31 +2,32 @@
 
 from __future__ import annotations
 
+import pytest
+
 from cluster.local import LocalCluster
-from tests.support.devices import number_of, restart, share_files, wait_lost
+from tests.support.devices import held_shares, number_of, restart, wait_lost
 from tests.support.programs import User, random_bytes, wait_until
+from tests.support.store_folder import shares_in
+from worker.share_states import State
 
 
-def test_a_bit_that_flips_on_a_disk_is_found_by_its_worker_alone(fragile_cluster: LocalCluster, owner: User) -> None:
-    before = share_files(fragile_cluster)
-    content = random_bytes(9_000_000)
+@pytest.mark.parametrize("size", [60_000, 9_000_000], ids=["in a pack", "in a file"])
+def test_a_bit_that_flips_on_a_disk_is_found_by_its_worker_alone(
+    fragile_cluster: LocalCluster, owner: User, size: int
+) -> None:
+    before = held_shares(fragile_cluster)
+    content = random_bytes(size)
     stored = owner.store_bytes(content)
-    file = min(share_files(fragile_cluster) - before, key=lambda file: file.share)
-    index = number_of(fragile_cluster, file.device)
+    record = min(held_shares(fragile_cluster) - before, key=lambda record: record.share)
+    index = number_of(fragile_cluster, record.device)
     fragile_cluster.kill_device(index)
     wait_lost(fragile_cluster, index)
     fragile_cluster.start_device(index, "--scrub-every", "2s")
     fragile_cluster.wait_registered(len(fragile_cluster.devices))
-    size = file.path.stat().st_size
-    with open(file.path, "r+b") as written:  # in place, behind the worker's back
-        written.seek(size // 2)
-        byte = written.read(1)[0]
-        written.seek(size // 2)
-        written.write(bytes([byte ^ 1]))
-    found = fragile_cluster.directory / file.device / "quarantine" / file.path.name
-    wait_until(found.exists, "the share in quarantine")
-    assert not file.path.exists()
-    assert f"the share {file.path.name} is damaged" in fragile_cluster.log_tail(file.device)
+    record.flip(record.length // 2)  # behind the worker's back
+    folder = fragile_cluster.directory / record.device
+    wait_until(lambda: shares_in(folder)[record] is State.DAMAGED, "the share to be marked")
+    assert f"the share {record.encoding}.{record.share:02x} is damaged" in fragile_cluster.log_tail(record.device)
     ended = owner.restore(stored["sha256"], output=owner.folder / "out")
     assert ended.exit_code == 0, ended
     assert (owner.folder / "out").read_bytes() == content

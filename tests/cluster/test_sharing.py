@@ -72,13 +72,13 @@ def test_a_recipient_can_neither_delete_nor_pass_on_what_is_shared_with_them(mak
     assert alice.restore(sha256, output=alice.folder / "mine").exit_code == 0
 
 
-def test_no_device_sees_the_hash_of_what_is_shared(make_user: MakeUser) -> None:
+def test_no_device_sees_the_hash_of_what_is_shared(cluster: LocalCluster, make_user: MakeUser) -> None:
     alice, bob = make_user("alice"), make_user("bob")
     sha256 = alice.store_bytes(random_bytes(3000))["sha256"]
     card = know(alice, bob, "bob")
     admin(alice, "share", "--hash", sha256, "--with", "bob")
     assert bob.restore(sha256, output=bob.folder / "copy").exit_code == 0
-    stores = [path for path in files_below(alice.home.parent) if {"shares", "amendments"} & set(path.parts)]
+    stores = [path for name in cluster.devices for path in files_below(cluster.directory / name)]
     assert stores
     for path in stores:
         content = path.read_bytes()

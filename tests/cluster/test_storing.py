@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from cluster.local import CHECKOUT, LocalCluster
-from tests.support.devices import share_files
+from tests.support.devices import held_shares
 from tests.support.programs import User, files_below, random_bytes, sha256_of
 from tests.support.sample_headers import HEADERS
 
@@ -80,7 +80,7 @@ def test_the_same_image_again_is_recognised_and_sent_nowhere(cluster: LocalClust
     path = user.folder / "first.bin"
     path.write_bytes(random_bytes(size))
     (first,) = user.store(str(path))
-    before = share_files(cluster)
+    before = held_shares(cluster)
     (again,) = user.store(str(path))
     assert again["already_stored"] is True
     assert [again[key] for key in ("sha256", "bytes", "k", "n", "devices", "degraded")] == [
@@ -91,18 +91,18 @@ def test_the_same_image_again_is_recognised_and_sent_nowhere(cluster: LocalClust
     assert (renamed["already_stored"], renamed["sha256"]) == (True, first["sha256"])
     (streamed,) = user.run("producer", "-", "--json", stdin=path.read_bytes()).objects
     assert (streamed["already_stored"], streamed["sha256"]) == (True, first["sha256"])
-    assert share_files(cluster) == before
+    assert held_shares(cluster) == before
 
 
 def test_twins_in_one_run_are_stored_once(cluster: LocalCluster, user: User) -> None:
     content = random_bytes(5000)
     for name in ("a.bin", "b.bin", "c.bin"):
         (user.folder / name).write_bytes(content)
-    before = share_files(cluster)
+    before = held_shares(cluster)
     stored = user.store(str(user.folder))
     assert sorted(Path(image["path"]).name for image in stored) == ["a.bin", "b.bin", "c.bin"]
     assert sorted(image["already_stored"] for image in stored) == [False, True, True]
-    assert len(share_files(cluster) - before) == 6
+    assert len(held_shares(cluster) - before) == 6
 
 
 def test_a_changed_file_is_stored_anew(owner: User) -> None:
@@ -141,11 +141,11 @@ def test_stdin_is_stored_under_the_name_given(user: User, size: int) -> None:
 
 @pytest.mark.parametrize(("k", "n"), [(2, 3), (3, 5)])
 def test_k_and_n_override_the_choice(cluster: LocalCluster, owner: User, k: int, n: int) -> None:
-    before = share_files(cluster)
+    before = held_shares(cluster)
     content = random_bytes(20_000)
     stored = owner.store_bytes(content, "-k", str(k), "-n", str(n))
     assert (stored["k"], stored["n"], len(set(stored["devices"]))) == (k, n, n)
-    assert len(share_files(cluster) - before) == n
+    assert len(held_shares(cluster) - before) == n
     assert owner.restore(stored["sha256"], output=owner.folder / "out").exit_code == 0
     assert (owner.folder / "out").read_bytes() == content
 
@@ -181,7 +181,7 @@ def test_images_only_skips_what_is_no_image_and_leaves_nothing_of_it(cluster: Lo
     (user.folder / "cat.png.xmp").write_bytes(random_bytes(800))
     (user.folder / "notes.txt").write_bytes(random_bytes(900))
     (user.folder / "long.txt").write_bytes(random_bytes(9_000_000))
-    before = share_files(cluster)
+    before = held_shares(cluster)
     ended = user.run("producer", "--images-only", "--json", str(user.folder))
     assert ended.exit_code == 0, ended
     assert sorted(Path(image["path"]).name for image in ended.stored) == ["cat.png", "cat.png.xmp"]
@@ -192,7 +192,7 @@ def test_images_only_skips_what_is_no_image_and_leaves_nothing_of_it(cluster: Lo
     assert "2 stored, 2 skipped (no image that Tessera knows: 2), 0 failed" in ended.stderr
     reasons = {"no image that Tessera knows": 2}
     assert ended.objects[-1] == {"state": "counted", "stored": 2, "skipped": reasons, "failed": 0}
-    assert len(share_files(cluster) - before) == 12
+    assert len(held_shares(cluster) - before) == 12
     assert sorted(image["name"] for image in user.listed()) == ["cat.png", "cat.png.xmp"]
 
 

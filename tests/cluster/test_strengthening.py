@@ -15,7 +15,7 @@ import pytest
 from cluster.local import LocalCluster
 from tests import ROOT
 from tests.cluster.conftest import running_cluster
-from tests.support.devices import MIB, revive, share_files, wait_lost
+from tests.support.devices import MIB, held_shares, revive, wait_lost
 from tests.support.programs import Ended, User, files_below, finish, random_bytes, sha256_of, wait_until
 
 PHOTOGRAPH = ROOT / "samples" / "rocket.jpg"
@@ -83,7 +83,7 @@ def restored_by(user: User, name: str) -> set[str]:
 
 def stored_bytes(cluster: LocalCluster) -> int:
     """All that lies on the devices' disks of shares, given up or not."""
-    folders = [cluster.directory / name / kind for name in cluster.devices for kind in ("shares", "trash")]
+    folders = [cluster.directory / name / kind for name in cluster.devices for kind in ("packs", "shares")]
     return sum(_size(path) for folder in folders for path in files_below(folder))
 
 
@@ -145,7 +145,7 @@ def test_a_run_that_is_killed_loses_nothing_and_another_goes_on(family: Family) 
 
 
 def test_the_old_shares_take_no_room_afterwards_and_go_from_devices_that_were_away(family: Family) -> None:
-    before = stored_bytes(family.cluster), share_files(family.cluster)
+    before = stored_bytes(family.cluster), held_shares(family.cluster)
     (photograph, big) = family.store_on_three(random_bytes(20 * MIB))
     taken = stored_bytes(family.cluster) - before[0]
     family.cluster.kill_device(1)
@@ -160,5 +160,5 @@ def test_the_old_shares_take_no_room_afterwards_and_go_from_devices_that_were_aw
         return stored_bytes(family.cluster) - before[0] < taken * 1.2  # 1.67 in place of 1.5 times the bytes
 
     wait_until(gone, "the old shares to leave the disk of the device that was away")
-    assert len(share_files(family.cluster) - before[1]) == 2 * 5
+    assert len(held_shares(family.cluster) - before[1]) == 2 * 5
     assert restored_by(family.ann, "out") == {photograph, big}

@@ -2,46 +2,57 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from pathlib import Path
+import sqlite3
+from collections.abc import Iterable
 
 from cluster.local import LocalCluster
-from tests.support.devices import numbers, restart, share_files
+from tests.support.devices import held_shares, numbers, revive
 from tests.support.programs import User, random_bytes
+from tests.support.store_folder import ShareRecord
 
-_VERSION_AT = len(b"\x97\xad" + b"tessera-share")  # in a share's file
+_VERSION_AT = len(b"\x97\xad" + b"tessera-share")  # in a share
+_NEWER_INDEX = 99
 
 
-def set_version(files: list[Path], version: int) -> None:
-    for path in files:
-        content = bytearray(path.read_bytes())
-        content[_VERSION_AT] = version
-        path.write_bytes(content)
+def become(cluster: LocalCluster, records: Iterable[ShareRecord], version: int) -> None:
+    """Have shares and indexes written by workers of another version; returns once this version's run on them."""
+    for index in numbers(cluster):
+        cluster.kill_device(index)
+    for record in records:
+        record.write(bytes([version]), _VERSION_AT)
+        record.seal()
+    for name in cluster.devices:
+        with contextlib.closing(sqlite3.connect(cluster.directory / name / "index.sqlite")) as database:
+            database.execute(f"PRAGMA user_version={_NEWER_INDEX}")
+    revive(cluster)
 
 
 def test_shares_that_workers_are_too_old_for_are_missed_and_come_back(
     fragile_cluster: LocalCluster, user: User
 ) -> None:
     cluster = fragile_cluster
-    before = share_files(cluster)
-    stored, content = [], [random_bytes(20_000 + number) for number in range(3)]
+    before = held_shares(cluster)
+    stored, content = [], [random_bytes(size) for size in (20_000, 20_001, 3_000_000)]
     for each in content:
         stored.append(user.store_bytes(each)["sha256"])
-    files = sorted(file.path for file in share_files(cluster) - before)
-    assert len(files) == 18
+    records = held_shares(cluster) - before
+    assert len(records) == 18
+    assert len({record.in_pack for record in records}) == 2, "in packs and in files of their own"
 
-    version = files[0].read_bytes()[_VERSION_AT]
-    set_version(files, version + 1)
-    restart(cluster, *numbers(cluster))
+    version = next(iter(records)).read()[_VERSION_AT]
+    become(cluster, records, version + 1)
+    newer = {record: record.read() for record in records}
     ended = user.run("admin", "verify", "--all")
     assert ended.exit_code == 5, ended
     assert "3 images that were stored are on no device" in ended.stderr
     ended = user.run("admin", "verify", "--all", "--json")
     assert {json.loads(line)["state"] for line in ended.lines} == {"missing"}
-    assert all(path.exists() for path in files), "left where they are"
+    left = {record: record.read() for record in held_shares(cluster) if record in newer}
+    assert left == newer, "left where they are"
 
-    set_version(files, version)
-    restart(cluster, *numbers(cluster))
+    become(cluster, records, version)
     assert user.run("admin", "verify", "--all").exit_code == 0
     for number, each in enumerate(content):
         ended = user.restore(stored[number], output=user.folder / "out", options=("--force",))

@@ -22,7 +22,7 @@ from desktop.model.store import StoreModel
 from producer.distribution import Distribution
 from tests.desktop.conftest import StartApp
 from tests.desktop.driving import Driven
-from tests.support.devices import share_files, wait_lost
+from tests.support.devices import held_shares, wait_lost
 
 WORDS = "four words for keeping"
 PHOTOGRAPHS = ["astronaut.png", "hubble_deep_field.jpg", "rocket.jpg"]
@@ -110,7 +110,7 @@ def held_at(monkeypatch: pytest.MonkeyPatch, kind: type[Any], method: str) -> th
 
 def encodings_on(cluster: LocalCluster, index: int) -> set[str]:
     """The encodings of which a device has a share on its disk."""
-    return {share.encoding for share in share_files(cluster) if share.device == f"device-{index}"}
+    return {share.encoding for share in held_shares(cluster) if share.device == f"device-{index}"}
 
 
 def sha256_of(path: Path) -> str:

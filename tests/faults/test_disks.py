@@ -24,5 +24,5 @@ def test_disks_that_fill_up_in_the_middle_cost_nothing(run: Run) -> None:
 
 def test_flipped_bits_are_found_and_repaired_and_never_copied(run: Run) -> None:
     figures = run(bit_flips.found_and_repaired, 1 / 5)
-    assert figures["files hit"] == figures["found and repaired"]
+    assert figures["shares hit"] == figures["found and repaired"]
     assert figures["bad shares copied"] == 0

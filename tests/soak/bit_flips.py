@@ -4,9 +4,9 @@ Promised: every image restores all the same; the devices' scrub finds every shar
 of them from the others; and no bad block is ever copied, that is: whatever any device keeps as a committed share is
 whole, but for those that were hit and not yet found.
 
-Every share's file of two of six devices is hit, in place, while its worker runs. A bit is drawn again where nothing
-that a reader looks at changed (between two records of a file are 45 bytes that name segment, digest and length once
-more); how often is in the figures.
+Every share of two of six devices is hit, in place, in packs and in files, while its worker runs. A bit is drawn again
+where nothing that a reader looks at changed (between two blocks of a share are 45 bytes that name segment, digest and
+length once more); how often is in the figures.
 """
 
 from __future__ import annotations
@@ -16,32 +16,38 @@ import sys
 import time
 from pathlib import Path
 
-from tests.soak.ground import Keeper, SoakCluster, is_whole, new_cluster, new_user, share_files, wait_whole
+from tests.soak.ground import Keeper, SoakCluster, new_cluster, new_user, wait_whole
 from tests.soak.proof import Figures, Part, Terms, main
+from tests.support.devices import held_shares
+from tests.support.programs import files_below
+from tests.support.store_folder import ShareRecord, shares_in
+from worker.share_states import State
 
 HEALED = 120.0  # seconds in which all must be found and repaired
 QUICK = {"TESSERA_REPAIR_AFTER": "2s", "TESSERA_SCRUB_EVERY": "3s"}
 FOUR_OF_SIX = ("-k", "4", "-n", "6")
 
 
-def flip(path: Path, drawn: random.Random) -> int:
-    """Flip one bit of a share's file so that it shows; how many that do not show were flipped before."""
-    size, unseen = path.stat().st_size, 0
+def flip(record: ShareRecord, drawn: random.Random) -> int:
+    """Flip one bit of a share so that it shows; how many that do not show were flipped before."""
+    unseen = 0
     while True:
-        with path.open("r+b") as file:
-            offset = drawn.randrange(size)
-            file.seek(offset)
-            byte = file.read(1)[0] ^ (1 << drawn.randrange(8))
-            file.seek(offset)
-            file.write(bytes([byte]))
-        if not is_whole(path):
+        record.flip(drawn.randrange(record.length), 1 << drawn.randrange(8))
+        if not record.is_whole():
             return unseen
         unseen += 1
 
 
-def _files_of(cluster: SoakCluster, *indices: int) -> list[Path]:
+def _records_of(cluster: SoakCluster, *indices: int) -> list[ShareRecord]:
     names = {cluster.devices[index - 1] for index in indices}
-    return [path for path in share_files(cluster) if path.relative_to(cluster.directory).parts[0] in names]
+    found = [record for record in held_shares(cluster) if record.device in names]
+    return sorted(found, key=lambda record: (record.device, record.serial))
+
+
+def _empty(store: Path) -> None:
+    """Take all shares from a store whose worker does not run."""
+    for path in [*files_below(store / "packs"), *files_below(store / "shares"), *store.glob("index.sqlite*")]:
+        path.unlink()
 
 
 def restored_in_spite(terms: Terms) -> Figures:
@@ -54,16 +60,15 @@ def restored_in_spite(terms: Terms) -> Figures:
             keeper.promises.clear()
             for _ in range(terms.goal(3)):
                 assert keeper.put(keeper.make_folder(20, 3, k=4), *FOUR_OF_SIX).exit_code == 0
-            files = _files_of(cluster, *pair)
-            unseen += sum(flip(path, terms.random) for path in files)
-            hit += len(files)
+            records = _records_of(cluster, *pair)
+            unseen += sum(flip(record, terms.random) for record in records)
+            hit += len(records)
             restored += keeper.check_restored()
-            for path in share_files(cluster):  # the next pair begins anew
-                path.unlink()
-            for index in range(1, 7):
+            for index in range(1, 7):  # the next pair begins anew
                 cluster.kill_device(index)
+                _empty(cluster.directory / f"device-{index}")
             cluster.revive()
-    return {"files hit": hit, "bits that show nowhere": unseen, "restored": restored, "wrong bytes": 0}
+    return {"shares hit": hit, "bits that show nowhere": unseen, "restored": restored, "wrong bytes": 0}
 
 
 def found_and_repaired(terms: Terms) -> Figures:
@@ -75,21 +80,21 @@ def found_and_repaired(terms: Terms) -> Figures:
         while rounds < terms.goal(5) and (terms.time_left or not rounds):
             assert keeper.put(keeper.make_folder(10, 2, k=4), *FOUR_OF_SIX).exit_code == 0
             pair = terms.random.sample(range(1, 7), 2)
-            files = _files_of(cluster, *pair)
-            for path in files:
-                flip(path, terms.random)
+            records = _records_of(cluster, *pair)
+            for record in records:
+                flip(record, terms.random)
             began = time.monotonic()
             wait_whole(cluster, keeper, seconds=HEALED)
             slowest = max(slowest, time.monotonic() - began)
-            hit += len(files)
+            hit += len(records)
             rounds += 1
-            bad = [path for path in share_files(cluster) if not is_whole(path)]
+            bad = [record for record in held_shares(cluster) if not record.is_whole()]
             assert not bad, f"bad shares are kept as good ones: {bad}"
-        found = sum(1 for name in cluster.devices for _ in (cluster.directory / name / "quarantine").glob("*"))
+        states = [state for name in cluster.devices for state in shares_in(cluster.directory / name).values()]
         restored = keeper.check_restored()
     return {
-        "files hit": hit,
-        "left in quarantine": found,
+        "shares hit": hit,
+        "left damaged": states.count(State.DAMAGED),
         "found and repaired": hit,
         "bad shares copied": 0,
         "slowest until whole s": round(slowest, 1),

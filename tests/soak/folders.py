@@ -25,7 +25,7 @@ from common.errors import NoRoomError, NotEnoughError
 from tests.soak.ground import SoakCluster, new_cluster, new_user
 from tests.soak.proof import Figures, Part, Terms, main
 from tests.support.generated_trees import Folder, described, folders, make
-from tests.support.programs import Ended, sha256_of
+from tests.support.programs import Ended, files_below, sha256_of
 
 FOUR_OF_SIX = ("-k", "4", "-n", "6")
 PARITY = 6 / 4  # bytes that devices store for a byte of an image
@@ -72,9 +72,9 @@ class Folders:
         return count
 
     def stored_bytes(self) -> int:
-        """What is on all devices' disks."""
-        stores = (self.cluster.directory / name for name in self.cluster.devices)
-        return sum(path.stat().st_size for store in stores for path in store.rglob("*") if path.is_file())
+        """What is on all devices' disks of shares."""
+        kept = [self.cluster.directory / name / part for name in self.cluster.devices for part in ("packs", "shares")]
+        return sum(path.stat().st_size for part in kept for path in files_below(part))
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 `SoakCluster` is the local cluster of the tests, with devices whose disk or clock is wrong. `Keeper` stores images and
 writes down what the producer reported as stored, and nothing else: that is what must be there afterwards, byte for
-byte. `intact_shares` reads the share files themselves, block by block, as the last judge.
+byte. `intact_shares` reads the shares on the disks themselves, block by block, as the last judge.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import json
 import random
 import shutil
 import sys
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,20 +22,16 @@ from cluster.local import CHECKOUT, LocalCluster
 from cluster.ports import HOST, port_answers
 from cluster.process import HOME
 from common.discovery.addresses import BrokerAddress
-from common.errors import IntegrityError, TesseraError
+from common.errors import TesseraError
 from common.link.link import Link, run_with_link
 from common.link.questions import list_devices
 from common.membership.identity import ClientIdentity, load_brokers, load_key_pair, save_brokers
 from common.protocol.messages import Device
 from common.vault.folder import VaultFolder
+from tests.support.devices import held_shares
 from tests.support.passphrases import create_cheap_vault
 from tests.support.ports import own_base_port
 from tests.support.programs import Ended, User, wait_until
-from worker.amendments import Amendments
-from worker.disk import Disk
-from worker.durability import Durability
-from worker.layout import Layout
-from worker.reading import OpenShare
 
 SOAK = CHECKOUT / "tests" / "soak"
 PASSPHRASE = "the passphrase of a soak"
@@ -285,63 +282,29 @@ def check_with_losses(cluster: SoakCluster, keepers: Sequence[Keeper], losses: I
     return restored
 
 
-def share_files(cluster: LocalCluster) -> list[Path]:
-    """All committed shares' files of all devices."""
-    return sorted(path for name in cluster.devices for path in (cluster.directory / name / "shares").glob("*/*/*"))
-
-
-def object_of(path: Path) -> Optional[bytes]:
-    """The object id in a share's file; None where it is not that share, every block good, as its worker reads it."""
-    encoding, share = path.name.split(".")
-    disk, store = Disk(), path.parents[3]
-    amendments = Amendments(disk, Layout(store), Durability(disk, store))
-    try:
-        amendments.load()
-        opened = OpenShare(disk, path, bytes.fromhex(encoding), int(share, 16), amendments)
-    except (IntegrityError, OSError):
-        return None
-    try:
-        for segment in range(opened.information.recipe.segment_count):
-            opened.block(segment)
-    except (IntegrityError, OSError):
-        return None
-    finally:
-        opened.close()
-    return bytes(opened.commitment.object_id)
-
-
-def is_whole(path: Path) -> bool:
-    return object_of(path) is not None
-
-
 def whole_on_devices(cluster: LocalCluster) -> dict[bytes, set[tuple[str, int]]]:
     """Object id → on which device's disk which of its shares is whole."""
     found: dict[bytes, set[tuple[str, int]]] = {}
-    for path in share_files(cluster):
-        object_id = object_of(path)
+    for record in held_shares(cluster):
+        object_id = record.object_id()
         if object_id is not None:
-            device = path.relative_to(cluster.directory).parts[0]
-            found.setdefault(object_id, set()).add((device, int(path.name.split(".")[1], 16)))
+            found.setdefault(object_id, set()).add((record.device, record.share))
     return found
 
 
 def intact_shares(cluster: LocalCluster, devices: Sequence[str]) -> dict[str, set[int]]:
-    """Encoding id in hex → its shares of which the disk of one of these devices has a file that is whole."""
+    """Encoding id in hex → its shares of which the disk of one of these devices has a record that is whole."""
     found: dict[str, set[int]] = {}
-    for path in share_files(cluster):
-        encoding, share = path.name.split(".")
-        if path.relative_to(cluster.directory).parts[0] in devices and is_whole(path):
-            found.setdefault(encoding, set()).add(int(share, 16))
+    for record in held_shares(cluster):
+        if record.device in devices and record.is_whole():
+            found.setdefault(record.encoding, set()).add(record.share)
     return found
 
 
 def devices_with_two(cluster: LocalCluster) -> list[str]:
     """Encodings of which one device has two shares or more: there must be none."""
-    found = []
-    for name in cluster.devices:
-        encodings = [path.name.split(".")[0] for path in (cluster.directory / name / "shares").glob("*/*/*")]
-        found += [f"{encoding} on {name}" for encoding in set(encodings) if encodings.count(encoding) > 1]
-    return found
+    found = Counter(f"{record.encoding} on {record.device}" for record in held_shares(cluster))
+    return [name for name, count in found.items() if count > 1]
 
 
 def wait_whole(cluster: SoakCluster, keeper: Keeper, away: int = 0, seconds: float = 60.0) -> None:

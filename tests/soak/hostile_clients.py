@@ -59,11 +59,7 @@ from common.vault.keys import VaultKey
 from common.vault.signer import depositor, owner_signer
 from tests.soak.hostile_peers import Peer, broker_key, enter, request
 from tests.soak.mutations import message, mutated
-from worker.amendments import Amendments
-from worker.disk import Disk
-from worker.durability import Durability
-from worker.layout import Layout
-from worker.reading import OpenShare
+from tests.support.store_folder import held_in
 
 CLIENTS = 8
 _PAUSE = 0.02  # seconds between two messages
@@ -95,15 +91,10 @@ class Known:
 
     def look(self, drawn: random.Random) -> None:
         """Read some of what lies there now."""
-        paths = sorted(self._store.glob("shares/*/*/*"))
-        disk, layout = Disk(), Layout(self._store)
-        amendments = Amendments(disk, layout, Durability(disk, self._store))
-        for path in drawn.sample(paths, min(_READ, len(paths))):
-            encoding, share = bytes.fromhex(path.name.split(".")[0]), int(path.name.split(".")[1], 16)
+        records = sorted(held_in(self._store), key=lambda record: record.serial)
+        for record in drawn.sample(records, min(_READ, len(records))):
             with contextlib.suppress(IntegrityError, OSError):  # it is being changed
-                opened = OpenShare(disk, path, encoding, share, amendments)
-                self.commitments.append((encoding, share, opened.signed))
-                opened.close()
+                self.commitments.append((*record.key, record.opened().signed))
         del self.commitments[:-_REMEMBERED]
 
 

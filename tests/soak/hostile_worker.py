@@ -43,6 +43,7 @@ from common.protocol.messages import (
     Withdraw,
 )
 from common.vault.keys import VaultKey
+from tests.support.sample_shares import held_by
 from worker.registration import Registration, Statement, statement
 from worker.service import Answered, Request, Service
 from worker.store import ShareStore
@@ -210,7 +211,7 @@ class LyingRegistration(Registration):
 
     def _take_back(self) -> list[Statement]:
         """What is true again: nothing made up, all that is here."""
-        here = self._store.held()
+        here = held_by(self._store)
         gone = [ShareName(s.encoding_id, s.share) for s in self._said if (s.encoding_id, s.share) not in here]
         pages = [gone[start : start + MAX_ANNOUNCED] for start in range(0, len(gone), MAX_ANNOUNCED)]
         self._said = []
@@ -218,7 +219,7 @@ class LyingRegistration(Registration):
         return back + self._announce(here.values(), complete=False)
 
     def _lies(self) -> list[Statement]:
-        lies, drawn, held = ORDERS.lies, ORDERS.random, list(self._store.held().values())
+        lies, drawn, held = ORDERS.lies, ORDERS.random, list(held_by(self._store).values())
         said: list[Statement] = []
         if Lie.CLAIMS in lies:
             said += self._say([_claim(drawn, held) for _ in range(drawn.randint(1, 300))])

@@ -29,11 +29,10 @@ from tests.soak.ground import (
     intact_shares,
     new_cluster,
     new_user,
-    share_files,
     wait_whole,
 )
 from tests.soak.proof import Figures, Part, Terms, hold_for, main
-from tests.support.devices import staged
+from tests.support.devices import held_shares, staged
 from tests.support.programs import User, finish, wait_until
 
 PAIRS = ((1, 2), (3, 4), (5, 6))  # losses in turn, so that each device's share is needed
@@ -156,12 +155,12 @@ def _one_of_each(faults: list[tuple[str, str, int]]) -> list[tuple[str, str, int
 
 
 def _learn(cluster: SoakCluster, keeper: Keeper) -> dict[str, int]:
-    """How often a put of one image of three segments makes each call, on a device that is new to its folders."""
+    """How often a put of two images, one of three segments, makes each call, on a device that is new to its folders."""
     for _ in range(8):
         cluster.kill_devices(1)
         journal = cluster.start_faulty(1, [])
         cluster.wait_alive()
-        assert keeper.put(keeper.make_folder(small=0, large=1)).exit_code == 0
+        assert keeper.put(keeper.make_folder(small=1, large=1)).exit_code == 0
         calls = [line.split() for line in journal.read_text().splitlines() if line.startswith("call ")]
         counts = {method: sum(call[1] == method for call in calls) for method in POINTS}
         if counts["rename_new"]:
@@ -177,7 +176,7 @@ def put_until_fired(cluster: SoakCluster, keeper: Keeper, index: int, fault: dic
     journal = cluster.start_faulty(index, [fault])
     cluster.wait_alive()
     for _ in range(6):
-        ended = keeper.put(keeper.make_folder(small=0, large=1))
+        ended = keeper.put(keeper.make_folder(small=1, large=1))
         assert ended.exit_code == 0, f"six devices are well, one dies: {fault}, {ended}"
         if "fired" in journal.read_text():
             wait_until(lambda: cluster.device_died(index), "the device's end", 10)
@@ -255,10 +254,10 @@ def _kill_while_rebuilding(cluster: SoakCluster, terms: Terms, away: int) -> int
     """Up to five kills, each when the steward has begun to rebuild; the intact shares never get fewer."""
     present = [name for name in cluster.devices if name != cluster.devices[away - 1]]
     for kill in range(min(5, terms.goal(40))):
-        files = len(share_files(cluster))  # first: what is rebuilt while all of them are read counts, too
+        records = len(held_shares(cluster))  # first: what is rebuilt while all of them are read counts, too
         before = intact_shares(cluster, present)
         try:
-            wait_until(lambda: _rebuilding(cluster, files), "rebuilding", 15)  # noqa: B023
+            wait_until(lambda: _rebuilding(cluster, records), "rebuilding", 15)  # noqa: B023
         except AssertionError:
             return kill  # all is rebuilt
         hold_for(terms.random.uniform(0, 0.3))
@@ -270,8 +269,8 @@ def _kill_while_rebuilding(cluster: SoakCluster, terms: Terms, away: int) -> int
     return kill + 1
 
 
-def _rebuilding(cluster: SoakCluster, files: int) -> bool:
-    return bool(staged(cluster)) or len(share_files(cluster)) > files
+def _rebuilding(cluster: SoakCluster, records: int) -> bool:
+    return bool(staged(cluster)) or len(held_shares(cluster)) > records
 
 
 PARTS = [

@@ -4,44 +4,23 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 from cluster.local import LocalCluster
 from common.errors import TesseraError
 from tests.support.programs import wait_until
+from tests.support.store_folder import ShareRecord, held_in
 
 MIB = 1 << 20
 
 
-@dataclass(frozen=True)
-class ShareFile:
-    """A committed share's file on a device."""
-
-    device: str
-    path: Path
-
-    @property
-    def encoding(self) -> str:
-        """The encoding id in hex."""
-        return self.path.name.split(".")[0]
-
-    @property
-    def share(self) -> int:
-        return int(self.path.name.split(".")[1], 16)
-
-
-def share_files(cluster: LocalCluster) -> set[ShareFile]:
-    """All committed shares of all devices."""
-    return {
-        ShareFile(name, path)
-        for name in cluster.devices
-        for path in (cluster.directory / name / "shares").glob("*/*/*")
-    }
+def held_shares(cluster: LocalCluster) -> set[ShareRecord]:
+    """All that the devices hold, and have not found to be damaged."""
+    return {record for name in cluster.devices for record in held_in(cluster.directory / name)}
 
 
 def staged(cluster: LocalCluster) -> list[Path]:
-    """The files of shares that are being stored."""
+    """The files of large shares that are being stored; small ones are in their workers' memory."""
     return [path for name in cluster.devices for path in (cluster.directory / name / "staging").iterdir()]
 
 

@@ -8,14 +8,32 @@ brings back: the harshest that a file system may do. It fsyncs nothing itself: w
 from __future__ import annotations
 
 import os
+import sqlite3
 from collections.abc import Sequence
+from errno import ENOSPC
 from pathlib import Path
-from typing import Optional, Union
+from typing import Any, Optional, Union
 
 from worker.disk import Disk, Entry
 
 ROOM = 1 << 40  # bytes that are free, whatever is written
-KEPT = ("shares", "staging", "quarantine", "trash", "tombstones", "amendments")
+KEPT = ("packs", "shares", "staging")
+
+
+class KilledError(BaseException):
+    """The worker was killed: nobody catches this but the test."""
+
+
+class _Database(sqlite3.Connection):
+    """Whose changes the disk refuses where it is told to."""
+
+    disk: FaultyDisk
+
+    def execute(self, statement: str, *values: Any) -> sqlite3.Cursor:
+        fault = self.disk._fault("commit") if statement == "COMMIT" else None
+        if fault is not None:
+            raise sqlite3.OperationalError("database or disk is full" if fault.errno == ENOSPC else "disk I/O error")
+        return super().execute(statement, *values)
 
 
 class FaultyDisk(Disk):
@@ -25,9 +43,11 @@ class FaultyDisk(Disk):
         self.calls: list[str] = []
         self.failed: set[str] = set()  # the methods that ever failed
         self.resynced: list[Path] = []  # files and folders that were fsynced again after that had failed
+        self.databases: list[sqlite3.Connection] = []
         self._at: dict[int, int] = {}
         self._always: dict[str, int] = {}
         self._rest: Optional[tuple[int, int]] = None
+        self._kill: Optional[int] = None
         self._paths: dict[int, Path] = {}
         self._content: dict[int, int] = {}  # inode → bytes that are durable
         self._names: set[Path] = set()  # names that are durable
@@ -41,13 +61,15 @@ class FaultyDisk(Disk):
         at: Optional[dict[int, int]] = None,
         always: Optional[dict[str, int]] = None,
         rest: Optional[tuple[int, int]] = None,
+        kill: Optional[int] = None,
     ) -> None:
         """Fail the calls of these numbers, all calls of these methods, and all from a number on, each with its errno.
 
-        A failing append writes half before, a failing rename is half done: both names are there.
+        A failing append writes half before, a failing rename is half done: both names are there. `kill`: the number of
+        the call in which the worker is killed, with a KilledError.
         """
         self.calls.clear()
-        self._at, self._always, self._rest = at or {}, always or {}, rest
+        self._at, self._always, self._rest, self._kill = at or {}, always or {}, rest, kill
 
     def start_anew(self) -> None:
         """A new worker begins: it may fsync a folder of which an earlier one failed; of a file it still may not."""
@@ -56,6 +78,8 @@ class FaultyDisk(Disk):
     def _fault(self, method: str) -> Optional[OSError]:
         number = len(self.calls)
         self.calls.append(method)
+        if number == self._kill:
+            raise KilledError
         code = self._at.get(number) or self._always.get(method)
         if code is None and self._rest is not None and number >= self._rest[0]:
             code = self._rest[1]
@@ -75,6 +99,7 @@ class FaultyDisk(Disk):
         self._enter("create")
         descriptor = super().create(path)
         self._paths[descriptor] = path
+        self._fresh.add(path)
         return descriptor
 
     def open(self, path: Path) -> int:
@@ -95,10 +120,11 @@ class FaultyDisk(Disk):
             raise fault
 
     def append(self, descriptor: int, data: Union[bytes, memoryview]) -> None:
-        fault = self._fault("append")
-        if fault is not None:
+        try:
+            self._enter("append")
+        except BaseException:
             super().append(descriptor, memoryview(data)[: len(data) // 2])
-            raise fault
+            raise
         super().append(descriptor, data)
 
     def read_at(self, descriptor: int, offset: int, length: int) -> bytes:
@@ -109,9 +135,16 @@ class FaultyDisk(Disk):
         self._enter("read_whole")
         return super().read_whole(path, limit)
 
-    def uncache(self, descriptor: int) -> None:
+    def uncache(self, descriptor: int, offset: int = 0, length: int = 0) -> None:
         self._enter("uncache")
-        super().uncache(descriptor)
+        super().uncache(descriptor, offset, length)
+
+    def database(self, path: Path) -> sqlite3.Connection:
+        self._enter("database")
+        database = sqlite3.connect(path, isolation_level=None, check_same_thread=False, factory=_Database)
+        database.disk = self
+        self.databases.append(database)
+        return database
 
     def size(self, descriptor: int) -> int:
         self._enter("size")
@@ -151,26 +184,15 @@ class FaultyDisk(Disk):
     # --- names
 
     def rename_new(self, source: Path, target: Path) -> None:
-        fault = self._fault("rename_new")
-        if fault is not None:
+        try:
+            self._enter("rename_new")
+        except BaseException:
             if not target.exists():
                 os.link(source, target)
-            raise fault
+                self._fresh.add(target)
+            raise
         super().rename_new(source, target)
         self._lose_name(source)
-        self._fresh.add(target)
-
-    def link(self, source: Path, target: Path) -> None:
-        self._enter("link")
-        super().link(source, target)
-        self._fresh.add(target)
-
-    def rename_over(self, source: Path, target: Path) -> None:
-        self._enter("rename_over")
-        self._lose_name(source)
-        self._lose_name(target)
-        self._forget_file(target)
-        super().rename_over(source, target)
         self._fresh.add(target)
 
     def _lose_name(self, path: Path) -> None:
@@ -207,15 +229,25 @@ class FaultyDisk(Disk):
         return ROOM, ROOM  # not what the real disk has: others write to it meanwhile
 
     def lose_power(self, store: Path) -> None:
-        """Leave of a closed store what is sure to be there after a power cut, and bring back what may be."""
+        """Leave of a closed store what is sure to be there after a power cut, and bring back what may be.
+
+        Its index is lost: nothing durable may stand there alone.
+        """
+        for path in store.glob("index.sqlite*"):
+            path.unlink()
         for path in [path for part in KEPT for path in sorted((store / part).rglob("*")) if path.is_file()]:
             if self._durable(path, store):
                 os.truncate(path, self._content.get(path.stat().st_ino, 0))
             else:
+                self._forget_file(path)
                 path.unlink()
         for path, content in self._gone.items():
             if path not in self._names and self._durable(path.parent, store):
                 path.write_bytes(content)
+                self._names.add(path)
+                self._content[path.stat().st_ino] = len(content)
+        self._gone.clear()
+        self._fresh = {path for path in self._fresh if path.is_dir()}
 
     def _durable(self, path: Path, store: Path) -> bool:
         named = [path, *path.parents]

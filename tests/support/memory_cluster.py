@@ -50,6 +50,7 @@ from common.protocol.operations import H, R, Spec
 from tests.support.memory_device import Answered, HeldShare, MemoryDevice
 from tests.support.memory_disk import ROOM
 from tests.support.sample_images import KEY, chance
+from tests.support.sample_shares import held_by
 from worker.layout import ShareKey
 
 T = TypeVar("T")
@@ -148,7 +149,7 @@ class MemoryCluster:
         return held
 
     def as_devices(self) -> list[Device]:
-        return [Device(d.device_id, d.name, d.alive, 0, 1 << 30, len(d.store.held())) for d in self.devices]
+        return [Device(d.device_id, d.name, d.alive, 0, 1 << 30, len(held_by(d.store))) for d in self.devices]
 
     # --- the production interface
 
@@ -262,7 +263,7 @@ class MemoryCluster:
         """What the catalog shows this owner: all committed shares, in the order of object ids."""
         found: dict[bytes, EncodingAt] = {}
         for device in self.devices:
-            for held in device.store.held().values():
+            for held in held_by(device.store).values():
                 names = {held.owner: held.object_id, **{grant.owner: grant.object_id for grant in held.grants}}
                 object_id = names.get(self.owner)
                 if object_id is None:

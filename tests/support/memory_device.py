@@ -20,8 +20,9 @@ from common.protocol.messages import Acknowledged, Message
 from tests.support.memory_disk import MemoryDisk
 from worker.clock import Clock
 from worker.layout import Layout, ShareKey
-from worker.reading import OpenShare
+from worker.pack_format import FRAME_SIZE
 from worker.service import Request, Service
+from worker.share_states import KeptShare, State
 from worker.store import ShareStore
 
 LAYOUT = Layout(Path("/store"))
@@ -100,36 +101,47 @@ class MemoryDevice:
         found = {}
         for staged in self.store._staged:
             found[staged.key] = HeldShare(staged.owner, {segment: staged.read(segment) for segment in staged.blocks})
-        for key in self.store.held():
-            found[key] = self._read(self._path(key), key)
+        for kept in self._kept():
+            if kept.here:
+                found[kept.key] = self._read(kept)
         return found
 
     @property
     def trash(self) -> dict[ShareKey, HeldShare]:
         """What was deleted, and may be taken back."""
-        trashed = self.store._trash._shares.values()
-        return {share.key: self._read(share.path, share.key) for share in trashed if not share.surplus}
+        return {kept.key: self._read(kept) for kept in self._kept() if kept.state is State.DELETED}
 
-    def _path(self, key: ShareKey) -> Path:
-        place = LAYOUT.share(key)
-        return place if self.disk.exists(place) else LAYOUT.quarantined(key)
+    def _kept(self) -> list[KeptShare]:
+        index = self.store._index
+        packs = [0, *index.packs]
+        return [kept for number in packs for kept in index.in_pack(number, 0)]
 
-    def _read(self, path: Path, key: ShareKey) -> HeldShare:
-        opened = OpenShare(self.disk, path, *key, self.store._amendments)
+    def _read(self, kept: KeptShare) -> HeldShare:
+        opened = self.store._shares.open(kept)
+        trailer, recipe, start, content = opened.information.trailer, opened.information.recipe, *self._content(kept)
         opened.close()
-        trailer, recipe, content = opened.information.trailer, opened.information.recipe, self.disk.content(path)
         blocks = {
-            segment: bytes(content[offset : offset + recipe.block_length(segment)])
+            segment: bytes(content[start + offset : start + offset + recipe.block_length(segment)])
             for segment, offset in enumerate(trailer.offsets)
         }
         return HeldShare(trailer.owner, blocks, trailer.signed)
 
+    def _content(self, kept: KeptShare) -> tuple[int, bytearray]:
+        """Where a share begins in the file that it lies in, and all of that file."""
+        if kept.place.pack:
+            path = next(p for p in self.disk.paths(LAYOUT.packs) if p.name.startswith(f"{kept.place.pack:08d}."))
+            return kept.place.offset, self.disk.content(path)
+        return 0, self.disk.content(LAYOUT.share(kept.key, kept.serial))
+
     def lose(self, *keys: ShareKey) -> None:
-        """Hold these no longer, as if somebody had removed their files."""
+        """Hold these no longer, as if the disk had lost them."""
         for key in keys:
             for staged in [staged for staged in self.store._staged if staged.key == key]:
-                self.disk.remove(staged.path)
-            self.disk.remove(self._path(key))
+                staged.drop()
+            for kept in self.store._index.copies(key):
+                start, content = self._content(kept)
+                begin = start - FRAME_SIZE if kept.place.pack else 0
+                content[begin : start + kept.place.length] = bytes(start + kept.place.length - begin)
         self.start_anew()
 
     def lose_all(self) -> None:
@@ -137,6 +149,9 @@ class MemoryDevice:
 
     def damage(self, key: ShareKey, segment: int = 0) -> None:
         """Flip a bit of a block on its disk."""
-        opened = OpenShare(self.disk, self._path(key), *key, self.store._amendments)
+        kept = self.store._index.held(key)
+        assert kept is not None
+        opened = self.store._shares.open(kept)
+        start, content = self._content(kept)
+        content[start + opened.information.trailer.offsets[segment]] ^= 1
         opened.close()
-        self.disk.content(self._path(key))[opened.information.trailer.offsets[segment]] ^= 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import itertools
 import os
+import sqlite3
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -72,8 +73,12 @@ class MemoryDisk(Disk):
     def read_whole(self, path: Path, limit: int) -> bytes:
         return bytes(self._file(path).content[:limit])
 
-    def uncache(self, descriptor: int) -> None:
+    def uncache(self, descriptor: int, offset: int = 0, length: int = 0) -> None:
         pass
+
+    def database(self, path: Path) -> sqlite3.Connection:
+        """One that is lost with the worker, which makes its index anew at each start."""
+        return sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
 
     def size(self, descriptor: int) -> int:
         return len(self._open[descriptor].content)
@@ -91,6 +96,10 @@ class MemoryDisk(Disk):
         """A file's content, for a test to read or to damage."""
         return self._file(path).content
 
+    def paths(self, folder: Path) -> list[Path]:
+        """The files in a folder."""
+        return [entry.path for entry in self.entries(folder) if not entry.is_folder]
+
     def _file(self, path: Path) -> _File:
         try:
             return self._files[str(path)]
@@ -106,15 +115,6 @@ class MemoryDisk(Disk):
     def rename_new(self, source: Path, target: Path) -> None:
         if str(target) in self._files:
             raise FileExistsError(target)
-        self.rename_over(source, target)
-
-    def link(self, source: Path, target: Path) -> None:
-        if str(target) in self._files:
-            raise FileExistsError(target)
-        self._files[str(target)] = self._file(source)
-        self._touch(target)
-
-    def rename_over(self, source: Path, target: Path) -> None:
         self._files[str(target)] = self._file(source)
         del self._files[str(source)]
         self._touch(source)

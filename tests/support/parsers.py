@@ -8,6 +8,7 @@ key or needs none. A new parser is one line in `parsers`.
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import json
 import random
@@ -45,12 +46,18 @@ from common.vault.stamp import Stamp
 from tests.support.mutation import mutant, valid_message
 from tests.support.passphrases import LEAST_COST
 from tests.support.sample_images import KEY, OTHER_KEY, encode
+from tests.support.sample_shares import OWNER, held_by, sample
 from viewer.messages import Seen, ViewerError, decode_message
-from worker import share_file
+from worker import pack_format, share_file
+from worker.amendments import encode_amendment, read_amendment
 from worker.disk import Disk, Entry
 from worker.format_version import UnknownVersionError
+from worker.index import Index
+from worker.layout import Layout
+from worker.refusals import Refusal
 from worker.scrub import ScrubCursor, load_cursor
 from worker.staging import recover
+from worker.store import ShareStore
 from worker.tombstones import KeptTombstone, decode_tombstone, encode_tombstone
 
 MAX_MEMORY = 2 << 20  # bytes that one parse may allocate beside a hundredfold of its input
@@ -130,6 +137,9 @@ def parsers(folder: Path) -> list[Parser]:
         Parser("staged share", _always(_HEADER + _RECORD * 2), _Recovery(folder), (UnknownVersionError,)),
         Parser("tombstone", _always(encode_tombstone(_TOMBSTONE)), decode_tombstone, (IntegrityError,)),
         Parser("tombstone, inside", _always(_tombstone_inside()), decode_tombstone, (IntegrityError,), _with_digest),
+        Parser("amendment", _always(_AMENDMENT), read_amendment, (IntegrityError,)),
+        Parser("amendment, inside", _always(_AMENDMENT[:-34]), read_amendment, (IntegrityError,), _with_digest),
+        Parser("pack's frame, inside", _always(_FRAME), _decode_frame, (), _with_check),
         *_of_files(folder),
     ]
 
@@ -318,6 +328,19 @@ def _with_digest(body: bytes) -> bytes:
     return body + b"\xc4\x20" + blake3(body).digest()
 
 
+_AMENDMENT = encode_amendment(_IMAGE.signed, bytes(32))
+_SALT = bytes(8)
+_FRAME = pack_format.encode_frame(pack_format.make_frame(pack_format.Kind.SHARE, (_ID, 3), 1, 0, _BLOCK), _SALT)[:-8]
+
+
+def _with_check(head: bytes) -> bytes:
+    return head + blake3(_SALT + head).digest(length=8)
+
+
+def _decode_frame(content: bytes) -> object:
+    return pack_format.decode_frame(content, _SALT)
+
+
 class _Recovery:
     """Takes up a share that was being stored when its worker ended."""
 
@@ -329,7 +352,66 @@ class _Recovery:
         self._path.write_bytes(content)
         staged = recover(self._disk, Entry(self._path, len(content), 0.0), 0.0)
         if staged is not None:
-            staged.close()
+            staged.leave()
+
+
+class _Opening:
+    """Opens a store of which a pack, or the index, is what it was given."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._open(_put_and_deleted)
+        (self._pack,) = (folder / "packs").iterdir()
+        self._index = folder / "index.sqlite"
+        self.pack, self.index = self._pack.read_bytes(), self._index.read_bytes()
+
+    def with_pack(self, content: bytes) -> None:
+        self._begin_anew(content)
+        self._index.unlink(missing_ok=True)
+        self._open(_read)
+
+    def with_index(self, content: bytes) -> None:
+        """It is made anew where it is damaged: the store holds what the pack says."""
+        self._begin_anew(self.pack)
+        self._index.write_bytes(content)
+        self._open(_read_all)
+
+    def _begin_anew(self, pack: bytes) -> None:
+        for path in (self._folder / "packs").iterdir():
+            path.unlink()
+        self._pack.write_bytes(pack)
+
+    def _open(self, use: Callable[[ShareStore], None]) -> None:
+        store = ShareStore(self._folder)
+        try:
+            use(store)
+        finally:
+            store.close()
+
+
+def _put_and_deleted(store: ShareStore) -> None:
+    """What makes a record of each kind."""
+    kept, gone = sample("kept"), sample("gone")
+    for encoding in (kept, gone):
+        encoding.put(store, 0)
+    store.amend(kept.encoding_id, kept.signed(revision=1), OWNER)
+    store.delete(gone.deletion(trash_seconds=0), OWNER)
+
+
+def _read_all(store: ShareStore) -> None:
+    for _ in range(2):  # what is found to be damaged by a question is mended by the next
+        with contextlib.suppress(Refusal):
+            assert list(held_by(store)) == [sample("kept").key(0)]
+            sample("kept").assert_readable(store, 0)
+            return
+    raise AssertionError("the index is not mended")
+
+
+def _read(store: ShareStore) -> None:
+    for page in store.pages():
+        for share in page:
+            with contextlib.suppress(Refusal):
+                store.block((share.encoding_id, share.share), share.owner, 0)
 
 
 # --- files
@@ -357,9 +439,23 @@ def _of_files(folder: Path) -> Iterator[Parser]:
     save_key_pair(folder / "a.key", pair)
     key = (folder / "a.key").read_bytes()
     yield Parser("CURVE key file", _always(key), written(lambda: load_key_pair(path)), (IntegrityError,))
-    cursor = msgspec.json.encode(ScrubCursor(began=1, after=None))
-    yield Parser("scrub cursor", _always(cursor), written(lambda: load_cursor(Disk(), path)), (UnknownVersionError,))
+    opening = _Opening(folder / "store")
+    yield Parser("pack", _always(opening.pack), opening.with_pack)
+    yield Parser("index of shares", _always(opening.index), opening.with_index)
+    yield Parser("scrub cursor", _always(pack(ScrubCursor(began=1))), _cursor_parser(folder))
     yield from _journals(folder, written)
+
+
+def _cursor_parser(folder: Path) -> Callable[[bytes], object]:
+    index = Index(Disk(), Layout(folder))
+    index.open(in_memory=True)
+
+    def parse(content: bytes) -> object:
+        with index.transaction():
+            index.remember("scrub", content)
+        return load_cursor(index)
+
+    return parse
 
 
 def _journals(folder: Path, written: Any) -> Iterator[Parser]:

@@ -20,11 +20,12 @@ from msgspec.structs import replace
 from common.coding.recipe import Recipe, digest
 from common.protocol.device_messages import Commitment, Open, SignedCommitment
 from common.protocol.identifiers import encoding_id as make_encoding_id
-from common.protocol.messages import Answer, Code, Tombstone
+from common.protocol.messages import AnnouncedShare, Answer, Code, Tombstone
 from common.vault.keys import VaultKey
 from tests.support.clocks import SetClock
 from worker.layout import ShareKey
 from worker.refusals import Refusal
+from worker.share_states import KeptShare, State
 from worker.store import ShareStore
 
 OVERHEAD = 64 * 1024  # what a share may take beside its blocks
@@ -138,25 +139,71 @@ def sample(
     return Sample(Recipe(encoding_id, k, n, block_size, last, digests), blocks, nonce)
 
 
-def share_path(folder: Path, encoding: Sample, share: int) -> Path:
-    name = f"{encoding.encoding_id.hex()}.{share:02x}"
-    return folder / "shares" / name[:2] / name[2:4] / name
+def large(label: str = "large") -> Sample:
+    """An encoding whose shares are files of their own; those of the others lie in packs."""
+    return sample(label, segments=2, block_size=300 << 10)
 
 
-def bytes_on_disk(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.glob("shares/*/*/*"))
+def held_by(store: ShareStore) -> dict[ShareKey, AnnouncedShare]:
+    """All that a store announces as held."""
+    return {(share.encoding_id, share.share): share for page in store.pages() for share in page}
+
+
+def lying(store: ShareStore, encoding: Sample, share: int) -> tuple[Path, int, int]:
+    """Where a share is kept: the file, the offset in it, and how many bytes of it."""
+    kept = next(iter(store._index.copies(encoding.key(share))))
+    return place_of(store, kept)
+
+
+def place_of(store: ShareStore, kept: KeptShare) -> tuple[Path, int, int]:
+    if not kept.place.pack:
+        return store._layout.share(kept.key, kept.serial), 0, kept.place.length
+    (pack,) = store.folder.glob(f"packs/{kept.place.pack:08d}.*")
+    return pack, kept.place.offset, kept.place.length
+
+
+def damage(store: ShareStore, encoding: Sample, share: int, offset: int = 0, content: bytes = b"\xff" * 8) -> None:
+    """Overwrite some bytes of a share's record on the disk; an offset below 0 counts from its end."""
+    path, start, length = lying(store, encoding, share)
+    with open(path, "r+b") as file:
+        file.seek(start + (offset if offset >= 0 else length + offset))
+        file.write(content)
 
 
 def staged_files(folder: Path) -> list[Path]:
     return list((folder / "staging").iterdir())
 
 
-def trashed(store: ShareStore) -> list[str]:
-    """The names of the files in its trash."""
-    return sorted(path.name for path in (store.folder / "trash").iterdir())
+def trashed(store: ShareStore) -> list[KeptShare]:
+    """What is in its trash: deleted shares, then surplus ones."""
+    return [*store._index.in_state(State.DELETED), *store._index.in_state(State.SURPLUS)]
 
 
 def reopened(store: ShareStore, clock: SetClock) -> ShareStore:
     """The same store after its worker was started anew."""
     store.close()
+    return ShareStore(store.folder, clock=clock)
+
+
+def through_restarts(store: ShareStore, clock: Optional[SetClock] = None) -> Iterator[ShareStore]:
+    """The store as it is, after its worker was started anew, and after its index was lost, too."""
+    clock = clock or SetClock()
+    yield store
+    store = reopened(store, clock)
+    yield store
+    yield with_index(store, clock, {})
+
+
+def copy_of_index(store: ShareStore) -> dict[str, bytes]:
+    """The index as it is now, by names of files."""
+    return {path.name: path.read_bytes() for path in store.folder.glob("index.sqlite*")}
+
+
+def with_index(store: ShareStore, clock: SetClock, index: dict[str, bytes]) -> ShareStore:
+    """The same store after its worker was started anew, with this index, or with none where it is empty."""
+    store.close()
+    for path in store.folder.glob("index.sqlite*"):
+        path.unlink()
+    for name, content in index.items():
+        (store.folder / name).write_bytes(content)
     return ShareStore(store.folder, clock=clock)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from pathlib import Path
 from typing import Any, Callable
 
@@ -32,13 +31,10 @@ from common.vault.recovery_codes import read_codes, restore_key
 from common.vault.sealing import DataKey, SegmentOpener
 from common.vault.snapshot import decode_snapshot
 from common.vault.tree import decode_tree
+from tests.support.store_folder import RecordContent
 from tests.vectors.formats import FILE, read_vectors
 from tests.vectors.formats.generate import content
 from tests.vectors.vault.reference import ENCODING_ID
-from worker.amendments import Amendments
-from worker.disk import Disk
-from worker.durability import Durability
-from worker.layout import Layout
 from worker.reading import OpenShare
 from worker.tombstones import decode_tombstone
 
@@ -73,12 +69,8 @@ def short_invite(data: bytes, inputs: Inputs, _folder: Path) -> object:
     return short
 
 
-def share_file(data: bytes, _inputs: Inputs, folder: Path) -> object:
-    (folder / "share").write_bytes(data)
-    disk = Disk()
-    amendments = Amendments(disk, Layout(folder), Durability(disk, folder))
-    with contextlib.closing(OpenShare(disk, folder / "share", ENCODING_ID, 1, amendments)) as share:
-        return share.information
+def share_file(data: bytes, _inputs: Inputs, _folder: Path) -> object:
+    return OpenShare(RecordContent(data), (ENCODING_ID, 1)).information
 
 
 def member_list(data: bytes, _inputs: Inputs, folder: Path) -> object:

@@ -24,6 +24,7 @@ from producer.owner import OwnVault
 from tests.support.memory_cluster import MemoryCluster, run
 from tests.support.putting import put
 from tests.support.sample_images import KEY, OTHER_KEY, chance
+from tests.support.sample_shares import held_by
 
 K, N = 2, 4
 SOON = 10.0  # seconds; a device has twenty to answer
@@ -88,7 +89,7 @@ class Scene:
     def readers(self) -> list[set[bytes]]:
         """Of each device, to whom it serves its share."""
         return [
-            {grant.owner for share in device.store.held().values() for grant in share.grants}
+            {grant.owner for share in held_by(device.store).values() for grant in share.grants}
             for device in self.cluster.devices
         ]
 
@@ -134,7 +135,7 @@ def test_a_device_that_claims_a_later_generation_each_time_holds_up_no_deletion(
         liar.decline(Operation.DELETE, Code.CONFLICT, number)
     scene.delete()
     assert scene.cluster.devices[3].asked[Operation.DELETE] < 10
-    assert all(not device.store.held() for device in scene.cluster.devices[:3])
+    assert all(not held_by(device.store) for device in scene.cluster.devices[:3])
 
 
 def test_what_a_silent_device_makes_up_of_an_image_holds_up_no_deletion(
@@ -148,7 +149,7 @@ def test_what_a_silent_device_makes_up_of_an_image_holds_up_no_deletion(
     started = time.monotonic()
     scene.delete()
     assert time.monotonic() - started < SOON
-    assert all(not device.store.held() for device in scene.cluster.devices[:3])
+    assert all(not held_by(device.store) for device in scene.cluster.devices[:3])
 
 
 def test_a_device_that_answers_nonsense_costs_its_own_answer_only(scene: Scene) -> None:
@@ -213,7 +214,7 @@ def test_a_device_that_answers_nothing_does_not_hold_up_what_enough_took_back(sc
     started = time.monotonic()
     scene.undelete()
     assert time.monotonic() - started < SOON
-    assert all(device.store.held() for device in scene.cluster.devices[:3])
+    assert all(held_by(device.store) for device in scene.cluster.devices[:3])
 
 
 def test_who_is_late_and_needed_is_asked_again_for_what_is_taken_back(scene: Scene) -> None:
@@ -231,7 +232,7 @@ def test_who_is_late_and_needed_is_asked_again_for_what_is_taken_back(scene: Sce
         await scene._undelete(1)
 
     run(undelete())
-    assert all(device.store.held() for device in scene.cluster.devices)
+    assert all(held_by(device.store) for device in scene.cluster.devices)
 
 
 # --- changing who reads

@@ -37,6 +37,7 @@ from common.vault.mapping import SNAPSHOT
 from consumer.snapshots import KeptSnapshot, SnapshotReader
 from tests.support.memory_cluster import MemoryCluster
 from tests.support.sample_images import chance
+from tests.support.sample_shares import held_by
 from tests.unit.snapshots.steps import (
     DAY,
     TRASH_DAYS,
@@ -249,7 +250,7 @@ class Schedule:
             device = self.rng.choice(here)
             if self.cluster.bears([device.device_id, *(d.device_id for d in self.cluster.devices if not d.alive)]):
                 self._note(f"{device.name} loses its shares")
-                device.lose(*device.store.held())
+                device.lose(*held_by(device.store))
 
     def _all_here(self) -> None:
         for device in self.cluster.devices:

@@ -34,148 +34,162 @@ from tests.support.sample_shares import (
     Sample,
     chance,
     declined,
+    held_by,
+    large,
+    reopened,
     sample,
-    share_path,
     sign,
+    through_restarts,
 )
 from worker.amendments import decode_amendment, encode_amendment
+from worker.layout import Place
 from worker.refusals import Refusal
 from worker.store import ShareStore
 
 FRIENDS_KEY, NEW_KEY = VaultKey(b"\x0c" * 32), VaultKey(b"\x0d" * 32)
 FRIEND, NEW_OWNER = FRIENDS_KEY.owner_id(), NEW_KEY.owner_id()
-SAMPLE = sample()
 GRANT = Grant(FRIEND, chance("friend's object", 32), chance("friend's mapping", 90))
 
 
+@pytest.fixture(params=[sample, large], ids=["small", "large"])
+def encoding(request: pytest.FixtureRequest) -> Sample:
+    made: Sample = request.param()
+    return made
+
+
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[ShareStore]:
+def store(tmp_path: Path, clock: SetClock, encoding: Sample) -> Iterator[ShareStore]:
     """With one share, of which the brokers know."""
-    store = ShareStore(tmp_path / "store", clock=SetClock())
-    sample().put(store, 0)
+    store = ShareStore(tmp_path / "store", clock=clock)
+    encoding.put(store, 0)
     store.changes()
     yield store
     store.close()
 
 
-def reopened(store: ShareStore) -> ShareStore:
-    store.close()
-    return ShareStore(store.folder, clock=SetClock())
+def commitment(encoding: Sample, revision: int = 2, grants: Optional[list[Grant]] = None, **changes: Any) -> Commitment:
+    """The encoding's, of another revision."""
+    return replace(encoding.commitment, revision=revision, grants=grants or [], **changes)
 
 
-def commitment(revision: int = 2, grants: Optional[list[Grant]] = None, **changes: Any) -> Commitment:
-    """The sample's, of another revision."""
-    before = sample().commitment
-    return replace(before, revision=revision, grants=grants or [], **changes)
-
-
-def rotated(revision: int = 2) -> Commitment:
+def rotated(encoding: Sample, revision: int = 2) -> Commitment:
     """Everything but the recipe is new."""
-    transfers = [KEY.signing_key().transfer(SAMPLE.encoding_id, NEW_OWNER)]
+    transfers = [KEY.signing_key().transfer(encoding.encoding_id, NEW_OWNER)]
     changes: dict[str, Any] = {"object_id": chance("new object", 32), "mapping": chance("new mapping", 99)}
-    return commitment(revision, owner=NEW_OWNER, transfers=transfers, **changes)
+    return commitment(encoding, revision, owner=NEW_OWNER, transfers=transfers, **changes)
 
 
 SIGNERS = {OWNER: KEY, NEW_OWNER: NEW_KEY, FRIEND: FRIENDS_KEY, STRANGER: STRANGERS_KEY}
 
 
-def amend(
-    store: ShareStore,
-    said: Commitment,
-    key: Optional[VaultKey] = None,
-    encoding: Sample = SAMPLE,
-) -> None:
+def amend(store: ShareStore, encoding: Sample, said: Commitment, key: Optional[VaultKey] = None) -> None:
     """Show the store what the owner named in it signed, or who has this key, for that owner's session."""
     store.amend(encoding.encoding_id, sign(said, key or SIGNERS[said.owner]), said.owner)
 
 
-def new_tombstone(generation: int) -> Tombstone:
-    return NEW_KEY.tombstone(rotated().object_id, SAMPLE.encoding_id, generation, TRASH)
+def new_tombstone(encoding: Sample, generation: int) -> Tombstone:
+    return NEW_KEY.tombstone(rotated(encoding).object_id, encoding.encoding_id, generation, TRASH)
 
 
-def lies_there(store: ShareStore, owner: bytes = OWNER) -> Commitment:
-    return store.share(sample().key(0), owner).commitment
+def lies_there(store: ShareStore, encoding: Sample, owner: bytes = OWNER) -> Commitment:
+    return store.share(encoding.key(0), owner).commitment
 
 
-def amendments(store: ShareStore) -> list[Path]:
-    return sorted((store.folder / "amendments").iterdir())
+def amendment(store: ShareStore, encoding: Sample) -> Optional[Place]:
+    """Where what amends its share 0 lies."""
+    held = store._index.held(encoding.key(0))
+    assert held is not None
+    return held.amendment
+
+
+def damage_amendment(store: ShareStore, encoding: Sample) -> None:
+    place = amendment(store, encoding)
+    assert place is not None
+    (pack,) = store.folder.glob(f"packs/{place.pack:08d}.*")
+    content = bytearray(pack.read_bytes())
+    content[place.offset + place.length // 2] ^= 1
+    pack.write_bytes(content)
 
 
 # --- what an amendment does
 
 
-def test_a_new_commitment_holds_and_is_announced_and_outlives_a_restart(store: ShareStore) -> None:
-    said = commitment(grants=[GRANT])
-    amend(store, said)
+def test_a_new_commitment_holds_and_is_announced_and_outlives_a_restart(
+    store: ShareStore, encoding: Sample, clock: SetClock
+) -> None:
+    said = commitment(encoding, grants=[GRANT])
+    amend(store, encoding, said)
     (announced,) = store.changes().announced
     assert (announced.owner, announced.revision) == (OWNER, 2)
     assert announced.grants == [GrantedTo(FRIEND, GRANT.object_id)]
-    for again in (store, reopened(store)):
-        assert lies_there(again) == said
-        assert again.held()[sample().key(0)] == announced
-        sample().assert_readable(again, 0)
+    for again in through_restarts(store, clock):
+        assert lies_there(again, encoding) == said
+        assert held_by(again)[encoding.key(0)] == announced
+        encoding.assert_readable(again, 0)
     again.close()
 
 
-def test_all_shares_of_the_encoding_are_amended_and_no_others(store: ShareStore) -> None:
+def test_all_shares_of_the_encoding_are_amended_and_no_others(store: ShareStore, encoding: Sample) -> None:
     other = sample("other")
-    sample().put(store, 2)
+    encoding.put(store, 2)
     other.put(store, 0)
     store.changes()
-    amend(store, rotated())
+    amend(store, encoding, rotated(encoding))
     assert {(share.share, share.owner) for share in store.changes().announced} == {(0, NEW_OWNER), (2, NEW_OWNER)}
     other.assert_readable(store, 0)
 
 
-def test_a_rotated_share_is_the_new_owners_and_no_more_the_old_ones(store: ShareStore) -> None:
-    amend(store, rotated())
-    for again in (store, reopened(store)):
+def test_a_rotated_share_is_the_new_owners_and_no_more_the_old_ones(
+    store: ShareStore, encoding: Sample, clock: SetClock
+) -> None:
+    amend(store, encoding, rotated(encoding))
+    for again in through_restarts(store, clock):
         for key in (KEY, STRANGERS_KEY):
             owner = key.owner_id()
             with declined(Code.NOT_FOUND):
-                again.share(sample().key(0), owner)
+                again.share(encoding.key(0), owner)
             with declined(Code.NOT_FOUND):
-                again.block(sample().key(0), owner, 0)
+                again.block(encoding.key(0), owner, 0)
             with declined(Code.NOT_FOUND):
-                again.delete(sample().deletion(key=key), owner)
+                again.delete(encoding.deletion(key=key), owner)
         with declined(Code.NOT_FOUND):
-            amend(again, commitment(3))
+            amend(again, encoding, commitment(encoding, 3))
         with declined(Code.NOT_ALLOWED):
-            again.delete(sample().deletion(), NEW_OWNER)
-        assert again.block(sample().key(0), NEW_OWNER, 0) == sample().blocks[0][0]
-    again.delete(new_tombstone(1), NEW_OWNER)
-    assert not again.held()
+            again.delete(encoding.deletion(), NEW_OWNER)
+        assert again.block(encoding.key(0), NEW_OWNER, 0) == encoding.blocks[0][0]
+    again.delete(new_tombstone(encoding, 1), NEW_OWNER)
+    assert not held_by(again)
     again.close()
 
 
-def test_a_grants_owner_reads_and_does_nothing_else(store: ShareStore) -> None:
-    amend(store, commitment(grants=[GRANT]))
-    for again in (store, reopened(store)):
-        assert again.block(sample().key(0), FRIEND, 1) == sample().blocks[1][0]
+def test_a_grants_owner_reads_and_does_nothing_else(store: ShareStore, encoding: Sample, clock: SetClock) -> None:
+    amend(store, encoding, commitment(encoding, grants=[GRANT]))
+    for again in through_restarts(store, clock):
+        assert again.block(encoding.key(0), FRIEND, 1) == encoding.blocks[1][0]
         with declined(Code.NOT_FOUND):
-            again.delete(sample().deletion(key=FRIENDS_KEY), FRIEND)
+            again.delete(encoding.deletion(key=FRIENDS_KEY), FRIEND)
         with declined(Code.NOT_ALLOWED):
-            amend(again, commitment(3, owner=FRIEND))
-        sample().stage(again, 0, FRIEND)
+            amend(again, encoding, commitment(encoding, 3, owner=FRIEND))
+        encoding.stage(again, 0, FRIEND)
         with declined(Code.CONFLICT):
-            again.prepare_commit(sample().key(0), FRIEND, sample().signed(FRIEND))
+            again.prepare_commit(encoding.key(0), FRIEND, encoding.signed(FRIEND))
         with declined(Code.NOT_FOUND):
-            again.discard(sample().key(0), FRIEND)
+            again.discard(encoding.key(0), FRIEND)
     again.close()
 
 
-def test_a_grant_that_was_taken_back_opens_nothing(store: ShareStore) -> None:
-    amend(store, commitment(grants=[GRANT]))
-    assert store.block(sample().key(0), FRIEND, 0)
-    amend(store, commitment(3))
-    for again in (store, reopened(store)):
+def test_a_grant_that_was_taken_back_opens_nothing(store: ShareStore, encoding: Sample, clock: SetClock) -> None:
+    amend(store, encoding, commitment(encoding, grants=[GRANT]))
+    assert store.block(encoding.key(0), FRIEND, 0)
+    amend(store, encoding, commitment(encoding, 3))
+    for again in through_restarts(store, clock):
         with declined(Code.NOT_FOUND):
-            again.block(sample().key(0), FRIEND, 0)
-    assert len(amendments(again)) == 1
+            again.block(encoding.key(0), FRIEND, 0)
+        assert lies_there(again, encoding).grants == []
     again.close()
 
 
-def test_grants_may_come_with_the_first_commitment(store: ShareStore) -> None:
+def test_grants_may_come_with_the_first_commitment(store: ShareStore, encoding: Sample, clock: SetClock) -> None:
     encoding = sample("granted")
     encoding.stage(store, 1)
     said = encoding.signed(grants=[GRANT])
@@ -183,7 +197,7 @@ def test_grants_may_come_with_the_first_commitment(store: ShareStore) -> None:
     assert pending is not None
     assert store.commit_round([pending])[0].granted
     assert store.changes().announced[0].grants == [GrantedTo(FRIEND, GRANT.object_id)]
-    for again in (store, reopened(store)):
+    for again in through_restarts(store, clock):
         assert again.block(encoding.key(1), FRIEND, 0) == encoding.blocks[0][1]
         assert again.prepare_commit(encoding.key(1), OWNER, said) is None, "it was committed just so"
     again.close()
@@ -192,191 +206,188 @@ def test_grants_may_come_with_the_first_commitment(store: ShareStore) -> None:
 # --- by right only, and forward only
 
 
-def test_nobody_amends_without_the_owners_signature(store: ShareStore) -> None:
-    said = commitment()
+def test_nobody_amends_without_the_owners_signature(store: ShareStore, encoding: Sample) -> None:
+    said = commitment(encoding)
     right = sign(said)
-    to_stranger = KEY.signing_key().transfer(SAMPLE.encoding_id, STRANGER)
+    to_stranger = KEY.signing_key().transfer(encoding.encoding_id, STRANGER)
     others = [
         replace(right, signature=replace(right.signature, signature=bytes(64))),
         replace(right, signature=replace(right.signature, key=STRANGERS_KEY.owner_key())),
-        replace(right, commitment=commitment(mapping=b"another")),
-        replace(right, commitment=commitment(grants=[GRANT])),
+        replace(right, commitment=commitment(encoding, mapping=b"another")),
+        replace(right, commitment=commitment(encoding, grants=[GRANT])),
         replace(right, commitment=replace(said, nonce=bytes(16))),
         sign(said, STRANGERS_KEY),
-        sign(replace(said, transfers=[STRANGERS_KEY.signing_key().transfer(SAMPLE.encoding_id, OWNER)])),
+        sign(replace(said, transfers=[STRANGERS_KEY.signing_key().transfer(encoding.encoding_id, OWNER)])),
         sign(replace(said, transfers=[to_stranger])),
     ]
     for wrong in others:
         with declined(Code.NOT_ALLOWED):
-            store.amend(SAMPLE.encoding_id, wrong, OWNER)
+            store.amend(encoding.encoding_id, wrong, OWNER)
     with declined(Code.NOT_ALLOWED):
         store.amend(sample("other").encoding_id, right, OWNER)
     given = replace(said, owner=STRANGER, transfers=[to_stranger])
     for wrong in (right, sign(given), sign(replace(said, owner=STRANGER), STRANGERS_KEY)):
         with declined(Code.NOT_ALLOWED):  # not even what the owner gave away, before who got it has signed
-            store.amend(SAMPLE.encoding_id, wrong, STRANGER)
+            store.amend(encoding.encoding_id, wrong, STRANGER)
     assert not store.changes()
-    assert amendments(store) == []
+    assert amendment(store, encoding) is None
 
 
-def test_where_nothing_of_it_is_it_is_not_found(store: ShareStore) -> None:
+def test_where_nothing_of_it_is_it_is_not_found(store: ShareStore, encoding: Sample) -> None:
     with declined(Code.NOT_FOUND):
-        amend(store, sample("other").commitment, encoding=sample("other"))
+        amend(store, sample("other"), sample("other").commitment)
 
 
-def test_saying_it_again_is_harmless_even_when_the_owner_is_another_since(store: ShareStore) -> None:
+def test_saying_it_again_is_harmless_even_when_the_owner_is_another_since(store: ShareStore, encoding: Sample) -> None:
     for _ in range(3):
-        amend(store, rotated())
+        amend(store, encoding, rotated(encoding))
     assert len(store.changes().announced) == 1
 
 
-def test_an_older_revision_changes_nothing(store: ShareStore) -> None:
-    amend(store, commitment(5, [GRANT]))
+def test_an_older_revision_changes_nothing(store: ShareStore, encoding: Sample) -> None:
+    amend(store, encoding, commitment(encoding, 5, [GRANT]))
     store.changes()
     for revision in (1, 4, 5):
         with declined(Code.CONFLICT):
-            amend(store, commitment(revision))
-    assert lies_there(store) == commitment(5, [GRANT])
+            amend(store, encoding, commitment(encoding, revision))
+    assert lies_there(store, encoding) == commitment(encoding, 5, [GRANT])
     assert not store.changes()
 
 
-def test_the_recipe_stays(store: ShareStore) -> None:
-    said = commitment()
+def test_the_recipe_stays(store: ShareStore, encoding: Sample) -> None:
+    said = commitment(encoding)
     said.recipe = sample("other").commitment.recipe
     with declined(Code.CONFLICT):
-        amend(store, said)
+        amend(store, encoding, said)
 
 
-def test_a_mapping_has_its_limit(store: ShareStore) -> None:
+def test_a_mapping_has_its_limit(store: ShareStore, encoding: Sample, clock: SetClock) -> None:
     with declined(Code.MALFORMED):
-        amend(store, commitment(mapping=bytes(MAX_GRANTED_MAPPING + 1)))
-    amend(store, commitment(mapping=bytes(MAX_GRANTED_MAPPING)))
-    again = reopened(store)
-    assert len(lies_there(again).mapping) == MAX_GRANTED_MAPPING
+        amend(store, encoding, commitment(encoding, mapping=bytes(MAX_GRANTED_MAPPING + 1)))
+    amend(store, encoding, commitment(encoding, mapping=bytes(MAX_GRANTED_MAPPING)))
+    again = reopened(store, clock)
+    assert len(lies_there(again, encoding).mapping) == MAX_GRANTED_MAPPING
     again.close()
 
 
-def test_another_owners_share_under_the_same_id_stays_as_it_is(store: ShareStore) -> None:
+def test_another_owners_share_under_the_same_id_stays_as_it_is(store: ShareStore, encoding: Sample) -> None:
     """As one that was given to two."""
-    sample().put(store, 1, STRANGER)
-    amend(store, rotated())
-    assert {key[1]: share.owner for key, share in store.held().items()} == {0: NEW_OWNER, 1: STRANGER}
+    encoding.put(store, 1, STRANGER)
+    amend(store, encoding, rotated(encoding))
+    assert {key[1]: share.owner for key, share in held_by(store).items()} == {0: NEW_OWNER, 1: STRANGER}
 
 
-def test_nobody_else_plants_a_share_of_the_owners_encoding(store: ShareStore) -> None:
+def test_nobody_else_plants_a_share_of_the_owners_encoding(store: ShareStore, encoding: Sample) -> None:
     """Neither in the owner's name nor in one's own, nor as a deposit."""
-    planted = commitment(2**53 - 1)
-    given = replace(planted, transfers=[STRANGERS_KEY.signing_key().transfer(SAMPLE.encoding_id, OWNER)])
+    planted = commitment(encoding, 2**53 - 1)
+    given = replace(planted, transfers=[STRANGERS_KEY.signing_key().transfer(encoding.encoding_id, OWNER)])
     for wrong in (planted, replace(planted, owner=STRANGER), given, replace(given, revision=1)):
-        SAMPLE.stage(store, 2, wrong.owner)
+        encoding.stage(store, 2, wrong.owner)
         with declined(Code.NOT_ALLOWED):
-            store.prepare_commit(SAMPLE.key(2), wrong.owner, sign(wrong, STRANGERS_KEY))
+            store.prepare_commit(encoding.key(2), wrong.owner, sign(wrong, STRANGERS_KEY))
 
 
-def test_of_two_of_one_revision_the_first_stays(store: ShareStore) -> None:
+def test_of_two_of_one_revision_the_first_stays(store: ShareStore, encoding: Sample) -> None:
     """So that of two machines at most one has it on most devices."""
-    both = [commitment(2, [GRANT]), commitment(2)]
-    amend(store, both[0])
+    both = [commitment(encoding, 2, [GRANT]), commitment(encoding, 2)]
+    amend(store, encoding, both[0])
     with declined(Code.CONFLICT):
-        amend(store, both[1])
-    assert lies_there(store) == both[0]
+        amend(store, encoding, both[1])
+    assert lies_there(store, encoding) == both[0]
 
 
-def test_what_an_owner_before_says_later_does_not_count(store: ShareStore) -> None:
-    amend(store, rotated())
+def test_what_an_owner_before_says_later_does_not_count(store: ShareStore, encoding: Sample) -> None:
+    amend(store, encoding, rotated(encoding))
     with declined(Code.NOT_FOUND):
-        amend(store, commitment(2**53 - 1))
-    assert lies_there(store, NEW_OWNER) == rotated()
+        amend(store, encoding, commitment(encoding, 2**53 - 1))
+    assert lies_there(store, encoding, NEW_OWNER) == rotated(encoding)
 
 
 # --- with deletions, damage and restarts
 
 
-def test_what_is_deleted_and_taken_back_is_amended_still(store: ShareStore) -> None:
-    amend(store, rotated())
-    store.delete(new_tombstone(1), NEW_OWNER)
+def test_what_is_deleted_and_taken_back_is_amended_still(store: ShareStore, encoding: Sample, clock: SetClock) -> None:
+    amend(store, encoding, rotated(encoding))
+    store.delete(new_tombstone(encoding, 1), NEW_OWNER)
     with declined(Code.NOT_FOUND):
-        amend(store, rotated(3))
-    store = reopened(store)
-    store.undelete(new_tombstone(2), NEW_OWNER)
-    assert lies_there(store, NEW_OWNER) == rotated()
+        amend(store, encoding, rotated(encoding, 3))
+    store = reopened(store, clock)
+    store.undelete(new_tombstone(encoding, 2), NEW_OWNER)
+    assert lies_there(store, encoding, NEW_OWNER) == rotated(encoding)
     store.close()
 
 
-def test_the_new_owner_deletes_what_the_old_one_deleted_and_took_back(store: ShareStore) -> None:
-    store.delete(sample().deletion(), OWNER)
-    store.undelete(sample().undeletion(), OWNER)
-    amend(store, rotated())
-    store.delete(new_tombstone(1), NEW_OWNER)
-    assert not store.held()
+def test_the_new_owner_deletes_what_the_old_one_deleted_and_took_back(store: ShareStore, encoding: Sample) -> None:
+    store.delete(encoding.deletion(), OWNER)
+    store.undelete(encoding.undeletion(), OWNER)
+    amend(store, encoding, rotated(encoding))
+    store.delete(new_tombstone(encoding, 1), NEW_OWNER)
+    assert not held_by(store)
 
 
-def test_an_amendment_goes_with_the_last_of_its_share(tmp_path: Path) -> None:
-    clock = SetClock()
-    store = ShareStore(tmp_path / "store", clock=clock)
-    sample().put(store, 0)
-    amend(store, commitment())
-    store.discard(sample().key(0), OWNER)
-    store.close()
-    store = ShareStore(tmp_path / "store", clock=clock)
+def test_an_amendment_goes_with_the_last_of_its_share(store: ShareStore, encoding: Sample, clock: SetClock) -> None:
+    amend(store, encoding, commitment(encoding))
+    store.discard(encoding.key(0), OWNER)
+    assert store.used_bytes
+    store = reopened(store, clock)
+    clock.pass_time(25 * 3600)
     store.expire(clock.now)
-    assert amendments(store) == []
-    store.close()
-
-
-def test_a_share_whose_amendment_is_damaged_is_damaged_and_never_what_it_was_before(store: ShareStore) -> None:
-    amend(store, rotated())
-    (path,) = amendments(store)
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 1
-    path.write_bytes(content)
-    store = reopened(store)
-    assert not store.held()[sample().key(0)].sound
-    for owner in (OWNER, NEW_OWNER):
-        with pytest.raises(Refusal):
-            store.block(sample().key(0), owner, 0)
-    sample().stage(store, 0, NEW_OWNER)
-    pending = store.prepare_commit(sample().key(0), NEW_OWNER, sign(rotated(), NEW_KEY))
-    assert pending is not None
-    assert store.commit_round([pending])[0].granted
-    for again in (store, reopened(store)):
-        assert lies_there(again, NEW_OWNER) == rotated(), "stored anew, as the steward does"
+    for again in through_restarts(store, clock):
+        assert again.used_bytes == 0
     again.close()
 
 
-def test_the_scrub_finds_a_damaged_amendment(store: ShareStore) -> None:
-    amend(store, commitment())
-    (path,) = amendments(store)
-    path.write_bytes(path.read_bytes()[:-1])
-    store.check(sample().key(0))
+def test_a_share_whose_amendment_is_damaged_is_damaged_and_never_what_it_was_before(
+    store: ShareStore, encoding: Sample, clock: SetClock
+) -> None:
+    amend(store, encoding, rotated(encoding))
+    damage_amendment(store, encoding)
+    for again in through_restarts(store, clock):
+        for owner in (OWNER, NEW_OWNER):
+            with pytest.raises(Refusal):
+                again.block(encoding.key(0), owner, 0)
+        assert not held_by(again)[encoding.key(0)].sound
+    encoding.stage(again, 0, NEW_OWNER)
+    pending = again.prepare_commit(encoding.key(0), NEW_OWNER, sign(rotated(encoding), NEW_KEY))
+    assert pending is not None
+    assert again.commit_round([pending])[0].granted
+    for once_more in through_restarts(again, clock):
+        assert lies_there(once_more, encoding, NEW_OWNER) == rotated(encoding), "stored anew, as the steward does"
+    once_more.close()
+
+
+def test_the_scrub_finds_a_damaged_amendment(store: ShareStore, encoding: Sample) -> None:
+    amend(store, encoding, commitment(encoding))
+    damage_amendment(store, encoding)
+    store.check(encoding.key(0))
     for _ in range(10):
         store.scrub.turn(0.0, idle=True)
-    assert not store.held()[sample().key(0)].sound
+    assert not held_by(store)[encoding.key(0)].sound
 
 
-def test_room_is_counted(store: ShareStore) -> None:
+def test_room_is_counted(store: ShareStore, encoding: Sample, clock: SetClock) -> None:
     used = store.used_bytes
-    amend(store, commitment())
-    (path,) = amendments(store)
-    assert store.used_bytes == used + path.stat().st_size
-    again = reopened(store)
-    assert again.used_bytes == used + path.stat().st_size
+    amend(store, encoding, commitment(encoding))
+    place = amendment(store, encoding)
+    assert place is not None
+    for again in through_restarts(store, clock):
+        assert again.used_bytes == used + place.length
     again.close()
 
 
 @pytest.mark.parametrize("power_cut", [False, True])
 @pytest.mark.parametrize("failing", range(12))
 def test_whatever_call_fails_the_old_or_the_new_one_lies_there_whole(
-    tmp_path: Path, failing: int, power_cut: bool
+    tmp_path: Path, encoding: Sample, failing: int, power_cut: bool
 ) -> None:
     disk, folder = FaultyDisk(), tmp_path / "store"
     store = ShareStore(folder, disk=disk)
-    sample().put(store, 0)
-    amend(store, commitment(2))
+    encoding.put(store, 0)
+    amend(store, encoding, commitment(encoding, 2))
     disk.arm({failing: errno.ENOSPC})
     acknowledged = True
     try:
-        amend(store, rotated(3))
+        amend(store, encoding, rotated(encoding, 3))
     except Refusal:
         acknowledged = False
     disk.arm()
@@ -384,11 +395,13 @@ def test_whatever_call_fails_the_old_or_the_new_one_lies_there_whole(
     if power_cut:
         disk.lose_power(folder)
     store = ShareStore(folder)
-    held = store.held()[sample().key(0)]
+    held = held_by(store)[encoding.key(0)]
     assert held.sound
-    said = lies_there(store, held.owner)
-    assert (held.owner, said) in [(NEW_OWNER, rotated(3))] + ([] if acknowledged else [(OWNER, commitment(2))])
-    assert share_path(folder, sample(), 0).exists()
+    said = lies_there(store, encoding, held.owner)
+    old = [] if acknowledged else [(OWNER, commitment(encoding, 2))]
+    assert (held.owner, said) in [(NEW_OWNER, rotated(encoding, 3)), *old]
+    for segment, row in enumerate(encoding.blocks):
+        assert store.block(encoding.key(0), held.owner, segment) == row[0]
     assert disk.resynced == []
     store.close()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -20,17 +21,38 @@ from tests.support.sample_shares import (
     STRANGERS_KEY,
     TRASH,
     Sample,
+    copy_of_index,
+    damage,
     declined,
+    held_by,
+    large,
+    lying,
     reopened,
     sample,
-    share_path,
+    through_restarts,
     trashed,
+    with_index,
 )
-from worker.layout import file_name
 from worker.store import ShareStore
 
 WEEK = 7 * 24 * 3600
 TEN_YEARS = 10 * 365 * 24 * 3600
+
+
+@pytest.fixture(params=[sample, large], ids=["small", "large"])
+def encoding(request: pytest.FixtureRequest) -> Sample:
+    made: Sample = request.param()
+    return made
+
+
+@pytest.fixture
+def store(tmp_path: Path, clock: SetClock, encoding: Sample) -> Iterator[ShareStore]:
+    """With one share, of which the brokers know."""
+    store = ShareStore(tmp_path / "store", clock=clock)
+    encoding.put(store, 0)
+    store.changes()
+    yield store
+    store.close()
 
 
 def name(encoding: Sample, share: int = 0) -> ShareName:
@@ -40,27 +62,30 @@ def name(encoding: Sample, share: int = 0) -> ShareName:
 # --- deleting
 
 
-def test_what_is_deleted_is_in_the_trash_and_that_is_told(store: ShareStore, clock: SetClock) -> None:
-    encoding = sample()
+def test_what_is_deleted_is_in_the_trash_and_that_is_told(store: ShareStore, encoding: Sample, clock: SetClock) -> None:
     used = store.used_bytes
     store.delete(encoding.deletion(), OWNER)
     changes = store.changes()
     assert changes.tombstones == [encoding.deletion(1)]
     assert changes.withdrawn == [name(encoding)]
     assert not changes.announced
-    assert trashed(store) == [f"{file_name(encoding.key(0))}.{OWNER.hex()}.deleted"]
-    assert not share_path(store.folder, encoding, 0).exists()
+    assert [(kept.key, kept.deleted_by) for kept in trashed(store)] == [(encoding.key(0), OWNER)]
     assert store.used_bytes == used, "the trash takes room"
-    store = reopened(store, clock)
-    assert not store.held()
-    assert list(store.tombstones()) == [encoding.deletion(1)]
-    assert store.used_bytes == used
+    for index in (copy_of_index(store), {}):
+        store = with_index(store, clock, index)
+        assert not held_by(store)
+        assert [(kept.key, kept.deleted_by) for kept in trashed(store)] == [(encoding.key(0), OWNER)]
+        assert list(store.tombstones()) == [encoding.deletion(1)]
+        assert store.used_bytes == used
+    store.undelete(encoding.undeletion(), OWNER)
+    encoding.assert_readable(store, 0)
     store.close()
 
 
-def test_of_an_encoding_given_to_any_number_of_owners_32_deletions_are_kept(store: ShareStore, clock: SetClock) -> None:
+def test_of_an_encoding_given_to_any_number_of_owners_32_deletions_are_kept(
+    store: ShareStore, encoding: Sample, clock: SetClock
+) -> None:
     """Whoever first stored it can give it to owners that they make up, and have each delete it."""
-    encoding = sample()
     store.delete(encoding.deletion(), OWNER)
     for number in range(100, 108 + MAX_OWNERS_OF_AN_ENCODING):
         key = VaultKey(bytes([number]) * 32)
@@ -70,14 +95,12 @@ def test_of_an_encoding_given_to_any_number_of_owners_32_deletions_are_kept(stor
     owners = [tombstone.owner for tombstone in store.tombstones()]
     assert len(owners) == MAX_OWNERS_OF_AN_ENCODING
     assert key.owner_id() in owners
-    assert len(list((store.folder / "tombstones").iterdir())) == MAX_OWNERS_OF_AN_ENCODING
     store = reopened(store, clock)
     assert sorted(tombstone.owner for tombstone in store.tombstones()) == sorted(owners)
     store.close()
 
 
-def test_a_deletion_of_whom_a_share_is_held_makes_way_for_none(store: ShareStore) -> None:
-    encoding = sample()
+def test_a_deletion_of_whom_a_share_is_held_makes_way_for_none(store: ShareStore, encoding: Sample) -> None:
     encoding.put(store, 2)
     store.delete(encoding.deletion(), OWNER)
     store.undelete(encoding.undeletion(), OWNER)
@@ -91,7 +114,7 @@ def test_a_deletion_of_whom_a_share_is_held_makes_way_for_none(store: ShareStore
 
 
 def test_who_stores_and_deletes_without_end_loses_the_oldest_tombstones_and_alone(
-    store: ShareStore, clock: SetClock, monkeypatch: pytest.MonkeyPatch
+    store: ShareStore, encoding: Sample, clock: SetClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(worker.deleting, "_MOST_TOMBSTONES", 10)
     monkeypatch.setattr(worker.deleting, "_AT_A_TIME", 1)
@@ -108,18 +131,18 @@ def test_who_stores_and_deletes_without_end_loses_the_oldest_tombstones_and_alon
     kept = list(store.tombstones())
     assert [each for each in kept if each.owner == OWNER] == told
     assert {each.encoding_id for each in kept if each.owner == STRANGER} == {e.encoding_id for e in own[-7:]}
-    assert len(list((store.folder / "tombstones").iterdir())) == 10
+    assert len(kept) == 10
     store = reopened(store, clock)
     assert sorted(each.encoding_id for each in store.tombstones()) == sorted(each.encoding_id for each in kept)
     store.close()
 
 
 def test_no_deletion_makes_way_while_what_it_deleted_can_be_taken_back(
-    store: ShareStore, monkeypatch: pytest.MonkeyPatch
+    store: ShareStore, encoding: Sample, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(worker.deleting, "_MOST_TOMBSTONES", 2)
     monkeypatch.setattr(worker.deleting, "_AT_A_TIME", 1)
-    first, second = sample(), sample("second")
+    first, second = encoding, sample("second")
     store.delete(first.deletion(), OWNER)
     second.put(store, 0)
     store.delete(second.deletion(), OWNER)
@@ -134,20 +157,19 @@ def test_no_deletion_makes_way_while_what_it_deleted_can_be_taken_back(
         store.delete(first.deletion(), OWNER)
 
 
-def test_all_shares_of_the_encoding_go_and_no_others(store: ShareStore) -> None:
-    encoding, other = sample(), sample("other")
+def test_all_shares_of_the_encoding_go_and_no_others(store: ShareStore, encoding: Sample) -> None:
+    encoding, other = encoding, sample("other")
     encoding.put(store, 2)
     other.put(store, 0)
     encoding.stage(store, 1)
     store.delete(encoding.deletion(), OWNER)
-    assert list(store.held()) == [other.key(0)]
+    assert list(held_by(store)) == [other.key(0)]
     with declined(Code.NOT_OPEN):
         encoding.append(store, 1, 0)
     other.assert_readable(store, 0)
 
 
-def test_a_deleted_share_is_not_found(store: ShareStore) -> None:
-    encoding = sample()
+def test_a_deleted_share_is_not_found(store: ShareStore, encoding: Sample) -> None:
     encoding.assert_readable(store, 0)  # it is open now
     store.delete(encoding.deletion(), OWNER)
     with declined(Code.NOT_FOUND):
@@ -168,8 +190,8 @@ def forged(tombstone: Tombstone) -> list[Tombstone]:
     return [msgspec.structs.replace(tombstone, **{name: other}) for name, other in others.items()]
 
 
-def test_nobody_deletes_what_the_owner_did_not_sign(store: ShareStore) -> None:
-    encoding, other = sample(), sample("other")
+def test_nobody_deletes_what_the_owner_did_not_sign(store: ShareStore, encoding: Sample) -> None:
+    encoding, other = encoding, sample("other")
     for wrong in forged(encoding.deletion()):
         with declined(Code.NOT_ALLOWED):
             store.delete(wrong, OWNER)
@@ -183,31 +205,31 @@ def test_nobody_deletes_what_the_owner_did_not_sign(store: ShareStore) -> None:
             store.delete(wrong, OWNER)
 
 
-def test_what_the_owner_signed_serves_nobody_else(store: ShareStore) -> None:
+def test_what_the_owner_signed_serves_nobody_else(store: ShareStore, encoding: Sample) -> None:
     with declined(Code.NOT_ALLOWED):
-        store.delete(sample().deletion(), STRANGER)
-    sample().assert_readable(store, 0)
+        store.delete(encoding.deletion(), STRANGER)
+    encoding.assert_readable(store, 0)
 
 
-def test_another_owner_deletes_nothing(store: ShareStore) -> None:
-    encoding = sample()
+def test_another_owner_deletes_nothing(store: ShareStore, encoding: Sample) -> None:
     with declined(Code.NOT_FOUND):
         store.delete(encoding.deletion(key=STRANGERS_KEY), STRANGER)
     encoding.assert_readable(store, 0)
 
 
-def test_a_share_that_was_not_amended_is_deleted_by_the_object_id_of_the_others(store: ShareStore) -> None:
-    store.delete(KEY.tombstone(bytes(32), sample().encoding_id, 1, TRASH), OWNER)
-    assert not store.held()
+def test_a_share_that_was_not_amended_is_deleted_by_the_object_id_of_the_others(
+    store: ShareStore, encoding: Sample
+) -> None:
+    store.delete(KEY.tombstone(bytes(32), encoding.encoding_id, 1, TRASH), OWNER)
+    assert not held_by(store)
 
 
-def test_a_share_of_another_owner_stays_though_it_is_under_the_same_id(store: ShareStore) -> None:
-    encoding = sample()
+def test_a_share_of_another_owner_stays_though_it_is_under_the_same_id(store: ShareStore, encoding: Sample) -> None:
     encoding.put(store, 1, STRANGER)
     store.delete(encoding.deletion(), OWNER)
-    assert list(store.held()) == [encoding.key(1)]
+    assert list(held_by(store)) == [encoding.key(1)]
     store.delete(encoding.deletion(key=STRANGERS_KEY), STRANGER)
-    assert not store.held()
+    assert not held_by(store)
 
 
 def test_where_nothing_of_it_is_it_is_not_found(store: ShareStore) -> None:
@@ -216,26 +238,28 @@ def test_where_nothing_of_it_is_it_is_not_found(store: ShareStore) -> None:
     assert list(store.tombstones()) == []
 
 
-def test_saying_it_again_is_harmless(store: ShareStore) -> None:
+def test_saying_it_again_is_harmless(store: ShareStore, encoding: Sample) -> None:
     for _ in range(3):
-        store.delete(sample().deletion(), OWNER)
-    assert store.changes().tombstones == [sample().deletion(1)]
-    store.delete(sample().deletion(3), OWNER)
-    store.delete(sample().deletion(1), OWNER)
-    assert list(store.tombstones()) == [sample().deletion(3)]
+        store.delete(encoding.deletion(), OWNER)
+    assert store.changes().tombstones == [encoding.deletion(1)]
+    store.delete(encoding.deletion(3), OWNER)
+    store.delete(encoding.deletion(1), OWNER)
+    assert list(store.tombstones()) == [encoding.deletion(3)]
 
 
 @pytest.mark.parametrize("generation", [2, 4])
-def test_an_even_generation_is_no_deletion_and_an_odd_one_takes_none_back(store: ShareStore, generation: int) -> None:
+def test_an_even_generation_is_no_deletion_and_an_odd_one_takes_none_back(
+    store: ShareStore, encoding: Sample, generation: int
+) -> None:
     with declined(Code.MALFORMED):
-        store.delete(sample().deletion(generation), OWNER)
-    store.delete(sample().deletion(), OWNER)
+        store.delete(encoding.deletion(generation), OWNER)
+    store.delete(encoding.deletion(), OWNER)
     with declined(Code.MALFORMED):
-        store.undelete(sample().undeletion(generation + 1), OWNER)
+        store.undelete(encoding.undeletion(generation + 1), OWNER)
 
 
-def test_what_was_deleted_cannot_be_stored_again_under_its_id(store: ShareStore) -> None:
-    encoding, begun = sample(), sample("begun")
+def test_what_was_deleted_cannot_be_stored_again_under_its_id(store: ShareStore, encoding: Sample) -> None:
+    encoding, begun = encoding, sample("begun")
     begun.put(store, 0)
     begun.stage(store, 1)
     pending = store.prepare_commit(begun.key(1), OWNER, begun.signed())
@@ -247,47 +271,48 @@ def test_what_was_deleted_cannot_be_stored_again_under_its_id(store: ShareStore)
             store.prepare_commit(each.key(0), OWNER, each.signed())
     assert pending is not None
     assert store.commit_round([pending])[0].code is Code.NOT_OPEN, "the commit that was under way is none any more"
-    assert not store.held()
+    assert not held_by(store)
 
 
-def test_one_who_deletes_his_own_hinders_no_other_under_the_same_id(store: ShareStore) -> None:
-    store.delete(sample().deletion(), OWNER)
-    sample().put(store, 1, STRANGER)
-    sample().assert_readable(store, 1, STRANGER)
-
-
-def test_a_damaged_share_goes_too_and_comes_back_as_damaged(store: ShareStore, clock: SetClock) -> None:
-    encoding = sample()
-    path = share_path(store.folder, encoding, 0)
-    path.write_bytes(path.read_bytes().replace(encoding.blocks[1][0], bytes(64)))
-    with declined(Code.DAMAGED):
-        store.block(encoding.key(0), OWNER, 1)
+def test_one_who_deletes_his_own_hinders_no_other_under_the_same_id(store: ShareStore, encoding: Sample) -> None:
     store.delete(encoding.deletion(), OWNER)
-    assert not store.held()
-    assert trashed(store) == [f"{file_name(encoding.key(0))}.{OWNER.hex()}.damaged"]
+    encoding.put(store, 1, STRANGER)
+    encoding.assert_readable(store, 1, STRANGER)
+
+
+def test_a_damaged_share_goes_too_and_comes_back_as_damaged(
+    store: ShareStore, encoding: Sample, clock: SetClock
+) -> None:
+    damage(store, encoding, 0, 100)
+    with declined(Code.DAMAGED):
+        store.block(encoding.key(0), OWNER, 0)
+    store.delete(encoding.deletion(), OWNER)
+    assert not held_by(store)
+    assert [kept.deleted_by for kept in trashed(store)] == [OWNER]
     store = reopened(store, clock)
     store.undelete(encoding.undeletion(), OWNER)
-    assert not store.held()[encoding.key(0)].sound
-    assert (store.folder / "quarantine" / file_name(encoding.key(0))).exists()
+    assert not held_by(store)[encoding.key(0)].sound
+    assert store.block(encoding.key(0), OWNER, 1) == encoding.blocks[1][0], "with its good blocks"
     store.close()
 
 
-def test_a_share_that_does_not_say_who_may_delete_it_is_not_deleted(store: ShareStore, clock: SetClock) -> None:
-    share_path(store.folder, sample(), 0).write_bytes(b"no share")
-    store = reopened(store, clock)
+def test_a_share_that_does_not_say_who_may_delete_it_is_not_deleted(
+    store: ShareStore, encoding: Sample, clock: SetClock
+) -> None:
+    damage(store, encoding, 0, 0, bytes(lying(store, encoding, 0)[2]))
+    store = with_index(store, clock, {})
     with declined(Code.DAMAGED):
-        store.delete(sample().deletion(), OWNER)
-    store.discard(sample().key(0), OWNER)  # that needs no proof
-    assert not store.held()
+        store.delete(encoding.deletion(), OWNER)
+    store.discard(encoding.key(0), OWNER)  # that needs no proof
+    assert not held_by(store)
     store.close()
 
 
 # --- taking back
 
 
-def test_what_is_taken_back_is_there_as_it_was(store: ShareStore, clock: SetClock) -> None:
-    encoding = sample()
-    held = dict(store.held())
+def test_what_is_taken_back_is_there_as_it_was(store: ShareStore, encoding: Sample, clock: SetClock) -> None:
+    held = dict(held_by(store))
     used = store.used_bytes
     store.delete(encoding.deletion(), OWNER)
     store.changes()
@@ -297,16 +322,15 @@ def test_what_is_taken_back_is_there_as_it_was(store: ShareStore, clock: SetCloc
     assert changes.announced == list(held.values())
     assert not changes.withdrawn
     assert trashed(store) == []
-    for again in (store, reopened(store, clock)):
-        assert dict(again.held()) == held
+    for again in through_restarts(store, clock):
+        assert dict(held_by(again)) == held
         assert again.used_bytes == used
         assert list(again.tombstones()) == [encoding.deletion(2)]
         encoding.assert_readable(again, 0)
     again.close()
 
 
-def test_taking_back_needs_the_same_right(store: ShareStore) -> None:
-    encoding = sample()
+def test_taking_back_needs_the_same_right(store: ShareStore, encoding: Sample) -> None:
     with declined(Code.NOT_FOUND):
         store.undelete(sample("other").undeletion(), OWNER)
     store.delete(encoding.deletion(), OWNER)
@@ -315,11 +339,10 @@ def test_taking_back_needs_the_same_right(store: ShareStore) -> None:
             store.undelete(wrong, OWNER)
     with declined(Code.NOT_FOUND):
         store.undelete(encoding.undeletion(key=STRANGERS_KEY), STRANGER)
-    assert not store.held()
+    assert not held_by(store)
 
 
-def test_the_higher_generation_holds_in_whatever_order_they_come(store: ShareStore) -> None:
-    encoding = sample()
+def test_the_higher_generation_holds_in_whatever_order_they_come(store: ShareStore, encoding: Sample) -> None:
     store.delete(encoding.deletion(1), OWNER)
     store.undelete(encoding.undeletion(2), OWNER)
     with declined(Code.CONFLICT):
@@ -328,33 +351,31 @@ def test_the_higher_generation_holds_in_whatever_order_they_come(store: ShareSto
     store.delete(encoding.deletion(5), OWNER)
     with declined(Code.CONFLICT):
         store.undelete(encoding.undeletion(4), OWNER)
-    assert not store.held()
+    assert not held_by(store)
     store.undelete(encoding.undeletion(8), OWNER)
     store.undelete(encoding.undeletion(2), OWNER)
     encoding.assert_readable(store, 0)
 
 
-def test_an_encoding_that_was_taken_back_can_be_stored_and_scrubbed_like_any(store: ShareStore) -> None:
-    encoding = sample()
+def test_an_encoding_that_was_taken_back_can_be_stored_and_scrubbed_like_any(
+    store: ShareStore, encoding: Sample
+) -> None:
     store.delete(encoding.deletion(), OWNER)
     store.undelete(encoding.undeletion(), OWNER)
     encoding.put(store, 1)
     encoding.assert_readable(store, 1)
 
 
-def test_what_was_damaged_in_the_trash_comes_back_as_damaged(store: ShareStore) -> None:
-    encoding = sample()
+def test_what_was_damaged_in_the_trash_comes_back_as_damaged(store: ShareStore, encoding: Sample) -> None:
     store.delete(encoding.deletion(), OWNER)
-    (path,) = (store.folder / "trash").iterdir()
-    path.write_bytes(path.read_bytes()[:-1])
+    damage(store, encoding, 0, -8)
     store.undelete(encoding.undeletion(), OWNER)
-    assert not store.held()[encoding.key(0)].sound
+    assert not held_by(store)[encoding.key(0)].sound
 
 
 def test_an_older_deletion_does_nothing_where_a_share_came_after_it_was_taken_back(
-    store: ShareStore, clock: SetClock
+    store: ShareStore, encoding: Sample, clock: SetClock
 ) -> None:
-    encoding = sample()
     store.undelete(encoding.undeletion(), OWNER)  # as the steward shows it to every holder
     assert store.changes().tombstones == [encoding.undeletion()]
     store = reopened(store, clock)
@@ -362,14 +383,13 @@ def test_an_older_deletion_does_nothing_where_a_share_came_after_it_was_taken_ba
         store.delete(encoding.deletion(), OWNER)
     encoding.assert_readable(store, 0)
     store.delete(encoding.deletion(3), OWNER)
-    assert not store.held()
+    assert not held_by(store)
     store.close()
 
 
 def test_taking_back_from_an_empty_trash_is_remembered_and_said_not_to_be_possible(
-    store: ShareStore, clock: SetClock
+    store: ShareStore, encoding: Sample, clock: SetClock
 ) -> None:
-    encoding = sample()
     store.delete(encoding.deletion(trash_seconds=NO_TRASH), OWNER)
     for _ in range(2):
         with declined(Code.NOT_FOUND):
@@ -393,16 +413,15 @@ def test_nothing_is_kept_of_what_was_taken_back_where_nothing_of_it_is(store: Sh
 
 
 def test_another_owners_deletion_keeps_nobody_from_deleting_nor_from_taking_back(
-    store: ShareStore, clock: SetClock
+    store: ShareStore, encoding: Sample, clock: SetClock
 ) -> None:
-    encoding = sample()
     encoding.put(store, 1, STRANGER)
     store.delete(encoding.deletion(key=STRANGERS_KEY), STRANGER)
     encoding.assert_readable(store, 0)
     store.delete(encoding.deletion(), OWNER)
     store.undelete(encoding.undeletion(key=STRANGERS_KEY), STRANGER)
-    for each in (store, reopened(store, clock)):
-        assert list(each.held()) == [encoding.key(1)]
+    for each in through_restarts(store, clock):
+        assert list(held_by(each)) == [encoding.key(1)]
         assert len(trashed(each)) == 1
     each.undelete(encoding.undeletion(), OWNER)
     encoding.assert_readable(each, 0)
@@ -410,21 +429,23 @@ def test_another_owners_deletion_keeps_nobody_from_deleting_nor_from_taking_back
     each.close()
 
 
-def test_what_another_deletes_replaces_nothing_in_the_trash(store: ShareStore, clock: SetClock) -> None:
-    encoding = sample()
+def test_what_another_deletes_replaces_nothing_in_the_trash(
+    store: ShareStore, encoding: Sample, clock: SetClock
+) -> None:
     store.delete(encoding.deletion(), OWNER)
     encoding.put(store, 0, STRANGER)
     store.delete(encoding.deletion(key=STRANGERS_KEY, trash_seconds=60), STRANGER)
     assert len(trashed(store)) == 2
     clock.pass_time(301)
     store.expire(clock.now)
-    assert trashed(store) == [f"{file_name(encoding.key(0))}.{OWNER.hex()}.deleted"]
+    assert [kept.deleted_by for kept in trashed(store)] == [OWNER]
     store.undelete(encoding.undeletion(), OWNER)
     encoding.assert_readable(store, 0)
 
 
-def test_what_cannot_come_back_since_anothers_share_is_in_its_place_is_said(store: ShareStore, clock: SetClock) -> None:
-    encoding = sample()
+def test_what_cannot_come_back_since_anothers_share_is_in_its_place_is_said(
+    store: ShareStore, encoding: Sample, clock: SetClock
+) -> None:
     store.delete(encoding.deletion(), OWNER)
     encoding.put(store, 0, STRANGER)
     with declined(Code.CONFLICT):
@@ -440,29 +461,24 @@ def test_what_cannot_come_back_since_anothers_share_is_in_its_place_is_said(stor
 # --- crashes between the steps
 
 
-def test_a_deletion_that_was_interrupted_is_finished_at_the_next_start(store: ShareStore, clock: SetClock) -> None:
-    encoding = sample()
-    path = share_path(store.folder, encoding, 0)
-    content = path.read_bytes()
+def test_a_deletion_that_was_interrupted_is_finished_at_the_next_start(
+    store: ShareStore, encoding: Sample, clock: SetClock
+) -> None:
+    index = copy_of_index(store)
     store.delete(encoding.deletion(), OWNER)
-    path.write_bytes(content)  # as if it had not been moved yet, or its old name had come back
-    store = reopened(store, clock)
-    assert not store.held()
-    assert not path.exists()
-    assert trashed(store) == [f"{file_name(encoding.key(0))}.{OWNER.hex()}.deleted"]
+    store = with_index(store, clock, index)  # as if the worker had ended once the tombstone was durable
+    assert not held_by(store)
+    assert [(kept.key, kept.deleted_by) for kept in trashed(store)] == [(encoding.key(0), OWNER)]
     store.close()
 
 
-def test_a_taking_back_that_was_interrupted_is_finished_at_the_next_start(store: ShareStore, clock: SetClock) -> None:
-    encoding = sample()
+def test_a_taking_back_that_was_interrupted_is_finished_at_the_next_start(
+    store: ShareStore, encoding: Sample, clock: SetClock
+) -> None:
     store.delete(encoding.deletion(), OWNER)
-    copy = store.folder.parent / "trash"
-    shutil.copytree(store.folder / "trash", copy)
+    index = copy_of_index(store)
     store.undelete(encoding.undeletion(), OWNER)
-    store.close()
-    share_path(store.folder, encoding, 0).unlink()
-    shutil.copytree(copy, store.folder / "trash", dirs_exist_ok=True)
-    store = ShareStore(store.folder, clock=clock)
+    store = with_index(store, clock, index)
     encoding.assert_readable(store, 0)
     assert trashed(store) == []
     store.close()
@@ -471,12 +487,18 @@ def test_a_taking_back_that_was_interrupted_is_finished_at_the_next_start(store:
 def test_what_is_put_into_a_store_by_hand_outlives_a_tombstone_that_does_not_fit(
     store: ShareStore, clock: SetClock, tmp_path: Path
 ) -> None:
-    encoding = sample()
+    own, theirs = sample("own"), large("theirs")
+    own.put(store, 0)
     elsewhere = ShareStore(tmp_path / "elsewhere")
-    encoding.put(elsewhere, 1, STRANGER)
+    theirs.put(elsewhere, 1, STRANGER)
+    path = lying(elsewhere, theirs, 1)[0]
     elsewhere.close()
-    store.delete(encoding.deletion(), OWNER)
-    shutil.copytree(tmp_path / "elsewhere" / "shares", store.folder / "shares", dirs_exist_ok=True)
+    by_hand = store._layout.share(theirs.key(1), store._index.next_serial())
+    theirs.put(store, 0)
+    store.delete(theirs.deletion(), OWNER)
+    by_hand.parent.mkdir(exist_ok=True)
+    shutil.copy(path, by_hand)
     store = reopened(store, clock)
-    assert list(store.held()) == [encoding.key(1)]
+    assert {key for key in held_by(store)} >= {theirs.key(1)}
+    theirs.assert_readable(store, 1, STRANGER)
     store.close()

@@ -27,9 +27,9 @@ from common.protocol.messages import (
     ToldTombstone,
     Tombstone,
 )
-from tests.support.sample_shares import OWNER, sample
+from tests.support.sample_shares import OWNER, held_by, sample
 from tests.support.tombstones import told
-from worker.inventory import Changes
+from worker.index import Changes
 from worker.registration import Registration, Statement
 from worker.store import ShareStore
 
@@ -108,7 +108,7 @@ def test_a_registered_worker_announces_all_it_holds(store: ShareStore, registrat
         sample(label).put(store, 0)
     registration.connected(0.0)
     pages = announced(registration.answered(Operation.REGISTER, GRANTED, 0.1))
-    assert pages == [(True, list(store.held().values()))]
+    assert pages == [(True, list(held_by(store).values()))]
 
 
 def test_a_worker_that_holds_nothing_says_so(registration: Registration) -> None:
@@ -121,7 +121,7 @@ def test_many_shares_are_announced_in_pages_of_which_the_last_completes(
     monkeypatch: pytest.MonkeyPatch, store: ShareStore, registration: Registration, count: int
 ) -> None:
     shares = many_shares(count)
-    monkeypatch.setattr(store, "held", lambda: {(s.encoding_id, s.share): s for s in shares})
+    monkeypatch.setattr(store, "pages", lambda: [shares[:5], shares[5:]])
     registration.connected(0.0)
     pages = announced(registration.answered(Operation.REGISTER, GRANTED, 0.1))
     assert [share for _, page in pages for share in page] == shares
@@ -166,7 +166,7 @@ def test_a_registering_worker_tells_of_deletions_before_it_announces_what_it_hol
     registration.connected(0.0)
     statements = registration.answered(Operation.REGISTER, GRANTED, 0.1)
     assert operations(statements) == [Operation.REPORT_DELETED, Operation.REPORT_DELETED, Operation.ANNOUNCE]
-    assert announced(statements[2:]) == [(True, list(store.held().values()))]
+    assert announced(statements[2:]) == [(True, list(held_by(store).values()))]
 
 
 def test_nothing_is_told_or_reported_to_a_broker_that_does_not_know_us(registration: Registration) -> None:

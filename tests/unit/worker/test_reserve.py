@@ -11,7 +11,7 @@ import pytest
 
 from common.protocol.messages import NO_TRASH, Code
 from tests.support.clocks import SetClock
-from tests.support.sample_shares import OWNER, declined, sample
+from tests.support.sample_shares import OWNER, declined, held_by, sample
 from worker.disk import Disk
 from worker.store import ShareStore
 
@@ -57,7 +57,7 @@ def test_much_can_be_deleted_and_taken_back_on_a_full_disk(store: ShareStore, di
         store.delete(encoding.deletion(), OWNER)
     store.undelete(encodings[1].undeletion(), OWNER)
     store.delete(encodings[0].deletion(trash_seconds=NO_TRASH), OWNER)
-    assert list(store.held()) == [encodings[1].key(0)]
+    assert list(held_by(store)) == [encodings[1].key(0)]
     assert (store.folder / "reserve").exists(), "what is left of it is kept for the next"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Callable
 
 import pytest
 
@@ -12,7 +13,7 @@ from common.protocol.codec import MAX_HEADER, pack, unpack_header
 from common.protocol.device_messages import ShareName, Stored
 from common.protocol.envelope import Operation
 from common.protocol.messages import MAX_BATCH, Acknowledged, Code
-from tests.support.sample_shares import OVERHEAD, STRANGER, sample
+from tests.support.sample_shares import OVERHEAD, STRANGER, Sample, held_by, sample
 from tests.support.spoken_worker import (
     SHARE,
     Worker,
@@ -24,6 +25,11 @@ from tests.support.spoken_worker import (
     store_whole,
     whole,
 )
+
+
+def large(label: str) -> Sample:
+    """Whose shares are files."""
+    return sample(label, segments=2, block_size=300 << 10)
 
 
 @pytest.fixture
@@ -43,18 +49,19 @@ def test_a_commit_is_acknowledged_only_after_the_round_has_made_it_durable(worke
     worker.disk.arm()
     worker.ask_later(*commit(encoding))
     assert worker.disk.calls == []
-    assert not worker.store.held()
+    assert not held_by(worker.store)
     worker.store.changes()
     answers = worker.service.finish_round()
     announced = worker.store.changes().announced
     assert "sync" in worker.disk.calls
-    assert announced == [worker.store.held()[encoding.key(SHARE)]]
+    assert announced == [held_by(worker.store)[encoding.key(SHARE)]]
     assert only(answers, Acknowledged).answer.granted
     encoding.assert_readable(worker.store, SHARE)
 
 
-def test_many_commits_share_a_round_and_each_is_answered(worker: Worker) -> None:
-    encodings = [sample(f"a/{number}") for number in range(5)]
+@pytest.mark.parametrize("make", [sample, large], ids=["small", "large"])
+def test_many_commits_share_a_round_and_each_is_answered(worker: Worker, make: Callable[[str], Sample]) -> None:
+    encodings = [make(f"a/{number}") for number in range(5)]
     for encoding in encodings:
         worker.stage(encoding)
     worker.disk.arm()
@@ -65,16 +72,17 @@ def test_many_commits_share_a_round_and_each_is_answered(worker: Worker) -> None
     announced = worker.store.changes().announced
     assert [share.encoding_id for share in announced] == [encoding.encoding_id for encoding in encodings]
     assert [unpack_header(a.header, Acknowledged).answer.code for a in answers] == [Code.GRANTED] * 5
-    folders = worker.disk.calls.count("sync_folder")
-    assert folders == 3, "shares/, shares/ab/ and shares/ab/cd/ once each"
+    assert worker.disk.calls.count("commit") == 1
+    synced = worker.disk.calls.count("sync"), worker.disk.calls.count("sync_folder")
+    assert synced == ((1, 1) if make is sample else (5, 2)), "one pack, or each file, shares/ and shares/ab/"
 
 
 def test_where_one_rename_of_a_round_fails_the_others_are_acknowledged_and_announced(worker: Worker) -> None:
-    good, bad = sample("a/good"), sample("a/bad")
+    good, bad = large("a/good"), large("a/bad")
     for encoding in (bad, good):
         worker.stage(encoding)
         worker.ask_later(*commit(encoding))
-    before = ["append"] * 2 + ["make_folder", "sync_folder"] * 2 + ["sync"] * 2 + ["close"]
+    before = ["append"] * 2 + ["make_folder", "sync_folder"] + ["sync"] * 2 + ["close"]
     worker.disk.arm({len(before): errno.EIO})
     worker.store.changes()
     answers = worker.service.finish_round()
@@ -86,18 +94,17 @@ def test_where_one_rename_of_a_round_fails_the_others_are_acknowledged_and_annou
 
 
 def test_a_round_makes_folders_and_files_durable_before_any_share_has_its_place(worker: Worker) -> None:
-    encodings = [sample(str(number)) for number in range(5)]
+    encodings = [large(str(number)) for number in range(5)]
     for encoding in encodings:
         worker.stage(encoding)
         worker.ask_later(*commit(encoding))
-    places = {encoding.encoding_id.hex()[:4] for encoding in encodings}
-    parents = {place[:2] for place in places}
-    assert len(parents) > 1, "the sample's folders are several"
+    places = {encoding.encoding_id.hex()[:2] for encoding in encodings}
+    assert len(places) > 1, "the sample's folders are several"
     worker.disk.arm()
     worker.service.finish_round()
     calls = worker.disk.calls
     assert calls.index("rename_new") > max(at for at, call in enumerate(calls) if call in ("sync", "make_folder"))
-    assert calls.count("sync_folder") == 1 + len(parents) + len(places), "each folder once"
+    assert calls.count("sync_folder") == 1 + len(places), "each folder once"
 
 
 def test_many_shares_in_a_message_are_one_look_at_the_room_and_those_that_fit_stay(
@@ -223,7 +230,8 @@ def test_a_stranger_can_do_nothing(worker: Worker) -> None:
 
 def test_a_disk_without_room_is_said_so(worker: Worker) -> None:
     worker.disk.arm(always={"append": errno.ENOSPC})
-    assert worker.ask(Operation.OPEN, sample().opening(SHARE)) is Code.NO_ROOM
+    assert worker.ask(Operation.OPEN, large("large").opening(SHARE)) is Code.NO_ROOM
+    assert worker.store_whole(whole(small("small"))) == [Code.NO_ROOM]
 
 
 # --- STORE
@@ -232,7 +240,7 @@ def test_a_disk_without_room_is_said_so(worker: Worker) -> None:
 def test_whole_shares_are_stored_and_answered_one_by_one(worker: Worker) -> None:
     encodings = [small(str(number)) for number in range(4)]
     worker.ask_later(*store_whole(*(whole(encoding) for encoding in encodings)))
-    assert not worker.store.held()
+    assert not held_by(worker.store)
     worker.store.changes()
     answers = worker.service.finish_round()
     announced = worker.store.changes().announced
@@ -245,7 +253,7 @@ def test_whole_shares_are_stored_and_answered_one_by_one(worker: Worker) -> None
 def test_good_and_bad_shares_in_one_message_are_answered_one_by_one(worker: Worker) -> None:
     good, stored, opened = small("good"), small("stored"), small("opened")
     worker.store_whole(whole(stored))
-    assert worker.ask(Operation.OPEN, sample("opened", segments=1, last=40).opening(SHARE)) is Code.GRANTED
+    assert worker.ask(Operation.OPEN, sample("opened").opening(SHARE, share_bytes=200 << 10)) is Code.GRANTED
     contradictory = small("contradictory")
     codes = worker.store_whole(
         whole(small("wrong block"), block=b"w" * 40),
@@ -271,7 +279,7 @@ def test_good_and_bad_shares_in_one_message_are_answered_one_by_one(worker: Work
     ]
     for encoding in (good, stored):
         encoding.assert_readable(worker.store, SHARE)
-    assert len(worker.store.held()) == 2
+    assert len(held_by(worker.store)) == 2
     assert len(list((worker.store.folder / "staging").iterdir())) == 1, "what was opened before is still being stored"
 
 
@@ -286,7 +294,7 @@ def test_a_share_whose_k_or_n_is_not_the_recipes_is_refused_and_leaves_nothing(w
     name, block, packed = whole(small("one"))
     name.k = 3
     assert worker.store_whole((name, block, packed)) == [Code.CONFLICT]
-    assert list((worker.store.folder / "staging").iterdir()) == []
+    assert list(worker.store._staged) == []
 
 
 def test_a_payload_that_is_longer_or_shorter_than_the_header_says_is_malformed(worker: Worker) -> None:

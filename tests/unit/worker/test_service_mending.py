@@ -13,7 +13,7 @@ from common.protocol.codec import pack_header, unpack, unpack_header
 from common.protocol.device_messages import Fetch, Inspect, Progress, SegmentRange, ShareName, SignedCommitment
 from common.protocol.envelope import Operation
 from common.protocol.messages import Acknowledged, Code
-from tests.support.sample_shares import STRANGER, STRANGERS_KEY, Sample, sample, share_path
+from tests.support.sample_shares import STRANGER, STRANGERS_KEY, Sample, damage, held_by, sample
 from tests.support.spoken_worker import BROKER, SHARE, Worker, append, block_names, commit, only, small, whole
 
 OTHER_BROKER = BROKER + 1
@@ -59,8 +59,7 @@ def test_progress_tells_a_staged_shares_blocks_and_that_a_committed_one_is_so(wo
 
 
 def test_a_damaged_share_is_no_progress(worker: Worker) -> None:
-    path = share_path(worker.store.folder, sample(), SHARE)
-    path.write_bytes(path.read_bytes()[:-1])
+    damage(worker.store, sample(), SHARE, -1, b"!")
     assert worker.fetch(*block_names(sample(), 0))[0] == [Code.DAMAGED]
     assert progress(worker, sample()) == (Code.NOT_OPEN, False, None)
     worker.put(sample())
@@ -70,8 +69,7 @@ def test_a_damaged_share_is_no_progress(worker: Worker) -> None:
 def test_a_whole_share_can_be_stored_anew_in_a_damaged_ones_place(worker: Worker) -> None:
     encoding = small("whole")
     assert worker.store_whole(whole(encoding)) == [Code.GRANTED]
-    path = share_path(worker.store.folder, encoding, SHARE)
-    path.write_bytes(path.read_bytes()[:-1])
+    damage(worker.store, encoding, SHARE, -1, b"!")
     assert worker.store_whole(whole(encoding)) == [Code.DAMAGED], "it is found out here"
     assert worker.store_whole(whole(encoding)) == [Code.GRANTED]
     encoding.assert_readable(worker.store, SHARE)
@@ -186,7 +184,7 @@ def test_a_commit_under_way_when_its_encoding_is_deleted_is_not_acknowledged(wor
     assert worker.ask(Operation.DELETE, sample().deletion()) is Code.GRANTED
     answers = worker.service.finish_round()
     assert only(answers, Acknowledged).answer.code is Code.NOT_OPEN
-    assert not worker.store.held()
+    assert not held_by(worker.store)
 
 
 def test_a_surplus_share_is_given_up_once_and_for_all(worker: Worker) -> None:
@@ -207,4 +205,4 @@ def test_a_store_that_went_read_only_deletes_and_gives_up_nothing(worker: Worker
     for _ in range(2):
         assert worker.ask(operation, header) is Code.READ_ONLY
     sample().assert_readable(worker.store, SHARE)
-    assert not {"rename_over", "append", "sync", "sync_folder"} & set(worker.disk.calls)
+    assert not {"rename_new", "append", "sync", "sync_folder", "commit"} & set(worker.disk.calls)

@@ -15,7 +15,7 @@ from common.protocol.codec import MAX_PAYLOAD, pack, pack_header
 from common.protocol.device_messages import Commit, Describe, Fetch, Inspect, ShareName, Wanted
 from common.protocol.envelope import Operation
 from common.protocol.messages import Acknowledged, AnnouncedShare, Code
-from tests.support.sample_shares import OWNER, sample
+from tests.support.sample_shares import OWNER, Sample, damage, held_by, lying, sample
 from tests.support.spoken_worker import (
     OF_A_WORKER,
     SHARE,
@@ -65,23 +65,24 @@ def test_nothing_is_fetched_of_nothing(worker: Worker) -> None:
 def test_a_damaged_block_is_named_and_the_others_come(worker: Worker) -> None:
     encoding = sample()
     worker.put(encoding)
-    (path,) = worker.store.folder.glob("shares/*/*/*")
-    content = path.read_bytes()
-    path.write_bytes(content.replace(encoding.blocks[1][SHARE], b"x" * 64))
+    path, offset, _ = lying(worker.store, encoding, SHARE)
+    at = path.read_bytes().index(encoding.blocks[1][SHARE], offset) - offset
+    damage(worker.store, encoding, SHARE, at, b"x" * 64)
     codes, payload = worker.fetch(*block_names(encoding, 0, 1, 2))
     assert codes == [Code.GRANTED, Code.DAMAGED, Code.GRANTED]
     assert payload == encoding.blocks[0][SHARE] + encoding.blocks[2][SHARE]
 
 
-def test_a_disk_that_cannot_read_is_an_answer(worker: Worker) -> None:
-    encoding = sample()
+@pytest.mark.parametrize("encoding", [sample(), sample("large", segments=2, block_size=300 << 10)])
+def test_a_disk_that_cannot_read_is_an_answer(worker: Worker, encoding: Sample) -> None:
     worker.put(encoding)
+    worker.store._packs.close()  # the one that it writes would be open
     worker.disk.arm(always={"open": errno.EMFILE})
     assert worker.fetch(*block_names(encoding, 0)) == ([Code.FAULT], b"")
     assert worker.describe(ShareName(encoding.encoding_id, SHARE)) == ([(Code.FAULT, 0, 0)], b"")
     worker.disk.arm()
     assert worker.fetch(*block_names(encoding, 0))[0] == [Code.GRANTED], "a process with too many files proves nothing"
-    assert worker.store.held()[encoding.key(SHARE)].sound
+    assert held_by(worker.store)[encoding.key(SHARE)].sound
 
 
 def test_a_reply_holds_no_more_than_a_payload_may(worker: Worker) -> None:
@@ -204,8 +205,8 @@ def test_whatever_is_sent_and_whatever_the_disk_does_each_request_is_answered_on
     answers += worker.service.finish_round()
     changes = worker.store.changes()
     assert sorted(a.envelope.request_id for a in answers) == [(i + 1).to_bytes(16, "big") for i in range(len(requests))]
-    assert sorted(changes.announced, key=by_key) == sorted(worker.store.held().values(), key=by_key)
+    assert sorted(changes.announced, key=by_key) == sorted(held_by(worker.store).values(), key=by_key)
     worker.disk.arm()
-    for encoding_id, share in worker.store.held():
+    for encoding_id, share in held_by(worker.store):
         worker.store.share((encoding_id, share), OWNER)
     worker.store.close()

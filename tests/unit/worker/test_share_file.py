@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import msgpack
 import pytest
@@ -14,10 +13,6 @@ from common.coding.recipe import Recipe, digest
 from common.errors import IntegrityError
 from common.protocol.codec import pack
 from tests.support.sample_shares import Sample, sample
-from worker.amendments import Amendments
-from worker.disk import Disk
-from worker.durability import Durability
-from worker.layout import Layout
 from worker.reading import OpenShare
 from worker.share_file import (
     FOOTER_SIZE,
@@ -69,11 +64,25 @@ def read(content: bytes) -> ShareInformation:
     return decode_share(content[:MAX_HEADER_SIZE], content[offset:])
 
 
-def open_file(path: Path, content: bytes, encoding: Sample, share: int) -> OpenShare:
-    path.write_bytes(content)
-    disk, folder = Disk(), path.parent
-    amendments = Amendments(disk, Layout(folder), Durability(disk, folder))
-    return OpenShare(disk, path, encoding.encoding_id, share, amendments)
+class Content:
+    """A share's record in memory."""
+
+    def __init__(self, content: bytes) -> None:
+        self.size = len(content)
+        self._content = content
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        return self._content[offset : offset + length]
+
+    def uncache(self) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+def opened(content: bytes, encoding: Sample, share: int) -> OpenShare:
+    return OpenShare(Content(content), encoding.key(share))
 
 
 @st.composite
@@ -131,36 +140,34 @@ def test_every_changed_byte_of_header_trailer_and_footer_is_refused(flip: int) -
             read(bytes(damaged))
 
 
-def test_every_changed_byte_and_every_truncation_is_refused_at_opening(tmp_path: Path) -> None:
+def test_every_changed_byte_and_every_truncation_is_refused_at_opening() -> None:
     encoding = sample(segments=1)
     written = write(encoding, 1, [0])
-    path = tmp_path / "share"
-    open_file(path, written.content, encoding, 1).close()
+    opened(written.content, encoding, 1).close()
     for position in written.vouched:
         damaged = bytearray(written.content)
         damaged[position] ^= 0x40
         with pytest.raises(IntegrityError):
-            open_file(path, bytes(damaged), encoding, 1)
+            opened(bytes(damaged), encoding, 1)
     for length in range(len(written.content)):
         with pytest.raises(IntegrityError):
-            open_file(path, written.content[:length], encoding, 1)
+            opened(written.content[:length], encoding, 1)
 
 
-def test_every_changed_byte_of_the_records_is_refused_at_reading_or_in_no_block(tmp_path: Path) -> None:
+def test_every_changed_byte_of_the_records_is_refused_at_reading_or_in_no_block() -> None:
     encoding = sample(segments=2)
     written = write(encoding, 2, [1, 0])
-    path = tmp_path / "share"
     refused = 0
     for position in range(written.header_length, written.trailer_offset):
         damaged = bytearray(written.content)
         damaged[position] ^= 0x10
-        opened = open_file(path, bytes(damaged), encoding, 2)
+        there = opened(bytes(damaged), encoding, 2)
         for segment, row in enumerate(encoding.blocks):
             try:
-                assert opened.block(segment) == row[2], "a bad block was given out as a good one"
+                assert there.block(segment) == row[2], "a bad block was given out as a good one"
             except IntegrityError:
                 refused += 1
-        opened.close()
+        there.close()
     assert refused == encoding.recipe.share_bytes
 
 

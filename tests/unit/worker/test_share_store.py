@@ -16,10 +16,13 @@ from common.protocol.messages import AnnouncedShare, Code
 from tests.support.sample_shares import (
     OWNER,
     STRANGER,
-    bytes_on_disk,
+    Sample,
+    damage,
     declined,
+    held_by,
+    large,
+    lying,
     sample,
-    share_path,
     staged_files,
 )
 from worker.store import ShareStore
@@ -37,6 +40,12 @@ def store(folder: Path) -> Iterator[ShareStore]:
     store = ShareStore(folder)
     yield store
     store.close()
+
+
+@pytest.fixture(params=[sample, large], ids=["small", "large"])
+def encoding(request: pytest.FixtureRequest) -> Sample:
+    made: Sample = request.param()
+    return made
 
 
 # --- storing and reading
@@ -62,10 +71,16 @@ def test_blocks_in_any_order_and_any_of_them_twice_are_there_after_the_commit(
     again.close()
 
 
-def test_a_committed_share_lies_under_its_name_and_nothing_is_left_in_staging(store: ShareStore, folder: Path) -> None:
-    encoding = sample()
-    encoding.put(store, 1)
-    assert [path for path in folder.glob("shares/*/*/*")] == [share_path(folder, encoding, 1)]
+def test_small_shares_lie_in_a_pack_large_ones_under_their_names_and_none_in_staging(
+    store: ShareStore, folder: Path
+) -> None:
+    for number in range(3):
+        sample(f"{number}").put(store, 1)
+    large().put(store, 1)
+    assert len(list((folder / "packs").iterdir())) == 1
+    (file,) = folder.glob("shares/*/*")
+    assert file == lying(store, large(), 1)[0]
+    assert file.name.startswith(large().encoding_id.hex())
     assert staged_files(folder) == []
 
 
@@ -75,29 +90,27 @@ def test_what_is_held_says_what_was_committed(store: ShareStore) -> None:
     said = AnnouncedShare(
         encoding.encoding_id, 1, encoding.commitment.object_id, OWNER, 2, 3, encoding.recipe.share_bytes, True
     )
-    assert dict(store.held()) == {encoding.key(1): said}
+    assert dict(held_by(store)) == {encoding.key(1): said}
 
 
 def test_nothing_is_held_or_described_before_the_commit_but_its_blocks_can_be_read(store: ShareStore) -> None:
     encoding = sample()
     encoding.stage(store, 0)
-    assert not store.held()
+    assert not held_by(store)
     assert store.block(encoding.key(0), OWNER, 1) == encoding.blocks[1][0]
     with declined(Code.NOT_FOUND):
         store.share(encoding.key(0), OWNER)
 
 
-def test_saying_anything_again_is_harmless(store: ShareStore, folder: Path) -> None:
-    encoding = sample()
+def test_saying_anything_again_is_harmless(store: ShareStore, folder: Path, encoding: Sample) -> None:
     for _ in range(2):
         encoding.stage(store, 0)
     assert encoding.commit(store, 0).granted
-    before = share_path(folder, encoding, 0).read_bytes()
+    before, lies = store.used_bytes, lying(store, encoding, 0)
     assert store.prepare_commit(encoding.key(0), OWNER, encoding.signed()) is None
     store.abandon(encoding.key(0), OWNER)
     encoding.assert_readable(store, 0)
-    assert share_path(folder, encoding, 0).read_bytes() == before
-    assert store.used_bytes == len(before)
+    assert (store.used_bytes, lying(store, encoding, 0)) == (before, lies)
 
 
 def test_saying_otherwise_is_a_conflict(store: ShareStore) -> None:
@@ -133,12 +146,10 @@ def test_committing_a_committed_share_otherwise_is_a_conflict(store: ShareStore,
 
 
 def test_a_repeated_commit_is_not_acknowledged_when_the_share_was_damaged_meanwhile(
-    store: ShareStore, folder: Path
+    store: ShareStore, encoding: Sample
 ) -> None:
-    encoding = sample()
     encoding.put(store, 0)
-    path = share_path(folder, encoding, 0)
-    path.write_bytes(path.read_bytes()[:-1])
+    damage(store, encoding, 0)
     with declined(Code.DAMAGED):
         store.prepare_commit(encoding.key(0), OWNER, encoding.signed())
 
@@ -169,8 +180,9 @@ def test_what_was_not_opened_cannot_go_on(store: ShareStore) -> None:
     store.abandon(encoding.key(0), OWNER)
 
 
-def test_an_abandoned_share_leaves_nothing_and_may_be_stored_anew(store: ShareStore, folder: Path) -> None:
-    encoding = sample()
+def test_an_abandoned_share_leaves_nothing_and_may_be_stored_anew(
+    store: ShareStore, folder: Path, encoding: Sample
+) -> None:
     encoding.stage(store, 0)
     store.abandon(encoding.key(0), OWNER)
     assert staged_files(folder) == []
@@ -181,7 +193,7 @@ def test_an_abandoned_share_leaves_nothing_and_may_be_stored_anew(store: ShareSt
 
 
 def test_many_shares_are_committed_in_one_round(store: ShareStore, folder: Path) -> None:
-    encodings = [sample(f"a/{number}" if number % 2 else str(number)) for number in range(12)]
+    encodings = [sample(str(number)) if number % 3 else large(f"a/{number}") for number in range(12)]
     for encoding in encodings:
         encoding.stage(store, 1)
     abandoned = encodings.pop(5)
@@ -192,12 +204,13 @@ def test_many_shares_are_committed_in_one_round(store: ShareStore, folder: Path)
     assert [answer.code for answer in answers] == [Code.GRANTED] * 11 + [Code.NOT_OPEN]
     for encoding in encodings:
         encoding.assert_readable(store, 1)
-    assert abandoned.key(1) not in store.held()
-    assert store.used_bytes == bytes_on_disk(folder)
+    assert abandoned.key(1) not in held_by(store)
+    assert store.used_bytes == sum(lying(store, encoding, 1)[2] for encoding in encodings)
 
 
-def test_a_share_given_up_and_begun_anew_before_the_round_is_not_harmed_by_it(store: ShareStore) -> None:
-    encoding = sample()
+def test_a_share_given_up_and_begun_anew_before_the_round_is_not_harmed_by_it(
+    store: ShareStore, encoding: Sample
+) -> None:
     encoding.stage(store, 0)
     given_up = store.prepare_commit(encoding.key(0), OWNER, encoding.signed())
     assert given_up is not None
@@ -209,14 +222,25 @@ def test_a_share_given_up_and_begun_anew_before_the_round_is_not_harmed_by_it(st
 
 
 def test_a_commit_replaces_no_file_that_came_in_its_place_meanwhile(store: ShareStore, folder: Path) -> None:
-    encoding = sample()
+    encoding = large()
     encoding.stage(store, 0)
-    path = share_path(folder, encoding, 0)
+    path = store._layout.share(encoding.key(0), store._index.last_serial + 1)
     path.parent.mkdir(parents=True)
     path.write_bytes(b"somebody copied a file here")
     assert encoding.commit(store, 0).code is Code.FAULT
     assert path.read_bytes() == b"somebody copied a file here"
     assert store.used_bytes == 0
+
+
+def test_of_two_owners_shares_of_one_name_in_one_round_one_is_stored(store: ShareStore, encoding: Sample) -> None:
+    pending = []
+    for owner in (OWNER, STRANGER):
+        encoding.stage(store, 0, owner)
+        pending.append(store.prepare_commit(encoding.key(0), owner, encoding.signed(owner)))
+    answers = store.commit_round([commit for commit in pending if commit is not None])
+    assert [answer.code for answer in answers] == [Code.GRANTED, Code.CONFLICT]
+    encoding.assert_readable(store, 0)
+    assert len(store._index.of_encoding(encoding.encoding_id)) == 1
 
 
 def test_an_empty_round_is_no_round(store: ShareStore) -> None:
@@ -301,16 +325,18 @@ def test_a_stranger_can_do_nothing_with_a_committed_share(store: ShareStore) -> 
     encoding.assert_readable(store, 0)
 
 
-def test_a_share_that_was_damaged_and_is_whole_again_is_still_its_owners_only(folder: Path) -> None:
-    encoding = sample()
+def test_a_share_that_was_damaged_and_is_whole_again_is_still_its_owners_only(folder: Path, encoding: Sample) -> None:
     store = ShareStore(folder)
     encoding.put(store, 0)
+    path, start, length = lying(store, encoding, 0)
+    content = path.read_bytes()[start : start + length]
+    damage(store, encoding, 0)
+    for index in folder.glob("index*"):
+        index.unlink()
     store.close()
-    path = share_path(folder, encoding, 0)
-    content = path.read_bytes()
-    path.write_bytes(content[:-1])
     store = ShareStore(folder)
-    (folder / "quarantine" / path.name).write_bytes(content)
+    assert not held_by(store)[encoding.key(0)].sound
+    damage(store, encoding, 0, 0, content)
     encoding.assert_readable(store, 0)
     for stranger in (STRANGER, NO_OWNER):
         with declined(Code.NOT_FOUND):
@@ -322,7 +348,7 @@ def test_a_share_that_was_damaged_and_is_whole_again_is_still_its_owners_only(fo
 
 
 def test_what_nobody_continues_is_dropped_after_a_day(store: ShareStore, folder: Path) -> None:
-    continued, left = sample("continued"), sample("left")
+    continued, left = large("continued"), large("left")
     for encoding in (continued, left):
         store.open(encoding.opening(0), OWNER, 100.0)
     continued.append(store, 0, 0, now=500.0)
@@ -332,22 +358,22 @@ def test_what_nobody_continues_is_dropped_after_a_day(store: ShareStore, folder:
     assert len(staged_files(folder)) == 1
     with declined(Code.NOT_OPEN):
         left.append(store, 0, 0)
-    for segment in (1, 2):
+    for segment in (1,):
         continued.append(store, 0, segment)
     assert continued.commit(store, 0).granted
 
 
 def test_a_restart_finds_every_committed_share(folder: Path) -> None:
-    encodings = [sample(f"a/{number}", segments=number + 1) for number in range(5)]
+    encodings = [*(sample(f"a/{number}", segments=number + 1) for number in range(5)), large("a/5")]
     store = ShareStore(folder)
     for encoding in encodings:
         for share in (0, 2):
             encoding.put(store, share, OWNER if share else STRANGER)
-    held = dict(store.held())
+    held = dict(held_by(store))
     sample("unfinished").stage(store, 0)
     store.close()
     store = ShareStore(folder)
-    assert dict(store.held()) == held
+    assert dict(held_by(store)) == held
     for encoding in encodings:
         encoding.assert_readable(store, 2)
         encoding.assert_readable(store, 0, STRANGER)
@@ -355,14 +381,14 @@ def test_a_restart_finds_every_committed_share(folder: Path) -> None:
 
 
 def test_a_worker_killed_in_mid_put_leaves_nothing_that_counts_as_held(folder: Path, tmp_path: Path) -> None:
-    encoding = sample()
+    encoding = large()
     store = ShareStore(folder)
     encoding.stage(store, 0)
     copy = tmp_path / "copy"
     shutil.copytree(folder / "staging", copy / "staging")
     store.close()
     killed = ShareStore(copy)
-    assert not killed.held()
+    assert not held_by(killed)
     assert encoding.commit(killed, 0).granted, "but it can be gone on with"
     encoding.assert_readable(killed, 0)
     killed.close()

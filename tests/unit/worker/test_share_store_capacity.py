@@ -13,14 +13,16 @@ from tests.support.sample_shares import (
     OVERHEAD,
     OWNER,
     STRANGER,
-    bytes_on_disk,
+    damage,
     declined,
+    held_by,
+    large,
+    lying,
     sample,
-    share_path,
     staged_files,
+    trashed,
 )
 from worker.disk import Disk
-from worker.layout import file_name
 from worker.store import ShareStore
 
 
@@ -86,7 +88,7 @@ def test_a_share_of_unknown_length_is_held_to_the_capacity_block_by_block(folder
         for segment in range(20):
             encoding.append(store, 0, segment)
             appended += block
-    assert 4 * block <= appended
+    assert 4 * block <= appended <= capacity
     assert sum(path.stat().st_size for path in staged_files(folder)) <= capacity
     store.close()
 
@@ -128,7 +130,7 @@ def test_what_was_written_of_a_promise_is_not_counted_twice_against_the_disk(fol
     store.close()
 
 
-def test_used_bytes_are_the_files_and_free_bytes_what_the_capacity_leaves(folder: Path) -> None:
+def test_used_bytes_are_the_records_and_free_bytes_what_the_capacity_leaves(folder: Path) -> None:
     capacity = 2**20
     store = ShareStore(folder, capacity)
     for label in ("one", "other"):
@@ -137,7 +139,7 @@ def test_used_bytes_are_the_files_and_free_bytes_what_the_capacity_leaves(folder
     sample("abandoned").stage(store, 0)
     store.abandon(sample("abandoned").key(0), OWNER)
     promised = sample().recipe.share_bytes + OVERHEAD
-    assert store.used_bytes == bytes_on_disk(folder)
+    assert store.used_bytes == sum(lying(store, sample(label), 0)[2] for label in ("one", "other"))
     assert store.free_bytes() == capacity - store.used_bytes - promised
     assert store.capacity_bytes() == store.used_bytes + store.free_bytes()
     used = store.used_bytes
@@ -149,14 +151,34 @@ def test_used_bytes_are_the_files_and_free_bytes_what_the_capacity_leaves(folder
     store.close()
 
 
-def test_a_damaged_file_takes_its_room(folder: Path) -> None:
+def test_a_damaged_share_takes_its_room(folder: Path) -> None:
     store = ShareStore(folder)
-    sample().put(store, 0)
+    for encoding in (sample(), large()):
+        encoding.put(store, 0)
+        damage(store, encoding, 0)
+        with declined(Code.DAMAGED):
+            store.share(encoding.key(0), OWNER)
+    used = sum(lying(store, encoding, 0)[2] for encoding in (sample(), large()))
+    for index in ("kept", "made anew"):
+        assert store.used_bytes == used, index
+        store.close()
+        for path in folder.glob("index*") if index == "kept" else []:
+            path.unlink()
+        store = ShareStore(folder, 2**20)
     store.close()
-    path = share_path(folder, sample(), 0)
-    path.write_bytes(b"x" * 1000)
-    store = ShareStore(folder, 2**20)
-    assert store.used_bytes == 1000
+
+
+def test_what_lies_dead_in_packs_counts_as_free_since_it_is_given_back(folder: Path) -> None:
+    total = 100 * 2**20
+    disk = SmallDisk(total, total)
+    store = ShareStore(folder, disk=disk)
+    free = store.free_bytes()
+    for number in range(20):
+        encoding = sample(f"{number}", segments=1, last=100 << 10, block_size=100 << 10)
+        encoding.put(store, 0)
+        store.delete(encoding.deletion(trash_seconds=0), OWNER)
+    disk.free = total - sum(path.stat().st_size for path in (folder / "packs").iterdir())
+    assert free - store.free_bytes() < 20_000, "of 2 MiB"
     store.close()
 
 
@@ -245,10 +267,10 @@ def test_where_room_is_needed_the_oldest_surplus_goes_and_nothing_deleted_does(f
     free = store.free_bytes()
     assert 2 * size < free < 3 * size, "surplus counts as free"
     assert store.capacity_bytes() == 3 * size + 2 * OVERHEAD
-    names = [file_name(encoding.key(0)) for encoding in (one, other, deleted)]
-    for left in (names[1:], names[2:]):
-        sample(left[0], block_size=2**17, last=2**17).put(store, 0)
-        assert {path.name[:35] for path in (folder / "trash").iterdir()} == set(left)
+    keys = [encoding.key(0) for encoding in (one, other, deleted)]
+    for number, left in enumerate((keys[1:], keys[2:])):
+        sample(f"new {number}", block_size=2**17, last=2**17).put(store, 0)
+        assert {kept.key for kept in trashed(store)} == set(left)
     with declined(Code.NO_ROOM):
         store.open(sample("third", block_size=2**17, last=2**17).opening(0), OWNER, 0.0)
     store.undelete(deleted.undeletion(), OWNER)
@@ -263,7 +285,7 @@ def test_nothing_gives_way_in_vain(folder: Path) -> None:
     store.discard(one.key(0), OWNER)
     with declined(Code.NO_ROOM):
         store.open(sample("large", segments=9, block_size=2**17, last=2**17).opening(0), OWNER, 0.0)
-    assert len(list((folder / "trash").iterdir())) == 1
+    assert len(trashed(store)) == 1
     store.close()
 
 
@@ -331,10 +353,10 @@ def test_no_more_shares_are_taken_than_brokers_remember_of_a_device(
     with declined(Code.NO_ROOM):
         store.open(sample("3").opening(0), OWNER, 0.0, has_room=True)
     assert sample("2").commit(store, 0).granted, "what was begun is taken"
-    damaged = share_path(store.folder, sample("0"), 0)
-    damaged.write_bytes(damaged.read_bytes()[:-1])
+    damage(store, sample("0"), 0)
     with declined(Code.DAMAGED):
         store.share(sample("0").key(0), OWNER)
     sample("0").put(store, 0)  # in its place
     store.discard(sample("1").key(0), OWNER)
     sample("3").put(store, 0)
+    assert len(held_by(store)) == 3

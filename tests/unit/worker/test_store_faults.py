@@ -9,16 +9,20 @@ from __future__ import annotations
 import errno
 import itertools
 import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Callable
+from typing import Callable, Optional
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from common.protocol.device_messages import Open
 from common.protocol.messages import Answer, Code
-from tests.support.faulty_disk import FaultyDisk
-from tests.support.sample_shares import OWNER, Sample, declined, sample, staged_files
+from tests.support.faulty_disk import FaultyDisk, KilledError
+from tests.support.sample_shares import OWNER, Sample, declined, held_by, lying, sample, staged_files
+from worker.pack_format import MAX_PACKED
 from worker.refusals import Refusal
 from worker.store import ShareStore
 
@@ -28,19 +32,44 @@ pytestmark = pytest.mark.one_python
 REFUSALS = {Code.NO_ROOM, Code.FAULT, Code.READ_ONLY, Code.NOT_OPEN, Code.CONFLICT, Code.DAMAGED}
 Faults = Callable[[FaultyDisk], None]
 
-# Two shares whose files go to the same folder, and two that do not.
-PAIRS = {
-    "one folder": (sample("a/one", segments=2), sample("a/other", segments=2)),
-    "two folders": (sample("one", segments=2), sample("other", segments=2)),
-}
+LARGE = {"segments": 2, "block_size": 300 << 10}
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two shares that are put together, and how many bytes each is said to have; None for what it has."""
+
+    one: Sample
+    other: Sample
+    share_bytes: Optional[int] = None
+
+    def __iter__(self) -> Iterator[Sample]:
+        return iter((self.one, self.other))
+
+    def opening(self, encoding: Sample) -> Open:
+        return encoding.opening(SHARE, share_bytes=self.share_bytes)
+
+    @property
+    def is_large(self) -> bool:
+        return self.one.recipe.share_bytes > MAX_PACKED
+
+
 SHARE = 1
+PAIRS = {
+    "small": Pair(sample("one", segments=2), sample("other", segments=2)),
+    "small, from files": Pair(sample("one", segments=2), sample("other", segments=2), 200 << 10),
+    "large, of one folder": Pair(sample("a/large", **LARGE), sample("a/other", **LARGE)),
+    "large, of two folders": Pair(sample("large", **LARGE), sample("other large", **LARGE)),
+    "large, said to be small": Pair(sample("large", **LARGE), sample("other large", **LARGE), 0),
+}
+SMALL, LARGE_ONES = PAIRS["small"], PAIRS["large, of two folders"]
 DAY = 24 * 3600.0
 
 
 class Put:
     """A put of two shares that goes on whatever it is answered, as a client may; every step is tried so often."""
 
-    def __init__(self, store: ShareStore, pair: tuple[Sample, Sample], tries: int = 1) -> None:
+    def __init__(self, store: ShareStore, pair: Pair, tries: int = 1) -> None:
         self.answers: list[Answer] = []
         self.acknowledged: list[Sample] = []
         self.refused: list[Sample] = []  # at the commit
@@ -48,7 +77,7 @@ class Put:
 
     def run(self) -> None:
         for encoding in self._pair:
-            self._attempt(lambda e=encoding: self._store.open(e.opening(SHARE), OWNER, 0.0))  # type: ignore[misc]
+            self._attempt(lambda e=encoding: self._store.open(self._pair.opening(e), OWNER, 0.0))  # type: ignore[misc]
             for segment in range(encoding.recipe.segment_count):
                 self._attempt(lambda e=encoding, s=segment: e.append(self._store, SHARE, s))  # type: ignore[misc]
         for _ in range(self._tries):
@@ -73,6 +102,8 @@ class Put:
                 continue
             if commit is not None:
                 pending.append((encoding, commit))
+            elif encoding not in self.acknowledged:
+                self.acknowledged.append(encoding)  # it had become durable, though that was refused
         answers = self._store.commit_round([commit for _, commit in pending])
         assert len(answers) == len(pending)
         for (encoding, _), answer in zip(pending, answers):
@@ -83,7 +114,7 @@ class Put:
                 self.answers.append(answer)
 
 
-def check_put(folder: Path, pair: tuple[Sample, Sample], faults: Faults, tries: int = 1) -> tuple[Put, list[str]]:
+def check_put(folder: Path, pair: Pair, faults: Faults, tries: int = 1) -> tuple[Put, list[str]]:
     """A put on a disk with faults, all promises checked; the put, and the calls that it made."""
     disk = FaultyDisk()
     store = ShareStore(folder, disk=disk)
@@ -91,34 +122,39 @@ def check_put(folder: Path, pair: tuple[Sample, Sample], faults: Faults, tries: 
     put = Put(store, pair, tries)
     put.run()
     calls = list(disk.calls)
+    disk.arm()
 
     assert {answer.code for answer in put.answers} <= REFUSALS
     assert not disk.resynced, "an fsync that failed was tried again on the same file"
-    held = [encoding for encoding in pair if encoding.key(SHARE) in store.held()]
-    assert held == [encoding for encoding in pair if encoding in put.acknowledged], "held is what was acknowledged"
+    held = [encoding for encoding in pair if encoding.key(SHARE) in held_by(store)]
+    acknowledged = [encoding for encoding in pair if encoding in put.acknowledged]
+    if "commit" in disk.failed:  # where the index is made anew for that, what is durable is found
+        assert all(encoding in held for encoding in acknowledged)
+    else:
+        assert held == acknowledged, "held is what was acknowledged"
     if "remove" not in disk.failed:
         left = [path for encoding in put.refused for path in folder.rglob(f"{encoding.encoding_id.hex()}.*")]
         assert not left, "what was refused is still there"
     if "sync" in disk.failed or "sync_folder" in disk.failed:
         check_read_only(store, disk)
-    disk.arm()
     for encoding in put.acknowledged:
         encoding.assert_readable(store, SHARE)
-    named = {encoding.encoding_id.hex() for encoding in put.acknowledged}
-    files = [*folder.glob("shares/*/*/*"), *folder.glob("quarantine/*")]
-    assert store.used_bytes == sum(path.stat().st_size for path in files if path.name[:32] in named)
+    places = [lying(store, encoding, SHARE) for encoding in held]
+    assert all(path.stat().st_size >= offset + length for path, offset, length in places)
+    assert store.used_bytes == sum(length for _, _, length in places)
     store.close()
 
-    shutil.copytree(folder, folder / "killed")
-    check_after(folder / "killed", put, pair)
+    shutil.copytree(folder, folder / "restarted")
+    check_after(folder / "restarted", put, pair, FaultyDisk())
     disk.lose_power(folder)
-    check_after(folder, put, pair)
+    check_after(folder, put, pair, disk)
     return put, calls
 
 
-def check_after(folder: Path, put: Put, pair: tuple[Sample, Sample]) -> None:
+def check_after(folder: Path, put: Put, pair: Pair, disk: FaultyDisk) -> None:
     """What was acknowledged is there after a restart on a healthy disk, and the rest can be stored, or gone on with."""
-    store = ShareStore(folder, disk=FaultyDisk())
+    disk.start_anew()
+    store = ShareStore(folder, disk=disk)
     for encoding in put.acknowledged:
         encoding.assert_readable(store, SHARE)
     for encoding in pair:
@@ -127,6 +163,7 @@ def check_after(folder: Path, put: Put, pair: tuple[Sample, Sample]) -> None:
         encoding.assert_readable(store, SHARE)
     assert not staged_files(folder)
     store.close()
+    assert not disk.resynced
 
 
 def check_read_only(store: ShareStore, disk: FaultyDisk) -> None:
@@ -145,7 +182,7 @@ def check_read_only(store: ShareStore, disk: FaultyDisk) -> None:
     assert disk.calls == []
 
 
-def clean_calls(folder: Path, pair: tuple[Sample, Sample]) -> list[str]:
+def clean_calls(folder: Path, pair: Pair) -> list[str]:
     put, calls = check_put(folder, pair, lambda disk: disk.arm())
     assert len(put.acknowledged) == 2
     assert not put.answers
@@ -160,43 +197,79 @@ def folders(tmp_path: Path) -> Callable[[], Path]:
 
 
 @pytest.fixture(params=list(PAIRS))
-def pair(request: pytest.FixtureRequest) -> tuple[Sample, Sample]:
+def pair(request: pytest.FixtureRequest) -> Pair:
     return PAIRS[request.param]
 
 
-def test_a_put_makes_the_calls_whose_failures_are_tested(folders: Callable[[], Path]) -> None:
-    calls = clean_calls(folders(), PAIRS["two folders"])
-    assert set(calls) >= {"free_bytes", "create", "append", "sync", "close", "make_folder", "rename_new", "sync_folder"}
+def test_a_put_of_large_shares_makes_the_calls_whose_failures_are_tested(folders: Callable[[], Path]) -> None:
+    calls = clean_calls(folders(), LARGE_ONES)
+    made = {"free_bytes", "create", "append", "sync", "close", "make_folder", "rename_new", "sync_folder", "commit"}
+    assert set(calls) >= made
     content_is_durable = max(number for number, call in enumerate(calls) if call == "sync")
     assert content_is_durable > max(number for number, call in enumerate(calls) if call == "append")
     assert content_is_durable < calls.index("rename_new")
-    assert calls[-2:] == ["sync_folder"] * 2
+    assert calls[-3:] == ["sync_folder"] * 2 + ["commit"]
+
+
+def test_a_put_of_small_shares_makes_the_calls_whose_failures_are_tested(folders: Callable[[], Path]) -> None:
+    calls = clean_calls(folders(), SMALL)
+    assert calls == ["free_bytes", "free_bytes", "create", "append", "sync", "sync_folder", "commit"]
 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO])
 @pytest.mark.parametrize("tries", [1, 2])
-def test_each_call_of_a_put_failing_once(
-    folders: Callable[[], Path], pair: tuple[Sample, Sample], code: int, tries: int
-) -> None:
-    for number, call in enumerate(clean_calls(folders(), pair)):
+def test_each_call_of_a_put_failing_once(folders: Callable[[], Path], pair: Pair, code: int, tries: int) -> None:
+    calls = clean_calls(folders(), pair)
+    done = max(number for number, call in enumerate(calls) if call in ("sync", "sync_folder")) + 1  # but for the index
+    for number, call in enumerate(calls):
         put, _ = check_put(folders(), pair, lambda disk, n=number: disk.arm({n: code}), tries)  # type: ignore[misc]
-        assert put.answers, f"nobody heard of call {number} ({call}) failing"
-        assert tries > 1 or len(put.acknowledged) < 2, f"call {number} ({call}) failed and all was acknowledged"
+        if call == "commit" or number < done:
+            assert put.answers, f"nobody heard of call {number} ({call}) failing"
+            assert tries > 1 or len(put.acknowledged) < 2, f"call {number} ({call}) failed and all was acknowledged"
 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO])
-def test_a_disk_that_dies_at_each_call_of_a_put(
-    folders: Callable[[], Path], pair: tuple[Sample, Sample], code: int
+def test_a_disk_that_dies_at_each_call_of_a_put(folders: Callable[[], Path], pair: Pair, code: int) -> None:
+    calls = clean_calls(folders(), pair)
+    done = calls.index("commit") + 1
+    for number in range(len(calls)):
+        put, _ = check_put(folders(), pair, lambda disk, n=number: disk.arm(rest=(n, code)), 2)  # type: ignore[misc]
+        assert len(put.acknowledged) < 2 or number >= done
+
+
+@pytest.mark.parametrize("power_cut", [False, True])
+def test_a_worker_that_is_killed_at_each_call_of_a_put(
+    folders: Callable[[], Path], pair: Pair, power_cut: bool
 ) -> None:
     for number in range(len(clean_calls(folders(), pair))):
-        put, _ = check_put(folders(), pair, lambda disk, n=number: disk.arm(rest=(n, code)), 2)  # type: ignore[misc]
-        assert len(put.acknowledged) < 2
+        folder, disk = folders(), FaultyDisk()
+        store = ShareStore(folder, disk=disk)
+        disk.arm(kill=number)
+        put = Put(store, pair)
+        with pytest.raises(KilledError):
+            put.run()
+        end(store, disk)
+        if power_cut:
+            disk.lose_power(folder)
+        check_after(folder, put, pair, disk)
+        disk.lose_power(folder)  # what is acknowledged once more, since it is there, is durable
+        store = ShareStore(folder)
+        for encoding in pair:
+            encoding.assert_readable(store, SHARE)
+        store.close()
+
+
+def end(store: ShareStore, disk: FaultyDisk) -> None:
+    """Let go of what a killed worker held: the kernel closes its files."""
+    disk.arm()
+    store._packs.close()
+    store._lock.close()
+    for database in disk.databases:
+        database.close()
 
 
 @pytest.mark.parametrize("second", ["truncate", "close", "remove", "sync_folder"])
-def test_a_call_of_a_put_failing_and_then_what_tidies_up(
-    folders: Callable[[], Path], pair: tuple[Sample, Sample], second: str
-) -> None:
+def test_a_call_of_a_put_failing_and_then_what_tidies_up(folders: Callable[[], Path], pair: Pair, second: str) -> None:
     for number in range(len(clean_calls(folders(), pair))):
         check_put(
             folders(),
@@ -219,20 +292,24 @@ def test_any_calls_failing(folders: Callable[[], Path], at: dict[int, int], whic
 # --- what is answered
 
 
-def answers_with(folder: Path, method: str, code: int) -> list[Answer]:
-    put, _ = check_put(folder, PAIRS["one folder"], lambda disk: disk.arm(always={method: code}))
+def answers_with(folder: Path, method: str, code: int, pair: Pair = LARGE_ONES) -> list[Answer]:
+    put, _ = check_put(folder, pair, lambda disk: disk.arm(always={method: code}))
     assert not put.acknowledged
     return put.answers
 
 
-@pytest.mark.parametrize("method", ["create", "append", "make_folder", "rename_new"])
-def test_a_full_disk_is_said_to_be_full(folders: Callable[[], Path], method: str) -> None:
-    assert answers_with(folders(), method, errno.ENOSPC)[0].code is Code.NO_ROOM
+METHODS_OF_LARGE = [(method, LARGE_ONES) for method in ("create", "append", "make_folder", "rename_new", "commit")]
+METHODS_OF_SMALL = [(method, SMALL) for method in ("create", "append", "commit")]
 
 
-@pytest.mark.parametrize("method", ["create", "append", "make_folder", "rename_new", "close"])
-def test_a_disk_that_refuses_is_a_fault_with_its_reason(folders: Callable[[], Path], method: str) -> None:
-    answer = answers_with(folders(), method, errno.EACCES)[0]
+@pytest.mark.parametrize(("method", "pair"), METHODS_OF_LARGE + METHODS_OF_SMALL)
+def test_a_full_disk_is_said_to_be_full(folders: Callable[[], Path], method: str, pair: Pair) -> None:
+    assert answers_with(folders(), method, errno.ENOSPC, pair)[0].code is Code.NO_ROOM
+
+
+@pytest.mark.parametrize(("method", "pair"), METHODS_OF_LARGE[:-1] + METHODS_OF_SMALL[:-1] + [("close", LARGE_ONES)])
+def test_a_disk_that_refuses_is_a_fault_with_its_reason(folders: Callable[[], Path], method: str, pair: Pair) -> None:
+    answer = answers_with(folders(), method, errno.EACCES, pair)[0]
     assert answer.code is Code.FAULT
     assert "Permission denied" in answer.text
 
@@ -240,13 +317,15 @@ def test_a_disk_that_refuses_is_a_fault_with_its_reason(folders: Callable[[], Pa
 @pytest.mark.parametrize("method", ["sync", "sync_folder"])
 @pytest.mark.parametrize("code", [errno.EIO, errno.ENOSPC])
 def test_after_a_failed_fsync_every_commit_of_the_round_and_later_ones_are_refused(
-    folders: Callable[[], Path], method: str, code: int
+    folders: Callable[[], Path], pair: Pair, method: str, code: int
 ) -> None:
-    assert {answer.code for answer in answers_with(folders(), method, code)} == {Code.READ_ONLY}
+    assert {answer.code for answer in answers_with(folders(), method, code, pair)} == {Code.READ_ONLY}
 
 
-def test_after_a_failed_fsync_what_was_committed_before_is_still_served(folders: Callable[[], Path]) -> None:
-    before, failing = PAIRS["one folder"]
+def test_after_a_failed_fsync_what_was_committed_before_is_still_served(
+    folders: Callable[[], Path], pair: Pair
+) -> None:
+    before, failing = pair
     disk = FaultyDisk()
     store = ShareStore(folders(), disk=disk)
     before.put(store, SHARE)
@@ -260,24 +339,24 @@ def test_after_a_failed_fsync_what_was_committed_before_is_still_served(folders:
     store.close()
 
 
-def test_a_store_that_was_read_only_writes_again_after_a_restart(folders: Callable[[], Path]) -> None:
+def test_a_store_that_was_read_only_writes_again_after_a_restart(folders: Callable[[], Path], pair: Pair) -> None:
     folder = folders()
     disk = FaultyDisk()
     store = ShareStore(folder, disk=disk)
-    sample().stage(store, SHARE)
+    pair.one.stage(store, SHARE)
     disk.arm(always={"sync": errno.EIO})
-    assert sample().commit(store, SHARE).code is Code.READ_ONLY
+    assert pair.one.commit(store, SHARE).code is Code.READ_ONLY
     store.close()
     store = ShareStore(folder)
-    sample().put(store, SHARE)
-    sample().assert_readable(store, SHARE)
+    pair.one.put(store, SHARE)
+    pair.one.assert_readable(store, SHARE)
     store.close()
 
 
 def test_a_share_whose_rename_failed_can_be_stored_anew(folders: Callable[[], Path]) -> None:
     disk = FaultyDisk()
     store = ShareStore(folders(), disk=disk)
-    encoding = sample()
+    encoding = LARGE_ONES.one
     encoding.stage(store, 0)
     disk.arm(always={"rename_new": errno.EIO})
     assert encoding.commit(store, 0).code is Code.FAULT
@@ -290,10 +369,9 @@ def test_a_share_whose_rename_failed_can_be_stored_anew(folders: Callable[[], Pa
 def test_a_folder_whose_making_was_never_made_durable_is_not_relied_on(folders: Callable[[], Path]) -> None:
     # A worker was killed between making a folder and fsyncing its parent; the next one finds the folder there.
     folder = folders()
-    encoding = sample()
-    name = encoding.encoding_id.hex()
+    encoding = LARGE_ONES.one
     disk = FaultyDisk()
-    disk.make_folder(folder / "shares" / name[:2] / name[2:4])
+    disk.make_folder(folder / "shares" / encoding.encoding_id.hex()[:2])
     store = ShareStore(folder, disk=disk)
     encoding.put(store, 0)
     store.close()
@@ -306,7 +384,7 @@ def test_a_folder_whose_making_was_never_made_durable_is_not_relied_on(folders: 
 def test_a_share_whose_half_written_block_cannot_be_cut_off_is_begun_anew(folders: Callable[[], Path]) -> None:
     disk = FaultyDisk()
     store = ShareStore(folders(), disk=disk)
-    encoding = sample()
+    encoding = LARGE_ONES.one
     store.open(encoding.opening(0), OWNER, 0.0)
     room = store.free_bytes()
     disk.arm(always={"append": errno.ENOSPC, "truncate": errno.EIO})
@@ -318,6 +396,26 @@ def test_a_share_whose_half_written_block_cannot_be_cut_off_is_begun_anew(folder
     assert store.free_bytes() > room, "what was promised to it is free again"
     encoding.put(store, 0)
     encoding.assert_readable(store, 0)
+    store.close()
+
+
+def test_a_record_that_was_written_in_part_and_cannot_be_cut_off_harms_no_other(folders: Callable[[], Path]) -> None:
+    folder, disk = folders(), FaultyDisk()
+    store = ShareStore(folder, disk=disk)
+    before, torn, behind = sample("before"), sample("torn"), sample("behind")
+    before.put(store, SHARE)
+    torn.stage(store, SHARE)
+    disk.arm(always={"append": errno.ENOSPC, "truncate": errno.EIO})
+    assert torn.commit(store, SHARE).code is Code.NO_ROOM
+    disk.arm()
+    for encoding in (torn, behind):
+        encoding.put(store, SHARE)
+    store.close()
+    for path in folder.glob("index.sqlite*"):
+        path.unlink()
+    store = ShareStore(folder, disk=disk)
+    for encoding in (before, torn, behind):
+        encoding.assert_readable(store, SHARE)
     store.close()
 
 
@@ -337,7 +435,8 @@ def test_a_disk_that_cannot_tell_its_room_has_none(folders: Callable[[], Path]) 
 def test_giving_up_expiring_and_closing_raise_nothing(folders: Callable[[], Path]) -> None:
     disk = FaultyDisk()
     store = ShareStore(folders(), disk=disk)
-    given_up, expired, open_at_the_end = sample("given up"), sample("expired"), sample("open at the end")
+    labels = "given up", "expired", "open at the end"
+    given_up, expired, open_at_the_end = (sample(label, **LARGE) for label in labels)
     for encoding in (given_up, expired):
         encoding.stage(store, 0)
     store.open(open_at_the_end.opening(0), OWNER, DAY)

@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
-import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from common.errors import IntegrityError
 from common.protocol.messages import TOMBSTONE_LIFETIME, Tombstone
-from worker.disk import Disk
-from worker.durability import Durability
-from worker.layout import Layout
-from worker.tombstones import MAX_TOMBSTONE_SIZE, KeptTombstone, Tombstones, decode_tombstone, encode_tombstone
+from tests.support.clocks import SetClock
+from tests.support.sample_shares import (
+    OWNER,
+    STRANGER,
+    STRANGERS_KEY,
+    copy_of_index,
+    held_by,
+    reopened,
+    sample,
+    through_restarts,
+    with_index,
+)
+from worker.pack_format import FRAME_SIZE
+from worker.store import ShareStore
+from worker.tombstones import KeptTombstone, decode_tombstone, encode_tombstone
 
 SECONDS = st.integers(0, 2**53 - 1)
 TOMBSTONES = st.builds(
@@ -33,21 +44,12 @@ TOMBSTONES = st.builds(
 )
 WORD = Tombstone(b"e" * 16, b"o" * 32, b"w" * 32, 1, 7 * 24 * 3600, b"s" * 64)
 ONE = KeptTombstone(WORD, 1_800_000_000, 1_900_000_000)
-NAME = f"{WORD.encoding_id.hex()}.{WORD.owner.hex()}"
-
-
-def opened(folder: Path) -> Tombstones:
-    layout, disk = Layout(folder), Disk()
-    layout.tombstones.mkdir(exist_ok=True)
-    tombstones = Tombstones(disk, layout, Durability(disk, folder))
-    tombstones.load()
-    return tombstones
 
 
 @given(TOMBSTONES)
 def test_what_is_read_is_what_was_written(tombstone: KeptTombstone) -> None:
     content = encode_tombstone(tombstone)
-    assert len(content) <= MAX_TOMBSTONE_SIZE
+    assert len(content) <= 512, "so that a device's tombstones have their bound"
     assert decode_tombstone(content) == tombstone
 
 
@@ -81,48 +83,94 @@ def test_the_bytes_are_those_that_are_documented() -> None:
     assert content[-34:-32] == b"\xc4\x20"
 
 
-def test_what_is_written_is_there_after_a_restart_the_last_generation_only(tmp_path: Path) -> None:
-    tombstones = opened(tmp_path)
-    tombstones.write(ONE)
-    back = ONE._replace(tombstone=msgspec.structs.replace(WORD, generation=2))
-    tombstones.write(back)
-    assert list(opened(tmp_path)) == [back]
-    assert [path.name for path in (tmp_path / "tombstones").iterdir()] == [NAME]
+# --- in a store
 
 
-def test_one_that_is_damaged_or_under_another_name_is_not_believed_and_left_alone(tmp_path: Path) -> None:
-    opened(tmp_path).write(ONE)
-    (path,) = (tmp_path / "tombstones").iterdir()
-    swapped = path.with_name(f"{WORD.encoding_id.hex()}.{'ab' * 16}")
-    path.rename(swapped)
-    assert list(opened(tmp_path)) == []
-    swapped.rename(path)
-    path.write_bytes(path.read_bytes()[:-1])
-    assert list(opened(tmp_path)) == []
-    assert path.exists()
+def records(store: ShareStore) -> list[tuple[Path, int, int]]:
+    """Where the tombstones lie: the file, the offset in it, and how many bytes of it."""
+    found = []
+    for placed in store._index.tombstones_of(sample().encoding_id):
+        (pack,) = store.folder.glob(f"packs/{placed.place.pack:08d}.*")
+        found.append((pack, placed.place.offset, placed.place.length))
+    return found
 
 
-def test_one_whose_writing_was_interrupted_never_was(tmp_path: Path) -> None:
-    opened(tmp_path)
-    half = tmp_path / "tombstones" / f"{NAME}.new"
-    half.write_bytes(encode_tombstone(ONE))
-    assert list(opened(tmp_path)) == []
-    assert not half.exists()
+def damage_record(store: ShareStore) -> None:
+    ((pack, offset, length),) = records(store)
+    content = bytearray(pack.read_bytes())
+    content[offset + length - 1] ^= 1
+    pack.write_bytes(content)
 
 
-def test_one_that_is_forgotten_is_gone_after_a_restart_too(tmp_path: Path) -> None:
-    tombstones = opened(tmp_path)
-    tombstones.write(ONE)
-    tombstones.forget(ONE)
-    assert list(tombstones) == []
-    assert list(opened(tmp_path)) == []
+def test_what_is_written_is_there_after_a_restart_the_last_generation_only(store: ShareStore, clock: SetClock) -> None:
+    store.delete(sample().deletion(), OWNER)
+    store.undelete(sample().undeletion(), OWNER)
+    for again in through_restarts(store, clock):
+        assert list(again.tombstones()) == [sample().undeletion()]
+    again.close()
 
 
-def test_each_owner_has_a_record_of_their_own(tmp_path: Path) -> None:
-    tombstones = opened(tmp_path)
-    other = ONE._replace(tombstone=msgspec.structs.replace(WORD, owner_key=b"x" * 32))
-    for each in (ONE, other):
-        tombstones.write(each)
-    assert sorted(opened(tmp_path), key=repr) == sorted([ONE, other], key=repr)
-    tombstones.forget(other)
-    assert list(opened(tmp_path)) == [ONE]
+def test_one_whose_record_is_damaged_is_known_as_long_as_the_index_is(store: ShareStore, clock: SetClock) -> None:
+    store.delete(sample().deletion(), OWNER)
+    damage_record(store)
+    store = reopened(store, clock)
+    assert list(store.tombstones()) == [sample().deletion()]
+    assert not held_by(store)
+    store.close()
+
+
+def test_one_that_is_damaged_is_not_believed_and_harms_no_other_record(store: ShareStore, clock: SetClock) -> None:
+    other = sample("other")
+    other.put(store, 0)
+    store.delete(sample().deletion(), OWNER)
+    sample("third").put(store, 0)
+    damage_record(store)
+    store = with_index(store, clock, {})
+    assert list(store.tombstones()) == []
+    assert set(held_by(store)) == {sample().key(0), other.key(0), sample("third").key(0)}
+    store.close()
+
+
+@pytest.mark.parametrize("left", range(0, 300, 7))
+def test_one_whose_writing_was_interrupted_never_was(store: ShareStore, clock: SetClock, left: int) -> None:
+    index = copy_of_index(store)
+    store.delete(sample().deletion(), OWNER)
+    ((pack, offset, length),) = records(store)
+    store.close()
+    os.truncate(pack, offset - FRAME_SIZE + min(left, FRAME_SIZE + length - 1))
+    for known in (index, {}):
+        store = with_index(store, clock, known)
+        assert list(store.tombstones()) == []
+        sample().assert_readable(store, 0)
+    store.delete(sample().deletion(), OWNER)
+    for again in through_restarts(store, clock):
+        assert list(again.tombstones()) == [sample().deletion()]
+    again.close()
+
+
+def test_one_that_is_forgotten_is_gone_after_a_restart_too(store: ShareStore, clock: SetClock) -> None:
+    store.delete(sample().deletion(), OWNER)
+    clock.pass_time(TOMBSTONE_LIFETIME)
+    store.expire(clock.now)
+    assert list(store.tombstones()) == []
+    store = reopened(store, clock)
+    assert list(store.tombstones()) == []
+    store = with_index(store, clock, {})
+    store.expire(clock.now)
+    assert list(store.tombstones()) == [], "it is over, whatever is found of it"
+    store.close()
+
+
+def test_each_owner_has_a_record_of_their_own(store: ShareStore, clock: SetClock) -> None:
+    sample().put(store, 1, STRANGER)
+    clock.pass_time(300)
+    said = [sample().deletion(), sample().deletion(key=STRANGERS_KEY)]
+    store.delete(said[0], OWNER)
+    clock.pass_time(TOMBSTONE_LIFETIME - 1)
+    store.delete(said[1], STRANGER)
+    for again in through_restarts(store, clock):
+        assert sorted(again.tombstones(), key=repr) == sorted(said, key=repr)
+    clock.pass_time(1)
+    again.expire(clock.now)
+    assert list(again.tombstones()) == said[1:]
+    again.close()

@@ -11,7 +11,7 @@ from common.protocol.codec import unpack, unpack_header
 from common.protocol.device_messages import ShareName
 from common.protocol.envelope import Operation
 from common.protocol.messages import GRANTED, Announce, AnnouncedShare
-from tests.support.sample_shares import sample
+from tests.support.sample_shares import held_by, sample
 from worker.registration import Registration, Statement, Subjects, Unacknowledged
 from worker.store import ShareStore
 
@@ -96,7 +96,7 @@ def test_an_announcement_without_an_answer_is_made_again_and_still_completes(
     assert told(tick_and_hear(registration, 2.0), Operation.ANNOUNCE) == []
     (again,) = told(registration.tick(3.0), Operation.ANNOUNCE)
     assert unpack_header(again.header, Announce).complete
-    assert unpack(again.payload or b"", list[AnnouncedShare]) == list(store.held().values())
+    assert unpack(again.payload or b"", list[AnnouncedShare]) == list(held_by(store).values())
     registration.heard(again.envelope.request_id)
     assert all(told(registration.tick(float(now)), Operation.ANNOUNCE) == [] for now in range(4, 9))
 
@@ -108,8 +108,8 @@ def test_a_broker_that_answers_nothing_is_not_told_again(registration: Registrat
 def test_a_share_that_is_not_there_any_more_is_withdrawn_instead(
     store: ShareStore, registration: Registration, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (key,) = store.held()
-    monkeypatch.setattr(store, "held", dict)
+    (key,) = held_by(store)
+    monkeypatch.setattr(store, "held", lambda _: {})
     tick_and_hear(registration, 1.0)
     tick_and_hear(registration, 2.0)
     statements = registration.tick(3.0)

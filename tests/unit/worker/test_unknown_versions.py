@@ -14,17 +14,17 @@ import worker.amendments
 import worker.share_file
 import worker.tombstones
 from common.coding.recipe import digest
+from common.errors import IntegrityError
 from common.protocol.device_messages import SignedCommitment
 from common.protocol.messages import Code
 from tests.support.clocks import SetClock
 from tests.support.faulty_disk import FaultyDisk
-from tests.support.sample_shares import OWNER, Sample, declined, sample, share_path, trashed
-from worker.layout import file_name
+from tests.support.sample_shares import OWNER, Sample, damage, declined, held_by, large, lying, sample
 from worker.share_file import ShareTrailer
 from worker.store import ShareStore
 
 FORMATS = (worker.share_file, worker.amendments, worker.tombstones)
-SHARES = [sample(f"{number}") for number in range(48)]
+SHARES = [*(sample(f"{number}") for number in range(46)), large("46"), large("47")]
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def newer_store(folder: Path, *formats: ModuleType) -> Iterator[ShareStore]:
     """The store while a worker has it that knows a later version of these formats, or of all."""
     with pytest.MonkeyPatch.context() as patch:
         for module in formats or FORMATS:
-            patch.setattr(module, "_VERSION", 99)
+            patch.setattr(module, "VERSION", 99)
         with open_store(folder) as store:
             yield store
 
@@ -68,47 +68,66 @@ def amendment(encoding: Sample) -> tuple[bytes, SignedCommitment]:
 
 
 def content_of(folder: Path) -> dict[str, str]:
-    """All that lies in a store but the room that is kept, as digests."""
-    files = [path for path in folder.rglob("*") if path.is_file() and path.name != "reserve"]
+    """All that lies in a store but the room that is kept and the index, as digests."""
+    files = [path for path in folder.rglob("*") if path.is_file() and not path.name.startswith(("reserve", "index"))]
     return {str(path.relative_to(folder)): digest(path.read_bytes()).hex() for path in files}
 
 
-def check_left_alone(folder: Path, encoding: Sample) -> None:
+def check_left_alone(folder: Path, encoding: Sample, refused: Code = Code.FAULT) -> None:
     """An older worker changes nothing in the store, and holds nothing of the encoding nor takes it anew."""
     before = content_of(folder)
-    with open_store(folder) as store:
-        assert not store.held()
-        assert not store.changes()
-        for _ in range(3):
-            store.scrub.turn(0.0, idle=True)
-            store.expire(1e6)
-        with declined(Code.NOT_FOUND):
-            store.block(encoding.key(0), OWNER, 0)
-        with declined(Code.NOT_FOUND):
-            store.check(encoding.key(0))
-        with declined(Code.FAULT):
-            store.open(encoding.opening(0), OWNER, 0.0)
-        with declined(Code.FAULT):
-            store.delete(encoding.deletion(3), OWNER)
-        store.scrub.close()
-    after = content_of(folder)
-    after.pop("scrub.json", None)
-    before.pop("scrub.json", None)
-    assert after == before
+    for _ in range(2):
+        with open_store(folder) as store:
+            assert not held_by(store)
+            assert not store.changes()
+            for _ in range(3):
+                store.scrub.turn(0.0, idle=True)
+                store.compaction.turn(1e6)
+                store.expire(1e6)
+            with declined(Code.NOT_FOUND):
+                store.block(encoding.key(0), OWNER, 0)
+            with declined(Code.NOT_FOUND):
+                store.check(encoding.key(0))
+            with declined(Code.FAULT):
+                store.open(encoding.opening(0), OWNER, 0.0)
+            with declined(refused):
+                store.delete(encoding.deletion(3), OWNER)
+    assert content_of(folder) == before
 
 
 def test_48_shares_of_a_newer_worker_are_there_again_once_it_is_back(folder: Path) -> None:
     with newer_store(folder) as store:
         put_all(store)
-        held, used = dict(store.held()), store.used_bytes
+        held, used = held_by(store), store.used_bytes
     check_left_alone(folder, SHARES[0])
-    assert not list((folder / "quarantine").iterdir())
     with open_store(folder) as store:
         assert store.used_bytes == used, "they take their room"
     with newer_store(folder) as store:
-        assert dict(store.held()) == held
+        assert held_by(store) == held
         for encoding in SHARES:
             encoding.assert_readable(store, 0)
+
+
+def test_a_pack_of_a_newer_worker_is_left_alone_and_the_others_are_served(folder: Path) -> None:
+    with open_store(folder) as store:
+        sample("known").put(store, 0)
+    with open_store(folder) as store:
+        sample("newer").put(store, 0)
+    last = max((folder / "packs").iterdir())
+    last.rename(last.with_suffix(".pack2"))
+    before = content_of(folder)
+    with open_store(folder) as store:
+        assert list(held_by(store)) == [sample("known").key(0)]
+        sample("known").assert_readable(store, 0)
+        with declined(Code.READ_ONLY):
+            sample("another").put(store, 0)
+        with declined(Code.READ_ONLY):
+            store.delete(sample("known").deletion(), OWNER)
+    assert content_of(folder) == before
+    last.with_suffix(".pack2").rename(last)
+    with open_store(folder) as store:
+        for label in ("known", "newer"):
+            sample(label).assert_readable(store, 0)
 
 
 def test_a_trailer_of_another_shape_is_of_another_version(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -120,6 +139,8 @@ def test_a_trailer_of_another_shape_is_of_another_version(folder: Path, monkeypa
         patch.setattr(worker.store, "ShareTrailer", Longer)
         with open_store(folder) as store:
             sample().put(store, 0)
+    for path in folder.glob("index*"):  # another version's
+        path.unlink()
     check_left_alone(folder, sample())
 
 
@@ -139,112 +160,103 @@ def test_a_deletion_of_a_newer_worker_is_neither_replaced_nor_forgotten(folder: 
     check_left_alone(folder, sample())
     with open_store(folder) as store, declined(Code.FAULT):
         store.undelete(sample().undeletion(), OWNER)
+    with newer_store(folder, worker.tombstones) as store:
+        assert not held_by(store)
+        store.undelete(sample().undeletion(), OWNER)
+        sample().assert_readable(store, 0)
 
 
 def test_what_a_newer_worker_has_in_the_trash_is_taken_back_once_it_is_back(folder: Path) -> None:
     with newer_store(folder, worker.share_file) as store:
         sample().put(store, 0)
         store.delete(sample().deletion(), OWNER)
-    with open_store(folder) as store:
-        with declined(Code.FAULT):
-            store.undelete(sample().undeletion(), OWNER)
-        assert trashed(store) == [f"{file_name(sample().key(0))}.{OWNER.hex()}.deleted"]
+    with open_store(folder) as store, declined(Code.FAULT):
+        store.undelete(sample().undeletion(), OWNER)
     with newer_store(folder, worker.share_file) as store:
         sample().assert_readable(store, 0)
 
 
 def test_a_share_that_a_newer_worker_was_storing_waits_for_it(folder: Path) -> None:
     with newer_store(folder) as store:
-        sample().stage(store, 0)
+        large().stage(store, 0)
     before = content_of(folder)
     with open_store(folder) as store:
         with declined(Code.FAULT):
-            store.open(sample().opening(0), OWNER, 0.0)
+            store.open(large().opening(0), OWNER, 0.0)
         with declined(Code.NOT_OPEN):
-            store.progress(sample().key(0), OWNER, 0.0)
+            store.progress(large().key(0), OWNER, 0.0)
     assert content_of(folder) == before
     with newer_store(folder) as store:
-        assert sample().commit(store, 0).granted
+        assert large().commit(store, 0).granted
 
 
-def test_how_far_a_newer_worker_scrubbed_is_not_written_over(folder: Path) -> None:
-    with open_store(folder) as store:
-        sample().put(store, 0)
-        store.scrub.turn(1e9, idle=True)
-    path = folder / "scrub.json"
-    newer = path.read_bytes().replace(b'"version": 1', b'"version": 99, "direction": "backwards"')
-    assert b"99" in newer
-    path.write_bytes(newer)
-    with open_store(folder) as store:
-        sample("other").put(store, 0)
-        store.scrub.turn(1e9, idle=True)
-    assert path.read_bytes() == newer
+# --- what was called damaged, and is good
 
 
-# --- what is in quarantine, and good
+@pytest.fixture(params=[sample, large], ids=["small", "large"])
+def encoding(request: pytest.FixtureRequest) -> Sample:
+    made: Sample = request.param()
+    return made
 
 
-def send_to_quarantine(folder: Path, encoding: Sample) -> None:
-    """As a worker did that could not read it."""
-    path = share_path(folder, encoding, 0)
-    path.rename(folder / "quarantine" / path.name)
+def call_damaged(store: ShareStore, encoding: Sample) -> None:
+    """As a worker does that cannot read it."""
+    kept = store._index.held(encoding.key(0))
+    assert kept is not None
+    store._found_bad(kept, IntegrityError("a mistake"))
 
 
-def test_48_shares_that_an_older_worker_sent_to_quarantine_come_back(folder: Path) -> None:
+def test_48_shares_that_an_older_worker_called_damaged_come_back(folder: Path) -> None:
     with open_store(folder) as store:
         put_all(store)
-        held = dict(store.held())
-    for encoding in SHARES:
-        send_to_quarantine(folder, encoding)
+        held = held_by(store)
+        for encoding in SHARES:
+            call_damaged(store, encoding)
     with open_store(folder) as store:
-        assert not any(share.sound for share in store.held().values()), "before they were read"
+        assert not any(share.sound for share in held_by(store).values()), "before they were read"
         scrub(store)
         assert {share.encoding_id for share in store.changes().announced} == {each.encoding_id for each in SHARES}
-        assert dict(store.held()) == held
-        assert not list((folder / "quarantine").iterdir())
+        assert held_by(store) == held
     with open_store(folder) as store:
-        assert dict(store.held()) == held
+        assert held_by(store) == held
         for encoding in SHARES:
             encoding.assert_readable(store, 0)
 
 
-def test_one_that_reads_again_comes_back_when_a_broker_asks(folder: Path) -> None:
+def test_one_that_reads_again_comes_back_when_a_broker_asks(folder: Path, encoding: Sample) -> None:
     with open_store(folder) as store:
-        sample().put(store, 0)
-        path = share_path(folder, sample(), 0)
-        content = path.read_bytes()
-        path.write_bytes(content[:-1])
+        encoding.put(store, 0)
+        path, start, length = lying(store, encoding, 0)
+        content = path.read_bytes()[start : start + length]
+        damage(store, encoding, 0, -1, b"?")
         with declined(Code.DAMAGED):
-            store.share(sample().key(0), OWNER)
-        (folder / "quarantine" / path.name).write_bytes(content)  # a badly connected disk, connected anew
-        store.check(sample().key(0))
+            store.share(encoding.key(0), OWNER)
+        damage(store, encoding, 0, 0, content)  # a badly connected disk, connected anew
+        store.check(encoding.key(0))
         scrub(store)
-        assert store.held()[sample().key(0)].sound
-        sample().assert_readable(store, 0)
-        assert path.read_bytes() == content
+        assert held_by(store)[encoding.key(0)].sound
+        encoding.assert_readable(store, 0)
 
 
-def test_one_that_has_a_bad_block_stays(folder: Path) -> None:
+def test_one_that_has_a_bad_block_stays(folder: Path, encoding: Sample) -> None:
     with open_store(folder) as store:
-        sample().put(store, 0)
-    path = share_path(folder, sample(), 0)
-    content = bytearray(path.read_bytes())
-    content[content.index(sample().blocks[2][0])] ^= 1
-    path.write_bytes(content)
-    send_to_quarantine(folder, sample())
+        encoding.put(store, 0)
+        path, start, length = lying(store, encoding, 0)
+        at = path.read_bytes()[start : start + length].index(encoding.blocks[1][0])
+        damage(store, encoding, 0, at, bytes([encoding.blocks[1][0][0] ^ 1]))
+        call_damaged(store, encoding)
     with open_store(folder) as store:
         scrub(store)
-        assert not store.held()[sample().key(0)].sound
-        assert (folder / "quarantine" / path.name).exists()
+        assert not held_by(store)[encoding.key(0)].sound
 
 
-@pytest.mark.parametrize("failing", range(14))
-def test_wherever_the_way_back_is_cut_the_share_is_there(tmp_path: Path, failing: int) -> None:
+@pytest.mark.parametrize("failing", range(8))
+def test_wherever_the_way_back_is_cut_the_share_is_there(tmp_path: Path, encoding: Sample, failing: int) -> None:
     disk, folder = FaultyDisk(), tmp_path / "store"
     store = ShareStore(folder, disk=disk)
-    sample().put(store, 0)
-    store._quarantine.take(sample().key(0), ValueError("a mistake"))
-    store.check(sample().key(0))
+    encoding.put(store, 0)
+    call_damaged(store, encoding)
+    store.check(encoding.key(0))
     disk.arm({failing: 5})
     for _ in range(5):
         store.scrub.turn(0.0, idle=True)
@@ -254,7 +266,7 @@ def test_wherever_the_way_back_is_cut_the_share_is_there(tmp_path: Path, failing
     disk.start_anew()
     store = ShareStore(folder, disk=disk)
     scrub(store)
-    assert store.held()[sample().key(0)].sound
-    sample().assert_readable(store, 0)
+    assert held_by(store)[encoding.key(0)].sound
+    encoding.assert_readable(store, 0)
     assert not disk.resynced
     store.close()

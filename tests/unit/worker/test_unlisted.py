@@ -15,11 +15,14 @@ from common.errors import NoRoomError
 from common.protocol.device_messages import SignedCommitment
 from common.protocol.messages import Code
 from tests.support.clocks import SetClock
-from tests.support.sample_shares import OWNER, Sample, declined, sample, share_path
+from tests.support.sample_shares import OWNER, Sample, declined, held_by, sample
 from worker.disk import Disk, Entry
 from worker.store import ShareStore
 
-ONE, OTHER = sample("one"), sample("other")
+LARGE = {"segments": 2, "block_size": 300 << 10}
+ONE, OTHER = sample("one", **LARGE), sample("other", **LARGE)  # in files of their own
+SMALL = sample("small")
+ALL = ONE, OTHER, SMALL
 
 
 class Forbidding(Disk):
@@ -43,10 +46,10 @@ class Forbidding(Disk):
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A store with two shares, in folders of their own, both amended."""
+    """A store with two large shares, in folders of their own, and a small one, all amended."""
     folder = tmp_path / "store"
     store = ShareStore(folder, clock=SetClock())
-    for encoding in (ONE, OTHER):
+    for encoding in ALL:
         encoding.put(store, 0)
         store.amend(encoding.encoding_id, amended(encoding), OWNER)
     store.close()
@@ -64,9 +67,19 @@ def live_a_while(store: ShareStore) -> None:
         store.scrub.turn(600.0 * minute, idle=True)
 
 
+def folder_of(folder: Path, encoding: Sample) -> Path:
+    """Where the files of its large shares are."""
+    return folder / "shares" / encoding.encoding_id[:1].hex()
+
+
+def lose_index(folder: Path) -> None:
+    for path in folder.glob("index.sqlite*"):
+        path.unlink()
+
+
 def check_all_back(folder: Path) -> None:
     store = ShareStore(folder, clock=SetClock())
-    for encoding in (ONE, OTHER):
+    for encoding in ALL:
         said = store.share(encoding.key(0), OWNER).signed
         assert said == amended(encoding), "the superseded is not believed again"
         assert store.block(encoding.key(0), OWNER, 0) == encoding.blocks[0][0]
@@ -74,24 +87,28 @@ def check_all_back(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("reason", [errno.EACCES, errno.EIO])
-@pytest.mark.parametrize("level", [0, 1])
+@pytest.mark.parametrize("index_there", [True, False])
 def test_a_folder_of_shares_that_cannot_be_listed_costs_nothing_for_good(
-    folder: Path, reason: int, level: int, caplog: pytest.LogCaptureFixture
+    folder: Path, reason: int, index_there: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
-    unlisted = share_path(folder, ONE, 0).parents[level]
+    unlisted = folder_of(folder, ONE)
+    if not index_there:
+        lose_index(folder)
     with caplog.at_level(logging.ERROR):
         store = ShareStore(folder, disk=Forbidding(reason, unlisted), clock=SetClock())
     assert str(unlisted) in caplog.text
     assert os.strerror(reason) in caplog.text
-    assert list(store.held()) == [OTHER.key(0)]
+    assert set(held_by(store)) == {OTHER.key(0), SMALL.key(0)}
     live_a_while(store)
     OTHER.stage(store, 1)
     assert OTHER.commit(store, 1).granted, "it takes shares all the same"
     store.close()
     check_all_back(folder)
+    lose_index(folder)
+    check_all_back(folder)
 
 
-@pytest.mark.parametrize("part", ["shares", "staging", "quarantine", "trash", "tombstones", "amendments"])
+@pytest.mark.parametrize("part", ["shares", "staging", "packs"])
 def test_a_part_of_the_store_that_cannot_be_listed_ends_the_start(folder: Path, part: str) -> None:
     for reason in (errno.EACCES, errno.EIO):
         with pytest.raises(NoRoomError, match=f"{part}.*{os.strerror(reason)}"):
@@ -99,11 +116,10 @@ def test_a_part_of_the_store_that_cannot_be_listed_ends_the_start(folder: Path, 
     check_all_back(folder)
 
 
-@pytest.mark.parametrize("level", [0, 1])
 def test_a_folder_on_a_disk_that_is_not_mounted_is_not_empty(
-    folder: Path, level: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    lost = share_path(folder, ONE, 0).parents[level]
+    lost = folder_of(folder, ONE)
     elsewhere = tmp_path / "another disk"
     shutil.move(lost, elsewhere / "folder")
     lost.symlink_to(elsewhere / "folder")
@@ -112,48 +128,77 @@ def test_a_folder_on_a_disk_that_is_not_mounted_is_not_empty(
     with caplog.at_level(logging.ERROR):
         store = ShareStore(folder, clock=SetClock())
     assert str(lost) in caplog.text
-    assert list(store.held()) == [OTHER.key(0)]
+    assert set(held_by(store)) == {OTHER.key(0), SMALL.key(0)}
     live_a_while(store)
     store.close()
     (tmp_path / "unmounted").rename(elsewhere)
     check_all_back(folder)
 
 
-def test_shares_that_are_all_away_have_their_amendments_once_back(folder: Path, tmp_path: Path) -> None:
-    shutil.move(folder / "shares", tmp_path / "away")  # as a mount point without its mount
+@pytest.mark.parametrize("index_there", [True, False])
+@pytest.mark.parametrize("part", ["shares", "packs"])
+def test_shares_that_are_all_away_are_back_with_their_amendments(
+    folder: Path, tmp_path: Path, part: str, index_there: bool
+) -> None:
+    used = used_bytes(folder)
+    shutil.move(folder / part, tmp_path / "away")  # as a mount point without its mount
     store = ShareStore(folder, clock=SetClock())
-    assert not store.held()
+    away = (ONE, OTHER) if part == "shares" else (SMALL,)
+    assert [encoding for encoding in away if held_by(store)[encoding.key(0)].sound] == []
+    live_a_while(store)
+    store.close()
+    for path in (folder / part).iterdir():
+        path.rename(tmp_path / "away" / path.name)
+    (folder / part).rmdir()
+    shutil.move(tmp_path / "away", folder / part)
+    if not index_there:
+        lose_index(folder)
+    check_all_back(folder)
+    assert used_bytes(folder) == used
+
+
+def used_bytes(folder: Path) -> int:
+    store = ShareStore(folder, clock=SetClock())
+    used = store.used_bytes
+    store.close()
+    return used
+
+
+def test_shares_that_were_deleted_and_are_away_are_back_with_their_amendments(folder: Path, tmp_path: Path) -> None:
+    store = ShareStore(folder, clock=SetClock())
+    store.delete(ONE.deletion(), OWNER)
+    store.close()
+    shutil.move(folder / "shares", tmp_path / "away")
+    store = ShareStore(folder, clock=SetClock())
     live_a_while(store)
     store.close()
     shutil.rmtree(folder / "shares")
     shutil.move(tmp_path / "away", folder / "shares")
-    check_all_back(folder)
-
-
-def test_a_trash_that_is_away_takes_no_amendment_with_it(folder: Path, tmp_path: Path) -> None:
-    store = ShareStore(folder, clock=SetClock())
-    store.delete(ONE.deletion(), OWNER)
-    store.close()
-    shutil.move(folder / "trash", tmp_path / "away")
-    store = ShareStore(folder, clock=SetClock())
-    live_a_while(store)
-    store.close()
-    shutil.rmtree(folder / "trash")
-    shutil.move(tmp_path / "away", folder / "trash")
     store = ShareStore(folder, clock=SetClock())
     store.undelete(ONE.undeletion(), OWNER)
+    for _ in range(20):
+        store.scrub.turn(0.0, idle=False)
     store.close()
     check_all_back(folder)
 
 
-def test_an_amendment_that_is_empty_is_damage_and_not_none(folder: Path) -> None:
-    for path in (folder / "amendments").iterdir():
-        if path.name.startswith(ONE.encoding_id.hex()):
-            path.write_bytes(b"")
+@pytest.mark.parametrize("encoding", [ONE, SMALL], ids=["large", "small"])
+@pytest.mark.parametrize("index_there", [True, False])
+def test_an_amendment_that_is_damaged_is_damage_and_not_none(folder: Path, encoding: Sample, index_there: bool) -> None:
     store = ShareStore(folder, clock=SetClock())
-    assert not store.held()[ONE.key(0)].sound
+    (kept,) = store._index.copies(encoding.key(0))
+    assert kept.amendment is not None
+    (pack,) = folder.glob(f"packs/{kept.amendment.pack:08d}.*")
+    store.close()
+    with open(pack, "r+b") as file:
+        file.seek(kept.amendment.offset)
+        file.write(bytes(kept.amendment.length))
+    if not index_there:
+        lose_index(folder)
+    store = ShareStore(folder, clock=SetClock())
     with declined(Code.DAMAGED):
-        store.share(ONE.key(0), OWNER)
+        store.share(encoding.key(0), OWNER)
+    assert not held_by(store)[encoding.key(0)].sound
     store.close()
 
 
@@ -167,7 +212,7 @@ class Unreadable(Disk):
 @pytest.fixture
 def half_stored(folder: Path) -> Iterator[Sample]:
     store = ShareStore(folder)
-    encoding = sample("third")
+    encoding = sample("third", **LARGE)
     encoding.stage(store, 0)
     store.close()
     yield encoding

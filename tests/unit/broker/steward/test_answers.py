@@ -114,6 +114,16 @@ def test_health_counts_each_encoding_once(broker: SampleBroker) -> None:
     assert counts(client) == (0, 0, 0, 1)
 
 
+def test_what_was_given_up_since_the_last_look_makes_no_count_negative(broker: SampleBroker) -> None:
+    a = broker.worker("a", [share(0)])
+    client = broker.client(None)
+    broker.tick()
+    a.ask(Operation.WITHDRAW, Withdraw(), pack([ShareName(ENCODING, 0)]))
+    assert min(counts(client)) >= 0
+    broker.tick()
+    assert counts(client) == (0, 0, 0, 0)
+
+
 def test_it_is_told_for_how_long_a_laptop_is_waited_for_also_after_a_restart() -> None:
     settings = Settings(repair_after=REPAIR_AFTER, repair_laptops_after=1000.0)
     broker = SampleBroker(settings)

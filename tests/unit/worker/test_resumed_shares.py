@@ -1,4 +1,7 @@
-"""A share being stored outlives its worker: what is whole of it is there, what is torn is cut off."""
+"""A share being stored in a file outlives its worker: what is whole of it is there, what is torn is cut off.
+
+One that is small enough for memory is begun anew.
+"""
 
 from __future__ import annotations
 
@@ -20,6 +23,8 @@ from worker.share_file import record_prefix
 from worker.store import ShareStore
 
 HOUR = 3600.0
+IN_A_FILE = 200 << 10  # bytes that a share is said to have, so that it is stored in a file
+LARGE = sample("large", segments=2, block_size=300 << 10)
 
 
 @pytest.fixture
@@ -30,7 +35,7 @@ def folder(tmp_path: Path) -> Path:
 def begin(folder: Path, encoding: Sample, *segments: int, owner: bytes = OWNER) -> Path:
     """A share of which some blocks came before the worker ended."""
     store = ShareStore(folder)
-    store.open(encoding.opening(0), owner, 0.0)
+    store.open(encoding.opening(0, share_bytes=IN_A_FILE), owner, 0.0)
     for segment in segments:
         encoding.append(store, 0, segment, owner)
     store.close()
@@ -57,6 +62,39 @@ def test_a_put_goes_on_where_it_was_when_the_worker_ended(folder: Path, came: tu
     store = ShareStore(folder)
     go_on(store, sample(), set(came))
     assert not staged_files(folder)
+    store.close()
+
+
+def test_a_large_share_goes_on_too(folder: Path) -> None:
+    begin(folder, LARGE, 1)
+    store = ShareStore(folder)
+    go_on(store, LARGE, {1})
+    store.close()
+
+
+def test_what_is_small_enough_for_memory_is_begun_anew(folder: Path) -> None:
+    store = ShareStore(folder)
+    sample().stage(store, 0)
+    assert not staged_files(folder)
+    store.close()
+    store = ShareStore(folder)
+    with declined(Code.NOT_OPEN):
+        store.progress(sample().key(0), OWNER, 0.0)
+    sample().put(store, 0)
+    sample().assert_readable(store, 0)
+    store.close()
+
+
+def test_what_outgrows_memory_goes_on_where_it_was(folder: Path) -> None:
+    store = ShareStore(folder)
+    store.open(LARGE.opening(0, share_bytes=0), OWNER, 0.0)
+    LARGE.append(store, 0, 1)
+    assert not staged_files(folder)
+    LARGE.append(store, 0, 0)
+    assert store.block(LARGE.key(0), OWNER, 1) == LARGE.blocks[1][0]
+    store.close()
+    store = ShareStore(folder)
+    go_on(store, LARGE, {0, 1})
     store.close()
 
 
@@ -106,7 +144,7 @@ def test_a_flipped_bit_costs_its_block_and_those_behind_it_and_is_never_committe
 
 def test_a_share_that_was_being_committed_is_begun_anew(folder: Path) -> None:
     # Its fsync may have failed, and that is never tried again on the same file.
-    encoding = sample()
+    encoding = LARGE
     disk = FaultyDisk()
     store = ShareStore(folder, disk=disk)
     encoding.stage(store, 0)
@@ -230,6 +268,7 @@ def test_a_disk_that_fails_while_it_is_taken_up_stops_no_worker(folder: Path, me
     disk.arm(always={method: code})
     store = ShareStore(folder, disk=disk)
     disk.arm()
+    store.open(sample().opening(0, share_bytes=IN_A_FILE), OWNER, 0.0)
     sample().put(store, 0)
     sample().assert_readable(store, 0)
     assert not staged_files(folder)
@@ -258,10 +297,14 @@ def test_progress_says_which_blocks_are_there(folder: Path) -> None:
     store.close()
 
 
-def test_who_asks_how_far_it_came_keeps_it_alive(folder: Path) -> None:
+@pytest.mark.parametrize("share_bytes", [0, IN_A_FILE])
+def test_who_asks_how_far_it_came_keeps_it_alive(folder: Path, share_bytes: int) -> None:
     store = ShareStore(folder)
-    store.open(sample().opening(0), OWNER, 0.0)
+    store.open(sample().opening(0, share_bytes=share_bytes), OWNER, 0.0)
     store.progress(sample().key(0), OWNER, 20 * HOUR)
     store.expire(30 * HOUR)
-    assert staged_files(folder)
+    assert store.progress(sample().key(0), OWNER, 30 * HOUR) == []
+    store.expire(55 * HOUR)
+    with declined(Code.NOT_OPEN):
+        store.progress(sample().key(0), OWNER, 55 * HOUR)
     store.close()

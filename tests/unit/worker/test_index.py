@@ -1,0 +1,291 @@
+"""The index says where things are, and nothing depends on it: made anew, or of an earlier time, it says the same."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from common.protocol.device_messages import Grant
+from common.protocol.messages import NO_TRASH, AnnouncedShare, Code, Tombstone
+from tests.support.clocks import SetClock
+from tests.support.sample_shares import (
+    KEY,
+    OWNER,
+    STRANGER,
+    STRANGERS_KEY,
+    Sample,
+    chance,
+    copy_of_index,
+    damage,
+    held_by,
+    large,
+    lying,
+    sample,
+    with_index,
+)
+from worker.layout import ShareKey
+from worker.refusals import Refusal
+from worker.share_states import State
+from worker.store import ShareStore
+
+SAMPLES = [sample("0"), sample("1"), sample("2", segments=2), large()]
+FRIEND = b"f" * 16
+OWNERS = {OWNER: KEY, STRANGER: STRANGERS_KEY}
+
+
+class Said(NamedTuple):
+    """What a store says of what it has. Surplus does not last: with an index made anew it may be held again."""
+
+    held: dict[ShareKey, AnnouncedShare]
+    deleted: list[tuple[ShareKey, bytes, bytes]]
+    tombstones: list[Tombstone]
+    used: int
+
+
+def said_by(store: ShareStore) -> Said:
+    deleted = [(kept.key, kept.owner, kept.deleted_by) for kept in store._index.in_state(State.DELETED)]
+    tombstones = sorted(store.tombstones(), key=lambda each: (each.encoding_id, each.owner))
+    return Said(held_by(store), sorted(deleted), tombstones, store.used_bytes)
+
+
+def surplus_of(store: ShareStore) -> dict[ShareKey, AnnouncedShare]:
+    return {kept.key: kept.announced for kept in store._index.in_state(State.SURPLUS)}
+
+
+def read_all(store: ShareStore) -> None:
+    """Have each share that is held read from the disk."""
+    for key in held_by(store):
+        store.check(key)
+    while store.scrub.due_in(-1e6) == 0.0:
+        store.scrub.turn(-1e6, idle=True)
+
+
+def check_same(store: ShareStore, before: Said, surplus: dict[ShareKey, AnnouncedShare]) -> None:
+    """It says what it said; what was surplus may be held, or deleted since."""
+    read_all(store)  # only the index said what was found damaged; the disk says it again
+    now = said_by(store)
+    for key in {*now.held, *before.held} - {*surplus}:
+        assert now.held.get(key) == before.held.get(key)
+    assert now.tombstones == before.tombstones
+    assert [each for each in now.deleted if each[0] not in surplus] == [
+        each for each in before.deleted if each[0] not in surplus
+    ]
+    if not surplus:
+        assert now.used == before.used
+
+
+class Life:
+    """A store to which things happen. Each is one that clients, the disk or time do."""
+
+    def __init__(self, folder: Path, seed: int) -> None:
+        self.clock = SetClock()
+        self.store = ShareStore(folder / "store", clock=self.clock)
+        self.chance = random.Random(seed)  # noqa: S311 - to be drawn again from the same seed
+        self.generations = dict.fromkeys([(each.encoding_id, owner) for each in SAMPLES for owner in OWNERS], 0)
+        self.revision = 1
+        self.indexes: list[dict[str, bytes]] = []
+
+    def do(self, what: str) -> None:
+        encoding, share = self.chance.choice(SAMPLES), self.chance.randrange(2)
+        owner = self.chance.choice([OWNER, OWNER, STRANGER])
+        held = [
+            (each, key[1], there.owner)
+            for key, there in held_by(self.store).items()
+            for each in SAMPLES
+            if each.encoding_id == key[0]
+        ]
+        if what not in ("put", "undelete") and held:
+            encoding, share, owner = self.chance.choice(held)
+        try:
+            getattr(self, what)(encoding, share, owner)
+        except Refusal as refusal:
+            assert refusal.answer.code in (Code.NOT_FOUND, Code.CONFLICT, Code.DAMAGED, Code.NOT_OPEN), what
+        if self.chance.random() < 0.3:
+            self.indexes.append(copy_of_index(self.store))
+
+    def put(self, encoding: Sample, share: int, owner: bytes) -> None:
+        encoding.put(self.store, share, owner)
+
+    def delete(self, encoding: Sample, share: int, owner: bytes) -> None:
+        generation = self._generation(encoding, owner, deletes=True)
+        trash = self.chance.choice([NO_TRASH, 60, 10**6])
+        self.store.delete(encoding.deletion(generation, key=OWNERS[owner], trash_seconds=trash), owner)
+
+    def undelete(self, encoding: Sample, share: int, owner: bytes) -> None:
+        generation = self._generation(encoding, owner, deletes=False)
+        self.store.undelete(encoding.deletion(generation, key=OWNERS[owner]), owner)
+
+    def _generation(self, encoding: Sample, owner: bytes, *, deletes: bool) -> int:
+        name = encoding.encoding_id, owner
+        self.generations[name] += 1 if self.generations[name] % 2 != deletes else 2
+        return self.generations[name]
+
+    def amend(self, encoding: Sample, share: int, owner: bytes) -> None:
+        self.revision += 1
+        grants = [Grant(FRIEND, chance("object", 32), chance("mapping", self.chance.randrange(90)))]
+        self.store.amend(encoding.encoding_id, encoding.signed(revision=self.revision, grants=grants), OWNER)
+
+    def discard(self, encoding: Sample, share: int, owner: bytes) -> None:
+        self.store.discard(encoding.key(share), owner)
+
+    def find_damage(self, encoding: Sample, share: int, owner: bytes) -> None:
+        held = self.store._index.held(encoding.key(share))
+        if held is not None and held.sound and self.store._index.copies(encoding.key(share))[0] == held:
+            path, start, length = lying(self.store, encoding, share)
+            record = path.read_bytes()[start : start + length]
+            damage(self.store, encoding, share, record.index(encoding.blocks[1][share]))
+            self.store.check(encoding.key(share))
+            read_all(self.store)
+
+    def purge(self, encoding: Sample, share: int, owner: bytes) -> None:
+        self.clock.pass_time(self.chance.choice([301, 90_000]))
+        self.store.expire(self.clock.now)
+
+    def compact(self, encoding: Sample, share: int, owner: bytes) -> None:
+        for _ in range(self.chance.randrange(1, 12)):
+            self.clock.pass_time(61)
+            self.store.compaction.turn(self.clock.now)
+
+    def restart(self, encoding: Sample, share: int, owner: bytes) -> None:
+        self.store = with_index(self.store, self.clock, copy_of_index(self.store))
+
+
+THINGS = ["put"] * 4 + [
+    "delete",
+    "undelete",
+    "amend",
+    "discard",
+    "find_damage",
+    "purge",
+    "compact",
+    "compact",
+    "restart",
+]
+LIVES = st.lists(st.sampled_from(THINGS), min_size=20, max_size=70)
+
+
+@pytest.fixture
+def life(tmp_path: Path) -> Iterator[Life]:
+    life = Life(tmp_path, 0)
+    yield life
+    life.store.close()
+
+
+@settings(max_examples=40)
+@given(LIVES, st.integers(0, 2**32))
+def test_whatever_was_done_an_index_made_anew_or_an_older_one_says_the_same(
+    tmp_path_factory: pytest.TempPathFactory, things: list[str], seed: int
+) -> None:
+    life = Life(tmp_path_factory.mktemp("store"), seed)
+    for what in things:
+        life.do(what)
+    before, surplus = said_by(life.store), surplus_of(life.store)
+    store = life.store
+    life.chance.shuffle(life.indexes)
+    for index in ({}, *life.indexes[:3], copy_of_index(life.store)):
+        store = with_index(store, life.clock, index)
+        check_same(store, before, surplus)
+    store.close()
+
+
+# --- damage of the index
+
+
+def lived(folder: Path) -> tuple[Life, Said]:
+    """A store with something in every state, closed, and what it said."""
+    life = Life(folder, 5)
+    for encoding in SAMPLES:
+        for share in range(2):
+            encoding.put(life.store, share)
+    for encoding in SAMPLES[2:]:
+        life.amend(encoding, 0, OWNER)
+    life.store.delete(SAMPLES[0].deletion(), OWNER)
+    life.store.delete(SAMPLES[1].deletion(trash_seconds=NO_TRASH), OWNER)
+    life.find_damage(SAMPLES[2], 1, OWNER)
+    life.restart(SAMPLES[0], 0, OWNER)
+    life.compact(SAMPLES[0], 0, OWNER)
+    said = said_by(life.store)
+    life.store.close()
+    return life, said
+
+
+def check_costs_nothing(life: Life, said: Said, index: bytes, what: str) -> None:
+    """With this index a store says the same, at the second question at the latest, and goes on."""
+    path = life.store.folder / "index.sqlite"
+    path.write_bytes(index)
+    store = ShareStore(life.store.folder, clock=life.clock)
+    try:
+        for _ in range(2):
+            try:
+                read_all(store)
+                now = said_by(store)
+                break
+            except Refusal as refusal:
+                assert refusal.answer.code is Code.FAULT, what
+        assert now == said, what
+    finally:
+        store.close()
+
+
+def flipped(value: object) -> object:
+    """A value of a cell with one bit of it another."""
+    if isinstance(value, int):
+        return value ^ 1
+    content = value.encode() if isinstance(value, str) else value
+    assert isinstance(content, bytes)
+    content = content[: len(content) // 2] + bytes([content[len(content) // 2] ^ 1]) + content[len(content) // 2 + 1 :]
+    return content.decode() if isinstance(value, str) else content
+
+
+@pytest.mark.parametrize("table", ["share", "tombstone", "usage", "pack", "meta"])
+def test_a_row_with_any_column_flipped_costs_nothing(tmp_path: Path, table: str) -> None:
+    life, said = lived(tmp_path)
+    path = life.store.folder / "index.sqlite"
+    whole = path.read_bytes()
+    database = sqlite3.connect(path, isolation_level=None)
+    names = [each[0] for each in database.execute(" ".join(("SELECT * FROM", table))).description]
+    rows = database.execute(" ".join(("SELECT * FROM", table))).fetchall()
+    database.close()
+    assert rows
+    for row in rows[:3] + rows[-3:]:
+        for name, value in zip(names, row):
+            if value in (b"", "", None) or (name, value) == ("name", "unread"):
+                continue
+            path.write_bytes(whole)
+            database = sqlite3.connect(path, isolation_level=None)
+            change = "UPDATE", table, "SET", name, "= ? WHERE", " AND ".join(f"{each} IS ?" for each in names)
+            with contextlib.suppress(sqlite3.IntegrityError):  # there is such a row
+                database.execute(" ".join(change), (flipped(value), *row))
+            database.close()
+            check_costs_nothing(life, said, path.read_bytes(), f"{name} of {row}")
+
+
+def test_a_page_of_zeros_anywhere_in_the_index_costs_nothing(tmp_path: Path) -> None:
+    life, said = lived(tmp_path)
+    whole = (life.store.folder / "index.sqlite").read_bytes()
+    for at in range(0, len(whole), 4096):
+        check_costs_nothing(life, said, whole[:at] + bytes(4096) + whole[at + 4096 :], f"page at {at}")
+
+
+def test_an_index_cut_short_or_foreign_costs_nothing(tmp_path: Path) -> None:
+    life, said = lived(tmp_path)
+    whole = (life.store.folder / "index.sqlite").read_bytes()
+    for length in (0, 1, 99, 100, 4095, 4096, 5000, len(whole) // 2, len(whole) - 4096, len(whole) - 1):
+        check_costs_nothing(life, said, whole[:length], f"{length} bytes")
+    foreign = sqlite3.connect(tmp_path / "foreign")
+    foreign.executescript("CREATE TABLE share (other TEXT); INSERT INTO share VALUES ('else'); PRAGMA user_version=7")
+    foreign.close()
+    others = {
+        "foreign": (tmp_path / "foreign").read_bytes(),
+        "no database": b"SQLite format 3\0" + bytes(range(256)) * 40,
+    }
+    for what, content in others.items():
+        check_costs_nothing(life, said, content, what)

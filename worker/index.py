@@ -1,0 +1,661 @@
+"""What this device has, and where: an index in SQLite, made anew from packs and files where it lacks.
+
+Nothing durable stands here alone, so it is never waited for: after a power cut it is as it was at some moment before,
+and `recovery` brings it up to date from what the packs have beyond. Each row carries a digest, and says how far each
+pack was read; what is damaged makes the whole index new, once, at the next question.
+
+Changes are made in transactions, each after what it stands for is durable. What is to be announced of them is kept in
+memory: only the last state of a share is announced, so it is enough to know which changed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import logging
+import os
+import sqlite3
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Callable, NamedTuple, Optional
+
+import msgspec
+from blake3 import blake3
+
+from common.errors import IntegrityError
+from common.protocol.device_messages import ShareName
+from common.protocol.messages import AnnouncedShare, Code, Tombstone
+from worker import amendments, share_file, tombstones
+from worker.disk import Disk
+from worker.layout import Layout, Place, ShareKey
+from worker.pack_format import FRAME_SIZE, Frame, Kind
+from worker.refusals import Refusal
+from worker.share_states import HERE, KeptShare, State, require_transition
+from worker.tombstones import KeptTombstone, decode_tombstone, encode_tombstone
+
+log = logging.getLogger(__name__)
+
+_VERSION = 1
+_CHECK_SIZE = 8
+_PAGE = 1000  # rows
+_SCHEMA = """
+CREATE TABLE share (serial INTEGER PRIMARY KEY, encoding BLOB, share INTEGER, state INTEGER, owner BLOB, pack INTEGER,
+                    content BLOB);
+CREATE INDEX share_of_encoding ON share (encoding, share);
+CREATE INDEX share_in_pack ON share (pack);
+CREATE INDEX share_not_held ON share (state, serial) WHERE state > 1;
+CREATE TABLE tombstone (encoding BLOB, owner BLOB, serial INTEGER, pack INTEGER, offset INTEGER, trash_until INTEGER,
+                        ends INTEGER, content BLOB, sum BLOB, PRIMARY KEY (encoding, owner)) WITHOUT ROWID;
+CREATE INDEX tombstone_in_pack ON tombstone (pack);
+CREATE INDEX tombstone_of_owner ON tombstone (owner, ends, serial);
+CREATE TABLE amendment (pack INTEGER, share INTEGER, PRIMARY KEY (pack, share)) WITHOUT ROWID;
+CREATE TABLE moved (share INTEGER, pack INTEGER, PRIMARY KEY (share, pack)) WITHOUT ROWID;
+CREATE INDEX moved_from_pack ON moved (pack);
+CREATE TABLE removal (serial INTEGER, lay_in INTEGER, share INTEGER, pack INTEGER, offset INTEGER,
+                      PRIMARY KEY (serial, lay_in)) WITHOUT ROWID;
+CREATE INDEX removal_of_pack ON removal (lay_in, share);
+CREATE INDEX removal_in_pack ON removal (pack);
+CREATE TABLE usage (state INTEGER, owner BLOB, shares INTEGER, bytes INTEGER, sum BLOB,
+                    PRIMARY KEY (state, owner)) WITHOUT ROWID;
+CREATE TABLE pack (number INTEGER PRIMARY KEY, read INTEGER, living INTEGER, sum BLOB);
+CREATE TABLE meta (name TEXT PRIMARY KEY, value, sum BLOB);
+"""
+_SHARES_WHERE = "SELECT serial, encoding, share, state, owner, pack, content FROM share WHERE "
+_TOMBSTONES_WHERE = "SELECT * FROM tombstone WHERE "
+_REMOVALS_WHERE = "SELECT serial, share, lay_in, pack, offset FROM removal WHERE "
+_REWRITTEN = -1
+
+
+@dataclass
+class Changes:
+    """Changes to be announced to every broker."""
+
+    tombstones: list[Tombstone] = field(default_factory=list)
+    withdrawn: list[ShareName] = field(default_factory=list)
+    announced: list[AnnouncedShare] = field(default_factory=list)
+
+    def __bool__(self) -> bool:
+        return bool(self.tombstones or self.withdrawn or self.announced)
+
+
+class Removal(NamedTuple):
+    """Where it is written that a share, or a pack that was written anew, is gone."""
+
+    serial: int
+    share: int  # its serial; of a pack its number
+    lay_in: int  # pack, 0 for a file
+    place: Place  # of this record
+
+    @classmethod
+    def of_pack(cls, serial: int, number: int, place: Place) -> Removal:
+        return cls(serial, number, _REWRITTEN, place)
+
+    @property
+    def is_of_pack(self) -> bool:
+        return self.lay_in == _REWRITTEN
+
+
+class FoundRecord(NamedTuple):
+    """A record that was found in a pack, or the file of a large share, at a start."""
+
+    serial: int
+    kind: Kind
+    encoding_id: bytes
+    share: int
+    about: int
+    place: Place
+    whole: bool  # its body
+
+    @classmethod
+    def of(cls, frame: Frame, place: Place, whole: bool) -> FoundRecord:
+        return cls(frame.serial, frame.kind, frame.encoding_id, frame.share, frame.about, place, whole)
+
+    @property
+    def key(self) -> ShareKey:
+        return self.encoding_id, self.share
+
+
+class PlacedTombstone(NamedTuple):
+    """A tombstone, the serial of its record and where that lies."""
+
+    kept: KeptTombstone
+    serial: int
+    place: Place
+
+    @property
+    def body(self) -> bytes:
+        return encode_tombstone(self.kept)
+
+
+class Index:
+    """`rebuild` is called once where the index was damaged: it fills the empty one."""
+
+    def __init__(self, disk: Disk, layout: Layout) -> None:
+        self._disk = disk
+        self._path = layout.index
+        self._in_memory = False
+        self._database: Optional[sqlite3.Connection] = None
+        self._damaged = False
+        self._within = False  # a transaction
+        self._opening = False
+        self._encode = msgspec.msgpack.Encoder().encode
+        self._decode = msgspec.msgpack.Decoder(KeptShare).decode
+        self._usage: dict[tuple[int, bytes], list[int]] = {}  # state and owner → shares, bytes
+        self._packs: dict[int, list[int]] = {}  # number → read up to, bytes of records that are needed
+        self._touched: set[Any] = set()  # of both, what is to be written with the transaction
+        self._serial = 0
+        self._changed: dict[ShareKey, Optional[AnnouncedShare]] = {}  # None: as it is by then
+        self._tombstones: dict[tuple[bytes, bytes], Tombstone] = {}
+        self.rebuild: Callable[[], None] = lambda: None
+
+    # --- opening
+
+    def open(self, *, in_memory: bool = False) -> bool:
+        """Open the index; False where there was none, or none that is whole, and it is empty.
+
+        OSError where the disk refuses. `in_memory`: of a store that cannot be written.
+        """
+        self._in_memory, self._opening = in_memory, True
+        try:
+            if not in_memory and self._connect():
+                self._load()
+                if not self.unread:
+                    return True
+                log.warning("something could not be read at the start before: the index is made anew")
+        except _DamagedError as error:
+            log.warning("%s does not read, and is made anew: %s", self._path, error)
+        finally:
+            self._opening = False
+        self._begin_anew()
+        return False
+
+    def _connect(self) -> bool:
+        """Whether there is an index of this version, and complete."""
+        self._database = None if self._in_memory else self._disk.database(self._path)
+        if self._database is None:
+            self._database = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+        for pragma in ("locking_mode=EXCLUSIVE", "journal_mode=WAL", "synchronous=NORMAL", "cache_size=-16384"):
+            self._ask(f"PRAGMA {pragma}")
+        self._ask("CREATE TEMP TABLE found (serial, kind, encoding, share, about, pack, offset, length, whole)")
+        self._ask("CREATE INDEX temp.found_in_order ON found (serial)")
+        return bool(self._ask("PRAGMA user_version")[0][0] == _version())
+
+    def _begin_anew(self) -> None:
+        self._damaged = False
+        if self._database is not None:
+            self._database.close()
+        for ending in () if self._in_memory else ("", "-wal", "-shm", "-journal"):
+            self._disk.remove(self._path.with_name(self._path.name + ending))
+        self._connect()
+        for statement in _SCHEMA.split(";\n"):
+            self._ask(statement)
+        self._serial = 0
+        self._load()
+
+    def _load(self) -> None:
+        self._touched.clear()
+        usage = [self._whole(row) for row in self._ask("SELECT * FROM usage")]
+        self._usage = {(state, owner): [shares, size] for state, owner, shares, size in usage}
+        packs = [self._whole(row) for row in self._ask("SELECT * FROM pack")]
+        self._packs = {number: [read, living] for number, read, living in packs}
+        last = self._ask("SELECT max(serial) FROM share")[0][0] or 0  # none is given out twice, whatever is rotten
+        self._serial = max(self._serial, last, self.remembered("serial", 0))
+        there, counted = self._ask("SELECT count(*) FROM share")[0][0], sum(n for n, _ in self._usage.values())
+        if there != counted:
+            raise self._found_damaged(f"{there} shares are listed, and {counted} were counted")
+
+    def close(self) -> None:
+        if self._database is not None:
+            with contextlib.suppress(sqlite3.Error):  # nothing durable stands here alone
+                self._database.close()
+            self._database = None
+
+    # --- asking
+
+    def held(self, key: ShareKey) -> Optional[KeptShare]:
+        """The copy of a share that is held, sound or damaged."""
+        return next((kept for kept in self.copies(key) if kept.here), None)
+
+    def copies(self, key: ShareKey) -> list[KeptShare]:
+        """All copies of a share, in whatever state."""
+        return self._shares("encoding = ? AND share = ?", key)
+
+    def of_encoding(self, encoding_id: bytes) -> list[KeptShare]:
+        """All copies of an encoding's shares."""
+        return self._shares("encoding = ?", (encoding_id,))
+
+    def of_serial(self, serial: int) -> Optional[KeptShare]:
+        return next(iter(self._shares("serial = ?", (serial,))), None)
+
+    def in_pack(self, number: int, after: int, limit: int = _PAGE) -> list[KeptShare]:
+        """Some shares that lie in a pack (0: in files of their own), in order, from behind a serial on."""
+        return self._shares("pack = ? AND serial > ? ORDER BY serial LIMIT ?", (number, after, limit))
+
+    def amended_in_pack(self, number: int) -> list[KeptShare]:
+        """The shares that are amended by a record of this pack."""
+        found = self._ask("SELECT share FROM amendment WHERE pack = ?", (number,))
+        return [kept for (serial,) in found if (kept := self.of_serial(serial)) is not None]
+
+    def next_held(self, after: int) -> Optional[KeptShare]:
+        """The sound share with the next serial."""
+        return next(iter(self._shares("serial > ? AND state = 1 ORDER BY serial LIMIT 1", (after,))), None)
+
+    def in_state(self, state: State, limit: int = -1) -> list[KeptShare]:
+        """Shares in another state than HELD, the oldest first."""
+        return self._shares("state = ? ORDER BY serial LIMIT ?", (state, limit))
+
+    def pages(self) -> Iterator[list[AnnouncedShare]]:
+        """All that is held, some at a time."""
+        after = 0
+        while page := self._shares(f"serial > ? AND state <= 2 ORDER BY serial LIMIT {_PAGE}", (after,)):
+            after = page[-1].serial
+            yield [kept.announced for kept in page]
+
+    def count(self, *states: State) -> int:
+        return sum(shares for (state, _), (shares, _) in self._usage.items() if state in states)
+
+    def bytes_of(self, *states: State) -> int:
+        return sum(size for (state, _), (_, size) in self._usage.items() if state in states)
+
+    def used_by(self, owner: bytes) -> int:
+        """Bytes of the held shares of a vault, or of those that this depositor left, which count for no vault."""
+        return sum(self._usage.get((state, owner), (0, 0))[1] for state in HERE)
+
+    def remembered(self, name: str, default: Any) -> Any:
+        found = self._ask("SELECT * FROM meta WHERE name = ?", (name,))
+        return self._whole(found[0])[1] if found else default
+
+    def _shares(self, where: str, values: Sequence[Any]) -> list[KeptShare]:
+        rows = self._ask(_SHARES_WHERE + where, values)
+        return [self._read(*row) for row in rows]
+
+    def _read(self, *row: Any) -> KeptShare:
+        try:
+            content = row[-1]
+            if _check(content[_CHECK_SIZE:]) == content[:_CHECK_SIZE]:
+                kept = self._decode(content[_CHECK_SIZE:])
+                if (kept.serial, *kept.key, kept.state, kept.counts_for, kept.place.pack) == row[:-1]:
+                    return kept
+        except (TypeError, msgspec.MsgspecError):
+            pass
+        raise self._found_damaged("a row of a share is damaged")
+
+    # --- changing
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[None]:
+        """All changes within are made, or none; OSError where the disk refuses. One within another is part of it."""
+        if self._within:
+            yield
+            return
+        self._ask("BEGIN IMMEDIATE")
+        self._within = True
+        try:
+            yield
+            self._write_books()
+            self._ask("COMMIT")
+            self._within = False
+        except BaseException:
+            self._roll_back()
+            raise
+
+    def _write_books(self) -> None:
+        for name in self._touched:
+            if isinstance(name, tuple):
+                self._ask("INSERT OR REPLACE INTO usage VALUES (?, ?, ?, ?, ?)", _summed(*name, *self._usage[name]))
+            elif name in self._packs:
+                self._ask("INSERT OR REPLACE INTO pack VALUES (?, ?, ?, ?)", _summed(name, *self._packs[name]))
+            else:
+                self._ask("DELETE FROM pack WHERE number = ?", (name,))
+        self._touched.clear()
+        self.remember("serial", self._serial)
+
+    def _roll_back(self) -> None:
+        self._within = False
+        if self._database is None:
+            return
+        with contextlib.suppress(sqlite3.Error):
+            self._database.execute("ROLLBACK")
+        if not self._damaged:
+            self._load()
+
+    def next_serial(self) -> int:
+        self._serial += 1
+        return self._serial
+
+    @property
+    def last_serial(self) -> int:
+        return self._serial
+
+    def pass_serial(self, serial: int) -> None:
+        """Give none out that is not above this one."""
+        self._serial = max(self._serial, serial)
+
+    def add(self, kept: KeptShare) -> None:
+        """Add a copy of a share."""
+        self._write(kept)
+        self._count(kept, 1)
+        self._changed[kept.key] = kept.announced if kept.here else None
+
+    def change(self, before: KeptShare, after: KeptShare) -> None:
+        """Change what is known of a copy."""
+        require_transition(before.state, after.state)
+        self._count(before, -1)
+        self._write(after)
+        self._count(after, 1)
+        if before.place.pack not in (0, after.place.pack):
+            self._ask("INSERT OR IGNORE INTO moved VALUES (?, ?)", (before.serial, before.place.pack))
+        if (before.state, before.announced) != (after.state, after.announced):
+            self._changed[after.key] = None
+
+    def remove(self, kept: KeptShare) -> None:
+        require_transition(kept.state, None)
+        self._ask("DELETE FROM share WHERE serial = ?", (kept.serial,))
+        self._count(kept, -1)
+        self._changed[kept.key] = None
+
+    def _write(self, kept: KeptShare) -> None:
+        content = self._encode(kept)
+        row = kept.serial, *kept.key, kept.state, kept.counts_for, kept.place.pack, _check(content) + content
+        self._ask("INSERT OR REPLACE INTO share VALUES (?, ?, ?, ?, ?, ?, ?)", row)
+
+    def _count(self, kept: KeptShare, sign: int) -> None:
+        name = int(kept.state), kept.counts_for
+        usage = self._usage.setdefault(name, [0, 0])
+        usage[0] += sign
+        usage[1] += sign * kept.size
+        self._touched.add(name)
+        self.count_living(kept.place, sign)
+        if kept.amendment is not None:
+            self.count_living(kept.amendment, sign)
+            change = (
+                "INSERT OR REPLACE INTO amendment VALUES (?, ?)"
+                if sign > 0
+                else ("DELETE FROM amendment WHERE pack = ? AND share = ?")
+            )
+            self._ask(change, (kept.amendment.pack, kept.serial))
+
+    def remember(self, name: str, value: Any) -> None:
+        self._ask("INSERT OR REPLACE INTO meta VALUES (?, ?, ?)", _summed(name, value))
+
+    # --- packs
+
+    @property
+    def packs(self) -> dict[int, int]:
+        """Number → how far it was read."""
+        return {number: read for number, (read, _) in self._packs.items()}
+
+    def living(self, number: int) -> int:
+        """Bytes of a pack's records that are needed."""
+        return self._packs.get(number, (0, 0))[1]
+
+    @property
+    def dead_bytes(self) -> int:
+        """Bytes of records that are needed no more, in all packs."""
+        return sum(max(0, read - living) for read, living in self._packs.values())
+
+    def passed(self, number: int, size: int) -> None:
+        """Note that all records of a pack up to there are known."""
+        self._packs.setdefault(number, [0, 0])[0] = size
+        self._touched.add(number)
+
+    @property
+    def unread(self) -> set[int]:
+        """Packs of which something could not be read when they were gone through; 0: files that could not be listed."""
+        return {int(number) for number in self.remembered("unread", "").split()}
+
+    def complete(self, unread: set[int]) -> None:
+        """Note that all that is here was entered, but what could not be read of these packs."""
+        self.remember("unread", " ".join(map(str, sorted(unread))))
+        self._ask(f"PRAGMA user_version={_version()}")
+
+    def count_living(self, place: Place, sign: int) -> None:
+        if place.pack:
+            books = self._packs.setdefault(place.pack, [0, 0])
+            books[0] = max(books[0], place.offset + place.length)
+            books[1] += sign * (FRAME_SIZE + place.length)
+            self._touched.add(place.pack)
+
+    def forget_pack(self, number: int) -> None:
+        """A pack is gone, and the removals of what lay in no other are needed no more."""
+        for removal in self._removals("lay_in = ?", number):
+            self._ask("DELETE FROM removal WHERE serial = ? AND lay_in = ?", (removal.serial, number))
+            if self._removal(removal.serial) is None:
+                self.count_living(removal.place, -1)
+        self._ask("DELETE FROM removal WHERE pack = ?", (number,))
+        self._ask("DELETE FROM moved WHERE pack = ?", (number,))
+        self._packs.pop(number, None)
+        self._touched.add(number)
+
+    def add_removal(self, removal: Removal) -> None:
+        """Note where it is written that a share is gone, as long as a record of it, or an older copy, is there."""
+        lay_in = {removal.lay_in}
+        if not removal.is_of_pack:
+            lay_in |= {pack for (pack,) in self._ask("SELECT pack FROM moved WHERE share = ?", (removal.share,))}
+        for pack in lay_in:
+            row = removal.serial, pack, removal.share, *removal.place[:2]
+            self._ask("INSERT INTO removal VALUES (?, ?, ?, ?, ?)", row)
+        self.count_living(removal.place, 1)
+
+    def move_removal(self, serial: int, place: Place) -> None:
+        """Note where a removal's record lies now; harmless where it is needed no more."""
+        removal = self._removal(serial)
+        if removal is None:
+            return
+        self._ask("UPDATE removal SET pack = ?, offset = ? WHERE serial = ?", (*place[:2], serial))
+        self.count_living(removal.place, -1)
+        self.count_living(place, 1)
+
+    def removals_in_pack(self, number: int) -> list[Removal]:
+        """The removals that are written in a pack, each once."""
+        return list({removal.serial: removal for removal in self._removals("pack = ?", number)}.values())
+
+    def was_removed(self, serial: int) -> bool:
+        """Whether it is written that the large share with this serial is gone."""
+        return bool(self._ask(_REMOVALS_WHERE + "lay_in = 0 AND share = ?", (serial,)))
+
+    def was_rewritten(self, number: int) -> bool:
+        """Whether all that was needed of a pack was written anew."""
+        return bool(self._ask(_REMOVALS_WHERE + "lay_in = ? AND share = ?", (_REWRITTEN, number)))
+
+    def _removal(self, serial: int) -> Optional[Removal]:
+        return next(iter(self._removals("serial = ?", serial)), None)
+
+    def _removals(self, where: str, number: int) -> list[Removal]:
+        rows = self._ask(_REMOVALS_WHERE + where, (number,))
+        return [Removal(serial, share, lay_in, Place(pack, offset, 0)) for serial, share, lay_in, pack, offset in rows]
+
+    # --- what a start finds
+
+    def note(self, found: FoundRecord) -> None:
+        """Keep what was found, to go through all of it in the order of serials."""
+        row = (*found[:5], *found.place, found.whole)
+        self._ask("INSERT INTO found VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
+
+    def found(self) -> Iterator[FoundRecord]:
+        """All that was noted, in the order of serials, of two with one the later one last; then it is forgotten."""
+        after = -1, 0
+        asked = "SELECT rowid, * FROM found WHERE (serial, rowid) > (?, ?) ORDER BY serial, rowid LIMIT ?"
+        while rows := self._ask(asked, (*after, _PAGE)):
+            after = rows[-1][1], rows[-1][0]
+            for _, serial, kind, encoding_id, share, about, *place, whole in rows:
+                yield FoundRecord(serial, Kind(kind), encoding_id, share, about, Place(*place), bool(whole))
+        self._ask("DELETE FROM found")
+
+    # --- tombstones
+
+    def tombstone(self, encoding_id: bytes, owner: bytes) -> Optional[PlacedTombstone]:
+        return next(iter(self._placed("encoding = ? AND owner = ?", (encoding_id, owner))), None)
+
+    def tombstones_of(self, encoding_id: bytes) -> list[PlacedTombstone]:
+        """Those of all owners who deleted an encoding, or took that back."""
+        return self._placed("encoding = ?", (encoding_id,))
+
+    def tombstones_in_pack(self, number: int) -> list[PlacedTombstone]:
+        return self._placed("pack = ?", (number,))
+
+    def tombstones_of_owner(self, owner: bytes) -> list[PlacedTombstone]:
+        """What ends first comes first."""
+        return self._placed("owner = ? ORDER BY ends, serial", (owner,))
+
+    def owners_of_tombstones(self) -> list[bytes]:
+        """Who has most comes first."""
+        return [owner for (owner,) in self._ask("SELECT owner FROM tombstone GROUP BY owner ORDER BY count(*) DESC")]
+
+    def ended_tombstones(self, unix: float) -> list[PlacedTombstone]:
+        return self._placed(f"ends <= ? LIMIT {_PAGE}", (unix,))
+
+    def ended_trash(self, unix: float) -> list[PlacedTombstone]:
+        """The tombstones whose time to be taken back is over, and of which something is in the trash."""
+        lies_there = "SELECT 1 FROM share WHERE share.encoding = tombstone.encoding AND state = 3"
+        return self._placed(f"trash_until <= ? AND EXISTS ({lies_there}) LIMIT {_PAGE}", (unix,))
+
+    def all_tombstones(self) -> Iterator[KeptTombstone]:
+        for placed in self._placed("1", ()):
+            yield placed.kept
+
+    def count_tombstones(self) -> int:
+        return int(self._ask("SELECT count(*) FROM tombstone")[0][0])
+
+    def put_tombstone(self, placed: PlacedTombstone) -> None:
+        """Add a tombstone, in place of this owner's one before."""
+        kept = placed.kept
+        name = kept.tombstone.encoding_id, kept.tombstone.owner
+        before = self.tombstone(*name)
+        if before is not None:
+            self.count_living(before.place, -1)
+        content = encode_tombstone(kept)
+        row = *name, placed.serial, placed.place.pack, placed.place.offset, kept.trash_until, kept.ends, content
+        self._ask("INSERT OR REPLACE INTO tombstone VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", _summed(*row))
+        self.count_living(placed.place, 1)
+        self._tombstones[name] = kept.tombstone
+
+    def forget_tombstone(self, placed: PlacedTombstone) -> None:
+        tombstone = placed.kept.tombstone
+        self._ask("DELETE FROM tombstone WHERE encoding = ? AND owner = ?", (tombstone.encoding_id, tombstone.owner))
+        self.count_living(placed.place, -1)
+        self._tombstones.pop((tombstone.encoding_id, tombstone.owner), None)
+
+    def _placed(self, where: str, values: Sequence[Any]) -> list[PlacedTombstone]:
+        found = []
+        for row in self._ask(_TOMBSTONES_WHERE + where, values):
+            _, _, serial, pack, offset, _, _, content = self._whole(row)
+            try:
+                kept = decode_tombstone(content)
+            except IntegrityError:
+                raise self._found_damaged("a row of a tombstone is damaged") from None
+            found.append(PlacedTombstone(kept, serial, Place(pack, offset, len(content))))
+        return found
+
+    # --- announcing
+
+    def reannounce(self, key: ShareKey) -> None:
+        """Have a share announced again, though it has not changed; withdrawn, where it is not held."""
+        self._changed[key] = None
+
+    def changes(self) -> Changes:
+        """What is to be announced since the last call."""
+        changes = Changes(list(self._tombstones.values()))
+        for key, share in self._changed.items():
+            kept = self.held(key) if share is None else None
+            share = share if kept is None else kept.announced
+            if share is not None:
+                changes.announced.append(share)
+            else:
+                changes.withdrawn.append(ShareName(*key))
+        self._tombstones.clear()
+        self._changed.clear()
+        return changes
+
+    # --- inside
+
+    def _ask(self, statement: str, values: Sequence[Any] = ()) -> list[Any]:
+        """The rows that a statement finds; OSError where the disk refuses.
+
+        Where the index is damaged it is made anew, and asked again: but in the middle of a transaction, Refusal(FAULT).
+        """
+        if self._damaged and not self._within:
+            self._mend()
+        try:
+            return self._run(statement, values)
+        except _DamagedError as error:
+            if self._opening or self._within:
+                raise self._found_damaged(str(error)) from None
+            self._mend()
+            return self._run(statement, values)
+
+    def _run(self, statement: str, values: Sequence[Any]) -> list[Any]:
+        try:
+            return self._opened.execute(statement, values).fetchall()
+        except sqlite3.DatabaseError as error:
+            text = str(error)
+            if "full" in text:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from None
+            if "readonly" in text:
+                raise OSError(errno.EROFS, os.strerror(errno.EROFS)) from None
+            raise _DamagedError(text) from None
+        except UnicodeDecodeError as error:  # of a message that quotes what is damaged
+            raise _DamagedError(str(error)) from None
+
+    @property
+    def _opened(self) -> sqlite3.Connection:
+        if self._database is None:
+            raise OSError(errno.EBADF, "the index is closed")
+        return self._database
+
+    def _whole(self, row: Sequence[Any]) -> Sequence[Any]:
+        """A row without the digest at its end."""
+        if _summed(*row[:-1]) != tuple(row):
+            raise self._found_damaged("a row is damaged")
+        return row[:-1]
+
+    def contradicts(self, text: str) -> Exception:
+        """What to raise where the index is found to contradict itself."""
+        return self._found_damaged(text)
+
+    def _found_damaged(self, text: str) -> Exception:
+        """What to raise; the next question makes the index anew."""
+        if self._opening:
+            return _DamagedError(text)
+        log.error("the index is damaged: %s", text)
+        self._damaged = True
+        return Refusal(Code.FAULT, "what this device holds is looked through anew: try again")
+
+    def _mend(self) -> None:
+        try:
+            self.make_anew()
+        except OSError as error:
+            log.error("%s", error)
+            raise Refusal(Code.FAULT, "what this device holds cannot be looked through") from None
+
+    def make_anew(self) -> None:
+        """Make the index anew; OSError where that cannot be, and it is tried at the next question."""
+        log.warning("the index is made anew")
+        self._opening = True
+        try:
+            self._begin_anew()
+            self.rebuild()
+        except (_DamagedError, OSError) as error:
+            self._damaged = True
+            raise OSError(errno.EIO, f"the index cannot be made: {error}", str(self._path)) from None
+        finally:
+            self._opening = False
+
+
+class _DamagedError(Exception):
+    """The database does not read, or contradicts itself."""
+
+
+def _version() -> int:
+    """Another one for each version of what the index is made of: what one worker believes another may not know."""
+    versions = _VERSION, share_file.VERSION, amendments.VERSION, tombstones.VERSION
+    return int.from_bytes(blake3(repr(versions).encode()).digest(length=4), "big") >> 1
+
+
+def _summed(*values: Any) -> tuple[Any, ...]:
+    """A row with its digest."""
+    return *values, _check(repr(values).encode())
+
+
+def _check(content: bytes) -> bytes:
+    return bytes(blake3(content).digest(length=_CHECK_SIZE))

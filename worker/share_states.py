@@ -1,0 +1,157 @@
+"""The life of a share on this device: its states, and what leads from one to another.
+
+    (not here) ──committed──▶ HELD ◀──reads after all── DAMAGED ──stored anew──▶ (not here)
+                               │  ──found bad──────────▶  │
+                               ├──────────────────────────┤
+                               ├──deleted by its owner──▶ DELETED ──its time is over──▶ (not here); or taken back
+                               ├──discarded──▶ SURPLUS ──its time is over, or its room is needed──▶ (not here)
+                               └──of a version that is not known, or not to be listed──▶ LEFT_ALONE
+
+Of a share one copy at most is held, sound or damaged; beside it others may be deleted or surplus. What is LEFT_ALONE is
+looked at again at the next start.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import Optional
+
+import msgspec
+
+from common.protocol.device_messages import Grant, SignedCommitment
+from common.protocol.identifiers import NO_OWNER
+from common.protocol.messages import AnnouncedShare, GrantedTo
+from worker.layout import Place, ShareKey
+from worker.share_file import ShareHeader, ShareInformation
+
+
+class State(enum.IntEnum):
+    HELD = 1
+    DAMAGED = 2
+    DELETED = 3
+    SURPLUS = 4
+    LEFT_ALONE = 5
+
+
+HERE = State.HELD, State.DAMAGED  # what is announced
+
+_TRANSITIONS: dict[State, set[Optional[State]]] = {
+    State.HELD: {State.DAMAGED, State.DELETED, State.SURPLUS, State.LEFT_ALONE, None},
+    State.DAMAGED: {State.HELD, State.DELETED, State.SURPLUS, State.LEFT_ALONE, None},
+    State.DELETED: {State.HELD, State.DAMAGED, None},
+    State.SURPLUS: {None},
+    State.LEFT_ALONE: {State.HELD, State.DAMAGED, State.DELETED, None},
+}
+
+
+class KeptShare(msgspec.Struct, array_like=True, frozen=True):
+    """One copy of a share: its state, where it lies, and how it is announced while it is held."""
+
+    serial: int
+    state: State
+    place: Place
+    announced: AnnouncedShare  # whose `sound` is whether nothing bad was found of it
+    amendment: Optional[Place] = None  # of what replaces its commitment
+    amended_by: int = 0  # the serial of that
+    until: int = 0  # Unix seconds, of a surplus share
+    deleted_by: bytes = NO_OWNER
+
+    @property
+    def key(self) -> ShareKey:
+        return self.announced.encoding_id, self.announced.share
+
+    @property
+    def here(self) -> bool:
+        """Whether it is held, sound or damaged."""
+        return self.state in HERE
+
+    @property
+    def sound(self) -> bool:
+        """Whether nothing bad was found of it."""
+        return self.announced.sound
+
+    @property
+    def owner(self) -> bytes:
+        """NO_OWNER where the share is too damaged to tell."""
+        return self.announced.owner
+
+    @property
+    def size(self) -> int:
+        """Bytes that it takes, its amendment with it."""
+        return self.place.length + (self.amendment.length if self.amendment is not None else 0)
+
+    @property
+    def counts_for(self) -> bytes:
+        """Whose quota it takes: its owner's, once that has signed it."""
+        return self.announced.depositor or self.announced.owner
+
+    def trashed(self, state: State, *, until: int = 0, deleted_by: bytes = NO_OWNER) -> KeptShare:
+        """The same as it lies in the trash."""
+        return msgspec.structs.replace(self, state=state, until=until, deleted_by=deleted_by)
+
+    def kept(self, share: AnnouncedShare) -> KeptShare:
+        """The same as it is held, and announced so."""
+        state = State.HELD if share.sound else State.DAMAGED
+        return msgspec.structs.replace(self, state=state, announced=share, until=0, deleted_by=NO_OWNER)
+
+    def found(self, *, sound: bool) -> KeptShare:
+        """The same as it is held, after it was found sound or damaged."""
+        return self.kept(msgspec.structs.replace(self.announced, sound=sound))
+
+    def belongs_to(self, owner: bytes) -> bool:
+        """Whether it is this owner's, or too damaged to tell whose."""
+        return self.owner in (owner, NO_OWNER)
+
+
+def require_transition(state: State, to: Optional[State]) -> None:
+    """ValueError where no share goes from one state to the other; None is that it is not here."""
+    if to is not state and to not in _TRANSITIONS[state]:
+        raise ValueError(f"no share goes from {state.name} to {'nothing' if to is None else to.name}")
+
+
+def announced(information: ShareInformation, *, sound: bool = True) -> AnnouncedShare:
+    """The announcement of a share that can be read."""
+    return announcement(information.header, information.trailer.signed, information.recipe.share_bytes, sound=sound)
+
+
+def announcement(
+    header: ShareHeader, signed: SignedCommitment, share_bytes: int, *, sound: bool = True
+) -> AnnouncedShare:
+    """The announcement of a committed share."""
+    commitment = signed.commitment
+    return AnnouncedShare(
+        header.encoding_id,
+        header.share,
+        commitment.object_id,
+        commitment.owner,
+        header.k,
+        header.n,
+        share_bytes,
+        sound,
+        commitment.revision,
+        granted(commitment.grants),
+        signed.depositor,
+    )
+
+
+def amended(share: AnnouncedShare, signed: SignedCommitment) -> AnnouncedShare:
+    """The announcement of a share whose commitment was replaced."""
+    commitment = signed.commitment
+    return msgspec.structs.replace(
+        share,
+        object_id=commitment.object_id,
+        owner=commitment.owner,
+        revision=commitment.revision,
+        grants=granted(commitment.grants),
+        depositor=None,
+    )
+
+
+def granted(grants: list[Grant]) -> list[GrantedTo]:
+    """Who else may read a share, as it is announced."""
+    return [GrantedTo(grant.owner, grant.object_id) for grant in grants]
+
+
+def unreadable(key: ShareKey) -> AnnouncedShare:
+    """The announcement of a share that cannot be read."""
+    return AnnouncedShare(*key, None, NO_OWNER, 2, 2, 0, sound=False)
