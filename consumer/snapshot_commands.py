@@ -180,24 +180,41 @@ async def list_files(repository: Repository, selection: Selection, *, as_json: b
     First those that this machine knows, by date; then those of which it has to ask the devices, as they come.
     """
     reader = SnapshotReader(repository)
-    paths: dict[bytes, list[str]] = {}
-    snapshots, _ = await _snapshots(repository, reader)
-    for kept in newest_of_each(snapshots):
-        for each in (await reader.listing(kept.snapshot.root)).entries:
-            if each.entry.type is EntryType.FILE and each.entry.content is not None:
-                paths.setdefault(each.entry.content, []).append(each.shown)
+    snapshots, unread = await _snapshots(repository, reader)
+    newest = newest_of_each(snapshots)
+    names = [kept.sha256 for kept in newest]
+    paths: Optional[dict[bytes, list[str]]] = None
+    complete = False
+    if not repository.index.knows_paths(names):
+        paths, complete = await _paths(reader, newest)
     tally = _Tally(selection, paths, as_json=as_json)
     for known in chunks(repository.images(), _AT_ONCE):
         tally.show(known)
     async for learned in repository.learn():
         tally.show(learned)
     tally.conclude(repository.index.count_lacking())
+    if paths is not None and complete and not unread:
+        repository.index.keep_paths(paths, names)
+
+
+async def _paths(reader: SnapshotReader, snapshots: Iterable[KeptSnapshot]) -> tuple[dict[bytes, list[str]], bool]:
+    """SHA-256 → where these snapshots have it, and whether all of their trees could be read."""
+    paths: dict[bytes, list[str]] = {}
+    complete = True
+    for kept in snapshots:
+        listing = await reader.listing(kept.snapshot.root)
+        complete = complete and not listing.failed
+        for each in listing.entries:
+            if each.entry.type is EntryType.FILE and each.entry.content is not None:
+                paths.setdefault(each.entry.content, []).append(each.shown)
+    return paths, complete
 
 
 class _Tally:
     """Prints images, and counts them."""
 
-    def __init__(self, selection: Selection, paths: dict[bytes, list[str]], *, as_json: bool) -> None:
+    def __init__(self, selection: Selection, paths: Optional[dict[bytes, list[str]]], *, as_json: bool) -> None:
+        """`paths`: in the newest snapshots, by SHA-256; None where the images know them."""
         self._selection = selection
         self._paths = paths
         self._as_json = as_json
@@ -208,7 +225,7 @@ class _Tally:
         lines = []
         for image in images:
             self._images += 1
-            known = self._paths.get(image.mapping.image_sha256, [])
+            known = image.paths if self._paths is None else self._paths.get(image.mapping.image_sha256, [])
             if self._selection:
                 self._undated += self._selection.undated([image.mapping])
                 names = [path.rpartition("/")[2] for path in known] or [image.mapping.name]

@@ -7,6 +7,7 @@ import os
 from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from hashlib import sha256 as sha256_hash
 from typing import Optional, Union
 
 from common.chunks import chunks
@@ -153,7 +154,7 @@ class SnapshotReader:
 
     async def _snapshot(self, encodings: list[EncodingAt]) -> Union[KeptSnapshot, NotRestored]:
         try:
-            sha256, content = await self.read(encodings, "a snapshot")
+            sha256, content = await self._kept_or_read(encodings, "a snapshot")
             return KeptSnapshot(sha256, decode_snapshot(content))
         except TesseraError as error:
             mappings = await self._repository.mappings.of(encodings)
@@ -266,10 +267,20 @@ class SnapshotReader:
         if isinstance(encodings, NotFoundError):
             return encodings
         try:
-            _, content = await self.read(encodings, "a folder's tree")
+            _, content = await self._kept_or_read(encodings, "a folder's tree")
             return decode_tree(content)
         except TesseraError as error:
             return error
+
+    async def _kept_or_read(self, encodings: list[EncodingAt], what: str) -> tuple[bytes, bytes]:
+        """As `read`, of what never changes: from the index, where it was read before."""
+        index, object_id = self._repository.index, encodings[0].object_id
+        kept = index.content(object_id)
+        if kept is not None:
+            return sha256_hash(kept).digest(), kept
+        digest, content = await self.read(encodings, what)
+        index.keep_content(object_id, content)
+        return digest, content
 
     async def read(self, encodings: list[EncodingAt], what: str) -> tuple[bytes, bytes]:
         """The SHA-256 and content of one object."""

@@ -53,6 +53,7 @@ class ListedImage:
 
     mapping: Described
     restorable: bool
+    paths: Sequence[str] = ()  # in the newest snapshots, where these are known
 
     @property
     def sha256(self) -> str:
@@ -70,7 +71,8 @@ class AtHand:
     def listed(self, rows: Sequence[ObjectRow]) -> ListedImage:
         """What the index has of one image."""
         described = next(row.described for row in rows if row.described is not None)
-        return ListedImage(described, any(self._is_at_hand(row, each) for row in rows for each in row.encodings))
+        at_hand = any(self._is_at_hand(row, each) for row in rows for each in row.encodings)
+        return ListedImage(described, at_hand, rows[0].paths)
 
     def _is_at_hand(self, row: ObjectRow, encoding: KeptEncoding) -> bool:
         key = encoding.k, encoding.places

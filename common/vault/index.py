@@ -8,6 +8,7 @@ once: each change is a transaction, and a reader of many rows takes them page by
     objects    what the broker told of each object last, and what its mapping says of it
     ordered    the order in which images are listed, as far as they were there when they were put in order
     mappings   as they lie beside the shares; also of what the cluster has no more (`admin.verifying`)
+    contents   of snapshots and of trees that are not large, which never change
     seen       files that were stored, by path (`seen`)
     meta       the file's salt, and how far the broker told what changed (`Cursor`)
 """
@@ -52,12 +53,13 @@ _FILE_LABEL = b"tessera/v1/index/file"
 _BUSY = 30.0  # seconds that another program's transaction is waited for
 _PAGE = 1000  # rows
 _DIGITS = 4  # bytes of a SHA-256 by which it is looked for: all that `check_hash` asks for
+_MOST_CONTENT = 256 << 10  # bytes
 _TAIL = 1000  # images that came since all were put in order, and are sorted at each listing; or
 _TAIL_PART = 10  # the part of all that these may be
 _KINDS = {None: 0, TREE: 1, SNAPSHOT: 2, PRUNE: 3}
 _IMAGE, _SNAPSHOT = _KINDS[None], _KINDS[SNAPSHOT]
 
-_OBJECT, _MAPPING, _SEEN, _META, _DIGIT = b"o", b"m", b"s", b"c", b"d"  # tables
+_OBJECT, _MAPPING, _SEEN, _META, _DIGIT, _CONTENT = b"o", b"m", b"s", b"c", b"d", b"t"  # tables
 
 _SCHEMA = f"""
 CREATE TABLE meta (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
@@ -69,6 +71,7 @@ CREATE INDEX objects_by_kind ON objects (kind) WHERE kind IS NOT {_IMAGE};
 CREATE INDEX objects_lacking ON objects (id) WHERE digits IS NULL;
 CREATE TABLE ordered (position INTEGER PRIMARY KEY, id INTEGER NOT NULL);
 CREATE TABLE mappings (id INTEGER PRIMARY KEY, name BLOB NOT NULL UNIQUE, sealed BLOB NOT NULL);
+CREATE TABLE contents (name BLOB PRIMARY KEY, sealed BLOB NOT NULL);
 CREATE TABLE seen (name BLOB PRIMARY KEY, sealed BLOB NOT NULL) WITHOUT ROWID;
 PRAGMA user_version = {VERSION};
 """
@@ -323,8 +326,10 @@ class VaultIndex:
                     gone.append((name,))
                 new.append(ObjectRow(object_id, kept, self._describe(database, object_id, kept)))
             elif row.encodings != kept:
-                changed.append((self._sealer.seal(_OBJECT, name, ObjectRow(object_id, kept, row.described)), name))
+                now = ObjectRow(object_id, kept, row.described, row.paths)
+                changed.append((self._sealer.seal(_OBJECT, name, now), name))
         database.executemany("DELETE FROM objects WHERE name = ?", gone)
+        database.executemany("DELETE FROM contents WHERE name = ?", gone)
         database.executemany("UPDATE objects SET sealed = ? WHERE name = ?", changed)
         self._insert_objects(database, new)
 
@@ -441,6 +446,64 @@ class VaultIndex:
                 return
             after = page[-1][0]
 
+    # --- snapshots and trees
+
+    def content(self, object_id: bytes) -> Optional[bytes]:
+        """The content of a snapshot or tree that was kept here, and is still known to be there."""
+
+        def find(database: sqlite3.Connection) -> Optional[bytes]:
+            name = self._sealer.name(_OBJECT, object_id)
+            found = database.execute("SELECT sealed FROM contents WHERE name = ?", (name,)).fetchone()
+            return None if found is None else self._sealer.open(_CONTENT, name, found[0], bytes)
+
+        return self._do(find)
+
+    def keep_content(self, object_id: bytes, content: bytes) -> None:
+        """Keep what was read of an object for as long as it is there, unless it is large."""
+        if len(content) > _MOST_CONTENT:
+            return
+
+        def insert(database: sqlite3.Connection) -> None:
+            name = self._sealer.name(_OBJECT, object_id)
+            sealed = self._sealer.seal(_CONTENT, name, content)
+            database.execute("INSERT OR REPLACE INTO contents VALUES (?, ?)", (name, sealed))
+
+        self._write(insert)
+
+    def knows_paths(self, snapshots: Iterable[bytes]) -> bool:
+        """Whether `paths` of all rows are those of these snapshots, given by SHA-256."""
+
+        def compare(database: sqlite3.Connection) -> bool:
+            found = database.execute("SELECT value FROM meta WHERE name = 'paths'").fetchone()
+            if found is None:
+                return False
+            until, kept = self._sealer.open(_META, b"paths", found[0], tuple[int, list[bytes]])
+            return until == _last(database) and kept == sorted(snapshots)
+
+        return self._do(compare)
+
+    def keep_paths(self, paths: Mapping[bytes, Sequence[str]], snapshots: Iterable[bytes]) -> None:
+        """Have all images know where these snapshots have them; `paths`: by SHA-256, as the snapshots."""
+        until = self._do(_last)
+        changed: list[tuple[int, ObjectRow]] = []
+        for number, row in self._all(_OF_KIND, _IMAGE):
+            now = [] if row.described is None else list(paths.get(row.described.image_sha256, ()))
+            if now != row.paths:
+                changed.append((number, ObjectRow(row.object_id, row.encodings, row.described, now)))
+        for some in chunks(changed, _PAGE):
+            self._write(partial(self._replace_objects, some))
+
+        def conclude(database: sqlite3.Connection) -> None:
+            sealed = self._sealer.seal(_META, b"paths", (until, sorted(snapshots)))
+            database.execute("INSERT OR REPLACE INTO meta VALUES ('paths', ?)", (sealed,))
+
+        self._write(conclude)
+
+    def _replace_objects(self, rows: Sequence[tuple[int, ObjectRow]], database: sqlite3.Connection) -> None:
+        named = [(self._sealer.name(_OBJECT, row.object_id), number, row) for number, row in rows]
+        sealed = [(self._sealer.seal(_OBJECT, name, row), number) for name, number, row in named]
+        database.executemany("UPDATE objects SET sealed = ? WHERE id = ?", sealed)
+
     # --- in order
 
     def count_images(self) -> int:
@@ -528,6 +591,7 @@ class FullListing:
                 return False
             gone = [(n,) for n, name in database.execute("SELECT id, name FROM objects") if not is_listed(name)]
             database.executemany("DELETE FROM objects WHERE id = ?", gone)
+            database.execute("DELETE FROM contents WHERE name NOT IN (SELECT name FROM objects)")
             if cursor is not None:
                 self._index._set_cursor(database, cursor)
             return True
@@ -549,6 +613,12 @@ def located(row: ObjectRow, alive: frozenset[bytes]) -> list[EncodingAt]:
     if len(found) > 1:
         found.sort(key=lambda each: (-len(shares_at_hand(each)), each.encoding_id))
     return found
+
+
+def _last(database: sqlite3.Connection) -> int:
+    """The number of the last row of an object that there ever was."""
+    found = database.execute("SELECT seq FROM sqlite_sequence WHERE name = 'objects'").fetchone()
+    return int(found[0]) if found else 0
 
 
 def _describes(described: Optional[Described], encodings: Sequence[KeptEncoding]) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import json
 import os
 import shutil
 import sys
@@ -24,12 +25,15 @@ from common.coding.slicing import BLOCK_SIZE, TAG_SIZE
 from common.errors import NotEnoughError, NotFoundError
 from common.membership.identity import ClientIdentity, KeyPair
 from common.protocol.envelope import Operation
+from common.protocol.identifiers import BROKER
 from common.protocol.messages import is_at_hand
 from common.repository.repository import Repository
 from common.vault.contact_card import card_of
 from common.vault.folder import VaultFolder
 from consumer.events import Changed, NotRestored, Restored
 from consumer.restore_tree import TreeRestorer
+from consumer.selecting import Selection
+from consumer.snapshot_commands import list_files
 from consumer.snapshots import KeptSnapshot, SnapshotReader, choose, shown_path
 from consumer.target_folder import TargetFolder
 from producer import run as run_of_producer
@@ -323,9 +327,62 @@ def test_what_is_there_already_costs_no_traffic(here: Path) -> None:
     (here / "o/in/b").unlink()
     asked = sum(device.asked[Operation.FETCH] for device in machine.cluster.devices)
     machine.restore("latest", here / "o")
-    # Of the snapshot, two trees and one file k shares each.
-    assert sum(device.asked[Operation.FETCH] for device in machine.cluster.devices) - asked == 4 * 2
+    # Of one file k shares; the snapshot and its two trees are kept here.
+    assert sum(device.asked[Operation.FETCH] for device in machine.cluster.devices) - asked == 2
     assert described(here / "o/in") == described(here / "in")
+
+
+def listed(machine: Machine, capsys: pytest.CaptureFixture[str], **options: Any) -> list[dict[str, Any]]:
+    """What `--list --json` prints."""
+    run(list_files(machine._repository(), Selection(**options), as_json=True))
+    return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+
+
+def test_a_list_has_the_paths_in_the_newest_snapshots_however_it_knows_them(
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine = Machine(here / "home")
+    write(here / "in/a", b"a")
+    write(here / "in/b/c", b"c")
+    machine.put("in")
+    for lister in (machine, machine, Machine(here / "other", machine.cluster)):
+        assert sorted(image["paths"] for image in listed(lister, capsys)) == [["in/a"], ["in/b/c"]]
+    assert [image["paths"] for image in listed(machine, capsys, name="c")] == [["in/b/c"]]
+    (here / "in/a").rename(here / "in/d")
+    machine.put("in")
+    for _ in range(2):
+        assert sorted(image["paths"] for image in listed(machine, capsys)) == [["in/b/c"], ["in/d"]]
+    monkeypatch.setattr(SnapshotReader, "listing", None)  # which a list need not read again
+    assert sorted(image["paths"] for image in listed(machine, capsys)) == [["in/b/c"], ["in/d"]]
+
+
+def test_a_list_of_a_machine_that_knows_all_asks_no_device(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    machine = Machine(here / "home")
+    for number in range(20):
+        write(here / f"in/{number}", b"%d" % number)
+    machine.put("in")
+    other = Machine(here / "other", machine.cluster)
+    assert len(listed(other, capsys)) == 20
+    before = len([to for to, _ in machine.cluster.messages if to != BROKER])
+    assert len(listed(other, capsys)) == 20
+    assert len([to for to, _ in machine.cluster.messages if to != BROKER]) == before
+
+
+def test_a_list_follows_what_is_stored_and_deleted_elsewhere(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    machine = Machine(here / "home")
+    write(here / "in/a", b"a")
+    machine.put("in")
+    other = Machine(here / "other", machine.cluster)
+    assert [image["name"] for image in listed(other, capsys)] == ["a"]
+    write(here / "alone", b"alone")
+    run(put(machine.cluster, OwnVault(machine.vault, KEY), 2, 4, ["alone"]))
+    assert sorted(image["name"] for image in listed(other, capsys)) == ["a", "alone"]
+    found = machine.deletion(b"alone")
+    run(delete_images(machine._repository(), found.images, 0))
+    assert [image["name"] for image in listed(other, capsys)] == ["a"]
+    for device in machine.cluster.devices[1:]:
+        device.alive = False
+    assert [image["restorable"] for image in listed(other, capsys)] == [False]
 
 
 def test_one_folder_of_a_snapshot_is_restored_alone_under_its_own_name(here: Path) -> None:
@@ -405,10 +462,11 @@ def test_a_deletion_says_that_a_snapshot_cannot_be_asked(here: Path) -> None:
     machine = Machine(here / "home")
     write(here / "in/x", b"x")
     machine.put("in")
-    machine.deletion(b"x")  # so that the mappings are known here
+    other = Machine(here / "other", machine.cluster)
+    run(other._repository().holdings())  # so that the mappings are known there
     for device in machine.cluster.devices[1:]:
         device.alive = False
-    found = machine.deletion(b"x")
+    found = other.deletion(b"x")
     assert found.warnings == ["which others name it cannot be told: 1 object of theirs cannot be read"]
 
 

@@ -224,6 +224,43 @@ def test_snapshots_are_known_as_such_before_their_mappings_are(index: VaultIndex
     assert names(index) == ["2.jpg"]
 
 
+def test_a_content_is_kept_for_as_long_as_its_object_is_there(index: VaultIndex) -> None:
+    tree, other = told(index, mapping_of(1, kind="tree"), mapping_of(2, kind="tree"))
+    for each in (tree, other):
+        assert index.content(each.object_id) is None
+        index.keep_content(each.object_id, b"entries")
+    assert again(index).content(tree.object_id) == b"entries"
+    index.apply({tree.object_id: []})
+    assert index.content(tree.object_id) is None
+    assert index.content(other.object_id) == b"entries"
+    assert index.list_anew().finish(CURSOR)
+    assert index.content(other.object_id) is None
+
+
+def test_a_large_content_is_not_kept(index: VaultIndex) -> None:
+    (tree,) = told(index, mapping_of(1, kind="tree"))
+    index.keep_content(tree.object_id, bytes((256 << 10) + 1))
+    assert index.content(tree.object_id) is None
+
+
+def test_paths_are_known_until_there_is_another_snapshot_or_image(index: VaultIndex) -> None:
+    mapping, other = mapping_of(1), mapping_of(2)
+    (encoding, _) = told(index, mapping, other)
+    snapshots = [bytes(32), b"s" * 32]
+    assert not index.knows_paths([])
+    index.keep_paths({mapping.image_sha256: ["a/b", "c"]}, snapshots)
+    assert index.knows_paths(reversed(snapshots))
+    assert not index.knows_paths(snapshots[:1])
+    assert [rows[0].paths for rows in index.images()] == [["a/b", "c"], []]
+    index.apply({encoding.object_id: [located_at(mapping, shares=encoding.shares[1:])]})
+    assert index.knows_paths(snapshots)
+    assert [rows[0].paths for rows in index.images()] == [["a/b", "c"], []]
+    told(index, mapping_of(3))
+    assert not index.knows_paths(snapshots)
+    index.keep_paths({other.image_sha256: ["d"]}, snapshots)
+    assert [rows[0].paths for rows in index.images()] == [[], ["d"], []]
+
+
 # --- in order, and by digits
 
 
