@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import stat
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -222,11 +223,11 @@ class _Tally:
 
     def show(self, images: Iterable[ListedImage]) -> None:
         """Print those that are selected."""
-        lines = []
+        lines, selects = [], bool(self._selection)
         for image in images:
             self._images += 1
             known = image.paths if self._paths is None else self._paths.get(image.mapping.image_sha256, [])
-            if self._selection:
+            if selects:
                 self._undated += self._selection.undated([image.mapping])
                 names = [path.rpartition("/")[2] for path in known] or [image.mapping.name]
                 if not any(self._selection.matches(name, image.mapping.taken_at) for name in names):
@@ -343,8 +344,8 @@ def described(image: ListedImage, paths: Sequence[str]) -> dict[str, object]:
 def line(image: ListedImage, paths: Sequence[str]) -> str:
     mapping = image.mapping
     pixels = f"{mapping.width}×{mapping.height}" if mapping.width is not None else "-"
-    date = datetime.fromtimestamp(mapping.stored_at).astimezone().strftime("%Y-%m-%d %H:%M")
+    date = time.strftime("%Y-%m-%d %H:%M", time.localtime(mapping.stored_at))
     taken = (mapping.taken_at or "-")[:16].replace("T", " ")
     state = "" if image.restorable else "  (too few devices connected)"
-    name = ", ".join(map(printable, paths or [mapping.name]))
+    name = ", ".join(map(printable, paths)) if paths else printable(mapping.name)
     return f"{image.sha256}  {mapping.image_size:>12}  {pixels:>11}  {date}  {taken:>16}  {name}{state}"

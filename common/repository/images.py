@@ -10,7 +10,7 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Optional
+from typing import Optional, cast
 from weakref import WeakValueDictionary
 
 from common.chunks import chunks
@@ -70,9 +70,12 @@ class AtHand:
 
     def listed(self, rows: Sequence[ObjectRow]) -> ListedImage:
         """What the index has of one image."""
-        described = next(row.described for row in rows if row.described is not None)
+        first = rows[0]
+        described = cast(Described, first.described)  # an image is one since its mapping is known
+        if len(rows) == len(first.encodings) == 1:
+            return ListedImage(described, self._is_at_hand(first, first.encodings[0]), first.paths)
         at_hand = any(self._is_at_hand(row, each) for row in rows for each in row.encodings)
-        return ListedImage(described, at_hand, rows[0].paths)
+        return ListedImage(described, at_hand, first.paths)
 
     def _is_at_hand(self, row: ObjectRow, encoding: KeptEncoding) -> bool:
         key = encoding.k, encoding.places

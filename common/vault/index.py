@@ -518,7 +518,8 @@ class VaultIndex:
             self._put_in_order()
             tail = []
         tail.sort(key=_date)
-        for page in chunks(heapq.merge(self._in_order(), tail, key=_date), _PAGE):
+        rows = heapq.merge(self._in_order(), tail, key=_date) if tail else self._in_order()
+        for page in chunks(rows, _PAGE):
             yield from self._do(partial(self._grouped, page))
 
     def _ordered_until(self) -> int:

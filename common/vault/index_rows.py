@@ -14,16 +14,16 @@ random nonces (NIST SP 800-38D, section 8.2.2) up to 2^32 of a file, which a vau
 from __future__ import annotations
 
 import secrets
-from typing import Optional, TypeVar
+from typing import Any, Optional, TypeVar
 
 import msgspec
 from blake3 import blake3
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from common.errors import IntegrityError, ProtocolError
+from common.errors import IntegrityError
 from common.facts import Facts
-from common.protocol.codec import pack, unpack
+from common.protocol.codec import pack
 from common.protocol.messages import EncodingAt, ShareAt
 from common.vault.keys import expand
 from common.vault.mapping import Kind, Mapping
@@ -45,6 +45,7 @@ class RowSealer:
     def __init__(self, subkey: bytes, salt: bytes) -> None:
         """`subkey`: the vault key's `index`, 32 bytes; `salt`: the file's, 32 bytes."""
         self._cipher = AESGCM(expand(subkey, _LABEL + b"/rows" + salt))
+        self._decoders: dict[type, msgspec.msgpack.Decoder[Any]] = {}  # made once, since many rows are alike
         self._name_key = expand(subkey, _LABEL + b"/names" + salt)
 
     def name(self, table: bytes, value: bytes) -> bytes:
@@ -64,9 +65,16 @@ class RowSealer:
         try:
             plaintext = self._cipher.decrypt(sealed[:_NONCE_SIZE], sealed[_NONCE_SIZE:], table + name)
             end = _LENGTH_SIZE + int.from_bytes(plaintext[:_LENGTH_SIZE], "big")
-            return unpack(plaintext[_LENGTH_SIZE:end], shape)
-        except (InvalidTag, ValueError, ProtocolError):
+            found: T = self._decoder(shape).decode(plaintext[_LENGTH_SIZE:end])
+        except (InvalidTag, ValueError, msgspec.MsgspecError):
             raise IntegrityError("a row of the vault's index is damaged, or belongs elsewhere") from None
+        return found
+
+    def _decoder(self, shape: type[T]) -> msgspec.msgpack.Decoder[T]:
+        decoder = self._decoders.get(shape)
+        if decoder is None:
+            decoder = self._decoders[shape] = msgspec.msgpack.Decoder(shape)
+        return decoder
 
 
 class KeptEncoding(msgspec.Struct, array_like=True, frozen=True, gc=False):
