@@ -1,4 +1,4 @@
-"""What listing and finding cost in a vault of many images, without storing them: python -m bench.listing [--images N]
+"""What listing and finding cost in a vault of many images, without storing them: python -m bench.listing measure
 
 A real broker, real programs and three real devices with one real photograph; beside them six devices in one process
 that announce shares which there are not, and show the sealed mappings of these. So a vault of 100,000 images is there
@@ -10,6 +10,9 @@ included, and when their first line comes:
     one more         the same after one more image was stored by another machine
     new broker       the same after the broker was started anew
     find             restoring the photograph by 8 digits of its SHA-256
+
+`python -m bench.listing find --images 1000000` measures the last alone, with as many rows in the client's index that
+the broker knows nothing of: so many encodings a broker of today does not hold.
 """
 
 from __future__ import annotations
@@ -38,6 +41,7 @@ import zmq
 from bench.metering import peak_memory, processor_seconds
 from cluster.local import LocalCluster, program_command, require_success
 from cluster.ports import find_base_port
+from common.chunks import chunks
 from common.discovery.addresses import BrokerAddress
 from common.errors import TesseraError, UnreachableError
 from common.facts import Facts
@@ -58,15 +62,18 @@ from common.protocol.messages import (
     AnnouncedShare,
     Answer,
     Code,
+    EncodingAt,
     Message,
     Register,
     Report,
+    ShareAt,
 )
 from common.protocol.operations import Role
 from common.vault.folder import VaultFolder
+from common.vault.index import Learned, VaultIndex
 from common.vault.keys import VaultKey
 from common.vault.mapping import Mapping as ImageMapping
-from common.vault.mapping import seal_own
+from common.vault.mapping import own_object_id, seal_own
 
 K, N = 4, 6
 _SMALL = 10 << 10  # bytes of an image
@@ -89,7 +96,14 @@ class Vault(msgspec.Struct, array_like=True):
 
 
 def make_images(key: VaultKey, count: int, thumbnail: int, first: int = 0) -> Iterator[Made]:
-    """Mappings as a put makes them; `thumbnail`: bytes of each."""
+    """Mappings as a put makes them, sealed; `thumbnail`: bytes of each."""
+    for mapping, encoding_id in make_mappings(count, thumbnail, first):
+        sealed = seal_own(key, mapping, encoding_id)
+        yield Made(sealed.object_id, encoding_id, sealed.mapping)
+
+
+def make_mappings(count: int, thumbnail: int, first: int = 0) -> Iterator[tuple[ImageMapping, bytes]]:
+    """The same, not sealed, each with its encoding id."""
     drawn = random.Random(first)
     for number in range(first, first + count):
         taken = f"20{number % 25:02}-{number % 12 + 1:02}-{number % 28 + 1:02}T{number % 24:02}:{number % 60:02}:00"
@@ -110,9 +124,7 @@ def make_images(key: VaultKey, count: int, thumbnail: int, first: int = 0) -> It
             stored_at=1_600_000_000 + drawn.randrange(100_000_000),
             facts=Facts(taken_at=taken, camera="Maker Model 7"),
         )
-        encoding_id = drawn.randbytes(16)
-        sealed = seal_own(key, mapping, encoding_id)
-        yield Made(sealed.object_id, encoding_id, sealed.mapping)
+        yield mapping, drawn.randbytes(16)
 
 
 # --- devices that hold nothing
@@ -387,6 +399,37 @@ def measure(
             pid = cluster.broker_pid()
             assert pid is not None
             warn(f"broker: {peak_memory(pid) / 2**20:.0f} MiB, {processor_seconds(pid):.1f} s of processor")
+
+
+@commands.command("find")
+def find(
+    images: int = typer.Option(1_000_000, help="How many rows the index has."),
+    runs: int = typer.Option(5, help="How often the photograph is found."),
+) -> None:
+    """Find one image among as many as the client knows of."""
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    with tempfile.TemporaryDirectory(prefix="tessera-listing-") as scratch:
+        place = Path(scratch)
+        with many_images(place, 10, 0) as (cluster, _, key, sha256):
+            environment = new_machine(cluster, "another")
+            listed(environment, "--list")
+            index = VaultIndex(Path(environment["TESSERA_HOME"]) / "vault", key)
+            started = time.monotonic()
+            for some in chunks(make_mappings(images, 0, 100), 1000):
+                _fill(index, key, some)
+            index.close()
+            size = sum(path.stat().st_size for path in index.path.parent.iterdir())
+            warn(f"{images:,} rows made in {time.monotonic() - started:.0f} s: {size / 2**20:,.0f} MiB")
+            print("| | first line s | whole s | lines | processor s |\n|---|---|---|---|---|")
+            for number in range(runs):
+                _show("find", listed(environment, "--hash", sha256[:8], "--output", str(place / f"got {number}")))
+
+
+def _fill(index: VaultIndex, key: VaultKey, images: Sequence[tuple[ImageMapping, bytes]]) -> None:
+    shares = [ShareAt(share, bytes([share]) * 16, True, True) for share in range(N)]
+    encodings = [EncodingAt(own_object_id(key, mapping), name, K, N, _SMALL, shares) for mapping, name in images]
+    index.apply({each.object_id: [each] for each in encodings})
+    index.learn([Learned(e.object_id, e.encoding_id, b"", m) for e, (m, _) in zip(encodings, images)])
 
 
 def _show(what: str, cost: Listed) -> None:
