@@ -53,6 +53,7 @@ class ListedImage:
 
     mapping: Described
     restorable: bool
+    object_id: bytes
     paths: Sequence[str] = ()  # in the newest snapshots, where these are known
 
     @property
@@ -73,9 +74,9 @@ class AtHand:
         first = rows[0]
         described = cast(Described, first.described)  # an image is one since its mapping is known
         if len(rows) == len(first.encodings) == 1:
-            return ListedImage(described, self._is_at_hand(first, first.encodings[0]), first.paths)
+            return ListedImage(described, self._is_at_hand(first, first.encodings[0]), first.object_id, first.paths)
         at_hand = any(self._is_at_hand(row, each) for row in rows for each in row.encodings)
-        return ListedImage(described, at_hand, first.paths)
+        return ListedImage(described, at_hand, first.object_id, first.paths)
 
     def _is_at_hand(self, row: ObjectRow, encoding: KeptEncoding) -> bool:
         key = encoding.k, encoding.places

@@ -82,6 +82,8 @@ _OF_KIND = "SELECT id, name, sealed FROM objects WHERE kind = ? AND id > ? ORDER
 _LACKING = "SELECT id, name, sealed FROM objects WHERE digits IS NULL AND id > ? ORDER BY id LIMIT ?"
 _IN_ORDER = """SELECT w.position, o.name, o.sealed FROM ordered w JOIN objects o ON o.id = w.id
                WHERE w.position > ? ORDER BY w.position LIMIT ?"""
+_FROM_THE_END = """SELECT w.position, o.name, o.sealed FROM ordered w JOIN objects o ON o.id = w.id
+                   WHERE w.position < ? ORDER BY w.position DESC LIMIT ?"""
 _UNTIL = "SELECT value FROM meta WHERE name = 'ordered until'"
 _COUNT = "SELECT COUNT(*) FROM objects WHERE kind = ?"
 _COUNT_LACKING = "SELECT COUNT(*) FROM objects WHERE digits IS NULL"
@@ -510,15 +512,17 @@ class VaultIndex:
         """How many objects are known to be images, one that is here and shared by another twice."""
         return int(self._do(lambda database: database.execute(_COUNT, (_IMAGE,)).fetchone()[0]))
 
-    def images(self) -> Iterator[list[ObjectRow]]:
+    def images(self, *, newest_first: bool = False) -> Iterator[list[ObjectRow]]:
         """The images, by when they were stored and by SHA-256; the rows of each, one that is the vault's own first."""
         until = self._ordered_until()
         tail = [row for _, row in self._all(_OF_KIND, _IMAGE, after=until)]
         if len(tail) > max(_TAIL, until // _TAIL_PART):
             self._put_in_order()
             tail = []
-        tail.sort(key=_date)
-        rows = heapq.merge(self._in_order(), tail, key=_date) if tail else self._in_order()
+        tail.sort(key=_date, reverse=newest_first)
+        rows = self._in_order(_FROM_THE_END if newest_first else _IN_ORDER, 2**63 - 1 if newest_first else 0)
+        if tail:
+            rows = heapq.merge(rows, tail, key=_date, reverse=newest_first)
         for page in chunks(rows, _PAGE):
             yield from self._do(partial(self._grouped, page))
 
@@ -527,12 +531,11 @@ class VaultIndex:
         found = self._do(lambda database: database.execute(_UNTIL).fetchone())
         return int(found[0]) if found else 0
 
-    def _in_order(self) -> Iterator[ObjectRow]:
+    def _in_order(self, statement: str, after: int) -> Iterator[ObjectRow]:
         def read(after: int, database: sqlite3.Connection) -> list[tuple[int, ObjectRow]]:
-            found = database.execute(_IN_ORDER, (after, _PAGE))
+            found = database.execute(statement, (after, _PAGE))
             return [(position, self._open_object(name, sealed)) for position, name, sealed in found]
 
-        after = 0
         while page := self._do(partial(read, after)):
             yield from (row for _, row in page)
             after = page[-1][0]

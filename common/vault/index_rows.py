@@ -131,7 +131,7 @@ class Described(msgspec.Struct, array_like=True, frozen=True, gc=False):
             m.height,
             m.stored_at,
             m.facts,
-            m.thumbnail is not None,
+            m.has_thumbnail,
             is_named_by_lookup,
         )
 

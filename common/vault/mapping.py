@@ -95,6 +95,10 @@ class Mapping(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         """When it was taken, as its facts tell it."""
         return None if self.facts is None else self.facts.taken_at
 
+    @property
+    def has_thumbnail(self) -> bool:
+        return self.thumbnail is not None
+
     def __repr__(self) -> str:
         return f"<Mapping: {self.k} of {self.n}, contents hidden>"
 

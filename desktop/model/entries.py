@@ -10,11 +10,12 @@ import enum
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import Optional
+from typing import Optional, Union
 
 from admin.health import HealthStatus, ImageHealth, assess
 from common.protocol.messages import EncodingAt
 from common.text import format_size, printable
+from common.vault.index_rows import Described
 from common.vault.mapping import UNKNOWN_MEDIA_TYPE, Mapping
 
 _DAY = 24 * 3600
@@ -96,7 +97,7 @@ class Entry:
         return replace(self, health=assess(encodings) if encodings else None, encodings=tuple(encodings))
 
 
-def entry_of(mapping: Mapping, name: MappingName) -> Entry:
+def entry_of(mapping: Union[Mapping, Described], name: MappingName) -> Entry:
     """The entry of an image, from its mapping, whose name in the vault's folder is `name`."""
     shown = printable(mapping.name) or "(no name)"
     entry = Entry(
@@ -108,7 +109,7 @@ def entry_of(mapping: Mapping, name: MappingName) -> Entry:
         size=mapping.image_size,
         stored_at=mapping.stored_at,
         mapping=name,
-        has_thumbnail=mapping.thumbnail is not None,
+        has_thumbnail=mapping.has_thumbnail,
         taken=_taken(mapping),
         camera=printable(mapping.facts.camera or "") if mapping.facts is not None else "",
         is_image=mapping.kind is None,
@@ -117,7 +118,7 @@ def entry_of(mapping: Mapping, name: MappingName) -> Entry:
     return replace(entry, text=" ".join(searched).casefold())
 
 
-def _taken(mapping: Mapping) -> Optional[int]:
+def _taken(mapping: Union[Mapping, Described]) -> Optional[int]:
     moment = None if mapping.facts is None else mapping.facts.moment
     return None if moment is None else int((moment.replace(tzinfo=None) - _EPOCH).total_seconds())
 

@@ -93,7 +93,7 @@ class GalleryModel(Model):
 
         found = await look(repository, self._known, tell)
         self.background.post(self._take, found)
-        await self.snapshots.look(repository, found.others)
+        await self.snapshots.look(repository, found.snapshots)
 
     def _take(self, found: Look) -> None:
         if self.images.take(found):

@@ -236,11 +236,12 @@ class MemoryCluster:
         raise AssertionError(f"the broker does not know {operation}")
 
     def _changes(self, asked: ListChanges) -> tuple[Message, Optional[list[Any]]]:
-        """What differs from what there was when somebody asked before; the number is that of the question."""
+        """What differs from what there was when somebody asked before; the number is that of what there is."""
         now: dict[bytes, list[EncodingAt]] = {}
         for encoding in self.encodings():
             now.setdefault(encoding.object_id, []).append(encoding)
-        self._asked.append((self.owner, now))
+        if self._asked[-1:] != [(self.owner, now)]:
+            self._asked.append((self.owner, now))
         number = len(self._asked) - 1
         if asked.epoch != self._epoch or self._asked[asked.number][0] != self.owner:
             return Changes(GRANTED, self._epoch, number), None

@@ -44,7 +44,7 @@ def harmless(text: str) -> bool:
 @pytest.fixture
 def image() -> ListedImage:
     mapping = msgspec.structs.replace(encode(b"content").trusted().mapping, name=HOSTILE)
-    return ListedImage(Described.of(mapping, bytes(16), is_named_by_lookup=False), True)
+    return ListedImage(Described.of(mapping, bytes(16), is_named_by_lookup=False), True, bytes(32))
 
 
 def test_the_check_of_these_tests_would_notice() -> None:

@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import threading
 from pathlib import Path
-from typing import Optional, cast
+from typing import Optional
 
-import pytest
-
+from common.protocol.envelope import Operation
 from common.protocol.messages import ShareAt
 from common.repository.repository import Repository
 from common.vault.folder import VaultFolder
 from desktop.background import Background
 from desktop.model.entries import Entry
 from desktop.model.gallery import GalleryModel
-from desktop.model.images import Images, Look, look, read_kept
+from desktop.model.images import Images, Look, State, look, read_kept
 from desktop.model.thumbnails import Thumbnails
 from desktop.session import Session
 from tests.support.desktop_models import deliver_until, keep
+from tests.support.memory_cluster import MemoryCluster, run
+from tests.support.memory_device import HeldShare
 from tests.support.sample_images import KEY, EncodedImage, Unseeing, device_of, encode
 from viewer.process import Pixels
 
@@ -54,70 +54,78 @@ def test_what_the_cluster_says_takes_the_place_of_what_was_kept(tmp_path: Path) 
     images.add(entries_of(IMAGE, OTHER, folder=tmp_path))
     assert len(images) == 2
     whole = entries_of(IMAGE, folder=tmp_path / "again")[0].known_at([IMAGE.located()])
-    known = {whole.sha256: whole}, {whole.mapping: whole}
-    assert images.take(Look(*known, 0, {device_of(0): "attic"}))
+    state = State(None, {device_of(0): "attic"}, frozenset(), 0)
+    assert images.take(Look({whole.sha256: whole}, state))
     assert [images.entry(sha256(image)) is None for image in (IMAGE, OTHER)] == [False, True]
-    assert not images.take(Look(*known, 0, {device_of(0): "attic"}, changed=False))
+    assert not images.take(Look({whole.sha256: whole}, state, changed=False))
     images.add(entries_of(IMAGE, folder=tmp_path / "third"))
     assert images.entry(sha256(IMAGE)) == whole
 
 
-class _Cluster:
-    """A session of which the catalog says what it is told."""
-
-    def __init__(self, vault: VaultFolder, images: list[EncodedImage], readable: list[EncodedImage]) -> None:
-        self.link = self
-        self.asked: list[bytes] = []
-        self.mappings = self
-        self.lacking = False
-        self._images, self._readable = images, {image.encoding_id: image for image in readable}
-
-    async def of(self, encodings: list[object]) -> dict[tuple[bytes, bytes], object]:
-        self.asked += [encoding.encoding_id for encoding in encodings]  # type: ignore[attr-defined]
-        found = [self._readable[asked] for asked in self.asked if asked in self._readable]
-        return {(image.commitment.object_id, image.encoding_id): image.trusted().mapping for image in found}
+def cluster_with(*images: EncodedImage) -> MemoryCluster:
+    cluster = MemoryCluster(4)
+    for image in images:
+        hold(cluster, image)
+    return cluster
 
 
-def looked(cluster: _Cluster, known: list[Entry], monkeypatch: pytest.MonkeyPatch) -> tuple[Look, list[Entry]]:
-    async def encodings(_: object) -> list[object]:
-        shares = [ShareAt(share, device_of(share), True, share != 3 or not cluster.lacking) for share in range(4)]
-        return [image.located(shares=shares) for image in cluster._images]
+def hold(cluster: MemoryCluster, image: EncodedImage) -> None:
+    for share, device in enumerate(cluster.devices):
+        blocks = {segment: blocks[share] for segment, blocks in enumerate(image.blocks)}
+        device.hold(share, HeldShare(KEY.owner_id(), blocks, image.signed))
 
-    async def devices(_: object) -> list[object]:
-        return []
 
-    monkeypatch.setattr("desktop.model.images.list_encodings", encodings)
-    monkeypatch.setattr("common.link.questions.list_devices", devices)
+def looked(cluster: MemoryCluster, folder: Path, images: Images) -> tuple[Look, list[Entry]]:
     told: list[Entry] = []
-    images = Images()
-    images.add(known)
-    return asyncio.run(look(cast(Repository, cluster), images.known, told.extend)), told
+    repository = Repository(cluster.link, VaultFolder(folder), KEY)
+    found = run(look(repository, images.known, told.extend))
+    images.take(found)
+    return found, told
 
 
-def test_a_look_at_the_cluster_opens_unknown_mappings_only_and_counts_unreadable(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    third = encode(b"third content")
-    cluster = _Cluster(VaultFolder(tmp_path), [IMAGE, OTHER, third], readable=[OTHER])
-    found, told = looked(cluster, entries_of(IMAGE, folder=tmp_path), monkeypatch)
+def described(cluster: MemoryCluster) -> int:
+    return sum(device.asked[Operation.DESCRIBE] for device in cluster.devices)
+
+
+def test_a_look_at_the_cluster_asks_for_unknown_mappings_only_and_counts_unreadable(tmp_path: Path) -> None:
+    cluster = cluster_with(IMAGE, OTHER, encode(b"third content"))
+    for device in cluster.devices:
+        device.alive = False
+    kept_in(VaultFolder(tmp_path), IMAGE, OTHER)
+    found, told = looked(cluster, tmp_path, Images())
     assert set(found.entries) == {sha256(IMAGE), sha256(OTHER)}
+    assert (found.state.unreadable, told, described(cluster)) == (1, [], 0)
+    for device in cluster.devices:
+        device.alive = True
+    found, told = looked(cluster, tmp_path, Images())
+    assert [entry.sha256 for entry in told] == [sha256(encode(b"third content"))]
+    assert len(found.entries) == 3
     assert all(entry.badge.words == "whole" for entry in found.entries.values())
-    assert found.unreadable == 1
-    assert IMAGE.encoding_id not in cluster.asked
+    assert (found.state.unreadable, described(cluster)) == (0, 1)
+
+
+def test_a_look_that_finds_nothing_new_says_so_and_one_that_does_says_that(tmp_path: Path) -> None:
+    cluster, images = cluster_with(IMAGE), Images()
+    assert [looked(cluster, tmp_path, images)[0].changed for _ in range(3)] == [True, False, False]
+    cluster.devices[3].alive = False
+    found, _ = looked(cluster, tmp_path, images)
+    assert found.changed
+    assert [entry.badge.words for entry in found.entries.values()] == ["1 share missing"]
+    hold(cluster, OTHER)
+    found, told = looked(cluster, tmp_path, images)
+    assert found.changed
     assert [entry.sha256 for entry in told] == [sha256(OTHER)]
+    assert set(found.entries) == {sha256(IMAGE), sha256(OTHER)}
 
 
-def test_a_look_that_finds_nothing_new_says_so_and_one_that_does_says_that(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    cluster = _Cluster(VaultFolder(tmp_path), [IMAGE], readable=[IMAGE])
-    first, _ = looked(cluster, [], monkeypatch)
-    second, _ = looked(cluster, list(first.entries.values()), monkeypatch)
-    assert (first.changed, second.changed) == (True, False)
-    cluster.lacking = True
-    third, _ = looked(cluster, list(first.entries.values()), monkeypatch)
-    assert third.changed
-    assert [entry.badge.words for entry in third.entries.values()] == ["1 share missing"]
+def test_what_was_looked_at_before_is_there_the_next_time_what_was_stored_last_first(tmp_path: Path) -> None:
+    images = [encode(b"content %d" % number) for number in range(3)]
+    looked(cluster_with(*images), tmp_path, Images())
+    vault = VaultFolder(tmp_path)
+    stored = [rows[0].described for rows in vault.index(KEY).images(newest_first=True)]
+    found = [entry for batch in read_kept(vault, KEY) for entry in batch]
+    assert [entry.sha256 for entry in found] == [each.sha256 for each in stored if each is not None]
+    assert {entry.sha256 for entry in found} == set(map(sha256, images))
 
 
 # --- the model
@@ -156,7 +164,7 @@ def test_the_state_of_shares_that_are_away_is_shown_with_the_devices_that_have_t
     entry = next(read_kept(session.vault, session.key))[0]
     shares = [ShareAt(share, device_of(share), True, share != 3) for share in range(4)]
     known = entry.known_at([image.located(shares=shares)])
-    model._take(Look({known.sha256: known}, {known.mapping: known}, 2, {device_of(3): "attic"}))
+    model._take(Look({known.sha256: known}, State(None, {device_of(3): "attic"}, frozenset(), 2)))
     model.select(entry.sha256)
     assert model.shown[0].badge.words == "1 share missing"
     assert [(place.device, place.state) for place in model.places][3] == ("attic", "away")

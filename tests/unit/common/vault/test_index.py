@@ -280,6 +280,8 @@ def test_images_come_by_when_they_were_stored(index: VaultIndex, monkeypatch: py
     told(index, mapping_of(23, 955))
     wanted = [20, 9, 8, 6, 5, 23, 4, 3, 2, 1, 0, 22]
     assert names(index) == names(again(index)) == [f"{number}.jpg" for number in wanted]
+    backwards = [rows[0].described for rows in index.images(newest_first=True)]
+    assert [each and each.name for each in backwards] == names(index)[::-1]
 
 
 def test_only_images_are_listed_and_counted(index: VaultIndex) -> None:
