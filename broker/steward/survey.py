@@ -27,6 +27,7 @@ from common.coding.redundancy import DeviceCount
 _WHOLE = Found(State.WHOLE)
 _ROWS = 100_000  # gone over at a time, in search of what is not simply whole
 _ALIKE = 10_000  # findings kept
+_PAGE = 2000  # encodings read together
 _NAMED = 20_000  # encodings that are to be looked at one by one
 
 Image = tuple[bytes, bytes]  # owner, object id
@@ -308,7 +309,8 @@ class Survey:
     def not_whole(self) -> Iterator[bytes]:
         """Encodings that are not whole, and those that were not looked at yet."""
         after = b""
-        while some := self._findings.not_whole(after, _NAMED):
+        while some := self._findings.not_whole(after, _PAGE):
+            self._catalog.hold(some)  # which is asked whose they are
             yield from some
             after = some[-1]
         yield from list(self._unlooked)
