@@ -27,17 +27,19 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Callable, Optional
 
-from broker.budget import CLAIM, DAMAGED, PLACE, TOMBSTONE, Budget, part
+from broker.budget import CLAIM, DAMAGED, PLACE, TOMBSTONE, Budget
 from broker.catalog_rows import SCHEMA, CatalogRows, DeviceRow, Storage
 from broker.change_log import ChangeLog
-from broker.claims import Claim, Entry, Known, Place
+from broker.claims import Claim, Entry, Known, Place, announced, claims_in
+from broker.entries import Entries
+from broker.objects import Objects
+from broker.owned import Owned
 from broker.tombstones import Tombstones
 from common.protocol.announcements import DIGEST_SIZE, MODULUS, digest_of
 from common.protocol.messages import (
     MAX_SHARES_ON_A_DEVICE,
     AnnouncedShare,
     EncodingAt,
-    GrantedTo,
     KnownUpTo,
     ShareAt,
     ToldTombstone,
@@ -50,11 +52,8 @@ BUDGET = 192 << 20  # bytes, of a broker with 384 MiB
 _MAX_ENCODINGS = 64  # of one object that are found by the word of one device alone; honest ones have one or two
 _HELD_BACK = 8  # the part of a budget that is not for devices that were cut off
 _RELIEF = 16  # the part of a budget that is made free at once where it is used up
-_HELD = 4096  # entries held as they are worked on
-_OWNERS_HELD = 2048  # owners of whom what is counted is held
 _TOUCHED = 20_000  # encodings that changed are named to the steward
 _PARTS = 5  # of so many rows as follows, at a time
-_WALKED = 2000  # rows of a device looked at together
 
 
 @dataclass
@@ -86,8 +85,10 @@ class _Seen:
         self._bits[at] |= bit
         return True
 
-    def __contains__(self, ref: int) -> bool:
-        return ref >> 3 < len(self._bits) and bool(self._bits[ref >> 3] & 1 << (ref & 7))
+    def __contains__(self, ref: object) -> bool:
+        if not isinstance(ref, int) or ref >> 3 >= len(self._bits):
+            return False
+        return bool(self._bits[ref >> 3] & 1 << (ref & 7))
 
 
 class Catalog:
@@ -108,11 +109,9 @@ class Catalog:
         self.budget = Budget(budget if storage.room is None else storage.room)
         self.tombstones = Tombstones(Budget(budget))
         self.cut_off: set[bytes] = set()  # devices of which something was not taken up, or was dropped
-        self._entries: dict[bytes, Entry] = {}  # some of all, by encoding id
-        self._changed: set[Entry] = set()  # of these, those that are to be written
-        self._objects: dict[tuple[bytes, bytes, bytes], bool] = {}  # what is to be written: whether it is found so
-        self._owned: dict[bytes, dict[bytes, list[int]]] = {}  # of some owners: device → bytes of blocks, and of rows
-        self._owners_changed: set[bytes] = set()
+        self._entries = Entries(self.rows)
+        self._objects = Objects(self.rows)
+        self._owned = Owned(self.rows)
         self._doubted: dict[bytes, set[Claim]] = {}  # encoding id → claims to it that others are tried before
         self._announcing: dict[bytes, _Seen] = {}  # devices that have yet to announce all that they hold
         self._dropping: dict[bytes, tuple[_Seen, Iterator[list[Entry]]]] = {}  # of those that have, what is left to go
@@ -125,10 +124,6 @@ class Catalog:
             d: _Holding(r.shares, r.sound_bytes, r.digest, r.epoch, r.sequence) for d, r in self._load_devices()
         }
         self.codes: Counter[Code] = self.rows.codes()  # how many encodings are claimed to have this k and n
-        self.several = set(self.rows.several())  # owners and object ids that had several encodings, and may have
-        self._named = Counter[tuple[bytes, bytes]]()  # of owners and object ids, what is to be written of them
-        self._count = self.rows.count()
-        self._last_ref = self.rows.last_ref()
 
     def _load_devices(self) -> Iterator[tuple[bytes, _Holding]]:
         for device, row in self.rows.devices().items():
@@ -145,7 +140,7 @@ class Catalog:
         self.hold([share.encoding_id for share in shares])
         seen = self._announcing.get(device) or self._dropping.get(device, (None, None))[0]
         for share in shares:
-            entry, place, claims = self._entry(share.encoding_id), Place(share.share, device), _claims(share)
+            entry, place, claims = self._entries.get(share.encoding_id), Place(share.share, device), claims_in(share)
             if entry is None or not entry.says(place):
                 self._announce(share, place, claims)
             elif not entry.says_so(place, claims, share.revision):
@@ -155,7 +150,7 @@ class Catalog:
                 self._touched[share.encoding_id] = None
             if seen is not None:
                 self._note(seen, share.encoding_id, place)
-        self._write_what_is_much()
+        self._name_no_more()
 
     def _announce(self, share: AnnouncedShare, place: Place, claims: Sequence[Claim]) -> None:
         """Take up what was not said before; `claims`: none where the share is damaged."""
@@ -163,21 +158,21 @@ class Catalog:
         if self.shares_on(device) >= MAX_SHARES_ON_A_DEVICE or not self._makes_room(device, _weight(share)):
             self.cut_off.add(device)
             return
-        entry = self._entry(share.encoding_id) or self._add_entry(share.encoding_id)
+        entry = self._entries.get(share.encoding_id) or self._entries.add(share.encoding_id)
         if not claims:
             self._add_damaged(entry, place)
         else:
             for claim in claims:
                 self._enlist(entry, claim, place)
             self._enter(entry, place).sound_bytes += share.share_bytes
-            self._count_for_owner(claims[0], device, len(claims))
+            self._owned.count(claims[0], device, len(claims))
             if share.revision != 1:
                 entry.revisions[place] = share.revision
         self._count_digest(device, digest_of(share))
 
     def _note(self, seen: _Seen, encoding_id: bytes, place: Place) -> None:
         """What else a device said of an encoding before it began to announce anew goes as it names it again."""
-        entry = self._entry(encoding_id)
+        entry = self._entries.get(encoding_id)
         if entry is None or not entry.says(place) or not seen.first(entry.ref):
             return
         seen.shares += 1
@@ -190,12 +185,12 @@ class Catalog:
         self.hold([encoding_id for encoding_id, _ in shares])
         for encoding_id, share in shares:
             self._remove(encoding_id, Place(share, device))
-        self._write_what_is_much()
+        self._name_no_more()
 
     def distrust(self, encoding_id: bytes, place: Place) -> None:
         """A block of this share was found bad: it counts as damaged until its device says something new of it."""
         if self._remove(encoding_id, place):
-            self._add_damaged(self._entry(encoding_id) or self._add_entry(encoding_id), place)
+            self._add_damaged(self._entries.get(encoding_id) or self._entries.add(encoding_id), place)
             damaged = AnnouncedShare(encoding_id, place.share, None, b"", 1, 1, 0, sound=False)
             self._count_digest(place.device, digest_of(damaged))
 
@@ -226,7 +221,7 @@ class Catalog:
         if seen is None:
             return False
         if not seen.are_all_there or seen.shares != self.shares_on(device):
-            self._dropping[device] = seen, self._unseen(device, seen)
+            self._dropping[device] = seen, self._entries.parts_on(device, seen)
             self.drop_unnamed()
         return True
 
@@ -240,13 +235,6 @@ class Catalog:
                     self._remove_all(entry, device)
             if parts < _PARTS:
                 del self._dropping[device]
-
-    def _unseen(self, device: bytes, seen: _Seen) -> Iterator[list[Entry]]:
-        """Part by part, what was known of a device and not named."""
-        after = 0
-        while rows := self._rows_on(device, after, _WALKED):
-            yield list(self._held([(ref, encoding_id) for ref, encoding_id in rows if ref not in seen]))
-            after = rows[-1][0]
 
     def know_up_to(self, device: bytes, epoch: Optional[bytes], sequence: int = 0) -> None:
         """All that a device announced is known, of this epoch of its numbering up to this number; durable with it.
@@ -270,7 +258,7 @@ class Catalog:
 
     def forget_device(self, device: bytes, most: Optional[int] = None) -> None:
         """It is no member any more: all that it said goes, of no more than `most` encodings at once."""
-        for entry in itertools.islice(self._entries_on(device), most):
+        for entry in itertools.islice(self._entries.on(device), most):
             self._remove_all(entry, device)
         if self.shares_on(device):
             return
@@ -312,7 +300,7 @@ class Catalog:
         self.cut_off.add(device)
         before = self.budget.total
         enough = before - self.budget.limit // _RELIEF
-        for entry in self._last_entries_on(device):
+        for entry in self._entries.last_on(device):
             if self.budget.total <= enough:
                 return True
             if entry.devices() == {device} or self.budget.of(device) > 2 * other:
@@ -352,18 +340,14 @@ class Catalog:
 
     def locate_all(self, owner: bytes, object_ids: Sequence[bytes], alive: Alive) -> list[EncodingAt]:
         """The same of several objects, one after the other."""
-        self._write_objects()
-        found = [(object_id, self.rows.encodings_of(owner, object_id)) for object_id in object_ids]
+        found = [(object_id, self._objects.encodings_of(owner, object_id)) for object_id in object_ids]
         return self._described(owner, found, alive)
 
     def page(self, owner: bytes, after: bytes, limit: int, alive: Alive) -> tuple[list[EncodingAt], bool]:
         """Up to `limit` of an owner's objects behind `after`, in order, and whether that was the rest."""
-        self._write_objects()
         shown: list[tuple[bytes, list[bytes]]] = []
         while len(shown) <= limit:
-            objects: dict[bytes, list[bytes]] = {}
-            for object_id, encoding_id in self.rows.objects_behind(owner, after, limit + 1):
-                objects.setdefault(object_id, []).append(encoding_id)
+            objects = self._objects.behind(owner, after, limit + 1)
             if not objects:
                 return self._described(owner, shown, alive), True
             self.hold([encoding_id for encodings in objects.values() for encoding_id in encodings])
@@ -377,7 +361,9 @@ class Catalog:
         self.hold([encoding_id for _, encodings in objects for encoding_id in encodings])
         described: list[EncodingAt] = []
         for object_id, encodings in objects:
-            found = [self._describe(claim, alive) for claim in self._shown(owner, object_id, encodings)]
+            claims = self._shown(owner, object_id, encodings)
+            entries = {claim.encoding_id: self._entries.get(claim.encoding_id) for claim in claims}
+            found = [_describe(entry, claim, alive) for claim in claims if (entry := entries[claim.encoding_id])]
             if len(found) > 1:
                 found.sort(key=lambda e: (-len(shares_at_hand(e)), e.encoding_id))
             described += found
@@ -387,14 +373,14 @@ class Catalog:
 
     def __len__(self) -> int:
         """How many encodings there are, deleted ones and damaged ones among them."""
-        return self._count
+        return self._entries.count
 
     def __contains__(self, encoding_id: bytes) -> bool:
-        return self._entry(encoding_id) is not None
+        return self._entries.get(encoding_id) is not None
 
     def known(self, encoding_id: bytes) -> Optional[Known]:
         """An encoding by the claim that is believed most; None where none of its shares can say what it is."""
-        entry = self._entry(encoding_id)
+        entry = self._entries.get(encoding_id)
         claims = entry.own_claims() if entry is not None else []
         if entry is None or not claims:
             return None
@@ -437,22 +423,21 @@ class Catalog:
 
     def encodings_of(self, owner: bytes, object_id: bytes) -> list[bytes]:
         """The encodings of an object that were not deleted, without those that are another owner's."""
-        self._write_objects()
-        shown = self._shown(owner, object_id, self.rows.encodings_of(owner, object_id))
+        shown = self._shown(owner, object_id, self._objects.encodings_of(owner, object_id))
         return sorted({claim.encoding_id for claim in shown if not claim.granted})
 
     def owners_of(self, encoding_id: bytes) -> set[bytes]:
         """Whose this encoding is, as its devices claim, and to whom it is granted."""
-        entry = self._entry(encoding_id)
+        entry = self._entries.get(encoding_id)
         return set() if entry is None else {claim.owner for claim in entry.sound}
 
     def encodings_on(self, device: bytes) -> Iterator[bytes]:
         """The encodings that a device holds shares of."""
-        return (entry.encoding_id for entry in self._entries_on(device) if entry.shares_on(device))
+        return (entry.encoding_id for entry in self._entries.on(device) if entry.shares_on(device))
 
     def holders(self, encoding_id: bytes) -> set[bytes]:
         """The devices that hold anything of an encoding, whatever they claim."""
-        entry = self._entry(encoding_id)
+        entry = self._entries.get(encoding_id)
         return set() if entry is None else entry.devices()
 
     def holders_of(self, encoding_id: bytes, owner: bytes) -> set[bytes]:
@@ -460,7 +445,7 @@ class Catalog:
 
         The latter only where others hold some of this owner's, or nobody any that can tell.
         """
-        entry = self._entry(encoding_id)
+        entry = self._entries.get(encoding_id)
         if entry is None:
             return set()
         claims = entry.own_claims()
@@ -482,11 +467,11 @@ class Catalog:
 
         Of one device no more than of the one that has second most: what one alone claims may be made up.
         """
-        return _capped(counted[0] for counted in self._owned_by(owner).values())
+        return self._owned.bytes_of(owner)
 
     def room_of(self, owner: bytes) -> int:
         """Bytes of the catalog that a vault's shares, and whom they are granted to, take, counted likewise."""
-        return _capped(counted[1] for counted in self._owned_by(owner).values())
+        return self._owned.room_of(owner)
 
     def memory_of(self, owner: bytes) -> int:
         """Bytes of memory that a vault's deletions take."""
@@ -494,12 +479,12 @@ class Catalog:
 
     def tells_of(self, owner: bytes) -> bool:
         """Whether a vault has shares or deletions here."""
-        return bool(self._owned_by(owner)) or self.memory_of(owner) > 0
+        return self._owned.has(owner) or self.memory_of(owner) > 0
 
     def touch(self, encoding_id: bytes) -> None:
         """Something about it changed, although not what is held."""
         self._touched[encoding_id] = None
-        entry = self._entry(encoding_id)
+        entry = self._entries.get(encoding_id)
         for claim in entry.sound if entry is not None else ():
             self.changes.note(claim.owner, claim.object_id)
 
@@ -517,14 +502,19 @@ class Catalog:
 
         `changed`: devices that they have to be on one of, None for any; `away`: devices that are not here.
         """
-        self._write()
+        self._entries.write()
         bits = -1 if changed is None else self.rows.bits(changed)
         return self.rows.to_look_at(refs, bits, self.rows.bits(away), limit)
 
     @property
+    def several(self) -> set[tuple[bytes, bytes]]:
+        """Owners and object ids that have several encodings."""
+        return self._objects.several
+
+    @property
     def last_ref(self) -> int:
         """Of the encoding that came last."""
-        return self._last_ref
+        return self._entries.last_ref
 
     # --- the rows
 
@@ -534,38 +524,18 @@ class Catalog:
         self.rows.commit()
 
     def _write(self) -> None:
-        """Write what changed, for whatever reads the rows."""
-        if self._changed:
-            self.rows.write(self._changed)
-            self._changed.clear()
-            self._is_counted_anew = True
+        for each in (self._entries, self._objects, self._owned):
+            each.write()
         if self._is_counted_anew:
             self._is_counted_anew = False
-            counts = {device: self._counted(device) for device in self._on}
-            self.rows.write_devices(counts)
+            self.rows.write_devices({device: self._counted(device) for device in self._on})
             self.rows.write_codes(self.codes)
-        if self._owners_changed:
-            self.rows.write_owned({owner: self._owned[owner] for owner in self._owners_changed})
-            self._owners_changed.clear()
-        self._write_objects()
 
-    def _write_objects(self) -> None:
-        if self._objects:
-            added = [found for found, is_found in self._objects.items() if is_found]
-            gone = [found for found, is_found in self._objects.items() if not is_found]
-            self.rows.change_objects(added, gone)
-            self._objects.clear()
-            self._named.clear()
-
-    def _write_what_is_much(self) -> None:
-        """Hold no more than is worked on."""
+    def _name_no_more(self) -> None:
+        """Where very many encodings changed, the steward is not told which."""
         if len(self._touched) > _TOUCHED:
             self._touched.clear()
             self._are_many_touched = True
-        if len(self._entries) > _HELD or len(self._owned) > _OWNERS_HELD:
-            self._write()
-            self._entries.clear()
-            self._owned.clear()
 
     def _counted(self, device: bytes) -> DeviceRow:
         on = self._on[device]
@@ -573,58 +543,12 @@ class Catalog:
         return DeviceRow(slot, on.shares, on.sound_bytes, self.budget.of(device), on.digest, on.epoch, on.sequence)
 
     def hold(self, encoding_ids: Sequence[bytes]) -> None:
-        """Read all of these at once that are not held, since they are asked for next."""
-        self._write_what_is_much()
-        missing = [encoding_id for encoding_id in dict.fromkeys(encoding_ids) if encoding_id not in self._entries]
-        if missing:
-            self._entries.update((encoding_id, Entry(0, encoding_id)) for encoding_id in missing)
-            self._entries.update((entry.encoding_id, entry) for entry in self.rows.entries(missing))
-
-    def _entry(self, encoding_id: bytes) -> Optional[Entry]:
-        """What is said of an encoding; None where that is nothing."""
-        entry = self._entries.get(encoding_id)
-        if entry is None:
-            self.hold([encoding_id])
-            entry = self._entries[encoding_id]
-        return None if entry.is_empty else entry
-
-    def _add_entry(self, encoding_id: bytes) -> Entry:
-        """Of an encoding of which nothing was said."""
-        entry = self._entries[encoding_id]
-        if not entry.ref:
-            self._last_ref += 1
-            entry.ref = self._last_ref
-        self._count += 1
-        return entry
+        """Read all of these at once, since they are asked for next."""
+        self._entries.hold(encoding_ids)
 
     def _own_claims(self, encoding_id: bytes) -> list[Claim]:
-        entry = self._entry(encoding_id)
+        entry = self._entries.get(encoding_id)
         return [] if entry is None else entry.own_claims()
-
-    def _entries_on(self, device: bytes) -> Iterator[Entry]:
-        """Those that name a device, as they came; they may be changed meanwhile."""
-        after = 0
-        while rows := self._rows_on(device, after, _WALKED):
-            yield from self._held(rows)
-            after = rows[-1][0]
-
-    def _last_entries_on(self, device: bytes) -> Iterator[Entry]:
-        """The same, the last first."""
-        before = self._last_ref + 1
-        while rows := self._rows_on(device, -before, _WALKED):
-            yield from self._held(rows)
-            before = rows[-1][0]
-
-    def _rows_on(self, device: bytes, behind: int, limit: int) -> list[tuple[int, bytes]]:
-        self._write()
-        return self.rows.encodings_on(device, behind, limit)
-
-    def _held(self, rows: Sequence[tuple[int, bytes]]) -> Iterator[Entry]:
-        self.hold([encoding_id for _, encoding_id in rows])
-        for _, encoding_id in rows:
-            entry = self._entry(encoding_id)
-            if entry is not None:
-                yield entry
 
     # --- what changes
 
@@ -640,18 +564,16 @@ class Catalog:
     def _enter_object(self, entry: Entry, claim: Claim, device: bytes) -> None:
         """Have an encoding found by its object, unless that device alone names very many of that object already."""
         owner, object_id = claim.owner, claim.object_id
-        others = self.rows.count_of(owner, object_id, _MAX_ENCODINGS) + self._named[owner, object_id]
+        others = self._objects.count(owner, object_id, _MAX_ENCODINGS)
         if others:
             self.several.add((owner, object_id))
         if others >= _MAX_ENCODINGS:
-            self._write_objects()
-            named = self.rows.encodings_of(owner, object_id)
+            named = self._objects.encodings_of(owner, object_id)
             self.hold(named)
-            alone = sum(other is not None and other.devices() == {device} for other in map(self._entry, named))
+            alone = sum(other is not None and other.devices() == {device} for other in map(self._entries.get, named))
             if alone >= _MAX_ENCODINGS:
                 return
-        self._objects[owner, object_id, entry.encoding_id] = True
-        self._named[owner, object_id] += 1
+        self._objects.add(owner, object_id, entry.encoding_id)
 
     def _set_places(self, entry: Entry, claim: Claim, places: tuple[Place, ...]) -> None:
         """Whoever makes a claim bears its room, in equal parts."""
@@ -659,25 +581,6 @@ class Catalog:
         self.budget.divide(former, [place[1] for place in places], CLAIM, PLACE)
         entry.sound[claim] = places
         self.changes.note(claim.owner, claim.object_id)
-
-    def _count_for_owner(self, claim: Claim, device: bytes, claims: int) -> None:
-        """Count a share for its owner, or who left it for them; where `claims`, how many are made of it, is negative,
-        no more.
-        """
-        owner = claim.depositor or claim.owner
-        devices = self._owned_by(owner)
-        counted = devices.setdefault(device, [0, 0])
-        counted[0] += claim.share_bytes if claims > 0 else -claim.share_bytes
-        counted[1] += claims * part(CLAIM, PLACE, claim.n)
-        if not counted[1]:
-            del devices[device]
-        self._owners_changed.add(owner)
-
-    def _owned_by(self, owner: bytes) -> dict[bytes, list[int]]:
-        owned = self._owned.get(owner)
-        if owned is None:
-            owned = self._owned[owner] = self.rows.owned(owner)
-        return owned
 
     def _add_damaged(self, entry: Entry, place: Place) -> None:
         entry.damaged = (*entry.damaged, place)
@@ -695,15 +598,16 @@ class Catalog:
         return holding
 
     def _change(self, entry: Entry) -> None:
-        self._changed.add(entry)
+        self._entries.change(entry)
+        self._is_counted_anew = True
         self._touched[entry.encoding_id] = None
 
     def _remove(self, encoding_id: bytes, place: Place) -> bool:
         """Forget what was said of a share before; False where nothing was."""
-        entry = self._entry(encoding_id)
+        entry = self._entries.get(encoding_id)
         if entry is None:
             return False
-        said = _announcement(entry, place)
+        said = announced(entry, place)
         if said is None:
             return False
         if place in entry.damaged:
@@ -718,7 +622,7 @@ class Catalog:
         self._count_digest(place.device, -digest_of(said))
         self._change(entry)
         if entry.is_empty:
-            self._count -= 1
+            self._entries.count -= 1
         return True
 
     def _remove_sound(self, entry: Entry, place: Place) -> None:
@@ -726,7 +630,7 @@ class Catalog:
         for claim in claims:
             if not claim.granted:
                 self._on[place.device].sound_bytes -= claim.share_bytes
-                self._count_for_owner(claim, place.device, -len(claims))
+                self._owned.count(claim, place.device, -len(claims))
             self._set_places(entry, claim, _without(entry.sound[claim], place))
             if not entry.sound[claim]:
                 self._drop(entry, claim)
@@ -741,11 +645,7 @@ class Catalog:
             self._doubted.pop(entry.encoding_id, None)
         found = claim.owner, claim.object_id
         if not any((other.owner, other.object_id) == found for other in entry.sound):
-            self._objects[(*found, entry.encoding_id)] = False
-            if found in self.several:
-                self._write_objects()
-                if len(self.rows.encodings_of(*found)) < 2:
-                    self.several.discard(found)
+            self._objects.remove(*found, entry.encoding_id)
 
     def _count_digest(self, device: bytes, digest: int) -> None:
         self._on[device].digest = (self._on[device].digest + digest) % MODULUS
@@ -776,7 +676,7 @@ class Catalog:
         """What is claimed of an object and may be shown, of one device's word alone no more than _MAX_ENCODINGS."""
         shown: list[Claim] = []
         alone: Counter[bytes] = Counter()
-        for entry in map(self._entry, encodings):
+        for entry in map(self._entries.get, encodings):
             for claim, places in entry.sound.items() if entry is not None else ():
                 if (claim.owner, claim.object_id) != (owner, object_id) or self.hides(claim):
                     continue
@@ -787,14 +687,6 @@ class Catalog:
                 shown.append(claim)
         return shown
 
-    def _describe(self, claim: Claim, alive: Alive) -> EncodingAt:
-        entry = self._entries[claim.encoding_id]
-        sound = [(place, True) for place in entry.sound[claim]]
-        damaged = [(place, False) for place in entry.damaged]
-        shares = [ShareAt(*place, is_sound, alive(place[1])) for place, is_sound in sorted(sound + damaged)]
-        c = claim
-        return EncodingAt(c.object_id, c.encoding_id, c.k, c.n, c.share_bytes, shares, c.granted)
-
 
 def in_memory() -> sqlite3.Connection:
     """A database for a catalog that nothing keeps."""
@@ -803,44 +695,12 @@ def in_memory() -> sqlite3.Connection:
     return connection
 
 
-def _claims(share: AnnouncedShare) -> list[Claim]:
-    """What is claimed of a share, by its owner first, and by whom it is granted to; nothing where it is damaged."""
-    if share.object_id is None or not share.sound:
-        return []
-    whose, shape = (share.owner, share.object_id, share.encoding_id), (share.k, share.n, share.share_bytes)
-    own = Claim(*whose, *shape, False, share.depositor)
-    if not share.grants:
-        return [own]
-    grants = dict.fromkeys((grant.owner, grant.object_id) for grant in share.grants)
-    return [own, *(own._replace(owner=owner, object_id=object_id, granted=True) for owner, object_id in grants)]
-
-
-def _announcement(entry: Entry, place: Place) -> Optional[AnnouncedShare]:
-    """What a device said of a share, as far as it is kept; None where it said nothing."""
-    if place in entry.damaged:
-        return AnnouncedShare(entry.encoding_id, place.share, None, b"", 1, 1, 0, sound=False)
-    claims = entry.claims_of(place)
-    own = next((claim for claim in claims if not claim.granted), None)
-    if own is None:
-        return None
-    return AnnouncedShare(
-        entry.encoding_id,
-        place.share,
-        own.object_id,
-        own.owner,
-        own.k,
-        own.n,
-        own.share_bytes,
-        revision=entry.revisions.get(place, 1),
-        grants=[GrantedTo(claim.owner, claim.object_id) for claim in claims if claim.granted],
-        depositor=own.depositor,
-    )
-
-
-def _capped(parts: Iterable[int]) -> int:
-    """The sum of these, of which the largest counts like the second."""
-    most, *rest = sorted(parts, reverse=True) or [0]
-    return min(most, max(rest, default=0)) + sum(rest)
+def _describe(entry: Entry, claim: Claim, alive: Alive) -> EncodingAt:
+    sound = [(place, True) for place in entry.sound[claim]]
+    damaged = [(place, False) for place in entry.damaged]
+    shares = [ShareAt(*place, is_sound, alive(place[1])) for place, is_sound in sorted(sound + damaged)]
+    c = claim
+    return EncodingAt(c.object_id, c.encoding_id, c.k, c.n, c.share_bytes, shares, c.granted)
 
 
 def _weight(share: AnnouncedShare) -> int:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple, Optional
 
+from common.protocol.messages import AnnouncedShare, GrantedTo
+
 
 class Place(NamedTuple):
     """A share of an encoding on a device."""
@@ -109,3 +111,37 @@ class Entry:
         if len(places) != claim.n or len(self.revisions) not in (0, claim.n):
             return False
         return len({place.share for place in places}) == len({place.device for place in places}) == claim.n
+
+
+def claims_in(share: AnnouncedShare) -> list[Claim]:
+    """What is claimed of a share, by its owner first, and by whom it is granted to; nothing where it is damaged."""
+    if share.object_id is None or not share.sound:
+        return []
+    whose, shape = (share.owner, share.object_id, share.encoding_id), (share.k, share.n, share.share_bytes)
+    own = Claim(*whose, *shape, False, share.depositor)
+    if not share.grants:
+        return [own]
+    grants = dict.fromkeys((grant.owner, grant.object_id) for grant in share.grants)
+    return [own, *(own._replace(owner=owner, object_id=object_id, granted=True) for owner, object_id in grants)]
+
+
+def announced(entry: Entry, place: Place) -> Optional[AnnouncedShare]:
+    """What a device said of a share, as far as it is kept; None where it said nothing."""
+    if place in entry.damaged:
+        return AnnouncedShare(entry.encoding_id, place.share, None, b"", 1, 1, 0, sound=False)
+    claims = entry.claims_of(place)
+    own = next((claim for claim in claims if not claim.granted), None)
+    if own is None:
+        return None
+    return AnnouncedShare(
+        entry.encoding_id,
+        place.share,
+        own.object_id,
+        own.owner,
+        own.k,
+        own.n,
+        own.share_bytes,
+        revision=entry.revisions.get(place, 1),
+        grants=[GrantedTo(claim.owner, claim.object_id) for claim in claims if claim.granted],
+        depositor=own.depositor,
+    )

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from broker import catalog as catalog_module
+from broker import entries as entries_module
 from broker.catalog import Catalog, in_memory
 from broker.catalog_rows import Storage
 from broker.claims import Place
@@ -349,8 +350,8 @@ def test_what_a_device_names_again_stays_and_the_rest_goes() -> None:
     assert shares_of(announced_anew(*all_again)) == [(ENCODING, 0), (ENCODING, 1), (OTHER_ENCODING, 0)]
 
 
-def test_what_was_not_named_goes_part_by_part_and_not_what_is_named_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(catalog_module, "_WALKED", 2)
+def test_what_was_not_named_goes_part_by_part_unless_it_is_named_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(entries_module, "_WALKED", 2)
     monkeypatch.setattr(catalog_module, "_PARTS", 1)
     catalog = Catalog()
     ids = [bytes([number]) * 16 for number in range(6)]
