@@ -6,15 +6,17 @@ import os
 import shutil
 import sqlite3
 import sys
+import threading
 from pathlib import Path
 from typing import Callable
 
 import pytest
 
-from broker import catalog_file
+from broker import catalog_file, command
 from broker.catalog import Catalog
 from broker.catalog_file import CatalogFile
-from broker.catalog_rows import CatalogDamaged
+from broker.catalog_rows import CatalogDamaged, Storage
+from broker.server import Server
 from common.protocol.messages import AnnouncedShare, EncodingAt
 
 OWNER = b"o" * 16
@@ -222,3 +224,48 @@ def test_up_to_where_a_device_is_known_is_kept_with_its_rows(path: Path) -> None
     again.withdraw(DEVICES[0], [(share(2).encoding_id, 0)])
     assert again.known_of(DEVICES[0]) == known
     assert again.known_of(DEVICES[1]) is None
+
+
+# --- a broker that comes upon it
+
+
+class FakeServer(Server):
+    """Serves, or meets damage, as it is told."""
+
+    def __init__(self, storage: Storage, damaged: bool) -> None:
+        self.catalog = Catalog(storage=storage)
+        self.damaged, self.closed = damaged, False
+
+    def serve(self, stopping: threading.Event) -> None:
+        if self.damaged:
+            raise CatalogDamaged("a row of the catalog is damaged")
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def test_a_broker_that_meets_damage_while_it_serves_goes_on_with_an_empty_catalog(path: Path) -> None:
+    write(path)
+    file = CatalogFile(path)
+    server = FakeServer(file.open(), damaged=True)
+    assert len(server.catalog) == 400
+    assert not command._served(server, threading.Event(), file)
+    assert server.closed, "its ports are free for the next"
+    server = FakeServer(file.open(), damaged=False)
+    assert len(server.catalog) == 0
+    assert command._served(server, threading.Event(), file)
+    file.close()
+
+
+def test_a_broker_that_cannot_begin_with_its_catalog_begins_with_an_empty_one(path: Path) -> None:
+    write(path)
+    without_the_digest(path)
+    connection = sqlite3.connect(path)
+    connection.execute("UPDATE devices SET counted = x'00'")
+    connection.commit()
+    connection.close()
+    file = CatalogFile(path)
+    server = command._with_catalog(file, lambda storage: FakeServer(storage, damaged=False))
+    assert isinstance(server, FakeServer)
+    assert len(server.catalog) == 0
+    file.close()
