@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Optional
 
 from common.coding.recipe import Recipe
+from common.coding.slicing import TAG_SIZE, Slicing
 from common.errors import IntegrityError, NotEnoughError, TesseraError, UnreachableError
 from common.link.replies import DeclinedError
 from common.protocol.device_messages import BlockName, ShareName
@@ -40,6 +41,7 @@ class Gathering:
         self._choice = Choice(
             encoding.k, [Holder(s.share, s.device_id) for s in encoding.shares if s.sound and s.alive]
         )
+        self._early: dict[Holder, asyncio.Future[memoryview]] = {}
         self.bad: list[BadShare] = []  # shares that were found bad here
         known = {share.share for share in encoding.shares}
         # Whether shares are missing, not only damaged: of a device that is not connected, or not announced.
@@ -47,6 +49,24 @@ class Gathering:
         for share in encoding.shares:
             if share.alive and not share.sound:
                 trouble(share.device_id, f"share {share.share} is damaged")
+
+    def fetch_early(self, mapping: Mapping, unit: int) -> None:
+        """Ask for the blocks of an image of one segment at once, not when the recipe is here by which they are checked.
+
+        `mapping`: as this machine has it. Whoever waits for one image only so waits for devices once.
+        """
+        block_size, rest = divmod(mapping.segment_size + TAG_SIZE, mapping.k)
+        if mapping.segment_count != 1 or mapping.k != self._encoding.k or rest or block_size % unit:
+            return
+        slicing = Slicing(mapping.k, unit, block_size)
+        length = slicing.block_length(slicing.segment_length(mapping.image_size, 0))
+        while len(self._early) < mapping.k:
+            holder = self._choice.next(self._early, {each.share for each in self._early}, self._devices.slow())
+            if holder is None:
+                return
+            block = self._devices.block(holder.device, BlockName(self._encoding.encoding_id, holder.share, 0), length)
+            block.add_done_callback(lambda done: done.cancelled() or done.exception())  # it may be of no use any more
+            self._early[holder] = block
 
     async def prove(self, key: VaultKey, kept: Optional[Mapping], unit: int) -> TrustedImage:
         """Get mapping and recipe from the first device that has good ones.
@@ -97,6 +117,8 @@ class Gathering:
         kept: Blocks = {} if here is None else here
 
         def ask(holder: Holder) -> asyncio.Future[memoryview]:
+            if holder in self._early:
+                return self._early.pop(holder)
             name = BlockName(self._encoding.encoding_id, holder.share, segment)
             return self._devices.block(holder.device, name, self.recipe.block_length(segment))
 

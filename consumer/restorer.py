@@ -38,11 +38,12 @@ OpenOutput = Callable[[Mapping], Union[Output, ThroughOutput, HeldOutput]]
 
 
 class Restorer:
-    def __init__(self, repository: Repository, emit: Emit = ignore) -> None:
-        """`emit` gets the outcome of each image."""
+    def __init__(self, repository: Repository, emit: Emit = ignore, *, early: bool = False) -> None:
+        """`emit` gets the outcome of each image. `early`: as of `Gathering.fetch_early`, which is for few images."""
         self._repository = repository
         self._codes: dict[tuple[int, int], ErasureCode] = {}
         self._window = Window(_IMAGES, _MEMORY)
+        self._early = early
         self.emit = emit
 
     async def restore(self, encodings: Sequence[EncodingAt], sha256: str, open_output: OpenOutput) -> Restored:
@@ -99,6 +100,8 @@ class Restorer:
     ) -> tuple[Mapping, Optional[Path]]:
         code = self._code(encoding.k, encoding.n)
         kept = self._repository.mappings.kept(encoding)
+        if self._early and kept is not None:
+            gathering.fetch_early(kept, code.block_unit)
         image = await gathering.prove(self._repository.key, kept, code.block_unit)
         self.emit(BytesExpected(image.mapping.image_size))
         output = open_output(image.mapping)

@@ -113,7 +113,7 @@ class SnapshotReader:
     def __init__(self, repository: Repository) -> None:
         self._repository = repository
         self._is_in_step = False
-        self._restorer = Restorer(repository, ignore)
+        self._restorer = Restorer(repository, ignore, early=True)
         self._trees: dict[bytes, list[Entry]] = {}  # read before: snapshots of one source have most in common
 
     async def snapshots(

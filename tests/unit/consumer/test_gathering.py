@@ -24,6 +24,7 @@ from tests.support.sample_images import KEY, OTHER_KEY, chance, device_of, encod
 K, N, SEGMENTS = 3, 6, 3
 IMAGE = encode(chance("image", SEGMENTS * segment_size(K, N)), K, N)
 OTHER = encode(chance("image", SEGMENTS * segment_size(K, N)), K, N)
+SMALL = encode(chance("small", 100), K, N)
 STRANGERS = encode(IMAGE.content, K, N, key=OTHER_KEY)
 
 GOOD, FLIPPED, SHORT, ANOTHER = "good", "flipped", "short", "another segment's"
@@ -40,6 +41,7 @@ class FakeDevices:
         self._conduct = {device_of(share): what for share, what in conduct.items()}
         self._late = {device_of(share): turns for share, turns in late.items()}
         self._descriptions = {device_of(share): description for share, description in descriptions.items()}
+        self.image = IMAGE
         self.patient_for = 60.0  # seconds
         self.asked: Counter[bytes] = Counter()
         self.answered: set[bytes] = set()
@@ -70,12 +72,12 @@ class FakeDevices:
         finally:
             self.under_way -= 1
         self.answered.add(device)
-        assert length == IMAGE.recipe.block_length(name.segment)
+        assert length == self.image.recipe.block_length(name.segment)
         return memoryview(self._answer(device, name))
 
     def _answer(self, device: bytes, name: BlockName) -> bytes:
         what = self._conduct.get(device, GOOD)
-        block = IMAGE.blocks[name.segment][name.share]
+        block = self.image.blocks[name.segment][name.share]
         if what in _CODES:
             raise DeclinedError(Answer(_CODES[what]), device)
         if what == SILENT:
@@ -146,6 +148,50 @@ def assert_good(gathered: list[dict[int, memoryview]]) -> None:
         assert {share: bytes(block) for share, block in blocks.items()} == {
             share: IMAGE.blocks[segment][share] for share in blocks
         }
+
+
+# --- blocks before the recipe
+
+
+class SmallScene(Scene):
+    """Of an image of one segment, whose blocks are asked for before the recipe is here."""
+
+    def __init__(self, conduct: Optional[Rules[int, str]] = None, late: Optional[Rules[int, int]] = None) -> None:
+        right = Description(SMALL.commitment.mapping, SMALL.commitment.recipe)
+        super().__init__(conduct, late, dict.fromkeys(range(N), right), SMALL.located())
+        self.devices.image = SMALL
+
+    async def gather(self) -> dict[int, memoryview]:
+        mapping, unit = SMALL.trusted().mapping, SMALL.code.block_unit
+        self.gathering.fetch_early(mapping, unit)
+        await self.gathering.prove(KEY, mapping, unit)
+        self.early = self.devices.answered.copy()
+        return await self.gathering.segment(0)
+
+
+@pytest.mark.parametrize("bad", [None, *DAMAGE, GONE, SILENT], ids=str)
+def test_early_blocks_are_checked_as_others_are(bad: Optional[str]) -> None:
+    scene = SmallScene({} if bad is None else {1: bad})
+    blocks = run(scene.gather())
+    assert {share: bytes(block) for share, block in blocks.items()} == {
+        share: SMALL.blocks[0][share] for share in blocks
+    }
+    assert blocks.keys() == ({0, 1, 2} if bad is None else {0, 2, 3})
+    assert scene.blamed == (set() if bad is None else {1})
+    assert scene.early >= {device_of(share) for share in (0, 2)}, "before anybody waited for them"
+    asked = {share: scene.devices.asked[device_of(share)] for share in range(K)}
+    assert asked == {0: 2, 1: 1, 2: 1}, "one also for the recipe, and none twice"
+
+
+def test_nothing_is_asked_early_of_an_image_of_several_segments() -> None:
+    scene = Scene()
+
+    async def begin() -> None:
+        scene.gathering.fetch_early(IMAGE.trusted().mapping, IMAGE.code.block_unit)
+        await asyncio.sleep(0)
+
+    run(begin())
+    assert not scene.devices.asked
 
 
 # --- blocks
