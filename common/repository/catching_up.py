@@ -29,4 +29,5 @@ async def catch_up(link: Link, index: VaultIndex) -> None:
         listing = index.list_anew()
         async for page in list_pages(link):
             listing.add(page)
-        listing.finish(cursor)
+        if listing.finish(cursor):
+            return  # what changed while it was listed is told next time: where very much does, it would never end
