@@ -86,6 +86,7 @@ _FROM_THE_END = """SELECT w.position, o.name, o.sealed FROM ordered w JOIN objec
                    WHERE w.position < ? ORDER BY w.position DESC LIMIT ?"""
 _UNTIL = "SELECT value FROM meta WHERE name = 'ordered until'"
 _COUNT = "SELECT COUNT(*) FROM objects WHERE kind = ?"
+_COUNT_TAIL = "SELECT COUNT(*) FROM objects WHERE kind = ? AND id > ?"
 _COUNT_LACKING = "SELECT COUNT(*) FROM objects WHERE digits IS NULL"
 _THERE = "SELECT 1 FROM objects WHERE name = ?"
 
@@ -514,11 +515,8 @@ class VaultIndex:
 
     def images(self, *, newest_first: bool = False) -> Iterator[list[ObjectRow]]:
         """The images, by when they were stored and by SHA-256; the rows of each, one that is the vault's own first."""
-        until = self._ordered_until()
-        tail = [row for _, row in self._all(_OF_KIND, _IMAGE, after=until)]
-        if len(tail) > max(_TAIL, until // _TAIL_PART):
-            self._put_in_order()
-            tail = []
+        self.put_in_order()
+        tail = [row for _, row in self._all(_OF_KIND, _IMAGE, after=self._ordered_until())]
         tail.sort(key=_date, reverse=newest_first)
         rows = self._in_order(_FROM_THE_END if newest_first else _IN_ORDER, 2**63 - 1 if newest_first else 0)
         if tail:
@@ -539,6 +537,13 @@ class VaultIndex:
         while page := self._do(partial(read, after)):
             yield from (row for _, row in page)
             after = page[-1][0]
+
+    def put_in_order(self) -> None:
+        """Have images listed in order without sorting them, where many came since that was done last."""
+        until = self._ordered_until()
+        (tail,) = self._do(lambda database: database.execute(_COUNT_TAIL, (_IMAGE, until)).fetchone())
+        if tail > max(_TAIL, until // _TAIL_PART):
+            self._put_in_order()
 
     def _put_in_order(self) -> None:
         dated = sorted((*_date(row), number) for number, row in self._all(_OF_KIND, _IMAGE))
