@@ -14,6 +14,8 @@ from typing import Any, Callable, Optional
 
 from msgspec import convert
 
+from broker.catalog import in_memory
+from broker.catalog_rows import Storage
 from broker.rights import Standing
 from broker.sessions import Outgoing, Side
 from broker.steward.steward import Settings
@@ -44,9 +46,15 @@ HEADERS: dict[Operation, Message] = {Operation.WITHDRAW: Withdraw(), Operation.R
 class Broker(SampleBroker):
     """One run of one broker."""
 
-    def __init__(self, members: MembersInMemory, now: float, seed: int) -> None:
+    def __init__(self, members: MembersInMemory, now: float, seed: int, storage: Storage) -> None:
         settings = Settings(REPAIR_AFTER, 100_000_000, 1.0, REPAIR_LAPTOPS_AFTER)
-        super().__init__(settings, seed, members=members, now=now)
+        super().__init__(settings, seed, members=members, now=now, storage=storage)
+        self.storage = storage
+
+    def killed(self) -> Storage:
+        """What is left of its catalog: what it had committed."""
+        self.storage.connection.rollback()
+        return self.storage
 
 
 class World:
@@ -54,6 +62,7 @@ class World:
         self.rng = rng
         self.now = 1000.0
         self.members = MembersInMemory()
+        self._restarts = 0  # of brokers
         self.loss = 0.0  # of requests and replies: lost, doubled, or late
         self.devices: dict[bytes, Device] = {}
         self.brokers: list[Broker] = [self._new_broker() for _ in range(brokers)]
@@ -87,7 +96,8 @@ class World:
         for device in self.devices.values():
             self._connections.pop((number, device.device_id), None)
             device.drop_leases(self.brokers[number])
-        self.brokers[number] = self._new_broker()
+        self._restarts += 1  # each other time it finds its catalog again
+        self.brokers[number] = self._new_broker(self.brokers[number].killed() if self._restarts % 2 else None)
 
     def connect_all(self) -> None:
         """Every device that is up connects at once."""
@@ -111,8 +121,8 @@ class World:
     def listed(self, device: Device) -> bool:
         return self.members.members.find(device.public_key, TODAY) is not None
 
-    def _new_broker(self) -> Broker:
-        return Broker(self.members, self.now, self.rng.getrandbits(32))
+    def _new_broker(self, storage: Optional[Storage] = None) -> Broker:
+        return Broker(self.members, self.now, self.rng.getrandbits(32), storage or Storage(in_memory()))
 
     def _on_commit(self, device: Device, key: Key) -> None:
         self.on_commit(device, key)
