@@ -18,7 +18,7 @@ from common.files import lock
 from common.home import home
 from common.membership.identity import client_identity
 from common.process.program import warn
-from common.text import check_hash, count, printable
+from common.text import check_hash, count, parse_duration, printable
 
 if TYPE_CHECKING:
     from admin.vault_work import VaultWork
@@ -162,17 +162,28 @@ def delete(
 def undelete(
     hashes: Optional[list[str]] = _HASHES_ON_THE_LINE,
     list_: bool = typer.Option(False, "--list", help="Show what can be taken back, and until when."),
+    everything: bool = typer.Option(
+        False,
+        "--all",
+        help="With --since: all that was deleted since then, whoever did it, as long as devices hold it.",
+    ),
+    since: Optional[str] = typer.Option(None, help="How long ago, such as 12h or 7d."),
     passphrase_file: Optional[Path] = PASSPHRASE_FILE,
 ) -> int:
     """Take deleted images back, as long as they are in the trash."""
     from admin.deleting import EMPTY_TRASH, list_deleted
-    from admin.undeleting import undelete_images
+    from admin.undeleting import undelete_all, undelete_images
 
-    if bool(hashes) == list_:
-        raise UsageError("give one of --hash and --list")
+    if [bool(hashes), list_, everything].count(True) != 1:
+        raise UsageError("give one of --hash, --list and --all")
+    if everything != (since is not None):
+        raise UsageError("--all needs --since, and --since goes with --all")
+    seconds = parse_duration(since) if since is not None else 0.0
     wanted = hashes or []
     require_hashes(wanted)
     with opened("taking back", passphrase_file, changes=not list_) as work:
+        if everything:
+            return work.run(lambda repository: undelete_all(repository, seconds))
         if not list_:
             return work.run(lambda repository: undelete_images(repository, wanted))
         deleted = work.run(list_deleted)
@@ -214,7 +225,7 @@ def described(mapping: Mapping) -> str:
 
 def _question(count: int, trash_days: int) -> str:
     what = "this image" if count == 1 else f"these {count} images"
-    back = f"`undelete` can take it back for {trash_days} days" if trash_days else "it cannot be taken back"
+    back = f"`undelete` can take it back for {trash_days} days" if trash_days else "into no trash; devices may hold it"
     return f"Delete {what} from all devices? ({back})"
 
 

@@ -81,6 +81,7 @@ def to_json(status: Status) -> dict[str, object]:
                 "kind": device.kind.value,
                 "waited_for_seconds": device.waited_for,
                 "unlisted_shares": device.unlisted,
+                "hold_seconds": device.hold,
             }
             for device in status.devices
         ],
@@ -149,6 +150,7 @@ def summary(status: Status) -> list[str]:
         if device.unlisted:
             name = printable(device.name)
             lines.append(f"{device.unlisted} shares on {name} are more than brokers remember of one device: retire it")
+    lines += _hold(status.devices)
     lines += [f"{printable(over.name)} is over its limit of {over.limit}" for over in health.over_limits]
     if status.jobs or health.bytes_left:
         left = "" if status.seconds_left is None else f", about {format_duration(status.seconds_left)} left"
@@ -157,3 +159,17 @@ def summary(status: Status) -> list[str]:
             f"to be rebuilt or moved: {format_size(health.bytes_left)}, {len(status.jobs)} under way{at}{left}"
         )
     return lines
+
+
+def _hold(devices: list[Device]) -> list[str]:
+    """For how long nobody can empty the trash, and on which devices anybody with the vault can at once."""
+    alive = [device for device in devices if device.alive]
+    if not alive:
+        return []
+    least = min(device.hold for device in alive)
+    without = [printable(device.name) for device in alive if not device.hold]
+    if without:
+        return [
+            f"{', '.join(without)} {'does' if len(without) == 1 else 'do'} not hold what is deleted: worker.py --hold"
+        ]
+    return [f"what is deleted can be taken back for {format_duration(least)}, whoever deleted it"]

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Collection, Container, Sequence
 from typing import Optional
 
-from admin.deleting import by_object, list_trash, undelete_encodings, undelete_image
+from admin.deleting import by_object, deleted_images, list_trash, undelete_encodings, undelete_image
 from admin.events import Changed
 from common.chunks import chunks
 from common.errors import NotEnoughError, TesseraError
@@ -33,6 +33,26 @@ async def undelete_images(repository: Repository, hashes: Sequence[str]) -> int:
         except TesseraError as error:
             repository.emit(Warned(f"admin: {error}"))
             exit_code = exit_code or error.exit_code
+    return exit_code
+
+
+async def undelete_all(repository: Repository, seconds: float) -> int:
+    """Undelete all that was deleted in the last seconds and is held by devices, be it in the trash or not any more.
+
+    Emits the outcome of each. The exit code: 3 where nothing was deleted, or some of it is gone for good.
+    """
+    deleted = [each for each in await list_trash(repository, emptied=True) if each.age <= seconds]
+    images = deleted_images(repository, deleted)
+    if not images:
+        repository.emit(Warned("admin: nothing was deleted in that time, as far as connected devices know"))
+        return 3
+    exit_code = 0
+    for some in chunks(images, _TOGETHER):
+        told = await asyncio.gather(*(_error_of(undelete_encodings(repository, image.encodings)) for image in some))
+        for image, error in zip(some, told):
+            name = image.sha256 or image.encodings[0].object_id.hex()
+            repository.emit(Changed(name, "taken back") if error is None else Warned(f"admin: {name}: {error}"))
+            exit_code = exit_code or (0 if error is None else error.exit_code)
     return exit_code
 
 

@@ -30,6 +30,7 @@ class DeviceNow(NamedTuple):
     heard: bool  # it has told since the broker's start what it holds
     kind: DeviceKind
     shares: int  # that it holds, as it said last
+    hold: int  # seconds for which it keeps what is deleted
 
 
 @dataclass
@@ -43,6 +44,7 @@ class _State:
     heard: bool = False
     told: float = 0.0  # when it last registered or announced something
     shares: int = 0
+    hold: int = 0
 
 
 class Devices:
@@ -70,10 +72,11 @@ class Devices:
                 state.seen += silent
         self._heard = now
 
-    def register(self, device: bytes, used_bytes: int, free_bytes: int, now: float) -> None:
+    def register(self, device: bytes, used_bytes: int, free_bytes: int, now: float, hold: int = 0) -> None:
         self._expected.discard(device)
         before = self._states.get(device, _State(self._started))
-        self._states[device] = _State(before.seen, used_bytes, free_bytes, False, True, now, before.heard, now)
+        state = _State(before.seen, used_bytes, free_bytes, False, True, now, before.heard, now, hold=hold)
+        self._states[device] = state
 
     def told(self, device: bytes, now: float) -> None:
         """It has announced something."""
@@ -162,4 +165,5 @@ class Devices:
         alive = self.alive(device, now)
         away = 0.0 if alive else max(0.0, now - state.seen)
         used, free = state.used_bytes, state.free_bytes
-        return DeviceNow(member.name, alive, away, member.retiring, used, free, state.heard, member.kind, state.shares)
+        said = state.heard, member.kind, state.shares, state.hold
+        return DeviceNow(member.name, alive, away, member.retiring, used, free, *said)

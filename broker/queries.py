@@ -40,6 +40,7 @@ from common.protocol.messages import (
     MAX_OBJECTS,
     MAX_TOMBSTONES,
     PROTOCOL_VERSION,
+    TOMBSTONE_LIFETIME,
     Acknowledged,
     Announce,
     AnnouncedShare,
@@ -179,6 +180,7 @@ class Queries:
                 there.kind,
                 int(waited_for(there)),
                 max(0, there.shares - self.catalog.shares_on(device)) if there.alive else 0,
+                there.hold,
             )
             for device, there in self.devices.all(now).items()
         ]
@@ -271,7 +273,8 @@ class Queries:
             if len(trashed) == MAX_OBJECTS:
                 return TrashList(GRANTED, self.devices.settled(now), False), pack(trashed)
             devices = [device for device in tombstones.told_by(stone) if self.devices.alive(device, now)]
-            trashed.append(Trashed(stone.object_id, encoding_id, stone.generation, trash_left, devices))
+            age = min(max(0, self._today() + TOMBSTONE_LIFETIME - tombstones.ends(stone)), TOMBSTONE_LIFETIME)
+            trashed.append(Trashed(stone.object_id, encoding_id, stone.generation, trash_left, devices, age))
         return TrashList(GRANTED, self.devices.settled(now)), pack(trashed)
 
     def has_retired(self, owner: bytes) -> bool:
@@ -307,7 +310,7 @@ class Queries:
         if known is None or known.epoch != header.epoch:
             known = None
         self.catalog.register(device, anew=known is None)
-        self.devices.register(device, header.used_bytes, header.free_bytes, now)
+        self.devices.register(device, header.used_bytes, header.free_bytes, now, header.hold)
         log.info("device %s registered", self.devices.name(device))
         return (Acknowledged(GRANTED) if header.epoch is None else Registered(GRANTED, known)), None
 

@@ -122,6 +122,11 @@ class Tombstones:
         record = self._record(tombstone)
         return 0 if record is None else record.trash_until
 
+    def ends(self, tombstone: Tombstone) -> int:
+        """Until when, in Unix seconds, this is remembered where it is for longest."""
+        record = self._record(tombstone)
+        return 0 if record is None else record.ends
+
     def behind(self, tombstone: Tombstone) -> list[bytes]:
         """Devices that told of this owner's deletion, and know less of it than what holds."""
         record = self._record(tombstone)

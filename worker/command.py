@@ -69,6 +69,11 @@ def serve(
         envvar="TESSERA_SCRUB_EVERY",
         help="How long reading and checking all shares once takes, such as 12h or 7d.",
     ),
+    hold: str = typer.Option(
+        "7d",
+        envvar="TESSERA_HOLD",
+        help="How long this device keeps what is deleted, whoever deleted it, such as 12h or 7d; 0 for not at all.",
+    ),
     kind: DeviceKind = typer.Option(
         DeviceKind.SERVER.value,
         envvar="TESSERA_KIND",
@@ -80,6 +85,7 @@ def serve(
     limit = parse_size(capacity) if capacity is not None else None
     quota = parse_size(owner_quota) if owner_quota is not None else None
     seconds = parse_duration(scrub_every)
+    held = 0.0 if hold.strip() == "0" else parse_duration(hold)
     stopping = stop_on_signals()
     if invite is not None:
         try:
@@ -89,7 +95,7 @@ def serve(
     elif not new_cluster and not folder.exists():
         raise _no_device(folder)
     _join_once(folder, invite, name or socket.gethostname(), new_cluster=new_cluster)
-    _keep(folder, limit, quota, seconds, kind, stopping)
+    _keep(folder, limit, quota, seconds, held, kind, stopping)
 
 
 def _keep(
@@ -97,6 +103,7 @@ def _keep(
     limit: Optional[int],
     quota: Optional[int],
     scrub_every: float,
+    hold: float,
     kind: DeviceKind,
     stopping: threading.Event,
 ) -> None:
@@ -105,7 +112,7 @@ def _keep(
     running_time = RunningTime()
     clock = Clock(monotonic=running_time)
     with Waiting(f"looking through {folder}"):
-        shares = ShareStore(folder, limit, scrub_every=scrub_every, owner_quota=quota, clock=clock)
+        shares = ShareStore(folder, limit, None, clock, scrub_every, quota, hold)
     server = Server(shares, pair, folder / "brokers.json", running_time, kind)
     log.info("worker keeps %d shares in %s", shares.count(), folder)
     if not shares.free_bytes():

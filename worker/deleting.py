@@ -8,6 +8,10 @@ The tombstone alone decides: a share that was committed before it is what the to
 index has to be made anew. A share is deleted only by a tombstone that its owner signed, and each owner has their own:
 nobody's deletes, replaces or stands in the way of another's. The first that comes of a generation counts, from when it
 came, by this device's clock: shown again it changes nothing.
+
+Whatever the owner signed, the trash is not emptied before this device's *hold* is over, counted likewise: who has
+stolen the owner's key can delete everything, and nothing of that is gone until then. Nor can all generations be used up
+at once, so that none is left for taking back.
 """
 
 from __future__ import annotations
@@ -20,7 +24,6 @@ from common.errors import IntegrityError
 from common.protocol.messages import (
     MAX_OWNERS_OF_AN_ENCODING,
     MAX_TOMBSTONES_ON_A_DEVICE,
-    NO_TRASH,
     TOMBSTONE_LIFETIME,
     Code,
     Tombstone,
@@ -41,6 +44,7 @@ log = logging.getLogger(__name__)
 
 _SURPLUS_KEPT = 24 * 3600  # seconds
 _MOST_TOMBSTONES = MAX_TOMBSTONES_ON_A_DEVICE  # as many as brokers remember of one device
+_MOST_GENERATIONS = 256  # by which one tombstone may be ahead of what is known here
 _AT_A_TIME = 2500  # are forgotten, since all are looked through for it
 
 
@@ -72,12 +76,16 @@ def _take_back(index: Index, placed: PlacedTombstone) -> None:
 
 
 class Deletion:
-    def __init__(self, durability: Durability, packs: Packs, index: Index, shares: Shares, remover: Remover) -> None:
+    def __init__(
+        self, durability: Durability, packs: Packs, index: Index, shares: Shares, remover: Remover, hold: int
+    ) -> None:
+        """`hold`: seconds for which what was deleted stays in the trash, whatever its owner signed."""
         self._durability = durability
         self._packs = packs
         self._index = index
         self._shares = shares
         self._remover = remover
+        self._hold = hold
         self._looked_at = 0  # so many tombstones were there when none could be forgotten
 
     def require_not_deleted(self, encoding_id: bytes, owner: bytes) -> None:
@@ -99,9 +107,8 @@ class Deletion:
             self._write(tombstone, known, unix)
         elif not known.tombstone.deleted:
             raise Refusal(Code.CONFLICT, "this deletion was taken back")
-        else:
-            tombstone = known.tombstone
-        if tombstone.trash_seconds == NO_TRASH:
+        placed = self._index.tombstone(tombstone.encoding_id, owner)
+        if placed is not None and placed.kept.trash_until <= unix:
             self._empty(tombstone)
 
     def undelete(self, tombstone: Tombstone, owner: bytes, unix: float) -> None:
@@ -149,7 +156,7 @@ class Deletion:
             for placed in self._index.ended_tombstones(unix):
                 tombstone = placed.kept.tombstone
                 if not tombstone.deleted and self._holds(tombstone.encoding_id, tombstone.owner):
-                    self._keep(_from_now(tombstone, unix))
+                    self._keep(self._from(tombstone, unix))
                 else:
                     self._empty(tombstone)
                     self._forget(placed)
@@ -176,6 +183,9 @@ class Deletion:
         if tombstone.owner != owner or not is_tombstone_signed(tombstone):
             raise Refusal(Code.NOT_ALLOWED, "its owner did not sign this")
         placed = self._index.tombstone(tombstone.encoding_id, owner)
+        before = 0 if placed is None else placed.kept.tombstone.generation
+        if tombstone.generation > before + _MOST_GENERATIONS:
+            raise Refusal(Code.NOT_ALLOWED, f"generation {tombstone.generation} is too far ahead of {before}")
         if placed is not None:
             return placed.kept
         self._require_owned(tombstone.encoding_id, owner)
@@ -215,17 +225,22 @@ class Deletion:
 
     def _write(self, tombstone: Tombstone, known: Optional[KeptTombstone], unix: float) -> None:
         self._durability.require_writable()
-        kept = _from_now(tombstone, unix)
+        kept = self._from(tombstone, unix)
         if known is not None and known.tombstone.generation == tombstone.generation:  # two machines deleted it at once
-            kept = _from_now(tombstone, known.ends - TOMBSTONE_LIFETIME)
+            kept = self._from(tombstone, known.ends - TOMBSTONE_LIFETIME)
         with self._durability.answering():
             if known is None:
-                self._make_way(tombstone.encoding_id)
+                self._make_way(tombstone.encoding_id, unix)
                 if self._index.count_tombstones() >= max(_MOST_TOMBSTONES, self._looked_at + _AT_A_TIME):
                     self._forget_of_most()
             self._keep(kept)
         done = "deleted" if tombstone.deleted else "took back the deletion of"
         log.info("%s the encoding %s", done, tombstone.encoding_id.hex())
+
+    def _from(self, tombstone: Tombstone, unix: float) -> KeptTombstone:
+        """A tombstone as it counts from that time on; a taking back has nothing in the trash."""
+        trash_seconds = max(tombstone.trash_seconds, self._hold) if tombstone.deleted else 0
+        return KeptTombstone(tombstone, int(unix) + trash_seconds, int(unix) + TOMBSTONE_LIFETIME)
 
     def _keep(self, kept: KeptTombstone) -> None:
         """Keep a tombstone durably, and do what it says; OSError where the disk refuses."""
@@ -265,7 +280,7 @@ class Deletion:
         with self._index.transaction():
             self._index.change(copy, after)
 
-    def _make_way(self, encoding_id: bytes) -> None:
+    def _make_way(self, encoding_id: bytes, unix: float) -> None:
         """One more owner's tombstone of an encoding takes the place of what ends first, of owners with nothing here.
 
         Whoever first stored an encoding can give it to as many owners as they like, so it costs nobody else anything.
@@ -273,13 +288,19 @@ class Deletion:
         there = self._index.tombstones_of(encoding_id)
         if len(there) < MAX_OWNERS_OF_AN_ENCODING:
             return
-        over = [placed for placed in there if not self._holds(encoding_id, placed.kept.tombstone.owner)]
+        over = [placed for placed in there if self._is_over(placed.kept, unix)]
         first = min(over, key=lambda placed: placed.kept.ends, default=None)
         if first is None:
             raise Refusal(Code.NO_ROOM, "too many owners have deleted this encoding")
         self._empty(first.kept.tombstone)
         self._forget(first)
         log.info("forgot one of %d owners' deletions of the encoding %s", len(there), encoding_id.hex())
+
+    def _is_over(self, kept: KeptTombstone, unix: float) -> bool:
+        """Whether a deletion concerns nothing that is here, nor what is held in the trash."""
+        name = kept.tombstone.encoding_id, kept.tombstone.owner
+        held_until = kept.ends - TOMBSTONE_LIFETIME + self._hold
+        return not self._holds(*name) and not (unix < held_until and self._trashed(*name))
 
     def _forget_of_most(self) -> None:
         """Of the owner with most tombstones forget what ends first, of what is neither here nor in the trash.
@@ -306,7 +327,3 @@ class Deletion:
 
 def _is_later(tombstone: Tombstone, known: Tombstone) -> bool:
     return tombstone_rank(tombstone) > tombstone_rank(known)
-
-
-def _from_now(tombstone: Tombstone, unix: float) -> KeptTombstone:
-    return KeptTombstone(tombstone, int(unix) + tombstone.trash_seconds, int(unix) + TOMBSTONE_LIFETIME)

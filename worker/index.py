@@ -14,6 +14,7 @@ import contextlib
 import errno
 import logging
 import os
+import secrets
 import sqlite3
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -22,9 +23,13 @@ from typing import Any, Callable, NamedTuple, Optional
 import msgspec
 from blake3 import blake3
 
-from common.errors import IntegrityError
+from common.errors import IntegrityError, ProtocolError
+from common.protocol.announcements import DIGEST_SIZE, MODULUS, digest_of
+from common.protocol.codec import pack as packed
+from common.protocol.codec import unpack
 from common.protocol.device_messages import ShareName
-from common.protocol.messages import AnnouncedShare, Code, Tombstone
+from common.protocol.identifiers import IDENTIFIER_SIZE
+from common.protocol.messages import AnnouncedShare, Code, Message, Tombstone
 from worker import amendments, share_file, tombstones
 from worker.disk import Disk
 from worker.layout import Layout, Place, ShareKey
@@ -38,11 +43,14 @@ log = logging.getLogger(__name__)
 _VERSION = 1
 _CHECK_SIZE = 8
 _PAGE = 1000  # rows
+_MOST_WITHDRAWN = 200_000  # shares that are remembered, to be told to brokers that were away
 _SCHEMA = """
 CREATE TABLE share (serial INTEGER PRIMARY KEY, encoding BLOB, share INTEGER, state INTEGER, owner BLOB, pack INTEGER,
-                    content BLOB);
+                    content BLOB, changed INTEGER);
 CREATE INDEX share_of_encoding ON share (encoding, share);
 CREATE INDEX share_in_pack ON share (pack);
+CREATE INDEX share_changed ON share (changed) WHERE state <= 2;
+CREATE TABLE withdrawn (sequence INTEGER PRIMARY KEY, encoding BLOB, share INTEGER);
 CREATE INDEX share_not_held ON share (state, serial) WHERE state > 1;
 CREATE TABLE tombstone (encoding BLOB, owner BLOB, serial INTEGER, pack INTEGER, offset INTEGER, trash_until INTEGER,
                         ends INTEGER, content BLOB, sum BLOB, PRIMARY KEY (encoding, owner)) WITHOUT ROWID;
@@ -61,9 +69,26 @@ CREATE TABLE pack (number INTEGER PRIMARY KEY, read INTEGER, living INTEGER, sum
 CREATE TABLE meta (name TEXT PRIMARY KEY, value, sum BLOB);
 """
 _SHARES_WHERE = "SELECT serial, encoding, share, state, owner, pack, content FROM share WHERE "
+_CHANGED = """SELECT changed, serial, encoding, share, state, owner, pack, content FROM share
+              WHERE changed > ? AND state <= 2 ORDER BY changed LIMIT ?"""
 _TOMBSTONES_WHERE = "SELECT * FROM tombstone WHERE "
 _REMOVALS_WHERE = "SELECT serial, share, lay_in, pack, offset FROM removal WHERE "
 _REWRITTEN = -1
+
+
+class _Books(Message):
+    serial: int = 0  # the last one
+    sequence: int = 0
+    digest: bytes = b""
+    epoch: bytes = b""
+
+
+class Numbering(NamedTuple):
+    """Of the changes of what is announced."""
+
+    epoch: bytes  # another one for each index
+    sequence: int  # of the last
+    digest: bytes  # of all that is announced (`common.protocol.announcements`)
 
 
 @dataclass
@@ -73,6 +98,7 @@ class Changes:
     tombstones: list[Tombstone] = field(default_factory=list)
     withdrawn: list[ShareName] = field(default_factory=list)
     announced: list[AnnouncedShare] = field(default_factory=list)
+    sequence: int = 0  # of the last change
 
     def __bool__(self) -> bool:
         return bool(self.tombstones or self.withdrawn or self.announced)
@@ -144,6 +170,9 @@ class Index:
         self._packs: dict[int, list[int]] = {}  # number → read up to, bytes of records that are needed
         self._touched: set[Any] = set()  # of both, what is to be written with the transaction
         self._serial = 0
+        self.epoch = b""  # of the numbering of changes, another one for each index
+        self.sequence = 0  # of the last change of what is announced
+        self._digest = 0  # of all that is announced
         self._changed: dict[ShareKey, Optional[AnnouncedShare]] = {}  # None: as it is by then
         self._tombstones: dict[tuple[bytes, bytes], Tombstone] = {}
         self.rebuild: Callable[[], None] = lambda: None
@@ -190,6 +219,7 @@ class Index:
         for statement in _SCHEMA.split(";\n"):
             self._ask(statement)
         self._serial = 0
+        self.remember("books", packed(_Books(epoch=secrets.token_bytes(IDENTIFIER_SIZE))))
         self._load()
 
     def _load(self) -> None:
@@ -199,10 +229,20 @@ class Index:
         packs = [self._whole(row) for row in self._ask("SELECT * FROM pack")]
         self._packs = {number: [read, living] for number, read, living in packs}
         last = self._ask("SELECT max(serial) FROM share")[0][0] or 0  # none is given out twice, whatever is rotten
-        self._serial = max(self._serial, last, self.remembered("serial", 0))
+        books = self._books()
+        self._serial, self.sequence = max(self._serial, last, books.serial), books.sequence
+        self._digest = int.from_bytes(books.digest, "big")
+        self.epoch = books.epoch
         there, counted = self._ask("SELECT count(*) FROM share")[0][0], sum(n for n, _ in self._usage.values())
         if there != counted:
             raise self._found_damaged(f"{there} shares are listed, and {counted} were counted")
+
+    def _books(self) -> _Books:
+        kept = self.remembered("books", None)
+        try:
+            return unpack(kept, _Books)
+        except (ProtocolError, TypeError):
+            raise self._found_damaged("what is counted does not read") from None
 
     def close(self) -> None:
         if self._database is not None:
@@ -245,11 +285,13 @@ class Index:
         return self._shares("state = ? ORDER BY serial LIMIT ?", (state, limit))
 
     def pages(self) -> Iterator[list[AnnouncedShare]]:
-        """All that is held, some at a time."""
-        after = 0
+        """All that is held, some at a time; Refusal where it is not as much as was counted: the index is damaged."""
+        after, told, sequence = 0, 0, self.sequence
         while page := self._shares(f"serial > ? AND state <= 2 ORDER BY serial LIMIT {_PAGE}", (after,)):
-            after = page[-1].serial
+            after, told = page[-1].serial, told + len(page)
             yield [kept.announced for kept in page]
+        if sequence == self.sequence and told != self.count(*HERE):
+            raise self._found_damaged(f"{told} shares are held, and {self.count(*HERE)} were counted")
 
     def count(self, *states: State) -> int:
         return sum(shares for (state, _), (shares, _) in self._usage.items() if state in states)
@@ -261,13 +303,34 @@ class Index:
         """Bytes of the held shares of a vault, or of those that this depositor left, which count for no vault."""
         return sum(self._usage.get((state, owner), (0, 0))[1] for state in HERE)
 
+    @property
+    def digest(self) -> bytes:
+        """Of all that is announced."""
+        return self._digest.to_bytes(DIGEST_SIZE, "big")
+
+    def since(self, sequence: int) -> Optional[tuple[list[ShareName], Iterator[list[AnnouncedShare]]]]:
+        """What was withdrawn and what is announced since a change; None where that is not known any more."""
+        if not self.remembered("withdrawn up to", 0) <= sequence <= self.sequence:
+            return None
+        rows = self._ask("SELECT encoding, share FROM withdrawn WHERE sequence > ?", (sequence,))
+        return [ShareName(*key) for key in rows if self.held(key) is None], self._changed_since(sequence)
+
+    def _changed_since(self, sequence: int) -> Iterator[list[AnnouncedShare]]:
+        while rows := self._ask(_CHANGED, (sequence, _PAGE)):
+            sequence = rows[-1][0]
+            yield [self._read(*row).announced for _, *row in rows]
+
     def remembered(self, name: str, default: Any) -> Any:
         found = self._ask("SELECT * FROM meta WHERE name = ?", (name,))
         return self._whole(found[0])[1] if found else default
 
     def _shares(self, where: str, values: Sequence[Any]) -> list[KeptShare]:
-        rows = self._ask(_SHARES_WHERE + where, values)
-        return [self._read(*row) for row in rows]
+        try:
+            return [self._read(*row) for row in self._ask(_SHARES_WHERE + where, values)]
+        except Refusal:
+            if self._within:
+                raise
+            return [self._read(*row) for row in self._ask(_SHARES_WHERE + where, values)]  # of an index made anew
 
     def _read(self, *row: Any) -> KeptShare:
         try:
@@ -308,7 +371,7 @@ class Index:
             else:
                 self._ask("DELETE FROM pack WHERE number = ?", (name,))
         self._touched.clear()
-        self.remember("serial", self._serial)
+        self.remember("books", packed(_Books(self._serial, self.sequence, self.digest, self.epoch)))
 
     def _roll_back(self) -> None:
         self._within = False
@@ -333,7 +396,8 @@ class Index:
 
     def add(self, kept: KeptShare) -> None:
         """Add a copy of a share."""
-        self._write(kept)
+        self._number(None, kept)
+        self._write(kept, self.sequence)
         self._count(kept, 1)
         self._changed[kept.key] = kept.announced if kept.here else None
 
@@ -341,23 +405,48 @@ class Index:
         """Change what is known of a copy."""
         require_transition(before.state, after.state)
         self._count(before, -1)
-        self._write(after)
+        self._number(before, after)
+        changed = self.sequence
+        if _announced(before) == _announced(after):
+            ((changed,),) = self._ask("SELECT changed FROM share WHERE serial = ?", (after.serial,))
+        self._write(after, changed)
         self._count(after, 1)
         if before.place.pack not in (0, after.place.pack):
-            self._ask("INSERT OR IGNORE INTO moved VALUES (?, ?)", (before.serial, before.place.pack))
+            self.moved(before.serial, before.place.pack)
         if (before.state, before.announced) != (after.state, after.announced):
             self._changed[after.key] = None
 
     def remove(self, kept: KeptShare) -> None:
         require_transition(kept.state, None)
+        self._number(kept, None)
         self._ask("DELETE FROM share WHERE serial = ?", (kept.serial,))
         self._count(kept, -1)
         self._changed[kept.key] = None
 
-    def _write(self, kept: KeptShare) -> None:
+    def _number(self, before: Optional[KeptShare], after: Optional[KeptShare]) -> None:
+        """Number a change, if it is one of what is announced."""
+        was, now = _announced(before), _announced(after)
+        if was == now:
+            return
+        self.sequence += 1
+        change = (0 if now is None else digest_of(now)) - (0 if was is None else digest_of(was))
+        self._digest = (self._digest + change) % MODULUS
+        if was is not None and now is None:
+            self._ask("INSERT INTO withdrawn VALUES (?, ?, ?)", (self.sequence, was.encoding_id, was.share))
+            if self.sequence % _PAGE == 0:
+                self._forget_withdrawn()
+
+    def _forget_withdrawn(self) -> None:
+        """A broker that was away for longer than that is told everything."""
+        over = "SELECT sequence FROM withdrawn ORDER BY sequence DESC LIMIT 1 OFFSET ?"
+        for (sequence,) in self._ask(over, (_MOST_WITHDRAWN,)):
+            self._ask("DELETE FROM withdrawn WHERE sequence <= ?", (sequence,))
+            self.remember("withdrawn up to", sequence)
+
+    def _write(self, kept: KeptShare, changed: int) -> None:
         content = self._encode(kept)
         row = kept.serial, *kept.key, kept.state, kept.counts_for, kept.place.pack, _check(content) + content
-        self._ask("INSERT OR REPLACE INTO share VALUES (?, ?, ?, ?, ?, ?, ?)", row)
+        self._ask("INSERT OR REPLACE INTO share VALUES (?, ?, ?, ?, ?, ?, ?, ?)", (*row, changed))
 
     def _count(self, kept: KeptShare, sign: int) -> None:
         name = int(kept.state), kept.counts_for
@@ -426,6 +515,10 @@ class Index:
         self._ask("DELETE FROM moved WHERE pack = ?", (number,))
         self._packs.pop(number, None)
         self._touched.add(number)
+
+    def moved(self, serial: int, number: int) -> None:
+        """Note that a pack has a record of a share which lies in another one now."""
+        self._ask("INSERT OR IGNORE INTO moved VALUES (?, ?)", (serial, number))
 
     def add_removal(self, removal: Removal) -> None:
         """Note where it is written that a share is gone, as long as a record of it, or an older copy, is there."""
@@ -510,9 +603,14 @@ class Index:
         lies_there = "SELECT 1 FROM share WHERE share.encoding = tombstone.encoding AND state = 3"
         return self._placed(f"trash_until <= ? AND EXISTS ({lies_there}) LIMIT {_PAGE}", (unix,))
 
-    def all_tombstones(self) -> Iterator[KeptTombstone]:
-        for placed in self._placed("1", ()):
-            yield placed.kept
+    def all_tombstones(self) -> Iterator[list[PlacedTombstone]]:
+        """All of them, some at a time."""
+        after = b"", b""
+        where = f"(encoding, owner) > (?, ?) ORDER BY encoding, owner LIMIT {_PAGE}"
+        while page := self._placed(where, after):
+            last = page[-1].kept.tombstone
+            after = last.encoding_id, last.owner
+            yield page
 
     def count_tombstones(self) -> int:
         return int(self._ask("SELECT count(*) FROM tombstone")[0][0])
@@ -555,7 +653,7 @@ class Index:
 
     def changes(self) -> Changes:
         """What is to be announced since the last call."""
-        changes = Changes(list(self._tombstones.values()))
+        changes = Changes(list(self._tombstones.values()), sequence=self.sequence)
         for key, share in self._changed.items():
             kept = self.held(key) if share is None else None
             share = share if kept is None else kept.announced
@@ -640,6 +738,11 @@ class Index:
             raise OSError(errno.EIO, f"the index cannot be made: {error}", str(self._path)) from None
         finally:
             self._opening = False
+
+
+def _announced(kept: Optional[KeptShare]) -> Optional[AnnouncedShare]:
+    """How a copy is announced; None of one that is not."""
+    return kept.announced if kept is not None and kept.here else None
 
 
 class _DamagedError(Exception):

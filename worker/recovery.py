@@ -181,14 +181,16 @@ class Recovery:
                 batch.clear()
                 continue
             self._index.passed(number, size)
-            self._copy(batch)
+            self._copy(batch, number)
             batch.clear()
 
-    def _copy(self, records: Sequence[Record]) -> None:
+    def _copy(self, records: Sequence[Record], number: int) -> None:
         for some in chunks(records, _AT_ONCE):
             for record, place in zip(some, self._packs.append(some)):
                 frame = make_frame(record.kind, record.key, record.serial, record.about, record.body)
                 self._index.note(FoundRecord.of(frame, place, record.good))
+                if record.kind is Kind.SHARE:
+                    self._index.moved(record.serial, number)
         if records:
             self._packs.sync()
 

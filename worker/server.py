@@ -22,7 +22,7 @@ from common.membership.identity import KeyPair
 from common.process.running_time import RunningTime
 from common.protocol.codec import unpack, unpack_header
 from common.protocol.envelope import Kind, Operation, decode_envelope
-from common.protocol.messages import Acknowledged, Brokers, DeviceKind, KnownBrokers
+from common.protocol.messages import Acknowledged, Brokers, DeviceKind, KnownBrokers, Registered
 from worker.connections import Connection, Connections
 from worker.registration import not_admitted
 from worker.service import Answered, Request, Service
@@ -132,9 +132,11 @@ class Server:
                 brokers = [as_address(b) for b in unpack(frames[2], KnownBrokers)]
                 self._connections.brokers_listed(connection, brokers, listed.list_mark)
             return
-        answer = unpack_header(frames[1], Acknowledged).answer
+        registered = operation is Operation.REGISTER
+        said = unpack_header(frames[1], Registered if registered else Acknowledged)
+        known = said.known if isinstance(said, Registered) else None
         try:
-            connection.state(connection.registration.answered(operation, answer, now))
+            connection.state(connection.registration.answered(operation, said.answer, now, known))
         except RefusedError as error:
             self._connections.refuse(connection, error, now)
 

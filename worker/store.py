@@ -19,7 +19,7 @@ import msgspec
 from common.coding.commitments import CommitmentVerifier, leaf_of
 from common.coding.recipe import decode_recipe
 from common.errors import IntegrityError, TesseraError, UsageError, cannot_write
-from common.protocol.device_messages import Open, SegmentRange, SignedCommitment
+from common.protocol.device_messages import Open, SegmentRange, ShareName, SignedCommitment
 from common.protocol.identifiers import NO_OWNER
 from common.protocol.messages import TOMBSTONE_LIFETIME, AnnouncedShare, Answer, Code, ToldTombstone, Tombstone
 from worker.amending import Amending
@@ -31,7 +31,7 @@ from worker.deleting import Deletion
 from worker.disk import Disk
 from worker.durability import Durability
 from worker.format_version import UnknownVersionError
-from worker.index import Changes, Index
+from worker.index import Changes, Index, Numbering
 from worker.layout import Layout, ShareKey, file_name
 from worker.packs import Packs
 from worker.reading import OpenShare, Shares, is_damage, is_lasting
@@ -60,6 +60,7 @@ class ShareStore:
         clock: Optional[Clock] = None,
         scrub_every: float = SCRUB_EVERY,
         owner_quota: Optional[int] = None,
+        hold: float = 0.0,
     ) -> None:
         """Open the store and read what it holds; UsageError where another worker has it open.
 
@@ -67,6 +68,7 @@ class ShareStore:
 
         `capacity`: bytes that shares may take; None for all that the disk has but a reserve. `scrub_every`: seconds in
         which all shares are read once. `owner_quota`: bytes that one vault's shares may take; None for any number.
+        `hold`: seconds for which what was deleted stays in the trash, whatever its owner signed.
         """
         self.folder = folder
         self._disk = disk = disk or Disk()
@@ -79,7 +81,8 @@ class ShareStore:
         self._staged = StagedShares(disk, layout)
         self._remover = Remover(disk, layout, durability, packs, index, self._release)
         self._committing = Committer(disk, layout, durability, packs, index, self._remover)
-        self._deletion = Deletion(durability, packs, index, shares, self._remover)
+        self.hold = int(hold)
+        self._deletion = Deletion(durability, packs, index, shares, self._remover, self.hold)
         self._reserve = Reserve(disk, layout)
         self._capacity = Capacity(disk, folder, capacity, durability, index, self._remover, self._staged)
         self._quota = Quota(index, self._staged, self._capacity, owner_quota)
@@ -160,9 +163,9 @@ class ShareStore:
         kept = self._index.held(key)
         return kept is not None and kept.sound and kept.owner == owner
 
-    def tombstones(self) -> Iterable[Tombstone]:
+    def tombstones(self) -> Iterator[Tombstone]:
         """All deletions that are known here, those that were taken back too."""
-        return [kept.tombstone for kept in self._index.all_tombstones()]
+        return (placed.kept.tombstone for page in self._index.all_tombstones() for placed in page)
 
     def told(self, tombstone: Tombstone) -> Optional[ToldTombstone]:
         """What this device says of a deletion, with what is left of its time; None where it has forgotten it."""
@@ -176,6 +179,15 @@ class ShareStore:
             min(max(0, trash_left), kept.tombstone.trash_seconds),
             min(max(0, kept.ends - unix), TOMBSTONE_LIFETIME),
         )
+
+    @property
+    def numbering(self) -> Numbering:
+        """How far what is announced was numbered, and a digest of all of it."""
+        return Numbering(self._index.epoch, self._index.sequence, self._index.digest)
+
+    def since(self, sequence: int) -> Optional[tuple[list[ShareName], Iterator[list[AnnouncedShare]]]]:
+        """What was withdrawn and what is announced since a change; None where that is not known any more."""
+        return self._index.since(sequence)
 
     def changes(self) -> Changes:
         """What is to be announced to every broker since the last call."""

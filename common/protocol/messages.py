@@ -152,6 +152,7 @@ class Device(Message):
     kind: DeviceKind = DeviceKind.SERVER
     waited_for: Seconds = 0  # that it may still be away until its shares are rebuilt elsewhere; 0 while it is alive
     unlisted: int = 0  # shares that it holds beyond what brokers remember of a device
+    hold: Seconds = 0  # for which it keeps what is deleted, whatever the owner signed; 0 where that is not known
 
 
 class Status(ReplyHeader):
@@ -371,6 +372,7 @@ class Trashed(Message):
     generation: Generation
     trash_left: KeptSeconds  # in which it may be taken back
     devices: list[Identifier]  # that have told of it and are connected
+    age: KeptSeconds = 0  # since the first of them learned of it
 
 
 class TrashList(ReplyHeader):
@@ -416,6 +418,7 @@ class Register(Message):
     kind: DeviceKind = DeviceKind.SERVER
     list_mark: Optional[ListMark] = None  # that this broker gave last
     epoch: Optional[Identifier] = None  # of a device that numbers what it announces; the answer is `Registered` then
+    hold: Seconds = 0  # for which this device keeps what is deleted, whatever its owner signed
 
 
 class KnownUpTo(Message):

@@ -24,6 +24,7 @@ from msgspec.structs import replace
 import worker.command
 import worker.connections
 import worker.server
+from common.chunks import chunks
 from common.protocol.codec import pack, pack_header, unpack, unpack_header
 from common.protocol.device_messages import Fetched, ShareName, SignedCommitment, Store, Stored
 from common.protocol.envelope import Envelope, Kind, Operation
@@ -216,7 +217,7 @@ class LyingRegistration(Registration):
         pages = [gone[start : start + MAX_ANNOUNCED] for start in range(0, len(gone), MAX_ANNOUNCED)]
         self._said = []
         back = [statement(Operation.WITHDRAW, Withdraw(), pack(page)) for page in pages]
-        return back + self._announce(here.values(), complete=False)
+        return back + [self._announce(page, self._told) for page in chunks(here.values(), MAX_ANNOUNCED)]
 
     def _lies(self) -> list[Statement]:
         lies, drawn, held = ORDERS.lies, ORDERS.random, list(held_by(self._store).values())
@@ -228,7 +229,7 @@ class LyingRegistration(Registration):
         if Lie.FLOOD in lies:
             said += self._say([_claim(drawn, held) for _ in range(_FLOOD * MAX_ANNOUNCED)])
         if Lie.WITHDRAWS in lies:
-            said += self._withdraw([ShareName(one.encoding_id, one.share) for one in held])
+            said += self._withdraw([ShareName(one.encoding_id, one.share) for one in held], self._told)
         if Lie.TOMBSTONES in lies:
             said += self._tell([_tombstone(one) for one in held])
         if Lie.FORGES in lies and held:

@@ -177,6 +177,7 @@ def test_json_has_all_that_the_table_has() -> None:
             "kind": "server",
             "waited_for_seconds": 0,
             "unlisted_shares": 0,
+            "hold_seconds": 0,
         }
     ]
     assert told["objects"] == {

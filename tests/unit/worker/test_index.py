@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import random
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from common.protocol.announcements import MODULUS, digest_of
 from common.protocol.device_messages import Grant
 from common.protocol.messages import NO_TRASH, AnnouncedShare, Code, Tombstone
 from tests.support.clocks import SetClock
@@ -50,10 +51,16 @@ class Said(NamedTuple):
     used: int
 
 
+def digest_of_all(shares: Iterable[AnnouncedShare]) -> bytes:
+    return (sum(map(digest_of, shares)) % MODULUS).to_bytes(16, "big")
+
+
 def said_by(store: ShareStore) -> Said:
+    held = held_by(store)
+    assert store.numbering.digest == digest_of_all(held.values()), "brokers are told a digest of all of it"
     deleted = [(kept.key, kept.owner, kept.deleted_by) for kept in store._index.in_state(State.DELETED)]
     tombstones = sorted(store.tombstones(), key=lambda each: (each.encoding_id, each.owner))
-    return Said(held_by(store), sorted(deleted), tombstones, store.used_bytes)
+    return Said(held, sorted(deleted), tombstones, store.used_bytes)
 
 
 def surplus_of(store: ShareStore) -> dict[ShareKey, AnnouncedShare]:
@@ -194,6 +201,49 @@ def test_whatever_was_done_an_index_made_anew_or_an_older_one_says_the_same(
         store = with_index(store, life.clock, index)
         check_same(store, before, surplus)
     store.close()
+
+
+def test_an_older_index_takes_what_went_before_a_compaction_for_gone_not_for_damaged(life: Life) -> None:
+    gone, kept = SAMPLES[0], SAMPLES[1]
+    for encoding in (gone, kept):
+        encoding.put(life.store, 0)
+    older = copy_of_index(life.store)
+    for what in ("restart", "discard", "purge", "restart", "compact", "restart", "compact"):
+        if what == "discard":
+            life.store.discard(gone.key(0), OWNER)
+        elif what == "purge":
+            life.clock.pass_time(90_000)
+            life.store.expire(life.clock.now)
+        elif what == "compact":
+            for _ in range(20):
+                life.clock.pass_time(61)
+                life.store.compaction.turn(life.clock.now)
+        else:
+            life.restart(gone, 0, OWNER)
+    said = said_by(life.store)
+    assert not list(life.store.folder.glob("packs/0000000[12].*"))
+    life.store = with_index(life.store, life.clock, older)
+    assert said_by(life.store) == said
+    assert set(held_by(life.store)) == {kept.key(0)}
+
+
+def test_what_went_is_not_found_again_in_a_pack_that_it_moved_from(life: Life) -> None:
+    moved, older = SAMPLES[0], copy_of_index(life.store)
+    moved.put(life.store, 0)
+    SAMPLES[1].put(life.store, 0)
+    life.store = with_index(life.store, life.clock, older)  # what is behind the index's back is written anew
+    life.restart(moved, 0, OWNER)
+    life.store.discard(moved.key(0), OWNER)
+    life.clock.pass_time(90_000)
+    life.store.expire(life.clock.now)
+    for number in (2, 3):  # where it lay last, and where it is written that it went
+        life.restart(moved, 0, OWNER)
+        life.store.compaction._number = number  # it is that pack's turn
+        while life.store.compaction._number is not None:
+            life.store.compaction.turn(life.clock.now)
+    assert {1, 2, 3} & life.store._packs.sizes.keys() == {1}
+    life.store = with_index(life.store, life.clock, {})
+    assert set(held_by(life.store)) == {SAMPLES[1].key(0)}
 
 
 # --- damage of the index

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Optional
 
 import pytest
 
+from common.chunks import chunks
 from common.errors import RefusedError
+from common.protocol.announcements import MODULUS, digest_of
 from common.protocol.codec import unpack, unpack_header
 from common.protocol.device_messages import ShareName
 from common.protocol.envelope import Kind, Operation
@@ -22,12 +25,13 @@ from common.protocol.messages import (
     Answer,
     Code,
     DeviceKind,
+    KnownUpTo,
     Register,
     Report,
     ToldTombstone,
     Tombstone,
 )
-from tests.support.sample_shares import OWNER, held_by, sample
+from tests.support.sample_shares import OWNER, damage, declined, held_by, sample
 from tests.support.tombstones import told
 from worker.index import Changes
 from worker.registration import Registration, Statement
@@ -54,9 +58,20 @@ def registration(store: ShareStore) -> Registration:
 def registered(registration: Registration) -> Registration:
     """Registered at time 0, and heard."""
     registration.connected(0.0)
-    for statement in registration.answered(Operation.REGISTER, GRANTED, 0.0):
-        registration.heard(statement.envelope.request_id)
+    granted(registration, 0.0)
+    registration.tick(0.0)
     return registration
+
+
+def granted(registration: Registration, now: float, known: Optional[KnownUpTo] = None) -> list[Statement]:
+    """What is told once the broker has let it in, while that answers everything."""
+    assert registration.answered(Operation.REGISTER, GRANTED, now, known) == []
+    statements: list[Statement] = []
+    while more := [each for each in registration.tick(now) if each.envelope.operation is not Operation.REPORT]:
+        statements += more
+        for each in more:
+            registration.heard(each.envelope.request_id)
+    return statements
 
 
 def operations(statements: list[Statement]) -> list[Operation]:
@@ -90,7 +105,7 @@ def test_a_connected_worker_registers_with_its_version_and_its_room(
     assert statement.envelope.peer == BROKER
     said = unpack_header(statement.header, Register)
     used = store.used_bytes
-    assert said == Register(PROTOCOL_VERSION, CAPACITY, used, CAPACITY - used, DeviceKind.SERVER)
+    assert said == Register(PROTOCOL_VERSION, CAPACITY, used, CAPACITY - used, epoch=store.numbering.epoch)
 
 
 def test_a_worker_tells_what_kind_of_device_it_is_on(store: ShareStore) -> None:
@@ -107,13 +122,13 @@ def test_a_registered_worker_announces_all_it_holds(store: ShareStore, registrat
     for label in ("one", "other"):
         sample(label).put(store, 0)
     registration.connected(0.0)
-    pages = announced(registration.answered(Operation.REGISTER, GRANTED, 0.1))
-    assert pages == [(True, list(held_by(store).values()))]
+    pages = announced(granted(registration, 0.1))
+    assert pages == [(False, list(held_by(store).values())), (True, [])]
 
 
 def test_a_worker_that_holds_nothing_says_so(registration: Registration) -> None:
     registration.connected(0.0)
-    assert announced(registration.answered(Operation.REGISTER, GRANTED, 0.1)) == [(True, [])]
+    assert announced(granted(registration, 0.1)) == [(True, [])]
 
 
 @pytest.mark.parametrize("count", [MAX_ANNOUNCED, MAX_ANNOUNCED + 1, 2 * MAX_ANNOUNCED, 2 * MAX_ANNOUNCED + 7])
@@ -121,9 +136,9 @@ def test_many_shares_are_announced_in_pages_of_which_the_last_completes(
     monkeypatch: pytest.MonkeyPatch, store: ShareStore, registration: Registration, count: int
 ) -> None:
     shares = many_shares(count)
-    monkeypatch.setattr(store, "pages", lambda: [shares[:5], shares[5:]])
+    monkeypatch.setattr(store, "pages", lambda: chunks(shares, MAX_ANNOUNCED))
     registration.connected(0.0)
-    pages = announced(registration.answered(Operation.REGISTER, GRANTED, 0.1))
+    pages = announced(granted(registration, 0.1))
     assert [share for _, page in pages for share in page] == shares
     assert all(len(page) <= MAX_ANNOUNCED for _, page in pages)
     assert [complete for complete, _ in pages] == [False] * (len(pages) - 1) + [True]
@@ -162,11 +177,11 @@ def test_a_registering_worker_tells_of_deletions_before_it_announces_what_it_hol
     monkeypatch: pytest.MonkeyPatch, store: ShareStore, registration: Registration
 ) -> None:
     sample().put(store, 0)
-    monkeypatch.setattr(store, "tombstones", lambda: many_tombstones(MAX_TOMBSTONES + 1))
+    monkeypatch.setattr(store, "tombstones", lambda: iter(many_tombstones(MAX_TOMBSTONES + 1)))
     registration.connected(0.0)
-    statements = registration.answered(Operation.REGISTER, GRANTED, 0.1)
-    assert operations(statements) == [Operation.REPORT_DELETED, Operation.REPORT_DELETED, Operation.ANNOUNCE]
-    assert announced(statements[2:]) == [(True, list(held_by(store).values()))]
+    statements = granted(registration, 0.1)
+    assert operations(statements) == [Operation.REPORT_DELETED] * 2 + [Operation.ANNOUNCE] * 2
+    assert announced(statements[2:]) == [(False, list(held_by(store).values())), (True, [])]
 
 
 def test_nothing_is_told_or_reported_to_a_broker_that_does_not_know_us(registration: Registration) -> None:
@@ -196,7 +211,7 @@ def test_an_unanswered_registration_is_repeated_every_second(registration: Regis
 
 def test_a_registration_granted_twice_is_announced_twice(registered: Registration) -> None:
     """Between the two the broker may have forgotten what it was told."""
-    assert announced(registered.answered(Operation.REGISTER, GRANTED, 0.2)) == [(True, [])]
+    assert announced(granted(registered, 0.2)) == [(True, [])]
 
 
 @pytest.mark.parametrize("operation", [Operation.ANNOUNCE, Operation.REPORT])
@@ -204,7 +219,7 @@ def test_a_broker_that_forgot_us_is_registered_with_anew(registered: Registratio
     assert registered.answered(operation, GRANTED, 1.0) == []
     assert operations(registered.answered(operation, NO_SESSION, 1.0)) == [Operation.REGISTER]
     assert registered.answered(operation, NO_SESSION, 1.1) == [], "it was asked already"
-    assert announced(registered.answered(Operation.REGISTER, GRANTED, 1.2)) == [(True, [])]
+    assert announced(granted(registered, 1.2)) == [(True, [])]
 
 
 @pytest.mark.parametrize("code", [Code.NOT_ALLOWED, Code.MALFORMED])
@@ -227,7 +242,7 @@ def test_a_conflict_is_waited_out(registration: Registration) -> None:
     for second in range(5):
         assert registration.answered(Operation.REGISTER, CONFLICT, second + 0.1) == []
         assert operations(registration.tick(second + 1.0)) == [Operation.REGISTER]
-    assert announced(registration.answered(Operation.REGISTER, GRANTED, 5.1)) == [(True, [])]
+    assert announced(granted(registration, 5.1)) == [(True, [])]
 
 
 def test_a_conflict_that_lasts_ends_it(registration: Registration) -> None:
@@ -259,9 +274,134 @@ def test_a_lost_connection_is_silence_until_the_next(registered: Registration) -
     assert registered.answered(Operation.REPORT, NO_SESSION, 10.0) == [], "an answer that was on its way"
     assert registered.answered(Operation.REGISTER, GRANTED, 10.0) == []
     assert operations(registered.connected(11.0)) == [Operation.REGISTER]
-    assert announced(registered.answered(Operation.REGISTER, GRANTED, 11.1)) == [(True, [])]
+    assert announced(granted(registered, 11.1)) == [(True, [])]
 
 
 def test_a_new_connection_registers_anew_even_if_nobody_said_that_the_last_was_lost(registered: Registration) -> None:
     assert operations(registered.connected(5.0)) == [Operation.REGISTER]
     assert registered.announce(Changes(announced=many_shares(1))) == []
+
+
+# --- by difference
+
+
+def known_to(store: ShareStore) -> KnownUpTo:
+    """As a broker knows it that was told everything."""
+    return KnownUpTo(*store.numbering)
+
+
+def digest(store: ShareStore) -> bytes:
+    """Of all that is held, from its beginning."""
+    return (sum(map(digest_of, held_by(store).values())) % MODULUS).to_bytes(16, "big")
+
+
+def last_of(statements: list[Statement]) -> Announce:
+    return unpack_header(statements[-1].header, Announce)
+
+
+def test_a_broker_that_knows_all_is_told_that_it_does(store: ShareStore, registration: Registration) -> None:
+    sample().put(store, 0)
+    registration.connected(0.0)
+    statements = granted(registration, 0.1, known_to(store))
+    assert announced(statements) == [(True, [])]
+    assert last_of(statements) == Announce(True, *store.numbering)
+    assert store.numbering.digest == digest(store)
+
+
+def test_a_broker_is_told_what_came_and_went_since_it_was_told_last(
+    store: ShareStore, registration: Registration
+) -> None:
+    for label in ("stays", "deleted", "damaged", "amended", "back"):
+        sample(label).put(store, 0)
+    store.delete(sample("back").deletion(), OWNER)
+    known = known_to(store)
+    sample("new").put(store, 0)
+    store.delete(sample("deleted").deletion(), OWNER)
+    store.undelete(sample("back").undeletion(), OWNER)
+    damage(store, sample("damaged"), 0)
+    with declined(Code.DAMAGED):
+        store.share(sample("damaged").key(0), OWNER)
+    store.amend(sample("amended").encoding_id, sample("amended").signed(mapping=b"other", revision=2), OWNER)
+    registration.connected(0.0)
+    statements = [each for each in granted(registration, 0.1, known) if each.envelope.operation in NEWS]
+    withdrawn = unpack(statements[0].payload or b"", list[ShareName])
+    assert [(name.encoding_id, name.share) for name in withdrawn] == [sample("deleted").key(0)]
+    told = [share for _, page in announced(statements[1:]) for share in page]
+    held = held_by(store)
+    assert sorted(told, key=repr) == sorted((held[sample(label).key(0)] for label in CHANGED), key=repr)
+    assert last_of(statements) == Announce(True, *store.numbering)
+    assert store.numbering.digest == digest(store)
+
+
+def test_a_broker_that_knows_another_numbering_is_told_everything(
+    store: ShareStore, registration: Registration
+) -> None:
+    sample().put(store, 0)
+    everything = [(False, list(held_by(store).values())), (True, [])]
+    epoch, sequence, all_of_it = store.numbering
+    for known in (KnownUpTo(b"e" * 16, sequence, all_of_it), KnownUpTo(epoch, sequence + 1, all_of_it)):
+        registration.connected(0.0)
+        assert announced(granted(registration, 0.1, known)) == everything
+
+
+def test_the_numbering_outlives_a_restart_and_not_the_index(store: ShareStore, tmp_path: Path) -> None:
+    sample().put(store, 0)
+    numbering = store.numbering
+    store.close()
+    again = ShareStore(tmp_path / "store", CAPACITY)
+    assert again.numbering == numbering
+    again.close()
+    for path in (tmp_path / "store").glob("index*"):
+        path.unlink()
+    again = ShareStore(tmp_path / "store", CAPACITY)
+    assert again.numbering.epoch != numbering.epoch
+    assert again.numbering.digest == numbering.digest
+    again.close()
+
+
+def test_where_withdrawals_are_forgotten_everything_is_announced(
+    store: ShareStore, registration: Registration, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("worker.index._MOST_WITHDRAWN", 2)
+    monkeypatch.setattr("worker.index._PAGE", 1)
+    for number in range(6):
+        sample(f"{number}").put(store, 0)
+    early, late = known_to(store), None
+    for number in range(5):
+        store.delete(sample(f"{number}").deletion(), OWNER)
+        late = late or (known_to(store) if number == 3 else None)
+    for known, withdrawn in ((early, 0), (late, 1)):
+        registration.connected(0.0)
+        statements = [each for each in granted(registration, 0.1, known) if each.envelope.operation in NEWS]
+        assert operations(statements).count(Operation.WITHDRAW) == withdrawn
+        assert len(announced(statements[withdrawn:])) == (1 if withdrawn else 2)
+
+
+def test_what_changes_while_everything_is_announced_is_told_and_counted(
+    store: ShareStore, registration: Registration, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("worker.index._PAGE", 1)
+    monkeypatch.setattr("worker.registration._UNDER_WAY", 1)
+    for number in range(4):
+        sample(f"{number}").put(store, 0)
+    store.changes()
+    registration.connected(0.0)
+    registration.answered(Operation.REGISTER, GRANTED, 0.0)
+    registration.heard(registration.tick(0.0)[0].envelope.request_id)
+    sample("new").put(store, 0)
+    store.delete(sample("0").deletion(), OWNER)
+    news = registration.announce(store.changes())
+    told = [each for each in news if each.envelope.operation in NEWS]
+    assert {unpack_header(each.header, Announce).sequence for each in told[-1:]} == {0}, "not all before was told"
+    for each in news:
+        registration.heard(each.envelope.request_id)
+    statements: list[Statement] = []
+    while more := [each for each in registration.tick(0.0) if each.envelope.operation is Operation.ANNOUNCE]:
+        statements += more
+        for each in more:
+            registration.heard(each.envelope.request_id)
+    assert last_of(statements) == Announce(True, *store.numbering)
+
+
+NEWS = (Operation.WITHDRAW, Operation.ANNOUNCE)
+CHANGED = ("new", "back", "damaged", "amended")

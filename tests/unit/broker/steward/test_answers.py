@@ -18,6 +18,7 @@ from common.protocol.envelope import Operation
 from common.protocol.messages import (
     MAX_OBJECTS,
     MAX_TOMBSTONES,
+    TOMBSTONE_LIFETIME,
     Acknowledged,
     AnnouncedShare,
     Answer,
@@ -595,7 +596,7 @@ def test_an_owner_sees_what_they_may_take_back_and_nobody_elses(broker: SampleBr
     report(c, tombstone(2, b"2" * 16), told(tombstone(1, b"1" * 16), 0), told(tombstone(1, b"0" * 16), left=0))
     disconnect(broker, b)
     (trashed,) = trash(broker.client(KEY))[1]
-    assert trashed == Trashed(OBJECT, ENCODING, 3, 10, [a.device])
+    assert trashed == Trashed(OBJECT, ENCODING, 3, 10, [a.device], TOMBSTONE_LIFETIME - 1000)
     assert trash(broker.client(OTHER_KEY))[1] == []
 
 
