@@ -65,6 +65,7 @@ from common.protocol.messages import (
     EncodingAt,
     Message,
     Register,
+    Registered,
     Report,
     ShareAt,
 )
@@ -142,6 +143,7 @@ class Device:
         self._registered = False
         self._next = 0.0
         self._vault = Vault(b"", [])
+        self._epoch = secrets.token_bytes(16)
         self._pages: list[list[Made]] = []
         self._sealed: dict[bytes, bytes] = {}
 
@@ -154,7 +156,7 @@ class Device:
             self._announce(new)
 
     def _announce(self, images: Sequence[Made]) -> None:
-        self._pages += [list(images[start : start + MAX_ANNOUNCED]) for start in range(0, len(images), MAX_ANNOUNCED)]
+        self._pages += list(chunks(images, MAX_ANNOUNCED)) or [[]]
 
     def tick(self, now: float) -> None:
         if self._pages and self._registered:
@@ -165,14 +167,15 @@ class Device:
         if self._registered:
             self._state(Operation.REPORT, Report(0, 0, len(self._vault.images)))
         else:
-            self._state(Operation.REGISTER, Register(PROTOCOL_VERSION, 0, 0, 0))
+            self._state(Operation.REGISTER, Register(PROTOCOL_VERSION, 0, 0, 0, epoch=self._epoch))
 
     def _send_page(self) -> None:
         page = self._pages.pop(0)
         owner = self._vault.owner
         size = -(-(_SMALL + 16) // K // 32) * 32
         shares = [AnnouncedShare(m.encoding_id, self._share, m.object_id, owner, K, N, size) for m in page]
-        self._state(Operation.ANNOUNCE, Announce(not self._pages), pack(shares))
+        told = len(self._vault.images) - sum(map(len, self._pages))
+        self._state(Operation.ANNOUNCE, Announce(not self._pages, self._epoch, told), pack(shares))
 
     def _state(self, operation: Operation, header: Message, payload: bytes = b"") -> None:
         envelope = Envelope(Kind.REQUEST, operation, secrets.token_bytes(16))
@@ -191,12 +194,14 @@ class Device:
             if envelope.kind is Kind.REQUEST:
                 self._answer(envelope, frames[1])
             elif envelope.kind is Kind.REPLY:
-                answer = unpack_header(frames[1], Acknowledged).answer
+                registered = unpack_header(frames[1], Registered)
+                answer, known = registered.answer, registered.known
                 if answer.code is Code.NO_SESSION and self._registered:
                     self._registered, self._next = False, 0.0
                 if envelope.operation is Operation.REGISTER and answer.granted:
                     self._registered, self._pages = True, []
-                    self._announce(self._vault.images)
+                    came_before = known is not None and known.epoch == self._epoch
+                    self._announce(self._vault.images[known.sequence if known and came_before else 0 :])
 
     def _answer(self, envelope: Envelope, header: bytes) -> None:
         if envelope.operation is Operation.DESCRIBE:
