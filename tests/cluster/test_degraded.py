@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import shutil
 import signal
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -154,8 +157,19 @@ def test_a_laptop_is_waited_for_for_days_also_after_the_brokers_restart(laptops:
     assert "laptop, away for" in shown and "waited for until 20" in shown
 
 
+def encodings_on_disk(cluster: LocalCluster, folder: Path) -> int:
+    """How many a copy of the broker's catalog has, as it lies on the disk now; 0 where that was copied in a change."""
+    for path in (home_of(cluster) / "broker").glob("catalog.sqlite*"):
+        shutil.copy(path, folder / path.name)
+    with contextlib.closing(sqlite3.connect(folder / "catalog.sqlite")) as copied:
+        try:
+            return int(copied.execute("SELECT count(*) FROM encodings").fetchone()[0])
+        except sqlite3.DatabaseError:
+            return 0
+
+
 def test_a_broker_that_was_killed_knows_again_what_devices_have_before_they_come(
-    laptops: LocalCluster, ann: User
+    laptops: LocalCluster, ann: User, tmp_path: Path
 ) -> None:
     ann.store_bytes(random_bytes(10_000))
 
@@ -166,6 +180,9 @@ def test_a_broker_that_was_killed_knows_again_what_devices_have_before_they_come
     known = counted("whole")
     for index in (1, 2, 3):
         laptops.kill_device(index)
+    wait_until(
+        lambda: encodings_on_disk(laptops, tmp_path) >= known, "the catalog to be written, a quarter of a second"
+    )
     laptops.kill_broker()
     laptops.start_broker()
     wait_until(lambda: counted("unrecoverable") == known, "what no device has announced yet")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from cluster.local import LocalCluster
-from tests.support.programs import User, random_bytes
+from tests.support.programs import User, random_bytes, wait_until
 
 WHOLE = 2 << 20  # bytes: of a file that lies in files of their own at the devices
 
@@ -36,8 +36,12 @@ def test_what_was_not_deleted_lately_stays_deleted(user: User) -> None:
 
 
 def test_status_says_for_how_long_devices_hold(cluster: LocalCluster, user: User) -> None:
-    said = json.loads(user.run("admin", "status", "--json").stdout)
-    assert {device["hold_seconds"] for device in said["devices"]} == {7 * 24 * 3600}
+    def said() -> set[tuple[bool, int]]:
+        status = json.loads(user.run("admin", "status", "--json").stdout)
+        settled = status["objects"]["settled"]
+        return {(settled and device["alive"], device["hold_seconds"]) for device in status["devices"]}
+
+    wait_until(lambda: said() == {(True, 7 * 24 * 3600)}, "all devices, with their hold")
     assert b"can be taken back for 7 days, whoever deleted it" in user.run("admin", "status").stdout
 
 

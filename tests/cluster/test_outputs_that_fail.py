@@ -49,7 +49,8 @@ def full_disk(place: Path) -> Iterator[None]:
     place.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as kept:
         shutil.copytree(place, kept, dirs_exist_ok=True)
-        with mounted(place, "-t", "tmpfs", "-o", "size=1m,mode=1777", "tessera-test"):
+        size = 2 * sum(path.stat().st_size for path in Path(kept).rglob("*") if path.is_file()) + (1 << 20)  # in blocks
+        with mounted(place, "-t", "tmpfs", "-o", f"size={size},mode=1777", "tessera-test"):
             shutil.copytree(kept, place, dirs_exist_ok=True)
             with open(place / "filler", "wb", 0) as filler, contextlib.suppress(OSError):
                 while True:

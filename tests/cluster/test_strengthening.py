@@ -24,6 +24,10 @@ PHOTOGRAPH = ROOT / "samples" / "rocket.jpg"
 @pytest.fixture(scope="module")
 def _growing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCluster]:
     with running_cluster(tmp_path_factory.mktemp("growing") / "cluster", 6) as running:
+        for index, name in enumerate(running.devices, start=1):  # with a hold the old shares stay for that long
+            (running.directory / name / "config.toml").write_text('[worker]\nhold = "0"\n')
+            running.kill_device(index)
+        revive(running)
         yield running
 
 
