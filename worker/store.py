@@ -46,6 +46,7 @@ from worker.staging import StagedShare, StagedShares
 
 log = logging.getLogger(__name__)
 
+_EARLIER_FOLDERS = ("quarantine", "trash", "tombstones", "amendments")
 _PURGE_EVERY = 300.0  # seconds
 
 
@@ -95,6 +96,7 @@ class ShareStore:
         with contextlib.ExitStack() as undo:
             try:
                 disk.make_folder(folder)
+                self._require_this_layout()
                 self._lock = undo.enter_context(disk.lock(layout.lock))
                 if disk.writable(folder):
                     durability.prepare(folder, layout.folders)
@@ -106,6 +108,15 @@ class ShareStore:
                 index.close()
                 raise _unusable(folder, error) from None
             undo.pop_all()
+
+    def _require_this_layout(self) -> None:
+        """UsageError where a worker kept each share as a file: none of them would be found."""
+        earlier = [name for name in _EARLIER_FOLDERS if self._disk.exists(self.folder / name)]
+        if earlier:
+            raise UsageError(
+                f"{self.folder} was written by an earlier version of the worker: it has a folder {earlier[0]}",
+                advice="keep it for that version, and give this one another folder with --store",
+            )
 
     def _require_one_file_system(self) -> None:
         """UsageError where a file cannot be renamed on its way: no large share could be committed."""

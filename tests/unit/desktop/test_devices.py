@@ -203,7 +203,10 @@ def test_the_list_changes_only_with_what_the_broker_says(session: Session, backg
     model._take(status)
     model._take(Status([ATTIC, AWAY], "tcp://192.0.2.2:5570", Health(GRANTED, True, 3), []))
     assert changes == ["1 of 2 alive"]
-    assert model.summary == ["3 objects (images, trees, snapshots) are whole, of all vaults"]
+    assert model.summary == [
+        "3 objects (images, trees, snapshots) are whole, of all vaults",
+        "attic does not hold what is deleted: worker.py --hold",
+    ]
 
 
 # --- the machines that store

@@ -14,7 +14,7 @@ import worker.amendments
 import worker.share_file
 import worker.tombstones
 from common.coding.recipe import digest
-from common.errors import IntegrityError
+from common.errors import IntegrityError, UsageError
 from common.protocol.device_messages import SignedCommitment
 from common.protocol.messages import Code
 from tests.support.clocks import SetClock
@@ -270,3 +270,11 @@ def test_wherever_the_way_back_is_cut_the_share_is_there(tmp_path: Path, encodin
     encoding.assert_readable(store, 0)
     assert not disk.resynced
     store.close()
+
+
+@pytest.mark.parametrize("name", ["quarantine", "trash", "tombstones", "amendments"])
+def test_a_store_of_files_is_refused_and_not_taken_for_an_empty_one(folder: Path, name: str) -> None:
+    (folder / name).mkdir(parents=True)
+    with pytest.raises(UsageError, match=f"earlier version of the worker: it has a folder {name}"):
+        ShareStore(folder)
+    assert [path.name for path in folder.iterdir()] == [name]
