@@ -457,12 +457,11 @@ class Index:
         self.count_living(kept.place, sign)
         if kept.amendment is not None:
             self.count_living(kept.amendment, sign)
-            change = (
-                "INSERT OR REPLACE INTO amendment VALUES (?, ?)"
-                if sign > 0
-                else ("DELETE FROM amendment WHERE pack = ? AND share = ?")
-            )
-            self._ask(change, (kept.amendment.pack, kept.serial))
+            where = kept.amendment.pack, kept.serial
+            if sign > 0:
+                self._ask("INSERT OR REPLACE INTO amendment VALUES (?, ?)", where)
+            else:
+                self._ask("DELETE FROM amendment WHERE pack = ? AND share = ?", where)
 
     def remember(self, name: str, value: Any) -> None:
         self._ask("INSERT OR REPLACE INTO meta VALUES (?, ?, ?)", _summed(name, value))

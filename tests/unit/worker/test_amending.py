@@ -35,7 +35,6 @@ from tests.support.sample_shares import (
     chance,
     declined,
     held_by,
-    large,
     reopened,
     sample,
     sign,
@@ -49,12 +48,6 @@ from worker.store import ShareStore
 FRIENDS_KEY, NEW_KEY = VaultKey(b"\x0c" * 32), VaultKey(b"\x0d" * 32)
 FRIEND, NEW_OWNER = FRIENDS_KEY.owner_id(), NEW_KEY.owner_id()
 GRANT = Grant(FRIEND, chance("friend's object", 32), chance("friend's mapping", 90))
-
-
-@pytest.fixture(params=[sample, large], ids=["small", "large"])
-def encoding(request: pytest.FixtureRequest) -> Sample:
-    made: Sample = request.param()
-    return made
 
 
 @pytest.fixture

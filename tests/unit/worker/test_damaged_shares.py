@@ -38,12 +38,6 @@ def disk() -> FaultyDisk:
     return FaultyDisk()
 
 
-@pytest.fixture(params=[sample, large], ids=["small", "large"])
-def encoding(request: pytest.FixtureRequest) -> Sample:
-    made: Sample = request.param()
-    return made
-
-
 @pytest.fixture
 def store(folder: Path, disk: FaultyDisk, encoding: Sample) -> Iterator[ShareStore]:
     """With one share, of which the brokers know."""

@@ -39,12 +39,6 @@ WEEK = 7 * 24 * 3600
 TEN_YEARS = 10 * 365 * 24 * 3600
 
 
-@pytest.fixture(params=[sample, large], ids=["small", "large"])
-def encoding(request: pytest.FixtureRequest) -> Sample:
-    made: Sample = request.param()
-    return made
-
-
 @pytest.fixture
 def store(tmp_path: Path, clock: SetClock, encoding: Sample) -> Iterator[ShareStore]:
     """With one share, of which the brokers know."""

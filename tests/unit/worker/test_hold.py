@@ -10,17 +10,11 @@ import pytest
 from common.protocol.messages import MAX_OWNERS_OF_AN_ENCODING, NO_TRASH, Code
 from common.vault.keys import VaultKey
 from tests.support.clocks import SetClock
-from tests.support.sample_shares import OWNER, Sample, declined, held_by, large, sample, trashed
+from tests.support.sample_shares import OWNER, Sample, declined, held_by, sample, trashed
 from worker.store import ShareStore
 
 DAY = 24 * 3600
 HOLD = 7 * DAY
-
-
-@pytest.fixture(params=[sample, large], ids=["small", "large"])
-def encoding(request: pytest.FixtureRequest) -> Sample:
-    made: Sample = request.param()
-    return made
 
 
 @pytest.fixture

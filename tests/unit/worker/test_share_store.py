@@ -42,12 +42,6 @@ def store(folder: Path) -> Iterator[ShareStore]:
     store.close()
 
 
-@pytest.fixture(params=[sample, large], ids=["small", "large"])
-def encoding(request: pytest.FixtureRequest) -> Sample:
-    made: Sample = request.param()
-    return made
-
-
 # --- storing and reading
 
 

@@ -17,7 +17,6 @@ from tests.support.sample_shares import (
     damage,
     declined,
     held_by,
-    large,
     lying,
     reopened,
     sample,
@@ -29,12 +28,6 @@ from worker.store import ShareStore
 
 WEEK = 7 * 24 * 3600
 TEN_YEARS = 10 * 365 * 24 * 3600
-
-
-@pytest.fixture(params=[sample, large], ids=["small", "large"])
-def encoding(request: pytest.FixtureRequest) -> Sample:
-    made: Sample = request.param()
-    return made
 
 
 @pytest.fixture

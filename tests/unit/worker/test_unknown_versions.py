@@ -193,12 +193,6 @@ def test_a_share_that_a_newer_worker_was_storing_waits_for_it(folder: Path) -> N
 # --- what was called damaged, and is good
 
 
-@pytest.fixture(params=[sample, large], ids=["small", "large"])
-def encoding(request: pytest.FixtureRequest) -> Sample:
-    made: Sample = request.param()
-    return made
-
-
 def call_damaged(store: ShareStore, encoding: Sample) -> None:
     """As a worker does that cannot read it."""
     kept = store._index.held(encoding.key(0))
