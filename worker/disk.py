@@ -63,11 +63,6 @@ class Disk:
             return os.read(descriptor, length)
         return os.pread(descriptor, length, offset)
 
-    def read_whole(self, path: Path, limit: int) -> bytes:
-        """A small file's content, at most `limit` bytes of it."""
-        with open(path, "rb") as file:
-            return file.read(limit)
-
     def uncache(self, descriptor: int, offset: int = 0, length: int = 0) -> None:
         """Drop these bytes of a file (length 0: all) from the page cache, as far as the system lets us."""
         if sys.platform == "linux":

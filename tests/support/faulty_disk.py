@@ -131,10 +131,6 @@ class FaultyDisk(Disk):
         self._enter("read_at")
         return super().read_at(descriptor, offset, length)
 
-    def read_whole(self, path: Path, limit: int) -> bytes:
-        self._enter("read_whole")
-        return super().read_whole(path, limit)
-
     def uncache(self, descriptor: int, offset: int = 0, length: int = 0) -> None:
         self._enter("uncache")
         super().uncache(descriptor, offset, length)

@@ -70,9 +70,6 @@ class MemoryDisk(Disk):
     def read_at(self, descriptor: int, offset: int, length: int) -> bytes:
         return bytes(self._open[descriptor].content[offset : offset + length])
 
-    def read_whole(self, path: Path, limit: int) -> bytes:
-        return bytes(self._file(path).content[:limit])
-
     def uncache(self, descriptor: int, offset: int = 0, length: int = 0) -> None:
         pass
 
