@@ -7,6 +7,7 @@
 Each schedule has a seed of its own, and they share a cluster. In each, images are stored, restored, and now and then
 listed, deleted, repaired and put under another vault key, by users whose images have two shares more than are needed.
 What a program takes is compared with what it took before anybody lied. `--seed S --minutes 0` runs schedule S alone.
+Programs are forks (`tests/support/forked_programs.py`), so that what liars add is not lost in what a start takes.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from tests.soak.hostile_clients import Attack, HostileClients
 from tests.soak.hostile_peers import resident
 from tests.soak.hostile_worker import Lie
 from tests.soak.proof import Figures, Part, Terms, main
+from tests.support.forked_programs import quick_starts
 from tests.support.programs import Ended, User, finish, sha256_of
 
 SCHEDULES = 5000
@@ -252,4 +254,5 @@ def hostile_members(terms: Terms) -> Figures:
 PARTS = [Part("hostile members", hostile_members, 2), Part("lying broker", lying_broker, 1)]
 
 if __name__ == "__main__":
-    sys.exit(main([PARTS], "Hostile members."))
+    with quick_starts():
+        sys.exit(main([PARTS], "Hostile members."))
