@@ -227,11 +227,13 @@ class Distribution:
         tasks = {share: asyncio.ensure_future(asking) for share, asking in asked.items()}
         try:
             late = await self._stragglers[operation.number].late(tasks.values(), few=few)
-            waited_for = [share for share, task in tasks.items() if task in late and share.state is not ShareState.LOST]
-            for share in waited_for[: await self._other_places(len(waited_for))]:
+            places = await self._other_places(len(late))
+            # It may have answered meanwhile, or been lost by another request that it left unanswered.
+            waited_for = [s for s, task in tasks.items() if not task.done() and s.state is not ShareState.LOST]
+            for share in waited_for[:places]:
                 self._lose(share, Code.GONE, UnreachableError("it does not answer, and the others have"))
             for share, task in tasks.items():
-                if task in late and share.state is ShareState.LOST:
+                if not task.done() and share.state is ShareState.LOST:
                     task.cancel()
             if tasks:
                 await asyncio.wait(tasks.values())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from typing import Callable
+from typing import Any, Callable
 
 import numpy as np
 import pytest
@@ -17,6 +17,7 @@ from common.link.stragglers import LEAST
 from common.protocol.codec import pack
 from common.protocol.envelope import Operation
 from common.protocol.messages import Code
+from common.protocol.operations import COMMIT
 from producer.distribution import MOVES, Distribution, SentShare, ShareState
 from producer.encoding import EncodedSegment
 from tests import ROOT
@@ -143,6 +144,41 @@ def test_the_share_of_a_device_that_answers_nothing_moves_long_before_its_timeou
     assert time.monotonic() - started < SOON
     put.assert_all_stored()
     assert put.distribution.shares[1].device == put.cluster.ids[N]
+
+
+def test_a_spare_device_that_takes_none_of_several_blocks_is_followed_by_the_next() -> None:
+    put = Put(N + 2)
+    for number in (1, N):
+        put.cluster.devices[number].silent = {Operation.APPEND, Operation.FETCH}
+    run(put.store())
+    put.assert_all_stored()
+    assert put.distribution.shares[1].device == put.cluster.ids[N + 1]
+
+
+def test_a_late_device_that_answers_while_others_are_looked_for_keeps_its_share(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    put = Put(N + 1)
+    request, find_others = put.cluster.link.request, put.distribution._other_places
+    looked_for = asyncio.Event()
+
+    async def late_at_commit(operation: Any, *arguments: Any, **options: Any) -> Any:
+        if operation is COMMIT and options["device"] == put.cluster.ids[1]:
+            await looked_for.wait()
+        return await request(operation, *arguments, **options)
+
+    async def answered_meanwhile(wanted: int) -> int:
+        if wanted:
+            looked_for.set()
+        while wanted and put.distribution.shares[1].state is ShareState.OPEN:
+            await asyncio.sleep(0)
+        return await find_others(wanted)
+
+    monkeypatch.setattr(put.cluster.link, "request", late_at_commit)
+    monkeypatch.setattr(put.distribution, "_other_places", answered_meanwhile)
+    run(put.store())
+    put.assert_all_stored()
+    assert put.distribution.shares[1].device == put.cluster.ids[1]
 
 
 def test_of_two_that_answer_nothing_as_many_shares_move_as_there_are_others() -> None:
