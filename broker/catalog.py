@@ -117,7 +117,7 @@ class Catalog:
         self._dropping: dict[bytes, tuple[_Seen, Iterator[list[Entry]]]] = {}  # of those that have, what is left to go
         self._touched: dict[bytes, None] = {}
         self._are_many_touched = False  # so many that they are not named
-        self.changes = ChangeLog()
+        self.changes = ChangeLog(self.rows)
         self._is_counted_anew = False  # what is counted of devices is to be written
         self._until_relief = 0  # shares that find no room until it is looked again for what can be dropped
         self._on = {
@@ -524,7 +524,7 @@ class Catalog:
         self.rows.commit()
 
     def _write(self) -> None:
-        for each in (self._entries, self._objects, self._owned):
+        for each in (self._entries, self._objects, self._owned, self.changes):
             each.write()
         if self._is_counted_anew:
             self._is_counted_anew = False

@@ -33,6 +33,8 @@ CREATE INDEX lacking ON findings (owner, spare) WHERE owner IS NOT NULL;
 CREATE INDEX surplus ON findings (surplus) WHERE surplus IS NOT NULL;
 CREATE INDEX again ON findings (again) WHERE again IS NOT NULL;
 CREATE INDEX stale ON findings (stale) WHERE stale IS NOT NULL;
+CREATE TABLE changes (number INTEGER PRIMARY KEY, owner BLOB NOT NULL, object BLOB NOT NULL);
+CREATE TABLE change_log (state BLOB NOT NULL, checksum INTEGER NOT NULL);
 CREATE TABLE opened (boot BLOB PRIMARY KEY) WITHOUT ROWID;
 CREATE TABLE codes (k INTEGER, n INTEGER, encodings INTEGER NOT NULL, PRIMARY KEY (k, n)) WITHOUT ROWID;
 CREATE TABLE encodings (ref INTEGER PRIMARY KEY, encoding BLOB NOT NULL UNIQUE, devices INTEGER NOT NULL,

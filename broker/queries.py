@@ -236,6 +236,7 @@ class Queries:
         return Holdings(GRANTED, self.devices.settled(now)), pack(found)
 
     def list_objects(self, header: ListObjects, owner: bytes, now: float) -> Answered:
+        self.catalog.commit()  # what is told is known after a restart too, so that only what changed then is told again
         limit = header.limit
         while True:
             found, rest = self.catalog.page(owner, header.after, limit, lambda d: self.devices.alive(d, now))
@@ -245,9 +246,10 @@ class Queries:
             limit //= 2  # a page of objects with very many shares: a shorter one fits into a message
 
     def list_changes(self, header: ListChanges, owner: bytes, now: float) -> Answered:
+        self.catalog.commit()  # as above
         log, limit = self.catalog.changes, header.limit
         if not log.knows(header.epoch, header.number):
-            return Changes(GRANTED, log.epoch, log.number), None
+            return Changes(GRANTED, log.epoch, log.tell()), None
         while True:
             changed = log.since(owner, header.number, limit)
             found = [

@@ -14,6 +14,7 @@ from typing import Callable, Optional
 from common.protocol.messages import Retire
 from tests.support.sample_shares import OWNER
 from tests.unit.simulation.device import Decline, Device, Key, Stored
+from tests.unit.simulation.follower import Follower
 from tests.unit.simulation.images import Encoding, Image, encode, make_image
 from tests.unit.simulation.world import World
 
@@ -36,6 +37,7 @@ class Schedule:
         self.history: list[str] = []
         self._encodings: dict[bytes, tuple[Image, Encoding]] = {}
         self._broken: list[str] = []
+        self._followers = [Follower(OWNER) for _ in self.world.brokers]
 
     # --- running it
 
@@ -67,6 +69,7 @@ class Schedule:
             step()
             self.world.run(self.rng.choice([0.05, 0.3, 1.0, 3.0, 6.0]))
             self._check_broken()
+            self._check_followers()
         self._settle()
 
     def _settle(self) -> None:
@@ -97,6 +100,15 @@ class Schedule:
                 self._taken_off(device)
         if self._broken:
             self._fail("; ".join(self._broken))
+
+    def _check_followers(self) -> None:
+        """Whoever asked a broker for all that changed knows what it lists, however often that was started anew."""
+        for number, (follower, broker) in enumerate(zip(self._followers, self.world.brokers)):
+            follower.catch_up(broker)
+            deleted = {image.object_id for image in self.images if image.generation}
+            wrong = [each for each in follower.wrong_of(broker) if each not in deleted]
+            if wrong:
+                self._fail(f"broker {number} did not tell that {', '.join(each.hex()[:8] for each in wrong)} changed")
 
     def _fail(self, what: str) -> None:
         raise Failed(f"seed {self.seed}, {self.k} of {self.n}: {what}\n" + "\n".join(self.history))
