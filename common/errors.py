@@ -66,7 +66,7 @@ class UnreachableError(TesseraError):
 
 class NoRoomError(TesseraError):
     exit_code = 8
-    advice = "free some space, raise a worker's --capacity, or add a device"
+    advice = "free some space, raise a worker's --capacity or --owner-quota, or add a device"
 
 
 class NotAgreedError(TesseraError):

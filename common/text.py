@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import re
 from collections.abc import Sequence
+from fractions import Fraction
 from typing import Final, TypeVar
 
 from common.errors import UsageError
@@ -74,6 +75,15 @@ def parse_size(text: str) -> int:
     if match is None or match[2] not in _UNITS:
         raise UsageError(f"{text!r} is not a size; write it like 500G or 200MiB")
     return int(float(match[1]) * _UNITS[match[2]])
+
+
+def parse_part(text: str) -> Fraction:
+    """90% as 9/10; UsageError where the text is no percentage above 0 and up to 100."""
+    match = re.fullmatch(r"\s*(\d{1,3}(?:\.\d{1,9})?)\s*%\s*", text)
+    part = Fraction(match[1]) / 100 if match is not None else Fraction(0)
+    if not 0 < part <= 1:
+        raise UsageError(f"{text!r} is not a part of a whole; write it like 90%")
+    return part
 
 
 def count(number: int, what: str) -> str:

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from fractions import Fraction
 from pathlib import Path
-from typing import Optional
+from typing import Optional, Union
 
 from common.protocol.messages import MAX_SHARES_ON_A_DEVICE, Code
+from common.text import format_size
 from worker.disk import Disk
 from worker.durability import Durability
 from worker.index import Index
@@ -25,6 +27,7 @@ log = logging.getLogger(__name__)
 
 _MAX_RESERVE = 1 << 30  # bytes of the disk that are left free, or 5 % where that is less
 OVERHEAD = 64 * 1024  # bytes beside the blocks that a share may take: header, records, mapping
+OwnerQuota = Union[int, Fraction]  # bytes, or a part of what a vault has and of what is free
 
 
 class Capacity:
@@ -56,8 +59,12 @@ class Capacity:
         """Room for further shares; 0 where the store takes none."""
         if self._durability.refusal is not None or not self.has_place():
             return 0
+        return self.room() or 0
+
+    def room(self) -> Optional[int]:
+        """Bytes that further shares may take, as far as room goes; None where the disk fails."""
         at_hand = self._at_hand()
-        return 0 if at_hand is None else max(0, at_hand + self._yielding_bytes())
+        return None if at_hand is None else max(0, at_hand + self._yielding_bytes())
 
     def require_place(self) -> None:
         """Refusal(NO_ROOM) where brokers would not remember one share more of this device: nobody would find it."""
@@ -120,15 +127,18 @@ class Capacity:
 class Quota:
     """How much of the device one owner may take.
 
-    `--owner-quota`, if there is one, bounds what is held and being stored together; what was left for an owner counts
-    for who left it, once it is committed. On a device that others use too, an owner gets beyond the first share being
-    stored at most half of the free room, so that shares that are opened and never finished keep nobody out. One share
-    alone may take all, since images can be large. Of the places in `staging` one owner gets half. What an owner
-    deleted, and is still in the trash, does not count.
+    `--owner-quota` bounds what is held, being stored and in the trash together, since what was deleted keeps its room
+    for days; what was left for an owner counts for who left it, once it is committed. A part is one of what this owner
+    has and of what is free: so the more an owner has, the more must stay free, and whoever stores without end comes to
+    that before those who have less. On a device that others use too, an owner gets beyond the first share being stored
+    at most half of the free room, so that shares that are opened and never finished keep nobody out. One share alone
+    may take all that the quota leaves, since images can be large. Of the places in `staging` one owner gets half.
     """
 
-    def __init__(self, index: Index, staged: StagedShares, capacity: Capacity, owner_quota: Optional[int]) -> None:
-        """`owner_quota`: bytes that one owner's shares may take; None for any number."""
+    def __init__(
+        self, index: Index, staged: StagedShares, capacity: Capacity, owner_quota: Optional[OwnerQuota]
+    ) -> None:
+        """`owner_quota`: what one owner's shares may take; None for any number."""
         self._index = index
         self._staged = staged
         self._capacity = capacity
@@ -159,16 +169,21 @@ class Quota:
 
     def require_deposited(self, depositor: bytes, size: int) -> None:
         """Refusal(NO_ROOM) where who leaves a share for another has left so much here already."""
-        if self._owner_quota is not None and self._index.used_by(depositor) + size > self._owner_quota:
-            raise Refusal(Code.NO_ROOM, "what this client may leave for others on this device is used up")
+        self._require("this client has left", self._index.used_by(depositor) + size, 0)  # it is staged
 
     def require(self, owner: bytes, size: int) -> int:
         """The free bytes; Refusal(NO_ROOM) where this owner, or nobody, may take so many more."""
-        if self._owner_quota is not None:
-            taken = self._index.used_by(owner) + self._under_way(owner)
-            if taken + size + OVERHEAD > self._owner_quota:
-                raise Refusal(Code.NO_ROOM, "this vault's quota on this device is used up")
+        self._require("this vault has", self._index.used_by(owner) + self._under_way(owner), size + OVERHEAD)
         return self._capacity.require(size)
+
+    def _require(self, who: str, taken: int, more: int) -> None:
+        limit = self._owner_quota
+        if isinstance(limit, Fraction):
+            room = self._capacity.room()
+            limit = None if room is None else int(limit * (taken + room))
+        if limit is not None and taken + more > limit:
+            has = f"{who} {format_size(taken)} of the {format_size(limit)} that one may have on this device"
+            raise Refusal(Code.NO_ROOM, f"{has}: its --owner-quota")
 
     def _under_way(self, owner: bytes) -> int:
         return sum(
@@ -177,5 +192,5 @@ class Quota:
 
     def _has_others(self, owner: bytes) -> bool:
         """Whether other vaults use this device."""
-        held_by_others = self._index.bytes_of(*HERE) > self._index.used_by(owner)
+        held_by_others = self._index.bytes_of(*HERE, State.DELETED) > self._index.used_by(owner)
         return held_by_others or any(staged.owner != owner for staged in self._staged)

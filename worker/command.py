@@ -23,7 +23,8 @@ from common.process.running_time import RunningTime
 from common.process.stopping import stop_on_signals
 from common.protocol.messages import DeviceKind
 from common.protocol.operations import Role
-from common.text import parse_duration, parse_size
+from common.text import parse_duration, parse_part, parse_size
+from worker.capacity import OwnerQuota
 from worker.clock import Clock
 from worker.server import Server
 from worker.store import ShareStore
@@ -59,10 +60,10 @@ def serve(
         envvar="TESSERA_CAPACITY",
         help="Most that shares may take, such as 500G; all but a reserve if left out.",
     ),
-    owner_quota: Optional[str] = typer.Option(
-        None,
+    owner_quota: str = typer.Option(
+        "90%",
         envvar="TESSERA_WORKER_OWNER_QUOTA",
-        help="Most that the shares of one vault may take here, such as 100G; any size if left out.",
+        help="Most that one vault may take here, such as 100G, or 90% of what it has and of what is free.",
     ),
     scrub_every: str = typer.Option(
         "7d",
@@ -83,7 +84,7 @@ def serve(
     """Keep shares on this device until interrupted."""
     folder = (store or home() / "store").expanduser().absolute()
     limit = parse_size(capacity) if capacity is not None else None
-    quota = parse_size(owner_quota) if owner_quota is not None else None
+    quota: OwnerQuota = parse_part(owner_quota) if "%" in owner_quota else parse_size(owner_quota)
     seconds = parse_duration(scrub_every)
     held = 0.0 if hold.strip() == "0" else parse_duration(hold)
     stopping = stop_on_signals()
@@ -101,7 +102,7 @@ def serve(
 def _keep(
     folder: Path,
     limit: Optional[int],
-    quota: Optional[int],
+    quota: OwnerQuota,
     scrub_every: float,
     hold: float,
     kind: DeviceKind,

@@ -300,8 +300,8 @@ class Index:
         return sum(size for (state, _), (_, size) in self._usage.items() if state in states)
 
     def used_by(self, owner: bytes) -> int:
-        """Bytes of the held shares of a vault, or of those that this depositor left, which count for no vault."""
-        return sum(self._usage.get((state, owner), (0, 0))[1] for state in HERE)
+        """Bytes of a vault's shares, the deleted ones too, or of those that this depositor left for others."""
+        return sum(self._usage.get((state, owner), (0, 0))[1] for state in (*HERE, State.DELETED))
 
     @property
     def digest(self) -> bytes:

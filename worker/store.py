@@ -23,7 +23,7 @@ from common.protocol.device_messages import Open, SegmentRange, ShareName, Signe
 from common.protocol.identifiers import NO_OWNER
 from common.protocol.messages import TOMBSTONE_LIFETIME, AnnouncedShare, Answer, Code, ToldTombstone, Tombstone
 from worker.amending import Amending
-from worker.capacity import OVERHEAD, Capacity, Quota
+from worker.capacity import OVERHEAD, Capacity, OwnerQuota, Quota
 from worker.clock import Clock
 from worker.committing import Committer, PendingCommit
 from worker.compaction import Compaction
@@ -60,7 +60,7 @@ class ShareStore:
         disk: Optional[Disk] = None,
         clock: Optional[Clock] = None,
         scrub_every: float = SCRUB_EVERY,
-        owner_quota: Optional[int] = None,
+        owner_quota: Optional[OwnerQuota] = None,
         hold: float = 0.0,
     ) -> None:
         """Open the store and read what it holds; UsageError where another worker has it open.
@@ -68,7 +68,7 @@ class ShareStore:
         NoRoomError where the disk refuses, UsageError where no store can have this path.
 
         `capacity`: bytes that shares may take; None for all that the disk has but a reserve. `scrub_every`: seconds in
-        which all shares are read once. `owner_quota`: bytes that one vault's shares may take; None for any number.
+        which all shares are read once. `owner_quota`: what one vault's shares may take; None for any number.
         `hold`: seconds for which what was deleted stays in the trash, whatever its owner signed.
         """
         self.folder = folder

@@ -10,7 +10,7 @@ import pytest
 from cluster.local import LocalCluster
 from tests.cluster.conftest import running_cluster
 from tests.support.devices import MIB, held_shares, numbers, revive, wait_lost, wait_nothing_staged
-from tests.support.programs import User, random_bytes, wait_until
+from tests.support.programs import Ended, User, random_bytes, wait_until
 from tests.support.store_folder import shares_in
 
 SMALL = "200K"  # room for a small share or two
@@ -38,19 +38,19 @@ def keeper(five_devices: LocalCluster, tmp_path: Path) -> User:
     return User(five_devices.environment, tmp_path / "keeper")
 
 
-def limit(cluster: LocalCluster, capacity: str, *indices: int) -> None:
+def limit(cluster: LocalCluster, capacity: str, *indices: int, owner_quota: str = "100%") -> None:
     """Start devices anew with a capacity beyond what they hold by now; returns once the broker knows of it."""
     for index in indices:
         cluster.kill_device(index)
     wait_lost(cluster, *indices)
     for index in indices:
-        cluster.start_device(index, "--capacity", capacity)
+        cluster.start_device(index, "--capacity", capacity, "--owner-quota", owner_quota)
     cluster.wait_registered(len(cluster.devices))
 
 
 def check_restored(user: User, sha256: str, content: bytes) -> None:
-    assert user.restore(sha256, output=user.folder / "out").exit_code == 0
-    assert (user.folder / "out").read_bytes() == content
+    assert user.restore(sha256, output=user.folder / sha256).exit_code == 0
+    assert (user.folder / sha256).read_bytes() == content
 
 
 @pytest.mark.parametrize("size", SIZES.values(), ids=SIZES)
@@ -139,3 +139,28 @@ def test_a_device_never_takes_more_than_its_capacity(five_devices: LocalCluster,
     wait_until(lambda: max(used()) <= capacity, "a true report")
     for name in five_devices.devices:
         assert sum(record.length for record in shares_in(five_devices.directory / name)) <= capacity
+
+
+def test_a_flood_meets_its_vaults_quota_and_leaves_room_to_others(five_devices: LocalCluster, tmp_path: Path) -> None:
+    victim, other = (User(five_devices.add_client(name, f"of {name}"), tmp_path / name) for name in ("victim", "other"))
+    kept, deleted = random_bytes(3000), random_bytes(3000)
+    hashes = [victim.store_bytes(content)["sha256"] for content in (kept, deleted)]
+    capacity = max(device["used_bytes"] for device in five_devices.status()["devices"]) + 4 * MIB
+    assert victim.run("admin", "delete", "--hash", hashes[1], "--yes", "--trash-days", "0").exit_code == 0
+    limit(five_devices, str(capacity), *numbers(five_devices), owner_quota="90%")
+
+    def put() -> Ended:
+        (tmp_path / "garbage.bin").write_bytes(random_bytes(1_500_000))
+        return victim.run("producer", "-k", "2", "-n", "5", str(tmp_path / "garbage.bin"))
+
+    assert put().exit_code == 0
+    while (ended := put()).exit_code == 0:
+        pass
+    assert ended.exit_code == 8, ended
+    assert "this vault has" in ended.stderr and "that one may have on this device" in ended.stderr
+    assert "--owner-quota" in ended.stderr.splitlines()[-1], "what to do"
+
+    other.store_bytes(random_bytes(3000), "-k", "2", "-n", "5")
+    assert victim.run("admin", "undelete", "--all", "--since", "1h").exit_code == 0
+    for sha256, content in zip(hashes, (kept, deleted)):
+        check_restored(victim, sha256, content)

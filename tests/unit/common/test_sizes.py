@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 import pytest
 
 from common.errors import UsageError
-from common.text import parse_size
+from common.text import parse_part, parse_size
 
 
 @pytest.mark.parametrize(
@@ -30,3 +32,14 @@ def test_a_size_is_understood_as_people_write_it(text: str, size: int) -> None:
 def test_what_is_no_size_is_refused_in_words(text: str) -> None:
     with pytest.raises(UsageError, match="is not a size"):
         parse_size(text)
+
+
+@pytest.mark.parametrize(("text", "part"), [("90%", Fraction(9, 10)), (" 2.5 % ", Fraction(1, 40)), ("100%", 1)])
+def test_a_part_is_a_percentage(text: str, part: Fraction) -> None:
+    assert parse_part(text) == part
+
+
+@pytest.mark.parametrize("text", ["", "90", "%", "0%", "100.1%", "-1%", "1e2%", "9 0%", "50%G"])
+def test_what_is_no_part_is_refused_in_words(text: str) -> None:
+    with pytest.raises(UsageError, match="write it like 90%"):
+        parse_part(text)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,7 @@ from tests.support.sample_shares import (
     trashed,
 )
 from worker.disk import Disk
+from worker.refusals import Refusal
 from worker.store import ShareStore
 
 
@@ -240,6 +242,15 @@ def test_what_is_left_for_a_vault_counts_for_who_left_it(folder: Path) -> None:
     store.close()
 
 
+def test_what_is_left_for_a_vault_may_take_as_much_as_one_of_ones_own(folder: Path) -> None:
+    mib = 2**20
+    store = ShareStore(folder, 10 * mib, owner_quota=Fraction(9, 10))
+    left = sample("left", segments=8, block_size=mib, last=mib // 2)
+    left.put(store, 0, STRANGER)
+    left.assert_readable(store, 0, STRANGER)
+    store.close()
+
+
 def test_a_share_of_unknown_length_counts_against_the_quota_as_it_grows(folder: Path) -> None:
     store = ShareStore(folder, owner_quota=2 * OVERHEAD)
     encoding = sample(segments=8, block_size=2**14, last=2**14)
@@ -247,6 +258,66 @@ def test_a_share_of_unknown_length_counts_against_the_quota_as_it_grows(folder: 
     with declined(Code.NO_ROOM):
         for segment in range(8):
             encoding.append(store, 0, segment)
+    store.close()
+
+
+def test_a_vault_alone_gets_its_part_of_the_device(folder: Path) -> None:
+    mib = 2**20
+    store = ShareStore(folder, 10 * mib, owner_quota=Fraction(9, 10))
+    with declined(Code.NO_ROOM):
+        store.open(sample("1").opening(0, share_bytes=9 * mib - OVERHEAD + 1), OWNER, 0.0)
+    store.open(sample("1").opening(0, share_bytes=9 * mib - OVERHEAD), OWNER, 0.0)
+    store.close()
+
+
+def test_of_two_vaults_the_one_that_has_more_must_leave_more(folder: Path) -> None:
+    mib = 2**20
+    store = ShareStore(folder, 10 * mib, owner_quota=Fraction(9, 10))
+    store.open(sample("theirs").opening(0, share_bytes=2 * mib - OVERHEAD), STRANGER, 0.0)
+    store.open(sample("1").opening(0, share_bytes=8 * mib * 9 // 10 - OVERHEAD), OWNER, 0.0)
+    with declined(Code.NO_ROOM):
+        store.open(sample("2").opening(0, share_bytes=1), OWNER, 0.0)
+    store.open(sample("3").opening(0, share_bytes=mib // 2), b"c" * 16, 0.0)
+    store.close()
+
+
+def test_the_whole_as_a_part_bounds_nothing(folder: Path) -> None:
+    mib = 2**20
+    store = ShareStore(folder, 10 * mib, owner_quota=Fraction(1))
+    store.open(sample("1").opening(0, share_bytes=10 * mib - OVERHEAD), OWNER, 0.0)
+    store.close()
+
+
+def flood(store: ShareStore, *, deleted: bool) -> int:
+    """Store without end, and delete it at once; how many shares were taken."""
+    for number in range(1000):
+        encoding = sample(f"garbage {number}", segments=1, last=200 << 10, block_size=200 << 10)
+        try:
+            encoding.put(store, 0)
+        except Refusal as refusal:
+            assert refusal.answer.code is Code.NO_ROOM
+            assert "this vault has" in refusal.answer.text and "--owner-quota" in refusal.answer.text
+            return number
+        if deleted:
+            store.delete(encoding.deletion(), OWNER)
+    raise AssertionError("it never ends")
+
+
+@pytest.mark.parametrize("deleted", [False, True], ids=["kept", "deleted at once"])
+def test_a_flood_leaves_room_to_others_and_costs_its_vault_nothing_older(folder: Path, *, deleted: bool) -> None:
+    mib = 2**20
+    store = ShareStore(folder, 10 * mib, clock=SetClock(), hold=7 * 24 * 3600, owner_quota=Fraction(9, 10))
+    kept, gone = sample("kept"), sample("gone")
+    for encoding in (kept, gone):
+        encoding.put(store, 0)
+    store.delete(gone.deletion(trash_seconds=0), OWNER)
+    assert flood(store, deleted=deleted) > 30
+    store.open(sample("theirs").opening(0, share_bytes=mib // 2), STRANGER, 0.0)
+    kept.assert_readable(store, 0)
+    store.undelete(gone.undeletion(), OWNER)
+    gone.assert_readable(store, 0)
+    store.amend(kept.encoding_id, kept.signed(revision=2), OWNER)
+    store.delete(kept.deletion(), OWNER)
     store.close()
 
 
