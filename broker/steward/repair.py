@@ -64,6 +64,7 @@ LEASE = 30
 MAX_SEGMENTS = 1 << 20  # of one encoding: more fit into no recipe
 MEMORY = 16 * 1024 * 1024  # bytes of blocks that one repair holds at once
 REQUEST_TIMEOUT = 6.0  # seconds that a device has for what needs no fsync: it may have to be asked twice
+LETTING_GO = 3.0  # seconds in which a broker that gives way has let go of what it was promised
 _SEGMENTS = 2  # at a time
 _READ_AHEAD = 2  # blocks of a share that is read whole
 _NO_PLACE = "no device takes its shares"
@@ -115,8 +116,17 @@ class Surroundings(Protocol):
 class Repair:
     """`ended` is called once, when nothing more will be asked; replies to what is still under way are to be dropped."""
 
-    def __init__(self, task: Task, surroundings: Surroundings, ended: Callable[[Repair, Outcome, float], None]) -> None:
+    def __init__(
+        self,
+        task: Task,
+        surroundings: Surroundings,
+        ended: Callable[[Repair, Outcome, float], None],
+        *,
+        patient: bool,
+    ) -> None:
+        """`patient`: slow devices are waited for even where another says that another broker repairs it."""
         self.task = task
+        self._patient = patient
         self.segments = 0
         self.segments_done = 0
         self._around = surroundings
@@ -233,11 +243,16 @@ class Repair:
     def _is_agreed(self) -> bool:
         """Whether nobody else is waited for."""
         agreed = self._commitment() if len(self._shown) >= self._claim.k else None
-        return not self._inspected or (agreed is not None and len(agreed.devices) >= self._claim.k)
+        if not self._inspected or (agreed is not None and len(agreed.devices) >= self._claim.k):
+            return True
+        gives_way = self._conflicts > 0 and not self._patient
+        return gives_way and all(self._around.is_slow(place.device) for place in self._inspected)
 
     def _inspect(self, place: Place) -> Steps[None]:
         self._inspected.add(place)
-        reply: Reply = yield self._lease(place, LEASE)
+        # Another broker that has this one's lease finds one before it taken, and lets go of it.
+        first = not self._conflicts and any(device < place.device for device in self._shown)
+        reply: Reply = yield self._lease(place, LEASE, LETTING_GO if first else 0.0)
         self._inspected.discard(place)
         if reply.answer.granted and reply.payload is not None:
             self._shown[place.device] = read(bytes(reply.payload), self._claim.encoding_id, self._around.verifier)
@@ -250,9 +265,9 @@ class Repair:
         """Have the lease of a repair that ends end soon, for the other broker."""
         yield self._lease(place, 1)
 
-    def _lease(self, place: Place, seconds: int) -> Request:
+    def _lease(self, place: Place, seconds: int, again: float = 0.0) -> Request:
         header, owner = Inspect(self._claim.encoding_id, place.share, seconds), self._claim.owner
-        return Request(place.device, owner, Operation.INSPECT, header, credit=MAX_PAYLOAD, timeout=REQUEST_TIMEOUT)
+        return Request(place.device, owner, Operation.INSPECT, header, None, MAX_PAYLOAD, REQUEST_TIMEOUT, again)
 
     # --- amend
 

@@ -60,7 +60,8 @@ class Request:
     """What is asked of a device.
 
     credit: most payload bytes of request and reply. timeout: seconds without an answer after which it is taken for
-    none, where that is less than the operation's.
+    none, where that is less than the operation's. again: seconds for which it is asked again where the device answers
+    `conflict`.
     """
 
     device: bytes
@@ -70,6 +71,7 @@ class Request:
     payload: Optional[Buffer] = None
     credit: int = 0
     timeout: Optional[float] = None
+    again: float = 0.0
 
 
 class Sending(NamedTuple):
@@ -95,6 +97,7 @@ class _UnderWay:
     began: float
     again: float  # when it is sent again, unless it was answered
     pause: float = _FIRST_PAUSE
+    conflict: bool = False  # the device has answered, but that it is to be asked again
 
 
 class Requests:
@@ -143,7 +146,10 @@ class Requests:
         payload = frames[1] if len(frames) > 1 else None
         if payload is not None and payload.nbytes > entry.request.credit:
             answer, payload = Answer(Code.FAULT, "the device's reply is larger than its credit"), None
-        if answer.code is Code.BUSY:
+        entry.conflict = answer.code is Code.CONFLICT and now - entry.began < entry.request.again
+        if entry.conflict:
+            entry.pause = _FIRST_PAUSE
+        if answer.code is Code.BUSY or entry.conflict:
             self._wait(entry, now)
             return
         self._leave(entry)
@@ -163,7 +169,7 @@ class Requests:
 
     def _is_overdue(self, entry: _UnderWay) -> bool:
         limit = SLOW_AFTER_SYNC if entry.request.operation in _SYNCED else SLOW_AFTER
-        return self._now - entry.began > limit
+        return not entry.conflict and self._now - entry.began > limit
 
     def full(self, request_id: bytes) -> None:
         """It could not be sent: its device has no room for more right now."""

@@ -46,6 +46,7 @@ _LOOKS = 2000  # encodings assessed in one tick
 _TRIES = 200  # encodings that a plan is tried for before the rest waits for the next tick
 _CODES = 8  # erasure codes kept
 _MAX_BAD_REPORTS = 1000  # of one owner, waiting at most
+_PATIENT = 4  # each so many tries a repair waits for slow devices though another broker seems to be at it
 _CHECKED = 3600.0  # seconds for which a share that was read whole is not read again because it is complained of
 _LONGEST_PAUSE = 600.0  # seconds
 _RATE_OVER = 5.0  # seconds
@@ -73,6 +74,7 @@ class _Pause(NamedTuple):
     until: float
     seconds: float
     elsewhere: Optional[bytes] = None  # whose it is, where another broker repairs it
+    conflicts: int = 0  # how often that was so, one time after the other
 
 
 class Steward:
@@ -244,10 +246,15 @@ class Steward:
             task = self._next_task(now)
             if task is None:
                 return
-            repair = Repair(task, self, self._ended)
+            repair = Repair(task, self, self._ended, patient=self._is_patient(task))
             self.repairs.append(repair)
             self._log.begins(task)
             repair.begin(now)
+
+    def _is_patient(self, task: Task) -> bool:
+        """Not at first, since of two brokers each would hold what the other needs; but a device may say so and lie."""
+        paused = self._paused.get(task.claim.encoding_id)
+        return paused is not None and paused.conflicts % _PATIENT == _PATIENT - 1
 
     def _next_task(self, now: float) -> Optional[Task]:
         return (
@@ -327,12 +334,13 @@ class Steward:
         if self._has_other_places(repair.task, outcome):
             self._catalog.touch(encoding_id)
             return
-        before = self._paused[encoding_id].seconds if encoding_id in self._paused else self._settings.pause / 2
+        before = self._paused.get(encoding_id, _Pause(0.0, self._settings.pause / 2))
         soon = outcome.conflict or (outcome.disputed and self._catalog.doubt(repair.task.claim))
         longest = self._settings.pause if soon else _LONGEST_PAUSE
-        pause = min(longest, 2 * before)
+        pause = min(longest, 2 * before.seconds)
         until = now + pause * self._rng.uniform(0.5, 1.5)
-        self._paused[encoding_id] = _Pause(until, pause, repair.task.claim.owner if outcome.conflict else None)
+        owner, conflicts = (repair.task.claim.owner, before.conflicts + 1) if outcome.conflict else (None, 0)
+        self._paused[encoding_id] = _Pause(until, pause, owner, conflicts)
         self.survey.look_later(encoding_id, until)
 
     def _has_other_places(self, task: Task, outcome: Outcome) -> bool:

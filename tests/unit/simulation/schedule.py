@@ -18,7 +18,7 @@ from tests.unit.simulation.follower import Follower
 from tests.unit.simulation.images import Encoding, Image, encode, make_image
 from tests.unit.simulation.world import World
 
-PATIENCE = 1000.0  # seconds of quiet until all must be well: a device may be asked last for 900
+PATIENCE = 200.0  # seconds of quiet until all must be well
 
 
 class Failed(AssertionError):

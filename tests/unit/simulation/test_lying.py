@@ -13,7 +13,7 @@ from tests.unit.simulation.images import Encoding, encode, make_image
 from tests.unit.simulation.lying import Lie, LyingDevice
 from tests.unit.simulation.world import World
 
-PATIENCE = 400.0  # seconds
+PATIENCE = 100.0  # seconds
 SOON = 8.0  # seconds, in which what was asked for is repaired; alone it takes one
 IMAGES = 6
 SEEDS = range(3)
@@ -109,6 +109,17 @@ def test_as_many_as_an_image_may_lose_cost_it_no_share_of_an_honest_device(lie: 
 @pytest.mark.parametrize("lie", [*Lie, None], ids=lambda lie: "any" if lie is None else lie.name)
 def test_what_is_asked_for_is_repaired_soon_beside_one_that_lies(lie: Optional[Lie], seed: int) -> None:
     scene = Scene(seed, lie)
+    scene.world.add_device()
+    scene.world.run(3.0)
+    scene.lose_one()
+    scene.world.run(0.5)
+    assert scene.repair() < SOON
+
+
+@pytest.mark.parametrize("seed", [21, 31, 43, 49, 54])  # with which they did, for six to twenty minutes
+def test_two_brokers_do_not_give_way_to_each_other_over_one_that_is_silent(seed: int) -> None:
+    scene = Scene(seed, Lie.SILENT)
+    assert len(scene.world.brokers) == 2
     scene.world.add_device()
     scene.world.run(3.0)
     scene.lose_one()

@@ -257,6 +257,21 @@ def test_what_another_broker_repairs_is_due(broker: SampleBroker) -> None:
     assert (due(client), due(broker.client(OTHER_KEY))) == (1, 0)
 
 
+def test_each_fourth_try_beside_another_broker_waits_for_slow_devices(broker: SampleBroker) -> None:
+    a, _, _ = three_workers(broker)
+    broker.worker("d")
+    a.announce([share(0, sound=False)])
+    patient = []
+    for _ in range(8):
+        broker.steward._paused.update((e, p._replace(until=0.0)) for e, p in broker.steward._paused.items())
+        broker.steward._catalog.touch(share(0).encoding_id)
+        broker.tick()
+        (repair,) = broker.steward.repairs
+        patient.append(repair._patient)
+        broker.steward._ended(repair, Outcome("another broker repairs it", conflict=True), broker.now)
+    assert patient == [False, False, False, True] * 2
+
+
 def test_what_no_device_can_take_is_not_due(broker: SampleBroker) -> None:
     a, b, c = three_workers(broker)
     later(broker, 10, a, b, c)

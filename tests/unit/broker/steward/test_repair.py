@@ -69,9 +69,9 @@ class Bench:
         sources = tuple(self.place(share) for share in range(N) if share not in missing)
         return Task(kind, self.claim, sources, targets, **more)
 
-    def run(self, task: Task, asks: int = 10_000) -> Outcome:
+    def run(self, task: Task, asks: int = 10_000, *, patient: bool = False) -> Outcome:
         """Carry it out, or stop in the middle, as if the broker was killed after so many asks."""
-        repair = Repair(task, self, self._ended)
+        repair = Repair(task, self, self._ended, patient=patient)
         repair.begin(0.0)
         while self.waiting and asks > 0 and self.outcome is None:
             asks -= 1
@@ -288,6 +288,36 @@ def test_what_a_repair_that_gives_way_was_granted_it_lets_go(bench: Bench) -> No
     assert bench.run(bench.task(bench.place(4, N))).conflict
     last = bench.asked[-1]
     assert (last.device, last.header.lease) == (first.device_id, 1)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("patient", [False, True])
+def test_who_finds_another_at_work_waits_for_a_slow_device_only_now_and_then(bench: Bench, patient: bool) -> None:
+    lose(bench, 4)
+    first, second, third, slow = sorted(bench.devices[:4], key=lambda device: device.device_id)
+    for device in (second, third):
+        bench.answers[(Operation.INSPECT, device.device_id)] = Code.CONFLICT
+    bench.slow.add(slow.device_id)
+    bench.silent.add(slow.device_id)
+    outcome = bench.run(bench.task(bench.place(4, N)), patient=patient)
+    assert outcome.conflict is not patient
+    assert (bench.asked[-1].device == first.device_id) is not patient  # which it lets go
+    assert bench.unanswered
+
+
+def test_the_lease_of_the_first_device_decides_who_asks_again_for_the_others(bench: Bench) -> None:
+    lose(bench, 4)
+    first, second, third, fourth = sorted(bench.devices[:4], key=lambda device: device.device_id)
+    bench.run(bench.task(bench.place(4, N)))
+    again = {request.device: request.again > 0 for request in bench.asked if request.operation is Operation.INSPECT}
+    assert again == {first.device_id: False, **dict.fromkeys([d.device_id for d in (second, third, fourth)], True)}
+
+
+def test_who_is_not_first_asks_nobody_again(bench: Bench) -> None:
+    lose(bench, 4)
+    first = min(bench.devices[:4], key=lambda device: device.device_id)
+    bench.answers[(Operation.INSPECT, first.device_id)] = Code.CONFLICT
+    bench.run(bench.task(bench.place(4, N)))
+    assert not any(request.again for request in bench.asked)
 
 
 def test_two_devices_with_another_recipe_do_not_have_their_way(bench: Bench) -> None:

@@ -29,8 +29,9 @@ class Asker:
         self.told: list[Code] = []
         self.payloads: list[bytes] = []
 
-    def ask(self, device: bytes = NAS, payload: bytes = b"", credit: int = 4096) -> None:
-        self.requests.add(Request(device, b"o" * 16, Operation.APPEND, Empty(), payload, credit), self.came, self)
+    def ask(self, device: bytes = NAS, payload: bytes = b"", credit: int = 4096, again: float = 0.0) -> None:
+        request = Request(device, b"o" * 16, Operation.APPEND, Empty(), payload, credit, again=again)
+        self.requests.add(request, self.came, self)
 
     def came(self, reply: Reply, now: float) -> None:
         self.told.append(reply.code)
@@ -101,6 +102,31 @@ def test_a_busy_device_is_asked_again_after_a_pause_that_grows(asker: Asker) -> 
     assert pauses == sorted(pauses)
     assert pauses[0] >= 0.25
     assert pauses[-1] <= 2.1
+
+
+def test_who_has_the_first_lease_asks_again_for_another_ones_until_that_is_let_go(asker: Asker) -> None:
+    asker.ask(again=3.0)
+    (sending,) = asker.release()
+    now = START
+    while now < START + 2.0:
+        asker.reply(sending, Code.CONFLICT, now=now)
+        assert asker.release(now + 0.2) == []
+        now += 0.3
+        assert asker.release(now) == [sending]
+        assert not asker.requests.is_slow(NAS)
+    assert asker.told == []
+    asker.reply(sending, now=now)
+    assert asker.told == [Code.GRANTED]
+
+
+def test_a_conflict_that_lasts_is_told_in_the_end(asker: Asker) -> None:
+    asker.ask(again=3.0)
+    (sending,) = asker.release()
+    asker.reply(sending, Code.CONFLICT, now=START + 2.9)
+    assert asker.told == []
+    assert asker.release(START + 3.2) == [sending]
+    asker.reply(sending, Code.CONFLICT, now=START + 3.2)
+    assert asker.told == [Code.CONFLICT]
 
 
 def test_what_could_not_be_sent_since_the_device_is_full_is_sent_again_after_a_pause(asker: Asker) -> None:
