@@ -27,5 +27,6 @@ quorum         how many devices must take a change for it to be called done
 amending       replaces the commitment of all shares of an encoding
 sharing        share and unshare: lets others read an image
 rotating       vault rotate: replaces the vault key
+reclaiming     vault reclaim: takes back what somebody else with the key deleted, changed or gave away
 joining        joins this machine to a cluster
 """

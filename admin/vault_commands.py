@@ -15,7 +15,7 @@ from common.home import home
 from common.membership.identity import client_identity
 from common.process.program import application, warn
 from common.process.streams import stdout_bytes
-from common.text import check_hash
+from common.text import check_hash, parse_duration
 from common.vault import system_keyring
 from common.vault.folder import VaultFolder
 from common.vault.key_file import check_key_file
@@ -144,6 +144,24 @@ def rotate(
     warn("void are: recovery codes, copies of the key file and contact cards made before. Make them anew:")
     warn("admin.py vault recovery, vault export FILE, contacts card; other machines: vault import FILE")
     return 0
+
+
+@vault.command()
+def reclaim(
+    since: str = typer.Option(..., help="How long ago it began, such as 12h or 3d; all is as it was then."),
+    passphrase_file: Optional[Path] = PASSPHRASE_FILE,
+) -> int:
+    """Take back what somebody else with this vault's key deleted, changed or gave away, as long as devices hold it."""
+    from admin.printer import AdminPrinter
+    from admin.reclaiming import run_reclaim
+
+    seconds = parse_duration(since)
+    identity = client_identity()
+    vault_folder().require()
+    exit_code = run_reclaim(identity, home(), read_passphrase(passphrase_file), AdminPrinter("taking back"), seconds)
+    warn("whoever did it has the key still, and can do it again: revoke their machines at the broker, then replace it:")
+    warn("admin.py vault rotate --backup FILE")
+    return exit_code
 
 
 def _require_beginnable(backup: Optional[Path], yes: bool) -> Path:

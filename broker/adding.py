@@ -1,6 +1,6 @@
 """Whether what an add-only client commits only adds: it could otherwise change by COMMIT what it may not by AMEND.
 
-Of two commitments of an encoding the one with more transfers holds, then the higher revision
+Of two commitments of an encoding the higher generation holds, then more transfers, then the higher revision
 ([decision 24](../docs/decisions/0024-signed-commitments.md)), and the steward brings it to every device. A first
 revision that nobody passed on outranks none. Pure.
 """
@@ -14,7 +14,7 @@ from common.protocol.codec import unpack, unpack_header
 from common.protocol.device_messages import SignedCommitment, Store
 from common.protocol.envelope import Operation
 
-_FIRST = 1  # revision
+_FIRST = 0, 1  # generation and revision
 
 
 def only_adds(operation: Operation, frames: Sequence[memoryview], deposits: bool) -> bool:
@@ -27,7 +27,9 @@ def only_adds(operation: Operation, frames: Sequence[memoryview], deposits: bool
     except ProtocolError:
         return False
     return all(
-        each.commitment.revision == _FIRST and len(each.commitment.transfers) <= int(deposits) for each in signed
+        (each.commitment.generation, each.commitment.revision) == _FIRST
+        and len(each.commitment.transfers) <= int(deposits)
+        for each in signed
     )
 
 

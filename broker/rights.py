@@ -51,6 +51,9 @@ FORWARDED = frozenset(number for number, spec in OPERATIONS.items() if spec.of i
 DEPOSIT = frozenset(  # what a client may ask that stores for a vault and does not speak for it
     number for number, spec in OPERATIONS.items() if spec.deposit
 )
+REPLACED = frozenset(  # what may be asked with a vault key that was replaced, by who takes back
+    number for number, spec in OPERATIONS.items() if spec.replaced
+)
 _RIGHTS: dict[Standing, frozenset[Operation]] = {
     standing: frozenset(
         number

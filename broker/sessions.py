@@ -32,6 +32,7 @@ class Session:
     session_id: bytes
     owner: Optional[bytes] = None  # of a client that speaks for a vault
     depositor: Optional[bytes] = None  # as whom it stores for that vault, and may not read
+    takes_back: bool = False  # also as an owner whose key was replaced
     greeted: bool = False
     probed: float = 0.0
     device: bytes = field(init=False)

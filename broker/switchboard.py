@@ -23,7 +23,7 @@ from broker.credit import Forwarded, Ledger
 from broker.overruns import REQUESTS
 from broker.queries import Answered, Queries, owner_named
 from broker.retiring import Retiring
-from broker.rights import CLIENT_SIDE, DEPOSIT, FORWARDED, WORKER_SIDE, Standing, may
+from broker.rights import CLIENT_SIDE, DEPOSIT, FORWARDED, REPLACED, WORKER_SIDE, Standing, may
 from broker.sessions import Outgoing, Session, Side, farewell, probe, refuse
 from broker.steward import answers
 from broker.steward.steward import Steward
@@ -66,7 +66,8 @@ log = logging.getLogger(__name__)
 _Handler = Callable[[Session, H, memoryview, float], Answered]
 _CLIENT_PROBE_PERIOD = 1.0  # seconds; a client that hears nothing for `connection.LIMIT` gives its broker up
 _EMPTY_PAYLOAD = memoryview(b"")
-_REPLACED = Answer(Code.REPLACED, "this vault key was replaced")
+_ENDING = frozenset({Operation.HELLO, Operation.RETIRE_OWNER})
+_REPLACED = Answer(Code.REPLACED, "this vault key was replaced; if by none of you, see admin.py vault reclaim")
 
 
 class Switchboard:
@@ -149,7 +150,7 @@ class Switchboard:
         if not may(standing, envelope.operation):
             text = f"{envelope.operation.name} is not for a {standing.value}"
             return [refuse(session, envelope, Code.NOT_ALLOWED, text)]
-        if self._is_retired(session) and envelope.operation not in (Operation.HELLO, Operation.RETIRE_OWNER):
+        if self._is_retired(session) and envelope.operation not in self._of_replaced(session):
             return [refuse(session, envelope, _REPLACED.code, _REPLACED.text)]
         if session.depositor is not None and envelope.operation not in DEPOSIT:
             return [refuse(session, envelope, Code.NOT_ALLOWED, "this client may only store for the vault")]
@@ -183,6 +184,10 @@ class Switchboard:
 
     def _is_retired(self, session: Session) -> bool:
         return session.owner is not None and self._queries.has_retired(session.owner)
+
+    def _of_replaced(self, session: Session) -> frozenset[Operation]:
+        """What may be asked with a vault key that was replaced."""
+        return REPLACED if session.takes_back else _ENDING
 
     # --- asked of the broker
 
@@ -251,12 +256,13 @@ class Switchboard:
 
     def _hello(self, session: Session, header: Hello) -> Answered:
         owner = owner_named(header)
-        if owner is not None and self._queries.has_retired(owner):
+        if owner is not None and self._queries.has_retired(owner) and not header.takes_back:
             return Welcome(_REPLACED), None
         welcome, payload = self._queries.hello(header, session.public_key)
         if isinstance(welcome, Welcome) and welcome.answer.granted:
             session.greeted = True
             session.owner = owner
+            session.takes_back = header.takes_back
             if header.proof is not None and header.deposit_for is not None:
                 session.depositor = owner_id(header.proof.owner_key)
         return welcome, payload

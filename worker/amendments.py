@@ -1,6 +1,7 @@
 """What replaces the commitment in a share's trailer, as a record. Bytes only.
 
-    array of 5    "tessera-amendment", 3, base, signed commitment without its recipe, digest of that recipe
+    array of 6    "tessera-amendment", 4, base, signed commitment without its recipe, digest of that recipe,
+                  array of 3: of what it replaces the owner, the digest of what that says, and when: Unix seconds
     bin of 32     BLAKE3-256 of the array
 
 The base is the digest in the share's footer, so an amendment belongs to one committed share and no other. The share is
@@ -14,30 +15,49 @@ import msgspec
 
 from common.coding.recipe import digest
 from common.errors import IntegrityError
-from common.protocol.device_messages import MAX_GRANTED_MAPPING, MAX_TRANSFERS, SignedCommitment
-from common.protocol.messages import MAX_GRANTS, Digest
+from common.protocol.codec import pack
+from common.protocol.device_messages import MAX_GRANTED_MAPPING, MAX_TRANSFERS, Commitment, SignedCommitment
+from common.protocol.messages import MAX_GRANTS, Digest, Identifier, Message, Seconds
 from worker.format_version import Record, decode_record, encode_record
 
 _MAGIC = "tessera-amendment"
-VERSION = 3
+VERSION = 4
 MAX_AMENDMENT_SIZE = (MAX_GRANTS + 1) * (MAX_GRANTED_MAPPING + 256) + MAX_TRANSFERS * 128
+
+
+class Replaced(Message):
+    """The commitment that an amendment takes the place of."""
+
+    owner: Identifier
+    content: Digest  # `content_of`
+    at: Seconds  # Unix, by this device's clock
+
+
+def content_of(commitment: Commitment) -> bytes:
+    """A digest of what a commitment says, of whichever revision and generation, with whichever recipe."""
+    return digest(pack(msgspec.structs.replace(commitment, recipe=b"", revision=1, generation=0)))
 
 
 class _Record(Record):
     base: Digest
     signed: SignedCommitment  # its recipe is empty
     recipe_digest: Digest
+    replaced: Replaced
 
 
-def encode_amendment(signed: SignedCommitment, base: bytes) -> bytes:
+def encode_amendment(signed: SignedCommitment, base: bytes, replaced: Replaced) -> bytes:
     """The record that amends the share with this base by a commitment."""
     recipe = signed.commitment.recipe
-    return encode_record(_Record(_MAGIC, VERSION, base, _with_recipe(signed, b""), digest(recipe)))
+    return encode_record(_Record(_MAGIC, VERSION, base, _with_recipe(signed, b""), digest(recipe), replaced))
 
 
-def read_amendment(content: bytes) -> SignedCommitment:
-    """The commitment in a record, without its recipe, whichever share it is of; IntegrityError where it is damaged."""
-    return decode_record(content, _Record, _MAGIC, VERSION).signed
+def read_amendment(content: bytes) -> tuple[SignedCommitment, Replaced]:
+    """The commitment in a record, without its recipe, whichever share it is of, and what it replaces.
+
+    IntegrityError where it is damaged.
+    """
+    record = decode_record(content, _Record, _MAGIC, VERSION)
+    return record.signed, record.replaced
 
 
 def decode_amendment(content: bytes, base: bytes, recipe: bytes) -> SignedCommitment:

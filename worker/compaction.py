@@ -107,7 +107,7 @@ class Compaction:
         index = self._index
         yield from chunks([self._share(kept) for kept in index.in_pack(number, 0, _AT_ONCE)], _AT_ONCE)
         for some in chunks(index.amended_in_pack(number), _AT_ONCE):
-            yield [self._amendment(kept, kept.amendment) for kept in some if kept.amendment is not None]
+            yield [each for kept in some for each in self._amendments(kept, number)]
         for placed in chunks(index.tombstones_in_pack(number), _AT_ONCE):
             yield [self._tombstone(each) for each in placed]
         for removals in chunks(index.removals_in_pack(number), _AT_ONCE):
@@ -134,14 +134,23 @@ class Compaction:
 
         return Record(Kind.SHARE, kept.key, kept.serial, 0, body, good), moved
 
-    def _amendment(self, kept: KeptShare, lying: Place) -> _Living:
+    def _amendments(self, kept: KeptShare, number: int) -> Iterator[_Living]:
+        """The share's amendments that lie in a pack, those that are held with the one that holds."""
+        lying = [(kept.amended_by, kept.amendment), *((each.serial, each.place) for each in kept.superseded)]
+        for serial, place in lying:
+            if place is not None and place.pack == number:
+                yield self._amendment(kept, serial, place)
+
+    def _amendment(self, kept: KeptShare, serial: int, lying: Place) -> _Living:
         body, good = self._read(lying)
 
         def moved(place: Place) -> None:
-            self._index.change(kept, msgspec.structs.replace(kept, amendment=place))
+            now = self._index.of_serial(kept.serial)  # another of its amendments may have moved with this one
+            if now is not None:
+                self._index.change(now, now.moved_amendment(serial, place))
             self._release(kept.serial)
 
-        return Record(Kind.AMENDMENT, kept.key, kept.amended_by, kept.serial, body, good), moved
+        return Record(Kind.AMENDMENT, kept.key, serial, kept.serial, body, good), moved
 
     def _tombstone(self, placed: PlacedTombstone) -> _Living:
         key = placed.kept.tombstone.encoding_id, NO_SHARE

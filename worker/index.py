@@ -57,6 +57,8 @@ CREATE TABLE tombstone (encoding BLOB, owner BLOB, serial INTEGER, pack INTEGER,
 CREATE INDEX tombstone_in_pack ON tombstone (pack);
 CREATE INDEX tombstone_of_owner ON tombstone (owner, ends, serial);
 CREATE TABLE amendment (pack INTEGER, share INTEGER, PRIMARY KEY (pack, share)) WITHOUT ROWID;
+CREATE TABLE superseded (owner BLOB, share INTEGER, at INTEGER, PRIMARY KEY (owner, share, at)) WITHOUT ROWID;
+CREATE INDEX superseded_at ON superseded (at);
 CREATE TABLE moved (share INTEGER, pack INTEGER, PRIMARY KEY (share, pack)) WITHOUT ROWID;
 CREATE INDEX moved_from_pack ON moved (pack);
 CREATE TABLE removal (serial INTEGER, lay_in INTEGER, share INTEGER, pack INTEGER, offset INTEGER,
@@ -71,6 +73,10 @@ CREATE TABLE meta (name TEXT PRIMARY KEY, value, sum BLOB);
 _SHARES_WHERE = "SELECT serial, encoding, share, state, owner, pack, content FROM share WHERE "
 _CHANGED = """SELECT changed, serial, encoding, share, state, owner, pack, content FROM share
               WHERE changed > ? AND state <= 2 ORDER BY changed LIMIT ?"""
+_ENTER_AMENDMENT = "INSERT OR REPLACE INTO amendment VALUES (?, ?)"
+_FORGET_AMENDMENT = "DELETE FROM amendment WHERE pack = ? AND share = ?"
+_ENTER_SUPERSEDED = "INSERT OR REPLACE INTO superseded VALUES (?, ?, ?)"
+_FORGET_SUPERSEDED = "DELETE FROM superseded WHERE owner = ? AND share = ? AND at = ?"
 _TOMBSTONES_WHERE = "SELECT * FROM tombstone WHERE "
 _REMOVALS_WHERE = "SELECT serial, share, lay_in, pack, offset FROM removal WHERE "
 _REWRITTEN = -1
@@ -271,10 +277,21 @@ class Index:
         """Some shares that lie in a pack (0: in files of their own), in order, from behind a serial on."""
         return self._shares("pack = ? AND serial > ? ORDER BY serial LIMIT ?", (number, after, limit))
 
+    def superseded_of(self, owner: bytes, after: int) -> list[KeptShare]:
+        """Some shares that have a commitment of this owner which was replaced, in order, from behind a serial on."""
+        asked = "SELECT DISTINCT share FROM superseded WHERE owner = ? AND share > ? ORDER BY share LIMIT ?"
+        return self._of_serials(self._ask(asked, (owner, after, _PAGE)))
+
+    def superseded_before(self, unix: float) -> list[KeptShare]:
+        """Some shares that have a commitment which was replaced before this time, in Unix seconds."""
+        return self._of_serials(self._ask("SELECT DISTINCT share FROM superseded WHERE at <= ? LIMIT ?", (unix, _PAGE)))
+
+    def _of_serials(self, rows: list[tuple[int]]) -> list[KeptShare]:
+        return [kept for (serial,) in rows if (kept := self.of_serial(serial)) is not None]
+
     def amended_in_pack(self, number: int) -> list[KeptShare]:
-        """The shares that are amended by a record of this pack."""
-        found = self._ask("SELECT share FROM amendment WHERE pack = ?", (number,))
-        return [kept for (serial,) in found if (kept := self.of_serial(serial)) is not None]
+        """The shares that have amendments in this pack, or had and hold them."""
+        return self._of_serials(self._ask("SELECT share FROM amendment WHERE pack = ?", (number,)))
 
     def next_held(self, after: int) -> Optional[KeptShare]:
         """The sound share with the next serial."""
@@ -455,13 +472,11 @@ class Index:
         usage[1] += sign * kept.size
         self._touched.add(name)
         self.count_living(kept.place, sign)
-        if kept.amendment is not None:
-            self.count_living(kept.amendment, sign)
-            where = kept.amendment.pack, kept.serial
-            if sign > 0:
-                self._ask("INSERT OR REPLACE INTO amendment VALUES (?, ?)", where)
-            else:
-                self._ask("DELETE FROM amendment WHERE pack = ? AND share = ?", where)
+        for place in kept.amendments:
+            self.count_living(place, sign)
+            self._ask(_ENTER_AMENDMENT if sign > 0 else _FORGET_AMENDMENT, (place.pack, kept.serial))
+        for each in kept.superseded:
+            self._ask(_ENTER_SUPERSEDED if sign > 0 else _FORGET_SUPERSEDED, (each.owner, kept.serial, each.at))
 
     def remember(self, name: str, value: Any) -> None:
         self._ask("INSERT OR REPLACE INTO meta VALUES (?, ?, ?)", _summed(name, value))

@@ -129,9 +129,11 @@ class Recovery:
             now = self._index.of_serial(kept.serial) or kept
             place = _NOWHERE if is_lost(now.place) else now.place
             amendment = _NOWHERE if is_lost(now.amendment) else now.amendment
-            if (place, amendment) != (now.place, now.amendment):
-                lost = msgspec.structs.replace(now, place=place, amendment=amendment)
-                self._index.change(now, lost.found(sound=False) if now.here else lost)
+            lost = msgspec.structs.replace(now, place=place, amendment=amendment)
+            damaged = lost != now and now.here
+            lost = lost.without(lambda each: is_lost(each.place))
+            if lost != now:
+                self._index.change(now, lost.found(sound=False) if damaged else lost)
         self._write_tombstones_anew([each for each in self._index.tombstones_in_pack(number) if is_lost(each.place)])
 
     def _leave_alone(self, number: int) -> None:
@@ -362,23 +364,33 @@ class Recovery:
             log.warning("the file of the share %s is left behind: %s", file_name(key), error)
 
     def _enter_amendment(self, found: FoundRecord) -> None:
-        known = self._index.of_serial(found.about)
-        if known is None or known.amended_by > found.serial:
+        index, known = self._index, self._index.of_serial(found.about)
+        if known is None:
             return
-        changed = msgspec.structs.replace(known, amendment=found.place, amended_by=found.serial)
+        if known.amended_by > found.serial:
+            index.change(known, known.moved_amendment(found.serial, found.place))
+            return
         try:
             if not found.whole:
                 raise IntegrityError("what amends it is damaged")
-            share = amended(known.announced, read_amendment(self._packs.body(found.place)))
+            signed, replaced = read_amendment(self._packs.body(found.place))
         except IntegrityError as error:
             log.error("what amends the share %s cannot be read: %s", file_name(known.key), error)
-            share = unreadable(known.key)  # whose it is now is not known; the commitment before is superseded
-            if known.here and not is_damage(error):
-                self._index.change(known, msgspec.structs.replace(changed, state=State.LEFT_ALONE))
-                return
-        self._index.change(
-            known, changed.kept(share) if known.here else msgspec.structs.replace(changed, announced=share)
-        )
+            # Whose it is now is not known; the commitment before is superseded.
+            after = msgspec.structs.replace(
+                known, announced=unreadable(known.key), amendment=found.place, amended_by=found.serial
+            )
+            if known.here:
+                after = msgspec.structs.replace(after, state=State.DAMAGED if is_damage(error) else State.LEFT_ALONE)
+        else:
+            if known.amended_by == found.serial:
+                again = amended(known.announced, signed)
+                after = msgspec.structs.replace(known, announced=again, amendment=found.place)
+            else:
+                after = known.amended(found.place, found.serial, signed, replaced)
+            if known.here or (after.is_settled_by_taking_back() and index.held(known.key) is None):
+                after = after.kept(after.announced)
+        index.change(known, after)
 
     def _enter_tombstone(self, found: FoundRecord) -> None:
         try:

@@ -8,6 +8,7 @@ which has an acknowledgement finds the share in the catalog, or finds it gone.
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Callable, Optional
 
@@ -22,7 +23,9 @@ from common.protocol.device_messages import (
     Described,
     Fetch,
     Fetched,
+    HeldFor,
     Inspect,
+    ListSuperseded,
     Open,
     Part,
     Progress,
@@ -30,6 +33,7 @@ from common.protocol.device_messages import (
     SignedCommitment,
     Store,
     Stored,
+    SupersededList,
     Wanted,
     WholeShare,
 )
@@ -49,11 +53,14 @@ from common.protocol.operations import (
     OPEN,
     PROGRESS,
     STORE,
+    SUPERSEDED,
     UNDELETE,
     H,
     R,
     Spec,
 )
+from worker.amending import HeldCommitment
+from worker.amendments import content_of
 from worker.committing import PendingCommit
 from worker.layout import ShareKey
 from worker.leases import Leases
@@ -61,6 +68,8 @@ from worker.reading import OpenShare
 from worker.refusals import Refusal, disk_answer
 from worker.share_file import mapping_for
 from worker.store import ShareStore
+
+_MOST_HELD_AT_ONCE = 48  # what is said of so many fits into one header
 
 
 @dataclass(frozen=True)
@@ -149,12 +158,34 @@ class Answering:
             return answer(request, Progress(GRANTED, committed=True))
         return answer(request, Progress(GRANTED), pack(ranges))
 
+    def superseded(self, request: Request, header: ListSuperseded, _now: float) -> Answered:
+        """What was replaced of the owner who asks, and is held: of as many shares as the answer takes."""
+        parts: list[HeldFor] = []
+        pieces = _Pieces()
+        after = header.after
+        for held in self._store.superseded(request.owner, after):
+            packed = [pack(each.signed) for each in held]
+            if parts and (len(parts) + len(held) > _MOST_HELD_AT_ONCE or not pieces.has_room(packed)):
+                return answer(request, SupersededList(GRANTED, parts, after), pieces.payload())
+            for each, piece in zip(held[:_MOST_HELD_AT_ONCE], packed):
+                if pieces.has_room([piece]):
+                    pieces.add(piece)
+                    parts.append(_held_for(each, len(piece)))
+            after = held[-1].kept.serial if held else after
+        return answer(request, SupersededList(GRANTED, parts), pieces.payload())
+
     def inspect(self, request: Request, header: Inspect, now: float) -> Answered:
         """A share's commitment, and a lease to repair its encoding."""
         signed = self._store.share((header.encoding_id, header.share), request.owner).signed
         if header.lease and not self._leases.ask(header.encoding_id, request.broker, header.lease, now):
             raise Refusal(Code.CONFLICT, "another broker is repairing this encoding")
         return grant(request, pack(signed))
+
+
+def _held_for(held: HeldCommitment, length: int) -> HeldFor:
+    kept, now = held.kept, held.now
+    again = kept.here and content_of(now) == content_of(held.signed.commitment)
+    return HeldFor(*kept.key, length, held.age, now.owner, now.generation, now.revision, again)
 
 
 def _describe(opened: OpenShare, wanted: Wanted, owner: bytes) -> tuple[bytes, bytes]:
@@ -178,12 +209,14 @@ class _Pieces:
         if self._room <= 0:
             raise Refusal(Code.BUSY, "the reply is full")
 
+    def has_room(self, pieces: Sequence[bytes]) -> bool:
+        return sum(map(len, pieces)) <= self._room
+
     def add(self, *pieces: bytes) -> None:
         """Add all of them, or raise Refusal(BUSY)."""
-        size = sum(len(piece) for piece in pieces)
-        if size > self._room:
+        if not self.has_room(pieces):
             raise Refusal(Code.BUSY, "the reply is full")
-        self._room -= size
+        self._room -= sum(map(len, pieces))
         self._pieces += pieces
 
     def payload(self) -> bytes:
@@ -217,6 +250,7 @@ class Service:
         self._bind(DELETE, self._delete)
         self._bind(UNDELETE, self._undelete)
         self._bind(AMEND, self._amend)
+        self._bind(SUPERSEDED, answering.superseded)
         self._bind(DISCARD, self._discard)
         self._bind(CHECK, self._check)
         self._bind(FETCH, answering.fetch)

@@ -14,13 +14,14 @@ looked at again at the next start.
 from __future__ import annotations
 
 import enum
-from typing import Optional
+from typing import Callable, Optional
 
 import msgspec
 
 from common.protocol.device_messages import Grant, SignedCommitment
 from common.protocol.identifiers import NO_OWNER
 from common.protocol.messages import AnnouncedShare, GrantedTo
+from worker.amendments import Replaced
 from worker.layout import Place, ShareKey
 from worker.share_file import ShareHeader, ShareInformation
 
@@ -44,6 +45,17 @@ _TRANSITIONS: dict[State, set[Optional[State]]] = {
 }
 
 
+class Superseded(msgspec.Struct, array_like=True, frozen=True):
+    """A commitment that was replaced, and is held for who signed it."""
+
+    serial: int  # of the amendment's record; 0: it is the one in the share
+    place: Optional[Place]  # of that
+    owner: bytes
+    content: bytes  # `amendments.content_of`
+    first: int  # when it was replaced first, in Unix seconds; what was said again may be replaced again
+    at: int  # and last
+
+
 class KeptShare(msgspec.Struct, array_like=True, frozen=True):
     """One copy of a share: its state, where it lies, and how it is announced while it is held."""
 
@@ -55,6 +67,7 @@ class KeptShare(msgspec.Struct, array_like=True, frozen=True):
     amended_by: int = 0  # the serial of that
     until: int = 0  # Unix seconds, of a surplus share
     deleted_by: bytes = NO_OWNER
+    superseded: tuple[Superseded, ...] = ()  # the oldest first
 
     @property
     def key(self) -> ShareKey:
@@ -77,8 +90,14 @@ class KeptShare(msgspec.Struct, array_like=True, frozen=True):
 
     @property
     def size(self) -> int:
-        """Bytes that it takes, its amendment with it."""
-        return self.place.length + (self.amendment.length if self.amendment is not None else 0)
+        """Bytes that it takes, its amendments with it."""
+        return self.place.length + sum(place.length for place in self.amendments)
+
+    @property
+    def amendments(self) -> list[Place]:
+        """Where its amendments lie, those with it that were replaced and are held."""
+        places = (self.amendment, *(each.place for each in self.superseded))
+        return [place for place in places if place is not None]
 
     @property
     def counts_for(self) -> bytes:
@@ -97,6 +116,37 @@ class KeptShare(msgspec.Struct, array_like=True, frozen=True):
     def found(self, *, sound: bool) -> KeptShare:
         """The same as it is held, after it was found sound or damaged."""
         return self.kept(msgspec.structs.replace(self.announced, sound=sound))
+
+    def amended(self, place: Place, serial: int, signed: SignedCommitment, replaced: Replaced) -> KeptShare:
+        """The same with another commitment, this record's; what it replaces is held, once whatever it says again."""
+        again = {each.content: each for each in self.superseded}
+        first = again[replaced.content].first if replaced.content in again else replaced.at
+        again[replaced.content] = Superseded(
+            self.amended_by, self.amendment, replaced.owner, replaced.content, first, replaced.at
+        )
+        return msgspec.structs.replace(
+            self,
+            announced=amended(self.announced, signed),
+            amendment=place,
+            amended_by=serial,
+            superseded=tuple(again.values()),
+        )
+
+    def moved_amendment(self, serial: int, place: Place) -> KeptShare:
+        """The same with the record of one of its amendments elsewhere; harmless where it is none."""
+        moved = tuple(
+            msgspec.structs.replace(each, place=place) if each.serial == serial else each for each in self.superseded
+        )
+        amendment = place if serial == self.amended_by else self.amendment
+        return msgspec.structs.replace(self, amendment=amendment, superseded=moved)
+
+    def without(self, gone: Callable[[Superseded], bool]) -> KeptShare:
+        """The same without some of what was replaced."""
+        return msgspec.structs.replace(self, superseded=tuple(each for each in self.superseded if not gone(each)))
+
+    def is_settled_by_taking_back(self) -> bool:
+        """Whether it is in the trash of an owner whose it is not any more."""
+        return self.state is State.DELETED and not self.belongs_to(self.deleted_by)
 
     def belongs_to(self, owner: bytes) -> bool:
         """Whether it is this owner's, or too damaged to tell whose."""

@@ -22,7 +22,7 @@ from common.errors import IntegrityError, TesseraError, UsageError, cannot_write
 from common.protocol.device_messages import Open, SegmentRange, ShareName, SignedCommitment
 from common.protocol.identifiers import NO_OWNER
 from common.protocol.messages import TOMBSTONE_LIFETIME, AnnouncedShare, Answer, Code, ToldTombstone, Tombstone
-from worker.amending import Amending
+from worker.amending import Amending, HeldCommitment
 from worker.capacity import OVERHEAD, Capacity, OwnerQuota, Quota
 from worker.clock import Clock
 from worker.committing import Committer, PendingCommit
@@ -87,7 +87,17 @@ class ShareStore:
         self._reserve = Reserve(disk, layout)
         self._capacity = Capacity(disk, folder, capacity, durability, index, self._remover, self._staged)
         self._quota = Quota(index, self._staged, self._capacity, owner_quota)
-        self._amending = Amending(durability, packs, index, self._deletion, self._capacity, self._opened, self._release)
+        self._amending = Amending(
+            durability,
+            packs,
+            index,
+            shares,
+            self._deletion,
+            self._capacity,
+            self._opened,
+            self._release,
+            self.hold,
+        )
         self.scrub = Scrub(index, shares, self._clock, scrub_every, self._found_bad, self._found_good)
         self.compaction = Compaction(durability, packs, index, self._release)
         self._recovery = Recovery(disk, layout, durability, packs, index, shares)
@@ -291,11 +301,13 @@ class ShareStore:
         """Check what is to be committed; None where the same was committed before, for the same owner."""
         self._require_signed(key[0], owner, signed)
         self._deletion.require_not_deleted(key[0], owner)
-        held = self._index.held(key)
+        copies = self._index.of_encoding(key[0])
+        held = next((copy for copy in copies if copy.here and copy.key == key), None)
         if held is not None and held.sound and held.owner == owner:
             self._require_same(held, signed)
             return None
         staged = self._being_stored(key, owner)
+        self._require_one_content(copies, signed.commitment.recipe)
         if held is not None and not held.belongs_to(owner):
             raise Refusal(Code.CONFLICT, "this share is stored already")
         try:
@@ -322,6 +334,19 @@ class ShareStore:
         """Refusal unless a held share is still whole and has this commitment."""
         if leaf_of(self._opened(held).commitment) != leaf_of(signed.commitment):
             raise Refusal(Code.CONFLICT, "this share was committed otherwise")
+
+    def _require_one_content(self, copies: Sequence[KeptShare], recipe: bytes) -> None:
+        """Refusal where anything of the encoding is here, be it in the trash, that has other blocks.
+
+        An encoding is stored once, so who does that has its owner's key and wants to have others in its place.
+        """
+        for copy in copies:
+            try:
+                there = self._shares.get(copy).commitment.recipe
+            except (IntegrityError, OSError):
+                continue  # it may be stored anew
+            if there != recipe:
+                raise Refusal(Code.CONFLICT, "other blocks of this encoding are here, held or in the trash")
 
     def commit_round(self, commits: list[PendingCommit]) -> list[Answer]:
         """Make shares durable together; for each the answer."""
@@ -353,6 +378,7 @@ class ShareStore:
         self._reserve.keep()
         if self._clock.trusted():
             self._deletion.purge(self._clock.unix())
+            self._amending.purge(self._clock.unix())
 
     # --- reading
 
@@ -369,7 +395,7 @@ class ShareStore:
 
     def block(self, key: ShareKey, owner: bytes, segment: int) -> bytes:
         """One block, checked, of a committed share or of one being stored."""
-        staged = self._staged.get(key, owner)
+        staged = None if self.holds(key, owner) else self._staged.get(key, owner)
         if staged is not None and segment not in staged.blocks:
             staged = None
         try:
@@ -397,7 +423,11 @@ class ShareStore:
     def amend(self, encoding_id: bytes, signed: SignedCommitment, owner: bytes) -> None:
         """Replace the commitments of an encoding's shares, which this owner gets or has, durably."""
         self._require_signed(encoding_id, owner, signed)
-        self._amending.amend(encoding_id, signed)
+        self._amending.amend(encoding_id, signed, self._clock.unix())
+
+    def superseded(self, owner: bytes, after: int) -> Iterator[list[HeldCommitment]]:
+        """What was replaced of this owner's and is held, of one share at a time, from behind a share's serial on."""
+        return self._amending.held_for(owner, after, self._clock.unix())
 
     def delete(self, tombstone: Tombstone, owner: bytes) -> None:
         """Move this owner's shares of an encoding to the trash, as that owner signed."""
@@ -422,6 +452,9 @@ class ShareStore:
 
     def discard(self, key: ShareKey, owner: bytes) -> None:
         """Move a share to the trash that other devices have too."""
+        held = self._index.held(key)
+        if held is not None and self._amending.holds(held, self._clock.unix()):
+            raise Refusal(Code.CONFLICT, "what was replaced of it is held here")
         self._deletion.discard(key, owner, self._clock.unix())
 
     def close(self) -> None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Optional
 
 from broker.claims import Claim
-from common.coding.commitments import CommitmentVerifier, leaf_of, rank, supersedes
+from common.coding.commitments import CommitmentVerifier, leaf_of, rank, supersedes, takes_back
 from common.coding.recipe import Recipe, decode_recipe
 from common.errors import IntegrityError
 from common.protocol.codec import unpack
@@ -75,17 +75,23 @@ def agree(shown: Mapping[bytes, Optional[Shown]]) -> Optional[Agreed]:
     signed = {device: each.signed.commitment for device, each in found.items()}
     alike = Counter(each.leaf for each in found.values())
 
-    def weight(device: bytes) -> tuple[int, tuple[int, int], int, bytes]:
+    def weight(device: bytes) -> tuple[int, tuple[int, int, int], int, bytes]:
         own, leaf = signed[device], found[device].leaf
         return sum(_agrees(own, other) for other in signed.values()), rank(own), alike[leaf], leaf
 
     best = max(signed, key=weight)
     holds = found[best]
     devices = frozenset(device for device, each in found.items() if each.leaf == holds.leaf)
-    older = frozenset(device for device, other in signed.items() if supersedes(signed[best], other))
+    older = frozenset(device for device, other in signed.items() if _follows(signed[best], other))
     return Agreed(holds.packed, holds.signed, holds.recipe, devices, older)
 
 
+def _follows(best: Commitment, other: Commitment) -> bool:
+    """Whether one that most agree to replaces another; the other's device decides whether it may be taken back."""
+    return supersedes(best, other) or takes_back(best, other)
+
+
 def _agrees(one: Commitment, other: Commitment) -> bool:
-    """Whether two commitments are of one line of owners."""
-    return supersedes(one, other) or supersedes(other, one) or one.owner == other.owner
+    """Whether two commitments are of one line of owners, and of the same blocks."""
+    of_one_line = supersedes(one, other) or supersedes(other, one) or one.owner == other.owner
+    return of_one_line and one.recipe == other.recipe

@@ -9,8 +9,9 @@ power of two. Each commitment carries its position and the siblings on its way t
 alone, and many small images cost one signature.
 
 An encoding id is a hash of its first owner's key and a nonce, so no other can make commitments for it. The transfers in
-a commitment lead from the first owner to the present one, each signed by whose it was. Only a *deposit* is signed by
-another than its owner: by who left it, the last one before, and only in its first revision.
+a commitment lead from the first owner to the present one, each signed by whose it was. An owner before can take an
+encoding back for as long as devices hold it for them; the generation says how often that was done. Only a *deposit* is
+signed by another than its owner: by who left it, the last one before, and only in its first revision.
 """
 
 from __future__ import annotations
@@ -98,12 +99,13 @@ class CommitmentVerifier:
         return True
 
 
-def rank(commitment: Commitment) -> tuple[int, int]:
+def rank(commitment: Commitment) -> tuple[int, int, int]:
     """By which of two commitments for one encoding, both signed, the higher one holds.
 
-    First who has it by more transfers: what an owner before says later does not count any more.
+    First who took it back last, then who has it by more transfers: what an owner before says later does not count any
+    more.
     """
-    return len(commitment.transfers), commitment.revision
+    return commitment.generation, len(commitment.transfers), commitment.revision
 
 
 def supersedes(new: Commitment, old: Commitment) -> bool:
@@ -112,10 +114,18 @@ def supersedes(new: Commitment, old: Commitment) -> bool:
     It ranks higher, and whose the old one is did give it away, or has it still. Of two that rank alike, as of machines
     that amend at once, neither does: each device keeps what came first, so that at most one has most devices.
     """
-    line, before = _owners(new), _owners(old)
+    line, before = owners_of(new), owners_of(old)
     return line[: len(before)] == before and rank(new) > rank(old)
 
 
-def _owners(commitment: Commitment) -> list[bytes]:
+def takes_back(new: Commitment, old: Commitment) -> bool:
+    """Whether an owner before takes an encoding back from whose the old commitment is, both signed.
+
+    Devices let them only as long as they hold what that owner signed before it was given away (decision 32).
+    """
+    return new.generation > old.generation and not supersedes(new, old)
+
+
+def owners_of(commitment: Commitment) -> list[bytes]:
     """Its owners in turn."""
     return [owner_id(transfer.owner_key) for transfer in commitment.transfers] + [commitment.owner]

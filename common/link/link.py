@@ -132,15 +132,17 @@ class Link:
         proof: Optional[OwnerProof],
         *,
         deposit_for: Optional[bytes] = None,
+        takes_back: bool = False,
         emit: Emit = ignore,
     ) -> None:
         """`proof`: the owner's of the vault that this client speaks for; None where it only looks at the devices.
         `deposit_for`: the owner key of another vault, for which it only stores; the proof is then of who deposits.
-        `emit` is told what the broker is waited for.
+        `takes_back`: also where the vault's key was replaced, to take back what was given away with it. `emit` is told
+        what the broker is waited for.
         """
         self.emit = emit
         self._identity = identity
-        hello = Hello(PROTOCOL_VERSION, proof, deposit_for)
+        hello = Hello(PROTOCOL_VERSION, proof, deposit_for, takes_back=takes_back)
         self._marks = identity.list_marks()
         self._protocol = ClientProtocol(identity.brokers, hello, secrets.token_bytes(8), self._marks.of)
         self._time = RunningTime()

@@ -95,6 +95,7 @@ class Commitment(Message):
     revision: Revision = 1
     # Of two for one owner the first counts.
     grants: Annotated[list[Grant], msgspec.Meta(max_length=MAX_GRANTS)] = msgspec.field(default_factory=list)
+    generation: Count = 0  # how often an owner before took the encoding back
 
 
 class CommitmentSignature(Message):
@@ -211,6 +212,32 @@ class Amend(Message):
     """
 
     encoding_id: Identifier
+
+
+class ListSuperseded(Message):
+    """Asks for the commitments of one's own that were replaced, and that a device holds."""
+
+    after: Count  # what the answer before said to go on behind; 0 at first
+
+
+class HeldFor(Message):
+    """A commitment that was replaced, and what holds now at that device."""
+
+    encoding_id: Identifier
+    share: ShareIndex
+    length: Annotated[int, msgspec.Meta(ge=0, le=2**22)]  # of the packed SignedCommitment in the payload
+    age: Seconds  # since it was replaced first
+    owner: Identifier  # whose it is now, maybe in the trash
+    generation: Count
+    revision: Revision
+    again: bool  # what holds now says the same
+
+
+class SupersededList(ReplyHeader):
+    """Payload: the packed SignedCommitments, one after the other; of each share the oldest first."""
+
+    parts: list[HeldFor] = msgspec.field(default_factory=list)
+    after: Optional[Count] = None  # to go on behind; None: that is all
 
 
 # --- asked of a worker by the broker's steward

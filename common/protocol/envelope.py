@@ -71,6 +71,8 @@ class Operation(enum.IntEnum):
     AMEND = 41
     # asked of the broker by a client
     RETIRE_OWNER = 42
+    # asked of a worker by a client, through the broker
+    SUPERSEDED = 44
     # asked of the broker by a client
     TRASH = 50
     # and by workers, too

@@ -130,6 +130,7 @@ class Hello(Message):
     proof: Optional[OwnerProof] = None  # all of a vault's rights
     deposit_for: Optional[PublicKey] = None  # only storing, for the vault with this signing key, as the proof's owner
     list_mark: Optional[ListMark] = None  # that this broker gave last
+    takes_back: bool = False  # it comes with a key that was replaced, to take back what was given away with it
 
 
 class Welcome(ReplyHeader):

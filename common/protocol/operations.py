@@ -60,6 +60,7 @@ class Spec(Generic[H, R]):
     first: bool = False  # it may come before HELLO or REGISTER
     vault: bool = False  # only in a session that speaks for a vault
     deposit: bool = False  # also in one that only stores for a vault
+    replaced: bool = False  # also with a vault key that was replaced, of who comes to take back what was given away
     payload: int = 0  # most bytes of the request's
     reply_payload: int = 0  # most bytes of the reply's; both together are at most MAX_PAYLOAD
     timeout: float = 30.0  # seconds in all, those after answers "busy" included
@@ -73,6 +74,7 @@ def _of_device(
     *,
     by_steward: bool = False,
     deposit: bool = False,
+    replaced: bool = False,
     payload: int = 0,
     reply_payload: int = 0,
     timeout: float = 20.0,
@@ -86,6 +88,7 @@ def _of_device(
         by_steward=by_steward,
         vault=True,
         deposit=deposit,
+        replaced=replaced,
         payload=payload,
         reply_payload=reply_payload,
         timeout=timeout,
@@ -98,20 +101,23 @@ _REMARK = 3.0  # seconds; nothing depends on the answer
 # fmt: off
 JOIN           = Spec(Operation.JOIN, m.Join, m.Joined, _NOBODY, by_invited=True, first=True)
 
-HELLO          = Spec(Operation.HELLO, m.Hello, m.Welcome, _CLIENT, first=True, deposit=True)
-BROKERS        = Spec(Operation.BROKERS, Empty, m.Brokers, _CLIENT | _WORKER, deposit=True, reply_payload=_MAX)
-STATUS         = Spec(Operation.STATUS, Empty, m.Status, _CLIENT, deposit=True, reply_payload=_MAX)
-HEALTH         = Spec(Operation.HEALTH, Empty, m.Health, _CLIENT, reply_payload=_MAX)
+HELLO          = Spec(Operation.HELLO, m.Hello, m.Welcome, _CLIENT, first=True, deposit=True, replaced=True)
+BROKERS        = Spec(Operation.BROKERS, Empty, m.Brokers, _CLIENT | _WORKER, deposit=True, reply_payload=_MAX,
+                      replaced=True)
+STATUS         = Spec(Operation.STATUS, Empty, m.Status, _CLIENT, deposit=True, reply_payload=_MAX, replaced=True)
+HEALTH         = Spec(Operation.HEALTH, Empty, m.Health, _CLIENT, reply_payload=_MAX, replaced=True)
 PLACES         = Spec(Operation.PLACES, m.Places, m.Placed, _CLIENT, vault=True, deposit=True,
                       payload=_MAX, reply_payload=_MAX)
-LOCATE         = Spec(Operation.LOCATE, m.Locate, m.Holdings, _CLIENT, vault=True, payload=_MAX, reply_payload=_MAX)
-LIST           = Spec(Operation.LIST, m.ListObjects, m.Holdings, _CLIENT, vault=True, reply_payload=_MAX)
-CHANGES        = Spec(Operation.CHANGES, m.ListChanges, m.Changes, _CLIENT, vault=True, reply_payload=_MAX)
-TRASH          = Spec(Operation.TRASH, m.ListTrash, m.TrashList, _CLIENT, vault=True, reply_payload=_MAX)
+LOCATE         = Spec(Operation.LOCATE, m.Locate, m.Holdings, _CLIENT, vault=True, payload=_MAX, reply_payload=_MAX,
+                      replaced=True)
+LIST           = Spec(Operation.LIST, m.ListObjects, m.Holdings, _CLIENT, vault=True, reply_payload=_MAX, replaced=True)
+CHANGES        = Spec(Operation.CHANGES, m.ListChanges, m.Changes, _CLIENT, vault=True, reply_payload=_MAX,
+                      replaced=True)
+TRASH          = Spec(Operation.TRASH, m.ListTrash, m.TrashList, _CLIENT, vault=True, reply_payload=_MAX, replaced=True)
 REPAIR         = Spec(Operation.REPAIR, m.RepairNow, Acknowledged, _CLIENT, vault=True, payload=_MAX)
 REPORT_BAD     = Spec(Operation.REPORT_BAD, m.ReportBad, Acknowledged, _CLIENT, vault=True, payload=_MAX,
-                      timeout=_REMARK)
-RETIRE_OWNER   = Spec(Operation.RETIRE_OWNER, Empty, Acknowledged, _CHANGING, vault=True)
+                      timeout=_REMARK, replaced=True)
+RETIRE_OWNER   = Spec(Operation.RETIRE_OWNER, Empty, Acknowledged, _CHANGING, vault=True, replaced=True)
 RETIRE         = Spec(Operation.RETIRE, m.Retire, Acknowledged, _ADMIN)
 REBALANCE      = Spec(Operation.REBALANCE, Empty, Acknowledged, _ADMIN)
 
@@ -129,12 +135,15 @@ COMMIT         = _of_device(Operation.COMMIT, d.Commit, Acknowledged, by_steward
                             timeout=_ROUND)
 STORE          = _of_device(Operation.STORE, d.Store, d.Stored, deposit=True, payload=_MAX, timeout=_ROUND)
 ABANDON        = _of_device(Operation.ABANDON, d.ShareName, Acknowledged, by_steward=True, deposit=True, timeout=3.0)
-FETCH          = _of_device(Operation.FETCH, d.Fetch, d.Fetched, by_steward=True, reply_payload=_MAX)
-DESCRIBE       = _of_device(Operation.DESCRIBE, d.Describe, d.Described, reply_payload=_MAX)
+FETCH          = _of_device(Operation.FETCH, d.Fetch, d.Fetched, by_steward=True, reply_payload=_MAX, replaced=True)
+DESCRIBE       = _of_device(Operation.DESCRIBE, d.Describe, d.Described, reply_payload=_MAX, replaced=True)
 PROGRESS       = _of_device(Operation.PROGRESS, d.ShareName, d.Progress, by_steward=True, reply_payload=_MAX)
 DELETE         = _of_device(Operation.DELETE, m.Tombstone, Acknowledged, _CHANGING, by_steward=True)
-UNDELETE       = _of_device(Operation.UNDELETE, m.Tombstone, Acknowledged, _CHANGING, by_steward=True)
-AMEND          = _of_device(Operation.AMEND, d.Amend, Acknowledged, _CHANGING, by_steward=True, payload=_MAX)
+UNDELETE       = _of_device(Operation.UNDELETE, m.Tombstone, Acknowledged, _CHANGING, by_steward=True, replaced=True)
+AMEND          = _of_device(Operation.AMEND, d.Amend, Acknowledged, _CHANGING, by_steward=True, payload=_MAX,
+                            replaced=True)
+SUPERSEDED     = _of_device(Operation.SUPERSEDED, d.ListSuperseded, d.SupersededList, _CHANGING, replaced=True,
+                            reply_payload=_MAX)
 
 INSPECT        = _of_device(Operation.INSPECT, d.Inspect, Acknowledged, _NOBODY, by_steward=True, reply_payload=_MAX)
 CHECK          = _of_device(Operation.CHECK, d.ShareName, Acknowledged, _NOBODY, by_steward=True)

@@ -30,10 +30,16 @@ T = TypeVar("T")
 
 @asynccontextmanager
 async def open_repository(
-    identity: ClientIdentity, vault: VaultFolder, key: VaultKey, emit: Callable[[Any], None]
+    identity: ClientIdentity,
+    vault: VaultFolder,
+    key: VaultKey,
+    emit: Callable[[Any], None],
+    *,
+    takes_back: bool = False,
 ) -> AsyncIterator[Repository]:
-    """A repository by a link of its own; errors as of `reached`."""
-    async with reached(Link(identity, key.owner_proof(identity.key_pair.public), emit=emit)) as link:
+    """A repository by a link of its own; errors as of `reached`. `takes_back`: as of `Link`; True where it was done."""
+    proof = key.owner_proof(identity.key_pair.public)
+    async with reached(Link(identity, proof, takes_back=takes_back or vault.is_taken_back, emit=emit)) as link:
         yield Repository(link, vault, key, emit)
 
 

@@ -40,6 +40,7 @@ class VaultFolder:
         self.key_path = self.folder / "vault.key"
         self._former_path = self.folder / "former.key"
         self._replaced_path = self.folder / "replaced.key"
+        self._taken_back_path = self.folder / "taken-back"
         self._indexes: dict[Path, VaultIndex] = {}
 
     # --- the key
@@ -143,7 +144,17 @@ class VaultFolder:
         """Remove the former key, which brokers refuse now."""
         self._former_path.unlink(missing_ok=True)
         self._replaced_path.unlink(missing_ok=True)
+        self._taken_back_path.unlink(missing_ok=True)
         sync_folder(self.folder)
+
+    @property
+    def is_taken_back(self) -> bool:
+        """Whether brokers are asked though the key was replaced: what was given away with it was taken back."""
+        return self._taken_back_path.exists()
+
+    def note_taken_back(self) -> None:
+        """Have brokers asked though the key was replaced, until it is replaced from here."""
+        write_private(self._taken_back_path, b"", replace=True)
 
     def _keep_new(self, content: bytes) -> None:
         try:

@@ -49,7 +49,7 @@ from tests.support.sample_images import KEY, OTHER_KEY, encode
 from tests.support.sample_shares import OWNER, held_by, sample
 from viewer.messages import Seen, ViewerError, decode_message
 from worker import pack_format, share_file
-from worker.amendments import encode_amendment, read_amendment
+from worker.amendments import Replaced, encode_amendment, read_amendment
 from worker.disk import Disk, Entry
 from worker.format_version import UnknownVersionError
 from worker.index import Index
@@ -328,7 +328,7 @@ def _with_digest(body: bytes) -> bytes:
     return body + b"\xc4\x20" + blake3(body).digest()
 
 
-_AMENDMENT = encode_amendment(_IMAGE.signed, bytes(32))
+_AMENDMENT = encode_amendment(_IMAGE.signed, bytes(32), Replaced(bytes(16), bytes(32), 1))
 _SALT = bytes(8)
 _FRAME = pack_format.encode_frame(pack_format.make_frame(pack_format.Kind.SHARE, (_ID, 3), 1, 0, _BLOCK), _SALT)[:-8]
 

@@ -45,6 +45,7 @@ OF_A_WORKER = [
     Operation.PROGRESS,
     Operation.DELETE,
     Operation.UNDELETE,
+    Operation.SUPERSEDED,
     Operation.INSPECT,
     Operation.CHECK,
     Operation.DISCARD,
@@ -56,9 +57,9 @@ H = TypeVar("H", bound=msgspec.Struct)
 class Worker:
     """A service on its store, spoken to as a broker does."""
 
-    def __init__(self, folder: Path, capacity: Optional[int] = None) -> None:
+    def __init__(self, folder: Path, capacity: Optional[int] = None, *, hold: float = 0.0) -> None:
         self.disk = FaultyDisk()
-        self.store = ShareStore(folder, capacity, disk=self.disk)
+        self.store = ShareStore(folder, capacity, disk=self.disk, hold=hold)
         self.service = Service(self.store)
         self._count = 0
 

@@ -42,6 +42,7 @@ TABLE = {
     Operation.UNDELETE:        (N,     Y,     N,     Y,     N,     N,     N,     N,     N,     N),
     Operation.PROBE:           (N,     N,     N,     N,     N,     N,     N,     N,     N,     N),
     Operation.AMEND:           (N,     Y,     N,     Y,     N,     N,     N,     N,     N,     N),
+    Operation.SUPERSEDED:      (N,     Y,     N,     Y,     N,     N,     N,     N,     N,     N),
     Operation.RETIRE_OWNER:    (N,     Y,     N,     Y,     N,     N,     N,     N,     N,     N),
     Operation.TRASH:           (N,     Y,     Y,     Y,     N,     N,     N,     N,     N,     N),
     Operation.BROKERS:         (Y,     Y,     Y,     Y,     N,     N,     N,     N,     N,     N),
@@ -78,15 +79,16 @@ def test_whoever_is_revoked_may_nothing(operation: Operation) -> None:
 
 
 def test_what_is_meant_for_a_device_is_what_only_clients_ask_of_workers() -> None:
-    assert {operation for operation in Operation if 30 <= operation < 40} | {Operation.AMEND} == FORWARDED
+    asked = {operation for operation in Operation if 30 <= operation < 40}
+    assert asked | {Operation.AMEND, Operation.SUPERSEDED} == FORWARDED
 
 
 @pytest.mark.parametrize(
     "operation",
     {
         Operation.LOCATE, Operation.LIST, Operation.FETCH, Operation.DESCRIBE, Operation.DELETE, Operation.UNDELETE,
-        Operation.AMEND, Operation.TRASH, Operation.RETIRE_OWNER, Operation.RETIRE, Operation.REBALANCE,
-        Operation.REPAIR, Operation.REPORT_BAD, Operation.HEALTH,
+        Operation.AMEND, Operation.SUPERSEDED, Operation.TRASH, Operation.RETIRE_OWNER, Operation.RETIRE,
+        Operation.REBALANCE, Operation.REPAIR, Operation.REPORT_BAD, Operation.HEALTH,
     },
 )  # fmt: skip
 def test_a_deposit_neither_reads_nor_changes_what_is_stored(operation: Operation) -> None:

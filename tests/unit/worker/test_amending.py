@@ -40,7 +40,7 @@ from tests.support.sample_shares import (
     sign,
     through_restarts,
 )
-from worker.amendments import decode_amendment, encode_amendment
+from worker.amendments import Replaced, decode_amendment, encode_amendment
 from worker.layout import Place
 from worker.refusals import Refusal
 from worker.store import ShareStore
@@ -402,6 +402,7 @@ def test_whatever_call_fails_the_old_or_the_new_one_lies_there_whole(
 # --- the format
 
 _bytes = st.binary(min_size=32, max_size=32)
+_REPLACED = Replaced(bytes(16), bytes(32), 1)
 _ids = st.binary(min_size=16, max_size=16)
 _signatures = st.binary(min_size=64, max_size=64)
 _grants = st.lists(st.builds(Grant, _ids, _bytes, st.binary(max_size=50)), max_size=MAX_GRANTS)
@@ -415,7 +416,7 @@ _amendments = st.builds(SignedCommitment, _commitments, st.builds(CommitmentSign
 def test_an_amendment_reads_as_it_was_written_for_its_share_only(
     said: SignedCommitment, base: bytes, other: bytes
 ) -> None:
-    content = encode_amendment(said, base)
+    content = encode_amendment(said, base, _REPLACED)
     assert decode_amendment(content, base, b"recipe") == said
     if other != base:
         with pytest.raises(IntegrityError):
@@ -426,7 +427,7 @@ def test_an_amendment_reads_as_it_was_written_for_its_share_only(
 
 @given(_amendments, st.data())
 def test_a_damaged_amendment_is_refused(said: SignedCommitment, data: st.DataObject) -> None:
-    content = bytearray(encode_amendment(said, bytes(32)))
+    content = bytearray(encode_amendment(said, bytes(32), _REPLACED))
     content[data.draw(st.integers(0, len(content) - 1))] ^= 1 << data.draw(st.integers(0, 7))
     for damaged in (bytes(content), bytes(content[: data.draw(st.integers(0, len(content) - 1))])):
         with pytest.raises(IntegrityError):

@@ -5,17 +5,32 @@ from __future__ import annotations
 import errno
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Optional
 
 import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
-from common.protocol.codec import MAX_PAYLOAD, pack, pack_header
-from common.protocol.device_messages import Commit, Describe, Fetch, Inspect, ShareName, Wanted
+from common.protocol.codec import MAX_PAYLOAD, pack, pack_header, unpack
+from common.protocol.device_messages import (
+    Amend,
+    Commit,
+    Commitment,
+    Describe,
+    Fetch,
+    HeldFor,
+    Inspect,
+    ListSuperseded,
+    ShareName,
+    SignedCommitment,
+    SupersededList,
+    Wanted,
+)
 from common.protocol.envelope import Operation
 from common.protocol.messages import Acknowledged, AnnouncedShare, Code
-from tests.support.sample_shares import OWNER, Sample, damage, held_by, lying, sample
+from tests.support.sample_shares import OWNER, STRANGER, Sample, damage, held_by, lying, sample, sign
 from tests.support.spoken_worker import (
     OF_A_WORKER,
     SHARE,
@@ -203,10 +218,36 @@ def test_whatever_is_sent_and_whatever_the_disk_does_each_request_is_answered_on
     for operation, header, payload in requests:
         answers += worker.send(operation, header, payload)
     answers += worker.service.finish_round()
+    worker.disk.arm()  # a fault from here on could change what is held, and be announced after that
     changes = worker.store.changes()
     assert sorted(a.envelope.request_id for a in answers) == [(i + 1).to_bytes(16, "big") for i in range(len(requests))]
     assert sorted(changes.announced, key=by_key) == sorted(held_by(worker.store).values(), key=by_key)
-    worker.disk.arm()
     for encoding_id, share in held_by(worker.store):
         worker.store.share((encoding_id, share), OWNER)
     worker.store.close()
+
+
+def test_what_is_held_for_an_owner_is_told_in_pages(tmp_path: Path) -> None:
+    """More than one header takes: of each share once, with what holds now, to its owner only."""
+    worker = Worker(tmp_path / "worker", hold=3600)
+    encodings = [sample(f"held {number}", segments=1) for number in range(60)]
+    for encoding in encodings:
+        worker.put(encoding)
+        said = replace(encoding.commitment, revision=2, mapping=b"another")
+        assert worker.ask(Operation.AMEND, Amend(encoding.encoding_id), pack(sign(said))) is Code.GRANTED
+    told: list[tuple[HeldFor, Commitment]] = []
+    after: Optional[int] = 0
+    while after is not None:
+        (answered,) = worker.send(Operation.SUPERSEDED, pack_header(ListSuperseded(after)))
+        header, offset = only([answered], SupersededList), 0
+        for part in header.parts:
+            packed = answered.payload[offset : offset + part.length]
+            told.append((part, unpack(packed, SignedCommitment).commitment))
+            offset += part.length
+        after = header.after
+    assert [commitment for _, commitment in told] == [each.commitment for each in encodings]
+    for part, encoding in zip((part for part, _ in told), encodings):
+        assert (part.encoding_id, part.share) == (encoding.encoding_id, SHARE)
+        assert (part.owner, part.revision, part.again) == (OWNER, 2, False)
+    (answered,) = worker.send(Operation.SUPERSEDED, pack_header(ListSuperseded(0)), owner=STRANGER)
+    assert not only([answered], SupersededList).parts

@@ -33,7 +33,7 @@ def commitment(vault_key: bytes = VAULT_KEY, first: bytes = VAULT_KEY, **changed
     fields: Fields = {
         "object_id": OBJECT_ID, "owner": owner(vault_key), "recipe": recipe(encoding_id=encoding_id(first)),
         "mapping": bytes(100), "nonce": NONCE, "transfers": [], "revision": 1,
-        "grants": [[bytes(16), bytes(32), b"for another"]],
+        "grants": [[bytes(16), bytes(32), b"for another"]], "generation": 0,
     }  # fmt: skip
     return {**fields, **changed}
 
@@ -68,7 +68,7 @@ def commitment_rows() -> list[Row]:
     not_owner, not_given = "it is signed by another than its owner", "an owner before did not sign"
     alone = signed(own)
     changes: Fields = {
-        "object_id": bytes(32), "mapping": bytes(101), "revision": 2, "grants": [],
+        "object_id": bytes(32), "mapping": bytes(101), "revision": 2, "grants": [], "generation": 1,
         "recipe": recipe(encoding_id=its_id, last_block_size=31),
     }  # fmt: skip
     two_owners = [
@@ -82,6 +82,7 @@ def commitment_rows() -> list[Row]:
         yes("left by a depositor", signed(given, FORMER_KEY), FORMER_KEY),
         yes("signed by whom it was left for", signed(rotated), FORMER_KEY),
         yes("given away twice", signed({**rotated, "transfers": two_owners}), FORMER_KEY),
+        yes("taken back", signed({**rotated, "generation": 1}), FORMER_KEY),
         no("of another encoding", alone, another_id, OTHER_KEY),
         no("another nonce", signed({**own, "nonce": bytes(16)}), another_id),
         no("another's signature", signed(own, OTHER_KEY), another_id),

@@ -70,7 +70,7 @@ def share_file(
     prefix = b"\x93\x00" + packed(blake3(BLOCKS[1]).digest())
     said: dict[str, Any] = {
         "object_id": OBJECT_ID, "owner": OWNER, "recipe": recipe(), "mapping": bytes(100), "nonce": bytes(16),
-        "transfers": [], "revision": 1, "grants": [],
+        "transfers": [], "revision": 1, "grants": [], "generation": 0,
     }  # fmt: skip
     changed = dict(trailer or {})
     offsets = changed.pop("offsets", [len(head) + len(prefix) + 5])

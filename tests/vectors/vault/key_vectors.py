@@ -36,10 +36,10 @@ def keys() -> list[Vector]:
 def derived(name: str, vault_key: bytes, image_sha256: bytes, encoding_id: bytes) -> Vector:
     image = object_id(vault_key, image_sha256)
     tombstone = b"tessera/v1/tombstone" + encoding_id + image + struct.pack(">II", 1, 7 * 24 * 3600)
-    # array of 8: object id, owner, recipe, mapping, nonce, transfers, revision, grants of 3 each
+    # array of 9: object id, owner, recipe, mapping, nonce, transfers, revision, grants of 3 each, generation
     grant = b"\x93\xc4\x10" + bytes(16) + b"\xc4\x20" + bytes(32) + b"\xc4\x0bfor another"
     ids = b"\xc4\x20" + bytes(32) + b"\xc4\x10" + bytes(16)
-    commitment = b"\x98" + ids + b"\xc4\x06recipe\xc4\x07mapping\xc4\x10" + bytes(16) + b"\x90\x02\x91" + grant
+    commitment = b"\x99" + ids + b"\xc4\x06recipe\xc4\x07mapping\xc4\x10" + bytes(16) + b"\x90\x02\x91" + grant + b"\0"
     leaf = blake3(b"\0tessera/v1/commitment" + commitment).digest()
     root = blake3(b"\1" + blake3(b"\1" + leaf + leaf).digest() + blake3(b"\1" + leaf + bytes(32)).digest()).digest()
     return vector(

@@ -1,0 +1,214 @@
+"""`vault reclaim`: takes back what somebody else with the vault's key deleted, changed or gave away.
+
+    undelete what was deleted since → ask each device what it holds of the vault's that was replaced since → for each
+    encoding choose what most devices had → sign it anew, in the next generation → send it to all who have the encoding
+
+Devices hold what was replaced for their hold (decisions 30 and 32). The key is somebody else's still, so it has to be
+replaced after that, and whoever it is has to be shut out before: each can take back what the other does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter, defaultdict
+from collections.abc import AsyncIterator, Collection, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Optional
+
+import msgspec
+
+from admin.deleting import deleted_images, list_trash
+from admin.events import Changed, DeviceFailed, Emit, NotChanged
+from admin.quorum import require_quorum, tell
+from admin.undeleting import undelete_all
+from common.chunks import chunks
+from common.coding.commitments import rank
+from common.coding.recipe import decode_recipe
+from common.errors import NotEnoughError, TesseraError
+from common.link.link import run_with_link
+from common.link.questions import list_pages, locate
+from common.membership.identity import ClientIdentity
+from common.process.events import Warned, waiting
+from common.protocol.codec import pack, unpack
+from common.protocol.device_messages import Amend, Commitment, HeldFor, ListSuperseded, SignedCommitment
+from common.protocol.messages import EncodingAt
+from common.protocol.operations import AMEND, SUPERSEDED
+from common.repository.repository import Repository, open_repository
+from common.vault.folder import VaultFolder
+from common.vault.granting import open_any
+from common.vault.keys import VaultKey
+
+_TOGETHER = 16  # encodings that are taken back at a time
+_AT_ONCE = 500  # objects that are located at a time
+
+
+@dataclass
+class _Held:
+    """What devices say of one encoding of which something was replaced."""
+
+    before: dict[bytes, Commitment] = field(default_factory=dict)  # device → what it had at the time
+    generation: int = 0  # the highest there is now, and the highest revision
+    revision: int = 1
+    everywhere: bool = True  # what each had holds there again
+
+    def add(self, device: bytes, part: HeldFor, commitment: Commitment) -> None:
+        if device not in self.before:  # the oldest comes first
+            self.before[device] = commitment
+            self.everywhere = self.everywhere and part.again
+        self.generation = max(self.generation, part.generation, commitment.generation)
+        self.revision = max(self.revision, part.revision, commitment.revision)
+
+    @property
+    def chosen(self) -> Commitment:
+        """What most devices had; of as many that which ranks lowest, which was there before."""
+        says = {device: _content(commitment) for device, commitment in self.before.items()}
+        votes = Counter(says.values())
+        best = max(self.before, key=lambda device: (votes[says[device]], [-each for each in rank(self.before[device])]))
+        return self.before[best]
+
+    def next(self) -> Commitment:
+        """What was chosen, so that it holds."""
+        return msgspec.structs.replace(self.chosen, generation=self.generation + 1, revision=self.revision + 1)
+
+
+def _content(commitment: Commitment) -> bytes:
+    """What a commitment says, of whichever revision."""
+    return pack(msgspec.structs.replace(commitment, recipe=b"", generation=0, revision=1))
+
+
+def run_reclaim(identity: ClientIdentity, home: Path, passphrase: str, emit: Emit, seconds: float) -> int:
+    """`reclaim` with the vault of this home; from then on it is read though its key was replaced."""
+    vault = VaultFolder(home)
+    key = vault.unlock(passphrase)
+
+    async def opened() -> int:
+        async with open_repository(identity, vault, key, emit, takes_back=True) as repository:
+            repository.link.require_changes_allowed()
+            exit_code = await reclaim(repository, seconds)
+            async for _ in list_pages(repository.link):  # where nothing is left for it, its key is not the vault's
+                vault.note_taken_back()
+                break
+            return exit_code
+
+    return run_with_link(opened())
+
+
+async def reclaim(repository: Repository, seconds: float) -> int:
+    """Take back what was done to the vault in the last seconds, as far as connected devices hold it.
+
+    Emits the outcome of each image. The exit code: 3 where there was nothing, else that of the first failure.
+    """
+    await repository.list_devices(settled=True)
+    exit_code = 0
+    deleted = deleted_images(repository, [e for e in await list_trash(repository, emptied=True) if e.age <= seconds])
+    if deleted:
+        exit_code = await undelete_all(repository, seconds)
+    with waiting(repository.emit, "asking the devices what they hold"):
+        held = await _held(repository, seconds)
+    pending = {encoding_id: each for encoding_id, each in held.items() if not each.everywhere}
+    holders = await _holders(repository, pending)
+    for some in chunks(sorted(pending), _TOGETHER):
+        taking = (_take_back(repository, each, pending[each], holders[each]) for each in some)
+        for code in await asyncio.gather(*taking):
+            exit_code = exit_code or code
+    if not deleted and not held:
+        repository.emit(Warned("admin: connected devices hold nothing that was deleted or changed in that time"))
+        return 3
+    return exit_code
+
+
+async def _held(repository: Repository, seconds: float) -> dict[bytes, _Held]:
+    """Encoding id → what devices hold of what was replaced in the last seconds."""
+    found: defaultdict[bytes, _Held] = defaultdict(_Held)
+    away = [device.name for device in repository.listed if not device.alive]
+    if away:
+        repository.emit(Warned(f"{', '.join(away)}: not connected; brought up to date when they come back"))
+
+    async def ask(device: bytes) -> None:
+        try:
+            async for part, signed in _asked(repository, device):
+                commitment = signed.commitment
+                if part.age > seconds or commitment.owner != repository.key.owner_id():
+                    continue
+                if repository.verifier.fault(signed, part.encoding_id) is None and _opens(
+                    repository.key, commitment, part.encoding_id
+                ):
+                    found[part.encoding_id].add(device, part, commitment)
+        except TesseraError as error:
+            repository.emit(DeviceFailed(repository.name_of(device), str(error)))
+
+    await asyncio.gather(*(ask(device.device_id) for device in repository.listed if device.alive))
+    return found
+
+
+def _opens(key: VaultKey, commitment: Commitment, encoding_id: bytes) -> bool:
+    """Whether its mapping is the vault's; whoever has the key signed, and may have sealed, anything."""
+    try:
+        open_any(key, commitment.mapping, commitment.object_id, encoding_id)
+    except TesseraError:
+        return False
+    return True
+
+
+async def _asked(repository: Repository, device: bytes) -> AsyncIterator[tuple[HeldFor, SignedCommitment]]:
+    """All that a device holds of what was replaced of the vault's; errors as of `Link.request`, and ProtocolError."""
+    after: Optional[int] = 0
+    while after is not None:
+        reply = await repository.link.request(SUPERSEDED, ListSuperseded(after), device=device)
+        offset = 0
+        for part in reply.header.parts:
+            yield part, unpack(reply.payload[offset : offset + part.length], SignedCommitment)
+            offset += part.length
+        before, after = after, reply.header.after
+        if after is not None and after <= before:
+            return  # it would go on for ever
+
+
+async def _holders(repository: Repository, held: dict[bytes, _Held]) -> dict[bytes, set[bytes]]:
+    """Encoding id → the connected devices that are to have what is taken back."""
+    holders = {encoding_id: set(each.before) for encoding_id, each in held.items()}
+    objects = sorted({each.chosen.object_id for each in held.values()})
+    for some in chunks(objects, _AT_ONCE):
+        located, _ = await locate(repository.link, some)
+        for encoding in _all(located.values()):
+            if encoding.encoding_id in holders:
+                holders[encoding.encoding_id] |= {share.device_id for share in encoding.shares if share.alive}
+    return holders
+
+
+def _all(located: Iterable[Sequence[EncodingAt]]) -> Iterable[EncodingAt]:
+    return (encoding for encodings in located for encoding in encodings)
+
+
+async def _take_back(repository: Repository, encoding_id: bytes, held: _Held, devices: Collection[bytes]) -> int:
+    """Take an encoding back, and emit the outcome; the exit code."""
+    name = encoding_id.hex()
+    try:
+        commitment = held.next()
+        recipe = decode_recipe(commitment.recipe)
+        name = open_any(repository.key, commitment.mapping, commitment.object_id, encoding_id).image_sha256.hex()
+        (signed,) = repository.key.signing_key().commit([commitment])
+        request, payload = Amend(encoding_id), pack(signed)
+
+        async def show(device: bytes) -> Optional[TesseraError]:
+            try:
+                await repository.link.request(AMEND, request, device=device, payload=payload)
+            except TesseraError as error:
+                return error
+            return None
+
+        told = await tell(sorted(devices), show, len(devices))
+        took = {device for device, error in told.items() if error is None}
+        for device, error in told.items():
+            if error is not None:
+                repository.emit(DeviceFailed(repository.name_of(device), str(error)))
+        if len(took) < recipe.k:
+            raise NotEnoughError(f"{len(took)} devices gave it back and {recipe.k} are needed")
+        require_quorum(repository, (recipe.k, recipe.n), took, set(devices), "gave it back")
+    except TesseraError as error:
+        cause = repository.link.cause(error)
+        repository.emit(NotChanged(name, str(cause)))
+        return cause.exit_code
+    repository.emit(Changed(name, "taken back"))
+    return 0
