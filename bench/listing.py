@@ -12,7 +12,8 @@ included, and when their first line comes:
     find             restoring the photograph by 8 digits of its SHA-256
 
 `python -m bench.listing find --images 1000000` measures the last alone, with as many rows in the client's index that
-the broker knows nothing of: so many encodings a broker of today does not hold.
+the broker knows nothing of. `python -m bench.listing survey` measures how long a broker with nothing else to do takes
+to say of every image that it lacks shares, once their devices went.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple, NoReturn, Optional
+from typing import Callable, NamedTuple, NoReturn, Optional
 
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parent.parent)  # the checkout's root, in place of this folder
@@ -428,6 +429,31 @@ def find(
             print("| | first line s | whole s | lines | processor s |\n|---|---|---|---|---|")
             for number in range(runs):
                 _show("find", listed(environment, "--hash", sha256[:8], "--output", str(place / f"got {number}")))
+
+
+@commands.command("survey")
+def survey(images: int = typer.Option(100_000, help="How many images.")) -> None:
+    """Print how many encodings a second are assessed of which none is whole."""
+    with (
+        tempfile.TemporaryDirectory(prefix="tessera-listing-") as scratch,
+        many_images(Path(scratch), images, 0) as (cluster, pretenders, _, _),
+    ):
+        _wait_for_whole(cluster, lambda whole: whole >= images)
+        pretenders.stop()
+        left = _wait_for_whole(cluster, lambda whole: whole < images)
+        started = time.monotonic()
+        rest = _wait_for_whole(cluster, lambda whole: whole < min(100, images))
+        seconds = time.monotonic() - started
+        print(f"{(left - rest) / seconds:,.0f} encodings a second, {left - rest:,} in {seconds:.1f} s")
+
+
+def _wait_for_whole(cluster: LocalCluster, fits: Callable[[int], bool]) -> int:
+    """How many images are whole, as soon as that fits."""
+    end = time.monotonic() + _DEADLINE
+    while not fits(whole := int(cluster.status()["objects"]["whole"])):
+        if time.monotonic() > end:
+            raise TesseraError(f"{whole:,} images are whole after {_DEADLINE:.0f} s")
+    return whole
 
 
 def _fill(index: VaultIndex, key: VaultKey, images: Sequence[tuple[ImageMapping, bytes]]) -> None:

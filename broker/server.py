@@ -79,7 +79,7 @@ class Server:
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context(io_threads=2)
         self._authentication = Authentication(self._context, self._admits, self._refused)  # before any port is open
         catalog, devices = self._queries.catalog, self._queries.devices
-        steward = Steward(catalog, devices, settings, random.SystemRandom())
+        self._steward = steward = Steward(catalog, devices, settings, random.SystemRandom())
         retiring = Retiring(members, devices, steward, _today, record)
         self._switchboard = Switchboard(self._queries, steward, retiring, record, record_accesses=record_accesses)
         self._others = OtherBrokers(self._context, pair, members)
@@ -128,13 +128,15 @@ class Server:
         next_tick = 0.0
         while not stopping.is_set():
             self._authentication.require()
-            ready = dict(poller.poll(int(_TICK * 1000)))
+            ready = dict(poller.poll(int(_TICK * 1000) if self._steward.survey.current else 0))
             if self._authentication.socket in ready:
                 self._authentication.answer()
             for side, router in self._routers.items():
                 if router in ready:
                     self._drain(side, router)
             now = self._time()
+            if not ready:
+                self._steward.look(now)
             if now >= next_tick:
                 next_tick = now + _TICK
                 self._members.refresh()

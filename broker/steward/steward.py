@@ -43,6 +43,7 @@ from common.protocol.messages import AnnouncedShare, DeviceKind
 REPAIRS = 2  # at a time
 AMENDING = 30.0  # seconds that an owner is given for amending one encoding on all devices
 _LOOKS = 2000  # encodings assessed in one tick
+_LOOKS_BETWEEN = 500  # at a time while nothing else is to be done: some 12 ms that a message may have to wait
 _TRIES = 200  # encodings that a plan is tried for before the rest waits for the next tick
 _CODES = 8  # erasure codes kept
 _MAX_BAD_REPORTS = 1000  # of one owner, waiting at most
@@ -119,7 +120,7 @@ class Steward:
         self.survey.notice({device: room.presence for device, room in self._rooms.items()}, may_come)
         while self._hurried:  # not before: a device may have been lost in the moment in which it was asked for
             self.survey.hurry(self._hurried.pop())
-        self._look(now)
+        self._look(now, _LOOKS)
         self._propagation.tick(now, lambda device: device in self._now and self._now[device].alive)
         for repair in list(self.repairs):
             if self._catalog.is_deleted(repair.task.claim.encoding_id):
@@ -142,14 +143,18 @@ class Steward:
         self.requests.answered(device, request_id, frames, now)
         self._go_on(now)
 
+    def look(self, now: float) -> None:
+        """Go on looking at all encodings where that is not done, between ticks: to be called while nobody waits."""
+        self._look(now, _LOOKS_BETWEEN)
+
     def _go_on(self, now: float) -> None:
         """Begin what is to be done next without waiting for the next tick."""
         if len(self.repairs) < REPAIRS:
-            self._look(now)
+            self._look(now, _LOOKS)
             self._begin_repairs(now)
 
-    def _look(self, now: float) -> None:
-        for encoding_id in self.survey.look(now, _LOOKS):
+    def _look(self, now: float, most: int) -> None:
+        for encoding_id in self.survey.look(now, most):
             self._propagation.look(encoding_id)
 
     def _room(self, now: DeviceNow) -> plan.Room:
