@@ -14,9 +14,6 @@ class NullTarget:
     def __init__(self) -> None:
         self.file: IO[bytes] = _NullFile()
 
-    def keep(self) -> None:
-        self.file.close()
-
     def discard(self) -> None:
         self.file.close()
 

@@ -12,19 +12,23 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import operator
 import os
 import re
 import secrets
 import stat
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import IO, Callable, Optional, Union
 
 from common.errors import IntegrityError, NotFoundError, UnwritableError, UsageError, cannot_write
 
 _PIECE = 1 << 16  # bytes
+_SLOW_SYNC = 0.0005  # seconds
+_SYNCS_AT_ONCE = 8
 _KINDS = {
     stat.S_IFDIR: "is a folder",
     stat.S_IFSOCK: "is a socket",
@@ -50,6 +54,33 @@ def sync_file(descriptor: int) -> None:
         os.fdatasync(descriptor)
     else:
         os.fsync(descriptor)
+
+
+def sync_files(descriptors: Sequence[int], sync: Callable[[int], None] = sync_file) -> list[Optional[OSError]]:
+    """`sync` for each file; its error, if any.
+
+    On a slow disk several at once: they then wait for the same write of the file system's journal.
+    """
+    faults: list[Optional[OSError]] = [None] * len(descriptors)
+    left = iter(range(len(descriptors)))
+
+    def sync_some(*, until_slow: bool = False) -> None:
+        for index in left:
+            started = time.monotonic()
+            try:
+                sync(descriptors[index])
+            except OSError as error:
+                faults[index] = error
+            if until_slow and time.monotonic() - started > _SLOW_SYNC:
+                return
+
+    sync_some(until_slow=True)
+    threads = min(operator.length_hint(left), _SYNCS_AT_ONCE)
+    if threads:
+        with ThreadPoolExecutor(threads, "sync") as pool:
+            for done in [pool.submit(sync_some) for _ in range(threads)]:
+                done.result()
+    return faults
 
 
 def sync_folder(folder: Path) -> None:

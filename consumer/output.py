@@ -14,11 +14,12 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Optional, Union
 
-from common.errors import NotFoundError, UsageError, cannot_write
+from common.errors import NotFoundError, TesseraError, UsageError, cannot_write
 from common.files import (
     UNFINISHED,
     UNFINISHED_NAME,
@@ -28,7 +29,7 @@ from common.files import (
     remove_unheld,
     rename_new,
     rename_over,
-    sync_file,
+    sync_files,
     sync_folder,
     type_at,
     unfinished,
@@ -126,26 +127,62 @@ class Output:
 
     def keep(self) -> None:
         """Give the file its name; to be called only once its whole content is proven."""
+        (error,) = keep_all([self])
+        if error is not None:
+            raise error
+
+    def give_name(self) -> None:
+        """As `keep`, of content that is durable; the name is not yet."""
         try:
-            sync_file(self.file.fileno())
             if sys.platform == "win32":
                 self.file.close()  # no open file can be renamed there
             (rename_over if self._replace else rename_new)(self._temporary, self.target)
         except FileExistsError:
-            self.discard()
             raise _exists(self.target) from None
         except OSError as error:
-            self.discard()
             raise cannot_write(self.target, error) from None
-        except BaseException:  # interrupted
-            self.discard()
-            raise
         self.file.close()
-        sync_folder(self.target.parent)
 
     def discard(self) -> None:
         self.file.close()
         self._temporary.unlink(missing_ok=True)
+
+
+def keep_all(outputs: Sequence[Output]) -> list[Optional[TesseraError]]:
+    """`keep` for each, with the fewest waits for the disk; its error, if any. What has one is discarded."""
+    errors: list[Optional[TesseraError]] = []
+    try:
+        for output, fault in zip(outputs, sync_files([output.file.fileno() for output in outputs])):
+            errors.append(_named(output, fault))
+    except BaseException:  # interrupted
+        for output in outputs[len(errors) :]:
+            output.discard()
+        raise
+    refused = _sync_folders({output.target.parent for output, error in zip(outputs, errors) if error is None})
+    return [error or refused.get(output.target.parent) for output, error in zip(outputs, errors)]
+
+
+def _named(output: Output, fault: Optional[OSError]) -> Optional[TesseraError]:
+    """Give a file its name, unless its content met a fault; with an error it is discarded."""
+    try:
+        if fault is not None:
+            raise cannot_write(output.target, fault)
+        output.give_name()
+    except TesseraError as error:
+        output.discard()
+        return error
+    return None
+
+
+def _sync_folders(folders: Collection[Path]) -> dict[Path, TesseraError]:
+    """Make the names in folders durable; the errors."""
+    refused = {}
+    for folder in folders:
+        try:
+            sync_folder(folder)
+        except OSError as error:
+            refused[folder] = cannot_write(folder, error)
+    return refused
 
 
 class ThroughOutput:

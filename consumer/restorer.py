@@ -24,6 +24,7 @@ from common.vault.mapping import Mapping
 from consumer.destination import Destination
 from consumer.events import Attempt, BytesReceived, Emit, Missing, NotRestored, Restored
 from consumer.gathering import Gathering
+from consumer.group_commit import GroupCommit
 from consumer.output import HeldOutput, Output, ThroughOutput, told_removed
 from consumer.restoring import Restoring
 
@@ -43,6 +44,7 @@ class Restorer:
         self._repository = repository
         self._codes: dict[tuple[int, int], ErasureCode] = {}
         self._window = Window(_IMAGES, _MEMORY)
+        self._commits = GroupCommit()
         self._early = early
         self.emit = emit
 
@@ -108,6 +110,10 @@ class Restorer:
         checkpoint = output.checkpoint if isinstance(output, HeldOutput) else None
         try:
             await Restoring(code, gathering, image, checkpoint).write_to(output, self.emit)
+            if isinstance(output, Output):
+                await self._commits.keep(output)
+            else:
+                output.keep()
         except NoRoomError as error:
             sha256, name = image.mapping.image_sha256.hex(), image.mapping.name
             raise NoRoomError(f"{sha256} ({name}): {error}", advice=error.advice) from None

@@ -33,8 +33,6 @@ class Target(Protocol):
     file: IO[bytes]
     place: str
 
-    def keep(self) -> None: ...
-
     def discard(self) -> None: ...
 
 
@@ -60,7 +58,9 @@ class Restoring:
         self._recipe: Recipe = gathering.recipe
 
     async def write_to(self, target: Target, emit: Callable[[BytesDone], None]) -> None:
-        """Write the image; `emit` gets bytes as they are written, those of earlier attempts first.
+        """Write the image, which is proven then, and the target may be kept.
+
+        `emit` gets bytes as they are written, those of earlier attempts first.
 
         On errors nothing is kept without a checkpoint. With one, what was written is hashed again, and dropped where
         the whole is not the image.
@@ -72,7 +72,6 @@ class Restoring:
             if not self._goes_on:
                 target.discard()
             raise
-        target.keep()
 
     async def plaintexts(self) -> AsyncGenerator[memoryview, None]:
         """The image's bytes, segment by segment, each valid until the next is asked for.

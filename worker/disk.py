@@ -10,17 +10,13 @@ import os
 import shutil
 import sqlite3
 import sys
-import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import IO, NamedTuple, Optional, Union
 
-from common.files import lock, make_folder, rename_new, sync_file, sync_folder
+from common.files import lock, make_folder, rename_new, sync_file, sync_files, sync_folder
 
 _BINARY = getattr(os, "O_BINARY", 0)
-_SLOW_SYNC = 0.0005  # seconds
-_SYNCS_AT_ONCE = 16
 _MIN_INODES = 64
 
 
@@ -79,28 +75,8 @@ class Disk:
         sync_file(descriptor)
 
     def sync_all(self, descriptors: Sequence[int]) -> list[Optional[OSError]]:
-        """`sync` for each file; its error, if any.
-
-        On a slow disk several at once: they then wait for the same write of the file system's journal.
-        """
-        faults: list[Optional[OSError]] = []
-        slow = False
-        while len(faults) < len(descriptors) and not slow:
-            started = time.monotonic()
-            faults.append(self._fault_of_sync(descriptors[len(faults)]))
-            slow = time.monotonic() - started > _SLOW_SYNC
-        rest = descriptors[len(faults) :]
-        if rest:
-            with ThreadPoolExecutor(min(len(rest), _SYNCS_AT_ONCE), "sync") as threads:
-                faults += threads.map(self._fault_of_sync, rest)
-        return faults
-
-    def _fault_of_sync(self, descriptor: int) -> Optional[OSError]:
-        try:
-            self.sync(descriptor)
-        except OSError as error:
-            return error
-        return None
+        """`sync` for each file, several at once on a slow disk; its error, if any."""
+        return sync_files(descriptors, self.sync)
 
     def rename_new(self, source: Path, target: Path) -> None:
         """Rename a file; FileExistsError where the target exists."""

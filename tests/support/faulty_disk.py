@@ -14,6 +14,7 @@ from errno import ENOSPC
 from pathlib import Path
 from typing import Any, Optional, Union
 
+from common.files import sync_files
 from worker.disk import Disk, Entry
 
 ROOM = 1 << 40  # bytes that are free, whatever is written
@@ -162,7 +163,7 @@ class FaultyDisk(Disk):
 
     def sync_all(self, descriptors: Sequence[int]) -> list[Optional[OSError]]:
         """One after the other, so that the calls have an order."""
-        return [self._fault_of_sync(descriptor) for descriptor in descriptors]
+        return [fault for descriptor in descriptors for fault in sync_files([descriptor], self.sync)]
 
     def remove(self, path: Path) -> None:
         self._enter("remove")

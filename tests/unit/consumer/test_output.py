@@ -273,11 +273,7 @@ def test_when_the_name_cannot_be_given_nothing_is_left(tmp_path: Path, monkeypat
 
 def test_when_the_disk_refuses_the_content_nothing_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     output = Output(tmp_path / "image.png", replace=False)
-
-    def refuse(*_: object) -> None:
-        raise OSError(5, "Input/output error")
-
-    monkeypatch.setattr("consumer.output.sync_file", refuse)
+    monkeypatch.setattr("consumer.output.sync_files", lambda _: [OSError(5, "Input/output error")])
     with pytest.raises(TesseraError, match="Input/output error"):
         output.keep()
     assert left_in(tmp_path) == set()
