@@ -18,18 +18,20 @@ from common.errors import ProtocolError
 from common.protocol.codec import unpack, unpack_header
 from common.protocol.device_messages import Amend, Commit, Fetch, SignedCommitment, Store
 from common.protocol.envelope import Operation
-from common.protocol.identifiers import shown_key
-from common.protocol.messages import Acknowledged, Message, Retire, Tombstone
-from common.protocol.operations import AMEND, COMMIT, DELETE, FETCH, STORE, UNDELETE
+from common.protocol.identifiers import owner_id, shown_key
+from common.protocol.messages import Acknowledged, ApproverList, EmptyTrash, Message, Retire, Tombstone
+from common.protocol.operations import AMEND, COMMIT, DELETE, EMPTY, FETCH, NAME_APPROVERS, STORE, UNDELETE
 from common.text import printable
 
 _Change = Union[Amend, Tombstone]
+_Rule = Union[ApproverList, EmptyTrash]
 _Access = Union[Commit, Store, Fetch]
 _CHANGES: dict[Operation, type[_Change]] = {
     AMEND.number: AMEND.header,
     DELETE.number: DELETE.header,
     UNDELETE.number: UNDELETE.header,
 }
+_RULES: dict[Operation, type[_Rule]] = {NAME_APPROVERS.number: NAME_APPROVERS.header, EMPTY.number: EMPTY.header}
 _ACCESSES: dict[Operation, tuple[str, type[_Access]]] = {
     COMMIT.number: ("put", COMMIT.header),
     STORE.number: ("put", STORE.header),
@@ -68,6 +70,8 @@ class AuditTrail:
         try:
             if operation in _CHANGES:
                 self._change(session, operation, unpack_header(frames[1], _CHANGES[operation]), device, frames, now)
+            elif operation in _RULES:
+                self._rule(session, unpack_header(frames[1], _RULES[operation]), device, now)
             elif operation in self._accesses:
                 event, shape = self._accesses[operation]
                 for encoding_id in _encodings(unpack_header(frames[1], shape)):
@@ -105,6 +109,19 @@ class AuditTrail:
         if not self._changes.tell((session.public_key, owner, asked.encoding_id, event, turn), device, now):
             return  # the same, of another device
         self._record(event, **facts, **self._asked_by(session.public_key))
+
+    def _rule(self, session: Session, asked: _Rule, device: bytes, now: float) -> None:
+        """Who is to approve that a trash is emptied early, or that it is to be."""
+        owner = session.vault
+        if not self._queries.catalog.tells_of(owner):
+            return  # or by vaults that it makes up
+        if isinstance(asked, ApproverList):
+            event, people, turn = "approvers named", asked.approvers, asked.generation
+        else:
+            event, people, turn = "emptying asked", [each.approver for each in asked.approvals], 0
+        if self._changes.tell((session.public_key, owner, b"".join(people), event, turn), device, now):
+            approvers = " ".join(owner_id(key).hex() for key in people)
+            self._record(event, owner=owner.hex(), approvers=approvers, **self._asked_by(session.public_key))
 
     def _asked_by(self, key: bytes) -> dict[str, str]:
         return {"by": printable(self._queries.name_of(key)), "key": shown_key(key)}

@@ -10,7 +10,7 @@ In the order in which a share passes them:
     layout            the paths of a store
     share_states      the life of a share: held, damaged, deleted, surplus, and what leads from one to another
     index             where each share lies, and its state: in SQLite, made anew where it lacks
-    packs             small shares, amendments and tombstones, one behind the other in files that only grow
+    packs             small shares, amendments, tombstones and approvers, one behind the other in files that only grow
     pack_format       the format of these, bytes only
     recovery          at the start: what packs and files have beyond the index
     capacity          how much more fits, what is evicted for it, and how much of it one owner may take
@@ -24,6 +24,8 @@ In the order in which a share passes them:
     scrub             reads and checks everything once a week
     deleting          deletes, undeletes and discards: by tombstones
     tombstones        the format of these, bytes only
+    approving         whom an owner names to approve that a trash is emptied early
+    approver_lists    the format of these lists, bytes only
     removing          what goes for good
     compaction        packs that lost much, written anew
     reserve           room that is kept for deleting on a full disk

@@ -15,6 +15,7 @@ from typing import Callable
 log = logging.getLogger(__name__)
 
 _LEAP = 3600.0  # seconds
+_APART = 300.0  # seconds between two readings that are compared: asked more often, many small leaps would pass for none
 
 
 class Clock:
@@ -36,8 +37,9 @@ class Clock:
         """Whether the wall clock has agreed with the monotonic one for an hour, or since the start."""
         seen = (self._wall(), self._monotonic())
         ahead = (seen[0] - self._seen[0]) - (seen[1] - self._seen[1])
-        self._seen = seen
         if ahead > _LEAP:
             log.warning("the clock leapt ahead by %d s; nothing is purged for an hour", ahead)
             self._distrusted_until = seen[1] + _LEAP
+        if ahead > _LEAP or seen[1] - self._seen[1] >= _APART:
+            self._seen = seen
         return seen[1] >= self._distrusted_until

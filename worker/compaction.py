@@ -18,7 +18,7 @@ import msgspec
 
 from common.chunks import chunks
 from worker.durability import Durability
-from worker.index import Index, PlacedTombstone, Removal
+from worker.index import Index, PlacedApprovers, PlacedTombstone, Removal
 from worker.layout import Place
 from worker.pack_format import MAX_PACK, NO_SHARE, Kind, body_digest
 from worker.packs import Packs, Record
@@ -110,6 +110,8 @@ class Compaction:
             yield [each for kept in some for each in self._amendments(kept, number)]
         for placed in chunks(index.tombstones_in_pack(number), _AT_ONCE):
             yield [self._tombstone(each) for each in placed]
+        for approvers in chunks(index.approvers_in_pack(number), _AT_ONCE):
+            yield [self._approvers(each) for each in approvers]
         for removals in chunks(index.removals_in_pack(number), _AT_ONCE):
             yield [self._removal(each) for each in removals]
 
@@ -156,6 +158,10 @@ class Compaction:
         key = placed.kept.tombstone.encoding_id, NO_SHARE
         record = Record(Kind.TOMBSTONE, key, placed.serial, 0, placed.body)
         return record, lambda place: self._index.put_tombstone(placed._replace(place=place))
+
+    def _approvers(self, placed: PlacedApprovers) -> _Living:
+        record = Record(Kind.APPROVERS, (placed.kept.owner, NO_SHARE), placed.serial, 0, placed.body)
+        return record, lambda place: self._index.put_approvers(placed._replace(place=place))
 
     def _removal(self, removal: Removal) -> _Living:
         kind = Kind.REWRITTEN if removal.is_of_pack else Kind.REMOVAL

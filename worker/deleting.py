@@ -22,10 +22,13 @@ from typing import Optional
 
 from common.errors import IntegrityError
 from common.protocol.messages import (
+    GRANTED,
     MAX_OWNERS_OF_AN_ENCODING,
     MAX_TOMBSTONES_ON_A_DEVICE,
     TOMBSTONE_LIFETIME,
     Code,
+    DeletionName,
+    Emptied,
     Tombstone,
 )
 from common.protocol.signatures import is_tombstone_signed, tombstone_rank
@@ -163,6 +166,48 @@ class Deletion:
             self._remover.remove([kept for kept in self._index.in_state(State.SURPLUS) if kept.until <= unix])
         except (OSError, Refusal) as error:
             log.warning("cannot purge the trash: %s", error)
+
+    def empty_early(self, deletions: Sequence[DeletionName], owner: bytes, unix: float) -> Emptied:
+        """Empty the trash of these deletions of an owner's, durably, whatever is left of their time.
+
+        What was another owner's within the hold stays: with a stolen key it is given to one who has approvers.
+        """
+        self._durability.require_writable()
+        over: list[PlacedTombstone] = []
+        shares: list[KeptShare] = []
+        kept = 0
+        for each in deletions:
+            placed = self._index.tombstone(each.encoding_id, owner)
+            tombstone = None if placed is None else placed.kept.tombstone
+            if placed is None or tombstone is None or not tombstone.deleted or tombstone.generation != each.generation:
+                continue
+            trashed = self._trashed(each.encoding_id, owner)
+            if any(self._was_anothers(copy, owner, unix) for copy in trashed):
+                kept += 1
+                continue
+            shares += trashed
+            over.append(placed._replace(kept=placed.kept._replace(trash_until=int(unix))))
+        if over:
+            with self._durability.answering():
+                self._end(over)
+                self._remover.remove(shares)
+            log.info("emptied the trash of %d deletions early, as approvers signed", len(over))
+        return Emptied(GRANTED, len(over), kept)
+
+    def _was_anothers(self, copy: KeptShare, owner: bytes, unix: float) -> bool:
+        return any(each.owner != owner and each.at + self._hold > unix for each in copy.superseded)
+
+    def _end(self, over: Sequence[PlacedTombstone]) -> None:
+        """Write tombstones anew, of which the trash is to be empty, durably."""
+        records = [
+            Record(Kind.TOMBSTONE, (each.kept.tombstone.encoding_id, NO_SHARE), each.serial, 0, each.body)
+            for each in over
+        ]
+        places = self._packs.append(records)
+        self._packs.sync()
+        with self._index.transaction():
+            for each, place in zip(over, places):
+                self._index.put_tombstone(each._replace(place=place))
 
     def _empty(self, tombstone: Tombstone) -> None:
         """Remove what an owner deleted of an encoding from the trash; OSError where the disk refuses."""

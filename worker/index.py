@@ -30,7 +30,8 @@ from common.protocol.codec import unpack
 from common.protocol.device_messages import ShareName
 from common.protocol.identifiers import IDENTIFIER_SIZE
 from common.protocol.messages import AnnouncedShare, Code, Message, Tombstone
-from worker import amendments, share_file, tombstones
+from worker import amendments, approver_lists, share_file, tombstones
+from worker.approver_lists import KeptApprovers, decode_approvers, encode_approvers
 from worker.disk import Disk
 from worker.layout import Layout, Place, ShareKey
 from worker.pack_format import FRAME_SIZE, Frame, Kind
@@ -56,6 +57,8 @@ CREATE TABLE tombstone (encoding BLOB, owner BLOB, serial INTEGER, pack INTEGER,
                         ends INTEGER, content BLOB, sum BLOB, PRIMARY KEY (encoding, owner)) WITHOUT ROWID;
 CREATE INDEX tombstone_in_pack ON tombstone (pack);
 CREATE INDEX tombstone_of_owner ON tombstone (owner, ends, serial);
+CREATE TABLE approvers (owner BLOB PRIMARY KEY, serial INTEGER, pack INTEGER, offset INTEGER, content BLOB,
+                        sum BLOB) WITHOUT ROWID;
 CREATE TABLE amendment (pack INTEGER, share INTEGER, PRIMARY KEY (pack, share)) WITHOUT ROWID;
 CREATE TABLE superseded (owner BLOB, share INTEGER, at INTEGER, PRIMARY KEY (owner, share, at)) WITHOUT ROWID;
 CREATE INDEX superseded_at ON superseded (at);
@@ -78,6 +81,7 @@ _FORGET_AMENDMENT = "DELETE FROM amendment WHERE pack = ? AND share = ?"
 _ENTER_SUPERSEDED = "INSERT OR REPLACE INTO superseded VALUES (?, ?, ?)"
 _FORGET_SUPERSEDED = "DELETE FROM superseded WHERE owner = ? AND share = ? AND at = ?"
 _TOMBSTONES_WHERE = "SELECT * FROM tombstone WHERE "
+_APPROVERS_WHERE = "SELECT * FROM approvers WHERE "
 _REMOVALS_WHERE = "SELECT serial, share, lay_in, pack, offset FROM removal WHERE "
 _REWRITTEN = -1
 
@@ -157,6 +161,18 @@ class PlacedTombstone(NamedTuple):
     @property
     def body(self) -> bytes:
         return encode_tombstone(self.kept)
+
+
+class PlacedApprovers(NamedTuple):
+    """An owner's approvers, the serial of their record and where that lies."""
+
+    kept: KeptApprovers
+    serial: int
+    place: Place
+
+    @property
+    def body(self) -> bytes:
+        return encode_approvers(self.kept)
 
 
 class Index:
@@ -659,6 +675,42 @@ class Index:
             found.append(PlacedTombstone(kept, serial, Place(pack, offset, len(content))))
         return found
 
+    # --- approvers
+
+    def approvers(self, owner: bytes) -> Optional[PlacedApprovers]:
+        return next(iter(self._placed_approvers("owner = ?", owner)), None)
+
+    def approvers_in_pack(self, number: int) -> list[PlacedApprovers]:
+        return self._placed_approvers("pack = ?", number)
+
+    def owners_of_approvers(self) -> list[bytes]:
+        return [owner for (owner,) in self._ask("SELECT owner FROM approvers")]
+
+    def put_approvers(self, placed: PlacedApprovers) -> None:
+        """Add an owner's approvers, in place of those before."""
+        self.forget_approvers(placed.kept.owner)
+        row = placed.kept.owner, placed.serial, placed.place.pack, placed.place.offset, placed.body
+        self._ask("INSERT INTO approvers VALUES (?, ?, ?, ?, ?, ?)", _summed(*row))
+        self.count_living(placed.place, 1)
+
+    def forget_approvers(self, owner: bytes) -> None:
+        """Harmless where an owner has none."""
+        before = self.approvers(owner)
+        if before is not None:
+            self._ask("DELETE FROM approvers WHERE owner = ?", (owner,))
+            self.count_living(before.place, -1)
+
+    def _placed_approvers(self, where: str, value: Any) -> list[PlacedApprovers]:
+        found = []
+        for row in self._ask(_APPROVERS_WHERE + where, (value,)):
+            _, serial, pack, offset, content = self._whole(row)
+            try:
+                kept = decode_approvers(content)
+            except IntegrityError:
+                raise self._found_damaged("a row of approvers is damaged") from None
+            found.append(PlacedApprovers(kept, serial, Place(pack, offset, len(content))))
+        return found
+
     # --- announcing
 
     def reannounce(self, key: ShareKey) -> None:
@@ -765,7 +817,7 @@ class _DamagedError(Exception):
 
 def _version() -> int:
     """Another one for each version of what the index is made of: what one worker believes another may not know."""
-    versions = _VERSION, share_file.VERSION, amendments.VERSION, tombstones.VERSION
+    versions = _VERSION, share_file.VERSION, amendments.VERSION, tombstones.VERSION, approver_lists.VERSION
     return int.from_bytes(blake3(repr(versions).encode()).digest(length=4), "big") >> 1
 
 

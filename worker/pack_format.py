@@ -11,6 +11,7 @@
     kind 3   a tombstone (`tombstones`); `share` is 255
     kind 4   the share with the serial `about` is gone for good; the body is empty
     kind 5   what is needed of the pack with the number `about` was written anew; the body is empty
+    kind 6   an owner's approvers (`approver_lists`); `encoding id` is the owner's, `share` is 255
 
 Every record has a serial of its own, which a copy keeps: what a store holds follows from its records in the order of
 their serials, wherever they lie. The salt is chance, and in the name, so that no client can make a block that reads as
@@ -46,6 +47,7 @@ class Kind(enum.IntEnum):
     TOMBSTONE = 3
     REMOVAL = 4
     REWRITTEN = 5
+    APPROVERS = 6
 
 
 class Frame(NamedTuple):

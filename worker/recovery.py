@@ -28,11 +28,12 @@ from common.chunks import chunks
 from common.errors import IntegrityError
 from common.protocol.identifiers import NO_OWNER
 from worker.amendments import read_amendment
+from worker.approver_lists import decode_approvers
 from worker.deleting import settle, settle_waiting
 from worker.disk import Disk
 from worker.durability import Durability
 from worker.format_version import UnknownVersionError
-from worker.index import FoundRecord, Index, PlacedTombstone, Removal
+from worker.index import FoundRecord, Index, PlacedApprovers, PlacedTombstone, Removal
 from worker.layout import Layout, Place, ShareKey, file_name, read_share_name
 from worker.pack_format import NO_SHARE, Kind, body_digest, make_frame
 from worker.packs import Packs, Record
@@ -114,12 +115,14 @@ class Recovery:
             self._index.remove(kept)
         for placed in self._index.tombstones_in_pack(number):
             self._index.forget_tombstone(placed)
+        for approvers in self._index.approvers_in_pack(number):
+            self._index.forget_approvers(approvers.kept.owner)
         self._index.forget_pack(number)
 
     def _lose(self, number: int, size: int) -> None:
         """Note that the shares behind a pack's end are damaged, and those whose amendments lay there.
 
-        Tombstones that lay there are written anew, since the index has them whole.
+        Tombstones and approvers that lay there are written anew, since the index has them whole.
         """
 
         def is_lost(place: Optional[Place]) -> bool:
@@ -135,6 +138,7 @@ class Recovery:
             if lost != now:
                 self._index.change(now, lost.found(sound=False) if damaged else lost)
         self._write_tombstones_anew([each for each in self._index.tombstones_in_pack(number) if is_lost(each.place)])
+        self._write_approvers_anew([each for each in self._index.approvers_in_pack(number) if is_lost(each.place)])
 
     def _leave_alone(self, number: int) -> None:
         for kept in self._all_in_pack(number):
@@ -158,6 +162,15 @@ class Recovery:
         self._packs.sync()
         for each, place in zip(placed, places):
             self._index.put_tombstone(each._replace(place=place))
+
+    def _write_approvers_anew(self, placed: Sequence[PlacedApprovers]) -> None:
+        if not placed or self._durability.refusal is not None:
+            return
+        records = [Record(Kind.APPROVERS, (each.kept.owner, NO_SHARE), each.serial, 0, each.body) for each in placed]
+        places = self._packs.append(records)
+        self._packs.sync()
+        for each, place in zip(placed, places):
+            self._index.put_approvers(each._replace(place=place))
 
     def _find(self, *, copied: bool) -> None:
         """Note the records that the index does not have; `copied`: after they were appended anew, durably."""
@@ -307,6 +320,8 @@ class Recovery:
             self._enter_tombstone(found)
         elif found.kind is Kind.REMOVAL:
             self._enter_removal(found)
+        elif found.kind is Kind.APPROVERS:
+            self._enter_approvers(found)
         else:
             self._enter_rewritten(found)
 
@@ -417,6 +432,27 @@ class Recovery:
         for kept in self._index.of_encoding(found.encoding_id):
             if kept.here:
                 self._index.change(kept, msgspec.structs.replace(kept, state=State.LEFT_ALONE))
+
+    def _enter_approvers(self, found: FoundRecord) -> None:
+        owner = found.encoding_id
+        before = self._index.approvers(owner)
+        if before is not None and before.serial > found.serial:
+            return
+        try:
+            if not found.whole:
+                raise IntegrityError("their record is damaged")
+            placed = PlacedApprovers(decode_approvers(self._packs.body(found.place)), found.serial, found.place)
+            if placed.kept.owner != owner:
+                raise IntegrityError("they are another vault's")
+        except UnknownVersionError as error:
+            self._packs.unread.add(found.place.pack)
+            if self._durability.refusal is None:
+                self._durability.serve_only(f"approvers were written by another version of the worker: {error}")
+        except IntegrityError as error:
+            log.error("the approvers of the vault %s cannot be read, and count for nothing: %s", owner.hex(), error)
+            self._index.forget_approvers(owner)  # those before were replaced
+        else:
+            self._index.put_approvers(placed)
 
     def _enter_removal(self, found: FoundRecord) -> None:
         known = self._index.of_serial(found.about)

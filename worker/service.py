@@ -38,18 +38,32 @@ from common.protocol.device_messages import (
     WholeShare,
 )
 from common.protocol.envelope import Envelope, Operation
-from common.protocol.messages import GRANTED, Acknowledged, Answer, Code, Message, Tombstone
+from common.protocol.messages import (
+    GRANTED,
+    Acknowledged,
+    Answer,
+    ApproverList,
+    Code,
+    EmptiedPart,
+    Empty,
+    EmptyTrash,
+    Message,
+    Tombstone,
+)
 from common.protocol.operations import (
     ABANDON,
     AMEND,
     APPEND,
+    APPROVERS,
     CHECK,
     COMMIT,
     DELETE,
     DESCRIBE,
     DISCARD,
+    EMPTY,
     FETCH,
     INSPECT,
+    NAME_APPROVERS,
     OPEN,
     PROGRESS,
     STORE,
@@ -251,6 +265,9 @@ class Service:
         self._bind(UNDELETE, self._undelete)
         self._bind(AMEND, self._amend)
         self._bind(SUPERSEDED, answering.superseded)
+        self._bind(APPROVERS, self._approvers)
+        self._bind(NAME_APPROVERS, self._name_approvers)
+        self._bind(EMPTY, self._empty_early)
         self._bind(DISCARD, self._discard)
         self._bind(CHECK, self._check)
         self._bind(FETCH, answering.fetch)
@@ -386,6 +403,17 @@ class Service:
     def _amend(self, request: Request, header: Amend, _now: float) -> Answered:
         self._store.amend(header.encoding_id, unpack(request.payload, SignedCommitment), request.owner)
         return grant(request)
+
+    def _approvers(self, request: Request, _header: Empty, _now: float) -> Answered:
+        return answer(request, self._store.approving.known(request.owner))
+
+    def _name_approvers(self, request: Request, header: ApproverList, _now: float) -> Answered:
+        self._store.approving.name(header, request.owner)
+        return grant(request)
+
+    def _empty_early(self, request: Request, header: EmptyTrash, _now: float) -> Answered:
+        part = unpack(request.payload, EmptiedPart)
+        return answer(request, self._store.empty(header, part, request.owner))
 
     def _discard(self, request: Request, header: ShareName, _now: float) -> Answered:
         self._store.discard(key_of(header), request.owner)

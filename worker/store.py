@@ -12,7 +12,7 @@ import contextlib
 import logging
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Callable, Optional
+from typing import Callable, Optional, TypeVar
 
 import msgspec
 
@@ -21,8 +21,19 @@ from common.coding.recipe import decode_recipe
 from common.errors import IntegrityError, TesseraError, UsageError, cannot_write
 from common.protocol.device_messages import Open, SegmentRange, ShareName, SignedCommitment
 from common.protocol.identifiers import NO_OWNER
-from common.protocol.messages import TOMBSTONE_LIFETIME, AnnouncedShare, Answer, Code, ToldTombstone, Tombstone
+from common.protocol.messages import (
+    TOMBSTONE_LIFETIME,
+    AnnouncedShare,
+    Answer,
+    Code,
+    Emptied,
+    EmptiedPart,
+    EmptyTrash,
+    ToldTombstone,
+    Tombstone,
+)
 from worker.amending import Amending, HeldCommitment
+from worker.approving import Approving
 from worker.capacity import OVERHEAD, Capacity, OwnerQuota, Quota
 from worker.clock import Clock
 from worker.committing import Committer, PendingCommit
@@ -46,6 +57,7 @@ from worker.staging import StagedShare, StagedShares
 
 log = logging.getLogger(__name__)
 
+T = TypeVar("T")
 _EARLIER_FOLDERS = ("quarantine", "trash", "tombstones", "amendments")
 _PURGE_EVERY = 300.0  # seconds
 
@@ -84,6 +96,7 @@ class ShareStore:
         self._committing = Committer(disk, layout, durability, packs, index, self._remover)
         self.hold = int(hold)
         self._deletion = Deletion(durability, packs, index, shares, self._remover, self.hold)
+        self.approving = Approving(durability, packs, index, self._deletion, self._clock, self.hold)
         self._reserve = Reserve(disk, layout)
         self._capacity = Capacity(disk, folder, capacity, durability, index, self._remover, self._staged)
         self._quota = Quota(index, self._staged, self._capacity, owner_quota)
@@ -438,15 +451,19 @@ class ShareStore:
         """Take this owner's shares of an encoding out of the trash, as that owner signed."""
         self._with_reserve(lambda: self._deletion.undelete(tombstone, owner, self._clock.unix()))
 
-    def _with_reserve(self, change: Callable[[], None]) -> None:
+    def empty(self, approved: EmptyTrash, part: EmptiedPart, owner: bytes) -> Emptied:
+        """Empty the trash of some of this owner's deletions before their time, as approvers signed."""
+        return self._with_reserve(lambda: self.approving.empty(approved, part, owner))
+
+    def _with_reserve(self, change: Callable[[], T]) -> T:
         """Do this, where the disk is full with the room that is kept for it."""
         try:
-            change()
+            return change()
         except Refusal as refusal:
             if refusal.answer.code is not Code.NO_ROOM or not self._reserve.release():
                 raise
             try:
-                change()
+                return change()
             finally:
                 self._reserve.keep()
 

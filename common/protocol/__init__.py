@@ -7,7 +7,8 @@ Every message is two or three frames:
     payload    bytes, at most 4 MiB       blocks, recipes, mappings or long lists; absent where there are none
 
 What there is to ask, of whom, by whom and with which messages is one table, `operations`; how things are named,
-`identifiers`; what the owner signs, `signatures`; the digest by which a broker and a device find that they agree,
-`announcements`. The broker forwards by the envelope alone. `codec` turns structures into msgpack and back under limits:
-whatever does not have the expected shape is a `ProtocolError`, and nothing of it is used.
+`identifiers`; what the owner signs, `signatures`; who approves that a trash is emptied early, `approvals`; the digest
+by which a broker and a device find that they agree, `announcements`. The broker forwards by the envelope alone. `codec`
+turns structures into msgpack and back under limits: whatever does not have the expected shape is a `ProtocolError`, and
+nothing of it is used.
 """

@@ -73,6 +73,9 @@ class Operation(enum.IntEnum):
     RETIRE_OWNER = 42
     # asked of a worker by a client, through the broker
     SUPERSEDED = 44
+    APPROVERS = 45
+    NAME_APPROVERS = 46
+    EMPTY = 47
     # asked of the broker by a client
     TRASH = 50
     # and by workers, too

@@ -23,6 +23,9 @@ MAX_OWNERS_OF_AN_ENCODING = 32  # whose tombstones of it a device keeps, and a b
 MAX_TOMBSTONES = 200  # in one REPORT_DELETED: a broker checks a signature for each that is news
 MAX_RETIRED = 200  # owners in one SYNC
 MAX_GRANTS = 16  # other owners that may read one encoding
+MAX_APPROVERS = 8  # of one owner
+MAX_EMPTIED = 500  # deletions in one EMPTY
+MAX_EMPTIED_PARTS = 1000  # EMPTYs that are approved together
 TOMBSTONE_LIFETIME = 2 * 365 * 24 * 3600  # seconds that a device may be away and still learn of a deletion
 
 ListMark = Annotated[bytes, msgspec.Meta(min_length=LIST_MARK_SIZE, max_length=LIST_MARK_SIZE)]
@@ -356,6 +359,62 @@ class ToldTombstone(Message):
     tombstone: Tombstone
     trash_left: KeptSeconds  # in which it may be taken back
     left: KeptSeconds  # until this device forgets it
+
+
+class ApproverList(Message):
+    """An owner's word on who must approve that a trash is emptied early; of higher generations the latest counts.
+
+    It begins to count on each device once that device's hold is over; nobody approves where there are none.
+    """
+
+    owner_key: PublicKey
+    generation: Generation
+    approvers: Annotated[list[PublicKey], msgspec.Meta(max_length=MAX_APPROVERS)]  # owner keys, in order, none twice
+    needed: Annotated[int, msgspec.Meta(ge=0, le=MAX_APPROVERS)]  # how many of them; 0 where there are none
+    signature: Signature  # of `signatures.approvers_statement`
+
+    @property
+    def owner(self) -> bytes:
+        return owner_id(self.owner_key)
+
+
+class KnownApprovers(ReplyHeader):
+    """Whom a device knows as this owner's approvers."""
+
+    in_effect: Optional[ApproverList] = None
+    under_way: Optional[ApproverList] = None  # takes the place of those in effect
+    left: Seconds = 0  # until it does
+    age: Seconds = 0  # since this device learnt of it
+
+
+class Approval(Message):
+    approver: PublicKey
+    signature: Signature  # of `signatures.emptying_statement`
+
+
+class DeletionName(Message):
+    """One of an owner's deletions; taken back, or deleted again, it has another generation."""
+
+    encoding_id: Identifier
+    generation: Generation
+
+
+class EmptyTrash(Message):
+    """Asks to empty the trash of some deletions before their time; payload: an `EmptiedPart`."""
+
+    approvals: Annotated[list[Approval], msgspec.Meta(max_length=MAX_APPROVERS)]
+
+
+class EmptiedPart(Message):
+    """Some of the deletions that were approved together, and the digests of all parts, in their order."""
+
+    parts: Annotated[list[Digest], msgspec.Meta(max_length=MAX_EMPTIED_PARTS)]
+    deletions: Annotated[list[DeletionName], msgspec.Meta(max_length=MAX_EMPTIED)]
+
+
+class Emptied(ReplyHeader):
+    emptied: Count = 0  # deletions of which nothing is in the trash any more
+    kept: Count = 0  # of which something is, since another owner had it within this device's hold
 
 
 class ListTrash(Message):

@@ -144,6 +144,9 @@ AMEND          = _of_device(Operation.AMEND, d.Amend, Acknowledged, _CHANGING, b
                             replaced=True)
 SUPERSEDED     = _of_device(Operation.SUPERSEDED, d.ListSuperseded, d.SupersededList, _CHANGING, replaced=True,
                             reply_payload=_MAX)
+APPROVERS      = _of_device(Operation.APPROVERS, Empty, m.KnownApprovers)
+NAME_APPROVERS = _of_device(Operation.NAME_APPROVERS, m.ApproverList, Acknowledged, _CHANGING)
+EMPTY          = _of_device(Operation.EMPTY, m.EmptyTrash, m.Emptied, _CHANGING, payload=_MAX, timeout=_ROUND)
 
 INSPECT        = _of_device(Operation.INSPECT, d.Inspect, Acknowledged, _NOBODY, by_steward=True, reply_payload=_MAX)
 CHECK          = _of_device(Operation.CHECK, d.ShareName, Acknowledged, _NOBODY, by_steward=True)

@@ -8,6 +8,7 @@ statement is none under another.
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 
 from blake3 import blake3
 from cryptography.exceptions import InvalidSignature
@@ -16,6 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from common.protocol.messages import Tombstone
 
 _TOMBSTONE = struct.Struct(">II")
+_APPROVERS = struct.Struct(">IB")
 
 
 def client_statement(client_key: bytes) -> bytes:
@@ -44,6 +46,17 @@ def is_tombstone_signed(tombstone: Tombstone) -> bool:
 def _statement_of(tombstone: Tombstone) -> bytes:
     t = tombstone
     return tombstone_statement(t.encoding_id, t.object_id, t.generation, t.trash_seconds)
+
+
+def approvers_statement(generation: int, needed: int, approvers: Sequence[bytes]) -> bytes:
+    """What an owner signs to name approvers, in the order of their keys; the fields are those of `ApproverList`."""
+    keys = blake3(b"".join(approvers)).digest()
+    return b"tessera/v1/approvers" + _APPROVERS.pack(generation, needed) + keys
+
+
+def emptying_statement(approvers: bytes, deletions: bytes) -> bytes:
+    """What an approver signs: digests of the list that names them and of the deletions (`approvals`), 32 bytes each."""
+    return b"tessera/v1/emptying" + approvers + deletions
 
 
 def batch_statement(root: bytes) -> bytes:

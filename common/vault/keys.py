@@ -32,10 +32,17 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from common.coding.commitments import leaf_of, tree_of
 from common.errors import TesseraError
+from common.protocol.approvals import statement
 from common.protocol.device_messages import Commitment, CommitmentSignature, SignedCommitment, Transfer
 from common.protocol.identifiers import DIGEST_SIZE, IDENTIFIER_SIZE, OBJECT_ID_SIZE, owner_id
-from common.protocol.messages import OwnerProof, Tombstone
-from common.protocol.signatures import batch_statement, client_statement, tombstone_statement, transfer_statement
+from common.protocol.messages import Approval, ApproverList, OwnerProof, Tombstone
+from common.protocol.signatures import (
+    approvers_statement,
+    batch_statement,
+    client_statement,
+    tombstone_statement,
+    transfer_statement,
+)
 
 KEY_SIZE = 32
 _SNAPSHOT = b"tessera/v1/snapshot"
@@ -169,6 +176,16 @@ class VaultKey(HiddenKey):
         statement = tombstone_statement(encoding_id, object_id, generation, trash_seconds)
         signature = self.signing_key().sign(statement)
         return Tombstone(encoding_id, object_id, self.owner_key(), generation, trash_seconds, signature)
+
+    def approver_list(self, generation: int, approvers: Sequence[bytes], needed: int) -> ApproverList:
+        """This owner's word on whose approval it wants, by their owner keys (32 bytes), and of how many of them."""
+        named = sorted(approvers)
+        signature = self.signing_key().sign(approvers_statement(generation, needed, named))
+        return ApproverList(self.owner_key(), generation, named, needed, signature)
+
+    def approval(self, named: ApproverList, parts: Sequence[bytes]) -> Approval:
+        """This owner's word, as an approver, that deletions whose parts have these digests are emptied early."""
+        return Approval(self.owner_key(), self.signing_key().sign(statement(named, parts)))
 
     def mapping_subkey(self) -> bytes:
         """The 32-byte key from which each mapping's one-time key is derived."""

@@ -50,6 +50,7 @@ from tests.support.sample_shares import OWNER, held_by, sample
 from viewer.messages import Seen, ViewerError, decode_message
 from worker import pack_format, share_file
 from worker.amendments import Replaced, encode_amendment, read_amendment
+from worker.approver_lists import KeptApprovers, decode_approvers, encode_approvers
 from worker.disk import Disk, Entry
 from worker.format_version import UnknownVersionError
 from worker.index import Index
@@ -137,6 +138,8 @@ def parsers(folder: Path) -> list[Parser]:
         Parser("staged share", _always(_HEADER + _RECORD * 2), _Recovery(folder), (UnknownVersionError,)),
         Parser("tombstone", _always(encode_tombstone(_TOMBSTONE)), decode_tombstone, (IntegrityError,)),
         Parser("tombstone, inside", _always(_tombstone_inside()), decode_tombstone, (IntegrityError,), _with_digest),
+        Parser("approvers", _always(_APPROVERS), decode_approvers, (IntegrityError,)),
+        Parser("approvers, inside", _always(_APPROVERS[:-34]), decode_approvers, (IntegrityError,), _with_digest),
         Parser("amendment", _always(_AMENDMENT), read_amendment, (IntegrityError,)),
         Parser("amendment, inside", _always(_AMENDMENT[:-34]), read_amendment, (IntegrityError,), _with_digest),
         Parser("pack's frame, inside", _always(_FRAME), _decode_frame, (), _with_check),
@@ -329,6 +332,7 @@ def _with_digest(body: bytes) -> bytes:
 
 
 _AMENDMENT = encode_amendment(_IMAGE.signed, bytes(32), Replaced(bytes(16), bytes(32), 1))
+_APPROVERS = encode_approvers(KeptApprovers(None, KEY.approver_list(1, [bytes(32), bytes(range(32))], 2), 2**31, 2**32))
 _SALT = bytes(8)
 _FRAME = pack_format.encode_frame(pack_format.make_frame(pack_format.Kind.SHARE, (_ID, 3), 1, 0, _BLOCK), _SALT)[:-8]
 

@@ -46,6 +46,8 @@ OF_A_WORKER = [
     Operation.DELETE,
     Operation.UNDELETE,
     Operation.SUPERSEDED,
+    Operation.NAME_APPROVERS,
+    Operation.EMPTY,
     Operation.INSPECT,
     Operation.CHECK,
     Operation.DISCARD,

@@ -16,9 +16,11 @@ from common.membership.identity import load_brokers, load_key_pair
 from common.membership.invite import decode_invite
 from common.membership.short_invite import decode_short_invite
 from common.protocol import device_messages
+from common.protocol.approvals import fault_of_approval, fault_of_list
 from common.protocol.codec import unpack, unpack_header
 from common.protocol.device_messages import SignedCommitment
 from common.protocol.envelope import decode_envelope
+from common.protocol.messages import Approval, ApproverList, EmptiedPart, Message
 from common.vault.contact_card import decode_card
 from common.vault.former_key import open_former_key
 from common.vault.granting import open_any
@@ -35,6 +37,7 @@ from tests.support.store_folder import RecordContent
 from tests.vectors.formats import FILE, read_vectors
 from tests.vectors.formats.generate import content
 from tests.vectors.vault.reference import ENCODING_ID
+from worker.approver_lists import decode_approvers
 from worker.reading import OpenShare
 from worker.tombstones import decode_tombstone
 
@@ -105,6 +108,20 @@ def signed_commitment(data: bytes, inputs: Inputs, _folder: Path) -> object:
     return signed
 
 
+class Approved(Message):
+    named: ApproverList
+    approvals: list[Approval]
+    part: EmptiedPart
+
+
+def approved_emptying(data: bytes, _inputs: Inputs, _folder: Path) -> object:
+    approved = unpack(data, Approved)
+    fault = fault_of_list(approved.named) or fault_of_approval(approved.named, approved.part, approved.approvals)
+    if fault is not None:
+        raise IntegrityError(fault)
+    return approved
+
+
 def row_of_the_index(data: bytes, inputs: Inputs, _folder: Path) -> object:
     key, salt, table, value = (bytes.fromhex(inputs[name]) for name in ("vault_key", "salt", "table", "value"))
     sealer = RowSealer(VaultKey(key).index_subkey(), salt)
@@ -121,6 +138,8 @@ READERS: dict[str, Callable[[bytes, Inputs, Path], object]] = {
     "recipe": lambda data, _inputs, _folder: decode_recipe(data),
     "share file": share_file,
     "tombstone": lambda data, _inputs, _folder: decode_tombstone(data),
+    "approvers": lambda data, _inputs, _folder: decode_approvers(data),
+    "approved emptying": approved_emptying,
     "commitment": signed_commitment,
     "envelope": lambda data, _inputs, _folder: decode_envelope(data),
     "header": lambda data, inputs, _folder: unpack_header(data, getattr(device_messages, inputs["header"])),

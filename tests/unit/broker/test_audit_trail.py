@@ -21,6 +21,7 @@ from common.protocol.device_messages import (
 from common.protocol.envelope import Operation
 from common.protocol.messages import AnnouncedShare, Code, Empty, Message, Retire
 from common.vault.keys import VaultKey
+from tests.support.approving import ANNA, BOB, approved, named_by, part_of
 from tests.support.sample_broker import SampleBroker, SamplePeer, code
 from tests.support.sample_shares import sign
 
@@ -117,6 +118,25 @@ def test_what_changes_an_image_is_recorded_once_before_any_device_hears_of_it(
     broker.tick()
     client.ask(operation, header, payload, device=holders[0].device, credit=len(payload or b""))
     assert len(broker.recorded) == 2
+
+
+@pytest.mark.parametrize("event", ["approvers named", "emptying asked"])
+def test_who_approves_is_recorded_once_and_of_no_vault_that_is_made_up(broker: SampleBroker, event: str) -> None:
+    holders, client, made_up = devices(broker), broker.client(KEY), broker.client(VaultKey(b"m" * 32))
+    named = named_by(KEY, ANNA, BOB)
+    part = part_of(KEY.tombstone(b"o" * 32, ENCODING, 1))
+    content = pack(part)
+    broker.recorded.clear()
+    for asking in (made_up, client):
+        for device in holders:
+            if event == "approvers named":
+                asking.ask(Operation.NAME_APPROVERS, named, device=device.device)
+            else:
+                emptying = approved(named, part, [ANNA, BOB])
+                asking.ask(Operation.EMPTY, emptying, content, device=device.device, credit=len(content))
+    people = sorted([ANNA, BOB], key=VaultKey.owner_key) if event == "approvers named" else [ANNA, BOB]
+    approvers = " ".join(each.owner_id().hex() for each in people)
+    assert broker.recorded == [{"event": event, "owner": OWNER.hex(), "approvers": approvers, **by(broker, client)}]
 
 
 def test_ids_that_a_client_makes_up_push_no_line_out_of_the_log(broker: SampleBroker) -> None:

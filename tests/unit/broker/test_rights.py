@@ -43,6 +43,9 @@ TABLE = {
     Operation.PROBE:           (N,     N,     N,     N,     N,     N,     N,     N,     N,     N),
     Operation.AMEND:           (N,     Y,     N,     Y,     N,     N,     N,     N,     N,     N),
     Operation.SUPERSEDED:      (N,     Y,     N,     Y,     N,     N,     N,     N,     N,     N),
+    Operation.APPROVERS:       (N,     Y,     Y,     Y,     N,     N,     N,     N,     N,     N),
+    Operation.NAME_APPROVERS:  (N,     Y,     N,     Y,     N,     N,     N,     N,     N,     N),
+    Operation.EMPTY:           (N,     Y,     N,     Y,     N,     N,     N,     N,     N,     N),
     Operation.RETIRE_OWNER:    (N,     Y,     N,     Y,     N,     N,     N,     N,     N,     N),
     Operation.TRASH:           (N,     Y,     Y,     Y,     N,     N,     N,     N,     N,     N),
     Operation.BROKERS:         (Y,     Y,     Y,     Y,     N,     N,     N,     N,     N,     N),
@@ -79,8 +82,8 @@ def test_whoever_is_revoked_may_nothing(operation: Operation) -> None:
 
 
 def test_what_is_meant_for_a_device_is_what_only_clients_ask_of_workers() -> None:
-    asked = {operation for operation in Operation if 30 <= operation < 40}
-    assert asked | {Operation.AMEND, Operation.SUPERSEDED} == FORWARDED
+    asked = {operation for operation in Operation if 30 <= operation < 40 or 44 <= operation < 48}
+    assert asked | {Operation.AMEND} == FORWARDED
 
 
 @pytest.mark.parametrize(
@@ -89,6 +92,7 @@ def test_what_is_meant_for_a_device_is_what_only_clients_ask_of_workers() -> Non
         Operation.LOCATE, Operation.LIST, Operation.FETCH, Operation.DESCRIBE, Operation.DELETE, Operation.UNDELETE,
         Operation.AMEND, Operation.SUPERSEDED, Operation.TRASH, Operation.RETIRE_OWNER, Operation.RETIRE,
         Operation.REBALANCE, Operation.REPAIR, Operation.REPORT_BAD, Operation.HEALTH,
+        Operation.APPROVERS, Operation.NAME_APPROVERS, Operation.EMPTY,
     },
 )  # fmt: skip
 def test_a_deposit_neither_reads_nor_changes_what_is_stored(operation: Operation) -> None:

@@ -54,3 +54,13 @@ def test_each_leap_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
     assert [record.message for record in caplog.records] == [
         f"the clock leapt ahead by {int(TEN_YEARS)} s; nothing is purged for an hour"
     ]
+
+
+def test_many_small_leaps_in_a_short_time_are_one(caplog: pytest.LogCaptureFixture) -> None:
+    """Whoever sets the clock may also ask as often as they like."""
+    clock = SetClock()
+    clock.wall += 3000
+    assert clock.trusted()
+    clock.pass_time(1)
+    clock.wall += 3000
+    assert not clock.trusted()

@@ -11,9 +11,11 @@ import pytest
 
 from common.protocol.device_messages import Grant
 from common.protocol.messages import NO_TRASH, Code
+from tests.support.approving import ANNA, BOB, named_by
 from tests.support.clocks import SetClock
 from tests.support.faulty_disk import FaultyDisk, KilledError
 from tests.support.sample_shares import (
+    KEY,
     OWNER,
     damage,
     declined,
@@ -39,12 +41,13 @@ class Said(NamedTuple):
     trash: list[Any]
     tombstones: list[Any]
     used: int
+    approvers: Any
 
 
 def said_by(store: ShareStore) -> Said:
     trash = [(kept.key, kept.deleted_by) for kept in trashed(store)]
     tombstones = sorted(store.tombstones(), key=lambda each: each.encoding_id)
-    return Said(held_by(store), sorted(trash), tombstones, store.used_bytes)
+    return Said(held_by(store), sorted(trash), tombstones, store.used_bytes, store.approving.known(OWNER))
 
 
 def find_damage(store: ShareStore) -> None:
@@ -60,6 +63,7 @@ def worn_store(folder: Path, disk: Disk) -> ShareStore:
         encoding.put(store, 0)
     for encoding in (AMENDED, BIG):
         store.amend(encoding.encoding_id, encoding.signed(revision=2, grants=[GRANT]), OWNER)
+    store.approving.name(named_by(KEY, ANNA, BOB), OWNER)
     for encoding in (DELETED, TAKEN_BACK):
         store.delete(encoding.deletion(), OWNER)
     store.undelete(TAKEN_BACK.undeletion(), OWNER)

@@ -142,7 +142,7 @@ def test_a_share_being_stored_is_not_described(worker: Worker) -> None:
 # --- what nobody should send
 
 
-@pytest.mark.parametrize("operation", [o for o in Operation if o not in OF_A_WORKER])
+@pytest.mark.parametrize("operation", [o for o in Operation if o not in (*OF_A_WORKER, Operation.APPROVERS)])
 def test_what_is_not_for_a_worker_is_malformed(worker: Worker, operation: Operation) -> None:
     assert only(worker.send(operation, pack([])), Acknowledged).answer.code is Code.MALFORMED
 

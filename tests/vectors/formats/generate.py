@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 from tests.vectors.formats import FILE
+from tests.vectors.formats.approver_rows import approver_rows
 from tests.vectors.formats.commitment_rows import commitment_rows
 from tests.vectors.formats.contact_rows import contact_rows
 from tests.vectors.formats.index_rows import index_rows
@@ -17,7 +18,7 @@ from tests.vectors.formats.wire_rows import wire_rows
 
 def rows() -> list[Row]:
     """All of them."""
-    others = [*wire_rows(), *contact_rows(), *commitment_rows(), *tree_rows(), *index_rows()]
+    others = [*wire_rows(), *contact_rows(), *commitment_rows(), *tree_rows(), *index_rows(), *approver_rows()]
     return [*vault_rows(), *stored_rows(), *others]
 
 
