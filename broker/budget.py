@@ -13,8 +13,8 @@ from collections.abc import Sequence
 CLAIM = 200  # bytes of rows and their indexes for one claim
 PLACE = 5  # of one more device or share by it
 DAMAGED = 80  # of a share that is not whole
-TOMBSTONE = 1400  # bytes of memory
-TELLER = 110  # of one more device that tells of it
+TOMBSTONE = 1000  # bytes of memory
+TELLER = 40  # of one more device that tells of it; 8 where all know the same
 
 
 def part(whole: int, each: int, count: int) -> int:

@@ -6,46 +6,53 @@ is another owner's, however many others use the same id. Of several of one owner
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from typing import Optional
+
+import msgspec
 
 from broker.budget import TELLER, TOMBSTONE, Budget
 from common.protocol.messages import MAX_OWNERS_OF_AN_ENCODING, MAX_TOMBSTONES_ON_A_DEVICE, Tombstone
 from common.protocol.signatures import tombstone_rank
 
 
-@dataclass(eq=False)
-class _Record:
-    """Of one encoding, by one owner."""
+class _Record(msgspec.Struct, gc=False, eq=False):
+    """Of one encoding, by one owner. There may be very many: what most have not is None."""
 
     owner: bytes
     best: Tombstone
     rank: bytes  # the best's
     trash_until: int = 0  # Unix seconds, as those say who know the best: the latest of them
     ends: int = 0
-    told: dict[bytes, bytes] = field(default_factory=dict)  # device → the rank of what it knows
-    refused: set[bytes] = field(default_factory=set)  # devices that were shown the best, and have nothing of it
+    told: tuple[bytes, ...] = ()  # devices that know it, or one before it
+    behind: Optional[dict[bytes, bytes]] = None  # of these, those that know less: the rank of that
+    refused: Optional[set[bytes]] = None  # devices that were shown the best, and have nothing of it
+
+    def rank_at(self, device: bytes) -> bytes:
+        """The rank of what a device that told of it knows."""
+        return self.rank if self.behind is None else self.behind.get(device, self.rank)
 
 
 class Tombstones:
     def __init__(self, budget: Budget) -> None:
         self.budget = budget
-        self._records: dict[bytes, dict[bytes, _Record]] = {}  # encoding id → owner → record
+        self._records: dict[bytes, tuple[_Record, ...]] = {}  # by encoding id, in the order in which these came
         self._owners: dict[bytes, set[bytes]] = {}  # owner → encoding ids
-        self._told_by: dict[bytes, dict[_Record, None]] = {}  # device → records that it tells, in this order
+        self._keys: dict[bytes, bytes] = {}  # owner → its key: one object for all that it signed
+        self._counts: Counter[bytes] = Counter()  # of records that a device tells
         self._changed: dict[tuple[bytes, bytes], None] = {}  # encoding ids and owners
 
     def devices(self) -> set[bytes]:
         """Those that told of deletions."""
-        return set(self._told_by)
+        return set(self._counts)
 
     def takes(self, device: bytes, tombstone: Tombstone) -> bool:
         """Whether this is within the number that one device may tell."""
         record = self._record(tombstone)
         if record is not None and device in record.told:
             return True
-        return len(self._told_by.get(device, ())) < MAX_TOMBSTONES_ON_A_DEVICE
+        return self._counts[device] < MAX_TOMBSTONES_ON_A_DEVICE
 
     def is_news(self, tombstone: Tombstone) -> bool:
         """Whether it holds against all that are known, so that its signature has to be checked."""
@@ -59,28 +66,52 @@ class Tombstones:
         """
         if not self.takes(device, tombstone):
             return False
-        record, rank = self._record(tombstone), tombstone_rank(tombstone)
-        if record is None:
-            record = _Record(tombstone.owner, tombstone, rank)
-            self._records.setdefault(tombstone.encoding_id, {})[record.owner] = record
-            self._owners.setdefault(record.owner, set()).add(tombstone.encoding_id)
-        if device not in record.told:
+        record, rank = self._record(tombstone) or self._add(tombstone), tombstone_rank(tombstone)
+        is_first = device not in record.told
+        if is_first:
             self._make_way(device, tombstone.encoding_id)
-            before = list(record.told)
-            record.told[device] = b""
-            self.budget.divide(before, list(record.told), TOMBSTONE, TELLER)
-            self._told_by.setdefault(device, {})[record] = None
+            self._set_told(record, (*record.told, device))
+            self._counts[device] += 1
+        knows = rank if is_first else max(rank, record.rank_at(device))
         if rank > record.rank:
-            record.best, record.rank, record.trash_until = tombstone, rank, 0
-            record.refused.clear()
-        rank = record.rank if rank == record.rank else rank  # one object of equal bytes for all devices
+            record.behind = {other: record.rank_at(other) for other in record.told if other != device} or None
+            record.best, record.rank, record.trash_until = self._shared(tombstone, record), rank, 0
+            record.refused = None
         if rank == record.rank:
             record.trash_until = max(record.trash_until, trash_until)
         record.ends = max(record.ends, ends)
-        record.told[device] = max(rank, record.told[device])
-        record.refused.discard(device)
+        self._set_behind(record, device, knows if knows < record.rank else None)
+        self._set_refused(record, device, refuses=False)
         self._changed[tombstone.encoding_id, record.owner] = None
         return True
+
+    def _add(self, tombstone: Tombstone) -> _Record:
+        encoding_id = tombstone.encoding_id
+        record = _Record(tombstone.owner, tombstone, tombstone_rank(tombstone))
+        self._keys.setdefault(record.owner, tombstone.owner_key)
+        self._owners.setdefault(record.owner, set()).add(encoding_id)
+        self._records[encoding_id] = (*self._records.get(encoding_id, ()), record)
+        record.best = self._shared(tombstone, record)
+        return record
+
+    def _shared(self, tombstone: Tombstone, record: _Record) -> Tombstone:
+        """An equal one that has bytes in common with others."""
+        encoding_id = record.best.encoding_id
+        return msgspec.structs.replace(tombstone, encoding_id=encoding_id, owner_key=self._keys[record.owner])
+
+    def _set_told(self, record: _Record, told: tuple[bytes, ...]) -> None:
+        self.budget.divide(record.told, told, TOMBSTONE, TELLER)
+        record.told = told
+
+    def _set_behind(self, record: _Record, device: bytes, rank: Optional[bytes]) -> None:
+        """What a device knows is of a lower rank; None where it is not."""
+        behind = dict(record.behind or ())
+        behind.pop(device, None)
+        record.behind = ({**behind, device: rank} if rank is not None else behind) or None
+
+    def _set_refused(self, record: _Record, device: bytes, *, refuses: bool) -> None:
+        refused = set(record.refused or ()) - {device}
+        record.refused = (refused | {device} if refuses else refused) or None
 
     def done(self, device: bytes, tombstone: Tombstone) -> None:
         """A device that was shown this has it now."""
@@ -92,7 +123,7 @@ class Tombstones:
         """A device was shown this, and has nothing that it is about."""
         record = self._record(tombstone)
         if record is not None and record.best == tombstone and device not in record.told:
-            record.refused.add(device)
+            self._set_refused(record, device, refuses=True)
 
     def take_changed(self) -> list[tuple[bytes, bytes]]:
         """The encoding ids and owners of which anything was told since this was last asked."""
@@ -105,12 +136,12 @@ class Tombstones:
 
     def of_owner(self, encoding_id: bytes, owner: bytes) -> Optional[Tombstone]:
         """What holds of this owner's deletion of an encoding; None where there is none."""
-        record = self._records.get(encoding_id, {}).get(owner)
+        record = self._record_of(encoding_id, owner)
         return None if record is None else record.best
 
     def of_encoding(self, encoding_id: bytes) -> Iterator[Tombstone]:
         """The same of every owner that deleted something under this id, of whom there may be very many."""
-        return (record.best for record in self._records.get(encoding_id, {}).values())
+        return (record.best for record in self._records.get(encoding_id, ()))
 
     def deleted(self, encoding_id: bytes, owner: bytes) -> bool:
         """This owner has deleted the encoding, and did not take that back."""
@@ -130,12 +161,12 @@ class Tombstones:
     def behind(self, tombstone: Tombstone) -> list[bytes]:
         """Devices that told of this owner's deletion, and know less of it than what holds."""
         record = self._record(tombstone)
-        return [] if record is None else [device for device, rank in record.told.items() if rank < record.rank]
+        return [] if record is None else [device for device in record.told if device in (record.behind or ())]
 
     def known_only_by(self, device: bytes) -> Iterator[Tombstone]:
         """What holds of deletions, and no other device has told of."""
-        for _, record in self._all():
-            if [other for other, rank in record.told.items() if rank == record.rank] == [device]:
+        for record in self._all():
+            if [other for other in record.told if other not in (record.behind or ())] == [device]:
                 yield record.best
 
     def told_by(self, tombstone: Tombstone) -> set[bytes]:
@@ -146,7 +177,7 @@ class Tombstones:
     def refused_by(self, tombstone: Tombstone) -> set[bytes]:
         """Devices that need not be shown it again."""
         record = self._record(tombstone)
-        return set() if record is None else record.refused
+        return set() if record is None else set(record.refused or ())
 
     def memory_of(self, owner: bytes) -> int:
         """About how many bytes of memory an owner's tombstones take."""
@@ -158,60 +189,62 @@ class Tombstones:
 
     def forget_device(self, device: bytes) -> list[bytes]:
         """Before a device tells anew what it knows. Other devices' word stays; returns the encodings it told of."""
-        for _, record in self._all():
-            record.refused.discard(device)
-        return self._drop(device, list(self._told_by.get(device, ())))
+        for record in self._all():
+            if record.refused is not None:
+                self._set_refused(record, device, refuses=False)
+        return self._drop(device, [record for record in self._all() if device in record.told])
 
     def drop_untold_by_others(self, device: bytes, enough: int) -> list[bytes]:
         """Forget what this device alone tells, the newest first, until so few bytes are taken by all; as above."""
         dropped: list[bytes] = []
-        for record in reversed(list(self._told_by.get(device, ()))):
+        for record in reversed([record for record in self._all() if record.told == (device,)]):
             if self.budget.total <= enough:
                 break
-            if len(record.told) == 1:
-                dropped += self._drop(device, [record])
+            dropped += self._drop(device, [record])
         return dropped
 
     def expire(self, today: int) -> list[bytes]:
         """Forget what has come to its end (`today`: Unix seconds); returns the encodings of it."""
-        over = [record for _, record in self._all() if record.ends <= today]
+        over = [record for record in self._all() if record.ends <= today]
         for record in over:
-            for device in list(record.told):
+            for device in record.told:
                 self._drop(device, [record])
         return [record.best.encoding_id for record in over]
 
     def _drop(self, device: bytes, records: list[_Record]) -> list[bytes]:
         """Forget that a device tells these; returns their encodings."""
-        told = self._told_by.get(device, {})
         for record in records:
-            before = list(record.told)
-            del record.told[device], told[record]
-            self.budget.divide(before, list(record.told), TOMBSTONE, TELLER)
+            self._set_told(record, tuple(other for other in record.told if other != device))
+            self._set_behind(record, device, None)
             if not record.told:
                 self._forget(record)
-        if not told:
-            self._told_by.pop(device, None)
+        self._counts[device] -= len(records)
+        if not self._counts[device]:
+            del self._counts[device]
         return [record.best.encoding_id for record in records]
 
     def _make_way(self, device: bytes, encoding_id: bytes) -> None:
         """What a device tells of one more owner of an encoding takes the place of what comes to its end first."""
-        told = [record for record in self._records[encoding_id].values() if device in record.told]
+        told = [record for record in self._records[encoding_id] if device in record.told]
         if len(told) >= MAX_OWNERS_OF_AN_ENCODING:
             self._drop(device, [min(told, key=lambda record: record.ends)])
 
     def _forget(self, record: _Record) -> None:
         """A record that nobody tells any more."""
         encoding_id, owner = record.best.encoding_id, record.owner
-        records, encodings = self._records[encoding_id], self._owners[owner]
-        del records[owner]
-        encodings.discard(encoding_id)
-        if not records:
+        self._records[encoding_id] = tuple(each for each in self._records[encoding_id] if each is not record)
+        if not self._records[encoding_id]:
             del self._records[encoding_id]
-        if not encodings:
-            del self._owners[owner]
+        self._owners[owner].discard(encoding_id)
+        if not self._owners[owner]:
+            del self._owners[owner], self._keys[owner]
 
     def _record(self, tombstone: Tombstone) -> Optional[_Record]:
-        return self._records.get(tombstone.encoding_id, {}).get(tombstone.owner)
+        return self._record_of(tombstone.encoding_id, tombstone.owner)
 
-    def _all(self) -> Iterator[tuple[bytes, _Record]]:
-        return ((encoding, record) for encoding, records in self._records.items() for record in records.values())
+    def _record_of(self, encoding_id: bytes, owner: bytes) -> Optional[_Record]:
+        return next((record for record in self._records.get(encoding_id, ()) if record.owner == owner), None)
+
+    def _all(self) -> Iterator[_Record]:
+        """In the order in which their encodings came."""
+        return (record for records in self._records.values() for record in records)
